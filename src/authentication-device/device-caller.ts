@@ -1,0 +1,105 @@
+/**
+ * Who may look at a user's requests and decide them: the user, with an access token of their own, or a trusted device
+ * service on behalf of a user it has authenticated. Never a client that rings, whatever it holds (M1).
+ */
+
+import type { Authentication } from '../authentication-request/authentication-request.ts'
+import type { Provider } from '../authorization-server/authorization-server.ts'
+import { type AuthenticateClient, type Client, couldRing, isDeviceService } from '../client/client.ts'
+import { DECIDE_SCOPE } from '../client/client-metadata.ts'
+import type { ClientStore } from '../client/client-store.ts'
+import type { Form } from '../http/form.ts'
+import { Refusal } from '../refusal.ts'
+import type { FindUser, SentHint } from '../user-hint/find-user.ts'
+import type { UserHooks } from '../user-hint/user.ts'
+
+export interface DeviceCaller {
+  kind: 'user' | 'device_service'
+  userId: string
+  /** The client through which the call comes. It may not decide requests of its own (M1). */
+  clientId: string
+  /** What a user's own token says of their sign-in. A device service says it with each decision. */
+  authentication: Authentication
+}
+
+export interface CallerNeeds {
+  provider: Provider
+  clients: ClientStore
+  users: UserHooks
+  authenticateClient: AuthenticateClient
+  findUser: FindUser
+}
+
+export type IdentifyCaller = (authorization: string | undefined, form: Form) => Promise<DeviceCaller>
+
+export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
+  return (authorization, form) => {
+    const bearer = /^bearer +(\S+)$/i.exec(authorization ?? '')?.[1]
+    return bearer === undefined ? asDeviceService(authorization, form, needs) : asUser(bearer, needs)
+  }
+}
+
+/** For a GET, where only the user's own token is accepted: credentials and hints do not belong into an address (M2). */
+export function requireBearer(authorization: string | undefined): void {
+  if (!/^bearer +\S+$/i.test(authorization ?? '')) {
+    throw new Refusal('invalid_token', "send the user's access token", {
+      headers: { 'WWW-Authenticate': 'Bearer realm="doorbell"' },
+    })
+  }
+}
+
+async function asUser(bearer: string, { provider, clients, users }: CallerNeeds): Promise<DeviceCaller> {
+  const token = await provider.AccessToken.find(bearer)
+  if (token === undefined || token.accountId === undefined) throw invalidToken('the access token is unknown or expired')
+  if (!token.scope?.split(' ').includes(DECIDE_SCOPE)) throw insufficientScope()
+
+  const client = token.clientId === undefined ? undefined : await clients.find(token.clientId)
+  if (client === undefined) throw invalidToken('the client of this access token is gone')
+  if (couldRing(client)) throw notForRingers(client)
+
+  const user = await users.find(token.accountId)
+  if (user === null || user.disabled) throw invalidToken('the user of this access token is gone')
+
+  const { auth_time, acr, amr } = (token.extra ?? {}) as { auth_time?: number; acr?: string; amr?: string[] }
+  return { kind: 'user', userId: user.id, clientId: client.id, authentication: { authTime: auth_time, acr, amr } }
+}
+
+async function asDeviceService(
+  authorization: string | undefined,
+  form: Form,
+  { authenticateClient, findUser }: CallerNeeds,
+): Promise<DeviceCaller> {
+  const client = await authenticateClient({ form, authorization })
+  if (!isDeviceService(client)) throw notForRingers(client)
+  const hints = readHints(form)
+  if (hints.length !== 1) throw new Refusal('invalid_request', 'say with exactly one hint which user this is about')
+  const user = await findUser(hints[0]!, client)
+  return { kind: 'device_service', userId: user.id, clientId: client.id, authentication: {} }
+}
+
+function readHints(form: Form): SentHint[] {
+  const kinds = ['login_hint', 'id_token_hint', 'login_hint_token'] as const
+  return kinds.flatMap((kind) => {
+    const value = form.get(kind)
+    return value === undefined ? [] : [{ kind, value }]
+  })
+}
+
+function invalidToken(detail: string): Refusal {
+  return new Refusal('invalid_token', 'the access token is not valid', {
+    detail,
+    headers: { 'WWW-Authenticate': 'Bearer realm="doorbell", error="invalid_token"' },
+  })
+}
+
+function insufficientScope(): Refusal {
+  return new Refusal('insufficient_scope', `the access token lacks the scope ${DECIDE_SCOPE}`, {
+    headers: { 'WWW-Authenticate': `Bearer realm="doorbell", error="insufficient_scope", scope="${DECIDE_SCOPE}"` },
+  })
+}
+
+function notForRingers(client: Client): Refusal {
+  return new Refusal('access_denied', 'this client may not see or decide requests', {
+    detail: `${client.id} is not a trusted device service`,
+  })
+}

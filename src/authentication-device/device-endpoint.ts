@@ -1,0 +1,182 @@
+/** The device API: what waits for a user, and the user's decision. */
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import {
+  type Authentication,
+  type AuthenticationRequest,
+  statusAt,
+} from '../authentication-request/authentication-request.ts'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { ClientStore } from '../client/client-store.ts'
+import type { Clock } from '../clock.ts'
+import type { Decide, DecisionResult } from '../decision/decide.ts'
+import { onlyMethods, rawBody } from '../http/answer.ts'
+import { type Form, readJsonFields, readQuery } from '../http/form.ts'
+import { Refusal } from '../refusal.ts'
+import { type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
+
+export interface DeviceNeeds {
+  identifyCaller: IdentifyCaller
+  requests: RequestStore
+  clients: ClientStore
+  decide: Decide
+  clock: Clock
+}
+
+export function deviceEndpoint(
+  app: FastifyInstance,
+  paths: { authinfo: string; complete: string },
+  needs: DeviceNeeds,
+): void {
+  onlyMethods(app, paths.authinfo, ['GET', 'POST'])
+  app.get(paths.authinfo, async (request, reply) => {
+    requireBearer(request.headers.authorization)
+    const form = readQuery(request.url)
+    return answer(reply, await authinfo(request.headers.authorization, form, needs))
+  })
+  app.post(paths.authinfo, async (request, reply) => {
+    const form = readJsonFields(request.headers['content-type'], rawBody(request))
+    return answer(reply, await authinfo(request.headers.authorization, form, needs))
+  })
+
+  onlyMethods(app, paths.complete, ['POST'])
+  app.post(paths.complete, async (request, reply) => {
+    const form = readJsonFields(request.headers['content-type'], rawBody(request))
+    return answer(reply, await complete(request.headers.authorization, form, needs))
+  })
+}
+
+async function authinfo(authorization: string | undefined, form: Form, needs: DeviceNeeds) {
+  const caller = await needs.identifyCaller(authorization, form)
+  const now = needs.clock.now()
+  const requests = await asked(form, caller, now, needs)
+  return { requests: await Promise.all(requests.map((request) => describe(request, now, needs.clients))) }
+}
+
+/** One if it is named, else all of the user's; somebody else's is like none (M2). */
+async function asked(form: Form, caller: DeviceCaller, now: number, { requests }: DeviceNeeds) {
+  const openOnly = form.get('status') === 'pending' || form.get('poolingMode') === 'true'
+  if (!form.has('request_id') && !form.has('auth_req_id')) {
+    return requests.listForUser(caller.userId, openOnly ? 'open' : 'all', now)
+  }
+  const one = await named(form, requests)
+  const theirs = one !== undefined && one.userId === caller.userId
+  return theirs && (!openOnly || statusAt(one, now) === 'pending') ? [one] : []
+}
+
+async function named(form: Form, requests: RequestStore): Promise<AuthenticationRequest | undefined> {
+  const id = form.get('request_id')
+  const authReqId = form.get('auth_req_id')
+  if (id !== undefined && authReqId !== undefined) {
+    throw new Refusal('invalid_request', 'name the request by request_id or by auth_req_id, not by both')
+  }
+  if (id !== undefined) return requests.find(id)
+  return authReqId === undefined ? undefined : requests.findByAuthReqId(authReqId)
+}
+
+/** What a device may know: a list of names, so that nothing gets in by itself (M28). */
+async function describe(request: AuthenticationRequest, now: number, clients: ClientStore) {
+  const client = (await clients.find(request.clientId))?.metadata
+  return {
+    request_id: request.id,
+    status: statusAt(request, now),
+    binding_message: request.bindingMessage,
+    scope: request.scope,
+    created_at: Math.floor(request.createdAt / 1000),
+    expires_in: Math.max(0, Math.ceil((request.expiresAt - now) / 1000)),
+    client: {
+      client_id: request.clientId,
+      client_name: client?.client_name,
+      logo_uri: client?.logo_uri,
+      policy_uri: client?.policy_uri,
+      tos_uri: client?.tos_uri,
+    },
+    acr_values: request.acrValues,
+    user_code_required: false,
+  }
+}
+
+async function complete(authorization: string | undefined, form: Form, needs: DeviceNeeds) {
+  const caller = await needs.identifyCaller(authorization, form)
+  const outcome = readOutcome(form)
+  const authentication = readAuthentication(form, caller)
+  if (!form.has('request_id') && !form.has('auth_req_id')) throw new Refusal('invalid_request', 'request_id is missing')
+  const request = await named(form, needs.requests)
+  if (request === undefined) throw notFound()
+  // Cannot be reached by a client as it is registered today; it stays true if registration changes in between.
+  if (request.clientId === caller.clientId) throw new Refusal('access_denied', 'a client cannot decide its own request')
+
+  const result = await needs.decide({
+    requestId: request.id,
+    userId: caller.userId,
+    outcome,
+    decidedBy: caller.kind,
+    deviceClientId: caller.clientId,
+    authentication,
+    reported: readReport(form, outcome),
+  })
+  return { request_id: request.id, status: settledOrRefused(request.id, result) }
+}
+
+/** The standard has no words for it; `A` and `D` are the seed's. */
+const outcomes = new Map([
+  ['approved', 'approved'],
+  ['denied', 'denied'],
+  ['A', 'approved'],
+  ['D', 'denied'],
+] as const)
+
+function readOutcome(form: Form): 'approved' | 'denied' {
+  const outcome = outcomes.get(form.get('status') as 'A')
+  if (outcome === undefined) throw new Refusal('invalid_request', 'status must be approved or denied')
+  return outcome
+}
+
+/** "This was not me" only makes sense with a no. */
+function readReport(form: Form, outcome: 'approved' | 'denied'): boolean {
+  const report = form.get('report')
+  if (report !== undefined && report !== 'true' && report !== 'false') {
+    throw new Refusal('invalid_request', 'report must be true or false')
+  }
+  if (report === 'true' && outcome === 'approved') {
+    throw new Refusal('invalid_request', 'a request that is reported cannot be approved')
+  }
+  return report === 'true'
+}
+
+/** How the user was authenticated: a device service says so itself, for a user's own token we know. */
+function readAuthentication(form: Form, caller: DeviceCaller): Authentication {
+  if (caller.kind === 'user') return caller.authentication
+  const authTime = form.get('auth_time')
+  if (authTime !== undefined && !/^[1-9]\d{0,11}$/.test(authTime)) {
+    throw new Refusal('invalid_request', 'auth_time must be seconds since 1970')
+  }
+  return {
+    acr: form.get('acr'),
+    amr: form.get('amr')?.split(' '),
+    authTime: authTime === undefined ? undefined : Number(authTime),
+  }
+}
+
+function settledOrRefused(requestId: string, result: DecisionResult): string {
+  switch (result.kind) {
+    case 'settled':
+      return result.status
+    case 'unknown':
+      throw notFound()
+    case 'expired':
+      throw new Refusal('expired', 'the request has expired', { members: { request_id: requestId, status: 'expired' } })
+    case 'already decided':
+      throw new Refusal('already_decided', 'the request has been decided already', {
+        members: { request_id: requestId, status: result.status },
+      })
+  }
+}
+
+/** Unknown and somebody else's: one answer. */
+function notFound(): Refusal {
+  return new Refusal('not_found', 'no such request is waiting for this user')
+}
+
+function answer(reply: FastifyReply, body: unknown): FastifyReply {
+  return reply.header('cache-control', 'no-store').send(body)
+}

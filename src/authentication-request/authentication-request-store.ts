@@ -1,0 +1,249 @@
+import type { DeliveryMode } from '../client/client-metadata.ts'
+import { fingerprint } from '../secret.ts'
+import type { Database, Statement } from '../storage/database.ts'
+import type { Authentication, AuthenticationRequest, Status } from './authentication-request.ts'
+
+interface RequestRow {
+  id: string
+  client_id: string
+  user_id: string
+  scope: string
+  acr_values: string | null
+  binding_message: string | null
+  delivery_mode: DeliveryMode
+  notification_endpoint: string | null
+  call_back_sealed: string | null
+  status: Status
+  created_at: number
+  expires_at: number
+  interval_seconds: number
+  last_polled_at: number | null
+  slowed_at: number | null
+  acr: string | null
+  amr: string | null
+  auth_time: number | null
+  settled_at: number | null
+}
+
+/** A poll, accounted for: the request as it is now, and whether this poll came too early. */
+export interface Poll {
+  request: AuthenticationRequest
+  tooEarly: boolean
+}
+
+export type SettledStatus = 'approved' | 'denied' | 'expired'
+
+export interface Settlement {
+  /** The user who answers: the row is only touched if the request is about that user. */
+  userId: string
+  outcome: 'approved' | 'denied'
+  /** Id of the history row that says who and how. */
+  settledBy: string
+  now: number
+  authentication: Authentication
+}
+
+export type RequestStore = ReturnType<typeof createRequestStore>
+
+/**
+ * The authentication requests. Each move is one conditional statement: of two that happen at once, one finds its
+ * condition gone. Moves are announced under the topic `request`.
+ */
+export function createRequestStore(database: Database) {
+  const announced = (id: string) => [{ topic: 'request', key: id }]
+
+  return {
+    /**
+     * Keeps a new request, with what must happen next. Not if the user already has `maxOpenPerUser` open ones.
+     * @returns whether it was kept
+     */
+    async accept(
+      request: AuthenticationRequest,
+      authReqId: string,
+      limits: { maxOpenPerUser: number },
+      also: Statement[],
+      announce: string[],
+    ): Promise<boolean> {
+      const rows = await database.step(
+        {
+          sql: `insert into backchannel_auth_requests (id, auth_req_id_hash, client_id, user_id, scope, acr_values,
+                  binding_message, delivery_mode, notification_endpoint, call_back_sealed, status, created_at,
+                  expires_at, interval_seconds)
+                select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'pending',
+                  cast($11 as bigint), cast($12 as bigint), cast($13 as bigint)
+                where (select count(*) from backchannel_auth_requests
+                       where user_id = $4 and status = 'pending' and expires_at > $11) < cast($14 as bigint)
+                returning id`,
+          values: [
+            request.id,
+            fingerprint(authReqId),
+            request.clientId,
+            request.userId,
+            request.scope,
+            request.acrValues ?? null,
+            request.bindingMessage ?? null,
+            request.deliveryMode,
+            request.notificationEndpoint ?? null,
+            request.callBackSealed ?? null,
+            request.createdAt,
+            request.expiresAt,
+            request.interval,
+            limits.maxOpenPerUser,
+          ],
+        },
+        { also, announce: announce.map((topic) => ({ topic, key: request.id })) },
+      )
+      return rows.length > 0
+    },
+
+    async find(id: string): Promise<AuthenticationRequest | undefined> {
+      const [row] = await database.read<RequestRow>('select * from backchannel_auth_requests where id = $1', [id])
+      return row && toRequest(row)
+    },
+
+    async findByAuthReqId(authReqId: string): Promise<AuthenticationRequest | undefined> {
+      const [row] = await database.read<RequestRow>(
+        'select * from backchannel_auth_requests where auth_req_id_hash = $1',
+        [fingerprint(authReqId)],
+      )
+      return row && toRequest(row)
+    },
+
+    /** The requests about a user, newest first. @param only `open` leaves out what is settled or has run out */
+    async listForUser(
+      userId: string,
+      only: 'open' | 'all',
+      now: number,
+      limit = 100,
+    ): Promise<AuthenticationRequest[]> {
+      const condition = only === 'open' ? `and status = 'pending' and expires_at > $3` : 'and created_at <= $3'
+      const rows = await database.read<RequestRow>(
+        `select * from backchannel_auth_requests where user_id = $1 ${condition} order by created_at desc, id desc limit $2`,
+        [userId, limit, now],
+      )
+      return rows.map(toRequest)
+    },
+
+    /** For the operator: the newest requests, whoever they are about. */
+    async list(only: 'open' | 'all', now: number, limit = 100): Promise<AuthenticationRequest[]> {
+      const condition = only === 'open' ? `status = 'pending' and expires_at > $2` : 'created_at <= $2'
+      const rows = await database.read<RequestRow>(
+        `select * from backchannel_auth_requests where ${condition} order by created_at desc, id desc limit $1`,
+        [limit, now],
+      )
+      return rows.map(toRequest)
+    },
+
+    /**
+     * Accounts for a poll by the client the request belongs to, and raises the interval by five seconds if a pending
+     * request is polled too early (TE-1). The first poll is never too early (TK-18). One statement: of two polls at
+     * once the second sees the first (M45). Somebody else's request is like none, and is not touched (TE-2, TE-9).
+     *
+     * @param arrivedAt when the poll arrived, not when it is answered (TK-4)
+     */
+    async poll(authReqId: string, clientId: string, arrivedAt: number): Promise<Poll | undefined> {
+      const [row] = await database.step<RequestRow>({
+        sql: `update backchannel_auth_requests set
+                interval_seconds = case when ${early} then interval_seconds + 5 else interval_seconds end,
+                slowed_at = case when ${early} then $3 else slowed_at end,
+                last_polled_at = $3
+              where auth_req_id_hash = $1 and client_id = $2 returning *`,
+        values: [fingerprint(authReqId), clientId, arrivedAt],
+      })
+      return row && { request: toRequest(row), tooEarly: row.slowed_at === arrivedAt }
+    },
+
+    /**
+     * pending → approved or denied, before the deadline. `also` hands the call back on; only an approval that is to
+     * be pushed keeps it, in case it runs out before it could be handed over.
+     */
+    async settle(id: string, settlement: Settlement, also: Statement[], announce: string[]): Promise<boolean> {
+      const { acr, amr, authTime } = settlement.authentication
+      const rows = await database.step(
+        {
+          sql: `update backchannel_auth_requests
+                set status = $3, settled_by = $4, settled_at = $5, acr = $6, amr = $7, auth_time = $8,
+                  call_back_sealed = case when $3 = 'approved' and delivery_mode = 'push' then call_back_sealed end
+                where id = $1 and user_id = $2 and status = 'pending' and expires_at > $5 returning id`,
+          values: [
+            id,
+            settlement.userId,
+            settlement.outcome,
+            settlement.settledBy,
+            settlement.now,
+            acr ?? null,
+            amr === undefined ? null : JSON.stringify(amr),
+            authTime ?? null,
+          ],
+        },
+        { also, announce: [...announced(id), ...announce.map((topic) => ({ topic, key: id }))] },
+      )
+      return rows.length > 0
+    },
+
+    /** pending or approved → expired, once the deadline has passed. */
+    async expire(id: string, settledBy: string, now: number, also: Statement[], announce: string[]): Promise<boolean> {
+      const rows = await database.step(
+        {
+          sql: `update backchannel_auth_requests
+                set status = 'expired', settled_by = $2, settled_at = $3, call_back_sealed = null
+                where id = $1 and status in ('pending', 'approved') and expires_at <= $3 returning id`,
+          values: [id, settledBy, now],
+        },
+        { also, announce: [...announced(id), ...announce.map((topic) => ({ topic, key: id }))] },
+      )
+      return rows.length > 0
+    },
+
+    /** approved → redeemed, before the deadline, together with the tokens in `also`: all of it, or none. */
+    async redeem(id: string, now: number, also: Statement[]): Promise<boolean> {
+      const rows = await database.step(
+        {
+          sql: `update backchannel_auth_requests set status = 'redeemed', redeemed_at = $2, call_back_sealed = null
+                where id = $1 and status = 'approved' and expires_at > $2 returning id`,
+          values: [id, now],
+        },
+        { also, announce: announced(id) },
+      )
+      return rows.length > 0
+    },
+
+    /** Requests whose time is over and whose row does not say so yet, the oldest deadline first. */
+    async runOut(now: number, limit: number): Promise<AuthenticationRequest[]> {
+      const rows = await database.read<RequestRow>(
+        `select * from backchannel_auth_requests
+         where status in ('pending', 'approved') and expires_at <= $1 order by expires_at limit $2`,
+        [now, limit],
+      )
+      return rows.map(toRequest)
+    },
+  }
+}
+
+/** A poll is early if a request that is still open was polled less than its interval ago. A ready answer never is (TK-15). */
+const early = `status = 'pending' and expires_at > $3 and last_polled_at is not null
+                  and $3 < last_polled_at + interval_seconds * 1000`
+
+function toRequest(row: RequestRow): AuthenticationRequest {
+  return {
+    id: row.id,
+    clientId: row.client_id,
+    userId: row.user_id,
+    scope: row.scope,
+    acrValues: row.acr_values ?? undefined,
+    bindingMessage: row.binding_message ?? undefined,
+    deliveryMode: row.delivery_mode,
+    notificationEndpoint: row.notification_endpoint ?? undefined,
+    callBackSealed: row.call_back_sealed ?? undefined,
+    status: row.status,
+    createdAt: row.created_at,
+    expiresAt: row.expires_at,
+    interval: row.interval_seconds,
+    settledAt: row.settled_at ?? undefined,
+    authentication: {
+      acr: row.acr ?? undefined,
+      amr: row.amr === null ? undefined : (JSON.parse(row.amr) as string[]),
+      authTime: row.auth_time ?? undefined,
+    },
+  }
+}

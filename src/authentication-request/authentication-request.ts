@@ -1,0 +1,55 @@
+/** The record in the middle: an authentication request, its states and what each means. The moves are in the store. */
+import type { DeliveryMode } from '../client/client-metadata.ts'
+
+export type Status = 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
+
+export interface AuthenticationRequest {
+  /** The internal id: for links, device pages and logs. Never the `auth_req_id`. */
+  id: string
+  clientId: string
+  userId: string
+  scope: string
+  acrValues: string | undefined
+  bindingMessage: string | undefined
+  /** Fixed when the client rang: a change of the client's settings concerns later requests. */
+  deliveryMode: DeliveryMode
+  notificationEndpoint: string | undefined
+  /** `auth_req_id` and notification token, sealed, while a call back is still to be made. */
+  callBackSealed: string | undefined
+  status: Status
+  /** Milliseconds since 1970, like all times here. */
+  createdAt: number
+  /** The one deadline, fixed at receipt. It outranks every state but `redeemed` and `denied` (M42). */
+  expiresAt: number
+  /** Seconds between two polls. Grows with each `slow_down`, for good (TE-1). */
+  interval: number
+  settledAt: number | undefined
+  /** How the user was authenticated when deciding. Empty until then. */
+  authentication: Authentication
+}
+
+/** How strongly the user was authenticated when deciding, as far as it is known. */
+export interface Authentication {
+  acr?: string | undefined
+  amr?: string[] | undefined
+  /** Seconds since 1970: when the user was authenticated, not when the decision was made (M43). */
+  authTime?: number | undefined
+}
+
+/** What a ping or a push has to say again later. */
+export interface CallBack {
+  authReqId: string
+  notificationToken: string
+}
+
+/** Where a call back lies sealed, so that it opens nowhere else. */
+export const callBackPlace = (requestId: string) => `backchannel_auth_requests/${requestId}`
+
+/**
+ * The status as it is now: a row may not have been told yet that its time is over. A denial stays a denial (TE-8);
+ * an approval that nobody collected expires like a request that nobody answered (M3).
+ */
+export function statusAt(request: Pick<AuthenticationRequest, 'status' | 'expiresAt'>, now: number): Status {
+  const open = request.status === 'pending' || request.status === 'approved'
+  return open && now >= request.expiresAt ? 'expired' : request.status
+}

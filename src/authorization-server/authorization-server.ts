@@ -1,0 +1,232 @@
+/**
+ * Everything in OAuth and OpenID Connect that is not CIBA: oidc-provider, configured, on our database. Only its public
+ * API is used.
+ */
+import type { EventEmitter } from 'node:events'
+import { type AdapterPayload, type Configuration, Provider, type ResponseType } from 'oidc-provider'
+import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-metadata.ts'
+import type { Clock } from '../clock.ts'
+import type { GuardedCaller } from '../http/outgoing.ts'
+import type { Log } from '../log.ts'
+import type { Vault } from '../secret.ts'
+import { sameSecret } from '../secret.ts'
+import type { User } from '../user-hint/user.ts'
+import { createAdapterFactory } from './oidc-adapter.ts'
+import type { OidcModelStore } from './oidc-model-store.ts'
+import { renderPage } from './pages.ts'
+import type { SigningKeys } from './signing-keys.ts'
+
+export type { Provider }
+
+export interface AuthorizationServerNeeds {
+  issuer: string
+  development: boolean
+  tokens: { accessTtl: number; idTtl: number; refreshTtl: number; idTokenAlg: string; scopes: readonly string[] }
+  /** What only CIBA adds to the metadata document (MD-1). */
+  cibaMetadata: Record<string, unknown>
+  keys: SigningKeys
+  models: OidcModelStore
+  /** A registered client, with what its secret is to be compared with. */
+  findClient(id: string): Promise<KnownClient | undefined>
+  findUser(id: string): Promise<User | null>
+  caller: GuardedCaller
+  vault: Vault
+  clock: Clock
+  log: Log
+  /** Passed to oidc-provider last, as it is. */
+  extra: Record<string, unknown>
+}
+
+export interface KnownClient {
+  metadata: ClientMetadata
+  secretHash: string | undefined
+  /** Only where the method needs it. */
+  secret: string | undefined
+}
+
+/** The paths are Doorkeeper's. */
+export const paths = {
+  authorization: '/oauth/authorize',
+  token: '/oauth/token',
+  userinfo: '/oauth/userinfo',
+  introspection: '/oauth/introspect',
+  revocation: '/oauth/revoke',
+  jwks: '/oauth/jwks',
+  end_session: '/oauth/logout',
+  registration: '/oauth/register',
+} as const
+
+/** Claims by the scope that brings them (OpenID Connect Core §5.4). */
+const claims = {
+  openid: ['sub'],
+  profile: ['name', 'preferred_username', 'locale'],
+  email: ['email', 'email_verified'],
+  phone: ['phone_number', 'phone_number_verified'],
+}
+
+/** Seconds. */
+const sessionTtl = 14 * 24 * 3600
+const interactionTtl = 3600
+
+export function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
+  const { tokens, vault } = needs
+  const configuration: Configuration = {
+    adapter: createAdapterFactory({
+      models: needs.models,
+      clock: needs.clock,
+      vault,
+      findClient: async (id) => {
+        const client = await needs.findClient(id)
+        return client && asOidcProviderSeesIt(client, tokens.idTokenAlg)
+      },
+    }),
+    jwks: { keys: needs.keys.private as never },
+    routes: paths,
+    findAccount: async (_ctx, id) => {
+      const user = await needs.findUser(id)
+      if (user === null || user.disabled) return undefined
+      return { accountId: user.id, claims: () => ({ sub: user.id, ...claimsOf(user) }) }
+    },
+    claims: { acr: null, amr: null, auth_time: null, ...claimsByScope(tokens.scopes) },
+    scopes: [...tokens.scopes, DECIDE_SCOPE],
+    responseTypes: ['code'] as ResponseType[],
+    clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
+    enabledJWA: { idTokenSigningAlgValues: ['ES256', 'RS256', 'PS256'] },
+    subjectTypes: ['public'],
+    pkce: { required: () => true },
+    features: {
+      devInteractions: { enabled: false },
+      userinfo: { enabled: true },
+      introspection: {
+        enabled: true,
+        // A client learns about its own tokens; a device service and other confidential clients about nobody else's (IN-6).
+        allowedPolicy: (_ctx, client, token) =>
+          client.clientAuthMethod !== 'none' && token.clientId === client.clientId,
+      },
+      revocation: {
+        enabled: true,
+        // A foreign token is answered like an unknown one, and stays valid (RV-2).
+        allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId,
+      },
+      rpInitiatedLogout: { enabled: true },
+    },
+    ttl: {
+      AccessToken: tokens.accessTtl,
+      IdToken: tokens.idTtl,
+      RefreshToken: tokens.refreshTtl,
+      AuthorizationCode: 60,
+      Grant: Math.max(tokens.refreshTtl, sessionTtl),
+      Session: sessionTtl,
+      Interaction: interactionTtl,
+    },
+    // Confidential clients prove themselves at each refresh; a token that changes is one more thing to lose (RT-5).
+    rotateRefreshToken: (ctx) => ctx.oidc.client?.clientAuthMethod === 'none',
+    // Kept with the token, so that a decision made with it can say how its user was authenticated.
+    extraTokenClaims: (ctx) => {
+      const code = ctx?.oidc?.entities.AuthorizationCode
+      return code && { auth_time: code.authTime, acr: code.acr, amr: code.amr }
+    },
+    interactions: { url: (_ctx, interaction) => `/sign-in/${interaction.uid}` },
+    cookies: {
+      keys: [vault.key('cookies').toString('base64url')],
+      names: { interaction: 'doorbell_interaction', resume: 'doorbell_resume', session: 'doorbell_session' },
+    },
+    discovery: needs.cibaMetadata as never,
+    fetch: guardedFetch(needs.caller) as never,
+    renderError: (ctx, out) => {
+      ctx.type = 'html'
+      ctx.body = renderPage('error', {
+        title: 'This did not work',
+        error: out.error,
+        description: out.error_description,
+      })
+    },
+    ...needs.extra,
+  }
+
+  const provider = new Provider(needs.issuer, configuration)
+  // Its URLs are made from what the hand-over tells it: the issuer, whatever Host a caller claims.
+  provider.proxy = true
+  // It lists the grant (MD-2); requests with it never reach oidc-provider.
+  provider.registerGrantType(CIBA_GRANT, () => {
+    throw new Error('the CIBA grant is answered before oidc-provider')
+  })
+  compareHashedSecrets(provider, vault)
+  reportErrors(provider, needs.log)
+  return provider
+}
+
+/**
+ * A client without its CIBA side, which is none of oidc-provider's business. Where only a hash of its secret is kept,
+ * the hash stands in the secret's place and is compared as one (below).
+ */
+function asOidcProviderSeesIt({ metadata, secret, secretHash }: KnownClient, idTokenAlg: string): AdapterPayload {
+  const {
+    backchannel_token_delivery_mode,
+    backchannel_client_notification_endpoint,
+    backchannel_device_service,
+    ...rest
+  } = metadata
+  return {
+    id_token_signed_response_alg: idTokenAlg,
+    ...rest,
+    grant_types: metadata.grant_types.filter((grant) => grant !== CIBA_GRANT),
+    client_secret: secret ?? secretHash,
+  } as AdapterPayload
+}
+
+/** oidc-provider would compare what a client sends with what is kept; we keep a keyed hash, so the hashes are compared. */
+function compareHashedSecrets(provider: Provider, vault: Vault): void {
+  const prototype = provider.Client.prototype as { compareClientSecret(actual: string): boolean }
+  prototype.compareClientSecret = function compareClientSecret(this: { clientSecret?: string }, actual) {
+    return sameSecret(vault.keyedHash(actual), this.clientSecret ?? '')
+  }
+}
+
+function claimsByScope(scopes: readonly string[]): Record<string, string[]> {
+  return Object.fromEntries(Object.entries(claims).filter(([scope]) => scopes.includes(scope)))
+}
+
+function claimsOf(user: User): Record<string, unknown> {
+  return {
+    ...user.claims,
+    name: user.name,
+    preferred_username: user.username,
+    locale: user.locale,
+    email: user.email,
+    phone_number: user.phone_number,
+  }
+}
+
+/** What oidc-provider fetches for clients (`jwks_uri`) goes through the same guard as everything else. */
+function guardedFetch(caller: GuardedCaller) {
+  return async (url: string | URL, options: RequestInit = {}): Promise<Response> => {
+    const { status, body, headers } = await caller.call({
+      url: String(url),
+      method: options.method === 'POST' ? 'POST' : 'GET',
+      headers: { accept: 'application/json' },
+    })
+    return new Response(status === 204 ? null : body, { status, headers })
+  }
+}
+
+const clientErrors = [
+  'authorization',
+  'grant',
+  'introspection',
+  'revocation',
+  'userinfo',
+  'jwks',
+  'end_session',
+] as const
+
+function reportErrors(provider: Provider, log: Log): void {
+  for (const what of clientErrors) {
+    // The event names are known to the types one by one, but not as a union.
+    const emitter: EventEmitter = provider
+    emitter.on(`${what}.error`, (_ctx: unknown, error: Error & { error_detail?: string }) => {
+      log.info({ event: 'oidc.refused', endpoint: what, code: error.message, detail: error.error_detail })
+    })
+  }
+  provider.on('server_error', (_ctx, error) => log.error({ event: 'oidc.failed', error }))
+}

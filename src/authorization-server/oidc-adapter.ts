@@ -1,0 +1,94 @@
+/** oidc-provider's storage, on our tables. It also lets writes be collected, to be carried out in one step with ours. */
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { Adapter, AdapterPayload } from 'oidc-provider'
+import { errors } from 'oidc-provider'
+import type { Clock } from '../clock.ts'
+import { fingerprint, type Vault } from '../secret.ts'
+import type { Statement } from '../storage/database.ts'
+import type { OidcModelStore } from './oidc-model-store.ts'
+
+export interface AdapterNeeds {
+  models: OidcModelStore
+  /** A client as oidc-provider is to see it. */
+  findClient(id: string): Promise<AdapterPayload | undefined>
+  vault: Vault
+  clock: Clock
+}
+
+interface Collected {
+  statements: Statement[]
+  requestId: string
+}
+
+const collecting = new AsyncLocalStorage<Collected>()
+
+/**
+ * Runs `work`; what oidc-provider would save meanwhile is not saved but handed back as statements, marked with the
+ * authentication request they come out of.
+ */
+export async function collectWrites<T>(requestId: string, work: () => Promise<T>): Promise<[T, Statement[]]> {
+  const collected: Collected = { statements: [], requestId }
+  const result = await collecting.run(collected, work)
+  return [result, collected.statements]
+}
+
+export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Adapter {
+  return (model) => (model === 'Client' ? clientAdapter(needs) : modelAdapter(model, needs))
+}
+
+function modelAdapter(model: string, { models, vault, clock }: AdapterNeeds): Adapter {
+  const place = (idHash: string) => `oidc_models/${model}/${idHash}`
+
+  function open(found: { id_hash: string; sealed: string; consumed_at: number | null } | undefined) {
+    if (found === undefined) return undefined
+    const payload = JSON.parse(vault.open(found.sealed, place(found.id_hash))) as AdapterPayload
+    if (found.consumed_at !== null) payload.consumed = Math.floor(found.consumed_at / 1000)
+    return payload
+  }
+
+  return {
+    async upsert(id, payload, expiresIn) {
+      const idHash = fingerprint(id)
+      const collected = collecting.getStore()
+      const statement = models.put({
+        model,
+        idHash,
+        sealed: vault.seal(JSON.stringify(payload), place(idHash)),
+        grantHash: payload.grantId === undefined ? undefined : fingerprint(payload.grantId),
+        uidHash: payload.uid === undefined ? undefined : fingerprint(payload.uid),
+        clientId: payload.clientId,
+        userId: payload.accountId,
+        requestId: collected?.requestId,
+        expiresAt: expiresIn ? clock.now() + expiresIn * 1000 : undefined,
+      })
+      if (collected) collected.statements.push(statement)
+      else await models.run(statement)
+    },
+    find: async (id) => open(await models.find(model, fingerprint(id), clock.now())),
+    findByUid: async (uid) => open(await models.findByUid(model, fingerprint(uid), clock.now())),
+    findByUserCode: async () => undefined,
+    async consume(id) {
+      // oidc-provider looks first and marks then; of two that looked at once, only one may go on.
+      const first = await models.consume(model, fingerprint(id), clock.now())
+      if (!first) throw new errors.InvalidGrant(`${model} is already consumed`)
+    },
+    destroy: (id) => models.remove(model, fingerprint(id)),
+    revokeByGrantId: (grantId) => models.removeByGrant(fingerprint(grantId)),
+  }
+}
+
+/** Clients have a table and a life of their own; oidc-provider only reads them. */
+function clientAdapter({ findClient }: AdapterNeeds): Adapter {
+  const never = async () => {
+    throw new Error('clients are registered with Doorbell, not with oidc-provider')
+  }
+  return {
+    find: findClient,
+    upsert: never,
+    findByUid: async () => undefined,
+    findByUserCode: async () => undefined,
+    consume: never,
+    destroy: never,
+    revokeByGrantId: never,
+  }
+}

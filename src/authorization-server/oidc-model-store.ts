@@ -1,0 +1,102 @@
+import type { Database, Statement } from '../storage/database.ts'
+
+/** A model of oidc-provider as it is kept: nothing in it can be used by whoever reads the database. */
+export interface KeptModel {
+  model: string
+  idHash: string
+  sealed: string
+  grantHash: string | undefined
+  uidHash: string | undefined
+  clientId: string | undefined
+  userId: string | undefined
+  /** The authentication request it came out of. */
+  requestId: string | undefined
+  expiresAt: number | undefined
+}
+
+export interface FoundModel {
+  id_hash: string
+  sealed: string
+  consumed_at: number | null
+}
+
+export type OidcModelStore = ReturnType<typeof createOidcModelStore>
+
+/** oidc-provider's tokens, grants, sessions and interactions. */
+export function createOidcModelStore(database: Database) {
+  return {
+    /** The statement that keeps a model, or replaces it. */
+    put: (kept: KeptModel): Statement => ({
+      sql: `insert into oidc_models (model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id, expires_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            on conflict (model, id_hash) do update set sealed = excluded.sealed, grant_hash = excluded.grant_hash,
+              uid_hash = excluded.uid_hash, client_id = excluded.client_id, user_id = excluded.user_id,
+              expires_at = excluded.expires_at
+            returning id_hash`,
+      values: [
+        kept.model,
+        kept.idHash,
+        kept.sealed,
+        kept.grantHash ?? null,
+        kept.uidHash ?? null,
+        kept.clientId ?? null,
+        kept.userId ?? null,
+        kept.requestId ?? null,
+        kept.expiresAt ?? null,
+      ],
+    }),
+
+    async run(statement: Statement): Promise<void> {
+      await database.step(statement)
+    },
+
+    async find(model: string, idHash: string, now: number): Promise<FoundModel | undefined> {
+      const [row] = await database.read<FoundModel>(
+        `select id_hash, sealed, consumed_at from oidc_models
+         where model = $1 and id_hash = $2 and (expires_at is null or expires_at > $3)`,
+        [model, idHash, now],
+      )
+      return row
+    },
+
+    async findByUid(model: string, uidHash: string, now: number): Promise<FoundModel | undefined> {
+      const [row] = await database.read<FoundModel>(
+        `select id_hash, sealed, consumed_at from oidc_models
+         where model = $1 and uid_hash = $2 and (expires_at is null or expires_at > $3)`,
+        [model, uidHash, now],
+      )
+      return row
+    },
+
+    /** Marks as used. Answers whether this was the first time. */
+    async consume(model: string, idHash: string, now: number): Promise<boolean> {
+      const rows = await database.step({
+        sql: `update oidc_models set consumed_at = $3
+              where model = $1 and id_hash = $2 and consumed_at is null returning id_hash`,
+        values: [model, idHash, now],
+      })
+      return rows.length > 0
+    },
+
+    async remove(model: string, idHash: string): Promise<void> {
+      await database.step({
+        sql: 'delete from oidc_models where model = $1 and id_hash = $2 returning id_hash',
+        values: [model, idHash],
+      })
+    },
+
+    async removeByGrant(grantHash: string): Promise<void> {
+      await database.step({
+        sql: 'delete from oidc_models where grant_hash = $1 returning id_hash',
+        values: [grantHash],
+      })
+    },
+
+    async forgetExpired(now: number): Promise<void> {
+      await database.step({
+        sql: 'delete from oidc_models where expires_at is not null and expires_at < $1 returning id_hash',
+        values: [now],
+      })
+    },
+  }
+}

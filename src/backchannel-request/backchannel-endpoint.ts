@@ -1,0 +1,67 @@
+/** The backchannel authentication endpoint (CIBA Core §7): a client asks us to authenticate a user it cannot see. */
+import type { FastifyInstance } from 'fastify'
+import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { AuthenticateClient } from '../client/client.ts'
+import type { Clock } from '../clock.ts'
+import { onlyMethods, rawBody } from '../http/answer.ts'
+import { type Form, readForm } from '../http/form.ts'
+import type { Log } from '../log.ts'
+import { Refusal } from '../refusal.ts'
+import type { Vault } from '../secret.ts'
+import type { Statement } from '../storage/database.ts'
+import type { FindUser } from '../user-hint/find-user.ts'
+import type { User } from '../user-hint/user.ts'
+import { type AcceptancePolicy, type Acknowledgement, accept, acknowledge } from './accept.ts'
+import { readParameters } from './parameters.ts'
+import { type RequestPolicy, refuseUnlessAllowed } from './rules.ts'
+
+export interface BackchannelNeeds {
+  authenticateClient: AuthenticateClient
+  findUser: FindUser
+  requests: RequestStore
+  /** The notifications that tell the user's device. They are kept in one step with the request (VL-10). */
+  announceToDevice(request: AuthenticationRequest, user: User): Statement[]
+  policy: RequestPolicy & AcceptancePolicy & { maxOpenPerUser: number }
+  vault: Vault
+  clock: Clock
+  log: Log
+}
+
+export function backchannelEndpoint(app: FastifyInstance, path: string, needs: BackchannelNeeds): void {
+  onlyMethods(app, path, ['POST'])
+  app.post(path, async (request, reply) => {
+    const receivedAt = needs.clock.now()
+    const form = readForm(request.headers['content-type'], rawBody(request))
+    const acknowledgement = await receive(form, request.headers.authorization, receivedAt, needs)
+    return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(acknowledgement)
+  })
+}
+
+/** The story: who asks, what, may they, about whom; then it is kept, and only then does anybody hear of it. */
+async function receive(
+  form: Form,
+  authorization: string | undefined,
+  receivedAt: number,
+  needs: BackchannelNeeds,
+): Promise<Acknowledgement> {
+  const client = await needs.authenticateClient({ form, authorization })
+  const asked = readParameters(form)
+  refuseUnlessAllowed(asked, client, needs.policy)
+  const user = await needs.findUser(asked.hints[0]!, client)
+
+  const accepted = accept(asked, client, user, receivedAt, needs.policy, needs.vault)
+  const { request, authReqId } = accepted
+  const notices = needs.announceToDevice(request, user)
+  const kept = await needs.requests.accept(request, authReqId, needs.policy, notices, notices.length ? ['outbox'] : [])
+  if (!kept) throw tooManyOpen(user)
+
+  needs.log.info({ event: 'request.accepted', request: request.id, client: client.id, mode: request.deliveryMode })
+  return acknowledge(accepted)
+}
+
+function tooManyOpen(user: User): Refusal {
+  return new Refusal('access_denied', 'too many requests are waiting for this user; try again later', {
+    detail: `user ${user.id} has reached requests.maxOpenPerUser`,
+  })
+}

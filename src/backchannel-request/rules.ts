@@ -1,0 +1,115 @@
+/** What a request must be like: every rule, in the order in which they apply (CIBA Core §7.2). */
+import { allowedScopes, type Client, mayRing } from '../client/client.ts'
+import { DECIDE_SCOPE } from '../client/client-metadata.ts'
+import { Refusal, type RefusalCode } from '../refusal.ts'
+import type { Asked } from './parameters.ts'
+
+export interface RequestPolicy {
+  scopes: readonly string[]
+  /** Characters. */
+  maxBindingMessageLength: number
+}
+
+interface Rule {
+  holds(asked: Asked, client: Client, policy: RequestPolicy): boolean
+  otherwise: RefusalCode
+  because: string
+}
+
+/**
+ * The client has been authenticated before the first of these, so a stranger learns nothing here; and the user is
+ * looked up after the last, so a malformed request cannot be used to probe which users exist.
+ */
+export const rules = {
+  clientMayRing: {
+    holds: (_asked, client) => mayRing(client),
+    otherwise: 'unauthorized_client',
+    because: 'this client is not registered for backchannel authentication',
+  },
+  // Before the parameters are looked at: with a signed request they would have to be read from there (SR-12, MD-4).
+  requestIsNotSigned: {
+    holds: (asked) => asked.signedRequest === undefined,
+    otherwise: 'invalid_request',
+    because: 'signed authentication requests are not supported by this provider',
+  },
+  scopeIsThere: {
+    holds: (asked) => asked.scope !== undefined,
+    otherwise: 'invalid_request',
+    because: 'scope is missing',
+  },
+  scopeIsWellFormed: {
+    holds: (asked) => /^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$/.test(asked.scope!),
+    otherwise: 'invalid_scope',
+    because: 'scope is a list of scope tokens with one space between them',
+  },
+  scopeIncludesOpenid: {
+    holds: (asked) => asked.scope!.split(' ').includes('openid'),
+    otherwise: 'invalid_scope',
+    because: 'scope must include openid',
+  },
+  scopesAreAllowed: {
+    // The scope with which a user's device decides is never given to a client that rings (M1).
+    holds: (asked, client, policy) => {
+      const allowed = allowedScopes(client, policy.scopes)
+      return asked.scope!.split(' ').every((scope) => scope !== DECIDE_SCOPE && allowed.has(scope))
+    },
+    otherwise: 'invalid_scope',
+    because: 'scope includes a value that this client may not ask for',
+  },
+  exactlyOneHint: {
+    holds: (asked) => asked.hints.length === 1,
+    otherwise: 'invalid_request',
+    because: 'send exactly one of login_hint, id_token_hint, login_hint_token',
+  },
+  // We call this client back, so it must tell us how to prove that it is us.
+  tokenWhenWeCallBack: {
+    holds: (asked, client) => client.deliveryMode === 'poll' || asked.notificationToken !== undefined,
+    otherwise: 'invalid_request',
+    because: 'client_notification_token is missing: the client is registered for ping or push',
+  },
+  tokenFitsTheHeader: {
+    holds: (asked, client) =>
+      client.deliveryMode === 'poll' ||
+      (asked.notificationToken!.length <= 1024 && /^[A-Za-z0-9\-._~+/]+=*$/.test(asked.notificationToken!)),
+    otherwise: 'invalid_request',
+    because: 'client_notification_token must be a bearer token of at most 1024 characters',
+  },
+  acrValuesAreAList: {
+    holds: (asked) => asked.acrValues === undefined || /^[\x21-\x7e]+( [\x21-\x7e]+)*$/.test(asked.acrValues),
+    otherwise: 'invalid_request',
+    because: 'acr_values is a list of values with one space between them',
+  },
+  bindingMessageFits: {
+    holds: (asked, _client, policy) =>
+      asked.bindingMessage === undefined || [...asked.bindingMessage].length <= policy.maxBindingMessageLength,
+    otherwise: 'invalid_binding_message',
+    because: 'binding_message is too long to be compared by a person',
+  },
+  // The user compares it letter by letter: nothing in it may be invisible or change the direction of the rest (CD-7).
+  bindingMessageCanBeShown: {
+    holds: (asked) => asked.bindingMessage === undefined || isPlainLine(asked.bindingMessage),
+    otherwise: 'invalid_binding_message',
+    because: 'binding_message must be one line of visible text',
+  },
+  requestedExpiryIsPositive: {
+    holds: (asked) =>
+      asked.requestedExpiry === undefined ||
+      (/^[1-9]\d{0,15}$/.test(asked.requestedExpiry) && Number.isSafeInteger(Number(asked.requestedExpiry))),
+    otherwise: 'invalid_request',
+    because: 'requested_expiry must be a positive whole number of seconds',
+  },
+} satisfies Record<string, Rule>
+
+/** @throws {Refusal} of the first rule that does not hold */
+export function refuseUnlessAllowed(asked: Asked, client: Client, policy: RequestPolicy): void {
+  for (const [name, rule] of Object.entries<Rule>(rules)) {
+    if (!rule.holds(asked, client, policy)) {
+      throw new Refusal(rule.otherwise, rule.because, { detail: `${name} (${client.id})` })
+    }
+  }
+}
+
+/** No control, format (zero width, direction), surrogate or line separating characters, and something to see. */
+function isPlainLine(text: string): boolean {
+  return !/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/u.test(text) && /\S/.test(text)
+}

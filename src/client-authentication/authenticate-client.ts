@@ -1,0 +1,82 @@
+/**
+ * Proving which client is calling: the same for the backchannel authentication endpoint, the CIBA grant and the
+ * device API (MD-3). A client authenticates with the one method it registered, and with no other (EP-4, EP-5).
+ */
+import type { AuthenticateClient, Client, ClientCredentials } from '../client/client.ts'
+import type { ClientStore } from '../client/client-store.ts'
+import { Refusal } from '../refusal.ts'
+import { readAssertion, type VerifyAssertion } from './client-assertion.ts'
+import { readBasic, readPost, type VerifySecret } from './client-secret.ts'
+
+/** What a caller claims, before anything of it is believed. */
+export interface Claim {
+  clientId: string
+  /** The methods this way of calling can be: the client's registered one must be among them. */
+  couldBe: readonly string[]
+  proof: string
+}
+
+export interface AuthenticationNeeds {
+  clients: ClientStore
+  verifySecret: VerifySecret
+  verifyAssertion: VerifyAssertion
+}
+
+export function createClientAuthentication(needs: AuthenticationNeeds): AuthenticateClient {
+  return async (credentials) => {
+    const claim = readClaim(credentials)
+    const client = await needs.clients.find(claim.clientId)
+    const method = client?.metadata.token_endpoint_auth_method
+    if (client === undefined) throw failed(credentials, 'no such client')
+    if (method === undefined || !claim.couldBe.includes(method)) {
+      throw failed(credentials, `${client.id} is registered for ${method}, called as ${claim.couldBe.join(' or ')}`)
+    }
+    const wrong = await prove(method, claim, client, needs)
+    if (wrong !== undefined) throw failed(credentials, `${client.id}: ${wrong}`)
+    return client
+  }
+}
+
+/** One line a method. Mutual TLS (`tls_client_auth`, `self_signed_tls_client_auth`) will stand here as the fourth. */
+async function prove(
+  method: string,
+  claim: Claim,
+  client: Client,
+  needs: AuthenticationNeeds,
+): Promise<string | undefined> {
+  switch (method) {
+    case 'client_secret_basic':
+    case 'client_secret_post':
+      return needs.verifySecret(claim.proof, client)
+    case 'client_secret_jwt':
+    case 'private_key_jwt':
+      return needs.verifyAssertion(claim.proof, client)
+    default:
+      return `the method ${method} proves nothing`
+  }
+}
+
+/** Finds the one claim a call makes. Two at once are refused before either is looked at (CA-2). */
+function readClaim(credentials: ClientCredentials): Claim {
+  const claims = [readBasic(credentials), readPost(credentials), readAssertion(credentials)].filter(
+    (claim) => claim !== undefined,
+  )
+  if (claims.length > 1) throw new Refusal('invalid_request', 'use exactly one client authentication method')
+  const [claim] = claims
+  if (claim === undefined) throw failed(credentials, 'no client authentication came with the request')
+  const named = credentials.form.get('client_id')
+  if (named !== undefined && named !== claim.clientId) {
+    throw failed(credentials, 'client_id in the body is not the client that authenticates')
+  }
+  return claim
+}
+
+/** Every failure looks the same from outside (CA-16); `detail` is for our log. */
+function failed(credentials: ClientCredentials, detail: string): Refusal {
+  // A scheme is named only to those who tried one (AE-3, ER-4).
+  const challenge = { 'WWW-Authenticate': 'Basic realm="doorbell", charset="UTF-8"' }
+  return new Refusal('invalid_client', 'client authentication failed', {
+    detail,
+    headers: credentials.authorization === undefined ? {} : challenge,
+  })
+}

@@ -1,0 +1,110 @@
+/** `client_secret_jwt` and `private_key_jwt` (OpenID Connect Core §9, RFC 7523), with CIBA's audience rule (EP-6). */
+import { decodeJwt, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
+import type { Client, ClientCredentials } from '../client/client.ts'
+import { secretPlace } from '../client/register.ts'
+import type { Clock } from '../clock.ts'
+import { Refusal } from '../refusal.ts'
+import type { Vault } from '../secret.ts'
+import type { Claim } from './authenticate-client.ts'
+import type { ClientKeys } from './client-keys.ts'
+import type { UsedAssertionStore } from './used-assertion-store.ts'
+
+/** Answers what is wrong, or nothing. */
+export type VerifyAssertion = (assertion: string, client: Client) => Promise<string | undefined>
+
+export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
+
+const symmetric = ['HS256', 'HS384', 'HS512']
+const asymmetric = ['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512', 'Ed25519', 'EdDSA']
+export const assertionAlgorithms = [...asymmetric, ...symmetric]
+
+/** Seconds that two clocks may be apart. */
+const skew = 10
+/** Seconds ahead that an assertion may expire: it bounds what has to be remembered against replay (CA-10). */
+const longestLife = 300
+/** Characters; a longer JWT is not even decoded (JO-4). */
+const longestAssertion = 16_384
+
+export interface AssertionNeeds {
+  /** Each of these is a valid `aud`: issuer, token endpoint, backchannel authentication endpoint (EP-6, CA-12). */
+  audiences: string[]
+  vault: Vault
+  keys: ClientKeys
+  used: UsedAssertionStore
+  clock: Clock
+}
+
+export function readAssertion({ form }: ClientCredentials): Claim | undefined {
+  const assertion = form.get('client_assertion')
+  const type = form.get('client_assertion_type')
+  if (assertion === undefined && type === undefined) return undefined
+  if (assertion === undefined || type !== ASSERTION_TYPE) {
+    throw new Refusal('invalid_client', 'client_assertion and a client_assertion_type of jwt-bearer go together')
+  }
+  return {
+    clientId: subjectOf(assertion),
+    couldBe: ['private_key_jwt', 'client_secret_jwt'],
+    proof: assertion,
+  }
+}
+
+export function createAssertionVerification(needs: AssertionNeeds): VerifyAssertion {
+  return async (assertion, client) => {
+    try {
+      const payload = await verify(assertion, client, needs)
+      return await useOnce(payload, client, needs)
+    } catch (error) {
+      return `client assertion refused: ${error instanceof Error ? error.message : String(error)}`
+    }
+  }
+}
+
+async function verify(assertion: string, client: Client, needs: AssertionNeeds): Promise<JWTPayload> {
+  const now = needs.clock.now()
+  const { payload } = await jwtVerify(assertion, keyFor(client, needs), {
+    algorithms: algorithmsFor(client),
+    issuer: client.id,
+    subject: client.id,
+    audience: needs.audiences,
+    requiredClaims: ['exp', 'jti'],
+    clockTolerance: skew,
+    currentDate: new Date(now),
+  })
+  if (payload.exp! > now / 1000 + longestLife + skew) throw new Error(`it lives longer than ${longestLife} seconds`)
+  if (payload.iat !== undefined && payload.iat > now / 1000 + skew) throw new Error('iat is in the future')
+  return payload
+}
+
+/** Remembered until it would expire anyway; a second use is a replay (CA-9). One statement, so two at once cannot both pass. */
+async function useOnce(payload: JWTPayload, client: Client, { used }: AssertionNeeds): Promise<string | undefined> {
+  const fresh = await used.use(client.id, payload.jti!, (payload.exp! + skew) * 1000)
+  return fresh ? undefined : 'client assertion used twice'
+}
+
+/** The algorithms come from the registration, never from the header alone (CA-15). */
+function algorithmsFor(client: Client): string[] {
+  const family = client.metadata.token_endpoint_auth_method === 'client_secret_jwt' ? symmetric : asymmetric
+  const registered = client.metadata.token_endpoint_auth_signing_alg
+  return registered === undefined ? family : family.filter((algorithm) => algorithm === registered)
+}
+
+function keyFor(client: Client, { vault, keys }: AssertionNeeds): JWTVerifyGetKey {
+  if (client.metadata.token_endpoint_auth_method !== 'client_secret_jwt') return keys.of(client)
+  return async () => {
+    if (client.secretSealed === undefined) throw new Error('no secret is kept for this client')
+    return new TextEncoder().encode(vault.open(client.secretSealed, secretPlace(client.id)))
+  }
+}
+
+/** Read without believing it: it only says whose keys to try. */
+function subjectOf(assertion: string): string {
+  try {
+    const { sub } = assertion.length > longestAssertion ? {} : decodeJwt(assertion)
+    if (typeof sub === 'string' && sub !== '') return sub
+  } catch {
+    // not a JWT: falls through to the same refusal
+  }
+  throw new Refusal('invalid_client', 'client authentication failed', {
+    detail: 'client_assertion is not a readable JWT',
+  })
+}

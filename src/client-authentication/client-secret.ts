@@ -1,0 +1,51 @@
+/** `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1). */
+import type { Client, ClientCredentials } from '../client/client.ts'
+import { Refusal } from '../refusal.ts'
+import { sameSecret, type Vault } from '../secret.ts'
+import type { Claim } from './authenticate-client.ts'
+
+/** Answers what is wrong, or nothing. */
+export type VerifySecret = (secret: string, client: Client) => string | undefined
+
+export function createSecretVerification(vault: Vault): VerifySecret {
+  return (secret, client) => {
+    const given = vault.keyedHash(secret)
+    return sameSecret(given, client.secretHash ?? '') ? undefined : 'wrong client secret'
+  }
+}
+
+export function readBasic({ authorization }: ClientCredentials): Claim | undefined {
+  if (authorization === undefined) return undefined
+  const encoded = /^basic +([A-Za-z0-9+/]+={0,2})$/i.exec(authorization)?.[1]
+  const decoded = encoded === undefined ? '' : Buffer.from(encoded, 'base64').toString('utf8')
+  const colon = decoded.indexOf(':')
+  if (colon < 1) throw unreadable()
+  return {
+    clientId: formDecode(decoded.slice(0, colon)),
+    couldBe: ['client_secret_basic'],
+    proof: formDecode(decoded.slice(colon + 1)),
+  }
+}
+
+export function readPost({ form }: ClientCredentials): Claim | undefined {
+  const proof = form.get('client_secret')
+  if (proof === undefined) return undefined
+  const clientId = form.get('client_id')
+  if (clientId === undefined) throw new Refusal('invalid_client', 'client_id is missing')
+  return { clientId, couldBe: ['client_secret_post'], proof }
+}
+
+/** Both halves of the Basic credentials are form-encoded before they are joined (CA-3). */
+function formDecode(text: string): string {
+  try {
+    return decodeURIComponent(text.replaceAll('+', ' '))
+  } catch {
+    throw unreadable()
+  }
+}
+
+function unreadable(): Refusal {
+  return new Refusal('invalid_client', 'the Authorization header is not readable as Basic credentials', {
+    headers: { 'WWW-Authenticate': 'Basic realm="doorbell", charset="UTF-8"' },
+  })
+}

@@ -1,0 +1,221 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { CIBA_GRANT, readClientMetadata } from './client-metadata.ts'
+
+const poll = { client_id: 'till', client_secret: 'a-till-secret', backchannel_token_delivery_mode: 'poll' }
+const ping = {
+  ...poll,
+  backchannel_token_delivery_mode: 'ping',
+  backchannel_client_notification_endpoint: 'https://till.example/cb',
+}
+const key = { kty: 'EC', crv: 'P-256', x: 'eA', y: 'eQ' }
+
+function accepted(input: unknown, development = false) {
+  const read = readClientMetadata(input, { development })
+  if ('complaints' in read) assert.fail(read.complaints.join('\n'))
+  return read.client
+}
+
+function complaintsAbout(input: unknown, development = false) {
+  const read = readClientMetadata(input, { development })
+  return 'complaints' in read ? read.complaints : []
+}
+
+describe('defaults', () => {
+  const cases: [string, Record<string, unknown>, string[], string[]][] = [
+    ['poll', poll, [CIBA_GRANT], []],
+    ['ping', ping, [CIBA_GRANT], []],
+    ['push', { ...ping, backchannel_token_delivery_mode: 'push' }, [], []],
+    ['device service', { client_id: 'd', client_secret: 's', backchannel_device_service: true }, [], []],
+    [
+      'web app',
+      { client_id: 'w', client_secret: 's', redirect_uris: ['https://w.example/cb'] },
+      ['authorization_code'],
+      ['code'],
+    ],
+  ]
+  for (const [name, input, grants, responses] of cases) {
+    it(`of a ${name} client`, () => {
+      const client = accepted(input)
+      assert.deepEqual(client.grant_types, grants)
+      assert.deepEqual(client.response_types, responses)
+      assert.equal(client.token_endpoint_auth_method, 'client_secret_basic')
+    })
+  }
+
+  it('take null for left out and drop what is unknown (DR-4)', () => {
+    const client = accepted({ ...poll, logo_uri: null, software_id: 'x', backchannel_user_code_parameter: false })
+    assert.deepEqual(Object.keys(client).sort(), [
+      'backchannel_token_delivery_mode',
+      'client_id',
+      'client_secret',
+      'grant_types',
+      'redirect_uris',
+      'response_types',
+      'token_endpoint_auth_method',
+    ])
+  })
+
+  it('take the delivery mode in any letter case, but not misspelt (M11)', () => {
+    assert.equal(accepted({ ...poll, backchannel_token_delivery_mode: 'POLL' }).backchannel_token_delivery_mode, 'poll')
+    assert.deepEqual(complaintsAbout({ ...poll, backchannel_token_delivery_mode: 'POOL' }), [
+      'backchannel_token_delivery_mode must be "poll", "ping" or "push"; it is "pool"',
+    ])
+  })
+})
+
+describe('what is refused', () => {
+  const jwt = { client_id: 'k', token_endpoint_auth_method: 'private_key_jwt', backchannel_token_delivery_mode: 'poll' }
+  const app = { client_id: 'a', token_endpoint_auth_method: 'none', redirect_uris: ['https://a.example/cb'] }
+  const cases: [string, Record<string, unknown>, RegExp][] = [
+    ['no client_id', { ...poll, client_id: undefined }, /^client_id is missing/],
+    ['an empty client_id', { ...poll, client_id: '' }, /^client_id must be 1 to 255/],
+    ['a client_id with a space', { ...poll, client_id: 'a b' }, /^client_id must be/],
+    ['a client_id of 256', { ...poll, client_id: 'a'.repeat(256) }, /^client_id must be .*256 characters long/],
+    ['poll without the grant (RG-2)', { ...poll, grant_types: ['refresh_token'] }, /^grant_types must hold .*RG-2/],
+    [
+      'the grant without a mode (RG-1)',
+      { client_id: 'x', client_secret: 's', grant_types: [CIBA_GRANT] },
+      /^backchannel_token_delivery_mode is missing/,
+    ],
+    [
+      'ping without an endpoint (RG-3)',
+      { ...ping, backchannel_client_notification_endpoint: undefined },
+      /^backchannel_client_notification_endpoint is missing/,
+    ],
+    [
+      'poll with an endpoint (M7)',
+      { ...ping, backchannel_token_delivery_mode: 'poll' },
+      /^backchannel_client_notification_endpoint must be left out/,
+    ],
+    ['both key sources (DR-5)', { ...jwt, jwks: { keys: [key] }, jwks_uri: 'https://k.example/jwks' }, /DR-5/],
+    ['private_key_jwt without keys (DR-9)', jwt, /^jwks or jwks_uri is missing/],
+    ['a private key', { ...jwt, jwks: { keys: [{ ...key, d: 'hush' }] } }, /^jwks must hold public keys only.*"d"/],
+    ['a symmetric key', { ...jwt, jwks: { keys: [{ kty: 'oct', k: 'hush' }] } }, /private member "k"/],
+    ['an empty key set', { ...jwt, jwks: { keys: [] } }, /^jwks must be a JWK Set/],
+    ['no secret', { ...poll, client_secret: undefined }, /^client_secret is missing/],
+    [
+      'a short HMAC secret',
+      { ...poll, client_secret: 'x'.repeat(31), token_endpoint_auth_method: 'client_secret_jwt' },
+      /32 bytes .* 31 bytes/,
+    ],
+    [
+      'an alg of another method',
+      { ...jwt, jwks: { keys: [key] }, token_endpoint_auth_signing_alg: 'HS256' },
+      /signing_alg does not fit/,
+    ],
+    ['a public client that rings (EP-11)', { ...poll, token_endpoint_auth_method: 'none' }, /EP-11/],
+    [
+      'a public device service',
+      { client_id: 'd', token_endpoint_auth_method: 'none', backchannel_device_service: true },
+      /device service authenticates/,
+    ],
+    ['a device service that rings', { ...poll, backchannel_device_service: true }, /device service answers/],
+    ['a ringing client that decides', { ...poll, scope: 'openid ciba:decide' }, /never decides/],
+    [
+      'TLS client authentication',
+      { ...poll, token_endpoint_auth_method: 'tls_client_auth' },
+      /not in this version yet/,
+    ],
+    [
+      'signed requests',
+      { ...poll, backchannel_authentication_request_signing_alg: 'ES256' },
+      /^backchannel_authentication_request_signing_alg is not in this version yet/,
+    ],
+    [
+      'user codes',
+      { ...poll, backchannel_user_code_parameter: true },
+      /^backchannel_user_code_parameter true is not in/,
+    ],
+    ['pairwise subjects', { ...poll, subject_type: 'pairwise' }, /^subject_type must be "public"/],
+    ['unsigned ID tokens', { ...poll, id_token_signed_response_alg: 'none' }, /^id_token_signed_response_alg must be/],
+    ['a foreign grant', { ...poll, grant_types: [CIBA_GRANT, 'password'] }, /^grant_types\[1\] must be .*"password"/],
+    ['no redirect_uris', { client_id: 'w', client_secret: 's' }, /^redirect_uris is missing/],
+    ['an http redirect', { ...app, redirect_uris: ['http://127.0.0.1/cb'] }, /^redirect_uris must be https/],
+    [
+      'a redirect scheme without a dot',
+      { ...app, application_type: 'native', redirect_uris: ['app:/cb'] },
+      /^redirect_uris must be/,
+    ],
+    ['a script as redirect', { ...app, redirect_uris: ['javascript:alert(1)'] }, /^redirect_uris\[0\] must be/],
+    ['a script as logo', { ...poll, logo_uri: 'javascript:alert(1)' }, /^logo_uri must be/],
+    ['code without its grant', { ...poll, response_types: ['code'] }, /^response_types must hold/],
+    ['a name that turns letters round', { ...poll, client_name: 'Bank\u202e' }, /^client_name must be/],
+    ['two spaces in scope', { ...poll, scope: 'openid  email' }, /^scope must be/],
+    ['a negative age', { ...poll, default_max_age: -1 }, /^default_max_age must be a whole number of seconds/],
+  ]
+  for (const [name, input, expected] of cases) {
+    it(name, () => {
+      const complaints = complaintsAbout(input)
+      assert.equal(complaints.length, 1, complaints.join('\n'))
+      assert.match(complaints[0]!, expected)
+    })
+  }
+
+  it('anything that is no object', () => {
+    for (const input of [null, 'x', [], 3]) assert.equal(complaintsAbout(input).length, 1)
+  })
+
+  it('everything at once, without a secret in it', () => {
+    const complaints = complaintsAbout({
+      client_id: 'a b',
+      client_secret: 'tiny-sécret',
+      backchannel_token_delivery_mode: 'push',
+      logo_uri: 5,
+      jwks_uri: 'http://k.example',
+    })
+    assert.deepEqual(complaints.map((complaint) => complaint.split(' ')[0]).sort(), [
+      'backchannel_client_notification_endpoint',
+      'client_id',
+      'client_secret',
+      'jwks_uri',
+      'logo_uri',
+    ])
+    assert.doesNotMatch(complaints.join(), /tiny/)
+  })
+})
+
+describe('a notification endpoint', () => {
+  const endpoint = (address: string, development: boolean) =>
+    complaintsAbout({ ...ping, backchannel_client_notification_endpoint: address }, development).length === 0
+  const cases: [string, boolean, boolean][] = [
+    // address, in production, in development
+    ['https://till.example/cb', true, true],
+    ['https://till.example/cb?x=1', true, true],
+    ['http://till.example/cb', false, false],
+    ['http://localhost:4000/cb', false, true],
+    ['http://127.0.0.1/cb', false, true],
+    ['http://127.8.9.1/cb', false, true],
+    ['http://[::1]:80/cb', false, true],
+    ['http://localhost.evil.example/cb', false, false],
+    ['http://127.0.0.1.evil.example/cb', false, false],
+    ['http://10.0.0.1/cb', false, false],
+    ['https://till.example/cb#', false, false],
+    ['https://till.example/cb#x', false, false],
+    ['https://me@till.example/cb', false, false],
+    ['https://till.example\\@evil.example/cb', false, false],
+    ['https://till.example/c b', false, false],
+    ['https://till.example/\ncb', false, false],
+    ['https:till.example', false, false],
+    ['ftp://till.example', false, false],
+    ['/cb', false, false],
+    ['', false, false],
+    [`https://till.example/${'a'.repeat(2048)}`, false, false],
+  ]
+  for (const [address, inProduction, inDevelopment] of cases) {
+    it(JSON.stringify(address.slice(0, 50)), () => {
+      assert.equal(endpoint(address, false), inProduction)
+      assert.equal(endpoint(address, true), inDevelopment)
+    })
+  }
+})
+
+it('an app of its own scheme, or on the loopback address, is native', () => {
+  const app = { client_id: 'a', token_endpoint_auth_method: 'none', application_type: 'native' }
+  accepted({ ...app, redirect_uris: ['com.example.app:/cb', 'http://127.0.0.1/cb', 'https://a.example/cb'] })
+})
+
+it('a push client may have refresh tokens to use', () => {
+  const client = accepted({ ...ping, backchannel_token_delivery_mode: 'push', grant_types: ['refresh_token'] })
+  assert.deepEqual(client.grant_types, ['refresh_token'])
+})

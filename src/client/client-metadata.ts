@@ -1,0 +1,383 @@
+/** What a client says about itself (RFC 7591, CIBA Core §4): read, completed with defaults, and checked as a whole. */
+import { z } from 'zod'
+import { isPlain, mustBe, mustBeSecretly, readSettings } from '../config/complaint.ts'
+
+export const CIBA_GRANT = 'urn:openid:params:grant-type:ciba'
+
+/** The scope with which a user's device may see and decide what waits for that user. */
+export const DECIDE_SCOPE = 'ciba:decide'
+
+export type DeliveryMode = 'poll' | 'ping' | 'push'
+
+export type ClientAuthenticationMethod =
+  | 'client_secret_basic'
+  | 'client_secret_post'
+  | 'client_secret_jwt'
+  | 'private_key_jwt'
+  | 'none'
+
+/** A public key, RFC 7517. */
+export type PublicJwk = Record<string, unknown> & { kty: 'EC' | 'RSA' | 'OKP' }
+
+/** A client that has been checked: all defaults are filled in, metadata Doorbell does not understand is gone (DR-4). */
+export interface ClientMetadata {
+  /** 1 to 255 printable ASCII characters, no spaces. */
+  client_id: string
+  /** In clear, as it was given; hashed before it is stored, unless `client_secret_jwt` needs it. */
+  client_secret?: string
+  /** What users read when they are asked. */
+  client_name?: string
+  client_uri?: string
+  logo_uri?: string
+  policy_uri?: string
+  tos_uri?: string
+  contacts?: string[]
+  application_type?: 'web' | 'native'
+  redirect_uris: string[]
+  grant_types: string[]
+  response_types: string[]
+  /** Separated by spaces. Without it the client may ask for every scope of the server. */
+  scope?: string
+  token_endpoint_auth_method: ClientAuthenticationMethod
+  token_endpoint_auth_signing_alg?: string
+  jwks?: { keys: PublicJwk[] }
+  jwks_uri?: string
+  id_token_signed_response_alg?: 'ES256' | 'RS256' | 'PS256'
+  /** In seconds. */
+  default_max_age?: number
+  require_auth_time?: boolean
+  subject_type?: 'public'
+  /** How the client gets its tokens. A client without it cannot ring. */
+  backchannel_token_delivery_mode?: DeliveryMode
+  /** Where a ping or push goes. */
+  backchannel_client_notification_endpoint?: string
+  /** Whether this is a device service, trusted to answer for users it has authenticated itself. */
+  backchannel_device_service?: boolean
+}
+
+/** Client metadata as somebody writes it: everything but `client_id` may be left out, unknown metadata is ignored. */
+export type ClientMetadataInput = { [Name in keyof ClientMetadata]?: ClientMetadata[Name] | undefined } & {
+  client_id: string
+  [unknown: string]: unknown
+}
+
+export interface ClientCircumstances {
+  /** Whether plain http is accepted for addresses on this machine. */
+  development: boolean
+}
+
+/** Every complaint starts with the name of the metadata it is about. None contains a secret. */
+export function readClientMetadata(
+  input: unknown,
+  circumstances: ClientCircumstances,
+): { client: ClientMetadata } | { complaints: string[] } {
+  if (!isPlain(input)) return { complaints: ['client metadata must be an object'] }
+  // RFC 7591 §2: null means left out.
+  const given = Object.fromEntries(Object.entries(input).filter(([, value]) => value !== null && value !== undefined))
+  const { value, complaints, broken } = readSettings(schemaFor(circumstances), given)
+  const client = complete(value)
+  const crossed = rules
+    .filter(({ reads, unless }) => !reads.some((name) => broken.has(name)) && unless(client, circumstances))
+    .map(({ says }) => (typeof says === 'string' ? says : says(client)))
+  if (complaints.length + crossed.length > 0) return { complaints: [...complaints, ...crossed] }
+  return { client }
+}
+
+function complete(draft: Draft): ClientMetadata {
+  const mode = draft.backchannel_token_delivery_mode
+  const grants = draft.grant_types ?? defaultGrants(mode, draft.backchannel_device_service === true)
+  const { backchannel_user_code_parameter: _, backchannel_authentication_request_signing_alg: __, ...known } = draft
+  return {
+    ...known,
+    client_id: draft.client_id ?? '',
+    redirect_uris: draft.redirect_uris ?? [],
+    grant_types: grants,
+    response_types: draft.response_types ?? (grants.includes('authorization_code') ? ['code'] : []),
+    token_endpoint_auth_method: draft.token_endpoint_auth_method ?? 'client_secret_basic',
+  }
+}
+
+function defaultGrants(mode: DeliveryMode | undefined, isDeviceService: boolean): string[] {
+  if (mode === 'poll' || mode === 'ping') return [CIBA_GRANT]
+  // A push client is given its tokens and a device service needs none: neither uses the token endpoint (RG-2).
+  if (mode === 'push' || isDeviceService) return []
+  return ['authorization_code']
+}
+
+const laterMethods = ['tls_client_auth', 'self_signed_tls_client_auth']
+const methods = ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'] as const
+const secretMethods: string[] = ['client_secret_basic', 'client_secret_post', 'client_secret_jwt']
+const keySigningAlgs = ['ES256', 'RS256', 'PS256', 'Ed25519', 'EdDSA']
+const notYet = 'is not in this version yet; remove it'
+
+type Draft = z.output<ReturnType<typeof schemaFor>>
+
+function schemaFor({ development }: ClientCircumstances) {
+  const webAddress = text('an http or https address', isWebAddress)
+  const loopback = development ? ', or http on this machine' : ''
+  const httpsAddress = (refused: string) =>
+    text(`an https address${loopback}, without ${refused}`, (address) => isSafeAddress(address, development))
+
+  return z.object({
+    client_id: text('1 to 255 printable ASCII characters without spaces', (id) =>
+      /^[\x21-\x7e]{1,255}$/.test(id),
+    ).exactOptional(),
+    client_secret: secretText('printable ASCII characters', (secret) => /^[\x20-\x7e]+$/.test(secret)).exactOptional(),
+    client_name: text('1 to 255 characters, none of them invisible controls', isShowable).exactOptional(),
+    client_uri: webAddress.exactOptional(),
+    logo_uri: webAddress.exactOptional(),
+    policy_uri: webAddress.exactOptional(),
+    tos_uri: webAddress.exactOptional(),
+    contacts: z.array(z.string(mustBe('a text')), mustBe('a list of texts')).exactOptional(),
+    application_type: z.enum(['web', 'native'], mustBe('"web" or "native"')).exactOptional(),
+    redirect_uris: z
+      .array(text('an absolute address without a fragment', isRedirectAddress), mustBe('a list of addresses'))
+      .exactOptional(),
+    grant_types: z
+      .array(
+        z.enum([CIBA_GRANT, 'authorization_code', 'refresh_token'], {
+          error: ({ input }) =>
+            `must be "${CIBA_GRANT}", "authorization_code" or "refresh_token"; it is ${typeof input === 'string' ? JSON.stringify(input.slice(0, 60)) : 'not a text'}`,
+        }),
+        mustBe('a list of grant types'),
+      )
+      .exactOptional(),
+    response_types: z.array(z.enum(['code'], mustBe('"code"')), mustBe('a list of response types')).exactOptional(),
+    scope: text('scopes separated by single spaces', isScope).exactOptional(),
+    token_endpoint_auth_method: z
+      .enum(methods, {
+        error: ({ input }) =>
+          laterMethods.includes(String(input))
+            ? `${input} ${notYet}`
+            : mustBe(`one of ${methods.join(', ')}`).error({ input }),
+      })
+      .exactOptional(),
+    token_endpoint_auth_signing_alg: z
+      .enum(['HS256', ...keySigningAlgs], mustBe(`one of HS256, ${keySigningAlgs.join(', ')}`))
+      .exactOptional(),
+    jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(complainAboutKeys).exactOptional(),
+    jwks_uri: httpsAddress('user name and fragment').exactOptional(),
+    id_token_signed_response_alg: z
+      .enum(['ES256', 'RS256', 'PS256'], mustBe('one of ES256, RS256, PS256'))
+      .exactOptional(),
+    default_max_age: z
+      .number(mustBe('a whole number of seconds, at least 0'))
+      .refine((age) => Number.isSafeInteger(age) && age >= 0, mustBe('a whole number of seconds, at least 0'))
+      .exactOptional(),
+    require_auth_time: yesOrNo().exactOptional(),
+    subject_type: z
+      .enum(['public'], mustBe('"public" (pairwise subjects are not in this version yet)'))
+      .exactOptional(),
+    backchannel_token_delivery_mode: z
+      .preprocess(
+        (mode) => (typeof mode === 'string' ? mode.toLowerCase() : mode),
+        z.enum(['poll', 'ping', 'push'], mustBe('"poll", "ping" or "push"')),
+      )
+      .exactOptional(),
+    backchannel_client_notification_endpoint: httpsAddress('user name and fragment').exactOptional(),
+    backchannel_device_service: yesOrNo().exactOptional(),
+    backchannel_user_code_parameter: yesOrNo()
+      .refine((wanted) => !wanted, { error: `true ${notYet}` })
+      .exactOptional(),
+    backchannel_authentication_request_signing_alg: z.custom<never>(() => false, { error: notYet }).exactOptional(),
+  })
+}
+
+function text(what: string, holds: (value: string) => boolean) {
+  return z.string(mustBe(what)).refine(holds, mustBe(what))
+}
+
+function secretText(what: string, holds: (value: string) => boolean) {
+  return z.string(mustBeSecretly(what)).refine(holds, mustBeSecretly(what))
+}
+
+function yesOrNo() {
+  return z.boolean(mustBe('true or false'))
+}
+
+/** A name is shown to somebody who decides by it: nothing that reorders or hides its letters. */
+function isShowable(name: string): boolean {
+  return /^[^\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]{1,255}$/u.test(name) && name.trim() !== ''
+}
+
+function isScope(scope: string): boolean {
+  return scope.split(' ').every((token) => /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(token))
+}
+
+function isWebAddress(address: string): boolean {
+  return /^https?:\/\//.test(address) && isTidy(address)
+}
+
+/** Where secrets are sent: https, or this very machine in development. */
+function isSafeAddress(address: string, development: boolean): boolean {
+  if (!isWebAddress(address) || address.includes('#')) return false
+  const url = new URL(address)
+  if (url.username !== '' || url.password !== '') return false
+  return url.protocol === 'https:' || (development && isLoopback(url.hostname))
+}
+
+function isRedirectAddress(address: string): boolean {
+  return isTidy(address) && !address.includes('#') && !/^(javascript|data|vbscript|file|blob|about):/i.test(address)
+}
+
+/** URL parsers forgive spaces, line breaks and backslashes, each in its own way; we want one reading only. */
+function isTidy(address: string): boolean {
+  return address.length <= 2048 && /^[\x21-\x5b\x5d-\x7e]+$/.test(address) && URL.canParse(address)
+}
+
+/** @param hostname as `URL` has it, IPv6 addresses in brackets */
+export function isLoopback(hostname: string): boolean {
+  return hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d{1,3}){3}$/.test(hostname)
+}
+
+const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
+
+function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void {
+  const complain = (message: string) => context.addIssue({ code: 'custom', message })
+  const keys = isPlain(jwks) ? jwks.keys : undefined
+  if (!Array.isArray(keys) || keys.length === 0) {
+    complain('must be a JWK Set: an object with a list "keys" of at least one key')
+    return
+  }
+  for (const [index, key] of keys.entries()) {
+    const which = `must hold public keys only, but key ${index}`
+    const member = isPlain(key) ? privateMembers.find((name) => name in key) : undefined
+    if (member !== undefined) complain(`${which} has the private member "${member}"`)
+    else if (!isPlain(key) || !['EC', 'RSA', 'OKP'].includes(String(key.kty))) complain(`${which} is of no known kind`)
+  }
+}
+
+/** Rules between several metadata. */
+interface Rule {
+  /** If one of these was already complained about, the rule is silent. */
+  reads: (keyof ClientMetadata)[]
+  /** Whether the rule is broken. */
+  unless: (client: ClientMetadata, circumstances: ClientCircumstances) => boolean
+  says: string | ((client: ClientMetadata) => string)
+}
+
+const mode = 'backchannel_token_delivery_mode'
+const endpoint = 'backchannel_client_notification_endpoint'
+const method = 'token_endpoint_auth_method'
+const service = 'backchannel_device_service'
+
+const rules: Rule[] = [
+  {
+    reads: ['client_id'],
+    unless: (client) => client.client_id === '',
+    says: 'client_id is missing',
+  },
+  {
+    reads: [mode, 'grant_types'],
+    unless: (client) => ['poll', 'ping'].includes(client[mode] ?? '') && !client.grant_types.includes(CIBA_GRANT),
+    says: (client) => `grant_types must hold "${CIBA_GRANT}", because ${mode} is ${client[mode]} (RG-2)`,
+  },
+  {
+    reads: [mode, 'grant_types'],
+    unless: (client) => client[mode] === undefined && client.grant_types.includes(CIBA_GRANT),
+    says: `${mode} is missing; a client with the grant "${CIBA_GRANT}" needs poll, ping or push (RG-1)`,
+  },
+  {
+    reads: [mode, endpoint],
+    unless: (client) => ['ping', 'push'].includes(client[mode] ?? '') && client[endpoint] === undefined,
+    says: (client) => `${endpoint} is missing; ${mode} ${client[mode]} needs it (RG-3)`,
+  },
+  {
+    reads: [mode, endpoint],
+    unless: (client) => client[mode] === 'poll' && client[endpoint] !== undefined,
+    says: `${endpoint} must be left out, because ${mode} is poll`,
+  },
+  {
+    reads: [mode, endpoint],
+    unless: (client) => client[mode] === undefined && client[endpoint] !== undefined,
+    says: `${endpoint} must be left out, or ${mode} set to ping or push`,
+  },
+  {
+    reads: [mode, service],
+    unless: (client) => client[service] === true && client[mode] !== undefined,
+    says: `${mode} must be left out: a device service answers, it does not ring`,
+  },
+  {
+    reads: [mode, method],
+    unless: (client) => client[method] === 'none' && client[mode] !== undefined,
+    says: `${method} must not be none: a client that rings authenticates itself (EP-11)`,
+  },
+  {
+    reads: [service, method],
+    unless: (client) => client[method] === 'none' && client[service] === true,
+    says: `${method} must not be none: a device service authenticates itself`,
+  },
+  {
+    reads: [mode, 'scope'],
+    unless: (client) => client[mode] !== undefined && scopesOf(client).includes(DECIDE_SCOPE),
+    says: `scope must not hold ${DECIDE_SCOPE}: a client that rings never decides`,
+  },
+  {
+    reads: ['client_secret', method],
+    unless: (client) => secretMethods.includes(client[method]) && client.client_secret === undefined,
+    says: (client) => `client_secret is missing; ${method} ${client[method]} needs it`,
+  },
+  {
+    reads: ['client_secret', method],
+    // HMAC with SHA-256 asks for a key at least as long as its output (RFC 7518 §3.2).
+    unless: (client) =>
+      client[method] === 'client_secret_jwt' && client.client_secret !== undefined && client.client_secret.length < 32,
+    says: (client) =>
+      `client_secret must be at least 32 bytes for client_secret_jwt; it is ${client.client_secret?.length} bytes long`,
+  },
+  {
+    reads: ['jwks', 'jwks_uri', method],
+    unless: (client) =>
+      client[method] === 'private_key_jwt' && client.jwks === undefined && client.jwks_uri === undefined,
+    says: `jwks or jwks_uri is missing; ${method} private_key_jwt needs one of them (DR-9)`,
+  },
+  {
+    reads: ['jwks', 'jwks_uri'],
+    unless: (client) => client.jwks !== undefined && client.jwks_uri !== undefined,
+    says: 'jwks and jwks_uri must not both be set (DR-5)',
+  },
+  {
+    reads: ['token_endpoint_auth_signing_alg', method],
+    unless: (client) => {
+      const alg = client.token_endpoint_auth_signing_alg
+      return alg !== undefined && !signingAlgsOf(client[method]).includes(alg)
+    },
+    says: (client) => `token_endpoint_auth_signing_alg does not fit ${method} ${client[method]}`,
+  },
+  {
+    reads: [mode, service, 'grant_types', 'redirect_uris'],
+    unless: (client) => client.grant_types.includes('authorization_code') && client.redirect_uris.length === 0,
+    says: `redirect_uris is missing; the grant authorization_code needs it (a client that rings needs ${mode} instead)`,
+  },
+  {
+    reads: [mode, service, 'grant_types', 'response_types'],
+    unless: (client) => client.grant_types.includes('authorization_code') !== client.response_types.includes('code'),
+    says: 'response_types must hold "code" exactly if grant_types holds "authorization_code"',
+  },
+  {
+    reads: ['application_type', 'redirect_uris'],
+    unless: (client, { development }) => client.redirect_uris.some((uri) => !fitsKind(uri, client, development)),
+    says: (client) =>
+      client.application_type === 'native'
+        ? 'redirect_uris must be https, http on this machine, or a scheme of your own with a dot in it'
+        : 'redirect_uris must be https (http on this machine is for development and for application_type native)',
+  },
+]
+
+function scopesOf(client: ClientMetadata): string[] {
+  return client.scope?.split(' ') ?? []
+}
+
+function signingAlgsOf(authentication: ClientAuthenticationMethod): string[] {
+  if (authentication === 'client_secret_jwt') return ['HS256']
+  return authentication === 'private_key_jwt' ? keySigningAlgs : []
+}
+
+function fitsKind(uri: string, client: ClientMetadata, development: boolean): boolean {
+  const { protocol, hostname } = new URL(uri)
+  const isNative = client.application_type === 'native'
+  if (protocol === 'https:') return true
+  if (protocol === 'http:') return isLoopback(hostname) && (isNative || development)
+  // RFC 8252 §7.1: a scheme of one's own is a domain name turned round.
+  return isNative && protocol.includes('.')
+}

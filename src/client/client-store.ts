@@ -1,0 +1,135 @@
+import type { Database, Statement } from '../storage/database.ts'
+import type { Client } from './client.ts'
+import type { ClientMetadata, DeliveryMode } from './client-metadata.ts'
+
+export interface ClientRow {
+  id: string
+  origin: 'config' | 'command'
+  metadata: string
+  secret_hash: string | null
+  secret_sealed: string | null
+  delivery_mode: DeliveryMode | null
+  notification_endpoint: string | null
+  created_at: number
+  changed_at: number
+}
+
+export interface RegisteredClient {
+  client: Client
+  origin: 'config' | 'command'
+}
+
+export type ClientStore = ReturnType<typeof createClientStore>
+
+/** The registered clients. Changes are announced under the topic `client`. */
+export function createClientStore(database: Database) {
+  return {
+    async find(id: string): Promise<Client | undefined> {
+      const [row] = await database.read<ClientRow>('select * from clients where id = $1', [id])
+      return row && toClient(row)
+    },
+
+    async list(): Promise<RegisteredClient[]> {
+      const rows = await database.read<ClientRow>('select * from clients order by id')
+      return rows.map((row) => ({ client: toClient(row), origin: row.origin }))
+    },
+
+    /** Adds a client. Answers whether it was added: not if the id is taken. */
+    async add(client: Client, now: number): Promise<boolean> {
+      const rows = await database.step(insert(client, 'command', null, now, 'on conflict (id) do nothing'))
+      return rows.length > 0
+    },
+
+    /**
+     * Brings a client of the configuration into the table. What the client changed itself since (`changeDelivery`)
+     * stays, until the configuration says something new: `configFingerprint` tells.
+     */
+    async putConfigured(client: Client, configFingerprint: string, now: number): Promise<void> {
+      await database.step(
+        insert(
+          client,
+          'config',
+          configFingerprint,
+          now,
+          `on conflict (id) do update set origin = excluded.origin, config_fingerprint = excluded.config_fingerprint,
+             metadata = excluded.metadata, secret_hash = excluded.secret_hash, secret_sealed = excluded.secret_sealed,
+             delivery_mode = excluded.delivery_mode, notification_endpoint = excluded.notification_endpoint,
+             changed_at = excluded.changed_at
+           where clients.config_fingerprint is null or clients.config_fingerprint <> excluded.config_fingerprint`,
+        ),
+        { announce: [{ topic: 'client', key: client.id }] },
+      )
+    },
+
+    /** Removes the clients that a configuration once named and this one no longer does. Answers their ids. */
+    async removeConfiguredBut(ids: string[]): Promise<string[]> {
+      const rows = await database.step<{ id: string }>({
+        sql: `delete from clients where origin = 'config' and id not in (select value from each($1)) returning id`,
+        values: [JSON.stringify(ids)],
+      })
+      return rows.map((row) => row.id)
+    },
+
+    async remove(id: string): Promise<boolean> {
+      const rows = await database.step(
+        { sql: 'delete from clients where id = $1 returning id', values: [id] },
+        { announce: [{ topic: 'client', key: id }] },
+      )
+      return rows.length > 0
+    },
+
+    /** Changes how the outcome reaches a client, for requests made from now on. */
+    async changeDelivery(id: string, mode: DeliveryMode, endpoint: string | undefined, now: number): Promise<boolean> {
+      const rows = await database.step(
+        {
+          sql: `update clients set delivery_mode = $2, notification_endpoint = $3, changed_at = $4
+                where id = $1 and delivery_mode is not null returning id`,
+          values: [id, mode, endpoint ?? null, now],
+        },
+        { announce: [{ topic: 'client', key: id }] },
+      )
+      return rows.length > 0
+    },
+  }
+}
+
+function insert(
+  client: Client,
+  origin: string,
+  configFingerprint: string | null,
+  now: number,
+  onConflict: string,
+): Statement {
+  const { backchannel_token_delivery_mode, backchannel_client_notification_endpoint, client_secret, ...rest } =
+    client.metadata
+  return {
+    sql: `insert into clients (id, origin, config_fingerprint, metadata, secret_hash, secret_sealed,
+            delivery_mode, notification_endpoint, created_at, changed_at)
+          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) ${onConflict} returning id`,
+    values: [
+      client.id,
+      origin,
+      configFingerprint,
+      JSON.stringify(rest),
+      client.secretHash ?? null,
+      client.secretSealed ?? null,
+      client.deliveryMode ?? null,
+      client.notificationEndpoint ?? null,
+      now,
+    ],
+  }
+}
+
+function toClient(row: ClientRow): Client {
+  const metadata = JSON.parse(row.metadata) as ClientMetadata
+  if (row.delivery_mode) metadata.backchannel_token_delivery_mode = row.delivery_mode
+  if (row.notification_endpoint) metadata.backchannel_client_notification_endpoint = row.notification_endpoint
+  return {
+    id: row.id,
+    metadata,
+    deliveryMode: row.delivery_mode ?? undefined,
+    notificationEndpoint: row.notification_endpoint ?? undefined,
+    secretHash: row.secret_hash ?? undefined,
+    secretSealed: row.secret_sealed ?? undefined,
+  }
+}

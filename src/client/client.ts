@@ -1,0 +1,54 @@
+/** Who may ask: a registered client, and what it is allowed. */
+import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from './client-metadata.ts'
+
+export interface Client {
+  id: string
+  /** What it registered, but for its secret. Delivery mode and endpoint are the ones in force now. */
+  metadata: ClientMetadata
+  /** How the outcome reaches it. Without a mode a client cannot ring (OV-4). */
+  deliveryMode: DeliveryMode | undefined
+  /** Where pings and pushes go. Present exactly for ping and push (RG-3). */
+  notificationEndpoint: string | undefined
+  /** Keyed hash of its secret. */
+  secretHash: string | undefined
+  /** The secret itself, sealed: only for `client_secret_jwt`. */
+  secretSealed: string | undefined
+}
+
+export type AuthenticateClient = (credentials: ClientCredentials) => Promise<Client>
+
+/** What a caller brings to show which client it is. */
+export interface ClientCredentials {
+  form: ReadonlyMap<string, string>
+  /** The `Authorization` header as it came. */
+  authorization: string | undefined
+}
+
+/** Whether the client may ring at all: it has a delivery mode and, to collect tokens itself, the grant (VL-9, RG-2). */
+export function mayRing(client: Client): boolean {
+  if (client.deliveryMode === undefined) return false
+  return client.deliveryMode === 'push' || mayUseGrant(client)
+}
+
+export function mayUseGrant(client: Client): boolean {
+  return client.metadata.grant_types.includes(CIBA_GRANT)
+}
+
+/**
+ * Whether the client answers for users it has authenticated itself. A client that rings never does, whatever else it
+ * was registered as (M1).
+ */
+export function isDeviceService(client: Client): boolean {
+  return client.metadata.backchannel_device_service === true && !couldRing(client)
+}
+
+/** Wider than `mayRing` on purpose: half-registered is enough to be kept away from decisions. */
+export function couldRing(client: Client): boolean {
+  return client.deliveryMode !== undefined || mayUseGrant(client)
+}
+
+/** The scopes a client may ask for: what it registered, else all that the provider knows. */
+export function allowedScopes(client: Client, known: readonly string[]): ReadonlySet<string> {
+  const own = client.metadata.scope?.split(' ')
+  return new Set(own ? known.filter((scope) => own.includes(scope)) : known)
+}

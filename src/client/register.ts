@@ -1,0 +1,37 @@
+/** From registered metadata to a client as it is kept: the secret goes in here and nowhere further. */
+import { fingerprint, type Vault } from '../secret.ts'
+import type { Client } from './client.ts'
+import type { ClientMetadata } from './client-metadata.ts'
+import type { ClientStore } from './client-store.ts'
+
+/** Where a sealed client secret lies, so that it opens nowhere else. */
+export const secretPlace = (clientId: string) => `clients/${clientId}`
+
+export function toClient({ client_secret: secret, ...metadata }: ClientMetadata, vault: Vault): Client {
+  const id = metadata.client_id
+  return {
+    id,
+    metadata,
+    deliveryMode: metadata.backchannel_token_delivery_mode,
+    notificationEndpoint: metadata.backchannel_client_notification_endpoint,
+    secretHash: secret === undefined ? undefined : vault.keyedHash(secret),
+    secretSealed:
+      secret !== undefined && metadata.token_endpoint_auth_method === 'client_secret_jwt'
+        ? vault.seal(secret, secretPlace(id))
+        : undefined,
+  }
+}
+
+/** Makes the table agree with the clients the configuration names. Answers the ids of those it no longer names. */
+export async function registerConfigured(
+  configured: readonly ClientMetadata[],
+  needs: { clients: ClientStore; vault: Vault; now: number },
+): Promise<string[]> {
+  for (const metadata of configured) {
+    const client = toClient(metadata, needs.vault)
+    // Keyed, because it is made from the secret too: the table must not offer a way to try secrets.
+    const said = needs.vault.keyedHash(fingerprint(JSON.stringify(metadata)))
+    await needs.clients.putConfigured(client, said, needs.now)
+  }
+  return needs.clients.removeConfiguredBut(configured.map((metadata) => metadata.client_id))
+}

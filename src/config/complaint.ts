@@ -1,0 +1,162 @@
+/** Reads settings with a schema and says in sentences what is wrong with them: everything at once. */
+import type { z } from 'zod'
+
+/** A configuration that cannot be used. The message holds every complaint, one a line. */
+export class ConfigError extends Error {
+  /** One sentence each, starting with the name of the setting. No secret is in any of them. */
+  readonly complaints: string[]
+
+  constructor(complaints: string[]) {
+    super(`This configuration cannot be used:\n${complaints.map((complaint) => `  - ${complaint}`).join('\n')}`)
+    this.name = 'ConfigError'
+    this.complaints = complaints
+  }
+}
+
+export interface Reading<Value> {
+  /** What was read. Whatever had to be complained about is absent or has its default, so that checking can go on. */
+  value: Value
+  complaints: string[]
+  /** The settings complained about, as dotted paths. */
+  broken: Set<string>
+}
+
+export interface ReadingManner {
+  /** Dotted paths of everything that may be set: for "did you mean". */
+  known?: string[]
+  /** How a setting is called in a complaint. */
+  nameOf?: (path: string) => string
+}
+
+export function readSettings<Schema extends z.ZodType>(
+  schema: Schema,
+  input: Record<string, unknown>,
+  { known = [], nameOf = (path) => path }: ReadingManner = {},
+): Reading<z.output<Schema>> {
+  const read = schema.safeParse(input)
+  if (read.success) return { value: read.data, complaints: [], broken: new Set() }
+
+  const complaints = read.error.issues.flatMap((issue) => describe(issue, known, nameOf))
+  const paths = read.error.issues.flatMap(settingsOf)
+  const rest = paths.reduce((settings, path) => without(settings, path), input)
+  return {
+    value: schema.parse(rest),
+    complaints: [...new Set(complaints)],
+    broken: new Set(paths.map((path) => path.join('.'))),
+  }
+}
+
+function describe(issue: z.core.$ZodIssue, known: string[], nameOf: (path: string) => string): string[] {
+  const path = spell(issue.path)
+  if (issue.code !== 'unrecognized_keys') return [`${nameOf(path)} ${issue.message}`]
+  return issue.keys.map((key) => {
+    const unknown = path ? `${path}.${key}` : key
+    return `${nameOf(unknown)} is not a setting${didYouMean(nearestSetting(unknown, known))}`
+  })
+}
+
+/** An entry of a list is not a setting of its own: its list is. */
+function settingsOf(issue: z.core.$ZodIssue): string[][] {
+  const entry = issue.path.findIndex((step) => typeof step === 'number')
+  const path = (entry < 0 ? issue.path : issue.path.slice(0, entry)).map(String)
+  return issue.code === 'unrecognized_keys' ? issue.keys.map((key) => [...path, key]) : [path]
+}
+
+function spell(path: PropertyKey[]): string {
+  return path.reduce<string>((text, step) => {
+    if (typeof step === 'number') return `${text}[${step}]`
+    return text ? `${text}.${String(step)}` : String(step)
+  }, '')
+}
+
+function without(settings: Record<string, unknown>, [first, ...rest]: string[]): Record<string, unknown> {
+  const entries = Object.entries(settings).flatMap(([key, value]): [string, unknown][] => {
+    if (key !== first) return [[key, value]]
+    return rest.length > 0 && isPlain(value) ? [[key, without(value, rest)]] : []
+  })
+  return Object.fromEntries(entries)
+}
+
+/** For a schema's `error`: what the setting must be and what it is. Not for settings that may hold a secret. */
+export function mustBe(what: string): { error: (issue: { input?: unknown }) => string } {
+  return { error: ({ input }) => `must be ${what}; it is ${show(input)}` }
+}
+
+/** The same for a setting whose value is nobody's business. */
+export function mustBeSecretly(what: string): { error: (issue: { input?: unknown }) => string } {
+  return { error: ({ input }) => `must be ${what}; it is ${showSecret(input)}` }
+}
+
+function show(value: unknown): string {
+  if (typeof value === 'string') return value.length > 40 ? `${value.length} characters long` : JSON.stringify(value)
+  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
+  return showKind(value)
+}
+
+function showSecret(value: unknown): string {
+  return typeof value === 'string' ? `${value.length} characters long` : showKind(value)
+}
+
+function showKind(value: unknown): string {
+  if (value === undefined) return 'missing'
+  if (value === null) return 'null'
+  if (Array.isArray(value)) return 'a list'
+  return `${typeof value === 'object' ? 'an' : 'a'} ${typeof value}`
+}
+
+export function didYouMean(nearest: string | undefined): string {
+  return nearest === undefined ? '' : `; did you mean ${nearest}?`
+}
+
+/** The candidate that `word` is probably a slip of, or nothing if none is near. */
+export function nearest(word: string, candidates: string[]): string | undefined {
+  return closest(candidates, (candidate) => slips(word, candidate), Math.max(1, Math.floor(word.length / 4)))
+}
+
+function nearestSetting(unknown: string, known: string[]): string | undefined {
+  const [home, leaf] = split(unknown)
+  const allowed = Math.max(2, Math.floor(leaf.length / 3))
+  return closest(
+    known,
+    (candidate) => {
+      const [otherHome, otherLeaf] = split(candidate)
+      return slips(leaf, otherLeaf) + (home === otherHome ? 0 : 1)
+    },
+    allowed,
+  )
+}
+
+function split(path: string): [string, string] {
+  const dot = path.lastIndexOf('.')
+  return [path.slice(0, Math.max(dot, 0)), path.slice(dot + 1)]
+}
+
+function closest(candidates: string[], distance: (candidate: string) => number, allowed: number): string | undefined {
+  const ranked = candidates
+    .map((candidate) => ({ candidate, distance: distance(candidate) }))
+    .sort((one, other) => one.distance - other.distance)
+  const first = ranked[0]
+  return first !== undefined && first.distance <= allowed ? first.candidate : undefined
+}
+
+/** How many letters must be added, dropped or changed (Levenshtein). Case and underscores do not count. */
+function slips(one: string, other: string): number {
+  const from = one.toLowerCase().replaceAll('_', '')
+  const to = other.toLowerCase().replaceAll('_', '')
+  let row = Array.from({ length: to.length + 1 }, (_, column) => column)
+  for (const [line, letter] of [...from].entries()) {
+    const next = [line + 1]
+    for (const [column, wanted] of [...to].entries()) {
+      next.push(Math.min(row[column + 1]! + 1, next[column]! + 1, row[column]! + (letter === wanted ? 0 : 1)))
+    }
+    row = next
+  }
+  return row.at(-1)!
+}
+
+/** Whether this is an object as written in a file: no list, no instance of a class. */
+export function isPlain(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null) return false
+  const prototype = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}

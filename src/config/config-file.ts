@@ -1,0 +1,85 @@
+/** Finds and reads the configuration file. */
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { type LoadFnOutput, registerHooks } from 'node:module'
+import { basename, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { isPlain } from './complaint.ts'
+
+/** In the order in which they are looked for. */
+export const configFileNames = ['doorbell.config.ts', 'doorbell.config.js', 'doorbell.config.json']
+
+export interface FileReading {
+  input: Record<string, unknown>
+  complaints: string[]
+}
+
+/** The file to read, as an absolute path, or nothing if none was named and none is there. */
+export function findConfigFile(named: string | undefined, cwd: string): string | undefined {
+  if (named) return resolve(cwd, named)
+  return configFileNames.map((name) => resolve(cwd, name)).find((path) => existsSync(path))
+}
+
+export async function readConfigFile(path: string): Promise<FileReading> {
+  const name = basename(path)
+  const broken = (complaint: string): FileReading => ({ input: {}, complaints: [`${name} ${complaint}`] })
+  if (!existsSync(path)) return broken('does not exist')
+  if (!/\.(m?ts|m?js|json)$/.test(path)) return broken('must end in .ts, .js or .json')
+  try {
+    const content = path.endsWith('.json') ? parseJson(await readFile(path, 'utf8')) : await importDefault(path)
+    if (content === undefined) return broken('must have a default export: export default defineConfig({ … })')
+    return isPlain(content) ? { input: content, complaints: [] } : broken('must hold one object of settings')
+  } catch (error) {
+    return broken(describe(error, name))
+  }
+}
+
+class NotJson extends Error {}
+
+/** The parser's own message is not passed on: it quotes the file, and the file may hold secrets. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text.replace(/^\uFEFF/, ''))
+  } catch (error) {
+    const [, line, column] = /line (\d+) column (\d+)/.exec(String(error)) ?? []
+    const place = line ? ` at line ${line}, column ${column}` : ''
+    const hint = hasComments(text)
+      ? '; JSON has no comments, take them out or write a doorbell.config.ts instead'
+      : '; look for a comma, a quote or a bracket too many or too few'
+    throw new NotJson(`is not JSON${place}${hint}`)
+  }
+}
+
+function hasComments(text: string): boolean {
+  return /\/\/|\/\*/.test(text.replace(/"(\\.|[^"\\])*"/g, '""'))
+}
+
+async function importDefault(path: string): Promise<unknown> {
+  const url = pathToFileURL(path).href
+  const source = await readFile(path, 'utf8')
+  const isModule = /^\s*(import|export)\b/m.test(source)
+  const hooks = registerHooks({
+    // A fresh package.json often says "commonjs". Whoever writes export default means a module all the same.
+    load(asked, context, next): LoadFnOutput {
+      if (asked !== url || !isModule) return next(asked, context)
+      return next(asked, { ...context, format: /ts$/.test(path) ? 'module-typescript' : 'module' })
+    },
+  })
+  try {
+    const module: { default?: unknown } = await import(url)
+    return module.default
+  } finally {
+    hooks.deregister()
+  }
+}
+
+function describe(error: unknown, name: string): string {
+  if (error instanceof NotJson) return error.message
+  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+  // Messages about syntax quote the file, too.
+  if (error instanceof SyntaxError || code.includes('TYPESCRIPT')) {
+    return `has an error in its syntax; "node ${name}" shows where`
+  }
+  if (code === 'ERR_MODULE_NOT_FOUND') return `cannot be loaded, because something it imports is not installed`
+  return `cannot be loaded: ${error instanceof Error ? error.message : String(error)}`
+}

@@ -1,0 +1,399 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { newSecret } from '../secret.ts'
+import { type Circumstances, checkConfig } from './config.ts'
+
+const production = { issuer: 'https://id.example.com', secret: newSecret() }
+
+function accepted(input: Record<string, unknown>, circumstances?: Circumstances) {
+  const checked = checkConfig(input, circumstances)
+  if ('complaints' in checked) assert.fail(checked.complaints.join('\n'))
+  return checked.config
+}
+
+function complaintsAbout(input: Record<string, unknown>, circumstances?: Circumstances) {
+  const checked = checkConfig(input, circumstances)
+  return 'complaints' in checked ? checked.complaints : []
+}
+
+/** A setting by its dotted path, as input. */
+function setting(path: string, value: unknown): Record<string, unknown> {
+  const nested = path.split('.').reduceRight<unknown>((inner, name) => ({ [name]: inner }), value)
+  return { ...production, ...(nested as Record<string, unknown>) }
+}
+
+it('defaults', () => {
+  const { clients, users, oidc, secret, ...rest } = accepted(production)
+  assert.deepEqual([clients, users, oidc, secret], [[], [], {}, production.secret])
+  assert.deepEqual(rest, {
+    issuer: 'https://id.example.com',
+    host: '127.0.0.1',
+    port: 4000,
+    development: false,
+    database: 'sqlite:./doorbell.db',
+    profile: 'core',
+    proxy: { trust: [] },
+    requests: {
+      defaultExpiry: 600,
+      maxExpiry: 86_400,
+      interval: 5,
+      maxBindingMessageLength: 128,
+      longPoll: 0,
+      maxOpenPerUser: 5,
+      unknownUsers: 'error',
+    },
+    tokens: {
+      accessTtl: 600,
+      idTtl: 3600,
+      refreshTtl: 1_209_600,
+      idTokenAlg: 'ES256',
+      scopes: ['openid', 'profile', 'email', 'phone', 'offline_access'],
+    },
+    notifications: { timeout: 5, attempts: 8, allowPrivateNetworks: false },
+    login: { issuer: 'self' },
+    logLevel: 'info',
+    demo: false,
+  })
+})
+
+it('production needs an issuer and a secret, development neither', () => {
+  assert.deepEqual(
+    complaintsAbout({}).map((complaint) => complaint.split(';')[0]),
+    ['issuer is missing', 'secret is missing'],
+  )
+  assert.equal(accepted({ development: true, port: 4321 }).issuer, 'http://localhost:4321')
+  assert.match(complaintsAbout({ development: true, port: 0 }).join(), /^issuer is missing; with port 0/)
+})
+
+it('the result cannot be changed', () => {
+  const config = accepted({ ...production, users: [{ username: 'a' }] })
+  assert.throws(() => {
+    config.requests.interval = 1
+  }, TypeError)
+  assert.throws(() => config.tokens.scopes.push('x'), TypeError)
+  assert.ok(!Object.isFrozen(config.oidc))
+})
+
+describe('numbers at their boundaries', () => {
+  const cases: [string, number, number][] = [
+    ['port', 0, 65_535],
+    ['requests.maxExpiry', 600, 1_209_600],
+    ['requests.interval', 1, 3600],
+    ['requests.maxBindingMessageLength', 1, 1024],
+    ['requests.maxOpenPerUser', 1, 1000],
+    ['tokens.accessTtl', 1, 31_536_000],
+    ['tokens.idTtl', 1, 31_536_000],
+    ['tokens.refreshTtl', 1, 315_360_000],
+    ['notifications.timeout', 1, 60],
+    ['notifications.attempts', 1, 50],
+  ]
+  for (const [path, least, most] of cases) {
+    it(path, () => {
+      for (const value of [least, most]) accepted(setting(path, value))
+      for (const value of [least - 1, most + 1, 1.5, '5', Number.NaN, null, [], true, -1]) {
+        assert.equal(complaintsAbout(setting(path, value)).length, 1, `${path} ${value}`)
+      }
+    })
+  }
+  it('say what they are', () => {
+    assert.deepEqual(complaintsAbout(setting('requests.interval', 'five')), [
+      'requests.interval must be a whole number of seconds, at least 1 and at most 3600; it is "five"',
+    ])
+  })
+  it('fit together', () => {
+    accepted({ ...production, requests: { defaultExpiry: 60, maxExpiry: 60 } })
+    assert.deepEqual(complaintsAbout({ ...production, requests: { defaultExpiry: 61, maxExpiry: 60 } }), [
+      'requests.defaultExpiry must be at most requests.maxExpiry (60 seconds); it is 61',
+    ])
+  })
+})
+
+describe('values', () => {
+  const bytes31 = newSecret(31)
+  const cases: [string, unknown[], unknown[]][] = [
+    ['issuer', ['https://a.example', 'https://a.example:8443/op'], []],
+    [
+      'issuer',
+      [],
+      [
+        'http://a.example',
+        'http://localhost:4000',
+        'https://a.example/',
+        'https://a.example/op/',
+        'https://A.example',
+        'https://a.example:443',
+        'https://a.example?x',
+        'https://a.example?',
+        'https://a.example#x',
+        'https://u:p@a.example',
+        'https://',
+        'a.example',
+        '',
+        5,
+      ],
+    ],
+    ['secret', [newSecret(32), newSecret(64)], [bytes31, '', `${newSecret(32)}=`, `${newSecret(32)} `, 7]],
+    [
+      'database',
+      [
+        'sqlite::memory:',
+        'sqlite:x.db',
+        'sqlite:/x/y.db',
+        'sqlite:///x.db',
+        'postgres://h/db',
+        'postgresql://u:p@h/db',
+      ],
+      ['sqlite:', 'sqlite://x.db', 'x.db', 'mysql://h/db', 'postgres:h', 'postgres://h:port/db', ''],
+    ],
+    [
+      'host',
+      ['0.0.0.0', '::', '::1', 'localhost', 'a-b.example'],
+      ['localhost:4000', 'http://x', '[::1]', '', 'a b', '-'],
+    ],
+    [
+      'proxy.trust',
+      [[], ['10.0.0.0/8', '127.0.0.1', 'fd00::/8', '::1', '0.0.0.0/0']],
+      ['10.0.0.0/8', ['10.0.0.0/33'], ['10.0.0'], ['::/129'], ['proxy.example'], ['10.0.0.0/'], [4]],
+    ],
+    ['tokens.scopes', [['openid'], ['openid', 'a:b']], [[], ['profile'], ['openid', 'a b'], ['openid', ''], 'openid']],
+    ['tokens.idTokenAlg', ['ES256', 'RS256', 'PS256'], ['HS256', 'none', 'es256']],
+    ['development', [true, false], ['true', 1, null]],
+    ['logLevel', ['debug', 'silent'], ['verbose', 3]],
+    ['clients', [[]], [{}, 'x', [1], [null]]],
+    ['oidc', [{ ttl: {} }], [[], 'x']],
+    ['requests', [{}], [5, 'x', []]],
+  ]
+  for (const [path, right, wrong] of cases) {
+    it(`${path}${right.length ? '' : ', refused'}`, () => {
+      for (const value of right) accepted(setting(path, value))
+      for (const value of wrong) {
+        const complaints = complaintsAbout(setting(path, value))
+        assert.equal(complaints.length, 1, `${JSON.stringify(value)}: ${complaints.join('\n')}`)
+        assert.ok(complaints[0]!.startsWith(path), complaints[0])
+      }
+    })
+  }
+
+  it('an issuer in development may be plain http, and is told its plainest spelling', () => {
+    accepted({ development: true, issuer: 'http://192.168.1.5:4000' })
+    assert.match(
+      complaintsAbout({ development: true, issuer: 'http://LOCALHOST:4000/' }).join(),
+      /"http:\/\/localhost:4000"/,
+    )
+  })
+})
+
+describe('a setting that does not exist', () => {
+  const cases: [Record<string, unknown>, string][] = [
+    [
+      { requests: { defaultExpirey: 5 } },
+      'requests.defaultExpirey is not a setting; did you mean requests.defaultExpiry?',
+    ],
+    [
+      { requests: { default_expiry: 5 } },
+      'requests.default_expiry is not a setting; did you mean requests.defaultExpiry?',
+    ],
+    [{ defaultExpiry: 5 }, 'defaultExpiry is not a setting; did you mean requests.defaultExpiry?'],
+    [{ isuer: 'x' }, 'isuer is not a setting; did you mean issuer?'],
+    [{ token: {} }, 'token is not a setting; did you mean tokens?'],
+    [{ zebra: 1 }, 'zebra is not a setting'],
+    [{ demo: true }, 'demo is not a setting'],
+  ]
+  for (const [input, expected] of cases) {
+    it(expected, () => {
+      const [complaint, ...others] = complaintsAbout({ ...production, ...input })
+      assert.ok(complaint?.startsWith(expected), complaint)
+      assert.deepEqual(others, [])
+    })
+  }
+})
+
+describe('what is not in this version yet is refused by name', () => {
+  const cases: [string, unknown][] = [
+    ['profile', 'fapi-ciba'],
+    ['tls', { key: 'k.pem' }],
+    ['proxy.clientCertificateHeader', 'x-client-cert'],
+    ['requests.longPoll', 30],
+    ['requests.unknownUsers', 'pretend'],
+    ['email', { smtp: 'smtp://me:hush@h' }],
+    ['webPush', { subject: 'mailto:a@b.c' }],
+    ['deviceWebhook', { secret: 'hush' }],
+    ['login.issuer', 'https://other.example'],
+  ]
+  for (const [path, value] of cases) {
+    it(path, () => {
+      const complaints = complaintsAbout(setting(path, value))
+      assert.equal(complaints.length, 1, complaints.join('\n'))
+      assert.ok(complaints[0]!.startsWith(path))
+      assert.match(complaints[0]!, /not in this version yet/)
+      assert.doesNotMatch(complaints[0]!, /hush/)
+    })
+  }
+  it('user codes', () => {
+    const users = [{ username: 'a', user_code: 'hush' }]
+    assert.deepEqual(complaintsAbout({ ...production, users }), [
+      'users[0].user_code is not in this version yet; remove it',
+    ])
+  })
+})
+
+describe('clients', () => {
+  const till = { client_id: 'till', client_secret: 's', backchannel_token_delivery_mode: 'PING' }
+  const local = { ...till, backchannel_client_notification_endpoint: 'http://localhost:1/cb' }
+
+  it('are completed', () => {
+    const [client] = accepted({ development: true, clients: [local] }).clients
+    assert.equal(client?.backchannel_token_delivery_mode, 'ping')
+  })
+  it('are complained about by their place', () => {
+    assert.deepEqual(complaintsAbout({ ...production, clients: [till, local, { ...local, scope: 'x' }] }), [
+      'clients[0].backchannel_client_notification_endpoint is missing; backchannel_token_delivery_mode ping needs it (RG-3)',
+      'clients[1].backchannel_client_notification_endpoint must be an https address, without user name and fragment; it is "http://localhost:1/cb"',
+      'clients[1].client_id is the same as clients[0].client_id',
+      'clients[2].backchannel_client_notification_endpoint must be an https address, without user name and fragment; it is "http://localhost:1/cb"',
+      'clients[2].client_id is the same as clients[0].client_id',
+    ])
+  })
+  it('cannot have scopes the server does not have, unless the application adds its own', () => {
+    const clients = [{ ...local, scope: 'openid account' }]
+    assert.deepEqual(complaintsAbout({ development: true, clients }), [
+      'clients[0].scope holds "account", which is not in tokens.scopes',
+    ])
+    accepted({ development: true, clients, tokens: { scopes: ['openid', 'account'] } })
+    accepted({ development: true, clients, oidc: { scopes: ['account'] } })
+  })
+})
+
+describe('users', () => {
+  const complaintsAboutUsers = (users: unknown) => complaintsAbout({ ...production, users })
+
+  it('get an id from their username or email', () => {
+    const { users } = accepted({
+      ...production,
+      users: [{ username: 'a', email: 'a@x.org' }, { email: 'b@x.org' }, { id: 'u3', phone_number: '+4911' }],
+    })
+    assert.deepEqual(Array.isArray(users) && users.map(({ id }) => id), ['a', 'b@x.org', 'u3'])
+  })
+
+  const cases: [string, unknown, string[]][] = [
+    ['no object', ['alice'], ['users[0] must be an object']],
+    ['neither list nor hooks', 'alice', ['users must be a list of users or an object of hooks']],
+    [
+      'nothing to find one by',
+      [{ id: 'a' }],
+      ['users[0] needs a username, an email or a phone_number, so that it can be found'],
+    ],
+    [
+      'a phone alone',
+      [{ phone_number: '+4911' }],
+      ['users[0].id is missing; only username and email can stand in for it'],
+    ],
+    [
+      'a username that cannot be an id',
+      [{ username: 'zoë' }],
+      ['users[0].id is missing; the username or email that would stand in for it is not plain ASCII'],
+    ],
+    ['a bad email', [{ email: 'alice' }], ['users[0].email must be an email address; it is "alice"']],
+    [
+      'a bad locale',
+      [{ username: 'a', locale: 'e' }],
+      ['users[0].locale must be a language tag, like "en" or "de-AT"; it is "e"'],
+    ],
+    ['a slip', [{ username: 'a', pasword: 'hush' }], ['users[0].pasword is not a setting; did you mean password?']],
+    [
+      'a password that is no text',
+      [{ username: 'a', password: 1234 }],
+      ['users[0].password must be a text; it is a number'],
+    ],
+    [
+      'twins by email',
+      [{ email: 'a@x.org' }, { username: 'b', email: 'A@X.org' }],
+      ['users[1].email is the same as users[0].id'],
+    ],
+    [
+      'twins across kinds',
+      [{ username: 'a@x.org' }, { id: 'b', email: 'a@x.org' }],
+      ['users[1].email is the same as users[0].id'],
+    ],
+    [
+      'hooks without find',
+      { findByHint() {} },
+      ['users.find is missing; users is a list of users or an object of hooks'],
+    ],
+    ['a hook that is no function', { findByHint() {}, find: 'x' }, ['users.find must be a function']],
+    [
+      'a misspelt hook',
+      { findByHint() {}, find() {}, verifyPasword() {} },
+      ['users.verifyPasword is not a hook; did you mean users.verifyPassword?'],
+    ],
+  ]
+  for (const [name, users, expected] of cases) {
+    it(name, () => assert.deepEqual(complaintsAboutUsers(users), expected))
+  }
+
+  it('may be an object of a class, which is kept as it is', () => {
+    class Directory {
+      async findByHint() {
+        return null
+      }
+      async find() {
+        return null
+      }
+    }
+    const users = new Directory()
+    assert.equal(accepted({ ...production, users }).users, users)
+    assert.ok(!Object.isFrozen(users))
+  })
+})
+
+it('everything is complained about at once', () => {
+  const complaints = complaintsAbout({
+    requests: { interval: 0, defaultExpiry: 99_999, intervall: 3 },
+    port: 'x',
+    email: {},
+    clients: [{}],
+    users: [{}],
+  })
+  assert.deepEqual(complaints.map((complaint) => complaint.split(/[ :]/)[0]).sort(), [
+    'clients[0].client_id',
+    'clients[0].client_secret',
+    'clients[0].redirect_uris',
+    'email',
+    'issuer',
+    'port',
+    'requests.defaultExpiry',
+    'requests.interval',
+    'requests.intervall',
+    'secret',
+    'users[0]',
+  ])
+})
+
+it('the demo is not for production', () => {
+  assert.match(complaintsAbout(production, { demo: true }).join(), /^development must be true for the demo/)
+})
+
+it('no complaint contains a secret', () => {
+  const hush = 'hush-hush'
+  const complaints = complaintsAbout({
+    issuer: `https://me:${hush}@a.example`,
+    secret: hush,
+    database: `postgress://me:${hush}@h/db`,
+    email: { smtp: `smtp://me:${hush}@h` },
+    deviceWebhook: { secret: hush },
+    login: { client_secret: [hush] },
+    clients: [
+      {
+        client_id: 'x',
+        client_secret: `${hush}\u0000`,
+        jwks: { keys: [{ kty: 'EC', d: hush }] },
+      },
+      { client_id: 'y', client_secret: hush, token_endpoint_auth_method: 'client_secret_jwt' },
+      { client_id: 'z', client_secret: hush, jwks_uri: `https://me:${hush}@h`, redirect_uris: 'x' },
+    ],
+    users: [{ username: 'a', password: [hush], user_code: hush }],
+  })
+  assert.ok(complaints.length >= 10, complaints.join('\n'))
+  assert.doesNotMatch(complaints.join('\n'), /hush/)
+  assert.match(complaints.join('\n'), /secret must be at least 32 bytes .* 9 characters long/)
+})

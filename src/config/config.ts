@@ -1,0 +1,499 @@
+/** The settings: what each means, what it is when nobody says, and what it may be. */
+import { isIP } from 'node:net'
+import { z } from 'zod'
+import {
+  type ClientMetadata,
+  type ClientMetadataInput,
+  DECIDE_SCOPE,
+  isLoopback,
+  readClientMetadata,
+} from '../client/client-metadata.ts'
+import type { ConfiguredUser, UserHooks } from '../user-hint/user.ts'
+import { isPlain, mustBe, mustBeSecretly, readSettings } from './complaint.ts'
+import { type ConfiguredUserInput, readUsers } from './users.ts'
+
+/** The checked configuration: everything resolved, nothing left to guess, frozen. */
+export interface Config {
+  /** The provider's name and the start of all its addresses. No trailing slash. https unless in development. */
+  issuer: string
+  /** The address to listen on. */
+  host: string
+  /** The TCP port to listen on; 0 means any free one. */
+  port: number
+  /** http issuer, callbacks on this machine, mailbox, demo hook. Never in production. */
+  development: boolean
+  /** `sqlite:<absolute path>`, `sqlite::memory:` or `postgres://…`. May hold a password. */
+  database: string
+  /** At least 32 bytes, base64url. Everything at rest is sealed and hashed with keys made from it. */
+  secret: string
+  profile: 'core' | 'fapi-ciba'
+  /** Own TLS. Not in this version yet. */
+  tls?: { key?: string; cert?: string; clientCa?: string }
+  proxy: {
+    /** Addresses and CIDR ranges of the proxies whose `X-Forwarded-*` headers are believed. */
+    trust: string[]
+    /** Not in this version yet. */
+    clientCertificateHeader?: string
+  }
+  requests: {
+    /** Seconds a request waits for its user when the client does not say. */
+    defaultExpiry: number
+    /** Seconds a request waits at most, whatever the client says. */
+    maxExpiry: number
+    /** Seconds a client pauses between two polls. */
+    interval: number
+    /** In characters. */
+    maxBindingMessageLength: number
+    /** Seconds a poll may be held; 0 is off. Not in this version yet. */
+    longPoll: number
+    /** How many requests of one user may wait at the same time. */
+    maxOpenPerUser: number
+    /** What a client is told whose hint leads to nobody. `pretend` is not in this version yet. */
+    unknownUsers: 'error' | 'pretend'
+  }
+  tokens: {
+    /** Life of an access token in seconds. */
+    accessTtl: number
+    /** Life of an ID token in seconds. */
+    idTtl: number
+    /** Life of a refresh token in seconds. */
+    refreshTtl: number
+    /** How ID tokens are signed for clients that do not say. */
+    idTokenAlg: 'ES256' | 'RS256' | 'PS256'
+    /** What clients may ask for. `ciba:decide` is always there and need not be named. */
+    scopes: string[]
+  }
+  notifications: {
+    /** Seconds a client has to answer a ping or push. */
+    timeout: number
+    /** How often one is tried before it is parked. */
+    attempts: number
+    /** Whether notifications may go to addresses of private networks. */
+    allowPrivateNetworks: boolean
+  }
+  /** Not in this version yet. */
+  email?: { smtp?: string; from?: string }
+  /** Not in this version yet. */
+  webPush?: { subject?: string }
+  /** Not in this version yet. */
+  deviceWebhook?: { url?: string; secret?: string }
+  /** Where users sign in: `self`, or another OpenID provider (not in this version yet). */
+  login: { issuer: string; client_id?: string; client_secret?: string }
+  clients: ClientMetadata[]
+  /** A list, or an application's own hooks. */
+  users: ConfiguredUser[] | UserHooks
+  /** Passed to oidc-provider as it is. */
+  oidc: Record<string, unknown>
+  /** How much is logged. */
+  logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
+  /** Whether the demo cast is on stage: an option of the command, not a setting. */
+  demo: boolean
+}
+
+type Sections =
+  | 'tls'
+  | 'proxy'
+  | 'requests'
+  | 'tokens'
+  | 'notifications'
+  | 'email'
+  | 'webPush'
+  | 'deviceWebhook'
+  | 'login'
+type Optional<Settings> = { [Name in keyof Settings]?: Settings[Name] | undefined }
+
+/** The configuration as somebody writes it: everything may be left out, `undefined` counts as left out. */
+export type ConfigInput = Optional<Omit<Config, Sections | 'clients' | 'users' | 'demo'>> & {
+  [Section in Sections]?: Optional<NonNullable<Config[Section]>> | undefined
+} & {
+  /** Registered at start: RFC 7591 metadata with `client_id` and, where one is needed, `client_secret`. */
+  clients?: ClientMetadataInput[] | undefined
+  /** A list, or an application's own hooks. */
+  users?: ConfiguredUserInput[] | UserHooks | undefined
+}
+
+/**
+ * Gives an editor the names and types of the settings. It changes and checks nothing: that happens when the server
+ * starts, with all complaints at once.
+ *
+ * @example
+ * // doorbell.config.ts
+ * import { defineConfig } from 'doorbell-ciba'
+ *
+ * export default defineConfig({
+ *   issuer: 'https://id.example.com',
+ *   database: 'postgres://doorbell@localhost/doorbell',
+ *   requests: { defaultExpiry: 120 }, // seconds
+ * })
+ */
+export function defineConfig(input: ConfigInput): ConfigInput {
+  return input
+}
+
+export interface Circumstances {
+  /** Whether the demo cast was asked for. */
+  demo?: boolean
+  /** How a setting is called in a complaint, e.g. with the environment variable it came from. */
+  nameOf?: (path: string) => string
+}
+
+/** A configuration that is complete but for the secret, which development finds in a file. */
+export type CheckedConfig = Omit<Config, 'secret'> & { secret?: string }
+
+/** Completes `input` with defaults and checks it, alone and together. No complaint contains a secret. */
+export function checkConfig(
+  input: Record<string, unknown>,
+  { demo = false, nameOf = (path) => path }: Circumstances = {},
+): { config: CheckedConfig } | { complaints: string[] } {
+  const { now, later } = setLaterAside(input)
+  const { value, complaints, broken } = readSettings(schema, now, { known: knownSettings, nameOf })
+  const clients = readClients(value.clients, {
+    // While nobody knows which it is, complaints that production would have are only noise.
+    development: value.development || broken.has('development'),
+    scopes:
+      isBroken('tokens.scopes', broken) || 'scopes' in value.oidc || 'claims' in value.oidc
+        ? undefined
+        : scopesOf(value),
+  })
+  const users = readUsers(value.users)
+  const config: CheckedConfig = {
+    ...value,
+    issuer: value.issuer ?? `http://localhost:${value.port}`,
+    clients: clients.clients,
+    users: users.users,
+    demo,
+  }
+  const crossed = rules
+    .filter(({ reads, unless }) => !reads.some((path) => isBroken(path, broken)) && unless(config, value))
+    .map(({ reads, says }) => `${nameOf(reads[0]!)} ${typeof says === 'string' ? says : says(config)}`)
+  const all = [...complaints, ...later, ...crossed, ...clients.complaints, ...users.complaints]
+  if (all.length > 0) return { complaints: all }
+  return { config: freeze(config) }
+}
+
+function isBroken(path: string, broken: Set<string>): boolean {
+  return broken.has(path) || broken.has(path.split('.')[0]!)
+}
+
+const latest = 14 * 86_400
+const year = 365 * 86_400
+
+/** Settings of later versions have their place already, so that they get a sentence of their own and not "unknown". */
+const schema = z.strictObject({
+  issuer: z.string(mustBeSecretly('an address')).exactOptional(),
+  host: text('a host name or an IP address, without scheme and port', isHost).default('127.0.0.1'),
+  port: number('a port number, 0 to 65535', 0, 65_535).default(4000),
+  development: yesOrNo().default(false),
+  database: z
+    .string(mustBeSecretly(databaseForms()))
+    .refine(isDatabase, mustBeSecretly(databaseForms()))
+    .default('sqlite:./doorbell.db'),
+  secret: z.string(mustBeSecretly(secretForm())).refine(isSecret, mustBeSecretly(secretForm())).exactOptional(),
+  profile: choice(['core', 'fapi-ciba']).default('core'),
+  tls: section({
+    key: z.string().exactOptional(),
+    cert: z.string().exactOptional(),
+    clientCa: z.string().exactOptional(),
+  }).exactOptional(),
+  proxy: section({
+    trust: list('an IP address or a range like "10.0.0.0/8"', isRange).default([]),
+    clientCertificateHeader: text('the name of a header', (name) => /^[\w-]+$/.test(name)).exactOptional(),
+  }).prefault({}),
+  requests: section({
+    // Timers of Node run for 24 days at most; a request must be able to expire on one.
+    defaultExpiry: whole('seconds', 1, latest).default(600),
+    maxExpiry: whole('seconds', 1, latest).default(86_400),
+    interval: whole('seconds', 1, 3600).default(5),
+    maxBindingMessageLength: whole('characters', 1, 1024).default(128),
+    longPoll: whole('seconds', 0, 30).default(0),
+    maxOpenPerUser: whole('requests', 1, 1000).default(5),
+    unknownUsers: choice(['error', 'pretend']).default('error'),
+  }).prefault({}),
+  tokens: section({
+    accessTtl: whole('seconds', 1, year).default(600),
+    idTtl: whole('seconds', 1, year).default(3600),
+    refreshTtl: whole('seconds', 1, 10 * year).default(1_209_600),
+    idTokenAlg: choice(['ES256', 'RS256', 'PS256']).default('ES256'),
+    scopes: list('a scope: printable ASCII without spaces', isScope).default([
+      'openid',
+      'profile',
+      'email',
+      'phone',
+      'offline_access',
+    ]),
+  }).prefault({}),
+  notifications: section({
+    timeout: whole('seconds', 1, 60).default(5),
+    attempts: whole('attempts', 1, 50).default(8),
+    allowPrivateNetworks: yesOrNo().default(false),
+  }).prefault({}),
+  email: section({ smtp: z.string().exactOptional(), from: z.string().exactOptional() }).exactOptional(),
+  webPush: section({ subject: z.string().exactOptional() }).exactOptional(),
+  deviceWebhook: section({ url: z.string().exactOptional(), secret: z.string().exactOptional() }).exactOptional(),
+  login: section({
+    issuer: text('"self"', (issuer) => issuer !== '').default('self'),
+    client_id: z.string(mustBe('a text')).exactOptional(),
+    client_secret: z.string(mustBeSecretly('a text')).exactOptional(),
+  }).prefault({}),
+  clients: z.array(z.unknown(), mustBe('a list of clients')).default([]),
+  // Lists and hooks are read in users.ts.
+  users: z.unknown().default([]),
+  oidc: z.custom<Record<string, unknown>>(isPlain, mustBe('an object')).default({}),
+  logLevel: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+})
+
+function section<Shape extends z.core.$ZodShape>(shape: Shape) {
+  return z.strictObject(shape, mustBe('an object of settings'))
+}
+
+function whole(unit: string, least: number, most: number) {
+  return number(`a whole number of ${unit}, at least ${least} and at most ${most}`, least, most)
+}
+
+function number(what: string, least: number, most: number) {
+  return z
+    .number(mustBe(what))
+    .refine((value) => Number.isInteger(value) && value >= least && value <= most, mustBe(what))
+}
+
+function text(what: string, holds: (value: string) => boolean) {
+  return z.string(mustBe(what)).refine(holds, mustBe(what))
+}
+
+function list(what: string, holds: (value: string) => boolean) {
+  return z.array(text(what, holds), mustBe(`a list; each entry is ${what}`))
+}
+
+function choice<const Word extends string>(words: readonly Word[]) {
+  return z.enum(words, mustBe(`one of ${words.map((word) => `"${word}"`).join(', ')}`))
+}
+
+function yesOrNo() {
+  return z.boolean(mustBe('true or false'))
+}
+
+function isHost(host: string): boolean {
+  return isIP(host) !== 0 || (host.length <= 253 && /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/i.test(host))
+}
+
+function databaseForms(): string {
+  return '"sqlite:<file>", "sqlite::memory:" or "postgres://user:password@host/name"'
+}
+
+function isDatabase(address: string): boolean {
+  if (/^postgres(ql)?:\/\//.test(address)) return URL.canParse(address)
+  // sqlite://file looks like a host name to some and like a path to others.
+  return /^sqlite:./.test(address) && !/^sqlite:\/\/(?!\/)/.test(address)
+}
+
+function secretForm(): string {
+  return 'at least 32 bytes in base64url, which are 43 characters'
+}
+
+/** Whether this can be the configured secret: at least 32 bytes, base64url. */
+export function isSecret(secret: string): boolean {
+  return /^[A-Za-z0-9_-]+$/.test(secret) && Buffer.from(secret, 'base64url').length >= 32
+}
+
+function isRange(range: string): boolean {
+  const [address = '', bits, ...rest] = range.split('/')
+  const version = isIP(address)
+  if (version === 0 || rest.length > 0) return false
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128))
+}
+
+function isScope(scope: string): boolean {
+  return /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope)
+}
+
+/** What a setting of the environment is turned into. */
+export type SettingKind = 'text' | 'number' | 'yes or no' | 'list' | 'structure'
+
+/** Every single setting by its dotted path. */
+export const settingKinds: ReadonlyMap<string, SettingKind> = new Map(leavesOf(schema, []))
+
+const knownSettings = [...settingKinds.keys()].flatMap((path) =>
+  path.includes('.') ? [path.split('.')[0]!, path] : [path],
+)
+
+function leavesOf(type: z.core.$ZodType, path: string[]): [string, SettingKind][] {
+  if (type instanceof z.ZodDefault || type instanceof z.ZodPrefault || type instanceof z.ZodOptional) {
+    return leavesOf(type.unwrap(), path)
+  }
+  if (type instanceof z.ZodExactOptional) return leavesOf(type.unwrap(), path)
+  if (type instanceof z.ZodObject) {
+    return Object.entries<z.core.$ZodType>(type.shape).flatMap(([name, inner]) => leavesOf(inner, [...path, name]))
+  }
+  return [[path.join('.'), kindOf(type)]]
+}
+
+function kindOf(type: z.core.$ZodType): SettingKind {
+  if (type instanceof z.ZodNumber) return 'number'
+  if (type instanceof z.ZodBoolean) return 'yes or no'
+  if (type instanceof z.ZodString || type instanceof z.ZodEnum) return 'text'
+  return type instanceof z.ZodArray && type.element instanceof z.ZodString ? 'list' : 'structure'
+}
+
+const laterFeatures: Record<string, string> = {
+  tls: 'own TLS',
+  email: 'sending mail',
+  webPush: 'web push',
+  deviceWebhook: 'calling a device service',
+}
+
+/** What later versions do is refused, because ignoring it silently would be a lie. */
+function setLaterAside(input: Record<string, unknown>): { now: Record<string, unknown>; later: string[] } {
+  const entries = Object.entries(input)
+  return {
+    now: Object.fromEntries(entries.filter(([name]) => !Object.hasOwn(laterFeatures, name))),
+    later: entries
+      .filter(([name]) => Object.hasOwn(laterFeatures, name))
+      .map(([name]) => `${name}: ${laterFeatures[name]} is not in this version yet; remove the setting`),
+  }
+}
+
+type Value = z.output<typeof schema>
+
+/** Rules that need more than one setting, or words of their own. */
+interface Rule {
+  /** The first is the one complained about. If one of these is broken already, the rule is silent. */
+  reads: string[]
+  /** Whether the rule is broken. */
+  unless: (config: CheckedConfig, given: Value) => boolean
+  says: string | ((config: CheckedConfig) => string)
+}
+
+const notYet = 'is not in this version yet'
+
+const rules: Rule[] = [
+  {
+    reads: ['issuer', 'development'],
+    unless: (config, given) => given.issuer === undefined && !config.development,
+    says: 'is missing; it must be the https address under which everybody reaches this server',
+  },
+  {
+    reads: ['issuer', 'port'],
+    unless: (config, given) => given.issuer === undefined && config.development && config.port === 0,
+    says: 'is missing; with port 0 it cannot be guessed',
+  },
+  {
+    reads: ['issuer', 'development'],
+    unless: (config, given) => given.issuer !== undefined && complainAboutIssuer(config) !== undefined,
+    says: (config) => complainAboutIssuer(config) ?? '',
+  },
+  {
+    reads: ['secret', 'development'],
+    unless: (config) => config.secret === undefined && !config.development,
+    says: `is missing; it must be ${secretForm()} (set DOORBELL_SECRET; "doorbell init" makes one)`,
+  },
+  {
+    reads: ['development'],
+    unless: (config) => config.demo && !config.development,
+    says: 'must be true for the demo: its users and clients have passwords that everybody knows',
+  },
+  {
+    reads: ['requests.defaultExpiry', 'requests.maxExpiry'],
+    unless: ({ requests }) => requests.defaultExpiry > requests.maxExpiry,
+    says: ({ requests }) =>
+      `must be at most requests.maxExpiry (${requests.maxExpiry} seconds); it is ${requests.defaultExpiry}`,
+  },
+  {
+    reads: ['tokens.scopes'],
+    unless: ({ tokens }) => !tokens.scopes.includes('openid'),
+    says: 'must hold "openid"',
+  },
+  {
+    reads: ['profile'],
+    unless: ({ profile }) => profile !== 'core',
+    says: ({ profile }) => `"${profile}" ${notYet}; it must be "core"`,
+  },
+  {
+    reads: ['proxy.clientCertificateHeader'],
+    unless: ({ proxy }) => proxy.clientCertificateHeader !== undefined,
+    says: `${notYet}; remove the setting`,
+  },
+  {
+    reads: ['requests.longPoll'],
+    unless: ({ requests }) => requests.longPoll > 0,
+    says: `above 0 ${notYet}; it must be 0`,
+  },
+  {
+    reads: ['requests.unknownUsers'],
+    unless: ({ requests }) => requests.unknownUsers !== 'error',
+    says: `"pretend" ${notYet}; it must be "error"`,
+  },
+  {
+    reads: ['login.issuer'],
+    unless: ({ login }) => login.issuer !== 'self',
+    says: `other than "self" ${notYet}`,
+  },
+]
+
+/** The issuer is compared letter by letter, by us and by every client: only its plainest spelling is accepted. */
+function complainAboutIssuer({ issuer, development }: CheckedConfig): string | undefined {
+  if (!URL.canParse(issuer) || !/^https?:\/\//i.test(issuer)) return 'must be an address that starts with https://'
+  const url = new URL(issuer)
+  if (url.username !== '' || url.password !== '') return 'must not hold a user name or password'
+  if (url.protocol !== 'https:' && !development) {
+    const hint = isLoopback(url.hostname) ? ' (to try things out, set development to true)' : ''
+    return `must start with https://${hint}`
+  }
+  if (/[?#]/.test(issuer)) return 'must have no query and no fragment'
+  const plainest = url.href.replace(/\/+$/, '')
+  return issuer === plainest
+    ? undefined
+    : `must be spelled "${plainest}", which is its plainest form without a slash at the end`
+}
+
+interface ClientReading {
+  development: boolean
+  /** What clients may be registered for; nothing if the application adds scopes of its own. */
+  scopes: string[] | undefined
+}
+
+function readClients(
+  inputs: unknown[],
+  { development, scopes }: ClientReading,
+): { clients: ClientMetadata[]; complaints: string[] } {
+  const complaints: string[] = []
+  const clients: ClientMetadata[] = []
+  const owners = new Map<string, number>()
+  for (const [index, input] of inputs.entries()) {
+    const place = `clients[${index}]`
+    if (!isPlain(input)) {
+      complaints.push(`${place} must be an object`)
+      continue
+    }
+    const read = readClientMetadata(input, { development })
+    if ('complaints' in read) complaints.push(...read.complaints.map((complaint) => `${place}.${complaint}`))
+    else {
+      clients.push(read.client)
+      const strange = read.client.scope?.split(' ').find((scope) => scopes?.includes(scope) === false)
+      if (strange !== undefined) complaints.push(`${place}.scope holds "${strange}", which is not in tokens.scopes`)
+    }
+    const owner = owners.get(String(input.client_id))
+    if (owner !== undefined) complaints.push(`${place}.client_id is the same as clients[${owner}].client_id`)
+    else if (typeof input.client_id === 'string') owners.set(input.client_id, index)
+  }
+  return { clients, complaints }
+}
+
+function scopesOf(config: Pick<Config, 'tokens'>): string[] {
+  return [...new Set([...config.tokens.scopes, DECIDE_SCOPE])]
+}
+
+/** Hooks and what goes to oidc-provider stay as they are: they belong to the application. */
+export function freeze<Settings extends Omit<CheckedConfig, 'secret'>>(config: Settings): Settings {
+  for (const [name, value] of Object.entries(config)) {
+    if (name === 'oidc' || (name === 'users' && !Array.isArray(value))) continue
+    freezeDeeply(value)
+  }
+  return Object.freeze(config)
+}
+
+function freezeDeeply(value: unknown): void {
+  if (Array.isArray(value) || isPlain(value)) {
+    for (const inner of Object.values(value)) freezeDeeply(inner)
+    Object.freeze(value)
+  }
+}

@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict'
+import { tmpdir } from 'node:os'
+import { it } from 'node:test'
+import { demoClients, demoUsers } from './demo.ts'
+import { type LoadOptions, loadConfig } from './load.ts'
+
+const cwd = tmpdir()
+const database = 'sqlite::memory:'
+
+async function load(overrides: LoadOptions['overrides'] = {}) {
+  return loadConfig({ cwd, env: {}, demo: true, overrides: { database, ...overrides } })
+}
+
+it('the cast is on stage', async () => {
+  const config = await load()
+  assert.equal(config.demo, true)
+  assert.equal(config.development, true)
+  assert.equal(config.issuer, 'http://localhost:4000')
+  assert.deepEqual(
+    config.clients.map((client) => [client.client_id, client.backchannel_token_delivery_mode]),
+    [
+      ['demo-till', 'poll'],
+      ['demo-shop', 'ping'],
+      ['demo-bank', 'push'],
+      ['demo-device', undefined],
+      ['demo-app', undefined],
+    ],
+  )
+  assert.deepEqual(config.users, demoUsers)
+})
+
+it('callbacks come from this very server', async () => {
+  const endpoint = async (overrides: LoadOptions['overrides']) =>
+    (await load(overrides)).clients[1]?.backchannel_client_notification_endpoint
+  assert.equal(await endpoint({ port: 4321 }), 'http://localhost:4321/dev/callback/demo-shop')
+  assert.equal(await endpoint({ issuer: 'http://127.0.0.1:5000' }), 'http://127.0.0.1:5000/dev/callback/demo-shop')
+  assert.equal(await endpoint({ issuer: 'http://192.168.1.5:4000' }), 'http://localhost:4000/dev/callback/demo-shop')
+})
+
+it('others may join, and take a part', async () => {
+  const till = { ...demoClients('')[0], client_id: 'demo-till', client_name: 'My Till' }
+  const config = await load({ clients: [till], users: [{ username: 'dora' }] })
+  assert.equal(config.clients.length, 5)
+  assert.equal(config.clients.at(-1)?.client_name, 'My Till')
+  assert.ok(Array.isArray(config.users) && config.users.length === 4)
+})
+
+it('in production it is refused', async () => {
+  await assert.rejects(load({ development: false, issuer: 'https://id.example.com' }), /development must be true/)
+})

@@ -1,0 +1,81 @@
+/** The demo cast: a café, a shop, a bank, a phone, and three people. Every password here is known to everybody. */
+import { CIBA_GRANT, type ClientMetadataInput, isLoopback } from '../client/client-metadata.ts'
+import { isPlain } from './complaint.ts'
+import type { ConfiguredUserInput } from './users.ts'
+
+/** @param base where this server is reached from itself, without a slash at the end */
+export function demoClients(base: string): ClientMetadataInput[] {
+  return [
+    {
+      client_id: 'demo-till',
+      client_name: 'Corner Café Till',
+      client_secret: 'demo-till-secret-not-for-production',
+      grant_types: [CIBA_GRANT, 'refresh_token'],
+      backchannel_token_delivery_mode: 'poll',
+    },
+    {
+      client_id: 'demo-shop',
+      client_name: 'Bookshop Online',
+      client_secret: 'demo-shop-secret-not-for-production',
+      grant_types: [CIBA_GRANT, 'refresh_token'],
+      backchannel_token_delivery_mode: 'ping',
+      backchannel_client_notification_endpoint: `${base}/dev/callback/demo-shop`,
+    },
+    {
+      client_id: 'demo-bank',
+      client_name: 'Riverside Bank',
+      client_secret: 'demo-bank-secret-not-for-production',
+      grant_types: [],
+      backchannel_token_delivery_mode: 'push',
+      backchannel_client_notification_endpoint: `${base}/dev/callback/demo-bank`,
+    },
+    {
+      client_id: 'demo-device',
+      client_name: 'Demo Device Service',
+      client_secret: 'demo-device-secret-not-for-production',
+      backchannel_device_service: true,
+    },
+    {
+      client_id: 'demo-app',
+      client_name: 'Demo Phone App',
+      application_type: 'native',
+      token_endpoint_auth_method: 'none',
+      // The port is free to choose on the loopback address (RFC 8252 §7.3).
+      redirect_uris: ['http://127.0.0.1/callback'],
+      grant_types: ['authorization_code', 'refresh_token'],
+      scope: 'openid ciba:decide',
+    },
+  ]
+}
+
+export const demoUsers: ConfiguredUserInput[] = [
+  { id: 'alice', username: 'alice', email: 'alice@example.com', name: 'Alice Archer', locale: 'en', password: 'alice' },
+  { id: 'bob', username: 'bob', email: 'bob@example.com', name: 'Bob Becker', locale: 'de', password: 'bob' },
+  { id: 'carol', username: 'carol', email: 'carol@example.com', name: 'Carol Castro', locale: 'es', password: 'carol' },
+]
+
+/** `input` with the cast added. A client or user of the same id in `input` takes the part instead. */
+export function withDemo(input: Record<string, unknown>): Record<string, unknown> {
+  return {
+    development: true,
+    ...input,
+    clients: joined(demoClients(demoBase(input)), input.clients, 'client_id'),
+    users: joined(demoUsers, input.users, 'id'),
+  }
+}
+
+/** Hooks, and what is wrong anyhow, stay as they are. */
+function joined(cast: readonly object[], given: unknown, key: string): unknown {
+  if (given === undefined) return cast
+  if (!Array.isArray(given)) return given
+  const taken = given.map((entry) => (isPlain(entry) ? entry[key] : undefined))
+  return [...cast.filter((entry) => !taken.includes(Reflect.get(entry, key))), ...given]
+}
+
+/** The callbacks come from this very server, and plain http is only accepted on this machine. */
+function demoBase({ issuer, port }: Record<string, unknown>): string {
+  if (typeof issuer === 'string' && URL.canParse(issuer) && isLoopback(new URL(issuer).hostname)) {
+    return issuer.replace(/\/+$/, '')
+  }
+  return `http://localhost:${Number.isInteger(port) && Number(port) <= 65_535 && Number(port) >= 0 ? port : 4000}`
+}

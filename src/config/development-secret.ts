@@ -1,0 +1,55 @@
+/** In development nobody should have to invent a secret: one is kept in a file beside the database. */
+import { randomUUID } from 'node:crypto'
+import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { basename, dirname, resolve } from 'node:path'
+import { newSecret } from '../secret.ts'
+import { ConfigError } from './complaint.ts'
+import { isSecret } from './config.ts'
+
+/**
+ * @param database as `Config` has it
+ * @param cwd where the file goes if the database is not a file
+ */
+export async function keepSecret(database: string, cwd: string): Promise<string> {
+  if (database === 'sqlite::memory:') return newSecret()
+  const path = database.startsWith('sqlite:')
+    ? `${database.slice('sqlite:'.length)}.secret`
+    : resolve(cwd, 'doorbell.secret')
+  const secret = (await readIfThere(path)) ?? (await create(path))
+  if (!isSecret(secret)) {
+    throw new ConfigError([
+      `secret is not what ${basename(path)} holds (${secret.length} characters); delete that file`,
+    ])
+  }
+  return secret
+}
+
+/**
+ * The file appears under its name only when it is complete, and only once: of processes that start together one is
+ * first, and the others read what it wrote.
+ */
+async function create(path: string): Promise<string> {
+  const draft = `${path}.${randomUUID()}`
+  const secret = newSecret()
+  await mkdir(dirname(path), { recursive: true })
+  await writeFile(draft, `${secret}\n`, { flag: 'wx', mode: 0o600 })
+  try {
+    await link(draft, path)
+    return secret
+  } catch (error) {
+    const kept = await readIfThere(path)
+    if (kept === undefined) throw error
+    return kept
+  } finally {
+    await rm(draft, { force: true })
+  }
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return (await readFile(path, 'utf8')).trim()
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    throw error
+  }
+}

@@ -1,0 +1,76 @@
+/** Settings from environment variables: `requests.defaultExpiry` is `DOORBELL_REQUESTS_DEFAULT_EXPIRY`. */
+import { didYouMean, nearest } from './complaint.ts'
+import { type SettingKind, settingKinds } from './config.ts'
+
+export type Environment = Record<string, string | undefined>
+
+/** What the environment says: settings, where each comes from, and what is wrong with it. */
+export interface EnvironmentReading {
+  input: Record<string, unknown>
+  /** The variable a setting came from, by the setting's dotted path. */
+  sources: Map<string, string>
+  complaints: string[]
+}
+
+const pathsByName = new Map([...settingKinds.keys()].map((path) => [environmentName(path), path]))
+
+/** The environment variable of a setting given by its dotted path. */
+export function environmentName(path: string): string {
+  return `DOORBELL_${path
+    .replaceAll('.', '_')
+    .replace(/([a-z0-9])([A-Z])/g, '$1_$2')
+    .toUpperCase()}`
+}
+
+/** A variable that is empty counts as not set. */
+export function readEnvironment(environment: Environment): EnvironmentReading {
+  const reading: EnvironmentReading = { input: {}, sources: new Map(), complaints: [] }
+  for (const [name, value] of Object.entries(environment)) {
+    if (value === undefined || value === '' || !isOurs(name, value)) continue
+    const path = pathsByName.get(name)
+    const kind = path === undefined ? undefined : settingKinds.get(path)
+    if (path === undefined || kind === undefined) {
+      reading.complaints.push(`${name} is not a setting${didYouMean(nearest(name, settable()))}`)
+    } else if (kind === 'structure') {
+      reading.complaints.push(`${name} cannot be an environment variable; set ${path} in the configuration file`)
+    } else {
+      place(reading.input, path.split('.'), parse(value, kind))
+      reading.sources.set(path, name)
+    }
+  }
+  return reading
+}
+
+function isOurs(name: string, value: string): boolean {
+  if (!name.startsWith('DOORBELL_') || name === 'DOORBELL_CONFIG' || name.startsWith('DOORBELL_TEST_')) return false
+  // Kubernetes sets these in every container near a service called "doorbell".
+  if (/^DOORBELL_(SERVICE_HOST|SERVICE_PORT|PORT_\d+_(TCP|UDP))(_|$)/.test(name)) return false
+  return !(name === 'DOORBELL_PORT' && /^(tcp|udp):\/\//.test(value))
+}
+
+function settable(): string[] {
+  return [...pathsByName].filter(([, path]) => settingKinds.get(path) !== 'structure').map(([name]) => name)
+}
+
+/** What does not parse stays a text: the check of the setting then says what it should have been. */
+function parse(value: string, kind: SettingKind): unknown {
+  if (kind === 'number') return /^-?\d+(\.\d+)?$/.test(value.trim()) ? Number(value) : value
+  if (kind === 'yes or no') return parseYesOrNo(value)
+  if (kind === 'list') return value.split(',').map((entry) => entry.trim())
+  return value
+}
+
+function parseYesOrNo(value: string): boolean | string {
+  if (value === 'true' || value === '1') return true
+  return value === 'false' || value === '0' ? false : value
+}
+
+function place(input: Record<string, unknown>, [first = '', ...rest]: string[], value: unknown): void {
+  if (rest.length === 0) {
+    input[first] = value
+    return
+  }
+  const section = (input[first] ?? {}) as Record<string, unknown>
+  input[first] = section
+  place(section, rest, value)
+}

@@ -1,0 +1,171 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, it, type TestContext } from 'node:test'
+import { newSecret } from '../secret.ts'
+import { ConfigError, type LoadOptions, loadConfig, resolveConfig } from './load.ts'
+
+function folderWith(test: TestContext, files: Record<string, string> = {}): string {
+  const folder = mkdtempSync(join(tmpdir(), 'doorbell-config-'))
+  test.after(() => rmSync(folder, { recursive: true, force: true }))
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text)
+  return folder
+}
+
+async function complaintsOf(options: LoadOptions): Promise<string[]> {
+  try {
+    await loadConfig(options)
+  } catch (error) {
+    assert.ok(error instanceof ConfigError, String(error))
+    return error.complaints
+  }
+  return []
+}
+
+const memory = { development: true, database: 'sqlite::memory:' }
+
+describe('files', () => {
+  const ts = `import type { Missing } from 'nowhere'
+const seconds: number = 7
+export default { development: true, requests: { interval: seconds } } satisfies object`
+  const js = 'export default { development: true, requests: { interval: 7 } }'
+  const cases: [string, Record<string, string>][] = [
+    ['.ts', { 'doorbell.config.ts': ts }],
+    ['.ts in a commonjs package', { 'doorbell.config.ts': ts, 'package.json': '{"type":"commonjs"}' }],
+    ['.js', { 'doorbell.config.js': js }],
+    ['.js in a commonjs package', { 'doorbell.config.js': js, 'package.json': '{"type":"commonjs"}' }],
+    ['.js that is commonjs', { 'doorbell.config.js': js.replace('export default', 'module.exports =') }],
+    ['.json', { 'doorbell.config.json': '{ "development": true, "requests": { "interval": 7 } }' }],
+    ['.ts before .json', { 'doorbell.config.ts': ts, 'doorbell.config.json': '{}' }],
+  ]
+  for (const [name, files] of cases) {
+    it(name, async (test) => {
+      const config = await loadConfig({ cwd: folderWith(test, files), env: {} })
+      assert.equal(config.requests.interval, 7)
+      assert.equal(config.requests.defaultExpiry, 600)
+    })
+  }
+
+  it('named by option, by environment, or absent', async (test) => {
+    const cwd = folderWith(test, { 'one.json': '{"port":1}', 'two.json': '{"port":2}' })
+    const overrides = memory
+    assert.equal((await loadConfig({ cwd, overrides, env: { DOORBELL_CONFIG: 'two.json' } })).port, 2)
+    assert.equal((await loadConfig({ cwd, overrides, env: { DOORBELL_CONFIG: 'two.json' }, file: 'one.json' })).port, 1)
+    assert.equal((await loadConfig({ cwd, overrides, env: {} })).port, 4000)
+    assert.deepEqual(await complaintsOf({ cwd, env: {}, file: 'three.json' }), ['three.json does not exist'])
+  })
+
+  const broken: [string, string, RegExp][] = [
+    ['a.json', '{\n  // hush\n  "port": 1\n}', /^a\.json is not JSON at line 2, column 3; JSON has no comments/],
+    ['b.json', '{ "secret": hush }', /^b\.json is not JSON; look for a comma|^b\.json is not JSON at line 1/],
+    ['c.json', '[]', /^c\.json must hold one object of settings/],
+    ['d.ts', 'export const port: number = 1', /^d\.ts must have a default export/],
+    ['e.ts', 'export default { secret: "hush" "hush" }', /^e\.ts has an error in its syntax/],
+    ['f.js', 'export default { secret: "hush" "hush" }', /^f\.js has an error in its syntax/],
+    ['g.ts', 'throw new Error("PORT is not set"); export default {}', /^g\.ts cannot be loaded: PORT is not set/],
+    ['h.ts', 'import x from "not-installed-at-all"\nexport default { x }', /^h\.ts cannot be loaded.*not installed/],
+    ['i.yaml', 'port: 1', /^i\.yaml must end in \.ts, \.js or \.json/],
+  ]
+  for (const [name, text, expected] of broken) {
+    it(`${name}, broken`, async (test) => {
+      const cwd = folderWith(test, { [name]: text })
+      const complaints = await complaintsOf({ cwd, env: { DOORBELL_ZEBRA: '1' }, file: name })
+      assert.match(complaints[0]!, expected)
+      assert.equal(complaints[1], 'DOORBELL_ZEBRA is not a setting')
+      assert.doesNotMatch(complaints.join(), /hush/)
+    })
+  }
+})
+
+it('each layer wins over the one before', async (test) => {
+  const cwd = folderWith(test, {
+    'doorbell.config.json': JSON.stringify({
+      ...memory,
+      requests: { interval: 2, defaultExpiry: 20, maxExpiry: 200 },
+      clients: [],
+    }),
+  })
+  const config = await loadConfig({
+    cwd,
+    env: { DOORBELL_REQUESTS_DEFAULT_EXPIRY: '30', DOORBELL_REQUESTS_MAX_EXPIRY: '300' },
+    overrides: { requests: { maxExpiry: 400, interval: undefined }, port: undefined },
+  })
+  assert.deepEqual(
+    [config.requests.interval, config.requests.defaultExpiry, config.requests.maxExpiry, config.port],
+    [2, 30, 400, 4000],
+  )
+})
+
+it('complaints of file, environment and cross checks come together, naming the variable', async (test) => {
+  const cwd = folderWith(test, { 'doorbell.config.json': '{ "prot": 1, "requests": { "maxExpiry": 5 } }' })
+  const env = { DOORBELL_REQUESTS_INTERVAL: 'five', DOORBELL_SECRET: 'hush', DOORBELL_ISUER: 'x' }
+  const complaints = await complaintsOf({ cwd, env })
+  assert.deepEqual(complaints, [
+    'DOORBELL_ISUER is not a setting; did you mean DOORBELL_ISSUER?',
+    'secret (DOORBELL_SECRET) must be at least 32 bytes in base64url, which are 43 characters; it is 4 characters long',
+    'requests.interval (DOORBELL_REQUESTS_INTERVAL) must be a whole number of seconds, at least 1 and at most 3600; it is "five"',
+    'prot is not a setting; did you mean port?',
+    'issuer is missing; it must be the https address under which everybody reaches this server',
+    'requests.defaultExpiry must be at most requests.maxExpiry (5 seconds); it is 600',
+  ])
+  assert.deepEqual(readdirSync(cwd), ['doorbell.config.json'])
+})
+
+describe('where the database is', () => {
+  it('starts from the folder of the file, else from the working directory', async (test) => {
+    const cwd = folderWith(test)
+    mkdirSync(join(cwd, 'etc'))
+    writeFileSync(join(cwd, 'etc', 'c.json'), '{ "development": true, "database": "sqlite:./x.db" }')
+    assert.equal(
+      (await loadConfig({ cwd, env: {}, file: 'etc/c.json' })).database,
+      `sqlite:${join(cwd, 'etc', 'x.db')}`,
+    )
+    const bare = await loadConfig({ cwd, env: { DOORBELL_DEVELOPMENT: 'true' } })
+    assert.equal(bare.database, `sqlite:${join(cwd, 'doorbell.db')}`)
+  })
+})
+
+describe('the secret of development', () => {
+  it('is made once and kept, readable for its owner only', async (test) => {
+    const cwd = folderWith(test)
+    const load = () => loadConfig({ cwd, env: {}, overrides: { development: true, database: 'sqlite:data/d.db' } })
+    const first = await load()
+    assert.equal((await load()).secret, first.secret)
+    const path = join(cwd, 'data', 'd.db.secret')
+    assert.equal(readFileSync(path, 'utf8'), `${first.secret}\n`)
+    assert.equal(statSync(path).mode & 0o777, 0o600)
+    assert.deepEqual(readdirSync(join(cwd, 'data')), ['d.db.secret'])
+  })
+
+  it('is one, however many start together', async (test) => {
+    const cwd = folderWith(test)
+    const loads = Array.from({ length: 20 }, () => loadConfig({ cwd, env: {}, overrides: { development: true } }))
+    const secrets = (await Promise.all(loads)).map(({ secret }) => secret)
+    assert.equal(new Set(secrets).size, 1)
+    assert.deepEqual(readdirSync(cwd), ['doorbell.db.secret'])
+  })
+
+  it('lies in the working directory if the database is a server, and nowhere for one in memory', async (test) => {
+    const cwd = folderWith(test)
+    await loadConfig({ cwd, env: {}, overrides: memory })
+    assert.deepEqual(readdirSync(cwd), [])
+    await loadConfig({ cwd, env: {}, overrides: { development: true, database: 'postgres://h/d' } })
+    assert.deepEqual(readdirSync(cwd), ['doorbell.secret'])
+  })
+
+  it('is not made up if one is configured, and not replaced if the file is spoilt', async (test) => {
+    const secret = newSecret()
+    const cwd = folderWith(test, { 'doorbell.db.secret': 'hush' })
+    const given = { cwd, env: { DOORBELL_SECRET: secret }, overrides: { development: true } }
+    assert.equal((await loadConfig(given)).secret, secret)
+    const complaints = await complaintsOf({ cwd, env: {}, overrides: { development: true } })
+    assert.deepEqual(complaints, ['secret is not what doorbell.db.secret holds (4 characters); delete that file'])
+  })
+})
+
+it('settings at hand are resolved without file and environment, and frozen', async () => {
+  const config = await resolveConfig(memory)
+  assert.ok(Object.isFrozen(config))
+  assert.equal(config.secret.length, 43)
+})

@@ -1,0 +1,96 @@
+/** Brings the layers together: defaults, the demo cast, the file, the environment, and what the caller insists on. */
+import { dirname, resolve } from 'node:path'
+import { ConfigError, isPlain } from './complaint.ts'
+import { type Config, type ConfigInput, checkConfig, freeze } from './config.ts'
+import { findConfigFile, readConfigFile } from './config-file.ts'
+import { withDemo } from './demo.ts'
+import { keepSecret } from './development-secret.ts'
+import { type Environment, readEnvironment } from './environment.ts'
+
+export { ConfigError } from './complaint.ts'
+
+export interface LoadOptions {
+  /** The configuration file, relative to `cwd`. Else `DOORBELL_CONFIG`, else `doorbell.config.ts`, `.js` or `.json` there. */
+  file?: string | undefined
+  /** The working directory; the process's unless told. */
+  cwd?: string | undefined
+  /** Where `DOORBELL_*` is looked for; the process's environment unless told. */
+  env?: Environment | undefined
+  /** Settings that win over everything else, e.g. options of a command. */
+  overrides?: ConfigInput | undefined
+  /** Whether the demo cast is added. */
+  demo?: boolean | undefined
+}
+
+/**
+ * The configuration of this process. Throws a `ConfigError` with every complaint at once.
+ *
+ * In development it may write a file: the secret beside the database, if there is none yet.
+ */
+export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
+  const { cwd = process.cwd(), env = process.env, overrides = {}, demo = false } = options
+  const path = findConfigFile(options.file || env.DOORBELL_CONFIG, cwd)
+  const file = path === undefined ? { input: {}, complaints: [] } : await readConfigFile(path)
+  const environment = readEnvironment(env)
+  const before = [...file.complaints, ...environment.complaints]
+  // Without the file, what is missing and what does not fit together cannot be known.
+  if (file.complaints.length > 0) throw new ConfigError(before)
+
+  const input = merge(merge(file.input, environment.input), overrides)
+  return resolveConfig(input, {
+    cwd,
+    folder: path === undefined ? cwd : dirname(path),
+    demo,
+    sources: environment.sources,
+    complaints: before,
+  })
+}
+
+export interface ResolveOptions {
+  /** The working directory; the process's unless told. */
+  cwd?: string | undefined
+  /** What a relative path of the database starts from; `cwd` unless told. */
+  folder?: string | undefined
+  demo?: boolean | undefined
+  /** The environment variables settings came from, by dotted path. */
+  sources?: ReadonlyMap<string, string> | undefined
+  /** What has been complained about before. */
+  complaints?: string[] | undefined
+}
+
+/** Completes and checks settings that are at hand, without looking for a file or at the environment. */
+export async function resolveConfig(input: ConfigInput, options: ResolveOptions = {}): Promise<Config> {
+  const { cwd = process.cwd(), demo = false, sources, complaints = [] } = options
+  const folder = options.folder ?? cwd
+  const given = merge({}, input)
+  const checked = checkConfig(demo ? withDemo(given) : given, {
+    demo,
+    nameOf: (setting) => (sources?.has(setting) ? `${setting} (${sources.get(setting)})` : setting),
+  })
+  if ('complaints' in checked) throw new ConfigError([...complaints, ...checked.complaints])
+  if (complaints.length > 0) throw new ConfigError(complaints)
+
+  const database = locate(checked.config.database, folder)
+  const secret = checked.config.secret ?? (await keepSecret(database, cwd))
+  return freeze({ ...checked.config, database, secret })
+}
+
+function locate(database: string, folder: string): string {
+  if (!database.startsWith('sqlite:') || database === 'sqlite::memory:') return database
+  return `sqlite:${resolve(folder, database.slice('sqlite:'.length))}`
+}
+
+/** These are replaced as a whole: they are lists, or belong to the application. */
+const wholes = ['clients', 'users', 'oidc']
+
+/** `over` wins, section by section. What is `undefined` counts as left out. */
+function merge(under: Record<string, unknown>, over: Record<string, unknown>): Record<string, unknown> {
+  const merged = new Map(Object.entries(under))
+  for (const [name, value] of Object.entries(over)) {
+    if (value === undefined) continue
+    const below = merged.get(name)
+    const isSection = isPlain(value) && !wholes.includes(name)
+    merged.set(name, isSection ? merge(isPlain(below) ? below : {}, value) : value)
+  }
+  return Object.fromEntries(merged)
+}

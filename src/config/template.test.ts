@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { it, type TestContext } from 'node:test'
+import { parseEnv } from 'node:util'
+import { loadConfig } from './load.ts'
+import { configTemplate, environmentTemplate } from './template.ts'
+
+function folderWith(test: TestContext, text: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'doorbell-template-'))
+  test.after(() => rmSync(folder, { recursive: true, force: true }))
+  writeFileSync(join(folder, 'doorbell.config.ts'), text)
+  return folder
+}
+
+/** With every optional setting switched on. */
+function uncommented(text: string): string {
+  return text.replace(/^(\s*)\/\/(?! )/gm, '$1')
+}
+
+it('loads as it is written, with the secret of the .env text', async (test) => {
+  const cwd = folderWith(test, configTemplate({ port: 4100, database: "sqlite:./it's.db" }))
+  const env = parseEnv(environmentTemplate())
+  const config = await loadConfig({ cwd, env })
+  assert.equal(config.issuer, 'http://localhost:4100')
+  assert.equal(config.database, `sqlite:${join(cwd, "it's.db")}`)
+  assert.equal(config.secret, env.DOORBELL_SECRET)
+  assert.deepEqual(config.clients, [])
+})
+
+it('shows the defaults: with everything switched on only the examples are new', async (test) => {
+  const plain = await loadConfig({ cwd: folderWith(test, configTemplate()), env: {} })
+  const full = await loadConfig({ cwd: folderWith(test, uncommented(configTemplate())), env: {} })
+  assert.equal(full.clients.length, 1)
+  assert.ok(Array.isArray(full.users) && full.users.length === 1)
+  const { clients: _, users: __, secret: ___, database: ____, ...shown } = full
+  const { clients: _____, users: ______, secret: _______, database: ________, ...expected } = plain
+  assert.deepEqual(shown, expected)
+})
+
+it('the variables in the .env text exist', async () => {
+  const env = { ...parseEnv(environmentTemplate().replace(/^#(?=DOORBELL_)/gm, '')), DOORBELL_DEVELOPMENT: 'true' }
+  await loadConfig({ cwd: tmpdir(), env })
+})
+
+it('two .env texts have two secrets', () => {
+  assert.notEqual(environmentTemplate(), environmentTemplate())
+})
+
+it('type-checks', (test) => {
+  const root = join(import.meta.dirname, '..', '..')
+  const cwd = folderWith(test, uncommented(configTemplate()))
+  const config = {
+    extends: join(root, 'tsconfig.json'),
+    compilerOptions: {
+      allowImportingTsExtensions: true,
+      typeRoots: [join(root, 'node_modules', '@types')],
+      paths: { 'doorbell-ciba': [join(root, 'src', 'config', 'config.ts')] },
+    },
+    include: ['doorbell.config.ts'],
+  }
+  writeFileSync(join(cwd, 'tsconfig.json'), JSON.stringify(config))
+  writeFileSync(join(cwd, 'package.json'), '{"type":"module"}')
+  execFileSync(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', cwd], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  })
+})

@@ -1,0 +1,116 @@
+/** What `doorbell init` writes. Explanations start with "// ", settings to switch on with "//" and no space. */
+import { newSecret } from '../secret.ts'
+
+export interface TemplateChoices {
+  issuer?: string
+  port?: number
+  /** `sqlite:…` or `postgres://…` */
+  database?: string
+}
+
+/** The text of a commented `doorbell.config.ts`. It imports types only, so it loads wherever it lies. */
+export function configTemplate(choices: TemplateChoices = {}): string {
+  const port = choices.port ?? 4000
+  const issuer = choices.issuer ?? `http://localhost:${port}`
+  const database = choices.database ?? 'sqlite:./doorbell.db'
+  return `import type { ConfigInput } from 'doorbell-ciba'
+
+// Every setting can also be an environment variable: requests.defaultExpiry is DOORBELL_REQUESTS_DEFAULT_EXPIRY.
+// The environment wins. Lines that start with //name: show the default; take the slashes away to change it.
+
+export default {
+  // Takes plain http, callbacks on this machine, and has a mailbox page.
+  // Take this line out before anybody else can reach the server.
+  development: true,
+
+  // The address everybody reaches this server by: https://… without a slash at the end. It is the server's name,
+  // too: clients compare it letter by letter, and tokens carry it.
+  issuer: ${quote(issuer)},
+
+  // Where it listens. Leave it on this machine if a proxy stands before it.
+  //host: '127.0.0.1',
+  port: ${port},
+
+  // One process: sqlite:<file>, relative to this file. Several: postgres://user:password@host/name
+  // A database address with a password is better kept in DOORBELL_DATABASE.
+  database: ${quote(database)},
+
+  // The secret comes from DOORBELL_SECRET. In development one is kept beside the database.
+
+  // Proxies whose X-Forwarded-* headers are believed: addresses or ranges, e.g. ['10.0.0.0/8'].
+  //proxy: { trust: [] },
+
+  //requests: {
+    // Seconds a request waits for its user if the client does not say, and at most.
+    //defaultExpiry: 600,
+    //maxExpiry: 86_400,
+    // Seconds a client pauses between two polls.
+    //interval: 5,
+    // Characters.
+    //maxBindingMessageLength: 128,
+    // How many requests of one user may wait at the same time.
+    //maxOpenPerUser: 5,
+  //},
+
+  //tokens: {
+    // Seconds.
+    //accessTtl: 600,
+    //idTtl: 3600,
+    //refreshTtl: 1_209_600,
+    // ES256, RS256 or PS256.
+    //idTokenAlg: 'ES256',
+    //scopes: ['openid', 'profile', 'email', 'phone', 'offline_access'],
+  //},
+
+  //notifications: {
+    // Seconds a client has to answer a ping or push, and how often it is tried.
+    //timeout: 5,
+    //attempts: 8,
+    // Whether clients may live in a private network.
+    //allowPrivateNetworks: false,
+  //},
+
+  // fatal, error, warn, info, debug, trace or silent.
+  //logLevel: 'info',
+
+  // Clients that are always there; "doorbell client add" registers others. The fields are those of RFC 7591 and CIBA.
+  clients: [
+    //{
+      //client_id: 'till',
+      //client_name: 'My Till',
+      //client_secret: 'make one with: openssl rand -base64 32',
+      //backchannel_token_delivery_mode: 'poll',
+    //},
+  ],
+
+  // People who are always there; "doorbell user add" adds others. Or an object of hooks that ask your own
+  // application: { findByHint, find, verifyPassword }.
+  users: [
+    //{ username: 'alice', email: 'alice@example.com', name: 'Alice', locale: 'en', password: 'choose one' },
+  ],
+} satisfies ConfigInput
+`
+}
+
+/** The text of an `.env` file with a fresh secret. Not for a repository. */
+export function environmentTemplate(secret: string = newSecret()): string {
+  return `# Doorbell does not read this file by itself. Whatever starts it does:
+#   node --env-file=.env node_modules/doorbell-ciba/bin/doorbell.js serve
+# Keep it out of the repository. Whoever has the secret and the database can read everything in it; without the
+# secret the database is worth nothing, so keep a copy in a safe place.
+
+# At least 32 bytes, base64url. Never change it while the database is in use.
+DOORBELL_SECRET=${secret}
+
+# Whatever differs from machine to machine:
+#DOORBELL_ISSUER=https://id.example.com
+#DOORBELL_DATABASE=postgres://doorbell:password@localhost/doorbell
+#DOORBELL_HOST=127.0.0.1
+#DOORBELL_PORT=4000
+#DOORBELL_LOG_LEVEL=info
+`
+}
+
+function quote(text: string): string {
+  return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'").replaceAll('\n', '\\n')}'`
+}

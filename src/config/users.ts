@@ -1,0 +1,112 @@
+/** The users of a configuration: a list, or an application's own hooks. */
+import { z } from 'zod'
+import type { ConfiguredUser, UserHooks } from '../user-hint/user.ts'
+import { didYouMean, isPlain, mustBe, mustBeSecretly, nearest, readSettings } from './complaint.ts'
+
+/** A user as somebody writes it: without `id` it is the username, else the email address. */
+export type ConfiguredUserInput = Omit<ConfiguredUser, 'id'> & { id?: string | undefined }
+
+/** Every complaint starts with `users`. None contains a password. */
+export function readUsers(input: unknown): { users: ConfiguredUser[] | UserHooks; complaints: string[] } {
+  if (Array.isArray(input)) return readList(input)
+  if (typeof input === 'object' && input !== null) return readHooks(input)
+  return { users: [], complaints: ['users must be a list of users or an object of hooks'] }
+}
+
+const hooks = ['findByHint', 'find', 'verifyPassword', 'verifyUserCode']
+const neededHooks = ['findByHint', 'find']
+
+function readHooks(input: object): { users: UserHooks; complaints: string[] } {
+  const given = input as Record<string, unknown>
+  const missing = neededHooks.filter((name) => given[name] === undefined)
+  const wrong = hooks.filter((name) => given[name] !== undefined && typeof given[name] !== 'function')
+  const slips = Object.keys(given).flatMap((name) => {
+    const meant = hooks.includes(name) ? undefined : nearest(name, hooks)
+    return meant === undefined ? [] : [`users.${name} is not a hook${didYouMean(`users.${meant}`)}`]
+  })
+  const complaints = [
+    ...missing.map((name) => `users.${name} is missing; users is a list of users or an object of hooks`),
+    ...wrong.map((name) => `users.${name} must be a function`),
+    ...slips,
+  ]
+  return { users: input as UserHooks, complaints }
+}
+
+const word = (what: string, pattern: RegExp) =>
+  z
+    .string(mustBe(what))
+    .refine((value) => pattern.test(value), mustBe(what))
+    .exactOptional()
+const secret = () =>
+  z
+    .string(mustBeSecretly('a text'))
+    .refine((value) => value !== '', mustBeSecretly('a text that is not empty'))
+    .exactOptional()
+
+const userSchema = z.strictObject({
+  id: word('1 to 255 printable ASCII characters without spaces', /^[\x21-\x7e]{1,255}$/),
+  email: word('an email address', /^[^\s@]+@[^\s@]+$/),
+  phone_number: word('a phone number, like "+491234567"', /^\+?\d[\d ()./-]*$/),
+  username: word('a text without spaces', /^\S+$/),
+  name: word('a text', /\S/),
+  locale: z
+    .string(mustBe('a language tag, like "en" or "de-AT"'))
+    .refine(isLanguage, mustBe('a language tag, like "en" or "de-AT"'))
+    .exactOptional(),
+  disabled: z.boolean(mustBe('true or false')).exactOptional(),
+  claims: z.record(z.string(), z.unknown(), mustBe('an object')).exactOptional(),
+  password: secret(),
+  user_code: z.custom<string>(() => false, { error: 'is not in this version yet; remove it' }).exactOptional(),
+})
+
+const knownOfUser = Object.keys(userSchema.shape)
+
+function readList(input: unknown[]): { users: ConfiguredUser[]; complaints: string[] } {
+  const complaints: string[] = []
+  const users = input.map((entry, index): ConfiguredUser => {
+    const read = readUser(entry)
+    complaints.push(...read.complaints.map((complaint) => `users[${index}]${complaint}`))
+    return read.user
+  })
+  return { users, complaints: [...complaints, ...complainAboutTwins(users)] }
+}
+
+function readUser(entry: unknown): { user: ConfiguredUser; complaints: string[] } {
+  if (!isPlain(entry)) return { user: { id: '' }, complaints: [' must be an object'] }
+  const given = Object.fromEntries(Object.entries(entry).filter(([, value]) => value !== undefined))
+  const { value, complaints, broken } = readSettings(userSchema, given, { known: knownOfUser })
+  const said = complaints.map((complaint) => `.${complaint}`)
+  const id = value.id ?? value.username ?? value.email
+  const isIdentified = ['username', 'email', 'phone_number'].some((name) => name in value || broken.has(name))
+  if (!isIdentified) said.push(' needs a username, an email or a phone_number, so that it can be found')
+  else if (id === undefined && broken.size === 0)
+    said.push('.id is missing; only username and email can stand in for it')
+  else if (id !== undefined && !/^[\x21-\x7e]{1,255}$/.test(id)) {
+    said.push('.id is missing; the username or email that would stand in for it is not plain ASCII')
+  }
+  return { user: { ...value, id: id ?? '' }, complaints: said }
+}
+
+function isLanguage(locale: string): boolean {
+  try {
+    return Intl.getCanonicalLocales(locale).length === 1
+  } catch {
+    return false
+  }
+}
+
+/** A hint must lead to one user, whichever of the identifiers it is. */
+function complainAboutTwins(users: ConfiguredUser[]): string[] {
+  const owners = new Map<string, { index: number; place: string }>()
+  const complaints: string[] = []
+  for (const [index, user] of users.entries()) {
+    for (const name of ['id', 'username', 'email', 'phone_number'] as const) {
+      const value = user[name]?.toLowerCase()
+      if (!value) continue
+      const owner = owners.get(value)
+      if (owner === undefined) owners.set(value, { index, place: `users[${index}].${name}` })
+      else if (owner.index !== index) complaints.push(`users[${index}].${name} is the same as ${owner.place}`)
+    }
+  }
+  return complaints
+}

@@ -1,0 +1,89 @@
+import type { Authentication, AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import type { SettledStatus } from '../authentication-request/authentication-request-store.ts'
+import type { Database, Statement } from '../storage/database.ts'
+
+export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
+
+/** A fact: who settled a request, from where, how strongly authenticated, and what they were shown. */
+export interface Decision extends Authentication {
+  id: string
+  requestId: string
+  outcome: SettledStatus
+  decidedBy: DecidedBy
+  /** The client through which the user decided: the app that got the user's token, or the device service. */
+  deviceClientId: string | undefined
+  /** The user says: this was not me. */
+  reported: boolean
+  decidedAt: number
+}
+
+interface DecisionRow {
+  id: string
+  request_id: string
+  client_id: string
+  user_id: string
+  outcome: SettledStatus
+  decided_by: DecidedBy
+  device_client_id: string | null
+  acr: string | null
+  amr: string | null
+  auth_time: number | null
+  reported: number
+  scope: string
+  binding_message: string | null
+  decided_at: number
+}
+
+export type DecisionStore = ReturnType<typeof createDecisionStore>
+
+/** The consent history. Its rows are written in the step that settles a request, and never changed. */
+export function createDecisionStore(database: Database) {
+  return {
+    /** The statement that keeps a decision, for the atomic step that carries it out. */
+    add: (decision: Decision, request: AuthenticationRequest): Statement => ({
+      sql: `insert into backchannel_auth_consent_history (id, request_id, client_id, user_id, outcome, decided_by,
+              device_client_id, acr, amr, auth_time, reported, scope, binding_message, decided_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+      values: [
+        decision.id,
+        request.id,
+        request.clientId,
+        request.userId,
+        decision.outcome,
+        decision.decidedBy,
+        decision.deviceClientId ?? null,
+        decision.acr ?? null,
+        decision.amr === undefined ? null : JSON.stringify(decision.amr),
+        decision.authTime ?? null,
+        decision.reported ? 1 : 0,
+        request.scope,
+        request.bindingMessage ?? null,
+        decision.decidedAt,
+      ],
+    }),
+
+    /** All that was settled about a request, in order: at most an approval and, if nobody collected, its expiry. */
+    async listForRequest(requestId: string): Promise<Decision[]> {
+      const rows = await database.read<DecisionRow>(
+        'select * from backchannel_auth_consent_history where request_id = $1 order by decided_at, id',
+        [requestId],
+      )
+      return rows.map(toDecision)
+    },
+  }
+}
+
+function toDecision(row: DecisionRow): Decision {
+  return {
+    id: row.id,
+    requestId: row.request_id,
+    outcome: row.outcome,
+    decidedBy: row.decided_by,
+    deviceClientId: row.device_client_id ?? undefined,
+    acr: row.acr ?? undefined,
+    amr: row.amr === null ? undefined : (JSON.parse(row.amr) as string[]),
+    authTime: row.auth_time ?? undefined,
+    reported: row.reported === 1,
+    decidedAt: row.decided_at,
+  }
+}

@@ -1,0 +1,94 @@
+/** Aids for development: decide with one call, receive call backs, read the mails. None of it is there otherwise. */
+import type { FastifyInstance } from 'fastify'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import { pageHeaders, renderPage } from '../authorization-server/pages.ts'
+import type { Clock } from '../clock.ts'
+import type { Decide } from '../decision/decide.ts'
+import { readQuery } from '../http/form.ts'
+import { Refusal } from '../refusal.ts'
+import type { Mailbox } from './mailbox.ts'
+
+export interface DevelopmentNeeds {
+  requests: RequestStore
+  decide: Decide
+  mailbox: Mailbox
+  clock: Clock
+}
+
+const actions = new Map([
+  ['allow', 'approved'],
+  ['deny', 'denied'],
+] as const)
+
+/** A call that a notification endpoint received. */
+export interface ReceivedCall {
+  /** ISO 8601. */
+  at: string
+  authorization: string | undefined
+  contentType: string | undefined
+  body: unknown
+}
+
+/** Calls kept for each name, and names kept. */
+const callsKept = 50
+const namesKept = 100
+
+export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeeds): void {
+  app.post('/dev/decide', async (request, reply) => {
+    const query = readQuery(request.url)
+    const outcome = actions.get(query.get('action') as 'allow')
+    if (outcome === undefined) throw new Refusal('invalid_request', 'action must be allow or deny')
+    const found = await needs.requests.findByAuthReqId(query.get('auth_req_id') ?? '')
+    if (found === undefined) throw new Refusal('not_found', 'no such request')
+    // As if the user had been at the device just now.
+    const authentication = { authTime: Math.floor(needs.clock.now() / 1000), amr: ['dev'] }
+    const result = await needs.decide({
+      requestId: found.id,
+      userId: found.userId,
+      outcome,
+      decidedBy: 'application',
+      authentication,
+    })
+    if (result.kind !== 'settled') throw new Refusal('already_decided', `nothing to decide: ${result.kind}`)
+    return reply.code(200).send({ request_id: found.id, status: result.status })
+  })
+
+  callbackRoutes(app, needs.clock)
+
+  app.get('/dev/mailbox', (request, reply) => {
+    if (request.headers.accept?.includes('application/json')) return reply.send({ mails: needs.mailbox.mails() })
+    return reply.headers(pageHeaders).send(renderPage('mailbox', { mails: needs.mailbox.mails() }))
+  })
+}
+
+/** A notification endpoint for trying pings and pushes: it records what it was sent. The seed's `testcibacallback`. */
+function callbackRoutes(app: FastifyInstance, clock: Clock): void {
+  const received = new Map<string, ReceivedCall[]>()
+
+  app.post<{ Params: { name: string }; Body: Buffer }>('/dev/callback/:name', async (request, reply) => {
+    const calls = received.get(request.params.name) ?? []
+    calls.push({
+      at: new Date(clock.now()).toISOString(),
+      authorization: request.headers.authorization,
+      contentType: request.headers['content-type'],
+      body: readBody(request.body),
+    })
+    received.delete(request.params.name)
+    received.set(request.params.name, calls.slice(-callsKept))
+    if (received.size > namesKept) received.delete(received.keys().next().value!)
+    return reply.code(204).send()
+  })
+
+  app.get<{ Params: { name: string } }>('/dev/callback/:name', (request, reply) =>
+    reply.send({ calls: received.get(request.params.name) ?? [] }),
+  )
+}
+
+function readBody(body: Buffer | undefined): unknown {
+  const text = body?.toString('utf8') ?? ''
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}

@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { isPublicAddress } from './address.ts'
+
+const publicOnes = [
+  '1.1.1.1',
+  '8.8.8.8',
+  '9.255.255.255',
+  '11.0.0.0',
+  '93.184.216.34',
+  '100.63.255.255',
+  '100.128.0.0',
+  '126.255.255.255',
+  '128.0.0.1',
+  '168.63.129.15',
+  '169.253.255.255',
+  '172.15.255.255',
+  '172.32.0.0',
+  '192.0.1.0',
+  '192.167.255.255',
+  '192.169.0.0',
+  '198.17.255.255',
+  '198.20.0.0',
+  '223.255.255.255',
+  '2606:4700:4700::1111',
+  '2a00:1450:4001::200e',
+  '2001:4860:4860::8888',
+  '2001:0200::1',
+]
+
+const others = [
+  '0.0.0.0',
+  '0.255.255.255',
+  '10.0.0.1',
+  '10.255.255.255',
+  '100.64.0.1',
+  '100.127.255.255',
+  '127.0.0.1',
+  '127.255.255.254',
+  '168.63.129.16',
+  '169.254.169.254',
+  '172.16.0.1',
+  '172.31.255.255',
+  '192.0.0.8',
+  '192.0.2.1',
+  '192.88.99.1',
+  '192.168.1.1',
+  '198.18.0.1',
+  '198.19.255.255',
+  '198.51.100.7',
+  '203.0.113.7',
+  '224.0.0.1',
+  '239.255.255.255',
+  '240.0.0.1',
+  '255.255.255.255',
+  '::',
+  '::1',
+  '0:0:0:0:0:0:0:1',
+  '::127.0.0.1',
+  '::8.8.8.8',
+  '::ffff:127.0.0.1',
+  '::ffff:7f00:1',
+  '::FFFF:10.0.0.1',
+  '::ffff:8.8.8.8',
+  '64:ff9b::7f00:1',
+  '64:ff9b::8.8.8.8',
+  '64:ff9b:1::10.0.0.1',
+  '100::1',
+  '2001::1',
+  '2001:2::1',
+  '2001:10::1',
+  '2001:db8::1',
+  '2002:7f00:1::',
+  '2002:808:808::1',
+  '3fff::1',
+  '4000::1',
+  '5f00::1',
+  'fc00::1',
+  'fd12:3456:789a::1',
+  'fe80::1',
+  'fe80::1%eth0',
+  '2606:4700::1%eth0',
+  'febf::1',
+  'fec0::1',
+  'ff02::1',
+  'ff0e::1',
+]
+
+const notAddresses = [
+  '',
+  'localhost',
+  '127.1',
+  '0x7f.0.0.1',
+  '2130706433',
+  '0177.0.0.1',
+  '[::1]',
+  ' 8.8.8.8',
+  '8.8.8.8.',
+  '8.8.8',
+]
+
+/** Unusual notations, which a URL brings into the usual one before anything is asked. */
+const notations = [
+  '127.1',
+  '127.0.1',
+  '2130706433',
+  '0x7f000001',
+  '0x7f.0.0.1',
+  '0177.0.0.1',
+  '017700000001',
+  '0x7F.1',
+  '%31%32%37.0.0.1',
+  '127.0.0.1.',
+  '127。0。0。1',
+  '127.0.0.1',
+  '3232235777',
+  '0xa9fea9fe',
+  '[::1]',
+  '[::ffff:127.0.0.1]',
+  '[0:0:0:0:0:ffff:7f00:0001]',
+  '[64:ff9b::169.254.169.254]',
+  '[FD00::1]',
+]
+
+test('addresses of the public internet are public', () => {
+  for (const ip of publicOnes) assert.equal(isPublicAddress(ip), true, ip)
+})
+
+test('special addresses are not', () => {
+  for (const ip of others) assert.equal(isPublicAddress(ip), false, ip)
+})
+
+test('what is not an address in the usual notation is not', () => {
+  for (const ip of notAddresses) assert.equal(isPublicAddress(ip), false, ip)
+})
+
+test('unusual notations end as the special address they mean', () => {
+  for (const host of notations) {
+    const { hostname } = new URL(`https://${host}/`)
+    assert.equal(isPublicAddress(hostname.replace(/^\[|\]$/g, '')), false, host)
+  }
+})

@@ -1,0 +1,53 @@
+/** Which IP addresses lie on the public internet. Everything a client makes us call must (M16). */
+import { BlockList, isIP } from 'node:net'
+
+/** IPv4 is public unless listed here (IANA special-purpose registry, and one address clouds made special). */
+const special4 = subnets('ipv4', [
+  '0.0.0.0/8', // this network, unspecified
+  '10.0.0.0/8', // private
+  '100.64.0.0/10', // carrier-grade NAT
+  '127.0.0.0/8', // loopback
+  '168.63.129.16/32', // looks public, but is the host's own control service inside Azure
+  '169.254.0.0/16', // link-local, cloud metadata
+  '172.16.0.0/12', // private
+  '192.0.0.0/24', // protocol assignments
+  '192.0.2.0/24', // documentation
+  '192.88.99.0/24', // 6to4 relays
+  '192.168.0.0/16', // private
+  '198.18.0.0/15', // benchmarking
+  '198.51.100.0/24', // documentation
+  '203.0.113.0/24', // documentation
+  '224.0.0.0/4', // multicast
+  '240.0.0.0/4', // reserved, broadcast
+])
+
+/**
+ * IPv6 is the other way round: only global unicast is public. That leaves out loopback, unique-local, link-local and
+ * multicast, and the forms that carry an IPv4 address inside (mapped, compatible, NAT64).
+ */
+const global6 = subnets('ipv6', ['2000::/3'])
+
+const special6 = subnets('ipv6', [
+  '2001::/23', // protocol assignments: Teredo, benchmarking, ORCHID
+  '2001:db8::/32', // documentation
+  '2002::/16', // 6to4, carries an IPv4 address inside
+  '3fff::/20', // documentation
+])
+
+/** @param ip an address as the system writes it. What is not one (a name, an unusual notation, a zone) is not public. */
+export function isPublicAddress(ip: string): boolean {
+  if (ip.includes('%')) return false
+  const version = isIP(ip)
+  if (version === 4) return !special4.check(ip, 'ipv4')
+  if (version === 6) return global6.check(ip, 'ipv6') && !special6.check(ip, 'ipv6')
+  return false
+}
+
+function subnets(version: 'ipv4' | 'ipv6', ranges: string[]): BlockList {
+  const list = new BlockList()
+  for (const range of ranges) {
+    const [network, bits] = range.split('/')
+    list.addSubnet(network!, Number(bits), version)
+  }
+  return list
+}

@@ -1,0 +1,157 @@
+/** The edge of the server: how bodies come in, and how refusals, errors and everything else go out. */
+import type {
+  FastifyError,
+  FastifyInstance,
+  FastifyReply,
+  FastifyRequest,
+  FastifyServerOptions,
+  HTTPMethods,
+} from 'fastify'
+import type { Log } from '../log.ts'
+import { Refusal } from '../refusal.ts'
+
+/** The largest body that is read: a signed request with all its claims is a tenth of it. */
+export const MAX_BODY_BYTES = 64 * 1024
+
+/** What Fastify must be told when it is made; the rest is `edge`. */
+export const edgeOptions = {
+  bodyLimit: MAX_BODY_BYTES,
+  // Without this Fastify answers a malformed path by repeating it.
+  frameworkErrors: (_error, _request, reply) => {
+    setCommonHeaders(reply)
+    answerRefusal(reply, malformed())
+  },
+} satisfies FastifyServerOptions
+
+/** Translates a refusal into HTTP. */
+export function answerRefusal(reply: FastifyReply, refusal: Refusal): void {
+  answerError(reply.headers(refusal.headers), refusal.status, {
+    error: refusal.code,
+    error_description: inOAuthCharacters(refusal.hint),
+    ...refusal.members,
+  })
+}
+
+/** Makes `app` behave at its edges. To be called before routes are added. */
+export function edge(app: FastifyInstance, log: Log): void {
+  keepBodiesRaw(app)
+  app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, log))
+  app.setNotFoundHandler((request, reply) => answerNotFound(request, reply))
+  app.addHook('onSend', async (_request, reply) => setCommonHeaders(reply))
+  app.addHook('onResponse', async (request, reply) => log.info(lineFor(request, reply), 'answered'))
+}
+
+/** The body as it came, for `readForm` and its like; empty if there was none. */
+export function rawBody(request: FastifyRequest): Buffer {
+  return Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0)
+}
+
+const commonMethods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] satisfies HTTPMethods[]
+
+type CommonMethod = (typeof commonMethods)[number]
+
+/** Answers all methods but `methods` at `path` with 405. The routes of `methods` themselves are added by whoever has them. */
+export function onlyMethods(app: FastifyInstance, path: string, methods: CommonMethod[]): void {
+  // Fastify adds HEAD wherever there is GET.
+  const allowed = methods.includes('GET') ? [...new Set<CommonMethod>([...methods, 'HEAD'])] : methods
+  const headers = { Allow: allowed.join(', ') }
+  app.route({
+    method: commonMethods.filter((method) => !allowed.includes(method)),
+    url: path,
+    exposeHeadRoute: false,
+    handler: () => {
+      throw new Refusal('invalid_request', 'this address does not take this method', { status: 405, headers })
+    },
+  })
+}
+
+/** Fastify's own parsers replace, guess and merge; ours refuse (see form.ts). */
+function keepBodiesRaw(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) =>
+    done(null, body),
+  )
+}
+
+function answerProblem(error: Error, request: FastifyRequest, reply: FastifyReply, log: Log): void {
+  if (error instanceof Refusal) {
+    log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
+    answerRefusal(reply, error)
+  } else if (isBadRequest(error)) {
+    answerRefusal(reply, isTooLarge(error) ? tooLarge() : malformed())
+  } else if (isDatabaseAway(error)) {
+    log.error({ request: request.id, error }, 'the database is away')
+    answerAway(reply)
+  } else {
+    log.error({ request: request.id, error }, 'a request failed')
+    answerFailure(reply, request.id)
+  }
+}
+
+function answerAway(reply: FastifyReply): void {
+  answerError(reply.header('Retry-After', '1'), 503, {
+    error: 'temporarily_unavailable',
+    error_description: 'the server cannot answer now, please try again',
+  })
+}
+
+function answerFailure(reply: FastifyReply, id: string): void {
+  answerError(reply, 500, {
+    error: 'server_error',
+    error_description: inOAuthCharacters(`the server failed; its log knows more under request id ${id}`),
+  })
+}
+
+function answerNotFound(request: FastifyRequest, reply: FastifyReply): void {
+  if (request.headers.accept?.includes('text/html')) {
+    reply.code(404).type('text/html; charset=utf-8').send('<!doctype html><title>Not found</title><p>Not found</p>\n')
+  } else {
+    answerRefusal(reply, new Refusal('not_found', 'there is nothing at this address'))
+  }
+}
+
+function answerError(reply: FastifyReply, status: number, members: Record<string, string | number>): void {
+  reply
+    .code(status)
+    .headers({ 'Cache-Control': 'no-store', Pragma: 'no-cache', 'Content-Type': 'application/json' })
+    .send(JSON.stringify(members))
+}
+
+function setCommonHeaders(reply: FastifyReply): void {
+  reply.headers({ 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer' })
+}
+
+/** The route's pattern, never the URL: a URL may carry an auth_req_id. */
+function lineFor(request: FastifyRequest, reply: FastifyReply) {
+  return {
+    request: request.id,
+    method: request.method,
+    route: request.routeOptions.url ?? 'none',
+    status: reply.statusCode,
+    milliseconds: Math.round(reply.elapsedTime),
+  }
+}
+
+const malformed = () => new Refusal('invalid_request', 'the request is malformed')
+
+const tooLarge = () =>
+  new Refusal('invalid_request', `the body is larger than ${MAX_BODY_BYTES} bytes`, { status: 413 })
+
+/** What Fastify itself refuses, a body that broke off included. */
+function isBadRequest(error: Error & Partial<FastifyError>): boolean {
+  return error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500
+}
+
+function isTooLarge(error: Error & Partial<FastifyError>): boolean {
+  return error.code === 'FST_ERR_CTP_BODY_TOO_LARGE'
+}
+
+/** Not there, shutting down, starting up, or the connection to it broke (SQLSTATE class 08). */
+function isDatabaseAway(error: Error & { code?: unknown }): boolean {
+  return /^(ECONNREFUSED|57P01|57P03|08...)$/.test(String(error.code))
+}
+
+/** The characters RFC 6749 §5.2 allows in `error_description`. */
+function inOAuthCharacters(text: string): string {
+  return text.replace(/\s/g, ' ').replace(/[^\x20-\x21\x23-\x5b\x5d-\x7e]/gu, '?')
+}

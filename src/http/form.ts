@@ -1,0 +1,110 @@
+/** Reading request bodies: bytes from outside become names and values that are safe to use, or a refusal. */
+import { Refusal } from '../refusal.ts'
+
+/** Names and values of a request, each name once, no value empty. A Map, so that no name (`__proto__`) is special. */
+export type Form = ReadonlyMap<string, string>
+
+const MAX_PARAMETERS = 100
+const formType = 'application/x-www-form-urlencoded'
+const jsonType = 'application/json'
+
+/** Reads an application/x-www-form-urlencoded body. Stricter than URLSearchParams, which replaces what it cannot decode. */
+export function readForm(contentType: string | undefined, body: Buffer): Form {
+  if (mediaType(contentType) !== formType) throw refused(`the body must be ${formType}`)
+  const pieces = decodeUtf8(body)
+    .split('&')
+    .filter((piece) => piece !== '')
+  return gather(pieces.map(readPiece))
+}
+
+/** Reads a body that may be a form or a flat JSON object. Numbers and booleans become text, null is absent. */
+export function readJsonFields(contentType: string | undefined, body: Buffer): Form {
+  if (mediaType(contentType) !== jsonType) return readForm(contentType, body)
+  return gather(Object.entries(parseObject(decodeUtf8(body))).map(([name, value]) => [name, textOf(value)]))
+}
+
+/** Reads the query of an address. Only what is not secret belongs there. */
+export function readQuery(url: string): Form {
+  const start = url.indexOf('?')
+  return readForm(formType, Buffer.from(start === -1 ? '' : url.slice(start + 1)))
+}
+
+function gather(pairs: [name: string, value: string][]): Form {
+  if (pairs.length > MAX_PARAMETERS) throw refused(`the body has more than ${MAX_PARAMETERS} parameters`)
+  const form = new Map<string, string>()
+  for (const [name, value] of pairs) {
+    if (!isPlain(name) || !isPlain(value)) throw refused('the body has characters that are not allowed')
+    // RQ-8. `resource` (RFC 8707) may repeat by its own standard; it is not taken here.
+    if (form.has(name)) throw refused('a parameter is repeated')
+    form.set(name, value)
+  }
+  return withoutEmpty(form)
+}
+
+/** RQ-9: an empty value is an absent one. Only after all are gathered, since an empty one may be the repetition. */
+function withoutEmpty(form: Form): Form {
+  return new Map([...form].filter(([, value]) => value !== ''))
+}
+
+/** NUL cannot be stored as text; a lone surrogate, which JSON can smuggle in, cannot be written as UTF-8. */
+function isPlain(text: string): boolean {
+  return !text.includes('\0') && text.isWellFormed()
+}
+
+function readPiece(piece: string): [name: string, value: string] {
+  const end = piece.indexOf('=')
+  if (end === -1) return [decodePercent(piece), '']
+  return [decodePercent(piece.slice(0, end)), decodePercent(piece.slice(end + 1))]
+}
+
+function decodePercent(text: string): string {
+  try {
+    return decodeURIComponent(text.replaceAll('+', ' '))
+  } catch {
+    throw refused('the body is not correctly percent-encoded UTF-8')
+  }
+}
+
+function decodeUtf8(body: Buffer): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(body)
+  } catch {
+    throw refused('the body is not valid UTF-8')
+  }
+}
+
+function parseObject(text: string): object {
+  const value = parseJson(text)
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw refused('the body must be a JSON object')
+  return value
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw refused('the body is not valid JSON')
+  }
+}
+
+function textOf(value: unknown): string {
+  if (value === null) return ''
+  if (typeof value === 'string') return value
+  if (typeof value === 'boolean' || Number.isFinite(value)) return String(value)
+  throw refused('every member of the JSON object must be a string, a number or a boolean')
+}
+
+/** The media type in lower case, or nothing if it is missing or says that the text is not UTF-8. */
+function mediaType(contentType = ''): string | undefined {
+  const [type = '', ...parameters] = contentType.split(';')
+  for (const parameter of parameters) {
+    const [name = '', value = ''] = parameter.trim().toLowerCase().split('=')
+    if (name === 'charset' && value !== 'utf-8' && value !== '"utf-8"') return undefined
+  }
+  return type.trim().toLowerCase()
+}
+
+function refused(hint: string): Refusal {
+  return new Refusal('invalid_request', hint)
+}

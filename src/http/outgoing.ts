@@ -1,0 +1,323 @@
+/**
+ * Calls to addresses that clients gave us: notifications, key sets. All of them go through here (NE-5, M16, M17).
+ *
+ * Whoever registers a client chooses where we call, so a call could be aimed at what only we can reach. Therefore a
+ * name is resolved by us, once for each connection; all its addresses are checked; those, and no others, are connected
+ * to; and before a byte is sent the socket is asked whom it reached. Redirects are not followed, nothing is taken from
+ * the environment (proxies, cookies), and no target may take more time or memory than allowed.
+ */
+import { lookup as askSystem } from 'node:dns/promises'
+import { connect, isIP, type Socket } from 'node:net'
+import { Agent, buildConnector, type Dispatcher } from 'undici'
+import { isPublicAddress } from './address.ts'
+
+export interface OutgoingCall {
+  url: string
+  method: 'GET' | 'POST'
+  headers?: Record<string, string>
+  body?: string
+  /** Ends the call: it fails with `stopped`. */
+  signal?: AbortSignal
+  /** The answer is complete when its headers are there; `body` is ''. What the other side still sends is of no interest. */
+  ignoreBody?: boolean
+}
+
+export interface OutgoingAnswer {
+  /** Any status. A 3xx is an answer like others: redirects are not followed. */
+  status: number
+  /** Names in lower case. */
+  headers: Record<string, string>
+  body: string
+}
+
+export type CallFailure =
+  | 'address_forbidden'
+  | 'not_https'
+  | 'bad_url'
+  | 'name_not_found'
+  | 'refused'
+  | 'timeout'
+  | 'too_large'
+  | 'tls_failed'
+  | 'connection_lost'
+  | 'stopped'
+
+/** A call that brought no answer. Says the kind of failure and perhaps a system code, nothing of what was called or sent. */
+export class CallFailed extends Error {
+  readonly word: CallFailure
+
+  constructor(word: CallFailure, code?: string) {
+    super(code ? `${word} (${code})` : word)
+    this.name = 'CallFailed'
+    this.word = word
+  }
+}
+
+export interface Address {
+  address: string
+  family: number
+}
+
+export interface GuardedCallerOptions {
+  /** Milliseconds for the whole call, from asking for the name to the end of the body. */
+  timeout: number
+  /** Bytes an answer's body may have. */
+  maxBytes: number
+  /** For development: calls may go to any address. */
+  allowPrivateNetworks: boolean
+  /** For development: http URLs too. */
+  allowHttp: boolean
+  /** For tests: what a name resolves to. */
+  lookup?: (name: string) => Promise<Address[]>
+  /** For tests: opens the connection. */
+  dial?: (addresses: Address[], port: number) => Socket
+}
+
+export interface GuardedCaller {
+  call(call: OutgoingCall): Promise<OutgoingAnswer>
+  /** Stops the calls that are under way and refuses further ones. */
+  close(): Promise<void>
+}
+
+/** A slow target fills its own connections; those of other targets are not touched. */
+const CONNECTIONS_PER_ORIGIN = 16
+
+/** How long an idle connection is kept at most, whatever the target proposes: its address was checked when it was opened. */
+const IDLE_MILLISECONDS = 30_000
+
+export function createGuardedCaller(options: GuardedCallerOptions): GuardedCaller {
+  const agent = new Agent({
+    connect: guardedConnector(options),
+    connections: CONNECTIONS_PER_ORIGIN,
+    keepAliveMaxTimeout: IDLE_MILLISECONDS,
+    // One connection carries one call at a time, so that a call that is ended takes no other down.
+    allowH2: false,
+    // The deadline of the call covers these.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  })
+  const underway = new Set<Ending>()
+  let closed = false
+
+  function begin(signal: AbortSignal | undefined): Ending {
+    const ending = new Ending(options.timeout, signal, () => underway.delete(ending))
+    underway.add(ending)
+    return ending
+  }
+
+  async function exchange(url: URL, call: OutgoingCall, ending: Ending): Promise<OutgoingAnswer> {
+    const response = await ending.orEarlier(agent.request(requestOf(url, call, ending.signal)))
+    response.body.once('close', () => ending.release())
+    const body = call.ignoreBody
+      ? drain(response.body, options.maxBytes)
+      : await ending.orEarlier(read(response.body, options.maxBytes))
+    return { status: response.statusCode, headers: flatten(response.headers), body }
+  }
+
+  return {
+    async call(call) {
+      const url = readUrl(call.url, options.allowHttp)
+      if (closed || call.signal?.aborted) throw new CallFailed('stopped')
+      const ending = begin(call.signal)
+      try {
+        return await exchange(url, call, ending)
+      } catch (error) {
+        ending.release()
+        throw describe(error)
+      }
+    },
+    async close() {
+      closed = true
+      for (const ending of underway) ending.stop()
+      await agent.destroy()
+    },
+  }
+}
+
+/** What can end a call early: its deadline, its caller, or the closing of everything. */
+class Ending {
+  readonly #controller = new AbortController()
+  readonly #timer: NodeJS.Timeout
+  readonly #caller: AbortSignal | undefined
+  readonly #released: () => void
+
+  constructor(timeout: number, caller: AbortSignal | undefined, released: () => void) {
+    this.#timer = setTimeout(() => this.#controller.abort(new CallFailed('timeout')), timeout)
+    this.#caller = caller
+    this.#released = released
+    caller?.addEventListener('abort', this.stop)
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  readonly stop = () => this.#controller.abort(new CallFailed('stopped'))
+
+  release() {
+    clearTimeout(this.#timer)
+    this.#caller?.removeEventListener('abort', this.stop)
+    this.#released()
+  }
+
+  /** The result of `work`, unless the end comes earlier. A request that still waits for a connection does not notice its signal. */
+  orEarlier<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const end = () => reject(this.signal.reason)
+      if (this.signal.aborted) end()
+      this.signal.addEventListener('abort', end, { once: true })
+      work.then(resolve, reject)
+    })
+  }
+}
+
+function readUrl(text: string, allowHttp: boolean): URL {
+  const url = URL.parse(text)
+  if (!url || url.username || url.password || !url.hostname) throw new CallFailed('bad_url')
+  if (url.protocol !== 'https:' && !(allowHttp && url.protocol === 'http:')) throw new CallFailed('not_https')
+  return url
+}
+
+function requestOf(url: URL, call: OutgoingCall, signal: AbortSignal): Dispatcher.RequestOptions {
+  return {
+    origin: url.origin,
+    path: url.pathname + url.search,
+    method: call.method,
+    headers: call.headers ?? {},
+    body: call.body ?? null,
+    signal,
+  }
+}
+
+type Body = Dispatcher.ResponseData['body']
+
+async function read(body: Body, maxBytes: number): Promise<string> {
+  const chunks: Buffer[] = []
+  let length = 0
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    length += chunk.length
+    if (length > maxBytes) throw new CallFailed('too_large')
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** Lets the body run out so that the connection can be used again; one that is long or slow loses its connection instead. */
+function drain(body: Body, maxBytes: number): '' {
+  body.dump({ limit: maxBytes }).catch(() => {})
+  return ''
+}
+
+function flatten(headers: Record<string, string | string[] | undefined>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value = '']) => [name, [value].flat().join(', ')]))
+}
+
+function describe(error: unknown): unknown {
+  if (error instanceof CallFailed) return error
+  const code = codeOf(error)
+  // Our own mistake, such as a header that is none: not a failure of the call.
+  if (code === 'UND_ERR_INVALID_ARG' || code === 'UND_ERR_NOT_SUPPORTED') return error
+  if (code === 'UND_ERR_HEADERS_OVERFLOW') return new CallFailed('too_large', code)
+  if (code === 'UND_ERR_DESTROYED' || code === 'UND_ERR_CLOSED') return new CallFailed('stopped')
+  return new CallFailed('connection_lost', code)
+}
+
+function codeOf(error: unknown): string | undefined {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  return typeof code === 'string' ? code : undefined
+}
+
+/** Opens connections, to checked addresses only. Every connection of the pool comes from here. */
+function guardedConnector(options: GuardedCallerOptions): buildConnector.connector {
+  const { timeout, lookup = resolve, dial = dialPinned } = options
+  const permits = (ip: string | undefined) => options.allowPrivateNetworks || isPublicAddress(ip ?? '')
+  const secure = buildConnector({ timeout, allowH2: false })
+
+  async function open(target: buildConnector.Options): Promise<Socket> {
+    const addresses = await find(target.hostname, lookup)
+    // One forbidden address condemns the name: a mixed answer is how rebinding starts.
+    if (!addresses.every(({ address }) => permits(address))) throw new CallFailed('address_forbidden')
+    const socket = dial(addresses, Number(target.port || (target.protocol === 'https:' ? 443 : 80)))
+    await connected(socket, timeout)
+    if (permits(socket.remoteAddress)) return socket
+    socket.destroy()
+    throw new CallFailed('address_forbidden')
+  }
+
+  function encrypt(target: buildConnector.Options, httpSocket: Socket): Promise<Socket> {
+    return new Promise((resolve, reject) => {
+      secure({ ...target, httpSocket }, (error, socket) => (error ? reject(handshakeFailure(error)) : resolve(socket!)))
+    })
+  }
+
+  async function openFor(target: buildConnector.Options): Promise<Socket> {
+    const socket = await open(target)
+    return target.protocol === 'https:' ? encrypt(target, socket) : socket
+  }
+
+  return (target, callback) => {
+    openFor(target).then(
+      (socket) => callback(null, socket),
+      (error) => callback(error, null),
+    )
+  }
+}
+
+async function find(host: string, lookup: (name: string) => Promise<Address[]>): Promise<Address[]> {
+  const family = isIP(host)
+  const addresses = family ? [{ address: host, family }] : await ask(host, lookup)
+  if (addresses.length === 0) throw new CallFailed('name_not_found')
+  return addresses
+}
+
+async function ask(name: string, lookup: (name: string) => Promise<Address[]>): Promise<Address[]> {
+  try {
+    return await lookup(name)
+  } catch (error) {
+    throw new CallFailed('name_not_found', codeOf(error))
+  }
+}
+
+/** Asks the system, hosts file included. */
+function resolve(name: string): Promise<Address[]> {
+  return askSystem(name, { all: true })
+}
+
+/** Connects to one of `addresses`, whichever answers: no name is looked up a second time. */
+function dialPinned(addresses: Address[], port: number): Socket {
+  return connect({
+    host: 'pinned.invalid',
+    port,
+    autoSelectFamily: true,
+    lookup: (_name, _options, callback) => callback(null, addresses),
+  })
+}
+
+function connected(socket: Socket, timeout: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const fail = (failure: CallFailed) => {
+      clearTimeout(timer)
+      socket.destroy()
+      reject(failure)
+    }
+    const timer = setTimeout(() => fail(new CallFailed('timeout')), timeout)
+    // Stays for good: until the next owner listens, an error must not be one that nobody hears.
+    socket.on('error', (error) => fail(connectFailure(error)))
+    socket.once('connect', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+}
+
+function connectFailure(error: Error): CallFailed {
+  const code = codeOf(error)
+  return new CallFailed(code === 'ETIMEDOUT' ? 'timeout' : 'refused', code)
+}
+
+function handshakeFailure(error: Error): CallFailed {
+  const code = codeOf(error)
+  if (code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'ETIMEDOUT') return new CallFailed('timeout', code)
+  if (code === 'ECONNRESET' || code === 'EPIPE') return new CallFailed('connection_lost', code)
+  return new CallFailed('tls_failed', code)
+}

@@ -1,0 +1,297 @@
+/**
+ * The whole server, wired by hand: configuration, database, clock and users go in; routes and workers come out. Read
+ * it to learn what there is.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type FastifyInstance, fastify } from 'fastify'
+import { createDeviceApi } from './authentication-device/device-api.ts'
+import { createIdentifyCaller } from './authentication-device/device-caller.ts'
+import { deviceEndpoint } from './authentication-device/device-endpoint.ts'
+import { type Channel, createNoticeSender, noticesFor } from './authentication-device/device-notice.ts'
+import { createRequestStore } from './authentication-request/authentication-request-store.ts'
+import { createAuthorizationServer, paths } from './authorization-server/authorization-server.ts'
+import { createHandOver } from './authorization-server/hand-over.ts'
+import { createOidcModelStore } from './authorization-server/oidc-model-store.ts'
+import { signInEndpoint } from './authorization-server/sign-in-endpoint.ts'
+import { createSigningKeyStore } from './authorization-server/signing-key-store.ts'
+import { loadSigningKeys } from './authorization-server/signing-keys.ts'
+import { backchannelEndpoint } from './backchannel-request/backchannel-endpoint.ts'
+import { createClientStore } from './client/client-store.ts'
+import { registerConfigured, secretPlace } from './client/register.ts'
+import { createClientAuthentication } from './client-authentication/authenticate-client.ts'
+import { assertionAlgorithms, createAssertionVerification } from './client-authentication/client-assertion.ts'
+import { createClientKeys } from './client-authentication/client-keys.ts'
+import { createSecretVerification } from './client-authentication/client-secret.ts'
+import { createUsedAssertionStore } from './client-authentication/used-assertion-store.ts'
+import { clientSettingsEndpoint } from './client-settings/client-settings-endpoint.ts'
+import { type Clock, systemClock } from './clock.ts'
+import type { Config } from './config/config.ts'
+import { createDecide } from './decision/decide.ts'
+import { createDecisionStore } from './decision/decision-store.ts'
+import { createExpirySweep } from './decision/expiry-sweep.ts'
+import { createPing } from './delivery/ping.ts'
+import { createPush } from './delivery/push.ts'
+import { developmentEndpoint } from './development/development-endpoint.ts'
+import { createMailbox } from './development/mailbox.ts'
+import { healthEndpoint } from './health/health-endpoint.ts'
+import { edge, edgeOptions } from './http/answer.ts'
+import { createGuardedCaller } from './http/outgoing.ts'
+import { createLog, type Log } from './log.ts'
+import { createOutboxStore } from './outbox/outbox-store.ts'
+import { createOutboxWorker } from './outbox/outbox-worker.ts'
+import { createVault } from './secret.ts'
+import { migrate, migrationStatus } from './storage/migrate.ts'
+import { openDatabase } from './storage/open.ts'
+import { createIssueTokens } from './token/issue-tokens.ts'
+import { tokenEndpoint } from './token-endpoint/token-endpoint.ts'
+import { createFindUser } from './user-hint/find-user.ts'
+import { createUserDirectory } from './user-hint/user-directory.ts'
+import { createUserStore } from './user-hint/user-store.ts'
+
+/** What comes in through the door besides the configuration; each has a sensible default. */
+export interface Parts {
+  clock?: Clock
+  log?: Log
+  /** Bring the database to the newest schema on the way. SQLite is always brought there. */
+  migrate?: boolean
+  /** Bytes of a call back's answer that are read at most, and whether its worker and sweep run. For tests. */
+  workers?: boolean
+}
+
+/** A running Doorbell. */
+export interface Doorbell {
+  /** For `http.createServer`, Express, Koa or Nest: answers every Doorbell address. */
+  handler(request: IncomingMessage, response: ServerResponse): void
+  /** The Fastify instance with every Doorbell route, already `ready`. */
+  fastify: FastifyInstance
+  /** For your own code: what waits for a user, and their decision. */
+  requests: ReturnType<typeof createDeviceApi>
+  /** Listens on the configured host and port. Answers the address. */
+  listen(options?: { host?: string; port?: number }): Promise<string>
+  /** Resolves when no notification is due or under way. */
+  idle(): Promise<void>
+  /** Settles what has run out, now. */
+  sweep(): Promise<number>
+  /** Stops accepting, finishes what runs, hands the rest back, lets the database go. Tolerates being called twice. */
+  close(): Promise<void>
+}
+
+/** The CIBA addresses; those of everything else are in `authorization-server/`. */
+export const endpoints = {
+  backchannel: '/backchannel/authorize',
+  authinfo: '/backchannel/authinfo',
+  complete: '/backchannel/complete',
+  clientconfig: '/backchannel/clientconfig',
+} as const
+
+/** Bytes of an answer to a call of ours that are read: a key set is the largest thing we ask for (JO-4). */
+const mostBytesRead = 64 * 1024
+
+/**
+ * A complete CIBA provider on the database the configuration names, with its workers running.
+ *
+ * @throws if the database cannot be reached, or its schema is older than this program and may not be brought up
+ * @example
+ * const doorbell = await createDoorbell(await loadConfig({ file: 'doorbell.config.ts' }))
+ * http.createServer(doorbell.handler).listen(4000)
+ */
+export async function createDoorbell(config: Config, parts: Parts = {}): Promise<Doorbell> {
+  const clock = parts.clock ?? systemClock
+  const log = parts.log ?? createLog(config.logLevel)
+  const vault = createVault(config.secret)
+
+  // ── the database ──
+  const database = await openDatabase(config.database, { log, clock })
+  if (database.engine === 'sqlite' || parts.migrate) await migrate(database, clock)
+  await refuseOtherSchema(database)
+
+  const clients = createClientStore(database)
+  const usedAssertions = createUsedAssertionStore(database)
+  const userStore = createUserStore(database)
+  const requests = createRequestStore(database)
+  const decisions = createDecisionStore(database)
+  const outbox = createOutboxStore(database)
+  const oidcModels = createOidcModelStore(database)
+  const signingKeys = await loadSigningKeys({ keys: createSigningKeyStore(database), vault, clock })
+
+  const dropped = await registerConfigured(config.clients, { clients, vault, now: clock.now() })
+  if (dropped.length > 0) log.warn({ event: 'clients.removed', clients: dropped }, 'no longer in the configuration')
+
+  // ── who: users and clients ──
+  const users = Array.isArray(config.users) ? createUserDirectory(config.users, userStore) : config.users
+  const caller = createGuardedCaller({
+    timeout: config.notifications.timeout * 1000,
+    maxBytes: mostBytesRead,
+    allowPrivateNetworks: config.development || config.notifications.allowPrivateNetworks,
+    allowHttp: config.development,
+  })
+  const authenticateClient = createClientAuthentication({
+    clients,
+    verifySecret: createSecretVerification(vault),
+    verifyAssertion: createAssertionVerification({
+      audiences: [config.issuer, config.issuer + paths.token, config.issuer + endpoints.backchannel],
+      vault,
+      keys: createClientKeys({ caller, clock }),
+      used: usedAssertions,
+      clock,
+    }),
+  })
+  const findUser = createFindUser({
+    users,
+    issuer: config.issuer,
+    publicKeys: async () => ({ keys: signingKeys.public }),
+    clock,
+  })
+
+  // ── everything that is not CIBA ──
+  const provider = createAuthorizationServer({
+    issuer: config.issuer,
+    development: config.development,
+    tokens: config.tokens,
+    cibaMetadata: {
+      backchannel_authentication_endpoint: config.issuer + endpoints.backchannel,
+      backchannel_token_delivery_modes_supported: ['poll', 'ping', 'push'],
+      backchannel_user_code_parameter_supported: false,
+      token_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
+    },
+    keys: signingKeys,
+    models: oidcModels,
+    findClient: async (id) => {
+      const client = await clients.find(id)
+      if (client === undefined) return undefined
+      const { metadata, secretHash, secretSealed } = client
+      const secret = secretSealed === undefined ? undefined : vault.open(secretSealed, secretPlace(id))
+      return { metadata, secretHash, secret }
+    },
+    findUser: users.find.bind(users),
+    caller,
+    vault,
+    clock,
+    log,
+    extra: config.oidc,
+  })
+  const issueTokens = createIssueTokens(provider, users.find.bind(users))
+  const handOver = createHandOver(provider)
+
+  // ── what happens to a request ──
+  const decisionNeeds = { requests, decisions, outbox, vault, clock, log }
+  const decide = createDecide(decisionNeeds)
+  const sweep = createExpirySweep(decisionNeeds, [
+    (now) => usedAssertions.forgetExpired(now),
+    (now) => oidcModels.forgetExpired(now),
+    (now) => outbox.eraseParked(now - parkedKeepContent),
+  ])
+
+  const mailbox = config.development ? createMailbox(clock) : undefined
+  const channels: Channel[] = mailbox ? [mailbox] : []
+  const noticeNeeds = { findRequest: requests.find, clients, users, issuer: config.issuer }
+  const worker = createOutboxWorker({
+    outbox,
+    senders: {
+      ping: createPing({ caller, vault }),
+      push: createPush({ requests, outbox, issueTokens, caller, vault, clock }),
+      ...Object.fromEntries(channels.map((channel) => [channel.kind, createNoticeSender(channel, noticeNeeds)])),
+    },
+    attempts: config.notifications.attempts,
+    timeout: config.notifications.timeout * 1000,
+    onNews: (heard) => database.listen('outbox', heard),
+    clock,
+    log,
+  })
+
+  // ── the addresses ──
+  const app = fastify({
+    ...edgeOptions,
+    logger: false,
+    trustProxy: config.proxy.trust.length > 0 ? config.proxy.trust : false,
+    forceCloseConnections: 'idle',
+    requestTimeout: 30_000,
+  })
+  edge(app, log)
+
+  backchannelEndpoint(app, endpoints.backchannel, {
+    authenticateClient,
+    findUser,
+    requests,
+    announceToDevice: (request, user) => noticesFor(request, user, channels, vault).map(outbox.add),
+    policy: { ...config.requests, scopes: config.tokens.scopes },
+    vault,
+    clock,
+    log,
+  })
+  tokenEndpoint(app, paths.token, { authenticateClient, requests, issueTokens, handOver, clock, log })
+  deviceEndpoint(app, endpoints, {
+    identifyCaller: createIdentifyCaller({ provider, clients, users, authenticateClient, findUser }),
+    requests,
+    clients,
+    decide,
+    clock,
+  })
+  clientSettingsEndpoint(app, endpoints.clientconfig, {
+    authenticateClient,
+    clients,
+    development: config.development,
+    clock,
+    log,
+  })
+  const findClientMetadata = async (id: string) => (await clients.find(id))?.metadata
+  signInEndpoint(app, { provider, users, findClient: findClientMetadata, log })
+  for (const path of ['/oauth/*', '/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']) {
+    app.all(path, handOver)
+  }
+  healthEndpoint(app, { database, outbox })
+  if (mailbox) developmentEndpoint(app, { requests, decide, mailbox, clock })
+  await app.ready()
+
+  if (parts.workers ?? true) {
+    worker.start()
+    sweep.start()
+  }
+  if (channels.length === 0) {
+    log.warn(
+      { event: 'device.no_channel' },
+      'no channel tells users of requests; their app has to ask /backchannel/authinfo',
+    )
+  }
+
+  let closing: Promise<void> | undefined
+  async function close(): Promise<void> {
+    await app.close()
+    await sweep.stop()
+    await worker.stop()
+    await caller.close()
+    await database.close()
+  }
+
+  return {
+    handler: (request, response) => app.routing(request, response),
+    fastify: app,
+    requests: createDeviceApi({ requests, decide, clock }),
+    listen: ({ host = config.host, port = config.port } = {}) => app.listen({ host, port }),
+    idle: () => worker.idle(),
+    sweep: () => sweep.sweep(),
+    close() {
+      closing ??= close()
+      return closing
+    },
+  }
+}
+
+/** Milliseconds a parked notification keeps what it says, so that an operator can send it after all (PU-11). */
+const parkedKeepContent = 24 * 3600_000
+
+async function refuseOtherSchema(database: Awaited<ReturnType<typeof openDatabase>>): Promise<void> {
+  const { pending, unknown } = await migrationStatus(database)
+  if (pending.length === 0 && unknown.length === 0) return
+  await database.close()
+  throw new SchemaError(
+    pending.length > 0
+      ? `the database lacks ${pending.join(', ')}: run "doorbell migrate", or serve with --migrate`
+      : `the database is newer than this program (${unknown.join(', ')}): run the newer Doorbell`,
+  )
+}
+
+/** The database is there, but not at the schema this program works with. The message says what to do. */
+export class SchemaError extends Error {
+  override readonly name = 'SchemaError'
+}

@@ -1,0 +1,113 @@
+/**
+ * Secrets: making them, comparing them, keeping them.
+ *
+ * What only needs to be recognised is hashed; what must be sent again is sealed (AES-256-GCM) with a key derived from
+ * the configured secret. Human passwords go through scrypt, secrets made by machines through a keyed hash that is fast
+ * enough for every poll.
+ */
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  createHmac,
+  hkdfSync,
+  randomBytes,
+  scrypt,
+  timingSafeEqual,
+} from 'node:crypto'
+
+/** A new secret of `bytes` random bytes, base64url. 32 bytes are 256 bits and 43 characters (AK-2, AK-3). */
+export function newSecret(bytes = 32): string {
+  return randomBytes(bytes).toString('base64url')
+}
+
+/**
+ * A new id that is unique and grows with time (UUID version 7), so that rows are added at the end of their index.
+ * Not a secret: it may stand in links and logs.
+ */
+export function newId(now: number): string {
+  const bytes = randomBytes(16)
+  bytes.writeUIntBE(now, 0, 6)
+  bytes[6] = (bytes[6]! & 0x0f) | 0x70
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80
+  const hex = bytes.toString('hex')
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
+}
+
+/** SHA-256, base64url: how a high-entropy secret is looked up without being kept. */
+export function fingerprint(secret: string): string {
+  return createHash('sha256').update(secret).digest('base64url')
+}
+
+/** Compares two strings in a time that depends on neither's content nor on where they differ. */
+export function sameSecret(one: string, other: string): boolean {
+  const digest = (text: string) => createHash('sha256').update(text).digest()
+  return timingSafeEqual(digest(one), digest(other))
+}
+
+/** What can be derived from the configured secret. Each purpose has a key of its own. */
+export interface Vault {
+  /**
+   * Encrypts `plain`. `place` says where the result will lie (table and row, say): a sealed text that is moved
+   * elsewhere does not open.
+   */
+  seal(plain: string, place: string): string
+  /** Opens what `seal` made. Throws if it was altered, moved, or sealed under another secret. */
+  open(sealed: string, place: string): string
+  /** A keyed hash for client secrets: worthless to whoever has the database but not the configured secret. */
+  keyedHash(secret: string): string
+  /** A key for one purpose, 32 bytes. */
+  key(purpose: string): Buffer
+}
+
+/** @param secret at least 32 bytes, base64url */
+export function createVault(secret: string): Vault {
+  const root = Buffer.from(secret, 'base64url')
+  const key = (purpose: string) => Buffer.from(hkdfSync('sha256', root, 'doorbell', purpose, 32))
+  const sealing = key('sealing')
+  const hashing = key('client secrets')
+
+  return {
+    key,
+    seal(plain, place) {
+      const iv = randomBytes(12)
+      const cipher = createCipheriv('aes-256-gcm', sealing, iv).setAAD(Buffer.from(place))
+      const body = Buffer.concat([cipher.update(plain, 'utf8'), cipher.final()])
+      return `v1.${Buffer.concat([iv, body, cipher.getAuthTag()]).toString('base64url')}`
+    },
+    open(sealed, place) {
+      const bytes = sealed.startsWith('v1.') ? Buffer.from(sealed.slice(3), 'base64url') : Buffer.alloc(0)
+      if (bytes.length < 28) throw new Error(`what is kept at ${place} is not sealed as expected`)
+      const decipher = createDecipheriv('aes-256-gcm', sealing, bytes.subarray(0, 12))
+        .setAAD(Buffer.from(place))
+        .setAuthTag(bytes.subarray(-16))
+      try {
+        return Buffer.concat([decipher.update(bytes.subarray(12, -16)), decipher.final()]).toString('utf8')
+      } catch {
+        throw new Error(`what is kept at ${place} does not open: another secret is configured, or it was altered`)
+      }
+    },
+    keyedHash: (secret) => createHmac('sha256', hashing).update(secret).digest('base64url'),
+  }
+}
+
+const scryptCost = { N: 2 ** 15, r: 8, p: 1, maxmem: 64 * 1024 * 1024 }
+
+/** Hashes what a human chose. Slow on purpose (some 60 ms). */
+export async function hashPassword(password: string): Promise<string> {
+  const salt = randomBytes(16)
+  return `scrypt.${salt.toString('base64url')}.${(await stretch(password, salt)).toString('base64url')}`
+}
+
+/** Whether `password` is the one that `hash` was made from. With no hash it takes as long and answers no. */
+export async function verifyPassword(password: string, hash: string | undefined): Promise<boolean> {
+  const [, salt = 'AAAAAAAAAAAAAAAAAAAAAA', expected = ''] = hash?.split('.') ?? []
+  const stretched = await stretch(password, Buffer.from(salt, 'base64url'))
+  return sameSecret(stretched.toString('base64url'), expected)
+}
+
+function stretch(password: string, salt: Buffer): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    scrypt(password.normalize('NFKC'), salt, 32, scryptCost, (error, key) => (error ? reject(error) : resolve(key)))
+  })
+}

@@ -1,0 +1,28 @@
+/** Opens the database that the configuration names. */
+import type { Clock } from '../clock.ts'
+import type { Log } from '../log.ts'
+import type { Database } from './database.ts'
+import { openPostgres } from './postgres.ts'
+import { openSqlite } from './sqlite.ts'
+
+const forms = 'sqlite:./doorbell.db, sqlite::memory: or postgres://user@host/name'
+
+/** @param url `sqlite:` and a path, `sqlite::memory:`, or a Postgres URL. It may hold a password, so no error repeats it. */
+export async function openDatabase(url: string, surroundings: { log: Log; clock: Clock }): Promise<Database> {
+  const scheme = url.slice(0, url.indexOf(':') + 1)
+  if (scheme === 'sqlite:') return openSqlite(pathIn(url))
+  if (scheme !== 'postgres:' && scheme !== 'postgresql:') {
+    throw new Error(`the database URL has to be like ${forms}`)
+  }
+  if (!URL.canParse(url)) {
+    throw new Error(`the ${scheme} database URL cannot be read; special characters in a password are percent-encoded`)
+  }
+  return openPostgres(url, surroundings)
+}
+
+/** `sqlite:///var/doorbell.db` is how other programs write an absolute path. */
+function pathIn(url: string): string {
+  const path = url.slice('sqlite:'.length).replace(/^\/\/(?=\/)/, '')
+  if (path === '' || path.startsWith('//')) throw new Error(`a SQLite database URL names a file: ${forms}`)
+  return path
+}

@@ -1,0 +1,223 @@
+/**
+ * SQLite, for one process on one machine.
+ *
+ * Steps that arrive in the same turn of the event loop are committed together: one sync to disk, many steps. Nothing
+ * else runs between the begin and the commit, so a read never sees half a step.
+ */
+import { closeSync, openSync } from 'node:fs'
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import type { Change, Database, Run, Statement, StepOptions, Value } from './database.ts'
+import { createListeners } from './listeners.ts'
+import { wordsOfSqlite } from './words.ts'
+
+type Rows = Record<string, Value>[]
+
+/** A step in the queue, and what became of it. */
+interface QueuedStep {
+  first: Statement
+  also: Statement[]
+  announce: Change[]
+  outcome: { rows: Rows } | { error: unknown }
+  resolve(rows: Rows): void
+  reject(error: unknown): void
+}
+
+/** How long another process may hold up the start of this one, in milliseconds. */
+const patience = 60_000
+
+/** @param path a file, made if it is not there, or `:memory:` */
+export function openSqlite(path: string): Database {
+  const connection = connect(path)
+  const prepared = new Map<string, StatementSync>()
+  const listeners = createListeners()
+  let queue: QueuedStep[] = []
+  let exclusive: Promise<void> | undefined
+  let closing: Promise<void> | undefined
+
+  const run = ({ sql, values }: Statement): Rows => rowsOf(prepare(sql), values)
+
+  function prepare(sql: string): StatementSync {
+    const known = prepared.get(sql)
+    if (known) return known
+    const statement = connection.prepare(wordsOfSqlite(sql))
+    prepared.set(sql, statement)
+    return statement
+  }
+
+  function enqueue(first: Statement, { also = [], announce = [] }: StepOptions): Promise<Rows> {
+    return new Promise((resolve, reject) => {
+      queue.push({ first, also, announce, outcome: { rows: [] }, resolve, reject })
+      if (queue.length === 1) setImmediate(flush)
+    })
+  }
+
+  function flush(): void {
+    if (exclusive || queue.length === 0) return
+    const steps = queue
+    queue = []
+    try {
+      commitTogether(steps)
+    } catch (error) {
+      if (connection.isTransaction) connection.exec('rollback')
+      for (const step of steps) step.reject(error)
+      return
+    }
+    for (const step of steps) settle(step)
+  }
+
+  function commitTogether(steps: QueuedStep[]): void {
+    connection.exec('begin immediate')
+    for (const step of steps) carryOut(step)
+    connection.exec('commit')
+  }
+
+  /** A step that fails takes nothing of its neighbours along, unless SQLite gave up the whole transaction (a full disk, say). */
+  function carryOut(step: QueuedStep): void {
+    try {
+      step.outcome = { rows: step.also.length === 0 ? run(step.first) : runAll(step) }
+    } catch (error) {
+      if (!connection.isTransaction) throw error
+      step.outcome = { error }
+    }
+  }
+
+  function runAll({ first, also }: QueuedStep): Rows {
+    connection.exec('savepoint step')
+    try {
+      const rows = run(first)
+      if (rows.length > 0) also.forEach(run)
+      connection.exec('release step')
+      return rows
+    } catch (error) {
+      if (connection.isTransaction) connection.exec('rollback to step; release step')
+      throw error
+    }
+  }
+
+  /** Listeners come first: when the caller goes on, this process knows already. */
+  function settle({ outcome, announce, resolve, reject }: QueuedStep): void {
+    if ('error' in outcome) {
+      reject(outcome.error)
+      return
+    }
+    if (outcome.rows.length > 0) announce.forEach(listeners.tell)
+    resolve(outcome.rows)
+  }
+
+  async function exclusively<T>(work: (run: Run) => Promise<T>): Promise<T> {
+    while (exclusive) await exclusive
+    refuseIfClosing()
+    const end = Promise.withResolvers<void>()
+    exclusive = end.promise
+    try {
+      insist(connection, 'begin immediate')
+      const result = await work(async <Row>(sql: string, values: Value[] = []) => {
+        return rowsOf(connection.prepare(wordsOfSqlite(sql)), values) as Row[]
+      })
+      connection.exec('commit')
+      return result
+    } catch (error) {
+      if (connection.isTransaction) connection.exec('rollback')
+      throw error
+    } finally {
+      exclusive = undefined
+      end.resolve()
+      flush()
+    }
+  }
+
+  async function letGo(): Promise<void> {
+    while (exclusive) await exclusive
+    flush()
+    connection.close()
+  }
+
+  function refuseIfClosing(): void {
+    if (closing) throw new Error('the database is closed')
+  }
+
+  const database: Database = {
+    engine: 'sqlite',
+    listening: true,
+    async read<Row>(sql: string, values: Value[] = []) {
+      while (exclusive) await exclusive
+      refuseIfClosing()
+      return run({ sql, values }) as Row[]
+    },
+    async step<Row>(first: Statement, options: StepOptions = {}) {
+      refuseIfClosing()
+      return (await enqueue(first, options)) as Row[]
+    },
+    listen: listeners.add,
+    exclusively,
+    close() {
+      closing ??= letGo()
+      return closing
+    },
+  }
+  return database
+}
+
+function connect(path: string): DatabaseSync {
+  if (path !== ':memory:') createPrivately(path)
+  const { DatabaseSync } = loadSqlite()
+  const connection = new DatabaseSync(path, { timeout: 5000 })
+  insist(connection, 'pragma journal_mode = wal')
+  connection.exec('pragma synchronous = full; pragma foreign_keys = on')
+  return connection
+}
+
+/** SQLite gives its side files (-wal, -shm) the mode of the database file. */
+function createPrivately(path: string): void {
+  try {
+    closeSync(openSync(path, 'a', 0o600))
+  } catch (error) {
+    throw new Error(`cannot open the database file ${path}: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+/** The first releases of Node 24 call node:sqlite experimental when it is loaded, before the answer of each command. */
+function loadSqlite(): typeof import('node:sqlite') {
+  const { emitWarning } = process
+  process.emitWarning = (...warning: unknown[]) => {
+    if (!String(warning[0]).startsWith('SQLite is an experimental feature'))
+      Reflect.apply(emitWarning, process, warning)
+  }
+  try {
+    return process.getBuiltinModule('node:sqlite')
+  } finally {
+    process.emitWarning = emitWarning
+  }
+}
+
+/** Rows as plain objects, as Postgres gives them. */
+function rowsOf(statement: StatementSync, values: Value[]): Rows {
+  const rows = statement.all(...values.map(bindable)) as Rows
+  return rows.map((row) => ({ ...row }))
+}
+
+/** node:sqlite binds numbers as floating point, so that 7 would be kept in a text column as '7.0'; bigints it binds as integers. */
+function bindable(value: Value): Value | bigint {
+  return Number.isSafeInteger(value) ? BigInt(value as number) : value
+}
+
+/**
+ * For what is done once, at the start, when another process may be at the same. SQLite's own waiting is not enough: a
+ * migration may take longer than five seconds, and a busy change of the journal is reported at once.
+ */
+function insist(connection: DatabaseSync, sql: string): void {
+  const deadline = performance.now() + patience
+  while (true) {
+    try {
+      connection.exec(sql)
+      return
+    } catch (error) {
+      if (!isBusy(error) || performance.now() > deadline) throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
+    }
+  }
+}
+
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === 5
+}

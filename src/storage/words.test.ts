@@ -1,0 +1,33 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { wordsOfPostgres, wordsOfSqlite } from './words.ts'
+
+test('parameters are numbered in the way of each engine', () => {
+  const sql = 'select a from t where b = $1 and c = $12'
+  assert.equal(wordsOfPostgres(sql), sql)
+  assert.equal(wordsOfSqlite(sql), 'select a from t where b = ?1 and c = ?12')
+})
+
+test('what is quoted or commented is no parameter', () => {
+  const sql = `select 'it''s $1', "$2" -- isn't $3\n/* nor is $4 */ from t where b = $5`
+  assert.equal(wordsOfSqlite(sql), `select 'it''s $1', "$2" -- isn't $3\n/* nor is $4 */ from t where b = ?5`)
+})
+
+test('rows are skipped when locked, where rows can be locked', () => {
+  const sql = 'select id from t limit 1 /* for update skip locked */'
+  assert.equal(wordsOfPostgres(sql), 'select id from t limit 1 for update skip locked')
+  assert.equal(wordsOfSqlite(sql), sql)
+})
+
+test('a list becomes rows', () => {
+  const sql = 'select value from each($2) where value <> $1'
+  assert.equal(
+    wordsOfPostgres(sql),
+    'select value from jsonb_array_elements_text($2::jsonb) as each(value) where value <> $1',
+  )
+  assert.equal(wordsOfSqlite(sql), 'select value from (select value from json_each(?2)) as each where value <> ?1')
+})
+
+test('other functions that end in each are left alone', () => {
+  assert.equal(wordsOfPostgres('select 1 from jsonb_each($1)'), 'select 1 from jsonb_each($1)')
+})

@@ -1,0 +1,27 @@
+/**
+ * The few words in which the engines differ, so that everything else is one SQL text:
+ *
+ * - `/* for update skip locked *\/` becomes a clause on Postgres. SQLite has one writer and needs none.
+ * - `each($3)` in a from clause stands for the rows of a JSON array given as a parameter, in one column, `each.value`.
+ *   Its items are strings or numbers. A number is text on Postgres, so compare `cast(each.value as bigint)`.
+ * - `$1` is `?1` on SQLite, where `$1` would be a name.
+ */
+
+const list = /\beach\(\$(\d+)\)/g
+const skipLocked = /\/\*\s*for update skip locked\s*\*\//g
+
+/** Text in quotes and comments is matched first, and left alone: a price of '$1' is no parameter. */
+const quotedOrParameter = /'(?:[^']|'')*'|"[^"]*"|--[^\n]*|\/\*[\s\S]*?\*\/|\$(\d+)/g
+
+export function wordsOfPostgres(sql: string): string {
+  return sql
+    .replace(skipLocked, 'for update skip locked')
+    .replace(list, (_, number) => `jsonb_array_elements_text($${number}::jsonb) as each(value)`)
+}
+
+/** `json_each` has more columns than `value`, among them `id` and `type`; left in, they would be ambiguous. */
+export function wordsOfSqlite(sql: string): string {
+  return sql
+    .replace(list, (_, number) => `(select value from json_each($${number})) as each`)
+    .replace(quotedOrParameter, (found, number) => (number === undefined ? found : `?${number}`))
+}

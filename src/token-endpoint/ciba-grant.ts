@@ -1,0 +1,68 @@
+/** The CIBA grant: a client asks whether the user has decided, and takes its tokens once. */
+
+import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import { type AuthenticateClient, type Client, mayUseGrant } from '../client/client.ts'
+import type { Clock } from '../clock.ts'
+import { answerPoll, type PollAnswer } from '../delivery/poll.ts'
+import type { Form } from '../http/form.ts'
+import type { Log } from '../log.ts'
+import { Refusal } from '../refusal.ts'
+import type { IssueTokens, TokenResponse } from '../token/issue-tokens.ts'
+
+export interface CibaGrantNeeds {
+  authenticateClient: AuthenticateClient
+  requests: RequestStore
+  issueTokens: IssueTokens
+  clock: Clock
+  log: Log
+}
+
+/** The order of the checks is that of TE-7: nothing about a request is told before the client has proven that it is its own. */
+export async function redeem(
+  form: Form,
+  authorization: string | undefined,
+  arrivedAt: number,
+  needs: CibaGrantNeeds,
+): Promise<TokenResponse> {
+  const client = await needs.authenticateClient({ form, authorization })
+  const authReqId = form.get('auth_req_id')
+  if (authReqId === undefined) throw new Refusal('invalid_request', 'auth_req_id is missing')
+  refuseUnlessItMayCollect(client)
+
+  const poll = await needs.requests.poll(authReqId, client.id, arrivedAt)
+  if (poll === undefined) throw unknown()
+  const answer = answerPoll(poll.request, arrivedAt, poll.tooEarly)
+  if (answer !== 'issue tokens') throw refusals[answer]()
+  return handOut(poll.request, needs)
+}
+
+/** A push client is told everything and may not ask (TE-4); others need the grant they were registered for (SM-5). */
+function refuseUnlessItMayCollect(client: Client): void {
+  if (client.deliveryMode === 'push') throw new Refusal('unauthorized_client', 'a push client does not poll')
+  if (!mayUseGrant(client)) throw new Refusal('unauthorized_client', 'this client may not use this grant')
+}
+
+/** Makes the tokens, then writes them together with approved → redeemed. Of many that do so at once, one succeeds (TK-14). */
+async function handOut(request: AuthenticationRequest, needs: CibaGrantNeeds): Promise<TokenResponse> {
+  const issued = await needs.issueTokens(request)
+  if (issued === undefined) throw refusals.access_denied()
+  const won = await needs.requests.redeem(request.id, needs.clock.now(), issued.statements)
+  if (!won) throw unknown()
+  needs.log.info({ event: 'request.redeemed', request: request.id, client: request.clientId })
+  return issued.response
+}
+
+/** Unknown, somebody else's, already used: one answer (TE-2), and the tokens already handed out stay good (M20). */
+function unknown(): Refusal {
+  return new Refusal('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')
+}
+
+const refusals: Record<Exclude<PollAnswer, 'issue tokens'>, () => Refusal> = {
+  authorization_pending: () => new Refusal('authorization_pending', 'the user has not decided yet'),
+  slow_down: () => new Refusal('slow_down', 'polled too early; the interval is now five seconds longer'),
+  // 403 belongs to the backchannel authentication endpoint; here it is a plain 400 (AE-1).
+  access_denied: () => new Refusal('access_denied', 'the user refused', { status: 400 }),
+  expired_token: () => new Refusal('expired_token', 'the request expired; start a new one'),
+  invalid_grant: unknown,
+}

@@ -1,0 +1,24 @@
+/** The token endpoint: the CIBA grant is ours (CIBA Core §10.1, §11), every other grant is handed to oidc-provider. */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { CIBA_GRANT } from '../client/client-metadata.ts'
+import { onlyMethods, rawBody } from '../http/answer.ts'
+import { readForm } from '../http/form.ts'
+import { type CibaGrantNeeds, redeem } from './ciba-grant.ts'
+
+export interface TokenEndpointNeeds extends CibaGrantNeeds {
+  handOver(request: FastifyRequest, reply: FastifyReply): FastifyReply
+}
+
+export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEndpointNeeds): void {
+  onlyMethods(app, path, ['POST', 'OPTIONS'])
+  app.options(path, (request, reply) => needs.handOver(request, reply))
+  app.post(path, async (request, reply) => {
+    // The pause between polls is measured from arrival to arrival (TK-4).
+    const arrivedAt = needs.clock.now()
+    const form = readForm(request.headers['content-type'], rawBody(request))
+    if (form.get('grant_type') !== CIBA_GRANT) return needs.handOver(request, reply)
+
+    const tokens = await redeem(form, request.headers.authorization, arrivedAt, needs)
+    return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)
+  })
+}

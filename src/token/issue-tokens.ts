@@ -1,0 +1,117 @@
+/**
+ * Tokens for an approved request, made by oidc-provider's own classes, so that refresh, userinfo, introspection and
+ * revocation know them. Nothing is saved here: the caller gets what is to be written, and writes it in the one step
+ * that redeems the request.
+ */
+import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import type { Provider } from '../authorization-server/authorization-server.ts'
+import { collectWrites } from '../authorization-server/oidc-adapter.ts'
+import type { Statement } from '../storage/database.ts'
+import type { UserHooks } from '../user-hint/user.ts'
+import { tokenHash } from './token-hash.ts'
+
+export interface TokenResponse {
+  access_token: string
+  token_type: string
+  expires_in: number
+  id_token: string
+  refresh_token?: string
+  scope: string
+}
+
+export interface Issued {
+  response: TokenResponse
+  /** What makes the tokens real. */
+  statements: Statement[]
+}
+
+/**
+ * Answers nothing if the user or the client is gone or disabled: then there is nobody to make tokens for.
+ * @param options.pushedAs the `auth_req_id` under which the tokens will be pushed; the ID token vouches for it then,
+ *   and for the other tokens (PU-4). Otherwise it does not: those claims belong to push (M13)
+ */
+export type IssueTokens = (
+  request: AuthenticationRequest,
+  options?: { pushedAs?: string },
+) => Promise<Issued | undefined>
+
+export function createIssueTokens(provider: Provider, findUser: UserHooks['find']): IssueTokens {
+  return async (request, { pushedAs } = {}) => {
+    const client = await provider.Client.find(request.clientId)
+    const user = await findUser(request.userId)
+    if (client === undefined || user === null || user.disabled) return undefined
+
+    const [response, statements] = await collectWrites(request.id, async () => {
+      const tokens = await issueAccess(provider, request, client)
+      const idToken = await issueIdToken(provider, request, client, { ...tokens, pushedAs })
+      const { accessToken, refreshToken, expiresIn, tokenType } = tokens
+      return {
+        access_token: accessToken,
+        token_type: tokenType,
+        expires_in: expiresIn,
+        id_token: idToken,
+        ...(refreshToken !== undefined && { refresh_token: refreshToken }),
+        scope: request.scope,
+      }
+    })
+    return { response, statements }
+  }
+}
+
+type OidcClient = NonNullable<Awaited<ReturnType<Provider['Client']['find']>>>
+
+/** Claims that a refreshed ID token repeats (RT-3). */
+const alwaysSaid = { acr: null, amr: null, auth_time: null }
+
+async function issueAccess(provider: Provider, request: AuthenticationRequest, client: OidcClient) {
+  const { userId: accountId, scope } = request
+  const grant = new provider.Grant({ accountId, clientId: client.clientId })
+  grant.addOIDCScope(scope)
+  grant.addOIDCClaims(Object.keys(alwaysSaid))
+  const grantId = await grant.save()
+
+  const common = { accountId, client, grantId, gty: 'ciba', scope }
+  const access = new provider.AccessToken(common as never)
+  const accessToken = await access.save()
+
+  const { acr, amr, authTime } = request.authentication
+  const wantsRefresh = scope.split(' ').includes('offline_access') && client.grantTypeAllowed('refresh_token')
+  const refreshToken = wantsRefresh
+    ? await new provider.RefreshToken({
+        ...common,
+        acr,
+        amr,
+        authTime,
+        rotations: 0,
+        claims: { id_token: alwaysSaid },
+      } as never).save()
+    : undefined
+
+  return { accessToken, refreshToken, expiresIn: access.expiration, tokenType: access.tokenType }
+}
+
+async function issueIdToken(
+  provider: Provider,
+  request: AuthenticationRequest,
+  client: OidcClient,
+  vouchedFor: { accessToken: string; refreshToken: string | undefined; pushedAs: string | undefined },
+): Promise<string> {
+  const made = new provider.IdToken({ sub: request.userId } as never, { client, ctx: undefined as never })
+  const idToken = made as typeof made & { scope: string }
+  // With an access token the user's other claims are at userinfo, by scope (OpenID Connect Core §5.4).
+  idToken.scope = 'openid'
+  // How the user was authenticated is said whenever it is known, asked for or not (RQ-4).
+  const { acr, amr, authTime } = request.authentication
+  for (const [claim, value] of Object.entries({ acr, amr, auth_time: authTime })) {
+    if (value !== undefined) idToken.set(claim, value)
+  }
+  if (vouchedFor.pushedAs !== undefined) {
+    const algorithm = client.idTokenSignedResponseAlg ?? 'ES256'
+    idToken.set('at_hash', vouchedFor.accessToken)
+    idToken.set('urn:openid:params:jwt:claim:auth_req_id', vouchedFor.pushedAs)
+    if (vouchedFor.refreshToken !== undefined) {
+      idToken.set('urn:openid:params:jwt:claim:rt_hash', tokenHash(vouchedFor.refreshToken, algorithm))
+    }
+  }
+  return idToken.issue({ use: 'idtoken' })
+}

@@ -1,0 +1,46 @@
+/** Who can be asked. The built-in directory and an application's own users both look like this. */
+import type { ClientMetadata } from '../client/client-metadata.ts'
+
+export interface User {
+  /** Becomes `sub`: 1 to 255 printable ASCII characters, never given to somebody else later. */
+  id: string
+  email?: string | undefined
+  phone_number?: string | undefined
+  username?: string | undefined
+  name?: string | undefined
+  /** BCP 47, e.g. `de` or `en-GB`: the language of the consent page. */
+  locale?: string | undefined
+  /** A disabled user cannot be asked and cannot decide. */
+  disabled?: boolean | undefined
+  /** Further claims for the ID token and userinfo. */
+  claims?: Record<string, unknown> | undefined
+}
+
+/** What a client said about the user it wants to have asked. */
+export interface UserHint {
+  kind: 'login_hint' | 'id_token_hint' | 'login_hint_token'
+  /** As the client sent it. */
+  value: string
+  /** The checked claims, if the hint is a token. */
+  claims?: Record<string, unknown> | undefined
+}
+
+/** An application's own users. Called for every request, so answers may change at any time. */
+export interface UserHooks {
+  /** The user a client means, or null. */
+  findByHint(hint: UserHint, client: ClientMetadata): Promise<User | null>
+  /** The user with this id, or null. */
+  find(id: string): Promise<User | null>
+  /** Without it nobody can sign in on Doorbell's own pages. */
+  verifyPassword?(user: User, password: string): Promise<boolean>
+  /** Without it no user has a user code. */
+  verifyUserCode?(user: User, code: string): Promise<boolean>
+}
+
+/** A user of the configuration's list. */
+export interface ConfiguredUser extends User {
+  /** In clear, as the file has it; hashed before it is stored. */
+  password?: string | undefined
+  /** In clear, as the file has it. Not in this version yet. */
+  user_code?: string | undefined
+}

@@ -1,0 +1,14 @@
+/** A process that applies migrations once it is told to: `node migrating.ts <database url> <folder>`. */
+import { once } from 'node:events'
+import { systemClock } from '../../src/clock.ts'
+import { createLog } from '../../src/log.ts'
+import { migrate } from '../../src/storage/migrate.ts'
+import { openDatabase } from '../../src/storage/open.ts'
+
+const [url = '', folder = ''] = process.argv.slice(2)
+console.log('ready')
+await once(process.stdin, 'data')
+const database = await openDatabase(url, { log: createLog('warn'), clock: systemClock })
+console.log(JSON.stringify(await migrate(database, systemClock, folder)))
+await database.close()
+process.exit(0)

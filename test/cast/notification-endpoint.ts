@@ -1,0 +1,94 @@
+/** A client's notification endpoint: it writes down what it is sent, and behaves as badly as it is told to. */
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { TestContext } from 'node:test'
+
+export interface Heard {
+  method: string
+  path: string
+  authorization: string | undefined
+  contentType: string | undefined
+  text: string
+  body: Record<string, unknown>
+}
+
+/** What the endpoint answers. `hang` never answers, `drop` cuts the connection. */
+export type Manner =
+  | number
+  | { status: number; headers?: Record<string, string>; body?: string }
+  | 'hang'
+  | 'drop'
+  | 'endless body'
+
+export interface NotificationEndpoint {
+  url: string
+  /** Everything it was sent so far. */
+  heard: Heard[]
+  /** Resolves as soon as `count` calls have come. */
+  hears(count: number): Promise<Heard[]>
+  /** How it behaves from now on: one manner for each call, the last for all further ones. */
+  behaves(...manners: Manner[]): void
+  close(): Promise<void>
+}
+
+export async function openNotificationEndpoint(t?: TestContext, port = 0): Promise<NotificationEndpoint> {
+  const heard: Heard[] = []
+  let manners: Manner[] = [204]
+  let waiting: { count: number; resolve: (heard: Heard[]) => void }[] = []
+
+  const server = createServer(async (request, response) => {
+    heard.push(await read(request))
+    waiting = waiting.filter(({ count, resolve }) => heard.length < count || resolve(heard))
+    const manner = manners.length > 1 ? manners.shift()! : manners[0]!
+    answer(response, manner)
+  })
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
+
+  const endpoint: NotificationEndpoint = {
+    url: `http://localhost:${(server.address() as AddressInfo).port}/notify`,
+    heard,
+    hears: (count) =>
+      new Promise((resolve) => {
+        if (heard.length >= count) resolve(heard)
+        else waiting.push({ count, resolve })
+      }),
+    behaves(...next) {
+      manners = next
+    },
+    close: () =>
+      new Promise((resolve) => {
+        server.closeAllConnections()
+        server.close(() => resolve())
+      }),
+  }
+  t?.after(endpoint.close)
+  return endpoint
+}
+
+async function read(request: IncomingMessage): Promise<Heard> {
+  const chunks: Buffer[] = []
+  for await (const chunk of request) chunks.push(chunk as Buffer)
+  const text = Buffer.concat(chunks).toString('utf8')
+  return {
+    method: request.method!,
+    path: request.url!,
+    authorization: request.headers.authorization,
+    contentType: request.headers['content-type'],
+    text,
+    body: text === '' ? {} : (JSON.parse(text) as Record<string, unknown>),
+  }
+}
+
+function answer(response: ServerResponse, manner: Manner): void {
+  if (manner === 'hang') return
+  if (manner === 'drop') {
+    response.destroy()
+  } else if (manner === 'endless body') {
+    response.writeHead(200)
+    const more = () => response.write('x'.repeat(4096), (error) => error || setImmediate(more))
+    more()
+  } else {
+    const { status, headers = {}, body } = typeof manner === 'number' ? { status: manner, body: undefined } : manner
+    response.writeHead(status, headers).end(body)
+  }
+}

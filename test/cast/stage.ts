@@ -1,0 +1,240 @@
+/**
+ * The stage: a Doorbell of its own for each test, with the cast on it.
+ *
+ * Ana and Ben are users. Kiosk polls, Northbank is called back with a ping, Till gets a push. Ana's bank has an app
+ * whose back end, the phone service, answers for users it has authenticated; the phone app signs users in itself.
+ */
+import type { TestContext } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { loadConfig } from '../../src/config/load.ts'
+import { createLog } from '../../src/log.ts'
+import { createDoorbell, type Doorbell, type Parts } from '../../src/provider.ts'
+import { newSecret } from '../../src/secret.ts'
+import { createStageClock, type StageClock } from './clock.ts'
+import { type Engine, engines } from './engines.ts'
+import { freePort } from './ports.ts'
+
+export const CIBA = 'urn:openid:params:grant-type:ciba'
+
+/** The secrets of the cast. Random, so that a search for one finds nothing else. */
+export const secrets = {
+  kiosk: newSecret(),
+  northbank: newSecret(),
+  till: newSecret(),
+  phoneService: newSecret(),
+}
+
+export const ana = {
+  id: 'user-ana',
+  username: 'ana',
+  email: 'ana@example.com',
+  phone_number: '+34600000001',
+  name: 'Ana',
+  password: newSecret(12),
+}
+export const ben = { id: 'user-ben', username: 'ben', email: 'ben@example.com', name: 'Ben', password: newSecret(12) }
+
+export interface StageOptions {
+  engine?: Engine
+  /** Merged over the cast's configuration, section by section. */
+  config?: ConfigInput
+  /** Where Northbank and Till are called back. */
+  northbank?: string
+  till?: string
+  parts?: Parts
+}
+
+export interface Answer {
+  status: number
+  headers: Headers
+  text: string
+  /** The JSON answer; empty if it is none. */
+  body: Record<string, unknown>
+}
+
+export interface Stage {
+  doorbell: Doorbell
+  /** The issuer: http://localhost:<port>. */
+  url: string
+  clock: StageClock
+  /** Every line logged so far, on all restarts. */
+  logLines: string[]
+  /** The URL of the database. */
+  database: string
+  /** POSTs a form. */
+  post(path: string, form: Record<string, string> | URLSearchParams, authorization?: string): Promise<Answer>
+  get(path: string, headers?: Record<string, string>): Promise<Answer>
+  /** Rings as one of the cast: about Ana unless the parameters say otherwise. An empty value leaves a parameter out. */
+  ring(as: RingingClient, parameters?: Record<string, string>): Promise<Answer>
+  /** Polls as one of the cast. */
+  poll(as: RingingClient, authReqId: unknown): Promise<Answer>
+  /** Decides through the phone service, for Ana unless told. */
+  decide(requestId: unknown, status: 'approved' | 'denied', more?: Record<string, string>): Promise<Answer>
+  /** What waits for a user, through the phone service, newest first. */
+  waiting(loginHint?: string): Promise<Record<string, unknown>[]>
+  /** The internal id of the newest request about a user. */
+  newestRequest(loginHint?: string): Promise<string>
+  /** Closes Doorbell and opens it again on the same database. */
+  restart(): Promise<void>
+  close(): Promise<void>
+}
+
+export type RingingClient = 'kiosk' | 'northbank' | 'till'
+
+/** `Authorization: Basic …` for one of the cast. */
+export function basic(clientId: string, secret: string): string {
+  return `Basic ${Buffer.from(`${encodeURIComponent(clientId)}:${encodeURIComponent(secret)}`).toString('base64')}`
+}
+
+export const credentials = {
+  kiosk: basic('kiosk', secrets.kiosk),
+  northbank: basic('northbank', secrets.northbank),
+  till: basic('till', secrets.till),
+  phoneService: basic('phone-service', secrets.phoneService),
+}
+
+/** A client_notification_token: different for each request, as the standard wants. */
+export const newNotificationToken = () => newSecret(24)
+
+export async function openStage(t: TestContext, options: StageOptions = {}): Promise<Stage> {
+  const engine = options.engine ?? engines.find(({ name }) => name === 'sqlite')!
+  const { url: database, drop } = await engine.fresh()
+  const port = await freePort()
+  const clock = createStageClock()
+  const logLines: string[] = []
+  const config = await loadConfig({ env: {}, overrides: castConfig(port, database, options) })
+  const parts: Parts = {
+    clock,
+    migrate: true,
+    log: createLog('debug', { write: (line) => void logLines.push(line) }),
+    ...options.parts,
+  }
+
+  const stage: Stage = {
+    doorbell: await createDoorbell(config, parts),
+    url: `http://localhost:${port}`,
+    clock,
+    logLines,
+    database,
+    post: (path, form, authorization) =>
+      send(`${stage.url}${path}`, {
+        method: 'POST',
+        headers: {
+          'content-type': 'application/x-www-form-urlencoded',
+          ...(authorization !== undefined && { authorization }),
+        },
+        body: String(new URLSearchParams(form)),
+      }),
+    get: (path, headers = {}) => send(`${stage.url}${path}`, { headers }),
+    ring: (as, parameters = {}) => stage.post('/backchannel/authorize', ringing(as, parameters), credentials[as]),
+    poll: (as, authReqId) =>
+      stage.post('/oauth/token', { grant_type: CIBA, auth_req_id: String(authReqId) }, credentials[as]),
+    decide: (requestId, status, more = {}) =>
+      stage.post(
+        '/backchannel/complete',
+        { login_hint: 'ana', request_id: String(requestId), status, ...more },
+        credentials.phoneService,
+      ),
+    async waiting(loginHint = 'ana') {
+      const { body } = await stage.post('/backchannel/authinfo', { login_hint: loginHint }, credentials.phoneService)
+      return body.requests as Record<string, unknown>[]
+    },
+    async newestRequest(loginHint = 'ana') {
+      const [newest] = await stage.waiting(loginHint)
+      if (newest === undefined) throw new Error(`no request is waiting for ${loginHint}`)
+      return String(newest.request_id)
+    },
+    async restart() {
+      await stage.doorbell.close()
+      stage.doorbell = await createDoorbell(config, parts)
+      await stage.doorbell.listen()
+    },
+    async close() {
+      await stage.doorbell.close()
+      await drop()
+    },
+  }
+  t.after(stage.close)
+  await stage.doorbell.listen()
+  return stage
+}
+
+function ringing(as: RingingClient, parameters: Record<string, string>): Record<string, string> {
+  const usual = {
+    scope: 'openid',
+    login_hint: 'ana@example.com',
+    binding_message: 'Coffee 4.20',
+    ...(as !== 'kiosk' && { client_notification_token: newNotificationToken() }),
+  }
+  return Object.fromEntries(Object.entries({ ...usual, ...parameters }).filter(([, value]) => value !== ''))
+}
+
+async function send(url: string, request: RequestInit): Promise<Answer> {
+  const response = await fetch(url, { ...request, redirect: 'manual' })
+  const text = await response.text()
+  return { status: response.status, headers: response.headers, text, body: parse(text) }
+}
+
+function parse(text: string): Record<string, unknown> {
+  try {
+    return JSON.parse(text) as Record<string, unknown>
+  } catch {
+    return {}
+  }
+}
+
+export function castConfig(port: number, database: string, options: StageOptions = {}): ConfigInput {
+  const { config = {} } = options
+  return {
+    ...config,
+    issuer: config.issuer ?? `http://localhost:${port}`,
+    port,
+    database,
+    development: config.development ?? true,
+    secret: config.secret ?? Buffer.alloc(32, 7).toString('base64url'),
+    requests: { maxOpenPerUser: 1000, ...config.requests },
+    notifications: { timeout: 2, ...config.notifications },
+    clients: [...castClients(options), ...(config.clients ?? [])],
+    users: config.users ?? [ana, ben],
+  }
+}
+
+function castClients({ northbank, till }: StageOptions): NonNullable<ConfigInput['clients']> {
+  // Nobody listens there: for tests in which nothing is sent.
+  const nowhere = 'http://localhost:9/notify'
+  const grant_types = [CIBA, 'refresh_token']
+  return [
+    {
+      client_id: 'kiosk',
+      client_secret: secrets.kiosk,
+      client_name: 'Kiosk',
+      grant_types,
+      backchannel_token_delivery_mode: 'poll',
+    },
+    {
+      client_id: 'northbank',
+      client_secret: secrets.northbank,
+      client_name: 'Northbank',
+      grant_types,
+      backchannel_token_delivery_mode: 'ping',
+      backchannel_client_notification_endpoint: northbank ?? nowhere,
+    },
+    {
+      client_id: 'till',
+      client_secret: secrets.till,
+      client_name: 'Till',
+      grant_types: ['refresh_token'],
+      backchannel_token_delivery_mode: 'push',
+      backchannel_client_notification_endpoint: till ?? nowhere,
+    },
+    { client_id: 'phone-service', client_secret: secrets.phoneService, backchannel_device_service: true },
+    {
+      client_id: 'phone-app',
+      client_name: 'Phone app',
+      application_type: 'native',
+      token_endpoint_auth_method: 'none',
+      grant_types: ['authorization_code'],
+      redirect_uris: ['http://127.0.0.1/callback'],
+    },
+  ]
+}

@@ -1,0 +1,69 @@
+/**
+ * `npm test`: one Postgres for all test files, then Node's own test runner.
+ *
+ *     npm test                                       everything
+ *     npm test -- src/storage test/stories/x.test.ts  some folders and files
+ *     npm test -- --test-name-pattern='a list'        the runner's flags
+ */
+import { spawn } from 'node:child_process'
+import { globSync, statSync } from 'node:fs'
+import { constants } from 'node:os'
+import { startPostgres } from './cast/postgres.ts'
+
+const everything = ['src/**/*.test.ts', 'test/**/*.test.ts']
+const usual = ['--test-concurrency=2', '--test-timeout=300000']
+
+const { flags, patterns } = sort(process.argv.slice(2))
+const files = globSync(patterns.length > 0 ? patterns.map(withinFolder) : everything, {
+  exclude: ['**/node_modules/**'],
+})
+if (files.length === 0) {
+  console.error(`No test files match ${(patterns.length > 0 ? patterns : everything).join(' ')}.`)
+  process.exit(1)
+}
+process.exitCode = await runTests(files.sort())
+
+async function runTests(files: string[]): Promise<number> {
+  const server = process.env.DOORBELL_TEST_POSTGRES ? undefined : await startPostgres()
+  try {
+    return await runNode(files, { ...process.env, ...(server && { DOORBELL_TEST_POSTGRES: server.url }) })
+  } finally {
+    await server?.stop()
+  }
+}
+
+/** Told to stop, we tell the runner and wait for it, so that Postgres is still stopped. */
+function runNode(files: string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const child = spawn(process.execPath, ['--test', ...usual, ...reporter(), ...flags, ...files], {
+    env,
+    stdio: 'inherit',
+  })
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal))
+  return new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('exit', (code, signal) => resolve(code ?? 128 + constants.signals[signal ?? 'SIGTERM']))
+  })
+}
+
+/** A second reporter would be added to ours, not take its place. */
+function reporter(): string[] {
+  return flags.some((flag) => flag.startsWith('--test-reporter')) ? [] : ['--test-reporter=spec']
+}
+
+/** Flags go to the runner, the rest are files. What follows a flag and is no file is the flag's value. */
+function sort(words: string[]): { flags: string[]; patterns: string[] } {
+  const flags: string[] = []
+  const patterns: string[] = []
+  for (const [index, word] of words.entries()) {
+    const before = words[index - 1] ?? ''
+    const isValue = /^--[^=]+$/.test(before) && globSync(word).length === 0
+    if (word.startsWith('-') || isValue) flags.push(word)
+    else patterns.push(word)
+  }
+  return { flags, patterns }
+}
+
+function withinFolder(pattern: string): string {
+  const isFolder = statSync(pattern, { throwIfNoEntry: false })?.isDirectory()
+  return isFolder ? `${pattern.replace(/\/$/, '')}/**/*.test.ts` : pattern
+}
