@@ -3,7 +3,7 @@
  * it to learn what there is.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type FastifyInstance, fastify } from 'fastify'
+import { type FastifyPluginAsync, fastify } from 'fastify'
 import { createDeviceApi } from './authentication-device/device-api.ts'
 import { createIdentifyCaller } from './authentication-device/device-caller.ts'
 import { deviceEndpoint } from './authentication-device/device-endpoint.ts'
@@ -35,6 +35,7 @@ import { developmentEndpoint } from './development/development-endpoint.ts'
 import { createMailbox } from './development/mailbox.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
 import { edge, edgeOptions } from './http/answer.ts'
+import { answerRaw, asPlugin, collectRoutes } from './http/mount.ts'
 import { createGuardedCaller } from './http/outgoing.ts'
 import { createLog, type Log } from './log.ts'
 import { createOutboxStore } from './outbox/outbox-store.ts'
@@ -54,16 +55,21 @@ export interface Parts {
   log?: Log
   /** Bring the database to the newest schema on the way. SQLite is always brought there. */
   migrate?: boolean
-  /** Bytes of a call back's answer that are read at most, and whether its worker and sweep run. For tests. */
+  /** Whether this process sends notifications and settles what runs out. Some process has to. */
   workers?: boolean
+  /** How the database is opened. For tests: its wires can be slow, or cut. */
+  openDatabase?: typeof openDatabase
 }
 
 /** A running Doorbell. */
 export interface Doorbell {
-  /** For `http.createServer`, Express, Koa or Nest: answers every Doorbell address. */
+  /**
+   * For `http.createServer`, Express, Koa or Nest: answers every Doorbell address, and 404 to all others. It reads
+   * bodies itself: mount it before any body parser.
+   */
   handler(request: IncomingMessage, response: ServerResponse): void
-  /** The Fastify instance with every Doorbell route, already `ready`. */
-  fastify: FastifyInstance
+  /** A Fastify plugin that adds every Doorbell route to your own server. */
+  fastify: FastifyPluginAsync
   /** For your own code: what waits for a user, and their decision. */
   requests: ReturnType<typeof createDeviceApi>
   /** Listens on the configured host and port. Answers the address. */
@@ -101,7 +107,7 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
   const vault = createVault(config.secret)
 
   // ── the database ──
-  const database = await openDatabase(config.database, { log, clock })
+  const database = await (parts.openDatabase ?? openDatabase)(config.database, { log, clock })
   if (database.engine === 'sqlite' || parts.migrate) await migrate(database, clock)
   await refuseOtherSchema(database)
 
@@ -208,6 +214,7 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
     requestTimeout: 30_000,
   })
   edge(app, log)
+  const routes = collectRoutes(app)
 
   backchannelEndpoint(app, endpoints.backchannel, {
     authenticateClient,
@@ -256,16 +263,17 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
 
   let closing: Promise<void> | undefined
   async function close(): Promise<void> {
-    await app.close()
-    await sweep.stop()
-    await worker.stop()
+    // Real time, whatever the clock: somebody waits for this process to end.
+    const cutOff = systemClock.after(patience, () => app.server.closeAllConnections())
+    await Promise.all([app.close(), sweep.stop(), worker.stop(patience)])
+    cutOff()
     await caller.close()
     await database.close()
   }
 
   return {
-    handler: (request, response) => app.routing(request, response),
-    fastify: app,
+    handler: (request, response) => answerRaw(app, log, request, response),
+    fastify: asPlugin(app, routes),
     requests: createDeviceApi({ requests, decide, clock }),
     listen: ({ host = config.host, port = config.port } = {}) => app.listen({ host, port }),
     idle: () => worker.idle(),
@@ -276,6 +284,9 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
     },
   }
 }
+
+/** Milliseconds that answers and notifications under way are given when the server is to end. */
+const patience = 4_000
 
 /** Milliseconds a parked notification keeps what it says, so that an operator can send it after all (PU-11). */
 const parkedKeepContent = 24 * 3600_000

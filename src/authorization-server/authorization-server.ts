@@ -58,7 +58,8 @@ export const paths = {
 
 /** Claims by the scope that brings them (OpenID Connect Core §5.4). */
 const claims = {
-  openid: ['sub'],
+  // Without a list of `acrValues` oidc-provider forgets the claim `acr`, and a refreshed ID token would lose it (RT-3).
+  openid: ['sub', 'acr'],
   profile: ['name', 'preferred_username', 'locale'],
   email: ['email', 'email_verified'],
   phone: ['phone_number', 'phone_number_verified'],
@@ -87,7 +88,7 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
       if (user === null || user.disabled) return undefined
       return { accountId: user.id, claims: () => ({ sub: user.id, ...claimsOf(user) }) }
     },
-    claims: { acr: null, amr: null, auth_time: null, ...claimsByScope(tokens.scopes) },
+    claims: { amr: null, auth_time: null, ...claimsByScope(tokens.scopes) },
     scopes: [...tokens.scopes, DECIDE_SCOPE],
     responseTypes: ['code'] as ResponseType[],
     clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],

@@ -1,6 +1,6 @@
 /** What a client says about itself (RFC 7591, CIBA Core §4): read, completed with defaults, and checked as a whole. */
 import { z } from 'zod'
-import { isPlain, mustBe, mustBeSecretly, readSettings } from '../config/complaint.ts'
+import { isPlain, mustBe, mustBeSecretly, readSettings } from '../complaint.ts'
 
 export const CIBA_GRANT = 'urn:openid:params:grant-type:ciba'
 
@@ -113,10 +113,10 @@ const notYet = 'is not in this version yet; remove it'
 type Draft = z.output<ReturnType<typeof schemaFor>>
 
 function schemaFor({ development }: ClientCircumstances) {
-  const webAddress = text('an http or https address', isWebAddress)
+  const webAddress = secretText('an http or https address', isWebAddress)
   const loopback = development ? ', or http on this machine' : ''
   const httpsAddress = (refused: string) =>
-    text(`an https address${loopback}, without ${refused}`, (address) => isSafeAddress(address, development))
+    secretText(`an https address${loopback}, without ${refused}`, (address) => isSafeAddress(address, development))
 
   return z.object({
     client_id: text('1 to 255 printable ASCII characters without spaces', (id) =>
@@ -131,7 +131,7 @@ function schemaFor({ development }: ClientCircumstances) {
     contacts: z.array(z.string(mustBe('a text')), mustBe('a list of texts')).exactOptional(),
     application_type: z.enum(['web', 'native'], mustBe('"web" or "native"')).exactOptional(),
     redirect_uris: z
-      .array(text('an absolute address without a fragment', isRedirectAddress), mustBe('a list of addresses'))
+      .array(secretText('an absolute address without a fragment', isRedirectAddress), mustBe('a list of addresses'))
       .exactOptional(),
     grant_types: z
       .array(
@@ -187,6 +187,7 @@ function text(what: string, holds: (value: string) => boolean) {
   return z.string(mustBe(what)).refine(holds, mustBe(what))
 }
 
+/** For secrets, and for addresses, which may hold one. */
 function secretText(what: string, holds: (value: string) => boolean) {
   return z.string(mustBeSecretly(what)).refine(holds, mustBeSecretly(what))
 }

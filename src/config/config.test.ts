@@ -248,9 +248,9 @@ describe('clients', () => {
   it('are complained about by their place', () => {
     assert.deepEqual(complaintsAbout({ ...production, clients: [till, local, { ...local, scope: 'x' }] }), [
       'clients[0].backchannel_client_notification_endpoint is missing; backchannel_token_delivery_mode ping needs it (RG-3)',
-      'clients[1].backchannel_client_notification_endpoint must be an https address, without user name and fragment; it is "http://localhost:1/cb"',
+      'clients[1].backchannel_client_notification_endpoint must be an https address, without user name and fragment; it is 21 characters long',
       'clients[1].client_id is the same as clients[0].client_id',
-      'clients[2].backchannel_client_notification_endpoint must be an https address, without user name and fragment; it is "http://localhost:1/cb"',
+      'clients[2].backchannel_client_notification_endpoint must be an https address, without user name and fragment; it is 21 characters long',
       'clients[2].client_id is the same as clients[0].client_id',
     ])
   })

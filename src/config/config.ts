@@ -8,8 +8,8 @@ import {
   isLoopback,
   readClientMetadata,
 } from '../client/client-metadata.ts'
+import { isPlain, mustBe, mustBeSecretly, readSettings } from '../complaint.ts'
 import type { ConfiguredUser, UserHooks } from '../user-hint/user.ts'
-import { isPlain, mustBe, mustBeSecretly, readSettings } from './complaint.ts'
 import { type ConfiguredUserInput, readUsers } from './users.ts'
 
 /** The checked configuration: everything resolved, nothing left to guess, frozen. */

@@ -146,9 +146,15 @@ function isTooLarge(error: Error & Partial<FastifyError>): boolean {
   return error.code === 'FST_ERR_CTP_BODY_TOO_LARGE'
 }
 
-/** Not there, shutting down, starting up, or the connection to it broke (SQLSTATE class 08). */
+/**
+ * Not there, shutting down, starting up, or the connection to it broke (SQLSTATE class 08). When a connection breaks
+ * while it is being used, or none can be had, `pg` gives the error no code.
+ */
 function isDatabaseAway(error: Error & { code?: unknown }): boolean {
-  return /^(ECONNREFUSED|57P01|57P03|08...)$/.test(String(error.code))
+  return (
+    /^(ECONNREFUSED|ECONNRESET|57P01|57P02|57P03|53300|08...)$/.test(String(error.code)) ||
+    /^Connection terminated|timeout exceeded when trying to connect/.test(error.message)
+  )
 }
 
 /** The characters RFC 6749 §5.2 allows in `error_description`. */

@@ -6,6 +6,7 @@
  */
 import { closeSync, openSync } from 'node:fs'
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import { systemClock } from '../clock.ts'
 import type { Change, Database, Run, Statement, StepOptions, Value } from './database.ts'
 import { createListeners } from './listeners.ts'
 import { wordsOfSqlite } from './words.ts'
@@ -206,13 +207,13 @@ function bindable(value: Value): Value | bigint {
  * migration may take longer than five seconds, and a busy change of the journal is reported at once.
  */
 function insist(connection: DatabaseSync, sql: string): void {
-  const deadline = performance.now() + patience
+  const deadline = systemClock.now() + patience
   while (true) {
     try {
       connection.exec(sql)
       return
     } catch (error) {
-      if (!isBusy(error) || performance.now() > deadline) throw error
+      if (!isBusy(error) || systemClock.now() > deadline) throw error
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
     }
   }

@@ -28,8 +28,10 @@ export function createUserDirectory(configured: readonly ConfiguredUser[], users
     },
     async verifyPassword({ id }, password) {
       const plain = byId.get(id)?.password
-      if (plain !== undefined) return sameSecret(plain, password)
-      return verifyPassword(password, (await users.find(id))?.passwordHash)
+      const hash = plain === undefined ? (await users.find(id))?.passwordHash : undefined
+      // Stretched in any case: the time it takes must not tell which names exist.
+      const matches = await verifyPassword(password, hash)
+      return plain === undefined ? matches : sameSecret(plain, password)
     },
   }
 }

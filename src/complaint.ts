@@ -88,7 +88,10 @@ export function mustBeSecretly(what: string): { error: (issue: { input?: unknown
 }
 
 function show(value: unknown): string {
-  if (typeof value === 'string') return value.length > 40 ? `${value.length} characters long` : JSON.stringify(value)
+  // What was pasted into the wrong place may be an address with a password in it.
+  const isPrivate = typeof value === 'string' && (value.length > 40 || value.includes('://'))
+  if (isPrivate) return showSecret(value)
+  if (typeof value === 'string') return JSON.stringify(value)
   if (typeof value === 'number' || typeof value === 'boolean') return String(value)
   return showKind(value)
 }

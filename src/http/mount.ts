@@ -1,0 +1,49 @@
+/** Ways to put the server into somebody else's: as a plain handler, or as a Fastify plugin. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { FastifyInstance, FastifyPluginAsync, HTTPMethods } from 'fastify'
+import type { Log } from '../log.ts'
+
+export interface KnownRoute {
+  method: HTTPMethods[]
+  url: string
+}
+
+/** Notes every route that is added from now on. */
+export function collectRoutes(app: FastifyInstance): readonly KnownRoute[] {
+  const routes: KnownRoute[] = []
+  app.addHook('onRoute', ({ method, url }) => {
+    routes.push({ method: [method].flat() as HTTPMethods[], url })
+  })
+  return routes
+}
+
+/** Answers a request of a plain Node server. */
+export function answerRaw(app: FastifyInstance, log: Log, request: IncomingMessage, response: ServerResponse): void {
+  if (request.readableEnded) {
+    // Waiting for a body that somebody has read already would wait for ever.
+    log.error({ event: 'mount.body_consumed' }, 'a body parser ran before Doorbell: mount Doorbell before it')
+    response.writeHead(500, { 'content-type': 'application/json' })
+    response.end(JSON.stringify({ error: 'server_error', error_description: 'the server is not set up correctly' }))
+    return
+  }
+  app.routing(request, response)
+}
+
+/** The same routes on another Fastify server. Bodies go through unread. */
+export function asPlugin(app: FastifyInstance, routes: readonly KnownRoute[]): FastifyPluginAsync {
+  return async (host) => {
+    host.removeAllContentTypeParsers()
+    host.addContentTypeParser('*', (_request, _payload, done) => done(null))
+    for (const { method, url } of routes) {
+      host.route({
+        method,
+        url,
+        exposeHeadRoute: false,
+        handler(request, reply) {
+          reply.hijack()
+          app.routing(request.raw, reply.raw)
+        },
+      })
+    }
+  }
+}

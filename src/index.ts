@@ -1,0 +1,41 @@
+/**
+ * The front door: every public name, one by one. Behind it nothing is public.
+ *
+ * @example
+ * import { createServer } from 'node:http'
+ * import { createDoorbell, defineConfig } from 'doorbell-ciba'
+ *
+ * const doorbell = await createDoorbell(defineConfig({ development: true, database: 'sqlite::memory:' }))
+ * createServer(doorbell.handler).listen(4000)
+ */
+import type { ConfigInput } from './config/config.ts'
+import { resolveConfig } from './config/load.ts'
+import { type Doorbell, createDoorbell as openDoorbell, type Parts } from './provider.ts'
+
+/**
+ * A complete CIBA provider, with its workers running, on the database the configuration names.
+ *
+ * @param config the settings, as `defineConfig` takes them; what is left out has its default
+ * @param parts clock and log, if yours are to be used
+ * @throws {ConfigError} with every complaint at once
+ * @throws {SchemaError} if the database's schema is not the one this version works with
+ * @example
+ * const doorbell = await createDoorbell({ development: true, database: 'sqlite::memory:' })
+ * const waiting = await doorbell.requests.list('u1', { only: 'open' })
+ * await doorbell.close()
+ */
+export async function createDoorbell(config: ConfigInput, parts: Parts = {}): Promise<Doorbell> {
+  return openDoorbell(await resolveConfig(config), parts)
+}
+
+export type { RequestView } from './authentication-device/device-api.ts'
+export type { Authentication, Status } from './authentication-request/authentication-request.ts'
+export type { ClientMetadata } from './client/client-metadata.ts'
+export type { Clock } from './clock.ts'
+export { ConfigError } from './complaint.ts'
+export { type Config, type ConfigInput, defineConfig } from './config/config.ts'
+export { type LoadOptions, loadConfig } from './config/load.ts'
+export type { DecisionResult } from './decision/decide.ts'
+export { type Doorbell, type Parts, SchemaError } from './provider.ts'
+export { Refusal, type RefusalCode, type RefusalVoices } from './refusal.ts'
+export type { ConfiguredUser, User, UserHint, UserHooks } from './user-hint/user.ts'
