@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { rawBody } from '../http/answer.ts'
+import { commonHeaders, rawBody } from '../http/answer.ts'
 import type { Provider } from './authorization-server.ts'
 
 export function createHandOver(provider: Provider) {
@@ -12,6 +12,9 @@ export function createHandOver(provider: Provider) {
   return (request: FastifyRequest, reply: FastifyReply): FastifyReply => {
     reply.hijack()
     const body = rawBody(request)
+    // Fastify's hooks do not see what oidc-provider answers.
+    for (const [name, value] of Object.entries(commonHeaders)) reply.raw.setHeader(name, value)
+    if (request.method === 'POST') reply.raw.setHeader('Cache-Control', 'no-store')
     callback(replay(request.raw, body, issuer), reply.raw)
     return reply
   }

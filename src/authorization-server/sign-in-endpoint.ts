@@ -5,9 +5,9 @@ import type { ClientMetadata } from '../client/client-metadata.ts'
 import { rawBody } from '../http/answer.ts'
 import { readForm } from '../http/form.ts'
 import type { Log } from '../log.ts'
+import { pageHeaders, renderPage, styleSheet } from '../pages/pages.ts'
 import type { UserHooks } from '../user-hint/user.ts'
 import type { Provider } from './authorization-server.ts'
-import { pageHeaders, renderPage, styleSheet } from './pages.ts'
 
 export interface SignInNeeds {
   provider: Provider

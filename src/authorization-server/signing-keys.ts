@@ -34,7 +34,8 @@ export async function loadSigningKeys(needs: {
   }
 }
 
-const keyPlace = (kid: string) => `signing_keys/${kid}`
+/** Where a private key lies sealed, so that it opens nowhere else. */
+export const keyPlace = (kid: string) => `signing_keys/${kid}`
 
 async function makeFirst(
   algorithm: (typeof algorithms)[number],

@@ -5,16 +5,9 @@
 import type { AuthenticateClient, Client, ClientCredentials } from '../client/client.ts'
 import type { ClientStore } from '../client/client-store.ts'
 import { Refusal } from '../refusal.ts'
+import type { Claim } from './claim.ts'
 import { readAssertion, type VerifyAssertion } from './client-assertion.ts'
 import { readBasic, readPost, type VerifySecret } from './client-secret.ts'
-
-/** What a caller claims, before anything of it is believed. */
-export interface Claim {
-  clientId: string
-  /** The methods this way of calling can be: the client's registered one must be among them. */
-  couldBe: readonly string[]
-  proof: string
-}
 
 export interface AuthenticationNeeds {
   clients: ClientStore
@@ -58,11 +51,11 @@ async function prove(
 
 /** Finds the one claim a call makes. Two at once are refused before either is looked at (CA-2). */
 function readClaim(credentials: ClientCredentials): Claim {
-  const claims = [readBasic(credentials), readPost(credentials), readAssertion(credentials)].filter(
-    (claim) => claim !== undefined,
-  )
-  if (claims.length > 1) throw new Refusal('invalid_request', 'use exactly one client authentication method')
-  const [claim] = claims
+  const { form, authorization } = credentials
+  const asserts = form.has('client_assertion') || form.has('client_assertion_type')
+  const ways = [authorization !== undefined, form.has('client_secret'), asserts].filter(Boolean)
+  if (ways.length > 1) throw new Refusal('invalid_request', 'use exactly one client authentication method')
+  const claim = readBasic(credentials) ?? readPost(credentials) ?? readAssertion(credentials)
   if (claim === undefined) throw failed(credentials, 'no client authentication came with the request')
   const named = credentials.form.get('client_id')
   if (named !== undefined && named !== claim.clientId) {

@@ -5,7 +5,7 @@ import { secretPlace } from '../client/register.ts'
 import type { Clock } from '../clock.ts'
 import { Refusal } from '../refusal.ts'
 import type { Vault } from '../secret.ts'
-import type { Claim } from './authenticate-client.ts'
+import type { Claim } from './claim.ts'
 import type { ClientKeys } from './client-keys.ts'
 import type { UsedAssertionStore } from './used-assertion-store.ts'
 
@@ -50,12 +50,14 @@ export function readAssertion({ form }: ClientCredentials): Claim | undefined {
 
 export function createAssertionVerification(needs: AssertionNeeds): VerifyAssertion {
   return async (assertion, client) => {
+    let payload: JWTPayload
     try {
-      const payload = await verify(assertion, client, needs)
-      return await useOnce(payload, client, needs)
+      payload = await verify(assertion, client, needs)
     } catch (error) {
       return `client assertion refused: ${error instanceof Error ? error.message : String(error)}`
     }
+    // Not within the try: a database that is away is no fault of the client.
+    return useOnce(payload, client, needs)
   }
 }
 
@@ -71,13 +73,14 @@ async function verify(assertion: string, client: Client, needs: AssertionNeeds):
     currentDate: new Date(now),
   })
   if (payload.exp! > now / 1000 + longestLife + skew) throw new Error(`it lives longer than ${longestLife} seconds`)
+  if (typeof payload.jti !== 'string') throw new Error('jti is not a string')
   if (payload.iat !== undefined && payload.iat > now / 1000 + skew) throw new Error('iat is in the future')
   return payload
 }
 
 /** Remembered until it would expire anyway; a second use is a replay (CA-9). One statement, so two at once cannot both pass. */
 async function useOnce(payload: JWTPayload, client: Client, { used }: AssertionNeeds): Promise<string | undefined> {
-  const fresh = await used.use(client.id, payload.jti!, (payload.exp! + skew) * 1000)
+  const fresh = await used.use(client.id, payload.jti!, Math.ceil((payload.exp! + skew) * 1000))
   return fresh ? undefined : 'client assertion used twice'
 }
 

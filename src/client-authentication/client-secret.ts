@@ -2,7 +2,7 @@
 import type { Client, ClientCredentials } from '../client/client.ts'
 import { Refusal } from '../refusal.ts'
 import { sameSecret, type Vault } from '../secret.ts'
-import type { Claim } from './authenticate-client.ts'
+import type { Claim } from './claim.ts'
 
 /** Answers what is wrong, or nothing. */
 export type VerifySecret = (secret: string, client: Client) => string | undefined

@@ -63,10 +63,14 @@ export function createClientStore(database: Database) {
 
     /** Removes the clients that a configuration once named and this one no longer does. Answers their ids. */
     async removeConfiguredBut(ids: string[]): Promise<string[]> {
-      const rows = await database.step<{ id: string }>({
-        sql: `delete from clients where origin = 'config' and id not in (select value from each($1)) returning id`,
-        values: [JSON.stringify(ids)],
-      })
+      const rows = await database.step<{ id: string }>(
+        {
+          sql: `delete from clients where origin = 'config' and id not in (select value from each($1)) returning id`,
+          values: [JSON.stringify(ids)],
+        },
+        // Which ones is not known before: whoever listens looks at all of theirs again.
+        { announce: [{ topic: 'client', key: '' }] },
+      )
       return rows.map((row) => row.id)
     },
 

@@ -27,11 +27,15 @@ export interface PushNeeds {
 
 export function createPush(needs: PushNeeds): Send {
   return async (letter, signal) => {
-    const content = JSON.parse(needs.vault.open(letter.sealed!, contentPlace(letter.id))) as PushContent
+    const content = read(letter, needs.vault)
     const body = content.body ?? (await composeBody(letter, content, needs))
     if (body === undefined) return { kind: 'refused', words: 'the approval ran out before it could be handed over' }
     return callBack({ address: letter.address!, bearer: content.notificationToken, body }, needs.caller, signal)
   }
+}
+
+function read(letter: Letter, vault: Vault): PushContent {
+  return JSON.parse(vault.open(letter.sealed!, contentPlace(letter.id))) as PushContent
 }
 
 async function composeBody(letter: Letter, content: PushContent, needs: PushNeeds): Promise<string | undefined> {
@@ -47,20 +51,28 @@ async function composeBody(letter: Letter, content: PushContent, needs: PushNeed
 
 /**
  * Makes the tokens and keeps them, sealed, on the notification, in the one step that redeems the request. A crash
- * before it leaves an approval to be handed over, a crash after it leaves the very body to be sent.
+ * before it leaves an approval to be handed over, a crash after it leaves the very body to be sent. The same when no
+ * tokens can be made: what the client is told once is what it is told again.
  */
 async function handOver(letter: Letter, content: PushContent, needs: PushNeeds): Promise<string | undefined> {
-  const now = needs.clock.now()
   const request = await needs.requests.find(letter.subject)
-  if (request === undefined || statusAt(request, now) !== 'approved') return undefined
+  if (request === undefined || statusAt(request, needs.clock.now()) !== 'approved') return whatWasKept(letter, needs)
   const issued = await needs.issueTokens(request, { pushedAs: content.authReqId })
-  if (issued === undefined)
-    return refusal(content, 'transaction_failed', 'the user or the client is no longer available')
 
-  const body = JSON.stringify({ auth_req_id: content.authReqId, ...issued.response })
+  const body =
+    issued === undefined
+      ? refusal(content, 'transaction_failed', 'the user or the client is no longer available')
+      : JSON.stringify({ auth_req_id: content.authReqId, ...issued.response })
   const sealed = needs.vault.seal(JSON.stringify({ ...content, body }), contentPlace(letter.id))
-  const kept = [...issued.statements, needs.outbox.replaceContent(letter, sealed)]
-  return (await needs.requests.redeem(request.id, needs.clock.now(), kept)) ? body : undefined
+  const kept = [...(issued?.statements ?? []), needs.outbox.replaceContent(letter.id, sealed)]
+  const first = await needs.requests.redeem(request.id, needs.clock.now(), kept)
+  return first ? body : whatWasKept(letter, needs)
+}
+
+/** What another worker handed over, while its lease ended and we took the letter on. */
+async function whatWasKept({ id }: Letter, { outbox, vault }: PushNeeds): Promise<string | undefined> {
+  const letter = await outbox.find(id)
+  return letter?.sealed === undefined ? undefined : read(letter, vault).body
 }
 
 /** Only these three codes exist (PE-1). */

@@ -1,10 +1,10 @@
 /** Aids for development: decide with one call, receive call backs, read the mails. None of it is there otherwise. */
 import type { FastifyInstance } from 'fastify'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
-import { pageHeaders, renderPage } from '../authorization-server/pages.ts'
 import type { Clock } from '../clock.ts'
 import type { Decide } from '../decision/decide.ts'
 import { readQuery } from '../http/form.ts'
+import { pageHeaders, renderPage } from '../pages/pages.ts'
 import { Refusal } from '../refusal.ts'
 import type { Mailbox } from './mailbox.ts'
 
@@ -54,6 +54,13 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
   })
 
   callbackRoutes(app, needs.clock)
+
+  app.get('/', (_request, reply) => reply.headers(pageHeaders).send(renderPage('home', {})))
+
+  // Where the mails' links lead as long as there is no page to decide on.
+  app.get('/approve/:id', (_request, reply) =>
+    reply.code(404).headers(pageHeaders).send(renderPage('no-consent-app', {})),
+  )
 
   app.get('/dev/mailbox', (request, reply) => {
     if (request.headers.accept?.includes('application/json')) return reply.send({ mails: needs.mailbox.mails() })

@@ -117,8 +117,11 @@ function answerError(reply: FastifyReply, status: number, members: Record<string
     .send(JSON.stringify(members))
 }
 
+/** What every answer says. */
+export const commonHeaders = { 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer' }
+
 function setCommonHeaders(reply: FastifyReply): void {
-  reply.headers({ 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer' })
+  reply.headers(commonHeaders)
 }
 
 /** The route's pattern, never the URL: a URL may carry an auth_req_id. */

@@ -97,7 +97,7 @@ export function judge(
   if (outcome.kind === 'refused') return { state: 'parked', reason: outcome.words }
   if (letter.attempts >= attempts) return { state: 'parked', reason: `${outcome.words}; all ${attempts} attempts used` }
   const pause = Math.min(firstPause * 2 ** (letter.attempts - 1), longestPause) * (0.5 + dice / 2)
-  const dueAt = now + Math.max(Math.round(pause), outcome.after ?? 0)
+  const dueAt = now + Math.ceil(Math.max(pause, outcome.after ?? 0))
   if (dueAt >= letter.giveUpAt) return { state: 'parked', reason: `${outcome.words}; no time left for another attempt` }
   return { state: 'waiting', dueAt }
 }

@@ -41,8 +41,8 @@ export function createOutboxStore(database: Database) {
     }),
 
     /**
-     * Takes on what is due, at most `perLane` of a lane and none of the lanes in `busyLanes`. What another worker took
-     * on and did not finish by the end of its lease is due again.
+     * Takes on what is due, so that at most `perLane` of a lane are under way. `busyLanes` names a lane once for each
+     * that is under way already. What another worker took on and did not finish by the end of its lease is due again.
      *
      * @param leaseUntil milliseconds since 1970
      */
@@ -56,11 +56,13 @@ export function createOutboxStore(database: Database) {
     }): Promise<Letter[]> {
       const rows = await database.step<NotificationRow>({
         // The places in a lane are counted first: rows cannot be locked where they are counted.
-        sql: `with ranked as (
-                select id, due_at, row_number() over (partition by lane order by due_at, id) as place
-                from notifications
+        sql: `with busy as (
+                select value as lane, count(*) as already from each($2) group by value
+              ), ranked as (
+                select id, due_at, coalesce(already, 0)
+                  + row_number() over (partition by notifications.lane order by due_at, id) as place
+                from notifications left join busy on busy.lane = notifications.lane
                 where state in ('waiting', 'sending') and due_at <= $1
-                  and lane not in (select value from each($2))
               ), due as materialized (
                 select id from notifications
                 where state in ('waiting', 'sending') and due_at <= $1
@@ -74,12 +76,12 @@ export function createOutboxStore(database: Database) {
       return rows.map(toLetter).sort((one, other) => (one.id < other.id ? -1 : 1))
     },
 
-    /** When the next notification is due, or its lease ends. Lanes in `busyLanes` do not count. */
-    async nextDue(busyLanes: string[]): Promise<number | undefined> {
+    /** When the next notification is due, or its lease ends. Lanes in `fullLanes` do not count. */
+    async nextDue(fullLanes: string[]): Promise<number | undefined> {
       const [row] = await database.read<{ due_at: number | null }>(
         `select min(due_at) as due_at from notifications
          where state in ('waiting', 'sending') and lane not in (select value from each($1))`,
-        [JSON.stringify(busyLanes)],
+        [JSON.stringify(fullLanes)],
       )
       return row?.due_at ?? undefined
     },
@@ -131,10 +133,13 @@ export function createOutboxStore(database: Database) {
       )
     },
 
-    /** The statement that replaces the content of a notification that is being sent, in the atomic step of the caller. */
-    replaceContent: (letter: Letter, sealed: string): Statement => ({
-      sql: `update notifications set sealed = $3 where id = $1 and lease = $2`,
-      values: [letter.id, letter.lease ?? null, sealed],
+    /**
+     * The statement that replaces the content of a notification, in the atomic step of the caller. Whoever holds the
+     * lease: what the step did must not go unsaid because the lease ended meanwhile.
+     */
+    replaceContent: (id: string, sealed: string): Statement => ({
+      sql: `update notifications set sealed = $2 where id = $1 and state <> 'delivered'`,
+      values: [id, sealed],
     }),
 
     /** parked → waiting, due at once, with all its attempts. Not once its content has been erased. */

@@ -46,7 +46,7 @@ const leaseMargin = 2_000
 export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   const { outbox, clock, log } = needs
   const sending = new Map<string, { letter: Letter; done: Promise<void> }>()
-  const stopping = new AbortController()
+  let stopping = new AbortController()
   let running = false
   let looking: Promise<void> | undefined
   let lookAgain = false
@@ -57,25 +57,30 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   function nudge(): void {
     if (!running) return
     lookAgain = true
-    looking ??= look().finally(() => {
+    looking ??= look().then((seen) => {
       looking = undefined
       if (lookAgain) nudge()
-      else tellIdle()
+      else if (seen) tellIdle()
     })
   }
 
-  async function look(): Promise<void> {
+  /** Answers whether it could see what there is. */
+  async function look(): Promise<boolean> {
+    let seen = true
     while (lookAgain && running) {
       lookAgain = false
       cancelPatrol()
       try {
         await takeOn()
         await setPatrol()
+        seen = true
       } catch (error) {
         log.error({ event: 'outbox.look_failed', error }, 'the outbox could not be read; it will be tried again')
         cancelPatrol = clock.after(patrol, nudge)
+        seen = false
       }
     }
+    return seen
   }
 
   async function takeOn(): Promise<void> {
@@ -88,7 +93,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
       leaseUntil: now + needs.timeout + leaseMargin,
       limit: free,
       perLane,
-      busyLanes: busyLanes(),
+      busyLanes: [...sending.values()].map(({ letter }) => letter.lane),
     })
     for (const letter of letters) {
       const done = deliver(letter).finally(() => {
@@ -100,7 +105,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
     if (letters.length > 0) lookAgain = true
   }
 
-  function busyLanes(): string[] {
+  function fullLanes(): string[] {
     const count = new Map<string, number>()
     for (const { letter } of sending.values()) count.set(letter.lane, (count.get(letter.lane) ?? 0) + 1)
     return [...count].filter(([, number]) => number >= perLane).map(([lane]) => lane)
@@ -109,7 +114,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   async function setPatrol(): Promise<void> {
     // With all hands full nothing can be taken on: whoever finishes first looks again.
     if (sending.size >= atOnce) return
-    const due = await outbox.nextDue(busyLanes())
+    const due = await outbox.nextDue(fullLanes())
     const pause = Math.min(Math.max((due ?? Number.POSITIVE_INFINITY) - clock.now(), 0), patrol)
     cancelPatrol()
     cancelPatrol = clock.after(Math.max(pause, 10), nudge)
@@ -165,7 +170,9 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
 
   return {
     start() {
+      if (running) return
       running = true
+      if (stopping.signal.aborted) stopping = new AbortController()
       stopListening = needs.onNews(nudge)
       nudge()
     },

@@ -22,6 +22,11 @@ export interface StepOptions {
   also?: Statement[]
   /** Published when the step has been committed, on every node, and only if the first statement returned a row. */
   announce?: Change[]
+  /**
+   * Steps with the same word here run one after the other, on all nodes, so that `first` may count what other such
+   * steps added. Any text without secrets.
+   */
+  alone?: string
 }
 
 export type Run = <Row>(sql: string, values?: Value[]) => Promise<Row[]>

@@ -69,16 +69,28 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   }
 }
 
-function step<Row>(pool: Pool, first: Statement, { also = [], announce = [] }: StepOptions): Promise<Row[]> {
-  if (also.length === 0 && announce.length === 0) return query(pool, first)
-  if (also.length === 0 && canBeWrapped(first)) return query(pool, announcing(first, announce))
-  return inTransaction(pool, async (client) => {
+function step<Row>(pool: Pool, first: Statement, { also = [], announce = [], alone }: StepOptions): Promise<Row[]> {
+  if (also.length === 0 && alone === undefined) {
+    if (announce.length === 0) return query(pool, first)
+    if (canBeWrapped(first)) return query(pool, announcing(first, announce))
+  }
+  const begin = alone === undefined ? 'begin' : beginAlone(alone)
+  return inTransaction(pool, begin, async (client) => {
     const rows = await query<Row>(client, first)
     if (rows.length === 0) return rows
     for (const statement of also) await query(client, statement)
     if (announce.length > 0) await query(client, notifying(announce))
     return rows
   })
+}
+
+/**
+ * A statement sees what was committed when it began, so the lock is taken by one before it. Both travel together. Of
+ * two words with the same hash one waits for nothing; that is all.
+ */
+function beginAlone(word: string): string {
+  const hash = createHash('sha256').update(word).digest().readInt32BE()
+  return `begin; select pg_advisory_xact_lock(${exclusiveLock}, ${hash})`
 }
 
 /** Postgres allows no changing statement in a `with` within a `with`. */
@@ -109,7 +121,7 @@ function payloadsOf(announce: Change[]): string {
 }
 
 /** A connection whose rollback fails is in an unknown state, so it is thrown away. */
-async function inTransaction<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
+async function inTransaction<T>(pool: Pool, begin: string, work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   let broken: Error | undefined
   // Between a connection's loss and our noticing, the loss is an event, and without a listener it would end the process.
@@ -118,7 +130,7 @@ async function inTransaction<T>(pool: Pool, work: (client: PoolClient) => Promis
   }
   client.on('error', lost)
   try {
-    await client.query('begin')
+    await client.query(begin)
     const result = await work(client)
     await client.query('commit')
     return result
@@ -133,7 +145,7 @@ async function inTransaction<T>(pool: Pool, work: (client: PoolClient) => Promis
 
 /** Once a lock is held to the end of the transaction, whoever waited for it sees all that was committed before. */
 function exclusively<T>(pool: Pool, work: (run: Run) => Promise<T>): Promise<T> {
-  return inTransaction(pool, async (client) => {
+  return inTransaction(pool, 'begin', async (client) => {
     await client.query('select pg_advisory_xact_lock($1)', [exclusiveLock])
     return work(async <Row>(sql: string, values: Value[] = []) => {
       const { rows } = await client.query(wordsOfPostgres(sql), values)

@@ -1,5 +1,5 @@
 /**
- * SQLite, for one process on one machine.
+ * SQLite, for one process on one machine. All steps run one after the other, so `alone` is nothing special here.
  *
  * Steps that arrive in the same turn of the event loop are committed together: one sync to disk, many steps. Nothing
  * else runs between the begin and the commit, so a read never sees half a step.

@@ -1,6 +1,6 @@
 /** The CIBA grant: a client asks whether the user has decided, and takes its tokens once. */
 
-import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import { type AuthenticationRequest, statusAt } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import { type AuthenticateClient, type Client, mayUseGrant } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
@@ -47,8 +47,9 @@ function refuseUnlessItMayCollect(client: Client): void {
 async function handOut(request: AuthenticationRequest, needs: CibaGrantNeeds): Promise<TokenResponse> {
   const issued = await needs.issueTokens(request)
   if (issued === undefined) throw refusals.access_denied()
-  const won = await needs.requests.redeem(request.id, needs.clock.now(), issued.statements)
-  if (!won) throw unknown()
+  const now = needs.clock.now()
+  const won = await needs.requests.redeem(request.id, now, issued.statements)
+  if (!won) throw statusAt(request, now) === 'expired' ? refusals.expired_token() : unknown()
   needs.log.info({ event: 'request.redeemed', request: request.id, client: request.clientId })
   return issued.response
 }

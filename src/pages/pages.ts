@@ -1,4 +1,4 @@
-/** The pages of the provider, rendered on the server. */
+/** Pages, rendered on the server. */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Eta } from 'eta'
@@ -6,7 +6,7 @@ import { Eta } from 'eta'
 const views = fileURLToPath(new URL('./views/', import.meta.url))
 const eta = new Eta({ views, autoEscape: true, cache: true })
 
-export type PageName = 'sign-in' | 'consent' | 'error' | 'mailbox'
+export type PageName = 'sign-in' | 'consent' | 'error' | 'mailbox' | 'home' | 'no-consent-app'
 
 /** Renders a page. Every value is escaped where it is shown. */
 export function renderPage(name: PageName, values: Record<string, unknown>): string {

@@ -1,0 +1,187 @@
+/** Being called back: a notification endpoint of our own, or the one that a server in development has for trying out. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { setTimeout as wait } from 'node:timers/promises'
+import { isLoopback } from '../../client/client-metadata.ts'
+import { isPlain } from '../../complaint.ts'
+import { sameSecret } from '../../secret.ts'
+import { Failure } from '../failure.ts'
+import type { Ringing } from './ring.ts'
+import { call } from './web.ts'
+
+/** What the provider said when it called back. */
+export type CallBackBody = Record<string, unknown> & { auth_req_id: string }
+
+export interface CallBackEndpoint {
+  /** Where it is, for whoever looks on. */
+  description: string
+  /** The call that belongs to the request, or nothing if none came by `until` (milliseconds since 1970). */
+  hears(ringing: Ringing, until: number): Promise<CallBackBody | undefined>
+  close(): void
+}
+
+/** @param listenOn the port to listen on, if it is not the one the address has: behind a tunnel, say */
+export async function openCallBack(
+  endpoint: string | undefined,
+  issuer: string,
+  listenOn: number | undefined,
+): Promise<CallBackEndpoint> {
+  if (endpoint !== undefined && isOfServer(endpoint, issuer)) return watchServer(endpoint)
+  const url = endpoint === undefined ? undefined : new URL(endpoint)
+  if (listenOn !== undefined) return listen({ port: listenOn, host: '127.0.0.1', path: undefined })
+  if (url === undefined) {
+    throw new Failure(
+      'Where is this client called back? Name the port of its registered endpoint: --callback-port <number>.',
+    )
+  }
+  if (url.protocol !== 'http:' || !isLoopback(url.hostname)) {
+    throw new Failure(
+      `${endpoint}, where this client is registered to be called back, is not on this machine. If a tunnel leads from there to here, name the port it ends at: --callback-port <number>.`,
+    )
+  }
+  const host = url.hostname === 'localhost' ? '127.0.0.1' : url.hostname.replace(/[[\]]/g, '')
+  return listen({ port: Number(url.port || 80), host, path: url.pathname + url.search })
+}
+
+function isOfServer(endpoint: string, issuer: string): boolean {
+  const { origin, pathname } = new URL(endpoint)
+  return origin === new URL(issuer).origin && pathname.startsWith('/dev/callback/')
+}
+
+/** Milliseconds between two looks. */
+const look = 300
+
+interface RecordedCall {
+  authorization?: string
+  contentType?: string
+  body?: unknown
+}
+
+/** The server is called back itself, and anybody may read what it was told. */
+function watchServer(endpoint: string): CallBackEndpoint {
+  return {
+    description: `${endpoint} (the server keeps what arrives there)`,
+    async hears({ authReqId, notificationToken }, until) {
+      for (;;) {
+        const { body } = await call(endpoint, { headers: { accept: 'application/json' } })
+        const calls = Array.isArray(body.calls) ? (body.calls as RecordedCall[]) : []
+        const ours = calls.find(({ authorization }) => isBearer(authorization, notificationToken))
+        if (ours) return checked(ours.body, ours.contentType, authReqId)
+        if (Date.now() >= until) return undefined
+        await wait(Math.min(look, Math.max(0, until - Date.now())))
+      }
+    },
+    close: () => {},
+  }
+}
+
+interface Place {
+  port: number
+  host: string
+  /** Any, if nothing. */
+  path: string | undefined
+}
+
+async function listen(place: Place): Promise<CallBackEndpoint> {
+  const received: RecordedCall[] = []
+  let news = () => {}
+  const server = createServer((request, response) => {
+    receive(request, response, place.path).then((recorded) => {
+      if (recorded === undefined) return
+      received.push(recorded)
+      news()
+    })
+  })
+  await begin(server, place)
+
+  return {
+    description: `http://${place.host.includes(':') ? `[${place.host}]` : place.host}:${place.port}${place.path ?? '/'}`,
+    async hears({ authReqId, notificationToken }, until) {
+      for (;;) {
+        const ours = received.find(({ authorization }) => isBearer(authorization, notificationToken))
+        if (ours) return checked(ours.body, ours.contentType, authReqId)
+        const left = until - Date.now()
+        if (left <= 0) return undefined
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, left)
+          news = () => {
+            clearTimeout(timer)
+            resolve()
+          }
+        })
+      }
+    },
+    close() {
+      server.close()
+      server.closeAllConnections()
+    },
+  }
+}
+
+function begin(server: Server, { port, host }: Place): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const reason = error.code === 'EADDRINUSE' ? 'it is in use' : error.message
+      reject(
+        new Failure(
+          `This client is called back at port ${port} of this machine, and we cannot listen there: ${reason}.`,
+        ),
+      )
+    })
+    server.listen(port, host, resolve)
+  })
+}
+
+const mostBytes = 256 * 1024
+
+/** Everybody who calls is thanked; whether the call is believed is decided where the request is known. */
+async function receive(
+  request: IncomingMessage,
+  response: ServerResponse,
+  path: string | undefined,
+): Promise<RecordedCall | undefined> {
+  const { authorization, 'content-type': contentType } = request.headers
+  if (request.method !== 'POST' || (path !== undefined && request.url !== path)) {
+    response.writeHead(404).end()
+    return undefined
+  }
+  try {
+    const body = parse(await readText(request))
+    response.writeHead(204).end()
+    return { ...(authorization && { authorization }), ...(contentType && { contentType }), body }
+  } catch {
+    response.writeHead(400).end()
+    return undefined
+  }
+}
+
+async function readText(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length
+    if (bytes > mostBytes) throw new Error('too large')
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}
+
+function isBearer(authorization: string | undefined, token: string): boolean {
+  const sent = /^bearer +(\S+)$/i.exec(authorization ?? '')?.[1]
+  return sent !== undefined && sameSecret(sent, token)
+}
+
+function checked(body: unknown, contentType: string | undefined, authReqId: string): CallBackBody {
+  if (!isPlain(body) || !contentType?.startsWith('application/json')) {
+    throw new Failure('The provider called back, but not with a JSON object.')
+  }
+  if (body.auth_req_id !== authReqId) throw new Failure('The provider called back about another auth_req_id than ours.')
+  return body as CallBackBody
+}

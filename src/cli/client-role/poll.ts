@@ -1,0 +1,75 @@
+/** Asking for the outcome at the token endpoint, no more often than one may (CIBA Core §10.1, §11). */
+import { setTimeout as wait } from 'node:timers/promises'
+import { CIBA_GRANT } from '../../client/client-metadata.ts'
+import { type PlayedClient, type ProviderMetadata, postAs, Refused } from './provider.ts'
+import type { Outcome, Ringing, Tokens } from './ring.ts'
+import { type Answer, Unreachable } from './web.ts'
+
+/** Hears what a person may want to know while nothing else happens. */
+export type Tell = (news: string) => void
+
+/** Polls at once, and then with pauses, until there is an outcome or the deadline has passed. */
+export async function poll(
+  client: PlayedClient,
+  metadata: ProviderMetadata,
+  ringing: Ringing,
+  tell: Tell,
+): Promise<Outcome> {
+  let { interval } = ringing
+  for (;;) {
+    const answer = await ask(client, metadata, ringing, tell)
+    const outcome = answer && outcomeOf(answer)
+    if (outcome) return outcome
+    if (answer?.body.error === 'slow_down') {
+      // For all polls from now on.
+      interval += 5
+      tell(`The provider wants slower polling: every ${interval} s from now on.`)
+    }
+    const pause = Math.max(interval, answer ? retryAfter(answer) : 0) * 1000
+    const left = ringing.deadline - Date.now()
+    await wait(Math.max(0, Math.min(pause, left)))
+    // Asking once more would only be answered with expired_token.
+    if (Date.now() >= ringing.deadline) return { kind: 'expired' }
+  }
+}
+
+/** Nothing if nobody answers at the moment: the request still waits there, so it is no reason to give up. */
+async function ask(
+  client: PlayedClient,
+  metadata: ProviderMetadata,
+  { authReqId }: Ringing,
+  tell: Tell,
+): Promise<Answer | undefined> {
+  try {
+    const form = new URLSearchParams({ grant_type: CIBA_GRANT, auth_req_id: authReqId })
+    return await postAs(client, metadata.token_endpoint, form, metadata.issuer)
+  } catch (error) {
+    if (!(error instanceof Unreachable)) throw error
+    tell(`${error.message} Trying again.`)
+    return undefined
+  }
+}
+
+function outcomeOf(answer: Answer): Outcome | undefined {
+  if (answer.status === 200) return { kind: 'approved', tokens: answer.body as Tokens }
+  if (answer.status === 429 || answer.status >= 500) return undefined
+  switch (answer.body.error) {
+    case 'authorization_pending':
+    case 'slow_down':
+      return undefined
+    case 'access_denied':
+      return { kind: 'denied' }
+    case 'expired_token':
+      return { kind: 'expired' }
+    default:
+      throw new Refused('The provider gives no tokens', answer)
+  }
+}
+
+/** Seconds that an overloaded server asks to be left alone: given as a number or as a date (RFC 9110 §10.2.3). */
+function retryAfter({ headers }: Answer): number {
+  const said = headers.get('retry-after')
+  if (said === null) return 0
+  const seconds = /^\d+$/.test(said) ? Number(said) : (Date.parse(said) - Date.now()) / 1000
+  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), 3600) : 0
+}

@@ -1,0 +1,66 @@
+/** Calls to a provider, as any client makes them, and sentences for when there is no answer. */
+import { Failure } from '../failure.ts'
+
+export interface Answer {
+  status: number
+  headers: Headers
+  /** The JSON answer; empty if it is none. */
+  body: Record<string, unknown>
+}
+
+/** Nobody answered, so trying again may help. */
+export class Unreachable extends Failure {
+  override readonly name = 'Unreachable'
+}
+
+/** Milliseconds: longer than any answer of a provider that works, a held poll included. */
+const patience = 40_000
+
+export async function call(url: string, request: RequestInit = {}): Promise<Answer> {
+  try {
+    // Credentials are not carried to wherever a redirect may lead.
+    const response = await fetch(url, { redirect: 'manual', signal: AbortSignal.timeout(patience), ...request })
+    return { status: response.status, headers: response.headers, body: parse(await response.text()) }
+  } catch (error) {
+    throw new Unreachable(wordsFor(error, new URL(url)))
+  }
+}
+
+export function postForm(url: string, form: URLSearchParams, headers: Record<string, string> = {}): Promise<Answer> {
+  return call(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json', ...headers },
+    body: String(form),
+  })
+}
+
+function parse(text: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {}
+  } catch {
+    return {}
+  }
+}
+
+function wordsFor(error: unknown, { origin }: URL): string {
+  const code = codeOf(error)
+  if (code === 'ECONNREFUSED') {
+    return `Nobody answers at ${origin}. Is the server running? "npx doorbell serve --demo" starts one; --issuer names another.`
+  }
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN')
+    return `There is no machine called ${new URL(origin).hostname}. Is --issuer right?`
+  if (/CERT|SSL|TLS/.test(code)) {
+    return `The certificate of ${origin} is not accepted (${code}). Is it from an authority of your own? Name that one in NODE_EXTRA_CA_CERTS.`
+  }
+  return `${origin} does not answer${code ? ` (${code})` : ''}.`
+}
+
+/** fetch says little itself; what happened is its cause, or the causes of all addresses it tried. */
+function codeOf(error: unknown): string {
+  if (!(error instanceof Error)) return ''
+  if (error.name === 'TimeoutError') return 'timeout'
+  if ('code' in error && typeof error.code === 'string') return error.code
+  if (error instanceof AggregateError) return codeOf(error.errors[0])
+  return codeOf(error.cause)
+}

@@ -1,0 +1,241 @@
+/** `doorbell client`: the registered clients. Secrets are shown once, when they are made, and never again. */
+import { readFile } from 'node:fs/promises'
+import type { Command } from 'commander'
+import { type Client, isDeviceService } from '../client/client.ts'
+import { type ClientMetadata, readClientMetadata } from '../client/client-metadata.ts'
+import { type ClientStore, createClientStore, type RegisteredClient } from '../client/client-store.ts'
+import { toClient } from '../client/register.ts'
+import { didYouMean, isPlain, nearest } from '../complaint.ts'
+import type { Config } from '../config/config.ts'
+import { newSecret } from '../secret.ts'
+import { atDesk, atNewDesk } from './desk.ts'
+import { Failure } from './failure.ts'
+import { type SettingOptions, withSettings } from './settings.ts'
+import { examples, ink, listing, note, print, printJson, table } from './terminal.ts'
+
+interface ClientOptions extends SettingOptions {
+  json?: boolean
+}
+
+interface AddOptions extends ClientOptions {
+  file?: string
+  id?: string
+  name?: string
+  mode?: string
+  endpoint?: string
+  authMethod?: string
+  deviceService?: boolean
+  redirectUri?: string[]
+  scope?: string
+  grantType?: string[]
+}
+
+export function addClient(program: Command): void {
+  const client = program.command('client').description('Registered clients: add, list, show, remove.')
+  examples(client, [['npx doorbell client list', 'who may ring, and how they hear of the outcome']])
+
+  const add = client
+    .command('add')
+    .description('Register a client. Options win over the file. A secret is made and shown once, unless one is given.')
+    .option('--file <file>', 'its metadata as JSON (RFC 7591 and CIBA Core §4)')
+    .option('--id <id>', 'its client_id; made up unless given')
+    .option('--name <name>', 'what users read when they are asked')
+    .option('--mode <mode>', 'how it gets its tokens: poll, ping or push')
+    .option('--endpoint <url>', 'where pings and pushes go')
+    .option('--auth-method <method>', 'how it proves itself: client_secret_basic (usual), client_secret_post, …')
+    .option('--device-service', 'it answers for users it has authenticated itself')
+    .option('--redirect-uri <uri...>', 'where users return after signing in')
+    .option('--scope <scopes>', 'what it may ask for, separated by spaces; everything unless given')
+    .option('--grant-type <grant...>', 'the grants it may use; what its mode needs unless given')
+    .option('--json', 'answer in JSON')
+    .action((_options, command: Command) => runAdd(command.optsWithGlobals()))
+  examples(withSettings(add), [
+    ['npx doorbell client add --id till --name "Corner Café" --mode poll', 'a client that polls'],
+    ['npx doorbell client add --id bank --mode push --endpoint https://bank.example/ciba', 'one that is pushed to'],
+    ['npx doorbell client add --id phones --device-service', "the back end of the users' app"],
+  ])
+
+  const list = client
+    .command('list')
+    .description('List the registered clients.')
+    .option('--json', 'answer in JSON')
+    .action((_options, command: Command) => runList(command.optsWithGlobals()))
+  examples(withSettings(list), [['npx doorbell client list --json', 'for a script']])
+
+  const show = client
+    .command('show <id>')
+    .description('Show what a client is registered with, but for its secret.')
+    .option('--json', 'answer in JSON')
+    .action((id: string, _options, command: Command) => runShow(id, command.optsWithGlobals()))
+  examples(withSettings(show), [['npx doorbell client show demo-till', 'one of the demo cast']])
+
+  const remove = client
+    .command('remove <id>')
+    .description('Remove a client that was added by command.')
+    .option('--json', 'answer in JSON')
+    .action((id: string, _options, command: Command) => runRemove(id, command.optsWithGlobals()))
+  examples(withSettings(remove), [['npx doorbell client remove till', 'it can ring no more']])
+}
+
+async function runAdd(options: AddOptions): Promise<void> {
+  const input = await gather(options)
+  const madeSecret = needsSecret(input) ? newSecret() : undefined
+  const added = await atNewDesk(options, async ({ config, database, vault, clock }) => {
+    const metadata = check({ ...input, ...(madeSecret !== undefined && { client_secret: madeSecret }) }, config)
+    const isConfigured = config.clients.some(({ client_id }) => client_id === metadata.client_id)
+    if (isConfigured)
+      throw new Failure(`The configuration has a client ${metadata.client_id} already. Take another --id.`)
+    const client = toClient(metadata, vault)
+    if (!(await createClientStore(database).add(client, clock.now()))) {
+      throw new Failure(
+        `There is a client ${client.id} already. Take another --id, or remove it first: "npx doorbell client remove ${client.id}".`,
+      )
+    }
+    return client
+  })
+  if (options.json)
+    return printJson({ ...added.metadata, ...(madeSecret !== undefined && { client_secret: madeSecret }) })
+  print(`Added ${ink('bold', added.id)}.`)
+  print()
+  print(listing([['client_id', added.id], ['client_secret', madeSecret], ...entriesOf(added.metadata)], '  '))
+  if (madeSecret === undefined) return
+  print()
+  print('The secret is shown this once and kept as a hash: put it where the client finds it, now.')
+}
+
+async function gather(options: AddOptions): Promise<Record<string, unknown>> {
+  const fromFile = options.file === undefined ? {} : await readMetadata(options.file)
+  const fromOptions = {
+    client_id: options.id,
+    client_name: options.name,
+    backchannel_token_delivery_mode: options.mode,
+    backchannel_client_notification_endpoint: options.endpoint,
+    token_endpoint_auth_method: options.authMethod,
+    backchannel_device_service: options.deviceService,
+    redirect_uris: options.redirectUri,
+    scope: options.scope,
+    grant_types: options.grantType,
+  }
+  const given = Object.entries(fromOptions).filter(([, value]) => value !== undefined)
+  return { client_id: newSecret(12), ...fromFile, ...Object.fromEntries(given) }
+}
+
+async function readMetadata(file: string): Promise<Record<string, unknown>> {
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new Failure(`${file} cannot be read: ${error.code === 'ENOENT' ? 'there is no such file' : error.message}.`)
+  })
+  // The parser's message would quote the file, which may hold a secret.
+  const metadata = parseJson(text)
+  if (!isPlain(metadata)) throw new Failure(`${file} must hold one JSON object of client metadata.`)
+  return metadata
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+function needsSecret({ client_secret, token_endpoint_auth_method: method }: Record<string, unknown>): boolean {
+  if (client_secret !== undefined && client_secret !== null) return false
+  return (method ?? 'client_secret_basic') !== 'none' && method !== 'private_key_jwt'
+}
+
+function check(input: Record<string, unknown>, config: Config): ClientMetadata {
+  const read = readClientMetadata(input, { development: config.development })
+  if ('complaints' in read) {
+    throw new Failure(
+      `This client cannot be added:\n${read.complaints.map((complaint) => `  - ${complaint}`).join('\n')}`,
+    )
+  }
+  return read.client
+}
+
+/** What else is worth a line: everything that is set, as the standards call it. */
+function entriesOf(metadata: ClientMetadata): [string, string][] {
+  return Object.entries(metadata).flatMap(([name, value]): [string, string][] => {
+    if (name === 'client_id' || value === undefined || (Array.isArray(value) && value.length === 0)) return []
+    if (Array.isArray(value)) return [[name, value.join(' ')]]
+    return [[name, typeof value === 'object' ? JSON.stringify(value) : String(value)]]
+  })
+}
+
+async function runList(options: ClientOptions): Promise<void> {
+  const { registered, configured } = await atDesk(options, async ({ database, config }) => ({
+    registered: await createClientStore(database).list(),
+    configured: config.clients.map(({ client_id }) => client_id),
+  }))
+  if (options.json) printJson({ clients: registered.map(forScripts) })
+  else if (registered.length > 0)
+    print(table(['CLIENT', 'NAME', 'DOES', 'PROVES ITSELF BY', 'FROM'], registered.map(rowOf)))
+  else print('No client is registered. "npx doorbell client add --help" says how.')
+
+  const absent = configured.filter((id) => !registered.some(({ client }) => client.id === id))
+  if (absent.length > 0) note(`The configuration names more, registered when the server starts: ${absent.join(', ')}`)
+}
+
+function forScripts({ client, origin }: RegisteredClient) {
+  return { ...client.metadata, origin, has_secret: client.secretHash !== undefined }
+}
+
+const origins = { config: 'configuration', command: 'command' }
+
+function rowOf({ client, origin }: RegisteredClient): string[] {
+  const { client_name: name, token_endpoint_auth_method: method } = client.metadata
+  return [client.id, name ?? '', doing(client), method, origins[origin]]
+}
+
+function doing(client: Client): string {
+  if (client.deliveryMode === 'poll') return 'polls'
+  if (client.deliveryMode !== undefined) return `${client.deliveryMode} to ${client.notificationEndpoint}`
+  if (isDeviceService(client)) return 'answers for users'
+  return client.metadata.grant_types.includes('authorization_code') ? 'signs users in' : 'nothing with CIBA'
+}
+
+async function runShow(id: string, options: ClientOptions): Promise<void> {
+  const registered = await atDesk(options, ({ database }) => find(id, createClientStore(database)))
+  if (options.json) return printJson(forScripts(registered))
+  const { client, origin } = registered
+  print(
+    listing([
+      ['client_id', client.id],
+      ...entriesOf(client.metadata),
+      ['secret', secretOf(client)],
+      ['registered by', origins[origin]],
+    ]),
+  )
+}
+
+function secretOf(client: Client): string {
+  if (client.secretSealed !== undefined) return 'kept sealed, because client_secret_jwt needs it'
+  return client.secretHash === undefined ? 'none' : 'kept as a hash'
+}
+
+async function find(id: string, clients: ClientStore): Promise<RegisteredClient> {
+  const registered = await clients.list()
+  const found = registered.find(({ client }) => client.id === id)
+  if (found === undefined) {
+    const ids = registered.map(({ client }) => client.id)
+    throw new Failure(
+      `There is no client ${id}${didYouMean(nearest(id, ids)) || '; "npx doorbell client list" names them.'}`,
+    )
+  }
+  return found
+}
+
+async function runRemove(id: string, options: ClientOptions): Promise<void> {
+  await atDesk(options, async ({ database }) => {
+    const clients = createClientStore(database)
+    const { origin } = await find(id, clients)
+    if (origin === 'config') {
+      throw new Failure(
+        `${id} comes from the configuration and would be back at the next start. Take it out there and start the server again.`,
+      )
+    }
+    await clients.remove(id)
+  })
+  if (options.json) printJson({ removed: id })
+  else print(`Removed ${id}. It cannot ring any more, nor collect what it has not collected yet.`)
+}

@@ -1,0 +1,85 @@
+/** The database, opened for one command beside the running server. */
+import { existsSync } from 'node:fs'
+import { type Clock, systemClock } from '../clock.ts'
+import type { Config } from '../config/config.ts'
+import { createLog } from '../log.ts'
+import { createVault, type Vault } from '../secret.ts'
+import type { Database } from '../storage/database.ts'
+import { migrate, migrationStatus } from '../storage/migrate.ts'
+import { openDatabase } from '../storage/open.ts'
+import { Failure, isDebugging } from './failure.ts'
+import {
+  fileOfDatabase,
+  loadSettings,
+  nameOfDatabase,
+  noDatabase,
+  refuseEmptyFolder,
+  type SettingOptions,
+  sayWhich,
+} from './settings.ts'
+
+export interface Desk {
+  config: Config
+  database: Database
+  vault: Vault
+  clock: Clock
+}
+
+/** Carries out `work` on a database that is there. */
+export async function atDesk<Result>(options: SettingOptions, work: (desk: Desk) => Promise<Result>): Promise<Result> {
+  refuseEmptyFolder(options)
+  const settings = await loadSettings(options)
+  sayWhich(settings)
+  const file = fileOfDatabase(settings.config.database)
+  if (file !== undefined && !existsSync(file)) throw noDatabase(nameOfDatabase(settings.config.database))
+  return withDesk(settings.config, refuseOtherSchema, work)
+}
+
+/** Carries out `work` on a database that is made if it is a file and not there yet: before the first start, say. */
+export async function atNewDesk<Result>(
+  options: SettingOptions,
+  work: (desk: Desk) => Promise<Result>,
+): Promise<Result> {
+  const settings = await loadSettings(options)
+  sayWhich(settings)
+  return withDesk(settings.config, bringUpIfFile, work)
+}
+
+export async function withDesk<Result>(
+  config: Config,
+  prepare: (database: Database) => Promise<unknown>,
+  work: (desk: Desk) => Promise<Result>,
+): Promise<Result> {
+  const database = await openFor(config)
+  try {
+    await prepare(database)
+    return await work({ config, database, vault: createVault(config.secret), clock: systemClock })
+  } finally {
+    await database.close()
+  }
+}
+
+export function openFor(config: Config): Promise<Database> {
+  if (config.database === 'sqlite::memory:') {
+    throw new Failure(
+      'This configuration keeps everything in memory (sqlite::memory:): nobody but the server can look into it.\n' +
+        'Set database to "sqlite:./doorbell.db", for example.',
+    )
+  }
+  return openDatabase(config.database, { log: createLog(isDebugging() ? 'debug' : 'warn'), clock: systemClock })
+}
+
+async function bringUpIfFile(database: Database): Promise<void> {
+  if (database.engine === 'sqlite') await migrate(database, systemClock)
+  await refuseOtherSchema(database)
+}
+
+async function refuseOtherSchema(database: Database): Promise<void> {
+  const { pending, unknown } = await migrationStatus(database)
+  if (pending.length > 0) {
+    throw new Failure(`The database lacks ${pending.join(', ')}. Bring it up first: "npx doorbell migrate".`)
+  }
+  if (unknown.length > 0) {
+    throw new Failure(`The database is newer than this program (${unknown.join(', ')}). Use the newer Doorbell.`)
+  }
+}

@@ -1,0 +1,240 @@
+/** `doorbell device`: plays the user's device from the terminal, through a trusted device service. Development only. */
+import { createInterface } from 'node:readline'
+import { setTimeout as wait } from 'node:timers/promises'
+import type { Command } from 'commander'
+import { isLoopback } from '../client/client-metadata.ts'
+import { type Cast, findCast } from './client-role/cast.ts'
+import { postAs, Refused } from './client-role/provider.ts'
+import { Failure } from './failure.ts'
+import { readSecret } from './secret-input.ts'
+import type { SettingOptions } from './settings.ts'
+import { count, duration, examples, ink, note, print, printJson } from './terminal.ts'
+
+interface DeviceOptions extends SettingOptions {
+  user: string
+  list?: boolean
+  approve?: string
+  deny?: string
+  wait?: boolean
+  client?: string
+  clientSecret?: string
+  clientSecretStdin?: boolean
+  issuer?: string
+  json?: boolean
+}
+
+export function addDevice(program: Command): void {
+  const device = program
+    .command('device')
+    .description("Play the user's device: see what waits, approve or deny. For development.")
+    .requiredOption('--user <hint>', 'whose device: an email address, a username, a phone number')
+    .option('--list', 'list what waits, and end')
+    .option('--approve <request>', 'approve this request, or "latest"')
+    .option('--deny <request>', 'deny this request, or "latest"')
+    .option('--wait', 'wait for a request if none is there yet')
+    .option('--client <id>', "the trusted device service; else the configuration's, else demo-device")
+    .option('--client-secret <secret>', 'its secret, if the configuration does not have it')
+    .option('--client-secret-stdin', 'read its secret from standard input')
+    .option('--issuer <url>', "the provider; else the configuration's, else http://localhost:4000")
+    .option('--json', 'answer in JSON')
+    .action((_options, command: Command) => run(command.optsWithGlobals()))
+  examples(device, [
+    ['npx doorbell device --user alice', 'ask for each request what to do with it, until Ctrl-C'],
+    ['npx doorbell device --user alice --approve latest --wait', 'approve the next one, in a script'],
+  ])
+}
+
+async function run(options: DeviceOptions): Promise<void> {
+  const device = createDevice(await findService(options), options.user)
+  if (options.approve !== undefined && options.deny !== undefined) throw new Failure('Either --approve or --deny.')
+  if (options.approve !== undefined) return decide(device, options.approve, 'approved', options)
+  if (options.deny !== undefined) return decide(device, options.deny, 'denied', options)
+  const isForEyes = process.stdin.isTTY && process.stdout.isTTY
+  if (options.list || options.wait || options.json || !isForEyes) return list(device, options)
+  return converse(device)
+}
+
+interface Service {
+  issuer: string
+  id: string
+  secret: string
+  method: string
+}
+
+async function findService(options: DeviceOptions): Promise<Service> {
+  const cast = await findCast(options)
+  refuseProduction(cast)
+  const services = cast.clients.filter(({ backchannel_device_service: isService }) => isService)
+  const known = services.find(({ client_id }) => options.client === undefined || client_id === options.client)
+  const id = options.client ?? known?.client_id ?? 'demo-device'
+  const secret = (await readSecret(options)) ?? known?.client_secret
+  if (secret === undefined) {
+    throw new Failure(
+      `The secret of ${id} is not in the configuration here. Give it: --client-secret <secret>, or --client-secret-stdin.`,
+    )
+  }
+  return { issuer: cast.issuer, id, secret, method: known?.token_endpoint_auth_method ?? 'client_secret_basic' }
+}
+
+/** Nobody should get used to deciding for users from a terminal. */
+function refuseProduction({ issuer, development }: Cast): void {
+  if (!URL.canParse(issuer)) throw new Failure(`${issuer} is no http or https address; see --issuer.`)
+  if (development && isLoopback(new URL(issuer).hostname)) return
+  throw new Failure(
+    'This command decides for users without asking them: it is for development, with a server on this machine.\n' +
+      'In production the users answer themselves, or their app does through /backchannel/complete.',
+  )
+}
+
+interface WaitingRequest {
+  request_id: string
+  binding_message?: string
+  scope: string
+  expires_in: number
+  client: { client_id: string; client_name?: string }
+  acr_values?: string
+}
+
+type Device = ReturnType<typeof createDevice>
+
+function createDevice(service: Service, user: string) {
+  const post = (path: string, form: Record<string, string>) =>
+    postAs(service, service.issuer + path, new URLSearchParams({ login_hint: user, ...form }), service.issuer)
+  return {
+    user,
+    /** Newest first. */
+    async waiting(): Promise<WaitingRequest[]> {
+      const answer = await post('/backchannel/authinfo', { status: 'pending' })
+      if (answer.status !== 200) throw new Refused(`The server does not say what waits for ${user}`, answer)
+      return answer.body.requests as WaitingRequest[]
+    },
+    /** Answers nothing if there was nothing to decide any more. */
+    async decide(requestId: string, status: 'approved' | 'denied'): Promise<string | undefined> {
+      // The user sits at this terminal now; more is not known.
+      const how = { auth_time: String(Math.floor(Date.now() / 1000)), amr: 'dev' }
+      const answer = await post('/backchannel/complete', { request_id: requestId, status, ...how })
+      if (answer.status === 200) return undefined
+      if (answer.status === 409) return `It was ${String(answer.body.status)} already.`
+      if (answer.status === 410) return 'It has expired.'
+      if (answer.status === 404) return `No request ${requestId} waits for ${user}. "--list" says which do.`
+      throw new Refused('The server does not accept the decision', answer)
+    },
+  }
+}
+
+async function decide(
+  device: Device,
+  which: string,
+  status: 'approved' | 'denied',
+  options: DeviceOptions,
+): Promise<void> {
+  const requestId = which === 'latest' ? await latest(device, options) : which
+  const problem = await device.decide(requestId, status)
+  if (problem !== undefined) throw new Failure(problem)
+  if (options.json) printJson({ request_id: requestId, status })
+  else print(`${status === 'approved' ? 'Approved' : 'Denied'}: ${requestId}`)
+}
+
+async function latest(device: Device, options: DeviceOptions): Promise<string> {
+  const [newest] = options.wait ? await waitForOne(device) : await device.waiting()
+  if (newest === undefined)
+    throw new Failure(`Nothing waits for ${device.user}. With --wait this command waits for the next request.`)
+  return newest.request_id
+}
+
+async function list(device: Device, options: DeviceOptions): Promise<void> {
+  const requests = options.wait ? await waitForOne(device) : await device.waiting()
+  if (options.json) return printJson({ requests })
+  if (requests.length === 0) return print(`Nothing waits for ${device.user}.`)
+  print(`${count(requests.length, 'request waits', 'requests wait')} for ${device.user}.`)
+  for (const request of requests) print(`\n${describe(request)}\n  ${ink('dim', `--approve ${request.request_id}`)}`)
+}
+
+/** Milliseconds between two looks. */
+const look = 1000
+
+async function waitForOne(device: Device): Promise<WaitingRequest[]> {
+  let hasSaid = false
+  for (;;) {
+    const requests = await device.waiting()
+    if (requests.length > 0) return requests
+    if (!hasSaid) note(`Nothing waits for ${device.user} yet. Waiting for a request …`)
+    hasSaid = true
+    await wait(look)
+  }
+}
+
+/** The message stands alone, because the user is to compare it. */
+function describe({
+  client,
+  binding_message: message,
+  scope,
+  acr_values: acr,
+  expires_in: left,
+}: WaitingRequest): string {
+  const name = client.client_name ?? client.client_id
+  return [
+    `  ${ink('bold', name)} asks for your approval.`,
+    ...(message === undefined ? [] : ['', `      ${ink(['bold', 'inverse'], ` ${message} `)}`, '']),
+    ink('dim', `  ${scope}${acr === undefined ? '' : ` (${acr})`} · ${duration(left * 1000)} left`),
+  ].join('\n')
+}
+
+const answers = new Map<string, 'approved' | 'denied' | 'skip'>([
+  ['a', 'approved'],
+  ['approve', 'approved'],
+  ['y', 'approved'],
+  ['yes', 'approved'],
+  ['d', 'denied'],
+  ['deny', 'denied'],
+  ['n', 'denied'],
+  ['no', 'denied'],
+  ['s', 'skip'],
+  ['skip', 'skip'],
+])
+
+/** Asks about one request after the other, the oldest first. */
+async function converse(device: Device): Promise<void> {
+  process.once('SIGINT', () => process.exit(0))
+  const skipped = new Set<string>()
+  let hasSaid = false
+  for (;;) {
+    const next = (await device.waiting()).findLast(({ request_id }) => !skipped.has(request_id))
+    if (next === undefined) {
+      if (!hasSaid) note(`Nothing waits for ${device.user}. Waiting for a request (Ctrl-C ends this) …`)
+      hasSaid = true
+      await wait(look)
+      continue
+    }
+    hasSaid = false
+    print(`\n${describe(next)}\n`)
+    const answer = await ask()
+    if (answer === undefined) return
+    if (answer === 'skip') skipped.add(next.request_id)
+    else print(`  ${(await device.decide(next.request_id, answer)) ?? verdicts[answer]}`)
+  }
+}
+
+const verdicts = { approved: ink('green', 'Approved.'), denied: ink('red', 'Denied.') }
+
+/** Answers nothing when the user has had enough. */
+async function ask(): Promise<'approved' | 'denied' | 'skip' | undefined> {
+  for (;;) {
+    const typed = await prompt('  Approve, deny or skip? [a/d/s] ')
+    if (typed === undefined) return undefined
+    const answer = answers.get(typed.trim().toLowerCase())
+    if (answer !== undefined) return answer
+  }
+}
+
+/** Without a listener, Ctrl-C and the end of input would leave the question open for ever. */
+function prompt(question: string): Promise<string | undefined> {
+  const terminal = createInterface({ input: process.stdin, output: process.stdout })
+  return new Promise((resolve) => {
+    terminal.once('close', () => resolve(undefined))
+    terminal.question(question, (typed) => {
+      resolve(typed)
+      terminal.close()
+    })
+  }).finally(() => terminal.close()) as Promise<string | undefined>
+}

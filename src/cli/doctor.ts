@@ -1,0 +1,326 @@
+/** `doorbell doctor`: looks at everything that can be looked at, and says what to do. */
+import { existsSync } from 'node:fs'
+import type { Command } from 'commander'
+import { createSigningKeyStore } from '../authorization-server/signing-key-store.ts'
+import { keyPlace } from '../authorization-server/signing-keys.ts'
+import { mayRing } from '../client/client.ts'
+import { readClientMetadata } from '../client/client-metadata.ts'
+import { createClientStore, type RegisteredClient } from '../client/client-store.ts'
+import { secretPlace } from '../client/register.ts'
+import type { Config } from '../config/config.ts'
+import { ConfigError } from '../config/load.ts'
+import { createOutboxStore } from '../outbox/outbox-store.ts'
+import { newSecret } from '../secret.ts'
+import { migrationStatus } from '../storage/migrate.ts'
+import { createUserStore } from '../user-hint/user-store.ts'
+import { type Answer, call } from './client-role/web.ts'
+import { type Desk, withDesk } from './desk.ts'
+import {
+  fileOfDatabase,
+  loadSettings,
+  nameOfDatabase,
+  type SettingOptions,
+  type Settings,
+  withSettings,
+} from './settings.ts'
+import { count, examples, ink, print, printJson } from './terminal.ts'
+
+interface DoctorOptions extends SettingOptions {
+  json?: boolean
+}
+
+interface Finding {
+  about: string
+  state: 'ok' | 'warn' | 'fail' | 'skipped'
+  says: string
+  /** What to do. */
+  advice?: string
+}
+
+export function addDoctor(program: Command): void {
+  const doctor = program
+    .command('doctor')
+    .description(
+      'Check configuration, database, secret, keys, clock, clients and notifications. Exit code 1 if anything fails.',
+    )
+    .option('--json', 'answer in JSON')
+    .action((_options, command: Command) => run(command.optsWithGlobals()))
+  examples(withSettings(doctor), [
+    ['npx doorbell doctor --config /etc/doorbell.config.js', 'before and after going live'],
+  ])
+}
+
+async function run(options: DoctorOptions): Promise<void> {
+  const findings = await examine(options)
+  const isWell = findings.every(({ state }) => state !== 'fail')
+  if (options.json) printJson({ healthy: isWell, findings })
+  else print(report(findings))
+  process.exitCode = isWell ? 0 : 1
+}
+
+async function examine(options: DoctorOptions): Promise<Finding[]> {
+  const settings = await readConfiguration(options)
+  if (Array.isArray(settings)) return settings
+  const { config } = settings
+  return [
+    { about: 'configuration', state: 'ok', says: describeConfiguration(settings) },
+    ...(await examineDatabase(config)),
+    ...(await examineServer(config)),
+    examineChannels(config),
+  ]
+}
+
+async function readConfiguration(options: DoctorOptions): Promise<Settings | Finding[]> {
+  try {
+    // Looking must not leave a secret behind; without a database nothing is opened with it.
+    const isNew = isNothingThere(await loadSettings(options, { secret: newSecret() }))
+    return await loadSettings(options, isNew ? { secret: newSecret() } : {})
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    return error.complaints.map((complaint) => ({
+      about: 'configuration',
+      state: 'fail',
+      says: complaint,
+      advice: 'change the setting, or take it out for its default',
+    }))
+  }
+}
+
+function isNothingThere({ config }: Settings): boolean {
+  const file = fileOfDatabase(config.database)
+  return config.database === 'sqlite::memory:' || (file !== undefined && !existsSync(file))
+}
+
+function describeConfiguration({ source, config }: Settings): string {
+  return `${source}, ${config.development ? 'for development' : 'for production'}, issuer ${config.issuer}`
+}
+
+async function examineDatabase(config: Config): Promise<Finding[]> {
+  const about = 'database'
+  const name = nameOfDatabase(config.database)
+  if (config.database === 'sqlite::memory:') {
+    return [{ about, state: 'skipped', says: 'everything is in memory; only the server can look into it' }]
+  }
+  if (isNothingThere({ config } as Settings)) {
+    return [{ about, state: 'warn', says: `${name} is not there yet`, advice: '"npx doorbell serve" makes it' }]
+  }
+  try {
+    return await withDesk(
+      config,
+      async () => {},
+      async (desk) => [
+        { about, state: 'ok', says: `${name} answers (${desk.database.engine})` },
+        ...(await examineContent(desk)),
+      ],
+    )
+  } catch (error) {
+    const advice = 'is it running, and is the setting "database" (DOORBELL_DATABASE) right?'
+    return [{ about, state: 'fail', says: error instanceof Error ? error.message : String(error), advice }]
+  }
+}
+
+/** With another schema than ours nothing further can be read. */
+async function examineContent(desk: Desk): Promise<Finding[]> {
+  const schema = await examineSchema(desk)
+  if (schema.state !== 'ok') return [schema]
+  return [
+    schema,
+    await examineSecret(desk),
+    await examineKeys(desk),
+    ...(await examineClients(desk)),
+    ...(await examineUsers(desk)),
+    await examineNotifications(desk),
+  ]
+}
+
+async function examineSchema({ database }: Desk): Promise<Finding> {
+  const about = 'schema'
+  const { applied, pending, unknown } = await migrationStatus(database)
+  if (unknown.length > 0) {
+    const says = `newer than this program: ${unknown.join(', ')}`
+    return { about, state: 'fail', says, advice: 'run the newer Doorbell' }
+  }
+  if (pending.length === 0) return { about, state: 'ok', says: `the newest, ${applied.at(-1)?.name}` }
+  const says = `${pending.join(', ')} ${pending.length > 1 ? 'are' : 'is'} missing`
+  return { about, state: 'fail', says, advice: '"npx doorbell migrate" applies what is missing' }
+}
+
+async function examineSecret({ database, vault, config }: Desk): Promise<Finding> {
+  const about = 'secret'
+  const keys = await createSigningKeyStore(database).list()
+  const clients = await createClientStore(database).list()
+  const sealed = [
+    ...keys.map(({ kid, privateSealed }) => ({ text: privateSealed, place: keyPlace(kid) })),
+    ...clients.flatMap(({ client: { id, secretSealed } }) =>
+      secretSealed === undefined ? [] : [{ text: secretSealed, place: secretPlace(id) }],
+    ),
+  ]
+  if (sealed.length === 0) return { about, state: 'skipped', says: 'nothing is sealed yet that it could open' }
+  const closed = sealed.filter(({ text, place }) => !opens(() => vault.open(text, place)))
+  if (closed.length === 0)
+    return { about, state: 'ok', says: `opens what is kept (${count(sealed.length, 'thing')} tried)` }
+  const where = process.env.DOORBELL_SECRET ? 'DOORBELL_SECRET' : 'the configured secret'
+  const beside = config.development ? ', or the file that ends in .secret beside the database' : ''
+  return {
+    about,
+    state: 'fail',
+    says: `${where} does not open ${closed.length === sealed.length ? 'what' : `${closed.length} of ${sealed.length} things that`} this database keeps: it was made with another secret`,
+    advice: `bring the former DOORBELL_SECRET back${beside}`,
+  }
+}
+
+function opens(open: () => string): boolean {
+  try {
+    open()
+    return true
+  } catch {
+    return false
+  }
+}
+
+async function examineKeys({ database, clock }: Desk): Promise<Finding> {
+  const about = 'keys'
+  const keys = await createSigningKeyStore(database).list()
+  const signing = keys.filter(({ retiredAt }) => retiredAt === undefined || retiredAt > clock.now())
+  const algorithms = [...new Set(signing.map(({ algorithm }) => algorithm))]
+  if (keys.length === 0)
+    return { about, state: 'warn', says: 'none yet', advice: 'the server makes them when it first starts' }
+  const missing = ['ES256', 'RS256'].filter((algorithm) => !algorithms.includes(algorithm))
+  if (missing.length === 0)
+    return { about, state: 'ok', says: `${count(signing.length, 'key signs', 'keys sign')} (${algorithms.join(', ')})` }
+  return {
+    about,
+    state: 'fail',
+    says: `none that signs with ${missing.join(' or ')}`,
+    advice: 'start the server: it makes missing keys',
+  }
+}
+
+async function examineClients({ database, config }: Desk): Promise<Finding[]> {
+  const about = 'clients'
+  const registered = await createClientStore(database).list()
+  const lacking = registered.flatMap((one) => complaintsAbout(one, config))
+  const ringing = registered.filter(({ client }) => mayRing(client)).length
+  const findings: Finding[] = lacking.map((says) => ({
+    about,
+    state: 'warn',
+    says,
+    advice: 'change it in the configuration, or remove it and add it again: "npx doorbell client"',
+  }))
+  if (ringing === 0) {
+    const advice = 'add one to the configuration, or: npx doorbell client add --mode poll'
+    return [...findings, { about, state: 'warn', says: 'none is registered that could ring', advice }]
+  }
+  if (lacking.length > 0) return findings
+  return [{ about, state: 'ok', says: `${registered.length} registered, ${ringing} of them may ring` }]
+}
+
+/** What was good in development may not be in production: a client stays as it was registered. */
+function complaintsAbout({ client }: RegisteredClient, config: Config): string[] {
+  // Only its hash is kept; that there is one is all that is asked here.
+  const secret = client.secretHash === undefined ? {} : { client_secret: newSecret() }
+  const read = readClientMetadata({ ...client.metadata, ...secret }, { development: config.development })
+  return 'complaints' in read ? read.complaints.map((complaint) => `${client.id}: ${complaint}`) : []
+}
+
+async function examineUsers({ database, config }: Desk): Promise<Finding[]> {
+  const about = 'users'
+  if (!Array.isArray(config.users)) return [{ about, state: 'ok', says: "asked of the application's hooks" }]
+  const known = config.users.length + (await createUserStore(database).list()).length
+  if (known > 0) return [{ about, state: 'ok', says: `${known} known` }]
+  const advice = 'add users or hooks to the configuration, or: npx doorbell user add'
+  return [{ about, state: 'warn', says: 'nobody is known who could be asked', advice }]
+}
+
+async function examineNotifications({ database }: Desk): Promise<Finding> {
+  const about = 'notifications'
+  const { waiting, sending, delivered, parked } = await createOutboxStore(database).count()
+  if (parked === 0)
+    return { about, state: 'ok', says: `${delivered} delivered, ${waiting + sending} to come, none parked` }
+  return {
+    about,
+    state: 'warn',
+    says: `${parked} parked: they were given up`,
+    advice: 'see why: npx doorbell outbox list --state parked; then: npx doorbell outbox retry --all-parked',
+  }
+}
+
+/** Milliseconds. */
+const patience = 3000
+
+async function examineServer({ issuer }: Config): Promise<Finding[]> {
+  const about = 'issuer'
+  const clockSkipped: Finding = { about: 'clock', state: 'skipped', says: 'there is nothing to compare it with' }
+  try {
+    const answer = await call(`${issuer}/.well-known/openid-configuration`, { signal: AbortSignal.timeout(patience) })
+    return [judgeIssuer(answer, issuer), examineClock(answer) ?? clockSkipped]
+  } catch {
+    const advice = 'start the server, or see whether this machine can reach it (names, proxy, certificate)'
+    return [{ about, state: 'warn', says: `nobody answers at ${issuer}`, advice }, clockSkipped]
+  }
+}
+
+function judgeIssuer({ status, body }: Answer, issuer: string): Finding {
+  const about = 'issuer'
+  if (status !== 200) {
+    const advice = 'does a proxy stand before it that leads elsewhere?'
+    return { about, state: 'fail', says: `what answers at ${issuer} is no provider (${status})`, advice }
+  }
+  if (body.issuer === issuer) return { about, state: 'ok', says: `${issuer} answers` }
+  const advice = 'clients compare it letter by letter: the setting "issuer" and the address must be the same'
+  return { about, state: 'fail', says: `what answers at ${issuer} calls itself ${String(body.issuer)}`, advice }
+}
+
+/** Milliseconds that a clock may be wrong before tokens are refused somewhere. */
+const tolerable = 5_000
+
+function examineClock({ headers }: Answer): Finding | undefined {
+  const about = 'clock'
+  const there = Date.parse(headers.get('date') ?? '')
+  if (Number.isNaN(there)) return undefined
+  // The header names whole seconds only.
+  const apart = Math.max(0, Math.abs(Date.now() - there) - 1000)
+  if (apart <= tolerable) return { about, state: 'ok', says: "agrees with the issuer's" }
+  const says = `${Math.round(apart / 1000)} s apart from the issuer's`
+  return {
+    about,
+    state: 'fail',
+    says,
+    advice: 'tokens say when they begin and end: let NTP set the clock of both machines',
+  }
+}
+
+/** In this version the mailbox of development is the only channel there is. */
+function examineChannels({ development }: Config): Finding {
+  const about = 'channels'
+  if (development) return { about, state: 'ok', says: 'users are told through the mailbox at /dev/mailbox' }
+  return {
+    about,
+    state: 'warn',
+    says: 'none: nobody is told that a request waits',
+    advice: 'the app of the users has to ask /backchannel/authinfo by itself',
+  }
+}
+
+const marks = { ok: '✓', warn: '!', fail: '✗', skipped: '-' }
+const colours = { ok: 'green', warn: 'yellow', fail: 'red', skipped: 'dim' } as const
+
+function report(findings: Finding[]): string {
+  const width = Math.max(...findings.map(({ about }) => about.length))
+  const lines = findings.flatMap(({ about, state, says, advice }) => {
+    const mark = ink(colours[state], `${marks[state]} ${state.padEnd(7)}`)
+    const margin = ' '.repeat(12 + width)
+    return [
+      `${mark} ${about.padEnd(width)}  ${says}`,
+      ...(advice === undefined ? [] : [ink('dim', `${margin}→ ${advice}`)]),
+    ]
+  })
+  return [...lines, '', verdict(findings)].join('\n')
+}
+
+function verdict(findings: Finding[]): string {
+  const number = (wanted: Finding['state']) => findings.filter(({ state }) => state === wanted).length
+  if (number('fail') > 0) return ink('red', `${count(number('fail'), 'thing')} must be put right.`)
+  if (number('warn') > 0) return ink('yellow', `Nothing is broken; ${count(number('warn'), 'thing')} to look at.`)
+  return ink('green', 'All is well.')
+}

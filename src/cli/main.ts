@@ -1,0 +1,75 @@
+/** The `doorbell` command: one file a subcommand, and one place where what went wrong becomes a sentence and an exit code. */
+import { readFileSync } from 'node:fs'
+import { Command } from 'commander'
+import { addClient } from './client.ts'
+import { addDevice } from './device.ts'
+import { addDoctor } from './doctor.ts'
+import { explain } from './failure.ts'
+import { addInit } from './init.ts'
+import { addKeys } from './keys.ts'
+import { addMigrate } from './migrate.ts'
+import { addOutbox } from './outbox.ts'
+import { addRequest } from './request.ts'
+import { addRequests } from './requests.ts'
+import { addServe } from './serve.ts'
+import { examples, ink } from './terminal.ts'
+import { addUser } from './user.ts'
+
+const additions = [
+  addServe,
+  addInit,
+  addMigrate,
+  addClient,
+  addUser,
+  addRequest,
+  addDevice,
+  addRequests,
+  addOutbox,
+  addKeys,
+  addDoctor,
+]
+
+function createProgram(): Command {
+  const program = new Command('doorbell')
+    .description('CIBA for Node.js: the client rings, the user answers on a device of their own.')
+    .version(ownVersion(), '-V, --version', 'print the version')
+    .option('--config <file>', 'the configuration file; else doorbell.config.ts, .js or .json of this folder')
+    .helpOption('-h, --help', 'say more about a command')
+    .helpCommand(false)
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ outputError: (text, write) => write(ink('red', text, process.stderr)) })
+    .showHelpAfterError('"npx doorbell <command> --help" says more.')
+    .exitOverride()
+  examples(program, [
+    ['npx doorbell serve --demo', 'a complete provider with demo clients and users'],
+    ['npx doorbell request --client demo-till --login-hint alice@example.com', 'ring, and wait for the tokens'],
+    ['npx doorbell device --user alice', "answer, as alice's phone would"],
+  ])
+  for (const add of additions) add(program)
+  return program
+}
+
+function ownVersion(): string {
+  const file = new URL('../../package.json', import.meta.url)
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
+}
+
+/** Something may still keep this process alive, an open database say; it has nothing left to do. */
+function giveUp(error: unknown): void {
+  const { text, exitCode } = explain(error)
+  process.exitCode = exitCode
+  if (exitCode === 0) return
+  process.stderr.write(text, () => process.exit(exitCode))
+}
+
+/** Whoever reads our output may have seen enough, as `head` does. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0)
+  throw error
+})
+
+try {
+  await createProgram().parseAsync()
+} catch (error) {
+  giveUp(error)
+}

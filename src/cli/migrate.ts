@@ -1,0 +1,77 @@
+/** `doorbell migrate`: brings the database to the schema of this version. */
+import { existsSync } from 'node:fs'
+import type { Command } from 'commander'
+import { type MigrationStatus, migrate, migrationStatus } from '../storage/migrate.ts'
+import { type Desk, withDesk } from './desk.ts'
+import { Failure } from './failure.ts'
+import {
+  fileOfDatabase,
+  loadSettings,
+  nameOfDatabase,
+  noDatabase,
+  type SettingOptions,
+  sayWhich,
+  withSettings,
+} from './settings.ts'
+import { examples, fromNow, iso, print, printJson, table } from './terminal.ts'
+
+interface MigrateOptions extends SettingOptions {
+  status?: boolean
+  json?: boolean
+}
+
+export function addMigrate(program: Command): void {
+  const command = program
+    .command('migrate')
+    .description('Bring the database to the newest schema. (A SQLite file is brought there at every start by itself.)')
+    .option('--status', 'only say what has been applied and what has not')
+    .option('--json', 'answer in JSON')
+    .action((_options, command: Command) => run(command.optsWithGlobals()))
+  examples(withSettings(command), [
+    ['npx doorbell migrate', 'apply what is missing'],
+    ['npx doorbell migrate --status --json', 'what has been applied, for a script'],
+  ])
+}
+
+async function run(options: MigrateOptions): Promise<void> {
+  const settings = await loadSettings(options)
+  sayWhich(settings)
+  const file = fileOfDatabase(settings.config.database)
+  if (options.status && file !== undefined && !existsSync(file))
+    throw noDatabase(nameOfDatabase(settings.config.database))
+  await withDesk(
+    settings.config,
+    async () => {},
+    (desk) => (options.status ? tell(desk, options) : apply(desk, options)),
+  )
+}
+
+async function tell({ database }: Desk, { json }: MigrateOptions): Promise<void> {
+  const status = await migrationStatus(database)
+  if (json) printJson(forScripts(status))
+  else print(table(['MIGRATION', 'APPLIED'], rowsOf(status)))
+}
+
+function forScripts({ applied, pending, unknown }: MigrationStatus) {
+  return { applied: applied.map(({ name, appliedAt }) => ({ name, applied_at: iso(appliedAt) })), pending, unknown }
+}
+
+function rowsOf({ applied, pending, unknown }: MigrationStatus): string[][] {
+  return [
+    ...applied.map(({ name, appliedAt }) => {
+      const remark = unknown.includes(name) ? '; this program does not know it' : ''
+      return [name, `${iso(appliedAt)} (${fromNow(appliedAt)})${remark}`]
+    }),
+    ...pending.map((name) => [name, 'not yet: "npx doorbell migrate" applies it']),
+  ]
+}
+
+async function apply({ database, clock }: Desk, { json }: MigrateOptions): Promise<void> {
+  const { unknown } = await migrationStatus(database)
+  if (unknown.length > 0) {
+    throw new Failure(`The database is newer than this program (${unknown.join(', ')}). Use the newer Doorbell.`)
+  }
+  const applied = await migrate(database, clock)
+  if (json) printJson({ applied })
+  else print(applied.length > 0 ? `Applied ${applied.join(', ')}.` : 'Nothing to do: the schema is the newest.')
+}

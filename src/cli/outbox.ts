@@ -1,0 +1,198 @@
+/** `doorbell outbox`: what was sent, what waits, and what is parked and why. Never what it says. */
+import { type Command, Option } from 'commander'
+import { createRequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { Letter, Notification, NotificationState } from '../outbox/notification.ts'
+import { createOutboxStore, type OutboxStore } from '../outbox/outbox-store.ts'
+import { atDesk, type Desk } from './desk.ts'
+import { Failure } from './failure.ts'
+import { type SettingOptions, withSettings } from './settings.ts'
+import { count, duration, examples, fromNow, iso, listing, note, print, printJson, table } from './terminal.ts'
+
+interface OutboxOptions extends SettingOptions {
+  json?: boolean
+}
+
+interface ListOptions extends OutboxOptions {
+  state?: NotificationState
+}
+
+interface RetryOptions extends OutboxOptions {
+  allParked?: boolean
+}
+
+const states = ['waiting', 'sending', 'delivered', 'parked']
+
+export function addOutbox(program: Command): void {
+  const outbox = program
+    .command('outbox')
+    .description('Notifications: what was sent, what waits, what is parked and why.')
+  examples(outbox, [
+    ['npx doorbell outbox', 'the newest hundred'],
+    ['npx doorbell outbox retry --all-parked', 'send again what was given up'],
+  ])
+
+  const list = outbox
+    .command('list', { isDefault: true })
+    .description('List notifications, newest first.')
+    .addOption(new Option('--state <state>', 'only those in this state').choices(states))
+    .option('--json', 'answer in JSON')
+    .action((_options, command: Command) => runList(command.optsWithGlobals()))
+  examples(withSettings(list), [['npx doorbell outbox list --state parked', 'what somebody has to look at']])
+
+  const show = outbox
+    .command('show <id>')
+    .description('Tell what happened to a notification.')
+    .option('--json', 'answer in JSON')
+    .action((id: string, _options, command: Command) => runShow(id, command.optsWithGlobals()))
+  examples(withSettings(show), [['npx doorbell outbox show 0199…', 'where it went and what was answered']])
+
+  const retry = outbox
+    .command('retry [id]')
+    .description('Send a parked notification again, with all its attempts.')
+    .option('--all-parked', 'all that are parked')
+    .option('--json', 'answer in JSON')
+    .action((id: string | undefined, _options, command: Command) => runRetry(id, command.optsWithGlobals()))
+  examples(withSettings(retry), [['npx doorbell outbox retry 0199…', 'once the receiver works again']])
+}
+
+async function runList(options: ListOptions): Promise<void> {
+  const notifications = await atDesk(options, ({ database }) => createOutboxStore(database).list(options.state))
+  if (options.json) printJson({ notifications: notifications.map(forScripts) })
+  else if (notifications.length > 0) {
+    print(table(['NOTIFICATION', 'KIND', 'TO', 'STATE', 'MADE', 'ATTEMPTS', 'LAST OUTCOME'], notifications.map(rowOf)))
+  } else print(options.state ? `Nothing is ${options.state}.` : 'Nothing has been sent yet.')
+}
+
+function forScripts(notification: Notification) {
+  return {
+    id: notification.id,
+    kind: notification.kind,
+    state: notification.state,
+    request_id: notification.subject,
+    to: notification.lane,
+    address: notification.address,
+    attempts: notification.attempts,
+    last_outcome: notification.lastOutcome,
+    created_at: iso(notification.createdAt),
+    ...(isUnsettled(notification) && { due_at: iso(notification.dueAt), give_up_at: iso(notification.giveUpAt) }),
+    ...(notification.settledAt !== undefined && { settled_at: iso(notification.settledAt) }),
+  }
+}
+
+function isUnsettled({ state }: Notification): boolean {
+  return state === 'waiting' || state === 'sending'
+}
+
+function rowOf(notification: Notification): string[] {
+  return [
+    notification.id,
+    notification.kind,
+    notification.lane,
+    notification.state,
+    fromNow(notification.createdAt),
+    String(notification.attempts),
+    notification.lastOutcome ?? '',
+  ]
+}
+
+async function runShow(id: string, options: OutboxOptions): Promise<void> {
+  const letter = await atDesk(options, ({ database }) => find(id, createOutboxStore(database)))
+  if (options.json) return printJson({ ...forScripts(letter), story: storyOf(letter) })
+  print(storyOf(letter))
+  print()
+  print(
+    listing([
+      ['notification', letter.id],
+      ['state', letter.state],
+      ['request', letter.subject],
+      ['made', iso(letter.createdAt)],
+      ['last outcome', letter.lastOutcome],
+    ]),
+  )
+}
+
+async function find(id: string, outbox: OutboxStore): Promise<Letter> {
+  const letter = await outbox.find(id)
+  if (letter === undefined) {
+    throw new Failure(`There is no notification ${id}. "npx doorbell outbox" lists them, by their whole ids.`)
+  }
+  return letter
+}
+
+/** @example "A push to till at https://…, made 3 min ago. It was tried 8 times; the last attempt: answered 500. It is parked …" */
+function storyOf(letter: Letter): string {
+  const at = letter.address === undefined ? '' : ` at ${letter.address}`
+  const made = `A ${letter.kind} to ${letter.lane}${at}, made ${fromNow(letter.createdAt)}.`
+  return `${made} ${attemptsOf(letter)} ${outlookOf(letter)}`
+}
+
+function attemptsOf({ attempts, lastOutcome, state }: Letter): string {
+  if (attempts === 0) return 'It has not been tried yet.'
+  const last = lastOutcome === undefined ? '' : `; the last attempt came to: ${lastOutcome}`
+  return `It ${state === 'sending' ? 'is being' : 'was'} tried ${attempts === 1 ? 'once' : `${attempts} times`}${last}.`
+}
+
+function outlookOf(letter: Letter): string {
+  const now = Date.now()
+  switch (letter.state) {
+    case 'delivered':
+      return `It arrived ${fromNow(letter.settledAt!)}, and what it said has been erased.`
+    case 'sending':
+      return letter.dueAt > now
+        ? `An attempt is under way; if nobody reports its outcome, another one follows ${fromNow(letter.dueAt)}.`
+        : 'An attempt was begun, but nobody reported its outcome: it is due again as soon as a server runs.'
+    case 'waiting':
+      return letter.dueAt > now
+        ? `The next attempt is due ${fromNow(letter.dueAt)}.`
+        : 'It is due now: a running server sends it.'
+    case 'parked':
+      return letter.sealed === undefined
+        ? 'It is parked, and what it said has been erased: it cannot be sent any more.'
+        : `It is parked since ${duration(now - letter.settledAt!)}: nobody tries it again unless you say so: "npx doorbell outbox retry ${letter.id}".`
+  }
+}
+
+async function runRetry(id: string | undefined, options: RetryOptions): Promise<void> {
+  if ((id === undefined) === !options.allParked) {
+    throw new Failure('Say which: "npx doorbell outbox retry <id>", or --all-parked for all of them.')
+  }
+  const retried = await atDesk(options, (desk) => (id === undefined ? retryAll(desk) : retryOne(id, desk)))
+  if (options.json) printJson({ retried })
+  else print(`${count(retried.length, 'notification')} will be sent again. A running server begins within two seconds.`)
+}
+
+async function retryAll(desk: Desk): Promise<string[]> {
+  const outbox = createOutboxStore(desk.database)
+  const retried: string[] = []
+  let erased = 0
+  // Those that are retried are parked no longer, so the next look finds others. The erased ones stay.
+  for (;;) {
+    const parked = await outbox.list('parked', 500 + erased)
+    const left = parked.slice(erased)
+    if (left.length === 0) break
+    for (const { id, subject } of left) {
+      if (await outbox.retry(id, desk.clock.now(), await giveUpAt(subject, desk))) retried.push(id)
+      else erased += 1
+    }
+  }
+  if (erased > 0) note(`${count(erased, 'other')} cannot be sent any more: what they said has been erased.`)
+  return retried
+}
+
+async function retryOne(id: string, desk: Desk): Promise<string[]> {
+  const outbox = createOutboxStore(desk.database)
+  const letter = await find(id, outbox)
+  if (letter.state !== 'parked') throw new Failure(`It is not parked but ${letter.state}: there is nothing to retry.`)
+  if (!(await outbox.retry(id, desk.clock.now(), await giveUpAt(letter.subject, desk)))) {
+    throw new Failure('It cannot be sent any more: what it said has been erased, a day after it was parked.')
+  }
+  return [id]
+}
+
+/** Milliseconds a retried notification is given at least: what it tells of has often run out by then. */
+const anotherChance = 10 * 60_000
+
+async function giveUpAt(subject: string, { database, clock }: Desk): Promise<number> {
+  const request = await createRequestStore(database).find(subject)
+  return Math.max(request?.expiresAt ?? 0, clock.now() + anotherChance)
+}

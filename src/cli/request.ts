@@ -1,0 +1,245 @@
+/** `doorbell request`: plays a client from the terminal, from the ring to the tokens. */
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { type CallBackEndpoint, openCallBack } from './client-role/callback.ts'
+import { type Cast, findCast } from './client-role/cast.ts'
+import { poll } from './client-role/poll.ts'
+import { discover, type PlayedClient, type ProviderMetadata, Refused } from './client-role/provider.ts'
+import { type Outcome, type Ringing, ring, type Tokens } from './client-role/ring.ts'
+import { checkPushed, type IdToken, readIdToken } from './client-role/verify.ts'
+import { Failure } from './failure.ts'
+import { readSecret } from './secret-input.ts'
+import type { SettingOptions } from './settings.ts'
+import { examples, ink, iso, listing, print, printJson } from './terminal.ts'
+
+interface RequestOptions extends SettingOptions {
+  client: string
+  clientSecret?: string
+  clientSecretStdin?: boolean
+  authMethod?: string
+  issuer?: string
+  mode?: PlayedClient['mode']
+  loginHint?: string
+  idTokenHint?: string
+  loginHintToken?: string
+  bindingMessage?: string
+  scope: string
+  acrValues?: string
+  requestedExpiry?: string
+  callbackPort?: number
+  json?: boolean
+}
+
+export function addRequest(program: Command): void {
+  const request = program
+    .command('request')
+    .description(
+      'Play a client: ring, wait for the user, show the tokens. Exit code 0: approved; 2: denied; 3: expired; 1: anything else.',
+    )
+    .requiredOption('--client <id>', 'the client_id')
+    .option('--client-secret <secret>', "its secret; unless it is in the configuration, or one of the demo cast's")
+    .option('--client-secret-stdin', 'read its secret from standard input')
+    .option('--auth-method <method>', 'how it proves itself, if the configuration does not say')
+    .addOption(
+      new Option('--mode <mode>', 'how it is registered, if the configuration does not say').choices([
+        'poll',
+        'ping',
+        'push',
+      ]),
+    )
+    .option('--issuer <url>', "the provider; else the configuration's, else http://localhost:4000")
+    .option('--login-hint <hint>', 'whom to ask: an email address, a username, a phone number')
+    .option('--id-token-hint <token>', 'whom to ask: an ID token from before')
+    .option('--login-hint-token <token>', 'whom to ask: a token the provider understands')
+    .option('--binding-message <text>', 'what both sides show, so that the user can compare')
+    .option('--scope <scopes>', 'what is asked for', 'openid')
+    .option('--acr-values <values>', 'how strongly the user should be authenticated')
+    .option('--requested-expiry <seconds>', 'how long the user has to answer')
+    .option('--callback-port <number>', 'where to listen for pings and pushes, if a tunnel leads here', readPort)
+    .option('--json', 'answer with one JSON object at the end; progress goes to standard error')
+    .action((_options, command: Command) => run(command.optsWithGlobals()))
+  examples(request, [
+    ['npx doorbell request --client demo-till --login-hint alice@example.com --binding-message "Coffee 4.20"', 'polls'],
+    ['npx doorbell request --client demo-bank --login-hint alice@example.com --json', 'is pushed to; for a script'],
+    [
+      'npx doorbell request --client till --client-secret-stdin --issuer https://id.example.com --login-hint bob < secret.txt',
+      'elsewhere, without a configuration',
+    ],
+  ])
+}
+
+function readPort(text: string): number {
+  if (/^\d{1,5}$/.test(text) && Number(text) > 0 && Number(text) < 65_536) return Number(text)
+  throw new InvalidArgumentError('It must be a port number, 1 to 65535.')
+}
+
+const exitCodes = { approved: 0, denied: 2, expired: 3 }
+
+async function run(options: RequestOptions): Promise<void> {
+  const tell = options.json ? (news: string) => void process.stderr.write(`${news}\n`) : print
+  const hint = readHint(options)
+  try {
+    const cast = await findCast(options)
+    const client = await findClient(options, cast)
+    const metadata = await discover(cast.issuer)
+    const endpoint =
+      client.mode === 'poll' ? undefined : await openCallBack(client.endpoint, cast.issuer, options.callbackPort)
+    try {
+      const ringing = await ring(client, metadata, { ...hint, ...parametersOf(options) })
+      tell(describeRinging(ringing, client, options, endpoint))
+      tell(`Waiting for the answer …${adviceFor(options, cast)}`)
+      const outcome = await outcomeOf(client, metadata, ringing, endpoint, tell)
+      await report(outcome, { client, metadata, ringing, options })
+      process.exitCode = exitCodes[outcome.kind]
+    } finally {
+      endpoint?.close()
+    }
+  } catch (error) {
+    if (options.json && error instanceof Refused) {
+      printJson({ outcome: 'refused', error: error.error, error_description: error.description })
+    }
+    throw error
+  }
+}
+
+function readHint({ loginHint, idTokenHint, loginHintToken }: RequestOptions): Record<string, string | undefined> {
+  const hints = { login_hint: loginHint, id_token_hint: idTokenHint, login_hint_token: loginHintToken }
+  const given = Object.values(hints).filter((hint) => hint !== undefined).length
+  if (given === 1) return hints
+  throw new Failure(
+    given === 0
+      ? 'Say whom to ask: --login-hint alice@example.com, for example.'
+      : 'Say in one way whom to ask: --login-hint, --id-token-hint or --login-hint-token.',
+  )
+}
+
+async function findClient(options: RequestOptions, { clients }: Cast): Promise<PlayedClient> {
+  const known = clients.find(({ client_id }) => client_id === options.client)
+  const secret = (await readSecret(options)) ?? known?.client_secret
+  if (secret === undefined) {
+    throw new Failure(
+      `The secret of ${options.client} is not in the configuration here. Give it: --client-secret <secret>, or --client-secret-stdin.`,
+    )
+  }
+  return {
+    id: options.client,
+    name: known?.client_name ?? options.client,
+    secret,
+    method: options.authMethod ?? known?.token_endpoint_auth_method ?? 'client_secret_basic',
+    mode: options.mode ?? known?.backchannel_token_delivery_mode ?? 'poll',
+    endpoint: known?.backchannel_client_notification_endpoint,
+  }
+}
+
+function parametersOf(options: RequestOptions): Record<string, string | undefined> {
+  return {
+    scope: options.scope,
+    binding_message: options.bindingMessage,
+    acr_values: options.acrValues,
+    requested_expiry: options.requestedExpiry,
+  }
+}
+
+function describeRinging(
+  { authReqId, expiresIn, deadline, interval }: Ringing,
+  client: PlayedClient,
+  { bindingMessage }: RequestOptions,
+  endpoint: CallBackEndpoint | undefined,
+): string {
+  const facts = listing(
+    [
+      ['auth_req_id', authReqId],
+      ['expires in', `${expiresIn} s, at ${iso(deadline)}`],
+      ['delivery', client.mode === 'poll' ? `poll, every ${interval} s` : client.mode],
+      ['called back at', endpoint?.description],
+    ],
+    '  ',
+  )
+  return `${ink('bold', client.name)} rings${bindingMessage === undefined ? '.' : `: ${ink('bold', bindingMessage)}`}\n\n${facts}\n`
+}
+
+/** A newcomer's next question is how to answer. With other people's providers we do not know. */
+function adviceFor({ loginHint, client, json, issuer }: RequestOptions, { clients }: Cast): string {
+  const isDemo = client.startsWith('demo-') && clients.some(({ client_id }) => client_id === client)
+  if (!isDemo || json || loginHint === undefined) return ''
+  const elsewhere = issuer === undefined ? '' : ` --issuer ${issuer}`
+  return `\nIn another terminal: ${ink('green', `npx doorbell device --user ${loginHint}${elsewhere}`)}`
+}
+
+async function outcomeOf(
+  client: PlayedClient,
+  metadata: ProviderMetadata,
+  ringing: Ringing,
+  endpoint: CallBackEndpoint | undefined,
+  tell: (news: string) => void,
+): Promise<Outcome> {
+  if (endpoint === undefined) return poll(client, metadata, ringing, tell)
+  if (client.mode === 'ping') {
+    const pinged = await endpoint.hears(ringing, ringing.deadline)
+    if (pinged === undefined) return { kind: 'expired' }
+    tell('Pinged: there is a result. Fetching it.')
+    return poll(client, metadata, ringing, tell)
+  }
+  // That time is over is pushed, too, when it is over.
+  const pushed = await endpoint.hears(ringing, ringing.deadline + grace)
+  return pushed === undefined ? { kind: 'expired' } : readPush(pushed)
+}
+
+/** Milliseconds in which a push that tells of the deadline arrives. */
+const grace = 10_000
+
+function readPush(body: Record<string, unknown>): Outcome {
+  if (typeof body.access_token === 'string' && typeof body.id_token === 'string') {
+    const { auth_req_id: _, ...tokens } = body
+    return { kind: 'approved', tokens: tokens as Tokens }
+  }
+  if (body.error === 'access_denied') return { kind: 'denied' }
+  if (body.error === 'expired_token') return { kind: 'expired' }
+  throw new Refused('The provider pushed no tokens', { status: 200, headers: new Headers(), body })
+}
+
+interface Played {
+  client: PlayedClient
+  metadata: ProviderMetadata
+  ringing: Ringing
+  options: RequestOptions
+}
+
+async function report(outcome: Outcome, { client, metadata, ringing, options }: Played): Promise<void> {
+  const { authReqId, expiresIn } = ringing
+  const common = { outcome: outcome.kind, mode: client.mode, auth_req_id: authReqId, expires_in: expiresIn }
+  if (outcome.kind !== 'approved') {
+    if (options.json) printJson(common)
+    else print(endings[outcome.kind])
+    return
+  }
+  const idToken = await readIdToken(outcome.tokens, metadata, client.id)
+  if (client.mode === 'push') checkPushed(outcome.tokens, idToken, authReqId)
+  if (options.json) printJson({ ...common, tokens: outcome.tokens, id_token: idToken })
+  else print(describeTokens(outcome.tokens, idToken, metadata, client))
+}
+
+const endings = {
+  denied: 'Denied: the user refused. There are no tokens.',
+  expired: 'Expired: the user did not answer in time. There are no tokens.',
+}
+
+function describeTokens(
+  tokens: Tokens,
+  { header, claims }: IdToken,
+  { issuer }: ProviderMetadata,
+  { mode }: PlayedClient,
+): string {
+  const vouched = mode === 'push' ? ' It vouches for the tokens it was pushed with.' : ''
+  return [
+    ink('green', 'Approved.'),
+    '',
+    listing(
+      Object.entries(tokens).map(([name, value]) => [name, String(value)]),
+      '  ',
+    ),
+    '',
+    `The ID token, signed by ${issuer} with ${header.alg}, checked.${vouched}`,
+    '',
+    JSON.stringify(claims, null, 2).replaceAll(/^/gm, '  '),
+  ].join('\n')
+}

@@ -1,0 +1,66 @@
+/** `doorbell requests`: what waits for an answer, and what became of the rest. */
+import type { Command } from 'commander'
+import { type AuthenticationRequest, statusAt } from '../authentication-request/authentication-request.ts'
+import { createRequestStore } from '../authentication-request/authentication-request-store.ts'
+import { atDesk } from './desk.ts'
+import { type SettingOptions, withSettings } from './settings.ts'
+import { examples, fromNow, iso, print, printJson, table } from './terminal.ts'
+
+interface RequestsOptions extends SettingOptions {
+  all?: boolean
+  json?: boolean
+}
+
+export function addRequests(program: Command): void {
+  const command = program
+    .command('requests')
+    .description('List the authentication requests that wait for their user, newest first.')
+    .option('--all', 'those that are settled too (the newest 100)')
+    .option('--json', 'answer in JSON')
+    .action((_options, command: Command) => run(command.optsWithGlobals()))
+  examples(withSettings(command), [
+    ['npx doorbell requests', 'what is open'],
+    ['npx doorbell requests --all', 'what became of the others'],
+  ])
+}
+
+async function run(options: RequestsOptions): Promise<void> {
+  const only = options.all ? 'all' : 'open'
+  const requests = await atDesk(options, ({ database, clock }) => createRequestStore(database).list(only, clock.now()))
+  if (options.json) printJson({ requests: requests.map(forScripts) })
+  else if (requests.length > 0) {
+    print(table(['REQUEST', 'CLIENT', 'USER', 'MODE', 'STATUS', 'RUNG', 'DEADLINE', 'MESSAGE'], requests.map(rowOf)))
+  } else print(options.all ? 'Nobody has rung yet.' : 'No request is waiting. --all lists the settled ones.')
+}
+
+/** The `auth_req_id` is the client's secret and is not kept, so nobody finds it here. */
+function forScripts(request: AuthenticationRequest) {
+  return {
+    request_id: request.id,
+    client_id: request.clientId,
+    user_id: request.userId,
+    status: statusAt(request, Date.now()),
+    delivery_mode: request.deliveryMode,
+    scope: request.scope,
+    binding_message: request.bindingMessage,
+    acr_values: request.acrValues,
+    interval: request.interval,
+    created_at: iso(request.createdAt),
+    expires_at: iso(request.expiresAt),
+    ...(request.settledAt !== undefined && { settled_at: iso(request.settledAt) }),
+  }
+}
+
+function rowOf(request: AuthenticationRequest): string[] {
+  const status = statusAt(request, Date.now())
+  return [
+    request.id,
+    request.clientId,
+    request.userId,
+    request.deliveryMode,
+    status,
+    fromNow(request.createdAt),
+    ['pending', 'approved'].includes(status) ? fromNow(request.expiresAt) : '',
+    request.bindingMessage ?? '',
+  ]
+}

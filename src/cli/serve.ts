@@ -1,0 +1,152 @@
+/** `doorbell serve`: the provider and its workers, until somebody says stop. */
+import { type Command, InvalidArgumentError } from 'commander'
+import type { Config, ConfigInput } from '../config/config.ts'
+import { demoUsers } from '../config/demo.ts'
+import { ConfigError, loadConfig } from '../config/load.ts'
+import { createLog, type Log } from '../log.ts'
+import type { Doorbell } from '../provider.ts'
+import { Failure } from './failure.ts'
+import { configFile, type SettingOptions } from './settings.ts'
+import { examples, ink, print } from './terminal.ts'
+
+interface ServeOptions extends SettingOptions {
+  port?: number
+  host?: string
+  migrate?: boolean
+}
+
+export function addServe(program: Command): void {
+  const serve = program
+    .command('serve')
+    .description('Run the provider and its workers. Logs are lines of JSON on standard error. Ctrl-C stops it.')
+    .option('--port <number>', 'listen on this port; in development the issuer follows', readPort)
+    .option('--host <host>', 'listen on this address')
+    .option('--demo', 'for trying things out: development, with demo clients and users')
+    .option('--migrate', 'bring the database to the newest schema first')
+    .action((_options, command: Command) => run(command.optsWithGlobals()))
+  examples(serve, [
+    ['npx doorbell serve --demo', 'a complete provider, without a configuration'],
+    ['npx doorbell serve --config /etc/doorbell.config.js --migrate', 'in production'],
+  ])
+}
+
+function readPort(text: string): number {
+  const port = Number(text)
+  if (/^\d{1,5}$/.test(text) && port > 0 && port < 65_536) return port
+  throw new InvalidArgumentError('It must be a port number, 1 to 65535.')
+}
+
+async function run(options: ServeOptions): Promise<void> {
+  const config = await settle(options)
+  const log = createLog(logLevelFor(config))
+  const stop = expectStop(log)
+  // The whole server: not loaded for commands that need none of it.
+  const { createDoorbell } = await import('../provider.ts')
+  const doorbell = await createDoorbell(config, { log, migrate: options.migrate ?? false })
+  await listen(doorbell, config)
+  log.info({ event: 'server.listening', issuer: config.issuer, host: config.host, port: config.port }, 'listening')
+  if (process.stdout.isTTY) print(greeting(config))
+
+  await stop
+  await doorbell.close()
+  log.info({ event: 'server.stopped' }, 'stopped')
+  process.exit(0)
+}
+
+async function settle(options: ServeOptions): Promise<Config> {
+  const { config: file, demo, port, host } = options
+  const load = (overrides: ConfigInput) => loadConfig({ file, demo, overrides }).catch(explainMissingFile(options))
+  const overrides: ConfigInput = { port, host }
+  if (port === undefined) return load(overrides)
+  const before = await load({ host })
+  // What "doorbell init" writes names the port twice; on this machine they belong together.
+  const follows = before.development && before.issuer === `http://localhost:${before.port}`
+  return load({ ...overrides, issuer: follows ? `http://localhost:${port}` : undefined })
+}
+
+function explainMissingFile(options: ServeOptions) {
+  return (error: unknown): never => {
+    if (!(error instanceof ConfigError) || configFile(options) !== undefined) throw error
+    throw new Failure(
+      `${error.message}\n\nThere is no doorbell.config.ts here. "npx doorbell init" writes one; "npx doorbell serve --demo" needs none.`,
+    )
+  }
+}
+
+/** Between lines of JSON nobody would find what the demo has to say. */
+function logLevelFor({ demo, logLevel }: Config): Config['logLevel'] {
+  const isTold = Boolean(process.env.DOORBELL_LOG_LEVEL) || logLevel !== 'info'
+  return demo && process.stdout.isTTY && process.stderr.isTTY && !isTold ? 'warn' : logLevel
+}
+
+/** Milliseconds from the signal to the end, however much still hangs: ten seconds are what most supervisors give. */
+const longestEnd = 9_500
+
+/** Resolves at the first signal. The second one ends the process at once. */
+function expectStop(log: Log): Promise<void> {
+  return new Promise((resolve) => {
+    let isAsked = false
+    const heard = (signal: NodeJS.Signals) => {
+      if (isAsked) process.exit(130)
+      isAsked = true
+      log.info({ event: 'server.stopping', signal }, 'stopping; a second signal ends it at once')
+      setTimeout(() => {
+        log.error(
+          { event: 'server.cut_off' },
+          'not everything ended in time; what is left is taken up at the next start',
+        )
+        process.exit(1)
+      }, longestEnd)
+      resolve()
+    }
+    process.on('SIGTERM', heard).on('SIGINT', heard)
+  })
+}
+
+async function listen(doorbell: Doorbell, { host, port }: Config): Promise<void> {
+  try {
+    await doorbell.listen()
+  } catch (error) {
+    await doorbell.close()
+    const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+    const reason = reasons[code as keyof typeof reasons]
+    throw reason === undefined ? error : new Failure(reason(host, port))
+  }
+}
+
+const reasons = {
+  EADDRINUSE: (host: string, port: number) =>
+    `Port ${port} on ${host} is in use. Stop what listens there, or take another one, with --port ${port < 65_535 ? port + 1 : 4000}.`,
+  EACCES: (_host: string, port: number) =>
+    `Port ${port} is not for ordinary users. Take one above 1023, and put a proxy before it.`,
+  EADDRNOTAVAIL: (host: string) =>
+    `This machine does not have the address ${host}. --host 0.0.0.0 means every one it has.`,
+  ENOTFOUND: (host: string) =>
+    `${host} is no address of this machine. --host 127.0.0.1 means only from this machine itself.`,
+}
+
+function greeting(config: Config): string {
+  const lines = ['', `  ${ink('bold', 'Doorbell')} answers at ${ink('cyan', config.issuer)}`]
+  if (config.development) lines.push(`  Mails it would send: ${ink('cyan', `${config.issuer}/dev/mailbox`)}`)
+  if (config.demo) lines.push(...demoLines(config))
+  return [...lines, '', '  Ctrl-C stops it.', ''].join('\n')
+}
+
+function demoLines({ issuer }: Config): string[] {
+  const elsewhere = issuer === 'http://localhost:4000' ? '' : ` --issuer ${issuer}`
+  const users = demoUsers.map(({ email, password }) => `${email} (password ${password})`).join(', ')
+  return [
+    `  Demo users: ${users}`,
+    '',
+    '  Now, in a second terminal, a till rings:',
+    '',
+    ink(
+      'green',
+      `    npx doorbell request --client demo-till --login-hint alice@example.com --binding-message "Coffee 4.20"${elsewhere}`,
+    ),
+    '',
+    "  and in a third one, Alice's phone answers:",
+    '',
+    ink('green', `    npx doorbell device --user alice${elsewhere}`),
+  ]
+}

@@ -1,0 +1,178 @@
+/** `doorbell user`: the built-in user directory. */
+import { text as readAll } from 'node:stream/consumers'
+import type { Command } from 'commander'
+import { didYouMean, nearest } from '../complaint.ts'
+import type { Config } from '../config/config.ts'
+import { readUsers } from '../config/users.ts'
+import { hashPassword, newSecret } from '../secret.ts'
+import type { ConfiguredUser, User } from '../user-hint/user.ts'
+import { createUserStore } from '../user-hint/user-store.ts'
+import { atDesk, atNewDesk } from './desk.ts'
+import { Failure } from './failure.ts'
+import { type SettingOptions, withSettings } from './settings.ts'
+import { examples, ink, listing, print, printJson, table } from './terminal.ts'
+
+interface UserOptions extends SettingOptions {
+  json?: boolean
+}
+
+interface AddOptions extends UserOptions {
+  id?: string
+  username?: string
+  email?: string
+  phone?: string
+  name?: string
+  locale?: string
+  passwordStdin?: boolean
+}
+
+export function addUser(program: Command): void {
+  const user = program.command('user').description('The built-in user directory: add, list, remove.')
+  examples(user, [['npx doorbell user list', 'who can be asked']])
+
+  const add = user
+    .command('add')
+    .description('Add a user. A password is made and shown once, unless one is given.')
+    .option('--id <id>', 'becomes "sub" in tokens, for ever; the username or email unless given')
+    .option('--username <name>')
+    .option('--email <address>')
+    .option('--phone <number>')
+    .option('--name <name>', 'what the user is called')
+    .option('--locale <tag>', 'the language of the pages, like "en" or "de-AT"')
+    .option('--password-stdin', 'read the password from standard input')
+    .option('--json', 'answer in JSON')
+    .action((_options, command: Command) => runAdd(command.optsWithGlobals()))
+  examples(withSettings(add), [
+    ['npx doorbell user add --email dora@example.com --name Dora', 'a user who is found by her email address'],
+    ['npx doorbell user add --username dora --password-stdin < password.txt', 'with a password of her own'],
+  ])
+
+  const list = user
+    .command('list')
+    .description('List the users of the configuration and those added by command.')
+    .option('--json', 'answer in JSON')
+    .action((_options, command: Command) => runList(command.optsWithGlobals()))
+  examples(withSettings(list), [['npx doorbell user list --json', 'for a script']])
+
+  const remove = user
+    .command('remove <id>')
+    .description('Remove a user who was added by command.')
+    .option('--json', 'answer in JSON')
+    .action((id: string, _options, command: Command) => runRemove(id, command.optsWithGlobals()))
+  examples(withSettings(remove), [['npx doorbell user remove dora', 'nobody can ask her any more']])
+}
+
+async function runAdd(options: AddOptions): Promise<void> {
+  const given = options.passwordStdin ? await readPassword() : undefined
+  const password = given ?? newSecret(12)
+  const added = await atNewDesk(options, async ({ config, database, clock }) => {
+    const user = check(options, configuredUsers(config))
+    if (!(await createUserStore(database).add({ ...user, passwordHash: await hashPassword(password) }, clock.now()))) {
+      throw new Failure(`There is a user with this id, username, email or phone already: "npx doorbell user list".`)
+    }
+    return user
+  })
+  const made = given === undefined ? password : undefined
+  if (options.json) return printJson({ ...added, ...(made !== undefined && { password: made }) })
+  print(`Added ${ink('bold', added.id)}.`)
+  print()
+  print(listing([...entriesOf(added), ['password', made]], '  '))
+  if (made === undefined) return
+  print()
+  print('The password is shown this once: tell it to the user in a safe way.')
+}
+
+async function readPassword(): Promise<string> {
+  if (process.stdin.isTTY) process.stderr.write('Password (it will be visible; end with Enter and Ctrl-D): ')
+  const password = (await readAll(process.stdin)).replace(/\r?\n$/, '')
+  if (password === '') throw new Failure('The password on standard input is empty.')
+  return password
+}
+
+/** With hooks, the users are the application's, and the built-in directory is asked nothing. */
+function configuredUsers({ users }: Config): readonly ConfiguredUser[] {
+  if (Array.isArray(users)) return users
+  throw new Failure('This configuration asks its own hooks for users; the built-in directory is not in use.')
+}
+
+function check(options: AddOptions, configured: readonly ConfiguredUser[]): User {
+  const entry = {
+    id: options.id,
+    username: options.username,
+    email: options.email,
+    phone_number: options.phone,
+    name: options.name,
+    locale: options.locale,
+  }
+  const read = readUsers([...configured, entry])
+  if (read.complaints.length > 0 || !Array.isArray(read.users)) {
+    const complaints = new Set(read.complaints.map((complaint) => inOwnWords(complaint, configured.length)))
+    throw new Failure(`This user cannot be added:\n${[...complaints].map((words) => `  - ${words}`).join('\n')}`)
+  }
+  return read.users.at(-1)!
+}
+
+/** A complaint about an entry of a list, said of the one user who is to be added. */
+function inOwnWords(complaint: string, index: number): string {
+  return complaint
+    .replace(`users[${index}]`, '')
+    .replace(/^[. ]/, '')
+    .replace(/is the same as users\[\d+\]\.\w+$/, 'is that of a user of the configuration')
+}
+
+function entriesOf(user: User): [string, string | undefined][] {
+  return [
+    ['id', user.id],
+    ['username', user.username],
+    ['email', user.email],
+    ['phone', user.phone_number],
+    ['name', user.name],
+    ['locale', user.locale],
+  ]
+}
+
+interface ListedUser {
+  user: User
+  from: 'configuration' | 'command'
+}
+
+async function runList(options: UserOptions): Promise<void> {
+  const users = await atDesk(options, async ({ config, database }): Promise<ListedUser[]> => {
+    const added = await createUserStore(database).list()
+    return [
+      ...configuredUsers(config).map((user) => ({ user, from: 'configuration' as const })),
+      ...added.map((user) => ({ user, from: 'command' as const })),
+    ]
+  })
+  if (options.json) printJson({ users: users.map(forScripts) })
+  else if (users.length > 0)
+    print(table(['USER', 'USERNAME', 'EMAIL', 'PHONE', 'NAME', 'LOCALE', 'FROM'], users.map(rowOf)))
+  else print('There are no users yet. "npx doorbell user add --help" says how.')
+}
+
+/** Named one by one, so that no password and no hash gets in by itself. */
+function forScripts({ user, from }: ListedUser) {
+  const { id, username, email, phone_number, name, locale, disabled, claims } = user
+  return { id, username, email, phone_number, name, locale, disabled: disabled ?? false, claims, origin: from }
+}
+
+function rowOf({ user, from }: ListedUser): string[] {
+  const columns = [user.id, user.username, user.email, user.phone_number, user.name, user.locale]
+  return [...columns.map((cell) => cell ?? ''), user.disabled ? `${from} (disabled)` : from]
+}
+
+async function runRemove(id: string, options: UserOptions): Promise<void> {
+  await atDesk(options, async ({ config, database }) => {
+    const users = createUserStore(database)
+    if (await users.remove(id)) return
+    if (configuredUsers(config).some((user) => user.id === id)) {
+      throw new Failure(`${id} comes from the configuration. Take the user out there and start the server again.`)
+    }
+    const ids = (await users.list()).map((user) => user.id)
+    throw new Failure(
+      `There is no user ${id}${didYouMean(nearest(id, ids)) || '; "npx doorbell user list" names them.'}`,
+    )
+  })
+  if (options.json) printJson({ removed: id })
+  else print(`Removed ${id}. Nobody can ask this user any more.`)
+}

@@ -1,0 +1,360 @@
+/** The worker serves tea. It knows nothing else, which shows that the outbox knows no CIBA. */
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { createStageClock } from '../../test/cast/clock.ts'
+import { newLetter, post } from '../../test/cast/rows.ts'
+import { createLog } from '../log.ts'
+import type { Database } from '../storage/database.ts'
+import { migrate } from '../storage/migrate.ts'
+import { openSqlite } from '../storage/sqlite.ts'
+import type { Letter, Outcome } from './notification.ts'
+import { createOutboxStore } from './outbox-store.ts'
+import { createOutboxWorker, type Send } from './outbox-worker.ts'
+
+const drunk: Outcome = { kind: 'delivered', words: 'drunk' }
+const spilt: Outcome = { kind: 'failed', words: 'spilt' }
+
+test('what is there at the start is sent, and what is added later at once', async (t) => {
+  const { table, worker, served, outbox } = await teaRoom(t)
+  await post(table, tea(), tea())
+  worker.start()
+  await worker.idle()
+  assert.equal(served.length, 2)
+  await post(table, tea())
+  await worker.idle()
+  assert.equal(served.length, 3)
+  assert.deepEqual(await outbox.count(), { waiting: 0, sending: 0, delivered: 3, parked: 0 })
+  assert.equal((await outbox.find(served[0]!.id))!.lastOutcome, 'drunk')
+})
+
+test('what is added in silence is found on the next patrol', async (t) => {
+  const { table, worker, served, clock, outbox } = await teaRoom(t)
+  worker.start()
+  await worker.idle()
+  await table.step({ sql: 'select 1 as one', values: [] }, { also: [outbox.add(tea())] })
+  clock.advance(2_000)
+  await until(() => served.length === 1)
+})
+
+test('a failed attempt is made again after growing pauses, until it succeeds', async (t) => {
+  const { table, worker, served, clock, outbox, serve } = await teaRoom(t)
+  serve(spilt, spilt, spilt, drunk)
+  const letter = tea()
+  await post(table, letter)
+  worker.start()
+  for (const [before, pause] of [
+    [1, 500],
+    [2, 1000],
+    [3, 2000],
+  ] as const) {
+    await worker.idle()
+    assert.equal(served.length, before)
+    const { state, attempts, dueAt, lastOutcome } = (await outbox.find(letter.id))!
+    assert.deepEqual([state, attempts, lastOutcome], ['waiting', before, 'spilt'])
+    assert.ok(dueAt - clock.now() >= pause / 2 && dueAt - clock.now() <= pause)
+    // The worker set its alarm for that very moment: nobody nudges it.
+    clock.advance(dueAt - clock.now() - 1)
+    await worker.idle()
+    assert.equal(served.length, before)
+    clock.advance(10)
+    await until(() => served.length === before + 1)
+  }
+  await worker.idle()
+  assert.equal((await outbox.find(letter.id))!.state, 'delivered')
+})
+
+test('what is refused, has used up its attempts or its time, or is of an unknown kind is parked, with the reason', async (t) => {
+  const { table, worker, clock, outbox, serve, served, logLines } = await teaRoom(t, { attempts: 2 })
+  const reasonOf = async (letter: Letter) => {
+    const { state, lastOutcome } = (await outbox.find(letter.id))!
+    return [state, lastOutcome]
+  }
+  worker.start()
+
+  const [refused, spiltTwice, late, coffee] = [tea(), tea(), tea({ giveUpAt: start }), tea({ kind: 'coffee' })]
+  serve({ kind: 'refused', words: 'too cold' })
+  await post(table, refused!)
+  await worker.idle()
+  assert.deepEqual(await reasonOf(refused!), ['parked', 'too cold'])
+
+  serve(spilt)
+  await post(table, spiltTwice!)
+  await worker.idle()
+  clock.advance(500)
+  await worker.idle()
+  assert.deepEqual(await reasonOf(spiltTwice!), ['parked', 'spilt; all 2 attempts used'])
+
+  const before = served.length
+  await post(table, late!, coffee!)
+  await worker.idle()
+  assert.deepEqual(await reasonOf(late!), ['parked', 'its time is over'])
+  assert.deepEqual(await reasonOf(coffee!), ['parked', 'nothing here sends the kind coffee'])
+  assert.equal(served.length, before, 'nobody was bothered with them')
+  assert.equal(logLines.filter((line) => line.includes('notification.parked')).length, 4)
+})
+
+test('a sender that throws has failed, and is tried again; the log tells', async (t) => {
+  const { table, worker, clock, outbox, serve, logLines } = await teaRoom(t)
+  serve(() => Promise.reject(new Error('the kettle is broken')), drunk)
+  const letter = tea()
+  await post(table, letter)
+  worker.start()
+  await worker.idle()
+  const { state, lastOutcome } = (await outbox.find(letter.id))!
+  assert.deepEqual([state, lastOutcome], ['waiting', 'an error on our side'])
+  assert.ok(logLines.some((line) => line.includes('the kettle is broken')))
+  clock.advance(1000)
+  await worker.idle()
+  assert.equal((await outbox.find(letter.id))!.state, 'delivered')
+})
+
+test('a lane that hangs holds up only its own, and never gets more than its share', async (t) => {
+  const { table, worker, served, outbox, serve } = await teaRoom(t)
+  const opened = Promise.withResolvers<void>()
+  let hanging = 0
+  let most = 0
+  serve(async (letter) => {
+    if (letter.lane !== 'ben') return drunk
+    hanging += 1
+    most = Math.max(most, hanging)
+    await opened.promise
+    hanging -= 1
+    return drunk
+  })
+  worker.start()
+  // One at a time, so that each look finds a lane with something under way already.
+  for (let number = 0; number < 10; number++) {
+    await post(table, tea({ lane: 'ben' }), tea({ lane: 'ana' }))
+    await until(() => served.filter(({ lane }) => lane === 'ana').length === number + 1)
+  }
+  await untilAsync(async () => (await outbox.count()).delivered === 10)
+  assert.deepEqual([hanging, most], [4, 4])
+  opened.resolve()
+  await worker.idle()
+  assert.equal(most, 4)
+  assert.deepEqual(await outbox.count(), { waiting: 0, sending: 0, delivered: 20, parked: 0 })
+})
+
+test('three that hang and four that come: still four at once', async (t) => {
+  const { table, worker, serve, outbox } = await teaRoom(t)
+  const opened = Promise.withResolvers<void>()
+  let hanging = 0
+  serve(async () => {
+    hanging += 1
+    await opened.promise
+    return drunk
+  })
+  worker.start()
+  await post(table, tea(), tea(), tea())
+  await until(() => hanging === 3)
+  await post(table, tea(), tea(), tea(), tea())
+  await until(() => hanging === 4)
+  // The next look begins after the last one ended: by the time another lane is served, it has been over.
+  const other = tea({ lane: 'ben' })
+  await post(table, other)
+  await untilAsync(async () => (await outbox.find(other.id))!.state === 'sending')
+  assert.equal((await outbox.count()).waiting, 3)
+  opened.resolve()
+  await worker.idle()
+  assert.equal(hanging, 8)
+})
+
+test('no more than sixty-four are sent at once, and all are sent in the end', async (t) => {
+  const { table, worker, serve, outbox } = await teaRoom(t)
+  let atOnce = 0
+  let most = 0
+  serve(async () => {
+    atOnce += 1
+    most = Math.max(most, atOnce)
+    await new Promise((resolve) => setImmediate(resolve))
+    atOnce -= 1
+    return drunk
+  })
+  await post(table, ...Array.from({ length: 300 }, (_, number) => tea({ lane: `lane ${number % 50}` })))
+  worker.start()
+  await worker.idle()
+  assert.ok(most <= 64, `${most} at once`)
+  assert.equal((await outbox.count()).delivered, 300)
+})
+
+test('stopping waits for what is being sent', async (t) => {
+  const { table, worker, serve, outbox } = await teaRoom(t)
+  const poured = Promise.withResolvers<Outcome>()
+  const begun = Promise.withResolvers<void>()
+  serve(() => {
+    begun.resolve()
+    return poured.promise
+  })
+  const letter = tea()
+  await post(table, letter)
+  worker.start()
+  await begun.promise
+  const stopped = Promise.all([worker.stop(), worker.stop()])
+  await post(table, tea())
+  poured.resolve(drunk)
+  await stopped
+  assert.equal((await outbox.find(letter.id))!.state, 'delivered')
+  assert.equal((await outbox.count()).waiting, 1, 'what came later is left to others')
+})
+
+test('what is not sent within the grace is handed back, as if it had never been taken on', async (t) => {
+  const { table, worker, serve, outbox, clock } = await teaRoom(t)
+  const begun = Promise.withResolvers<void>()
+  serve((_, signal) => {
+    begun.resolve()
+    return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+  })
+  const letter = tea()
+  await post(table, letter)
+  worker.start()
+  await begun.promise
+  const stopped = worker.stop(3000)
+  // The alarm of the grace is set after the last look: it rings as soon as it is there.
+  let over = false
+  stopped.then(() => {
+    over = true
+  })
+  await until(() => {
+    clock.advance(1000)
+    return over
+  })
+  const { state, attempts, lease } = (await outbox.find(letter.id))!
+  assert.deepEqual([state, attempts, lease], ['waiting', 0, undefined])
+
+  serve(drunk)
+  worker.start()
+  await worker.idle()
+  assert.equal((await outbox.find(letter.id))!.state, 'delivered', 'it can be started again')
+})
+
+test('starting twice is starting once, and stopping ends it', async (t) => {
+  const { table, worker, served, listeners } = await teaRoom(t)
+  worker.start()
+  worker.start()
+  await worker.idle()
+  assert.equal(listeners(), 1)
+  await worker.stop()
+  await worker.stop()
+  assert.equal(listeners(), 0)
+  await post(table, tea())
+  worker.nudge()
+  await worker.idle()
+  assert.equal(served.length, 0)
+})
+
+test('a database that fails is asked again, and nobody is told that there is nothing to do', async (t) => {
+  const { table, worker, served, clock, logLines, fail } = await teaRoom(t)
+  await post(table, tea())
+  fail(2)
+  let idle = false
+  worker.start()
+  worker.idle().then(() => {
+    idle = true
+  })
+  await until(() => logLines.filter((line) => line.includes('outbox.look_failed')).length > 0)
+  await turn()
+  assert.equal(idle, false)
+  await until(() => {
+    clock.advance(2_000)
+    return served.length === 1
+  })
+  await until(() => idle)
+})
+
+test('an outcome that cannot be written down is made up for after the lease', async (t) => {
+  const { table, worker, served, clock, logLines, outbox, failWriting } = await teaRoom(t)
+  const letter = tea()
+  await post(table, letter)
+  failWriting(1)
+  worker.start()
+  await until(() => logLines.some((line) => line.includes('outbox.record_failed')))
+  await worker.idle()
+  assert.equal((await outbox.find(letter.id))!.state, 'sending')
+  clock.advance(1000 + 2000 - 1)
+  await worker.idle()
+  assert.equal(served.length, 1)
+  clock.advance(1 + 10)
+  await until(() => served.length === 2)
+  await worker.idle()
+  assert.equal((await outbox.find(letter.id))!.state, 'delivered')
+})
+
+const start = 1_700_000_000_000
+const tea = (more: Parameters<typeof newLetter>[1] = {}) => newLetter(start, more)
+
+/** A worker that serves tea, on a table of its own. Everything is drunk, unless told. */
+async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
+  const clock = createStageClock(start)
+  const logLines: string[] = []
+  const log = createLog('debug', { write: (line) => void logLines.push(line) })
+  const table: Database = openSqlite(':memory:')
+  await migrate(table, clock)
+  const outbox = createOutboxStore(table)
+
+  let failures = 0
+  let writingFailures = 0
+  const unreliable: typeof outbox = {
+    ...outbox,
+    claimDue: (claim) => (failures-- > 0 ? Promise.reject(new Error('no table')) : outbox.claimDue(claim)),
+    delivered: (...report) =>
+      writingFailures-- > 0 ? Promise.reject(new Error('no pen')) : outbox.delivered(...report),
+  }
+
+  const served: Letter[] = []
+  let manners: (Outcome | Send)[] = [drunk]
+  const listeners = new Set<object>()
+  const worker = createOutboxWorker({
+    outbox: unreliable,
+    senders: {
+      async tea(letter, signal) {
+        served.push(letter)
+        const manner = manners.length > 1 ? manners.shift()! : manners[0]!
+        return typeof manner === 'function' ? manner(letter, signal) : manner
+      },
+    },
+    attempts,
+    timeout: 1000,
+    onNews(heard) {
+      const stop = table.listen('outbox', heard)
+      listeners.add(stop)
+      return () => {
+        listeners.delete(stop)
+        stop()
+      }
+    },
+    clock,
+    log,
+  })
+  t.after(async () => {
+    await worker.stop()
+    await table.close()
+  })
+  return {
+    clock,
+    table,
+    outbox,
+    worker,
+    served,
+    logLines,
+    listeners: () => listeners.size,
+    serve: (...next: (Outcome | Send)[]) => {
+      manners = next
+    },
+    fail: (times: number) => {
+      failures = times
+    },
+    failWriting: (times: number) => {
+      writingFailures = times
+    },
+  }
+}
+
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
+
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await turn()
+}
+
+async function untilAsync(holds: () => Promise<boolean>): Promise<void> {
+  while (!(await holds())) await turn()
+}
