@@ -4,10 +4,12 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type FastifyPluginAsync, fastify } from 'fastify'
+import { createAuthenticateApproval } from './authentication-device/approval-strength.ts'
 import { createDeviceApi } from './authentication-device/device-api.ts'
 import { createIdentifyCaller } from './authentication-device/device-caller.ts'
 import { deviceEndpoint } from './authentication-device/device-endpoint.ts'
 import { type Channel, createNoticeSender, noticesFor } from './authentication-device/device-notice.ts'
+import { passkeyEndpoint } from './authentication-device/passkey-endpoint.ts'
 import { createRequestStore } from './authentication-request/authentication-request-store.ts'
 import { createAuthorizationServer, paths } from './authorization-server/authorization-server.ts'
 import { createHandOver } from './authorization-server/hand-over.ts'
@@ -33,13 +35,25 @@ import { createPing } from './delivery/ping.ts'
 import { createPush } from './delivery/push.ts'
 import { developmentEndpoint } from './development/development-endpoint.ts'
 import { createMailbox } from './development/mailbox.ts'
+import { createDeviceWebhook } from './device-channels/device-webhook.ts'
+import { createEmailChannel } from './device-channels/email.ts'
+import { createNotifyHook, hasNotify } from './device-channels/notify-hook.ts'
+import { createPushSubscriptionStore } from './device-channels/push-subscription-store.ts'
+import { createPushSubscriptions } from './device-channels/push-subscriptions.ts'
+import { createServerKeyStore } from './device-channels/server-key-store.ts'
+import { loadVapidKeys } from './device-channels/vapid-keys.ts'
+import { createWebPushChannel } from './device-channels/web-push.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
 import { edge, edgeOptions } from './http/answer.ts'
 import { answerRaw, asPlugin, collectRoutes } from './http/mount.ts'
 import { createGuardedCaller } from './http/outgoing.ts'
+import { loadTexts } from './i18n/texts.ts'
 import { createLog, type Log } from './log.ts'
 import { createOutboxStore } from './outbox/outbox-store.ts'
 import { createOutboxWorker } from './outbox/outbox-worker.ts'
+import { createPasskeys } from './passkey/passkey.ts'
+import { createPasskeyChallengeStore } from './passkey/passkey-challenge-store.ts'
+import { createPasskeyStore } from './passkey/passkey-store.ts'
 import { createVault } from './secret.ts'
 import { migrate, migrationStatus } from './storage/migrate.ts'
 import { openDatabase } from './storage/open.ts'
@@ -87,6 +101,7 @@ export const endpoints = {
   backchannel: '/backchannel/authorize',
   authinfo: '/backchannel/authinfo',
   complete: '/backchannel/complete',
+  passkeys: '/backchannel/passkeys',
   clientconfig: '/backchannel/clientconfig',
 } as const
 
@@ -105,6 +120,7 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
   const clock = parts.clock ?? systemClock
   const log = parts.log ?? createLog(config.logLevel)
   const vault = createVault(config.secret)
+  const texts = loadTexts(config.texts)
 
   // ── the database ──
   const database = await (parts.openDatabase ?? openDatabase)(config.database, { log, clock })
@@ -118,6 +134,7 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
   const decisions = createDecisionStore(database)
   const outbox = createOutboxStore(database)
   const oidcModels = createOidcModelStore(database)
+  const passkeyChallenges = createPasskeyChallengeStore(database)
   const signingKeys = await loadSigningKeys({ keys: createSigningKeyStore(database), vault, clock })
 
   const dropped = await registerConfigured(config.clients, { clients, vault, now: clock.now() })
@@ -149,6 +166,13 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
     clock,
   })
 
+  const passkeys = createPasskeys({
+    store: createPasskeyStore(database),
+    challenges: passkeyChallenges,
+    issuer: config.issuer,
+    clock,
+  })
+
   // ── everything that is not CIBA ──
   const provider = createAuthorizationServer({
     issuer: config.issuer,
@@ -172,6 +196,7 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
     findUser: users.find.bind(users),
     caller,
     vault,
+    texts,
     clock,
     log,
     extra: config.oidc,
@@ -185,11 +210,22 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
   const sweep = createExpirySweep(decisionNeeds, [
     (now) => usedAssertions.forgetExpired(now),
     (now) => oidcModels.forgetExpired(now),
+    (now) => passkeyChallenges.forgetExpired(now),
     (now) => outbox.eraseParked(now - parkedKeepContent),
   ])
 
-  const mailbox = config.development ? createMailbox(clock) : undefined
-  const channels: Channel[] = mailbox ? [mailbox] : []
+  // ── how users hear of requests ──
+  const timeout = config.notifications.timeout * 1000
+  const mailbox = config.development ? createMailbox({ texts, clock }) : undefined
+  const subscriptions = createPushSubscriptions({ store: createPushSubscriptionStore(database), vault, clock })
+  const vapid = config.webPush && (await loadVapidKeys({ keys: createServerKeyStore(database), vault, clock }))
+  const channels: Channel[] = [
+    mailbox,
+    config.email && createEmailChannel({ ...config.email, issuer: config.issuer, texts, timeout }),
+    vapid && createWebPushChannel({ ...config.webPush!, keys: vapid, subscriptions, texts, caller, clock }),
+    config.deviceWebhook && createDeviceWebhook({ ...config.deviceWebhook, caller, clock }),
+    hasNotify(users) && createNotifyHook({ users, timeout, log }),
+  ].filter((channel) => typeof channel === 'object')
   const noticeNeeds = { findRequest: requests.find, clients, users, issuer: config.issuer }
   const worker = createOutboxWorker({
     outbox,
@@ -199,7 +235,9 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
       ...Object.fromEntries(channels.map((channel) => [channel.kind, createNoticeSender(channel, noticeNeeds)])),
     },
     attempts: config.notifications.attempts,
-    timeout: config.notifications.timeout * 1000,
+    // A mail server that is down for an hour is up again while the request still waits.
+    untilTheirTimeIsOver: channels.map(({ kind }) => kind),
+    timeout,
     onNews: (heard) => database.listen('outbox', heard),
     clock,
     log,
@@ -220,20 +258,24 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
     authenticateClient,
     findUser,
     requests,
-    announceToDevice: (request, user) => noticesFor(request, user, channels, vault).map(outbox.add),
+    announceToDevice: async (request, user) => (await noticesFor(request, user, channels, vault)).map(outbox.add),
     policy: { ...config.requests, scopes: config.tokens.scopes },
     vault,
     clock,
     log,
   })
   tokenEndpoint(app, paths.token, { authenticateClient, requests, issueTokens, handOver, clock, log })
+  const findClientMetadata = async (id: string) => (await clients.find(id))?.metadata
+  const identifyCaller = createIdentifyCaller({ provider, clients, users, authenticateClient, findUser })
   deviceEndpoint(app, endpoints, {
-    identifyCaller: createIdentifyCaller({ provider, clients, users, authenticateClient, findUser }),
+    identifyCaller,
     requests,
     clients,
     decide,
+    authenticateApproval: createAuthenticateApproval({ passkeys, findClient: findClientMetadata, clock }),
     clock,
   })
+  passkeyEndpoint(app, endpoints.passkeys, { identifyCaller, users, requests, passkeys, clock, log })
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
     clients,
@@ -241,8 +283,7 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
     clock,
     log,
   })
-  const findClientMetadata = async (id: string) => (await clients.find(id))?.metadata
-  signInEndpoint(app, { provider, users, findClient: findClientMetadata, log })
+  signInEndpoint(app, { provider, users, passkeys, texts, findClient: findClientMetadata, log })
   for (const path of ['/oauth/*', '/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']) {
     app.all(path, handOver)
   }

@@ -35,7 +35,7 @@ export interface RefusalVoices {
   status?: number
   headers?: Record<string, string>
   /** Further members of the JSON answer. */
-  members?: Record<string, string | number>
+  members?: Record<string, string | number | boolean>
 }
 
 /**
@@ -51,7 +51,7 @@ export class Refusal extends Error {
   readonly status: number
   readonly detail: string | undefined
   readonly headers: Record<string, string>
-  readonly members: Record<string, string | number>
+  readonly members: Record<string, string | number | boolean>
 
   constructor(code: RefusalCode, hint: string, voices: RefusalVoices = {}) {
     super(`${code}: ${hint}`)

@@ -12,6 +12,7 @@ import type { Decide, DecisionResult } from '../decision/decide.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { type Form, readJsonFields, readQuery } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
+import { type AuthenticateApproval, passkeyRequired } from './approval-strength.ts'
 import { type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
 
 export interface DeviceNeeds {
@@ -19,6 +20,7 @@ export interface DeviceNeeds {
   requests: RequestStore
   clients: ClientStore
   decide: Decide
+  authenticateApproval: AuthenticateApproval
   clock: Clock
 }
 
@@ -49,7 +51,7 @@ async function authinfo(authorization: string | undefined, form: Form, needs: De
   const caller = await needs.identifyCaller(authorization, form)
   const now = needs.clock.now()
   const requests = await asked(form, caller, now, needs)
-  return { requests: await Promise.all(requests.map((request) => describe(request, now, needs.clients))) }
+  return { requests: await Promise.all(requests.map((request) => describe(request, caller, now, needs.clients))) }
 }
 
 /** One if it is named, else all of the user's; somebody else's is like none (M2). */
@@ -74,7 +76,7 @@ async function named(form: Form, requests: RequestStore): Promise<Authentication
 }
 
 /** What a device may know: a list of names, so that nothing gets in by itself (M28). */
-async function describe(request: AuthenticationRequest, now: number, clients: ClientStore) {
+async function describe(request: AuthenticationRequest, caller: DeviceCaller, now: number, clients: ClientStore) {
   const client = (await clients.find(request.clientId))?.metadata
   return {
     request_id: request.id,
@@ -92,19 +94,26 @@ async function describe(request: AuthenticationRequest, now: number, clients: Cl
     },
     acr_values: request.acrValues,
     user_code_required: false,
+    passkey_required: passkeyRequired(request, client, caller, now),
   }
 }
 
 async function complete(authorization: string | undefined, form: Form, needs: DeviceNeeds) {
   const caller = await needs.identifyCaller(authorization, form)
   const outcome = readOutcome(form)
-  const authentication = readAuthentication(form, caller)
+  const reported = readReport(form, outcome)
+  const approver = { ...caller, authentication: readAuthentication(form, caller) }
   if (!form.has('request_id') && !form.has('auth_req_id')) throw new Refusal('invalid_request', 'request_id is missing')
   const request = await named(form, needs.requests)
   if (request === undefined) throw notFound()
   // Cannot be reached by a client as it is registered today; it stays true if registration changes in between.
   if (request.clientId === caller.clientId) throw new Refusal('access_denied', 'a client cannot decide its own request')
 
+  // A no is heard from anybody who may say it, a passkey or not.
+  const authentication =
+    outcome === 'approved'
+      ? await needs.authenticateApproval(request, approver, form.get('passkey'))
+      : approver.authentication
   const result = await needs.decide({
     requestId: request.id,
     userId: caller.userId,
@@ -112,7 +121,7 @@ async function complete(authorization: string | undefined, form: Form, needs: De
     decidedBy: caller.kind,
     deviceClientId: caller.clientId,
     authentication,
-    reported: readReport(form, outcome),
+    reported,
   })
   return { request_id: request.id, status: settledOrRefused(request.id, result) }
 }

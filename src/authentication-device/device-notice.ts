@@ -1,48 +1,51 @@
-/** How the user's device hears of a request: a notification through each channel that is wired. */
+/** How the user's device hears of a request: a notification through each channel that reaches the user. */
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import type { Client } from '../client/client.ts'
 import type { ClientStore } from '../client/client-store.ts'
-import { compose, type Letter } from '../outbox/notification.ts'
+import { compose, type Letter, type Outcome } from '../outbox/notification.ts'
 import type { Send } from '../outbox/outbox-worker.ts'
 import type { Vault } from '../secret.ts'
-import type { User, UserHooks } from '../user-hint/user.ts'
+import type { PendingRequest, User, UserHooks } from '../user-hint/user.ts'
 
 /** What the user is told. It holds nothing that could be used: the link only leads to where the user signs in. */
 export interface Notice {
-  requestId: string
-  to: string
-  clientName: string
-  bindingMessage: string | undefined
+  /** The same when it is sent again, so that repeats can be recognised. */
+  id: string
+  request: PendingRequest
+  user: User
   link: string
-  /** Milliseconds since 1970. */
-  expiresAt: number
 }
 
-/** A way to reach a user: mail, a push message, … It may be called twice for one notice. */
+/** A way to reach a user: mail, a push message, … */
 export interface Channel {
   /** Names the channel in the outbox: the notification's kind. */
   kind: string
-  /** Where this user is reached, or nothing if this channel does not reach them. */
-  addressOf(user: User): string | undefined
-  send(notice: Notice): Promise<void>
+  /** Whether it could reach this user, as far as one can tell beforehand. */
+  reaches(user: User): boolean | Promise<boolean>
+  /** Whose slowness a notice may suffer from: by default the channel's, as all its notices go the same way. */
+  laneOf?(user: User): string
+  /** May be called again for a notice that did arrive. Must settle soon after `signal` fires. */
+  send(notice: Notice, signal: AbortSignal): Promise<Outcome>
 }
 
 /** The notifications for a new request, one a channel that reaches the user. */
-export function noticesFor(
+export async function noticesFor(
   request: AuthenticationRequest,
   user: User,
   channels: readonly Channel[],
   vault: Vault,
-): Letter[] {
+): Promise<Letter[]> {
+  const reaching = await Promise.all(channels.map((channel) => channel.reaches(user)))
   return channels
-    .filter((channel) => channel.addressOf(user) !== undefined)
-    .map((channel) =>
-      compose(
-        // Whom it is for is looked up when it is sent: an address may lie in the content of a mail, not in a table.
-        { kind: channel.kind, subject: request.id, lane: channel.kind, content: {}, giveUpAt: request.expiresAt },
-        request.createdAt,
-        vault,
-      ),
-    )
+    .filter((_channel, index) => reaching[index])
+    .map((channel) => composeNotice(channel, request, user, vault))
+}
+
+/** Whom it is for is looked up when it is sent: an address may lie in the content of a mail, not in a table. */
+function composeNotice(channel: Channel, request: AuthenticationRequest, user: User, vault: Vault): Letter {
+  const lane = channel.laneOf?.(user) ?? channel.kind
+  const notification = { kind: channel.kind, subject: request.id, lane, content: {}, giveUpAt: request.expiresAt }
+  return compose(notification, request.createdAt, vault)
 }
 
 export interface NoticeNeeds {
@@ -54,22 +57,32 @@ export interface NoticeNeeds {
 
 /** Sends the notices of one channel. A request that is no longer pending needs nobody's attention. */
 export function createNoticeSender(channel: Channel, needs: NoticeNeeds): Send {
-  return async (letter) => {
+  return async (letter, signal) => {
     const request = await needs.findRequest(letter.subject)
     if (request?.status !== 'pending') return { kind: 'delivered', words: 'not needed any more' }
     const user = await needs.users.find(request.userId)
-    const to = user === null ? undefined : channel.addressOf(user)
-    if (to === undefined) return { kind: 'refused', words: `${channel.kind} does not reach the user` }
+    if (user === null || user.disabled) return { kind: 'refused', words: 'the user is not there any more' }
 
     const client = await needs.clients.find(request.clientId)
-    await channel.send({
-      requestId: request.id,
-      to,
-      clientName: client?.metadata.client_name ?? request.clientId,
-      bindingMessage: request.bindingMessage,
-      link: `${needs.issuer}/approve/${request.id}`,
-      expiresAt: request.expiresAt,
-    })
-    return { kind: 'delivered', words: `handed to ${channel.kind}` }
+    const link = `${needs.issuer}/approve/${request.id}`
+    return channel.send({ id: letter.id, request: describe(request, client), user, link }, signal)
+  }
+}
+
+/** The fields of /backchannel/authinfo that matter while it waits. */
+function describe(request: AuthenticationRequest, client: Client | undefined): PendingRequest {
+  return {
+    request_id: request.id,
+    user_id: request.userId,
+    client: {
+      client_id: request.clientId,
+      client_name: client?.metadata.client_name,
+      logo_uri: client?.metadata.logo_uri,
+    },
+    scope: request.scope,
+    binding_message: request.bindingMessage,
+    acr_values: request.acrValues,
+    created_at: Math.floor(request.createdAt / 1000),
+    expires_at: Math.floor(request.expiresAt / 1000),
   }
 }

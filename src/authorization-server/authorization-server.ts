@@ -3,12 +3,14 @@
  * API is used.
  */
 import type { EventEmitter } from 'node:events'
-import { type AdapterPayload, type Configuration, Provider, type ResponseType } from 'oidc-provider'
+import { type AdapterPayload, type Configuration, interactionPolicy, Provider, type ResponseType } from 'oidc-provider'
 import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-metadata.ts'
 import type { Clock } from '../clock.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
+import { chooseLanguage, type Texts } from '../i18n/texts.ts'
 import type { Log } from '../log.ts'
 import { renderPage } from '../pages/pages.ts'
+import { acceptsOnlyPasskey, PASSKEY_ACR } from '../passkey/passkey-strength.ts'
 import type { Vault } from '../secret.ts'
 import { sameSecret } from '../secret.ts'
 import type { User } from '../user-hint/user.ts'
@@ -31,6 +33,7 @@ export interface AuthorizationServerNeeds {
   findUser(id: string): Promise<User | null>
   caller: GuardedCaller
   vault: Vault
+  texts: Texts
   clock: Clock
   log: Log
   /** Passed to oidc-provider last, as it is. */
@@ -58,8 +61,8 @@ export const paths = {
 
 /** Claims by the scope that brings them (OpenID Connect Core §5.4). */
 const claims = {
-  // Without a list of `acrValues` oidc-provider forgets the claim `acr`, and a refreshed ID token would lose it (RT-3).
-  openid: ['sub', 'acr'],
+  // How the user was authenticated is said whenever it is known, asked for or not, by refreshed ID tokens too (RT-3).
+  openid: ['sub', 'acr', 'amr', 'auth_time'],
   profile: ['name', 'preferred_username', 'locale'],
   email: ['email', 'email_verified'],
   phone: ['phone_number', 'phone_number_verified'],
@@ -88,7 +91,8 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
       if (user === null || user.disabled) return undefined
       return { accountId: user.id, claims: () => ({ sub: user.id, ...claimsOf(user) }) }
     },
-    claims: { amr: null, auth_time: null, ...claimsByScope(tokens.scopes) },
+    claims: claimsByScope(tokens.scopes),
+    acrValues: [PASSKEY_ACR],
     scopes: [...tokens.scopes, DECIDE_SCOPE],
     responseTypes: ['code'] as ResponseType[],
     clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
@@ -127,10 +131,11 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
     rotateRefreshToken: (ctx) => ctx.oidc.client?.clientAuthMethod === 'none',
     // Kept with the token, so that a decision made with it can say how its user was authenticated.
     extraTokenClaims: (ctx) => {
-      const code = ctx?.oidc?.entities.AuthorizationCode
-      return code && { auth_time: code.authTime, acr: code.acr, amr: code.amr }
+      const { AuthorizationCode, RefreshToken } = ctx?.oidc?.entities ?? {}
+      const source = AuthorizationCode ?? RefreshToken
+      return source && { auth_time: source.authTime, acr: source.acr, amr: source.amr }
     },
-    interactions: { url: (_ctx, interaction) => `/sign-in/${interaction.uid}` },
+    interactions: { url: (_ctx, interaction) => `/sign-in/${interaction.uid}`, policy: signInPolicy() },
     cookies: {
       keys: [vault.key('cookies').toString('base64url')],
       names: { interaction: 'doorbell_interaction', resume: 'doorbell_resume', session: 'doorbell_session' },
@@ -138,9 +143,13 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
     discovery: needs.cibaMetadata as never,
     fetch: guardedFetch(needs.caller) as never,
     renderError: (ctx, out) => {
+      const lang = chooseLanguage(ctx.get('accept-language'))
+      const say = needs.texts.in(lang)
       ctx.type = 'html'
       ctx.body = renderPage('error', {
-        title: 'This did not work',
+        lang,
+        say,
+        title: say('error.title'),
         error: out.error,
         description: out.error_description,
       })
@@ -160,6 +169,19 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
   return provider
 }
 
+/** oidc-provider's own, and: whoever signed in with a password is asked again where only a passkey will do. */
+function signInPolicy(): interactionPolicy.DefaultPolicy {
+  const { Check, base } = interactionPolicy
+  const policy = base()
+  policy.get('login')!.checks.add(
+    new Check('passkey_required', 'a sign-in with a passkey is required', 'login_required', ({ oidc }) => {
+      const needed = acceptsOnlyPasskey(oidc.params?.acr_values) && oidc.acr !== PASSKEY_ACR
+      return needed ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT
+    }),
+  )
+  return policy
+}
+
 /**
  * A client without its CIBA side, which is none of oidc-provider's business. Where only a hash of its secret is kept,
  * the hash stands in the secret's place and is compared as one (below).
@@ -169,6 +191,7 @@ function asOidcProviderSeesIt({ metadata, secret, secretHash }: KnownClient, idT
     backchannel_token_delivery_mode,
     backchannel_client_notification_endpoint,
     backchannel_device_service,
+    backchannel_require_passkey,
     ...rest
   } = metadata
   return {

@@ -1,52 +1,113 @@
-/** Sign-in and consent on the authentication device: the interactions of oidc-provider, with a password. */
+/** Sign-in and consent on the authentication device: the interactions of oidc-provider, with a password or a passkey. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { errors, type InteractionResults } from 'oidc-provider'
 import type { ClientMetadata } from '../client/client-metadata.ts'
 import { rawBody } from '../http/answer.ts'
-import { readForm } from '../http/form.ts'
+import { readForm, readJsonFields } from '../http/form.ts'
+import { chooseLanguage, type Language, type Say, type Texts } from '../i18n/texts.ts'
 import type { Log } from '../log.ts'
-import { pageHeaders, renderPage, styleSheet } from '../pages/pages.ts'
+import { pageHeaders, renderPage, scripts, styleSheet } from '../pages/pages.ts'
+import type { Passkeys } from '../passkey/passkey.ts'
+import { acceptsOnlyPasskey, PASSKEY_ACR, PASSKEY_AMR } from '../passkey/passkey-strength.ts'
 import type { UserHooks } from '../user-hint/user.ts'
 import type { Provider } from './authorization-server.ts'
 
 export interface SignInNeeds {
   provider: Provider
   users: UserHooks
+  passkeys: Passkeys
+  texts: Texts
   findClient(id: string): Promise<ClientMetadata | undefined>
   log: Log
 }
 
 type Interaction = Awaited<ReturnType<Provider['interactionDetails']>>
 
-export function signInEndpoint(app: FastifyInstance, { provider, users, findClient, log }: SignInNeeds): void {
-  app.get('/assets/doorbell.css', (_request, reply) =>
-    reply
-      .header('content-type', 'text/css; charset=utf-8')
-      .header('cache-control', 'public, max-age=300')
-      .send(styleSheet),
-  )
+/** What went wrong, for the reader, and the name as it was typed. */
+interface Mishap {
+  status: number
+  text: string
+  name?: string
+}
+
+export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
+  const { provider, users, passkeys, texts, findClient, log } = needs
+
+  asset('doorbell.css', 'text/css', styleSheet)
+  asset('passkey.js', 'text/javascript', scripts.passkey)
 
   app.get('/sign-in/:uid', async (request, reply) => {
     const interaction = await find(request, reply)
-    return interaction ? show(reply, interaction) : over(reply)
+    return interaction ? show(request, reply, interaction) : over(request, reply)
   })
 
   app.post('/sign-in/:uid', async (request, reply) => {
     const interaction = await find(request, reply)
-    if (interaction === undefined) return over(reply)
+    if (interaction === undefined) return over(request, reply)
     const form = readForm(request.headers['content-type'], rawBody(request))
     if (form.has('cancel'))
       return finish(request, reply, { error: 'access_denied', error_description: 'the user cancelled' })
     if (interaction.prompt.name === 'consent') return finish(request, reply, await grantAsked(interaction))
+    return signInByPassword(request, reply, interaction, form)
+  })
 
+  app.post('/sign-in/:uid/passkey/options', async (request, reply) => {
+    const interaction = await find(request, reply)
+    if (interaction === undefined) return over(request, reply)
+    return reply.header('cache-control', 'no-store').send(await passkeys.signInOptions(interaction.uid))
+  })
+
+  app.post('/sign-in/:uid/passkey', async (request, reply) => {
+    const interaction = await find(request, reply)
+    if (interaction === undefined) return over(request, reply)
+    // Whoever is at the consent page has signed in.
+    if (interaction.prompt.name !== 'login') return show(request, reply, interaction)
+    const form = readJsonFields(request.headers['content-type'], rawBody(request))
+    return signInByPasskey(request, reply, interaction, form.get('passkey') ?? '')
+  })
+
+  function asset(name: string, type: string, text: string): void {
+    app.get(`/assets/${name}`, (_request, reply) =>
+      reply.header('content-type', `${type}; charset=utf-8`).header('cache-control', 'public, max-age=300').send(text),
+    )
+  }
+
+  async function signInByPassword(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    interaction: Interaction,
+    form: ReadonlyMap<string, string>,
+  ) {
+    const say = sayTo(request, interaction)
+    if (acceptsOnlyPasskey(interaction.params.acr_values)) {
+      return show(request, reply, interaction, { status: 403, text: say('approve.need_passkey') })
+    }
     const user = await whoSignsIn(form, String(interaction.params.client_id))
     if (user === undefined) {
       log.info({ event: 'sign_in.failed', client: interaction.params.client_id })
-      return show(reply.code(401), interaction, form.get('name') ?? '', 'Name or password is wrong.')
+      const text = say('sign_in.wrong')
+      return show(request, reply, interaction, { status: 401, text, name: form.get('name') ?? '' })
     }
     log.info({ event: 'sign_in.succeeded', user: user.id, client: interaction.params.client_id })
     return finish(request, reply, { login: { accountId: user.id, amr: ['pwd'] } })
-  })
+  }
+
+  async function signInByPasskey(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    interaction: Interaction,
+    response: string,
+  ) {
+    const userId = await passkeys.signIn(interaction.uid, response)
+    const user = userId === undefined ? null : await users.find(userId)
+    if (user === null || user.disabled) {
+      log.info({ event: 'sign_in.failed', client: interaction.params.client_id, by: 'passkey' })
+      const text = sayTo(request, interaction)('sign_in.passkey_failed')
+      return show(request, reply, interaction, { status: 401, text })
+    }
+    log.info({ event: 'sign_in.succeeded', user: user.id, client: interaction.params.client_id, by: 'passkey' })
+    return finish(request, reply, { login: { accountId: user.id, acr: PASSKEY_ACR, amr: [...PASSKEY_AMR] } })
+  }
 
   /** The same work for a user who exists and one who does not: the answer's time tells nothing. */
   async function whoSignsIn(form: ReadonlyMap<string, string>, clientId: string) {
@@ -88,25 +149,50 @@ export function signInEndpoint(app: FastifyInstance, { provider, users, findClie
     return reply.redirect(next, 303)
   }
 
-  async function show(reply: FastifyReply, interaction: Interaction, name = '', problem?: string) {
+  async function show(request: FastifyRequest, reply: FastifyReply, interaction: Interaction, mishap?: Mishap) {
     const client = await provider.Client.find(String(interaction.params.client_id))
-    const values = {
+    const isConsent = interaction.prompt.name === 'consent'
+    const reader = isConsent ? await users.find(String(interaction.session?.accountId)) : null
+    const lang = languageOf(request, interaction, reader?.locale)
+    const say = texts.in(lang)
+    const { missingOIDCScope = [] } = interaction.prompt.details as { missingOIDCScope?: string[] }
+    const page = renderPage(isConsent ? 'consent' : 'sign-in', {
+      lang,
+      say,
       uid: interaction.uid,
       client: client?.clientName ?? interaction.params.client_id,
-      scopes: (interaction.prompt.details as { missingOIDCScope?: string[] }).missingOIDCScope ?? [],
-      name: name || String(interaction.params.login_hint ?? ''),
-      problem,
-    }
-    const page = interaction.prompt.name === 'consent' ? 'consent' : 'sign-in'
-    return reply.headers(pageHeaders).send(renderPage(page, values))
+      scopes: missingOIDCScope.map((scope) => describeScope(scope, say)),
+      name: mishap?.name || String(interaction.params.login_hint ?? ''),
+      onlyPasskey: acceptsOnlyPasskey(interaction.params.acr_values),
+      problem: mishap?.text,
+    })
+    return reply
+      .code(mishap?.status ?? 200)
+      .headers(pageHeaders)
+      .send(page)
   }
 
-  function over(reply: FastifyReply) {
-    const description =
-      'This sign-in is over or was started in another browser. Go back to where you came from and start again.'
-    return reply
-      .code(410)
-      .headers(pageHeaders)
-      .send(renderPage('error', { title: 'Start again', description }))
+  function over(request: FastifyRequest, reply: FastifyReply) {
+    const lang = languageOf(request)
+    const say = texts.in(lang)
+    const values = { lang, say, title: say('sign_in.over_title'), description: say('sign_in.over') }
+    return reply.code(410).headers(pageHeaders).send(renderPage('error', values))
   }
+
+  function sayTo(request: FastifyRequest, interaction: Interaction): Say {
+    return texts.in(languageOf(request, interaction))
+  }
+}
+
+/** @param locale of the user, where it is known already who reads */
+function languageOf(request: FastifyRequest, interaction?: Interaction, locale?: string): Language {
+  const { ui_locales: asked } = interaction?.params ?? {}
+  return chooseLanguage(locale, typeof asked === 'string' ? asked : undefined, request.headers['accept-language'])
+}
+
+/** A scope of the operator's own has no text: it is shown as it is. */
+function describeScope(scope: string, say: Say): string {
+  const key = `scope.${scope}`
+  const text = say(key)
+  return text === key ? say('scope.other', { scope }) : text
 }

@@ -21,7 +21,7 @@ export interface BackchannelNeeds {
   findUser: FindUser
   requests: RequestStore
   /** The notifications that tell the user's device. They are kept in one step with the request (VL-10). */
-  announceToDevice(request: AuthenticationRequest, user: User): Statement[]
+  announceToDevice(request: AuthenticationRequest, user: User): Promise<Statement[]>
   policy: RequestPolicy & AcceptancePolicy & { maxOpenPerUser: number }
   vault: Vault
   clock: Clock
@@ -52,13 +52,17 @@ async function receive(
 
   const accepted = accept(asked, client, user, receivedAt, needs.policy, needs.vault)
   const { request, authReqId } = accepted
-  const notices = needs.announceToDevice(request, user)
+  const notices = await needs.announceToDevice(request, user)
   const kept = await needs.requests.accept(request, authReqId, needs.policy, notices, notices.length ? ['outbox'] : [])
   if (!kept) throw tooManyOpen(user)
 
   needs.log.info({ event: 'request.accepted', request: request.id, client: client.id, mode: request.deliveryMode })
+  // Somebody must look at it: the client waits for a user whom nothing has told.
+  if (notices.length === 0) needs.log.error({ event: 'device.unreachable', request: request.id }, unreachable)
   return acknowledge(accepted)
 }
+
+const unreachable = 'no channel reaches the user; they will not hear of this request unless their app asks'
 
 function tooManyOpen(user: User): Refusal {
   return new Refusal('access_denied', 'too many requests are waiting for this user; try again later', {

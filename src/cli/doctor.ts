@@ -1,5 +1,6 @@
 /** `doorbell doctor`: looks at everything that can be looked at, and says what to do. */
 import { existsSync } from 'node:fs'
+import { connect } from 'node:net'
 import type { Command } from 'commander'
 import { createSigningKeyStore } from '../authorization-server/signing-key-store.ts'
 import { keyPlace } from '../authorization-server/signing-keys.ts'
@@ -9,6 +10,9 @@ import { createClientStore, type RegisteredClient } from '../client/client-store
 import { secretPlace } from '../client/register.ts'
 import type { Config } from '../config/config.ts'
 import { ConfigError } from '../config/load.ts'
+import { tryMailServer } from '../device-channels/email.ts'
+import { isMailAddress } from '../device-channels/mail.ts'
+import { createPushSubscriptionStore } from '../device-channels/push-subscription-store.ts'
 import { createOutboxStore } from '../outbox/outbox-store.ts'
 import { newSecret } from '../secret.ts'
 import { migrationStatus } from '../storage/migrate.ts'
@@ -66,7 +70,7 @@ async function examine(options: DoctorOptions): Promise<Finding[]> {
     { about: 'configuration', state: 'ok', says: describeConfiguration(settings) },
     ...(await examineDatabase(config)),
     ...(await examineServer(config)),
-    examineChannels(config),
+    ...(await examineChannels(config)),
   ]
 }
 
@@ -128,7 +132,8 @@ async function examineContent(desk: Desk): Promise<Finding[]> {
     await examineSecret(desk),
     await examineKeys(desk),
     ...(await examineClients(desk)),
-    ...(await examineUsers(desk)),
+    await examineUsers(desk),
+    ...(await examineReach(desk)),
     await examineNotifications(desk),
   ]
 }
@@ -223,13 +228,37 @@ function complaintsAbout({ client }: RegisteredClient, config: Config): string[]
   return 'complaints' in read ? read.complaints.map((complaint) => `${client.id}: ${complaint}`) : []
 }
 
-async function examineUsers({ database, config }: Desk): Promise<Finding[]> {
+async function examineUsers({ database, config }: Desk): Promise<Finding> {
   const about = 'users'
-  if (!Array.isArray(config.users)) return [{ about, state: 'ok', says: "asked of the application's hooks" }]
+  if (!Array.isArray(config.users)) return { about, state: 'ok', says: "asked of the application's hooks" }
   const known = config.users.length + (await createUserStore(database).list()).length
-  if (known > 0) return [{ about, state: 'ok', says: `${known} known` }]
+  if (known > 0) return { about, state: 'ok', says: `${known} known` }
   const advice = 'add users or hooks to the configuration, or: npx doorbell user add'
-  return [{ about, state: 'warn', says: 'nobody is known who could be asked', advice }]
+  return { about, state: 'warn', says: 'nobody is known who could be asked', advice }
+}
+
+/** Names shown; the rest is a number. */
+const named = 5
+
+/** Who would not hear of a request. Hooks cannot be asked who there is, and tell by themselves whom they like. */
+async function examineReach({ database, config }: Desk): Promise<Finding[]> {
+  const about = 'reach'
+  const { users, email, webPush, deviceWebhook, development } = config
+  if (!Array.isArray(users) || development || deviceWebhook || !(email || webPush)) return []
+  const known = [...users, ...(await createUserStore(database).list())].filter(({ disabled }) => !disabled)
+  const subscribed = new Set(webPush ? await createPushSubscriptionStore(database).users() : [])
+  const lost = known.filter((user) => !(email && isMailAddress(user.email)) && !subscribed.has(user.id))
+  if (lost.length === 0) return [{ about, state: 'ok', says: `${count(known.length, 'user')} can be told` }]
+  const ids = lost.slice(0, named).map(({ id }) => id)
+  const more = lost.length > named ? ` and ${lost.length - named} more` : ''
+  return [
+    {
+      about,
+      state: 'warn',
+      says: `no channel reaches ${ids.join(', ')}${more}`,
+      advice: email ? 'give them a mail address' : 'they have to subscribe in their browser, or set up mail for them',
+    },
+  ]
 }
 
 async function examineNotifications({ database }: Desk): Promise<Finding> {
@@ -290,16 +319,66 @@ function examineClock({ headers }: Answer): Finding | undefined {
   }
 }
 
-/** In this version the mailbox of development is the only channel there is. */
-function examineChannels({ development }: Config): Finding {
+async function examineChannels(config: Config): Promise<Finding[]> {
   const about = 'channels'
-  if (development) return { about, state: 'ok', says: 'users are told through the mailbox at /dev/mailbox' }
-  return {
-    about,
-    state: 'warn',
-    says: 'none: nobody is told that a request waits',
-    advice: 'the app of the users has to ask /backchannel/authinfo by itself',
+  const findings = [
+    ...(config.email ? [await examineMail(config)] : []),
+    ...(config.webPush ? [examineWebPush(config.webPush)] : []),
+    ...(config.deviceWebhook ? [await examineWebhook(config.deviceWebhook)] : []),
+    ...('notify' in config.users ? [{ about, state: 'ok', says: 'the hook "notify" is called' } as const] : []),
+  ]
+  if (config.development) {
+    return [{ about, state: 'ok', says: 'users are told through the mailbox at /dev/mailbox' }, ...findings]
   }
+  if (findings.length > 0) return findings
+  const advice = 'set email, webPush or deviceWebhook; else the app of the users has to ask /backchannel/authinfo'
+  return [{ about, state: 'warn', says: 'none: nobody is told that a request waits', advice }]
+}
+
+async function examineMail({ email, notifications }: Config): Promise<Finding> {
+  const about = 'mail'
+  const { host } = new URL(email!.smtp)
+  const trouble = await tryMailServer({ smtp: email!.smtp, timeout: notifications.timeout * 1000 })
+  if (trouble === undefined) return { about, state: 'ok', says: `${host} takes mail from ${email!.from}` }
+  const advice = 'is email.smtp (DOORBELL_EMAIL_SMTP) right: host, port, user and password?'
+  return { about, state: 'fail', says: `${host}: ${trouble}`, advice }
+}
+
+/** Push services write to whoever is named there, or refuse one who cannot exist. */
+function examineWebPush({ subject }: NonNullable<Config['webPush']>): Finding {
+  const about = 'web push'
+  const host = subject.startsWith('mailto:') ? subject.split('@')[1]! : new URL(subject).hostname
+  if (!/(^|\.)(localhost|example\.(com|org|net)|example|invalid|test)$/i.test(host)) {
+    return { about, state: 'ok', says: `push services write to ${subject}` }
+  }
+  const advice = 'set webPush.subject to an address of yours: some push services refuse others'
+  return { about, state: 'warn', says: `nobody reads what is sent to ${subject}`, advice }
+}
+
+async function examineWebhook({ url }: NonNullable<Config['deviceWebhook']>): Promise<Finding> {
+  const about = 'device webhook'
+  const { host, hostname, port, protocol } = new URL(url)
+  try {
+    await reach(hostname.replace(/^\[|\]$/g, ''), Number(port || (protocol === 'https:' ? 443 : 80)))
+    return { about, state: 'ok', says: `${host} can be reached` }
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'no answer'
+    const advice = 'does the service run, and is deviceWebhook.url right?'
+    return { about, state: 'fail', says: `${host} cannot be reached (${code})`, advice }
+  }
+}
+
+/** Connects and hangs up: what would be said there is for requests only. */
+function reach(host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host, port, timeout: patience })
+    socket.once('error', reject)
+    socket.once('timeout', () => socket.destroy(new Error('timeout')))
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve()
+    })
+  })
 }
 
 const marks = { ok: '✓', warn: '!', fail: '✗', skipped: '-' }

@@ -53,6 +53,8 @@ export interface ClientMetadata {
   backchannel_client_notification_endpoint?: string
   /** Whether this is a device service, trusted to answer for users it has authenticated itself. */
   backchannel_device_service?: boolean
+  /** Whether users have to confirm with a passkey what this client asks of them. */
+  backchannel_require_passkey?: boolean
 }
 
 /** Client metadata as somebody writes it: everything but `client_id` may be left out, unknown metadata is ignored. */
@@ -176,6 +178,7 @@ function schemaFor({ development }: ClientCircumstances) {
       .exactOptional(),
     backchannel_client_notification_endpoint: httpsAddress('user name and fragment').exactOptional(),
     backchannel_device_service: yesOrNo().exactOptional(),
+    backchannel_require_passkey: yesOrNo().exactOptional(),
     backchannel_user_code_parameter: yesOrNo()
       .refine((wanted) => !wanted, { error: `true ${notYet}` })
       .exactOptional(),

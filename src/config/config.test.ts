@@ -56,6 +56,61 @@ it('defaults', () => {
   })
 })
 
+describe('channels', () => {
+  const email = { smtp: 'smtp://h', from: 'a@b.c' }
+  const deviceWebhook = { url: 'https://h/x', secret: newSecret() }
+  const cases: [string, (value: unknown) => Record<string, unknown>, unknown[], unknown[]][] = [
+    [
+      'email.smtp',
+      (smtp) => ({ email: { ...email, smtp } }),
+      ['smtp://h', 'smtp://h:1025', 'smtps://me:hu%40sh@mail.example:465', 'smtp://[::1]:25/'],
+      ['h', 'mail://h', 'smtp://', 'smtp://h/x', 'smtp://h?x', 'smtp://me:hush%@h', 'https://h', undefined],
+    ],
+    [
+      'email.from',
+      (from) => ({ email: { ...email, from } }),
+      ['a@b.c', 'Doorbell <a@b.c>', '"Doorbell, Inc." <a@b.c>', 'Café Türklingel <a@b.c>'],
+      ['a', 'a@b.c, d@e.f', 'Doorbell a@b.c', 'a@b.c\r\nBcc: d@e.f', 'X\r\nBcc: d@e.f <a@b.c>', '', undefined],
+    ],
+    [
+      'webPush.subject',
+      (subject) => ({ webPush: { subject } }),
+      ['mailto:a@b.c', 'https://b.c/contact'],
+      ['a@b.c', 'mailto:', 'http://b.c', '', undefined],
+    ],
+    [
+      'deviceWebhook.url',
+      (url) => ({ deviceWebhook: { ...deviceWebhook, url } }),
+      ['https://h', 'https://h:8443/x?y'],
+      ['http://h', 'h', 'https://me:hush@h', 'https://h#x', undefined],
+    ],
+    [
+      'deviceWebhook.secret',
+      (secret) => ({ deviceWebhook: { ...deviceWebhook, secret } }),
+      ['x'.repeat(32)],
+      ['hush'.repeat(7), 32, undefined],
+    ],
+  ]
+  for (const [path, input, right, wrong] of cases) {
+    it(path, () => {
+      for (const value of right) accepted({ ...production, ...input(value) })
+      for (const value of wrong) {
+        const complaints = complaintsAbout({ ...production, ...input(value) })
+        assert.equal(complaints.length, 1, `${String(value)}: ${complaints.join('\n')}`)
+        assert.ok(complaints[0]!.startsWith(`${path} `), complaints[0])
+        assert.doesNotMatch(complaints[0]!, /hush/)
+      }
+    })
+  }
+  it('in development the webhook may be plain http', () => {
+    accepted({ development: true, deviceWebhook: { ...deviceWebhook, url: 'http://localhost:1/x' } })
+  })
+  it('the hook notify', () => {
+    const users = { findByHint() {}, find() {}, notify: 'x' }
+    assert.deepEqual(complaintsAbout({ ...production, users }), ['users.notify must be a function'])
+  })
+})
+
 it('production needs an issuer and a secret, development neither', () => {
   assert.deepEqual(
     complaintsAbout({}).map((complaint) => complaint.split(';')[0]),
@@ -215,9 +270,6 @@ describe('what is not in this version yet is refused by name', () => {
     ['proxy.clientCertificateHeader', 'x-client-cert'],
     ['requests.longPoll', 30],
     ['requests.unknownUsers', 'pretend'],
-    ['email', { smtp: 'smtp://me:hush@h' }],
-    ['webPush', { subject: 'mailto:a@b.c' }],
-    ['deviceWebhook', { secret: 'hush' }],
     ['login.issuer', 'https://other.example'],
   ]
   for (const [path, value] of cases) {
@@ -358,7 +410,8 @@ it('everything is complained about at once', () => {
     'clients[0].client_id',
     'clients[0].client_secret',
     'clients[0].redirect_uris',
-    'email',
+    'email.from',
+    'email.smtp',
     'issuer',
     'port',
     'requests.defaultExpiry',

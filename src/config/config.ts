@@ -71,12 +71,14 @@ export interface Config {
     /** Whether notifications may go to addresses of private networks. */
     allowPrivateNetworks: boolean
   }
-  /** Not in this version yet. */
-  email?: { smtp?: string; from?: string }
-  /** Not in this version yet. */
-  webPush?: { subject?: string }
-  /** Not in this version yet. */
-  deviceWebhook?: { url?: string; secret?: string }
+  /** How users are told by mail: the server, `smtp://user:password@host:port` or `smtps://…`, and who it comes from. */
+  email?: { smtp: string; from: string }
+  /** Telling users on browsers they subscribe with. `subject`: where push services reach the operator, mailto: or https:. */
+  webPush?: { subject: string }
+  /** A service of yours that hears of every request, and the secret its calls are signed with. */
+  deviceWebhook?: { url: string; secret: string }
+  /** A folder with texts that replace Doorbell's own, one `<language>.json` each; absolute once loaded. */
+  texts?: string
   /** Where users sign in: `self`, or another OpenID provider (not in this version yet). */
   login: { issuer: string; client_id?: string; client_secret?: string }
   clients: ClientMetadata[]
@@ -156,8 +158,12 @@ export function checkConfig(
         : scopesOf(value),
   })
   const users = readUsers(value.users)
+  const { email, webPush, deviceWebhook, ...always } = value
   const config: CheckedConfig = {
-    ...value,
+    ...always,
+    ...(isWhole(email, ['smtp', 'from']) && { email }),
+    ...(isWhole(webPush, ['subject']) && { webPush }),
+    ...(isWhole(deviceWebhook, ['url', 'secret']) && { deviceWebhook }),
     issuer: value.issuer ?? `http://localhost:${value.port}`,
     clients: clients.clients,
     users: users.users,
@@ -174,6 +180,12 @@ export function checkConfig(
 function isBroken(path: string, broken: Set<string>): boolean {
   return broken.has(path) || broken.has(path.split('.')[0]!)
 }
+
+const smtpForms = '"smtp://user:password@host:port" or "smtps://…", user, password and port as needed'
+const senderForm = 'a mail address, like "no-reply@example.com" or "Doorbell <no-reply@example.com>"'
+const subjectForm = '"mailto:" and a mail address, or an https address'
+const webhookForm = 'an https address, without user name and fragment'
+const webhookSecretForm = 'at least 32 characters'
 
 const latest = 14 * 86_400
 const year = 365 * 86_400
@@ -227,9 +239,19 @@ const schema = z.strictObject({
     attempts: whole('attempts', 1, 50).default(8),
     allowPrivateNetworks: yesOrNo().default(false),
   }).prefault({}),
-  email: section({ smtp: z.string().exactOptional(), from: z.string().exactOptional() }).exactOptional(),
-  webPush: section({ subject: z.string().exactOptional() }).exactOptional(),
-  deviceWebhook: section({ url: z.string().exactOptional(), secret: z.string().exactOptional() }).exactOptional(),
+  email: section({
+    smtp: z.string(mustBeSecretly(smtpForms)).refine(isSmtp, mustBeSecretly(smtpForms)).exactOptional(),
+    from: text(senderForm, isSender).exactOptional(),
+  }).exactOptional(),
+  webPush: section({ subject: text(subjectForm, isSubject).exactOptional() }).exactOptional(),
+  deviceWebhook: section({
+    url: z.string(mustBeSecretly(webhookForm)).refine(isPlainUrl, mustBeSecretly(webhookForm)).exactOptional(),
+    secret: z
+      .string(mustBeSecretly(webhookSecretForm))
+      .refine((secret) => secret.length >= 32, mustBeSecretly(webhookSecretForm))
+      .exactOptional(),
+  }).exactOptional(),
+  texts: text('a folder', (folder) => folder !== '').exactOptional(),
   login: section({
     issuer: text('"self"', (issuer) => issuer !== '').default('self'),
     client_id: z.string(mustBe('a text')).exactOptional(),
@@ -295,6 +317,61 @@ export function isSecret(secret: string): boolean {
   return /^[A-Za-z0-9_-]+$/.test(secret) && Buffer.from(secret, 'base64url').length >= 32
 }
 
+/** A slip in here would be found out with the first mail only. */
+function isSmtp(address: string): boolean {
+  const url = URL.parse(address)
+  return (
+    url !== null &&
+    ['smtp:', 'smtps:'].includes(url.protocol) &&
+    url.hostname !== '' &&
+    ['', '/'].includes(url.pathname) &&
+    url.search === '' &&
+    url.hash === '' &&
+    isDecodable(url.username) &&
+    isDecodable(url.password)
+  )
+}
+
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const mailAddress = /[^\s@<>()[\],;:"\\]+@[^\s@<>()[\],;:"\\]+/.source
+const sender = new RegExp(`^(${mailAddress}|("[^"\\\\\r\n]*"|[^<>"@,;:\r\n]+) ?<${mailAddress}>)$`)
+
+function isSender(from: string): boolean {
+  return sender.test(from)
+}
+
+function isSubject(subject: string): boolean {
+  if (/^mailto:/.test(subject)) return new RegExp(`^${mailAddress}$`).test(subject.slice('mailto:'.length))
+  return isPlainUrl(subject) && subject.startsWith('https:')
+}
+
+function isPlainUrl(address: string): boolean {
+  const url = URL.parse(address)
+  return (
+    url !== null &&
+    ['http:', 'https:'].includes(url.protocol) &&
+    url.username === '' &&
+    url.password === '' &&
+    !address.includes('#')
+  )
+}
+
+/** Whether a section has what it is useless without; the rules complain if not. */
+function isWhole<Section extends object>(
+  section: Section | undefined,
+  names: (keyof Section)[],
+): section is Required<Section> {
+  return section !== undefined && names.every((name) => section[name] !== undefined)
+}
+
 function isRange(range: string): boolean {
   const [address = '', bits, ...rest] = range.split('/')
   const version = isIP(address)
@@ -336,9 +413,6 @@ function kindOf(type: z.core.$ZodType): SettingKind {
 
 const laterFeatures: Record<string, string> = {
   tls: 'own TLS',
-  email: 'sending mail',
-  webPush: 'web push',
-  deviceWebhook: 'calling a device service',
 }
 
 /** What later versions do is refused, because ignoring it silently would be a lie. */
@@ -402,6 +476,16 @@ const rules: Rule[] = [
     unless: ({ tokens }) => !tokens.scopes.includes('openid'),
     says: 'must hold "openid"',
   },
+  needed('email', 'smtp', smtpForms),
+  needed('email', 'from', senderForm),
+  needed('webPush', 'subject', subjectForm),
+  needed('deviceWebhook', 'url', webhookForm),
+  needed('deviceWebhook', 'secret', webhookSecretForm),
+  {
+    reads: ['deviceWebhook.url', 'development'],
+    unless: ({ development }, { deviceWebhook }) => !development && deviceWebhook?.url?.startsWith('https:') === false,
+    says: 'must start with https://',
+  },
   {
     reads: ['profile'],
     unless: ({ profile }) => profile !== 'core',
@@ -428,6 +512,16 @@ const rules: Rule[] = [
     says: `other than "self" ${notYet}`,
   },
 ]
+
+/** A section is there or not; if it is, it needs this setting. */
+function needed(section: 'email' | 'webPush' | 'deviceWebhook', name: string, form: string): Rule {
+  const lacks = (settings: Record<string, unknown> | undefined) => settings !== undefined && !(name in settings)
+  return {
+    reads: [`${section}.${name}`],
+    unless: (_config, given) => lacks(given[section]),
+    says: `is missing; it must be ${form}`,
+  }
+}
 
 /** The issuer is compared letter by letter, by us and by every client: only its plainest spelling is accepted. */
 function complainAboutIssuer({ issuer, development }: CheckedConfig): string | undefined {

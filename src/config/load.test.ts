@@ -126,6 +126,15 @@ describe('where the database is', () => {
   })
 })
 
+it('the folder of texts starts from the folder of the file, and has to be there', async (test) => {
+  const cwd = folderWith(test)
+  mkdirSync(join(cwd, 'etc', 'texts'), { recursive: true })
+  writeFileSync(join(cwd, 'etc', 'c.json'), '{ "development": true, "texts": "texts" }')
+  assert.equal((await loadConfig({ cwd, env: {}, file: 'etc/c.json' })).texts, join(cwd, 'etc', 'texts'))
+  const wrong = loadConfig({ cwd, env: { DOORBELL_TEXTS: 'words' }, file: 'etc/c.json' })
+  await assert.rejects(wrong, /texts must be a folder; there is none at .*words/)
+})
+
 describe('the secret of development', () => {
   it('is made once and kept, readable for its owner only', async (test) => {
     const cwd = folderWith(test)

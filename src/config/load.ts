@@ -1,4 +1,5 @@
 /** Brings the layers together: defaults, the demo cast, the file, the environment, and what the caller insists on. */
+import { statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { ConfigError, isPlain } from '../complaint.ts'
 import { type Config, type ConfigInput, checkConfig, freeze } from './config.ts'
@@ -49,7 +50,7 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
 export interface ResolveOptions {
   /** The working directory; the process's unless told. */
   cwd?: string | undefined
-  /** What a relative path of the database starts from; `cwd` unless told. */
+  /** What relative paths of the database and of texts start from; `cwd` unless told. */
   folder?: string | undefined
   demo?: boolean | undefined
   /** The environment variables settings came from, by dotted path. */
@@ -69,15 +70,25 @@ export async function resolveConfig(input: ConfigInput, options: ResolveOptions 
   })
   if ('complaints' in checked) throw new ConfigError([...complaints, ...checked.complaints])
   if (complaints.length > 0) throw new ConfigError(complaints)
+  const texts = checked.config.texts && { texts: locateTexts(checked.config.texts, folder) }
 
   const database = locate(checked.config.database, folder)
   const secret = checked.config.secret ?? (await keepSecret(database, cwd))
-  return freeze({ ...checked.config, database, secret })
+  return freeze({ ...checked.config, ...texts, database, secret })
 }
 
 function locate(database: string, folder: string): string {
   if (!database.startsWith('sqlite:') || database === 'sqlite::memory:') return database
   return `sqlite:${resolve(folder, database.slice('sqlite:'.length))}`
+}
+
+/** A folder that is not there would be taken for one that replaces nothing. */
+function locateTexts(texts: string, folder: string): string {
+  const place = resolve(folder, texts)
+  if (!statSync(place, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new ConfigError([`texts must be a folder; there is none at ${place}`])
+  }
+  return place
 }
 
 /** These are replaced as a whole: they are lists, or belong to the application. */

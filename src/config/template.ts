@@ -16,7 +16,8 @@ export function configTemplate(choices: TemplateChoices = {}): string {
   return `import type { ConfigInput } from 'doorbell-ciba'
 
 // Every setting can also be an environment variable: requests.defaultExpiry is DOORBELL_REQUESTS_DEFAULT_EXPIRY.
-// The environment wins. Lines that start with //name: show the default; take the slashes away to change it.
+// The environment wins. Lines that start with //name: show the default, or an example where there is none; take the
+// slashes away to change it.
 
 export default {
   // Takes plain http, callbacks on this machine, and has a mailbox page.
@@ -70,6 +71,17 @@ export default {
     //allowPrivateNetworks: false,
   //},
 
+  // How users hear of requests; without any of these their app has to ask. A password in the address is better
+  // kept in DOORBELL_EMAIL_SMTP.
+  //email: { smtp: 'smtp://localhost:25', from: 'Doorbell <no-reply@example.com>' },
+  // Push messages to browsers. Push services write there if something is wrong with what we send.
+  //webPush: { subject: 'mailto:ops@example.com' },
+  // A service of yours that hears of every request; the secret has at least 32 characters.
+  //deviceWebhook: { url: 'https://bank.example/doorbell', secret: 'better in DOORBELL_DEVICE_WEBHOOK_SECRET' },
+
+  // A folder of texts that replace Doorbell's own: en.json, de.json, …
+  //texts: './texts',
+
   // fatal, error, warn, info, debug, trace or silent.
   //logLevel: 'info',
 
@@ -84,7 +96,7 @@ export default {
   ],
 
   // People who are always there; "doorbell user add" adds others. Or an object of hooks that ask your own
-  // application: { findByHint, find, verifyPassword }.
+  // application: { findByHint, find, verifyPassword, notify }.
   users: [
     //{ username: 'alice', email: 'alice@example.com', name: 'Alice', locale: 'en', password: 'choose one' },
   ],

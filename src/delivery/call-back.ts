@@ -1,4 +1,4 @@
-/** How a notification endpoint is called, and what its answers mean: the same for ping and push, errors included (M52). */
+/** How a notification endpoint is called, and what its answers mean: the same for all of them, errors included (M52). */
 import { CallFailed, type GuardedCaller } from '../http/outgoing.ts'
 import type { Outcome } from '../outbox/notification.ts'
 
@@ -9,18 +9,27 @@ export interface CallBackRequest {
   body: string
 }
 
-export async function callBack(request: CallBackRequest, caller: GuardedCaller, signal: AbortSignal): Promise<Outcome> {
+export function callBack(request: CallBackRequest, caller: GuardedCaller, signal: AbortSignal): Promise<Outcome> {
+  const headers = { authorization: `Bearer ${request.bearer}`, 'content-type': 'application/json' }
+  return post({ url: request.address, headers, body: request.body }, caller, signal)
+}
+
+export interface Post {
+  url: string
+  headers: Record<string, string>
+  body: string | Buffer
+}
+
+/** Posts, and says what the answer means; `status` if there was one. */
+export async function post(
+  { url, headers, body }: Post,
+  caller: GuardedCaller,
+  signal: AbortSignal,
+): Promise<Outcome & { status?: number }> {
   try {
-    const answer = await caller.call({
-      url: request.address,
-      method: 'POST',
-      headers: { authorization: `Bearer ${request.bearer}`, 'content-type': 'application/json' },
-      body: request.body,
-      // Whatever it says besides its status is none of our business (PI-5).
-      ignoreBody: true,
-      signal,
-    })
-    return meaningOf(answer.status, answer.headers['retry-after'])
+    // Whatever it says besides its status is none of our business (PI-5).
+    const answer = await caller.call({ url, method: 'POST', headers, body, ignoreBody: true, signal })
+    return { ...meaningOf(answer.status, answer.headers['retry-after']), status: answer.status }
   } catch (error) {
     if (error instanceof CallFailed && error.word !== 'stopped') return meaningOfFailure(error)
     throw error

@@ -1,12 +1,13 @@
-/** In development nobody is mailed: what would be mailed is kept, and shown at /dev/mailbox. */
-import type { Channel, Notice } from '../authentication-device/device-notice.ts'
+/** In development what is mailed, or would be, is kept too, and shown at /dev/mailbox. */
+import type { Channel } from '../authentication-device/device-notice.ts'
 import type { Clock } from '../clock.ts'
+import { type Mail, writeMail } from '../device-channels/mail.ts'
+import type { Texts } from '../i18n/texts.ts'
+import type { User } from '../user-hint/user.ts'
 
-export interface Mail {
+export interface KeptMail extends Mail {
   requestId: string
   to: string
-  subject: string
-  text: string
   link: string
   /** ISO 8601. */
   at: string
@@ -14,44 +15,27 @@ export interface Mail {
 
 export interface Mailbox extends Channel {
   /** Newest first. */
-  mails(): readonly Mail[]
+  mails(): readonly KeptMail[]
 }
 
 const kept = 100
 
-export function createMailbox(clock: Clock): Mailbox {
-  const mails: Mail[] = []
+export function createMailbox({ texts, clock }: { texts: Texts; clock: Clock }): Mailbox {
+  const mails: KeptMail[] = []
   return {
     kind: 'mailbox',
-    addressOf: (user) => user.email ?? user.username ?? user.id,
+    reaches: () => true,
     async send(notice) {
-      if (mails.some((mail) => mail.requestId === notice.requestId)) return
-      mails.unshift(write(notice, clock.now()))
+      const requestId = notice.request.request_id
+      if (mails.some((mail) => mail.requestId === requestId)) return { kind: 'delivered', words: 'there already' }
+      const at = new Date(clock.now()).toISOString()
+      mails.unshift({ requestId, to: nameOf(notice.user), ...writeMail(notice, texts), link: notice.link, at })
       mails.length = Math.min(mails.length, kept)
+      return { kind: 'delivered', words: 'handed to mailbox' }
     },
     mails: () => mails,
   }
 }
 
-function write(notice: Notice, now: number): Mail {
-  const minutes = Math.max(1, Math.round((notice.expiresAt - now) / 60_000))
-  const lines = [
-    `${notice.clientName} asks for your approval.`,
-    ...(notice.bindingMessage === undefined
-      ? []
-      : ['', `    ${notice.bindingMessage}`, '', 'Is this what you see there?']),
-    '',
-    `Approve or deny within ${minutes} ${minutes === 1 ? 'minute' : 'minutes'}:`,
-    notice.link,
-    '',
-    'If you did not start this, deny it.',
-  ]
-  return {
-    requestId: notice.requestId,
-    to: notice.to,
-    subject: `${notice.clientName} asks for your approval`,
-    text: lines.join('\n'),
-    link: notice.link,
-    at: new Date(now).toISOString(),
-  }
-}
+/** A user without an address is shown here all the same. */
+const nameOf = (user: User) => user.email ?? user.username ?? user.id

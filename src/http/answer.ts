@@ -110,7 +110,7 @@ function answerNotFound(request: FastifyRequest, reply: FastifyReply): void {
   }
 }
 
-function answerError(reply: FastifyReply, status: number, members: Record<string, string | number>): void {
+function answerError(reply: FastifyReply, status: number, members: Record<string, string | number | boolean>): void {
   reply
     .code(status)
     .headers({ 'Cache-Control': 'no-store', Pragma: 'no-cache', 'Content-Type': 'application/json' })

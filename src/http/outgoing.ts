@@ -1,10 +1,11 @@
 /**
- * Calls to addresses that clients gave us: notifications, key sets. All of them go through here (NE-5, M16, M17).
+ * Calls to addresses that others gave us: notifications, key sets, push services. All of them go through here (NE-5,
+ * M16, M17).
  *
- * Whoever registers a client chooses where we call, so a call could be aimed at what only we can reach. Therefore a
- * name is resolved by us, once for each connection; all its addresses are checked; those, and no others, are connected
- * to; and before a byte is sent the socket is asked whom it reached. Redirects are not followed, nothing is taken from
- * the environment (proxies, cookies), and no target may take more time or memory than allowed.
+ * Whoever registers a client, or subscribes a browser, chooses where we call, so a call could be aimed at what only we
+ * can reach. Therefore a name is resolved by us, once for each connection; all its addresses are checked; those, and no
+ * others, are connected to; and before a byte is sent the socket is asked whom it reached. Redirects are not followed,
+ * nothing is taken from the environment (proxies, cookies), and no target may take more time or memory than allowed.
  */
 import { lookup as askSystem } from 'node:dns/promises'
 import { connect, isIP, type Socket } from 'node:net'
@@ -15,7 +16,7 @@ export interface OutgoingCall {
   url: string
   method: 'GET' | 'POST'
   headers?: Record<string, string>
-  body?: string
+  body?: string | Buffer
   /** Ends the call: it fails with `stopped`. */
   signal?: AbortSignal
   /** The answer is complete when its headers are there; `body` is ''. What the other side still sends is of no interest. */

@@ -17,6 +17,8 @@ export interface OutboxNeeds {
   senders: Record<string, Send>
   /** Attempts before a notification is parked. */
   attempts: number
+  /** Kinds that are tried as long as they have time, however often that is. */
+  untilTheirTimeIsOver?: readonly string[]
   /** Milliseconds an attempt may take; the lease is a little longer. */
   timeout: number
   /** Hears that something was added. Returns how to stop listening. */
@@ -146,7 +148,8 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
 
   async function record(letter: Letter, outcome: Outcome): Promise<void> {
     const now = clock.now()
-    const verdict = judge(outcome, letter, now, needs.attempts, Math.random())
+    const attempts = needs.untilTheirTimeIsOver?.includes(letter.kind) ? Number.POSITIVE_INFINITY : needs.attempts
+    const verdict = judge(outcome, letter, now, attempts, Math.random())
     const event = { notification: letter.id, kind: letter.kind, subject: letter.subject, attempt: letter.attempts }
     switch (verdict.state) {
       case 'delivered':

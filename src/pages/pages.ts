@@ -15,11 +15,14 @@ export function renderPage(name: PageName, values: Record<string, unknown>): str
 
 export const styleSheet = readFileSync(new URL('./views/doorbell.css', import.meta.url), 'utf8')
 
-/** No scripts, nothing from elsewhere, not in a frame. */
+/** The scripts pages may use, by name. None is written into a page. */
+export const scripts = { passkey: readFileSync(new URL('./scripts/passkey.js', import.meta.url), 'utf8') }
+
+/** Our own scripts, nothing from elsewhere, not in a frame. */
 export const pageHeaders = {
   'content-type': 'text/html; charset=utf-8',
   'content-security-policy':
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
   'cache-control': 'no-store',
   'referrer-policy': 'no-referrer',
   'x-frame-options': 'DENY',

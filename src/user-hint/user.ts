@@ -8,7 +8,7 @@ export interface User {
   phone_number?: string | undefined
   username?: string | undefined
   name?: string | undefined
-  /** BCP 47, e.g. `de` or `en-GB`: the language of the consent page. */
+  /** BCP 47, e.g. `de` or `en-GB`: the language of pages and messages. */
   locale?: string | undefined
   /** A disabled user cannot be asked and cannot decide. */
   disabled?: boolean | undefined
@@ -25,6 +25,21 @@ export interface UserHint {
   claims?: Record<string, unknown> | undefined
 }
 
+/** A request that waits for its user, as others are told of it: nothing in it helps anybody to collect the outcome. */
+export interface PendingRequest {
+  request_id: string
+  user_id: string
+  client: { client_id: string; client_name?: string | undefined; logo_uri?: string | undefined }
+  scope: string
+  /** What the user compares with what the client shows. */
+  binding_message?: string | undefined
+  acr_values?: string | undefined
+  /** Seconds since 1970. */
+  created_at: number
+  /** Seconds since 1970. */
+  expires_at: number
+}
+
 /** An application's own users. Called for every request, so answers may change at any time. */
 export interface UserHooks {
   /** The user a client means, or null. */
@@ -35,6 +50,11 @@ export interface UserHooks {
   verifyPassword?(user: User, password: string): Promise<boolean>
   /** Without it no user has a user code. */
   verifyUserCode?(user: User, code: string): Promise<boolean>
+  /**
+   * A way of your own to tell a user that a request waits. What it throws means: try again; so it may be called more
+   * than once for one request.
+   */
+  notify?(request: PendingRequest, user: User): Promise<void>
 }
 
 /** A user of the configuration's list. */

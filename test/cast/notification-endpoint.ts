@@ -1,5 +1,5 @@
 /** A client's notification endpoint: it writes down what it is sent, and behaves as badly as it is told to. */
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { TestContext } from 'node:test'
 
@@ -8,6 +8,7 @@ export interface Heard {
   path: string
   authorization: string | undefined
   contentType: string | undefined
+  headers: IncomingHttpHeaders
   text: string
   body: Record<string, unknown>
 }
@@ -74,6 +75,7 @@ async function read(request: IncomingMessage): Promise<Heard> {
     path: request.url!,
     authorization: request.headers.authorization,
     contentType: request.headers['content-type'],
+    headers: request.headers,
     text,
     body: text === '' ? {} : (JSON.parse(text) as Record<string, unknown>),
   }

@@ -1,0 +1,77 @@
+/** How strongly a user must be authenticated to approve a request, and how strongly the user is. */
+import {
+  type Authentication,
+  type AuthenticationRequest,
+  statusAt,
+} from '../authentication-request/authentication-request.ts'
+import type { ClientMetadata } from '../client/client-metadata.ts'
+import type { Clock } from '../clock.ts'
+import type { Passkeys } from '../passkey/passkey.ts'
+import { asksForPasskey, authenticatedByPasskey, PASSKEY_ACR } from '../passkey/passkey-strength.ts'
+import { Refusal } from '../refusal.ts'
+import type { DeviceCaller } from './device-caller.ts'
+
+export type Approver = Pick<DeviceCaller, 'kind' | 'userId' | 'authentication'>
+
+export interface ApprovalNeeds {
+  passkeys: Passkeys
+  findClient(id: string): Promise<ClientMetadata | undefined>
+  clock: Clock
+}
+
+export type AuthenticateApproval = (
+  request: AuthenticationRequest,
+  approver: Approver,
+  passkey: string | undefined,
+) => Promise<Authentication>
+
+/** Seconds for which a sign-in with a passkey spares its user a confirmation. */
+const freshFor = 5 * 60
+
+/**
+ * Whether this approver has to confirm with a passkey: the request or its client wants one, and the user's sign-in was
+ * none, or is a while ago. A device service has authenticated its user itself, and says how.
+ */
+export function passkeyRequired(
+  request: AuthenticationRequest,
+  client: ClientMetadata | undefined,
+  { kind, authentication }: Omit<Approver, 'userId'>,
+  now: number,
+): boolean {
+  if (kind !== 'user') return false
+  if (!asksForPasskey(request.acrValues) && client?.backchannel_require_passkey !== true) return false
+  const { acr, authTime } = authentication
+  const isFresh = authTime !== undefined && now < (authTime + freshFor) * 1000
+  return !(acr === PASSKEY_ACR && isFresh)
+}
+
+/**
+ * How a user who approves is authenticated: by the passkey just used, or by the sign-in if that is enough.
+ *
+ * @param passkey what the authenticator answered, as the browser's JSON text
+ * @throws {Refusal} `access_denied` if the passkey is not the user's, or a passkey is wanted and none was used
+ */
+export function createAuthenticateApproval({ passkeys, findClient, clock }: ApprovalNeeds): AuthenticateApproval {
+  return async (request, approver, passkey) => {
+    // There is nothing left to approve: the decision's own step says what became of the request.
+    if (request.userId !== approver.userId || statusAt(request, clock.now()) !== 'pending') {
+      return approver.authentication
+    }
+    if (passkey !== undefined) return confirmed(request, approver, passkey)
+    const client = await findClient(request.clientId)
+    if (passkeyRequired(request, client, approver, clock.now())) {
+      throw new Refusal('access_denied', 'approving this request needs a passkey', {
+        members: { passkey_required: true },
+      })
+    }
+    return approver.authentication
+  }
+
+  async function confirmed(request: AuthenticationRequest, { kind, userId }: Approver, passkey: string) {
+    if (kind !== 'user') throw new Refusal('invalid_request', 'passkey goes with an access token of the user')
+    if (!(await passkeys.confirm(userId, request.id, passkey))) {
+      throw new Refusal('access_denied', 'the passkey was not accepted')
+    }
+    return authenticatedByPasskey(clock.now())
+  }
+}

@@ -1,0 +1,109 @@
+/** A user's own passkeys, through the device API: adding, listing, removing, and being asked for one. */
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { statusAt } from '../authentication-request/authentication-request.ts'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { Clock } from '../clock.ts'
+import { onlyMethods, rawBody } from '../http/answer.ts'
+import { type Form, readJsonFields } from '../http/form.ts'
+import type { Log } from '../log.ts'
+import type { Passkeys } from '../passkey/passkey.ts'
+import type { Passkey } from '../passkey/passkey-store.ts'
+import { Refusal } from '../refusal.ts'
+import type { UserHooks } from '../user-hint/user.ts'
+import { type IdentifyCaller, requireBearer } from './device-caller.ts'
+
+export interface PasskeyEndpointNeeds {
+  identifyCaller: IdentifyCaller
+  users: UserHooks
+  requests: RequestStore
+  passkeys: Passkeys
+  clock: Clock
+  log: Log
+}
+
+export function passkeyEndpoint(app: FastifyInstance, path: string, needs: PasskeyEndpointNeeds): void {
+  const { passkeys, log } = needs
+
+  onlyMethods(app, path, ['GET', 'POST'])
+  app.get(path, async (request, reply) => {
+    const userId = await caller(request, new Map())
+    const list = await passkeys.list(userId)
+    return reply.header('cache-control', 'no-store').send({ passkeys: list.map(show) })
+  })
+  app.post(path, async (request, reply) => {
+    const form = formOf(request)
+    const user = await findUser(await caller(request, form))
+    const added = await passkeys.register(user, needed(form, 'passkey'), readName(form))
+    if (added === undefined) throw new Refusal('invalid_request', 'the passkey was not accepted')
+    log.info({ event: 'passkey.added', user: user.id, passkey: added.id })
+    return reply.code(201).header('cache-control', 'no-store').send(show(added))
+  })
+
+  post('/options', async (userId) => passkeys.registrationOptions(await findUser(userId)))
+
+  post('/remove', async (userId, form) => {
+    const id = needed(form, 'id')
+    if (!(await passkeys.remove(userId, id))) throw new Refusal('not_found', 'the user has no such passkey')
+    log.info({ event: 'passkey.removed', user: userId, passkey: id })
+    return { id, removed: true }
+  })
+
+  post('/confirm-options', async (userId, form) => {
+    const request = await needs.requests.find(needed(form, 'request_id'))
+    const waiting = request?.userId === userId && statusAt(request, needs.clock.now()) === 'pending'
+    if (!waiting) throw new Refusal('not_found', 'no such request is waiting for this user')
+    const options = await passkeys.confirmOptions(userId, request.id)
+    if (options === undefined) throw new Refusal('not_found', 'the user has no passkey')
+    return options
+  })
+
+  function post(below: string, work: (userId: string, form: Form) => Promise<object>): void {
+    onlyMethods(app, path + below, ['POST'])
+    app.post(path + below, async (request, reply) => {
+      const form = formOf(request)
+      return reply.header('cache-control', 'no-store').send(await work(await caller(request, form), form))
+    })
+  }
+
+  /** Only with the user's own token: a passkey is what a user proves to be there with, not what a service vouches for. */
+  async function caller(request: FastifyRequest, form: Form): Promise<string> {
+    requireBearer(request.headers.authorization)
+    return (await needs.identifyCaller(request.headers.authorization, form)).userId
+  }
+
+  async function findUser(id: string) {
+    const user = await needs.users.find(id)
+    if (user === null) throw new Refusal('not_found', 'the user is gone')
+    return user
+  }
+}
+
+function formOf(request: FastifyRequest): Form {
+  // A call that says nothing, not even of what type it is.
+  if (rawBody(request).length === 0) return new Map()
+  return readJsonFields(request.headers['content-type'], rawBody(request))
+}
+
+function needed(form: Form, name: string): string {
+  const value = form.get(name)
+  if (value === undefined) throw new Refusal('invalid_request', `${name} is missing`)
+  return value
+}
+
+function readName(form: Form): string | undefined {
+  const name = form.get('name')?.trim()
+  if (name !== undefined && !/^[^\p{Cc}]{1,100}$/u.test(name)) {
+    throw new Refusal('invalid_request', 'name must be 1 to 100 characters')
+  }
+  return name
+}
+
+/** Times in seconds since 1970, as everywhere in the device API. */
+function show({ id, name, createdAt, usedAt }: Passkey) {
+  return {
+    id,
+    name,
+    created_at: Math.floor(createdAt / 1000),
+    used_at: usedAt === undefined ? undefined : Math.floor(usedAt / 1000),
+  }
+}

@@ -1,0 +1,75 @@
+/** Who is using the app: kept in a cookie that only we can read and write. */
+import type { Clock } from '../clock.ts'
+import { newSecret, sameSecret, type Vault } from '../secret.ts'
+
+export interface Session {
+  userId: string
+  name: string
+  /** BCP 47, if the provider told it. */
+  locale: string | undefined
+  accessToken: string
+  /** What a form must bring along to show that it is ours. */
+  formToken: string
+  /** Milliseconds since 1970. */
+  expiresAt: number
+}
+
+/** A sign-in under way: what the answer will be checked against, and where it was to lead. */
+export interface SignInUnderWay {
+  state: string
+  nonce: string
+  codeVerifier: string
+  to: string
+  expiresAt: number
+}
+
+export interface Cookies {
+  sessionName: string
+  signInName: string
+  /** For `Set-Cookie`. */
+  options: { path: '/'; httpOnly: true; sameSite: 'lax'; secure: boolean }
+  sealSession(session: Omit<Session, 'formToken'>): string
+  openSession(value: string | undefined): Session | undefined
+  sealSignIn(signIn: Omit<SignInUnderWay, 'expiresAt'>): string
+  openSignIn(value: string | undefined): SignInUnderWay | undefined
+}
+
+/** Milliseconds a sign-in may take. */
+const signInTakes = 15 * 60_000
+
+/** With https the names carry `__Host-`: no other host and no unprotected page can set such a cookie. */
+export function createCookies({ secure, vault, clock }: { secure: boolean; vault: Vault; clock: Clock }): Cookies {
+  const prefix = secure ? '__Host-' : ''
+
+  function open<T extends { expiresAt: number }>(value: string | undefined, place: string): T | undefined {
+    if (value === undefined) return undefined
+    try {
+      const opened = JSON.parse(vault.open(value, place)) as T
+      return opened.expiresAt > clock.now() ? opened : undefined
+    } catch {
+      return undefined
+    }
+  }
+
+  return {
+    sessionName: `${prefix}doorbell_app`,
+    signInName: `${prefix}doorbell_app_sign_in`,
+    options: { path: '/', httpOnly: true, sameSite: 'lax', secure },
+    // A new form token with each session: what somebody planted before the sign-in is worth nothing after it.
+    sealSession: (session) => vault.seal(JSON.stringify({ ...session, formToken: newSecret(16) }), 'consent-app/session'),
+    openSession: (value) => open<Session>(value, 'consent-app/session'),
+    sealSignIn: (signIn) =>
+      vault.seal(JSON.stringify({ ...signIn, expiresAt: clock.now() + signInTakes }), 'consent-app/sign-in'),
+    openSignIn: (value) => open<SignInUnderWay>(value, 'consent-app/sign-in'),
+  }
+}
+
+/** Whether a form was made by us for this session. */
+export function isOurs(form: ReadonlyMap<string, string>, session: Session): boolean {
+  return sameSecret(form.get('form_token') ?? '', session.formToken)
+}
+
+/** Only addresses of this app: whoever makes a link must not be able to send the user elsewhere after signing in. */
+export function safeReturn(to: string | undefined): string {
+  return to !== undefined && /^\/(approve\/[A-Za-z0-9-]{1,64}|activity|passkeys)?$/.test(to) ? to : '/'
+}

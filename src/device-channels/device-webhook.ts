@@ -1,0 +1,34 @@
+/** Telling a device service of the operator's own: one signed call for each request. See docs/device-channels.md. */
+import { createHmac } from 'node:crypto'
+import type { Channel } from '../authentication-device/device-notice.ts'
+import type { Clock } from '../clock.ts'
+import { post } from '../delivery/call-back.ts'
+import type { GuardedCaller } from '../http/outgoing.ts'
+
+export interface DeviceWebhookNeeds {
+  url: string
+  secret: string
+  caller: GuardedCaller
+  clock: Clock
+}
+
+export function createDeviceWebhook({ url, secret, caller, clock }: DeviceWebhookNeeds): Channel {
+  return {
+    kind: 'device_webhook',
+    // Whom the service reaches, only the service knows.
+    reaches: () => true,
+    send({ request }, signal) {
+      const body = JSON.stringify({ event: 'request.pending', ...request })
+      const headers = {
+        'content-type': 'application/json',
+        'doorbell-signature': signature(secret, Math.floor(clock.now() / 1000), body),
+      }
+      return post({ url, headers, body }, caller, signal)
+    },
+  }
+}
+
+/** The time is signed too, so that whoever has overheard a call cannot repeat it later as a new one. */
+export function signature(secret: string, seconds: number, body: string): string {
+  return `t=${seconds},v1=${createHmac('sha256', secret).update(`${seconds}.${body}`).digest('hex')}`
+}

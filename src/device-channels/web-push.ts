@@ -1,0 +1,111 @@
+/** Telling users on the browsers they have subscribed with (RFC 8030, RFC 8291). */
+import webPush from 'web-push'
+import type { Channel, Notice } from '../authentication-device/device-notice.ts'
+import type { Clock } from '../clock.ts'
+import { type Post, post } from '../delivery/call-back.ts'
+import type { GuardedCaller } from '../http/outgoing.ts'
+import type { Texts } from '../i18n/texts.ts'
+import type { Outcome } from '../outbox/notification.ts'
+import type { OwnSubscription, PushSubscription, PushSubscriptions } from './push-subscriptions.ts'
+import type { VapidKeys } from './vapid-keys.ts'
+import { wordsFor } from './words.ts'
+
+export interface WebPushNeeds {
+  /** Whom a push service can write to about us: `mailto:` or `https:`. */
+  subject: string
+  keys: VapidKeys
+  subscriptions: PushSubscriptions
+  texts: Texts
+  caller: GuardedCaller
+  clock: Clock
+}
+
+/** What the service worker shows. */
+export interface PushMessage {
+  request_id: string
+  title: string
+  body: string
+  link: string
+  /** Of two messages with the same tag the later one takes the place of the earlier. */
+  tag: string
+}
+
+export function createWebPushChannel(needs: WebPushNeeds): Channel {
+  return {
+    kind: 'web_push',
+    reaches: (user) => needs.subscriptions.has(user.id),
+    // The address comes from the user's browser: one that hangs may hold up this user's messages only.
+    laneOf: (user) => `web_push/${user.id}`,
+    async send(notice, signal) {
+      const subscriptions = await needs.subscriptions.of(notice.user.id)
+      return sum(await Promise.all(subscriptions.map((one) => sendTo(one, notice, needs, signal))))
+    },
+  }
+}
+
+async function sendTo(
+  subscription: OwnSubscription,
+  notice: Notice,
+  needs: WebPushNeeds,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const message = tryToEncrypt(subscription, notice, needs)
+  if (message === undefined) return { kind: 'refused', words: 'the subscription has a key that is none' }
+  const outcome = await post(message, needs.caller, signal)
+  if (outcome.kind === 'delivered') await needs.subscriptions.used(subscription.id)
+  // The push service says that this browser has gone for good (RFC 8030 §7.3).
+  if (outcome.status === 404 || outcome.status === 410) {
+    await needs.subscriptions.remove(notice.user.id, subscription.endpoint)
+  }
+  return outcome
+}
+
+/** The key comes from outside: one that is no point of the curve must not keep the other devices from hearing. */
+function tryToEncrypt(subscription: PushSubscription, notice: Notice, needs: WebPushNeeds): Post | undefined {
+  try {
+    return encrypt(subscription, notice, needs)
+  } catch {
+    return undefined
+  }
+}
+
+function encrypt({ endpoint, keys }: PushSubscription, notice: Notice, needs: WebPushNeeds): Post {
+  const details = webPush.generateRequestDetails({ endpoint, keys }, JSON.stringify(messageOf(notice, needs.texts)), {
+    vapidDetails: { subject: needs.subject, ...needs.keys },
+    TTL: Math.max(0, notice.request.expires_at - Math.floor(needs.clock.now() / 1000)),
+    urgency: 'high',
+    // 32 characters are allowed; with it the push service itself forgets the earlier of two.
+    topic: notice.request.request_id.replaceAll('-', ''),
+  })
+  const headers = Object.entries(details.headers).map(([header, value]) => [header, String(value)])
+  return { url: endpoint, headers: Object.fromEntries(headers), body: details.body }
+}
+
+function messageOf(notice: Notice, texts: Texts): PushMessage {
+  const { say, clientName, until } = wordsFor(notice, texts)
+  const { request_id, binding_message } = notice.request
+  return {
+    request_id,
+    title: shorten(say('mail.subject', { client: clientName })),
+    body: shorten(binding_message ?? say('mail.until', { time: until })),
+    link: notice.link,
+    tag: request_id,
+  }
+}
+
+/** Push services take 4096 bytes in all, and screens less. */
+function shorten(text: string): string {
+  const letters = [...text]
+  return letters.length <= 240 ? text : `${letters.slice(0, 239).join('')}…`
+}
+
+/** One device that has it is enough: the user knows. */
+function sum(outcomes: Outcome[]): Outcome {
+  const those = (kind: Outcome['kind']) => outcomes.filter((outcome) => outcome.kind === kind)
+  const count = `${those('delivered').length} of ${outcomes.length} devices`
+  if (those('delivered').length > 0) return { kind: 'delivered', words: `taken for ${count}` }
+  const [failed] = those('failed').sort((one, other) => pauseOf(one) - pauseOf(other))
+  return failed ?? outcomes[0] ?? { kind: 'refused', words: 'the user has no device that is subscribed' }
+}
+
+const pauseOf = (outcome: Outcome) => (outcome.kind === 'failed' ? (outcome.after ?? 0) : 0)

@@ -1,0 +1,307 @@
+import assert from 'node:assert/strict'
+import { globSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, it, type TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { chooseLanguage, type Language, languages, loadTexts, textsFolder } from './texts.ts'
+
+const english = read('en')
+const others = languages.filter((language) => language !== 'en')
+
+/** Texts that are the same as in English, and why that is right. */
+const sameAsEnglish: { key: string; in: readonly Language[]; because: string }[] = [
+  { key: 'app.name', in: others, because: 'a name' },
+  { key: 'app.passkeys', in: ['de'], because: 'the German word is Passkeys' },
+  { key: 'passkeys.title', in: ['de'], because: 'the German word is Passkeys' },
+]
+
+/** What stands on a button, as wide as a phone of 360 pixels at most. */
+const buttons = [
+  'app.sign_out',
+  'app.cancel',
+  'sign_in.submit',
+  'sign_in.passkey',
+  'consent.allow',
+  'consent.refuse',
+  'waiting.look',
+  'approve.approve',
+  'approve.deny',
+  'approve.not_me',
+  'approve.confirm_passkey',
+  'approve.add_passkey',
+  'outcome.switch',
+  'activity.revoke',
+  'passkeys.add',
+  'passkeys.remove',
+  'push.offer',
+  'push.off',
+  'mail.open',
+  'error.try_again',
+  'error.back',
+]
+
+it('there is one file a language', () => {
+  assert.deepEqual(readdirSync(textsFolder).sort(), languages.map((language) => `${language}.json`).sort())
+})
+
+for (const language of languages) {
+  describe(`the texts in ${language}`, () => {
+    const texts = read(language)
+
+    it('are those that English has, in its order', () => {
+      assert.deepEqual([...texts.keys()], [...english.keys()])
+    })
+
+    it('have the placeholders that English has', () => {
+      assert.deepEqual(each(texts, placeholders), each(english, placeholders))
+    })
+
+    it('are not empty and not padded', () => {
+      assert.deepEqual(
+        keysOf(texts, (text) => text === '' || text !== text.trim()),
+        [],
+      )
+    })
+
+    it('hold no HTML', () => {
+      assert.deepEqual(keysOf(texts, isHtml), [])
+    })
+
+    it('nest no other text', () => {
+      assert.deepEqual(
+        keysOf(texts, (text) => text.includes('$t(')),
+        [],
+      )
+    })
+
+    it('are said by their keys', () => {
+      const say = loadTexts().in(language)
+      const said = new Map([...texts].map(([key, text]) => [key, say(key, itself(text))]))
+      assert.deepEqual(said, texts)
+    })
+
+    it('fit on buttons', () => {
+      assert.deepEqual(
+        buttons.filter((key) => width(texts.get(key)!) > 30),
+        [],
+      )
+    })
+
+    it('call the button “This was not me” in a mail what it is called on the page', () => {
+      assert.ok(texts.get('mail.not_me')!.includes(texts.get('approve.not_me')!))
+    })
+  })
+}
+
+for (const language of others) {
+  it(`only what should be is the same in ${language} as in English`, () => {
+    const allowed = sameAsEnglish.filter((entry) => entry.in.includes(language)).map(({ key }) => key)
+    assert.deepEqual(
+      keysOf(read(language), (text, key) => text === english.get(key)),
+      allowed,
+    )
+  })
+}
+
+it('French has an unbreakable space before a double mark and within quotes', () => {
+  assert.deepEqual(
+    keysOf(read('fr'), (text) => /[^\u00a0][:;?!»]|«[^\u00a0]/.test(text)),
+    [],
+  )
+})
+
+describe('what the checks find', () => {
+  it('HTML', () => {
+    for (const text of ['<b>now</b>', 'a<br>', 'a &amp; b', '&#39;', '&nbsp;']) assert.ok(isHtml(text), text)
+    for (const text of ['Bed & breakfast', 'a; b', '„so“']) assert.ok(!isHtml(text), text)
+  })
+
+  it('placeholders, in any order', () => {
+    assert.deepEqual(placeholders('{{b}} and {{ a }}'), ['a', 'b'])
+    assert.deepEqual(placeholders('{a} and a'), [])
+  })
+
+  it('Japanese letters are twice as wide', () => assert.equal(width('承認 OK'), 7))
+})
+
+describe('keys in the code', () => {
+  it('are found where they are literal', () => {
+    const code = `
+      say('a.one') ; say( "a.two", { client }) ; it.say(\`a.three\`)
+      <%= it.say('a.four', { name: it.name }) %> t('a.five')
+      <p data-text="a.six"></p> <p data-text-lost='a.seven'></p>
+      say(
+        'a.eight',
+      )
+      say(scope ? 'a.a' : 'a.b') say(\`scope.\${name}\`) say('scope.' + name) assert('b.one') essay('b.two')
+      <p data-text="<%= it.say('a.nine') %>"></p>`
+    assert.deepEqual(literalKeys(code), [
+      'a.one',
+      'a.two',
+      'a.three',
+      'a.four',
+      'a.five',
+      'a.eight',
+      'a.nine',
+      'a.six',
+      'a.seven',
+    ])
+  })
+
+  it('are all known', (t) => {
+    const source = fileURLToPath(new URL('../', import.meta.url))
+    const files = globSync('**/*.{ts,eta,js}', { cwd: source }).filter(
+      (file) => !file.startsWith('i18n') && !/\.test\.[jt]s$/.test(file),
+    )
+    assert.ok(files.length > 0)
+    const used = files.flatMap((file) =>
+      literalKeys(readFileSync(join(source, file), 'utf8')).map((key) => ({ file, key })),
+    )
+    if (used.length === 0) return t.skip('no code says a text yet')
+    assert.deepEqual(
+      used.filter(({ key }) => !english.has(key)),
+      [],
+    )
+  })
+})
+
+describe('a value', () => {
+  const say = loadTexts().in('en')
+  for (const client of ['{{name}}', '{{client}}', '$t(app.name)', '$& $1 $$', '<b>&amp;</b>', 'a.b:c', '']) {
+    it(`is put in as it is: ${JSON.stringify(client)}`, () => {
+      assert.equal(say('approve.title', { client }), `${client} asks for your approval`)
+    })
+  }
+})
+
+it('an unknown key is said itself', () => {
+  assert.equal(loadTexts().in('de')('no.such:key'), 'no.such:key')
+})
+
+describe('the language', () => {
+  const cases: [string, (string | undefined)[], Language][] = [
+    ['nothing is wished for', [], 'en'],
+    ['nothing but nothing', [undefined, ''], 'en'],
+    ['a language we speak', ['ja'], 'ja'],
+    ['in capitals', ['FR'], 'fr'],
+    ["a user's locale before a header", ['fr', 'de, en'], 'fr'],
+    ["a user's locale with a region before a header", ['es-MX', 'de;q=1'], 'es'],
+    ['no locale', [undefined, 'de, en'], 'de'],
+    ['a locale that we do not speak', ['nl', 'de, en'], 'de'],
+    ['ui_locales, separated by spaces', ['nl fr-CA en'], 'fr'],
+    ['a region', ['de-CH'], 'de'],
+    ['a region and a script', ['ja-Jpan-JP'], 'ja'],
+    ['another Portuguese', ['pt-PT'], 'pt-BR'],
+    ['just Portuguese', ['pt'], 'pt-BR'],
+    ['Portuguese of Brazil', ['pt-BR'], 'pt-BR'],
+    ['in small letters', ['pt-br'], 'pt-BR'],
+    ['a language that only begins like ours', ['des, fra'], 'en'],
+    ['the first of equals', ['es, fr'], 'es'],
+    ['weights', ['en;q=0.5, de;q=0.9, fr;q=0.7'], 'de'],
+    ['no weight is the whole weight', ['en;q=0.9, fr'], 'fr'],
+    ['spaces after the semicolon', ['de; q=0.1, fr; q=0.9'], 'fr'],
+    ['spaces around the semicolon', ['de  ;  q=0.1,fr;q=0.2'], 'fr'],
+    ['tabs', ['de;\tq=0.1,\tfr'], 'fr'],
+    ['weightless', ['de;q=0, fr;q=0.1'], 'fr'],
+    ['weightless in all digits', ['de;q=0.000'], 'en'],
+    ['everything', ['*'], 'en'],
+    ['everything else', ['*, ja;q=0.5'], 'ja'],
+    ['a weight that is none', ['de;q=0.1.2, fr;q=0.1'], 'fr'],
+    ['garbage', [';;;,,,=q;-', '\u0000\uffff', '../../etc/passwd', '__proto__', 'constructor', '-'], 'en'],
+    ['garbage before a language', [',;q=1,,-, es'], 'es'],
+    ['a very long header', [`de,${'x'.repeat(1_000_000)}`], 'de'],
+    ['a language after very much', [`${'nl,'.repeat(100_000)}de`], 'en'],
+    ['very many spaces', [`${' '.repeat(1_000_000)};`], 'en'],
+    ['unknown', ['nl, sv;q=0.5', 'tlh'], 'en'],
+  ]
+  for (const [name, wishes, language] of cases) {
+    it(`${name}: ${language}`, () => assert.equal(chooseLanguage(...wishes), language))
+  }
+})
+
+describe('a folder of overrides', () => {
+  it('replaces a text and keeps the others', (t) => {
+    const overrides = folder(t, { 'de.json': '{ "app": { "name": "Türglocke" } }' })
+    const texts = loadTexts(overrides)
+    assert.equal(texts.in('de')('app.name'), 'Türglocke')
+    assert.equal(texts.in('de')('app.cancel'), 'Abbrechen')
+    assert.equal(texts.in('de')('approve.deny'), 'Ablehnen')
+    assert.equal(texts.in('en')('app.name'), 'Doorbell')
+    assert.equal(loadTexts().in('de')('app.name'), 'Doorbell')
+  })
+
+  it('fills in placeholders', (t) => {
+    const overrides = folder(t, { 'en.json': '{ "approve": { "title": "Is this you, {{client}}?" } }' })
+    assert.equal(loadTexts(overrides).in('en')('approve.title', { client: 'Till' }), 'Is this you, Till?')
+  })
+
+  it('may hold other files', (t) => {
+    const overrides = folder(t, { 'README.md': 'Our texts' })
+    assert.equal(loadTexts(overrides).in('fr')('approve.deny'), 'Refuser')
+  })
+
+  for (const content of ['{ "app": ', '', '[]', 'null', '"Doorbell"']) {
+    it(`is named when a file is broken: ${JSON.stringify(content)}`, (t) => {
+      const overrides = folder(t, { 'fr.json': content })
+      assert.throws(
+        () => loadTexts(overrides),
+        (error: Error) => error.message.startsWith(`the texts in ${join(overrides, 'fr.json')} cannot be read: `),
+      )
+    })
+  }
+})
+
+/** Keys that stand in code as they are: `say('…')`, `t('…')`, `data-text="…"`, `data-text-…="…"`. */
+function literalKeys(code: string): string[] {
+  const called = code.matchAll(/(?<![\w$])(?:say|t)\(\s*(['"`])([^'"`$\s]+)\1\s*[,)]/g)
+  const marked = code.matchAll(/\bdata-text(?:-[\w-]+)?=(['"])([^'"<$\s]+)\1/g)
+  return [...called, ...marked].map((match) => match[2]!)
+}
+
+function read(language: Language): Map<string, string> {
+  const texts = new Map<string, string>()
+  flatten(JSON.parse(readFileSync(join(textsFolder, `${language}.json`), 'utf8')), [])
+  return texts
+
+  function flatten(value: unknown, path: string[]) {
+    if (typeof value === 'string') texts.set(path.join('.'), value)
+    else {
+      assert.ok(typeof value === 'object' && value !== null && !Array.isArray(value), path.join('.'))
+      for (const [name, inner] of Object.entries(value)) flatten(inner, [...path, name])
+    }
+  }
+}
+
+function each<T>(texts: Map<string, string>, look: (text: string) => T): Record<string, T> {
+  return Object.fromEntries([...texts].map(([key, text]) => [key, look(text)]))
+}
+
+function keysOf(texts: Map<string, string>, isSo: (text: string, key: string) => boolean): string[] {
+  return [...texts].filter(([key, text]) => isSo(text, key)).map(([key]) => key)
+}
+
+function placeholders(text: string): string[] {
+  return [...text.matchAll(/\{\{(.*?)\}\}/g)].map((match) => match[1]!.trim()).sort()
+}
+
+/** Values that stand for themselves: `{ client: '{{client}}' }`. */
+function itself(text: string): Record<string, string> {
+  return Object.fromEntries(placeholders(text).map((name) => [name, `{{${name}}}`]))
+}
+
+function isHtml(text: string): boolean {
+  return /[<>]|&#?\w+;/.test(text)
+}
+
+/** In Latin letters; a Japanese one is as wide as two. */
+function width(text: string): number {
+  return [...text].reduce((sum, letter) => sum + (letter >= '\u3000' ? 2 : 1), 0)
+}
+
+function folder(t: TestContext, files: Record<string, string>): string {
+  const path = mkdtempSync(join(tmpdir(), 'doorbell-texts-'))
+  t.after(() => rmSync(path, { recursive: true }))
+  for (const [name, content] of Object.entries(files)) writeFileSync(join(path, name), content)
+  return path
+}

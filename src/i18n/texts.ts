@@ -1,0 +1,107 @@
+/** Texts by key, in the reader's language. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import i18next, { type i18n } from 'i18next'
+
+/** The languages Doorbell speaks. The first is what everybody gets who speaks none of them. */
+export const languages = ['en', 'de', 'es', 'fr', 'ja', 'pt-BR'] as const
+export type Language = (typeof languages)[number]
+
+/** Says a text: `say('approve.title', { client: 'Till' })`. Values are put in as they are; pages escape them. */
+export type Say = (key: string, values?: Record<string, string | number>) => string
+
+export interface Texts {
+  in(language: Language): Say
+}
+
+/** Where the texts lie: one JSON file a language. */
+export const textsFolder = fileURLToPath(new URL('./texts/', import.meta.url))
+
+/**
+ * Reads the texts.
+ * @param overrides a folder with files of the same names: what they say replaces what Doorbell says, key by key
+ * @throws if a file there cannot be read; the message names it
+ */
+export function loadTexts(overrides?: string): Texts {
+  const own = readFolder(textsFolder)
+  const others = overrides === undefined ? {} : readFolder(overrides)
+  const instance: i18n = i18next.createInstance()
+  void instance.init({
+    lng: 'en',
+    fallbackLng: 'en',
+    initAsync: false,
+    // A colon is part of a key, as in `scope.ciba:decide`.
+    nsSeparator: false,
+    // Escaping is the page's business: it happens where a value is shown, once.
+    interpolation: { escapeValue: false },
+    showSupportNotice: false,
+    resources: Object.fromEntries(Object.entries(own).map(([language, texts]) => [language, { translation: texts }])),
+  } as Parameters<i18n['init']>[0])
+  for (const [language, texts] of Object.entries(others)) {
+    instance.addResourceBundle(language, 'translation', texts, true, true)
+  }
+  return {
+    in: (language) => {
+      const translate = instance.getFixedT(language)
+      return (key, values = {}) => String(translate(key, values))
+    },
+  }
+}
+
+function readFolder(folder: string): Record<string, Record<string, unknown>> {
+  const files = existsSync(folder) ? readdirSync(folder).filter((file) => file.endsWith('.json')) : []
+  return Object.fromEntries(files.map((file) => [file.slice(0, -'.json'.length), readTexts(join(folder, file))]))
+}
+
+function readTexts(file: string): Record<string, unknown> {
+  try {
+    const texts: unknown = JSON.parse(readFileSync(file, 'utf8'))
+    if (typeof texts !== 'object' || texts === null || Array.isArray(texts)) throw new Error('it is no JSON object')
+    return texts as Record<string, unknown>
+  } catch (error) {
+    throw new Error(`the texts in ${file} cannot be read: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+/**
+ * The first language that somebody reads and we speak.
+ *
+ * @param wishes in order: a user's locale, `ui_locales`, an `Accept-Language` header; each may list several
+ * @example
+ * chooseLanguage('fr-CA', 'de;q=0.8, en') // 'fr'
+ * chooseLanguage(undefined, 'pt') // 'pt-BR'
+ */
+export function chooseLanguage(...wishes: (string | undefined)[]): Language {
+  for (const wish of wishes) {
+    const found = inOrder(wish ?? '')
+      .map(closest)
+      .find((language) => language !== undefined)
+    if (found !== undefined) return found
+  }
+  return languages[0]
+}
+
+/** A list of language tags, separated by commas or spaces, with or without weights. */
+function inOrder(list: string): string[] {
+  return list
+    .slice(0, 500)
+    .replace(/\s*;\s*/g, ';')
+    .split(/[,\s]+/)
+    .map((entry) => {
+      const [tag = '', ...parameters] = entry.split(';')
+      const weight = parameters.map((parameter) => /^\s*q=([\d.]+)\s*$/.exec(parameter)?.[1]).find(Boolean)
+      return { tag: tag.trim().toLowerCase(), weight: weight === undefined ? 1 : Number(weight) }
+    })
+    .filter(({ tag, weight }) => tag !== '' && weight > 0)
+    .sort((one, other) => other.weight - one.weight)
+    .map(({ tag }) => tag)
+}
+
+function closest(tag: string): Language | undefined {
+  const [base] = tag.split('-')
+  return (
+    languages.find((language) => language.toLowerCase() === tag) ??
+    languages.find((language) => language.toLowerCase().split('-')[0] === base)
+  )
+}

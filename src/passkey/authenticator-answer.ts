@@ -1,0 +1,57 @@
+/** What a browser sends of an authenticator: JSON text from a stranger, read as far as we need it ourselves. */
+
+export interface AuthenticatorAnswer {
+  credentialId: string
+  /** The challenge it says it answers. Whether that is so, its signature tells. */
+  challenge: string
+  /** Whom the authenticator takes the user for, base64url. */
+  userHandle: string | undefined
+  transports: string[]
+  /** All of it, for the library that checks it. */
+  whole: unknown
+}
+
+const longest = 16 * 1024
+
+export function readAnswer(text: string): AuthenticatorAnswer | undefined {
+  const whole = text.length <= longest ? readObject(text) : undefined
+  const response = asObject(whole?.response)
+  const clientData = readObject(Buffer.from(textOf(response?.clientDataJSON) ?? '', 'base64url').toString('utf8'))
+  const credentialId = textOf(whole?.id)
+  const challenge = textOf(clientData?.challenge)
+  if (credentialId === undefined || challenge === undefined) return undefined
+  // PostgreSQL cannot hold NUL in a text, not even to compare it.
+  if (!/^[\w-]{1,1400}$/.test(credentialId)) return undefined
+  return {
+    credentialId,
+    challenge,
+    userHandle: textOf(response?.userHandle),
+    transports: readTransports(response?.transports),
+    whole,
+  }
+}
+
+function readTransports(value: unknown): string[] {
+  const list: unknown[] = Array.isArray(value) ? value : []
+  return list
+    .filter((item) => typeof item === 'string')
+    .filter((item) => /^[a-z-]{1,20}$/.test(item))
+    .slice(0, 10)
+}
+
+function readObject(text: string): Record<string, unknown> | undefined {
+  try {
+    return asObject(JSON.parse(text))
+  } catch {
+    return undefined
+  }
+}
+
+function asObject(value: unknown): Record<string, unknown> | undefined {
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
+  return isObject ? (value as Record<string, unknown>) : undefined
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' && value !== '' ? value : undefined
+}

@@ -1,0 +1,154 @@
+/**
+ * An authenticator in software: it makes passkeys and answers challenges as a browser would pass it on. What goes wrong
+ * with one in the real world, it does when told to.
+ */
+import { createHash, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto'
+import type { Browser, Page } from './browser.ts'
+
+export interface Lies {
+  /** The page on which it was asked. */
+  origin?: string
+  /** The relying party it was asked for. */
+  rpId?: string
+  /** How often it was used, so it says. */
+  counter?: number
+  /** Whether it recognised the person, and not only a finger on a button. */
+  userVerified?: boolean
+  challenge?: string
+  type?: string
+  /** Whom it takes the user for. */
+  userHandle?: string
+  /** Signs with somebody else's key. */
+  key?: KeyObject
+}
+
+export interface CreationOptions {
+  challenge: string
+  rp: { id?: string }
+  user: { id: string }
+}
+
+export interface RequestOptions {
+  challenge: string
+  rpId: string
+}
+
+export interface Authenticator {
+  credentialId: string
+  /** Makes its passkey; answers what a browser sends. */
+  create(options: CreationOptions, lies?: Lies): string
+  /** Answers a challenge with its passkey. */
+  get(options: RequestOptions, lies?: Lies): string
+}
+
+/** @param counts whether it counts how often it is used; synced passkeys do not */
+export function createAuthenticator(origin: string, { counts = true } = {}): Authenticator {
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const id = randomBytes(32)
+  const credentialId = id.toString('base64url')
+  let counter = 0
+  let userHandle = ''
+
+  const authenticatorData = (rpId: string, lies: Lies, attested: Buffer = Buffer.alloc(0)) => {
+    if (counts) counter++
+    const flags = 0x01 | (lies.userVerified === false ? 0 : 0x04) | (attested.length > 0 ? 0x40 : 0)
+    const counted = Buffer.alloc(4)
+    counted.writeUInt32BE(lies.counter ?? counter)
+    return Buffer.concat([sha256(lies.rpId ?? rpId), Buffer.from([flags]), counted, attested])
+  }
+
+  const clientData = (usual: string, challenge: string, lies: Lies) =>
+    Buffer.from(
+      JSON.stringify({
+        type: lies.type ?? usual,
+        challenge: lies.challenge ?? challenge,
+        origin: lies.origin ?? origin,
+        crossOrigin: false,
+      }),
+    )
+
+  const passedOn = (response: Record<string, unknown>) =>
+    JSON.stringify({ id: credentialId, rawId: credentialId, type: 'public-key', clientExtensionResults: {}, response })
+
+  return {
+    credentialId,
+    create({ challenge, rp, user }, lies = {}) {
+      userHandle = user.id
+      const length = Buffer.alloc(2)
+      length.writeUInt16BE(id.length)
+      const attested = Buffer.concat([Buffer.alloc(16), length, id, coseKey(publicKey)])
+      const authData = authenticatorData(rp.id ?? '', lies, attested)
+      return passedOn({
+        clientDataJSON: clientData('webauthn.create', challenge, lies).toString('base64url'),
+        attestationObject: cbor(
+          new Map<string, Cbor>([
+            ['fmt', 'none'],
+            ['attStmt', new Map()],
+            ['authData', authData],
+          ]),
+        ).toString('base64url'),
+        transports: ['internal'],
+      })
+    },
+    get({ challenge, rpId }, lies = {}) {
+      const data = authenticatorData(rpId, lies)
+      const client = clientData('webauthn.get', challenge, lies)
+      return passedOn({
+        clientDataJSON: client.toString('base64url'),
+        authenticatorData: data.toString('base64url'),
+        signature: sign('sha256', Buffer.concat([data, sha256(client)]), lies.key ?? privateKey).toString('base64url'),
+        userHandle: lies.userHandle ?? userHandle,
+      })
+    },
+  }
+}
+
+/** What the page's script does when its passkey button is pressed. */
+export async function pressPasskey(browser: Browser, page: Page, authenticator: Authenticator, lies: Lies = {}) {
+  const options = await passkeyOptions(browser, page)
+  return sendPasskey(browser, page, authenticator.get(options, lies))
+}
+
+export async function passkeyOptions(browser: Browser, page: Page): Promise<RequestOptions> {
+  const address = /data-passkey-options="([^"]+)"/.exec(page.text)?.[1]
+  if (address === undefined) throw new Error(`no passkey form on this page:\n${page.text}`)
+  const answer = await browser.submit({ ...page, text: `<form method="post" action="${address}"></form>` })
+  return JSON.parse(answer.text) as RequestOptions
+}
+
+export function sendPasskey(browser: Browser, page: Page, response: string): Promise<Page> {
+  const action = /<form data-passkey="get"[^>]* action="([^"]+)"/.exec(page.text)?.[1]
+  const form = `<form method="post" action="${action}"><input name="passkey"></form>`
+  return browser.submit({ ...page, text: form }, { passkey: response })
+}
+
+const sha256 = (data: string | Buffer) => createHash('sha256').update(data).digest()
+
+function coseKey(key: KeyObject): Buffer {
+  const { x = '', y = '' } = key.export({ format: 'jwk' })
+  return cbor(
+    new Map<number, Cbor>([
+      [1, 2],
+      [3, -7],
+      [-1, 1],
+      [-2, Buffer.from(x, 'base64url')],
+      [-3, Buffer.from(y, 'base64url')],
+    ]),
+  )
+}
+
+type Cbor = string | number | Buffer | Map<string | number, Cbor>
+
+/** As much CBOR as a passkey needs (RFC 8949). */
+function cbor(value: Cbor): Buffer {
+  if (typeof value === 'number') return value < 0 ? head(1, -1 - value) : head(0, value)
+  if (typeof value === 'string') return Buffer.concat([head(3, Buffer.byteLength(value)), Buffer.from(value)])
+  if (Buffer.isBuffer(value)) return Buffer.concat([head(2, value.length), value])
+  return Buffer.concat([head(5, value.size), ...[...value].flatMap(([name, item]) => [cbor(name), cbor(item)])])
+}
+
+function head(major: number, size: number): Buffer {
+  if (size < 24) return Buffer.from([(major << 5) | size])
+  if (size < 256) return Buffer.from([(major << 5) | 24, size])
+  return Buffer.from([(major << 5) | 25, size >> 8, size & 0xff])
+}

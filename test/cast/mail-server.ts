@@ -1,0 +1,131 @@
+/** A mail server that keeps what it is handed, refuses recipients it does not like, and can be switched off. */
+import { once } from 'node:events'
+import type { TestContext } from 'node:test'
+import { SMTPServer } from 'smtp-server'
+import { freePort } from './ports.ts'
+
+export interface ReceivedMail {
+  to: string[]
+  /** Names in lower case; as they came over the wire, folded lines joined. */
+  headers: Record<string, string>
+  subject: string
+  text: string
+  html: string
+  /** All of it, as it came. */
+  raw: string
+}
+
+export interface MailServer {
+  /** smtp://localhost:<port> */
+  url: string
+  mails: ReceivedMail[]
+  /** What it says to every recipient from now on: nothing, or a refusal like `550 5.1.1 no such person`. */
+  refuses(answer: string | undefined): void
+  stop(): Promise<void>
+  start(): Promise<void>
+}
+
+export async function openMailServer(t: TestContext): Promise<MailServer> {
+  const mails: ReceivedMail[] = []
+  const port = await freePort()
+  let refusal: string | undefined
+  let server: SMTPServer | undefined
+
+  const listen = async () => {
+    server = new SMTPServer({
+      authOptional: true,
+      disabledCommands: ['STARTTLS', 'AUTH'],
+      disableReverseLookup: true,
+      onRcptTo(_address, _session, callback) {
+        const responseCode = Number(refusal?.slice(0, 3))
+        callback(refusal === undefined ? null : Object.assign(new Error(refusal.slice(4)), { responseCode }))
+      },
+      async onData(stream, session, callback) {
+        const chunks: Buffer[] = []
+        for await (const chunk of stream) chunks.push(chunk as Buffer)
+        const raw = Buffer.concat(chunks).toString('latin1')
+        mails.push(
+          readMail(
+            raw,
+            session.envelope.rcptTo.map(({ address }) => address),
+          ),
+        )
+        callback()
+      },
+    })
+    server.on('error', () => {})
+    server.listen(port, '127.0.0.1')
+    await once(server.server, 'listening')
+  }
+  const stop = () => new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()))
+
+  await listen()
+  t.after(stop)
+  return {
+    url: `smtp://127.0.0.1:${port}`,
+    mails,
+    refuses(answer) {
+      refusal = answer
+    },
+    stop,
+    start: listen,
+  }
+}
+
+function readMail(raw: string, to: string[]): ReceivedMail {
+  const { headers, body } = readPart(raw)
+  const boundary = /boundary="?([^";]+)"?/.exec(headers['content-type'] ?? '')?.[1]
+  const parts = boundary === undefined ? [] : body.split(`--${boundary}`).slice(1, -1).map(readPart)
+  const find = (type: string) => parts.find((part) => part.headers['content-type']?.startsWith(type))
+  return {
+    to,
+    headers,
+    subject: decodeWords(headers.subject ?? ''),
+    text: decodePart(find('text/plain')),
+    html: decodePart(find('text/html')),
+    raw,
+  }
+}
+
+interface Part {
+  headers: Record<string, string>
+  body: string
+}
+
+function readPart(raw: string): Part {
+  const trimmed = raw.replace(/^\r\n/, '')
+  const end = trimmed.indexOf('\r\n\r\n')
+  const lines = trimmed
+    .slice(0, end)
+    .replace(/\r\n[ \t]+/g, ' ')
+    .split('\r\n')
+  const headers = lines.map((line) => {
+    const colon = line.indexOf(':')
+    return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()]
+  })
+  return { headers: Object.fromEntries(headers) as Record<string, string>, body: trimmed.slice(end + 4) }
+}
+
+function decodePart(part: Part | undefined): string {
+  if (part === undefined) return ''
+  const encoding = part.headers['content-transfer-encoding']
+  if (encoding === 'base64') return Buffer.from(part.body, 'base64').toString('utf8').replaceAll('\r\n', '\n')
+  const plain =
+    encoding === 'quoted-printable' ? part.body.replace(/=\r\n/g, '').replace(/=([0-9A-F]{2})/g, byte) : part.body
+  return Buffer.from(plain, 'latin1').toString('utf8').replaceAll('\r\n', '\n').trimEnd()
+}
+
+const byte = (_match: string, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))
+
+/** RFC 2047: `=?UTF-8?Q?caf=C3=A9?=`. */
+function decodeWords(header: string): string {
+  return header
+    .replace(/\?=\s+=\?/g, '?==?')
+    .replace(/=\?utf-8\?([bq])\?([^?]*)\?=/gi, (_match, kind: string, text: string) => {
+      const bytes =
+        kind.toLowerCase() === 'b'
+          ? Buffer.from(text, 'base64')
+          : Buffer.from(text.replaceAll('_', ' ').replace(/=([0-9A-F]{2})/g, byte), 'latin1')
+      return bytes.toString('utf8')
+    })
+}
