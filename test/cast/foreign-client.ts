@@ -1,0 +1,46 @@
+/** A client that is not ours: `openid-client`, told nothing but the issuer. */
+import * as openid from 'openid-client'
+import { type RingingClient, type Stage, secrets } from './stage.ts'
+
+/** Signatures of ID tokens are checked with the keys published at `jwks_uri`. */
+export async function discover(
+  stage: Stage,
+  clientId: string,
+  authentication: openid.ClientAuth,
+  metadata: Partial<openid.ClientMetadata> = {},
+): Promise<openid.Configuration> {
+  return openid.discovery(
+    new URL(stage.url),
+    clientId,
+    { id_token_signed_response_alg: 'ES256', ...metadata },
+    authentication,
+    {
+      execute: [openid.allowInsecureRequests, openid.enableNonRepudiationChecks],
+    },
+  )
+}
+
+/** One of the cast, with its secret in the Authorization header. */
+export function playedBy(stage: Stage, as: RingingClient): Promise<openid.Configuration> {
+  return discover(stage, as, openid.ClientSecretBasic(secrets[as]))
+}
+
+export type Rung = openid.BackchannelAuthenticationResponse
+
+/** Polls at once: the pause before the first poll is a courtesy that a test has no time for. */
+export function collect(client: openid.Configuration, rung: Rung) {
+  const signal = AbortSignal.timeout(3000)
+  return openid.pollBackchannelAuthenticationGrant(client, { ...rung, interval: 0 }, undefined, { signal })
+}
+
+/** The code with which a call of `openid-client` was refused. */
+export async function refusalOf(call: Promise<unknown>): Promise<{ error: string; status: number }> {
+  try {
+    await call
+  } catch (problem) {
+    const { error, status, cause } = problem as { error?: string; status?: number; cause?: unknown }
+    if (error !== undefined && status !== undefined) return { error, status }
+    throw new Error('the call failed, but not with an OAuth error', { cause: cause ?? problem })
+  }
+  throw new Error('the call was not refused')
+}

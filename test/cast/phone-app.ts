@@ -1,0 +1,62 @@
+/** The phone app: it signs users in through `openid-client` and a browser, and decides with the token it gets. */
+import * as openid from 'openid-client'
+import { type Browser, openBrowser, type Page } from './browser.ts'
+import { discover } from './foreign-client.ts'
+import { ana, type Stage } from './stage.ts'
+
+export interface SignInStarted {
+  app: openid.Configuration
+  browser: Browser
+  /** The sign-in page. */
+  page: Page
+  /** To be called with the address at which the browser came back to the app. */
+  tokens(cameBack: string): ReturnType<typeof openid.authorizationCodeGrant>
+}
+
+const callback = 'http://127.0.0.1/callback'
+
+export async function startSignIn(
+  stage: Stage,
+  parameters: Record<string, string> = {},
+  client: { id?: string; authentication?: openid.ClientAuth } = {},
+): Promise<SignInStarted> {
+  const app = await discover(stage, client.id ?? 'phone-app', client.authentication ?? openid.None())
+  const pkceCodeVerifier = openid.randomPKCECodeVerifier()
+  const expectedState = openid.randomState()
+  const expectedNonce = openid.randomNonce()
+  const url = openid.buildAuthorizationUrl(app, {
+    redirect_uri: callback,
+    scope: 'openid ciba:decide',
+    code_challenge: await openid.calculatePKCECodeChallenge(pkceCodeVerifier),
+    code_challenge_method: 'S256',
+    state: expectedState,
+    nonce: expectedNonce,
+    ...parameters,
+  })
+  const browser = openBrowser(stage.url)
+  return {
+    app,
+    browser,
+    page: await browser.open(url.href),
+    tokens: (cameBack) =>
+      openid.authorizationCodeGrant(app, new URL(cameBack), { pkceCodeVerifier, expectedState, expectedNonce }),
+  }
+}
+
+/** Signs a user in, Ana unless told, and answers the tokens. */
+export async function signIn(
+  stage: Stage,
+  who: { username: string; password: string } = ana,
+  parameters: Record<string, string> = {},
+  client: Parameters<typeof startSignIn>[2] = {},
+) {
+  const { browser, page, tokens } = await startSignIn(stage, parameters, client)
+  const consent = await browser.submit(page, { name: who.username, password: who.password })
+  const end = await browser.submit(consent)
+  return tokens(end.url)
+}
+
+/** `Authorization: Bearer …` for a signed-in user. */
+export async function bearerOf(...signedIn: Parameters<typeof signIn>): Promise<string> {
+  return `Bearer ${(await signIn(...signedIn)).access_token}`
+}

@@ -1,0 +1,93 @@
+/** Furnished databases, and things to put into them, for tests that go below HTTP. */
+import type { TestContext } from 'node:test'
+import type { AuthenticationRequest } from '../../src/authentication-request/authentication-request.ts'
+import { callBackPlace } from '../../src/authentication-request/authentication-request.ts'
+import { createRequestStore } from '../../src/authentication-request/authentication-request-store.ts'
+import { createDecide, type DecisionNeeds } from '../../src/decision/decide.ts'
+import { createDecisionStore } from '../../src/decision/decision-store.ts'
+import { createLog } from '../../src/log.ts'
+import { compose, type Letter, type NewNotification } from '../../src/outbox/notification.ts'
+import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
+import { createVault, newId, newSecret } from '../../src/secret.ts'
+import type { Database, Value } from '../../src/storage/database.ts'
+import { migrate } from '../../src/storage/migrate.ts'
+import { openDatabase } from '../../src/storage/open.ts'
+import { createStageClock } from './clock.ts'
+import type { Engine } from './engines.ts'
+
+export const vault = createVault(Buffer.alloc(32, 7).toString('base64url'))
+
+/** `count` openings of one database with all tables, closed and dropped after the test. */
+export async function furnished(
+  t: TestContext,
+  engine: Engine,
+  { count = 1, open = openDatabase }: { count?: number; open?: typeof openDatabase } = {},
+) {
+  const { url, drop } = await engine.fresh()
+  const clock = createStageClock()
+  const logLines: string[] = []
+  const log = createLog('debug', { write: (line) => void logLines.push(line) })
+  const databases: Database[] = []
+  t.after(async () => {
+    await Promise.all(databases.map((database) => database.close()))
+    await drop()
+  })
+  for (let number = 0; number < count; number++) databases.push(await open(url, { log, clock }))
+  await migrate(databases[0]!, clock)
+
+  const nodes = databases.map((database) => {
+    const requests = createRequestStore(database)
+    const decisions = createDecisionStore(database)
+    const outbox = createOutboxStore(database)
+    const needs: DecisionNeeds = { requests, decisions, outbox, vault, clock, log }
+    return { database, requests, decisions, outbox, needs, decide: createDecide(needs) }
+  })
+  return { clock, log, logLines, nodes, one: nodes[0]!, other: nodes.at(-1)! }
+}
+
+/** A pending request that Kiosk, or another client, made about Ana just now. */
+export function newRequest(now: number, more: Partial<AuthenticationRequest> = {}): AuthenticationRequest {
+  const id = more.id ?? newId(now)
+  const deliveryMode = more.deliveryMode ?? 'poll'
+  const callsBack = deliveryMode !== 'poll'
+  const callBack = { authReqId: `urn:${id}`, notificationToken: newSecret(24) }
+  return {
+    id,
+    clientId: { poll: 'kiosk', ping: 'northbank', push: 'till' }[deliveryMode],
+    userId: 'user-ana',
+    scope: 'openid',
+    acrValues: undefined,
+    bindingMessage: 'Coffee 4.20',
+    deliveryMode,
+    notificationEndpoint: callsBack ? 'http://localhost:9/notify' : undefined,
+    callBackSealed: callsBack ? vault.seal(JSON.stringify(callBack), callBackPlace(id)) : undefined,
+    status: 'pending',
+    createdAt: now,
+    expiresAt: now + 600_000,
+    interval: 5,
+    settledAt: undefined,
+    authentication: {},
+    ...more,
+  }
+}
+
+/** Something to be sent: a cup of tea. */
+export function newLetter(now: number, more: Partial<NewNotification> & { dueAt?: number } = {}): Letter {
+  const { dueAt = now, ...notification } = more
+  const content = { kind: 'tea', subject: newId(now), lane: 'ana', content: { tea: 'green' }, giveUpAt: now + 600_000 }
+  return { ...compose({ ...content, ...notification }, now, vault), dueAt }
+}
+
+/** Puts letters into the outbox, as part of a step that does nothing else. */
+export async function post(database: Database, ...letters: Letter[]): Promise<void> {
+  const { add } = createOutboxStore(database)
+  await database.step(
+    { sql: 'select 1 as one', values: [] },
+    { also: letters.map(add), announce: [{ topic: 'outbox', key: '' }] },
+  )
+}
+
+/** Everything that lies in a table. */
+export function rowsOf(database: Database, table: string, order = '1'): Promise<Record<string, Value>[]> {
+  return database.read<Record<string, Value>>(`select * from ${table} order by ${order}`)
+}

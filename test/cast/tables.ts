@@ -1,0 +1,54 @@
+/** What lies in the tables: for tests that look whether something was written, and what became of a notification. */
+import { systemClock } from '../../src/clock.ts'
+import { createLog } from '../../src/log.ts'
+import { openDatabase } from '../../src/storage/open.ts'
+import type { Stage } from './stage.ts'
+
+export const tables = [
+  'clients',
+  'used_assertions',
+  'users',
+  'signing_keys',
+  'backchannel_auth_requests',
+  'backchannel_auth_consent_history',
+  'notifications',
+  'oidc_models',
+] as const
+
+type Row = Record<string, string | number | null>
+
+/** Reads as another process would. */
+export async function rowsOf(stage: Stage, sql: string, values: (string | number)[] = []): Promise<Row[]> {
+  const database = await openDatabase(stage.database, { log: createLog('silent'), clock: systemClock })
+  try {
+    return await database.read<Row>(sql, values)
+  } finally {
+    await database.close()
+  }
+}
+
+export async function contentsOf(stage: Stage): Promise<Record<string, Row[]>> {
+  const database = await openDatabase(stage.database, { log: createLog('silent'), clock: systemClock })
+  try {
+    const contents: Record<string, Row[]> = {}
+    for (const table of tables) contents[table] = await database.read<Row>(`select * from ${table} order by 1, 2`)
+    return contents
+  } finally {
+    await database.close()
+  }
+}
+
+/** How many rows each table has. */
+export async function countRows(stage: Stage): Promise<Record<string, number>> {
+  const contents = await contentsOf(stage)
+  return Object.fromEntries(Object.entries(contents).map(([table, rows]) => [table, rows.length]))
+}
+
+/** The pings and pushes, oldest first, with what became of each. */
+export function callBacksOf(stage: Stage): Promise<Row[]> {
+  return rowsOf(
+    stage,
+    `select id, kind, lane, state, attempts, last_outcome, due_at from notifications
+     where kind in ('ping', 'push') order by id`,
+  )
+}
