@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { engines } from '../../test/cast/engines.ts'
 import { furnished, newRequest } from '../../test/cast/rows.ts'
+import { until } from '../../test/cast/until.ts'
 import { createExpirySweep } from './expiry-sweep.ts'
 
 test('more than one batch of requests that have run out is settled in one sweep', async (t) => {
@@ -61,8 +62,4 @@ async function scene(t: TestContext) {
   const forgot: number[] = []
   const sweep = createExpirySweep(needs, [async (now) => forgot.push(now)])
   return { ...stage, needs, sweep, forgot }
-}
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  while (!(await holds())) await new Promise((resolve) => setImmediate(resolve))
 }

@@ -18,6 +18,7 @@ import type { Engine } from '../cast/engines.ts'
 import { freePort } from '../cast/ports.ts'
 import { type ServerProcess, startServer } from '../cast/process.ts'
 import { CIBA, castConfig, credentials, newNotificationToken } from '../cast/stage.ts'
+import { until } from '../cast/until.ts'
 
 const kills = Number(process.env.DOORBELL_TEST_KILLS ?? 50)
 
@@ -200,15 +201,14 @@ async function open(t: TestContext, engine: Engine, { slow = 0 } = {}) {
     async everybodyTold(all: Rung[]): Promise<void> {
       const untold = () =>
         all.filter(({ authReqId }) => !calls.get(authReqId)?.some(({ answered }) => answered === 204))
-      const deadline = performance.now() + 90_000
-      await until(() => untold().length === 0 || performance.now() > deadline)
+      await until(() => untold().length === 0, 90_000).catch(() => {})
       assert.deepEqual(untold(), [], 'everybody is told')
     },
 
     /** A report may have been cut off by a kill. Then the letter is sent again after its lease, and reported again. */
     async nothingLeftToSend(): Promise<void> {
       const left = "select id from notifications where state in ('waiting', 'sending') and kind in ('ping', 'push')"
-      while ((await read(left)).length > 0) await pause(50)
+      await until(async () => (await read(left)).length === 0, 60_000)
     },
 
     /** What the client was told is the one truth, and works. */
@@ -253,8 +253,4 @@ async function open(t: TestContext, engine: Engine, { slow = 0 } = {}) {
     })
     return ((await response.json()) as Json).sub
   }
-}
-
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await pause(5)
 }

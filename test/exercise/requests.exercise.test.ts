@@ -6,6 +6,7 @@ import { expire } from '../../src/decision/decide.ts'
 import { fingerprint, newId } from '../../src/secret.ts'
 import { engines } from '../cast/engines.ts'
 import { furnished, newLetter, newRequest, rowsOf } from '../cast/rows.ts'
+import { until } from '../cast/until.ts'
 
 const many = { maxOpenPerUser: 1000 }
 const broken = { sql: 'insert into no_such_table values (1) returning 1', values: [] }
@@ -407,8 +408,4 @@ for (const engine of engines) {
 
 function yes(now: number): Settlement {
   return { userId: 'user-ana', outcome: 'approved', settledBy: newId(now), now, authentication: {} }
-}
-
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setImmediate(resolve))
 }

@@ -12,6 +12,7 @@ import { createUsedAssertionStore } from '../../src/client-authentication/used-a
 import { createUserStore } from '../../src/user-hint/user-store.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { furnished, rowsOf, vault } from '../cast/rows.ts'
+import { until } from '../cast/until.ts'
 
 for (const engine of engines) {
   describe(`clients, on ${engine.name}`, () => {
@@ -102,7 +103,7 @@ for (const engine of engines) {
       assert.equal(await clients.remove('b'), false)
       await registerConfigured([], needs)
       await database.step({ sql: 'select 1 as one', values: [] }, { announce: [{ topic: 'client', key: 'end' }] })
-      while (!heard.includes('end')) await new Promise((resolve) => setImmediate(resolve))
+      await until(() => heard.includes('end'))
       assert.deepEqual(heard, ['a', 'b', 'a', 'b', 'all', 'end'])
     })
   })
