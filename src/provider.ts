@@ -44,7 +44,7 @@ import { createServerKeyStore } from './device-channels/server-key-store.ts'
 import { loadVapidKeys } from './device-channels/vapid-keys.ts'
 import { createWebPushChannel } from './device-channels/web-push.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
-import { edge, edgeOptions } from './http/answer.ts'
+import { edge, edgeOptions, onlyMethods } from './http/answer.ts'
 import { answerRaw, asPlugin, collectRoutes } from './http/mount.ts'
 import { createGuardedCaller } from './http/outgoing.ts'
 import { loadTexts } from './i18n/texts.ts'
@@ -55,6 +55,7 @@ import { createPasskeys } from './passkey/passkey.ts'
 import { createPasskeyChallengeStore } from './passkey/passkey-challenge-store.ts'
 import { createPasskeyStore } from './passkey/passkey-store.ts'
 import { createVault } from './secret.ts'
+import type { Database } from './storage/database.ts'
 import { migrate, migrationStatus } from './storage/migrate.ts'
 import { openDatabase } from './storage/open.ts'
 import { createIssueTokens } from './token/issue-tokens.ts'
@@ -119,14 +120,28 @@ const mostBytesRead = 64 * 1024
 export async function createDoorbell(config: Config, parts: Parts = {}): Promise<Doorbell> {
   const clock = parts.clock ?? systemClock
   const log = parts.log ?? createLog(config.logLevel)
+  const database = await (parts.openDatabase ?? openDatabase)(config.database, { log, clock })
+  try {
+    if (database.engine === 'sqlite' || parts.migrate) await migrate(database, clock)
+    await refuseOtherSchema(database)
+    return await wire(config, parts, { database, clock, log })
+  } catch (error) {
+    await database.close()
+    throw error
+  }
+}
+
+interface Ground {
+  database: Database
+  clock: Clock
+  log: Log
+}
+
+async function wire(config: Config, parts: Parts, { database, clock, log }: Ground): Promise<Doorbell> {
   const vault = createVault(config.secret)
   const texts = loadTexts(config.texts)
 
-  // ── the database ──
-  const database = await (parts.openDatabase ?? openDatabase)(config.database, { log, clock })
-  if (database.engine === 'sqlite' || parts.migrate) await migrate(database, clock)
-  await refuseOtherSchema(database)
-
+  // ── what is kept ──
   const clients = createClientStore(database)
   const usedAssertions = createUsedAssertionStore(database)
   const userStore = createUserStore(database)
@@ -182,8 +197,8 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
       backchannel_authentication_endpoint: config.issuer + endpoints.backchannel,
       backchannel_token_delivery_modes_supported: ['poll', 'ping', 'push'],
       backchannel_user_code_parameter_supported: false,
-      token_endpoint_auth_signing_alg_values_supported: assertionAlgorithms,
     },
+    assertionAlgorithms,
     keys: signingKeys,
     models: oidcModels,
     findClient: async (id) => {
@@ -284,6 +299,10 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
     log,
   })
   signInEndpoint(app, { provider, users, passkeys, texts, findClient: findClientMetadata, log })
+  // oidc-provider says 404 to a method it does not take.
+  for (const path of [paths.introspection, paths.revocation]) onlyMethods(app, path, ['POST', 'OPTIONS'])
+  onlyMethods(app, paths.userinfo, ['GET', 'POST', 'OPTIONS'])
+  onlyMethods(app, paths.jwks, ['GET', 'OPTIONS'])
   for (const path of ['/oauth/*', '/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']) {
     app.all(path, handOver)
   }
@@ -332,10 +351,9 @@ const patience = 4_000
 /** Milliseconds a parked notification keeps what it says, so that an operator can send it after all (PU-11). */
 const parkedKeepContent = 24 * 3600_000
 
-async function refuseOtherSchema(database: Awaited<ReturnType<typeof openDatabase>>): Promise<void> {
+async function refuseOtherSchema(database: Database): Promise<void> {
   const { pending, unknown } = await migrationStatus(database)
   if (pending.length === 0 && unknown.length === 0) return
-  await database.close()
   throw new SchemaError(
     pending.length > 0
       ? `the database lacks ${pending.join(', ')}: run "doorbell migrate", or serve with --migrate`

@@ -26,6 +26,8 @@ export interface AuthorizationServerNeeds {
   tokens: { accessTtl: number; idTtl: number; refreshTtl: number; idTokenAlg: string; scopes: readonly string[] }
   /** What only CIBA adds to the metadata document (MD-1). */
   cibaMetadata: Record<string, unknown>
+  /** How client assertions may be signed. */
+  assertionAlgorithms: readonly string[]
   keys: SigningKeys
   models: OidcModelStore
   /** A registered client, with what its secret is to be compared with. */
@@ -96,7 +98,11 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
     scopes: [...tokens.scopes, DECIDE_SCOPE],
     responseTypes: ['code'] as ResponseType[],
     clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
-    enabledJWA: { idTokenSigningAlgValues: ['ES256', 'RS256', 'PS256'] },
+    enabledJWA: {
+      idTokenSigningAlgValues: ['ES256', 'RS256', 'PS256'],
+      // The same as at the backchannel authentication endpoint (MD-3).
+      clientAuthSigningAlgValues: [...needs.assertionAlgorithms] as never,
+    },
     subjectTypes: ['public'],
     pkce: { required: () => true },
     features: {

@@ -209,7 +209,8 @@ async function converse(device: Device): Promise<void> {
     hasSaid = false
     print(`\n${describe(next)}\n`)
     const answer = await ask()
-    if (answer === undefined) return
+    // The next prompt of the shell would stand on our line.
+    if (answer === undefined) return print()
     if (answer === 'skip') skipped.add(next.request_id)
     else print(`  ${(await device.decide(next.request_id, answer)) ?? verdicts[answer]}`)
   }

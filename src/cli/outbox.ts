@@ -161,21 +161,16 @@ async function runRetry(id: string | undefined, options: RetryOptions): Promise<
   else print(`${count(retried.length, 'notification')} will be sent again. A running server begins within two seconds.`)
 }
 
+/** Those that are parked now: what is given up again meanwhile must not be taken up again and again. */
 async function retryAll(desk: Desk): Promise<string[]> {
   const outbox = createOutboxStore(desk.database)
+  const parked = await outbox.list('parked', Number.MAX_SAFE_INTEGER)
   const retried: string[] = []
-  let erased = 0
-  // Those that are retried are parked no longer, so the next look finds others. The erased ones stay.
-  for (;;) {
-    const parked = await outbox.list('parked', 500 + erased)
-    const left = parked.slice(erased)
-    if (left.length === 0) break
-    for (const { id, subject } of left) {
-      if (await outbox.retry(id, desk.clock.now(), await giveUpAt(subject, desk))) retried.push(id)
-      else erased += 1
-    }
+  for (const { id, subject } of parked) {
+    if (await outbox.retry(id, desk.clock.now(), await giveUpAt(subject, desk))) retried.push(id)
   }
-  if (erased > 0) note(`${count(erased, 'other')} cannot be sent any more: what they said has been erased.`)
+  const left = parked.length - retried.length
+  if (left > 0) note(`${count(left, 'other')} cannot be sent any more: what they said has been erased.`)
   return retried
 }
 

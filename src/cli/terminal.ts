@@ -31,18 +31,26 @@ export function examples(command: Command, list: [typed: string, does: string][]
   return command.addHelpText('after', `\n${list.length > 1 ? 'Examples' : 'Example'}:\n${lines.join('\n\n')}`)
 }
 
-/** A table with aligned columns. Cells are shown on one line. */
+/** A table with aligned columns, or, on a terminal that is too narrow for it, one block a row. */
 export function table(headings: string[], rows: string[][]): string {
   const plain = rows.map((row) => row.map(oneLine))
   const widths = headings.map((heading, column) => {
     return Math.max(...[heading, ...plain.map((row) => row[column] ?? '')].map(widthOf))
   })
+  const width = widths.reduce((sum, one) => sum + one + 2, -2)
+  if (process.stdout.isTTY && width > process.stdout.columns) return blocks(headings, rows)
   const line = (cells: string[]) =>
     cells
       .map((cell, column) => padded(cell, widths[column]!))
       .join('  ')
       .trimEnd()
   return [ink('dim', line(headings)), ...plain.map(line)].join('\n')
+}
+
+function blocks(headings: string[], rows: string[][]): string {
+  const entries = (row: string[]) =>
+    headings.map((heading, column): [string, string | undefined] => [heading.toLowerCase(), row[column] || undefined])
+  return rows.map((row) => listing(entries(row))).join('\n\n')
 }
 
 /** Names and values below each other. What has no value is left out. */

@@ -44,7 +44,10 @@ export function addUser(program: Command): void {
     .action((_options, command: Command) => runAdd(command.optsWithGlobals()))
   examples(withSettings(add), [
     ['npx doorbell user add --email dora@example.com --name Dora', 'a user who is found by her email address'],
-    ['npx doorbell user add --username dora --password-stdin < password.txt', 'with a password of her own'],
+    [
+      'npx doorbell user add --username dora --password-stdin < password.txt',
+      'the same for a username and a password of her own',
+    ],
   ])
 
   const list = user

@@ -25,6 +25,7 @@ export type ClientStore = ReturnType<typeof createClientStore>
 export function createClientStore(database: Database) {
   return {
     async find(id: string): Promise<Client | undefined> {
+      if (!couldBeAnId(id)) return undefined
       const [row] = await database.read<ClientRow>('select * from clients where id = $1', [id])
       return row && toClient(row)
     },
@@ -95,6 +96,11 @@ export function createClientStore(database: Database) {
       return rows.length > 0
     },
   }
+}
+
+/** Ids come from strangers: what no client can be called is not asked for. Postgres would fail at a NUL. */
+function couldBeAnId(id: string): boolean {
+  return /^[\x21-\x7e]{1,255}$/.test(id)
 }
 
 function insert(

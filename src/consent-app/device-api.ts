@@ -63,7 +63,11 @@ export function createDeviceApiClient(send: SendToServer) {
     return read(await send({ method: 'GET', path, headers: headersFor(accessToken) }))
   }
 
-  async function post<Body>(accessToken: string, path: string, fields: Record<string, unknown>): Promise<Answered<Body>> {
+  async function post<Body>(
+    accessToken: string,
+    path: string,
+    fields: Record<string, unknown>,
+  ): Promise<Answered<Body>> {
     const headers = { ...headersFor(accessToken), 'content-type': 'application/json' }
     return read(await send({ method: 'POST', path, headers, body: JSON.stringify(fields) }))
   }
@@ -74,8 +78,7 @@ export function createDeviceApiClient(send: SendToServer) {
       get<{ requests: ShownRequest[] }>(token, `/backchannel/authinfo?request_id=${encodeURIComponent(requestId)}`),
     decide: (token: string, fields: Record<string, unknown>) => post<object>(token, '/backchannel/complete', fields),
     activity: (token: string) => get<{ activity: ShownActivity[] }>(token, '/backchannel/activity'),
-    revoke: (token: string, requestId: string) =>
-      post<object>(token, '/backchannel/revoke', { request_id: requestId }),
+    revoke: (token: string, requestId: string) => post<object>(token, '/backchannel/revoke', { request_id: requestId }),
     block: (token: string, clientId: string, blocked: boolean) =>
       post<object>(token, '/backchannel/block', { client_id: clientId, blocked }),
     passkeys: (token: string) => get<{ passkeys: ShownPasskey[] }>(token, '/backchannel/passkeys'),

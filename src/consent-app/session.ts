@@ -56,7 +56,8 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
     signInName: `${prefix}doorbell_app_sign_in`,
     options: { path: '/', httpOnly: true, sameSite: 'lax', secure },
     // A new form token with each session: what somebody planted before the sign-in is worth nothing after it.
-    sealSession: (session) => vault.seal(JSON.stringify({ ...session, formToken: newSecret(16) }), 'consent-app/session'),
+    sealSession: (session) =>
+      vault.seal(JSON.stringify({ ...session, formToken: newSecret(16) }), 'consent-app/session'),
     openSession: (value) => open<Session>(value, 'consent-app/session'),
     sealSignIn: (signIn) =>
       vault.seal(JSON.stringify({ ...signIn, expiresAt: clock.now() + signInTakes }), 'consent-app/sign-in'),

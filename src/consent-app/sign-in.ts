@@ -35,7 +35,10 @@ export function createSignIn(needs: SignInNeeds) {
 
   return {
     /** @param another whether somebody else wants to sign in than whoever is signed in at the provider */
-    async start(to: string, { another = false, uiLocales }: { another?: boolean; uiLocales?: string | undefined }): Promise<StartedSignIn> {
+    async start(
+      to: string,
+      { another = false, uiLocales }: { another?: boolean; uiLocales?: string | undefined },
+    ): Promise<StartedSignIn> {
       const codeVerifier = openid.randomPKCECodeVerifier()
       const state = openid.randomState()
       const nonce = openid.randomNonce()

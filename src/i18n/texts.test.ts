@@ -149,7 +149,7 @@ describe('keys in the code', () => {
     ])
   })
 
-  it('are all known', (t) => {
+  it('are all known', () => {
     const source = fileURLToPath(new URL('../', import.meta.url))
     const files = globSync('**/*.{ts,eta,js}', { cwd: source }).filter(
       (file) => !file.startsWith('i18n') && !/\.test\.[jt]s$/.test(file),
@@ -158,7 +158,7 @@ describe('keys in the code', () => {
     const used = files.flatMap((file) =>
       literalKeys(readFileSync(join(source, file), 'utf8')).map((key) => ({ file, key })),
     )
-    if (used.length === 0) return t.skip('no code says a text yet')
+    assert.ok(used.length > 0, 'code says texts')
     assert.deepEqual(
       used.filter(({ key }) => !english.has(key)),
       [],

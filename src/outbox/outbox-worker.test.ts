@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { createStageClock } from '../../test/cast/clock.ts'
 import { newLetter, post } from '../../test/cast/rows.ts'
+import { until } from '../../test/cast/until.ts'
 import { createLog } from '../log.ts'
 import type { Database } from '../storage/database.ts'
 import { migrate } from '../storage/migrate.ts'
@@ -127,7 +128,7 @@ test('a lane that hangs holds up only its own, and never gets more than its shar
     await post(table, tea({ lane: 'ben' }), tea({ lane: 'ana' }))
     await until(() => served.filter(({ lane }) => lane === 'ana').length === number + 1)
   }
-  await untilAsync(async () => (await outbox.count()).delivered === 10)
+  await until(async () => (await outbox.count()).delivered === 10)
   assert.deepEqual([hanging, most], [4, 4])
   opened.resolve()
   await worker.idle()
@@ -152,7 +153,7 @@ test('three that hang and four that come: still four at once', async (t) => {
   // The next look begins after the last one ended: by the time another lane is served, it has been over.
   const other = tea({ lane: 'ben' })
   await post(table, other)
-  await untilAsync(async () => (await outbox.find(other.id))!.state === 'sending')
+  await until(async () => (await outbox.find(other.id))!.state === 'sending')
   assert.equal((await outbox.count()).waiting, 3)
   opened.resolve()
   await worker.idle()
@@ -221,10 +222,14 @@ test('what is not sent within the grace is handed back, as if it had never been 
   const { state, attempts, lease } = (await outbox.find(letter.id))!
   assert.deepEqual([state, attempts, lease], ['waiting', 0, undefined])
 
-  serve(drunk)
+  serve(async (_, signal) => (signal.aborted ? spilt : drunk))
   worker.start()
   await worker.idle()
-  assert.equal((await outbox.find(letter.id))!.state, 'delivered', 'it can be started again')
+  assert.equal(
+    (await outbox.find(letter.id))!.state,
+    'delivered',
+    'it can be started again, and nobody is stopped then',
+  )
 })
 
 test('starting twice is starting once, and stopping ends it', async (t) => {
@@ -350,11 +355,3 @@ async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
 }
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
-
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await turn()
-}
-
-async function untilAsync(holds: () => Promise<boolean>): Promise<void> {
-  while (!(await holds())) await turn()
-}

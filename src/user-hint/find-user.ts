@@ -29,9 +29,10 @@ export function createFindUser(needs: HintNeeds): FindUser {
   return async (sent, client) => {
     const hint = sent.kind === 'id_token_hint' ? await readIdToken(sent, client, needs) : sent
     const user = await needs.users.findByHint(hint, client.metadata)
-    if (user === null || user.disabled) {
+    // A hook in plain JavaScript may well answer undefined.
+    if (!user || user.disabled) {
       throw new Refusal('unknown_user_id', 'the hint does not lead to a user', {
-        detail: user === null ? `no user for a ${sent.kind}` : `user ${user.id} is disabled`,
+        detail: !user ? `no user for a ${sent.kind}` : `user ${user.id} is disabled`,
       })
     }
     return user

@@ -126,7 +126,11 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
         body: String(new URLSearchParams(form)),
       }),
     get: (path, headers = {}) => send(`${stage.url}${path}`, { headers }),
-    ring: (as, parameters = {}) => stage.post('/backchannel/authorize', ringing(as, parameters), credentials[as]),
+    ring(as, parameters = {}) {
+      // No two at the same time, so that it is clear which request is the newest.
+      clock.advance(1)
+      return stage.post('/backchannel/authorize', ringing(as, parameters), credentials[as])
+    },
     poll: (as, authReqId) =>
       stage.post('/oauth/token', { grant_type: CIBA, auth_req_id: String(authReqId) }, credentials[as]),
     decide: (requestId, status, more = {}) =>

@@ -6,7 +6,7 @@ import { isPlain } from '../../complaint.ts'
 import { sameSecret } from '../../secret.ts'
 import { Failure } from '../failure.ts'
 import type { Ringing } from './ring.ts'
-import { call } from './web.ts'
+import { call, Unreachable } from './web.ts'
 
 /** What the provider said when it called back. */
 export type CallBackBody = Record<string, unknown> & { auth_req_id: string }
@@ -62,15 +62,24 @@ function watchServer(endpoint: string): CallBackEndpoint {
     description: `${endpoint} (the server keeps what arrives there)`,
     async hears({ authReqId, notificationToken }, until) {
       for (;;) {
-        const { body } = await call(endpoint, { headers: { accept: 'application/json' } })
-        const calls = Array.isArray(body.calls) ? (body.calls as RecordedCall[]) : []
-        const ours = calls.find(({ authorization }) => isBearer(authorization, notificationToken))
+        const ours = (await callsAt(endpoint)).find(({ authorization }) => isBearer(authorization, notificationToken))
         if (ours) return checked(ours.body, ours.contentType, authReqId)
         if (Date.now() >= until) return undefined
         await wait(Math.min(look, Math.max(0, until - Date.now())))
       }
     },
     close: () => {},
+  }
+}
+
+/** A server that is away for a moment may have been restarted; the request waits in its database. */
+async function callsAt(endpoint: string): Promise<RecordedCall[]> {
+  try {
+    const { body } = await call(endpoint, { headers: { accept: 'application/json' } })
+    return Array.isArray(body.calls) ? (body.calls as RecordedCall[]) : []
+  } catch (error) {
+    if (error instanceof Unreachable) return []
+    throw error
   }
 }
 

@@ -1,0 +1,52 @@
+/** Client assertions, right and wrong in every way, and the clients that send them. */
+import { type CryptoKey, exportJWK, generateKeyPair, type JWTHeaderParameters, SignJWT } from 'jose'
+import type { ClientMetadataInput, PublicJwk } from '../../src/client/client-metadata.ts'
+import { newSecret } from '../../src/secret.ts'
+import { type Answer, CIBA, type Stage } from './stage.ts'
+
+export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
+
+export interface KeyHolder {
+  privateKey: CryptoKey
+  publicJwk: PublicJwk
+}
+
+export async function newKey(kid: string, alg = 'ES256'): Promise<KeyHolder> {
+  const { privateKey, publicKey } = await generateKeyPair(alg, { extractable: true })
+  return { privateKey, publicJwk: { ...(await exportJWK(publicKey)), kid, alg } as PublicJwk }
+}
+
+export function pollClient(id: string, more: Partial<ClientMetadataInput>): ClientMetadataInput {
+  return { client_id: id, grant_types: [CIBA], backchannel_token_delivery_mode: 'poll', ...more }
+}
+
+export interface AssertionOptions {
+  key: CryptoKey | Uint8Array
+  header?: Partial<JWTHeaderParameters>
+  claims?: Record<string, unknown>
+}
+
+/** What is not said in `claims` is as it should be; `undefined` leaves a claim out. */
+export function assertionOf(stage: Stage, clientId: string, options: AssertionOptions): Promise<string> {
+  const now = Math.floor(stage.clock.now() / 1000)
+  const usual = { iss: clientId, sub: clientId, aud: stage.url, jti: newSecret(12), iat: now, exp: now + 60 }
+  return new SignJWT({ ...usual, ...options.claims })
+    .setProtectedHeader({ alg: 'ES256', ...options.header })
+    .sign(options.key)
+}
+
+export const asserted = (assertion: string) => ({
+  client_assertion: assertion,
+  client_assertion_type: ASSERTION_TYPE,
+})
+
+/** Both CIBA endpoints, as any client calls them: the second with a request that does not exist. */
+export const cibaEndpoints = [
+  { path: '/backchannel/authorize', form: { scope: 'openid', login_hint: 'ana' } },
+  { path: '/oauth/token', form: { grant_type: CIBA, auth_req_id: 'unknown' } },
+] as const
+
+/** Whether an answer means that the client was believed, at either of the two endpoints above. */
+export function isBelieved({ status, body }: Answer): boolean {
+  return status === 200 || (status === 400 && body.error === 'invalid_grant')
+}

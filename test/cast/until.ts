@@ -1,0 +1,11 @@
+/** Waits for something that announces itself to nobody. */
+import { setTimeout as pause } from 'node:timers/promises'
+
+/** Resolves as soon as `holds`; fails after `patience` milliseconds, so that a broken promise does not hang the run. */
+export async function until(holds: () => boolean | Promise<boolean>, patience = 10_000): Promise<void> {
+  const deadline = performance.now() + patience
+  while (!(await holds())) {
+    if (performance.now() > deadline) throw new Error(`waited ${patience} ms in vain for ${holds}`)
+    await pause(1)
+  }
+}

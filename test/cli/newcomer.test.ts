@@ -1,0 +1,157 @@
+/** The newcomer's three terminals: a server, a client that rings, a phone that answers. */
+import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { before, describe, test } from 'node:test'
+import { freePort } from '../cast/ports.ts'
+import { cleanAfterSuite, openTerminal, type Terminal } from './terminal.ts'
+
+describe('the three terminals of a newcomer', () => {
+  const suite = cleanAfterSuite()
+  let first: Terminal
+  let second: Terminal
+  let third: Terminal
+  let issuer: string[]
+
+  before(async () => {
+    const port = await freePort()
+    issuer = ['--issuer', `http://localhost:${port}`]
+    first = await openTerminal(suite, { DOORBELL_REQUESTS_INTERVAL: '1' })
+    // Clients and phones are played from anywhere.
+    second = await openTerminal(suite)
+    third = await openTerminal(suite)
+    await first.serve(['--demo', '--port', String(port)])
+  })
+
+  const ring = (client: string, user: string, ...more: string[]) =>
+    second.start(['request', '--client', client, '--login-hint', user, ...issuer, ...more])
+  const answer = (user: string, ...how: string[]) => third.run(['device', '--user', user, ...issuer, '--wait', ...how])
+
+  test('the till rings, Alice approves, and the tokens are shown', async () => {
+    const request = ring('demo-till', 'alice@example.com', '--binding-message', 'Coffee 4.20')
+    await request.says(/Waiting for the answer/)
+
+    const waiting = await answer('alice', '--list')
+    assert.match(waiting.stdout, /Corner Café Till asks for your approval/)
+    assert.match(waiting.stdout, /Coffee 4\.20/)
+    const [, id = ''] = /--approve (\S+)/.exec(waiting.stdout) ?? []
+
+    const approved = await answer('alice', '--approve', id)
+    assert.equal(approved.code, 0)
+    const { code, stdout, stderr } = await request.ended
+    assert.equal(code, 0, stderr)
+    assert.match(stdout, /auth_req_id +\S{43}/)
+    assert.match(stdout, /Approved\./)
+    assert.match(stdout, /access_token +\S+/)
+    assert.match(stdout, /"sub": "alice"/)
+  })
+
+  for (const [client, mode] of [
+    ['demo-till', 'poll'],
+    ['demo-shop', 'ping'],
+    ['demo-bank', 'push'],
+  ] as const) {
+    test(`${mode}: approved is 0, denied is 2, expired is 3`, async () => {
+      const approved = ring(client, 'bob', '--scope', 'openid offline_access', '--json')
+      assert.equal((await answer('bob', '--approve', 'latest')).code, 0)
+      const { code, stdout, stderr } = await approved.ended
+      assert.equal(code, 0, stderr)
+      const result = JSON.parse(stdout)
+      assert.equal(result.outcome, 'approved')
+      assert.equal(result.mode, mode)
+      assert.equal(result.id_token.claims.sub, 'bob')
+      assert.equal(typeof result.tokens.access_token, 'string')
+      assert.match(stderr, /Waiting/)
+
+      const denied = ring(client, 'bob', '--json')
+      assert.equal((await answer('bob', '--deny', 'latest')).code, 0)
+      const no = await denied.ended
+      assert.equal(no.code, 2, no.stderr)
+      assert.equal(JSON.parse(no.stdout).outcome, 'denied')
+
+      const late = await ring(client, 'carol', '--requested-expiry', '1').ended
+      assert.equal(late.code, 3, late.stderr)
+      assert.match(late.stdout, /Expired: the user did not answer in time/)
+    })
+  }
+
+  test('what is decided already, or for somebody else, is told in a sentence', async () => {
+    const request = ring('demo-till', 'alice')
+    await request.says(/Waiting/)
+    const waiting = await third.json(['device', '--user', 'alice', ...issuer])
+    const [{ request_id: id }] = waiting.requests as [{ request_id: string }]
+
+    const stranger = await answer('carol', '--approve', id)
+    assert.equal(stranger.code, 1)
+    assert.match(stranger.stderr, /No request \S+ waits for carol/)
+
+    await answer('alice', '--deny', id)
+    const again = await answer('alice', '--approve', id)
+    assert.equal(again.code, 1)
+    assert.match(again.stderr, /It was denied already\./)
+    assert.equal((await request.ended).code, 2)
+  })
+
+  test('beside the server, everything can be looked at without a configuration', async () => {
+    const requests = await first.run(['requests', '--all'])
+    assert.equal(requests.code, 0, requests.stderr)
+    assert.match(requests.stdout, /demo-till +alice +poll/)
+    assert.match(requests.stderr, /the demo configuration .*database \.\/doorbell\.db/)
+
+    const outbox = await first.run(['outbox'])
+    assert.match(outbox.stdout, /push +demo-bank +delivered/)
+    assert.equal((await first.run(['doctor'])).code, 0)
+  })
+
+  test('playing leaves no files behind', async () => {
+    assert.deepEqual([...(await readdir(second.cwd)), ...(await readdir(third.cwd))], [])
+  })
+
+  test('what the provider refuses is said in its words, with advice', async () => {
+    const nobody = ring('demo-till', 'nobody', '--json')
+    const { code, stdout, stderr } = await nobody.ended
+    assert.equal(code, 1)
+    assert.match(stderr, /unknown_user_id/)
+    assert.match(stderr, /doorbell user list/)
+    assert.equal(JSON.parse(stdout).error, 'unknown_user_id')
+
+    const wrong = await ring('demo-till', 'alice', '--client-secret', 'wrong').ended
+    assert.equal(wrong.code, 1)
+    assert.match(wrong.stderr, /invalid_client/)
+  })
+})
+
+test('without a server, a sentence says how to start one', async (t) => {
+  const terminal = await openTerminal(t)
+  const port = await freePort()
+  const args = ['--issuer', `http://localhost:${port}`]
+  const ringing = await terminal.run(['request', '--client', 'demo-till', '--login-hint', 'alice', ...args])
+  assert.equal(ringing.code, 1)
+  assert.match(ringing.stderr, /Nobody answers at http:\/\/localhost:\d+\. Is the server running\?/)
+  assert.equal((await terminal.run(['device', '--user', 'alice', ...args])).code, 1)
+})
+
+test('without a database, looking makes none', async (t) => {
+  const terminal = await openTerminal(t)
+  for (const command of [
+    ['requests'],
+    ['outbox'],
+    ['keys'],
+    ['client', 'list'],
+    ['user', 'list'],
+    ['migrate', '--status'],
+  ]) {
+    const { code, stderr } = await terminal.run(command)
+    assert.equal(code, 1, command.join(' '))
+    assert.match(stderr, /There is no database at \.\/doorbell\.db yet/)
+  }
+  assert.equal(existsSync(join(terminal.cwd, 'doorbell.db')), false)
+})
+
+test('a device is not played where users are real', async (t) => {
+  const terminal = await openTerminal(t)
+  const { code, stderr } = await terminal.run(['device', '--user', 'alice', '--issuer', 'https://id.example.com'])
+  assert.equal(code, 1)
+  assert.match(stderr, /for development/)
+})

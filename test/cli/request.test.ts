@@ -1,0 +1,189 @@
+/** `request` against providers that behave in their own ways. */
+import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { createServer, type IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { exportJWK, generateKeyPair, SignJWT } from 'jose'
+import { freePort } from '../cast/ports.ts'
+import { openTerminal } from './terminal.ts'
+
+type Form = Record<string, string>
+type Reply = { status: number; headers?: Record<string, string>; body: object }
+
+interface OddProvider {
+  issuer: string
+  /** When each poll came, and what the ring was. */
+  polls: number[]
+  rung: Promise<Form>
+  idToken(claims: object): Promise<string>
+}
+
+/** A provider that answers each poll with the next of `replies`. */
+async function openProvider(
+  t: TestContext,
+  replies: (provider: OddProvider) => Promise<Reply>[] | Reply[],
+): Promise<OddProvider> {
+  const { publicKey, privateKey } = await generateKeyPair('ES256')
+  const rung = Promise.withResolvers<Form>()
+  const server = createServer(async (request, response) => {
+    const form = await readForm(request)
+    const { status, headers = {}, body } = await answer(request.url!, form)
+    response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  const issuer = `http://localhost:${(server.address() as AddressInfo).port}`
+  const provider: OddProvider = {
+    issuer,
+    polls: [],
+    rung: rung.promise,
+    idToken: (claims) =>
+      new SignJWT({ iss: issuer, aud: 'till', sub: 'ana', ...claims })
+        .setProtectedHeader({ alg: 'ES256', kid: 'one' })
+        .setIssuedAt()
+        .setExpirationTime('5 minutes')
+        .sign(privateKey),
+  }
+  const left = replies(provider)
+
+  async function answer(path: string, form: Form): Promise<Reply> {
+    switch (path) {
+      case '/.well-known/openid-configuration':
+        return ok({
+          issuer,
+          token_endpoint: `${issuer}/token`,
+          backchannel_authentication_endpoint: `${issuer}/ring`,
+          jwks_uri: `${issuer}/jwks`,
+          id_token_signing_alg_values_supported: ['ES256'],
+        })
+      case '/jwks':
+        return ok({ keys: [{ ...(await exportJWK(publicKey)), kid: 'one', alg: 'ES256' }] })
+      case '/ring':
+        rung.resolve(form)
+        return ok({ auth_req_id: 'the-request', expires_in: 60, interval: 1 })
+      default:
+        provider.polls.push(performance.now())
+        return left.length > 1 ? left.shift()! : left[0]!
+    }
+  }
+  return provider
+}
+
+const ok = (body: object): Reply => ({ status: 200, body })
+
+async function readForm(request: IncomingMessage): Promise<Form> {
+  let text = ''
+  for await (const chunk of request) text += chunk
+  return Object.fromEntries(new URLSearchParams(text))
+}
+
+const played = (issuer: string) => [
+  'request',
+  '--client',
+  'till',
+  '--client-secret',
+  's',
+  '--login-hint',
+  'ana',
+  '--issuer',
+  issuer,
+]
+
+test('the pauses: at once, then as asked; 503 is waited out, and slow_down counts for good', async (t) => {
+  const terminal = await openTerminal(t)
+  const provider = await openProvider(t, ({ idToken }) => [
+    Promise.resolve({ status: 400, body: { error: 'authorization_pending' } }),
+    Promise.resolve({ status: 503, headers: { 'retry-after': '2' }, body: {} }),
+    Promise.resolve({ status: 400, body: { error: 'slow_down' } }),
+    idToken({}).then((id_token) => ok({ access_token: 'a', token_type: 'Bearer', id_token })),
+  ])
+  const { code, stdout, stderr } = await terminal.run(played(provider.issuer))
+  assert.equal(code, 0, stderr)
+  assert.match(stdout, /slower polling: every 6 s/)
+  const pauses = provider.polls.slice(1).map((time, index) => time - provider.polls[index]!)
+  for (const [index, least] of [1000, 2000, 6000].entries()) {
+    // A timer may fire a little before its time, by another clock.
+    assert.ok(pauses[index]! >= least - 20, `pause ${index}: ${pauses[index]}`)
+  }
+})
+
+test('an ID token for somebody else is not believed', async (t) => {
+  const terminal = await openTerminal(t)
+  const provider = await openProvider(t, ({ idToken }) => [
+    idToken({ aud: 'another' }).then((id_token) => ok({ access_token: 'a', token_type: 'Bearer', id_token })),
+  ])
+  const { code, stdout, stderr } = await terminal.run([...played(provider.issuer), '--json'])
+  assert.equal(code, 1)
+  assert.equal(stdout, '')
+  assert.match(stderr, /ID token that cannot be believed: unexpected "aud"/)
+})
+
+test('a provider that calls itself something else is not used', async (t) => {
+  const terminal = await openTerminal(t)
+  const provider = await openProvider(t, () => [ok({})])
+  const other = provider.issuer.replace('localhost', '127.0.0.1')
+  const { code, stderr } = await terminal.run(played(other))
+  assert.equal(code, 1)
+  assert.match(stderr, /calls itself http:\/\/localhost/)
+})
+
+test('a push at an endpoint of its own: strangers are ignored, and what the ID token does not vouch for is refused', async (t) => {
+  const terminal = await openTerminal(t)
+  const port = await freePort()
+  const provider = await openProvider(t, () => [ok({})])
+  const request = terminal.start([...played(provider.issuer), '--mode', 'push', '--callback-port', String(port)])
+  const { client_notification_token: token } = await provider.rung
+  const push = async (bearer: string, claims: object) => {
+    const id_token = await provider.idToken(claims)
+    return fetch(`http://127.0.0.1:${port}/anything`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${bearer}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ auth_req_id: 'the-request', access_token: 'a', token_type: 'Bearer', id_token }),
+    })
+  }
+  await request.says(/Waiting/)
+  await push('a-stranger', {})
+  await push(token!, { at_hash: 'wrong', 'urn:openid:params:jwt:claim:auth_req_id': 'the-request' })
+  const { code, stderr } = await request.ended
+  assert.equal(code, 1)
+  assert.match(stderr, /does not vouch for what was pushed with it: at_hash is wrong/)
+})
+
+test('pings and pushes of a real server arrive at the endpoint the configuration names', async (t) => {
+  const terminal = await openTerminal(t)
+  const [port, shop, bank] = [await freePort(), await freePort(), await freePort()]
+  const client = (client_id: string, mode: string, at: number) => ({
+    client_id,
+    client_secret: `secret-of-${client_id}`,
+    grant_types: mode === 'push' ? ['refresh_token'] : ['urn:openid:params:grant-type:ciba', 'refresh_token'],
+    backchannel_token_delivery_mode: mode,
+    backchannel_client_notification_endpoint: `http://localhost:${at}/notify`,
+  })
+  const clients = [
+    client('shop', 'ping', shop),
+    client('bank', 'push', bank),
+    { client_id: 'phones', client_secret: 'secret-of-phones', backchannel_device_service: true },
+  ]
+  const config = { port, development: true, clients, users: [{ username: 'ana' }] }
+  await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify(config))
+  await terminal.serve([])
+
+  for (const name of ['shop', 'bank']) {
+    const args = ['request', '--client', name, '--login-hint', 'ana', '--scope', 'openid offline_access', '--json']
+    const request = terminal.start(args)
+    await request.says(/Waiting/)
+    assert.equal((await terminal.run(['device', '--user', 'ana', '--approve', 'latest'])).code, 0)
+    const { code, stdout, stderr } = await request.ended
+    assert.equal(code, 0, stderr)
+    const result = JSON.parse(stdout)
+    assert.equal(result.id_token.claims.sub, 'ana')
+    assert.equal(typeof result.tokens.refresh_token, 'string')
+    const vouched = 'urn:openid:params:jwt:claim:rt_hash' in result.id_token.claims
+    assert.equal(vouched, name === 'bank')
+  }
+})

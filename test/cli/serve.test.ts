@@ -1,0 +1,179 @@
+import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
+import { freePort } from '../cast/ports.ts'
+import { freshPostgres } from '../cast/postgres.ts'
+import { openTerminal, type Terminal } from './terminal.ts'
+
+const configure = (terminal: Terminal, config: object) =>
+  writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify(config))
+
+function answers(port: number): Promise<boolean> {
+  return fetch(`http://localhost:${port}/health/live`).then(
+    () => true,
+    () => false,
+  )
+}
+
+test('a bad configuration: every complaint, and nothing is started', async (t) => {
+  const terminal = await openTerminal(t)
+  const port = await freePort()
+  await configure(terminal, { port, isuer: 'x', requests: { interval: 0 }, clients: [{ client_id: 'till' }] })
+  const { code, stdout, stderr } = await terminal.run(['serve'])
+  assert.equal(code, 1)
+  assert.equal(stdout, '')
+  assert.match(stderr, /^ {2}- isuer is not a setting; did you mean issuer\?$/m)
+  assert.match(stderr, /^ {2}- requests\.interval must be/m)
+  assert.match(stderr, /^ {2}- clients\[0\]\.client_secret is missing/m)
+  assert.doesNotMatch(stderr, /^ +at /m)
+  assert.equal(await answers(port), false)
+})
+
+test('without a configuration, a sentence says what to do', async (t) => {
+  const terminal = await openTerminal(t)
+  const { code, stderr } = await terminal.run(['serve'])
+  assert.equal(code, 1)
+  assert.match(stderr, /issuer is missing/)
+  assert.match(stderr, /doorbell init/)
+})
+
+test('a port that is in use', async (t) => {
+  const terminal = await openTerminal(t)
+  const port = String(await freePort())
+  await terminal.serve(['--demo', '--port', port])
+  const { code, stderr } = await terminal.run(['serve', '--demo', '--port', port])
+  assert.equal(code, 1)
+  assert.match(stderr, new RegExp(`Port ${port} on 127\\.0\\.0\\.1 is in use\\..*--port`))
+  assert.doesNotMatch(stderr, /^ +at /m)
+})
+
+test('what init writes loads and serves, and --port takes the issuer along', async (t) => {
+  const terminal = await openTerminal(t)
+  const first = await terminal.run(['init'])
+  assert.equal(first.code, 0, first.stderr)
+  assert.match(first.stdout, /Next:/)
+  const second = await terminal.run(['init'])
+  assert.equal(second.code, 1)
+  assert.match(second.stderr, /are here already; nothing was written/)
+  assert.equal((await terminal.run(['init', '--force'])).code, 0)
+
+  const port = await freePort()
+  await terminal.serve(['--port', String(port)])
+  const metadata = await fetch(`http://localhost:${port}/.well-known/openid-configuration`)
+  assert.equal(((await metadata.json()) as { issuer: string }).issuer, `http://localhost:${port}`)
+})
+
+test('an old schema on Postgres is refused until migrate has run', async (t) => {
+  const { url, drop } = await freshPostgres()
+  t.after(drop)
+  const terminal = await openTerminal(t, { DOORBELL_DATABASE: url })
+  const port = await freePort()
+  await configure(terminal, { port, development: true })
+
+  const early = await terminal.run(['serve'])
+  assert.equal(early.code, 1)
+  assert.match(early.stderr, /^The database lacks 0001_\w+.*doorbell migrate/m)
+  assert.doesNotMatch(early.stderr, /^ +at /m)
+  assert.equal(await answers(port), false)
+  assert.match((await terminal.run(['requests'])).stderr, /lacks 0001_/)
+  assert.equal((await terminal.run(['doctor'])).code, 1)
+
+  const before = await terminal.json(['migrate', '--status'])
+  assert.deepEqual(before.applied, [])
+  const migrated = await terminal.run(['migrate'])
+  assert.equal(migrated.code, 0, migrated.stderr)
+  assert.match(migrated.stdout, /Applied 0001_/)
+  assert.match((await terminal.run(['migrate'])).stdout, /Nothing to do/)
+  assert.deepEqual((await terminal.json(['migrate', '--status'])).pending, [])
+
+  const server = await terminal.serve([])
+  assert.equal(await answers(port), true)
+  assert.match((await terminal.run(['keys'])).stdout, /ES256/)
+  server.process.kill('SIGTERM')
+  assert.equal((await server.ended).code, 0)
+})
+
+test('--migrate brings the schema up on the way', async (t) => {
+  const { url, drop } = await freshPostgres()
+  t.after(drop)
+  const terminal = await openTerminal(t, { DOORBELL_DATABASE: url })
+  const port = await freePort()
+  const server = await terminal.serve(['--demo', '--migrate', '--port', String(port)])
+  assert.equal(await answers(port), true)
+  server.process.kill('SIGINT')
+  assert.equal((await server.ended).code, 0)
+})
+
+test('SIGTERM: whatever hangs, the server ends with 0 in time and hands back what it was sending', async (t) => {
+  const bank = await openNotificationEndpoint(t)
+  bank.behaves('hang')
+  const terminal = await openTerminal(t)
+  const port = await freePort()
+  await configure(terminal, {
+    port,
+    development: true,
+    notifications: { timeout: 60 },
+    clients: [
+      {
+        client_id: 'bank',
+        client_secret: 'a-secret-of-the-bank',
+        backchannel_token_delivery_mode: 'push',
+        backchannel_client_notification_endpoint: bank.url,
+      },
+      { client_id: 'phones', client_secret: 'a-secret-of-the-phones', backchannel_device_service: true },
+    ],
+    users: [{ username: 'ana' }],
+  })
+  const server = await terminal.serve([])
+  const authorization = `Basic ${Buffer.from('bank:a-secret-of-the-bank').toString('base64')}`
+  const rung = await fetch(`http://localhost:${port}/backchannel/authorize`, {
+    method: 'POST',
+    headers: { authorization },
+    body: new URLSearchParams({ scope: 'openid', login_hint: 'ana', client_notification_token: 'a'.repeat(32) }),
+  })
+  assert.equal(rung.status, 200)
+  assert.equal((await terminal.run(['device', '--user', 'ana', '--approve', 'latest'])).code, 0)
+  await bank.hears(1)
+
+  // A request of which the rest never comes.
+  const hanging = connect(port, '127.0.0.1').on('error', () => {})
+  t.after(() => hanging.destroy())
+  await new Promise<void>((resolve) => {
+    hanging.write('POST /oauth/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\ngrant_type=', () =>
+      resolve(),
+    )
+  })
+
+  const asked = performance.now()
+  server.process.kill('SIGTERM')
+  const { code, stderr } = await server.ended
+  assert.equal(code, 0, stderr)
+  assert.ok(performance.now() - asked < 10_000)
+
+  const { notifications } = await terminal.json(['outbox'])
+  const [push] = (notifications as Record<string, unknown>[]).filter(({ kind }) => kind === 'push')
+  assert.equal(push?.state, 'waiting')
+  assert.equal(push?.attempts, 0)
+})
+
+test('a second signal ends the server at once', async (t) => {
+  const terminal = await openTerminal(t)
+  const port = await freePort()
+  const server = await terminal.serve(['--demo', '--port', String(port)])
+  const hanging = connect(port, '127.0.0.1').on('error', () => {})
+  t.after(() => hanging.destroy())
+  await new Promise<void>((resolve) => {
+    hanging.write('POST /oauth/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\ngrant_type=', () =>
+      resolve(),
+    )
+  })
+  // The server has heard of it when it answers a later call.
+  await answers(port)
+  server.process.kill('SIGINT')
+  await server.says(/server\.stopping/)
+  server.process.kill('SIGINT')
+  assert.equal((await server.ended).code, 130)
+})

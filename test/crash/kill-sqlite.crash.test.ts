@@ -1,0 +1,5 @@
+import { engines } from '../cast/engines.ts'
+import { killedAndStopped } from './killing.ts'
+
+// The engines have a file each, so that they run at the same time.
+killedAndStopped(engines.find(({ name }) => name === 'sqlite')!)

@@ -1,0 +1,256 @@
+/**
+ * Whoever got an answer can rely on it, whatever happens to the process: fifty times it is killed between a decision
+ * and its delivery, and in the end everybody has been told what was decided.
+ */
+import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, type TestContext, test } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
+import { systemClock } from '../../src/clock.ts'
+import { createLog } from '../../src/log.ts'
+import type { Value } from '../../src/storage/database.ts'
+import { openDatabase } from '../../src/storage/open.ts'
+import type { Engine } from '../cast/engines.ts'
+import { freePort } from '../cast/ports.ts'
+import { type ServerProcess, startServer } from '../cast/process.ts'
+import { CIBA, castConfig, credentials, newNotificationToken } from '../cast/stage.ts'
+import { until } from '../cast/until.ts'
+
+const kills = Number(process.env.DOORBELL_TEST_KILLS ?? 50)
+
+/** A request whose client is called back, and what the test knows of it. */
+interface Rung {
+  client: 'northbank' | 'till'
+  authReqId: string
+  requestId: string
+  notificationToken: string
+  wanted: 'approved' | 'denied'
+}
+
+interface Call {
+  text: string
+  authorization: string | undefined
+  answered: number
+}
+
+type Json = Record<string, unknown>
+
+export function killedAndStopped(engine: Engine): void {
+  describe(`a process on ${engine.name}`, () => {
+    test(`is killed ${kills} times around decisions, and nothing that was answered is lost`, async (t) => {
+      const world = await open(t, engine)
+      let server = await world.start()
+      t.after(() => server.kill())
+      const all: Rung[] = []
+      const count = { decidedBeforeDelivery: 0, afterDelivery: 0, answerLostButDecided: 0, answerLostAndPending: 0 }
+
+      for (let round = 0; round < kills; round++) {
+        const rung = await Promise.all([world.ring('northbank'), world.ring('till')])
+        all.push(...rung)
+        const answers = rung.map((one) => world.decide(one).catch(() => undefined))
+        // Every other time the user knows already that it worked.
+        if (round % 2) await Promise.all(answers)
+        await pause(Math.random() * 15)
+        await server.kill()
+
+        const known = await Promise.all(answers)
+        const called = rung.map(({ authReqId }) => world.calls.has(authReqId))
+        server = await world.start()
+        for (const [index, one] of rung.entries()) {
+          const answered = known[index]?.status === 200
+          const status = await world.statusOf(one)
+          const stands = status === one.wanted || (status === 'redeemed' && one.client === 'till')
+          assert.ok(stands || (!answered && status === 'pending'), `${one.wanted}, answered ${answered}, is ${status}`)
+          // Not at all there: it can be decided again. Fully there: it cannot.
+          if (!answered) assert.equal((await world.decide(one)).status, stands ? 409 : 200)
+          if (!answered) count[stands ? 'answerLostButDecided' : 'answerLostAndPending'] += 1
+          if (stands) count[called[index] ? 'afterDelivery' : 'decidedBeforeDelivery'] += 1
+        }
+      }
+      t.diagnostic(`${kills} kills, ${all.length} decisions: ${JSON.stringify(count)}`)
+      if (kills >= 50) assert.ok(count.decidedBeforeDelivery >= 5, `the test bites: ${JSON.stringify(count)}`)
+
+      await world.everybodyTold(all)
+      for (const one of all) await world.provesRight(one)
+      await world.nothingLeftToSend()
+      const { code } = await server.terminate()
+      assert.equal(code, 0)
+      await world.tablesAgree(all)
+      const again = [...world.calls.values()].filter((calls) => calls.length > 1).length
+      t.diagnostic(`${world.calls.size} clients told, ${again} of them more than once, each time the same`)
+    })
+
+    test('is told to stop while it works: it ends within ten seconds, and nothing is lost or left leased', async (t) => {
+      const world = await open(t, engine, { slow: 200 })
+      let server = await world.start()
+      t.after(() => server.kill())
+      const decided: Rung[] = []
+      let stopping = false
+
+      async function load(): Promise<void> {
+        while (!stopping) {
+          const one = await world.ring(decided.length % 2 ? 'till' : 'northbank').catch(() => undefined)
+          const answer = one && (await world.decide(one).catch(() => undefined))
+          if (answer?.status === 200) decided.push(one!)
+        }
+      }
+      const loads = Array.from({ length: 8 }, load)
+      await until(() => decided.length >= 40)
+      const { code, took } = await server.terminate()
+      stopping = true
+      await Promise.all(loads)
+      assert.equal(code, 0)
+      assert.ok(took < 10_000, `it took ${took} ms`)
+      const states = await world.read('select state, count(*) as many from notifications group by state')
+      t.diagnostic(`${decided.length} decisions, stopped in ${Math.round(took)} ms, ${JSON.stringify(states)}`)
+      assert.deepEqual(await world.read("select * from notifications where state = 'sending' or lease is not null"), [])
+
+      server = await world.start()
+      await world.everybodyTold(decided)
+      for (const one of decided) await world.provesRight(one)
+      assert.equal((await server.terminate()).code, 0)
+    })
+  })
+}
+
+async function open(t: TestContext, engine: Engine, { slow = 0 } = {}) {
+  const { url: database, drop } = await engine.fresh()
+  const folder = await mkdtemp(join(tmpdir(), 'doorbell-crash-'))
+  t.after(async () => {
+    await drop()
+    await rm(folder, { recursive: true, force: true })
+  })
+  const calls = new Map<string, Call[]>()
+  const endpoint = createServer(async (request, response) => {
+    let text = ''
+    for await (const chunk of request) text += chunk
+    const { auth_req_id: id } = JSON.parse(text) as { auth_req_id: string }
+    const before = calls.get(id) ?? []
+    // Now and then the first call is answered 500, and has to be made again.
+    const answered = before.length === 0 && Math.random() < 0.3 ? 500 : 204
+    calls.set(id, [...before, { text, authorization: request.headers.authorization, answered }])
+    if (slow > 0) await pause(Math.random() * slow)
+    response.writeHead(answered).end()
+  })
+  await new Promise<void>((resolve) => endpoint.listen(0, '127.0.0.1', resolve))
+  t.after(() => {
+    endpoint.closeAllConnections()
+    endpoint.close()
+  })
+  const notify = `http://localhost:${(endpoint.address() as AddressInfo).port}/notify`
+
+  const port = await freePort()
+  const configFile = join(folder, 'doorbell.config.json')
+  const settings = { notifications: { timeout: 1, attempts: 50 }, requests: { maxOpenPerUser: 1000 } }
+  const config = castConfig(port, database, { northbank: notify, till: notify, config: settings })
+  await writeFile(configFile, JSON.stringify(config))
+
+  async function post(path: string, form: Record<string, string>, authorization: string) {
+    const response = await fetch(`http://localhost:${port}${path}`, {
+      method: 'POST',
+      headers: { authorization },
+      body: new URLSearchParams(form),
+    })
+    return { status: response.status, body: (await response.json()) as Json }
+  }
+
+  async function described(authReqId: string): Promise<Json> {
+    const asked = { login_hint: 'ana', auth_req_id: authReqId }
+    const { body } = await post('/backchannel/authinfo', asked, credentials.phoneService)
+    return (body.requests as Json[])[0]!
+  }
+
+  async function read<Row extends Record<string, Value>>(sql: string): Promise<Row[]> {
+    const opened = await openDatabase(database, { log: createLog('silent'), clock: systemClock })
+    try {
+      return await opened.read<Row>(sql)
+    } finally {
+      await opened.close()
+    }
+  }
+
+  const poll = ({ client, authReqId }: Rung) =>
+    post('/oauth/token', { grant_type: CIBA, auth_req_id: authReqId }, credentials[client])
+
+  return {
+    calls,
+    read,
+    start: (): Promise<ServerProcess> => startServer(configFile),
+
+    async ring(client: Rung['client']): Promise<Rung> {
+      const notificationToken = newNotificationToken()
+      const form = { scope: 'openid', login_hint: 'ana', client_notification_token: notificationToken }
+      const { status, body } = await post('/backchannel/authorize', form, credentials[client])
+      assert.equal(status, 200)
+      const authReqId = String(body.auth_req_id)
+      const requestId = String((await described(authReqId)).request_id)
+      return { client, authReqId, requestId, notificationToken, wanted: Math.random() < 0.75 ? 'approved' : 'denied' }
+    },
+    decide: ({ requestId, wanted }: Rung) =>
+      post(
+        '/backchannel/complete',
+        { login_hint: 'ana', request_id: requestId, status: wanted },
+        credentials.phoneService,
+      ),
+    statusOf: async ({ authReqId }: Rung) => (await described(authReqId)).status,
+
+    async everybodyTold(all: Rung[]): Promise<void> {
+      const untold = () =>
+        all.filter(({ authReqId }) => !calls.get(authReqId)?.some(({ answered }) => answered === 204))
+      await until(() => untold().length === 0, 90_000).catch(() => {})
+      assert.deepEqual(untold(), [], 'everybody is told')
+    },
+
+    /** A report may have been cut off by a kill. Then the letter is sent again after its lease, and reported again. */
+    async nothingLeftToSend(): Promise<void> {
+      const left = "select id from notifications where state in ('waiting', 'sending') and kind in ('ping', 'push')"
+      await until(async () => (await read(left)).length === 0, 60_000)
+    },
+
+    /** What the client was told is the one truth, and works. */
+    async provesRight(one: Rung): Promise<void> {
+      const told = calls.get(one.authReqId)!
+      for (const { text, authorization } of told) {
+        assert.equal(text, told[0]!.text, 'every attempt says the same')
+        assert.equal(authorization, `Bearer ${one.notificationToken}`)
+      }
+      const said = JSON.parse(told[0]!.text) as Json
+      if (one.client === 'northbank') {
+        assert.deepEqual(said, { auth_req_id: one.authReqId })
+        const [first, second] = [await poll(one), await poll(one)]
+        if (one.wanted === 'denied') assert.equal(first.body.error, 'access_denied')
+        else {
+          assert.equal(first.status, 200)
+          assert.equal(second.body.error, 'invalid_grant')
+          assert.equal(await userOf(first.body.access_token), 'user-ana')
+        }
+      } else if (one.wanted === 'denied') assert.equal(said.error, 'access_denied')
+      else assert.equal(await userOf(said.access_token), 'user-ana')
+    },
+
+    async tablesAgree(all: Rung[]): Promise<void> {
+      const history = await read<{ request_id: string; outcome: string }>(
+        'select request_id, outcome from backchannel_auth_consent_history order by request_id',
+      )
+      const facts = all.map(({ requestId, wanted }) => ({ request_id: requestId, outcome: wanted }))
+      assert.deepEqual(
+        history,
+        facts.sort((a, b) => (a.request_id < b.request_id ? -1 : 1)),
+      )
+      const letters = await read("select kind, subject, state from notifications where kind in ('ping', 'push')")
+      assert.equal(letters.length, all.length, 'one notification for each decision')
+      assert.deepEqual(new Set(letters.map(({ state }) => state)), new Set(['delivered']))
+    },
+  }
+
+  async function userOf(accessToken: unknown): Promise<unknown> {
+    const response = await fetch(`http://localhost:${port}/oauth/userinfo`, {
+      headers: { authorization: `Bearer ${accessToken}` },
+    })
+    return ((await response.json()) as Json).sub
+  }
+}

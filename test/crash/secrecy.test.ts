@@ -1,0 +1,286 @@
+/**
+ * M12: no secret lies in the log or in the database. Everything is played once, well and badly; what was secret on the
+ * way is then looked for in every log line and in every byte that was kept.
+ */
+import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { describe, test } from 'node:test'
+import { Client } from 'pg'
+import { newSecret } from '../../src/secret.ts'
+import { asserted, assertionOf, newKey, pollClient } from '../cast/assertions.ts'
+import { engines } from '../cast/engines.ts'
+import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
+import { signIn, startSignIn } from '../cast/phone-app.ts'
+import { ana, CIBA, credentials, openStage, type Stage, secrets } from '../cast/stage.ts'
+import { tapWires, type Wiretap } from '../cast/wiretap.ts'
+
+for (const engine of engines) {
+  describe(`secrets, on ${engine.name}`, () => {
+    test('none lies in the log or in the database', async (t) => {
+      const tap = tapWires(t)
+      const endpoint = await openNotificationEndpoint(t)
+      const hmacSecret = newSecret()
+      const key = await newKey('its-key')
+      const grants = { grant_types: [CIBA, 'refresh_token'] }
+      const stage = await openStage(t, {
+        engine,
+        northbank: endpoint.url,
+        till: endpoint.url,
+        config: {
+          notifications: { attempts: 2 },
+          clients: [
+            pollClient('hmac', {
+              ...grants,
+              client_secret: hmacSecret,
+              token_endpoint_auth_method: 'client_secret_jwt',
+            }),
+            pollClient('key', {
+              ...grants,
+              jwks: { keys: [key.publicJwk] },
+              token_endpoint_auth_method: 'private_key_jwt',
+            }),
+          ],
+        },
+      })
+      for (const [who, secret] of Object.entries({ ...secrets, hmacSecret, anasPassword: ana.password })) {
+        tap.note(secret, who)
+      }
+      tap.note(Buffer.alloc(32, 7).toString('base64url'), 'the configured secret')
+
+      const requestId = await playWell(stage, tap, endpoint, {
+        hmac: () => assertionOf(stage, 'hmac', { key: new TextEncoder().encode(hmacSecret), header: { alg: 'HS256' } }),
+        key: () => assertionOf(stage, 'key', { key: key.privateKey, header: { kid: 'its-key' } }),
+      })
+      await playBadly(stage, tap)
+      for (const { body, authorization = '' } of endpoint.heard) {
+        tap.note(authorization.slice('Bearer '.length), 'a call back: authorization')
+        for (const name of ['auth_req_id', 'access_token', 'refresh_token', 'id_token']) {
+          tap.note(String(body[name] ?? ''), `a call back: ${name}`)
+        }
+      }
+
+      const kept = await everythingKept(stage, engine.name)
+      const log = Buffer.from(stage.logLines.join(''))
+      // The search finds what is there: the request's id is in both, and much was overheard.
+      assert.ok(kept.includes(requestId) && log.includes(requestId), 'the search works')
+      assert.ok(tap.secrets.size > 80, `only ${tap.secrets.size} secrets were overheard`)
+      assert.ok(stage.logLines.length > 60)
+      t.diagnostic(`${tap.secrets.size} secrets, ${log.length} bytes of log, ${kept.length} bytes of database`)
+
+      const found: string[] = []
+      for (const [secret, where] of tap.secrets) {
+        for (const form of formsOf(secret)) {
+          if (log.includes(form)) found.push(`in the log: ${where}: ${form}`)
+          if (kept.includes(form)) found.push(`in the database: ${where}: ${form}`)
+        }
+      }
+      assert.deepEqual(found, [])
+
+      await stage.doorbell.close()
+      const later = await everythingKept(stage, engine.name)
+      assert.ok(later.includes(requestId))
+      const left = [...tap.secrets].filter(([secret]) => formsOf(secret).some((form) => later.includes(form)))
+      assert.deepEqual(left, [], 'nor after it was closed')
+    })
+  })
+}
+
+const phone = ana.phone_number
+type Assertions = Record<'hmac' | 'key', () => Promise<string>>
+type Endpoint = Awaited<ReturnType<typeof openNotificationEndpoint>>
+
+/** Approved, denied, expired; poll, ping, push; refresh, userinfo, introspection, revocation; a user who signs in. */
+async function playWell(stage: Stage, tap: Wiretap, endpoint: Endpoint, assertions: Assertions): Promise<string> {
+  const ring = (as: 'kiosk' | 'northbank' | 'till', more = {}) =>
+    stage.ring(as, { login_hint: phone, scope: 'openid email offline_access', ...more })
+  const decide = async (authReqId: unknown, status: 'approved' | 'denied') => {
+    const asked = { login_hint: phone, auth_req_id: String(authReqId) }
+    const { body } = await stage.post('/backchannel/authinfo', asked, credentials.phoneService)
+    const [found] = body.requests as { request_id: string }[]
+    await stage.decide(found!.request_id, status, { login_hint: phone })
+    return found!.request_id
+  }
+  const collect = async (as: 'kiosk' | 'northbank', authReqId: unknown) => (await stage.poll(as, authReqId)).body
+
+  const requestIds: string[] = []
+  for (const client of ['kiosk', 'northbank', 'till'] as const) {
+    const [approved, denied, expired] = [
+      await ring(client),
+      await ring(client),
+      await ring(client, { requested_expiry: '60' }),
+    ]
+    requestIds.push(
+      await decide(approved.body.auth_req_id, 'approved'),
+      await decide(denied.body.auth_req_id, 'denied'),
+    )
+    await stage.doorbell.idle()
+    if (client === 'till') continue
+    await stage.poll(client, expired.body.auth_req_id)
+    await stage.poll(client, denied.body.auth_req_id)
+    const tokens = await collect(client, approved.body.auth_req_id)
+    assert.ok(tokens.refresh_token, JSON.stringify(tokens))
+    const refresh = { grant_type: 'refresh_token', refresh_token: String(tokens.refresh_token) }
+    const again = await stage.post('/oauth/token', refresh, credentials[client])
+    assert.equal(again.status, 200)
+    await stage.get('/oauth/userinfo', { authorization: `Bearer ${again.body.access_token}` })
+    for (const path of ['/oauth/introspect', '/oauth/revoke']) {
+      await stage.post(path, { token: String(again.body.access_token) }, credentials[client])
+    }
+    await ring(client, { login_hint: '', id_token_hint: String(tokens.id_token) })
+  }
+  for (const [name, assertion] of Object.entries(assertions)) {
+    const form = { scope: 'openid offline_access', login_hint: phone }
+    const rung = await stage.post('/backchannel/authorize', { ...form, ...asserted(await assertion()) })
+    assert.equal(rung.status, 200, `${name}: ${rung.text}`)
+    await decide(rung.body.auth_req_id, 'approved')
+    const poll = { grant_type: CIBA, auth_req_id: String(rung.body.auth_req_id) }
+    const tokens = await stage.post('/oauth/token', { ...poll, ...asserted(await assertion()) })
+    assert.equal(tokens.status, 200, `${name}: ${tokens.text}`)
+    const refresh = { grant_type: 'refresh_token', refresh_token: String(tokens.body.refresh_token) }
+    const again = await stage.post('/oauth/token', { ...refresh, ...asserted(await assertion()) })
+    assert.equal(again.status, 200, `${name}: ${again.text}`)
+  }
+
+  // Call backs that fail, and whose answers say what they were sent, stay parked.
+  const said = tap.note(newSecret(), "a call back's answer")
+  endpoint.behaves(
+    { status: 400, body: said, headers: { 'x-said': said } },
+    { status: 302, headers: { location: `https://x/${said}` } },
+    'drop',
+    500,
+    204,
+  )
+  for (const client of ['northbank', 'till', 'northbank', 'till'] as const) {
+    await decide((await ring(client)).body.auth_req_id, 'approved')
+    await stage.doorbell.idle()
+  }
+  stage.clock.advance(61_000)
+  await stage.doorbell.sweep()
+  await stage.doorbell.idle()
+
+  const tokens = await signIn(stage)
+  const bearer = { authorization: `Bearer ${tokens.access_token}` }
+  assert.equal((await stage.get('/backchannel/authinfo', bearer)).status, 200)
+  return requestIds[0]!
+}
+
+/** Secrets where they do not belong, in requests that are refused. */
+async function playBadly(stage: Stage, tap: Wiretap): Promise<void> {
+  const secret = (where: string) => tap.note(newSecret(), where)
+  const send = async (path: string, init: RequestInit) => {
+    const response = await fetch(stage.url + path, { method: 'POST', ...init })
+    await response.text()
+    return response.status
+  }
+  const typed = (contentType: string, body: string, authorization = credentials.kiosk) =>
+    ({ body, headers: { 'content-type': contentType, authorization } }) satisfies RequestInit
+  const form = 'application/x-www-form-urlencoded'
+
+  for (const path of [
+    '/oauth/token',
+    '/backchannel/authorize',
+    '/backchannel/authinfo',
+    '/backchannel/complete',
+    '/backchannel/clientconfig',
+  ]) {
+    const all = () =>
+      `grant_type=${encodeURIComponent(CIBA)}&auth_req_id=${secret('badly: auth_req_id')}&client_notification_token=${secret('badly: token')}&login_hint=${secret('badly: hint')}`
+    const bad = [
+      await send(path, typed('text/plain', all())),
+      await send(path, typed('application/json', JSON.stringify({ auth_req_id: secret('badly: json'), a: { b: 1 } }))),
+      await send(path, typed('application/json', `{"auth_req_id":"${secret('badly: broken json')}"`)),
+      await send(path, typed(form, `${all()}&auth_req_id=${secret('badly: repeated')}`)),
+      await send(path, typed(form, `${all()}&x=%ZZ`)),
+      await send(path, typed(form, `${all()}&x=%00`)),
+      await send(path, typed(form, `${all()}&x=${'x'.repeat(70_000)}`)),
+      await send(
+        path,
+        typed(form, all(), `Basic ${Buffer.from(`kiosk:${secret('badly: client secret')}`).toString('base64')}`),
+      ),
+      await send(path, typed(form, all(), `Basic ${secret('badly: no base64')}`)),
+      await send(path, typed(form, all(), `Bearer ${secret('badly: bearer')}`)),
+      await send(path, typed(form, `${all()}&client_id=kiosk&client_secret=${secret('badly: post')}`)),
+      await send(path, typed(form, all())),
+      await send(`${path}?auth_req_id=${secret('badly: in the address')}`, typed(form, all())),
+      await send(`${path}/${secret('badly: in the path')}`, typed(form, all())),
+      await send(`${path}/%ZZ${secret('badly: in a malformed path')}`, typed(form, all())),
+      await send(path, { method: 'PUT', ...typed(form, all()) }),
+    ]
+    assert.ok(
+      bad.every((status) => status < 500),
+      `${path}: ${bad}`,
+    )
+    assert.ok(bad.filter((status) => status >= 400).length >= 14, `${path}: ${bad}`)
+    const assertion = `${secret('a JWT').slice(0, 20)}.${Buffer.from(`{"sub":"key","x":"${secret('in a JWT')}"}`).toString('base64url')}.${secret('a signature')}`
+    const refused = await stage.post(path, { ...asserted(assertion), login_hint: secret('badly: hint') })
+    assert.ok(refused.status >= 400 && refused.status < 500, refused.text)
+  }
+  const wrong = [
+    stage.ring('kiosk', { login_hint: secret('nobody') }),
+    stage.ring('kiosk', { login_hint: '', id_token_hint: secret('a hint that is no JWT') }),
+    stage.ring('kiosk', { login_hint: '', login_hint_token: secret('a hint token') }),
+    stage.ring('northbank', { login_hint: phone, client_notification_token: `${secret('with a space')} x` }),
+    stage.post('/oauth/token', { grant_type: 'refresh_token', refresh_token: secret('refresh') }, credentials.kiosk),
+    stage.post('/oauth/token', { grant_type: 'authorization_code', code: secret('code') }, credentials.kiosk),
+    stage.post('/oauth/token', { grant_type: secret('a grant type'), code: secret('code') }, credentials.kiosk),
+    stage.post('/oauth/introspect', { token: secret('unknown') }, credentials.kiosk),
+    stage.post('/oauth/introspect', { token: secret('unknown') }, `Basic ${secret('no base64')}`),
+    stage.post('/oauth/revoke', { token: secret('unknown') }, credentials.kiosk),
+    stage.get('/oauth/userinfo', { authorization: `Bearer ${secret('bearer')}` }),
+    stage.get(`/oauth/userinfo?access_token=${secret('in the address')}`),
+    stage.get('/backchannel/authinfo', { authorization: `Bearer ${secret('bearer')}` }),
+    stage.get(`/oauth/authorize?client_id=phone-app&login_hint=${secret('hint')}&id_token_hint=${secret('hint')}`),
+    stage.get(`/oauth/logout?id_token_hint=${secret('hint')}`),
+    stage.get(`/sign-in/${secret('an interaction')}`, { cookie: `doorbell_interaction=${secret('a cookie')}` }),
+  ]
+  const statuses = (await Promise.all(wrong)).map(({ status }) => status)
+  assert.ok(
+    statuses.every((status) => status < 500),
+    String(statuses),
+  )
+
+  const { browser, page } = await startSignIn(stage)
+  const refused = await browser.submit(page, { name: 'ana', password: secret('a wrong password') })
+  assert.equal(refused.status, 401)
+}
+
+/** In all the shapes in which somebody might keep or print it. */
+function formsOf(secret: string): string[] {
+  const bytes = Buffer.from(secret)
+  return [
+    ...new Set([
+      secret,
+      encodeURIComponent(secret),
+      bytes.toString('base64'),
+      bytes.toString('base64url'),
+      bytes.toString('hex'),
+    ]),
+  ]
+}
+
+/** Every byte of the SQLite file and of its log of changes; every row of every table of Postgres. */
+async function everythingKept(stage: Stage, engine: string): Promise<Buffer> {
+  if (engine === 'sqlite') {
+    const path = stage.database.slice('sqlite:'.length)
+    const files = [path, `${path}-wal`, `${path}-shm`].map((file) => readFile(file).catch(() => Buffer.alloc(0)))
+    return Buffer.concat(await Promise.all(files))
+  }
+  const client = new Client({ connectionString: stage.database })
+  await client.connect()
+  try {
+    const { rows: tables } = await client.query(
+      "select quote_ident(table_name) as name from information_schema.tables where table_schema = 'public'",
+    )
+    const texts = []
+    for (const { name } of tables)
+      texts.push((await client.query(`select each::text as text from ${name} as each`)).rows)
+    return Buffer.from(
+      texts
+        .flat()
+        .map(({ text }) => text)
+        .join('\n'),
+    )
+  } finally {
+    await client.end()
+  }
+}

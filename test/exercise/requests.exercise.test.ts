@@ -1,0 +1,411 @@
+/** Every promise of the authentication requests' store, on both engines: each move happens once, or not at all. */
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import type { Settlement } from '../../src/authentication-request/authentication-request-store.ts'
+import { expire } from '../../src/decision/decide.ts'
+import { fingerprint, newId } from '../../src/secret.ts'
+import { engines } from '../cast/engines.ts'
+import { furnished, newLetter, newRequest, rowsOf } from '../cast/rows.ts'
+import { until } from '../cast/until.ts'
+
+const many = { maxOpenPerUser: 1000 }
+const broken = { sql: 'insert into no_such_table values (1) returning 1', values: [] }
+
+for (const engine of engines) {
+  describe(`authentication requests, on ${engine.name}`, () => {
+    test('what is accepted is found as it was, by its id and by the hash of auth_req_id', async (t) => {
+      const { clock, one, other } = await furnished(t, engine, { count: 2 })
+      const request = newRequest(clock.now(), { deliveryMode: 'push', acrValues: 'urn:one urn:two' })
+      assert.equal(await one.requests.accept(request, 'its-auth-req-id', many, [], []), true)
+      const nobodyYet = { acr: undefined, amr: undefined, authTime: undefined }
+      const expected = { ...request, authentication: nobodyYet }
+      assert.deepEqual(await other.requests.find(request.id), expected)
+      assert.deepEqual(await other.requests.findByAuthReqId('its-auth-req-id'), expected)
+      assert.equal(await other.requests.findByAuthReqId(request.id), undefined)
+      const [row] = await rowsOf(one.database, 'backchannel_auth_requests')
+      assert.equal(row!.auth_req_id_hash, fingerprint('its-auth-req-id'))
+      assert.ok(!JSON.stringify(row).includes('its-auth-req-id'))
+    })
+
+    test('a user has at most so many open requests, however many come at once, to whichever node', async (t) => {
+      const { clock, one, other } = await furnished(t, engine, { count: 2 })
+      const also = [{ sql: 'select 1', values: [] }]
+      const ring = (userId: string, number: number) => {
+        const request = newRequest(clock.now(), { userId })
+        return (number % 2 ? one : other).requests.accept(request, newId(clock.now()), { maxOpenPerUser: 5 }, also, [])
+      }
+      const numbers = Array.from({ length: 40 }, (_, number) => number)
+      // All connections are open before they come, so that they really come at once.
+      await Promise.all(numbers.map((number) => (number % 2 ? one : other).requests.find('nobody')))
+      const [ana, ben] = await Promise.all([
+        Promise.all(numbers.map((number) => ring('user-ana', number))),
+        Promise.all(numbers.slice(0, 3).map((number) => ring('user-ben', number))),
+      ])
+      assert.equal(ana.filter(Boolean).length, 5)
+      assert.equal(ben.filter(Boolean).length, 3)
+      assert.equal((await one.requests.listForUser('user-ana', 'all', clock.now())).length, 5)
+    })
+
+    test('only what is open counts: what was decided or has run out leaves room', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const ring = async (more = {}) => {
+        const request = newRequest(clock.now(), more)
+        const kept = await one.requests.accept(request, request.id, { maxOpenPerUser: 2 }, [], [])
+        return kept ? request : undefined
+      }
+      const first = await ring()
+      await ring({ expiresAt: clock.now() + 1000 })
+      assert.equal(await ring(), undefined)
+      await one.requests.settle(first!.id, yes(clock.now()), [], [])
+      assert.ok(await ring())
+      assert.equal(await ring(), undefined)
+      clock.advance(1000)
+      assert.ok(await ring())
+    })
+
+    test('what belongs to a new request is kept with it, and not without it', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const letter = () => one.outbox.add(newLetter(clock.now()))
+      const [kept, refused, failed] = [1, 2, 3].map(() => newRequest(clock.now()))
+      const heard: string[] = []
+      one.database.listen('outbox', (key) => heard.push(key))
+      assert.equal(await one.requests.accept(kept!, 'a', { maxOpenPerUser: 1 }, [letter()], ['outbox']), true)
+      assert.equal(await one.requests.accept(refused!, 'b', { maxOpenPerUser: 1 }, [letter()], ['outbox']), false)
+      await assert.rejects(one.requests.accept(failed!, 'c', many, [letter(), broken], ['outbox']))
+      assert.equal((await rowsOf(one.database, 'notifications')).length, 1)
+      assert.equal((await rowsOf(one.database, 'backchannel_auth_requests')).length, 1)
+      await one.database.step({ sql: 'select 1 as one', values: [] }, { announce: [{ topic: 'outbox', key: 'end' }] })
+      await until(() => heard.includes('end'))
+      assert.deepEqual(heard, [kept!.id, 'end'])
+    })
+
+    test('the first poll is never too early; one before the interval is over makes it five seconds longer for good', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      await one.requests.accept(newRequest(clock.now()), 'a', many, [], [])
+      const poll = async (after: number) => {
+        clock.advance(after)
+        const { request, tooEarly } = (await one.requests.poll('a', 'kiosk', clock.now()))!
+        return [tooEarly, request.interval]
+      }
+      assert.deepEqual(await poll(0), [false, 5])
+      assert.deepEqual(await poll(4_999), [true, 10])
+      assert.deepEqual(await poll(10_000), [false, 10])
+      assert.deepEqual(await poll(9_999), [true, 15])
+      assert.deepEqual(await poll(0), [true, 20])
+      assert.deepEqual(await poll(20_000), [false, 20])
+    })
+
+    test('of ten polls at the same moment one is in time, and each of the others counts', async (t) => {
+      const { clock, one, other } = await furnished(t, engine, { count: 2 })
+      await one.requests.accept(newRequest(clock.now()), 'a', many, [], [])
+      const polls = await Promise.all(
+        Array.from({ length: 10 }, (_, n) => (n % 2 ? one : other).requests.poll('a', 'kiosk', clock.now())),
+      )
+      assert.equal(polls.filter((poll) => !poll!.tooEarly).length, 1)
+      assert.equal((await one.requests.findByAuthReqId('a'))!.interval, 5 + 9 * 5)
+    })
+
+    test("somebody else's request is like none, and their poll leaves no trace", async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      await one.requests.accept(newRequest(clock.now()), 'a', many, [], [])
+      const before = await rowsOf(one.database, 'backchannel_auth_requests')
+      assert.equal(await one.requests.poll('a', 'northbank', clock.now()), undefined)
+      assert.equal(await one.requests.poll('b', 'kiosk', clock.now()), undefined)
+      assert.deepEqual(await rowsOf(one.database, 'backchannel_auth_requests'), before)
+    })
+
+    test('a request that is decided or over is never polled too early', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const decided = newRequest(clock.now())
+      const over = newRequest(clock.now(), { expiresAt: clock.now() + 1000 })
+      await one.requests.accept(decided, 'decided', many, [], [])
+      await one.requests.accept(over, 'over', many, [], [])
+      for (const name of ['decided', 'over']) await one.requests.poll(name, 'kiosk', clock.now())
+      await one.requests.settle(decided.id, yes(clock.now()), [], [])
+      clock.advance(1000)
+      for (const name of ['decided', 'over']) {
+        const poll = await one.requests.poll(name, 'kiosk', clock.now())
+        assert.deepEqual([poll!.tooEarly, poll!.request.interval], [false, 5])
+      }
+    })
+
+    for (const deliveryMode of ['poll', 'ping', 'push'] as const) {
+      test(`of twenty yes and twenty no at the same moment one stands (${deliveryMode})`, async (t) => {
+        const { clock, one, other } = await furnished(t, engine, { count: 2 })
+        const request = newRequest(clock.now(), { deliveryMode })
+        await one.requests.accept(request, 'a', many, [], [])
+        const results = await Promise.all(
+          Array.from({ length: 40 }, (_, number) =>
+            (number % 2 ? one : other).decide({
+              requestId: request.id,
+              userId: 'user-ana',
+              outcome: number % 4 < 2 ? 'approved' : 'denied',
+              decidedBy: 'application',
+            }),
+          ),
+        )
+        const settled = results.filter((result) => result.kind === 'settled')
+        assert.equal(settled.length, 1)
+        const { status } = settled[0]!
+        for (const result of results) {
+          if (result.kind !== 'settled') assert.deepEqual(result, { kind: 'already decided', status })
+        }
+        const history = await one.decisions.listForRequest(request.id)
+        assert.deepEqual(
+          history.map(({ outcome }) => outcome),
+          [status],
+        )
+        const letters = await rowsOf(one.database, 'notifications')
+        assert.deepEqual(
+          letters.map(({ kind, subject }) => [kind, subject]),
+          deliveryMode === 'poll' ? [] : [[deliveryMode, request.id]],
+        )
+        const [row] = await rowsOf(one.database, 'backchannel_auth_requests')
+        assert.deepEqual([row!.status, row!.settled_by, row!.settled_at], [status, history[0]!.id, clock.now()])
+      })
+    }
+
+    test('who is not the hinted user decides nothing', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const request = newRequest(clock.now())
+      await one.requests.accept(request, 'a', many, [], [])
+      const before = await rowsOf(one.database, 'backchannel_auth_requests')
+      assert.equal(await one.requests.settle(request.id, { ...yes(clock.now()), userId: 'user-ben' }, [], []), false)
+      const answer = { userId: 'user-ben', outcome: 'approved', decidedBy: 'user' } as const
+      assert.deepEqual(await one.decide({ ...answer, requestId: request.id }), { kind: 'unknown' })
+      assert.deepEqual(await one.decide({ ...answer, requestId: 'no such request' }), { kind: 'unknown' })
+      assert.deepEqual(await rowsOf(one.database, 'backchannel_auth_requests'), before)
+      assert.deepEqual(await rowsOf(one.database, 'backchannel_auth_consent_history'), [])
+    })
+
+    test('a request whose deadline has come is met by every move, and only its expiry succeeds', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      for (const status of ['pending', 'approved'] as const) {
+        const request = newRequest(clock.now(), { deliveryMode: 'push' })
+        await one.requests.accept(request, request.id, many, [], [])
+        if (status === 'approved') await one.requests.settle(request.id, yes(clock.now()), [], [])
+        clock.advance(600_000 - 1)
+        assert.equal(await one.requests.expire(request.id, 'too soon', clock.now(), [], []), false)
+        assert.deepEqual(await one.requests.runOut(clock.now(), 10), [])
+        clock.advance(1)
+
+        const now = clock.now()
+        assert.equal(await one.requests.settle(request.id, yes(now), [], []), false)
+        assert.equal(await one.requests.redeem(request.id, now, []), false)
+        assert.equal((await one.requests.poll(request.id, 'till', now))!.request.status, status)
+        assert.deepEqual(
+          await one.decide({
+            requestId: request.id,
+            userId: 'user-ana',
+            outcome: 'denied',
+            decidedBy: 'application',
+          }),
+          { kind: 'expired' },
+        )
+        assert.deepEqual(
+          (await one.requests.runOut(now, 10)).map(({ id }) => id),
+          [request.id],
+        )
+        const outcomes = await Promise.all(Array.from({ length: 5 }, () => expire(request, one.needs)))
+        assert.deepEqual(outcomes.filter(Boolean), [true])
+        assert.deepEqual(await one.requests.runOut(now, 10), [])
+        const kept = (await one.requests.find(request.id))!
+        assert.deepEqual([kept.status, kept.settledAt, kept.callBackSealed], ['expired', now, undefined])
+        assert.equal((await one.decisions.listForRequest(request.id)).length, 1)
+      }
+      const letters = await rowsOf(one.database, 'notifications')
+      assert.equal(letters.length, 2, 'a push client is told of both')
+    })
+
+    test('decided and denied requests do not run out', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      for (const outcome of ['denied', 'redeemed'] as const) {
+        const request = newRequest(clock.now())
+        await one.requests.accept(request, request.id, many, [], [])
+        await one.requests.settle(
+          request.id,
+          { ...yes(clock.now()), outcome: outcome === 'denied' ? 'denied' : 'approved' },
+          [],
+          [],
+        )
+        if (outcome === 'redeemed') assert.equal(await one.requests.redeem(request.id, clock.now(), []), true)
+        assert.equal(await one.requests.redeem(request.id, clock.now(), []), false)
+        clock.advance(700_000)
+        assert.equal(await one.requests.expire(request.id, 'late', clock.now(), [], []), false)
+        assert.equal((await one.requests.find(request.id))!.status, outcome)
+      }
+    })
+
+    test('the oldest deadline runs out first', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const lives = [3000, 1000, 2000, 900_000]
+      const requests = lives.map((life) => newRequest(clock.now(), { expiresAt: clock.now() + life }))
+      for (const request of requests) await one.requests.accept(request, request.id, many, [], [])
+      clock.advance(5000)
+      const ids = (await one.requests.runOut(clock.now(), 2)).map(({ id }) => id)
+      assert.deepEqual(ids, [requests[1]!.id, requests[2]!.id])
+    })
+
+    test('a statement that fails in a move leaves everything as it was', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const request = newRequest(clock.now(), { deliveryMode: 'push' })
+      await one.requests.accept(request, 'a', many, [], [])
+      const also = [one.outbox.add(newLetter(clock.now())), broken]
+      const unharmed = async (move: () => Promise<unknown>) => {
+        const tables = ['backchannel_auth_requests', 'notifications']
+        const before = await Promise.all(tables.map((table) => rowsOf(one.database, table)))
+        await assert.rejects(move())
+        assert.deepEqual(await Promise.all(tables.map((table) => rowsOf(one.database, table))), before)
+      }
+      const now = clock.now()
+      await unharmed(() => one.requests.settle(request.id, yes(now), also, ['outbox']))
+      await one.requests.settle(request.id, yes(now), [], [])
+      await unharmed(() => one.requests.redeem(request.id, now, also))
+      await unharmed(() => one.requests.expire(request.id, 'clock', now + 600_000, also, ['outbox']))
+      assert.equal(await one.requests.redeem(request.id, now, []), true)
+    })
+
+    test('the call back stays with an approval that is to be pushed until it is handed over, and with nothing else', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const keeps = async (deliveryMode: 'ping' | 'push', outcome: 'approved' | 'denied') => {
+        const request = newRequest(clock.now(), { deliveryMode })
+        await one.requests.accept(request, request.id, many, [], [])
+        await one.requests.settle(request.id, { ...yes(clock.now()), outcome }, [], [])
+        return { id: request.id, sealed: (await one.requests.find(request.id))!.callBackSealed }
+      }
+      assert.equal((await keeps('ping', 'approved')).sealed, undefined)
+      assert.equal((await keeps('ping', 'denied')).sealed, undefined)
+      assert.equal((await keeps('push', 'denied')).sealed, undefined)
+      const { id, sealed } = await keeps('push', 'approved')
+      assert.ok(sealed)
+      await one.requests.redeem(id, clock.now(), [])
+      assert.equal((await one.requests.find(id))!.callBackSealed, undefined)
+    })
+
+    test('how the user was authenticated is kept with the decision', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const request = newRequest(clock.now())
+      await one.requests.accept(request, 'a', many, [], [])
+      const authentication = { acr: 'urn:strong', amr: ['face', 'pin'], authTime: 1_790_000_000 }
+      await one.decide({
+        requestId: request.id,
+        userId: 'user-ana',
+        outcome: 'denied',
+        decidedBy: 'device_service',
+        deviceClientId: 'phone-service',
+        authentication,
+        reported: true,
+      })
+      assert.deepEqual((await one.requests.find(request.id))!.authentication, authentication)
+      const [decision] = await one.decisions.listForRequest(request.id)
+      assert.deepEqual(
+        { ...decision, id: '' },
+        {
+          id: '',
+          requestId: request.id,
+          outcome: 'denied',
+          decidedBy: 'device_service',
+          deviceClientId: 'phone-service',
+          reported: true,
+          decidedAt: clock.now(),
+          ...authentication,
+        },
+      )
+      const [row] = await rowsOf(one.database, 'backchannel_auth_consent_history')
+      assert.deepEqual(
+        [row!.client_id, row!.user_id, row!.scope, row!.binding_message],
+        ['kiosk', 'user-ana', 'openid', 'Coffee 4.20'],
+        'the history says what the user was shown',
+      )
+    })
+
+    test('an approval that nobody collected leaves two facts, in order', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const request = newRequest(clock.now())
+      await one.requests.accept(request, 'a', many, [], [])
+      await one.decide({ requestId: request.id, userId: 'user-ana', outcome: 'approved', decidedBy: 'user' })
+      clock.advance(600_000)
+      await expire((await one.requests.find(request.id))!, one.needs)
+      const history = await one.decisions.listForRequest(request.id)
+      assert.deepEqual(
+        history.map(({ outcome, decidedBy }) => [outcome, decidedBy]),
+        [
+          ['approved', 'user'],
+          ['expired', 'clock'],
+        ],
+      )
+    })
+
+    test('each move is announced, on the other node too, and a move that did not happen is not', async (t) => {
+      const { clock, one, other } = await furnished(t, engine, { count: 2 })
+      // SQLite serves one process; there the listener is beside the speaker.
+      const heard: string[] = []
+      const listener = engine.name === 'sqlite' ? one : other
+      listener.database.listen('request', (key) => heard.push(key))
+      const collected = newRequest(clock.now())
+      const forgotten = newRequest(clock.now())
+      for (const request of [collected, forgotten]) await one.requests.accept(request, request.id, many, [], [])
+      await one.requests.settle(collected.id, yes(clock.now()), [], [])
+      await one.requests.settle(collected.id, yes(clock.now()), [], [])
+      await one.requests.redeem(collected.id, clock.now(), [])
+      await one.requests.redeem(collected.id, clock.now(), [])
+      clock.advance(600_000)
+      await one.requests.expire(forgotten.id, 'clock', clock.now(), [], [])
+      await one.requests.expire(forgotten.id, 'clock', clock.now(), [], [])
+      await one.database.step({ sql: 'select 1 as one', values: [] }, { announce: [{ topic: 'request', key: 'end' }] })
+      await until(() => heard.includes('end'))
+      assert.deepEqual(heard, [collected.id, collected.id, forgotten.id, 'end'])
+    })
+
+    test('lists are of one user, newest first; open ones leave out what is settled or over', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const ring = async (more = {}) => {
+        const request = newRequest(clock.now(), more)
+        await one.requests.accept(request, request.id, many, [], [])
+        clock.advance(1000)
+        return request.id
+      }
+      const settled = await ring()
+      const over = await ring({ expiresAt: clock.now() + 1500 })
+      const open = await ring()
+      const bens = await ring({ userId: 'user-ben' })
+      const newest = await ring()
+      await one.requests.settle(settled, yes(clock.now()), [], [])
+      const ids = (requests: { id: string }[]) => requests.map(({ id }) => id)
+      const now = clock.now()
+      assert.deepEqual(ids(await one.requests.listForUser('user-ana', 'open', now)), [newest, open])
+      assert.deepEqual(ids(await one.requests.listForUser('user-ana', 'all', now)), [newest, open, over, settled])
+      assert.deepEqual(ids(await one.requests.listForUser('user-ana', 'all', now, 2)), [newest, open])
+      assert.deepEqual(ids(await one.requests.list('open', now)), [newest, bens, open])
+      assert.deepEqual(ids(await one.requests.list('all', now, 3)), [newest, bens, open])
+    })
+
+    test('the table refuses rows that contradict the states', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const request = newRequest(clock.now(), { deliveryMode: 'ping' })
+      await one.requests.accept(request, 'a', many, [], [])
+      const nonsense = [
+        "status = 'maybe'",
+        "status = 'approved'",
+        'settled_at = 1',
+        "settled_by = 'me'",
+        "status = 'redeemed', settled_at = 1, settled_by = 'me'",
+        'redeemed_at = 1',
+        'notification_endpoint = null',
+        "delivery_mode = 'poll'",
+        "delivery_mode = 'pigeon'",
+        'expires_at = created_at',
+      ]
+      for (const sets of nonsense) {
+        const sql = `update backchannel_auth_requests set ${sets} returning id`
+        await assert.rejects(one.database.step({ sql, values: [] }), /constraint/i, sets)
+      }
+      const twice = newRequest(clock.now())
+      await assert.rejects(one.requests.accept(twice, 'a', many, [], []), /unique/i, 'one auth_req_id, two requests')
+    })
+  })
+}
+
+function yes(now: number): Settlement {
+  return { userId: 'user-ana', outcome: 'approved', settledBy: newId(now), now, authentication: {} }
+}
