@@ -2,14 +2,17 @@
  * The whole server, wired by hand: configuration, database, clock and users go in; routes and workers come out. Read
  * it to learn what there is.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import { type FastifyPluginAsync, fastify } from 'fastify'
+import { activityEndpoint } from './authentication-device/activity-endpoint.ts'
 import { createAuthenticateApproval } from './authentication-device/approval-strength.ts'
 import { createDeviceApi } from './authentication-device/device-api.ts'
 import { createIdentifyCaller } from './authentication-device/device-caller.ts'
 import { deviceEndpoint } from './authentication-device/device-endpoint.ts'
 import { type Channel, createNoticeSender, noticesFor } from './authentication-device/device-notice.ts'
+import { createNumberMatching, noNumberMatching } from './authentication-device/number-matching.ts'
 import { passkeyEndpoint } from './authentication-device/passkey-endpoint.ts'
+import { pushSubscriptionEndpoint } from './authentication-device/push-subscription-endpoint.ts'
 import { createRequestStore } from './authentication-request/authentication-request-store.ts'
 import { createAuthorizationServer, paths } from './authorization-server/authorization-server.ts'
 import { createHandOver } from './authorization-server/hand-over.ts'
@@ -18,6 +21,8 @@ import { signInEndpoint } from './authorization-server/sign-in-endpoint.ts'
 import { createSigningKeyStore } from './authorization-server/signing-key-store.ts'
 import { loadSigningKeys } from './authorization-server/signing-keys.ts'
 import { backchannelEndpoint } from './backchannel-request/backchannel-endpoint.ts'
+import { createBlockedClientStore } from './client/blocked-client-store.ts'
+import type { ClientMetadata } from './client/client-metadata.ts'
 import { createClientStore } from './client/client-store.ts'
 import { registerConfigured, secretPlace } from './client/register.ts'
 import { createClientAuthentication } from './client-authentication/authenticate-client.ts'
@@ -28,6 +33,10 @@ import { createUsedAssertionStore } from './client-authentication/used-assertion
 import { clientSettingsEndpoint } from './client-settings/client-settings-endpoint.ts'
 import { type Clock, systemClock } from './clock.ts'
 import type { Config } from './config/config.ts'
+import { consentAppEndpoint } from './consent-app/consent-app-endpoint.ts'
+import { createDeviceApiClient, type SendToServer } from './consent-app/device-api.ts'
+import { createCookies } from './consent-app/session.ts'
+import { createSignIn } from './consent-app/sign-in.ts'
 import { createDecide } from './decision/decide.ts'
 import { createDecisionStore } from './decision/decision-store.ts'
 import { createExpirySweep } from './decision/expiry-sweep.ts'
@@ -39,7 +48,7 @@ import { createDeviceWebhook } from './device-channels/device-webhook.ts'
 import { createEmailChannel } from './device-channels/email.ts'
 import { createNotifyHook, hasNotify } from './device-channels/notify-hook.ts'
 import { createPushSubscriptionStore } from './device-channels/push-subscription-store.ts'
-import { createPushSubscriptions } from './device-channels/push-subscriptions.ts'
+import { createPushSubscriptions, readPushSubscription } from './device-channels/push-subscriptions.ts'
 import { createServerKeyStore } from './device-channels/server-key-store.ts'
 import { loadVapidKeys } from './device-channels/vapid-keys.ts'
 import { createWebPushChannel } from './device-channels/web-push.ts'
@@ -54,7 +63,7 @@ import { createOutboxWorker } from './outbox/outbox-worker.ts'
 import { createPasskeys } from './passkey/passkey.ts'
 import { createPasskeyChallengeStore } from './passkey/passkey-challenge-store.ts'
 import { createPasskeyStore } from './passkey/passkey-store.ts'
-import { createVault } from './secret.ts'
+import { createVault, type Vault } from './secret.ts'
 import type { Database } from './storage/database.ts'
 import { migrate, migrationStatus } from './storage/migrate.ts'
 import { openDatabase } from './storage/open.ts'
@@ -103,6 +112,10 @@ export const endpoints = {
   authinfo: '/backchannel/authinfo',
   complete: '/backchannel/complete',
   passkeys: '/backchannel/passkeys',
+  activity: '/backchannel/activity',
+  revoke: '/backchannel/revoke',
+  block: '/backchannel/block',
+  pushSubscriptions: '/backchannel/push-subscriptions',
   clientconfig: '/backchannel/clientconfig',
 } as const
 
@@ -145,6 +158,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const clients = createClientStore(database)
   const usedAssertions = createUsedAssertionStore(database)
   const userStore = createUserStore(database)
+  const blockedClients = createBlockedClientStore(database)
   const requests = createRequestStore(database)
   const decisions = createDecisionStore(database)
   const outbox = createOutboxStore(database)
@@ -152,7 +166,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const passkeyChallenges = createPasskeyChallengeStore(database)
   const signingKeys = await loadSigningKeys({ keys: createSigningKeyStore(database), vault, clock })
 
-  const dropped = await registerConfigured(config.clients, { clients, vault, now: clock.now() })
+  const ownApp = ownClient(config.issuer, vault)
+  const dropped = await registerConfigured([...config.clients, ownApp], { clients, vault, now: clock.now() })
   if (dropped.length > 0) log.warn({ event: 'clients.removed', clients: dropped }, 'no longer in the configuration')
 
   // ── who: users and clients ──
@@ -208,6 +223,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       const secret = secretSealed === undefined ? undefined : vault.open(secretSealed, secretPlace(id))
       return { metadata, secretHash, secret }
     },
+    ownClient: ownApp.client_id,
     findUser: users.find.bind(users),
     caller,
     vault,
@@ -273,6 +289,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     authenticateClient,
     findUser,
     requests,
+    isBlocked: blockedClients.isBlocked,
     announceToDevice: async (request, user) => (await noticesFor(request, user, channels, vault)).map(outbox.add),
     policy: { ...config.requests, scopes: config.tokens.scopes },
     vault,
@@ -282,7 +299,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   tokenEndpoint(app, paths.token, { authenticateClient, requests, issueTokens, handOver, clock, log })
   const findClientMetadata = async (id: string) => (await clients.find(id))?.metadata
   const identifyCaller = createIdentifyCaller({ provider, clients, users, authenticateClient, findUser })
+  const numbers = config.requests.numberMatching ? createNumberMatching(vault.key('number matching')) : noNumberMatching
   deviceEndpoint(app, endpoints, {
+    numbers,
     identifyCaller,
     requests,
     clients,
@@ -306,6 +325,48 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   for (const path of ['/oauth/*', '/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']) {
     app.all(path, handOver)
   }
+  activityEndpoint(app, endpoints, {
+    identifyCaller,
+    requests,
+    decisions,
+    clients,
+    blockedClients,
+    models: oidcModels,
+    clock,
+    log,
+  })
+  pushSubscriptionEndpoint(app, endpoints.pushSubscriptions, {
+    identifyCaller,
+    async add(userId, text) {
+      const subscription = readPushSubscription(text)
+      if (subscription !== undefined) await subscriptions.add(userId, subscription)
+      return subscription !== undefined
+    },
+    remove: subscriptions.remove,
+  })
+  const send: SendToServer = async ({ path, body, ...request }) => {
+    const answer = await app.inject({ ...request, url: path, ...(body !== undefined && { payload: body }) })
+    return { status: answer.statusCode, headers: textHeaders(answer.headers), text: answer.body }
+  }
+  await app.register(async (scope) =>
+    consentAppEndpoint(scope, {
+      issuer: config.issuer,
+      api: createDeviceApiClient(send),
+      signIn: createSignIn({
+        issuer: config.issuer,
+        clientId: ownApp.client_id,
+        clientSecret: ownApp.client_secret!,
+        redirectUri: ownApp.redirect_uris[0]!,
+        send,
+      }),
+      cookies: createCookies({ secure: config.issuer.startsWith('https:'), vault, clock }),
+      texts,
+      pushKey: vapid?.publicKey,
+      onChange: (heard) => database.listen('request', heard),
+      clock,
+      log,
+    }),
+  )
   healthEndpoint(app, { database, outbox })
   if (mailbox) developmentEndpoint(app, { requests, decide, mailbox, clock })
   await app.ready()
@@ -343,6 +404,24 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       return closing
     },
   }
+}
+
+/** The consent app is a client like others: confidential, with a secret that every node derives for itself. */
+function ownClient(issuer: string, vault: Vault): ClientMetadata {
+  return {
+    client_id: 'doorbell-consent-app',
+    client_secret: vault.key('consent app').toString('base64url'),
+    client_name: 'Doorbell',
+    redirect_uris: [`${issuer}/session/callback`],
+    grant_types: ['authorization_code'],
+    response_types: ['code'],
+    scope: 'openid profile ciba:decide',
+    token_endpoint_auth_method: 'client_secret_basic',
+  }
+}
+
+function textHeaders(headers: OutgoingHttpHeaders): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]))
 }
 
 /** Milliseconds that answers and notifications under way are given when the server is to end. */

@@ -14,12 +14,16 @@ import { type Form, readJsonFields, readQuery } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
 import { type AuthenticateApproval, passkeyRequired } from './approval-strength.ts'
 import { type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
+import type { NumberMatching } from './number-matching.ts'
+import { showClient } from './shown-client.ts'
 
 export interface DeviceNeeds {
   identifyCaller: IdentifyCaller
   requests: RequestStore
   clients: ClientStore
   decide: Decide
+  /** Which numbers users pick from before they approve. */
+  numbers: NumberMatching
   authenticateApproval: AuthenticateApproval
   clock: Clock
 }
@@ -51,7 +55,7 @@ async function authinfo(authorization: string | undefined, form: Form, needs: De
   const caller = await needs.identifyCaller(authorization, form)
   const now = needs.clock.now()
   const requests = await asked(form, caller, now, needs)
-  return { requests: await Promise.all(requests.map((request) => describe(request, caller, now, needs.clients))) }
+  return { requests: await Promise.all(requests.map((request) => describe(request, caller, now, needs))) }
 }
 
 /** One if it is named, else all of the user's; somebody else's is like none (M2). */
@@ -76,25 +80,27 @@ async function named(form: Form, requests: RequestStore): Promise<Authentication
 }
 
 /** What a device may know: a list of names, so that nothing gets in by itself (M28). */
-async function describe(request: AuthenticationRequest, caller: DeviceCaller, now: number, clients: ClientStore) {
-  const client = (await clients.find(request.clientId))?.metadata
+async function describe(
+  request: AuthenticationRequest,
+  caller: DeviceCaller,
+  now: number,
+  { clients, numbers }: DeviceNeeds,
+) {
+  const client = await clients.find(request.clientId)
+  const choices = caller.kind === 'user' ? numbers.choicesFor(request) : undefined
   return {
     request_id: request.id,
     status: statusAt(request, now),
-    binding_message: request.bindingMessage,
+    // Where the user is to pick it, it is not shown.
+    binding_message: choices === undefined ? request.bindingMessage : undefined,
     scope: request.scope,
     created_at: Math.floor(request.createdAt / 1000),
     expires_in: Math.max(0, Math.ceil((request.expiresAt - now) / 1000)),
-    client: {
-      client_id: request.clientId,
-      client_name: client?.client_name,
-      logo_uri: client?.logo_uri,
-      policy_uri: client?.policy_uri,
-      tos_uri: client?.tos_uri,
-    },
+    client: showClient(request.clientId, client),
     acr_values: request.acrValues,
     user_code_required: false,
-    passkey_required: passkeyRequired(request, client, caller, now),
+    passkey_required: passkeyRequired(request, client?.metadata, caller, now),
+    number_choices: choices,
   }
 }
 
@@ -109,21 +115,33 @@ async function complete(authorization: string | undefined, form: Form, needs: De
   // Cannot be reached by a client as it is registered today; it stays true if registration changes in between.
   if (request.clientId === caller.clientId) throw new Refusal('access_denied', 'a client cannot decide its own request')
 
+  // Who approves without looking picks wrong, and that is a no.
+  const misread = outcome === 'approved' && (await picksWrong(request, caller, form, needs))
   // A no is heard from anybody who may say it, a passkey or not.
   const authentication =
-    outcome === 'approved'
+    outcome === 'approved' && !misread
       ? await needs.authenticateApproval(request, approver, form.get('passkey'))
       : approver.authentication
   const result = await needs.decide({
     requestId: request.id,
     userId: caller.userId,
-    outcome,
+    outcome: misread ? 'denied' : outcome,
     decidedBy: caller.kind,
     deviceClientId: caller.clientId,
     authentication,
     reported,
   })
-  return { request_id: request.id, status: settledOrRefused(request.id, result) }
+  const status = settledOrRefused(request.id, result)
+  return { request_id: request.id, status, ...(misread && { reason: 'wrong_number' }) }
+}
+
+/** Whether the user was to pick a number and picked another than the client shows. Of somebody else's request nothing is said. */
+async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, form: Form, needs: DeviceNeeds) {
+  if (caller.kind !== 'user' || request.userId !== caller.userId) return false
+  if (needs.numbers.choicesFor(request) === undefined) return false
+  const picked = form.get('number')
+  if (picked === undefined) throw new Refusal('invalid_request', 'number is missing: which one does the client show')
+  return picked !== request.bindingMessage
 }
 
 /** The standard has no words for it; `A` and `D` are the seed's. */

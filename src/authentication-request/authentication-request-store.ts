@@ -93,7 +93,7 @@ export function createRequestStore(database: Database) {
         },
         {
           also,
-          announce: announce.map((topic) => ({ topic, key: request.id })),
+          announce: [...announced(request.id), ...announce.map((topic) => ({ topic, key: request.id }))],
           // Of two that count at once, neither would count the other.
           alone: `requests of ${request.userId}`,
         },

@@ -3,7 +3,14 @@
  * API is used.
  */
 import type { EventEmitter } from 'node:events'
-import { type AdapterPayload, type Configuration, interactionPolicy, Provider, type ResponseType } from 'oidc-provider'
+import {
+  type AdapterPayload,
+  type Configuration,
+  interactionPolicy,
+  type KoaContextWithOIDC,
+  Provider,
+  type ResponseType,
+} from 'oidc-provider'
 import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-metadata.ts'
 import type { Clock } from '../clock.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
@@ -30,6 +37,8 @@ export interface AuthorizationServerNeeds {
   assertionAlgorithms: readonly string[]
   keys: SigningKeys
   models: OidcModelStore
+  /** The client id of our own app. */
+  ownClient: string
   /** A registered client, with what its secret is to be compared with. */
   findClient(id: string): Promise<KnownClient | undefined>
   findUser(id: string): Promise<User | null>
@@ -141,6 +150,8 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
       const source = AuthorizationCode ?? RefreshToken
       return source && { auth_time: source.authTime, acr: source.acr, amr: source.amr }
     },
+    // Nobody has to allow our own app what it is there for.
+    loadExistingGrant: (ctx) => loadGrant(ctx, needs.ownClient),
     interactions: { url: (_ctx, interaction) => `/sign-in/${interaction.uid}`, policy: signInPolicy() },
     cookies: {
       keys: [vault.key('cookies').toString('base64url')],
@@ -173,6 +184,21 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
   compareHashedSecrets(provider, vault)
   reportErrors(provider, needs.log)
   return provider
+}
+
+async function loadGrant(
+  ctx: KoaContextWithOIDC,
+  ownClient: string,
+): Promise<InstanceType<Provider['Grant']> | undefined> {
+  const { session, client, provider, result, params } = ctx.oidc
+  const clientId = client!.clientId
+  const grantId = (result?.consent as { grantId?: string } | undefined)?.grantId ?? session?.grantIdFor(clientId)
+  const existing = grantId === undefined ? undefined : await provider.Grant.find(grantId)
+  if (clientId !== ownClient || existing !== undefined || session?.accountId === undefined) return existing
+  const grant = new provider.Grant({ accountId: session.accountId, clientId })
+  grant.addOIDCScope(String(params?.scope ?? ''))
+  await grant.save()
+  return grant
 }
 
 /** oidc-provider's own, and: whoever signed in with a password is asked again where only a passkey will do. */

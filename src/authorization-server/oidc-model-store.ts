@@ -92,6 +92,17 @@ export function createOidcModelStore(database: Database) {
       })
     },
 
+    /** Takes back everything that came out of an authentication request, what was refreshed since included. */
+    async removeByRequest(requestId: string): Promise<number> {
+      const rows = await database.step({
+        sql: `delete from oidc_models where request_id = $1 or grant_hash in (
+                select grant_hash from oidc_models where request_id = $1 and grant_hash is not null
+              ) returning id_hash`,
+        values: [requestId],
+      })
+      return rows.length
+    },
+
     async forgetExpired(now: number): Promise<void> {
       await database.step({
         sql: 'delete from oidc_models where expires_at is not null and expires_at < $1 returning id_hash',

@@ -19,6 +19,8 @@ import { type RequestPolicy, refuseUnlessAllowed } from './rules.ts'
 export interface BackchannelNeeds {
   authenticateClient: AuthenticateClient
   findUser: FindUser
+  /** Whether the user does not want to hear of the client any more. */
+  isBlocked(userId: string, clientId: string): Promise<boolean>
   requests: RequestStore
   /** The notifications that tell the user's device. They are kept in one step with the request (VL-10). */
   announceToDevice(request: AuthenticationRequest, user: User): Promise<Statement[]>
@@ -50,6 +52,8 @@ async function receive(
   refuseUnlessAllowed(asked, client, needs.policy)
   const user = await needs.findUser(asked.hints[0]!, client)
 
+  if (await needs.isBlocked(user.id, client.id)) throw blocked(user)
+
   const accepted = accept(asked, client, user, receivedAt, needs.policy, needs.vault)
   const { request, authReqId } = accepted
   const notices = await needs.announceToDevice(request, user)
@@ -63,6 +67,13 @@ async function receive(
 }
 
 const unreachable = 'no channel reaches the user; they will not hear of this request unless their app asks'
+
+/** The user has said so on the activity page; nothing of this request reaches them. */
+function blocked(user: User): Refusal {
+  return new Refusal('access_denied', 'the user does not take requests of this client', {
+    detail: `user ${user.id} has blocked the client`,
+  })
+}
 
 function tooManyOpen(user: User): Refusal {
   return new Refusal('access_denied', 'too many requests are waiting for this user; try again later', {

@@ -50,6 +50,8 @@ export interface Config {
     maxOpenPerUser: number
     /** What a client is told whose hint leads to nobody. `pretend` is not in this version yet. */
     unknownUsers: 'error' | 'pretend'
+    /** Whether users pick the number that the client shows, where the binding message is one. */
+    numberMatching: boolean
   }
   tokens: {
     /** Life of an access token in seconds. */
@@ -220,6 +222,7 @@ const schema = z.strictObject({
     longPoll: whole('seconds', 0, 30).default(0),
     maxOpenPerUser: whole('requests', 1, 1000).default(5),
     unknownUsers: choice(['error', 'pretend']).default('error'),
+    numberMatching: yesOrNo().default(false),
   }).prefault({}),
   tokens: section({
     accessTtl: whole('seconds', 1, year).default(600),

@@ -17,6 +17,15 @@ export interface Decision extends Authentication {
   decidedAt: number
 }
 
+/** A decision as the user's history shows it. */
+export interface HistoryEntry extends Decision {
+  clientId: string
+  scope: string
+  bindingMessage: string | undefined
+  /** Whether tokens that came out of it are still good. */
+  inUse: boolean
+}
+
 interface DecisionRow {
   id: string
   request_id: string
@@ -61,6 +70,27 @@ export function createDecisionStore(database: Database) {
         decision.decidedAt,
       ],
     }),
+
+    /** What was settled about a user, newest first, and whether a client still holds tokens that came out of it. */
+    async listForUser(userId: string, now: number, limit = 100): Promise<HistoryEntry[]> {
+      const rows = await database.read<DecisionRow & { in_use: number }>(
+        `select history.*, case when exists (
+           select 1 from oidc_models issued
+           where issued.model in ('AccessToken', 'RefreshToken') and issued.expires_at > $2 and issued.grant_hash in (
+             select grant_hash from oidc_models where request_id = history.request_id and grant_hash is not null)
+         ) then 1 else 0 end as in_use
+         from backchannel_auth_consent_history history
+         where history.user_id = $1 order by history.decided_at desc, history.id desc limit $3`,
+        [userId, now, limit],
+      )
+      return rows.map((row) => ({
+        ...toDecision(row),
+        clientId: row.client_id,
+        scope: row.scope,
+        bindingMessage: row.binding_message ?? undefined,
+        inUse: row.in_use === 1 && row.outcome === 'approved',
+      }))
+    },
 
     /** All that was settled about a request, in order: at most an approval and, if nobody collected, its expiry. */
     async listForRequest(requestId: string): Promise<Decision[]> {

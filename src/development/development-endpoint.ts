@@ -55,13 +55,6 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
 
   callbackRoutes(app, needs.clock)
 
-  app.get('/', (_request, reply) => reply.headers(pageHeaders).send(renderPage('home', {})))
-
-  // Where the mails' links lead as long as there is no page to decide on.
-  app.get('/approve/:id', (_request, reply) =>
-    reply.code(404).headers(pageHeaders).send(renderPage('no-consent-app', {})),
-  )
-
   app.get('/dev/mailbox', (request, reply) => {
     if (request.headers.accept?.includes('application/json')) return reply.send({ mails: needs.mailbox.mails() })
     return reply.headers(pageHeaders).send(renderPage('mailbox', { mails: needs.mailbox.mails() }))

@@ -6,7 +6,17 @@ import { Eta } from 'eta'
 const views = fileURLToPath(new URL('./views/', import.meta.url))
 const eta = new Eta({ views, autoEscape: true, cache: true })
 
-export type PageName = 'sign-in' | 'consent' | 'error' | 'mailbox' | 'home' | 'no-consent-app'
+export type PageName =
+  | 'sign-in'
+  | 'consent'
+  | 'error'
+  | 'mailbox'
+  | 'app/waiting'
+  | 'app/approve'
+  | 'app/outcome'
+  | 'app/activity'
+  | 'app/passkeys'
+  | 'app/problem'
 
 /** Renders a page. Every value is escaped where it is shown. */
 export function renderPage(name: PageName, values: Record<string, unknown>): string {
@@ -16,7 +26,15 @@ export function renderPage(name: PageName, values: Record<string, unknown>): str
 export const styleSheet = readFileSync(new URL('./views/doorbell.css', import.meta.url), 'utf8')
 
 /** The scripts pages may use, by name. None is written into a page. */
-export const scripts = { passkey: readFileSync(new URL('./scripts/passkey.js', import.meta.url), 'utf8') }
+export const scripts = { passkey: read('./scripts/passkey.js'), app: read('./scripts/app.js') }
+
+/** What makes the app installable. */
+export const serviceWorker = read('./scripts/service-worker.js')
+export const icon = read('./views/icon.svg')
+
+function read(file: string): string {
+  return readFileSync(new URL(file, import.meta.url), 'utf8')
+}
 
 /** Our own scripts, nothing from elsewhere, not in a frame. */
 export const pageHeaders = {
@@ -26,4 +44,11 @@ export const pageHeaders = {
   'cache-control': 'no-store',
   'referrer-policy': 'no-referrer',
   'x-frame-options': 'DENY',
+}
+
+/** The same for the app, which sends forms to itself, can be installed, and shows clients' logos. */
+export const appHeaders = {
+  ...pageHeaders,
+  'content-security-policy': `${pageHeaders['content-security-policy'].replace("img-src 'self' data:", "img-src 'self' data: https:")}; form-action 'self'; manifest-src 'self'; worker-src 'self'`,
+  'cross-origin-opener-policy': 'same-origin',
 }

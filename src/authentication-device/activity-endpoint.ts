@@ -1,0 +1,93 @@
+/** A user's own history: what was decided, taking back what was issued, and clients not to be heard of any more. */
+import type { FastifyInstance } from 'fastify'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { OidcModelStore } from '../authorization-server/oidc-model-store.ts'
+import type { BlockedClientStore } from '../client/blocked-client-store.ts'
+import type { ClientStore } from '../client/client-store.ts'
+import type { Clock } from '../clock.ts'
+import type { DecisionStore } from '../decision/decision-store.ts'
+import { onlyMethods, rawBody } from '../http/answer.ts'
+import { type Form, readJsonFields } from '../http/form.ts'
+import type { Log } from '../log.ts'
+import { Refusal } from '../refusal.ts'
+import { type IdentifyCaller, requireBearer } from './device-caller.ts'
+import { showClient } from './shown-client.ts'
+
+export interface ActivityNeeds {
+  identifyCaller: IdentifyCaller
+  requests: RequestStore
+  decisions: DecisionStore
+  clients: ClientStore
+  blockedClients: BlockedClientStore
+  models: OidcModelStore
+  clock: Clock
+  log: Log
+}
+
+export interface ActivityPaths {
+  activity: string
+  revoke: string
+  block: string
+}
+
+export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, needs: ActivityNeeds): void {
+  onlyMethods(app, paths.activity, ['GET'])
+  app.get(paths.activity, async (request, reply) => {
+    requireBearer(request.headers.authorization)
+    const { userId } = await needs.identifyCaller(request.headers.authorization, new Map())
+    return reply.header('cache-control', 'no-store').send({ activity: await activityOf(userId, needs) })
+  })
+
+  post(paths.revoke, async (userId, form) => {
+    const requestId = needed(form, 'request_id')
+    const request = await needs.requests.find(requestId)
+    if (request?.userId !== userId) throw new Refusal('not_found', 'no such request of this user')
+    const revoked = await needs.models.removeByRequest(requestId)
+    needs.log.info({ event: 'request.revoked', request: requestId, client: request.clientId })
+    return { request_id: requestId, revoked: revoked > 0 }
+  })
+
+  post(paths.block, async (userId, form) => {
+    const clientId = needed(form, 'client_id')
+    const blocked = needed(form, 'blocked') === 'true'
+    if ((await needs.clients.find(clientId)) === undefined) throw new Refusal('not_found', 'there is no such client')
+    if (blocked) await needs.blockedClients.block(userId, clientId, needs.clock.now())
+    else await needs.blockedClients.unblock(userId, clientId)
+    needs.log.info({ event: blocked ? 'client.blocked' : 'client.unblocked', user: userId, client: clientId })
+    return { client_id: clientId, blocked }
+  })
+
+  /** Only with the user's own token: a history is nobody else's business. */
+  function post(path: string, work: (userId: string, form: Form) => Promise<object>): void {
+    onlyMethods(app, path, ['POST'])
+    app.post(path, async (request, reply) => {
+      requireBearer(request.headers.authorization)
+      const form = readJsonFields(request.headers['content-type'], rawBody(request))
+      const { userId } = await needs.identifyCaller(request.headers.authorization, form)
+      return reply.header('cache-control', 'no-store').send(await work(userId, form))
+    })
+  }
+}
+
+async function activityOf(userId: string, { decisions, clients, blockedClients, clock }: ActivityNeeds) {
+  const history = await decisions.listForUser(userId, clock.now())
+  return Promise.all(
+    history.map(async (entry) => ({
+      request_id: entry.requestId,
+      outcome: entry.outcome,
+      reported: entry.reported,
+      decided_at: Math.floor(entry.decidedAt / 1000),
+      scope: entry.scope,
+      binding_message: entry.bindingMessage,
+      client: showClient(entry.clientId, await clients.find(entry.clientId)),
+      in_use: entry.inUse,
+      client_blocked: await blockedClients.isBlocked(userId, entry.clientId),
+    })),
+  )
+}
+
+function needed(form: Form, name: string): string {
+  const value = form.get(name)
+  if (value === undefined) throw new Refusal('invalid_request', `${name} is missing`)
+  return value
+}

@@ -1,0 +1,396 @@
+/**
+ * The consent app: a person signs in, sees who asks for what, and approves or denies; later looks at what was approved
+ * and takes it back. It works without scripts and is better with them. It knows the device API and nothing else.
+ */
+import cookie from '@fastify/cookie'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { Clock } from '../clock.ts'
+import { rawBody } from '../http/answer.ts'
+import { type Form, readForm } from '../http/form.ts'
+import { chooseLanguage, type Language, type Say, type Texts } from '../i18n/texts.ts'
+import type { Log } from '../log.ts'
+import { appHeaders, icon, type PageName, renderPage, scripts, serviceWorker } from '../pages/pages.ts'
+import { Refusal } from '../refusal.ts'
+import type { DeviceApi, ShownRequest } from './device-api.ts'
+import { type Cookies, isOurs, type Session, safeReturn } from './session.ts'
+import type { SignIn } from './sign-in.ts'
+
+export interface ConsentAppNeeds {
+  issuer: string
+  api: DeviceApi
+  signIn: SignIn
+  cookies: Cookies
+  texts: Texts
+  /** The public key with which browsers subscribe to push messages, if they can. */
+  pushKey: string | undefined
+  /** Hears that something about some request has changed. Returns how to stop listening. */
+  onChange(heard: () => void): () => void
+  clock: Clock
+  log: Log
+}
+
+/** What every page is given. */
+interface Reader {
+  session: Session | undefined
+  language: Language
+  say: Say
+}
+
+type RequestParams = { Params: { id: string } }
+
+/** Milliseconds between two words on a line on which nothing else is said: proxies cut silent lines. */
+const heartbeat = 25_000
+
+export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentAppNeeds): Promise<void> {
+  const { api, cookies, signIn, log, clock } = needs
+  await app.register(cookie)
+
+  serveFiles(app)
+
+  // ── what waits ──
+  app.get('/', async (request, reply) => {
+    const reader = readerOf(request)
+    if (reader.session === undefined) return toSignIn(reply, '/')
+    const answer = await api.waiting(reader.session.accessToken)
+    if (answer.status === 401) return toSignIn(reply, '/')
+    return page(reply, 'app/waiting', reader, { requests: answer.body.requests, pushKey: needs.pushKey })
+  })
+
+  app.get('/events', (request, reply) => {
+    const { session } = readerOf(request)
+    if (session === undefined) throw new Refusal('invalid_token', 'sign in first')
+    return streamWaiting(request, reply, session)
+  })
+
+  // ── one request ──
+  app.get<RequestParams>('/approve/:id', async (request, reply) => {
+    const reader = readerOf(request)
+    const to = safeReturn(`/approve/${request.params.id}`)
+    if (reader.session === undefined) return toSignIn(reply, to)
+    const answer = await api.show(reader.session.accessToken, request.params.id)
+    if (answer.status === 401) return toSignIn(reply, to)
+    const shown = answer.body.requests?.[0]
+    if (shown === undefined) return notTheirs(reply, reader, to)
+    return shown.status === 'pending' ? ask(reply, reader, shown) : settled(request, reply, reader, shown)
+  })
+
+  app.post<RequestParams>('/approve/:id', async (request, reply) => {
+    const reader = readerOf(request)
+    const to = safeReturn(`/approve/${request.params.id}`)
+    const form = formOf(request)
+    if (reader.session === undefined) return sessionOver(reply, reader, to)
+    if (!isTrustworthy(request, form, reader.session)) return formExpired(reply, reader, to)
+    return decide(reply, reader, reader.session, request.params.id, form)
+  })
+
+  app.post<RequestParams>('/approve/:id/passkey', async (request, reply) => {
+    const { session } = readerOf(request)
+    if (session === undefined || !isTrustworthy(request, formOf(request), session)) throw staleForm()
+    const answer = await api.confirmOptions(session.accessToken, request.params.id)
+    return reply.code(answer.status).send(answer.body)
+  })
+
+  async function decide(reply: FastifyReply, reader: Reader, session: Session, id: string, form: Form) {
+    const choice = form.get('decision')
+    if (choice !== 'approve' && choice !== 'deny' && choice !== 'report') {
+      return formExpired(reply, reader, `/approve/${id}`)
+    }
+    const answer = await api.decide(session.accessToken, {
+      request_id: id,
+      status: choice === 'approve' ? 'approved' : 'denied',
+      ...(choice === 'report' && { report: true }),
+      ...(form.has('number') && { number: form.get('number') }),
+      ...(form.has('passkey') && { passkey: form.get('passkey') }),
+    })
+    const to = safeReturn(`/approve/${id}`)
+    switch (answer.status) {
+      case 200: {
+        const how = answer.body.reason === 'wrong_number' ? 'wrong_number' : choice
+        return reply.redirect(`${to}?just=${how}`, 303)
+      }
+      case 401:
+        return sessionOver(reply, reader, to)
+      case 404:
+        return notTheirs(reply, reader, to)
+      case 409:
+      case 410:
+        // Somebody, perhaps they themselves in another window, was faster, or time ran out: the page says what stands.
+        return reply.redirect(to, 303)
+      case 403:
+        return reply.redirect(`${to}?passkey=${answer.body.passkey_required ? 'needed' : 'refused'}`, 303)
+      default:
+        return formExpired(reply, reader, to)
+    }
+  }
+
+  function ask(reply: FastifyReply, reader: Reader, shown: ShownRequest) {
+    return page(reply, 'app/approve', reader, { request: shown, ...viewOf(shown, reader, clock.now()) })
+  }
+
+  function settled(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest) {
+    const { just } = request.query as { just?: string }
+    return page(reply, 'app/outcome', reader, { key: outcomeKey(shown, just), client: nameOf(shown) })
+  }
+
+  // ── history ──
+  app.get('/activity', async (request, reply) => {
+    const reader = readerOf(request)
+    if (reader.session === undefined) return toSignIn(reply, '/activity')
+    const answer = await api.activity(reader.session.accessToken)
+    if (answer.status === 401) return toSignIn(reply, '/activity')
+    const format = new Intl.DateTimeFormat(reader.language, {
+      dateStyle: 'medium',
+      timeStyle: 'short',
+      timeZone: 'UTC',
+    })
+    const entries = answer.body.activity.map((entry) => ({
+      ...entry,
+      name: nameOf(entry),
+      at: new Date(entry.decided_at * 1000).toISOString(),
+      date: `${format.format(entry.decided_at * 1000)} UTC`,
+    }))
+    const { done, client } = request.query as { done?: string; client?: string }
+    const known = entries.find((entry) => entry.client.client_id === client)
+    const message = ['revoked', 'blocked', 'unblocked'].includes(done ?? '')
+      ? reader.say(`activity.${done}`, { client: known?.name ?? '' })
+      : undefined
+    return page(reply, 'app/activity', reader, { entries, message })
+  })
+
+  act('/activity/revoke', async (session, form) => {
+    await api.revoke(session.accessToken, form.get('request_id') ?? '')
+    return '/activity?done=revoked'
+  })
+
+  act('/activity/block', async (session, form) => {
+    const clientId = form.get('client_id') ?? ''
+    const blocked = form.get('blocked') === 'true'
+    await api.block(session.accessToken, clientId, blocked)
+    return `/activity?done=${blocked ? 'blocked' : 'unblocked'}&client=${encodeURIComponent(clientId)}`
+  })
+
+  // ── passkeys, and this browser's notifications ──
+  app.get('/passkeys', async (request, reply) => {
+    const reader = readerOf(request)
+    if (reader.session === undefined) return toSignIn(reply, '/passkeys')
+    const answer = await api.passkeys(reader.session.accessToken)
+    if (answer.status === 401) return toSignIn(reply, '/passkeys')
+    const format = new Intl.DateTimeFormat(reader.language, { dateStyle: 'medium', timeZone: 'UTC' })
+    const date = (seconds: number | undefined) => (seconds === undefined ? undefined : format.format(seconds * 1000))
+    const passkeys = answer.body.passkeys.map((key) => ({
+      ...key,
+      made: date(key.created_at),
+      used: date(key.used_at),
+    }))
+    const { done } = request.query as { done?: string }
+    const message = ['added', 'removed', 'failed'].includes(done ?? '') ? reader.say(`passkeys.${done}`) : undefined
+    return page(reply, 'app/passkeys', reader, { passkeys, message })
+  })
+
+  app.post('/passkeys/options', async (request, reply) => {
+    const { session } = readerOf(request)
+    if (session === undefined || !isTrustworthy(request, formOf(request), session)) throw staleForm()
+    const answer = await api.passkeyOptions(session.accessToken)
+    return reply.code(answer.status).send(answer.body)
+  })
+
+  act('/passkeys', async (session, form) => {
+    const { status } = await api.addPasskey(session.accessToken, form.get('passkey') ?? '')
+    return `/passkeys?done=${status === 201 ? 'added' : 'failed'}`
+  })
+
+  act('/passkeys/remove', async (session, form) => {
+    await api.removePasskey(session.accessToken, form.get('id') ?? '')
+    return '/passkeys?done=removed'
+  })
+
+  act('/notifications', async (session, form) => {
+    if (form.has('subscription')) await api.subscribe(session.accessToken, form.get('subscription')!)
+    else await api.unsubscribe(session.accessToken, form.get('endpoint') ?? '')
+    return '/'
+  })
+
+  /** A form that does something and leads to a page: with a session and made by us, or nothing happens. */
+  function act(path: string, work: (session: Session, form: Form) => Promise<string>): void {
+    app.post(path, async (request, reply) => {
+      const reader = readerOf(request)
+      const to = safeReturn(`/${path.split('/')[1]}`)
+      const form = formOf(request)
+      if (reader.session === undefined) return sessionOver(reply, reader, to)
+      if (!isTrustworthy(request, form, reader.session)) return formExpired(reply, reader, to)
+      return reply.redirect(await work(reader.session, form), 303)
+    })
+  }
+
+  // ── signing in and out ──
+  app.get('/session/start', async (request, reply) => {
+    const { to, as } = request.query as { to?: string; as?: string }
+    const { language } = readerOf(request)
+    const started = await signIn.start(safeReturn(to), { another: as === 'another', uiLocales: language })
+    reply.setCookie(cookies.signInName, cookies.sealSignIn(started.underWay), cookies.options)
+    return reply.redirect(started.url, 303)
+  })
+
+  app.get('/session/callback', async (request, reply) => {
+    const reader = readerOf(request)
+    const underWay = cookies.openSignIn(request.cookies[cookies.signInName])
+    reply.clearCookie(cookies.signInName, cookies.options)
+    if (underWay === undefined) return startAgain(reply, reader, '/')
+    try {
+      const session = await signIn.finish(new URL(request.url, needs.issuer), underWay, clock.now())
+      reply.setCookie(cookies.sessionName, cookies.sealSession(session), cookies.options)
+      return reply.redirect(underWay.to, 303)
+    } catch (error) {
+      log.info({ event: 'consent_app.sign_in_failed', detail: error instanceof Error ? error.name : 'unknown' })
+      return startAgain(reply, reader, underWay.to)
+    }
+  })
+
+  app.post('/session/end', async (request, reply) => {
+    const reader = readerOf(request)
+    if (reader.session && !isTrustworthy(request, formOf(request), reader.session))
+      return formExpired(reply, reader, '/')
+    reply.clearCookie(cookies.sessionName, cookies.options)
+    // The provider may still know the browser: whoever signs in next is asked who they are.
+    return reply.redirect('/session/start?as=another', 303)
+  })
+
+  // ── pages for what goes wrong ──
+  function toSignIn(reply: FastifyReply, to: string) {
+    return reply.redirect(`/session/start?to=${encodeURIComponent(to)}`, 303)
+  }
+
+  function notTheirs(reply: FastifyReply, reader: Reader, to: string) {
+    return page(reply.code(404), 'app/outcome', reader, { key: 'not_yours', client: '', to })
+  }
+
+  function sessionOver(reply: FastifyReply, reader: Reader, to: string) {
+    return page(reply.code(401), 'app/problem', reader, { text: reader.say('error.session_over'), to, signIn: true })
+  }
+
+  function formExpired(reply: FastifyReply, reader: Reader, to: string) {
+    return page(reply.code(403), 'app/problem', reader, { text: reader.say('error.form_expired'), to })
+  }
+
+  function startAgain(reply: FastifyReply, reader: Reader, to: string) {
+    return page(reply.code(400), 'app/problem', reader, { text: reader.say('sign_in.over'), to, signIn: true })
+  }
+
+  // ── reading ──
+  function readerOf(request: FastifyRequest): Reader {
+    const session = cookies.openSession(request.cookies[cookies.sessionName])
+    const language = chooseLanguage(session?.locale, request.headers['accept-language'])
+    return { session, language, say: needs.texts.in(language) }
+  }
+
+  /**
+   * A form of ours, sent by a page of ours. The token shows it; browsers that say where a form came from are believed
+   * when they say "elsewhere".
+   */
+  function isTrustworthy(request: FastifyRequest, form: Form, session: Session): boolean {
+    const { origin, 'sec-fetch-site': site } = request.headers
+    const elsewhere =
+      (origin !== undefined && origin !== 'null' && origin !== new URL(needs.issuer).origin) || site === 'cross-site'
+    return !elsewhere && isOurs(form, session)
+  }
+
+  function page(reply: FastifyReply, name: PageName, reader: Reader, values: Record<string, unknown>) {
+    const { session, language, say } = reader
+    return reply.headers(appHeaders).send(renderPage(name, { lang: language, say, session, ...values }))
+  }
+
+  /** Says "look again" when what waits for this user has changed. What is new the page fetches itself. */
+  function streamWaiting(request: FastifyRequest, reply: FastifyReply, session: Session) {
+    reply.hijack()
+    const { raw } = reply
+    raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
+    raw.write(': here\n\n')
+    let last: string | undefined
+    let looking = Promise.resolve()
+
+    const look = () => {
+      looking = looking.then(async () => {
+        const answer = await api.waiting(session.accessToken)
+        if (answer.status !== 200) return end()
+        const now = answer.body.requests.map(({ request_id }) => request_id).join()
+        if (last !== undefined && now !== last) raw.write('event: changed\ndata: \n\n')
+        last = now
+      })
+      looking.catch((error: unknown) => {
+        log.warn({ event: 'consent_app.events_failed', error })
+        end()
+      })
+    }
+    let cancelBeat = () => {}
+    const beat = () => {
+      raw.write(': still here\n\n')
+      cancelBeat = clock.after(heartbeat, beat)
+    }
+    const stop = needs.onChange(look)
+    function end() {
+      stop()
+      cancelBeat()
+      raw.end()
+    }
+    request.raw.on('close', end)
+    cancelBeat = clock.after(heartbeat, beat)
+    look()
+  }
+}
+
+/** The files that are the same for everybody, and what makes the app installable. */
+function serveFiles(app: FastifyInstance): void {
+  const manifest = JSON.stringify({
+    name: 'Doorbell',
+    short_name: 'Doorbell',
+    start_url: '/',
+    display: 'standalone',
+    background_color: '#f4f2ee',
+    theme_color: '#8a5a00',
+    icons: [{ src: '/assets/icon.svg', sizes: 'any', type: 'image/svg+xml', purpose: 'any' }],
+  })
+  const files = {
+    '/assets/app.js': ['text/javascript; charset=utf-8', scripts.app],
+    '/assets/icon.svg': ['image/svg+xml', icon],
+    '/service-worker.js': ['text/javascript; charset=utf-8', serviceWorker],
+    '/manifest.webmanifest': ['application/manifest+json', manifest],
+  } as const
+  for (const [path, [type, text]] of Object.entries(files)) {
+    app.get(path, (_request, reply) =>
+      reply.header('content-type', type).header('cache-control', 'public, max-age=300').send(text),
+    )
+  }
+}
+
+function formOf(request: FastifyRequest): Form {
+  if (rawBody(request).length === 0) return new Map()
+  return readForm(request.headers['content-type'], rawBody(request))
+}
+
+function staleForm(): Refusal {
+  return new Refusal('access_denied', 'the form is too old or came from somewhere else')
+}
+
+function nameOf({ client }: Pick<ShownRequest, 'client'>): string {
+  return client.client_name ?? client.client_id
+}
+
+/** What the page about a request that waits shows, in the reader's language. */
+function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
+  const until = new Date(now + shown.expires_in * 1000)
+  const wants = shown.scope.split(' ').map((scope) => {
+    const text = say(`scope.${scope}`)
+    return text === `scope.${scope}` ? say('scope.other', { scope }) : text
+  })
+  return { client: nameOf(shown), wants, secondsLeft: shown.expires_in, until: until.toISOString() }
+}
+
+/** Which of the outcome texts: fresh from the form, or what stands since before. */
+function outcomeKey(shown: ShownRequest, just: string | undefined): string {
+  if (shown.status === 'denied' && (just === 'deny' || just === 'report' || just === 'wrong_number')) {
+    return { deny: 'denied', report: 'reported', wrong_number: 'wrong_number' }[just]
+  }
+  const approved = shown.status === 'approved' || shown.status === 'redeemed'
+  if (approved) return just === 'approve' ? 'approved' : 'already_approved'
+  return shown.status === 'denied' ? 'already_denied' : 'expired'
+}

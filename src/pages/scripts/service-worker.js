@@ -1,0 +1,19 @@
+/** Shows what is pushed, and opens the page that belongs to it. Deciding happens there, after signing in. */
+
+self.addEventListener('push', (event) => {
+  const { title, body, link, tag } = event.data.json()
+  event.waitUntil(
+    self.registration.showNotification(title, {
+      body,
+      tag,
+      icon: '/assets/icon.svg',
+      requireInteraction: true,
+      data: { link },
+    }),
+  )
+})
+
+self.addEventListener('notificationclick', (event) => {
+  event.notification.close()
+  event.waitUntil(self.clients.openWindow(event.notification.data.link))
+})
