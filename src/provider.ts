@@ -5,6 +5,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import { type FastifyPluginAsync, fastify } from 'fastify'
 import { activityEndpoint } from './authentication-device/activity-endpoint.ts'
+import { createAdmission } from './authentication-device/admission.ts'
 import { createAuthenticateApproval } from './authentication-device/approval-strength.ts'
 import { createDeviceApi } from './authentication-device/device-api.ts'
 import { createIdentifyCaller } from './authentication-device/device-caller.ts'
@@ -36,7 +37,7 @@ import type { Config } from './config/config.ts'
 import { consentAppEndpoint } from './consent-app/consent-app-endpoint.ts'
 import { createDeviceApiClient, type SendToServer } from './consent-app/device-api.ts'
 import { createCookies } from './consent-app/session.ts'
-import { createSignIn } from './consent-app/sign-in.ts'
+import { admitOwn, createSignIn, fetchFrom } from './consent-app/sign-in.ts'
 import { createDecide } from './decision/decide.ts'
 import { createDecisionStore } from './decision/decision-store.ts'
 import { createExpirySweep } from './decision/expiry-sweep.ts'
@@ -54,6 +55,7 @@ import { loadVapidKeys } from './device-channels/vapid-keys.ts'
 import { createWebPushChannel } from './device-channels/web-push.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
 import { edge, edgeOptions, onlyMethods } from './http/answer.ts'
+import { fetchThrough } from './http/fetch.ts'
 import { answerRaw, asPlugin, collectRoutes } from './http/mount.ts'
 import { createGuardedCaller } from './http/outgoing.ts'
 import { loadTexts } from './i18n/texts.ts'
@@ -67,6 +69,7 @@ import { createVault, type Vault } from './secret.ts'
 import type { Database } from './storage/database.ts'
 import { migrate, migrationStatus } from './storage/migrate.ts'
 import { openDatabase } from './storage/open.ts'
+import { createDeviceToken } from './token/device-token.ts'
 import { createIssueTokens } from './token/issue-tokens.ts'
 import { tokenEndpoint } from './token-endpoint/token-endpoint.ts'
 import { createFindUser } from './user-hint/find-user.ts'
@@ -348,17 +351,37 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     const answer = await app.inject({ ...request, url: path, ...(body !== undefined && { payload: body }) })
     return { status: answer.statusCode, headers: textHeaders(answer.headers), text: answer.body }
   }
+  const elsewhere = createGuardedCaller({
+    timeout: signInTimeout,
+    maxBytes: mostBytesRead,
+    // The operator has named this provider; it may well be in the house.
+    allowPrivateNetworks: true,
+    allowHttp: config.development,
+  })
+  const { login } = config
+  const whereUsersSignIn =
+    login.issuer === 'self'
+      ? {
+          issuer: config.issuer,
+          clientId: ownApp.client_id,
+          clientSecret: ownApp.client_secret!,
+          scope: ownApp.scope!,
+          fetch: fetchFrom(send),
+          admit: admitOwn,
+        }
+      : {
+          issuer: login.issuer,
+          clientId: login.client_id!,
+          clientSecret: login.client_secret!,
+          scope: 'openid profile email',
+          fetch: fetchThrough(elsewhere),
+          admit: createAdmission({ users, app: ownApp, deviceToken: createDeviceToken(provider, ownApp.client_id) }),
+        }
   await app.register(async (scope) =>
     consentAppEndpoint(scope, {
       issuer: config.issuer,
       api: createDeviceApiClient(send),
-      signIn: createSignIn({
-        issuer: config.issuer,
-        clientId: ownApp.client_id,
-        clientSecret: ownApp.client_secret!,
-        redirectUri: ownApp.redirect_uris[0]!,
-        send,
-      }),
+      signIn: createSignIn({ redirectUri: ownApp.redirect_uris[0]!, ...whereUsersSignIn }),
       cookies: createCookies({ secure: config.issuer.startsWith('https:'), vault, clock }),
       texts,
       pushKey: vapid?.publicKey,
@@ -388,7 +411,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     const cutOff = systemClock.after(patience, () => app.server.closeAllConnections())
     await Promise.all([app.close(), sweep.stop(), worker.stop(patience)])
     cutOff()
-    await caller.close()
+    await Promise.all([caller.close(), elsewhere.close()])
     await database.close()
   }
 
@@ -423,6 +446,9 @@ function ownClient(issuer: string, vault: Vault): ClientMetadata {
 function textHeaders(headers: OutgoingHttpHeaders): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]))
 }
+
+/** Milliseconds that another provider has to answer when a user signs in there. */
+const signInTimeout = 10_000
 
 /** Milliseconds that answers and notifications under way are given when the server is to end. */
 const patience = 4_000

@@ -13,6 +13,7 @@ import {
 } from 'oidc-provider'
 import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-metadata.ts'
 import type { Clock } from '../clock.ts'
+import { fetchThrough } from '../http/fetch.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
 import { chooseLanguage, type Texts } from '../i18n/texts.ts'
 import type { Log } from '../log.ts'
@@ -24,6 +25,7 @@ import type { User } from '../user-hint/user.ts'
 import { createAdapterFactory } from './oidc-adapter.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
 import type { SigningKeys } from './signing-keys.ts'
+import { vouchedFor } from './vouched.ts'
 
 export type { Provider }
 
@@ -145,9 +147,9 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
     // Confidential clients prove themselves at each refresh; a token that changes is one more thing to lose (RT-5).
     rotateRefreshToken: (ctx) => ctx.oidc.client?.clientAuthMethod === 'none',
     // Kept with the token, so that a decision made with it can say how its user was authenticated.
-    extraTokenClaims: (ctx) => {
+    extraTokenClaims: (ctx, token) => {
       const { AuthorizationCode, RefreshToken } = ctx?.oidc?.entities ?? {}
-      const source = AuthorizationCode ?? RefreshToken
+      const source = vouchedFor(token) ?? AuthorizationCode ?? RefreshToken
       return source && { auth_time: source.authTime, acr: source.acr, amr: source.amr }
     },
     // Nobody has to allow our own app what it is there for.
@@ -158,7 +160,8 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
       names: { interaction: 'doorbell_interaction', resume: 'doorbell_resume', session: 'doorbell_session' },
     },
     discovery: needs.cibaMetadata as never,
-    fetch: guardedFetch(needs.caller) as never,
+    // What oidc-provider fetches for clients (`jwks_uri`) goes through the same guard as everything else.
+    fetch: fetchThrough(needs.caller) as never,
     renderError: (ctx, out) => {
       const lang = chooseLanguage(ctx.get('accept-language'))
       const say = needs.texts.in(lang)
@@ -254,18 +257,6 @@ function claimsOf(user: User): Record<string, unknown> {
     locale: user.locale,
     email: user.email,
     phone_number: user.phone_number,
-  }
-}
-
-/** What oidc-provider fetches for clients (`jwks_uri`) goes through the same guard as everything else. */
-function guardedFetch(caller: GuardedCaller) {
-  return async (url: string | URL, options: RequestInit = {}): Promise<Response> => {
-    const { status, body, headers } = await caller.call({
-      url: String(url),
-      method: options.method === 'POST' ? 'POST' : 'GET',
-      headers: { accept: 'application/json' },
-    })
-    return new Response(status === 204 ? null : body, { status, headers })
   }
 }
 

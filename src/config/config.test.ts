@@ -270,7 +270,6 @@ describe('what is not in this version yet is refused by name', () => {
     ['proxy.clientCertificateHeader', 'x-client-cert'],
     ['requests.longPoll', 30],
     ['requests.unknownUsers', 'pretend'],
-    ['login.issuer', 'https://other.example'],
   ]
   for (const [path, value] of cases) {
     it(path, () => {

@@ -81,7 +81,7 @@ export interface Config {
   deviceWebhook?: { url: string; secret: string }
   /** A folder with texts that replace Doorbell's own, one `<language>.json` each; absolute once loaded. */
   texts?: string
-  /** Where users sign in: `self`, or another OpenID provider (not in this version yet). */
+  /** Where users sign in: `self`, or another OpenID provider, by its issuer. */
   login: { issuer: string; client_id?: string; client_secret?: string }
   clients: ClientMetadata[]
   /** A list, or an application's own hooks. */
@@ -511,8 +511,14 @@ const rules: Rule[] = [
   },
   {
     reads: ['login.issuer'],
-    unless: ({ login }) => login.issuer !== 'self',
-    says: `other than "self" ${notYet}`,
+    unless: ({ login, development }) => login.issuer !== 'self' && !isProviderAddress(login.issuer, development),
+    says: 'must be "self" or the https address of an OpenID provider',
+  },
+  {
+    reads: ['login.client_id'],
+    unless: ({ login }) =>
+      login.issuer !== 'self' && (login.client_id === undefined || login.client_secret === undefined),
+    says: 'and login.client_secret are needed to sign users in at another provider',
   },
 ]
 
@@ -540,6 +546,12 @@ function complainAboutIssuer({ issuer, development }: CheckedConfig): string | u
   return issuer === plainest
     ? undefined
     : `must be spelled "${plainest}", which is its plainest form without a slash at the end`
+}
+
+function isProviderAddress(address: string, development: boolean): boolean {
+  if (!URL.canParse(address)) return false
+  const { protocol, username } = new URL(address)
+  return username === '' && (protocol === 'https:' || (development && protocol === 'http:'))
 }
 
 interface ClientReading {

@@ -238,6 +238,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     if (underWay === undefined) return startAgain(reply, reader, '/')
     try {
       const session = await signIn.finish(new URL(request.url, needs.issuer), underWay, clock.now())
+      if (session === undefined) return notOurUser(reply, reader)
       reply.setCookie(cookies.sessionName, cookies.sealSession(session), cookies.options)
       return reply.redirect(underWay.to, 303)
     } catch (error) {
@@ -262,6 +263,10 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
 
   function notTheirs(reply: FastifyReply, reader: Reader, to: string) {
     return page(reply.code(404), 'app/outcome', reader, { key: 'not_yours', client: '', to })
+  }
+
+  function notOurUser(reply: FastifyReply, reader: Reader) {
+    return page(reply.code(403), 'app/outcome', reader, { key: 'not_yours', client: '', to: '/' })
   }
 
   function sessionOver(reply: FastifyReply, reader: Reader, to: string) {

@@ -1,5 +1,6 @@
-/** Signing users in to the app with OpenID Connect (code and PKCE), at this provider. */
+/** Signing users in to the app with OpenID Connect (code and PKCE), at this provider or at another one. */
 import * as openid from 'openid-client'
+import { toResponse } from '../http/fetch.ts'
 import type { SendToServer } from './device-api.ts'
 import type { Session, SignInUnderWay } from './session.ts'
 
@@ -8,9 +9,24 @@ export interface SignInNeeds {
   clientId: string
   clientSecret: string
   redirectUri: string
-  /** The provider is asked through the same door as the device API. */
-  send: SendToServer
+  scope: string
+  /** How the provider is reached. */
+  fetch: openid.CustomFetch
+  /** Who somebody is that signed in, and with which token they ask the device API. Nothing: not one of our users. */
+  admit(signedIn: SignedIn): Promise<Admitted | undefined>
 }
+
+export interface SignedIn {
+  /** Of the ID token, which has been checked. */
+  claims: openid.IDToken
+  idToken: string
+  userInfo: openid.UserInfoResponse
+  accessToken: string
+  /** Seconds. */
+  expiresIn: number
+}
+
+export type Admitted = Pick<Session, 'userId' | 'name' | 'locale' | 'accessToken'> & { expiresIn: number }
 
 export interface StartedSignIn {
   url: string
@@ -18,8 +34,6 @@ export interface StartedSignIn {
 }
 
 export type SignIn = ReturnType<typeof createSignIn>
-
-const scope = 'openid profile ciba:decide'
 
 export function createSignIn(needs: SignInNeeds) {
   let discovered: Promise<openid.Configuration> | undefined
@@ -44,7 +58,7 @@ export function createSignIn(needs: SignInNeeds) {
       const nonce = openid.randomNonce()
       const url = openid.buildAuthorizationUrl(await provider(), {
         redirect_uri: needs.redirectUri,
-        scope,
+        scope: needs.scope,
         state,
         nonce,
         code_challenge: await openid.calculatePKCECodeChallenge(codeVerifier),
@@ -55,25 +69,36 @@ export function createSignIn(needs: SignInNeeds) {
       return { url: url.href, underWay: { state, nonce, codeVerifier, to } }
     },
 
-    /** @throws if the answer is not the one to this sign-in, or the user did not sign in */
-    async finish(answer: URL, underWay: SignInUnderWay, now: number): Promise<Omit<Session, 'formToken'>> {
+    /**
+     * Answers nothing if whoever signed in is not one of our users.
+     * @throws if the answer is not the one to this sign-in, or nobody signed in
+     */
+    async finish(answer: URL, underWay: SignInUnderWay, now: number): Promise<Omit<Session, 'formToken'> | undefined> {
       const tokens = await openid.authorizationCodeGrant(await provider(), answer, {
         expectedState: underWay.state,
         expectedNonce: underWay.nonce,
         pkceCodeVerifier: underWay.codeVerifier,
         idTokenExpected: true,
       })
-      const userId = tokens.claims()!.sub
-      const user = await openid.fetchUserInfo(await provider(), tokens.access_token, userId)
-      return {
-        userId,
-        name: user.name ?? user.preferred_username ?? userId,
-        locale: user.locale,
+      const claims = tokens.claims()!
+      const admitted = await needs.admit({
+        claims,
+        idToken: tokens.id_token!,
+        userInfo: await openid.fetchUserInfo(await provider(), tokens.access_token, claims.sub),
         accessToken: tokens.access_token,
-        expiresAt: now + (tokens.expiresIn() ?? 600) * 1000,
-      }
+        expiresIn: tokens.expiresIn() ?? 600,
+      })
+      if (admitted === undefined) return undefined
+      const { expiresIn, ...session } = admitted
+      return { ...session, expiresAt: now + expiresIn * 1000 }
     },
   }
+}
+
+/** At this provider the user's own access token is the one for the device API. */
+export async function admitOwn({ claims, userInfo, accessToken, expiresIn }: SignedIn): Promise<Admitted> {
+  const name = userInfo.name ?? userInfo.preferred_username ?? claims.sub
+  return { userId: claims.sub, name, locale: userInfo.locale, accessToken, expiresIn }
 }
 
 async function discover(needs: SignInNeeds): Promise<openid.Configuration> {
@@ -83,14 +108,15 @@ async function discover(needs: SignInNeeds): Promise<openid.Configuration> {
     { redirect_uris: [needs.redirectUri] },
     openid.ClientSecretBasic(needs.clientSecret),
     {
-      // The request does not leave the process; whether the issuer is https was decided with the configuration.
+      // Whether http will do was decided with the configuration.
       execute: needs.issuer.startsWith('http://') ? [openid.allowInsecureRequests] : [],
-      [openid.customFetch]: asFetch(needs.send),
+      [openid.customFetch]: needs.fetch,
     },
   )
 }
 
-function asFetch(send: SendToServer): openid.CustomFetch {
+/** The provider behind the same door as the device API. */
+export function fetchFrom(send: SendToServer): openid.CustomFetch {
   return async (url, { method, headers, body }) => {
     const { pathname, search } = new URL(url)
     const answer = await send({
@@ -99,7 +125,6 @@ function asFetch(send: SendToServer): openid.CustomFetch {
       headers: headers as Record<string, string>,
       ...(body !== undefined && body !== null && { body: String(body) }),
     })
-    const empty = answer.status === 204 || answer.status === 304
-    return new Response(empty ? null : answer.text, { status: answer.status, headers: answer.headers })
+    return toResponse(answer.status, answer.headers, answer.text)
   }
 }

@@ -42,6 +42,8 @@ export interface StageOptions {
   northbank?: string
   till?: string
   parts?: Parts
+  /** A free one unless told. */
+  port?: number
 }
 
 export interface Answer {
@@ -99,7 +101,7 @@ export const newNotificationToken = () => newSecret(24)
 export async function openStage(t: TestContext, options: StageOptions = {}): Promise<Stage> {
   const engine = options.engine ?? engines.find(({ name }) => name === 'sqlite')!
   const { url: database, drop } = await engine.fresh()
-  const port = await freePort()
+  const port = options.port ?? (await freePort())
   const clock = createStageClock()
   const logLines: string[] = []
   const config = await loadConfig({ env: {}, overrides: castConfig(port, database, options) })

@@ -1,0 +1,29 @@
+/** `fetch`, as libraries want to be handed it, through a door of ours. */
+import type { GuardedCaller } from './outgoing.ts'
+
+interface FetchOptions {
+  method?: string
+  headers?: unknown
+  body?: unknown
+}
+
+/** Every call goes through the guarded caller. */
+export function fetchThrough(caller: GuardedCaller) {
+  return async (url: string | URL, options: FetchOptions = {}): Promise<Response> => {
+    const { status, body, headers } = await caller.call({
+      url: String(url),
+      method: options.method === 'POST' ? 'POST' : 'GET',
+      headers: { accept: 'application/json', ...plain(options.headers) },
+      ...(options.body !== undefined && options.body !== null && { body: String(options.body) }),
+    })
+    return toResponse(status, headers, body)
+  }
+}
+
+export function toResponse(status: number, headers: Record<string, string>, body: string): Response {
+  return new Response(status === 204 || status === 304 ? null : body, { status, headers })
+}
+
+function plain(headers: unknown): Record<string, string> {
+  return Object.fromEntries(new Headers(headers as ConstructorParameters<typeof Headers>[0]))
+}
