@@ -45,6 +45,12 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
   const { api, cookies, signIn, log, clock } = needs
   await app.register(cookie)
 
+  // A page that listens would hold up the end of the server for ever.
+  const streams = new Set<() => void>()
+  app.addHook('preClose', async () => {
+    for (const end of streams) end()
+  })
+
   serveFiles(app)
 
   // ── what waits ──
@@ -71,7 +77,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     if (answer.status === 401) return toSignIn(reply, to)
     const shown = answer.body.requests?.[0]
     if (shown === undefined) return notTheirs(reply, reader, to)
-    return shown.status === 'pending' ? ask(reply, reader, shown) : settled(request, reply, reader, shown)
+    return shown.status === 'pending' ? ask(request, reply, reader, shown) : settled(request, reply, reader, shown)
   })
 
   app.post<RequestParams>('/approve/:id', async (request, reply) => {
@@ -123,8 +129,10 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     }
   }
 
-  function ask(reply: FastifyReply, reader: Reader, shown: ShownRequest) {
-    return page(reply, 'app/approve', reader, { request: shown, ...viewOf(shown, reader, clock.now()) })
+  function ask(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest) {
+    const { passkey } = request.query as { passkey?: string }
+    const problem = passkey === 'refused' ? reader.say('sign_in.passkey_failed') : undefined
+    return page(reply, 'app/approve', reader, { request: shown, problem, ...viewOf(shown, reader, clock.now()) })
   }
 
   function settled(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest) {
@@ -333,10 +341,12 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     }
     const stop = needs.onChange(look)
     function end() {
+      streams.delete(end)
       stop()
       cancelBeat()
       raw.end()
     }
+    streams.add(end)
     request.raw.on('close', end)
     cancelBeat = clock.after(heartbeat, beat)
     look()
