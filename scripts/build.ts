@@ -4,6 +4,6 @@ import { cpSync, globSync, rmSync } from 'node:fs'
 
 rmSync('dist', { recursive: true, force: true })
 execFileSync('node_modules/.bin/tsc', ['-p', 'tsconfig.build.json'], { stdio: 'inherit' })
-for (const file of globSync('src/**/*.{sql,eta,css,js,json}')) {
+for (const file of globSync('src/**/*.{sql,eta,css,js,json,svg}')) {
   cpSync(file, file.replace(/^src/, 'dist'))
 }

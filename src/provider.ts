@@ -23,7 +23,7 @@ import { createSigningKeyStore } from './authorization-server/signing-key-store.
 import { loadSigningKeys } from './authorization-server/signing-keys.ts'
 import { backchannelEndpoint } from './backchannel-request/backchannel-endpoint.ts'
 import { createBlockedClientStore } from './client/blocked-client-store.ts'
-import type { ClientMetadata } from './client/client-metadata.ts'
+import { type ClientMetadata, CONSENT_APP } from './client/client-metadata.ts'
 import { createClientStore } from './client/client-store.ts'
 import { registerConfigured, secretPlace } from './client/register.ts'
 import { createClientAuthentication } from './client-authentication/authenticate-client.ts'
@@ -43,6 +43,9 @@ import { createDecisionStore } from './decision/decision-store.ts'
 import { createExpirySweep } from './decision/expiry-sweep.ts'
 import { createPing } from './delivery/ping.ts'
 import { createPush } from './delivery/push.ts'
+import { demoEndpoint } from './demo/demo-endpoint.ts'
+import { createTill } from './demo/till.ts'
+import { createWire } from './demo/wire.ts'
 import { developmentEndpoint } from './development/development-endpoint.ts'
 import { createMailbox } from './development/mailbox.ts'
 import { createDeviceWebhook } from './device-channels/device-webhook.ts'
@@ -250,7 +253,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
 
   // ── how users hear of requests ──
   const timeout = config.notifications.timeout * 1000
-  const mailbox = config.development ? createMailbox({ texts, clock }) : undefined
+  const wire = config.development && config.demo ? createWire() : undefined
+  const mailbox = config.development ? createMailbox({ texts, clock, onMail: wire?.showMail }) : undefined
   const subscriptions = createPushSubscriptions({ store: createPushSubscriptionStore(database), vault, clock })
   const vapid = config.webPush && (await loadVapidKeys({ keys: createServerKeyStore(database), vault, clock }))
   const channels: Channel[] = [
@@ -260,7 +264,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     config.deviceWebhook && createDeviceWebhook({ ...config.deviceWebhook, caller, clock }),
     hasNotify(users) && createNotifyHook({ users, timeout, log }),
   ].filter((channel) => typeof channel === 'object')
-  const noticeNeeds = { findRequest: requests.find, clients, users, issuer: config.issuer }
+  const numbers = config.requests.numberMatching ? createNumberMatching(vault.key('number matching')) : noNumberMatching
+  const noticeNeeds = { findRequest: requests.find, clients, users, numbers, issuer: config.issuer }
   const worker = createOutboxWorker({
     outbox,
     senders: {
@@ -302,7 +307,6 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   tokenEndpoint(app, paths.token, { authenticateClient, requests, issueTokens, handOver, clock, log })
   const findClientMetadata = async (id: string) => (await clients.find(id))?.metadata
   const identifyCaller = createIdentifyCaller({ provider, clients, users, authenticateClient, findUser })
-  const numbers = config.requests.numberMatching ? createNumberMatching(vault.key('number matching')) : noNumberMatching
   deviceEndpoint(app, endpoints, {
     numbers,
     identifyCaller,
@@ -320,7 +324,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     clock,
     log,
   })
-  signInEndpoint(app, { provider, users, passkeys, texts, findClient: findClientMetadata, log })
+  // The demo shows the phone in a frame of its own page. Nobody else is let.
+  const framing = wire ? 'self' : 'none'
+  signInEndpoint(app, { provider, users, passkeys, texts, findClient: findClientMetadata, framing, log })
   // oidc-provider says 404 to a method it does not take.
   for (const path of [paths.introspection, paths.revocation]) onlyMethods(app, path, ['POST', 'OPTIONS'])
   onlyMethods(app, paths.userinfo, ['GET', 'POST', 'OPTIONS'])
@@ -386,12 +392,25 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       texts,
       pushKey: vapid?.publicKey,
       onChange: (heard) => database.listen('request', heard),
+      framing,
       clock,
       log,
     }),
   )
   healthEndpoint(app, { database, outbox })
-  if (mailbox) developmentEndpoint(app, { requests, decide, mailbox, clock })
+  const till =
+    wire &&
+    createTill({
+      issuer: config.issuer,
+      paths: { backchannel: endpoints.backchannel, token: paths.token, jwks: paths.jwks },
+      secretOf: (id) => config.clients.find(({ client_id }) => client_id === id)?.client_secret,
+      send,
+      wire,
+      clock,
+      log,
+    })
+  if (mailbox) developmentEndpoint(app, { requests, decide, mailbox, onCall: till?.hear, clock })
+  if (till) demoEndpoint(app, { paths: endpoints, till, wire, clock })
   await app.ready()
 
   if (parts.workers ?? true) {
@@ -432,7 +451,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
 /** The consent app is a client like others: confidential, with a secret that every node derives for itself. */
 function ownClient(issuer: string, vault: Vault): ClientMetadata {
   return {
-    client_id: 'doorbell-consent-app',
+    client_id: CONSENT_APP,
     client_secret: vault.key('consent app').toString('base64url'),
     client_name: 'Doorbell',
     redirect_uris: [`${issuer}/session/callback`],

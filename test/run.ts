@@ -1,5 +1,5 @@
 /**
- * `npm test`: one Postgres for all test files, then Node's own test runner.
+ * `npm test`: a Chromium and one Postgres for all test files, then Node's own test runner.
  *
  *     npm test                                       everything
  *     npm test -- src/storage test/stories/x.test.ts  some folders and files
@@ -8,6 +8,7 @@
 import { spawn } from 'node:child_process'
 import { globSync, statSync } from 'node:fs'
 import { constants } from 'node:os'
+import { needChromium } from './cast/chromium-program.ts'
 import { startPostgres } from './cast/postgres.ts'
 
 const everything = ['src/**/*.test.ts', 'test/**/*.test.ts']
@@ -24,9 +25,18 @@ if (files.length === 0) {
 process.exitCode = await runTests(files.sort())
 
 async function runTests(files: string[]): Promise<number> {
-  const server = process.env.DOORBELL_TEST_POSTGRES ? undefined : await startPostgres()
+  const env = { ...process.env }
+  if (files.some((file) => file.endsWith('.browser.test.ts'))) {
+    try {
+      env.DOORBELL_TEST_CHROMIUM = needChromium()
+    } catch (error) {
+      console.error((error as Error).message)
+      return 1
+    }
+  }
+  const server = env.DOORBELL_TEST_POSTGRES ? undefined : await startPostgres()
   try {
-    return await runNode(files, { ...process.env, ...(server && { DOORBELL_TEST_POSTGRES: server.url }) })
+    return await runNode(files, { ...env, ...(server && { DOORBELL_TEST_POSTGRES: server.url }) })
   } finally {
     await server?.stop()
   }

@@ -43,6 +43,7 @@ const mayUse: Record<string, readonly string[]> = {
   ],
   provider: [
     'config',
+    'demo',
     'development',
     'consent-app',
     'device-channels',
@@ -65,6 +66,8 @@ const mayUse: Record<string, readonly string[]> = {
   ],
   // It must be replaceable by the host, so it knows nothing of the story.
   'consent-app': ground,
+  // Its till is a client: it knows the server by its answers.
+  demo: ground,
   development: [
     'device-channels',
     'authentication-device',

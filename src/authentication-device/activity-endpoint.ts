@@ -49,7 +49,7 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
 
   post(paths.block, async (userId, form) => {
     const clientId = needed(form, 'client_id')
-    const blocked = needed(form, 'blocked') === 'true'
+    const blocked = readBlocked(needed(form, 'blocked'))
     if ((await needs.clients.find(clientId)) === undefined) throw new Refusal('not_found', 'there is no such client')
     if (blocked) await needs.blockedClients.block(userId, clientId, needs.clock.now())
     else await needs.blockedClients.unblock(userId, clientId)
@@ -84,6 +84,14 @@ async function activityOf(userId: string, { decisions, clients, blockedClients, 
       client_blocked: await blockedClients.isBlocked(userId, entry.clientId),
     })),
   )
+}
+
+/** What is neither does not lift a block by accident. */
+function readBlocked(blocked: string): boolean {
+  if (blocked !== 'true' && blocked !== 'false') {
+    throw new Refusal('invalid_request', 'blocked must be true or false')
+  }
+  return blocked === 'true'
 }
 
 function needed(form: Form, name: string): string {

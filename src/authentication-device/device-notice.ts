@@ -6,6 +6,7 @@ import { compose, type Letter, type Outcome } from '../outbox/notification.ts'
 import type { Send } from '../outbox/outbox-worker.ts'
 import type { Vault } from '../secret.ts'
 import type { PendingRequest, User, UserHooks } from '../user-hint/user.ts'
+import type { NumberMatching } from './number-matching.ts'
 
 /** What the user is told. It holds nothing that could be used: the link only leads to where the user signs in. */
 export interface Notice {
@@ -24,6 +25,8 @@ export interface Channel {
   reaches(user: User): boolean | Promise<boolean>
   /** Whose slowness a notice may suffer from: by default the channel's, as all its notices go the same way. */
   laneOf?(user: User): string
+  /** Whether a program takes the notice and shows it as it sees fit, and not the user. Programs pick no numbers. */
+  toProgram?: boolean
   /** May be called again for a notice that did arrive. Must settle soon after `signal` fires. */
   send(notice: Notice, signal: AbortSignal): Promise<Outcome>
 }
@@ -52,6 +55,8 @@ export interface NoticeNeeds {
   findRequest(id: string): Promise<AuthenticationRequest | undefined>
   clients: ClientStore
   users: UserHooks
+  /** Which numbers users pick from. What they are to pick must not be read out to them before. */
+  numbers: NumberMatching
   issuer: string
 }
 
@@ -65,7 +70,9 @@ export function createNoticeSender(channel: Channel, needs: NoticeNeeds): Send {
 
     const client = await needs.clients.find(request.clientId)
     const link = `${needs.issuer}/approve/${request.id}`
-    return channel.send({ id: letter.id, request: describe(request, client), user, link }, signal)
+    const toPick = !channel.toProgram && needs.numbers.choicesFor(request) !== undefined
+    const described = { ...describe(request, client), ...(toPick && { binding_message: undefined }) }
+    return channel.send({ id: letter.id, request: described, user, link }, signal)
   }
 }
 

@@ -32,6 +32,9 @@ export async function collectWrites<T>(requestId: string, work: () => Promise<T>
   return [result, collected.statements]
 }
 
+/** What is taken back with a grant. A sign-in under way knows the grant too, and goes on without it. */
+const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode'])
+
 export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Adapter {
   return (model) => (model === 'Client' ? clientAdapter(needs) : modelAdapter(model, needs))
 }
@@ -54,7 +57,7 @@ function modelAdapter(model: string, { models, vault, clock }: AdapterNeeds): Ad
         model,
         idHash,
         sealed: vault.seal(JSON.stringify(payload), place(idHash)),
-        grantHash: payload.grantId === undefined ? undefined : fingerprint(payload.grantId),
+        grantHash: goesWithGrant.has(model) && payload.grantId ? fingerprint(payload.grantId) : undefined,
         uidHash: payload.uid === undefined ? undefined : fingerprint(payload.uid),
         clientId: payload.clientId,
         userId: payload.accountId,

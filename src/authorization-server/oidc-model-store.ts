@@ -92,11 +92,14 @@ export function createOidcModelStore(database: Database) {
       })
     },
 
-    /** Takes back everything that came out of an authentication request, what was refreshed since included. */
+    /**
+     * Takes back everything that came out of an authentication request, what was refreshed since included: all of it
+     * hangs on the request's grant, which outlives the first tokens.
+     */
     async removeByRequest(requestId: string): Promise<number> {
       const rows = await database.step({
         sql: `delete from oidc_models where request_id = $1 or grant_hash in (
-                select grant_hash from oidc_models where request_id = $1 and grant_hash is not null
+                select id_hash from oidc_models where model = 'Grant' and request_id = $1
               ) returning id_hash`,
         values: [requestId],
       })

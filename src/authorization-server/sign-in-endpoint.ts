@@ -6,7 +6,7 @@ import { rawBody } from '../http/answer.ts'
 import { readForm, readJsonFields } from '../http/form.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../i18n/texts.ts'
 import type { Log } from '../log.ts'
-import { pageHeaders, renderPage, scripts, styleSheet } from '../pages/pages.ts'
+import { type Framing, framed, pageHeaders, renderPage, scripts, styleSheet } from '../pages/pages.ts'
 import type { Passkeys } from '../passkey/passkey.ts'
 import { acceptsOnlyPasskey, PASSKEY_ACR, PASSKEY_AMR } from '../passkey/passkey-strength.ts'
 import type { UserHooks } from '../user-hint/user.ts'
@@ -18,6 +18,7 @@ export interface SignInNeeds {
   passkeys: Passkeys
   texts: Texts
   findClient(id: string): Promise<ClientMetadata | undefined>
+  framing: Framing
   log: Log
 }
 
@@ -32,6 +33,7 @@ interface Mishap {
 
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   const { provider, users, passkeys, texts, findClient, log } = needs
+  const headers = framed(pageHeaders, needs.framing)
 
   asset('doorbell.css', 'text/css', styleSheet)
   asset('passkey.js', 'text/javascript', scripts.passkey)
@@ -168,7 +170,7 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     })
     return reply
       .code(mishap?.status ?? 200)
-      .headers(pageHeaders)
+      .headers(headers)
       .send(page)
   }
 
@@ -176,7 +178,7 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     const lang = languageOf(request)
     const say = texts.in(lang)
     const values = { lang, say, title: say('sign_in.over_title'), description: say('sign_in.over') }
-    return reply.code(410).headers(pageHeaders).send(renderPage('error', values))
+    return reply.code(410).headers(headers).send(renderPage('error', values))
   }
 
   function sayTo(request: FastifyRequest, interaction: Interaction): Say {

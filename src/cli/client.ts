@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { type Client, isDeviceService } from '../client/client.ts'
-import { type ClientMetadata, readClientMetadata } from '../client/client-metadata.ts'
+import { type ClientMetadata, CONSENT_APP, readClientMetadata } from '../client/client-metadata.ts'
 import { type ClientStore, createClientStore, type RegisteredClient } from '../client/client-store.ts'
 import { toClient } from '../client/register.ts'
 import { didYouMean, isPlain, nearest } from '../complaint.ts'
@@ -83,6 +83,8 @@ async function runAdd(options: AddOptions): Promise<void> {
   const added = await atNewDesk(options, async ({ config, database, vault, clock }) => {
     const metadata = check({ ...input, ...(madeSecret !== undefined && { client_secret: madeSecret }) }, config)
     const isConfigured = config.clients.some(({ client_id }) => client_id === metadata.client_id)
+    if (metadata.client_id === CONSENT_APP)
+      throw new Failure(`${CONSENT_APP} is Doorbell's own client. Take another --id.`)
     if (isConfigured)
       throw new Failure(`The configuration has a client ${metadata.client_id} already. Take another --id.`)
     const client = toClient(metadata, vault)
@@ -117,7 +119,9 @@ async function gather(options: AddOptions): Promise<Record<string, unknown>> {
     grant_types: options.grantType,
   }
   const given = Object.entries(fromOptions).filter(([, value]) => value !== undefined)
-  return { client_id: newSecret(12), ...fromFile, ...Object.fromEntries(given) }
+  // What begins with a dash would be taken for an option by every command it is given to.
+  const madeUp = newSecret(12).replace(/^-/, '_')
+  return { client_id: madeUp, ...fromFile, ...Object.fromEntries(given) }
 }
 
 async function readMetadata(file: string): Promise<Record<string, unknown>> {
@@ -164,7 +168,7 @@ function entriesOf(metadata: ClientMetadata): [string, string][] {
 
 async function runList(options: ClientOptions): Promise<void> {
   const { registered, configured } = await atDesk(options, async ({ database, config }) => ({
-    registered: await createClientStore(database).list(),
+    registered: (await createClientStore(database).list()).filter(({ client }) => client.id !== CONSENT_APP),
     configured: config.clients.map(({ client_id }) => client_id),
   }))
   if (options.json) printJson({ clients: registered.map(forScripts) })
@@ -203,7 +207,7 @@ async function runShow(id: string, options: ClientOptions): Promise<void> {
       ['client_id', client.id],
       ...entriesOf(client.metadata),
       ['secret', secretOf(client)],
-      ['registered by', origins[origin]],
+      ['registered by', id === CONSENT_APP ? 'Doorbell itself, for the pages on which users approve' : origins[origin]],
     ]),
   )
 }
@@ -229,6 +233,9 @@ async function runRemove(id: string, options: ClientOptions): Promise<void> {
   await atDesk(options, async ({ database }) => {
     const clients = createClientStore(database)
     const { origin } = await find(id, clients)
+    if (id === CONSENT_APP) {
+      throw new Failure(`${id} is Doorbell's own client: through it users sign in to the pages on which they approve.`)
+    }
     if (origin === 'config') {
       throw new Failure(
         `${id} comes from the configuration and would be back at the next start. Take it out there and start the server again.`,

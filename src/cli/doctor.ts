@@ -5,7 +5,7 @@ import type { Command } from 'commander'
 import { createSigningKeyStore } from '../authorization-server/signing-key-store.ts'
 import { keyPlace } from '../authorization-server/signing-keys.ts'
 import { mayRing } from '../client/client.ts'
-import { readClientMetadata } from '../client/client-metadata.ts'
+import { CONSENT_APP, readClientMetadata } from '../client/client-metadata.ts'
 import { createClientStore, type RegisteredClient } from '../client/client-store.ts'
 import { secretPlace } from '../client/register.ts'
 import type { Config } from '../config/config.ts'
@@ -203,7 +203,8 @@ async function examineKeys({ database, clock }: Desk): Promise<Finding> {
 
 async function examineClients({ database, config }: Desk): Promise<Finding[]> {
   const about = 'clients'
-  const registered = await createClientStore(database).list()
+  // Our own is not the operator's to change.
+  const registered = (await createClientStore(database).list()).filter(({ client }) => client.id !== CONSENT_APP)
   const lacking = registered.flatMap((one) => complaintsAbout(one, config))
   const ringing = registered.filter(({ client }) => mayRing(client)).length
   const findings: Finding[] = lacking.map((says) => ({

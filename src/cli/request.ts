@@ -158,11 +158,11 @@ function describeRinging(
 }
 
 /** A newcomer's next question is how to answer. With other people's providers we do not know. */
-function adviceFor({ loginHint, client, json, issuer }: RequestOptions, { clients }: Cast): string {
+function adviceFor({ loginHint, client, json, issuer }: RequestOptions, { clients, issuer: base }: Cast): string {
   const isDemo = client.startsWith('demo-') && clients.some(({ client_id }) => client_id === client)
   if (!isDemo || json || loginHint === undefined) return ''
   const elsewhere = issuer === undefined ? '' : ` --issuer ${issuer}`
-  return `\nIn another terminal: ${ink('green', `npx doorbell device --user ${loginHint}${elsewhere}`)}`
+  return `\nIn another terminal: ${ink('green', `npx doorbell device --user ${loginHint}${elsewhere}`)}\nOr in a browser: ${ink('cyan', base)}`
 }
 
 async function outcomeOf(

@@ -127,6 +127,7 @@ const reasons = {
 
 function greeting(config: Config): string {
   const lines = ['', `  ${ink('bold', 'Doorbell')} answers at ${ink('cyan', config.issuer)}`]
+  lines.push(`  Users approve at ${ink('cyan', `${config.issuer}/`)}`)
   if (config.development) lines.push(`  Mails it would send: ${ink('cyan', `${config.issuer}/dev/mailbox`)}`)
   if (config.demo) lines.push(...demoLines(config))
   return [...lines, '', '  Ctrl-C stops it.', ''].join('\n')
@@ -137,8 +138,9 @@ function demoLines({ issuer }: Config): string[] {
   const users = demoUsers.map(({ email, password }) => `${email} (password ${password})`).join(', ')
   return [
     `  Demo users: ${users}`,
+    `  See it happen in a browser: ${ink('cyan', `${issuer}/demo`)}`,
     '',
-    '  Now, in a second terminal, a till rings:',
+    '  Or, in a second terminal, a till rings:',
     '',
     ink(
       'green',

@@ -7,6 +7,9 @@ export const CIBA_GRANT = 'urn:openid:params:grant-type:ciba'
 /** The scope with which a user's device may see and decide what waits for that user. */
 export const DECIDE_SCOPE = 'ciba:decide'
 
+/** The server's own client: the app in which users approve. It is registered at each start. */
+export const CONSENT_APP = 'doorbell-consent-app'
+
 export type DeliveryMode = 'poll' | 'ping' | 'push'
 
 export type ClientAuthenticationMethod =

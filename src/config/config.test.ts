@@ -41,6 +41,7 @@ it('defaults', () => {
       longPoll: 0,
       maxOpenPerUser: 5,
       unknownUsers: 'error',
+      numberMatching: false,
     },
     tokens: {
       accessTtl: 600,

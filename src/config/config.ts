@@ -4,6 +4,7 @@ import { z } from 'zod'
 import {
   type ClientMetadata,
   type ClientMetadataInput,
+  CONSENT_APP,
   DECIDE_SCOPE,
   isLoopback,
   readClientMetadata,
@@ -580,6 +581,8 @@ function readClients(
       const strange = read.client.scope?.split(' ').find((scope) => scopes?.includes(scope) === false)
       if (strange !== undefined) complaints.push(`${place}.scope holds "${strange}", which is not in tokens.scopes`)
     }
+    if (input.client_id === CONSENT_APP)
+      complaints.push(`${place}.client_id is that of Doorbell's own client; take another`)
     const owner = owners.get(String(input.client_id))
     if (owner !== undefined) complaints.push(`${place}.client_id is the same as clients[${owner}].client_id`)
     else if (typeof input.client_id === 'string') owners.set(input.client_id, index)

@@ -9,7 +9,16 @@ import { rawBody } from '../http/answer.ts'
 import { type Form, readForm } from '../http/form.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../i18n/texts.ts'
 import type { Log } from '../log.ts'
-import { appHeaders, icon, type PageName, renderPage, scripts, serviceWorker } from '../pages/pages.ts'
+import {
+  appHeaders,
+  type Framing,
+  framed,
+  icon,
+  type PageName,
+  renderPage,
+  scripts,
+  serviceWorker,
+} from '../pages/pages.ts'
 import { Refusal } from '../refusal.ts'
 import type { DeviceApi, ShownRequest } from './device-api.ts'
 import { type Cookies, isOurs, type Session, safeReturn } from './session.ts'
@@ -25,6 +34,7 @@ export interface ConsentAppNeeds {
   pushKey: string | undefined
   /** Hears that something about some request has changed. Returns how to stop listening. */
   onChange(heard: () => void): () => void
+  framing: Framing
   clock: Clock
   log: Log
 }
@@ -41,8 +51,12 @@ type RequestParams = { Params: { id: string } }
 /** Milliseconds between two words on a line on which nothing else is said: proxies cut silent lines. */
 const heartbeat = 25_000
 
+/** Seconds for which it is remembered that somebody signed out: longer than a provider knows a browser. */
+const signedOutFor = 400 * 24 * 3600
+
 export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentAppNeeds): Promise<void> {
   const { api, cookies, signIn, log, clock } = needs
+  const headers = framed(appHeaders, needs.framing)
   await app.register(cookie)
 
   // A page that listens would hold up the end of the server for ever.
@@ -77,7 +91,10 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     if (answer.status === 401) return toSignIn(reply, to)
     const shown = answer.body.requests?.[0]
     if (shown === undefined) return notTheirs(reply, reader, to)
-    return shown.status === 'pending' ? ask(request, reply, reader, shown) : settled(request, reply, reader, shown)
+    if (shown.status !== 'pending') return settled(request, reply, reader, shown)
+    const hasPasskey =
+      shown.passkey_required && (await api.passkeys(reader.session.accessToken)).body.passkeys?.length > 0
+    return ask(request, reply, reader, shown, hasPasskey)
   })
 
   app.post<RequestParams>('/approve/:id', async (request, reply) => {
@@ -129,10 +146,11 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     }
   }
 
-  function ask(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest) {
+  function ask(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest, hasPasskey: boolean) {
     const { passkey } = request.query as { passkey?: string }
     const problem = passkey === 'refused' ? reader.say('sign_in.passkey_failed') : undefined
-    return page(reply, 'app/approve', reader, { request: shown, problem, ...viewOf(shown, reader, clock.now()) })
+    const view = viewOf(shown, reader, clock.now())
+    return page(reply, 'app/approve', reader, { request: shown, hasPasskey, problem, ...view })
   }
 
   function settled(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest) {
@@ -234,7 +252,8 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
   app.get('/session/start', async (request, reply) => {
     const { to, as } = request.query as { to?: string; as?: string }
     const { language } = readerOf(request)
-    const started = await signIn.start(safeReturn(to), { another: as === 'another', uiLocales: language })
+    const another = as === 'another' || request.cookies[cookies.signedOutName] !== undefined
+    const started = await signIn.start(safeReturn(to), { another, uiLocales: language })
     reply.setCookie(cookies.signInName, cookies.sealSignIn(started.underWay), cookies.options)
     return reply.redirect(started.url, 303)
   })
@@ -248,6 +267,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
       const session = await signIn.finish(new URL(request.url, needs.issuer), underWay, clock.now())
       if (session === undefined) return notOurUser(reply, reader)
       reply.setCookie(cookies.sessionName, cookies.sealSession(session), cookies.options)
+      reply.clearCookie(cookies.signedOutName, cookies.options)
       return reply.redirect(underWay.to, 303)
     } catch (error) {
       log.info({ event: 'consent_app.sign_in_failed', detail: error instanceof Error ? error.name : 'unknown' })
@@ -260,8 +280,8 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     if (reader.session && !isTrustworthy(request, formOf(request), reader.session))
       return formExpired(reply, reader, '/')
     reply.clearCookie(cookies.sessionName, cookies.options)
-    // The provider may still know the browser: whoever signs in next is asked who they are.
-    return reply.redirect('/session/start?as=another', 303)
+    reply.setCookie(cookies.signedOutName, 'yes', { ...cookies.options, maxAge: signedOutFor })
+    return reply.redirect('/session/start', 303)
   })
 
   // ── pages for what goes wrong ──
@@ -309,7 +329,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
 
   function page(reply: FastifyReply, name: PageName, reader: Reader, values: Record<string, unknown>) {
     const { session, language, say } = reader
-    return reply.headers(appHeaders).send(renderPage(name, { lang: language, say, session, ...values }))
+    return reply.headers(headers).send(renderPage(name, { lang: language, say, session, ...values }))
   }
 
   /** Says "look again" when what waits for this user has changed. What is new the page fetches itself. */

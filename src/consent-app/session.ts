@@ -26,6 +26,8 @@ export interface SignInUnderWay {
 export interface Cookies {
   sessionName: string
   signInName: string
+  /** Says that somebody signed out here: whoever comes next is asked who they are, even if the provider knows them. */
+  signedOutName: string
   /** For `Set-Cookie`. */
   options: { path: '/'; httpOnly: true; sameSite: 'lax'; secure: boolean }
   sealSession(session: Omit<Session, 'formToken'>): string
@@ -54,6 +56,7 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
   return {
     sessionName: `${prefix}doorbell_app`,
     signInName: `${prefix}doorbell_app_sign_in`,
+    signedOutName: `${prefix}doorbell_app_signed_out`,
     options: { path: '/', httpOnly: true, sameSite: 'lax', secure },
     // A new form token with each session: what somebody planted before the sign-in is worth nothing after it.
     sealSession: (session) =>

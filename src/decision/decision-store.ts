@@ -77,7 +77,7 @@ export function createDecisionStore(database: Database) {
         `select history.*, case when exists (
            select 1 from oidc_models issued
            where issued.model in ('AccessToken', 'RefreshToken') and issued.expires_at > $2 and issued.grant_hash in (
-             select grant_hash from oidc_models where request_id = history.request_id and grant_hash is not null)
+             select id_hash from oidc_models where model = 'Grant' and request_id = history.request_id)
          ) then 1 else 0 end as in_use
          from backchannel_auth_consent_history history
          where history.user_id = $1 order by history.decided_at desc, history.id desc limit $3`,

@@ -12,6 +12,8 @@ export interface DevelopmentNeeds {
   requests: RequestStore
   decide: Decide
   mailbox: Mailbox
+  /** Hears of every call that /dev/callback receives, with its body as it came and what it is answered. */
+  onCall?: ((call: HeardCall) => void) | undefined
   clock: Clock
 }
 
@@ -27,6 +29,16 @@ export interface ReceivedCall {
   authorization: string | undefined
   contentType: string | undefined
   body: unknown
+}
+
+/** A call as it came. */
+export interface HeardCall {
+  name: string
+  authorization: string | undefined
+  contentType: string | undefined
+  body: string
+  /** What it is answered. */
+  status: number
 }
 
 /** Calls kept for each name, and names kept. */
@@ -53,7 +65,7 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
     return reply.code(200).send({ request_id: found.id, status: result.status })
   })
 
-  callbackRoutes(app, needs.clock)
+  callbackRoutes(app, needs)
 
   app.get('/dev/mailbox', (request, reply) => {
     if (request.headers.accept?.includes('application/json')) return reply.send({ mails: needs.mailbox.mails() })
@@ -62,20 +74,19 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
 }
 
 /** A notification endpoint for trying pings and pushes: it records what it was sent. The seed's `testcibacallback`. */
-function callbackRoutes(app: FastifyInstance, clock: Clock): void {
+function callbackRoutes(app: FastifyInstance, { clock, onCall }: DevelopmentNeeds): void {
   const received = new Map<string, ReceivedCall[]>()
 
   app.post<{ Params: { name: string }; Body: Buffer }>('/dev/callback/:name', async (request, reply) => {
-    const calls = received.get(request.params.name) ?? []
-    calls.push({
-      at: new Date(clock.now()).toISOString(),
-      authorization: request.headers.authorization,
-      contentType: request.headers['content-type'],
-      body: readBody(request.body),
-    })
-    received.delete(request.params.name)
-    received.set(request.params.name, calls.slice(-callsKept))
+    const { name } = request.params
+    const { authorization, 'content-type': contentType } = request.headers
+    const text = request.body?.toString('utf8') ?? ''
+    const calls = received.get(name) ?? []
+    calls.push({ at: new Date(clock.now()).toISOString(), authorization, contentType, body: readBody(text) })
+    received.delete(name)
+    received.set(name, calls.slice(-callsKept))
     if (received.size > namesKept) received.delete(received.keys().next().value!)
+    onCall?.({ name, authorization, contentType, body: text, status: 204 })
     return reply.code(204).send()
   })
 
@@ -84,8 +95,7 @@ function callbackRoutes(app: FastifyInstance, clock: Clock): void {
   )
 }
 
-function readBody(body: Buffer | undefined): unknown {
-  const text = body?.toString('utf8') ?? ''
+function readBody(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {

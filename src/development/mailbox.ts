@@ -20,7 +20,14 @@ export interface Mailbox extends Channel {
 
 const kept = 100
 
-export function createMailbox({ texts, clock }: { texts: Texts; clock: Clock }): Mailbox {
+export interface MailboxNeeds {
+  texts: Texts
+  clock: Clock
+  /** Hears of every mail that comes in. */
+  onMail?: ((mail: KeptMail) => void) | undefined
+}
+
+export function createMailbox({ texts, clock, onMail }: MailboxNeeds): Mailbox {
   const mails: KeptMail[] = []
   return {
     kind: 'mailbox',
@@ -29,8 +36,10 @@ export function createMailbox({ texts, clock }: { texts: Texts; clock: Clock }):
       const requestId = notice.request.request_id
       if (mails.some((mail) => mail.requestId === requestId)) return { kind: 'delivered', words: 'there already' }
       const at = new Date(clock.now()).toISOString()
-      mails.unshift({ requestId, to: nameOf(notice.user), ...writeMail(notice, texts), link: notice.link, at })
+      const mail = { requestId, to: nameOf(notice.user), ...writeMail(notice, texts), link: notice.link, at }
+      mails.unshift(mail)
       mails.length = Math.min(mails.length, kept)
+      onMail?.(mail)
       return { kind: 'delivered', words: 'handed to mailbox' }
     },
     mails: () => mails,

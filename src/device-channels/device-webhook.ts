@@ -15,6 +15,7 @@ export interface DeviceWebhookNeeds {
 export function createDeviceWebhook({ url, secret, caller, clock }: DeviceWebhookNeeds): Channel {
   return {
     kind: 'device_webhook',
+    toProgram: true,
     // Whom the service reaches, only the service knows.
     reaches: () => true,
     send({ request }, signal) {

@@ -20,6 +20,7 @@ export interface NotifyHookNeeds {
 export function createNotifyHook({ users, timeout, log }: NotifyHookNeeds): Channel {
   return {
     kind: 'notify',
+    toProgram: true,
     // Whom the application reaches, only the application knows.
     reaches: () => true,
     async send({ request, user }, signal) {

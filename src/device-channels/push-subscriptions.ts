@@ -67,7 +67,15 @@ const schema = z.object({
   }),
 })
 
-/** What a browser sent, if it is a subscription. */
-export function readPushSubscription(input: unknown): PushSubscription | undefined {
-  return schema.safeParse(input).data
+/** What a browser wrote as JSON, if it is a subscription. */
+export function readPushSubscription(text: string): PushSubscription | undefined {
+  return schema.safeParse(parseJson(text)).data
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }

@@ -75,7 +75,9 @@ for (const engine of engines) {
 test('what a browser sends is checked', () => {
   const keys = { p256dh: Buffer.alloc(65, 4).toString('base64url'), auth: Buffer.alloc(16).toString('base64url') }
   const endpoint = 'https://push.example/x'
-  assert.deepEqual(readPushSubscription({ endpoint, expirationTime: null, keys }), { endpoint, keys })
+  const written = JSON.stringify({ endpoint, expirationTime: null, keys })
+  assert.deepEqual(readPushSubscription(written), { endpoint, keys })
+  assert.equal(readPushSubscription('nonsense'), undefined)
   for (const wrong of [
     null,
     {},
@@ -85,6 +87,6 @@ test('what a browser sends is checked', () => {
     { endpoint: `https://push.example/${'x'.repeat(2048)}`, keys },
     { endpoint, keys: { ...keys, auth: 'AAAA' } },
   ]) {
-    assert.equal(readPushSubscription(wrong), undefined)
+    assert.equal(readPushSubscription(JSON.stringify(wrong)), undefined)
   }
 })

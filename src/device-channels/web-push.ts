@@ -28,6 +28,8 @@ export interface PushMessage {
   link: string
   /** Of two messages with the same tag the later one takes the place of the earlier. */
   tag: string
+  /** What the notification's buttons say. Both open the page: deciding takes a look and a signed-in user. */
+  actions: { action: 'approve' | 'deny'; title: string }[]
 }
 
 export function createWebPushChannel(needs: WebPushNeeds): Channel {
@@ -90,6 +92,10 @@ function messageOf(notice: Notice, texts: Texts): PushMessage {
     body: shorten(binding_message ?? say('mail.until', { time: until })),
     link: notice.link,
     tag: request_id,
+    actions: [
+      { action: 'approve', title: say('approve.approve') },
+      { action: 'deny', title: say('approve.deny') },
+    ],
   }
 }
 

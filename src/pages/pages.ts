@@ -11,6 +11,7 @@ export type PageName =
   | 'consent'
   | 'error'
   | 'mailbox'
+  | 'demo'
   | 'app/waiting'
   | 'app/approve'
   | 'app/outcome'
@@ -23,10 +24,15 @@ export function renderPage(name: PageName, values: Record<string, unknown>): str
   return eta.render(`./${name}`, values)
 }
 
-export const styleSheet = readFileSync(new URL('./views/doorbell.css', import.meta.url), 'utf8')
+export const styleSheet = read('./views/doorbell.css')
+export const demoStyleSheet = read('./views/demo.css')
 
 /** The scripts pages may use, by name. None is written into a page. */
-export const scripts = { passkey: read('./scripts/passkey.js'), app: read('./scripts/app.js') }
+export const scripts = {
+  passkey: read('./scripts/passkey.js'),
+  app: read('./scripts/app.js'),
+  demo: read('./scripts/demo.js'),
+}
 
 /** What makes the app installable. */
 export const serviceWorker = read('./scripts/service-worker.js')
@@ -51,4 +57,23 @@ export const appHeaders = {
   ...pageHeaders,
   'content-security-policy': `${pageHeaders['content-security-policy'].replace("img-src 'self' data:", "img-src 'self' data: https:")}; form-action 'self'; manifest-src 'self'; worker-src 'self'`,
   'cross-origin-opener-policy': 'same-origin',
+}
+
+/** Who may show the pages a person decides on inside a page of their own: nobody, or this origin, for the demo's phone. */
+export type Framing = 'none' | 'self'
+
+/** `headers` for pages that may be framed as `framing` says. */
+export function framed<Headers extends typeof pageHeaders>(headers: Headers, framing: Framing): Record<string, string> {
+  if (framing === 'none') return headers
+  const { 'x-frame-options': _denied, 'content-security-policy': policy, ...rest } = headers
+  return {
+    ...rest,
+    'content-security-policy': policy.replace("frame-ancestors 'none'", "frame-ancestors 'self'"),
+  }
+}
+
+/** The demo's page shows the phone in a frame, and is in none itself. */
+export const demoHeaders = {
+  ...pageHeaders,
+  'content-security-policy': `${pageHeaders['content-security-policy']}; frame-src 'self'; form-action 'self'`,
 }

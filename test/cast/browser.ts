@@ -73,7 +73,9 @@ interface Form {
 function formsOf(html: string): Form[] {
   return [...html.matchAll(/<form method="post" action="([^"]+)">(.*?)<\/form>/gs)].map(
     ([, action = '', inside = '']) => {
-      const controls = [...inside.matchAll(/<(input|button) name="([^"]+)"(?:[^>]*? value="([^"]*)")?/g)]
+      const controls = [
+        ...inside.matchAll(/<(input|button)(?: type="[^"]*")? name="([^"]+)"(?:[^>]*? value="([^"]*)")?/g),
+      ]
       return {
         action,
         fields: Object.fromEntries(controls.map(([, , name = '', value = '']) => [name, value])),

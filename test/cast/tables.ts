@@ -13,6 +13,11 @@ export const tables = [
   'backchannel_auth_consent_history',
   'notifications',
   'oidc_models',
+  'blocked_clients',
+  'push_subscriptions',
+  'passkeys',
+  'passkey_challenges',
+  'server_keys',
 ] as const
 
 type Row = Record<string, string | number | null>

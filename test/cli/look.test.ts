@@ -176,6 +176,7 @@ describe('beside a server', () => {
     const list = await terminal.run(['client', 'list'])
     assert.match(list.stdout, /northbank +Northbank +ping to http:\S+ +client_secret_basic +configuration/)
     assert.match(list.stdout, /till +Till +polls +client_secret_basic +command/)
+    assert.doesNotMatch(list.stdout, /doorbell-consent-app/)
     const shown = await terminal.run(['client', 'show', 'till'])
     assert.match(shown.stdout, /secret +kept as a hash/)
     const everything = [
@@ -198,6 +199,21 @@ describe('beside a server', () => {
     assert.equal((await terminal.run(['client', 'show', 'till'])).code, 1)
   })
 
+  test("client: Doorbell's own is neither listed, counted, added nor removed", async () => {
+    const { clients } = await terminal.json(['client', 'list'])
+    assert.deepEqual(
+      (clients as { client_id: string }[]).map(({ client_id }) => client_id),
+      ['northbank', 'phones'],
+    )
+    assert.match((await terminal.run(['doctor'])).stdout, /clients +2 registered, 1 of them may ring/)
+    const own = 'doorbell-consent-app'
+    assert.match((await terminal.run(['client', 'show', own])).stdout, /registered by +Doorbell itself/)
+    const removed = await terminal.run(['client', 'remove', own])
+    assert.deepEqual([removed.code, /is Doorbell's own client/.test(removed.stderr)], [1, true])
+    const added = await terminal.run(['client', 'add', '--id', own, '--mode', 'poll'])
+    assert.deepEqual([added.code, /is Doorbell's own client/.test(added.stderr)], [1, true])
+  })
+
   test('client add: from a file, with all complaints', async () => {
     const file = join(terminal.cwd, 'metadata.json')
     const endpoint = 'https://bank.example/ciba'
@@ -209,9 +225,10 @@ describe('beside a server', () => {
 
     const added = await terminal.json(['client', 'add', '--file', file, '--endpoint', endpoint])
     assert.equal(added.backchannel_client_notification_endpoint, endpoint)
-    assert.match(String(added.client_id), /^\S{16}$/)
+    assert.match(String(added.client_id), /^[^-]\S{15}$/)
     assert.match(String(added.client_secret), /^\S{43}$/)
-    assert.equal((await terminal.run(['client', 'remove', String(added.client_id)])).code, 0)
+    const removed = await terminal.run(['client', 'remove', String(added.client_id)])
+    assert.equal(removed.code, 0, removed.stderr)
 
     await writeFile(file, '{ "client_secret": "very-secret" ')
     const unreadable = await terminal.run(['client', 'add', '--file', file])

@@ -8,10 +8,13 @@ import { describe, test } from 'node:test'
 import { Client } from 'pg'
 import { newSecret } from '../../src/secret.ts'
 import { asserted, assertionOf, newKey, pollClient } from '../cast/assertions.ts'
+import { type CreationOptions, createAuthenticator, type RequestOptions } from '../cast/authenticator.ts'
 import { engines } from '../cast/engines.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
 import { signIn, startSignIn } from '../cast/phone-app.ts'
+import { openPushService, type PushService } from '../cast/push-service.ts'
 import { ana, CIBA, credentials, openStage, type Stage, secrets } from '../cast/stage.ts'
+import { rowsOf } from '../cast/tables.ts'
 import { tapWires, type Wiretap } from '../cast/wiretap.ts'
 
 for (const engine of engines) {
@@ -19,6 +22,7 @@ for (const engine of engines) {
     test('none lies in the log or in the database', async (t) => {
       const tap = tapWires(t)
       const endpoint = await openNotificationEndpoint(t)
+      const pushes = await openPushService(t)
       const hmacSecret = newSecret()
       const key = await newKey('its-key')
       const grants = { grant_types: [CIBA, 'refresh_token'] }
@@ -28,6 +32,7 @@ for (const engine of engines) {
         till: endpoint.url,
         config: {
           notifications: { attempts: 2 },
+          webPush: { subject: 'mailto:ops@id.example' },
           clients: [
             pollClient('hmac', {
               ...grants,
@@ -51,6 +56,7 @@ for (const engine of engines) {
         hmac: () => assertionOf(stage, 'hmac', { key: new TextEncoder().encode(hmacSecret), header: { alg: 'HS256' } }),
         key: () => assertionOf(stage, 'key', { key: key.privateKey, header: { kid: 'its-key' } }),
       })
+      await playDevice(stage, tap, pushes)
       await playBadly(stage, tap)
       for (const { body, authorization = '' } of endpoint.heard) {
         tap.note(authorization.slice('Bearer '.length), 'a call back: authorization')
@@ -61,6 +67,9 @@ for (const engine of engines) {
 
       const kept = await everythingKept(stage, engine.name)
       const log = Buffer.from(stage.logLines.join(''))
+      for (const table of ['push_subscriptions', 'passkeys', 'passkey_challenges', 'blocked_clients', 'server_keys']) {
+        assert.ok((await rowsOf(stage, `select * from ${table}`)).length > 0, `nothing was played that fills ${table}`)
+      }
       // The search finds what is there: the request's id is in both, and much was overheard.
       assert.ok(kept.includes(requestId) && log.includes(requestId), 'the search works')
       assert.ok(tap.secrets.size > 80, `only ${tap.secrets.size} secrets were overheard`)
@@ -164,6 +173,41 @@ async function playWell(stage: Stage, tap: Wiretap, endpoint: Endpoint, assertio
   return requestIds[0]!
 }
 
+/** A browser that is told, a passkey that confirms and challenges nobody answers, a client that is blocked. */
+async function playDevice(stage: Stage, tap: Wiretap, pushes: PushService): Promise<void> {
+  const bearer = `Bearer ${(await signIn(stage)).access_token}`
+  const post = async <Body>(path: string, form: Record<string, string>): Promise<Body> => {
+    const { status, body, text } = await stage.post(`/backchannel/${path}`, form, bearer)
+    assert.ok(status < 300, `${path}: ${text}`)
+    return body as Body
+  }
+  const challenged = <Options extends { challenge: string }>(options: Options): Options => {
+    tap.note(options.challenge, "a passkey's challenge")
+    return options
+  }
+
+  const { subscription } = pushes.openBrowser()
+  tap.note(subscription.endpoint.slice(pushes.origin.length + '/push/'.length), 'the address of a browser')
+  tap.note(subscription.keys.p256dh, "a browser's key")
+  tap.note(subscription.keys.auth, "a browser's secret")
+  await post('push-subscriptions', { subscription: JSON.stringify(subscription) })
+  await stage.ring('kiosk', { login_hint: phone })
+  await stage.doorbell.idle()
+
+  const authenticator = createAuthenticator(stage.url)
+  await post('passkeys', {
+    passkey: authenticator.create(challenged(await post<CreationOptions>('passkeys/options', {}))),
+  })
+  const { requests } = (await stage.get('/backchannel/authinfo?status=pending', { authorization: bearer })).body
+  const [{ request_id }] = requests as [{ request_id: string }]
+  const options = challenged(await post<RequestOptions>('passkeys/confirm-options', { request_id }))
+  const passkey = authenticator.get(options)
+  tap.note((JSON.parse(passkey) as { response: { signature: string } }).response.signature, 'what a passkey answers')
+  await post('complete', { request_id, status: 'approved', passkey })
+  challenged(await post<CreationOptions>('passkeys/options', {}))
+  await post('block', { client_id: 'till', blocked: 'true' })
+}
+
 /** Secrets where they do not belong, in requests that are refused. */
 async function playBadly(stage: Stage, tap: Wiretap): Promise<void> {
   const secret = (where: string) => tap.note(newSecret(), where)
@@ -182,6 +226,10 @@ async function playBadly(stage: Stage, tap: Wiretap): Promise<void> {
     '/backchannel/authinfo',
     '/backchannel/complete',
     '/backchannel/clientconfig',
+    '/backchannel/revoke',
+    '/backchannel/block',
+    '/backchannel/passkeys',
+    '/backchannel/push-subscriptions',
   ]) {
     const all = () =>
       `grant_type=${encodeURIComponent(CIBA)}&auth_req_id=${secret('badly: auth_req_id')}&client_notification_token=${secret('badly: token')}&login_hint=${secret('badly: hint')}`

@@ -223,7 +223,7 @@ describe('M28: what a client adds stays where it is', () => {
     const [newest] = info.body.requests as Record<string, unknown>[]
     assert.deepEqual(Object.keys(newest!).sort(), [
       ...['binding_message', 'client', 'created_at', 'expires_in'],
-      ...['request_id', 'scope', 'status', 'user_code_required'],
+      ...['passkey_required', 'request_id', 'scope', 'status', 'user_code_required'],
     ])
   })
 })

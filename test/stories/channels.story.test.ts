@@ -167,6 +167,10 @@ for (const engine of engines) {
         body: 'Coffee 4.20',
         link: `${stage.url}/approve/${id}`,
         tag: id,
+        actions: [
+          { action: 'approve', title: 'Freigeben' },
+          { action: 'deny', title: 'Ablehnen' },
+        ],
       })
       assert.deepEqual([pushed!.headers.ttl, pushed!.headers.urgency], ['120', 'high'])
       assert.ok(!JSON.stringify(pushed!.message).includes(String(rung.body.auth_req_id)))

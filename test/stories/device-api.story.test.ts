@@ -59,6 +59,7 @@ for (const [name, make] of devices) {
         client: { client_id: 'northbank', client_name: 'Northbank' },
         acr_values: 'strong',
         user_code_required: false,
+        passkey_required: false,
       })
       assert.deepEqual([oldest!.scope, oldest!.binding_message], ['openid email', 'Coffee 4.20'])
 

@@ -87,6 +87,7 @@ describe('M12: what is for development', () => {
       const response = await fetch(`${stage.url}${path}`, { method })
       assert.equal(response.status, 404, `${method} ${path}`)
     }
+    for (const path of ['/', '/approve/x', '/activity']) assert.equal((await stage.get(path)).status, 303, path)
     assert.equal((await stage.poll('kiosk', auth_req_id)).body.error, 'authorization_pending')
   })
 
@@ -124,11 +125,12 @@ function expected(issuer: string): Record<string, unknown> {
     authorization_response_iss_parameter_supported: true,
     request_uri_parameter_supported: false,
     scopes_supported: ['openid', 'profile', 'email', 'phone', 'offline_access', 'ciba:decide'],
+    acr_values_supported: ['phr'],
     claims_parameter_supported: false,
     claim_types_supported: ['normal'],
     claims_supported: [
-      ...['sub', 'acr', 'name', 'preferred_username', 'locale', 'email', 'email_verified'],
-      ...['phone_number', 'phone_number_verified', 'sid', 'auth_time', 'iss', 'amr'],
+      ...['sub', 'acr', 'amr', 'auth_time', 'name', 'preferred_username', 'locale', 'email', 'email_verified'],
+      ...['phone_number', 'phone_number_verified', 'sid', 'iss'],
     ],
     subject_types_supported: ['public'],
     id_token_signing_alg_values_supported: ['ES256', 'PS256', 'RS256'],

@@ -21,18 +21,23 @@ function countDown(place) {
 function keepUpToDate(place) {
   const events = new EventSource(place.dataset.live)
   const lost = document.querySelector('[data-live-lost]')
+  // What came between the page and the line, or while the line was cut, is fetched too.
   events.addEventListener('open', () => {
     lost.hidden = true
+    return look()
   })
   events.addEventListener('error', () => {
     lost.hidden = events.readyState !== EventSource.CLOSED
   })
-  events.addEventListener('changed', async () => {
+  events.addEventListener('changed', look)
+
+  async function look() {
     const answer = await fetch(location.href, { headers: { accept: 'text/html' } })
     if (!answer.ok || answer.redirected) return location.reload()
     const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').querySelector('[data-live]')
-    if (fresh) place.replaceChildren(...fresh.childNodes)
-  })
+    // Where nothing is new, nothing is read out again and nobody loses their place.
+    if (fresh && fresh.innerHTML !== place.innerHTML) place.replaceChildren(...fresh.childNodes)
+  }
 }
 
 async function offerNotifications(form) {

@@ -1,11 +1,12 @@
 /** Shows what is pushed, and opens the page that belongs to it. Deciding happens there, after signing in. */
 
 self.addEventListener('push', (event) => {
-  const { title, body, link, tag } = event.data.json()
+  const { title, body, link, tag, actions } = event.data.json()
   event.waitUntil(
     self.registration.showNotification(title, {
       body,
       tag,
+      actions,
       icon: '/assets/icon.svg',
       requireInteraction: true,
       data: { link },

@@ -1,0 +1,131 @@
+/**
+ * /demo: one page that shows CIBA to somebody who has never seen it. A till that rings, the phone that answers, and
+ * between them every message as it passes. Nothing is played: the till is a client, the phone is the consent app.
+ */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { Clock } from '../clock.ts'
+import { rawBody } from '../http/answer.ts'
+import { type Form, readForm } from '../http/form.ts'
+import { demoHeaders, demoStyleSheet, renderPage, scripts } from '../pages/pages.ts'
+import { Refusal } from '../refusal.ts'
+import { type Mode, modes, type Order, type Till } from './till.ts'
+import type { Answered, Wire } from './wire.ts'
+
+export interface DemoNeeds {
+  /** Where phones ask and decide. */
+  paths: { authinfo: string; complete: string }
+  till: Till
+  wire: Wire
+  clock: Clock
+}
+
+/** Milliseconds between two words on a line on which nothing else is said: proxies cut silent lines. */
+const heartbeat = 25_000
+
+export function demoEndpoint(app: FastifyInstance, { paths, till, wire, clock }: DemoNeeds): void {
+  watchPhone(app, paths, wire)
+
+  app.get('/demo', (_request, reply) => reply.headers(demoHeaders).send(renderPage('demo', {})))
+  asset('demo.css', 'text/css', demoStyleSheet)
+  asset('demo.js', 'text/javascript', scripts.demo)
+
+  app.post('/demo/ring', (request, reply) => {
+    if (request.headers['sec-fetch-site'] === 'cross-site') throw new Refusal('access_denied', 'not from elsewhere')
+    const ring = till.ring(readOrder(readForm(request.headers['content-type'], rawBody(request))))
+    return reply.code(202).send({ ring })
+  })
+
+  const streams = new Set<() => void>()
+  app.get('/demo/events', { exposeHeadRoute: false }, stream)
+  app.addHook('preClose', async () => {
+    till.stop()
+    for (const end of streams) end()
+  })
+
+  function asset(name: string, type: string, text: string): void {
+    app.get(`/assets/${name}`, (_request, reply) =>
+      reply.header('content-type', `${type}; charset=utf-8`).header('cache-control', 'no-cache').send(text),
+    )
+  }
+
+  /** First what has been, then what comes. A message that is said again, with its answer, has the same id. */
+  function stream(request: FastifyRequest, reply: FastifyReply): void {
+    reply.hijack()
+    const { raw } = reply
+    raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
+    const tell = (event: string, data: unknown) => raw.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`)
+    let cancelBeat = () => {}
+    const beat = () => {
+      raw.write(': still here\n\n')
+      cancelBeat = clock.after(heartbeat, beat)
+    }
+    const stopTill = till.listen((display) => tell('till', display))
+    const stopWire = wire.listen((message) => tell('wire', message))
+    function end(): void {
+      stopTill()
+      stopWire()
+      cancelBeat()
+      streams.delete(end)
+      raw.end()
+    }
+    streams.add(end)
+    request.raw.on('close', end)
+    beat()
+    const display = till.display()
+    if (display) tell('till', display)
+    for (const message of wire.messages()) tell('wire', message)
+  }
+}
+
+function readOrder(form: Form): Order {
+  const mode = modes.find((known): known is Mode => known === form.get('mode'))
+  if (mode === undefined) throw new Refusal('invalid_request', 'mode must be poll, ping or push')
+  const item = form.get('item')?.trim() ?? ''
+  const amount = form.get('amount')?.trim() ?? ''
+  if (item.length < 1 || item.length > 40) throw new Refusal('invalid_request', 'item must have 1 to 40 characters')
+  if (!/^\d{1,5}([.,]\d{2})?$/.test(amount)) {
+    throw new Refusal('invalid_request', 'amount must be a number such as 4.20')
+  }
+  return { mode, item, amount }
+}
+
+/** Whatever phone it is: what asks and decides here is on the wire. */
+function watchPhone(app: FastifyInstance, paths: DemoNeeds['paths'], wire: Wire): void {
+  const underWay = new WeakMap<FastifyRequest, (answer: Answered) => void>()
+
+  app.addHook('preHandler', async (request) => {
+    const path = request.routeOptions.url
+    if (path !== paths.authinfo && path !== paths.complete) return
+    const { authorization, 'content-type': contentType } = request.headers
+    const body = rawBody(request).toString('utf8')
+    const meaning = path === paths.authinfo ? meaningOfLook(request.url + body) : meaningOfDecision(body)
+    const message = { from: 'phone', to: 'doorbell', method: request.method, path: request.url, meaning } as const
+    underWay.set(request, wire.send({ ...message, authorization, contentType, body }))
+  })
+
+  app.addHook('onSend', async (request, reply, payload) => {
+    const contentType = String(reply.getHeader('content-type') ?? '')
+    const body = typeof payload === 'string' ? payload : undefined
+    underWay.get(request)?.({
+      status: reply.statusCode,
+      contentType,
+      body,
+      meaning: meaningOfAnswer(request.url, body),
+    })
+  })
+}
+
+function meaningOfLook(asked: string): string {
+  if (/request_id|auth_req_id/.test(asked)) return 'The phone looks at the request: who asks, and for what?'
+  return 'The phone asks what is waiting for Alice.'
+}
+
+function meaningOfAnswer(asked: string, body = ''): string | undefined {
+  const looksBack = asked.includes('request_id') && /"status":"(approved|redeemed|denied|expired)"/.test(body)
+  return looksBack ? 'The phone looks how the request stands now.' : undefined
+}
+
+function meaningOfDecision(body: string): string {
+  if (/approved|\bA\b/.test(body)) return 'Alice approves.'
+  return /"report"|report=/.test(body) ? 'Alice refuses, and says it was not her.' : 'Alice refuses.'
+}

@@ -1,0 +1,210 @@
+/** The demo page: sends what is typed at the till, and shows what the server says has happened. It makes nothing up. */
+
+const find = (name) => document.querySelector(`[data-${name}]`)
+const form = find('till')
+const display = document.querySelector('.display')
+const list = find('messages')
+const names = { till: 'Till', doorbell: 'Doorbell', phone: 'Phone' }
+
+/** The number of the ring that is shown, and the rows of its messages by id. */
+let shownRing = 0
+let rows = new Map()
+let stopCounting = () => {}
+/** Whether the ring that is shown still waits for Alice. */
+let isOpen = false
+let lastMail = ''
+
+showMode()
+openPhone()
+form.addEventListener('change', showMode)
+form.addEventListener('submit', ring)
+listen()
+
+function showMode() {
+  const mode = new FormData(form).get('mode')
+  for (const words of form.querySelectorAll('[data-mode]')) words.hidden = words.dataset.mode !== mode
+}
+
+async function ring(event) {
+  event.preventDefault()
+  const answer = await fetch(form.action, { method: 'POST', body: new URLSearchParams(new FormData(form)) }).catch(
+    () => undefined,
+  )
+  if (answer?.ok) return
+  const { error_description: words } = (await answer?.json().catch(() => undefined)) ?? {}
+  showState('failed', `Not rung: ${words ?? 'the server does not answer'}`)
+}
+
+function listen() {
+  const events = new EventSource('/demo/events')
+  const lost = (is) => {
+    find('lost').hidden = !is
+    find('live').hidden = is
+  }
+  events.addEventListener('open', () => lost(false))
+  events.addEventListener('error', () => lost(true))
+  events.addEventListener('till', ({ data }) => showTill(JSON.parse(data)))
+  events.addEventListener('wire', ({ data }) => showMessage(JSON.parse(data)))
+}
+
+// ── the till ──
+
+const states = {
+  ringing: 'Ringing …',
+  waiting: 'Waiting for Alice',
+  paid: 'Paid. Alice agreed',
+  refused: 'Refused by Alice',
+  expired: 'Expired. No answer',
+  failed: 'It did not work',
+}
+
+function showTill({ ring: number, item, amount, status, detail, secondsLeft, claims }) {
+  if (number !== shownRing) startOver(number)
+  find('shown-item').textContent = item
+  find('shown-amount').textContent = amount
+  isOpen = status === 'ringing' || status === 'waiting'
+  if (!isOpen) calmBanner()
+  stopCounting()
+  showState(status, detail ? `${states[status]}: ${detail}` : states[status])
+  if (status === 'waiting') countDown(secondsLeft)
+  showClaims(claims, status)
+}
+
+function startOver(number) {
+  shownRing = number
+  rows = new Map()
+  list.replaceChildren()
+}
+
+function showState(status, words) {
+  display.dataset.status = status
+  form.dataset.status = status
+  find('state').textContent = words
+}
+
+function countDown(seconds) {
+  const end = performance.now() + seconds * 1000
+  const place = document.createElement('span')
+  place.className = 'left'
+  // Read out once, not every second.
+  place.ariaHidden = 'true'
+  find('state').append(place)
+  const tick = () => {
+    const left = Math.max(0, Math.round((end - performance.now()) / 1000))
+    place.textContent = `${Math.floor(left / 60)}:${String(left % 60).padStart(2, '0')}`
+  }
+  tick()
+  const timer = setInterval(tick, 1000)
+  stopCounting = () => clearInterval(timer)
+}
+
+const receiptWords = {
+  paid: 'From the ID token; its signature is right.',
+  refused: 'No token, no receipt.',
+  expired: 'No token, no receipt.',
+}
+
+function showClaims(claims, status) {
+  find('receipt').dataset.printed = status === 'paid'
+  find('receipt-words').textContent = receiptWords[status] ?? 'What the ID token says will be printed here.'
+  find('claims').replaceChildren(
+    ...claims.flatMap(([name, value]) => [element('dt', '', name), element('dd', '', value)]),
+  )
+}
+
+// ── the wire ──
+
+function showMessage(message) {
+  if (message.ring !== shownRing && shownRing !== 0) return
+  find('empty').hidden = true
+  if (message.link) showMail(message)
+  const row = rows.get(message.id) ?? addRow(message)
+  fill(row, message)
+}
+
+/** A phone or a till that asks the same again and hears the same is shown once, with how often. */
+function addRow(message) {
+  const wire = find('wire')
+  const atEnd = wire.scrollHeight - wire.scrollTop - wire.clientHeight < 60
+  const last = list.lastElementChild
+  let row = last
+  if (last?.dataset.call === callOf(message) && last.dataset.done !== undefined) {
+    last.dataset.count = Number(last.dataset.count) + 1
+  } else {
+    row = find('message').content.firstElementChild.cloneNode(true)
+    row.dataset.call = callOf(message)
+    row.dataset.count = 1
+    list.append(row)
+  }
+  rows.set(message.id, row)
+  if (atEnd) requestAnimationFrame(() => wire.scrollTo({ top: wire.scrollHeight }))
+  return row
+}
+
+const callOf = ({ from, to, method, path }) => [from, to, method, path].join(' ')
+
+function fill(row, message) {
+  const set = (name, text) => {
+    const place = row.querySelector(`.${name}`)
+    if (place.textContent !== text) place.textContent = text
+  }
+  row.className = `of-${message.from} to-${message.to}`
+  set('from', names[message.from])
+  set('to', names[message.to])
+  set('method', message.method)
+  set('path', message.path)
+  set('times', row.dataset.count > 1 ? ` ×${row.dataset.count}` : '')
+  set('status', String(message.status ?? '…'))
+  set('meaning', message.meaning)
+  const status = row.querySelector('.status')
+  status.dataset.kind = message.status === undefined ? 'open' : message.status >= 400 ? 'no' : 'yes'
+  if (message.status !== undefined) row.dataset.done = ''
+  const { method } = message
+  const title = method === 'MAIL' ? 'The mail' : `${names[message.from]} says`
+  row
+    .querySelector('.inside')
+    .replaceChildren(
+      ...part(title, [message.authorization && `Authorization: ${message.authorization}`, message.sent]),
+      ...part(`${names[message.to]} answers`, [message.answer]),
+    )
+}
+
+function part(title, texts) {
+  const said = texts.filter(Boolean)
+  return said.length === 0 ? [] : [element('h3', '', title), element('pre', '', said.join('\n\n'))]
+}
+
+// ── the phone ──
+
+/** The sign-in page focuses its first field: with the focus taken already, the window does not jump there. */
+function openPhone() {
+  const phone = find('phone')
+  form.querySelector('button').focus({ preventScroll: true })
+  phone.addEventListener('load', () => {
+    if (lastMail !== '' && phone.contentWindow?.location.pathname === lastMail) calmBanner()
+  })
+  phone.src = '/'
+}
+
+function showMail({ link }) {
+  if (!isOpen || link === lastMail) return
+  lastMail = link
+  const banner = find('banner')
+  banner.href = link
+  banner.dataset.fresh = ''
+  find('banner-text').textContent = 'New mail. Tap to look.'
+}
+
+function calmBanner() {
+  const banner = find('banner')
+  banner.href = '/'
+  delete banner.dataset.fresh
+  find('banner-text').textContent = 'No new mail'
+}
+
+function element(name, className, text) {
+  const made = document.createElement(name)
+  if (className) made.className = className
+  made.textContent = text
+  return made
+}

@@ -1,0 +1,224 @@
+/** From a ring to tokens, and everything else that can become of a request, in a real browser. */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import * as openid from 'openid-client'
+import type { Page } from 'playwright-core'
+import {
+  linkIn,
+  openBrowser,
+  openStageInRealTime,
+  openWindow,
+  press,
+  readPage,
+  says,
+  seesHeading,
+  signInAs,
+} from '../cast/chromium.ts'
+import { collect, playedBy, type Rung, refusalOf } from '../cast/foreign-client.ts'
+import { openMailServer } from '../cast/mail-server.ts'
+import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
+import { ana, ben, newNotificationToken, openStage, type RingingClient, type Stage } from '../cast/stage.ts'
+
+const kiosk = { client: 'Kiosk' }
+const message = 'Coffee 4.20'
+
+describe('Ana is rung, gets a mail, follows its link, signs in, looks and approves', () => {
+  test('Kiosk polls and gets its tokens', async (t) => {
+    const { stage, mails } = await openHouse(t)
+    const client = await playedBy(stage, 'kiosk')
+    const rung = await ring(client, 'kiosk')
+    await approveFromMail(t, stage, mails, 'Kiosk')
+    const claims = (await collect(client, rung)).claims()!
+    assert.deepEqual([claims.sub, claims.amr], [ana.id, ['pwd']])
+    assert.ok(Math.abs(Number(claims.auth_time) - Date.now() / 1000) < 60, 'auth_time is that of the sign-in')
+  })
+
+  test('Northbank is pinged and collects its tokens', async (t) => {
+    const { stage, mails, northbank } = await openHouse(t)
+    const client = await playedBy(stage, 'northbank')
+    const rung = await ring(client, 'northbank')
+    await approveFromMail(t, stage, mails, 'Northbank')
+    const [ping] = await northbank.hears(1)
+    assert.deepEqual(ping!.body, { auth_req_id: rung.auth_req_id })
+    assert.equal((await collect(client, rung)).claims()!.sub, ana.id)
+  })
+
+  test('Till is pushed its tokens', async (t) => {
+    const { stage, mails, till } = await openHouse(t)
+    const client = await playedBy(stage, 'till')
+    const rung = await ring(client, 'till')
+    await approveFromMail(t, stage, mails, 'Till')
+    const [push] = await till.hears(1)
+    assert.equal(push!.body.auth_req_id, rung.auth_req_id)
+    const userinfo = await openid.fetchUserInfo(client, String(push!.body.access_token), ana.id)
+    assert.equal(userinfo.sub, ana.id)
+  })
+})
+
+describe('Ana says no', () => {
+  test('Deny is as near as Approve, and the client hears it', async (t) => {
+    const { client, rung, page } = await looking(t)
+    await press(page, says('approve.deny'))
+    await seesHeading(page, says('outcome.denied_title'))
+    assert.equal((await refusalOf(collect(client, rung))).error, 'access_denied')
+  })
+
+  test('"this was not me" denies, and her history keeps that she said so', async (t) => {
+    const { client, rung, page } = await looking(t)
+    await press(page, says('approve.not_me'))
+    await seesHeading(page, says('outcome.reported_title'))
+    assert.equal((await refusalOf(collect(client, rung))).error, 'access_denied')
+    await page
+      .getByRole('link', { name: says('app.activity') })
+      .first()
+      .click()
+    await seesHeading(page, says('activity.title'))
+    assert.ok((await readPage(page)).includes(says('activity.reported')))
+  })
+})
+
+describe('time and other people', () => {
+  test('the time runs out while the page is open: it counts down, and says by itself that it is too late', async (t) => {
+    const stage = await openStageInRealTime(t)
+    const page = await openWindow(t)
+    await page.goto(stage.url)
+    await signInAs(page, ana)
+    const client = await playedBy(stage, 'kiosk')
+    const rung = await ring(client, 'kiosk', { requested_expiry: '4' })
+    await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
+    await seesHeading(page, says('approve.title', kiosk))
+    const left = JSON.stringify(await page.locator('[data-countdown]').textContent())
+    await page.waitForFunction(`document.querySelector('[data-countdown]').textContent !== ${left}`)
+    await seesHeading(page, says('outcome.expired_title'))
+    assert.equal(await page.getByRole('button', { name: says('approve.approve') }).count(), 0)
+    assert.equal((await refusalOf(collect(client, rung))).error, 'expired_token')
+  })
+
+  test('who comes back to the link later reads that it was decided', async (t) => {
+    const { page } = await looking(t)
+    const link = page.url()
+    await press(page, says('approve.deny'))
+    await page.goto(link)
+    await seesHeading(page, says('outcome.already_title'))
+    assert.ok((await readPage(page)).includes(says('outcome.already_denied')))
+  })
+
+  test('two tabs decide at once: one wins, the other says that it is decided', async (t) => {
+    const stage = await openStage(t)
+    const browser = await openBrowser(t)
+    const client = await playedBy(stage, 'kiosk')
+    const rung = await ring(client, 'kiosk')
+    const link = `${stage.url}/approve/${await stage.newestRequest()}`
+    const [one, other] = [await browser.newPage(), await browser.newPage()]
+    await one.goto(link)
+    await signInAs(one, ana)
+    await other.goto(link)
+    await Promise.all([press(one, says('approve.approve')), press(other, says('approve.deny'))])
+    const [approving, denying] = await Promise.all([one, other].map((page) => page.locator('h1').textContent()))
+    const already = says('outcome.already_title')
+    if (denying === already) {
+      assert.equal(approving, says('outcome.approved_title'))
+      assert.equal((await collect(client, rung)).claims()!.sub, ana.id)
+    } else {
+      assert.deepEqual([approving, denying], [already, says('outcome.denied_title')])
+      assert.equal((await refusalOf(collect(client, rung))).error, 'access_denied')
+    }
+  })
+
+  test('the page of a tab that comes too late with the same answer is told so too', async (t) => {
+    const { page } = await looking(t)
+    const other = await page.context().newPage()
+    await other.goto(page.url())
+    await press(page, says('approve.approve'))
+    await press(other, says('approve.approve'))
+    await seesHeading(other, says('outcome.already_title'))
+    assert.ok((await readPage(other)).includes(says('outcome.already_approved')))
+  })
+
+  test("Ben opens Ana's link: he is told that it is not his and nothing of what it is; she signs in and answers", async (t) => {
+    const stage = await openStage(t)
+    const client = await playedBy(stage, 'kiosk')
+    const rung = await ring(client, 'kiosk')
+    const page = await openWindow(t)
+    await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
+    await signInAs(page, ben)
+    await seesHeading(page, says('outcome.not_yours_title'))
+    const source = await page.content()
+    assert.ok(source.includes(says('outcome.not_yours', { name: ben.name })), source)
+    for (const hidden of ['Kiosk', message, ana.name, ana.email]) assert.ok(!source.includes(hidden), hidden)
+
+    await page.getByRole('link', { name: says('outcome.switch') }).click()
+    await signInAs(page, ana)
+    await seesHeading(page, says('approve.title', kiosk))
+    await press(page, says('approve.approve'))
+    await seesHeading(page, says('outcome.approved_title'))
+    assert.equal((await collect(client, rung)).claims()!.sub, ana.id)
+  })
+
+  test('whoever signs out is asked who they are, and what was theirs is gone from the window', async (t) => {
+    const { stage, page } = await looking(t)
+    const link = page.url()
+    await press(page, says('app.sign_out'))
+    await seesHeading(page, says('sign_in.title'))
+    await page.goto(link)
+    assert.ok(!(await page.content()).includes(message))
+    await signInAs(page, ben)
+    await page.goto(stage.url)
+    assert.ok((await readPage(page)).includes(says('app.signed_in_as', { name: ben.name })))
+  })
+})
+
+/** A Doorbell that mails, with the endpoints of those who are called back. */
+async function openHouse(t: TestContext) {
+  const [server, northbank, till] = await Promise.all([
+    openMailServer(t),
+    openNotificationEndpoint(t),
+    openNotificationEndpoint(t),
+  ])
+  const email = { smtp: server.url, from: 'Doorbell <no-reply@id.example>' }
+  const stage = await openStage(t, { config: { email }, northbank: northbank.url, till: till.url })
+  return { stage, mails: server.mails, northbank, till }
+}
+
+function ring(client: openid.Configuration, as: RingingClient, more: Record<string, string> = {}): Promise<Rung> {
+  return openid.initiateBackchannelAuthentication(client, {
+    scope: 'openid',
+    login_hint: ana.email,
+    binding_message: message,
+    ...(as !== 'kiosk' && { client_notification_token: newNotificationToken() }),
+    ...more,
+  })
+}
+
+async function approveFromMail(
+  t: TestContext,
+  stage: Stage,
+  mails: Awaited<ReturnType<typeof openMailServer>>['mails'],
+  client: string,
+): Promise<void> {
+  await stage.doorbell.idle()
+  assert.equal(mails.length, 1)
+  assert.deepEqual(mails[0]!.to, [ana.email])
+  const page = await openWindow(t)
+  await page.goto(linkIn(mails[0]))
+  await seesHeading(page, says('sign_in.title'))
+  await signInAs(page, ana)
+  await seesHeading(page, says('approve.title', { client }))
+  assert.equal(await page.locator('#message').textContent(), message)
+  await press(page, says('approve.approve'))
+  await seesHeading(page, says('outcome.approved_title'))
+}
+
+/** Ana, signed in, looks at a request of Kiosk. */
+async function looking(
+  t: TestContext,
+): Promise<{ stage: Stage; client: openid.Configuration; rung: Rung; page: Page }> {
+  const stage = await openStage(t)
+  const client = await playedBy(stage, 'kiosk')
+  const rung = await ring(client, 'kiosk')
+  const page = await openWindow(t)
+  await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
+  await signInAs(page, ana)
+  await seesHeading(page, says('approve.title', kiosk))
+  return { stage, client, rung, page }
+}

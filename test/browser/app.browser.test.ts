@@ -1,0 +1,316 @@
+/** What the app does beside one request: what waits, what was, passkeys, numbers, notifications. */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import * as openid from 'openid-client'
+import type { Page } from 'playwright-core'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { openBrowser, press, readPage, says, seesHeading, signInAs } from '../cast/chromium.ts'
+import { collect, playedBy, refusalOf } from '../cast/foreign-client.ts'
+import { openPushService } from '../cast/push-service.ts'
+import { ana, ben, openStage, type Stage } from '../cast/stage.ts'
+
+describe('what waits', () => {
+  test('a new request appears by itself, and goes by itself when it is answered elsewhere', async (t) => {
+    const { stage, page } = await atHome(t)
+    assert.ok((await readPage(page)).includes(says('waiting.none')))
+    await stage.ring('kiosk')
+    await page.getByRole('heading', { level: 2, name: 'Kiosk' }).waitFor()
+    assert.ok((await readPage(page)).includes('Coffee 4.20'))
+    await stage.ring('northbank', { binding_message: 'Loan 7' })
+    await page.getByRole('heading', { level: 2, name: 'Northbank' }).waitFor()
+
+    await stage.decide(await stage.newestRequest(), 'denied')
+    await page.getByRole('heading', { level: 2, name: 'Northbank' }).waitFor({ state: 'detached' })
+    await page.getByRole('link', { name: says('waiting.look') }).click()
+    await seesHeading(page, says('approve.title', { client: 'Kiosk' }))
+  })
+
+  test('what comes between the page and its line to the server is not missed', async (t) => {
+    const { stage, page } = await atHome(t)
+    await page.route('**/events', async (route) => {
+      await stage.ring('kiosk')
+      await route.continue()
+    })
+    await page.reload()
+    await page.getByRole('heading', { level: 2, name: 'Kiosk' }).waitFor()
+  })
+
+  test("somebody else's requests do not appear", async (t) => {
+    const { stage, page } = await atHome(t)
+    await stage.ring('kiosk', { login_hint: ben.email, binding_message: 'for Ben' })
+    await stage.ring('kiosk', { binding_message: 'for Ana' })
+    await page.getByText('for Ana').waitFor()
+    assert.ok(!(await page.content()).includes('for Ben'))
+  })
+})
+
+describe('activity', () => {
+  test('Ana takes access back: the tokens are worth nothing from then on', async (t) => {
+    const { stage, page } = await atHome(t)
+    const client = await playedBy(stage, 'kiosk')
+    const rung = await openid.initiateBackchannelAuthentication(client, {
+      scope: 'openid offline_access',
+      login_hint: ana.email,
+      binding_message: 'Parking',
+    })
+    await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
+    await press(page, says('approve.approve'))
+    const tokens = await collect(client, rung)
+    assert.equal((await openid.tokenIntrospection(client, tokens.access_token)).active, true)
+
+    await page.goto(`${stage.url}/activity`)
+    const text = await readPage(page)
+    for (const part of ['Kiosk', 'Parking', says('activity.approved'), says('activity.in_use')]) {
+      assert.ok(text.includes(part), part)
+    }
+    await press(page, says('activity.revoke'))
+    assert.equal(await page.getByRole('status').textContent(), says('activity.revoked'))
+    assert.equal(await page.getByRole('button', { name: says('activity.revoke') }).count(), 0)
+    assert.equal((await openid.tokenIntrospection(client, tokens.access_token)).active, false)
+    assert.equal((await refusalOf(openid.refreshTokenGrant(client, tokens.refresh_token!))).error, 'invalid_grant')
+  })
+
+  test('Ana blocks a client: it can no longer ask her; she unblocks it, and it can', async (t) => {
+    const { stage, page } = await atHome(t)
+    await stage.ring('kiosk')
+    await stage.decide(await stage.newestRequest(), 'denied')
+    await page.goto(`${stage.url}/activity`)
+    await press(page, says('activity.block', { client: 'Kiosk' }))
+    assert.equal(await page.getByRole('status').textContent(), says('activity.blocked', { client: 'Kiosk' }))
+    const refused = await stage.ring('kiosk')
+    assert.notEqual(refused.status, 200)
+    assert.equal((await stage.waiting()).filter(({ status }) => status === 'pending').length, 0)
+    assert.equal((await stage.ring('northbank')).status, 200, 'others can')
+
+    await press(page, says('activity.unblock', { client: 'Kiosk' }))
+    assert.equal(await page.getByRole('status').textContent(), says('activity.unblocked', { client: 'Kiosk' }))
+    assert.equal((await stage.ring('kiosk')).status, 200)
+  })
+})
+
+describe('passkeys', () => {
+  test('Ana adds one, signs in with it, and the tokens tell of it', async (t) => {
+    const { stage, page } = await atHome(t)
+    await plugInAuthenticator(page)
+    await addPasskey(page, stage)
+
+    await press(page, says('app.sign_out'))
+    await Promise.all([
+      page.waitForURL(`${stage.url}/`),
+      page.getByRole('button', { name: says('sign_in.passkey') }).click(),
+    ])
+    await seesHeading(page, says('waiting.title'))
+
+    const client = await playedBy(stage, 'kiosk')
+    const rung = await openid.initiateBackchannelAuthentication(client, {
+      scope: 'openid',
+      login_hint: 'ana',
+      acr_values: 'phr',
+    })
+    await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
+    // Just signed in with it: that is enough.
+    await press(page, says('approve.approve'))
+    await seesHeading(page, says('outcome.approved_title'))
+    assert.equal((await collect(client, rung)).claims()!.acr, 'phr')
+  })
+
+  test('signed in with a password, she confirms with it what has to be confirmed so; without one it is not approved', async (t) => {
+    const { stage, page } = await atHome(t)
+    const authenticator = await plugInAuthenticator(page)
+    await addPasskey(page, stage)
+    const client = await playedBy(stage, 'kiosk')
+    const rung = await openid.initiateBackchannelAuthentication(client, {
+      scope: 'openid',
+      login_hint: 'ana',
+      acr_values: 'phr',
+    })
+    await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
+    assert.ok((await readPage(page)).includes(says('approve.need_passkey')))
+    assert.equal(await page.getByRole('button', { name: says('approve.approve'), exact: true }).count(), 0)
+
+    await authenticator.recognises(false)
+    await page.getByRole('button', { name: says('approve.confirm_passkey') }).click()
+    await page.getByRole('alert').filter({ visible: true }).waitFor()
+    assert.equal((await stage.waiting())[0]!.status, 'pending')
+
+    await authenticator.recognises(true)
+    await Promise.all([
+      page.waitForURL(/just=approve/),
+      page.getByRole('button', { name: says('approve.confirm_passkey') }).click(),
+    ])
+    await seesHeading(page, says('outcome.approved_title'))
+    const claims = (await collect(client, rung)).claims()!
+    assert.equal(claims.acr, 'phr')
+    assert.ok((claims.amr as string[]).includes('hwk') || (claims.amr as string[]).includes('pop'), String(claims.amr))
+  })
+
+  test('she removes it: it signs nobody in any more', async (t) => {
+    const { stage, page } = await atHome(t)
+    await plugInAuthenticator(page)
+    await addPasskey(page, stage)
+    await press(page, says('passkeys.remove'))
+    assert.equal(await page.getByRole('status').textContent(), says('passkeys.removed'))
+    await press(page, says('app.sign_out'))
+    await Promise.all([
+      page.waitForResponse((response) => response.request().method() === 'POST' && response.status() === 401),
+      page.getByRole('button', { name: says('sign_in.passkey') }).click(),
+    ])
+    await page.getByText(says('sign_in.passkey_failed')).first().waitFor()
+    await seesHeading(page, says('sign_in.title'))
+  })
+})
+
+describe('number matching', () => {
+  const config: ConfigInput = { requests: { numberMatching: true } }
+
+  test('the right number approves', async (t) => {
+    const { stage, page } = await atHome(t, config)
+    const rung = await stage.ring('kiosk', { binding_message: '4711' })
+    await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
+    const numbers = await page.locator('button.number').allTextContents()
+    assert.equal(numbers.length, 3)
+    assert.deepEqual(numbers, numbers.toSorted(), 'their order tells nothing')
+    await press(page, '4711')
+    await seesHeading(page, says('outcome.approved_title'))
+    assert.equal((await stage.poll('kiosk', rung.body.auth_req_id)).status, 200)
+  })
+
+  test('a wrong one denies, and says so', async (t) => {
+    const { stage, page } = await atHome(t, config)
+    const rung = await stage.ring('kiosk', { binding_message: '4711' })
+    await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
+    const numbers = await page.locator('button.number').allTextContents()
+    await press(page, numbers.find((number) => number !== '4711')!)
+    await seesHeading(page, says('outcome.wrong_number_title'))
+    assert.equal((await stage.poll('kiosk', rung.body.auth_req_id)).body.error, 'access_denied')
+  })
+})
+
+describe('on the phone', () => {
+  test('it can be installed: the manifest, its icon and the service worker are there', async (t) => {
+    const { page } = await atHome(t)
+    const state = await page.evaluate(
+      'navigator.serviceWorker.ready.then(({ scope, active }) => [scope, active.scriptURL])',
+    )
+    const { origin } = new URL(page.url())
+    assert.deepEqual(state, [`${origin}/`, `${origin}/service-worker.js`])
+
+    const devtools = await page.context().newCDPSession(page)
+    const { url, errors, data } = await devtools.send('Page.getAppManifest')
+    assert.deepEqual([url, errors], [`${origin}/manifest.webmanifest`, []])
+    const manifest = JSON.parse(data!) as { name: string; display: string; icons: { src: string }[] }
+    assert.deepEqual([manifest.name, manifest.display], ['Doorbell', 'standalone'])
+    const icon = await page.request.get(`${origin}${manifest.icons[0]!.src}`)
+    assert.equal(icon.headers()['content-type'], 'image/svg+xml')
+    const { installabilityErrors } = await devtools.send('Page.getInstallabilityErrors')
+    // A private window, which a test's is, can install nothing.
+    assert.deepEqual(
+      installabilityErrors.map(({ errorId }) => errorId).filter((id) => id !== 'in-incognito'),
+      [],
+    )
+  })
+
+  // Chromium without a screen has no push service: `subscribe` is played, everything after it is real.
+  test('Ana wants to be told here: her subscription arrives, is rung, and is forgotten when she no longer wants it', async (t) => {
+    const { origin, openBrowser: openSubscriber } = await openPushService(t)
+    assert.ok(origin)
+    const subscriber = openSubscriber()
+    const { stage, page } = await atHome(t, { webPush: { subject: 'mailto:ops@example.com' } }, async (page) => {
+      await page.addInitScript(`
+        const made = () => {
+          const kept = sessionStorage.getItem('subscription')
+          return kept && { ...JSON.parse(kept), toJSON: () => JSON.parse(kept), unsubscribe: async () => sessionStorage.clear() }
+        }
+        PushManager.prototype.getSubscription = async () => made()
+        PushManager.prototype.subscribe = async (options) => {
+          if (!options.userVisibleOnly || options.applicationServerKey.length < 80) throw new Error('asked wrongly')
+          sessionStorage.setItem('subscription', ${JSON.stringify(JSON.stringify(subscriber.subscription))})
+          return made()
+        }`)
+    })
+    await press(page, says('push.offer'))
+    await page.getByText(says('push.on')).waitFor()
+    await stage.ring('kiosk')
+    await stage.doorbell.idle()
+    assert.equal(subscriber.received[0]?.message.body, 'Coffee 4.20')
+    assert.equal(subscriber.received[0]?.message.link, `${stage.url}/approve/${await stage.newestRequest()}`)
+
+    await press(page, says('push.off'))
+    await page.getByRole('button', { name: says('push.offer') }).waitFor()
+    await stage.ring('kiosk')
+    await stage.doorbell.idle()
+    assert.equal(subscriber.received.length, 1)
+  })
+
+  test('what is pushed becomes a notification, and a click on it opens the request and decides nothing', async (t) => {
+    const { stage, page } = await atHome(t)
+    await page.context().grantPermissions(['notifications'])
+    await stage.ring('kiosk')
+    const id = await stage.newestRequest()
+    const message = {
+      request_id: id,
+      title: 'Kiosk asks',
+      body: 'Coffee 4.20',
+      link: `${stage.url}/approve/${id}`,
+      tag: id,
+    }
+
+    await page.evaluate('navigator.serviceWorker.ready')
+    const worker = page.context().serviceWorkers()[0] ?? (await page.context().waitForEvent('serviceworker'))
+    await worker.evaluate(`new Promise((resolve) => {
+      const event = new PushEvent('push', { data: ${JSON.stringify(JSON.stringify(message))} })
+      event.waitUntil = resolve
+      self.dispatchEvent(event)
+    })`)
+    const shown = await worker.evaluate(`self.registration.getNotifications().then((all) =>
+      all.map(({ title, body, tag, data }) => ({ title, body, tag, data })))`)
+    const { title, body, tag, link } = message
+    assert.deepEqual(shown, [{ title, body, tag, data: { link } }])
+
+    const opened = await worker.evaluate(`new Promise(async (resolve) => {
+      // A window may only be opened when somebody has really clicked.
+      self.clients.openWindow = resolve
+      const [notification] = await self.registration.getNotifications()
+      self.dispatchEvent(Object.assign(new NotificationEvent('notificationclick', { notification }), { waitUntil() {} }))
+    })`)
+    assert.equal(opened, link)
+    assert.equal((await stage.waiting())[0]!.status, 'pending')
+  })
+})
+
+/** Ana, signed in, at the start page. */
+async function atHome(t: TestContext, config: ConfigInput = {}, prepare?: (page: Page) => Promise<unknown>) {
+  const stage = await openStage(t, { config })
+  const page = await (await openBrowser(t)).newPage()
+  await prepare?.(page)
+  await page.goto(stage.url)
+  await signInAs(page, ana)
+  await seesHeading(page, says('waiting.title'))
+  return { stage, page }
+}
+
+/** An authenticator that is always at hand: it says that it knows its user, unless told otherwise. */
+async function plugInAuthenticator(page: Page) {
+  const devtools = await page.context().newCDPSession(page)
+  await devtools.send('WebAuthn.enable')
+  const { authenticatorId } = await devtools.send('WebAuthn.addVirtualAuthenticator', {
+    options: {
+      protocol: 'ctap2',
+      transport: 'internal',
+      hasResidentKey: true,
+      hasUserVerification: true,
+      isUserVerified: true,
+      automaticPresenceSimulation: true,
+    },
+  })
+  return {
+    recognises: (isUserVerified: boolean) =>
+      devtools.send('WebAuthn.setUserVerified', { authenticatorId, isUserVerified }),
+  }
+}
+
+async function addPasskey(page: Page, stage: Stage): Promise<void> {
+  await page.goto(`${stage.url}/passkeys`)
+  await Promise.all([page.waitForURL(/done=added/), page.getByRole('button', { name: says('passkeys.add') }).click()])
+  assert.equal(await page.getByRole('status').textContent(), says('passkeys.added'))
+}
