@@ -17,7 +17,7 @@ import { fetchThrough } from '../http/fetch.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
 import { chooseLanguage, type Texts } from '../i18n/texts.ts'
 import type { Log } from '../log.ts'
-import { renderPage } from '../pages/pages.ts'
+import { pageHeaders, renderPage } from '../pages/pages.ts'
 import { acceptsOnlyPasskey, PASSKEY_ACR } from '../passkey/passkey-strength.ts'
 import type { Vault } from '../secret.ts'
 import { sameSecret } from '../secret.ts'
@@ -165,7 +165,7 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
     renderError: (ctx, out) => {
       const lang = chooseLanguage(ctx.get('accept-language'))
       const say = needs.texts.in(lang)
-      ctx.type = 'html'
+      ctx.set(pageHeaders)
       ctx.body = renderPage('error', {
         lang,
         say,
@@ -204,10 +204,19 @@ async function loadGrant(
   return grant
 }
 
-/** oidc-provider's own, and: whoever signed in with a password is asked again where only a passkey will do. */
+/**
+ * oidc-provider's own, and: whoever signed in with a password is asked again where only a passkey will do, and a
+ * browser that still knows somebody who is gone or disabled asks who is there.
+ */
 function signInPolicy(): interactionPolicy.DefaultPolicy {
   const { Check, base } = interactionPolicy
   const policy = base()
+  policy.get('login')!.checks.add(
+    new Check('account_gone', 'the user who was signed in cannot sign in any more', 'login_required', ({ oidc }) => {
+      const gone = oidc.session?.accountId !== undefined && oidc.account === undefined
+      return gone ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT
+    }),
+  )
   policy.get('login')!.checks.add(
     new Check('passkey_required', 'a sign-in with a passkey is required', 'login_required', ({ oidc }) => {
       const needed = acceptsOnlyPasskey(oidc.params?.acr_values) && oidc.acr !== PASSKEY_ACR

@@ -65,6 +65,11 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     for (const end of streams) end()
   })
 
+  // Redirects too: they say what has just been done. Files that are the same for everybody say otherwise themselves.
+  app.addHook('onRequest', async (_request, reply) => {
+    reply.header('cache-control', 'no-store')
+  })
+
   serveFiles(app)
 
   // ── what waits ──

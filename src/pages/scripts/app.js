@@ -32,7 +32,9 @@ function keepUpToDate(place) {
   events.addEventListener('changed', look)
 
   async function look() {
-    const answer = await fetch(location.href, { headers: { accept: 'text/html' } })
+    const answer = await fetch(location.href, { headers: { accept: 'text/html' } }).catch(() => undefined)
+    // Where the page cannot be fetched the line is cut too, and comes back with a word of its own.
+    if (answer === undefined) return
     if (!answer.ok || answer.redirected) return location.reload()
     const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').querySelector('[data-live]')
     // Where nothing is new, nothing is read out again and nobody loses their place.

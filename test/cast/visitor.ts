@@ -1,0 +1,73 @@
+/**
+ * Somebody with a browser that does exactly what it is told: it keeps cookies, goes one step at a time, and says in its
+ * headers whatever one wants it to say.
+ */
+
+export interface Seen {
+  status: number
+  /** Where it leads, without the server's name if it is the server's own. */
+  location: string | undefined
+  headers: Headers
+  text: string
+}
+
+export interface Visitor {
+  jar: Map<string, string>
+  get(path: string, headers?: Record<string, string>): Promise<Seen>
+  post(path: string, form: Record<string, string>, headers?: Record<string, string>): Promise<Seen>
+  /** Goes where one is led, to the page at the end. */
+  follow(seen: Seen): Promise<Seen>
+  /** Signs in, coming from `path`. Answers what is seen then. */
+  signIn(who: { username: string; password: string }, path?: string): Promise<Seen>
+}
+
+/**
+ * @param url where the server really listens
+ * @param issuer what it calls itself
+ */
+export function openVisitor(url: string, issuer = url): Visitor {
+  const jar = new Map<string, string>()
+
+  async function send(path: string, init: RequestInit): Promise<Seen> {
+    const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join('; ')
+    const headers = { accept: 'text/html', ...(cookie && { cookie }), ...(init.headers as Record<string, string>) }
+    const response = await fetch(url + path, { ...init, headers, redirect: 'manual' })
+    for (const line of response.headers.getSetCookie()) {
+      const [, name = '', value = ''] = /^([^=]+)=([^;]*)/.exec(line) ?? []
+      if (value === '' || /expires=Thu, 01 Jan 1970/i.test(line)) jar.delete(name)
+      else jar.set(name, value)
+    }
+    const location = response.headers.get('location')?.replace(issuer, '')
+    return { status: response.status, location, headers: response.headers, text: await response.text() }
+  }
+
+  const visitor: Visitor = {
+    jar,
+    get: (path, headers = {}) => send(path, { headers }),
+    post: (path, form, headers = {}) =>
+      send(path, {
+        method: 'POST',
+        headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
+        body: String(new URLSearchParams(form)),
+      }),
+    async follow(seen) {
+      let now = seen
+      while (now.location?.startsWith('/')) now = await visitor.get(now.location)
+      return now
+    },
+    async signIn({ username, password }, path = '/') {
+      const page = await visitor.follow(await visitor.get(path))
+      const action = /<form method="post" action="(\/sign-in\/[^"/]+)">/.exec(page.text)?.[1]
+      if (action === undefined) throw new Error(`no sign-in page: ${page.status} ${page.text}`)
+      return visitor.follow(await visitor.post(action, { name: username, password }))
+    },
+  }
+  return visitor
+}
+
+/** What shows that a form on this page is the app's. */
+export function formTokenOn({ text }: Seen): string {
+  const token = /name="form_token" value="([^"]+)"/.exec(text)?.[1]
+  if (token === undefined) throw new Error(`no form on this page: ${text}`)
+  return token
+}
