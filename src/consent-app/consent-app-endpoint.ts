@@ -153,7 +153,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
 
   function ask(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest, hasPasskey: boolean) {
     const { passkey } = request.query as { passkey?: string }
-    const problem = passkey === 'refused' ? reader.say('sign_in.passkey_failed') : undefined
+    const problem = passkey === 'refused' ? reader.say('approve.passkey_refused') : undefined
     const view = viewOf(shown, reader, clock.now())
     return page(reply, 'app/approve', reader, { request: shown, hasPasskey, problem, ...view })
   }
