@@ -38,7 +38,7 @@ import { consentAppEndpoint } from './consent-app/consent-app-endpoint.ts'
 import { createDeviceApiClient, type SendToServer } from './consent-app/device-api.ts'
 import { createCookies } from './consent-app/session.ts'
 import { admitOwn, createSignIn, fetchFrom } from './consent-app/sign-in.ts'
-import { createDecide } from './decision/decide.ts'
+import { createDecide, createTakeBack } from './decision/decide.ts'
 import { createDecisionStore } from './decision/decision-store.ts'
 import { createExpirySweep } from './decision/expiry-sweep.ts'
 import { createPing } from './delivery/ping.ts'
@@ -338,6 +338,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     identifyCaller,
     requests,
     decisions,
+    takeBack: createTakeBack(decisionNeeds),
     clients,
     blockedClients,
     models: oidcModels,
@@ -381,7 +382,12 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
           clientSecret: login.client_secret!,
           scope: 'openid profile email',
           fetch: fetchThrough(elsewhere),
-          admit: createAdmission({ users, app: ownApp, deviceToken: createDeviceToken(provider, ownApp.client_id) }),
+          admit: createAdmission({
+            users,
+            usersAreHooks: !Array.isArray(config.users),
+            app: ownApp,
+            deviceToken: createDeviceToken(provider, ownApp.client_id),
+          }),
         }
   await app.register(async (scope) =>
     consentAppEndpoint(scope, {

@@ -5,6 +5,7 @@ import type { OidcModelStore } from '../authorization-server/oidc-model-store.ts
 import type { BlockedClientStore } from '../client/blocked-client-store.ts'
 import type { ClientStore } from '../client/client-store.ts'
 import type { Clock } from '../clock.ts'
+import type { TakeBack } from '../decision/decide.ts'
 import type { DecisionStore } from '../decision/decision-store.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { type Form, readJsonFields } from '../http/form.ts'
@@ -17,6 +18,7 @@ export interface ActivityNeeds {
   identifyCaller: IdentifyCaller
   requests: RequestStore
   decisions: DecisionStore
+  takeBack: TakeBack
   clients: ClientStore
   blockedClients: BlockedClientStore
   models: OidcModelStore
@@ -42,9 +44,11 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
     const requestId = needed(form, 'request_id')
     const request = await needs.requests.find(requestId)
     if (request?.userId !== userId) throw new Refusal('not_found', 'no such request of this user')
+    // First what could still be fetched, then what has been: in between nothing new can come of it.
+    const taken = await needs.takeBack({ requestId, userId, deviceClientId: undefined })
     const revoked = await needs.models.removeByRequest(requestId)
     needs.log.info({ event: 'request.revoked', request: requestId, client: request.clientId })
-    return { request_id: requestId, revoked: revoked > 0 }
+    return { request_id: requestId, revoked: taken || revoked > 0 }
   })
 
   post(paths.block, async (userId, form) => {

@@ -5,6 +5,8 @@ import type { User, UserHooks } from '../user-hint/user.ts'
 
 export interface AdmissionNeeds {
   users: UserHooks
+  /** Whether the users are an application's own, which then says who somebody is. */
+  usersAreHooks: boolean
   /** Our own app, as the client that asks. */
   app: ClientMetadata
   deviceToken(userId: string, authentication: Authentication): Promise<{ accessToken: string; expiresIn: number }>
@@ -18,28 +20,29 @@ interface Arrived {
 
 /**
  * Finds the user: an application's hook is asked with the ID token and its claims; the built-in directory knows a user
- * by the same id, or by an e-mail address that the other provider has verified. What that provider says of the
- * sign-in's strength is believed.
+ * by an e-mail address that the other provider has verified, and by nothing else: a subject there is not a user id
+ * here. What that provider says of the sign-in's strength is believed.
  */
-export function createAdmission({ users, app, deviceToken }: AdmissionNeeds) {
+export function createAdmission({ users, usersAreHooks, app, deviceToken }: AdmissionNeeds) {
   return async ({ claims, idToken, userInfo }: Arrived) => {
-    const known = { ...userInfo, ...claims }
-    const user = await findUser(known, idToken, users, app)
+    const user = usersAreHooks
+      ? await users.findByHint({ kind: 'id_token_hint', value: idToken, claims: { ...userInfo, ...claims } }, app)
+      : ((await findByMail(claims, users, app)) ?? (await findByMail(userInfo, users, app)))
     if (!user || user.disabled) return undefined
     const token = await deviceToken(user.id, authenticationOf(claims))
     return { userId: user.id, name: user.name ?? user.username ?? user.id, locale: user.locale, ...token }
   }
 }
 
-async function findUser(
-  claims: Record<string, unknown>,
-  idToken: string,
+/** Address and verification have to be said together, and the address has to be the user's address: not a name that looks like one. */
+async function findByMail(
+  { email, email_verified }: Record<string, unknown>,
   users: UserHooks,
   app: ClientMetadata,
 ): Promise<User | null> {
-  const byToken = await users.findByHint({ kind: 'id_token_hint', value: idToken, claims }, app)
-  if (byToken || claims.email_verified !== true || typeof claims.email !== 'string') return byToken
-  return users.findByHint({ kind: 'login_hint', value: claims.email }, app)
+  if (email_verified !== true || typeof email !== 'string') return null
+  const user = await users.findByHint({ kind: 'login_hint', value: email }, app)
+  return user?.email?.toLowerCase() === email.toLowerCase() ? user : null
 }
 
 function authenticationOf({ acr, amr, auth_time }: Record<string, unknown>): Authentication {

@@ -27,6 +27,8 @@ export type AuthenticateApproval = (
 
 /** Seconds for which a sign-in with a passkey spares its user a confirmation. */
 const freshFor = 5 * 60
+/** Milliseconds that two clocks may be apart. */
+const skew = 10_000
 
 /**
  * Whether this approver has to confirm with a passkey: the request or its client wants one, and the user's sign-in was
@@ -41,7 +43,8 @@ export function passkeyRequired(
   if (kind !== 'user') return false
   if (!asksForPasskey(request.acrValues) && client?.backchannel_require_passkey !== true) return false
   const { acr, authTime } = authentication
-  const isFresh = authTime !== undefined && now < (authTime + freshFor) * 1000
+  // What another provider says of the future is no proof of the present.
+  const isFresh = authTime !== undefined && authTime * 1000 <= now + skew && now < (authTime + freshFor) * 1000
   return !(acr === PASSKEY_ACR && isFresh)
 }
 

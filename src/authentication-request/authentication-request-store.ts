@@ -186,6 +186,24 @@ export function createRequestStore(database: Database) {
       return rows.length > 0
     },
 
+    /** approved → denied: the user takes an approval back that nobody has redeemed yet. */
+    async takeBack(
+      id: string,
+      by: { userId: string; settledBy: string; now: number },
+      also: Statement[],
+    ): Promise<boolean> {
+      const rows = await database.step(
+        {
+          sql: `update backchannel_auth_requests
+                set status = 'denied', settled_by = $3, settled_at = $4, call_back_sealed = null
+                where id = $1 and user_id = $2 and status = 'approved' and expires_at > $4 returning id`,
+          values: [id, by.userId, by.settledBy, by.now],
+        },
+        { also, announce: announced(id) },
+      )
+      return rows.length > 0
+    },
+
     /** pending or approved → expired, once the deadline has passed. */
     async expire(id: string, settledBy: string, now: number, also: Statement[], announce: string[]): Promise<boolean> {
       const rows = await database.step(

@@ -344,28 +344,45 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
     raw.write(': here\n\n')
     let last: string | undefined
-    let looking = Promise.resolve()
+    let looking = false
+    let lookAgain = false
+    let ended = false
 
-    const look = () => {
-      looking = looking.then(async () => {
-        const answer = await api.waiting(session.accessToken)
-        if (answer.status !== 200) return end()
-        const now = answer.body.requests.map(({ request_id }) => request_id).join()
-        if (last !== undefined && now !== last) raw.write('event: changed\ndata: \n\n')
-        last = now
-      })
-      looking.catch((error: unknown) => {
+    /** One look at a time, however much changes meanwhile. */
+    async function look(): Promise<void> {
+      lookAgain = true
+      if (looking) return
+      looking = true
+      try {
+        while (lookAgain && !ended) {
+          lookAgain = false
+          await lookOnce()
+        }
+      } catch (error) {
         log.warn({ event: 'consent_app.events_failed', error })
         end()
-      })
+      }
+      looking = false
     }
+
+    async function lookOnce(): Promise<void> {
+      const answer = await api.waiting(session.accessToken)
+      if (ended) return
+      if (answer.status !== 200) return end()
+      const now = answer.body.requests.map(({ request_id }) => request_id).join()
+      if (last !== undefined && now !== last) raw.write('event: changed\ndata: \n\n')
+      last = now
+    }
+
     let cancelBeat = () => {}
     const beat = () => {
       raw.write(': still here\n\n')
       cancelBeat = clock.after(heartbeat, beat)
     }
-    const stop = needs.onChange(look)
+    const stop = needs.onChange(() => void look())
     function end() {
+      if (ended) return
+      ended = true
       streams.delete(end)
       stop()
       cancelBeat()
@@ -374,7 +391,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     streams.add(end)
     request.raw.on('close', end)
     cancelBeat = clock.after(heartbeat, beat)
-    look()
+    void look()
   }
 }
 

@@ -68,6 +68,25 @@ export function createDecide(needs: DecisionNeeds): Decide {
   }
 }
 
+export type TakeBack = (answer: Pick<Answer, 'requestId' | 'userId' | 'deviceClientId'>) => Promise<boolean>
+
+/**
+ * Takes an approval back that nobody has redeemed yet: from then on the client hears that it was denied. Answers
+ * whether there was one; if not, there may be tokens to revoke.
+ */
+export function createTakeBack(needs: DecisionNeeds): TakeBack {
+  return async (answer) => {
+    const request = await needs.requests.find(answer.requestId)
+    if (request === undefined) return false
+    const now = needs.clock.now()
+    const decision = toDecision({ ...answer, outcome: 'denied', decidedBy: 'user' }, now)
+    const by = { userId: answer.userId, settledBy: decision.id, now }
+    const taken = await needs.requests.takeBack(request.id, by, [needs.decisions.add(decision, request)])
+    if (taken) log(needs.log, request, decision)
+    return taken
+  }
+}
+
 /** Settles one request whose time is over. Answers whether this call did it. */
 export async function expire(request: AuthenticationRequest, needs: DecisionNeeds): Promise<boolean> {
   const now = needs.clock.now()

@@ -22,7 +22,7 @@ export interface HistoryEntry extends Decision {
   clientId: string
   scope: string
   bindingMessage: string | undefined
-  /** Whether tokens that came out of it are still good. */
+  /** Whether tokens that came out of it are still good, or can still be fetched. */
   inUse: boolean
 }
 
@@ -78,6 +78,9 @@ export function createDecisionStore(database: Database) {
            select 1 from oidc_models issued
            where issued.model in ('AccessToken', 'RefreshToken') and issued.expires_at > $2 and issued.grant_hash in (
              select id_hash from oidc_models where model = 'Grant' and request_id = history.request_id)
+         ) or exists (
+           select 1 from backchannel_auth_requests waiting
+           where waiting.id = history.request_id and waiting.status = 'approved' and waiting.expires_at > $2
          ) then 1 else 0 end as in_use
          from backchannel_auth_consent_history history
          where history.user_id = $1 order by history.decided_at desc, history.id desc limit $3`,

@@ -56,7 +56,9 @@ async function composeBody(letter: Letter, content: PushContent, needs: PushNeed
  */
 async function handOver(letter: Letter, content: PushContent, needs: PushNeeds): Promise<string | undefined> {
   const request = await needs.requests.find(letter.subject)
-  if (request === undefined || statusAt(request, needs.clock.now()) !== 'approved') return whatWasKept(letter, needs)
+  const status = request && statusAt(request, needs.clock.now())
+  if (status === 'denied') return refusal(content, 'access_denied', 'the user took the approval back')
+  if (request === undefined || status !== 'approved') return whatWasKept(letter, needs)
   const issued = await needs.issueTokens(request, { pushedAs: content.authReqId })
 
   const body =

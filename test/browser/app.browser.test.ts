@@ -155,7 +155,7 @@ describe('passkeys', () => {
       page.waitForResponse((response) => response.request().method() === 'POST' && response.status() === 401),
       page.getByRole('button', { name: says('sign_in.passkey') }).click(),
     ])
-    await page.getByText(says('approve.passkey_refused')).first().waitFor()
+    await page.getByText(says('sign_in.passkey_failed')).first().waitFor()
     await seesHeading(page, says('sign_in.title'))
   })
 })

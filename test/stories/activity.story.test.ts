@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { engines } from '../cast/engines.ts'
+import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
 import { bearerOf } from '../cast/phone-app.ts'
 import { ben, credentials, openStage, type Stage } from '../cast/stage.ts'
 import { countRows, rowsOf } from '../cast/tables.ts'
@@ -31,7 +32,7 @@ for (const engine of engines) {
         [
           ['expired', false, false],
           ['denied', true, false],
-          ['approved', false, false],
+          ['approved', false, true],
         ],
       )
       assert.equal(entries[1]!.binding_message, 'Transfer 900')
@@ -43,17 +44,17 @@ for (const engine of engines) {
         scope: 'openid email',
         binding_message: 'Coffee 4.20',
         client: { client_id: 'kiosk', client_name: 'Kiosk' },
-        in_use: false,
+        in_use: true,
         client_blocked: false,
       })
       assert.deepEqual(await activity(stage, await bearerOf(stage, ben)), [])
     })
 
-    test('is in use from redemption until the last token has run out, whatever was refreshed in between', async (t) => {
+    test('is in use from the approval until the last token has run out, whatever was refreshed in between', async (t) => {
       const stage = await openStage(t, { engine, config: { tokens: { accessTtl: 600, refreshTtl: 3600 } } })
       const { requestId, authReqId } = await rung(stage, { scope: 'openid offline_access' })
       await stage.decide(requestId, 'approved')
-      assert.equal(await isInUse(stage), false, 'nobody has collected yet')
+      assert.equal(await isInUse(stage), true, 'it can be collected')
       const { refresh_token } = (await stage.poll('kiosk', authReqId)).body
       assert.equal(await isInUse(stage), true)
 
@@ -115,6 +116,47 @@ for (const engine of engines) {
       assert.equal(await userinfo(other.again.access_token), 200)
       assert.equal((await refresh(stage, other.again.refresh_token)).status, 200)
       assert.equal((await revoke(stage, taken.requestId, bearer)).body.revoked, false, 'there was nothing left')
+    })
+
+    test('is denied from then on, if nobody has collected it yet', async (t) => {
+      const stage = await openStage(t, { engine })
+      const bearer = await bearerOf(stage)
+      const { requestId, authReqId } = await rung(stage)
+      await stage.decide(requestId, 'approved')
+      stage.clock.advance(1)
+
+      const answer = await stage.post('/backchannel/revoke', { request_id: requestId }, bearer)
+
+      assert.deepEqual(answer.body, { request_id: requestId, revoked: true })
+      const poll = await stage.poll('kiosk', authReqId)
+      assert.deepEqual([poll.status, poll.body.error], [400, 'access_denied'])
+      const outcomes = (await activity(stage, bearer)).map(({ outcome, in_use }) => [outcome, in_use])
+      assert.deepEqual(outcomes, [
+        ['denied', false],
+        ['approved', false],
+      ])
+      const again = await stage.post('/backchannel/revoke', { request_id: requestId }, bearer)
+      assert.equal(again.body.revoked, false)
+    })
+
+    test('is pushed as denied, if the push had not been made yet', async (t) => {
+      const till = await openNotificationEndpoint(t)
+      const stage = await openStage(t, { engine, till: till.url, parts: { workers: false } })
+      const bearer = await bearerOf(stage)
+      const ring = await stage.ring('till')
+      const requestId = await stage.newestRequest()
+      await stage.decide(requestId, 'approved')
+      await stage.post('/backchannel/revoke', { request_id: requestId }, bearer)
+
+      const sending = await openStage(t, {
+        engine: { name: engine.name, fresh: async () => sameDatabase(stage) },
+        till: till.url,
+      })
+      const [pushed] = await till.hears(1)
+
+      assert.equal(pushed!.body.error, 'access_denied')
+      assert.equal(pushed!.body.auth_req_id, ring.body.auth_req_id)
+      await sending.close()
     })
 
     test("is hers: what is Ben's, unknown or unnamed stays as it is", async (t) => {
@@ -248,3 +290,6 @@ function block(stage: Stage, clientId: string, blocked: string, authorization: s
 function refresh(stage: Stage, token: unknown) {
   return stage.post('/oauth/token', { grant_type: 'refresh_token', refresh_token: String(token) }, credentials.kiosk)
 }
+
+/** For a second node on the database of the first, which it leaves alone when it closes. */
+const sameDatabase = (stage: Stage) => ({ url: stage.database, drop: async () => {} })

@@ -7,11 +7,13 @@ import { ana, openStage, type Stage } from '../cast/stage.ts'
 const client = { client_id: 'house-app', client_secret: 'the secret of the house app' }
 
 /** Two providers: users sign in at the bank, and answer at the house. */
-async function openBoth(t: TestContext, bankUsers = [ana]): Promise<{ bank: Stage; house: Stage }> {
+const verified = { ...ana, id: 'customer-4711', claims: { email_verified: true } }
+
+async function openBoth(t: TestContext, bankUsers: object[] = [verified]): Promise<{ bank: Stage; house: Stage }> {
   const port = await freePort()
   const house = `http://localhost:${port}`
   const bank = await openStage(t, {
-    config: { clients: [{ ...client, redirect_uris: [`${house}/session/callback`] }], users: bankUsers },
+    config: { clients: [{ ...client, redirect_uris: [`${house}/session/callback`] }], users: bankUsers as never },
   })
   const login = { issuer: bank.url, client_id: client.client_id, client_secret: client.client_secret }
   return { bank, house: await openStage(t, { port, config: { login } }) }
@@ -45,7 +47,7 @@ describe('users sign in at another provider', () => {
 
   test('somebody whom only the bank knows gets no further', async (t) => {
     const eve = { id: 'user-eve', username: 'eve', email: 'eve@example.com', name: 'Eve', password: 'eve-of-the-bank' }
-    const { bank, house } = await openBoth(t, [eve as unknown as typeof ana])
+    const { bank, house } = await openBoth(t, [eve])
     await house.ring('kiosk')
     const id = await house.newestRequest()
 
@@ -54,4 +56,17 @@ describe('users sign in at another provider', () => {
     assert.equal(page.status, 403)
     assert.doesNotMatch(page.text, /Coffee|Kiosk/)
   })
+
+  const pretenders = {
+    'with the id of somebody here': { id: ana.id, username: 'mallory', email: 'mallory@example.com' },
+    'with an address that the bank has not verified': { id: 'm', username: 'mallory', email: ana.email },
+  }
+  for (const [how, pretender] of Object.entries(pretenders)) {
+    test(`nobody gets in ${how}`, async (t) => {
+      const mallory = { ...pretender, password: 'mallory-of-the-bank' }
+      const { bank, house } = await openBoth(t, [mallory])
+      const page = await signInAtBank(bank, house, mallory, '/')
+      assert.equal(page.status, 403)
+    })
+  }
 })
