@@ -256,11 +256,19 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const wire = config.development && config.demo ? createWire() : undefined
   const mailbox = config.development ? createMailbox({ texts, clock, onMail: wire?.showMail }) : undefined
   const subscriptions = createPushSubscriptions({ store: createPushSubscriptionStore(database), vault, clock })
+  // Whoever signs in names these addresses, so they stay outside even where clients' may be in the house.
+  const toPushServices = createGuardedCaller({
+    timeout,
+    maxBytes: mostBytesRead,
+    allowPrivateNetworks: config.development,
+    allowHttp: config.development,
+  })
   const vapid = config.webPush && (await loadVapidKeys({ keys: createServerKeyStore(database), vault, clock }))
   const channels: Channel[] = [
     mailbox,
     config.email && createEmailChannel({ ...config.email, issuer: config.issuer, texts, timeout }),
-    vapid && createWebPushChannel({ ...config.webPush!, keys: vapid, subscriptions, texts, caller, clock }),
+    vapid &&
+      createWebPushChannel({ ...config.webPush!, keys: vapid, subscriptions, texts, caller: toPushServices, clock }),
     config.deviceWebhook && createDeviceWebhook({ ...config.deviceWebhook, caller, clock }),
     hasNotify(users) && createNotifyHook({ users, timeout, log }),
   ].filter((channel) => typeof channel === 'object')
@@ -436,7 +444,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     const cutOff = systemClock.after(patience, () => app.server.closeAllConnections())
     await Promise.all([app.close(), sweep.stop(), worker.stop(patience)])
     cutOff()
-    await Promise.all([caller.close(), elsewhere.close()])
+    await Promise.all([caller, toPushServices, elsewhere].map((each) => each.close()))
     await database.close()
   }
 
