@@ -253,8 +253,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
 
   // ── how users hear of requests ──
   const timeout = config.notifications.timeout * 1000
-  const wire = config.development && config.demo ? createWire() : undefined
-  const mailbox = config.development ? createMailbox({ texts, clock, onMail: wire?.showMail }) : undefined
+  const demoWire = config.development && config.demo ? createWire() : undefined
+  const mailbox = config.development ? createMailbox({ texts, clock, onMail: demoWire?.showMail }) : undefined
   const subscriptions = createPushSubscriptions({ store: createPushSubscriptionStore(database), vault, clock })
   // Whoever signs in names these addresses, so they stay outside even where clients' may be in the house.
   const toPushServices = createGuardedCaller({
@@ -333,7 +333,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     log,
   })
   // The demo shows the phone in a frame of its own page. Nobody else is let.
-  const framing = wire ? 'self' : 'none'
+  const framing = demoWire ? 'self' : 'none'
   signInEndpoint(app, { provider, users, passkeys, texts, findClient: findClientMetadata, framing, log })
   // oidc-provider says 404 to a method it does not take.
   for (const path of [paths.introspection, paths.revocation]) onlyMethods(app, path, ['POST', 'OPTIONS'])
@@ -413,18 +413,18 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   )
   healthEndpoint(app, { database, outbox })
   const till =
-    wire &&
+    demoWire &&
     createTill({
       issuer: config.issuer,
       paths: { backchannel: endpoints.backchannel, token: paths.token, jwks: paths.jwks },
       secretOf: (id) => config.clients.find(({ client_id }) => client_id === id)?.client_secret,
       send,
-      wire,
+      wire: demoWire,
       clock,
       log,
     })
   if (mailbox) developmentEndpoint(app, { requests, decide, mailbox, onCall: till?.hear, clock })
-  if (till) demoEndpoint(app, { paths: endpoints, till, wire, clock })
+  if (till) demoEndpoint(app, { paths: endpoints, till, wire: demoWire, clock })
   await app.ready()
 
   if (parts.workers ?? true) {

@@ -170,8 +170,9 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
         lang,
         say,
         title: say('error.title'),
-        error: out.error,
-        description: out.error_description,
+        description: say('error.from_elsewhere'),
+        // For whoever sent the person here. It is English whatever the page is in.
+        error: [out.error, out.error_description].filter(Boolean).join(': '),
       })
     },
     ...needs.extra,

@@ -365,6 +365,21 @@ describe('what every answer says', () => {
       assert.ok(!text.includes('<script>alert') && !text.includes('<img src=x'), shown)
     }
   })
+
+  test('an error that another site brought about is told in the reader’s language, the technical words below it', async (t) => {
+    const stage = await openStage(t)
+    for (const [language, says] of [
+      ['de', 'lässt sich nicht beantworten'],
+      ['fr', 'ne peut pas être traitée'],
+      ['en', 'cannot be answered'],
+    ] as const) {
+      const { status, text } = await stage.get('/oauth/authorize?client_id=nobody', { 'accept-language': language })
+      assert.equal(status, 400)
+      assert.match(text, new RegExp(`<html lang="${language}">`))
+      assert.ok(text.includes(says), text)
+      assert.match(text, /<p class="small" lang="en">invalid_client/)
+    }
+  })
 })
 
 /** Ana, signed in, looks at a request of Kiosk. */
