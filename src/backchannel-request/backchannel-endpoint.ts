@@ -2,10 +2,10 @@
 import type { FastifyInstance } from 'fastify'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
-import type { AuthenticateClient } from '../client/client.ts'
+import type { AuthenticateClient, ClientCredentials } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
-import { type Form, readForm } from '../http/form.ts'
+import { readForm } from '../http/form.ts'
 import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
 import type { Vault } from '../secret.ts'
@@ -30,31 +30,33 @@ export interface BackchannelNeeds {
   log: Log
 }
 
+/** What comes with a call of this endpoint. */
+export interface BackchannelCall extends ClientCredentials {
+  /** A request's lifetime counts from its receipt (AK-5). */
+  receivedAt: number
+}
+
 export function backchannelEndpoint(app: FastifyInstance, path: string, needs: BackchannelNeeds): void {
   onlyMethods(app, path, ['POST'])
   app.post(path, async (request, reply) => {
     const receivedAt = needs.clock.now()
     const form = readForm(request.headers['content-type'], rawBody(request))
-    const acknowledgement = await receive(form, request.headers.authorization, receivedAt, needs)
+    const call = { form, authorization: request.headers.authorization, receivedAt }
+    const acknowledgement = await receive(call, needs)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(acknowledgement)
   })
 }
 
 /** The story: who asks, what, may they, about whom; then it is kept, and only then does anybody hear of it. */
-async function receive(
-  form: Form,
-  authorization: string | undefined,
-  receivedAt: number,
-  needs: BackchannelNeeds,
-): Promise<Acknowledgement> {
-  const client = await needs.authenticateClient({ form, authorization })
-  const asked = readParameters(form)
+async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<Acknowledgement> {
+  const client = await needs.authenticateClient(call)
+  const asked = readParameters(call.form)
   refuseUnlessAllowed(asked, client, needs.policy)
   const user = await needs.findUser(asked.hints[0]!, client)
 
   if (await needs.isBlocked(user.id, client.id)) throw blocked(user)
 
-  const accepted = accept(asked, client, user, receivedAt, needs.policy, needs.vault)
+  const accepted = accept(asked, client, user, call.receivedAt, needs.policy, needs.vault)
   const { request, authReqId } = accepted
   const notices = await needs.announceToDevice(request, user)
   const kept = await needs.requests.accept(request, authReqId, needs.policy, notices, notices.length ? ['outbox'] : [])

@@ -2,12 +2,12 @@
 
 import { type AuthenticationRequest, statusAt } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
-import { type AuthenticateClient, type Client, mayUseGrant } from '../client/client.ts'
+import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
 import { answerPoll, type PollAnswer } from '../delivery/poll.ts'
-import type { Form } from '../http/form.ts'
 import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
+import type { TokenBinding } from '../token/binding.ts'
 import type { IssueTokens, TokenResponse } from '../token/issue-tokens.ts'
 
 export interface CibaGrantNeeds {
@@ -18,14 +18,16 @@ export interface CibaGrantNeeds {
   log: Log
 }
 
+/** What comes with a call of the token endpoint. */
+export interface TokenCall extends ClientCredentials {
+  /** The pause between polls is measured from arrival to arrival (TK-4). */
+  arrivedAt: number
+}
+
 /** The order of the checks is that of TE-7: nothing about a request is told before the client has proven that it is its own. */
-export async function redeem(
-  form: Form,
-  authorization: string | undefined,
-  arrivedAt: number,
-  needs: CibaGrantNeeds,
-): Promise<TokenResponse> {
-  const client = await needs.authenticateClient({ form, authorization })
+export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<TokenResponse> {
+  const { form, arrivedAt } = call
+  const client = await needs.authenticateClient(call)
   const authReqId = form.get('auth_req_id')
   if (authReqId === undefined) throw new Refusal('invalid_request', 'auth_req_id is missing')
   refuseUnlessItMayCollect(client)
@@ -34,7 +36,7 @@ export async function redeem(
   if (poll === undefined) throw unknown()
   const answer = answerPoll(poll.request, arrivedAt, poll.tooEarly)
   if (answer !== 'issue tokens') throw refusals[answer]()
-  return handOut(poll.request, needs)
+  return handOut(poll.request, {}, needs)
 }
 
 /** A push client is told everything and may not ask (TE-4); others need the grant they were registered for (SM-5). */
@@ -44,8 +46,12 @@ function refuseUnlessItMayCollect(client: Client): void {
 }
 
 /** Makes the tokens, then writes them together with approved → redeemed. Of many that do so at once, one succeeds (TK-14). */
-async function handOut(request: AuthenticationRequest, needs: CibaGrantNeeds): Promise<TokenResponse> {
-  const issued = await needs.issueTokens(request)
+async function handOut(
+  request: AuthenticationRequest,
+  binding: TokenBinding,
+  needs: CibaGrantNeeds,
+): Promise<TokenResponse> {
+  const issued = await needs.issueTokens(request, { binding })
   if (issued === undefined) throw refusals.access_denied()
   const now = needs.clock.now()
   const won = await needs.requests.redeem(request.id, now, issued.statements)

@@ -13,12 +13,11 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
   onlyMethods(app, path, ['POST', 'OPTIONS'])
   app.options(path, (request, reply) => needs.handOver(request, reply))
   app.post(path, async (request, reply) => {
-    // The pause between polls is measured from arrival to arrival (TK-4).
     const arrivedAt = needs.clock.now()
     const form = readForm(request.headers['content-type'], rawBody(request))
     if (form.get('grant_type') !== CIBA_GRANT) return needs.handOver(request, reply)
 
-    const tokens = await redeem(form, request.headers.authorization, arrivedAt, needs)
+    const tokens = await redeem({ form, authorization: request.headers.authorization, arrivedAt }, needs)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)
   })
 }

@@ -8,6 +8,7 @@ import type { Provider } from '../authorization-server/authorization-server.ts'
 import { collectWrites } from '../authorization-server/oidc-adapter.ts'
 import type { Statement } from '../storage/database.ts'
 import type { UserHooks } from '../user-hint/user.ts'
+import type { TokenBinding } from './binding.ts'
 import { tokenHash } from './token-hash.ts'
 
 export interface TokenResponse {
@@ -29,20 +30,21 @@ export interface Issued {
  * Answers nothing if the user or the client is gone or disabled: then there is nobody to make tokens for.
  * @param options.pushedAs the `auth_req_id` under which the tokens will be pushed; the ID token vouches for it then,
  *   and for the other tokens (PU-4). Otherwise it does not: those claims belong to push (M13)
+ * @param options.binding whose key the access token is bound to
  */
 export type IssueTokens = (
   request: AuthenticationRequest,
-  options?: { pushedAs?: string },
+  options?: { pushedAs?: string; binding?: TokenBinding },
 ) => Promise<Issued | undefined>
 
 export function createIssueTokens(provider: Provider, findUser: UserHooks['find']): IssueTokens {
-  return async (request, { pushedAs } = {}) => {
+  return async (request, { pushedAs, binding = {} } = {}) => {
     const client = await provider.Client.find(request.clientId)
     const user = await findUser(request.userId)
     if (client === undefined || user === null || user.disabled) return undefined
 
     const [response, statements] = await collectWrites(request.id, async () => {
-      const tokens = await issueAccess(provider, request, client)
+      const tokens = await issueAccess(provider, request, client, binding)
       const idToken = await issueIdToken(provider, request, client, { ...tokens, pushedAs })
       const { accessToken, refreshToken, expiresIn, tokenType } = tokens
       return {
@@ -63,7 +65,12 @@ type OidcClient = NonNullable<Awaited<ReturnType<Provider['Client']['find']>>>
 /** Claims that a refreshed ID token repeats (RT-3). */
 const alwaysSaid = { acr: null, amr: null, auth_time: null }
 
-async function issueAccess(provider: Provider, request: AuthenticationRequest, client: OidcClient) {
+async function issueAccess(
+  provider: Provider,
+  request: AuthenticationRequest,
+  client: OidcClient,
+  binding: TokenBinding,
+) {
   const { userId: accountId, scope } = request
   const grant = new provider.Grant({ accountId, clientId: client.clientId })
   grant.addOIDCScope(scope)
@@ -71,7 +78,11 @@ async function issueAccess(provider: Provider, request: AuthenticationRequest, c
   const grantId = await grant.save()
 
   const common = { accountId, client, grantId, gty: 'ciba', scope }
-  const access = new provider.AccessToken(common as never)
+  const bound = {
+    ...(binding.certificate !== undefined && { 'x5t#S256': binding.certificate }),
+    ...(binding.dpopKey !== undefined && { jkt: binding.dpopKey }),
+  }
+  const access = new provider.AccessToken({ ...common, ...bound } as never)
   const accessToken = await access.save()
 
   const { acr, amr, authTime } = request.authentication
