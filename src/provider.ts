@@ -22,6 +22,8 @@ import { signInEndpoint } from './authorization-server/sign-in-endpoint.ts'
 import { createSigningKeyStore } from './authorization-server/signing-key-store.ts'
 import { loadSigningKeys } from './authorization-server/signing-keys.ts'
 import { backchannelEndpoint } from './backchannel-request/backchannel-endpoint.ts'
+import { createReadSignedRequest } from './backchannel-request/signed-request.ts'
+import { createSignedRequestStore } from './backchannel-request/signed-request-store.ts'
 import { createBlockedClientStore } from './client/blocked-client-store.ts'
 import { type ClientMetadata, CONSENT_APP } from './client/client-metadata.ts'
 import { createClientStore } from './client/client-store.ts'
@@ -68,6 +70,7 @@ import { createOutboxWorker } from './outbox/outbox-worker.ts'
 import { createPasskeys } from './passkey/passkey.ts'
 import { createPasskeyChallengeStore } from './passkey/passkey-challenge-store.ts'
 import { createPasskeyStore } from './passkey/passkey-store.ts'
+import { profiles } from './profile.ts'
 import { createVault, type Vault } from './secret.ts'
 import type { Database } from './storage/database.ts'
 import { migrate, migrationStatus } from './storage/migrate.ts'
@@ -159,6 +162,7 @@ interface Ground {
 async function wire(config: Config, parts: Parts, { database, clock, log }: Ground): Promise<Doorbell> {
   const vault = createVault(config.secret)
   const texts = loadTexts(config.texts)
+  const profile = profiles[config.profile]
 
   // ── what is kept ──
   const clients = createClientStore(database)
@@ -184,13 +188,15 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     allowPrivateNetworks: config.development || config.notifications.allowPrivateNetworks,
     allowHttp: config.development,
   })
+  const clientKeys = createClientKeys({ caller, clock })
   const authenticateClient = createClientAuthentication({
     clients,
     verifySecret: createSecretVerification(vault),
     verifyAssertion: createAssertionVerification({
+      profile,
       audiences: [config.issuer, config.issuer + paths.token, config.issuer + endpoints.backchannel],
       vault,
-      keys: createClientKeys({ caller, clock }),
+      keys: clientKeys,
       used: usedAssertions,
       clock,
     }),
@@ -216,10 +222,11 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     tokens: config.tokens,
     cibaMetadata: {
       backchannel_authentication_endpoint: config.issuer + endpoints.backchannel,
-      backchannel_token_delivery_modes_supported: ['poll', 'ping', 'push'],
+      backchannel_token_delivery_modes_supported: profile.deliveryModes,
+      backchannel_authentication_request_signing_alg_values_supported: profile.clientSigning,
       backchannel_user_code_parameter_supported: false,
     },
-    assertionAlgorithms,
+    assertionAlgorithms: assertionAlgorithms(profile),
     keys: signingKeys,
     models: oidcModels,
     findClient: async (id) => {
@@ -303,11 +310,24 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
 
   backchannelEndpoint(app, endpoints.backchannel, {
     authenticateClient,
+    readSignedRequest: createReadSignedRequest({
+      issuer: config.issuer,
+      keysOf: clientKeys.of,
+      // With a space, so that no client's assertions are meant.
+      useOnce: (clientId, jti, expiresAt) => usedAssertions.use(`request ${clientId}`, jti, expiresAt),
+      clock,
+    }),
+    signedRequests: createSignedRequestStore(database, vault),
     findUser,
     requests,
     isBlocked: blockedClients.isBlocked,
     announceToDevice: async (request, user) => (await noticesFor(request, user, channels, vault)).map(outbox.add),
-    policy: { ...config.requests, scopes: config.tokens.scopes },
+    policy: {
+      ...config.requests,
+      scopes: config.tokens.scopes,
+      requireSigned: config.requests.requireSigned || profile.signedRequestsOnly,
+      requireContext: profile.uniqueContext,
+    },
     vault,
     clock,
     log,

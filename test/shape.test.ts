@@ -11,7 +11,7 @@ const code = (file: string) => text(file).replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.
 /** The room a file is in: its folder, or for the files directly in src/ their own name. */
 const roomOf = (file: string) => (dirname(file) === 'src' ? basename(file, '.ts') : dirname(file).split('/')[1]!)
 
-const leaves = ['clock', 'complaint', 'log', 'refusal', 'secret']
+const leaves = ['clock', 'complaint', 'log', 'profile', 'refusal', 'secret']
 const ground = ['storage', 'http', 'pages', 'i18n', ...leaves]
 
 /** Who may use whom. Imports point down this list and never back. */

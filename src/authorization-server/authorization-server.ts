@@ -234,6 +234,7 @@ function signInPolicy(): interactionPolicy.DefaultPolicy {
 function asOidcProviderSeesIt({ metadata, secret, secretHash }: KnownClient, idTokenAlg: string): AdapterPayload {
   const {
     backchannel_token_delivery_mode,
+    backchannel_authentication_request_signing_alg,
     backchannel_client_notification_endpoint,
     backchannel_device_service,
     backchannel_require_passkey,

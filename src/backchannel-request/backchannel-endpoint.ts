@@ -13,11 +13,15 @@ import type { Statement } from '../storage/database.ts'
 import type { FindUser } from '../user-hint/find-user.ts'
 import type { User } from '../user-hint/user.ts'
 import { type AcceptancePolicy, type Acknowledgement, accept, acknowledge } from './accept.ts'
-import { readParameters } from './parameters.ts'
-import { type RequestPolicy, refuseUnlessAllowed } from './rules.ts'
+import { readAsked } from './parameters.ts'
+import { type RequestPolicy, refuseUnlessAllowed, refuseUnlessItMayRing } from './rules.ts'
+import type { ReadSignedRequest } from './signed-request.ts'
+import type { SignedRequestStore } from './signed-request-store.ts'
 
 export interface BackchannelNeeds {
   authenticateClient: AuthenticateClient
+  readSignedRequest: ReadSignedRequest
+  signedRequests: SignedRequestStore
   findUser: FindUser
   /** Whether the user does not want to hear of the client any more. */
   isBlocked(userId: string, clientId: string): Promise<boolean>
@@ -50,7 +54,8 @@ export function backchannelEndpoint(app: FastifyInstance, path: string, needs: B
 /** The story: who asks, what, may they, about whom; then it is kept, and only then does anybody hear of it. */
 async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<Acknowledgement> {
   const client = await needs.authenticateClient(call)
-  const asked = readParameters(call.form)
+  refuseUnlessItMayRing(client)
+  const asked = await readAsked(call.form, client, needs.readSignedRequest)
   refuseUnlessAllowed(asked, client, needs.policy)
   const user = await needs.findUser(asked.hints[0]!, client)
 
@@ -59,7 +64,12 @@ async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<
   const accepted = accept(asked, client, user, call.receivedAt, needs.policy, needs.vault)
   const { request, authReqId } = accepted
   const notices = await needs.announceToDevice(request, user)
-  const kept = await needs.requests.accept(request, authReqId, needs.policy, notices, notices.length ? ['outbox'] : [])
+  const evidence =
+    asked.signedRequest === undefined
+      ? []
+      : [needs.signedRequests.keep(request.id, asked.signedRequest, request.createdAt)]
+  const topics = notices.length ? ['outbox'] : []
+  const kept = await needs.requests.accept(request, authReqId, needs.policy, [...notices, ...evidence], topics)
   if (!kept) throw tooManyOpen(user)
 
   needs.log.info({ event: 'request.accepted', request: request.id, client: client.id, mode: request.deliveryMode })

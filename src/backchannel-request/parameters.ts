@@ -1,5 +1,9 @@
-/** What the client asks: the form, read once. A signed request will yield the very same type. */
+/** What the client asks: a form or a signed request, read once into the same type. */
+import type { Client } from '../client/client.ts'
+import type { Form } from '../http/form.ts'
+import { Refusal } from '../refusal.ts'
 import type { SentHint } from '../user-hint/find-user.ts'
+import type { ReadSignedRequest, SignedClaims } from './signed-request.ts'
 
 /** The parameters of CIBA Core §7.1, as sent. The rules decide whether they may be so. */
 export interface Asked {
@@ -9,17 +13,46 @@ export interface Asked {
   acrValues: string | undefined
   bindingMessage: string | undefined
   requestedExpiry: string | undefined
-  /** A signed authentication request (§7.1.1). Its place: it is read here once it is supported. */
+  /** The JWT all this was in, letter by letter; nothing if it came as a form. */
   signedRequest: string | undefined
 }
 
 const hintKinds = ['login_hint', 'id_token_hint', 'login_hint_token'] as const
 
+/** The parameters by name. In a signed request each is text (SR-1), but for those that say otherwise themselves. */
+const texts = [
+  'scope',
+  ...hintKinds,
+  'client_notification_token',
+  'acr_values',
+  'binding_message',
+  'user_code',
+  'requested_expiry',
+]
+
+/** Of a standard of their own (RFC 9396, RFC 8707, FAPI-CIBA): any JSON will do here (SR-2). */
+const structures = ['authorization_details', 'resource', 'request_context']
+
 /**
- * Reads the form. Whatever it does not know it leaves alone (VL-7), `user_code` too: this provider does not announce
- * support for it, so nobody has one (UC-1). A form value that was empty is not in the form at all (RQ-9).
+ * Reads a signed request if there is one, else the form. With a signed request nothing else of the form counts: it may
+ * hold what authenticates the client, and no parameter that belongs into the JWT (SR-11, SR-12, FI-3).
+ *
+ * @throws {Refusal} `invalid_request`
  */
-export function readParameters(form: ReadonlyMap<string, string>): Asked {
+export async function readAsked(form: Form, client: Client, readSigned: ReadSignedRequest): Promise<Asked> {
+  const signedRequest = form.get('request')
+  if (signedRequest === undefined) return readParameters(form)
+  const outside = [...texts, ...structures].find((name) => form.has(name))
+  if (outside !== undefined) throw refused(`${outside} belongs into the signed request, not beside it`)
+  const claims = await readSigned(signedRequest, client)
+  return { ...readParameters(readClaims(claims)), signedRequest }
+}
+
+/**
+ * Reads the parameters by name. Whatever it does not know it leaves alone (VL-7), `user_code` too: this provider does
+ * not announce support for it, so nobody has one (UC-1). A form value that was empty is not in the form at all (RQ-9).
+ */
+export function readParameters(form: Form): Asked {
   return {
     scope: form.get('scope'),
     hints: hintKinds.flatMap((kind) => {
@@ -30,6 +63,25 @@ export function readParameters(form: ReadonlyMap<string, string>): Asked {
     acrValues: form.get('acr_values'),
     bindingMessage: form.get('binding_message'),
     requestedExpiry: form.get('requested_expiry'),
-    signedRequest: form.get('request'),
+    signedRequest: undefined,
   }
+}
+
+/** Claims as a form would have them: each parameter a text, and none of them empty. */
+function readClaims(claims: SignedClaims): Form {
+  const present = texts.filter((name) => Object.hasOwn(claims, name) && claims[name] !== '')
+  return new Map(present.map((name) => [name, readText(name, claims[name])]))
+}
+
+/** A JSON text (SR-18). Only the requested lifetime may be a number as well (SR-2). */
+function readText(name: string, value: unknown): string {
+  if (name === 'requested_expiry' && typeof value === 'number') return String(value)
+  if (typeof value !== 'string') throw refused(`${name} must be a JSON string`)
+  // The same two things that no form may hold: they can be neither stored nor written.
+  if (value.includes('\0') || !value.isWellFormed()) throw refused(`${name} has characters that are not allowed`)
+  return value
+}
+
+function refused(reason: string): Refusal {
+  return new Refusal('invalid_request', reason)
 }

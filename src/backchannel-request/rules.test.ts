@@ -8,7 +8,8 @@ import { accept, acknowledge } from './accept.ts'
 import { type Asked, readParameters } from './parameters.ts'
 import { refuseUnlessAllowed, rules } from './rules.ts'
 
-const policy = { scopes: ['openid', 'email'], maxBindingMessageLength: 10 }
+const policy = { scopes: ['openid', 'email'], maxBindingMessageLength: 10, requireSigned: false, requireContext: false }
+const strict = { ...policy, requireSigned: true, requireContext: true }
 
 function ringing(deliveryMode: DeliveryMode): Client {
   const metadata = { client_id: 'c', grant_types: [CIBA_GRANT] } as ClientMetadata
@@ -34,7 +35,6 @@ describe('the first rule that does not hold speaks (§7.2 keeps this order)', ()
     ['scopesAreAllowed', { scope: 'openid ciba:decide' }],
     ['scopeIncludesOpenid', { scope: 'email' }],
     ['scopeIsWellFormed', { scope: 'openid  email' }],
-    ['requestIsNotSigned', { request: 'x' }],
   ]
   let parameters: Record<string, string> = { ...good, client_notification_token: 'token' }
   for (const [rule, fault] of faults) {
@@ -58,6 +58,26 @@ describe('the first rule that does not hold speaks (§7.2 keeps this order)', ()
     assert.throws(() => refuseUnlessAllowed(asked({ ...good, scope: 'openid ciba:decide' }), ringing('poll'), wide), {
       code: 'invalid_scope',
     })
+  })
+})
+
+describe('what a profile may demand', () => {
+  const refusedFor = (rule: string) => (refusal: Refusal) => refusal.detail === `${rule} (c)`
+
+  it('a signed request (FC-7)', () => {
+    assert.throws(() => refuseUnlessAllowed(asked(good), ringing('poll'), strict), refusedFor('signedWhereItMustBe'))
+  })
+
+  it('a context of its own: here the binding message (FC-3)', () => {
+    const signed = { ...asked(good), signedRequest: 'x' }
+    assert.throws(() => refuseUnlessAllowed(signed, ringing('poll'), strict), refusedFor('contextIsUnique'))
+    refuseUnlessAllowed({ ...signed, bindingMessage: '1234' }, ringing('poll'), strict)
+  })
+
+  it('and a client that registered an algorithm demands it of itself (RG-7)', () => {
+    const client = ringing('poll')
+    client.metadata.backchannel_authentication_request_signing_alg = 'ES256'
+    assert.throws(() => refuseUnlessAllowed(asked(good), client, policy), refusedFor('signedWhereItMustBe'))
   })
 })
 

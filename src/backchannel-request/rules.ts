@@ -8,6 +8,10 @@ export interface RequestPolicy {
   scopes: readonly string[]
   /** Characters. */
   maxBindingMessageLength: number
+  /** Whether requests have to be signed, whatever their client registered (FC-7). */
+  requireSigned: boolean
+  /** Whether a request must say what it is about, so that the user can tell it from another (FC-3). */
+  requireContext: boolean
 }
 
 interface Rule {
@@ -21,16 +25,12 @@ interface Rule {
  * looked up after the last, so a malformed request cannot be used to probe which users exist.
  */
 export const rules = {
-  clientMayRing: {
-    holds: (_asked, client) => mayRing(client),
-    otherwise: 'unauthorized_client',
-    because: 'this client is not registered for backchannel authentication',
-  },
-  // Before the parameters are looked at: with a signed request they would have to be read from there (SR-12, MD-4).
-  requestIsNotSigned: {
-    holds: (asked) => asked.signedRequest === undefined,
+  // Before the parameters are looked at: unsigned, anybody on the way may have written them.
+  signedWhereItMustBe: {
+    holds: (asked, client, policy) =>
+      asked.signedRequest !== undefined || !(policy.requireSigned || isRegisteredToSign(client)),
     otherwise: 'invalid_request',
-    because: 'signed authentication requests are not supported by this provider',
+    because: 'this client has to send signed requests, with all parameters in the JWT named "request"',
   },
   scopeIsThere: {
     holds: (asked) => asked.scope !== undefined,
@@ -91,6 +91,11 @@ export const rules = {
     otherwise: 'invalid_binding_message',
     because: 'binding_message must be one line of visible text',
   },
+  contextIsUnique: {
+    holds: (asked, _client, policy) => !policy.requireContext || asked.bindingMessage !== undefined,
+    otherwise: 'invalid_request',
+    because: 'binding_message is missing: the request must say what it is about',
+  },
   requestedExpiryIsPositive: {
     holds: (asked) =>
       asked.requestedExpiry === undefined ||
@@ -99,6 +104,17 @@ export const rules = {
     because: 'requested_expiry must be a positive whole number of seconds',
   },
 } satisfies Record<string, Rule>
+
+/** Before its request is even read: whoever may not ask learns nothing about what was asked (VL-9). */
+export function refuseUnlessItMayRing(client: Client): void {
+  if (mayRing(client)) return
+  throw new Refusal('unauthorized_client', 'this client is not registered for backchannel authentication')
+}
+
+/** A client that registered an algorithm has said that all its requests are signed (RG-5, RG-7). */
+function isRegisteredToSign({ metadata }: Client): boolean {
+  return metadata.backchannel_authentication_request_signing_alg !== undefined
+}
 
 /** @throws {Refusal} of the first rule that does not hold */
 export function refuseUnlessAllowed(asked: Asked, client: Client, policy: RequestPolicy): void {

@@ -3,6 +3,7 @@ import { decodeJwt, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jos
 import type { Client, ClientCredentials } from '../client/client.ts'
 import { secretPlace } from '../client/register.ts'
 import type { Clock } from '../clock.ts'
+import type { Profile } from '../profile.ts'
 import { Refusal } from '../refusal.ts'
 import type { Vault } from '../secret.ts'
 import type { Claim } from './claim.ts'
@@ -15,8 +16,6 @@ export type VerifyAssertion = (assertion: string, client: Client) => Promise<str
 export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 
 const symmetric = ['HS256', 'HS384', 'HS512']
-const asymmetric = ['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512', 'Ed25519', 'EdDSA']
-export const assertionAlgorithms = [...asymmetric, ...symmetric]
 
 /** Seconds that two clocks may be apart. */
 const skew = 10
@@ -25,7 +24,13 @@ const longestLife = 300
 /** Characters; a longer JWT is not even decoded (JO-4). */
 const longestAssertion = 16_384
 
+/** What client assertions may be signed with. Where secrets may be used at all, they may be used for this, too. */
+export function assertionAlgorithms({ clientSigning, clientAuthentication }: Profile): string[] {
+  return clientAuthentication.includes('client_secret_jwt') ? [...clientSigning, ...symmetric] : [...clientSigning]
+}
+
 export interface AssertionNeeds {
+  profile: Profile
   /** Each of these is a valid `aud`: issuer, token endpoint, backchannel authentication endpoint (EP-6, CA-12). */
   audiences: string[]
   vault: Vault
@@ -64,7 +69,7 @@ export function createAssertionVerification(needs: AssertionNeeds): VerifyAssert
 async function verify(assertion: string, client: Client, needs: AssertionNeeds): Promise<JWTPayload> {
   const now = needs.clock.now()
   const { payload } = await jwtVerify(assertion, keyFor(client, needs), {
-    algorithms: algorithmsFor(client),
+    algorithms: algorithmsFor(client, needs.profile),
     issuer: client.id,
     subject: client.id,
     audience: needs.audiences,
@@ -85,10 +90,10 @@ async function useOnce(payload: JWTPayload, client: Client, { used }: AssertionN
 }
 
 /** The algorithms come from the registration, never from the header alone (CA-15). */
-function algorithmsFor(client: Client): string[] {
-  const family = client.metadata.token_endpoint_auth_method === 'client_secret_jwt' ? symmetric : asymmetric
+function algorithmsFor(client: Client, profile: Profile): string[] {
+  const family = client.metadata.token_endpoint_auth_method === 'client_secret_jwt' ? symmetric : profile.clientSigning
   const registered = client.metadata.token_endpoint_auth_signing_alg
-  return registered === undefined ? family : family.filter((algorithm) => algorithm === registered)
+  return registered === undefined ? [...family] : family.filter((algorithm) => algorithm === registered)
 }
 
 function keyFor(client: Client, { vault, keys }: AssertionNeeds): JWTVerifyGetKey {

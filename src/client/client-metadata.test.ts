@@ -118,9 +118,14 @@ describe('what is refused', () => {
       /not in this version yet/,
     ],
     [
-      'signed requests',
+      'signed requests without a key (DR-9)',
       { ...poll, backchannel_authentication_request_signing_alg: 'ES256' },
-      /^backchannel_authentication_request_signing_alg is not in this version yet/,
+      /^jwks or jwks_uri is missing/,
+    ],
+    [
+      'requests signed with a shared secret (SR-3)',
+      { ...poll, backchannel_authentication_request_signing_alg: 'HS256', jwks_uri: 'https://c.example/jwks' },
+      /^backchannel_authentication_request_signing_alg must be one of ES256/,
     ],
     [
       'user codes',

@@ -1,6 +1,7 @@
 /** What a client says about itself (RFC 7591, CIBA Core §4): read, completed with defaults, and checked as a whole. */
 import { z } from 'zod'
 import { isPlain, mustBe, mustBeSecretly, readSettings } from '../complaint.ts'
+import { type Profile, profiles } from '../profile.ts'
 
 export const CIBA_GRANT = 'urn:openid:params:grant-type:ciba'
 
@@ -52,6 +53,8 @@ export interface ClientMetadata {
   subject_type?: 'public'
   /** How the client gets its tokens. A client without it cannot ring. */
   backchannel_token_delivery_mode?: DeliveryMode
+  /** What its authentication requests are signed with. With it, all of them are. */
+  backchannel_authentication_request_signing_alg?: string
   /** Where a ping or push goes. */
   backchannel_client_notification_endpoint?: string
   /** Whether this is a device service, trusted to answer for users it has authenticated itself. */
@@ -69,6 +72,8 @@ export type ClientMetadataInput = { [Name in keyof ClientMetadata]?: ClientMetad
 export interface ClientCircumstances {
   /** Whether plain http is accepted for addresses on this machine. */
   development: boolean
+  /** What the deployment keeps to: `core` if nobody says. */
+  profile?: Profile
 }
 
 /** Every complaint starts with the name of the metadata it is about. None contains a secret. */
@@ -91,7 +96,7 @@ export function readClientMetadata(
 function complete(draft: Draft): ClientMetadata {
   const mode = draft.backchannel_token_delivery_mode
   const grants = draft.grant_types ?? defaultGrants(mode, draft.backchannel_device_service === true)
-  const { backchannel_user_code_parameter: _, backchannel_authentication_request_signing_alg: __, ...known } = draft
+  const { backchannel_user_code_parameter: _, ...known } = draft
   return {
     ...known,
     client_id: draft.client_id ?? '',
@@ -117,7 +122,7 @@ const notYet = 'is not in this version yet; remove it'
 
 type Draft = z.output<ReturnType<typeof schemaFor>>
 
-function schemaFor({ development }: ClientCircumstances) {
+function schemaFor({ development, profile = profiles.core }: ClientCircumstances) {
   const webAddress = secretText('an http or https address', isWebAddress)
   const loopback = development ? ', or http on this machine' : ''
   const httpsAddress = (refused: string) =>
@@ -185,7 +190,9 @@ function schemaFor({ development }: ClientCircumstances) {
     backchannel_user_code_parameter: yesOrNo()
       .refine((wanted) => !wanted, { error: `true ${notYet}` })
       .exactOptional(),
-    backchannel_authentication_request_signing_alg: z.custom<never>(() => false, { error: notYet }).exactOptional(),
+    backchannel_authentication_request_signing_alg: z
+      .enum(profile.clientSigning, mustBe(`one of ${profile.clientSigning.join(', ')}`))
+      .exactOptional(),
   })
 }
 
@@ -337,6 +344,14 @@ const rules: Rule[] = [
     unless: (client) =>
       client[method] === 'private_key_jwt' && client.jwks === undefined && client.jwks_uri === undefined,
     says: `jwks or jwks_uri is missing; ${method} private_key_jwt needs one of them (DR-9)`,
+  },
+  {
+    reads: ['jwks', 'jwks_uri', 'backchannel_authentication_request_signing_alg'],
+    unless: (client) =>
+      client.backchannel_authentication_request_signing_alg !== undefined &&
+      client.jwks === undefined &&
+      client.jwks_uri === undefined,
+    says: 'jwks or jwks_uri is missing; backchannel_authentication_request_signing_alg needs one of them (DR-9)',
   },
   {
     reads: ['jwks', 'jwks_uri'],

@@ -41,6 +41,7 @@ it('defaults', () => {
       longPoll: 0,
       maxOpenPerUser: 5,
       unknownUsers: 'error',
+      requireSigned: false,
       numberMatching: false,
     },
     tokens: {

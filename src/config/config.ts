@@ -51,6 +51,8 @@ export interface Config {
     maxOpenPerUser: number
     /** What a client is told whose hint leads to nobody. `pretend` is not in this version yet. */
     unknownUsers: 'error' | 'pretend'
+    /** Whether every request has to be signed. A client that registered an algorithm always signs. */
+    requireSigned: boolean
     /** Whether users pick the number that the client shows, where the binding message is one. */
     numberMatching: boolean
   }
@@ -223,6 +225,7 @@ const schema = z.strictObject({
     longPoll: whole('seconds', 0, 30).default(0),
     maxOpenPerUser: whole('requests', 1, 1000).default(5),
     unknownUsers: choice(['error', 'pretend']).default('error'),
+    requireSigned: yesOrNo().default(false),
     numberMatching: yesOrNo().default(false),
   }).prefault({}),
   tokens: section({

@@ -116,6 +116,9 @@ function expected(issuer: string): Record<string, unknown> {
     end_session_endpoint: `${issuer}/oauth/logout`,
     jwks_uri: `${issuer}/oauth/jwks`,
     backchannel_authentication_endpoint: `${issuer}/backchannel/authorize`,
+    backchannel_authentication_request_signing_alg_values_supported: [
+      ...['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512', 'Ed25519', 'EdDSA'],
+    ],
     backchannel_token_delivery_modes_supported: ['poll', 'ping', 'push'],
     backchannel_user_code_parameter_supported: false,
     grant_types_supported: ['authorization_code', 'refresh_token', 'urn:openid:params:grant-type:ciba'],

@@ -1,0 +1,29 @@
+import type { Vault } from '../secret.ts'
+import type { Database, Statement } from '../storage/database.ts'
+
+export type SignedRequestStore = ReturnType<typeof createSignedRequestStore>
+
+/** Where a signed request lies sealed, so that it opens nowhere else. */
+const place = (requestId: string) => `signed_requests/${requestId}`
+
+/** Signed authentication requests as they were received (FC-14). */
+export function createSignedRequestStore(database: Database, vault: Vault) {
+  return {
+    /** To be written in the step that keeps the request. */
+    keep(requestId: string, jwt: string, receivedAt: number): Statement {
+      return {
+        sql: 'insert into signed_requests (request_id, sealed, received_at) values ($1, $2, $3) returning request_id',
+        values: [requestId, vault.seal(jwt, place(requestId)), receivedAt],
+      }
+    },
+
+    /** The JWT letter by letter, if the request was a signed one. */
+    async find(requestId: string): Promise<string | undefined> {
+      const [row] = await database.read<{ sealed: string }>(
+        'select sealed from signed_requests where request_id = $1',
+        [requestId],
+      )
+      return row && vault.open(row.sealed, place(requestId))
+    },
+  }
+}
