@@ -21,12 +21,13 @@ import { createOidcModelStore } from './authorization-server/oidc-model-store.ts
 import { signInEndpoint } from './authorization-server/sign-in-endpoint.ts'
 import { createSigningKeyStore } from './authorization-server/signing-key-store.ts'
 import { loadSigningKeys } from './authorization-server/signing-keys.ts'
+import { userinfoEndpoint } from './authorization-server/userinfo-endpoint.ts'
 import { backchannelEndpoint } from './backchannel-request/backchannel-endpoint.ts'
 import { createReadSignedRequest } from './backchannel-request/signed-request.ts'
 import { createSignedRequestStore } from './backchannel-request/signed-request-store.ts'
 import { createBlockedClientStore } from './client/blocked-client-store.ts'
-import { type ClientMetadata, CONSENT_APP } from './client/client-metadata.ts'
-import { createClientStore } from './client/client-store.ts'
+import { breachesOf, type ClientMetadata, CONSENT_APP } from './client/client-metadata.ts'
+import { createClientStore, type RegisteredClient } from './client/client-store.ts'
 import { registerConfigured, secretPlace } from './client/register.ts'
 import { createClientAuthentication } from './client-authentication/authenticate-client.ts'
 import { assertionAlgorithms, createAssertionVerification } from './client-authentication/client-assertion.ts'
@@ -70,7 +71,7 @@ import { createOutboxWorker } from './outbox/outbox-worker.ts'
 import { createPasskeys } from './passkey/passkey.ts'
 import { createPasskeyChallengeStore } from './passkey/passkey-challenge-store.ts'
 import { createPasskeyStore } from './passkey/passkey-store.ts'
-import { profiles } from './profile.ts'
+import { type Profile, profiles } from './profile.ts'
 import { createVault, type Vault } from './secret.ts'
 import type { Database } from './storage/database.ts'
 import { migrate, migrationStatus } from './storage/migrate.ts'
@@ -178,6 +179,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
 
   const ownApp = ownClient(config.issuer, vault)
   const dropped = await registerConfigured([...config.clients, ownApp], { clients, vault, now: clock.now() })
+  refuseBreaches(await clients.list(), profile)
   if (dropped.length > 0) log.warn({ event: 'clients.removed', clients: dropped }, 'no longer in the configuration')
 
   // ── who: users and clients ──
@@ -220,6 +222,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     issuer: config.issuer,
     development: config.development,
     tokens: config.tokens,
+    profile,
     cibaMetadata: {
       backchannel_authentication_endpoint: config.issuer + endpoints.backchannel,
       backchannel_token_delivery_modes_supported: profile.deliveryModes,
@@ -325,7 +328,6 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     policy: {
       ...config.requests,
       scopes: config.tokens.scopes,
-      requireSigned: config.requests.requireSigned || profile.signedRequestsOnly,
       requireContext: profile.uniqueContext,
     },
     vault,
@@ -348,7 +350,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
     clients,
-    development: config.development,
+    circumstances: { development: config.development, profile },
     clock,
     log,
   })
@@ -357,7 +359,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   signInEndpoint(app, { provider, users, passkeys, texts, findClient: findClientMetadata, framing, log })
   // oidc-provider says 404 to a method it does not take.
   for (const path of [paths.introspection, paths.revocation]) onlyMethods(app, path, ['POST', 'OPTIONS'])
-  onlyMethods(app, paths.userinfo, ['GET', 'POST', 'OPTIONS'])
+  userinfoEndpoint(app, paths.userinfo, { handOver, log })
   onlyMethods(app, paths.jwks, ['GET', 'OPTIONS'])
   for (const path of ['/oauth/*', '/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']) {
     app.all(path, handOver)
@@ -508,6 +510,23 @@ const patience = 4_000
 
 /** Milliseconds a parked notification keeps what it says, so that an operator can send it after all (PU-11). */
 const parkedKeepContent = 24 * 3600_000
+
+/** Clients may have been registered before the deployment promised anything; the server's own is part of the server. */
+function refuseBreaches(registered: RegisteredClient[], profile: Profile): void {
+  const breaches = registered
+    .filter(({ client }) => client.id !== CONSENT_APP)
+    .flatMap(({ client }) => breachesOf(client.metadata, profile).map(({ says }) => `client ${client.id}: ${says}`))
+  if (breaches.length > 0) throw new ProfileError(breaches)
+}
+
+/** Registered clients that break the profile. The message names each, and what is wrong with it. */
+export class ProfileError extends Error {
+  override readonly name = 'ProfileError'
+
+  constructor(breaches: string[]) {
+    super(`registered clients do not keep to the profile:\n${breaches.map((each) => `  - ${each}`).join('\n')}`)
+  }
+}
 
 async function refuseOtherSchema(database: Database): Promise<void> {
   const { pending, unknown } = await migrationStatus(database)

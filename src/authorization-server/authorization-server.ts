@@ -19,6 +19,7 @@ import { chooseLanguage, type Texts } from '../i18n/texts.ts'
 import type { Log } from '../log.ts'
 import { pageHeaders, renderPage } from '../pages/pages.ts'
 import { acceptsOnlyPasskey, PASSKEY_ACR } from '../passkey/passkey-strength.ts'
+import type { Profile } from '../profile.ts'
 import type { Vault } from '../secret.ts'
 import { sameSecret } from '../secret.ts'
 import type { User } from '../user-hint/user.ts'
@@ -32,6 +33,8 @@ export type { Provider }
 export interface AuthorizationServerNeeds {
   issuer: string
   development: boolean
+  /** What the deployment keeps to: it narrows what is offered. */
+  profile: Profile
   tokens: { accessTtl: number; idTtl: number; refreshTtl: number; idTokenAlg: string; scopes: readonly string[] }
   /** What only CIBA adds to the metadata document (MD-1). */
   cibaMetadata: Record<string, unknown>
@@ -72,6 +75,15 @@ export const paths = {
   registration: '/oauth/register',
 } as const
 
+/** How clients may authenticate themselves here at all. */
+const authenticationMethods = [
+  'client_secret_basic',
+  'client_secret_post',
+  'client_secret_jwt',
+  'private_key_jwt',
+  'none',
+]
+
 /** Claims by the scope that brings them (OpenID Connect Core §5.4). */
 const claims = {
   // How the user was authenticated is said whenever it is known, asked for or not, by refreshed ID tokens too (RT-3).
@@ -87,6 +99,7 @@ const interactionTtl = 3600
 
 export function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
   const { tokens, vault } = needs
+  const offered = needs.profile.clientAuthentication.filter((method) => authenticationMethods.includes(method))
   const configuration: Configuration = {
     adapter: createAdapterFactory({
       models: needs.models,
@@ -108,9 +121,9 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
     acrValues: [PASSKEY_ACR],
     scopes: [...tokens.scopes, DECIDE_SCOPE],
     responseTypes: ['code'] as ResponseType[],
-    clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
+    clientAuthMethods: authenticationMethods as never,
     enabledJWA: {
-      idTokenSigningAlgValues: ['ES256', 'RS256', 'PS256'],
+      idTokenSigningAlgValues: [...needs.profile.idTokenSigning],
       // The same as at the backchannel authentication endpoint (MD-3).
       clientAuthSigningAlgValues: [...needs.assertionAlgorithms] as never,
     },
@@ -159,7 +172,11 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
       keys: [vault.key('cookies').toString('base64url')],
       names: { interaction: 'doorbell_interaction', resume: 'doorbell_resume', session: 'doorbell_session' },
     },
-    discovery: needs.cibaMetadata as never,
+    discovery: {
+      ...needs.cibaMetadata,
+      // Our own app stands on both sides of its secret; nobody else is offered the method.
+      token_endpoint_auth_methods_supported: offered,
+    } as never,
     // What oidc-provider fetches for clients (`jwks_uri`) goes through the same guard as everything else.
     fetch: fetchThrough(needs.caller) as never,
     renderError: (ctx, out) => {

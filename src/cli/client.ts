@@ -7,6 +7,7 @@ import { type ClientStore, createClientStore, type RegisteredClient } from '../c
 import { toClient } from '../client/register.ts'
 import { didYouMean, isPlain, nearest } from '../complaint.ts'
 import type { Config } from '../config/config.ts'
+import { profiles } from '../profile.ts'
 import { newSecret } from '../secret.ts'
 import { atDesk, atNewDesk } from './desk.ts'
 import { Failure } from './failure.ts'
@@ -148,7 +149,10 @@ function needsSecret({ client_secret, token_endpoint_auth_method: method }: Reco
 }
 
 function check(input: Record<string, unknown>, config: Config): ClientMetadata {
-  const read = readClientMetadata(input, { development: config.development })
+  const read = readClientMetadata(input, {
+    development: config.development,
+    profile: profiles[config.profile],
+  })
   if ('complaints' in read) {
     throw new Failure(
       `This client cannot be added:\n${read.complaints.map((complaint) => `  - ${complaint}`).join('\n')}`,

@@ -14,6 +14,7 @@ import { tryMailServer } from '../device-channels/email.ts'
 import { isMailAddress } from '../device-channels/mail.ts'
 import { createPushSubscriptionStore } from '../device-channels/push-subscription-store.ts'
 import { createOutboxStore } from '../outbox/outbox-store.ts'
+import { profiles } from '../profile.ts'
 import { newSecret } from '../secret.ts'
 import { migrationStatus } from '../storage/migrate.ts'
 import { createUserStore } from '../user-hint/user-store.ts'
@@ -225,7 +226,13 @@ async function examineClients({ database, config }: Desk): Promise<Finding[]> {
 function complaintsAbout({ client }: RegisteredClient, config: Config): string[] {
   // Only its hash is kept; that there is one is all that is asked here.
   const secret = client.secretHash === undefined ? {} : { client_secret: newSecret() }
-  const read = readClientMetadata({ ...client.metadata, ...secret }, { development: config.development })
+  const read = readClientMetadata(
+    { ...client.metadata, ...secret },
+    {
+      development: config.development,
+      profile: profiles[config.profile],
+    },
+  )
   return 'complaints' in read ? read.complaints.map((complaint) => `${client.id}: ${complaint}`) : []
 }
 

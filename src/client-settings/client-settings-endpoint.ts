@@ -1,7 +1,7 @@
 /** A client changes how it wants to hear of outcomes: the seed's `clientconfig`, with its old names and the standard's. */
 import type { FastifyInstance } from 'fastify'
 import type { AuthenticateClient, Client } from '../client/client.ts'
-import { type DeliveryMode, readClientMetadata } from '../client/client-metadata.ts'
+import { type ClientCircumstances, type DeliveryMode, readClientMetadata } from '../client/client-metadata.ts'
 import type { ClientStore } from '../client/client-store.ts'
 import type { Clock } from '../clock.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
@@ -12,7 +12,8 @@ import { Refusal } from '../refusal.ts'
 export interface ClientSettingsNeeds {
   authenticateClient: AuthenticateClient
   clients: ClientStore
-  development: boolean
+  /** What registered metadata is checked against. */
+  circumstances: ClientCircumstances
   clock: Clock
   log: Log
 }
@@ -30,7 +31,7 @@ export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs
     if (client.deliveryMode === undefined) {
       throw new Refusal('unauthorized_client', 'this client is not registered for backchannel authentication')
     }
-    const settings = readSettings(form, client, needs.development)
+    const settings = readSettings(form, client, needs.circumstances)
     const changed = await needs.clients.changeDelivery(client.id, settings.mode, settings.endpoint, needs.clock.now())
     if (!changed) throw new Refusal('unauthorized_client', 'this client is no longer registered')
     needs.log.info({ event: 'client.settings_changed', client: client.id, mode: settings.mode })
@@ -39,7 +40,7 @@ export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs
 }
 
 /** The new settings obey the rules of registration: a mode that exists, an address exactly where it is called back (RG-3, RG-4, M7). */
-function readSettings(form: Form, client: Client, development: boolean): Settings {
+function readSettings(form: Form, client: Client, circumstances: ClientCircumstances): Settings {
   const asked = form.get('backchannel_token_delivery_mode') ?? form.get('ciba_notify_type') ?? client.deliveryMode
   const mode = asked?.toLowerCase()
   const endpoint = form.get('backchannel_client_notification_endpoint') ?? form.get('ciba_notify_endpoint')
@@ -54,7 +55,7 @@ function readSettings(form: Form, client: Client, development: boolean): Setting
       backchannel_token_delivery_mode: mode,
       backchannel_client_notification_endpoint: endpoint ?? kept,
     },
-    { development },
+    circumstances,
   )
   if ('complaints' in read) throw new Refusal('invalid_client_metadata', read.complaints.join('; '))
   return {

@@ -10,6 +10,7 @@ import {
   readClientMetadata,
 } from '../client/client-metadata.ts'
 import { isPlain, mustBe, mustBeSecretly, readSettings } from '../complaint.ts'
+import { type Profile, profiles } from '../profile.ts'
 import type { ConfiguredUser, UserHooks } from '../user-hint/user.ts'
 import { type ConfiguredUserInput, readUsers } from './users.ts'
 
@@ -157,6 +158,7 @@ export function checkConfig(
   const clients = readClients(value.clients, {
     // While nobody knows which it is, complaints that production would have are only noise.
     development: value.development || broken.has('development'),
+    profile: broken.has('profile') ? profiles.core : profiles[value.profile],
     scopes:
       isBroken('tokens.scopes', broken) || 'scopes' in value.oidc || 'claims' in value.oidc
         ? undefined
@@ -170,6 +172,10 @@ export function checkConfig(
     ...(isWhole(webPush, ['subject']) && { webPush }),
     ...(isWhole(deviceWebhook, ['url', 'secret']) && { deviceWebhook }),
     issuer: value.issuer ?? `http://localhost:${value.port}`,
+    requests: {
+      ...value.requests,
+      requireSigned: value.requests.requireSigned ?? profiles[value.profile].signedRequestsOnly,
+    },
     clients: clients.clients,
     users: users.users,
     demo,
@@ -225,7 +231,7 @@ const schema = z.strictObject({
     longPoll: whole('seconds', 0, 30).default(0),
     maxOpenPerUser: whole('requests', 1, 1000).default(5),
     unknownUsers: choice(['error', 'pretend']).default('error'),
-    requireSigned: yesOrNo().default(false),
+    requireSigned: yesOrNo().exactOptional(),
     numberMatching: yesOrNo().default(false),
   }).prefault({}),
   tokens: section({
@@ -446,6 +452,41 @@ interface Rule {
 
 const notYet = 'is not in this version yet'
 
+/** What a deployment that has promised a profile must be set to. In `core` none of it is asked. */
+const profileRules: Rule[] = [
+  {
+    reads: ['issuer', 'profile'],
+    unless: ({ issuer, profile }) => promised(profile) && URL.canParse(issuer) && !issuer.startsWith('https:'),
+    says: ({ profile }) => `must start with https://, in development too, because the profile is ${profile} (FC-17)`,
+  },
+  {
+    reads: ['tokens.idTokenAlg', 'profile'],
+    unless: ({ tokens, profile }) => !profiles[profile].idTokenSigning.includes(tokens.idTokenAlg),
+    says: ({ profile }) =>
+      `must be ${profiles[profile].idTokenSigning.join(' or ')}, because the profile is ${profile} (FC-15)`,
+  },
+  {
+    reads: ['requests.requireSigned', 'profile'],
+    unless: ({ profile }, given) => profiles[profile].signedRequestsOnly && given.requests.requireSigned === false,
+    says: ({ profile }) => `must not be false, because the profile is ${profile} (FC-7)`,
+  },
+  {
+    reads: ['oidc', 'profile'],
+    unless: ({ oidc, profile }) => promised(profile) && Object.keys(oidc).length > 0,
+    says: ({ profile }) => `must be empty: past Doorbell, nobody checks that it keeps to the profile ${profile}`,
+  },
+  {
+    reads: ['profile'],
+    unless: ({ profile, demo }) => promised(profile) && demo,
+    says: ({ profile }) =>
+      `must be "core" for the demo: its clients have secrets, which ${profile} does not allow (FI-1)`,
+  },
+]
+
+function promised(profile: Config['profile']): boolean {
+  return profile !== 'core'
+}
+
 const rules: Rule[] = [
   {
     reads: ['issuer', 'development'],
@@ -493,11 +534,7 @@ const rules: Rule[] = [
     unless: ({ development }, { deviceWebhook }) => !development && deviceWebhook?.url?.startsWith('https:') === false,
     says: 'must start with https://',
   },
-  {
-    reads: ['profile'],
-    unless: ({ profile }) => profile !== 'core',
-    says: ({ profile }) => `"${profile}" ${notYet}; it must be "core"`,
-  },
+  ...profileRules,
   {
     reads: ['proxy.clientCertificateHeader'],
     unless: ({ proxy }) => proxy.clientCertificateHeader !== undefined,
@@ -560,13 +597,14 @@ function isProviderAddress(address: string, development: boolean): boolean {
 
 interface ClientReading {
   development: boolean
+  profile: Profile
   /** What clients may be registered for; nothing if the application adds scopes of its own. */
   scopes: string[] | undefined
 }
 
 function readClients(
   inputs: unknown[],
-  { development, scopes }: ClientReading,
+  { development, profile, scopes }: ClientReading,
 ): { clients: ClientMetadata[]; complaints: string[] } {
   const complaints: string[] = []
   const clients: ClientMetadata[] = []
@@ -577,7 +615,7 @@ function readClients(
       complaints.push(`${place} must be an object`)
       continue
     }
-    const read = readClientMetadata(input, { development })
+    const read = readClientMetadata(input, { development, profile })
     if ('complaints' in read) complaints.push(...read.complaints.map((complaint) => `${place}.${complaint}`))
     else {
       clients.push(read.client)
