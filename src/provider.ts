@@ -33,10 +33,12 @@ import { createClientAuthentication } from './client-authentication/authenticate
 import { assertionAlgorithms, createAssertionVerification } from './client-authentication/client-assertion.ts'
 import { createClientKeys } from './client-authentication/client-keys.ts'
 import { createSecretVerification } from './client-authentication/client-secret.ts'
+import { createCertificateVerification } from './client-authentication/client-tls.ts'
 import { createUsedAssertionStore } from './client-authentication/used-assertion-store.ts'
+import { createReadCertificate } from './client-certificate/client-certificate.ts'
 import { clientSettingsEndpoint } from './client-settings/client-settings-endpoint.ts'
 import { type Clock, systemClock } from './clock.ts'
-import type { Config } from './config/config.ts'
+import { type Config, seesCertificates } from './config/config.ts'
 import { consentAppEndpoint } from './consent-app/consent-app-endpoint.ts'
 import { createDeviceApiClient, type SendToServer } from './consent-app/device-api.ts'
 import { createCookies } from './consent-app/session.ts'
@@ -64,6 +66,7 @@ import { edge, edgeOptions, onlyMethods } from './http/answer.ts'
 import { fetchThrough } from './http/fetch.ts'
 import { answerRaw, asPlugin, collectRoutes } from './http/mount.ts'
 import { createGuardedCaller } from './http/outgoing.ts'
+import { tlsOptions } from './http/tls.ts'
 import { loadTexts } from './i18n/texts.ts'
 import { createLog, type Log } from './log.ts'
 import { createOutboxStore } from './outbox/outbox-store.ts'
@@ -191,12 +194,26 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     allowHttp: config.development,
   })
   const clientKeys = createClientKeys({ caller, clock })
+  const certificateOf = createReadCertificate({
+    header: config.proxy.clientCertificateHeader,
+    trustedProxies: config.proxy.trust,
+    authorities: config.tls?.clientCa ?? config.proxy.clientCa,
+    clock,
+    log,
+  })
+  // The names under which clients know us: the issuer, and where they find us with their certificates.
+  const alias = config.mutualTls?.issuer
+  const addresses = [config.issuer, ...(alias === undefined ? [] : [alias])]
   const authenticateClient = createClientAuthentication({
     clients,
     verifySecret: createSecretVerification(vault),
+    verifyCertificate: createCertificateVerification(clientKeys),
     verifyAssertion: createAssertionVerification({
       profile,
-      audiences: [config.issuer, config.issuer + paths.token, config.issuer + endpoints.backchannel],
+      audiences: [
+        config.issuer,
+        ...addresses.flatMap((address) => [address + paths.token, address + endpoints.backchannel]),
+      ],
       vault,
       keys: clientKeys,
       used: usedAssertions,
@@ -223,11 +240,13 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     development: config.development,
     tokens: config.tokens,
     profile,
+    seesCertificates: seesCertificates(config),
     cibaMetadata: {
       backchannel_authentication_endpoint: config.issuer + endpoints.backchannel,
       backchannel_token_delivery_modes_supported: profile.deliveryModes,
       backchannel_authentication_request_signing_alg_values_supported: profile.clientSigning,
       backchannel_user_code_parameter_supported: false,
+      ...(alias !== undefined && { mtls_endpoint_aliases: aliasesAt(alias) }),
     },
     assertionAlgorithms: assertionAlgorithms(profile),
     keys: signingKeys,
@@ -249,7 +268,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     extra: config.oidc,
   })
   const issueTokens = createIssueTokens(provider, users.find.bind(users))
-  const handOver = createHandOver(provider)
+  const handOver = createHandOver(provider, certificateOf, addresses.slice(1))
 
   // ── what happens to a request ──
   const decisionNeeds = { requests, decisions, outbox, vault, clock, log }
@@ -304,6 +323,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const app = fastify({
     ...edgeOptions,
     logger: false,
+    ...(config.tls && { https: tlsOptions(config.tls, profile === profiles.core) }),
     trustProxy: config.proxy.trust.length > 0 ? config.proxy.trust : false,
     forceCloseConnections: 'idle',
     requestTimeout: 30_000,
@@ -313,6 +333,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
 
   backchannelEndpoint(app, endpoints.backchannel, {
     authenticateClient,
+    certificateOf,
     readSignedRequest: createReadSignedRequest({
       issuer: config.issuer,
       keysOf: clientKeys.of,
@@ -329,14 +350,31 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       ...config.requests,
       scopes: config.tokens.scopes,
       requireContext: profile.uniqueContext,
+      boundTokensOnly: profile.boundTokensOnly,
     },
     vault,
     clock,
     log,
   })
-  tokenEndpoint(app, paths.token, { authenticateClient, requests, issueTokens, handOver, clock, log })
+  tokenEndpoint(app, paths.token, {
+    authenticateClient,
+    certificateOf,
+    requests,
+    issueTokens,
+    boundTokensOnly: profile.boundTokensOnly,
+    handOver,
+    clock,
+    log,
+  })
   const findClientMetadata = async (id: string) => (await clients.find(id))?.metadata
-  const identifyCaller = createIdentifyCaller({ provider, clients, users, authenticateClient, findUser })
+  const identifyCaller = createIdentifyCaller({
+    provider,
+    clients,
+    users,
+    authenticateClient,
+    certificateOf,
+    findUser,
+  })
   deviceEndpoint(app, endpoints, {
     numbers,
     identifyCaller,
@@ -349,8 +387,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   passkeyEndpoint(app, endpoints.passkeys, { identifyCaller, users, requests, passkeys, clock, log })
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
+    certificateOf,
     clients,
-    circumstances: { development: config.development, profile },
+    circumstances: { development: config.development, profile, seesCertificates: seesCertificates(config) },
     clock,
     log,
   })
@@ -495,6 +534,17 @@ function ownClient(issuer: string, vault: Vault): ClientMetadata {
     response_types: ['code'],
     scope: 'openid profile ciba:decide',
     token_endpoint_auth_method: 'client_secret_basic',
+  }
+}
+
+/** What a client with a certificate calls, all but where users go (ML-12). */
+function aliasesAt(address: string) {
+  return {
+    token_endpoint: address + paths.token,
+    backchannel_authentication_endpoint: address + endpoints.backchannel,
+    userinfo_endpoint: address + paths.userinfo,
+    introspection_endpoint: address + paths.introspection,
+    revocation_endpoint: address + paths.revocation,
   }
 }
 

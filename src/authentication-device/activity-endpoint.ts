@@ -36,7 +36,7 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
   onlyMethods(app, paths.activity, ['GET'])
   app.get(paths.activity, async (request, reply) => {
     requireBearer(request.headers.authorization)
-    const { userId } = await needs.identifyCaller(request.headers.authorization, new Map())
+    const { userId } = await needs.identifyCaller(request.raw, new Map())
     return reply.header('cache-control', 'no-store').send({ activity: await activityOf(userId, needs) })
   })
 
@@ -67,7 +67,7 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
     app.post(path, async (request, reply) => {
       requireBearer(request.headers.authorization)
       const form = readJsonFields(request.headers['content-type'], rawBody(request))
-      const { userId } = await needs.identifyCaller(request.headers.authorization, form)
+      const { userId } = await needs.identifyCaller(request.raw, form)
       return reply.header('cache-control', 'no-store').send(await work(userId, form))
     })
   }

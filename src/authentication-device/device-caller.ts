@@ -5,9 +5,16 @@
 
 import type { Authentication } from '../authentication-request/authentication-request.ts'
 import type { Provider } from '../authorization-server/authorization-server.ts'
-import { type AuthenticateClient, type Client, couldRing, isDeviceService } from '../client/client.ts'
+import {
+  type AuthenticateClient,
+  type Client,
+  type ClientCredentials,
+  couldRing,
+  isDeviceService,
+} from '../client/client.ts'
 import { DECIDE_SCOPE } from '../client/client-metadata.ts'
 import type { ClientStore } from '../client/client-store.ts'
+import type { CertificateCall, ReadCertificate } from '../client-certificate/client-certificate.ts'
 import type { Form } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
 import type { FindUser, SentHint } from '../user-hint/find-user.ts'
@@ -27,15 +34,23 @@ export interface CallerNeeds {
   clients: ClientStore
   users: UserHooks
   authenticateClient: AuthenticateClient
+  certificateOf: ReadCertificate
   findUser: FindUser
 }
 
-export type IdentifyCaller = (authorization: string | undefined, form: Form) => Promise<DeviceCaller>
+/** @param call the request as it came in: its `Authorization` header, and the certificate of its connection */
+export type IdentifyCaller = (call: CertificateCall, form: Form) => Promise<DeviceCaller>
 
 export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
-  return (authorization, form) => {
-    const bearer = /^bearer +(\S+)$/i.exec(authorization ?? '')?.[1]
-    return bearer === undefined ? asDeviceService(authorization, form, needs) : asUser(bearer, needs)
+  return (call, form) => {
+    const { authorization } = call.headers
+    const credentials = {
+      form,
+      authorization: authorization as string | undefined,
+      certificate: needs.certificateOf(call),
+    }
+    const bearer = /^bearer +(\S+)$/i.exec(credentials.authorization ?? '')?.[1]
+    return bearer === undefined ? asDeviceService(credentials, needs) : asUser(bearer, credentials, needs)
   }
 }
 
@@ -48,9 +63,17 @@ export function requireBearer(authorization: string | undefined): void {
   }
 }
 
-async function asUser(bearer: string, { provider, clients, users }: CallerNeeds): Promise<DeviceCaller> {
+async function asUser(
+  bearer: string,
+  { certificate }: ClientCredentials,
+  { provider, clients, users }: CallerNeeds,
+): Promise<DeviceCaller> {
   const token = await provider.AccessToken.find(bearer)
   if (token === undefined || token.accountId === undefined) throw invalidToken('the access token is unknown or expired')
+  const boundTo = token['x5t#S256']
+  if (boundTo !== undefined && boundTo !== certificate?.thumbprint) {
+    throw invalidToken('the access token is bound to another certificate')
+  }
   if (!token.scope?.split(' ').includes(DECIDE_SCOPE)) throw insufficientScope()
 
   const client = token.clientId === undefined ? undefined : await clients.find(token.clientId)
@@ -65,13 +88,12 @@ async function asUser(bearer: string, { provider, clients, users }: CallerNeeds)
 }
 
 async function asDeviceService(
-  authorization: string | undefined,
-  form: Form,
+  credentials: ClientCredentials,
   { authenticateClient, findUser }: CallerNeeds,
 ): Promise<DeviceCaller> {
-  const client = await authenticateClient({ form, authorization })
+  const client = await authenticateClient(credentials)
   if (!isDeviceService(client)) throw notForRingers(client)
-  const hints = readHints(form)
+  const hints = readHints(credentials.form)
   if (hints.length !== 1) throw new Refusal('invalid_request', 'say with exactly one hint which user this is about')
   const user = await findUser(hints[0]!, client)
   return { kind: 'device_service', userId: user.id, clientId: client.id, authentication: {} }

@@ -7,6 +7,7 @@ import {
 } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { ClientStore } from '../client/client-store.ts'
+import type { CertificateCall } from '../client-certificate/client-certificate.ts'
 import type { Clock } from '../clock.ts'
 import type { Decide, DecisionResult } from '../decision/decide.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
@@ -37,22 +38,22 @@ export function deviceEndpoint(
   app.get(paths.authinfo, async (request, reply) => {
     requireBearer(request.headers.authorization)
     const form = readQuery(request.url)
-    return answer(reply, await authinfo(request.headers.authorization, form, needs))
+    return answer(reply, await authinfo(request.raw, form, needs))
   })
   app.post(paths.authinfo, async (request, reply) => {
     const form = readJsonFields(request.headers['content-type'], rawBody(request))
-    return answer(reply, await authinfo(request.headers.authorization, form, needs))
+    return answer(reply, await authinfo(request.raw, form, needs))
   })
 
   onlyMethods(app, paths.complete, ['POST'])
   app.post(paths.complete, async (request, reply) => {
     const form = readJsonFields(request.headers['content-type'], rawBody(request))
-    return answer(reply, await complete(request.headers.authorization, form, needs))
+    return answer(reply, await complete(request.raw, form, needs))
   })
 }
 
-async function authinfo(authorization: string | undefined, form: Form, needs: DeviceNeeds) {
-  const caller = await needs.identifyCaller(authorization, form)
+async function authinfo(call: CertificateCall, form: Form, needs: DeviceNeeds) {
+  const caller = await needs.identifyCaller(call, form)
   const now = needs.clock.now()
   const requests = await asked(form, caller, now, needs)
   return { requests: await Promise.all(requests.map((request) => describe(request, caller, now, needs))) }
@@ -104,8 +105,8 @@ async function describe(
   }
 }
 
-async function complete(authorization: string | undefined, form: Form, needs: DeviceNeeds) {
-  const caller = await needs.identifyCaller(authorization, form)
+async function complete(call: CertificateCall, form: Form, needs: DeviceNeeds) {
+  const caller = await needs.identifyCaller(call, form)
   const outcome = readOutcome(form)
   const reported = readReport(form, outcome)
   const approver = { ...caller, authentication: readAuthentication(form, caller) }

@@ -68,7 +68,7 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
   /** Only with the user's own token: a passkey is what a user proves to be there with, not what a service vouches for. */
   async function caller(request: FastifyRequest, form: Form): Promise<string> {
     requireBearer(request.headers.authorization)
-    return (await needs.identifyCaller(request.headers.authorization, form)).userId
+    return (await needs.identifyCaller(request.raw, form)).userId
   }
 
   async function findUser(id: string) {

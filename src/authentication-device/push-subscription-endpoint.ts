@@ -17,7 +17,7 @@ export function pushSubscriptionEndpoint(app: FastifyInstance, path: string, nee
   app.post(path, async (request, reply) => {
     requireBearer(request.headers.authorization)
     const form = readJsonFields(request.headers['content-type'], rawBody(request))
-    const { userId } = await needs.identifyCaller(request.headers.authorization, form)
+    const { userId } = await needs.identifyCaller(request.raw, form)
     const kept = await needs.add(userId, form.get('subscription') ?? '')
     if (!kept) throw new Refusal('invalid_request', 'subscription is not a push subscription')
     return reply.code(201).send({ subscribed: true })
@@ -27,7 +27,7 @@ export function pushSubscriptionEndpoint(app: FastifyInstance, path: string, nee
   app.post(`${path}/remove`, async (request, reply) => {
     requireBearer(request.headers.authorization)
     const form = readJsonFields(request.headers['content-type'], rawBody(request))
-    const { userId } = await needs.identifyCaller(request.headers.authorization, form)
+    const { userId } = await needs.identifyCaller(request.raw, form)
     await needs.remove(userId, form.get('endpoint') ?? '')
     return reply.send({ subscribed: false })
   })

@@ -23,6 +23,8 @@ interface RequestRow {
   amr: string | null
   auth_time: number | null
   settled_at: number | null
+  certificate_thumbprint: string | null
+  dpop_key: string | null
 }
 
 /** A poll, accounted for: the request as it is now, and whether this poll came too early. */
@@ -68,9 +70,9 @@ export function createRequestStore(database: Database) {
         {
           sql: `insert into backchannel_auth_requests (id, auth_req_id_hash, client_id, user_id, scope, acr_values,
                   binding_message, delivery_mode, notification_endpoint, call_back_sealed, status, created_at,
-                  expires_at, interval_seconds)
+                  expires_at, interval_seconds, certificate_thumbprint, dpop_key)
                 select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'pending',
-                  cast($11 as bigint), cast($12 as bigint), cast($13 as bigint)
+                  cast($11 as bigint), cast($12 as bigint), cast($13 as bigint), cast($15 as text), cast($16 as text)
                 where (select count(*) from backchannel_auth_requests
                        where user_id = $4 and status = 'pending' and expires_at > $11) < cast($14 as bigint)
                 returning id`,
@@ -89,6 +91,8 @@ export function createRequestStore(database: Database) {
             request.expiresAt,
             request.interval,
             limits.maxOpenPerUser,
+            request.binding.certificate ?? null,
+            request.binding.dpopKey ?? null,
           ],
         },
         {
@@ -263,6 +267,7 @@ function toRequest(row: RequestRow): AuthenticationRequest {
     expiresAt: row.expires_at,
     interval: row.interval_seconds,
     settledAt: row.settled_at ?? undefined,
+    binding: { certificate: row.certificate_thumbprint ?? undefined, dpopKey: row.dpop_key ?? undefined },
     authentication: {
       acr: row.acr ?? undefined,
       amr: row.amr === null ? undefined : (JSON.parse(row.amr) as string[]),

@@ -3,6 +3,14 @@ import type { DeliveryMode } from '../client/client-metadata.ts'
 
 export type Status = 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
 
+/** Who alone may use a token: whoever holds this key. Nothing in it means that bearing the token is enough. */
+export interface TokenBinding {
+  /** SHA-256 of the client certificate, base64url: `x5t#S256` (RFC 8705 §3.1). */
+  certificate?: string | undefined
+  /** SHA-256 thumbprint of the DPoP key, base64url: `jkt` (RFC 9449 §6.1). */
+  dpopKey?: string | undefined
+}
+
 export interface AuthenticationRequest {
   /** The internal id: for links, device pages and logs. Never the `auth_req_id`. */
   id: string
@@ -24,6 +32,8 @@ export interface AuthenticationRequest {
   /** Seconds between two polls. Grows with each `slow_down`, for good (TE-1). */
   interval: number
   settledAt: number | undefined
+  /** For a push, whose client never comes for its tokens: the key it rang with. */
+  binding: TokenBinding
   /** How the user was authenticated when deciding. Empty until then. */
   authentication: Authentication
 }

@@ -12,6 +12,7 @@ import {
   type ResponseType,
 } from 'oidc-provider'
 import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-metadata.ts'
+import { type SubjectMetadata, subjectMatches } from '../client-certificate/subject.ts'
 import type { Clock } from '../clock.ts'
 import { fetchThrough } from '../http/fetch.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
@@ -23,6 +24,7 @@ import type { Profile } from '../profile.ts'
 import type { Vault } from '../secret.ts'
 import { sameSecret } from '../secret.ts'
 import type { User } from '../user-hint/user.ts'
+import { certificateOfHandedOver } from './hand-over.ts'
 import { createAdapterFactory } from './oidc-adapter.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
 import type { SigningKeys } from './signing-keys.ts'
@@ -33,6 +35,8 @@ export type { Provider }
 export interface AuthorizationServerNeeds {
   issuer: string
   development: boolean
+  /** Whether clients can show certificates: by TLS of our own, or through a proxy. */
+  seesCertificates: boolean
   /** What the deployment keeps to: it narrows what is offered. */
   profile: Profile
   tokens: { accessTtl: number; idTtl: number; refreshTtl: number; idTokenAlg: string; scopes: readonly string[] }
@@ -84,6 +88,9 @@ const authenticationMethods = [
   'none',
 ]
 
+/** And these, where their certificates can be seen. */
+const certificateMethods = ['tls_client_auth', 'self_signed_tls_client_auth']
+
 /** Claims by the scope that brings them (OpenID Connect Core §5.4). */
 const claims = {
   // How the user was authenticated is said whenever it is known, asked for or not, by refreshed ID tokens too (RT-3).
@@ -99,7 +106,8 @@ const interactionTtl = 3600
 
 export function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
   const { tokens, vault } = needs
-  const offered = needs.profile.clientAuthentication.filter((method) => authenticationMethods.includes(method))
+  const accepted = [...authenticationMethods, ...(needs.seesCertificates ? certificateMethods : [])]
+  const offered = needs.profile.clientAuthentication.filter((method) => accepted.includes(method))
   const configuration: Configuration = {
     adapter: createAdapterFactory({
       models: needs.models,
@@ -107,7 +115,10 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
       vault,
       findClient: async (id) => {
         const client = await needs.findClient(id)
-        return client && asOidcProviderSeesIt(client, tokens.idTokenAlg)
+        return (
+          client &&
+          asOidcProviderSeesIt(client, tokens.idTokenAlg, needs.profile.boundTokensOnly && id !== needs.ownClient)
+        )
       },
     }),
     jwks: { keys: needs.keys.private as never },
@@ -121,7 +132,7 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
     acrValues: [PASSKEY_ACR],
     scopes: [...tokens.scopes, DECIDE_SCOPE],
     responseTypes: ['code'] as ResponseType[],
-    clientAuthMethods: authenticationMethods as never,
+    clientAuthMethods: accepted as never,
     enabledJWA: {
       idTokenSigningAlgValues: [...needs.profile.idTokenSigning],
       // The same as at the backchannel authentication endpoint (MD-3).
@@ -134,6 +145,19 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
       // On unless told otherwise; not in this version yet, so neither is promised in the metadata (MD-5).
       dPoP: { enabled: false },
       pushedAuthorizationRequests: { enabled: false },
+      // The same certificates, seen and compared in the same way as at our own endpoints.
+      mTLS: {
+        enabled: needs.seesCertificates,
+        certificateBoundAccessTokens: true,
+        selfSignedTlsClientAuth: true,
+        tlsClientAuth: true,
+        getCertificate: (ctx) => certificateOfHandedOver(ctx.req)?.certificate,
+        certificateAuthorized: (ctx) => certificateOfHandedOver(ctx.req)?.isTrusted === true,
+        certificateSubjectMatches: (ctx, property, expected) => {
+          const shown = certificateOfHandedOver(ctx.req)
+          return shown !== undefined && subjectMatches(shown.certificate, property as SubjectMetadata, expected)
+        },
+      },
       userinfo: { enabled: true },
       introspection: {
         enabled: true,
@@ -248,7 +272,11 @@ function signInPolicy(): interactionPolicy.DefaultPolicy {
  * A client without its CIBA side, which is none of oidc-provider's business. Where only a hash of its secret is kept,
  * the hash stands in the secret's place and is compared as one (below).
  */
-function asOidcProviderSeesIt({ metadata, secret, secretHash }: KnownClient, idTokenAlg: string): AdapterPayload {
+function asOidcProviderSeesIt(
+  { metadata, secret, secretHash }: KnownClient,
+  idTokenAlg: string,
+  boundTokens: boolean,
+): AdapterPayload {
   const {
     backchannel_token_delivery_mode,
     backchannel_authentication_request_signing_alg,
@@ -260,6 +288,7 @@ function asOidcProviderSeesIt({ metadata, secret, secretHash }: KnownClient, idT
   return {
     id_token_signed_response_alg: idTokenAlg,
     ...rest,
+    ...(boundTokens && { tls_client_certificate_bound_access_tokens: true }),
     grant_types: metadata.grant_types.filter((grant) => grant !== CIBA_GRANT),
     client_secret: secret ?? secretHash,
   } as AdapterPayload

@@ -2,12 +2,18 @@
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { ClientCertificate, ReadCertificate } from '../client-certificate/client-certificate.ts'
 import { commonHeaders, rawBody } from '../http/answer.ts'
 import type { Provider } from './authorization-server.ts'
 
-export function createHandOver(provider: Provider) {
+/**
+ * @param aliases further addresses of this server: where clients with certificates find the same endpoints (ML-12). A
+ *   call that came there is handed over as such; one with any other `Host` came to the issuer, whatever it says
+ */
+export function createHandOver(provider: Provider, certificateOf: ReadCertificate, aliases: readonly string[]) {
   const callback = provider.callback()
   const issuer = new URL(provider.issuer)
+  const known = new Map(aliases.map((alias) => [new URL(alias).host, new URL(alias)]))
 
   return (request: FastifyRequest, reply: FastifyReply): FastifyReply => {
     reply.hijack()
@@ -15,21 +21,35 @@ export function createHandOver(provider: Provider) {
     // Fastify's hooks do not see what oidc-provider answers.
     for (const [name, value] of Object.entries(commonHeaders)) reply.raw.setHeader(name, value)
     if (request.method === 'POST') reply.raw.setHeader('Cache-Control', 'no-store')
-    callback(replay(request.raw, body, issuer), reply.raw)
+    const certificate = certificateOf(request.raw)
+    const address = known.get(request.raw.headers.host?.toLowerCase() ?? '') ?? issuer
+    callback(replay(request.raw, body, address, certificate), reply.raw)
     return reply
   }
 }
 
-/** The request again, with a body that can still be read, and addressed to the issuer. */
-function replay(raw: IncomingMessage, body: Buffer, issuer: URL): IncomingMessage {
+const certificates = new WeakMap<IncomingMessage, ClientCertificate>()
+
+/** The client certificate of a call that was handed over. */
+export function certificateOfHandedOver(request: IncomingMessage): ClientCertificate | undefined {
+  return certificates.get(request)
+}
+
+/** The request again, with a body that can still be read, and addressed to us by our own name. */
+function replay(
+  raw: IncomingMessage,
+  body: Buffer,
+  address: URL,
+  certificate: ClientCertificate | undefined,
+): IncomingMessage {
   const headers = {
     ...raw.headers,
-    host: issuer.host,
-    'x-forwarded-proto': issuer.protocol.slice(0, -1),
-    'x-forwarded-host': issuer.host,
+    host: address.host,
+    'x-forwarded-proto': address.protocol.slice(0, -1),
+    'x-forwarded-host': address.host,
   }
   const stream = Readable.from(body.length > 0 ? [body] : [])
-  return Object.assign(stream, {
+  const replayed = Object.assign(stream, {
     headers,
     rawHeaders: raw.rawHeaders,
     method: raw.method,
@@ -43,4 +63,6 @@ function replay(raw: IncomingMessage, body: Buffer, issuer: URL): IncomingMessag
     aborted: false,
     trailers: {},
   }) as unknown as IncomingMessage
+  if (certificate !== undefined) certificates.set(replayed, certificate)
+  return replayed
 }

@@ -1,5 +1,9 @@
 /** From a request that may be made to one that is open: with its deadline, and with a way to call back. */
-import { type AuthenticationRequest, callBackPlace } from '../authentication-request/authentication-request.ts'
+import {
+  type AuthenticationRequest,
+  callBackPlace,
+  type TokenBinding,
+} from '../authentication-request/authentication-request.ts'
 import type { Client } from '../client/client.ts'
 import { newId, newSecret, type Vault } from '../secret.ts'
 import type { User } from '../user-hint/user.ts'
@@ -23,6 +27,7 @@ export function accept(
   asked: Asked,
   client: Client,
   user: User,
+  binding: TokenBinding,
   receivedAt: number,
   policy: AcceptancePolicy,
   vault: Vault,
@@ -50,6 +55,7 @@ export function accept(
       expiresAt: receivedAt + lifetime * 1000,
       interval: policy.interval,
       settledAt: undefined,
+      binding,
       authentication: {},
     },
   }

@@ -1,8 +1,10 @@
 /** The backchannel authentication endpoint (CIBA Core §7): a client asks us to authenticate a user it cannot see. */
 import type { FastifyInstance } from 'fastify'
-import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import type { AuthenticationRequest, TokenBinding } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
-import type { AuthenticateClient, ClientCredentials } from '../client/client.ts'
+import { certificateBinding } from '../client/certificate-binding.ts'
+import type { AuthenticateClient, Client, ClientCredentials } from '../client/client.ts'
+import type { ReadCertificate } from '../client-certificate/client-certificate.ts'
 import type { Clock } from '../clock.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { readForm } from '../http/form.ts'
@@ -20,6 +22,7 @@ import type { SignedRequestStore } from './signed-request-store.ts'
 
 export interface BackchannelNeeds {
   authenticateClient: AuthenticateClient
+  certificateOf: ReadCertificate
   readSignedRequest: ReadSignedRequest
   signedRequests: SignedRequestStore
   findUser: FindUser
@@ -28,7 +31,7 @@ export interface BackchannelNeeds {
   requests: RequestStore
   /** The notifications that tell the user's device. They are kept in one step with the request (VL-10). */
   announceToDevice(request: AuthenticationRequest, user: User): Promise<Statement[]>
-  policy: RequestPolicy & AcceptancePolicy & { maxOpenPerUser: number }
+  policy: RequestPolicy & AcceptancePolicy & { maxOpenPerUser: number; boundTokensOnly: boolean }
   vault: Vault
   clock: Clock
   log: Log
@@ -45,7 +48,8 @@ export function backchannelEndpoint(app: FastifyInstance, path: string, needs: B
   app.post(path, async (request, reply) => {
     const receivedAt = needs.clock.now()
     const form = readForm(request.headers['content-type'], rawBody(request))
-    const call = { form, authorization: request.headers.authorization, receivedAt }
+    const { authorization } = request.headers
+    const call = { form, authorization, certificate: needs.certificateOf(request.raw), receivedAt }
     const acknowledgement = await receive(call, needs)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(acknowledgement)
   })
@@ -61,7 +65,15 @@ async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<
 
   if (await needs.isBlocked(user.id, client.id)) throw blocked(user)
 
-  const accepted = accept(asked, client, user, call.receivedAt, needs.policy, needs.vault)
+  const accepted = accept(
+    asked,
+    client,
+    user,
+    bindingOf(call, client, needs.policy),
+    call.receivedAt,
+    needs.policy,
+    needs.vault,
+  )
   const { request, authReqId } = accepted
   const notices = await needs.announceToDevice(request, user)
   const evidence =
@@ -76,6 +88,12 @@ async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<
   // Somebody must look at it: the client waits for a user whom nothing has told.
   if (notices.length === 0) needs.log.error({ event: 'device.unreachable', request: request.id }, unreachable)
   return acknowledge(accepted)
+}
+
+/** A push client is never seen at the token endpoint: its tokens are bound to the key it rings with (ML-14). */
+function bindingOf({ certificate }: BackchannelCall, client: Client, policy: BackchannelNeeds['policy']): TokenBinding {
+  if (client.deliveryMode !== 'push') return {}
+  return { certificate: certificateBinding(client, certificate, policy.boundTokensOnly) }
 }
 
 const unreachable = 'no channel reaches the user; they will not hear of this request unless their app asks'

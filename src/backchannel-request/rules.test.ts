@@ -105,7 +105,15 @@ describe('a request that is accepted', () => {
   const limits = { defaultExpiry: 600, maxExpiry: 900, interval: 7 }
   const user = { id: 'user-ana' }
   const made = (mode: DeliveryMode, more: Record<string, string> = {}) =>
-    accept(asked({ ...good, client_notification_token: 'bearer', ...more }), ringing(mode), user, 1_000, limits, vault)
+    accept(
+      asked({ ...good, client_notification_token: 'bearer', ...more }),
+      ringing(mode),
+      user,
+      {},
+      1_000,
+      limits,
+      vault,
+    )
 
   for (const [requested_expiry, seconds] of [
     ['', 600],

@@ -6,7 +6,7 @@ import { type ClientMetadata, CONSENT_APP, readClientMetadata } from '../client/
 import { type ClientStore, createClientStore, type RegisteredClient } from '../client/client-store.ts'
 import { toClient } from '../client/register.ts'
 import { didYouMean, isPlain, nearest } from '../complaint.ts'
-import type { Config } from '../config/config.ts'
+import { type Config, seesCertificates } from '../config/config.ts'
 import { profiles } from '../profile.ts'
 import { newSecret } from '../secret.ts'
 import { atDesk, atNewDesk } from './desk.ts'
@@ -152,6 +152,7 @@ function check(input: Record<string, unknown>, config: Config): ClientMetadata {
   const read = readClientMetadata(input, {
     development: config.development,
     profile: profiles[config.profile],
+    seesCertificates: seesCertificates(config),
   })
   if ('complaints' in read) {
     throw new Failure(

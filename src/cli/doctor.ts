@@ -8,7 +8,7 @@ import { mayRing } from '../client/client.ts'
 import { CONSENT_APP, readClientMetadata } from '../client/client-metadata.ts'
 import { createClientStore, type RegisteredClient } from '../client/client-store.ts'
 import { secretPlace } from '../client/register.ts'
-import type { Config } from '../config/config.ts'
+import { type Config, seesCertificates } from '../config/config.ts'
 import { ConfigError } from '../config/load.ts'
 import { tryMailServer } from '../device-channels/email.ts'
 import { isMailAddress } from '../device-channels/mail.ts'
@@ -231,6 +231,7 @@ function complaintsAbout({ client }: RegisteredClient, config: Config): string[]
     {
       development: config.development,
       profile: profiles[config.profile],
+      seesCertificates: seesCertificates(config),
     },
   )
   return 'complaints' in read ? read.complaints.map((complaint) => `${client.id}: ${complaint}`) : []

@@ -8,11 +8,13 @@ import { Refusal } from '../refusal.ts'
 import type { Claim } from './claim.ts'
 import { readAssertion, type VerifyAssertion } from './client-assertion.ts'
 import { readBasic, readPost, type VerifySecret } from './client-secret.ts'
+import { readTls, type VerifyCertificate } from './client-tls.ts'
 
 export interface AuthenticationNeeds {
   clients: ClientStore
   verifySecret: VerifySecret
   verifyAssertion: VerifyAssertion
+  verifyCertificate: VerifyCertificate
 }
 
 export function createClientAuthentication(needs: AuthenticationNeeds): AuthenticateClient {
@@ -24,16 +26,17 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
     if (method === undefined || !claim.couldBe.includes(method)) {
       throw failed(credentials, `${client.id} is registered for ${method}, called as ${claim.couldBe.join(' or ')}`)
     }
-    const wrong = await prove(method, claim, client, needs)
+    const wrong = await prove(method, claim, credentials, client, needs)
     if (wrong !== undefined) throw failed(credentials, `${client.id}: ${wrong}`)
     return client
   }
 }
 
-/** One line a method. Mutual TLS (`tls_client_auth`, `self_signed_tls_client_auth`) will stand here as the fourth. */
+/** One line a method. */
 async function prove(
   method: string,
   claim: Claim,
+  { certificate }: ClientCredentials,
   client: Client,
   needs: AuthenticationNeeds,
 ): Promise<string | undefined> {
@@ -44,6 +47,9 @@ async function prove(
     case 'client_secret_jwt':
     case 'private_key_jwt':
       return needs.verifyAssertion(claim.proof, client)
+    case 'tls_client_auth':
+    case 'self_signed_tls_client_auth':
+      return needs.verifyCertificate(method, certificate, client)
     default:
       return `the method ${method} proves nothing`
   }
@@ -55,7 +61,7 @@ function readClaim(credentials: ClientCredentials): Claim {
   const asserts = form.has('client_assertion') || form.has('client_assertion_type')
   const ways = [authorization !== undefined, form.has('client_secret'), asserts].filter(Boolean)
   if (ways.length > 1) throw new Refusal('invalid_request', 'use exactly one client authentication method')
-  const claim = readBasic(credentials) ?? readPost(credentials) ?? readAssertion(credentials)
+  const claim = readBasic(credentials) ?? readPost(credentials) ?? readAssertion(credentials) ?? readTls(credentials)
   if (claim === undefined) throw failed(credentials, 'no client authentication came with the request')
   const named = credentials.form.get('client_id')
   if (named !== undefined && named !== claim.clientId) {

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import type { AuthenticateClient, Client } from '../client/client.ts'
 import { type ClientCircumstances, type DeliveryMode, readClientMetadata } from '../client/client-metadata.ts'
 import type { ClientStore } from '../client/client-store.ts'
+import type { ReadCertificate } from '../client-certificate/client-certificate.ts'
 import type { Clock } from '../clock.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { type Form, readJsonFields } from '../http/form.ts'
@@ -11,6 +12,7 @@ import { Refusal } from '../refusal.ts'
 
 export interface ClientSettingsNeeds {
   authenticateClient: AuthenticateClient
+  certificateOf: ReadCertificate
   clients: ClientStore
   /** What registered metadata is checked against. */
   circumstances: ClientCircumstances
@@ -27,7 +29,9 @@ export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs
   onlyMethods(app, path, ['POST'])
   app.post(path, async (request, reply) => {
     const form = readJsonFields(request.headers['content-type'], rawBody(request))
-    const client = await needs.authenticateClient({ form, authorization: request.headers.authorization })
+    const { authorization } = request.headers
+    const certificate = needs.certificateOf(request.raw)
+    const client = await needs.authenticateClient({ form, authorization, certificate })
     if (client.deliveryMode === undefined) {
       throw new Refusal('unauthorized_client', 'this client is not registered for backchannel authentication')
     }

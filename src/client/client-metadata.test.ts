@@ -113,9 +113,30 @@ describe('what is refused', () => {
     ['a device service that rings', { ...poll, backchannel_device_service: true }, /device service answers/],
     ['a ringing client that decides', { ...poll, scope: 'openid ciba:decide' }, /never decides/],
     [
-      'TLS client authentication',
+      'tls_client_auth without a subject (ML-3)',
       { ...poll, token_endpoint_auth_method: 'tls_client_auth' },
-      /not in this version yet/,
+      /^exactly one of tls_client_auth_subject_dn/,
+    ],
+    [
+      'tls_client_auth with two subjects (ML-3)',
+      {
+        ...poll,
+        token_endpoint_auth_method: 'tls_client_auth',
+        tls_client_auth_subject_dn: 'CN=a',
+        tls_client_auth_san_dns: 'a.example',
+      },
+      /^exactly one of tls_client_auth_subject_dn/,
+    ],
+    ['a subject without its method', { ...poll, tls_client_auth_san_dns: 'a.example' }, /must be left out/],
+    [
+      'a subject that is no name',
+      { ...poll, token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_subject_dn: 'till' },
+      /^tls_client_auth_subject_dn must be a distinguished name/,
+    ],
+    [
+      'self_signed_tls_client_auth without a certificate (ML-5)',
+      { ...poll, token_endpoint_auth_method: 'self_signed_tls_client_auth', jwks: { keys: [{ kty: 'EC' }] } },
+      /x5c/,
     ],
     [
       'signed requests without a key (DR-9)',

@@ -1,5 +1,7 @@
 /** What a client says about itself (RFC 7591, CIBA Core §4): read, completed with defaults, and checked as a whole. */
+import { isIP } from 'node:net'
 import { z } from 'zod'
+import { isDistinguishedName, subjectMetadata } from '../client-certificate/subject.ts'
 import { isPlain, mustBe, mustBeSecretly, readSettings } from '../complaint.ts'
 import { type Profile, profiles } from '../profile.ts'
 
@@ -18,6 +20,8 @@ export type ClientAuthenticationMethod =
   | 'client_secret_post'
   | 'client_secret_jwt'
   | 'private_key_jwt'
+  | 'tls_client_auth'
+  | 'self_signed_tls_client_auth'
   | 'none'
 
 /** A public key, RFC 7517. */
@@ -44,6 +48,14 @@ export interface ClientMetadata {
   scope?: string
   token_endpoint_auth_method: ClientAuthenticationMethod
   token_endpoint_auth_signing_alg?: string
+  /** Whose certificate proves it is the client, with `tls_client_auth`: exactly one of these five. */
+  tls_client_auth_subject_dn?: string
+  tls_client_auth_san_dns?: string
+  tls_client_auth_san_uri?: string
+  tls_client_auth_san_ip?: string
+  tls_client_auth_san_email?: string
+  /** Whether its access tokens are bound to the certificate it collects them with. */
+  tls_client_certificate_bound_access_tokens?: boolean
   jwks?: { keys: PublicJwk[] }
   jwks_uri?: string
   id_token_signed_response_alg?: 'ES256' | 'RS256' | 'PS256'
@@ -74,6 +86,8 @@ export interface ClientCircumstances {
   development: boolean
   /** What the deployment keeps to: `core` if nobody says. */
   profile?: Profile
+  /** Whether certificates of clients are seen: they are, unless somebody says that they are not. */
+  seesCertificates?: boolean
 }
 
 /** Every complaint starts with the name of the metadata it is about. None contains a secret. */
@@ -113,9 +127,14 @@ export function breachesOf(client: ClientMetadata, profile: Profile): Breach[] {
     const says = `${name} must be ${orOf(allowedBy(profile))}, because the profile is ${profile.name} (${clause})`
     return [{ about: name, says }]
   }
+  const bound = 'tls_client_certificate_bound_access_tokens'
   const signing = 'backchannel_authentication_request_signing_alg'
   const unsigned = rings && profile.signedRequestsOnly && client[signing] === undefined
+  const unbound = profile.boundTokensOnly && client[bound] === false
   return [
+    ...(unbound
+      ? [{ about: bound, says: `${bound} must be true, because the profile is ${profile.name} (FI-2)` } as const]
+      : []),
     ...may(mode, (allows) => allows.deliveryModes, 'FC-4'),
     ...may(method, (allows) => allows.clientAuthentication, 'FI-1'),
     ...may('token_endpoint_auth_signing_alg', (allows) => allows.clientSigning, 'FC-15'),
@@ -157,8 +176,16 @@ function defaultGrants(mode: DeliveryMode | undefined, isDeviceService: boolean)
   return ['authorization_code']
 }
 
-const laterMethods = ['tls_client_auth', 'self_signed_tls_client_auth']
-const methods = ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'] as const
+const methods = [
+  'client_secret_basic',
+  'client_secret_post',
+  'client_secret_jwt',
+  'private_key_jwt',
+  'tls_client_auth',
+  'self_signed_tls_client_auth',
+  'none',
+] as const
+const tlsMethods: string[] = ['tls_client_auth', 'self_signed_tls_client_auth']
 const secretMethods: string[] = ['client_secret_basic', 'client_secret_post', 'client_secret_jwt']
 const keySigningAlgs = ['ES256', 'RS256', 'PS256', 'Ed25519', 'EdDSA']
 const notYet = 'is not in this version yet; remove it'
@@ -197,17 +224,19 @@ function schemaFor({ development, profile = profiles.core }: ClientCircumstances
       .exactOptional(),
     response_types: z.array(z.enum(['code'], mustBe('"code"')), mustBe('a list of response types')).exactOptional(),
     scope: text('scopes separated by single spaces', isScope).exactOptional(),
-    token_endpoint_auth_method: z
-      .enum(methods, {
-        error: ({ input }) =>
-          laterMethods.includes(String(input))
-            ? `${input} ${notYet}`
-            : mustBe(`one of ${methods.join(', ')}`).error({ input }),
-      })
-      .exactOptional(),
+    token_endpoint_auth_method: z.enum(methods, mustBe(`one of ${methods.join(', ')}`)).exactOptional(),
     token_endpoint_auth_signing_alg: z
       .enum(['HS256', ...keySigningAlgs], mustBe(`one of HS256, ${keySigningAlgs.join(', ')}`))
       .exactOptional(),
+    tls_client_auth_subject_dn: text(
+      'a distinguished name, like "CN=till, O=Bank, C=DE"',
+      isDistinguishedName,
+    ).exactOptional(),
+    tls_client_auth_san_dns: text('a host name', (name) => /^[a-z0-9.-]{1,253}$/i.test(name)).exactOptional(),
+    tls_client_auth_san_uri: text('an absolute address', isTidy).exactOptional(),
+    tls_client_auth_san_ip: text('an IP address', (address) => isIP(address) !== 0).exactOptional(),
+    tls_client_auth_san_email: text('a mail address', (address) => /^[^\s@]+@[^\s@]+$/.test(address)).exactOptional(),
+    tls_client_certificate_bound_access_tokens: yesOrNo().exactOptional(),
     jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(complainAboutKeys).exactOptional(),
     jwks_uri: httpsAddress('user name and fragment').exactOptional(),
     id_token_signed_response_alg: z
@@ -397,6 +426,33 @@ const rules: Rule[] = [
     says: 'jwks or jwks_uri is missing; backchannel_authentication_request_signing_alg needs one of them (DR-9)',
   },
   {
+    reads: [method],
+    unless: (client, { seesCertificates }) => seesCertificates === false && tlsMethods.includes(client[method]),
+    says: (client) => `${method} ${client[method]} needs tls or proxy.clientCertificateHeader in the configuration`,
+  },
+  {
+    reads: ['tls_client_certificate_bound_access_tokens'],
+    unless: (client, { seesCertificates }) =>
+      seesCertificates === false && client.tls_client_certificate_bound_access_tokens === true,
+    says: 'tls_client_certificate_bound_access_tokens needs tls or proxy.clientCertificateHeader in the configuration',
+  },
+  {
+    reads: [method, ...subjectMetadata],
+    unless: (client) => subjectsOf(client).length !== (client[method] === 'tls_client_auth' ? 1 : 0),
+    says: (client) =>
+      client[method] === 'tls_client_auth'
+        ? `exactly one of ${subjectMetadata.join(', ')} is needed for tls_client_auth (ML-3)`
+        : `${subjectsOf(client).join(', ')} must be left out, or ${method} set to tls_client_auth (ML-3)`,
+  },
+  {
+    reads: ['jwks', 'jwks_uri', method],
+    unless: (client) =>
+      client[method] === 'self_signed_tls_client_auth' &&
+      client.jwks_uri === undefined &&
+      !client.jwks?.keys.some(({ x5c }) => Array.isArray(x5c)),
+    says: 'jwks or jwks_uri is missing; self_signed_tls_client_auth needs a key with its certificate in x5c (ML-5)',
+  },
+  {
     reads: ['jwks', 'jwks_uri'],
     unless: (client) => client.jwks !== undefined && client.jwks_uri !== undefined,
     says: 'jwks and jwks_uri must not both be set (DR-5)',
@@ -431,6 +487,10 @@ const rules: Rule[] = [
 
 function scopesOf(client: ClientMetadata): string[] {
   return client.scope?.split(' ') ?? []
+}
+
+function subjectsOf(client: ClientMetadata): string[] {
+  return subjectMetadata.filter((name) => client[name] !== undefined)
 }
 
 function signingAlgsOf(authentication: ClientAuthenticationMethod): string[] {

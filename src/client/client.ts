@@ -1,4 +1,5 @@
 /** Who may ask: a registered client, and what it is allowed. */
+import type { ClientCertificate } from '../client-certificate/client-certificate.ts'
 import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from './client-metadata.ts'
 
 export interface Client {
@@ -22,6 +23,8 @@ export interface ClientCredentials {
   form: ReadonlyMap<string, string>
   /** The `Authorization` header as it came. */
   authorization: string | undefined
+  /** What its connection showed, or a trusted proxy. It proves something only for those who registered it. */
+  certificate?: ClientCertificate | undefined
 }
 
 /** Whether the client may ring at all: it has a delivery mode and, to collect tokens itself, the grant (VL-9, RG-2). */

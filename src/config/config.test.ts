@@ -266,6 +266,7 @@ describe('a setting that does not exist', () => {
 })
 
 describe('the profile fapi-ciba refuses, each by name,', () => {
+  const proxied = { proxy: { trust: ['10.0.0.1'], clientCertificateHeader: 'x-client-cert' } }
   const bank = {
     client_id: 'bank',
     grant_types: ['urn:openid:params:grant-type:ciba'],
@@ -275,6 +276,12 @@ describe('the profile fapi-ciba refuses, each by name,', () => {
     jwks_uri: 'https://bank.example/jwks',
   }
   const cases: [name: string, input: Record<string, unknown>, expected: RegExp][] = [
+    ['a server that sees no certificates', { proxy: {} }, /^profile "fapi-ciba" needs tls or proxy.*FI-2/],
+    [
+      'tokens that anybody may use',
+      { clients: [{ ...bank, tls_client_certificate_bound_access_tokens: false }] },
+      /^clients\[0\].tls_client_certificate_bound_access_tokens must be true.*FI-2/,
+    ],
     ['an http issuer', { issuer: 'http://localhost:4000', development: true }, /^issuer must start with https/],
     ['ID tokens by RS256', { tokens: { idTokenAlg: 'RS256' } }, /^tokens.idTokenAlg must be ES256 or PS256.*FC-15/],
     ['unsigned requests', { requests: { requireSigned: false } }, /^requests.requireSigned must not be false.*FC-7/],
@@ -325,22 +332,20 @@ describe('the profile fapi-ciba refuses, each by name,', () => {
   ]
   for (const [name, input, expected] of cases) {
     it(name, () => {
-      const complaints = complaintsAbout({ ...production, profile: 'fapi-ciba', ...input })
+      const complaints = complaintsAbout({ ...production, ...proxied, profile: 'fapi-ciba', ...input })
       assert.equal(complaints.length, 1, complaints.join('\n'))
       assert.match(complaints[0]!, expected)
     })
   }
 
   it('and takes what keeps to it', () => {
-    const { requests, clients } = accepted({ ...production, profile: 'fapi-ciba', clients: [bank] })
+    const { requests, clients } = accepted({ ...production, ...proxied, profile: 'fapi-ciba', clients: [bank] })
     assert.deepEqual([requests.requireSigned, clients.length], [true, 1])
   })
 })
 
 describe('what is not in this version yet is refused by name', () => {
   const cases: [string, unknown][] = [
-    ['tls', { key: 'k.pem' }],
-    ['proxy.clientCertificateHeader', 'x-client-cert'],
     ['requests.longPoll', 30],
     ['requests.unknownUsers', 'pretend'],
   ]

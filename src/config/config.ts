@@ -1,7 +1,9 @@
 /** The settings: what each means, what it is when nobody says, and what it may be. */
 import { isIP } from 'node:net'
+import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
 import {
+  type ClientCircumstances,
   type ClientMetadata,
   type ClientMetadataInput,
   CONSENT_APP,
@@ -10,7 +12,7 @@ import {
   readClientMetadata,
 } from '../client/client-metadata.ts'
 import { isPlain, mustBe, mustBeSecretly, readSettings } from '../complaint.ts'
-import { type Profile, profiles } from '../profile.ts'
+import { profiles } from '../profile.ts'
 import type { ConfiguredUser, UserHooks } from '../user-hint/user.ts'
 import { type ConfiguredUserInput, readUsers } from './users.ts'
 
@@ -29,14 +31,18 @@ export interface Config {
   /** At least 32 bytes, base64url. Everything at rest is sealed and hashed with keys made from it. */
   secret: string
   profile: 'core' | 'fapi-ciba'
-  /** Own TLS. Not in this version yet. */
-  tls?: { key?: string; cert?: string; clientCa?: string }
+  /** Own TLS: PEM texts, or the files they are in. `clientCa`: whose word is good for `tls_client_auth`. */
+  tls?: { key: string; cert: string; clientCa?: string }
   proxy: {
     /** Addresses and CIDR ranges of the proxies whose `X-Forwarded-*` headers are believed. */
     trust: string[]
-    /** Not in this version yet. */
+    /** The header in which such a proxy hands on the certificate that a client showed it. */
     clientCertificateHeader?: string
+    /** Whose word is good for `tls_client_auth` where a proxy ends TLS: PEM certificates, or their file. */
+    clientCa?: string
   }
+  /** Where clients find the same endpoints with mutual TLS, if that is another address: `mtls_endpoint_aliases`. */
+  mutualTls?: { issuer: string }
   requests: {
     /** Seconds a request waits for its user when the client does not say. */
     defaultExpiry: number
@@ -106,6 +112,7 @@ type Sections =
   | 'notifications'
   | 'email'
   | 'webPush'
+  | 'mutualTls'
   | 'deviceWebhook'
   | 'login'
 type Optional<Settings> = { [Name in keyof Settings]?: Settings[Name] | undefined }
@@ -153,21 +160,23 @@ export function checkConfig(
   input: Record<string, unknown>,
   { demo = false, nameOf = (path) => path }: Circumstances = {},
 ): { config: CheckedConfig } | { complaints: string[] } {
-  const { now, later } = setLaterAside(input)
-  const { value, complaints, broken } = readSettings(schema, now, { known: knownSettings, nameOf })
+  const { value, complaints, broken } = readSettings(schema, input, { known: knownSettings, nameOf })
   const clients = readClients(value.clients, {
     // While nobody knows which it is, complaints that production would have are only noise.
     development: value.development || broken.has('development'),
     profile: broken.has('profile') ? profiles.core : profiles[value.profile],
+    seesCertificates: broken.has('tls') || seesCertificates(value),
     scopes:
       isBroken('tokens.scopes', broken) || 'scopes' in value.oidc || 'claims' in value.oidc
         ? undefined
         : scopesOf(value),
   })
   const users = readUsers(value.users)
-  const { email, webPush, deviceWebhook, ...always } = value
+  const { email, webPush, deviceWebhook, tls, mutualTls, ...always } = value
   const config: CheckedConfig = {
     ...always,
+    ...(isWhole(tls, ['key', 'cert']) && { tls }),
+    ...(isWhole(mutualTls, ['issuer']) && { mutualTls: { issuer: mutualTls.issuer.replace(/\/+$/, '') } }),
     ...(isWhole(email, ['smtp', 'from']) && { email }),
     ...(isWhole(webPush, ['subject']) && { webPush }),
     ...(isWhole(deviceWebhook, ['url', 'secret']) && { deviceWebhook }),
@@ -183,7 +192,7 @@ export function checkConfig(
   const crossed = rules
     .filter(({ reads, unless }) => !reads.some((path) => isBroken(path, broken)) && unless(config, value))
     .map(({ reads, says }) => `${nameOf(reads[0]!)} ${typeof says === 'string' ? says : says(config)}`)
-  const all = [...complaints, ...later, ...crossed, ...clients.complaints, ...users.complaints]
+  const all = [...complaints, ...crossed, ...clients.complaints, ...users.complaints]
   if (all.length > 0) return { complaints: all }
   return { config: freeze(config) }
 }
@@ -214,13 +223,20 @@ const schema = z.strictObject({
   secret: z.string(mustBeSecretly(secretForm())).refine(isSecret, mustBeSecretly(secretForm())).exactOptional(),
   profile: choice(['core', 'fapi-ciba']).default('core'),
   tls: section({
-    key: z.string().exactOptional(),
-    cert: z.string().exactOptional(),
-    clientCa: z.string().exactOptional(),
+    key: z
+      .string(mustBeSecretly(pemForm('key')))
+      .refine(isPem, mustBeSecretly(pemForm('key')))
+      .exactOptional(),
+    cert: text(pemForm('certificate'), isPem).exactOptional(),
+    clientCa: text(pemForm('certificates'), isPem).exactOptional(),
+  }).exactOptional(),
+  mutualTls: section({
+    issuer: text('an https address', (address) => /^https:\/\//.test(address) && URL.canParse(address)).exactOptional(),
   }).exactOptional(),
   proxy: section({
     trust: list('an IP address or a range like "10.0.0.0/8"', isRange).default([]),
     clientCertificateHeader: text('the name of a header', (name) => /^[\w-]+$/.test(name)).exactOptional(),
+    clientCa: text(pemForm('certificates'), isPem).exactOptional(),
   }).prefault({}),
   requests: section({
     // Timers of Node run for 24 days at most; a request must be able to expire on one.
@@ -385,6 +401,14 @@ function isWhole<Section extends object>(
   return section !== undefined && names.every((name) => section[name] !== undefined)
 }
 
+function pemForm(what: string): string {
+  return `a file with a PEM ${what}, or its text`
+}
+
+function isPem(text: string): boolean {
+  return text.startsWith('-----BEGIN ')
+}
+
 function isRange(range: string): boolean {
   const [address = '', bits, ...rest] = range.split('/')
   const version = isIP(address)
@@ -424,21 +448,6 @@ function kindOf(type: z.core.$ZodType): SettingKind {
   return type instanceof z.ZodArray && type.element instanceof z.ZodString ? 'list' : 'structure'
 }
 
-const laterFeatures: Record<string, string> = {
-  tls: 'own TLS',
-}
-
-/** What later versions do is refused, because ignoring it silently would be a lie. */
-function setLaterAside(input: Record<string, unknown>): { now: Record<string, unknown>; later: string[] } {
-  const entries = Object.entries(input)
-  return {
-    now: Object.fromEntries(entries.filter(([name]) => !Object.hasOwn(laterFeatures, name))),
-    later: entries
-      .filter(([name]) => Object.hasOwn(laterFeatures, name))
-      .map(([name]) => `${name}: ${laterFeatures[name]} is not in this version yet; remove the setting`),
-  }
-}
-
 type Value = z.output<typeof schema>
 
 /** Rules that need more than one setting, or words of their own. */
@@ -471,6 +480,12 @@ const profileRules: Rule[] = [
     says: ({ profile }) => `must not be false, because the profile is ${profile} (FC-7)`,
   },
   {
+    reads: ['profile', 'tls', 'proxy.clientCertificateHeader'],
+    unless: (config) => profiles[config.profile].boundTokensOnly && !seesCertificates(config),
+    says: ({ profile }) =>
+      `"${profile}" needs tls or proxy.clientCertificateHeader: tokens are bound to certificates (FI-2)`,
+  },
+  {
     reads: ['oidc', 'profile'],
     unless: ({ oidc, profile }) => promised(profile) && Object.keys(oidc).length > 0,
     says: ({ profile }) => `must be empty: past Doorbell, nobody checks that it keeps to the profile ${profile}`,
@@ -482,6 +497,29 @@ const profileRules: Rule[] = [
       `must be "core" for the demo: its clients have secrets, which ${profile} does not allow (FI-1)`,
   },
 ]
+
+/** Whether certificates of clients can be seen at all. */
+export function seesCertificates({
+  tls,
+  proxy,
+}: {
+  tls?: object
+  proxy: Pick<Config['proxy'], 'clientCertificateHeader'>
+}): boolean {
+  return tls !== undefined || proxy.clientCertificateHeader !== undefined
+}
+
+function complainAboutTls({ key, cert, clientCa }: NonNullable<Config['tls']>): string | undefined {
+  try {
+    createSecureContext({ key, cert, ...(clientCa !== undefined && { ca: clientCa }) })
+    return undefined
+  } catch (error) {
+    const { code } = error as { code?: string }
+    return code === 'ERR_OSSL_X509_KEY_VALUES_MISMATCH'
+      ? 'and tls.cert do not belong together'
+      : 'and tls.cert cannot be used: one of them is not what it should be'
+  }
+}
 
 function promised(profile: Config['profile']): boolean {
   return profile !== 'core'
@@ -536,9 +574,22 @@ const rules: Rule[] = [
   },
   ...profileRules,
   {
-    reads: ['proxy.clientCertificateHeader'],
-    unless: ({ proxy }) => proxy.clientCertificateHeader !== undefined,
-    says: `${notYet}; remove the setting`,
+    reads: ['proxy.clientCertificateHeader', 'proxy.trust'],
+    unless: ({ proxy }) => proxy.clientCertificateHeader !== undefined && proxy.trust.length === 0,
+    says: 'needs proxy.trust: from anybody else such a header is not believed',
+  },
+  needed('tls', 'key', pemForm('key')),
+  needed('tls', 'cert', pemForm('certificate')),
+  {
+    reads: ['tls.key', 'tls.cert', 'tls.clientCa'],
+    unless: ({ tls }) => tls !== undefined && complainAboutTls(tls) !== undefined,
+    says: ({ tls }) => complainAboutTls(tls!)!,
+  },
+  needed('mutualTls', 'issuer', 'an https address'),
+  {
+    reads: ['mutualTls.issuer', 'tls', 'proxy.clientCertificateHeader'],
+    unless: (config) => config.mutualTls !== undefined && !seesCertificates(config),
+    says: 'needs tls or proxy.clientCertificateHeader: without one of them no certificate is seen',
   },
   {
     reads: ['requests.longPoll'],
@@ -564,7 +615,11 @@ const rules: Rule[] = [
 ]
 
 /** A section is there or not; if it is, it needs this setting. */
-function needed(section: 'email' | 'webPush' | 'deviceWebhook', name: string, form: string): Rule {
+function needed(
+  section: 'email' | 'webPush' | 'deviceWebhook' | 'tls' | 'mutualTls',
+  name: string,
+  form: string,
+): Rule {
   const lacks = (settings: Record<string, unknown> | undefined) => settings !== undefined && !(name in settings)
   return {
     reads: [`${section}.${name}`],
@@ -595,16 +650,14 @@ function isProviderAddress(address: string, development: boolean): boolean {
   return username === '' && (protocol === 'https:' || (development && protocol === 'http:'))
 }
 
-interface ClientReading {
-  development: boolean
-  profile: Profile
+interface ClientReading extends Required<ClientCircumstances> {
   /** What clients may be registered for; nothing if the application adds scopes of its own. */
   scopes: string[] | undefined
 }
 
 function readClients(
   inputs: unknown[],
-  { development, profile, scopes }: ClientReading,
+  { scopes, ...circumstances }: ClientReading,
 ): { clients: ClientMetadata[]; complaints: string[] } {
   const complaints: string[] = []
   const clients: ClientMetadata[] = []
@@ -615,7 +668,7 @@ function readClients(
       complaints.push(`${place} must be an object`)
       continue
     }
-    const read = readClientMetadata(input, { development, profile })
+    const read = readClientMetadata(input, circumstances)
     if ('complaints' in read) complaints.push(...read.complaints.map((complaint) => `${place}.${complaint}`))
     else {
       clients.push(read.client)

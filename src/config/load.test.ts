@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, wr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
+import { certify } from '../../test/cast/certificates.ts'
 import { newSecret } from '../secret.ts'
 import { ConfigError, type LoadOptions, loadConfig, resolveConfig } from './load.ts'
 
@@ -177,4 +178,27 @@ it('settings at hand are resolved without file and environment, and frozen', asy
   const config = await resolveConfig(memory)
   assert.ok(Object.isFrozen(config))
   assert.equal(config.secret.length, 43)
+})
+
+it('TLS is given as texts or as files beside the configuration, and has to fit together', async (test) => {
+  const cwd = folderWith(test)
+  const one = await certify({ subject: 'CN=one' })
+  const other = await certify({ subject: 'CN=other' })
+  for (const [name, text] of Object.entries({ 'k.pem': one.key, 'c.pem': one.cert, 'other.pem': other.key })) {
+    writeFileSync(join(cwd, name), text)
+  }
+  const load = (tls: Record<string, string>) => {
+    writeFileSync(join(cwd, 'c.json'), JSON.stringify({ development: true, tls }))
+    return loadConfig({ cwd, env: {}, file: 'c.json' })
+  }
+  assert.equal((await load({ key: 'k.pem', cert: 'c.pem', clientCa: 'c.pem' })).tls?.key, one.key.trim())
+  assert.equal((await load({ key: one.key, cert: one.cert })).tls?.cert, one.cert)
+  for (const [tls, says] of [
+    [{ key: 'k.pem', cert: 'none.pem' }, /tls.cert must be a file with a PEM certificate, or its text/],
+    [{ key: 'other.pem', cert: 'c.pem' }, /tls.key and tls.cert do not belong together/],
+    [{ key: 'c.pem', cert: 'c.pem' }, /tls.key and tls.cert cannot be used/],
+    [{ key: 'k.pem' }, /tls.cert is missing/],
+  ] as const) {
+    await assert.rejects(load(tls), (error: Error) => says.test(error.message) && !error.message.includes('PRIVATE'))
+  }
 })

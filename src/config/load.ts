@@ -1,5 +1,5 @@
 /** Brings the layers together: defaults, the demo cast, the file, the environment, and what the caller insists on. */
-import { statSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { ConfigError, isPlain } from '../complaint.ts'
 import { type Config, type ConfigInput, checkConfig, freeze } from './config.ts'
@@ -63,7 +63,7 @@ export interface ResolveOptions {
 export async function resolveConfig(input: ConfigInput, options: ResolveOptions = {}): Promise<Config> {
   const { cwd = process.cwd(), demo = false, sources, complaints = [] } = options
   const folder = options.folder ?? cwd
-  const given = merge({}, input)
+  const given = readPemFiles(merge({}, input), folder)
   const checked = checkConfig(demo ? withDemo(given) : given, {
     demo,
     nameOf: (setting) => (sources?.has(setting) ? `${setting} (${sources.get(setting)})` : setting),
@@ -89,6 +89,24 @@ function locateTexts(texts: string, folder: string): string {
     throw new ConfigError([`texts must be a folder; there is none at ${place}`])
   }
   return place
+}
+
+/** The texts in the place of the files; a file that cannot be read stays what it was, which is no PEM. */
+function readPemFiles(input: Record<string, unknown>, folder: string): Record<string, unknown> {
+  const read = (value: unknown) => {
+    if (typeof value !== 'string' || value.startsWith('-----BEGIN ')) return value
+    try {
+      return readFileSync(resolve(folder, value), 'utf8').trim()
+    } catch {
+      return value
+    }
+  }
+  const { tls, proxy } = input
+  return {
+    ...input,
+    ...(isPlain(tls) && { tls: Object.fromEntries(Object.entries(tls).map(([name, value]) => [name, read(value)])) }),
+    ...(isPlain(proxy) && 'clientCa' in proxy && { proxy: { ...proxy, clientCa: read(proxy.clientCa) } }),
+  }
 }
 
 /** These are replaced as a whole: they are lists, or belong to the application. */

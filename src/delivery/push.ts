@@ -59,7 +59,7 @@ async function handOver(letter: Letter, content: PushContent, needs: PushNeeds):
   const status = request && statusAt(request, needs.clock.now())
   if (status === 'denied') return refusal(content, 'access_denied', 'the user took the approval back')
   if (request === undefined || status !== 'approved') return whatWasKept(letter, needs)
-  const issued = await needs.issueTokens(request, { pushedAs: content.authReqId })
+  const issued = await needs.issueTokens(request, { pushedAs: content.authReqId, binding: request.binding })
 
   const body =
     issued === undefined

@@ -1,19 +1,25 @@
 /** The CIBA grant: a client asks whether the user has decided, and takes its tokens once. */
 
-import { type AuthenticationRequest, statusAt } from '../authentication-request/authentication-request.ts'
+import {
+  type AuthenticationRequest,
+  statusAt,
+  type TokenBinding,
+} from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import { certificateBinding } from '../client/certificate-binding.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
 import { answerPoll, type PollAnswer } from '../delivery/poll.ts'
 import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
-import type { TokenBinding } from '../token/binding.ts'
 import type { IssueTokens, TokenResponse } from '../token/issue-tokens.ts'
 
 export interface CibaGrantNeeds {
   authenticateClient: AuthenticateClient
   requests: RequestStore
   issueTokens: IssueTokens
+  /** Whether the deployment gives out no token that whoever bears it may use. */
+  boundTokensOnly: boolean
   clock: Clock
   log: Log
 }
@@ -31,18 +37,24 @@ export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<To
   const authReqId = form.get('auth_req_id')
   if (authReqId === undefined) throw new Refusal('invalid_request', 'auth_req_id is missing')
   refuseUnlessItMayCollect(client)
+  const binding = bindingOf(call, client, needs.boundTokensOnly)
 
   const poll = await needs.requests.poll(authReqId, client.id, arrivedAt)
   if (poll === undefined) throw unknown()
   const answer = answerPoll(poll.request, arrivedAt, poll.tooEarly)
   if (answer !== 'issue tokens') throw refusals[answer]()
-  return handOut(poll.request, {}, needs)
+  return handOut(poll.request, binding, needs)
 }
 
 /** A push client is told everything and may not ask (TE-4); others need the grant they were registered for (SM-5). */
 function refuseUnlessItMayCollect(client: Client): void {
   if (client.deliveryMode === 'push') throw new Refusal('unauthorized_client', 'a push client does not poll')
   if (!mayUseGrant(client)) throw new Refusal('unauthorized_client', 'this client may not use this grant')
+}
+
+/** Decided before anything is accounted for or used up: who comes without its key can come again with it (ML-10). */
+function bindingOf({ certificate }: TokenCall, client: Client, boundTokensOnly: boolean): TokenBinding {
+  return { certificate: certificateBinding(client, certificate, boundTokensOnly) }
 }
 
 /** Makes the tokens, then writes them together with approved → redeemed. Of many that do so at once, one succeeds (TK-14). */

@@ -1,11 +1,13 @@
 /** The token endpoint: the CIBA grant is ours (CIBA Core §10.1, §11), every other grant is handed to oidc-provider. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { CIBA_GRANT } from '../client/client-metadata.ts'
+import type { ReadCertificate } from '../client-certificate/client-certificate.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { readForm } from '../http/form.ts'
 import { type CibaGrantNeeds, redeem } from './ciba-grant.ts'
 
 export interface TokenEndpointNeeds extends CibaGrantNeeds {
+  certificateOf: ReadCertificate
   handOver(request: FastifyRequest, reply: FastifyReply): FastifyReply
 }
 
@@ -17,7 +19,10 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     const form = readForm(request.headers['content-type'], rawBody(request))
     if (form.get('grant_type') !== CIBA_GRANT) return needs.handOver(request, reply)
 
-    const tokens = await redeem({ form, authorization: request.headers.authorization, arrivedAt }, needs)
+    const tokens = await redeem(
+      { form, authorization: request.headers.authorization, certificate: needs.certificateOf(request.raw), arrivedAt },
+      needs,
+    )
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)
   })
 }

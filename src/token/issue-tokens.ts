@@ -3,12 +3,11 @@
  * revocation know them. Nothing is saved here: the caller gets what is to be written, and writes it in the one step
  * that redeems the request.
  */
-import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import type { AuthenticationRequest, TokenBinding } from '../authentication-request/authentication-request.ts'
 import type { Provider } from '../authorization-server/authorization-server.ts'
 import { collectWrites } from '../authorization-server/oidc-adapter.ts'
 import type { Statement } from '../storage/database.ts'
 import type { UserHooks } from '../user-hint/user.ts'
-import type { TokenBinding } from './binding.ts'
 import { tokenHash } from './token-hash.ts'
 
 export interface TokenResponse {

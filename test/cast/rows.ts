@@ -66,6 +66,7 @@ export function newRequest(now: number, more: Partial<AuthenticationRequest> = {
     expiresAt: now + 600_000,
     interval: 5,
     settledAt: undefined,
+    binding: { certificate: undefined, dpopKey: undefined },
     authentication: {},
     ...more,
   }

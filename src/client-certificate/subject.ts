@@ -1,0 +1,152 @@
+/** Whose a certificate is: its subject and its alternative names, compared with what a client registered (RFC 8705 §2.1). */
+import type { X509Certificate } from 'node:crypto'
+import { isIP } from 'node:net'
+
+/** The client metadata of `tls_client_auth`, of which a client registers exactly one (ML-3). */
+export const subjectMetadata = [
+  'tls_client_auth_subject_dn',
+  'tls_client_auth_san_dns',
+  'tls_client_auth_san_uri',
+  'tls_client_auth_san_ip',
+  'tls_client_auth_san_email',
+] as const
+
+export type SubjectMetadata = (typeof subjectMetadata)[number]
+
+/** Whether the certificate carries exactly what was registered. Wildcards and subjects stand for nobody but themselves. */
+export function subjectMatches(certificate: X509Certificate, name: SubjectMetadata, expected: string): boolean {
+  switch (name) {
+    case 'tls_client_auth_subject_dn':
+      return sameName(certificate.subject, expected)
+    case 'tls_client_auth_san_dns':
+      return certificate.checkHost(expected, { subject: 'never', wildcards: false }) !== undefined
+    case 'tls_client_auth_san_uri':
+      return alternativeNames(certificate, 'URI').includes(expected)
+    case 'tls_client_auth_san_ip':
+      return isIP(expected) !== 0 && certificate.checkIP(expected) !== undefined
+    case 'tls_client_auth_san_email':
+      return certificate.checkEmail(expected, { subject: 'never' }) !== undefined
+  }
+}
+
+/** `DNS:a, URI:"b, c"`: Node quotes, as JSON does, what could be taken for two. */
+function alternativeNames({ subjectAltName = '' }: X509Certificate, kind: string): string[] {
+  const entries = subjectAltName.match(/[^,"\s]+:("(\\.|[^"\\])*"|[^,"]*)/g) ?? []
+  return entries
+    .filter((entry) => entry.startsWith(`${kind}:`))
+    .map((entry) => entry.slice(kind.length + 1))
+    .map((value) => (value.startsWith('"') ? (JSON.parse(value) as string) : value))
+}
+
+/** One part of a name; several at once where they are joined by a plus, in no order. */
+type Relative = string[]
+
+/**
+ * Distinguished names mean the same whatever their spaces, letters' case and spelling of escapes (ML-3). RFC 4514 writes
+ * the last part first; Node has a line for each part, the first one first.
+ */
+function sameName(subject: string, expected: string): boolean {
+  const registered = readName(expected, ',')
+  if (registered === undefined || registered.length === 0) return false
+  const shown = readName(subject, '\n')
+  return shown !== undefined && spelled(registered.reverse()) === spelled(shown)
+}
+
+function spelled(name: Relative[]): string {
+  return JSON.stringify(name.map((parts) => [...parts].sort()))
+}
+
+/** Whether a text is a name that a subject can be compared with: for registration. */
+export function isDistinguishedName(text: string): boolean {
+  const name = readName(text, ',')
+  return name !== undefined && name.length > 0
+}
+
+function readName(text: string, separator: ',' | '\n'): Relative[] | undefined {
+  try {
+    return split(text, separator).map((relative) => split(relative, '+').map(readPart))
+  } catch {
+    return undefined
+  }
+}
+
+/** At separators that are neither escaped nor within quotes. */
+function split(text: string, separator: string): string[] {
+  const pieces: string[] = []
+  let piece = ''
+  let quoted = false
+  for (let at = 0; at < text.length; at++) {
+    const letter = text[at]!
+    if (letter === '\\') piece += letter + (text[++at] ?? '')
+    else if (letter === separator && !quoted) {
+      pieces.push(piece)
+      piece = ''
+    } else {
+      if (letter === '"') quoted = !quoted
+      piece += letter
+    }
+  }
+  return [...pieces, piece]
+}
+
+function readPart(part: string): string {
+  const end = part.indexOf('=')
+  const type = part.slice(0, Math.max(end, 0)).trim().toLowerCase()
+  if (!/^([a-z][a-z0-9-]*|\d+(\.\d+)+)$/.test(type)) throw new Error('no attribute type')
+  return `${attributeIds[type] ?? type}=${comparable(readValue(part.slice(end + 1).trim()))}`
+}
+
+/** RFC 4518, as far as people write names: letters in one case, one space for several, none at the ends. */
+function comparable(value: string): string {
+  return value.normalize('NFKC').toLowerCase().replaceAll(/\s+/g, ' ').trim()
+}
+
+function readValue(value: string): string {
+  // A value in hexadecimal stands for its encoding, which nothing here could be compared with.
+  if (value.startsWith('#')) throw new Error('a value in hexadecimal')
+  const bare = /^".*"$/s.test(value) ? value.slice(1, -1) : value
+  const bytes = bare.match(/\\[0-9a-f]{2}|\\.|[^\\]+/gis) ?? []
+  return Buffer.concat(
+    bytes.map((piece) => {
+      if (!piece.startsWith('\\')) return Buffer.from(piece)
+      return piece.length === 3 ? Buffer.from(piece.slice(1), 'hex') : Buffer.from(piece.slice(1))
+    }),
+  ).toString()
+}
+
+/** The names of attributes that may be written as such, and what OpenSSL calls them. */
+const attributeIds: Record<string, string> = {
+  cn: '2.5.4.3',
+  commonname: '2.5.4.3',
+  sn: '2.5.4.4',
+  surname: '2.5.4.4',
+  serialnumber: '2.5.4.5',
+  c: '2.5.4.6',
+  countryname: '2.5.4.6',
+  l: '2.5.4.7',
+  localityname: '2.5.4.7',
+  st: '2.5.4.8',
+  s: '2.5.4.8',
+  stateorprovincename: '2.5.4.8',
+  street: '2.5.4.9',
+  streetaddress: '2.5.4.9',
+  o: '2.5.4.10',
+  organizationname: '2.5.4.10',
+  ou: '2.5.4.11',
+  organizationalunitname: '2.5.4.11',
+  title: '2.5.4.12',
+  businesscategory: '2.5.4.15',
+  postalcode: '2.5.4.17',
+  gn: '2.5.4.42',
+  givenname: '2.5.4.42',
+  organizationidentifier: '2.5.4.97',
+  emailaddress: '1.2.840.113549.1.9.1',
+  uid: '0.9.2342.19200300.100.1.1',
+  userid: '0.9.2342.19200300.100.1.1',
+  dc: '0.9.2342.19200300.100.1.25',
+  domaincomponent: '0.9.2342.19200300.100.1.25',
+  jurisdictionc: '1.3.6.1.4.1.311.60.2.1.3',
+  jurisdictioncountryname: '1.3.6.1.4.1.311.60.2.1.3',
+  jurisdictionst: '1.3.6.1.4.1.311.60.2.1.2',
+  jurisdictionl: '1.3.6.1.4.1.311.60.2.1.1',
+}

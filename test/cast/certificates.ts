@@ -1,0 +1,109 @@
+/** Certificates made on the spot: an authority, the server's, and those of clients, right and wrong in every way. */
+import 'reflect-metadata'
+import { webcrypto, X509Certificate } from 'node:crypto'
+import {
+  BasicConstraintsExtension,
+  cryptoProvider,
+  type Extension,
+  type JsonGeneralNames,
+  SubjectAlternativeNameExtension,
+  X509CertificateGenerator,
+} from '@peculiar/x509'
+
+cryptoProvider.set(webcrypto as never)
+
+export interface Certified {
+  /** PEM. */
+  cert: string
+  /** PEM, PKCS #8. */
+  key: string
+  /** The DER in base64, as `x5c` has it. */
+  x5c: string
+  thumbprint: string
+  /** To sign other certificates with. */
+  keys: webcrypto.CryptoKeyPair
+  subject: string
+}
+
+export interface CertificateOptions {
+  subject: string
+  names?: JsonGeneralNames
+  /** Who signs it; itself unless told. */
+  by?: Certified
+  isAuthority?: boolean
+  /** Days from now. */
+  from?: number
+  until?: number
+  kind?: 'rsa' | 'ec'
+}
+
+const day = 24 * 3600_000
+let serial = 1
+
+export async function certify(options: CertificateOptions): Promise<Certified> {
+  const { subject, names, by, isAuthority = false, from = -1, until = 365, kind = 'ec' } = options
+  const rsa = {
+    name: 'RSASSA-PKCS1-v1_5',
+    hash: 'SHA-256',
+    publicExponent: new Uint8Array([1, 0, 1]),
+    modulusLength: 2048,
+  }
+  const ec = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
+  const keys = (await webcrypto.subtle.generateKey(kind === 'rsa' ? rsa : ec, true, [
+    'sign',
+    'verify',
+  ])) as webcrypto.CryptoKeyPair
+  const signer = by?.keys ?? keys
+  const extensions: Extension[] = [
+    new BasicConstraintsExtension(isAuthority, undefined, true),
+    ...(names === undefined ? [] : [new SubjectAlternativeNameExtension(names)]),
+  ]
+  const made = await X509CertificateGenerator.create({
+    serialNumber: (serial++).toString(16).padStart(4, '0'),
+    subject,
+    issuer: by?.subject ?? subject,
+    notBefore: new Date(Date.now() + from * day),
+    notAfter: new Date(Date.now() + until * day),
+    publicKey: keys.publicKey as never,
+    signingKey: signer.privateKey as never,
+    signingAlgorithm: (signer.privateKey.algorithm.name === 'ECDSA' ? ec : rsa) as never,
+    extensions,
+  })
+  const der = Buffer.from(made.rawData)
+  const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey))
+  return {
+    cert: pem('CERTIFICATE', der),
+    key: pem('PRIVATE KEY', pkcs8),
+    x5c: der.toString('base64'),
+    thumbprint: Buffer.from(await webcrypto.subtle.digest('SHA-256', der)).toString('base64url'),
+    keys,
+    subject,
+  }
+}
+
+/** An authority, and a server certificate of it for this machine, with the RSA key that FAPI's cipher suites want. */
+export async function certifyServer(): Promise<{ authority: Certified; server: Certified }> {
+  const authority = await certify({ subject: 'CN=Test authority', isAuthority: true, kind: 'rsa' })
+  const server = await certify({
+    subject: 'CN=localhost',
+    names: [
+      { type: 'dns', value: 'localhost' },
+      // A second name of the same server, for clients with certificates.
+      { type: 'dns', value: 'mtls.example.com' },
+      { type: 'ip', value: '127.0.0.1' },
+    ],
+    by: authority,
+    kind: 'rsa',
+  })
+  return { authority, server }
+}
+
+function pem(what: string, der: Buffer): string {
+  const lines = der
+    .toString('base64')
+    .match(/.{1,64}/g)!
+    .join('\n')
+  const text = `-----BEGIN ${what}-----\n${lines}\n-----END ${what}-----\n`
+  if (what === 'CERTIFICATE') new X509Certificate(text)
+  return text
+}
