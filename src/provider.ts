@@ -15,9 +15,11 @@ import { createNumberMatching, noNumberMatching } from './authentication-device/
 import { passkeyEndpoint } from './authentication-device/passkey-endpoint.ts'
 import { pushSubscriptionEndpoint } from './authentication-device/push-subscription-endpoint.ts'
 import { createRequestStore } from './authentication-request/authentication-request-store.ts'
-import { createAuthorizationServer, paths } from './authorization-server/authorization-server.ts'
+import { createAcceptance, createAuthorizationServer, paths } from './authorization-server/authorization-server.ts'
 import { createHandOver } from './authorization-server/hand-over.ts'
 import { createOidcModelStore } from './authorization-server/oidc-model-store.ts'
+import { createPairwiseSubjectStore } from './authorization-server/pairwise-subject-store.ts'
+import { createPairwiseSubjects } from './authorization-server/pairwise-subjects.ts'
 import { signInEndpoint } from './authorization-server/sign-in-endpoint.ts'
 import { createSigningKeyStore } from './authorization-server/signing-key-store.ts'
 import { loadSigningKeys } from './authorization-server/signing-keys.ts'
@@ -36,6 +38,10 @@ import { createSecretVerification } from './client-authentication/client-secret.
 import { createCertificateVerification } from './client-authentication/client-tls.ts'
 import { createUsedAssertionStore } from './client-authentication/used-assertion-store.ts'
 import { createReadCertificate } from './client-certificate/client-certificate.ts'
+import { endingsOf } from './client-registration/endings.ts'
+import { createInitialAccessStore } from './client-registration/initial-access-store.ts'
+import { registrationEndpoint } from './client-registration/registration-endpoint.ts'
+import { createRegistrationStore } from './client-registration/registration-store.ts'
 import { clientSettingsEndpoint } from './client-settings/client-settings-endpoint.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { type Config, seesCertificates } from './config/config.ts'
@@ -178,11 +184,13 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const outbox = createOutboxStore(database)
   const oidcModels = createOidcModelStore(database)
   const passkeyChallenges = createPasskeyChallengeStore(database)
+  const initialAccess = createInitialAccessStore(database)
   const signingKeys = await loadSigningKeys({ keys: createSigningKeyStore(database), vault, clock })
 
   const ownApp = ownClient(config.issuer, vault)
   const dropped = await registerConfigured([...config.clients, ownApp], { clients, vault, now: clock.now() })
   refuseBreaches(await clients.list(), profile)
+  const circumstances = { development: config.development, profile, seesCertificates: seesCertificates(config) }
   if (dropped.length > 0) log.warn({ event: 'clients.removed', clients: dropped }, 'no longer in the configuration')
 
   // ── who: users and clients ──
@@ -220,10 +228,12 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       clock,
     }),
   })
+  const pairwise = createPairwiseSubjects({ subjects: createPairwiseSubjectStore(database), vault, clock })
   const findUser = createFindUser({
     users,
     issuer: config.issuer,
     publicKeys: async () => ({ keys: signingKeys.public }),
+    userOfSubject: ({ metadata }, subject) => pairwise.userFor(metadata, subject),
     clock,
   })
 
@@ -247,6 +257,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       backchannel_authentication_request_signing_alg_values_supported: profile.clientSigning,
       backchannel_user_code_parameter_supported: false,
       ...(alias !== undefined && { mtls_endpoint_aliases: aliasesAt(alias) }),
+      ...(config.registration.mode !== 'off' && { registration_endpoint: config.issuer + paths.registration }),
     },
     assertionAlgorithms: assertionAlgorithms(profile),
     keys: signingKeys,
@@ -260,6 +271,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     },
     ownClient: ownApp.client_id,
     findUser: users.find.bind(users),
+    pairwise,
     caller,
     vault,
     texts,
@@ -278,6 +290,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     (now) => oidcModels.forgetExpired(now),
     (now) => passkeyChallenges.forgetExpired(now),
     (now) => outbox.eraseParked(now - parkedKeepContent),
+    (now) => initialAccess.forgetExpired(now),
   ])
 
   // ── how users hear of requests ──
@@ -389,7 +402,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     authenticateClient,
     certificateOf,
     clients,
-    circumstances: { development: config.development, profile, seesCertificates: seesCertificates(config) },
+    circumstances,
     clock,
     log,
   })
@@ -400,6 +413,23 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   for (const path of [paths.introspection, paths.revocation]) onlyMethods(app, path, ['POST', 'OPTIONS'])
   userinfoEndpoint(app, paths.userinfo, { handOver, log })
   onlyMethods(app, paths.jwks, ['GET', 'OPTIONS'])
+  if (config.registration.mode !== 'off') {
+    registrationEndpoint(app, paths.registration, {
+      issuer: config.issuer,
+      policy: { mode: config.registration.mode, perHour: config.registration.perHour },
+      clients,
+      registrations: createRegistrationStore(database),
+      initialAccess,
+      circumstances,
+      scopes: config.tokens.scopes,
+      accepts: createAcceptance(provider, config.tokens.idTokenAlg),
+      endings: endingsOf(database),
+      caller,
+      vault,
+      clock,
+      log,
+    })
+  }
   for (const path of ['/oauth/*', '/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']) {
     app.all(path, handOver)
   }

@@ -21,6 +21,7 @@ const statuses = {
   invalid_grant: 400,
   unsupported_grant_type: 400,
   invalid_client_metadata: 400,
+  invalid_redirect_uri: 400,
   invalid_token: 401,
   insufficient_scope: 403,
   not_found: 404,

@@ -22,6 +22,7 @@ const mayUse: Record<string, readonly string[]> = {
     'provider',
     'config',
     'client',
+    'client-registration',
     'user-hint',
     'authentication-request',
     'authorization-server',
@@ -50,6 +51,7 @@ const mayUse: Record<string, readonly string[]> = {
     'health',
     'token-endpoint',
     'client-settings',
+    'client-registration',
     'backchannel-request',
     'authentication-device',
     'decision',
@@ -83,6 +85,7 @@ const mayUse: Record<string, readonly string[]> = {
   config: ['client', 'user-hint', ...leaves],
   // ── the story ──
   'token-endpoint': ['client-certificate', 'delivery', 'token', 'authentication-request', 'client', ...ground],
+  'client-registration': ['authentication-request', 'authorization-server', 'outbox', 'client', ...ground],
   'client-settings': ['client-certificate', 'client', ...ground],
   'backchannel-request': ['client-certificate', 'authentication-request', 'user-hint', 'client', ...ground],
   'authentication-device': [

@@ -235,6 +235,14 @@ export function createRequestStore(database: Database) {
       return rows.length > 0
     },
 
+    /** Brings forward the deadline of all that a client has open, and tells it no more: for a client that is removed. */
+    endForClient: (clientId: string, now: number): Statement => ({
+      sql: `update backchannel_auth_requests set call_back_sealed = null,
+              expires_at = case when created_at < $2 then $2 else created_at + 1 end
+            where client_id = $1 and status in ('pending', 'approved') and expires_at > $2`,
+      values: [clientId, now],
+    }),
+
     /** Requests whose time is over and whose row does not say so yet, the oldest deadline first. */
     async runOut(now: number, limit: number): Promise<AuthenticationRequest[]> {
       const rows = await database.read<RequestRow>(

@@ -27,6 +27,7 @@ import type { User } from '../user-hint/user.ts'
 import { certificateOfHandedOver } from './hand-over.ts'
 import { createAdapterFactory } from './oidc-adapter.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
+import type { PairwiseSubjects } from './pairwise-subjects.ts'
 import type { SigningKeys } from './signing-keys.ts'
 import { vouchedFor } from './vouched.ts'
 
@@ -51,6 +52,7 @@ export interface AuthorizationServerNeeds {
   /** A registered client, with what its secret is to be compared with. */
   findClient(id: string): Promise<KnownClient | undefined>
   findUser(id: string): Promise<User | null>
+  pairwise: PairwiseSubjects
   caller: GuardedCaller
   vault: Vault
   texts: Texts
@@ -138,7 +140,11 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
       // The same as at the backchannel authentication endpoint (MD-3).
       clientAuthSigningAlgValues: [...needs.assertionAlgorithms] as never,
     },
-    subjectTypes: ['public'],
+    subjectTypes: ['public', 'pairwise'],
+    pairwiseIdentifier: async (_ctx, userId, client) => {
+      const known = await needs.findClient(client.clientId)
+      return known === undefined ? userId : needs.pairwise.subjectFor(known.metadata, userId)
+    },
     pkce: { required: () => true },
     features: {
       devInteractions: { enabled: false },
@@ -231,6 +237,19 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
   return provider
 }
 
+/** Whether oidc-provider can work with a client that our own rules have let through; else what it says about it. */
+export function createAcceptance(provider: Provider, idTokenAlg: string) {
+  return async (client: { metadata: ClientMetadata; secretHash: string | undefined }): Promise<string | undefined> => {
+    const seen = asOidcProviderSeesIt({ ...client, secret: undefined }, idTokenAlg, false)
+    try {
+      await provider.Client.validate(seen as never)
+      return undefined
+    } catch (error) {
+      return (error as { error_description?: string }).error_description ?? 'these metadata cannot be used together'
+    }
+  }
+}
+
 async function loadGrant(
   ctx: KoaContextWithOIDC,
   ownClient: string,
@@ -272,7 +291,7 @@ function signInPolicy(): interactionPolicy.DefaultPolicy {
  * A client without its CIBA side, which is none of oidc-provider's business. Where only a hash of its secret is kept,
  * the hash stands in the secret's place and is compared as one (below).
  */
-function asOidcProviderSeesIt(
+export function asOidcProviderSeesIt(
   { metadata, secret, secretHash }: KnownClient,
   idTokenAlg: string,
   boundTokens: boolean,
@@ -283,6 +302,7 @@ function asOidcProviderSeesIt(
     backchannel_client_notification_endpoint,
     backchannel_device_service,
     backchannel_require_passkey,
+    sector_identifier_uri,
     ...rest
   } = metadata
   return {

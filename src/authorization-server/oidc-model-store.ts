@@ -106,6 +106,12 @@ export function createOidcModelStore(database: Database) {
       return rows.length
     },
 
+    /** Everything that was issued to a client: what ends with it. */
+    removeByClient: (clientId: string): Statement => ({
+      sql: 'delete from oidc_models where client_id = $1',
+      values: [clientId],
+    }),
+
     async forgetExpired(now: number): Promise<void> {
       await database.step({
         sql: 'delete from oidc_models where expires_at is not null and expires_at < $1 returning id_hash',

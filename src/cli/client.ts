@@ -2,15 +2,22 @@
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { type Client, isDeviceService } from '../client/client.ts'
-import { type ClientMetadata, CONSENT_APP, readClientMetadata } from '../client/client-metadata.ts'
+import {
+  type ClientMetadata,
+  CONSENT_APP,
+  needsSecret as methodNeedsSecret,
+  readClientMetadata,
+} from '../client/client-metadata.ts'
 import { type ClientStore, createClientStore, type RegisteredClient } from '../client/client-store.ts'
 import { toClient } from '../client/register.ts'
+import { endingsOf } from '../client-registration/endings.ts'
 import { didYouMean, isPlain, nearest } from '../complaint.ts'
 import { type Config, seesCertificates } from '../config/config.ts'
 import { profiles } from '../profile.ts'
 import { newSecret } from '../secret.ts'
 import { atDesk, atNewDesk } from './desk.ts'
 import { Failure } from './failure.ts'
+import { addInvite } from './invite.ts'
 import { type SettingOptions, withSettings } from './settings.ts'
 import { examples, ink, listing, note, print, printJson, table } from './terminal.ts'
 
@@ -32,7 +39,9 @@ interface AddOptions extends ClientOptions {
 }
 
 export function addClient(program: Command): void {
-  const client = program.command('client').description('Registered clients: add, list, show, remove.')
+  const client = program
+    .command('client')
+    .description('Registered clients: add, list, show, remove, and invite others to register themselves.')
   examples(client, [['npx doorbell client list', 'who may ring, and how they hear of the outcome']])
 
   const add = client
@@ -72,10 +81,12 @@ export function addClient(program: Command): void {
 
   const remove = client
     .command('remove <id>')
-    .description('Remove a client that was added by command.')
+    .description('Remove a client that was added by command or registered itself, with its tokens and open requests.')
     .option('--json', 'answer in JSON')
     .action((id: string, _options, command: Command) => runRemove(id, command.optsWithGlobals()))
   examples(withSettings(remove), [['npx doorbell client remove till', 'it can ring no more']])
+
+  addInvite(client)
 }
 
 async function runAdd(options: AddOptions): Promise<void> {
@@ -145,7 +156,7 @@ function parseJson(text: string): unknown {
 
 function needsSecret({ client_secret, token_endpoint_auth_method: method }: Record<string, unknown>): boolean {
   if (client_secret !== undefined && client_secret !== null) return false
-  return (method ?? 'client_secret_basic') !== 'none' && method !== 'private_key_jwt'
+  return methodNeedsSecret(method ?? 'client_secret_basic')
 }
 
 function check(input: Record<string, unknown>, config: Config): ClientMetadata {
@@ -189,7 +200,7 @@ function forScripts({ client, origin }: RegisteredClient) {
   return { ...client.metadata, origin, has_secret: client.secretHash !== undefined }
 }
 
-const origins = { config: 'configuration', command: 'command' }
+const origins = { config: 'configuration', command: 'command', registration: 'the client itself' }
 
 function rowOf({ client, origin }: RegisteredClient): string[] {
   const { client_name: name, token_endpoint_auth_method: method } = client.metadata
@@ -235,7 +246,7 @@ async function find(id: string, clients: ClientStore): Promise<RegisteredClient>
 }
 
 async function runRemove(id: string, options: ClientOptions): Promise<void> {
-  await atDesk(options, async ({ database }) => {
+  await atDesk(options, async ({ database, clock }) => {
     const clients = createClientStore(database)
     const { origin } = await find(id, clients)
     if (id === CONSENT_APP) {
@@ -246,7 +257,7 @@ async function runRemove(id: string, options: ClientOptions): Promise<void> {
         `${id} comes from the configuration and would be back at the next start. Take it out there and start the server again.`,
       )
     }
-    await clients.remove(id)
+    await clients.remove(id, endingsOf(database)(id, clock.now()))
   })
   if (options.json) printJson({ removed: id })
   else print(`Removed ${id}. It cannot ring any more, nor collect what it has not collected yet.`)

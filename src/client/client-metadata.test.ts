@@ -153,7 +153,17 @@ describe('what is refused', () => {
       { ...poll, backchannel_user_code_parameter: true },
       /^backchannel_user_code_parameter true is not in/,
     ],
-    ['pairwise subjects', { ...poll, subject_type: 'pairwise' }, /^subject_type must be "public"/],
+    ['an unknown subject type', { ...poll, subject_type: 'private' }, /^subject_type must be "public" or "pairwise"/],
+    [
+      'pairwise subjects without a sector (RG-8)',
+      { ...jwt, subject_type: 'pairwise', jwks: { keys: [key] } },
+      /^jwks_uri or sector_identifier_uri is missing/,
+    ],
+    [
+      'pairwise subjects without proof of its keys (RG-12)',
+      { ...poll, subject_type: 'pairwise', jwks_uri: 'https://till.example/jwks' },
+      /^subject_type pairwise needs signed requests/,
+    ],
     ['unsigned ID tokens', { ...poll, id_token_signed_response_alg: 'none' }, /^id_token_signed_response_alg must be/],
     ['a foreign grant', { ...poll, grant_types: [CIBA_GRANT, 'password'] }, /^grant_types\[1\] must be .*"password"/],
     ['no redirect_uris', { client_id: 'w', client_secret: 's' }, /^redirect_uris is missing/],

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { isDistinguishedName, subjectMetadata } from '../client-certificate/subject.ts'
 import { isPlain, mustBe, mustBeSecretly, readSettings } from '../complaint.ts'
 import { type Profile, profiles } from '../profile.ts'
+import { sectorOf, usesItsKeys } from './sector.ts'
 
 export const CIBA_GRANT = 'urn:openid:params:grant-type:ciba'
 
@@ -62,7 +63,10 @@ export interface ClientMetadata {
   /** In seconds. */
   default_max_age?: number
   require_auth_time?: boolean
-  subject_type?: 'public'
+  /** `pairwise`: the client knows users by names of its own (PW-1). */
+  subject_type?: 'public' | 'pairwise'
+  /** Lists the addresses that belong to one party, which then shares its names for users. */
+  sector_identifier_uri?: string
   /** How the client gets its tokens. A client without it cannot ring. */
   backchannel_token_delivery_mode?: DeliveryMode
   /** What its authentication requests are signed with. With it, all of them are. */
@@ -186,6 +190,9 @@ const methods = [
   'none',
 ] as const
 const tlsMethods: string[] = ['tls_client_auth', 'self_signed_tls_client_auth']
+/** Whether a method rests on a secret that both sides know. */
+export const needsSecret = (authentication: unknown): boolean => secretMethods.includes(String(authentication))
+
 const secretMethods: string[] = ['client_secret_basic', 'client_secret_post', 'client_secret_jwt']
 const keySigningAlgs = ['ES256', 'RS256', 'PS256', 'Ed25519', 'EdDSA']
 const notYet = 'is not in this version yet; remove it'
@@ -247,9 +254,8 @@ function schemaFor({ development, profile = profiles.core }: ClientCircumstances
       .refine((age) => Number.isSafeInteger(age) && age >= 0, mustBe('a whole number of seconds, at least 0'))
       .exactOptional(),
     require_auth_time: yesOrNo().exactOptional(),
-    subject_type: z
-      .enum(['public'], mustBe('"public" (pairwise subjects are not in this version yet)'))
-      .exactOptional(),
+    subject_type: z.enum(['public', 'pairwise'], mustBe('"public" or "pairwise"')).exactOptional(),
+    sector_identifier_uri: httpsAddress('user name and fragment').exactOptional(),
     backchannel_token_delivery_mode: z
       .preprocess(
         (mode) => (typeof mode === 'string' ? mode.toLowerCase() : mode),
@@ -424,6 +430,28 @@ const rules: Rule[] = [
       client.jwks === undefined &&
       client.jwks_uri === undefined,
     says: 'jwks or jwks_uri is missing; backchannel_authentication_request_signing_alg needs one of them (DR-9)',
+  },
+  {
+    reads: ['subject_type', 'sector_identifier_uri', mode, endpoint, 'jwks_uri', 'redirect_uris'],
+    unless: (client) => client.subject_type === 'pairwise' && sectorOf(client) === undefined,
+    says: (client) =>
+      ['poll', 'ping'].includes(client[mode] ?? '')
+        ? 'jwks_uri or sector_identifier_uri is missing; subject_type pairwise needs one of them (RG-8, RG-10)'
+        : 'sector_identifier_uri is missing; subject_type pairwise needs it (RG-11)',
+  },
+  {
+    reads: ['subject_type', mode, method],
+    unless: (client) =>
+      client.subject_type === 'pairwise' && ['poll', 'ping'].includes(client[mode] ?? '') && !usesItsKeys(client),
+    says: 'subject_type pairwise needs signed requests, private_key_jwt or self_signed_tls_client_auth: the client has to prove that jwks_uri is its own (RG-12)',
+  },
+  {
+    reads: ['subject_type', 'redirect_uris', 'sector_identifier_uri'],
+    unless: (client) =>
+      client.subject_type === 'pairwise' &&
+      client.sector_identifier_uri === undefined &&
+      new Set(client.redirect_uris.map((uri) => new URL(uri).host)).size > 1,
+    says: 'redirect_uris must all have the same host for subject_type pairwise, or sector_identifier_uri list them',
   },
   {
     reads: [method],

@@ -12,11 +12,13 @@ export interface ClientRow {
   notification_endpoint: string | null
   created_at: number
   changed_at: number
+  registration_token_hash: string | null
 }
 
 export interface RegisteredClient {
   client: Client
-  origin: 'config' | 'command'
+  /** Who registered it: the configuration, a command, or the client itself. */
+  origin: 'config' | 'command' | 'registration'
 }
 
 export type ClientStore = ReturnType<typeof createClientStore>
@@ -32,12 +34,15 @@ export function createClientStore(database: Database) {
 
     async list(): Promise<RegisteredClient[]> {
       const rows = await database.read<ClientRow>('select * from clients order by id')
-      return rows.map((row) => ({ client: toClient(row), origin: row.origin }))
+      return rows.map((row) => ({
+        client: toClient(row),
+        origin: row.registration_token_hash === null ? row.origin : 'registration',
+      }))
     },
 
     /** Adds a client. Answers whether it was added: not if the id is taken. */
     async add(client: Client, now: number): Promise<boolean> {
-      const rows = await database.step(insert(client, 'command', null, now, 'on conflict (id) do nothing'))
+      const rows = await database.step(insertClient(client, now))
       return rows.length > 0
     },
 
@@ -75,10 +80,11 @@ export function createClientStore(database: Database) {
       return rows.map((row) => row.id)
     },
 
-    async remove(id: string): Promise<boolean> {
+    /** @param also what ends with the client */
+    async remove(id: string, also: Statement[]): Promise<boolean> {
       const rows = await database.step(
         { sql: 'delete from clients where id = $1 returning id', values: [id] },
-        { announce: [{ topic: 'client', key: id }] },
+        { also, announce: [{ topic: 'client', key: id }] },
       )
       return rows.length > 0
     },
@@ -101,6 +107,11 @@ export function createClientStore(database: Database) {
 /** Ids come from strangers: what no client can be called is not asked for. Postgres would fail at a NUL. */
 function couldBeAnId(id: string): boolean {
   return /^[\x21-\x7e]{1,255}$/.test(id)
+}
+
+/** Adds a client, unless its id is taken. */
+export function insertClient(client: Client, now: number): Statement {
+  return insert(client, 'command', null, now, 'on conflict (id) do nothing')
 }
 
 function insert(

@@ -52,6 +52,7 @@ it('defaults', () => {
       scopes: ['openid', 'profile', 'email', 'phone', 'offline_access'],
     },
     notifications: { timeout: 5, attempts: 8, allowPrivateNetworks: false },
+    registration: { mode: 'off', perHour: 10 },
     login: { issuer: 'self' },
     logLevel: 'info',
     demo: false,

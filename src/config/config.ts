@@ -83,6 +83,12 @@ export interface Config {
     /** Whether notifications may go to addresses of private networks. */
     allowPrivateNetworks: boolean
   }
+  /** Whether clients register themselves at `/oauth/register`: with an initial access token, or `open` to anybody. */
+  registration: {
+    mode: 'off' | 'token' | 'open'
+    /** How many clients one address may register in an hour where it is open. */
+    perHour: number
+  }
   /** How users are told by mail: the server, `smtp://user:password@host:port` or `smtps://…`, and who it comes from. */
   email?: { smtp: string; from: string }
   /** Telling users on browsers they subscribe with. `subject`: where push services reach the operator, mailto: or https:. */
@@ -113,6 +119,7 @@ type Sections =
   | 'email'
   | 'webPush'
   | 'mutualTls'
+  | 'registration'
   | 'deviceWebhook'
   | 'login'
 type Optional<Settings> = { [Name in keyof Settings]?: Settings[Name] | undefined }
@@ -267,6 +274,10 @@ const schema = z.strictObject({
     timeout: whole('seconds', 1, 60).default(5),
     attempts: whole('attempts', 1, 50).default(8),
     allowPrivateNetworks: yesOrNo().default(false),
+  }).prefault({}),
+  registration: section({
+    mode: choice(['off', 'token', 'open']).default('off'),
+    perHour: whole('clients', 1, 100_000).default(10),
   }).prefault({}),
   email: section({
     smtp: z.string(mustBeSecretly(smtpForms)).refine(isSmtp, mustBeSecretly(smtpForms)).exactOptional(),

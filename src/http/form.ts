@@ -23,6 +23,12 @@ export function readJsonFields(contentType: string | undefined, body: Buffer): F
   return gather(Object.entries(parseObject(decodeUtf8(body))).map(([name, value]) => [name, textOf(value)]))
 }
 
+/** Reads a body of any JSON. What is in it is the reader's to check. */
+export function readJson(contentType: string | undefined, body: Buffer): unknown {
+  if (mediaType(contentType) !== jsonType) throw refused(`the body must be ${jsonType}`)
+  return parseJson(decodeUtf8(body))
+}
+
 /** Reads the query of an address. Only what is not secret belongs there. */
 export function readQuery(url: string): Form {
   const start = url.indexOf('?')

@@ -15,6 +15,8 @@ export interface HintNeeds {
   issuer: string
   /** Our own public keys, retired ones included: they bound how old an `id_token_hint` can be (SC-6). */
   publicKeys(): Promise<JSONWebKeySet>
+  /** Which user a subject stands for: the user's id itself, unless the client knows users by names of its own. */
+  userOfSubject(client: Client, subject: string): Promise<string | undefined>
   clock: Clock
 }
 
@@ -54,7 +56,8 @@ async function readIdToken(sent: SentHint, client: Client, needs: HintNeeds): Pr
     // Access and logout tokens carry a type of their own; an ID token has none, or the plain one (JO-2).
     if (!['jwt', undefined].includes(protectedHeader.typ?.toLowerCase())) throw new Error('another kind of JWT')
     refuseIfTooOld(payload, needs.clock.now())
-    return { ...sent, claims: payload }
+    const sub = await needs.userOfSubject(client, payload.sub!)
+    return { ...sent, claims: { ...payload, sub: sub ?? '' } }
   } catch (error) {
     if (error instanceof Refusal) throw error
     throw new Refusal('invalid_request', 'id_token_hint is not an ID token that this provider issued to this client', {

@@ -13,6 +13,7 @@ const commands = [
   'client list',
   'client show',
   'client remove',
+  'client invite',
   'user',
   'user add',
   'user list',

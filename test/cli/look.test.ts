@@ -195,6 +195,18 @@ describe('beside a server', () => {
     assert.match(kept.stderr, /^northbank comes from the configuration/m)
     assert.match((await terminal.run(['client', 'remove', 'tilll'])).stderr, /did you mean till\?/)
 
+    const invited = await terminal.json(['client', 'invite', '--uses', '2', '--expires', '30m'])
+    assert.equal(String(invited.initial_access_token).length, 43)
+    assert.deepEqual([invited.uses, invited.registration], [2, 'off'])
+    for (const wrong of [
+      ['--uses', '0'],
+      ['--uses', 'x'],
+      ['--expires', '5'],
+      ['--expires', '0h'],
+    ]) {
+      assert.equal((await terminal.run(['client', 'invite', ...wrong])).code, 1, wrong.join(' '))
+    }
+
     assert.equal((await terminal.run(['client', 'remove', 'till'])).code, 0)
     assert.equal((await terminal.run(['client', 'show', 'till'])).code, 1)
   })

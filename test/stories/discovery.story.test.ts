@@ -135,7 +135,7 @@ function expected(issuer: string): Record<string, unknown> {
       ...['sub', 'acr', 'amr', 'auth_time', 'name', 'preferred_username', 'locale', 'email', 'email_verified'],
       ...['phone_number', 'phone_number_verified', 'sid', 'iss'],
     ],
-    subject_types_supported: ['public'],
+    subject_types_supported: ['public', 'pairwise'],
     id_token_signing_alg_values_supported: ['ES256', 'PS256', 'RS256'],
     token_endpoint_auth_methods_supported: [
       ...['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],

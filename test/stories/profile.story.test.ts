@@ -41,7 +41,13 @@ describe('clients that were registered before the profile was', () => {
       )
       await database.close()
 
-      const checked = checkConfig({ issuer: 'https://id.example.com', database: url, secret, profile: 'fapi-ciba' })
+      const checked = checkConfig({
+        issuer: 'https://id.example.com',
+        database: url,
+        secret,
+        profile: 'fapi-ciba',
+        proxy: { trust: ['127.0.0.1'], clientCertificateHeader: 'X-Client-Cert' },
+      })
       assert.ok('config' in checked, JSON.stringify(checked))
       const config = freeze({ ...checked.config, secret })
       const error = await createDoorbell(config, { clock, log: createLog('silent') }).then(

@@ -1,0 +1,60 @@
+/** `doorbell client invite`: a token with which a client registers itself. */
+import type { Command } from 'commander'
+import { createInitialAccessStore } from '../client-registration/initial-access-store.ts'
+import { newSecret } from '../secret.ts'
+import { atNewDesk } from './desk.ts'
+import { Failure } from './failure.ts'
+import { type SettingOptions, withSettings } from './settings.ts'
+import { count, examples, iso, note, print, printJson } from './terminal.ts'
+
+interface InviteOptions extends SettingOptions {
+  uses: string
+  expires: string
+  json?: boolean
+}
+
+export function addInvite(client: Command): void {
+  const invite = client
+    .command('invite')
+    .description('Make an initial access token: whoever has it may register a client at /oauth/register. Shown once.')
+    .option('--uses <number>', 'how many clients may be registered with it', '1')
+    .option('--expires <time>', 'until when: 30m, 24h or 7d from now', '24h')
+    .option('--json', 'answer in JSON')
+    .action((_options, command: Command) => runInvite(command.optsWithGlobals()))
+  examples(withSettings(invite), [['npx doorbell client invite --uses 2 --expires 7d', 'for two clients, this week']])
+}
+
+async function runInvite(options: InviteOptions): Promise<void> {
+  const uses = readUses(options.uses)
+  const lifetime = readTime(options.expires)
+  const token = newSecret()
+  const made = await atNewDesk(options, async ({ config, database, clock }) => {
+    const now = clock.now()
+    await createInitialAccessStore(database).add(token, uses, now, now + lifetime)
+    return { config, expiresAt: now + lifetime }
+  })
+  const { mode } = made.config.registration
+  if (options.json) {
+    return printJson({ initial_access_token: token, uses, expires_at: iso(made.expiresAt), registration: mode })
+  }
+  print(token)
+  print()
+  print(
+    `Good for ${count(uses, 'registration')}, until ${iso(made.expiresAt)}. It is shown this once and kept as a hash.`,
+  )
+  if (mode !== 'token') note(`registration.mode is "${mode}": set it to "token", or nobody needs this.`)
+}
+
+function readUses(text: string): number {
+  const uses = Number(text)
+  if (!/^\d{1,6}$/.test(text) || uses < 1) throw new Failure('--uses must be a whole number, at least 1.')
+  return uses
+}
+
+const units = { m: 60_000, h: 3600_000, d: 24 * 3600_000 }
+
+function readTime(text: string): number {
+  const [, amount, unit] = /^(\d{1,5})([mhd])$/.exec(text) ?? []
+  if (amount === undefined || Number(amount) === 0) throw new Failure('--expires must be like 30m, 24h or 7d.')
+  return Number(amount) * units[unit as keyof typeof units]
+}

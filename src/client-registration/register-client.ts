@@ -1,0 +1,193 @@
+/** Clients that register themselves (RFC 7591, RFC 7592): what they say is checked like everybody's, and never grants power. */
+import type { Client } from '../client/client.ts'
+import {
+  type ClientCircumstances,
+  type ClientMetadata,
+  DECIDE_SCOPE,
+  needsSecret,
+  readClientMetadata,
+} from '../client/client-metadata.ts'
+import type { ClientStore } from '../client/client-store.ts'
+import { toClient } from '../client/register.ts'
+import type { Clock } from '../clock.ts'
+import { isPlain } from '../complaint.ts'
+import type { GuardedCaller } from '../http/outgoing.ts'
+import type { Log } from '../log.ts'
+import { Refusal } from '../refusal.ts'
+import { newId, newSecret, sameSecret, type Vault } from '../secret.ts'
+import type { Statement } from '../storage/database.ts'
+import type { InitialAccessStore } from './initial-access-store.ts'
+import type { RegistrationStore } from './registration-store.ts'
+import { complainAboutSector } from './sector-identifier.ts'
+
+export interface RegistrationNeeds {
+  /** `token`: whoever has an initial access token may register. `open`: anybody, so many in an hour from one address. */
+  policy: { mode: 'token' | 'open'; perHour: number }
+  clients: ClientStore
+  registrations: RegistrationStore
+  initialAccess: InitialAccessStore
+  circumstances: ClientCircumstances
+  /** What a client may ask for that does not say what. Never includes the scope with which users decide. */
+  scopes: readonly string[]
+  /** Whether oidc-provider can work with the client too; else what it says. */
+  accepts(client: Client): Promise<string | undefined>
+  /** What ends with a client, for the step that removes it. */
+  endings(clientId: string, now: number): Statement[]
+  caller: GuardedCaller
+  vault: Vault
+  clock: Clock
+  log: Log
+}
+
+/** A client and what only it is told. */
+export interface Registration {
+  client: Client
+  /** The secret in clear, if one was made just now. */
+  secret: string | undefined
+  /** With it the client looks after its registration. */
+  registrationToken: string
+  /** Milliseconds since 1970. */
+  registeredAt: number
+}
+
+/** What only an operator may say of a client. Ignoring it would leave a client that is not what it believes to be. */
+const operatorsOnly = ['backchannel_device_service']
+
+/**
+ * @param permission the initial access token, if one came
+ * @param from where the call came from, for counting only
+ * @throws {Refusal} `invalid_token`, `invalid_client_metadata`, `invalid_redirect_uri`, `access_denied` (429)
+ */
+export async function register(
+  said: unknown,
+  permission: string | undefined,
+  from: string,
+  needs: RegistrationNeeds,
+): Promise<Registration> {
+  const { registrations, initialAccess, policy, clock, vault } = needs
+  const now = clock.now()
+  // Before the metadata is looked at: a stranger learns nothing, and has nothing fetched.
+  if (policy.mode === 'token' && !(permission !== undefined && (await initialAccess.isGood(permission, now)))) {
+    throw notAllowed()
+  }
+  const { client, secret } = await read(said, newId(now), undefined, needs)
+  const registrationToken = newSecret()
+  const kept =
+    policy.mode === 'token'
+      ? await registrations.addPermitted(client, registrationToken, initialAccess.use(permission!, now), now)
+      : await registrations.addOpen(client, registrationToken, vault.keyedHash(from), policy.perHour, now)
+  if (!kept) throw policy.mode === 'token' ? notAllowed() : tooMany()
+  needs.log.info({ event: 'client.registered', client: client.id })
+  return { client, secret, registrationToken, registeredAt: now }
+}
+
+/** The client that a registration token looks after; somebody else's and none at all are answered alike (DR-12). */
+export async function find(id: string, token: string | undefined, needs: RegistrationNeeds): Promise<Client> {
+  const own = token !== undefined && (await needs.registrations.isLookedAfterBy(id, token))
+  const client = own ? await needs.clients.find(id) : undefined
+  if (client === undefined) throw notAllowed()
+  return client
+}
+
+/** A full replacement: what is not said again goes back to its default (DR-11). The token is another one afterwards. */
+export async function replace(
+  id: string,
+  token: string | undefined,
+  said: unknown,
+  needs: RegistrationNeeds,
+): Promise<Registration> {
+  const before = await find(id, token, needs)
+  if (isPlain(said)) refuseWhatMayNotChange(said, before, needs.vault)
+  const { client, secret } = await read(said, id, before, needs)
+  const now = needs.clock.now()
+  const registrationToken = newSecret()
+  if (!(await needs.registrations.replace(client, token!, registrationToken, now))) throw notAllowed()
+  needs.log.info({ event: 'client.replaced', client: id })
+  return { client, secret, registrationToken, registeredAt: now }
+}
+
+/** Ends all that the client has open: its tokens, its requests, what it was to be told. */
+export async function remove(id: string, token: string | undefined, needs: RegistrationNeeds): Promise<void> {
+  await find(id, token, needs)
+  const removed = await needs.registrations.remove(id, token!, needs.endings(id, needs.clock.now()))
+  if (!removed) throw notAllowed()
+  needs.log.info({ event: 'client.removed', client: id })
+}
+
+/** RFC 7592 §2.2: these are ours to say; a client may only repeat what it is called and what its secret is. */
+function refuseWhatMayNotChange(said: Record<string, unknown>, before: Client, vault: Vault): void {
+  const ours = [
+    'registration_access_token',
+    'registration_client_uri',
+    'client_secret_expires_at',
+    'client_id_issued_at',
+  ].find((name) => name in said)
+  if (ours !== undefined) throw wrong(`${ours} must be left out`)
+  if (said.client_id !== before.id) throw wrong('client_id must be that of the registration')
+  const { client_secret: secret } = said
+  if (secret !== undefined && !sameSecret(vault.keyedHash(String(secret)), before.secretHash ?? '')) {
+    throw wrong('client_secret must be the present one, or left out')
+  }
+}
+
+async function read(said: unknown, id: string, before: Client | undefined, needs: RegistrationNeeds) {
+  if (!isPlain(said)) throw wrong('client metadata must be a JSON object')
+  const reserved = operatorsOnly.find((name) => said[name] !== undefined && said[name] !== false)
+  if (reserved !== undefined) throw wrong(`${reserved} is given by the operator only`)
+
+  const { client_secret: _, ...own } = said
+  const method = own.token_endpoint_auth_method ?? 'client_secret_basic'
+  const keeps = before?.secretHash !== undefined && method === before.metadata.token_endpoint_auth_method
+  const secret = needsSecret(method) && !keeps ? newSecret() : undefined
+  const checked = readClientMetadata(
+    {
+      scope: needs.scopes.join(' '),
+      ...own,
+      client_id: id,
+      // Where the present secret stays, the rules only want to see that there is one.
+      ...(needsSecret(method) && { client_secret: secret ?? before!.secretHash }),
+    },
+    needs.circumstances,
+  )
+  if ('complaints' in checked) throw wrong(...checked.complaints)
+  const scopes = checked.client.scope?.split(' ') ?? []
+  if (scopes.includes(DECIDE_SCOPE))
+    throw wrong(`scope must not hold ${DECIDE_SCOPE}: it is given by the operator only`)
+  const strange = scopes.some((scope) => !needs.scopes.includes(scope))
+  if (strange) throw wrong('scope holds a value that this provider does not know')
+  const { client_secret: __, ...metadata } = checked.client
+  const sector = await complainAboutSector(metadata, needs.caller)
+  if (sector !== undefined) throw wrong(sector)
+
+  const client = withSecret(metadata, secret, keeps ? before : undefined, needs.vault)
+  const refused = await needs.accepts(client)
+  if (refused !== undefined) throw wrong(refused)
+  return { client, secret }
+}
+
+function withSecret(metadata: ClientMetadata, secret: string | undefined, before: Client | undefined, vault: Vault) {
+  if (before === undefined)
+    return toClient({ ...metadata, ...(secret !== undefined && { client_secret: secret }) }, vault)
+  const { secretHash, secretSealed } = before
+  return { ...toClient(metadata, vault), secretHash, secretSealed }
+}
+
+function notAllowed(): Refusal {
+  return new Refusal('invalid_token', 'this takes a token that is good for it', {
+    headers: { 'WWW-Authenticate': 'Bearer realm="doorbell", error="invalid_token"' },
+  })
+}
+
+function tooMany(): Refusal {
+  return new Refusal('access_denied', 'too many clients were registered from this address; try again later', {
+    status: 429,
+    headers: { 'Retry-After': '3600' },
+  })
+}
+
+function wrong(...complaints: string[]): Refusal {
+  const code = complaints.every((complaint) => complaint.startsWith('redirect_uris'))
+    ? 'invalid_redirect_uri'
+    : 'invalid_client_metadata'
+  return new Refusal(code, complaints.join('; '))
+}

@@ -1,0 +1,32 @@
+/** Which clients know a user by the same pairwise subject (CIBA Core §4, RG-8 – RG-12). */
+import type { ClientMetadata } from './client-metadata.ts'
+
+/**
+ * The host that stands for all clients of one party: that of `sector_identifier_uri` if there is one; else, for who
+ * polls or is pinged, of `jwks_uri`, for who is pushed to, of the notification endpoint, for others of their redirects.
+ */
+export function sectorOf(client: ClientMetadata): string | undefined {
+  const address = client.sector_identifier_uri ?? standsFor(client)
+  return address === undefined ? undefined : new URL(address).host
+}
+
+/** The address that has to be in the list at `sector_identifier_uri` (RG-9), and without one is the sector. */
+export function standsFor(client: ClientMetadata): string | undefined {
+  switch (client.backchannel_token_delivery_mode) {
+    case 'poll':
+    case 'ping':
+      return client.jwks_uri
+    case 'push':
+      return client.backchannel_client_notification_endpoint
+    case undefined:
+      return client.redirect_uris[0]
+  }
+}
+
+/** Whether the client proves with its keys that `jwks_uri` is its own (RG-12). */
+export function usesItsKeys(client: ClientMetadata): boolean {
+  return (
+    client.backchannel_authentication_request_signing_alg !== undefined ||
+    ['private_key_jwt', 'self_signed_tls_client_auth'].includes(client.token_endpoint_auth_method)
+  )
+}
