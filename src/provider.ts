@@ -200,6 +200,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     maxBytes: mostBytesRead,
     allowPrivateNetworks: config.development || config.notifications.allowPrivateNetworks,
     allowHttp: config.development,
+    ca: config.notifications.ca,
   })
   const clientKeys = createClientKeys({ caller, clock })
   const certificateOf = createReadCertificate({

@@ -1,4 +1,5 @@
 /** The settings: what each means, what it is when nobody says, and what it may be. */
+import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
@@ -82,6 +83,8 @@ export interface Config {
     attempts: number
     /** Whether notifications may go to addresses of private networks. */
     allowPrivateNetworks: boolean
+    /** Whose certificates are trusted besides those of Node's own list: PEM certificates, or their file. */
+    ca?: string
   }
   /** Whether clients register themselves at `/oauth/register`: with an initial access token, or `open` to anybody. */
   registration: {
@@ -274,6 +277,7 @@ const schema = z.strictObject({
     timeout: whole('seconds', 1, 60).default(5),
     attempts: whole('attempts', 1, 50).default(8),
     allowPrivateNetworks: yesOrNo().default(false),
+    ca: text(pemForm('certificates'), isPem).exactOptional(),
   }).prefault({}),
   registration: section({
     mode: choice(['off', 'token', 'open']).default('off'),
@@ -413,7 +417,7 @@ function isWhole<Section extends object>(
 }
 
 function pemForm(what: string): string {
-  return `a file with a PEM ${what}, or its text`
+  return `a file with ${what === 'certificates' ? '' : 'a '}PEM ${what}, or its text`
 }
 
 function isPem(text: string): boolean {
@@ -520,6 +524,20 @@ export function seesCertificates({
   return tls !== undefined || proxy.clientCertificateHeader !== undefined
 }
 
+/** Node would pass over what it cannot read in a list of authorities, and trust nobody for it. */
+function isCertificateList(pem: string): boolean {
+  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []
+  return blocks.length > 0 && blocks.every((block) => isCertificate(block))
+}
+
+function isCertificate(pem: string): boolean {
+  try {
+    return new X509Certificate(pem) !== undefined
+  } catch {
+    return false
+  }
+}
+
 function complainAboutTls({ key, cert, clientCa }: NonNullable<Config['tls']>): string | undefined {
   try {
     createSecureContext({ key, cert, ...(clientCa !== undefined && { ca: clientCa }) })
@@ -595,6 +613,11 @@ const rules: Rule[] = [
     reads: ['tls.key', 'tls.cert', 'tls.clientCa'],
     unless: ({ tls }) => tls !== undefined && complainAboutTls(tls) !== undefined,
     says: ({ tls }) => complainAboutTls(tls!)!,
+  },
+  {
+    reads: ['notifications.ca'],
+    unless: ({ notifications }) => notifications.ca !== undefined && !isCertificateList(notifications.ca),
+    says: 'holds no certificate that can be read, or one that cannot',
   },
   needed('mutualTls', 'issuer', 'an https address'),
   {

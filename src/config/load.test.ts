@@ -202,3 +202,20 @@ it('TLS is given as texts or as files beside the configuration, and has to fit t
     await assert.rejects(load(tls), (error: Error) => says.test(error.message) && !error.message.includes('PRIVATE'))
   }
 })
+
+it('an authority of the house is given as a text or a file, and has to be one', async (test) => {
+  const cwd = folderWith(test)
+  const { cert } = await certify({ subject: 'CN=house' })
+  const torn = cert.replace(/\n.{8}/, '\n')
+  for (const [name, text] of Object.entries({ 'ca.pem': cert + cert, 'torn.pem': cert + torn })) {
+    writeFileSync(join(cwd, name), text)
+  }
+  const load = (ca: string) => {
+    writeFileSync(join(cwd, 'c.json'), JSON.stringify({ development: true, notifications: { ca } }))
+    return loadConfig({ cwd, env: {}, file: 'c.json' })
+  }
+  assert.equal((await load('ca.pem')).notifications.ca, (cert + cert).trim())
+  assert.equal((await load(cert)).notifications.ca, cert)
+  await assert.rejects(load('none.pem'), /notifications.ca must be a file with PEM certificates, or its text/)
+  await assert.rejects(load('torn.pem'), /notifications.ca holds no certificate that can be read, or one that cannot/)
+})

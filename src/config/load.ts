@@ -101,11 +101,13 @@ function readPemFiles(input: Record<string, unknown>, folder: string): Record<st
       return value
     }
   }
-  const { tls, proxy } = input
+  const { tls, proxy, notifications } = input
   return {
     ...input,
     ...(isPlain(tls) && { tls: Object.fromEntries(Object.entries(tls).map(([name, value]) => [name, read(value)])) }),
     ...(isPlain(proxy) && 'clientCa' in proxy && { proxy: { ...proxy, clientCa: read(proxy.clientCa) } }),
+    ...(isPlain(notifications) &&
+      'ca' in notifications && { notifications: { ...notifications, ca: read(notifications.ca) } }),
   }
 }
 

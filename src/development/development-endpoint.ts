@@ -52,8 +52,9 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
     if (outcome === undefined) throw new Refusal('invalid_request', 'action must be allow or deny')
     const found = await needs.requests.findByAuthReqId(query.get('auth_req_id') ?? '')
     if (found === undefined) throw new Refusal('not_found', 'no such request')
-    // As if the user had been at the device just now.
-    const authentication = { authTime: Math.floor(needs.clock.now() / 1000), amr: ['dev'] }
+    // As if the user had been at the device just now, authenticated in the way the client likes best (AH-4).
+    const [acr] = found.acrValues?.split(' ') ?? []
+    const authentication = { authTime: Math.floor(needs.clock.now() / 1000), amr: ['dev'], acr }
     const result = await needs.decide({
       requestId: found.id,
       userId: found.userId,

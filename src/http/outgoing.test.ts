@@ -359,6 +359,12 @@ describe('TLS', () => {
       failsWith('tls_failed'),
     )
 
+    assert.equal((await caller(t, { lookup, ca: cert }).call({ url: url('client.example'), method: 'GET' })).body, 'ok')
+    await assert.rejects(
+      caller(t, { lookup, ca: cert }).call({ url: url('other.example'), method: 'GET' }),
+      failsWith('tls_failed'),
+    )
+
     const before = getCACertificates('default')
     t.after(() => setDefaultCACertificates(before))
     setDefaultCACertificates([cert])

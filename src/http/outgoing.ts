@@ -9,6 +9,7 @@
  */
 import { lookup as askSystem } from 'node:dns/promises'
 import { connect, isIP, type Socket } from 'node:net'
+import { getCACertificates } from 'node:tls'
 import { Agent, buildConnector, type Dispatcher } from 'undici'
 import { isPublicAddress } from './address.ts'
 
@@ -68,6 +69,8 @@ export interface GuardedCallerOptions {
   allowPrivateNetworks: boolean
   /** For development: http URLs too. */
   allowHttp: boolean
+  /** PEM certificates that are trusted besides those of Node's own list. */
+  ca?: string | undefined
   /** For tests: what a name resolves to. */
   lookup?: (name: string) => Promise<Address[]>
   /** For tests: opens the connection. */
@@ -232,7 +235,9 @@ function codeOf(error: unknown): string | undefined {
 function guardedConnector(options: GuardedCallerOptions): buildConnector.connector {
   const { timeout, lookup = resolve, dial = dialPinned } = options
   const permits = (ip: string | undefined) => options.allowPrivateNetworks || isPublicAddress(ip ?? '')
-  const secure = buildConnector({ timeout, allowH2: false })
+  // Naming one's own takes the place of Node's list, so that is named too.
+  const trusted = options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] }
+  const secure = buildConnector({ timeout, allowH2: false, ...trusted })
 
   async function open(target: buildConnector.Options): Promise<Socket> {
     const addresses = await find(target.hostname, lookup)

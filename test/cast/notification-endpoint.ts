@@ -1,5 +1,12 @@
 /** A client's notification endpoint: it writes down what it is sent, and behaves as badly as it is told to. */
-import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http'
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type RequestListener,
+  type ServerResponse,
+} from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { TestContext } from 'node:test'
 
@@ -32,21 +39,32 @@ export interface NotificationEndpoint {
   close(): Promise<void>
 }
 
-export async function openNotificationEndpoint(t?: TestContext, port = 0): Promise<NotificationEndpoint> {
+export interface NotificationEndpointOptions {
+  /** A free one unless told. */
+  port?: number
+  /** It speaks TLS then. */
+  tls?: { key: string; cert: string }
+}
+
+export async function openNotificationEndpoint(
+  t?: TestContext,
+  { port = 0, tls }: NotificationEndpointOptions = {},
+): Promise<NotificationEndpoint> {
   const heard: Heard[] = []
   let manners: Manner[] = [204]
   let waiting: { count: number; resolve: (heard: Heard[]) => void }[] = []
 
-  const server = createServer(async (request, response) => {
+  const listener: RequestListener = async (request, response) => {
     heard.push(await read(request))
     waiting = waiting.filter(({ count, resolve }) => heard.length < count || resolve(heard))
     const manner = manners.length > 1 ? manners.shift()! : manners[0]!
     answer(response, manner)
-  })
+  }
+  const server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener)
   await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
 
   const endpoint: NotificationEndpoint = {
-    url: `http://localhost:${(server.address() as AddressInfo).port}/notify`,
+    url: `${tls === undefined ? 'http' : 'https'}://localhost:${(server.address() as AddressInfo).port}/notify`,
     heard,
     hears: (count) =>
       new Promise((resolve) => {

@@ -44,6 +44,8 @@ export interface StageOptions {
   parts?: Parts
   /** A free one unless told. */
   port?: number
+  /** False leaves Kiosk, Northbank and the others at home: the configuration's own clients are the only ones. */
+  cast?: false
 }
 
 export interface Answer {
@@ -200,7 +202,7 @@ export function castConfig(port: number, database: string, options: StageOptions
     secret: config.secret ?? Buffer.alloc(32, 7).toString('base64url'),
     requests: { maxOpenPerUser: 1000, ...config.requests },
     notifications: { timeout: 2, ...config.notifications },
-    clients: [...castClients(options), ...(config.clients ?? [])],
+    clients: [...(options.cast === false ? [] : castClients(options)), ...(config.clients ?? [])],
     users: config.users ?? [ana, ben],
   }
 }

@@ -1,5 +1,6 @@
 /** The stage over real TLS, and callers that show a certificate there. */
 import type { TestContext } from 'node:test'
+import { type ConnectionOptions, connect } from 'node:tls'
 import { Agent, request } from 'undici'
 import { type Certified, certify, certifyServer } from './certificates.ts'
 import { freePort } from './ports.ts'
@@ -10,6 +11,8 @@ export interface TlsStage extends Stage {
   authority: Certified
   /** Calls with this certificate, or with none. */
   as(certified?: Certified): Caller
+  /** What a TLS client with these options gets: version and cipher suite, or how it was refused. */
+  handshake(options: ConnectionOptions): Promise<string>
 }
 
 export interface Caller {
@@ -26,7 +29,7 @@ export interface Caller {
 
 export async function openTlsStage(t: TestContext, options: StageOptions = {}): Promise<TlsStage> {
   const { authority, server } = await certifyServer()
-  const port = await freePort()
+  const port = options.port ?? (await freePort())
   const stage = await openStage(t, {
     ...options,
     port,
@@ -53,10 +56,21 @@ export async function openTlsStage(t: TestContext, options: StageOptions = {}): 
       callers.set(certified, caller)
       return caller
     },
+    handshake: (more: ConnectionOptions) => handshake({ port, ca: authority.cert, ...more }),
   })
 }
 
 export { certify }
+
+function handshake(options: ConnectionOptions): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: '127.0.0.1', servername: 'localhost', ...options }, () => {
+      resolve(`${socket.getProtocol()} ${socket.getCipher().standardName}`)
+      socket.destroy()
+    })
+    socket.on('error', (error: NodeJS.ErrnoException) => resolve(`refused: ${error.code}`))
+  })
+}
 
 function callerThrough(agent: Agent, base: string): Caller {
   const send: Caller['send'] = async (method, url, body, headers = {}) => {

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict'
 import { constants } from 'node:crypto'
 import { createServer, request as httpsRequest } from 'node:https'
 import { after, before, describe, type TestContext, test } from 'node:test'
-import { type ConnectionOptions, connect } from 'node:tls'
 import fc from 'fast-check'
 import * as openid from 'openid-client'
 import { fetch as undiciFetch } from 'undici'
@@ -362,21 +361,8 @@ describe('behind a proxy that ends TLS', () => {
 })
 
 describe('own TLS', () => {
-  const handshake = (options: ConnectionOptions): Promise<string> =>
-    new Promise((resolve) => {
-      const port = Number(new URL(stage.url).port)
-      const socket = connect(
-        { host: '127.0.0.1', port, ca: stage.authority.cert, servername: 'localhost', ...options },
-        () => {
-          resolve(`${socket.getProtocol()} ${socket.getCipher().standardName}`)
-          socket.destroy()
-        },
-      )
-      socket.on('error', (error: NodeJS.ErrnoException) => resolve(`refused: ${error.code}`))
-    })
-
   test('TLS 1.3 where the client has it (TL-5)', async () => {
-    assert.match(await handshake({}), /^TLSv1.3 TLS_AES/)
+    assert.match(await stage.handshake({}), /^TLSv1.3 TLS_AES/)
   })
 
   test('TLS 1.2 with the four suites of FAPI (FC-17, TL-3)', async () => {
@@ -386,7 +372,7 @@ describe('own TLS', () => {
       ['DHE-RSA-AES128-GCM-SHA256', 'TLS_DHE_RSA_WITH_AES_128_GCM_SHA256'],
       ['DHE-RSA-AES256-GCM-SHA384', 'TLS_DHE_RSA_WITH_AES_256_GCM_SHA384'],
     ] as const) {
-      assert.equal(await handshake({ maxVersion: 'TLSv1.2', ciphers: ours }), `TLSv1.2 ${theirs}`)
+      assert.equal(await stage.handshake({ maxVersion: 'TLSv1.2', ciphers: ours }), `TLSv1.2 ${theirs}`)
     }
   })
 
@@ -398,13 +384,16 @@ describe('own TLS', () => {
       'AES256-SHA',
     ]) {
       assert.match(
-        await handshake({ maxVersion: 'TLSv1.2', ciphers }),
+        await stage.handshake({ maxVersion: 'TLSv1.2', ciphers }),
         /^refused: .*HANDSHAKE_FAILURE|^refused: ECONNRESET/,
       )
     }
     for (const version of ['TLSv1', 'TLSv1.1'] as const) {
       const options = { minVersion: version, maxVersion: version, ciphers: 'DEFAULT@SECLEVEL=0' }
-      assert.match(await handshake(options), /^refused: .*(PROTOCOL_VERSION|HANDSHAKE_FAILURE|UNSUPPORTED_PROTOCOL)/)
+      assert.match(
+        await stage.handshake(options),
+        /^refused: .*(PROTOCOL_VERSION|HANDSHAKE_FAILURE|UNSUPPORTED_PROTOCOL)/,
+      )
     }
   })
 

@@ -1,0 +1,3 @@
+import { runPlan } from './plan.ts'
+
+runPlan('mtls')

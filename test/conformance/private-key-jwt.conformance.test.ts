@@ -1,0 +1,3 @@
+import { runPlan } from './plan.ts'
+
+runPlan('private_key_jwt')
