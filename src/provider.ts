@@ -398,7 +398,15 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     authenticateApproval: createAuthenticateApproval({ passkeys, findClient: findClientMetadata, clock }),
     clock,
   })
-  passkeyEndpoint(app, endpoints.passkeys, { identifyCaller, users, requests, passkeys, clock, log })
+  passkeyEndpoint(app, endpoints.passkeys, {
+    identifyCaller,
+    users,
+    requests,
+    passkeys,
+    signsInHere: config.login.issuer === 'self',
+    clock,
+    log,
+  })
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
     certificateOf,

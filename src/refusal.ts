@@ -23,6 +23,7 @@ const statuses = {
   invalid_client_metadata: 400,
   invalid_redirect_uri: 400,
   invalid_token: 401,
+  insufficient_user_authentication: 401,
   insufficient_scope: 403,
   not_found: 404,
   already_decided: 409,

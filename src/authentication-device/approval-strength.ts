@@ -25,7 +25,7 @@ export type AuthenticateApproval = (
   passkey: string | undefined,
 ) => Promise<Authentication>
 
-/** Seconds for which a sign-in with a passkey spares its user a confirmation. */
+/** Seconds for which a sign-in is one of just now. */
 const freshFor = 5 * 60
 /** Milliseconds that two clocks may be apart. */
 const skew = 10_000
@@ -42,10 +42,35 @@ export function passkeyRequired(
 ): boolean {
   if (kind !== 'user') return false
   if (!asksForPasskey(request.acrValues) && client?.backchannel_require_passkey !== true) return false
-  const { acr, authTime } = authentication
+  return !(authentication.acr === PASSKEY_ACR && isFresh(authentication, now))
+}
+
+/**
+ * What a user has to do before changing how they sign in: whoever finds an open session, or has stolen a password or a
+ * token, must not be able to make it last. Nothing if they have just signed in, with a passkey if they have one.
+ *
+ * @param signsInHere whether our own sign-in pages are the ones that users see; another provider's strength is its own
+ */
+export function signInNeeded(
+  { authentication }: Pick<Approver, 'authentication'>,
+  { hasPasskey, signsInHere }: { hasPasskey: boolean; signsInHere: boolean },
+  now: number,
+): SignInNeeded | undefined {
+  const strongly = hasPasskey && signsInHere
+  if (isFresh(authentication, now) && (!strongly || authentication.acr === PASSKEY_ACR)) return undefined
+  return { max_age: freshFor, ...(strongly && { acr_values: PASSKEY_ACR }) }
+}
+
+/** In the words of an authorization request (RFC 9470). */
+export interface SignInNeeded {
+  /** Seconds. */
+  max_age: number
+  acr_values?: string
+}
+
+function isFresh({ authTime }: Authentication, now: number): boolean {
   // What another provider says of the future is no proof of the present.
-  const isFresh = authTime !== undefined && authTime * 1000 <= now + skew && now < (authTime + freshFor) * 1000
-  return !(acr === PASSKEY_ACR && isFresh)
+  return authTime !== undefined && authTime * 1000 <= now + skew && now < (authTime + freshFor) * 1000
 }
 
 /**

@@ -10,13 +10,16 @@ import type { Passkeys } from '../passkey/passkey.ts'
 import type { Passkey } from '../passkey/passkey-store.ts'
 import { Refusal } from '../refusal.ts'
 import type { UserHooks } from '../user-hint/user.ts'
-import { type IdentifyCaller, requireBearer } from './device-caller.ts'
+import { type SignInNeeded, signInNeeded } from './approval-strength.ts'
+import { type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
 
 export interface PasskeyEndpointNeeds {
   identifyCaller: IdentifyCaller
   users: UserHooks
   requests: RequestStore
   passkeys: Passkeys
+  /** Whether users see our own sign-in pages, where a passkey signs them in. */
+  signsInHere: boolean
   clock: Clock
   log: Log
 }
@@ -26,29 +29,31 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
 
   onlyMethods(app, path, ['GET', 'POST'])
   app.get(path, async (request, reply) => {
-    const userId = await caller(request, new Map())
-    const list = await passkeys.list(userId)
-    return reply.header('cache-control', 'no-store').send({ passkeys: list.map(show) })
+    const user = await caller(request, new Map())
+    const list = await passkeys.list(user.userId)
+    const needed = signInNeeded(user, { ...needs, hasPasskey: list.length > 0 }, needs.clock.now())
+    return reply.header('cache-control', 'no-store').send({ passkeys: list.map(show), sign_in_needed: needed })
   })
   app.post(path, async (request, reply) => {
     const form = formOf(request)
-    const user = await findUser(await caller(request, form))
+    const user = await findUser(await justSignedIn(await caller(request, form)))
     const added = await passkeys.register(user, needed(form, 'passkey'), readName(form))
     if (added === undefined) throw new Refusal('invalid_request', 'the passkey was not accepted')
     log.info({ event: 'passkey.added', user: user.id, passkey: added.id })
     return reply.code(201).header('cache-control', 'no-store').send(show(added))
   })
 
-  post('/options', async (userId) => passkeys.registrationOptions(await findUser(userId)))
+  post('/options', async (user) => passkeys.registrationOptions(await findUser(await justSignedIn(user))))
 
-  post('/remove', async (userId, form) => {
+  post('/remove', async (user, form) => {
+    const userId = await justSignedIn(user)
     const id = needed(form, 'id')
     if (!(await passkeys.remove(userId, id))) throw new Refusal('not_found', 'the user has no such passkey')
     log.info({ event: 'passkey.removed', user: userId, passkey: id })
     return { id, removed: true }
   })
 
-  post('/confirm-options', async (userId, form) => {
+  post('/confirm-options', async ({ userId }, form) => {
     const request = await needs.requests.find(needed(form, 'request_id'))
     const waiting = request?.userId === userId && statusAt(request, needs.clock.now()) === 'pending'
     if (!waiting) throw new Refusal('not_found', 'no such request is waiting for this user')
@@ -57,7 +62,7 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
     return options
   })
 
-  function post(below: string, work: (userId: string, form: Form) => Promise<object>): void {
+  function post(below: string, work: (user: DeviceCaller, form: Form) => Promise<object>): void {
     onlyMethods(app, path + below, ['POST'])
     app.post(path + below, async (request, reply) => {
       const form = formOf(request)
@@ -66,9 +71,17 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
   }
 
   /** Only with the user's own token: a passkey is what a user proves to be there with, not what a service vouches for. */
-  async function caller(request: FastifyRequest, form: Form): Promise<string> {
+  async function caller(request: FastifyRequest, form: Form): Promise<DeviceCaller> {
     requireBearer(request.headers.authorization)
-    return (await needs.identifyCaller(request.raw, form)).userId
+    return needs.identifyCaller(request.raw, form)
+  }
+
+  /** @throws {Refusal} `insufficient_user_authentication` (RFC 9470) */
+  async function justSignedIn(user: DeviceCaller): Promise<string> {
+    const hasPasskey = (await passkeys.list(user.userId)).length > 0
+    const needed = signInNeeded(user, { ...needs, hasPasskey }, needs.clock.now())
+    if (needed !== undefined) throw notJustSignedIn(needed)
+    return user.userId
   }
 
   async function findUser(id: string) {
@@ -76,6 +89,15 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
     if (user === null) throw new Refusal('not_found', 'the user is gone')
     return user
   }
+}
+
+function notJustSignedIn({ max_age, acr_values }: SignInNeeded): Refusal {
+  const how = acr_values === undefined ? '' : `, acr_values="${acr_values}"`
+  return new Refusal('insufficient_user_authentication', 'changing passkeys needs a sign-in of just now', {
+    headers: {
+      'WWW-Authenticate': `Bearer realm="doorbell", error="insufficient_user_authentication", max_age="${max_age}"${how}`,
+    },
+  })
 }
 
 function formOf(request: FastifyRequest): Form {

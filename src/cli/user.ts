@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { didYouMean, nearest } from '../complaint.ts'
 import type { Config } from '../config/config.ts'
 import { readUsers } from '../config/users.ts'
+import { createPasskeyStore } from '../passkey/passkey-store.ts'
 import { hashPassword, newSecret } from '../secret.ts'
 import type { ConfiguredUser, User } from '../user-hint/user.ts'
 import { createUserStore } from '../user-hint/user-store.ts'
@@ -63,6 +64,13 @@ export function addUser(program: Command): void {
     .option('--json', 'answer in JSON')
     .action((id: string, _options, command: Command) => runRemove(id, command.optsWithGlobals()))
   examples(withSettings(remove), [['npx doorbell user remove dora', 'nobody can ask her any more']])
+
+  const forget = user
+    .command('forget-passkeys <id>')
+    .description('Forget all passkeys of a user who has lost them: the next sign-in is with the password.')
+    .option('--json', 'answer in JSON')
+    .action((id: string, _options, command: Command) => runForgetPasskeys(id, command.optsWithGlobals()))
+  examples(withSettings(forget), [['npx doorbell user forget-passkeys dora', 'she can add a new one then']])
 }
 
 async function runAdd(options: AddOptions): Promise<void> {
@@ -178,4 +186,12 @@ async function runRemove(id: string, options: UserOptions): Promise<void> {
   })
   if (options.json) printJson({ removed: id })
   else print(`Removed ${id}. Nobody can ask this user any more.`)
+}
+
+/** Users remove their own, but only after signing in with one: whoever has lost them all comes to the operator. */
+async function runForgetPasskeys(id: string, options: UserOptions): Promise<void> {
+  const forgotten = await atDesk(options, ({ database }) => createPasskeyStore(database).removeAllOf(id))
+  if (options.json) return printJson({ user: id, forgotten })
+  if (forgotten === 0) throw new Failure(`${id} has no passkeys; "npx doorbell user list" names the users.`)
+  print(`Forgot ${forgotten} ${forgotten === 1 ? 'passkey' : 'passkeys'} of ${id}.`)
 }

@@ -215,7 +215,9 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     }))
     const { done } = request.query as { done?: string }
     const message = ['added', 'removed', 'failed'].includes(done ?? '') ? reader.say(`passkeys.${done}`) : undefined
-    return page(reply, 'app/passkeys', reader, { passkeys, message })
+    const needed = answer.body.sign_in_needed
+    const again = needed && `/session/start?to=/passkeys&again=${needed.acr_values ? 'passkey' : 'yes'}`
+    return page(reply, 'app/passkeys', reader, { passkeys, message, again })
   })
 
   app.post('/passkeys/options', async (request, reply) => {
@@ -227,12 +229,14 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
 
   act('/passkeys', async (session, form) => {
     const { status } = await api.addPasskey(session.accessToken, form.get('passkey') ?? '')
+    // Signed in too long ago: the page says so.
+    if (status === 401) return '/passkeys'
     return `/passkeys?done=${status === 201 ? 'added' : 'failed'}`
   })
 
   act('/passkeys/remove', async (session, form) => {
-    await api.removePasskey(session.accessToken, form.get('id') ?? '')
-    return '/passkeys?done=removed'
+    const { status } = await api.removePasskey(session.accessToken, form.get('id') ?? '')
+    return status === 401 ? '/passkeys' : '/passkeys?done=removed'
   })
 
   act('/notifications', async (session, form) => {
@@ -255,10 +259,11 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
 
   // ── signing in and out ──
   app.get('/session/start', async (request, reply) => {
-    const { to, as } = request.query as { to?: string; as?: string }
+    const { to, as, again } = request.query as { to?: string; as?: string; again?: string }
     const { language } = readerOf(request)
-    const another = as === 'another' || request.cookies[cookies.signedOutName] !== undefined
-    const started = await signIn.start(safeReturn(to), { another, uiLocales: language })
+    const asked = as === 'another' || again !== undefined || request.cookies[cookies.signedOutName] !== undefined
+    const acrValues = again === 'passkey' ? 'phr' : undefined
+    const started = await signIn.start(safeReturn(to), { asked, acrValues, uiLocales: language })
     reply.setCookie(cookies.signInName, cookies.sealSignIn(started.underWay), cookies.options)
     return reply.redirect(started.url, 303)
   })

@@ -50,6 +50,12 @@ export interface ShownPasskey {
   used_at?: number
 }
 
+/** The user has to sign in again before changing anything; with a passkey if `acr_values` says so. */
+export interface SignInNeeded {
+  max_age: number
+  acr_values?: string
+}
+
 /** What the API answered: its status, and its JSON. */
 export interface Answered<Body> {
   status: number
@@ -81,7 +87,8 @@ export function createDeviceApiClient(send: SendToServer) {
     revoke: (token: string, requestId: string) => post<object>(token, '/backchannel/revoke', { request_id: requestId }),
     block: (token: string, clientId: string, blocked: boolean) =>
       post<object>(token, '/backchannel/block', { client_id: clientId, blocked }),
-    passkeys: (token: string) => get<{ passkeys: ShownPasskey[] }>(token, '/backchannel/passkeys'),
+    passkeys: (token: string) =>
+      get<{ passkeys: ShownPasskey[]; sign_in_needed?: SignInNeeded }>(token, '/backchannel/passkeys'),
     passkeyOptions: (token: string) => post<object>(token, '/backchannel/passkeys/options', {}),
     addPasskey: (token: string, passkey: string) => post<object>(token, '/backchannel/passkeys', { passkey }),
     removePasskey: (token: string, id: string) => post<object>(token, '/backchannel/passkeys/remove', { id }),

@@ -28,6 +28,14 @@ export interface SignedIn {
 
 export type Admitted = Pick<Session, 'userId' | 'name' | 'locale' | 'accessToken'> & { expiresIn: number }
 
+export interface SignInWishes {
+  /** Whether the user is to be asked, even if the provider knows this browser: somebody else comes, or has to show it again. */
+  asked?: boolean
+  /** How strongly they are to be authenticated. */
+  acrValues?: string | undefined
+  uiLocales?: string | undefined
+}
+
 export interface StartedSignIn {
   url: string
   underWay: Omit<SignInUnderWay, 'expiresAt'>
@@ -48,11 +56,7 @@ export function createSignIn(needs: SignInNeeds) {
   }
 
   return {
-    /** @param another whether somebody else wants to sign in than whoever is signed in at the provider */
-    async start(
-      to: string,
-      { another = false, uiLocales }: { another?: boolean; uiLocales?: string | undefined },
-    ): Promise<StartedSignIn> {
+    async start(to: string, { asked = false, acrValues, uiLocales }: SignInWishes): Promise<StartedSignIn> {
       const codeVerifier = openid.randomPKCECodeVerifier()
       const state = openid.randomState()
       const nonce = openid.randomNonce()
@@ -63,7 +67,8 @@ export function createSignIn(needs: SignInNeeds) {
         nonce,
         code_challenge: await openid.calculatePKCECodeChallenge(codeVerifier),
         code_challenge_method: 'S256',
-        ...(another && { prompt: 'login' }),
+        ...(asked && { prompt: 'login' }),
+        ...(acrValues !== undefined && { acr_values: acrValues }),
         ...(uiLocales !== undefined && { ui_locales: uiLocales }),
       })
       return { url: url.href, underWay: { state, nonce, codeVerifier, to } }

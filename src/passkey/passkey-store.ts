@@ -53,6 +53,15 @@ export function createPasskeyStore(database: Database) {
       return rows.length > 0
     },
 
+    /** Answers how many there were. */
+    async removeAllOf(userId: string): Promise<number> {
+      const rows = await database.step({
+        sql: 'delete from passkeys where user_id = $1 returning id',
+        values: [userId],
+      })
+      return rows.length
+    },
+
     /** Oldest first. */
     async listForUser(userId: string): Promise<Passkey[]> {
       const rows = await database.read<PasskeyRow>(

@@ -144,10 +144,18 @@ describe('passkeys', () => {
     assert.ok((claims.amr as string[]).includes('hwk') || (claims.amr as string[]).includes('pop'), String(claims.amr))
   })
 
-  test('she removes it: it signs nobody in any more', async (t) => {
+  test('she removes it, after signing in with it: it signs nobody in any more', async (t) => {
     const { stage, page } = await atHome(t)
     await plugInAuthenticator(page)
     await addPasskey(page, stage)
+    assert.ok((await readPage(page)).includes(says('passkeys.sign_in_again')))
+    assert.equal(await page.getByRole('button', { name: says('passkeys.remove') }).count(), 0)
+    await page.getByRole('link', { name: says('sign_in.submit'), exact: true }).click()
+    assert.equal(await page.locator('input[type=password]').count(), 0)
+    await Promise.all([
+      page.waitForURL(`${stage.url}/passkeys`),
+      page.getByRole('button', { name: says('sign_in.passkey') }).click(),
+    ])
     await press(page, says('passkeys.remove'))
     assert.equal(await page.getByRole('status').textContent(), says('passkeys.removed'))
     await press(page, says('app.sign_out'))

@@ -13,6 +13,7 @@ import {
   type RequestOptions,
   sendPasskey,
 } from '../cast/authenticator.ts'
+import { createStageClock } from '../cast/clock.ts'
 import { signIn, startSignIn } from '../cast/phone-app.ts'
 import { type Answer, ana, basic, ben, CIBA, credentials, openStage, type Stage, secrets } from '../cast/stage.ts'
 
@@ -32,16 +33,17 @@ describe('Ana adds a passkey', () => {
     assert.ok(Math.abs(Number(created_at) - stage.clock.now() / 1000) < 2)
     assert.deepEqual(await listed(stage, bearer), [{ id, name: 'My phone', created_at }])
 
-    const again = await creationOptions(stage, bearer)
+    const strong = await signedInWith(stage, authenticator)
+    const again = await creationOptions(stage, strong)
     assert.deepEqual(
       (again as unknown as { excludeCredentials: { id: string }[] }).excludeCredentials.map((known) => known.id),
       [authenticator.credentialId],
     )
 
-    const removed = await stage.post(`${passkeys}/remove`, { id: String(id) }, bearer)
+    const removed = await stage.post(`${passkeys}/remove`, { id: String(id) }, strong)
     assert.deepEqual([removed.status, removed.body], [200, { id, removed: true }])
     assert.deepEqual(await listed(stage, bearer), [])
-    assert.equal((await stage.post(`${passkeys}/remove`, { id: String(id) }, bearer)).status, 404)
+    assert.equal((await stage.post(`${passkeys}/remove`, { id: String(id) }, strong)).status, 404)
   })
 
   test('but not what was made elsewhere, for somebody else, without recognising her, or twice', async (t) => {
@@ -67,13 +69,11 @@ describe('Ana adds a passkey', () => {
     const forAna = authenticator.create(await creationOptions(stage, bearer))
     assert.equal((await stage.post(passkeys, { passkey: forAna }, bens)).status, 400, "Ana's challenge")
     assert.equal((await stage.post(passkeys, { passkey: forAna }, bearer)).status, 201)
-    assert.equal((await stage.post(passkeys, { passkey: forAna }, bearer)).status, 400, 'replayed')
+    const strong = await signedInWith(stage, authenticator)
+    assert.equal((await stage.post(passkeys, { passkey: forAna }, strong)).status, 400, 'replayed')
     const sameKey = authenticator.create(await creationOptions(stage, bens))
     assert.equal((await stage.post(passkeys, { passkey: sameKey }, bens)).status, 400, 'it is hers')
 
-    const late = createAuthenticator(stage.url).create(await creationOptions(stage, bearer))
-    stage.clock.advance(5 * 60_000)
-    assert.equal((await stage.post(passkeys, { passkey: late }, bearer)).status, 400, 'too late')
     assert.deepEqual(await listed(stage, bens), [])
     assert.equal((await listed(stage, bearer)).length, 1)
   })
@@ -92,6 +92,51 @@ describe('Ana adds a passkey', () => {
     const { status, body } = await stage.post(`${passkeys}/remove`, { id }, bens)
     assert.deepEqual([status, body.error], [404, 'not_found'])
     assert.equal((await listed(stage, bearer)).length, 1)
+  })
+})
+
+describe('changing passkeys needs a sign-in of just now (RFC 9470)', () => {
+  const refused = async (stage: Stage, bearer: string, challenge: RegExp) => {
+    for (const [path, form] of [
+      ['/options', {}],
+      ['', { passkey: '{}' }],
+      ['/remove', { id: 'x' }],
+    ] as const) {
+      const { status, body, headers } = await stage.post(passkeys + path, form, bearer)
+      assert.deepEqual([status, body.error], [401, 'insufficient_user_authentication'], path)
+      assert.match(headers.get('www-authenticate') ?? '', challenge)
+    }
+  }
+  const neededOf = async (stage: Stage, authorization: string) =>
+    (await stage.get(passkeys, { authorization })).body.sign_in_needed
+
+  test('five minutes after signing in, her token lists them and changes none', async (t) => {
+    const { stage, bearer } = await signedIn(t)
+    assert.equal(await neededOf(stage, bearer), undefined)
+    const options = await creationOptions(stage, bearer)
+    stage.clock.advance(5 * 60_000 + 5_000)
+    assert.deepEqual(await neededOf(stage, bearer), { max_age: 300 })
+    await refused(stage, bearer, /error="insufficient_user_authentication", max_age="300"$/)
+    const made = createAuthenticator(stage.url).create(options)
+    assert.equal((await stage.post(passkeys, { passkey: made }, bearer)).status, 401, 'too late')
+  })
+
+  test('once she has a passkey, whoever knows her password adds none and removes none', async (t) => {
+    const { stage, bearer } = await signedIn(t)
+    const authenticator = await added(stage, bearer)
+    assert.deepEqual(await neededOf(stage, bearer), { max_age: 300, acr_values: 'phr' })
+    await refused(stage, bearer, /max_age="300", acr_values="phr"$/)
+    assert.equal((await listed(stage, bearer)).length, 1)
+    const strong = await signedInWith(stage, authenticator)
+    assert.equal(await neededOf(stage, strong), undefined)
+    await added(stage, strong)
+    assert.equal((await listed(stage, strong)).length, 2)
+  })
+
+  test('a sign-in that lies in the future is none of just now', async (t) => {
+    const behind = await openStage(t, { parts: { clock: createStageClock(Date.now() - 3_600_000) } })
+    const early = `Bearer ${(await signIn(behind)).access_token}`
+    assert.equal((await behind.post(`${passkeys}/options`, {}, early)).status, 401)
   })
 })
 
@@ -261,9 +306,7 @@ describe('Ana confirms with her passkey', () => {
   test('but not just after signing in with it; five minutes later, again', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
-    const { browser, page, tokens } = await startSignIn(stage)
-    const consent = await pressPasskey(browser, page, authenticator)
-    const strong = `Bearer ${(await tokens((await browser.submit(consent)).url)).access_token}`
+    const strong = await signedInWith(stage, authenticator)
     const first = await rung(stage, { acr_values: 'phr' })
     assert.equal(await requiredOf(stage, first.requestId, strong), false)
     assert.equal((await approve(stage, first.requestId, strong)).status, 200)
@@ -360,7 +403,8 @@ describe('Ana confirms with her passkey', () => {
     const { requestId } = await rung(stage, { acr_values: 'phr' })
     const response = await confirmed(stage, requestId, bearer, authenticator)
     const [{ id }] = (await listed(stage, bearer)) as [{ id: string }]
-    await stage.post(`${passkeys}/remove`, { id }, bearer)
+    const strong = await signedInWith(stage, authenticator)
+    assert.equal((await stage.post(`${passkeys}/remove`, { id }, strong)).status, 200)
     assert.equal((await approve(stage, requestId, bearer, response)).status, 403)
     assert.equal((await stage.post(`${passkeys}/confirm-options`, { request_id: requestId }, bearer)).status, 404)
     assert.equal(await statusOf(stage, requestId), 'pending')
@@ -382,6 +426,12 @@ async function added(stage: Stage, bearer: string, authenticator = createAuthent
   const response = authenticator.create(await creationOptions(stage, bearer))
   assert.equal((await stage.post(passkeys, { passkey: response }, bearer)).status, 201)
   return authenticator
+}
+
+async function signedInWith(stage: Stage, authenticator: Authenticator): Promise<string> {
+  const { browser, page, tokens } = await startSignIn(stage)
+  const consent = await pressPasskey(browser, page, authenticator)
+  return `Bearer ${(await tokens((await browser.submit(consent)).url)).access_token}`
 }
 
 async function listed(stage: Stage, authorization: string): Promise<unknown[]> {
