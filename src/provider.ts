@@ -431,7 +431,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       initialAccess,
       circumstances,
       scopes: config.tokens.scopes,
-      accepts: createAcceptance(provider, config.tokens.idTokenAlg),
+      accepts: createAcceptance(provider, config.tokens),
       endings: endingsOf(database),
       caller,
       vault,

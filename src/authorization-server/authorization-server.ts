@@ -117,10 +117,7 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
       vault,
       findClient: async (id) => {
         const client = await needs.findClient(id)
-        return (
-          client &&
-          asOidcProviderSeesIt(client, tokens.idTokenAlg, needs.profile.boundTokensOnly && id !== needs.ownClient)
-        )
+        return client && asOidcProviderSeesIt(client, tokens, needs.profile.boundTokensOnly && id !== needs.ownClient)
       },
     }),
     jwks: { keys: needs.keys.private as never },
@@ -238,9 +235,9 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
 }
 
 /** Whether oidc-provider can work with a client that our own rules have let through; else what it says about it. */
-export function createAcceptance(provider: Provider, idTokenAlg: string) {
+export function createAcceptance(provider: Provider, tokens: TokenDefaults) {
   return async (client: { metadata: ClientMetadata; secretHash: string | undefined }): Promise<string | undefined> => {
-    const seen = asOidcProviderSeesIt({ ...client, secret: undefined }, idTokenAlg, false)
+    const seen = asOidcProviderSeesIt({ ...client, secret: undefined }, tokens, false)
     try {
       await provider.Client.validate(seen as never)
       return undefined
@@ -287,13 +284,16 @@ function signInPolicy(): interactionPolicy.DefaultPolicy {
   return policy
 }
 
+/** What counts for clients that do not say. */
+type TokenDefaults = Pick<AuthorizationServerNeeds['tokens'], 'idTokenAlg' | 'scopes'>
+
 /**
  * A client without its CIBA side, which is none of oidc-provider's business. Where only a hash of its secret is kept,
  * the hash stands in the secret's place and is compared as one (below).
  */
 export function asOidcProviderSeesIt(
   { metadata, secret, secretHash }: KnownClient,
-  idTokenAlg: string,
+  { idTokenAlg, scopes }: TokenDefaults,
   boundTokens: boolean,
 ): AdapterPayload {
   const {
@@ -307,6 +307,8 @@ export function asOidcProviderSeesIt(
   } = metadata
   return {
     id_token_signed_response_alg: idTokenAlg,
+    // Deciding is for clients that were registered for it by name, not for whoever may ask for everything.
+    scope: scopes.join(' '),
     ...rest,
     ...(boundTokens && { tls_client_certificate_bound_access_tokens: true }),
     grant_types: metadata.grant_types.filter((grant) => grant !== CIBA_GRANT),

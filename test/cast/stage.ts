@@ -243,6 +243,7 @@ function castClients({ northbank, till }: StageOptions): NonNullable<ConfigInput
       token_endpoint_auth_method: 'none',
       grant_types: ['authorization_code'],
       redirect_uris: ['http://127.0.0.1/callback'],
+      scope: 'openid profile email phone offline_access ciba:decide',
     },
   ]
 }

@@ -3,10 +3,13 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as openid from 'openid-client'
 import type { ClientMetadataInput } from '../../src/client/client-metadata.ts'
+import { loadConfig } from '../../src/config/load.ts'
+import { createLog } from '../../src/log.ts'
+import { createDoorbell } from '../../src/provider.ts'
 import { openBrowser } from '../cast/browser.ts'
 import { refusalOf } from '../cast/foreign-client.ts'
 import { bearerOf, signIn, startSignIn } from '../cast/phone-app.ts'
-import { ana, ben, CIBA, credentials, openStage, secrets } from '../cast/stage.ts'
+import { ana, ben, CIBA, castConfig, credentials, openStage, secrets } from '../cast/stage.ts'
 import { countRows } from '../cast/tables.ts'
 
 describe('Ana signs in on her phone', () => {
@@ -48,6 +51,7 @@ describe('Ana signs in on her phone', () => {
       token_endpoint_auth_method: 'none',
       grant_types: ['authorization_code', 'refresh_token'],
       redirect_uris: ['http://127.0.0.1/callback'],
+      scope: 'openid offline_access ciba:decide',
     }
     const stage = await openStage(t, { config: { clients: [app] } })
     const asked = { scope: 'openid offline_access ciba:decide', prompt: 'consent' }
@@ -212,16 +216,41 @@ describe('M1: a client that rings decides nothing, whatever it holds', () => {
     assert.deepEqual([rung.status, rung.body.error], [400, 'invalid_scope'])
   })
 
-  test('and if a client that rings gets it by signing Ana in, it is worth nothing', async (t) => {
-    const stage = await openStage(t, { config: { clients: [both] } })
+  test('and if a client has got it by signing Ana in and rings one day, it is worth nothing', async (t) => {
+    const { backchannel_token_delivery_mode, ...signsIn } = both
+    const app = { ...signsIn, grant_types: ['authorization_code'], scope: 'openid ciba:decide' }
+    const stage = await openStage(t, { config: { clients: [app] } })
     const client = { id: 'both', authentication: openid.ClientSecretBasic(secrets.kiosk) }
     const authorization = await bearerOf(stage, ana, {}, client)
+    assert.equal((await stage.get('/backchannel/authinfo', { authorization })).status, 200)
+    const overrides = castConfig(Number(new URL(stage.url).port), stage.database, { config: { clients: [both] } })
+    await stage.doorbell.close()
+    const config = await loadConfig({ env: {}, overrides })
+    stage.doorbell = await createDoorbell(config, { clock: stage.clock, log: createLog('silent') })
+    await stage.doorbell.listen()
     await stage.ring('kiosk')
     const decision = { request_id: await stage.newestRequest(), status: 'approved' }
     const completed = await stage.post('/backchannel/complete', decision, authorization)
     assert.deepEqual([completed.status, completed.body.error], [403, 'access_denied'])
     assert.equal((await stage.get('/backchannel/authinfo', { authorization })).status, 403)
     assert.equal((await stage.waiting())[0]!.status, 'pending')
+  })
+
+  test('a client that was not registered for ciba:decide by name does not get it, however Ana signs in', async (t) => {
+    const everything: ClientMetadataInput = {
+      client_id: 'everything',
+      client_secret: secrets.kiosk,
+      grant_types: ['authorization_code'],
+      redirect_uris: ['http://127.0.0.1/callback'],
+      application_type: 'native',
+    }
+    const named = { ...everything, client_id: 'named', scope: 'openid ciba:decide' }
+    const stage = await openStage(t, { config: { clients: [everything, named] } })
+    const authentication = openid.ClientSecretBasic(secrets.kiosk)
+    assert.match(await bearerOf(stage, ana, {}, { id: 'named', authentication }), /^Bearer ./)
+    const refused = await startSignIn(stage, {}, { id: 'everything', authentication })
+    const { searchParams } = new URL(refused.page.url)
+    assert.equal(searchParams.get('error'), 'invalid_scope')
   })
 
   test('M2: no client without a user gets to see anything, and a hint in an address is not even read', async (t) => {
