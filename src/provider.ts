@@ -364,6 +364,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       ...config.requests,
       scopes: config.tokens.scopes,
       requireContext: profile.uniqueContext,
+      requireNumber: config.requests.numberMatching === 'required',
       boundTokensOnly: profile.boundTokensOnly,
     },
     vault,

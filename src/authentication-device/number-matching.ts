@@ -3,7 +3,7 @@
  * approves without looking picks wrong, and that denies (CD-8).
  */
 import { createHmac } from 'node:crypto'
-import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import { type AuthenticationRequest, isNumberToMatch } from '../authentication-request/authentication-request.ts'
 
 export interface NumberMatching {
   /** The numbers to choose from, or nothing if this request has none to match. */
@@ -16,7 +16,7 @@ const decoys = 2
 export function createNumberMatching(key: Buffer): NumberMatching {
   return {
     choicesFor({ id, bindingMessage }) {
-      if (bindingMessage === undefined || !/^\d{2,6}$/.test(bindingMessage)) return undefined
+      if (!isNumberToMatch(bindingMessage)) return undefined
       const choices = new Set([bindingMessage])
       for (let round = 0; choices.size <= decoys; round++) choices.add(decoy(id, round, bindingMessage.length))
       return [...choices].sort()

@@ -63,3 +63,8 @@ export function statusAt(request: Pick<AuthenticationRequest, 'status' | 'expire
   const open = request.status === 'pending' || request.status === 'approved'
   return open && now >= request.expiresAt ? 'expired' : request.status
 }
+
+/** Whether a binding message is a number that a user can pick among others (CD-8). */
+export function isNumberToMatch(bindingMessage: string | undefined): bindingMessage is string {
+  return bindingMessage !== undefined && /^\d{2,6}$/.test(bindingMessage)
+}

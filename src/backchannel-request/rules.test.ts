@@ -8,7 +8,13 @@ import { accept, acknowledge } from './accept.ts'
 import { type Asked, readParameters } from './parameters.ts'
 import { refuseUnlessAllowed, rules } from './rules.ts'
 
-const policy = { scopes: ['openid', 'email'], maxBindingMessageLength: 10, requireSigned: false, requireContext: false }
+const policy = {
+  scopes: ['openid', 'email'],
+  maxBindingMessageLength: 10,
+  requireSigned: false,
+  requireContext: false,
+  requireNumber: false,
+}
 const strict = { ...policy, requireSigned: true, requireContext: true }
 
 function ringing(deliveryMode: DeliveryMode): Client {

@@ -1,4 +1,5 @@
 /** What a request must be like: every rule, in the order in which they apply (CIBA Core §7.2). */
+import { isNumberToMatch } from '../authentication-request/authentication-request.ts'
 import { allowedScopes, type Client, mayRing } from '../client/client.ts'
 import { DECIDE_SCOPE } from '../client/client-metadata.ts'
 import { Refusal, type RefusalCode } from '../refusal.ts'
@@ -12,6 +13,8 @@ export interface RequestPolicy {
   requireSigned: boolean
   /** Whether a request must say what it is about, so that the user can tell it from another (FC-3). */
   requireContext: boolean
+  /** Whether every binding message has to be a number that the user picks among others. */
+  requireNumber: boolean
 }
 
 interface Rule {
@@ -90,6 +93,12 @@ export const rules = {
     holds: (asked) => asked.bindingMessage === undefined || isPlainLine(asked.bindingMessage),
     otherwise: 'invalid_binding_message',
     because: 'binding_message must be one line of visible text',
+  },
+  // Else a client could spare its users the choice by choosing its words (CD-8).
+  numberCanBeMatched: {
+    holds: (asked, _client, policy) => !policy.requireNumber || isNumberToMatch(asked.bindingMessage),
+    otherwise: 'invalid_binding_message',
+    because: 'binding_message must be a number of two to six digits: the user picks it among others',
   },
   contextIsUnique: {
     holds: (asked, _client, policy) => !policy.requireContext || asked.bindingMessage !== undefined,

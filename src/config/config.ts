@@ -61,8 +61,11 @@ export interface Config {
     unknownUsers: 'error' | 'pretend'
     /** Whether every request has to be signed. A client that registered an algorithm always signs. */
     requireSigned: boolean
-    /** Whether users pick the number that the client shows, where the binding message is one. */
-    numberMatching: boolean
+    /**
+     * Whether users pick the number that the client shows, where the binding message is one. `required`: every binding
+     * message has to be one.
+     */
+    numberMatching: boolean | 'required'
   }
   tokens: {
     /** Life of an access token in seconds. */
@@ -258,7 +261,7 @@ const schema = z.strictObject({
     maxOpenPerUser: whole('requests', 1, 1000).default(5),
     unknownUsers: choice(['error', 'pretend']).default('error'),
     requireSigned: yesOrNo().exactOptional(),
-    numberMatching: yesOrNo().default(false),
+    numberMatching: z.literal([true, false, 'required'], mustBe('true, false or "required"')).default(false),
   }).prefault({}),
   tokens: section({
     accessTtl: whole('seconds', 1, year).default(600),

@@ -89,6 +89,17 @@ describe('where numbers are matched', () => {
     assert.equal((await approve(stage, bearer, requestId)).body.status, 'approved')
   })
 
+  test('where it is required, a client can ask with nothing else', async (t) => {
+    const stage = await openStage(t, { config: { requests: { numberMatching: 'required' } } })
+    for (const binding_message of ['', 'Coffee 4.20', '4', '1234567', '12 34', '１２３', '-47']) {
+      const { status, body } = await stage.ring('kiosk', { binding_message })
+      assert.deepEqual([status, body.error], [400, 'invalid_binding_message'], binding_message)
+    }
+    assert.deepEqual(await stage.waiting(), [])
+    const { requestId } = await rung(stage, '47')
+    assert.equal((await look(stage, await bearerOf(stage), requestId)).binding_message, undefined)
+  })
+
   test('no mail and no push message gives it away; a device service is told', async (t) => {
     const pushes = await openPushService(t)
     const service = await openNotificationEndpoint(t)
