@@ -30,6 +30,7 @@ const mayUse: Record<string, readonly string[]> = {
     'delivery',
     'token',
     'device-channels',
+    'passkey',
     ...ground,
   ],
   index: [
