@@ -215,7 +215,8 @@ describe('values', () => {
     ],
     ['tokens.scopes', [['openid'], ['openid', 'a:b']], [[], ['profile'], ['openid', 'a b'], ['openid', ''], 'openid']],
     ['tokens.idTokenAlg', ['ES256', 'RS256', 'PS256'], ['HS256', 'none', 'es256']],
-    ['development', [true, false], ['true', 1, null]],
+    ['development', ['exposed', false], ['true', 1, null, 'open']],
+    ['requests.numberMatching', [true, false, 'required'], ['true', 1, 'always']],
     ['logLevel', ['debug', 'silent'], ['verbose', 3]],
     ['clients', [[]], [{}, 'x', [1], [null]]],
     ['oidc', [{ ttl: {} }], [[], 'x']],
@@ -233,11 +234,37 @@ describe('values', () => {
   }
 
   it('an issuer in development may be plain http, and is told its plainest spelling', () => {
-    accepted({ development: true, issuer: 'http://192.168.1.5:4000' })
+    accepted({ development: 'exposed', issuer: 'http://192.168.1.5:4000' })
     assert.match(
       complaintsAbout({ development: true, issuer: 'http://LOCALHOST:4000/' }).join(),
       /"http:\/\/localhost:4000"/,
     )
+  })
+})
+
+describe('development', () => {
+  it('is for this machine, unless it is said to be exposed', () => {
+    for (const here of [
+      {},
+      { issuer: 'https://localhost:4000' },
+      { host: '::1' },
+      { issuer: 'http://127.0.0.1:4000' },
+    ]) {
+      assert.equal(accepted({ development: true, ...here }).development, true)
+    }
+    for (const elsewhere of [
+      { issuer: 'https://op.example.com' },
+      { issuer: 'http://192.168.1.5:4000' },
+      { host: '0.0.0.0' },
+      { issuer: 'http://localhost.example.com' },
+    ]) {
+      assert.match(
+        complaintsAbout({ development: true, ...elsewhere }).join(),
+        /^development true is for this machine only/,
+      )
+      assert.equal(accepted({ development: 'exposed', ...elsewhere }).development, true)
+    }
+    assert.match(complaintsAbout({ development: 'yes' }).join(), /^development must be true, false or "exposed"/)
   })
 })
 

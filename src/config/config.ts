@@ -131,9 +131,14 @@ type Sections =
 type Optional<Settings> = { [Name in keyof Settings]?: Settings[Name] | undefined }
 
 /** The configuration as somebody writes it: everything may be left out, `undefined` counts as left out. */
-export type ConfigInput = Optional<Omit<Config, Sections | 'clients' | 'users' | 'demo'>> & {
+export type ConfigInput = Optional<Omit<Config, Sections | 'development' | 'clients' | 'users' | 'demo'>> & {
   [Section in Sections]?: Optional<NonNullable<Config[Section]>> | undefined
 } & {
+  /**
+   * http issuer, callbacks on this machine, mailbox, demo hook; on this machine only, unless it is said to be
+   * `exposed`: whoever reaches it then may decide everything. Never in production.
+   */
+  development?: boolean | 'exposed' | undefined
   /** Registered at start: RFC 7591 metadata with `client_id` and, where one is needed, `client_secret`. */
   clients?: ClientMetadataInput[] | undefined
   /** A list, or an application's own hooks. */
@@ -176,7 +181,7 @@ export function checkConfig(
   const { value, complaints, broken } = readSettings(schema, input, { known: knownSettings, nameOf })
   const clients = readClients(value.clients, {
     // While nobody knows which it is, complaints that production would have are only noise.
-    development: value.development || broken.has('development'),
+    development: value.development !== false || broken.has('development'),
     profile: broken.has('profile') ? profiles.core : profiles[value.profile],
     seesCertificates: broken.has('tls') || seesCertificates(value),
     scopes:
@@ -194,6 +199,7 @@ export function checkConfig(
     ...(isWhole(webPush, ['subject']) && { webPush }),
     ...(isWhole(deviceWebhook, ['url', 'secret']) && { deviceWebhook }),
     issuer: value.issuer ?? `http://localhost:${value.port}`,
+    development: value.development !== false,
     requests: {
       ...value.requests,
       requireSigned: value.requests.requireSigned ?? profiles[value.profile].signedRequestsOnly,
@@ -228,7 +234,7 @@ const schema = z.strictObject({
   issuer: z.string(mustBeSecretly('an address')).exactOptional(),
   host: text('a host name or an IP address, without scheme and port', isHost).default('127.0.0.1'),
   port: number('a port number, 0 to 65535', 0, 65_535).default(4000),
-  development: yesOrNo().default(false),
+  development: yesOrNo('exposed').default(false),
   database: z
     .string(mustBeSecretly(databaseForms()))
     .refine(isDatabase, mustBeSecretly(databaseForms()))
@@ -261,7 +267,7 @@ const schema = z.strictObject({
     maxOpenPerUser: whole('requests', 1, 1000).default(5),
     unknownUsers: choice(['error', 'pretend']).default('error'),
     requireSigned: yesOrNo().exactOptional(),
-    numberMatching: z.literal([true, false, 'required'], mustBe('true, false or "required"')).default(false),
+    numberMatching: yesOrNo('required').default(false),
   }).prefault({}),
   tokens: section({
     accessTtl: whole('seconds', 1, year).default(600),
@@ -337,8 +343,11 @@ function choice<const Word extends string>(words: readonly Word[]) {
   return z.enum(words, mustBe(`one of ${words.map((word) => `"${word}"`).join(', ')}`))
 }
 
-function yesOrNo() {
-  return z.boolean(mustBe('true or false'))
+function yesOrNo(): z.ZodBoolean
+function yesOrNo<const Word extends string>(word: Word): z.ZodLiteral<boolean | Word>
+function yesOrNo(word?: string) {
+  if (word === undefined) return z.boolean(mustBe('true or false'))
+  return z.literal([true, false, word], mustBe(`true, false or "${word}"`))
 }
 
 function isHost(host: string): boolean {
@@ -461,7 +470,7 @@ function leavesOf(type: z.core.$ZodType, path: string[]): [string, SettingKind][
 
 function kindOf(type: z.core.$ZodType): SettingKind {
   if (type instanceof z.ZodNumber) return 'number'
-  if (type instanceof z.ZodBoolean) return 'yes or no'
+  if (type instanceof z.ZodBoolean || type instanceof z.ZodLiteral) return 'yes or no'
   if (type instanceof z.ZodString || type instanceof z.ZodEnum) return 'text'
   return type instanceof z.ZodArray && type.element instanceof z.ZodString ? 'list' : 'structure'
 }
@@ -572,6 +581,13 @@ const rules: Rule[] = [
     reads: ['issuer', 'development'],
     unless: (config, given) => given.issuer !== undefined && complainAboutIssuer(config) !== undefined,
     says: (config) => complainAboutIssuer(config) ?? '',
+  },
+  {
+    // Whoever reaches /dev/decide approves for everybody.
+    reads: ['development', 'issuer', 'host'],
+    unless: ({ issuer, host }, { development }) =>
+      development === true && !((host === '::1' || isLoopback(host)) && isLoopback(URL.parse(issuer)?.hostname ?? 'localhost')),
+    says: 'true is for this machine only, and issuer or host is elsewhere: anybody who reaches it could decide everything. If that is what you want, as in a test network, it must be "exposed"',
   },
   {
     reads: ['secret', 'development'],

@@ -34,7 +34,8 @@ it('callbacks come from this very server', async () => {
     (await load(overrides)).clients[1]?.backchannel_client_notification_endpoint
   assert.equal(await endpoint({ port: 4321 }), 'http://localhost:4321/dev/callback/demo-shop')
   assert.equal(await endpoint({ issuer: 'http://127.0.0.1:5000' }), 'http://127.0.0.1:5000/dev/callback/demo-shop')
-  assert.equal(await endpoint({ issuer: 'http://192.168.1.5:4000' }), 'http://localhost:4000/dev/callback/demo-shop')
+  const elsewhere = { issuer: 'http://192.168.1.5:4000', development: 'exposed' } as const
+  assert.equal(await endpoint(elsewhere), 'http://localhost:4000/dev/callback/demo-shop')
 })
 
 it('others may join, and take a part', async () => {

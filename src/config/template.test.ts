@@ -46,7 +46,7 @@ function withoutExamples(config: Config) {
 }
 
 it('the variables in the .env text exist', async () => {
-  const env = { ...parseEnv(environmentTemplate().replace(/^#(?=DOORBELL_)/gm, '')), DOORBELL_DEVELOPMENT: 'true' }
+  const env = { ...parseEnv(environmentTemplate().replace(/^#(?=DOORBELL_)/gm, '')), DOORBELL_DEVELOPMENT: 'exposed' }
   await loadConfig({ cwd: tmpdir(), env })
 })
 
