@@ -197,7 +197,7 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
     interactions: { url: (_ctx, interaction) => `/sign-in/${interaction.uid}`, policy: signInPolicy() },
     cookies: {
       keys: [vault.key('cookies').toString('base64url')],
-      names: { interaction: 'doorbell_interaction', resume: 'doorbell_resume', session: 'doorbell_session' },
+      names: cookieNames(needs.issuer),
     },
     discovery: {
       ...needs.cibaMetadata,
@@ -282,6 +282,19 @@ function signInPolicy(): interactionPolicy.DefaultPolicy {
     }),
   )
   return policy
+}
+
+/**
+ * With https no other host and no unprotected page can set the session's cookie (`__Host-`). The other two belong to
+ * one sign-in each, by their path, which leaves them the weaker prefix.
+ */
+function cookieNames(issuer: string) {
+  const [host, secure] = issuer.startsWith('https:') ? ['__Host-', '__Secure-'] : ['', '']
+  return {
+    session: `${host}doorbell_session`,
+    interaction: `${secure}doorbell_interaction`,
+    resume: `${secure}doorbell_resume`,
+  }
 }
 
 /** What counts for clients that do not say. */

@@ -586,7 +586,8 @@ const rules: Rule[] = [
     // Whoever reaches /dev/decide approves for everybody.
     reads: ['development', 'issuer', 'host'],
     unless: ({ issuer, host }, { development }) =>
-      development === true && !((host === '::1' || isLoopback(host)) && isLoopback(URL.parse(issuer)?.hostname ?? 'localhost')),
+      development === true &&
+      !((host === '::1' || isLoopback(host)) && isLoopback(URL.parse(issuer)?.hostname ?? 'localhost')),
     says: 'true is for this machine only, and issuer or host is elsewhere: anybody who reaches it could decide everything. If that is what you want, as in a test network, it must be "exposed"',
   },
   {

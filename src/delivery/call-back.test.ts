@@ -24,12 +24,19 @@ describe('what the answer to a call back means (M51, M52, PI-5 to PI-8)', () => 
     ['1', 1_000],
     ['120', 120_000],
     ['999999', 3_600_000],
+    ['Tue, 24 Nov 2026 10:01:30 GMT', 90_000],
+    ['Tue, 24 Nov 2026 09:59:00 GMT', undefined],
   ] as const) {
     it(`429 with Retry-After "${said}": waits ${after ?? 'as usual'}`, () => {
-      const meaning = meaningOf(429, said)
+      const meaning = meaningOf(429, { 'retry-after': said, date: 'Tue, 24 Nov 2026 10:00:00 GMT' })
       assert.equal('after' in meaning ? meaning.after : undefined, after)
     })
   }
+
+  it('a date means nothing from somebody who does not say what time it is', () => {
+    const meaning = meaningOf(503, { 'retry-after': 'Tue, 24 Nov 2026 10:01:30 GMT' })
+    assert.deepEqual(meaning, { kind: 'failed', words: 'answered 503' })
+  })
 })
 
 describe('a call back', () => {

@@ -29,7 +29,7 @@ export async function post(
   try {
     // Whatever it says besides its status is none of our business (PI-5).
     const answer = await caller.call({ url, method: 'POST', headers, body, ignoreBody: true, signal })
-    return { ...meaningOf(answer.status, answer.headers['retry-after']), status: answer.status }
+    return { ...meaningOf(answer.status, answer.headers), status: answer.status }
   } catch (error) {
     if (error instanceof CallFailed && error.word !== 'stopped') return meaningOfFailure(error)
     throw error
@@ -40,14 +40,19 @@ export async function post(
  * 2xx arrived. 3xx is never followed (PI-7) and, like 4xx, needs a person: the same call again would end the same
  * way (PI-8, M51). 429 and 5xx may pass.
  */
-export function meaningOf(status: number, retryAfter?: string): Outcome {
+export function meaningOf(status: number, headers: Record<string, string> = {}): Outcome {
   const words = `answered ${status}`
   if (status >= 200 && status < 300) return { kind: 'delivered', words }
   if (status === 429 || status >= 500) {
-    const seconds = Number(retryAfter)
+    const seconds = retryAfter(headers)
     return { kind: 'failed', words, ...(seconds > 0 && { after: Math.min(seconds, 3600) * 1000 }) }
   }
   return { kind: 'refused', words }
+}
+
+/** Seconds, or a date, which counts by the clock of whoever says it (RFC 9110 §10.2.3). */
+function retryAfter({ 'retry-after': said = '', date = '' }: Record<string, string>): number {
+  return /^\d+$/.test(said) ? Number(said) : (Date.parse(said) - Date.parse(date)) / 1000
 }
 
 function meaningOfFailure({ word }: CallFailed): Outcome {

@@ -194,6 +194,7 @@ async function playDevice(stage: Stage, tap: Wiretap, pushes: PushService): Prom
   await stage.ring('kiosk', { login_hint: phone })
   await stage.doorbell.idle()
 
+  challenged(await post<CreationOptions>('passkeys/options', {}))
   const authenticator = createAuthenticator(stage.url)
   await post('passkeys', {
     passkey: authenticator.create(challenged(await post<CreationOptions>('passkeys/options', {}))),
@@ -204,7 +205,6 @@ async function playDevice(stage: Stage, tap: Wiretap, pushes: PushService): Prom
   const passkey = authenticator.get(options)
   tap.note((JSON.parse(passkey) as { response: { signature: string } }).response.signature, 'what a passkey answers')
   await post('complete', { request_id, status: 'approved', passkey })
-  challenged(await post<CreationOptions>('passkeys/options', {}))
   await post('block', { client_id: 'till', blocked: 'true' })
 }
 

@@ -300,7 +300,11 @@ describe('what every answer says', () => {
       assert.match(line, /; SameSite=Lax(;|$)/)
       assert.doesNotMatch(line, /Domain=/)
     }
-    for (const line of lines) assert.match(line, /; httponly(;|$)/i, line)
+    for (const line of lines) {
+      assert.match(line, /; httponly(;|$)/i, line)
+      assert.match(line, /^__(Host|Secure)-/, line)
+      assert.match(line, /; secure(;|$)/i, line)
+    }
     const everything = lines.join('\n')
     for (const secret of ['ana@example.com', 'user-ana']) assert.ok(!everything.includes(secret), 'nothing readable')
   })

@@ -11,7 +11,7 @@ import { newSecret } from '../../src/secret.ts'
 import { asserted, assertionOf, type KeyHolder, newKey, pollClient } from '../cast/assertions.ts'
 import { type Certified, certify } from '../cast/certificates.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
-import { type Answer, basic, CIBA, credentials, openStage, type Stage } from '../cast/stage.ts'
+import { type Answer, ana, basic, CIBA, credentials, openStage, type Stage } from '../cast/stage.ts'
 import { type Caller, openTlsStage, type TlsStage } from '../cast/tls-stage.ts'
 
 const jwkOf = async ({ x5c }: Certified) => ({ ...(await newKey('c')).publicJwk, x5c: [x5c] })
@@ -455,3 +455,35 @@ test('a foreign client library gets through: openid-client with its TlsClientAut
 })
 
 export type { Stage }
+
+test('the cookies of a sign-in are set by this host only, and over TLS only', async () => {
+  const caller = stage.as()
+  const query = new URLSearchParams({
+    client_id: 'phone-app',
+    response_type: 'code',
+    redirect_uri: 'http://127.0.0.1/callback',
+    scope: 'openid ciba:decide',
+    code_challenge: 'a'.repeat(43),
+    code_challenge_method: 'S256',
+  })
+  const started = await caller.get(`/oauth/authorize?${query}`)
+  assert.equal(started.status, 303, started.text)
+  const cookies = started.headers.getSetCookie()
+  for (const cookie of cookies) {
+    assert.match(cookie, /^__(Host|Secure)-doorbell_/)
+    assert.match(cookie, /; secure/i)
+    assert.match(cookie, /; httponly/i)
+    if (cookie.startsWith('__Host-')) assert.match(cookie, /; path=\/;/i)
+  }
+  const jar = cookies.map((cookie) => cookie.split(';')[0]).join('; ')
+  const page = await caller.send('GET', started.headers.get('location')!, undefined, { cookie: jar })
+  assert.equal(page.status, 200)
+  const form = String(new URLSearchParams({ name: 'ana', password: ana.password }))
+  const signedIn = await caller.send('POST', started.headers.get('location')!, form, {
+    cookie: jar,
+    'content-type': 'application/x-www-form-urlencoded',
+  })
+  const resumed = await caller.send('GET', signedIn.headers.get('location')!, undefined, { cookie: jar })
+  const session = resumed.headers.getSetCookie().find((cookie) => cookie.startsWith('__Host-doorbell_session='))
+  assert.match(session ?? '', /; path=\/;.*; secure/i)
+})
