@@ -501,7 +501,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   await app.register(async (scope) =>
     consentAppEndpoint(scope, {
       issuer: config.issuer,
-      api: createDeviceApiClient(send),
+      api: createDeviceApiClient(send, { clientId: ownApp.client_id, clientSecret: ownApp.client_secret! }),
       signIn: createSignIn({ redirectUri: ownApp.redirect_uris[0]!, ...whereUsersSignIn }),
       cookies: createCookies({ secure: config.issuer.startsWith('https:'), vault, clock }),
       texts,

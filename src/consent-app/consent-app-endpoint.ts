@@ -289,6 +289,10 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     const reader = readerOf(request)
     if (reader.session && !isTrustworthy(request, formOf(request), reader.session))
       return formExpired(reply, reader, '/')
+    // Who signs out is signed out here, whatever becomes of the token; it runs out soon.
+    if (reader.session && !(await api.signOut(reader.session.accessToken))) {
+      log.warn({ event: 'consent_app.token_not_revoked' })
+    }
     reply.clearCookie(cookies.sessionName, cookies.options)
     reply.setCookie(cookies.signedOutName, 'yes', { ...cookies.options, maxAge: signedOutFor })
     return reply.redirect('/session/start', 303)

@@ -64,7 +64,8 @@ export interface Answered<Body> {
 
 export type DeviceApi = ReturnType<typeof createDeviceApiClient>
 
-export function createDeviceApiClient(send: SendToServer) {
+/** @param app the client to which the tokens are given: it may end them */
+export function createDeviceApiClient(send: SendToServer, app: { clientId: string; clientSecret: string }) {
   async function get<Body>(accessToken: string, path: string): Promise<Answered<Body>> {
     return read(await send({ method: 'GET', path, headers: headersFor(accessToken) }))
   }
@@ -79,6 +80,20 @@ export function createDeviceApiClient(send: SendToServer) {
   }
 
   return {
+    /** Ends a session's token (RFC 7009): a copy of it is worth nothing from then on. Answers whether it did. */
+    async signOut(token: string): Promise<boolean> {
+      const basic = [app.clientId, app.clientSecret].map(encodeURIComponent).join(':')
+      const { status } = await send({
+        method: 'POST',
+        path: '/oauth/revoke',
+        headers: {
+          authorization: `Basic ${Buffer.from(basic).toString('base64')}`,
+          'content-type': 'application/x-www-form-urlencoded',
+        },
+        body: String(new URLSearchParams({ token, token_type_hint: 'access_token' })),
+      })
+      return status === 200
+    },
     waiting: (token: string) => get<{ requests: ShownRequest[] }>(token, '/backchannel/authinfo?status=pending'),
     show: (token: string, requestId: string) =>
       get<{ requests: ShownRequest[] }>(token, `/backchannel/authinfo?request_id=${encodeURIComponent(requestId)}`),

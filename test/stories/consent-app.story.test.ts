@@ -263,6 +263,11 @@ describe('signing in', () => {
     const seen = await visitor.follow(await visitor.get(path))
     assert.match(seen.text, /<h1>Sign in<\/h1>/)
     assert.ok(!/Kiosk/.test(seen.text))
+
+    // Whoever had copied the session has nothing.
+    const copy = openVisitor(stage.url)
+    copy.jar.set('doorbell_app', copied)
+    assert.match((await copy.get(path)).location ?? '', /^\/session\/start/)
     await nothingDecided(stage)
   })
 })
