@@ -1,5 +1,8 @@
 /** What the signing keys promise, on both engines: each rotation is one step, whoever else is at it. */
 import assert from 'node:assert/strict'
+import { copyFile, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
 import {
   isOverdue,
@@ -11,11 +14,16 @@ import {
   rotateWhatIsDue,
 } from '../../src/authorization-server/key-rotation.ts'
 import { createSigningKeyStore, type KeptKey } from '../../src/authorization-server/signing-key-store.ts'
-import { loadSigningKeys, signingKeysAt, stateOf } from '../../src/authorization-server/signing-keys.ts'
+import { loadSigningKeys, makeKey, signingKeysAt, stateOf } from '../../src/authorization-server/signing-keys.ts'
+import { createLog } from '../../src/log.ts'
 import type { Database } from '../../src/storage/database.ts'
+import { migrate } from '../../src/storage/migrate.ts'
+import { openDatabase } from '../../src/storage/open.ts'
+import { createStageClock } from '../cast/clock.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { furnished, rowsOf, vault } from '../cast/rows.ts'
 
+const migrations = join(import.meta.dirname, '../../src/storage/migrations')
 const hour = 3600_000
 const day = 24 * hour
 const minute = 60_000
@@ -196,6 +204,31 @@ for (const engine of engines) {
       clock.advance(1)
       assert.equal((await look()).length, 2)
       assert.deepEqual(await rotateWhatIsDue(await one.keys.list(), one), [], 'without rotateEvery nothing is due')
+    })
+
+    test('keys of before there were rotations go on signing, and rotate', async (t) => {
+      const { url, drop } = await engine.fresh()
+      const clock = createStageClock()
+      const database = await openDatabase(url, { log: createLog('silent'), clock })
+      const folder = await mkdtemp(join(tmpdir(), 'doorbell-migrations-'))
+      t.after(async () => {
+        await database.close()
+        await drop()
+        await rm(folder, { recursive: true })
+      })
+      const before = (await readdir(migrations)).filter((name) => name < '0010')
+      for (const name of before) await copyFile(join(migrations, name), join(folder, name))
+      await migrate(database, clock, folder)
+      const key = await makeKey({ algorithm: 'ES256', generation: 1, now: clock.now(), signsFrom: clock.now() }, vault)
+      await database.step({
+        sql: `insert into signing_keys (kid, algorithm, generation, public_jwk, private_sealed, created_at)
+              values ($1, $2, $3, $4, $5, $6) returning kid`,
+        values: [key.kid, 'ES256', 1, key.publicJwk, key.privateSealed, key.createdAt],
+      })
+      await migrate(database, clock)
+      const needs = { keys: createSigningKeyStore(database), vault, clock, times }
+      assert.deepEqual(await needs.keys.list(), [{ ...key, retirement: undefined, revokedAt: undefined }])
+      assert.equal((await rotateKey('ES256', {}, needs)).former!.kid, key.kid)
     })
 
     test('where nothing signs with an algorithm, a start makes a key that does', async (t) => {
