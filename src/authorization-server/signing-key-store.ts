@@ -88,6 +88,28 @@ export function createSigningKeyStore(database: Database) {
       return rows.length > 0
     },
 
+    /**
+     * For when tokens are to last longer than when a key's end was fixed: what signs still is kept for what it will
+     * have signed. Milliseconds.
+     */
+    async keepAtLeast(
+      now: number,
+      { tokensLast, hintsLast }: { tokensLast: number; hintsLast: number },
+    ): Promise<void> {
+      const longer = (column: string, value: string) =>
+        `case when ${column} < ${value} then ${value} else ${column} end`
+      await database.step(
+        {
+          sql: `update signing_keys set published_until = ${longer('published_until', 'retired_at + $2')},
+                  verifies_until = ${longer('verifies_until', 'retired_at + $3')}
+                where retired_at > $1 and revoked_at is null
+                  and (published_until < retired_at + $2 or verifies_until < retired_at + $3) returning kid`,
+          values: [now, tokensLast, Math.max(tokensLast, hintsLast)],
+        },
+        { announce: announce('') },
+      )
+    },
+
     /** Removes the keys that verify nothing any more. What was revoked stays in the list, for whoever asks later. */
     async forgetRemoved(now: number): Promise<void> {
       await database.step({

@@ -32,6 +32,7 @@ const longestSleep = 24 * 3600_000
 /** @throws if a key cannot be opened: it was sealed with another secret */
 export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningKeyWatch> {
   const { clock, vault, log } = needs
+  await needs.keys.keepAtLeast(clock.now(), needs.times)
   let kept = await listKeys(needs)
   let standing = standingOf(kept, clock.now())
   let current = signingKeysAt(kept, clock.now(), vault)
@@ -82,10 +83,18 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
       lookAgain = false
       await trying(async () => {
         kept = await listKeys(needs)
-        if (rotates && (await rotateWhatIsDue(kept, needs)).length > 0) kept = await listKeys(needs)
+        if (rotates && (await rotate())) kept = await listKeys(needs)
         turn()
       })
     }
+  }
+
+  async function rotate(): Promise<boolean> {
+    const rotations = await rotateWhatIsDue(kept, needs)
+    for (const { algorithm, next } of rotations) {
+      log.info({ event: 'keys.rotated', algorithm, next: next.kid, signs_in: next.signsFrom - clock.now() })
+    }
+    return rotations.length > 0
   }
 
   /** Whatever goes wrong here, the keys known so far go on working. */

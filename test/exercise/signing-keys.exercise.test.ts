@@ -206,6 +206,25 @@ for (const engine of engines) {
       assert.deepEqual(await rotateWhatIsDue(await one.keys.list(), one), [], 'without rotateEvery nothing is due')
     })
 
+    test('if tokens are to last longer, so does the key that still signs them; what has retired stays as it was', async (t) => {
+      const { one, clock } = await keyed(t, engine)
+      await loadSigningKeys(one)
+      await rotateKey('RS256', { atOnce: true }, one)
+      clock.advance(minute)
+      const { former } = await rotateKey('ES256', {}, one)
+      const ends = async () => (await one.keys.list()).map(({ retirement }) => retirement)
+      const before = await ends()
+      await one.keys.keepAtLeast(clock.now(), times)
+      await one.keys.keepAtLeast(clock.now(), { tokensLast: minute, hintsLast: minute })
+      assert.deepEqual(await ends(), before, 'never shorter')
+      await one.keys.keepAtLeast(clock.now(), { tokensLast: 2 * day, hintsLast: day })
+      const { at, verifiesUntil } = former!.retirement!
+      const longer = { at, publishedUntil: at + 2 * day, verifiesUntil }
+      assert.deepEqual(await ends(), [undefined, longer, undefined, before[3]])
+      await one.keys.keepAtLeast(clock.now(), { tokensLast: 40 * day, hintsLast: day })
+      assert.equal((await ends())[1]!.verifiesUntil, at + 40 * day)
+    })
+
     test('keys of before there were rotations go on signing, and rotate', async (t) => {
       const { url, drop } = await engine.fresh()
       const clock = createStageClock()
