@@ -15,14 +15,15 @@ import { createNumberMatching, noNumberMatching } from './authentication-device/
 import { passkeyEndpoint } from './authentication-device/passkey-endpoint.ts'
 import { pushSubscriptionEndpoint } from './authentication-device/push-subscription-endpoint.ts'
 import { createRequestStore } from './authentication-request/authentication-request-store.ts'
-import { createAcceptance, createAuthorizationServer, paths } from './authorization-server/authorization-server.ts'
+import { createAcceptance, createCurrentProvider, paths } from './authorization-server/authorization-server.ts'
 import { createHandOver } from './authorization-server/hand-over.ts'
+import { keySetMaxAge, keyTimesOf } from './authorization-server/key-rotation.ts'
 import { createOidcModelStore } from './authorization-server/oidc-model-store.ts'
 import { createPairwiseSubjectStore } from './authorization-server/pairwise-subject-store.ts'
 import { createPairwiseSubjects } from './authorization-server/pairwise-subjects.ts'
 import { signInEndpoint } from './authorization-server/sign-in-endpoint.ts'
 import { createSigningKeyStore } from './authorization-server/signing-key-store.ts'
-import { loadSigningKeys } from './authorization-server/signing-keys.ts'
+import { createSigningKeyWatch } from './authorization-server/signing-key-watch.ts'
 import { userinfoEndpoint } from './authorization-server/userinfo-endpoint.ts'
 import { backchannelEndpoint } from './backchannel-request/backchannel-endpoint.ts'
 import { createReadSignedRequest } from './backchannel-request/signed-request.ts'
@@ -185,7 +186,15 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const oidcModels = createOidcModelStore(database)
   const passkeyChallenges = createPasskeyChallengeStore(database)
   const initialAccess = createInitialAccessStore(database)
-  const signingKeys = await loadSigningKeys({ keys: createSigningKeyStore(database), vault, clock })
+  const signingKeyStore = createSigningKeyStore(database)
+  const signingKeys = await createSigningKeyWatch({
+    keys: signingKeyStore,
+    times: keyTimesOf(config),
+    onNews: (heard) => database.listen('signing_keys', heard),
+    vault,
+    clock,
+    log,
+  })
 
   const ownApp = ownClient(config.issuer, vault)
   const dropped = await registerConfigured([...config.clients, ownApp], { clients, vault, now: clock.now() })
@@ -233,7 +242,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const findUser = createFindUser({
     users,
     issuer: config.issuer,
-    publicKeys: async () => ({ keys: signingKeys.public }),
+    publicKeys: async () => ({ keys: signingKeys.now().public }),
     userOfSubject: ({ metadata }, subject) => pairwise.userFor(metadata, subject),
     clock,
   })
@@ -246,7 +255,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   })
 
   // ── everything that is not CIBA ──
-  const provider = createAuthorizationServer({
+  const provider = createCurrentProvider(signingKeys, {
     issuer: config.issuer,
     development: config.development,
     tokens: config.tokens,
@@ -261,7 +270,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       ...(config.registration.mode !== 'off' && { registration_endpoint: config.issuer + paths.registration }),
     },
     assertionAlgorithms: assertionAlgorithms(profile),
-    keys: signingKeys,
+    keySetMaxAge: keySetMaxAge(config.keys.publishAhead),
     models: oidcModels,
     findClient: async (id) => {
       const client = await clients.find(id)
@@ -292,6 +301,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     (now) => passkeyChallenges.forgetExpired(now),
     (now) => outbox.eraseParked(now - parkedKeepContent),
     (now) => initialAccess.forgetExpired(now),
+    (now) => signingKeyStore.forgetRemoved(now),
   ])
 
   // ── how users hear of requests ──
@@ -528,7 +538,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   if (till) demoEndpoint(app, { paths: endpoints, till, wire: demoWire, clock })
   await app.ready()
 
-  if (parts.workers ?? true) {
+  const works = parts.workers ?? true
+  signingKeys.start({ rotates: works })
+  if (works) {
     worker.start()
     sweep.start()
   }
@@ -543,7 +555,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   async function close(): Promise<void> {
     // Real time, whatever the clock: somebody waits for this process to end.
     const cutOff = systemClock.after(patience, () => app.server.closeAllConnections())
-    await Promise.all([app.close(), sweep.stop(), worker.stop(patience)])
+    await Promise.all([app.close(), sweep.stop(), worker.stop(patience), signingKeys.stop()])
     cutOff()
     await Promise.all([caller, toPushServices, elsewhere].map((each) => each.close()))
     await database.close()

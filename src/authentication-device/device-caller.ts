@@ -4,7 +4,7 @@
  */
 
 import type { Authentication } from '../authentication-request/authentication-request.ts'
-import type { Provider } from '../authorization-server/authorization-server.ts'
+import type { CurrentProvider } from '../authorization-server/authorization-server.ts'
 import {
   type AuthenticateClient,
   type Client,
@@ -30,7 +30,7 @@ export interface DeviceCaller {
 }
 
 export interface CallerNeeds {
-  provider: Provider
+  provider: CurrentProvider
   clients: ClientStore
   users: UserHooks
   authenticateClient: AuthenticateClient
@@ -68,7 +68,7 @@ async function asUser(
   { certificate }: ClientCredentials,
   { provider, clients, users }: CallerNeeds,
 ): Promise<DeviceCaller> {
-  const token = await provider.AccessToken.find(bearer)
+  const token = await provider().AccessToken.find(bearer)
   if (token === undefined || token.accountId === undefined) throw invalidToken('the access token is unknown or expired')
   const boundTo = token['x5t#S256']
   if (boundTo !== undefined && boundTo !== certificate?.thumbprint) {

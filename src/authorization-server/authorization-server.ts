@@ -28,10 +28,14 @@ import { certificateOfHandedOver } from './hand-over.ts'
 import { createAdapterFactory } from './oidc-adapter.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
 import type { PairwiseSubjects } from './pairwise-subjects.ts'
+import type { SigningKeyWatch } from './signing-key-watch.ts'
 import type { SigningKeys } from './signing-keys.ts'
 import { vouchedFor } from './vouched.ts'
 
 export type { Provider }
+
+/** The oidc-provider of the moment. Ask again for each request, and keep to one answer in it. */
+export type CurrentProvider = () => Provider
 
 export interface AuthorizationServerNeeds {
   issuer: string
@@ -46,6 +50,8 @@ export interface AuthorizationServerNeeds {
   /** How client assertions may be signed. */
   assertionAlgorithms: readonly string[]
   keys: SigningKeys
+  /** Seconds that a fetched key set may be kept. */
+  keySetMaxAge: number
   models: OidcModelStore
   /** The client id of our own app. */
   ownClient: string
@@ -106,7 +112,7 @@ const claims = {
 const sessionTtl = 14 * 24 * 3600
 const interactionTtl = 3600
 
-export function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
+function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
   const { tokens, vault } = needs
   const accepted = [...authenticationMethods, ...(needs.seesCertificates ? certificateMethods : [])]
   const offered = needs.profile.clientAuthentication.filter((method) => accepted.includes(method))
@@ -230,16 +236,32 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
     throw new Error('the CIBA grant is answered before oidc-provider')
   })
   compareHashedSecrets(provider, vault)
+  narrowKeySet(provider, needs)
   reportErrors(provider, needs.log)
   return provider
 }
 
+/**
+ * oidc-provider takes its keys when it is made, so when they change another one takes its place. Requests under way end
+ * where they began. All that it remembers is in the database, or made from the configuration.
+ */
+export function createCurrentProvider(
+  keys: Pick<SigningKeyWatch, 'use'>,
+  needs: Omit<AuthorizationServerNeeds, 'keys'>,
+): CurrentProvider {
+  let current: Provider
+  keys.use((keys) => {
+    current = createAuthorizationServer({ ...needs, keys })
+  })
+  return () => current
+}
+
 /** Whether oidc-provider can work with a client that our own rules have let through; else what it says about it. */
-export function createAcceptance(provider: Provider, tokens: TokenDefaults) {
+export function createAcceptance(provider: CurrentProvider, tokens: TokenDefaults) {
   return async (client: { metadata: ClientMetadata; secretHash: string | undefined }): Promise<string | undefined> => {
     const seen = asOidcProviderSeesIt({ ...client, secret: undefined }, tokens, false)
     try {
-      await provider.Client.validate(seen as never)
+      await provider().Client.validate(seen as never)
       return undefined
     } catch (error) {
       return (error as { error_description?: string }).error_description ?? 'these metadata cannot be used together'
@@ -335,6 +357,19 @@ function compareHashedSecrets(provider: Provider, vault: Vault): void {
   prototype.compareClientSecret = function compareClientSecret(this: { clientSecret?: string }, actual) {
     return sameSecret(vault.keyedHash(actual), this.clientSecret ?? '')
   }
+}
+
+/** Keys that only verify hints are oidc-provider's to know, but no client's. Other keys, of the operator's own, stay. */
+function narrowKeySet(provider: Provider, { keys, keySetMaxAge }: AuthorizationServerNeeds): void {
+  const published = new Set(keys.published.map(({ kid }) => kid))
+  const hidden = new Set(keys.public.map(({ kid }) => kid).filter((kid) => !published.has(kid)))
+  provider.use(async (ctx, next) => {
+    await next()
+    if (ctx.oidc?.route !== 'jwks' || ctx.status !== 200) return
+    const { keys } = ctx.body as { keys: { kid: string }[] }
+    ctx.body = { keys: keys.filter(({ kid }) => !hidden.has(kid)) }
+    ctx.set('Cache-Control', `public, max-age=${keySetMaxAge}`)
+  })
 }
 
 function claimsByScope(scopes: readonly string[]): Record<string, string[]> {

@@ -4,15 +4,15 @@ import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ClientCertificate, ReadCertificate } from '../client-certificate/client-certificate.ts'
 import { commonHeaders, rawBody } from '../http/answer.ts'
-import type { Provider } from './authorization-server.ts'
+import type { CurrentProvider, Provider } from './authorization-server.ts'
 
 /**
  * @param aliases further addresses of this server: where clients with certificates find the same endpoints (ML-12). A
  *   call that came there is handed over as such; one with any other `Host` came to the issuer, whatever it says
  */
-export function createHandOver(provider: Provider, certificateOf: ReadCertificate, aliases: readonly string[]) {
-  const callback = provider.callback()
-  const issuer = new URL(provider.issuer)
+export function createHandOver(provider: CurrentProvider, certificateOf: ReadCertificate, aliases: readonly string[]) {
+  const callbackOf = rememberCallback()
+  const issuer = new URL(provider().issuer)
   const known = new Map(aliases.map((alias) => [new URL(alias).host, new URL(alias)]))
 
   return (request: FastifyRequest, reply: FastifyReply): FastifyReply => {
@@ -23,8 +23,17 @@ export function createHandOver(provider: Provider, certificateOf: ReadCertificat
     if (request.method === 'POST') reply.raw.setHeader('Cache-Control', 'no-store')
     const certificate = certificateOf(request.raw)
     const address = known.get(request.raw.headers.host?.toLowerCase() ?? '') ?? issuer
-    callback(replay(request.raw, body, address, certificate), reply.raw)
+    callbackOf(provider())(replay(request.raw, body, address, certificate), reply.raw)
     return reply
+  }
+}
+
+/** A callback is made once for each provider, of which there is one at a time. */
+function rememberCallback() {
+  let made: { provider: Provider; callback: ReturnType<Provider['callback']> } | undefined
+  return (provider: Provider) => {
+    if (made?.provider !== provider) made = { provider, callback: provider.callback() }
+    return made.callback
   }
 }
 

@@ -10,10 +10,10 @@ import { type Framing, framed, pageHeaders, renderPage, scripts, styleSheet } fr
 import type { Passkeys } from '../passkey/passkey.ts'
 import { acceptsOnlyPasskey, PASSKEY_ACR, PASSKEY_AMR } from '../passkey/passkey-strength.ts'
 import type { UserHooks } from '../user-hint/user.ts'
-import type { Provider } from './authorization-server.ts'
+import type { CurrentProvider, Provider } from './authorization-server.ts'
 
 export interface SignInNeeds {
-  provider: Provider
+  provider: CurrentProvider
   users: UserHooks
   passkeys: Passkeys
   texts: Texts
@@ -123,7 +123,7 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   /** The interaction whose cookie the browser holds; a link without it leads nowhere. */
   async function find(request: FastifyRequest, reply: FastifyReply): Promise<Interaction | undefined> {
     try {
-      const interaction = await provider.interactionDetails(request.raw, reply.raw)
+      const interaction = await provider().interactionDetails(request.raw, reply.raw)
       return interaction.uid === (request.params as { uid: string }).uid ? interaction : undefined
     } catch (error) {
       if (error instanceof errors.SessionNotFound) return undefined
@@ -133,10 +133,11 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
 
   async function grantAsked(interaction: Interaction): Promise<InteractionResults> {
     const { missingOIDCScope = [], missingOIDCClaims = [] } = interaction.prompt.details as Record<string, string[]>
-    const existing = interaction.grantId ? await provider.Grant.find(interaction.grantId) : undefined
+    const { Grant } = provider()
+    const existing = interaction.grantId ? await Grant.find(interaction.grantId) : undefined
     const grant =
       existing ??
-      new provider.Grant({
+      new Grant({
         accountId: interaction.session!.accountId,
         clientId: String(interaction.params.client_id),
       })
@@ -147,12 +148,12 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
 
   async function finish(request: FastifyRequest, reply: FastifyReply, result: InteractionResults) {
     const mergeWithLastSubmission = result.error === undefined
-    const next = await provider.interactionResult(request.raw, reply.raw, result, { mergeWithLastSubmission })
+    const next = await provider().interactionResult(request.raw, reply.raw, result, { mergeWithLastSubmission })
     return reply.redirect(next, 303)
   }
 
   async function show(request: FastifyRequest, reply: FastifyReply, interaction: Interaction, mishap?: Mishap) {
-    const client = await provider.Client.find(String(interaction.params.client_id))
+    const client = await provider().Client.find(String(interaction.params.client_id))
     const isConsent = interaction.prompt.name === 'consent'
     const reader = isConsent ? await users.find(String(interaction.session?.accountId)) : null
     const lang = languageOf(request, interaction, reader?.locale)

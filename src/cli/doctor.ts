@@ -2,8 +2,9 @@
 import { existsSync } from 'node:fs'
 import { connect } from 'node:net'
 import type { Command } from 'commander'
+import { isOverdue, keyTimesOf } from '../authorization-server/key-rotation.ts'
 import { createSigningKeyStore } from '../authorization-server/signing-key-store.ts'
-import { keyPlace } from '../authorization-server/signing-keys.ts'
+import { keyAlgorithms, keyPlace, stateOf } from '../authorization-server/signing-keys.ts'
 import { mayRing } from '../client/client.ts'
 import { CONSENT_APP, readClientMetadata } from '../client/client-metadata.ts'
 import { createClientStore, type RegisteredClient } from '../client/client-store.ts'
@@ -156,7 +157,9 @@ async function examineSecret({ database, vault, config }: Desk): Promise<Finding
   const keys = await createSigningKeyStore(database).list()
   const clients = await createClientStore(database).list()
   const sealed = [
-    ...keys.map(({ kid, privateSealed }) => ({ text: privateSealed, place: keyPlace(kid) })),
+    ...keys.flatMap(({ kid, privateSealed }) =>
+      privateSealed === undefined ? [] : [{ text: privateSealed, place: keyPlace(kid) }],
+    ),
     ...clients.flatMap(({ client: { id, secretSealed } }) =>
       secretSealed === undefined ? [] : [{ text: secretSealed, place: secretPlace(id) }],
     ),
@@ -184,22 +187,32 @@ function opens(open: () => string): boolean {
   }
 }
 
-async function examineKeys({ database, clock }: Desk): Promise<Finding> {
+async function examineKeys({ database, clock, config }: Desk): Promise<Finding> {
   const about = 'keys'
   const keys = await createSigningKeyStore(database).list()
-  const signing = keys.filter(({ retiredAt }) => retiredAt === undefined || retiredAt > clock.now())
+  const signing = keys.filter((key) => stateOf(key, clock.now()) === 'signing')
   const algorithms = [...new Set(signing.map(({ algorithm }) => algorithm))]
   if (keys.length === 0)
     return { about, state: 'warn', says: 'none yet', advice: 'the server makes them when it first starts' }
-  const missing = ['ES256', 'RS256'].filter((algorithm) => !algorithms.includes(algorithm))
-  if (missing.length === 0)
-    return { about, state: 'ok', says: `${count(signing.length, 'key signs', 'keys sign')} (${algorithms.join(', ')})` }
-  return {
-    about,
-    state: 'fail',
-    says: `none that signs with ${missing.join(' or ')}`,
-    advice: 'start the server: it makes missing keys',
+  const missing = keyAlgorithms.filter((algorithm) => !algorithms.includes(algorithm))
+  if (missing.length > 0) {
+    return {
+      about,
+      state: 'fail',
+      says: `none that signs with ${missing.join(' or ')}`,
+      advice: 'start the server: it makes missing keys',
+    }
   }
+  const overdue = signing.filter((key) => isOverdue(key, clock.now(), keyTimesOf(config)))
+  if (overdue.length > 0) {
+    return {
+      about,
+      state: 'warn',
+      says: `${overdue.map(({ algorithm }) => algorithm).join(' and ')} should have been rotated by now (keys.rotateEvery)`,
+      advice: 'does a server with workers run on this database? By hand: npx doorbell keys rotate',
+    }
+  }
+  return { about, state: 'ok', says: `${count(signing.length, 'key signs', 'keys sign')} (${algorithms.join(', ')})` }
 }
 
 async function examineClients({ database, config }: Desk): Promise<Finding[]> {

@@ -1,7 +1,16 @@
-/** `doorbell keys`: what tokens are signed with. */
-import type { Command } from 'commander'
+/** `doorbell keys`: what tokens are signed with, and how the next key takes over. */
+import { type Command, Option } from 'commander'
+import {
+  keyTimesOf,
+  type Rotation,
+  type RotationNeeds,
+  revokeKey,
+  rotateKey,
+} from '../authorization-server/key-rotation.ts'
 import { createSigningKeyStore, type KeptKey } from '../authorization-server/signing-key-store.ts'
-import { atDesk } from './desk.ts'
+import { type KeyAlgorithm, keyAlgorithms, stateOf } from '../authorization-server/signing-keys.ts'
+import { atDesk, type Desk } from './desk.ts'
+import { Failure } from './failure.ts'
 import { type SettingOptions, withSettings } from './settings.ts'
 import { examples, fromNow, iso, print, printJson, table } from './terminal.ts'
 
@@ -9,41 +18,160 @@ interface KeysOptions extends SettingOptions {
   json?: boolean
 }
 
+interface RotateOptions extends KeysOptions {
+  alg?: 'ES256' | 'RS256' | 'PS256' | 'all'
+  now?: boolean
+  revoke?: string
+}
+
 export function addKeys(program: Command): void {
   const keys = program.command('keys').description('The keys that tokens are signed with.')
-  examples(keys, [['npx doorbell keys', 'the keys and since when they are in use']])
+  examples(keys, [
+    ['npx doorbell keys', 'the keys, and what becomes of each when'],
+    ['npx doorbell keys rotate', 'publish the next ones, which sign after a while'],
+  ])
   const list = keys
     .command('list', { isDefault: true })
     .description('List the signing keys. The private halves are never shown.')
     .option('--json', 'answer in JSON')
-    .action((_options, command: Command) => run(command.optsWithGlobals()))
+    .action((_options, command: Command) => showKeys(command.optsWithGlobals()))
   examples(withSettings(list), [['npx doorbell keys list --json', 'the same for a script']])
+
+  const rotate = keys
+    .command('rotate')
+    .description('Publish the next key of each algorithm. It signs after keys.publishAhead; running servers notice.')
+    .addOption(
+      new Option('--alg <algorithm>', 'only this one; RS256 and PS256 are the same RSA key (default: all)').choices([
+        'ES256',
+        'RS256',
+        'PS256',
+        'all',
+      ]),
+    )
+    .option('--now', 'sign with it at once, without time for clients to fetch it')
+    .option('--revoke <kid>', 'besides --now: this key is worth nothing any more, and leaves the key set at once')
+    .option('--json', 'answer in JSON')
+    .action((_options, command: Command) => rotateKeys(command.optsWithGlobals()))
+  examples(withSettings(rotate), [
+    ['npx doorbell keys rotate', 'the usual way: nobody notices'],
+    ['npx doorbell keys rotate --now --revoke <kid>', 'a private key got into the wrong hands'],
+  ])
 }
 
-async function run(options: KeysOptions): Promise<void> {
+async function showKeys(options: KeysOptions): Promise<void> {
   const kept = await atDesk(options, ({ database }) => createSigningKeyStore(database).list())
   if (options.json) printJson({ keys: kept.map(forScripts) })
   else if (kept.length === 0) print('There are no keys yet. The server makes them when it first starts.')
   else print(table(['KEY', 'ALGORITHM', 'GENERATION', 'MADE', 'STATE'], kept.map(rowOf)))
 }
 
-function isSigning({ retiredAt }: KeptKey): boolean {
-  return retiredAt === undefined || retiredAt > Date.now()
+async function rotateKeys(options: RotateOptions): Promise<void> {
+  if (options.revoke !== undefined && !options.now) {
+    throw new Failure('--revoke goes with --now: once the key is worth nothing, another has to sign.')
+  }
+  const rotations = await atDesk(options, (desk) => rotateAt(desk, options))
+  if (options.json) printJson({ rotations: rotations.map(rotationForScripts) })
+  else print(rotations.map(describe).join('\n\n'))
+}
+
+async function rotateAt({ config, database, vault, clock }: Desk, options: RotateOptions): Promise<Rotation[]> {
+  const needs = { keys: createSigningKeyStore(database), vault, clock, times: keyTimesOf(config) }
+  const revoked = options.revoke === undefined ? [] : [await revoke(options.revoke, needs)]
+  const replaced = revoked.map(({ algorithm }) => algorithm)
+  const rotations = [...revoked]
+  for (const algorithm of algorithmsOf(options).filter((one) => !replaced.includes(one))) {
+    rotations.push(await rotateKey(algorithm, { atOnce: options.now === true }, needs))
+  }
+  return rotations
+}
+
+/** With `--revoke` alone, only the lost key's algorithm is meant. */
+function algorithmsOf({ alg, revoke }: RotateOptions): readonly KeyAlgorithm[] {
+  if (alg === 'PS256') return ['RS256']
+  if (alg === undefined || alg === 'all') return alg === undefined && revoke !== undefined ? [] : keyAlgorithms
+  return [alg]
+}
+
+async function revoke(kid: string, needs: RotationNeeds): Promise<Rotation> {
+  const rotation = await revokeKey(kid, needs)
+  if (rotation === undefined) {
+    throw new Failure(`There is no key ${kid} that could be revoked. "npx doorbell keys" lists them.`)
+  }
+  return rotation
+}
+
+function describe({ algorithm, outcome, next, former, revoked }: Rotation): string {
+  const name = algorithm === 'RS256' ? 'RS256 and PS256' : algorithm
+  const isWaiting = next.signsFrom > Date.now()
+  return [
+    outcome === 'rotated' ? `${name}: the next key is ${next.kid}` : `${name}: nothing to do, ${next.kid} is the next`,
+    `  published since ${when(next.createdAt)}`,
+    `  ${isWaiting ? 'signs from' : 'signs since'} ${when(next.signsFrom)}`,
+    ...revoked.map(({ kid }) => `${kid} is revoked: it verifies nothing any more`),
+    ...(former?.retirement === undefined ? [] : describeEnd(former.kid, former.retirement, isWaiting)),
+  ].join('\n')
+}
+
+function describeEnd(kid: string, end: NonNullable<KeptKey['retirement']>, signs: boolean): string[] {
+  return [
+    `${kid} ${signs ? 'signs until then' : 'signs no more'}`,
+    `  stays published until ${when(end.publishedUntil)}, when the last token it signed has run out`,
+    `  verifies ID tokens given as hints until ${when(end.verifiesUntil)}`,
+  ]
+}
+
+function when(time: number): string {
+  return `${iso(time)} (${fromNow(time)})`
+}
+
+function rotationForScripts({ algorithm, outcome, next, former, revoked }: Rotation) {
+  return {
+    algorithm,
+    outcome,
+    next: forScripts(next),
+    ...(former !== undefined && { former: forScripts(former) }),
+    revoked: revoked.map(forScripts),
+  }
 }
 
 function forScripts(key: KeptKey) {
+  const { retirement, revokedAt } = key
   return {
     kid: key.kid,
     algorithm: key.algorithm,
     generation: key.generation,
-    state: isSigning(key) ? 'signing' : 'retired',
+    state: stateOf(key, Date.now()),
     created_at: iso(key.createdAt),
-    ...(key.retiredAt !== undefined && { retired_at: iso(key.retiredAt) }),
+    signs_from: iso(key.signsFrom),
+    ...(retirement !== undefined && {
+      retired_at: iso(retirement.at),
+      published_until: iso(retirement.publishedUntil),
+      verifies_until: iso(retirement.verifiesUntil),
+    }),
+    ...(revokedAt !== undefined && { revoked_at: iso(revokedAt) }),
     public_jwk: JSON.parse(key.publicJwk) as unknown,
   }
 }
 
 function rowOf(key: KeptKey): string[] {
-  const state = isSigning(key) ? 'signs' : `retired ${fromNow(key.retiredAt!)}, still verifies`
-  return [key.kid, key.algorithm, String(key.generation), fromNow(key.createdAt), state]
+  return [key.kid, key.algorithm, String(key.generation), fromNow(key.createdAt), stateInWords(key)]
+}
+
+function stateInWords(key: KeptKey): string {
+  const { signsFrom, retirement, revokedAt } = key
+  const until = (time: number) => `until ${iso(time)}`
+  switch (stateOf(key, Date.now())) {
+    case 'published':
+      return `published, signs ${fromNow(signsFrom)}`
+    case 'signing':
+      return retirement === undefined ? 'signs' : `signs ${until(retirement.at)}`
+    case 'retired':
+      return `retired ${fromNow(retirement!.at)}, published ${until(retirement!.publishedUntil)}`
+    case 'unpublished':
+      return `retired ${fromNow(retirement!.at)}, verifies hints ${until(retirement!.verifiesUntil)}`
+    case 'removed':
+      return `retired ${fromNow(retirement!.at)}, verifies nothing any more`
+    case 'revoked':
+      return `revoked ${fromNow(revokedAt!)}`
+  }
 }

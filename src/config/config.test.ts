@@ -51,12 +51,25 @@ it('defaults', () => {
       idTokenAlg: 'ES256',
       scopes: ['openid', 'profile', 'email', 'phone', 'offline_access'],
     },
+    keys: { publishAhead: 3600, keepForHints: 31_536_000 },
     notifications: { timeout: 5, attempts: 8, allowPrivateNetworks: false },
     registration: { mode: 'off', perHour: 10 },
     login: { issuer: 'self' },
     logLevel: 'info',
     demo: false,
   })
+})
+
+it('keys do not follow each other faster than they are published', () => {
+  const keys = (rotateEvery: number, publishAhead?: number) => ({ ...production, keys: { rotateEvery, publishAhead } })
+  accepted(keys(3601))
+  accepted(keys(7200, 7199))
+  assert.deepEqual(complaintsAbout(keys(3600)), [
+    'keys.rotateEvery must be more than keys.publishAhead (3600 seconds); it is 3600',
+  ])
+  assert.equal(complaintsAbout(keys(7200, 7200)).length, 1)
+  assert.match(complaintsAbout(keys(60))[0]!, /keys.rotateEvery .*at least 3600/)
+  assert.match(complaintsAbout(keys(7200, 59))[0]!, /keys.publishAhead .*at least 60/)
 })
 
 describe('channels', () => {

@@ -79,6 +79,15 @@ export interface Config {
     /** What clients may ask for. `ciba:decide` is always there and need not be named. */
     scopes: string[]
   }
+  /** The keys that tokens are signed with. */
+  keys: {
+    /** Seconds a key is published before it signs. Clients may keep a key set for half of that. */
+    publishAhead: number
+    /** Seconds a key signs before the next one does; left out, keys are changed by command only. */
+    rotateEvery?: number
+    /** Seconds that ID tokens are good as hints after their key has signed its last. */
+    keepForHints: number
+  }
   notifications: {
     /** Seconds a client has to answer a ping or push. */
     timeout: number
@@ -121,6 +130,7 @@ type Sections =
   | 'proxy'
   | 'requests'
   | 'tokens'
+  | 'keys'
   | 'notifications'
   | 'email'
   | 'webPush'
@@ -281,6 +291,11 @@ const schema = z.strictObject({
       'phone',
       'offline_access',
     ]),
+  }).prefault({}),
+  keys: section({
+    publishAhead: whole('seconds', 60, year).default(3600),
+    rotateEvery: whole('seconds', 3600, 10 * year).exactOptional(),
+    keepForHints: whole('seconds', 0, 10 * year).default(year),
   }).prefault({}),
   notifications: section({
     timeout: whole('seconds', 1, 60).default(5),
@@ -610,6 +625,11 @@ const rules: Rule[] = [
     reads: ['tokens.scopes'],
     unless: ({ tokens }) => !tokens.scopes.includes('openid'),
     says: 'must hold "openid"',
+  },
+  {
+    reads: ['keys.rotateEvery', 'keys.publishAhead'],
+    unless: ({ keys }) => keys.rotateEvery !== undefined && keys.rotateEvery <= keys.publishAhead,
+    says: ({ keys }) => `must be more than keys.publishAhead (${keys.publishAhead} seconds); it is ${keys.rotateEvery}`,
   },
   needed('email', 'smtp', smtpForms),
   needed('email', 'from', senderForm),

@@ -63,6 +63,14 @@ export default {
     //scopes: ['openid', 'profile', 'email', 'phone', 'offline_access'],
   //},
 
+  //keys: {
+    // Seconds a new signing key is published before it signs; clients may keep a key set for half of that.
+    //publishAhead: 3600,
+    // rotateEvery, in seconds, lets keys change by themselves: 7_776_000 is ninety days. Else: "doorbell keys rotate".
+    // Seconds that ID tokens are good as hints after their key has signed its last.
+    //keepForHints: 31_536_000,
+  //},
+
   //notifications: {
     // Seconds a client has to answer a ping or push, and how often it is tried.
     //timeout: 5,

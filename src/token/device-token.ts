@@ -1,6 +1,6 @@
 /** An access token with which a user's own page asks and decides, for a user who signed in at another provider. */
 import type { Authentication } from '../authentication-request/authentication-request.ts'
-import type { Provider } from '../authorization-server/authorization-server.ts'
+import type { CurrentProvider } from '../authorization-server/authorization-server.ts'
 import { vouchFor } from '../authorization-server/vouched.ts'
 
 export interface DeviceToken {
@@ -10,8 +10,9 @@ export interface DeviceToken {
 }
 
 /** @param clientId the client that the token is given to */
-export function createDeviceToken(provider: Provider, clientId: string) {
+export function createDeviceToken(currentProvider: CurrentProvider, clientId: string) {
   return async (userId: string, authentication: Authentication): Promise<DeviceToken> => {
+    const provider = currentProvider()
     const client = await provider.Client.find(clientId)
     const token = new provider.AccessToken({
       accountId: userId,

@@ -4,7 +4,7 @@
  * that redeems the request.
  */
 import type { AuthenticationRequest, TokenBinding } from '../authentication-request/authentication-request.ts'
-import type { Provider } from '../authorization-server/authorization-server.ts'
+import type { CurrentProvider, Provider } from '../authorization-server/authorization-server.ts'
 import { collectWrites } from '../authorization-server/oidc-adapter.ts'
 import type { Statement } from '../storage/database.ts'
 import type { UserHooks } from '../user-hint/user.ts'
@@ -36,8 +36,9 @@ export type IssueTokens = (
   options?: { pushedAs?: string; binding?: TokenBinding },
 ) => Promise<Issued | undefined>
 
-export function createIssueTokens(provider: Provider, findUser: UserHooks['find']): IssueTokens {
+export function createIssueTokens(currentProvider: CurrentProvider, findUser: UserHooks['find']): IssueTokens {
   return async (request, { pushedAs, binding = {} } = {}) => {
+    const provider = currentProvider()
     const client = await provider.Client.find(request.clientId)
     const user = await findUser(request.userId)
     if (client === undefined || user === null || user.disabled) return undefined

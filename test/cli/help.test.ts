@@ -27,6 +27,7 @@ const commands = [
   'outbox retry',
   'keys',
   'keys list',
+  'keys rotate',
   'doctor',
 ]
 

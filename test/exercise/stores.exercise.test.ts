@@ -1,10 +1,8 @@
-/** Every promise of the smaller stores, on both engines: clients, users, keys, used assertions, oidc-provider's models. */
+/** Every promise of the smaller stores, on both engines: clients, users, used assertions, oidc-provider's models. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { collectWrites, createAdapterFactory } from '../../src/authorization-server/oidc-adapter.ts'
 import { createOidcModelStore } from '../../src/authorization-server/oidc-model-store.ts'
-import { createSigningKeyStore } from '../../src/authorization-server/signing-key-store.ts'
-import { loadSigningKeys } from '../../src/authorization-server/signing-keys.ts'
 import type { ClientMetadata } from '../../src/client/client-metadata.ts'
 import { createClientStore } from '../../src/client/client-store.ts'
 import { registerConfigured, toClient } from '../../src/client/register.ts'
@@ -157,39 +155,6 @@ for (const engine of engines) {
       await users.add({ id: 'u2', username: 'u1' }, clock.now())
       assert.equal((await users.findByIdentifier('u1'))!.id, 'u1')
       assert.equal((await users.findByIdentifier('u2'))!.id, 'u2')
-    })
-  })
-
-  describe(`signing keys, on ${engine.name}`, () => {
-    test('two nodes that start at once on an empty table end up with the same keys', async (t) => {
-      const { nodes, clock } = await furnished(t, engine, { count: 2 })
-      const load = ({ database }: (typeof nodes)[number]) =>
-        loadSigningKeys({ keys: createSigningKeyStore(database), vault, clock })
-      const loaded = await Promise.all([...nodes, ...nodes].map(load))
-      for (const keys of loaded) assert.deepEqual(keys, loaded[0])
-      const rows = await rowsOf(nodes[0]!.database, 'signing_keys', 'algorithm')
-      assert.deepEqual(
-        rows.map(({ algorithm, generation }) => [algorithm, generation]),
-        [
-          ['ES256', 1],
-          ['RS256', 1],
-        ],
-      )
-      assert.ok(loaded[0]!.public.every((key) => key.d === undefined))
-      const secretParts = loaded[0]!.private.map((key) => key.d!)
-      assert.ok(secretParts.every((d) => !JSON.stringify(rows).includes(d)))
-    })
-
-    test('a retired key signs no more and still verifies', async (t) => {
-      const { database, clock } = await stores(t, engine)
-      const keys = createSigningKeyStore(database)
-      const before = await loadSigningKeys({ keys, vault, clock })
-      const kid = before.private[0]!.kid!
-      const retire = { sql: 'update signing_keys set retired_at = $2 where kid = $1', values: [kid, clock.now()] }
-      await database.step(retire)
-      const after = await loadSigningKeys({ keys, vault, clock })
-      assert.deepEqual(after.public, before.public)
-      assert.deepEqual(after.private, before.private.slice(1))
     })
   })
 

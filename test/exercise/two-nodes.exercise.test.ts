@@ -5,6 +5,7 @@ import { loadConfig } from '../../src/config/load.ts'
 import { createLog } from '../../src/log.ts'
 import { createDoorbell } from '../../src/provider.ts'
 import { engines } from '../cast/engines.ts'
+import { openNeighbour } from '../cast/neighbour.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
 import { freePort } from '../cast/ports.ts'
 import { type Answer, CIBA, castConfig, credentials, openStage } from '../cast/stage.ts'
@@ -102,30 +103,8 @@ async function waiting(post: Post, authReqId: unknown): Promise<{ request_id: st
   return (await post('/backchannel/authinfo', asked, credentials.phoneService)).body.requests as never
 }
 
-/** A stage, and a second Doorbell on its database, with the same issuer and the same clock but a port of its own. */
 async function twoNodes(t: TestContext, endpoint?: string) {
   const callBacks = endpoint === undefined ? {} : { northbank: endpoint, till: endpoint }
   const stage = await openStage(t, { engine: postgres, ...callBacks })
-  const port = await freePort()
-  const issuer = { issuer: stage.url }
-  const config = await loadConfig({
-    env: {},
-    overrides: castConfig(port, stage.database, { ...callBacks, config: issuer }),
-  })
-  const log = createLog('debug', { write: (line) => void stage.logLines.push(line) })
-  const doorbell = await createDoorbell(config, { clock: stage.clock, log })
-  t.after(() => doorbell.close())
-  await doorbell.listen()
-  const send = async (path: string, request: RequestInit): Promise<Answer> => {
-    const response = await fetch(`http://localhost:${port}${path}`, request)
-    const text = await response.text()
-    return { status: response.status, headers: response.headers, text, body: JSON.parse(text) }
-  }
-  const other = {
-    doorbell,
-    get: (path: string, headers: Record<string, string>) => send(path, { headers }),
-    post: (path: string, form: Record<string, string>, authorization: string) =>
-      send(path, { method: 'POST', headers: { authorization }, body: new URLSearchParams(form) }),
-  }
-  return { stage, other }
+  return { stage, other: await openNeighbour(t, stage, callBacks) }
 }

@@ -1,0 +1,45 @@
+/** A second Doorbell on the database of a stage: the same issuer and the same clock, but a port of its own. */
+import type { TestContext } from 'node:test'
+import { loadConfig } from '../../src/config/load.ts'
+import { createLog } from '../../src/log.ts'
+import { createDoorbell, type Doorbell, type Parts } from '../../src/provider.ts'
+import { freePort } from './ports.ts'
+import { type Answer, castConfig, type Stage, type StageOptions } from './stage.ts'
+
+export interface Neighbour {
+  doorbell: Doorbell
+  /** Where it listens. It calls itself what the stage does. */
+  url: string
+  get(path: string, headers?: Record<string, string>): Promise<Answer>
+  post(path: string, form: Record<string, string>, authorization: string): Promise<Answer>
+}
+
+/** @param options those of the stage */
+export async function openNeighbour(
+  t: TestContext,
+  stage: Stage,
+  options: StageOptions = {},
+  parts: Parts = {},
+): Promise<Neighbour> {
+  const port = await freePort()
+  const url = `http://localhost:${port}`
+  const overrides = castConfig(port, stage.database, { ...options, config: { ...options.config, issuer: stage.url } })
+  const config = await loadConfig({ env: {}, overrides })
+  const log = createLog('debug', { write: (line) => void stage.logLines.push(line) })
+  const doorbell = await createDoorbell(config, { clock: stage.clock, log, ...parts })
+  t.after(() => doorbell.close())
+  await doorbell.listen()
+
+  async function send(path: string, request: RequestInit): Promise<Answer> {
+    const response = await fetch(url + path, request)
+    const text = await response.text()
+    return { status: response.status, headers: response.headers, text, body: JSON.parse(text) }
+  }
+  return {
+    doorbell,
+    url,
+    get: (path, headers = {}) => send(path, { headers }),
+    post: (path, form, authorization) =>
+      send(path, { method: 'POST', headers: { authorization }, body: new URLSearchParams(form) }),
+  }
+}
