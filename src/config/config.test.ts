@@ -51,6 +51,8 @@ it('defaults', () => {
       idTokenAlg: 'ES256',
       scopes: ['openid', 'profile', 'email', 'phone', 'offline_access'],
     },
+    authorizationDetails: { types: {} },
+    resources: {},
     notifications: { timeout: 5, attempts: 8, allowPrivateNetworks: false },
     registration: { mode: 'off', perHour: 10 },
     login: { issuer: 'self' },
