@@ -35,6 +35,7 @@ const mayUse: Record<string, readonly string[]> = {
   index: [
     'provider',
     'config',
+    'authorization-details',
     'client',
     'user-hint',
     'authentication-request',

@@ -415,14 +415,6 @@ test('RA-5: a push brings what was granted, and only that', async (t) => {
 })
 
 describe('who decides', () => {
-  test('FC-3, RA-11: under fapi-ciba details stand in for a binding message', async () => {
-    // What the profile asks of a deployment is in its own story; here it is the rule alone that matters.
-    const { rules } = await import('../../src/backchannel-request/rules.ts')
-    const asked = { bindingMessage: undefined, authorizationDetails: [payment] } as never
-    assert.equal(rules.contextIsUnique.holds(asked, {} as never, { requireContext: true } as never), true)
-    assert.equal(rules.contextIsUnique.holds({} as never, {} as never, { requireContext: true } as never), false)
-  })
-
   test("the user's own app narrows with JSON; Ben learns nothing of Ana's", async (t) => {
     const stage = await openStage(t, withTypes())
     const { authReqId, requestId } = await rung(stage, [accounts])
