@@ -30,6 +30,7 @@ export async function createDoorbell(config: ConfigInput, parts: Parts = {}): Pr
 
 export type { RequestView } from './authentication-device/device-api.ts'
 export type { Authentication, Status } from './authentication-request/authentication-request.ts'
+export type { AuthorizationDetail } from './authorization-details/detail-types.ts'
 export type { ClientMetadata } from './client/client-metadata.ts'
 export type { Clock } from './clock.ts'
 export { ConfigError } from './complaint.ts'

@@ -15,6 +15,7 @@ import { createNumberMatching, noNumberMatching } from './authentication-device/
 import { passkeyEndpoint } from './authentication-device/passkey-endpoint.ts'
 import { pushSubscriptionEndpoint } from './authentication-device/push-subscription-endpoint.ts'
 import { createRequestStore } from './authentication-request/authentication-request-store.ts'
+import { createDetailTypes } from './authorization-details/detail-types.ts'
 import { createAcceptance, createCurrentProvider, paths } from './authorization-server/authorization-server.ts'
 import { createHandOver } from './authorization-server/hand-over.ts'
 import { keySetMaxAge, keyTimesOf } from './authorization-server/key-rotation.ts'
@@ -174,6 +175,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const vault = createVault(config.secret)
   const texts = loadTexts(config.texts)
   const profile = profiles[config.profile]
+  const details = createDetailTypes(config.authorizationDetails.types, (type, error) =>
+    log.error({ event: 'details.not_described', type, error }, 'users read its fields as they are'),
+  )
 
   // ── what is kept ──
   const clients = createClientStore(database)
@@ -199,7 +203,12 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const ownApp = ownClient(config.issuer, vault)
   const dropped = await registerConfigured([...config.clients, ownApp], { clients, vault, now: clock.now() })
   refuseBreaches(await clients.list(), profile)
-  const circumstances = { development: config.development, profile, seesCertificates: seesCertificates(config) }
+  const circumstances = {
+    development: config.development,
+    profile,
+    seesCertificates: seesCertificates(config),
+    detailTypes: details.names,
+  }
   if (dropped.length > 0) log.warn({ event: 'clients.removed', clients: dropped }, 'no longer in the configuration')
 
   // ── who: users and clients ──
@@ -261,6 +270,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     tokens: config.tokens,
     profile,
     seesCertificates: seesCertificates(config),
+    resources: config.resources,
+    details,
     cibaMetadata: {
       backchannel_authentication_endpoint: config.issuer + endpoints.backchannel,
       backchannel_token_delivery_modes_supported: profile.deliveryModes,
@@ -289,7 +300,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     log,
     extra: config.oidc,
   })
-  const issueTokens = createIssueTokens(provider, users.find.bind(users))
+  const issueTokens = createIssueTokens(provider, users.find.bind(users), config)
   const handOver = createHandOver(provider, certificateOf, addresses.slice(1))
 
   // ── what happens to a request ──
@@ -376,6 +387,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       requireContext: profile.uniqueContext,
       requireNumber: config.requests.numberMatching === 'required',
       boundTokensOnly: profile.boundTokensOnly,
+      details,
+      resources: config.resources,
     },
     vault,
     clock,
@@ -386,6 +399,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     certificateOf,
     requests,
     issueTokens,
+    details,
     boundTokensOnly: profile.boundTokensOnly,
     handOver,
     clock,
@@ -407,6 +421,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     clients,
     decide,
     authenticateApproval: createAuthenticateApproval({ passkeys, findClient: findClientMetadata, clock }),
+    details,
     clock,
   })
   passkeyEndpoint(app, endpoints.passkeys, {
@@ -461,6 +476,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     clients,
     blockedClients,
     models: oidcModels,
+    details,
     clock,
     log,
   })
@@ -564,7 +580,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   return {
     handler: (request, response) => answerRaw(app, log, request, response),
     fastify: asPlugin(app, routes),
-    requests: createDeviceApi({ requests, decide, clock }),
+    requests: createDeviceApi({ requests, decide, details, clock }),
     listen: ({ host = config.host, port = config.port } = {}) => app.listen({ host, port }),
     idle: () => worker.idle(),
     sweep: () => sweep.sweep(),

@@ -1,6 +1,7 @@
 /**
- * The codes a refusal may carry to the outside. Those of CIBA Core §11 and §13, OAuth 2.0 (RFC 6749 §5.2)
- * and bearer tokens (RFC 6750 §3.1), and three for the device API, which has no standard.
+ * The codes a refusal may carry to the outside. Those of CIBA Core §11 and §13, OAuth 2.0 (RFC 6749 §5.2), bearer
+ * tokens (RFC 6750 §3.1), authorization details (RFC 9396 §5) and resource indicators (RFC 8707 §2), and three for the
+ * device API, which has no standard.
  */
 export type RefusalCode = keyof typeof statuses
 
@@ -13,6 +14,8 @@ const statuses = {
   missing_user_code: 400,
   invalid_user_code: 400,
   invalid_binding_message: 400,
+  invalid_authorization_details: 400,
+  invalid_target: 400,
   invalid_client: 401,
   access_denied: 403,
   authorization_pending: 400,

@@ -1,6 +1,7 @@
 /** A user's own history: what was decided, taking back what was issued, and clients not to be heard of any more. */
 import type { FastifyInstance } from 'fastify'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import type { OidcModelStore } from '../authorization-server/oidc-model-store.ts'
 import type { BlockedClientStore } from '../client/blocked-client-store.ts'
 import type { ClientStore } from '../client/client-store.ts'
@@ -8,7 +9,8 @@ import type { Clock } from '../clock.ts'
 import type { TakeBack } from '../decision/decide.ts'
 import type { DecisionStore } from '../decision/decision-store.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
-import { type Form, readJsonFields } from '../http/form.ts'
+import { type Form, readJsonFields, readQuery } from '../http/form.ts'
+import { chooseLanguage, type Language } from '../i18n/texts.ts'
 import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
 import { type IdentifyCaller, requireBearer } from './device-caller.ts'
@@ -22,6 +24,8 @@ export interface ActivityNeeds {
   clients: ClientStore
   blockedClients: BlockedClientStore
   models: OidcModelStore
+  /** How details are said to users. */
+  details: DetailTypes
   clock: Clock
   log: Log
 }
@@ -37,7 +41,8 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
   app.get(paths.activity, async (request, reply) => {
     requireBearer(request.headers.authorization)
     const { userId } = await needs.identifyCaller(request.raw, new Map())
-    return reply.header('cache-control', 'no-store').send({ activity: await activityOf(userId, needs) })
+    const language = chooseLanguage(readQuery(request.url).get('ui_locales'), request.headers['accept-language'])
+    return reply.header('cache-control', 'no-store').send({ activity: await activityOf(userId, language, needs) })
   })
 
   post(paths.revoke, async (userId, form) => {
@@ -73,7 +78,8 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
   }
 }
 
-async function activityOf(userId: string, { decisions, clients, blockedClients, clock }: ActivityNeeds) {
+async function activityOf(userId: string, language: Language, needs: ActivityNeeds) {
+  const { decisions, clients, blockedClients, details, clock } = needs
   const history = await decisions.listForUser(userId, clock.now())
   return Promise.all(
     history.map(async (entry) => ({
@@ -83,6 +89,9 @@ async function activityOf(userId: string, { decisions, clients, blockedClients, 
       decided_at: Math.floor(entry.decidedAt / 1000),
       scope: entry.scope,
       binding_message: entry.bindingMessage,
+      authorization_details: entry.authorizationDetails,
+      authorization_details_text: entry.authorizationDetails && details.describe(entry.authorizationDetails, language),
+      resource: entry.resources,
       client: showClient(entry.clientId, await clients.find(entry.clientId)),
       in_use: entry.inUse,
       client_blocked: await blockedClients.isBlocked(userId, entry.clientId),

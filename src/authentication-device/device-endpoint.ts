@@ -6,14 +6,18 @@ import {
   statusAt,
 } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { DetailTypes } from '../authorization-details/detail-types.ts'
+import { parseDetails } from '../authorization-details/read-details.ts'
 import type { ClientStore } from '../client/client-store.ts'
 import type { CertificateCall } from '../client-certificate/client-certificate.ts'
 import type { Clock } from '../clock.ts'
 import type { Decide, DecisionResult } from '../decision/decide.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { type Form, readJsonFields, readQuery } from '../http/form.ts'
+import { chooseLanguage, type Language } from '../i18n/texts.ts'
 import { Refusal } from '../refusal.ts'
 import { type AuthenticateApproval, passkeyRequired } from './approval-strength.ts'
+import { narrowed } from './approved-details.ts'
 import { type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
 import type { NumberMatching } from './number-matching.ts'
 import { showClient } from './shown-client.ts'
@@ -26,6 +30,8 @@ export interface DeviceNeeds {
   /** Which numbers users pick from before they approve. */
   numbers: NumberMatching
   authenticateApproval: AuthenticateApproval
+  /** How details are said to users, and how much less of them they may approve. */
+  details: DetailTypes
   clock: Clock
 }
 
@@ -47,7 +53,7 @@ export function deviceEndpoint(
 
   onlyMethods(app, paths.complete, ['POST'])
   app.post(paths.complete, async (request, reply) => {
-    const form = readJsonFields(request.headers['content-type'], rawBody(request))
+    const form = readJsonFields(request.headers['content-type'], rawBody(request), ['authorization_details'])
     return answer(reply, await complete(request.raw, form, needs))
   })
 }
@@ -56,7 +62,8 @@ async function authinfo(call: CertificateCall, form: Form, needs: DeviceNeeds) {
   const caller = await needs.identifyCaller(call, form)
   const now = needs.clock.now()
   const requests = await asked(form, caller, now, needs)
-  return { requests: await Promise.all(requests.map((request) => describe(request, caller, now, needs))) }
+  const language = chooseLanguage(form.get('ui_locales'), String(call.headers['accept-language'] ?? ''))
+  return { requests: await Promise.all(requests.map((request) => describe(request, caller, language, now, needs))) }
 }
 
 /** One if it is named, else all of the user's; somebody else's is like none (M2). */
@@ -84,8 +91,9 @@ async function named(form: Form, requests: RequestStore): Promise<Authentication
 async function describe(
   request: AuthenticationRequest,
   caller: DeviceCaller,
+  language: Language,
   now: number,
-  { clients, numbers }: DeviceNeeds,
+  { clients, numbers, details }: DeviceNeeds,
 ) {
   const client = await clients.find(request.clientId)
   const choices = caller.kind === 'user' ? numbers.choicesFor(request) : undefined
@@ -95,6 +103,10 @@ async function describe(
     // Where the user is to pick it, it is not shown.
     binding_message: choices === undefined ? request.bindingMessage : undefined,
     scope: request.scope,
+    authorization_details: request.authorizationDetails,
+    authorization_details_text:
+      request.authorizationDetails && details.describe(request.authorizationDetails, language),
+    resource: request.resources,
     created_at: Math.floor(request.createdAt / 1000),
     expires_in: Math.max(0, Math.ceil((request.expiresAt - now) / 1000)),
     client: showClient(request.clientId, client),
@@ -116,6 +128,8 @@ async function complete(call: CertificateCall, form: Form, needs: DeviceNeeds) {
   // Cannot be reached by a client as it is registered today; it stays true if registration changes in between.
   if (request.clientId === caller.clientId) throw new Refusal('access_denied', 'a client cannot decide its own request')
 
+  const approvedDetails = readApproved(form, outcome, request, caller, needs)
+
   // Who approves without looking picks wrong, and that is a no.
   const misread = outcome === 'approved' && (await picksWrong(request, caller, form, needs))
   // A no is heard from anybody who may say it, a passkey or not.
@@ -130,10 +144,25 @@ async function complete(call: CertificateCall, form: Form, needs: DeviceNeeds) {
     decidedBy: caller.kind,
     deviceClientId: caller.clientId,
     authentication,
+    approvedDetails,
     reported,
   })
   const status = settledOrRefused(request.id, result)
   return { request_id: request.id, status, ...(misread && { reason: 'wrong_number' }) }
+}
+
+/** Before anything is decided or used up. Of somebody else's request nothing is said. */
+function readApproved(
+  form: Form,
+  outcome: 'approved' | 'denied',
+  request: AuthenticationRequest,
+  caller: DeviceCaller,
+  { details }: DeviceNeeds,
+) {
+  const text = form.get('authorization_details')
+  if (text === undefined || request.userId !== caller.userId) return undefined
+  if (outcome === 'denied') throw new Refusal('invalid_request', 'authorization_details goes with an approval')
+  return narrowed(request, parseDetails(text), details)
 }
 
 /** Whether the user was to pick a number and picked another than the client shows. Of somebody else's request nothing is said. */

@@ -88,6 +88,8 @@ function describe(request: AuthenticationRequest, client: Client | undefined): P
     },
     scope: request.scope,
     binding_message: request.bindingMessage,
+    ...(request.authorizationDetails && { authorization_details: request.authorizationDetails }),
+    ...(request.resources && { resource: request.resources }),
     acr_values: request.acrValues,
     created_at: Math.floor(request.createdAt / 1000),
     expires_at: Math.floor(request.expiresAt / 1000),

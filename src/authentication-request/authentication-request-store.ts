@@ -1,3 +1,4 @@
+import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
 import type { DeliveryMode } from '../client/client-metadata.ts'
 import { fingerprint } from '../secret.ts'
 import type { Database, Statement } from '../storage/database.ts'
@@ -25,6 +26,9 @@ interface RequestRow {
   settled_at: number | null
   certificate_thumbprint: string | null
   dpop_key: string | null
+  authorization_details: string | null
+  approved_details: string | null
+  resources: string | null
 }
 
 /** A poll, accounted for: the request as it is now, and whether this poll came too early. */
@@ -43,6 +47,8 @@ export interface Settlement {
   settledBy: string
   now: number
   authentication: Authentication
+  /** What of the details was approved. */
+  approvedDetails?: AuthorizationDetail[] | undefined
 }
 
 export type RequestStore = ReturnType<typeof createRequestStore>
@@ -70,9 +76,10 @@ export function createRequestStore(database: Database) {
         {
           sql: `insert into backchannel_auth_requests (id, auth_req_id_hash, client_id, user_id, scope, acr_values,
                   binding_message, delivery_mode, notification_endpoint, call_back_sealed, status, created_at,
-                  expires_at, interval_seconds, certificate_thumbprint, dpop_key)
+                  expires_at, interval_seconds, certificate_thumbprint, dpop_key, authorization_details, resources)
                 select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'pending',
-                  cast($11 as bigint), cast($12 as bigint), cast($13 as bigint), cast($15 as text), cast($16 as text)
+                  cast($11 as bigint), cast($12 as bigint), cast($13 as bigint), cast($15 as text), cast($16 as text),
+                  cast($17 as text), cast($18 as text)
                 where (select count(*) from backchannel_auth_requests
                        where user_id = $4 and status = 'pending' and expires_at > $11) < cast($14 as bigint)
                 returning id`,
@@ -93,6 +100,8 @@ export function createRequestStore(database: Database) {
             limits.maxOpenPerUser,
             request.binding.certificate ?? null,
             request.binding.dpopKey ?? null,
+            jsonOf(request.authorizationDetails),
+            jsonOf(request.resources),
           ],
         },
         {
@@ -172,6 +181,7 @@ export function createRequestStore(database: Database) {
         {
           sql: `update backchannel_auth_requests
                 set status = $3, settled_by = $4, settled_at = $5, acr = $6, amr = $7, auth_time = $8,
+                  approved_details = $9,
                   call_back_sealed = case when $3 = 'approved' and delivery_mode = 'push' then call_back_sealed end
                 where id = $1 and user_id = $2 and status = 'pending' and expires_at > $5 returning id`,
           values: [
@@ -181,8 +191,9 @@ export function createRequestStore(database: Database) {
             settlement.settledBy,
             settlement.now,
             acr ?? null,
-            amr === undefined ? null : JSON.stringify(amr),
+            jsonOf(amr),
             authTime ?? null,
+            jsonOf(settlement.approvedDetails),
           ],
         },
         { also, announce: [...announced(id), ...announce.map((topic) => ({ topic, key: id }))] },
@@ -267,6 +278,9 @@ function toRequest(row: RequestRow): AuthenticationRequest {
     scope: row.scope,
     acrValues: row.acr_values ?? undefined,
     bindingMessage: row.binding_message ?? undefined,
+    authorizationDetails: fromJson(row.authorization_details),
+    approvedDetails: fromJson(row.approved_details),
+    resources: fromJson(row.resources),
     deliveryMode: row.delivery_mode,
     notificationEndpoint: row.notification_endpoint ?? undefined,
     callBackSealed: row.call_back_sealed ?? undefined,
@@ -278,8 +292,16 @@ function toRequest(row: RequestRow): AuthenticationRequest {
     binding: { certificate: row.certificate_thumbprint ?? undefined, dpopKey: row.dpop_key ?? undefined },
     authentication: {
       acr: row.acr ?? undefined,
-      amr: row.amr === null ? undefined : (JSON.parse(row.amr) as string[]),
+      amr: fromJson(row.amr),
       authTime: row.auth_time ?? undefined,
     },
   }
+}
+
+function jsonOf(value: object | undefined): string | null {
+  return value === undefined ? null : JSON.stringify(value)
+}
+
+function fromJson<Value>(text: string | null): Value | undefined {
+  return text === null ? undefined : (JSON.parse(text) as Value)
 }

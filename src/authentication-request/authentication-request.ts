@@ -1,4 +1,5 @@
 /** The record in the middle: an authentication request, its states and what each means. The moves are in the store. */
+import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
 import type { DeliveryMode } from '../client/client-metadata.ts'
 
 export type Status = 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
@@ -19,6 +20,12 @@ export interface AuthenticationRequest {
   scope: string
   acrValues: string | undefined
   bindingMessage: string | undefined
+  /** What exactly is asked for (RFC 9396), as it came. */
+  authorizationDetails?: AuthorizationDetail[] | undefined
+  /** What of it the user approved. Nothing until then, and nothing if nothing was asked for. */
+  approvedDetails?: AuthorizationDetail[] | undefined
+  /** What the tokens are for (RFC 8707), in the order in which it was asked for. */
+  resources?: string[] | undefined
   /** Fixed when the client rang: a change of the client's settings concerns later requests. */
   deliveryMode: DeliveryMode
   notificationEndpoint: string | undefined

@@ -11,6 +11,7 @@ import {
   Provider,
   type ResponseType,
 } from 'oidc-provider'
+import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-metadata.ts'
 import { type SubjectMetadata, subjectMatches } from '../client-certificate/subject.ts'
 import type { Clock } from '../clock.ts'
@@ -21,6 +22,7 @@ import type { Log } from '../log.ts'
 import { pageHeaders, renderPage } from '../pages/pages.ts'
 import { acceptsOnlyPasskey, PASSKEY_ACR } from '../passkey/passkey-strength.ts'
 import type { Profile } from '../profile.ts'
+import type { Resources } from '../resource/resources.ts'
 import type { Vault } from '../secret.ts'
 import { sameSecret } from '../secret.ts'
 import type { User } from '../user-hint/user.ts'
@@ -28,6 +30,7 @@ import { certificateOfHandedOver } from './hand-over.ts'
 import { createAdapterFactory } from './oidc-adapter.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
 import type { PairwiseSubjects } from './pairwise-subjects.ts'
+import { resourceIndicators, richAuthorizationRequests } from './resource-servers.ts'
 import type { SigningKeyWatch } from './signing-key-watch.ts'
 import type { SigningKeys } from './signing-keys.ts'
 import { vouchedFor } from './vouched.ts'
@@ -45,6 +48,10 @@ export interface AuthorizationServerNeeds {
   /** What the deployment keeps to: it narrows what is offered. */
   profile: Profile
   tokens: { accessTtl: number; idTtl: number; refreshTtl: number; idTokenAlg: string; scopes: readonly string[] }
+  /** What tokens may be for (RFC 8707). */
+  resources: Resources
+  /** What may be asked for in detail (RFC 9396). */
+  details: DetailTypes
   /** What only CIBA adds to the metadata document (MD-1). */
   cibaMetadata: Record<string, unknown>
   /** How client assertions may be signed. */
@@ -123,7 +130,13 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
       vault,
       findClient: async (id) => {
         const client = await needs.findClient(id)
-        return client && asOidcProviderSeesIt(client, tokens, needs.profile.boundTokensOnly && id !== needs.ownClient)
+        if (client === undefined) return undefined
+        const bound = needs.profile.boundTokensOnly && id !== needs.ownClient
+        const seen = asOidcProviderSeesIt(client, tokens, bound)
+        // Which types it may ask for was seen to when it rang; here it only takes of what it was granted.
+        return needs.details.names.length > 0
+          ? { ...seen, authorization_details_types: [...needs.details.names] }
+          : seen
       },
     }),
     jwks: { keys: needs.keys.private as never },
@@ -180,9 +193,11 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
         allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId,
       },
       rpInitiatedLogout: { enabled: true },
+      resourceIndicators: resourceIndicators(needs),
+      richAuthorizationRequests: richAuthorizationRequests(needs.details) as never,
     },
     ttl: {
-      AccessToken: tokens.accessTtl,
+      AccessToken: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? tokens.accessTtl,
       IdToken: tokens.idTtl,
       RefreshToken: tokens.refreshTtl,
       AuthorizationCode: 60,
@@ -338,6 +353,7 @@ export function asOidcProviderSeesIt(
     backchannel_device_service,
     backchannel_require_passkey,
     sector_identifier_uri,
+    authorization_details_types,
     ...rest
   } = metadata
   return {
@@ -376,7 +392,8 @@ function claimsByScope(scopes: readonly string[]): Record<string, string[]> {
   return Object.fromEntries(Object.entries(claims).filter(([scope]) => scopes.includes(scope)))
 }
 
-function claimsOf(user: User): Record<string, unknown> {
+/** What may be told of a user, by scope. */
+export function claimsOf(user: User): Record<string, unknown> {
   return {
     ...user.claims,
     name: user.name,

@@ -8,6 +8,7 @@ import type { Client } from '../client/client.ts'
 import { newId, newSecret, type Vault } from '../secret.ts'
 import type { User } from '../user-hint/user.ts'
 import type { Asked } from './parameters.ts'
+import { detailsOf } from './rules.ts'
 
 export interface Acceptance {
   request: AuthenticationRequest
@@ -36,6 +37,8 @@ export function accept(
   const authReqId = newSecret()
   const lifetime = Math.min(Number(asked.requestedExpiry ?? policy.defaultExpiry), policy.maxExpiry)
   const callBack = { authReqId, notificationToken: asked.notificationToken }
+  const details = detailsOf(asked)
+  const resources = [...new Set(asked.resources.map(String))]
   return {
     authReqId,
     request: {
@@ -45,6 +48,8 @@ export function accept(
       scope: [...new Set(asked.scope!.split(' '))].join(' '),
       acrValues: asked.acrValues,
       bindingMessage: asked.bindingMessage,
+      ...(details.length > 0 && { authorizationDetails: details }),
+      ...(resources.length > 0 && { resources }),
       deliveryMode: client.deliveryMode!,
       notificationEndpoint: client.notificationEndpoint,
       // A poll client comes by itself and brings the id: nothing of it needs to be kept.

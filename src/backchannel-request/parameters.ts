@@ -1,6 +1,7 @@
 /** What the client asks: a form or a signed request, read once into the same type. */
+import { parseDetails } from '../authorization-details/read-details.ts'
 import type { Client } from '../client/client.ts'
-import type { Form } from '../http/form.ts'
+import { allOf, type Form } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
 import type { SentHint } from '../user-hint/find-user.ts'
 import type { ReadSignedRequest, SignedClaims } from './signed-request.ts'
@@ -13,6 +14,12 @@ export interface Asked {
   acrValues: string | undefined
   bindingMessage: string | undefined
   requestedExpiry: string | undefined
+  /** RFC 9396: the JSON, whatever it is. */
+  authorizationDetails: unknown
+  /** RFC 8707: each that was named, whatever it is. */
+  resources: unknown[]
+  /** FAPI-CIBA: what the client tells of the place it asks from. The JSON, whatever it is. */
+  requestContext: unknown
   /** The JWT all this was in, letter by letter; nothing if it came as a form. */
   signedRequest: string | undefined
 }
@@ -30,7 +37,7 @@ const texts = [
   'requested_expiry',
 ]
 
-/** Of a standard of their own (RFC 9396, RFC 8707, FAPI-CIBA): any JSON will do here (SR-2). */
+/** Of a standard of their own (RFC 9396, RFC 8707, FAPI-CIBA): any JSON may be there (SR-2); a form has it as text. */
 const structures = ['authorization_details', 'resource', 'request_context']
 
 /**
@@ -45,7 +52,7 @@ export async function readAsked(form: Form, client: Client, readSigned: ReadSign
   const outside = [...texts, ...structures].find((name) => form.has(name))
   if (outside !== undefined) throw refused(`${outside} belongs into the signed request, not beside it`)
   const claims = await readSigned(signedRequest, client)
-  return { ...readParameters(readClaims(claims)), signedRequest }
+  return { ...readParameters(readClaims(claims)), ...readStructures(claims), signedRequest }
 }
 
 /**
@@ -63,6 +70,9 @@ export function readParameters(form: Form): Asked {
     acrValues: form.get('acr_values'),
     bindingMessage: form.get('binding_message'),
     requestedExpiry: form.get('requested_expiry'),
+    authorizationDetails: parsed(form.get('authorization_details')),
+    resources: allOf(form, 'resource'),
+    requestContext: parsed(form.get('request_context')),
     signedRequest: undefined,
   }
 }
@@ -71,6 +81,22 @@ export function readParameters(form: Form): Asked {
 function readClaims(claims: SignedClaims): Form {
   const present = texts.filter((name) => Object.hasOwn(claims, name) && claims[name] !== '')
   return new Map(present.map((name) => [name, readText(name, claims[name])]))
+}
+
+/** The parameters that are not texts: as JSON, or as the text a form would have (RA-2, RI-2). */
+function readStructures(claims: SignedClaims): Pick<Asked, 'authorizationDetails' | 'resources' | 'requestContext'> {
+  const [authorizationDetails, resource, requestContext] = structures.map((name) =>
+    Object.hasOwn(claims, name) && claims[name] !== '' ? claims[name] : undefined,
+  )
+  return {
+    authorizationDetails: parsed(authorizationDetails),
+    resources: resource === undefined ? [] : [resource].flat(),
+    requestContext,
+  }
+}
+
+function parsed(value: unknown): unknown {
+  return typeof value === 'string' ? parseDetails(value) : value
 }
 
 /** A JSON text (SR-18). Only the requested lifetime may be a number as well (SR-2). */

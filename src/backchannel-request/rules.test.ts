@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { z } from 'zod'
+import { createDetailTypes } from '../authorization-details/detail-types.ts'
 import type { Client } from '../client/client.ts'
 import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from '../client/client-metadata.ts'
 import type { Refusal } from '../refusal.ts'
@@ -14,6 +16,10 @@ const policy = {
   requireSigned: false,
   requireContext: false,
   requireNumber: false,
+  details: createDetailTypes({
+    tea: { schema: z.strictObject({ cups: z.number().exactOptional() }), describe: () => 'tea' },
+  }),
+  resources: { 'https://tea.example': {} },
 }
 const strict = { ...policy, requireSigned: true, requireContext: true }
 
@@ -32,6 +38,12 @@ const good = { scope: 'openid', login_hint: 'ana' }
 describe('the first rule that does not hold speaks (§7.2 keeps this order)', () => {
   // Each has every fault of those after it, too.
   const faults: [rule: keyof typeof rules, fault: Record<string, string>][] = [
+    ['resourcesAreKnown', { resource: 'https://coffee.example' }],
+    ['resourcesAreAddresses', { resource: '/tea' }],
+    ['detailsFitTheirTypes', { authorization_details: '[{"type":"tea","sugar":1}]' }],
+    ['detailTypesAreAllowed', { authorization_details: '[{"type":"coffee"}]' }],
+    ['detailsAreAList', { authorization_details: '{}' }],
+    ['requestContextIsAnObject', { request_context: '[]' }],
     ['requestedExpiryIsPositive', { requested_expiry: '0' }],
     ['bindingMessageCanBeShown', { binding_message: 'a\nb' }],
     ['bindingMessageFits', { binding_message: 'a\nb'.padEnd(11) }],
@@ -74,10 +86,11 @@ describe('what a profile may demand', () => {
     assert.throws(() => refuseUnlessAllowed(asked(good), ringing('poll'), strict), refusedFor('signedWhereItMustBe'))
   })
 
-  it('a context of its own: here the binding message (FC-3)', () => {
+  it('a context of its own: the binding message, or the details (FC-3, RA-11)', () => {
     const signed = { ...asked(good), signedRequest: 'x' }
     assert.throws(() => refuseUnlessAllowed(signed, ringing('poll'), strict), refusedFor('contextIsUnique'))
     refuseUnlessAllowed({ ...signed, bindingMessage: '1234' }, ringing('poll'), strict)
+    refuseUnlessAllowed({ ...signed, authorizationDetails: [{ type: 'tea', cups: 2 }] }, ringing('poll'), strict)
   })
 
   it('and a client that registered an algorithm demands it of itself (RG-7)', () => {
@@ -96,6 +109,9 @@ describe('the parameters', () => {
       acrValues: undefined,
       bindingMessage: undefined,
       requestedExpiry: undefined,
+      authorizationDetails: undefined,
+      resources: [],
+      requestContext: undefined,
       signedRequest: undefined,
     })
     const all = asked({ login_hint_token: '3', login_hint: '1', id_token_hint: '2' }).hints

@@ -1,8 +1,12 @@
 /** What a request must be like: every rule, in the order in which they apply (CIBA Core §7.2). */
 import { isNumberToMatch } from '../authentication-request/authentication-request.ts'
+import type { AuthorizationDetail, DetailTypes } from '../authorization-details/detail-types.ts'
+import { areDetails } from '../authorization-details/read-details.ts'
 import { allowedScopes, type Client, mayRing } from '../client/client.ts'
 import { DECIDE_SCOPE } from '../client/client-metadata.ts'
+import { isPlain } from '../complaint.ts'
 import { Refusal, type RefusalCode } from '../refusal.ts'
+import { isResourceAddress, knows, type Resources } from '../resource/resources.ts'
 import type { Asked } from './parameters.ts'
 
 export interface RequestPolicy {
@@ -15,6 +19,10 @@ export interface RequestPolicy {
   requireContext: boolean
   /** Whether every binding message has to be a number that the user picks among others. */
   requireNumber: boolean
+  /** What may be asked for in detail (RFC 9396). */
+  details: DetailTypes
+  /** What tokens may be for (RFC 8707). */
+  resources: Resources
 }
 
 interface Rule {
@@ -101,9 +109,10 @@ export const rules = {
     because: 'binding_message must be a number of two to six digits: the user picks it among others',
   },
   contextIsUnique: {
-    holds: (asked, _client, policy) => !policy.requireContext || asked.bindingMessage !== undefined,
+    holds: (asked, _client, policy) =>
+      !policy.requireContext || asked.bindingMessage !== undefined || asked.authorizationDetails !== undefined,
     otherwise: 'invalid_request',
-    because: 'binding_message is missing: the request must say what it is about',
+    because: 'binding_message or authorization_details is missing: the request must say what it is about',
   },
   requestedExpiryIsPositive: {
     holds: (asked) =>
@@ -112,12 +121,50 @@ export const rules = {
     otherwise: 'invalid_request',
     because: 'requested_expiry must be a positive whole number of seconds',
   },
+  requestContextIsAnObject: {
+    holds: (asked) => asked.requestContext === undefined || isPlain(asked.requestContext),
+    otherwise: 'invalid_request',
+    because: 'request_context must be a JSON object',
+  },
+  detailsAreAList: {
+    holds: (asked) => asked.authorizationDetails === undefined || areDetails(asked.authorizationDetails),
+    otherwise: 'invalid_authorization_details',
+    because: 'authorization_details must be a JSON array of 1 to 20 objects with a type, not deep, of at most 16 KiB',
+  },
+  detailTypesAreAllowed: {
+    holds: (asked, client, policy) => {
+      const allowed = client.metadata.authorization_details_types ?? policy.details.names
+      return detailsOf(asked).every(({ type }) => policy.details.names.includes(type) && allowed.includes(type))
+    },
+    otherwise: 'invalid_authorization_details',
+    because: 'authorization_details has a type that this client may not use',
+  },
+  detailsFitTheirTypes: {
+    holds: (asked, _client, policy) => detailsOf(asked).every(policy.details.fits),
+    otherwise: 'invalid_authorization_details',
+    because: 'authorization_details has fields that are missing, unknown, or not as their type wants them',
+  },
+  resourcesAreAddresses: {
+    holds: (asked) => asked.resources.every(isResourceAddress),
+    otherwise: 'invalid_target',
+    because: 'resource must be an absolute URI without a fragment',
+  },
+  resourcesAreKnown: {
+    holds: (asked, _client, policy) => asked.resources.every((address) => knows(policy.resources, String(address))),
+    otherwise: 'invalid_target',
+    because: 'resource names something that this provider gives no tokens for',
+  },
 } satisfies Record<string, Rule>
 
 /** Before its request is even read: whoever may not ask learns nothing about what was asked (VL-9). */
 export function refuseUnlessItMayRing(client: Client): void {
   if (mayRing(client)) return
   throw new Refusal('unauthorized_client', 'this client is not registered for backchannel authentication')
+}
+
+/** The details, of a request whose details are a list. */
+export function detailsOf({ authorizationDetails }: Asked): AuthorizationDetail[] {
+  return (authorizationDetails ?? []) as AuthorizationDetail[]
 }
 
 /** A client that registered an algorithm has said that all its requests are signed (RG-5, RG-7). */

@@ -164,6 +164,7 @@ function check(input: Record<string, unknown>, config: Config): ClientMetadata {
     development: config.development,
     profile: profiles[config.profile],
     seesCertificates: seesCertificates(config),
+    detailTypes: Object.keys(config.authorizationDetails.types),
   })
   if ('complaints' in read) {
     throw new Failure(

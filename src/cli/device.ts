@@ -89,6 +89,7 @@ function refuseProduction({ issuer, development }: Cast): void {
 interface WaitingRequest {
   request_id: string
   binding_message?: string
+  authorization_details_text?: { lines: string[] }[]
   scope: string
   expires_in: number
   client: { client_id: string; client_name?: string }
@@ -168,6 +169,7 @@ async function waitForOne(device: Device): Promise<WaitingRequest[]> {
 function describe({
   client,
   binding_message: message,
+  authorization_details_text: details = [],
   scope,
   acr_values: acr,
   expires_in: left,
@@ -176,6 +178,7 @@ function describe({
   return [
     `  ${ink('bold', name)} asks for your approval.`,
     ...(message === undefined ? [] : ['', `      ${ink(['bold', 'inverse'], ` ${message} `)}`, '']),
+    ...details.flatMap(({ lines }) => lines.map((line) => `  ${line}`)),
     ink('dim', `  ${scope}${acr === undefined ? '' : ` (${acr})`} · ${duration(left * 1000)} left`),
   ].join('\n')
 }

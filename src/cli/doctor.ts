@@ -245,6 +245,7 @@ function complaintsAbout({ client }: RegisteredClient, config: Config): string[]
       development: config.development,
       profile: profiles[config.profile],
       seesCertificates: seesCertificates(config),
+      detailTypes: Object.keys(config.authorizationDetails.types),
     },
   )
   return 'complaints' in read ? read.complaints.map((complaint) => `${client.id}: ${complaint}`) : []

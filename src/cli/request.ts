@@ -23,6 +23,8 @@ interface RequestOptions extends SettingOptions {
   loginHintToken?: string
   bindingMessage?: string
   scope: string
+  authorizationDetails?: string
+  resource?: string
   acrValues?: string
   requestedExpiry?: string
   callbackPort?: number
@@ -52,6 +54,8 @@ export function addRequest(program: Command): void {
     .option('--login-hint-token <token>', 'whom to ask: a token the provider understands')
     .option('--binding-message <text>', 'what both sides show, so that the user can compare')
     .option('--scope <scopes>', 'what is asked for', 'openid')
+    .option('--authorization-details <json>', 'what is asked for exactly: a JSON array (RFC 9396)')
+    .option('--resource <uri>', 'which service the token is to be for (RFC 8707)')
     .option('--acr-values <values>', 'how strongly the user should be authenticated')
     .option('--requested-expiry <seconds>', 'how long the user has to answer')
     .option('--callback-port <number>', 'where to listen for pings and pushes, if a tunnel leads here', readPort)
@@ -134,6 +138,8 @@ function parametersOf(options: RequestOptions): Record<string, string | undefine
   return {
     scope: options.scope,
     binding_message: options.bindingMessage,
+    authorization_details: options.authorizationDetails,
+    resource: options.resource,
     acr_values: options.acrValues,
     requested_expiry: options.requestedExpiry,
   }

@@ -62,6 +62,8 @@ export interface ClientMetadata {
   id_token_signed_response_alg?: 'ES256' | 'RS256' | 'PS256'
   /** In seconds. */
   default_max_age?: number
+  /** What it may ask for in detail (RFC 9396 §10). Without it, every type of the server. */
+  authorization_details_types?: string[]
   require_auth_time?: boolean
   /** `pairwise`: the client knows users by names of its own (PW-1). */
   subject_type?: 'public' | 'pairwise'
@@ -92,6 +94,8 @@ export interface ClientCircumstances {
   profile?: Profile
   /** Whether certificates of clients are seen: they are, unless somebody says that they are not. */
   seesCertificates?: boolean
+  /** What may be asked for in detail: anything, unless somebody says. */
+  detailTypes?: readonly string[]
 }
 
 /** Every complaint starts with the name of the metadata it is about. None contains a secret. */
@@ -252,6 +256,9 @@ function schemaFor({ development, profile = profiles.core }: ClientCircumstances
     default_max_age: z
       .number(mustBe('a whole number of seconds, at least 0'))
       .refine((age) => Number.isSafeInteger(age) && age >= 0, mustBe('a whole number of seconds, at least 0'))
+      .exactOptional(),
+    authorization_details_types: z
+      .array(z.string(mustBe('a text')), mustBe('a list of types of authorization details'))
       .exactOptional(),
     require_auth_time: yesOrNo().exactOptional(),
     subject_type: z.enum(['public', 'pairwise'], mustBe('"public" or "pairwise"')).exactOptional(),
@@ -502,6 +509,13 @@ const rules: Rule[] = [
     reads: [mode, service, 'grant_types', 'response_types'],
     unless: (client) => client.grant_types.includes('authorization_code') !== client.response_types.includes('code'),
     says: 'response_types must hold "code" exactly if grant_types holds "authorization_code"',
+  },
+  {
+    reads: ['authorization_details_types'],
+    unless: (client, { detailTypes }) =>
+      detailTypes !== undefined &&
+      client.authorization_details_types?.every((type) => detailTypes.includes(type)) === false,
+    says: 'authorization_details_types holds a type that this server does not know (RA-8)',
   },
   {
     reads: ['application_type', 'redirect_uris'],

@@ -52,6 +52,8 @@ it('defaults', () => {
       scopes: ['openid', 'profile', 'email', 'phone', 'offline_access'],
     },
     keys: { publishAhead: 3600, keepForHints: 31_536_000 },
+    authorizationDetails: { types: {} },
+    resources: {},
     notifications: { timeout: 5, attempts: 8, allowPrivateNetworks: false },
     registration: { mode: 'off', perHour: 10 },
     login: { issuer: 'self' },

@@ -3,6 +3,7 @@ import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
+import type { DetailType } from '../authorization-details/detail-types.ts'
 import {
   type ClientCircumstances,
   type ClientMetadata,
@@ -14,7 +15,9 @@ import {
 } from '../client/client-metadata.ts'
 import { isPlain, mustBe, mustBeSecretly, readSettings } from '../complaint.ts'
 import { profiles } from '../profile.ts'
+import type { Resource, Resources } from '../resource/resources.ts'
 import type { ConfiguredUser, UserHooks } from '../user-hint/user.ts'
+import { type DetailTypeInput, readDetailTypes, readResources } from './authorization-details.ts'
 import { type ConfiguredUserInput, readUsers } from './users.ts'
 
 /** The checked configuration: everything resolved, nothing left to guess, frozen. */
@@ -88,6 +91,10 @@ export interface Config {
     /** Seconds that ID tokens are good as hints after their key has signed its last. */
     keepForHints: number
   }
+  /** What clients may ask for in detail (RFC 9396), by the name of its type. */
+  authorizationDetails: { types: Record<string, DetailType> }
+  /** What access tokens may be for (RFC 8707), by the address clients name. */
+  resources: Resources
   notifications: {
     /** Seconds a client has to answer a ping or push. */
     timeout: number
@@ -141,7 +148,9 @@ type Sections =
 type Optional<Settings> = { [Name in keyof Settings]?: Settings[Name] | undefined }
 
 /** The configuration as somebody writes it: everything may be left out, `undefined` counts as left out. */
-export type ConfigInput = Optional<Omit<Config, Sections | 'development' | 'clients' | 'users' | 'demo'>> & {
+export type ConfigInput = Optional<
+  Omit<Config, Sections | 'development' | 'clients' | 'users' | 'demo' | 'authorizationDetails' | 'resources'>
+> & {
   [Section in Sections]?: Optional<NonNullable<Config[Section]>> | undefined
 } & {
   /**
@@ -153,6 +162,10 @@ export type ConfigInput = Optional<Omit<Config, Sections | 'development' | 'clie
   clients?: ClientMetadataInput[] | undefined
   /** A list, or an application's own hooks. */
   users?: ConfiguredUserInput[] | UserHooks | undefined
+  /** What clients may ask for in detail, by the name of its type. */
+  authorizationDetails?: { types?: Record<string, DetailTypeInput> | undefined } | undefined
+  /** What access tokens may be for, by the address clients name. */
+  resources?: Record<string, Optional<Resource>> | undefined
 }
 
 /**
@@ -189,15 +202,16 @@ export function checkConfig(
   { demo = false, nameOf = (path) => path }: Circumstances = {},
 ): { config: CheckedConfig } | { complaints: string[] } {
   const { value, complaints, broken } = readSettings(schema, input, { known: knownSettings, nameOf })
+  const { types, ...details } = readDetailTypes(value.authorizationDetails.types)
+  const ownScopes = isBroken('tokens.scopes', broken) ? undefined : scopesOf(value)
+  const { resources, ...resourceReading } = readResources(value.resources, ownScopes)
   const clients = readClients(value.clients, {
     // While nobody knows which it is, complaints that production would have are only noise.
     development: value.development !== false || broken.has('development'),
     profile: broken.has('profile') ? profiles.core : profiles[value.profile],
     seesCertificates: broken.has('tls') || seesCertificates(value),
-    scopes:
-      isBroken('tokens.scopes', broken) || 'scopes' in value.oidc || 'claims' in value.oidc
-        ? undefined
-        : scopesOf(value),
+    ...(details.complaints.length === 0 && { detailTypes: Object.keys(types) }),
+    scopes: 'scopes' in value.oidc || 'claims' in value.oidc ? undefined : ownScopes,
   })
   const users = readUsers(value.users)
   const { email, webPush, deviceWebhook, tls, mutualTls, ...always } = value
@@ -216,12 +230,21 @@ export function checkConfig(
     },
     clients: clients.clients,
     users: users.users,
+    authorizationDetails: { types },
+    resources,
     demo,
   }
   const crossed = rules
     .filter(({ reads, unless }) => !reads.some((path) => isBroken(path, broken)) && unless(config, value))
     .map(({ reads, says }) => `${nameOf(reads[0]!)} ${typeof says === 'string' ? says : says(config)}`)
-  const all = [...complaints, ...crossed, ...clients.complaints, ...users.complaints]
+  const all = [
+    ...complaints,
+    ...crossed,
+    ...details.complaints,
+    ...resourceReading.complaints,
+    ...clients.complaints,
+    ...users.complaints,
+  ]
   if (all.length > 0) return { complaints: all }
   return { config: freeze(config) }
 }
@@ -297,6 +320,9 @@ const schema = z.strictObject({
     rotateEvery: whole('seconds', 3600, 10 * year).exactOptional(),
     keepForHints: whole('seconds', 0, 10 * year).default(year),
   }).prefault({}),
+  // Types and resources are read in authorization-details.ts.
+  authorizationDetails: section({ types: z.unknown().default({}) }).prefault({}),
+  resources: z.unknown().default({}),
   notifications: section({
     timeout: whole('seconds', 1, 60).default(5),
     attempts: whole('attempts', 1, 50).default(8),
@@ -724,7 +750,8 @@ function isProviderAddress(address: string, development: boolean): boolean {
   return username === '' && (protocol === 'https:' || (development && protocol === 'http:'))
 }
 
-interface ClientReading extends Required<ClientCircumstances> {
+interface ClientReading extends Required<Omit<ClientCircumstances, 'detailTypes'>> {
+  detailTypes?: readonly string[]
   /** What clients may be registered for; nothing if the application adds scopes of its own. */
   scopes: string[] | undefined
 }

@@ -36,12 +36,15 @@ it('shows the defaults: with everything switched on only the examples are new', 
   const plain = await loadConfig({ cwd: folderWith(test, configTemplate()), env: {} })
   const full = await loadConfig({ cwd: folderWith(test, uncommented(configTemplate())), env: {} })
   assert.equal(full.clients.length, 1)
+  assert.deepEqual(Object.keys(full.authorizationDetails.types), ['account_information'])
+  assert.deepEqual(full.resources, { 'https://api.example.com': {} })
   assert.ok(Array.isArray(full.users) && full.users.length === 1)
   assert.deepEqual(withoutExamples(full), withoutExamples(plain))
 })
 
 function withoutExamples(config: Config) {
-  const { clients, users, secret, database, email, webPush, deviceWebhook, texts, ...settings } = config
+  const { clients, users, secret, database, email, webPush, deviceWebhook, texts, ...others } = config
+  const { authorizationDetails, resources, ...settings } = others
   return settings
 }
 

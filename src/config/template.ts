@@ -71,6 +71,21 @@ export default {
     //keepForHints: 31_536_000,
   //},
 
+  // What clients may ask for exactly (RFC 9396), each type with its schema, of zod or JSON, and its words.
+  //authorizationDetails: {
+    //types: {
+      //account_information: {
+        //schema: { type: 'object', properties: { accounts: { type: 'array' } }, additionalProperties: false },
+        //describe: { en: 'See your accounts {{accounts}}' },
+        // The lists of which a user may leave members out.
+        //narrow: ['accounts'],
+      //},
+    //},
+  //},
+
+  // Services that tokens may be for (RFC 8707), by the address clients name.
+  //resources: { 'https://api.example.com': {} },
+
   //notifications: {
     // Seconds a client has to answer a ping or push, and how often it is tried.
     //timeout: 5,

@@ -20,6 +20,7 @@ import {
   serviceWorker,
 } from '../pages/pages.ts'
 import { Refusal } from '../refusal.ts'
+import { approvedIn, boxesOf } from './approve-less.ts'
 import type { DeviceApi, ShownRequest } from './device-api.ts'
 import { type Cookies, isOurs, type Session, safeReturn } from './session.ts'
 import type { SignIn } from './sign-in.ts'
@@ -76,7 +77,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
   app.get('/', async (request, reply) => {
     const reader = readerOf(request)
     if (reader.session === undefined) return toSignIn(reply, '/')
-    const answer = await api.waiting(reader.session.accessToken)
+    const answer = await api.waiting(reader.session.accessToken, reader.language)
     if (answer.status === 401) return toSignIn(reply, '/')
     return page(reply, 'app/waiting', reader, { requests: answer.body.requests, pushKey: needs.pushKey })
   })
@@ -92,7 +93,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     const reader = readerOf(request)
     const to = safeReturn(`/approve/${request.params.id}`)
     if (reader.session === undefined) return toSignIn(reply, to)
-    const answer = await api.show(reader.session.accessToken, request.params.id)
+    const answer = await api.show(reader.session.accessToken, request.params.id, reader.language)
     if (answer.status === 401) return toSignIn(reply, to)
     const shown = answer.body.requests?.[0]
     if (shown === undefined) return notTheirs(reply, reader, to)
@@ -123,10 +124,12 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     if (choice !== 'approve' && choice !== 'deny' && choice !== 'report') {
       return formExpired(reply, reader, `/approve/${id}`)
     }
+    const less = choice === 'approve' ? await approvedOn(form, session, id) : undefined
     const answer = await api.decide(session.accessToken, {
       request_id: id,
       status: choice === 'approve' ? 'approved' : 'denied',
       ...(choice === 'report' && { report: true }),
+      ...(less !== undefined && { authorization_details: less }),
       ...(form.has('number') && { number: form.get('number') }),
       ...(form.has('passkey') && { passkey: form.get('passkey') }),
     })
@@ -147,13 +150,25 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
       case 403:
         return reply.redirect(`${to}?passkey=${answer.body.passkey_required ? 'needed' : 'refused'}`, 303)
       default:
+        if (answer.body.error === 'invalid_authorization_details') return reply.redirect(`${to}?left=nothing`, 303)
         return formExpired(reply, reader, to)
     }
   }
 
+  /** What is left of the details, where the page let its reader leave some out. */
+  async function approvedOn(form: Form, session: Session, id: string) {
+    const shown = (await api.show(session.accessToken, id)).body.requests?.[0]
+    return shown && approvedIn(form, shown)
+  }
+
   function ask(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest, hasPasskey: boolean) {
-    const { passkey } = request.query as { passkey?: string }
-    const problem = passkey === 'refused' ? reader.say('approve.passkey_refused') : undefined
+    const { passkey, left } = request.query as { passkey?: string; left?: string }
+    const problem =
+      passkey === 'refused'
+        ? reader.say('approve.passkey_refused')
+        : left === 'nothing'
+          ? reader.say('approve.leave_some')
+          : undefined
     const view = viewOf(shown, reader, clock.now())
     return page(reply, 'app/approve', reader, { request: shown, hasPasskey, problem, ...view })
   }
@@ -167,7 +182,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
   app.get('/activity', async (request, reply) => {
     const reader = readerOf(request)
     if (reader.session === undefined) return toSignIn(reply, '/activity')
-    const answer = await api.activity(reader.session.accessToken)
+    const answer = await api.activity(reader.session.accessToken, reader.language)
     if (answer.status === 401) return toSignIn(reply, '/activity')
     const format = new Intl.DateTimeFormat(reader.language, {
       dateStyle: 'medium',
@@ -448,7 +463,12 @@ function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
     const text = say(`scope.${scope}`)
     return text === `scope.${scope}` ? say('scope.other', { scope }) : text
   })
-  return { client: nameOf(shown), wants, secondsLeft: shown.expires_in, until: until.toISOString() }
+  const boxes = boxesOf(shown)
+  const details = (shown.authorization_details_text ?? []).map(({ lines }, index) => ({
+    lines,
+    boxes: boxes[index] ?? [],
+  }))
+  return { client: nameOf(shown), wants, details, secondsLeft: shown.expires_in, until: until.toISOString() }
 }
 
 /** Which of the outcome texts: fresh from the form, or what stands since before. */

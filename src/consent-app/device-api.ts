@@ -16,11 +16,21 @@ export interface ShownClient {
   tos_uri?: string
 }
 
+/** A detail of what is asked, in words, and the lists of which the user may leave members out. */
+export interface ShownDetail {
+  lines: string[]
+  choices?: { field: string; members: string[] }[]
+}
+
 export interface ShownRequest {
   request_id: string
   status: 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
   binding_message?: string
   scope: string
+  authorization_details?: Record<string, unknown>[]
+  authorization_details_text?: ShownDetail[]
+  /** What the tokens are for. */
+  resource?: string[]
   created_at: number
   /** Seconds. */
   expires_in: number
@@ -38,6 +48,8 @@ export interface ShownActivity {
   decided_at: number
   scope: string
   binding_message?: string
+  authorization_details_text?: ShownDetail[]
+  resource?: string[]
   client: ShownClient
   in_use: boolean
   client_blocked: boolean
@@ -94,11 +106,16 @@ export function createDeviceApiClient(send: SendToServer, app: { clientId: strin
       })
       return status === 200
     },
-    waiting: (token: string) => get<{ requests: ShownRequest[] }>(token, '/backchannel/authinfo?status=pending'),
-    show: (token: string, requestId: string) =>
-      get<{ requests: ShownRequest[] }>(token, `/backchannel/authinfo?request_id=${encodeURIComponent(requestId)}`),
+    waiting: (token: string, language = 'en') =>
+      get<{ requests: ShownRequest[] }>(token, `/backchannel/authinfo?status=pending&ui_locales=${language}`),
+    show: (token: string, requestId: string, language = 'en') =>
+      get<{ requests: ShownRequest[] }>(
+        token,
+        `/backchannel/authinfo?request_id=${encodeURIComponent(requestId)}&ui_locales=${language}`,
+      ),
     decide: (token: string, fields: Record<string, unknown>) => post<object>(token, '/backchannel/complete', fields),
-    activity: (token: string) => get<{ activity: ShownActivity[] }>(token, '/backchannel/activity'),
+    activity: (token: string, language: string) =>
+      get<{ activity: ShownActivity[] }>(token, `/backchannel/activity?ui_locales=${language}`),
     revoke: (token: string, requestId: string) => post<object>(token, '/backchannel/revoke', { request_id: requestId }),
     block: (token: string, clientId: string, blocked: boolean) =>
       post<object>(token, '/backchannel/block', { client_id: clientId, blocked }),

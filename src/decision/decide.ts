@@ -6,6 +6,7 @@ import {
   statusAt,
 } from '../authentication-request/authentication-request.ts'
 import type { RequestStore, SettledStatus } from '../authentication-request/authentication-request-store.ts'
+import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
 import type { Clock } from '../clock.ts'
 import { notificationFor } from '../delivery/delivery-mode.ts'
 import type { Log } from '../log.ts'
@@ -31,6 +32,8 @@ export interface Answer {
   decidedBy: DecidedBy
   deviceClientId?: string | undefined
   authentication?: Authentication
+  /** What of the details is approved, where it is less than what was asked. Whoever answers has checked that it is no more. */
+  approvedDetails?: AuthorizationDetail[] | undefined
   reported?: boolean
 }
 
@@ -50,7 +53,9 @@ export function createDecide(needs: DecisionNeeds): Decide {
     if (request === undefined || request.userId !== answer.userId) return { kind: 'unknown' }
 
     const now = needs.clock.now()
-    const decision = toDecision(answer, now)
+    const approvedDetails =
+      answer.outcome === 'approved' ? (answer.approvedDetails ?? request.authorizationDetails) : undefined
+    const decision = { ...toDecision(answer, now), approvedDetails }
     const { also, announce } = consequences(request, decision, needs)
     // The read above only prepares: whether the request is still pending is decided in this one step (M22).
     const settlement = {
@@ -59,6 +64,7 @@ export function createDecide(needs: DecisionNeeds): Decide {
       settledBy: decision.id,
       now,
       authentication: answer.authentication ?? {},
+      approvedDetails,
     }
     const settled = await needs.requests.settle(request.id, settlement, also, announce)
     if (!settled) return explain(await needs.requests.find(request.id), now)

@@ -1,5 +1,6 @@
 import type { Authentication, AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { SettledStatus } from '../authentication-request/authentication-request-store.ts'
+import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
 import type { Database, Statement } from '../storage/database.ts'
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
@@ -14,6 +15,8 @@ export interface Decision extends Authentication {
   deviceClientId: string | undefined
   /** The user says: this was not me. */
   reported: boolean
+  /** What of the details was approved. */
+  approvedDetails?: AuthorizationDetail[] | undefined
   decidedAt: number
 }
 
@@ -22,6 +25,9 @@ export interface HistoryEntry extends Decision {
   clientId: string
   scope: string
   bindingMessage: string | undefined
+  /** What was approved, or what was not. */
+  authorizationDetails: AuthorizationDetail[] | undefined
+  resources: string[] | undefined
   /** Whether tokens that came out of it are still good, or can still be fetched. */
   inUse: boolean
 }
@@ -40,6 +46,8 @@ interface DecisionRow {
   reported: number
   scope: string
   binding_message: string | null
+  authorization_details: string | null
+  resources: string | null
   decided_at: number
 }
 
@@ -51,8 +59,9 @@ export function createDecisionStore(database: Database) {
     /** The statement that keeps a decision, for the atomic step that carries it out. */
     add: (decision: Decision, request: AuthenticationRequest): Statement => ({
       sql: `insert into backchannel_auth_consent_history (id, request_id, client_id, user_id, outcome, decided_by,
-              device_client_id, acr, amr, auth_time, reported, scope, binding_message, decided_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+              device_client_id, acr, amr, auth_time, reported, scope, binding_message, decided_at,
+              authorization_details, resources)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
       values: [
         decision.id,
         request.id,
@@ -62,12 +71,14 @@ export function createDecisionStore(database: Database) {
         decision.decidedBy,
         decision.deviceClientId ?? null,
         decision.acr ?? null,
-        decision.amr === undefined ? null : JSON.stringify(decision.amr),
+        jsonOf(decision.amr),
         decision.authTime ?? null,
         decision.reported ? 1 : 0,
         request.scope,
         request.bindingMessage ?? null,
         decision.decidedAt,
+        jsonOf(decision.approvedDetails ?? request.approvedDetails ?? request.authorizationDetails),
+        jsonOf(request.resources),
       ],
     }),
 
@@ -91,6 +102,8 @@ export function createDecisionStore(database: Database) {
         clientId: row.client_id,
         scope: row.scope,
         bindingMessage: row.binding_message ?? undefined,
+        authorizationDetails: fromJson(row.authorization_details),
+        resources: fromJson(row.resources),
         inUse: row.in_use === 1 && row.outcome === 'approved',
       }))
     },
@@ -114,9 +127,17 @@ function toDecision(row: DecisionRow): Decision {
     decidedBy: row.decided_by,
     deviceClientId: row.device_client_id ?? undefined,
     acr: row.acr ?? undefined,
-    amr: row.amr === null ? undefined : (JSON.parse(row.amr) as string[]),
+    amr: fromJson(row.amr),
     authTime: row.auth_time ?? undefined,
     reported: row.reported === 1,
     decidedAt: row.decided_at,
   }
+}
+
+function jsonOf(value: object | undefined): string | null {
+  return value === undefined ? null : JSON.stringify(value)
+}
+
+function fromJson<Value>(text: string | null): Value | undefined {
+  return text === null ? undefined : (JSON.parse(text) as Value)
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { Refusal } from '../refusal.ts'
-import { readForm, readJsonFields } from './form.ts'
+import { allOf, readForm, readJsonFields } from './form.ts'
 
 const formType = 'application/x-www-form-urlencoded'
 const form = (body: string | Buffer, type: string | undefined = formType) => readForm(type, Buffer.from(body))
@@ -56,6 +56,13 @@ describe('readForm', () => {
     for (const body of ['a=%', 'a=%4', 'a=%zz', '%=1', 'a=%ff', 'a=%C3', 'a=%ED%A0%80', 'a=%C0%80', 'a=%00', 'a\0=1'])
       assert.throws(() => form(body), invalid, body)
     assert.throws(() => form(Buffer.from([0x61, 0x3d, 0xff])), invalid)
+  })
+
+  test('RQ-8: resource alone may be repeated, and then has all its values', () => {
+    const read = form('resource=a&x=1&resource=&resource=b%20c')
+    assert.deepEqual(allOf(read, 'resource'), ['a', 'b c'])
+    assert.deepEqual(allOf(read, 'other'), [])
+    assert.deepEqual(allOf(form('resource=&resource='), 'resource'), [])
   })
 
   test('refuses a repeated parameter, even if one of them is empty', () => {

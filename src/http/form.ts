@@ -4,6 +4,16 @@ import { Refusal } from '../refusal.ts'
 /** Names and values of a request, each name once, no value empty. A Map, so that no name (`__proto__`) is special. */
 export type Form = ReadonlyMap<string, string>
 
+/** The one parameter that its own standard lets repeat (RFC 8707). To be read with `allOf`. */
+const repeatable = 'resource'
+/** Stands between its values in a form: no value can hold it. */
+const separator = '\0'
+
+/** All values of a parameter that may repeat. */
+export function allOf(form: Form, name: string): string[] {
+  return (form.get(name) ?? '').split(separator).filter((value) => value !== '')
+}
+
 const MAX_PARAMETERS = 100
 const formType = 'application/x-www-form-urlencoded'
 const jsonType = 'application/json'
@@ -17,10 +27,23 @@ export function readForm(contentType: string | undefined, body: Buffer): Form {
   return gather(pieces.map(readPiece))
 }
 
-/** Reads a body that may be a form or a flat JSON object. Numbers and booleans become text, null is absent. */
-export function readJsonFields(contentType: string | undefined, body: Buffer): Form {
+/**
+ * Reads a body that may be a form or a flat JSON object. Numbers and booleans become text, null is absent.
+ *
+ * @param structures members that may hold any JSON: they become the JSON text that a form would have there
+ */
+export function readJsonFields(
+  contentType: string | undefined,
+  body: Buffer,
+  structures: readonly string[] = [],
+): Form {
   if (mediaType(contentType) !== jsonType) return readForm(contentType, body)
-  return gather(Object.entries(parseObject(decodeUtf8(body))).map(([name, value]) => [name, textOf(value)]))
+  return gather(
+    Object.entries(parseObject(decodeUtf8(body))).map(([name, value]) => [
+      name,
+      structures.includes(name) && typeof value === 'object' && value !== null ? JSON.stringify(value) : textOf(value),
+    ]),
+  )
 }
 
 /** Reads a body of any JSON. What is in it is the reader's to check. */
@@ -40,9 +63,9 @@ function gather(pairs: [name: string, value: string][]): Form {
   const form = new Map<string, string>()
   for (const [name, value] of pairs) {
     if (!isPlain(name) || !isPlain(value)) throw refused('the body has characters that are not allowed')
-    // RQ-8. `resource` (RFC 8707) may repeat by its own standard; it is not taken here.
-    if (form.has(name)) throw refused('a parameter is repeated')
-    form.set(name, value)
+    const before = form.get(name)
+    if (before !== undefined && name !== repeatable) throw refused('a parameter is repeated') // RQ-8
+    form.set(name, before === undefined ? value : before + separator + value)
   }
   return withoutEmpty(form)
 }

@@ -6,6 +6,7 @@ import {
   type TokenBinding,
 } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import { certificateBinding } from '../client/certificate-binding.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
@@ -13,11 +14,13 @@ import { answerPoll, type PollAnswer } from '../delivery/poll.ts'
 import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
 import type { IssueTokens, TokenResponse } from '../token/issue-tokens.ts'
+import { readWantedShare, type WantedShare } from './wanted-share.ts'
 
 export interface CibaGrantNeeds {
   authenticateClient: AuthenticateClient
   requests: RequestStore
   issueTokens: IssueTokens
+  details: DetailTypes
   /** Whether the deployment gives out no token that whoever bears it may use. */
   boundTokensOnly: boolean
   clock: Clock
@@ -43,7 +46,7 @@ export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<To
   if (poll === undefined) throw unknown()
   const answer = answerPoll(poll.request, arrivedAt, poll.tooEarly)
   if (answer !== 'issue tokens') throw refusals[answer]()
-  return handOut(poll.request, binding, needs)
+  return handOut(poll.request, binding, readWantedShare(form, poll.request, needs.details), needs)
 }
 
 /** A push client is told everything and may not ask (TE-4); others need the grant they were registered for (SM-5). */
@@ -61,9 +64,10 @@ function bindingOf({ certificate }: TokenCall, client: Client, boundTokensOnly: 
 async function handOut(
   request: AuthenticationRequest,
   binding: TokenBinding,
+  share: WantedShare,
   needs: CibaGrantNeeds,
 ): Promise<TokenResponse> {
-  const issued = await needs.issueTokens(request, { binding })
+  const issued = await needs.issueTokens(request, { binding, ...share })
   if (issued === undefined) throw refusals.access_denied()
   const now = needs.clock.now()
   const won = await needs.requests.redeem(request.id, now, issued.statements)

@@ -4,10 +4,13 @@
  * that redeems the request.
  */
 import type { AuthenticationRequest, TokenBinding } from '../authentication-request/authentication-request.ts'
-import type { CurrentProvider, Provider } from '../authorization-server/authorization-server.ts'
+import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
+import { type CurrentProvider, claimsOf, type Provider } from '../authorization-server/authorization-server.ts'
 import { collectWrites } from '../authorization-server/oidc-adapter.ts'
+import { type ResourceServerNeeds, resourceServer } from '../authorization-server/resource-servers.ts'
+import { knows, type Resource, type Resources, scopeAt } from '../resource/resources.ts'
 import type { Statement } from '../storage/database.ts'
-import type { UserHooks } from '../user-hint/user.ts'
+import type { User, UserHooks } from '../user-hint/user.ts'
 import { tokenHash } from './token-hash.ts'
 
 export interface TokenResponse {
@@ -16,7 +19,10 @@ export interface TokenResponse {
   expires_in: number
   id_token: string
   refresh_token?: string
+  /** Of the access token: less than was approved where its resource understands less (RI-5). */
   scope: string
+  /** As granted (RFC 9396 §7). */
+  authorization_details?: AuthorizationDetail[]
 }
 
 export interface Issued {
@@ -26,34 +32,49 @@ export interface Issued {
 }
 
 /**
- * Answers nothing if the user or the client is gone or disabled: then there is nobody to make tokens for.
+ * Answers nothing if the user or the client is gone or disabled, or a resource is: then there is nothing to make tokens for.
  * @param options.pushedAs the `auth_req_id` under which the tokens will be pushed; the ID token vouches for it then,
  *   and for the other tokens (PU-4). Otherwise it does not: those claims belong to push (M13)
  * @param options.binding whose key the access token is bound to
+ * @param options.resource what the access token is for, of the resources that were approved: the first unless told
+ * @param options.details what the access token carries of the details that were approved: all unless told
  */
 export type IssueTokens = (
   request: AuthenticationRequest,
-  options?: { pushedAs?: string; binding?: TokenBinding },
+  options?: Share & { pushedAs?: string; binding?: TokenBinding },
 ) => Promise<Issued | undefined>
 
-export function createIssueTokens(currentProvider: CurrentProvider, findUser: UserHooks['find']): IssueTokens {
-  return async (request, { pushedAs, binding = {} } = {}) => {
+/** Of what was approved. Its refresh token stands for all of it. */
+interface Share {
+  resource?: string | undefined
+  details?: AuthorizationDetail[] | undefined
+}
+
+export function createIssueTokens(
+  currentProvider: CurrentProvider,
+  findUser: UserHooks['find'],
+  known: ResourceServerNeeds,
+): IssueTokens {
+  return async (request, { pushedAs, binding = {}, ...share } = {}) => {
     const provider = currentProvider()
     const client = await provider.Client.find(request.clientId)
     const user = await findUser(request.userId)
     if (client === undefined || user === null || user.disabled) return undefined
+    // A token without its audience would be good for more than was approved.
+    if (request.resources?.some((address) => !knows(known.resources, address))) return undefined
 
     const [response, statements] = await collectWrites(request.id, async () => {
-      const tokens = await issueAccess(provider, request, client, binding)
-      const idToken = await issueIdToken(provider, request, client, { ...tokens, pushedAs })
-      const { accessToken, refreshToken, expiresIn, tokenType } = tokens
+      const tokens = await issueAccess(provider, request, client, binding, share, known)
+      const idToken = await issueIdToken(provider, request, client, user, { ...tokens, pushedAs })
+      const { accessToken, refreshToken, expiresIn, tokenType, scope, details } = tokens
       return {
         access_token: accessToken,
         token_type: tokenType,
         expires_in: expiresIn,
         id_token: idToken,
         ...(refreshToken !== undefined && { refresh_token: refreshToken }),
-        scope: request.scope,
+        scope,
+        ...(details !== undefined && { authorization_details: details }),
       }
     })
     return { response, statements }
@@ -70,11 +91,17 @@ async function issueAccess(
   request: AuthenticationRequest,
   client: OidcClient,
   binding: TokenBinding,
+  share: Share,
+  { resources, tokens }: ResourceServerNeeds,
 ) {
   const { userId: accountId, scope } = request
   const grant = new provider.Grant({ accountId, clientId: client.clientId })
   grant.addOIDCScope(scope)
   grant.addOIDCClaims(Object.keys(alwaysSaid))
+  for (const [address, resource] of approvedResources(request, resources)) {
+    grant.addResourceScope(address, scopeAt(resource, scope))
+  }
+  for (const detail of request.approvedDetails ?? []) grant.addRar(detail as never)
   const grantId = await grant.save()
 
   const common = { accountId, client, grantId, gty: 'ciba', scope }
@@ -82,7 +109,18 @@ async function issueAccess(
     ...(binding.certificate !== undefined && { 'x5t#S256': binding.certificate }),
     ...(binding.dpopKey !== undefined && { jkt: binding.dpopKey }),
   }
-  const access = new provider.AccessToken({ ...common, ...bound } as never)
+  const details = share.details ?? request.approvedDetails
+  const [address, resource] =
+    approvedResources(request, resources).find(([address]) => address === (share.resource ?? address)) ?? []
+  const access = new provider.AccessToken({
+    ...common,
+    ...bound,
+    ...(details !== undefined && { rar: details }),
+    ...(resource !== undefined && {
+      scope: scopeAt(resource, scope),
+      resourceServer: new provider.ResourceServer(address!, resourceServer(resource, tokens)),
+    }),
+  } as never)
   const accessToken = await access.save()
 
   const { acr, amr, authTime } = request.authentication
@@ -94,23 +132,45 @@ async function issueAccess(
         amr,
         authTime,
         rotations: 0,
+        ...(request.resources !== undefined && { resource: request.resources }),
+        ...(request.approvedDetails !== undefined && { rar: request.approvedDetails }),
         claims: { id_token: alwaysSaid },
       } as never).save()
     : undefined
 
-  return { accessToken, refreshToken, expiresIn: access.expiration, tokenType: access.tokenType }
+  return {
+    accessToken,
+    refreshToken,
+    expiresIn: access.expiration,
+    tokenType: access.tokenType,
+    scope: access.scope ?? scope,
+    details,
+    // Such a token is not for userinfo.
+    isForResource: resource !== undefined,
+  }
+}
+
+function approvedResources({ resources = [] }: AuthenticationRequest, known: Resources): [string, Resource][] {
+  return resources.map((address) => [address, known[address]!])
 }
 
 async function issueIdToken(
   provider: Provider,
   request: AuthenticationRequest,
   client: OidcClient,
-  vouchedFor: { accessToken: string; refreshToken: string | undefined; pushedAs: string | undefined },
+  user: User,
+  vouchedFor: {
+    accessToken: string
+    refreshToken: string | undefined
+    pushedAs: string | undefined
+    isForResource: boolean
+  },
 ): Promise<string> {
-  const made = new provider.IdToken({ sub: request.userId } as never, { client, ctx: undefined as never })
+  const available = { ...claimsOf(user), sub: request.userId }
+  const made = new provider.IdToken(available as never, { client, ctx: undefined as never })
   const idToken = made as typeof made & { scope: string }
-  // With an access token the user's other claims are at userinfo, by scope (OpenID Connect Core §5.4).
-  idToken.scope = 'openid'
+  // With an access token the user's other claims are at userinfo, by scope (OpenID Connect Core §5.4), if it is good there.
+  idToken.scope = vouchedFor.isForResource ? request.scope : 'openid'
   // How the user was authenticated is said whenever it is known, asked for or not (RQ-4).
   const { acr, amr, authTime } = request.authentication
   for (const [claim, value] of Object.entries({ acr, amr, auth_time: authTime })) {

@@ -33,6 +33,10 @@ export interface PendingRequest {
   scope: string
   /** What the user compares with what the client shows. */
   binding_message?: string | undefined
+  /** What exactly is asked for (RFC 9396). */
+  authorization_details?: readonly object[] | undefined
+  /** What the tokens will be for (RFC 8707). */
+  resource?: readonly string[] | undefined
   acr_values?: string | undefined
   /** Seconds since 1970. */
   created_at: number

@@ -40,6 +40,14 @@ const pages: Record<string, (page: Page, stage: Stage) => Promise<unknown>> = {
   approve: (page, stage) => openRequest(page, stage, { scope: 'openid profile offline_access' }),
   'approve, long message': (page, stage) => openRequest(page, stage, { binding_message: 'W'.repeat(128) }),
   'approve, number': (page, stage) => openRequest(page, stage, { binding_message: '47' }),
+  'approve, details': (page, stage) =>
+    openRequest(page, stage, {
+      resource: 'https://api.example.com',
+      authorization_details: JSON.stringify([
+        { type: 'payment', amount: '123.50 EUR', creditor: 'Merchant with a rather long name & Sons' },
+        { type: 'accounts', accounts: ['DE40 1001 0010 0123 4567 89', 'DE75 5121 0800 1245 1261 99'] },
+      ]),
+    }),
   'approve, passkey': (page, stage) => openRequest(page, stage, { acr_values: 'phr' }),
   approved: async (page, stage) => {
     await openRequest(page, stage)
@@ -107,7 +115,17 @@ const pages: Record<string, (page: Page, stage: Stage) => Promise<unknown>> = {
 }
 
 test('every page: axe finds nothing in light and dark, 360 pixels are enough, targets are large', async (t) => {
-  const config: ConfigInput = { requests: { numberMatching: true }, webPush: { subject: 'mailto:ops@example.com' } }
+  const config: ConfigInput = {
+    requests: { numberMatching: true },
+    webPush: { subject: 'mailto:ops@example.com' },
+    resources: { 'https://api.example.com': {} },
+    authorizationDetails: {
+      types: {
+        payment: { schema: { type: 'object' }, describe: { en: 'Pay {{amount}} to {{creditor}}' } },
+        accounts: { schema: { type: 'object' }, describe: { en: 'See these of your accounts' }, narrow: ['accounts'] },
+      },
+    },
+  }
   const stage = await openStage(t, { config })
   const browser = await openBrowser(t)
 
@@ -286,7 +304,7 @@ interface AxeResults {
 const smallTargets = `[...document.querySelectorAll('a[href], button, input:not([type=hidden]), select')]
   .filter((target) => target.checkVisibility() && !target.matches('.skip'))
   .filter((target) => !(target.matches('a') && [...target.parentNode.childNodes].some((node) => node.nodeType === 3 && node.data.trim())))
-  .map((target) => target.matches('[type=radio]') ? target.closest('label') : target)
+  .map((target) => target.matches('[type=radio], [type=checkbox]') ? target.closest('label') : target)
   .filter((target) => target.getBoundingClientRect().height < 44)
   .map((target) => target.outerHTML + ' ' + target.getBoundingClientRect().height)`
 

@@ -71,7 +71,7 @@ interface Form {
 }
 
 function formsOf(html: string): Form[] {
-  return [...html.matchAll(/<form method="post" action="([^"]+)">(.*?)<\/form>/gs)].map(
+  return [...html.matchAll(/<form [^>]*?method="post" action="([^"]+)"[^>]*>(.*?)<\/form>/gs)].map(
     ([, action = '', inside = '']) => {
       const controls = [
         ...inside.matchAll(/<(input|button)(?: type="[^"]*")? name="([^"]+)"(?:[^>]*? value="([^"]*)")?/g),

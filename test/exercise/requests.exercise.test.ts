@@ -15,7 +15,8 @@ for (const engine of engines) {
   describe(`authentication requests, on ${engine.name}`, () => {
     test('what is accepted is found as it was, by its id and by the hash of auth_req_id', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
-      const request = newRequest(clock.now(), { deliveryMode: 'push', acrValues: 'urn:one urn:two' })
+      const more = { authorizationDetails: [{ type: 'tea', cups: [1, { of: 'é\'"' }] }], resources: ['urn:tea'] }
+      const request = newRequest(clock.now(), { deliveryMode: 'push', acrValues: 'urn:one urn:two', ...more })
       assert.equal(await one.requests.accept(request, 'its-auth-req-id', many, [], []), true)
       const nobodyYet = { acr: undefined, amr: undefined, authTime: undefined }
       const expected = { ...request, authentication: nobodyYet }

@@ -1,0 +1,127 @@
+/** The settings of what clients may ask for in detail, and of what tokens may be for. */
+import { z } from 'zod'
+import { type DetailTexts, describeWith } from '../authorization-details/detail-template.ts'
+import type { DescribeDetail, DetailSchema, DetailType, IsNoMore } from '../authorization-details/detail-types.ts'
+import { isPlain, mustBe, readSettings } from '../complaint.ts'
+import { isResourceAddress, type Resources } from '../resource/resources.ts'
+
+/** A type as somebody writes it: with code, or, where the configuration is JSON, without. */
+export interface DetailTypeInput {
+  /** A schema of zod, or a JSON Schema: of all fields but `type`. */
+  schema: DetailSchema | Record<string, unknown>
+  /** A function, or texts by language with the fields of the detail in them: `{ en: 'Pay {{amount}}' }`. */
+  describe: DescribeDetail | DetailTexts
+  /** The lists of which a user may leave members out, or a function that says whether one detail is no more than another. */
+  narrow?: readonly string[] | IsNoMore | undefined
+}
+
+const languageTag = /^[a-z]{2}(-[A-Z]{2})?$/
+const schemaForm = 'a schema of zod, or a JSON Schema of an object'
+const describeForm = 'a function, or texts by language, like { en: "Pay {{amount}}" }'
+const narrowForm = 'a list of names of fields, or a function'
+
+const isLine = z.union([z.string().min(1), z.array(z.string().min(1)).min(1)])
+const isTexts = z.record(z.string().regex(languageTag), isLine).refine((texts) => Object.keys(texts).length > 0)
+
+const typeSchema = z.strictObject({
+  schema: z.custom<DetailTypeInput['schema']>((value) => isSchema(value) || isPlain(value), mustBe(schemaForm)),
+  describe: z.custom<DetailTypeInput['describe']>(
+    (value) => typeof value === 'function' || isTexts.safeParse(value).success,
+    mustBe(describeForm),
+  ),
+  narrow: z
+    .custom<readonly string[] | IsNoMore>(
+      (value) => typeof value === 'function' || z.array(z.string().min(1)).min(1).safeParse(value).success,
+      mustBe(narrowForm),
+    )
+    .exactOptional(),
+})
+
+/** Every complaint starts with the setting's name. */
+export function readDetailTypes(input: unknown): { types: Record<string, DetailType>; complaints: string[] } {
+  const place = 'authorizationDetails.types'
+  if (!isPlain(input)) return { types: {}, complaints: [`${place} must be an object of types by their name`] }
+  const complaints: string[] = []
+  const types: [string, DetailType][] = []
+  for (const [name, given] of Object.entries(input)) {
+    const read = readType(name, given)
+    if (Array.isArray(read)) complaints.push(...read.map((complaint) => `${place}.${name}${complaint}`))
+    else types.push([name, read])
+  }
+  return { types: Object.fromEntries(types), complaints }
+}
+
+function readType(name: string, given: unknown): DetailType | string[] {
+  if (!isPlain(given)) return [' must be an object with schema and describe']
+  if (!/^[\x21\x23-\x5b\x5d-\x7e]{1,255}$/.test(name)) return [' must have a name of printable ASCII without spaces']
+  const settings = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  const read = typeSchema.safeParse(settings)
+  if (!read.success) {
+    return read.error.issues.flatMap((issue) =>
+      issue.code === 'unrecognized_keys'
+        ? issue.keys.map((key) => `.${key} is not a setting`)
+        : [`.${issue.path.join('.')} ${issue.message}`],
+    )
+  }
+  const { schema, describe, narrow } = read.data
+  const checked = isSchema(schema) ? schema : fromJsonSchema(schema)
+  if (typeof checked === 'string') return [`.schema ${checked}`]
+  if (namesType(schema)) return ['.schema must leave "type" out: it is the name of the type itself']
+  return {
+    schema: checked,
+    describe: typeof describe === 'function' ? describe : describeWith(describe),
+    ...(narrow !== undefined && { narrow }),
+  }
+}
+
+function isSchema(value: unknown): value is DetailSchema {
+  return typeof value === 'object' && value !== null && 'safeParse' in value && typeof value.safeParse === 'function'
+}
+
+/** The schema, or what is wrong with it. */
+function fromJsonSchema(schema: Record<string, unknown>): DetailSchema | string {
+  if (schema.type !== 'object') return 'must be a JSON Schema with "type": "object"'
+  try {
+    return z.fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0])
+  } catch (error) {
+    return `is not a JSON Schema that can be used: ${(error as Error).message}`
+  }
+}
+
+function namesType(schema: object): boolean {
+  const fields = 'shape' in schema ? schema.shape : 'properties' in schema ? schema.properties : undefined
+  return typeof fields === 'object' && fields !== null && 'type' in fields
+}
+
+const resourceSchema = z.strictObject({
+  scopes: z.array(z.string(mustBe('a scope')), mustBe('a list of scopes')).exactOptional(),
+  audience: z.string(mustBe('a text')).min(1, mustBe('a text')).exactOptional(),
+  accessTokenFormat: z.enum(['opaque', 'jwt'], mustBe('"opaque" or "jwt"')).exactOptional(),
+  accessTtl: z
+    .int(mustBe('a whole number of seconds'))
+    .min(1, mustBe('at least 1 second'))
+    .max(365 * 86_400, mustBe('at most a year, in seconds'))
+    .exactOptional(),
+})
+
+/** @param scopes those of the server; nothing if they are not known */
+export function readResources(
+  input: unknown,
+  scopes: readonly string[] | undefined,
+): { resources: Resources; complaints: string[] } {
+  if (!isPlain(input)) return { resources: {}, complaints: ['resources must be an object of resources by address'] }
+  const read = Object.entries(input).map(([address, given]) => {
+    const place = `resources["${address.slice(0, 80)}"]`
+    if (!isResourceAddress(address)) return { complaints: [`${place} must be an absolute URI without a fragment`] }
+    if (!isPlain(given)) return { complaints: [`${place} must be an object of settings`] }
+    const settings = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+    const { value, complaints } = readSettings(resourceSchema, settings)
+    const strange = value.scopes?.find((scope) => scopes?.includes(scope) === false)
+    if (strange !== undefined) complaints.push(`scopes holds "${strange}", which is not in tokens.scopes`)
+    return { entry: [address, value] as const, complaints: complaints.map((complaint) => `${place}.${complaint}`) }
+  })
+  return {
+    resources: Object.fromEntries(read.flatMap(({ entry }) => (entry === undefined ? [] : [entry]))),
+    complaints: read.flatMap(({ complaints }) => complaints),
+  }
+}
