@@ -11,7 +11,7 @@ const code = (file: string) => text(file).replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.
 /** The room a file is in: its folder, or for the files directly in src/ their own name. */
 const roomOf = (file: string) => (dirname(file) === 'src' ? basename(file, '.ts') : dirname(file).split('/')[1]!)
 
-const leaves = ['clock', 'complaint', 'log', 'profile', 'refusal', 'secret']
+const leaves = ['audit', 'clock', 'complaint', 'log', 'profile', 'refusal', 'secret']
 const ground = ['storage', 'http', 'pages', 'i18n', ...leaves]
 
 /** Who may use whom. Imports point down this list and never back. */
@@ -49,6 +49,7 @@ const mayUse: Record<string, readonly string[]> = {
     'consent-app',
     'device-channels',
     'health',
+    'metrics',
     'token-endpoint',
     'client-settings',
     'client-registration',
@@ -82,6 +83,7 @@ const mayUse: Record<string, readonly string[]> = {
   ],
   'device-channels': ['authentication-device', 'delivery', 'outbox', 'user-hint', 'client', ...ground],
   health: ['outbox', ...ground],
+  metrics: ['outbox', ...ground],
   config: ['client', 'user-hint', ...leaves],
   // ── the story ──
   'token-endpoint': ['client-certificate', 'delivery', 'token', 'authentication-request', 'client', ...ground],
@@ -99,7 +101,7 @@ const mayUse: Record<string, readonly string[]> = {
     'client',
     ...ground,
   ],
-  decision: ['delivery', 'outbox', 'authentication-request', ...ground],
+  decision: ['delivery', 'outbox', 'authentication-request', 'client', ...ground],
   delivery: ['token', 'outbox', 'authentication-request', ...ground],
   token: ['authorization-server', 'authentication-request', 'user-hint', ...ground],
   outbox: ground,

@@ -11,6 +11,7 @@ import {
   Provider,
   type ResponseType,
 } from 'oidc-provider'
+import type { Audit } from '../audit.ts'
 import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-metadata.ts'
 import { type SubjectMetadata, subjectMatches } from '../client-certificate/subject.ts'
 import type { Clock } from '../clock.ts'
@@ -58,6 +59,7 @@ export interface AuthorizationServerNeeds {
   texts: Texts
   clock: Clock
   log: Log
+  audit: Audit
   /** Passed to oidc-provider last, as it is. */
   extra: Record<string, unknown>
 }
@@ -234,6 +236,7 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
   })
   compareHashedSecrets(provider, vault)
   reportErrors(provider, needs.log)
+  reportTokens(provider, needs.audit)
   return provider
 }
 
@@ -303,6 +306,7 @@ export function asOidcProviderSeesIt(
     backchannel_device_service,
     backchannel_require_passkey,
     sector_identifier_uri,
+    limits,
     ...rest
   } = metadata
   return {
@@ -356,4 +360,13 @@ function reportErrors(provider: Provider, log: Log): void {
     })
   }
   provider.on('server_error', (_ctx, error) => log.error({ event: 'oidc.failed', error }))
+}
+
+/** Tokens of the other grants: of a sign-in, and refreshed ones. */
+function reportTokens(provider: Provider, audit: Audit): void {
+  provider.on('grant.success', ({ oidc }) => {
+    const { client, params, entities } = oidc
+    const by = String(params?.grant_type)
+    audit({ event: 'tokens.issued', client: client?.clientId, user: entities.Account?.accountId, by })
+  })
 }
