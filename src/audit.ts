@@ -45,6 +45,9 @@ const levels = {
   'passkey.removed': 'info',
 } as const
 
+/** The whole vocabulary. */
+export const auditEvents = Object.keys(levels) as AuditEventName[]
+
 /** One event. What is not known is left out. */
 export interface AuditEvent {
   event: AuditEventName
