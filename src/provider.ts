@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import { type FastifyPluginAsync, fastify } from 'fastify'
+import { createAudit } from './audit.ts'
 import { activityEndpoint } from './authentication-device/activity-endpoint.ts'
 import { createAdmission } from './authentication-device/admission.ts'
 import { createAuthenticateApproval } from './authentication-device/approval-strength.ts'
@@ -22,7 +23,9 @@ import { keySetMaxAge, keyTimesOf } from './authorization-server/key-rotation.ts
 import { createOidcModelStore } from './authorization-server/oidc-model-store.ts'
 import { createPairwiseSubjectStore } from './authorization-server/pairwise-subject-store.ts'
 import { createPairwiseSubjects } from './authorization-server/pairwise-subjects.ts'
+import { createSignInAttemptStore } from './authorization-server/sign-in-attempt-store.ts'
 import { signInEndpoint } from './authorization-server/sign-in-endpoint.ts'
+import { createSignInThrottle } from './authorization-server/sign-in-throttle.ts'
 import { createSigningKeyStore } from './authorization-server/signing-key-store.ts'
 import { createSigningKeyWatch } from './authorization-server/signing-key-watch.ts'
 import { userinfoEndpoint } from './authorization-server/userinfo-endpoint.ts'
@@ -32,6 +35,7 @@ import { createSignedRequestStore } from './backchannel-request/signed-request-s
 import { createBlockedClientStore } from './client/blocked-client-store.ts'
 import { breachesOf, type ClientMetadata, CONSENT_APP } from './client/client-metadata.ts'
 import { createClientStore, type RegisteredClient } from './client/client-store.ts'
+import { createDenialPauseStore } from './client/denial-pause-store.ts'
 import { registerConfigured, secretPlace } from './client/register.ts'
 import { createClientAuthentication } from './client-authentication/authenticate-client.ts'
 import { assertionAlgorithms, createAssertionVerification } from './client-authentication/client-assertion.ts'
@@ -77,6 +81,8 @@ import { createGuardedCaller } from './http/outgoing.ts'
 import { tlsOptions } from './http/tls.ts'
 import { loadTexts } from './i18n/texts.ts'
 import { createLog, type Log } from './log.ts'
+import { createMetrics } from './metrics/metrics.ts'
+import { metricsEndpoint } from './metrics/metrics-endpoint.ts'
 import { createOutboxStore } from './outbox/outbox-store.ts'
 import { createOutboxWorker } from './outbox/outbox-worker.ts'
 import { createPasskeys } from './passkey/passkey.ts'
@@ -178,12 +184,22 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const details = createDetailTypes(config.authorizationDetails.types, (type, error) =>
     log.error({ event: 'details.not_described', type, error }, 'users read its fields as they are'),
   )
+  const { limits } = config
+
+  // ── what is told of it ──
+  const metrics = createMetrics()
+  const audit = createAudit({ clock, log, hearers: [metrics.hear, ...(config.audit ? [config.audit] : [])] })
 
   // ── what is kept ──
   const clients = createClientStore(database)
   const usedAssertions = createUsedAssertionStore(database)
   const userStore = createUserStore(database)
   const blockedClients = createBlockedClientStore(database)
+  const denialPauses = createDenialPauseStore(database, inMilliseconds(limits.pauseAfterDenial))
+  const signInAttempts = createSignInAttemptStore(
+    database,
+    inMilliseconds({ first: limits.signIn.pause, longest: limits.signIn.longestPause }),
+  )
   const requests = createRequestStore(database)
   const decisions = createDecisionStore(database)
   const outbox = createOutboxStore(database)
@@ -201,7 +217,12 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   })
 
   const ownApp = ownClient(config.issuer, vault)
-  const dropped = await registerConfigured([...config.clients, ownApp], { clients, vault, now: clock.now() })
+  const dropped = await registerConfigured([...config.clients, ownApp], {
+    clients,
+    vault,
+    now: clock.now(),
+    changed: (client) => audit({ event: 'client.configured', client }),
+  })
   refuseBreaches(await clients.list(), profile)
   const circumstances = {
     development: config.development,
@@ -209,7 +230,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     seesCertificates: seesCertificates(config),
     detailTypes: details.names,
   }
-  if (dropped.length > 0) log.warn({ event: 'clients.removed', clients: dropped }, 'no longer in the configuration')
+  for (const client of dropped) audit({ event: 'client.removed', client, by: 'configuration' })
 
   // ── who: users and clients ──
   const users = Array.isArray(config.users) ? createUserDirectory(config.users, userStore) : config.users
@@ -233,6 +254,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const addresses = [config.issuer, ...(alias === undefined ? [] : [alias])]
   const authenticateClient = createClientAuthentication({
     clients,
+    audit,
     verifySecret: createSecretVerification(vault),
     verifyCertificate: createCertificateVerification(clientKeys),
     verifyAssertion: createAssertionVerification({
@@ -298,13 +320,25 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     texts,
     clock,
     log,
+    audit,
     extra: config.oidc,
   })
   const issueTokens = createIssueTokens(provider, users.find.bind(users), config)
   const handOver = createHandOver(provider, certificateOf, addresses.slice(1))
 
   // ── what happens to a request ──
-  const decisionNeeds = { requests, decisions, outbox, vault, clock, log }
+  const decisionNeeds = {
+    requests,
+    decisions,
+    outbox,
+    blockedClients,
+    denialPauses,
+    findUser: users.find.bind(users),
+    vault,
+    clock,
+    log,
+    audit,
+  }
   const decide = createDecide(decisionNeeds)
   const sweep = createExpirySweep(decisionNeeds, [
     (now) => usedAssertions.forgetExpired(now),
@@ -313,6 +347,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     (now) => outbox.eraseParked(now - parkedKeepContent),
     (now) => initialAccess.forgetExpired(now),
     (now) => signingKeyStore.forgetRemoved(now),
+    (now) => denialPauses.forgetOver(now),
+    (now) => signInAttempts.forgetOld(now),
   ])
 
   // ── how users hear of requests ──
@@ -342,7 +378,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     outbox,
     senders: {
       ping: createPing({ caller, vault }),
-      push: createPush({ requests, outbox, issueTokens, caller, vault, clock }),
+      push: createPush({ requests, outbox, issueTokens, caller, vault, clock, audit }),
       ...Object.fromEntries(channels.map((channel) => [channel.kind, createNoticeSender(channel, noticeNeeds)])),
     },
     attempts: config.notifications.attempts,
@@ -352,6 +388,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     onNews: (heard) => database.listen('outbox', heard),
     clock,
     log,
+    audit,
   })
 
   // ── the addresses ──
@@ -364,6 +401,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     requestTimeout: 30_000,
   })
   edge(app, log)
+  app.addHook('onResponse', async ({ method, routeOptions }, { statusCode: status, elapsedTime }) =>
+    metrics.answered({ route: routeOptions.url ?? 'none', method, status }, elapsedTime / 1000),
+  )
   const routes = collectRoutes(app)
 
   backchannelEndpoint(app, endpoints.backchannel, {
@@ -379,10 +419,10 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     signedRequests: createSignedRequestStore(database, vault),
     findUser,
     requests,
-    isBlocked: blockedClients.isBlocked,
     announceToDevice: async (request, user) => (await noticesFor(request, user, channels, vault)).map(outbox.add),
     policy: {
       ...config.requests,
+      ...limits,
       scopes: config.tokens.scopes,
       requireContext: profile.uniqueContext,
       requireNumber: config.requests.numberMatching === 'required',
@@ -392,7 +432,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     },
     vault,
     clock,
-    log,
+    audit,
   })
   tokenEndpoint(app, paths.token, {
     authenticateClient,
@@ -402,8 +442,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     details,
     boundTokensOnly: profile.boundTokensOnly,
     handOver,
+    polled: metrics.polled,
     clock,
-    log,
+    audit,
   })
   const findClientMetadata = async (id: string) => (await clients.find(id))?.metadata
   const identifyCaller = createIdentifyCaller({
@@ -431,7 +472,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     passkeys,
     signsInHere: config.login.issuer === 'self',
     clock,
-    log,
+    audit,
   })
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
@@ -439,11 +480,21 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     clients,
     circumstances,
     clock,
-    log,
+    audit,
   })
   // The demo shows the phone in a frame of its own page. Nobody else is let.
   const framing = demoWire ? 'self' : 'none'
-  signInEndpoint(app, { provider, users, passkeys, texts, findClient: findClientMetadata, framing, log })
+  signInEndpoint(app, {
+    provider,
+    users,
+    passkeys,
+    texts,
+    findClient: findClientMetadata,
+    framing,
+    throttle: createSignInThrottle({ attempts: signInAttempts, limits: limits.signIn, vault, clock }),
+    clock,
+    audit,
+  })
   // oidc-provider says 404 to a method it does not take.
   for (const path of [paths.introspection, paths.revocation]) onlyMethods(app, path, ['POST', 'OPTIONS'])
   userinfoEndpoint(app, paths.userinfo, { handOver, log })
@@ -462,7 +513,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       caller,
       vault,
       clock,
-      log,
+      audit,
     })
   }
   for (const path of ['/oauth/*', '/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']) {
@@ -478,7 +529,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     models: oidcModels,
     details,
     clock,
-    log,
+    audit,
   })
   pushSubscriptionEndpoint(app, endpoints.pushSubscriptions, {
     identifyCaller,
@@ -489,8 +540,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     },
     remove: subscriptions.remove,
   })
-  const send: SendToServer = async ({ path, body, ...request }) => {
-    const answer = await app.inject({ ...request, url: path, ...(body !== undefined && { payload: body }) })
+  const send: SendToServer = async ({ path, body, from, ...request }) => {
+    const call = { ...request, url: path, ...(body !== undefined && { payload: body }) }
+    const answer = await app.inject({ ...call, ...(from !== undefined && { remoteAddress: from }) })
     return { status: answer.statusCode, headers: textHeaders(answer.headers), text: answer.body }
   }
   const elsewhere = createGuardedCaller({
@@ -521,6 +573,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
             users,
             usersAreHooks: !Array.isArray(config.users),
             app: ownApp,
+            audit,
             deviceToken: createDeviceToken(provider, ownApp.client_id),
           }),
         }
@@ -534,11 +587,24 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       pushKey: vapid?.publicKey,
       onChange: (heard) => database.listen('request', heard),
       framing,
+      streams: limits.streams,
       clock,
       log,
+      audit,
     }),
   )
   healthEndpoint(app, { database, outbox })
+  if (config.metrics.enabled) {
+    // In development whoever is at this machine may look.
+    const from = [...config.metrics.from, ...(config.development ? loopback : [])]
+    metricsEndpoint(app, '/metrics', {
+      metrics,
+      access: { ...config.metrics, from },
+      countOpen: requests.countOpen,
+      outbox,
+      clock,
+    })
+  }
   const till =
     demoWire &&
     createTill({
@@ -618,6 +684,12 @@ function aliasesAt(address: string) {
 
 function textHeaders(headers: OutgoingHttpHeaders): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]))
+}
+
+const loopback = ['127.0.0.0/8', '::1']
+
+function inMilliseconds({ first, longest }: { first: number; longest: number }) {
+  return { first: first * 1000, longest: longest * 1000 }
 }
 
 /** Milliseconds that another provider has to answer when a user signs in there. */

@@ -11,7 +11,7 @@ const code = (file: string) => text(file).replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.
 /** The room a file is in: its folder, or for the files directly in src/ their own name. */
 const roomOf = (file: string) => (dirname(file) === 'src' ? basename(file, '.ts') : dirname(file).split('/')[1]!)
 
-const leaves = ['clock', 'complaint', 'log', 'profile', 'refusal', 'secret']
+const leaves = ['audit', 'clock', 'complaint', 'log', 'profile', 'refusal', 'secret']
 const ground = ['storage', 'http', 'pages', 'i18n', ...leaves]
 
 /** Who may use whom. Imports point down this list and never back. */
@@ -52,6 +52,7 @@ const mayUse: Record<string, readonly string[]> = {
     'consent-app',
     'device-channels',
     'health',
+    'metrics',
     'token-endpoint',
     'client-settings',
     'client-registration',
@@ -85,6 +86,7 @@ const mayUse: Record<string, readonly string[]> = {
   ],
   'device-channels': ['authentication-device', 'delivery', 'outbox', 'user-hint', 'client', ...ground],
   health: ['outbox', ...ground],
+  metrics: ['outbox', ...ground],
   config: ['resource', 'authorization-details', 'client', 'user-hint', ...leaves],
   // ── the story ──
   'token-endpoint': [
@@ -119,7 +121,7 @@ const mayUse: Record<string, readonly string[]> = {
     'client',
     ...ground,
   ],
-  decision: ['authorization-details', 'delivery', 'outbox', 'authentication-request', ...ground],
+  decision: ['authorization-details', 'delivery', 'outbox', 'authentication-request', 'client', ...ground],
   delivery: ['token', 'outbox', 'authentication-request', ...ground],
   token: [
     'resource',

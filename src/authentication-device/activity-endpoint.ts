@@ -1,5 +1,6 @@
 /** A user's own history: what was decided, taking back what was issued, and clients not to be heard of any more. */
 import type { FastifyInstance } from 'fastify'
+import type { Audit } from '../audit.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import type { OidcModelStore } from '../authorization-server/oidc-model-store.ts'
@@ -11,7 +12,6 @@ import type { DecisionStore } from '../decision/decision-store.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { type Form, readJsonFields, readQuery } from '../http/form.ts'
 import { chooseLanguage, type Language } from '../i18n/texts.ts'
-import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
 import { type IdentifyCaller, requireBearer } from './device-caller.ts'
 import { showClient } from './shown-client.ts'
@@ -27,7 +27,7 @@ export interface ActivityNeeds {
   /** How details are said to users. */
   details: DetailTypes
   clock: Clock
-  log: Log
+  audit: Audit
 }
 
 export interface ActivityPaths {
@@ -45,35 +45,35 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
     return reply.header('cache-control', 'no-store').send({ activity: await activityOf(userId, language, needs) })
   })
 
-  post(paths.revoke, async (userId, form) => {
+  post(paths.revoke, async (userId, form, address) => {
     const requestId = needed(form, 'request_id')
     const request = await needs.requests.find(requestId)
     if (request?.userId !== userId) throw new Refusal('not_found', 'no such request of this user')
     // First what could still be fetched, then what has been: in between nothing new can come of it.
-    const taken = await needs.takeBack({ requestId, userId, deviceClientId: undefined })
+    const taken = await needs.takeBack({ requestId, userId, deviceClientId: undefined, address })
     const revoked = await needs.models.removeByRequest(requestId)
-    needs.log.info({ event: 'request.revoked', request: requestId, client: request.clientId })
+    needs.audit({ event: 'request.revoked', request: requestId, client: request.clientId, user: userId, address })
     return { request_id: requestId, revoked: taken || revoked > 0 }
   })
 
-  post(paths.block, async (userId, form) => {
+  post(paths.block, async (userId, form, address) => {
     const clientId = needed(form, 'client_id')
     const blocked = readBlocked(needed(form, 'blocked'))
     if ((await needs.clients.find(clientId)) === undefined) throw new Refusal('not_found', 'there is no such client')
     if (blocked) await needs.blockedClients.block(userId, clientId, needs.clock.now())
     else await needs.blockedClients.unblock(userId, clientId)
-    needs.log.info({ event: blocked ? 'client.blocked' : 'client.unblocked', user: userId, client: clientId })
+    needs.audit({ event: blocked ? 'client.blocked' : 'client.unblocked', user: userId, client: clientId, address })
     return { client_id: clientId, blocked }
   })
 
   /** Only with the user's own token: a history is nobody else's business. */
-  function post(path: string, work: (userId: string, form: Form) => Promise<object>): void {
+  function post(path: string, work: (userId: string, form: Form, address: string) => Promise<object>): void {
     onlyMethods(app, path, ['POST'])
     app.post(path, async (request, reply) => {
       requireBearer(request.headers.authorization)
       const form = readJsonFields(request.headers['content-type'], rawBody(request))
       const { userId } = await needs.identifyCaller(request.raw, form)
-      return reply.header('cache-control', 'no-store').send(await work(userId, form))
+      return reply.header('cache-control', 'no-store').send(await work(userId, form, request.ip))
     })
   }
 }

@@ -1,4 +1,5 @@
 /** Who somebody is here that signed in at another provider. */
+import type { Audit } from '../audit.ts'
 import type { Authentication } from '../authentication-request/authentication-request.ts'
 import type { ClientMetadata } from '../client/client-metadata.ts'
 import type { User, UserHooks } from '../user-hint/user.ts'
@@ -9,6 +10,7 @@ export interface AdmissionNeeds {
   usersAreHooks: boolean
   /** Our own app, as the client that asks. */
   app: ClientMetadata
+  audit: Audit
   deviceToken(userId: string, authentication: Authentication): Promise<{ accessToken: string; expiresIn: number }>
 }
 
@@ -23,12 +25,17 @@ interface Arrived {
  * by an e-mail address that the other provider has verified, and by nothing else: a subject there is not a user id
  * here. What that provider says of the sign-in's strength is believed.
  */
-export function createAdmission({ users, usersAreHooks, app, deviceToken }: AdmissionNeeds) {
+export function createAdmission({ users, usersAreHooks, app, audit, deviceToken }: AdmissionNeeds) {
   return async ({ claims, idToken, userInfo }: Arrived) => {
     const user = usersAreHooks
       ? await users.findByHint({ kind: 'id_token_hint', value: idToken, claims: { ...userInfo, ...claims } }, app)
       : ((await findByMail(claims, users, app)) ?? (await findByMail(userInfo, users, app)))
-    if (!user || user.disabled) return undefined
+    const about = { client: app.client_id, by: 'another provider' }
+    if (!user || user.disabled) {
+      audit({ event: 'sign_in.failed', user: user?.id, ...about, outcome: 'user_unavailable' })
+      return undefined
+    }
+    audit({ event: 'sign_in.succeeded', user: user.id, ...about })
     const token = await deviceToken(user.id, authenticationOf(claims))
     return { userId: user.id, name: user.name ?? user.username ?? user.id, locale: user.locale, ...token }
   }

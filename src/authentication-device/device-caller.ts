@@ -38,16 +38,20 @@ export interface CallerNeeds {
   findUser: FindUser
 }
 
-/** @param call the request as it came in: its `Authorization` header, and the certificate of its connection */
-export type IdentifyCaller = (call: CertificateCall, form: Form) => Promise<DeviceCaller>
+/**
+ * @param call the request as it came in: its `Authorization` header, and the certificate of its connection
+ * @param address the IP address it came from, for the audit
+ */
+export type IdentifyCaller = (call: CertificateCall, form: Form, address?: string) => Promise<DeviceCaller>
 
 export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
-  return (call, form) => {
+  return (call, form, address) => {
     const { authorization } = call.headers
     const credentials = {
       form,
       authorization: authorization as string | undefined,
       certificate: needs.certificateOf(call),
+      address,
     }
     const bearer = /^bearer +(\S+)$/i.exec(credentials.authorization ?? '')?.[1]
     return bearer === undefined ? asDeviceService(credentials, needs) : asUser(bearer, credentials, needs)

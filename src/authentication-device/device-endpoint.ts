@@ -54,7 +54,7 @@ export function deviceEndpoint(
   onlyMethods(app, paths.complete, ['POST'])
   app.post(paths.complete, async (request, reply) => {
     const form = readJsonFields(request.headers['content-type'], rawBody(request), ['authorization_details'])
-    return answer(reply, await complete(request.raw, form, needs))
+    return answer(reply, await complete(request.raw, form, request.ip, needs))
   })
 }
 
@@ -117,8 +117,8 @@ async function describe(
   }
 }
 
-async function complete(call: CertificateCall, form: Form, needs: DeviceNeeds) {
-  const caller = await needs.identifyCaller(call, form)
+async function complete(call: CertificateCall, form: Form, address: string, needs: DeviceNeeds) {
+  const caller = await needs.identifyCaller(call, form, address)
   const outcome = readOutcome(form)
   const reported = readReport(form, outcome)
   const approver = { ...caller, authentication: readAuthentication(form, caller) }
@@ -146,6 +146,7 @@ async function complete(call: CertificateCall, form: Form, needs: DeviceNeeds) {
     authentication,
     approvedDetails,
     reported,
+    address,
   })
   const status = settledOrRefused(request.id, result)
   return { request_id: request.id, status, ...(misread && { reason: 'wrong_number' }) }
@@ -220,6 +221,8 @@ function settledOrRefused(requestId: string, result: DecisionResult): string {
       return result.status
     case 'unknown':
       throw notFound()
+    case 'user unavailable':
+      throw new Refusal('access_denied', 'the user cannot decide now')
     case 'expired':
       throw new Refusal('expired', 'the request has expired', { members: { request_id: requestId, status: 'expired' } })
     case 'already decided':

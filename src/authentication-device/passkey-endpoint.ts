@@ -1,11 +1,11 @@
 /** A user's own passkeys, through the device API: adding, listing, removing, and being asked for one. */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { Audit } from '../audit.ts'
 import { statusAt } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { Clock } from '../clock.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { type Form, readJsonFields } from '../http/form.ts'
-import type { Log } from '../log.ts'
 import type { Passkeys } from '../passkey/passkey.ts'
 import type { Passkey } from '../passkey/passkey-store.ts'
 import { Refusal } from '../refusal.ts'
@@ -21,11 +21,11 @@ export interface PasskeyEndpointNeeds {
   /** Whether users see our own sign-in pages, where a passkey signs them in. */
   signsInHere: boolean
   clock: Clock
-  log: Log
+  audit: Audit
 }
 
 export function passkeyEndpoint(app: FastifyInstance, path: string, needs: PasskeyEndpointNeeds): void {
-  const { passkeys, log } = needs
+  const { passkeys, audit } = needs
 
   onlyMethods(app, path, ['GET', 'POST'])
   app.get(path, async (request, reply) => {
@@ -39,17 +39,17 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
     const user = await findUser(await justSignedIn(await caller(request, form)))
     const added = await passkeys.register(user, needed(form, 'passkey'), readName(form))
     if (added === undefined) throw new Refusal('invalid_request', 'the passkey was not accepted')
-    log.info({ event: 'passkey.added', user: user.id, passkey: added.id })
+    audit({ event: 'passkey.added', user: user.id, address: request.ip, about: added.id })
     return reply.code(201).header('cache-control', 'no-store').send(show(added))
   })
 
   post('/options', async (user) => passkeys.registrationOptions(await findUser(await justSignedIn(user))))
 
-  post('/remove', async (user, form) => {
+  post('/remove', async (user, form, address) => {
     const userId = await justSignedIn(user)
     const id = needed(form, 'id')
     if (!(await passkeys.remove(userId, id))) throw new Refusal('not_found', 'the user has no such passkey')
-    log.info({ event: 'passkey.removed', user: userId, passkey: id })
+    audit({ event: 'passkey.removed', user: userId, address, about: id })
     return { id, removed: true }
   })
 
@@ -62,11 +62,11 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
     return options
   })
 
-  function post(below: string, work: (user: DeviceCaller, form: Form) => Promise<object>): void {
+  function post(below: string, work: (user: DeviceCaller, form: Form, address: string) => Promise<object>): void {
     onlyMethods(app, path + below, ['POST'])
     app.post(path + below, async (request, reply) => {
       const form = formOf(request)
-      return reply.header('cache-control', 'no-store').send(await work(await caller(request, form), form))
+      return reply.header('cache-control', 'no-store').send(await work(await caller(request, form), form, request.ip))
     })
   }
 

@@ -51,6 +51,39 @@ export interface Settlement {
   approvedDetails?: AuthorizationDetail[] | undefined
 }
 
+/** How much may be asked; what is left out has no limit. */
+export interface RequestLimits {
+  /** Requests that may wait at the same time. */
+  maxOpenPerUser: number
+  perUser?: { perMinute?: number | undefined }
+  perClient?: OpenAndPerMinute
+  perClientAndUser?: OpenAndPerMinute
+}
+
+export interface OpenAndPerMinute {
+  /** Requests that may wait at the same time. */
+  open?: number | undefined
+  /** Requests accepted within any sixty seconds. */
+  perMinute?: number | undefined
+}
+
+/** Why a request was not accepted, the weightiest first. */
+export type LimitName =
+  | 'blocked'
+  | 'pauseAfterDenial'
+  | 'perUser.open'
+  | 'perUser.perMinute'
+  | 'perClientAndUser.open'
+  | 'perClientAndUser.perMinute'
+  | 'perClient.open'
+  | 'perClient.perMinute'
+
+export interface ReachedLimit {
+  limit: LimitName
+  /** When there is room again at the latest; milliseconds since 1970. Nothing: when the user says so. */
+  until: number | undefined
+}
+
 export type RequestStore = ReturnType<typeof createRequestStore>
 
 /**
@@ -62,13 +95,14 @@ export function createRequestStore(database: Database) {
 
   return {
     /**
-     * Keeps a new request, with what must happen next. Not if the user already has `maxOpenPerUser` open ones.
+     * Keeps a new request, with what must happen next. Not beyond a limit, nor if the user has blocked the client or
+     * has just denied it something: all of it is counted and looked up in the statement that accepts.
      * @returns whether it was kept
      */
     async accept(
       request: AuthenticationRequest,
       authReqId: string,
-      limits: { maxOpenPerUser: number },
+      limits: RequestLimits,
       also: Statement[],
       announce: string[],
     ): Promise<boolean> {
@@ -80,8 +114,15 @@ export function createRequestStore(database: Database) {
                 select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'pending',
                   cast($11 as bigint), cast($12 as bigint), cast($13 as bigint), cast($15 as text), cast($16 as text),
                   cast($17 as text), cast($18 as text)
-                where (select count(*) from backchannel_auth_requests
-                       where user_id = $4 and status = 'pending' and expires_at > $11) < cast($14 as bigint)
+                where ${waiting(ofUser('$4'), '$11')} < cast($14 as bigint)
+                  and ${within('$19', recent(ofUser('$4'), '$11'))}
+                  and ${within('$20', waiting(ofPair('$4', '$3'), '$11'))}
+                  and ${within('$21', recent(ofPair('$4', '$3'), '$11'))}
+                  and ${within('$22', waiting(ofClient('$3'), '$11'))}
+                  and ${within('$23', recent(ofClient('$3'), '$11'))}
+                  and not exists (select 1 from denial_pauses
+                    where user_id = $4 and client_id = $3 and paused_until > $11)
+                  and not exists (select 1 from blocked_clients where user_id = $4 and client_id = $3)
                 returning id`,
           values: [
             request.id,
@@ -102,16 +143,49 @@ export function createRequestStore(database: Database) {
             request.binding.dpopKey ?? null,
             jsonOf(request.authorizationDetails),
             jsonOf(request.resources),
+            ...valuesOf(limits),
           ],
         },
         {
           also,
           announce: [...announced(request.id), ...announce.map((topic) => ({ topic, key: request.id }))],
           // Of two that count at once, neither would count the other.
-          alone: `requests of ${request.userId}`,
+          alone: [`requests of ${request.userId}`, ...(limits.perClient ? [`requests by ${request.clientId}`] : [])],
         },
       )
       return rows.length > 0
+    },
+
+    /** What stands in the way of a request that was not accepted, to be explained; nothing if it is gone meanwhile. */
+    async obstacleTo(
+      { userId, clientId }: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
+      limits: RequestLimits,
+      now: number,
+    ): Promise<ReachedLimit | undefined> {
+      const whose = { user: ofUser('$1'), pair: ofPair('$1', '$2'), client: ofClient('$2') }
+      const countings = Object.entries(whose).flatMap(([name, rows]) => [
+        `${waiting(rows, '$3')} as ${name}_open`,
+        `${waiting(rows, '$3', 'min(expires_at)')} as ${name}_open_until`,
+        `${recent(rows, '$3')} as ${name}_recent`,
+        `${recent(rows, '$3', `min(created_at) + ${minute}`)} as ${name}_recent_until`,
+      ])
+      const [row] = await database.read<ObstacleRow>(
+        `select (select count(*) from blocked_clients where user_id = $1 and client_id = $2) as blocked,
+           (select paused_until from denial_pauses
+            where user_id = $1 and client_id = $2 and paused_until > cast($3 as bigint)) as paused_until,
+           ${countings.join(', ')}`,
+        [userId, clientId, now],
+      )
+      return weightiest(row!, limits)
+    },
+
+    /** How many wait for their users. */
+    async countOpen(now: number): Promise<number> {
+      const [row] = await database.read<{ number: number }>(
+        `select count(*) as number from backchannel_auth_requests where status = 'pending' and expires_at > $1`,
+        [now],
+      )
+      return row!.number
     },
 
     async find(id: string): Promise<AuthenticationRequest | undefined> {
@@ -264,6 +338,54 @@ export function createRequestStore(database: Database) {
       return rows.map(toRequest)
     },
   }
+}
+
+/** Milliseconds over which what was accepted is counted. */
+const minute = 60_000
+
+const ofUser = (user: string) => `user_id = ${user}`
+const ofPair = (user: string, client: string) => `user_id = ${user} and client_id = ${client}`
+const ofClient = (client: string) => `client_id = ${client}`
+
+function waiting(whose: string, now: string, what = 'count(*)'): string {
+  return `(select ${what} from backchannel_auth_requests
+    where ${whose} and status = 'pending' and expires_at > cast(${now} as bigint))`
+}
+
+function recent(whose: string, now: string, what = 'count(*)'): string {
+  return `(select ${what} from backchannel_auth_requests where ${whose} and created_at > cast(${now} as bigint) - ${minute})`
+}
+
+/** What has no limit is not even counted. */
+function within(limit: string, counted: string): string {
+  return `(cast(${limit} as bigint) is null or ${counted} < cast(${limit} as bigint))`
+}
+
+/** In the order of their parameters, but for the first, which is always there. */
+function valuesOf({ perUser, perClientAndUser: pair, perClient }: RequestLimits): (number | null)[] {
+  const limits = [perUser?.perMinute, pair?.open, pair?.perMinute, perClient?.open, perClient?.perMinute]
+  return limits.map((value) => value ?? null)
+}
+
+type Counted = `${'user' | 'pair' | 'client'}_${'open' | 'recent'}`
+
+type ObstacleRow = { blocked: number; paused_until: number | null } & Record<Counted, number> &
+  Record<`${Counted}_until`, number | null>
+
+function weightiest(row: ObstacleRow, limits: RequestLimits): ReachedLimit | undefined {
+  if (row.blocked > 0) return { limit: 'blocked', until: undefined }
+  if (row.paused_until !== null) return { limit: 'pauseAfterDenial', until: row.paused_until }
+  const { perUser, perClientAndUser: pair, perClient } = limits
+  const compared: [LimitName, number | undefined, Counted][] = [
+    ['perUser.open', limits.maxOpenPerUser, 'user_open'],
+    ['perUser.perMinute', perUser?.perMinute, 'user_recent'],
+    ['perClientAndUser.open', pair?.open, 'pair_open'],
+    ['perClientAndUser.perMinute', pair?.perMinute, 'pair_recent'],
+    ['perClient.open', perClient?.open, 'client_open'],
+    ['perClient.perMinute', perClient?.perMinute, 'client_recent'],
+  ]
+  const found = compared.find(([, most, counted]) => most !== undefined && row[counted] >= most)
+  return found && { limit: found[0], until: row[`${found[2]}_until`] ?? undefined }
 }
 
 /** A poll is early if a request that is still open was polled less than its interval ago. A ready answer never is (TK-15). */

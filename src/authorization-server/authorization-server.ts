@@ -11,6 +11,7 @@ import {
   Provider,
   type ResponseType,
 } from 'oidc-provider'
+import type { Audit } from '../audit.ts'
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-metadata.ts'
 import { type SubjectMetadata, subjectMatches } from '../client-certificate/subject.ts'
@@ -71,6 +72,7 @@ export interface AuthorizationServerNeeds {
   texts: Texts
   clock: Clock
   log: Log
+  audit: Audit
   /** Passed to oidc-provider last, as it is. */
   extra: Record<string, unknown>
 }
@@ -253,6 +255,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
   compareHashedSecrets(provider, vault)
   narrowKeySet(provider, needs)
   reportErrors(provider, needs.log)
+  reportTokens(provider, needs.audit)
   return provider
 }
 
@@ -354,6 +357,7 @@ export function asOidcProviderSeesIt(
     backchannel_require_passkey,
     sector_identifier_uri,
     authorization_details_types,
+    limits,
     ...rest
   } = metadata
   return {
@@ -423,4 +427,13 @@ function reportErrors(provider: Provider, log: Log): void {
     })
   }
   provider.on('server_error', (_ctx, error) => log.error({ event: 'oidc.failed', error }))
+}
+
+/** Tokens of the other grants: of a sign-in, and refreshed ones. */
+function reportTokens(provider: Provider, audit: Audit): void {
+  provider.on('grant.success', ({ oidc }) => {
+    const { client, params, entities } = oidc
+    const by = String(params?.grant_type)
+    audit({ event: 'tokens.issued', client: client?.clientId, user: entities.Account?.accountId, by })
+  })
 }

@@ -1,16 +1,18 @@
 /** Sign-in and consent on the authentication device: the interactions of oidc-provider, with a password or a passkey. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { errors, type InteractionResults } from 'oidc-provider'
+import type { Audit } from '../audit.ts'
 import type { ClientMetadata } from '../client/client-metadata.ts'
+import type { Clock } from '../clock.ts'
 import { rawBody } from '../http/answer.ts'
 import { readForm, readJsonFields } from '../http/form.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../i18n/texts.ts'
-import type { Log } from '../log.ts'
 import { type Framing, framed, pageHeaders, renderPage, scripts, styleSheet } from '../pages/pages.ts'
 import type { Passkeys } from '../passkey/passkey.ts'
 import { acceptsOnlyPasskey, PASSKEY_ACR, PASSKEY_AMR } from '../passkey/passkey-strength.ts'
 import type { UserHooks } from '../user-hint/user.ts'
 import type { CurrentProvider, Provider } from './authorization-server.ts'
+import type { SignInThrottle } from './sign-in-throttle.ts'
 
 export interface SignInNeeds {
   provider: CurrentProvider
@@ -19,7 +21,9 @@ export interface SignInNeeds {
   texts: Texts
   findClient(id: string): Promise<ClientMetadata | undefined>
   framing: Framing
-  log: Log
+  throttle: SignInThrottle
+  clock: Clock
+  audit: Audit
 }
 
 type Interaction = Awaited<ReturnType<Provider['interactionDetails']>>
@@ -29,10 +33,12 @@ interface Mishap {
   status: number
   text: string
   name?: string
+  /** Seconds. */
+  retryAfter?: number
 }
 
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
-  const { provider, users, passkeys, texts, findClient, log } = needs
+  const { provider, users, passkeys, texts, findClient, throttle, clock, audit } = needs
   const headers = framed(pageHeaders, needs.framing)
 
   asset('doorbell.css', 'text/css', styleSheet)
@@ -84,14 +90,34 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     if (acceptsOnlyPasskey(interaction.params.acr_values)) {
       return show(request, reply, interaction, { status: 403, text: say('approve.need_passkey') })
     }
-    const user = await whoSignsIn(form, String(interaction.params.client_id))
-    if (user === undefined) {
-      log.info({ event: 'sign_in.failed', client: interaction.params.client_id })
-      const text = say('sign_in.wrong')
-      return show(request, reply, interaction, { status: 401, text, name: form.get('name') ?? '' })
+    const about = { client: String(interaction.params.client_id), address: request.ip, by: 'password' }
+    const name = form.get('name') ?? ''
+    const attempt = await throttle(name, request.ip)
+    if (attempt.pausedUntil !== undefined) {
+      audit({ event: 'sign_in.paused', ...about })
+      return waitFirst(request, reply, interaction, attempt.pausedUntil, name)
     }
-    log.info({ event: 'sign_in.succeeded', user: user.id, client: interaction.params.client_id })
+    const user = await whoSignsIn(form, about.client)
+    if (user === undefined) {
+      audit({ event: 'sign_in.failed', ...about })
+      return show(request, reply, interaction, { status: 401, text: say('sign_in.wrong'), name })
+    }
+    await attempt.succeeded()
+    audit({ event: 'sign_in.succeeded', user: user.id, ...about })
     return finish(request, reply, { login: { accountId: user.id, amr: ['pwd'] } })
+  }
+
+  function waitFirst(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    interaction: Interaction,
+    until: number,
+    name: string,
+  ) {
+    const retryAfter = Math.max(1, Math.ceil((until - clock.now()) / 1000))
+    const when = inHowLong(retryAfter, languageOf(request, interaction))
+    const text = sayTo(request, interaction)('sign_in.paused', { when })
+    return show(request, reply, interaction, { status: 429, text, name, retryAfter })
   }
 
   async function signInByPasskey(
@@ -100,14 +126,15 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     interaction: Interaction,
     response: string,
   ) {
+    const about = { client: String(interaction.params.client_id), address: request.ip, by: 'passkey' }
     const userId = await passkeys.signIn(interaction.uid, response)
     const user = userId === undefined ? null : await users.find(userId)
     if (user === null || user.disabled) {
-      log.info({ event: 'sign_in.failed', client: interaction.params.client_id, by: 'passkey' })
+      audit({ event: 'sign_in.failed', ...about })
       const text = sayTo(request, interaction)('sign_in.passkey_failed')
       return show(request, reply, interaction, { status: 401, text })
     }
-    log.info({ event: 'sign_in.succeeded', user: user.id, client: interaction.params.client_id, by: 'passkey' })
+    audit({ event: 'sign_in.succeeded', user: user.id, ...about })
     return finish(request, reply, { login: { accountId: user.id, acr: PASSKEY_ACR, amr: [...PASSKEY_AMR] } })
   }
 
@@ -169,6 +196,7 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
       onlyPasskey: acceptsOnlyPasskey(interaction.params.acr_values),
       problem: mishap?.text,
     })
+    if (mishap?.retryAfter !== undefined) reply.header('retry-after', String(mishap.retryAfter))
     return reply
       .code(mishap?.status ?? 200)
       .headers(headers)
@@ -191,6 +219,12 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
 function languageOf(request: FastifyRequest, interaction?: Interaction, locale?: string): Language {
   const { ui_locales: asked } = interaction?.params ?? {}
   return chooseLanguage(locale, typeof asked === 'string' ? asked : undefined, request.headers['accept-language'])
+}
+
+/** "in 30 seconds", "in 4 minutes", in the reader's language. */
+function inHowLong(seconds: number, language: Language): string {
+  const format = new Intl.RelativeTimeFormat(language)
+  return seconds < 120 ? format.format(seconds, 'second') : format.format(Math.ceil(seconds / 60), 'minute')
 }
 
 /** A scope of the operator's own has no text: it is shown as it is. */

@@ -7,7 +7,7 @@ import { readUsers } from '../config/users.ts'
 import { createPasskeyStore } from '../passkey/passkey-store.ts'
 import { hashPassword, newSecret } from '../secret.ts'
 import type { ConfiguredUser, User } from '../user-hint/user.ts'
-import { createUserStore } from '../user-hint/user-store.ts'
+import { createUserStore, type UserStore } from '../user-hint/user-store.ts'
 import { atDesk, atNewDesk } from './desk.ts'
 import { Failure } from './failure.ts'
 import { type SettingOptions, withSettings } from './settings.ts'
@@ -28,7 +28,7 @@ interface AddOptions extends UserOptions {
 }
 
 export function addUser(program: Command): void {
-  const user = program.command('user').description('The built-in user directory: add, list, remove.')
+  const user = program.command('user').description('The built-in user directory: add, list, lock, remove.')
   examples(user, [['npx doorbell user list', 'who can be asked']])
 
   const add = user
@@ -57,6 +57,20 @@ export function addUser(program: Command): void {
     .option('--json', 'answer in JSON')
     .action((_options, command: Command) => runList(command.optsWithGlobals()))
   examples(withSettings(list), [['npx doorbell user list --json', 'for a script']])
+
+  const lock = user
+    .command('lock <id>')
+    .description('Disable a user who was added by command, at once: nothing is asked, decided or issued in their name.')
+    .option('--json', 'answer in JSON')
+    .action((id: string, _options, command: Command) => runLock(id, true, command.optsWithGlobals()))
+  examples(withSettings(lock), [['npx doorbell user lock dora', 'her phone is lost']])
+
+  const unlock = user
+    .command('unlock <id>')
+    .description('Let a locked user in again.')
+    .option('--json', 'answer in JSON')
+    .action((id: string, _options, command: Command) => runLock(id, false, command.optsWithGlobals()))
+  examples(withSettings(unlock), [['npx doorbell user unlock dora', 'her phone is found']])
 
   const remove = user
     .command('remove <id>')
@@ -172,10 +186,23 @@ function rowOf({ user, from }: ListedUser): string[] {
   return [...columns.map((cell) => cell ?? ''), user.disabled ? `${from} (disabled)` : from]
 }
 
+async function runLock(id: string, locked: boolean, options: UserOptions): Promise<void> {
+  await change(id, options, (users) => users.setDisabled(id, locked))
+  if (options.json) printJson({ [locked ? 'locked' : 'unlocked']: id })
+  else print(locked ? `Locked ${id}.` : `${id} may sign in and decide again.`)
+}
+
 async function runRemove(id: string, options: UserOptions): Promise<void> {
+  await change(id, options, (users) => users.remove(id))
+  if (options.json) printJson({ removed: id })
+  else print(`Removed ${id}. Nobody can ask this user any more.`)
+}
+
+/** Only users added by command can be changed by command. */
+async function change(id: string, options: UserOptions, work: (users: UserStore) => Promise<boolean>): Promise<void> {
   await atDesk(options, async ({ config, database }) => {
     const users = createUserStore(database)
-    if (await users.remove(id)) return
+    if (await work(users)) return
     if (configuredUsers(config).some((user) => user.id === id)) {
       throw new Failure(`${id} comes from the configuration. Take the user out there and start the server again.`)
     }
@@ -184,8 +211,6 @@ async function runRemove(id: string, options: UserOptions): Promise<void> {
       `There is no user ${id}${didYouMean(nearest(id, ids)) || '; "npx doorbell user list" names them.'}`,
     )
   })
-  if (options.json) printJson({ removed: id })
-  else print(`Removed ${id}. Nobody can ask this user any more.`)
 }
 
 /** Users remove their own, but only after signing in with one: whoever has lost them all comes to the operator. */

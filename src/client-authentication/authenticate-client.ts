@@ -2,6 +2,7 @@
  * Proving which client is calling: the same for the backchannel authentication endpoint, the CIBA grant and the
  * device API (MD-3). A client authenticates with the one method it registered, and with no other (EP-4, EP-5).
  */
+import type { Audit } from '../audit.ts'
 import type { AuthenticateClient, Client, ClientCredentials } from '../client/client.ts'
 import type { ClientStore } from '../client/client-store.ts'
 import { Refusal } from '../refusal.ts'
@@ -15,21 +16,39 @@ export interface AuthenticationNeeds {
   verifySecret: VerifySecret
   verifyAssertion: VerifyAssertion
   verifyCertificate: VerifyCertificate
+  audit: Audit
 }
 
 export function createClientAuthentication(needs: AuthenticationNeeds): AuthenticateClient {
   return async (credentials) => {
-    const claim = readClaim(credentials)
-    const client = await needs.clients.find(claim.clientId)
-    const method = client?.metadata.token_endpoint_auth_method
-    if (client === undefined) throw failed(credentials, 'no such client')
-    if (method === undefined || !claim.couldBe.includes(method)) {
-      throw failed(credentials, `${client.id} is registered for ${method}, called as ${claim.couldBe.join(' or ')}`)
+    let client: Client | undefined
+    try {
+      const claim = readClaim(credentials)
+      client = await needs.clients.find(claim.clientId)
+      return await authenticate(client, claim, credentials, needs)
+    } catch (error) {
+      // What is no client's id may be anything that was pasted there: it is not repeated.
+      const happened = { event: 'client.refused', client: client?.id, address: credentials.address } as const
+      if (error instanceof Refusal) needs.audit({ ...happened, outcome: error.code })
+      throw error
     }
-    const wrong = await prove(method, claim, credentials, client, needs)
-    if (wrong !== undefined) throw failed(credentials, `${client.id}: ${wrong}`)
-    return client
   }
+}
+
+async function authenticate(
+  client: Client | undefined,
+  claim: Claim,
+  credentials: ClientCredentials,
+  needs: AuthenticationNeeds,
+): Promise<Client> {
+  const method = client?.metadata.token_endpoint_auth_method
+  if (client === undefined) throw failed(credentials, 'no such client')
+  if (method === undefined || !claim.couldBe.includes(method)) {
+    throw failed(credentials, `${client.id} is registered for ${method}, called as ${claim.couldBe.join(' or ')}`)
+  }
+  const wrong = await prove(method, claim, credentials, client, needs)
+  if (wrong !== undefined) throw failed(credentials, `${client.id}: ${wrong}`)
+  return client
 }
 
 /** One line a method. */

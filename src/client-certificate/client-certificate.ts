@@ -1,8 +1,8 @@
 /** The certificate a client shows (RFC 8705): from the connection itself, or from a proxy that has seen it. */
 import { createHash, X509Certificate } from 'node:crypto'
-import { BlockList, isIPv6 } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import type { Clock } from '../clock.ts'
+import { isWithin, rangesOf } from '../http/address.ts'
 import type { Log } from '../log.ts'
 import { isIssuedBy, isValidAt } from './chain.ts'
 
@@ -98,22 +98,4 @@ function decode(value: string | string[]): X509Certificate | undefined {
   } catch {
     return undefined
   }
-}
-
-function rangesOf(ranges: readonly string[]): BlockList {
-  const list = new BlockList()
-  for (const range of ranges) {
-    const [address = '', bits] = range.split('/')
-    const family = isIPv6(address) ? 'ipv6' : 'ipv4'
-    if (bits === undefined) list.addAddress(address, family)
-    else list.addSubnet(address, Number(bits), family)
-  }
-  return list
-}
-
-function isWithin(address: string | undefined, ranges: BlockList): boolean {
-  if (address === undefined) return false
-  // A listener on all addresses sees IPv4 callers as mapped ones.
-  const plain = address.replace(/^::ffff:(?=\d+\.)/i, '')
-  return ranges.check(plain, isIPv6(plain) ? 'ipv6' : 'ipv4')
 }

@@ -1,4 +1,5 @@
 /** Clients that register themselves (RFC 7591, RFC 7592): what they say is checked like everybody's, and never grants power. */
+import type { Audit } from '../audit.ts'
 import type { Client } from '../client/client.ts'
 import {
   type ClientCircumstances,
@@ -12,7 +13,6 @@ import { toClient } from '../client/register.ts'
 import type { Clock } from '../clock.ts'
 import { isPlain } from '../complaint.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
-import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
 import { newId, newSecret, sameSecret, type Vault } from '../secret.ts'
 import type { Statement } from '../storage/database.ts'
@@ -36,7 +36,7 @@ export interface RegistrationNeeds {
   caller: GuardedCaller
   vault: Vault
   clock: Clock
-  log: Log
+  audit: Audit
 }
 
 /** A client and what only it is told. */
@@ -51,11 +51,11 @@ export interface Registration {
 }
 
 /** What only an operator may say of a client. Ignoring it would leave a client that is not what it believes to be. */
-const operatorsOnly = ['backchannel_device_service']
+const operatorsOnly = ['backchannel_device_service', 'limits']
 
 /**
  * @param permission the initial access token, if one came
- * @param from where the call came from, for counting only
+ * @param from the address the call came from, for counting and for the audit
  * @throws {Refusal} `invalid_token`, `invalid_client_metadata`, `invalid_redirect_uri`, `access_denied` (429)
  */
 export async function register(
@@ -77,7 +77,7 @@ export async function register(
       ? await registrations.addPermitted(client, registrationToken, initialAccess.use(permission!, now), now)
       : await registrations.addOpen(client, registrationToken, vault.keyedHash(from), policy.perHour, now)
   if (!kept) throw policy.mode === 'token' ? notAllowed() : tooMany()
-  needs.log.info({ event: 'client.registered', client: client.id })
+  needs.audit({ event: 'client.registered', client: client.id, address: from })
   return { client, secret, registrationToken, registeredAt: now }
 }
 
@@ -94,6 +94,7 @@ export async function replace(
   id: string,
   token: string | undefined,
   said: unknown,
+  from: string,
   needs: RegistrationNeeds,
 ): Promise<Registration> {
   const before = await find(id, token, needs)
@@ -102,16 +103,21 @@ export async function replace(
   const now = needs.clock.now()
   const registrationToken = newSecret()
   if (!(await needs.registrations.replace(client, token!, registrationToken, now))) throw notAllowed()
-  needs.log.info({ event: 'client.replaced', client: id })
+  needs.audit({ event: 'client.replaced', client: id, address: from })
   return { client, secret, registrationToken, registeredAt: now }
 }
 
 /** Ends all that the client has open: its tokens, its requests, what it was to be told. */
-export async function remove(id: string, token: string | undefined, needs: RegistrationNeeds): Promise<void> {
+export async function remove(
+  id: string,
+  token: string | undefined,
+  from: string,
+  needs: RegistrationNeeds,
+): Promise<void> {
   await find(id, token, needs)
   const removed = await needs.registrations.remove(id, token!, needs.endings(id, needs.clock.now()))
   if (!removed) throw notAllowed()
-  needs.log.info({ event: 'client.removed', client: id })
+  needs.audit({ event: 'client.removed', client: id, address: from, by: 'registration' })
 }
 
 /** RFC 7592 §2.2: these are ours to say; a client may only repeat what it is called and what its secret is. */

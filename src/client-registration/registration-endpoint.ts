@@ -31,11 +31,11 @@ export function registrationEndpoint(
     })
   })
   app.put(one, async (request, reply) => {
-    const registration = await replace(idOf(request), bearer(request), readBody(request), needs)
+    const registration = await replace(idOf(request), bearer(request), readBody(request), request.ip, needs)
     return answer(reply, whole(registration, uriOf(registration.client.id)))
   })
   app.delete(one, async (request, reply) => {
-    await remove(idOf(request), bearer(request), needs)
+    await remove(idOf(request), bearer(request), request.ip, needs)
     return reply.code(204).header('cache-control', 'no-store').send()
   })
 }

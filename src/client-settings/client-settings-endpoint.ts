@@ -1,5 +1,6 @@
 /** A client changes how it wants to hear of outcomes: the seed's `clientconfig`, with its old names and the standard's. */
 import type { FastifyInstance } from 'fastify'
+import type { Audit } from '../audit.ts'
 import type { AuthenticateClient, Client } from '../client/client.ts'
 import { type ClientCircumstances, type DeliveryMode, readClientMetadata } from '../client/client-metadata.ts'
 import type { ClientStore } from '../client/client-store.ts'
@@ -7,7 +8,6 @@ import type { ReadCertificate } from '../client-certificate/client-certificate.t
 import type { Clock } from '../clock.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { type Form, readJsonFields } from '../http/form.ts'
-import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
 
 export interface ClientSettingsNeeds {
@@ -17,7 +17,7 @@ export interface ClientSettingsNeeds {
   /** What registered metadata is checked against. */
   circumstances: ClientCircumstances
   clock: Clock
-  log: Log
+  audit: Audit
 }
 
 interface Settings {
@@ -31,14 +31,15 @@ export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs
     const form = readJsonFields(request.headers['content-type'], rawBody(request))
     const { authorization } = request.headers
     const certificate = needs.certificateOf(request.raw)
-    const client = await needs.authenticateClient({ form, authorization, certificate })
+    const address = request.ip
+    const client = await needs.authenticateClient({ form, authorization, certificate, address })
     if (client.deliveryMode === undefined) {
       throw new Refusal('unauthorized_client', 'this client is not registered for backchannel authentication')
     }
     const settings = readSettings(form, client, needs.circumstances)
     const changed = await needs.clients.changeDelivery(client.id, settings.mode, settings.endpoint, needs.clock.now())
     if (!changed) throw new Refusal('unauthorized_client', 'this client is no longer registered')
-    needs.log.info({ event: 'client.settings_changed', client: client.id, mode: settings.mode })
+    needs.audit({ event: 'client.settings_changed', client: client.id, address, outcome: settings.mode })
     return reply.header('cache-control', 'no-store').send(underBothNames(settings))
   })
 }

@@ -1,4 +1,4 @@
-import type { Database } from '../storage/database.ts'
+import type { Database, Statement } from '../storage/database.ts'
 
 export type BlockedClientStore = ReturnType<typeof createBlockedClientStore>
 
@@ -14,18 +14,27 @@ export function createBlockedClientStore(database: Database) {
     },
 
     async block(userId: string, clientId: string, now: number): Promise<void> {
-      await database.step({
-        sql: `insert into blocked_clients (user_id, client_id, blocked_at) values ($1, $2, $3)
-              on conflict (user_id, client_id) do nothing returning user_id`,
-        values: [userId, clientId, now],
-      })
+      await database.step(blocking(userId, clientId, now))
     },
 
+    /** The statement that blocks, for the step of whatever made the user do so. */
+    blocking,
+
+    /** Whoever is let in again does not wait for what was denied before. */
     async unblock(userId: string, clientId: string): Promise<void> {
-      await database.step({
-        sql: 'delete from blocked_clients where user_id = $1 and client_id = $2 returning user_id',
-        values: [userId, clientId],
-      })
+      const values = [userId, clientId]
+      await database.step(
+        { sql: 'delete from blocked_clients where user_id = $1 and client_id = $2 returning user_id', values },
+        { also: [{ sql: 'delete from denial_pauses where user_id = $1 and client_id = $2', values }] },
+      )
     },
+  }
+}
+
+function blocking(userId: string, clientId: string, now: number): Statement {
+  return {
+    sql: `insert into blocked_clients (user_id, client_id, blocked_at) values ($1, $2, $3)
+          on conflict (user_id, client_id) do nothing returning user_id`,
+    values: [userId, clientId, now],
   }
 }

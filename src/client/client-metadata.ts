@@ -79,6 +79,14 @@ export interface ClientMetadata {
   backchannel_device_service?: boolean
   /** Whether users have to confirm with a passkey what this client asks of them. */
   backchannel_require_passkey?: boolean
+  /** How much this client may ask, in the place of the server's `limits`. Only an operator says it. */
+  limits?: ClientLimits
+}
+
+/** 0 is no limit; what is left out is as for everybody. */
+export interface ClientLimits {
+  perClient?: { open?: number; perMinute?: number }
+  perClientAndUser?: { open?: number; perMinute?: number }
 }
 
 /** Client metadata as somebody writes it: everything but `client_id` may be left out, unknown metadata is ignored. */
@@ -272,6 +280,12 @@ function schemaFor({ development, profile = profiles.core }: ClientCircumstances
     backchannel_client_notification_endpoint: httpsAddress('user name and fragment').exactOptional(),
     backchannel_device_service: yesOrNo().exactOptional(),
     backchannel_require_passkey: yesOrNo().exactOptional(),
+    limits: z
+      .strictObject(
+        { perClient: openAndPerMinute().exactOptional(), perClientAndUser: openAndPerMinute().exactOptional() },
+        mustBe('an object with perClient and perClientAndUser'),
+      )
+      .exactOptional(),
     backchannel_user_code_parameter: yesOrNo()
       .refine((wanted) => !wanted, { error: `true ${notYet}` })
       .exactOptional(),
@@ -288,6 +302,17 @@ function text(what: string, holds: (value: string) => boolean) {
 /** For secrets, and for addresses, which may hold one. */
 function secretText(what: string, holds: (value: string) => boolean) {
   return z.string(mustBeSecretly(what)).refine(holds, mustBeSecretly(what))
+}
+
+function openAndPerMinute() {
+  const what = 'a whole number of requests, at least 0 and at most 1000000'
+  const requests = z
+    .number(mustBe(what))
+    .refine((number) => Number.isInteger(number) && number >= 0 && number <= 1_000_000, mustBe(what))
+  return z.strictObject(
+    { open: requests.exactOptional(), perMinute: requests.exactOptional() },
+    mustBe('an object with open and perMinute'),
+  )
 }
 
 function yesOrNo() {

@@ -48,10 +48,10 @@ export function createClientStore(database: Database) {
 
     /**
      * Brings a client of the configuration into the table. What the client changed itself since (`changeDelivery`)
-     * stays, until the configuration says something new: `configFingerprint` tells.
+     * stays, until the configuration says something new: `configFingerprint` tells. Answers whether it did.
      */
-    async putConfigured(client: Client, configFingerprint: string, now: number): Promise<void> {
-      await database.step(
+    async putConfigured(client: Client, configFingerprint: string, now: number): Promise<boolean> {
+      const rows = await database.step(
         insert(
           client,
           'config',
@@ -65,6 +65,7 @@ export function createClientStore(database: Database) {
         ),
         { announce: [{ topic: 'client', key: client.id }] },
       )
+      return rows.length > 0
     },
 
     /** Removes the clients that a configuration once named and this one no longer does. Answers their ids. */

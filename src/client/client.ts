@@ -25,6 +25,8 @@ export interface ClientCredentials {
   authorization: string | undefined
   /** What its connection showed, or a trusted proxy. It proves something only for those who registered it. */
   certificate?: ClientCertificate | undefined
+  /** The IP address it came from, for the audit. */
+  address?: string | undefined
 }
 
 /** Whether the client may ring at all: it has a delivery mode and, to collect tokens itself, the grant (VL-9, RG-2). */

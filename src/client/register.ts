@@ -22,16 +22,16 @@ export function toClient({ client_secret: secret, ...metadata }: ClientMetadata,
   }
 }
 
-/** Makes the table agree with the clients the configuration names. Answers the ids of those it no longer names. */
+/** Makes the table agree with the clients the configuration names. Answers the ids of those it no longer names, and hears of those it says something new of. */
 export async function registerConfigured(
   configured: readonly ClientMetadata[],
-  needs: { clients: ClientStore; vault: Vault; now: number },
+  needs: { clients: ClientStore; vault: Vault; now: number; changed?: (clientId: string) => void },
 ): Promise<string[]> {
   for (const metadata of configured) {
     const client = toClient(metadata, needs.vault)
     // Keyed, because it is made from the secret too: the table must not offer a way to try secrets.
     const said = needs.vault.keyedHash(fingerprint(JSON.stringify(metadata)))
-    await needs.clients.putConfigured(client, said, needs.now)
+    if (await needs.clients.putConfigured(client, said, needs.now)) needs.changed?.(client.id)
   }
   return needs.clients.removeConfiguredBut(configured.map((metadata) => metadata.client_id))
 }

@@ -56,6 +56,15 @@ it('defaults', () => {
     resources: {},
     notifications: { timeout: 5, attempts: 8, allowPrivateNetworks: false },
     registration: { mode: 'off', perHour: 10 },
+    limits: {
+      perUser: { perMinute: 10 },
+      perClient: { open: 0, perMinute: 0 },
+      perClientAndUser: { open: 0, perMinute: 5 },
+      pauseAfterDenial: { first: 30, longest: 3600 },
+      signIn: { perName: 5, perAddress: 50, pause: 30, longestPause: 900 },
+      streams: { perSession: 10, inAll: 10_000 },
+    },
+    metrics: { enabled: false, from: [] },
     login: { issuer: 'self' },
     logLevel: 'info',
     demo: false,
@@ -138,6 +147,53 @@ it('production needs an issuer and a secret, development neither', () => {
   assert.match(complaintsAbout({ development: true, port: 0 }).join(), /^issuer is missing; with port 0/)
 })
 
+describe('limits', () => {
+  it('of what users are asked are off in development unless they are set, and those of sign-ins are not', () => {
+    const { perUser, perClientAndUser, pauseAfterDenial, signIn } = accepted({ development: true }).limits
+    assert.deepEqual([perUser.perMinute, perClientAndUser.perMinute, pauseAfterDenial.first], [0, 0, 0])
+    assert.equal(signIn.perName, 5)
+    const set = { perUser: { perMinute: 3 }, pauseAfterDenial: { first: 7 } }
+    const { limits } = accepted({ development: true, limits: set })
+    assert.deepEqual([limits.perUser.perMinute, limits.pauseAfterDenial], [3, { first: 7, longest: 3600 }])
+  })
+  it('requests.maxOpenPerUser and limits.perUser.open are one limit', () => {
+    assert.equal(accepted(setting('limits.perUser.open', 2)).requests.maxOpenPerUser, 2)
+    assert.equal(accepted({ ...setting('limits.perUser.open', 2), requests: { maxOpenPerUser: 2 } }).port, 4000)
+    assert.match(
+      complaintsAbout({ ...setting('limits.perUser.open', 2), requests: { maxOpenPerUser: 3 } }).join(),
+      /^limits.perUser.open and requests.maxOpenPerUser are two names/,
+    )
+  })
+})
+
+describe('metrics', () => {
+  const token = 't'.repeat(32)
+  it('are for nobody outside development until somebody is named', () => {
+    assert.equal(accepted({ development: true }).metrics.enabled, true)
+    assert.equal(accepted({ ...production, metrics: { token } }).metrics.enabled, true)
+    assert.equal(accepted({ ...production, metrics: { from: ['10.0.0.0/8'] } }).metrics.enabled, true)
+    assert.equal(accepted({ ...production, metrics: { enabled: false, token } }).metrics.enabled, false)
+    assert.equal(accepted({ ...production, metrics: false }).metrics.enabled, false)
+    for (const metrics of [true, { enabled: true }]) {
+      assert.match(complaintsAbout({ ...production, metrics }).join(), /^metrics.enabled needs metrics.token/)
+    }
+  })
+  it('a token is long and no secret of a complaint', () => {
+    for (const wrong of ['hush', `${token} hush`, 5]) {
+      const complaints = complaintsAbout({ ...production, metrics: { token: wrong } })
+      assert.equal(complaints.length, 1)
+      assert.match(complaints[0]!, /^metrics.token must be/)
+      assert.doesNotMatch(complaints[0]!, /hush/)
+    }
+  })
+})
+
+it('the audit hook is a function', () => {
+  const audit = () => {}
+  assert.equal(accepted({ ...production, audit }).audit, audit)
+  assert.match(complaintsAbout({ ...production, audit: 'log' }).join(), /^audit must be a function/)
+})
+
 it('the result cannot be changed', () => {
   const config = accepted({ ...production, users: [{ username: 'a' }] })
   assert.throws(() => {
@@ -154,6 +210,12 @@ describe('numbers at their boundaries', () => {
     ['requests.interval', 1, 3600],
     ['requests.maxBindingMessageLength', 1, 1024],
     ['requests.maxOpenPerUser', 1, 1000],
+    ['limits.perUser.open', 1, 1000],
+    ['limits.perUser.perMinute', 0, 1_000_000],
+    ['limits.perClient.perMinute', 0, 1_000_000],
+    ['limits.pauseAfterDenial.longest', 1, 86_400],
+    ['limits.signIn.perName', 1, 1000],
+    ['limits.streams.inAll', 1, 1_000_000],
     ['tokens.accessTtl', 1, 31_536_000],
     ['tokens.idTtl', 1, 31_536_000],
     ['tokens.refreshTtl', 1, 315_360_000],

@@ -3,6 +3,7 @@ import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
+import type { AuditEvent } from '../audit.ts'
 import type { DetailType } from '../authorization-details/detail-types.ts'
 import {
   type ClientCircumstances,
@@ -105,6 +106,19 @@ export interface Config {
     /** Whose certificates are trusted besides those of Node's own list: PEM certificates, or their file. */
     ca?: string
   }
+  /** How much may be asked, and tried. 0 is no limit. What a limit of requests refuses reaches nobody. */
+  limits: Limits
+  /** Numbers for Prometheus at `/metrics`, never for everybody. */
+  metrics: {
+    /** On in development, and wherever `token` or `from` says who may read it. */
+    enabled: boolean
+    /** Whoever brings it as a bearer token may read: at least 32 characters. */
+    token?: string
+    /** Addresses and CIDR ranges that may read without one. In development this machine may. */
+    from: string[]
+  }
+  /** Hears of every event of the audit stream (docs/audit.md). What it throws changes nothing. */
+  audit?: (event: AuditEvent) => unknown
   /** Whether clients register themselves at `/oauth/register`: with an initial access token, or `open` to anybody. */
   registration: {
     mode: 'off' | 'token' | 'open'
@@ -132,6 +146,31 @@ export interface Config {
   demo: boolean
 }
 
+export interface Limits {
+  /** How many requests of one user may wait is `requests.maxOpenPerUser`; `perMinute`: how many are accepted. */
+  perUser: { perMinute: number }
+  /** One client's requests: how many may wait, and how many are accepted within any sixty seconds. */
+  perClient: { open: number; perMinute: number }
+  /** One client's requests about one user. */
+  perClientAndUser: { open: number; perMinute: number }
+  /** Seconds a client waits before it may ask a user again who denied it: twice as long each time, until an approval. */
+  pauseAfterDenial: { first: number; longest: number }
+  signIn: {
+    /** Attempts with a password that fail for one name, and from one address, before they have to pause. */
+    perName: number
+    perAddress: number
+    /** Seconds of the first pause; each further attempt that fails makes it twice as long, up to the longest. */
+    pause: number
+    longestPause: number
+  }
+  /** Pages that listen for news at the same time: of one session, and of everybody at this process. */
+  streams: { perSession: number; inAll: number }
+}
+
+type LimitsInput = { [Section in keyof Limits]?: Optional<Limits[Section]> | undefined } & {
+  perUser?: { open?: number | undefined } | undefined
+}
+
 type Sections =
   | 'tls'
   | 'proxy'
@@ -149,7 +188,18 @@ type Optional<Settings> = { [Name in keyof Settings]?: Settings[Name] | undefine
 
 /** The configuration as somebody writes it: everything may be left out, `undefined` counts as left out. */
 export type ConfigInput = Optional<
-  Omit<Config, Sections | 'development' | 'clients' | 'users' | 'demo' | 'authorizationDetails' | 'resources'>
+  Omit<
+    Config,
+    | Sections
+    | 'development'
+    | 'clients'
+    | 'users'
+    | 'demo'
+    | 'authorizationDetails'
+    | 'resources'
+    | 'limits'
+    | 'metrics'
+  >
 > & {
   [Section in Sections]?: Optional<NonNullable<Config[Section]>> | undefined
 } & {
@@ -158,6 +208,9 @@ export type ConfigInput = Optional<
    * `exposed`: whoever reaches it then may decide everything. Never in production.
    */
   development?: boolean | 'exposed' | undefined
+  limits?: LimitsInput | undefined
+  /** `true` is `{ enabled: true }`. */
+  metrics?: boolean | Optional<Config['metrics']> | undefined
   /** Registered at start: RFC 7591 metadata with `client_id` and, where one is needed, `client_secret`. */
   clients?: ClientMetadataInput[] | undefined
   /** A list, or an application's own hooks. */
@@ -201,7 +254,7 @@ export function checkConfig(
   input: Record<string, unknown>,
   { demo = false, nameOf = (path) => path }: Circumstances = {},
 ): { config: CheckedConfig } | { complaints: string[] } {
-  const { value, complaints, broken } = readSettings(schema, input, { known: knownSettings, nameOf })
+  const { value, complaints, broken } = readSettings(schema, spelledOut(input), { known: knownSettings, nameOf })
   const { types, ...details } = readDetailTypes(value.authorizationDetails.types)
   const ownScopes = isBroken('tokens.scopes', broken) ? undefined : scopesOf(value)
   const { resources, ...resourceReading } = readResources(value.resources, ownScopes)
@@ -214,7 +267,7 @@ export function checkConfig(
     scopes: 'scopes' in value.oidc || 'claims' in value.oidc ? undefined : ownScopes,
   })
   const users = readUsers(value.users)
-  const { email, webPush, deviceWebhook, tls, mutualTls, ...always } = value
+  const { email, webPush, deviceWebhook, tls, mutualTls, limits, metrics, ...always } = value
   const config: CheckedConfig = {
     ...always,
     ...(isWhole(tls, ['key', 'cert']) && { tls }),
@@ -226,7 +279,14 @@ export function checkConfig(
     development: value.development !== false,
     requests: {
       ...value.requests,
+      maxOpenPerUser: value.requests.maxOpenPerUser ?? limits.perUser.open ?? 5,
       requireSigned: value.requests.requireSigned ?? profiles[value.profile].signedRequestsOnly,
+    },
+    limits: limitsIn(value),
+    metrics: {
+      ...metrics,
+      enabled:
+        metrics.enabled ?? (value.development !== false || metrics.token !== undefined || metrics.from.length > 0),
     },
     clients: clients.clients,
     users: users.users,
@@ -249,6 +309,22 @@ export function checkConfig(
   return { config: freeze(config) }
 }
 
+function spelledOut(input: Record<string, unknown>): Record<string, unknown> {
+  return typeof input.metrics === 'boolean' ? { ...input, metrics: { enabled: input.metrics } } : input
+}
+
+/** Whoever develops asks the same user again and again, and denies: there it is limited only on demand. */
+function limitsIn({ limits, development }: Value): Limits {
+  const usual = (value: number) => (development ? 0 : value)
+  const { perUser, perClientAndUser, pauseAfterDenial } = limits
+  return {
+    ...limits,
+    perUser: { perMinute: perUser.perMinute ?? usual(10) },
+    perClientAndUser: { ...perClientAndUser, perMinute: perClientAndUser.perMinute ?? usual(5) },
+    pauseAfterDenial: { ...pauseAfterDenial, first: pauseAfterDenial.first ?? usual(30) },
+  }
+}
+
 function isBroken(path: string, broken: Set<string>): boolean {
   return broken.has(path) || broken.has(path.split('.')[0]!)
 }
@@ -258,6 +334,7 @@ const senderForm = 'a mail address, like "no-reply@example.com" or "Doorbell <no
 const subjectForm = '"mailto:" and a mail address, or an https address'
 const webhookForm = 'an https address, without user name and fragment'
 const webhookSecretForm = 'at least 32 characters'
+const metricsTokenForm = 'at least 32 printable ASCII characters without spaces'
 
 const latest = 14 * 86_400
 const year = 365 * 86_400
@@ -297,7 +374,7 @@ const schema = z.strictObject({
     interval: whole('seconds', 1, 3600).default(5),
     maxBindingMessageLength: whole('characters', 1, 1024).default(128),
     longPoll: whole('seconds', 0, 30).default(0),
-    maxOpenPerUser: whole('requests', 1, 1000).default(5),
+    maxOpenPerUser: whole('requests', 1, 1000).exactOptional(),
     unknownUsers: choice(['error', 'pretend']).default('error'),
     requireSigned: yesOrNo().exactOptional(),
     numberMatching: yesOrNo('required').default(false),
@@ -329,6 +406,46 @@ const schema = z.strictObject({
     allowPrivateNetworks: yesOrNo().default(false),
     ca: text(pemForm('certificates'), isPem).exactOptional(),
   }).prefault({}),
+  limits: section({
+    perUser: section({
+      // The other name of requests.maxOpenPerUser.
+      open: whole('requests', 1, 1000).exactOptional(),
+      perMinute: whole('requests', 0, 1_000_000).exactOptional(),
+    }).prefault({}),
+    perClient: section({
+      open: whole('requests', 0, 1_000_000).default(0),
+      perMinute: whole('requests', 0, 1_000_000).default(0),
+    }).prefault({}),
+    perClientAndUser: section({
+      open: whole('requests', 0, 1_000_000).default(0),
+      perMinute: whole('requests', 0, 1_000_000).exactOptional(),
+    }).prefault({}),
+    pauseAfterDenial: section({
+      first: whole('seconds', 0, 86_400).exactOptional(),
+      longest: whole('seconds', 1, 86_400).default(3600),
+    }).prefault({}),
+    signIn: section({
+      perName: whole('attempts', 1, 1000).default(5),
+      perAddress: whole('attempts', 1, 100_000).default(50),
+      pause: whole('seconds', 1, 3600).default(30),
+      longestPause: whole('seconds', 1, 86_400).default(900),
+    }).prefault({}),
+    streams: section({
+      perSession: whole('streams', 1, 1000).default(10),
+      inAll: whole('streams', 1, 1_000_000).default(10_000),
+    }).prefault({}),
+  }).prefault({}),
+  metrics: section({
+    enabled: yesOrNo().exactOptional(),
+    token: z
+      .string(mustBeSecretly(metricsTokenForm))
+      .refine((token) => /^[\x21-\x7e]{32,}$/.test(token), mustBeSecretly(metricsTokenForm))
+      .exactOptional(),
+    from: list('an IP address or a range like "10.0.0.0/8"', isRange).default([]),
+  }).prefault({}),
+  audit: z
+    .custom<(event: AuditEvent) => unknown>((hook) => typeof hook === 'function', mustBe('a function'))
+    .exactOptional(),
   registration: section({
     mode: choice(['off', 'token', 'open']).default('off'),
     perHour: whole('clients', 1, 100_000).default(10),
@@ -690,6 +807,20 @@ const rules: Rule[] = [
     reads: ['mutualTls.issuer', 'tls', 'proxy.clientCertificateHeader'],
     unless: (config) => config.mutualTls !== undefined && !seesCertificates(config),
     says: 'needs tls or proxy.clientCertificateHeader: without one of them no certificate is seen',
+  },
+  {
+    reads: ['limits.perUser.open', 'requests.maxOpenPerUser'],
+    unless: (_config, { limits, requests }) =>
+      limits.perUser.open !== undefined &&
+      requests.maxOpenPerUser !== undefined &&
+      limits.perUser.open !== requests.maxOpenPerUser,
+    says: 'and requests.maxOpenPerUser are two names of one limit; leave one out',
+  },
+  {
+    reads: ['metrics.enabled', 'metrics.token', 'metrics.from', 'development'],
+    unless: ({ metrics, development }) =>
+      metrics.enabled && !development && metrics.token === undefined && metrics.from.length === 0,
+    says: 'needs metrics.token or metrics.from: outside development nobody may read it without being named',
   },
   {
     reads: ['requests.longPoll'],

@@ -53,6 +53,20 @@ export default {
     //maxOpenPerUser: 5,
   //},
 
+  // How much may be asked, and tried. 0 is no limit.
+  //limits: {
+    // Outside development also: perUser: { perMinute: 10 }, perClientAndUser: { perMinute: 5 }, and a client whose
+    // request was denied waits before it may ask that user again: pauseAfterDenial: { first: 30, longest: 3600 } seconds.
+    //perClient: { open: 0, perMinute: 0 },
+    // Attempts that fail for one name, and from one address, before they pause; seconds.
+    //signIn: { perName: 5, perAddress: 50, pause: 30, longestPause: 900 },
+    // Pages that listen for news at the same time.
+    //streams: { perSession: 10, inAll: 10_000 },
+  //},
+
+  // Numbers for Prometheus at /metrics: for whoever brings the token, or comes from these addresses.
+  //metrics: { token: 'better-kept-in-DOORBELL_METRICS_TOKEN', from: [] },
+
   //tokens: {
     // Seconds.
     //accessTtl: 600,

@@ -4,6 +4,7 @@
  */
 import cookie from '@fastify/cookie'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { Audit } from '../audit.ts'
 import type { Clock } from '../clock.ts'
 import { rawBody } from '../http/answer.ts'
 import { type Form, readForm } from '../http/form.ts'
@@ -36,8 +37,11 @@ export interface ConsentAppNeeds {
   /** Hears that something about some request has changed. Returns how to stop listening. */
   onChange(heard: () => void): () => void
   framing: Framing
+  /** Pages that may listen at the same time: of one session, and of all at this process. */
+  streams: { perSession: number; inAll: number }
   clock: Clock
   log: Log
+  audit: Audit
 }
 
 /** What every page is given. */
@@ -62,6 +66,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
 
   // A page that listens would hold up the end of the server for ever.
   const streams = new Set<() => void>()
+  const streamsOf = new Map<string, number>()
   app.addHook('preClose', async () => {
     for (const end of streams) end()
   })
@@ -85,6 +90,8 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
   app.get('/events', (request, reply) => {
     const { session } = readerOf(request)
     if (session === undefined) throw new Refusal('invalid_token', 'sign in first')
+    const its = streamsOf.get(session.formToken) ?? 0
+    if (its >= needs.streams.perSession || streams.size >= needs.streams.inAll) throw tooManyStreams()
     return streamWaiting(request, reply, session)
   })
 
@@ -109,7 +116,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     const form = formOf(request)
     if (reader.session === undefined) return sessionOver(reply, reader, to)
     if (!isTrustworthy(request, form, reader.session)) return formExpired(reply, reader, to)
-    return decide(reply, reader, reader.session, request.params.id, form)
+    return decide(request, reply, reader, reader.session, form)
   })
 
   app.post<RequestParams>('/approve/:id/passkey', async (request, reply) => {
@@ -119,20 +126,28 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     return reply.code(answer.status).send(answer.body)
   })
 
-  async function decide(reply: FastifyReply, reader: Reader, session: Session, id: string, form: Form) {
+  async function decide(
+    request: FastifyRequest<RequestParams>,
+    reply: FastifyReply,
+    reader: Reader,
+    session: Session,
+    form: Form,
+  ) {
+    const { id } = request.params
     const choice = form.get('decision')
     if (choice !== 'approve' && choice !== 'deny' && choice !== 'report') {
       return formExpired(reply, reader, `/approve/${id}`)
     }
     const less = choice === 'approve' ? await approvedOn(form, session, id) : undefined
-    const answer = await api.decide(session.accessToken, {
+    const fields = {
       request_id: id,
       status: choice === 'approve' ? 'approved' : 'denied',
       ...(choice === 'report' && { report: true }),
       ...(less !== undefined && { authorization_details: less }),
       ...(form.has('number') && { number: form.get('number') }),
       ...(form.has('passkey') && { passkey: form.get('passkey') }),
-    })
+    }
+    const answer = await api.decide(session.accessToken, fields, request.ip)
     const to = safeReturn(`/approve/${id}`)
     switch (answer.status) {
       case 200: {
@@ -203,15 +218,15 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     return page(reply, 'app/activity', reader, { entries, message })
   })
 
-  act('/activity/revoke', async (session, form) => {
-    await api.revoke(session.accessToken, form.get('request_id') ?? '')
+  act('/activity/revoke', async (session, form, from) => {
+    await api.revoke(session.accessToken, form.get('request_id') ?? '', from)
     return '/activity?done=revoked'
   })
 
-  act('/activity/block', async (session, form) => {
+  act('/activity/block', async (session, form, from) => {
     const clientId = form.get('client_id') ?? ''
     const blocked = form.get('blocked') === 'true'
-    await api.block(session.accessToken, clientId, blocked)
+    await api.block(session.accessToken, clientId, blocked, from)
     return `/activity?done=${blocked ? 'blocked' : 'unblocked'}&client=${encodeURIComponent(clientId)}`
   })
 
@@ -242,15 +257,15 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     return reply.code(answer.status).send(answer.body)
   })
 
-  act('/passkeys', async (session, form) => {
-    const { status } = await api.addPasskey(session.accessToken, form.get('passkey') ?? '')
+  act('/passkeys', async (session, form, from) => {
+    const { status } = await api.addPasskey(session.accessToken, form.get('passkey') ?? '', from)
     // Signed in too long ago: the page says so.
     if (status === 401) return '/passkeys'
     return `/passkeys?done=${status === 201 ? 'added' : 'failed'}`
   })
 
-  act('/passkeys/remove', async (session, form) => {
-    const { status } = await api.removePasskey(session.accessToken, form.get('id') ?? '')
+  act('/passkeys/remove', async (session, form, from) => {
+    const { status } = await api.removePasskey(session.accessToken, form.get('id') ?? '', from)
     return status === 401 ? '/passkeys' : '/passkeys?done=removed'
   })
 
@@ -261,14 +276,14 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
   })
 
   /** A form that does something and leads to a page: with a session and made by us, or nothing happens. */
-  function act(path: string, work: (session: Session, form: Form) => Promise<string>): void {
+  function act(path: string, work: (session: Session, form: Form, from: string) => Promise<string>): void {
     app.post(path, async (request, reply) => {
       const reader = readerOf(request)
       const to = safeReturn(`/${path.split('/')[1]}`)
       const form = formOf(request)
       if (reader.session === undefined) return sessionOver(reply, reader, to)
       if (!isTrustworthy(request, form, reader.session)) return formExpired(reply, reader, to)
-      return reply.redirect(await work(reader.session, form), 303)
+      return reply.redirect(await work(reader.session, form, request.ip), 303)
     })
   }
 
@@ -295,7 +310,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
       reply.clearCookie(cookies.signedOutName, cookies.options)
       return reply.redirect(underWay.to, 303)
     } catch (error) {
-      log.info({ event: 'consent_app.sign_in_failed', detail: error instanceof Error ? error.name : 'unknown' })
+      needs.audit({ event: 'sign_in.failed', address: request.ip, by: 'consent app', outcome: nameOfError(error) })
       return startAgain(reply, reader, underWay.to)
     }
   })
@@ -408,11 +423,15 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
       if (ended) return
       ended = true
       streams.delete(end)
+      const left = (streamsOf.get(session.formToken) ?? 1) - 1
+      if (left > 0) streamsOf.set(session.formToken, left)
+      else streamsOf.delete(session.formToken)
       stop()
       cancelBeat()
       raw.end()
     }
     streams.add(end)
+    streamsOf.set(session.formToken, (streamsOf.get(session.formToken) ?? 0) + 1)
     request.raw.on('close', end)
     cancelBeat = clock.after(heartbeat, beat)
     void look()
@@ -446,6 +465,18 @@ function serveFiles(app: FastifyInstance): void {
 function formOf(request: FastifyRequest): Form {
   if (rawBody(request).length === 0) return new Map()
   return readForm(request.headers['content-type'], rawBody(request))
+}
+
+function nameOfError(error: unknown): string {
+  return error instanceof Error ? error.name : 'unknown'
+}
+
+/** Whoever opens more pages than anybody reads sees the newest without them: each looks again by itself when it is opened. */
+function tooManyStreams(): Refusal {
+  return new Refusal('access_denied', 'too many pages listen already; close some', {
+    status: 429,
+    headers: { 'Retry-After': '30' },
+  })
 }
 
 function staleForm(): Refusal {

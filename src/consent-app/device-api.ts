@@ -6,6 +6,8 @@ export type SendToServer = (request: {
   path: string
   headers: Record<string, string>
   body?: string
+  /** The IP address on whose behalf: what is done is done from there. */
+  from?: string
 }) => Promise<{ status: number; headers: Record<string, string>; text: string }>
 
 export interface ShownClient {
@@ -86,9 +88,10 @@ export function createDeviceApiClient(send: SendToServer, app: { clientId: strin
     accessToken: string,
     path: string,
     fields: Record<string, unknown>,
+    from?: string,
   ): Promise<Answered<Body>> {
     const headers = { ...headersFor(accessToken), 'content-type': 'application/json' }
-    return read(await send({ method: 'POST', path, headers, body: JSON.stringify(fields) }))
+    return read(await send({ method: 'POST', path, headers, body: JSON.stringify(fields), ...(from && { from }) }))
   }
 
   return {
@@ -113,17 +116,21 @@ export function createDeviceApiClient(send: SendToServer, app: { clientId: strin
         token,
         `/backchannel/authinfo?request_id=${encodeURIComponent(requestId)}&ui_locales=${language}`,
       ),
-    decide: (token: string, fields: Record<string, unknown>) => post<object>(token, '/backchannel/complete', fields),
+    decide: (token: string, fields: Record<string, unknown>, from: string) =>
+      post<object>(token, '/backchannel/complete', fields, from),
     activity: (token: string, language: string) =>
       get<{ activity: ShownActivity[] }>(token, `/backchannel/activity?ui_locales=${language}`),
-    revoke: (token: string, requestId: string) => post<object>(token, '/backchannel/revoke', { request_id: requestId }),
-    block: (token: string, clientId: string, blocked: boolean) =>
-      post<object>(token, '/backchannel/block', { client_id: clientId, blocked }),
+    revoke: (token: string, requestId: string, from: string) =>
+      post<object>(token, '/backchannel/revoke', { request_id: requestId }, from),
+    block: (token: string, clientId: string, blocked: boolean, from: string) =>
+      post<object>(token, '/backchannel/block', { client_id: clientId, blocked }, from),
     passkeys: (token: string) =>
       get<{ passkeys: ShownPasskey[]; sign_in_needed?: SignInNeeded }>(token, '/backchannel/passkeys'),
     passkeyOptions: (token: string) => post<object>(token, '/backchannel/passkeys/options', {}),
-    addPasskey: (token: string, passkey: string) => post<object>(token, '/backchannel/passkeys', { passkey }),
-    removePasskey: (token: string, id: string) => post<object>(token, '/backchannel/passkeys/remove', { id }),
+    addPasskey: (token: string, passkey: string, from: string) =>
+      post<object>(token, '/backchannel/passkeys', { passkey }, from),
+    removePasskey: (token: string, id: string, from: string) =>
+      post<object>(token, '/backchannel/passkeys/remove', { id }, from),
     confirmOptions: (token: string, requestId: string) =>
       post<object>(token, '/backchannel/passkeys/confirm-options', { request_id: requestId }),
     subscribe: (token: string, subscription: string) =>

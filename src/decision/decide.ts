@@ -1,12 +1,15 @@
 /** The user's yes or no, settled exactly once; and the clock's, for those who never answered. */
+import type { Audit } from '../audit.ts'
 import {
   type Authentication,
   type AuthenticationRequest,
   type Status,
   statusAt,
 } from '../authentication-request/authentication-request.ts'
-import type { RequestStore, SettledStatus } from '../authentication-request/authentication-request-store.ts'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
+import type { BlockedClientStore } from '../client/blocked-client-store.ts'
+import type { DenialPauseStore } from '../client/denial-pause-store.ts'
 import type { Clock } from '../clock.ts'
 import { notificationFor } from '../delivery/delivery-mode.ts'
 import type { Log } from '../log.ts'
@@ -19,6 +22,11 @@ export interface DecisionNeeds {
   requests: RequestStore
   decisions: DecisionStore
   outbox: OutboxStore
+  blockedClients: Pick<BlockedClientStore, 'blocking'>
+  denialPauses: Pick<DenialPauseStore, 'lengthen' | 'lift'>
+  /** Whether the user is still there, and still may decide (M15). */
+  findUser(id: string): Promise<{ disabled?: boolean | undefined } | null>
+  audit: Audit
   vault: Vault
   clock: Clock
   log: Log
@@ -35,12 +43,16 @@ export interface Answer {
   /** What of the details is approved, where it is less than what was asked. Whoever answers has checked that it is no more. */
   approvedDetails?: AuthorizationDetail[] | undefined
   reported?: boolean
+  /** The IP address it came from, for the audit. */
+  address?: string | undefined
 }
 
 export type DecisionResult =
   | { kind: 'settled'; status: 'approved' | 'denied' }
   /** Unknown, or about another user: the same to whoever asks. */
   | { kind: 'unknown' }
+  /** The user is gone or disabled: whoever asks, nothing is decided in their name (M15). */
+  | { kind: 'user unavailable' }
   | { kind: 'expired' }
   /** Somebody was faster, or it is asked twice: what stands is `status`. */
   | { kind: 'already decided'; status: Status }
@@ -51,6 +63,13 @@ export function createDecide(needs: DecisionNeeds): Decide {
   return async (answer) => {
     const request = await needs.requests.find(answer.requestId)
     if (request === undefined || request.userId !== answer.userId) return { kind: 'unknown' }
+
+    const user = await needs.findUser(answer.userId)
+    if (!user || user.disabled) {
+      const { id, clientId: client } = request
+      needs.audit({ event: 'decision.refused', request: id, client, user: answer.userId, outcome: 'user_unavailable' })
+      return { kind: 'user unavailable' }
+    }
 
     const now = needs.clock.now()
     const approvedDetails =
@@ -69,12 +88,12 @@ export function createDecide(needs: DecisionNeeds): Decide {
     const settled = await needs.requests.settle(request.id, settlement, also, announce)
     if (!settled) return explain(await needs.requests.find(request.id), now)
 
-    log(needs.log, request, decision)
+    tell(needs.audit, request, decision, answer.address)
     return { kind: 'settled', status: answer.outcome }
   }
 }
 
-export type TakeBack = (answer: Pick<Answer, 'requestId' | 'userId' | 'deviceClientId'>) => Promise<boolean>
+export type TakeBack = (answer: Pick<Answer, 'requestId' | 'userId' | 'deviceClientId' | 'address'>) => Promise<boolean>
 
 /**
  * Takes an approval back that nobody has redeemed yet: from then on the client hears that it was denied. Answers
@@ -88,7 +107,7 @@ export function createTakeBack(needs: DecisionNeeds): TakeBack {
     const decision = toDecision({ ...answer, outcome: 'denied', decidedBy: 'user' }, now)
     const by = { userId: answer.userId, settledBy: decision.id, now }
     const taken = await needs.requests.takeBack(request.id, by, [needs.decisions.add(decision, request)])
-    if (taken) log(needs.log, request, decision)
+    if (taken) tell(needs.audit, request, decision, answer.address)
     return taken
   }
 }
@@ -107,16 +126,34 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
   }
   const { also, announce } = consequences(request, decision, needs)
   const expired = await needs.requests.expire(request.id, decision.id, now, also, announce)
-  if (expired) log(needs.log, request, decision)
+  if (expired) tell(needs.audit, request, decision)
   return expired
 }
 
-/** What is written together with the outcome: the fact, and what the client must be told (decision 6). */
+/** What is written together with the outcome: the fact, what the client must be told (decision 6), and how soon it may ask again. */
 function consequences(request: AuthenticationRequest, decision: Decision, needs: DecisionNeeds) {
   const letter = notificationFor(request, decision.outcome, decision.decidedAt, needs.vault)
-  const also: Statement[] = [needs.decisions.add(decision, request)]
+  const also: Statement[] = [needs.decisions.add(decision, request), ...askingAgain(request, decision, needs)]
   if (letter !== undefined) also.push(needs.outbox.add(letter))
   return { also, announce: letter === undefined ? [] : ['outbox'] }
+}
+
+/** Who was denied waits, longer each time; who was approved is as good as new; who was reported is not heard again (CD-4, CD-5). */
+function askingAgain(
+  { userId, clientId }: AuthenticationRequest,
+  decision: Decision,
+  needs: DecisionNeeds,
+): Statement[] {
+  switch (decision.outcome) {
+    case 'approved':
+      return needs.denialPauses.lift(userId, clientId)
+    case 'denied': {
+      const block = decision.reported ? [needs.blockedClients.blocking(userId, clientId, decision.decidedAt)] : []
+      return [...needs.denialPauses.lengthen(userId, clientId, decision.decidedAt), ...block]
+    }
+    case 'expired':
+      return []
+  }
 }
 
 function toDecision(answer: Answer, now: number): Decision {
@@ -138,13 +175,11 @@ function explain(request: AuthenticationRequest | undefined, now: number): Decis
   return status === 'expired' ? { kind: 'expired' } : { kind: 'already decided', status }
 }
 
-function log(to: Log, request: AuthenticationRequest, decision: Decision): void {
-  const outcome: SettledStatus = decision.outcome
-  to.info({
-    event: `request.${outcome}`,
-    request: request.id,
-    client: request.clientId,
-    decidedBy: decision.decidedBy,
-    ...(decision.reported && { reported: true }),
-  })
+function tell(audit: Audit, request: AuthenticationRequest, decision: Decision, address?: string): void {
+  const about = { request: request.id, client: request.clientId, user: request.userId, address }
+  const how = { by: decision.decidedBy, about: decision.deviceClientId }
+  audit({ event: `request.${decision.outcome}`, ...about, ...how })
+  if (!decision.reported) return
+  audit({ event: 'request.reported', ...about, ...how })
+  audit({ event: 'client.blocked', ...about, by: 'report' })
 }

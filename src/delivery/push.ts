@@ -1,4 +1,5 @@
 /** What a push says (CIBA Core §10.3, §12): the tokens, or why there are none. */
+import type { Audit } from '../audit.ts'
 import { type CallBack, statusAt } from '../authentication-request/authentication-request.ts'
 import type { RequestStore, SettledStatus } from '../authentication-request/authentication-request-store.ts'
 import type { Clock } from '../clock.ts'
@@ -23,6 +24,7 @@ export interface PushNeeds {
   caller: GuardedCaller
   vault: Vault
   clock: Clock
+  audit: Audit
 }
 
 export function createPush(needs: PushNeeds): Send {
@@ -68,7 +70,14 @@ async function handOver(letter: Letter, content: PushContent, needs: PushNeeds):
   const sealed = needs.vault.seal(JSON.stringify({ ...content, body }), contentPlace(letter.id))
   const kept = [...(issued?.statements ?? []), needs.outbox.replaceContent(letter.id, sealed)]
   const first = await needs.requests.redeem(request.id, needs.clock.now(), kept)
-  return first ? body : whatWasKept(letter, needs)
+  if (!first) return whatWasKept(letter, needs)
+  const about = { request: request.id, client: request.clientId, user: request.userId, by: 'push' }
+  needs.audit(
+    issued === undefined
+      ? { event: 'tokens.refused', ...about, outcome: 'user_unavailable' }
+      : { event: 'tokens.issued', ...about },
+  )
+  return body
 }
 
 /** What another worker handed over, while its lease ended and we took the letter on. */

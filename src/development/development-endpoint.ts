@@ -61,7 +61,9 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
       outcome,
       decidedBy: 'application',
       authentication,
+      address: request.ip,
     })
+    if (result.kind === 'user unavailable') throw new Refusal('access_denied', 'the user cannot decide now')
     if (result.kind !== 'settled') throw new Refusal('already_decided', `nothing to decide: ${result.kind}`)
     return reply.code(200).send({ request_id: found.id, status: result.status })
   })

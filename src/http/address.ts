@@ -1,5 +1,5 @@
 /** Which IP addresses lie on the public internet. Everything a client makes us call must (M16). */
-import { BlockList, isIP } from 'node:net'
+import { BlockList, isIP, isIPv6 } from 'node:net'
 
 /** IPv4 is public unless listed here (IANA special-purpose registry, and one address clouds made special). */
 const special4 = subnets('ipv4', [
@@ -41,6 +41,29 @@ export function isPublicAddress(ip: string): boolean {
   if (version === 4) return !special4.check(ip, 'ipv4')
   if (version === 6) return global6.check(ip, 'ipv6') && !special6.check(ip, 'ipv6')
   return false
+}
+
+/** Addresses and CIDR ranges, as in settings. */
+export function rangesOf(ranges: readonly string[]): BlockList {
+  const list = new BlockList()
+  for (const range of ranges) {
+    const [address = '', bits] = range.split('/')
+    const family = isIPv6(address) ? 'ipv6' : 'ipv4'
+    if (bits === undefined) list.addAddress(address, family)
+    else list.addSubnet(address, Number(bits), family)
+  }
+  return list
+}
+
+export function isWithin(address: string | undefined, ranges: BlockList): boolean {
+  if (address === undefined) return false
+  const plain = plainAddress(address)
+  return ranges.check(plain, isIPv6(plain) ? 'ipv6' : 'ipv4')
+}
+
+/** A listener on all addresses sees IPv4 callers as mapped ones. */
+export function plainAddress(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.)/i, '')
 }
 
 function subnets(version: 'ipv4' | 'ipv6', ranges: string[]): BlockList {

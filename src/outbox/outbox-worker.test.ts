@@ -4,6 +4,7 @@ import { type TestContext, test } from 'node:test'
 import { createStageClock } from '../../test/cast/clock.ts'
 import { newLetter, post } from '../../test/cast/rows.ts'
 import { until } from '../../test/cast/until.ts'
+import { createAudit } from '../audit.ts'
 import { createLog } from '../log.ts'
 import type { Database } from '../storage/database.ts'
 import { migrate } from '../storage/migrate.ts'
@@ -329,6 +330,7 @@ async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
     },
     clock,
     log,
+    audit: createAudit({ clock, log, hearers: [] }),
   })
   t.after(async () => {
     await worker.stop()

@@ -1,4 +1,5 @@
 /** Sends what is due: nudged when something is added, else by the clock; never more of a lane than its share. */
+import type { Audit } from '../audit.ts'
 import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import { newSecret } from '../secret.ts'
@@ -25,6 +26,7 @@ export interface OutboxNeeds {
   onNews(heard: () => void): () => void
   clock: Clock
   log: Log
+  audit: Audit
 }
 
 export interface OutboxWorker {
@@ -150,17 +152,17 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
     const now = clock.now()
     const attempts = needs.untilTheirTimeIsOver?.includes(letter.kind) ? Number.POSITIVE_INFINITY : needs.attempts
     const verdict = judge(outcome, letter, now, attempts, Math.random())
-    const event = { notification: letter.id, kind: letter.kind, subject: letter.subject, attempt: letter.attempts }
+    const about = { request: letter.subject, by: letter.kind, about: letter.id, attempt: letter.attempts }
     switch (verdict.state) {
       case 'delivered':
         await outbox.delivered(letter, outcome.words, now)
-        return log.info({ event: 'notification.delivered', ...event, outcome: outcome.words })
+        return needs.audit({ event: 'notification.delivered', ...about, outcome: outcome.words })
       case 'waiting':
         await outbox.putBack(letter, outcome.words, verdict.dueAt)
-        return log.warn({ event: 'notification.failed', ...event, outcome: outcome.words, next: verdict.dueAt - now })
+        return needs.audit({ event: 'notification.failed', ...about, outcome: outcome.words })
       case 'parked':
         await outbox.park(letter, verdict.reason, now)
-        return log.error({ event: 'notification.parked', ...event, reason: verdict.reason })
+        return needs.audit({ event: 'notification.parked', ...about, outcome: verdict.reason })
     }
   }
 

@@ -24,9 +24,9 @@ export interface StepOptions {
   announce?: Change[]
   /**
    * Steps with the same word here run one after the other, on all nodes, so that `first` may count what other such
-   * steps added. Any text without secrets.
+   * steps added. Any text without secrets; several, if it counts several things.
    */
-  alone?: string
+  alone?: string | string[]
 }
 
 export type Run = <Row>(sql: string, values?: Value[]) => Promise<Row[]>

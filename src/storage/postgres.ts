@@ -74,7 +74,7 @@ function step<Row>(pool: Pool, first: Statement, { also = [], announce = [], alo
     if (announce.length === 0) return query(pool, first)
     if (canBeWrapped(first)) return query(pool, announcing(first, announce))
   }
-  const begin = alone === undefined ? 'begin' : beginAlone(alone)
+  const begin = alone === undefined ? 'begin' : beginAlone([alone].flat())
   return inTransaction(pool, begin, async (client) => {
     const rows = await query<Row>(client, first)
     if (rows.length === 0) return rows
@@ -86,11 +86,12 @@ function step<Row>(pool: Pool, first: Statement, { also = [], announce = [], alo
 
 /**
  * A statement sees what was committed when it began, so the lock is taken by one before it. Both travel together. Of
- * two words with the same hash one waits for nothing; that is all.
+ * two words with the same hash one waits for nothing; that is all. Everybody takes several in the same order, so that
+ * no two wait for each other.
  */
-function beginAlone(word: string): string {
-  const hash = createHash('sha256').update(word).digest().readInt32BE()
-  return `begin; select pg_advisory_xact_lock(${exclusiveLock}, ${hash})`
+function beginAlone(words: string[]): string {
+  const hashes = words.map((word) => createHash('sha256').update(word).digest().readInt32BE()).sort((a, b) => a - b)
+  return ['begin', ...hashes.map((hash) => `select pg_advisory_xact_lock(${exclusiveLock}, ${hash})`)].join('; ')
 }
 
 /** Postgres allows no changing statement in a `with` within a `with`. */

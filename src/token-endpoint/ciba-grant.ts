@@ -1,5 +1,6 @@
 /** The CIBA grant: a client asks whether the user has decided, and takes its tokens once. */
 
+import type { Audit } from '../audit.ts'
 import {
   type AuthenticationRequest,
   statusAt,
@@ -11,7 +12,6 @@ import { certificateBinding } from '../client/certificate-binding.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
 import { answerPoll, type PollAnswer } from '../delivery/poll.ts'
-import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
 import type { IssueTokens, TokenResponse } from '../token/issue-tokens.ts'
 import { readWantedShare, type WantedShare } from './wanted-share.ts'
@@ -23,8 +23,10 @@ export interface CibaGrantNeeds {
   details: DetailTypes
   /** Whether the deployment gives out no token that whoever bears it may use. */
   boundTokensOnly: boolean
+  /** Hears what each poll was answered. */
+  polled(answer: PollAnswer): void
   clock: Clock
-  log: Log
+  audit: Audit
 }
 
 /** What comes with a call of the token endpoint. */
@@ -43,10 +45,11 @@ export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<To
   const binding = bindingOf(call, client, needs.boundTokensOnly)
 
   const poll = await needs.requests.poll(authReqId, client.id, arrivedAt)
+  const answer = poll === undefined ? 'invalid_grant' : answerPoll(poll.request, arrivedAt, poll.tooEarly)
+  needs.polled(answer)
   if (poll === undefined) throw unknown()
-  const answer = answerPoll(poll.request, arrivedAt, poll.tooEarly)
   if (answer !== 'issue tokens') throw refusals[answer]()
-  return handOut(poll.request, binding, readWantedShare(form, poll.request, needs.details), needs)
+  return handOut(poll.request, binding, readWantedShare(form, poll.request, needs.details), call.address, needs)
 }
 
 /** A push client is told everything and may not ask (TE-4); others need the grant they were registered for (SM-5). */
@@ -65,14 +68,25 @@ async function handOut(
   request: AuthenticationRequest,
   binding: TokenBinding,
   share: WantedShare,
+  address: string | undefined,
   needs: CibaGrantNeeds,
 ): Promise<TokenResponse> {
+  const about = {
+    request: request.id,
+    client: request.clientId,
+    user: request.userId,
+    address,
+    by: request.deliveryMode,
+  }
   const issued = await needs.issueTokens(request, { binding, ...share })
-  if (issued === undefined) throw refusals.access_denied()
+  if (issued === undefined) {
+    needs.audit({ event: 'tokens.refused', ...about, outcome: 'user_unavailable' })
+    throw refusals.access_denied()
+  }
   const now = needs.clock.now()
   const won = await needs.requests.redeem(request.id, now, issued.statements)
   if (!won) throw statusAt(request, now) === 'expired' ? refusals.expired_token() : unknown()
-  needs.log.info({ event: 'request.redeemed', request: request.id, client: request.clientId })
+  needs.audit({ event: 'tokens.issued', ...about })
   return issued.response
 }
 

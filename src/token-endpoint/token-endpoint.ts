@@ -20,7 +20,13 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     if (form.get('grant_type') !== CIBA_GRANT) return needs.handOver(request, reply)
 
     const tokens = await redeem(
-      { form, authorization: request.headers.authorization, certificate: needs.certificateOf(request.raw), arrivedAt },
+      {
+        form,
+        authorization: request.headers.authorization,
+        certificate: needs.certificateOf(request.raw),
+        address: request.ip,
+        arrivedAt,
+      },
       needs,
     )
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)

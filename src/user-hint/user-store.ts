@@ -64,6 +64,15 @@ export function createUserStore(database: Database) {
       return rows.length > 0
     },
 
+    /** A disabled user is not asked, decides nothing, signs in nowhere and gets no tokens, from now on. */
+    async setDisabled(id: string, disabled: boolean): Promise<boolean> {
+      const rows = await database.step({
+        sql: 'update users set disabled = $2 where id = $1 returning id',
+        values: [id, disabled ? 1 : 0],
+      })
+      return rows.length > 0
+    },
+
     async remove(id: string): Promise<boolean> {
       const rows = await database.step({ sql: 'delete from users where id = $1 returning id', values: [id] })
       return rows.length > 0

@@ -35,7 +35,7 @@ const pages: Record<string, (page: Page, stage: Stage) => Promise<unknown>> = {
     await stage.ring('till', { binding_message: '' })
     await stage.decide(await stage.newestRequest(), 'denied')
     await page.goto(`${stage.url}/activity`)
-    await press(page, says('activity.block', { client: 'Northbank' }))
+    await press(page, says('activity.block', { client: 'Till' }))
   },
   approve: (page, stage) => openRequest(page, stage, { scope: 'openid profile offline_access' }),
   'approve, long message': (page, stage) => openRequest(page, stage, { binding_message: 'W'.repeat(128) }),

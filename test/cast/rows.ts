@@ -1,8 +1,11 @@
 /** Furnished databases, and things to put into them, for tests that go below HTTP. */
 import type { TestContext } from 'node:test'
+import { createAudit } from '../../src/audit.ts'
 import type { AuthenticationRequest } from '../../src/authentication-request/authentication-request.ts'
 import { callBackPlace } from '../../src/authentication-request/authentication-request.ts'
 import { createRequestStore } from '../../src/authentication-request/authentication-request-store.ts'
+import { createBlockedClientStore } from '../../src/client/blocked-client-store.ts'
+import { createDenialPauseStore } from '../../src/client/denial-pause-store.ts'
 import { createDecide, type DecisionNeeds } from '../../src/decision/decide.ts'
 import { createDecisionStore } from '../../src/decision/decision-store.ts'
 import { createLog } from '../../src/log.ts'
@@ -39,7 +42,18 @@ export async function furnished(
     const requests = createRequestStore(database)
     const decisions = createDecisionStore(database)
     const outbox = createOutboxStore(database)
-    const needs: DecisionNeeds = { requests, decisions, outbox, vault, clock, log }
+    const needs: DecisionNeeds = {
+      requests,
+      decisions,
+      outbox,
+      blockedClients: createBlockedClientStore(database),
+      denialPauses: createDenialPauseStore(database, { first: 0, longest: 0 }),
+      findUser: async () => ({}),
+      vault,
+      clock,
+      log,
+      audit: createAudit({ clock, log, hearers: [] }),
+    }
     return { database, requests, decisions, outbox, needs, decide: createDecide(needs) }
   })
   return { clock, log, logLines, nodes, one: nodes[0]!, other: nodes.at(-1)! }

@@ -18,6 +18,8 @@ export const tables = [
   'passkeys',
   'passkey_challenges',
   'server_keys',
+  'denial_pauses',
+  'sign_in_attempts',
 ] as const
 
 type Row = Record<string, string | number | null>

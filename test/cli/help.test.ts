@@ -17,6 +17,8 @@ const commands = [
   'user',
   'user add',
   'user list',
+  'user lock',
+  'user unlock',
   'user remove',
   'request',
   'device',

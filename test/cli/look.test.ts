@@ -278,6 +278,12 @@ describe('beside a server', () => {
     assert.match(taken.stderr, /email is that of a user of the configuration/)
     assert.match((await terminal.run(['user', 'add', '--username', 'dora'])).stderr, /already/)
     assert.match((await terminal.run(['user', 'remove', 'ana'])).stderr, /^ana comes from the configuration/m)
+    // M15: an operator can lock them, and is told where it is done for others.
+    assert.match((await terminal.run(['user', 'lock', 'ana'])).stderr, /^ana comes from the configuration/m)
+    assert.equal((await terminal.run(['user', 'lock', 'dora'])).code, 0)
+    assert.match((await terminal.run(['user', 'list'])).stdout, /dora.*\(disabled\)/)
+    assert.deepEqual(await terminal.json(['user', 'unlock', 'dora']), { unlocked: 'dora' })
+    assert.doesNotMatch((await terminal.run(['user', 'list'])).stdout, /disabled/)
     assert.equal((await terminal.run(['user', 'remove', 'dora'])).code, 0)
     assert.equal((await terminal.run(['user', 'remove', 'dora'])).code, 1)
   })

@@ -25,12 +25,14 @@ for (const engine of engines) {
       const pushes = await openPushService(t)
       const hmacSecret = newSecret()
       const key = await newKey('its-key')
+      const audited: unknown[] = []
       const grants = { grant_types: [CIBA, 'refresh_token'] }
       const stage = await openStage(t, {
         engine,
         northbank: endpoint.url,
         till: endpoint.url,
         config: {
+          audit: (event) => void audited.push(event),
           notifications: { attempts: 2 },
           webPush: { subject: 'mailto:ops@id.example' },
           clients: [
@@ -66,7 +68,7 @@ for (const engine of engines) {
       }
 
       const kept = await everythingKept(stage, engine.name)
-      const log = Buffer.from(stage.logLines.join(''))
+      const log = Buffer.from(stage.logLines.join('') + JSON.stringify(audited))
       for (const table of ['push_subscriptions', 'passkeys', 'passkey_challenges', 'blocked_clients', 'server_keys']) {
         assert.ok((await rowsOf(stage, `select * from ${table}`)).length > 0, `nothing was played that fills ${table}`)
       }
@@ -74,6 +76,7 @@ for (const engine of engines) {
       assert.ok(kept.includes(requestId) && log.includes(requestId), 'the search works')
       assert.ok(tap.secrets.size > 80, `only ${tap.secrets.size} secrets were overheard`)
       assert.ok(stage.logLines.length > 60)
+      assert.ok(audited.length > 60)
       t.diagnostic(`${tap.secrets.size} secrets, ${log.length} bytes of log, ${kept.length} bytes of database`)
 
       const found: string[] = []

@@ -47,6 +47,31 @@ for (const engine of engines) {
       assert.equal((await one.requests.listForUser('user-ana', 'all', clock.now())).length, 5)
     })
 
+    test('M31: what a client may ask in a minute is counted over all users and all nodes, and two countings at once do not wait for each other for ever', async (t) => {
+      const { clock, one, other } = await furnished(t, engine, { count: 2 })
+      const limits = { ...many, perClient: { perMinute: 5 }, perClientAndUser: { open: 4 } }
+      const numbers = Array.from({ length: 40 }, (_, number) => number)
+      await Promise.all(numbers.map((number) => (number % 2 ? one : other).requests.find('nobody')))
+      const accepted = await Promise.all(
+        numbers.map((number) => {
+          const request = newRequest(clock.now(), { userId: number % 3 ? 'user-ana' : 'user-ben' })
+          return (number % 2 ? one : other).requests.accept(request, newId(clock.now()), limits, [], [])
+        }),
+      )
+      assert.equal(accepted.filter(Boolean).length, 5)
+      const about = { userId: 'user-ana', clientId: 'kiosk' }
+      const now = clock.now()
+      assert.deepEqual(await one.requests.obstacleTo(about, { ...many, perClient: { perMinute: 5 } }, now), {
+        limit: 'perClient.perMinute',
+        until: now + 60_000,
+      })
+      clock.advance(60_000)
+      assert.equal(
+        await one.requests.obstacleTo(about, { ...many, perClient: { perMinute: 5 } }, clock.now()),
+        undefined,
+      )
+    })
+
     test('only what is open counts: what was decided or has run out leaves room', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const ring = async (more = {}) => {

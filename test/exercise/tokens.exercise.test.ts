@@ -105,7 +105,8 @@ for (const engine of engines) {
             return { status: 204, headers: {}, body: '' }
           }
           const caller = { call, close: async () => {} }
-          const send = createPush({ requests: node.requests, outbox: node.outbox, issueTokens, caller, vault, clock })
+          const { requests, outbox, needs } = node
+          const send = createPush({ requests, outbox, issueTokens, caller, vault, clock, audit: needs.audit })
           return send(letter, new AbortController().signal)
         }
         const outcomes = [pushing(one, early, 0), pushing(other, late, 1)]
@@ -123,18 +124,26 @@ for (const engine of engines) {
     test('a push to be made for a user who is gone says so once and for all', async (t) => {
       const till = await openNotificationEndpoint(t)
       const user = { id: 'user-ana', email: 'ana@example.com', disabled: false }
-      const users = { find: async () => user, findByHint: async () => user }
+      let deciding = false
+      const find = async () => {
+        const seen = { ...user }
+        // Ana is disabled as soon as it has been looked whether she may decide.
+        if (deciding) user.disabled = true
+        return seen
+      }
+      const users = { find, findByHint: async () => user }
       const stage = await openStage(t, { engine, till: till.url, config: { users } })
       till.behaves(500, 500, 204)
       const { auth_req_id: authReqId } = (await stage.ring('till')).body
       const requestId = await stage.newestRequest()
 
       // Ana says yes, and is disabled at the same moment; when the push is tried again, she is back.
-      const decided = stage.doorbell.requests.approve(requestId, 'user-ana')
-      user.disabled = true
-      assert.deepEqual(await decided, { kind: 'settled', status: 'approved' })
+      deciding = true
+      const decided = await stage.doorbell.requests.approve(requestId, 'user-ana')
+      assert.deepEqual(decided, { kind: 'settled', status: 'approved' })
       await till.hears(1)
       await stage.doorbell.idle()
+      deciding = false
       user.disabled = false
       for (let attempt = 2; attempt <= 3; attempt++) {
         // Longer than the pause, shorter than the lease.

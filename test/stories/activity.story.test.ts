@@ -22,6 +22,8 @@ for (const engine of engines) {
       stage.clock.advance(1_000)
       const reported = await rung(stage, { binding_message: 'Transfer 900' })
       await stage.decide(reported.requestId, 'denied', { report: 'true' })
+      // A report blocks the client (CD-5): Ana lets it in again.
+      await stage.post('/backchannel/block', { client_id: 'kiosk', blocked: 'false' }, bearer)
       await rung(stage, { requested_expiry: '5' })
       stage.clock.advance(5_000)
       await stage.doorbell.sweep()

@@ -106,7 +106,7 @@ describe('by mail', () => {
     await stage.ring('kiosk')
     await stage.doorbell.idle()
     const [parked] = logged(stage, 'notification.parked')
-    assert.deepEqual([parked?.kind, parked?.reason], ['email', 'the mail server answered 550 (5.1.1)'])
+    assert.deepEqual([parked?.by, parked?.outcome], ['email', 'the mail server answered 550 (5.1.1)'])
     assert.ok(!stage.logLines.join('').includes(ana.email))
   })
 
@@ -286,7 +286,7 @@ describe('by a device service', () => {
     assert.equal(service.heard.length, 2)
     await stage.ring('kiosk')
     await stage.doorbell.idle()
-    assert.equal(logged(stage, 'notification.parked')[0]?.reason, 'answered 403')
+    assert.equal(logged(stage, 'notification.parked')[0]?.outcome, 'answered 403')
   })
 })
 

@@ -1,0 +1,82 @@
+import type { Database } from '../storage/database.ts'
+
+/** Milliseconds. */
+export interface GrowingPause {
+  first: number
+  longest: number
+}
+
+export type SignInAttemptStore = ReturnType<typeof createSignInAttemptStore>
+
+/** Attempts to sign in, by a keyed hash of what they have in common. */
+export function createSignInAttemptStore(database: Database, pause: GrowingPause) {
+  return {
+    /**
+     * Accounts for an attempt before it is known how it ends, so that of many at once none slips through: from the
+     * `free`th on it is followed by a pause, twice as long each time. An attempt within a pause is not made and does
+     * not count.
+     * @returns the end of the pause that follows, or nothing if there is a pause now
+     */
+    async take(subjectHash: string, free: number, now: number): Promise<number | undefined> {
+      const [row] = await database.step<{ paused_until: number }>({
+        sql: `insert into sign_in_attempts (subject_hash, attempts, paused_until, last_at)
+              values ($1, 1, cast($2 as bigint) + ${pauseAfter('1')}, $2)
+              on conflict (subject_hash) do update set
+                attempts = ${counted}, paused_until = cast($2 as bigint) + ${pauseAfter(counted)}, last_at = $2
+              where sign_in_attempts.paused_until <= $2
+              returning paused_until`,
+        values: [subjectHash, now, free, pause.first, pause.longest, now - remembered],
+      })
+      return row?.paused_until
+    },
+
+    async pausedUntil(subjectHash: string): Promise<number | undefined> {
+      const [row] = await database.read<{ paused_until: number }>(
+        'select paused_until from sign_in_attempts where subject_hash = $1',
+        [subjectHash],
+      )
+      return row?.paused_until
+    },
+
+    /** Forgets all attempts. */
+    async forget(subjectHash: string): Promise<void> {
+      await database.step({
+        sql: 'delete from sign_in_attempts where subject_hash = $1 returning subject_hash',
+        values: [subjectHash],
+      })
+    },
+
+    /** Takes one attempt back, with the pause that would have followed it; what others did stays. */
+    async takeBack(subjectHash: string, itsPause: number, now: number): Promise<void> {
+      await database.step({
+        sql: `update sign_in_attempts set attempts = attempts - 1,
+                paused_until = case when paused_until = $2 then cast($3 as bigint) else paused_until end
+              where subject_hash = $1 returning subject_hash`,
+        values: [subjectHash, itsPause, now],
+      })
+    },
+
+    async forgetOld(now: number): Promise<number> {
+      const rows = await database.step({
+        sql: 'delete from sign_in_attempts where last_at < $1 and paused_until <= $2 returning subject_hash',
+        values: [now - remembered, now],
+      })
+      return rows.length
+    },
+  }
+}
+
+/** Milliseconds after which attempts count no more. */
+const remembered = 24 * 3600_000
+
+const counted = `case when sign_in_attempts.last_at < cast($6 as bigint) then 1 else sign_in_attempts.attempts + 1 end`
+
+/** $3 attempts are free, then $4 milliseconds, doubled for each further one, $5 at most. */
+function pauseAfter(attempts: string): string {
+  const further = `(${attempts}) - cast($3 as bigint)`
+  const doubled = `(cast($4 as bigint) << cast(${further} as integer))`
+  return `case when ${further} < 0 then 0
+    when ${further} > 16 then cast($5 as bigint)
+    when ${doubled} > cast($5 as bigint) then cast($5 as bigint)
+    else ${doubled} end`
+}

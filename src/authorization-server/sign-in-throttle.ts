@@ -1,0 +1,55 @@
+/**
+ * How often passwords may be tried: for one name, and from one address (M30). Names are counted as they were typed,
+ * whether somebody is called so or not: nothing here tells which names exist.
+ */
+import { isIPv6 } from 'node:net'
+import type { Clock } from '../clock.ts'
+import { plainAddress } from '../http/address.ts'
+import type { Vault } from '../secret.ts'
+import type { SignInAttemptStore } from './sign-in-attempt-store.ts'
+
+export interface SignInThrottleNeeds {
+  attempts: SignInAttemptStore
+  /** Attempts that fail before there is a pause. */
+  limits: { perName: number; perAddress: number }
+  vault: Vault
+  clock: Clock
+}
+
+/** Either it has to wait, or it may be made; then it counts as failed until it is said that it succeeded. */
+export type SignInAttempt = { pausedUntil: number } | { pausedUntil?: undefined; succeeded(): Promise<void> }
+
+export type SignInThrottle = (name: string, address: string) => Promise<SignInAttempt>
+
+export function createSignInThrottle({ attempts, limits, vault, clock }: SignInThrottleNeeds): SignInThrottle {
+  return async (name, address) => {
+    const now = clock.now()
+    // A row shows neither who nor from where.
+    const from = vault.keyedHash(`sign-in from ${networkOf(address)}`)
+    const as = vault.keyedHash(`sign-in as ${name.trim().toLowerCase()}`)
+    // The address first: who has to wait there keeps nobody else from signing in.
+    const pauseOfAddress = await attempts.take(from, limits.perAddress, now)
+    if (pauseOfAddress === undefined) return { pausedUntil: (await attempts.pausedUntil(from)) ?? now }
+    const pauseOfName = await attempts.take(as, limits.perName, now)
+    if (pauseOfName === undefined) return { pausedUntil: (await attempts.pausedUntil(as)) ?? now }
+    return {
+      async succeeded() {
+        await attempts.forget(as)
+        // With an account of one's own one could otherwise try others' for ever.
+        await attempts.takeBack(from, pauseOfAddress, clock.now())
+      },
+    }
+  }
+}
+
+/** Whoever has one IPv6 address has the 2⁶⁴ beside it too. */
+function networkOf(address: string): string {
+  const plain = plainAddress(address)
+  if (!isIPv6(plain)) return plain
+  const [head = '', tail] = plain.split('%')[0]!.split('::')
+  const before = head === '' ? [] : head.split(':')
+  const after = tail ? tail.split(':') : []
+  const zeros =
+    tail === undefined ? [] : Array.from({ length: Math.max(0, 8 - before.length - after.length) }, () => '0')
+  return [...before, ...zeros, ...after].slice(0, 4).join(':')
+}
