@@ -14,6 +14,7 @@ import { type Channel, createNoticeSender, noticesFor } from './authentication-d
 import { createNumberMatching, noNumberMatching } from './authentication-device/number-matching.ts'
 import { passkeyEndpoint } from './authentication-device/passkey-endpoint.ts'
 import { pushSubscriptionEndpoint } from './authentication-device/push-subscription-endpoint.ts'
+import { userCodeEndpoint } from './authentication-device/user-code-endpoint.ts'
 import { createRequestStore } from './authentication-request/authentication-request-store.ts'
 import { createAcceptance, createAuthorizationServer, paths } from './authorization-server/authorization-server.ts'
 import { createHandOver } from './authorization-server/hand-over.ts'
@@ -25,6 +26,7 @@ import { createSigningKeyStore } from './authorization-server/signing-key-store.
 import { loadSigningKeys } from './authorization-server/signing-keys.ts'
 import { userinfoEndpoint } from './authorization-server/userinfo-endpoint.ts'
 import { backchannelEndpoint } from './backchannel-request/backchannel-endpoint.ts'
+import { createStandIns } from './backchannel-request/pretence.ts'
 import { createReadSignedRequest } from './backchannel-request/signed-request.ts'
 import { createSignedRequestStore } from './backchannel-request/signed-request-store.ts'
 import { createBlockedClientStore } from './client/blocked-client-store.ts'
@@ -70,6 +72,7 @@ import { createWebPushChannel } from './device-channels/web-push.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
 import { edge, edgeOptions, onlyMethods } from './http/answer.ts'
 import { fetchThrough } from './http/fetch.ts'
+import { createKeySets } from './http/key-sets.ts'
 import { answerRaw, asPlugin, collectRoutes } from './http/mount.ts'
 import { createGuardedCaller } from './http/outgoing.ts'
 import { tlsOptions } from './http/tls.ts'
@@ -88,7 +91,17 @@ import { openDatabase } from './storage/open.ts'
 import { createDeviceToken } from './token/device-token.ts'
 import { createIssueTokens } from './token/issue-tokens.ts'
 import { tokenEndpoint } from './token-endpoint/token-endpoint.ts'
-import { createFindUser } from './user-hint/find-user.ts'
+import { createFindUser, createSeekUser } from './user-hint/find-user.ts'
+import { createReadHintToken } from './user-hint/hint-token.ts'
+import {
+  createCodeDirectory,
+  createCodesOfHooks,
+  createDemandUserCode,
+  createOwnCode,
+  hasUserCodes,
+  noCodes,
+} from './user-hint/user-code.ts'
+import { createUserCodeStore } from './user-hint/user-code-store.ts'
 import { createUserDirectory } from './user-hint/user-directory.ts'
 import { createUserStore } from './user-hint/user-store.ts'
 
@@ -135,6 +148,7 @@ export const endpoints = {
   revoke: '/backchannel/revoke',
   block: '/backchannel/block',
   pushSubscriptions: '/backchannel/push-subscriptions',
+  userCode: '/backchannel/user-code',
   clientconfig: '/backchannel/clientconfig',
 } as const
 
@@ -178,6 +192,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const clients = createClientStore(database)
   const usedAssertions = createUsedAssertionStore(database)
   const userStore = createUserStore(database)
+  const userCodes = createUserCodeStore(database)
   const blockedClients = createBlockedClientStore(database)
   const requests = createRequestStore(database)
   const decisions = createDecisionStore(database)
@@ -201,7 +216,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     allowPrivateNetworks: config.development || config.notifications.allowPrivateNetworks,
     allowHttp: config.development,
   })
-  const clientKeys = createClientKeys({ caller, clock })
+  const keySets = createKeySets({ caller, clock })
+  const clientKeys = createClientKeys(keySets)
   const certificateOf = createReadCertificate({
     header: config.proxy.clientCertificateHeader,
     trustedProxies: config.proxy.trust,
@@ -229,13 +245,34 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     }),
   })
   const pairwise = createPairwiseSubjects({ subjects: createPairwiseSubjectStore(database), vault, clock })
-  const findUser = createFindUser({
+  const { tokenIssuers } = config.hints
+  const seekUser = createSeekUser({
     users,
     issuer: config.issuer,
     publicKeys: async () => ({ keys: signingKeys.public }),
     userOfSubject: ({ metadata }, subject) => pairwise.userFor(metadata, subject),
+    readHintToken:
+      tokenIssuers.length === 0
+        ? undefined
+        : createReadHintToken({
+            tokenIssuers,
+            audience: config.issuer,
+            algorithms: profile.clientSigning,
+            keySets,
+            clock,
+          }),
     clock,
   })
+  const findUser = createFindUser(seekUser)
+  // Codes of an application's own users are the application's; those of the built-in directory their users look after.
+  const codeOf = Array.isArray(config.users)
+    ? createCodeDirectory(config.users, userCodes)
+    : hasUserCodes(users)
+      ? createCodesOfHooks(users)
+      : noCodes
+  const { lockSeconds, ...tryLimits } = config.userCodes
+  const codeNeeds = { codeOf, tries: userCodes, limits: { ...tryLimits, lockFor: lockSeconds * 1000 }, clock }
+  const ownCode = Array.isArray(config.users) ? createOwnCode({ ...codeNeeds, store: userCodes }) : undefined
 
   const passkeys = createPasskeys({
     store: createPasskeyStore(database),
@@ -255,7 +292,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       backchannel_authentication_endpoint: config.issuer + endpoints.backchannel,
       backchannel_token_delivery_modes_supported: profile.deliveryModes,
       backchannel_authentication_request_signing_alg_values_supported: profile.clientSigning,
-      backchannel_user_code_parameter_supported: false,
+      backchannel_user_code_parameter_supported: codeOf !== noCodes,
       ...(alias !== undefined && { mtls_endpoint_aliases: aliasesAt(alias) }),
       ...(config.registration.mode !== 'off' && { registration_endpoint: config.issuer + paths.registration }),
     },
@@ -291,6 +328,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     (now) => passkeyChallenges.forgetExpired(now),
     (now) => outbox.eraseParked(now - parkedKeepContent),
     (now) => initialAccess.forgetExpired(now),
+    (now) => userCodes.forgetTries(now - lockSeconds * 1000),
   ])
 
   // ── how users hear of requests ──
@@ -355,7 +393,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       clock,
     }),
     signedRequests: createSignedRequestStore(database, vault),
-    findUser,
+    seekUser,
+    standInFor: createStandIns(vault),
+    demandUserCode: createDemandUserCode(codeNeeds),
     requests,
     isBlocked: blockedClients.isBlocked,
     announceToDevice: async (request, user) => (await noticesFor(request, user, channels, vault)).map(outbox.add),
@@ -398,6 +438,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     clock,
   })
   passkeyEndpoint(app, endpoints.passkeys, { identifyCaller, users, requests, passkeys, clock, log })
+  if (ownCode) userCodeEndpoint(app, endpoints.userCode, { identifyCaller, users, ownCode, clock, log })
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
     certificateOf,
@@ -496,6 +537,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       cookies: createCookies({ secure: config.issuer.startsWith('https:'), vault, clock }),
       texts,
       pushKey: vapid?.publicKey,
+      userCodes: ownCode !== undefined,
       onChange: (heard) => database.listen('request', heard),
       framing,
       clock,

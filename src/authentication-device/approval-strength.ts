@@ -25,7 +25,7 @@ export type AuthenticateApproval = (
   passkey: string | undefined,
 ) => Promise<Authentication>
 
-/** Seconds for which a sign-in with a passkey spares its user a confirmation. */
+/** Seconds for which a sign-in spares its user another proof of being there. */
 const freshFor = 5 * 60
 /** Milliseconds that two clocks may be apart. */
 const skew = 10_000
@@ -42,10 +42,12 @@ export function passkeyRequired(
 ): boolean {
   if (kind !== 'user') return false
   if (!asksForPasskey(request.acrValues) && client?.backchannel_require_passkey !== true) return false
-  const { acr, authTime } = authentication
+  return !(authentication.acr === PASSKEY_ACR && signedInJustNow(authentication, now))
+}
+
+export function signedInJustNow({ authTime }: Authentication, now: number): boolean {
   // What another provider says of the future is no proof of the present.
-  const isFresh = authTime !== undefined && authTime * 1000 <= now + skew && now < (authTime + freshFor) * 1000
-  return !(acr === PASSKEY_ACR && isFresh)
+  return authTime !== undefined && authTime * 1000 <= now + skew && now < (authTime + freshFor) * 1000
 }
 
 /**

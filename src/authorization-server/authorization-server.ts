@@ -302,6 +302,9 @@ export function asOidcProviderSeesIt(
     backchannel_client_notification_endpoint,
     backchannel_device_service,
     backchannel_require_passkey,
+    backchannel_user_code_parameter,
+    backchannel_allowed_hints,
+    backchannel_unknown_users,
     sector_identifier_uri,
     ...rest
   } = metadata

@@ -12,10 +12,12 @@ import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
 import type { Vault } from '../secret.ts'
 import type { Statement } from '../storage/database.ts'
-import type { FindUser } from '../user-hint/find-user.ts'
+import { type SeekUser, unknownUser } from '../user-hint/find-user.ts'
 import type { User } from '../user-hint/user.ts'
+import type { DemandUserCode } from '../user-hint/user-code.ts'
 import { type AcceptancePolicy, type Acknowledgement, accept, acknowledge } from './accept.ts'
-import { readAsked } from './parameters.ts'
+import { type Asked, readAsked } from './parameters.ts'
+import { mustNotLearn, type StandInUser } from './pretence.ts'
 import { type RequestPolicy, refuseUnlessAllowed, refuseUnlessItMayRing } from './rules.ts'
 import type { ReadSignedRequest } from './signed-request.ts'
 import type { SignedRequestStore } from './signed-request-store.ts'
@@ -25,13 +27,17 @@ export interface BackchannelNeeds {
   certificateOf: ReadCertificate
   readSignedRequest: ReadSignedRequest
   signedRequests: SignedRequestStore
-  findUser: FindUser
+  seekUser: SeekUser
+  /** Somebody in the place of a user who is not there, for a client that must not learn it. */
+  standInFor(named: string): StandInUser
+  demandUserCode: DemandUserCode
   /** Whether the user does not want to hear of the client any more. */
   isBlocked(userId: string, clientId: string): Promise<boolean>
   requests: RequestStore
   /** The notifications that tell the user's device. They are kept in one step with the request (VL-10). */
   announceToDevice(request: AuthenticationRequest, user: User): Promise<Statement[]>
-  policy: RequestPolicy & AcceptancePolicy & { maxOpenPerUser: number; boundTokensOnly: boolean }
+  policy: RequestPolicy &
+    AcceptancePolicy & { maxOpenPerUser: number; boundTokensOnly: boolean; unknownUsers: 'error' | 'pretend' }
   vault: Vault
   clock: Clock
   log: Log
@@ -61,9 +67,7 @@ async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<
   refuseUnlessItMayRing(client)
   const asked = await readAsked(call.form, client, needs.readSignedRequest)
   refuseUnlessAllowed(asked, client, needs.policy)
-  const user = await needs.findUser(asked.hints[0]!, client)
-
-  if (await needs.isBlocked(user.id, client.id)) throw blocked(user)
+  const { user, standIn } = await findWhomToAsk(asked, client, needs)
 
   const accepted = accept(
     asked,
@@ -84,10 +88,39 @@ async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<
   const kept = await needs.requests.accept(request, authReqId, needs.policy, [...notices, ...evidence], topics)
   if (!kept) throw tooManyOpen(user)
 
-  needs.log.info({ event: 'request.accepted', request: request.id, client: client.id, mode: request.deliveryMode })
+  const { id, deliveryMode } = request
+  const pretended = standIn !== undefined && { pretended: true }
+  needs.log.info({ event: 'request.accepted', request: id, client: client.id, mode: deliveryMode, ...pretended })
   // Somebody must look at it: the client waits for a user whom nothing has told.
-  if (notices.length === 0) needs.log.error({ event: 'device.unreachable', request: request.id }, unreachable)
+  if (notices.length === 0 && standIn === undefined)
+    needs.log.error({ event: 'device.unreachable', request: request.id }, unreachable)
   return acknowledge(accepted)
+}
+
+interface Asking {
+  user: User
+  /** The same, if the user is not there and the client must not learn it. */
+  standIn: StandInUser | undefined
+}
+
+/**
+ * The user, if this client may ask: somebody is there, the code is right, and the user has not blocked the client. Where
+ * the client must not learn who is there, the way is the same for somebody and for nobody, step by step.
+ */
+async function findWhomToAsk(asked: Asked, client: Client, needs: BackchannelNeeds): Promise<Asking> {
+  const secretly = mustNotLearn(client, needs.policy.unknownUsers)
+  const sought = await needs.seekUser(asked.hints[0]!, client)
+  if (sought.user === undefined && !secretly) throw unknownUser(sought.detail)
+  const standIn = sought.user === undefined ? needs.standInFor(sought.named) : undefined
+  const user = sought.user ?? standIn!
+
+  await needs.demandUserCode(asked.userCode, user, client, standIn)
+  const isBlocked = await needs.isBlocked(user.id, client.id)
+  if (!isBlocked) return { user, standIn }
+  if (!secretly) throw blocked(user)
+  // Somebody who has blocked the client is not there for it, and it does not learn that either.
+  const instead = needs.standInFor(user.id)
+  return { user: instead, standIn: instead }
 }
 
 /** A push client is never seen at the token endpoint: its tokens are bound to the key it rings with (ML-14). */

@@ -1,5 +1,6 @@
 /** What the client asks: a form or a signed request, read once into the same type. */
 import type { Client } from '../client/client.ts'
+import { hintKinds } from '../client/client-metadata.ts'
 import type { Form } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
 import type { SentHint } from '../user-hint/find-user.ts'
@@ -13,11 +14,10 @@ export interface Asked {
   acrValues: string | undefined
   bindingMessage: string | undefined
   requestedExpiry: string | undefined
+  userCode: string | undefined
   /** The JWT all this was in, letter by letter; nothing if it came as a form. */
   signedRequest: string | undefined
 }
-
-const hintKinds = ['login_hint', 'id_token_hint', 'login_hint_token'] as const
 
 /** The parameters by name. In a signed request each is text (SR-1), but for those that say otherwise themselves. */
 const texts = [
@@ -48,10 +48,7 @@ export async function readAsked(form: Form, client: Client, readSigned: ReadSign
   return { ...readParameters(readClaims(claims)), signedRequest }
 }
 
-/**
- * Reads the parameters by name. Whatever it does not know it leaves alone (VL-7), `user_code` too: this provider does
- * not announce support for it, so nobody has one (UC-1). A form value that was empty is not in the form at all (RQ-9).
- */
+/** By name. What it does not know it leaves alone (VL-7). A form value that was empty is not in the form at all (RQ-9). */
 export function readParameters(form: Form): Asked {
   return {
     scope: form.get('scope'),
@@ -63,6 +60,7 @@ export function readParameters(form: Form): Asked {
     acrValues: form.get('acr_values'),
     bindingMessage: form.get('binding_message'),
     requestedExpiry: form.get('requested_expiry'),
+    userCode: form.get('user_code'),
     signedRequest: undefined,
   }
 }

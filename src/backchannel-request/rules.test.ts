@@ -82,7 +82,7 @@ describe('what a profile may demand', () => {
 })
 
 describe('the parameters', () => {
-  it('are read by name, and user_code and what nobody knows are left alone (UC-1, VL-7)', () => {
+  it('are read by name, and what nobody knows is left alone (VL-7)', () => {
     assert.deepEqual(asked({ user_code: 'x', foo: 'x' }), {
       scope: undefined,
       hints: [],
@@ -90,6 +90,7 @@ describe('the parameters', () => {
       acrValues: undefined,
       bindingMessage: undefined,
       requestedExpiry: undefined,
+      userCode: 'x',
       signedRequest: undefined,
     })
     const all = asked({ login_hint_token: '3', login_hint: '1', id_token_hint: '2' }).hints

@@ -2,6 +2,7 @@
 import {
   type Authentication,
   type AuthenticationRequest,
+  isPretended,
   type Status,
   statusAt,
 } from '../authentication-request/authentication-request.ts'
@@ -47,7 +48,7 @@ export type Decide = (answer: Answer) => Promise<DecisionResult>
 export function createDecide(needs: DecisionNeeds): Decide {
   return async (answer) => {
     const request = await needs.requests.find(answer.requestId)
-    if (request === undefined || request.userId !== answer.userId) return { kind: 'unknown' }
+    if (request === undefined || request.userId !== answer.userId || isPretended(request)) return { kind: 'unknown' }
 
     const now = needs.clock.now()
     const decision = toDecision(answer, now)

@@ -18,6 +18,8 @@ export const tables = [
   'passkeys',
   'passkey_challenges',
   'server_keys',
+  'user_codes',
+  'user_code_tries',
 ] as const
 
 type Row = Record<string, string | number | null>
