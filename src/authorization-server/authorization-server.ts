@@ -58,7 +58,7 @@ export interface AuthorizationServerNeeds {
   texts: Texts
   clock: Clock
   log: Log
-  /** Passed to oidc-provider last, as it is. */
+  /** Passed to oidc-provider last, as it is; `features` one by one. */
   extra: Record<string, unknown>
 }
 
@@ -117,10 +117,9 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
       vault,
       findClient: async (id) => {
         const client = await needs.findClient(id)
-        return (
-          client &&
-          asOidcProviderSeesIt(client, tokens.idTokenAlg, needs.profile.boundTokensOnly && id !== needs.ownClient)
-        )
+        if (client === undefined) return undefined
+        const bound = needs.profile.boundTokensOnly && id !== needs.ownClient
+        return onlyWithGrants(asOidcProviderSeesIt(client, tokens.idTokenAlg, bound), tokens.scopes)
       },
     }),
     jwks: { keys: needs.keys.private as never },
@@ -222,10 +221,10 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
         error: [out.error, out.error_description].filter(Boolean).join(': '),
       })
     },
-    ...needs.extra,
   }
-
-  const provider = new Provider(needs.issuer, configuration)
+  // Who switches one feature on means that one: all others stay as they are (M49).
+  const features = { ...configuration.features, ...(needs.extra.features as Configuration['features']) }
+  const provider = new Provider(needs.issuer, { ...configuration, ...needs.extra, features })
   // Its URLs are made from what the hand-over tells it: the issuer, whatever Host a caller claims.
   provider.proxy = true
   // It lists the grant (MD-2); requests with it never reach oidc-provider.
@@ -315,6 +314,12 @@ export function asOidcProviderSeesIt(
     grant_types: metadata.grant_types.filter((grant) => grant !== CIBA_GRANT),
     client_secret: secret ?? secretHash,
   } as AdapterPayload
+}
+
+/** Where nobody can ask for refresh tokens, oidc-provider does not know a client that might. It gets the rest. */
+function onlyWithGrants(client: AdapterPayload, scopes: readonly string[]): AdapterPayload {
+  if (scopes.includes('offline_access')) return client
+  return { ...client, grant_types: (client.grant_types as string[]).filter((grant) => grant !== 'refresh_token') }
 }
 
 /** oidc-provider would compare what a client sends with what is kept; we keep a keyed hash, so the hashes are compared. */

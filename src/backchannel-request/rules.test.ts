@@ -61,6 +61,18 @@ describe('the first rule that does not hold speaks (§7.2 keeps this order)', ()
   })
 })
 
+describe('a client registered for some kinds of hints (M30)', () => {
+  const careful = ringing('poll')
+  careful.metadata.backchannel_allowed_hints = ['id_token_hint']
+  it('may use those, and no other', () => {
+    refuseUnlessAllowed(asked({ scope: 'openid', id_token_hint: 'x' }), careful, policy)
+    assert.throws(
+      () => refuseUnlessAllowed(asked(good), careful, policy),
+      ({ code, detail }: Refusal) => code === 'invalid_request' && detail === 'hintIsAllowed (c)',
+    )
+  })
+})
+
 describe('what a profile may demand', () => {
   const refusedFor = (rule: string) => (refusal: Refusal) => refusal.detail === `${rule} (c)`
 

@@ -111,7 +111,7 @@ export interface Config {
   clients: ClientMetadata[]
   /** A list, or an application's own hooks. */
   users: ConfiguredUser[] | UserHooks
-  /** Passed to oidc-provider as it is. */
+  /** Passed to oidc-provider as it is; `features` one by one, those that are not named stay as they are. */
   oidc: Record<string, unknown>
   /** How much is logged. */
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
