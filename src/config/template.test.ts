@@ -41,7 +41,7 @@ it('shows the defaults: with everything switched on only the examples are new', 
 })
 
 function withoutExamples(config: Config) {
-  const { clients, users, secret, database, email, webPush, deviceWebhook, texts, ...settings } = config
+  const { clients, users, secret, database, email, webPush, deviceWebhook, texts, hints, ...settings } = config
   return settings
 }
 
