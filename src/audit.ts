@@ -43,6 +43,10 @@ const levels = {
   'sign_in.paused': 'warn',
   'passkey.added': 'info',
   'passkey.removed': 'info',
+  'user_code.set': 'info',
+  'user_code.removed': 'info',
+  // the server's keys
+  'keys.rotated': 'info',
 } as const
 
 /** The whole vocabulary. */

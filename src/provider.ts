@@ -15,6 +15,7 @@ import { type Channel, createNoticeSender, noticesFor } from './authentication-d
 import { createNumberMatching, noNumberMatching } from './authentication-device/number-matching.ts'
 import { passkeyEndpoint } from './authentication-device/passkey-endpoint.ts'
 import { pushSubscriptionEndpoint } from './authentication-device/push-subscription-endpoint.ts'
+import { userCodeEndpoint } from './authentication-device/user-code-endpoint.ts'
 import { createRequestStore } from './authentication-request/authentication-request-store.ts'
 import { createDetailTypes } from './authorization-details/detail-types.ts'
 import { createAcceptance, createCurrentProvider, paths } from './authorization-server/authorization-server.ts'
@@ -30,6 +31,7 @@ import { createSigningKeyStore } from './authorization-server/signing-key-store.
 import { createSigningKeyWatch } from './authorization-server/signing-key-watch.ts'
 import { userinfoEndpoint } from './authorization-server/userinfo-endpoint.ts'
 import { backchannelEndpoint } from './backchannel-request/backchannel-endpoint.ts'
+import { createStandIns } from './backchannel-request/pretence.ts'
 import { createReadSignedRequest } from './backchannel-request/signed-request.ts'
 import { createSignedRequestStore } from './backchannel-request/signed-request-store.ts'
 import { createBlockedClientStore } from './client/blocked-client-store.ts'
@@ -76,6 +78,7 @@ import { createWebPushChannel } from './device-channels/web-push.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
 import { edge, edgeOptions, onlyMethods } from './http/answer.ts'
 import { fetchThrough } from './http/fetch.ts'
+import { createKeySets } from './http/key-sets.ts'
 import { answerRaw, asPlugin, collectRoutes } from './http/mount.ts'
 import { createGuardedCaller } from './http/outgoing.ts'
 import { tlsOptions } from './http/tls.ts'
@@ -96,7 +99,17 @@ import { openDatabase } from './storage/open.ts'
 import { createDeviceToken } from './token/device-token.ts'
 import { createIssueTokens } from './token/issue-tokens.ts'
 import { tokenEndpoint } from './token-endpoint/token-endpoint.ts'
-import { createFindUser } from './user-hint/find-user.ts'
+import { createFindUser, createSeekUser } from './user-hint/find-user.ts'
+import { createReadHintToken } from './user-hint/hint-token.ts'
+import {
+  createCodeDirectory,
+  createCodesOfHooks,
+  createDemandUserCode,
+  createOwnCode,
+  hasUserCodes,
+  noCodes,
+} from './user-hint/user-code.ts'
+import { createUserCodeStore } from './user-hint/user-code-store.ts'
 import { createUserDirectory } from './user-hint/user-directory.ts'
 import { createUserStore } from './user-hint/user-store.ts'
 
@@ -143,6 +156,7 @@ export const endpoints = {
   revoke: '/backchannel/revoke',
   block: '/backchannel/block',
   pushSubscriptions: '/backchannel/push-subscriptions',
+  userCode: '/backchannel/user-code',
   clientconfig: '/backchannel/clientconfig',
 } as const
 
@@ -194,6 +208,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const clients = createClientStore(database)
   const usedAssertions = createUsedAssertionStore(database)
   const userStore = createUserStore(database)
+  const userCodes = createUserCodeStore(database)
   const blockedClients = createBlockedClientStore(database)
   const denialPauses = createDenialPauseStore(database, inMilliseconds(limits.pauseAfterDenial))
   const signInAttempts = createSignInAttemptStore(
@@ -214,6 +229,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     vault,
     clock,
     log,
+    audit,
   })
 
   const ownApp = ownClient(config.issuer, vault)
@@ -241,7 +257,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     allowHttp: config.development,
     ca: config.notifications.ca,
   })
-  const clientKeys = createClientKeys({ caller, clock })
+  const keySets = createKeySets({ caller, clock })
+  const clientKeys = createClientKeys(keySets)
   const certificateOf = createReadCertificate({
     header: config.proxy.clientCertificateHeader,
     trustedProxies: config.proxy.trust,
@@ -270,13 +287,34 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     }),
   })
   const pairwise = createPairwiseSubjects({ subjects: createPairwiseSubjectStore(database), vault, clock })
-  const findUser = createFindUser({
+  const { tokenIssuers } = config.hints
+  const seekUser = createSeekUser({
     users,
     issuer: config.issuer,
     publicKeys: async () => ({ keys: signingKeys.now().public }),
     userOfSubject: ({ metadata }, subject) => pairwise.userFor(metadata, subject),
+    readHintToken:
+      tokenIssuers.length === 0
+        ? undefined
+        : createReadHintToken({
+            tokenIssuers,
+            audience: config.issuer,
+            algorithms: profile.clientSigning,
+            keySets,
+            clock,
+          }),
     clock,
   })
+  const findUser = createFindUser(seekUser)
+  // Codes of an application's own users are the application's; those of the built-in directory their users look after.
+  const codeOf = Array.isArray(config.users)
+    ? createCodeDirectory(config.users, userCodes)
+    : hasUserCodes(users)
+      ? createCodesOfHooks(users)
+      : noCodes
+  const { lockSeconds, ...tryLimits } = config.userCodes
+  const codeNeeds = { codeOf, tries: userCodes, limits: { ...tryLimits, lockFor: lockSeconds * 1000 }, clock }
+  const ownCode = Array.isArray(config.users) ? createOwnCode({ ...codeNeeds, store: userCodes }) : undefined
 
   const passkeys = createPasskeys({
     store: createPasskeyStore(database),
@@ -298,7 +336,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       backchannel_authentication_endpoint: config.issuer + endpoints.backchannel,
       backchannel_token_delivery_modes_supported: profile.deliveryModes,
       backchannel_authentication_request_signing_alg_values_supported: profile.clientSigning,
-      backchannel_user_code_parameter_supported: false,
+      backchannel_user_code_parameter_supported: codeOf !== noCodes,
       ...(alias !== undefined && { mtls_endpoint_aliases: aliasesAt(alias) }),
       ...(config.registration.mode !== 'off' && { registration_endpoint: config.issuer + paths.registration }),
     },
@@ -349,6 +387,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     (now) => signingKeyStore.forgetRemoved(now),
     (now) => denialPauses.forgetOver(now),
     (now) => signInAttempts.forgetOld(now),
+    (now) => userCodes.forgetTries(now - lockSeconds * 1000),
   ])
 
   // ── how users hear of requests ──
@@ -417,7 +456,10 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       clock,
     }),
     signedRequests: createSignedRequestStore(database, vault),
-    findUser,
+    seekUser,
+    isBlocked: blockedClients.isBlocked,
+    standInFor: createStandIns(vault),
+    demandUserCode: createDemandUserCode(codeNeeds),
     requests,
     announceToDevice: async (request, user) => (await noticesFor(request, user, channels, vault)).map(outbox.add),
     policy: {
@@ -474,6 +516,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     clock,
     audit,
   })
+  if (ownCode) userCodeEndpoint(app, endpoints.userCode, { identifyCaller, users, ownCode, clock, audit })
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
     certificateOf,
@@ -585,6 +628,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       cookies: createCookies({ secure: config.issuer.startsWith('https:'), vault, clock }),
       texts,
       pushKey: vapid?.publicKey,
+      userCodes: ownCode !== undefined,
       onChange: (heard) => database.listen('request', heard),
       framing,
       streams: limits.streams,

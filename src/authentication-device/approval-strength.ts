@@ -42,7 +42,7 @@ export function passkeyRequired(
 ): boolean {
   if (kind !== 'user') return false
   if (!asksForPasskey(request.acrValues) && client?.backchannel_require_passkey !== true) return false
-  return !(authentication.acr === PASSKEY_ACR && isFresh(authentication, now))
+  return !(authentication.acr === PASSKEY_ACR && signedInJustNow(authentication, now))
 }
 
 /**
@@ -57,7 +57,7 @@ export function signInNeeded(
   now: number,
 ): SignInNeeded | undefined {
   const strongly = hasPasskey && signsInHere
-  if (isFresh(authentication, now) && (!strongly || authentication.acr === PASSKEY_ACR)) return undefined
+  if (signedInJustNow(authentication, now) && (!strongly || authentication.acr === PASSKEY_ACR)) return undefined
   return { max_age: freshFor, ...(strongly && { acr_values: PASSKEY_ACR }) }
 }
 
@@ -68,7 +68,7 @@ export interface SignInNeeded {
   acr_values?: string
 }
 
-function isFresh({ authTime }: Authentication, now: number): boolean {
+export function signedInJustNow({ authTime }: Authentication, now: number): boolean {
   // What another provider says of the future is no proof of the present.
   return authTime !== undefined && authTime * 1000 <= now + skew && now < (authTime + freshFor) * 1000
 }

@@ -45,6 +45,18 @@ export interface AuthenticationRequest {
   authentication: Authentication
 }
 
+/**
+ * Whom a request is about whose client must not learn that there is nobody. No user's id looks like this: ids are ASCII.
+ *
+ * @param digest tells one nobody from another, and nothing else
+ */
+export const nobody = (digest: string) => `∅ ${digest}`
+
+/** Whether the request is only pretended: nobody is told, nobody sees it, nobody can decide it. It runs out. */
+export function isPretended({ userId }: Pick<AuthenticationRequest, 'userId'>): boolean {
+  return userId.startsWith(nobody(''))
+}
+
 /** How strongly the user was authenticated when deciding, as far as it is known. */
 export interface Authentication {
   acr?: string | undefined

@@ -73,7 +73,7 @@ export interface AuthorizationServerNeeds {
   clock: Clock
   log: Log
   audit: Audit
-  /** Passed to oidc-provider last, as it is. */
+  /** Passed to oidc-provider last, as it is; `features` one by one. */
   extra: Record<string, unknown>
 }
 
@@ -134,7 +134,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
         const client = await needs.findClient(id)
         if (client === undefined) return undefined
         const bound = needs.profile.boundTokensOnly && id !== needs.ownClient
-        const seen = asOidcProviderSeesIt(client, tokens, bound)
+        const seen = onlyWithGrants(asOidcProviderSeesIt(client, tokens, bound), tokens.scopes)
         // Which types it may ask for was seen to when it rang; here it only takes of what it was granted.
         return needs.details.names.length > 0
           ? { ...seen, authorization_details_types: [...needs.details.names] }
@@ -242,10 +242,10 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
         error: [out.error, out.error_description].filter(Boolean).join(': '),
       })
     },
-    ...needs.extra,
   }
-
-  const provider = new Provider(needs.issuer, configuration)
+  // Who switches one feature on means that one: all others stay as they are (M49).
+  const features = { ...configuration.features, ...(needs.extra.features as Configuration['features']) }
+  const provider = new Provider(needs.issuer, { ...configuration, ...needs.extra, features })
   // Its URLs are made from what the hand-over tells it: the issuer, whatever Host a caller claims.
   provider.proxy = true
   // It lists the grant (MD-2); requests with it never reach oidc-provider.
@@ -355,6 +355,9 @@ export function asOidcProviderSeesIt(
     backchannel_client_notification_endpoint,
     backchannel_device_service,
     backchannel_require_passkey,
+    backchannel_user_code_parameter,
+    backchannel_allowed_hints,
+    backchannel_unknown_users,
     sector_identifier_uri,
     authorization_details_types,
     limits,
@@ -369,6 +372,12 @@ export function asOidcProviderSeesIt(
     grant_types: metadata.grant_types.filter((grant) => grant !== CIBA_GRANT),
     client_secret: secret ?? secretHash,
   } as AdapterPayload
+}
+
+/** Where nobody can ask for refresh tokens, oidc-provider does not know a client that might. It gets the rest. */
+function onlyWithGrants(client: AdapterPayload, scopes: readonly string[]): AdapterPayload {
+  if (scopes.includes('offline_access')) return client
+  return { ...client, grant_types: (client.grant_types as string[]).filter((grant) => grant !== 'refresh_token') }
 }
 
 /** oidc-provider would compare what a client sends with what is kept; we keep a keyed hash, so the hashes are compared. */

@@ -2,6 +2,7 @@
  * The signing keys as they are at the moment. A node hears of a change at once, notices by the clock when a key's time
  * has come, and looks now and then at what it may not have heard of: on SQLite, a command in another process.
  */
+import type { Audit } from '../audit.ts'
 import type { Log } from '../log.ts'
 import { type RotationNeeds, rotateWhatIsDue } from './key-rotation.ts'
 import type { KeptKey } from './signing-key-store.ts'
@@ -21,6 +22,7 @@ export interface WatchNeeds extends RotationNeeds {
   /** Hears that something was changed. Returns how to stop listening. */
   onNews(heard: () => void): () => void
   log: Log
+  audit: Audit
 }
 
 /** Milliseconds between two looks when nobody says anything. */
@@ -92,7 +94,7 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
   async function rotate(): Promise<boolean> {
     const rotations = await rotateWhatIsDue(kept, needs)
     for (const { algorithm, next } of rotations) {
-      log.info({ event: 'keys.rotated', algorithm, next: next.kid, signs_in: next.signsFrom - clock.now() })
+      needs.audit({ event: 'keys.rotated', by: algorithm, about: next.kid })
     }
     return rotations.length > 0
   }

@@ -16,11 +16,13 @@ import { readForm } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
 import type { Vault } from '../secret.ts'
 import type { Statement } from '../storage/database.ts'
-import type { FindUser } from '../user-hint/find-user.ts'
+import { type SeekUser, unknownUser } from '../user-hint/find-user.ts'
 import type { User } from '../user-hint/user.ts'
+import type { DemandUserCode } from '../user-hint/user-code.ts'
 import { type AcceptancePolicy, type Acknowledgement, accept, acknowledge } from './accept.ts'
 import { type LimitSettings, limitsFor, refusalFor } from './limits.ts'
-import { readAsked } from './parameters.ts'
+import { type Asked, readAsked } from './parameters.ts'
+import { mustNotLearn, type StandInUser } from './pretence.ts'
 import { type RequestPolicy, refuseUnlessAllowed, refuseUnlessItMayRing } from './rules.ts'
 import type { ReadSignedRequest } from './signed-request.ts'
 import type { SignedRequestStore } from './signed-request-store.ts'
@@ -30,11 +32,18 @@ export interface BackchannelNeeds {
   certificateOf: ReadCertificate
   readSignedRequest: ReadSignedRequest
   signedRequests: SignedRequestStore
-  findUser: FindUser
+  seekUser: SeekUser
+  /** Somebody in the place of a user who is not there, for a client that must not learn it. */
+  standInFor(named: string): StandInUser
+  demandUserCode: DemandUserCode
+  /** Whether the user does not want to hear of the client any more. */
+  isBlocked(userId: string, clientId: string): Promise<boolean>
   requests: RequestStore
   /** The notifications that tell the user's device. They are kept in one step with the request (VL-10). */
   announceToDevice(request: AuthenticationRequest, user: User): Promise<Statement[]>
-  policy: RequestPolicy & AcceptancePolicy & LimitSettings & { boundTokensOnly: boolean }
+  policy: RequestPolicy &
+    AcceptancePolicy &
+    LimitSettings & { boundTokensOnly: boolean; unknownUsers: 'error' | 'pretend' }
   vault: Vault
   clock: Clock
   audit: Audit
@@ -85,8 +94,8 @@ async function consider(
   refuseUnlessItMayRing(client)
   const asked = await readAsked(call.form, client, needs.readSignedRequest)
   refuseUnlessAllowed(asked, client, needs.policy)
-  const user = await needs.findUser(asked.hints[0]!, client)
-  about.user = user.id
+  const { user, standIn } = await findWhomToAsk(asked, client, needs)
+  if (standIn === undefined) about.user = user.id
 
   const accepted = accept(
     asked,
@@ -108,9 +117,12 @@ async function consider(
   const kept = await needs.requests.accept(request, authReqId, limits, [...notices, ...evidence], topics)
   if (!kept) throw await overTheLimit(request, limits, about, needs)
 
-  needs.audit({ event: 'request.accepted', request: request.id, ...about, outcome: request.deliveryMode })
+  const outcome = standIn === undefined ? request.deliveryMode : 'pretended'
+  needs.audit({ event: 'request.accepted', request: request.id, ...about, outcome })
   // Somebody must look at it: the client waits for a user whom nothing has told.
-  if (notices.length === 0) needs.audit({ event: 'device.unreachable', request: request.id, ...about })
+  if (notices.length === 0 && standIn === undefined) {
+    needs.audit({ event: 'device.unreachable', request: request.id, ...about })
+  }
   return acknowledge(accepted)
 }
 
@@ -126,6 +138,31 @@ async function overTheLimit(
   const reached: ReachedLimit = found ?? { limit: 'perUser.perMinute', until: now }
   needs.audit({ event: 'limit.reached', ...about, outcome: reached.limit })
   return refusalFor(reached, now)
+}
+
+interface Asking {
+  user: User
+  /** The same, if the user is not there and the client must not learn it. */
+  standIn: StandInUser | undefined
+}
+
+/**
+ * The user, if this client may ask: somebody is there, and the code is right. Where the client must not learn who is
+ * there, the way is the same for somebody and for nobody, step by step.
+ */
+async function findWhomToAsk(asked: Asked, client: Client, needs: BackchannelNeeds): Promise<Asking> {
+  const secretly = mustNotLearn(client, needs.policy.unknownUsers)
+  const sought = await needs.seekUser(asked.hints[0]!, client)
+  if (sought.user === undefined && !secretly) throw unknownUser(sought.detail)
+  const standIn = sought.user === undefined ? needs.standInFor(sought.named) : undefined
+  const user = sought.user ?? standIn!
+
+  await needs.demandUserCode(asked.userCode, user, client, standIn)
+  // Everybody else is refused by the statement that accepts. Here, somebody who has blocked the client is not there for
+  // it, and it does not learn that either.
+  if (!secretly || !(await needs.isBlocked(user.id, client.id))) return { user, standIn }
+  const instead = needs.standInFor(user.id)
+  return { user: instead, standIn: instead }
 }
 
 /** A push client is never seen at the token endpoint: its tokens are bound to the key it rings with (ML-14). */

@@ -1,6 +1,7 @@
 /** What the client asks: a form or a signed request, read once into the same type. */
 import { parseDetails } from '../authorization-details/read-details.ts'
 import type { Client } from '../client/client.ts'
+import { hintKinds } from '../client/client-metadata.ts'
 import { allOf, type Form } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
 import type { SentHint } from '../user-hint/find-user.ts'
@@ -20,11 +21,10 @@ export interface Asked {
   resources: unknown[]
   /** FAPI-CIBA: what the client tells of the place it asks from. The JSON, whatever it is. */
   requestContext: unknown
+  userCode: string | undefined
   /** The JWT all this was in, letter by letter; nothing if it came as a form. */
   signedRequest: string | undefined
 }
-
-const hintKinds = ['login_hint', 'id_token_hint', 'login_hint_token'] as const
 
 /** The parameters by name. In a signed request each is text (SR-1), but for those that say otherwise themselves. */
 const texts = [
@@ -55,10 +55,7 @@ export async function readAsked(form: Form, client: Client, readSigned: ReadSign
   return { ...readParameters(readClaims(claims)), ...readStructures(claims), signedRequest }
 }
 
-/**
- * Reads the parameters by name. Whatever it does not know it leaves alone (VL-7), `user_code` too: this provider does
- * not announce support for it, so nobody has one (UC-1). A form value that was empty is not in the form at all (RQ-9).
- */
+/** By name. What it does not know it leaves alone (VL-7). A form value that was empty is not in the form at all (RQ-9). */
 export function readParameters(form: Form): Asked {
   return {
     scope: form.get('scope'),
@@ -73,6 +70,7 @@ export function readParameters(form: Form): Asked {
     authorizationDetails: parsed(form.get('authorization_details')),
     resources: allOf(form, 'resource'),
     requestContext: parsed(form.get('request_context')),
+    userCode: form.get('user_code'),
     signedRequest: undefined,
   }
 }

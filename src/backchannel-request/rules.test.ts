@@ -79,6 +79,18 @@ describe('the first rule that does not hold speaks (§7.2 keeps this order)', ()
   })
 })
 
+describe('a client registered for some kinds of hints (M30)', () => {
+  const careful = ringing('poll')
+  careful.metadata.backchannel_allowed_hints = ['id_token_hint']
+  it('may use those, and no other', () => {
+    refuseUnlessAllowed(asked({ scope: 'openid', id_token_hint: 'x' }), careful, policy)
+    assert.throws(
+      () => refuseUnlessAllowed(asked(good), careful, policy),
+      ({ code, detail }: Refusal) => code === 'invalid_request' && detail === 'hintIsAllowed (c)',
+    )
+  })
+})
+
 describe('what a profile may demand', () => {
   const refusedFor = (rule: string) => (refusal: Refusal) => refusal.detail === `${rule} (c)`
 
@@ -101,7 +113,7 @@ describe('what a profile may demand', () => {
 })
 
 describe('the parameters', () => {
-  it('are read by name, and user_code and what nobody knows are left alone (UC-1, VL-7)', () => {
+  it('are read by name, and what nobody knows is left alone (VL-7)', () => {
     assert.deepEqual(asked({ user_code: 'x', foo: 'x' }), {
       scope: undefined,
       hints: [],
@@ -112,6 +124,7 @@ describe('the parameters', () => {
       authorizationDetails: undefined,
       resources: [],
       requestContext: undefined,
+      userCode: 'x',
       signedRequest: undefined,
     })
     const all = asked({ login_hint_token: '3', login_hint: '1', id_token_hint: '2' }).hints

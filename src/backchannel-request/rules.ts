@@ -72,6 +72,11 @@ export const rules = {
     otherwise: 'invalid_request',
     because: 'send exactly one of login_hint, id_token_hint, login_hint_token',
   },
+  hintIsAllowed: {
+    holds: (asked, client) => client.metadata.backchannel_allowed_hints?.includes(asked.hints[0]!.kind) ?? true,
+    otherwise: 'invalid_request',
+    because: 'this client may not say which user it means with this kind of hint',
+  },
   // We call this client back, so it must tell us how to prove that it is us.
   tokenWhenWeCallBack: {
     holds: (asked, client) => client.deliveryMode === 'poll' || asked.notificationToken !== undefined,

@@ -1,4 +1,5 @@
 /** `doorbell user`: the built-in user directory. */
+import { randomInt } from 'node:crypto'
 import { text as readAll } from 'node:stream/consumers'
 import type { Command } from 'commander'
 import { didYouMean, nearest } from '../complaint.ts'
@@ -7,6 +8,8 @@ import { readUsers } from '../config/users.ts'
 import { createPasskeyStore } from '../passkey/passkey-store.ts'
 import { hashPassword, newSecret } from '../secret.ts'
 import type { ConfiguredUser, User } from '../user-hint/user.ts'
+import { isUserCode } from '../user-hint/user-code.ts'
+import { createUserCodeStore } from '../user-hint/user-code-store.ts'
 import { createUserStore, type UserStore } from '../user-hint/user-store.ts'
 import { atDesk, atNewDesk } from './desk.ts'
 import { Failure } from './failure.ts'
@@ -25,6 +28,11 @@ interface AddOptions extends UserOptions {
   name?: string
   locale?: string
   passwordStdin?: boolean
+}
+
+interface CodeOptions extends UserOptions {
+  codeStdin?: boolean
+  remove?: boolean
 }
 
 export function addUser(program: Command): void {
@@ -49,6 +57,20 @@ export function addUser(program: Command): void {
       'npx doorbell user add --username dora --password-stdin < password.txt',
       'the same for a username and a password of her own',
     ],
+  ])
+
+  const code = user
+    .command('code <id>')
+    .description(
+      'Set the code a user has to give to clients that ask for one. It is made and shown once, unless given.',
+    )
+    .option('--code-stdin', 'read the code from standard input')
+    .option('--remove', 'take the code away')
+    .option('--json', 'answer in JSON')
+    .action((id: string, _options, command: Command) => runCode(id, command.optsWithGlobals()))
+  examples(withSettings(code), [
+    ['npx doorbell user code dora', 'a code for dora, who can change it on /user-code'],
+    ['npx doorbell user code dora --remove', 'nobody asks dora for a code any more'],
   ])
 
   const list = user
@@ -88,7 +110,7 @@ export function addUser(program: Command): void {
 }
 
 async function runAdd(options: AddOptions): Promise<void> {
-  const given = options.passwordStdin ? await readPassword() : undefined
+  const given = options.passwordStdin ? await readSecret('password') : undefined
   const password = given ?? newSecret(12)
   const added = await atNewDesk(options, async ({ config, database, clock }) => {
     const user = check(options, configuredUsers(config))
@@ -107,11 +129,12 @@ async function runAdd(options: AddOptions): Promise<void> {
   print('The password is shown this once: tell it to the user in a safe way.')
 }
 
-async function readPassword(): Promise<string> {
-  if (process.stdin.isTTY) process.stderr.write('Password (it will be visible; end with Enter and Ctrl-D): ')
-  const password = (await readAll(process.stdin)).replace(/\r?\n$/, '')
-  if (password === '') throw new Failure('The password on standard input is empty.')
-  return password
+async function readSecret(what: 'password' | 'code'): Promise<string> {
+  const name = what === 'password' ? 'Password' : 'Code'
+  if (process.stdin.isTTY) process.stderr.write(`${name} (it will be visible; end with Enter and Ctrl-D): `)
+  const secret = (await readAll(process.stdin)).replace(/\r?\n$/, '')
+  if (secret === '') throw new Failure(`The ${what} on standard input is empty.`)
+  return secret
 }
 
 /** With hooks, the users are the application's, and the built-in directory is asked nothing. */
@@ -154,6 +177,27 @@ function entriesOf(user: User): [string, string | undefined][] {
     ['name', user.name],
     ['locale', user.locale],
   ]
+}
+
+async function runCode(id: string, options: CodeOptions): Promise<void> {
+  const given = options.codeStdin ? await readSecret('code') : undefined
+  if (given !== undefined && !isUserCode(given))
+    throw new Failure('A code has 4 to 64 characters, all of them visible.')
+  const code = options.remove ? undefined : (given ?? String(randomInt(1_000_000)).padStart(6, '0'))
+  await atDesk(options, async ({ config, database, clock }) => {
+    const known = configuredUsers(config).some((user) => user.id === id) || (await createUserStore(database).find(id))
+    if (!known) throw new Failure(`There is no user ${id}; "npx doorbell user list" names them.`)
+    await createUserCodeStore(database).put(id, code && (await hashPassword(code)), clock.now())
+  })
+  const made = given === undefined ? code : undefined
+  if (options.json) return printJson({ id, code_set: code !== undefined, ...(made !== undefined && { code: made }) })
+  if (code === undefined) return print(`${id} has no code any more.`)
+  print(`${ink('bold', id)} has a code now.`)
+  if (made === undefined) return
+  print()
+  print(listing([['code', made]], '  '))
+  print()
+  print('It is shown this once: tell it to the user in a safe way. They can change it on /user-code.')
 }
 
 interface ListedUser {

@@ -51,7 +51,7 @@ export interface Registration {
 }
 
 /** What only an operator may say of a client. Ignoring it would leave a client that is not what it believes to be. */
-const operatorsOnly = ['backchannel_device_service', 'limits']
+const operatorsOnly = ['backchannel_device_service', 'backchannel_unknown_users', 'limits']
 
 /**
  * @param permission the initial access token, if one came

@@ -44,7 +44,7 @@ describe('defaults', () => {
   }
 
   it('take null for left out and drop what is unknown (DR-4)', () => {
-    const client = accepted({ ...poll, logo_uri: null, software_id: 'x', backchannel_user_code_parameter: false })
+    const client = accepted({ ...poll, logo_uri: null, software_id: 'x' })
     assert.deepEqual(Object.keys(client).sort(), [
       'backchannel_token_delivery_mode',
       'client_id',
@@ -149,9 +149,15 @@ describe('what is refused', () => {
       /^backchannel_authentication_request_signing_alg must be one of ES256/,
     ],
     [
-      'user codes',
-      { ...poll, backchannel_user_code_parameter: true },
-      /^backchannel_user_code_parameter true is not in/,
+      'a hint of no known kind (M30)',
+      { ...poll, backchannel_allowed_hints: ['phone'] },
+      /^backchannel_allowed_hints\[0\] must be one of login_hint, id_token_hint, login_hint_token/,
+    ],
+    ['no hint at all', { ...poll, backchannel_allowed_hints: [] }, /^backchannel_allowed_hints must hold at least one/],
+    [
+      'another answer about unknown users',
+      { ...poll, backchannel_unknown_users: 'lie' },
+      /^backchannel_unknown_users must be "error" or "pretend"/,
     ],
     ['an unknown subject type', { ...poll, subject_type: 'private' }, /^subject_type must be "public" or "pairwise"/],
     [

@@ -16,6 +16,10 @@ export const CONSENT_APP = 'doorbell-consent-app'
 
 export type DeliveryMode = 'poll' | 'ping' | 'push'
 
+/** The ways to say which user is meant (CIBA Core §7.1). */
+export const hintKinds = ['login_hint', 'id_token_hint', 'login_hint_token'] as const
+export type HintKind = (typeof hintKinds)[number]
+
 export type ClientAuthenticationMethod =
   | 'client_secret_basic'
   | 'client_secret_post'
@@ -79,6 +83,12 @@ export interface ClientMetadata {
   backchannel_device_service?: boolean
   /** Whether users have to confirm with a passkey what this client asks of them. */
   backchannel_require_passkey?: boolean
+  /** Whether it asks users for their code and sends it. Users who have one are then asked through it no more without. */
+  backchannel_user_code_parameter?: boolean
+  /** How it may say which user it means; in any way unless told. */
+  backchannel_allowed_hints?: HintKind[]
+  /** What it hears of a user who is not there: `requests.unknownUsers` unless told. */
+  backchannel_unknown_users?: 'error' | 'pretend'
   /** How much this client may ask, in the place of the server's `limits`. Only an operator says it. */
   limits?: ClientLimits
 }
@@ -174,9 +184,8 @@ function orOf(words: readonly string[]): string {
 function complete(draft: Draft): ClientMetadata {
   const mode = draft.backchannel_token_delivery_mode
   const grants = draft.grant_types ?? defaultGrants(mode, draft.backchannel_device_service === true)
-  const { backchannel_user_code_parameter: _, ...known } = draft
   return {
-    ...known,
+    ...draft,
     client_id: draft.client_id ?? '',
     redirect_uris: draft.redirect_uris ?? [],
     grant_types: grants,
@@ -207,8 +216,6 @@ export const needsSecret = (authentication: unknown): boolean => secretMethods.i
 
 const secretMethods: string[] = ['client_secret_basic', 'client_secret_post', 'client_secret_jwt']
 const keySigningAlgs = ['ES256', 'RS256', 'PS256', 'Ed25519', 'EdDSA']
-const notYet = 'is not in this version yet; remove it'
-
 type Draft = z.output<ReturnType<typeof schemaFor>>
 
 function schemaFor({ development, profile = profiles.core }: ClientCircumstances) {
@@ -286,9 +293,12 @@ function schemaFor({ development, profile = profiles.core }: ClientCircumstances
         mustBe('an object with perClient and perClientAndUser'),
       )
       .exactOptional(),
-    backchannel_user_code_parameter: yesOrNo()
-      .refine((wanted) => !wanted, { error: `true ${notYet}` })
+    backchannel_user_code_parameter: yesOrNo().exactOptional(),
+    backchannel_allowed_hints: z
+      .array(z.enum(hintKinds, mustBe(`one of ${hintKinds.join(', ')}`)), mustBe('a list of kinds of hints'))
+      .min(1, { error: 'must hold at least one kind of hint; without any the client could ask nobody' })
       .exactOptional(),
+    backchannel_unknown_users: z.enum(['error', 'pretend'], mustBe('"error" or "pretend"')).exactOptional(),
     backchannel_authentication_request_signing_alg: z
       .enum(profile.clientSigning, mustBe(`one of ${profile.clientSigning.join(', ')}`))
       .exactOptional(),
@@ -356,7 +366,8 @@ export function isLoopback(hostname: string): boolean {
 
 const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
 
-function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void {
+/** For a schema: a JWK Set with nothing private in it. */
+export function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void {
   const complain = (message: string) => context.addIssue({ code: 'custom', message })
   const keys = isPlain(jwks) ? jwks.keys : undefined
   if (!Array.isArray(keys) || keys.length === 0) {

@@ -44,6 +44,8 @@ it('defaults', () => {
       requireSigned: false,
       numberMatching: false,
     },
+    hints: { tokenIssuers: [] },
+    userCodes: { maxTries: 5, maxTriesPerClient: 100, lockSeconds: 900 },
     tokens: {
       accessTtl: 600,
       idTtl: 3600,
@@ -450,10 +452,7 @@ describe('the profile fapi-ciba refuses, each by name,', () => {
 })
 
 describe('what is not in this version yet is refused by name', () => {
-  const cases: [string, unknown][] = [
-    ['requests.longPoll', 30],
-    ['requests.unknownUsers', 'pretend'],
-  ]
+  const cases: [string, unknown][] = [['requests.longPoll', 30]]
   for (const [path, value] of cases) {
     it(path, () => {
       const complaints = complaintsAbout(setting(path, value))
@@ -463,12 +462,44 @@ describe('what is not in this version yet is refused by name', () => {
       assert.doesNotMatch(complaints[0]!, /hush/)
     })
   }
-  it('user codes', () => {
-    const users = [{ username: 'a', user_code: 'hush' }]
-    assert.deepEqual(complaintsAbout({ ...production, users }), [
-      'users[0].user_code is not in this version yet; remove it',
-    ])
+})
+
+describe('issuers of login_hint_tokens', () => {
+  const jwks = { keys: [{ kty: 'EC', crv: 'P-256', x: 'x', y: 'y' }] }
+  const found = { issuer: 'https://finder.example', jwks }
+  const withIssuers = (...tokenIssuers: unknown[]) => ({ ...production, hints: { tokenIssuers } })
+
+  it('are taken with keys or with their address', () => {
+    const { hints } = accepted(
+      withIssuers(found, { issuer: 'other', jwksUri: 'https://o.example/keys', subject: 'email' }),
+    )
+    assert.deepEqual(
+      hints.tokenIssuers.map(({ issuer }) => issuer),
+      ['https://finder.example', 'other'],
+    )
+    accepted({ ...withIssuers({ issuer: 'x', jwksUri: 'http://localhost:1/k' }), development: 'exposed' })
   })
+
+  const wrong: [string, unknown[], RegExp][] = [
+    ['without an issuer', [{ jwks }], /^hints\.tokenIssuers\[0\]\.issuer must be/],
+    ['without keys', [{ issuer: 'x' }], /^hints\.tokenIssuers\[0\] must have either jwks or jwksUri/],
+    ['with two kinds of keys', [{ ...found, jwksUri: 'https://o.example' }], /must have either jwks or jwksUri/],
+    ['with a private key', [{ ...found, jwks: { keys: [{ kty: 'EC', d: 'hush' }] } }], /private member "d"/],
+    ['with a shared secret', [{ ...found, algorithms: ['HS256'] }], /algorithms\[0\] must be one of "ES256"/],
+    ['with no algorithm', [{ ...found, algorithms: [] }], /algorithms must be a list of at least one/],
+    ['over plain http', [{ issuer: 'x', jwksUri: 'http://o.example' }], /jwksUri that starts with https:/],
+    ['with a password in the address', [{ issuer: 'x', jwksUri: 'https://me:hush@o.example' }], /jwksUri must be/],
+    ['twice', [found, found], /must name each issuer once/],
+    ['with a slip', [{ ...found, audiense: 'x' }], /audiense is not a setting/],
+  ]
+  for (const [name, issuers, complaint] of wrong) {
+    it(`${name}: refused`, () => {
+      const complaints = complaintsAbout(withIssuers(...issuers))
+      assert.equal(complaints.length, 1, complaints.join('\n'))
+      assert.match(complaints[0]!, complaint)
+      assert.doesNotMatch(complaints[0]!, /hush/)
+    })
+  }
 })
 
 describe('clients', () => {

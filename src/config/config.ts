@@ -10,6 +10,7 @@ import {
   type ClientMetadata,
   type ClientMetadataInput,
   CONSENT_APP,
+  complainAboutKeys,
   DECIDE_SCOPE,
   isLoopback,
   readClientMetadata,
@@ -17,6 +18,7 @@ import {
 import { isPlain, mustBe, mustBeSecretly, readSettings } from '../complaint.ts'
 import { profiles } from '../profile.ts'
 import type { Resource, Resources } from '../resource/resources.ts'
+import type { TokenIssuer } from '../user-hint/hint-token.ts'
 import type { ConfiguredUser, UserHooks } from '../user-hint/user.ts'
 import { type DetailTypeInput, readDetailTypes, readResources } from './authorization-details.ts'
 import { type ConfiguredUserInput, readUsers } from './users.ts'
@@ -61,7 +63,10 @@ export interface Config {
     longPoll: number
     /** How many requests of one user may wait at the same time. */
     maxOpenPerUser: number
-    /** What a client is told whose hint leads to nobody. `pretend` is not in this version yet. */
+    /**
+     * What a client is told whose hint leads to nobody: the truth, or what it would hear of a user who never answers.
+     * A client's `backchannel_unknown_users` wins.
+     */
     unknownUsers: 'error' | 'pretend'
     /** Whether every request has to be signed. A client that registered an algorithm always signs. */
     requireSigned: boolean
@@ -71,6 +76,10 @@ export interface Config {
      */
     numberMatching: boolean | 'required'
   }
+  /** Whose word is good for who is meant by a `login_hint_token`. */
+  hints: { tokenIssuers: TokenIssuer[] }
+  /** How many wrong user codes there may be before no code passes for `lockSeconds`: at one user, and of one client. */
+  userCodes: { maxTries: number; maxTriesPerClient: number; lockSeconds: number }
   tokens: {
     /** Life of an access token in seconds. */
     accessTtl: number
@@ -138,7 +147,7 @@ export interface Config {
   clients: ClientMetadata[]
   /** A list, or an application's own hooks. */
   users: ConfiguredUser[] | UserHooks
-  /** Passed to oidc-provider as it is. */
+  /** Passed to oidc-provider as it is; `features` one by one, those that are not named stay as they are. */
   oidc: Record<string, unknown>
   /** How much is logged. */
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
@@ -175,6 +184,8 @@ type Sections =
   | 'tls'
   | 'proxy'
   | 'requests'
+  | 'hints'
+  | 'userCodes'
   | 'tokens'
   | 'keys'
   | 'notifications'
@@ -379,6 +390,14 @@ const schema = z.strictObject({
     requireSigned: yesOrNo().exactOptional(),
     numberMatching: yesOrNo('required').default(false),
   }).prefault({}),
+  hints: section({
+    tokenIssuers: z.array(tokenIssuer(), mustBe('a list of issuers')).default([]),
+  }).prefault({}),
+  userCodes: section({
+    maxTries: whole('tries', 1, 100).default(5),
+    maxTriesPerClient: whole('tries', 1, 1_000_000).default(100),
+    lockSeconds: whole('seconds', 1, 30 * 86_400).default(900),
+  }).prefault({}),
   tokens: section({
     accessTtl: whole('seconds', 1, year).default(600),
     idTtl: whole('seconds', 1, year).default(3600),
@@ -474,6 +493,24 @@ const schema = z.strictObject({
   oidc: z.custom<Record<string, unknown>>(isPlain, mustBe('an object')).default({}),
   logLevel: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 })
+
+function tokenIssuer() {
+  return section({
+    issuer: text('its "iss": a text', (issuer) => issuer !== ''),
+    jwks: z.custom<{ keys: Record<string, unknown>[] }>().superRefine(complainAboutKeys).exactOptional(),
+    jwksUri: text('an https address, or http in development', isPlainUrl).exactOptional(),
+    audience: text('a text', (audience) => audience !== '').exactOptional(),
+    algorithms: z
+      .array(choice(profiles.core.clientSigning), mustBe('a list of algorithms'))
+      .min(1, mustBe('a list of at least one algorithm'))
+      .exactOptional(),
+    subject: text('the name of a claim', (claim) => claim !== '').exactOptional(),
+  }).superRefine(({ jwks, jwksUri }, context) => {
+    if ((jwks === undefined) === (jwksUri === undefined)) {
+      context.addIssue({ code: 'custom', message: 'must have either jwks or jwksUri' })
+    }
+  })
+}
 
 function section<Shape extends z.core.$ZodShape>(shape: Shape) {
   return z.strictObject(shape, mustBe('an object of settings'))
@@ -665,6 +702,15 @@ const profileRules: Rule[] = [
     says: ({ profile }) => `must not be false, because the profile is ${profile} (FC-7)`,
   },
   {
+    reads: ['hints.tokenIssuers', 'profile'],
+    unless: ({ hints, profile }) =>
+      hints.tokenIssuers.some(({ algorithms }) =>
+        algorithms?.some((each) => !profiles[profile].clientSigning.includes(each)),
+      ),
+    says: ({ profile }) =>
+      `must sign with ${profiles[profile].clientSigning.join(' or ')}, because the profile is ${profile} (FC-15)`,
+  },
+  {
     reads: ['profile', 'tls', 'proxy.clientCertificateHeader'],
     unless: (config) => profiles[config.profile].boundTokensOnly && !seesCertificates(config),
     says: ({ profile }) =>
@@ -828,9 +874,15 @@ const rules: Rule[] = [
     says: `above 0 ${notYet}; it must be 0`,
   },
   {
-    reads: ['requests.unknownUsers'],
-    unless: ({ requests }) => requests.unknownUsers !== 'error',
-    says: `"pretend" ${notYet}; it must be "error"`,
+    reads: ['hints.tokenIssuers', 'development'],
+    unless: ({ hints, development }) =>
+      !development && hints.tokenIssuers.some(({ jwksUri }) => jwksUri?.startsWith('https:') === false),
+    says: 'must have a jwksUri that starts with https://',
+  },
+  {
+    reads: ['hints.tokenIssuers'],
+    unless: ({ hints }) => new Set(hints.tokenIssuers.map(({ issuer }) => issuer)).size < hints.tokenIssuers.length,
+    says: 'must name each issuer once',
   },
   {
     reads: ['login.issuer'],

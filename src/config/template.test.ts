@@ -43,7 +43,7 @@ it('shows the defaults: with everything switched on only the examples are new', 
 })
 
 function withoutExamples(config: Config) {
-  const { clients, users, secret, database, email, webPush, deviceWebhook, metrics, texts, ...others } = config
+  const { clients, users, secret, database, email, webPush, deviceWebhook, metrics, texts, hints, ...others } = config
   const { authorizationDetails, resources, ...settings } = others
   return settings
 }

@@ -51,6 +51,8 @@ export default {
     //maxBindingMessageLength: 128,
     // How many requests of one user may wait at the same time.
     //maxOpenPerUser: 5,
+    // What a client hears whose hint leads to nobody: 'error', or 'pretend' that somebody is asked who never answers.
+    //unknownUsers: 'error',
   //},
 
   // How much may be asked, and tried. 0 is no limit.
@@ -66,6 +68,12 @@ export default {
 
   // Numbers for Prometheus at /metrics: for whoever brings the token, or comes from these addresses.
   //metrics: { token: 'better-kept-in-DOORBELL_METRICS_TOKEN', from: [] },
+
+  // Who may say in a login_hint_token which user is meant, with which keys, and in which claim.
+  //hints: { tokenIssuers: [{ issuer: 'https://finder.example', jwksUri: 'https://finder.example/keys', subject: 'sub' }] },
+
+  // Wrong user codes before no code passes for a while: at one user, and of one client.
+  //userCodes: { maxTries: 5, maxTriesPerClient: 100, lockSeconds: 900 },
 
   //tokens: {
     // Seconds.
@@ -133,7 +141,7 @@ export default {
   ],
 
   // People who are always there; "doorbell user add" adds others. Or an object of hooks that ask your own
-  // application: { findByHint, find, verifyPassword, notify }.
+  // application: { findByHint, find, verifyPassword, verifyUserCode, notify }.
   users: [
     //{ username: 'alice', email: 'alice@example.com', name: 'Alice', locale: 'en', password: 'choose one' },
   ],

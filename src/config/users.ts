@@ -56,7 +56,7 @@ const userSchema = z.strictObject({
   disabled: z.boolean(mustBe('true or false')).exactOptional(),
   claims: z.record(z.string(), z.unknown(), mustBe('an object')).exactOptional(),
   password: secret(),
-  user_code: z.custom<string>(() => false, { error: 'is not in this version yet; remove it' }).exactOptional(),
+  user_code: secret(),
 })
 
 const knownOfUser = Object.keys(userSchema.shape)

@@ -22,7 +22,7 @@ import {
 } from '../pages/pages.ts'
 import { Refusal } from '../refusal.ts'
 import { approvedIn, boxesOf } from './approve-less.ts'
-import type { DeviceApi, ShownRequest } from './device-api.ts'
+import type { Answered, DeviceApi, ShownRequest } from './device-api.ts'
 import { type Cookies, isOurs, type Session, safeReturn } from './session.ts'
 import type { SignIn } from './sign-in.ts'
 
@@ -34,6 +34,8 @@ export interface ConsentAppNeeds {
   texts: Texts
   /** The public key with which browsers subscribe to push messages, if they can. */
   pushKey: string | undefined
+  /** Whether users look after their user codes here. */
+  userCodes: boolean
   /** Hears that something about some request has changed. Returns how to stop listening. */
   onChange(heard: () => void): () => void
   framing: Framing
@@ -269,6 +271,35 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     return status === 401 ? '/passkeys' : '/passkeys?done=removed'
   })
 
+  // ── the user's code ──
+  if (needs.userCodes) {
+    app.get('/user-code', async (request, reply) => {
+      const reader = readerOf(request)
+      if (reader.session === undefined) return toSignIn(reply, '/user-code')
+      const answer = await api.userCode(reader.session.accessToken)
+      if (answer.status === 401) return toSignIn(reply, '/user-code')
+      const { done, problem } = request.query as { done?: string; problem?: string }
+      return page(reply, 'app/user-code', reader, {
+        isSet: answer.body.set,
+        proofNeeded: answer.body.present_code_needed,
+        message: ['set', 'removed'].includes(done ?? '') ? reader.say(`user_code.${done}`) : undefined,
+        problem: codeProblems.includes(problem ?? '') ? reader.say(`user_code.${problem}`) : undefined,
+      })
+    })
+
+    act('/user-code', async ({ accessToken }, form) => {
+      const [user_code, repeated] = [form.get('user_code') ?? '', form.get('repeated')]
+      if (user_code !== repeated) return '/user-code?problem=differs'
+      const answer = await api.setUserCode(accessToken, { user_code, present_code: form.get('present_code') ?? null })
+      return answer.status === 200 ? '/user-code?done=set' : `/user-code?problem=${codeProblemOf(answer)}`
+    })
+
+    act('/user-code/remove', async ({ accessToken }, form) => {
+      const answer = await api.removeUserCode(accessToken, { present_code: form.get('present_code') ?? null })
+      return answer.status === 200 ? '/user-code?done=removed' : `/user-code?problem=${codeProblemOf(answer)}`
+    })
+  }
+
   act('/notifications', async (session, form) => {
     if (form.has('subscription')) await api.subscribe(session.accessToken, form.get('subscription')!)
     else await api.unsubscribe(session.accessToken, form.get('endpoint') ?? '')
@@ -373,7 +404,9 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
 
   function page(reply: FastifyReply, name: PageName, reader: Reader, values: Record<string, unknown>) {
     const { session, language, say } = reader
-    return reply.headers(headers).send(renderPage(name, { lang: language, say, session, ...values }))
+    return reply
+      .headers(headers)
+      .send(renderPage(name, { lang: language, say, session, userCodes: needs.userCodes, ...values }))
   }
 
   /** Says "look again" when what waits for this user has changed. What is new the page fetches itself. */
@@ -500,6 +533,16 @@ function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
     boxes: boxes[index] ?? [],
   }))
   return { client: nameOf(shown), wants, details, secondsLeft: shown.expires_in, until: until.toISOString() }
+}
+
+const codeProblems = ['differs', 'wrong', 'locked', 'proof_needed', 'is_password', 'not_a_code']
+
+/** Why a user code was not changed. */
+function codeProblemOf({ body }: Answered<object>): string {
+  if (body.error === 'invalid_user_code') return 'wrong'
+  if (body.locked) return 'locked'
+  if (body.is_password) return 'is_password'
+  return body.error === 'invalid_request' ? 'not_a_code' : 'proof_needed'
 }
 
 /** Which of the outcome texts: fresh from the form, or what stands since before. */

@@ -70,10 +70,26 @@ export interface SignInNeeded {
   acr_values?: string
 }
 
+export interface ShownUserCode {
+  set: boolean
+  /** Seconds since 1970, if the user set it. */
+  set_at?: number
+  /** The user signed in a while ago, and has to show that the code is theirs. */
+  present_code_needed: boolean
+}
+
 /** What the API answered: its status, and its JSON. */
 export interface Answered<Body> {
   status: number
-  body: Body & { error?: string; status?: string; reason?: string; passkey_required?: boolean }
+  body: Body & {
+    error?: string
+    status?: string
+    reason?: string
+    passkey_required?: boolean
+    proof_needed?: boolean
+    locked?: boolean
+    is_password?: boolean
+  }
 }
 
 export type DeviceApi = ReturnType<typeof createDeviceApiClient>
@@ -133,6 +149,11 @@ export function createDeviceApiClient(send: SendToServer, app: { clientId: strin
       post<object>(token, '/backchannel/passkeys/remove', { id }, from),
     confirmOptions: (token: string, requestId: string) =>
       post<object>(token, '/backchannel/passkeys/confirm-options', { request_id: requestId }),
+    userCode: (token: string) => get<ShownUserCode>(token, '/backchannel/user-code'),
+    setUserCode: (token: string, fields: Record<string, unknown>) =>
+      post<object>(token, '/backchannel/user-code', fields),
+    removeUserCode: (token: string, fields: Record<string, unknown>) =>
+      post<object>(token, '/backchannel/user-code/remove', fields),
     subscribe: (token: string, subscription: string) =>
       post<object>(token, '/backchannel/push-subscriptions', { subscription }),
     unsubscribe: (token: string, endpoint: string) =>

@@ -3,6 +3,7 @@ import type { Audit } from '../audit.ts'
 import {
   type Authentication,
   type AuthenticationRequest,
+  isPretended,
   type Status,
   statusAt,
 } from '../authentication-request/authentication-request.ts'
@@ -62,7 +63,7 @@ export type Decide = (answer: Answer) => Promise<DecisionResult>
 export function createDecide(needs: DecisionNeeds): Decide {
   return async (answer) => {
     const request = await needs.requests.find(answer.requestId)
-    if (request === undefined || request.userId !== answer.userId) return { kind: 'unknown' }
+    if (request === undefined || request.userId !== answer.userId || isPretended(request)) return { kind: 'unknown' }
 
     const user = await needs.findUser(answer.userId)
     if (!user || user.disabled) {

@@ -17,6 +17,7 @@ export type PageName =
   | 'app/outcome'
   | 'app/activity'
   | 'app/passkeys'
+  | 'app/user-code'
   | 'app/problem'
 
 /** Renders a page. Every value is escaped where it is shown. */

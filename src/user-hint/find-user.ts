@@ -3,20 +3,35 @@ import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVeri
 import type { Client } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
 import { Refusal } from '../refusal.ts'
+import type { ReadToken } from './hint-token.ts'
 import type { User, UserHint, UserHooks } from './user.ts'
 
 /** A hint as the client sent it. */
 export type SentHint = Pick<UserHint, 'kind' | 'value'>
 
+/** Whom a hint leads to: a user who can be asked, or nobody. */
+export type Sought =
+  | { user: User }
+  | {
+      user: undefined
+      /** Whom it names, the same in whatever letters and in each token: enough to know the same nobody again. */
+      named: string
+      /** For the log. */
+      detail: string
+    }
+
+export type SeekUser = (hint: SentHint, client: Client) => Promise<Sought>
 export type FindUser = (hint: SentHint, client: Client) => Promise<User>
 
 export interface HintNeeds {
   users: UserHooks
   issuer: string
-  /** Our own public keys, retired ones included: they bound how old an `id_token_hint` can be (SC-6). */
+  /** Our own public keys, retired ones included: they bound how old an `id_token_hint` can be (SC-6). Asked each time. */
   publicKeys(): Promise<JSONWebKeySet>
   /** Which user a subject stands for: the user's id itself, unless the client knows users by names of its own. */
   userOfSubject(client: Client, subject: string): Promise<string | undefined>
+  /** Nothing where no issuer of `login_hint_token`s is trusted: then a token goes to the users' hook as it is. */
+  readHintToken: ((token: string) => Promise<ReadToken>) | undefined
   clock: Clock
 }
 
@@ -26,19 +41,58 @@ export interface HintNeeds {
  */
 const oldestIdTokenHint = 180 * 24 * 3600
 
-/** @throws {Refusal} `unknown_user_id`, `invalid_request`, or what the application's hook throws (AE-4) */
-export function createFindUser(needs: HintNeeds): FindUser {
+/** @throws {Refusal} `invalid_request`, `expired_login_hint_token`, or what the application's hook throws (AE-4) */
+export function createSeekUser(needs: HintNeeds): SeekUser {
   return async (sent, client) => {
-    const hint = sent.kind === 'id_token_hint' ? await readIdToken(sent, client, needs) : sent
-    const user = await needs.users.findByHint(hint, client.metadata)
+    const hint = await read(sent, client, needs)
+    const user = isDisproved(hint) ? null : await ask(hint, client, needs)
     // A hook in plain JavaScript may well answer undefined.
-    if (!user || user.disabled) {
-      throw new Refusal('unknown_user_id', 'the hint does not lead to a user', {
-        detail: !user ? `no user for a ${sent.kind}` : `user ${user.id} is disabled`,
-      })
-    }
-    return user
+    if (!user) return { user: undefined, named: nameIn(hint), detail: `no user for a ${sent.kind}` }
+    if (user.disabled) return { user: undefined, named: user.id, detail: `user ${user.id} is disabled` }
+    return { user }
   }
+}
+
+/** For whoever may know that there is nobody. @throws {Refusal} `unknown_user_id` too */
+export function createFindUser(seekUser: SeekUser): FindUser {
+  return async (sent, client) => {
+    const sought = await seekUser(sent, client)
+    if (sought.user === undefined) throw unknownUser(sought.detail)
+    return sought.user
+  }
+}
+
+export function unknownUser(detail: string): Refusal {
+  return new Refusal('unknown_user_id', 'the hint does not lead to a user', { detail })
+}
+
+async function read(sent: SentHint, client: Client, needs: HintNeeds): Promise<UserHint> {
+  if (sent.kind === 'id_token_hint') return readIdToken(sent, client, needs)
+  if (sent.kind === 'login_hint_token' && needs.readHintToken !== undefined) {
+    return { ...sent, ...(await needs.readHintToken(sent.value)) }
+  }
+  return sent
+}
+
+/** An address or number that its issuer has not verified may be anybody's. */
+function isDisproved({ claims, subject }: UserHint): boolean {
+  // Some write it as a text.
+  return subject !== undefined && String(claims?.[`${subject.claim}_verified`]) === 'false'
+}
+
+/** A hook may say in the standard's words that there is nobody. */
+async function ask(hint: UserHint, client: Client, { users }: HintNeeds): Promise<User | null> {
+  try {
+    return await users.findByHint(hint, client.metadata)
+  } catch (error) {
+    if (error instanceof Refusal && error.code === 'unknown_user_id') return null
+    throw error
+  }
+}
+
+function nameIn({ kind, value, claims, subject }: UserHint): string {
+  const name = subject?.value ?? (kind === 'id_token_hint' && claims?.sub ? claims.sub : value)
+  return String(name).toLowerCase()
 }
 
 /** Our own signature, our own issuer, and issued to the client that presents it (SC-4, SC-5, SC-6). */

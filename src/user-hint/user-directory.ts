@@ -1,13 +1,14 @@
 /** The built-in users behind the same four questions that an application's own hooks answer. */
 import { sameSecret, verifyPassword } from '../secret.ts'
-import type { ConfiguredUser, User, UserHooks } from './user.ts'
+import type { ConfiguredUser, HintSubject, User, UserHooks } from './user.ts'
 import type { UserStore } from './user-store.ts'
 
 /**
  * Users from the configuration come first, then those added by command.
  *
  * A `login_hint` is an id, a username, an e-mail address (in any letter case) or a phone number. An `id_token_hint`
- * names its subject. A `login_hint_token` means nothing to a built-in directory: it takes a `findByHint` hook.
+ * names its subject. A `login_hint_token` names a user by the claim that the configuration says; one that nobody could
+ * check means nothing here.
  */
 export function createUserDirectory(configured: readonly ConfiguredUser[], users: UserStore): UserHooks {
   const byId = new Map(configured.map((user) => [user.id, user]))
@@ -18,13 +19,28 @@ export function createUserDirectory(configured: readonly ConfiguredUser[], users
     return user ? withoutSecrets(user) : ((await users.find(id)) ?? null)
   }
 
+  async function findByName(name: string): Promise<User | null> {
+    const configured = byIdentifier.get(name) ?? byIdentifier.get(name.toLowerCase())
+    // Looked for in any case: the time it takes must not tell which names exist.
+    const added = await users.findByIdentifier(name)
+    return configured ? withoutSecrets(configured) : (added ?? null)
+  }
+
+  /** What the claim is called says which of a user's names it is: an address is nobody's username. */
+  async function findBySubject({ claim, value }: HintSubject): Promise<User | null> {
+    if (typeof value !== 'string' || value === '') return null
+    if (!Object.hasOwn(namesByClaim, claim)) return find(value)
+    const user = await findByName(value)
+    const name = user?.[namesByClaim[claim as keyof typeof namesByClaim]]
+    return name === value || (claim === 'email' && name?.toLowerCase() === value.toLowerCase()) ? user : null
+  }
+
   return {
     find,
     async findByHint(hint) {
-      if (hint.kind === 'login_hint_token') return null
+      if (hint.kind === 'login_hint_token') return hint.subject === undefined ? null : findBySubject(hint.subject)
       if (hint.kind === 'id_token_hint') return find(String(hint.claims?.sub ?? ''))
-      const user = byIdentifier.get(hint.value) ?? byIdentifier.get(hint.value.toLowerCase())
-      return user ? withoutSecrets(user) : ((await users.findByIdentifier(hint.value)) ?? null)
+      return findByName(hint.value)
     },
     async verifyPassword({ id }, password) {
       const plain = byId.get(id)?.password
@@ -35,6 +51,9 @@ export function createUserDirectory(configured: readonly ConfiguredUser[], users
     },
   }
 }
+
+/** Claims that hold one of a user's names. Any other holds the user's id. */
+const namesByClaim = { email: 'email', phone_number: 'phone_number', preferred_username: 'username' } as const
 
 function identifiersOf(user: ConfiguredUser): string[] {
   const names = [user.id, user.username, user.email?.toLowerCase(), user.phone_number]

@@ -1,5 +1,6 @@
 import type { Database } from '../storage/database.ts'
 import type { User } from './user.ts'
+import { forgetCodeOf } from './user-code-store.ts'
 
 /** A user of the built-in directory, with the hash of the password. */
 export interface KnownUser extends User {
@@ -74,7 +75,10 @@ export function createUserStore(database: Database) {
     },
 
     async remove(id: string): Promise<boolean> {
-      const rows = await database.step({ sql: 'delete from users where id = $1 returning id', values: [id] })
+      const rows = await database.step(
+        { sql: 'delete from users where id = $1 returning id', values: [id] },
+        { also: [forgetCodeOf(id)] },
+      )
       return rows.length > 0
     },
   }

@@ -12,8 +12,16 @@ export interface User {
   locale?: string | undefined
   /** A disabled user cannot be asked and cannot decide. */
   disabled?: boolean | undefined
+  /** With a `verifyUserCode` of your own: `false` if this user has no code and is not asked for one (UC-2). */
+  has_user_code?: boolean | undefined
   /** Further claims for the ID token and userinfo. */
   claims?: Record<string, unknown> | undefined
+}
+
+/** Which claim of a `login_hint_token` says who is meant, and what it says. */
+export interface HintSubject {
+  claim: string
+  value: unknown
 }
 
 /** What a client said about the user it wants to have asked. */
@@ -21,8 +29,10 @@ export interface UserHint {
   kind: 'login_hint' | 'id_token_hint' | 'login_hint_token'
   /** As the client sent it. */
   value: string
-  /** The checked claims, if the hint is a token. */
+  /** The checked claims, if the hint is a token. A `login_hint_token` is only checked where `hints.tokenIssuers` are. */
   claims?: Record<string, unknown> | undefined
+  /** Of a checked `login_hint_token`. */
+  subject?: HintSubject | undefined
 }
 
 /** A request that waits for its user, as others are told of it: nothing in it helps anybody to collect the outcome. */
@@ -52,7 +62,7 @@ export interface UserHooks {
   find(id: string): Promise<User | null>
   /** Without it nobody can sign in on Doorbell's own pages. */
   verifyPassword?(user: User, password: string): Promise<boolean>
-  /** Without it no user has a user code. */
+  /** Whether this is the user's code. Wrong ones are counted before it is asked. Without it no user has a user code. */
   verifyUserCode?(user: User, code: string): Promise<boolean>
   /**
    * A way of your own to tell a user that a request waits. What it throws means: try again; so it may be called more
@@ -62,9 +72,9 @@ export interface UserHooks {
 }
 
 /** A user of the configuration's list. */
-export interface ConfiguredUser extends User {
+export interface ConfiguredUser extends Omit<User, 'has_user_code'> {
   /** In clear, as the file has it; hashed before it is stored. */
   password?: string | undefined
-  /** In clear, as the file has it. Not in this version yet. */
+  /** In clear, as the file has it. Counts until the user sets or removes a code. */
   user_code?: string | undefined
 }

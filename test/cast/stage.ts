@@ -207,7 +207,7 @@ export function castConfig(port: number, database: string, options: StageOptions
   }
 }
 
-function castClients({ northbank, till }: StageOptions): NonNullable<ConfigInput['clients']> {
+function castClients({ northbank, till, config }: StageOptions): NonNullable<ConfigInput['clients']> {
   // Nobody listens there: for tests in which nothing is sent.
   const nowhere = 'http://localhost:9/notify'
   const grant_types = [CIBA, 'refresh_token']
@@ -243,7 +243,10 @@ function castClients({ northbank, till }: StageOptions): NonNullable<ConfigInput
       token_endpoint_auth_method: 'none',
       grant_types: ['authorization_code'],
       redirect_uris: ['http://127.0.0.1/callback'],
-      scope: 'openid profile email phone offline_access ciba:decide',
+      scope: [
+        ...(config?.tokens?.scopes ?? ['openid', 'profile', 'email', 'phone', 'offline_access']),
+        'ciba:decide',
+      ].join(' '),
     },
   ]
 }

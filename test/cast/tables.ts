@@ -20,6 +20,8 @@ export const tables = [
   'server_keys',
   'denial_pauses',
   'sign_in_attempts',
+  'user_codes',
+  'user_code_tries',
 ] as const
 
 type Row = Record<string, string | number | null>

@@ -267,6 +267,15 @@ describe('beside a server', () => {
     const { requests } = await terminal.json(['device', '--user', 'dora'])
     assert.deepEqual(requests, [])
 
+    const coded = await terminal.json(['user', 'code', 'emil'])
+    assert.match(String(coded.code), /^\d{6}$/)
+    const chosen = await terminal.run(['user', 'code', 'emil', '--code-stdin'], { input: 'heron-4711\n' })
+    assert.equal(chosen.code, 0)
+    assert.ok(!chosen.stdout.includes('heron'))
+    assert.match((await terminal.run(['user', 'code', 'emil', '--code-stdin'], { input: 'abc\n' })).stderr, /4 to 64/)
+    assert.match((await terminal.run(['user', 'code', 'nobody'])).stderr, /There is no user nobody/)
+    assert.deepEqual(await terminal.json(['user', 'code', 'emil', '--remove']), { id: 'emil', code_set: false })
+
     const list = await terminal.run(['user', 'list'])
     assert.match(list.stdout, /ana +ana +ana@example\.com .*configuration/)
     assert.match(list.stdout, /dora +dora +dora@example\.com +Dora +command/)

@@ -1,0 +1,94 @@
+/** A user's own code, through the device API: whether there is one, setting, changing and removing it (UC-5). */
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { Audit, AuditEventName } from '../audit.ts'
+import type { Clock } from '../clock.ts'
+import { onlyMethods, rawBody } from '../http/answer.ts'
+import { type Form, readJsonFields } from '../http/form.ts'
+import { Refusal } from '../refusal.ts'
+import type { User, UserHooks } from '../user-hint/user.ts'
+import { type Change, isUserCode, type OwnCode } from '../user-hint/user-code.ts'
+import { signedInJustNow } from './approval-strength.ts'
+import { type IdentifyCaller, requireBearer } from './device-caller.ts'
+
+export interface UserCodeEndpointNeeds {
+  identifyCaller: IdentifyCaller
+  users: UserHooks
+  ownCode: OwnCode
+  clock: Clock
+  audit: Audit
+}
+
+export function userCodeEndpoint(app: FastifyInstance, path: string, needs: UserCodeEndpointNeeds): void {
+  const { ownCode, audit } = needs
+
+  onlyMethods(app, path, ['GET', 'POST'])
+  app.get(path, async (request, reply) => {
+    const { user, recently } = await caller(request, new Map())
+    const { isSet, setAt } = await ownCode.look(user)
+    return reply.header('cache-control', 'no-store').send({
+      set: isSet,
+      set_at: setAt === undefined ? undefined : Math.floor(setAt / 1000),
+      present_code_needed: !recently,
+    })
+  })
+
+  post(path, async (form, user) => {
+    const code = form.get('user_code') ?? ''
+    if (!isUserCode(code)) throw new Refusal('invalid_request', 'user_code must be 4 to 64 visible characters')
+    // It is told to clients, which must never hear what its user signs in with.
+    if (await needs.users.verifyPassword?.(user, code)) {
+      throw new Refusal('invalid_request', 'user_code must not be the password', { members: { is_password: true } })
+    }
+    return { code, event: 'user_code.set' }
+  })
+
+  onlyMethods(app, `${path}/remove`, ['POST'])
+  post(`${path}/remove`, async () => ({ code: undefined, event: 'user_code.removed' }))
+
+  /** @param read what is to become of the code */
+  function post(
+    at: string,
+    read: (form: Form, user: User) => Promise<{ code: string | undefined; event: AuditEventName }>,
+  ) {
+    app.post(at, async (request, reply) => {
+      const form = formOf(request)
+      const { user, recently, clientId } = await caller(request, form)
+      const { code, event } = await read(form, user)
+      const proof = { presentCode: form.get('present_code'), signedInJustNow: recently, clientId }
+      refuseUnlessChanged(await ownCode.change(user, code, proof))
+      audit({ event, user: user.id, address: request.ip, by: clientId })
+      return reply.header('cache-control', 'no-store').send({ set: code !== undefined })
+    })
+  }
+
+  /** Only with the user's own token: a code is nobody else's business, a device service's neither. */
+  async function caller(request: FastifyRequest, form: Form) {
+    requireBearer(request.headers.authorization)
+    const { userId, clientId, authentication } = await needs.identifyCaller(request.raw, form)
+    const user = await needs.users.find(userId)
+    if (user === null) throw new Refusal('not_found', 'the user is gone')
+    return { user, clientId, recently: signedInJustNow(authentication, needs.clock.now()) }
+  }
+}
+
+function refuseUnlessChanged(change: Change): void {
+  switch (change) {
+    case 'changed':
+      return
+    case 'proof needed':
+      throw new Refusal('access_denied', 'send present_code, or sign in again', { members: { proof_needed: true } })
+    case 'wrong':
+      throw new Refusal('invalid_user_code', 'present_code is wrong')
+    case 'locked':
+      throw new Refusal('access_denied', 'too many wrong codes; sign in again, or try later', {
+        members: { locked: true },
+      })
+    case 'meanwhile changed':
+      throw new Refusal('already_decided', 'the code was changed meanwhile')
+  }
+}
+
+function formOf(request: FastifyRequest): Form {
+  if (rawBody(request).length === 0) return new Map()
+  return readJsonFields(request.headers['content-type'], rawBody(request))
+}

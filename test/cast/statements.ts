@@ -1,0 +1,40 @@
+/** A database that writes down what it is asked: for tests in which two ways through the server must be the same. */
+import type { Parts } from '../../src/provider.ts'
+import type { Database, Statement } from '../../src/storage/database.ts'
+import { openDatabase } from '../../src/storage/open.ts'
+
+export interface Statements {
+  openDatabase: NonNullable<Parts['openDatabase']>
+  /** The SQL that `work` leads to, in order. */
+  during(work: () => Promise<unknown>): Promise<string[]>
+}
+
+export function listenToStatements(): Statements {
+  let heard: string[] = []
+  const hear = ({ sql }: Pick<Statement, 'sql'>) => void heard.push(sql.replaceAll(/\s+/g, ' '))
+  return {
+    async openDatabase(...arguments_) {
+      const database = await openDatabase(...arguments_)
+      const listened: Database = {
+        ...database,
+        get listening() {
+          return database.listening
+        },
+        read(sql, values) {
+          hear({ sql })
+          return database.read(sql, values)
+        },
+        step(first, options) {
+          for (const statement of [first, ...(options?.also ?? [])]) hear(statement)
+          return database.step(first, options)
+        },
+      }
+      return listened
+    },
+    async during(work) {
+      heard = []
+      await work()
+      return [...heard]
+    },
+  }
+}

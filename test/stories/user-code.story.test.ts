@@ -1,0 +1,390 @@
+/** User codes: not every client that has heard a name makes that user's phone ring (UC-1 to UC-6, M47, M48). */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { newSecret } from '../../src/secret.ts'
+import type { User } from '../../src/user-hint/user.ts'
+import { newKey, pollClient } from '../cast/assertions.ts'
+import { engines } from '../cast/engines.ts'
+import { bearerOf } from '../cast/phone-app.ts'
+import { signedRequest } from '../cast/signed-requests.ts'
+import { type Answer, ana, basic, ben, credentials, openStage, type StageOptions } from '../cast/stage.ts'
+import { countRows, rowsOf } from '../cast/tables.ts'
+import { until } from '../cast/until.ts'
+import { formTokenOn, openVisitor, type Visitor } from '../cast/visitor.ts'
+
+const secret = newSecret()
+const code = 'heron-4711'
+const cleo = { id: 'user-cleo', username: 'cleo', email: 'cleo@example.com', user_code: 'otter-1234' }
+const minutes = 60_000
+
+/** Ana and Cleo have codes, Ben has none. The booth asks for codes, as does the kiosk next to it; Kiosk does not. */
+async function openCodeStage(t: TestContext, options: StageOptions = {}) {
+  const clients = ['booth', 'stand'].map((id) =>
+    pollClient(id, { client_secret: secret, backchannel_user_code_parameter: true }),
+  )
+  const stage = await openStage(t, {
+    ...options,
+    config: { users: [{ ...ana, user_code: code }, ben, cleo], clients, ...options.config },
+  })
+  const ring = (user_code: string | undefined, { about = 'ana', as = 'booth' } = {}) => {
+    stage.clock.advance(1)
+    const form = { scope: 'openid', login_hint: about, ...(user_code !== undefined && { user_code }) }
+    return stage.post('/backchannel/authorize', form, basic(as, secret))
+  }
+  return Object.assign(stage, { askFor: ring })
+}
+
+function assertRefused({ status, body, text }: Answer, error: string, expected = 400) {
+  assert.deepEqual([status, body.error], [expected, error], text)
+}
+
+describe('a user with a code', () => {
+  test('M47, UC-3: none sent is missing_user_code, another invalid_user_code, and only the right one rings', async (t) => {
+    const stage = await openCodeStage(t)
+    assertRefused(await stage.askFor(undefined), 'missing_user_code')
+    assertRefused(await stage.askFor(''), 'missing_user_code')
+    for (const wrong of ['heron-4712', 'HERON-4711', ' heron-4711']) {
+      assertRefused(await stage.askFor(wrong), 'invalid_user_code')
+    }
+    assert.equal((await stage.waiting()).length, 0)
+    const { status, body } = await stage.askFor(code)
+    assert.equal(status, 200)
+    await stage.decide(await stage.newestRequest(), 'approved')
+    const form = { grant_type: 'urn:openid:params:grant-type:ciba', auth_req_id: String(body.auth_req_id) }
+    assert.ok((await stage.post('/oauth/token', form, basic('booth', secret))).body.id_token)
+  })
+
+  test('UC-2: clients that do not ask for codes, and users without one, are exempt, whatever is sent', async (t) => {
+    const stage = await openCodeStage(t)
+    for (const parameters of [{}, { user_code: 'wrong' }])
+      assert.equal((await stage.ring('kiosk', parameters)).status, 200)
+    for (const sent of [undefined, 'anything']) assert.equal((await stage.askFor(sent, { about: 'ben' })).status, 200)
+    assert.equal((await countRows(stage)).user_code_tries, 0)
+  })
+
+  test('in a signed request the code is a claim like any other (SR-1)', async (t) => {
+    const key = await newKey('one')
+    const signing = { jwks: { keys: [key.publicJwk] }, backchannel_authentication_request_signing_alg: 'ES256' }
+    const bank = pollClient('bank', { client_secret: secret, backchannel_user_code_parameter: true, ...signing })
+    const stage = await openCodeStage(t, { config: { clients: [bank] } })
+    const ring = async (claims: Record<string, unknown>, beside = {}) => {
+      const request = await signedRequest(stage, 'bank', { key: key.privateKey, header: { kid: 'one' }, claims })
+      return stage.post('/backchannel/authorize', { request, ...beside }, basic('bank', secret))
+    }
+    assertRefused(await ring({}), 'missing_user_code')
+    assertRefused(await ring({ user_code: 'wrong' }), 'invalid_user_code')
+    assertRefused(await ring({}, { user_code: code }), 'invalid_request')
+    assert.equal((await ring({ user_code: code })).status, 200)
+  })
+
+  test('a malformed request does not tell whether a code is right', async (t) => {
+    const stage = await openCodeStage(t)
+    for (const user_code of [code, 'wrong']) {
+      const form = { scope: 'openid', login_hint: 'ana', user_code, requested_expiry: '0' }
+      assertRefused(await stage.post('/backchannel/authorize', form, basic('booth', secret)), 'invalid_request')
+    }
+    assert.equal((await countRows(stage)).user_code_tries, 0)
+  })
+
+  test('UC-1: the metadata say whether there are codes: not with hooks that verify none', async (t) => {
+    const find = async () => ana
+    const announced = async (users: ConfigInput['users']) => {
+      const stage = await openStage(t, { config: { users } })
+      return (await stage.get('/.well-known/openid-configuration')).body.backchannel_user_code_parameter_supported
+    }
+    assert.equal(await announced([ana]), true)
+    assert.equal(await announced({ find, findByHint: find }), false)
+    assert.equal(await announced({ find, findByHint: find, verifyUserCode: async () => true }), true)
+  })
+})
+
+describe("M48: an application's own users", () => {
+  const own = (verify: (user: User, sent: string) => boolean, user: User = ana) => {
+    const find = async () => user
+    return { users: { find, findByHint: find, verifyUserCode: async (each: User, sent: string) => verify(each, sent) } }
+  }
+
+  test('the hook is given the user and what was sent, letter by letter', async (t) => {
+    const heard: [string, string][] = []
+    const config = own((user, sent) => heard.push([user.id, sent]) > 0 && sent === 'Ünï côdé 🛎')
+    const stage = await openCodeStage(t, { config })
+    assertRefused(await stage.askFor(undefined), 'missing_user_code')
+    assertRefused(await stage.askFor('nope'), 'invalid_user_code')
+    assert.equal((await stage.askFor('Ünï côdé 🛎')).status, 200)
+    assert.deepEqual(heard, [
+      ['user-ana', 'nope'],
+      ['user-ana', 'Ünï côdé 🛎'],
+    ])
+  })
+
+  test('a user who is said to have no code is not asked for one, and the hook neither', async (t) => {
+    const stage = await openCodeStage(t, { config: own(() => assert.fail('asked'), { ...ana, has_user_code: false }) })
+    assert.equal((await stage.askFor(undefined)).status, 200)
+    assert.equal((await stage.askFor('anything')).status, 200)
+  })
+
+  test('and there is no page and no address here to change a code', async (t) => {
+    const stage = await openCodeStage(t, { config: own(() => true) })
+    assert.equal((await stage.get('/backchannel/user-code')).status, 404)
+    assert.equal((await stage.get('/user-code')).status, 404)
+  })
+})
+
+for (const engine of engines) {
+  describe(`UC-6: lock-out, on ${engine.name}`, () => {
+    test('of a user, for every client: not even the right code passes, until the time is over', async (t) => {
+      const stage = await openCodeStage(t, { engine })
+      for (let each = 0; each < 5; each++) assertRefused(await stage.askFor('wrong'), 'invalid_user_code')
+      for (const as of ['booth', 'stand']) {
+        assertRefused(await stage.askFor(code, { as }), 'access_denied', 403)
+        assertRefused(await stage.askFor('wrong', { as }), 'access_denied', 403)
+        assert.equal((await stage.askFor(cleo.user_code, { about: 'cleo', as })).status, 200)
+      }
+      assertRefused(await stage.askFor(undefined), 'missing_user_code')
+      assert.equal((await stage.ring('kiosk')).status, 200)
+      stage.clock.advance(15 * minutes - 100)
+      assertRefused(await stage.askFor(code), 'access_denied', 403)
+      stage.clock.advance(100)
+      assert.equal((await stage.askFor(code)).status, 200)
+    })
+
+    test("a right code forgives the user's wrong ones, and so does time", async (t) => {
+      const stage = await openCodeStage(t, { engine })
+      const fourWrong = async () => {
+        for (let each = 0; each < 4; each++) assertRefused(await stage.askFor('wrong'), 'invalid_user_code')
+      }
+      await fourWrong()
+      assert.equal((await stage.askFor(code)).status, 200)
+      await fourWrong()
+      stage.clock.advance(15 * minutes)
+      await fourWrong()
+      assert.equal((await stage.askFor(code)).status, 200)
+    })
+
+    test('of a client, whoever the users are: right codes forgive nothing; others go on', async (t) => {
+      const userCodes = { maxTriesPerClient: 3 }
+      const clients = ['booth', 'stand'].map((id) =>
+        pollClient(id, { client_secret: secret, backchannel_user_code_parameter: true }),
+      )
+      const stage = await openCodeStage(t, {
+        engine,
+        config: { users: [{ ...ana, user_code: code }, cleo], clients, userCodes },
+      })
+      assertRefused(await stage.askFor('wrong'), 'invalid_user_code')
+      assertRefused(await stage.askFor('wrong', { about: 'cleo' }), 'invalid_user_code')
+      assert.equal((await stage.askFor(code)).status, 200)
+      assertRefused(await stage.askFor('wrong', { about: 'cleo' }), 'invalid_user_code')
+      assertRefused(await stage.askFor(code), 'access_denied', 403)
+      assert.equal((await stage.askFor(code, { as: 'stand' })).status, 200)
+      const [row] = await rowsOf(stage, "select tries from user_code_tries where counter = 'user user-ana'")
+      assert.equal(row, undefined, 'a client that is locked out locks nobody else out')
+      stage.clock.advance(15 * minutes)
+      assert.equal((await stage.askFor(code)).status, 200)
+    })
+
+    test('of many wrong ones at once no more than are allowed are looked at, and all of those are counted', async (t) => {
+      const stage = await openCodeStage(t, { engine })
+      const answers = await Promise.all(Array.from({ length: 20 }, () => stage.askFor('wrong')))
+      assert.equal(answers.filter(({ body }) => body.error === 'invalid_user_code').length, 5)
+      assert.equal(answers.filter(({ body }) => body.error === 'access_denied').length, 15)
+      const counted = await rowsOf(stage, 'select counter, tries from user_code_tries order by counter')
+      assert.deepEqual(counted, [
+        { counter: 'client booth', tries: 5 },
+        { counter: 'user user-ana', tries: 5 },
+      ])
+      assertRefused(await stage.askFor(code), 'access_denied', 403)
+    })
+
+    test('tries that lock nothing any more are forgotten', async (t) => {
+      const stage = await openCodeStage(t, { engine })
+      await stage.askFor('wrong')
+      assert.equal((await countRows(stage)).user_code_tries, 2)
+      stage.clock.advance(15 * minutes)
+      await until(async () => (await countRows(stage)).user_code_tries === 0)
+    })
+  })
+
+  describe(`UC-5: a user's own code, on ${engine.name}`, () => {
+    test('is set, asked for, changed and removed; the one of the configuration does not come back', async (t) => {
+      const stage = await openCodeStage(t, { engine })
+      const authorization = await bearerOf(stage)
+      const change = (path: string, fields: Record<string, string>) =>
+        stage.post(`/backchannel/user-code${path}`, fields, authorization)
+      const look = async () => (await stage.get('/backchannel/user-code', { authorization })).body
+
+      assert.deepEqual(await look(), { set: true, present_code_needed: false })
+      assert.equal((await change('', { user_code: 'pelican-1' })).status, 200)
+      assert.deepEqual(await look(), {
+        set: true,
+        set_at: Math.floor(stage.clock.now() / 1000),
+        present_code_needed: false,
+      })
+      assertRefused(await stage.askFor(code), 'invalid_user_code')
+      assert.equal((await stage.askFor('pelican-1')).status, 200)
+      await stage.restart()
+      assert.equal((await stage.askFor('pelican-1')).status, 200)
+      assert.equal((await change('/remove', {})).status, 200)
+      assert.deepEqual(await look(), { set: false, present_code_needed: false })
+      assert.equal((await stage.askFor(undefined)).status, 200)
+
+      const [row] = await rowsOf(stage, "select * from user_codes where user_id = 'user-ana'")
+      assert.equal(row?.hash, null)
+    })
+
+    test('some time after the sign-in it takes the present code, and wrong ones are counted as others are', async (t) => {
+      const stage = await openCodeStage(t, { engine })
+      const authorization = await bearerOf(stage)
+      const set = (fields: Record<string, string>) => stage.post('/backchannel/user-code', fields, authorization)
+      stage.clock.advance(6 * minutes)
+      const { body } = await stage.get('/backchannel/user-code', { authorization })
+      assert.equal(body.present_code_needed, true)
+
+      const bare = await set({ user_code: 'pelican-1' })
+      assertRefused(bare, 'access_denied', 403)
+      assert.equal(bare.body.proof_needed, true)
+      assert.equal((await set({ user_code: 'pelican-1', present_code: code })).status, 200)
+      assert.equal((await set({ user_code: 'pelican-2', present_code: 'pelican-1' })).status, 200)
+      for (let each = 0; each < 5; each++) {
+        assertRefused(await set({ user_code: 'pelican-3', present_code: code }), 'invalid_user_code')
+      }
+      const locked = await set({ user_code: 'pelican-3', present_code: 'pelican-2' })
+      assertRefused(locked, 'access_denied', 403)
+      assert.equal(locked.body.locked, true)
+      assertRefused(await stage.askFor('pelican-2'), 'access_denied', 403)
+      // Whoever signs in again sets a new one, and what was tried at the old one counts no more.
+      const again = await bearerOf(stage)
+      // oidc-provider goes by the real time, which stands still on this stage.
+      stage.clock.advance(-6 * minutes)
+      assert.equal((await stage.post('/backchannel/user-code', { user_code: 'pelican-4' }, again)).status, 200)
+      assert.equal((await stage.askFor('pelican-4')).status, 200)
+    })
+
+    test('without a code, and some time after the sign-in, nobody can set the first one', async (t) => {
+      const stage = await openCodeStage(t, { engine })
+      const authorization = await bearerOf(stage, ben)
+      stage.clock.advance(6 * minutes)
+      for (const present_code of ['', 'anything', code]) {
+        const fields = { user_code: 'pelican-1', present_code }
+        assertRefused(await stage.post('/backchannel/user-code', fields, authorization), 'access_denied', 403)
+      }
+      assert.equal((await countRows(stage)).user_codes, 0)
+    })
+
+    test('of two changes at once that prove the same code, one holds', async (t) => {
+      const stage = await openCodeStage(t, { engine })
+      const authorization = await bearerOf(stage)
+      await stage.post('/backchannel/user-code', { user_code: 'pelican-0' }, authorization)
+      stage.clock.advance(6 * minutes)
+      const changed = await Promise.all(
+        ['pelican-1', 'pelican-2', 'pelican-3'].map((user_code) =>
+          stage.post('/backchannel/user-code', { user_code, present_code: 'pelican-0' }, authorization),
+        ),
+      )
+      assert.equal(changed.filter(({ status }) => status === 200).length, 1, changed.map(({ text }) => text).join())
+    })
+  })
+}
+
+describe('the address of the code', () => {
+  test('is for the user alone: no client that rings, no device service, nobody without a token', async (t) => {
+    const stage = await openCodeStage(t)
+    for (const authorization of [undefined, credentials.phoneService, credentials.kiosk, 'Bearer x']) {
+      const fields = { login_hint: 'ana', user_code: 'pelican-1' }
+      assert.equal((await stage.post('/backchannel/user-code', fields, authorization)).status, 401)
+      assert.equal((await stage.post('/backchannel/user-code/remove', fields, authorization)).status, 401)
+    }
+    assert.equal((await countRows(stage)).user_codes, 0)
+  })
+
+  test('takes 4 to 64 visible characters that are not the password', async (t) => {
+    const stage = await openCodeStage(t)
+    const authorization = await bearerOf(stage)
+    const set = (user_code: string) => stage.post('/backchannel/user-code', { user_code }, authorization)
+    for (const wrong of ['', 'abc', 'x'.repeat(65), 'abc\u0007d', 'abc\u200bd', ' abcd', 'a\nbcd']) {
+      assertRefused(await set(wrong), 'invalid_request')
+    }
+    const password = await set(ana.password)
+    assertRefused(password, 'invalid_request')
+    assert.equal(password.body.is_password, true)
+    assert.ok(!password.text.includes(ana.password))
+    for (const right of ['abcd', 'x'.repeat(64), 'ちょうちん']) assert.equal((await set(right)).status, 200, right)
+  })
+
+  test('no code is in the log, in an answer or in the database, right or wrong', async (t) => {
+    const stage = await openCodeStage(t)
+    const authorization = await bearerOf(stage)
+    const [fresh, wrong] = [newSecret(12), newSecret(12)]
+    await stage.post('/backchannel/user-code', { user_code: fresh }, authorization)
+    const answers = [await stage.askFor(wrong), await stage.askFor(fresh), await stage.askFor(code)]
+    const [{ hash }] = (await rowsOf(stage, 'select * from user_codes')) as [{ hash: string }]
+    assert.match(hash, /^scrypt\./)
+    const kept = JSON.stringify(await rowsOf(stage, 'select * from user_code_tries')) + hash
+    for (const secretCode of [fresh, wrong, code]) {
+      const places = [stage.logLines.join(''), kept, ...answers.map(({ text }) => text)]
+      assert.ok(places.every((place) => !place.includes(secretCode)))
+    }
+    assert.ok(stage.logLines.some((line) => line.includes('user_code.set')))
+  })
+})
+
+describe('the page of the code', () => {
+  const form = (page: { text: string }, fields: Record<string, string>) => ({
+    form_token: formTokenOn(page as never),
+    ...fields,
+  })
+  const post = async (visitor: Visitor, path: string, fields: Record<string, string>) => {
+    const page = await visitor.get('/user-code')
+    return visitor.follow(await visitor.post(path, form(page, fields)))
+  }
+
+  test('sets, changes and removes it', async (t) => {
+    const stage = await openCodeStage(t)
+    const visitor = openVisitor(stage.url)
+    const page = await visitor.signIn(ben, '/user-code')
+    assert.match(page.text, /You have no code\./)
+    assert.ok(!page.text.includes('present_code'))
+    assert.match(
+      (await post(visitor, '/user-code', { user_code: 'gull-22', repeated: 'gull-23' })).text,
+      /not the same/,
+    )
+    assert.match(
+      (await post(visitor, '/user-code', { user_code: 'abc', repeated: 'abc' })).text,
+      /4 to 64 characters, all/,
+    )
+    const { password } = ben
+    assert.match(
+      (await post(visitor, '/user-code', { user_code: password, repeated: password })).text,
+      /is your password/,
+    )
+    assert.match(
+      (await post(visitor, '/user-code', { user_code: 'gull-22', repeated: 'gull-22' })).text,
+      /Your code is set/,
+    )
+    assertRefused(await stage.askFor(undefined, { about: 'ben' }), 'missing_user_code')
+
+    stage.clock.advance(6 * minutes)
+    const later = await visitor.get('/user-code')
+    assert.match(later.text, /name="present_code"/)
+    assert.match(later.text, /href="\/session\/start\?to=\/user-code&amp;as=another"/)
+    const next = { user_code: 'gull-33', repeated: 'gull-33' }
+    assert.match((await post(visitor, '/user-code', { ...next, present_code: 'x' })).text, /present code is wrong/)
+    assert.match((await post(visitor, '/user-code', next)).text, /Nothing was changed\. Sign in again/)
+    assert.match((await post(visitor, '/user-code', { ...next, present_code: 'gull-22' })).text, /Your code is set/)
+    const gone = await post(visitor, '/user-code/remove', { present_code: 'gull-33' })
+    assert.match(gone.text, /You have no code any more/)
+    assert.equal((await stage.askFor(undefined, { about: 'ben' })).status, 200)
+  })
+
+  test('changes nothing for a form that is not ours, or without a session', async (t) => {
+    const stage = await openCodeStage(t)
+    const visitor = openVisitor(stage.url)
+    await visitor.signIn(ben, '/user-code')
+    for (const path of ['/user-code', '/user-code/remove']) {
+      const fields = { form_token: 'made-up', user_code: 'gull-22', repeated: 'gull-22' }
+      assert.equal((await visitor.post(path, fields)).status, 403)
+      assert.equal((await openVisitor(stage.url).post(path, fields)).status, 401)
+    }
+    assert.equal((await countRows(stage)).user_codes, 0)
+  })
+})
