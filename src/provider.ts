@@ -67,6 +67,9 @@ import { createPushSubscriptions, readPushSubscription } from './device-channels
 import { createServerKeyStore } from './device-channels/server-key-store.ts'
 import { loadVapidKeys } from './device-channels/vapid-keys.ts'
 import { createWebPushChannel } from './device-channels/web-push.ts'
+import { createNonces } from './dpop/nonces.ts'
+import { createProofs } from './dpop/proof.ts'
+import { createBindTokens } from './dpop/token-binding.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
 import { edge, edgeOptions, onlyMethods } from './http/answer.ts'
 import { fetchThrough } from './http/fetch.ts'
@@ -228,6 +231,17 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       clock,
     }),
   })
+  const nonceKey = vault.key('dpop nonces')
+  const proofs = createProofs({
+    addresses,
+    algorithms: profile.clientSigning,
+    nonces: createNonces(nonceKey, clock),
+    requireNonce: config.dpop.requireNonce,
+    // With a space, so that no client's assertions are meant.
+    useOnce: (key, jti, expiresAt) => usedAssertions.use(`dpop ${key}`, jti, expiresAt),
+    clock,
+  })
+  const bindTokens = createBindTokens({ proofs, boundTokensOnly: profile.boundTokensOnly })
   const pairwise = createPairwiseSubjects({ subjects: createPairwiseSubjectStore(database), vault, clock })
   const findUser = createFindUser({
     users,
@@ -250,6 +264,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     development: config.development,
     tokens: config.tokens,
     profile,
+    dpop: { ...config.dpop, nonceKey },
     seesCertificates: seesCertificates(config),
     cibaMetadata: {
       backchannel_authentication_endpoint: config.issuer + endpoints.backchannel,
@@ -280,7 +295,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     extra: config.oidc,
   })
   const issueTokens = createIssueTokens(provider, users.find.bind(users))
-  const handOver = createHandOver(provider, certificateOf, addresses.slice(1))
+  const handOver = createHandOver(provider, certificateOf, proofs, addresses.slice(1))
 
   // ── what happens to a request ──
   const decisionNeeds = { requests, decisions, outbox, vault, clock, log }
@@ -347,6 +362,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   backchannelEndpoint(app, endpoints.backchannel, {
     authenticateClient,
     certificateOf,
+    bindTokens,
     readSignedRequest: createReadSignedRequest({
       issuer: config.issuer,
       keysOf: clientKeys.of,
@@ -363,7 +379,6 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       ...config.requests,
       scopes: config.tokens.scopes,
       requireContext: profile.uniqueContext,
-      boundTokensOnly: profile.boundTokensOnly,
     },
     vault,
     clock,
@@ -374,7 +389,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     certificateOf,
     requests,
     issueTokens,
-    boundTokensOnly: profile.boundTokensOnly,
+    proofs,
+    bindTokens,
     handOver,
     clock,
     log,
@@ -386,6 +402,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     users,
     authenticateClient,
     certificateOf,
+    proofs,
     findUser,
   })
   deviceEndpoint(app, endpoints, {

@@ -1,6 +1,6 @@
 /**
- * The codes a refusal may carry to the outside. Those of CIBA Core §11 and §13, OAuth 2.0 (RFC 6749 §5.2)
- * and bearer tokens (RFC 6750 §3.1), and three for the device API, which has no standard.
+ * The codes a refusal may carry to the outside. Those of CIBA Core §11 and §13, OAuth 2.0 (RFC 6749 §5.2),
+ * bearer tokens (RFC 6750 §3.1) and DPoP (RFC 9449 §5, §8), and three for the device API, which has no standard.
  */
 export type RefusalCode = keyof typeof statuses
 
@@ -13,6 +13,8 @@ const statuses = {
   missing_user_code: 400,
   invalid_user_code: 400,
   invalid_binding_message: 400,
+  invalid_dpop_proof: 400,
+  use_dpop_nonce: 400,
   invalid_client: 401,
   access_denied: 403,
   authorization_pending: 400,

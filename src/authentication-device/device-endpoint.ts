@@ -7,14 +7,13 @@ import {
 } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { ClientStore } from '../client/client-store.ts'
-import type { CertificateCall } from '../client-certificate/client-certificate.ts'
 import type { Clock } from '../clock.ts'
 import type { Decide, DecisionResult } from '../decision/decide.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { type Form, readJsonFields, readQuery } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
 import { type AuthenticateApproval, passkeyRequired } from './approval-strength.ts'
-import { type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
+import { type DeviceCall, type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
 import type { NumberMatching } from './number-matching.ts'
 import { showClient } from './shown-client.ts'
 
@@ -52,7 +51,7 @@ export function deviceEndpoint(
   })
 }
 
-async function authinfo(call: CertificateCall, form: Form, needs: DeviceNeeds) {
+async function authinfo(call: DeviceCall, form: Form, needs: DeviceNeeds) {
   const caller = await needs.identifyCaller(call, form)
   const now = needs.clock.now()
   const requests = await asked(form, caller, now, needs)
@@ -105,7 +104,7 @@ async function describe(
   }
 }
 
-async function complete(call: CertificateCall, form: Form, needs: DeviceNeeds) {
+async function complete(call: DeviceCall, form: Form, needs: DeviceNeeds) {
   const caller = await needs.identifyCaller(call, form)
   const outcome = readOutcome(form)
   const reported = readReport(form, outcome)

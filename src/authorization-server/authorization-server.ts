@@ -11,6 +11,7 @@ import {
   Provider,
   type ResponseType,
 } from 'oidc-provider'
+import { isBoundToCertificate } from '../client/certificate-binding.ts'
 import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-metadata.ts'
 import { type SubjectMetadata, subjectMatches } from '../client-certificate/subject.ts'
 import type { Clock } from '../clock.ts'
@@ -36,6 +37,8 @@ export type { Provider }
 export interface AuthorizationServerNeeds {
   issuer: string
   development: boolean
+  /** Whether DPoP proofs have to hold a nonce, and what nonces are made from: 32 bytes. */
+  dpop: { requireNonce: boolean; nonceKey: Buffer }
   /** Whether clients can show certificates: by TLS of our own, or through a proxy. */
   seesCertificates: boolean
   /** What the deployment keeps to: it narrows what is offered. */
@@ -139,6 +142,7 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
       idTokenSigningAlgValues: [...needs.profile.idTokenSigning],
       // The same as at the backchannel authentication endpoint (MD-3).
       clientAuthSigningAlgValues: [...needs.assertionAlgorithms] as never,
+      dPoPSigningAlgValues: [...needs.profile.clientSigning] as never,
     },
     subjectTypes: ['public', 'pairwise'],
     pairwiseIdentifier: async (_ctx, userId, client) => {
@@ -148,8 +152,14 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
     pkce: { required: () => true },
     features: {
       devInteractions: { enabled: false },
-      // On unless told otherwise; not in this version yet, so neither is promised in the metadata (MD-5).
-      dPoP: { enabled: false },
+      // The hand-over has checked the proof, its nonce and that it is new. What is left to oidc-provider is the binding.
+      dPoP: {
+        enabled: true,
+        nonceSecret: needs.dpop.nonceKey,
+        requireNonce: () => false,
+        allowReplay: true,
+      },
+      // On unless told otherwise; not in this version yet, so it is not promised in the metadata (MD-5).
       pushedAuthorizationRequests: { enabled: false },
       // The same certificates, seen and compared in the same way as at our own endpoints.
       mTLS: {
@@ -233,6 +243,7 @@ export function createAuthorizationServer(needs: AuthorizationServerNeeds): Prov
     throw new Error('the CIBA grant is answered before oidc-provider')
   })
   compareHashedSecrets(provider, vault)
+  agreeAboutProofs(provider, needs.dpop)
   reportErrors(provider, needs.log)
   return provider
 }
@@ -308,7 +319,8 @@ export function asOidcProviderSeesIt(
   return {
     id_token_signed_response_alg: idTokenAlg,
     ...rest,
-    ...(boundTokens && { tls_client_certificate_bound_access_tokens: true }),
+    ...(boundTokens &&
+      isBoundToCertificate({ metadata }, true) && { tls_client_certificate_bound_access_tokens: true }),
     grant_types: metadata.grant_types.filter((grant) => grant !== CIBA_GRANT),
     client_secret: secret ?? secretHash,
   } as AdapterPayload
@@ -320,6 +332,19 @@ function compareHashedSecrets(provider: Provider, vault: Vault): void {
   prototype.compareClientSecret = function compareClientSecret(this: { clientSecret?: string }, actual) {
     return sameSecret(vault.keyedHash(actual), this.clientSecret ?? '')
   }
+}
+
+/** Where oidc-provider answers otherwise than our own endpoints: nonces nobody has asked for, and a missing proof. */
+function agreeAboutProofs(provider: Provider, { requireNonce }: AuthorizationServerNeeds['dpop']): void {
+  provider.use(async (ctx, next) => {
+    await next()
+    if (!requireNonce) ctx.remove('DPoP-Nonce')
+    const { client, route } = (ctx as KoaContextWithOIDC).oidc ?? {}
+    const lacksProof = route === 'token' && client?.dpopBoundAccessTokens === true && ctx.get('DPoP') === ''
+    if (lacksProof && (ctx.body as { error?: string } | undefined)?.error === 'invalid_grant') {
+      ctx.body = { error: 'invalid_dpop_proof', error_description: 'this client has to send a DPoP proof' }
+    }
+  })
 }
 
 function claimsByScope(scopes: readonly string[]): Record<string, string[]> {

@@ -2,10 +2,11 @@
 import type { FastifyInstance } from 'fastify'
 import type { AuthenticationRequest, TokenBinding } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
-import { certificateBinding } from '../client/certificate-binding.ts'
 import type { AuthenticateClient, Client, ClientCredentials } from '../client/client.ts'
 import type { ReadCertificate } from '../client-certificate/client-certificate.ts'
 import type { Clock } from '../clock.ts'
+import { proofSentWith, type SentProof } from '../dpop/proof.ts'
+import type { BindTokens } from '../dpop/token-binding.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { readForm } from '../http/form.ts'
 import type { Log } from '../log.ts'
@@ -23,6 +24,7 @@ import type { SignedRequestStore } from './signed-request-store.ts'
 export interface BackchannelNeeds {
   authenticateClient: AuthenticateClient
   certificateOf: ReadCertificate
+  bindTokens: BindTokens
   readSignedRequest: ReadSignedRequest
   signedRequests: SignedRequestStore
   findUser: FindUser
@@ -31,7 +33,7 @@ export interface BackchannelNeeds {
   requests: RequestStore
   /** The notifications that tell the user's device. They are kept in one step with the request (VL-10). */
   announceToDevice(request: AuthenticationRequest, user: User): Promise<Statement[]>
-  policy: RequestPolicy & AcceptancePolicy & { maxOpenPerUser: number; boundTokensOnly: boolean }
+  policy: RequestPolicy & AcceptancePolicy & { maxOpenPerUser: number }
   vault: Vault
   clock: Clock
   log: Log
@@ -39,6 +41,7 @@ export interface BackchannelNeeds {
 
 /** What comes with a call of this endpoint. */
 export interface BackchannelCall extends ClientCredentials {
+  proof: SentProof
   /** A request's lifetime counts from its receipt (AK-5). */
   receivedAt: number
 }
@@ -49,8 +52,8 @@ export function backchannelEndpoint(app: FastifyInstance, path: string, needs: B
     const receivedAt = needs.clock.now()
     const form = readForm(request.headers['content-type'], rawBody(request))
     const { authorization } = request.headers
-    const call = { form, authorization, certificate: needs.certificateOf(request.raw), receivedAt }
-    const acknowledgement = await receive(call, needs)
+    const keys = { certificate: needs.certificateOf(request.raw), proof: proofSentWith(request.raw) }
+    const acknowledgement = await receive({ form, authorization, ...keys, receivedAt }, needs)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(acknowledgement)
   })
 }
@@ -59,21 +62,15 @@ export function backchannelEndpoint(app: FastifyInstance, path: string, needs: B
 async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<Acknowledgement> {
   const client = await needs.authenticateClient(call)
   refuseUnlessItMayRing(client)
+  // Before a signed request is used up: who has to come again with a nonce can send the same one (DP-11).
+  const binding = await bindingOf(call, client, needs)
   const asked = await readAsked(call.form, client, needs.readSignedRequest)
   refuseUnlessAllowed(asked, client, needs.policy)
   const user = await needs.findUser(asked.hints[0]!, client)
 
   if (await needs.isBlocked(user.id, client.id)) throw blocked(user)
 
-  const accepted = accept(
-    asked,
-    client,
-    user,
-    bindingOf(call, client, needs.policy),
-    call.receivedAt,
-    needs.policy,
-    needs.vault,
-  )
+  const accepted = accept(asked, client, user, binding, call.receivedAt, needs.policy, needs.vault)
   const { request, authReqId } = accepted
   const notices = await needs.announceToDevice(request, user)
   const evidence =
@@ -91,9 +88,8 @@ async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<
 }
 
 /** A push client is never seen at the token endpoint: its tokens are bound to the key it rings with (ML-14). */
-function bindingOf({ certificate }: BackchannelCall, client: Client, policy: BackchannelNeeds['policy']): TokenBinding {
-  if (client.deliveryMode !== 'push') return {}
-  return { certificate: certificateBinding(client, certificate, policy.boundTokensOnly) }
+async function bindingOf(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<TokenBinding> {
+  return client.deliveryMode === 'push' ? needs.bindTokens(call, client) : {}
 }
 
 const unreachable = 'no channel reaches the user; they will not hear of this request unless their app asks'
