@@ -584,7 +584,10 @@ describe('one token, one key (DP-14)', () => {
         grant_types,
         ...more,
       })
-    const ours = await openFapiStage(t, [client('wallet', { dpop_bound_access_tokens: true }), client('bank')])
+    const ours = await openFapiStage(t, [
+      client('wallet', { dpop_bound_access_tokens: true, tls_client_certificate_bound_access_tokens: false }),
+      client('bank'),
+    ])
     const { body: metadata } = await ours.get('/.well-known/openid-configuration')
     assert.deepEqual(metadata.dpop_signing_alg_values_supported, ['ES256', 'PS256'])
 
