@@ -277,6 +277,8 @@ describe('a proof is an invalid_dpop_proof, and the poll clock stands still, wit
     ['no JWT', () => 'x'],
     ['two parts', async () => (await proof()).split('.').slice(0, 2).join('.')],
     ['five parts', () => 'a.b.c.d.e'],
+    ['the same bytes, spelled otherwise', async () => respelled(await proof())],
+    ['padding', async () => `${await proof()}==`],
     ['parts that are no JSON', async () => `AAAA.AAAA.${(await proof()).split('.')[2]}`],
     ['one that is too long (JO-4)', () => proof({ claims: { padding: 'x'.repeat(9000) } })],
     ...[undefined, '', 'JWT', 'at+jwt', 'DPOP+JWT', 'application/dpop+jwt', 5].map(
@@ -340,6 +342,17 @@ describe('a proof is an invalid_dpop_proof, and the poll clock stands still, wit
       assertRefused(await callWith(stage, 'POST', '/oauth/token', headers, refresh), 'invalid_dpop_proof')
     })
   }
+
+  test('what is wrong is said, and nothing of it is repeated', async () => {
+    const says = async (sent: string | string[]) =>
+      (await pollWith(stage, sent, 'unknown', asWallet)).body.error_description
+    assert.equal(await says([await proof(), await proof()]), 'send exactly one DPoP header')
+    assert.equal(await says('x'), 'the proof is not a JWT')
+    assert.equal(
+      await says(await proof({ claims: { htm: 'SECRET' } })),
+      'the proof: htm must be the method of this call',
+    )
+  })
 
   test('no proof at all, from a client that registered to send one (DP-6)', async () => {
     const authReqId = await approved(stage)
@@ -624,6 +637,12 @@ async function openFapiStage(t: TestContext, clients: NonNullable<ConfigInput['c
   const url = `http://127.0.0.1:${port}`
   const get = async (path: string) => callWith({ url }, 'GET', path, {})
   return { issuer, url, clock, get } as unknown as Stage & { issuer: string }
+}
+
+/** The last letter of a signature holds four bits that mean nothing. */
+function respelled(jwt: string): string {
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+  return jwt.slice(0, -1) + alphabet[alphabet.indexOf(jwt.at(-1)!) + 1]
 }
 
 function unsigned(jwt: string): string {
