@@ -6,7 +6,7 @@ export interface Profile {
   deliveryModes: readonly ('poll' | 'ping' | 'push')[]
   /** How clients may authenticate themselves. */
   clientAuthentication: readonly string[]
-  /** What client assertions and signed requests may be signed with. Never a shared secret where one is listed here. */
+  /** What client assertions, signed requests and DPoP proofs may be signed with. Never a shared secret where one is listed here. */
   clientSigning: readonly string[]
   idTokenSigning: readonly ('ES256' | 'RS256' | 'PS256')[]
   /** Whether a request has to be signed, registered for it or not. */

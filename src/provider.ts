@@ -75,6 +75,9 @@ import { createPushSubscriptions, readPushSubscription } from './device-channels
 import { createServerKeyStore } from './device-channels/server-key-store.ts'
 import { loadVapidKeys } from './device-channels/vapid-keys.ts'
 import { createWebPushChannel } from './device-channels/web-push.ts'
+import { createNonces } from './dpop/nonces.ts'
+import { createProofs } from './dpop/proof.ts'
+import { createBindTokens } from './dpop/token-binding.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
 import { edge, edgeOptions, onlyMethods } from './http/answer.ts'
 import { fetchThrough } from './http/fetch.ts'
@@ -286,6 +289,17 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       clock,
     }),
   })
+  const nonceKey = vault.key('dpop nonces')
+  const proofs = createProofs({
+    addresses,
+    algorithms: profile.clientSigning,
+    nonces: createNonces(nonceKey, clock),
+    requireNonce: config.dpop.requireNonce,
+    // With a space, so that no client's assertions are meant.
+    useOnce: (key, jti, expiresAt) => usedAssertions.use(`dpop ${key}`, jti, expiresAt),
+    clock,
+  })
+  const bindTokens = createBindTokens({ proofs, boundTokensOnly: profile.boundTokensOnly })
   const pairwise = createPairwiseSubjects({ subjects: createPairwiseSubjectStore(database), vault, clock })
   const { tokenIssuers } = config.hints
   const seekUser = createSeekUser({
@@ -329,6 +343,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     development: config.development,
     tokens: config.tokens,
     profile,
+    dpop: { ...config.dpop, nonceKey },
     seesCertificates: seesCertificates(config),
     resources: config.resources,
     details,
@@ -362,7 +377,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     extra: config.oidc,
   })
   const issueTokens = createIssueTokens(provider, users.find.bind(users), config)
-  const handOver = createHandOver(provider, certificateOf, addresses.slice(1))
+  const handOver = createHandOver(provider, certificateOf, proofs, addresses.slice(1))
 
   // ── what happens to a request ──
   const decisionNeeds = {
@@ -448,6 +463,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   backchannelEndpoint(app, endpoints.backchannel, {
     authenticateClient,
     certificateOf,
+    bindTokens,
     readSignedRequest: createReadSignedRequest({
       issuer: config.issuer,
       keysOf: clientKeys.of,
@@ -468,7 +484,6 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       scopes: config.tokens.scopes,
       requireContext: profile.uniqueContext,
       requireNumber: config.requests.numberMatching === 'required',
-      boundTokensOnly: profile.boundTokensOnly,
       details,
       resources: config.resources,
     },
@@ -482,7 +497,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     requests,
     issueTokens,
     details,
-    boundTokensOnly: profile.boundTokensOnly,
+    proofs,
+    bindTokens,
     handOver,
     polled: metrics.polled,
     clock,
@@ -495,6 +511,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     users,
     authenticateClient,
     certificateOf,
+    proofs,
     findUser,
   })
   deviceEndpoint(app, endpoints, {

@@ -1,7 +1,7 @@
 /**
  * The codes a refusal may carry to the outside. Those of CIBA Core §11 and §13, OAuth 2.0 (RFC 6749 §5.2), bearer
- * tokens (RFC 6750 §3.1), authorization details (RFC 9396 §5) and resource indicators (RFC 8707 §2), and three for the
- * device API, which has no standard.
+ * tokens (RFC 6750 §3.1), DPoP (RFC 9449 §5, §8), authorization details (RFC 9396 §5), resource indicators (RFC 8707
+ * §2) and step-up (RFC 9470 §3), and three for the device API, which has no standard.
  */
 export type RefusalCode = keyof typeof statuses
 
@@ -16,6 +16,8 @@ const statuses = {
   invalid_binding_message: 400,
   invalid_authorization_details: 400,
   invalid_target: 400,
+  invalid_dpop_proof: 400,
+  use_dpop_nonce: 400,
   invalid_client: 401,
   access_denied: 403,
   authorization_pending: 400,

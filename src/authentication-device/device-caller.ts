@@ -15,6 +15,7 @@ import {
 import { DECIDE_SCOPE } from '../client/client-metadata.ts'
 import type { ClientStore } from '../client/client-store.ts'
 import type { CertificateCall, ReadCertificate } from '../client-certificate/client-certificate.ts'
+import { type CallWithProof, type Proofs, proofSentWith } from '../dpop/proof.ts'
 import type { Form } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
 import type { FindUser, SentHint } from '../user-hint/find-user.ts'
@@ -35,14 +36,15 @@ export interface CallerNeeds {
   users: UserHooks
   authenticateClient: AuthenticateClient
   certificateOf: ReadCertificate
+  proofs: Proofs
   findUser: FindUser
 }
 
-/**
- * @param call the request as it came in: its `Authorization` header, and the certificate of its connection
- * @param address the IP address it came from, for the audit
- */
-export type IdentifyCaller = (call: CertificateCall, form: Form, address?: string) => Promise<DeviceCaller>
+/** The request as it came in: its `Authorization` header, its DPoP proof, and the certificate of its connection. */
+export type DeviceCall = CertificateCall & CallWithProof
+
+/** @param address the IP address it came from, for the audit */
+export type IdentifyCaller = (call: DeviceCall, form: Form, address?: string) => Promise<DeviceCaller>
 
 export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
   return (call, form, address) => {
@@ -53,31 +55,35 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
       certificate: needs.certificateOf(call),
       address,
     }
-    const bearer = /^bearer +(\S+)$/i.exec(credentials.authorization ?? '')?.[1]
-    return bearer === undefined ? asDeviceService(credentials, needs) : asUser(bearer, credentials, needs)
+    const [, scheme, token] = userToken.exec(credentials.authorization ?? '') ?? []
+    if (scheme === undefined || token === undefined) return asDeviceService(credentials, needs)
+    return asUser({ token, isBearer: scheme.toLowerCase() === 'bearer', call }, needs)
   }
 }
 
+/** How a user's access token is sent: as a bearer's, or as one that is bound to a key (RFC 9449 §7.1). */
+const userToken = /^(bearer|dpop) +(\S+)$/i
+
 /** For a GET, where only the user's own token is accepted: credentials and hints do not belong into an address (M2). */
 export function requireBearer(authorization: string | undefined): void {
-  if (!/^bearer +\S+$/i.test(authorization ?? '')) {
+  if (!userToken.test(authorization ?? '')) {
     throw new Refusal('invalid_token', "send the user's access token", {
       headers: { 'WWW-Authenticate': 'Bearer realm="doorbell"' },
     })
   }
 }
 
-async function asUser(
-  bearer: string,
-  { certificate }: ClientCredentials,
-  { provider, clients, users }: CallerNeeds,
-): Promise<DeviceCaller> {
-  const token = await provider().AccessToken.find(bearer)
+interface SentToken {
+  token: string
+  isBearer: boolean
+  call: DeviceCall
+}
+
+async function asUser(sent: SentToken, needs: CallerNeeds): Promise<DeviceCaller> {
+  const { provider, clients, users } = needs
+  const token = await provider().AccessToken.find(sent.token)
   if (token === undefined || token.accountId === undefined) throw invalidToken('the access token is unknown or expired')
-  const boundTo = token['x5t#S256']
-  if (boundTo !== undefined && boundTo !== certificate?.thumbprint) {
-    throw invalidToken('the access token is bound to another certificate')
-  }
+  await refuseUnlessTheirs(sent, token, needs)
   if (!token.scope?.split(' ').includes(DECIDE_SCOPE)) throw insufficientScope()
 
   const client = token.clientId === undefined ? undefined : await clients.find(token.clientId)
@@ -89,6 +95,24 @@ async function asUser(
 
   const { auth_time, acr, amr } = (token.extra ?? {}) as { auth_time?: number; acr?: string; amr?: string[] }
   return { kind: 'user', userId: user.id, clientId: client.id, authentication: { authTime: auth_time, acr, amr } }
+}
+
+/** A token that is bound to a key is of no use to whoever only bears it (ML-9, DP-15). */
+async function refuseUnlessTheirs(
+  { token, isBearer, call }: SentToken,
+  boundTo: { 'x5t#S256'?: string | undefined; jkt?: string | undefined },
+  { certificateOf, proofs }: CallerNeeds,
+): Promise<void> {
+  const certificate = boundTo['x5t#S256']
+  if (certificate !== undefined && certificate !== certificateOf(call)?.thumbprint) {
+    throw invalidToken('the access token is bound to another certificate')
+  }
+  if (boundTo.jkt === undefined && isBearer) return
+  const challenge = proofs.challenge('invalid_token')
+  if (boundTo.jkt === undefined) throw invalidToken('the access token is bound to no key', challenge)
+  if (isBearer) throw invalidToken('the access token is bound to a key, and no proof of it was sent', challenge)
+  const key = await proofs.keyOf(proofSentWith(call), token)
+  if (key !== boundTo.jkt) throw invalidToken('the access token is bound to another key', challenge)
 }
 
 async function asDeviceService(
@@ -111,10 +135,10 @@ function readHints(form: Form): SentHint[] {
   })
 }
 
-function invalidToken(detail: string): Refusal {
+function invalidToken(detail: string, challenge = 'Bearer realm="doorbell", error="invalid_token"'): Refusal {
   return new Refusal('invalid_token', 'the access token is not valid', {
     detail,
-    headers: { 'WWW-Authenticate': 'Bearer realm="doorbell", error="invalid_token"' },
+    headers: { 'WWW-Authenticate': challenge },
   })
 }
 

@@ -9,7 +9,6 @@ import type { RequestStore } from '../authentication-request/authentication-requ
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import { parseDetails } from '../authorization-details/read-details.ts'
 import type { ClientStore } from '../client/client-store.ts'
-import type { CertificateCall } from '../client-certificate/client-certificate.ts'
 import type { Clock } from '../clock.ts'
 import type { Decide, DecisionResult } from '../decision/decide.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
@@ -18,7 +17,7 @@ import { chooseLanguage, type Language } from '../i18n/texts.ts'
 import { Refusal } from '../refusal.ts'
 import { type AuthenticateApproval, passkeyRequired } from './approval-strength.ts'
 import { narrowed } from './approved-details.ts'
-import { type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
+import { type DeviceCall, type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
 import type { NumberMatching } from './number-matching.ts'
 import { showClient } from './shown-client.ts'
 
@@ -58,7 +57,7 @@ export function deviceEndpoint(
   })
 }
 
-async function authinfo(call: CertificateCall, form: Form, needs: DeviceNeeds) {
+async function authinfo(call: DeviceCall, form: Form, needs: DeviceNeeds) {
   const caller = await needs.identifyCaller(call, form)
   const now = needs.clock.now()
   const requests = await asked(form, caller, now, needs)
@@ -117,7 +116,7 @@ async function describe(
   }
 }
 
-async function complete(call: CertificateCall, form: Form, address: string, needs: DeviceNeeds) {
+async function complete(call: DeviceCall, form: Form, address: string, needs: DeviceNeeds) {
   const caller = await needs.identifyCaller(call, form, address)
   const outcome = readOutcome(form)
   const reported = readReport(form, outcome)

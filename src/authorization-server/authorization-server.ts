@@ -13,6 +13,7 @@ import {
 } from 'oidc-provider'
 import type { Audit } from '../audit.ts'
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
+import { isBoundToCertificate } from '../client/certificate-binding.ts'
 import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-metadata.ts'
 import { type SubjectMetadata, subjectMatches } from '../client-certificate/subject.ts'
 import type { Clock } from '../clock.ts'
@@ -44,6 +45,8 @@ export type CurrentProvider = () => Provider
 export interface AuthorizationServerNeeds {
   issuer: string
   development: boolean
+  /** Whether DPoP proofs have to hold a nonce, and what nonces are made from: 32 bytes. */
+  dpop: { requireNonce: boolean; nonceKey: Buffer }
   /** Whether clients can show certificates: by TLS of our own, or through a proxy. */
   seesCertificates: boolean
   /** What the deployment keeps to: it narrows what is offered. */
@@ -157,6 +160,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
       idTokenSigningAlgValues: [...needs.profile.idTokenSigning],
       // The same as at the backchannel authentication endpoint (MD-3).
       clientAuthSigningAlgValues: [...needs.assertionAlgorithms] as never,
+      dPoPSigningAlgValues: [...needs.profile.clientSigning] as never,
     },
     subjectTypes: ['public', 'pairwise'],
     pairwiseIdentifier: async (_ctx, userId, client) => {
@@ -166,8 +170,14 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
     pkce: { required: () => true },
     features: {
       devInteractions: { enabled: false },
-      // On unless told otherwise; not in this version yet, so neither is promised in the metadata (MD-5).
-      dPoP: { enabled: false },
+      // The hand-over has checked the proof, its nonce and that it is new. What is left to oidc-provider is the binding.
+      dPoP: {
+        enabled: true,
+        nonceSecret: needs.dpop.nonceKey,
+        requireNonce: () => false,
+        allowReplay: true,
+      },
+      // On unless told otherwise; not in this version yet, so it is not promised in the metadata (MD-5).
       pushedAuthorizationRequests: { enabled: false },
       // The same certificates, seen and compared in the same way as at our own endpoints.
       mTLS: {
@@ -254,6 +264,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
   })
   compareHashedSecrets(provider, vault)
   narrowKeySet(provider, needs)
+  agreeAboutProofs(provider, needs.dpop)
   reportErrors(provider, needs.log)
   reportTokens(provider, needs.audit)
   return provider
@@ -368,7 +379,8 @@ export function asOidcProviderSeesIt(
     // Deciding is for clients that were registered for it by name, not for whoever may ask for everything.
     scope: scopes.join(' '),
     ...rest,
-    ...(boundTokens && { tls_client_certificate_bound_access_tokens: true }),
+    ...(boundTokens &&
+      isBoundToCertificate({ metadata }, true) && { tls_client_certificate_bound_access_tokens: true }),
     grant_types: metadata.grant_types.filter((grant) => grant !== CIBA_GRANT),
     client_secret: secret ?? secretHash,
   } as AdapterPayload
@@ -398,6 +410,19 @@ function narrowKeySet(provider: Provider, { keys, keySetMaxAge }: AuthorizationS
     const { keys } = ctx.body as { keys: { kid: string }[] }
     ctx.body = { keys: keys.filter(({ kid }) => !hidden.has(kid)) }
     ctx.set('Cache-Control', `public, max-age=${keySetMaxAge}`)
+  })
+}
+
+/** Where oidc-provider answers otherwise than our own endpoints: nonces nobody has asked for, and a missing proof. */
+function agreeAboutProofs(provider: Provider, { requireNonce }: AuthorizationServerNeeds['dpop']): void {
+  provider.use(async (ctx, next) => {
+    await next()
+    if (!requireNonce) ctx.remove('DPoP-Nonce')
+    const { client, route } = (ctx as KoaContextWithOIDC).oidc ?? {}
+    const lacksProof = route === 'token' && client?.dpopBoundAccessTokens === true && ctx.get('DPoP') === ''
+    if (lacksProof && (ctx.body as { error?: string } | undefined)?.error === 'invalid_grant') {
+      ctx.body = { error: 'invalid_dpop_proof', error_description: 'this client has to send a DPoP proof' }
+    }
   })
 }
 

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ClientCertificate, ReadCertificate } from '../client-certificate/client-certificate.ts'
+import { type Proofs, proofSentWith } from '../dpop/proof.ts'
 import { commonHeaders, rawBody } from '../http/answer.ts'
 import type { CurrentProvider, Provider } from './authorization-server.ts'
 
@@ -10,16 +11,25 @@ import type { CurrentProvider, Provider } from './authorization-server.ts'
  * @param aliases further addresses of this server: where clients with certificates find the same endpoints (ML-12). A
  *   call that came there is handed over as such; one with any other `Host` came to the issuer, whatever it says
  */
-export function createHandOver(provider: CurrentProvider, certificateOf: ReadCertificate, aliases: readonly string[]) {
+export function createHandOver(
+  provider: CurrentProvider,
+  certificateOf: ReadCertificate,
+  proofs: Proofs,
+  aliases: readonly string[],
+) {
   const callbackOf = rememberCallback()
   const issuer = new URL(provider().issuer)
   const known = new Map(aliases.map((alias) => [new URL(alias).host, new URL(alias)]))
 
-  return (request: FastifyRequest, reply: FastifyReply): FastifyReply => {
+  return async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
+    const proof = proofSentWith(request.raw)
+    // Here, because only here a proof is good once on all nodes. oidc-provider looks at it again, for its key.
+    if (proof.header !== undefined) await proofs.keyOf(proof, boundTokenIn(request.headers.authorization))
     reply.hijack()
     const body = rawBody(request)
     // Fastify's hooks do not see what oidc-provider answers.
-    for (const [name, value] of Object.entries(commonHeaders)) reply.raw.setHeader(name, value)
+    const headers = { ...commonHeaders, ...proofs.answerHeaders(proof) }
+    for (const [name, value] of Object.entries(headers)) reply.raw.setHeader(name, value)
     if (request.method === 'POST') reply.raw.setHeader('Cache-Control', 'no-store')
     const certificate = certificateOf(request.raw)
     const address = known.get(request.raw.headers.host?.toLowerCase() ?? '') ?? issuer
@@ -35,6 +45,11 @@ function rememberCallback() {
     if (made?.provider !== provider) made = { provider, callback: provider.callback() }
     return made.callback
   }
+}
+
+/** The access token of a call of a protected resource, if it was sent as one that is bound. */
+function boundTokenIn(authorization: string | undefined): string | undefined {
+  return /^dpop +(\S+)$/i.exec(authorization ?? '')?.[1]
 }
 
 const certificates = new WeakMap<IncomingMessage, ClientCertificate>()

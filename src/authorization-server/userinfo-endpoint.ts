@@ -5,7 +5,7 @@ import { onlyMethods } from '../http/answer.ts'
 import type { Log } from '../log.ts'
 
 export interface UserinfoNeeds {
-  handOver(request: FastifyRequest, reply: FastifyReply): FastifyReply
+  handOver(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply>
   log: Log
 }
 

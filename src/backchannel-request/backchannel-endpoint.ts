@@ -7,10 +7,11 @@ import type {
   RequestLimits,
   RequestStore,
 } from '../authentication-request/authentication-request-store.ts'
-import { certificateBinding } from '../client/certificate-binding.ts'
 import type { AuthenticateClient, Client, ClientCredentials } from '../client/client.ts'
 import type { ReadCertificate } from '../client-certificate/client-certificate.ts'
 import type { Clock } from '../clock.ts'
+import { proofSentWith, type SentProof } from '../dpop/proof.ts'
+import type { BindTokens } from '../dpop/token-binding.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { readForm } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
@@ -30,6 +31,7 @@ import type { SignedRequestStore } from './signed-request-store.ts'
 export interface BackchannelNeeds {
   authenticateClient: AuthenticateClient
   certificateOf: ReadCertificate
+  bindTokens: BindTokens
   readSignedRequest: ReadSignedRequest
   signedRequests: SignedRequestStore
   seekUser: SeekUser
@@ -41,9 +43,7 @@ export interface BackchannelNeeds {
   requests: RequestStore
   /** The notifications that tell the user's device. They are kept in one step with the request (VL-10). */
   announceToDevice(request: AuthenticationRequest, user: User): Promise<Statement[]>
-  policy: RequestPolicy &
-    AcceptancePolicy &
-    LimitSettings & { boundTokensOnly: boolean; unknownUsers: 'error' | 'pretend' }
+  policy: RequestPolicy & AcceptancePolicy & LimitSettings & { unknownUsers: 'error' | 'pretend' }
   vault: Vault
   clock: Clock
   audit: Audit
@@ -51,6 +51,7 @@ export interface BackchannelNeeds {
 
 /** What comes with a call of this endpoint. */
 export interface BackchannelCall extends ClientCredentials {
+  proof: SentProof
   /** A request's lifetime counts from its receipt (AK-5). */
   receivedAt: number
 }
@@ -61,7 +62,8 @@ export function backchannelEndpoint(app: FastifyInstance, path: string, needs: B
     const receivedAt = needs.clock.now()
     const form = readForm(request.headers['content-type'], rawBody(request))
     const { authorization } = request.headers
-    const call = { form, authorization, certificate: needs.certificateOf(request.raw), address: request.ip, receivedAt }
+    const keys = { certificate: needs.certificateOf(request.raw), proof: proofSentWith(request.raw) }
+    const call = { form, authorization, ...keys, address: request.ip, receivedAt }
     const acknowledgement = await receive(call, needs)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(acknowledgement)
   })
@@ -92,20 +94,14 @@ async function consider(
   needs: BackchannelNeeds,
 ): Promise<Acknowledgement> {
   refuseUnlessItMayRing(client)
+  // Before a signed request is used up: who has to come again with a nonce can send the same one (DP-11).
+  const binding = await bindingOf(call, client, needs)
   const asked = await readAsked(call.form, client, needs.readSignedRequest)
   refuseUnlessAllowed(asked, client, needs.policy)
   const { user, standIn } = await findWhomToAsk(asked, client, needs)
   if (standIn === undefined) about.user = user.id
 
-  const accepted = accept(
-    asked,
-    client,
-    user,
-    bindingOf(call, client, needs.policy),
-    call.receivedAt,
-    needs.policy,
-    needs.vault,
-  )
+  const accepted = accept(asked, client, user, binding, call.receivedAt, needs.policy, needs.vault)
   const { request, authReqId } = accepted
   const notices = await needs.announceToDevice(request, user)
   const evidence =
@@ -166,7 +162,6 @@ async function findWhomToAsk(asked: Asked, client: Client, needs: BackchannelNee
 }
 
 /** A push client is never seen at the token endpoint: its tokens are bound to the key it rings with (ML-14). */
-function bindingOf({ certificate }: BackchannelCall, client: Client, policy: BackchannelNeeds['policy']): TokenBinding {
-  if (client.deliveryMode !== 'push') return {}
-  return { certificate: certificateBinding(client, certificate, policy.boundTokensOnly) }
+async function bindingOf(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<TokenBinding> {
+  return client.deliveryMode === 'push' ? needs.bindTokens(call, client) : {}
 }

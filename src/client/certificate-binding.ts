@@ -2,17 +2,18 @@ import type { ClientCertificate } from '../client-certificate/client-certificate
 import { Refusal } from '../refusal.ts'
 import type { Client } from './client.ts'
 
+/** Whether a client's tokens are bound to its certificate: it wants them to be, or the deployment does and it chose no DPoP. */
+export function isBoundToCertificate({ metadata }: Pick<Client, 'metadata'>, boundTokensOnly: boolean): boolean {
+  if (metadata.tls_client_certificate_bound_access_tokens === true) return true
+  return boundTokensOnly && metadata.dpop_bound_access_tokens !== true
+}
+
 /**
- * The thumbprint a client's tokens are bound to, if it wants them bound or the deployment does.
+ * The thumbprint such tokens are bound to.
  *
- * @throws {Refusal} `invalid_request` if they are to be bound and there is no certificate to bind them to (ML-10, FI-2)
+ * @throws {Refusal} `invalid_request` if there is no certificate to bind them to (ML-10, FI-2)
  */
-export function certificateBinding(
-  { metadata }: Client,
-  shown: ClientCertificate | undefined,
-  boundTokensOnly: boolean,
-): string | undefined {
-  if (metadata.tls_client_certificate_bound_access_tokens !== true && !boundTokensOnly) return undefined
+export function certificateBinding(shown: ClientCertificate | undefined): string {
   if (shown === undefined) {
     throw new Refusal('invalid_request', "this client's tokens are bound to its certificate: connect with mutual TLS")
   }

@@ -61,6 +61,8 @@ export interface ClientMetadata {
   tls_client_auth_san_email?: string
   /** Whether its access tokens are bound to the certificate it collects them with. */
   tls_client_certificate_bound_access_tokens?: boolean
+  /** Whether its access tokens are bound to the key of the DPoP proof that it then has to send. */
+  dpop_bound_access_tokens?: boolean
   jwks?: { keys: PublicJwk[] }
   jwks_uri?: string
   id_token_signed_response_alg?: 'ES256' | 'RS256' | 'PS256'
@@ -156,10 +158,15 @@ export function breachesOf(client: ClientMetadata, profile: Profile): Breach[] {
   const bound = 'tls_client_certificate_bound_access_tokens'
   const signing = 'backchannel_authentication_request_signing_alg'
   const unsigned = rings && profile.signedRequestsOnly && client[signing] === undefined
-  const unbound = profile.boundTokensOnly && client[bound] === false
+  const unbound = profile.boundTokensOnly && client[bound] === false && client[dpopBound] !== true
   return [
     ...(unbound
-      ? [{ about: bound, says: `${bound} must be true, because the profile is ${profile.name} (FI-2)` } as const]
+      ? [
+          {
+            about: bound,
+            says: `${bound} must be true, or ${dpopBound} be, because the profile is ${profile.name} (FI-2)`,
+          } as const,
+        ]
       : []),
     ...may(mode, (allows) => allows.deliveryModes, 'FC-4'),
     ...may(method, (allows) => allows.clientAuthentication, 'FI-1'),
@@ -263,6 +270,7 @@ function schemaFor({ development, profile = profiles.core }: ClientCircumstances
     tls_client_auth_san_ip: text('an IP address', (address) => isIP(address) !== 0).exactOptional(),
     tls_client_auth_san_email: text('a mail address', (address) => /^[^\s@]+@[^\s@]+$/.test(address)).exactOptional(),
     tls_client_certificate_bound_access_tokens: yesOrNo().exactOptional(),
+    dpop_bound_access_tokens: yesOrNo().exactOptional(),
     jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(complainAboutKeys).exactOptional(),
     jwks_uri: httpsAddress('user name and fragment').exactOptional(),
     id_token_signed_response_alg: z
@@ -395,6 +403,7 @@ const mode = 'backchannel_token_delivery_mode'
 const endpoint = 'backchannel_client_notification_endpoint'
 const method = 'token_endpoint_auth_method'
 const service = 'backchannel_device_service'
+const dpopBound = 'dpop_bound_access_tokens'
 
 const rules: Rule[] = [
   {
@@ -506,6 +515,12 @@ const rules: Rule[] = [
     unless: (client, { seesCertificates }) =>
       seesCertificates === false && client.tls_client_certificate_bound_access_tokens === true,
     says: 'tls_client_certificate_bound_access_tokens needs tls or proxy.clientCertificateHeader in the configuration',
+  },
+  {
+    reads: [dpopBound, 'tls_client_certificate_bound_access_tokens'],
+    // RFC 7800 §3.1: a token confirms one key, and whoever checks it has to know which.
+    unless: (client) => client[dpopBound] === true && client.tls_client_certificate_bound_access_tokens === true,
+    says: `${dpopBound} and tls_client_certificate_bound_access_tokens must not both be true: a token is bound to one key`,
   },
   {
     reads: [method, ...subjectMetadata],

@@ -33,6 +33,7 @@ it('defaults', () => {
     database: 'sqlite:./doorbell.db',
     profile: 'core',
     proxy: { trust: [] },
+    dpop: { requireNonce: false },
     requests: {
       defaultExpiry: 600,
       maxExpiry: 86_400,

@@ -50,6 +50,8 @@ export interface Config {
   }
   /** Where clients find the same endpoints with mutual TLS, if that is another address: `mtls_endpoint_aliases`. */
   mutualTls?: { issuer: string }
+  /** Whether DPoP proofs have to hold a nonce of the server, so that none can be made in advance. */
+  dpop: { requireNonce: boolean }
   requests: {
     /** Seconds a request waits for its user when the client does not say. */
     defaultExpiry: number
@@ -192,6 +194,7 @@ type Sections =
   | 'email'
   | 'webPush'
   | 'mutualTls'
+  | 'dpop'
   | 'registration'
   | 'deviceWebhook'
   | 'login'
@@ -373,6 +376,7 @@ const schema = z.strictObject({
   mutualTls: section({
     issuer: text('an https address', (address) => /^https:\/\//.test(address) && URL.canParse(address)).exactOptional(),
   }).exactOptional(),
+  dpop: section({ requireNonce: yesOrNo().default(false) }).prefault({}),
   proxy: section({
     trust: list('an IP address or a range like "10.0.0.0/8"', isRange).default([]),
     clientCertificateHeader: text('the name of a header', (name) => /^[\w-]+$/.test(name)).exactOptional(),

@@ -41,6 +41,9 @@ export default {
   // Proxies whose X-Forwarded-* headers are believed: addresses or ranges, e.g. ['10.0.0.0/8'].
   //proxy: { trust: [] },
 
+  // Clients may bind their tokens to a key of theirs (DPoP). Whether the proof of it has to hold a nonce of ours.
+  //dpop: { requireNonce: false },
+
   //requests: {
     // Seconds a request waits for its user if the client does not say, and at most.
     //defaultExpiry: 600,

@@ -8,10 +8,11 @@ import {
 } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
-import { certificateBinding } from '../client/certificate-binding.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
 import { answerPoll, type PollAnswer } from '../delivery/poll.ts'
+import type { SentProof } from '../dpop/proof.ts'
+import type { BindTokens } from '../dpop/token-binding.ts'
 import { Refusal } from '../refusal.ts'
 import type { IssueTokens, TokenResponse } from '../token/issue-tokens.ts'
 import { readWantedShare, type WantedShare } from './wanted-share.ts'
@@ -21,8 +22,7 @@ export interface CibaGrantNeeds {
   requests: RequestStore
   issueTokens: IssueTokens
   details: DetailTypes
-  /** Whether the deployment gives out no token that whoever bears it may use. */
-  boundTokensOnly: boolean
+  bindTokens: BindTokens
   /** Hears what each poll was answered. */
   polled(answer: PollAnswer): void
   clock: Clock
@@ -31,6 +31,7 @@ export interface CibaGrantNeeds {
 
 /** What comes with a call of the token endpoint. */
 export interface TokenCall extends ClientCredentials {
+  proof: SentProof
   /** The pause between polls is measured from arrival to arrival (TK-4). */
   arrivedAt: number
 }
@@ -42,7 +43,8 @@ export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<To
   const authReqId = form.get('auth_req_id')
   if (authReqId === undefined) throw new Refusal('invalid_request', 'auth_req_id is missing')
   refuseUnlessItMayCollect(client)
-  const binding = bindingOf(call, client, needs.boundTokensOnly)
+  // Before anything is accounted for: who comes without its key can come again with it (ML-10, DP-11).
+  const binding = await needs.bindTokens(call, client)
 
   const poll = await needs.requests.poll(authReqId, client.id, arrivedAt)
   const answer = poll === undefined ? 'invalid_grant' : answerPoll(poll.request, arrivedAt, poll.tooEarly)
@@ -56,11 +58,6 @@ export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<To
 function refuseUnlessItMayCollect(client: Client): void {
   if (client.deliveryMode === 'push') throw new Refusal('unauthorized_client', 'a push client does not poll')
   if (!mayUseGrant(client)) throw new Refusal('unauthorized_client', 'this client may not use this grant')
-}
-
-/** Decided before anything is accounted for or used up: who comes without its key can come again with it (ML-10). */
-function bindingOf({ certificate }: TokenCall, client: Client, boundTokensOnly: boolean): TokenBinding {
-  return { certificate: certificateBinding(client, certificate, boundTokensOnly) }
 }
 
 /** Makes the tokens, then writes them together with approved → redeemed. Of many that do so at once, one succeeds (TK-14). */

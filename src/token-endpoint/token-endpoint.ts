@@ -2,13 +2,15 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { CIBA_GRANT } from '../client/client-metadata.ts'
 import type { ReadCertificate } from '../client-certificate/client-certificate.ts'
+import { type Proofs, proofSentWith } from '../dpop/proof.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { readForm } from '../http/form.ts'
 import { type CibaGrantNeeds, redeem } from './ciba-grant.ts'
 
 export interface TokenEndpointNeeds extends CibaGrantNeeds {
   certificateOf: ReadCertificate
-  handOver(request: FastifyRequest, reply: FastifyReply): FastifyReply
+  proofs: Proofs
+  handOver(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply>
 }
 
 export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEndpointNeeds): void {
@@ -19,16 +21,12 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     const form = readForm(request.headers['content-type'], rawBody(request))
     if (form.get('grant_type') !== CIBA_GRANT) return needs.handOver(request, reply)
 
-    const tokens = await redeem(
-      {
-        form,
-        authorization: request.headers.authorization,
-        certificate: needs.certificateOf(request.raw),
-        address: request.ip,
-        arrivedAt,
-      },
-      needs,
-    )
+    const { authorization } = request.headers
+    const proof = proofSentWith(request.raw)
+    reply.headers(needs.proofs.answerHeaders(proof))
+    const certificate = needs.certificateOf(request.raw)
+    const call = { form, authorization, certificate, proof, address: request.ip, arrivedAt }
+    const tokens = await redeem(call, needs)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)
   })
 }

@@ -18,7 +18,7 @@ const callback = 'http://127.0.0.1/callback'
 export async function startSignIn(
   stage: Stage,
   parameters: Record<string, string> = {},
-  client: { id?: string; authentication?: openid.ClientAuth } = {},
+  client: { id?: string; authentication?: openid.ClientAuth; dpopKeys?: openid.CryptoKeyPair } = {},
 ): Promise<SignInStarted> {
   const app = await discover(stage, client.id ?? 'phone-app', client.authentication ?? openid.None())
   const pkceCodeVerifier = openid.randomPKCECodeVerifier()
@@ -34,12 +34,19 @@ export async function startSignIn(
     ...parameters,
   })
   const browser = openBrowser(stage.url)
+  const dpop = client.dpopKeys && { DPoP: openid.getDPoPHandle(app, client.dpopKeys) }
   return {
     app,
     browser,
     page: await browser.open(url.href),
     tokens: (cameBack) =>
-      openid.authorizationCodeGrant(app, new URL(cameBack), { pkceCodeVerifier, expectedState, expectedNonce }),
+      openid.authorizationCodeGrant(
+        app,
+        new URL(cameBack),
+        { pkceCodeVerifier, expectedState, expectedNonce },
+        {},
+        dpop,
+      ),
   }
 }
 

@@ -235,7 +235,7 @@ for (const engine of engines) {
         await drop()
         await rm(folder, { recursive: true })
       })
-      const before = (await readdir(migrations)).filter((name) => name < '0010')
+      const before = (await readdir(migrations)).filter((name) => name < '0009')
       for (const name of before) await copyFile(join(migrations, name), join(folder, name))
       await migrate(database, clock, folder)
       const key = await makeKey({ algorithm: 'ES256', generation: 1, now: clock.now(), signsFrom: clock.now() }, vault)

@@ -8,6 +8,7 @@ import { engines } from '../cast/engines.ts'
 import { openNeighbour } from '../cast/neighbour.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
 import { freePort } from '../cast/ports.ts'
+import { newProofKey, pollWith, proofOf } from '../cast/proofs.ts'
 import { type Answer, CIBA, castConfig, credentials, openStage } from '../cast/stage.ts'
 import { contentsOf } from '../cast/tables.ts'
 
@@ -71,6 +72,23 @@ test('two sweeps at once settle each request once', async (t) => {
   // The alarm of the clock may have swept a part before us.
   assert.ok(swept.reduce((sum, count) => sum + count) <= 30)
   assert.equal(endpoint.heard.length, 10, 'each push client is told once')
+})
+
+test('a DPoP proof that one has seen is used up at the other, and a nonce of one is good at the other (DP-8, DP-9)', async (t) => {
+  const { stage, other } = await twoNodes(t)
+  const key = await newProofKey()
+  const proof = await proofOf(stage, key)
+  const nodes = Array.from({ length: 10 }, (_, number) => (number % 2 ? stage : other))
+  const answers = await Promise.all(nodes.map((node) => pollWith(node, proof, 'unknown', credentials.kiosk)))
+  assert.deepEqual(answers.map(({ body }) => body.error).sort(), [
+    ...Array(9).fill('invalid_dpop_proof'),
+    'invalid_grant',
+  ])
+  const asked = await pollWith(stage, await proofOf(stage, key, { claims: { nonce: 'old' } }), 'x', credentials.kiosk)
+  const nonce = asked.headers.get('dpop-nonce')
+  assert.ok(nonce)
+  const again = await pollWith(other, await proofOf(stage, key, { claims: { nonce } }), 'x', credentials.kiosk)
+  assert.equal(again.body.error, 'invalid_grant')
 })
 
 test('two first starts at once on an empty database agree on keys and clients', async (t) => {

@@ -121,6 +121,9 @@ function expected(issuer: string): Record<string, unknown> {
     ],
     backchannel_token_delivery_modes_supported: ['poll', 'ping', 'push'],
     backchannel_user_code_parameter_supported: true,
+    dpop_signing_alg_values_supported: [
+      ...['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512', 'Ed25519', 'EdDSA'],
+    ],
     grant_types_supported: ['authorization_code', 'refresh_token', 'urn:openid:params:grant-type:ciba'],
     response_types_supported: ['code'],
     response_modes_supported: ['form_post', 'fragment', 'query'],
