@@ -331,7 +331,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       : noCodes
   const { lockSeconds, ...tryLimits } = config.userCodes
   const codeNeeds = { codeOf, tries: userCodes, limits: { ...tryLimits, lockFor: lockSeconds * 1000 }, clock }
-  const ownCode = Array.isArray(config.users) ? createOwnCode({ ...codeNeeds, store: userCodes }) : undefined
+  const ownCode = Array.isArray(config.users) ? createOwnCode({ ...codeNeeds, store: userCodes, users }) : undefined
 
   const passkeys = createPasskeys({
     store: createPasskeyStore(database),

@@ -5,7 +5,7 @@ import type { Clock } from '../clock.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { type Form, readJsonFields } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
-import type { User, UserHooks } from '../user-hint/user.ts'
+import type { UserHooks } from '../user-hint/user.ts'
 import { type Change, isUserCode, type OwnCode } from '../user-hint/user-code.ts'
 import { signedInJustNow } from './approval-strength.ts'
 import { type IdentifyCaller, requireBearer } from './device-caller.ts'
@@ -32,28 +32,21 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
     })
   })
 
-  post(path, async (form, user) => {
+  post(path, (form) => {
     const code = form.get('user_code') ?? ''
     if (!isUserCode(code)) throw new Refusal('invalid_request', 'user_code must be 4 to 64 visible characters')
-    // It is told to clients, which must never hear what its user signs in with.
-    if (await needs.users.verifyPassword?.(user, code)) {
-      throw new Refusal('invalid_request', 'user_code must not be the password', { members: { is_password: true } })
-    }
     return { code, event: 'user_code.set' }
   })
 
   onlyMethods(app, `${path}/remove`, ['POST'])
-  post(`${path}/remove`, async () => ({ code: undefined, event: 'user_code.removed' }))
+  post(`${path}/remove`, () => ({ code: undefined, event: 'user_code.removed' }))
 
   /** @param read what is to become of the code */
-  function post(
-    at: string,
-    read: (form: Form, user: User) => Promise<{ code: string | undefined; event: AuditEventName }>,
-  ) {
+  function post(at: string, read: (form: Form) => { code: string | undefined; event: AuditEventName }) {
     app.post(at, async (request, reply) => {
       const form = formOf(request)
       const { user, recently, clientId } = await caller(request, form)
-      const { code, event } = await read(form, user)
+      const { code, event } = read(form)
       const proof = { presentCode: form.get('present_code'), signedInJustNow: recently, clientId }
       refuseUnlessChanged(await ownCode.change(user, code, proof))
       audit({ event, user: user.id, address: request.ip, by: clientId })
@@ -83,6 +76,8 @@ function refuseUnlessChanged(change: Change): void {
       throw new Refusal('access_denied', 'too many wrong codes; sign in again, or try later', {
         members: { locked: true },
       })
+    case 'is the password':
+      throw new Refusal('invalid_request', 'user_code must not be the password', { members: { is_password: true } })
     case 'meanwhile changed':
       throw new Refusal('already_decided', 'the code was changed meanwhile')
   }

@@ -7,7 +7,22 @@ import type { ClientMetadata } from './client-metadata.ts'
  */
 export function sectorOf(client: ClientMetadata): string | undefined {
   const address = client.sector_identifier_uri ?? standsFor(client)
-  return address === undefined ? undefined : new URL(address).host
+  if (address === undefined) return undefined
+  const { protocol, host } = new URL(address)
+  // An app's own scheme, or the machine it runs on, is nobody's: anybody could say the same.
+  const isSomebodys = protocol === 'https:' || (protocol === 'http:' && client.application_type !== 'native')
+  return isSomebodys ? host : undefined
+}
+
+/**
+ * Whether a client that changes how it is told is still what was let into its sector: at registration the sector's list
+ * was asked, or the address was the sector itself.
+ */
+export function staysInSector(before: ClientMetadata, after: ClientMetadata): boolean {
+  if (after.subject_type !== 'pairwise') return true
+  return after.sector_identifier_uri === undefined
+    ? sectorOf(before) === sectorOf(after)
+    : standsFor(before) === standsFor(after)
 }
 
 /** The address that has to be in the list at `sector_identifier_uri` (RG-9), and without one is the sector. */

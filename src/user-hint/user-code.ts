@@ -55,8 +55,12 @@ export function createDemandUserCode({ codeOf, tries, limits, clock }: DemandNee
     }
     if (!(await tries.begin(user.id, client.id, clock.now(), limits))) throw locked(user, client)
     const right = await (verify ?? noCode)(code)
-    if (right || verify === undefined) return tries.right(user.id)
-    await tries.wrong(client.id, clock.now(), limits)
+    const passes = right || verify === undefined
+    const mayHear = passes
+      ? await tries.right(user.id, client.id, clock.now(), limits)
+      : await tries.wrong(client.id, clock.now(), limits)
+    if (!mayHear) throw locked(user, client)
+    if (passes) return
     throw new Refusal('invalid_user_code', 'user_code is wrong', { detail: `${client.id} for ${user.id}` })
   }
 }
@@ -102,14 +106,19 @@ export interface Proof {
   clientId: string
 }
 
-export type Change = 'changed' | 'proof needed' | 'wrong' | 'locked' | 'meanwhile changed'
+export type Change = 'changed' | 'proof needed' | 'wrong' | 'locked' | 'is the password' | 'meanwhile changed'
 
 export interface OwnCodeNeeds extends DemandNeeds {
   store: Pick<UserCodeStore, 'find' | 'put' | 'replace'>
+  users: Pick<UserHooks, 'verifyPassword'>
 }
 
 /** What users of the built-in directory do with their codes. */
-export function createOwnCode({ codeOf, store, tries, limits, clock }: OwnCodeNeeds) {
+export function createOwnCode({ codeOf, store, users, tries, limits, clock }: OwnCodeNeeds) {
+  /** It is told to clients, which must never hear what its user signs in with. */
+  const isPassword = async (user: User, code: string | undefined) =>
+    code !== undefined && (await users.verifyPassword?.(user, code)) === true
+
   return {
     /** Whether there is one, and since when, if the user set it. */
     async look(user: User): Promise<{ isSet: boolean; setAt: number | undefined }> {
@@ -120,6 +129,7 @@ export function createOwnCode({ codeOf, store, tries, limits, clock }: OwnCodeNe
     /** @param code the new one, or nothing to have none any more */
     async change(user: User, code: string | undefined, proof: Proof): Promise<Change> {
       if (proof.signedInJustNow) {
+        if (await isPassword(user, code)) return 'is the password'
         await store.put(user.id, code && (await hashPassword(code)), clock.now())
         return 'changed'
       }
@@ -128,6 +138,8 @@ export function createOwnCode({ codeOf, store, tries, limits, clock }: OwnCodeNe
       const verify = await codeOf(user)
       if (!(await tries.begin(user.id, proof.clientId, clock.now(), limits))) return 'locked'
       if (!(await (verify ?? noCode)(proof.presentCode))) return verify === undefined ? 'proof needed' : 'wrong'
+      // Only now: a token that was found somewhere must not be good for trying passwords.
+      if (await isPassword(user, code)) return 'is the password'
       const hash = code && (await hashPassword(code))
       // Of two who change it at once, the one who proved an older code loses.
       return (await store.replace(user.id, present?.hash, hash, clock.now())) ? 'changed' : 'meanwhile changed'
