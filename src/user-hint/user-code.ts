@@ -100,6 +100,8 @@ export interface Proof {
   signedInJustNow: boolean
   /** Through which client they come. */
   clientId: string
+  /** Asked once the code is known to be theirs to change, so that nobody else hears an answer. Throws if it may not be this one. */
+  mayBe(code: string): Promise<void>
 }
 
 export type Change = 'changed' | 'proof needed' | 'wrong' | 'locked' | 'meanwhile changed'
@@ -120,6 +122,7 @@ export function createOwnCode({ codeOf, store, tries, limits, clock }: OwnCodeNe
     /** @param code the new one, or nothing to have none any more */
     async change(user: User, code: string | undefined, proof: Proof): Promise<Change> {
       if (proof.signedInJustNow) {
+        if (code !== undefined) await proof.mayBe(code)
         await store.put(user.id, code && (await hashPassword(code)), clock.now())
         return 'changed'
       }
@@ -128,6 +131,7 @@ export function createOwnCode({ codeOf, store, tries, limits, clock }: OwnCodeNe
       const verify = await codeOf(user)
       if (!(await tries.begin(user.id, proof.clientId, clock.now(), limits))) return 'locked'
       if (!(await (verify ?? noCode)(proof.presentCode))) return verify === undefined ? 'proof needed' : 'wrong'
+      if (code !== undefined) await proof.mayBe(code)
       const hash = code && (await hashPassword(code))
       // Of two who change it at once, the one who proved an older code loses.
       return (await store.replace(user.id, present?.hash, hash, clock.now())) ? 'changed' : 'meanwhile changed'
