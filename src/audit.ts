@@ -31,6 +31,8 @@ const levels = {
   // clients
   'client.refused': 'info',
   'client.configured': 'info',
+  'client.added': 'info',
+  'client.invited': 'info',
   'client.registered': 'info',
   'client.replaced': 'info',
   'client.settings_changed': 'info',
@@ -38,6 +40,10 @@ const levels = {
   'client.blocked': 'info',
   'client.unblocked': 'info',
   // users
+  'user.added': 'info',
+  'user.removed': 'warn',
+  'user.locked': 'warn',
+  'user.unlocked': 'info',
   'sign_in.succeeded': 'info',
   'sign_in.failed': 'info',
   'sign_in.paused': 'warn',
@@ -47,6 +53,7 @@ const levels = {
   'user_code.removed': 'info',
   // the server's keys
   'keys.rotated': 'info',
+  'keys.revoked': 'warn',
 } as const
 
 /** The whole vocabulary. */

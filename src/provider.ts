@@ -26,7 +26,7 @@ import { createPairwiseSubjectStore } from './authorization-server/pairwise-subj
 import { createPairwiseSubjects } from './authorization-server/pairwise-subjects.ts'
 import { createSignInAttemptStore } from './authorization-server/sign-in-attempt-store.ts'
 import { signInEndpoint } from './authorization-server/sign-in-endpoint.ts'
-import { createSignInThrottle } from './authorization-server/sign-in-throttle.ts'
+import { createPasswordTryThrottle, createSignInThrottle } from './authorization-server/sign-in-throttle.ts'
 import { createSigningKeyStore } from './authorization-server/signing-key-store.ts'
 import { createSigningKeyWatch } from './authorization-server/signing-key-watch.ts'
 import { userinfoEndpoint } from './authorization-server/userinfo-endpoint.ts'
@@ -105,6 +105,7 @@ import { createIssueTokens } from './token/issue-tokens.ts'
 import { tokenEndpoint } from './token-endpoint/token-endpoint.ts'
 import { createFindUser, createSeekUser } from './user-hint/find-user.ts'
 import { createReadHintToken } from './user-hint/hint-token.ts'
+import { createUnknownUserStore } from './user-hint/unknown-user-store.ts'
 import {
   createCodeDirectory,
   createCodesOfHooks,
@@ -215,6 +216,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const usedAssertions = createUsedAssertionStore(database)
   const userStore = createUserStore(database)
   const userCodes = createUserCodeStore(database)
+  const unknownUsers = createUnknownUserStore(database)
   const blockedClients = createBlockedClientStore(database)
   const denialPauses = createDenialPauseStore(database, inMilliseconds(limits.pauseAfterDenial))
   const signInAttempts = createSignInAttemptStore(
@@ -331,7 +333,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       : noCodes
   const { lockSeconds, ...tryLimits } = config.userCodes
   const codeNeeds = { codeOf, tries: userCodes, limits: { ...tryLimits, lockFor: lockSeconds * 1000 }, clock }
-  const ownCode = Array.isArray(config.users) ? createOwnCode({ ...codeNeeds, store: userCodes, users }) : undefined
+  const ownCode = Array.isArray(config.users) ? createOwnCode({ ...codeNeeds, store: userCodes }) : undefined
 
   const passkeys = createPasskeys({
     store: createPasskeyStore(database),
@@ -403,6 +405,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     (now) => signingKeyStore.forgetRemoved(now),
     (now) => denialPauses.forgetOver(now),
     (now) => signInAttempts.forgetOld(now),
+    (now) => unknownUsers.forgetOld(now),
     (now) => userCodes.forgetTries(now - lockSeconds * 1000),
   ])
   const { retention } = config
@@ -488,6 +491,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     }),
     signedRequests,
     seekUser,
+    unknownUsers,
     isBlocked: blockedClients.isBlocked,
     standInFor: createStandIns(vault),
     demandUserCode: createDemandUserCode(codeNeeds),
@@ -548,7 +552,11 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     clock,
     audit,
   })
-  if (ownCode) userCodeEndpoint(app, endpoints.userCode, { identifyCaller, users, ownCode, clock, audit })
+  const throttleNeeds = { attempts: signInAttempts, limits: limits.signIn, vault, clock }
+  if (ownCode) {
+    const throttle = createPasswordTryThrottle(throttleNeeds)
+    userCodeEndpoint(app, endpoints.userCode, { identifyCaller, users, ownCode, throttle, clock, audit })
+  }
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
     certificateOf,
@@ -566,7 +574,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     texts,
     findClient: findClientMetadata,
     framing,
-    throttle: createSignInThrottle({ attempts: signInAttempts, limits: limits.signIn, vault, clock }),
+    throttle: createSignInThrottle(throttleNeeds),
     clock,
     audit,
   })

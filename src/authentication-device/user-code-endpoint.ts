@@ -1,11 +1,12 @@
 /** A user's own code, through the device API: whether there is one, setting, changing and removing it (UC-5). */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Audit, AuditEventName } from '../audit.ts'
+import type { PasswordTryThrottle } from '../authorization-server/sign-in-throttle.ts'
 import type { Clock } from '../clock.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { type Form, readJsonFields } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
-import type { UserHooks } from '../user-hint/user.ts'
+import type { User, UserHooks } from '../user-hint/user.ts'
 import { type Change, isUserCode, type OwnCode } from '../user-hint/user-code.ts'
 import { signedInJustNow } from './approval-strength.ts'
 import { type IdentifyCaller, requireBearer } from './device-caller.ts'
@@ -14,6 +15,8 @@ export interface UserCodeEndpointNeeds {
   identifyCaller: IdentifyCaller
   users: UserHooks
   ownCode: OwnCode
+  /** Whoever says that a code is not the password has tried a password. */
+  throttle: PasswordTryThrottle
   clock: Clock
   audit: Audit
 }
@@ -47,11 +50,35 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
       const form = formOf(request)
       const { user, recently, clientId } = await caller(request, form)
       const { code, event } = read(form)
-      const proof = { presentCode: form.get('present_code'), signedInJustNow: recently, clientId }
+      const proof = {
+        presentCode: form.get('present_code'),
+        signedInJustNow: recently,
+        clientId,
+        mayBe: (code: string) => refusePassword(code, user),
+      }
       refuseUnlessChanged(await ownCode.change(user, code, proof))
       audit({ event, user: user.id, address: request.ip, by: clientId })
       return reply.header('cache-control', 'no-store').send({ set: code !== undefined })
     })
+  }
+
+  /**
+   * It is told to clients, which must never hear what its user signs in with. Whoever has got hold of a session must not
+   * find the password out so: each code that is to be set counts as a password that was tried.
+   */
+  async function refusePassword(code: string, user: User): Promise<void> {
+    if (needs.users.verifyPassword === undefined) return
+    const pausedUntil = await needs.throttle(user.id)
+    if (pausedUntil !== undefined) {
+      const seconds = Math.max(1, Math.ceil((pausedUntil - needs.clock.now()) / 1000))
+      throw new Refusal('access_denied', 'the code was changed too often; try again later', {
+        status: 429,
+        headers: { 'Retry-After': String(seconds) },
+        members: { too_often: true },
+      })
+    }
+    if (!(await needs.users.verifyPassword(user, code))) return
+    throw new Refusal('invalid_request', 'user_code must not be the password', { members: { is_password: true } })
   }
 
   /** Only with the user's own token: a code is nobody else's business, a device service's neither. */
@@ -76,8 +103,6 @@ function refuseUnlessChanged(change: Change): void {
       throw new Refusal('access_denied', 'too many wrong codes; sign in again, or try later', {
         members: { locked: true },
       })
-    case 'is the password':
-      throw new Refusal('invalid_request', 'user_code must not be the password', { members: { is_password: true } })
     case 'meanwhile changed':
       throw new Refusal('already_decided', 'the code was changed meanwhile')
   }

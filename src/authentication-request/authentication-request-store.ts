@@ -77,6 +77,7 @@ export type LimitName =
   | 'perClientAndUser.perMinute'
   | 'perClient.open'
   | 'perClient.perMinute'
+  | 'perClient.unknownPerMinute'
 
 export interface ReachedLimit {
   limit: LimitName

@@ -103,6 +103,16 @@ export function createDetailTypes(
   }
 }
 
+/**
+ * What of the details is the business of the service a token is for: those that name it among their `locations`
+ * (RFC 9396 §2.2, §9), and those that name none.
+ */
+export function detailsAt(details: readonly AuthorizationDetail[], names: readonly string[]): AuthorizationDetail[] {
+  return details.filter(
+    ({ locations }) => !Array.isArray(locations) || locations.some((location) => names.includes(location as string)),
+  )
+}
+
 function dropsAny(given: unknown, kept: unknown): boolean {
   if (Array.isArray(given)) return Array.isArray(kept) && given.some((value, index) => dropsAny(value, kept[index]))
   if (!isPlain(given) || !isPlain(kept)) return false

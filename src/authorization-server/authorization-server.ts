@@ -195,9 +195,10 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
       userinfo: { enabled: true },
       introspection: {
         enabled: true,
-        // A client learns about its own tokens; a device service and other confidential clients about nobody else's (IN-6).
+        // A client learns about its own tokens, and a service about those that are for it: it is a client whose id is
+        // the audience. About anybody else's they learn nothing (IN-6).
         allowedPolicy: (_ctx, client, token) =>
-          client.clientAuthMethod !== 'none' && token.clientId === client.clientId,
+          client.clientAuthMethod !== 'none' && [token.clientId, ...audienceOf(token)].includes(client.clientId),
       },
       revocation: {
         enabled: true,
@@ -206,7 +207,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
       },
       rpInitiatedLogout: { enabled: true },
       resourceIndicators: resourceIndicators(needs),
-      richAuthorizationRequests: richAuthorizationRequests(needs.details) as never,
+      richAuthorizationRequests: richAuthorizationRequests(needs) as never,
     },
     ttl: {
       AccessToken: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? tokens.accessTtl,
@@ -424,6 +425,10 @@ function agreeAboutProofs(provider: Provider, { requireNonce }: AuthorizationSer
       ctx.body = { error: 'invalid_dpop_proof', error_description: 'this client has to send a DPoP proof' }
     }
   })
+}
+
+function audienceOf(token: object): string[] {
+  return [(token as { aud?: string | string[] }).aud ?? []].flat()
 }
 
 function claimsByScope(scopes: readonly string[]): Record<string, string[]> {

@@ -1,8 +1,8 @@
 /** Resource indicators (RFC 8707) and authorization details (RFC 9396), as oidc-provider is to treat them. */
 import { type Configuration, errors, type KoaContextWithOIDC, type ResourceServer } from 'oidc-provider'
-import type { AuthorizationDetail, DetailTypes } from '../authorization-details/detail-types.ts'
+import { type AuthorizationDetail, type DetailTypes, detailsAt } from '../authorization-details/detail-types.ts'
 import { areDetails, parseDetails } from '../authorization-details/read-details.ts'
-import { knows, type Resource, type Resources } from '../resource/resources.ts'
+import { knows, namesOf, type Resource, type Resources } from '../resource/resources.ts'
 
 type Features = NonNullable<Configuration['features']>
 
@@ -45,7 +45,13 @@ export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): 
 }
 
 /** At a refresh: what was granted, or as much of it as the client says it needs (RA-6). */
-export function richAuthorizationRequests(details: DetailTypes): object {
+export function richAuthorizationRequests({
+  details,
+  resources,
+}: {
+  details: DetailTypes
+  resources: Resources
+}): object {
   const type = {
     validate: (ctx: KoaContextWithOIDC, detail: object) => {
       if (!atTokenEndpoint(ctx)) {
@@ -60,18 +66,30 @@ export function richAuthorizationRequests(details: DetailTypes): object {
     enabled: details.names.length > 0,
     types: Object.fromEntries(details.names.map((name) => [name, type])),
     authorizationDetailsForGrantSource: (_ctx: KoaContextWithOIDC, source: object) => rarOf(source),
-    authorizationDetailsForAccessToken: (ctx: KoaContextWithOIDC, _token: object, source?: object) => {
+    authorizationDetailsForAccessToken: (ctx: KoaContextWithOIDC, token: AccessTokenFor, source?: object) => {
       const granted = rarOf(source) ?? []
       const asked = ctx.oidc.params?.authorization_details
-      if (asked === undefined) return granted
+      const forItsService = (wanted: AuthorizationDetail[]) => ownOf(token, wanted, resources)
+      if (asked === undefined) return forItsService(granted)
       const wanted = parseDetails(String(asked))
       if (!areDetails(wanted) || !details.covers(granted, wanted)) {
         throw new errors.InvalidAuthorizationDetails('this is more than was granted')
       }
-      return wanted
+      return forItsService(wanted)
     },
     authorizationDetailsForIntrospection: (_ctx: KoaContextWithOIDC, token: object) => rarOf(token),
   }
+}
+
+interface AccessTokenFor {
+  resourceServer?: { identifier(): string }
+}
+
+/** A service hears of what is its own business (RA-7). */
+function ownOf({ resourceServer }: AccessTokenFor, wanted: AuthorizationDetail[], resources: Resources) {
+  const address = resourceServer?.identifier()
+  if (address === undefined || !knows(resources, address)) return wanted
+  return detailsAt(wanted, namesOf(address, resources[address]!))
 }
 
 /** What a token or grant carries. */

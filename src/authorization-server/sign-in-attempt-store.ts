@@ -20,9 +20,9 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
     async take(subjectHash: string, free: number, now: number): Promise<number | undefined> {
       const [row] = await database.step<{ paused_until: number }>({
         sql: `insert into sign_in_attempts (subject_hash, attempts, paused_until, last_at)
-              values ($1, 1, cast($2 as bigint) + ${pauseAfter('1')}, $2)
+              values ($1, 1, ${pausedAfter('1')}, $2)
               on conflict (subject_hash) do update set
-                attempts = ${counted}, paused_until = cast($2 as bigint) + ${pauseAfter(counted)}, last_at = $2
+                attempts = ${counted}, paused_until = ${pausedAfter(counted)}, last_at = $2
               where sign_in_attempts.paused_until <= $2
               returning paused_until`,
         values: [subjectHash, now, free, pause.first, pause.longest, now - remembered],
@@ -47,12 +47,12 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
     },
 
     /** Takes one attempt back, with the pause that would have followed it; what others did stays. */
-    async takeBack(subjectHash: string, itsPause: number, now: number): Promise<void> {
+    async takeBack(subjectHash: string, itsPause: number): Promise<void> {
       await database.step({
         sql: `update sign_in_attempts set attempts = attempts - 1,
-                paused_until = case when paused_until = $2 then cast($3 as bigint) else paused_until end
+                paused_until = case when paused_until = $2 then 0 else paused_until end
               where subject_hash = $1 returning subject_hash`,
-        values: [subjectHash, itsPause, now],
+        values: [subjectHash, itsPause],
       })
     },
 
@@ -71,12 +71,14 @@ const remembered = 24 * 3600_000
 
 const counted = `case when sign_in_attempts.last_at < cast($6 as bigint) then 1 else sign_in_attempts.attempts + 1 end`
 
-/** $3 attempts are free, then $4 milliseconds, doubled for each further one, $5 at most. */
-function pauseAfter(attempts: string): string {
+/**
+ * Until when: $3 attempts are free, then $4 milliseconds from $2, doubled for each further one, $5 at most. What is free
+ * is followed by no pause at all, not even by one of a node whose clock is a moment behind.
+ */
+function pausedAfter(attempts: string): string {
   const further = `(${attempts}) - cast($3 as bigint)`
   const doubled = `(cast($4 as bigint) << cast(${further} as integer))`
   return `case when ${further} < 0 then 0
-    when ${further} > 16 then cast($5 as bigint)
-    when ${doubled} > cast($5 as bigint) then cast($5 as bigint)
-    else ${doubled} end`
+    when ${further} > 16 or ${doubled} > cast($5 as bigint) then cast($2 as bigint) + cast($5 as bigint)
+    else cast($2 as bigint) + ${doubled} end`
 }

@@ -21,6 +21,27 @@ export type SignInAttempt = { pausedUntil: number } | { pausedUntil?: undefined;
 
 export type SignInThrottle = (name: string, address: string) => Promise<SignInAttempt>
 
+/** Answers until when there is a pause, or nothing: then the try has been counted. */
+export type PasswordTryThrottle = (userId: string) => Promise<number | undefined>
+
+/**
+ * For whoever is signed in and says something that is compared with the password: it is as good as trying one. Counted
+ * for the user alone, where it keeps nobody from signing in.
+ */
+export function createPasswordTryThrottle({
+  attempts,
+  limits,
+  vault,
+  clock,
+}: SignInThrottleNeeds): PasswordTryThrottle {
+  return async (userId) => {
+    const now = clock.now()
+    const hash = vault.keyedHash(`password of ${userId} tried within a session`)
+    if ((await attempts.take(hash, limits.perName, now)) !== undefined) return undefined
+    return (await attempts.pausedUntil(hash)) ?? now
+  }
+}
+
 export function createSignInThrottle({ attempts, limits, vault, clock }: SignInThrottleNeeds): SignInThrottle {
   return async (name, address) => {
     const now = clock.now()
@@ -36,7 +57,7 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
       async succeeded() {
         await attempts.forget(as)
         // With an account of one's own one could otherwise try others' for ever.
-        await attempts.takeBack(from, pauseOfAddress, clock.now())
+        await attempts.takeBack(from, pauseOfAddress)
       },
     }
   }

@@ -18,10 +18,11 @@ import { Refusal } from '../refusal.ts'
 import type { Vault } from '../secret.ts'
 import type { Statement } from '../storage/database.ts'
 import { type SeekUser, unknownUser } from '../user-hint/find-user.ts'
+import type { UnknownUserStore } from '../user-hint/unknown-user-store.ts'
 import type { User } from '../user-hint/user.ts'
 import type { DemandUserCode } from '../user-hint/user-code.ts'
 import { type AcceptancePolicy, type Acknowledgement, accept, acknowledge } from './accept.ts'
-import { type LimitSettings, limitsFor, refusalFor } from './limits.ts'
+import { type LimitSettings, limitsFor, refusalFor, unknownLimitFor } from './limits.ts'
 import { type Asked, readAsked } from './parameters.ts'
 import { mustNotLearn, type StandInUser } from './pretence.ts'
 import { type RequestPolicy, refuseUnlessAllowed, refuseUnlessItMayRing } from './rules.ts'
@@ -35,6 +36,7 @@ export interface BackchannelNeeds {
   readSignedRequest: ReadSignedRequest
   signedRequests: SignedRequestStore
   seekUser: SeekUser
+  unknownUsers: Pick<UnknownUserStore, 'pausedUntil' | 'tell'>
   /** Somebody in the place of a user who is not there, for a client that must not learn it. */
   standInFor(named: string): StandInUser
   demandUserCode: DemandUserCode
@@ -98,7 +100,7 @@ async function consider(
   const binding = await bindingOf(call, client, needs)
   const asked = await readAsked(call.form, client, needs.readSignedRequest)
   refuseUnlessAllowed(asked, client, needs.policy)
-  const { user, standIn } = await findWhomToAsk(asked, client, needs)
+  const { user, standIn } = await findWhomToAsk(asked, client, about, needs)
   if (standIn === undefined) about.user = user.id
 
   const accepted = accept(asked, client, user, binding, call.receivedAt, needs.policy, needs.vault)
@@ -146,10 +148,11 @@ interface Asking {
  * The user, if this client may ask: somebody is there, and the code is right. Where the client must not learn who is
  * there, the way is the same for somebody and for nobody, step by step.
  */
-async function findWhomToAsk(asked: Asked, client: Client, needs: BackchannelNeeds): Promise<Asking> {
+async function findWhomToAsk(asked: Asked, client: Client, about: About, needs: BackchannelNeeds): Promise<Asking> {
   const secretly = mustNotLearn(client, needs.policy.unknownUsers)
+  if (!secretly) await refuseWhoeverGuesses(client, about, needs)
   const sought = await needs.seekUser(asked.hints[0]!, client)
-  if (sought.user === undefined && !secretly) throw unknownUser(sought.detail)
+  if (sought.user === undefined && !secretly) throw await nobodyThere(sought.detail, client, about, needs)
   const standIn = sought.user === undefined ? needs.standInFor(sought.named) : undefined
   const user = sought.user ?? standIn!
 
@@ -159,6 +162,29 @@ async function findWhomToAsk(asked: Asked, client: Client, needs: BackchannelNee
   if (!secretly || !(await needs.isBlocked(user.id, client.id))) return { user, standIn }
   const instead = needs.standInFor(user.id)
   return { user: instead, standIn: instead }
+}
+
+/** Before anybody is looked for: a client that has to wait hears the same of those who are there (M30). */
+async function refuseWhoeverGuesses(client: Client, about: About, needs: BackchannelNeeds): Promise<void> {
+  const most = unknownLimitFor(client, needs.policy)
+  if (most === 0) return
+  const now = needs.clock.now()
+  const until = await needs.unknownUsers.pausedUntil(client.id, most, now)
+  if (until !== undefined) throw guessesTooMuch(until, now, about, needs)
+}
+
+/** Told so often in a minute; then it has to wait. */
+async function nobodyThere(detail: string, client: Client, about: About, needs: BackchannelNeeds): Promise<Refusal> {
+  const most = unknownLimitFor(client, needs.policy)
+  const now = needs.clock.now()
+  if (most === 0 || (await needs.unknownUsers.tell(client.id, most, now))) return unknownUser(detail)
+  return guessesTooMuch((await needs.unknownUsers.pausedUntil(client.id, most, now)) ?? now, now, about, needs)
+}
+
+function guessesTooMuch(until: number, now: number, about: About, needs: BackchannelNeeds): Refusal {
+  const limit = 'perClient.unknownPerMinute'
+  needs.audit({ event: 'limit.reached', ...about, outcome: limit })
+  return refusalFor({ limit, until }, now)
 }
 
 /** A push client is never seen at the token endpoint: its tokens are bound to the key it rings with (ML-14). */

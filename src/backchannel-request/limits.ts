@@ -11,7 +11,7 @@ import { Refusal } from '../refusal.ts'
 export interface LimitSettings {
   maxOpenPerUser: number
   perUser: { perMinute: number }
-  perClient: { open: number; perMinute: number }
+  perClient: { open: number; perMinute: number; unknownPerMinute: number }
   perClientAndUser: { open: number; perMinute: number }
 }
 
@@ -25,6 +25,11 @@ export function limitsFor({ metadata: { limits: own } }: Client, everybodys: Lim
     // Counting a client's requests makes them wait for each other: only where it is asked for.
     ...((perClient.open > 0 || perClient.perMinute > 0) && { perClient: whereLimited(perClient) }),
   }
+}
+
+/** How often within a minute this client may be told that nobody is there (M30); 0 is no limit. */
+export function unknownLimitFor({ metadata: { limits: own } }: Client, everybodys: LimitSettings): number {
+  return own?.perClient?.unknownPerMinute ?? everybodys.perClient.unknownPerMinute
 }
 
 function whereLimited({ open, perMinute }: OpenAndPerMinute): OpenAndPerMinute {

@@ -2,6 +2,7 @@
 import { decodeProtectedHeader, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
 import type { Client } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
+import { isPlainJws } from '../http/jws.ts'
 import { Refusal } from '../refusal.ts'
 
 export interface SignedRequestNeeds {
@@ -42,6 +43,7 @@ export function createReadSignedRequest(needs: SignedRequestNeeds): ReadSignedRe
     if (algorithm === undefined) throw refused('this client is not registered for signed requests (RG-7)')
     if (jwt.length > longestRequest) throw refused(`it is longer than ${longestRequest} characters`)
     if (jwt.split('.').length === 5) throw refused('encrypted requests are not supported')
+    if (!isPlainJws(jwt)) throw refused('it is not a JWT')
     refuseOtherKinds(jwt)
 
     const claims = await verify(jwt, algorithm, client, needs)

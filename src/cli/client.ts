@@ -92,7 +92,7 @@ export function addClient(program: Command): void {
 async function runAdd(options: AddOptions): Promise<void> {
   const input = await gather(options)
   const madeSecret = needsSecret(input) ? newSecret() : undefined
-  const added = await atNewDesk(options, async ({ config, database, vault, clock }) => {
+  const added = await atNewDesk(options, async ({ config, database, vault, clock, audit }) => {
     const metadata = check({ ...input, ...(madeSecret !== undefined && { client_secret: madeSecret }) }, config)
     const isConfigured = config.clients.some(({ client_id }) => client_id === metadata.client_id)
     if (metadata.client_id === CONSENT_APP)
@@ -105,6 +105,7 @@ async function runAdd(options: AddOptions): Promise<void> {
         `There is a client ${client.id} already. Take another --id, or remove it first: "npx doorbell client remove ${client.id}".`,
       )
     }
+    audit({ event: 'client.added', client: client.id, by: 'command' })
     return client
   })
   if (options.json)
@@ -247,7 +248,7 @@ async function find(id: string, clients: ClientStore): Promise<RegisteredClient>
 }
 
 async function runRemove(id: string, options: ClientOptions): Promise<void> {
-  await atDesk(options, async ({ database, clock }) => {
+  await atDesk(options, async ({ database, clock, audit }) => {
     const clients = createClientStore(database)
     const { origin } = await find(id, clients)
     if (id === CONSENT_APP) {
@@ -259,6 +260,7 @@ async function runRemove(id: string, options: ClientOptions): Promise<void> {
       )
     }
     await clients.remove(id, endingsOf(database)(id, clock.now()))
+    audit({ event: 'client.removed', client: id, by: 'command' })
   })
   if (options.json) printJson({ removed: id })
   else print(`Removed ${id}. It cannot ring any more, nor collect what it has not collected yet.`)

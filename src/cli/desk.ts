@@ -1,5 +1,6 @@
 /** The database, opened for one command beside the running server. */
 import { existsSync } from 'node:fs'
+import { type Audit, type AuditEvent, createAudit } from '../audit.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Config } from '../config/config.ts'
 import { createLog } from '../log.ts'
@@ -23,6 +24,8 @@ export interface Desk {
   database: Database
   vault: Vault
   clock: Clock
+  /** What is done by command is told to the same hook, and to standard error where that is kept. */
+  audit: Audit
 }
 
 /** Carries out `work` on a database that is there. */
@@ -51,11 +54,39 @@ export async function withDesk<Result>(
   work: (desk: Desk) => Promise<Result>,
 ): Promise<Result> {
   const database = await openFor(config)
+  const { audit, heard } = auditOf(config)
   try {
     await prepare(database)
-    return await work({ config, database, vault: createVault(config.secret), clock: systemClock })
+    const result = await work({ config, database, vault: createVault(config.secret), clock: systemClock, audit })
+    await heard()
+    return result
   } finally {
     await database.close()
+  }
+}
+
+/** Milliseconds that the hook is given before the command ends. */
+const patience = 5_000
+
+function auditOf({ audit: hook, logLevel }: Config): { audit: Audit; heard(): Promise<unknown> } {
+  const told: Promise<unknown>[] = []
+  const hearer = (event: AuditEvent) => {
+    const telling = (async () => hook?.(event))()
+    told.push(telling.catch(() => {}))
+    return telling
+  }
+  // Whoever sits before it has typed the command, and reads its answer.
+  const log = createLog(process.stderr.isTTY ? 'silent' : logLevel)
+  return {
+    audit: createAudit({ clock: systemClock, log, hearers: [hearer] }),
+    async heard() {
+      let cancel = () => {}
+      const tooLong = new Promise<void>((resolve) => {
+        cancel = systemClock.after(patience, resolve)
+      })
+      await Promise.race([Promise.all(told), tooLong])
+      cancel()
+    },
   }
 }
 

@@ -28,9 +28,10 @@ async function runInvite(options: InviteOptions): Promise<void> {
   const uses = readUses(options.uses)
   const lifetime = readTime(options.expires)
   const token = newSecret()
-  const made = await atNewDesk(options, async ({ config, database, clock }) => {
+  const made = await atNewDesk(options, async ({ config, database, clock, audit }) => {
     const now = clock.now()
     await createInitialAccessStore(database).add(token, uses, now, now + lifetime)
+    audit({ event: 'client.invited', by: 'command' })
     return { config, expiresAt: now + lifetime }
   })
   const { mode } = made.config.registration

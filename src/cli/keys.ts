@@ -74,13 +74,17 @@ async function rotateKeys(options: RotateOptions): Promise<void> {
   else print(rotations.map(describe).join('\n\n'))
 }
 
-async function rotateAt({ config, database, vault, clock }: Desk, options: RotateOptions): Promise<Rotation[]> {
+async function rotateAt({ config, database, vault, clock, audit }: Desk, options: RotateOptions): Promise<Rotation[]> {
   const needs = { keys: createSigningKeyStore(database), vault, clock, times: keyTimesOf(config) }
   const revoked = options.revoke === undefined ? [] : [await revoke(options.revoke, needs)]
   const replaced = revoked.map(({ algorithm }) => algorithm)
   const rotations = [...revoked]
   for (const algorithm of algorithmsOf(options).filter((one) => !replaced.includes(one))) {
     rotations.push(await rotateKey(algorithm, { atOnce: options.now === true }, needs))
+  }
+  for (const { algorithm, outcome, next, revoked } of rotations) {
+    for (const { kid } of revoked) audit({ event: 'keys.revoked', by: algorithm, about: kid })
+    if (outcome === 'rotated') audit({ event: 'keys.rotated', by: algorithm, about: next.kid })
   }
   return rotations
 }

@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto'
 import { text as readAll } from 'node:stream/consumers'
 import type { Command } from 'commander'
+import type { AuditEventName } from '../audit.ts'
 import { didYouMean, nearest } from '../complaint.ts'
 import type { Config } from '../config/config.ts'
 import { readUsers } from '../config/users.ts'
@@ -112,11 +113,12 @@ export function addUser(program: Command): void {
 async function runAdd(options: AddOptions): Promise<void> {
   const given = options.passwordStdin ? await readSecret('password') : undefined
   const password = given ?? newSecret(12)
-  const added = await atNewDesk(options, async ({ config, database, clock }) => {
+  const added = await atNewDesk(options, async ({ config, database, clock, audit }) => {
     const user = check(options, configuredUsers(config))
     if (!(await createUserStore(database).add({ ...user, passwordHash: await hashPassword(password) }, clock.now()))) {
       throw new Failure(`There is a user with this id, username, email or phone already: "npx doorbell user list".`)
     }
+    audit({ event: 'user.added', user: user.id, by: 'command' })
     return user
   })
   const made = given === undefined ? password : undefined
@@ -184,10 +186,11 @@ async function runCode(id: string, options: CodeOptions): Promise<void> {
   if (given !== undefined && !isUserCode(given))
     throw new Failure('A code has 4 to 64 characters, all of them visible.')
   const code = options.remove ? undefined : (given ?? String(randomInt(1_000_000)).padStart(6, '0'))
-  await atDesk(options, async ({ config, database, clock }) => {
+  await atDesk(options, async ({ config, database, clock, audit }) => {
     const known = configuredUsers(config).some((user) => user.id === id) || (await createUserStore(database).find(id))
     if (!known) throw new Failure(`There is no user ${id}; "npx doorbell user list" names them.`)
     await createUserCodeStore(database).put(id, code && (await hashPassword(code)), clock.now())
+    audit({ event: code === undefined ? 'user_code.removed' : 'user_code.set', user: id, by: 'command' })
   })
   const made = given === undefined ? code : undefined
   if (options.json) return printJson({ id, code_set: code !== undefined, ...(made !== undefined && { code: made }) })
@@ -231,22 +234,27 @@ function rowOf({ user, from }: ListedUser): string[] {
 }
 
 async function runLock(id: string, locked: boolean, options: UserOptions): Promise<void> {
-  await change(id, options, (users) => users.setDisabled(id, locked))
+  await change(id, options, locked ? 'user.locked' : 'user.unlocked', (users) => users.setDisabled(id, locked))
   if (options.json) printJson({ [locked ? 'locked' : 'unlocked']: id })
   else print(locked ? `Locked ${id}.` : `${id} may sign in and decide again.`)
 }
 
 async function runRemove(id: string, options: UserOptions): Promise<void> {
-  await change(id, options, (users) => users.remove(id))
+  await change(id, options, 'user.removed', (users) => users.remove(id))
   if (options.json) printJson({ removed: id })
   else print(`Removed ${id}. Nobody can ask this user any more.`)
 }
 
 /** Only users added by command can be changed by command. */
-async function change(id: string, options: UserOptions, work: (users: UserStore) => Promise<boolean>): Promise<void> {
-  await atDesk(options, async ({ config, database }) => {
+async function change(
+  id: string,
+  options: UserOptions,
+  event: AuditEventName,
+  work: (users: UserStore) => Promise<boolean>,
+): Promise<void> {
+  await atDesk(options, async ({ config, database, audit }) => {
     const users = createUserStore(database)
-    if (await work(users)) return
+    if (await work(users)) return audit({ event, user: id, by: 'command' })
     if (configuredUsers(config).some((user) => user.id === id)) {
       throw new Failure(`${id} comes from the configuration. Take the user out there and start the server again.`)
     }
@@ -259,7 +267,11 @@ async function change(id: string, options: UserOptions, work: (users: UserStore)
 
 /** Users remove their own, but only after signing in with one: whoever has lost them all comes to the operator. */
 async function runForgetPasskeys(id: string, options: UserOptions): Promise<void> {
-  const forgotten = await atDesk(options, ({ database }) => createPasskeyStore(database).removeAllOf(id))
+  const forgotten = await atDesk(options, async ({ database, audit }) => {
+    const removed = await createPasskeyStore(database).removeAllOf(id)
+    if (removed > 0) audit({ event: 'passkey.removed', user: id, by: 'command' })
+    return removed
+  })
   if (options.json) return printJson({ user: id, forgotten })
   if (forgotten === 0) throw new Failure(`${id} has no passkeys; "npx doorbell user list" names the users.`)
   print(`Forgot ${forgotten} ${forgotten === 1 ? 'passkey' : 'passkeys'} of ${id}.`)

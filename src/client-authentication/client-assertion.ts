@@ -3,6 +3,7 @@ import { decodeJwt, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jos
 import type { Client, ClientCredentials } from '../client/client.ts'
 import { secretPlace } from '../client/register.ts'
 import type { Clock } from '../clock.ts'
+import { isPlainJws } from '../http/jws.ts'
 import type { Profile } from '../profile.ts'
 import { Refusal } from '../refusal.ts'
 import type { Vault } from '../secret.ts'
@@ -67,6 +68,7 @@ export function createAssertionVerification(needs: AssertionNeeds): VerifyAssert
 }
 
 async function verify(assertion: string, client: Client, needs: AssertionNeeds): Promise<JWTPayload> {
+  if (!isPlainJws(assertion)) throw new Error('it is not spelled as its bytes are')
   const now = needs.clock.now()
   const { payload } = await jwtVerify(assertion, keyFor(client, needs), {
     algorithms: algorithmsFor(client, needs.profile),

@@ -97,7 +97,7 @@ export interface ClientMetadata {
 
 /** 0 is no limit; what is left out is as for everybody. */
 export interface ClientLimits {
-  perClient?: { open?: number; perMinute?: number }
+  perClient?: { open?: number; perMinute?: number; unknownPerMinute?: number }
   perClientAndUser?: { open?: number; perMinute?: number }
 }
 
@@ -297,7 +297,10 @@ function schemaFor({ development, profile = profiles.core }: ClientCircumstances
     backchannel_require_passkey: yesOrNo().exactOptional(),
     limits: z
       .strictObject(
-        { perClient: openAndPerMinute().exactOptional(), perClientAndUser: openAndPerMinute().exactOptional() },
+        {
+          perClient: numbersOf('open', 'perMinute', 'unknownPerMinute'),
+          perClientAndUser: numbersOf('open', 'perMinute'),
+        },
         mustBe('an object with perClient and perClientAndUser'),
       )
       .exactOptional(),
@@ -322,15 +325,14 @@ function secretText(what: string, holds: (value: string) => boolean) {
   return z.string(mustBeSecretly(what)).refine(holds, mustBeSecretly(what))
 }
 
-function openAndPerMinute() {
+function numbersOf<const Name extends string>(...names: Name[]) {
   const what = 'a whole number of requests, at least 0 and at most 1000000'
   const requests = z
     .number(mustBe(what))
     .refine((number) => Number.isInteger(number) && number >= 0 && number <= 1_000_000, mustBe(what))
-  return z.strictObject(
-    { open: requests.exactOptional(), perMinute: requests.exactOptional() },
-    mustBe('an object with open and perMinute'),
-  )
+    .exactOptional()
+  const shape = Object.fromEntries(names.map((name) => [name, requests])) as Record<Name, typeof requests>
+  return z.strictObject(shape, mustBe(`an object with ${orOf(names).replace(' or ', ' and ')}`)).exactOptional()
 }
 
 function yesOrNo() {

@@ -62,7 +62,7 @@ it('defaults', () => {
     retention: { requests: 30, notifications: 30 },
     limits: {
       perUser: { perMinute: 10 },
-      perClient: { open: 0, perMinute: 0 },
+      perClient: { open: 0, perMinute: 0, unknownPerMinute: 30 },
       perClientAndUser: { open: 0, perMinute: 5 },
       pauseAfterDenial: { first: 30, longest: 3600 },
       signIn: { perName: 5, perAddress: 50, pause: 30, longestPause: 900 },

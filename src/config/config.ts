@@ -172,7 +172,8 @@ export interface Limits {
   /** How many requests of one user may wait is `requests.maxOpenPerUser`; `perMinute`: how many are accepted. */
   perUser: { perMinute: number }
   /** One client's requests: how many may wait, and how many are accepted within any sixty seconds. */
-  perClient: { open: number; perMinute: number }
+  /** `unknownPerMinute`: how often it is told that nobody is there; then it waits, so that it cannot find out who is. */
+  perClient: { open: number; perMinute: number; unknownPerMinute: number }
   /** One client's requests about one user. */
   perClientAndUser: { open: number; perMinute: number }
   /** Seconds a client waits before it may ask a user again who denied it: twice as long each time, until an approval. */
@@ -342,10 +343,11 @@ function spelledOut(input: Record<string, unknown>): Record<string, unknown> {
 /** Whoever develops asks the same user again and again, and denies: there it is limited only on demand. */
 function limitsIn({ limits, development }: Value): Limits {
   const usual = (value: number) => (development ? 0 : value)
-  const { perUser, perClientAndUser, pauseAfterDenial } = limits
+  const { perUser, perClient, perClientAndUser, pauseAfterDenial } = limits
   return {
     ...limits,
     perUser: { perMinute: perUser.perMinute ?? usual(10) },
+    perClient: { ...perClient, unknownPerMinute: perClient.unknownPerMinute ?? usual(30) },
     perClientAndUser: { ...perClientAndUser, perMinute: perClientAndUser.perMinute ?? usual(5) },
     pauseAfterDenial: { ...pauseAfterDenial, first: pauseAfterDenial.first ?? usual(30) },
   }
@@ -452,6 +454,7 @@ const schema = z.strictObject({
     perClient: section({
       open: whole('requests', 0, 1_000_000).default(0),
       perMinute: whole('requests', 0, 1_000_000).default(0),
+      unknownPerMinute: whole('requests', 0, 1_000_000).exactOptional(),
     }).prefault({}),
     perClientAndUser: section({
       open: whole('requests', 0, 1_000_000).default(0),

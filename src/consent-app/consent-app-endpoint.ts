@@ -287,15 +287,16 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
       })
     })
 
-    act('/user-code', async ({ accessToken }, form) => {
+    act('/user-code', async ({ accessToken }, form, from) => {
       const [user_code, repeated] = [form.get('user_code') ?? '', form.get('repeated')]
       if (user_code !== repeated) return '/user-code?problem=differs'
-      const answer = await api.setUserCode(accessToken, { user_code, present_code: form.get('present_code') ?? null })
+      const fields = { user_code, present_code: form.get('present_code') ?? null }
+      const answer = await api.setUserCode(accessToken, fields, from)
       return answer.status === 200 ? '/user-code?done=set' : `/user-code?problem=${codeProblemOf(answer)}`
     })
 
-    act('/user-code/remove', async ({ accessToken }, form) => {
-      const answer = await api.removeUserCode(accessToken, { present_code: form.get('present_code') ?? null })
+    act('/user-code/remove', async ({ accessToken }, form, from) => {
+      const answer = await api.removeUserCode(accessToken, { present_code: form.get('present_code') ?? null }, from)
       return answer.status === 200 ? '/user-code?done=removed' : `/user-code?problem=${codeProblemOf(answer)}`
     })
   }
@@ -535,12 +536,13 @@ function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
   return { client: nameOf(shown), wants, details, secondsLeft: shown.expires_in, until: until.toISOString() }
 }
 
-const codeProblems = ['differs', 'wrong', 'locked', 'proof_needed', 'is_password', 'not_a_code']
+const codeProblems = ['differs', 'wrong', 'locked', 'too_often', 'proof_needed', 'is_password', 'not_a_code']
 
 /** Why a user code was not changed. */
 function codeProblemOf({ body }: Answered<object>): string {
   if (body.error === 'invalid_user_code') return 'wrong'
   if (body.locked) return 'locked'
+  if (body.too_often) return 'too_often'
   if (body.is_password) return 'is_password'
   return body.error === 'invalid_request' ? 'not_a_code' : 'proof_needed'
 }

@@ -88,6 +88,7 @@ export interface Answered<Body> {
     passkey_required?: boolean
     proof_needed?: boolean
     locked?: boolean
+    too_often?: boolean
     is_password?: boolean
   }
 }
@@ -150,10 +151,10 @@ export function createDeviceApiClient(send: SendToServer, app: { clientId: strin
     confirmOptions: (token: string, requestId: string) =>
       post<object>(token, '/backchannel/passkeys/confirm-options', { request_id: requestId }),
     userCode: (token: string) => get<ShownUserCode>(token, '/backchannel/user-code'),
-    setUserCode: (token: string, fields: Record<string, unknown>) =>
-      post<object>(token, '/backchannel/user-code', fields),
-    removeUserCode: (token: string, fields: Record<string, unknown>) =>
-      post<object>(token, '/backchannel/user-code/remove', fields),
+    setUserCode: (token: string, fields: Record<string, unknown>, from: string) =>
+      post<object>(token, '/backchannel/user-code', fields, from),
+    removeUserCode: (token: string, fields: Record<string, unknown>, from: string) =>
+      post<object>(token, '/backchannel/user-code/remove', fields, from),
     subscribe: (token: string, subscription: string) =>
       post<object>(token, '/backchannel/push-subscriptions', { subscription }),
     unsubscribe: (token: string, endpoint: string) =>

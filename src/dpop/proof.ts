@@ -1,6 +1,7 @@
 /** DPoP (RFC 9449): with each call a client proves anew that it holds the key its tokens are bound to. */
 import { calculateJwkThumbprint, importJWK, type JWK, type JWTPayload, jwtVerify } from 'jose'
 import type { Clock } from '../clock.ts'
+import { isPlainJws } from '../http/jws.ts'
 import { Refusal } from '../refusal.ts'
 import { fingerprint } from '../secret.ts'
 import type { Nonces } from './nonces.ts'
@@ -149,15 +150,9 @@ function isOneHeader(header: SentProof['header']): header is string {
 }
 
 function readProof(jwt: string): Proof | undefined {
-  const parts = jwt.length > longestProof ? [] : jwt.split('.')
-  if (parts.length !== 3 || !parts.every(isPlainBase64url)) return undefined
-  const [header, claims] = parts.slice(0, 2).map(readObject)
+  if (jwt.length > longestProof || !isPlainJws(jwt)) return undefined
+  const [header, claims] = jwt.split('.').slice(0, 2).map(readObject)
   return header && claims && { jwt, header, claims }
-}
-
-/** One spelling for the same bytes, so that a proof cannot be spelled anew. */
-function isPlainBase64url(part: string): boolean {
-  return part !== '' && Buffer.from(part, 'base64url').toString('base64url') === part
 }
 
 function readObject(part: string): Record<string, unknown> | undefined {

@@ -28,6 +28,11 @@ export function isResourceAddress(address: unknown): address is string {
   )
 }
 
+/** What details may call a resource: its address, or the `aud` of its tokens. */
+export function namesOf(address: string, { audience }: Resource): string[] {
+  return audience === undefined ? [address] : [address, audience]
+}
+
 /** What of a scope a resource understands. */
 export function scopeAt({ scopes }: Resource, scope: string): string {
   return scope

@@ -4,11 +4,11 @@
  * that redeems the request.
  */
 import type { AuthenticationRequest, TokenBinding } from '../authentication-request/authentication-request.ts'
-import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
+import { type AuthorizationDetail, detailsAt } from '../authorization-details/detail-types.ts'
 import { type CurrentProvider, claimsOf, type Provider } from '../authorization-server/authorization-server.ts'
 import { collectWrites } from '../authorization-server/oidc-adapter.ts'
 import { type ResourceServerNeeds, resourceServer } from '../authorization-server/resource-servers.ts'
-import { knows, type Resource, type Resources, scopeAt } from '../resource/resources.ts'
+import { knows, namesOf, type Resource, type Resources, scopeAt } from '../resource/resources.ts'
 import type { Statement } from '../storage/database.ts'
 import type { User, UserHooks } from '../user-hint/user.ts'
 import { tokenHash } from './token-hash.ts'
@@ -109,9 +109,10 @@ async function issueAccess(
     ...(binding.certificate !== undefined && { 'x5t#S256': binding.certificate }),
     ...(binding.dpopKey !== undefined && { jkt: binding.dpopKey }),
   }
-  const details = share.details ?? request.approvedDetails
   const [address, resource] =
     approvedResources(request, resources).find(([address]) => address === (share.resource ?? address)) ?? []
+  const granted = share.details ?? request.approvedDetails
+  const details = resource === undefined ? granted : detailsFor(resource, address!, granted)
   const access = new provider.AccessToken({
     ...common,
     ...bound,
@@ -148,6 +149,12 @@ async function issueAccess(
     // Such a token is not for userinfo.
     isForResource: resource !== undefined,
   }
+}
+
+/** A service hears of what is its own business (RA-7). */
+function detailsFor(resource: Resource, address: string, granted: readonly AuthorizationDetail[] = []) {
+  const details = detailsAt(granted, namesOf(address, resource))
+  return details.length > 0 ? details : undefined
 }
 
 function approvedResources({ resources = [] }: AuthenticationRequest, known: Resources): [string, Resource][] {

@@ -2,6 +2,7 @@
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
 import type { Client } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
+import { isPlainJws } from '../http/jws.ts'
 import { Refusal } from '../refusal.ts'
 import type { ReadToken } from './hint-token.ts'
 import type { User, UserHint, UserHooks } from './user.ts'
@@ -98,6 +99,7 @@ function nameIn({ kind, value, claims, subject }: UserHint): string {
 /** Our own signature, our own issuer, and issued to the client that presents it (SC-4, SC-5, SC-6). */
 async function readIdToken(sent: SentHint, client: Client, needs: HintNeeds): Promise<UserHint> {
   try {
+    if (!isPlainJws(sent.value)) throw new Error('not a JWT')
     const keys = createLocalJWKSet(await needs.publicKeys())
     const { payload, protectedHeader } = await jwtVerify(sent.value, keys, {
       issuer: needs.issuer,

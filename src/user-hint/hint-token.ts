@@ -10,6 +10,7 @@ import {
   jwtVerify,
 } from 'jose'
 import type { Clock } from '../clock.ts'
+import { isPlainJws } from '../http/jws.ts'
 import type { KeySets } from '../http/key-sets.ts'
 import { Refusal } from '../refusal.ts'
 import type { HintSubject } from './user.ts'
@@ -59,6 +60,7 @@ export function createReadHintToken(needs: HintTokenNeeds): (token: string) => P
   const trusted = new Map(needs.tokenIssuers.map((each) => [each.issuer, { ...each, keys: keysOf(each, needs) }]))
   return async (token) => {
     if (token.length > longestToken) throw refused(`longer than ${longestToken} characters`)
+    if (!isPlainJws(token)) throw refused('not a JWT')
     const issuer = trusted.get(issuerNamedIn(token))
     if (issuer === undefined) throw refused('of an issuer that is not trusted')
     const claims = await verify(token, issuer, needs)

@@ -104,21 +104,18 @@ export interface Proof {
   signedInJustNow: boolean
   /** Through which client they come. */
   clientId: string
+  /** Asked once the code is known to be theirs to change, so that nobody else hears an answer. Throws if it may not be this one. */
+  mayBe(code: string): Promise<void>
 }
 
-export type Change = 'changed' | 'proof needed' | 'wrong' | 'locked' | 'is the password' | 'meanwhile changed'
+export type Change = 'changed' | 'proof needed' | 'wrong' | 'locked' | 'meanwhile changed'
 
 export interface OwnCodeNeeds extends DemandNeeds {
   store: Pick<UserCodeStore, 'find' | 'put' | 'replace'>
-  users: Pick<UserHooks, 'verifyPassword'>
 }
 
 /** What users of the built-in directory do with their codes. */
-export function createOwnCode({ codeOf, store, users, tries, limits, clock }: OwnCodeNeeds) {
-  /** It is told to clients, which must never hear what its user signs in with. */
-  const isPassword = async (user: User, code: string | undefined) =>
-    code !== undefined && (await users.verifyPassword?.(user, code)) === true
-
+export function createOwnCode({ codeOf, store, tries, limits, clock }: OwnCodeNeeds) {
   return {
     /** Whether there is one, and since when, if the user set it. */
     async look(user: User): Promise<{ isSet: boolean; setAt: number | undefined }> {
@@ -129,7 +126,7 @@ export function createOwnCode({ codeOf, store, users, tries, limits, clock }: Ow
     /** @param code the new one, or nothing to have none any more */
     async change(user: User, code: string | undefined, proof: Proof): Promise<Change> {
       if (proof.signedInJustNow) {
-        if (await isPassword(user, code)) return 'is the password'
+        if (code !== undefined) await proof.mayBe(code)
         await store.put(user.id, code && (await hashPassword(code)), clock.now())
         return 'changed'
       }
@@ -139,7 +136,7 @@ export function createOwnCode({ codeOf, store, users, tries, limits, clock }: Ow
       if (!(await tries.begin(user.id, proof.clientId, clock.now(), limits))) return 'locked'
       if (!(await (verify ?? noCode)(proof.presentCode))) return verify === undefined ? 'proof needed' : 'wrong'
       // Only now: a token that was found somewhere must not be good for trying passwords.
-      if (await isPassword(user, code)) return 'is the password'
+      if (code !== undefined) await proof.mayBe(code)
       const hash = code && (await hashPassword(code))
       // Of two who change it at once, the one who proved an older code loses.
       return (await store.replace(user.id, present?.hash, hash, clock.now())) ? 'changed' : 'meanwhile changed'

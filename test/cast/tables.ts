@@ -22,6 +22,7 @@ export const tables = [
   'sign_in_attempts',
   'user_codes',
   'user_code_tries',
+  'unknown_users',
 ] as const
 
 type Row = Record<string, string | number | null>

@@ -403,6 +403,60 @@ describe('at the token endpoint', () => {
   })
 })
 
+describe('a token for one service', () => {
+  const [api, ledger] = ['https://api.example.com', 'https://ledger.example.com']
+  const resources = {
+    [api]: { accessTokenFormat: 'jwt' as const },
+    [ledger]: { audience: 'ledger' },
+  }
+  const at = (...locations: string[]): Detail => ({ ...payment, locations })
+  const serving = (engine: (typeof engines)[number]): StageOptions => ({
+    engine,
+    config: { authorizationDetails: { types }, resources },
+  })
+
+  async function approvedFor(stage: Stage, details: Detail[]) {
+    const form = new URLSearchParams({ scope: 'openid offline_access', login_hint: 'ana', ...json(...details) })
+    for (const resource of [api, ledger]) form.append('resource', resource)
+    const { body, text } = await stage.post('/backchannel/authorize', form, credentials.kiosk)
+    assert.ok(body.auth_req_id, text)
+    await stage.decide(await stage.newestRequest(), 'approved')
+    return body.auth_req_id
+  }
+
+  for (const engine of engines) {
+    test(`RA-7: carries what names it among its locations, or names none, on ${engine.name}`, async (t) => {
+      const stage = await openStage(t, serving(engine))
+      const all = [at(api), at('ledger'), at(ledger, api), at('https://elsewhere.example'), accounts]
+      const forApi = [at(api), at(ledger, api), accounts]
+      const first = (await redeem(stage, await approvedFor(stage, all), {})).body
+      assert.deepEqual(first.authorization_details, forApi)
+      assert.deepEqual(decodeJwt(String(first.access_token)).authorization_details, forApi)
+
+      const forLedger = [at('ledger'), at(ledger, api), accounts]
+      const second = (await refresh(stage, first.refresh_token, { resource: ledger })).body
+      assert.deepEqual(second.authorization_details, forLedger)
+      assert.deepEqual((await introspect(stage, second.access_token)).body.authorization_details, forLedger)
+      const third = (await refresh(stage, first.refresh_token, { resource: api })).body
+      assert.deepEqual(decodeJwt(String(third.access_token)).authorization_details, forApi)
+    })
+  }
+
+  test('carries none where none is its business; without a resource all of them are there', async (t) => {
+    const stage = await openStage(t, serving(engines[0]!))
+    const first = (await redeem(stage, await approvedFor(stage, [at('ledger')]), {})).body
+    const again = (await refresh(stage, first.refresh_token)).body
+    for (const body of [first, again]) {
+      assert.ok(!('authorization_details' in body))
+      assert.ok(!('authorization_details' in decodeJwt(String(body.access_token))))
+    }
+    const { authReqId, requestId } = await rung(stage, [at('ledger'), at(api)])
+    await stage.decide(requestId, 'approved')
+    const { body } = await redeem(stage, authReqId, {})
+    assert.deepEqual(body.authorization_details, [at('ledger'), at(api)])
+  })
+})
+
 test('RA-5: a push brings what was granted, and only that', async (t) => {
   const endpoint = await openNotificationEndpoint(t)
   const stage = await openStage(t, withTypes({ till: endpoint.url }))

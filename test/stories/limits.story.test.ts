@@ -238,6 +238,110 @@ describe('who was denied', () => {
   })
 })
 
+for (const engine of engines) {
+  describe(`M30: a client that names people to find out who is there, on ${engine.name},`, () => {
+    const limits = { perClient: { unknownPerMinute: 3 } }
+
+    test('of twenty names at once hears of three that nobody is there, and of the others that it is too much', async (t) => {
+      const stage = await openStage(t, { engine, config: { limits } })
+      const names = Array.from({ length: 20 }, (_, number) => `nobody-${number}`)
+      const answers = await Promise.all(names.map((login_hint) => stage.ring('kiosk', { login_hint })))
+      const told = answers.filter(({ body }) => body.error === 'unknown_user_id')
+      assert.equal(told.length, 3)
+      for (const answer of answers.filter((each) => !told.includes(each))) assertTooMuch(answer)
+      const reached = auditOf(stage, 'limit.reached')
+      assert.equal(reached.length, 17)
+      assert.ok(reached.every(({ outcome, client }) => outcome === 'perClient.unknownPerMinute' && client === 'kiosk'))
+      assert.deepEqual(
+        (await rowsOf(stage, 'select told from unknown_users')).map(({ told }) => told),
+        [3],
+      )
+    })
+
+    test('then hears the same of those who are there, even with a wrong user code, until the minute is over', async (t) => {
+      const client_secret = newSecret()
+      const booth = {
+        client_id: 'booth',
+        client_secret,
+        grant_types: [CIBA],
+        backchannel_token_delivery_mode: 'poll' as const,
+        backchannel_user_code_parameter: true,
+      }
+      const users = [{ ...ana, user_code: 'otter-1234' }, ben]
+      const stage = await openStage(t, { engine, config: { limits, users, clients: [booth] } })
+      const ask = (login_hint: string, more = {}) =>
+        stage.post('/backchannel/authorize', { scope: 'openid', login_hint, ...more }, basic('booth', client_secret))
+      for (const name of ['a', 'b', 'c']) assert.equal((await ask(name)).body.error, 'unknown_user_id')
+      const before = await countRows(stage)
+      const too = [await ask('d'), await ask('ana'), await ask('ana', { user_code: 'wrong' }), await ask('ben')]
+      for (const answer of too) assertTooMuch(answer, 60)
+      assert.equal(new Set(too.map(({ text }) => text)).size, 1, 'word by word')
+      assert.deepEqual(await countRows(stage), before)
+      assert.equal((await stage.ring('kiosk')).status, 200, 'another client is not concerned')
+      stage.clock.advance(20 * second)
+      assertTooMuch(await ask('ben'), 40)
+      await stage.restart()
+      assertTooMuch(await ask('ben'), 40)
+      stage.clock.advance(40 * second)
+      assert.equal((await ask('ben')).status, 200)
+      assert.equal((await ask('a')).body.error, 'unknown_user_id')
+    })
+  })
+}
+
+describe('names of nobody', () => {
+  test('are counted neither where the client is not told of them, nor for a hint that is wrong in itself', async (t) => {
+    const limits = { perClient: { unknownPerMinute: 1 } }
+    const stage = await openStage(t, { config: { limits, requests: { unknownUsers: 'pretend' } } })
+    for (const login_hint of ['a', 'b', 'c', 'ana']) {
+      assert.equal((await stage.ring('kiosk', { login_hint })).status, 200)
+    }
+    const plain = await openStage(t, { config: { limits } })
+    for (const id_token_hint of ['x', 'y']) {
+      const { body } = await plain.ring('kiosk', { login_hint: '', id_token_hint })
+      assert.equal(body.error, 'invalid_request')
+    }
+    assert.equal((await countRows(plain)).unknown_users, 0)
+  })
+
+  test('are counted outside development unless told otherwise, by client if the operator says so, and forgotten', async (t) => {
+    const issuer = 'https://id.example.com'
+    const own = (client_id: string, unknownPerMinute: number) => ({
+      client_id,
+      client_secret: newSecret(),
+      grant_types: [CIBA],
+      backchannel_token_delivery_mode: 'poll' as const,
+      limits: { perClient: { unknownPerMinute } },
+    })
+    const clients = [own('one', 1), own('free', 0)]
+    const stage = await openStage(t, {
+      config: { development: false, issuer, clients },
+      northbank: 'https://n.example/n',
+      till: 'https://t.example/n',
+    })
+    const guess = (client: (typeof clients)[number]) =>
+      stage.post(
+        '/backchannel/authorize',
+        { scope: 'openid', login_hint: 'nobody' },
+        basic(client.client_id, client.client_secret),
+      )
+    assert.equal((await guess(clients[0]!)).body.error, 'unknown_user_id')
+    assertTooMuch(await guess(clients[0]!), 60)
+    for (let number = 0; number < 40; number++) {
+      assert.equal((await guess(clients[1]!)).body.error, 'unknown_user_id')
+    }
+    for (let number = 0; number < 30; number++) {
+      assert.equal((await stage.ring('kiosk', { login_hint: 'nobody' })).body.error, 'unknown_user_id')
+    }
+    assertTooMuch(await stage.ring('kiosk', { login_hint: 'nobody' }), 60)
+    await until(async () => {
+      // The sweep forgets by itself, a minute after it last did.
+      stage.clock.advance(minute)
+      return (await countRows(stage)).unknown_users === 0
+    })
+  })
+})
+
 /** Users of an application, of whom Ana can be locked at any time. */
 async function openWithLock(t: TestContext, engine = engines[0]!, till?: string) {
   let disabled = false

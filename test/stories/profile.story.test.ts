@@ -1,6 +1,8 @@
 /** A deployment that has promised to keep to FAPI-CIBA: what it refuses to start with, and how its resources answer. */
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, type TestContext, test } from 'node:test'
+import { createLocalJWKSet, jwtVerify } from 'jose'
+import type { ClientMetadataInput } from '../../src/client/client-metadata.ts'
 import { createClientStore } from '../../src/client/client-store.ts'
 import { toClient } from '../../src/client/register.ts'
 import { checkConfig, freeze } from '../../src/config/config.ts'
@@ -9,10 +11,14 @@ import { createDoorbell, ProfileError } from '../../src/provider.ts'
 import { createVault } from '../../src/secret.ts'
 import { migrate } from '../../src/storage/migrate.ts'
 import { openDatabase } from '../../src/storage/open.ts'
+import { asserted, assertionOf, newKey, pollClient } from '../cast/assertions.ts'
+import { certify } from '../cast/certificates.ts'
 import { createStageClock } from '../cast/clock.ts'
 import { engines } from '../cast/engines.ts'
 import { bearerOf } from '../cast/phone-app.ts'
+import { signedRequest } from '../cast/signed-requests.ts'
 import { ana, CIBA, openStage } from '../cast/stage.ts'
+import { openTlsStage } from '../cast/tls-stage.ts'
 
 describe('clients that were registered before the profile was', () => {
   for (const engine of engines) {
@@ -102,6 +108,104 @@ describe('RS-5: userinfo answers with the interaction it belongs to', () => {
         'x-fapi-customer-ip-address': customer,
       })
       assert.equal(status, 200)
+    }
+  })
+})
+
+describe('a bank under the profile, over TLS', () => {
+  const api = 'https://api.example.com'
+  const payment = { type: 'payment', amount: '123.50', creditor: 'Merchant A', locations: [api] }
+
+  async function openBank(t: TestContext) {
+    const key = await newKey('one')
+    const client: Partial<ClientMetadataInput> = {
+      token_endpoint_auth_method: 'private_key_jwt',
+      backchannel_authentication_request_signing_alg: 'ES256',
+      jwks: { keys: [key.publicJwk] },
+      grant_types: [CIBA, 'refresh_token'],
+    }
+    const stage = await openTlsStage(t, {
+      cast: false,
+      config: {
+        profile: 'fapi-ciba',
+        clients: [pollClient('bank', client)],
+        resources: { [api]: { accessTokenFormat: 'jwt' } },
+        authorizationDetails: {
+          types: {
+            payment: {
+              schema: {
+                type: 'object',
+                properties: {
+                  amount: { type: 'string' },
+                  creditor: { type: 'string' },
+                  locations: { type: 'array', items: { type: 'string' } },
+                },
+                required: ['amount', 'creditor'],
+                additionalProperties: false,
+              },
+              describe: { en: 'Pay {{creditor}}: {{amount}}' },
+            },
+          },
+        },
+      },
+    })
+    const certified = await certify({ subject: 'CN=bank' })
+    const asBank = stage.as(certified)
+    const post = async (path: string, form: Record<string, string>, by = asBank) =>
+      by.post(path, { ...form, ...asserted(await assertionOf(stage, 'bank', { key: key.privateKey })) })
+    const ring = async (claims: Record<string, unknown>) => {
+      stage.clock.advance(1)
+      const request = await signedRequest(stage, 'bank', { key: key.privateKey, claims })
+      return post('/backchannel/authorize', { request })
+    }
+    return { stage, ring, post, asBank, certified }
+  }
+
+  test('FC-3, RA-11: details say what it is about as well as a binding message does; with neither it is refused', async (t) => {
+    const { ring } = await openBank(t)
+    const nothing = await ring({ binding_message: undefined })
+    assert.deepEqual([nothing.status, nothing.body.error], [400, 'invalid_request'])
+    assert.match(String(nothing.body.error_description), /binding_message or authorization_details/)
+    const empty = await ring({ binding_message: undefined, authorization_details: [] })
+    assert.deepEqual([empty.status, empty.body.error], [400, 'invalid_authorization_details'])
+    for (const claims of [
+      { binding_message: undefined, authorization_details: [payment] },
+      { binding_message: '1234' },
+      { binding_message: '1234', authorization_details: [payment] },
+    ]) {
+      const { status, text } = await ring(claims)
+      assert.equal(status, 200, text)
+    }
+  })
+
+  test('ML-7, FI-2, RA-7: a JWT says which certificate it is bound to and what was approved, refreshed too', async (t) => {
+    const { stage, ring, post, asBank, certified } = await openBank(t)
+    const details = [payment, { ...payment, locations: ['https://elsewhere.example'] }]
+    const asked = { scope: 'openid offline_access', resource: api, binding_message: undefined }
+    const { auth_req_id } = (await ring({ ...asked, authorization_details: details })).body
+    const decided = await asBank.post(`/dev/decide?auth_req_id=${auth_req_id}&action=allow`, {})
+    assert.ok(decided.status < 300, decided.text)
+
+    const form = { grant_type: CIBA, auth_req_id: String(auth_req_id) }
+    const bare = await post('/oauth/token', form, stage.as())
+    assert.deepEqual([bare.status, bare.body.error], [400, 'invalid_request'], 'without a certificate')
+    const first = (await post('/oauth/token', form)).body
+    const refresh = { grant_type: 'refresh_token', refresh_token: String(first.refresh_token) }
+    const unbound = await post('/oauth/token', refresh, stage.as())
+    assert.ok(unbound.status >= 400 && !('access_token' in unbound.body), unbound.text)
+    const again = (await post('/oauth/token', refresh)).body
+
+    const keys = createLocalJWKSet((await asBank.get('/oauth/jwks')).body as never)
+    for (const { access_token, token_type } of [first, again]) {
+      const { payload, protectedHeader } = await jwtVerify(String(access_token), keys, {
+        issuer: stage.url,
+        audience: api,
+        typ: 'at+jwt',
+        currentDate: new Date(stage.clock.now()),
+      })
+      assert.deepEqual([token_type, protectedHeader.alg], ['Bearer', 'ES256'])
+      assert.deepEqual(payload.cnf, { 'x5t#S256': certified.thumbprint })
+      assert.deepEqual(payload.authorization_details, [payment])
     }
   })
 })

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose'
 import { loadConfig } from '../../src/config/load.ts'
-import { newKey, pollClient } from '../cast/assertions.ts'
+import { newSecret } from '../../src/secret.ts'
+import { asserted, assertionOf, newKey, pollClient } from '../cast/assertions.ts'
 import { engines } from '../cast/engines.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
 import { signedRequest } from '../cast/signed-requests.ts'
@@ -147,6 +148,57 @@ test('a push is for the first', async (t) => {
   await stage.decide(await stage.newestRequest(), 'approved')
   const [heard] = await endpoint.hears(1)
   assert.equal(decodeJwt(String(heard!.body.access_token)).aud, urn)
+})
+
+test('IN-6: the service learns about tokens that are for it, and about no others', async (t) => {
+  const services = ['ledger', 'printer'].map((client_id) => ({
+    client_id,
+    client_secret: newSecret(),
+    grant_types: [],
+  }))
+  const stage = await openStage(t, withResources({ config: { clients: services } }))
+  const ask = async (service: (typeof services)[number], { body }: Answer) => {
+    const form = { token: String(body.access_token) }
+    return (await stage.post('/oauth/introspect', form, basic(service.client_id, service.client_secret))).body
+  }
+  const [ledgerService, printer] = services
+  const { authReqId } = await approved(stage, [ledger, api])
+  const forLedger = await redeem(stage, authReqId)
+  const { active, aud, sub, client_id } = await ask(ledgerService!, forLedger)
+  assert.deepEqual([active, aud, sub, client_id], [true, 'ledger', ana.id, 'kiosk'])
+  assert.deepEqual(await ask(printer!, forLedger), { active: false })
+  const forApi = await refresh(stage, forLedger.body.refresh_token, [api])
+  for (const service of services) assert.deepEqual(await ask(service, forApi), { active: false })
+  const ofKiosk = { ...forLedger, body: { access_token: forLedger.body.refresh_token } }
+  assert.deepEqual(await ask(ledgerService!, ofKiosk), { active: false }, 'its refresh token is the client’s alone')
+})
+
+test('PW-1: a JWT calls the user as the client knows them, and in no other way', async (t) => {
+  const key = await newKey('one')
+  const shop = pollClient('shop', {
+    token_endpoint_auth_method: 'private_key_jwt',
+    subject_type: 'pairwise',
+    sector_identifier_uri: 'https://shop.example/sector.json',
+    jwks: { keys: [key.publicJwk] },
+    grant_types: [CIBA, 'refresh_token'],
+  })
+  const stage = await openStage(t, withResources({ config: { clients: [shop] } }))
+  const post = async (path: string, form: Record<string, string>) =>
+    (await stage.post(path, { ...form, ...asserted(await assertionOf(stage, 'shop', { key: key.privateKey })) })).body
+  const asked = { scope: 'openid offline_access', login_hint: 'ana', resource: urn }
+  const { auth_req_id } = await post('/backchannel/authorize', asked)
+  await stage.decide(await stage.newestRequest(), 'approved')
+  const first = await post('/oauth/token', { grant_type: CIBA, auth_req_id: String(auth_req_id) })
+  const again = await post('/oauth/token', {
+    grant_type: 'refresh_token',
+    refresh_token: String(first.refresh_token),
+  })
+  const { sub } = decodeJwt(String(first.id_token))
+  assert.match(sub!, /^[A-Za-z0-9_-]{43}$/)
+  for (const { access_token } of [first, again]) {
+    assert.equal(decodeJwt(String(access_token)).sub, sub)
+    assert.ok(!Buffer.from(String(access_token).split('.')[1]!, 'base64url').includes(ana.id))
+  }
 })
 
 describe('what cannot be asked', () => {

@@ -274,9 +274,9 @@ describe('a signed request is good once (SR-9)', () => {
 test('whatever is changed in a signed request, it is refused', async () => {
   const jwt = await sign()
   await fc.assert(
-    fc.asyncProperty(fc.nat(jwt.length - 1), fc.integer({ min: 0, max: 63 }), async (at, letter) => {
-      const mutated = `${jwt.slice(0, at)}${alphabet[letter]}${jwt.slice(at + 1)}`
-      fc.pre(!sameBytes(mutated, jwt))
+    fc.asyncProperty(fc.nat(jwt.length - 1), fc.constantFrom(0, 1), letters, async (at, cut, letter) => {
+      const mutated = jwt.slice(0, at) + letter + jwt.slice(at + cut)
+      fc.pre(mutated !== jwt)
       const { status, body } = await post(mutated)
       assert.deepEqual([status, body.error], [400, 'invalid_request'])
     }),
@@ -285,13 +285,8 @@ test('whatever is changed in a signed request, it is refused', async () => {
   assert.equal((await post(jwt)).status, 200, 'nothing of this has used it up')
 })
 
-const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
-
-/** The last letter of base64url may hold bits that mean nothing. */
-function sameBytes(one: string, other: string): boolean {
-  const bytes = (jwt: string) => jwt.split('.').map((part) => Buffer.from(part, 'base64url').toString('hex'))
-  return bytes(one).join() === bytes(other).join()
-}
+/** Some of them lenient readers pass over. */
+const letters = fc.constantFrom('', ...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_', ...'.=+/ \n')
 
 function critical(): Promise<string> {
   const now = inSeconds(0)

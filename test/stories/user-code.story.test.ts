@@ -345,6 +345,33 @@ describe('the address of the code', () => {
     assert.equal((await guess(ana.password, code)).body.is_password, true)
     assert.equal((await guess('pelican-1', code)).status, 200, 'and the present code stays until then')
   })
+  for (const engine of engines) {
+    test(`does not help to find out the password: only who may change it is told, and only so often, on ${engine.name}`, async (t) => {
+      const stage = await openCodeStage(t, { engine, config: { limits: { signIn: { perName: 3, pause: 30 } } } })
+      const authorization = await bearerOf(stage)
+      const set = (user_code: string, more = {}) =>
+        stage.post('/backchannel/user-code', { user_code, ...more }, authorization)
+      const tries = await Promise.all(Array.from({ length: 12 }, (_, number) => set(`guess-${number}`)))
+      assert.equal(tries.filter(({ status }) => status === 200).length, 3)
+      for (const { status, body, headers } of tries.filter(({ status }) => status !== 200)) {
+        assert.deepEqual(
+          [status, body.error, body.too_often, headers.get('retry-after')],
+          [429, 'access_denied', true, '30'],
+        )
+      }
+      assert.equal((await set(ana.password)).status, 429, 'not even the right one is looked at')
+      assert.ok((await bearerOf(stage)).startsWith('Bearer '), 'she can sign in all the same')
+      stage.clock.advance(30_000)
+      assert.equal((await set(ana.password)).body.is_password, true)
+      assert.equal((await set('pelican-1')).status, 429)
+
+      stage.clock.advance(6 * minutes)
+      for (const present_code of ['', 'anything']) {
+        const { body } = await set(ana.password, { present_code })
+        assert.ok(!('is_password' in body), 'whoever only has the session hears nothing of it')
+      }
+    })
+  }
 
   test('no code is in the log, in an answer or in the database, right or wrong', async (t) => {
     const stage = await openCodeStage(t)
@@ -406,6 +433,10 @@ describe('the page of the code', () => {
     assert.match((await post(visitor, '/user-code', { ...next, present_code: 'x' })).text, /present code is wrong/)
     assert.match((await post(visitor, '/user-code', next)).text, /Nothing was changed\. Sign in again/)
     assert.match((await post(visitor, '/user-code', { ...next, present_code: 'gull-22' })).text, /Your code is set/)
+    assert.match((await post(visitor, '/user-code', { ...next, present_code: 'gull-33' })).text, /Your code is set/)
+    for (let each = 0; each < 2; each++) await post(visitor, '/user-code', { ...next, present_code: 'gull-33' })
+    const again = await post(visitor, '/user-code', { ...next, present_code: 'gull-33' })
+    assert.match(again.text, /changed the code too often/)
     const gone = await post(visitor, '/user-code/remove', { present_code: 'gull-33' })
     assert.match(gone.text, /You have no code any more/)
     assert.equal((await stage.askFor(undefined, { about: 'ben' })).status, 200)
