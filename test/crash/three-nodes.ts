@@ -131,14 +131,18 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
   let databaseAway: { from: number; until: number } | undefined
   const flows: Flow[] = []
   let begun = 0
+  let patientRings = 0
   let happened = false
+  let failed = false
+
+  const goesOn = () => !failed && (begun < play.flows || !happened)
 
   // ── the client's and the user's side: what a balancer and a sensible client do ──
 
   async function ask(first: number, path: string, form: Record<string, string>, authorization: string) {
     const doubts: Doubt[] = []
     const deadline = performance.now() + 120_000
-    for (let turn = 0; performance.now() < deadline; turn++) {
+    for (let turn = 0; !failed && performance.now() < deadline; turn++) {
       const node = chooseNode(first + turn)
       const sentAt = performance.now()
       const answer = await cluster.send(node, path, form, authorization).catch((error: Error) => {
@@ -251,8 +255,29 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
     if (!isRight) blame('decisionsLost', `till was told ${Object.keys(body)} of ${requestId}, ${wanted}`)
   }
 
+  /** Polls in turn at all nodes, never before its interval is over, and nobody ever decides. */
+  async function waitPatiently(number: number): Promise<void> {
+    const order = nodeOrders[number]!
+    const ring = { scope: 'openid', login_hint: userNames[number]! }
+    const rung = await ask(order[0], '/backchannel/authorize', ring, credentials.kiosk)
+    patientRings += 1
+    const poll = { grant_type: CIBA, auth_req_id: String(rung.body.auth_req_id) }
+    let interval = Number(rung.body.interval)
+    for (let turn = 1; goesOn(); turn++) {
+      const { body, doubts } = await ask(order[turn % 3]!, '/oauth/token', poll, credentials.kiosk)
+      if (body.error === 'expired_token') return waitPatiently(number)
+      count('polls by clients that keep their interval')
+      if (body.error === 'slow_down') {
+        interval += 5
+        if (doubts.length === 0) count('slow_down to clients that keep their interval')
+      } else if (body.error !== 'authorization_pending')
+        blame('wrongAnswers', `a patient poll: ${JSON.stringify(body)}`)
+      for (let left = interval * 1000 + 50; left > 0 && goesOn(); left -= 250) await pause(250)
+    }
+  }
+
   async function load(): Promise<void> {
-    while (begun < play.flows || !happened) {
+    while (goesOn()) {
       begun += 1
       await playFlow(begun - 1).catch((error: unknown) => blame('wrongAnswers', String(error)))
     }
@@ -277,7 +302,7 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
   async function nodeKilled(): Promise<void> {
     const node = nodes[0]!
     for (let time = 0; time < 3; time++) {
-      await clientsEnd.holds(8)
+      await clientsEnd.holds(play.atOnce / 4)
       const before = clientsEnd.cutOff
       await node.process.kill()
       await until(() => clientsEnd.cutOff > before, 1000).catch(() => {})
@@ -301,7 +326,7 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
 
   async function nodeStopped(): Promise<void> {
     const node = nodes[1]!
-    await clientsEnd.holds(8)
+    await clientsEnd.holds(play.atOnce / 4)
     node.process.pause()
     clientsEnd.release()
     await pause(play.stopped)
@@ -328,7 +353,14 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
     happened = true
   }
 
-  await Promise.all([disturb(), ...Array.from({ length: play.atOnce }, load)])
+  await Promise.all([
+    disturb().catch((error: unknown) => {
+      failed = true
+      throw error
+    }),
+    ...Array.from({ length: play.atOnce }, load),
+    ...nodeOrders.map((_, number) => waitPatiently(number)),
+  ])
   play.say(`${begun} flows begun: all are over`)
   await countTables()
   count('flows', begun)
@@ -367,7 +399,7 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
       )
       count('notifications that took more than one attempt', more.rows[0].again)
       count('notifications parked', more.rows[0].parked)
-      count('rings whose answer was lost', rows.length - begun)
+      count('rings whose answer was lost', rows.length - begun - patientRings)
     } finally {
       await pool.end()
     }
