@@ -22,6 +22,7 @@ const names: Record<keyof LetDown, string> = {
   doubleRedemptions: 'double redemptions',
   wrong5xx: '5xx while the database was there, or without `Retry-After`',
   wrongAnswers: 'other answers that no story has',
+  nodesLost: 'nodes that ended without being killed',
 }
 
 const report = await playThreeNodes({ flows, atOnce, stopped, timeout, durable: true, say: console.log })

@@ -31,6 +31,8 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   })
   const pool = new Pool({ ...settings, max: 10, types: { getTypeParser: parserOf } })
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
+  // On its way from one user to the next nobody listens to a connection, and its loss would end the process.
+  pool.on('connect', (client) => client.on('error', () => {}))
 
   const running = new Set<Promise<unknown>>()
   let closing: Promise<void> | undefined
@@ -124,7 +126,7 @@ function payloadsOf(announce: Change[]): string {
 async function inTransaction<T>(pool: Pool, locks: string[], work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   let broken: Error | undefined
-  // Between a connection's loss and our noticing, the loss is an event, and without a listener it would end the process.
+  // Between a connection's loss and our noticing, the loss is an event.
   const lost = (error: Error) => {
     broken ??= error
   }

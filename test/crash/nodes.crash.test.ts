@@ -12,7 +12,14 @@ test('three nodes: killed, stopped, cut off, their clocks apart, Postgres away: 
   const report = await playThreeNodes({ flows: 300, atOnce: 6, stopped: 4500, timeout: 1, durable: false, say })
   const { letDown, facts, complaints, logged } = report
   t.diagnostic(JSON.stringify(facts))
-  const nobody = { decisionsLost: 0, notificationsLost: 0, doubleRedemptions: 0, wrong5xx: 0, wrongAnswers: 0 }
+  const nobody = {
+    decisionsLost: 0,
+    notificationsLost: 0,
+    doubleRedemptions: 0,
+    wrong5xx: 0,
+    wrongAnswers: 0,
+    nodesLost: 0,
+  }
   assert.deepEqual(letDown, nobody, JSON.stringify({ complaints, logged }, null, 2))
   // It did happen, and it was felt.
   for (const what of [

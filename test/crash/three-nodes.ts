@@ -44,6 +44,8 @@ export interface LetDown {
   wrong5xx: number
   /** Any other answer that no story has. */
   wrongAnswers: number
+  /** Servers that ended without having been killed. */
+  nodesLost: number
 }
 
 export interface Report {
@@ -110,7 +112,14 @@ export async function playThreeNodes(play: Play): Promise<Report> {
 
 async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Report> {
   const begin = performance.now()
-  const letDown = { decisionsLost: 0, notificationsLost: 0, doubleRedemptions: 0, wrong5xx: 0, wrongAnswers: 0 }
+  const letDown = {
+    decisionsLost: 0,
+    notificationsLost: 0,
+    doubleRedemptions: 0,
+    wrong5xx: 0,
+    wrongAnswers: 0,
+    nodesLost: 0,
+  }
   const facts: Record<string, number> = {}
   const complaints: string[] = []
   const count = (what: string, many = 1) => {
@@ -332,7 +341,7 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
     await pause(play.stopped)
     node.process.goOn()
     count('nodes stopped for a while')
-    await until(() => cluster.isUp(node), 10_000)
+    await until(() => cluster.isUp(node), 10_000).catch(() => blame('nodesLost', `node ${node.number} is not back`))
   }
 
   async function disturb(): Promise<void> {
@@ -356,12 +365,16 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
   await Promise.all([
     disturb().catch((error: unknown) => {
       failed = true
+      play.say(JSON.stringify({ letDown, facts, complaints, logged: cluster.logged() }, null, 2))
       throw error
     }),
     ...Array.from({ length: play.atOnce }, load),
     ...nodeOrders.map((_, number) => waitPatiently(number)),
   ])
   play.say(`${begun} flows begun: all are over`)
+  for (const node of nodes) {
+    if (!(await cluster.isUp(node))) blame('nodesLost', `node ${node.number} is gone`)
+  }
   await countTables()
   count('flows', begun)
   count('clients told more than once', clientsEnd.repeated())
@@ -465,7 +478,7 @@ async function openCluster(play: Play, database: string, notify: string) {
       const many: Record<string, number> = {}
       for (const line of [...past, ...nodes.flatMap((node) => node.process.logLines)]) {
         const { msg, event, error } = parse(line) as { msg?: string; event?: string; error?: Record<string, unknown> }
-        const words = [event ?? msg, error?.code, error?.message].filter(Boolean).join(': ')
+        const words = [event ?? msg ?? line, error?.message].filter(Boolean).join(': ')
         many[words] = (many[words] ?? 0) + 1
       }
       return many
