@@ -815,6 +815,12 @@ const rules: Rule[] = [
       `must be at most requests.maxExpiry (${requests.maxExpiry} seconds); it is ${requests.defaultExpiry}`,
   },
   {
+    // Their addresses are called: for jwks_uri, for sector_identifier_uri, to be told.
+    reads: ['registration.mode', 'notifications.allowPrivateNetworks'],
+    unless: ({ registration, notifications }) => registration.mode === 'open' && notifications.allowPrivateNetworks,
+    says: 'must not be "open" while notifications.allowPrivateNetworks is true: strangers could make this server call into your network; it may be "token"',
+  },
+  {
     reads: ['tokens.scopes'],
     unless: ({ tokens }) => !tokens.scopes.includes('openid'),
     says: 'must hold "openid"',
