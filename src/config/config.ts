@@ -112,7 +112,7 @@ export interface Config {
     timeout: number
     /** How often one is tried before it is parked. */
     attempts: number
-    /** Whether notifications may go to addresses of private networks. */
+    /** Whether notifications may go to addresses of private networks. Not where anybody may register. */
     allowPrivateNetworks: boolean
     /** Whose certificates are trusted besides those of Node's own list: PEM certificates, or their file. */
     ca?: string
@@ -836,6 +836,13 @@ const rules: Rule[] = [
     unless: ({ requests }) => requests.defaultExpiry > requests.maxExpiry,
     says: ({ requests }) =>
       `must be at most requests.maxExpiry (${requests.maxExpiry} seconds); it is ${requests.defaultExpiry}`,
+  },
+  {
+    // Their addresses are called: for jwks_uri, for sector_identifier_uri, to be told.
+    reads: ['registration.mode', 'notifications.allowPrivateNetworks', 'development'],
+    unless: ({ registration, notifications, development }) =>
+      registration.mode === 'open' && notifications.allowPrivateNetworks && !development,
+    says: 'must not be "open" while notifications.allowPrivateNetworks is true: strangers could make this server call into your network; it may be "token"',
   },
   {
     reads: ['tokens.scopes'],

@@ -119,7 +119,7 @@ export default {
     // Seconds a client has to answer a ping or push, and how often it is tried.
     //timeout: 5,
     //attempts: 8,
-    // Whether clients may live in a private network.
+    // Whether clients may live in a private network. Then registration is not "open": strangers could reach into it.
     //allowPrivateNetworks: false,
   //},
 
