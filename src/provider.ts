@@ -576,6 +576,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       initialAccess,
       circumstances,
       scopes: config.tokens.scopes,
+      userCodes: codeOf !== noCodes,
       accepts: createAcceptance(provider, config.tokens),
       endings: endingsOf(database),
       caller,

@@ -29,6 +29,8 @@ export interface RegistrationNeeds {
   circumstances: ClientCircumstances
   /** What a client may ask for that does not say what. Never includes the scope with which users decide. */
   scopes: readonly string[]
+  /** Whether users may have codes. Only an operator says who need not ask for them (UC-2). */
+  userCodes: boolean
   /** Whether oidc-provider can work with the client too; else what it says. */
   accepts(client: Client): Promise<string | undefined>
   /** What ends with a client, for the step that removes it. */
@@ -149,6 +151,8 @@ async function read(said: unknown, id: string, before: Client | undefined, needs
     {
       scope: needs.scopes.join(' '),
       ...own,
+      // Else whoever wants to make phones ring would exempt itself. RFC 7591 §3.2.1: it is told what it is registered with.
+      ...(needs.userCodes && rings(own) && { backchannel_user_code_parameter: true }),
       client_id: id,
       // Where the present secret stays, the rules only want to see that there is one.
       ...(needsSecret(method) && { client_secret: secret ?? before!.secretHash }),
@@ -169,6 +173,10 @@ async function read(said: unknown, id: string, before: Client | undefined, needs
   const refused = await needs.accepts(client)
   if (refused !== undefined) throw wrong(refused)
   return { client, secret }
+}
+
+function rings({ backchannel_token_delivery_mode: mode }: Record<string, unknown>): boolean {
+  return mode !== undefined && mode !== null
 }
 
 function withSecret(metadata: ClientMetadata, secret: string | undefined, before: Client | undefined, vault: Vault) {

@@ -10,7 +10,7 @@ import { openDatabase } from '../../src/storage/open.ts'
 import { asserted, assertionOf, newKey } from '../cast/assertions.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
-import { basic, CIBA, newNotificationToken, openStage, type Stage } from '../cast/stage.ts'
+import { ana, basic, CIBA, newNotificationToken, openStage, type Stage } from '../cast/stage.ts'
 
 const open = { registration: { mode: 'open', perHour: 1000 } } satisfies ConfigInput
 
@@ -98,6 +98,7 @@ describe('what is registered', () => {
       response_types: [],
       scope: 'openid profile email phone offline_access',
       token_endpoint_auth_method: 'client_secret_basic',
+      backchannel_user_code_parameter: true,
       client_secret_expires_at: 0,
       registration_client_uri: `${stage.url}/oauth/register/${client_id}`,
     })
@@ -120,6 +121,40 @@ describe('what is registered', () => {
     })
     assert.equal(status, 201, JSON.stringify(body))
     assert.ok(!('client_secret' in body) && !('client_secret_expires_at' in body))
+  })
+
+  test('does not spare a client the code that users ask for, whatever it says, then or later (UC-2)', async (t) => {
+    const cleo = { id: 'user-cleo', username: 'cleo', user_code: 'otter-1234' }
+    const stage = await openStage(t, { config: { registration: { mode: 'open' }, users: [ana, cleo] } })
+    const { register, send } = calls(stage)
+    for (const backchannel_user_code_parameter of [undefined, false, true]) {
+      const said = { ...poll, backchannel_user_code_parameter }
+      const { body } = await register(said)
+      assert.equal(body.backchannel_user_code_parameter, true, 'and it is told so')
+      const token = String(body.registration_access_token)
+      const replaced = await send(
+        'PUT',
+        String(body.registration_client_uri),
+        { ...said, client_id: body.client_id },
+        token,
+      )
+      assert.equal(replaced.body.backchannel_user_code_parameter, true)
+      const credentials = basic(String(body.client_id), String(body.client_secret))
+      const ring = (login_hint: string, more = {}) =>
+        stage.post('/backchannel/authorize', { scope: 'openid', login_hint, ...more }, credentials)
+      assert.equal((await ring('cleo')).body.error, 'missing_user_code')
+      assert.equal((await ring('cleo', { user_code: 'otter-1234' })).status, 200)
+      assert.equal((await ring('ana')).status, 200, 'who has no code is asked for none')
+    }
+    const signIn = { redirect_uris: ['https://app.example/callback'] }
+    assert.ok(!('backchannel_user_code_parameter' in (await register(signIn)).body), 'it does not ring')
+  })
+
+  test('says nothing of codes where no user can have one', async (t) => {
+    const users = { find: async () => null, findByHint: async () => null }
+    const stage = await openStage(t, { config: { registration: { mode: 'open' }, users } })
+    const { body } = await calls(stage).register({ ...poll, backchannel_user_code_parameter: false })
+    assert.equal(body.backchannel_user_code_parameter, false)
   })
 
   const wrong: [name: string, metadata: unknown, error: string, names: RegExp][] = [
