@@ -33,6 +33,7 @@ it('defaults', () => {
     database: 'sqlite:./doorbell.db',
     profile: 'core',
     proxy: { trust: [] },
+    strictAssertionAudience: false,
     dpop: { requireNonce: false },
     requests: {
       defaultExpiry: 600,
