@@ -389,7 +389,13 @@ export function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void
     const member = isPlain(key) ? privateMembers.find((name) => name in key) : undefined
     if (member !== undefined) complain(`${which} has the private member "${member}"`)
     else if (!isPlain(key) || !['EC', 'RSA', 'OKP'].includes(String(key.kty))) complain(`${which} is of no known kind`)
+    else if (isWeak(key)) complain(`must hold RSA keys of at least 2048 bits, but key ${index} is shorter (FI-6)`)
   }
+}
+
+/** No curve that is known is too short. */
+function isWeak({ kty, n }: Record<string, unknown>): boolean {
+  return kty === 'RSA' && Buffer.from(String(n), 'base64url').length < 2048 / 8
 }
 
 /** Rules between several metadata. */
