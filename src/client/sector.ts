@@ -23,6 +23,16 @@ export function standsFor(client: ClientMetadata): string | undefined {
   }
 }
 
+/**
+ * Whether a client that changes would be in another sector, which it must not. Requests that are open end as they began, with other addresses and
+ * proofs: in the sector of somebody else it would hear what users are called there.
+ */
+export function leavesSector(before: ClientMetadata, after: ClientMetadata): boolean {
+  return after.subject_type === 'pairwise' && sectorOf(before) !== sectorOf(after)
+}
+
+export const sectorStays = 'a client with pairwise subjects stays in its sector: register another client'
+
 /** Whether the client proves with its keys that `jwks_uri` is its own (RG-12). */
 export function usesItsKeys(client: ClientMetadata): boolean {
   return (

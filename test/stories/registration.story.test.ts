@@ -565,8 +565,68 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
       assert.match(String(body.error_description), /^sector_identifier_uri/)
     }
     pages.set('/sector', ['https://another.example/cb', `${one}/jwks`])
+    const { jwks_uri: _, ...unlisted } = { ...metadata, jwks: { keys: [key.publicJwk] } }
+    assert.equal((await register(unlisted)).status, 400, 'RG-8: with keys of its own only, it belongs nowhere')
     assert.equal((await register(metadata)).status, 201)
     assert.equal((await register({ ...metadata, sector_identifier_uri: 'http://10.0.0.1/sector' })).status, 400)
+  })
+})
+
+describe('PW-1, PW-2: a client does not get into the sector of somebody else', () => {
+  const shop = 'https://shop.example'
+  const pushed = {
+    grant_types: [],
+    backchannel_token_delivery_mode: 'push',
+    subject_type: 'pairwise',
+    backchannel_client_notification_endpoint: 'https://mine.example/n',
+  }
+
+  test('by signing users in elsewhere than its keys or its endpoint are', async (t) => {
+    const { register } = await opened(t)
+    const signsIn = { redirect_uris: ['https://mine.example/cb'], response_types: ['code'] }
+    const rings = {
+      ...pushed,
+      backchannel_client_notification_endpoint: `${shop}/n`,
+      grant_types: ['authorization_code'],
+    }
+    const { status, body } = await register({ ...rings, ...signsIn })
+    assert.equal(status, 400)
+    assert.match(String(body.error_description), /redirect_uris must all have the host of the sector/)
+    const own = { ...rings, backchannel_client_notification_endpoint: 'https://mine.example/n' }
+    assert.equal((await register({ ...own, ...signsIn })).status, 201)
+  })
+
+  test('by moving there while its requests are open', async (t) => {
+    const { stage, register, send } = await opened(t)
+    const { body } = await register(pushed)
+    const credentials = basic(String(body.client_id), String(body.client_secret))
+    for (const change of [
+      { backchannel_client_notification_endpoint: `${shop}/n` },
+      { backchannel_token_delivery_mode: 'ping' },
+    ]) {
+      const settings = await stage.post('/backchannel/clientconfig', change as Record<string, string>, credentials)
+      assert.deepEqual([settings.status, settings.body.error], [400, 'invalid_client_metadata'])
+    }
+    const kept = { backchannel_client_notification_endpoint: 'https://mine.example/other' }
+    assert.equal((await stage.post('/backchannel/clientconfig', kept, credentials)).status, 200)
+
+    const replace = (said: object) =>
+      send(
+        'PUT',
+        String(body.registration_client_uri),
+        { client_id: body.client_id, ...said },
+        String(body.registration_access_token),
+      )
+    const polls = { grant_types: [CIBA], backchannel_token_delivery_mode: 'poll', jwks_uri: `${shop}/keys` }
+    for (const said of [
+      { ...pushed, backchannel_client_notification_endpoint: `${shop}/n` },
+      { ...polls, subject_type: 'pairwise', backchannel_authentication_request_signing_alg: 'ES256' },
+    ]) {
+      const { status, text } = await replace(said)
+      assert.equal(status, 400, text)
+      assert.match(text, /stays in its sector/)
+    }
+    assert.equal((await replace(pushed)).status, 200)
   })
 })
 
