@@ -40,7 +40,11 @@ import { createClientStore, type RegisteredClient } from './client/client-store.
 import { createDenialPauseStore } from './client/denial-pause-store.ts'
 import { registerConfigured, secretPlace } from './client/register.ts'
 import { createClientAuthentication } from './client-authentication/authenticate-client.ts'
-import { assertionAlgorithms, createAssertionVerification } from './client-authentication/client-assertion.ts'
+import {
+  assertionAlgorithms,
+  createAcceptAssertion,
+  createAssertionVerification,
+} from './client-authentication/client-assertion.ts'
 import { createClientKeys } from './client-authentication/client-keys.ts'
 import { createSecretVerification } from './client-authentication/client-secret.ts'
 import { createCertificateVerification } from './client-authentication/client-tls.ts'
@@ -277,6 +281,12 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   // The names under which clients know us: the issuer, and where they find us with their certificates.
   const alias = config.mutualTls?.issuer
   const addresses = [config.issuer, ...(alias === undefined ? [] : [alias])]
+  const acceptAssertion = createAcceptAssertion({
+    issuer: config.issuer,
+    strictAudience: config.strictAssertionAudience,
+    used: usedAssertions,
+    clock,
+  })
   const authenticateClient = createClientAuthentication({
     clients,
     audit,
@@ -290,7 +300,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       ],
       vault,
       keys: clientKeys,
-      used: usedAssertions,
+      accept: acceptAssertion,
       clock,
     }),
   })
@@ -361,6 +371,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       ...(config.registration.mode !== 'off' && { registration_endpoint: config.issuer + paths.registration }),
     },
     assertionAlgorithms: assertionAlgorithms(profile),
+    acceptAssertion,
     keySetMaxAge: keySetMaxAge(config.keys.publishAhead),
     models: oidcModels,
     findClient: async (id) => {
@@ -591,6 +602,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       initialAccess,
       circumstances,
       scopes: config.tokens.scopes,
+      userCodes: codeOf !== noCodes,
       accepts: createAcceptance(provider, config.tokens),
       endings: endingsOf(database),
       caller,

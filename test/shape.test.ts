@@ -232,6 +232,15 @@ test('nobody is called Manager, Helper or Utils, and nothing is left to do later
   assert.deepEqual(skipping, [])
 })
 
+test('the map of the rooms names every room', () => {
+  const map = text('ARCHITECTURE.md')
+  const rooms = [...new Set(sources.map(roomOf))].filter((room) => room !== 'index' && room !== 'provider')
+  assert.deepEqual(
+    rooms.filter((room) => !map.includes(`${room}/`) && !map.includes(`${room}.ts`)),
+    [],
+  )
+})
+
 test('every public name is in the front door one by one', () => {
   assert.doesNotMatch(text('src/index.ts'), /export \*/)
 })

@@ -6,6 +6,7 @@ import type { EventEmitter } from 'node:events'
 import {
   type AdapterPayload,
   type Configuration,
+  errors,
   interactionPolicy,
   type KoaContextWithOIDC,
   Provider,
@@ -61,6 +62,8 @@ export interface AuthorizationServerNeeds {
   cibaMetadata: Record<string, unknown>
   /** How client assertions may be signed. */
   assertionAlgorithms: readonly string[]
+  /** What is wrong with one that was verified; nothing only once for each (CA-9). */
+  acceptAssertion(claims: object, clientId: string): Promise<string | undefined>
   keys: SigningKeys
   /** Seconds that a fetched key set may be kept. */
   keySetMaxAge: number
@@ -167,6 +170,11 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
     pairwiseIdentifier: async (_ctx, userId, client) => {
       const known = await needs.findClient(client.clientId)
       return known === undefined ? userId : needs.pairwise.subjectFor(known.metadata, userId)
+    },
+    // Good once among our own endpoints and these. What oidc-provider remembers by itself it looks up first and writes then.
+    assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, _header, client) => {
+      const wrong = await needs.acceptAssertion(claims, client.clientId)
+      if (wrong !== undefined) throw new errors.InvalidClientAuth(wrong)
     },
     pkce: { required: () => true },
     features: {

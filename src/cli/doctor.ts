@@ -1,6 +1,7 @@
 /** `doorbell doctor`: looks at everything that can be looked at, and says what to do. */
+import { X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { connect } from 'node:net'
+import { connect, isIP } from 'node:net'
 import type { Command } from 'commander'
 import { isOverdue, keyTimesOf } from '../authorization-server/key-rotation.ts'
 import { createSigningKeyStore } from '../authorization-server/signing-key-store.ts'
@@ -70,8 +71,10 @@ async function examine(options: DoctorOptions): Promise<Finding[]> {
   const { config } = settings
   return [
     { about: 'configuration', state: 'ok', says: describeConfiguration(settings) },
+    ...examineSettings(config),
     ...(await examineDatabase(config)),
     ...(await examineServer(config)),
+    ...(await examineOthers(config)),
     ...(await examineChannels(config)),
   ]
 }
@@ -90,6 +93,74 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
       advice: 'change the setting, or take it out for its default',
     }))
   }
+}
+
+/** What is allowed, and still worth a second look outside development. */
+function examineSettings(config: Config): Finding[] {
+  const certificate = config.tls === undefined ? [] : [examineCertificate(config.tls.cert, config.issuer)]
+  return config.development ? certificate : [...certificate, ...secondLooks(config)]
+}
+
+/** Days in which a certificate can be renewed without haste. */
+const inTime = 14
+
+function examineCertificate(pem: string, issuer: string): Finding {
+  const about = 'tls'
+  const shown = new X509Certificate(pem)
+  const days = Math.floor((Date.parse(shown.validTo) - Date.now()) / 86_400_000)
+  const { hostname } = new URL(issuer)
+  const address = hostname.replace(/^\[|\]$/g, '')
+  if ((isIP(address) ? shown.checkIP(address) : shown.checkHost(hostname)) === undefined) {
+    const advice = 'clients refuse it: get one for the host of the issuer, or let a proxy end TLS'
+    return { about, state: 'warn', says: `the certificate is not for ${hostname}`, advice }
+  }
+  if (days < 0) return { about, state: 'fail', says: 'the certificate has expired', advice: 'renew tls.cert' }
+  if (days < inTime) {
+    return { about, state: 'warn', says: `the certificate expires in ${count(days, 'day')}`, advice: 'renew tls.cert' }
+  }
+  return { about, state: 'ok', says: `the certificate is for ${hostname}, for ${count(days, 'more day')}` }
+}
+
+/** Characters of base64url that hold 128 bits. */
+const longEnough = 22
+
+function secondLooks({ clients, registration, requests, limits, proxy, host, tls }: Config): Finding[] {
+  const warn = (about: string, says: string, advice: string): Finding => ({ about, state: 'warn', says, advice })
+  const short = clients.filter(({ client_secret: secret }) => secret !== undefined && secret.length < longEnough)
+  const isOpen = registration.mode === 'open'
+  const { perMinute } = limits.perUser
+  return [
+    ...short.map(({ client_id }) =>
+      warn('secrets', `the client_secret of ${client_id} is short enough to be tried`, 'openssl rand -base64 32'),
+    ),
+    ...(isOpen && requests.unknownUsers === 'error'
+      ? [
+          warn(
+            'registration',
+            'anybody may register a client, and a client is told who is there',
+            'set requests.unknownUsers to "pretend", or registration.mode to "token"',
+          ),
+        ]
+      : []),
+    ...(isOpen && perMinute === 0
+      ? [
+          warn(
+            'limits',
+            'anybody may register a client, and nothing limits how often users are asked',
+            'leave limits.perUser.perMinute out for its default',
+          ),
+        ]
+      : []),
+    ...(tls === undefined && proxy.trust.length === 0 && (host === '127.0.0.1' || host === '::1')
+      ? [
+          warn(
+            'proxy',
+            'a proxy stands before it and is not named: everybody seems to come from this machine',
+            'set proxy.trust to its address, so that limits count the addresses of others',
+          ),
+        ]
+      : []),
+  ]
 }
 
 function isNothingThere({ config }: Settings): boolean {
@@ -339,6 +410,35 @@ function examineClock({ headers }: Answer): Finding | undefined {
     state: 'fail',
     says,
     advice: 'tokens say when they begin and end: let NTP set the clock of both machines',
+  }
+}
+
+/** Whom it asks: the provider where users sign in, and whoever vouches for them in hints. */
+async function examineOthers({ login, hints, mutualTls, tls }: Config): Promise<Finding[]> {
+  const discovery = '/.well-known/openid-configuration'
+  const asked = [
+    ...(login.issuer === 'self' ? [] : [['login', login.issuer.replace(/\/+$/, '') + discovery, 'login.issuer']]),
+    // With own TLS it is this very server, which has been looked at.
+    ...(mutualTls === undefined || tls !== undefined
+      ? []
+      : [['mutual tls', mutualTls.issuer + discovery, 'mutualTls.issuer']]),
+    ...hints.tokenIssuers.flatMap(({ jwksUri }) =>
+      jwksUri === undefined ? [] : [['hints', jwksUri, 'hints.tokenIssuers']],
+    ),
+  ] as [about: string, url: string, setting: string][]
+  return Promise.all(asked.map(([about, url, setting]) => examineOther(about, url, setting)))
+}
+
+async function examineOther(about: string, url: string, setting: string): Promise<Finding> {
+  const { host } = new URL(url)
+  const advice = `does it run, and is ${setting} right?`
+  try {
+    const { status, body } = await call(url, { signal: AbortSignal.timeout(patience) })
+    const isThere = status === 200 && ('issuer' in body || Array.isArray(body.keys))
+    if (isThere) return { about, state: 'ok', says: `${host} answers` }
+    return { about, state: 'fail', says: `what ${host} answers is not what it should be (${status})`, advice }
+  } catch {
+    return { about, state: 'fail', says: `${host} cannot be reached`, advice }
   }
 }
 

@@ -36,6 +36,17 @@ export interface AssertionNeeds {
   audiences: string[]
   vault: Vault
   keys: ClientKeys
+  accept: AcceptAssertion
+  clock: Clock
+}
+
+/** Answers what is wrong with the claims of an assertion that was verified, or nothing. */
+export type AcceptAssertion = (claims: JWTPayload, clientId: string) => Promise<string | undefined>
+
+export interface AcceptanceNeeds {
+  issuer: string
+  /** Whether `aud` has to be the issuer and nothing else, as FAPI 2.0 wants it; it contradicts EP-6 (CA-14). */
+  strictAudience: boolean
   used: UsedAssertionStore
   clock: Clock
 }
@@ -63,13 +74,12 @@ export function createAssertionVerification(needs: AssertionNeeds): VerifyAssert
       return `client assertion refused: ${error instanceof Error ? error.message : String(error)}`
     }
     // Not within the try: a database that is away is no fault of the client.
-    return useOnce(payload, client, needs)
+    return needs.accept(payload, client.id)
   }
 }
 
 async function verify(assertion: string, client: Client, needs: AssertionNeeds): Promise<JWTPayload> {
   if (!isPlainJws(assertion)) throw new Error('it is not spelled as its bytes are')
-  const now = needs.clock.now()
   const { payload } = await jwtVerify(assertion, keyFor(client, needs), {
     algorithms: algorithmsFor(client, needs.profile),
     issuer: client.id,
@@ -77,18 +87,26 @@ async function verify(assertion: string, client: Client, needs: AssertionNeeds):
     audience: needs.audiences,
     requiredClaims: ['exp', 'jti'],
     clockTolerance: skew,
-    currentDate: new Date(now),
+    currentDate: new Date(needs.clock.now()),
   })
-  if (payload.exp! > now / 1000 + longestLife + skew) throw new Error(`it lives longer than ${longestLife} seconds`)
-  if (typeof payload.jti !== 'string') throw new Error('jti is not a string')
-  if (payload.iat !== undefined && payload.iat > now / 1000 + skew) throw new Error('iat is in the future')
   return payload
 }
 
-/** Remembered until it would expire anyway; a second use is a replay (CA-9). One statement, so two at once cannot both pass. */
-async function useOnce(payload: JWTPayload, client: Client, { used }: AssertionNeeds): Promise<string | undefined> {
-  const fresh = await used.use(client.id, payload.jti!, Math.ceil((payload.exp! + skew) * 1000))
-  return fresh ? undefined : 'client assertion used twice'
+/**
+ * What is asked of an assertion besides its signature, wherever that is verified: here, or at the endpoints that are
+ * handed over. Good once among all of them: remembered until it would expire anyway, in one statement, so that of two at
+ * once one passes (CA-9).
+ */
+export function createAcceptAssertion({ issuer, strictAudience, used, clock }: AcceptanceNeeds): AcceptAssertion {
+  return async ({ exp, jti, iat, aud }, clientId) => {
+    const now = clock.now() / 1000
+    if (typeof exp !== 'number' || exp > now + longestLife + skew) return `it lives longer than ${longestLife} seconds`
+    if (typeof jti !== 'string') return 'jti is not a string'
+    if (iat !== undefined && iat > now + skew) return 'iat is in the future'
+    if (strictAudience && aud !== issuer) return 'aud is not the issuer alone'
+    const fresh = await used.use(clientId, jti, Math.ceil((exp + skew) * 1000))
+    return fresh ? undefined : 'client assertion used twice'
+  }
 }
 
 /** The algorithms come from the registration, never from the header alone (CA-15). */

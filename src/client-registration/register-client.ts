@@ -10,6 +10,7 @@ import {
 } from '../client/client-metadata.ts'
 import type { ClientStore } from '../client/client-store.ts'
 import { toClient } from '../client/register.ts'
+import { leavesSector, sectorStays } from '../client/sector.ts'
 import type { Clock } from '../clock.ts'
 import { isPlain } from '../complaint.ts'
 import { networkOf } from '../http/address.ts'
@@ -30,6 +31,8 @@ export interface RegistrationNeeds {
   circumstances: ClientCircumstances
   /** What a client may ask for that does not say what. Never includes the scope with which users decide. */
   scopes: readonly string[]
+  /** Whether users may have codes. Only an operator says who need not ask for them (UC-2). */
+  userCodes: boolean
   /** Whether oidc-provider can work with the client too; else what it says. */
   accepts(client: Client): Promise<string | undefined>
   /** What ends with a client, for the step that removes it. */
@@ -152,6 +155,8 @@ async function read(said: unknown, id: string, before: Client | undefined, needs
     {
       scope: needs.scopes.join(' '),
       ...own,
+      // Else whoever wants to make phones ring would exempt itself. RFC 7591 §3.2.1: it is told what it is registered with.
+      ...(needs.userCodes && rings(own) && { backchannel_user_code_parameter: true }),
       client_id: id,
       // Where the present secret stays, the rules only want to see that there is one.
       ...(needsSecret(method) && { client_secret: secret ?? before!.secretHash }),
@@ -165,6 +170,7 @@ async function read(said: unknown, id: string, before: Client | undefined, needs
   const strange = scopes.some((scope) => !needs.scopes.includes(scope))
   if (strange) throw wrong('scope holds a value that this provider does not know')
   const { client_secret: __, ...metadata } = checked.client
+  if (before !== undefined && leavesSector(before.metadata, metadata)) throw wrong(sectorStays)
   const sector = await complainAboutSector(metadata, needs.caller)
   if (sector !== undefined) throw wrong(sector)
 
@@ -172,6 +178,10 @@ async function read(said: unknown, id: string, before: Client | undefined, needs
   const refused = await needs.accepts(client)
   if (refused !== undefined) throw wrong(refused)
   return { client, secret }
+}
+
+function rings({ backchannel_token_delivery_mode: mode }: Record<string, unknown>): boolean {
+  return mode !== undefined && mode !== null
 }
 
 function withSecret(metadata: ClientMetadata, secret: string | undefined, before: Client | undefined, vault: Vault) {

@@ -10,7 +10,8 @@ export async function complainAboutSector(client: ClientMetadata, caller: Guarde
   const listed = await fetchList(uri, caller)
   if (listed === undefined) return 'sector_identifier_uri must answer with a JSON list of addresses'
   const needed = [standsFor(client), ...client.redirect_uris].filter((address) => address !== undefined)
-  return needed.every((address) => listed.includes(address))
+  // Whoever uses none of them shows by nothing that it belongs there (RG-8).
+  return needed.length > 0 && needed.every((address) => listed.includes(address))
     ? undefined
     : 'sector_identifier_uri must list the jwks_uri or notification endpoint, and every redirect_uri'
 }

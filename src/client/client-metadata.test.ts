@@ -21,6 +21,8 @@ function complaintsAbout(input: unknown, development = false) {
   return 'complaints' in read ? read.complaints : []
 }
 
+const weakKey = { kty: 'RSA', kid: 'weak', e: 'AQAB', n: Buffer.alloc(1024 / 8, 255).toString('base64url') }
+
 describe('defaults', () => {
   const cases: [string, Record<string, unknown>, string[], string[]][] = [
     ['poll', poll, [CIBA_GRANT], []],
@@ -91,6 +93,7 @@ describe('what is refused', () => {
     ['both key sources (DR-5)', { ...jwt, jwks: { keys: [key] }, jwks_uri: 'https://k.example/jwks' }, /DR-5/],
     ['private_key_jwt without keys (DR-9)', jwt, /^jwks or jwks_uri is missing/],
     ['a private key', { ...jwt, jwks: { keys: [{ ...key, d: 'hush' }] } }, /^jwks must hold public keys only.*"d"/],
+    ['an RSA key of 1024 bits (FI-6)', { ...jwt, jwks: { keys: [weakKey] } }, /at least 2048 bits, but key 0/],
     ['a symmetric key', { ...jwt, jwks: { keys: [{ kty: 'oct', k: 'hush' }] } }, /private member "k"/],
     ['an empty key set', { ...jwt, jwks: { keys: [] } }, /^jwks must be a JWK Set/],
     ['no secret', { ...poll, client_secret: undefined }, /^client_secret is missing/],

@@ -389,7 +389,13 @@ export function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void
     const member = isPlain(key) ? privateMembers.find((name) => name in key) : undefined
     if (member !== undefined) complain(`${which} has the private member "${member}"`)
     else if (!isPlain(key) || !['EC', 'RSA', 'OKP'].includes(String(key.kty))) complain(`${which} is of no known kind`)
+    else if (isWeak(key)) complain(`must hold RSA keys of at least 2048 bits, but key ${index} is shorter (FI-6)`)
   }
+}
+
+/** No curve that is known is too short. */
+function isWeak({ kty, n }: Record<string, unknown>): boolean {
+  return kty === 'RSA' && Buffer.from(String(n), 'base64url').length < 2048 / 8
 }
 
 /** Rules between several metadata. */
@@ -500,14 +506,12 @@ const rules: Rule[] = [
     says: 'subject_type pairwise needs signed requests, private_key_jwt or self_signed_tls_client_auth: the client has to prove that jwks_uri is its own (RG-12)',
   },
   {
-    // Else a client could name somebody's keys, and be told their names for users at a redirect of its own.
-    reads: ['subject_type', 'sector_identifier_uri', mode, endpoint, 'jwks_uri', 'redirect_uris'],
+    reads: ['subject_type', 'redirect_uris', 'sector_identifier_uri', mode, endpoint, 'jwks_uri'],
     unless: (client) =>
       client.subject_type === 'pairwise' &&
       client.sector_identifier_uri === undefined &&
-      sectorOf(client) !== undefined &&
-      client.redirect_uris.some((uri) => new URL(uri).host !== sectorOf(client)),
-    says: 'redirect_uris must all have the host of the sector for subject_type pairwise, or sector_identifier_uri list them',
+      client.redirect_uris.some((uri) => new URL(uri).host !== (sectorOf(client) ?? new URL(uri).host)),
+    says: 'redirect_uris must all have the host of the sector for subject_type pairwise, or sector_identifier_uri list them (PW-2)',
   },
   {
     reads: [method],

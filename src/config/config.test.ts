@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { newSecret } from '../secret.ts'
-import { type Circumstances, checkConfig } from './config.ts'
+import { type Circumstances, checkConfig, settingKinds } from './config.ts'
 
 const production = { issuer: 'https://id.example.com', secret: newSecret() }
 
@@ -33,6 +34,7 @@ it('defaults', () => {
     database: 'sqlite:./doorbell.db',
     profile: 'core',
     proxy: { trust: [] },
+    strictAssertionAudience: false,
     dpop: { requireNonce: false },
     requests: {
       defaultExpiry: 600,
@@ -676,4 +678,11 @@ it('no complaint contains a secret', () => {
   assert.ok(complaints.length >= 10, complaints.join('\n'))
   assert.doesNotMatch(complaints.join('\n'), /hush/)
   assert.match(complaints.join('\n'), /secret must be at least 32 bytes .* 9 characters long/)
+})
+
+it('docs/configuration.md lists every setting, and no other', () => {
+  const text = readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8')
+  const [settings = ''] = text.split('## What Doorbell adds')
+  const listed = [...settings.matchAll(/^\| `([^`]+)`/gm)].map(([, name]) => name)
+  assert.deepEqual(listed.sort(), [...settingKinds.keys()].sort())
 })

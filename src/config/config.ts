@@ -50,6 +50,8 @@ export interface Config {
   }
   /** Where clients find the same endpoints with mutual TLS, if that is another address: `mtls_endpoint_aliases`. */
   mutualTls?: { issuer: string }
+  /** Whether the `aud` of client assertions has to be the issuer and nothing else, as FAPI 2.0 wants it, against CIBA §7.1. */
+  strictAssertionAudience: boolean
   /** Whether DPoP proofs have to hold a nonce of the server, so that none can be made in advance. */
   dpop: { requireNonce: boolean }
   requests: {
@@ -392,6 +394,7 @@ const schema = z.strictObject({
   mutualTls: section({
     issuer: text('an https address', (address) => /^https:\/\//.test(address) && URL.canParse(address)).exactOptional(),
   }).exactOptional(),
+  strictAssertionAudience: yesOrNo().default(false),
   dpop: section({ requireNonce: yesOrNo().default(false) }).prefault({}),
   proxy: section({
     trust: list('an IP address or a range like "10.0.0.0/8"', isRange).default([]),

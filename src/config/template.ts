@@ -38,8 +38,22 @@ export default {
 
   // The secret comes from DOORBELL_SECRET. In development one is kept beside the database.
 
-  // Proxies whose X-Forwarded-* headers are believed: addresses or ranges, e.g. ['10.0.0.0/8'].
+  // What the deployment keeps to: 'core', or 'fapi-ciba' for banks (docs/fapi-ciba.md), which is refused with a
+  // setting or a client that breaks it.
+  //profile: 'core',
+
+  // TLS of its own, in PEM files; clientCa: whose word is good for clients with tls_client_auth.
+  // tls: { key: 'server.key', cert: 'server.crt', clientCa: 'clients-ca.crt' },
+
+  // Proxies whose X-Forwarded-* headers are believed: addresses or ranges, e.g. ['10.0.0.0/8']. With a
+  // clientCertificateHeader, the certificates of clients are read from there.
   //proxy: { trust: [] },
+
+  // Where clients with certificates find the same endpoints, if that is another address (needs one of the two above):
+  // mutualTls: { issuer: 'https://mtls.example.com' },
+
+  // Whether assertions of clients must name the issuer, and nothing else, as their audience.
+  //strictAssertionAudience: false,
 
   // Clients may bind their tokens to a key of theirs (DPoP). Whether the proof of it has to hold a nonce of ours.
   //dpop: { requireNonce: false },
@@ -56,12 +70,17 @@ export default {
     //maxOpenPerUser: 5,
     // What a client hears whose hint leads to nobody: 'error', or 'pretend' that somebody is asked who never answers.
     //unknownUsers: 'error',
+    // Whether every request has to be signed. A client that registers an algorithm signs in any case.
+    //requireSigned: false,
+    // Whether users pick the number that the client shows; 'required': every binding message has to be one.
+    //numberMatching: false,
   //},
 
   // How much may be asked, and tried. 0 is no limit.
   //limits: {
     // Outside development also: perUser: { perMinute: 10 }, perClientAndUser: { perMinute: 5 }, and a client whose
     // request was denied waits before it may ask that user again: pauseAfterDenial: { first: 30, longest: 3600 } seconds.
+    // Of one client in all. unknownPerMinute: how often it is told that nobody is there, 30 outside development.
     //perClient: { open: 0, perMinute: 0 },
     // Attempts that fail for one name, and from one address, before they pause; seconds.
     //signIn: { perName: 5, perAddress: 50, pause: 30, longestPause: 900 },
@@ -115,12 +134,22 @@ export default {
   // Services that tokens may be for (RFC 8707), by the address clients name.
   //resources: { 'https://api.example.com': {} },
 
+  // Whether clients register themselves: 'off', 'token' ("doorbell client invite"), or 'open' to anybody.
+  //registration: { mode: 'off', perHour: 10 },
+
+  // Where users sign in: here, or at another OpenID provider, with client_id and client_secret.
+  //login: { issuer: 'self' },
+
+  // Hears of every event (docs/audit.md).
+  // audit: (event) => myTrail.append(event),
+
   //notifications: {
     // Seconds a client has to answer a ping or push, and how often it is tried.
     //timeout: 5,
     //attempts: 8,
     // Whether clients may live in a private network. Then registration is not "open": strangers could reach into it.
     //allowPrivateNetworks: false,
+    // ca: a PEM file of authorities that are trusted besides the usual ones.
   //},
 
   // How users hear of requests; without any of these their app has to ask. A password in the address is better
@@ -133,6 +162,9 @@ export default {
 
   // A folder of texts that replace Doorbell's own: en.json, de.json, …
   //texts: './texts',
+
+  // Passed to oidc-provider as it is.
+  //oidc: {},
 
   // fatal, error, warn, info, debug, trace or silent.
   //logLevel: 'info',

@@ -35,7 +35,11 @@ before(async () => {
   stage = await openStage({ after: (fn: () => void) => (close = fn) } as never, {
     config: {
       clients: [
-        pollClient('key', { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [key.publicJwk] } }),
+        pollClient('key', {
+          token_endpoint_auth_method: 'private_key_jwt',
+          jwks: { keys: [key.publicJwk] },
+          grant_types: ['urn:openid:params:grant-type:ciba', 'refresh_token'],
+        }),
         pollClient('other', { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [foreign.publicJwk] } }),
         pollClient('strict', {
           token_endpoint_auth_method: 'private_key_jwt',
@@ -153,6 +157,62 @@ describe('an assertion is good once (CA-9)', () => {
       assertInvalidClient(await tell(assertion))
     })
   }
+
+  /** Those that are ours, and those that are handed over: each with something behind it that is not there. */
+  const everywhere = [
+    ...cibaEndpoints,
+    { path: '/oauth/introspect', form: { token: 'unknown' } },
+    { path: '/oauth/revoke', form: { token: 'unknown' } },
+    { path: '/oauth/token', form: { grant_type: 'refresh_token', refresh_token: 'unknown' } },
+  ] as const
+  const passed = ({ status, body }: Answer) => status === 200 || body.error === 'invalid_grant'
+
+  test('wherever it was shown first, it is worth nothing at any other endpoint', async () => {
+    for (const first of everywhere) {
+      const assertion = await sign({})
+      const show = ({ path, form }: (typeof everywhere)[number]) =>
+        stage.post(path, { ...form, ...asserted(assertion) })
+      const shown = await show(first)
+      assert.ok(passed(shown), `${first.path}: ${shown.text}`)
+      for (const second of everywhere) {
+        const { status, body } = await show(second)
+        assert.deepEqual([status, body.error], [401, 'invalid_client'], `${first.path}, then ${second.path}`)
+      }
+    }
+  })
+
+  test('nor does it help to show it everywhere at once', async () => {
+    const assertion = await sign({})
+    const answers = await Promise.all(
+      [...everywhere, ...everywhere].map(({ path, form }) => stage.post(path, { ...form, ...asserted(assertion) })),
+    )
+    assert.equal(answers.filter(passed).length, 1)
+  })
+
+  test('one that lives too long is refused by all of them (CA-10)', async () => {
+    for (const { path, form } of everywhere) {
+      const { body } = await stage.post(path, { ...form, ...asserted(await sign({ exp: inSeconds(320) })) })
+      assert.equal(body.error, 'invalid_client', path)
+    }
+  })
+
+  test('CA-14: with strictAssertionAudience only the issuer alone is its audience, everywhere', async (t) => {
+    const client = { token_endpoint_auth_method: 'private_key_jwt' as const, jwks: { keys: [key.publicJwk] } }
+    const grant_types = ['urn:openid:params:grant-type:ciba', 'refresh_token']
+    const strict = await openStage(t, {
+      config: { strictAssertionAudience: true, clients: [pollClient('key', { ...client, grant_types })] },
+    })
+    const show = async ({ path, form }: (typeof everywhere)[number], aud: unknown) => {
+      const assertion = await assertionOf(strict, 'key', { key: key.privateKey, claims: { aud } })
+      return strict.post(path, { ...form, ...asserted(assertion) })
+    }
+    for (const endpoint of everywhere) {
+      assert.ok(passed(await show(endpoint, strict.url)), endpoint.path)
+      for (const aud of [`${strict.url}/oauth/token`, [strict.url], `${strict.url}/backchannel/authorize`]) {
+        assert.equal((await show(endpoint, aud)).body.error, 'invalid_client', `${endpoint.path}: ${aud}`)
+      }
+    }
+  })
 
   test('the same jti from another client is another assertion', async () => {
     const claims = { jti: newSecret(12) }

@@ -12,7 +12,7 @@ import { openDatabase } from '../../src/storage/open.ts'
 import { asserted, assertionOf, newKey, pollClient } from '../cast/assertions.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
-import { basic, CIBA, castConfig, newNotificationToken, openStage, type Stage } from '../cast/stage.ts'
+import { ana, basic, CIBA, castConfig, newNotificationToken, openStage, type Stage } from '../cast/stage.ts'
 
 const open = { registration: { mode: 'open', perHour: 1000 } } satisfies ConfigInput
 
@@ -100,6 +100,7 @@ describe('what is registered', () => {
       response_types: [],
       scope: 'openid profile email phone offline_access',
       token_endpoint_auth_method: 'client_secret_basic',
+      backchannel_user_code_parameter: true,
       client_secret_expires_at: 0,
       registration_client_uri: `${stage.url}/oauth/register/${client_id}`,
     })
@@ -122,6 +123,40 @@ describe('what is registered', () => {
     })
     assert.equal(status, 201, JSON.stringify(body))
     assert.ok(!('client_secret' in body) && !('client_secret_expires_at' in body))
+  })
+
+  test('does not spare a client the code that users ask for, whatever it says, then or later (UC-2)', async (t) => {
+    const cleo = { id: 'user-cleo', username: 'cleo', user_code: 'otter-1234' }
+    const stage = await openStage(t, { config: { registration: { mode: 'open' }, users: [ana, cleo] } })
+    const { register, send } = calls(stage)
+    for (const backchannel_user_code_parameter of [undefined, false, true]) {
+      const said = { ...poll, backchannel_user_code_parameter }
+      const { body } = await register(said)
+      assert.equal(body.backchannel_user_code_parameter, true, 'and it is told so')
+      const token = String(body.registration_access_token)
+      const replaced = await send(
+        'PUT',
+        String(body.registration_client_uri),
+        { ...said, client_id: body.client_id },
+        token,
+      )
+      assert.equal(replaced.body.backchannel_user_code_parameter, true)
+      const credentials = basic(String(body.client_id), String(body.client_secret))
+      const ring = (login_hint: string, more = {}) =>
+        stage.post('/backchannel/authorize', { scope: 'openid', login_hint, ...more }, credentials)
+      assert.equal((await ring('cleo')).body.error, 'missing_user_code')
+      assert.equal((await ring('cleo', { user_code: 'otter-1234' })).status, 200)
+      assert.equal((await ring('ana')).status, 200, 'who has no code is asked for none')
+    }
+    const signIn = { redirect_uris: ['https://app.example/callback'] }
+    assert.ok(!('backchannel_user_code_parameter' in (await register(signIn)).body), 'it does not ring')
+  })
+
+  test('says nothing of codes where no user can have one', async (t) => {
+    const users = { find: async () => null, findByHint: async () => null }
+    const stage = await openStage(t, { config: { registration: { mode: 'open' }, users } })
+    const { body } = await calls(stage).register({ ...poll, backchannel_user_code_parameter: false })
+    assert.equal(body.backchannel_user_code_parameter, false)
   })
 
   const wrong: [name: string, metadata: unknown, error: string, names: RegExp][] = [
@@ -607,6 +642,8 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
       assert.match(String(body.error_description), /^sector_identifier_uri/)
     }
     pages.set('/sector', ['https://another.example/cb', `${one}/jwks`])
+    const { jwks_uri: _, ...unlisted } = { ...metadata, jwks: { keys: [key.publicJwk] } }
+    assert.equal((await register(unlisted)).status, 400, 'RG-8: with keys of its own only, it belongs nowhere')
     assert.equal((await register(metadata)).status, 201)
     assert.equal((await register({ ...metadata, sector_identifier_uri: 'http://10.0.0.1/sector' })).status, 400)
   })
@@ -638,6 +675,64 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
       assert.deepEqual([moved.status, moved.body.error], [400, 'invalid_client_metadata'], moved.text)
       assert.equal((await settle(body, { [endpoint]: listed })).status, 200, 'what it is stays')
     }
+  })
+})
+
+describe('PW-1, PW-2: a client does not get into the sector of somebody else', () => {
+  const shop = 'https://shop.example'
+  const pushed = {
+    grant_types: [],
+    backchannel_token_delivery_mode: 'push',
+    subject_type: 'pairwise',
+    backchannel_client_notification_endpoint: 'https://mine.example/n',
+  }
+
+  test('by signing users in elsewhere than its keys or its endpoint are', async (t) => {
+    const { register } = await opened(t)
+    const signsIn = { redirect_uris: ['https://mine.example/cb'], response_types: ['code'] }
+    const rings = {
+      ...pushed,
+      backchannel_client_notification_endpoint: `${shop}/n`,
+      grant_types: ['authorization_code'],
+    }
+    const { status, body } = await register({ ...rings, ...signsIn })
+    assert.equal(status, 400)
+    assert.match(String(body.error_description), /redirect_uris must all have the host of the sector/)
+    const own = { ...rings, backchannel_client_notification_endpoint: 'https://mine.example/n' }
+    assert.equal((await register({ ...own, ...signsIn })).status, 201)
+  })
+
+  test('by moving there while its requests are open', async (t) => {
+    const { stage, register, send } = await opened(t)
+    const { body } = await register(pushed)
+    const credentials = basic(String(body.client_id), String(body.client_secret))
+    for (const change of [
+      { backchannel_client_notification_endpoint: `${shop}/n` },
+      { backchannel_token_delivery_mode: 'ping' },
+    ]) {
+      const settings = await stage.post('/backchannel/clientconfig', change as Record<string, string>, credentials)
+      assert.deepEqual([settings.status, settings.body.error], [400, 'invalid_client_metadata'])
+    }
+    const kept = { backchannel_client_notification_endpoint: 'https://mine.example/other' }
+    assert.equal((await stage.post('/backchannel/clientconfig', kept, credentials)).status, 200)
+
+    const replace = (said: object) =>
+      send(
+        'PUT',
+        String(body.registration_client_uri),
+        { client_id: body.client_id, ...said },
+        String(body.registration_access_token),
+      )
+    const polls = { grant_types: [CIBA], backchannel_token_delivery_mode: 'poll', jwks_uri: `${shop}/keys` }
+    for (const said of [
+      { ...pushed, backchannel_client_notification_endpoint: `${shop}/n` },
+      { ...polls, subject_type: 'pairwise', backchannel_authentication_request_signing_alg: 'ES256' },
+    ]) {
+      const { status, text } = await replace(said)
+      assert.equal(status, 400, text)
+      assert.match(text, /stays in its sector/)
+    }
+    assert.equal((await replace(pushed)).status, 200)
   })
 })
 

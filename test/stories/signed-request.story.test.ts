@@ -41,6 +41,7 @@ before(async () => {
         signing('other', 'ES256', [foreign]),
         signing('pss', 'PS256', [rsa]),
         signing('many', 'ES256', [key, { ...foreign, publicJwk: { ...foreign.publicJwk, kid: 'two' } }]),
+        signing('twins', 'ES256', [{ ...rsa, publicJwk: { ...rsa.publicJwk, kid: 'one' } }, key]),
         signing('pinged', 'ES256', [key], {
           backchannel_token_delivery_mode: 'ping',
           backchannel_client_notification_endpoint: 'http://localhost:9/n',
@@ -81,6 +82,7 @@ describe('a signed request is accepted, and means what the form would mean', () 
     ['times within ten seconds of clocks that differ (SR-8)', () => sign({ nbf: inSeconds(9), iat: inSeconds(9) })],
     ['a life of exactly 60 minutes (FC-10)', () => sign({ exp: inSeconds(3600) })],
     ['PS256', () => sign({}, { key: rsa.privateKey, header: { alg: 'PS256' } }, 'pss'), { as: 'pss' }],
+    ['two kinds of keys with one kid (FI-17)', () => sign({}, { header: { kid: 'one' } }, 'twins'), { as: 'twins' }],
     ['one of two keys, named by kid (SR-3)', () => sign({}, { header: { kid: 'one' } }, 'many'), { as: 'many' }],
   ]
   for (const [name, make, { as = 'bank', expires_in = 600 } = {}] of good) {

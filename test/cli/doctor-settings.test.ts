@@ -1,0 +1,95 @@
+/** What the doctor says of settings that are allowed and still worth a second look, and of whoever the server asks. */
+import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { describe, type TestContext, test } from 'node:test'
+import { certify } from '../cast/certificates.ts'
+import { freePort } from '../cast/ports.ts'
+import { cleanAfterSuite, openTerminal } from './terminal.ts'
+
+interface Finding {
+  about: string
+  state: string
+  says: string
+  advice?: string
+}
+
+describe('doctor looks at the settings', () => {
+  const suite = cleanAfterSuite()
+
+  async function findings(settings: object): Promise<Finding[]> {
+    const terminal = await openTerminal(suite, { DOORBELL_SECRET: 's'.repeat(43) })
+    const config = { issuer: 'https://id.example.com', ...settings }
+    await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify(config))
+    return ((await terminal.json(['doctor'])) as { findings: Finding[] }).findings
+  }
+  const of = (found: Finding[], about: string) => found.filter((finding) => finding.about === about)
+
+  test('a short secret, registration open to anybody, a proxy that is not named', async () => {
+    const client = { grant_types: ['urn:openid:params:grant-type:ciba'], backchannel_token_delivery_mode: 'poll' }
+    const clients = [
+      { ...client, client_id: 'short', client_secret: 'hush-hush' },
+      { ...client, client_id: 'long', client_secret: 's'.repeat(43) },
+    ]
+    const found = await findings({
+      clients,
+      registration: { mode: 'open' },
+      limits: { perUser: { perMinute: 0 } },
+    })
+    const [secret, ...more] = of(found, 'secrets')
+    assert.deepEqual([secret?.state, more.length, /of short is/.test(secret!.says)], ['warn', 0, true])
+    assert.ok(!JSON.stringify(found).includes('hush-hush'))
+    assert.match(of(found, 'registration')[0]!.advice!, /pretend/)
+    assert.equal(of(found, 'limits')[0]!.state, 'warn')
+    assert.match(of(found, 'proxy')[0]!.advice!, /proxy\.trust/)
+  })
+
+  test('nothing of it in development, nor where it is as it should be', async () => {
+    const good = {
+      registration: { mode: 'open' },
+      requests: { unknownUsers: 'pretend' },
+      proxy: { trust: ['10.0.0.1'] },
+    }
+    const open = { registration: { mode: 'open' }, development: true, issuer: 'http://localhost:4000' }
+    for (const settings of [good, open]) {
+      const found = await findings(settings)
+      for (const about of ['secrets', 'registration', 'limits', 'proxy']) assert.deepEqual(of(found, about), [])
+    }
+  })
+
+  test('a certificate: for whom, and for how long', async () => {
+    const server = (names: string, until: number) =>
+      certify({ subject: 'CN=x', names: [{ type: 'dns', value: names }], until, from: -30 })
+    for (const [certified, state, says] of [
+      [await server('id.example.com', 300), 'ok', /is for id\.example\.com/],
+      [await server('id.example.com', 5), 'warn', /expires in [45] days/],
+      [await server('id.example.com', -2), 'fail', /has expired/],
+      [await server('other.example.com', 300), 'warn', /is not for id\.example\.com/],
+    ] as const) {
+      const [finding] = of(await findings({ tls: { key: certified.key, cert: certified.cert } }), 'tls')
+      assert.equal(finding?.state, state, finding?.says)
+      assert.match(finding!.says, says)
+    }
+  })
+
+  test('who vouches for users, and where they sign in', async (t: TestContext) => {
+    const served = createServer((request, response) =>
+      response.end(JSON.stringify(request.url === '/keys' ? { keys: [] } : { issuer: 'x' })),
+    )
+    await new Promise<void>((resolve) => served.listen(0, '127.0.0.1', resolve))
+    t.after(() => served.close())
+    const there = `http://127.0.0.1:${(served.address() as AddressInfo).port}`
+    const nowhere = `http://127.0.0.1:${await freePort()}`
+    const settings = (url: string, path = '/keys') => ({
+      development: true,
+      issuer: 'http://localhost:4000',
+      hints: { tokenIssuers: [{ issuer: 'x', jwksUri: url + path }] },
+      login: { issuer: url, client_id: 'x', client_secret: 'x' },
+    })
+    const states = (found: Finding[]) => ['hints', 'login'].map((about) => of(found, about)[0]?.state)
+    assert.deepEqual(states(await findings(settings(there))), ['ok', 'ok'])
+    assert.deepEqual(states(await findings(settings(nowhere))), ['fail', 'fail'])
+  })
+})
