@@ -63,6 +63,7 @@ it('defaults', () => {
     registration: { mode: 'off', perHour: 10 },
     retention: { requests: 30, notifications: 30 },
     limits: {
+      inFlight: 1000,
       perUser: { perMinute: 10 },
       perClient: { open: 0, perMinute: 0, unknownPerMinute: 30 },
       perClientAndUser: { open: 0, perMinute: 5 },

@@ -171,6 +171,8 @@ export interface Config {
 }
 
 export interface Limits {
+  /** Calls of clients that one process has in work at the same time, and as many of users: more are answered 503. */
+  inFlight: number
   /** How many requests of one user may wait is `requests.maxOpenPerUser`; `perMinute`: how many are accepted. */
   perUser: { perMinute: number }
   /** One client's requests: how many may wait, and how many are accepted within any sixty seconds. */
@@ -192,7 +194,9 @@ export interface Limits {
   streams: { perSession: number; inAll: number }
 }
 
-type LimitsInput = { [Section in keyof Limits]?: Optional<Limits[Section]> | undefined } & {
+type LimitsInput = { inFlight?: number | undefined } & {
+  [Section in keyof Omit<Limits, 'inFlight'>]?: Optional<Limits[Section]> | undefined
+} & {
   perUser?: { open?: number | undefined } | undefined
 }
 
@@ -449,6 +453,7 @@ const schema = z.strictObject({
     ca: text(pemForm('certificates'), isPem).exactOptional(),
   }).prefault({}),
   limits: section({
+    inFlight: whole('calls', 0, 1_000_000).default(1000),
     perUser: section({
       // The other name of requests.maxOpenPerUser.
       open: whole('requests', 1, 1000).exactOptional(),

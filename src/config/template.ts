@@ -84,6 +84,8 @@ export default {
     //perClient: { open: 0, perMinute: 0 },
     // Attempts that fail for one name, and from one address, before they pause; seconds.
     //signIn: { perName: 5, perAddress: 50, pause: 30, longestPause: 900 },
+    // Calls that one process has in work at the same time; more are answered 503.
+    //inFlight: 1000,
     // Pages that listen for news at the same time.
     //streams: { perSession: 10, inAll: 10_000 },
   //},
