@@ -16,6 +16,8 @@ export interface Filling {
 }
 
 const batch = 10_000
+/** Milliseconds over which the requests came in, evenly, until now. */
+const span = (lives.request * 1000) / 2
 
 /** A database of its own, brought to the newest schema, with the requests 0 to `count` - 1, each about another user. */
 export async function fill({ url, clientId, count, interval }: Filling): Promise<void> {
@@ -23,14 +25,18 @@ export async function fill({ url, clientId, count, interval }: Filling): Promise
     await migrate(database, systemClock)
     const now = Date.now()
     for (let from = 0; from < count; from += batch) {
-      const rows = Array.from({ length: Math.min(batch, count - from) }, (_, index) => rowOf(from + index, now))
+      const rows = Array.from({ length: Math.min(batch, count - from) }, (_, index) => {
+        const number = from + index
+        return rowOf(number, now - Math.round(span * (1 - number / count)))
+      })
       await database.step({
         sql: `insert into backchannel_auth_requests (id, auth_req_id_hash, client_id, user_id, scope, binding_message,
                 delivery_mode, status, created_at, expires_at, interval_seconds)
-              select substr(each.value, 1, 36), substr(each.value, 37, 43), $2, substr(each.value, 80), 'openid',
-                'Coffee 4.20', 'poll', 'pending', cast($3 as bigint), cast($4 as bigint), cast($5 as bigint)
+              select substr(each.value, 1, 36), substr(each.value, 37, 43), $2, substr(each.value, 93), 'openid',
+                'Coffee 4.20', 'poll', 'pending', cast(substr(each.value, 80, 13) as bigint),
+                cast(substr(each.value, 80, 13) as bigint) + cast($3 as bigint), cast($4 as bigint)
               from each($1) where true returning id`,
-        values: [JSON.stringify(rows), clientId, now, now + lives.request * 1000, interval],
+        values: [JSON.stringify(rows), clientId, lives.request * 1000, interval],
       })
     }
     await settleDown(database)
@@ -48,9 +54,9 @@ export async function letRunOut(url: string, count: number): Promise<void> {
   )
 }
 
-/** id, hash and user, one after the other: the first two are always as long. */
-function rowOf(number: number, now: number): string {
-  return newId(now) + fingerprint(authReqIdOf(number)) + userOf(number)
+/** id, hash, time and user, one after the other: all but the last are always as long. */
+function rowOf(number: number, createdAt: number): string {
+  return newId(createdAt) + fingerprint(authReqIdOf(number)) + createdAt + userOf(number)
 }
 
 /** As after a night: Postgres knows how the rows are spread, and what was written has reached the tables. */

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
-import { cpus, totalmem } from 'node:os'
+import { cpus, loadavg, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
 
 const file = fileURLToPath(new URL('./results.md', import.meta.url))
@@ -43,6 +43,9 @@ export function table(head: string[], rows: string[][]): string {
   return [line(head), `| ${rule.join(' | ')} |`, ...rows.map(line)].join('\n')
 }
 
+/** Others that keep the machine busy are in the figures, too. */
+const loadBefore = loadavg()[0]!
+
 /** Under which circumstances the figures came about. */
 export function circumstances(postgres: string, how: string): string {
   const { model = 'unknown' } = cpus()[0] ?? {}
@@ -52,7 +55,7 @@ export function circumstances(postgres: string, how: string): string {
   ) as { version: string }
   return [
     `- ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC, commit ${commit()}, ${how}`,
-    `- ${model.trim()}, ${cpus().length} cores, ${gigabytes} GB of memory, ${process.platform} ${process.arch}`,
+    `- ${model.trim()}, ${cpus().length} cores, ${gigabytes} GB of memory, ${process.platform} ${process.arch}, load before ${figure(loadBefore)}`,
     `- Node ${process.versions.node}, SQLite ${process.versions.sqlite}, Postgres ${postgres}, oidc-provider ${oidcProvider.version}`,
   ].join('\n')
 }

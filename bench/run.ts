@@ -185,8 +185,6 @@ interface Measured {
 
 type Results = Map<ServerName, Measured>
 
-await main()
-
 async function main(): Promise<void> {
   const chosen = workloads.filter(({ name }) => options.only === undefined || options.only.includes(name))
   if (chosen.length === 0) throw new Error(`--only takes ${workloads.map(({ name }) => name).join(', ')}`)
@@ -370,3 +368,5 @@ function section({ workload, results }: { workload: Workload; results: Results }
   const note = '\\* It was faster than the requests there were: all of them had been polled within the interval.'
   return [`### ${workload.name}`, `${workload.title}.`, table(head, rows), ...(heldBack ? [note] : [])]
 }
+
+await main()

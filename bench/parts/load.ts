@@ -20,6 +20,8 @@ export interface Job {
   seconds: number
   /** So many a second and no more; else as fast as answers come. */
   perSecond?: number
+  /** Whether each latency is told, and not only what they come to. */
+  each?: boolean
 }
 
 /** Polls, each of another request: of `of` of those that the server was filled with, evenly among `among`. */
@@ -61,6 +63,7 @@ export interface Played {
   p50: number
   p99: number
   most: number
+  latencies?: number[]
   /** Share of one core that the generator used, 0 to 1 and beyond. */
   busy: number
   /** Whether it had to wait because every request had been polled too lately: the server could have done more. */
@@ -198,7 +201,7 @@ function unexpected(expected: string, { status, body }: Answer): Error {
 }
 
 /** Every line takes the next operation as soon as it has finished one, or as soon as one is due. */
-async function run({ port, connections, seconds, perSecond }: Job, play: Play): Promise<Played> {
+async function run({ port, connections, seconds, perSecond, each }: Job, play: Play): Promise<Played> {
   const lines = await Promise.all(Array.from({ length: connections }, () => openLine(port)))
   const free = [...lines]
   const latencies: number[] = []
@@ -267,6 +270,7 @@ async function run({ port, connections, seconds, perSecond }: Job, play: Play): 
     p50: at(0.5),
     p99: at(0.99),
     most: at(1),
+    ...(each && { latencies }),
     busy: (cpu.user + cpu.system) / 1000 / took,
     heldBack,
   }
