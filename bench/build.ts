@@ -9,26 +9,20 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const project = fileURLToPath(new URL('..', import.meta.url))
 
-export interface Built {
-  folder: URL
-  remove(): void
-}
-
-/** Within the project, so that what it imports is found, where git and npm do not look. */
-export function buildParts(): Built {
+/**
+ * Within the project, so that what it imports is found, where git and npm do not look; until this process ends.
+ *
+ * @returns the folder of the parts
+ */
+export function buildParts(): URL {
   const folder = join(project, 'dist', `bench-${process.pid}`)
-  const remove = () => rmSync(folder, { recursive: true, force: true })
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
   const tsc = join(project, 'node_modules', '.bin', 'tsc')
-  try {
-    execFileSync(tsc, ['-p', join(project, 'bench', 'tsconfig.parts.json'), '--outDir', folder], {
-      stdio: ['ignore', 'inherit', 'inherit'],
-    })
-    for (const file of globSync('src/**/*.{sql,eta,css,js,json,svg}', { cwd: project })) {
-      cpSync(join(project, file), join(folder, file))
-    }
-  } catch (error) {
-    remove()
-    throw error
+  execFileSync(tsc, ['-p', join(project, 'bench', 'tsconfig.parts.json'), '--outDir', folder], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  })
+  for (const file of globSync('src/**/*.{sql,eta,css,js,json,svg}', { cwd: project })) {
+    cpSync(join(project, file), join(folder, file))
   }
-  return { folder: pathToFileURL(join(folder, 'bench', 'parts/')), remove }
+  return pathToFileURL(join(folder, 'bench', 'parts/'))
 }

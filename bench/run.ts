@@ -181,6 +181,8 @@ interface Measured {
   /** Bytes: before anything is asked, and after the last round. */
   idle: number
   afterwards: number
+  /** Bytes by which the store has grown for each operation of the rounds. */
+  grown: number | undefined
 }
 
 type Results = Map<ServerName, Measured>
@@ -207,16 +209,19 @@ async function main(): Promise<void> {
 }
 
 async function measure(workload: Workload, stage: BenchStage): Promise<Results> {
-  const servers = new Map<ServerName, Part>()
+  const servers = new Map<ServerName, Server>()
   const results: Results = new Map()
+  const sizeOf = async ({ url }: Server) => (url === undefined ? undefined : stage.stores.sizeOf(url))
   try {
     for (const name of workload.servers) {
       const server = await start(name, workload, stage)
       servers.set(name, server)
-      results.set(name, { rounds: [], idle: (await server.usage()).rss, afterwards: 0 })
+      results.set(name, { rounds: [], idle: (await server.usage()).rss, afterwards: 0, grown: undefined })
     }
+    const sizes = new Map<ServerName, number | undefined>()
     for (const [name, server] of servers) {
       await prepare(name, server, workload, stage)
+      sizes.set(name, await sizeOf(server))
     }
     for (let round = 0; round < rounds; round++) {
       const turns = [...servers].map((_, index, all) => all[(index + round) % all.length]!)
@@ -226,13 +231,24 @@ async function measure(workload: Workload, stage: BenchStage): Promise<Results> 
         measured.afterwards = (await server.usage()).rss
       }
     }
+    for (const [name, server] of servers) {
+      const measured = results.get(name)!
+      const operations = measured.rounds.reduce((sum, each) => sum + each.operations, 0)
+      const size = await sizeOf(server)
+      if (size !== undefined) measured.grown = (size - sizes.get(name)!) / operations
+    }
   } finally {
     await Promise.all([...servers.values()].map((server) => server.stop()))
   }
   return results
 }
 
-async function start(name: ServerName, { filledFor }: Workload, stage: BenchStage): Promise<Part> {
+interface Server extends Part {
+  /** Where its store is, if that is on a disk. */
+  url?: string
+}
+
+async function start(name: ServerName, { filledFor }: Workload, stage: BenchStage): Promise<Server> {
   const { stores, assertionKey } = stage
   const filling = { clientId: filledFor!, count: requests, interval }
   switch (name) {
@@ -240,14 +256,14 @@ async function start(name: ServerName, { filledFor }: Workload, stage: BenchStag
     case 'Doorbell, Postgres': {
       const url = name === 'Doorbell, SQLite' ? stores.sqlite() : await stores.postgres()
       if (filledFor) await fill({ url, ...filling })
-      return stage.start('doorbell', { database: url, assertionKey, interval })
+      return { ...(await stage.start('doorbell', { database: url, assertionKey, interval })), url }
     }
     case 'oidc-provider, memory':
     case 'oidc-provider, Postgres': {
       const store = name === 'oidc-provider, memory' ? 'memory' : await stores.postgres()
       const server = await stage.start('oidc-provider', { store, assertionKey })
       if (filledFor) await server.ask('fill', filling)
-      return server
+      return store === 'memory' ? server : { ...server, url: store }
     }
     case 'bare Node HTTP':
       return stage.start('bare')
@@ -330,7 +346,7 @@ function ratios(all: { workload: Workload; results: Results }[]): string {
 }
 
 function section({ workload, results }: { workload: Workload; results: Results }): string[] {
-  const rows = [...results].map(([name, { rounds, idle, afterwards }]) => {
+  const rows = [...results].map(([name, { rounds, idle, afterwards, grown }]) => {
     const rates = rounds.map(({ perSecond }) => perSecond)
     const middle = (what: (round: Round) => number | undefined) => {
       const values = rounds.map(what).filter((value) => value !== undefined)
@@ -348,6 +364,7 @@ function section({ workload, results }: { workload: Workload; results: Results }
       figure(middle(({ databaseCpu }) => databaseCpu)),
       megabytes(idle),
       megabytes(afterwards),
+      figure(grown),
       figure(middle(({ busy }) => busy * 100)),
     ]
   })
@@ -362,6 +379,7 @@ function section({ workload, results }: { workload: Workload; results: Results }
     'Postgres CPU µs each',
     'MB idle',
     'MB after',
+    'disk bytes each',
     'generator busy %',
   ]
   const heldBack = [...results.values()].some(({ rounds }) => rounds.some((round) => round.heldBack))

@@ -65,6 +65,9 @@ interface Sized {
   database: string
   /** Milliseconds. */
   filling: number
+  /** Bytes on disk. */
+  disk: number
+  /** Milliseconds. */
   starting: number
   /** Bytes. */
   idle: number
@@ -136,8 +139,9 @@ async function fillOne(engine: EngineName, size: number, { stores }: BenchStage)
   const begin = performance.now()
   await fill({ url: database, clientId: 'till', count: size, interval })
   const filling = performance.now() - begin
+  const disk = await stores.sizeOf(database)
   const unknown = { starting: 0, idle: 0, afterwards: 0, sweepOfNothing: 0, sweep: { settled: 0, milliseconds: 0 } }
-  return { engine, size, database, filling, rounds: [], ...unknown }
+  return { engine, size, database, filling, disk, rounds: [], ...unknown }
 }
 
 function setupOf({ database }: Pick<Sized, 'database'>, { assertionKey }: BenchStage): DoorbellSetup {
@@ -264,8 +268,9 @@ poll is the first that the process hears about a request.`,
         'start ms',
         'MB idle',
         'MB after',
+        'MB on disk',
       ],
-      sized.map(({ engine, size, rounds, starting, idle, afterwards }) => [
+      sized.map(({ engine, size, rounds, starting, idle, afterwards, disk }) => [
         engine,
         grouped(size),
         ...(['first', 'later', 'rings'] as const).flatMap((what) => {
@@ -275,6 +280,7 @@ poll is the first that the process hears about a request.`,
         figure(starting),
         megabytes(idle),
         megabytes(afterwards),
+        megabytes(disk),
       ]),
     ),
     '### Expiry sweep',

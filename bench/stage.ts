@@ -17,22 +17,20 @@ export interface BenchStage {
 /** Everything is let go of when the work ends, in whatever way. */
 export async function onStage<Result>(work: (stage: BenchStage) => Promise<Result>): Promise<Result> {
   const { privateKey, publicKey } = await generateKeyPair('ES256', { extractable: true })
-  const built = buildParts()
+  // Told to stop, it cleans up as it does at the end.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
+  const parts = buildParts()
+  const stores = await openStores()
+  const start = (name: string, setup: unknown = {}) => startPart(parts, name, setup)
   try {
-    const stores = await openStores()
-    const start = (name: string, setup: unknown = {}) => startPart(built.folder, name, setup)
+    const generator = await start('load', { assertionKey: await exportJWK(privateKey) })
+    const assertionKey = (await exportJWK(publicKey)) as JsonWebKey
     try {
-      const generator = await start('load', { assertionKey: await exportJWK(privateKey) })
-      const assertionKey = (await exportJWK(publicKey)) as JsonWebKey
-      try {
-        return await work({ stores, assertionKey, start, load: (job) => generator.ask('run', job) })
-      } finally {
-        await generator.stop()
-      }
+      return await work({ stores, assertionKey, start, load: (job) => generator.ask('run', job) })
     } finally {
-      await stores.close()
+      await generator.stop()
     }
   } finally {
-    built.remove()
+    await stores.close()
   }
 }

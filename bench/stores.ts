@@ -1,5 +1,6 @@
 /** Where the servers of a benchmark keep what they know: files and databases of their own, gone afterwards. */
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { rmSync } from 'node:fs'
+import { mkdtemp, readdir, readFile, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Client } from 'pg'
@@ -10,6 +11,8 @@ export interface Stores {
   postgres(): Promise<string>
   /** What makes the figures comparable: version, and whether a commit waits for the disk. */
   aboutPostgres: string
+  /** Bytes on disk of what lies at one of these URLs, what is still in its log included where that is a file beside it. */
+  sizeOf(url: string): Promise<number>
   /** Microseconds of CPU that all processes of Postgres have used so far, where the system tells (Linux). */
   postgresCpu(): Promise<number | undefined>
   /** Lets go of what has been opened so far. */
@@ -20,6 +23,7 @@ export interface Stores {
 /** A Postgres that keeps its promises about the disk, or the one that is named by `DOORBELL_BENCH_POSTGRES`. */
 export async function openStores(): Promise<Stores> {
   const folder = await mkdtemp(join(tmpdir(), 'doorbell-bench-'))
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
   const named = process.env.DOORBELL_BENCH_POSTGRES
   const server = named === undefined ? await startPostgres({ durable: true }) : { url: named, stop: async () => {} }
   const operator = new Client({ connectionString: server.url })
@@ -50,15 +54,29 @@ export async function openStores(): Promise<Stores> {
       url.pathname = name
       return url.href
     },
+    async sizeOf(url) {
+      if (url.startsWith('sqlite:')) return sizeOfFile(url.slice('sqlite:'.length))
+      const { rows } = await operator.query('select pg_database_size($1) as size', [new URL(url).pathname.slice(1)])
+      return Number(rows[0].size)
+    },
     postgresCpu: async () => (master === undefined ? undefined : cpuOfFamily(master)),
     clear,
     async close() {
       await clear()
       await operator.end()
       await server.stop()
-      await rm(folder, { recursive: true, force: true })
     },
   }
+}
+
+async function sizeOfFile(path: string): Promise<number> {
+  const sizes = [path, `${path}-wal`].map((each) =>
+    stat(each).then(
+      ({ size }) => size,
+      () => 0,
+    ),
+  )
+  return (await Promise.all(sizes)).reduce((sum, each) => sum + each, 0)
 }
 
 /** The fields of /proc/<pid>/stat that follow the name, which may hold spaces. */
