@@ -38,6 +38,7 @@ import { createBlockedClientStore } from './client/blocked-client-store.ts'
 import { breachesOf, type ClientMetadata, CONSENT_APP } from './client/client-metadata.ts'
 import { createClientStore, type RegisteredClient } from './client/client-store.ts'
 import { createDenialPauseStore } from './client/denial-pause-store.ts'
+import { createKnownClients } from './client/known-clients.ts'
 import { registerConfigured, secretPlace } from './client/register.ts'
 import { createClientAuthentication } from './client-authentication/authenticate-client.ts'
 import { assertionAlgorithms, createAssertionVerification } from './client-authentication/client-assertion.ts'
@@ -208,7 +209,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const audit = createAudit({ clock, log, hearers: [metrics.hear, ...(config.audit ? [config.audit] : [])] })
 
   // ── what is kept ──
-  const clients = createClientStore(database)
+  const clients = createKnownClients(createClientStore(database), { database, clock })
   const usedAssertions = createUsedAssertionStore(database)
   const userStore = createUserStore(database)
   const userCodes = createUserCodeStore(database)

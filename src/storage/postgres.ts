@@ -1,19 +1,12 @@
 /** Postgres, for one process or many. Announcements travel by LISTEN and NOTIFY. */
-import { createHash } from 'node:crypto'
-import { Pool, type PoolClient, types } from 'pg'
+import { Pool, type PoolClient, type PoolConfig, types } from 'pg'
 import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
-import type { Change, Database, Run, Statement, StepOptions, Value } from './database.ts'
+import type { Database, Run, Statement, Value } from './database.ts'
 import { createListeners } from './listeners.ts'
-import { channel, payloadOf, subscribe } from './postgres-subscription.ts'
+import { codeOf, createSteps, exclusiveLock, prepared } from './postgres-steps.ts'
+import { createOwnVoice, subscribe } from './postgres-subscription.ts'
 import { wordsOfPostgres } from './words.ts'
-
-/** Why a transaction is worth another try: nothing of it happened, and it was not its own fault. */
-const retriable = new Set(['40001', '40P01'])
-const attempts = 3
-
-/** Any number, as long as no other program on the same database means something else by it. */
-const exclusiveLock = 0x646f6f72
 
 /** What runs a query: the pool, or one connection of it within a transaction. */
 type Runner = Pick<PoolClient, 'query'>
@@ -26,10 +19,12 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
     keepAlive: true,
   }
   const listeners = createListeners()
-  const subscription = await subscribe(settings, { log, clock, listeners }).catch((error: unknown) => {
+  const voice = createOwnVoice(listeners)
+  const subscription = await subscribe(settings, { log, clock, listeners, voice }).catch((error: unknown) => {
     throw new Error(`cannot reach the database ${withoutPassword(url)}: ${reasonOf(error)}`, { cause: error })
   })
-  const pool = new Pool({ ...settings, max: 10, types: { getTypeParser: parserOf } })
+  const pool = new Pool({ ...settings, max: 10, types: { getTypeParser: parserOf }, pipeline: true } as PoolConfig)
+  const step = createSteps(pool, voice)
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
 
   const running = new Set<Promise<unknown>>()
@@ -58,8 +53,11 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
     get listening() {
       return subscription.listening
     },
+    get stretch() {
+      return subscription.stretch
+    },
     read: (sql, values = []) => track(() => query(pool, { sql, values })),
-    step: (first, options = {}) => track(() => persistently(() => step(pool, first, options))),
+    step: (first, options) => track(() => step(first, options)),
     listen: listeners.add,
     exclusively: (work) => track(() => exclusively(pool, work)),
     close() {
@@ -67,58 +65,6 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
       return closing
     },
   }
-}
-
-function step<Row>(pool: Pool, first: Statement, { also = [], announce = [], alone }: StepOptions): Promise<Row[]> {
-  if (also.length === 0 && alone === undefined) {
-    if (announce.length === 0) return query(pool, first)
-    if (canBeWrapped(first)) return query(pool, announcing(first, announce))
-  }
-  const begin = alone === undefined ? 'begin' : beginAlone([alone].flat())
-  return inTransaction(pool, begin, async (client) => {
-    const rows = await query<Row>(client, first)
-    if (rows.length === 0) return rows
-    for (const statement of also) await query(client, statement)
-    if (announce.length > 0) await query(client, notifying(announce))
-    return rows
-  })
-}
-
-/**
- * A statement sees what was committed when it began, so the lock is taken by one before it. Both travel together. Of
- * two words with the same hash one waits for nothing; that is all. Everybody takes several in the same order, so that
- * no two wait for each other.
- */
-function beginAlone(words: string[]): string {
-  const hashes = words.map((word) => createHash('sha256').update(word).digest().readInt32BE()).sort((a, b) => a - b)
-  return ['begin', ...hashes.map((hash) => `select pg_advisory_xact_lock(${exclusiveLock}, ${hash})`)].join('; ')
-}
-
-/** Postgres allows no changing statement in a `with` within a `with`. */
-function canBeWrapped({ sql }: Statement): boolean {
-  return !/^\s*with\b[\s\S]*\(\s*(insert|update|delete|merge)\b/i.test(sql)
-}
-
-/**
- * The change and its announcements in one round trip. `said` has exactly one row whatever happens, being a count,
- * and it counts nothing, and so says nothing, when the change returned no row.
- */
-function announcing({ sql, values }: Statement, announce: Change[]): Statement {
-  return {
-    sql: `with step as (${sql}
-), said as materialized (
-  select count(pg_notify('${channel}', each.value)) from each($${values.length + 1}) where exists (select 1 from step)
-) select step.* from step cross join said`,
-    values: [...values, payloadsOf(announce)],
-  }
-}
-
-function notifying(announce: Change[]): Statement {
-  return { sql: `select pg_notify('${channel}', each.value) from each($1)`, values: [payloadsOf(announce)] }
-}
-
-function payloadsOf(announce: Change[]): string {
-  return JSON.stringify(announce.map(payloadOf))
 }
 
 /** A connection whose rollback fails is in an unknown state, so it is thrown away. */
@@ -155,32 +101,9 @@ function exclusively<T>(pool: Pool, work: (run: Run) => Promise<T>): Promise<T> 
   })
 }
 
-async function persistently<T>(work: () => Promise<T>, left = attempts): Promise<T> {
-  try {
-    return await work()
-  } catch (error) {
-    if (left <= 1 || !retriable.has(codeOf(error))) throw error
-    return persistently(work, left - 1)
-  }
-}
-
 async function query<Row>(runner: Runner, { sql, values }: Statement): Promise<Row[]> {
   const { rows } = await runner.query({ ...prepared(sql), values })
   return rows as Row[]
-}
-
-const known = new Map<string, { name: string; text: string }>()
-
-/** A named statement is planned once on each connection. Statements are constants of the program, so the map stays small. */
-function prepared(sql: string): { name: string; text: string } {
-  const found = known.get(sql)
-  if (found) return found
-  const statement = {
-    name: createHash('sha256').update(sql).digest('base64url').slice(0, 16),
-    text: wordsOfPostgres(sql),
-  }
-  known.set(sql, statement)
-  return statement
 }
 
 const { BOOL, INT8, NUMERIC, JSON: JSON_TEXT, JSONB } = types.builtins
@@ -191,10 +114,6 @@ function parserOf(type: number, format?: string): (text: string) => unknown {
   if (type === BOOL) return (text) => (text === 't' ? 1 : 0)
   if (type === JSON_TEXT || type === JSONB) return String
   return types.getTypeParser(type, format as 'text')
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : ''
 }
 
 /** When a name stands for several addresses, Node reports all attempts together and says nothing itself. */

@@ -295,8 +295,8 @@ describe('on postgres only', () => {
     const clock = handClock()
     const database = await openDatabase(url, { log: logbook().log, clock })
     t.after(() => database.close())
-    await clock.let(10_000)
-    await clock.let(10_000)
+    await clock.let(2_000)
+    await clock.let(2_000)
     assert.equal(database.listening, true)
   })
 
