@@ -17,6 +17,7 @@ import { passkeyEndpoint } from './authentication-device/passkey-endpoint.ts'
 import { pushSubscriptionEndpoint } from './authentication-device/push-subscription-endpoint.ts'
 import { userCodeEndpoint } from './authentication-device/user-code-endpoint.ts'
 import { createRequestStore } from './authentication-request/authentication-request-store.ts'
+import { createPendingRequests } from './authentication-request/pending-requests.ts'
 import { createDetailTypes } from './authorization-details/detail-types.ts'
 import { createAcceptance, createCurrentProvider, paths } from './authorization-server/authorization-server.ts'
 import { createHandOver } from './authorization-server/hand-over.ts'
@@ -142,7 +143,7 @@ export interface Doorbell {
   requests: ReturnType<typeof createDeviceApi>
   /** Listens on the configured host and port. Answers the address. */
   listen(options?: { host?: string; port?: number }): Promise<string>
-  /** Resolves when no notification is due or under way. */
+  /** Resolves when no notification is due or under way, and nothing waits to be written. */
   idle(): Promise<void>
   /** Settles what has run out, now. */
   sweep(): Promise<number>
@@ -220,6 +221,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     inMilliseconds({ first: limits.signIn.pause, longest: limits.signIn.longestPause }),
   )
   const requests = createRequestStore(database)
+  const pending = createPendingRequests({ requests, database, clock, log })
   const decisions = createDecisionStore(database)
   const outbox = createOutboxStore(database)
   const oidcModels = createOidcModelStore(database)
@@ -496,6 +498,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     authenticateClient,
     certificateOf,
     requests,
+    pending,
     issueTokens,
     details,
     proofs,
@@ -702,6 +705,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     await Promise.all([app.close(), sweep.stop(), worker.stop(patience), signingKeys.stop()])
     cutOff()
     await Promise.all([caller, toPushServices, elsewhere].map((each) => each.close()))
+    await pending.close()
     await database.close()
   }
 
@@ -710,7 +714,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     fastify: asPlugin(app, routes),
     requests: createDeviceApi({ requests, decide, details, clock }),
     listen: ({ host = config.host, port = config.port } = {}) => app.listen({ host, port }),
-    idle: () => worker.idle(),
+    async idle() {
+      await Promise.all([worker.idle(), pending.flush()])
+    },
     sweep: () => sweep.sweep(),
     close() {
       closing ??= close()

@@ -7,6 +7,7 @@ import {
   type TokenBinding,
 } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { PendingRequests } from '../authentication-request/pending-requests.ts'
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
@@ -19,7 +20,8 @@ import { readWantedShare, type WantedShare } from './wanted-share.ts'
 
 export interface CibaGrantNeeds {
   authenticateClient: AuthenticateClient
-  requests: RequestStore
+  requests: Pick<RequestStore, 'redeem'>
+  pending: Pick<PendingRequests, 'recall' | 'poll'>
   issueTokens: IssueTokens
   details: DetailTypes
   bindTokens: BindTokens
@@ -46,7 +48,12 @@ export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<To
   // Before anything is accounted for: who comes without its key can come again with it (ML-10, DP-11).
   const binding = await needs.bindTokens(call, client)
 
-  const poll = await needs.requests.poll(authReqId, client.id, arrivedAt)
+  const remembered = needs.pending.recall(authReqId, client.id, arrivedAt)
+  if (remembered !== undefined) {
+    needs.polled(remembered)
+    throw refusals[remembered]()
+  }
+  const poll = await needs.pending.poll(authReqId, client.id, arrivedAt)
   const answer = poll === undefined ? 'invalid_grant' : answerPoll(poll.request, arrivedAt, poll.tooEarly)
   needs.polled(answer)
   if (poll === undefined) throw unknown()
