@@ -300,6 +300,47 @@ describe('on postgres only', () => {
     assert.equal(database.listening, true)
   })
 
+  test('steps that arrive together are committed together, and one that fails does not take the others along', async (t) => {
+    const [database] = await stage(t, postgres)
+    const note = (text: string) => {
+      const also = [
+        say('insert into visits_without_door values ($1, cast(cast(pg_current_xact_id() as text) as bigint))', text),
+      ]
+      return database.step(say('select $1 as text', text), { also })
+    }
+    const transactions = async () => {
+      const rows = await database.read<{ number: number }>('select distinct number from visits_without_door')
+      return rows.length
+    }
+    await Promise.all(letters.map(note))
+    assert.equal(await transactions(), 1)
+    await database.step(say('delete from visits_without_door'))
+
+    const failing = database.step(say('select 1 as one'), rest(say('select 1 / 0')))
+    const outcomes = await Promise.allSettled([...letters.map(note), failing])
+    assert.deepEqual(
+      outcomes.map(({ status }) => status),
+      [...letters.map(() => 'fulfilled'), 'rejected'],
+    )
+    assert.equal(await list(database, 'select text as item from visits_without_door order by text'), letters.join(' '))
+    assert.equal(await transactions(), letters.length, 'each by itself')
+  })
+
+  test('steps that count each other do so within one group, too', async (t) => {
+    const [one, other] = await stage(t, postgres, 2)
+    const enter = (database: Database, number: number) =>
+      database.step(
+        say(
+          `insert into visits_without_door select 'x', cast($1 as bigint)
+           where (select count(*) from visits_without_door) < 3 returning number`,
+          number,
+        ),
+        { alone: [`door ${number % 2}`, 'house'] },
+      )
+    const entered = await Promise.all(Array.from({ length: 40 }, (_, n) => enter(n % 3 ? one : other, n)))
+    assert.equal(entered.flat().length, 3)
+  })
+
   test('an idle connection that is lost is logged, and another takes its place', async (t) => {
     const { url, drop } = await postgres.fresh()
     t.after(drop)
