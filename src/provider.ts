@@ -458,9 +458,10 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     requestTimeout: 30_000,
   })
   edge(app, log)
-  app.addHook('onResponse', async ({ method, routeOptions }, { statusCode: status, elapsedTime }) =>
-    metrics.answered({ route: routeOptions.url ?? 'none', method, status }, elapsedTime / 1000),
-  )
+  app.addHook('onResponse', ({ method, routeOptions }, { statusCode: status, elapsedTime }, done) => {
+    metrics.answered({ route: routeOptions.url ?? 'none', method, status }, elapsedTime / 1000)
+    done()
+  })
   const routes = collectRoutes(app)
 
   backchannelEndpoint(app, endpoints.backchannel, {

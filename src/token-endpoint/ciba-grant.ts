@@ -38,8 +38,11 @@ export interface TokenCall extends ClientCredentials {
   arrivedAt: number
 }
 
+/** What most polls hear: no failure, so nothing is thrown. */
+export type StillWaiting = 'authorization_pending' | 'slow_down'
+
 /** The order of the checks is that of TE-7: nothing about a request is told before the client has proven that it is its own. */
-export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<TokenResponse> {
+export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
   const { form, arrivedAt } = call
   const client = await needs.authenticateClient(call)
   const authReqId = form.get('auth_req_id')
@@ -51,12 +54,13 @@ export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<To
   const remembered = needs.pending.recall(authReqId, client.id, arrivedAt)
   if (remembered !== undefined) {
     needs.polled(remembered)
-    throw refusals[remembered]()
+    return remembered
   }
   const poll = await needs.pending.poll(authReqId, client.id, arrivedAt)
   const answer = poll === undefined ? 'invalid_grant' : answerPoll(poll.request, arrivedAt, poll.tooEarly)
   needs.polled(answer)
   if (poll === undefined) throw unknown()
+  if (answer === 'authorization_pending' || answer === 'slow_down') return answer
   if (answer !== 'issue tokens') throw refusals[answer]()
   return handOut(poll.request, binding, readWantedShare(form, poll.request, needs.details), call.address, needs)
 }
@@ -99,9 +103,7 @@ function unknown(): Refusal {
   return new Refusal('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')
 }
 
-const refusals: Record<Exclude<PollAnswer, 'issue tokens'>, () => Refusal> = {
-  authorization_pending: () => new Refusal('authorization_pending', 'the user has not decided yet'),
-  slow_down: () => new Refusal('slow_down', 'polled too early; the interval is now five seconds longer'),
+const refusals: Record<Exclude<PollAnswer, 'issue tokens' | StillWaiting>, () => Refusal> = {
   // 403 belongs to the backchannel authentication endpoint; here it is a plain 400 (AE-1).
   access_denied: () => new Refusal('access_denied', 'the user refused', { status: 400 }),
   expired_token: () => new Refusal('expired_token', 'the request expired; start a new one'),
