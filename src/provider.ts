@@ -17,6 +17,7 @@ import { passkeyEndpoint } from './authentication-device/passkey-endpoint.ts'
 import { pushSubscriptionEndpoint } from './authentication-device/push-subscription-endpoint.ts'
 import { userCodeEndpoint } from './authentication-device/user-code-endpoint.ts'
 import { createRequestStore } from './authentication-request/authentication-request-store.ts'
+import { createPendingRequests } from './authentication-request/pending-requests.ts'
 import { createDetailTypes } from './authorization-details/detail-types.ts'
 import { createAcceptance, createCurrentProvider, paths } from './authorization-server/authorization-server.ts'
 import { createHandOver } from './authorization-server/hand-over.ts'
@@ -38,6 +39,7 @@ import { createBlockedClientStore } from './client/blocked-client-store.ts'
 import { breachesOf, type ClientMetadata, CONSENT_APP } from './client/client-metadata.ts'
 import { createClientStore, type RegisteredClient } from './client/client-store.ts'
 import { createDenialPauseStore } from './client/denial-pause-store.ts'
+import { createKnownClients } from './client/known-clients.ts'
 import { registerConfigured, secretPlace } from './client/register.ts'
 import { createClientAuthentication } from './client-authentication/authenticate-client.ts'
 import {
@@ -150,7 +152,7 @@ export interface Doorbell {
   requests: ReturnType<typeof createDeviceApi>
   /** Listens on the configured host and port. Answers the address. */
   listen(options?: { host?: string; port?: number }): Promise<string>
-  /** Resolves when no notification is due or under way. */
+  /** Resolves when no notification is due or under way, and nothing waits to be written. */
   idle(): Promise<void>
   /** Settles what has run out, now. */
   sweep(): Promise<number>
@@ -237,7 +239,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const audit = createAudit({ clock, log, hearers: [metrics.hear, ...(config.audit ? [config.audit] : [])] })
 
   // ── what is kept ──
-  const clients = createClientStore(database)
+  const clients = createKnownClients(createClientStore(database), { database, clock })
   const usedAssertions = createUsedAssertionStore(database)
   const userStore = createUserStore(database)
   const userCodes = createUserCodeStore(database)
@@ -249,6 +251,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     inMilliseconds({ first: limits.signIn.pause, longest: limits.signIn.longestPause }),
   )
   const requests = createRequestStore(database)
+  const pending = createPendingRequests({ requests, database, clock, log })
   const decisions = createDecisionStore(database)
   const outbox = createOutboxStore(database)
   const oidcModels = createOidcModelStore(database)
@@ -508,9 +511,10 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     requestTimeout: patienceWithCallers.requestTimeout,
   })
   edge(app, log)
-  app.addHook('onResponse', async ({ method, routeOptions }, { statusCode: status, elapsedTime }) =>
-    metrics.answered({ route: routeOptions.url ?? 'none', method, status }, elapsedTime / 1000),
-  )
+  app.addHook('onResponse', ({ method, routeOptions }, { statusCode: status, elapsedTime }, done) => {
+    metrics.answered({ route: routeOptions.url ?? 'none', method, status }, elapsedTime / 1000)
+    done()
+  })
   const routes = collectRoutes(app)
   const inWork = createInWork({ most: limits.inFlight, clients: clientRoutes, free: freeRoutes })
   inWork.guard(app)
@@ -553,6 +557,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     authenticateClient,
     certificateOf,
     requests,
+    pending,
     issueTokens,
     details,
     proofs,
@@ -766,6 +771,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     await Promise.all([app.close(), sweep.stop(), pruning.stop(), worker.stop(patience), signingKeys.stop()])
     cutOff()
     await Promise.all([caller, toPushServices, elsewhere].map((each) => each.close()))
+    await pending.close()
     await database.close()
   }
 
@@ -774,7 +780,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     fastify: asPlugin(app, routes),
     requests: createDeviceApi({ requests, decide, details, clock }),
     listen: ({ host = config.host, port = config.port } = {}) => app.listen({ host, port }),
-    idle: () => worker.idle(),
+    async idle() {
+      await Promise.all([worker.idle(), pending.flush()])
+    },
     sweep: () => sweep.sweep(),
     prune: () => pruning.prune(),
     close() {

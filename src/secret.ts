@@ -8,8 +8,9 @@
 import {
   createCipheriv,
   createDecipheriv,
-  createHash,
   createHmac,
+  createSecretKey,
+  hash,
   hkdfSync,
   randomBytes,
   scrypt,
@@ -42,12 +43,12 @@ export function idsBefore(time: number): string {
 
 /** SHA-256, base64url: how a high-entropy secret is looked up without being kept. */
 export function fingerprint(secret: string): string {
-  return createHash('sha256').update(secret).digest('base64url')
+  return hash('sha256', secret, 'base64url')
 }
 
 /** Compares two strings in a time that depends on neither's content nor on where they differ. */
 export function sameSecret(one: string, other: string): boolean {
-  const digest = (text: string) => createHash('sha256').update(text).digest()
+  const digest = (text: string) => hash('sha256', text, 'buffer')
   return timingSafeEqual(digest(one), digest(other))
 }
 
@@ -71,7 +72,7 @@ export function createVault(secret: string): Vault {
   const root = Buffer.from(secret, 'base64url')
   const key = (purpose: string) => Buffer.from(hkdfSync('sha256', root, 'doorbell', purpose, 32))
   const sealing = key('sealing')
-  const hashing = key('client secrets')
+  const hashing = createSecretKey(key('client secrets'))
 
   return {
     key,

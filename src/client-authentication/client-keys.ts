@@ -11,9 +11,20 @@ export interface ClientKeys {
 }
 
 export function createClientKeys(keySets: KeySets): ClientKeys {
+  const readKeys = new WeakMap<object, JWTVerifyGetKey>()
+
+  /** A key is read once for as long as its client is known. */
+  function keysIn(jwks: object): JWTVerifyGetKey {
+    const known = readKeys.get(jwks)
+    if (known) return known
+    const keys = createLocalJWKSet(jwks as JSONWebKeySet) as JWTVerifyGetKey
+    readKeys.set(jwks, keys)
+    return keys
+  }
+
   return {
     of({ metadata }) {
-      if (metadata.jwks !== undefined) return createLocalJWKSet(metadata.jwks as JSONWebKeySet) as JWTVerifyGetKey
+      if (metadata.jwks !== undefined) return keysIn(metadata.jwks)
       if (metadata.jwks_uri === undefined) throw new Error('the client has registered no keys')
       return keySets.at(metadata.jwks_uri)
     },

@@ -57,11 +57,26 @@ export function isTooLargeToDrain({ headers }: FastifyRequest): boolean {
 
 /** Translates a refusal into HTTP. */
 export function answerRefusal(reply: FastifyReply, refusal: Refusal): void {
-  answerError(reply.headers(refusal.headers), refusal.status, {
-    error: refusal.code,
-    error_description: inOAuthCharacters(refusal.hint),
-    ...refusal.members,
-  })
+  answerError(reply.headers(refusal.headers), refusal.status, membersOf(refusal))
+}
+
+/**
+ * A refusal that is nothing but the usual course of things, given thousands of times a second: made once, and no line
+ * in the log but for who debugs.
+ */
+export function usualAnswer(refusal: Refusal): (reply: FastifyReply) => FastifyReply {
+  const body = JSON.stringify(membersOf(refusal))
+  return (reply) => {
+    reply.isUsual = true
+    return reply.code(refusal.status).headers(errorHeaders).send(body)
+  }
+}
+
+declare module 'fastify' {
+  interface FastifyReply {
+    /** Nothing anybody wants to read of in the log. */
+    isUsual: boolean
+  }
 }
 
 /** Makes `app` behave at its edges. To be called before routes are added. */
@@ -69,8 +84,16 @@ export function edge(app: FastifyInstance, log: Log): void {
   keepBodiesRaw(app)
   app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, log))
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply))
-  app.addHook('onSend', async (_request, reply) => setCommonHeaders(reply))
-  app.addHook('onResponse', async (request, reply) => log.info(lineFor(request, reply), 'answered'))
+  app.decorateReply('isUsual', false)
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    setCommonHeaders(reply)
+    done()
+  })
+  app.addHook('onResponse', (request, reply, done) => {
+    const level = reply.isUsual ? 'debug' : 'info'
+    if (log.isLevelEnabled(level)) log[level](lineFor(request, reply), 'answered')
+    done()
+  })
 }
 
 /** The body as it came, for `readForm` and its like; empty if there was none. */
@@ -151,11 +174,14 @@ function answerNotFound(request: FastifyRequest, reply: FastifyReply): void {
   }
 }
 
+const errorHeaders = { 'Cache-Control': 'no-store', Pragma: 'no-cache', 'Content-Type': 'application/json' }
+
 function answerError(reply: FastifyReply, status: number, members: Record<string, string | number | boolean>): void {
-  reply
-    .code(status)
-    .headers({ 'Cache-Control': 'no-store', Pragma: 'no-cache', 'Content-Type': 'application/json' })
-    .send(JSON.stringify(members))
+  reply.code(status).headers(errorHeaders).send(JSON.stringify(members))
+}
+
+function membersOf({ code, hint, members }: Refusal) {
+  return { error: code, error_description: inOAuthCharacters(hint), ...members }
 }
 
 /** What every answer says. */

@@ -61,13 +61,15 @@ export function readQuery(url: string): Form {
 function gather(pairs: [name: string, value: string][]): Form {
   if (pairs.length > MAX_PARAMETERS) throw refused(`the body has more than ${MAX_PARAMETERS} parameters`)
   const form = new Map<string, string>()
+  let isAnyEmpty = false
   for (const [name, value] of pairs) {
+    if (value === '') isAnyEmpty = true
     if (!isPlain(name) || !isPlain(value)) throw refused('the body has characters that are not allowed')
     const before = form.get(name)
     if (before !== undefined && name !== repeatable) throw refused('a parameter is repeated') // RQ-8
     form.set(name, before === undefined ? value : before + separator + value)
   }
-  return withoutEmpty(form)
+  return isAnyEmpty ? withoutEmpty(form) : form
 }
 
 /** RQ-9: an empty value is an absent one. Only after all are gathered, since an empty one may be the repetition. */
@@ -86,7 +88,10 @@ function readPiece(piece: string): [name: string, value: string] {
   return [decodePercent(piece.slice(0, end)), decodePercent(piece.slice(end + 1))]
 }
 
+const encoded = /[%+]/
+
 function decodePercent(text: string): string {
+  if (!encoded.test(text)) return text
   try {
     return decodeURIComponent(text.replaceAll('+', ' '))
   } catch {
@@ -94,9 +99,11 @@ function decodePercent(text: string): string {
   }
 }
 
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
 function decodeUtf8(body: Buffer): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(body)
+    return utf8.decode(body)
   } catch {
     throw refused('the body is not valid UTF-8')
   }

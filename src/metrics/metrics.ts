@@ -79,7 +79,7 @@ function counter(name: string, help: string) {
     help,
     type: 'counter',
     add(labels: Labels): void {
-      const key = JSON.stringify(labels)
+      const key = Object.values(labels).join('\n')
       const known = values.get(key)
       if (known) known.value += 1
       else values.set(key, { labels, value: 1 })
@@ -98,11 +98,14 @@ function histogram(name: string, help: string) {
     help,
     type: 'histogram',
     observe(labels: Labels, seconds: number): void {
-      const key = JSON.stringify(labels)
-      const one = series.get(key) ?? { labels, counts: buckets.map(() => 0), sum: 0, count: 0 }
-      series.set(key, one)
+      const key = Object.values(labels).join('\n')
+      let one = series.get(key)
+      if (one === undefined) {
+        one = { labels, counts: buckets.map(() => 0), sum: 0, count: 0 }
+        series.set(key, one)
+      }
       // Each bucket counts all that is not above its edge.
-      for (const [index, edge] of buckets.entries()) if (seconds <= edge) one.counts[index]! += 1
+      for (let index = buckets.length - 1; index >= 0 && seconds <= buckets[index]!; index--) one.counts[index]! += 1
       one.sum += seconds
       one.count += 1
     },

@@ -56,6 +56,13 @@ export interface Database {
   readonly listening: boolean
 
   /**
+   * Which stretch of time this is, each without a gap in what is heard; nothing during a gap. What was read within a
+   * stretch, and has not been announced as changed since, is still as it was read while the stretch lasts. On SQLite a
+   * stretch ends when another process writes.
+   */
+  readonly stretch: number | undefined
+
+  /**
    * For migrations only: carries out `work` while no other process does the same, all of it or, if it throws, nothing.
    * The work goes through `run` alone; `read` and `step` of the same database may wait until it is over.
    */

@@ -5,6 +5,7 @@
 import { Client, type ClientConfig } from 'pg'
 import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
+import { newSecret } from '../secret.ts'
 import type { Change } from './database.ts'
 import type { Listeners } from './listeners.ts'
 
@@ -14,10 +15,15 @@ const shortestPause = 100
 const longestPause = 10_000
 
 /** A connection can be gone without a word (a cut cable, a forgetful router), so it has to answer now and then. */
-const pulse = 10_000
+const pulse = 2_000
+
+/** How long after a sign of life we go on to believe that nothing was missed: no longer than between two polls. */
+const trust = 4_000
 
 export interface Subscription {
   readonly listening: boolean
+  /** As `Database` has it. */
+  readonly stretch: number | undefined
   end(): Promise<void>
 }
 
@@ -25,24 +31,64 @@ interface Surroundings {
   log: Log
   clock: Clock
   listeners: Listeners
+  voice: OwnVoice
 }
 
-export function payloadOf({ topic, key }: Change): string {
-  return JSON.stringify([topic, key])
+/** What this node says itself it hears at once, and once: not again when it comes back by the wire. */
+export interface OwnVoice {
+  /** The changes as they go over the wire, a JSON array of texts, and how to tell them here once they are committed. */
+  say(changes: Change[]): { payloads: string; tellHere(): void }
+  /** Whether what came by the wire was told here already. */
+  wasTold(origin: unknown): boolean
+  /** What was said up to now may never come back. */
+  forget(): void
+}
+
+export function createOwnVoice(listeners: Listeners): OwnVoice {
+  const node = newSecret(6)
+  /** Heard on one of the two ways, and not yet on the other. */
+  const once = new Set<string>()
+  let said = 0
+
+  function isSecond(origin: string): boolean {
+    if (once.delete(origin)) return true
+    once.add(origin)
+    return false
+  }
+
+  return {
+    say(changes) {
+      const numbered = changes.map((change) => ({ change, origin: `${node}.${++said}` }))
+      return {
+        payloads: JSON.stringify(numbered.map(({ change, origin }) => payloadOf(change, origin))),
+        tellHere() {
+          for (const { change, origin } of numbered) if (!isSecond(origin)) listeners.tell(change)
+        },
+      }
+    },
+    wasTold: (origin) => typeof origin === 'string' && origin.startsWith(`${node}.`) && isSecond(origin),
+    forget: () => once.clear(),
+  }
+}
+
+function payloadOf({ topic, key }: Change, origin: string): string {
+  return JSON.stringify([topic, key, origin])
 }
 
 /** Resolves when announcements reach us for the first time; rejects if that fails. */
 export async function subscribe(
   settings: ClientConfig,
-  { log, clock, listeners }: Surroundings,
+  { log, clock, listeners, voice }: Surroundings,
 ): Promise<Subscription> {
   let current: Client | undefined
+  let stretch = 0
+  let aliveAt = 0
   let pause = shortestPause
   let cancel = () => {}
   let ended = false
 
   async function connect(): Promise<void> {
-    const client = new Client({ ...settings, query_timeout: 5000 })
+    const client = new Client({ ...settings, query_timeout: trust })
     client.on('error', () => lose(client))
     client.on('end', () => lose(client))
     client.on('notification', ({ payload = '' }) => tell(payload))
@@ -55,6 +101,8 @@ export async function subscribe(
     }
     if (ended) return client.end()
     current = client
+    stretch += 1
+    aliveAt = clock.now()
     pause = shortestPause
     cancel = clock.after(pulse, () => feelPulse(client))
   }
@@ -62,7 +110,9 @@ export async function subscribe(
   function feelPulse(client: Client): void {
     client.query('select 1').then(
       () => {
-        if (client === current) cancel = clock.after(pulse, () => feelPulse(client))
+        if (client !== current) return
+        aliveAt = clock.now()
+        cancel = clock.after(pulse, () => feelPulse(client))
       },
       () => lose(client),
     )
@@ -91,18 +141,23 @@ export async function subscribe(
     }
     if (ended) return
     log.info('announcements of other nodes reach us again')
+    voice.forget()
     listeners.tellAll()
   }
 
   function tell(payload: string): void {
-    const change = changeIn(payload)
-    if (change) listeners.tell(change)
+    const { change, origin } = read(payload)
+    if (change && !voice.wasTold(origin)) listeners.tell(change)
   }
 
   await connect()
   return {
     get listening() {
       return current !== undefined
+    },
+    // A process that was stopped for a while wakes up with what it believed before.
+    get stretch() {
+      return current !== undefined && clock.now() - aliveAt <= trust ? stretch : undefined
     },
     async end() {
       ended = true
@@ -114,11 +169,11 @@ export async function subscribe(
 }
 
 /** Anybody on the same database can write into the channel, so what is not ours is passed over. */
-function changeIn(payload: string): Change | undefined {
+function read(payload: string): { change?: Change; origin?: unknown } {
   try {
-    const [topic, key] = JSON.parse(payload)
-    return typeof topic === 'string' && typeof key === 'string' ? { topic, key } : undefined
+    const [topic, key, origin] = JSON.parse(payload)
+    return typeof topic === 'string' && typeof key === 'string' ? { change: { topic, key }, origin } : {}
   } catch {
-    return undefined
+    return {}
   }
 }

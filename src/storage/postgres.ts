@@ -3,9 +3,9 @@ import { createHash } from 'node:crypto'
 import { Pool, type PoolClient, types } from 'pg'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Log } from '../log.ts'
-import type { Change, Database, Run, Statement, StepOptions, Value } from './database.ts'
+import type { Database, Run, Statement, StepOptions, Value } from './database.ts'
 import { createListeners } from './listeners.ts'
-import { channel, payloadOf, subscribe } from './postgres-subscription.ts'
+import { channel, createOwnVoice, type OwnVoice, subscribe } from './postgres-subscription.ts'
 import { wordsOfPostgres } from './words.ts'
 
 /** Why a transaction is worth another try: nothing of it happened, and it was not its own fault. */
@@ -26,7 +26,8 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
     keepAlive: true,
   }
   const listeners = createListeners()
-  const subscription = await subscribe(settings, { log, clock, listeners }).catch((error: unknown) => {
+  const voice = createOwnVoice(listeners)
+  const subscription = await subscribe(settings, { log, clock, listeners, voice }).catch((error: unknown) => {
     throw new Error(`cannot reach the database ${withoutPassword(url)}: ${reasonOf(error)}`, { cause: error })
   })
   const pool = new Pool({ ...settings, max: 10, types: { getTypeParser: parserOf } })
@@ -60,8 +61,11 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
     get listening() {
       return subscription.listening
     },
+    get stretch() {
+      return subscription.stretch
+    },
     read: (sql, values = []) => track(() => query(pool, { sql, values })),
-    step: (first, options = {}) => track(() => persistently(() => step(pool, first, options))),
+    step: (first, options = {}) => track(() => persistently(() => step(pool, voice, first, options))),
     listen: listeners.add,
     exclusively: (work) => track(() => exclusively(pool, work)),
     close() {
@@ -71,16 +75,30 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   }
 }
 
-function step<Row>(pool: Pool, first: Statement, { also = [], announce = [], alone }: StepOptions): Promise<Row[]> {
+/** What it announces is heard here at once; the others hear it by the wire. */
+async function step<Row>(pool: Pool, voice: OwnVoice, first: Statement, options: StepOptions): Promise<Row[]> {
+  const said = voice.say(options.announce ?? [])
+  const rows = await carryOut<Row>(pool, first, options, said.payloads)
+  if (rows.length > 0) said.tellHere()
+  return rows
+}
+
+/** @param payloads its announcements, as they go over the wire */
+function carryOut<Row>(
+  pool: Pool,
+  first: Statement,
+  { also = [], announce = [], alone }: StepOptions,
+  payloads: string,
+): Promise<Row[]> {
   if (also.length === 0 && alone === undefined) {
     if (announce.length === 0) return query(pool, first)
-    if (canBeWrapped(first)) return query(pool, announcing(first, announce))
+    if (canBeWrapped(first)) return query(pool, announcing(first, payloads))
   }
   return inTransaction(pool, alone === undefined ? [] : locksFor([alone].flat()), async (client) => {
     const rows = await query<Row>(client, first)
     if (rows.length === 0) return rows
     for (const statement of also) await query(client, statement)
-    if (announce.length > 0) await query(client, notifying(announce))
+    if (announce.length > 0) await query(client, notifying(payloads))
     return rows
   })
 }
@@ -104,22 +122,18 @@ function canBeWrapped({ sql }: Statement): boolean {
  * The change and its announcements in one round trip. `said` has exactly one row whatever happens, being a count,
  * and it counts nothing, and so says nothing, when the change returned no row.
  */
-function announcing({ sql, values }: Statement, announce: Change[]): Statement {
+function announcing({ sql, values }: Statement, payloads: string): Statement {
   return {
     sql: `with step as (${sql}
 ), said as materialized (
   select count(pg_notify('${channel}', each.value)) from each($${values.length + 1}) where exists (select 1 from step)
 ) select step.* from step cross join said`,
-    values: [...values, payloadsOf(announce)],
+    values: [...values, payloads],
   }
 }
 
-function notifying(announce: Change[]): Statement {
-  return { sql: `select pg_notify('${channel}', each.value) from each($1)`, values: [payloadsOf(announce)] }
-}
-
-function payloadsOf(announce: Change[]): string {
-  return JSON.stringify(announce.map(payloadOf))
+function notifying(payloads: string): Statement {
+  return { sql: `select pg_notify('${channel}', each.value) from each($1)`, values: [payloads] }
 }
 
 /** A connection whose rollback fails is in an unknown state, so it is thrown away. */

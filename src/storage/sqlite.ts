@@ -34,6 +34,7 @@ export function openSqlite(path: string): Database {
   let queue: QueuedStep[] = []
   let exclusive: Promise<void> | undefined
   let closing: Promise<void> | undefined
+  let stretch: number | undefined
 
   const run = ({ sql, values }: Statement): Rows => rowsOf(prepare(sql), values)
 
@@ -137,9 +138,23 @@ export function openSqlite(path: string): Database {
     if (closing) throw new Error('the database is closed')
   }
 
+  /** Grows when somebody else has written: a command, in another process. Asked once in each turn of the event loop. */
+  function stretchNow(): number {
+    if (stretch === undefined) {
+      stretch = Number(prepare('pragma data_version').get()!.data_version)
+      setImmediate(() => {
+        stretch = undefined
+      })
+    }
+    return stretch
+  }
+
   const database: Database = {
     engine: 'sqlite',
     listening: true,
+    get stretch() {
+      return exclusive || closing ? undefined : stretchNow()
+    },
     async read<Row>(sql: string, values: Value[] = []) {
       while (exclusive) await exclusive
       refuseIfClosing()

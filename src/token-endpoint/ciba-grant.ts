@@ -7,6 +7,7 @@ import {
   type TokenBinding,
 } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { PendingRequests } from '../authentication-request/pending-requests.ts'
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
@@ -21,7 +22,8 @@ import { readWantedShare, type WantedShare } from './wanted-share.ts'
 export interface CibaGrantNeeds {
   fairly: InWork['fairly']
   authenticateClient: AuthenticateClient
-  requests: RequestStore
+  requests: Pick<RequestStore, 'redeem'>
+  pending: Pick<PendingRequests, 'recall' | 'poll'>
   issueTokens: IssueTokens
   details: DetailTypes
   bindTokens: BindTokens
@@ -40,13 +42,16 @@ export interface TokenCall extends ClientCredentials {
   isGone(): boolean
 }
 
+/** What most polls hear: no failure, so nothing is thrown. */
+export type StillWaiting = 'authorization_pending' | 'slow_down'
+
 /** The order of the checks is that of TE-7: nothing about a request is told before the client has proven that it is its own. */
-export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<TokenResponse> {
+export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
   const client = await needs.authenticateClient(call)
   return needs.fairly(client.id, () => collect(call, client, needs))
 }
 
-async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): Promise<TokenResponse> {
+async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
   const { form, arrivedAt } = call
   const authReqId = form.get('auth_req_id')
   if (authReqId === undefined) throw new Refusal('invalid_request', 'auth_req_id is missing')
@@ -54,10 +59,16 @@ async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): 
   // Before anything is accounted for: who comes without its key can come again with it (ML-10, DP-11).
   const binding = await needs.bindTokens(call, client)
 
-  const poll = await needs.requests.poll(authReqId, client.id, arrivedAt)
+  const remembered = needs.pending.recall(authReqId, client.id, arrivedAt)
+  if (remembered !== undefined) {
+    needs.polled(remembered)
+    return remembered
+  }
+  const poll = await needs.pending.poll(authReqId, client.id, arrivedAt)
   const answer = poll === undefined ? 'invalid_grant' : answerPoll(poll.request, arrivedAt, poll.tooEarly)
   needs.polled(answer)
   if (poll === undefined) throw unknown()
+  if (answer === 'authorization_pending' || answer === 'slow_down') return answer
   if (answer !== 'issue tokens') throw refusals[answer]()
   return handOut(poll.request, binding, readWantedShare(form, poll.request, needs.details), call, needs)
 }
@@ -102,9 +113,7 @@ function unknown(): Refusal {
   return new Refusal('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')
 }
 
-const refusals: Record<Exclude<PollAnswer, 'issue tokens'>, () => Refusal> = {
-  authorization_pending: () => new Refusal('authorization_pending', 'the user has not decided yet'),
-  slow_down: () => new Refusal('slow_down', 'polled too early; the interval is now five seconds longer'),
+const refusals: Record<Exclude<PollAnswer, 'issue tokens' | StillWaiting>, () => Refusal> = {
   // 403 belongs to the backchannel authentication endpoint; here it is a plain 400 (AE-1).
   access_denied: () => new Refusal('access_denied', 'the user refused', { status: 400 }),
   expired_token: () => new Refusal('expired_token', 'the request expired; start a new one'),

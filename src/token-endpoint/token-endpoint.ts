@@ -3,8 +3,9 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { CIBA_GRANT } from '../client/client-metadata.ts'
 import type { ReadCertificate } from '../client-certificate/client-certificate.ts'
 import { type Proofs, proofSentWith } from '../dpop/proof.ts'
-import { onlyMethods, rawBody } from '../http/answer.ts'
+import { onlyMethods, rawBody, usualAnswer } from '../http/answer.ts'
 import { readForm } from '../http/form.ts'
+import { Refusal } from '../refusal.ts'
 import { type CibaGrantNeeds, redeem } from './ciba-grant.ts'
 
 export interface TokenEndpointNeeds extends CibaGrantNeeds {
@@ -28,6 +29,12 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     const isGone = () => reply.raw.destroyed
     const call = { form, authorization, certificate, proof, address: request.ip, arrivedAt, isGone }
     const tokens = await redeem(call, needs)
+    if (typeof tokens === 'string') return waiting[tokens](reply)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)
   })
+}
+
+const waiting = {
+  authorization_pending: usualAnswer(new Refusal('authorization_pending', 'the user has not decided yet')),
+  slow_down: usualAnswer(new Refusal('slow_down', 'polled too early; the interval is now five seconds longer')),
 }

@@ -20,6 +20,9 @@ export function listenToStatements(): Statements {
         get listening() {
           return database.listening
         },
+        get stretch() {
+          return database.stretch
+        },
         read(sql, values) {
           hear({ sql })
           return database.read(sql, values)

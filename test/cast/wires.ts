@@ -54,6 +54,9 @@ export function createWires(slowness = () => 0): Wires {
       get listening() {
         return database.listening
       },
+      get stretch() {
+        return database.stretch
+      },
       read: (sql, values) => through(() => database.read(sql, values)),
       step: (first, options) => through(() => database.step(first, options)),
       listen: database.listen,

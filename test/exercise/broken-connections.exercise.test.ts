@@ -128,6 +128,14 @@ test('while the database is away, every address says 503 and when to come again'
   const { access_token: token, refresh_token } = (await stage.poll('kiosk', id)).body as Record<string, string>
   const bearer = { authorization: `Bearer ${token}` }
   const refresh = { grant_type: 'refresh_token', refresh_token: refresh_token! }
+  const signIn = new URLSearchParams({
+    client_id: 'phone-app',
+    response_type: 'code',
+    redirect_uri: 'http://127.0.0.1/callback',
+    scope: 'openid',
+    code_challenge: 'a'.repeat(43),
+    code_challenge_method: 'S256',
+  })
   isAway = true
   const answers = {
     ring: await stage.ring('kiosk'),
@@ -138,7 +146,7 @@ test('while the database is away, every address says 503 and when to come again'
     refresh: await stage.post('/oauth/token', refresh, credentials.kiosk),
     introspection: await stage.post('/oauth/introspect', { token: token! }, credentials.kiosk),
     revocation: await stage.post('/oauth/revoke', { token: token! }, credentials.kiosk),
-    signIn: await stage.get('/oauth/authorize?client_id=phone-app&response_type=code', { accept: 'text/html' }),
+    signIn: await stage.get(`/oauth/authorize?${signIn}`, { accept: 'text/html' }),
     ready: await stage.get('/health/ready'),
   }
   for (const [what, { status, headers, body, text }] of Object.entries(answers)) {

@@ -295,9 +295,24 @@ describe('on postgres only', () => {
     const clock = handClock()
     const database = await openDatabase(url, { log: logbook().log, clock })
     t.after(() => database.close())
-    await clock.let(10_000)
-    await clock.let(10_000)
+    await clock.let(2_000)
+    await clock.let(2_000)
     assert.equal(database.listening, true)
+  })
+
+  test('steps that count each other do so on several connections, too', async (t) => {
+    const [one, other] = await stage(t, postgres, 2)
+    const enter = (database: Database, number: number) =>
+      database.step(
+        say(
+          `insert into visits_without_door select 'x', cast($1 as bigint)
+           where (select count(*) from visits_without_door) < 3 returning number`,
+          number,
+        ),
+        { alone: [`door ${number % 2}`, 'house'] },
+      )
+    const entered = await Promise.all(Array.from({ length: 40 }, (_, n) => enter(n % 3 ? one : other, n)))
+    assert.equal(entered.flat().length, 3)
   })
 
   test('an idle connection that is lost is logged, and another takes its place', async (t) => {

@@ -14,6 +14,7 @@ import { openDatabase } from '../../src/storage/open.ts'
 import { engines } from '../cast/engines.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
 import { type Answer, credentials, openStage, type RingingClient, type Stage } from '../cast/stage.ts'
+import { rowsOf } from '../cast/tables.ts'
 import { createWires, type Wires } from '../cast/wires.ts'
 
 const { phoneService } = credentials
@@ -111,6 +112,24 @@ async function learn(request: ModelRequest, stage: Stage): Promise<Status> {
   const { body } = await stage.post('/backchannel/authinfo', form, phoneService)
   request.status = (body.requests as { status: Status }[])[0]!.status
   return request.status
+}
+
+/**
+ * The clock of the polls is written behind, so a process that dies takes the last of it along: it never makes it stricter.
+ *
+ * @param polled of which nobody knows whether its last poll was counted
+ */
+async function learnClocks(model: Model, stage: Stage, polled?: ModelRequest): Promise<void> {
+  const rows = await rowsOf(stage, 'select id, interval_seconds, last_polled_at from backchannel_auth_requests')
+  for (const request of model.requests) {
+    const row = rows.find(({ id }) => id === request.requestId)!
+    const [interval, lastPolledAt] =
+      request === polled ? [request.interval + 5, stage.clock.now()] : [request.interval, request.lastPolledAt ?? 0]
+    assert.ok(Number(row.interval_seconds) <= interval, 'no interval is longer than the client was told')
+    assert.ok(Number(row.last_polled_at) <= lastPolledAt, 'no poll is later than it was')
+    request.interval = Number(row.interval_seconds)
+    request.lastPolledAt = row.last_polled_at === null ? undefined : Number(row.last_polled_at)
+  }
 }
 
 type Command = fc.AsyncCommand<Model, Real>
@@ -291,6 +310,7 @@ class DieDeciding extends Move {
     const answer = await stage.decide(request.requestId, this.outcome)
     await stage.restart()
     for (const one of model.requests) one.shaken = true
+    await learnClocks(model, stage)
 
     const after = await learn(request, stage)
     if (answer.status === 200) {
@@ -328,6 +348,7 @@ class DiePolling extends Move {
     const word = wordOfPoll(await stage.poll(request.client, request.authReqId))
     await stage.restart()
     for (const one of model.requests) one.shaken = true
+    await learnClocks(model, stage, request)
     if (before === 'expired') return this.pollAgain(request, stage)
     const after = await learn(request, stage)
     if (word === 'tokens') assert.deepEqual([before, after], ['approved', 'redeemed'])

@@ -152,6 +152,7 @@ for (const engine of engines) {
 }
 
 async function intervalOf(stage: Stage): Promise<unknown> {
+  await stage.doorbell.idle()
   const [row] = await rowsOf(stage, 'select interval_seconds from backchannel_auth_requests')
   return row!.interval_seconds
 }
