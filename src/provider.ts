@@ -99,6 +99,7 @@ import { createPasskeys } from './passkey/passkey.ts'
 import { createPasskeyChallengeStore } from './passkey/passkey-challenge-store.ts'
 import { createPasskeyStore } from './passkey/passkey-store.ts'
 import { type Profile, profiles } from './profile.ts'
+import { createPruning } from './retention/pruning.ts'
 import { createVault, type Vault } from './secret.ts'
 import type { Database } from './storage/database.ts'
 import { migrate, migrationStatus } from './storage/migrate.ts'
@@ -150,6 +151,8 @@ export interface Doorbell {
   idle(): Promise<void>
   /** Settles what has run out, now. */
   sweep(): Promise<number>
+  /** Forgets what is finished and older than `retention` says, now. Answers how many rows it were. */
+  prune(): Promise<number>
   /** Stops accepting, finishes what runs, hands the rest back, lets the database go. Tolerates being called twice. */
   close(): Promise<void>
 }
@@ -407,8 +410,6 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   }
   const decide = createDecide(decisionNeeds)
   const sweep = createExpirySweep(decisionNeeds, [
-    (now) => usedAssertions.forgetExpired(now),
-    (now) => oidcModels.forgetExpired(now),
     (now) => passkeyChallenges.forgetExpired(now),
     (now) => outbox.eraseParked(now - parkedKeepContent),
     (now) => initialAccess.forgetExpired(now),
@@ -418,6 +419,20 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     (now) => unknownUsers.forgetOld(now),
     (now) => userCodes.forgetTries(now - lockSeconds * 1000),
   ])
+  const { retention } = config
+  const signedRequests = createSignedRequestStore(database, vault)
+  const pruning = createPruning({
+    kept: [
+      { what: 'used assertions', days: 0, forget: usedAssertions.forgetExpired },
+      { what: 'tokens and sessions', days: 0, forget: oidcModels.forgetExpired },
+      { what: 'notifications', days: retention.notifications, forget: outbox.forgetSettled },
+      { what: 'requests', days: retention.requests, forget: requests.forgetFinished },
+      { what: 'signed requests', days: retention.signedRequests, forget: signedRequests.forget },
+      { what: 'history', days: retention.history, forget: decisions.forget },
+    ],
+    clock,
+    log,
+  })
 
   // ── how users hear of requests ──
   const timeout = config.notifications.timeout * 1000
@@ -485,7 +500,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       useOnce: (clientId, jti, expiresAt) => usedAssertions.use(`request ${clientId}`, jti, expiresAt),
       clock,
     }),
-    signedRequests: createSignedRequestStore(database, vault),
+    signedRequests,
     seekUser,
     unknownUsers,
     isBlocked: blockedClients.isBlocked,
@@ -706,6 +721,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   if (works) {
     worker.start()
     sweep.start()
+    pruning.start()
   }
   if (channels.length === 0) {
     log.warn(
@@ -718,7 +734,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   async function close(): Promise<void> {
     // Real time, whatever the clock: somebody waits for this process to end.
     const cutOff = systemClock.after(patience, () => app.server.closeAllConnections())
-    await Promise.all([app.close(), sweep.stop(), worker.stop(patience), signingKeys.stop()])
+    await Promise.all([app.close(), sweep.stop(), pruning.stop(), worker.stop(patience), signingKeys.stop()])
     cutOff()
     await Promise.all([caller, toPushServices, elsewhere].map((each) => each.close()))
     await database.close()
@@ -731,6 +747,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     listen: ({ host = config.host, port = config.port } = {}) => app.listen({ host, port }),
     idle: () => worker.idle(),
     sweep: () => sweep.sweep(),
+    prune: () => pruning.prune(),
     close() {
       closing ??= close()
       return closing

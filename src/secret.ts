@@ -34,6 +34,12 @@ export function newId(now: number): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
 }
 
+/** What every id made before `time` (milliseconds since 1970) is smaller than, and no later one. */
+export function idsBefore(time: number): string {
+  const hex = Math.max(0, time).toString(16).padStart(12, '0')
+  return `${hex.slice(0, 8)}-${hex.slice(8)}`
+}
+
 /** SHA-256, base64url: how a high-entropy secret is looked up without being kept. */
 export function fingerprint(secret: string): string {
   return createHash('sha256').update(secret).digest('base64url')

@@ -53,6 +53,7 @@ const mayUse: Record<string, readonly string[]> = {
     'device-channels',
     'health',
     'metrics',
+    'retention',
     'token-endpoint',
     'client-settings',
     'client-registration',
@@ -88,6 +89,7 @@ const mayUse: Record<string, readonly string[]> = {
   'device-channels': ['authentication-device', 'delivery', 'outbox', 'user-hint', 'client', ...ground],
   health: ['outbox', ...ground],
   metrics: ['outbox', ...ground],
+  retention: ground,
   config: ['resource', 'authorization-details', 'client', 'user-hint', ...leaves],
   // ── the story ──
   'token-endpoint': [

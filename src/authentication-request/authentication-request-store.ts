@@ -1,6 +1,6 @@
 import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
 import type { DeliveryMode } from '../client/client-metadata.ts'
-import { fingerprint } from '../secret.ts'
+import { fingerprint, idsBefore } from '../secret.ts'
 import type { Database, Statement } from '../storage/database.ts'
 import type { Authentication, AuthenticationRequest, Status } from './authentication-request.ts'
 
@@ -337,6 +337,24 @@ export function createRequestStore(database: Database) {
         [now, limit],
       )
       return rows.map(toRequest)
+    },
+
+    /**
+     * Removes what was finished before `before`, at most so many. A request stays as long as something lives that came
+     * out of it: it says whose that is, to take it back. Ids grow with time, so nothing younger is even looked at.
+     */
+    async forgetFinished(before: number, atMost: number): Promise<number> {
+      const rows = await database.step({
+        sql: `with old as materialized (
+                select id from backchannel_auth_requests request
+                where id < $1 and status in ('denied', 'expired', 'redeemed') and settled_at < $2
+                  and not exists (select 1 from oidc_models where request_id = request.id)
+                order by id limit $3 /* for update skip locked */
+              )
+              delete from backchannel_auth_requests where id in (select id from old) returning id`,
+        values: [idsBefore(before), before, atMost],
+      })
+      return rows.length
     },
   }
 }

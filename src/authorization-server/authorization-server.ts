@@ -18,6 +18,7 @@ import { isBoundToCertificate } from '../client/certificate-binding.ts'
 import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-metadata.ts'
 import { type SubjectMetadata, subjectMatches } from '../client-certificate/subject.ts'
 import type { Clock } from '../clock.ts'
+import { away, isDatabaseAway } from '../http/answer.ts'
 import { fetchThrough } from '../http/fetch.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
 import { chooseLanguage, type Texts } from '../i18n/texts.ts'
@@ -473,7 +474,14 @@ function reportErrors(provider: Provider, log: Log): void {
       log.info({ event: 'oidc.refused', endpoint: what, code: error.message, detail: error.error_detail })
     })
   }
-  provider.on('server_error', (_ctx, error) => log.error({ event: 'oidc.failed', error }))
+  provider.on('server_error', (ctx, error) => {
+    log.error({ event: 'oidc.failed', error })
+    if (!isDatabaseAway(error)) return
+    ctx.status = away.status
+    ctx.set(away.headers)
+    // A page stays one.
+    if (typeof ctx.body === 'object') ctx.body = away.body
+  })
 }
 
 /** Tokens of the other grants: of a sign-in, and refreshed ones. */

@@ -112,11 +112,17 @@ export function createOidcModelStore(database: Database) {
       values: [clientId],
     }),
 
-    async forgetExpired(now: number): Promise<void> {
-      await database.step({
-        sql: 'delete from oidc_models where expires_at is not null and expires_at < $1 returning id_hash',
-        values: [now],
+    /** Removes what ran out before `before`, at most so many. */
+    async forgetExpired(before: number, atMost: number): Promise<number> {
+      const rows = await database.step({
+        sql: `with old as materialized (
+                select model, id_hash from oidc_models where expires_at is not null and expires_at < $1
+                order by expires_at limit $2 /* for update skip locked */
+              )
+              delete from oidc_models where (model, id_hash) in (select model, id_hash from old) returning id_hash`,
+        values: [before, atMost],
       })
+      return rows.length
     },
   }
 }

@@ -56,6 +56,8 @@ export interface BackchannelCall extends ClientCredentials {
   proof: SentProof
   /** A request's lifetime counts from its receipt (AK-5). */
   receivedAt: number
+  /** Whether nobody waits for the answer any more. */
+  isGone(): boolean
 }
 
 export function backchannelEndpoint(app: FastifyInstance, path: string, needs: BackchannelNeeds): void {
@@ -65,7 +67,8 @@ export function backchannelEndpoint(app: FastifyInstance, path: string, needs: B
     const form = readForm(request.headers['content-type'], rawBody(request))
     const { authorization } = request.headers
     const keys = { certificate: needs.certificateOf(request.raw), proof: proofSentWith(request.raw) }
-    const call = { form, authorization, ...keys, address: request.ip, receivedAt }
+    const isGone = () => reply.raw.destroyed
+    const call = { form, authorization, ...keys, address: request.ip, receivedAt, isGone }
     const acknowledgement = await receive(call, needs)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(acknowledgement)
   })
@@ -112,6 +115,8 @@ async function consider(
       : [needs.signedRequests.keep(request.id, asked.signedRequest, request.createdAt)]
   const topics = notices.length ? ['outbox'] : []
   const limits = limitsFor(client, needs.policy)
+  // Nobody would learn the auth_req_id, and a user would be asked for nothing.
+  if (call.isGone()) throw new Refusal('invalid_request', 'the connection ended before the answer')
   const kept = await needs.requests.accept(request, authReqId, limits, [...notices, ...evidence], topics)
   if (!kept) throw await overTheLimit(request, limits, about, needs)
 

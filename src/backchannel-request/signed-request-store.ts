@@ -1,4 +1,4 @@
-import type { Vault } from '../secret.ts'
+import { idsBefore, type Vault } from '../secret.ts'
 import type { Database, Statement } from '../storage/database.ts'
 
 export type SignedRequestStore = ReturnType<typeof createSignedRequestStore>
@@ -24,6 +24,19 @@ export function createSignedRequestStore(database: Database, vault: Vault) {
         [requestId],
       )
       return row && vault.open(row.sealed, place(requestId))
+    },
+
+    /** Removes those of requests received before `before`, at most so many. */
+    async forget(before: number, atMost: number): Promise<number> {
+      const rows = await database.step({
+        sql: `with old as materialized (
+                select request_id from signed_requests where request_id < $1
+                order by request_id limit $2 /* for update skip locked */
+              )
+              delete from signed_requests where request_id in (select request_id from old) returning request_id`,
+        values: [idsBefore(before), atMost],
+      })
+      return rows.length
     },
   }
 }

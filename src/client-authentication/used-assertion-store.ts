@@ -16,11 +16,18 @@ export function createUsedAssertionStore(database: Database) {
       return rows.length > 0
     },
 
-    async forgetExpired(now: number): Promise<void> {
-      await database.step({
-        sql: 'delete from used_assertions where expires_at < $1 returning client_id',
-        values: [now],
+    /** Removes those that ran out before `before`, at most so many. */
+    async forgetExpired(before: number, atMost: number): Promise<number> {
+      const rows = await database.step({
+        sql: `with old as materialized (
+                select client_id, jti_hash from used_assertions where expires_at < $1
+                order by expires_at limit $2 /* for update skip locked */
+              )
+              delete from used_assertions where (client_id, jti_hash) in (select client_id, jti_hash from old)
+              returning client_id`,
+        values: [before, atMost],
       })
+      return rows.length
     },
   }
 }

@@ -10,7 +10,7 @@ import {
 } from '../client/client-metadata.ts'
 import type { ClientStore } from '../client/client-store.ts'
 import { toClient } from '../client/register.ts'
-import { leavesSector, sectorStays } from '../client/sector.ts'
+import { leavesSector } from '../client/sector.ts'
 import type { Clock } from '../clock.ts'
 import { isPlain } from '../complaint.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
@@ -167,7 +167,9 @@ async function read(said: unknown, id: string, before: Client | undefined, needs
   const strange = scopes.some((scope) => !needs.scopes.includes(scope))
   if (strange) throw wrong('scope holds a value that this provider does not know')
   const { client_secret: __, ...metadata } = checked.client
-  if (before !== undefined && leavesSector(before.metadata, metadata)) throw wrong(sectorStays)
+  if (before !== undefined && leavesSector(before.metadata, metadata)) {
+    throw wrong('subject_type pairwise stays in its sector: register another client')
+  }
   const sector = await complainAboutSector(metadata, needs.caller)
   if (sector !== undefined) throw wrong(sector)
 

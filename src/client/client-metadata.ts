@@ -506,12 +506,14 @@ const rules: Rule[] = [
     says: 'subject_type pairwise needs signed requests, private_key_jwt or self_signed_tls_client_auth: the client has to prove that jwks_uri is its own (RG-12)',
   },
   {
-    reads: ['subject_type', 'redirect_uris', 'sector_identifier_uri', mode, endpoint, 'jwks_uri'],
+    // Else a client could name somebody's keys, and be told their names for users at a redirect of its own.
+    reads: ['subject_type', 'sector_identifier_uri', mode, endpoint, 'jwks_uri', 'redirect_uris'],
     unless: (client) =>
       client.subject_type === 'pairwise' &&
       client.sector_identifier_uri === undefined &&
-      client.redirect_uris.some((uri) => new URL(uri).host !== (sectorOf(client) ?? new URL(uri).host)),
-    says: 'redirect_uris must all have the host of the sector for subject_type pairwise, or sector_identifier_uri list them (PW-2)',
+      sectorOf(client) !== undefined &&
+      client.redirect_uris.some((uri) => new URL(uri).host !== sectorOf(client)),
+    says: 'redirect_uris must all have the host of the sector for subject_type pairwise, or sector_identifier_uri list them',
   },
   {
     reads: [method],

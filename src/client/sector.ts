@@ -7,7 +7,22 @@ import type { ClientMetadata } from './client-metadata.ts'
  */
 export function sectorOf(client: ClientMetadata): string | undefined {
   const address = client.sector_identifier_uri ?? standsFor(client)
-  return address === undefined ? undefined : new URL(address).host
+  if (address === undefined) return undefined
+  const { protocol, host } = new URL(address)
+  // An app's own scheme, or the machine it runs on, is nobody's: anybody could say the same.
+  const isSomebodys = protocol === 'https:' || (protocol === 'http:' && client.application_type !== 'native')
+  return isSomebodys ? host : undefined
+}
+
+/**
+ * Whether a client that changes how it is told is still what was let into its sector: at registration the sector's list
+ * was asked, or the address was the sector itself.
+ */
+export function staysInSector(before: ClientMetadata, after: ClientMetadata): boolean {
+  if (after.subject_type !== 'pairwise') return true
+  return after.sector_identifier_uri === undefined
+    ? sectorOf(before) === sectorOf(after)
+    : standsFor(before) === standsFor(after)
 }
 
 /** The address that has to be in the list at `sector_identifier_uri` (RG-9), and without one is the sector. */
@@ -24,14 +39,12 @@ export function standsFor(client: ClientMetadata): string | undefined {
 }
 
 /**
- * Whether a client that changes would be in another sector, which it must not. Requests that are open end as they began, with other addresses and
- * proofs: in the sector of somebody else it would hear what users are called there.
+ * Whether a registration that is replaced would be in another sector, which it must not. Requests that are open end as
+ * they began, with other addresses and proofs: in the sector of somebody else it would hear what users are called there.
  */
 export function leavesSector(before: ClientMetadata, after: ClientMetadata): boolean {
   return after.subject_type === 'pairwise' && sectorOf(before) !== sectorOf(after)
 }
-
-export const sectorStays = 'a client with pairwise subjects stays in its sector: register another client'
 
 /** Whether the client proves with its keys that `jwks_uri` is its own (RG-12). */
 export function usesItsKeys(client: ClientMetadata): boolean {

@@ -61,6 +61,7 @@ it('defaults', () => {
     resources: {},
     notifications: { timeout: 5, attempts: 8, allowPrivateNetworks: false },
     registration: { mode: 'off', perHour: 10 },
+    retention: { requests: 30, notifications: 30 },
     limits: {
       perUser: { perMinute: 10 },
       perClient: { open: 0, perMinute: 0, unknownPerMinute: 30 },
@@ -150,6 +151,12 @@ it('production needs an issuer and a secret, development neither', () => {
   )
   assert.equal(accepted({ development: true, port: 4321 }).issuer, 'http://localhost:4321')
   assert.match(complaintsAbout({ development: true, port: 0 }).join(), /^issuer is missing; with port 0/)
+})
+
+it('history is not kept for less than requests are', () => {
+  const kept = (requests: number, history: number) => ({ ...production, retention: { requests, history } })
+  assert.deepEqual(accepted(kept(30, 30)).retention, { requests: 30, notifications: 30, history: 30 })
+  assert.deepEqual(complaintsAbout(kept(30, 29)), ['retention.history must be at least retention.requests (30 days)'])
 })
 
 describe('limits', () => {

@@ -121,6 +121,17 @@ export interface Config {
   }
   /** How much may be asked, and tried. 0 is no limit. What a limit of requests refuses reaches nobody. */
   limits: Limits
+  /** How many days what is finished is kept before it is pruned; what is left out is kept for ever. */
+  retention: {
+    /** Authentication requests after they were denied, redeemed or had expired. Longer, while tokens of them live. */
+    requests: number
+    /** Notifications after they were delivered or parked. */
+    notifications: number
+    /** The consent history, which users look back on. */
+    history?: number
+    /** Signed authentication requests as they were received: evidence. */
+    signedRequests?: number
+  }
   /** Numbers for Prometheus at `/metrics`, never for everybody. */
   metrics: {
     /** On in development, and wherever `token` or `from` says who may read it. */
@@ -199,6 +210,7 @@ type Sections =
   | 'mutualTls'
   | 'dpop'
   | 'registration'
+  | 'retention'
   | 'deviceWebhook'
   | 'login'
 type Optional<Settings> = { [Name in keyof Settings]?: Settings[Name] | undefined }
@@ -356,6 +368,8 @@ const metricsTokenForm = 'at least 32 printable ASCII characters without spaces'
 
 const latest = 14 * 86_400
 const year = 365 * 86_400
+/** In days. */
+const century = 36_525
 
 /** Settings of later versions have their place already, so that they get a sentence of their own and not "unknown". */
 const schema = z.strictObject({
@@ -463,6 +477,12 @@ const schema = z.strictObject({
       perSession: whole('streams', 1, 1000).default(10),
       inAll: whole('streams', 1, 1_000_000).default(10_000),
     }).prefault({}),
+  }).prefault({}),
+  retention: section({
+    requests: whole('days', 1, century).default(30),
+    notifications: whole('days', 1, century).default(30),
+    history: whole('days', 1, century).exactOptional(),
+    signedRequests: whole('days', 1, century).exactOptional(),
   }).prefault({}),
   metrics: section({
     enabled: yesOrNo().exactOptional(),
@@ -871,6 +891,11 @@ const rules: Rule[] = [
       requests.maxOpenPerUser !== undefined &&
       limits.perUser.open !== requests.maxOpenPerUser,
     says: 'and requests.maxOpenPerUser are two names of one limit; leave one out',
+  },
+  {
+    reads: ['retention.history', 'retention.requests'],
+    unless: ({ retention }) => retention.history !== undefined && retention.history < retention.requests,
+    says: ({ retention }) => `must be at least retention.requests (${retention.requests} days)`,
   },
   {
     reads: ['metrics.enabled', 'metrics.token', 'metrics.from', 'development'],

@@ -88,6 +88,10 @@ export default {
     //streams: { perSession: 10, inAll: 10_000 },
   //},
 
+  // Days that finished requests and notifications are kept. The consent history and signed requests are kept for ever,
+  // unless history: 3650 and signedRequests: 3650, say, tell otherwise.
+  //retention: { requests: 30, notifications: 30 },
+
   // Numbers for Prometheus at /metrics: for whoever brings the token, or comes from these addresses.
   //metrics: { token: 'better-kept-in-DOORBELL_METRICS_TOKEN', from: [] },
 

@@ -1,6 +1,7 @@
 import type { Authentication, AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { SettledStatus } from '../authentication-request/authentication-request-store.ts'
 import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
+import { idsBefore } from '../secret.ts'
 import type { Database, Statement } from '../storage/database.ts'
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
@@ -115,6 +116,23 @@ export function createDecisionStore(database: Database) {
         [requestId],
       )
       return rows.map(toDecision)
+    },
+
+    /**
+     * Removes decisions made before `before`, at most so many, but none that something still lives of: users take that
+     * back where they see the decision.
+     */
+    async forget(before: number, atMost: number): Promise<number> {
+      const rows = await database.step({
+        sql: `with old as materialized (
+                select id from backchannel_auth_consent_history history
+                where id < $1 and not exists (select 1 from oidc_models where request_id = history.request_id)
+                order by id limit $2 /* for update skip locked */
+              )
+              delete from backchannel_auth_consent_history where id in (select id from old) returning id`,
+        values: [idsBefore(before), atMost],
+      })
+      return rows.length
     },
   }
 }

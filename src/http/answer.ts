@@ -88,11 +88,18 @@ function answerProblem(error: Error, request: FastifyRequest, reply: FastifyRepl
   }
 }
 
-function answerAway(reply: FastifyReply): void {
-  answerError(reply.header('Retry-After', '1'), 503, {
+/** What is answered while the database is away, wherever that shows. */
+export const away = {
+  status: 503,
+  headers: { 'Retry-After': '1' },
+  body: {
     error: 'temporarily_unavailable',
     error_description: 'the server cannot answer now, please try again',
-  })
+  },
+} as const
+
+function answerAway(reply: FastifyReply): void {
+  answerError(reply.headers(away.headers), away.status, away.body)
 }
 
 function answerFailure(reply: FastifyReply, id: string): void {
@@ -150,13 +157,17 @@ function isTooLarge(error: Error & Partial<FastifyError>): boolean {
 }
 
 /**
- * Not there, shutting down, starting up, or the connection to it broke (SQLSTATE class 08). When a connection breaks
- * while it is being used, or none can be had, `pg` gives the error no code.
+ * Not there or not to be reached, shutting down, starting up, a standby that takes no changes yet, or the connection
+ * to it broke (SQLSTATE class 08). When a connection breaks while it is being used, or none can be had, `pg` gives the
+ * error no code.
  */
-function isDatabaseAway(error: Error & { code?: unknown }): boolean {
+export function isDatabaseAway(error: Error & { code?: unknown }): boolean {
   return (
-    /^(ECONNREFUSED|ECONNRESET|57P01|57P02|57P03|53300|08...)$/.test(String(error.code)) ||
-    /^Connection terminated|timeout exceeded when trying to connect/.test(error.message)
+    /^(ECONN(REFUSED|RESET)|EPIPE|ETIMEDOUT|E(HOST|NET)UNREACH|ENOTFOUND|EAI_AGAIN)$/.test(String(error.code)) ||
+    /^(57P0[1235]|25P03|25006|53300|08...)$/.test(String(error.code)) ||
+    /^Connection terminated|timeout exceeded when trying to connect|^timeout expired$|is not queryable$/.test(
+      error.message,
+    )
   )
 }
 

@@ -166,6 +166,19 @@ export function createOutboxStore(database: Database) {
       return rows.length
     },
 
+    /** Removes what was delivered or parked before `before`, at most so many. */
+    async forgetSettled(before: number, atMost: number): Promise<number> {
+      const rows = await database.step({
+        sql: `with old as materialized (
+                select id from notifications where settled_at is not null and settled_at < $1
+                order by settled_at limit $2 /* for update skip locked */
+              )
+              delete from notifications where id in (select id from old) returning id`,
+        values: [before, atMost],
+      })
+      return rows.length
+    },
+
     /** What still waits in a lane is not sent any more: for a receiver that is gone. */
     parkLane: (lane: string, kinds: readonly string[], reason: string, now: number): Statement => ({
       sql: `update notifications set state = 'parked', lease = null, sealed = null, last_outcome = $3, settled_at = $4

@@ -153,16 +153,18 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
     const attempts = needs.untilTheirTimeIsOver?.includes(letter.kind) ? Number.POSITIVE_INFINITY : needs.attempts
     const verdict = judge(outcome, letter, now, attempts, Math.random())
     const about = { request: letter.subject, by: letter.kind, about: letter.id, attempt: letter.attempts }
+    const tell = (event: 'delivered' | 'failed' | 'parked', outcome: string) =>
+      needs.audit({ event: `notification.${event}`, ...about, outcome })
+    // Whose lease ended meanwhile has nothing to say: another worker knows more.
     switch (verdict.state) {
       case 'delivered':
-        await outbox.delivered(letter, outcome.words, now)
-        return needs.audit({ event: 'notification.delivered', ...about, outcome: outcome.words })
+        if (await outbox.delivered(letter, outcome.words, now)) tell('delivered', outcome.words)
+        return
       case 'waiting':
-        await outbox.putBack(letter, outcome.words, verdict.dueAt)
-        return needs.audit({ event: 'notification.failed', ...about, outcome: outcome.words })
+        if (await outbox.putBack(letter, outcome.words, verdict.dueAt)) tell('failed', outcome.words)
+        return
       case 'parked':
-        await outbox.park(letter, verdict.reason, now)
-        return needs.audit({ event: 'notification.parked', ...about, outcome: verdict.reason })
+        if (await outbox.park(letter, verdict.reason, now)) tell('parked', verdict.reason)
     }
   }
 

@@ -1,7 +1,7 @@
 /** Postgres, for one process or many. Announcements travel by LISTEN and NOTIFY. */
 import { createHash } from 'node:crypto'
 import { Pool, type PoolClient, types } from 'pg'
-import type { Clock } from '../clock.ts'
+import { type Clock, systemClock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import type { Change, Database, Run, Statement, StepOptions, Value } from './database.ts'
 import { createListeners } from './listeners.ts'
@@ -9,7 +9,7 @@ import { channel, payloadOf, subscribe } from './postgres-subscription.ts'
 import { wordsOfPostgres } from './words.ts'
 
 /** Why a transaction is worth another try: nothing of it happened, and it was not its own fault. */
-const retriable = new Set(['40001', '40P01'])
+const retriable = new Set(['40001', '40P01', '25P03'])
 const attempts = 3
 
 /** Any number, as long as no other program on the same database means something else by it. */
@@ -31,6 +31,8 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   })
   const pool = new Pool({ ...settings, max: 10, types: { getTypeParser: parserOf } })
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
+  // On its way from one user to the next nobody listens to a connection, and its loss would end the process.
+  pool.on('connect', (client) => client.on('error', () => {}))
 
   const running = new Set<Promise<unknown>>()
   let closing: Promise<void> | undefined
@@ -74,8 +76,7 @@ function step<Row>(pool: Pool, first: Statement, { also = [], announce = [], alo
     if (announce.length === 0) return query(pool, first)
     if (canBeWrapped(first)) return query(pool, announcing(first, announce))
   }
-  const begin = alone === undefined ? 'begin' : beginAlone([alone].flat())
-  return inTransaction(pool, begin, async (client) => {
+  return inTransaction(pool, alone === undefined ? [] : locksFor([alone].flat()), async (client) => {
     const rows = await query<Row>(client, first)
     if (rows.length === 0) return rows
     for (const statement of also) await query(client, statement)
@@ -89,9 +90,9 @@ function step<Row>(pool: Pool, first: Statement, { also = [], announce = [], alo
  * two words with the same hash one waits for nothing; that is all. Everybody takes several in the same order, so that
  * no two wait for each other.
  */
-function beginAlone(words: string[]): string {
+function locksFor(words: string[]): string[] {
   const hashes = words.map((word) => createHash('sha256').update(word).digest().readInt32BE()).sort((a, b) => a - b)
-  return ['begin', ...hashes.map((hash) => `select pg_advisory_xact_lock(${exclusiveLock}, ${hash})`)].join('; ')
+  return hashes.map((hash) => `select pg_advisory_xact_lock(${exclusiveLock}, ${hash})`)
 }
 
 /** Postgres allows no changing statement in a `with` within a `with`. */
@@ -122,31 +123,72 @@ function payloadsOf(announce: Change[]): string {
 }
 
 /** A connection whose rollback fails is in an unknown state, so it is thrown away. */
-async function inTransaction<T>(pool: Pool, begin: string, work: (client: PoolClient) => Promise<T>): Promise<T> {
+async function inTransaction<T>(pool: Pool, locks: string[], work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   let broken: Error | undefined
-  // Between a connection's loss and our noticing, the loss is an event, and without a listener it would end the process.
+  // Between a connection's loss and our noticing, the loss is an event.
   const lost = (error: Error) => {
-    broken = error
+    broken ??= error
   }
   client.on('error', lost)
   try {
-    await client.query(begin)
+    const id = await begin(client, locks)
     const result = await work(client)
-    await client.query('commit')
+    await commit(client, id, pool, lost)
     return result
   } catch (error) {
+    // That a connection is gone says less than why.
+    const reason = broken ?? error
     await client.query('rollback').catch(lost)
-    throw error
+    throw reason
   } finally {
     client.off('error', lost)
     client.release(broken)
   }
 }
 
+/**
+ * A process that stands still in the middle of a transaction, its machine being moved, say, holds up the others no
+ * longer than this: then Postgres rolls it back. Milliseconds between two statements.
+ */
+const longestPause = 2000
+
+/** All in one round trip. @returns the id of the transaction */
+async function begin(client: PoolClient, locks: string[]): Promise<string> {
+  const settings = `set local idle_in_transaction_session_timeout = ${longestPause}`
+  const text = ['begin', settings, ...locks, 'select cast(txid_current() as text) as id'].join('; ')
+  const results = (await client.query(text)) as unknown as { rows: { id: string }[] }[]
+  return results.at(-1)!.rows[0]!.id
+}
+
+/** If the connection breaks just now, the transaction may have been committed all the same: another connection knows. */
+async function commit(client: PoolClient, id: string, pool: Pool, lost: (error: Error) => void): Promise<void> {
+  try {
+    await client.query('commit')
+  } catch (error) {
+    lost(error as Error)
+    if (!(await wasCommitted(id, pool))) throw error
+  }
+}
+
+/** How often it is asked, and milliseconds in between: as long as a restart takes, and somebody waits for an answer. */
+const inquiries = 40
+const betweenInquiries = 100
+
+async function wasCommitted(id: string, pool: Pool): Promise<boolean> {
+  for (let left = inquiries; left > 0; left--) {
+    const found = await pool.query('select txid_status(cast($1 as bigint)) as status', [id]).catch(() => undefined)
+    const status = found?.rows[0]?.status
+    if (status === 'committed') return true
+    if (found && status !== 'in progress') return false
+    await new Promise<void>((resolve) => systemClock.after(betweenInquiries, resolve))
+  }
+  return false
+}
+
 /** Once a lock is held to the end of the transaction, whoever waited for it sees all that was committed before. */
 function exclusively<T>(pool: Pool, work: (run: Run) => Promise<T>): Promise<T> {
-  return inTransaction(pool, 'begin', async (client) => {
+  return inTransaction(pool, [], async (client) => {
     await client.query('select pg_advisory_xact_lock($1)', [exclusiveLock])
     return work(async <Row>(sql: string, values: Value[] = []) => {
       const { rows } = await client.query(wordsOfPostgres(sql), values)

@@ -34,6 +34,8 @@ export interface TokenCall extends ClientCredentials {
   proof: SentProof
   /** The pause between polls is measured from arrival to arrival (TK-4). */
   arrivedAt: number
+  /** Whether nobody waits for the answer any more. */
+  isGone(): boolean
 }
 
 /** The order of the checks is that of TE-7: nothing about a request is told before the client has proven that it is its own. */
@@ -51,7 +53,7 @@ export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<To
   needs.polled(answer)
   if (poll === undefined) throw unknown()
   if (answer !== 'issue tokens') throw refusals[answer]()
-  return handOut(poll.request, binding, readWantedShare(form, poll.request, needs.details), call.address, needs)
+  return handOut(poll.request, binding, readWantedShare(form, poll.request, needs.details), call, needs)
 }
 
 /** A push client is told everything and may not ask (TE-4); others need the grant they were registered for (SM-5). */
@@ -65,14 +67,14 @@ async function handOut(
   request: AuthenticationRequest,
   binding: TokenBinding,
   share: WantedShare,
-  address: string | undefined,
+  call: TokenCall,
   needs: CibaGrantNeeds,
 ): Promise<TokenResponse> {
   const about = {
     request: request.id,
     client: request.clientId,
     user: request.userId,
-    address,
+    address: call.address,
     by: request.deliveryMode,
   }
   const issued = await needs.issueTokens(request, { binding, ...share })
@@ -80,6 +82,8 @@ async function handOut(
     needs.audit({ event: 'tokens.refused', ...about, outcome: 'user_unavailable' })
     throw refusals.access_denied()
   }
+  // Tokens that nobody hears of are lost: the approval waits for the client to come again, here or at another node.
+  if (call.isGone()) throw new Refusal('invalid_request', 'the connection ended before the answer')
   const now = needs.clock.now()
   const won = await needs.requests.redeem(request.id, now, issued.statements)
   if (!won) throw statusAt(request, now) === 'expired' ? refusals.expired_token() : unknown()

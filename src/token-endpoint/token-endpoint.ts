@@ -25,7 +25,8 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     const proof = proofSentWith(request.raw)
     reply.headers(needs.proofs.answerHeaders(proof))
     const certificate = needs.certificateOf(request.raw)
-    const call = { form, authorization, certificate, proof, address: request.ip, arrivedAt }
+    const isGone = () => reply.raw.destroyed
+    const call = { form, authorization, certificate, proof, address: request.ip, arrivedAt, isGone }
     const tokens = await redeem(call, needs)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)
   })

@@ -95,21 +95,39 @@ export function createUserCodeStore(database: Database) {
       return rows.length > 0
     },
 
-    /** The try was wrong: it counts for the client too. */
-    async wrong(clientId: string, now: number, { lockFor }: TryLimits): Promise<void> {
-      await database.step({
+    /** The try was wrong: it counts for the client too. Answers whether it may hear so: not if it is locked meanwhile. */
+    async wrong(clientId: string, now: number, { maxTriesPerClient, lockFor }: TryLimits): Promise<boolean> {
+      const rows = await database.step({
         sql: `insert into user_code_tries (counter, tries, tried_at) values ($1, 1, $2)
               on conflict (counter) do update set
                 tries = case when user_code_tries.tried_at <= $3 then 1 else user_code_tries.tries + 1 end,
                 tried_at = excluded.tried_at
+              where user_code_tries.tries < cast($4 as bigint) or user_code_tries.tried_at <= $3
               returning counter`,
-        values: [ofClient(clientId), now, now - lockFor],
+        values: [ofClient(clientId), now, now - lockFor, maxTriesPerClient],
       })
+      return rows.length > 0
     },
 
-    /** The try was right: the user is there, and what was tried before was theirs, or has failed. */
-    async right(userId: string): Promise<void> {
-      await database.step(forgetTriesAt(userId))
+    /**
+     * The try was right: the user is there, and what was tried before was theirs, or has failed. Answers whether the
+     * client may hear so: not if others of its tries at the same time have locked it meanwhile.
+     */
+    async right(
+      userId: string,
+      clientId: string,
+      now: number,
+      { maxTriesPerClient, lockFor }: TryLimits,
+    ): Promise<boolean> {
+      const rows = await database.step(
+        {
+          sql: `select 1 as free where not exists (select 1 from user_code_tries
+                where counter = $1 and tries >= cast($2 as bigint) and tried_at > cast($3 as bigint))`,
+          values: [ofClient(clientId), maxTriesPerClient, now - lockFor],
+        },
+        { also: [forgetTriesAt(userId)] },
+      )
+      return rows.length > 0
     },
 
     /** Tries that lock nothing any more. */

@@ -55,8 +55,12 @@ export function createDemandUserCode({ codeOf, tries, limits, clock }: DemandNee
     }
     if (!(await tries.begin(user.id, client.id, clock.now(), limits))) throw locked(user, client)
     const right = await (verify ?? noCode)(code)
-    if (right || verify === undefined) return tries.right(user.id)
-    await tries.wrong(client.id, clock.now(), limits)
+    const passes = right || verify === undefined
+    const mayHear = passes
+      ? await tries.right(user.id, client.id, clock.now(), limits)
+      : await tries.wrong(client.id, clock.now(), limits)
+    if (!mayHear) throw locked(user, client)
+    if (passes) return
     throw new Refusal('invalid_user_code', 'user_code is wrong', { detail: `${client.id} for ${user.id}` })
   }
 }
@@ -131,6 +135,7 @@ export function createOwnCode({ codeOf, store, tries, limits, clock }: OwnCodeNe
       const verify = await codeOf(user)
       if (!(await tries.begin(user.id, proof.clientId, clock.now(), limits))) return 'locked'
       if (!(await (verify ?? noCode)(proof.presentCode))) return verify === undefined ? 'proof needed' : 'wrong'
+      // Only now: a token that was found somewhere must not be good for trying passwords.
       if (code !== undefined) await proof.mayBe(code)
       const hash = code && (await hashPassword(code))
       // Of two who change it at once, the one who proved an older code loses.

@@ -63,6 +63,14 @@ const pages: Record<string, (page: Page, stage: Stage) => Promise<unknown>> = {
     await page.reload()
   },
   'not yours': (page, stage) => page.goto(`${stage.url}/approve/no-such-request`),
+  'user code': (page, stage) => page.goto(`${stage.url}/user-code`),
+  'user code, set': async (page, stage) => {
+    await page.goto(`${stage.url}/user-code`)
+    await page.getByLabel(says('user_code.new'), { exact: true }).fill('garden gate')
+    await page.getByLabel(says('user_code.repeated'), { exact: true }).fill('garden gate')
+    await press(page, says('user_code.choose'))
+    await page.getByText(says('user_code.set')).waitFor()
+  },
   passkeys: async (page, stage) => {
     const devtools = await page.context().newCDPSession(page)
     await devtools.send('WebAuthn.enable')

@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { chown, cp, mkdtemp, readFile, rm, symlink } from 'node:fs/promises'
+import { chown, cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
@@ -14,6 +14,14 @@ import { Client } from 'pg'
 export interface PostgresServer {
   url: string
   stop(): Promise<void>
+}
+
+/** One that can go away and come back. */
+export interface RestartablePostgres extends PostgresServer {
+  /** Ends it: as an operator does, with all connections told; or at once, as a crash does. Resolves when it has ended. */
+  end(how: 'told' | 'crashed'): Promise<void>
+  /** Starts it again on the same port and the same data. Resolves when it accepts connections. */
+  start(): Promise<void>
 }
 
 export interface PostgresDatabase {
@@ -39,7 +47,47 @@ async function ownPostgres(): Promise<string> {
 }
 
 /** It stops with `stop`, or else when this process ends, in whatever way. */
-export async function startPostgres(): Promise<PostgresServer> {
+export function startPostgres(): Promise<PostgresServer> {
+  return withCluster((binaries, folder, account) => serve(binaries, folder, account))
+}
+
+/** Like `startPostgres`, but what it was told outlives its end. @param durable whether it syncs to disk, as in production */
+export function startRestartablePostgres({ durable = false } = {}): Promise<RestartablePostgres> {
+  return withCluster(async (binaries, folder, account) => {
+    const port = await freePort()
+    const more = durable ? { fsync: 'on', full_page_writes: 'on' } : {}
+    const launched = () => launch(binaries, folder, account, settings(folder, port, more))
+    const again = join(folder, 'again')
+    let running = launched()
+    if (!(await isReady(running.child))) throw new Error(`Postgres did not start: ${running.complaint()}`)
+    letGo(running.child)
+    return {
+      url: `postgres://postgres@127.0.0.1:${port}/postgres`,
+      async end(how) {
+        await writeFile(again, '')
+        running.child.ref()
+        if (how === 'told') running.child.stdin?.end()
+        else process.kill(await postmaster(folder), 'SIGQUIT')
+        await running.ended
+      },
+      async start() {
+        running = launched()
+        if (!(await isReady(running.child))) throw new Error(`Postgres did not come back: ${running.complaint()}`)
+        letGo(running.child)
+        await rm(again, { force: true })
+      },
+      stop: () => stop(running.child, running.ended, folder),
+    }
+  })
+}
+
+async function postmaster(folder: string): Promise<number> {
+  return Number((await readFile(join(folder, 'data', 'postmaster.pid'), 'utf8')).split('\n')[0])
+}
+
+async function withCluster<Server>(
+  start: (binaries: Binaries, folder: string, account: Account) => Promise<Server>,
+): Promise<Server> {
   if (process.platform === 'win32') {
     throw new Error('on Windows, start a Postgres yourself and put its URL into DOORBELL_TEST_POSTGRES')
   }
@@ -49,7 +97,7 @@ export async function startPostgres(): Promise<PostgresServer> {
   try {
     const binaries = await readableBinaries(folder, account)
     await makeCluster(binaries, folder, account)
-    return await serve(binaries, folder, account)
+    return await start(binaries, folder, account)
   } catch (error) {
     await rm(folder, { recursive: true, force: true })
     throw error
@@ -140,15 +188,7 @@ async function makeCluster({ initdb }: Binaries, folder: string, account: Accoun
 /** Between our looking for a free port and the server's taking it, somebody else may take it. */
 async function serve(binaries: Binaries, folder: string, account: Account, attempts = 5): Promise<PostgresServer> {
   const port = await freePort()
-  const child = spawn('/bin/sh', ['-c', watchdog, 'sh', folder, binaries.postgres, ...settings(folder, port)], {
-    ...account,
-    cwd: folder,
-    env: environment(binaries.postgres),
-    stdio: ['pipe', 'ignore', 'pipe'],
-    detached: true,
-  })
-  const ended = new Promise<void>((resolve) => child.once('error', () => resolve()).once('exit', () => resolve()))
-  const complaint = collect(child.stderr)
+  const { child, ended, complaint } = launch(binaries, folder, account, settings(folder, port))
   if (await isReady(child)) {
     letGo(child)
     return { url: `postgres://postgres@127.0.0.1:${port}/postgres`, stop: () => stop(child, ended, folder) }
@@ -159,9 +199,21 @@ async function serve(binaries: Binaries, folder: string, account: Account, attem
   throw new Error(`Postgres did not start: ${complaint()}`)
 }
 
+function launch({ postgres }: Binaries, folder: string, account: Account, options: string[]) {
+  const child = spawn('/bin/sh', ['-c', watchdog, 'sh', folder, postgres, ...options], {
+    ...account,
+    cwd: folder,
+    env: environment(postgres),
+    stdio: ['pipe', 'ignore', 'pipe'],
+    detached: true,
+  })
+  const ended = new Promise<void>((resolve) => child.once('error', () => resolve()).once('exit', () => resolve()))
+  return { child, ended, complaint: collect(child.stderr) }
+}
+
 /**
  * Starts the server and stops it (fast shutdown) when standard input ends, which it does when we close it, and when we
- * are no more. Afterwards nobody is left to clean up but this shell. A session of its own keeps Ctrl-C away from it.
+ * are no more. Afterwards nobody is left to clean up but this shell, which leaves what is to be started again. A session of its own keeps Ctrl-C away from it.
  */
 const watchdog = `
   folder=$1
@@ -173,11 +225,11 @@ const watchdog = `
   code=$?
   kill $watcher 2>/dev/null
   cd /
-  rm -rf "$folder" 2>/dev/null
+  [ -e "$folder/again" ] || rm -rf "$folder" 2>/dev/null
   exit $code
 `
 
-function settings(folder: string, port: number): string[] {
+function settings(folder: string, port: number, more: Record<string, string> = {}): string[] {
   const values = {
     listen_addresses: '127.0.0.1',
     port,
@@ -186,6 +238,7 @@ function settings(folder: string, port: number): string[] {
     shared_buffers: '64MB',
     fsync: 'off',
     full_page_writes: 'off',
+    ...more,
   }
   return ['-D', join(folder, 'data'), ...Object.entries(values).flatMap(([name, value]) => ['-c', `${name}=${value}`])]
 }

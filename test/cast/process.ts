@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { until } from './until.ts'
 
 const command = fileURLToPath(new URL('../../bin/doorbell.js', import.meta.url))
 
@@ -12,12 +13,36 @@ export interface ServerProcess {
   kill(): Promise<void>
   /** Asks it to stop. Answers its exit code and how long it took, in milliseconds. */
   terminate(): Promise<{ code: number | null; took: number }>
+  /** Stops it where it is, as a machine does that is moved. It notices nothing until it goes on. */
+  pause(): void
+  goOn(): void
 }
 
+export interface ServerOptions {
+  /** In place of the configured one. */
+  port?: number
+  /** Milliseconds its clock is ahead of the machine's. */
+  clockAhead?: number
+  /** For a server that logs too little to say that it listens. */
+  isUp?: () => Promise<boolean>
+}
+
+const shiftedClock = new URL('./shifted-clock.ts', import.meta.url).href
+
 /** Resolves when it listens. */
-export async function startServer(configFile: string): Promise<ServerProcess> {
-  const env = { ...process.env, NODE_ENV: 'production', NODE_COMPILE_CACHE: `${configFile}.cache` }
-  const child = spawn(process.execPath, [command, 'serve', '--migrate', '--config', configFile], {
+export async function startServer(
+  configFile: string,
+  { port, clockAhead = 0, isUp }: ServerOptions = {},
+): Promise<ServerProcess> {
+  const env = {
+    ...process.env,
+    NODE_ENV: 'production',
+    NODE_COMPILE_CACHE: `${configFile}.cache`,
+    DOORBELL_TEST_CLOCK_AHEAD: String(clockAhead),
+  }
+  const flags = clockAhead === 0 ? [] : ['--import', shiftedClock]
+  const where = port === undefined ? [] : ['--port', String(port)]
+  const child = spawn(process.execPath, [...flags, command, 'serve', '--migrate', '--config', configFile, ...where], {
     stdio: ['ignore', 'ignore', 'pipe'],
     env,
   })
@@ -29,22 +54,28 @@ export async function startServer(configFile: string): Promise<ServerProcess> {
       if (line.includes('"server.listening"')) resolve()
     })
   })
-  await Promise.race([listening, ended])
+  let waits = true
+  const up = isUp ? until(() => !waits || isUp(), 30_000) : listening
+  await Promise.race([up, ended]).finally(() => {
+    waits = false
+  })
   if (child.exitCode !== null) throw new Error(`the server did not start: ${logLines.join('\n')}`)
   return {
     logLines,
     async kill() {
-      end(child, 'SIGKILL')
+      send(child, 'SIGKILL')
       await ended
     },
     async terminate() {
       const begin = performance.now()
-      end(child, 'SIGTERM')
+      send(child, 'SIGTERM')
       return { code: await ended, took: performance.now() - begin }
     },
+    pause: () => send(child, 'SIGSTOP'),
+    goOn: () => send(child, 'SIGCONT'),
   }
 }
 
-function end(child: ChildProcess, signal: NodeJS.Signals): void {
+function send(child: ChildProcess, signal: NodeJS.Signals): void {
   if (child.exitCode === null) child.kill(signal)
 }

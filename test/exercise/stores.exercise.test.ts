@@ -172,9 +172,9 @@ for (const engine of engines) {
       const { database, clock } = await stores(t, engine)
       const used = createUsedAssertionStore(database)
       await used.use('kiosk', 'a jti', clock.now() + 1000)
-      await used.forgetExpired(clock.now() + 1000)
+      await used.forgetExpired(clock.now() + 1000, 9)
       assert.equal(await used.use('kiosk', 'a jti', clock.now() + 1000), false)
-      await used.forgetExpired(clock.now() + 1001)
+      await used.forgetExpired(clock.now() + 1001, 9)
       assert.equal(await used.use('kiosk', 'a jti', clock.now() + 1000), true)
     })
   })
@@ -252,9 +252,9 @@ for (const engine of engines) {
       const { adapter, database, clock, store } = await models(t, engine)
       await adapter('AccessToken').upsert('short', payload, 60)
       await adapter('Grant').upsert('for ever', payload, undefined as never)
-      await store.forgetExpired(clock.now() + 60_000)
+      await store.forgetExpired(clock.now() + 60_000, 9)
       assert.equal((await rowsOf(database, 'oidc_models')).length, 2)
-      await store.forgetExpired(clock.now() + 60_001)
+      await store.forgetExpired(clock.now() + 60_001, 9)
       assert.deepEqual(
         (await rowsOf(database, 'oidc_models')).map(({ model }) => model),
         ['Grant'],

@@ -68,7 +68,7 @@ for (const engine of engines) {
       assert.deepEqual(await counted(), { 'user u': 1, 'client c': 1 })
       await here.forgetTries(now + limits.lockFor)
       assert.deepEqual(await counted(), { 'user u': 1 })
-      await here.right('u')
+      await here.right('u', 'c', now, limits)
       assert.deepEqual(await counted(), {})
     })
 

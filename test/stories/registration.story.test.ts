@@ -267,6 +267,39 @@ describe('what is registered', () => {
       'invalid_client_metadata',
       /RG-12/,
     ],
+    [
+      "somebody else's sector by its keys, with a redirect of one's own (RG-8)",
+      {
+        ...poll,
+        grant_types: [CIBA, 'authorization_code'],
+        subject_type: 'pairwise',
+        jwks_uri: 'https://bank.example/jwks',
+        backchannel_authentication_request_signing_alg: 'ES256',
+        redirect_uris: ['https://evil.example/cb'],
+      },
+      'invalid_redirect_uri',
+      /redirect_uris must all have the host/,
+    ],
+    [
+      "somebody else's sector by where it is told, with a redirect of one's own (RG-11)",
+      {
+        grant_types: ['authorization_code'],
+        backchannel_token_delivery_mode: 'push',
+        backchannel_client_notification_endpoint: 'https://bank.example/told',
+        subject_type: 'pairwise',
+        redirect_uris: ['https://evil.example/cb'],
+      },
+      'invalid_redirect_uri',
+      /redirect_uris must all have the host/,
+    ],
+    ...['com.evil://bank.example/cb', 'com.evil:/cb', 'http://127.0.0.1/cb'].map(
+      (uri): [string, unknown, string, RegExp] => [
+        `pairwise by an address that is nobody's own: ${uri}`,
+        { application_type: 'native', subject_type: 'pairwise', redirect_uris: [uri] },
+        'invalid_client_metadata',
+        /sector_identifier_uri is missing/,
+      ],
+    ),
     ['nothing', [], 'invalid_client_metadata', /JSON object/],
     ['no JSON', '{', 'invalid_request', /JSON/],
   ]
@@ -569,6 +602,24 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
     assert.equal((await register(unlisted)).status, 400, 'RG-8: with keys of its own only, it belongs nowhere')
     assert.equal((await register(metadata)).status, 201)
     assert.equal((await register({ ...metadata, sector_identifier_uri: 'http://10.0.0.1/sector' })).status, 400)
+  })
+
+  test('a client that was let into a sector cannot have its tokens sent elsewhere (RG-9)', async (t) => {
+    const { two, pages } = await parties(t, [])
+    const { stage, register } = await opened(t)
+    const listed = `${two}/told`
+    pages.set('/sector', [listed])
+    const push = { grant_types: [], backchannel_token_delivery_mode: 'push', subject_type: 'pairwise' }
+    const settle = async (body: Record<string, unknown>, change: Record<string, string>) =>
+      stage.post('/backchannel/clientconfig', change, basic(String(body.client_id), String(body.client_secret)))
+    const endpoint = 'backchannel_client_notification_endpoint'
+    for (const sector of [{ sector_identifier_uri: `${two}/sector` }, {}]) {
+      const { body, text } = await register({ ...push, ...sector, [endpoint]: listed })
+      assert.ok(body.client_id, text)
+      const moved = await settle(body, { [endpoint]: 'http://127.0.0.1:9/told' })
+      assert.deepEqual([moved.status, moved.body.error], [400, 'invalid_client_metadata'], moved.text)
+      assert.equal((await settle(body, { [endpoint]: listed })).status, 200, 'what it is stays')
+    }
   })
 })
 

@@ -196,6 +196,27 @@ for (const engine of engines) {
       assertRefused(await stage.askFor(code), 'access_denied', 403)
     })
 
+    test('of a client that tries many users at once: it hears of no more than if it tried one after the other', async (t) => {
+      const crowd = Array.from({ length: 20 }, (_, each) => ({
+        id: `user-${each}`,
+        username: `u${each}`,
+        user_code: code,
+      }))
+      const clients = [pollClient('booth', { client_secret: secret, backchannel_user_code_parameter: true })]
+      const config = { users: crowd, clients, userCodes: { maxTriesPerClient: 3 } }
+      const stage = await openCodeStage(t, { engine, config })
+      const wrong = await Promise.all(crowd.map(({ username }) => stage.askFor('wrong', { about: username })))
+      assert.equal(wrong.filter(({ body }) => body.error === 'invalid_user_code').length, 3)
+      assert.equal(wrong.filter(({ body }) => body.error === 'access_denied').length, 17)
+      stage.clock.advance(15 * minutes)
+      // Right ones among them are no better than later ones: nobody hears of them once the client is locked out.
+      const mixed = await Promise.all(
+        crowd.map(({ username }, each) => stage.askFor(each < 19 ? 'wrong' : code, { about: username })),
+      )
+      assert.equal(mixed.filter(({ body }) => body.error === 'invalid_user_code').length, 3)
+      assertRefused(await stage.askFor(code, { about: 'u19' }), 'access_denied', 403)
+    })
+
     test('tries that lock nothing any more are forgotten', async (t) => {
       const stage = await openCodeStage(t, { engine })
       await stage.askFor('wrong')
@@ -311,6 +332,19 @@ describe('the address of the code', () => {
     for (const right of ['abcd', 'x'.repeat(64), 'ちょうちん']) assert.equal((await set(right)).status, 200, right)
   })
 
+  test('tells nobody which password is right who has not shown that the code is theirs', async (t) => {
+    const stage = await openCodeStage(t)
+    const authorization = await bearerOf(stage)
+    stage.clock.advance(6 * minutes)
+    const guess = (user_code: string, present_code?: string) =>
+      stage.post('/backchannel/user-code', { user_code, ...(present_code && { present_code }) }, authorization)
+    for (const present of [undefined, 'wrong']) {
+      const [right, wrong] = [await guess(ana.password, present), await guess('not-it-either', present)]
+      assert.deepEqual([right.status, right.text], [wrong.status, wrong.text])
+    }
+    assert.equal((await guess(ana.password, code)).body.is_password, true)
+    assert.equal((await guess('pelican-1', code)).status, 200, 'and the present code stays until then')
+  })
   for (const engine of engines) {
     test(`does not help to find out the password: only who may change it is told, and only so often, on ${engine.name}`, async (t) => {
       const stage = await openCodeStage(t, { engine, config: { limits: { signIn: { perName: 3, pause: 30 } } } })

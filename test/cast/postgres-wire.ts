@@ -1,0 +1,85 @@
+/** The wire between a server and its Postgres, on which the next commit can come to grief. */
+import { connect, createServer, type Socket } from 'node:net'
+import type { TestContext } from 'node:test'
+
+/**
+ * - `lost`: the connection breaks before the commit arrives;
+ * - `answer lost`: the commit arrives, and the connection breaks before its answer does;
+ * - `kept`: the commit does not arrive, as if the server stood still, and the connection lives.
+ */
+export type Mishap = 'lost' | 'answer lost' | 'kept'
+
+export interface PostgresWire {
+  /** In place of the database's own. */
+  url: string
+  /** What becomes of the next commit; resolves when it was sent. */
+  next(mishap: Mishap): Promise<void>
+  /** From now on answers are kept; what is handed back lets them go, those of each connection in one piece. */
+  keepAnswers(): { saying(words: string): number; letGo(): void }
+}
+
+/** pg sends a commit as a simple query. */
+const commit = Buffer.from('commit\0')
+
+export async function openPostgresWire(t: TestContext, database: string): Promise<PostgresWire> {
+  const { hostname, port } = new URL(database)
+  const sockets = new Set<Socket>()
+  let kept: Map<Socket, Buffer> | undefined
+  let awaited: { mishap: Mishap; sent: () => void } | undefined
+
+  const server = createServer((near) => {
+    const far = connect(Number(port), hostname)
+    for (const socket of [near, far]) {
+      sockets.add(socket)
+      socket.on('error', () => {}).once('close', () => sockets.delete(socket))
+    }
+    const cut = () => {
+      near.destroy()
+      far.destroy()
+    }
+    near.on('data', (chunk) => {
+      if (awaited === undefined || !chunk.includes(commit)) return far.write(chunk)
+      const { mishap, sent } = awaited
+      awaited = undefined
+      if (mishap === 'lost') cut()
+      if (mishap === 'answer lost') {
+        far.removeAllListeners('data').once('data', cut)
+        far.write(chunk)
+      }
+      return sent()
+    })
+    far.on('data', (chunk) => {
+      if (kept === undefined) near.write(chunk)
+      else kept.set(near, Buffer.concat([kept.get(near) ?? Buffer.alloc(0), chunk]))
+    })
+    near.once('close', () => far.destroy())
+    far.once('close', () => {
+      if (!kept?.has(near)) near.end()
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  })
+  const url = new URL(database)
+  url.port = String((server.address() as { port: number }).port)
+  return {
+    url: url.href,
+    next: (mishap) =>
+      new Promise((sent) => {
+        awaited = { mishap, sent }
+      }),
+    keepAnswers() {
+      const answers = new Map<Socket, Buffer>()
+      kept = answers
+      return {
+        saying: (words) => [...answers.values()].filter((answer) => answer.includes(words)).length,
+        letGo() {
+          kept = undefined
+          for (const [near, answer] of answers) near.write(answer)
+        },
+      }
+    },
+  }
+}
