@@ -13,6 +13,7 @@ import { type LetDown, playThreeNodes, type Report } from '../test/crash/three-n
 const flows = Number(process.argv[2] ?? 20_000)
 const stopped = 60_000
 const atOnce = 32
+const kills = 3
 const timeout = 5
 const resultsFile = new URL('./results.md', import.meta.url)
 
@@ -25,7 +26,8 @@ const names: Record<keyof LetDown, string> = {
   nodesLost: 'nodes that ended without being killed',
 }
 
-const report = await playThreeNodes({ flows, atOnce, stopped, timeout, durable: true, say: console.log })
+const where = machine()
+const report = await playThreeNodes({ flows, atOnce, kills, stopped, timeout, durable: true, say: console.log })
 const section = describe(report)
 console.log(`\n${section}`)
 for (const complaint of report.complaints) console.log(complaint)
@@ -45,7 +47,7 @@ at one node, users decide at another, clients collect at the third and the first
 ping and push, ${atOnce} at once. Meanwhile \`LISTEN\` connections are terminated, a node is killed while it holds leases, Postgres
 is restarted, then crashes, and a node is stopped for ${stopped / 1000} s.
 
-${machine()}; ${Math.round(seconds)} s in all.
+${where}; ${Math.round(seconds)} s in all.
 
 ${table(rows)}`
 }

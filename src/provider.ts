@@ -83,8 +83,9 @@ import { createNonces } from './dpop/nonces.ts'
 import { createProofs } from './dpop/proof.ts'
 import { createBindTokens } from './dpop/token-binding.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
-import { edge, edgeOptions, onlyMethods } from './http/answer.ts'
+import { type CallerPatience, edge, edgeOptions, onlyMethods, serverPatience } from './http/answer.ts'
 import { fetchThrough } from './http/fetch.ts'
+import { createInWork } from './http/in-work.ts'
 import { createKeySets } from './http/key-sets.ts'
 import { answerRaw, asPlugin, collectRoutes } from './http/mount.ts'
 import { createGuardedCaller } from './http/outgoing.ts'
@@ -132,6 +133,8 @@ export interface Parts {
   workers?: boolean
   /** How the database is opened. For tests: its wires can be slow, or cut. */
   openDatabase?: typeof openDatabase
+  /** How long callers may take. For tests. */
+  callerPatience?: CallerPatience
 }
 
 /** A running Doorbell. */
@@ -170,6 +173,24 @@ export const endpoints = {
   userCode: '/backchannel/user-code',
   clientconfig: '/backchannel/clientconfig',
 } as const
+
+const discovery = ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']
+
+/** What clients call. What is not here leads users to their decision, which is worth more than a poll. */
+const clientRoutes = [
+  endpoints.backchannel,
+  endpoints.clientconfig,
+  paths.token,
+  paths.userinfo,
+  paths.introspection,
+  paths.revocation,
+  paths.registration,
+  `${paths.registration}/:client_id`,
+  ...discovery,
+]
+
+/** Never refused for others: whoever looks after the server, and pages that listen, of which there is a limit. */
+const freeRoutes = ['/health/live', '/health/ready', '/metrics', '/events', '/demo/events']
 
 /** Bytes of an answer to a call of ours that are read: a key set is the largest thing we ask for (JO-4). */
 const mostBytesRead = 64 * 1024
@@ -475,21 +496,27 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   })
 
   // ── the addresses ──
+  const patienceWithCallers = serverPatience(parts.callerPatience)
   const app = fastify({
     ...edgeOptions,
     logger: false,
-    ...(config.tls && { https: tlsOptions(config.tls, profile === profiles.core) }),
+    ...(config.tls
+      ? { https: { ...tlsOptions(config.tls, profile === profiles.core), ...patienceWithCallers } }
+      : { http: patienceWithCallers }),
     trustProxy: config.proxy.trust.length > 0 ? config.proxy.trust : false,
     forceCloseConnections: 'idle',
-    requestTimeout: 30_000,
+    requestTimeout: patienceWithCallers.requestTimeout,
   })
   edge(app, log)
   app.addHook('onResponse', async ({ method, routeOptions }, { statusCode: status, elapsedTime }) =>
     metrics.answered({ route: routeOptions.url ?? 'none', method, status }, elapsedTime / 1000),
   )
   const routes = collectRoutes(app)
+  const inWork = createInWork({ most: limits.inFlight, clients: clientRoutes, free: freeRoutes })
+  inWork.guard(app)
 
   backchannelEndpoint(app, endpoints.backchannel, {
+    fairly: inWork.fairly,
     authenticateClient,
     certificateOf,
     bindTokens,
@@ -522,6 +549,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     audit,
   })
   tokenEndpoint(app, paths.token, {
+    fairly: inWork.fairly,
     authenticateClient,
     certificateOf,
     requests,
@@ -590,7 +618,10 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     audit,
   })
   // oidc-provider says 404 to a method it does not take.
-  for (const path of [paths.introspection, paths.revocation]) onlyMethods(app, path, ['POST', 'OPTIONS'])
+  for (const path of [paths.introspection, paths.revocation]) {
+    onlyMethods(app, path, ['POST', 'OPTIONS'])
+    app.post(path, handOver)
+  }
   userinfoEndpoint(app, paths.userinfo, { handOver, log })
   onlyMethods(app, paths.jwks, ['GET', 'OPTIONS'])
   if (config.registration.mode !== 'off') {
@@ -611,9 +642,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       audit,
     })
   }
-  for (const path of ['/oauth/*', '/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']) {
-    app.all(path, handOver)
-  }
+  for (const path of ['/oauth/*', ...discovery]) app.all(path, handOver)
   activityEndpoint(app, endpoints, {
     identifyCaller,
     requests,

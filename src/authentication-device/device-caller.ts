@@ -11,6 +11,7 @@ import {
   type ClientCredentials,
   couldRing,
   isDeviceService,
+  mayHintBy,
 } from '../client/client.ts'
 import { DECIDE_SCOPE } from '../client/client-metadata.ts'
 import type { ClientStore } from '../client/client-store.ts'
@@ -123,6 +124,9 @@ async function asDeviceService(
   if (!isDeviceService(client)) throw notForRingers(client)
   const hints = readHints(credentials.form)
   if (hints.length !== 1) throw new Refusal('invalid_request', 'say with exactly one hint which user this is about')
+  if (!mayHintBy(client, hints[0]!.kind)) {
+    throw new Refusal('invalid_request', 'this client may not say which user it means with this kind of hint')
+  }
   const user = await findUser(hints[0]!, client)
   return { kind: 'device_service', userId: user.id, clientId: client.id, authentication: {} }
 }

@@ -2,9 +2,8 @@
  * How often passwords may be tried: for one name, and from one address (M30). Names are counted as they were typed,
  * whether somebody is called so or not: nothing here tells which names exist.
  */
-import { isIPv6 } from 'node:net'
 import type { Clock } from '../clock.ts'
-import { plainAddress } from '../http/address.ts'
+import { networkOf } from '../http/address.ts'
 import type { Vault } from '../secret.ts'
 import type { SignInAttemptStore } from './sign-in-attempt-store.ts'
 
@@ -61,16 +60,4 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
       },
     }
   }
-}
-
-/** Whoever has one IPv6 address has the 2⁶⁴ beside it too. */
-function networkOf(address: string): string {
-  const plain = plainAddress(address)
-  if (!isIPv6(plain)) return plain
-  const [head = '', tail] = plain.split('%')[0]!.split('::')
-  const before = head === '' ? [] : head.split(':')
-  const after = tail ? tail.split(':') : []
-  const zeros =
-    tail === undefined ? [] : Array.from({ length: Math.max(0, 8 - before.length - after.length) }, () => '0')
-  return [...before, ...zeros, ...after].slice(0, 4).join(':')
 }

@@ -14,6 +14,7 @@ import { proofSentWith, type SentProof } from '../dpop/proof.ts'
 import type { BindTokens } from '../dpop/token-binding.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { readForm } from '../http/form.ts'
+import type { InWork } from '../http/in-work.ts'
 import { Refusal } from '../refusal.ts'
 import type { Vault } from '../secret.ts'
 import type { Statement } from '../storage/database.ts'
@@ -30,6 +31,7 @@ import type { ReadSignedRequest } from './signed-request.ts'
 import type { SignedRequestStore } from './signed-request-store.ts'
 
 export interface BackchannelNeeds {
+  fairly: InWork['fairly']
   authenticateClient: AuthenticateClient
   certificateOf: ReadCertificate
   bindTokens: BindTokens
@@ -74,9 +76,13 @@ export function backchannelEndpoint(app: FastifyInstance, path: string, needs: B
   })
 }
 
-/** Every request of a client that is known comes to one of two ends, and the audit hears of it. */
 async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<Acknowledgement> {
   const client = await needs.authenticateClient(call)
+  return needs.fairly(client.id, () => hear(call, client, needs))
+}
+
+/** Every request of a client that is known comes to one of two ends, and the audit hears of it. */
+async function hear(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<Acknowledgement> {
   const about: About = { client: client.id, address: call.address }
   needs.audit({ event: 'request.received', ...about })
   try {

@@ -2,7 +2,7 @@
 import { isNumberToMatch } from '../authentication-request/authentication-request.ts'
 import type { AuthorizationDetail, DetailTypes } from '../authorization-details/detail-types.ts'
 import { areDetails } from '../authorization-details/read-details.ts'
-import { allowedScopes, type Client, mayRing } from '../client/client.ts'
+import { allowedScopes, type Client, mayHintBy, mayRing } from '../client/client.ts'
 import { DECIDE_SCOPE } from '../client/client-metadata.ts'
 import { isPlain } from '../complaint.ts'
 import { Refusal, type RefusalCode } from '../refusal.ts'
@@ -73,7 +73,7 @@ export const rules = {
     because: 'send exactly one of login_hint, id_token_hint, login_hint_token',
   },
   hintIsAllowed: {
-    holds: (asked, client) => client.metadata.backchannel_allowed_hints?.includes(asked.hints[0]!.kind) ?? true,
+    holds: (asked, client) => mayHintBy(client, asked.hints[0]!.kind),
     otherwise: 'invalid_request',
     because: 'this client may not say which user it means with this kind of hint',
   },

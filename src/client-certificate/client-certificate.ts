@@ -49,13 +49,13 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
   })
 
   return ({ socket, headers }) => {
-    const handedOn = header === undefined ? undefined : headers[header]
-    if (handedOn !== undefined && handedOn !== '') {
-      // Behind a proxy the connection is the proxy's: what it shows itself is not the client's.
-      if (isWithin(socket.remoteAddress, proxies)) {
-        const certificate = decode(handedOn)
-        return certificate && seen(certificate, isIssuedBy(certificate, authorities, needs.clock.now()))
-      }
+    const handedOn = (header === undefined ? undefined : headers[header]) || undefined
+    // Behind a proxy the connection is the proxy's: what it shows itself is not the client's.
+    if (header !== undefined && isWithin(socket.remoteAddress, proxies)) {
+      const certificate = handedOn === undefined ? undefined : decode(handedOn)
+      return certificate && seen(certificate, isIssuedBy(certificate, authorities, needs.clock.now()))
+    }
+    if (handedOn !== undefined) {
       needs.log.warn({ event: 'client_certificate.spoofed', from: socket.remoteAddress }, 'not from a trusted proxy')
     }
     if (!(socket instanceof TLSSocket)) return undefined

@@ -10,9 +10,10 @@ import {
 } from '../client/client-metadata.ts'
 import type { ClientStore } from '../client/client-store.ts'
 import { toClient } from '../client/register.ts'
-import { leavesSector } from '../client/sector.ts'
+import { leavesSector, sectorStays } from '../client/sector.ts'
 import type { Clock } from '../clock.ts'
 import { isPlain } from '../complaint.ts'
+import { networkOf } from '../http/address.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
 import { Refusal } from '../refusal.ts'
 import { newId, newSecret, sameSecret, type Vault } from '../secret.ts'
@@ -22,7 +23,7 @@ import type { RegistrationStore } from './registration-store.ts'
 import { complainAboutSector } from './sector-identifier.ts'
 
 export interface RegistrationNeeds {
-  /** `token`: whoever has an initial access token may register. `open`: anybody, so many in an hour from one address. */
+  /** `token`: whoever has an initial access token may register. `open`: anybody, so many in an hour from one address (of IPv6, from one network). */
   policy: { mode: 'token' | 'open'; perHour: number }
   clients: ClientStore
   registrations: RegistrationStore
@@ -73,12 +74,14 @@ export async function register(
   if (policy.mode === 'token' && !(permission !== undefined && (await initialAccess.isGood(permission, now)))) {
     throw notAllowed()
   }
+  const network = vault.keyedHash(networkOf(from))
+  if (policy.mode === 'open' && !(await registrations.hasRoom(network, policy.perHour, now))) throw tooMany()
   const { client, secret } = await read(said, newId(now), undefined, needs)
   const registrationToken = newSecret()
   const kept =
     policy.mode === 'token'
       ? await registrations.addPermitted(client, registrationToken, initialAccess.use(permission!, now), now)
-      : await registrations.addOpen(client, registrationToken, vault.keyedHash(from), policy.perHour, now)
+      : await registrations.addOpen(client, registrationToken, network, policy.perHour, now)
   if (!kept) throw policy.mode === 'token' ? notAllowed() : tooMany()
   needs.audit({ event: 'client.registered', client: client.id, address: from })
   return { client, secret, registrationToken, registeredAt: now }
@@ -167,9 +170,7 @@ async function read(said: unknown, id: string, before: Client | undefined, needs
   const strange = scopes.some((scope) => !needs.scopes.includes(scope))
   if (strange) throw wrong('scope holds a value that this provider does not know')
   const { client_secret: __, ...metadata } = checked.client
-  if (before !== undefined && leavesSector(before.metadata, metadata)) {
-    throw wrong('subject_type pairwise stays in its sector: register another client')
-  }
+  if (before !== undefined && leavesSector(before.metadata, metadata)) throw wrong(sectorStays)
   const sector = await complainAboutSector(metadata, needs.caller)
   if (sector !== undefined) throw wrong(sector)
 

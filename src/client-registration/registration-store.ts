@@ -11,6 +11,10 @@ const hour = 3600_000
 /** The clients that registered themselves. Changes are announced under the topic `client`. */
 export function createRegistrationStore(database: Database) {
   const announce = (id: string) => [{ topic: 'client', key: id }]
+  const roomFor = (from: string, perHour: number, now: number) => ({
+    sql: `select 1 as room where (select count(*) from clients where registered_from = $1 and created_at > $2) < $3`,
+    values: [from, now - hour, perHour],
+  })
 
   return {
     /**
@@ -24,18 +28,20 @@ export function createRegistrationStore(database: Database) {
 
     /** Keeps a client that nobody vouches for, unless its address has registered `perHour` others within the hour. */
     async addOpen(client: Client, registrationToken: string, from: string, perHour: number, now: number) {
-      const roomFor = {
-        sql: `select 1 as room where (select count(*) from clients where registered_from = $1 and created_at > $2) < $3`,
-        values: [from, now - hour, perHour],
-      }
       const kept = [insertClient(client, now), mark(client.id, registrationToken, from)]
       // Of two that count at once, neither would count the other.
-      const rows = await database.step(roomFor, {
+      const rows = await database.step(roomFor(from, perHour, now), {
         also: kept,
         announce: announce(client.id),
         alone: `registered ${from}`,
       })
       return rows.length > 0
+    },
+
+    /** Whether another client of this address would be kept now: for an answer before anything is done for it. */
+    async hasRoom(from: string, perHour: number, now: number): Promise<boolean> {
+      const { sql, values } = roomFor(from, perHour, now)
+      return (await database.read(sql, values)).length > 0
     },
 
     /** Whether this token looks after that client. */

@@ -4,7 +4,7 @@ import type { Audit } from '../audit.ts'
 import type { AuthenticateClient, Client } from '../client/client.ts'
 import { type ClientCircumstances, type DeliveryMode, readClientMetadata } from '../client/client-metadata.ts'
 import type { ClientStore } from '../client/client-store.ts'
-import { staysInSector } from '../client/sector.ts'
+import { sectorStays, staysInSector } from '../client/sector.ts'
 import type { ReadCertificate } from '../client-certificate/client-certificate.ts'
 import type { Clock } from '../clock.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
@@ -64,9 +64,7 @@ function readSettings(form: Form, client: Client, circumstances: ClientCircumsta
     circumstances,
   )
   if ('complaints' in read) throw new Refusal('invalid_client_metadata', read.complaints.join('; '))
-  if (!staysInSector(client.metadata, read.client)) {
-    throw new Refusal('invalid_client_metadata', 'a pairwise client changes its sector by its registration only (RG-9)')
-  }
+  if (!staysInSector(client.metadata, read.client)) throw new Refusal('invalid_client_metadata', sectorStays)
   return {
     mode: read.client.backchannel_token_delivery_mode!,
     endpoint: read.client.backchannel_client_notification_endpoint,

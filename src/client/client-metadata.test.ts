@@ -186,6 +186,25 @@ describe('what is refused', () => {
     ['a script as logo', { ...poll, logo_uri: 'javascript:alert(1)' }, /^logo_uri must be/],
     ['code without its grant', { ...poll, response_types: ['code'] }, /^response_types must hold/],
     ['a name that turns letters round', { ...poll, client_name: 'Bank\u202e' }, /^client_name must be/],
+    ...[
+      'Ba\u200bnk',
+      'Bank\u061c',
+      'Bank\u2060',
+      'Ba\u00adnk',
+      'Bank\u{e0041}',
+      'Bank\ud800',
+      'Bank\u2028',
+      '\ufeff',
+    ].map((client_name): [string, Record<string, unknown>, RegExp] => [
+      `a name with something in it that nobody sees: ${JSON.stringify(client_name)}`,
+      { ...poll, client_name },
+      /^client_name must be/,
+    ]),
+    [
+      'a host name that stands for all below it',
+      { ...poll, token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_san_dns: '.bank.example' },
+      /^tls_client_auth_san_dns must be/,
+    ],
     ['two spaces in scope', { ...poll, scope: 'openid  email' }, /^scope must be/],
     ['a negative age', { ...poll, default_max_age: -1 }, /^default_max_age must be a whole number of seconds/],
   ]

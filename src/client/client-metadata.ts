@@ -265,7 +265,7 @@ function schemaFor({ development, profile = profiles.core }: ClientCircumstances
       'a distinguished name, like "CN=till, O=Bank, C=DE"',
       isDistinguishedName,
     ).exactOptional(),
-    tls_client_auth_san_dns: text('a host name', (name) => /^[a-z0-9.-]{1,253}$/i.test(name)).exactOptional(),
+    tls_client_auth_san_dns: text('a host name', (name) => /^[a-z0-9][a-z0-9.-]{0,252}$/i.test(name)).exactOptional(),
     tls_client_auth_san_uri: text('an absolute address', isTidy).exactOptional(),
     tls_client_auth_san_ip: text('an IP address', (address) => isIP(address) !== 0).exactOptional(),
     tls_client_auth_san_email: text('a mail address', (address) => /^[^\s@]+@[^\s@]+$/.test(address)).exactOptional(),
@@ -341,7 +341,7 @@ function yesOrNo() {
 
 /** A name is shown to somebody who decides by it: nothing that reorders or hides its letters. */
 function isShowable(name: string): boolean {
-  return /^[^\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]{1,255}$/u.test(name) && name.trim() !== ''
+  return /^[^\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]{1,255}$/u.test(name) && name.trim() !== ''
 }
 
 function isScope(scope: string): boolean {
@@ -506,14 +506,12 @@ const rules: Rule[] = [
     says: 'subject_type pairwise needs signed requests, private_key_jwt or self_signed_tls_client_auth: the client has to prove that jwks_uri is its own (RG-12)',
   },
   {
-    // Else a client could name somebody's keys, and be told their names for users at a redirect of its own.
-    reads: ['subject_type', 'sector_identifier_uri', mode, endpoint, 'jwks_uri', 'redirect_uris'],
+    reads: ['subject_type', 'redirect_uris', 'sector_identifier_uri', mode, endpoint, 'jwks_uri'],
     unless: (client) =>
       client.subject_type === 'pairwise' &&
       client.sector_identifier_uri === undefined &&
-      sectorOf(client) !== undefined &&
-      client.redirect_uris.some((uri) => new URL(uri).host !== sectorOf(client)),
-    says: 'redirect_uris must all have the host of the sector for subject_type pairwise, or sector_identifier_uri list them',
+      client.redirect_uris.some((uri) => new URL(uri).host !== (sectorOf(client) ?? new URL(uri).host)),
+    says: 'redirect_uris must all have the host of the sector for subject_type pairwise, or sector_identifier_uri list them (PW-2)',
   },
   {
     reads: [method],

@@ -48,7 +48,8 @@ export function createClientStore(database: Database) {
 
     /**
      * Brings a client of the configuration into the table. What the client changed itself since (`changeDelivery`)
-     * stays, until the configuration says something new: `configFingerprint` tells. Answers whether it did.
+     * stays, until the configuration says something new: `configFingerprint` tells. One that had registered itself is
+     * the operator's from now on. Answers whether the configuration said something new.
      */
     async putConfigured(client: Client, configFingerprint: string, now: number): Promise<boolean> {
       const rows = await database.step(
@@ -60,7 +61,7 @@ export function createClientStore(database: Database) {
           `on conflict (id) do update set origin = excluded.origin, config_fingerprint = excluded.config_fingerprint,
              metadata = excluded.metadata, secret_hash = excluded.secret_hash, secret_sealed = excluded.secret_sealed,
              delivery_mode = excluded.delivery_mode, notification_endpoint = excluded.notification_endpoint,
-             changed_at = excluded.changed_at
+             changed_at = excluded.changed_at, registration_token_hash = null, registered_from = null
            where clients.config_fingerprint is null or clients.config_fingerprint <> excluded.config_fingerprint`,
         ),
         { announce: [{ topic: 'client', key: client.id }] },

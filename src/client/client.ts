@@ -1,6 +1,6 @@
 /** Who may ask: a registered client, and what it is allowed. */
 import type { ClientCertificate } from '../client-certificate/client-certificate.ts'
-import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from './client-metadata.ts'
+import { CIBA_GRANT, type ClientMetadata, type DeliveryMode, type HintKind } from './client-metadata.ts'
 
 export interface Client {
   id: string
@@ -50,6 +50,11 @@ export function isDeviceService(client: Client): boolean {
 /** Wider than `mayRing` on purpose: half-registered is enough to be kept away from decisions. */
 export function couldRing(client: Client): boolean {
   return client.deliveryMode !== undefined || mayUseGrant(client)
+}
+
+/** Whether the client may say which user it means with this kind of hint. */
+export function mayHintBy({ metadata }: Client, kind: HintKind): boolean {
+  return metadata.backchannel_allowed_hints?.includes(kind) ?? true
 }
 
 /** The scopes a client may ask for: what it registered, else all that the provider knows. */

@@ -15,8 +15,8 @@ export function sectorOf(client: ClientMetadata): string | undefined {
 }
 
 /**
- * Whether a client that changes how it is told is still what was let into its sector: at registration the sector's list
- * was asked, or the address was the sector itself.
+ * Whether a client that changes only how it is told is still what was let into its sector: nobody asks the sector's list
+ * then, as at registration.
  */
 export function staysInSector(before: ClientMetadata, after: ClientMetadata): boolean {
   if (after.subject_type !== 'pairwise') return true
@@ -39,12 +39,14 @@ export function standsFor(client: ClientMetadata): string | undefined {
 }
 
 /**
- * Whether a registration that is replaced would be in another sector, which it must not. Requests that are open end as
- * they began, with other addresses and proofs: in the sector of somebody else it would hear what users are called there.
+ * Whether a client that changes would be in another sector, which it must not. Requests that are open end as they began,
+ * with other addresses and proofs: in the sector of somebody else it would hear what users are called there.
  */
 export function leavesSector(before: ClientMetadata, after: ClientMetadata): boolean {
   return after.subject_type === 'pairwise' && sectorOf(before) !== sectorOf(after)
 }
+
+export const sectorStays = 'a client with pairwise subjects stays in its sector: register another client'
 
 /** Whether the client proves with its keys that `jwks_uri` is its own (RG-12). */
 export function usesItsKeys(client: ClientMetadata): boolean {

@@ -63,6 +63,7 @@ it('defaults', () => {
     registration: { mode: 'off', perHour: 10 },
     retention: { requests: 30, notifications: 30 },
     limits: {
+      inFlight: 1000,
       perUser: { perMinute: 10 },
       perClient: { open: 0, perMinute: 0, unknownPerMinute: 30 },
       perClientAndUser: { open: 0, perMinute: 5 },
@@ -249,6 +250,12 @@ describe('numbers at their boundaries', () => {
   })
   it('fit together', () => {
     accepted({ ...production, requests: { defaultExpiry: 60, maxExpiry: 60 } })
+    const inside = { allowPrivateNetworks: true }
+    accepted({ ...production, notifications: inside, registration: { mode: 'token' } })
+    assert.match(
+      String(complaintsAbout({ ...production, notifications: inside, registration: { mode: 'open' } })),
+      /^registration.mode must not be "open" while notifications.allowPrivateNetworks is true/,
+    )
     assert.deepEqual(complaintsAbout({ ...production, requests: { defaultExpiry: 61, maxExpiry: 60 } }), [
       'requests.defaultExpiry must be at most requests.maxExpiry (60 seconds); it is 61',
     ])

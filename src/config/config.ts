@@ -114,7 +114,7 @@ export interface Config {
     timeout: number
     /** How often one is tried before it is parked. */
     attempts: number
-    /** Whether notifications may go to addresses of private networks. */
+    /** Whether notifications may go to addresses of private networks. Not where anybody may register. */
     allowPrivateNetworks: boolean
     /** Whose certificates are trusted besides those of Node's own list: PEM certificates, or their file. */
     ca?: string
@@ -171,6 +171,8 @@ export interface Config {
 }
 
 export interface Limits {
+  /** Calls of clients that one process has in work at the same time, and as many of users: more are answered 503. */
+  inFlight: number
   /** How many requests of one user may wait is `requests.maxOpenPerUser`; `perMinute`: how many are accepted. */
   perUser: { perMinute: number }
   /** One client's requests: how many may wait, and how many are accepted within any sixty seconds. */
@@ -192,7 +194,9 @@ export interface Limits {
   streams: { perSession: number; inAll: number }
 }
 
-type LimitsInput = { [Section in keyof Limits]?: Optional<Limits[Section]> | undefined } & {
+type LimitsInput = { inFlight?: number | undefined } & {
+  [Section in keyof Omit<Limits, 'inFlight'>]?: Optional<Limits[Section]> | undefined
+} & {
   perUser?: { open?: number | undefined } | undefined
 }
 
@@ -449,6 +453,7 @@ const schema = z.strictObject({
     ca: text(pemForm('certificates'), isPem).exactOptional(),
   }).prefault({}),
   limits: section({
+    inFlight: whole('calls', 0, 1_000_000).default(1000),
     perUser: section({
       // The other name of requests.maxOpenPerUser.
       open: whole('requests', 1, 1000).exactOptional(),
@@ -839,6 +844,13 @@ const rules: Rule[] = [
     unless: ({ requests }) => requests.defaultExpiry > requests.maxExpiry,
     says: ({ requests }) =>
       `must be at most requests.maxExpiry (${requests.maxExpiry} seconds); it is ${requests.defaultExpiry}`,
+  },
+  {
+    // Their addresses are called: for jwks_uri, for sector_identifier_uri, to be told.
+    reads: ['registration.mode', 'notifications.allowPrivateNetworks', 'development'],
+    unless: ({ registration, notifications, development }) =>
+      registration.mode === 'open' && notifications.allowPrivateNetworks && !development,
+    says: 'must not be "open" while notifications.allowPrivateNetworks is true: strangers could make this server call into your network; it may be "token"',
   },
   {
     reads: ['tokens.scopes'],

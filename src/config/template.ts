@@ -84,6 +84,8 @@ export default {
     //perClient: { open: 0, perMinute: 0 },
     // Attempts that fail for one name, and from one address, before they pause; seconds.
     //signIn: { perName: 5, perAddress: 50, pause: 30, longestPause: 900 },
+    // Calls that one process has in work at the same time; more are answered 503.
+    //inFlight: 1000,
     // Pages that listen for news at the same time.
     //streams: { perSession: 10, inAll: 10_000 },
   //},
@@ -147,7 +149,7 @@ export default {
     // Seconds a client has to answer a ping or push, and how often it is tried.
     //timeout: 5,
     //attempts: 8,
-    // Whether clients may live in a private network.
+    // Whether clients may live in a private network. Then registration is not "open": strangers could reach into it.
     //allowPrivateNetworks: false,
     // ca: a PEM file of authorities that are trusted besides the usual ones.
   //},

@@ -68,12 +68,21 @@ test('an error says nothing but where to look', async (t) => {
 })
 
 test('a database that is away is a 503', async (t) => {
-  for (const code of ['ECONNREFUSED', '57P01', '57P03', '08006']) {
+  for (const code of ['ECONNREFUSED', 'EPIPE', 'EAI_AGAIN', '57P01', '57P03', '25P03', '25006', '08006']) {
     const { app } = server(t, throwing(Object.assign(new Error('away'), { code })))
     const answer = await app.inject('/')
     assert.deepEqual([answer.statusCode, answer.headers['retry-after']], [503, '1'], code)
     assert.equal(answer.json().error, 'temporarily_unavailable')
     assert.equal(answer.headers['cache-control'], 'no-store')
+  }
+  // What `pg` and its pool say without a code.
+  for (const words of [
+    'Connection terminated unexpectedly',
+    'Client has encountered a connection error and is not queryable',
+    'timeout exceeded when trying to connect',
+  ]) {
+    const { app } = server(t, throwing(new Error(words)))
+    assert.equal((await app.inject('/')).statusCode, 503, words)
   }
   const { app } = server(t, throwing(Object.assign(new Error('duplicate'), { code: '23505' })))
   assert.equal((await app.inject('/')).statusCode, 500)

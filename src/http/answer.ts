@@ -23,6 +23,38 @@ export const edgeOptions = {
   },
 } satisfies FastifyServerOptions
 
+/** Milliseconds a caller has to send something, each counted from the first byte, or from when it connected. */
+export interface CallerPatience {
+  headers: number
+  /** Headers and body. */
+  request: number
+}
+
+const callerPatience: CallerPatience = { headers: 10_000, request: 30_000 }
+
+/** Who sends slowly, or nothing at all, is let go; what Node's server must be told for it. */
+export function serverPatience({ headers, request } = callerPatience) {
+  return {
+    headersTimeout: headers,
+    requestTimeout: request,
+    connectionsCheckingInterval: Math.min(headers / 2, 5000),
+  }
+}
+
+/** More is asked than can be answered soon. */
+export class Overloaded extends Error {
+  override readonly name = 'Overloaded'
+
+  constructor() {
+    super('more is in work than can be answered soon')
+  }
+}
+
+/** Whether a body that nobody is going to read would have to be received before the connection can be used again. */
+export function isTooLargeToDrain({ headers }: FastifyRequest): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES
+}
+
 /** Translates a refusal into HTTP. */
 export function answerRefusal(reply: FastifyReply, refusal: Refusal): void {
   answerError(reply.headers(refusal.headers), refusal.status, {
@@ -77,6 +109,8 @@ function answerProblem(error: Error, request: FastifyRequest, reply: FastifyRepl
   if (error instanceof Refusal) {
     log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
     answerRefusal(reply, error)
+  } else if (error instanceof Overloaded) {
+    answerAway(reply)
   } else if (isBadRequest(error)) {
     answerRefusal(reply, isTooLarge(error) ? tooLarge() : malformed())
   } else if (isDatabaseAway(error)) {

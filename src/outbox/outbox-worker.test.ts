@@ -285,6 +285,26 @@ test('an outcome that cannot be written down is made up for after the lease', as
   assert.equal((await outbox.find(letter.id))!.state, 'delivered')
 })
 
+test('whoever stood still while the lease ended says nothing: another worker knows more', async (t) => {
+  const { table, worker, served, serve, clock, logLines, outbox } = await teaRoom(t, { attempts: 1 })
+  const letter = tea()
+  serve(async () => {
+    const claim = { now: clock.now() + 3000, leaseUntil: clock.now() + 6000, lease: 'of another', busyLanes: [] }
+    const [taken] = await outbox.claimDue({ ...claim, limit: 1, perLane: 4 })
+    await outbox.delivered(taken!, 'answered 204', clock.now())
+    return { kind: 'failed', words: 'timeout' }
+  })
+  await post(table, letter)
+  worker.start()
+  await worker.idle()
+  assert.equal(served.length, 1)
+  assert.equal((await outbox.find(letter.id))!.state, 'delivered')
+  assert.deepEqual(
+    logLines.filter((line) => line.includes('notification.parked')),
+    [],
+  )
+})
+
 const start = 1_700_000_000_000
 const tea = (more: Parameters<typeof newLetter>[1] = {}) => newLetter(start, more)
 

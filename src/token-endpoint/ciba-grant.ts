@@ -13,11 +13,13 @@ import type { Clock } from '../clock.ts'
 import { answerPoll, type PollAnswer } from '../delivery/poll.ts'
 import type { SentProof } from '../dpop/proof.ts'
 import type { BindTokens } from '../dpop/token-binding.ts'
+import type { InWork } from '../http/in-work.ts'
 import { Refusal } from '../refusal.ts'
 import type { IssueTokens, TokenResponse } from '../token/issue-tokens.ts'
 import { readWantedShare, type WantedShare } from './wanted-share.ts'
 
 export interface CibaGrantNeeds {
+  fairly: InWork['fairly']
   authenticateClient: AuthenticateClient
   requests: RequestStore
   issueTokens: IssueTokens
@@ -40,8 +42,12 @@ export interface TokenCall extends ClientCredentials {
 
 /** The order of the checks is that of TE-7: nothing about a request is told before the client has proven that it is its own. */
 export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<TokenResponse> {
-  const { form, arrivedAt } = call
   const client = await needs.authenticateClient(call)
+  return needs.fairly(client.id, () => collect(call, client, needs))
+}
+
+async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): Promise<TokenResponse> {
+  const { form, arrivedAt } = call
   const authReqId = form.get('auth_req_id')
   if (authReqId === undefined) throw new Refusal('invalid_request', 'auth_req_id is missing')
   refuseUnlessItMayCollect(client)

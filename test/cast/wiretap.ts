@@ -17,6 +17,10 @@ const secretNames = new Set([
   'password',
   'code',
   'code_verifier',
+  'request',
+  'user_code',
+  'present_code',
+  'registration_access_token',
 ])
 
 /** Shorter values would be found everywhere by chance. */
@@ -61,6 +65,7 @@ export function tapWires(t: TestContext): Wiretap {
       const [, secret = ''] = Buffer.from(credentials, 'base64').toString().split(':')
       note(secret, `${where}: the secret in Basic`)
     }
+    for (const header of ['dpop', 'dpop-nonce']) note(headers.get(header) ?? '', `${where}: ${header}`)
     for (const cookie of [...(headers.get('cookie') ?? '').split('; '), ...headers.getSetCookie()]) {
       note(/^[^=]*=([^;]*)/.exec(cookie)?.[1] ?? '', `${where}: cookie ${cookie.split('=')[0]}`)
     }

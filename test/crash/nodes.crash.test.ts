@@ -9,7 +9,15 @@ import { playThreeNodes } from './three-nodes.ts'
 
 test('three nodes: killed, stopped, cut off, their clocks apart, Postgres away: nobody is let down', async (t) => {
   const say = (line: string) => t.diagnostic(line)
-  const report = await playThreeNodes({ flows: 300, atOnce: 6, stopped: 4500, timeout: 1, durable: false, say })
+  const report = await playThreeNodes({
+    flows: 300,
+    atOnce: 9,
+    kills: 2,
+    stopped: 4500,
+    timeout: 1,
+    durable: false,
+    say,
+  })
   const { letDown, facts, complaints, logged } = report
   t.diagnostic(JSON.stringify(facts))
   const nobody = {

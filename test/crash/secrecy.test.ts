@@ -5,15 +5,21 @@
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { describe, test } from 'node:test'
+import { SignJWT } from 'jose'
 import { Client } from 'pg'
+import { createInitialAccessStore } from '../../src/client-registration/initial-access-store.ts'
+import { createLog } from '../../src/log.ts'
 import { newSecret } from '../../src/secret.ts'
-import { asserted, assertionOf, newKey, pollClient } from '../cast/assertions.ts'
+import { openDatabase } from '../../src/storage/open.ts'
+import { asserted, assertionOf, type KeyHolder, newKey, pollClient } from '../cast/assertions.ts'
 import { type CreationOptions, createAuthenticator, type RequestOptions } from '../cast/authenticator.ts'
 import { engines } from '../cast/engines.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
 import { signIn, startSignIn } from '../cast/phone-app.ts'
+import { newProofKey, proofOf } from '../cast/proofs.ts'
 import { openPushService, type PushService } from '../cast/push-service.ts'
-import { ana, CIBA, credentials, openStage, type Stage, secrets } from '../cast/stage.ts'
+import { signedRequest } from '../cast/signed-requests.ts'
+import { ana, basic, ben, CIBA, credentials, openStage, type Stage, secrets } from '../cast/stage.ts'
 import { rowsOf } from '../cast/tables.ts'
 import { tapWires, type Wiretap } from '../cast/wiretap.ts'
 
@@ -35,7 +41,23 @@ for (const engine of engines) {
           audit: (event) => void audited.push(event),
           notifications: { attempts: 2 },
           webPush: { subject: 'mailto:ops@id.example' },
+          registration: { mode: 'token' },
+          dpop: { requireNonce: true },
+          hints: { tokenIssuers: [{ issuer: finder, jwks: { keys: [key.publicJwk] } }] },
+          users: [{ ...ana, user_code: codes.configured }, ben],
           clients: [
+            pollClient('booth', {
+              ...grants,
+              client_secret: boothSecret,
+              backchannel_user_code_parameter: true,
+            }),
+            pollClient('bank', {
+              ...grants,
+              client_secret: boothSecret,
+              backchannel_user_code_parameter: true,
+              backchannel_authentication_request_signing_alg: 'ES256',
+              jwks: { keys: [key.publicJwk] },
+            }),
             pollClient('hmac', {
               ...grants,
               client_secret: hmacSecret,
@@ -49,7 +71,10 @@ for (const engine of engines) {
           ],
         },
       })
-      for (const [who, secret] of Object.entries({ ...secrets, hmacSecret, anasPassword: ana.password })) {
+      for (const [who, secret] of Object.entries({
+        ...{ ...secrets, ...codes, hmacSecret, boothSecret },
+        anasPassword: ana.password,
+      })) {
         tap.note(secret, who)
       }
       tap.note(Buffer.alloc(32, 7).toString('base64url'), 'the configured secret')
@@ -59,6 +84,7 @@ for (const engine of engines) {
         key: () => assertionOf(stage, 'key', { key: key.privateKey, header: { kid: 'its-key' } }),
       })
       await playDevice(stage, tap, pushes)
+      await playBank(stage, tap, key)
       await playBadly(stage, tap)
       for (const { body, authorization = '' } of endpoint.heard) {
         tap.note(authorization.slice('Bearer '.length), 'a call back: authorization')
@@ -69,7 +95,10 @@ for (const engine of engines) {
 
       const kept = await everythingKept(stage, engine.name)
       const log = Buffer.from(stage.logLines.join('') + JSON.stringify(audited))
-      for (const table of ['push_subscriptions', 'passkeys', 'passkey_challenges', 'blocked_clients', 'server_keys']) {
+      for (const table of [
+        ...['push_subscriptions', 'passkeys', 'passkey_challenges', 'blocked_clients', 'server_keys'],
+        ...['initial_access_tokens', 'user_codes', 'user_code_tries', 'signed_requests', 'used_assertions'],
+      ]) {
         assert.ok((await rowsOf(stage, `select * from ${table}`)).length > 0, `nothing was played that fills ${table}`)
       }
       // The search finds what is there: the request's id is in both, and much was overheard.
@@ -98,6 +127,10 @@ for (const engine of engines) {
 }
 
 const phone = ana.phone_number
+const finder = 'https://finder.example'
+const boothSecret = newSecret()
+/** As people choose them, but nowhere else by chance. */
+const codes = { configured: newSecret(12), chosen: newSecret(12), signed: newSecret(12) }
 type Assertions = Record<'hmac' | 'key', () => Promise<string>>
 type Endpoint = Awaited<ReturnType<typeof openNotificationEndpoint>>
 
@@ -209,6 +242,81 @@ async function playDevice(stage: Stage, tap: Wiretap, pushes: PushService): Prom
   tap.note((JSON.parse(passkey) as { response: { signature: string } }).response.signature, 'what a passkey answers')
   await post('complete', { request_id, status: 'approved', passkey })
   await post('block', { client_id: 'till', blocked: 'true' })
+}
+
+/** User codes, signed requests, hint tokens, proofs of DPoP, and a client that registers itself: right and wrong. */
+async function playBank(stage: Stage, tap: Wiretap, key: KeyHolder): Promise<void> {
+  const secret = (where: string) => tap.note(newSecret(), where)
+  const authorization = basic('booth', boothSecret)
+  const now = () => Math.floor(stage.clock.now() / 1000)
+  const signed = (claims: Record<string, unknown>) =>
+    signedRequest(stage, 'bank', { key: key.privateKey, header: { kid: 'its-key' }, claims })
+  const hint = (claims: Record<string, unknown>) =>
+    new SignJWT({ iss: finder, aud: stage.url, sub: ana.id, iat: now(), exp: now() + 60, ...claims })
+      .setProtectedHeader({ alg: 'ES256', kid: 'its-key' })
+      .sign(key.privateKey)
+  const ring = async (form: Record<string, string>, as = 'booth') => {
+    stage.clock.advance(1)
+    return (await stage.post('/backchannel/authorize', { scope: 'openid', ...form }, basic(as, boothSecret))).status
+  }
+
+  const bearer = `Bearer ${(await signIn(stage)).access_token}`
+  assert.equal(await ring({ login_hint: 'ana', user_code: codes.configured }), 200)
+  for (const user_code of ['', ana.password, codes.chosen]) {
+    await stage.post('/backchannel/user-code', { user_code, present_code: codes.configured }, bearer)
+  }
+  assert.equal(await ring({ login_hint: 'ana', user_code: secret('a wrong user code') }), 400)
+  assert.equal(await ring({ login_hint_token: await hint({}), user_code: codes.chosen }), 200)
+  for (const wrong of [{ exp: now() - 60 }, { aud: secret('an audience') }, { sub: secret('a subject') }]) {
+    assert.equal(await ring({ login_hint_token: await hint(wrong), user_code: codes.chosen }), 400)
+  }
+  const request = await signed({ login_hint: phone, user_code: codes.chosen })
+  assert.equal(await ring({ scope: '', request }, 'bank'), 200)
+  assert.equal(await ring({ scope: '', request }, 'bank'), 400)
+  assert.equal(await ring({ scope: '', request: await signed({ user_code: codes.signed }) }, 'bank'), 400)
+  assert.equal(await ring({ scope: '', request: await signed({ user_code: [secret('in a list')] }) }, 'bank'), 400)
+
+  const proofKey = await newProofKey()
+  const prove = async (path: string, claims: Record<string, unknown>, header?: string) => {
+    const proof = header ?? (await proofOf(stage, proofKey, { claims: { htu: stage.url + path, ...claims } }))
+    tap.note(proof.split('.')[2] ?? proof, "a proof's signature")
+    const answer = await fetch(stage.url + path, {
+      method: 'POST',
+      headers: { authorization, dpop: proof },
+      body: new URLSearchParams({ grant_type: CIBA, auth_req_id: secret('an unknown auth_req_id') }),
+    })
+    return { error: ((await answer.json()) as { error: string }).error, nonce: answer.headers.get('dpop-nonce') }
+  }
+  const { error, nonce } = await prove('/oauth/token', { jti: secret('a jti') })
+  assert.equal(error, 'use_dpop_nonce')
+  assert.equal((await prove('/oauth/token', { nonce, jti: secret('a jti') })).error, 'invalid_grant')
+  assert.equal((await prove('/oauth/token', { nonce, htm: secret('a method') })).error, 'invalid_dpop_proof')
+  assert.equal((await prove('/oauth/token', {}, secret('no proof'))).error, 'invalid_dpop_proof')
+  assert.equal((await prove('/oauth/introspect', {}, secret('no proof'))).error, 'invalid_dpop_proof')
+
+  const invitation = secret('an initial access token')
+  const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
+  await createInitialAccessStore(database).add(invitation, 2, stage.clock.now(), stage.clock.now() + 3600_000)
+  await database.close()
+  const call = async (method: string, url: string, token: string, body?: object) => {
+    const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+    const answer = await fetch(url, { method, headers, ...(body && { body: JSON.stringify(body) }) })
+    return { status: answer.status, body: JSON.parse((await answer.text()) || '{}') as Record<string, string> }
+  }
+  const metadata = { grant_types: [CIBA], backchannel_token_delivery_mode: 'poll' }
+  const register = (token: string, more = {}) =>
+    call('POST', `${stage.url}/oauth/register`, token, { ...metadata, ...more })
+  assert.equal((await register(secret('no invitation'))).status, 401)
+  assert.equal((await register(invitation, { jwks_uri: `x:${secret('an address')}` })).status, 400)
+  const { body: made } = await register(invitation)
+  const uri = made.registration_client_uri!
+  const client = { ...metadata, client_id: made.client_id }
+  assert.equal((await call('GET', uri, secret('no registration token'))).status, 401)
+  const wrongSecret = { ...client, client_secret: secret('not its secret') }
+  assert.equal((await call('PUT', uri, made.registration_access_token!, wrongSecret)).status, 400)
+  const replaced = await call('PUT', uri, made.registration_access_token!, client)
+  assert.equal(replaced.status, 200)
+  assert.equal((await call('GET', uri, replaced.body.registration_access_token!)).status, 200)
 }
 
 /** Secrets where they do not belong, in requests that are refused. */

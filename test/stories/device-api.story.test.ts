@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { decodeJwt } from 'jose'
+import { newSecret } from '../../src/secret.ts'
 import { bearerOf } from '../cast/phone-app.ts'
-import { ana, ben, credentials, openStage, type Stage } from '../cast/stage.ts'
+import { ana, basic, ben, credentials, openStage, type Stage } from '../cast/stage.ts'
 import { rowsOf } from '../cast/tables.ts'
 
 interface Device {
@@ -213,6 +214,29 @@ describe('a device service', () => {
     assert.equal((await ask({ login_hint: 'ana', id_token_hint: 'x' })).body.error, 'invalid_request')
     assert.equal((await ask({ login_hint: 'zoe' })).body.error, 'unknown_user_id')
     assert.deepEqual((await ask({ login_hint: 'ana' })).body, { requests: [] })
+  })
+
+  test('says it only in the ways that are allowed to it', async (t) => {
+    const secret = newSecret()
+    const clients = [
+      {
+        client_id: 'careful-service',
+        client_secret: secret,
+        backchannel_device_service: true,
+        backchannel_allowed_hints: ['login_hint_token' as const],
+      },
+    ]
+    const stage = await openStage(t, { config: { clients } })
+    await stage.ring('kiosk')
+    const request_id = await stage.newestRequest()
+    for (const [path, form] of [
+      ['/backchannel/authinfo', {}],
+      ['/backchannel/complete', { request_id, status: 'approved' }],
+    ] as const) {
+      const answer = await stage.post(path, { login_hint: 'ana', ...form }, basic('careful-service', secret))
+      assert.deepEqual([answer.status, answer.body.error], [400, 'invalid_request'], path)
+    }
+    assert.equal((await stage.waiting())[0]!.status, 'pending')
   })
 
   test('M39: the request_id opens nothing at the token endpoint', async (t) => {

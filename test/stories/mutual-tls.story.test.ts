@@ -328,6 +328,22 @@ describe('behind a proxy that ends TLS', () => {
     )
   })
 
+  test("the certificate that the proxy itself connects with is nobody's: who showed none has none (ML-10)", async (t) => {
+    const ours = await openTlsStage(t, {
+      config: {
+        proxy: { trust: loopback, clientCertificateHeader: 'X-Client-Cert' },
+        clients: [pollClient('till-bound', { client_secret: 'hush-hush', ...cert })],
+      },
+    })
+    const proxy = ours.as(await certify({ subject: 'CN=proxy', by: ours.authority }))
+    const authorization = basic('till-bound', 'hush-hush')
+    const form = { grant_type: CIBA, auth_req_id: 'unknown' }
+    const without = await proxy.post('/oauth/token', form, { authorization })
+    assert.equal(without.body.error, 'invalid_request', without.text)
+    const shown = await proxy.post('/oauth/token', form, { authorization, 'x-client-cert': self.x5c })
+    assert.equal(shown.body.error, 'invalid_grant', shown.text)
+  })
+
   test('from anybody else it is ignored, and logged without what it says (BP-3)', async (t) => {
     const { ours, shown, through } = await behind(t, ['192.0.2.1'])
     assert.equal((await through(shown.x5c)).status, 401)

@@ -5,12 +5,14 @@ import type { AddressInfo } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
 import { createInitialAccessStore } from '../../src/client-registration/initial-access-store.ts'
 import type { ConfigInput } from '../../src/config/config.ts'
+import { loadConfig } from '../../src/config/load.ts'
 import { createLog } from '../../src/log.ts'
+import { createDoorbell } from '../../src/provider.ts'
 import { openDatabase } from '../../src/storage/open.ts'
-import { asserted, assertionOf, newKey } from '../cast/assertions.ts'
+import { asserted, assertionOf, newKey, pollClient } from '../cast/assertions.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
-import { ana, basic, CIBA, newNotificationToken, openStage, type Stage } from '../cast/stage.ts'
+import { ana, basic, CIBA, castConfig, newNotificationToken, openStage, type Stage } from '../cast/stage.ts'
 
 const open = { registration: { mode: 'open', perHour: 1000 } } satisfies ConfigInput
 
@@ -366,6 +368,23 @@ describe('who may register', () => {
       stage.clock.advance(3600_001)
       assert.equal((await register(poll)).status, 201)
     })
+
+    test(`${engine.name}: another address is not had by saying so, nor within one's own IPv6 network`, async (t) => {
+      const from = async (stage: Stage, address: string) => {
+        const headers = { 'content-type': 'application/json', 'x-forwarded-for': address }
+        const body = JSON.stringify(poll)
+        return (await fetch(`${stage.url}/oauth/register`, { method: 'POST', headers, body })).status
+      }
+      const registration = { mode: 'open', perHour: 1 } as const
+      const { stage: bare } = await opened(t, { registration }, engine)
+      assert.deepEqual([await from(bare, '192.0.2.1'), await from(bare, '192.0.2.2')], [201, 429])
+      const { stage: behind } = await opened(t, { registration, proxy: { trust: ['127.0.0.0/8', '::1'] } }, engine)
+      const statuses = []
+      for (const address of ['2001:db8:1:2::1', '2001:db8:1:2:ffff::2', '2001:db8:1:3::1', '192.0.2.1', '192.0.2.2']) {
+        statuses.push(await from(behind, address))
+      }
+      assert.deepEqual(statuses, [201, 429, 201, 201, 201])
+    })
   }
 })
 
@@ -514,18 +533,43 @@ describe('a client looks after its registration (DR-11, DR-12)', () => {
   }
 })
 
+describe('a registered client that an operator takes into the configuration', () => {
+  for (const engine of engines) {
+    test(`${engine.name}: is the operator's from then on: its own token changes and removes nothing`, async (t) => {
+      const { stage, register, send } = await opened(t, open, engine)
+      const { body } = await register(poll)
+      const [uri, token] = [String(body.registration_client_uri), String(body.registration_access_token)]
+      const adopted = pollClient(String(body.client_id), {
+        client_secret: 'hush-hush',
+        backchannel_require_passkey: true,
+      })
+      const config = castConfig(0, stage.database, {
+        config: { ...open, issuer: stage.url, clients: [adopted] },
+      })
+      const loaded = await loadConfig({ env: {}, overrides: config })
+      const node = await createDoorbell(loaded, { clock: stage.clock, log: createLog('silent') })
+      await node.close()
+      assert.equal((await send('GET', uri, undefined, token)).status, 401)
+      assert.equal((await send('PUT', uri, { ...poll, client_id: adopted.client_id }, token)).status, 401)
+      assert.equal((await send('DELETE', uri, undefined, token)).status, 401)
+    })
+  }
+})
+
 describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
   /** Key sets and lists of two parties, each on a host of its own. */
   async function parties(t: TestContext, keys: unknown[]) {
     const pages = new Map<string, unknown>([['/jwks', { keys }]])
+    let fetched = 0
     const server = createServer((request, response) => {
+      fetched++
       const page = pages.get(request.url!)
       response.writeHead(page === undefined ? 404 : 200).end(JSON.stringify(page))
     })
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
     t.after(() => server.close())
     const { port } = server.address() as AddressInfo
-    return { one: `http://127.0.0.1:${port}`, two: `http://localhost:${port}`, pages }
+    return { one: `http://127.0.0.1:${port}`, two: `http://localhost:${port}`, pages, fetched: () => fetched }
   }
 
   for (const engine of engines) {
@@ -602,6 +646,17 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
     assert.equal((await register(unlisted)).status, 400, 'RG-8: with keys of its own only, it belongs nowhere')
     assert.equal((await register(metadata)).status, 201)
     assert.equal((await register({ ...metadata, sector_identifier_uri: 'http://10.0.0.1/sector' })).status, 400)
+  })
+
+  test('nothing is fetched for an address that may register no more', async (t) => {
+    const { one, pages, fetched } = await parties(t, [])
+    pages.set('/sector', [])
+    const { register } = await opened(t, { registration: { mode: 'open', perHour: 1 } })
+    const metadata = { redirect_uris: ['https://a.example/cb'], sector_identifier_uri: `${one}/sector` }
+    assert.equal((await register(metadata)).status, 400)
+    assert.equal((await register(poll)).status, 201)
+    assert.equal((await register(metadata)).status, 429)
+    assert.equal(fetched(), 1)
   })
 
   test('a client that was let into a sector cannot have its tokens sent elsewhere (RG-9)', async (t) => {

@@ -1,11 +1,14 @@
 /** Ana signs in on her phone, and decides with the token her app got. */
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { describe, test } from 'node:test'
 import * as openid from 'openid-client'
 import type { ClientMetadataInput } from '../../src/client/client-metadata.ts'
+import { createClientStore } from '../../src/client/client-store.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { createLog } from '../../src/log.ts'
 import { createDoorbell } from '../../src/provider.ts'
+import { openDatabase } from '../../src/storage/open.ts'
 import { openBrowser } from '../cast/browser.ts'
 import { refusalOf } from '../cast/foreign-client.ts'
 import { bearerOf, signIn, startSignIn } from '../cast/phone-app.ts'
@@ -158,6 +161,53 @@ describe('Ana signs in on her phone', () => {
       }
     }
     assert.equal((await stage.waiting())[0]!.status, 'pending')
+  })
+})
+
+describe("a user's token at the device API", () => {
+  test('ends with its client and with its grant', async (t) => {
+    const stage = await openStage(t)
+    await stage.ring('kiosk')
+    const decideWith = async (authorization: string) =>
+      (
+        await stage.post(
+          '/backchannel/complete',
+          { request_id: await stage.newestRequest(), status: 'approved' },
+          authorization,
+        )
+      ).status
+    // A code that is used twice takes back what it bought.
+    const { browser, page, tokens } = await startSignIn(stage)
+    const end = await browser.submit(await browser.submit(page, { name: ana.username, password: ana.password }))
+    const bought = `Bearer ${(await tokens(end.url)).access_token}`
+    await assert.rejects(tokens(end.url))
+    assert.equal(await decideWith(bought), 401)
+
+    const orphaned = await bearerOf(stage)
+    const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
+    await createClientStore(database).remove('phone-app', [])
+    await database.close()
+    assert.equal(await decideWith(orphaned), 401)
+    assert.equal((await stage.waiting())[0]!.status, 'pending')
+  })
+
+  test('cannot be had for a service of its own, which could decide with it (RFC 8707)', async (t) => {
+    const api = 'https://api.example.com'
+    const verifier = 'v'.repeat(43)
+    const stage = await openStage(t, { config: { resources: { [api]: {} } } })
+    const { app, browser, page } = await startSignIn(stage, {
+      code_challenge: createHash('sha256').update(verifier).digest('base64url'),
+    })
+    const end = await browser.submit(await browser.submit(page, { name: ana.username, password: ana.password }))
+    const answer = await stage.post('/oauth/token', {
+      grant_type: 'authorization_code',
+      client_id: app.clientMetadata().client_id,
+      code: new URL(end.url).searchParams.get('code')!,
+      redirect_uri: 'http://127.0.0.1/callback',
+      code_verifier: verifier,
+      resource: api,
+    })
+    assert.deepEqual([answer.status, answer.body.error], [400, 'invalid_target'], answer.text)
   })
 })
 

@@ -4,7 +4,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import fc from 'fast-check'
-import { base64url, type CryptoKey, exportJWK, importJWK, SignJWT } from 'jose'
+import { base64url, type CryptoKey, exportJWK, FlattenedSign, importJWK, SignJWT } from 'jose'
 import { createSignedRequestStore } from '../../src/backchannel-request/signed-request-store.ts'
 import { createLog } from '../../src/log.ts'
 import { createVault, newSecret } from '../../src/secret.ts'
@@ -156,6 +156,7 @@ describe('a signed request is an invalid_request, and nothing of it is kept, wit
       (typ): [string, () => Promise<string>] => [`typ "${typ}" (SR-15)`, () => sign({}, { header: { typ } })],
     ),
     ['crit that nobody here understands (JO-1)', () => critical()],
+    ['a payload that is not encoded (RFC 7797)', () => plainPayload()],
     ['a request in it (SR-16)', () => sign({ request: 'x.y.z' })],
     ['a request_uri in it', () => sign({ request_uri: 'https://x.example' })],
     ['the subject of a client assertion (SR-16)', () => sign({ sub: 'bank' })],
@@ -179,6 +180,23 @@ describe('a signed request is an invalid_request, and nothing of it is kept, wit
       assert.equal((await countRows(stage)).backchannel_auth_requests, before)
     })
   }
+
+  test('a key or an address of keys in its header: neither counts, and nothing is fetched (JO-3)', async (t) => {
+    let fetched = 0
+    const keys = createServer((_request, response) => {
+      fetched++
+      response.end(JSON.stringify({ keys: [foreign.publicJwk] }))
+    })
+    await new Promise<void>((resolve) => keys.listen(0, '127.0.0.1', resolve))
+    t.after(() => keys.close())
+    const at = `http://127.0.0.1:${(keys.address() as AddressInfo).port}/`
+    for (const header of [{ jku: at }, { x5u: at }, { jwk: foreign.publicJwk }, { kid: `one`, jku: at }] as object[]) {
+      const { status, body } = await post(await sign({}, { key: foreign.privateKey, header }))
+      assert.deepEqual([status, body.error], [400, 'invalid_request'], JSON.stringify(header))
+      assert.equal((await post(await sign({}, { header }))).status, 200, 'beside the right key it means nothing')
+    }
+    assert.equal(fetched, 0)
+  })
 
   test('any parameter beside it (SR-11, SR-12)', async () => {
     for (const beside of [
@@ -296,6 +314,16 @@ function critical(): Promise<string> {
   return new SignJWT({ iss: 'bank', aud: stage.url, scope: 'openid', login_hint: 'ana', ...times })
     .setProtectedHeader({ alg: 'ES256', crit: ['urn:x'], 'urn:x': true })
     .sign(key.privateKey, { crit: { 'urn:x': true } })
+}
+
+/** Rightly signed over its payload as it is, which here is one that needs no encoding. */
+async function plainPayload(): Promise<string> {
+  const [, payload = ''] = (await sign()).split('.')
+  const header = { alg: 'ES256', b64: false, crit: ['b64'] }
+  const { signature, protected: head } = await new FlattenedSign(Buffer.from(payload))
+    .setProtectedHeader(header)
+    .sign(key.privateKey)
+  return `${head}.${payload}.${signature}`
 }
 
 function unsigned(jwt: string): string {

@@ -1,0 +1,79 @@
+/** Many open requests at once, without ringing for each: rows as `accept` writes them. */
+import { systemClock } from '../src/clock.ts'
+import { createLog } from '../src/log.ts'
+import { fingerprint, newId } from '../src/secret.ts'
+import type { Database } from '../src/storage/database.ts'
+import { migrate } from '../src/storage/migrate.ts'
+import { openDatabase } from '../src/storage/open.ts'
+import { authReqIdOf, lives, userOf } from './cast.ts'
+
+export interface Filling {
+  url: string
+  clientId: string
+  count: number
+  /** Seconds. */
+  interval: number
+}
+
+const batch = 10_000
+/** Milliseconds over which the requests came in, evenly, until now. */
+const span = (lives.request * 1000) / 2
+
+/** A database of its own, brought to the newest schema, with the requests 0 to `count` - 1, each about another user. */
+export async function fill({ url, clientId, count, interval }: Filling): Promise<void> {
+  await withDatabase(url, async (database) => {
+    await migrate(database, systemClock)
+    const now = Date.now()
+    for (let from = 0; from < count; from += batch) {
+      const rows = Array.from({ length: Math.min(batch, count - from) }, (_, index) => {
+        const number = from + index
+        return rowOf(number, now - Math.round(span * (1 - number / count)))
+      })
+      await database.step({
+        sql: `insert into backchannel_auth_requests (id, auth_req_id_hash, client_id, user_id, scope, binding_message,
+                delivery_mode, status, created_at, expires_at, interval_seconds)
+              select substr(each.value, 1, 36), substr(each.value, 37, 43), $2, substr(each.value, 93), 'openid',
+                'Coffee 4.20', 'poll', 'pending', cast(substr(each.value, 80, 13) as bigint),
+                cast(substr(each.value, 80, 13) as bigint) + cast($3 as bigint), cast($4 as bigint)
+              from each($1) where true returning id`,
+        values: [JSON.stringify(rows), clientId, lives.request * 1000, interval],
+      })
+    }
+    await settleDown(database)
+  })
+}
+
+/** Brings the deadline of the first `count` open requests into the past. */
+export async function letRunOut(url: string, count: number): Promise<void> {
+  await withDatabase(url, (database) =>
+    database.step({
+      sql: `update backchannel_auth_requests set expires_at = created_at + 1 where id in (
+              select id from backchannel_auth_requests where status = 'pending' order by id limit $1) returning id`,
+      values: [count],
+    }),
+  )
+}
+
+/** id, hash, time and user, one after the other: all but the last are always as long. */
+function rowOf(number: number, createdAt: number): string {
+  return newId(createdAt) + fingerprint(authReqIdOf(number)) + createdAt + userOf(number)
+}
+
+/** As after a night: Postgres knows how the rows are spread, and what was written has reached the tables. */
+async function settleDown(database: Database): Promise<void> {
+  if (database.engine === 'sqlite') {
+    await database.read('pragma wal_checkpoint(truncate)')
+  } else {
+    await database.read('vacuum analyze backchannel_auth_requests')
+    await database.read('checkpoint')
+  }
+}
+
+async function withDatabase(url: string, work: (database: Database) => Promise<unknown>): Promise<void> {
+  const database = await openDatabase(url, { log: createLog('silent'), clock: systemClock })
+  try {
+    await work(database)
+  } finally {
+    await database.close()
+  }
+}

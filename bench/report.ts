@@ -1,0 +1,89 @@
+/** What is printed and kept: tables, and a section of `bench/results.md` for each of the two benchmarks. */
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
+import { cpus, loadavg, totalmem } from 'node:os'
+import { fileURLToPath } from 'node:url'
+
+const file = fileURLToPath(new URL('./results.md', import.meta.url))
+
+/** The one between two of its surroundings for whom it matters. */
+export function median(values: number[]): number {
+  const sorted = values.toSorted((one, other) => one - other)
+  const half = sorted.length / 2
+  return sorted.length % 2 ? sorted[Math.floor(half)]! : (sorted[half - 1]! + sorted[half]!) / 2
+}
+
+/** Three figures are enough for anybody: 12 300, 1.23, 0.0123. */
+export function figure(value: number | undefined): string {
+  if (value === undefined || Number.isNaN(value)) return '–'
+  if (value === 0) return '0'
+  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))))
+  return value >= 1000 ? grouped(Math.round(value)) : value.toFixed(Math.min(digits, 4))
+}
+
+export function grouped(value: number): string {
+  return String(value).replace(/\B(?=(\d{3})+$)/g, ' ')
+}
+
+export function megabytes(bytes: number): string {
+  return String(Math.round(bytes / 1024 / 1024))
+}
+
+/** A table of Markdown, in line. The first column is text, the others are figures. */
+export function table(head: string[], rows: string[][]): string {
+  const widths = head.map((_, column) => Math.max(...[head, ...rows].map((row) => row[column]!.length), 3))
+  const line = (row: string[]) => {
+    const cells = row.map((cell, column) =>
+      column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!),
+    )
+    return `| ${cells.join(' | ')} |`
+  }
+  const rule = widths.map((width, column) => (column === 0 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`))
+  return [line(head), `| ${rule.join(' | ')} |`, ...rows.map(line)].join('\n')
+}
+
+/** Others that keep the machine busy are in the figures, too. */
+const loadBefore = loadavg()[0]!
+
+/** Under which circumstances the figures came about. */
+export function circumstances(postgres: string, how: string): string {
+  const { model = 'unknown' } = cpus()[0] ?? {}
+  const gigabytes = (totalmem() / 1024 ** 3).toFixed(0)
+  const oidcProvider = JSON.parse(
+    readFileSync(new URL('../node_modules/oidc-provider/package.json', import.meta.url), 'utf8'),
+  ) as { version: string }
+  return [
+    `- ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC, commit ${commit()}, ${how}`,
+    `- ${model.trim()}, ${cpus().length} cores, ${gigabytes} GB of memory, ${process.platform} ${process.arch}, load before ${figure(loadBefore)}`,
+    `- Node ${process.versions.node}, SQLite ${process.versions.sqlite}, Postgres ${postgres}, oidc-provider ${oidcProvider.version}`,
+  ].join('\n')
+}
+
+/** What is measured is what is committed; if not, it says so. */
+function commit(): string {
+  const git = (...words: string[]) => spawnSync('git', words, { cwd: new URL('..', import.meta.url), encoding: 'utf8' })
+  const { stdout, status } = git('rev-parse', '--short=10', 'HEAD')
+  if (status !== 0) return 'unknown'
+  const changed = git('status', '--porcelain', '--untracked-files=no', '--', 'src', 'bench/*.ts', 'package-lock.json')
+  return stdout.trim() + (changed.stdout === '' ? '' : ' with changes')
+}
+
+const introduction = `# Results
+
+What \`npm run bench\` and \`npm run bench:scale\` printed, each in a section of its own; nothing here is written by hand.
+[docs/performance.md](../docs/performance.md) says what is measured and how to read it.
+`
+
+/** Replaces one section and leaves the other as it is. */
+export async function keepSection(name: 'side by side' | 'scale', text: string): Promise<void> {
+  const [from, to] = [`<!-- ${name} -->`, `<!-- end of ${name} -->`]
+  const before = await readFile(file, 'utf8').catch(() => introduction)
+  const section = `${from}\n\n${text.trim()}\n\n${to}`
+  const start = before.indexOf(from)
+  const after =
+    start < 0
+      ? `${before.trimEnd()}\n\n${section}\n`
+      : before.slice(0, start) + section + before.slice(before.indexOf(to) + to.length)
+  await writeFile(file, after)
+}

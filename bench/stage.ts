@@ -1,0 +1,36 @@
+/** What both benchmarks stand on: the parts, built; somewhere to keep data; a load generator; a client's key. */
+import type { JsonWebKey } from 'node:crypto'
+import { exportJWK, generateKeyPair } from 'jose'
+import { buildParts } from './build.ts'
+import { type Part, startPart } from './part.ts'
+import type { Job, Played } from './parts/load.ts'
+import { openStores, type Stores } from './stores.ts'
+
+export interface BenchStage {
+  stores: Stores
+  /** Public. */
+  assertionKey: JsonWebKey
+  start(name: string, setup?: unknown): Promise<Part>
+  load(job: Job): Promise<Played>
+}
+
+/** Everything is let go of when the work ends, in whatever way. */
+export async function onStage<Result>(work: (stage: BenchStage) => Promise<Result>): Promise<Result> {
+  const { privateKey, publicKey } = await generateKeyPair('ES256', { extractable: true })
+  // Told to stop, it cleans up as it does at the end.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
+  const parts = buildParts()
+  const stores = await openStores()
+  const start = (name: string, setup: unknown = {}) => startPart(parts, name, setup)
+  try {
+    const generator = await start('load', { assertionKey: await exportJWK(privateKey) })
+    const assertionKey = (await exportJWK(publicKey)) as JsonWebKey
+    try {
+      return await work({ stores, assertionKey, start, load: (job) => generator.ask('run', job) })
+    } finally {
+      await generator.stop()
+    }
+  } finally {
+    await stores.close()
+  }
+}

@@ -1,0 +1,46 @@
+/** The benchmarks start, and hear what they expect from every server. How fast, is not for a test to say. */
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { test } from 'node:test'
+import { startPostgres } from './cast/postgres.ts'
+
+test('npm run bench: every server answers polls and whole flows as it should', async (t) => {
+  const few = ['--rounds', '1', '--seconds', '0.2', '--requests', '400', '--connections', '4']
+  const said = await run(t, 'bench/run.ts', '--only', 'pending-polls', '--only', 'flows-es256', ...few)
+  assert.match(said, /^\| pending-polls +\| +Doorbell, Postgres \/ oidc-provider, Postgres \|/m)
+  for (const server of ['Doorbell, SQLite', 'Doorbell, Postgres', 'oidc-provider, memory', 'oidc-provider, Postgres']) {
+    const rows = said.split('\n').filter((line) => line.startsWith(`| ${server}`))
+    assert.equal(rows.length, 2, server)
+    for (const row of rows) assert.ok(Number(row.split('|')[3]?.replaceAll(' ', '')) > 0, row)
+  }
+})
+
+test('npm run bench:scale: polls, rings, sweeps and pings', async (t) => {
+  const said = await run(t, 'bench/scale.ts', '--only', 'sqlite', '--sizes', '200', '--rounds', '1', '--seconds', '0.5')
+  assert.match(said, /^\| SQLite +\| +200 \|/m)
+  assert.match(said, /an endpoint that never answers +\|.* 0 \|$/m)
+})
+
+/** Answers what it printed. Only a whole run writes the results down. */
+async function run(t: { after(end: () => Promise<void>): void }, ...words: string[]): Promise<string> {
+  let url = process.env.DOORBELL_TEST_POSTGRES
+  if (url === undefined) {
+    const server = await startPostgres()
+    t.after(server.stop)
+    url = server.url
+  }
+  const child = spawn(process.execPath, words, {
+    env: { ...process.env, DOORBELL_BENCH_POSTGRES: url },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let [said, complaint] = ['', '']
+  child.stdout.on('data', (chunk) => {
+    said += chunk
+  })
+  child.stderr.on('data', (chunk) => {
+    complaint += chunk
+  })
+  const code = await new Promise((resolve) => child.once('close', resolve))
+  assert.equal(code, 0, complaint)
+  return said
+}

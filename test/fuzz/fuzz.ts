@@ -1,0 +1,68 @@
+/**
+ * `npm run fuzz`: structured random requests against every address, over real HTTP.
+ *
+ *     npm run fuzz                                    500 000 requests
+ *     npm run fuzz -- --requests 20000 --seed 7       fewer, others
+ *     npm run fuzz -- --shot '{"method":…}'           one that was reported, again
+ *
+ * It ends with 1 if an answer was a 5xx or came too late, if a promise was left alone, if something secret stood in the
+ * log, or if an error was not told as one.
+ */
+import { parseArgs } from 'node:util'
+import { again, type Finding, type FuzzReport, fuzz } from './run.ts'
+import { readable, type Shot } from './shot.ts'
+
+const { values } = parseArgs({
+  options: {
+    requests: { type: 'string', default: '500000' },
+    seed: { type: 'string', default: '1' },
+    shot: { type: 'string' },
+  },
+})
+const listOf = (counts: [string, number][]) => counts.map(([what, count]) => `${what} ${count}`).join(', ')
+const say = (line: string) => process.stdout.write(`${line}\n`)
+
+if (values.shot !== undefined) {
+  const { fault, heard, log } = await again(JSON.parse(values.shot) as Shot)
+  say(`${heard.status} ${heard.headers.get('content-type') ?? ''}\n${heard.body}\n${log.join('')}`)
+  say(fault === undefined ? 'Nothing is wrong with it.' : `✖ ${fault}`)
+  process.exitCode = fault === undefined ? 0 : 1
+} else {
+  const requests = Number(values.requests)
+  const seed = Number(values.seed)
+  const start = performance.now()
+  let told = start
+  const report = await fuzz({
+    requests,
+    seed,
+    onProgress(answered) {
+      if (performance.now() - told < 10_000) return
+      told = performance.now()
+      say(`${answered} of ${requests}, ${Math.round(answered / ((told - start) / 1000))} a second`)
+    },
+  })
+  tell(report, seed)
+  process.exitCode = report.findings.length === 0 ? 0 : 1
+}
+
+function tell({ answered, statuses, routes, findings, milliseconds }: FuzzReport, seed: number): void {
+  for (const finding of findings) tellFinding(finding)
+  const seconds = milliseconds / 1000
+  say(`${answered} requests in ${seconds.toFixed(0)} s (${Math.round(answered / seconds)} a second), seed ${seed}`)
+  say(
+    `Statuses: ${listOf([...statuses].sort(([one], [other]) => one - other).map(([status, count]): [string, number] => [status === 0 ? 'closed, being no HTTP' : String(status), count]))}`,
+  )
+  say(`Addresses: ${listOf([...routes].sort(([, one], [, other]) => other - one).slice(0, 60))}`)
+  say(findings.length === 0 ? 'Nothing was wrong.' : `✖ ${findings.length} kinds of faults.`)
+}
+
+function tellFinding({ what, shot, bytes, repeats, times, log }: Finding): void {
+  say(`\n✖ ${what} (${times} times)`)
+  say(readable(bytes))
+  for (const line of log.slice(0, 3)) say(line.trim().slice(0, 2000))
+  say(
+    repeats
+      ? `again: npm run fuzz -- --shot '${JSON.stringify(shot).replaceAll("'", "'\\''")}'`
+      : 'It does not happen again alone: it takes what came before, with the same seed.',
+  )
+}

@@ -1,0 +1,180 @@
+/**
+ * What fills the holes of a request: `{{basic:kiosk}}`, `{{auth_req_id:3}}`, `{{jwt:…}}`. What the server gave out
+ * before is kept here, so that later requests can be about something that is there.
+ */
+import { createHash, createHmac, sign } from 'node:crypto'
+import { newSecret } from '../../src/secret.ts'
+import { basic, credentials, secrets } from '../cast/stage.ts'
+import type { House, KeyName } from './house.ts'
+import type { Heard } from './wire.ts'
+
+/** A JWT to be made. Of the claims, `"$now+60"` is a time, `"$new"` something new, `"$hash:…"` the hash of a hole. */
+export interface Jwt {
+  /** `none` leaves the signature out, `secret` is an HMAC with a client's secret. */
+  key: KeyName | 'none' | 'secret'
+  header: Record<string, unknown>
+  claims: unknown
+  /** Instead of the claims: not even JSON. */
+  payload?: string
+  /** Done to the finished JWT. */
+  spoiled?: 'cut' | 'dots' | 'swapped' | 'bit' | 'padded' | 'huge'
+}
+
+export interface Holes {
+  fill(text: string, encode: (value: string) => string): string
+  /** Remembers what an answer gives out. */
+  learn(heard: Heard): void
+  /** Whether this was given out, or is one of the secrets: it must not be in a log. */
+  isSecret(word: string): boolean
+}
+
+export const holeFor = (jwt: Jwt) => `{{jwt:${Buffer.from(JSON.stringify(jwt)).toString('base64url')}}}`
+
+/** Of each kind of thing so many are remembered. */
+const most = 24
+
+/** What is in answers and is worth coming back with. Not all of it is secret: ids may be logged. */
+const learnt = [
+  'auth_req_id',
+  'access_token',
+  'refresh_token',
+  'id_token',
+  'request_id',
+  'registration_access_token',
+  'client_id',
+] as const
+const mayBeLogged = ['request_id', 'client_id', 'uid', 'form_token', 'nonce']
+
+export function createHoles(house: House): Holes {
+  const known = new Map<string, string[]>([
+    ['access_token', [house.userToken]],
+    ['form_token', [house.formToken]],
+    ['session', [house.sessionCookie]],
+  ])
+  const secret = new Set(house.secrets)
+
+  function remember(kind: string, value: string): void {
+    const values = known.get(kind) ?? []
+    if (values.includes(value)) return
+    values.push(value)
+    if (values.length > most) values.splice(1, 1)
+    known.set(kind, values)
+    if (!mayBeLogged.includes(kind) && value.length >= 16) secret.add(value)
+  }
+
+  function inHole(kind: string, detail: string): string {
+    switch (kind) {
+      case 'basic':
+        return detail in credentials ? credentials[detail as 'kiosk'] : basic(detail, secrets.kiosk)
+      case 'secret':
+        return secrets[detail as 'kiosk'] ?? secrets.kiosk
+      case 'jwt':
+        return makeJwtOf(detail)
+      case 'user_token':
+        return house.userToken
+      case 'certificate':
+        return encodeURIComponent(house.certificate)
+      case 'issuer':
+        return house.url
+      case 'new':
+        return newSecret(12)
+      default: {
+        const values = known.get(kind) ?? []
+        return values[Number(detail) % values.length || 0] ?? 'none-yet'
+      }
+    }
+  }
+
+  function fill(text: string, encode: (value: string) => string): string {
+    if (!text.includes('{{')) return text
+    return text.replaceAll(/\{\{(\w+)(?::([^{}]*))?\}\}/g, (_, kind: string, detail = '') =>
+      encode(inHole(kind, detail)),
+    )
+  }
+
+  /** A hole may have been cut like everything else. */
+  function makeJwtOf(detail: string): string {
+    try {
+      return makeJwt(JSON.parse(Buffer.from(detail, 'base64url').toString()) as Jwt)
+    } catch {
+      return detail
+    }
+  }
+
+  function makeJwt({ key, header, claims, payload, spoiled }: Jwt): string {
+    const now = Math.floor(house.clock.now() / 1000)
+    const proofKey = { jwk: house.proofJwk }
+    const said = payload ?? JSON.stringify(claims, (_, value) => alive(value, now))
+    const head = JSON.stringify(header, (_, value) => (value === '$proofJwk' ? proofKey.jwk : alive(value, now)))
+    const content = `${base64(head)}.${base64(said)}`
+    return spoil(`${content}.${signatureOf(content, key)}`, spoiled)
+  }
+
+  function alive(value: unknown, now: number): unknown {
+    if (typeof value !== 'string') return value
+    const time = /^\$now([+-]\d+)?$/.exec(value)
+    if (time !== null) return now + Number(time[1] ?? 0)
+    if (value === '$new') return newSecret(12)
+    if (value.startsWith('$hash:'))
+      return createHash('sha256')
+        .update(fill(value.slice(6), plainly))
+        .digest('base64url')
+    return fill(value, plainly)
+  }
+
+  function signatureOf(content: string, key: Jwt['key']): string {
+    if (key === 'none') return ''
+    if (key === 'secret') return createHmac('sha256', secrets.kiosk).update(content).digest('base64url')
+    return sign('sha256', Buffer.from(content), { key: house.keys[key], dsaEncoding: 'ieee-p1363' }).toString(
+      'base64url',
+    )
+  }
+
+  function learn({ status, headers, body, cookies }: Heard): void {
+    const nonce = headers.get('dpop-nonce')
+    if (nonce !== undefined) remember('nonce', nonce)
+    const location = headers.get('location')
+    if (location !== undefined) learnFromAddress(location)
+    if (cookies.length > 0) remember('cookie', cookies.map((line) => line.split(';')[0]).join('; '))
+    if (status >= 400 || body.length > 200_000) return
+    for (const kind of learnt) {
+      for (const [, value] of body.matchAll(new RegExp(`"${kind}":"([^"\\\\]+)"`, 'g'))) remember(kind, value!)
+    }
+    const token = /name="form_token" value="([^"]+)"/.exec(body)?.[1]
+    if (token !== undefined) remember('form_token', token)
+  }
+
+  function learnFromAddress(location: string): void {
+    const uid = /\/sign-in\/([\w-]+)/.exec(location)?.[1]
+    if (uid !== undefined) remember('uid', uid)
+    for (const kind of ['code', 'state']) {
+      const value = new RegExp(`[?&]${kind}=([\\w.~-]+)`).exec(location)?.[1]
+      if (value !== undefined) remember(kind, value)
+    }
+  }
+
+  return { fill, learn, isSecret: (word) => secret.has(word) }
+}
+
+const plainly = (value: string) => value
+const base64 = (text: string) => Buffer.from(text).toString('base64url')
+
+function spoil(jwt: string, how: Jwt['spoiled']): string {
+  const [header = '', claims = '', signature = ''] = jwt.split('.')
+  switch (how) {
+    case 'cut':
+      return jwt.slice(0, Math.floor(jwt.length * 0.7))
+    case 'dots':
+      return `${header}..${claims}.${signature}.`
+    case 'swapped':
+      return `${claims}.${header}.${signature}`
+    case 'bit':
+      return `${header}.${claims}.${signature.slice(0, -2)}AA`
+    case 'padded':
+      return `${header}=.${claims}==.${signature}=`
+    case 'huge':
+      return `${header}.${claims}.${signature}${'A'.repeat(20_000)}`
+    default:
+      return jwt
+  }
+}

@@ -1,0 +1,172 @@
+/** A server with everything switched on, and what somebody who knows it well could hold in their hands. */
+import { createHash, generateKeyPairSync, type KeyObject, type webcrypto } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fastify } from 'fastify'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { loadConfig } from '../../src/config/load.ts'
+import { collectRoutes, type KnownRoute } from '../../src/http/mount.ts'
+import { createLog } from '../../src/log.ts'
+import { createDoorbell, type Doorbell } from '../../src/provider.ts'
+import { newSecret } from '../../src/secret.ts'
+import { certify } from '../cast/certificates.ts'
+import { createStageClock, type StageClock } from '../cast/clock.ts'
+import { signIn } from '../cast/phone-app.ts'
+import { freePort } from '../cast/ports.ts'
+import { ana, ben, CIBA, castConfig, type Stage, secrets } from '../cast/stage.ts'
+import { formTokenOn, openVisitor } from '../cast/visitor.ts'
+
+export interface House {
+  doorbell: Doorbell
+  url: string
+  port: number
+  clock: StageClock
+  routes: readonly KnownRoute[]
+  /** Lines logged since somebody looked last. */
+  takeLog(): string[]
+  /** What must not be in the log, ever. */
+  secrets: string[]
+  keys: Record<KeyName, KeyObject>
+  proofJwk: webcrypto.JsonWebKey
+  proofThumbprint: string
+  /** PEM, as a proxy hands it on. */
+  certificate: string
+  /** Of somebody who has signed in. */
+  userToken: string
+  sessionCookie: string
+  formToken: string
+  close(): Promise<void>
+}
+
+export type KeyName = 'signer' | 'stranger' | 'proof'
+
+const ec = () => generateKeyPairSync('ec', { namedCurve: 'P-256' })
+
+export async function openHouse(): Promise<House> {
+  const folder = await mkdtemp(join(tmpdir(), 'doorbell-fuzz-'))
+  const port = await freePort()
+  const [signer, stranger, proof] = [ec(), ec(), ec()]
+  const authority = await certify({ subject: 'CN=Fuzz authority', isAuthority: true })
+  const { cert } = await certify({ subject: 'CN=vault', by: authority })
+  const userCode = newSecret(9)
+  const metricsToken = newSecret()
+  const config = await loadConfig({
+    env: {},
+    demo: true,
+    overrides: everythingOn(castConfig(port, `sqlite:${join(folder, 'doorbell.db')}`), {
+      signer: { ...signer.publicKey.export({ format: 'jwk' }), kid: 'signer', alg: 'ES256' },
+      userCode,
+      metricsToken,
+      clientCa: authority.cert,
+    }),
+  })
+  let lines: string[] = []
+  const clock = createStageClock()
+  const log = createLog('debug', { write: (line) => void lines.push(line) })
+  const doorbell = await createDoorbell(config, { clock, log })
+  await doorbell.listen()
+  const url = `http://localhost:${port}`
+  const stage = { url, clock } as Stage
+  const { access_token: userToken } = await signIn(stage)
+  const visitor = openVisitor(url)
+  const formToken = formTokenOn(await visitor.signIn(ana, '/activity'))
+  const proofJwk = proof.publicKey.export({ format: 'jwk' }) as webcrypto.JsonWebKey
+
+  return {
+    doorbell,
+    url,
+    port,
+    clock,
+    routes: await routesOf(doorbell),
+    takeLog() {
+      const taken = lines
+      lines = []
+      return taken
+    },
+    secrets: [...Object.values(secrets), ana.password, ben.password, userCode, metricsToken, config.secret, userToken],
+    keys: { signer: signer.privateKey, stranger: stranger.privateKey, proof: proof.privateKey },
+    proofJwk,
+    proofThumbprint: thumbprint(proofJwk),
+    certificate: cert,
+    userToken,
+    sessionCookie: [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; '),
+    formToken,
+    async close() {
+      await doorbell.close()
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+interface Held {
+  signer: object
+  userCode: string
+  metricsToken: string
+  clientCa: string
+}
+
+/** Limits are out of the way: behind them there is more to find. */
+function everythingOn(cast: ConfigInput, { signer, userCode, metricsToken, clientCa }: Held): ConfigInput {
+  const poll = { grant_types: [CIBA, 'refresh_token'], backchannel_token_delivery_mode: 'poll' as const }
+  const jwks = { keys: [signer] } as never
+  return {
+    ...cast,
+    proxy: { trust: ['127.0.0.1', '::1'], clientCertificateHeader: 'x-client-cert', clientCa },
+    requests: { maxOpenPerUser: 20, numberMatching: true },
+    notifications: { timeout: 1, attempts: 1 },
+    registration: { mode: 'open', perHour: 100_000 },
+    limits: { signIn: { perName: 1000, perAddress: 100_000, pause: 1 } },
+    metrics: { token: metricsToken },
+    hints: { tokenIssuers: [{ issuer: 'https://finder.example', jwks }] },
+    webPush: { subject: 'mailto:ops@example.com' },
+    resources: { 'https://api.example.com': {} },
+    authorizationDetails: {
+      types: {
+        payment: {
+          schema: {
+            type: 'object',
+            properties: { amount: { type: 'number' }, to: { type: 'string' } },
+            required: ['amount'],
+          },
+          describe: { en: 'Pay {{amount}}' },
+        },
+      },
+    },
+    users: [ana, { ...ben, user_code: userCode }],
+    clients: [
+      ...(cast.clients ?? []),
+      {
+        ...poll,
+        client_id: 'signer',
+        token_endpoint_auth_method: 'private_key_jwt',
+        jwks,
+        backchannel_authentication_request_signing_alg: 'ES256',
+      },
+      { ...poll, client_id: 'asserter', token_endpoint_auth_method: 'private_key_jwt', jwks },
+      { ...poll, client_id: 'booth', client_secret: secrets.kiosk, backchannel_user_code_parameter: true },
+      { ...poll, client_id: 'wallet', client_secret: secrets.kiosk, dpop_bound_access_tokens: true },
+      {
+        ...poll,
+        client_id: 'vault',
+        token_endpoint_auth_method: 'tls_client_auth',
+        tls_client_auth_subject_dn: 'CN=vault',
+      },
+    ],
+  }
+}
+
+/** As another server would get them. */
+async function routesOf(doorbell: Doorbell): Promise<readonly KnownRoute[]> {
+  const host = fastify()
+  const routes = collectRoutes(host)
+  await host.register(doorbell.fastify)
+  await host.ready()
+  await host.close()
+  return routes
+}
+
+/** RFC 7638, of a key on a curve. */
+function thumbprint({ crv, kty, x, y }: webcrypto.JsonWebKey): string {
+  return createHash('sha256').update(JSON.stringify({ crv, kty, x, y })).digest('base64url')
+}
