@@ -400,7 +400,8 @@ export function createRequestStore(database: Database) {
 const minute = 60_000
 
 const ofUser = (user: string) => `user_id = ${user}`
-const ofPair = (user: string, client: string) => `user_id = ${user} and client_id = ${client}`
+/** Found by the user: a client has many more requests, and SQLite, which keeps no statistics, would go by the client. */
+const ofPair = (user: string, client: string) => `user_id = ${user} and client_id || '' = ${client}`
 const ofClient = (client: string) => `client_id = ${client}`
 
 function waiting(whose: string, now: string, what = 'count(*)'): string {
