@@ -272,6 +272,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
   provider.registerGrantType(CIBA_GRANT, () => {
     throw new Error('the CIBA grant is answered before oidc-provider')
   })
+  answerNotFound(provider)
   compareHashedSecrets(provider, vault)
   narrowKeySet(provider, needs)
   agreeAboutProofs(provider, needs.dpop)
@@ -400,6 +401,18 @@ export function asOidcProviderSeesIt(
 function onlyWithGrants(client: AdapterPayload, scopes: readonly string[]): AdapterPayload {
   if (scopes.includes('offline_access')) return client
   return { ...client, grant_types: (client.grant_types as string[]).filter((grant) => grant !== 'refresh_token') }
+}
+
+/** What is at none of its addresses, oidc-provider leaves without a word of its own. */
+function answerNotFound(provider: Provider): void {
+  provider.use(async (ctx, next) => {
+    await next()
+    if (ctx.status !== 404 || ctx.body !== undefined) return
+    // Setting a body makes it a 200.
+    ctx.body = { error: 'not_found', error_description: 'there is nothing at this address' }
+    ctx.status = 404
+    ctx.set('Cache-Control', 'no-store')
+  })
 }
 
 /** oidc-provider would compare what a client sends with what is kept; we keep a keyed hash, so the hashes are compared. */

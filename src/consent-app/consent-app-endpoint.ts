@@ -89,7 +89,8 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     return page(reply, 'app/waiting', reader, { requests: answer.body.requests, pushKey: needs.pushKey })
   })
 
-  app.get('/events', (request, reply) => {
+  // A HEAD of it would never end.
+  app.get('/events', { exposeHeadRoute: false }, (request, reply) => {
     const { session } = readerOf(request)
     if (session === undefined) throw new Refusal('invalid_token', 'sign in first')
     const its = streamsOf.get(session.formToken) ?? 0

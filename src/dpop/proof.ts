@@ -190,7 +190,8 @@ function isAddress(htu: unknown, path: string, addresses: readonly string[]): bo
   const called = new URL(htu)
   called.search = ''
   called.hash = ''
-  return addresses.some((address) => new URL(address + path).href === called.href)
+  // A request may name a whole address instead of a path (RFC 9112 §3.2.2); added to another, it is none.
+  return addresses.some((address) => URL.parse(address + path)?.href === called.href)
 }
 
 function isShort(jti: unknown): boolean {

@@ -31,11 +31,21 @@ function isErrorJson(body: string): boolean {
   }
 }
 
+interface LogLine {
+  level: number
+  msg?: string
+  audit?: boolean
+  error?: { message?: string }
+}
+
 /** A line of the log that nobody wants to find there. */
 export function faultOfLine(line: string, isSecret: (word: string) => boolean): string | undefined {
   const words = line.match(/[\w~+/=.-]{12,}/g) ?? []
   const leaked = words.some((word) => isSecret(word) || word.split(/[.=/+]/).some(isSecret))
   if (leaked) return 'a secret in the log'
-  const { level, msg, error } = JSON.parse(line) as { level: number; msg?: string; error?: { message?: string } }
-  return level >= 50 ? `logged as an error: ${msg} (${error?.message?.split('\n')[0] ?? ''})` : undefined
+  const { level, msg, error, audit } = JSON.parse(line) as LogLine
+  // What the audit tells is no error of ours, however weighty: a notification that nobody takes is parked.
+  return level >= 50 && audit !== true
+    ? `logged as an error: ${msg} (${error?.message?.split('\n')[0] ?? ''})`
+    : undefined
 }

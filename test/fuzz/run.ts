@@ -42,7 +42,7 @@ export interface FuzzReport {
 const patience = 10_000
 /** And while a request that failed is made smaller. */
 const lessPatience = 1000
-const lanes = 8
+const lanes = 16
 
 export async function fuzz({ requests, seed, onProgress = () => {} }: FuzzOptions): Promise<FuzzReport> {
   const house = await openHouse()
@@ -73,7 +73,8 @@ export async function again(shot: Shot): Promise<{ fault: string | undefined; he
 
 async function attack(house: House, loose: Loose, options: Required<FuzzOptions>): Promise<FuzzReport> {
   const holes = createHoles(house)
-  const seeds = [...readSeeds(), ...readSeeds(), ...seedsOf(house.routes)]
+  // Every address is there; those that have something to say come more often.
+  const seeds = [...Array.from({ length: 8 }, readSeeds).flat(), ...seedsOf(house.routes)]
   const statuses = new Map<number, number>()
   const routes = new Map<string, number>()
   const findings = new Map<string, Finding>()

@@ -52,6 +52,7 @@ function converse(socket: Socket, bytes: Buffer, { withoutBody, alone, patience 
 
     function end(heard: Heard, keep: boolean): void {
       clearTimeout(timer)
+      clearTimeout(hangUp)
       socket.removeAllListeners()
       socket.on('error', () => {})
       if (!keep) socket.destroy()
@@ -77,7 +78,9 @@ function converse(socket: Socket, bytes: Buffer, { withoutBody, alone, patience 
     socket.once('close', () => look(true))
     socket.on('error', () => look(true))
     socket.write(bytes)
-    if (alone) socket.end()
+    // Whoever still waits for more learns that there is none, but only after the others have had time to answer: a
+    // server forgets what it was about to say to somebody who has hung up.
+    const hangUp = alone ? setTimeout(() => socket.end(), patience / 20) : undefined
   })
 }
 

@@ -1,0 +1,51 @@
+/** The server of the soak, in a process of its own: it is told what to be, and says how much memory it takes. */
+import { loadConfig } from '../src/config/load.ts'
+import { createLog } from '../src/log.ts'
+import { createDoorbell } from '../src/provider.ts'
+
+export interface SoakOrder {
+  port: number
+  database: string
+  secret: string
+  users: number
+  /** Seconds that what is finished is kept. */
+  keepFor: number
+}
+
+export interface SoakReport {
+  rss: number
+}
+
+const report = () => process.send?.({ rss: process.memoryUsage.rss() } satisfies SoakReport)
+
+process.on('message', async (asked: SoakOrder | 'report') => {
+  if (asked === 'report') return report()
+  await serve(asked)
+  report()
+})
+process.on('disconnect', () => process.exit(0))
+
+async function serve({ port, database, secret, users, keepFor }: SoakOrder): Promise<void> {
+  const config = await loadConfig({
+    env: {},
+    overrides: {
+      development: true,
+      port,
+      database,
+      secret,
+      requests: { maxOpenPerUser: 1000 },
+      // Tokens run out within the run, too.
+      tokens: { accessTtl: Math.ceil(keepFor), idTtl: Math.ceil(keepFor) },
+      clients: [
+        { client_id: 'till', client_secret: secret, backchannel_token_delivery_mode: 'poll' },
+        { client_id: 'phone', client_secret: secret, backchannel_device_service: true },
+      ],
+      users: Array.from({ length: users }, (_, number) => ({ id: `u${number}`, email: `u${number}@example.com` })),
+    },
+  })
+  // Settings are whole days, which nobody soaks for.
+  const days = keepFor / 86_400
+  const retention = { requests: days, notifications: days }
+  const doorbell = await createDoorbell({ ...config, retention }, { log: createLog('error') })
+  await doorbell.listen()
+}

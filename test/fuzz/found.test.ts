@@ -1,0 +1,83 @@
+/** What `npm run fuzz` has found, one test each. */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { createHoles, type Holes, holeFor } from './holes.ts'
+import { type House, openHouse } from './house.ts'
+import { bytesOf, type Shot } from './shot.ts'
+import { type Heard, openWire, type Wire } from './wire.ts'
+
+let house: House
+let holes: Holes
+let wire: Wire
+
+before(async () => {
+  house = await openHouse()
+  holes = createHoles(house)
+  wire = openWire(house.port, 5000)
+})
+after(async () => {
+  wire.close()
+  await house.close()
+})
+
+function send(method: string, target: string, headers: Record<string, string> = {}, body = ''): Promise<Heard> {
+  const shot: Shot = {
+    method,
+    target,
+    version: 'HTTP/1.1',
+    headers: Object.entries({ host: 'localhost', ...headers }),
+    body,
+    framing: body === '' ? 'none' : 'length',
+  }
+  return wire.say(bytesOf(shot, holes.fill), { withoutBody: method === 'HEAD', alone: true })
+}
+
+describe('found by fuzzing', () => {
+  test('a proof with a request that names a whole address instead of a path was answered 500', async () => {
+    const claims = { jti: '$new', htm: 'GET', htu: '{{issuer}}/oauth/userinfo', iat: '$now' }
+    const header = { typ: 'dpop+jwt', alg: 'ES256', jwk: '$proofJwk' }
+    const dpop = holeFor({ key: 'proof', header, claims })
+    const heard = await send('GET', 'http://t/oauth/userinfo', { dpop })
+    assert.equal(heard.status, 400)
+    assert.equal((JSON.parse(heard.body) as { error: string }).error, 'invalid_dpop_proof')
+  })
+
+  test('what a trusted proxy hands on as an address, and is none, stood in the log', async () => {
+    const pasted = 'pasted-secret-pasted-secret'
+    house.takeLog()
+    for (const forwarded of [pasted, `${pasted}, 10.0.0.1`, `10.0.0.1, ${pasted}`]) {
+      const heard = await send(
+        'POST',
+        '/backchannel/authorize',
+        {
+          'x-forwarded-for': forwarded,
+          'content-type': 'application/x-www-form-urlencoded',
+          authorization: '{{basic:nobody}}',
+        },
+        'scope=openid',
+      )
+      assert.equal(heard.status, 401)
+    }
+    const log = house.takeLog().join('')
+    assert.match(log, /client\.refused/)
+    assert.ok(!log.includes(pasted))
+  })
+
+  test('an address under /oauth that nobody has was answered as plain text', async () => {
+    for (const [method, path] of [
+      ['GET', '/oauth/nothing'],
+      ['POST', '/oauth/'],
+      ['PUT', '/.well-known/openid-configuration'],
+    ] as const) {
+      const heard = await send(method, path)
+      assert.equal(heard.status, 404, path)
+      assert.match(heard.headers.get('content-type') ?? '', /^application\/json/, path)
+      assert.equal((JSON.parse(heard.body) as { error: string }).error, 'not_found', path)
+    }
+  })
+
+  test('a HEAD of the stream of news never ended, and kept its place among the streams', async () => {
+    const heard = await send('HEAD', '/events', { cookie: '{{session}}' })
+    assert.equal(heard.status, 404)
+  })
+})
