@@ -11,6 +11,7 @@ import type { PendingRequests } from '../authentication-request/pending-requests
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
+import { type Caller, type HeldPolls, tick } from '../delivery/held-polls.ts'
 import { answerPoll, type PollAnswer } from '../delivery/poll.ts'
 import type { SentProof } from '../dpop/proof.ts'
 import type { BindTokens } from '../dpop/token-binding.ts'
@@ -20,8 +21,11 @@ import { readWantedShare, type WantedShare } from './wanted-share.ts'
 
 export interface CibaGrantNeeds {
   authenticateClient: AuthenticateClient
-  requests: Pick<RequestStore, 'redeem'>
-  pending: Pick<PendingRequests, 'recall' | 'poll'>
+  requests: Pick<RequestStore, 'redeem' | 'find'>
+  pending: Pick<PendingRequests, 'recall' | 'poll' | 'isKnown'>
+  heldPolls: Pick<HeldPolls, 'hold'>
+  /** Seconds a poll of a pending request is held; 0 is not at all. */
+  longPoll: number
   issueTokens: IssueTokens
   details: DetailTypes
   bindTokens: BindTokens
@@ -36,6 +40,8 @@ export interface TokenCall extends ClientCredentials {
   proof: SentProof
   /** The pause between polls is measured from arrival to arrival (TK-4). */
   arrivedAt: number
+  /** Whoever waits for the answer. */
+  caller: Caller
 }
 
 /** What most polls hear: no failure, so nothing is thrown. */
@@ -43,7 +49,7 @@ export type StillWaiting = 'authorization_pending' | 'slow_down'
 
 /** The order of the checks is that of TE-7: nothing about a request is told before the client has proven that it is its own. */
 export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
-  const { form, arrivedAt } = call
+  const { form } = call
   const client = await needs.authenticateClient(call)
   const authReqId = form.get('auth_req_id')
   if (authReqId === undefined) throw new Refusal('invalid_request', 'auth_req_id is missing')
@@ -51,18 +57,55 @@ export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<To
   // Before anything is accounted for: who comes without its key can come again with it (ML-10, DP-11).
   const binding = await needs.bindTokens(call, client)
 
-  const remembered = needs.pending.recall(authReqId, client.id, arrivedAt)
-  if (remembered !== undefined) {
-    needs.polled(remembered)
-    return remembered
+  const heard = await listen(authReqId, client.id, call, needs)
+  needs.polled(heard.answer)
+  switch (heard.answer) {
+    case 'authorization_pending':
+    case 'slow_down':
+      return heard.answer
+    case 'issue tokens':
+      return handOut(heard.request, binding, readWantedShare(form, heard.request, needs.details), call.address, needs)
+    default:
+      throw refusals[heard.answer]()
   }
-  const poll = await needs.pending.poll(authReqId, client.id, arrivedAt)
-  const answer = poll === undefined ? 'invalid_grant' : answerPoll(poll.request, arrivedAt, poll.tooEarly)
-  needs.polled(answer)
-  if (poll === undefined) throw unknown()
-  if (answer === 'authorization_pending' || answer === 'slow_down') return answer
-  if (answer !== 'issue tokens') throw refusals[answer]()
-  return handOut(poll.request, binding, readWantedShare(form, poll.request, needs.details), call.address, needs)
+}
+
+type Heard =
+  | { answer: StillWaiting; id: string; expiresAt: number }
+  | { answer: 'issue tokens'; request: AuthenticationRequest }
+  | { answer: Exclude<PollAnswer, StillWaiting | 'issue tokens'> }
+
+/** What the poll hears: now or, with long polling, as soon as there is something to hear. */
+async function listen(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Heard> {
+  const { arrivedAt } = call
+  const recalled = needs.pending.recall(authReqId, clientId, arrivedAt)
+  if (recalled !== undefined) return hold(recalled, call, needs)
+  const poll = await needs.pending.poll(authReqId, clientId, arrivedAt)
+  if (poll === undefined) return { answer: 'invalid_grant' }
+  return hold(heardOf(poll.request, arrivedAt, poll.tooEarly), call, needs)
+}
+
+/** A poll that came too early is answered at once, and so is one that hears something. */
+async function hold(heard: Heard, call: TokenCall, needs: CibaGrantNeeds): Promise<Heard> {
+  if (needs.longPoll === 0 || heard.answer !== 'authorization_pending') return heard
+  const { id, expiresAt } = heard
+  const patience = call.arrivedAt + needs.longPoll * 1000
+  // Not let go before the deadline, so that it hears of it.
+  const until = expiresAt <= patience ? expiresAt + tick : patience
+  const why = await needs.heldPolls.hold({ requestId: id, until, isCertain: needs.pending.isKnown(id) }, call.caller)
+  const now = needs.clock.now()
+  if (why !== 'changed' && now < expiresAt) return heard
+  const request = await needs.requests.find(id)
+  // Whoever has left can come again: nothing is used up.
+  if (request === undefined || call.caller.isGone()) return heard
+  return hold(heardOf(request, now, false), call, needs)
+}
+
+function heardOf(request: AuthenticationRequest, now: number, tooEarly: boolean): Heard {
+  const { id, expiresAt } = request
+  const answer = answerPoll(request, now, tooEarly)
+  if (answer === 'issue tokens') return { answer, request }
+  return answer === 'authorization_pending' || answer === 'slow_down' ? { answer, id, expiresAt } : { answer }
 }
 
 /** A push client is told everything and may not ask (TE-4); others need the grant they were registered for (SM-5). */
