@@ -66,6 +66,7 @@ import { admitOwn, createSignIn, fetchFrom } from './consent-app/sign-in.ts'
 import { createDecide, createTakeBack } from './decision/decide.ts'
 import { createDecisionStore } from './decision/decision-store.ts'
 import { createExpirySweep } from './decision/expiry-sweep.ts'
+import { createHeldPolls } from './delivery/held-polls.ts'
 import { createPing } from './delivery/ping.ts'
 import { createPush } from './delivery/push.ts'
 import { demoEndpoint } from './demo/demo-endpoint.ts'
@@ -252,6 +253,13 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   )
   const requests = createRequestStore(database)
   const pending = createPendingRequests({ requests, database, clock, log })
+  const heldPolls = createHeldPolls({
+    database,
+    stillPending: requests.stillPending,
+    most: config.requests.maxHeldPolls,
+    clock,
+    log,
+  })
   const decisions = createDecisionStore(database)
   const outbox = createOutboxStore(database)
   const oidcModels = createOidcModelStore(database)
@@ -554,10 +562,13 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   })
   tokenEndpoint(app, paths.token, {
     fairly: inWork.fairly,
+    whileWaiting: inWork.whileWaiting,
     authenticateClient,
     certificateOf,
     requests,
     pending,
+    heldPolls,
+    longPoll: config.requests.longPoll,
     issueTokens,
     details,
     proofs,
@@ -731,6 +742,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       metrics,
       access: { ...config.metrics, from },
       countOpen: requests.countOpen,
+      countHeldPolls: heldPolls.count,
       outbox,
       clock,
     })
@@ -767,6 +779,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   let closing: Promise<void> | undefined
   async function close(): Promise<void> {
     // Real time, whatever the clock: somebody waits for this process to end.
+    heldPolls.close()
     const cutOff = systemClock.after(patience, () => app.server.closeAllConnections())
     await Promise.all([app.close(), sweep.stop(), pruning.stop(), worker.stop(patience), signingKeys.stop()])
     cutOff()

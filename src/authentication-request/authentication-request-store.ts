@@ -206,6 +206,15 @@ export function createRequestStore(database: Database) {
       return row && toRequest(row)
     },
 
+    /** Of these ids, those of pending requests. */
+    async stillPending(ids: string[]): Promise<Set<string>> {
+      const rows = await database.read<{ id: string }>(
+        `select id from backchannel_auth_requests where status = 'pending' and id in (select value from each($1))`,
+        [JSON.stringify(ids)],
+      )
+      return new Set(rows.map(({ id }) => id))
+    },
+
     async findByAuthReqId(authReqId: string): Promise<AuthenticationRequest | undefined> {
       const [row] = await database.read<RequestRow>(
         'select * from backchannel_auth_requests where auth_req_id_hash = $1',

@@ -15,13 +15,21 @@ import type { KeptPoll, Poll, RequestStore } from './authentication-request-stor
 
 export interface PendingRequests {
   /** What a poll hears of a request that is known to be pending, accounted for. Nothing: `poll` has to ask. */
-  recall(authReqId: string, clientId: string, arrivedAt: number): 'authorization_pending' | 'slow_down' | undefined
+  recall(authReqId: string, clientId: string, arrivedAt: number): RecalledPoll | undefined
+  /** Whether the request is known to be pending at this moment. */
+  isKnown(id: string): boolean
   /** As the store does it, and remembered. */
   poll(authReqId: string, clientId: string, arrivedAt: number): Promise<Poll | undefined>
   /** Writes down by how much intervals have grown. */
   flush(): Promise<void>
   /** Writes down all there is, the time of each last poll included. */
   close(): Promise<void>
+}
+
+export interface RecalledPoll {
+  answer: 'authorization_pending' | 'slow_down'
+  id: string
+  expiresAt: number
 }
 
 export interface PendingNeeds {
@@ -78,6 +86,9 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   database.listen('client', () => {
     era += 1
   })
+
+  const isBelieved = (known: Remembered) =>
+    known.era === era && known.stretch !== undefined && known.stretch === database.stretch
 
   function drop(known: Remembered | undefined): void {
     if (known === undefined) return
@@ -161,15 +172,18 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   return {
     recall(authReqId, clientId, arrivedAt) {
       const known = byKey.get(fingerprint(authReqId))
-      if (known?.clientId !== clientId || arrivedAt >= known.expiresAt) return undefined
-      if (known.era !== era || known.stretch === undefined || known.stretch !== database.stretch) return undefined
+      if (known?.clientId !== clientId || arrivedAt >= known.expiresAt || !isBelieved(known)) return undefined
       const interval = known.interval + known.growth + known.onItsWay
       const isEarly = arrivedAt < known.lastPolledAt + interval * 1000
       known.lastPolledAt = Math.max(known.lastPolledAt, arrivedAt)
       known.isUsed = true
-      if (!isEarly) return 'authorization_pending'
-      grow(known)
-      return 'slow_down'
+      if (isEarly) grow(known)
+      return { answer: isEarly ? 'slow_down' : 'authorization_pending', id: known.id, expiresAt: known.expiresAt }
+    },
+
+    isKnown(id) {
+      const known = byId.get(id)
+      return known !== undefined && isBelieved(known)
     },
 
     async poll(authReqId, clientId, arrivedAt) {

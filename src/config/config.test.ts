@@ -42,6 +42,7 @@ it('defaults', () => {
       interval: 5,
       maxBindingMessageLength: 128,
       longPoll: 0,
+      maxHeldPolls: 10_000,
       maxOpenPerUser: 5,
       unknownUsers: 'error',
       requireSigned: false,
@@ -313,6 +314,8 @@ describe('values', () => {
     ['tokens.idTokenAlg', ['ES256', 'RS256', 'PS256'], ['HS256', 'none', 'es256']],
     ['development', ['exposed', false], ['true', 1, null, 'open']],
     ['requests.numberMatching', [true, false, 'required'], ['true', 1, 'always']],
+    ['requests.longPoll', [0, 30], [31, -1, 0.5, '30']],
+    ['requests.maxHeldPolls', [1, 10_000], [0, '10']],
     ['logLevel', ['debug', 'silent'], ['verbose', 3]],
     ['clients', [[]], [{}, 'x', [1], [null]]],
     ['oidc', [{ ttl: {} }], [[], 'x']],
@@ -466,19 +469,6 @@ describe('the profile fapi-ciba refuses, each by name,', () => {
     const { requests, clients } = accepted({ ...production, ...proxied, profile: 'fapi-ciba', clients: [bank] })
     assert.deepEqual([requests.requireSigned, clients.length], [true, 1])
   })
-})
-
-describe('what is not in this version yet is refused by name', () => {
-  const cases: [string, unknown][] = [['requests.longPoll', 30]]
-  for (const [path, value] of cases) {
-    it(path, () => {
-      const complaints = complaintsAbout(setting(path, value))
-      assert.equal(complaints.length, 1, complaints.join('\n'))
-      assert.ok(complaints[0]!.startsWith(path))
-      assert.match(complaints[0]!, /not in this version yet/)
-      assert.doesNotMatch(complaints[0]!, /hush/)
-    })
-  }
 })
 
 describe('issuers of login_hint_tokens', () => {

@@ -63,8 +63,10 @@ export interface Config {
     interval: number
     /** In characters. */
     maxBindingMessageLength: number
-    /** Seconds a poll may be held; 0 is off. Not in this version yet. */
+    /** Seconds a poll is held while its user has not decided; 0 answers at once. */
     longPoll: number
+    /** How many polls one process holds at the same time; those beyond are answered at once. */
+    maxHeldPolls: number
     /** How many requests of one user may wait at the same time. */
     maxOpenPerUser: number
     /**
@@ -412,6 +414,7 @@ const schema = z.strictObject({
     interval: whole('seconds', 1, 3600).default(5),
     maxBindingMessageLength: whole('characters', 1, 1024).default(128),
     longPoll: whole('seconds', 0, 30).default(0),
+    maxHeldPolls: whole('polls', 1, 1_000_000).default(10_000),
     maxOpenPerUser: whole('requests', 1, 1000).exactOptional(),
     unknownUsers: choice(['error', 'pretend']).default('error'),
     requireSigned: yesOrNo().exactOptional(),
@@ -716,8 +719,6 @@ interface Rule {
   says: string | ((config: CheckedConfig) => string)
 }
 
-const notYet = 'is not in this version yet'
-
 /** What a deployment that has promised a profile must be set to. In `core` none of it is asked. */
 const profileRules: Rule[] = [
   {
@@ -914,11 +915,6 @@ const rules: Rule[] = [
     unless: ({ metrics, development }) =>
       metrics.enabled && !development && metrics.token === undefined && metrics.from.length === 0,
     says: 'needs metrics.token or metrics.from: outside development nobody may read it without being named',
-  },
-  {
-    reads: ['requests.longPoll'],
-    unless: ({ requests }) => requests.longPoll > 0,
-    says: `above 0 ${notYet}; it must be 0`,
   },
   {
     reads: ['hints.tokenIssuers', 'development'],

@@ -64,6 +64,9 @@ export default {
     //maxExpiry: 86_400,
     // Seconds a client pauses between two polls.
     //interval: 5,
+    // Seconds a poll is held while its user has not decided: 0 answers at once, up to 30. And how many at a time.
+    //longPoll: 0,
+    //maxHeldPolls: 10_000,
     // Characters.
     //maxBindingMessageLength: 128,
     // How many requests of one user may wait at the same time.

@@ -13,6 +13,7 @@ export interface MetricsNeeds {
   metrics: Metrics
   access: MetricsAccess
   countOpen(now: number): Promise<number>
+  countHeldPolls(): number
   outbox: Pick<OutboxStore, 'count'>
   clock: Clock
 }
@@ -33,7 +34,7 @@ export function metricsEndpoint(app: FastifyInstance, path: string, needs: Metri
   onlyMethods(app, path, ['GET'])
   app.get(path, async (request, reply) => {
     if (!mayRead(request)) throw refusal(needs.access)
-    const text = needs.metrics.render([...(await counted()), ...memory()])
+    const text = needs.metrics.render([...(await counted()), heldPolls(needs.countHeldPolls()), ...memory()])
     return reply
       .header('content-type', 'text/plain; version=0.0.4; charset=utf-8')
       .header('cache-control', 'no-store')
@@ -86,6 +87,10 @@ function createCounting({ countOpen, outbox, clock }: MetricsNeeds) {
     }
     return last.gauges
   }
+}
+
+function heldPolls(value: number) {
+  return { name: 'doorbell_polls_held', help: 'Polls that are held at this moment.', samples: [{ value }] }
 }
 
 function memory() {

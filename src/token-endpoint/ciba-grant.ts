@@ -11,6 +11,7 @@ import type { PendingRequests } from '../authentication-request/pending-requests
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
+import { type Caller, type HeldPolls, tick } from '../delivery/held-polls.ts'
 import { answerPoll, type PollAnswer } from '../delivery/poll.ts'
 import type { SentProof } from '../dpop/proof.ts'
 import type { BindTokens } from '../dpop/token-binding.ts'
@@ -21,9 +22,13 @@ import { readWantedShare, type WantedShare } from './wanted-share.ts'
 
 export interface CibaGrantNeeds {
   fairly: InWork['fairly']
+  whileWaiting: InWork['whileWaiting']
   authenticateClient: AuthenticateClient
-  requests: Pick<RequestStore, 'redeem'>
-  pending: Pick<PendingRequests, 'recall' | 'poll'>
+  requests: Pick<RequestStore, 'redeem' | 'find'>
+  pending: Pick<PendingRequests, 'recall' | 'poll' | 'isKnown'>
+  heldPolls: Pick<HeldPolls, 'hold'>
+  /** Seconds a poll of a pending request is held; 0 is not at all. */
+  longPoll: number
   issueTokens: IssueTokens
   details: DetailTypes
   bindTokens: BindTokens
@@ -38,8 +43,8 @@ export interface TokenCall extends ClientCredentials {
   proof: SentProof
   /** The pause between polls is measured from arrival to arrival (TK-4). */
   arrivedAt: number
-  /** Whether nobody waits for the answer any more. */
-  isGone(): boolean
+  /** Whoever waits for the answer. */
+  caller: Caller
 }
 
 /** What most polls hear: no failure, so nothing is thrown. */
@@ -52,25 +57,63 @@ export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<To
 }
 
 async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
-  const { form, arrivedAt } = call
+  const { form } = call
   const authReqId = form.get('auth_req_id')
   if (authReqId === undefined) throw new Refusal('invalid_request', 'auth_req_id is missing')
   refuseUnlessItMayCollect(client)
   // Before anything is accounted for: who comes without its key can come again with it (ML-10, DP-11).
   const binding = await needs.bindTokens(call, client)
 
-  const remembered = needs.pending.recall(authReqId, client.id, arrivedAt)
-  if (remembered !== undefined) {
-    needs.polled(remembered)
-    return remembered
+  const heard = await listen(authReqId, client.id, call, needs)
+  needs.polled(heard.answer)
+  switch (heard.answer) {
+    case 'authorization_pending':
+    case 'slow_down':
+      return heard.answer
+    case 'issue tokens':
+      return handOut(heard.request, binding, readWantedShare(form, heard.request, needs.details), call, needs)
+    default:
+      throw refusals[heard.answer]()
   }
-  const poll = await needs.pending.poll(authReqId, client.id, arrivedAt)
-  const answer = poll === undefined ? 'invalid_grant' : answerPoll(poll.request, arrivedAt, poll.tooEarly)
-  needs.polled(answer)
-  if (poll === undefined) throw unknown()
-  if (answer === 'authorization_pending' || answer === 'slow_down') return answer
-  if (answer !== 'issue tokens') throw refusals[answer]()
-  return handOut(poll.request, binding, readWantedShare(form, poll.request, needs.details), call, needs)
+}
+
+type Heard =
+  | { answer: StillWaiting; id: string; expiresAt: number }
+  | { answer: 'issue tokens'; request: AuthenticationRequest }
+  | { answer: Exclude<PollAnswer, StillWaiting | 'issue tokens'> }
+
+/** What the poll hears: now or, with long polling, as soon as there is something to hear. */
+async function listen(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Heard> {
+  const { arrivedAt } = call
+  const recalled = needs.pending.recall(authReqId, clientId, arrivedAt)
+  if (recalled !== undefined) return hold(recalled, clientId, call, needs)
+  const poll = await needs.pending.poll(authReqId, clientId, arrivedAt)
+  if (poll === undefined) return { answer: 'invalid_grant' }
+  return hold(heardOf(poll.request, arrivedAt, poll.tooEarly), clientId, call, needs)
+}
+
+/** A poll that came too early is answered at once, and so is one that hears something. */
+async function hold(heard: Heard, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Heard> {
+  if (needs.longPoll === 0 || heard.answer !== 'authorization_pending') return heard
+  const { id, expiresAt } = heard
+  const patience = call.arrivedAt + needs.longPoll * 1000
+  // Not let go before the deadline, so that it hears of it.
+  const until = expiresAt <= patience ? expiresAt + tick : patience
+  const held = { requestId: id, until, isCertain: needs.pending.isKnown(id) }
+  const why = await needs.whileWaiting(clientId, () => needs.heldPolls.hold(held, call.caller))
+  const now = needs.clock.now()
+  if (why !== 'changed' && now < expiresAt) return heard
+  const request = await needs.requests.find(id)
+  // Whoever has left can come again: nothing is used up.
+  if (request === undefined || call.caller.isGone()) return heard
+  return hold(heardOf(request, now, false), clientId, call, needs)
+}
+
+function heardOf(request: AuthenticationRequest, now: number, tooEarly: boolean): Heard {
+  const { id, expiresAt } = request
+  const answer = answerPoll(request, now, tooEarly)
+  if (answer === 'issue tokens') return { answer, request }
+  return answer === 'authorization_pending' || answer === 'slow_down' ? { answer, id, expiresAt } : { answer }
 }
 
 /** A push client is told everything and may not ask (TE-4); others need the grant they were registered for (SM-5). */
@@ -100,7 +143,7 @@ async function handOut(
     throw refusals.access_denied()
   }
   // Tokens that nobody hears of are lost: the approval waits for the client to come again, here or at another node.
-  if (call.isGone()) throw new Refusal('invalid_request', 'the connection ended before the answer')
+  if (call.caller.isGone()) throw new Refusal('invalid_request', 'the connection ended before the answer')
   const now = needs.clock.now()
   const won = await needs.requests.redeem(request.id, now, issued.statements)
   if (!won) throw statusAt(request, now) === 'expired' ? refusals.expired_token() : unknown()

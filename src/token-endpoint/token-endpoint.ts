@@ -2,6 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { CIBA_GRANT } from '../client/client-metadata.ts'
 import type { ReadCertificate } from '../client-certificate/client-certificate.ts'
+import type { Caller } from '../delivery/held-polls.ts'
 import { type Proofs, proofSentWith } from '../dpop/proof.ts'
 import { onlyMethods, rawBody, usualAnswer } from '../http/answer.ts'
 import { readForm } from '../http/form.ts'
@@ -26,12 +27,18 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     const proof = proofSentWith(request.raw)
     reply.headers(needs.proofs.answerHeaders(proof))
     const certificate = needs.certificateOf(request.raw)
-    const isGone = () => reply.raw.destroyed
-    const call = { form, authorization, certificate, proof, address: request.ip, arrivedAt, isGone }
+    const call = { form, authorization, certificate, proof, address: request.ip, arrivedAt, caller: callerOf(reply) }
     const tokens = await redeem(call, needs)
     if (typeof tokens === 'string') return waiting[tokens](reply)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)
   })
+}
+
+function callerOf({ raw }: FastifyReply): Caller {
+  return {
+    isGone: () => raw.destroyed || raw.socket?.destroyed === true,
+    onLeave: (heard) => raw.once('close', heard),
+  }
 }
 
 const waiting = {

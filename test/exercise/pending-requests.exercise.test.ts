@@ -122,7 +122,7 @@ for (const engine of engines) {
         await polling(id)
         await small.poll(id, 'kiosk', clock.now())
       }
-      const known = () => ['a', 'b', 'c'].map((id) => small.recall(id, 'kiosk', clock.now()))
+      const known = () => ['a', 'b', 'c'].map((id) => small.recall(id, 'kiosk', clock.now())?.answer)
       assert.deepEqual(known(), [undefined, 'slow_down', 'slow_down'])
       await small.poll('a', 'kiosk', clock.now())
       assert.equal(known().filter((answer) => answer === undefined).length, 1)
@@ -268,7 +268,7 @@ async function memory(t: TestContext, engine: Engine) {
     return async () => {
       const now = clock.now()
       const remembered = pending.recall(id, 'kiosk', now)
-      if (remembered) return remembered
+      if (remembered) return remembered.answer
       const poll = (await pending.poll(id, 'kiosk', now))!
       if (poll.request.status !== 'pending') return poll.request.status
       if (now >= poll.request.expiresAt) return 'expired'
