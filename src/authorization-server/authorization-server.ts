@@ -389,7 +389,8 @@ export function asOidcProviderSeesIt(
     id_token_signed_response_alg: idTokenAlg,
     // Deciding is for clients that were registered for it by name, not for whoever may ask for everything.
     scope: scopes.join(' '),
-    ...rest,
+    // A copy of its own, which it writes into: to each key it adds what it has found out.
+    ...structuredClone(rest),
     ...(boundTokens &&
       isBoundToCertificate({ metadata }, true) && { tls_client_certificate_bound_access_tokens: true }),
     grant_types: metadata.grant_types.filter((grant) => grant !== CIBA_GRANT),
