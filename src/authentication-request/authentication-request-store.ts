@@ -394,7 +394,9 @@ export function createRequestStore(database: Database) {
         sql: `with old as materialized (
                 select id from backchannel_auth_requests request
                 where id < $1 and status in ('denied', 'expired', 'redeemed') and settled_at < $2
-                  and not exists (select 1 from oidc_models where request_id = request.id)
+                  and not exists (
+                    select 1 from oidc_models issuing join oidc_models issued on issued.grant_hash = issuing.id_hash
+                    where issuing.request_id = request.id)
                 order by id limit $3 /* for update skip locked */
               )
               delete from backchannel_auth_requests where id in (select id from old) returning id`,

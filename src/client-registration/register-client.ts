@@ -137,7 +137,8 @@ function refuseWhatMayNotChange(said: Record<string, unknown>, before: Client, v
   if (ours !== undefined) throw wrong(`${ours} must be left out`)
   if (said.client_id !== before.id) throw wrong('client_id must be that of the registration')
   const { client_secret: secret } = said
-  if (secret !== undefined && !sameSecret(vault.keyedHash(String(secret)), before.secretHash ?? '')) {
+  if (secret === undefined) return
+  if (typeof secret !== 'string' || !sameSecret(vault.keyedHash(secret), before.secretHash ?? '')) {
     throw wrong('client_secret must be the present one, or left out')
   }
 }

@@ -219,10 +219,12 @@ const methods = [
 ] as const
 const tlsMethods: string[] = ['tls_client_auth', 'self_signed_tls_client_auth']
 /** Whether a method rests on a secret that both sides know. */
-export const needsSecret = (authentication: unknown): boolean => secretMethods.includes(String(authentication))
+export const needsSecret = (authentication: unknown): boolean => secretMethods.includes(authentication)
 
-const secretMethods: string[] = ['client_secret_basic', 'client_secret_post', 'client_secret_jwt']
+// Of whatever JSON may hold: an object can be made so that it cannot become a text.
+const secretMethods: unknown[] = ['client_secret_basic', 'client_secret_post', 'client_secret_jwt']
 const keySigningAlgs = ['ES256', 'RS256', 'PS256', 'Ed25519', 'EdDSA']
+const keyTypes: unknown[] = ['EC', 'RSA', 'OKP']
 type Draft = z.output<ReturnType<typeof schemaFor>>
 
 function schemaFor({ development, profile = profiles.core }: ClientCircumstances) {
@@ -388,14 +390,14 @@ export function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void
     const which = `must hold public keys only, but key ${index}`
     const member = isPlain(key) ? privateMembers.find((name) => name in key) : undefined
     if (member !== undefined) complain(`${which} has the private member "${member}"`)
-    else if (!isPlain(key) || !['EC', 'RSA', 'OKP'].includes(String(key.kty))) complain(`${which} is of no known kind`)
+    else if (!isPlain(key) || !keyTypes.includes(key.kty)) complain(`${which} is of no known kind`)
     else if (isWeak(key)) complain(`must hold RSA keys of at least 2048 bits, but key ${index} is shorter (FI-6)`)
   }
 }
 
 /** No curve that is known is too short. */
 function isWeak({ kty, n }: Record<string, unknown>): boolean {
-  return kty === 'RSA' && Buffer.from(String(n), 'base64url').length < 2048 / 8
+  return kty === 'RSA' && (typeof n !== 'string' || Buffer.from(n, 'base64url').length < 2048 / 8)
 }
 
 /** Rules between several metadata. */

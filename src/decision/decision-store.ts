@@ -83,13 +83,16 @@ export function createDecisionStore(database: Database) {
       ],
     }),
 
-    /** What was settled about a user, newest first, and whether a client still holds tokens that came out of it. */
+    /**
+     * What was settled about a user, newest first, and whether a client still holds tokens that came out of it: whatever
+     * hangs on the grant of the request. No more is said of it, so that it is looked up by that and nothing else: by
+     * model, SQLite would go through all tokens there are.
+     */
     async listForUser(userId: string, now: number, limit = 100): Promise<HistoryEntry[]> {
       const rows = await database.read<DecisionRow & { in_use: number }>(
         `select history.*, case when exists (
-           select 1 from oidc_models issued
-           where issued.model in ('AccessToken', 'RefreshToken') and issued.expires_at > $2 and issued.grant_hash in (
-             select id_hash from oidc_models where model = 'Grant' and request_id = history.request_id)
+           select 1 from oidc_models issuing join oidc_models issued on issued.grant_hash = issuing.id_hash
+           where issuing.request_id = history.request_id and issued.expires_at > $2
          ) or exists (
            select 1 from backchannel_auth_requests waiting
            where waiting.id = history.request_id and waiting.status = 'approved' and waiting.expires_at > $2
@@ -126,7 +129,9 @@ export function createDecisionStore(database: Database) {
       const rows = await database.step({
         sql: `with old as materialized (
                 select id from backchannel_auth_consent_history history
-                where id < $1 and not exists (select 1 from oidc_models where request_id = history.request_id)
+                where id < $1 and not exists (
+                    select 1 from oidc_models issuing join oidc_models issued on issued.grant_hash = issuing.id_hash
+                    where issuing.request_id = history.request_id)
                 order by id limit $2 /* for update skip locked */
               )
               delete from backchannel_auth_consent_history where id in (select id from old) returning id`,

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { Clock } from '../clock.ts'
 import type { Decide } from '../decision/decide.ts'
-import { readQuery } from '../http/form.ts'
+import { isTooDeep, readQuery } from '../http/form.ts'
 import { pageHeaders, renderPage } from '../pages/pages.ts'
 import { Refusal } from '../refusal.ts'
 import type { Mailbox } from './mailbox.ts'
@@ -100,7 +100,8 @@ function callbackRoutes(app: FastifyInstance, { clock, onCall }: DevelopmentNeed
 
 function readBody(text: string): unknown {
   try {
-    return JSON.parse(text)
+    const value: unknown = JSON.parse(text)
+    return isTooDeep(value) ? text : value
   } catch {
     return text
   }

@@ -169,7 +169,7 @@ const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv']
 function isPublicKey(jwk: unknown): boolean {
   if (typeof jwk !== 'object' || jwk === null) return false
   const { kty } = jwk as JWK
-  return ['EC', 'RSA', 'OKP'].includes(String(kty)) && !privateMembers.some((name) => name in jwk)
+  return typeof kty === 'string' && ['EC', 'RSA', 'OKP'].includes(kty) && !privateMembers.some((name) => name in jwk)
 }
 
 /** A proof needs no `exp` and no `nbf`; if it has them, they hold. */

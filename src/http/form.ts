@@ -117,11 +117,23 @@ function parseObject(text: string): object {
 }
 
 function parseJson(text: string): unknown {
+  let value: unknown
   try {
-    return JSON.parse(text)
+    value = JSON.parse(text)
   } catch {
     throw refused('the body is not valid JSON')
   }
+  if (isTooDeep(value)) throw refused('the body is nested too deeply')
+  return value
+}
+
+/** Levels of JSON within JSON. Whoever needs more than a handful wants to see who runs out of stack. */
+const deepest = 64
+
+/** Whether a value of JSON is nested so deeply that walking through it, or writing it again, could fail. */
+export function isTooDeep(value: unknown, levels = deepest): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  return levels === 0 || Object.values(value).some((inner) => isTooDeep(inner, levels - 1))
 }
 
 function textOf(value: unknown): string {

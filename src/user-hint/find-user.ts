@@ -77,8 +77,9 @@ async function read(sent: SentHint, client: Client, needs: HintNeeds): Promise<U
 
 /** An address or number that its issuer has not verified may be anybody's. */
 function isDisproved({ claims, subject }: UserHint): boolean {
+  const verified = subject && claims?.[`${subject.claim}_verified`]
   // Some write it as a text.
-  return subject !== undefined && String(claims?.[`${subject.claim}_verified`]) === 'false'
+  return verified === false || verified === 'false'
 }
 
 /** A hook may say in the standard's words that there is nobody. */

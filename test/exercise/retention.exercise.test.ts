@@ -50,16 +50,18 @@ for (const engine of engines) {
       assert.equal(await one.requests.forgetFinished(clock.now() + 1, 10), 1)
     })
 
-    test('a request stays while something lives that came out of it, and so does its place in the history', async (t) => {
+    test('a request stays while a token lives that came out of it, and so does its place in the history', async (t) => {
       const { clock, one, ring, settle } = await scene(t, engine)
       const models = createOidcModelStore(one.database)
       const request = await ring()
       await settle(request, 'approved')
-      await one.requests.redeem(request.id, clock.now(), [models.put(grantOf(request, clock.now() + 90 * day))])
+      const grant = grantOf(request, clock.now() + 90 * day)
+      const refreshed = { ...grant, model: 'RefreshToken', idHash: 'a', grantHash: grant.idHash, requestId: undefined }
+      await one.requests.redeem(request.id, clock.now(), [models.put(grant), models.put(refreshed)])
       const later = clock.now() + 60 * day
       assert.equal(await one.requests.forgetFinished(later, 10), 0)
       assert.equal(await one.decisions.forget(later, 10), 0)
-      assert.equal(await models.removeByRequest(request.id), 1)
+      assert.equal(await models.removeByRequest(request.id), 2)
       assert.equal(await one.requests.forgetFinished(later, 10), 1)
       assert.equal(await one.decisions.forget(later, 10), 1)
     })

@@ -63,6 +63,56 @@ describe('found by fuzzing', () => {
     assert.ok(!log.includes(pasted))
   })
 
+  test('metadata and keys that cannot become a text were answered 500', async () => {
+    const spiteful = { toString: 1, valueOf: 2 }
+    const json = { 'content-type': 'application/json' }
+    for (const metadata of [
+      { token_endpoint_auth_method: spiteful },
+      { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [{ kty: spiteful }] } },
+    ]) {
+      const heard = await send('POST', '/oauth/register', json, JSON.stringify(metadata))
+      assert.equal(heard.status, 400, heard.body)
+      assert.equal((JSON.parse(heard.body) as { error: string }).error, 'invalid_client_metadata')
+    }
+
+    const made = await send('POST', '/oauth/register', json, '{"redirect_uris":["https://a.invalid/cb"]}')
+    const { client_id, registration_access_token } = JSON.parse(made.body) as Record<string, string>
+    const change = JSON.stringify({ client_id, redirect_uris: ['https://a.invalid/cb'], client_secret: spiteful })
+    const authorization = `Bearer ${registration_access_token}`
+    const changed = await send('PUT', `/oauth/register/${client_id}`, { ...json, authorization }, change)
+    assert.equal(changed.status, 400, changed.body)
+
+    const proof = {
+      key: 'proof',
+      header: { typ: 'dpop+jwt', alg: 'ES256', jwk: { kty: spiteful } },
+      claims: {},
+    } as const
+    const form = { 'content-type': 'application/x-www-form-urlencoded', authorization: '{{basic:wallet}}' }
+    const body = 'grant_type=refresh_token&refresh_token=x'
+    const heard = await send('POST', '/oauth/token', { ...form, dpop: holeFor(proof) }, body)
+    assert.equal((JSON.parse(heard.body) as { error: string }).error, 'invalid_dpop_proof')
+  })
+
+  test('JSON within JSON, thousands of times: a call back that could be recorded but not shown again', async () => {
+    const json = { 'content-type': 'application/json' }
+    const deep = `${'['.repeat(15_000)}${']'.repeat(15_000)}`
+    assert.equal((await send('POST', '/dev/callback/deep', json, deep)).status, 204)
+    const shown = await send('GET', '/dev/callback/deep')
+    assert.equal(shown.status, 200)
+    const { calls } = JSON.parse(shown.body) as { calls: { body: unknown }[] }
+    assert.equal(calls[0]!.body, deep, 'as the text it was')
+
+    for (const path of ['/oauth/register', '/backchannel/complete', '/backchannel/authinfo']) {
+      const heard = await send(
+        'POST',
+        path,
+        { ...json, authorization: '{{basic:phoneService}}' },
+        `{"authorization_details":${deep}}`,
+      )
+      assert.equal(heard.status, 400, `${path} ${heard.body}`)
+    }
+  })
+
   test('an address under /oauth that nobody has was answered as plain text', async () => {
     for (const [method, path] of [
       ['GET', '/oauth/nothing'],

@@ -695,7 +695,11 @@ function multipart(body: string): string {
 
 /** What is too long, or no text that JSON could hold. */
 function madeTexts(): string[] {
+  const deep = `${'['.repeat(4000)}1${']'.repeat(4000)}`
   return [
+    deep,
+    `[{"type":"payment","amount":${deep}}]`,
+    `[{"type":"payment","amount":1,"to":${deep}}]`,
     'x'.repeat(1025),
     'x'.repeat(20_000),
     'é'.repeat(4000),
