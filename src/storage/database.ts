@@ -6,10 +6,21 @@
 export type Value = string | number | null
 
 /** One SQL statement with numbered parameters: `$1` is `values[0]`. */
-export interface Statement {
+export interface SingleStatement {
   sql: string
   values: Value[]
 }
+
+/**
+ * A statement about rows: its one parameter is their list, `rows($1) as …`. Several with the same text can be carried
+ * out as one about all their rows, see `joined`.
+ */
+export interface ListStatement {
+  sql: string
+  rows: Record<string, Value>[]
+}
+
+export type Statement = SingleStatement | ListStatement
 
 /** Something happened that other parts, or other nodes, may be waiting for. `key` holds no secret. */
 export interface Change {
@@ -17,17 +28,20 @@ export interface Change {
   key: string
 }
 
-export interface StepOptions {
+export interface StepOptions<Row = unknown> {
   /** Carried out in the same atomic step, in this order, and only if the first statement returned a row. */
-  also?: Statement[]
+  also?: Following<Row, Statement>
   /** Published when the step has been committed, on every node, and only if the first statement returned a row. */
-  announce?: Change[]
+  announce?: Following<Row, Change>
   /**
    * Steps with the same word here run one after the other, on all nodes, so that `first` may count what other such
    * steps added. Any text without secrets; several, if it counts several things.
    */
   alone?: string | string[]
 }
+
+/** What follows: known before, or told by the rows that the first statement returned. */
+export type Following<Row, Item> = Item[] | ((rows: Row[]) => Item[])
 
 export type Run = <Row>(sql: string, values?: Value[]) => Promise<Row[]>
 
@@ -44,7 +58,7 @@ export interface Database {
    *
    * @returns the rows of `first`
    */
-  step<Row>(first: Statement, options?: StepOptions): Promise<Row[]>
+  step<Row>(first: Statement, options?: StepOptions<Row>): Promise<Row[]>
 
   /**
    * Hears of changes announced on `topic`, by this node or another. The key '' means: you may have missed something,
@@ -70,4 +84,34 @@ export interface Database {
 
   /** Resolves when running steps are done and the database is let go. */
   close(): Promise<void>
+}
+
+export function valuesOf(statement: Statement): Value[] {
+  return 'rows' in statement ? [JSON.stringify(statement.rows)] : statement.values
+}
+
+export function following<Row, Item>(what: Following<Row, Item> = [], rows: Row[]): Item[] {
+  return typeof what === 'function' ? what(rows) : what
+}
+
+/**
+ * The same with fewer statements: those about rows that have the same text become one, at the place of the first.
+ *
+ * @example
+ * joined([{ sql: 'a', rows: [{ n: 1 }] }, { sql: 'b', values: [] }, { sql: 'a', rows: [{ n: 2 }] }])
+ * // [{ sql: 'a', rows: [{ n: 1 }, { n: 2 }] }, { sql: 'b', values: [] }]
+ */
+export function joined(statements: Statement[]): Statement[] {
+  const lists = new Map<string, ListStatement>()
+  return statements.flatMap((statement): Statement[] => {
+    if (!('rows' in statement)) return [statement]
+    const list = lists.get(statement.sql)
+    if (list) {
+      list.rows.push(...statement.rows)
+      return []
+    }
+    const added = { sql: statement.sql, rows: [...statement.rows] }
+    lists.set(statement.sql, added)
+    return [added]
+  })
 }

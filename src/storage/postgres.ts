@@ -1,10 +1,20 @@
 /** Postgres, for one process or many. Announcements travel by LISTEN and NOTIFY. */
 import { createHash } from 'node:crypto'
-import { Pool, type PoolClient, types } from 'pg'
+import { DatabaseError, Pool, types } from 'pg'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Log } from '../log.ts'
-import type { Database, Run, Statement, StepOptions, Value } from './database.ts'
+import {
+  type Change,
+  type Database,
+  following,
+  type Run,
+  type Statement,
+  type StepOptions,
+  type Value,
+  valuesOf,
+} from './database.ts'
 import { createListeners } from './listeners.ts'
+import { sendTogether } from './postgres-pipeline.ts'
 import { channel, createOwnVoice, type OwnVoice, subscribe } from './postgres-subscription.ts'
 import { wordsOfPostgres } from './words.ts'
 
@@ -14,9 +24,6 @@ const attempts = 3
 
 /** Any number, as long as no other program on the same database means something else by it. */
 const exclusiveLock = 0x646f6f72
-
-/** What runs a query: the pool, or one connection of it within a transaction. */
-type Runner = Pick<PoolClient, 'query'>
 
 export async function openPostgres(url: string, { log, clock }: { log: Log; clock: Clock }): Promise<Database> {
   const settings = {
@@ -76,31 +83,54 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
 }
 
 /** What it announces is heard here at once; the others hear it by the wire. */
-async function step<Row>(pool: Pool, voice: OwnVoice, first: Statement, options: StepOptions): Promise<Row[]> {
-  const said = voice.say(options.announce ?? [])
-  const rows = await carryOut<Row>(pool, first, options, said.payloads)
+function step<Row>(pool: Pool, voice: OwnVoice, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
+  const { also = [], announce = [], alone } = options
+  const isSingle = Array.isArray(also) && also.length === 0 && alone === undefined
+  if (isSingle && Array.isArray(announce)) {
+    if (announce.length === 0) return query(pool, first)
+    if (canBeWrapped(first)) return announcingStep(pool, voice, first, announce)
+  }
+  return inTransaction(pool, voice, first, options)
+}
+
+async function announcingStep<Row>(pool: Pool, voice: OwnVoice, first: Statement, announce: Change[]): Promise<Row[]> {
+  const said = voice.say(announce)
+  const rows = await query<Row>(pool, announcing(first, said.payloads))
   if (rows.length > 0) said.tellHere()
   return rows
 }
 
-/** @param payloads its announcements, as they go over the wire */
-function carryOut<Row>(
+/**
+ * Two round trips, however much there is to do: up to what the first statement says, and all that follows from it. A
+ * connection on which anything failed is thrown away, and Postgres rolls back what it had begun.
+ */
+async function inTransaction<Row>(
   pool: Pool,
+  voice: OwnVoice,
   first: Statement,
-  { also = [], announce = [], alone }: StepOptions,
-  payloads: string,
+  { also, announce, alone = [] }: StepOptions<Row>,
 ): Promise<Row[]> {
-  if (also.length === 0 && alone === undefined) {
-    if (announce.length === 0) return query(pool, first)
-    if (canBeWrapped(first)) return query(pool, announcing(first, payloads))
-  }
-  return inTransaction(pool, alone === undefined ? [] : locksFor([alone].flat()), async (client) => {
-    const rows = await query<Row>(client, first)
-    if (rows.length === 0) return rows
-    for (const statement of also) await query(client, statement)
-    if (announce.length > 0) await query(client, notifying(payloads))
+  const client = await pool.connect()
+  try {
+    const opening = [...begin, ...locksFor([alone].flat()), first]
+    const answers = await sendTogether(client, opening.map(ready), parserOf)
+    const rows = answers.at(-1) as Row[]
+    if (rows.length === 0) {
+      await sendTogether(client, [ready(rollback)], parserOf)
+      client.release()
+      return rows
+    }
+    const said = voice.say(following(announce, rows))
+    const closing = [...following(also, rows), ...notifying(said.payloads), commit].map(ready)
+    const id = answers[begin.length - 1]![0]!.id as string
+    await sendTogether(client, closing, parserOf).catch((error: unknown) => unlessCommitted(id, pool, error))
+    client.release()
+    said.tellHere()
     return rows
-  })
+  } catch (error) {
+    client.release(error as Error)
+    throw error
+  }
 }
 
 /**
@@ -108,9 +138,15 @@ function carryOut<Row>(
  * two words with the same hash one waits for nothing; that is all. Everybody takes several in the same order, so that
  * no two wait for each other.
  */
-function locksFor(words: string[]): string[] {
+function locksFor(words: string[]): Statement[] {
+  if (words.length === 0) return []
   const hashes = words.map((word) => createHash('sha256').update(word).digest().readInt32BE()).sort((a, b) => a - b)
-  return hashes.map((hash) => `select pg_advisory_xact_lock(${exclusiveLock}, ${hash})`)
+  return [
+    {
+      sql: `select count(pg_advisory_xact_lock(${exclusiveLock}, cast(each.value as int))) from each($1)`,
+      values: [JSON.stringify(hashes)],
+    },
+  ]
 }
 
 /** Postgres allows no changing statement in a `with` within a `with`. */
@@ -122,7 +158,9 @@ function canBeWrapped({ sql }: Statement): boolean {
  * The change and its announcements in one round trip. `said` has exactly one row whatever happens, being a count,
  * and it counts nothing, and so says nothing, when the change returned no row.
  */
-function announcing({ sql, values }: Statement, payloads: string): Statement {
+function announcing(statement: Statement, payloads: string): Statement {
+  const { sql } = statement
+  const values = valuesOf(statement)
   return {
     sql: `with step as (${sql}
 ), said as materialized (
@@ -132,33 +170,9 @@ function announcing({ sql, values }: Statement, payloads: string): Statement {
   }
 }
 
-function notifying(payloads: string): Statement {
-  return { sql: `select pg_notify('${channel}', each.value) from each($1)`, values: [payloads] }
-}
-
-/** A connection whose rollback fails is in an unknown state, so it is thrown away. */
-async function inTransaction<T>(pool: Pool, locks: string[], work: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await pool.connect()
-  let broken: Error | undefined
-  // Between a connection's loss and our noticing, the loss is an event.
-  const lost = (error: Error) => {
-    broken ??= error
-  }
-  client.on('error', lost)
-  try {
-    const id = await begin(client, locks)
-    const result = await work(client)
-    await commit(client, id, pool, lost)
-    return result
-  } catch (error) {
-    // That a connection is gone says less than why.
-    const reason = broken ?? error
-    await client.query('rollback').catch(lost)
-    throw reason
-  } finally {
-    client.off('error', lost)
-    client.release(broken)
-  }
+function notifying(payloads: string): Statement[] {
+  if (payloads === '[]') return []
+  return [{ sql: `select count(pg_notify('${channel}', each.value)) from each($1)`, values: [payloads] }]
 }
 
 /**
@@ -167,22 +181,22 @@ async function inTransaction<T>(pool: Pool, locks: string[], work: (client: Pool
  */
 const longestPause = 2000
 
-/** All in one round trip. @returns the id of the transaction */
-async function begin(client: PoolClient, locks: string[]): Promise<string> {
-  const settings = `set local idle_in_transaction_session_timeout = ${longestPause}`
-  const text = ['begin', settings, ...locks, 'select cast(txid_current() as text) as id'].join('; ')
-  const results = (await client.query(text)) as unknown as { rows: { id: string }[] }[]
-  return results.at(-1)!.rows[0]!.id
-}
+/** The last of them answers the id of the transaction. */
+const begin: Statement[] = [
+  { sql: 'begin', values: [] },
+  { sql: `set local idle_in_transaction_session_timeout = ${longestPause}`, values: [] },
+  { sql: 'select cast(txid_current() as text) as id', values: [] },
+]
+const commit: Statement = { sql: 'commit', values: [] }
+const rollback: Statement = { sql: 'rollback', values: [] }
 
-/** If the connection breaks just now, the transaction may have been committed all the same: another connection knows. */
-async function commit(client: PoolClient, id: string, pool: Pool, lost: (error: Error) => void): Promise<void> {
-  try {
-    await client.query('commit')
-  } catch (error) {
-    lost(error as Error)
-    if (!(await wasCommitted(id, pool))) throw error
-  }
+/**
+ * If the connection breaks just now, the transaction may have been committed all the same: another connection knows. An
+ * error of a statement comes before the commit.
+ */
+async function unlessCommitted(id: string, pool: Pool, error: unknown): Promise<void> {
+  const isOfStatement = error instanceof DatabaseError && error.severity === 'ERROR'
+  if (isOfStatement || !(await wasCommitted(id, pool))) throw error
 }
 
 /** How often it is asked, and milliseconds in between: as long as a restart takes, and somebody waits for an answer. */
@@ -201,14 +215,22 @@ async function wasCommitted(id: string, pool: Pool): Promise<boolean> {
 }
 
 /** Once a lock is held to the end of the transaction, whoever waited for it sees all that was committed before. */
-function exclusively<T>(pool: Pool, work: (run: Run) => Promise<T>): Promise<T> {
-  return inTransaction(pool, [], async (client) => {
+async function exclusively<T>(pool: Pool, work: (run: Run) => Promise<T>): Promise<T> {
+  const client = await pool.connect()
+  try {
+    await client.query(`begin; set local idle_in_transaction_session_timeout = ${longestPause}`)
     await client.query('select pg_advisory_xact_lock($1)', [exclusiveLock])
-    return work(async <Row>(sql: string, values: Value[] = []) => {
+    const result = await work(async <Row>(sql: string, values: Value[] = []) => {
       const { rows } = await client.query(wordsOfPostgres(sql), values)
       return rows as Row[]
     })
-  })
+    await client.query('commit')
+    client.release()
+    return result
+  } catch (error) {
+    client.release(error as Error)
+    throw error
+  }
 }
 
 async function persistently<T>(work: () => Promise<T>, left = attempts): Promise<T> {
@@ -220,9 +242,20 @@ async function persistently<T>(work: () => Promise<T>, left = attempts): Promise
   }
 }
 
-async function query<Row>(runner: Runner, { sql, values }: Statement): Promise<Row[]> {
-  const { rows } = await runner.query({ ...prepared(sql), values })
-  return rows as Row[]
+async function query<Row>(pool: Pool, statement: Statement): Promise<Row[]> {
+  const client = await pool.connect()
+  try {
+    const [rows] = await sendTogether(client, [ready(statement)], parserOf)
+    client.release()
+    return rows as Row[]
+  } catch (error) {
+    client.release(error as Error)
+    throw error
+  }
+}
+
+function ready(statement: Statement) {
+  return { ...prepared(statement.sql), values: valuesOf(statement) }
 }
 
 const known = new Map<string, { name: string; text: string }>()
@@ -232,7 +265,7 @@ function prepared(sql: string): { name: string; text: string } {
   const found = known.get(sql)
   if (found) return found
   const statement = {
-    name: createHash('sha256').update(sql).digest('base64url').slice(0, 16),
+    name: /^\w+$/.test(sql) ? sql : createHash('sha256').update(sql).digest('base64url').slice(0, 16),
     text: wordsOfPostgres(sql),
   }
   known.set(sql, statement)

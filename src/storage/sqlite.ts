@@ -7,17 +7,23 @@
 import { closeSync, openSync } from 'node:fs'
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { systemClock } from '../clock.ts'
-import type { Change, Database, Run, Statement, StepOptions, Value } from './database.ts'
+import {
+  type Database,
+  following,
+  type Run,
+  type Statement,
+  type StepOptions,
+  type Value,
+  valuesOf,
+} from './database.ts'
 import { createListeners } from './listeners.ts'
 import { wordsOfSqlite } from './words.ts'
 
 type Rows = Record<string, Value>[]
 
 /** A step in the queue, and what became of it. */
-interface QueuedStep {
+interface QueuedStep extends StepOptions<Record<string, Value>> {
   first: Statement
-  also: Statement[]
-  announce: Change[]
   outcome: { rows: Rows } | { error: unknown }
   resolve(rows: Rows): void
   reject(error: unknown): void
@@ -36,7 +42,7 @@ export function openSqlite(path: string): Database {
   let closing: Promise<void> | undefined
   let stretch: number | undefined
 
-  const run = ({ sql, values }: Statement): Rows => rowsOf(prepare(sql), values)
+  const run = (statement: Statement): Rows => rowsOf(prepare(statement.sql), valuesOf(statement))
 
   function prepare(sql: string): StatementSync {
     const known = prepared.get(sql)
@@ -46,9 +52,9 @@ export function openSqlite(path: string): Database {
     return statement
   }
 
-  function enqueue(first: Statement, { also = [], announce = [] }: StepOptions): Promise<Rows> {
+  function enqueue(first: Statement, options: StepOptions<Record<string, Value>>): Promise<Rows> {
     return new Promise((resolve, reject) => {
-      queue.push({ first, also, announce, outcome: { rows: [] }, resolve, reject })
+      queue.push({ ...options, first, outcome: { rows: [] }, resolve, reject })
       if (queue.length === 1) setImmediate(flush)
     })
   }
@@ -76,7 +82,7 @@ export function openSqlite(path: string): Database {
   /** A step that fails takes nothing of its neighbours along, unless SQLite gave up the whole transaction (a full disk, say). */
   function carryOut(step: QueuedStep): void {
     try {
-      step.outcome = { rows: step.also.length === 0 ? run(step.first) : runAll(step) }
+      step.outcome = { rows: hasMore(step) ? runAll(step) : run(step.first) }
     } catch (error) {
       if (!connection.isTransaction) throw error
       step.outcome = { error }
@@ -87,7 +93,7 @@ export function openSqlite(path: string): Database {
     connection.exec('savepoint step')
     try {
       const rows = run(first)
-      if (rows.length > 0) also.forEach(run)
+      if (rows.length > 0) following(also, rows).forEach(run)
       connection.exec('release step')
       return rows
     } catch (error) {
@@ -102,7 +108,7 @@ export function openSqlite(path: string): Database {
       reject(outcome.error)
       return
     }
-    if (outcome.rows.length > 0) announce.forEach(listeners.tell)
+    if (outcome.rows.length > 0) for (const change of following(announce, outcome.rows)) listeners.tell(change)
     resolve(outcome.rows)
   }
 
@@ -160,9 +166,9 @@ export function openSqlite(path: string): Database {
       refuseIfClosing()
       return run({ sql, values }) as Row[]
     },
-    async step<Row>(first: Statement, options: StepOptions = {}) {
+    async step<Row>(first: Statement, options: StepOptions<Row> = {}) {
       refuseIfClosing()
-      return (await enqueue(first, options)) as Row[]
+      return (await enqueue(first, options as StepOptions<Record<string, Value>>)) as Row[]
     },
     listen: listeners.add,
     exclusively,
@@ -204,6 +210,10 @@ function loadSqlite(): typeof import('node:sqlite') {
   } finally {
     process.emitWarning = emitWarning
   }
+}
+
+function hasMore({ also = [] }: QueuedStep): boolean {
+  return typeof also === 'function' || also.length > 0
 }
 
 /** Rows as plain objects, as Postgres gives them. */

@@ -28,6 +28,18 @@ test('a list becomes rows', () => {
   assert.equal(wordsOfSqlite(sql), 'select value from (select value from json_each(?2)) as each where value <> ?1')
 })
 
+test('a list of objects becomes rows with columns', () => {
+  const sql = 'insert into t select id, n from rows($1) as asked (id text,\n  n bigint) where n <> $2'
+  assert.equal(
+    wordsOfPostgres(sql),
+    'insert into t select id, n from json_to_recordset($1::json) as asked (id text,\n  n bigint) where n <> $2',
+  )
+  assert.equal(
+    wordsOfSqlite(sql),
+    "insert into t select id, n from (select value ->> 'id' as id, value ->> 'n' as n from json_each(?1)) as asked where n <> ?2",
+  )
+})
+
 test('other functions that end in each are left alone', () => {
   assert.equal(wordsOfPostgres('select 1 from jsonb_each($1)'), 'select 1 from jsonb_each($1)')
 })

@@ -4,10 +4,13 @@
  * - `/* for update skip locked *\/` becomes a clause on Postgres. SQLite has one writer and needs none.
  * - `each($3)` in a from clause stands for the rows of a JSON array given as a parameter, in one column, `each.value`.
  *   Its items are strings or numbers. A number is text on Postgres, so compare `cast(each.value as bigint)`.
+ * - `rows($1) as asked (id text, number bigint)` in a from clause stands for the objects of a JSON array given as a
+ *   parameter: one row each, with these of their members.
  * - `$1` is `?1` on SQLite, where `$1` would be a name.
  */
 
 const list = /\beach\(\$(\d+)\)/g
+const table = /\brows\(\$(\d+)\) as (\w+) \(([^)]*)\)/g
 const skipLocked = /\/\*\s*for update skip locked\s*\*\//g
 
 /** Text in quotes and comments is matched first, and left alone: a price of '$1' is no parameter. */
@@ -17,11 +20,18 @@ export function wordsOfPostgres(sql: string): string {
   return sql
     .replace(skipLocked, 'for update skip locked')
     .replace(list, (_, number) => `jsonb_array_elements_text($${number}::jsonb) as each(value)`)
+    .replace(table, (_, number, name, columns) => `json_to_recordset($${number}::json) as ${name} (${columns})`)
 }
 
 /** `json_each` has more columns than `value`, among them `id` and `type`; left in, they would be ambiguous. */
 export function wordsOfSqlite(sql: string): string {
   return sql
     .replace(list, (_, number) => `(select value from json_each($${number})) as each`)
+    .replace(table, (_, number, name, columns) => `(select ${members(columns)} from json_each($${number})) as ${name}`)
     .replace(quotedOrParameter, (found, number) => (number === undefined ? found : `?${number}`))
+}
+
+function members(columns: string): string {
+  const names = columns.split(',').map((column) => column.trim().split(/\s+/)[0]!)
+  return names.map((name) => `value ->> '${name}' as ${name}`).join(', ')
 }

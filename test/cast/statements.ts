@@ -1,6 +1,6 @@
 /** A database that writes down what it is asked: for tests in which two ways through the server must be the same. */
 import type { Parts } from '../../src/provider.ts'
-import type { Database, Statement } from '../../src/storage/database.ts'
+import { type Database, following, type Statement } from '../../src/storage/database.ts'
 import { openDatabase } from '../../src/storage/open.ts'
 
 export interface Statements {
@@ -28,8 +28,13 @@ export function listenToStatements(): Statements {
           return database.read(sql, values)
         },
         step(first, options) {
-          for (const statement of [first, ...(options?.also ?? [])]) hear(statement)
-          return database.step(first, options)
+          hear(first)
+          const also = (rows: never[]) => {
+            const statements = following(options?.also, rows)
+            statements.forEach(hear)
+            return statements
+          }
+          return database.step(first, { ...options, also })
         },
       }
       return listened

@@ -16,7 +16,7 @@ import {
 import { createSigningKeyStore, type KeptKey } from '../../src/authorization-server/signing-key-store.ts'
 import { loadSigningKeys, makeKey, signingKeysAt, stateOf } from '../../src/authorization-server/signing-keys.ts'
 import { createLog } from '../../src/log.ts'
-import type { Database } from '../../src/storage/database.ts'
+import { type Database, following } from '../../src/storage/database.ts'
 import { migrate } from '../../src/storage/migrate.ts'
 import { openDatabase } from '../../src/storage/open.ts'
 import { createStageClock } from '../cast/clock.ts'
@@ -301,6 +301,7 @@ function breakingOff(database: Database): Database {
     ...database,
     listening: true,
     read: database.read,
-    step: (first, { also = [], ...options } = {}) => database.step(first, { ...options, also: [...also, broken] }),
+    step: (first, options = {}) =>
+      database.step(first, { ...options, also: (rows) => [...following(options.also, rows), broken] }),
   }
 }
