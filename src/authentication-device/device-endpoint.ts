@@ -138,6 +138,7 @@ async function complete(call: DeviceCall, form: Form, address: string, needs: De
       : approver.authentication
   const result = await needs.decide({
     requestId: request.id,
+    request,
     userId: caller.userId,
     outcome: misread ? 'denied' : outcome,
     decidedBy: caller.kind,

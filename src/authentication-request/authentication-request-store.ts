@@ -1,11 +1,13 @@
 import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
 import type { DeliveryMode } from '../client/client-metadata.ts'
 import { fingerprint, idsBefore } from '../secret.ts'
-import type { Database, Statement } from '../storage/database.ts'
+import { type Change, type Database, joined, type Statement, type Value } from '../storage/database.ts'
+import { together } from '../storage/together.ts'
 import type { Authentication, AuthenticationRequest, Status } from './authentication-request.ts'
 
 interface RequestRow {
   id: string
+  auth_req_id_hash: string
   client_id: string
   user_id: string
   scope: string
@@ -35,6 +37,12 @@ interface RequestRow {
 export interface Poll {
   request: AuthenticationRequest
   tooEarly: boolean
+}
+
+/** A request, and when the table has it polled last; milliseconds since 1970, 0 for never. */
+export interface PolledRequest {
+  request: AuthenticationRequest
+  lastPolledAt: number
 }
 
 /** What happened to a poll's clock that is not in the table yet. */
@@ -99,12 +107,73 @@ export interface ReachedLimit {
 
 export type RequestStore = ReturnType<typeof createRequestStore>
 
+/** One request's move from one state to the next, with what goes with it. */
+interface Move {
+  id: string
+  /** What the statement that decides is told of it, `id` included. */
+  row: Record<string, Value>
+  also: Statement[]
+  /** Other topics than `request` under which it is announced. */
+  announce: string[]
+  /** What other moves must not be under way for at the same moment, on any node. */
+  alone?: string[]
+}
+
 /**
  * The authentication requests. Each move is one conditional statement: of two that happen at once, one finds its
- * condition gone. Moves are announced under the topic `request`.
+ * condition gone. Moves are announced under the topic `request`. Moves of the same kind that come together are carried
+ * out together.
  */
 export function createRequestStore(database: Database) {
   const announced = (id: string) => [{ topic: 'request', key: id }]
+
+  /** @param sql over rows, returns the `id` of each request that was moved. @returns whether this one was */
+  function moves(sql: string): (move: Move) => Promise<boolean> {
+    return together<Move, boolean>({
+      apart: ({ id, alone = [] }) => [id, ...alone],
+      async carryOut(all) {
+        const those = (moved: { id: string }[]) => {
+          const ids = new Set(moved.map(({ id }) => id))
+          return all.filter(({ id }) => ids.has(id))
+        }
+        const moved = await database.step<{ id: string }>(
+          // Everybody takes rows in the same order, so that no two wait for each other.
+          { sql, rows: all.map(({ row }) => row).sort((one, other) => (one.id! < other.id! ? -1 : 1)) },
+          {
+            also: (moved) => joined(those(moved).flatMap(({ also }) => also)),
+            announce: (moved) => those(moved).flatMap(changesOf),
+            alone: all.flatMap(({ alone = [] }) => alone),
+          },
+        )
+        const ids = new Set(moved.map(({ id }) => id))
+        return all.map(({ id }) => ids.has(id))
+      },
+    })
+  }
+
+  const changesOf = ({ id, announce }: Move): Change[] => [
+    ...announced(id),
+    ...announce.map((topic) => ({ topic, key: id })),
+  ]
+
+  /** Rows that are looked for at the same moment are found by one statement. @param column which has a unique index */
+  function finds(column: 'id' | 'auth_req_id_hash'): (value: string) => Promise<RequestRow | undefined> {
+    const sql = `select * from backchannel_auth_requests where ${column} in (select value from each($1))`
+    return together<string, RequestRow | undefined>({
+      async carryOut(values) {
+        const rows = await database.read<RequestRow>(sql, [JSON.stringify([...new Set(values)])])
+        const found = new Map(rows.map((row) => [row[column], row]))
+        return values.map((value) => found.get(value))
+      },
+    })
+  }
+
+  const findById = finds('id')
+  const findByHash = finds('auth_req_id_hash')
+  const keep = moves(accepting)
+  const settle = moves(settling)
+  const expire = moves(expiring)
+  const redeem = moves(redeeming)
 
   return {
     /**
@@ -112,62 +181,45 @@ export function createRequestStore(database: Database) {
      * has just denied it something: all of it is counted and looked up in the statement that accepts.
      * @returns whether it was kept
      */
-    async accept(
+    accept: (
       request: AuthenticationRequest,
       authReqId: string,
       limits: RequestLimits,
       also: Statement[],
       announce: string[],
-    ): Promise<boolean> {
-      const rows = await database.step(
-        {
-          sql: `insert into backchannel_auth_requests (id, auth_req_id_hash, client_id, user_id, scope, acr_values,
-                  binding_message, delivery_mode, notification_endpoint, call_back_sealed, status, created_at,
-                  expires_at, interval_seconds, certificate_thumbprint, dpop_key, authorization_details, resources)
-                select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'pending',
-                  cast($11 as bigint), cast($12 as bigint), cast($13 as bigint), cast($15 as text), cast($16 as text),
-                  cast($17 as text), cast($18 as text)
-                where ${waiting(ofUser('$4'), '$11')} < cast($14 as bigint)
-                  and ${within('$19', recent(ofUser('$4'), '$11'))}
-                  and ${within('$20', waiting(ofPair('$4', '$3'), '$11'))}
-                  and ${within('$21', recent(ofPair('$4', '$3'), '$11'))}
-                  and ${within('$22', waiting(ofClient('$3'), '$11'))}
-                  and ${within('$23', recent(ofClient('$3'), '$11'))}
-                  and not exists (select 1 from denial_pauses
-                    where user_id = $4 and client_id = $3 and paused_until > $11)
-                  and not exists (select 1 from blocked_clients where user_id = $4 and client_id = $3)
-                returning id`,
-          values: [
-            request.id,
-            fingerprint(authReqId),
-            request.clientId,
-            request.userId,
-            request.scope,
-            request.acrValues ?? null,
-            request.bindingMessage ?? null,
-            request.deliveryMode,
-            request.notificationEndpoint ?? null,
-            request.callBackSealed ?? null,
-            request.createdAt,
-            request.expiresAt,
-            request.interval,
-            limits.maxOpenPerUser,
-            request.binding.certificate ?? null,
-            request.binding.dpopKey ?? null,
-            jsonOf(request.authorizationDetails),
-            jsonOf(request.resources),
-            ...valuesOf(limits),
-          ],
+    ): Promise<boolean> =>
+      keep({
+        id: request.id,
+        row: {
+          id: request.id,
+          auth_req_id_hash: fingerprint(authReqId),
+          client_id: request.clientId,
+          user_id: request.userId,
+          scope: request.scope,
+          acr_values: request.acrValues ?? null,
+          binding_message: request.bindingMessage ?? null,
+          delivery_mode: request.deliveryMode,
+          notification_endpoint: request.notificationEndpoint ?? null,
+          call_back_sealed: request.callBackSealed ?? null,
+          created_at: request.createdAt,
+          expires_at: request.expiresAt,
+          interval_seconds: request.interval,
+          certificate_thumbprint: request.binding.certificate ?? null,
+          dpop_key: request.binding.dpopKey ?? null,
+          authorization_details: jsonOf(request.authorizationDetails),
+          resources: jsonOf(request.resources),
+          user_open: limits.maxOpenPerUser,
+          user_recent: limits.perUser?.perMinute ?? null,
+          pair_open: limits.perClientAndUser?.open ?? null,
+          pair_recent: limits.perClientAndUser?.perMinute ?? null,
+          client_open: limits.perClient?.open ?? null,
+          client_recent: limits.perClient?.perMinute ?? null,
         },
-        {
-          also,
-          announce: [...announced(request.id), ...announce.map((topic) => ({ topic, key: request.id }))],
-          // Of two that count at once, neither would count the other.
-          alone: [`requests of ${request.userId}`, ...(limits.perClient ? [`requests by ${request.clientId}`] : [])],
-        },
-      )
-      return rows.length > 0
-    },
+        also,
+        announce,
+        // Of two that count at once, neither would count the other.
+        alone: [`requests of ${request.userId}`, ...(limits.perClient ? [`requests by ${request.clientId}`] : [])],
+      }),
 
     /** What stands in the way of a request that was not accepted, to be explained; nothing if it is gone meanwhile. */
     async obstacleTo(
@@ -202,7 +254,7 @@ export function createRequestStore(database: Database) {
     },
 
     async find(id: string): Promise<AuthenticationRequest | undefined> {
-      const [row] = await database.read<RequestRow>('select * from backchannel_auth_requests where id = $1', [id])
+      const row = await findById(id)
       return row && toRequest(row)
     },
 
@@ -216,11 +268,15 @@ export function createRequestStore(database: Database) {
     },
 
     async findByAuthReqId(authReqId: string): Promise<AuthenticationRequest | undefined> {
-      const [row] = await database.read<RequestRow>(
-        'select * from backchannel_auth_requests where auth_req_id_hash = $1',
-        [fingerprint(authReqId)],
-      )
+      const row = await findByHash(fingerprint(authReqId))
       return row && toRequest(row)
+    },
+
+    /** For a poll that is accounted for elsewhere: the request, if it is this client's, and when it was last polled. */
+    async findPolled(authReqIdHash: string, clientId: string): Promise<PolledRequest | undefined> {
+      const row = await findByHash(authReqIdHash)
+      if (row?.client_id !== clientId) return undefined
+      return { request: toRequest(row), lastPolledAt: row.last_polled_at ?? 0 }
     },
 
     /** The requests about a user, newest first. @param only `open` leaves out what is settled or has run out */
@@ -296,30 +352,20 @@ export function createRequestStore(database: Database) {
      * pending → approved or denied, before the deadline. `also` hands the call back on; only an approval that is to
      * be pushed keeps it, in case it runs out before it could be handed over.
      */
-    async settle(id: string, settlement: Settlement, also: Statement[], announce: string[]): Promise<boolean> {
+    settle(id: string, settlement: Settlement, also: Statement[], announce: string[]): Promise<boolean> {
       const { acr, amr, authTime } = settlement.authentication
-      const rows = await database.step(
-        {
-          sql: `update backchannel_auth_requests
-                set status = $3, settled_by = $4, settled_at = $5, acr = $6, amr = $7, auth_time = $8,
-                  approved_details = $9,
-                  call_back_sealed = case when $3 = 'approved' and delivery_mode = 'push' then call_back_sealed end
-                where id = $1 and user_id = $2 and status = 'pending' and expires_at > $5 returning id`,
-          values: [
-            id,
-            settlement.userId,
-            settlement.outcome,
-            settlement.settledBy,
-            settlement.now,
-            acr ?? null,
-            jsonOf(amr),
-            authTime ?? null,
-            jsonOf(settlement.approvedDetails),
-          ],
-        },
-        { also, announce: [...announced(id), ...announce.map((topic) => ({ topic, key: id }))] },
-      )
-      return rows.length > 0
+      const row = {
+        id,
+        about_user: settlement.userId,
+        outcome: settlement.outcome,
+        decision: settlement.settledBy,
+        at: settlement.now,
+        acr: acr ?? null,
+        amr: jsonOf(amr),
+        auth_time: authTime ?? null,
+        approved_details: jsonOf(settlement.approvedDetails),
+      }
+      return settle({ id, row, also, announce })
     },
 
     /** approved → denied: the user takes an approval back that nobody has redeemed yet. */
@@ -341,31 +387,12 @@ export function createRequestStore(database: Database) {
     },
 
     /** pending or approved → expired, once the deadline has passed. */
-    async expire(id: string, settledBy: string, now: number, also: Statement[], announce: string[]): Promise<boolean> {
-      const rows = await database.step(
-        {
-          sql: `update backchannel_auth_requests
-                set status = 'expired', settled_by = $2, settled_at = $3, call_back_sealed = null
-                where id = $1 and status in ('pending', 'approved') and expires_at <= $3 returning id`,
-          values: [id, settledBy, now],
-        },
-        { also, announce: [...announced(id), ...announce.map((topic) => ({ topic, key: id }))] },
-      )
-      return rows.length > 0
-    },
+    expire: (id: string, settledBy: string, now: number, also: Statement[], announce: string[]): Promise<boolean> =>
+      expire({ id, row: { id, decision: settledBy, at: now }, also, announce }),
 
     /** approved → redeemed, before the deadline, together with the tokens in `also`: all of it, or none. */
-    async redeem(id: string, now: number, also: Statement[]): Promise<boolean> {
-      const rows = await database.step(
-        {
-          sql: `update backchannel_auth_requests set status = 'redeemed', redeemed_at = $2, call_back_sealed = null
-                where id = $1 and status = 'approved' and expires_at > $2 returning id`,
-          values: [id, now],
-        },
-        { also, announce: announced(id) },
-      )
-      return rows.length > 0
-    },
+    redeem: (id: string, now: number, also: Statement[]): Promise<boolean> =>
+      redeem({ id, row: { id, at: now }, also, announce: [] }),
 
     /** Brings forward the deadline of all that a client has open, and tells it no more: for a client that is removed. */
     endForClient: (clientId: string, now: number): Statement => ({
@@ -426,14 +453,57 @@ function recent(whose: string, now: string, what = 'count(*)'): string {
 
 /** What has no limit is not even counted. */
 function within(limit: string, counted: string): string {
-  return `(cast(${limit} as bigint) is null or ${counted} < cast(${limit} as bigint))`
+  return `(${limit} is null or ${counted} < ${limit})`
 }
 
-/** In the order of their parameters, but for the first, which is always there. */
-function valuesOf({ perUser, perClientAndUser: pair, perClient }: RequestLimits): (number | null)[] {
-  const limits = [perUser?.perMinute, pair?.open, pair?.perMinute, perClient?.open, perClient?.perMinute]
-  return limits.map((value) => value ?? null)
-}
+const accepting = `
+  insert into backchannel_auth_requests (id, auth_req_id_hash, client_id, user_id, scope, acr_values, binding_message,
+    delivery_mode, notification_endpoint, call_back_sealed, status, created_at, expires_at, interval_seconds,
+    certificate_thumbprint, dpop_key, authorization_details, resources)
+  select id, auth_req_id_hash, client_id, user_id, scope, acr_values, binding_message,
+    delivery_mode, notification_endpoint, call_back_sealed, 'pending', created_at, expires_at, interval_seconds,
+    certificate_thumbprint, dpop_key, authorization_details, resources
+  from rows($1) as asked (id text, auth_req_id_hash text, client_id text, user_id text, scope text, acr_values text,
+    binding_message text, delivery_mode text, notification_endpoint text, call_back_sealed text, created_at bigint,
+    expires_at bigint, interval_seconds bigint, certificate_thumbprint text, dpop_key text, authorization_details text,
+    resources text, user_open bigint, user_recent bigint, pair_open bigint, pair_recent bigint, client_open bigint,
+    client_recent bigint)
+  where ${waiting(ofUser('asked.user_id'), 'asked.created_at')} < user_open
+    and ${within('user_recent', recent(ofUser('asked.user_id'), 'asked.created_at'))}
+    and ${within('pair_open', waiting(ofPair('asked.user_id', 'asked.client_id'), 'asked.created_at'))}
+    and ${within('pair_recent', recent(ofPair('asked.user_id', 'asked.client_id'), 'asked.created_at'))}
+    and ${within('client_open', waiting(ofClient('asked.client_id'), 'asked.created_at'))}
+    and ${within('client_recent', recent(ofClient('asked.client_id'), 'asked.created_at'))}
+    and not exists (select 1 from denial_pauses
+      where user_id = asked.user_id and client_id = asked.client_id and paused_until > asked.created_at)
+    and not exists (select 1 from blocked_clients
+      where user_id = asked.user_id and client_id = asked.client_id)
+  returning id`
+
+const settling = `
+  update backchannel_auth_requests
+  set status = answer.outcome, settled_by = answer.decision, settled_at = answer.at, acr = answer.acr, amr = answer.amr,
+    auth_time = answer.auth_time, approved_details = answer.approved_details,
+    call_back_sealed = case when answer.outcome = 'approved' and delivery_mode = 'push' then call_back_sealed end
+  from rows($1) as answer (id text, about_user text, outcome text, decision text, at bigint, acr text, amr text,
+    auth_time bigint, approved_details text)
+  where backchannel_auth_requests.id = answer.id and user_id = answer.about_user and status = 'pending'
+    and expires_at > answer.at
+  returning backchannel_auth_requests.id as id`
+
+const expiring = `
+  update backchannel_auth_requests
+  set status = 'expired', settled_by = deadline.decision, settled_at = deadline.at, call_back_sealed = null
+  from rows($1) as deadline (id text, decision text, at bigint)
+  where backchannel_auth_requests.id = deadline.id and status in ('pending', 'approved') and expires_at <= deadline.at
+  returning backchannel_auth_requests.id as id`
+
+const redeeming = `
+  update backchannel_auth_requests
+  set status = 'redeemed', redeemed_at = redemption.at, call_back_sealed = null
+  from rows($1) as redemption (id text, at bigint)
+  where backchannel_auth_requests.id = redemption.id and status = 'approved' and expires_at > redemption.at
+  returning backchannel_auth_requests.id as id`
 
 type Counted = `${'user' | 'pair' | 'client'}_${'open' | 'recent'}`
 

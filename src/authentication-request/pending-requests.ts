@@ -11,14 +11,15 @@ import type { Log } from '../log.ts'
 import { fingerprint } from '../secret.ts'
 import type { Database } from '../storage/database.ts'
 import { createHearsay } from '../storage/hearsay.ts'
-import type { KeptPoll, Poll, RequestStore } from './authentication-request-store.ts'
+import type { AuthenticationRequest } from './authentication-request.ts'
+import type { KeptPoll, Poll, PolledRequest, RequestStore } from './authentication-request-store.ts'
 
 export interface PendingRequests {
   /** What a poll hears of a request that is known to be pending, accounted for. Nothing: `poll` has to ask. */
   recall(authReqId: string, clientId: string, arrivedAt: number): RecalledPoll | undefined
   /** Whether the request is known to be pending at this moment. */
   isKnown(id: string): boolean
-  /** As the store does it, and remembered. */
+  /** Looks at the table. What is pending there is remembered, and the poll accounted for in memory; else in the table. */
   poll(authReqId: string, clientId: string, arrivedAt: number): Promise<Poll | undefined>
   /** Writes down by how much intervals have grown. */
   flush(): Promise<void>
@@ -33,7 +34,7 @@ export interface RecalledPoll {
 }
 
 export interface PendingNeeds {
-  requests: Pick<RequestStore, 'poll' | 'keepPolls'>
+  requests: Pick<RequestStore, 'poll' | 'findPolled' | 'keepPolls'>
   database: Pick<Database, 'listen' | 'stretch'>
   /** Requests in memory at most. One costs about 500 bytes. */
   most?: number
@@ -87,6 +88,9 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
     era += 1
   })
 
+  const isPending = ({ status, expiresAt }: AuthenticationRequest, now: number) =>
+    status === 'pending' && now < expiresAt
+
   const isBelieved = (known: Remembered) =>
     known.era === era && known.stretch !== undefined && known.stretch === database.stretch
 
@@ -97,22 +101,50 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
     grown.delete(known)
   }
 
-  function remember(key: string, { request }: Poll, arrivedAt: number, stretch: number | undefined): void {
+  function remember(key: string, { request, lastPolledAt }: PolledRequest, stretch: number | undefined): Remembered {
     const { id, clientId, expiresAt, interval } = request
     const known = byKey.get(key)
     if (known) {
       known.stretch = stretch
       known.era = era
       known.interval = Math.max(known.interval, interval)
-      known.lastPolledAt = Math.max(known.lastPolledAt, arrivedAt)
-      known.writtenAt = Math.max(known.writtenAt, arrivedAt)
-      return
+      known.lastPolledAt = Math.max(known.lastPolledAt, lastPolledAt)
+      known.writtenAt = Math.max(known.writtenAt, lastPolledAt)
+      return known
     }
-    const clockOfPolls = { interval, growth: 0, onItsWay: 0, lastPolledAt: arrivedAt, writtenAt: arrivedAt }
+    const clockOfPolls = { interval, growth: 0, onItsWay: 0, lastPolledAt, writtenAt: lastPolledAt }
     const added = { key, id, clientId, expiresAt, stretch, era, ...clockOfPolls, isUsed: false }
     byKey.set(key, added)
     byId.set(id, added)
     makeRoom()
+    return added
+  }
+
+  /** Whether the poll came too early (TE-1). The first never does (TK-18); of two at once the second does (M45). */
+  function account(known: Remembered, arrivedAt: number): boolean {
+    const interval = known.interval + known.growth + known.onItsWay
+    const isEarly = known.lastPolledAt > 0 && arrivedAt < known.lastPolledAt + interval * 1000
+    known.lastPolledAt = Math.max(known.lastPolledAt, arrivedAt)
+    if (isEarly) grow(known)
+    return isEarly
+  }
+
+  /** While nobody would tell us of a change, each poll is accounted for in the table, which all nodes share. */
+  async function pollInTable(key: string, authReqId: string, clientId: string, arrivedAt: number) {
+    const known = byKey.get(key)?.clientId === clientId ? byKey.get(key) : undefined
+    const unwritten = known ? { growth: known.growth, lastPolledAt: known.lastPolledAt } : nothingUnwritten
+    if (known) known.growth = 0
+    const poll = await requests.poll(authReqId, clientId, arrivedAt, unwritten).catch((error: unknown) => {
+      if (known) known.growth += unwritten.growth
+      throw error
+    })
+    if (poll === undefined || !isPending(poll.request, arrivedAt)) drop(known)
+    else if (known) {
+      known.interval = Math.max(known.interval, poll.request.interval)
+      known.lastPolledAt = Math.max(known.lastPolledAt, arrivedAt)
+      known.writtenAt = known.lastPolledAt
+    }
+    return poll
   }
 
   /** Forgets those that were not polled for longest, as near as it is cheap to know. What has grown is still written. */
@@ -173,12 +205,9 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
     recall(authReqId, clientId, arrivedAt) {
       const known = byKey.get(fingerprint(authReqId))
       if (known?.clientId !== clientId || arrivedAt >= known.expiresAt || !isBelieved(known)) return undefined
-      const interval = known.interval + known.growth + known.onItsWay
-      const isEarly = arrivedAt < known.lastPolledAt + interval * 1000
-      known.lastPolledAt = Math.max(known.lastPolledAt, arrivedAt)
       known.isUsed = true
-      if (isEarly) grow(known)
-      return { answer: isEarly ? 'slow_down' : 'authorization_pending', id: known.id, expiresAt: known.expiresAt }
+      const answer = account(known, arrivedAt) ? 'slow_down' : 'authorization_pending'
+      return { answer, id: known.id, expiresAt: known.expiresAt }
     },
 
     isKnown(id) {
@@ -188,17 +217,17 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
 
     async poll(authReqId, clientId, arrivedAt) {
       const key = fingerprint(authReqId)
-      const known = byKey.get(key)?.clientId === clientId ? byKey.get(key) : undefined
-      const unwritten = known ? { growth: known.growth, lastPolledAt: known.lastPolledAt } : nothingUnwritten
-      if (known) known.growth = 0
       const [mark, since] = [hearsay.mark(), era]
-      const poll = await requests.poll(authReqId, clientId, arrivedAt, unwritten).catch((error: unknown) => {
-        if (known) known.growth += unwritten.growth
-        throw error
-      })
-      if (poll?.request.status !== 'pending' || arrivedAt >= poll.request.expiresAt) drop(known)
-      else if (since === era && hearsay.holds(mark, poll.request.id)) remember(key, poll, arrivedAt, mark.stretch)
-      return poll
+      if (mark.stretch === undefined) return pollInTable(key, authReqId, clientId, arrivedAt)
+      const found = await requests.findPolled(key, clientId)
+      if (found === undefined) return undefined
+      const { request } = found
+      if (!isPending(request, arrivedAt)) {
+        drop(byKey.get(key))
+        return { request, tooEarly: false }
+      }
+      if (since !== era || !hearsay.holds(mark, request.id)) return pollInTable(key, authReqId, clientId, arrivedAt)
+      return { request, tooEarly: account(remember(key, found, mark.stretch), arrivedAt) }
     },
 
     flush,

@@ -28,21 +28,26 @@ export function createOidcModelStore(database: Database) {
     /** The statement that keeps a model, or replaces it. */
     put: (kept: KeptModel): Statement => ({
       sql: `insert into oidc_models (model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id, expires_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            select model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id, expires_at
+            from rows($1) as kept (model text, id_hash text, sealed text, grant_hash text, uid_hash text, client_id text,
+              user_id text, request_id text, expires_at bigint)
+            where true
             on conflict (model, id_hash) do update set sealed = excluded.sealed, grant_hash = excluded.grant_hash,
               uid_hash = excluded.uid_hash, client_id = excluded.client_id, user_id = excluded.user_id,
               expires_at = excluded.expires_at
             returning id_hash`,
-      values: [
-        kept.model,
-        kept.idHash,
-        kept.sealed,
-        kept.grantHash ?? null,
-        kept.uidHash ?? null,
-        kept.clientId ?? null,
-        kept.userId ?? null,
-        kept.requestId ?? null,
-        kept.expiresAt ?? null,
+      rows: [
+        {
+          model: kept.model,
+          id_hash: kept.idHash,
+          sealed: kept.sealed,
+          grant_hash: kept.grantHash ?? null,
+          uid_hash: kept.uidHash ?? null,
+          client_id: kept.clientId ?? null,
+          user_id: kept.userId ?? null,
+          request_id: kept.requestId ?? null,
+          expires_at: kept.expiresAt ?? null,
+        },
       ],
     }),
 

@@ -12,8 +12,10 @@ export function createSignedRequestStore(database: Database, vault: Vault) {
     /** To be written in the step that keeps the request. */
     keep(requestId: string, jwt: string, receivedAt: number): Statement {
       return {
-        sql: 'insert into signed_requests (request_id, sealed, received_at) values ($1, $2, $3) returning request_id',
-        values: [requestId, vault.seal(jwt, place(requestId)), receivedAt],
+        sql: `insert into signed_requests (request_id, sealed, received_at)
+              select request_id, sealed, received_at
+              from rows($1) as kept (request_id text, sealed text, received_at bigint)`,
+        rows: [{ request_id: requestId, sealed: vault.seal(jwt, place(requestId)), received_at: receivedAt }],
       }
     },
 

@@ -1,20 +1,32 @@
 import { fingerprint } from '../secret.ts'
 import type { Database } from '../storage/database.ts'
+import { together } from '../storage/together.ts'
+
+type Used = { client_id: string; jti_hash: string; expires_at: number }
 
 export type UsedAssertionStore = ReturnType<typeof createUsedAssertionStore>
 
 /** Which client assertions have been seen, on any node, until they expire. */
 export function createUsedAssertionStore(database: Database) {
+  const mark = together<Used, boolean>({
+    apart: ({ client_id, jti_hash }) => [`${client_id} ${jti_hash}`],
+    async carryOut(rows) {
+      const first = await database.step<Used>({
+        sql: `insert into used_assertions (client_id, jti_hash, expires_at)
+              select client_id, jti_hash, expires_at
+              from rows($1) as used (client_id text, jti_hash text, expires_at bigint) where true
+              on conflict (client_id, jti_hash) do nothing returning client_id, jti_hash`,
+        rows,
+      })
+      const marked = new Set(first.map(({ client_id, jti_hash }) => `${client_id} ${jti_hash}`))
+      return rows.map(({ client_id, jti_hash }) => marked.has(`${client_id} ${jti_hash}`))
+    },
+  })
+
   return {
     /** Marks an assertion as used. Answers whether this was the first time. @param expiresAt milliseconds since 1970 */
-    async use(clientId: string, jti: string, expiresAt: number): Promise<boolean> {
-      const rows = await database.step({
-        sql: `insert into used_assertions (client_id, jti_hash, expires_at) values ($1, $2, $3)
-              on conflict (client_id, jti_hash) do nothing returning client_id`,
-        values: [clientId, fingerprint(jti), expiresAt],
-      })
-      return rows.length > 0
-    },
+    use: (clientId: string, jti: string, expiresAt: number): Promise<boolean> =>
+      mark({ client_id: clientId, jti_hash: fingerprint(jti), expires_at: expiresAt }),
 
     /** Removes those that ran out before `before`, at most so many. */
     async forgetExpired(before: number, atMost: number): Promise<number> {

@@ -29,7 +29,11 @@ export function createDenialPauseStore(database: Database, { first, longest }: P
 
     /** The statements for the step of an approval: whatever was denied before is forgiven. */
     lift: (userId: string, clientId: string): Statement[] => [
-      { sql: 'delete from denial_pauses where user_id = $1 and client_id = $2', values: [userId, clientId] },
+      {
+        sql: `delete from denial_pauses where (user_id, client_id) in (
+                select user_id, client_id from rows($1) as forgiven (user_id text, client_id text))`,
+        rows: [{ user_id: userId, client_id: clientId }],
+      },
     ],
 
     /** Forgets denials whose pause has been over for a day. */

@@ -35,6 +35,8 @@ export interface DecisionNeeds {
 
 export interface Answer {
   requestId: string
+  /** As whoever answers has just read it. What of it can change is not believed. */
+  request?: AuthenticationRequest | undefined
   /** The user who answers. It must be the one the request is about (CN-4). */
   userId: string
   outcome: 'approved' | 'denied'
@@ -62,7 +64,7 @@ export type Decide = (answer: Answer) => Promise<DecisionResult>
 
 export function createDecide(needs: DecisionNeeds): Decide {
   return async (answer) => {
-    const request = await needs.requests.find(answer.requestId)
+    const request = answer.request ?? (await needs.requests.find(answer.requestId))
     if (request === undefined || request.userId !== answer.userId || isPretended(request)) return { kind: 'unknown' }
 
     const user = await needs.findUser(answer.userId)

@@ -26,17 +26,21 @@ export function createOutboxStore(database: Database) {
     /** The statement that adds a notification: it goes into the atomic step of whatever causes it. */
     add: (letter: Letter): Statement => ({
       sql: `insert into notifications (id, kind, subject, lane, address, sealed, state, created_at, due_at, give_up_at)
-            values ($1, $2, $3, $4, $5, $6, 'waiting', $7, $8, $9)`,
-      values: [
-        letter.id,
-        letter.kind,
-        letter.subject,
-        letter.lane,
-        letter.address ?? null,
-        letter.sealed ?? null,
-        letter.createdAt,
-        letter.dueAt,
-        letter.giveUpAt,
+            select id, kind, subject, lane, address, sealed, 'waiting', created_at, due_at, give_up_at
+            from rows($1) as letter (id text, kind text, subject text, lane text, address text, sealed text,
+              created_at bigint, due_at bigint, give_up_at bigint)`,
+      rows: [
+        {
+          id: letter.id,
+          kind: letter.kind,
+          subject: letter.subject,
+          lane: letter.lane,
+          address: letter.address ?? null,
+          sealed: letter.sealed ?? null,
+          created_at: letter.createdAt,
+          due_at: letter.dueAt,
+          give_up_at: letter.giveUpAt,
+        },
       ],
     }),
 

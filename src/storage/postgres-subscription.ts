@@ -44,6 +44,15 @@ export interface OwnVoice {
   forget(): void
 }
 
+/** Bytes that fit into one notification: Postgres takes less than 8000, and the rest is ours. */
+const mostBytes = 7500
+
+/** Changes that travel in one notification. `origin` says which it is, of all that any node has said. */
+interface Saying {
+  origin: string
+  changes: Change[]
+}
+
 export function createOwnVoice(listeners: Listeners): OwnVoice {
   const node = newSecret(6)
   /** Heard on one of the two ways, and not yet on the other. */
@@ -58,11 +67,11 @@ export function createOwnVoice(listeners: Listeners): OwnVoice {
 
   return {
     say(changes) {
-      const numbered = changes.map((change) => ({ change, origin: `${node}.${++said}` }))
+      const sayings = inPieces(changes).map((changes): Saying => ({ origin: `${node}.${++said}`, changes }))
       return {
-        payloads: JSON.stringify(numbered.map(({ change, origin }) => payloadOf(change, origin))),
+        payloads: JSON.stringify(sayings.map(payloadOf)),
         tellHere() {
-          for (const { change, origin } of numbered) if (!isSecond(origin)) listeners.tell(change)
+          for (const { origin, changes } of sayings) if (!isSecond(origin)) changes.forEach(listeners.tell)
         },
       }
     },
@@ -71,8 +80,24 @@ export function createOwnVoice(listeners: Listeners): OwnVoice {
   }
 }
 
-function payloadOf({ topic, key }: Change, origin: string): string {
-  return JSON.stringify([topic, key, origin])
+/** One notification for many changes costs everybody less than many. */
+function inPieces(changes: Change[]): Change[][] {
+  const pieces: Change[][] = []
+  let room = 0
+  for (const change of changes) {
+    const bytes = Buffer.byteLength(JSON.stringify([change.topic, change.key])) + 1
+    if (bytes > room) {
+      pieces.push([])
+      room = mostBytes
+    }
+    pieces.at(-1)!.push(change)
+    room -= bytes
+  }
+  return pieces
+}
+
+function payloadOf({ origin, changes }: Saying): string {
+  return JSON.stringify([origin, ...changes.map(({ topic, key }) => [topic, key])])
 }
 
 /** Resolves when announcements reach us for the first time; rejects if that fails. */
@@ -146,8 +171,8 @@ export async function subscribe(
   }
 
   function tell(payload: string): void {
-    const { change, origin } = read(payload)
-    if (change && !voice.wasTold(origin)) listeners.tell(change)
+    const { origin, changes } = read(payload)
+    if (changes.length > 0 && !voice.wasTold(origin)) changes.forEach(listeners.tell)
   }
 
   await connect()
@@ -169,11 +194,15 @@ export async function subscribe(
 }
 
 /** Anybody on the same database can write into the channel, so what is not ours is passed over. */
-function read(payload: string): { change?: Change; origin?: unknown } {
+function read(payload: string): Saying {
   try {
-    const [topic, key, origin] = JSON.parse(payload)
-    return typeof topic === 'string' && typeof key === 'string' ? { change: { topic, key }, origin } : {}
+    const [origin, ...changes] = JSON.parse(payload)
+    return { origin, changes: changes.filter(isChange).map(([topic, key]: string[]) => ({ topic, key })) }
   } catch {
-    return {}
+    return { origin: '', changes: [] }
   }
+}
+
+function isChange(change: unknown): boolean {
+  return Array.isArray(change) && typeof change[0] === 'string' && typeof change[1] === 'string'
 }

@@ -22,6 +22,13 @@ import { wordsOfPostgres } from './words.ts'
 const retriable = new Set(['40001', '40P01', '25P03'])
 const attempts = 3
 
+/**
+ * Statements are planned once on each connection, perhaps while their tables are still empty: then by reading all of
+ * them, which is right on that day only. Whatever is looked for often has an index.
+ */
+const planOnce =
+  'set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off'
+
 /** Any number, as long as no other program on the same database means something else by it. */
 const exclusiveLock = 0x646f6f72
 
@@ -40,7 +47,11 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   const pool = new Pool({ ...settings, max: 10, types: { getTypeParser: parserOf } })
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
   // On its way from one user to the next nobody listens to a connection, and its loss would end the process.
-  pool.on('connect', (client) => client.on('error', () => {}))
+  pool.on('connect', (client) => {
+    client.on('error', () => {})
+    // What goes wrong shows at the query that waits for the connection.
+    client.query(planOnce).catch(() => {})
+  })
 
   const running = new Set<Promise<unknown>>()
   let closing: Promise<void> | undefined

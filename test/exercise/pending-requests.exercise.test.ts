@@ -258,6 +258,10 @@ async function memory(t: TestContext, engine: Engine) {
       calls += 1
       return requests.poll(...asked)
     },
+    findPolled: (...asked: Parameters<typeof requests.findPolled>) => {
+      calls += 1
+      return requests.findPolled(...asked)
+    },
     keepPolls: (...asked: Parameters<typeof requests.keepPolls>) => requests.keepPolls(...asked),
   }
   const pending = createPendingRequests({ requests: counted, database, clock, log: one.needs.log })

@@ -18,8 +18,12 @@ test('Kiosk rings at one, Ana answers at the other, Kiosk polls at the first', a
   const { stage, other } = await twoNodes(t)
   const { auth_req_id: authReqId } = (await stage.ring('kiosk')).body
   assert.equal((await stage.poll('kiosk', authReqId)).body.error, 'authorization_pending')
-  // A poll too early is too early at the other one too.
-  assert.equal((await other.post('/oauth/token', poll(authReqId), credentials.kiosk)).body.error, 'slow_down')
+  // Each has a clock of its own for its polls: a client that keeps its interval is never told that it came too early
+  // because two nodes disagree about the time.
+  const words = ['authorization_pending', 'slow_down']
+  for (const word of words) {
+    assert.equal((await other.post('/oauth/token', poll(authReqId), credentials.kiosk)).body.error, word)
+  }
   const decision = { login_hint: 'ana', request_id: await stage.newestRequest(), status: 'approved' }
   assert.equal((await other.post('/backchannel/complete', decision, credentials.phoneService)).status, 200)
   const tokens = await stage.poll('kiosk', authReqId)

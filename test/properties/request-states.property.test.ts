@@ -362,7 +362,8 @@ class DiePolling extends Move {
     if (word === 'slow_down') {
       const form = { login_hint: 'ana', auth_req_id: request.authReqId }
       assert.equal((await stage.post('/backchannel/authinfo', form, phoneService)).status, 200)
-      // Once or twice too early: the model takes over the interval that the table has.
+      // Once or twice too early: the model takes over the interval that the table has, once it has it.
+      await stage.doorbell.idle()
       request.interval = await intervalOf(stage, request.requestId)
       request.lastPolledAt = now
     } else assert.equal(word, expectPoll(request, now))
