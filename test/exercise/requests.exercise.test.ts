@@ -191,6 +191,50 @@ for (const engine of engines) {
       })
     }
 
+    test('of moves that are carried out together each succeeds or not by itself, with what follows from it', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const requests = Array.from({ length: 40 }, (_, number) => newRequest(clock.now(), { userId: `user-${number}` }))
+      const kept = await Promise.all(requests.map((request) => one.requests.accept(request, request.id, many, [], [])))
+      assert.ok(kept.every(Boolean))
+      const letterOf = ({ id }: { id: string }) => one.outbox.add({ ...newLetter(clock.now()), subject: id })
+      const isTheirs = (_: unknown, number: number) => number % 4 > 0
+      const settled = await Promise.all(
+        requests.map((request, number) => {
+          const userId = isTheirs(request, number) ? request.userId : 'user-ben'
+          return one.requests.settle(request.id, { ...yes(clock.now()), userId }, [letterOf(request)], [])
+        }),
+      )
+      assert.deepEqual(settled, requests.map(isTheirs))
+      const subjects = async () => (await rowsOf(one.database, 'notifications')).map(({ subject }) => subject).sort()
+      const theirs = requests.filter(isTheirs).map(({ id }) => id)
+      assert.deepEqual(await subjects(), theirs.sort())
+
+      const twice = await Promise.all([...theirs, ...theirs].map((id) => one.requests.redeem(id, clock.now(), [])))
+      assert.equal(twice.filter(Boolean).length, theirs.length)
+      for (const id of theirs) assert.equal((await one.requests.find(id))!.status, 'redeemed')
+    })
+
+    test('of moves that are carried out together one whose consequence fails fails alone', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const requests = Array.from({ length: 5 }, (_, number) => newRequest(clock.now(), { userId: `user-${number}` }))
+      const letter = one.outbox.add(newLetter(clock.now()))
+      const outcomes = await Promise.allSettled(
+        // Two of them want to add a row with the same key.
+        requests.map((request, number) =>
+          one.requests.accept(request, request.id, many, [1, 3].includes(number) ? [letter] : [], []),
+        ),
+      )
+      assert.deepEqual(
+        outcomes.map(({ status }) => status),
+        ['fulfilled', 'fulfilled', 'fulfilled', 'rejected', 'fulfilled'],
+      )
+      const found = await Promise.all(requests.map(({ id }) => one.requests.find(id)))
+      assert.deepEqual(
+        found.map((request) => request !== undefined),
+        [true, true, true, false, true],
+      )
+    })
+
     test('who is not the hinted user decides nothing', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const request = newRequest(clock.now())
