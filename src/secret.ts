@@ -48,8 +48,12 @@ export function fingerprint(secret: string): string {
 
 /** Compares two strings in a time that depends on neither's content nor on where they differ. */
 export function sameSecret(one: string, other: string): boolean {
-  // As text, since Node takes four times as long to make a buffer of a hash.
-  return timingSafeEqual(Buffer.from(fingerprint(one)), Buffer.from(fingerprint(other)))
+  return sameFingerprint(fingerprint(one), fingerprint(other))
+}
+
+/** The same for two fingerprints, which are equally long. As text: Node takes four times as long to hash into a buffer. */
+export function sameFingerprint(one: string, other: string): boolean {
+  return timingSafeEqual(Buffer.from(one), Buffer.from(other))
 }
 
 /** What can be derived from the configured secret. Each purpose has a key of its own. */
