@@ -142,7 +142,9 @@ const isAddress = (text: string) => isIP(text.trim()) !== 0
 /** Fastify's own parsers replace, guess and merge; ours refuse (see form.ts). */
 function keepBodiesRaw(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) =>
+  // Fastify remembers whose parser is named, and takes apart all other types anew with each call: forms are most calls.
+  const types = ['application/x-www-form-urlencoded', '*']
+  app.addContentTypeParser(types, { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) =>
     done(null, body),
   )
 }
