@@ -30,6 +30,30 @@ describe('M12: the log hides what is secret by its name (RQ-11, NE-4)', () => {
     })
   }
 
+  it('and changes nothing of what was handed to it, or of the rest of the line', () => {
+    const form = { scope: 'openid', token: 'hush-hush' }
+    const line = { event: 'x', token: 'hush-hush', form, at: new Date(0), ids: ['a'], none: null }
+    const text = logged((log) => log.info(line, 'said'))
+    assert.ok(!text.includes('hush'), text)
+    const { level, time, ...said } = JSON.parse(text)
+    assert.deepEqual(said, {
+      event: 'x',
+      token: '[secret]',
+      form: { scope: 'openid', token: '[secret]' },
+      at: '1970-01-01T00:00:00.000Z',
+      ids: ['a'],
+      none: null,
+      msg: 'said',
+    })
+    assert.deepEqual([line.token, line.form, form.token], ['hush-hush', form, 'hush-hush'])
+  })
+
+  it('also what hangs on an error that is logged under another name', () => {
+    const cause = Object.assign(new Error('broken'), { token: 'hush-hush', code: 'E1' })
+    const text = logged((log) => log.warn({ cause }))
+    assert.deepEqual(JSON.parse(text).cause, { code: 'E1', token: '[secret]' })
+  })
+
   it('and keeps of an error its name, message and place, not what libraries hang on it', () => {
     const error = Object.assign(new TypeError('broken'), { request: { body: 'hush-hush' }, response: 'hush-hush' })
     const text = logged((log) => log.error({ error }))

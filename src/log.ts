@@ -1,9 +1,18 @@
 /** The log: one JSON object a line. Nothing secret is ever handed to it; the list below is the second fence. */
-import { type DestinationStream, type Logger, pino } from 'pino'
+import { type DestinationStream, pino } from 'pino'
 
-export type Log = Logger
+/** A pino logger, and of it what the fence stands around: no children, and nothing that is put into a message. */
+export interface Log {
+  debug: Write
+  info: Write
+  warn: Write
+  error: Write
+  isLevelEnabled(level: string): boolean
+}
 
-const neverLogged = [
+type Write = (fields: object | string, message?: string) => void
+
+const neverLogged = new Set([
   'auth_req_id',
   'authReqId',
   'client_notification_token',
@@ -21,7 +30,7 @@ const neverLogged = [
   'password',
   'authorization',
   'cookie',
-]
+])
 
 /** @param destination where lines go; standard error unless told, so that standard output stays for answers */
 export function createLog(
@@ -33,12 +42,37 @@ export function createLog(
       level,
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
-      redact: { paths: neverLogged.flatMap((name) => [name, `*.${name}`]), censor: '[secret]' },
+      formatters: { log: (line) => hideSecrets(line, hideSecretsWithin) },
       serializers: { error: describeError },
     },
     destination,
   )
 }
+
+/**
+ * What has a secret's name is hidden, and so it is one level deeper. pino's own `redact` says the same, and takes ten
+ * times as long for it as the rest of a line takes; there is a line for nearly every call.
+ */
+function hideSecrets(line: Fields, within: (value: unknown) => unknown): Fields {
+  let shown = line
+  for (const name in line) {
+    const value = line[name]
+    // Of an error only what is safe is described anyway.
+    const safe = neverLogged.has(name) ? '[secret]' : name === 'error' ? value : within(value)
+    if (safe === value) continue
+    if (shown === line) shown = { ...line }
+    shown[name] = safe
+  }
+  return shown
+}
+
+type Fields = Record<string, unknown>
+
+function hideSecretsWithin(value: unknown): unknown {
+  return typeof value === 'object' && value !== null ? hideSecrets(value as Fields, asItIs) : value
+}
+
+const asItIs = (value: unknown) => value
 
 /** An error as the log shows it: what and where, without the properties libraries hang on errors (they may hold request data). */
 function describeError(error: unknown) {

@@ -13,6 +13,7 @@ import {
   hash,
   hkdfSync,
   randomBytes,
+  randomUUID,
   scrypt,
   timingSafeEqual,
 } from 'node:crypto'
@@ -27,19 +28,19 @@ export function newSecret(bytes = 32): string {
  * Not a secret: it may stand in links and logs.
  */
 export function newId(now: number): string {
-  const bytes = randomBytes(16)
-  bytes.writeUIntBE(now, 0, 6)
-  bytes[6] = (bytes[6]! & 0x0f) | 0x70
-  bytes[8] = (bytes[8]! & 0x3f) | 0x80
-  const hex = bytes.toString('hex')
-  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
+  const time = hexOf(now)
+  // From its third group on, a UUID of version 4 is random in the very places; Node draws many at once.
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
 
 /** What every id made before `time` (milliseconds since 1970) is smaller than, and no later one. */
 export function idsBefore(time: number): string {
-  const hex = Math.max(0, time).toString(16).padStart(12, '0')
+  const hex = hexOf(Math.max(0, time))
   return `${hex.slice(0, 8)}-${hex.slice(8)}`
 }
+
+/** The first 48 bits of an id. */
+const hexOf = (time: number) => time.toString(16).padStart(12, '0')
 
 /** SHA-256, base64url: how a high-entropy secret is looked up without being kept. */
 export function fingerprint(secret: string): string {
@@ -48,8 +49,12 @@ export function fingerprint(secret: string): string {
 
 /** Compares two strings in a time that depends on neither's content nor on where they differ. */
 export function sameSecret(one: string, other: string): boolean {
-  const digest = (text: string) => hash('sha256', text, 'buffer')
-  return timingSafeEqual(digest(one), digest(other))
+  return sameFingerprint(fingerprint(one), fingerprint(other))
+}
+
+/** The same for two fingerprints, which are equally long. As text: Node takes four times as long to hash into a buffer. */
+export function sameFingerprint(one: string, other: string): boolean {
+  return timingSafeEqual(Buffer.from(one), Buffer.from(other))
 }
 
 /** What can be derived from the configured secret. Each purpose has a key of its own. */
@@ -71,7 +76,8 @@ export interface Vault {
 export function createVault(secret: string): Vault {
   const root = Buffer.from(secret, 'base64url')
   const key = (purpose: string) => Buffer.from(hkdfSync('sha256', root, 'doorbell', purpose, 32))
-  const sealing = key('sealing')
+  // As a key object: with bytes Node makes one of them for every cipher, which takes longer than the ciphering.
+  const sealing = createSecretKey(key('sealing'))
   const hashing = createSecretKey(key('client secrets'))
 
   return {

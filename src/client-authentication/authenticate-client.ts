@@ -52,13 +52,13 @@ async function authenticate(
 }
 
 /** One line a method. */
-async function prove(
+function prove(
   method: string,
   claim: Claim,
   { certificate }: ClientCredentials,
   client: Client,
   needs: AuthenticationNeeds,
-): Promise<string | undefined> {
+): Promise<string | undefined> | string | undefined {
   switch (method) {
     case 'client_secret_basic':
     case 'client_secret_post':
@@ -78,8 +78,8 @@ async function prove(
 function readClaim(credentials: ClientCredentials): Claim {
   const { form, authorization } = credentials
   const asserts = form.has('client_assertion') || form.has('client_assertion_type')
-  const ways = [authorization !== undefined, form.has('client_secret'), asserts].filter(Boolean)
-  if (ways.length > 1) throw new Refusal('invalid_request', 'use exactly one client authentication method')
+  const ways = Number(authorization !== undefined) + Number(form.has('client_secret')) + Number(asserts)
+  if (ways > 1) throw new Refusal('invalid_request', 'use exactly one client authentication method')
   const claim = readBasic(credentials) ?? readPost(credentials) ?? readAssertion(credentials) ?? readTls(credentials)
   if (claim === undefined) throw failed(credentials, 'no client authentication came with the request')
   const named = credentials.form.get('client_id')

@@ -26,15 +26,15 @@ export type BindTokens = (shown: ShownKeys, client: Client) => Promise<TokenBind
  */
 export function createBindTokens({ proofs, boundTokensOnly }: BindingNeeds): BindTokens {
   return async ({ certificate, proof }, client) => {
-    if (!isBoundToCertificate(client, boundTokensOnly)) return { dpopKey: await dpopBinding(client, proof, proofs) }
+    if (!isBoundToCertificate(client, boundTokensOnly)) return await dpopBinding(client, proof, proofs)
     if (proof.header === undefined) return { certificate: certificateBinding(certificate) }
     throw new Refusal('invalid_request', "this client's tokens are bound to its certificate: send no DPoP proof")
   }
 }
 
 /** Other clients may send a proof whenever they like; tokens are bound then, too. */
-async function dpopBinding({ metadata }: Client, proof: SentProof, proofs: Proofs): Promise<string | undefined> {
-  if (proof.header !== undefined) return proofs.keyOf(proof)
-  if (metadata.dpop_bound_access_tokens !== true) return undefined
+async function dpopBinding({ metadata }: Client, proof: SentProof, proofs: Proofs): Promise<TokenBinding> {
+  if (proof.header !== undefined) return { dpopKey: await proofs.keyOf(proof) }
+  if (metadata.dpop_bound_access_tokens !== true) return { dpopKey: undefined }
   throw new Refusal('invalid_dpop_proof', "this client's tokens are bound to its DPoP key: send a proof")
 }

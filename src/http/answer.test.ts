@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { createLog } from '../log.ts'
 import { Refusal } from '../refusal.ts'
-import { answerRefusal, edge, edgeOptions, MAX_BODY_BYTES, onlyMethods, rawBody } from './answer.ts'
+import { answerRefusal, edge, edgeOptions, MAX_BODY_BYTES, onlyMethods, rawBody, usualAnswer } from './answer.ts'
 
 type Line = Record<string, unknown>
 
@@ -50,6 +50,26 @@ test('a refusal can be answered without being thrown', async (t) => {
   })
   const answer = await app.inject('/')
   assert.deepEqual([answer.statusCode, answer.json().error], [400, 'slow_down'])
+})
+
+test('a usual answer is that of the refusal, headers and all, and no line in the log', async (t) => {
+  const refusal = new Refusal('slow_down', 'later')
+  const { app, answered } = server(t, (app) => {
+    const answer = usualAnswer(refusal)
+    app.get('/usual', async (_request, reply) => answer(reply.header('DPoP-Nonce', 'n')))
+    app.get('/thrown', async (_request, reply) => {
+      reply.header('DPoP-Nonce', 'n')
+      throw refusal
+    })
+  })
+  const [usual, thrown] = [await app.inject('/usual'), await app.inject('/thrown')]
+  assert.equal(usual.headers['dpop-nonce'], 'n')
+  assert.deepEqual({ ...usual.headers, date: '' }, { ...thrown.headers, date: '' })
+  assert.deepEqual([usual.statusCode, usual.body], [thrown.statusCode, thrown.body])
+  assert.deepEqual(
+    answered().map(({ route }) => route),
+    ['/thrown'],
+  )
 })
 
 test('error_description keeps to the characters of RFC 6749', async (t) => {

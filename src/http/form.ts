@@ -21,10 +21,9 @@ const jsonType = 'application/json'
 /** Reads an application/x-www-form-urlencoded body. Stricter than URLSearchParams, which replaces what it cannot decode. */
 export function readForm(contentType: string | undefined, body: Buffer): Form {
   if (mediaType(contentType) !== formType) throw refused(`the body must be ${formType}`)
-  const pieces = decodeUtf8(body)
-    .split('&')
-    .filter((piece) => piece !== '')
-  return gather(pieces.map(readPiece))
+  const pairs: [name: string, value: string][] = []
+  for (const piece of decodeUtf8(body).split('&')) if (piece !== '') pairs.push(readPiece(piece))
+  return gather(pairs)
 }
 
 /**
@@ -145,6 +144,7 @@ function textOf(value: unknown): string {
 
 /** The media type in lower case, or nothing if it is missing or says that the text is not UTF-8. */
 function mediaType(contentType = ''): string | undefined {
+  if (contentType === formType) return formType
   const [type = '', ...parameters] = contentType.split(';')
   for (const parameter of parameters) {
     const [name = '', value = ''] = parameter.trim().toLowerCase().split('=')

@@ -62,13 +62,15 @@ export function createInWork({ most, clients, free }: Lanes): InWork {
 
   /** Only now, that the body is there: who sends it slowly takes nobody's place. */
   function takePlace(lane: Lane) {
+    const leave = () => {
+      lane.inWork -= 1
+    }
     return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {
       if (isOwnCall(request) || reply.raw.destroyed) return done()
       if (isFull(lane)) return done(new Overloaded())
       lane.inWork += 1
-      reply.raw.once('close', () => {
-        lane.inWork -= 1
-      })
+      // It closes once, and all of a lane leave alike.
+      reply.raw.on('close', leave)
       done()
     }
   }

@@ -79,13 +79,20 @@ function counter(name: string, help: string) {
     help,
     type: 'counter',
     add(labels: Labels): void {
-      const key = Object.values(labels).join('\n')
+      const key = keyOf(labels)
       const known = values.get(key)
       if (known) known.value += 1
       else values.set(key, { labels, value: 1 })
     },
     samples: () => [...values.values()],
   } satisfies Family & { add(labels: Labels): void }
+}
+
+/** For each call there is one observation or two: without a list that would only be made to be joined. */
+function keyOf(labels: Labels): string {
+  let key = ''
+  for (const name in labels) key += `${labels[name]}\n`
+  return key
 }
 
 /** Seconds. */
@@ -98,7 +105,7 @@ function histogram(name: string, help: string) {
     help,
     type: 'histogram',
     observe(labels: Labels, seconds: number): void {
-      const key = Object.values(labels).join('\n')
+      const key = keyOf(labels)
       let one = series.get(key)
       if (one === undefined) {
         one = { labels, counts: buckets.map(() => 0), sum: 0, count: 0 }

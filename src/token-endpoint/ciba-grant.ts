@@ -53,7 +53,7 @@ export type StillWaiting = 'authorization_pending' | 'slow_down'
 /** The order of the checks is that of TE-7: nothing about a request is told before the client has proven that it is its own. */
 export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
   const client = await needs.authenticateClient(call)
-  return needs.fairly(client.id, () => collect(call, client, needs))
+  return await needs.fairly(client.id, () => collect(call, client, needs))
 }
 
 async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
@@ -77,8 +77,14 @@ async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): 
   }
 }
 
+interface HeardNothing {
+  answer: StillWaiting
+  id: string
+  expiresAt: number
+}
+
 type Heard =
-  | { answer: StillWaiting; id: string; expiresAt: number }
+  | HeardNothing
   | { answer: 'issue tokens'; request: AuthenticationRequest }
   | { answer: Exclude<PollAnswer, StillWaiting | 'issue tokens'> }
 
@@ -92,9 +98,18 @@ async function listen(authReqId: string, clientId: string, call: TokenCall, need
   return hold(heardOf(poll.request, arrivedAt, poll.tooEarly), clientId, call, needs)
 }
 
-/** A poll that came too early is answered at once, and so is one that hears something. */
-async function hold(heard: Heard, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Heard> {
+/** A poll that came too early is answered at once, and so is one that hears something. Most do not wait for a promise. */
+function hold(heard: Heard, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Heard> | Heard {
   if (needs.longPoll === 0 || heard.answer !== 'authorization_pending') return heard
+  return holdPending(heard, clientId, call, needs)
+}
+
+async function holdPending(
+  heard: HeardNothing,
+  clientId: string,
+  call: TokenCall,
+  needs: CibaGrantNeeds,
+): Promise<Heard> {
   const { id, expiresAt } = heard
   const patience = call.arrivedAt + needs.longPoll * 1000
   // Not let go before the deadline, so that it hears of it.
