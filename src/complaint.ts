@@ -28,19 +28,22 @@ export interface ReadingManner {
   nameOf?: (path: string) => string
 }
 
+/** Zod would write a program for each schema, which pays only where it is used again and again. */
+const readOnce = { jitless: true }
+
 export function readSettings<Schema extends z.ZodType>(
   schema: Schema,
   input: Record<string, unknown>,
   { known = [], nameOf = (path) => path }: ReadingManner = {},
 ): Reading<z.output<Schema>> {
-  const read = schema.safeParse(input)
+  const read = schema.safeParse(input, readOnce)
   if (read.success) return { value: read.data, complaints: [], broken: new Set() }
 
   const complaints = read.error.issues.flatMap((issue) => describe(issue, known, nameOf))
   const paths = read.error.issues.flatMap(settingsOf)
   const rest = paths.reduce((settings, path) => without(settings, path), input)
   return {
-    value: schema.parse(rest),
+    value: schema.parse(rest, readOnce),
     complaints: [...new Set(complaints)],
     broken: new Set(paths.map((path) => path.join('.'))),
   }

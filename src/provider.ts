@@ -91,7 +91,7 @@ import { fetchThrough } from './http/fetch.ts'
 import { createInWork } from './http/in-work.ts'
 import { createKeySets } from './http/key-sets.ts'
 import { answerRaw, asPlugin, collectRoutes } from './http/mount.ts'
-import { createGuardedCaller } from './http/outgoing.ts'
+import { createGuardedCaller, prepareCalls } from './http/outgoing.ts'
 import { tlsOptions } from './http/tls.ts'
 import { loadTexts } from './i18n/texts.ts'
 import { createLog, type Log } from './log.ts'
@@ -283,7 +283,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     now: clock.now(),
     changed: (client) => audit({ event: 'client.configured', client }),
   })
-  refuseBreaches(await clients.list(), profile)
+  const registered = await clients.list()
+  refuseBreaches(registered, profile)
   const circumstances = {
     development: config.development,
     profile,
@@ -301,6 +302,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     allowHttp: config.development,
     ca: config.notifications.ca,
   })
+  // Neither a ring nor a ping is to wait until what calls its client, or fetches its keys, is loaded.
+  const isCalled = ({ client }: RegisteredClient) => client.notificationEndpoint ?? client.metadata.jwks_uri
+  if (config.hints.tokenIssuers.length > 0 || registered.some(isCalled)) await prepareCalls()
   const keySets = createKeySets({ caller, clock })
   const clientKeys = createClientKeys(keySets)
   const certificateOf = createReadCertificate({

@@ -210,7 +210,9 @@ test('requests and replies are only touched by endpoints and by the edge', () =>
 })
 
 test('addresses given by clients are called only through the guard', () => {
-  const calling = sources.filter((file) => /from 'undici'|\bfetch\(/.test(text(file)) && roomOf(file) !== 'cli')
+  const calling = sources.filter(
+    (file) => /(from |import\()'undici'|\bfetch\(/.test(text(file)) && roomOf(file) !== 'cli',
+  )
   assert.deepEqual(calling, ['src/http/outgoing.ts'])
 })
 

@@ -225,9 +225,21 @@ export const needsSecret = (authentication: unknown): boolean => secretMethods.i
 const secretMethods: unknown[] = ['client_secret_basic', 'client_secret_post', 'client_secret_jwt']
 const keySigningAlgs = ['ES256', 'RS256', 'PS256', 'Ed25519', 'EdDSA']
 const keyTypes: unknown[] = ['EC', 'RSA', 'OKP']
-type Draft = z.output<ReturnType<typeof schemaFor>>
+type Schema = ReturnType<typeof makeSchema>
+type Draft = z.output<Schema>
 
-function schemaFor({ development, profile = profiles.core }: ClientCircumstances) {
+/** Making one takes longer than reading a client, and a configuration may hold a thousand clients. */
+const made: { development: boolean; profile: Profile; schema: Schema }[] = []
+
+function schemaFor({ development, profile = profiles.core }: ClientCircumstances): Schema {
+  const known = made.find((each) => each.development === development && each.profile === profile)
+  if (known) return known.schema
+  const schema = makeSchema(development, profile)
+  made.push({ development, profile, schema })
+  return schema
+}
+
+function makeSchema(development: boolean, profile: Profile) {
   const webAddress = secretText('an http or https address', isWebAddress)
   const loopback = development ? ', or http on this machine' : ''
   const httpsAddress = (refused: string) =>

@@ -1,5 +1,4 @@
 /** Telling users by mail. */
-import { createTransport } from 'nodemailer'
 import type { Channel } from '../authentication-device/device-notice.ts'
 import { isLoopback } from '../client/client-metadata.ts'
 import type { Texts } from '../i18n/texts.ts'
@@ -20,7 +19,7 @@ export interface EmailNeeds extends MailServer {
 }
 
 export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeeds): Channel {
-  const transport = transportTo(server)
+  const settings = settingsFor(server)
   const { hostname } = new URL(issuer)
   return {
     kind: 'email',
@@ -28,6 +27,7 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
     async send(notice, signal) {
       const { email } = notice.user
       if (!isMailAddress(email)) return { kind: 'refused', words: 'the user has no mail address' }
+      const transport = await openTransport(settings)
       try {
         await transport.sendMail({
           ...writeMail(notice, texts),
@@ -49,7 +49,7 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
 
 /** Whether the mail server answers and takes our credentials; if not, why. */
 export async function tryMailServer(server: MailServer): Promise<string | undefined> {
-  const transport = transportTo(server)
+  const transport = await openTransport(settingsFor(server))
   try {
     await transport.verify()
     return undefined
@@ -60,10 +60,18 @@ export async function tryMailServer(server: MailServer): Promise<string | undefi
   }
 }
 
-function transportTo({ smtp, timeout }: MailServer) {
+/** Loaded for the first mail: most servers send none. */
+const nodemailer = () => import('nodemailer')
+
+async function openTransport(settings: ReturnType<typeof settingsFor>) {
+  const { createTransport } = await nodemailer()
+  return createTransport(settings)
+}
+
+function settingsFor({ smtp, timeout }: MailServer) {
   const url = new URL(smtp)
   const secure = url.protocol === 'smtps:'
-  return createTransport({
+  return {
     host: url.hostname.replace(/^\[|\]$/g, ''),
     port: Number(url.port || (secure ? 465 : 587)),
     secure,
@@ -79,7 +87,7 @@ function transportTo({ smtp, timeout }: MailServer) {
     socketCloseTimeout: 0,
     disableFileAccess: true,
     disableUrlAccess: true,
-  })
+  }
 }
 
 interface SmtpError {

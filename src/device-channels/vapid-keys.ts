@@ -1,5 +1,4 @@
 /** The keys by which push services recognise this server (RFC 8292): made on first start, the same on all nodes. */
-import webPush from 'web-push'
 import type { Clock } from '../clock.ts'
 import type { Vault } from '../secret.ts'
 import type { ServerKeyStore } from './server-key-store.ts'
@@ -21,6 +20,7 @@ export async function loadVapidKeys(needs: { keys: ServerKeyStore; vault: Vault;
 }
 
 async function makeFirst({ keys, vault, clock }: { keys: ServerKeyStore; vault: Vault; clock: Clock }): Promise<void> {
+  const { default: webPush } = await import('web-push')
   const { publicKey, privateKey } = webPush.generateVAPIDKeys()
   await keys.add({ name, public: publicKey, sealed: vault.seal(privateKey, place), createdAt: clock.now() })
 }

@@ -1,5 +1,4 @@
 /** Telling users on the browsers they have subscribed with (RFC 8030, RFC 8291). */
-import webPush from 'web-push'
 import type { Channel, Notice } from '../authentication-device/device-notice.ts'
 import type { Clock } from '../clock.ts'
 import { type Post, post } from '../delivery/call-back.ts'
@@ -51,7 +50,7 @@ async function sendTo(
   needs: WebPushNeeds,
   signal: AbortSignal,
 ): Promise<Outcome> {
-  const message = tryToEncrypt(subscription, notice, needs)
+  const message = await tryToEncrypt(subscription, notice, needs)
   if (message === undefined) return { kind: 'refused', words: 'the subscription has a key that is none' }
   const outcome = await post(message, needs.caller, signal)
   if (outcome.kind === 'delivered') await needs.subscriptions.used(subscription.id)
@@ -63,16 +62,27 @@ async function sendTo(
 }
 
 /** The key comes from outside: one that is no point of the curve must not keep the other devices from hearing. */
-function tryToEncrypt(subscription: PushSubscription, notice: Notice, needs: WebPushNeeds): Post | undefined {
+async function tryToEncrypt(
+  subscription: PushSubscription,
+  notice: Notice,
+  needs: WebPushNeeds,
+): Promise<Post | undefined> {
+  // Loaded for the first message.
+  const { default: webPush } = await import('web-push')
   try {
-    return encrypt(subscription, notice, needs)
+    return encrypt(webPush.generateRequestDetails, subscription, notice, needs)
   } catch {
     return undefined
   }
 }
 
-function encrypt({ endpoint, keys }: PushSubscription, notice: Notice, needs: WebPushNeeds): Post {
-  const details = webPush.generateRequestDetails({ endpoint, keys }, JSON.stringify(messageOf(notice, needs.texts)), {
+function encrypt(
+  generate: typeof import('web-push').generateRequestDetails,
+  { endpoint, keys }: PushSubscription,
+  notice: Notice,
+  needs: WebPushNeeds,
+): Post {
+  const details = generate({ endpoint, keys }, JSON.stringify(messageOf(notice, needs.texts)), {
     vapidDetails: { subject: needs.subject, ...needs.keys },
     TTL: Math.max(0, notice.request.expires_at - Math.floor(needs.clock.now() / 1000)),
     urgency: 'high',

@@ -18,12 +18,18 @@ export const MAX_BODY_BYTES = 64 * 1024
 /** What Fastify must be told when it is made; the rest is `edge`. */
 export const edgeOptions = {
   bodyLimit: MAX_BODY_BYTES,
+  // No route has a schema. What Fastify would load to compile some is larger than the rest of it.
+  schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
   // Without this Fastify answers a malformed path by repeating it.
   frameworkErrors: (_error, _request, reply) => {
     setCommonHeaders(reply)
     answerRefusal(reply, malformed())
   },
 } satisfies FastifyServerOptions
+
+function noSchemas(): never {
+  throw new Error('routes have no schemas')
+}
 
 /** Milliseconds a caller has to send something, each counted from the first byte, or from when it connected. */
 export interface CallerPatience {

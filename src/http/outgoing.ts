@@ -10,7 +10,7 @@
 import { lookup as askSystem } from 'node:dns/promises'
 import { connect, isIP, type Socket } from 'node:net'
 import { getCACertificates } from 'node:tls'
-import { Agent, buildConnector, type Dispatcher } from 'undici'
+import type { Agent, buildConnector, Dispatcher } from 'undici'
 import { isPublicAddress } from './address.ts'
 
 export interface OutgoingCall {
@@ -90,16 +90,7 @@ const CONNECTIONS_PER_ORIGIN = 16
 const IDLE_MILLISECONDS = 30_000
 
 export function createGuardedCaller(options: GuardedCallerOptions): GuardedCaller {
-  const agent = new Agent({
-    connect: guardedConnector(options),
-    connections: CONNECTIONS_PER_ORIGIN,
-    keepAliveMaxTimeout: IDLE_MILLISECONDS,
-    // One connection carries one call at a time, so that a call that is ended takes no other down.
-    allowH2: false,
-    // The deadline of the call covers these.
-    headersTimeout: 0,
-    bodyTimeout: 0,
-  })
+  const agent = createAgent(options)
   const underway = new Set<Ending>()
   let closed = false
 
@@ -134,6 +125,42 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
       closed = true
       for (const ending of underway) ending.stop()
       await agent.destroy()
+    },
+  }
+}
+
+/** Loaded when somebody is called, or is going to be: it is large, and many servers never call anybody. */
+const undici = () => import('undici')
+
+/** So that the first call does not have to wait for it. */
+export async function prepareCalls(): Promise<void> {
+  await undici()
+}
+
+function createAgent(options: GuardedCallerOptions) {
+  let made: Promise<Agent> | undefined
+
+  async function make(): Promise<Agent> {
+    const { Agent, buildConnector } = await undici()
+    return new Agent({
+      connect: guardedConnector(options, buildConnector),
+      connections: CONNECTIONS_PER_ORIGIN,
+      keepAliveMaxTimeout: IDLE_MILLISECONDS,
+      // One connection carries one call at a time, so that a call that is ended takes no other down.
+      allowH2: false,
+      // The deadline of the call covers these.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+    })
+  }
+
+  return {
+    async request(request: Dispatcher.RequestOptions): Promise<Dispatcher.ResponseData> {
+      made ??= make()
+      return (await made).request(request)
+    },
+    async destroy(): Promise<void> {
+      await (await made)?.destroy()
     },
   }
 }
@@ -232,12 +259,12 @@ function codeOf(error: unknown): string | undefined {
 }
 
 /** Opens connections, to checked addresses only. Every connection of the pool comes from here. */
-function guardedConnector(options: GuardedCallerOptions): buildConnector.connector {
+function guardedConnector(options: GuardedCallerOptions, build: typeof buildConnector): buildConnector.connector {
   const { timeout, lookup = resolve, dial = dialPinned } = options
   const permits = (ip: string | undefined) => options.allowPrivateNetworks || isPublicAddress(ip ?? '')
   // Naming one's own takes the place of Node's list, so that is named too.
   const trusted = options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] }
-  const secure = buildConnector({ timeout, allowH2: false, ...trusted })
+  const secure = build({ timeout, allowH2: false, ...trusted })
 
   async function open(target: buildConnector.Options): Promise<Socket> {
     const addresses = await find(target.hostname, lookup)

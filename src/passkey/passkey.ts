@@ -2,15 +2,11 @@
  * Passkeys (WebAuthn): adding one, signing in with one, confirming a decision with one. Every answer of an
  * authenticator is to a challenge of ours, made for one purpose, answered once and within five minutes.
  */
-import {
-  type AuthenticationResponseJSON,
-  generateAuthenticationOptions,
-  generateRegistrationOptions,
-  type PublicKeyCredentialCreationOptionsJSON,
-  type PublicKeyCredentialRequestOptionsJSON,
-  type RegistrationResponseJSON,
-  verifyAuthenticationResponse,
-  verifyRegistrationResponse,
+import type {
+  AuthenticationResponseJSON,
+  PublicKeyCredentialCreationOptionsJSON,
+  PublicKeyCredentialRequestOptionsJSON,
+  RegistrationResponseJSON,
 } from '@simplewebauthn/server'
 import type { Clock } from '../clock.ts'
 import { fingerprint, newId } from '../secret.ts'
@@ -50,6 +46,9 @@ const algorithms = [-7, -8, -257]
 /** Milliseconds. */
 const challengeLife = 5 * 60_000
 
+/** Loaded when the first user takes a passkey: it knows every kind of attestation, and is large. */
+const webauthn = () => import('@simplewebauthn/server')
+
 export function createPasskeys({ store, challenges, issuer, clock }: PasskeyNeeds): Passkeys {
   const { hostname: rpID, origin } = new URL(issuer)
   const always = { rpID, timeout: challengeLife } as const
@@ -73,6 +72,7 @@ export function createPasskeys({ store, challenges, issuer, clock }: PasskeyNeed
 
   async function counterOf(answer: AuthenticatorAnswer, passkey: Passkey): Promise<number | undefined> {
     if (answer.userHandle !== undefined && answer.userHandle !== userHandle(passkey.userId)) return undefined
+    const { verifyAuthenticationResponse } = await webauthn()
     const checked = await unlessItThrows(() =>
       verifyAuthenticationResponse({
         ...expected,
@@ -91,6 +91,7 @@ export function createPasskeys({ store, challenges, issuer, clock }: PasskeyNeed
   return {
     async registrationOptions(user) {
       const userName = user.username ?? user.email ?? user.phone_number ?? user.id
+      const { generateRegistrationOptions } = await webauthn()
       const options = await generateRegistrationOptions({
         ...always,
         rpName: 'Doorbell',
@@ -109,6 +110,7 @@ export function createPasskeys({ store, challenges, issuer, clock }: PasskeyNeed
       const answer = readAnswer(response)
       if (answer === undefined) return undefined
       if (!(await challenges.take(answer.challenge, `register:${user.id}`, clock.now()))) return undefined
+      const { verifyRegistrationResponse } = await webauthn()
       const checked = await unlessItThrows(() =>
         verifyRegistrationResponse({
           ...expected,
@@ -135,6 +137,7 @@ export function createPasskeys({ store, challenges, issuer, clock }: PasskeyNeed
     },
 
     async signInOptions(signIn) {
+      const { generateAuthenticationOptions } = await webauthn()
       const options = await generateAuthenticationOptions({ ...always, userVerification: 'required' })
       return kept(options, `sign-in:${signIn}`)
     },
@@ -144,6 +147,7 @@ export function createPasskeys({ store, challenges, issuer, clock }: PasskeyNeed
     async confirmOptions(userId, requestId) {
       const allowCredentials = (await store.listForUser(userId)).map(describe)
       if (allowCredentials.length === 0) return undefined
+      const { generateAuthenticationOptions } = await webauthn()
       const options = await generateAuthenticationOptions({ ...always, userVerification: 'required', allowCredentials })
       return kept(options, confirming(userId, requestId))
     },

@@ -2,7 +2,6 @@
 import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import type { Database } from './database.ts'
-import { openPostgres } from './postgres.ts'
 import { openSqlite } from './sqlite.ts'
 
 const forms = 'sqlite:./doorbell.db, sqlite::memory: or postgres://user@host/name'
@@ -17,6 +16,7 @@ export async function openDatabase(url: string, surroundings: { log: Log; clock:
   if (!URL.canParse(url)) {
     throw new Error(`the ${scheme} database URL cannot be read; special characters in a password are percent-encoded`)
   }
+  const { openPostgres } = await import('./postgres.ts')
   return openPostgres(url, surroundings)
 }
 
