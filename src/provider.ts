@@ -523,6 +523,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     requestTimeout: patienceWithCallers.requestTimeout,
   })
   edge(app, log)
+  app.addHook('preClose', async () => heldPolls.close())
   app.addHook('onResponse', ({ method, routeOptions }, { statusCode: status, elapsedTime }, done) => {
     metrics.answered({ route: routeOptions.url ?? 'none', method, status }, elapsedTime / 1000)
     done()
@@ -783,7 +784,6 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   let closing: Promise<void> | undefined
   async function close(): Promise<void> {
     // Real time, whatever the clock: somebody waits for this process to end.
-    heldPolls.close()
     const cutOff = systemClock.after(patience, () => app.server.closeAllConnections())
     await Promise.all([app.close(), sweep.stop(), pruning.stop(), worker.stop(patience), signingKeys.stop()])
     cutOff()

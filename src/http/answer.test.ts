@@ -211,3 +211,21 @@ test('a body that breaks off does no harm', async (t) => {
   assert.equal((await app.inject({ method: 'POST', url: '/' })).body, 'ok')
   assert.ok(lines.every((line) => line.level !== 50))
 })
+
+test('who is answered while the server stops is not waited for', async (t) => {
+  const [seen, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const { app } = server(t, (app) => {
+    app.addHook('preClose', async () => goOn.resolve())
+    app.get('/', async () => {
+      seen.resolve()
+      await goOn.promise
+      return 'ok'
+    })
+  })
+  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  const answer = fetch(url)
+  await seen.promise
+  const closed = app.close()
+  assert.equal((await answer).headers.get('connection'), 'close')
+  await closed
+})

@@ -98,8 +98,15 @@ export function edge(app: FastifyInstance, log: Log): void {
   app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, log))
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply))
   app.decorateReply('isUsual', false)
+  let isClosing = false
+  app.addHook('preClose', (done) => {
+    isClosing = true
+    done()
+  })
   app.addHook('onSend', (_request, reply, _payload, done) => {
     setCommonHeaders(reply)
+    // Idle connections are closed when the server stops. This one is not idle yet, and would be waited for.
+    if (isClosing) reply.header('connection', 'close')
     done()
   })
   app.addHook('onResponse', (request, reply, done) => {

@@ -6,7 +6,13 @@ import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, connect, createServer as createTcpServer, type Server, type Socket } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
-import { CallFailed, type CallFailure, createGuardedCaller, type GuardedCallerOptions } from './outgoing.ts'
+import {
+  type Address,
+  CallFailed,
+  type CallFailure,
+  createGuardedCaller,
+  type GuardedCallerOptions,
+} from './outgoing.ts'
 
 const soon = 150
 const longEnough = 5_000
@@ -327,17 +333,80 @@ describe('the guard', () => {
   })
 })
 
-test('a target that hangs fills its own connections and takes nothing from another', async (t) => {
-  const sockets = new Set<Socket>()
-  const slow = await httpServer(t, (request) => sockets.add(request.socket))
-  const quick = await httpServer(t, (_request, response) => response.end('ok'))
-  const { call } = caller(t, { timeout: 1000 })
-  const hanging = Array.from({ length: 100 }, () =>
-    assert.rejects(call({ url: slow, method: 'GET' }), failsWith('timeout')),
-  )
-  assert.equal((await call({ url: quick, method: 'GET' })).body, 'ok')
-  await Promise.all(hanging)
-  assert.equal(sockets.size, 16)
+describe('a target that hangs', () => {
+  /** Answers nobody until told to. Counts, where they are opened, the connections to it. */
+  async function hangingTarget(t: TestContext) {
+    const first16 = Promise.withResolvers<void>()
+    const dialled: Socket[] = []
+    let atOnce = 0
+    let arrived = 0
+    let hangs = true
+    const url = await httpServer(t, (_request, response) => {
+      arrived += 1
+      if (!hangs) response.end('ok')
+      else if (arrived === 16) first16.resolve()
+    })
+    return {
+      url,
+      dialled,
+      first16: first16.promise,
+      atOnce: () => atOnce,
+      recovers() {
+        hangs = false
+      },
+      dial(_addresses: Address[], port: number) {
+        const socket = connect(port, '127.0.0.1')
+        if (url.endsWith(`:${port}`)) dialled.push(socket)
+        atOnce = Math.max(atOnce, dialled.filter(({ destroyed }) => !destroyed).length)
+        return socket
+      },
+    }
+  }
+
+  test('fills its own connections and takes nothing from another', async (t) => {
+    const { url, dial, dialled, first16, recovers } = await hangingTarget(t)
+    const quick = await httpServer(t, (_request, response) => response.end('ok'))
+    const { call } = caller(t, { dial, timeout: 10 * longEnough })
+    const stop = new AbortController()
+    const hanging = Array.from({ length: 100 }, () =>
+      assert.rejects(call({ url, method: 'GET', signal: stop.signal }), failsWith('stopped')),
+    )
+    await first16
+    assert.equal((await call({ url: quick, method: 'GET' })).body, 'ok')
+    assert.equal(dialled.length, 16)
+
+    stop.abort()
+    await Promise.all(hanging)
+    recovers()
+    assert.equal((await call({ url, method: 'GET' })).body, 'ok')
+    assert.equal(dialled.length, 17, 'nobody connects for a call that has ended')
+  })
+
+  test('keeps nobody longer than allowed, and never has more connections than it may', async (t) => {
+    const { url, dial, atOnce } = await hangingTarget(t)
+    const { call } = caller(t, { dial, timeout: soon })
+    const hanging = Array.from({ length: 100 }, () =>
+      assert.rejects(call({ url, method: 'GET' }), failsWith('timeout')),
+    )
+    await Promise.all(hanging)
+    assert.equal(atOnce(), 16)
+  })
+
+  test('is called by those who waited, as soon as it answers', async (t) => {
+    const { url, dial, atOnce, first16, recovers } = await hangingTarget(t)
+    const { call } = caller(t, { dial, timeout: 10 * longEnough })
+    const stop = new AbortController()
+    const hanging = Array.from({ length: 16 }, () =>
+      assert.rejects(call({ url, method: 'GET', signal: stop.signal }), failsWith('stopped')),
+    )
+    const waiting = Array.from({ length: 50 }, () => call({ url, method: 'GET' }))
+    await first16
+    recovers()
+    stop.abort()
+    for (const { body } of await Promise.all(waiting)) assert.equal(body, 'ok')
+    await Promise.all(hanging)
+    assert.equal(atOnce(), 16)
+  })
 })
 
 describe('TLS', () => {

@@ -91,6 +91,7 @@ const IDLE_MILLISECONDS = 30_000
 
 export function createGuardedCaller(options: GuardedCallerOptions): GuardedCaller {
   const agent = createAgent(options)
+  const places = new Places()
   const underway = new Set<Ending>()
   let closed = false
 
@@ -101,7 +102,11 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   }
 
   async function exchange(url: URL, call: OutgoingCall, ending: Ending): Promise<OutgoingAnswer> {
-    const response = await ending.orEarlier(agent.request(requestOf(url, call, ending.signal)))
+    const leave = await places.enter(url.origin, ending.signal)
+    const requested = agent.request(requestOf(url, call, ending.signal))
+    // When the connection is free or gone, which may be later than the call's end.
+    requested.then(({ body }) => body.once('close', leave), leave)
+    const response = await ending.orEarlier(requested)
     response.body.once('close', () => ending.release())
     const body = call.ignoreBody
       ? drain(response.body, options.maxBytes)
@@ -191,13 +196,48 @@ class Ending {
     this.#released()
   }
 
-  /** The result of `work`, unless the end comes earlier. A request that still waits for a connection does not notice its signal. */
+  /** The result of `work`, unless the end comes earlier. A request whose connection is being opened does not notice its signal. */
   orEarlier<T>(work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const end = () => reject(this.signal.reason)
       if (this.signal.aborted) end()
       this.signal.addEventListener('abort', end, { once: true })
       work.then(resolve, reject)
+    })
+  }
+}
+
+/**
+ * Calls wait here for a connection, and leave when their end comes. undici keeps those that have ended in its queue: each
+ * would still open a connection, only to drop it, and hold up those behind it.
+ */
+class Places {
+  readonly #targets = new Map<string, { taken: number; waiting: Set<() => void> }>()
+
+  /** Resolves with how to leave. */
+  enter(origin: string, signal: AbortSignal): Promise<() => void> {
+    const target = this.#targets.get(origin) ?? { taken: 0, waiting: new Set() }
+    this.#targets.set(origin, target)
+    const handOn = () => {
+      target.taken -= 1
+      const [next] = target.waiting
+      if (next) next()
+      else if (target.taken === 0) this.#targets.delete(origin)
+    }
+    // A little later: whose end comes at the same time is not to be next.
+    const leave = () => void setImmediate(handOn)
+    return new Promise((resolve, reject) => {
+      const enter = () => {
+        target.waiting.delete(enter)
+        target.taken += 1
+        resolve(leave)
+      }
+      if (target.taken < CONNECTIONS_PER_ORIGIN) return enter()
+      target.waiting.add(enter)
+      const giveUp = () => {
+        if (target.waiting.delete(enter)) reject(signal.reason)
+      }
+      signal.addEventListener('abort', giveUp, { once: true })
     })
   }
 }
