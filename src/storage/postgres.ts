@@ -1,6 +1,6 @@
 /** Postgres, for one process or many. Announcements travel by LISTEN and NOTIFY. */
 import { createHash } from 'node:crypto'
-import { DatabaseError, Pool, types } from 'pg'
+import { DatabaseError, Pool, type PoolClient, types } from 'pg'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import {
@@ -23,11 +23,18 @@ const retriable = new Set(['40001', '40P01', '25P03'])
 const attempts = 3
 
 /**
- * Statements are planned once on each connection, perhaps while their tables are still empty: then by reading all of
- * them, which is right on that day only. Whatever is looked for often has an index.
+ * Statements are planned once on each connection. How many rows a parameter will bring Postgres does not know, and takes
+ * for many: so it is told that whatever we look for has an index.
  */
-const planOnce =
+const planning =
   'set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off'
+
+/**
+ * Plans are as good as what was known of the tables when they were made, and on the first day they are empty. So they are
+ * made anew after a second, and then ever later: in between no table grows by more than it has grown before.
+ */
+const firstPlansHoldFor = 1_000
+const plansHoldFor = 600_000
 
 /** Any number, as long as no other program on the same database means something else by it. */
 const exclusiveLock = 0x646f6f72
@@ -50,7 +57,7 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   pool.on('connect', (client) => {
     client.on('error', () => {})
     // What goes wrong shows at the query that waits for the connection.
-    client.query(planOnce).catch(() => {})
+    client.query(planning).catch(() => {})
   })
 
   const running = new Set<Promise<unknown>>()
@@ -124,17 +131,17 @@ async function inTransaction<Row>(
   const client = await pool.connect()
   try {
     const opening = [...begin, ...locksFor([alone].flat()), first]
-    const answers = await sendTogether(client, opening.map(ready), parserOf)
+    const answers = await send(client, opening)
     const rows = answers.at(-1) as Row[]
     if (rows.length === 0) {
-      await sendTogether(client, [ready(rollback)], parserOf)
+      await send(client, [rollback])
       client.release()
       return rows
     }
     const said = voice.say(following(announce, rows))
-    const closing = [...following(also, rows), ...notifying(said.payloads), commit].map(ready)
+    const closing = [...following(also, rows), ...notifying(said.payloads), commit]
     const id = answers[begin.length - 1]![0]!.id as string
-    await sendTogether(client, closing, parserOf).catch((error: unknown) => unlessCommitted(id, pool, error))
+    await send(client, closing).catch((error: unknown) => unlessCommitted(id, pool, error))
     client.release()
     said.tellHere()
     return rows
@@ -256,13 +263,34 @@ async function persistently<T>(work: () => Promise<T>, left = attempts): Promise
 async function query<Row>(pool: Pool, statement: Statement): Promise<Row[]> {
   const client = await pool.connect()
   try {
-    const [rows] = await sendTogether(client, [ready(statement)], parserOf)
+    const [rows] = await send(client, [statement])
     client.release()
     return rows as Row[]
   } catch (error) {
     client.release(error as Error)
     throw error
   }
+}
+
+async function send(client: PoolClient, statements: Statement[]) {
+  const replans = isPlanningDue(client)
+  const all = replans ? [discardPlans, ...statements] : statements
+  const answers = await sendTogether(client, all.map(ready), parserOf)
+  return replans ? answers.slice(1) : answers
+}
+
+const discardPlans: Statement = { sql: 'discard plans', values: [] }
+
+/** When each connection plans anew, and milliseconds from then to the next time. */
+const plans = new WeakMap<PoolClient, { dueAt: number; hold: number }>()
+
+function isPlanningDue(client: PoolClient): boolean {
+  const now = systemClock.now()
+  const known = plans.get(client)
+  if (known && now < known.dueAt) return false
+  const hold = known?.hold ?? firstPlansHoldFor
+  plans.set(client, { dueAt: now + hold, hold: Math.min(hold * 2, plansHoldFor) })
+  return known !== undefined
 }
 
 function ready(statement: Statement) {
@@ -276,7 +304,7 @@ function prepared(sql: string): { name: string; text: string } {
   const found = known.get(sql)
   if (found) return found
   const statement = {
-    name: /^\w+$/.test(sql) ? sql : createHash('sha256').update(sql).digest('base64url').slice(0, 16),
+    name: /^[\w ]+$/.test(sql) ? sql : createHash('sha256').update(sql).digest('base64url').slice(0, 16),
     text: wordsOfPostgres(sql),
   }
   known.set(sql, statement)
