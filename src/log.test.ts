@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { describe, it } from 'node:test'
 import { createLog } from './log.ts'
 
@@ -68,4 +69,23 @@ describe('M12: the log hides what is secret by its name (RQ-11, NE-4)', () => {
       /"message":"a word"/,
     )
   })
+})
+
+it('what is said in the last turn before the end of the process is written', () => {
+  const program = `
+    const { createLog } = await import(${JSON.stringify(import.meta.resolve('./log.ts'))})
+    const [log, other] = [createLog('info'), createLog('info')]
+    log.info('one')
+    setImmediate(() => setImmediate(() => {
+      other.info('two')
+      log.info('three')
+      process.exit(0)
+    }))`
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '--eval', program])
+  const lines = String(stderr).trimEnd().split('\n')
+  assert.deepEqual(
+    lines.map((line) => JSON.parse(line).msg),
+    ['one', 'two', 'three'],
+  )
+  assert.equal(String(stdout), '')
 })

@@ -33,10 +33,7 @@ const neverLogged = new Set([
 ])
 
 /** @param destination where lines go; standard error unless told, so that standard output stays for answers */
-export function createLog(
-  level: string,
-  destination: DestinationStream = pino.destination({ fd: 2, sync: true }),
-): Log {
+export function createLog(level: string, destination: DestinationStream = standardError()): Log {
   return pino(
     {
       level,
@@ -47,6 +44,35 @@ export function createLog(
     },
     destination,
   )
+}
+
+/**
+ * Lines are written once a turn of the event loop, and when the process ends: writing each takes longer than making it.
+ * A process that is killed takes along what it said in that turn.
+ */
+const standardError = once((): DestinationStream => {
+  const out = pino.destination({ fd: 2, sync: true })
+  let lines = ''
+  const write = () => {
+    const all = lines
+    lines = ''
+    if (all !== '') out.write(all)
+  }
+  process.once('exit', write)
+  return {
+    write(line) {
+      if (lines === '') setImmediate(write)
+      lines += line
+    },
+  }
+})
+
+function once<T>(make: () => T): () => T {
+  let made: T | undefined
+  return () => {
+    made ??= make()
+    return made
+  }
 }
 
 /**
