@@ -16,6 +16,16 @@ export interface ServerProcess {
   /** Stops it where it is, as a machine does that is moved. It notices nothing until it goes on. */
   pause(): void
   goOn(): void
+  /** How much memory it needs at this moment. Only of a server that `canBeWeighed`. */
+  weigh(): Promise<Weight>
+}
+
+/** Bytes. */
+export interface Weight {
+  /** What it holds on to: all that is left after a garbage collection. */
+  kept: number
+  /** What the machine has given it. */
+  resident: number
 }
 
 export interface ServerOptions {
@@ -23,24 +33,32 @@ export interface ServerOptions {
   port?: number
   /** Milliseconds its clock is ahead of the machine's. */
   clockAhead?: number
+  /** How fast its clock is: 0.1 makes ten seconds last a hundred. Timers are as fast as ever. */
+  clockPace?: number
   /** For a server that logs too little to say that it listens. */
   isUp?: () => Promise<boolean>
+  canBeWeighed?: boolean
 }
 
 const shiftedClock = new URL('./shifted-clock.ts', import.meta.url).href
+const scales = new URL('./scales.ts', import.meta.url).href
 
 /** Resolves when it listens. */
 export async function startServer(
   configFile: string,
-  { port, clockAhead = 0, isUp }: ServerOptions = {},
+  { port, clockAhead = 0, clockPace = 1, isUp, canBeWeighed = false }: ServerOptions = {},
 ): Promise<ServerProcess> {
   const env = {
     ...process.env,
     NODE_ENV: 'production',
     NODE_COMPILE_CACHE: `${configFile}.cache`,
     DOORBELL_TEST_CLOCK_AHEAD: String(clockAhead),
+    DOORBELL_TEST_CLOCK_PACE: String(clockPace),
   }
-  const flags = clockAhead === 0 ? [] : ['--import', shiftedClock]
+  const flags = [
+    ...(clockAhead === 0 && clockPace === 1 ? [] : ['--import', shiftedClock]),
+    ...(canBeWeighed ? ['--expose-gc', '--import', scales] : []),
+  ]
   const where = port === undefined ? [] : ['--port', String(port)]
   const child = spawn(process.execPath, [...flags, command, 'serve', '--migrate', '--config', configFile, ...where], {
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -73,6 +91,13 @@ export async function startServer(
     },
     pause: () => send(child, 'SIGSTOP'),
     goOn: () => send(child, 'SIGCONT'),
+    async weigh() {
+      const before = logLines.length
+      const said = () => logLines.slice(before).find((line) => line.includes('"weighed"'))
+      send(child, 'SIGUSR2')
+      await until(() => said() !== undefined, 60_000)
+      return (JSON.parse(said()!) as { weighed: Weight }).weighed
+    },
   }
 }
 

@@ -1,14 +1,21 @@
-/** Loaded before a server, it makes the machine's clock go ahead by `DOORBELL_TEST_CLOCK_AHEAD` milliseconds, or behind. */
+/**
+ * Loaded before a server, it makes the machine's clock go ahead by `DOORBELL_TEST_CLOCK_AHEAD` milliseconds, or behind, and
+ * from now on `DOORBELL_TEST_CLOCK_PACE` times as fast.
+ */
 const ahead = Number(process.env.DOORBELL_TEST_CLOCK_AHEAD ?? 0)
+const pace = Number(process.env.DOORBELL_TEST_CLOCK_PACE ?? 1)
 const { Date: MachineDate } = globalThis
+const begin = MachineDate.now()
+
+const now = () => Math.floor(begin + (MachineDate.now() - begin) * pace + ahead)
 
 globalThis.Date = class extends MachineDate {
   constructor(...given: unknown[]) {
-    if (given.length === 0) super(MachineDate.now() + ahead)
+    if (given.length === 0) super(now())
     else super(...(given as [string]))
   }
 
   static override now(): number {
-    return MachineDate.now() + ahead
+    return now()
   }
 } as DateConstructor
