@@ -25,7 +25,7 @@ import { until } from '../cast/until.ts'
 
 const many = 10_000
 /** The first of them hear of a decision, the last stay until the server stops. All others hang up. */
-const [decided, staying] = [200, 2_000]
+const [decided, staying] = [200, 1_000]
 /** Polls that are sent at once: fewer than a client may have in work. */
 const wave = 400
 /** Seconds a poll is held, by a clock that is slow: nobody's time is over before the test is. */
