@@ -1,6 +1,6 @@
 /** Postgres, for one process or many. Announcements travel by LISTEN and NOTIFY. */
 import { createHash } from 'node:crypto'
-import { DatabaseError, Pool, type PoolClient, types } from 'pg'
+import { type ClientBase, DatabaseError, Pool, type PoolClient, types } from 'pg'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import {
@@ -51,14 +51,8 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   const subscription = await subscribe(settings, { log, clock, listeners, voice }).catch((error: unknown) => {
     throw new Error(`cannot reach the database ${withoutPassword(url)}: ${reasonOf(error)}`, { cause: error })
   })
-  const pool = new Pool({ ...settings, max: 10, types: { getTypeParser: parserOf } })
+  const pool = new Pool({ ...settings, max: 10, onConnect: prepareConnection })
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
-  // On its way from one user to the next nobody listens to a connection, and its loss would end the process.
-  pool.on('connect', (client) => {
-    client.on('error', () => {})
-    // What goes wrong shows at the query that waits for the connection.
-    client.query(planning).catch(() => {})
-  })
 
   const running = new Set<Promise<unknown>>()
   let closing: Promise<void> | undefined
@@ -98,6 +92,12 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
       return closing
     },
   }
+}
+
+async function prepareConnection(client: ClientBase): Promise<void> {
+  // On its way from one user to the next nobody listens to a connection, and its loss would end the process.
+  client.on('error', () => {})
+  await client.query(planning)
 }
 
 /** What it announces is heard here at once; the others hear it by the wire. */
