@@ -107,13 +107,10 @@ export function createAudit({ clock, log, hearers }: AuditNeeds): Audit {
   }
 
   return (happening) => {
-    const said = fields.filter((field) => happening[field] !== undefined)
-    const event: AuditEvent = Object.freeze({
-      event: happening.event,
-      at: new Date(clock.now()).toISOString(),
-      ...Object.fromEntries(said.map((field) => [field, happening[field]])),
-    })
-    log[levels[event.event]]({ audit: true, ...event })
-    for (const hearer of hearers) void tell(hearer, event)
+    const event: Record<string, unknown> = { event: happening.event, at: new Date(clock.now()).toISOString() }
+    for (const field of fields) if (happening[field] !== undefined) event[field] = happening[field]
+    log[levels[happening.event]]({ audit: true, ...event })
+    const told = Object.freeze(event) as unknown as AuditEvent
+    for (const hearer of hearers) void tell(hearer, told)
   }
 }
