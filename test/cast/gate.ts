@@ -1,11 +1,9 @@
-/** A database with a gate: steps that match wait before it until it is opened, and the test knows how many do. */
-import { openDatabase } from '../../src/storage/open.ts'
-
+/** A gate: while it is closed whoever comes waits before it, and the test knows how many do. */
 export interface Gate {
-  /** In place of `openDatabase`. */
-  open: typeof openDatabase
-  /** From now on steps whose SQL matches wait. */
-  hold(sql: RegExp): void
+  /** Resolves at once, or when the gate is opened. */
+  pass(): Promise<void>
+  /** From now on everybody waits. */
+  hold(): void
   /** Resolves when so many are waiting. */
   waiting(count: number): Promise<void>
   /** Lets all of them go, and whoever comes. */
@@ -13,31 +11,20 @@ export interface Gate {
 }
 
 export function createGate(): Gate {
-  let held: RegExp | undefined
+  let isClosed = false
   let inFront: (() => void)[] = []
   let heard = () => {}
 
   return {
-    async open(url, surroundings) {
-      const database = await openDatabase(url, surroundings)
-      return {
-        ...database,
-        get listening() {
-          return database.listening
-        },
-        async step(first, options) {
-          if (held?.test(first.sql)) {
-            const opened = Promise.withResolvers<void>()
-            inFront.push(opened.resolve)
-            heard()
-            await opened.promise
-          }
-          return database.step(first, options)
-        },
-      }
+    async pass() {
+      if (!isClosed) return
+      const opened = Promise.withResolvers<void>()
+      inFront.push(opened.resolve)
+      heard()
+      await opened.promise
     },
-    hold(sql) {
-      held = sql
+    hold() {
+      isClosed = true
     },
     waiting(count) {
       return new Promise((resolve) => {
@@ -48,7 +35,7 @@ export function createGate(): Gate {
       })
     },
     release() {
-      held = undefined
+      isClosed = false
       for (const go of inFront) go()
       inFront = []
     },

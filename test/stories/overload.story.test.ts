@@ -2,24 +2,32 @@
 import assert from 'node:assert/strict'
 import { connect, type Socket } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
+import type { UserHooks } from '../../src/user-hint/user.ts'
 import { createGate } from '../cast/gate.ts'
-import { type Answer, credentials, openStage, type RingingClient, type Stage } from '../cast/stage.ts'
+import { type Answer, ana, ben, credentials, openStage, type RingingClient, type Stage } from '../cast/stage.ts'
 import { until } from '../cast/until.ts'
 
-/** What keeps a new request: held up at the gate, its call stays in work for as long as the test wants. */
-const keeping = /insert into backchannel_auth_requests/
+const people = [ana, ben]
 
+/** Looking for the user of a new request is held up at the gate: its call stays in work for as long as the test wants. */
 async function busy(t: TestContext, inFlight: number) {
   const gate = createGate()
+  const users: UserHooks = {
+    find: async (id) => people.find((one) => one.id === id) ?? null,
+    async findByHint({ value }, { backchannel_token_delivery_mode: rings }) {
+      if (rings !== undefined) await gate.pass()
+      return people.find(({ username }) => username === value.split('@')[0]) ?? null
+    },
+  }
   const held: Promise<Answer>[] = []
   t.after(() => {
     gate.release()
     return Promise.allSettled(held)
   })
-  const stage = await openStage(t, { config: { limits: { inFlight } }, parts: { openDatabase: gate.open } })
+  const stage = await openStage(t, { config: { limits: { inFlight }, users } })
   await stage.ring('kiosk')
   const waiting = await stage.newestRequest()
-  gate.hold(keeping)
+  gate.hold()
   return {
     gate,
     stage,
