@@ -78,13 +78,22 @@ export function usualAnswer(refusal: Refusal): (reply: FastifyReply) => FastifyR
   return (reply) => {
     reply.isUsual = true
     // What was said before goes along: a nonce, say.
-    const all = { ...headers, ...(reply.getHeaders() as OutgoingHttpHeaders) }
+    const all = { ...headers, ...(reply.getHeaders() as OutgoingHttpHeaders), ...lastWords(reply) }
     reply.hijack().raw.writeHead(refusal.status, all).end(body)
     return reply
   }
 }
 
+/** Idle connections are closed when the server stops. One that is answered just then is not idle yet, and would be waited for. */
+function lastWords({ server }: FastifyReply): OutgoingHttpHeaders {
+  return server.life.isOver ? { connection: 'close' } : {}
+}
+
 declare module 'fastify' {
+  interface FastifyInstance {
+    /** Whether the server is stopping. */
+    life: { isOver: boolean }
+  }
   interface FastifyReply {
     /** Nothing anybody wants to read of in the log. */
     isUsual: boolean
@@ -98,15 +107,15 @@ export function edge(app: FastifyInstance, log: Log): void {
   app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, log))
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply))
   app.decorateReply('isUsual', false)
-  let isClosing = false
+  const life = { isOver: false }
+  app.decorate('life', life)
   app.addHook('preClose', (done) => {
-    isClosing = true
+    life.isOver = true
     done()
   })
   app.addHook('onSend', (_request, reply, _payload, done) => {
     setCommonHeaders(reply)
-    // Idle connections are closed when the server stops. This one is not idle yet, and would be waited for.
-    if (isClosing) reply.header('connection', 'close')
+    reply.headers(lastWords(reply))
     done()
   })
   app.addHook('onResponse', (request, reply, done) => {

@@ -51,7 +51,7 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   const subscription = await subscribe(settings, { log, clock, listeners, voice }).catch((error: unknown) => {
     throw new Error(`cannot reach the database ${withoutPassword(url)}: ${reasonOf(error)}`, { cause: error })
   })
-  const pool = new Pool({ ...settings, max: 10, onConnect: prepareConnection })
+  const pool = new Pool({ ...settings, max: 10, types: { getTypeParser: parserOf }, onConnect: prepareConnection })
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
 
   const running = new Set<Promise<unknown>>()
@@ -140,8 +140,8 @@ async function inTransaction<Row>(
     }
     const said = voice.say(following(announce, rows))
     const closing = [...following(also, rows), ...notifying(said.payloads), commit]
-    const id = answers[begin.length - 1]![0]!.id as string
-    await send(client, closing).catch((error: unknown) => unlessCommitted(id, pool, error))
+    const transaction = answers[begin.length - 1]![0] as unknown as Transaction
+    await send(client, closing).catch((error: unknown) => unlessCommitted(transaction, pool, error))
     client.release()
     said.tellHere()
     return rows
@@ -199,11 +199,14 @@ function notifying(payloads: string): Statement[] {
  */
 const longestPause = 2000
 
-/** The last of them answers the id of the transaction. */
+/** The last of them answers the id of the transaction, and when it got it: seconds since 1970, by the clock of Postgres. */
 const begin: Statement[] = [
   { sql: 'begin', values: [] },
   { sql: `set local idle_in_transaction_session_timeout = ${longestPause}`, values: [] },
-  { sql: 'select cast(txid_current() as text) as id', values: [] },
+  {
+    sql: 'select cast(txid_current() as text) as id, floor(extract(epoch from clock_timestamp())) as since',
+    values: [],
+  },
 ]
 const commit: Statement = { sql: 'commit', values: [] }
 const rollback: Statement = { sql: 'rollback', values: [] }
@@ -212,20 +215,37 @@ const rollback: Statement = { sql: 'rollback', values: [] }
  * If the connection breaks just now, the transaction may have been committed all the same: another connection knows. An
  * error of a statement comes before the commit.
  */
-async function unlessCommitted(id: string, pool: Pool, error: unknown): Promise<void> {
+async function unlessCommitted(transaction: Transaction, pool: Pool, error: unknown): Promise<void> {
   const isOfStatement = error instanceof DatabaseError && error.severity === 'ERROR'
-  if (isOfStatement || !(await wasCommitted(id, pool))) throw error
+  if (isOfStatement || !(await wasCommitted(transaction, pool))) throw error
+}
+
+interface Transaction {
+  id: string
+  since: number
 }
 
 /** How often it is asked, and milliseconds in between: as long as a restart takes, and somebody waits for an answer. */
 const inquiries = 40
 const betweenInquiries = 100
 
-async function wasCommitted(id: string, pool: Pool): Promise<boolean> {
+/**
+ * When Postgres crashes it forgets ids it has given to transactions of which nothing was on the disk yet, and gives them
+ * to others. What has become of those says nothing about ours. It begins again with a checkpoint that says which id
+ * comes next.
+ */
+const inquiry = `
+  select txid_status(cast($1 as bigint)) as status,
+    (select checkpoint_time >= to_timestamp($2)
+       and cast(split_part(next_xid, ':', 1) as bigint) * 4294967296 + cast(split_part(next_xid, ':', 2) as bigint)
+         <= cast($1 as bigint)
+     from pg_control_checkpoint()) as is_anothers`
+
+async function wasCommitted({ id, since }: Transaction, pool: Pool): Promise<boolean> {
   for (let left = inquiries; left > 0; left--) {
-    const found = await pool.query('select txid_status(cast($1 as bigint)) as status', [id]).catch(() => undefined)
-    const status = found?.rows[0]?.status
-    if (status === 'committed') return true
+    const found = await pool.query(inquiry, [id, since]).catch(() => undefined)
+    const { status, is_anothers: isAnothers } = found?.rows[0] ?? {}
+    if (status === 'committed') return !isAnothers
     if (found && status !== 'in progress') return false
     await new Promise<void>((resolve) => systemClock.after(betweenInquiries, resolve))
   }

@@ -8,6 +8,7 @@ import { createLog } from '../../src/log.ts'
 import { openDatabase } from '../../src/storage/open.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { bearerOf } from '../cast/phone-app.ts'
+import { startRestartablePostgres } from '../cast/postgres.ts'
 import { openPostgresWire } from '../cast/postgres-wire.ts'
 import { CIBA, credentials, openStage } from '../cast/stage.ts'
 import { until } from '../cast/until.ts'
@@ -44,6 +45,27 @@ describe('a connection that breaks at the commit', () => {
     assert.equal((await stage.poll('kiosk', id)).status, 200)
     assert.equal((await stage.poll('kiosk', id)).body.error, 'invalid_grant')
   })
+})
+
+test('a commit that was lost in a crash is not taken for one that came after it and has its number', {
+  timeout: 60_000,
+}, async (t) => {
+  const server = await startRestartablePostgres()
+  const { step, rows, wire, database } = await tablesAt(t, server.url)
+  t.after(() => server.stop())
+  const sent = wire.next('lost')
+  const lost = step('a')
+  // Somebody hears of it before it is waited for.
+  lost.catch(() => {})
+  await sent
+  await server.end('crashed')
+  await server.start()
+  const others = new Client(database)
+  await others.connect()
+  for (let number = 0; number < 5; number++) await others.query("insert into doors values ('b')")
+  await others.end()
+  await assert.rejects(lost, /Connection terminated/)
+  assert.deepEqual(await rows(), ['b', 'b', 'b', 'b', 'b'])
 })
 
 test('connections that break on their way from one step to the next do not end the process', async (t) => {
@@ -160,12 +182,15 @@ test('while the database is away, every address says 503 and when to come again'
 /** A table behind a wire, and a step that adds two rows to it, of which nobody else may add any meanwhile. */
 async function tables(t: TestContext) {
   const { url, drop } = await postgres.fresh()
+  const all = await tablesAt(t, url)
+  t.after(drop)
+  return all
+}
+
+async function tablesAt(t: TestContext, url: string) {
   const wire = await openPostgresWire(t, url)
   const database = await openDatabase(wire.url, { log: createLog('silent'), clock: systemClock })
-  t.after(async () => {
-    await database.close()
-    await drop()
-  })
+  t.after(() => database.close())
   await database.step({ sql: 'create table doors (name text)', values: [] })
   const insert = (name: string) => ({ sql: 'insert into doors values ($1) returning name', values: [name] })
   return {

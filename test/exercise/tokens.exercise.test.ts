@@ -137,6 +137,8 @@ for (const engine of engines) {
       till.behaves(500, 500, 204)
       const { auth_req_id: authReqId } = (await stage.ring('till')).body
       const requestId = await stage.newestRequest()
+      // Who has been told of it was looked up too.
+      await stage.doorbell.idle()
 
       // Ana says yes, and is disabled at the same moment; when the push is tried again, she is back.
       deciding = true
