@@ -202,9 +202,9 @@ const longestPause = 2000
 /** The last of them answers the id of the transaction, and when it got it: seconds since 1970, by the clock of Postgres. */
 const begin: Statement[] = [
   { sql: 'begin', values: [] },
-  { sql: `set local idle_in_transaction_session_timeout = ${longestPause}`, values: [] },
   {
-    sql: 'select cast(txid_current() as text) as id, floor(extract(epoch from clock_timestamp())) as since',
+    sql: `select set_config('idle_in_transaction_session_timeout', '${longestPause}', true),
+            cast(txid_current() as text) as id, floor(extract(epoch from clock_timestamp())) as since`,
     values: [],
   },
 ]
