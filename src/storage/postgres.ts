@@ -199,12 +199,13 @@ function notifying(payloads: string): Statement[] {
  */
 const longestPause = 2000
 
-/** The last of them answers the id of the transaction, and when it got it: seconds since 1970, by the clock of Postgres. */
+/** The last of them answers what is to be known of the transaction. */
 const begin: Statement[] = [
   { sql: 'begin', values: [] },
   {
     sql: `select set_config('idle_in_transaction_session_timeout', '${longestPause}', true),
-            cast(txid_current() as text) as id, floor(extract(epoch from clock_timestamp())) as since`,
+            cast(txid_current() as text) as id, floor(extract(epoch from clock_timestamp())) as since,
+            cast(pg_current_wal_insert_lsn() as text) as place`,
     values: [],
   },
 ]
@@ -222,7 +223,9 @@ async function unlessCommitted(transaction: Transaction, pool: Pool, error: unkn
 
 interface Transaction {
   id: string
+  /** When it got its id: whole seconds since 1970, by the clock of Postgres, and the place in its log. */
   since: number
+  place: string
 }
 
 /** How often it is asked, and milliseconds in between: as long as a restart takes, and somebody waits for an answer. */
@@ -232,18 +235,18 @@ const betweenInquiries = 100
 /**
  * When Postgres crashes it forgets ids it has given to transactions of which nothing was on the disk yet, and gives them
  * to others. What has become of those says nothing about ours. It begins again with a checkpoint that says which id
- * comes next.
+ * comes next; a checkpoint from before ours says something like it, but is older.
  */
 const inquiry = `
   select txid_status(cast($1 as bigint)) as status,
-    (select checkpoint_time >= to_timestamp($2)
-       and cast(split_part(next_xid, ':', 1) as bigint) * 4294967296 + cast(split_part(next_xid, ':', 2) as bigint)
+    (select cast(split_part(next_xid, ':', 1) as bigint) * 4294967296 + cast(split_part(next_xid, ':', 2) as bigint)
          <= cast($1 as bigint)
+       and (checkpoint_time > to_timestamp($2) or redo_lsn >= cast($3 as pg_lsn))
      from pg_control_checkpoint()) as is_anothers`
 
-async function wasCommitted({ id, since }: Transaction, pool: Pool): Promise<boolean> {
+async function wasCommitted({ id, since, place }: Transaction, pool: Pool): Promise<boolean> {
   for (let left = inquiries; left > 0; left--) {
-    const found = await pool.query(inquiry, [id, since]).catch(() => undefined)
+    const found = await pool.query(inquiry, [id, since, place]).catch(() => undefined)
     const { status, is_anothers: isAnothers } = found?.rows[0] ?? {}
     if (status === 'committed') return !isAnothers
     if (found && status !== 'in progress') return false
