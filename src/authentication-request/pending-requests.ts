@@ -36,7 +36,7 @@ export interface RecalledPoll {
 export interface PendingNeeds {
   requests: Pick<RequestStore, 'poll' | 'findPolled' | 'keepPolls'>
   database: Pick<Database, 'listen' | 'stretch'>
-  /** Requests in memory at most. One costs about 500 bytes. */
+  /** Requests in memory at most. One costs about 700 bytes. */
   most?: number
   clock: Clock
   log: Log
