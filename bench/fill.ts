@@ -1,4 +1,5 @@
 /** Many open requests at once, without ringing for each: rows as `accept` writes them. */
+import { Client } from 'pg'
 import { systemClock } from '../src/clock.ts'
 import { createLog } from '../src/log.ts'
 import { fingerprint, newId } from '../src/secret.ts'
@@ -39,8 +40,9 @@ export async function fill({ url, clientId, count, interval }: Filling): Promise
         values: [JSON.stringify(rows), clientId, lives.request * 1000, interval],
       })
     }
-    await settleDown(database)
+    if (database.engine === 'sqlite') await database.read('pragma wal_checkpoint(truncate)')
   })
+  if (url.startsWith('postgres')) await settleDown(url)
 }
 
 /** Brings the deadline of the first `count` open requests into the past. */
@@ -59,14 +61,16 @@ function rowOf(number: number, createdAt: number): string {
   return newId(createdAt) + fingerprint(authReqIdOf(number)) + createdAt + userOf(number)
 }
 
-/** As after a night: Postgres knows how the rows are spread, and what was written has reached the tables. */
-async function settleDown(database: Database): Promise<void> {
-  if (database.engine === 'sqlite') {
-    await database.read('pragma wal_checkpoint(truncate)')
-  } else {
-    await database.read('vacuum analyze backchannel_auth_requests')
-    await database.read('checkpoint')
-  }
+/**
+ * As after a night: Postgres knows how the rows are spread, and what was written has reached the tables. On a connection of
+ * our own, because Postgres does this only where nothing else travels with it.
+ */
+async function settleDown(url: string): Promise<void> {
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  await client.query('vacuum analyze backchannel_auth_requests')
+  await client.query('checkpoint')
+  await client.end()
 }
 
 async function withDatabase(url: string, work: (database: Database) => Promise<unknown>): Promise<void> {
