@@ -273,6 +273,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
     throw new Error('the CIBA grant is answered before oidc-provider')
   })
   answerNotFound(provider)
+  readOnlyWhatWasAsked(provider)
   compareHashedSecrets(provider, vault)
   narrowKeySet(provider, needs)
   agreeAboutProofs(provider, needs.dpop)
@@ -413,6 +414,17 @@ function answerNotFound(provider: Provider): void {
     ctx.body = { error: 'not_found', error_description: 'there is nothing at this address' }
     ctx.status = 404
     ctx.set('Cache-Control', 'no-store')
+  })
+}
+
+/**
+ * Where a user comes back from signing in, an authorization request goes on that was read before. A query there means
+ * nothing, and oidc-provider fails when it has an error to tell and the query names a client.
+ */
+function readOnlyWhatWasAsked(provider: Provider): void {
+  provider.use(async (ctx, next) => {
+    if (ctx.path.startsWith(`${paths.authorization}/`)) ctx.search = ''
+    await next()
   })
 }
 

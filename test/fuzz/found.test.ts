@@ -126,6 +126,14 @@ describe('found by fuzzing', () => {
     }
   })
 
+  test('coming back to no sign-in, with the name of a client, was answered 500', async () => {
+    for (const way of ['x', './', 'x/']) {
+      const heard = await send('GET', `/oauth/authorize/${way}?client_id=phone-app`)
+      assert.equal(heard.status, 400, way)
+      assert.doesNotMatch(heard.body, /Internal Server Error/)
+    }
+  })
+
   test('a HEAD of the stream of news never ended, and kept its place among the streams', async () => {
     const heard = await send('HEAD', '/events', { cookie: '{{session}}' })
     assert.equal(heard.status, 404)

@@ -40,6 +40,7 @@ if (values.shot !== undefined) {
       told = performance.now()
       say(`${answered} of ${requests}, ${Math.round(answered / ((told - start) / 1000))} a second`)
     },
+    onFinding: (what) => say(`✖ ${what}; more about it at the end`),
   })
   tell(report, seed)
   process.exitCode = report.findings.length === 0 ? 0 : 1

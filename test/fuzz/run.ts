@@ -14,6 +14,8 @@ export interface FuzzOptions {
   seed: number
   /** Called now and then with how many were answered. */
   onProgress?: (answered: number) => void
+  /** Called with each kind of fault when it is met first. */
+  onFinding?: (what: string) => void
 }
 
 export interface Finding {
@@ -44,11 +46,16 @@ const patience = 10_000
 const lessPatience = 1000
 const lanes = 16
 
-export async function fuzz({ requests, seed, onProgress = () => {} }: FuzzOptions): Promise<FuzzReport> {
+export async function fuzz({
+  requests,
+  seed,
+  onProgress = () => {},
+  onFinding = () => {},
+}: FuzzOptions): Promise<FuzzReport> {
   const house = await openHouse()
   const loose = catchLoose()
   try {
-    return await attack(house, loose, { requests, seed, onProgress })
+    return await attack(house, loose, { requests, seed, onProgress, onFinding })
   } finally {
     loose.stop()
     await house.close()
@@ -123,6 +130,7 @@ async function attack(house: House, loose: Loose, options: Required<FuzzOptions>
     }
     const finding: Finding = { what, shot, bytes, repeats: false, times: 1, log }
     findings.set(what, finding)
+    options.onFinding(what)
     const wire = openWire(house.port, lessPatience)
     const fails = async (candidate: Shot) => faultOf(candidate, await send(candidate, wire, holes)) === fault
     const smallest = await shrink(shot, fails)
@@ -149,8 +157,12 @@ async function attack(house: House, loose: Loose, options: Required<FuzzOptions>
 
   function remember(what: string, shot: Shot, bytes: Buffer, log: string[]): void {
     const before = findings.get(what)
-    if (before !== undefined) before.times += 1
-    else findings.set(what, { what, shot, bytes, repeats: false, times: 1, log })
+    if (before !== undefined) {
+      before.times += 1
+      return
+    }
+    findings.set(what, { what, shot, bytes, repeats: false, times: 1, log })
+    options.onFinding(what)
   }
 
   await Promise.all(Array.from({ length: lanes }, (_, number) => lane(number)))
