@@ -431,45 +431,6 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const issueTokens = createIssueTokens(provider, users.find.bind(users), config)
   const handOver = createHandOver(provider, certificateOf, proofs, addresses.slice(1))
 
-  // ── what happens to a request ──
-  const decisionNeeds = {
-    requests,
-    decisions,
-    outbox,
-    blockedClients,
-    denialPauses,
-    findUser: users.find.bind(users),
-    vault,
-    clock,
-    log,
-    audit,
-  }
-  const decide = createDecide(decisionNeeds)
-  const sweep = createExpirySweep(decisionNeeds, [
-    (now) => passkeyChallenges.forgetExpired(now),
-    (now) => outbox.eraseParked(now - parkedKeepContent),
-    (now) => initialAccess.forgetExpired(now),
-    (now) => signingKeyStore.forgetRemoved(now),
-    (now) => denialPauses.forgetOver(now),
-    (now) => signInAttempts.forgetOld(now),
-    (now) => unknownUsers.forgetOld(now),
-    (now) => userCodes.forgetTries(now - lockSeconds * 1000),
-  ])
-  const { retention } = config
-  const signedRequests = createSignedRequestStore(database, vault)
-  const pruning = createPruning({
-    kept: [
-      { what: 'used assertions', days: 0, forget: usedAssertions.forgetExpired },
-      { what: 'tokens and sessions', days: 0, forget: oidcModels.forgetExpired },
-      { what: 'notifications', days: retention.notifications, forget: outbox.forgetSettled },
-      { what: 'requests', days: retention.requests, forget: requests.forgetFinished },
-      { what: 'signed requests', days: retention.signedRequests, forget: signedRequests.forget },
-      { what: 'history', days: retention.history, forget: decisions.forget },
-    ],
-    clock,
-    log,
-  })
-
   // ── how users hear of requests ──
   const timeout = config.notifications.timeout * 1000
   const demoWire = config.development && config.demo ? createWire() : undefined
@@ -508,6 +469,45 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     clock,
     log,
     audit,
+  })
+
+  // ── what happens to a request ──
+  const decisionNeeds = {
+    requests,
+    decisions,
+    post: worker.post,
+    blockedClients,
+    denialPauses,
+    findUser: users.find.bind(users),
+    vault,
+    clock,
+    log,
+    audit,
+  }
+  const decide = createDecide(decisionNeeds)
+  const sweep = createExpirySweep(decisionNeeds, [
+    (now) => passkeyChallenges.forgetExpired(now),
+    (now) => outbox.eraseParked(now - parkedKeepContent),
+    (now) => initialAccess.forgetExpired(now),
+    (now) => signingKeyStore.forgetRemoved(now),
+    (now) => denialPauses.forgetOver(now),
+    (now) => signInAttempts.forgetOld(now),
+    (now) => unknownUsers.forgetOld(now),
+    (now) => userCodes.forgetTries(now - lockSeconds * 1000),
+  ])
+  const { retention } = config
+  const signedRequests = createSignedRequestStore(database, vault)
+  const pruning = createPruning({
+    kept: [
+      { what: 'used assertions', days: 0, forget: usedAssertions.forgetExpired },
+      { what: 'tokens and sessions', days: 0, forget: oidcModels.forgetExpired },
+      { what: 'notifications', days: retention.notifications, forget: outbox.forgetSettled },
+      { what: 'requests', days: retention.requests, forget: requests.forgetFinished },
+      { what: 'signed requests', days: retention.signedRequests, forget: signedRequests.forget },
+      { what: 'history', days: retention.history, forget: decisions.forget },
+    ],
+    clock,
+    log,
   })
 
   // ── the addresses ──
@@ -551,7 +551,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     standInFor: createStandIns(vault),
     demandUserCode: createDemandUserCode(codeNeeds),
     requests,
-    announceToDevice: async (request, user) => (await noticesFor(request, user, channels, vault)).map(outbox.add),
+    noticesFor: (request, user) => noticesFor(request, user, channels, vault),
+    post: worker.post,
     policy: {
       ...config.requests,
       ...limits,

@@ -11,6 +11,13 @@ describe('a new secret', () => {
     assert.equal(new Set(made).size, 500)
     assert.equal(newSecret(16).length, 22)
   })
+
+  it('shares no bytes with another, however many are made and whatever their length', () => {
+    const bytes = Array.from({ length: 3000 }, (_, n) => Buffer.from(newSecret(12 + (n % 30)), 'base64url'))
+    const pieces = bytes.flatMap((secret) => [secret.toString('hex', 0, 6), secret.toString('hex', secret.length - 6)])
+    assert.equal(new Set(pieces).size, pieces.length)
+    assert.ok(!pieces.includes('000000000000'))
+  })
 })
 
 describe('a new id', () => {

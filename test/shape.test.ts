@@ -112,6 +112,7 @@ const mayUse: Record<string, readonly string[]> = {
     'authentication-request',
     'user-hint',
     'client',
+    'outbox',
     ...ground,
   ],
   'authentication-device': [

@@ -15,9 +15,10 @@ import type { BindTokens } from '../dpop/token-binding.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { readForm } from '../http/form.ts'
 import type { InWork } from '../http/in-work.ts'
+import type { Letter } from '../outbox/notification.ts'
+import type { OutboxWorker } from '../outbox/outbox-worker.ts'
 import { Refusal } from '../refusal.ts'
 import type { Vault } from '../secret.ts'
-import type { Statement } from '../storage/database.ts'
 import { type SeekUser, unknownUser } from '../user-hint/find-user.ts'
 import type { UnknownUserStore } from '../user-hint/unknown-user-store.ts'
 import type { User } from '../user-hint/user.ts'
@@ -45,8 +46,10 @@ export interface BackchannelNeeds {
   /** Whether the user does not want to hear of the client any more. */
   isBlocked(userId: string, clientId: string): Promise<boolean>
   requests: RequestStore
-  /** The notifications that tell the user's device. They are kept in one step with the request (VL-10). */
-  announceToDevice(request: AuthenticationRequest, user: User): Promise<Statement[]>
+  /** The notifications that tell the user's device. */
+  noticesFor(request: AuthenticationRequest, user: User): Promise<Letter[]>
+  /** They are kept in one step with the request (VL-10). */
+  post: OutboxWorker['post']
   policy: RequestPolicy & AcceptancePolicy & LimitSettings & { unknownUsers: 'error' | 'pretend' }
   vault: Vault
   clock: Clock
@@ -114,16 +117,17 @@ async function consider(
 
   const accepted = accept(asked, client, user, binding, call.receivedAt, needs.policy, needs.vault)
   const { request, authReqId } = accepted
-  const notices = await needs.announceToDevice(request, user)
+  const notices = await needs.noticesFor(request, user)
   const evidence =
     asked.signedRequest === undefined
       ? []
       : [needs.signedRequests.keep(request.id, asked.signedRequest, request.createdAt)]
-  const topics = notices.length ? ['outbox'] : []
   const limits = limitsFor(client, needs.policy)
   // Nobody would learn the auth_req_id, and a user would be asked for nothing.
   if (call.isGone()) throw new Refusal('invalid_request', 'the connection ended before the answer')
-  const kept = await needs.requests.accept(request, authReqId, limits, [...notices, ...evidence], topics)
+  const kept = await needs.post(notices, (adding, topics) =>
+    needs.requests.accept(request, authReqId, limits, [...adding, ...evidence], topics),
+  )
   if (!kept) throw await overTheLimit(request, limits, about, needs)
 
   const outcome = standIn === undefined ? request.deliveryMode : 'pretended'

@@ -14,7 +14,8 @@ import type { DenialPauseStore } from '../client/denial-pause-store.ts'
 import type { Clock } from '../clock.ts'
 import { notificationFor } from '../delivery/delivery-mode.ts'
 import type { Log } from '../log.ts'
-import type { OutboxStore } from '../outbox/outbox-store.ts'
+import type { Letter } from '../outbox/notification.ts'
+import type { OutboxWorker } from '../outbox/outbox-worker.ts'
 import { newId, type Vault } from '../secret.ts'
 import type { Statement } from '../storage/database.ts'
 import type { DecidedBy, Decision, DecisionStore } from './decision-store.ts'
@@ -22,7 +23,8 @@ import type { DecidedBy, Decision, DecisionStore } from './decision-store.ts'
 export interface DecisionNeeds {
   requests: RequestStore
   decisions: DecisionStore
-  outbox: OutboxStore
+  /** What the client must be told is kept in one step with the outcome (decision 6). */
+  post: OutboxWorker['post']
   blockedClients: Pick<BlockedClientStore, 'blocking'>
   denialPauses: Pick<DenialPauseStore, 'lengthen' | 'lift'>
   /** Whether the user is still there, and still may decide (M15). */
@@ -78,7 +80,7 @@ export function createDecide(needs: DecisionNeeds): Decide {
     const approvedDetails =
       answer.outcome === 'approved' ? (answer.approvedDetails ?? request.authorizationDetails) : undefined
     const decision = { ...toDecision(answer, now), approvedDetails }
-    const { also, announce } = consequences(request, decision, needs)
+    const { letters, facts } = consequences(request, decision, needs)
     // The read above only prepares: whether the request is still pending is decided in this one step (M22).
     const settlement = {
       userId: answer.userId,
@@ -88,7 +90,9 @@ export function createDecide(needs: DecisionNeeds): Decide {
       authentication: answer.authentication ?? {},
       approvedDetails,
     }
-    const settled = await needs.requests.settle(request.id, settlement, also, announce)
+    const settled = await needs.post(letters, (adding, topics) =>
+      needs.requests.settle(request.id, settlement, [...facts, ...adding], topics),
+    )
     if (!settled) return explain(await needs.requests.find(request.id), now)
 
     tell(needs.audit, request, decision, answer.address)
@@ -127,18 +131,25 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
     reported: false,
     decidedAt: now,
   }
-  const { also, announce } = consequences(request, decision, needs)
-  const expired = await needs.requests.expire(request.id, decision.id, now, also, announce)
+  const { letters, facts } = consequences(request, decision, needs)
+  const expired = await needs.post(letters, (adding, topics) =>
+    needs.requests.expire(request.id, decision.id, now, [...facts, ...adding], topics),
+  )
   if (expired) tell(needs.audit, request, decision)
   return expired
 }
 
-/** What is written together with the outcome: the fact, what the client must be told (decision 6), and how soon it may ask again. */
-function consequences(request: AuthenticationRequest, decision: Decision, needs: DecisionNeeds) {
+/** What is written together with the outcome: the fact, what the client must be told, and how soon it may ask again. */
+function consequences(
+  request: AuthenticationRequest,
+  decision: Decision,
+  needs: DecisionNeeds,
+): { letters: Letter[]; facts: Statement[] } {
   const letter = notificationFor(request, decision.outcome, decision.decidedAt, needs.vault)
-  const also: Statement[] = [needs.decisions.add(decision, request), ...askingAgain(request, decision, needs)]
-  if (letter !== undefined) also.push(needs.outbox.add(letter))
-  return { also, announce: letter === undefined ? [] : ['outbox'] }
+  return {
+    letters: letter === undefined ? [] : [letter],
+    facts: [needs.decisions.add(decision, request), ...askingAgain(request, decision, needs)],
+  }
 }
 
 /** Who was denied waits, longer each time; who was approved is as good as new; who was reported is not heard again (CD-4, CD-5). */

@@ -1,5 +1,7 @@
 import type { Database, Statement } from '../storage/database.ts'
+import { together } from '../storage/together.ts'
 import type { Letter, Notification, NotificationState } from './notification.ts'
+import type { Room } from './shares.ts'
 
 interface NotificationRow {
   id: string
@@ -18,17 +20,49 @@ interface NotificationRow {
   settled_at: number | null
 }
 
+/** How an attempt went, from whoever took the notification on. */
+interface Report {
+  letter: Letter
+  state: Exclude<NotificationState, 'sending'>
+  outcome: string
+  settledAt: number | null
+  dueAt: number
+}
+
 export type OutboxStore = ReturnType<typeof createOutboxStore>
 
 /** The outbox. New and retried notifications are announced under the topic `outbox`. */
 export function createOutboxStore(database: Database) {
+  /** Answers whether the lease was still theirs. Content is erased on delivery. */
+  const report = together<Report, boolean>({
+    apart: ({ letter }) => [letter.id],
+    async carryOut(reports) {
+      const rows = reports.map(({ letter: { id, lease = null }, state, outcome, settledAt, dueAt }) => {
+        return { id, lease, state, outcome, settled_at: settledAt, due_at: dueAt }
+      })
+      const changed = await database.step<{ id: string }>({
+        sql: `update notifications set state = report.state, lease = null, last_outcome = report.outcome,
+                settled_at = report.settled_at, due_at = report.due_at,
+                sealed = case when report.state = 'delivered' then null else sealed end
+              from rows($1) as report (id text, lease text, state text, outcome text, settled_at bigint, due_at bigint)
+              where notifications.id = report.id and notifications.lease = report.lease
+              returning notifications.id as id`,
+        // Everybody takes rows in the same order, so that no two wait for each other.
+        rows: rows.sort((one, other) => (one.id < other.id ? -1 : 1)),
+      })
+      const ids = new Set(changed.map(({ id }) => id))
+      return reports.map(({ letter }) => ids.has(letter.id))
+    },
+  })
+
   return {
     /** The statement that adds a notification: it goes into the atomic step of whatever causes it. */
     add: (letter: Letter): Statement => ({
-      sql: `insert into notifications (id, kind, subject, lane, address, sealed, state, created_at, due_at, give_up_at)
-            select id, kind, subject, lane, address, sealed, 'waiting', created_at, due_at, give_up_at
-            from rows($1) as letter (id text, kind text, subject text, lane text, address text, sealed text,
-              created_at bigint, due_at bigint, give_up_at bigint)`,
+      sql: `insert into notifications (id, kind, subject, lane, address, sealed, state, lease, attempts, created_at, due_at,
+              give_up_at)
+            select id, kind, subject, lane, address, sealed, state, lease, attempts, created_at, due_at, give_up_at
+            from rows($1) as letter (id text, kind text, subject text, lane text, address text, sealed text, state text,
+              lease text, attempts bigint, created_at bigint, due_at bigint, give_up_at bigint)`,
       rows: [
         {
           id: letter.id,
@@ -37,6 +71,9 @@ export function createOutboxStore(database: Database) {
           lane: letter.lane,
           address: letter.address ?? null,
           sealed: letter.sealed ?? null,
+          state: letter.state,
+          lease: letter.lease ?? null,
+          attempts: letter.attempts,
           created_at: letter.createdAt,
           due_at: letter.dueAt,
           give_up_at: letter.giveUpAt,
@@ -45,72 +82,48 @@ export function createOutboxStore(database: Database) {
     }),
 
     /**
-     * Takes on what is due, so that at most `perLane` of a lane are under way. `busyLanes` names a lane once for each
-     * that is under way already. What another worker took on and did not finish by the end of its lease is due again.
+     * Takes on what is due, as far as there is room for its kind and its lane: of a lane the oldest first. What another
+     * worker took on and did not finish by the end of its lease is due again.
      *
-     * @param leaseUntil milliseconds since 1970
+     * @param claim.now, claim.leaseUntil milliseconds since 1970
      */
-    async claimDue(claim: {
-      now: number
-      leaseUntil: number
-      lease: string
-      limit: number
-      perLane: number
-      busyLanes: string[]
-    }): Promise<Letter[]> {
+    async claimDue(claim: { now: number; leaseUntil: number; lease: string; room: Room }): Promise<Letter[]> {
+      const { kinds, lanes, ofOtherKind, ofOtherLane } = claim.room
       const rows = await database.step<NotificationRow>({
-        // The places in a lane are counted first: rows cannot be locked where they are counted.
-        sql: `with busy as (
-                select value as lane, count(*) as already from each($2) group by value
-              ), ranked as (
-                select id, due_at, coalesce(already, 0)
-                  + row_number() over (partition by notifications.lane order by due_at, id) as place
-                from notifications left join busy on busy.lane = notifications.lane
-                where state in ('waiting', 'sending') and due_at <= $1
-              ), due as materialized (
-                select id from notifications
-                where state in ('waiting', 'sending') and due_at <= $1
-                  and id in (select id from ranked where place <= $3 order by due_at, id limit $4)
-                /* for update skip locked */
-              )
-              update notifications set state = 'sending', lease = $5, due_at = $6, attempts = attempts + 1
-              where id in (select id from due) returning *`,
-        values: [claim.now, JSON.stringify(claim.busyLanes), claim.perLane, claim.limit, claim.lease, claim.leaseUntil],
+        sql: claiming,
+        values: [
+          claim.now,
+          JSON.stringify(kinds),
+          JSON.stringify(lanes),
+          ofOtherKind,
+          ofOtherLane,
+          claim.lease,
+          claim.leaseUntil,
+        ],
       })
       return rows.map(toLetter).sort((one, other) => (one.id < other.id ? -1 : 1))
     },
 
-    /** When the next notification is due, or its lease ends. Lanes in `fullLanes` do not count. */
-    async nextDue(fullLanes: string[]): Promise<number | undefined> {
+    /** When the next notification that is not due at `now` is, or its lease ends. */
+    async nextDue(now: number): Promise<number | undefined> {
       const [row] = await database.read<{ due_at: number | null }>(
-        `select min(due_at) as due_at from notifications
-         where state in ('waiting', 'sending') and lane not in (select value from each($1))`,
-        [JSON.stringify(fullLanes)],
+        `select min(due_at) as due_at from notifications where state in ('waiting', 'sending') and due_at > $1`,
+        [now],
       )
       return row?.due_at ?? undefined
     },
 
     /** sending → delivered. The content is erased. Answers whether the lease was still ours. */
-    async delivered(letter: Letter, outcome: string, now: number): Promise<boolean> {
-      return changed(
-        await database.step({
-          sql: `update notifications set state = 'delivered', lease = null, sealed = null, last_outcome = $3, settled_at = $4
-                where id = $1 and lease = $2 returning id`,
-          values: [letter.id, letter.lease ?? null, outcome, now],
-        }),
-      )
-    },
+    delivered: (letter: Letter, outcome: string, now: number): Promise<boolean> =>
+      report({ letter, state: 'delivered', outcome, settledAt: now, dueAt: letter.dueAt }),
 
     /** sending → waiting, to be sent again at `dueAt`. */
-    async putBack(letter: Letter, outcome: string, dueAt: number): Promise<boolean> {
-      return changed(
-        await database.step({
-          sql: `update notifications set state = 'waiting', lease = null, last_outcome = $3, due_at = $4
-                where id = $1 and lease = $2 returning id`,
-          values: [letter.id, letter.lease ?? null, outcome, dueAt],
-        }),
-      )
-    },
+    putBack: (letter: Letter, outcome: string, dueAt: number): Promise<boolean> =>
+      report({ letter, state: 'waiting', outcome, settledAt: null, dueAt }),
+
+    /** sending → parked: kept with the reason until an operator looks at it. */
+    park: (letter: Letter, reason: string, now: number): Promise<boolean> =>
+      report({ letter, state: 'parked', outcome: reason, settledAt: now, dueAt: letter.dueAt }),
 
     /** sending → waiting as if it had never been taken on: the attempt does not count. */
     async handBack(letter: Letter, now: number): Promise<boolean> {
@@ -123,17 +136,6 @@ export function createOutboxStore(database: Database) {
           },
           { announce: [{ topic: 'outbox', key: letter.id }] },
         ),
-      )
-    },
-
-    /** sending → parked: kept with the reason until an operator looks at it. */
-    async park(letter: Letter, reason: string, now: number): Promise<boolean> {
-      return changed(
-        await database.step({
-          sql: `update notifications set state = 'parked', lease = null, last_outcome = $3, settled_at = $4
-                where id = $1 and lease = $2 returning id`,
-          values: [letter.id, letter.lease ?? null, reason, now],
-        }),
       )
     },
 
@@ -214,6 +216,58 @@ export function createOutboxStore(database: Database) {
     },
   }
 }
+
+/**
+ * Mostly little is due, and all of it is looked at. If it is more than this, somebody has fallen behind, and those whose
+ * turn would only come after that are looked for by their lanes.
+ */
+const manyDue = 512
+
+/**
+ * What is due is looked at in the order in which it became so; where much is, the first few of each lane as well: lane
+ * after lane, by the index. Of these, each lane and then each kind gets those for which it has room. They are chosen
+ * before they are locked: rows cannot be locked where they are counted.
+ */
+const ofLanes = (place: number) => `
+    select (select id from notifications where state in ('waiting', 'sending') and kind = lanes.kind
+      and lane = lanes.lane and due_at <= $1 order by due_at limit 1 offset ${place}) as id
+    from lanes where lane is not null`
+
+const claiming = `
+  with recursive kind_room as (
+    select kind, room from rows($2) as kind_room (kind text, room bigint)
+  ), lane_room as (
+    select kind, lane, room from rows($3) as lane_room (kind text, lane text, room bigint)
+  ), first_due as materialized (
+    select id from notifications where state in ('waiting', 'sending') and due_at <= $1
+    order by due_at limit ${manyDue}
+  ), lanes (kind, lane) as (
+    select kind, (select lane from notifications where state in ('waiting', 'sending') and kind = kind_room.kind
+      order by lane limit 1)
+    from kind_room where room > 0 and (select count(*) from first_due) = ${manyDue}
+    union all
+    select kind, (select lane from notifications where state in ('waiting', 'sending') and kind = lanes.kind
+      and lane > lanes.lane order by lane limit 1)
+    from lanes where lane is not null
+  ), first_of_lanes as (
+    ${[0, 1, 2, 3].map(ofLanes).join(' union all ')}
+  ), of_lane as (
+    select id, kind, lane, due_at, row_number() over (partition by kind, lane order by due_at, id) as place
+    from notifications where id in (select id from first_due union select id from first_of_lanes)
+  ), of_kind as (
+    select id, of_lane.kind as kind, row_number() over (partition by of_lane.kind order by due_at, id) as place
+    from of_lane left join lane_room on lane_room.kind = of_lane.kind and lane_room.lane = of_lane.lane
+    where place <= coalesce(lane_room.room, cast($5 as bigint))
+  ), due as materialized (
+    select id from notifications
+    where state in ('waiting', 'sending') and due_at <= $1 and id in (
+      select id from of_kind left join kind_room on kind_room.kind = of_kind.kind
+      where place <= coalesce(kind_room.room, cast($4 as bigint)))
+    order by id
+    /* for update skip locked */
+  )
+  update notifications set state = 'sending', lease = $6, due_at = $7, attempts = attempts + 1
+  where id in (select id from due) returning *`
 
 const changed = (rows: unknown[]) => rows.length > 0
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { createStageClock } from '../../test/cast/clock.ts'
-import { newLetter, post } from '../../test/cast/rows.ts'
+import { newLetter, post, roomFor } from '../../test/cast/rows.ts'
 import { until } from '../../test/cast/until.ts'
 import { createAudit } from '../audit.ts'
 import { createLog } from '../log.ts'
@@ -11,7 +11,7 @@ import { migrate } from '../storage/migrate.ts'
 import { openSqlite } from '../storage/sqlite.ts'
 import type { Letter, Outcome } from './notification.ts'
 import { createOutboxStore } from './outbox-store.ts'
-import { createOutboxWorker, type Send } from './outbox-worker.ts'
+import { createOutboxWorker, type OutboxWorker, type Send } from './outbox-worker.ts'
 
 const drunk: Outcome = { kind: 'delivered', words: 'drunk' }
 const spilt: Outcome = { kind: 'failed', words: 'spilt' }
@@ -133,7 +133,6 @@ test('a lane that hangs holds up only its own, and never gets more than its shar
   assert.deepEqual([hanging, most], [4, 4])
   opened.resolve()
   await worker.idle()
-  assert.equal(most, 4)
   assert.deepEqual(await outbox.count(), { waiting: 0, sending: 0, delivered: 20, parked: 0 })
 })
 
@@ -159,6 +158,146 @@ test('three that hang and four that come: still four at once', async (t) => {
   opened.resolve()
   await worker.idle()
   assert.equal(hanging, 8)
+})
+
+test('who takes well gets more at once, sixteen at most, and four again after a failure', async (t) => {
+  const { table, worker, serve } = await teaRoom(t)
+  let atOnce = 0
+  let most = 0
+  const slowly = (outcome: Outcome) => async () => {
+    atOnce += 1
+    most = Math.max(most, atOnce)
+    for (let turns = 0; turns < 20; turns++) await turn()
+    atOnce -= 1
+    return outcome
+  }
+  serve(slowly(drunk))
+  await post(table, ...Array.from({ length: 200 }, () => tea()))
+  worker.start()
+  await worker.idle()
+  assert.equal(most, 16)
+
+  serve(slowly(spilt))
+  await post(table, tea())
+  await worker.idle()
+  most = 0
+  await post(table, ...Array.from({ length: 40 }, () => tea()))
+  await worker.idle()
+  assert.equal(most, 4)
+})
+
+test('a kind that hangs, whoever it is for, holds up no other kind', async (t) => {
+  const { table, worker, served, serve, outbox } = await teaRoom(t)
+  const opened = Promise.withResolvers<Outcome>()
+  serve(() => opened.promise)
+  await post(table, ...Array.from({ length: 700 }, (_, number) => tea({ lane: `lane ${number}` })))
+  worker.start()
+  await until(() => served.length === 64)
+  // It comes after more than are looked at.
+  const milk = tea({ kind: 'milk' })
+  await post(table, milk)
+  await until(async () => (await outbox.find(milk.id))!.state === 'delivered')
+  assert.equal(served.length, 64)
+  opened.resolve(drunk)
+  await worker.idle()
+  assert.equal(served.length, 700)
+})
+
+test('what is posted is sent as soon as it is kept, and nobody has to look for it', async (t) => {
+  const { table, worker, served, outbox, claims } = await teaRoom(t)
+  worker.start()
+  await worker.idle()
+  const before = claims()
+  const letters = [tea(), tea({ lane: 'ben' })]
+  let rowsWhenKept: unknown
+  const happened = await worker.post(letters, async (adding, topics) => {
+    assert.deepEqual(topics, [], 'no other node needs to hear of it')
+    const rows = await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
+    rowsWhenKept = (await outbox.list(undefined)).map(({ state, attempts, dueAt }) => [state, attempts, dueAt])
+    return rows.length > 0
+  })
+  assert.equal(happened, true)
+  // Taken on already: if this process ended now, another would take over at the end of the lease.
+  assert.deepEqual(rowsWhenKept, [
+    ['sending', 1, start + 3000],
+    ['sending', 1, start + 3000],
+  ])
+  await until(async () => (await outbox.count()).delivered === 2)
+  assert.equal(claims(), before)
+  assert.deepEqual(served.map(({ id }) => id).sort(), letters.map(({ id }) => id).sort())
+})
+
+test('what was not kept, because its step did not happen or failed, is not sent and takes no room', async (t) => {
+  const { table, worker, served } = await teaRoom(t)
+  worker.start()
+  for (let times = 0; times < 10; times++) {
+    assert.equal(await worker.post([tea()], async () => false), false)
+    await assert.rejects(
+      worker.post([tea()], () => Promise.reject(new Error('no step'))),
+      /no step/,
+    )
+  }
+  await worker.idle()
+  assert.equal(served.length, 0)
+  await postFour(worker, table)
+  await until(() => served.length === 4)
+})
+
+test('what there is no room for waits, and what comes later does not pass it by', async (t) => {
+  const { table, worker, served, serve, outbox, fail, logLines } = await teaRoom(t)
+  const [first, others] = [Promise.withResolvers<Outcome>(), Promise.withResolvers<Outcome>()]
+  serve(
+    () => first.promise,
+    () => others.promise,
+  )
+  worker.start()
+  await worker.idle()
+  await postFour(worker, table)
+  await until(() => served.length === 4)
+  const fifth = tea()
+  assert.deepEqual(await postOne(worker, table, fifth), ['outbox'])
+  assert.equal((await outbox.find(fifth.id))!.state, 'waiting')
+  // Somebody else of the same kind has room.
+  assert.deepEqual(await postOne(worker, table, tea({ lane: 'ben' })), [])
+  await until(() => served.length === 5)
+
+  // There is room again, and whom it is for has not been seen yet.
+  fail(1)
+  first.resolve(drunk)
+  await until(() => logLines.some((line) => line.includes('outbox.look_failed')))
+  assert.deepEqual(await postOne(worker, table, tea()), ['outbox'])
+  others.resolve(drunk)
+  await worker.idle()
+  assert.equal(served.length, 7)
+  // Nobody is before them any more.
+  assert.deepEqual(await postOne(worker, table, tea()), [])
+})
+
+test('nobody works here, or not any more: what is posted waits for others', async (t) => {
+  const { table, worker, served, outbox } = await teaRoom(t)
+  assert.deepEqual(await postOne(worker, table, tea()), ['outbox'])
+  worker.start()
+  await worker.idle()
+  assert.equal(served.length, 1)
+
+  // It ends while a step is under way.
+  const kept = Promise.withResolvers<boolean>()
+  const letter = tea()
+  const posted = worker.post([letter], async (adding) => {
+    await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
+    return kept.promise
+  })
+  let stopped = false
+  const stopping = worker.stop().then(() => {
+    stopped = true
+  })
+  await turn()
+  assert.equal(stopped, false)
+  kept.resolve(true)
+  await Promise.all([posted, stopping])
+  assert.equal((await outbox.find(letter.id))!.state, 'delivered')
+  assert.deepEqual(await postOne(worker, table, tea()), ['outbox'])
+  assert.equal((await outbox.count()).waiting, 1)
 })
 
 test('no more than sixty-four are sent at once, and all are sent in the end', async (t) => {
@@ -289,8 +428,8 @@ test('whoever stood still while the lease ended says nothing: another worker kno
   const { table, worker, served, serve, clock, logLines, outbox } = await teaRoom(t, { attempts: 1 })
   const letter = tea()
   serve(async () => {
-    const claim = { now: clock.now() + 3000, leaseUntil: clock.now() + 6000, lease: 'of another', busyLanes: [] }
-    const [taken] = await outbox.claimDue({ ...claim, limit: 1, perLane: 4 })
+    const claim = { now: clock.now() + 3000, leaseUntil: clock.now() + 6000, lease: 'of another', room: roomFor() }
+    const [taken] = await outbox.claimDue(claim)
     await outbox.delivered(taken!, 'answered 204', clock.now())
     return { kind: 'failed', words: 'timeout' }
   })
@@ -317,11 +456,15 @@ async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
   await migrate(table, clock)
   const outbox = createOutboxStore(table)
 
+  let claims = 0
   let failures = 0
   let writingFailures = 0
   const unreliable: typeof outbox = {
     ...outbox,
-    claimDue: (claim) => (failures-- > 0 ? Promise.reject(new Error('no table')) : outbox.claimDue(claim)),
+    claimDue(claim) {
+      claims += 1
+      return failures-- > 0 ? Promise.reject(new Error('no table')) : outbox.claimDue(claim)
+    },
     delivered: (...report) =>
       writingFailures-- > 0 ? Promise.reject(new Error('no pen')) : outbox.delivered(...report),
   }
@@ -337,6 +480,7 @@ async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
         const manner = manners.length > 1 ? manners.shift()! : manners[0]!
         return typeof manner === 'function' ? manner(letter, signal) : manner
       },
+      milk: async () => drunk,
     },
     attempts,
     timeout: 1000,
@@ -363,6 +507,7 @@ async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
     worker,
     served,
     logLines,
+    claims: () => claims,
     listeners: () => listeners.size,
     serve: (...next: (Outcome | Send)[]) => {
       manners = next
@@ -374,6 +519,21 @@ async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
       writingFailures = times
     },
   }
+}
+
+/** Posts in a step that does nothing else. @returns the topics it was to announce */
+async function postOne(worker: OutboxWorker, table: Database, letter: Letter): Promise<string[]> {
+  let announced: string[] = []
+  await worker.post([letter], async (adding, topics) => {
+    announced = topics
+    const announce = topics.map((topic) => ({ topic, key: letter.id }))
+    return (await table.step({ sql: 'select 1 as one', values: [] }, { also: adding, announce })).length > 0
+  })
+  return announced
+}
+
+async function postFour(worker: OutboxWorker, table: Database): Promise<void> {
+  for (let number = 0; number < 4; number++) assert.deepEqual(await postOne(worker, table, tea()), [])
 }
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve))

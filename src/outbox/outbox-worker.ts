@@ -1,10 +1,12 @@
-/** Sends what is due: nudged when something is added, else by the clock; never more of a lane than its share. */
+/** Sends what is added as soon as it is kept, and what is due by the clock; never more of a lane than its share. */
 import type { Audit } from '../audit.ts'
 import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import { newSecret } from '../secret.ts'
+import type { Statement } from '../storage/database.ts'
 import { judge, type Letter, type Outcome } from './notification.ts'
 import type { OutboxStore } from './outbox-store.ts'
+import { createShares, keyOf, type Lane } from './shares.ts'
 
 /**
  * How a kind of notification is sent. It may be called again for a notification that did arrive, so the receiver hears
@@ -29,8 +31,20 @@ export interface OutboxNeeds {
   audit: Audit
 }
 
+/**
+ * Carries out the step that adds notifications, with the statements that add them and the topics under which they are
+ * announced. @returns whether it happened
+ */
+export type AddingStep = (adding: Statement[], topics: string[]) => Promise<boolean>
+
 export interface OutboxWorker {
   start(): void
+  /**
+   * Adds notifications in the step of whatever causes them, and sends them as soon as they are kept: for whom there is
+   * room is taken on in the same step. The others wait, to be found here or on another node.
+   * @returns whether the step happened
+   */
+  post(letters: readonly Letter[], step: AddingStep): Promise<boolean>
   /** Looks for due notifications now. */
   nudge(): void
   /** Resolves as soon as nothing is due and nothing is being sent: for tests and for a clean end. */
@@ -39,9 +53,6 @@ export interface OutboxWorker {
   stop(grace?: number): Promise<void>
 }
 
-/** How many are sent at once, and how many of them to one receiver: a receiver that hangs holds up only its own. */
-const atOnce = 64
-const perLane = 4
 /** Milliseconds between two looks when nobody nudges: for what other nodes left behind. */
 const patrol = 2_000
 /** Milliseconds added to the timeout: time to write the outcome down before the lease ends. */
@@ -49,7 +60,12 @@ const leaseMargin = 2_000
 
 export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   const { outbox, clock, log } = needs
-  const sending = new Map<string, { letter: Letter; done: Promise<void> }>()
+  const kinds = Object.keys(needs.senders)
+  const shares = createShares()
+  /** Lanes in which some wait that came before: who comes now is not to be sent before them. */
+  const behind = new Map<string, Lane>()
+  const sending = new Set<Promise<void>>()
+  const posting = new Set<Promise<boolean>>()
   let stopping = new AbortController()
   let running = false
   let looking: Promise<void> | undefined
@@ -57,6 +73,35 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   let cancelPatrol = () => {}
   let stopListening = () => {}
   let waitingForIdle: (() => void)[] = []
+
+  async function post(letters: readonly Letter[], step: AddingStep): Promise<boolean> {
+    if (letters.length === 0) return step([], [])
+    const lease = newLease()
+    const posted = letters.map((letter) => (takeOnAtOnce(letter) ? { ...letter, ...lease, attempts: 1 } : letter))
+    const topics = posted.some(({ state }) => state === 'waiting') ? ['outbox'] : []
+    let kept = false
+    try {
+      kept = await step(posted.map(outbox.add), topics)
+      return kept
+    } finally {
+      for (const letter of posted.filter(({ state }) => state === 'sending')) {
+        if (kept) send(letter)
+        else finish(letter)
+      }
+    }
+  }
+
+  function takeOnAtOnce(letter: Letter): boolean {
+    if (!running) return false
+    const isNext = !behind.has(keyOf(letter)) && shares.hasRoom(letter)
+    if (isNext) shares.begin(letter)
+    else behind.set(keyOf(letter), letter)
+    return isNext
+  }
+
+  function newLease() {
+    return { state: 'sending' as const, lease: newSecret(12), dueAt: clock.now() + needs.timeout + leaseMargin }
+  }
 
   function nudge(): void {
     if (!running) return
@@ -75,8 +120,9 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
       lookAgain = false
       cancelPatrol()
       try {
-        await takeOn()
-        await setPatrol()
+        const now = clock.now()
+        await takeOn(now)
+        await setPatrol(now)
         seen = true
       } catch (error) {
         log.error({ event: 'outbox.look_failed', error }, 'the outbox could not be read; it will be tried again')
@@ -87,55 +133,57 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
     return seen
   }
 
-  async function takeOn(): Promise<void> {
-    const free = atOnce - sending.size
-    if (free <= 0) return
-    const now = clock.now()
-    const letters = await outbox.claimDue({
-      now,
-      lease: newSecret(12),
-      leaseUntil: now + needs.timeout + leaseMargin,
-      limit: free,
-      perLane,
-      busyLanes: [...sending.values()].map(({ letter }) => letter.lane),
-    })
+  async function takeOn(now: number): Promise<void> {
+    const room = shares.room(kinds)
+    if (room.kinds.every(({ room }) => room === 0)) return
+    const { lease, dueAt: leaseUntil } = newLease()
+    const letters = await outbox.claimDue({ now, lease, leaseUntil, room })
     for (const letter of letters) {
-      const done = deliver(letter).finally(() => {
-        sending.delete(letter.id)
-        nudge()
-      })
-      sending.set(letter.id, { letter, done })
+      shares.begin(letter)
+      send(letter)
     }
     if (letters.length > 0) lookAgain = true
+    for (const [key, lane] of behind) if (shares.hasRoom(lane)) behind.delete(key)
   }
 
-  function fullLanes(): string[] {
-    const count = new Map<string, number>()
-    for (const { letter } of sending.values()) count.set(letter.lane, (count.get(letter.lane) ?? 0) + 1)
-    return [...count].filter(([, number]) => number >= perLane).map(([lane]) => lane)
-  }
-
-  async function setPatrol(): Promise<void> {
-    // With all hands full nothing can be taken on: whoever finishes first looks again.
-    if (sending.size >= atOnce) return
-    const due = await outbox.nextDue(fullLanes())
+  /** What is due and was not taken on now waits for room: whoever makes some looks again. */
+  async function setPatrol(now: number): Promise<void> {
+    const due = await outbox.nextDue(now)
     const pause = Math.min(Math.max((due ?? Number.POSITIVE_INFINITY) - clock.now(), 0), patrol)
     cancelPatrol()
     cancelPatrol = clock.after(Math.max(pause, 10), nudge)
   }
 
-  async function deliver(letter: Letter): Promise<void> {
+  function send(letter: Letter): void {
+    const sent = deliver(letter).then((went) => {
+      sending.delete(sent)
+      finish(letter, went)
+    })
+    sending.add(sent)
+  }
+
+  /** Somebody may have waited for the room, or be sent again soon. */
+  function finish(letter: Letter, went?: 'well' | 'badly'): void {
+    const hadRoom = shares.hasRoom(letter)
+    shares.end(letter, went)
+    if (!hadRoom || went !== 'well' || waitingForIdle.length > 0) nudge()
+  }
+
+  async function deliver(letter: Letter): Promise<'well' | 'badly' | undefined> {
     try {
       const outcome = await attempt(letter)
       if (outcome === 'stopped') await outbox.handBack(letter, clock.now())
       else await record(letter, outcome)
+      return outcome === 'stopped' ? undefined : outcome.kind === 'delivered' ? 'well' : 'badly'
     } catch (error) {
       // The lease will end by itself, and then somebody takes it on again.
       log.error({ event: 'outbox.record_failed', notification: letter.id, error })
+      return undefined
     }
   }
 
   async function attempt(letter: Letter): Promise<Outcome | 'stopped'> {
+    if (stopping.signal.aborted) return 'stopped'
     const send = needs.senders[letter.kind]
     if (send === undefined) return { kind: 'refused', words: `nothing here sends the kind ${letter.kind}` }
     if (clock.now() >= letter.giveUpAt) return { kind: 'refused', words: 'its time is over' }
@@ -176,6 +224,11 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   }
 
   return {
+    post(letters, step) {
+      const posted = post(letters, step).finally(() => posting.delete(posted))
+      posting.add(posted)
+      return posted
+    },
     start() {
       if (running) return
       running = true
@@ -196,7 +249,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
       cancelPatrol()
       await looking
       const cancel = clock.after(grace, () => stopping.abort())
-      await Promise.all([...sending.values()].map(({ done }) => done))
+      while (posting.size + sending.size > 0) await Promise.allSettled([...posting, ...sending])
       cancel()
       for (const tell of waitingForIdle.splice(0)) tell()
     },

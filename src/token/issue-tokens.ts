@@ -86,6 +86,12 @@ type OidcClient = NonNullable<Awaited<ReturnType<Provider['Client']['find']>>>
 /** Claims that a refreshed ID token repeats (RT-3). */
 const alwaysSaid = { acr: null, amr: null, auth_time: null }
 
+/**
+ * Seconds that a grant is kept longer than the one access token it is for, which is made after it and is good for nothing
+ * without it. One that can be refreshed lives as long as other grants.
+ */
+const afterItsToken = 5
+
 async function issueAccess(
   provider: Provider,
   request: AuthenticationRequest,
@@ -95,7 +101,14 @@ async function issueAccess(
   { resources, tokens }: ResourceServerNeeds,
 ) {
   const { userId: accountId, scope } = request
-  const grant = new provider.Grant({ accountId, clientId: client.clientId })
+  const [address, resource] =
+    approvedResources(request, resources).find(([address]) => address === (share.resource ?? address)) ?? []
+  const wantsRefresh = scope.split(' ').includes('offline_access') && client.grantTypeAllowed('refresh_token')
+  const grant = new provider.Grant({
+    accountId,
+    clientId: client.clientId,
+    ...(!wantsRefresh && { expiresIn: (resource?.accessTtl ?? tokens.accessTtl) + afterItsToken }),
+  } as never)
   grant.addOIDCScope(scope)
   grant.addOIDCClaims(Object.keys(alwaysSaid))
   for (const [address, resource] of approvedResources(request, resources)) {
@@ -109,8 +122,6 @@ async function issueAccess(
     ...(binding.certificate !== undefined && { 'x5t#S256': binding.certificate }),
     ...(binding.dpopKey !== undefined && { jkt: binding.dpopKey }),
   }
-  const [address, resource] =
-    approvedResources(request, resources).find(([address]) => address === (share.resource ?? address)) ?? []
   const granted = share.details ?? request.approvedDetails
   const details = resource === undefined ? granted : detailsFor(resource, address!, granted)
   const access = new provider.AccessToken({
@@ -125,7 +136,6 @@ async function issueAccess(
   const accessToken = await access.save()
 
   const { acr, amr, authTime } = request.authentication
-  const wantsRefresh = scope.split(' ').includes('offline_access') && client.grantTypeAllowed('refresh_token')
   const refreshToken = wantsRefresh
     ? await new provider.RefreshToken({
         ...common,

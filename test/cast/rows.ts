@@ -11,6 +11,8 @@ import { createDecisionStore } from '../../src/decision/decision-store.ts'
 import { createLog } from '../../src/log.ts'
 import { compose, type Letter, type NewNotification } from '../../src/outbox/notification.ts'
 import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
+import { createOutboxWorker } from '../../src/outbox/outbox-worker.ts'
+import type { Room } from '../../src/outbox/shares.ts'
 import { createVault, newId, newSecret } from '../../src/secret.ts'
 import type { Database, Value } from '../../src/storage/database.ts'
 import { migrate } from '../../src/storage/migrate.ts'
@@ -42,17 +44,29 @@ export async function furnished(
     const requests = createRequestStore(database)
     const decisions = createDecisionStore(database)
     const outbox = createOutboxStore(database)
+    const audit = createAudit({ clock, log, hearers: [] })
+    // Nobody starts it: what is posted waits.
+    const worker = createOutboxWorker({
+      outbox,
+      senders: {},
+      attempts: 8,
+      timeout: 1000,
+      onNews: () => () => {},
+      clock,
+      log,
+      audit,
+    })
     const needs: DecisionNeeds = {
       requests,
       decisions,
-      outbox,
+      post: worker.post,
       blockedClients: createBlockedClientStore(database),
       denialPauses: createDenialPauseStore(database, { first: 0, longest: 0 }),
       findUser: async () => ({}),
       vault,
       clock,
       log,
-      audit: createAudit({ clock, log, hearers: [] }),
+      audit,
     }
     return { database, requests, decisions, outbox, needs, decide: createDecide(needs) }
   })
@@ -95,6 +109,15 @@ export function newLetter(now: number, more: Partial<NewNotification> & { dueAt?
   const content = { kind: 'tea', subject: newId(now), lane: 'ana', content: { tea: 'green' }, giveUpAt: now + 600_000 }
   return { ...compose({ ...content, ...notification }, now, vault), dueAt }
 }
+
+/** Room for everything, unless told. */
+export const roomFor = (more: Partial<Room> = {}): Room => ({
+  kinds: [],
+  lanes: [],
+  ofOtherKind: 100,
+  ofOtherLane: 100,
+  ...more,
+})
 
 /** Puts letters into the outbox, as part of a step that does nothing else. */
 export async function post(database: Database, ...letters: Letter[]): Promise<void> {

@@ -5,7 +5,7 @@ import type { Letter } from '../../src/outbox/notification.ts'
 import type { OutboxStore } from '../../src/outbox/outbox-store.ts'
 import { newSecret } from '../../src/secret.ts'
 import { engines } from '../cast/engines.ts'
-import { furnished, newLetter, post, rowsOf } from '../cast/rows.ts'
+import { furnished, newLetter, post, roomFor, rowsOf } from '../cast/rows.ts'
 
 for (const engine of engines) {
   describe(`the outbox, on ${engine.name}`, () => {
@@ -14,7 +14,9 @@ for (const engine of engines) {
       const letters = Array.from({ length: 60 }, (_, n) => newLetter(clock.now(), { lane: `lane ${n % 20}` }))
       await post(one.database, ...letters)
       const claims = await Promise.all(
-        Array.from({ length: 8 }, (_, n) => claim((n % 2 ? one : other).outbox, clock.now(), { limit: 10 })),
+        Array.from({ length: 8 }, (_, n) =>
+          claim((n % 2 ? one : other).outbox, clock.now(), { room: roomFor({ ofOtherKind: 10 }) }),
+        ),
       )
       const taken = claims.flat().map(({ id }) => id)
       assert.equal(new Set(taken).size, taken.length, 'no letter twice')
@@ -31,18 +33,17 @@ for (const engine of engines) {
       const early = newLetter(clock.now())
       const late = newLetter(clock.now(), { dueAt: clock.now() + 1000 })
       await post(one.database, late, early)
-      assert.equal(await one.outbox.nextDue([]), clock.now())
+      assert.equal(await one.outbox.nextDue(clock.now()), clock.now() + 1000)
       assert.deepEqual(ids(await claim(one.outbox, clock.now())), [early.id])
-      assert.equal(await one.outbox.nextDue([]), clock.now() + 1000)
       clock.advance(1000)
-      assert.deepEqual(ids(await claim(one.outbox, clock.now(), { limit: 1 })), [late.id])
+      assert.deepEqual(ids(await claim(one.outbox, clock.now())), [late.id])
     })
 
     test('the end of a lease lets another worker take over, and the late report of the first changes nothing', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
       await post(one.database, newLetter(clock.now()))
       const [first] = await claim(one.outbox, clock.now(), { leaseUntil: clock.now() + 1000 })
-      assert.equal(await one.outbox.nextDue([]), clock.now() + 1000)
+      assert.equal(await one.outbox.nextDue(clock.now()), clock.now() + 1000)
       clock.advance(999)
       assert.deepEqual(await claim(other.outbox, clock.now()), [])
       clock.advance(1)
@@ -65,15 +66,72 @@ for (const engine of engines) {
         Array.from({ length: 5 }, () => newLetter(clock.now(), { lane })),
       )
       await post(one.database, ...slow!, ...fast!)
-      const first = await claim(one.outbox, clock.now(), { perLane: 2 })
+      const [kind, ofOtherLane] = ['tea', 2]
+      const first = await claim(one.outbox, clock.now(), { room: roomFor({ ofOtherLane }) })
       assert.deepEqual(lanes(first), ['fast', 'fast', 'slow', 'slow'])
       // One of the slow ones still goes, both of the fast ones have arrived.
-      const second = await claim(one.outbox, clock.now(), { perLane: 2, busyLanes: ['slow'] })
+      const single = { kind, lane: 'slow', room: 1 }
+      const second = await claim(one.outbox, clock.now(), { room: roomFor({ ofOtherLane, lanes: [single] }) })
       assert.deepEqual(lanes(second), ['fast', 'fast', 'slow'])
-      const third = await claim(one.outbox, clock.now(), { perLane: 2, busyLanes: ['slow', 'slow'] })
+      const none = { kind, lane: 'slow', room: 0 }
+      const third = await claim(one.outbox, clock.now(), { room: roomFor({ ofOtherLane, lanes: [none] }) })
       assert.deepEqual(lanes(third), ['fast'])
-      assert.equal(await one.outbox.nextDue(['slow', 'fast']), undefined)
-      assert.equal(await one.outbox.nextDue(['fast']), clock.now())
+    })
+
+    test('a kind has no more than its share under way, the oldest first, and the others go on', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const kinds = ['tea', 'coffee']
+      const letters = kinds.map((kind) =>
+        Array.from({ length: 5 }, (_, n) => newLetter(clock.now() - 100 + n, { kind, lane: `lane ${n}` })),
+      )
+      await post(one.database, ...letters.flat())
+      const tea = { kind: 'tea', room: 2 }
+      const first = await claim(one.outbox, clock.now(), { room: roomFor({ kinds: [tea] }) })
+      assert.deepEqual(ids(first).sort(), ids([...letters[0]!.slice(0, 2), ...letters[1]!]).sort())
+      const full = { kind: 'tea', room: 0 }
+      assert.deepEqual(await claim(one.outbox, clock.now(), { room: roomFor({ kinds: [full] }) }), [])
+    })
+
+    test('behind thousands that wait for one receiver, the few for others are found at once', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const crowd = Array.from({ length: 2000 }, () => newLetter(clock.now() - 1000, { lane: 'crowded' }))
+      const hidden = ['ana', 'zoe'].flatMap((lane) =>
+        Array.from({ length: 6 }, (_, n) => newLetter(clock.now() - 10 + n, { lane })),
+      )
+      const late = newLetter(clock.now() + 1, { lane: 'late' })
+      const coffee = newLetter(clock.now(), { kind: 'coffee', lane: 'crowded' })
+      await post(one.database, ...crowd, ...hidden, late, coffee)
+      const kinds = [
+        { kind: 'tea', room: 64 },
+        { kind: 'coffee', room: 64 },
+      ]
+      const full = { kind: 'tea', lane: 'crowded', room: 0 }
+      const taken = await claim(one.outbox, clock.now(), { room: roomFor({ ofOtherLane: 4, kinds, lanes: [full] }) })
+      // The oldest of each lane.
+      const expected = [...hidden.slice(0, 4), ...hidden.slice(6, 10), coffee]
+      assert.deepEqual(ids(taken).sort(), ids(expected).sort())
+      const more = await claim(one.outbox, clock.now(), { room: roomFor({ ofOtherLane: 4, kinds, lanes: [full] }) })
+      assert.deepEqual(ids(more).sort(), ids([...hidden.slice(4, 6), ...hidden.slice(10)]).sort())
+      // A kind without room is not looked through.
+      const none = [{ kind: 'tea', room: 0 }]
+      assert.deepEqual(await claim(one.outbox, clock.now(), { room: roomFor({ kinds: none }) }), [])
+    })
+
+    test('outcomes that come together are one step, and each hears of its own', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const letters = Array.from({ length: 30 }, () => newLetter(clock.now()))
+      await post(one.database, ...letters)
+      const taken = await claim(one.outbox, clock.now())
+      const lost = { ...taken[0]!, lease: 'of another' }
+      const told = await Promise.all([
+        one.outbox.delivered(lost, 'answered 200', clock.now()),
+        ...taken.slice(1, 10).map((letter) => one.outbox.delivered(letter, 'answered 204', clock.now())),
+        ...taken.slice(10, 20).map((letter) => one.outbox.putBack(letter, 'answered 500', clock.now() + 500)),
+        ...taken.slice(20).map((letter) => one.outbox.park(letter, 'answered 400', clock.now())),
+      ])
+      assert.deepEqual(told, [false, ...Array.from({ length: 29 }, () => true)])
+      assert.deepEqual(await one.outbox.count(), { waiting: 10, sending: 1, delivered: 9, parked: 10 })
+      assert.equal(await one.outbox.nextDue(clock.now()), clock.now() + 500)
     })
 
     test('delivered letters keep nothing of what they said', async (t) => {
@@ -165,7 +223,7 @@ for (const engine of engines) {
         clock.advance(1000)
       }
       await post(one.database, ...letters)
-      const [oldest] = await claim(one.outbox, clock.now(), { limit: 1 })
+      const [oldest] = await claim(one.outbox, clock.now(), { room: roomFor({ ofOtherKind: 1 }) })
       await one.outbox.park(oldest!, 'answered 400', clock.now())
       assert.deepEqual(ids(await one.outbox.list(undefined)), ids(letters.toReversed()))
       assert.deepEqual(ids(await one.outbox.list(undefined, 1)), ids(letters.slice(2)))
@@ -201,9 +259,7 @@ function claim(outbox: OutboxStore, now: number, more: Partial<Parameters<Outbox
     now,
     leaseUntil: now + 4000,
     lease: newSecret(12),
-    limit: 100,
-    perLane: 100,
-    busyLanes: [],
+    room: roomFor(),
     ...more,
   })
 }

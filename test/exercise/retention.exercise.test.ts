@@ -9,8 +9,8 @@ import { expire } from '../../src/decision/decide.ts'
 import { createPruning, type Kept } from '../../src/retention/pruning.ts'
 import type { Database } from '../../src/storage/database.ts'
 import { type Engine, engines } from '../cast/engines.ts'
-import { furnished, newLetter, newRequest, post, rowsOf, vault } from '../cast/rows.ts'
-import { openStage } from '../cast/stage.ts'
+import { furnished, newLetter, newRequest, post, roomFor, rowsOf, vault } from '../cast/rows.ts'
+import { credentials, openStage } from '../cast/stage.ts'
 import { countRows } from '../cast/tables.ts'
 
 const day = 86_400_000
@@ -88,14 +88,7 @@ for (const engine of engines) {
       const { clock, one } = await scene(t, engine)
       const [delivered, parked, waiting] = [newLetter(clock.now()), newLetter(clock.now()), newLetter(clock.now())]
       await post(one.database, delivered, parked, waiting)
-      const lease = {
-        now: clock.now(),
-        leaseUntil: clock.now() + 1000,
-        lease: 'a',
-        limit: 9,
-        perLane: 9,
-        busyLanes: [],
-      }
+      const lease = { now: clock.now(), leaseUntil: clock.now() + 1000, lease: 'a', room: roomFor() }
       for (const letter of await one.outbox.claimDue(lease)) {
         if (letter.id === delivered.id) await one.outbox.delivered(letter, 'answered 204', clock.now())
         if (letter.id === parked.id) await one.outbox.park(letter, 'answered 400', clock.now())
@@ -145,6 +138,28 @@ for (const engine of engines) {
       assert.deepEqual(await stage.waiting(), [])
       const late = await stage.decide(request, 'approved')
       assert.deepEqual([late.status, late.body.error], [404, 'not_found'])
+    })
+
+    test('what hangs on an access token goes with it, if nothing can be refreshed', async (t) => {
+      const stage = await openStage(t, { engine, config: { tokens: { accessTtl: 600 } } })
+      const tokens = async (scope: string) => {
+        const { auth_req_id } = (await stage.ring('kiosk', { scope })).body
+        await stage.decide(await stage.newestRequest(), 'approved')
+        return (await stage.poll('kiosk', auth_req_id)).body
+      }
+      await tokens('openid')
+      const { refresh_token } = await tokens('openid offline_access')
+      const introspect = async (token: unknown) =>
+        (await stage.post('/oauth/introspect', { token: String(token) }, credentials.kiosk)).body.active
+      const { access_token } = await tokens('openid')
+      stage.clock.advance(599_000)
+      assert.equal(await introspect(access_token), true)
+      stage.clock.advance(10_000)
+      assert.equal(await introspect(access_token), false)
+      await stage.doorbell.prune()
+      // Of the one that can be refreshed: the refresh token, and what it stands for.
+      assert.equal((await countRows(stage)).oidc_models, 2)
+      assert.equal(await introspect(refresh_token), true)
     })
 
     test('history goes too where somebody says so', async (t) => {

@@ -7,7 +7,7 @@ import type { Letter } from '../../src/outbox/notification.ts'
 import type { Issued } from '../../src/token/issue-tokens.ts'
 import { engines } from '../cast/engines.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
-import { furnished, newRequest, vault } from '../cast/rows.ts'
+import { furnished, newRequest, roomFor, vault } from '../cast/rows.ts'
 import { openStage } from '../cast/stage.ts'
 import { contentsOf } from '../cast/tables.ts'
 import { createWires } from '../cast/wires.ts'
@@ -81,13 +81,7 @@ for (const engine of engines) {
 
         const claim = async (node: typeof one) => {
           const lease = { lease: `lease of ${node === one}`, leaseUntil: clock.now() + 1000 }
-          const [letter] = await node.outbox.claimDue({
-            ...lease,
-            now: clock.now(),
-            limit: 1,
-            perLane: 1,
-            busyLanes: [],
-          })
+          const [letter] = await node.outbox.claimDue({ ...lease, now: clock.now(), room: roomFor() })
           return letter!
         }
         const early = await claim(one)
