@@ -2,7 +2,7 @@
  * The audit stream: what happened to whom, one event a step, in one vocabulary (CD-19). docs/audit.md lists them. An
  * event names its request by the internal id; no secret, token, `auth_req_id`, hint or code is ever in one.
  */
-import type { Clock } from './clock.ts'
+import { type Clock, isoOf } from './clock.ts'
 import type { Log } from './log.ts'
 
 export type AuditEventName = keyof typeof levels
@@ -98,19 +98,24 @@ export interface AuditNeeds {
 }
 
 export function createAudit({ clock, log, hearers }: AuditNeeds): Audit {
-  async function tell(hearer: (event: AuditEvent) => unknown, event: AuditEvent): Promise<void> {
+  const complain = (error: unknown) =>
+    log.error({ event: 'audit.hook_failed', error }, 'the audit hook threw; the event is in the log all the same')
+
+  /** Most hearers only count: they are done when they return. */
+  function tell(hearer: (event: AuditEvent) => unknown, event: AuditEvent): void {
     try {
-      await hearer(event)
+      const heard = hearer(event)
+      if (typeof heard === 'object' && heard !== null) Promise.resolve(heard).catch(complain)
     } catch (error) {
-      log.error({ event: 'audit.hook_failed', error }, 'the audit hook threw; the event is in the log all the same')
+      complain(error)
     }
   }
 
   return (happening) => {
-    const event: Record<string, unknown> = { event: happening.event, at: new Date(clock.now()).toISOString() }
+    const event: Record<string, unknown> = { event: happening.event, at: isoOf(clock.now()) }
     for (const field of fields) if (happening[field] !== undefined) event[field] = happening[field]
     log[levels[happening.event]]({ audit: true, ...event })
     const told = Object.freeze(event) as unknown as AuditEvent
-    for (const hearer of hearers) void tell(hearer, told)
+    for (const hearer of hearers) tell(hearer, told)
   }
 }

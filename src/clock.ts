@@ -14,3 +14,11 @@ export const systemClock: Clock = {
     return () => clearTimeout(timer)
   },
 }
+
+let last = { time: Number.NaN, text: '' }
+
+/** ISO 8601. The last one is remembered: many lines of a log are of the same millisecond. */
+export function isoOf(time: number): string {
+  if (last.time !== time) last = { time, text: new Date(time).toISOString() }
+  return last.text
+}

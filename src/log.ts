@@ -1,5 +1,6 @@
 /** The log: one JSON object a line. Nothing secret is ever handed to it; the list below is the second fence. */
 import { type DestinationStream, pino } from 'pino'
+import { isoOf, systemClock } from './clock.ts'
 
 /** A pino logger, and of it what the fence stands around: no children, and nothing that is put into a message. */
 export interface Log {
@@ -38,7 +39,7 @@ export function createLog(level: string, destination: DestinationStream = standa
     {
       level,
       base: null,
-      timestamp: pino.stdTimeFunctions.isoTime,
+      timestamp: () => `,"time":"${isoOf(systemClock.now())}"`,
       formatters: { log: (line) => hideSecrets(line, hideSecretsWithin) },
       serializers: { error: describeError },
     },

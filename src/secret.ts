@@ -21,27 +21,22 @@ import {
 
 /** A new secret of `bytes` random bytes, base64url. 32 bytes are 256 bits and 43 characters (AK-2, AK-3). */
 export function newSecret(bytes = 32): string {
-  return draw(bytes).toString('base64url')
-}
-
-/**
- * Random bytes. To ask the system for them takes longer than all else that is done with them, so it is asked for many at
- * once, as Node does for its UUIDs; none stays there once it was given out.
- */
-const store = Buffer.alloc(4096)
-let given = store.length
-
-function draw(bytes: number): Buffer {
-  if (bytes > store.length) return randomBytes(bytes)
   if (given + bytes > store.length) {
     randomFillSync(store)
     given = 0
   }
-  const drawn = Buffer.from(store.subarray(given, given + bytes))
+  const secret = store.toString('base64url', given, given + bytes)
   store.fill(0, given, given + bytes)
   given += bytes
-  return drawn
+  return secret
 }
+
+/**
+ * Random bytes for secrets to come. To ask the system for them takes longer than all else that is done with them, so it is
+ * asked for many at once, as Node does for its UUIDs; none stays here once it was given out.
+ */
+const store = Buffer.alloc(4096)
+let given = store.length
 
 /**
  * A new id that is unique and grows with time (UUID version 7), so that rows are added at the end of their index.
@@ -103,7 +98,7 @@ export function createVault(secret: string): Vault {
   return {
     key,
     seal(plain, place) {
-      const iv = draw(12)
+      const iv = randomBytes(12)
       const cipher = createCipheriv('aes-256-gcm', sealing, iv).setAAD(Buffer.from(place))
       const body = Buffer.concat([cipher.update(plain, 'utf8'), cipher.final()])
       return `v1.${Buffer.concat([iv, body, cipher.getAuthTag()]).toString('base64url')}`

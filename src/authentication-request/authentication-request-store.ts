@@ -3,6 +3,7 @@ import type { DeliveryMode } from '../client/client-metadata.ts'
 import { fingerprint, idsBefore } from '../secret.ts'
 import { type Change, type Database, joined, type Statement, type Value } from '../storage/database.ts'
 import { together } from '../storage/together.ts'
+import { walk } from '../storage/walk.ts'
 import type { Authentication, AuthenticationRequest, Status } from './authentication-request.ts'
 
 interface RequestRow {
@@ -416,21 +417,31 @@ export function createRequestStore(database: Database) {
      * Removes what was finished before `before`, at most so many. A request stays as long as something lives that came
      * out of it: it says whose that is, to take it back. Ids grow with time, so nothing younger is even looked at.
      */
-    async forgetFinished(before: number, atMost: number): Promise<number> {
-      const rows = await database.step({
-        sql: `with old as materialized (
-                select id from backchannel_auth_requests request
-                where id < $1 and status in ('denied', 'expired', 'redeemed') and settled_at < $2
-                  and not exists (
-                    select 1 from oidc_models issuing join oidc_models issued on issued.grant_hash = issuing.id_hash
-                    where issuing.request_id = request.id)
-                order by id limit $3 /* for update skip locked */
-              )
-              delete from backchannel_auth_requests where id in (select id from old) returning id`,
-        values: [idsBefore(before), before, atMost],
-      })
-      return rows.length
-    },
+    forgetFinished: walk({
+      async next(after, before, atMost) {
+        const rows = await database.read<{ id: string }>(
+          `select id from backchannel_auth_requests
+           where id > $1 and id < $2 and status in ('denied', 'expired', 'redeemed') and settled_at < $3
+           order by id limit $4`,
+          [after, idsBefore(before), before, atMost],
+        )
+        return rows.map(({ id }) => id)
+      },
+      async remove(ids) {
+        const rows = await database.step({
+          sql: `with old as materialized (
+                  select id from backchannel_auth_requests request
+                  where id in (select value from each($1)) and not exists (
+                      select 1 from oidc_models issuing join oidc_models issued on issued.grant_hash = issuing.id_hash
+                      where issuing.request_id = request.id)
+                  order by id /* for update skip locked */
+                )
+                delete from backchannel_auth_requests where id in (select id from old) returning id`,
+          values: [JSON.stringify(ids)],
+        })
+        return rows.length
+      },
+    }),
   }
 }
 

@@ -226,7 +226,11 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
         drop(byKey.get(key))
         return { request, tooEarly: false }
       }
-      if (since !== era || !hearsay.holds(mark, request.id)) return pollInTable(key, authReqId, clientId, arrivedAt)
+      // Who was pinged comes at once, and perhaps here before the news that there is something to fetch.
+      const isPinged = request.deliveryMode === 'ping'
+      if (isPinged || since !== era || !hearsay.holds(mark, request.id)) {
+        return pollInTable(key, authReqId, clientId, arrivedAt)
+      }
       return { request, tooEarly: account(remember(key, found, mark.stretch), arrivedAt) }
     },
 

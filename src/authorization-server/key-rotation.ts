@@ -44,11 +44,13 @@ const slack = 5 * 60_000
 export function keyTimesOf(settings: {
   keys: { publishAhead: number; rotateEvery?: number | undefined; keepForHints: number }
   tokens: { idTtl: number; accessTtl: number }
+  resources?: Record<string, { accessTtl?: number | undefined }>
 }): KeyTimes {
-  const { keys, tokens } = settings
+  const { keys, tokens, resources = {} } = settings
+  const lives = [tokens.idTtl, tokens.accessTtl, ...Object.values(resources).map(({ accessTtl = 0 }) => accessTtl)]
   return {
     publishAhead: keys.publishAhead * 1000,
-    tokensLast: Math.max(tokens.idTtl, tokens.accessTtl) * 1000 + slack,
+    tokensLast: Math.max(...lives) * 1000 + slack,
     hintsLast: keys.keepForHints * 1000,
     rotateEvery: keys.rotateEvery === undefined ? undefined : keys.rotateEvery * 1000,
   }

@@ -3,6 +3,7 @@ import type { SettledStatus } from '../authentication-request/authentication-req
 import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
 import { idsBefore } from '../secret.ts'
 import type { Database, Statement } from '../storage/database.ts'
+import { walk } from '../storage/walk.ts'
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
 
@@ -133,20 +134,29 @@ export function createDecisionStore(database: Database) {
      * Removes decisions made before `before`, at most so many, but none that something still lives of: users take that
      * back where they see the decision.
      */
-    async forget(before: number, atMost: number): Promise<number> {
-      const rows = await database.step({
-        sql: `with old as materialized (
-                select id from backchannel_auth_consent_history history
-                where id < $1 and not exists (
-                    select 1 from oidc_models issuing join oidc_models issued on issued.grant_hash = issuing.id_hash
-                    where issuing.request_id = history.request_id)
-                order by id limit $2 /* for update skip locked */
-              )
-              delete from backchannel_auth_consent_history where id in (select id from old) returning id`,
-        values: [idsBefore(before), atMost],
-      })
-      return rows.length
-    },
+    forget: walk({
+      async next(after, before, atMost) {
+        const rows = await database.read<{ id: string }>(
+          'select id from backchannel_auth_consent_history where id > $1 and id < $2 order by id limit $3',
+          [after, idsBefore(before), atMost],
+        )
+        return rows.map(({ id }) => id)
+      },
+      async remove(ids) {
+        const rows = await database.step({
+          sql: `with old as materialized (
+                  select id from backchannel_auth_consent_history history
+                  where id in (select value from each($1)) and not exists (
+                      select 1 from oidc_models issuing join oidc_models issued on issued.grant_hash = issuing.id_hash
+                      where issuing.request_id = history.request_id)
+                  order by id /* for update skip locked */
+                )
+                delete from backchannel_auth_consent_history where id in (select id from old) returning id`,
+          values: [JSON.stringify(ids)],
+        })
+        return rows.length
+      },
+    }),
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Database, Statement } from '../storage/database.ts'
 import { together } from '../storage/together.ts'
 import type { Letter, Notification, NotificationState } from './notification.ts'
-import type { Room } from './shares.ts'
+import { fewOfLane, type Room } from './shares.ts'
 
 interface NotificationRow {
   id: string
@@ -31,7 +31,7 @@ interface Report {
 
 export type OutboxStore = ReturnType<typeof createOutboxStore>
 
-/** The outbox. New and retried notifications are announced under the topic `outbox`. */
+/** The outbox. What is handed back or retried is announced under the topic `outbox`; what is added, by whoever adds it. */
 export function createOutboxStore(database: Database) {
   /** Answers whether the lease was still theirs. Content is erased on delivery. */
   const report = together<Report, boolean>({
@@ -47,7 +47,7 @@ export function createOutboxStore(database: Database) {
               from rows($1) as report (id text, lease text, state text, outcome text, settled_at bigint, due_at bigint)
               where notifications.id = report.id and notifications.lease = report.lease
               returning notifications.id as id`,
-        // Everybody takes rows in the same order, so that no two wait for each other.
+        // Those who report take rows in the same order, so that no two wait for each other.
         rows: rows.sort((one, other) => (one.id < other.id ? -1 : 1)),
       })
       const ids = new Set(changed.map(({ id }) => id))
@@ -104,13 +104,14 @@ export function createOutboxStore(database: Database) {
       return rows.map(toLetter).sort((one, other) => (one.id < other.id ? -1 : 1))
     },
 
-    /** When the next notification that is not due at `now` is, or its lease ends. */
-    async nextDue(now: number): Promise<number | undefined> {
-      const [row] = await database.read<{ due_at: number | null }>(
-        `select min(due_at) as due_at from notifications where state in ('waiting', 'sending') and due_at > $1`,
+    /** When the next notification that is not due at `now` is, or its lease ends; and whether any that is due is left. */
+    async nextDue(now: number): Promise<{ next: number | undefined; isAnyLeft: boolean }> {
+      const [row] = await database.read<{ next: number | null; is_any_left: number }>(
+        `select (select min(due_at) from notifications where state in ('waiting', 'sending') and due_at > $1) as next,
+           exists (select 1 from notifications where state in ('waiting', 'sending') and due_at <= $1) as is_any_left`,
         [now],
       )
-      return row?.due_at ?? undefined
+      return { next: row!.next ?? undefined, isAnyLeft: row!.is_any_left === 1 }
     },
 
     /** sending → delivered. The content is erased. Answers whether the lease was still ours. */
@@ -223,34 +224,42 @@ export function createOutboxStore(database: Database) {
  */
 const manyDue = 512
 
-/**
- * What is due is looked at in the order in which it became so; where much is, the first few of each lane as well: lane
- * after lane, by the index. Of these, each lane and then each kind gets those for which it has room. They are chosen
- * before they are locked: rows cannot be locked where they are counted.
- */
-const ofLanes = (place: number) => `
+/** Of each lane the one that is due for longest, or the next after it, … */
+const nthOfLanes = (place: number) => `
     select (select id from notifications where state in ('waiting', 'sending') and kind = lanes.kind
       and lane = lanes.lane and due_at <= $1 order by due_at limit 1 offset ${place}) as id
     from lanes where lane is not null`
 
+/**
+ * What is due is looked at in the order in which it became so. Where much is, and not enough of a kind among it, the first
+ * few of each lane of that kind as well: lane after lane, by the index. Of these, each lane and then each kind gets those
+ * for which it has room. They are chosen before they are locked: rows cannot be locked where they are counted.
+ */
 const claiming = `
   with recursive kind_room as (
     select kind, room from rows($2) as kind_room (kind text, room bigint)
   ), lane_room as (
     select kind, lane, room from rows($3) as lane_room (kind text, lane text, room bigint)
   ), first_due as materialized (
-    select id from notifications where state in ('waiting', 'sending') and due_at <= $1
+    select id, kind, lane, due_at from notifications where state in ('waiting', 'sending') and due_at <= $1
     order by due_at limit ${manyDue}
+  ), first_of_kinds as (
+    select fitting.kind as kind, count(*) as number
+    from (select kind, lane, row_number() over (partition by kind, lane order by due_at) as place from first_due) as fitting
+      left join lane_room on lane_room.kind = fitting.kind and lane_room.lane = fitting.lane
+    where place <= coalesce(lane_room.room, cast($5 as bigint))
+    group by fitting.kind
   ), lanes (kind, lane) as (
-    select kind, (select lane from notifications where state in ('waiting', 'sending') and kind = kind_room.kind
-      order by lane limit 1)
-    from kind_room where room > 0 and (select count(*) from first_due) = ${manyDue}
+    select kind_room.kind, (select lane from notifications where state in ('waiting', 'sending')
+      and kind = kind_room.kind order by lane limit 1)
+    from kind_room left join first_of_kinds on first_of_kinds.kind = kind_room.kind
+    where room > coalesce(number, 0) and (select count(*) from first_due) = ${manyDue}
     union all
     select kind, (select lane from notifications where state in ('waiting', 'sending') and kind = lanes.kind
       and lane > lanes.lane order by lane limit 1)
     from lanes where lane is not null
   ), first_of_lanes as (
-    ${[0, 1, 2, 3].map(ofLanes).join(' union all ')}
+    ${Array.from({ length: fewOfLane }, (_, place) => nthOfLanes(place)).join(' union all ')}
   ), of_lane as (
     select id, kind, lane, due_at, row_number() over (partition by kind, lane order by due_at, id) as place
     from notifications where id in (select id from first_due union select id from first_of_lanes)

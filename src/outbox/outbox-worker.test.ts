@@ -273,6 +273,87 @@ test('what there is no room for waits, and what comes later does not pass it by'
   assert.deepEqual(await postOne(worker, table, tea()), [])
 })
 
+test('whoever takes slowly, though well, gets no more than four at once', async (t) => {
+  const { table, worker, serve, clock } = await teaRoom(t)
+  let atOnce = 0
+  let most = 0
+  serve(async () => {
+    atOnce += 1
+    most = Math.max(most, atOnce)
+    await turn()
+    clock.advance(600)
+    await turn()
+    atOnce -= 1
+    return drunk
+  })
+  await post(table, ...Array.from({ length: 40 }, () => tea()))
+  worker.start()
+  await worker.idle()
+  assert.equal(most, 4)
+})
+
+test('a step that took long leaves too little of the lease: the letter is taken on anew, and sent once', async (t) => {
+  const { table, worker, served, clock, outbox } = await teaRoom(t)
+  worker.start()
+  await worker.idle()
+  const letter = tea()
+  await worker.post([letter], async (adding) => {
+    await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
+    clock.advance(2001)
+    return true
+  })
+  await worker.idle()
+  assert.equal(served.length, 0)
+  clock.advance(1000)
+  await worker.idle()
+  await until(async () => (await outbox.find(letter.id))!.state === 'delivered')
+  assert.deepEqual(
+    served.map(({ attempts }) => attempts),
+    [2],
+  )
+})
+
+test('while its whole kind is full, a lane without any before it waits as well, and is not passed by', async (t) => {
+  const { table, worker, served, serve, fail, logLines } = await teaRoom(t)
+  const [first, others] = [Promise.withResolvers<Outcome>(), Promise.withResolvers<Outcome>()]
+  serve(
+    () => first.promise,
+    () => others.promise,
+  )
+  await post(table, ...Array.from({ length: 64 }, (_, number) => tea({ lane: `lane ${number}` })))
+  worker.start()
+  await until(() => served.length === 64)
+  const waiting = tea({ lane: 'ben' })
+  assert.deepEqual(await postOne(worker, table, waiting), ['outbox'])
+  fail(1)
+  first.resolve(drunk)
+  await until(() => logLines.some((line) => line.includes('outbox.look_failed')))
+  assert.deepEqual(await postOne(worker, table, tea({ lane: 'zoe' })), ['outbox'], 'Ben comes before')
+  assert.deepEqual(await postOne(worker, table, tea({ kind: 'milk', lane: 'zoe' })), [], 'of another kind')
+  others.resolve(drunk)
+  await worker.idle()
+  assert.deepEqual(await postOne(worker, table, tea({ lane: 'zoe' })), [])
+})
+
+test('nobody is idle while a step is under way that may add something', async (t) => {
+  const { worker, table, served } = await teaRoom(t)
+  worker.start()
+  const kept = Promise.withResolvers<boolean>()
+  const posted = worker.post([tea()], async (adding) => {
+    await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
+    return kept.promise
+  })
+  let idle = false
+  const waiting = worker.idle().then(() => {
+    idle = true
+  })
+  for (let turns = 0; turns < 10; turns++) await turn()
+  assert.equal(idle, false)
+  kept.resolve(true)
+  await Promise.all([posted, waiting])
+  assert.equal(served.length, 1)
+})
+
 test('nobody works here, or not any more: what is posted waits for others', async (t) => {
   const { table, worker, served, outbox } = await teaRoom(t)
   assert.deepEqual(await postOne(worker, table, tea()), ['outbox'])

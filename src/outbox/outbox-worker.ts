@@ -6,7 +6,7 @@ import { newSecret } from '../secret.ts'
 import type { Statement } from '../storage/database.ts'
 import { judge, type Letter, type Outcome } from './notification.ts'
 import type { OutboxStore } from './outbox-store.ts'
-import { createShares, keyOf, type Lane } from './shares.ts'
+import { createShares, fewOfLane, keyOf, type Manner, type Place, type Room } from './shares.ts'
 
 /**
  * How a kind of notification is sent. It may be called again for a notification that did arrive, so the receiver hears
@@ -55,15 +55,20 @@ export interface OutboxWorker {
 
 /** Milliseconds between two looks when nobody nudges: for what other nodes left behind. */
 const patrol = 2_000
+/** And when something was due that was not taken on: another node may have had it in hand, or less room than we. */
+const soon = 200
 /** Milliseconds added to the timeout: time to write the outcome down before the lease ends. */
 const leaseMargin = 2_000
+/** Milliseconds within which whoever takes something takes it quickly. */
+const quick = 1_000
 
 export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   const { outbox, clock, log } = needs
   const kinds = Object.keys(needs.senders)
   const shares = createShares()
-  /** Lanes in which some wait that came before: who comes now is not to be sent before them. */
-  const behind = new Map<string, Lane>()
+  /** Lanes, and whole kinds, in which some wait that came before: who comes now is not to be sent before them. */
+  const behind = new Map<string, { place: Place; sinceLook: number }>()
+  let looks = 0
   const sending = new Set<Promise<void>>()
   const posting = new Set<Promise<boolean>>()
   let stopping = new AbortController()
@@ -74,8 +79,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   let stopListening = () => {}
   let waitingForIdle: (() => void)[] = []
 
-  async function post(letters: readonly Letter[], step: AddingStep): Promise<boolean> {
-    if (letters.length === 0) return step([], [])
+  async function keepAndSend(letters: readonly Letter[], step: AddingStep): Promise<boolean> {
     const lease = newLease()
     const posted = letters.map((letter) => (takeOnAtOnce(letter) ? { ...letter, ...lease, attempts: 1 } : letter))
     const topics = posted.some(({ state }) => state === 'waiting') ? ['outbox'] : []
@@ -84,18 +88,24 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
       kept = await step(posted.map(outbox.add), topics)
       return kept
     } finally {
+      // A step may have to wait. What is left of the lease then may be too short for an attempt: it is taken on anew.
+      const isInTime = clock.now() <= lease.dueAt - needs.timeout
       for (const letter of posted.filter(({ state }) => state === 'sending')) {
-        if (kept) send(letter)
-        else finish(letter)
+        if (kept && isInTime) send(letter)
+        else makeRoom(letter)
       }
     }
   }
 
   function takeOnAtOnce(letter: Letter): boolean {
     if (!running) return false
-    const isNext = !behind.has(keyOf(letter)) && shares.hasRoom(letter)
+    const { kind, lane } = letter
+    const isNext = !behind.has(keyOf({ kind })) && !behind.has(keyOf({ kind, lane })) && shares.hasRoom(letter)
     if (isNext) shares.begin(letter)
-    else behind.set(keyOf(letter), letter)
+    else {
+      const place = shares.isKindFull(kind) ? { kind } : { kind, lane }
+      behind.set(keyOf(place), { place, sinceLook: looks })
+    }
     return isNext
   }
 
@@ -134,6 +144,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   }
 
   async function takeOn(now: number): Promise<void> {
+    looks += 1
     const room = shares.room(kinds)
     if (room.kinds.every(({ room }) => room === 0)) return
     const { lease, dueAt: leaseUntil } = newLease()
@@ -143,38 +154,61 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
       send(letter)
     }
     if (letters.length > 0) lookAgain = true
-    for (const [key, lane] of behind) if (shares.hasRoom(lane)) behind.delete(key)
+    forgetWhoCaughtUp(letters, room)
   }
 
-  /** What is due and was not taken on now waits for room: whoever makes some looks again. */
+  /** Where there was more room than was taken, nobody waits any more who did before this look. */
+  function forgetWhoCaughtUp(taken: Letter[], room: Room): void {
+    if (behind.size === 0) return
+    const numbers = new Map<string, number>()
+    for (const { kind, lane } of taken) {
+      for (const key of [keyOf({ kind }), keyOf({ kind, lane })]) numbers.set(key, (numbers.get(key) ?? 0) + 1)
+    }
+    const took = (place: Place) => numbers.get(keyOf(place)) ?? 0
+    const rooms = new Map([...room.kinds, ...room.lanes].map((place) => [keyOf(place), place.room]))
+    const isFilled = ({ kind, lane }: Place) => {
+      if (took({ kind }) >= (rooms.get(kind) ?? room.ofOtherKind)) return true
+      // However much room a lane has, no more than these may have been looked for.
+      return (
+        lane !== undefined && took({ kind, lane }) >= Math.min(rooms.get(keyOf({ kind, lane })) ?? fewOfLane, fewOfLane)
+      )
+    }
+    for (const [key, { place, sinceLook }] of behind) if (sinceLook < looks && !isFilled(place)) behind.delete(key)
+  }
+
+  /** Whoever makes room looks again, and so does, after a while, whoever has some and was not given what was due. */
   async function setPatrol(now: number): Promise<void> {
-    const due = await outbox.nextDue(now)
-    const pause = Math.min(Math.max((due ?? Number.POSITIVE_INFINITY) - clock.now(), 0), patrol)
+    const { next = Number.POSITIVE_INFINITY, isAnyLeft } = await outbox.nextDue(now)
+    const pause = Math.min(Math.max(next - clock.now(), 0), isAnyLeft ? soon : patrol)
     cancelPatrol()
     cancelPatrol = clock.after(Math.max(pause, 10), nudge)
   }
 
   function send(letter: Letter): void {
-    const sent = deliver(letter).then((went) => {
+    const begun = clock.now()
+    const sent = deliver(letter).then((outcome) => {
       sending.delete(sent)
-      finish(letter, went)
+      const isQuick = outcome === 'delivered' && clock.now() - begun <= quick
+      makeRoom(letter, isQuick ? 'quickly' : 'badly')
+      // It may have to be sent again soon, or somebody waits for the last of them.
+      if (outcome !== 'delivered' || waitingForIdle.length > 0) nudge()
     })
     sending.add(sent)
   }
 
-  /** Somebody may have waited for the room, or be sent again soon. */
-  function finish(letter: Letter, went?: 'well' | 'badly'): void {
+  /** If there was none before, somebody may have waited for it. */
+  function makeRoom(letter: Letter, manner?: Manner): void {
     const hadRoom = shares.hasRoom(letter)
-    shares.end(letter, went)
-    if (!hadRoom || went !== 'well' || waitingForIdle.length > 0) nudge()
+    shares.end(letter, manner)
+    if (!hadRoom) nudge()
   }
 
-  async function deliver(letter: Letter): Promise<'well' | 'badly' | undefined> {
+  async function deliver(letter: Letter): Promise<Outcome['kind'] | undefined> {
     try {
       const outcome = await attempt(letter)
       if (outcome === 'stopped') await outbox.handBack(letter, clock.now())
       else await record(letter, outcome)
-      return outcome === 'stopped' ? undefined : outcome.kind === 'delivered' ? 'well' : 'badly'
+      return outcome === 'stopped' ? undefined : outcome.kind
     } catch (error) {
       // The lease will end by itself, and then somebody takes it on again.
       log.error({ event: 'outbox.record_failed', notification: letter.id, error })
@@ -217,7 +251,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   }
 
   function tellIdle(): void {
-    if (sending.size > 0) return
+    if (sending.size + posting.size > 0) return
     const told = waitingForIdle
     waitingForIdle = []
     for (const tell of told) tell()
@@ -225,7 +259,11 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
 
   return {
     post(letters, step) {
-      const posted = post(letters, step).finally(() => posting.delete(posted))
+      if (letters.length === 0) return step([], [])
+      const posted = keepAndSend(letters, step).finally(() => {
+        posting.delete(posted)
+        if (waitingForIdle.length > 0) nudge()
+      })
       posting.add(posted)
       return posted
     },

@@ -1,6 +1,6 @@
 /**
- * How much may be under way at once. Each kind has hands of its own, so that a channel that hangs holds up no other; and
- * of those hands one lane gets few, so that a receiver that hangs holds up only its own. Whoever takes well gets more.
+ * How much may be under way at once. Each kind has room of its own, so that a channel that hangs holds up no other; and
+ * within it one lane has little, so that a receiver that hangs holds up only its own. Whoever takes quickly gets more.
  */
 
 /** One receiver's share of one kind. */
@@ -9,20 +9,26 @@ export interface Lane {
   lane: string
 }
 
+/** A lane, or a whole kind. */
+export type Place = Pick<Lane, 'kind'> & Partial<Lane>
+
 /** What of a kind may be under way at once. */
 const ofKind = 64
-/** What of a lane: at first, and after a failure; and as long as all goes well. As many connections as there are to one receiver. */
-const [fewOfLane, manyOfLane] = [4, 16]
-/** Lanes that are known to take well while nothing is under way: beyond that, those that have been still for long are forgotten. */
+/** What of a lane: at first, and as long as it takes quickly. As many as there are connections to one receiver. */
+export const fewOfLane = 4
+const manyOfLane = 16
+/** Lanes at rest that are known to take quickly, at most. */
 const remembered = 1_000
 
-/** How many more may be taken on: of those kinds and lanes of which something is under way, and of any other. */
+/** How much more may be taken on: of each kind that can be sent, of each lane in which something is under way, of any other. */
 export interface Room {
   kinds: { kind: string; room: number }[]
   lanes: (Lane & { room: number })[]
   ofOtherKind: number
   ofOtherLane: number
 }
+
+export type Manner = 'quickly' | 'badly'
 
 type KnownLane = Lane & { underWay: number; share: number }
 
@@ -33,17 +39,18 @@ export function createShares() {
   const lanes = new Map<string, KnownLane>()
 
   const roomOfKind = (kind: string) => Math.max(0, ofKind - (kinds.get(kind) ?? 0))
-  const roomOfLane = (one: Lane) => {
-    const known = lanes.get(keyOf(one))
+  const roomOfLane = (lane: Lane) => {
+    const known = lanes.get(keyOf(lane))
     return known ? Math.max(0, known.share - known.underWay) : fewOfLane
   }
 
   return {
-    hasRoom: (one: Lane): boolean => roomOfKind(one.kind) > 0 && roomOfLane(one) > 0,
+    isKindFull: (kind: string): boolean => roomOfKind(kind) === 0,
 
-    /** Of all kinds that are known, those too of which nothing is under way. */
-    room: (known: string[]): Room => ({
-      kinds: [...new Set([...known, ...kinds.keys()])].map((kind) => ({ kind, room: roomOfKind(kind) })),
+    hasRoom: (lane: Lane): boolean => roomOfKind(lane.kind) > 0 && roomOfLane(lane) > 0,
+
+    room: (sent: string[]): Room => ({
+      kinds: [...new Set([...sent, ...kinds.keys()])].map((kind) => ({ kind, room: roomOfKind(kind) })),
       lanes: [...lanes.values()]
         .filter(({ underWay }) => underWay > 0)
         .map(({ kind, lane }) => ({ kind, lane, room: roomOfLane({ kind, lane }) })),
@@ -51,28 +58,28 @@ export function createShares() {
       ofOtherLane: fewOfLane,
     }),
 
-    begin(one: Lane): void {
-      kinds.set(one.kind, (kinds.get(one.kind) ?? 0) + 1)
-      const known = lanes.get(keyOf(one)) ?? { kind: one.kind, lane: one.lane, underWay: 0, share: fewOfLane }
+    begin({ kind, lane }: Lane): void {
+      kinds.set(kind, (kinds.get(kind) ?? 0) + 1)
+      const known = lanes.get(keyOf({ kind, lane })) ?? { kind, lane, underWay: 0, share: fewOfLane }
       known.underWay += 1
-      lanes.set(keyOf(one), known)
+      lanes.set(keyOf(known), known)
     },
 
-    /** @param went how it went, if it was tried */
-    end(one: Lane, went?: 'well' | 'badly'): void {
-      kinds.set(one.kind, kinds.get(one.kind)! - 1)
-      const known = lanes.get(keyOf(one))!
+    /** @param manner how it was taken; nothing, if it was not sent */
+    end(lane: Lane, manner?: Manner): void {
+      kinds.set(lane.kind, kinds.get(lane.kind)! - 1)
+      const known = lanes.get(keyOf(lane))!
       known.underWay -= 1
-      if (went === 'well') known.share = Math.min(known.share * 2, manyOfLane)
-      if (went === 'badly') known.share = fewOfLane
-      if (known.underWay === 0) rest(keyOf(one), known)
+      if (manner === 'quickly') known.share = Math.min(known.share * 2, manyOfLane)
+      if (manner === 'badly') known.share = fewOfLane
+      if (known.underWay === 0) rest(known)
     },
   }
 
   /** Nothing of it is under way any more. Those at rest are in the order in which they came to it. */
-  function rest(key: string, lane: KnownLane): void {
-    lanes.delete(key)
-    if (lane.share > fewOfLane) lanes.set(key, lane)
+  function rest(lane: KnownLane): void {
+    lanes.delete(keyOf(lane))
+    if (lane.share > fewOfLane) lanes.set(keyOf(lane), lane)
     if (lanes.size <= remembered) return
     for (const [oldest, { underWay }] of lanes) {
       if (underWay === 0) return void lanes.delete(oldest)
@@ -80,4 +87,4 @@ export function createShares() {
   }
 }
 
-export const keyOf = ({ kind, lane }: Lane) => `${kind} ${lane}`
+export const keyOf = ({ kind, lane }: Place) => (lane === undefined ? kind : `${kind} ${lane}`)

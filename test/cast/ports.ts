@@ -3,11 +3,11 @@ import { createServer } from 'node:net'
 
 /**
  * A TCP port on this machine that is free now, and likely to stay so: below those that the system gives to whoever
- * connects to somebody.
+ * connects to somebody, and above those that browsers, and `fetch`, call nobody at (10080 is the last of them).
  */
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = randomInt(10_000, 32_000)
+    const port = randomInt(10_100, 32_000)
     if (await isFree(port)) return port
   }
 }

@@ -33,8 +33,9 @@ for (const engine of engines) {
       const early = newLetter(clock.now())
       const late = newLetter(clock.now(), { dueAt: clock.now() + 1000 })
       await post(one.database, late, early)
-      assert.equal(await one.outbox.nextDue(clock.now()), clock.now() + 1000)
-      assert.deepEqual(ids(await claim(one.outbox, clock.now())), [early.id])
+      assert.deepEqual(await one.outbox.nextDue(clock.now()), { next: clock.now() + 1000, isAnyLeft: true })
+      assert.deepEqual(ids(await claim(one.outbox, clock.now(), { leaseUntil: clock.now() + 4000 })), [early.id])
+      assert.deepEqual(await one.outbox.nextDue(clock.now()), { next: clock.now() + 1000, isAnyLeft: false })
       clock.advance(1000)
       assert.deepEqual(ids(await claim(one.outbox, clock.now())), [late.id])
     })
@@ -43,7 +44,7 @@ for (const engine of engines) {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
       await post(one.database, newLetter(clock.now()))
       const [first] = await claim(one.outbox, clock.now(), { leaseUntil: clock.now() + 1000 })
-      assert.equal(await one.outbox.nextDue(clock.now()), clock.now() + 1000)
+      assert.deepEqual(await one.outbox.nextDue(clock.now()), { next: clock.now() + 1000, isAnyLeft: false })
       clock.advance(999)
       assert.deepEqual(await claim(other.outbox, clock.now()), [])
       clock.advance(1)
@@ -131,7 +132,32 @@ for (const engine of engines) {
       ])
       assert.deepEqual(told, [false, ...Array.from({ length: 29 }, () => true)])
       assert.deepEqual(await one.outbox.count(), { waiting: 10, sending: 1, delivered: 9, parked: 10 })
-      assert.equal(await one.outbox.nextDue(clock.now()), clock.now() + 500)
+      assert.equal((await one.outbox.nextDue(clock.now())).next, clock.now() + 500)
+    })
+
+    test('where thousands of lanes wait, their kind is not gone through to find more of them', async (t) => {
+      const { clock, one } = await furnished(t, engine)
+      const crowd = Array.from({ length: 2000 }, (_, n) =>
+        newLetter(clock.now() - 5000 + n, { lane: `lane ${2000 - n}` }),
+      )
+      const few = Array.from({ length: 3 }, (_, n) => newLetter(clock.now(), { kind: 'coffee', lane: `${n}` }))
+      await post(one.database, ...crowd, ...few)
+      const room = (tea: number) =>
+        roomFor({
+          ofOtherLane: 4,
+          kinds: [
+            { kind: 'tea', room: tea },
+            { kind: 'coffee', room: 64 },
+          ],
+        })
+      // The oldest of all, and not the first lanes by their names.
+      const taken = await claim(one.outbox, clock.now(), { room: room(64) })
+      assert.deepEqual(ids(taken).sort(), ids([...crowd.slice(0, 64), ...few]).sort())
+      assert.equal(
+        (await claim(one.outbox, clock.now(), { room: room(600) })).length,
+        600,
+        'more than are looked at by age',
+      )
     })
 
     test('delivered letters keep nothing of what they said', async (t) => {

@@ -50,6 +50,19 @@ for (const engine of engines) {
       assert.equal(await poll(), 'approved')
     })
 
+    test('PI-1: of who is going to be pinged the table is asked each time: the ping may be faster than the news', async (t) => {
+      const { clock, one, other, polling, pending, database } = await memory(t, engine)
+      const poll = await polling('a', 'ping')
+      for (const expected of ['authorization_pending', 'slow_down']) assert.equal(await poll(), expected)
+      assert.equal(pending.isKnown('a'), false)
+      const [row] = await rowsOf(one.database, 'backchannel_auth_requests')
+      assert.deepEqual([row!.interval_seconds, row!.last_polled_at], [10, clock.now()])
+      // Nobody waits for the news.
+      await other.requests.settle('a', yes(clock.now()), [], [])
+      assert.ok(database.stretch !== undefined)
+      assert.equal(await poll(), 'approved')
+    })
+
     test('M42: nothing is pending at its deadline', async (t) => {
       const { clock, polling } = await memory(t, engine)
       const poll = await polling('a')
@@ -267,8 +280,9 @@ async function memory(t: TestContext, engine: Engine) {
   const pending = createPendingRequests({ requests: counted, database, clock, log: one.needs.log })
   one.database.listen('request', (key) => heard.push(key))
 
-  async function polling(id: string) {
-    await requests.accept(newRequest(clock.now(), { id, expiresAt: clock.now() + 600_000 }), id, many, [], [])
+  async function polling(id: string, deliveryMode: 'poll' | 'ping' = 'poll') {
+    const request = newRequest(clock.now(), { id, clientId: 'kiosk', deliveryMode, expiresAt: clock.now() + 600_000 })
+    await requests.accept(request, id, many, [], [])
     return async () => {
       const now = clock.now()
       const remembered = pending.recall(id, 'kiosk', now)

@@ -270,6 +270,12 @@ test('times come from the settings: a key stays published as long as the longest
   const read = keyTimesOf({ keys, tokens: { idTtl: 3600, accessTtl: 600 } })
   assert.deepEqual(read, { publishAhead: minute, rotateEvery: 2 * hour, tokensLast: hour + 5 * minute, hintsLast: day })
   assert.equal(keyTimesOf({ keys, tokens: { idTtl: 600, accessTtl: 7200 } }).tokensLast, 2 * hour + 5 * minute)
+  // A service's own access tokens are checked with our keys, too.
+  const resources = { 'https://api.example': { accessTtl: 10_800 }, 'https://other.example': {} }
+  assert.equal(
+    keyTimesOf({ keys, tokens: { idTtl: 600, accessTtl: 7200 }, resources }).tokensLast,
+    3 * hour + 5 * minute,
+  )
 })
 
 test('overdue is what still signs when its successor should', () => {
