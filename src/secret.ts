@@ -21,22 +21,28 @@ import {
 
 /** A new secret of `bytes` random bytes, base64url. 32 bytes are 256 bits and 43 characters (AK-2, AK-3). */
 export function newSecret(bytes = 32): string {
+  return draw(bytes, (drawn) => drawn.toString('base64url'))
+}
+
+/**
+ * Random bytes to come. To ask the system for them takes longer than all else that is done with them, so it is asked for
+ * many at once, as Node does for its UUIDs; none stays here once it was given out.
+ */
+const store = Buffer.alloc(4096)
+let given = store.length
+
+/** @param take makes something of the bytes, or a copy: they are wiped afterwards */
+function draw<Taken>(bytes: number, take: (drawn: Buffer) => Taken): Taken {
   if (given + bytes > store.length) {
     randomFillSync(store)
     given = 0
   }
-  const secret = store.toString('base64url', given, given + bytes)
-  store.fill(0, given, given + bytes)
+  const drawn = store.subarray(given, given + bytes)
   given += bytes
-  return secret
+  const taken = take(drawn)
+  drawn.fill(0)
+  return taken
 }
-
-/**
- * Random bytes for secrets to come. To ask the system for them takes longer than all else that is done with them, so it is
- * asked for many at once, as Node does for its UUIDs; none stays here once it was given out.
- */
-const store = Buffer.alloc(4096)
-let given = store.length
 
 /**
  * A new id that is unique and grows with time (UUID version 7), so that rows are added at the end of their index.
@@ -98,7 +104,7 @@ export function createVault(secret: string): Vault {
   return {
     key,
     seal(plain, place) {
-      const iv = randomBytes(12)
+      const iv = draw(12, (drawn) => Buffer.from(drawn))
       const cipher = createCipheriv('aes-256-gcm', sealing, iv).setAAD(Buffer.from(place))
       const body = Buffer.concat([cipher.update(plain, 'utf8'), cipher.final()])
       return `v1.${Buffer.concat([iv, body, cipher.getAuthTag()]).toString('base64url')}`

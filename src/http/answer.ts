@@ -79,9 +79,28 @@ export function usualAnswer(refusal: Refusal): (reply: FastifyReply) => FastifyR
     reply.isUsual = true
     // What was said before goes along: a nonce, say.
     const all = { ...headers, ...(reply.getHeaders() as OutgoingHttpHeaders), ...lastWords(reply) }
-    reply.hijack().raw.writeHead(refusal.status, all).end(body)
+    const { raw } = reply.hijack()
+    atTheEndOfTheTurn(() => raw.writeHead(refusal.status, all).end(body))
     return reply
   }
+}
+
+let answers: (() => void)[] = []
+
+/**
+ * What is answered in one turn of the event loop goes out together, when all that came in it has been read. Answer by
+ * answer, whoever is on the other side is woken by each of them, and waking somebody takes longer than a poll. (Other
+ * answers come together by themselves, when the statement they waited for is done.)
+ */
+function atTheEndOfTheTurn(answer: () => void): void {
+  if (answers.length === 0) setImmediate(answerAll)
+  answers.push(answer)
+}
+
+function answerAll(): void {
+  const all = answers
+  answers = []
+  for (const answer of all) answer()
 }
 
 /** Idle connections are closed when the server stops. One that is answered just then is not idle yet, and would be waited for. */

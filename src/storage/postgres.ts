@@ -1,5 +1,5 @@
 /** Postgres, for one process or many. Announcements travel by LISTEN and NOTIFY. */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { type ClientBase, DatabaseError, Pool, type PoolClient, types } from 'pg'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Log } from '../log.ts'
@@ -158,7 +158,7 @@ async function inTransaction<Row>(
  */
 function locksFor(words: string[]): Statement[] {
   if (words.length === 0) return []
-  const hashes = words.map((word) => createHash('sha256').update(word).digest().readInt32BE()).sort((a, b) => a - b)
+  const hashes = words.map(numberOf).sort((a, b) => a - b)
   return [
     {
       sql: `select count(pg_advisory_xact_lock(${exclusiveLock}, cast(each.value as int))) from each($1)`,
@@ -166,6 +166,9 @@ function locksFor(words: string[]): Statement[] {
     },
   ]
 }
+
+/** The first 32 bits of its hash. */
+const numberOf = (word: string) => Number.parseInt(hash('sha256', word).slice(0, 8), 16) | 0
 
 /** Postgres allows no changing statement in a `with` within a `with`. */
 function canBeWrapped({ sql }: Statement): boolean {
@@ -327,7 +330,7 @@ function prepared(sql: string): { name: string; text: string } {
   const found = known.get(sql)
   if (found) return found
   const statement = {
-    name: /^[\w ]+$/.test(sql) ? sql : createHash('sha256').update(sql).digest('base64url').slice(0, 16),
+    name: /^[\w ]{1,63}$/.test(sql) ? sql : hash('sha256', sql, 'base64url').slice(0, 16),
     text: wordsOfPostgres(sql),
   }
   known.set(sql, statement)

@@ -36,7 +36,9 @@ interface Waiting<Item, Outcome> {
  */
 export function together<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Item) => Promise<Outcome> {
   let waiting: Waiting<Item, Outcome>[] = []
-  const underWay = new Set<{ words: ReadonlySet<string>; isSlow: boolean }>()
+  const underWay = new Set<{ isSlow: boolean }>()
+  /** Of all items that are under way. */
+  const taken = new Set<string>()
   let isAwaited = false
 
   function goOnSoon(): void {
@@ -58,7 +60,6 @@ export function together<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Item)
 
   /** In the order they came; who has to stay apart from one of them waits. */
   function takeGroup(): Waiting<Item, Outcome>[] {
-    const taken = new Set([...underWay].flatMap(({ words }) => [...words]))
     const group: Waiting<Item, Outcome>[] = []
     waiting = waiting.filter((one) => {
       if (group.length >= most || one.words.some((word) => taken.has(word))) return true
@@ -70,7 +71,7 @@ export function together<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Item)
   }
 
   async function begin(group: Waiting<Item, Outcome>[]): Promise<void> {
-    const one = { words: new Set(group.flatMap(({ words }) => words)), isSlow: false }
+    const one = { isSlow: false }
     underWay.add(one)
     // Real time, whatever the clock: it is about how busy the database is.
     const cancel = systemClock.after(patience, () => {
@@ -80,6 +81,7 @@ export function together<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Item)
     await carryOut(group)
     cancel()
     underWay.delete(one)
+    for (const { words } of group) for (const word of words) taken.delete(word)
     goOnSoon()
   }
 
