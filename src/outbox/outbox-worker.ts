@@ -4,9 +4,10 @@ import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import { newSecret } from '../secret.ts'
 import type { Statement } from '../storage/database.ts'
+import { createBehind } from './behind.ts'
 import { judge, type Letter, type Outcome } from './notification.ts'
 import type { OutboxStore } from './outbox-store.ts'
-import { createShares, fewOfLane, keyOf, type Manner, type Place, type Room } from './shares.ts'
+import { createShares, type Manner } from './shares.ts'
 
 /**
  * How a kind of notification is sent. It may be called again for a notification that did arrive, so the receiver hears
@@ -66,9 +67,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   const { outbox, clock, log } = needs
   const kinds = Object.keys(needs.senders)
   const shares = createShares()
-  /** Lanes, and whole kinds, in which some wait that came before: who comes now is not to be sent before them. */
-  const behind = new Map<string, { place: Place; sinceLook: number }>()
-  let looks = 0
+  const behind = createBehind()
   const sending = new Set<Promise<void>>()
   const posting = new Set<Promise<boolean>>()
   let stopping = new AbortController()
@@ -100,12 +99,9 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   function takeOnAtOnce(letter: Letter): boolean {
     if (!running) return false
     const { kind, lane } = letter
-    const isNext = !behind.has(keyOf({ kind })) && !behind.has(keyOf({ kind, lane })) && shares.hasRoom(letter)
+    const isNext = !behind.isBefore(letter) && shares.hasRoom(letter)
     if (isNext) shares.begin(letter)
-    else {
-      const place = shares.isKindFull(kind) ? { kind } : { kind, lane }
-      behind.set(keyOf(place), { place, sinceLook: looks })
-    }
+    else behind.note(shares.isKindFull(kind) ? { kind } : { kind, lane })
     return isNext
   }
 
@@ -144,9 +140,9 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   }
 
   async function takeOn(now: number): Promise<void> {
-    looks += 1
     const room = shares.room(kinds)
     if (room.kinds.every(({ room }) => room === 0)) return
+    const forgetWhoCaughtUp = behind.look(room)
     const { lease, dueAt: leaseUntil } = newLease()
     const letters = await outbox.claimDue({ now, lease, leaseUntil, room })
     for (const letter of letters) {
@@ -154,26 +150,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
       send(letter)
     }
     if (letters.length > 0) lookAgain = true
-    forgetWhoCaughtUp(letters, room)
-  }
-
-  /** Where there was more room than was taken, nobody waits any more who did before this look. */
-  function forgetWhoCaughtUp(taken: Letter[], room: Room): void {
-    if (behind.size === 0) return
-    const numbers = new Map<string, number>()
-    for (const { kind, lane } of taken) {
-      for (const key of [keyOf({ kind }), keyOf({ kind, lane })]) numbers.set(key, (numbers.get(key) ?? 0) + 1)
-    }
-    const took = (place: Place) => numbers.get(keyOf(place)) ?? 0
-    const rooms = new Map([...room.kinds, ...room.lanes].map((place) => [keyOf(place), place.room]))
-    const isFilled = ({ kind, lane }: Place) => {
-      if (took({ kind }) >= (rooms.get(kind) ?? room.ofOtherKind)) return true
-      // However much room a lane has, no more than these may have been looked for.
-      return (
-        lane !== undefined && took({ kind, lane }) >= Math.min(rooms.get(keyOf({ kind, lane })) ?? fewOfLane, fewOfLane)
-      )
-    }
-    for (const [key, { place, sinceLook }] of behind) if (sinceLook < looks && !isFilled(place)) behind.delete(key)
+    forgetWhoCaughtUp(letters)
   }
 
   /** Whoever makes room looks again, and so does, after a while, whoever has some and was not given what was due. */
