@@ -227,9 +227,11 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
     const { client, wanted, requestId } = flow
     const doubts: Doubt[] = []
     const deadline = performance.now() + 20_000
+    let heard: unknown[] = []
     while (performance.now() < deadline) {
       const answers = await Promise.all(at.map((node) => ask(node, '/oauth/token', pollOf(flow), credentials[client])))
       for (const answer of answers) doubts.push(...answer.doubts)
+      heard = answers.map(({ status, body }) => [status, body.error, body.error_description])
       const tokens = answers.filter(({ status }) => status === 200)
       const errors = new Set(answers.map(({ body }) => body.error))
       if (tokens.length > 1) return blame('doubleRedemptions', requestId)
@@ -254,7 +256,7 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
       count('polls that heard of a decision later than its user')
       await pause(100)
     }
-    blame('decisionsLost', `${client} does not learn that ${requestId} was ${wanted}`)
+    blame('decisionsLost', `${client} does not learn that ${requestId} was ${wanted}, but ${JSON.stringify(heard)}`)
   }
   const answersLost: Flow[] = []
 
