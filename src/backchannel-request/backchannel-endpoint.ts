@@ -13,6 +13,7 @@ import type { Clock } from '../clock.ts'
 import { proofSentWith, type SentProof } from '../dpop/proof.ts'
 import type { BindTokens } from '../dpop/token-binding.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
+import { type Caller, callerOf } from '../http/caller.ts'
 import { readForm } from '../http/form.ts'
 import type { InWork } from '../http/in-work.ts'
 import type { Letter } from '../outbox/notification.ts'
@@ -61,8 +62,7 @@ export interface BackchannelCall extends ClientCredentials {
   proof: SentProof
   /** A request's lifetime counts from its receipt (AK-5). */
   receivedAt: number
-  /** Whether nobody waits for the answer any more. */
-  isGone(): boolean
+  caller: Caller
 }
 
 export function backchannelEndpoint(app: FastifyInstance, path: string, needs: BackchannelNeeds): void {
@@ -72,8 +72,7 @@ export function backchannelEndpoint(app: FastifyInstance, path: string, needs: B
     const form = readForm(request.headers['content-type'], rawBody(request))
     const { authorization } = request.headers
     const keys = { certificate: needs.certificateOf(request.raw), proof: proofSentWith(request.raw) }
-    const isGone = () => reply.raw.destroyed
-    const call = { form, authorization, ...keys, address: request.ip, receivedAt, isGone }
+    const call = { form, authorization, ...keys, address: request.ip, receivedAt, caller: callerOf(reply) }
     const acknowledgement = await receive(call, needs)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(acknowledgement)
   })
@@ -124,7 +123,7 @@ async function consider(
       : [needs.signedRequests.keep(request.id, asked.signedRequest, request.createdAt)]
   const limits = limitsFor(client, needs.policy)
   // Nobody would learn the auth_req_id, and a user would be asked for nothing.
-  if (call.isGone()) throw new Refusal('invalid_request', 'the connection ended before the answer')
+  await call.caller.mustBeThere()
   const kept = await needs.post(notices, (adding, topics) =>
     needs.requests.accept(request, authReqId, limits, [...adding, ...evidence], topics),
   )

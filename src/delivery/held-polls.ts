@@ -3,6 +3,7 @@
  * hears of it at once. A held poll is an entry in a map: no connection to the database, and one timer for all of them.
  */
 import type { Clock } from '../clock.ts'
+import type { Caller } from '../http/caller.ts'
 import type { Log } from '../log.ts'
 import type { Database } from '../storage/database.ts'
 
@@ -17,18 +18,9 @@ export interface HeldPoll {
   isCertain: boolean
 }
 
-/** Whoever waits for the answer, and may stop waiting. */
-export interface Caller {
-  isGone(): boolean
-  onLeave(heard: () => void): void
-}
-
 export interface HeldPolls {
-  /**
-   * Holds a poll of a pending request. One at a time for a request: an older one is over (TK-16).
-   *
-   */
-  hold(held: HeldPoll, caller: Caller): Promise<Release>
+  /** Holds a poll of a pending request. One at a time for a request: an older one is over (TK-16). */
+  hold(held: HeldPoll, caller: Pick<Caller, 'isGone' | 'onLeave'>): Promise<Release>
   /** Polls held at this moment. */
   count(): number
   /** Lets all go, and holds nothing any more. */

@@ -165,13 +165,15 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
     const begun = clock.now()
     const sent = deliver(letter).then((outcome) => {
       sending.delete(sent)
-      const isQuick = outcome === 'delivered' && clock.now() - begun <= quick
-      makeRoom(letter, isQuick ? 'quickly' : 'badly')
+      makeRoom(letter, outcome && mannerOf(outcome, clock.now() - begun))
       // It may have to be sent again soon, or somebody waits for the last of them.
       if (outcome !== 'delivered' || waitingForIdle.length > 0) nudge()
     })
     sending.add(sent)
   }
+
+  const mannerOf = (outcome: Outcome['kind'], took: number) =>
+    outcome === 'delivered' && took <= quick ? 'quickly' : 'badly'
 
   /** If there was none before, somebody may have waited for it. */
   function makeRoom(letter: Letter, manner?: Manner): void {
@@ -180,6 +182,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
     if (!hadRoom) nudge()
   }
 
+  /** Answers what came of it; nothing, if it was not sent, or if that could not be written down. */
   async function deliver(letter: Letter): Promise<Outcome['kind'] | undefined> {
     try {
       const outcome = await attempt(letter)

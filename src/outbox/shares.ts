@@ -65,7 +65,7 @@ export function createShares() {
       lanes.set(keyOf(known), known)
     },
 
-    /** @param manner how it was taken; nothing, if it was not sent */
+    /** @param manner how it was taken; nothing, if that is not known */
     end(lane: Lane, manner?: Manner): void {
       kinds.set(lane.kind, kinds.get(lane.kind)! - 1)
       const known = lanes.get(keyOf(lane))!

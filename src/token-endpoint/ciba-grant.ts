@@ -11,10 +11,11 @@ import type { PendingRequests } from '../authentication-request/pending-requests
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
-import { type Caller, type HeldPolls, tick } from '../delivery/held-polls.ts'
+import { type HeldPolls, tick } from '../delivery/held-polls.ts'
 import { answerPoll, type PollAnswer } from '../delivery/poll.ts'
 import type { SentProof } from '../dpop/proof.ts'
 import type { BindTokens } from '../dpop/token-binding.ts'
+import type { Caller } from '../http/caller.ts'
 import type { InWork } from '../http/in-work.ts'
 import { Refusal } from '../refusal.ts'
 import type { IssueTokens, TokenResponse } from '../token/issue-tokens.ts'
@@ -43,7 +44,6 @@ export interface TokenCall extends ClientCredentials {
   proof: SentProof
   /** The pause between polls is measured from arrival to arrival (TK-4). */
   arrivedAt: number
-  /** Whoever waits for the answer. */
   caller: Caller
 }
 
@@ -158,7 +158,7 @@ async function handOut(
     throw refusals.access_denied()
   }
   // Tokens that nobody hears of are lost: the approval waits for the client to come again, here or at another node.
-  if (call.caller.isGone()) throw new Refusal('invalid_request', 'the connection ended before the answer')
+  await call.caller.mustBeThere()
   const now = needs.clock.now()
   const won = await needs.requests.redeem(request.id, now, issued.statements)
   if (!won) throw statusAt(request, now) === 'expired' ? refusals.expired_token() : unknown()

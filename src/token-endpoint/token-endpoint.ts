@@ -2,9 +2,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { CIBA_GRANT } from '../client/client-metadata.ts'
 import type { ReadCertificate } from '../client-certificate/client-certificate.ts'
-import type { Caller } from '../delivery/held-polls.ts'
 import { type Proofs, proofSentWith } from '../dpop/proof.ts'
 import { onlyMethods, rawBody, usualAnswer } from '../http/answer.ts'
+import { callerOf } from '../http/caller.ts'
 import { readForm } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
 import { type CibaGrantNeeds, redeem } from './ciba-grant.ts'
@@ -21,24 +21,22 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
   app.post(path, async (request, reply) => {
     const arrivedAt = needs.clock.now()
     const form = readForm(request.headers['content-type'], rawBody(request))
-    if (form.get('grant_type') !== CIBA_GRANT) return needs.handOver(request, reply)
+    const caller = callerOf(reply)
+    if (form.get('grant_type') !== CIBA_GRANT) {
+      // A refresh token that comes a second time is taken for stolen, and all that came of it is taken back.
+      await caller.mustBeThere()
+      return needs.handOver(request, reply)
+    }
 
     const { authorization } = request.headers
     const proof = proofSentWith(request.raw)
     reply.headers(needs.proofs.answerHeaders(proof))
     const certificate = needs.certificateOf(request.raw)
-    const call = { form, authorization, certificate, proof, address: request.ip, arrivedAt, caller: callerOf(reply) }
+    const call = { form, authorization, certificate, proof, address: request.ip, arrivedAt, caller }
     const tokens = await redeem(call, needs)
     if (typeof tokens === 'string') return waiting[tokens](reply)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)
   })
-}
-
-function callerOf({ raw }: FastifyReply): Caller {
-  return {
-    isGone: () => raw.destroyed || raw.socket?.destroyed === true,
-    onLeave: (heard) => raw.once('close', heard),
-  }
 }
 
 const waiting = {

@@ -92,6 +92,8 @@ interface Flow {
   wanted: 'approved' | 'denied'
   requestId: string
   authReqId: string
+  /** What became of polls before the decision: one that nobody waits for any longer may still come to be carried out. */
+  doubts: Doubt[]
 }
 
 interface Node {
@@ -199,9 +201,10 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
     const seen = await ask(decidesAt, '/backchannel/authinfo', look, credentials.phoneService)
     const requestId = (seen.body.requests as Json[] | undefined)?.[0]?.request_id
     if (typeof requestId !== 'string') return blame('wrongAnswers', `the user sees ${JSON.stringify(seen.body)}`)
-    const flow: Flow = { number, client, wanted, requestId, authReqId }
+    const flow: Flow = { number, client, wanted, requestId, authReqId, doubts: [] }
     if (client !== 'till') {
       const poll = await ask(asksAt, '/oauth/token', pollOf(flow), credentials[client])
+      flow.doubts.push(...poll.doubts)
       const isEarly = poll.body.error === 'slow_down' && poll.doubts.length > 0
       if (poll.body.error !== 'authorization_pending' && !isEarly)
         blame('wrongAnswers', `a first poll: ${poll.status} ${JSON.stringify(poll.body)}`)
@@ -224,8 +227,7 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
 
   /** Two nodes are asked at the same time: of an approval, one of them has the tokens. */
   async function collect(flow: Flow, ...at: [number, number]): Promise<void> {
-    const { client, wanted, requestId } = flow
-    const doubts: Doubt[] = []
+    const { client, wanted, requestId, doubts } = flow
     const deadline = performance.now() + 20_000
     let heard: unknown[] = []
     while (performance.now() < deadline) {
@@ -246,10 +248,7 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
       }
       if (errors.has('invalid_grant')) {
         // Redeemed, and the answer died on its way: with its node, or with a caller that had waited long enough.
-        if (doubts.length > 0) {
-          answersLost.push(flow)
-          return count(`answers with tokens lost: ${[...new Set(doubts)].join(', ')}`)
-        }
+        if (doubts.length > 0) return count(`answers with tokens lost: ${[...new Set(doubts)].join(', ')}`)
         break
       }
       if (!errors.has('authorization_pending') && !errors.has('slow_down')) break
@@ -258,7 +257,6 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
     }
     blame('decisionsLost', `${client} does not learn that ${requestId} was ${wanted}, but ${JSON.stringify(heard)}`)
   }
-  const answersLost: Flow[] = []
 
   async function checkToken(node: number, token: string): Promise<void> {
     const { status } = await ask(node, '/oauth/userinfo', { access_token: token }, '')
