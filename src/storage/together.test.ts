@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { joined } from './database.ts'
 import { together } from './together.ts'
 
-/** A kind whose groups are seen, and end when they are told to. */
-function seen(apart?: (item: string) => string[]) {
+/** A kind whose groups are seen, and end when they are told to, or with the test. */
+function seen(t: TestContext, apart?: (item: string) => string[]) {
   const groups: { items: string[]; end(): void; fail(error: unknown): void }[] = []
+  t.after(async () => {
+    for (const { end } of groups) end()
+    await turns()
+  })
   const doing = together<string, string>({
     ...(apart && { apart }),
     carryOut: (items) =>
@@ -23,8 +27,8 @@ const turns = async () => {
   await turn()
 }
 
-test('what comes in the same turn is done together, and each hears of its own', async () => {
-  const { groups, doing, items } = seen()
+test('what comes in the same turn is done together, and each hears of its own', async (t) => {
+  const { groups, doing, items } = seen(t)
   const outcomes = Promise.all(['a', 'b', 'c'].map(doing))
   await turn()
   assert.deepEqual(items(), ['a b c'])
@@ -32,8 +36,8 @@ test('what comes in the same turn is done together, and each hears of its own', 
   assert.deepEqual(await outcomes, ['a done', 'b done', 'c done'])
 })
 
-test('what comes while a group is under way waits, and is the next group', async () => {
-  const { groups, doing, items } = seen()
+test('what comes while a group is under way waits, and is the next group', async (t) => {
+  const { groups, doing, items } = seen(t)
   void doing('a')
   await turn()
   void doing('b')
@@ -45,8 +49,22 @@ test('what comes while a group is under way waits, and is the next group', async
   assert.deepEqual(items(), ['a', 'b c'])
 })
 
-test('a group that is held up holds up nobody else for long', async () => {
-  const { doing, items } = seen()
+test('while the database is busy with another kind, it waits for company, but not for long', async (t) => {
+  // However slow this machine is, the other is not held up.
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const other = seen(t)
+  const { doing, items } = seen(t)
+  void other.doing('something else')
+  await turn()
+  void doing('a')
+  await turn()
+  void doing('b')
+  await turns()
+  assert.deepEqual(items(), ['a b'])
+})
+
+test('a group that is held up holds up nobody else for long', async (t) => {
+  const { doing, items } = seen(t)
   void doing('held up')
   await turn()
   void doing('a')
@@ -54,8 +72,8 @@ test('a group that is held up holds up nobody else for long', async () => {
   assert.deepEqual(items(), ['held up', 'a'])
 })
 
-test('who has to stay apart is in another group, and not under way with one that is held up', async () => {
-  const { groups, doing, items } = seen((item) => [item[0]!])
+test('who has to stay apart is in another group, and not under way with one that is held up', async (t) => {
+  const { groups, doing, items } = seen(t, (item) => [item[0]!])
   for (const item of ['a1', 'a2', 'b1', 'a3']) void doing(item)
   await turn()
   assert.deepEqual(items(), ['a1 b1'])
@@ -87,8 +105,8 @@ test('what the tables do not take of one is no harm to the others', async () => 
   ])
 })
 
-test('what fails for another reason fails once, for all: it may have been carried out', async () => {
-  const { groups, doing, items } = seen()
+test('what fails for another reason fails once, for all: it may have been carried out', async (t) => {
+  const { groups, doing, items } = seen(t)
   const outcomes = Promise.allSettled(['a', 'b'].map(doing))
   await turn()
   const gone = new Error('Connection terminated unexpectedly')
@@ -100,8 +118,8 @@ test('what fails for another reason fails once, for all: it may have been carrie
   assert.deepEqual(items(), ['a b'])
 })
 
-test('a crowd is taken in groups of a size that the database can answer soon', async () => {
-  const { groups, doing } = seen()
+test('a crowd is taken in groups of a size that the database can answer soon', async (t) => {
+  const { groups, doing } = seen(t)
   for (let number = 0; number < 300; number++) void doing(`${number}`)
   for (let group = 0; group < 3; group++) {
     await turns()

@@ -20,6 +20,15 @@ const patience = 25
 /** Groups under way at most, of each kind. */
 const mostGroups = 4
 
+/**
+ * Turns of the event loop within which others may come along while the database is busy with other kinds: it would not
+ * begin at once anyway, and has less to do if more is done by one.
+ */
+const turnsWhileBusy = 3
+
+/** Groups of all kinds that are under way, but for those that are held up. */
+let busy = 0
+
 interface Waiting<Item, Outcome> {
   item: Item
   words: string[]
@@ -28,7 +37,8 @@ interface Waiting<Item, Outcome> {
 }
 
 /**
- * What comes in the same turn of the event loop, or while the group before is under way, is one group.
+ * What comes in the same turn of the event loop, or while the group before is under way, is one group; and while those of
+ * other kinds are, what comes within a few turns.
  *
  * @example
  * const find = together({ carryOut: async (ids: string[]) => rowsOf(await findAll(ids)) })
@@ -44,7 +54,11 @@ export function together<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Item)
   function goOnSoon(): void {
     if (isAwaited) return
     isAwaited = true
-    setImmediate(goOn)
+    goOnWithin(turnsWhileBusy)
+  }
+
+  function goOnWithin(turns: number): void {
+    setImmediate(() => (busy > 0 && turns > 1 ? goOnWithin(turns - 1) : goOn()))
   }
 
   function goOn(): void {
@@ -73,13 +87,16 @@ export function together<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Item)
   async function begin(group: Waiting<Item, Outcome>[]): Promise<void> {
     const one = { isSlow: false }
     underWay.add(one)
+    busy += 1
     // Real time, whatever the clock: it is about how busy the database is.
     const cancel = systemClock.after(patience, () => {
       one.isSlow = true
+      busy -= 1
       goOn()
     })
     await carryOut(group)
     cancel()
+    if (!one.isSlow) busy -= 1
     underWay.delete(one)
     for (const { words } of group) for (const word of words) taken.delete(word)
     goOnSoon()
