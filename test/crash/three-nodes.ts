@@ -92,8 +92,8 @@ interface Flow {
   wanted: 'approved' | 'denied'
   requestId: string
   authReqId: string
-  /** What became of polls before the decision: one that nobody waits for any longer may still come to be carried out. */
-  doubts: Doubt[]
+  /** What became of polls before the decision. They excuse nothing: who has given one up loses nothing by it. */
+  givenUp: Doubt[]
 }
 
 interface Node {
@@ -201,10 +201,10 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
     const seen = await ask(decidesAt, '/backchannel/authinfo', look, credentials.phoneService)
     const requestId = (seen.body.requests as Json[] | undefined)?.[0]?.request_id
     if (typeof requestId !== 'string') return blame('wrongAnswers', `the user sees ${JSON.stringify(seen.body)}`)
-    const flow: Flow = { number, client, wanted, requestId, authReqId, doubts: [] }
+    const flow: Flow = { number, client, wanted, requestId, authReqId, givenUp: [] }
     if (client !== 'till') {
       const poll = await ask(asksAt, '/oauth/token', pollOf(flow), credentials[client])
-      flow.doubts.push(...poll.doubts)
+      flow.givenUp.push(...poll.doubts)
       const isEarly = poll.body.error === 'slow_down' && poll.doubts.length > 0
       if (poll.body.error !== 'authorization_pending' && !isEarly)
         blame('wrongAnswers', `a first poll: ${poll.status} ${JSON.stringify(poll.body)}`)
@@ -227,7 +227,8 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
 
   /** Two nodes are asked at the same time: of an approval, one of them has the tokens. */
   async function collect(flow: Flow, ...at: [number, number]): Promise<void> {
-    const { client, wanted, requestId, doubts } = flow
+    const { client, wanted, requestId, givenUp } = flow
+    const doubts: Doubt[] = []
     const deadline = performance.now() + 20_000
     let heard: unknown[] = []
     while (performance.now() < deadline) {
@@ -255,7 +256,8 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
       count('polls that heard of a decision later than its user')
       await pause(100)
     }
-    blame('decisionsLost', `${client} does not learn that ${requestId} was ${wanted}, but ${JSON.stringify(heard)}`)
+    const instead = JSON.stringify({ heard, givenUp })
+    blame('decisionsLost', `${client} does not learn that ${requestId} was ${wanted}: ${instead}`)
   }
 
   async function checkToken(node: number, token: string): Promise<void> {
