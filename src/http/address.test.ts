@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { isPublicAddress } from './address.ts'
+import { isPublicAddress, networkOf, networksOf } from './address.ts'
 
 const publicOnes = [
   '1.1.1.1',
@@ -139,4 +139,18 @@ test('unusual notations end as the special address they mean', () => {
     const { hostname } = new URL(`https://${host}/`)
     assert.equal(isPublicAddress(hostname.replace(/^\[|\]$/g, '')), false, host)
   }
+})
+
+test('an address counts for its networks, however it is written', () => {
+  assert.deepEqual(networksOf('192.0.2.7'), ['192.0.2.0/24'])
+  assert.deepEqual(networksOf('::ffff:192.0.2.7'), ['192.0.2.0/24'])
+  for (const same of ['2001:db8:1:2::7', '2001:0DB8:0001:0002:ffff::', '2001:db8:1:2:3:4:192.0.2.7']) {
+    assert.deepEqual(networksOf(same), ['2001:db8:1:2::/64', '2001:db8:1::/48'], same)
+  }
+  assert.deepEqual(networksOf('fe80::1%eth0'), ['fe80:0:0:0::/64', 'fe80:0:0::/48'])
+  assert.deepEqual(networksOf('::1'), ['0:0:0:0::/64', '0:0:0::/48'])
+  for (const unreadable of [undefined, '', 'localhost', '192.0.2', '192.0.2.7:443']) {
+    assert.deepEqual(networksOf(unreadable), ['unknown'], unreadable)
+  }
+  assert.equal(networkOf('2001:0db8:1:2::7'), networkOf('2001:db8:1:2:ffff::'))
 })

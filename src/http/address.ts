@@ -1,5 +1,5 @@
 /** Which IP addresses lie on the public internet. Everything a client makes us call must (M16). */
-import { BlockList, isIP, isIPv6 } from 'node:net'
+import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net'
 
 /** IPv4 is public unless listed here (IANA special-purpose registry, and one address clouds made special). */
 const special4 = subnets('ipv4', [
@@ -69,13 +69,41 @@ export function plainAddress(address: string): string {
 /** What counts as one caller: whoever has one IPv6 address has the 2⁶⁴ beside it too. */
 export function networkOf(address: string): string {
   const plain = plainAddress(address)
-  if (!isIPv6(plain)) return plain
-  const [head = '', tail] = plain.split('%')[0]!.split('::')
+  return isIPv6(plain) ? groupsOf(plain).slice(0, 4).join(':') : plain
+}
+
+/**
+ * The networks an address lies in for limits that are shared fairly between networks, narrow before wide: the /24 of an
+ * IPv4 address, the /64 and the /48 of an IPv6 address. Text that is no address is a network of its own, `unknown`.
+ *
+ * @example
+ * networksOf('192.0.2.7') // ['192.0.2.0/24']
+ * networksOf('2001:db8:1:2::7') // ['2001:db8:1:2::/64', '2001:db8:1::/48']
+ */
+export function networksOf(address: string | undefined): [string] | [string, string] {
+  const plain = plainAddress(address ?? '').split('%')[0]!
+  if (isIPv6(plain)) {
+    const groups = groupsOf(plain)
+    return [`${groups.slice(0, 4).join(':')}::/64`, `${groups.slice(0, 3).join(':')}::/48`]
+  }
+  return [isIPv4(plain) ? `${plain.split('.').slice(0, 3).join('.')}.0/24` : 'unknown']
+}
+
+/** The eight groups of an IPv6 address, each without leading zeros and in lower case. */
+function groupsOf(address: string): string[] {
+  const [head = '', tail] = withoutDots(address.split('%')[0]!).split('::')
   const before = head === '' ? [] : head.split(':')
   const after = tail ? tail.split(':') : []
   const zeros =
     tail === undefined ? [] : Array.from({ length: Math.max(0, 8 - before.length - after.length) }, () => '0')
-  return [...before, ...zeros, ...after].slice(0, 4).join(':')
+  return [...before, ...zeros, ...after].map((group) => Number.parseInt(group, 16).toString(16))
+}
+
+/** An IPv6 address may end in the notation of IPv4: ::ffff:192.0.2.7 is ::ffff:c000:207. */
+function withoutDots(address: string): string {
+  return address.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, a, b, c, d) =>
+    [Number(a) * 256 + Number(b), Number(c) * 256 + Number(d)].map((group) => group.toString(16)).join(':'),
+  )
 }
 
 function subnets(version: 'ipv4' | 'ipv6', ranges: string[]): BlockList {
