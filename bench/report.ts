@@ -14,6 +14,25 @@ export function median(values: number[]): number {
   return sorted.length % 2 ? sorted[Math.floor(half)]! : (sorted[half - 1]! + sorted[half]!) / 2
 }
 
+/**
+ * Between which two of the values the median of all such values lies, with a confidence of 95 %: by their order alone, so
+ * that neither the shape of their distribution nor an outlier matters. At least six values are wanted.
+ */
+export function medianInterval(values: number[]): [number, number] {
+  const sorted = values.toSorted((one, other) => one - other)
+  const count = sorted.length
+  // Of n values, the chance that at most k lie below the median is that of at most k heads in n tosses.
+  let chance = 0.5 ** count
+  let below = chance
+  let rank = 0
+  while (below + chance * ((count - rank) / (rank + 1)) <= 0.025) {
+    chance *= (count - rank) / (rank + 1)
+    below += chance
+    rank++
+  }
+  return [sorted[rank]!, sorted[count - 1 - rank]!]
+}
+
 /** Three figures are enough for anybody: 12 300, 1.23, 0.0123. */
 export function figure(value: number | undefined): string {
   if (value === undefined || Number.isNaN(value)) return '–'
@@ -71,12 +90,12 @@ function commit(): string {
 
 const introduction = `# Results
 
-What \`npm run bench\` and \`npm run bench:scale\` printed, each in a section of its own; nothing here is written by hand.
+What the benchmarks printed, each in a section of its own; nothing here is written by hand.
 [docs/performance.md](../docs/performance.md) says what is measured and how to read it.
 `
 
-/** Replaces one section and leaves the other as it is. */
-export async function keepSection(name: 'side by side' | 'scale', text: string): Promise<void> {
+/** Replaces one section and leaves the others as they are. */
+export async function keepSection(name: string, text: string): Promise<void> {
   const [from, to] = [`<!-- ${name} -->`, `<!-- end of ${name} -->`]
   const before = await readFile(file, 'utf8').catch(() => introduction)
   const section = `${from}\n\n${text.trim()}\n\n${to}`

@@ -6,6 +6,8 @@
  *     npm run bench -- --quick               about two minutes; prints only
  *     npm run bench -- --only pending-polls   one workload (may be repeated); prints only
  *
+ * `--against <commit>` measures this build beside that of another commit instead: see against.ts.
+ *
  * `--write` writes in any case. `--rounds`, `--seconds` (of a round), `--requests` and `--connections` change what they
  * say.
  *
@@ -14,6 +16,7 @@
  * slows down all of them. Ratios are taken within rounds. An answer that is not the expected one ends the run.
  */
 import { parseArgs } from 'node:util'
+import { compareBuilds } from './against.ts'
 import type { ClientId } from './cast.ts'
 import { fill } from './fill.ts'
 import type { Part } from './part.ts'
@@ -54,6 +57,7 @@ const { values: options } = parseArgs({
     seconds: { type: 'string' },
     requests: { type: 'string' },
     connections: { type: 'string' },
+    against: { type: 'string' },
   },
 })
 const usual = options.quick ? quick : full
@@ -387,4 +391,12 @@ function section({ workload, results }: { workload: Workload; results: Results }
   return [`### ${workload.name}`, `${workload.title}.`, table(head, rows), ...(heldBack ? [note] : [])]
 }
 
-await main()
+if (options.against === undefined) await main()
+else
+  await compareBuilds({
+    commit: options.against,
+    rounds: options.rounds === undefined ? undefined : rounds,
+    seconds: options.seconds === undefined ? undefined : seconds,
+    only: options.only,
+    write: options.write,
+  })

@@ -1,7 +1,7 @@
-/** What both benchmarks stand on: the parts, built; somewhere to keep data; a load generator; a client's key. */
+/** What the benchmarks stand on: the parts, built; somewhere to keep data; a load generator; a client's key. */
 import type { JsonWebKey } from 'node:crypto'
 import { exportJWK, generateKeyPair } from 'jose'
-import { buildParts } from './build.ts'
+import { buildParts, buildPartsOn } from './build.ts'
 import { type Part, startPart } from './part.ts'
 import type { Job, Played } from './parts/load.ts'
 import { openStores, type Stores } from './stores.ts'
@@ -10,8 +10,11 @@ export interface BenchStage {
   stores: Stores
   /** Public. */
   assertionKey: JsonWebKey
-  start(name: string, setup?: unknown): Promise<Part>
+  /** @param parts where the part is taken from, if not from the build of this checkout */
+  start(name: string, setup?: unknown, parts?: URL): Promise<Part>
   load(job: Job): Promise<Played>
+  /** Builds the parts on the server of another commit. @returns where they are */
+  buildOn(commit: string): URL
 }
 
 /** Everything is let go of when the work ends, in whatever way. */
@@ -19,14 +22,20 @@ export async function onStage<Result>(work: (stage: BenchStage) => Promise<Resul
   const { privateKey, publicKey } = await generateKeyPair('ES256', { extractable: true })
   // Told to stop, it cleans up as it does at the end.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
-  const parts = buildParts()
+  const own = buildParts()
   const stores = await openStores()
-  const start = (name: string, setup: unknown = {}) => startPart(parts, name, setup)
+  const start = (name: string, setup: unknown = {}, parts = own) => startPart(parts, name, setup)
   try {
     const generator = await start('load', { assertionKey: await exportJWK(privateKey) })
     const assertionKey = (await exportJWK(publicKey)) as JsonWebKey
     try {
-      return await work({ stores, assertionKey, start, load: (job) => generator.ask('run', job) })
+      return await work({
+        stores,
+        assertionKey,
+        start,
+        load: (job) => generator.ask('run', job),
+        buildOn: buildPartsOn,
+      })
     } finally {
       await generator.stop()
     }

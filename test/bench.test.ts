@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { test } from 'node:test'
+import { medianInterval } from '../bench/report.ts'
 import { startPostgres } from './cast/postgres.ts'
 
 test('npm run bench: every server answers polls and whole flows as it should', async (t) => {
@@ -13,6 +14,21 @@ test('npm run bench: every server answers polls and whole flows as it should', a
     assert.equal(rows.length, 2, server)
     for (const row of rows) assert.ok(Number(row.split('|')[3]?.replaceAll(' ', '')) > 0, row)
   }
+})
+
+test('npm run bench -- --against: two builds side by side, with the interval of the ratio', async (t) => {
+  const short = ['--rounds', '6', '--seconds', '0.1', '--only', 'flows']
+  const said = await run(t, 'bench/run.ts', '--against', 'HEAD', ...short)
+  for (const engine of ['SQLite', 'Postgres']) {
+    assert.match(said, new RegExp(`^\\| flows, ${engine} +\\|.* \\d\\.\\d{3} \\(\\d\\.\\d{3}–\\d\\.\\d{3}\\) \\|`, 'm'))
+  }
+})
+
+test('the interval of a median is that of its ranks', () => {
+  const values = Array.from({ length: 15 }, (_, index) => 15 - index)
+  // Of fifteen tosses at most three are heads with a chance of 1.8 %, at most four with 5.9 %.
+  assert.deepEqual(medianInterval(values), [4, 12])
+  assert.deepEqual(medianInterval([6, 5, 4, 3, 2, 1]), [1, 6])
 })
 
 test('npm run bench:scale: polls, rings, sweeps and pings', async (t) => {

@@ -33,6 +33,8 @@ export interface PollPlay {
   expects: 'authorization_pending' | 'slow_down' | 'invalid_grant'
   /** The number of the first of them; 0 unless told. */
   from?: number
+  /** Whether they are those that a play before has made and remembered, instead of those the server was filled with. */
+  remembered?: boolean
   /** Milliseconds that a request is left alone after it was polled. */
   interval: number
   /** Ends when every request was polled once. */
@@ -45,6 +47,8 @@ export interface PollPlay {
 export interface RingPlay {
   kind: 'ring'
   client: ClientId
+  /** So many are made and remembered for the polls that follow; then it ends. */
+  remember?: number
 }
 
 /** Ring, approve, redeem. */
@@ -86,7 +90,7 @@ playPart(async ({ assertionKey }: { assertionKey: JsonWebKey }) => {
     port: 0,
     answers: {
       async run(job: Job): Promise<Played> {
-        const remembered = memory.get(job.at) ?? { next: 0, restingUntil: new Float64Array(0) }
+        const remembered = memory.get(job.at) ?? { next: 0, authReqIds: [], restingUntil: new Float64Array(0) }
         memory.set(job.at, remembered)
         return run(job, preparePlay(job.play, remembered, signingKey))
       },
@@ -97,6 +101,8 @@ playPart(async ({ assertionKey }: { assertionKey: JsonWebKey }) => {
 
 interface Memory {
   next: number
+  /** Of requests that were made to be polled. */
+  authReqIds: string[]
   /** By request: before this it is not polled again. */
   restingUntil: Float64Array
 }
@@ -106,14 +112,24 @@ function preparePlay(play: Job['play'], memory: Memory, key: KeyObject): Play {
     case 'poll':
       return pollPlay(play, memory, key)
     case 'ring':
-      return () => ring(play.client, memory.next++)
+      return ringPlay(play, memory)
     case 'flow':
       return () => flow(play, memory.next++)
   }
 }
 
+function ringPlay({ client, remember }: RingPlay, memory: Memory): Play {
+  if (remember === undefined) return () => ring(client, memory.next++)
+  let left = remember
+  const keep = (authReqId: string) => {
+    memory.authReqIds.push(authReqId)
+    return undefined
+  }
+  return () => (left-- > 0 ? ring(client, memory.next++, keep) : undefined)
+}
+
 function pollPlay(
-  { client, of, among, from = 0, expects, interval, once, assertions }: PollPlay,
+  { client, of, among, from = 0, remembered, expects, interval, once, assertions }: PollPlay,
   memory: Memory,
   key: KeyObject,
 ) {
@@ -122,7 +138,8 @@ function pollPlay(
   const stride = Math.max(1, Math.floor(among / of))
   const grant = encodeURIComponent(CIBA)
   const forms = Array.from({ length: of }, (_, index) => {
-    return `grant_type=${grant}&auth_req_id=${authReqIdOf(from + index * stride)}`
+    const number = from + index * stride
+    return `grant_type=${grant}&auth_req_id=${remembered ? memory.authReqIds[number] : authReqIdOf(number)}`
   })
   const proofs = assertions === undefined ? undefined : Array.from({ length: assertions }, () => assert(client, key))
   const expected = `"error":"${expects}"`
@@ -147,7 +164,7 @@ function pollPlay(
   }
 }
 
-function ring(client: ClientId, number: number, then?: (authReqId: string) => Move): Move {
+function ring(client: ClientId, number: number, then?: (authReqId: string) => Move | undefined): Move {
   const form = `scope=openid&login_hint=${userOf(number)}&binding_message=Coffee+4.20`
   return {
     text: post(paths.ring, form, client),

@@ -1,0 +1,194 @@
+/**
+ * `npm run bench -- --against <commit>`: this build of Doorbell beside that of another commit, in one run.
+ *
+ *     npm run bench -- --against main~10                     fifteen rounds, both engines, about 12 minutes
+ *     npm run bench -- --against v0.1.0 --only requests       one kind of work (may be repeated): requests, polls, flows
+ *     npm run bench -- --against main~1 --rounds 25 --seconds 3
+ *
+ * Both builds have a server and a database of their own on each engine, all up at the same time. A round measures one
+ * after the other, and every second round begins with the other build, so that whatever slows the machine down for a
+ * while slows down both. The ratio is taken within a round. What a build costs is the CPU time of one operation, of the
+ * server and of Postgres together: the rate also tells how busy the rest of the machine is.
+ */
+import type { ClientId } from './cast.ts'
+import type { Part } from './part.ts'
+import type { DoorbellSetup } from './parts/doorbell.ts'
+import type { Job } from './parts/load.ts'
+import { circumstances, figure, keepSection, median, medianInterval, table } from './report.ts'
+import { type BenchStage, onStage } from './stage.ts'
+
+export interface AgainstOptions {
+  /** Any name that git knows a commit by. */
+  commit: string
+  /** At least six: with fewer there is no interval. Fifteen unless given. */
+  rounds: number | undefined
+  /** Seconds that one build is measured for in a round. Two unless given. */
+  seconds: number | undefined
+  /** Kinds of work; all unless given. */
+  only: string[] | undefined
+  /** Whether `bench/results.md` keeps what was printed. */
+  write: boolean
+}
+
+interface Work {
+  name: string
+  /** What is done once, before the first round. */
+  before?: Job['play']
+  play: Job['play']
+}
+
+const client: ClientId = 'till'
+/** Seconds between two polls of a request. */
+const interval = 1
+/** Requests that are open while they are polled: more than a server answers polls in an interval. */
+const polled = 25_000
+const connections = 64
+/** Seconds in which all that is done before a round is done, unless a server is very slow. */
+const longestPreparation = 120
+
+const kinds: Work[] = [
+  { name: 'requests', play: { kind: 'ring', client } },
+  {
+    name: 'polls',
+    before: { kind: 'ring', client, remember: polled },
+    play: {
+      kind: 'poll',
+      client,
+      of: polled,
+      among: polled,
+      remembered: true,
+      expects: 'authorization_pending',
+      interval: interval * 1000,
+    },
+  },
+  { name: 'flows', play: { kind: 'flow', client, alg: 'ES256', approves: 'device api' } },
+]
+
+/** Beyond this a difference is one: the 95 % interval of the ratio of CPU has to touch 1 ± this. */
+const levelWithin = 0.03
+
+const engines = ['SQLite', 'Postgres'] as const
+type Engine = (typeof engines)[number]
+
+interface Build {
+  name: 'now' | 'before'
+  server: Part
+}
+
+/** What one build did in one round. */
+interface Measured {
+  perSecond: number
+  /** Microseconds of CPU for one operation: the server's and that of Postgres. */
+  cpu: number
+}
+
+interface Compared {
+  work: string
+  engine: Engine
+  now: Measured[]
+  before: Measured[]
+}
+
+/** Measures, prints, and keeps the figures if told to. */
+export async function compareBuilds({ commit, only, write, ...given }: AgainstOptions): Promise<void> {
+  const rounds = given.rounds ?? 15
+  const seconds = given.seconds ?? 2
+  const chosen = kinds.filter(({ name }) => only === undefined || only.includes(name))
+  if (chosen.length === 0) throw new Error(`--only takes ${kinds.map(({ name }) => name).join(', ')} with --against`)
+  if (rounds < 6) throw new Error('--against takes at least 6 --rounds')
+  const begin = performance.now()
+  const { all, aboutPostgres } = await onStage(async (stage) => {
+    const other = stage.buildOn(commit)
+    const all: Compared[] = []
+    for (const work of chosen) {
+      for (const engine of engines) {
+        process.stderr.write(`${work.name} on ${engine} …\n`)
+        all.push(await compare(work, engine, { stage, other, rounds, seconds }))
+        await stage.stores.clear()
+      }
+    }
+    return { all, aboutPostgres: stage.stores.aboutPostgres }
+  })
+  const took = Math.round((performance.now() - begin) / 1000)
+  const how = `against ${commit}, ${rounds} rounds of ${seconds} s for each build, ${connections} connections, ${took} s`
+  const text = `## Against the build before\n\n${circumstances(aboutPostgres, how)}\n\n${tableOf(all)}`
+  process.stdout.write(`${text}\n`)
+  if (write) await keepSection('against', text)
+}
+
+interface Comparing {
+  stage: BenchStage
+  /** Where the parts of the other build are. */
+  other: URL
+  rounds: number
+  seconds: number
+}
+
+async function compare(work: Work, engine: Engine, { stage, other, rounds, seconds }: Comparing): Promise<Compared> {
+  const compared: Compared = { work: work.name, engine, now: [], before: [] }
+  const builds: Build[] = []
+  const load = ({ name, server }: Build, play: Job['play'], seconds: number) =>
+    stage.load({ port: server.port, at: `${work.name} ${engine} ${name}`, play, connections, seconds })
+  try {
+    builds.push({ name: 'now', server: await startOn(engine, stage) })
+    builds.push({ name: 'before', server: await startOn(engine, stage, other) })
+    for (const build of builds) {
+      if (work.before) await load(build, work.before, longestPreparation)
+      // Until everything is compiled.
+      await load(build, work.play, Math.min(2, seconds * 2))
+    }
+    for (let round = 0; round < rounds; round++) {
+      for (const build of round % 2 === 0 ? builds : builds.toReversed()) {
+        const cpuBefore = await cpuOf(build, stage)
+        const { operations, seconds: took } = await load(build, work.play, seconds)
+        const cpu = (await cpuOf(build, stage)) - cpuBefore
+        compared[build.name].push({ perSecond: operations / took, cpu: cpu / operations })
+      }
+    }
+    return compared
+  } finally {
+    await Promise.all(builds.map(({ server }) => server.stop()))
+  }
+}
+
+async function startOn(engine: Engine, { start, stores, assertionKey }: BenchStage, parts?: URL): Promise<Part> {
+  const database = engine === 'SQLite' ? stores.sqlite() : await stores.postgres()
+  return start('doorbell', { database, assertionKey, interval } satisfies DoorbellSetup, parts)
+}
+
+/** Only one build works at a time, so what Postgres uses meanwhile, it uses for that one. */
+async function cpuOf({ server }: Build, { stores }: BenchStage): Promise<number> {
+  return (await server.usage()).cpu + ((await stores.postgresCpu()) ?? 0)
+}
+
+function tableOf(all: Compared[]): string {
+  const rows = all.map(({ work, engine, now, before }) => {
+    const ratioOf = (what: keyof Measured) => now.map((each, round) => each[what] / before[round]![what])
+    const cpu = ratioOf('cpu')
+    const rate = ratioOf('perSecond')
+    return [
+      `${work}, ${engine}`,
+      figure(median(before.map((each) => each.cpu))),
+      figure(median(now.map((each) => each.cpu))),
+      withInterval(cpu),
+      verdictOn(cpu),
+      figure(median(before.map((each) => each.perSecond))),
+      figure(median(now.map((each) => each.perSecond))),
+      withInterval(rate),
+    ]
+  })
+  const head = ['work', 'CPU µs: before', 'now', 'ratio (95 %)', '', 'per second: before', 'now', 'ratio (95 %)']
+  return table(head, rows)
+}
+
+function withInterval(ratios: number[]): string {
+  const [low, high] = medianInterval(ratios)
+  return `${median(ratios).toFixed(3)} (${low.toFixed(3)}–${high.toFixed(3)})`
+}
+
+function verdictOn(cpuRatios: number[]): string {
+  const [low, high] = medianInterval(cpuRatios)
+  if (low > 1 + levelWithin) return 'dearer'
+  if (high < 1 - levelWithin) return 'cheaper'
+  return 'level'
+}
