@@ -87,6 +87,7 @@ import { createProofs } from './dpop/proof.ts'
 import { createBindTokens } from './dpop/token-binding.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
 import { type CallerPatience, edge, edgeOptions, onlyMethods, serverPatience } from './http/answer.ts'
+import { nameCallers } from './http/caller-address.ts'
 import { fetchThrough } from './http/fetch.ts'
 import { createInWork } from './http/in-work.ts'
 import { createKeySets } from './http/key-sets.ts'
@@ -518,11 +519,11 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     ...(config.tls
       ? { https: { ...tlsOptions(config.tls, profile === profiles.core), ...patienceWithCallers } }
       : { http: patienceWithCallers }),
-    trustProxy: config.proxy.trust.length > 0 ? config.proxy.trust : false,
     forceCloseConnections: 'idle',
     requestTimeout: patienceWithCallers.requestTimeout,
   })
   edge(app, log)
+  nameCallers(app, config.proxy.trust)
   app.addHook('preClose', async () => heldPolls.close())
   app.addHook('onResponse', ({ method, routeOptions }, { statusCode: status, elapsedTime }, done) => {
     metrics.answered({ route: routeOptions.url ?? 'none', method, status }, elapsedTime / 1000)

@@ -57,7 +57,7 @@ export function rangesOf(ranges: readonly string[]): BlockList {
 
 export function isWithin(address: string | undefined, ranges: BlockList): boolean {
   if (address === undefined) return false
-  const plain = plainAddress(address)
+  const plain = plainAddress(address).split('%')[0]!
   return ranges.check(plain, isIPv6(plain) ? 'ipv6' : 'ipv4')
 }
 

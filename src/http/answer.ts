@@ -1,6 +1,5 @@
 /** The edge of the server: how bodies come in, and how refusals, errors and everything else go out. */
 import type { OutgoingHttpHeaders } from 'node:http'
-import { isIP } from 'node:net'
 import type {
   FastifyError,
   FastifyInstance,
@@ -122,7 +121,6 @@ declare module 'fastify' {
 /** Makes `app` behave at its edges. To be called before routes are added. */
 export function edge(app: FastifyInstance, log: Log): void {
   keepBodiesRaw(app)
-  app.addHook('onRequest', believeAddressesOnly)
   app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, log))
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply))
   app.decorateReply('isUsual', false)
@@ -167,18 +165,6 @@ export function onlyMethods(app: FastifyInstance, path: string, methods: CommonM
     },
   })
 }
-
-/**
- * A proxy that hands on what it was sent may say anything: what is no address would be taken for where a call came
- * from, counted as such and written into the log. Then nothing of the header is believed.
- */
-function believeAddressesOnly({ raw }: FastifyRequest, _reply: FastifyReply, done: () => void): void {
-  const forwarded = raw.headers['x-forwarded-for']
-  if (forwarded !== undefined && !String(forwarded).split(',').every(isAddress)) delete raw.headers['x-forwarded-for']
-  done()
-}
-
-const isAddress = (text: string) => isIP(text.trim()) !== 0
 
 /** Fastify's own parsers replace, guess and merge; ours refuse (see form.ts). */
 function keepBodiesRaw(app: FastifyInstance): void {
