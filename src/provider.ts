@@ -86,6 +86,7 @@ import { createNonces } from './dpop/nonces.ts'
 import { createProofs } from './dpop/proof.ts'
 import { createBindTokens } from './dpop/token-binding.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
+import { createReadinessStore } from './health/readiness-store.ts'
 import { type CallerPatience, edge, edgeOptions, onlyMethods, serverPatience } from './http/answer.ts'
 import { nameCallers } from './http/caller-address.ts'
 import { fetchThrough } from './http/fetch.ts'
@@ -741,7 +742,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       audit,
     }),
   )
-  healthEndpoint(app, { database, outbox })
+  healthEndpoint(app, { database, readiness: createReadinessStore({ database, clock }) })
   if (config.metrics.enabled) {
     // In development whoever is at this machine may look.
     const from = [...config.metrics.from, ...(config.development ? loopback : [])]

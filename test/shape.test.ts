@@ -87,7 +87,7 @@ const mayUse: Record<string, readonly string[]> = {
     ...ground,
   ],
   'device-channels': ['authentication-device', 'delivery', 'outbox', 'user-hint', 'client', ...ground],
-  health: ['outbox', ...ground],
+  health: ground,
   metrics: ['outbox', ...ground],
   retention: ground,
   config: ['resource', 'authorization-details', 'client', 'user-hint', ...leaves],

@@ -1,25 +1,21 @@
 /** Whether the server lives, and whether it can serve: for load balancers and for whoever is called at night. */
 import type { FastifyInstance } from 'fastify'
-import type { OutboxStore } from '../outbox/outbox-store.ts'
 import type { Database } from '../storage/database.ts'
+import type { Readiness } from './readiness-store.ts'
 
 export interface HealthNeeds {
-  database: Database
-  outbox: OutboxStore
+  database: Pick<Database, 'engine' | 'listening'>
+  readiness: Readiness
 }
 
-export function healthEndpoint(app: FastifyInstance, { database, outbox }: HealthNeeds): void {
+/** Both answer anybody, and are never refused: they cost next to nothing, and tell no numbers (those are in `/metrics`). */
+export function healthEndpoint(app: FastifyInstance, { database, readiness }: HealthNeeds): void {
   app.get('/health/live', (_request, reply) => reply.send({ status: 'live' }))
 
   app.get('/health/ready', async (_request, reply) => {
     try {
-      const notifications = await outbox.count()
-      return reply.send({
-        status: 'ready',
-        database: database.engine,
-        hearing_changes: database.listening,
-        notifications,
-      })
+      await readiness.check()
+      return reply.send({ status: 'ready', database: database.engine, hearing_changes: database.listening })
     } catch {
       return reply.code(503).header('retry-after', '1').send({ status: 'not ready', database: 'away' })
     }

@@ -14,7 +14,7 @@ export interface MetricsNeeds {
   access: MetricsAccess
   countOpen(now: number): Promise<number>
   countHeldPolls(): number
-  outbox: Pick<OutboxStore, 'count'>
+  outbox: Pick<OutboxStore, 'countUndelivered'>
   clock: Clock
 }
 
@@ -61,8 +61,7 @@ function createCounting({ countOpen, outbox, clock }: MetricsNeeds) {
   let last: { at: number; gauges: ReturnType<typeof count> } | undefined
 
   async function count() {
-    const [open, { waiting, sending, parked }] = await Promise.all([countOpen(clock.now()), outbox.count()])
-    const byState = Object.entries({ waiting, sending, parked })
+    const [open, undelivered] = await Promise.all([countOpen(clock.now()), outbox.countUndelivered()])
     return [
       {
         name: 'doorbell_requests_open',
@@ -72,7 +71,7 @@ function createCounting({ countOpen, outbox, clock }: MetricsNeeds) {
       {
         name: 'doorbell_outbox_notifications',
         help: 'Notifications in the outbox that are not delivered, by state.',
-        samples: byState.map(([state, value]) => ({ labels: { state }, value })),
+        samples: Object.entries(undelivered).map(([state, value]) => ({ labels: { state }, value })),
       },
     ]
   }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { createStageClock } from '../../test/cast/clock.ts'
-import { newLetter, post, roomFor } from '../../test/cast/rows.ts'
+import { countByState, newLetter, post, roomFor } from '../../test/cast/rows.ts'
 import { until } from '../../test/cast/until.ts'
 import { createAudit } from '../audit.ts'
 import { createLog } from '../log.ts'
@@ -25,7 +25,7 @@ test('what is there at the start is sent, and what is added later at once', asyn
   await post(table, tea())
   await worker.idle()
   assert.equal(served.length, 3)
-  assert.deepEqual(await outbox.count(), { waiting: 0, sending: 0, delivered: 3, parked: 0 })
+  assert.deepEqual(await countByState(table), { waiting: 0, sending: 0, delivered: 3, parked: 0 })
   assert.equal((await outbox.find(served[0]!.id))!.lastOutcome, 'drunk')
 })
 
@@ -111,7 +111,7 @@ test('a sender that throws has failed, and is tried again; the log tells', async
 })
 
 test('a lane that hangs holds up only its own, and never gets more than its share', async (t) => {
-  const { table, worker, served, outbox, serve } = await teaRoom(t)
+  const { table, worker, served, serve } = await teaRoom(t)
   const opened = Promise.withResolvers<void>()
   let hanging = 0
   let most = 0
@@ -129,11 +129,11 @@ test('a lane that hangs holds up only its own, and never gets more than its shar
     await post(table, tea({ lane: 'ben' }), tea({ lane: 'ana' }))
     await until(() => served.filter(({ lane }) => lane === 'ana').length === number + 1)
   }
-  await until(async () => (await outbox.count()).delivered === 10)
+  await until(async () => (await countByState(table)).delivered === 10)
   assert.deepEqual([hanging, most], [4, 4])
   opened.resolve()
   await worker.idle()
-  assert.deepEqual(await outbox.count(), { waiting: 0, sending: 0, delivered: 20, parked: 0 })
+  assert.deepEqual(await countByState(table), { waiting: 0, sending: 0, delivered: 20, parked: 0 })
 })
 
 test('three that hang and four that come: still four at once', async (t) => {
@@ -154,7 +154,7 @@ test('three that hang and four that come: still four at once', async (t) => {
   const other = tea({ lane: 'ben' })
   await post(table, other)
   await until(async () => (await outbox.find(other.id))!.state === 'sending')
-  assert.equal((await outbox.count()).waiting, 3)
+  assert.equal((await countByState(table)).waiting, 3)
   opened.resolve()
   await worker.idle()
   assert.equal(hanging, 8)
@@ -222,7 +222,7 @@ test('what is posted is sent as soon as it is kept, and nobody has to look for i
     ['sending', 1, start + 3000],
     ['sending', 1, start + 3000],
   ])
-  await until(async () => (await outbox.count()).delivered === 2)
+  await until(async () => (await countByState(table)).delivered === 2)
   assert.equal(claims(), before)
   assert.deepEqual(served.map(({ id }) => id).sort(), letters.map(({ id }) => id).sort())
 })
@@ -378,11 +378,11 @@ test('nobody works here, or not any more: what is posted waits for others', asyn
   await Promise.all([posted, stopping])
   assert.equal((await outbox.find(letter.id))!.state, 'delivered')
   assert.deepEqual(await postOne(worker, table, tea()), ['outbox'])
-  assert.equal((await outbox.count()).waiting, 1)
+  assert.equal((await countByState(table)).waiting, 1)
 })
 
 test('no more than sixty-four are sent at once, and all are sent in the end', async (t) => {
-  const { table, worker, serve, outbox } = await teaRoom(t)
+  const { table, worker, serve } = await teaRoom(t)
   let atOnce = 0
   let most = 0
   serve(async () => {
@@ -396,7 +396,7 @@ test('no more than sixty-four are sent at once, and all are sent in the end', as
   worker.start()
   await worker.idle()
   assert.ok(most <= 64, `${most} at once`)
-  assert.equal((await outbox.count()).delivered, 300)
+  assert.equal((await countByState(table)).delivered, 300)
 })
 
 test('stopping waits for what is being sent', async (t) => {
@@ -416,7 +416,7 @@ test('stopping waits for what is being sent', async (t) => {
   poured.resolve(drunk)
   await stopped
   assert.equal((await outbox.find(letter.id))!.state, 'delivered')
-  assert.equal((await outbox.count()).waiting, 1, 'what came later is left to others')
+  assert.equal((await countByState(table)).waiting, 1, 'what came later is left to others')
 })
 
 test('what is not sent within the grace is handed back, as if it had never been taken on', async (t) => {

@@ -9,7 +9,7 @@ import { createDenialPauseStore } from '../../src/client/denial-pause-store.ts'
 import { createDecide, type DecisionNeeds } from '../../src/decision/decide.ts'
 import { createDecisionStore } from '../../src/decision/decision-store.ts'
 import { createLog } from '../../src/log.ts'
-import { compose, type Letter, type NewNotification } from '../../src/outbox/notification.ts'
+import { compose, type Letter, type NewNotification, type NotificationState } from '../../src/outbox/notification.ts'
 import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
 import { createOutboxWorker } from '../../src/outbox/outbox-worker.ts'
 import type { Room } from '../../src/outbox/shares.ts'
@@ -131,4 +131,11 @@ export async function post(database: Database, ...letters: Letter[]): Promise<vo
 /** Everything that lies in a table. */
 export function rowsOf(database: Database, table: string, order = '1'): Promise<Record<string, Value>[]> {
   return database.read<Record<string, Value>>(`select * from ${table} order by ${order}`)
+}
+
+/** How many notifications are in each state: all of them are counted. */
+export async function countByState(database: Database): Promise<Record<NotificationState, number>> {
+  const counts = { waiting: 0, sending: 0, delivered: 0, parked: 0 }
+  for (const { state } of await rowsOf(database, 'notifications')) counts[state as NotificationState] += 1
+  return counts
 }
