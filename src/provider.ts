@@ -303,6 +303,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     allowPrivateNetworks: config.development || config.notifications.allowPrivateNetworks,
     allowHttp: config.development,
     ca: config.notifications.ca,
+    clock,
   })
   // Neither a ring nor a ping is to wait until what calls its client, or fetches its keys, is loaded.
   const isCalled = ({ client }: RegisteredClient) => client.notificationEndpoint ?? client.metadata.jwks_uri
@@ -444,6 +445,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     maxBytes: mostBytesRead,
     allowPrivateNetworks: config.development,
     allowHttp: config.development,
+    clock,
   })
   const vapid = config.webPush && (await loadVapidKeys({ keys: createServerKeyStore(database), vault, clock }))
   const channels: Channel[] = [
@@ -699,6 +701,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     // The operator has named this provider; it may well be in the house.
     allowPrivateNetworks: true,
     allowHttp: config.development,
+    clock,
   })
   const { login } = config
   const whereUsersSignIn =

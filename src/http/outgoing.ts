@@ -3,15 +3,21 @@
  * M16, M17).
  *
  * Whoever registers a client, or subscribes a browser, chooses where we call, so a call could be aimed at what only we
- * can reach. Therefore a name is resolved by us, once for each connection; all its addresses are checked; those, and no
- * others, are connected to; and before a byte is sent the socket is asked whom it reached. Redirects are not followed,
- * nothing is taken from the environment (proxies, cookies), and no target may take more time or memory than allowed.
+ * can reach. Therefore a name is resolved by us (`name-lookup.ts`), once for each connection; all its addresses are
+ * checked; those, and no others, are connected to; and before a byte is sent the socket is asked whom it reached.
+ * Redirects are not followed, nothing is taken from the environment (proxies, cookies), and no target may take more time
+ * or memory than allowed.
  */
-import { lookup as askSystem } from 'node:dns/promises'
 import { connect, isIP, type Socket } from 'node:net'
 import { getCACertificates } from 'node:tls'
 import type { Agent, buildConnector, Dispatcher } from 'undici'
+import { type Clock, systemClock } from '../clock.ts'
 import { isPublicAddress } from './address.ts'
+import { createNameLookup } from './name-lookup.ts'
+import { Places } from './places.ts'
+import type { Address } from './system-names.ts'
+
+export type { Address }
 
 export interface OutgoingCall {
   url: string
@@ -55,11 +61,6 @@ export class CallFailed extends Error {
   }
 }
 
-export interface Address {
-  address: string
-  family: number
-}
-
 export interface GuardedCallerOptions {
   /** Milliseconds for the whole call, from asking for the name to the end of the body. */
   timeout: number
@@ -71,6 +72,10 @@ export interface GuardedCallerOptions {
   allowHttp: boolean
   /** PEM certificates that are trusted besides those of Node's own list. */
   ca?: string | undefined
+  /** How long a name that was not resolved is left alone goes by it. The machine's unless told. */
+  clock?: Clock
+  /** For tests: the name servers that are asked, instead of those of the system. */
+  nameServers?: string[]
   /** For tests: what a name resolves to. */
   lookup?: (name: string) => Promise<Address[]>
   /** For tests: opens the connection. */
@@ -90,8 +95,12 @@ const CONNECTIONS_PER_ORIGIN = 16
 const IDLE_MILLISECONDS = 30_000
 
 export function createGuardedCaller(options: GuardedCallerOptions): GuardedCaller {
-  const agent = createAgent(options)
-  const places = new Places()
+  const { timeout: timeoutMs, clock = systemClock } = options
+  const names = createNameLookup({ timeoutMs, clock, servers: options.nameServers })
+  const agent = createAgent({ lookup: names.resolve, ...options })
+  // undici keeps calls that have ended in its queue: each would still open a connection, only to drop it, and hold up
+  // those behind it. So they wait here, and leave when their end comes.
+  const places = new Places({ each: CONNECTIONS_PER_ORIGIN })
   const underway = new Set<Ending>()
   let closed = false
 
@@ -129,6 +138,7 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
     async close() {
       closed = true
       for (const ending of underway) ending.stop()
+      names.close()
       await agent.destroy()
     },
   }
@@ -142,7 +152,9 @@ export async function prepareCalls(): Promise<void> {
   await undici()
 }
 
-function createAgent(options: GuardedCallerOptions) {
+type ConnectorOptions = GuardedCallerOptions & Required<Pick<GuardedCallerOptions, 'lookup'>>
+
+function createAgent(options: ConnectorOptions) {
   let made: Promise<Agent> | undefined
 
   async function make(): Promise<Agent> {
@@ -207,41 +219,6 @@ class Ending {
   }
 }
 
-/**
- * Calls wait here for a connection, and leave when their end comes. undici keeps those that have ended in its queue: each
- * would still open a connection, only to drop it, and hold up those behind it.
- */
-class Places {
-  readonly #targets = new Map<string, { taken: number; waiting: Set<() => void> }>()
-
-  /** Resolves with how to leave. */
-  enter(origin: string, signal: AbortSignal): Promise<() => void> {
-    const target = this.#targets.get(origin) ?? { taken: 0, waiting: new Set() }
-    this.#targets.set(origin, target)
-    const handOn = () => {
-      target.taken -= 1
-      const [next] = target.waiting
-      if (next) next()
-      else if (target.taken === 0) this.#targets.delete(origin)
-    }
-    // A little later: whose end comes at the same time is not to be next.
-    const leave = () => void setImmediate(handOn)
-    return new Promise((resolve, reject) => {
-      const enter = () => {
-        target.waiting.delete(enter)
-        target.taken += 1
-        resolve(leave)
-      }
-      if (target.taken < CONNECTIONS_PER_ORIGIN) return enter()
-      target.waiting.add(enter)
-      const giveUp = () => {
-        if (target.waiting.delete(enter)) reject(signal.reason)
-      }
-      signal.addEventListener('abort', giveUp, { once: true })
-    })
-  }
-}
-
 function readUrl(text: string, allowHttp: boolean): URL {
   const url = URL.parse(text)
   if (!url || url.username || url.password || !url.hostname) throw new CallFailed('bad_url')
@@ -299,8 +276,8 @@ function codeOf(error: unknown): string | undefined {
 }
 
 /** Opens connections, to checked addresses only. Every connection of the pool comes from here. */
-function guardedConnector(options: GuardedCallerOptions, build: typeof buildConnector): buildConnector.connector {
-  const { timeout, lookup = resolve, dial = dialPinned } = options
+function guardedConnector(options: ConnectorOptions, build: typeof buildConnector): buildConnector.connector {
+  const { timeout, lookup, dial = dialPinned } = options
   const permits = (ip: string | undefined) => options.allowPrivateNetworks || isPublicAddress(ip ?? '')
   // Naming one's own takes the place of Node's list, so that is named too.
   const trusted = options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] }
@@ -347,13 +324,9 @@ async function ask(name: string, lookup: (name: string) => Promise<Address[]>): 
   try {
     return await lookup(name)
   } catch (error) {
-    throw new CallFailed('name_not_found', codeOf(error))
+    const code = codeOf(error)
+    throw new CallFailed(code === 'ETIMEOUT' ? 'timeout' : 'name_not_found', code)
   }
-}
-
-/** Asks the system, hosts file included. */
-function resolve(name: string): Promise<Address[]> {
-  return askSystem(name, { all: true })
 }
 
 /** Connects to one of `addresses`, whichever answers: no name is looked up a second time. */

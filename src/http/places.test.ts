@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { Places } from './places.ts'
+
+const never = new AbortController().signal
+/** Who leaves makes room a turn of the event loop later. */
+const turn = () => new Promise(setImmediate)
+
+/** Everybody who comes, in the order in which they enter. */
+function visitors(places: Places) {
+  const entered: string[] = []
+  const leave = new Map<string, () => void>()
+  return {
+    entered,
+    async come(key: string, number: number, signal = never) {
+      leave.set(`${key}${number}`, await places.enter(key, signal))
+      entered.push(`${key}${number}`)
+    },
+    async go(name: string) {
+      leave.get(name)!()
+      await turn()
+    },
+  }
+}
+
+describe('places', () => {
+  test('are so many for each, and so many in all', async () => {
+    const places = new Places({ each: 2, inAll: 5 })
+    const { come, entered } = visitors(places)
+    for (const key of ['a', 'b', 'c']) for (const number of [1, 2, 3]) void come(key, number)
+    await turn()
+    assert.deepEqual(entered, ['a1', 'a2', 'b1', 'b2', 'c1'])
+    assert.equal(places.taken, 5)
+  })
+
+  test('that become free go to each line in turn, not to the longest', async () => {
+    const { come, go, entered } = visitors(new Places({ each: 2, inAll: 4 }))
+    for (let number = 1; number <= 100; number++) for (const key of ['a', 'b']) void come(key, number)
+    for (const key of ['c', 'd']) void come(key, 1)
+    await turn()
+    for (const name of ['a1', 'b1', 'a2', 'b2']) await go(name)
+    assert.deepEqual(entered.slice(4), ['a3', 'b3', 'c1', 'd1'])
+  })
+
+  test('are not kept for those who have given up', async () => {
+    const places = new Places({ each: 1 })
+    const { come, go, entered } = visitors(places)
+    const stop = new AbortController()
+    await come('a', 1)
+    const givingUp = assert.rejects(come('a', 2, stop.signal), /enough/)
+    void come('a', 3)
+    stop.abort(new Error('enough'))
+    await givingUp
+    await assert.rejects(come('a', 4, stop.signal), /enough/)
+    await go('a1')
+    assert.deepEqual(entered, ['a1', 'a3'])
+    await go('a3')
+    assert.equal(places.taken, 0)
+  })
+})

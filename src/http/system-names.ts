@@ -1,0 +1,129 @@
+/**
+ * What this machine itself says about names: its hosts file, and how `resolv.conf` completes short names. Read by us,
+ * because `dns.Resolver` reads neither. Both are small and local and are read in place, not by libuv's few threads:
+ * those may be busy, and a lookup has a deadline.
+ */
+import { readFileSync, statSync } from 'node:fs'
+import { isIP } from 'node:net'
+import { join } from 'node:path'
+
+export interface Address {
+  address: string
+  family: number
+}
+
+/** Where the files are; those of the machine unless told. */
+export interface NameFiles {
+  hosts?: string | undefined
+  resolvConf?: string | undefined
+}
+
+export const hostsPath =
+  process.platform === 'win32'
+    ? join(process.env.SystemRoot ?? 'C:\\Windows', 'System32', 'drivers', 'etc', 'hosts')
+    : '/etc/hosts'
+
+/** Of more, glibc would ask too; each costs every short name another round. */
+const mostSearchDomains = 6
+
+export type SystemNames = ReturnType<typeof createSystemNames>
+
+export function createSystemNames({ hosts = hostsPath, resolvConf = '/etc/resolv.conf' }: NameFiles = {}) {
+  const hostsFile = whenChanged(hosts, parseHosts)
+  const searchList = whenChanged(resolvConf, parseSearchList)
+
+  return {
+    /** The addresses the machine has for a name without asking anybody, or undefined if a name server has to be asked. */
+    addressesOf(name: string): Address[] | undefined {
+      const own = hostsFile().get(name)
+      if (own !== undefined) return own
+      // RFC 6761 §6.3: never asked of a name server.
+      return name === 'localhost' || name.endsWith('.localhost') ? loopback : undefined
+    },
+
+    /** The full names that a name may stand for, in the order in which they are asked for. */
+    candidatesFor(name: string): string[] {
+      if (name.endsWith('.')) return [name]
+      const { domains, ndots } = searchList()
+      const completed = domains.map((domain) => `${name}.${domain}`)
+      return name.split('.').length - 1 >= ndots ? [name, ...completed] : [...completed, name]
+    },
+  }
+}
+
+const loopback: Address[] = [
+  { address: '::1', family: 6 },
+  { address: '127.0.0.1', family: 4 },
+]
+
+/** Each line an address and its names; `#` begins a comment. */
+export function parseHosts(text: string): Map<string, Address[]> {
+  const found = new Map<string, Address[]>()
+  for (const line of text.split(/\r?\n/)) {
+    const [address = '', ...names] = wordsOf(line.split('#')[0]!)
+    const family = isIP(address)
+    if (family === 0) continue
+    for (const name of names.map((each) => each.toLowerCase())) {
+      found.set(name, [...(found.get(name) ?? []), { address, family }])
+    }
+  }
+  return found
+}
+
+interface SearchList {
+  domains: string[]
+  /** A name with fewer dots is completed first, and asked for as it is last. */
+  ndots: number
+}
+
+/** resolv.conf(5): of several `search` and `domain` lines the last one counts. */
+export function parseSearchList(text: string): SearchList {
+  const list: SearchList = { domains: [], ndots: 1 }
+  for (const line of text.split(/\r?\n/)) {
+    const [keyword, ...values] = wordsOf(line.split(/[#;]/)[0]!)
+    if (keyword === 'search' || keyword === 'domain') {
+      const domains = values.map((each) => each.replace(/\.$/, '')).filter((domain) => domain !== '')
+      list.domains = domains.slice(0, keyword === 'domain' ? 1 : mostSearchDomains)
+    }
+    if (keyword === 'options') {
+      const ndots = values.map((each) => /^ndots:(\d{1,2})$/.exec(each)?.[1]).findLast((each) => each !== undefined)
+      if (ndots !== undefined) list.ndots = Math.min(Number(ndots), 15)
+    }
+  }
+  return list
+}
+
+function wordsOf(text: string): string[] {
+  return text.split(/\s+/).filter((word) => word !== '')
+}
+
+/** What a file says, read again when the file has changed. One that is not there, or cannot be read, says nothing. */
+function whenChanged<Content>(path: string, parse: (text: string) => Content): () => Content {
+  let version: string | undefined
+  let content = parse('')
+  return () => {
+    const now = versionOf(path)
+    if (now !== version) {
+      version = now
+      content = parse(now === undefined ? '' : readText(path))
+    }
+    return content
+  }
+}
+
+function versionOf(path: string): string | undefined {
+  try {
+    const { ino, size, mtimeMs } = statSync(path)
+    return `${ino} ${size} ${mtimeMs}`
+  } catch {
+    return undefined
+  }
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
