@@ -153,7 +153,7 @@ async function compare(work: Work, engine: Engine, { stage, other, rounds, secon
 
 async function startOn(engine: Engine, { start, stores, assertionKey }: BenchStage, parts?: URL): Promise<Part> {
   const database = engine === 'SQLite' ? stores.sqlite() : await stores.postgres()
-  return start('doorbell', { database, assertionKey, interval } satisfies DoorbellSetup, parts)
+  return start('doorbell', { database, assertionKey, interval } satisfies DoorbellSetup, { parts })
 }
 
 /** Only one build works at a time, so what Postgres uses meanwhile, it uses for that one. */

@@ -33,15 +33,28 @@ export function buildParts(): URL {
 export function buildPartsOn(commit: string): URL {
   const source = join(folder, 'source')
   mkdirSync(source, { recursive: true })
-  const archive = execFileSync('git', ['archive', '--format=tar', commit, 'src'], {
-    cwd: project,
-    maxBuffer: 256 * 1024 * 1024,
-  })
+  const archive = archiveOf(commit)
   execFileSync('tar', ['-x', '-C', source], { input: archive })
   cpSync(join(project, 'bench'), join(source, 'bench'), { recursive: true })
+  cpSync(join(project, 'test', 'cast'), join(source, 'test', 'cast'), { recursive: true })
   cpSync(join(project, 'tsconfig.json'), join(source, 'tsconfig.json'))
   // The parts are checked against the types of this checkout, when they are built for it.
   return build(source, join(folder, 'before'), ['--noCheck'])
+}
+
+function archiveOf(commit: string): Buffer {
+  try {
+    return execFileSync('git', ['archive', '--format=tar', commit, 'src'], {
+      cwd: project,
+      maxBuffer: 256 * 1024 * 1024,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+  } catch (error) {
+    const { stderr } = error as { stderr: Buffer | undefined }
+    throw new Error(
+      `git has no commit ${commit}: ${stderr?.toString().trim()}. In a shallow clone: git fetch --unshallow`,
+    )
+  }
 }
 
 function build(source: string, target: string, flags: string[]): URL {

@@ -3,7 +3,7 @@ import { Client } from 'pg'
 import { systemClock } from '../src/clock.ts'
 import { createLog } from '../src/log.ts'
 import { fingerprint, newId } from '../src/secret.ts'
-import type { Database } from '../src/storage/database.ts'
+import type { Database, SingleStatement } from '../src/storage/database.ts'
 import { migrate } from '../src/storage/migrate.ts'
 import { openDatabase } from '../src/storage/open.ts'
 import { authReqIdOf, lives, userOf } from './cast.ts'
@@ -42,7 +42,47 @@ export async function fill({ url, clientId, count, interval }: Filling): Promise
     }
     if (database.engine === 'sqlite') await database.read('pragma wal_checkpoint(truncate)')
   })
-  if (url.startsWith('postgres')) await settleDown(url)
+  if (url.startsWith('postgres')) await settleDown(url, 'backchannel_auth_requests')
+}
+
+/**
+ * So many requests that were redeemed a day ago, to the tables of a server that is up: in its schema, whichever that is.
+ */
+export async function fillRedeemed(url: string, clientId: string, count: number): Promise<void> {
+  const at = Date.now() - 86_400_000
+  await inBatches(url, count, 'backchannel_auth_requests', {
+    sql: `insert into backchannel_auth_requests (id, auth_req_id_hash, client_id, user_id, scope, binding_message,
+            delivery_mode, status, created_at, expires_at, interval_seconds, settled_by, settled_at, redeemed_at)
+          select 'old-' || each.value, 'old-' || each.value, $2, 'user-' || each.value, 'openid', 'Coffee 4.20', 'poll',
+            'redeemed', cast($3 as bigint) - cast(each.value as bigint), cast($3 as bigint) + 3600000, 5,
+            'old-' || each.value, cast($3 as bigint), cast($3 as bigint)
+          from each($1) where true returning id`,
+    values: [clientId, at],
+  })
+}
+
+/** So many notifications that were delivered a day ago, likewise. */
+export async function fillDelivered(url: string, count: number): Promise<void> {
+  const at = Date.now() - 86_400_000
+  await inBatches(url, count, 'notifications', {
+    sql: `insert into notifications (id, kind, subject, lane, state, created_at, due_at, give_up_at, attempts, settled_at)
+          select 'old-' || each.value, 'email', 'old-' || each.value, 'email', 'delivered', cast($2 as bigint),
+            cast($2 as bigint), cast($2 as bigint), 1, cast($2 as bigint)
+          from each($1) where true returning id`,
+    values: [at],
+  })
+}
+
+/** @param statement its first parameter is the list of the numbers of a batch */
+async function inBatches(url: string, count: number, table: string, statement: SingleStatement): Promise<void> {
+  await withDatabase(url, async (database) => {
+    for (let from = 0; from < count; from += batch) {
+      const numbers = Array.from({ length: Math.min(batch, count - from) }, (_, index) => String(from + index))
+      await database.step({ sql: statement.sql, values: [JSON.stringify(numbers), ...statement.values] })
+    }
+    if (database.engine === 'sqlite') await database.read('pragma wal_checkpoint(truncate)')
+  })
+  if (url.startsWith('postgres')) await settleDown(url, table)
 }
 
 /** Brings the deadline of the first `count` open requests into the past. */
@@ -65,10 +105,10 @@ function rowOf(number: number, createdAt: number): string {
  * As after a night: Postgres knows how the rows are spread, and what was written has reached the tables. On a connection of
  * our own, because Postgres does this only where nothing else travels with it.
  */
-async function settleDown(url: string): Promise<void> {
+async function settleDown(url: string, table: string): Promise<void> {
   const client = new Client({ connectionString: url })
   await client.connect()
-  await client.query('vacuum analyze backchannel_auth_requests')
+  await client.query(`vacuum analyze ${table}`)
   await client.query('checkpoint')
   await client.end()
 }

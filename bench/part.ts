@@ -32,14 +32,20 @@ process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL')
 })
 
-/** Resolves when the program says that it is ready. @param folder where the parts are, built */
-export async function startPart(folder: URL, name: string, setup: unknown): Promise<Part> {
+/**
+ * Resolves when the program says that it is ready.
+ *
+ * @param folder where the parts are, built
+ * @param program what runs it, if not Node itself
+ */
+export async function startPart(folder: URL, name: string, setup: unknown, program?: string): Promise<Part> {
   const begin = performance.now()
   // What a server logs is written, as in production, but nobody reads it.
   const child = fork(fileURLToPath(new URL(`${name}.js`, folder)), {
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     env: { ...process.env, NODE_ENV: 'production' },
     execArgv: [],
+    ...(program !== undefined && { execPath: program }),
   })
   running.add(child)
   const waiting = new Map<number, { resolve(answer: unknown): void; reject(error: Error): void }>()

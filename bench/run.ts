@@ -321,7 +321,7 @@ async function signAlone(server: Part, { name }: Workload): Promise<Played> {
     seconds,
     atOnce: connections,
   })
-  return { ...signed, p50: Number.NaN, p99: Number.NaN, most: Number.NaN, busy: Number.NaN, heldBack: false }
+  return { ...signed, p50: Number.NaN, p99: Number.NaN, most: Number.NaN, failed: 0, busy: Number.NaN, heldBack: false }
 }
 
 function write(all: { workload: Workload; results: Results }[]): string {

@@ -10,8 +10,11 @@ export interface BenchStage {
   stores: Stores
   /** Public. */
   assertionKey: JsonWebKey
-  /** @param parts where the part is taken from, if not from the build of this checkout */
-  start(name: string, setup?: unknown, parts?: URL): Promise<Part>
+  /**
+   * @param from.parts where the part is taken from, if not from the build of this checkout
+   * @param from.program what runs it, if not Node itself
+   */
+  start(name: string, setup?: unknown, from?: { parts?: URL | undefined; program?: string }): Promise<Part>
   load(job: Job): Promise<Played>
   /** Builds the parts on the server of another commit. @returns where they are */
   buildOn(commit: string): URL
@@ -24,7 +27,8 @@ export async function onStage<Result>(work: (stage: BenchStage) => Promise<Resul
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
   const own = buildParts()
   const stores = await openStores()
-  const start = (name: string, setup: unknown = {}, parts = own) => startPart(parts, name, setup)
+  const start: BenchStage['start'] = (name, setup = {}, { parts = own, program } = {}) =>
+    startPart(parts, name, setup, program)
   try {
     const generator = await start('load', { assertionKey: await exportJWK(privateKey) })
     const assertionKey = (await exportJWK(publicKey)) as JsonWebKey

@@ -24,6 +24,18 @@ test('npm run bench -- --against: two builds side by side, with the interval of 
   }
 })
 
+test('npm run bench:attack: two builds, undisturbed and under attack', async (t) => {
+  const short = ['--rounds', '1', '--seconds', '0.5', '--rows', '1000', '--engine', 'sqlite']
+  const said = await run(t, 'bench/attack.ts', '--against', 'HEAD', '--only', 'ready', '--only', 'sign-ins', ...short)
+  for (const attack of ['ready', 'sign-ins']) {
+    for (const build of ['before', 'now']) {
+      const cells = new RegExp(`^\\| ${attack}, SQLite, ${build} +\\|(.*)$`, 'm').exec(said)?.[1]?.split('|') ?? []
+      assert.ok(Number(cells[0]?.replaceAll(' ', '')) > 0, said)
+      assert.match(cells[7]!, / \d+ × [23]\d\d/)
+    }
+  }
+})
+
 test('the interval of a median is that of its ranks', () => {
   const values = Array.from({ length: 15 }, (_, index) => 15 - index)
   // Of fifteen tosses at most three are heads with a chance of 1.8 %, at most four with 5.9 %.

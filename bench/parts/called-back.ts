@@ -12,6 +12,8 @@ import { playPart } from '../part.ts'
 export interface CalledBackSetup {
   cert: string
   key: string
+  /** Whether it ends each connection after an answer, so that every ping needs a new one. */
+  closes?: boolean
 }
 
 export interface PingJob {
@@ -31,7 +33,7 @@ export interface Pinged {
   missing: number
 }
 
-playPart(async ({ cert, key }: CalledBackSetup) => {
+playPart(async ({ cert, key, closes = false }: CalledBackSetup) => {
   const decided = new Map<string, number>()
   const latencies: number[] = []
   let users = 0
@@ -45,7 +47,7 @@ playPart(async ({ cert, key }: CalledBackSetup) => {
       const since = decided.get(auth_req_id)
       decided.delete(auth_req_id)
       if (since !== undefined) latencies.push(arrived - since)
-      response.writeHead(204).end()
+      response.writeHead(204, closes ? { connection: 'close' } : {}).end()
     })
   })
   const held = new Set<Socket>()

@@ -14,13 +14,14 @@ export interface DoorbellSetup {
   assertionKey: JsonWebKey
   /** Seconds between two polls. */
   interval: number
-  /** More clients than the usual ones, and settings for them. */
-  more?: Pick<ConfigInput, 'clients' | 'notifications'>
+  /** More clients than the usual ones, and settings besides. Users that are listed take the place of the application's. */
+  more?: Omit<ConfigInput, 'users'> & { users?: { id: string; username: string; password?: string }[] }
   /** False: nothing is sent and nothing runs out by itself. */
   workers?: boolean
 }
 
 playPart(async ({ database, assertionKey, interval, more, workers = true }: DoorbellSetup) => {
+  const { clients: moreClients = [], ...settings } = more ?? {}
   const doorbell = await createDoorbell(
     {
       issuer,
@@ -31,10 +32,10 @@ playPart(async ({ database, assertionKey, interval, more, workers = true }: Door
       clients: [
         ...clients(assertionKey).map((client) => client as NonNullable<ConfigInput['clients']>[number]),
         { client_id: 'phone-service', client_secret: secretOf('phone-service'), backchannel_device_service: true },
-        ...(more?.clients ?? []),
+        ...moreClients,
       ],
       users: { find: async (id) => ({ id }), findByHint: async ({ value }) => ({ id: value }) },
-      ...(more?.notifications && { notifications: more.notifications }),
+      ...settings,
     },
     { migrate: true, workers },
   )

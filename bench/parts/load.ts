@@ -22,6 +22,8 @@ export interface Job {
   perSecond?: number
   /** Whether each latency is told, and not only what they come to. */
   each?: boolean
+  /** Whether answers that are not the expected ones are counted instead of ending the run. */
+  countsFailures?: boolean
 }
 
 /** Polls, each of another request: of `of` of those that the server was filled with, evenly among `among`. */
@@ -58,6 +60,8 @@ export interface FlowPlay {
   alg: 'ES256' | 'RS256'
   /** How this server is told of a decision. */
   approves: 'device api' | 'bench route'
+  /** So many users, again and again; each flow is about another one unless told. */
+  users?: number
 }
 
 export interface Played {
@@ -70,6 +74,8 @@ export interface Played {
   latencies?: number[]
   /** Share of one core that the generator used, 0 to 1 and beyond. */
   busy: number
+  /** Operations that ended with another answer than the expected one, or none. */
+  failed: number
   /** Whether it had to wait because every request had been polled too lately: the server could have done more. */
   heldBack: boolean
 }
@@ -176,7 +182,8 @@ function ring(client: ClientId, number: number, then?: (authReqId: string) => Mo
   }
 }
 
-function flow({ client, alg, approves }: FlowPlay, number: number): Move {
+function flow({ client, alg, approves, users = Number.POSITIVE_INFINITY }: FlowPlay, count: number): Move {
+  const number = count % users
   const redeem = (authReqId: string): Move => ({
     text: post(paths.token, `grant_type=${encodeURIComponent(CIBA)}&auth_req_id=${authReqId}`, client),
     follows(answer) {
@@ -218,7 +225,8 @@ function unexpected(expected: string, { status, body }: Answer): Error {
 }
 
 /** Every line takes the next operation as soon as it has finished one, or as soon as one is due. */
-async function run({ port, connections, seconds, perSecond, each }: Job, play: Play): Promise<Played> {
+async function run(job: Job, play: Play): Promise<Played> {
+  const { port, connections, seconds, perSecond, each, countsFailures = false } = job
   const lines = await Promise.all(Array.from({ length: connections }, () => openLine(port)))
   const free = [...lines]
   const latencies: number[] = []
@@ -226,6 +234,7 @@ async function run({ port, connections, seconds, perSecond, each }: Job, play: P
   const begin = performance.now()
   const end = begin + seconds * 1000
   let started = 0
+  let failed = 0
   let heldBack = false
   let isOver = false
   let wake: NodeJS.Timeout | undefined
@@ -252,13 +261,28 @@ async function run({ port, connections, seconds, perSecond, each }: Job, play: P
             if (answer instanceof Error) throw answer
             const next = move.follows(answer)
             if (next !== undefined) return carryOut(line, next, since)
+            latencies.push(performance.now() - since)
           } catch (error) {
-            return reject(error)
+            if (!countsFailures) return reject(error)
+            failed++
           }
-          latencies.push(performance.now() - since)
-          if (!begins(line, true)) free.push(line)
-          if (isOver && free.length === lines.length) resolve()
+          if (answer instanceof Error) replace(line)
+          else goOn(line)
         })
+      }
+
+      function goOn(line: Line): void {
+        if (!begins(line, true)) free.push(line)
+        if (isOver && free.length === lines.length) resolve()
+      }
+
+      /** A connection that broke takes no other operation. */
+      function replace(line: Line): void {
+        openLine(port).then((opened) => {
+          line.close()
+          lines[lines.indexOf(line)] = opened
+          goOn(opened)
+        }, reject)
       }
 
       function useFreeLines(): void {
@@ -288,6 +312,7 @@ async function run({ port, connections, seconds, perSecond, each }: Job, play: P
     p99: at(0.99),
     most: at(1),
     ...(each && { latencies }),
+    failed,
     busy: (cpu.user + cpu.system) / 1000 / took,
     heldBack,
   }

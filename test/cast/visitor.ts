@@ -24,13 +24,19 @@ export interface Visitor {
 /**
  * @param url where the server really listens
  * @param issuer what it calls itself
+ * @param always headers of every call
  */
-export function openVisitor(url: string, issuer = url): Visitor {
+export function openVisitor(url: string, issuer = url, always: Record<string, string> = {}): Visitor {
   const jar = new Map<string, string>()
 
   async function send(path: string, init: RequestInit): Promise<Seen> {
     const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join('; ')
-    const headers = { accept: 'text/html', ...(cookie && { cookie }), ...(init.headers as Record<string, string>) }
+    const headers = {
+      accept: 'text/html',
+      ...always,
+      ...(cookie && { cookie }),
+      ...(init.headers as Record<string, string>),
+    }
     const response = await fetch(url + path, { ...init, headers, redirect: 'manual' })
     for (const line of response.headers.getSetCookie()) {
       const [, name = '', value = ''] = /^([^=]+)=([^;]*)/.exec(line) ?? []

@@ -1,0 +1,167 @@
+/**
+ * What strangers do to a server while honest clients use it, in a process of its own. Attacks are bounded in number and
+ * time, and call this machine only. A pause after each answer keeps the attacker from taking the processor that it and the
+ * server share: what is measured is what an attack costs the server.
+ */
+import { randomBytes } from 'node:crypto'
+import { type ClientRequest, get } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openVisitor, type Visitor } from '../../test/cast/visitor.ts'
+import { ASSERTION_TYPE, CIBA, issuer, paths, userOf } from '../cast.ts'
+import { type Line, openLine, post } from '../line.ts'
+import { playPart } from '../part.ts'
+
+export type Attack =
+  /** 40 connections ask whether the server is ready. */
+  | { kind: 'ready' }
+  /** 150 at once try passwords for other names, from one address and from the networks of one IPv6 /48. */
+  | { kind: 'passwords'; users: number }
+  /** Users who have signed in keep so many pages open each. */
+  | { kind: 'pages'; users: number; pagesOfEach: number; password: string }
+  /** 1100 calls every five seconds, more than a server has in work at once, with assertions that nobody can verify, in the name of this client. */
+  | { kind: 'assertions'; client: string }
+  /** Sign-ins that are begun with long parameters, and left. */
+  | { kind: 'sign-ins'; client: string; redirectUri: string }
+
+export interface AttackJob {
+  port: number
+  attack: Attack
+  seconds: number
+}
+
+/** How often each answer came: its status, or `hung up`. */
+export type Answers = Record<string, number>
+
+playPart(async () => {
+  let visitors: Visitor[] = []
+  return {
+    port: 0,
+    answers: {
+      /** What has to be there before the attack, and does not belong to it. */
+      async prepare({ port, attack }: Omit<AttackJob, 'seconds'>): Promise<void> {
+        visitors = attack.kind === 'pages' ? await signedIn(port, attack) : []
+      },
+      async run(job: AttackJob): Promise<Answers> {
+        const answers: Answers = {}
+        const count = (status: number | string) => {
+          answers[status] = (answers[status] ?? 0) + 1
+        }
+        await attacks[job.attack.kind](job, count, visitors)
+        return answers
+      },
+    },
+    close: async () => {},
+  }
+})
+
+type Count = (status: number | string) => void
+
+const attacks: Record<Attack['kind'], (job: AttackJob, count: Count, visitors: Visitor[]) => Promise<unknown>> = {
+  ready: (job, count) =>
+    manyTimes(40, 50, job, async () => {
+      count((await fetch(`http://127.0.0.1:${job.port}/health/ready`)).status)
+    }),
+
+  passwords: (job, count) =>
+    manyTimes(150, 20, job, async (who, turn) => {
+      const address = who < 50 ? '198.51.100.7' : `2001:db8:1:${(who * 100 + Math.floor(turn / 10)).toString(16)}::1`
+      const visitor = openVisitor(`http://127.0.0.1:${job.port}`, issuer, from(address))
+      const username = userOf((who * 97 + turn) % (job.attack as { users: number }).users)
+      count((await visitor.signIn({ username, password: 'wrong password' })).status)
+    }),
+
+  pages: async ({ port, attack, seconds }, count, visitors) => {
+    const { pagesOfEach } = attack as Extract<Attack, { kind: 'pages' }>
+    const pages = visitors.flatMap((visitor) =>
+      Array.from({ length: pagesOfEach }, () => openPage(port, visitor, count)),
+    )
+    await sleep(seconds * 1000)
+    for (const page of pages) page.destroy()
+  },
+
+  assertions: async ({ port, attack, seconds }, count) => {
+    const { client } = attack as Extract<Attack, { kind: 'assertions' }>
+    const all: Line[] = []
+    for (let left = seconds; left > 0; left -= 5) {
+      const over = sleep(Math.min(left, 5) * 1000)
+      const lines = await Promise.all(Array.from({ length: 1100 }, () => openLine(port)))
+      all.push(...lines)
+      for (const line of lines) sendAssertion(line, client, count)
+      await over
+    }
+    for (const line of all) line.close()
+  },
+
+  'sign-ins': (job, count) => {
+    const { client, redirectUri } = job.attack as Extract<Attack, { kind: 'sign-ins' }>
+    return manyTimes(8, 40, job, async () => {
+      const query = new URLSearchParams({
+        client_id: client,
+        redirect_uri: redirectUri,
+        response_type: 'code',
+        scope: 'openid',
+        code_challenge: randomBytes(32).toString('base64url'),
+        code_challenge_method: 'S256',
+        state: randomBytes(9000).toString('base64url'),
+      })
+      const address = `http://127.0.0.1:${job.port}/oauth/authorize?${query}`
+      count((await fetch(address, { redirect: 'manual', headers: from('198.51.100.7') })).status)
+    })
+  },
+}
+
+/** So many do something again and again, with a pause, until the time is over. */
+function manyTimes(
+  number: number,
+  pauseMs: number,
+  { seconds }: AttackJob,
+  once: (who: number, turn: number) => Promise<void>,
+): Promise<unknown> {
+  const end = performance.now() + seconds * 1000
+  return Promise.all(
+    Array.from({ length: number }, async (_, who) => {
+      for (let turn = 0; performance.now() < end; turn++) {
+        await once(who, turn).catch(() => {})
+        await sleep(pauseMs)
+      }
+    }),
+  )
+}
+
+const from = (address: string) => ({ 'x-forwarded-proto': 'https', 'x-forwarded-for': address })
+
+async function signedIn(port: number, { users, password }: Extract<Attack, { kind: 'pages' }>): Promise<Visitor[]> {
+  const visitors: Visitor[] = []
+  for (let number = 0; number < users; number++) {
+    const visitor = openVisitor(`http://127.0.0.1:${port}`, issuer, from(`203.0.113.${number}`))
+    const seen = await visitor.signIn({ username: userOf(number), password })
+    if (seen.status !== 200) throw new Error(`signing in was answered ${seen.status} ${seen.text.slice(0, 300)}`)
+    visitors.push(visitor)
+  }
+  return visitors
+}
+
+/** A page of the consent app listens for what is new. */
+function openPage(port: number, { jar }: Visitor, count: Count): ClientRequest {
+  const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join('; ')
+  const headers = { accept: 'text/event-stream', cookie, 'x-forwarded-proto': 'https' }
+  const page = get({ port, host: '127.0.0.1', path: '/events', headers }, (response) => {
+    count(response.statusCode!)
+    response.resume()
+  })
+  return page.on('error', () => {})
+}
+
+/** Its signature is as long as one of ES256, and of a key that nobody has. */
+function sendAssertion(line: Line, client: string, count: Count): void {
+  const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
+  const now = Math.floor(Date.now() / 1000)
+  const jti = randomBytes(16).toString('base64url')
+  const claims = encode({ iss: client, sub: client, aud: issuer, jti, iat: now, exp: now + 60 })
+  const assertion = `${encode({ alg: 'ES256', kid: jti })}.${claims}.${randomBytes(64).toString('base64url')}`
+  const grant = `grant_type=${encodeURIComponent(CIBA)}&auth_req_id=none`
+  const proof = `client_assertion_type=${encodeURIComponent(ASSERTION_TYPE)}&client_assertion=${assertion}`
+  line.send(post(paths.token, `${grant}&${proof}`), (answer) =>
+    count(answer instanceof Error ? 'hung up' : answer.status),
+  )
+}
