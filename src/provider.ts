@@ -553,7 +553,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     unknownUsers,
     isBlocked: blockedClients.isBlocked,
     standInFor: createStandIns(vault),
-    demandUserCode: createDemandUserCode(codeNeeds),
+    demandUserCode: createDemandUserCode({ ...codeNeeds, hasApproved: decisions.hasApproved }),
     requests,
     noticesFor: (request, user) => noticesFor(request, user, channels, vault),
     post: worker.post,

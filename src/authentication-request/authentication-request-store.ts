@@ -4,7 +4,7 @@ import { fingerprint, idsBefore } from '../secret.ts'
 import { type Change, type Database, joined, type Statement, type Value } from '../storage/database.ts'
 import { together } from '../storage/together.ts'
 import { walk } from '../storage/walk.ts'
-import type { Authentication, AuthenticationRequest, Status } from './authentication-request.ts'
+import { type Authentication, type AuthenticationRequest, type Status, shortLife } from './authentication-request.ts'
 
 interface RequestRow {
   id: string
@@ -79,6 +79,8 @@ export interface RequestLimits {
   perUser?: { perMinute?: number | undefined }
   perClient?: OpenAndPerMinute
   perClientAndUser?: OpenAndPerMinute
+  /** Whether there are pauses after denials, and after short requests that nobody answered. */
+  pauses?: boolean
 }
 
 export interface OpenAndPerMinute {
@@ -215,6 +217,7 @@ export function createRequestStore(database: Database) {
           pair_recent: limits.perClientAndUser?.perMinute ?? null,
           client_open: limits.perClient?.open ?? null,
           client_recent: limits.perClient?.perMinute ?? null,
+          short_life: limits.pauses ? shortLife : null,
         },
         also,
         announce,
@@ -239,8 +242,10 @@ export function createRequestStore(database: Database) {
         `select (select count(*) from blocked_clients where user_id = $1 and client_id = $2) as blocked,
            (select paused_until from denial_pauses
             where user_id = $1 and client_id = $2 and paused_until > cast($3 as bigint)) as paused_until,
+           (select count(*) from backchannel_auth_requests
+            where ${unsettledShort(whose.pair, '$3', '$4')}) as unsettled_short,
            ${countings.join(', ')}`,
-        [userId, clientId, now],
+        [userId, clientId, now, limits.pauses ? shortLife : 0],
       )
       return weightiest(row!, limits)
     },
@@ -387,9 +392,17 @@ export function createRequestStore(database: Database) {
       return rows.length > 0
     },
 
-    /** pending or approved → expired, once the deadline has passed. */
-    expire: (id: string, settledBy: string, now: number, also: Statement[], announce: string[]): Promise<boolean> =>
-      expire({ id, row: { id, decision: settledBy, at: now }, also, announce }),
+    /**
+     * pending or approved → expired, once the deadline has passed. What follows depends on which of the two it was, so it
+     * must be as it was read.
+     */
+    expire: (
+      { id, status }: Pick<AuthenticationRequest, 'id' | 'status'>,
+      settledBy: string,
+      now: number,
+      also: Statement[],
+      announce: string[],
+    ): Promise<boolean> => expire({ id, row: { id, was: status, decision: settledBy, at: now }, also, announce }),
 
     /** approved → redeemed, before the deadline, together with the tokens in `also`: all of it, or none. */
     redeem: (id: string, now: number, also: Statement[]): Promise<boolean> =>
@@ -462,6 +475,15 @@ function recent(whose: string, now: string, what = 'count(*)'): string {
   return `(select ${what} from backchannel_auth_requests where ${whose} and created_at > cast(${now} as bigint) - ${minute})`
 }
 
+/**
+ * Requests that ran out soon and unanswered, whose pause begins when the sweep finds them, any moment now. A client that
+ * comes in between waits for that.
+ */
+function unsettledShort(whose: string, now: string, short: string): string {
+  return `${whose} and status = 'pending' and expires_at <= cast(${now} as bigint)
+    and expires_at - created_at < cast(${short} as bigint)`
+}
+
 /** What has no limit is not even counted. */
 function within(limit: string, counted: string): string {
   return `(${limit} is null or ${counted} < ${limit})`
@@ -478,7 +500,7 @@ const accepting = `
     binding_message text, delivery_mode text, notification_endpoint text, call_back_sealed text, created_at bigint,
     expires_at bigint, interval_seconds bigint, certificate_thumbprint text, dpop_key text, authorization_details text,
     resources text, user_open bigint, user_recent bigint, pair_open bigint, pair_recent bigint, client_open bigint,
-    client_recent bigint)
+    client_recent bigint, short_life bigint)
   where ${waiting(ofUser('asked.user_id'), 'asked.created_at')} < user_open
     and ${within('user_recent', recent(ofUser('asked.user_id'), 'asked.created_at'))}
     and ${within('pair_open', waiting(ofPair('asked.user_id', 'asked.client_id'), 'asked.created_at'))}
@@ -487,6 +509,8 @@ const accepting = `
     and ${within('client_recent', recent(ofClient('asked.client_id'), 'asked.created_at'))}
     and not exists (select 1 from denial_pauses
       where user_id = asked.user_id and client_id = asked.client_id and paused_until > asked.created_at)
+    and (short_life is null or not exists (select 1 from backchannel_auth_requests
+      where ${unsettledShort(ofPair('asked.user_id', 'asked.client_id'), 'asked.created_at', 'short_life')}))
     and not exists (select 1 from blocked_clients
       where user_id = asked.user_id and client_id = asked.client_id)
   returning id`
@@ -505,8 +529,9 @@ const settling = `
 const expiring = `
   update backchannel_auth_requests
   set status = 'expired', settled_by = deadline.decision, settled_at = deadline.at, call_back_sealed = null
-  from rows($1) as deadline (id text, decision text, at bigint)
-  where backchannel_auth_requests.id = deadline.id and status in ('pending', 'approved') and expires_at <= deadline.at
+  from rows($1) as deadline (id text, was text, decision text, at bigint)
+  where backchannel_auth_requests.id = deadline.id and status in ('pending', 'approved') and status = deadline.was
+    and expires_at <= deadline.at
   returning backchannel_auth_requests.id as id`
 
 const redeeming = `
@@ -518,12 +543,13 @@ const redeeming = `
 
 type Counted = `${'user' | 'pair' | 'client'}_${'open' | 'recent'}`
 
-type ObstacleRow = { blocked: number; paused_until: number | null } & Record<Counted, number> &
+type ObstacleRow = { blocked: number; paused_until: number | null; unsettled_short: number } & Record<Counted, number> &
   Record<`${Counted}_until`, number | null>
 
 function weightiest(row: ObstacleRow, limits: RequestLimits): ReachedLimit | undefined {
   if (row.blocked > 0) return { limit: 'blocked', until: undefined }
   if (row.paused_until !== null) return { limit: 'pauseAfterDenial', until: row.paused_until }
+  if (row.unsettled_short > 0) return { limit: 'pauseAfterDenial', until: undefined }
   const { perUser, perClientAndUser: pair, perClient } = limits
   const compared: [LimitName, number | undefined, Counted][] = [
     ['perUser.open', limits.maxOpenPerUser, 'user_open'],

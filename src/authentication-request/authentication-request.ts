@@ -83,6 +83,16 @@ export function statusAt(request: Pick<AuthenticationRequest, 'status' | 'expire
   return open && now >= request.expiresAt ? 'expired' : request.status
 }
 
+/** Milliseconds. A request that runs out sooner than this gave its user no time to answer. */
+export const shortLife = 60_000
+
+/** Of a request that has run out: whether nobody answered it, and hardly anybody could have. */
+export function wasShortAndUnanswered(
+  request: Pick<AuthenticationRequest, 'status' | 'createdAt' | 'expiresAt'>,
+): boolean {
+  return request.status === 'pending' && request.expiresAt - request.createdAt < shortLife
+}
+
 /** Whether a binding message is a number that a user can pick among others (CD-8). */
 export function isNumberToMatch(bindingMessage: string | undefined): bindingMessage is string {
   return bindingMessage !== undefined && /^\d{2,6}$/.test(bindingMessage)

@@ -20,6 +20,7 @@ export interface AcceptancePolicy {
   /** Seconds. */
   defaultExpiry: number
   maxExpiry: number
+  minExpiry: number
   interval: number
 }
 
@@ -35,7 +36,7 @@ export function accept(
 ): Acceptance {
   const id = newId(receivedAt)
   const authReqId = newSecret()
-  const lifetime = Math.min(Number(asked.requestedExpiry ?? policy.defaultExpiry), policy.maxExpiry)
+  const lifetime = lifetimeOf(asked, policy)
   const callBack = { authReqId, notificationToken: asked.notificationToken }
   const details = detailsOf(asked)
   const resources = [...new Set(asked.resources.map(String))]
@@ -64,6 +65,12 @@ export function accept(
       authentication: {},
     },
   }
+}
+
+/** What the client asks for, within what the operator allows; `expires_in` says which it became (RQ-7). */
+function lifetimeOf({ requestedExpiry }: Asked, policy: AcceptancePolicy): number {
+  const wanted = Number(requestedExpiry ?? policy.defaultExpiry)
+  return Math.max(policy.minExpiry, Math.min(wanted, policy.maxExpiry))
 }
 
 export interface Acknowledgement {

@@ -13,6 +13,7 @@ export interface LimitSettings {
   perUser: { perMinute: number }
   perClient: { open: number; perMinute: number; unknownPerMinute: number }
   perClientAndUser: { open: number; perMinute: number }
+  pauseAfterDenial: { first: number }
 }
 
 /** What the operator says of this client wins. */
@@ -22,6 +23,7 @@ export function limitsFor({ metadata: { limits: own } }: Client, everybodys: Lim
     maxOpenPerUser: everybodys.maxOpenPerUser,
     perUser: whereLimited(everybodys.perUser),
     perClientAndUser: whereLimited({ ...everybodys.perClientAndUser, ...own?.perClientAndUser }),
+    pauses: everybodys.pauseAfterDenial.first > 0,
     // Counting a client's requests makes them wait for each other: only where it is asked for.
     ...((perClient.open > 0 || perClient.perMinute > 0) && { perClient: whereLimited(perClient) }),
   }
@@ -52,7 +54,7 @@ export function refusalFor({ limit, until }: ReachedLimit, now: number): Refusal
   const retryAfter = limit.endsWith('.open') ? Math.min(seconds, longestAfterOpen) : seconds
   const hint =
     limit === 'pauseAfterDenial'
-      ? 'the user has denied a request of this client; try again later'
+      ? 'the user has denied a request of this client or left one unanswered; try again later'
       : 'too many requests; try again later'
   return new Refusal('access_denied', hint, { detail, status: 429, headers: { 'Retry-After': String(retryAfter) } })
 }

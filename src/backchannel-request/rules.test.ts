@@ -137,7 +137,7 @@ describe('the parameters', () => {
 
 describe('a request that is accepted', () => {
   const vault = createVault(Buffer.alloc(32, 1).toString('base64url'))
-  const limits = { defaultExpiry: 600, maxExpiry: 900, interval: 7 }
+  const limits = { defaultExpiry: 600, maxExpiry: 900, minExpiry: 30, interval: 7 }
   const user = { id: 'user-ana' }
   const made = (mode: DeliveryMode, more: Record<string, string> = {}) =>
     accept(
@@ -152,7 +152,10 @@ describe('a request that is accepted', () => {
 
   for (const [requested_expiry, seconds] of [
     ['', 600],
-    ['1', 1],
+    ['1', 30],
+    ['29', 30],
+    ['30', 30],
+    ['31', 31],
     ['900', 900],
     ['901', 900],
     ['9007199254740991', 900],

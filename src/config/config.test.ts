@@ -39,6 +39,7 @@ it('defaults', () => {
     requests: {
       defaultExpiry: 600,
       maxExpiry: 86_400,
+      minExpiry: 30,
       interval: 5,
       maxBindingMessageLength: 128,
       longPoll: 0,
@@ -49,7 +50,7 @@ it('defaults', () => {
       numberMatching: false,
     },
     hints: { tokenIssuers: [] },
-    userCodes: { maxTries: 5, maxTriesPerClient: 100, lockSeconds: 900 },
+    userCodes: { maxTries: 5, maxTriesPerClient: 100, maxTriesPerUser: 20, lockSeconds: 900 },
     tokens: {
       accessTtl: 600,
       idTtl: 3600,
@@ -67,7 +68,7 @@ it('defaults', () => {
       inFlight: 1000,
       perUser: { perMinute: 10 },
       perClient: { open: 0, perMinute: 0, unknownPerMinute: 30 },
-      perClientAndUser: { open: 0, perMinute: 5 },
+      perClientAndUser: { open: 2, perMinute: 5 },
       pauseAfterDenial: { first: 30, longest: 3600 },
       signIn: { perName: 5, perAddress: 50, pause: 30, longestPause: 900 },
       streams: { perSession: 10, inAll: 10_000 },
@@ -260,6 +261,18 @@ describe('numbers at their boundaries', () => {
     assert.deepEqual(complaintsAbout({ ...production, requests: { defaultExpiry: 61, maxExpiry: 60 } }), [
       'requests.defaultExpiry must be at most requests.maxExpiry (60 seconds); it is 61',
     ])
+    accepted({ ...production, requests: { defaultExpiry: 45, maxExpiry: 60, minExpiry: 45 } })
+    assert.deepEqual(complaintsAbout({ ...production, requests: { defaultExpiry: 45, minExpiry: 46 } }), [
+      'requests.minExpiry must be at most requests.defaultExpiry (45 seconds); it is 46',
+    ])
+    assert.equal(accepted({ ...production, requests: { defaultExpiry: 20 } }).requests.minExpiry, 20)
+    assert.equal(accepted({ development: true }).requests.minExpiry, 1)
+    assert.equal(accepted({ development: true }).limits.perClientAndUser.open, 0)
+    assert.equal(accepted({ ...production, userCodes: { maxTries: 3 } }).userCodes.maxTriesPerUser, 12)
+    assert.match(
+      String(complaintsAbout({ ...production, userCodes: { maxTriesPerUser: 5 } })),
+      /^userCodes.maxTriesPerUser must be more than userCodes.maxTries \(5\)/,
+    )
   })
 })
 

@@ -59,6 +59,8 @@ export interface Config {
     defaultExpiry: number
     /** Seconds a request waits at most, whatever the client says. */
     maxExpiry: number
+    /** Seconds a request waits at least, whatever the client says: a user needs time to look at it. */
+    minExpiry: number
     /** Seconds a client pauses between two polls. */
     interval: number
     /** In characters. */
@@ -84,8 +86,16 @@ export interface Config {
   }
   /** Whose word is good for who is meant by a `login_hint_token`. */
   hints: { tokenIssuers: TokenIssuer[] }
-  /** How many wrong user codes there may be before no code passes for `lockSeconds`: at one user, and of one client. */
-  userCodes: { maxTries: number; maxTriesPerClient: number; lockSeconds: number }
+  /** How many wrong user codes there may be before no code passes for `lockSeconds`. */
+  userCodes: {
+    /** Of one client about one user. */
+    maxTries: number
+    /** Of one client, about all users. */
+    maxTriesPerClient: number
+    /** About one user, of all clients this user has never approved; an approved one is judged by itself. */
+    maxTriesPerUser: number
+    lockSeconds: number
+  }
   tokens: {
     /** Life of an access token in seconds. */
     accessTtl: number
@@ -182,7 +192,10 @@ export interface Limits {
   perClient: { open: number; perMinute: number; unknownPerMinute: number }
   /** One client's requests about one user. */
   perClientAndUser: { open: number; perMinute: number }
-  /** Seconds a client waits before it may ask a user again who denied it: twice as long each time, until an approval. */
+  /**
+   * Seconds a client waits before it may ask a user again who denied it, or who left a request unanswered that ran out
+   * within a minute: twice as long each time, until an approval.
+   */
   pauseAfterDenial: { first: number; longest: number }
   signIn: {
     /** Attempts with a password that fail for one name, and from one address, before they have to pause. */
@@ -314,8 +327,13 @@ export function checkConfig(
     development: value.development !== false,
     requests: {
       ...value.requests,
+      minExpiry: value.requests.minExpiry ?? leastExpiryOf(value),
       maxOpenPerUser: value.requests.maxOpenPerUser ?? limits.perUser.open ?? 5,
       requireSigned: value.requests.requireSigned ?? profiles[value.profile].signedRequestsOnly,
+    },
+    userCodes: {
+      ...value.userCodes,
+      maxTriesPerUser: value.userCodes.maxTriesPerUser ?? 4 * value.userCodes.maxTries,
     },
     limits: limitsIn(value),
     metrics: {
@@ -348,6 +366,11 @@ function spelledOut(input: Record<string, unknown>): Record<string, unknown> {
   return typeof input.metrics === 'boolean' ? { ...input, metrics: { enabled: input.metrics } } : input
 }
 
+/** An operator who has requests run out sooner than usual does not have to say it twice. */
+function leastExpiryOf({ requests: { defaultExpiry, maxExpiry }, development }: Value): number {
+  return Math.min(development ? 1 : 30, defaultExpiry, maxExpiry)
+}
+
 /** Whoever develops asks the same user again and again, and denies: there it is limited only on demand. */
 function limitsIn({ limits, development }: Value): Limits {
   const usual = (value: number) => (development ? 0 : value)
@@ -356,7 +379,10 @@ function limitsIn({ limits, development }: Value): Limits {
     ...limits,
     perUser: { perMinute: perUser.perMinute ?? usual(10) },
     perClient: { ...perClient, unknownPerMinute: perClient.unknownPerMinute ?? usual(30) },
-    perClientAndUser: { ...perClientAndUser, perMinute: perClientAndUser.perMinute ?? usual(5) },
+    perClientAndUser: {
+      open: perClientAndUser.open ?? usual(2),
+      perMinute: perClientAndUser.perMinute ?? usual(5),
+    },
     pauseAfterDenial: { ...pauseAfterDenial, first: pauseAfterDenial.first ?? usual(30) },
   }
 }
@@ -411,6 +437,7 @@ const schema = z.strictObject({
     // Timers of Node run for 24 days at most; a request must be able to expire on one.
     defaultExpiry: whole('seconds', 1, latest).default(600),
     maxExpiry: whole('seconds', 1, latest).default(86_400),
+    minExpiry: whole('seconds', 1, latest).exactOptional(),
     interval: whole('seconds', 1, 3600).default(5),
     maxBindingMessageLength: whole('characters', 1, 1024).default(128),
     longPoll: whole('seconds', 0, 30).default(0),
@@ -426,6 +453,7 @@ const schema = z.strictObject({
   userCodes: section({
     maxTries: whole('tries', 1, 100).default(5),
     maxTriesPerClient: whole('tries', 1, 1_000_000).default(100),
+    maxTriesPerUser: whole('tries', 2, 1_000_000).exactOptional(),
     lockSeconds: whole('seconds', 1, 30 * 86_400).default(900),
   }).prefault({}),
   tokens: section({
@@ -468,7 +496,7 @@ const schema = z.strictObject({
       unknownPerMinute: whole('requests', 0, 1_000_000).exactOptional(),
     }).prefault({}),
     perClientAndUser: section({
-      open: whole('requests', 0, 1_000_000).default(0),
+      open: whole('requests', 0, 1_000_000).exactOptional(),
       perMinute: whole('requests', 0, 1_000_000).exactOptional(),
     }).prefault({}),
     pauseAfterDenial: section({
@@ -845,6 +873,19 @@ const rules: Rule[] = [
     unless: ({ requests }) => requests.defaultExpiry > requests.maxExpiry,
     says: ({ requests }) =>
       `must be at most requests.maxExpiry (${requests.maxExpiry} seconds); it is ${requests.defaultExpiry}`,
+  },
+  {
+    reads: ['requests.minExpiry', 'requests.defaultExpiry'],
+    unless: ({ requests }) =>
+      requests.minExpiry > requests.defaultExpiry && requests.defaultExpiry <= requests.maxExpiry,
+    says: ({ requests }) =>
+      `must be at most requests.defaultExpiry (${requests.defaultExpiry} seconds); it is ${requests.minExpiry}`,
+  },
+  {
+    reads: ['userCodes.maxTriesPerUser', 'userCodes.maxTries'],
+    unless: ({ userCodes }) => userCodes.maxTriesPerUser <= userCodes.maxTries,
+    says: ({ userCodes }) =>
+      `must be more than userCodes.maxTries (${userCodes.maxTries}): else one client could lock a user out at all others`,
   },
   {
     // Their addresses are called: for jwks_uri, for sector_identifier_uri, to be told.

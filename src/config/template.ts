@@ -62,6 +62,7 @@ export default {
     // Seconds a request waits for its user if the client does not say, and at most.
     //defaultExpiry: 600,
     //maxExpiry: 86_400,
+    // Outside development also: minExpiry: 30, the seconds it waits at least.
     // Seconds a client pauses between two polls.
     //interval: 5,
     // Seconds a poll is held while its user has not decided: 0 answers at once, up to 30. And how many at a time.
@@ -81,8 +82,9 @@ export default {
 
   // How much may be asked, and tried. 0 is no limit.
   //limits: {
-    // Outside development also: perUser: { perMinute: 10 }, perClientAndUser: { perMinute: 5 }, and a client whose
-    // request was denied waits before it may ask that user again: pauseAfterDenial: { first: 30, longest: 3600 } seconds.
+    // Outside development also: perUser: { perMinute: 10 }, perClientAndUser: { open: 2, perMinute: 5 }, and a client
+    // whose request was denied, or ran out unanswered within a minute, waits before it may ask that user again:
+    // pauseAfterDenial: { first: 30, longest: 3600 } seconds.
     // Of one client in all. unknownPerMinute: how often it is told that nobody is there, 30 outside development.
     //perClient: { open: 0, perMinute: 0 },
     // Attempts that fail for one name, and from one address, before they pause; seconds.
@@ -103,8 +105,9 @@ export default {
   // Who may say in a login_hint_token which user is meant, with which keys, and in which claim.
   //hints: { tokenIssuers: [{ issuer: 'https://finder.example', jwksUri: 'https://finder.example/keys', subject: 'sub' }] },
 
-  // Wrong user codes before no code passes for a while: at one user, and of one client.
-  //userCodes: { maxTries: 5, maxTriesPerClient: 100, lockSeconds: 900 },
+  // Wrong user codes before no code passes for a while: of one client about one user, of one client about all users, and
+  // about one user of all clients together that this user has never approved.
+  //userCodes: { maxTries: 5, maxTriesPerClient: 100, maxTriesPerUser: 20, lockSeconds: 900 },
 
   //tokens: {
     // Seconds.

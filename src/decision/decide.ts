@@ -6,6 +6,7 @@ import {
   isPretended,
   type Status,
   statusAt,
+  wasShortAndUnanswered,
 } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
@@ -133,7 +134,7 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
   }
   const { letters, facts } = consequences(request, decision, needs)
   const expired = await needs.post(letters, (adding, topics) =>
-    needs.requests.expire(request.id, decision.id, now, [...facts, ...adding], topics),
+    needs.requests.expire(request, decision.id, now, [...facts, ...adding], topics),
   )
   if (expired) tell(needs.audit, request, decision)
   return expired
@@ -152,12 +153,12 @@ function consequences(
   }
 }
 
-/** Who was denied waits, longer each time; who was approved is as good as new; who was reported is not heard again (CD-4, CD-5). */
-function askingAgain(
-  { userId, clientId }: AuthenticationRequest,
-  decision: Decision,
-  needs: DecisionNeeds,
-): Statement[] {
+/**
+ * A denial lengthens the client's pause, and so does a short request that nobody answered; an approval clears it; a report
+ * blocks the client (CD-4, CD-5).
+ */
+function askingAgain(request: AuthenticationRequest, decision: Decision, needs: DecisionNeeds): Statement[] {
+  const { userId, clientId } = request
   switch (decision.outcome) {
     case 'approved':
       return needs.denialPauses.lift(userId, clientId)
@@ -166,7 +167,7 @@ function askingAgain(
       return [...needs.denialPauses.lengthen(userId, clientId, decision.decidedAt), ...block]
     }
     case 'expired':
-      return []
+      return wasShortAndUnanswered(request) ? needs.denialPauses.lengthen(userId, clientId, decision.decidedAt) : []
   }
 }
 

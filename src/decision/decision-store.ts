@@ -121,6 +121,16 @@ export function createDecisionStore(database: Database) {
       }))
     },
 
+    /** Whether the user has ever approved a request of the client. */
+    async hasApproved(userId: string, clientId: string): Promise<boolean> {
+      const rows = await database.read(
+        `select 1 as found from backchannel_auth_consent_history
+         where user_id = $1 and client_id = $2 and outcome = 'approved' limit 1`,
+        [userId, clientId],
+      )
+      return rows.length > 0
+    },
+
     /** All that was settled about a request, in order: at most an approval and, if nobody collected, its expiry. */
     async listForRequest(requestId: string): Promise<Decision[]> {
       const rows = await database.read<DecisionRow>(

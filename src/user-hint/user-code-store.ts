@@ -1,4 +1,4 @@
-import type { Database, Statement } from '../storage/database.ts'
+import type { Database, SingleStatement, Statement } from '../storage/database.ts'
 
 /** What a user said last of the code: its hash, or nothing if it was removed. */
 export interface KeptCode {
@@ -7,11 +7,21 @@ export interface KeptCode {
   setAt: number
 }
 
+/** Who tries whose code. */
+export interface Trying {
+  userId: string
+  clientId: string
+  /** Milliseconds since 1970: when the try began. Its counters all bear this time, so that their locks end together. */
+  at: number
+}
+
 export interface TryLimits {
-  /** Tries at one user's code. */
+  /** Tries of one client at one user's code. */
   maxTries: number
   /** Wrong tries of one client, whoever the users are. */
   maxTriesPerClient: number
+  /** Wrong tries at one user's code, whoever the clients are; undefined: this client is not counted among them. */
+  maxTriesPerUser: number | undefined
   /** Milliseconds. */
   lockFor: number
 }
@@ -23,8 +33,9 @@ interface CodeRow {
 
 export type UserCodeStore = ReturnType<typeof createUserCodeStore>
 
-const ofUser = (userId: string) => `user ${userId}`
-const ofClient = (clientId: string) => `client ${clientId}`
+const ofPair = ({ clientId, userId }: Trying) => `pair ${JSON.stringify([clientId, userId])}`
+const ofClient = ({ clientId }: Trying) => `client ${clientId}`
+const ofUser = ({ userId }: Pick<Trying, 'userId'>) => `user ${userId}`
 
 /** The codes of users, and the tries at them. */
 export function createUserCodeStore(database: Database) {
@@ -69,64 +80,57 @@ export function createUserCodeStore(database: Database) {
     },
 
     /**
-     * Counts a try before anybody looks whether it is right, so that of many at once no more than are allowed are looked
-     * at. Answers whether it may go on: not while the user's code or the client is locked.
+     * Counts a client's try at a user's code before anybody looks whether it is right, so that of many at once no more
+     * than are allowed are looked at. Resolves to whether it may go on: not while the pair of them is locked, nor the
+     * client, nor the user for clients that are counted together.
      */
-    async begin(userId: string, clientId: string, now: number, limits: TryLimits): Promise<boolean> {
+    async begin(trying: Trying, limits: TryLimits): Promise<boolean> {
+      const { userId, at } = trying
+      const { sql, values } = noneLocked(trying, limits, 6)
       const rows = await database.step({
-        sql: `insert into user_code_tries (counter, tries, tried_at)
-              select cast($1 as text), 1, cast($3 as bigint)
-              where not exists (select 1 from user_code_tries
-                                where counter = $2 and tries >= cast($6 as bigint) and tried_at > cast($4 as bigint))
-              on conflict (counter) do update set
-                tries = case when user_code_tries.tried_at <= $4 then 1 else user_code_tries.tries + 1 end,
-                tried_at = excluded.tried_at
+        sql: `insert into user_code_tries (counter, user_id, tries, tried_at)
+              select cast($1 as text), cast($2 as text), 1, cast($3 as bigint) where ${sql}
+              on conflict (counter) do update set ${oneMore('$4')}
               where user_code_tries.tries < cast($5 as bigint) or user_code_tries.tried_at <= $4
               returning counter`,
-        values: [
-          ofUser(userId),
-          ofClient(clientId),
-          now,
-          now - limits.lockFor,
-          limits.maxTries,
-          limits.maxTriesPerClient,
-        ],
-      })
-      return rows.length > 0
-    },
-
-    /** The try was wrong: it counts for the client too. Answers whether it may hear so: not if it is locked meanwhile. */
-    async wrong(clientId: string, now: number, { maxTriesPerClient, lockFor }: TryLimits): Promise<boolean> {
-      const rows = await database.step({
-        sql: `insert into user_code_tries (counter, tries, tried_at) values ($1, 1, $2)
-              on conflict (counter) do update set
-                tries = case when user_code_tries.tried_at <= $3 then 1 else user_code_tries.tries + 1 end,
-                tried_at = excluded.tried_at
-              where user_code_tries.tries < cast($4 as bigint) or user_code_tries.tried_at <= $3
-              returning counter`,
-        values: [ofClient(clientId), now, now - lockFor, maxTriesPerClient],
+        values: [ofPair(trying), userId, at, at - limits.lockFor, limits.maxTries, ...values],
       })
       return rows.length > 0
     },
 
     /**
-     * The try was right: the user is there, and what was tried before was theirs, or has failed. Answers whether the
-     * client may hear so: not if others of its tries at the same time have locked it meanwhile.
+     * The try was wrong: it counts for the client, and for the user. Resolves to whether the client may hear so: not if
+     * other tries have locked one of the two meanwhile.
      */
-    async right(
-      userId: string,
-      clientId: string,
-      now: number,
-      { maxTriesPerClient, lockFor }: TryLimits,
-    ): Promise<boolean> {
-      const rows = await database.step(
-        {
-          sql: `select 1 as free where not exists (select 1 from user_code_tries
-                where counter = $1 and tries >= cast($2 as bigint) and tried_at > cast($3 as bigint))`,
-          values: [ofClient(clientId), maxTriesPerClient, now - lockFor],
-        },
-        { also: [forgetTriesAt(userId)] },
-      )
+    async wrong(trying: Trying, limits: TryLimits): Promise<boolean> {
+      const counted = sharedCounters(trying, limits)
+      const rows = await database.step({
+        // Everybody takes the client's counter first, so that no two wait for each other.
+        sql: `insert into user_code_tries (counter, user_id, tries, tried_at)
+              select counter, user_id, 1, cast($2 as bigint)
+              from rows($1) as wrong (counter text, user_id text) where true order by counter
+              on conflict (counter) do update set ${oneMore('$3')}
+              where user_code_tries.tried_at <= $3 or user_code_tries.tries
+                < case when user_code_tries.user_id is null then cast($4 as bigint) else cast($5 as bigint) end
+              returning counter`,
+        values: [
+          JSON.stringify(counted.map(({ counter, userId }) => ({ counter, user_id: userId }))),
+          trying.at,
+          trying.at - limits.lockFor,
+          limits.maxTriesPerClient,
+          limits.maxTriesPerUser ?? null,
+        ],
+      })
+      return rows.length === counted.length
+    },
+
+    /**
+     * The try was right: the user is there, and what was tried before through this client was theirs, or has failed.
+     * Resolves to whether the client may hear so: not if other tries have locked it or the user meanwhile.
+     */
+    async right(trying: Trying, limits: TryLimits): Promise<boolean> {
+      const { sql, values } = noneLocked(trying, limits, 1)
+      const rows = await database.step({ sql: `select 1 as free where ${sql}`, values }, { also: [forget(trying)] })
       return rows.length > 0
     },
 
@@ -139,9 +143,40 @@ export function createUserCodeStore(database: Database) {
   }
 }
 
+/** The counters that more than one pair of client and user share, and how many wrong tries lock each. */
+function sharedCounters(trying: Trying, { maxTriesPerClient, maxTriesPerUser }: TryLimits) {
+  const ofThisClient = { counter: ofClient(trying), userId: null, most: maxTriesPerClient }
+  if (maxTriesPerUser === undefined) return [ofThisClient]
+  return [ofThisClient, { counter: ofUser(trying), userId: trying.userId, most: maxTriesPerUser }]
+}
+
+/** The condition that none of the shared counters is locked, with parameters from `$first` on. */
+function noneLocked(trying: Trying, limits: TryLimits, first: number): SingleStatement {
+  const counters = sharedCounters(trying, limits)
+  const locked = counters.map(
+    (_, number) =>
+      `counter = $${first + 1 + 2 * number} and tries >= cast($${first + 2 + 2 * number} as bigint)
+        and tried_at > cast($${first} as bigint)`,
+  )
+  return {
+    sql: `not exists (select 1 from user_code_tries where ${locked.join(' or ')})`,
+    values: [trying.at - limits.lockFor, ...counters.flatMap(({ counter, most }) => [counter, most])],
+  }
+}
+
+/** @param before tries up to then count no more */
+const oneMore = (before: string) => `
+  tries = case when user_code_tries.tried_at <= ${before} then 1 else user_code_tries.tries + 1 end,
+  tried_at = case when user_code_tries.tried_at > excluded.tried_at then user_code_tries.tried_at else excluded.tried_at end`
+
+const forget = (trying: Trying): Statement => ({
+  sql: 'delete from user_code_tries where counter = $1',
+  values: [ofPair(trying)],
+})
+
 const forgetTriesAt = (userId: string): Statement => ({
-  sql: 'delete from user_code_tries where counter = $1 returning counter',
-  values: [ofUser(userId)],
+  sql: 'delete from user_code_tries where user_id = $1',
+  values: [userId],
 })
 
 /** For the step that removes a user: whoever is called the same later has no code. */

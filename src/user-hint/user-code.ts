@@ -23,11 +23,16 @@ export interface StandIn {
   hasCode: boolean
 }
 
-export interface DemandNeeds {
+interface CodeNeeds {
   codeOf: CodeOf
   tries: Pick<UserCodeStore, 'begin' | 'wrong' | 'right'>
   limits: TryLimits
   clock: Clock
+}
+
+export interface DemandNeeds extends CodeNeeds {
+  /** Whether the user has ever approved a request of the client. */
+  hasApproved(userId: string, clientId: string): Promise<boolean>
 }
 
 export type DemandUserCode = (
@@ -43,7 +48,7 @@ export type DemandUserCode = (
  *
  * @throws {Refusal} `missing_user_code`, `invalid_user_code`, and `access_denied` after too many of those (UC-3, UC-6)
  */
-export function createDemandUserCode({ codeOf, tries, limits, clock }: DemandNeeds): DemandUserCode {
+export function createDemandUserCode({ codeOf, tries, limits, hasApproved, clock }: DemandNeeds): DemandUserCode {
   return async (code, user, client, standIn) => {
     // Such a client is exempt, and what it sends by that name is nothing we know (RQ-5, UC-2).
     if (client.metadata.backchannel_user_code_parameter !== true) return
@@ -53,12 +58,14 @@ export function createDemandUserCode({ codeOf, tries, limits, clock }: DemandNee
       if (verify === undefined) return
       throw new Refusal('missing_user_code', 'this user has to give a user_code')
     }
-    if (!(await tries.begin(user.id, client.id, clock.now(), limits))) throw locked(user, client)
+    const trying = { userId: user.id, clientId: client.id, at: clock.now() }
+    // However many strangers have tried, a client that the user knows is not held up by it.
+    const known = await hasApproved(user.id, client.id)
+    const counted = known ? { ...limits, maxTriesPerUser: undefined } : limits
+    if (!(await tries.begin(trying, counted))) throw locked(user, client)
     const right = await (verify ?? noCode)(code)
     const passes = right || verify === undefined
-    const mayHear = passes
-      ? await tries.right(user.id, client.id, clock.now(), limits)
-      : await tries.wrong(client.id, clock.now(), limits)
+    const mayHear = passes ? await tries.right(trying, counted) : await tries.wrong(trying, counted)
     if (!mayHear) throw locked(user, client)
     if (passes) return
     throw new Refusal('invalid_user_code', 'user_code is wrong', { detail: `${client.id} for ${user.id}` })
@@ -110,7 +117,7 @@ export interface Proof {
 
 export type Change = 'changed' | 'proof needed' | 'wrong' | 'locked' | 'meanwhile changed'
 
-export interface OwnCodeNeeds extends DemandNeeds {
+export interface OwnCodeNeeds extends CodeNeeds {
   store: Pick<UserCodeStore, 'find' | 'put' | 'replace'>
 }
 
@@ -133,7 +140,9 @@ export function createOwnCode({ codeOf, store, tries, limits, clock }: OwnCodeNe
       if (proof.presentCode === undefined) return 'proof needed'
       const present = await store.find(user.id)
       const verify = await codeOf(user)
-      if (!(await tries.begin(user.id, proof.clientId, clock.now(), limits))) return 'locked'
+      const trying = { userId: user.id, clientId: proof.clientId, at: clock.now() }
+      // Through a token of the user: what strangers tried does not count here.
+      if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
       if (!(await (verify ?? noCode)(proof.presentCode))) return verify === undefined ? 'proof needed' : 'wrong'
       // Only now: a token that was found somewhere must not be good for trying passwords.
       if (code !== undefined) await proof.mayBe(code)

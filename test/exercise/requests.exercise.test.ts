@@ -251,11 +251,12 @@ for (const engine of engines) {
     test('a request whose deadline has come is met by every move, and only its expiry succeeds', async (t) => {
       const { clock, one } = await furnished(t, engine)
       for (const status of ['pending', 'approved'] as const) {
-        const request = newRequest(clock.now(), { deliveryMode: 'push' })
-        await one.requests.accept(request, request.id, many, [], [])
-        if (status === 'approved') await one.requests.settle(request.id, yes(clock.now()), [], [])
+        const asked = newRequest(clock.now(), { deliveryMode: 'push' })
+        await one.requests.accept(asked, asked.id, many, [], [])
+        if (status === 'approved') await one.requests.settle(asked.id, yes(clock.now()), [], [])
+        const request = (await one.requests.find(asked.id))!
         clock.advance(600_000 - 1)
-        assert.equal(await one.requests.expire(request.id, 'too soon', clock.now(), [], []), false)
+        assert.equal(await one.requests.expire(request, 'too soon', clock.now(), [], []), false)
         assert.deepEqual(await one.requests.runOut(clock.now(), 10), [])
         clock.advance(1)
 
@@ -301,7 +302,9 @@ for (const engine of engines) {
         if (outcome === 'redeemed') assert.equal(await one.requests.redeem(request.id, clock.now(), []), true)
         assert.equal(await one.requests.redeem(request.id, clock.now(), []), false)
         clock.advance(700_000)
-        assert.equal(await one.requests.expire(request.id, 'late', clock.now(), [], []), false)
+        for (const status of ['pending', 'approved'] as const) {
+          assert.equal(await one.requests.expire({ id: request.id, status }, 'late', clock.now(), [], []), false)
+        }
         assert.equal((await one.requests.find(request.id))!.status, outcome)
       }
     })
@@ -331,7 +334,9 @@ for (const engine of engines) {
       await unharmed(() => one.requests.settle(request.id, yes(now), also, ['outbox']))
       await one.requests.settle(request.id, yes(now), [], [])
       await unharmed(() => one.requests.redeem(request.id, now, also))
-      await unharmed(() => one.requests.expire(request.id, 'clock', now + 600_000, also, ['outbox']))
+      await unharmed(() =>
+        one.requests.expire({ id: request.id, status: 'approved' }, 'clock', now + 600_000, also, ['outbox']),
+      )
       assert.equal(await one.requests.redeem(request.id, now, []), true)
     })
 
@@ -420,8 +425,8 @@ for (const engine of engines) {
       await one.requests.redeem(collected.id, clock.now(), [])
       await one.requests.redeem(collected.id, clock.now(), [])
       clock.advance(600_000)
-      await one.requests.expire(forgotten.id, 'clock', clock.now(), [], [])
-      await one.requests.expire(forgotten.id, 'clock', clock.now(), [], [])
+      await one.requests.expire(forgotten, 'clock', clock.now(), [], [])
+      await one.requests.expire(forgotten, 'clock', clock.now(), [], [])
       await one.database.step({ sql: 'select 1 as one', values: [] }, { announce: [{ topic: 'request', key: 'end' }] })
       await until(() => heard.includes('end'))
       const accepted = [collected.id, forgotten.id]

@@ -1,7 +1,7 @@
 /** Who asks too much, too often, or where they are not wanted: nothing of it reaches the user (CD-4, CD-5, M30, M31). */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
-import type { ConfigInput } from '../../src/config/config.ts'
+import { type CheckedConfig, type ConfigInput, checkConfig } from '../../src/config/config.ts'
 import { newSecret } from '../../src/secret.ts'
 import type { UserHooks } from '../../src/user-hint/user.ts'
 import { auditOf } from '../cast/audit.ts'
@@ -34,6 +34,12 @@ function ringAtOnce(stage: Stage, times: number, who: RingingClient[], about = [
       stage.ring(who[number % who.length]!, { login_hint: about[Math.floor(number / who.length) % about.length]! }),
     ),
   )
+}
+
+/** The settings that a configuration makes. */
+function checkedFor(input: Record<string, unknown>): CheckedConfig {
+  const checked = checkConfig(input)
+  return 'config' in checked ? checked.config : assert.fail(checked.complaints.join())
 }
 
 function assertTooMuch({ status, body, headers, text }: Answer, retryAfter?: number): void {
@@ -70,6 +76,17 @@ for (const engine of engines) {
         assert.equal(auditOf(stage, 'request.refused').length, 17)
       })
     }
+
+    test('one client fills two of a user’s five places as it is outside development, for a day or not', async (t) => {
+      const { limits } = checkedFor({ issuer: 'https://id.example.com', secret: newSecret(32) })
+      const stage = await openStage(t, { engine, config: { limits, requests: { maxOpenPerUser: 5 } } })
+      const day = { requested_expiry: '86400' }
+      const answers = await Promise.all(Array.from({ length: 5 }, () => stage.ring('kiosk', day)))
+      assert.equal(answers.filter(({ status }) => status === 200).length, 2)
+      stage.clock.advance(2 * minute)
+      assertTooMuch(await stage.ring('kiosk', day), 60)
+      for (const as of ['northbank', 'till', 'till'] as const) assert.equal((await stage.ring(as, day)).status, 200)
+    })
 
     test('a pause after a denial holds up all of them, and so does a block', async (t) => {
       const stage = await openStage(t, { engine, config: { limits: { pauseAfterDenial: { first: 30 } } } })
@@ -229,10 +246,10 @@ describe('who was denied', () => {
     assert.partialDeepStrictEqual(unblocked, [{ client: 'kiosk', user: ana.id, address: '127.0.0.1' }])
   })
 
-  test('by the clock alone does not wait', async (t) => {
+  test('by the clock alone does not wait, where there was time to answer', async (t) => {
     const stage = await openStage(t, { config: { limits } })
-    await stage.ring('kiosk', { requested_expiry: '5' })
-    stage.clock.advance(6 * second)
+    await stage.ring('kiosk', { requested_expiry: '60' })
+    stage.clock.advance(60 * second)
     await stage.doorbell.sweep()
     assert.equal((await stage.ring('kiosk')).status, 200)
   })
