@@ -21,6 +21,7 @@ import { createPendingRequests } from './authentication-request/pending-requests
 import { createDetailTypes } from './authorization-details/detail-types.ts'
 import { createAcceptance, createCurrentProvider, paths } from './authorization-server/authorization-server.ts'
 import { createHandOver } from './authorization-server/hand-over.ts'
+import { discoveryPaths, handedOverEndpoint } from './authorization-server/handed-over-endpoint.ts'
 import { keySetMaxAge, keyTimesOf } from './authorization-server/key-rotation.ts'
 import { createOidcModelStore } from './authorization-server/oidc-model-store.ts'
 import { createPairwiseSubjectStore } from './authorization-server/pairwise-subject-store.ts'
@@ -179,8 +180,6 @@ export const endpoints = {
   clientconfig: '/backchannel/clientconfig',
 } as const
 
-const discovery = ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']
-
 /** What clients call. What is not here leads users to their decision, which is worth more than a poll. */
 const clientRoutes = [
   endpoints.backchannel,
@@ -191,7 +190,7 @@ const clientRoutes = [
   paths.revocation,
   paths.registration,
   `${paths.registration}/:client_id`,
-  ...discovery,
+  ...discoveryPaths,
 ]
 
 /** Never refused for others: whoever looks after the server, and pages that listen, of which there is a limit. */
@@ -668,7 +667,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       audit,
     })
   }
-  for (const path of ['/oauth/*', ...discovery]) app.all(path, handOver)
+  handedOverEndpoint(app, provider, handOver)
   activityEndpoint(app, endpoints, {
     identifyCaller,
     requests,

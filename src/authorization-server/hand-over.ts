@@ -5,6 +5,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ClientCertificate, ReadCertificate } from '../client-certificate/client-certificate.ts'
 import { type Proofs, proofSentWith } from '../dpop/proof.ts'
 import { commonHeaders, rawBody } from '../http/answer.ts'
+import { targetOf } from '../http/one-spelling.ts'
 import type { CurrentProvider, Provider } from './authorization-server.ts'
 
 /**
@@ -72,12 +73,14 @@ function replay(
     'x-forwarded-proto': address.protocol.slice(0, -1),
     'x-forwarded-host': address.host,
   }
+  // One spelling: its router would find the same route for others.
+  const { path, search } = targetOf(raw.url ?? '')
   const stream = Readable.from(body.length > 0 ? [body] : [])
   const replayed = Object.assign(stream, {
     headers,
     rawHeaders: raw.rawHeaders,
     method: raw.method,
-    url: raw.url,
+    url: path + search,
     socket: raw.socket,
     connection: raw.socket,
     httpVersion: raw.httpVersion,

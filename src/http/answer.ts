@@ -10,6 +10,7 @@ import type {
 } from 'fastify'
 import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
+import { refuseOtherSpellings } from './one-spelling.ts'
 
 /** The largest body that is read: a signed request with all its claims is a tenth of it. */
 export const MAX_BODY_BYTES = 64 * 1024
@@ -121,6 +122,7 @@ declare module 'fastify' {
 /** Makes `app` behave at its edges. To be called before routes are added. */
 export function edge(app: FastifyInstance, log: Log): void {
   keepBodiesRaw(app)
+  refuseOtherSpellings(app, answerNotFound)
   app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, log))
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply))
   app.decorateReply('isUsual', false)
