@@ -18,6 +18,7 @@ import { pushSubscriptionEndpoint } from './authentication-device/push-subscript
 import { userCodeEndpoint } from './authentication-device/user-code-endpoint.ts'
 import { createRequestStore } from './authentication-request/authentication-request-store.ts'
 import { createPendingRequests } from './authentication-request/pending-requests.ts'
+import { createUserKey, USER_REQUESTS } from './authentication-request/user-announcement.ts'
 import { createDetailTypes } from './authorization-details/detail-types.ts'
 import { createAcceptance, createCurrentProvider, paths } from './authorization-server/authorization-server.ts'
 import { createHandOver } from './authorization-server/hand-over.ts'
@@ -252,7 +253,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     database,
     inMilliseconds({ first: limits.signIn.pause, longest: limits.signIn.longestPause }),
   )
-  const requests = createRequestStore(database)
+  const userKey = createUserKey(vault)
+  const requests = createRequestStore(database, userKey)
   const pending = createPendingRequests({ requests, database, clock, log })
   const heldPolls = createHeldPolls({
     database,
@@ -736,7 +738,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       texts,
       pushKey: vapid?.publicKey,
       userCodes: ownCode !== undefined,
-      onChange: (heard) => database.listen('request', heard),
+      onChange: (heard) => database.listen(USER_REQUESTS, heard),
+      userKey,
       framing,
       streams: limits.streams,
       clock,
@@ -769,7 +772,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       log,
     })
   if (mailbox) developmentEndpoint(app, { requests, decide, mailbox, onCall: till?.hear, clock })
-  if (till) demoEndpoint(app, { paths: endpoints, till, wire: demoWire, clock })
+  if (till) demoEndpoint(app, { paths: endpoints, till, wire: demoWire, mostStreams: limits.streams.inAll, clock })
   await app.ready()
 
   const works = parts.workers ?? true

@@ -5,6 +5,7 @@ import { type Change, type Database, joined, type Statement, type Value } from '
 import { together } from '../storage/together.ts'
 import { walk } from '../storage/walk.ts'
 import { type Authentication, type AuthenticationRequest, type Status, shortLife } from './authentication-request.ts'
+import { USER_REQUESTS } from './user-announcement.ts'
 
 interface RequestRow {
   id: string
@@ -110,6 +111,12 @@ export interface ReachedLimit {
 
 export type RequestStore = ReturnType<typeof createRequestStore>
 
+/** A request that a statement has moved. Its user is only told where what waits for the user has changed. */
+interface MovedRow {
+  id: string
+  user_id?: string
+}
+
 /** One request's move from one state to the next, with what goes with it. */
 interface Move {
   id: string
@@ -124,27 +131,29 @@ interface Move {
 
 /**
  * The authentication requests. Each move is one conditional statement: of two that happen at once, one finds its
- * condition gone. Moves are announced under the topic `request`. Moves of the same kind that come together are carried
- * out together.
+ * condition gone. Moves are announced under the topic `request`, and by user under `user_requests` where something else
+ * waits for the user from then on. Moves of the same kind that come together are carried out together.
+ *
+ * @param userKey under which key a user's changes are announced; not needed by who only reads
  */
-export function createRequestStore(database: Database) {
+export function createRequestStore(database: Database, userKey: (userId: string) => string = fingerprint) {
   const announced = (id: string) => [{ topic: 'request', key: id }]
 
-  /** @param sql over rows, returns the `id` of each request that was moved. @returns whether this one was */
+  /** @param sql over rows, returns a `MovedRow` for each request that was moved. @returns whether this one was */
   function moves(sql: string): (move: Move) => Promise<boolean> {
     return together<Move, boolean>({
       apart: ({ id, alone = [] }) => [id, ...alone],
       async carryOut(all) {
-        const those = (moved: { id: string }[]) => {
+        const those = (moved: MovedRow[]) => {
           const ids = new Set(moved.map(({ id }) => id))
           return all.filter(({ id }) => ids.has(id))
         }
-        const moved = await database.step<{ id: string }>(
+        const moved = await database.step<MovedRow>(
           // Everybody takes rows in the same order, so that no two wait for each other.
           { sql, rows: all.map(({ row }) => row).sort((one, other) => (one.id! < other.id! ? -1 : 1)) },
           {
             also: (moved) => joined(those(moved).flatMap(({ also }) => also)),
-            announce: (moved) => those(moved).flatMap(changesOf),
+            announce: (moved) => [...those(moved).flatMap(changesOf), ...changesByUser(moved)],
             alone: all.flatMap(({ alone = [] }) => alone),
           },
         )
@@ -158,6 +167,13 @@ export function createRequestStore(database: Database) {
     ...announced(id),
     ...announce.map((topic) => ({ topic, key: id })),
   ]
+
+  /** One for each user, however many of their requests were moved. */
+  const changesByUser = (moved: MovedRow[]): Change[] =>
+    [...new Set(moved.flatMap(({ user_id }) => user_id ?? []))].map((id) => ({
+      topic: USER_REQUESTS,
+      key: userKey(id),
+    }))
 
   /** Rows that are looked for at the same moment are found by one statement. @param column which has a unique index */
   function finds(column: 'id' | 'auth_req_id_hash'): (value: string) => Promise<RequestRow | undefined> {
@@ -513,7 +529,7 @@ const accepting = `
       where ${unsettledShort(ofPair('asked.user_id', 'asked.client_id'), 'asked.created_at', 'short_life')}))
     and not exists (select 1 from blocked_clients
       where user_id = asked.user_id and client_id = asked.client_id)
-  returning id`
+  returning id, user_id`
 
 const settling = `
   update backchannel_auth_requests
@@ -524,7 +540,7 @@ const settling = `
     auth_time bigint, approved_details text)
   where backchannel_auth_requests.id = answer.id and user_id = answer.about_user and status = 'pending'
     and expires_at > answer.at
-  returning backchannel_auth_requests.id as id`
+  returning backchannel_auth_requests.id as id, user_id`
 
 const expiring = `
   update backchannel_auth_requests
@@ -532,7 +548,7 @@ const expiring = `
   from rows($1) as deadline (id text, was text, decision text, at bigint)
   where backchannel_auth_requests.id = deadline.id and status in ('pending', 'approved') and status = deadline.was
     and expires_at <= deadline.at
-  returning backchannel_auth_requests.id as id`
+  returning backchannel_auth_requests.id as id, user_id`
 
 const redeeming = `
   update backchannel_auth_requests

@@ -205,8 +205,8 @@ export interface Limits {
     pause: number
     longestPause: number
   }
-  /** Pages that listen for news at the same time: of one session, and of everybody at this process. */
-  streams: { perSession: number; inAll: number }
+  /** Pages that listen for news at the same time, at this process: of one session, of one user, and in all. */
+  streams: { perSession: number; perUser: number; inAll: number }
 }
 
 type LimitsInput = { inFlight?: number | undefined } & {
@@ -511,6 +511,7 @@ const schema = z.strictObject({
     }).prefault({}),
     streams: section({
       perSession: whole('streams', 1, 1000).default(10),
+      perUser: whole('streams', 1, 1000).default(20),
       inAll: whole('streams', 1, 1_000_000).default(10_000),
     }).prefault({}),
   }).prefault({}),

@@ -92,7 +92,7 @@ export default {
     // Calls that one process has in work at the same time; more are answered 503.
     //inFlight: 1000,
     // Pages that listen for news at the same time.
-    //streams: { perSession: 10, inAll: 10_000 },
+    //streams: { perSession: 10, perUser: 20, inAll: 10_000 },
   //},
 
   // Days that finished requests and notifications are kept. The consent history and signed requests are kept for ever,

@@ -23,6 +23,7 @@ import {
 import { Refusal } from '../refusal.ts'
 import { approvedIn, boxesOf } from './approve-less.ts'
 import type { Answered, DeviceApi, ShownRequest } from './device-api.ts'
+import { eventsEndpoint, type StreamLimits } from './events-endpoint.ts'
 import { type Cookies, isOurs, type Session, safeReturn } from './session.ts'
 import type { SignIn } from './sign-in.ts'
 
@@ -36,11 +37,12 @@ export interface ConsentAppNeeds {
   pushKey: string | undefined
   /** Whether users look after their user codes here. */
   userCodes: boolean
-  /** Hears that something about some request has changed. Returns how to stop listening. */
-  onChange(heard: () => void): () => void
+  /** Hears that a user's requests have changed, by `userKey`; '' means that changes may have been missed. */
+  onChange(heard: (userKey: string) => void): () => void
+  userKey(userId: string): string
   framing: Framing
-  /** Pages that may listen at the same time: of one session, and of all at this process. */
-  streams: { perSession: number; inAll: number }
+  /** Pages that may listen at the same time, at this process. */
+  streams: StreamLimits
   clock: Clock
   log: Log
   audit: Audit
@@ -55,9 +57,6 @@ interface Reader {
 
 type RequestParams = { Params: { id: string } }
 
-/** Milliseconds between two words on a line on which nothing else is said: proxies cut silent lines. */
-const heartbeat = 25_000
-
 /** Seconds for which it is remembered that somebody signed out: longer than a provider knows a browser. */
 const signedOutFor = 400 * 24 * 3600
 
@@ -65,13 +64,6 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
   const { api, cookies, signIn, log, clock } = needs
   const headers = framed(appHeaders, needs.framing)
   await app.register(cookie)
-
-  // A page that listens would hold up the end of the server for ever.
-  const streams = new Set<() => void>()
-  const streamsOf = new Map<string, number>()
-  app.addHook('preClose', async () => {
-    for (const end of streams) end()
-  })
 
   // Redirects too: they say what has just been done. Files that are the same for everybody say otherwise themselves.
   app.addHook('onRequest', async (_request, reply) => {
@@ -89,13 +81,11 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     return page(reply, 'app/waiting', reader, { requests: answer.body.requests, pushKey: needs.pushKey })
   })
 
-  // A HEAD of it would never end.
-  app.get('/events', { exposeHeadRoute: false }, (request, reply) => {
-    const { session } = readerOf(request)
-    if (session === undefined) throw new Refusal('invalid_token', 'sign in first')
-    const its = streamsOf.get(session.formToken) ?? 0
-    if (its >= needs.streams.perSession || streams.size >= needs.streams.inAll) throw tooManyStreams()
-    return streamWaiting(request, reply, session)
+  eventsEndpoint(app, '/events', {
+    ...needs,
+    sessionOf: (request) => readerOf(request).session,
+    waiting: api.waiting,
+    limits: needs.streams,
   })
 
   // ── one request ──
@@ -410,67 +400,6 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
       .headers(headers)
       .send(renderPage(name, { lang: language, say, session, userCodes: needs.userCodes, ...values }))
   }
-
-  /** Says "look again" when what waits for this user has changed. What is new the page fetches itself. */
-  function streamWaiting(request: FastifyRequest, reply: FastifyReply, session: Session) {
-    reply.hijack()
-    const { raw } = reply
-    raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
-    raw.write(': here\n\n')
-    let last: string | undefined
-    let looking = false
-    let lookAgain = false
-    let ended = false
-
-    /** One look at a time, however much changes meanwhile. */
-    async function look(): Promise<void> {
-      lookAgain = true
-      if (looking) return
-      looking = true
-      try {
-        while (lookAgain && !ended) {
-          lookAgain = false
-          await lookOnce()
-        }
-      } catch (error) {
-        log.warn({ event: 'consent_app.events_failed', error })
-        end()
-      }
-      looking = false
-    }
-
-    async function lookOnce(): Promise<void> {
-      const answer = await api.waiting(session.accessToken)
-      if (ended) return
-      if (answer.status !== 200) return end()
-      const now = answer.body.requests.map(({ request_id }) => request_id).join()
-      if (last !== undefined && now !== last) raw.write('event: changed\ndata: \n\n')
-      last = now
-    }
-
-    let cancelBeat = () => {}
-    const beat = () => {
-      raw.write(': still here\n\n')
-      cancelBeat = clock.after(heartbeat, beat)
-    }
-    const stop = needs.onChange(() => void look())
-    function end() {
-      if (ended) return
-      ended = true
-      streams.delete(end)
-      const left = (streamsOf.get(session.formToken) ?? 1) - 1
-      if (left > 0) streamsOf.set(session.formToken, left)
-      else streamsOf.delete(session.formToken)
-      stop()
-      cancelBeat()
-      raw.end()
-    }
-    streams.add(end)
-    streamsOf.set(session.formToken, (streamsOf.get(session.formToken) ?? 0) + 1)
-    request.raw.on('close', end)
-    cancelBeat = clock.after(heartbeat, beat)
-    void look()
-  }
 }
 
 /** The files that are the same for everybody, and what makes the app installable. */
@@ -504,14 +433,6 @@ function formOf(request: FastifyRequest): Form {
 
 function nameOfError(error: unknown): string {
   return error instanceof Error ? error.name : 'unknown'
-}
-
-/** Whoever opens more pages than anybody reads sees the newest without them: each looks again by itself when it is opened. */
-function tooManyStreams(): Refusal {
-  return new Refusal('access_denied', 'too many pages listen already; close some', {
-    status: 429,
-    headers: { 'Retry-After': '30' },
-  })
 }
 
 function staleForm(): Refusal {

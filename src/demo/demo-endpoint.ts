@@ -5,6 +5,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../clock.ts'
 import { rawBody } from '../http/answer.ts'
+import { type EventStream, openEventStream, tooManyStreams } from '../http/event-stream.ts'
 import { type Form, readForm } from '../http/form.ts'
 import { demoHeaders, demoStyleSheet, renderPage, scripts } from '../pages/pages.ts'
 import { Refusal } from '../refusal.ts'
@@ -16,13 +17,12 @@ export interface DemoNeeds {
   paths: { authinfo: string; complete: string }
   till: Till
   wire: Wire
+  /** Pages that may listen at the same time. */
+  mostStreams: number
   clock: Clock
 }
 
-/** Milliseconds between two words on a line on which nothing else is said: proxies cut silent lines. */
-const heartbeat = 25_000
-
-export function demoEndpoint(app: FastifyInstance, { paths, till, wire, clock }: DemoNeeds): void {
+export function demoEndpoint(app: FastifyInstance, { paths, till, wire, mostStreams, clock }: DemoNeeds): void {
   watchPhone(app, paths, wire)
 
   app.get('/demo', (_request, reply) => reply.headers(demoHeaders).send(renderPage('demo', {})))
@@ -35,11 +35,11 @@ export function demoEndpoint(app: FastifyInstance, { paths, till, wire, clock }:
     return reply.code(202).send({ ring })
   })
 
-  const streams = new Set<() => void>()
-  app.get('/demo/events', { exposeHeadRoute: false }, stream)
+  const streams = new Set<EventStream>()
+  app.get('/demo/events', { exposeHeadRoute: false }, (_request, reply) => openStream(reply))
   app.addHook('preClose', async () => {
     till.stop()
-    for (const end of streams) end()
+    for (const stream of streams) stream.end()
   })
 
   function asset(name: string, type: string, text: string): void {
@@ -49,28 +49,20 @@ export function demoEndpoint(app: FastifyInstance, { paths, till, wire, clock }:
   }
 
   /** First what has been, then what comes. A message that is said again, with its answer, has the same id. */
-  function stream(request: FastifyRequest, reply: FastifyReply): void {
-    reply.hijack()
-    const { raw } = reply
-    raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
-    const tell = (event: string, data: unknown) => raw.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`)
-    let cancelBeat = () => {}
-    const beat = () => {
-      raw.write(': still here\n\n')
-      cancelBeat = clock.after(heartbeat, beat)
-    }
+  function openStream(reply: FastifyReply): void {
+    if (streams.size >= mostStreams) throw tooManyStreams()
+    const stream = openEventStream(reply, {
+      clock,
+      onEnd() {
+        stopTill()
+        stopWire()
+        streams.delete(stream)
+      },
+    })
+    streams.add(stream)
+    const tell = (event: string, data: unknown) => stream.send(event, JSON.stringify(data))
     const stopTill = till.listen((display) => tell('till', display))
     const stopWire = wire.listen((message) => tell('wire', message))
-    function end(): void {
-      stopTill()
-      stopWire()
-      cancelBeat()
-      streams.delete(end)
-      raw.end()
-    }
-    streams.add(end)
-    request.raw.on('close', end)
-    beat()
     const display = till.display()
     if (display) tell('till', display)
     for (const message of wire.messages()) tell('wire', message)

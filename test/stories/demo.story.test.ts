@@ -1,6 +1,7 @@
 /** The demo page: a till that rings for real, and every message on the wire, with nothing in it that could be used. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
 import { demoClients } from '../../src/config/demo.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import type { Display } from '../../src/demo/till.ts'
@@ -179,6 +180,13 @@ interface Received {
 describe('it is only there where it belongs', () => {
   const pages = ['/demo', '/demo/events', '/assets/demo.js', '/assets/demo.css']
 
+  test('no more pages listen than may', async (t) => {
+    const { url } = await openDemo(t, { limits: { streams: { inAll: 2 } } })
+    await openEvents(t, url)
+    const { status, headers } = await fetch(`${url}/demo/events`)
+    assert.deepEqual([status, headers.get('retry-after')], [429, '30'])
+  })
+
   test('with the demo: a page without inline script or style, whose frame is of the same origin', async (t) => {
     const { url } = await openDemo(t)
     const page = await fetch(`${url}/demo`)
@@ -227,7 +235,10 @@ describe('it is only there where it belongs', () => {
 const secret = Buffer.alloc(32, 7).toString('base64url')
 const silent = () => createLog('silent')
 
-async function openDemo(t: TestContext, more: { requests?: { maxBindingMessageLength: number } } = {}) {
+async function openDemo(
+  t: TestContext,
+  more: { requests?: { maxBindingMessageLength: number }; limits?: ConfigInput['limits'] } = {},
+) {
   const port = await freePort()
   const url = `http://localhost:${port}`
   const clock = createStageClock()

@@ -1,0 +1,85 @@
+/** The pages that listen for news of what waits for their user: how many there may be, and what they hear. */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { Clock } from '../clock.ts'
+import { type EventStream, openEventStream, tooManyStreams } from '../http/event-stream.ts'
+import { Refusal } from '../refusal.ts'
+import { createRequestWatch, type RequestWatchNeeds } from './request-watch.ts'
+import type { Session } from './session.ts'
+
+export interface StreamLimits {
+  perSession: number
+  perUser: number
+  inAll: number
+}
+
+export interface EventsNeeds extends RequestWatchNeeds {
+  sessionOf(request: FastifyRequest): Session | undefined
+  /** Under which key the changes of a user's requests are announced. */
+  userKey(userId: string): string
+  limits: StreamLimits
+  clock: Clock
+}
+
+export function eventsEndpoint(app: FastifyInstance, path: string, needs: EventsNeeds): void {
+  const { sessionOf, userKey, limits, clock } = needs
+  const watch = createRequestWatch(needs)
+  const streams = new Set<EventStream>()
+  const ofSession = createCounts()
+  const ofUser = createCounts()
+
+  // A HEAD of it would never end.
+  app.get(path, { exposeHeadRoute: false }, (request, reply) => {
+    const session = sessionOf(request)
+    if (session === undefined) throw new Refusal('invalid_token', 'sign in first')
+    open(reply, session)
+  })
+
+  // A page that listens would hold up the end of the server for ever.
+  app.addHook('preClose', async () => {
+    watch.close()
+    for (const stream of streams) stream.end()
+  })
+
+  /** Answers with a stream that says `changed` whenever the page should be fetched again. */
+  function open(reply: FastifyReply, session: Session): void {
+    const { formToken, userId, accessToken } = session
+    const isTooMany =
+      ofUser.of(userId) >= limits.perUser ||
+      ofSession.of(formToken) >= limits.perSession ||
+      streams.size >= limits.inAll
+    if (isTooMany) throw tooManyStreams()
+
+    ofUser.add(userId, 1)
+    ofSession.add(formToken, 1)
+    const stream = openEventStream(reply, {
+      clock,
+      mayGoOn: () => clock.now() < session.expiresAt,
+      onEnd() {
+        ofUser.add(userId, -1)
+        ofSession.add(formToken, -1)
+        streams.delete(stream)
+        stopWatching()
+      },
+    })
+    streams.add(stream)
+    const stopWatching = watch.add(userKey(userId), {
+      accessToken,
+      changed: () => stream.send('changed', ''),
+      end: stream.end,
+    })
+  }
+}
+
+/** How many there are of each. What there is none of takes no room. */
+function createCounts() {
+  const counts = new Map<string, number>()
+  const of = (key: string) => counts.get(key) ?? 0
+  return {
+    of,
+    add(key: string, more: number): void {
+      const now = of(key) + more
+      if (now > 0) counts.set(key, now)
+      else counts.delete(key)
+    },
+  }
+}

@@ -1,0 +1,153 @@
+/** What it costs to keep pages up to date: looks are counted, never timed. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createGate } from '../../test/cast/gate.ts'
+import { until } from '../../test/cast/until.ts'
+import { createLog } from '../log.ts'
+import { createRequestWatch } from './request-watch.ts'
+
+test('a change of one of a hundred users is one look; a change of a user whose pages are closed is none', async () => {
+  const { watch, open, change, looks } = scene()
+  const pages = Array.from({ length: 100 }, (_, number) => open(`user ${number}`))
+  await until(() => looks.length === 100)
+  change('user 7', 'new')
+  await until(() => pages[7]!.changes === 1)
+  change('user nobody', 'new')
+  change('user 8', 'new')
+  await until(() => pages[8]!.changes === 1)
+  assert.deepEqual(looks.slice(100), ['token of user 7', 'token of user 8'])
+  assert.equal(pages.filter(({ changes }) => changes > 0).length, 2)
+  watch.close()
+})
+
+test('a hundred pages of each of ten users: one look for each change, told to all hundred', async () => {
+  const { open, change, looks } = scene()
+  const pages = Array.from({ length: 1000 }, (_, number) => open(`user ${number % 10}`))
+  await until(() => looks.length === 10)
+  change('user 3', 'new')
+  await until(() => pages[3]!.changes === 1)
+  assert.equal(looks.length, 11)
+  assert.equal(pages.filter(({ changes }) => changes === 1).length, 100)
+})
+
+test('changes during a look share the next one', async () => {
+  const { open, change, looks, gate } = scene()
+  const page = open('ana')
+  await until(() => looks.length === 1)
+  gate.hold()
+  change('ana', 'one')
+  await gate.waiting(1)
+  for (const id of ['two', 'three', 'four']) change('ana', id)
+  gate.release()
+  await until(() => page.changes === 2)
+  assert.equal(looks.length, 3)
+})
+
+test('after a gap in the announcements every user is looked at once, eight at a time', async () => {
+  const { open, change, looks, gate } = scene()
+  const pages = Array.from({ length: 300 }, (_, number) => open(`user ${number % 100}`))
+  await until(() => looks.length === 100)
+  gate.hold()
+  change('', 'missed')
+  change('', 'missed again')
+  await gate.waiting(8)
+  assert.equal(looks.length, 108)
+  gate.release()
+  await until(() => pages.every(({ changes }) => changes > 0) && looks.length === 208)
+  // The eight that were being looked at when the second gap was told of have been looked at again.
+  change('user 1', 'new')
+  await until(() => pages[101]!.changes === 3)
+  assert.equal(looks.length, 209)
+})
+
+test('a page whose token is good no longer ends, and the next one is asked with', async () => {
+  const { open, change, looks, revoke } = scene()
+  const [one, other] = [open('ana', 'token 1'), open('ana', 'token 2')]
+  await until(() => looks.length === 1)
+  revoke('token 1')
+  change('ana', 'new')
+  await until(() => other.changes === 1)
+  assert.deepEqual([one.ended, one.changes, other.ended], [true, 0, false])
+  assert.deepEqual(looks.slice(1), ['token 1', 'token 2'])
+  change('ana', 'newer')
+  await until(() => other.changes === 2)
+  assert.deepEqual(looks.slice(3), ['token 2'])
+})
+
+test('a look that fails ends the pages of that user only: they come again', async () => {
+  const { open, change, looks, fail } = scene()
+  const [anas, bens] = [open('ana'), open('ben')]
+  await until(() => looks.length === 2)
+  fail('token of ana')
+  change('ana', 'new')
+  await until(() => anas.ended)
+  change('ben', 'new')
+  await until(() => bens.changes === 1)
+  assert.equal(bens.ended, false)
+})
+
+test('who has no page open any more is forgotten, and looked at again when one is opened', async () => {
+  const { open, change, looks } = scene()
+  const page = open('ana')
+  await until(() => looks.length === 1)
+  page.stop()
+  change('ana', 'new')
+  const again = open('ana')
+  await until(() => looks.length === 2)
+  change('ana', 'newer')
+  await until(() => again.changes === 1)
+  assert.deepEqual([looks.length, page.changes], [3, 0])
+})
+
+function scene() {
+  const looks: string[] = []
+  const gate = createGate()
+  const waiting = new Map<string, string[]>()
+  const refused = new Map<string, 'revoked' | 'fails'>()
+  const users = new Map<string, string>()
+  let heard: (userKey: string) => void = () => {}
+  const watch = createRequestWatch({
+    onChange(listener) {
+      heard = listener
+      return () => {
+        heard = () => {}
+      }
+    },
+    async waiting(token) {
+      looks.push(token)
+      const ids = waiting.get(users.get(token)!) ?? []
+      await gate.pass()
+      if (refused.get(token) === 'fails') throw new Error('no database')
+      const requests = ids.map((request_id) => ({ request_id }) as never)
+      return { status: refused.get(token) === 'revoked' ? 401 : 200, body: { requests } }
+    },
+    log: createLog('silent'),
+  })
+
+  return {
+    watch,
+    looks,
+    gate,
+    open(user: string, accessToken = `token of ${user}`) {
+      users.set(accessToken, user)
+      const page = { changes: 0, ended: false, stop: () => {} }
+      page.stop = watch.add(user, {
+        accessToken,
+        changed: () => void page.changes++,
+        end() {
+          page.ended = true
+          page.stop()
+        },
+      })
+      return page
+    },
+    /** For everybody, if no user is named. */
+    change(user: string, id: string) {
+      const changed = user === '' ? new Set(users.values()) : [user]
+      for (const each of changed) waiting.set(each, [...(waiting.get(each) ?? []), id])
+      heard(user)
+    },
+    revoke: (token: string) => void refused.set(token, 'revoked'),
+    fail: (token: string) => void refused.set(token, 'fails'),
+  }
+}
