@@ -1,6 +1,6 @@
 /** Postgres, for one process or many. Announcements travel by LISTEN and NOTIFY. */
 import { hash } from 'node:crypto'
-import { type ClientBase, DatabaseError, Pool, type PoolClient, types } from 'pg'
+import { type ClientBase, Pool, type PoolClient, types } from 'pg'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import {
@@ -14,6 +14,7 @@ import {
   valuesOf,
 } from './database.ts'
 import { createListeners } from './listeners.ts'
+import { type CommitMark, countWarnings, createCommits, marking } from './postgres-commits.ts'
 import { sendTogether } from './postgres-pipeline.ts'
 import { channel, createOwnVoice, type OwnVoice, subscribe } from './postgres-subscription.ts'
 import { wordsOfPostgres } from './words.ts'
@@ -36,6 +37,15 @@ const planning =
 const firstPlansHoldFor = 1_000
 const plansHoldFor = 600_000
 
+/**
+ * A process that stands still in the middle of a transaction, its machine being moved, say, holds up the others no
+ * longer than this: then Postgres rolls it back. Milliseconds between two statements.
+ */
+const longestPause = 2000
+
+/** A commit that did not reach the standby tells so by a warning. */
+const session = `set idle_in_transaction_session_timeout = ${longestPause}; set client_min_messages = warning; ${planning}`
+
 /** Any number, as long as no other program on the same database means something else by it. */
 const exclusiveLock = 0x646f6f72
 
@@ -53,6 +63,7 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   })
   const pool = new Pool({ ...settings, max: 10, types: { getTypeParser: parserOf }, onConnect: prepareConnection })
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
+  const surroundings: Surroundings = { pool, voice, commits: createCommits(pool, send) }
 
   const running = new Set<Promise<unknown>>()
   let closing: Promise<void> | undefined
@@ -84,7 +95,7 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
       return subscription.stretch
     },
     read: (sql, values = []) => track(() => query(pool, { sql, values })),
-    step: (first, options = {}) => track(() => persistently(() => step(pool, voice, first, options))),
+    step: (first, options = {}) => track(() => persistently(() => step(surroundings, first, options))),
     listen: listeners.add,
     exclusively: (work) => track(() => exclusively(pool, work)),
     close() {
@@ -97,23 +108,38 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
 async function prepareConnection(client: ClientBase): Promise<void> {
   // On its way from one user to the next nobody listens to a connection, and its loss would end the process.
   client.on('error', () => {})
-  await client.query(planning)
+  countWarnings(client)
+  await client.query(session)
+}
+
+interface Surroundings {
+  pool: Pool
+  voice: OwnVoice
+  commits: ReturnType<typeof createCommits>
 }
 
 /** What it announces is heard here at once; the others hear it by the wire. */
-function step<Row>(pool: Pool, voice: OwnVoice, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
+function step<Row>(around: Surroundings, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
   const { also = [], announce = [], alone } = options
   const isSingle = Array.isArray(also) && also.length === 0 && alone === undefined
   if (isSingle && Array.isArray(announce)) {
-    if (announce.length === 0) return query(pool, first)
-    if (canBeWrapped(first)) return announcingStep(pool, voice, first, announce)
+    if (announce.length === 0) return singleStep(around, first)
+    if (canBeWrapped(first)) return announcingStep(around, first, announce)
   }
-  return inTransaction(pool, voice, first, options)
+  return inTransaction(around, first, options)
 }
 
-async function announcingStep<Row>(pool: Pool, voice: OwnVoice, first: Statement, announce: Change[]): Promise<Row[]> {
-  const said = voice.say(announce)
-  const rows = await query<Row>(pool, announcing(first, said.payloads))
+/** One round trip. If the connection breaks meanwhile, it fails, although it may have been carried out. */
+function singleStep<Row>({ pool, commits }: Surroundings, statement: Statement): Promise<Row[]> {
+  return withClient(pool, async (client) => {
+    const [rows] = await commits.confirmed(client, () => send(client, [statement]))
+    return rows as Row[]
+  })
+}
+
+async function announcingStep<Row>(around: Surroundings, first: Statement, announce: Change[]): Promise<Row[]> {
+  const said = around.voice.say(announce)
+  const rows = await singleStep<Row>(around, announcing(first, said.payloads))
   if (rows.length > 0) said.tellHere()
   return rows
 }
@@ -123,32 +149,36 @@ async function announcingStep<Row>(pool: Pool, voice: OwnVoice, first: Statement
  * connection on which anything failed is thrown away, and Postgres rolls back what it had begun.
  */
 async function inTransaction<Row>(
-  pool: Pool,
-  voice: OwnVoice,
+  { pool, voice, commits }: Surroundings,
   first: Statement,
   { also, announce, alone = [] }: StepOptions<Row>,
 ): Promise<Row[]> {
   const client = await pool.connect()
+  let said: ReturnType<OwnVoice['say']> | undefined
+  let mark: CommitMark | undefined
+  let rows: Row[]
   try {
-    const opening = [...begin, ...locksFor([alone].flat()), first]
-    const answers = await send(client, opening)
-    const rows = answers.at(-1) as Row[]
+    mark = await commits.nextMark(client)
+    const opening = [begin, ...(mark ? [marking(mark)] : []), ...locksFor([alone].flat()), first]
+    rows = (await send(client, opening)).at(-1) as Row[]
     if (rows.length === 0) {
       await send(client, [rollback])
       client.release()
       return rows
     }
-    const said = voice.say(following(announce, rows))
-    const closing = [...following(also, rows), ...notifying(said.payloads), commit]
-    const transaction = answers[begin.length - 1]![0] as unknown as Transaction
-    await send(client, closing).catch((error: unknown) => unlessCommitted(transaction, pool, error))
+    const consequences = following(also, rows)
+    said = voice.say(following(announce, rows))
+    const closing = [...consequences, ...notifying(said.payloads), commit]
+    await commits.confirmed(client, () => send(client, closing))
     client.release()
-    said.tellHere()
-    return rows
   } catch (error) {
+    commits.giveUp(client)
     client.release(error as Error)
-    throw error
+    // Only now: the inquiry needs a connection, too.
+    if (said === undefined || !(await commits.happened(mark, error))) throw error
   }
+  said.tellHere()
+  return rows!
 }
 
 /**
@@ -196,73 +226,15 @@ function notifying(payloads: string): Statement[] {
   return [{ sql: `select count(pg_notify('${channel}', each.value)) from each($1)`, values: [payloads] }]
 }
 
-/**
- * A process that stands still in the middle of a transaction, its machine being moved, say, holds up the others no
- * longer than this: then Postgres rolls it back. Milliseconds between two statements.
- */
-const longestPause = 2000
-
-/** The last of them answers what is to be known of the transaction. */
-const begin: Statement[] = [
-  { sql: 'begin', values: [] },
-  {
-    sql: `select set_config('idle_in_transaction_session_timeout', '${longestPause}', true),
-            cast(txid_current() as text) as id, floor(extract(epoch from clock_timestamp())) as since,
-            cast(pg_current_wal_insert_lsn() as text) as place`,
-    values: [],
-  },
-]
+const begin: Statement = { sql: 'begin', values: [] }
 const commit: Statement = { sql: 'commit', values: [] }
 const rollback: Statement = { sql: 'rollback', values: [] }
-
-/**
- * If the connection breaks just now, the transaction may have been committed all the same: another connection knows. An
- * error of a statement comes before the commit.
- */
-async function unlessCommitted(transaction: Transaction, pool: Pool, error: unknown): Promise<void> {
-  const isOfStatement = error instanceof DatabaseError && error.severity === 'ERROR'
-  if (isOfStatement || !(await wasCommitted(transaction, pool))) throw error
-}
-
-interface Transaction {
-  id: string
-  /** When it got its id: whole seconds since 1970, by the clock of Postgres, and the place in its log. */
-  since: number
-  place: string
-}
-
-/** How often it is asked, and milliseconds in between: as long as a restart takes, and somebody waits for an answer. */
-const inquiries = 40
-const betweenInquiries = 100
-
-/**
- * When Postgres crashes it forgets ids it has given to transactions of which nothing was on the disk yet, and gives them
- * to others. What has become of those says nothing about ours. It begins again with a checkpoint that says which id
- * comes next; a checkpoint from before ours says something like it, but is older.
- */
-const inquiry = `
-  select txid_status(cast($1 as bigint)) as status,
-    (select cast(split_part(next_xid, ':', 1) as bigint) * 4294967296 + cast(split_part(next_xid, ':', 2) as bigint)
-         <= cast($1 as bigint)
-       and (checkpoint_time > to_timestamp($2) or redo_lsn >= cast($3 as pg_lsn))
-     from pg_control_checkpoint()) as is_anothers`
-
-async function wasCommitted({ id, since, place }: Transaction, pool: Pool): Promise<boolean> {
-  for (let left = inquiries; left > 0; left--) {
-    const found = await pool.query(inquiry, [id, since, place]).catch(() => undefined)
-    const { status, is_anothers: isAnothers } = found?.rows[0] ?? {}
-    if (status === 'committed') return !isAnothers
-    if (found && status !== 'in progress') return false
-    await new Promise<void>((resolve) => systemClock.after(betweenInquiries, resolve))
-  }
-  return false
-}
 
 /** Once a lock is held to the end of the transaction, whoever waited for it sees all that was committed before. */
 async function exclusively<T>(pool: Pool, work: (run: Run) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   try {
-    await client.query(`begin; set local idle_in_transaction_session_timeout = ${longestPause}`)
+    await client.query('begin')
     await client.query('select pg_advisory_xact_lock($1)', [exclusiveLock])
     const result = await work(async <Row>(sql: string, values: Value[] = []) => {
       const { rows } = await client.query(wordsOfPostgres(sql), values)
@@ -286,12 +258,20 @@ async function persistently<T>(work: () => Promise<T>, left = attempts): Promise
   }
 }
 
-async function query<Row>(pool: Pool, statement: Statement): Promise<Row[]> {
+function query<Row>(pool: Pool, statement: Statement): Promise<Row[]> {
+  return withClient(pool, async (client) => {
+    const [rows] = await send(client, [statement])
+    return rows as Row[]
+  })
+}
+
+/** A connection on which anything failed is thrown away. */
+async function withClient<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   try {
-    const [rows] = await send(client, [statement])
+    const result = await work(client)
     client.release()
-    return rows as Row[]
+    return result
   } catch (error) {
     client.release(error as Error)
     throw error

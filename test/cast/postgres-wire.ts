@@ -5,15 +5,16 @@ import type { TestContext } from 'node:test'
 /**
  * - `lost`: the connection breaks before the commit arrives;
  * - `answer lost`: the commit arrives, and the connection breaks before its answer does;
- * - `kept`: the commit does not arrive, as if the server stood still, and the connection lives.
+ * - `kept`: the commit does not arrive, as if the server stood still, and the connection lives;
+ * - `answer kept`: the commit arrives, its answer does not, and the connection lives.
  */
-export type Mishap = 'lost' | 'answer lost' | 'kept'
+export type Mishap = 'lost' | 'answer lost' | 'kept' | 'answer kept'
 
 export interface PostgresWire {
   /** In place of the database's own. */
   url: string
-  /** What becomes of the next commit; resolves when it was sent. */
-  next(mishap: Mishap): Promise<void>
+  /** What becomes of the next commit, or so many; resolves when they were sent, or with `answer kept` answered. */
+  next(mishap: Mishap, commits?: number): Promise<void>
   /** From now on answers are kept; what is handed back lets them go, those of each connection in one piece. */
   keepAnswers(): { saying(words: string): number; letGo(): void }
 }
@@ -25,7 +26,7 @@ export async function openPostgresWire(t: TestContext, database: string): Promis
   const { hostname, port } = new URL(database)
   const sockets = new Set<Socket>()
   let kept: Map<Socket, Buffer> | undefined
-  let awaited: { mishap: Mishap; sent: () => void } | undefined
+  let awaited: { mishap: Mishap; left: number; sent: () => void } | undefined
 
   const server = createServer((near) => {
     const far = connect(Number(port), hostname)
@@ -39,12 +40,18 @@ export async function openPostgresWire(t: TestContext, database: string): Promis
     }
     near.on('data', (chunk) => {
       if (awaited === undefined || !chunk.includes(commit)) return far.write(chunk)
-      const { mishap, sent } = awaited
-      awaited = undefined
+      const { mishap } = awaited
+      awaited.left -= 1
+      const sent = awaited.left === 0 ? awaited.sent : () => {}
+      if (awaited.left === 0) awaited = undefined
       if (mishap === 'lost') cut()
       if (mishap === 'answer lost') {
         far.removeAllListeners('data').once('data', cut)
         far.write(chunk)
+      }
+      if (mishap === 'answer kept') {
+        far.removeAllListeners('data').once('data', sent).resume()
+        return far.write(chunk)
       }
       return sent()
     })
@@ -66,9 +73,9 @@ export async function openPostgresWire(t: TestContext, database: string): Promis
   url.port = String((server.address() as { port: number }).port)
   return {
     url: url.href,
-    next: (mishap) =>
+    next: (mishap, commits = 1) =>
       new Promise((sent) => {
-        awaited = { mishap, sent }
+        awaited = { mishap, left: commits, sent }
       }),
     keepAnswers() {
       const answers = new Map<Socket, Buffer>()

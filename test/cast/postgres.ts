@@ -85,11 +85,13 @@ export function startRestartablePostgres(options: PostgresOptions = {}): Promise
   })
 }
 
-async function postmaster(folder: string): Promise<number> {
+/** Its process. */
+export async function postmaster(folder: string): Promise<number> {
   return Number((await readFile(join(folder, 'data', 'postmaster.pid'), 'utf8')).split('\n')[0])
 }
 
-async function withCluster<Server>(
+/** An empty cluster in `folder`, which is removed if `start` fails. */
+export async function withCluster<Server>(
   start: (binaries: Binaries, folder: string, account: Account) => Promise<Server>,
 ): Promise<Server> {
   if (process.platform === 'win32') {
@@ -109,7 +111,7 @@ async function withCluster<Server>(
 }
 
 /** Postgres refuses to run as root. */
-type Account = { uid: number; gid: number } | undefined
+export type Account = { uid: number; gid: number } | undefined
 
 async function nobody(): Promise<Account> {
   const accounts = await readFile('/etc/passwd', 'utf8').catch(() => '')
@@ -117,7 +119,7 @@ async function nobody(): Promise<Account> {
   return { uid: Number(uid ?? 65534), gid: Number(gid ?? 65534) }
 }
 
-interface Binaries {
+export interface Binaries {
   initdb: string
   postgres: string
 }
@@ -211,7 +213,9 @@ async function serve(
   throw new Error(`Postgres did not start: ${complaint()}`)
 }
 
-function launch({ postgres }: Binaries, folder: string, account: Account, options: string[]) {
+export type LaunchedPostgres = ReturnType<typeof launch>
+
+export function launch({ postgres }: Binaries, folder: string, account: Account, options: string[]) {
   const child = spawn('/bin/sh', ['-c', watchdog, 'sh', folder, postgres, ...options], {
     ...account,
     cwd: folder,
@@ -241,7 +245,12 @@ const watchdog = `
   exit $code
 `
 
-function settings(folder: string, port: number, { durable = false }: PostgresOptions): string[] {
+export function settings(
+  folder: string,
+  port: number,
+  { durable = false }: PostgresOptions,
+  more: Record<string, string> = {},
+): string[] {
   const promises = durable ? 'on' : 'off'
   const values = {
     listen_addresses: '127.0.0.1',
@@ -251,23 +260,25 @@ function settings(folder: string, port: number, { durable = false }: PostgresOpt
     shared_buffers: '64MB',
     fsync: promises,
     full_page_writes: promises,
+    ...more,
   }
   return ['-D', join(folder, 'data'), ...Object.entries(values).flatMap(([name, value]) => ['-c', `${name}=${value}`])]
 }
 
-function isReady(child: ChildProcess): Promise<boolean> {
+/** A standby is ready when it can be read. */
+export function isReady(child: ChildProcess): Promise<boolean> {
   return new Promise((resolve) => {
     let said = ''
     child.stderr?.on('data', (chunk) => {
       said = (said + chunk).slice(-4000)
-      if (said.includes('database system is ready to accept connections')) resolve(true)
+      if (/database system is ready to accept (read-only )?connections/.test(said)) resolve(true)
     })
     child.once('error', () => resolve(false)).once('exit', () => resolve(false))
   })
 }
 
 /** The server does not keep this process alive. Its output is still read, or it would stand still one day. */
-function letGo(child: ChildProcess): void {
+export function letGo(child: ChildProcess): void {
   child.unref()
   for (const stream of [child.stdin, child.stderr]) (stream as Socket | null)?.unref()
 }
@@ -296,6 +307,14 @@ function freePort(): Promise<number> {
       server.close(() => resolve(port))
     })
   })
+}
+
+/** Carries out a program of the system as the account of the server. */
+export async function runAs(account: Account, program: string, ...words: string[]): Promise<void> {
+  const child = spawn(program, words, { ...account, stdio: ['ignore', 'ignore', 'pipe'] })
+  const complaint = collect(child.stderr)
+  const code = await new Promise((resolve, reject) => child.once('error', reject).once('close', resolve))
+  if (code !== 0) throw new Error(`${program} failed: ${complaint()}`)
 }
 
 async function command(url: string, sql: string): Promise<void> {

@@ -5,6 +5,7 @@ import { describe, type TestContext, test } from 'node:test'
 import { Client } from 'pg'
 import { systemClock } from '../../src/clock.ts'
 import { createLog } from '../../src/log.ts'
+import { migrate } from '../../src/storage/migrate.ts'
 import { openDatabase } from '../../src/storage/open.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { bearerOf } from '../cast/phone-app.ts'
@@ -191,6 +192,7 @@ async function tablesAt(t: TestContext, url: string) {
   const wire = await openPostgresWire(t, url)
   const database = await openDatabase(wire.url, { log: createLog('silent'), clock: systemClock })
   t.after(() => database.close())
+  await migrate(database, systemClock)
   await database.step({ sql: 'create table doors (name text)', values: [] })
   const insert = (name: string) => ({ sql: 'insert into doors values ($1) returning name', values: [name] })
   return {

@@ -1,0 +1,200 @@
+/**
+ * A primary and its standby, both real. The standby is a copy of the primary's folder (`pg_basebackup` does not come
+ * with the binaries): it streams what the primary writes through a relay that can be cut.
+ */
+import { chown, mkdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { Client } from 'pg'
+import { freePort } from './ports.ts'
+import {
+  type Account,
+  type Binaries,
+  isReady,
+  type LaunchedPostgres,
+  launch,
+  letGo,
+  postmaster,
+  runAs,
+  settings,
+  withCluster,
+} from './postgres.ts'
+import { openRelay, type Relay } from './relay.ts'
+import { until } from './until.ts'
+
+/**
+ * - `killed`: all its processes die at once, as with their machine;
+ * - `crashed`: an immediate shutdown;
+ * - `stopped`: a fast shutdown: connections that wait for the standby are told so and closed;
+ * - `cut off`: it cannot be reached any more, and a moment later it is killed.
+ */
+export type PrimaryEnd = 'killed' | 'crashed' | 'stopped' | 'cut off'
+
+export interface PostgresPair {
+  /** Wherever the primary is. */
+  url: string
+  /** The one that takes changes, without the relay. */
+  readonly primary: string
+  readonly standby: string
+  /** Whether commits wait for the standby. */
+  setSynchronous(isSynchronous: boolean): Promise<void>
+  /** What the primary writes does not reach the standby any more, or again. */
+  replication: { cut(): void; restore(): void }
+  /** The primary comes to its end; the address leads nowhere. Resolves when nothing of it runs any more. */
+  endPrimary(how: PrimaryEnd): Promise<void>
+  /** The standby becomes the primary. The address leads nowhere until `lead`. */
+  promote(): Promise<void>
+  /** The address leads to the primary. */
+  lead(): void
+  /** A new standby beside the primary that is left. */
+  addStandby(): Promise<void>
+  stop(): Promise<void>
+}
+
+interface Node extends LaunchedPostgres {
+  port: number
+  folder: string
+}
+
+export function startPostgresPair(): Promise<PostgresPair> {
+  return withCluster(async (binaries, folder, account) => {
+    const first = await makeFolder(join(folder, '1'), account)
+    await runAs(account, 'mv', join(folder, 'data'), join(first, 'data'))
+    return createPair(binaries, folder, account, first)
+  })
+}
+
+async function createPair(binaries: Binaries, folder: string, account: Account, first: string): Promise<PostgresPair> {
+  const [address, stream] = await Promise.all([openRelay(), openRelay()])
+  let made = 1
+  let primary = await start(binaries, first, account)
+  let standby = await follow()
+  address.leadTo(primary.port)
+
+  async function follow(): Promise<Node> {
+    const next = await makeFolder(join(folder, String(++made)), account)
+    stream.leadTo(primary.port)
+    await copy(primary, next, account)
+    const node = await start(binaries, next, account, stream)
+    await until(async () => (await ask(urlOf(primary), 'select 1 from pg_stat_replication')).length > 0)
+    return node
+  }
+
+  return {
+    url: urlOf(address),
+    get primary() {
+      return urlOf(primary)
+    },
+    get standby() {
+      return urlOf(standby)
+    },
+    async setSynchronous(isSynchronous) {
+      await ask(urlOf(primary), `alter system set synchronous_standby_names = '${isSynchronous ? '*' : ''}'`)
+      await ask(urlOf(primary), 'select pg_reload_conf()')
+      const wanted = isSynchronous ? 'sync' : 'async'
+      const states = `select 1 from pg_stat_replication where sync_state = '${wanted}' and state = 'streaming'`
+      await until(async () => (await ask(urlOf(primary), states)).length > 0)
+    },
+    replication: {
+      cut: () => stream.cut(),
+      restore: () => stream.leadTo(primary.port),
+    },
+    async endPrimary(how) {
+      primary.child.ref()
+      if (how === 'cut off') {
+        address.cut()
+        await pause(50)
+      }
+      if (how === 'crashed') process.kill(await postmaster(primary.folder), 'SIGQUIT')
+      else if (how === 'stopped') process.kill(await postmaster(primary.folder), 'SIGINT')
+      // The shell that watches over it leads the group of its processes.
+      else process.kill(-primary.child.pid!, 'SIGKILL')
+      await primary.ended
+      address.cut()
+      await rm(primary.folder, { recursive: true, force: true })
+    },
+    async promote() {
+      stream.cut()
+      await ask(urlOf(standby), 'select pg_promote(true, 60)')
+      primary = standby
+    },
+    lead: () => address.leadTo(primary.port),
+    async addStandby() {
+      standby = await follow()
+    },
+    async stop() {
+      address.close()
+      stream.close()
+      for (const { child, ended } of new Set([primary, standby])) {
+        child.ref()
+        child.stdin?.end()
+        await ended
+      }
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+async function start(binaries: Binaries, folder: string, account: Account, stream?: Relay): Promise<Node> {
+  const port = await freePort()
+  const more = {
+    full_page_writes: 'on',
+    wal_keep_size: '64MB',
+    min_wal_size: '32MB',
+    // What a transaction writes reaches the disk, and the standby, with a commit; not by and by.
+    wal_writer_delay: '10s',
+    autovacuum: 'off',
+    ...(stream && { primary_conninfo: `host=127.0.0.1 port=${stream.port} user=postgres application_name=standby` }),
+    ...(stream && { wal_retrieve_retry_interval: '100ms' }),
+  }
+  const launched = launch(binaries, folder, account, settings(folder, port, {}, more))
+  if (!(await isReady(launched.child))) throw new Error(`Postgres did not start: ${launched.complaint()}`)
+  letGo(launched.child)
+  return { ...launched, port, folder }
+}
+
+/** As `docs/` of Postgres has it for a base backup by hand. */
+async function copy(from: Node, to: string, account: Account): Promise<void> {
+  const client = new Client({ connectionString: urlOf(from) })
+  await client.connect()
+  try {
+    await client.query("select pg_backup_start('standby', fast => true)")
+    await runAs(account, '/bin/sh', '-c', copyFolder, 'sh', join(from.folder, 'data'), join(to, 'data'))
+    const { rows } = await client.query('select labelfile from pg_backup_stop(wait_for_archive => false)')
+    await writeFor(account, join(to, 'data', 'backup_label'), rows[0].labelfile)
+    await writeFor(account, join(to, 'data', 'standby.signal'), '')
+  } finally {
+    await client.end()
+  }
+}
+
+/** What it has written lately comes by the stream. */
+const copyFolder = `
+  mkdir -m 700 "$2" && cd "$1" &&
+  tar -cf - --exclude './pg_wal/*' --exclude './postmaster.*' . | tar -xf - -C "$2"
+`
+
+async function makeFolder(folder: string, account: Account): Promise<string> {
+  await mkdir(folder)
+  if (account) await chown(folder, account.uid, account.gid)
+  return folder
+}
+
+async function writeFor(account: Account, file: string, text: string): Promise<void> {
+  await writeFile(file, text)
+  if (account) await chown(file, account.uid, account.gid)
+}
+
+const urlOf = ({ port }: { port: number }) => `postgres://postgres@127.0.0.1:${port}/postgres`
+
+/** One statement on a connection of its own. */
+export async function ask(url: string, sql: string): Promise<Record<string, unknown>[]> {
+  const client = new Client({ connectionString: url })
+  client.on('error', () => {})
+  await client.connect()
+  try {
+    return (await client.query(sql)).rows
+  } finally {
+    await client.end()
+  }
+}
