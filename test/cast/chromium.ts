@@ -7,6 +7,7 @@ import { loadTexts } from '../../src/i18n/texts.ts'
 import { findChromium } from './chromium-program.ts'
 import type { ReceivedMail } from './mail-server.ts'
 import { openStage, type Stage, type StageOptions } from './stage.ts'
+import { closeAfter } from './teardown.ts'
 
 /** What the pages say to somebody who reads English. */
 export const says = loadTexts().in('en')
@@ -46,7 +47,7 @@ export async function openBrowser(t: TestContext, options: BrowserContextOptions
   context.on('console', (message) => {
     if (/content security policy|refused to/i.test(message.text())) complaints.push(message.text())
   })
-  t.after(async () => {
+  closeAfter(t, async () => {
     await context.close()
     assert.deepEqual(complaints, [], 'what the browser complained about')
   })

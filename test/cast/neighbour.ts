@@ -5,6 +5,7 @@ import { createLog } from '../../src/log.ts'
 import { createDoorbell, type Doorbell, type Parts } from '../../src/provider.ts'
 import { freePort } from './ports.ts'
 import { type Answer, castConfig, type Stage, type StageOptions } from './stage.ts'
+import { closeAfter } from './teardown.ts'
 
 export interface Neighbour {
   doorbell: Doorbell
@@ -27,7 +28,7 @@ export async function openNeighbour(
   const config = await loadConfig({ env: {}, overrides })
   const log = createLog('debug', { write: (line) => void stage.logLines.push(line) })
   const doorbell = await createDoorbell(config, { clock: stage.clock, log, ...parts })
-  t.after(() => doorbell.close())
+  closeAfter(t, () => doorbell.close())
   await doorbell.listen()
 
   async function send(path: string, request: RequestInit): Promise<Answer> {

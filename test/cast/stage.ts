@@ -13,6 +13,7 @@ import { newSecret } from '../../src/secret.ts'
 import { createStageClock, type StageClock } from './clock.ts'
 import { type Engine, engines } from './engines.ts'
 import { freePort } from './ports.ts'
+import { closeAfter } from './teardown.ts'
 
 export const CIBA = 'urn:openid:params:grant-type:ciba'
 
@@ -162,7 +163,7 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
       await drop()
     },
   }
-  t.after(stage.close)
+  closeAfter(t, stage.close)
   await stage.doorbell.listen()
   return stage
 }

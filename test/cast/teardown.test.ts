@@ -1,0 +1,39 @@
+/** What is opened last is closed first: nothing comes back to a server that is gone. */
+import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { after, test } from 'node:test'
+import { closeAfter } from './teardown.ts'
+
+const closed: string[] = []
+after(() => {
+  assert.deepEqual(closed, ['third', 'second', 'first', 'a server, with nobody left who calls it'])
+})
+
+test('in the opposite order, one after the other', async (t) => {
+  closeAfter(t, () => void closed.push('first'))
+  closeAfter(t, async () => {
+    await new Promise((resolve) => setImmediate(resolve))
+    closed.push('second')
+  })
+  closeAfter(t, () => void closed.push('third'))
+})
+
+test('what calls a server again and again is stopped before the server is', async (t) => {
+  const server = createServer((_request, response) => void response.end())
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  closeAfter(t, async () => {
+    await new Promise((resolve) => server.close(resolve))
+    closed.push('a server, with nobody left who calls it')
+  })
+  let isStopped = false
+  const { port } = server.address() as AddressInfo
+  // As a page does whose stream ends: were the server closed first, this would fail after the test.
+  const calling = (async () => {
+    while (!isStopped) await fetch(`http://127.0.0.1:${port}`, { headers: { connection: 'close' } })
+  })()
+  closeAfter(t, async () => {
+    isStopped = true
+    await calling
+  })
+})
