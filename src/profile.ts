@@ -9,6 +9,8 @@ export interface Profile {
   /** What client assertions, signed requests and DPoP proofs may be signed with. Never a shared secret where one is listed here. */
   clientSigning: readonly string[]
   idTokenSigning: readonly ('ES256' | 'RS256' | 'PS256')[]
+  /** Whether client assertions are for the issuer alone, unless the configuration says otherwise. */
+  issuerAsAudience: boolean
   /** Whether a request has to be signed, registered for it or not. */
   signedRequestsOnly: boolean
   /** Whether a request has to say what it is about: by its details or by a binding message. */
@@ -31,6 +33,7 @@ const core: Profile = {
   ],
   clientSigning: ['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512', 'Ed25519', 'EdDSA'],
   idTokenSigning: ['ES256', 'RS256', 'PS256'],
+  issuerAsAudience: false,
   signedRequestsOnly: false,
   uniqueContext: false,
   boundTokensOnly: false,
@@ -43,6 +46,7 @@ const fapiCiba: Profile = {
   clientAuthentication: ['private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'],
   clientSigning: ['ES256', 'PS256'],
   idTokenSigning: ['ES256', 'PS256'],
+  issuerAsAudience: true,
   signedRequestsOnly: true,
   uniqueContext: true,
   boundTokensOnly: true,

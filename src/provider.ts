@@ -321,8 +321,17 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   // The names under which clients know us: the issuer, and where they find us with their certificates.
   const alias = config.mutualTls?.issuer
   const addresses = [config.issuer, ...(alias === undefined ? [] : [alias])]
+  const audiences = [
+    config.issuer,
+    ...addresses.flatMap((address) => [address + paths.token, address + endpoints.backchannel]),
+  ]
   const acceptAssertion = createAcceptAssertion({
     issuer: config.issuer,
+    // At its own endpoints oidc-provider takes their addresses, too.
+    audiences: [
+      ...audiences,
+      ...addresses.flatMap((address) => [address + paths.introspection, address + paths.revocation]),
+    ],
     strictAudience: config.strictAssertionAudience,
     used: usedAssertions,
     clock,
@@ -334,10 +343,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     verifyCertificate: createCertificateVerification(clientKeys),
     verifyAssertion: createAssertionVerification({
       profile,
-      audiences: [
-        config.issuer,
-        ...addresses.flatMap((address) => [address + paths.token, address + endpoints.backchannel]),
-      ],
+      audiences,
       vault,
       keys: clientKeys,
       accept: acceptAssertion,

@@ -63,7 +63,7 @@ export interface AuthorizationServerNeeds {
   /** How client assertions may be signed. */
   assertionAlgorithms: readonly string[]
   /** What is wrong with one that was verified; nothing only once for each (CA-9). */
-  acceptAssertion(claims: object, clientId: string): Promise<string | undefined>
+  acceptAssertion(assertion: { header: object; claims: object }, clientId: string): Promise<string | undefined>
   keys: SigningKeys
   /** Seconds that a fetched key set may be kept. */
   keySetMaxAge: number
@@ -172,8 +172,8 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
       return known === undefined ? userId : needs.pairwise.subjectFor(known.metadata, userId)
     },
     // Good once among our own endpoints and these. What oidc-provider remembers by itself it looks up first and writes then.
-    assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, _header, client) => {
-      const wrong = await needs.acceptAssertion(claims, client.clientId)
+    assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, header, client) => {
+      const wrong = await needs.acceptAssertion({ header, claims }, client.clientId)
       if (wrong !== undefined) throw new errors.InvalidClientAuth(wrong)
     },
     pkce: { required: () => true },

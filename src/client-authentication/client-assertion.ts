@@ -1,5 +1,5 @@
 /** `client_secret_jwt` and `private_key_jwt` (OpenID Connect Core §9, RFC 7523), with CIBA's audience rule (EP-6). */
-import { decodeJwt, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
+import { decodeJwt, type JWTHeaderParameters, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
 import type { Client, ClientCredentials } from '../client/client.ts'
 import { secretPlace } from '../client/register.ts'
 import type { Clock } from '../clock.ts'
@@ -40,12 +40,20 @@ export interface AssertionNeeds {
   clock: Clock
 }
 
-/** Answers what is wrong with the claims of an assertion that was verified, or nothing. */
-export type AcceptAssertion = (claims: JWTPayload, clientId: string) => Promise<string | undefined>
+/** An assertion whose signature was verified. */
+export interface VerifiedAssertion {
+  header: Pick<JWTHeaderParameters, 'typ'>
+  claims: JWTPayload
+}
+
+/** Returns what is wrong with an assertion that was verified, or undefined. */
+export type AcceptAssertion = (assertion: VerifiedAssertion, clientId: string) => Promise<string | undefined>
 
 export interface AcceptanceNeeds {
   issuer: string
-  /** Whether `aud` has to be the issuer and nothing else, as FAPI 2.0 wants it; it contradicts EP-6 (CA-14). */
+  /** All that may stand in `aud`: every address at which clients authenticate themselves. */
+  audiences: readonly string[]
+  /** Whether `aud` has to be the issuer and nothing else, as RFC 7523's successor and FAPI 2.0 want it (CA-14). */
   strictAudience: boolean
   used: UsedAssertionStore
   clock: Clock
@@ -67,20 +75,20 @@ export function readAssertion({ form }: ClientCredentials): Claim | undefined {
 
 export function createAssertionVerification(needs: AssertionNeeds): VerifyAssertion {
   return async (assertion, client) => {
-    let payload: JWTPayload
+    let verified: VerifiedAssertion
     try {
-      payload = await verify(assertion, client, needs)
+      verified = await verify(assertion, client, needs)
     } catch (error) {
       return `client assertion refused: ${error instanceof Error ? error.message : String(error)}`
     }
     // Not within the try: a database that is away is no fault of the client.
-    return needs.accept(payload, client.id)
+    return needs.accept(verified, client.id)
   }
 }
 
-async function verify(assertion: string, client: Client, needs: AssertionNeeds): Promise<JWTPayload> {
+async function verify(assertion: string, client: Client, needs: AssertionNeeds): Promise<VerifiedAssertion> {
   if (!isPlainJws(assertion)) throw new Error('it is not spelled as its bytes are')
-  const { payload } = await jwtVerify(assertion, keyFor(client, needs), {
+  const { payload, protectedHeader } = await jwtVerify(assertion, keyFor(client, needs), {
     algorithms: algorithmsFor(client, needs.profile),
     issuer: client.id,
     subject: client.id,
@@ -89,7 +97,7 @@ async function verify(assertion: string, client: Client, needs: AssertionNeeds):
     clockTolerance: skew,
     currentDate: new Date(needs.clock.now()),
   })
-  return payload
+  return { header: protectedHeader, claims: payload }
 }
 
 /**
@@ -97,16 +105,44 @@ async function verify(assertion: string, client: Client, needs: AssertionNeeds):
  * handed over. Good once among all of them: remembered until it would expire anyway, in one statement, so that of two at
  * once one passes (CA-9).
  */
-export function createAcceptAssertion({ issuer, strictAudience, used, clock }: AcceptanceNeeds): AcceptAssertion {
-  return async ({ exp, jti, iat, aud }, clientId) => {
-    const now = clock.now() / 1000
-    if (typeof exp !== 'number' || exp > now + longestLife + skew) return `it lives longer than ${longestLife} seconds`
+export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
+  const { used, clock } = needs
+  return async ({ header, claims }, clientId) => {
+    const wrong =
+      problemWithType(header) ?? problemWithAudience(claims, needs) ?? problemWithTimes(claims, clock.now() / 1000)
+    if (wrong !== undefined) return wrong
+    const { exp, jti } = claims
     if (typeof jti !== 'string') return 'jti is not a string'
-    if (iat !== undefined && iat > now + skew) return 'iat is in the future'
-    if (strictAudience && aud !== issuer) return 'aud is not the issuer alone'
-    const fresh = await used.use(clientId, jti, Math.ceil((exp + skew) * 1000))
+    const fresh = await used.use(clientId, jti, Math.ceil((exp! + skew) * 1000))
     return fresh ? undefined : 'client assertion used twice'
   }
+}
+
+/**
+ * The media type of client assertions (draft-ietf-oauth-rfc7523bis §4), and what says nothing: a JWT of another kind that
+ * the same key has signed, a request object say, is not taken for an assertion (RFC 8725 §3.11).
+ */
+const assertionTypes = ['jwt', 'client-authentication+jwt']
+
+function problemWithType({ typ }: VerifiedAssertion['header']): string | undefined {
+  if (typ === undefined) return undefined
+  const type = String(typ)
+    .toLowerCase()
+    .replace(/^application\//, '')
+  return assertionTypes.includes(type) ? undefined : 'typ is that of another kind of JWT'
+}
+
+/** Who is named besides us could use the assertion here, as the client. */
+function problemWithAudience({ aud }: JWTPayload, needs: AcceptanceNeeds): string | undefined {
+  if (needs.strictAudience) return aud === needs.issuer ? undefined : 'aud is not the issuer alone'
+  const named = [aud ?? []].flat()
+  if (named.length === 0) return 'aud is missing'
+  return named.every((each) => needs.audiences.includes(each)) ? undefined : 'aud names another server'
+}
+
+function problemWithTimes({ exp, iat }: JWTPayload, now: number): string | undefined {
+  if (typeof exp !== 'number' || exp > now + longestLife + skew) return `it lives longer than ${longestLife} seconds`
+  return iat !== undefined && iat > now + skew ? 'iat is in the future' : undefined
 }
 
 /** The algorithms come from the registration, never from the header alone (CA-15). */

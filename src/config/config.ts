@@ -50,7 +50,10 @@ export interface Config {
   }
   /** Where clients find the same endpoints with mutual TLS, if that is another address: `mtls_endpoint_aliases`. */
   mutualTls?: { issuer: string }
-  /** Whether the `aud` of client assertions has to be the issuer and nothing else, as FAPI 2.0 wants it, against CIBA §7.1. */
+  /**
+   * Whether the `aud` of client assertions has to be the issuer and nothing else, as RFC 7523's successor and FAPI 2.0
+   * want it, against CIBA §7.1. True in the profile `fapi-ciba` unless set.
+   */
   strictAssertionAudience: boolean
   /** Whether DPoP proofs have to hold a nonce of the server, so that none can be made in advance. */
   dpop: { requireNonce: boolean }
@@ -325,6 +328,7 @@ export function checkConfig(
     ...(isWhole(deviceWebhook, ['url', 'secret']) && { deviceWebhook }),
     issuer: value.issuer ?? `http://localhost:${value.port}`,
     development: value.development !== false,
+    strictAssertionAudience: value.strictAssertionAudience ?? profiles[value.profile].issuerAsAudience,
     requests: {
       ...value.requests,
       minExpiry: value.requests.minExpiry ?? leastExpiryOf(value),
@@ -426,7 +430,7 @@ const schema = z.strictObject({
   mutualTls: section({
     issuer: text('an https address', (address) => /^https:\/\//.test(address) && URL.canParse(address)).exactOptional(),
   }).exactOptional(),
-  strictAssertionAudience: yesOrNo().default(false),
+  strictAssertionAudience: yesOrNo().exactOptional(),
   dpop: section({ requireNonce: yesOrNo().default(false) }).prefault({}),
   proxy: section({
     trust: list('an IP address or a range like "10.0.0.0/8"', isRange).default([]),

@@ -52,7 +52,7 @@ export default {
   // Where clients with certificates find the same endpoints, if that is another address (needs one of the two above):
   // mutualTls: { issuer: 'https://mtls.example.com' },
 
-  // Whether assertions of clients must name the issuer, and nothing else, as their audience.
+  // Whether assertions of clients must name the issuer, and nothing else, as their audience. In fapi-ciba they must.
   //strictAssertionAudience: false,
 
   // Clients may bind their tokens to a key of theirs (DPoP). Whether the proof of it has to hold a nonce of ours.

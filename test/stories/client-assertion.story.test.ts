@@ -64,7 +64,8 @@ describe('EP-6: the audience may be', () => {
     ['the issuer', (url) => url],
     ['the token endpoint', (url) => `${url}/oauth/token`],
     ['the backchannel authentication endpoint', (url) => `${url}/backchannel/authorize`],
-    ['a list with the issuer in it', (url) => ['https://elsewhere.example', url]],
+    ['a list with the issuer in it', (url) => [url]],
+    ['all of them', (url) => [url, `${url}/oauth/token`, `${url}/backchannel/authorize`]],
     ['a list with the token endpoint', (url) => [`${url}/oauth/token`]],
     ['a list with the backchannel authentication endpoint', (url) => [`${url}/backchannel/authorize`]],
   ]
@@ -193,6 +194,46 @@ describe('an assertion is good once (CA-9)', () => {
     for (const { path, form } of everywhere) {
       const { body } = await stage.post(path, { ...form, ...asserted(await sign({ exp: inSeconds(320) })) })
       assert.equal(body.error, 'invalid_client', path)
+    }
+  })
+
+  test('one that another server could use here as well is refused by all of them', async () => {
+    const others: ((url: string) => unknown)[] = [
+      (url) => [url, 'https://elsewhere.example'],
+      (url) => ['https://elsewhere.example/token', `${url}/oauth/token`],
+      (url) => [`${url}/backchannel/authorize`, url, `${url}/`],
+      (url) => [url, ''],
+      () => [],
+    ]
+    for (const endpoint of everywhere) {
+      for (const aud of others) {
+        const assertion = await sign({ aud: aud(stage.url) })
+        const { body } = await stage.post(endpoint.path, { ...endpoint.form, ...asserted(assertion) })
+        assert.equal(body.error, 'invalid_client', `${endpoint.path}: ${aud(stage.url)}`)
+      }
+    }
+  })
+
+  test('one whose type says that it is another kind of JWT is refused by all of them', async () => {
+    const show = async ({ path, form }: (typeof everywhere)[number], typ: string) => {
+      const assertion = await assertionOf(stage, 'key', { key: key.privateKey, header: { typ } })
+      return stage.post(path, { ...form, ...asserted(assertion) })
+    }
+    const own = ['JWT', 'jwt', 'client-authentication+jwt', 'application/client-authentication+jwt']
+    const foreign = [
+      'oauth-authz-req+jwt',
+      'dpop+jwt',
+      'at+jwt',
+      'application/at+jwt',
+      'logout+jwt',
+      'secevent+jwt',
+      '',
+    ]
+    for (const endpoint of everywhere) {
+      for (const typ of own) assert.ok(passed(await show(endpoint, typ)), `${endpoint.path}: ${typ}`)
+      for (const typ of foreign) {
+        assert.equal((await show(endpoint, typ)).body.error, 'invalid_client', `${endpoint.path}: ${typ}`)
+      }
     }
   })
 
