@@ -27,6 +27,7 @@ import { keySetMaxAge, keyTimesOf } from './authorization-server/key-rotation.ts
 import { createOidcModelStore } from './authorization-server/oidc-model-store.ts'
 import { createPairwiseSubjectStore } from './authorization-server/pairwise-subject-store.ts'
 import { createPairwiseSubjects } from './authorization-server/pairwise-subjects.ts'
+import { createPasswordSignIn } from './authorization-server/password-sign-in.ts'
 import { createSignInAttemptStore } from './authorization-server/sign-in-attempt-store.ts'
 import { signInEndpoint } from './authorization-server/sign-in-endpoint.ts'
 import { createPasswordTryThrottle, createSignInThrottle } from './authorization-server/sign-in-throttle.ts'
@@ -106,6 +107,9 @@ import { createOutboxWorker } from './outbox/outbox-worker.ts'
 import { createPasskeys } from './passkey/passkey.ts'
 import { createPasskeyChallengeStore } from './passkey/passkey-challenge-store.ts'
 import { createPasskeyStore } from './passkey/passkey-store.ts'
+import { createHashingPlaces } from './password/hashing-places.ts'
+import type { HashingNeeds } from './password/password-hashing.ts'
+import { createScryptThreads } from './password/scrypt-threads.ts'
 import { type Profile, profiles } from './profile.ts'
 import { createPruning } from './retention/pruning.ts'
 import { createVault, type Vault } from './secret.ts'
@@ -117,6 +121,7 @@ import { createIssueTokens } from './token/issue-tokens.ts'
 import { tokenEndpoint } from './token-endpoint/token-endpoint.ts'
 import { createFindUser, createSeekUser } from './user-hint/find-user.ts'
 import { createReadHintToken } from './user-hint/hint-token.ts'
+import { createPasswordCheck, passwordCheckOfHook } from './user-hint/password-check.ts'
 import { createUnknownUserStore } from './user-hint/unknown-user-store.ts'
 import {
   createCodeDirectory,
@@ -142,6 +147,8 @@ export interface Parts {
   openDatabase?: typeof openDatabase
   /** How long callers may take. For tests. */
   callerPatience?: CallerPatience
+  /** How passwords and user codes are hashed. For tests: hashes can be cheap, or be held up. */
+  passwords?: Partial<Pick<HashingNeeds, 'cost' | 'scrypt'>>
 }
 
 /** A running Doorbell. */
@@ -298,6 +305,11 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
 
   // ── who: users and clients ──
   const users = Array.isArray(config.users) ? createUserDirectory(config.users, userStore) : config.users
+  const checkPassword = Array.isArray(config.users)
+    ? createPasswordCheck(config.users, userStore)
+    : passwordCheckOfHook(config.users)
+  const scryptThreads = createScryptThreads()
+  const hashingPlaces = createHashingPlaces({ vault, scrypt: scryptThreads.scrypt, ...parts.passwords })
   const caller = createGuardedCaller({
     timeout: config.notifications.timeout * 1000,
     maxBytes: mostBytesRead,
@@ -388,7 +400,13 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       ? createCodesOfHooks(users)
       : noCodes
   const { lockSeconds, ...tryLimits } = config.userCodes
-  const codeNeeds = { codeOf, tries: userCodes, limits: { ...tryLimits, lockFor: lockSeconds * 1000 }, clock }
+  const codeNeeds = {
+    codeOf,
+    tries: userCodes,
+    limits: { ...tryLimits, lockFor: lockSeconds * 1000 },
+    hashingPlaces,
+    clock,
+  }
   const ownCode = Array.isArray(config.users) ? createOwnCode({ ...codeNeeds, store: userCodes }) : undefined
 
   const passkeys = createPasskeys({
@@ -627,7 +645,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const throttleNeeds = { attempts: signInAttempts, limits: limits.signIn, vault, clock }
   if (ownCode) {
     const throttle = createPasswordTryThrottle(throttleNeeds)
-    userCodeEndpoint(app, endpoints.userCode, { identifyCaller, users, ownCode, throttle, clock, audit })
+    userCodeEndpoint(app, endpoints.userCode, { identifyCaller, users, checkPassword, ownCode, throttle, clock, audit })
   }
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
@@ -644,9 +662,14 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     users,
     passkeys,
     texts,
-    findClient: findClientMetadata,
     framing,
-    throttle: createSignInThrottle(throttleNeeds),
+    passwordSignIn: createPasswordSignIn({
+      users,
+      checkPassword,
+      findClient: findClientMetadata,
+      throttle: createSignInThrottle(throttleNeeds),
+      hashingPlaces,
+    }),
     clock,
     audit,
   })
@@ -762,6 +785,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       access: { ...config.metrics, from },
       countOpen: requests.countOpen,
       countHeldPolls: heldPolls.count,
+      countHashingPlaces: () => hashingPlaces.counts().places,
       outbox,
       clock,
     })
@@ -801,7 +825,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     const cutOff = systemClock.after(patience, () => app.server.closeAllConnections())
     await Promise.all([app.close(), sweep.stop(), pruning.stop(), worker.stop(patience), signingKeys.stop()])
     cutOff()
-    await Promise.all([caller, toPushServices, elsewhere].map((each) => each.close()))
+    await Promise.all([caller, toPushServices, elsewhere, scryptThreads].map((each) => each.close()))
     await pending.close()
     await database.close()
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { createVault, fingerprint, hashPassword, newId, newSecret, sameSecret, verifyPassword } from './secret.ts'
+import { createVault, fingerprint, newId, newSecret, sameSecret } from './secret.ts'
 
 const configured = (fill: number) => Buffer.alloc(32, fill).toString('base64url')
 
@@ -86,20 +86,5 @@ describe('the vault', () => {
     assert.deepEqual(vault.key('a'), createVault(configured(1)).key('a'))
     assert.notEqual(vault.keyedHash('x'), createVault(configured(2)).keyedHash('x'))
     assert.equal(vault.keyedHash('x'), vault.keyedHash('x'))
-  })
-})
-
-describe('a password', () => {
-  it('is known again by its hash, and by nothing else', async () => {
-    const hash = await hashPassword('correct horse')
-    assert.notEqual(await hashPassword('correct horse'), hash)
-    assert.equal(await verifyPassword('correct horse', hash), true)
-    for (const wrong of ['correct hors', 'Correct horse', '']) assert.equal(await verifyPassword(wrong, hash), false)
-    for (const none of [undefined, '', 'scrypt', 'scrypt..', 'plain'])
-      assert.equal(await verifyPassword('', none), false)
-  })
-
-  it('may be typed on keyboards that compose letters differently', async () => {
-    assert.equal(await verifyPassword('cafe\u0301', await hashPassword('caf\u00e9')), true)
   })
 })

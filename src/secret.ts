@@ -2,8 +2,8 @@
  * Secrets: making them, comparing them, keeping them.
  *
  * What only needs to be recognised is hashed; what must be sent again is sealed (AES-256-GCM) with a key derived from
- * the configured secret. Human passwords go through scrypt, secrets made by machines through a keyed hash that is fast
- * enough for every poll.
+ * the configured secret. Secrets made by machines go through a keyed hash that is fast enough for every poll; what humans
+ * chose is hashed slowly, in `password/`.
  */
 import {
   createCipheriv,
@@ -12,10 +12,8 @@ import {
   createSecretKey,
   hash,
   hkdfSync,
-  randomBytes,
   randomFillSync,
   randomUUID,
-  scrypt,
   timingSafeEqual,
 } from 'node:crypto'
 
@@ -123,25 +121,4 @@ export function createVault(secret: string): Vault {
     },
     keyedHash: (secret) => createHmac('sha256', hashing).update(secret).digest('base64url'),
   }
-}
-
-const scryptCost = { N: 2 ** 15, r: 8, p: 1, maxmem: 64 * 1024 * 1024 }
-
-/** Hashes what a human chose. Slow on purpose (some 60 ms). */
-export async function hashPassword(password: string): Promise<string> {
-  const salt = randomBytes(16)
-  return `scrypt.${salt.toString('base64url')}.${(await stretch(password, salt)).toString('base64url')}`
-}
-
-/** Whether `password` is the one that `hash` was made from. With no hash it takes as long and answers no. */
-export async function verifyPassword(password: string, hash: string | undefined): Promise<boolean> {
-  const [, salt = 'AAAAAAAAAAAAAAAAAAAAAA', expected = ''] = hash?.split('.') ?? []
-  const stretched = await stretch(password, Buffer.from(salt, 'base64url'))
-  return sameSecret(stretched.toString('base64url'), expected)
-}
-
-function stretch(password: string, salt: Buffer): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    scrypt(password.normalize('NFKC'), salt, 32, scryptCost, (error, key) => (error ? reject(error) : resolve(key)))
-  })
 }

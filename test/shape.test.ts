@@ -12,7 +12,7 @@ const code = (file: string) => text(file).replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.
 const roomOf = (file: string) => (dirname(file) === 'src' ? basename(file, '.ts') : dirname(file).split('/')[1]!)
 
 const leaves = ['audit', 'clock', 'complaint', 'log', 'profile', 'refusal', 'secret']
-const ground = ['storage', 'http', 'pages', 'i18n', ...leaves]
+const ground = ['password', 'storage', 'http', 'pages', 'i18n', ...leaves]
 
 /** Who may use whom. Imports point down this list and never back. */
 const mayUse: Record<string, readonly string[]> = {
@@ -159,6 +159,7 @@ const mayUse: Record<string, readonly string[]> = {
   'authorization-details': ground,
   'client-certificate': ground,
   // ── the ground ──
+  password: ['http', ...leaves],
   http: leaves,
   storage: leaves,
   pages: leaves,

@@ -4,8 +4,11 @@ import type { Audit, AuditEventName } from '../audit.ts'
 import type { PasswordTryThrottle } from '../authorization-server/sign-in-throttle.ts'
 import type { Clock } from '../clock.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
+import { callerOf } from '../http/caller.ts'
 import { type Form, readJsonFields } from '../http/form.ts'
+import type { PasswordHashing } from '../password/password-hashing.ts'
 import { Refusal } from '../refusal.ts'
+import type { CheckPassword } from '../user-hint/password-check.ts'
 import type { User, UserHooks } from '../user-hint/user.ts'
 import { type Change, isUserCode, type OwnCode } from '../user-hint/user-code.ts'
 import { signedInJustNow } from './approval-strength.ts'
@@ -14,6 +17,8 @@ import { type IdentifyCaller, requireBearer } from './device-caller.ts'
 export interface UserCodeEndpointNeeds {
   identifyCaller: IdentifyCaller
   users: UserHooks
+  /** Undefined if no passwords are checked here. */
+  checkPassword: CheckPassword | undefined
   ownCode: OwnCode
   /** Whoever says that a code is not the password has tried a password. */
   throttle: PasswordTryThrottle
@@ -54,7 +59,8 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
         presentCode: form.get('present_code'),
         signedInJustNow: recently,
         clientId,
-        mayBe: (code: string) => refusePassword(code, user),
+        connection: callerOf(reply),
+        mayBe: (code: string, hashing: PasswordHashing) => refusePassword(code, user, hashing),
       }
       refuseUnlessChanged(await ownCode.change(user, code, proof))
       audit({ event, user: user.id, address: request.ip, by: clientId })
@@ -66,8 +72,8 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
    * It is told to clients, which must never hear what its user signs in with. Whoever has got hold of a session must not
    * find the password out so: each code that is to be set counts as a password that was tried.
    */
-  async function refusePassword(code: string, user: User): Promise<void> {
-    if (needs.users.verifyPassword === undefined) return
+  async function refusePassword(code: string, user: User, hashing: PasswordHashing): Promise<void> {
+    if (needs.checkPassword === undefined) return
     const pausedUntil = await needs.throttle(user.id)
     if (pausedUntil !== undefined) {
       const seconds = Math.max(1, Math.ceil((pausedUntil - needs.clock.now()) / 1000))
@@ -77,7 +83,7 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
         members: { too_often: true },
       })
     }
-    if (!(await needs.users.verifyPassword(user, code))) return
+    if (!(await needs.checkPassword(user, code, hashing))) return
     throw new Refusal('invalid_request', 'user_code must not be the password', { members: { is_password: true } })
   }
 

@@ -2,9 +2,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { errors, type InteractionResults } from 'oidc-provider'
 import type { Audit } from '../audit.ts'
-import type { ClientMetadata } from '../client/client-metadata.ts'
 import type { Clock } from '../clock.ts'
-import { rawBody } from '../http/answer.ts'
+import { Overloaded, rawBody } from '../http/answer.ts'
+import { callerOf } from '../http/caller.ts'
 import { readForm, readJsonFields } from '../http/form.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../i18n/texts.ts'
 import { type Framing, framed, pageHeaders, renderPage, scripts, styleSheet } from '../pages/pages.ts'
@@ -12,16 +12,15 @@ import type { Passkeys } from '../passkey/passkey.ts'
 import { acceptsOnlyPasskey, PASSKEY_ACR, PASSKEY_AMR } from '../passkey/passkey-strength.ts'
 import type { UserHooks } from '../user-hint/user.ts'
 import type { CurrentProvider, Provider } from './authorization-server.ts'
-import type { SignInThrottle } from './sign-in-throttle.ts'
+import type { PasswordSignIn, PasswordTryOutcome } from './password-sign-in.ts'
 
 export interface SignInNeeds {
   provider: CurrentProvider
   users: UserHooks
   passkeys: Passkeys
   texts: Texts
-  findClient(id: string): Promise<ClientMetadata | undefined>
   framing: Framing
-  throttle: SignInThrottle
+  passwordSignIn: PasswordSignIn
   clock: Clock
   audit: Audit
 }
@@ -38,7 +37,7 @@ interface Mishap {
 }
 
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
-  const { provider, users, passkeys, texts, findClient, throttle, clock, audit } = needs
+  const { provider, users, passkeys, texts, passwordSignIn, clock, audit } = needs
   const headers = framed(pageHeaders, needs.framing)
 
   asset('doorbell.css', 'text/css', styleSheet)
@@ -92,19 +91,22 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     }
     const about = { client: String(interaction.params.client_id), address: request.ip, by: 'password' }
     const name = form.get('name') ?? ''
-    const attempt = await throttle(name, request.ip)
-    if (attempt.pausedUntil !== undefined) {
-      audit({ event: 'sign_in.paused', ...about })
-      return waitFirst(request, reply, interaction, attempt.pausedUntil, name)
+    const password = form.get('password') ?? ''
+    const given = { name, password, clientId: about.client, address: request.ip, connection: callerOf(reply) }
+    const outcome = await unlessOverloaded(() => passwordSignIn(given))
+    switch (outcome.kind) {
+      case 'overloaded':
+        return show(request, reply, interaction, { status: 503, text: say('sign_in.busy'), name, retryAfter: 5 })
+      case 'paused':
+        audit({ event: 'sign_in.paused', ...about })
+        return waitFirst(request, reply, interaction, outcome.until, name)
+      case 'wrong':
+        audit({ event: 'sign_in.failed', ...about })
+        return show(request, reply, interaction, { status: 401, text: say('sign_in.wrong'), name })
+      case 'right':
+        audit({ event: 'sign_in.succeeded', user: outcome.user.id, ...about })
+        return finish(request, reply, { login: { accountId: outcome.user.id, amr: ['pwd'] } })
     }
-    const user = await whoSignsIn(form, about.client)
-    if (user === undefined) {
-      audit({ event: 'sign_in.failed', ...about })
-      return show(request, reply, interaction, { status: 401, text: say('sign_in.wrong'), name })
-    }
-    await attempt.succeeded()
-    audit({ event: 'sign_in.succeeded', user: user.id, ...about })
-    return finish(request, reply, { login: { accountId: user.id, amr: ['pwd'] } })
   }
 
   function waitFirst(
@@ -136,15 +138,6 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     }
     audit({ event: 'sign_in.succeeded', user: user.id, ...about })
     return finish(request, reply, { login: { accountId: user.id, acr: PASSKEY_ACR, amr: [...PASSKEY_AMR] } })
-  }
-
-  /** The same work for a user who exists and one who does not: the answer's time tells nothing. */
-  async function whoSignsIn(form: ReadonlyMap<string, string>, clientId: string) {
-    const name = form.get('name') ?? ''
-    const client = await findClient(clientId)
-    const user = client && name ? await users.findByHint({ kind: 'login_hint', value: name }, client) : null
-    const right = await users.verifyPassword?.(user ?? { id: '' }, form.get('password') ?? '')
-    return right && user && !user.disabled ? user : undefined
   }
 
   /** The interaction whose cookie the browser holds; a link without it leads nowhere. */
@@ -212,6 +205,18 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
 
   function sayTo(request: FastifyRequest, interaction: Interaction): Say {
     return texts.in(languageOf(request, interaction))
+  }
+}
+
+/** A user sits before a page, which is to be shown again. */
+async function unlessOverloaded(
+  work: () => Promise<PasswordTryOutcome>,
+): Promise<PasswordTryOutcome | { kind: 'overloaded' }> {
+  try {
+    return await work()
+  } catch (error) {
+    if (error instanceof Overloaded) return { kind: 'overloaded' }
+    throw error
   }
 }
 

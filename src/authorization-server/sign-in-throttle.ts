@@ -16,7 +16,14 @@ export interface SignInThrottleNeeds {
 }
 
 /** Either it has to wait, or it may be made; then it counts as failed until it is said that it succeeded. */
-export type SignInAttempt = { pausedUntil: number } | { pausedUntil?: undefined; succeeded(): Promise<void> }
+export type SignInAttempt =
+  | { pausedUntil: number }
+  | {
+      pausedUntil?: undefined
+      succeeded(): Promise<void>
+      /** It was not looked at, right or wrong: it does not count. */
+      takeBack(): Promise<void>
+    }
 
 export type SignInThrottle = (name: string, address: string) => Promise<SignInAttempt>
 
@@ -56,6 +63,10 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
       async succeeded() {
         await attempts.forget(as)
         // With an account of one's own one could otherwise try others' for ever.
+        await attempts.takeBack(from, pauseOfAddress)
+      },
+      async takeBack() {
+        await attempts.takeBack(as, pauseOfName)
         await attempts.takeBack(from, pauseOfAddress)
       },
     }

@@ -111,7 +111,7 @@ async function consider(
   const binding = await bindingOf(call, client, needs)
   const asked = await readAsked(call.form, client, needs.readSignedRequest)
   refuseUnlessAllowed(asked, client, needs.policy)
-  const { user, standIn } = await findWhomToAsk(asked, client, about, needs)
+  const { user, standIn } = await findWhomToAsk(asked, client, about, call, needs)
   if (standIn === undefined) about.user = user.id
 
   const accepted = accept(asked, client, user, binding, call.receivedAt, needs.policy, needs.vault)
@@ -162,7 +162,13 @@ interface Asking {
  * The user, if this client may ask: somebody is there, and the code is right. Where the client must not learn who is
  * there, the way is the same for somebody and for nobody, step by step.
  */
-async function findWhomToAsk(asked: Asked, client: Client, about: About, needs: BackchannelNeeds): Promise<Asking> {
+async function findWhomToAsk(
+  asked: Asked,
+  client: Client,
+  about: About,
+  call: BackchannelCall,
+  needs: BackchannelNeeds,
+): Promise<Asking> {
   const secretly = mustNotLearn(client, needs.policy.unknownUsers)
   if (!secretly) await refuseWhoeverGuesses(client, about, needs)
   const sought = await needs.seekUser(asked.hints[0]!, client)
@@ -170,7 +176,8 @@ async function findWhomToAsk(asked: Asked, client: Client, about: About, needs: 
   const standIn = sought.user === undefined ? needs.standInFor(sought.named) : undefined
   const user = sought.user ?? standIn!
 
-  await needs.demandUserCode(asked.userCode, user, client, standIn)
+  const from = { address: call.address, connection: call.caller }
+  await needs.demandUserCode(asked.userCode, user, client, standIn, from)
   // Everybody else is refused by the statement that accepts. Here, somebody who has blocked the client is not there for
   // it, and it does not learn that either.
   if (!secretly || !(await needs.isBlocked(user.id, client.id))) return { user, standIn }

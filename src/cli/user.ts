@@ -7,7 +7,9 @@ import { didYouMean, nearest } from '../complaint.ts'
 import type { Config } from '../config/config.ts'
 import { readUsers } from '../config/users.ts'
 import { createPasskeyStore } from '../passkey/passkey-store.ts'
-import { hashPassword, newSecret } from '../secret.ts'
+import { createPasswordHashing, passwordOf, userCodeOf } from '../password/password-hashing.ts'
+import { scryptHere } from '../password/scrypt.ts'
+import { newSecret, type Vault } from '../secret.ts'
 import type { ConfiguredUser, User } from '../user-hint/user.ts'
 import { isUserCode } from '../user-hint/user-code.ts'
 import { createUserCodeStore } from '../user-hint/user-code-store.ts'
@@ -113,9 +115,10 @@ export function addUser(program: Command): void {
 async function runAdd(options: AddOptions): Promise<void> {
   const given = options.passwordStdin ? await readSecret('password') : undefined
   const password = given ?? newSecret(12)
-  const added = await atNewDesk(options, async ({ config, database, clock, audit }) => {
+  const added = await atNewDesk(options, async ({ config, database, vault, clock, audit }) => {
     const user = check(options, configuredUsers(config))
-    if (!(await createUserStore(database).add({ ...user, passwordHash: await hashPassword(password) }, clock.now()))) {
+    const passwordHash = await hashingWith(vault).hash(password, passwordOf(user.id))
+    if (!(await createUserStore(database).add({ ...user, passwordHash }, clock.now()))) {
       throw new Failure(`There is a user with this id, username, email or phone already: "npx doorbell user list".`)
     }
     audit({ event: 'user.added', user: user.id, by: 'command' })
@@ -130,6 +133,9 @@ async function runAdd(options: AddOptions): Promise<void> {
   print()
   print('The password is shown this once: tell it to the user in a safe way.')
 }
+
+/** With the secret of the configuration: a hash made with another matches nothing at the server. */
+const hashingWith = (vault: Vault) => createPasswordHashing({ vault, scrypt: scryptHere })
 
 async function readSecret(what: 'password' | 'code'): Promise<string> {
   const name = what === 'password' ? 'Password' : 'Code'
@@ -186,10 +192,11 @@ async function runCode(id: string, options: CodeOptions): Promise<void> {
   if (given !== undefined && !isUserCode(given))
     throw new Failure('A code has 4 to 64 characters, all of them visible.')
   const code = options.remove ? undefined : (given ?? String(randomInt(1_000_000)).padStart(6, '0'))
-  await atDesk(options, async ({ config, database, clock, audit }) => {
+  await atDesk(options, async ({ config, database, vault, clock, audit }) => {
     const known = configuredUsers(config).some((user) => user.id === id) || (await createUserStore(database).find(id))
     if (!known) throw new Failure(`There is no user ${id}; "npx doorbell user list" names them.`)
-    await createUserCodeStore(database).put(id, code && (await hashPassword(code)), clock.now())
+    const hash = code && (await hashingWith(vault).hash(code, userCodeOf(id)))
+    await createUserCodeStore(database).put(id, hash, clock.now())
     audit({ event: code === undefined ? 'user_code.removed' : 'user_code.set', user: id, by: 'command' })
   })
   const made = given === undefined ? code : undefined

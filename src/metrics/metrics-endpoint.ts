@@ -14,6 +14,7 @@ export interface MetricsNeeds {
   access: MetricsAccess
   countOpen(now: number): Promise<number>
   countHeldPolls(): number
+  countHashingPlaces(): number
   outbox: Pick<OutboxStore, 'countUndelivered'>
   clock: Clock
 }
@@ -34,7 +35,12 @@ export function metricsEndpoint(app: FastifyInstance, path: string, needs: Metri
   onlyMethods(app, path, ['GET'])
   app.get(path, async (request, reply) => {
     if (!mayRead(request)) throw refusal(needs.access)
-    const text = needs.metrics.render([...(await counted()), heldPolls(needs.countHeldPolls()), ...memory()])
+    const text = needs.metrics.render([
+      ...(await counted()),
+      heldPolls(needs.countHeldPolls()),
+      hashingPlaces(needs.countHashingPlaces()),
+      ...memory(),
+    ])
     return reply
       .header('content-type', 'text/plain; version=0.0.4; charset=utf-8')
       .header('cache-control', 'no-store')
@@ -86,6 +92,11 @@ function createCounting({ countOpen, outbox, clock }: MetricsNeeds) {
     }
     return last.gauges
   }
+}
+
+function hashingPlaces(value: number) {
+  const help = 'Passwords and user codes that are hashed at this moment, or wait for it.'
+  return { name: 'doorbell_hashing_places', help, samples: [{ value }] }
 }
 
 function heldPolls(value: number) {

@@ -79,6 +79,14 @@ export function createUserCodeStore(database: Database) {
       return rows.length > 0
     },
 
+    /** Puts a stronger hash of the same code in the place of `present`. Not if the code was changed meanwhile. */
+    async replaceHash(userId: string, present: string, stronger: string): Promise<void> {
+      await database.step({
+        sql: 'update user_codes set hash = $3 where user_id = $1 and hash = $2 returning user_id',
+        values: [userId, present, stronger],
+      })
+    },
+
     /**
      * Counts a client's try at a user's code before anybody looks whether it is right, so that of many at once no more
      * than are allowed are looked at. Resolves to whether it may go on: not while the pair of them is locked, nor the
@@ -96,6 +104,14 @@ export function createUserCodeStore(database: Database) {
         values: [ofPair(trying), userId, at, at - limits.lockFor, limits.maxTries, ...values],
       })
       return rows.length > 0
+    },
+
+    /** The try was not looked at, right or wrong: it does not count. */
+    async takeBack(trying: Trying): Promise<void> {
+      await database.step({
+        sql: 'update user_code_tries set tries = tries - 1 where counter = $1 and tries > 0 returning counter',
+        values: [ofPair(trying)],
+      })
     },
 
     /**

@@ -1,5 +1,4 @@
-/** The built-in users behind the same four questions that an application's own hooks answer. */
-import { sameSecret, verifyPassword } from '../secret.ts'
+/** The built-in users behind the questions that an application's own hooks answer. Their passwords: `password-check.ts`. */
 import type { ConfiguredUser, HintSubject, User, UserHooks } from './user.ts'
 import type { UserStore } from './user-store.ts'
 
@@ -41,13 +40,6 @@ export function createUserDirectory(configured: readonly ConfiguredUser[], users
       if (hint.kind === 'login_hint_token') return hint.subject === undefined ? null : findBySubject(hint.subject)
       if (hint.kind === 'id_token_hint') return find(String(hint.claims?.sub ?? ''))
       return findByName(hint.value)
-    },
-    async verifyPassword({ id }, password) {
-      const plain = byId.get(id)?.password
-      const hash = plain === undefined ? (await users.find(id))?.passwordHash : undefined
-      // Stretched in any case: the time it takes must not tell which names exist.
-      const matches = await verifyPassword(password, hash)
-      return plain === undefined ? matches : sameSecret(plain, password)
     },
   }
 }

@@ -74,6 +74,14 @@ export function createUserStore(database: Database) {
       return rows.length > 0
     },
 
+    /** Puts a stronger hash of the same password in the place of `present`. Not if the password was changed meanwhile. */
+    async replacePasswordHash(id: string, present: string, stronger: string): Promise<void> {
+      await database.step({
+        sql: 'update users set password_hash = $3 where id = $1 and password_hash = $2 returning id',
+        values: [id, present, stronger],
+      })
+    },
+
     async remove(id: string): Promise<boolean> {
       const rows = await database.step(
         { sql: 'delete from users where id = $1 returning id', values: [id] },

@@ -35,6 +35,9 @@ export const ana = {
 }
 export const ben = { id: 'user-ben', username: 'ben', email: 'ben@example.com', name: 'Ben', password: newSecret(12) }
 
+/** Passwords of tests are not worth half a second each. */
+const cheapCost = { N: 2 ** 10, r: 8, p: 1 }
+
 export interface StageOptions {
   engine?: Engine
   /** Merged over the cast's configuration, section by section. */
@@ -112,6 +115,7 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
     clock,
     migrate: true,
     log: createLog('debug', { write: (line) => void logLines.push(line) }),
+    passwords: { cost: cheapCost },
     ...options.parts,
   }
 

@@ -433,7 +433,7 @@ describe('the address of the code', () => {
     await stage.post('/backchannel/user-code', { user_code: fresh }, authorization)
     const answers = [await stage.askFor(wrong), await stage.askFor(fresh), await stage.askFor(code)]
     const [{ hash }] = (await rowsOf(stage, 'select * from user_codes')) as [{ hash: string }]
-    assert.match(hash, /^scrypt\./)
+    assert.match(hash, /^\$scrypt\$ln=/)
     const kept = JSON.stringify(await rowsOf(stage, 'select * from user_code_tries')) + hash
     for (const secretCode of [fresh, wrong, code]) {
       const places = [stage.logLines.join(''), kept, ...answers.map(({ text }) => text)]

@@ -1,0 +1,165 @@
+/**
+ * A short queue for what takes long, fair between those who wait: by turns, and with a bound on how many places one of
+ * them can have. Who is refused a place is told at once.
+ */
+import { Overloaded } from '../http/answer.ts'
+import type { Caller } from '../http/caller.ts'
+import { Refusal } from '../refusal.ts'
+
+/** Callers who share places: a network, say, or a client. */
+export interface PlaceGroup {
+  name: string
+  /** Places its callers can have at the same time, those whose turn it is included. */
+  most: number
+}
+
+export interface QueuedCaller {
+  /** The groups it belongs to, the largest first. Turns go round among the largest, and within each in the same way. */
+  groups: readonly PlaceGroup[]
+  /** Who leaves while waiting frees the place. */
+  connection?: Pick<Caller, 'isGone' | 'onLeave'> | undefined
+}
+
+/** A place in the queue, until the work that was given it ends. */
+export interface Place {
+  /**
+   * Resolves when it is this caller's turn, at once if it is already.
+   *
+   * @throws {CallerLeft} if the caller has left
+   */
+  turn(): Promise<void>
+}
+
+export interface FairQueue {
+  /** Before anything is done for a caller who would have no place. @throws {Overloaded} */
+  refuseIfFull(caller: Pick<QueuedCaller, 'groups'>): void
+  /**
+   * Takes a place and carries out `work`, which waits for its turn before what takes long.
+   *
+   * @throws {Overloaded} at once, if there is no place for this caller
+   * @throws {CallerLeft}
+   */
+  withPlace<Result>(caller: QueuedCaller, work: (place: Place) => Promise<Result>): Promise<Result>
+  /** How many places are taken, and how many callers have their turn. */
+  counts(): { places: number; turns: number }
+}
+
+/** The caller has left before the turn came. */
+export class CallerLeft extends Refusal {
+  constructor() {
+    super('invalid_request', 'the connection ended before the answer')
+  }
+}
+
+/** Whether what was to be done in the queue was not even begun. */
+export function isBeforeTurn(error: unknown): boolean {
+  return error instanceof Overloaded || error instanceof CallerLeft
+}
+
+interface Entry {
+  groups: readonly PlaceGroup[]
+  state: 'arrived' | 'waiting' | 'turn' | 'left'
+  order: number
+  begin: PromiseWithResolvers<void>
+}
+
+interface GroupUse {
+  places: number
+  /** When one of the group last had a turn, as a count of turns. */
+  lastTurn: number
+}
+
+/** @param atOnce how many have their turn at the same time */
+export function createFairQueue(atOnce: number): FairQueue {
+  const entries = new Set<Entry>()
+  const uses = new Map<string, GroupUse>()
+  let arrivals = 0
+  let turnsGiven = 0
+  let turns = 0
+
+  function refuseIfFull({ groups }: Pick<QueuedCaller, 'groups'>): void {
+    if (groups.some(({ name, most }) => (uses.get(name)?.places ?? 0) >= most)) throw new Overloaded()
+  }
+
+  function enter(groups: readonly PlaceGroup[]): Entry {
+    refuseIfFull({ groups })
+    for (const { name } of groups) {
+      const use = uses.get(name)
+      if (use === undefined) uses.set(name, { places: 1, lastTurn: 0 })
+      else use.places += 1
+    }
+    const entry: Entry = { groups, state: 'arrived', order: ++arrivals, begin: Promise.withResolvers() }
+    // Who has left before the turn is told when asking for it.
+    entry.begin.promise.catch(() => {})
+    entries.add(entry)
+    return entry
+  }
+
+  function leave(entry: Entry): void {
+    if (entry.state === 'left') return
+    if (entry.state === 'turn') turns -= 1
+    entry.state = 'left'
+    entries.delete(entry)
+    for (const { name } of entry.groups) {
+      const use = uses.get(name)!
+      use.places -= 1
+      if (use.places === 0) uses.delete(name)
+    }
+    giveTurns()
+  }
+
+  function giveTurns(): void {
+    while (turns < atOnce) {
+      const next = [...entries].filter(({ state }) => state === 'waiting').sort(byTurn)[0]
+      if (next === undefined) return
+      turns += 1
+      turnsGiven += 1
+      for (const { name } of next.groups) uses.get(name)!.lastTurn = turnsGiven
+      next.state = 'turn'
+      next.begin.resolve()
+    }
+  }
+
+  /** The group that had its last turn longest ago goes first, the largest groups compared before smaller ones. */
+  function byTurn(one: Entry, other: Entry): number {
+    for (let level = 0; level < Math.min(one.groups.length, other.groups.length); level++) {
+      const difference = lastTurnOf(one, level) - lastTurnOf(other, level)
+      if (difference !== 0) return difference
+    }
+    return one.order - other.order
+  }
+
+  const lastTurnOf = ({ groups }: Entry, level: number) => uses.get(groups[level]!.name)!.lastTurn
+
+  function placeOf(entry: Entry): Place {
+    return {
+      turn() {
+        if (entry.state === 'arrived') {
+          entry.state = 'waiting'
+          giveTurns()
+        }
+        return entry.begin.promise
+      },
+    }
+  }
+
+  return {
+    refuseIfFull,
+    async withPlace({ groups, connection }, work) {
+      if (connection?.isGone()) throw new CallerLeft()
+      const entry = enter(groups)
+      connection?.onLeave(() => {
+        // A computation under way cannot be stopped: it keeps its turn until it ends.
+        if (entry.state === 'turn') return
+        entry.begin.reject(new CallerLeft())
+        leave(entry)
+      })
+      try {
+        return await work(placeOf(entry))
+      } finally {
+        leave(entry)
+      }
+    },
+    counts: () => ({ places: entries.size, turns }),
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * How a hash is written down: as a PHC string, which says what it cost and which key was used. With base64 as the PHC
+ * writes it, without `=`:
+ *
+ *     $scrypt$ln=17,r=8,p=1,keyid=<id>$<salt>$<hash>
+ *
+ * Older ones are `scrypt.<salt>.<hash>`: of the password itself, without a key, at 2^15. They are still read.
+ */
+import type { ScryptCost } from './scrypt.ts'
+
+export interface PasswordHash {
+  cost: ScryptCost
+  /** Which key was used before scrypt; undefined if none was. */
+  keyId: string | undefined
+  salt: Uint8Array
+  hash: Uint8Array
+}
+
+const formerCost: ScryptCost = { N: 2 ** 15, r: 8, p: 1 }
+
+export function writePasswordHash({ cost, keyId, salt, hash }: PasswordHash): string {
+  const { N, r, p } = cost
+  const key = keyId === undefined ? '' : `,keyid=${keyId}`
+  return `$scrypt$ln=${Math.log2(N)},r=${r},p=${p}${key}$${base64(salt)}$${base64(hash)}`
+}
+
+/** Returns undefined for what is no hash, and for one whose cost nobody could pay. */
+export function readPasswordHash(text: string | undefined): PasswordHash | undefined {
+  if (text === undefined) return undefined
+  const [, ln, r, p, keyId, salt, hash] = phc.exec(text) ?? []
+  if (ln === undefined) return readFormer(text)
+  const cost = { N: 2 ** Number(ln), r: Number(r), p: Number(p) }
+  return isPayable(cost) ? { cost, keyId, salt: bytes(salt!), hash: bytes(hash!) } : undefined
+}
+
+const phc =
+  /^\$scrypt\$ln=(\d{1,2}),r=(\d{1,2}),p=(\d{1,2})(?:,keyid=([A-Za-z0-9+/]+))?\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]{43})$/
+
+function readFormer(text: string): PasswordHash | undefined {
+  const [, salt, hash] = /^scrypt\.([\w-]+)\.([\w-]{43})$/.exec(text) ?? []
+  if (salt === undefined) return undefined
+  return { cost: formerCost, keyId: undefined, salt: bytes(salt), hash: bytes(hash!) }
+}
+
+/** A row that somebody has written must not take the memory of the machine. 256 MiB is twice what is usual. */
+function isPayable({ N, r, p }: ScryptCost): boolean {
+  return N >= 2 && r >= 1 && p >= 1 && p <= 16 && 128 * N * r <= 2 ** 28
+}
+
+/** Node reads both alphabets of base64. */
+const bytes = (text: string) => Uint8Array.from(Buffer.from(text, 'base64'))
+
+export const base64 = (of: Uint8Array) => Buffer.from(of).toString('base64').replace(/=+$/, '')

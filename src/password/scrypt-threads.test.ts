@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict'
+import { createHook } from 'node:async_hooks'
+import { scryptSync } from 'node:crypto'
+import { test } from 'node:test'
+import { scryptOptions } from './scrypt.ts'
+import { createScryptThreads } from './scrypt-threads.ts'
+
+const cost = { N: 16, r: 8, p: 1 }
+const job = (number: number) => ({ secret: Uint8Array.of(number), salt: new Uint8Array(16), cost })
+
+test('threads are started when there is work, compute what Node would, and nothing of it in the threads of libuv', async (t) => {
+  const expected = [1, 2].map((number) =>
+    scryptSync(Uint8Array.of(number), new Uint8Array(16), 32, scryptOptions(cost)),
+  )
+  let requests = 0
+  const hook = createHook({
+    init(_id, type) {
+      if (/^(SCRYPT|PBKDF2|RANDOMBYTES|HASH|SIGN)REQUEST$/.test(type)) requests += 1
+    },
+  }).enable()
+  t.after(() => hook.disable())
+  const threads = createScryptThreads()
+  t.after(threads.close)
+  assert.equal(threads.count(), 0)
+  const [one, two] = await Promise.all([threads.scrypt(job(1)), threads.scrypt(job(2))])
+  assert.deepEqual([one, two].map(Buffer.from), expected)
+  assert.equal(threads.count(), 2)
+  await threads.scrypt(job(3))
+  assert.equal(threads.count(), 2, 'the same ones go on')
+  assert.equal(requests, 0)
+})
+
+test('a job that cannot be done is said to be one, and the thread goes on', async (t) => {
+  const threads = createScryptThreads()
+  t.after(threads.close)
+  await assert.rejects(threads.scrypt({ ...job(1), cost: { N: 3, r: 8, p: 1 } }), /scrypt failed/)
+  assert.equal((await threads.scrypt(job(1))).length, 32)
+  assert.equal(threads.count(), 1)
+})
+
+test('once closed there are no threads: what they computed is rejected, and nothing is computed any more', async () => {
+  const threads = createScryptThreads()
+  const underWay = threads.scrypt({ ...job(1), cost: { N: 2 ** 17, r: 8, p: 1 } })
+  const rejected = assert.rejects(underWay, /ended/)
+  await threads.close()
+  await rejected
+  assert.equal(threads.count(), 0)
+  await assert.rejects(threads.scrypt(job(1)), /closed/)
+})

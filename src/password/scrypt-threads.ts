@@ -1,0 +1,72 @@
+/**
+ * Threads that compute scrypt. Node's own asynchronous scrypt runs in libuv's four threads, in which signatures, files
+ * and name look-ups wait behind it.
+ */
+import { extname } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import type { Scrypt, ScryptJob } from './scrypt.ts'
+import type { ScryptAnswer } from './scrypt-thread.ts'
+
+export interface ScryptThreads {
+  /** Starts a thread if none is idle. How many there may be is up to those who ask. */
+  scrypt: Scrypt
+  /** How many threads there are. */
+  count(): number
+  /** Ends all threads; what they were computing is rejected. */
+  close(): Promise<void>
+}
+
+/** Beside this file, in the language that this file is in: TypeScript in a checkout, JavaScript in the package. */
+const program = new URL(`./scrypt-thread${extname(import.meta.url)}`, import.meta.url)
+
+export function createScryptThreads(): ScryptThreads {
+  const threads = new Set<Worker>()
+  const idle: Worker[] = []
+  let isClosed = false
+
+  function start(): Worker {
+    const thread = new Worker(program, { name: 'scrypt' })
+    threads.add(thread)
+    // Heard by who waits for it, if anybody does; one that was idle is only replaced.
+    thread.on('error', () => {})
+    thread.once('exit', () => {
+      threads.delete(thread)
+      if (idle.includes(thread)) idle.splice(idle.indexOf(thread), 1)
+    })
+    return thread
+  }
+
+  async function compute(thread: Worker, job: ScryptJob): Promise<Uint8Array> {
+    const { promise, resolve, reject } = Promise.withResolvers<ScryptAnswer>()
+    const end = (code: number) => reject(new Error(`a thread that computes scrypt ended (${code})`))
+    thread.once('message', resolve).once('error', reject).once('exit', end)
+    // Only a thread with work to do keeps the process alive.
+    thread.ref()
+    thread.postMessage(job)
+    try {
+      const answer = await promise
+      if ('problem' in answer) throw new Error(`scrypt failed: ${answer.problem}`)
+      return answer.hash
+    } finally {
+      thread.off('message', resolve).off('error', reject).off('exit', end)
+      thread.unref()
+    }
+  }
+
+  return {
+    async scrypt(job) {
+      if (isClosed) throw new Error('the threads that compute scrypt have been closed')
+      const thread = idle.pop() ?? start()
+      try {
+        return await compute(thread, job)
+      } finally {
+        if (threads.has(thread)) idle.push(thread)
+      }
+    },
+    count: () => threads.size,
+    async close() {
+      isClosed = true
+      await Promise.all([...threads].map((thread) => thread.terminate()))
+    },
+  }
+}

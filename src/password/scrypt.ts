@@ -1,0 +1,40 @@
+/** scrypt (RFC 7914): what one computation takes, and what it costs. Plain data, which can be sent to a thread. */
+import { scrypt as scryptOfNode } from 'node:crypto'
+import { promisify } from 'node:util'
+
+export interface ScryptCost {
+  /** A power of two. One computation takes `128 * N * r` bytes of memory. */
+  N: number
+  r: number
+  p: number
+}
+
+export interface ScryptJob {
+  secret: Uint8Array
+  salt: Uint8Array
+  cost: ScryptCost
+}
+
+/** Resolves to the 32 bytes that a job comes to. */
+export type Scrypt = (job: ScryptJob) => Promise<Uint8Array>
+
+/** OWASP's first choice: 128 MiB for each computation. */
+export const STANDARD_COST: ScryptCost = { N: 2 ** 17, r: 8, p: 1 }
+
+export const HASH_BYTES = 32
+
+/** Proportional to the time that a computation takes. */
+export function workOf({ N, r, p }: ScryptCost): number {
+  return N * r * p
+}
+
+/** What Node's functions want: the cost, and leave to take the memory. */
+export function scryptOptions(cost: ScryptCost) {
+  const { N, r, p } = cost
+  return { ...cost, maxmem: 128 * r * (N + p + 2) }
+}
+
+/** For a command, which does nothing beside. A server has threads of its own for it (`scrypt-threads.ts`). */
+export const scryptHere: Scrypt = ({ secret, salt, cost }) => compute(secret, salt, HASH_BYTES, scryptOptions(cost))
+
+const compute = promisify<Uint8Array, Uint8Array, number, ReturnType<typeof scryptOptions>, Buffer>(scryptOfNode)

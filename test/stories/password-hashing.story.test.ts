@@ -1,0 +1,296 @@
+/** What passwords cost the server: whoever tries them stops nobody else, and what is kept of them is strong. */
+import assert from 'node:assert/strict'
+import { createHook } from 'node:async_hooks'
+import { randomBytes, scryptSync } from 'node:crypto'
+import { describe, type TestContext, test } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { createLog } from '../../src/log.ts'
+import { createPasswordHashing, passwordOf, userCodeOf } from '../../src/password/password-hashing.ts'
+import { type Scrypt, scryptOptions } from '../../src/password/scrypt.ts'
+import { newSecret } from '../../src/secret.ts'
+import { openDatabase } from '../../src/storage/open.ts'
+import { createUserCodeStore } from '../../src/user-hint/user-code-store.ts'
+import { createUserStore } from '../../src/user-hint/user-store.ts'
+import { pollClient } from '../cast/assertions.ts'
+import { engines } from '../cast/engines.ts'
+import { vault } from '../cast/rows.ts'
+import { ana, basic, openStage, type Stage } from '../cast/stage.ts'
+import { rowsOf } from '../cast/tables.ts'
+import { until } from '../cast/until.ts'
+import { openVisitor } from '../cast/visitor.ts'
+
+const boothSecret = newSecret()
+const code = '4711'
+
+const config: ConfigInput = {
+  proxy: { trust: ['127.0.0.1/32', '::1'] },
+  users: [{ ...ana, user_code: code }],
+  clients: [pollClient('booth', { client_secret: boothSecret, backchannel_user_code_parameter: true })],
+  // Whoever tries is not to be held up for that alone.
+  limits: { signIn: { perName: 1000, perAddress: 1000 } },
+}
+
+/** Computes nothing until it is let: says how much is under way, and how much was at most. */
+function heldUp() {
+  const waiting: (() => void)[] = []
+  const seen = { most: 0, begun: 0 }
+  let isOpen = false
+  const scrypt: Scrypt = async () => {
+    seen.begun += 1
+    if (!isOpen) {
+      await new Promise<void>((resolve) => {
+        waiting.push(resolve)
+        seen.most = Math.max(seen.most, waiting.length)
+      })
+    }
+    return randomBytes(32)
+  }
+  return {
+    scrypt,
+    seen,
+    underWay: () => waiting.length,
+    letOne: () => waiting.shift()?.(),
+    letAll() {
+      isOpen = true
+      for (const go of waiting.splice(0)) go()
+    },
+  }
+}
+
+/** Tries at the sign-in page, all of them in one browser, from whatever address is said. */
+async function openSignIn(stage: Stage) {
+  const visitor = openVisitor(stage.url)
+  const page = await visitor.follow(await visitor.get('/'))
+  const action = /<form method="post" action="(\/sign-in\/[^"/]+)">/.exec(page.text)![1]!
+  const cookie = [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; ')
+  return (address: string, name: string, password = 'wrong', signal?: AbortSignal) =>
+    fetch(stage.url + action, {
+      method: 'POST',
+      headers: { cookie, 'x-forwarded-for': address },
+      body: new URLSearchParams({ name, password }),
+      redirect: 'manual',
+      ...(signal && { signal }),
+    })
+}
+
+async function openHeldUp(t: TestContext) {
+  const held = heldUp()
+  const stage = await openStage(t, { config, parts: { passwords: { scrypt: held.scrypt } } })
+  t.after(held.letAll)
+  return { held, stage, attempt: await openSignIn(stage) }
+}
+
+/** A whole flow of a client that shows no user code: a request, a decision, tokens. */
+async function issueTokens(stage: Stage): Promise<void> {
+  const { auth_req_id } = (await stage.ring('kiosk')).body
+  await stage.decide(await stage.newestRequest(), 'approved')
+  const { status, body } = await stage.poll('kiosk', auth_req_id)
+  assert.equal(status, 200)
+  assert.ok(body.id_token)
+}
+
+const crowds: [string, number, (number: number) => string, number][] = [
+  ['fifty from one address', 50, () => '192.0.2.1', 5],
+  ['a hundred and fifty from three addresses', 150, (number) => `192.0.${number % 3}.1`, 15],
+  ['five hundred from as many networks', 500, (number) => `10.${number >> 8}.${number & 255}.1`, 16],
+  ['fifteen hundred from as many networks', 1500, (number) => `10.${number >> 8}.${number & 255}.1`, 16],
+  ['a hundred and fifty from one /48', 150, (number) => `2001:db8:1:${number.toString(16)}::1`, 10],
+]
+
+describe('wrong passwords at once', () => {
+  for (const [name, count, addressOf, places] of crowds) {
+    test(`${name}: two hashes under way, ${places} tries in the queue, 503 for the others; tokens are issued`, async (t) => {
+      const { held, stage, attempt } = await openHeldUp(t)
+      const answers = Array.from({ length: count }, (_, number) => attempt(addressOf(number), `u${number}`))
+      const refused = refusalsAmong(answers)
+      await until(async () => refused() === count - places && (await placesOf(stage)) === places, 30_000)
+      await issueTokens(stage)
+      held.letAll()
+      const statuses = (await Promise.all(answers)).map(({ status }) => status)
+      assert.equal(statuses.filter((status) => status === 401).length, places)
+      assert.equal(statuses.filter((status) => status === 503).length, count - places)
+      assert.deepEqual(held.seen, { most: 2, begun: places })
+      assert.equal(await triesOf(stage), 2 * places, 'who was refused has not tried')
+    })
+  }
+
+  test('a page says in words that it is to be tried again, and when', async (t) => {
+    const { held, attempt } = await openHeldUp(t)
+    const answers = Array.from({ length: 6 }, () => attempt('192.0.2.1', 'ana'))
+    const refused = await Promise.race(answers)
+    assert.deepEqual([refused.status, refused.headers.get('retry-after')], [503, '5'])
+    const text = await refused.text()
+    assert.match(text, /Many people are signing in at the moment/)
+    assert.match(text, /<form method="post" action="\/sign-in\//)
+    held.letAll()
+    await Promise.all(answers)
+  })
+
+  test('whoever comes from elsewhere, and a client with a user code, take the next turns', async (t) => {
+    const held = heldUp()
+    const names = new Map([
+      [await secretFor(ana.password, passwordOf(ana.id)), 'ana'],
+      [await secretFor(code, userCodeOf('')), 'booth'],
+    ])
+    const order: string[] = []
+    const scrypt: Scrypt = (job) => {
+      order.push(names.get(Buffer.from(job.secret).toString('hex')) ?? 'crowd')
+      return held.scrypt(job)
+    }
+    const stage = await openStage(t, { config, parts: { passwords: { scrypt } } })
+    t.after(held.letAll)
+    const attempt = await openSignIn(stage)
+    const crowd = Array.from({ length: 150 }, (_, number) => attempt(`192.0.${number % 3}.1`, `u${number}`))
+    const refused = refusalsAmong(crowd)
+    await until(() => refused() === 135)
+    const signedIn = attempt('198.51.100.7', 'ana', ana.password)
+    const form = { scope: 'openid', login_hint: 'ana', user_code: code }
+    const asked = stage.post('/backchannel/authorize', form, basic('booth', boothSecret))
+    await until(async () => (await placesOf(stage)) === 17)
+    for (const begun of [3, 4, 5]) {
+      held.letOne()
+      await until(() => order.length === begun)
+    }
+    assert.deepEqual(order, ['crowd', 'crowd', 'booth', 'crowd', 'ana'], 'each network once, and then hers')
+    held.letAll()
+    assert.equal((await signedIn).status, 303)
+    assert.equal((await asked).status, 200)
+    await Promise.all(crowd)
+  })
+
+  test('whoever hangs up while waiting frees the place, and has not tried', async (t) => {
+    const { held, stage, attempt } = await openHeldUp(t)
+    const two = [attempt('192.0.2.1', 'a'), attempt('192.0.2.1', 'b')]
+    await until(() => held.underWay() === 2)
+    const before = await triesOf(stage)
+    const gone = new AbortController()
+    const waiting = ['c', 'd', 'e'].map((name) => attempt('192.0.2.1', name, 'wrong', gone.signal))
+    const left = Promise.allSettled(waiting)
+    await until(async () => (await placesOf(stage)) === 5)
+    assert.equal((await attempt('192.0.2.1', 'f')).status, 503)
+    gone.abort()
+    await left
+    await until(async () => (await placesOf(stage)) === 2)
+    await until(async () => (await triesOf(stage)) === before)
+    const third = attempt('192.0.2.1', 'g')
+    await until(async () => (await placesOf(stage)) === 3)
+    held.letAll()
+    assert.deepEqual(
+      (await Promise.all([...two, third])).map(({ status }) => status),
+      [401, 401, 401],
+    )
+    assert.equal(held.seen.begun, 3, 'for those who have left nothing was computed')
+  })
+
+  test('none of it runs in the threads of libuv, in which signatures are made', async (t) => {
+    let inLibuv = 0
+    const hook = createHook({
+      init(_id, type) {
+        if (type === 'SCRYPTREQUEST') inLibuv += 1
+      },
+    })
+    const stage = await openStage(t, { config })
+    const attempt = await openSignIn(stage)
+    hook.enable()
+    t.after(() => hook.disable())
+    for (const name of ['ana', 'zoe']) assert.equal((await attempt('192.0.2.1', name)).status, 401)
+    assert.equal((await attempt('192.0.2.1', 'ana', ana.password)).status, 303)
+    const form = { scope: 'openid', login_hint: 'ana', user_code: code }
+    assert.equal((await stage.post('/backchannel/authorize', form, basic('booth', boothSecret))).status, 200)
+    assert.equal(inLibuv, 0)
+  })
+})
+
+/** What goes into scrypt for a password at the stage. */
+async function secretFor(password: string, of: string): Promise<string> {
+  let sent = ''
+  const scrypt: Scrypt = async ({ secret }) => {
+    sent = Buffer.from(secret).toString('hex')
+    return new Uint8Array(32)
+  }
+  await createPasswordHashing({ vault, scrypt }).hash(password, of)
+  return sent
+}
+
+/** Counts who hears 503. */
+function refusalsAmong(answers: Promise<Response>[]): () => number {
+  let refused = 0
+  for (const answer of answers) {
+    answer.then(
+      ({ status }) => {
+        if (status === 503) refused += 1
+      },
+      () => {},
+    )
+  }
+  return () => refused
+}
+
+/** How many places in the queue are taken. */
+async function placesOf(stage: Stage): Promise<number> {
+  const { text } = await stage.get('/metrics')
+  return Number(/^doorbell_hashing_places (\d+)$/m.exec(text)?.[1])
+}
+
+async function triesOf(stage: Stage): Promise<number> {
+  const [row] = await rowsOf(stage, 'select sum(attempts) as tries from sign_in_attempts')
+  return Number(row!.tries)
+}
+
+/** As hashes were made before there was a key. */
+function formerHash(password: string): string {
+  const salt = randomBytes(16)
+  const hash = scryptSync(password, salt, 32, scryptOptions({ N: 2 ** 15, r: 8, p: 1 }))
+  return `scrypt.${salt.toString('base64url')}.${hash.toString('base64url')}`
+}
+
+for (const engine of engines) {
+  describe(`a hash of before, on ${engine.name},`, () => {
+    test('is good for one sign-in, in whose place there is a strong one; the same for a user code', async (t) => {
+      const stage = await openStage(t, { engine, config })
+      const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
+      t.after(() => database.close())
+      const password = newSecret(12)
+      const dora = { id: 'dora', username: 'dora', passwordHash: formerHash(password) }
+      await createUserStore(database).add(dora, stage.clock.now())
+      await createUserCodeStore(database).put('dora', formerHash(code), stage.clock.now())
+      const hashes = async () => {
+        const [user] = await rowsOf(stage, "select password_hash from users where id = 'dora'")
+        const [kept] = await rowsOf(stage, "select hash from user_codes where user_id = 'dora'")
+        return [String(user!.password_hash), String(kept!.hash)]
+      }
+      const before = await hashes()
+      const attempt = await openSignIn(stage)
+      const ask = (user_code: string) =>
+        stage.post(
+          '/backchannel/authorize',
+          { scope: 'openid', login_hint: 'dora', user_code },
+          basic('booth', boothSecret),
+        )
+      assert.equal((await attempt('192.0.2.1', 'dora')).status, 401)
+      assert.equal((await ask('4712')).body.error, 'invalid_user_code')
+      assert.deepEqual(await hashes(), before, 'wrong ones change nothing')
+
+      assert.equal((await attempt('192.0.2.1', 'dora', password)).status, 303)
+      assert.equal((await ask(code)).status, 200)
+      const after = await hashes()
+      for (const hash of after) assert.match(hash, /^\$scrypt\$ln=10,r=8,p=1,keyid=/)
+      assert.equal((await (await openSignIn(stage))('192.0.2.1', 'dora', password)).status, 303)
+      assert.equal((await ask(code)).status, 200)
+      assert.deepEqual(await hashes(), after, 'once')
+    })
+
+    test('is not put back in the place of a password or code that was changed meanwhile', async (t) => {
+      const stage = await openStage(t, { engine, config })
+      const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
+      t.after(() => database.close())
+      const [users, codes] = [createUserStore(database), createUserCodeStore(database)]
+      await users.add({ id: 'dora', username: 'dora', passwordHash: 'new' }, stage.clock.now())
+      await codes.put('dora', 'new', stage.clock.now())
+      await users.replacePasswordHash('dora', 'old', 'stronger')
+      await codes.replaceHash('dora', 'old', 'stronger')
+      assert.equal((await users.find('dora'))?.passwordHash, 'new')
+      assert.equal((await codes.find('dora'))?.hash, 'new')
+    })
+  })
+}
