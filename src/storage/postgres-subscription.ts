@@ -8,6 +8,7 @@ import type { Log } from '../log.ts'
 import { newSecret } from '../secret.ts'
 import type { Change } from './database.ts'
 import type { Listeners } from './listeners.ts'
+import { prepareSession } from './postgres-session.ts'
 
 export const channel = 'doorbell'
 
@@ -119,6 +120,7 @@ export async function subscribe(
     client.on('notification', ({ payload = '' }) => tell(payload))
     try {
       await client.connect()
+      await prepareSession(client)
       await client.query(`listen ${channel}`)
     } catch (error) {
       void client.end().catch(() => {})

@@ -16,6 +16,7 @@ import {
 import { createListeners } from './listeners.ts'
 import { type CommitMark, countWarnings, createCommits, marking } from './postgres-commits.ts'
 import { sendTogether } from './postgres-pipeline.ts'
+import { beginLong, prepareSession } from './postgres-session.ts'
 import { channel, createOwnVoice, type OwnVoice, subscribe } from './postgres-subscription.ts'
 import { wordsOfPostgres } from './words.ts'
 
@@ -24,27 +25,11 @@ const retriable = new Set(['40001', '40P01', '25P03'])
 const attempts = 3
 
 /**
- * Statements are planned once on each connection. How many rows a parameter will bring Postgres does not know, and takes
- * for many: so it is told that whatever we look for has an index.
- */
-const planning =
-  'set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off'
-
-/**
  * Plans are as good as what was known of the tables when they were made, and on the first day they are empty. So they are
  * made anew after a second, and then ever later: in between no table grows by more than it has grown before.
  */
 const firstPlansHoldFor = 1_000
 const plansHoldFor = 600_000
-
-/**
- * A process that stands still in the middle of a transaction, its machine being moved, say, holds up the others no
- * longer than this: then Postgres rolls it back. Milliseconds between two statements.
- */
-const longestPause = 2000
-
-/** A commit that did not reach the standby tells so by a warning. */
-const session = `set idle_in_transaction_session_timeout = ${longestPause}; set client_min_messages = warning; ${planning}`
 
 /** Any number, as long as no other program on the same database means something else by it. */
 const exclusiveLock = 0x646f6f72
@@ -109,7 +94,7 @@ async function prepareConnection(client: ClientBase): Promise<void> {
   // On its way from one user to the next nobody listens to a connection, and its loss would end the process.
   client.on('error', () => {})
   countWarnings(client)
-  await client.query(session)
+  await prepareSession(client)
 }
 
 interface Surroundings {
@@ -234,7 +219,7 @@ const rollback: Statement = { sql: 'rollback', values: [] }
 async function exclusively<T>(pool: Pool, work: (run: Run) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   try {
-    await client.query('begin')
+    await beginLong(client)
     await client.query('select pg_advisory_xact_lock($1)', [exclusiveLock])
     const result = await work(async <Row>(sql: string, values: Value[] = []) => {
       const { rows } = await client.query(wordsOfPostgres(sql), values)
