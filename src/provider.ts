@@ -53,12 +53,15 @@ import {
 import { createClientKeys } from './client-authentication/client-keys.ts'
 import { createSecretVerification } from './client-authentication/client-secret.ts'
 import { createCertificateVerification } from './client-authentication/client-tls.ts'
+import { createPrepareKeys } from './client-authentication/prepare-keys.ts'
 import { createUsedAssertionStore } from './client-authentication/used-assertion-store.ts'
 import { createReadCertificate } from './client-certificate/client-certificate.ts'
 import { endingsOf } from './client-registration/endings.ts'
 import { createInitialAccessStore } from './client-registration/initial-access-store.ts'
+import { createRegistrationAttemptStore } from './client-registration/registration-attempt-store.ts'
 import { registrationEndpoint } from './client-registration/registration-endpoint.ts'
 import { createRegistrationStore } from './client-registration/registration-store.ts'
+import { createSectorLists } from './client-registration/sector-identifier.ts'
 import { clientSettingsEndpoint } from './client-settings/client-settings-endpoint.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { type Config, seesCertificates } from './config/config.ts'
@@ -94,7 +97,7 @@ import { type CallerPatience, edge, edgeOptions, onlyMethods, serverPatience } f
 import { nameCallers } from './http/caller-address.ts'
 import { fetchThrough } from './http/fetch.ts'
 import { createInWork } from './http/in-work.ts'
-import { createKeySets } from './http/key-sets.ts'
+import { createKeySets, knownKeysOr } from './http/key-sets.ts'
 import { answerRaw, asPlugin, collectRoutes } from './http/mount.ts'
 import { createGuardedCaller, prepareCalls } from './http/outgoing.ts'
 import { tlsOptions } from './http/tls.ts'
@@ -275,6 +278,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const oidcModels = createOidcModelStore(database)
   const passkeyChallenges = createPasskeyChallengeStore(database)
   const initialAccess = createInitialAccessStore(database)
+  const registrationAttempts = createRegistrationAttemptStore(database)
   const signingKeyStore = createSigningKeyStore(database)
   const signingKeys = await createSigningKeyWatch({
     keys: signingKeyStore,
@@ -321,7 +325,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   // Neither a ring nor a ping is to wait until what calls its client, or fetches its keys, is loaded.
   const isCalled = ({ client }: RegisteredClient) => client.notificationEndpoint ?? client.metadata.jwks_uri
   if (config.hints.tokenIssuers.length > 0 || registered.some(isCalled)) await prepareCalls()
-  const keySets = createKeySets({ caller, clock })
+  const inWork = createInWork({ most: limits.inFlight, clients: clientRoutes, free: freeRoutes })
+  const { whileFetching } = inWork
+  const keySets = createKeySets({ caller, whileFetching, clock })
   const clientKeys = createClientKeys(keySets)
   const certificateOf = createReadCertificate({
     header: config.proxy.clientCertificateHeader,
@@ -351,6 +357,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const authenticateClient = createClientAuthentication({
     clients,
     audit,
+    whileProving: inWork.whileProving,
     verifySecret: createSecretVerification(vault),
     verifyCertificate: createCertificateVerification(clientKeys),
     verifyAssertion: createAssertionVerification({
@@ -387,7 +394,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
             tokenIssuers,
             audience: config.issuer,
             algorithms: profile.clientSigning,
-            keySets,
+            // Of their own, so that fetches for clients never stand in the way of the operator's.
+            keySets: createKeySets({ caller, whileFetching, clock }),
             clock,
           }),
     clock,
@@ -448,7 +456,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     ownClient: ownApp.client_id,
     findUser: users.find.bind(users),
     pairwise,
-    caller,
+    fetch: knownKeysOr(keySets, fetchThrough(caller)),
     vault,
     texts,
     clock,
@@ -457,7 +465,13 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     extra: config.oidc,
   })
   const issueTokens = createIssueTokens(provider, users.find.bind(users), config)
-  const handOver = createHandOver(provider, certificateOf, proofs, addresses.slice(1))
+  const handOver = createHandOver(
+    provider,
+    certificateOf,
+    proofs,
+    addresses.slice(1),
+    createPrepareKeys({ clients, keys: clientKeys }),
+  )
 
   // ── how users hear of requests ──
   const timeout = config.notifications.timeout * 1000
@@ -518,6 +532,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     (now) => passkeyChallenges.forgetExpired(now),
     (now) => outbox.eraseParked(now - parkedKeepContent),
     (now) => initialAccess.forgetExpired(now),
+    (now) => registrationAttempts.forgetOld(now),
     (now) => signingKeyStore.forgetRemoved(now),
     (now) => denialPauses.forgetOver(now),
     (now) => signInAttempts.forgetOld(now),
@@ -558,7 +573,6 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     done()
   })
   const routes = collectRoutes(app)
-  const inWork = createInWork({ most: limits.inFlight, clients: clientRoutes, free: freeRoutes })
   inWork.guard(app)
 
   backchannelEndpoint(app, endpoints.backchannel, {
@@ -686,13 +700,14 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       policy: { mode: config.registration.mode, perHour: config.registration.perHour },
       clients,
       registrations: createRegistrationStore(database),
+      attempts: registrationAttempts,
       initialAccess,
       circumstances,
       scopes: config.tokens.scopes,
       userCodes: codeOf !== noCodes,
       accepts: createAcceptance(provider, config.tokens),
       endings: endingsOf(database),
-      caller,
+      sectorLists: createSectorLists({ caller, whileFetching, clock }),
       vault,
       clock,
       audit,

@@ -18,6 +18,7 @@ import type { ClientStore } from '../client/client-store.ts'
 import type { CertificateCall, ReadCertificate } from '../client-certificate/client-certificate.ts'
 import { type CallWithProof, type Proofs, proofSentWith } from '../dpop/proof.ts'
 import type { Form } from '../http/form.ts'
+import { slotOf } from '../http/in-work.ts'
 import { Refusal } from '../refusal.ts'
 import type { FindUser, SentHint } from '../user-hint/find-user.ts'
 import type { UserHooks } from '../user-hint/user.ts'
@@ -55,6 +56,7 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
       authorization: authorization as string | undefined,
       certificate: needs.certificateOf(call),
       address,
+      slot: slotOf(call),
     }
     const [, scheme, token] = userToken.exec(credentials.authorization ?? '') ?? []
     if (scheme === undefined || token === undefined) return asDeviceService(credentials, needs)
@@ -127,7 +129,7 @@ async function asDeviceService(
   if (!mayHintBy(client, hints[0]!.kind)) {
     throw new Refusal('invalid_request', 'this client may not say which user it means with this kind of hint')
   }
-  const user = await findUser(hints[0]!, client)
+  const user = await findUser(hints[0]!, client, credentials.slot)
   return { kind: 'device_service', userId: user.id, clientId: client.id, authentication: {} }
 }
 

@@ -19,8 +19,7 @@ import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-
 import { type SubjectMetadata, subjectMatches } from '../client-certificate/subject.ts'
 import type { Clock } from '../clock.ts'
 import { away, isDatabaseAway } from '../http/answer.ts'
-import { fetchThrough } from '../http/fetch.ts'
-import type { GuardedCaller } from '../http/outgoing.ts'
+import type { fetchThrough } from '../http/fetch.ts'
 import { chooseLanguage, type Texts } from '../i18n/texts.ts'
 import type { Log } from '../log.ts'
 import { pageHeaders, renderPage } from '../pages/pages.ts'
@@ -74,7 +73,8 @@ export interface AuthorizationServerNeeds {
   findClient(id: string): Promise<KnownClient | undefined>
   findUser(id: string): Promise<User | null>
   pairwise: PairwiseSubjects
-  caller: GuardedCaller
+  /** How it fetches what clients name (`jwks_uri`): through the same guard as everything else. */
+  fetch: ReturnType<typeof fetchThrough>
   vault: Vault
   texts: Texts
   clock: Clock
@@ -247,8 +247,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
       // Our own app stands on both sides of its secret; nobody else is offered the method.
       token_endpoint_auth_methods_supported: offered,
     } as never,
-    // What oidc-provider fetches for clients (`jwks_uri`) goes through the same guard as everything else.
-    fetch: fetchThrough(needs.caller) as never,
+    fetch: needs.fetch as never,
     renderError: (ctx, out) => {
       const lang = chooseLanguage(ctx.get('accept-language'))
       const say = needs.texts.in(lang)

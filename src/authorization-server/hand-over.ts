@@ -5,8 +5,18 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ClientCertificate, ReadCertificate } from '../client-certificate/client-certificate.ts'
 import { type Proofs, proofSentWith } from '../dpop/proof.ts'
 import { commonHeaders, rawBody } from '../http/answer.ts'
+import { callerOf } from '../http/caller.ts'
+import { type Form, isForm, readForm } from '../http/form.ts'
+import { type Slot, slotOf } from '../http/in-work.ts'
 import { targetOf } from '../http/one-spelling.ts'
 import type { CurrentProvider, Provider } from './authorization-server.ts'
+
+/** Brings what oidc-provider would have to fetch to know a client. Resolves to whether the caller was kept waiting. */
+export type PrepareKeys = (call: {
+  form: Form
+  certificate: ClientCertificate | undefined
+  slot: Slot | undefined
+}) => Promise<boolean>
 
 /**
  * @param aliases further addresses of this server: where clients with certificates find the same endpoints (ML-12). A
@@ -17,6 +27,7 @@ export function createHandOver(
   certificateOf: ReadCertificate,
   proofs: Proofs,
   aliases: readonly string[],
+  prepareKeys: PrepareKeys,
 ) {
   const callbackOf = rememberCallback()
   const issuer = new URL(provider().issuer)
@@ -26,13 +37,17 @@ export function createHandOver(
     const proof = proofSentWith(request.raw)
     // Here, because only here a proof is good once on all nodes. oidc-provider looks at it again, for its key.
     if (proof.header !== undefined) await proofs.keyOf(proof, boundTokenIn(request.headers.authorization))
-    reply.hijack()
     const body = rawBody(request)
+    const certificate = certificateOf(request.raw)
+    const form = formIn(request, body)
+    const waited = form !== undefined && (await prepareKeys({ form, certificate, slot: slotOf(request.raw) }))
+    // It may have left meanwhile, and what is done for it may be done only once.
+    if (waited) await callerOf(reply).mustBeThere()
+    reply.hijack()
     // Fastify's hooks do not see what oidc-provider answers.
     const headers = { ...commonHeaders, ...proofs.answerHeaders(proof) }
     for (const [name, value] of Object.entries(headers)) reply.raw.setHeader(name, value)
     if (request.method === 'POST') reply.raw.setHeader('Cache-Control', 'no-store')
-    const certificate = certificateOf(request.raw)
     const address = known.get(request.raw.headers.host?.toLowerCase() ?? '') ?? issuer
     callbackOf(provider())(replay(request.raw, body, address, certificate), reply.raw)
     return reply
@@ -46,6 +61,15 @@ function rememberCallback() {
     if (made?.provider !== provider) made = { provider, callback: provider.callback() }
     return made.callback
   }
+}
+
+/**
+ * What a client says of itself is in a form. Read as strictly as ours: what we could not read, and oidc-provider could,
+ * would be a way past what is prepared here.
+ */
+function formIn({ method, headers }: FastifyRequest, body: Buffer): Form | undefined {
+  const type = headers['content-type']
+  return method === 'POST' && isForm(type) ? readForm(type, body) : undefined
 }
 
 /** The access token of a call of a protected resource, if it was sent as one that is bound. */

@@ -15,7 +15,7 @@ import type { BindTokens } from '../dpop/token-binding.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { type Caller, callerOf } from '../http/caller.ts'
 import { readForm } from '../http/form.ts'
-import type { InWork } from '../http/in-work.ts'
+import { type InWork, slotOf } from '../http/in-work.ts'
 import type { Letter } from '../outbox/notification.ts'
 import type { OutboxWorker } from '../outbox/outbox-worker.ts'
 import { Refusal } from '../refusal.ts'
@@ -72,7 +72,8 @@ export function backchannelEndpoint(app: FastifyInstance, path: string, needs: B
     const form = readForm(request.headers['content-type'], rawBody(request))
     const { authorization } = request.headers
     const keys = { certificate: needs.certificateOf(request.raw), proof: proofSentWith(request.raw) }
-    const call = { form, authorization, ...keys, address: request.ip, receivedAt, caller: callerOf(reply) }
+    const slot = slotOf(request.raw)
+    const call = { form, authorization, ...keys, address: request.ip, slot, receivedAt, caller: callerOf(reply) }
     const acknowledgement = await receive(call, needs)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(acknowledgement)
   })
@@ -80,7 +81,7 @@ export function backchannelEndpoint(app: FastifyInstance, path: string, needs: B
 
 async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<Acknowledgement> {
   const client = await needs.authenticateClient(call)
-  return needs.fairly(client.id, () => hear(call, client, needs))
+  return needs.fairly(client.id, () => hear(call, client, needs), call.slot)
 }
 
 /** Every request of a client that is known comes to one of two ends, and the audit hears of it. */
@@ -109,7 +110,7 @@ async function consider(
   refuseUnlessItMayRing(client)
   // Before a signed request is used up: who has to come again with a nonce can send the same one (DP-11).
   const binding = await bindingOf(call, client, needs)
-  const asked = await readAsked(call.form, client, needs.readSignedRequest)
+  const asked = await readAsked(call.form, client, needs.readSignedRequest, call.slot)
   refuseUnlessAllowed(asked, client, needs.policy)
   const { user, standIn } = await findWhomToAsk(asked, client, about, call, needs)
   if (standIn === undefined) about.user = user.id
@@ -171,7 +172,7 @@ async function findWhomToAsk(
 ): Promise<Asking> {
   const secretly = mustNotLearn(client, needs.policy.unknownUsers)
   if (!secretly) await refuseWhoeverGuesses(client, about, needs)
-  const sought = await needs.seekUser(asked.hints[0]!, client)
+  const sought = await needs.seekUser(asked.hints[0]!, client, call.slot)
   if (sought.user === undefined && !secretly) throw await nobodyThere(sought.detail, client, about, needs)
   const standIn = sought.user === undefined ? needs.standInFor(sought.named) : undefined
   const user = sought.user ?? standIn!

@@ -3,6 +3,7 @@ import { parseDetails } from '../authorization-details/read-details.ts'
 import type { Client } from '../client/client.ts'
 import { hintKinds } from '../client/client-metadata.ts'
 import { allOf, type Form } from '../http/form.ts'
+import type { Slot } from '../http/in-work.ts'
 import { Refusal } from '../refusal.ts'
 import type { SentHint } from '../user-hint/find-user.ts'
 import type { ReadSignedRequest, SignedClaims } from './signed-request.ts'
@@ -46,12 +47,17 @@ const structures = ['authorization_details', 'resource', 'request_context']
  *
  * @throws {Refusal} `invalid_request`
  */
-export async function readAsked(form: Form, client: Client, readSigned: ReadSignedRequest): Promise<Asked> {
+export async function readAsked(
+  form: Form,
+  client: Client,
+  readSigned: ReadSignedRequest,
+  slot?: Slot,
+): Promise<Asked> {
   const signedRequest = form.get('request')
   if (signedRequest === undefined) return readParameters(form)
   const outside = [...texts, ...structures].find((name) => form.has(name))
   if (outside !== undefined) throw refused(`${outside} belongs into the signed request, not beside it`)
-  const claims = await readSigned(signedRequest, client)
+  const claims = await readSigned(signedRequest, client, slot)
   return { ...readParameters(readClaims(claims)), ...readStructures(claims), signedRequest }
 }
 

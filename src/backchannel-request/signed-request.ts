@@ -2,13 +2,15 @@
 import { decodeProtectedHeader, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
 import type { Client } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
+import { Overloaded } from '../http/answer.ts'
+import type { Slot } from '../http/in-work.ts'
 import { isPlainJws } from '../http/jws.ts'
 import { Refusal } from '../refusal.ts'
 
 export interface SignedRequestNeeds {
   issuer: string
   /** The client's own public keys; no other key counts, whatever the header names (JO-3). */
-  keysOf(client: Client): JWTVerifyGetKey
+  keysOf(client: Client, slot: Slot | undefined): JWTVerifyGetKey
   /** Marks a request as used, for all nodes, until it would expire anyway. Answers whether this was the first time. */
   useOnce(clientId: string, jti: string, expiresAt: number): Promise<boolean>
   clock: Clock
@@ -16,7 +18,8 @@ export interface SignedRequestNeeds {
 
 export type SignedClaims = Readonly<Record<string, unknown>>
 
-export type ReadSignedRequest = (jwt: string, client: Client) => Promise<SignedClaims>
+/** @param slot of the call that may have to wait for the client's keys */
+export type ReadSignedRequest = (jwt: string, client: Client, slot?: Slot) => Promise<SignedClaims>
 
 /** Seconds that two clocks may be apart (SR-8). */
 const skew = 10
@@ -38,7 +41,7 @@ const registeredClaims = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti']
  * client can use its request up.
  */
 export function createReadSignedRequest(needs: SignedRequestNeeds): ReadSignedRequest {
-  return async (jwt, client) => {
+  return async (jwt, client, slot) => {
     const algorithm = client.metadata.backchannel_authentication_request_signing_alg
     if (algorithm === undefined) throw refused('this client is not registered for signed requests (RG-7)')
     if (jwt.length > longestRequest) throw refused(`it is longer than ${longestRequest} characters`)
@@ -46,7 +49,7 @@ export function createReadSignedRequest(needs: SignedRequestNeeds): ReadSignedRe
     if (!isPlainJws(jwt)) throw refused('it is not a JWT')
     refuseOtherKinds(jwt)
 
-    const claims = await verify(jwt, algorithm, client, needs)
+    const claims = await verify(jwt, algorithm, client, slot, needs)
     refuseUnlessAskedNow(claims, needs.clock.now() / 1000)
     if (claims.sub === client.id) throw refused('a client assertion is not an authentication request')
     for (const name of ['request', 'request_uri']) {
@@ -85,10 +88,11 @@ async function verify(
   jwt: string,
   algorithm: string,
   client: Client,
+  slot: Slot | undefined,
   { issuer, keysOf, clock }: SignedRequestNeeds,
 ): Promise<RequestClaims> {
   try {
-    const { payload } = await jwtVerify(jwt, keysOf(client), {
+    const { payload } = await jwtVerify(jwt, keysOf(client, slot), {
       algorithms: [algorithm],
       issuer: client.id,
       audience: issuer,
@@ -98,6 +102,7 @@ async function verify(
     })
     return payload as RequestClaims
   } catch (error) {
+    if (error instanceof Overloaded) throw error
     throw refused(reasonOf(error), error)
   }
 }

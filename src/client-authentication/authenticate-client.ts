@@ -5,6 +5,7 @@
 import type { Audit } from '../audit.ts'
 import type { AuthenticateClient, Client, ClientCredentials } from '../client/client.ts'
 import type { ClientStore } from '../client/client-store.ts'
+import type { InWork } from '../http/in-work.ts'
 import { Refusal } from '../refusal.ts'
 import type { Claim } from './claim.ts'
 import { readAssertion, type VerifyAssertion } from './client-assertion.ts'
@@ -16,6 +17,7 @@ export interface AuthenticationNeeds {
   verifySecret: VerifySecret
   verifyAssertion: VerifyAssertion
   verifyCertificate: VerifyCertificate
+  whileProving: InWork['whileProving']
   audit: Audit
 }
 
@@ -24,8 +26,10 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
     let client: Client | undefined
     try {
       const claim = readClaim(credentials)
-      client = await needs.clients.find(claim.clientId)
-      return await authenticate(client, claim, credentials, needs)
+      return await needs.whileProving(claim.clientId, credentials.slot, async () => {
+        client = await needs.clients.find(claim.clientId)
+        return authenticate(client, claim, credentials, needs)
+      })
     } catch (error) {
       // What is no client's id may be anything that was pasted there: it is not repeated.
       const happened = { event: 'client.refused', client: client?.id, address: credentials.address } as const
@@ -55,7 +59,7 @@ async function authenticate(
 function prove(
   method: string,
   claim: Claim,
-  { certificate }: ClientCredentials,
+  { certificate, slot }: ClientCredentials,
   client: Client,
   needs: AuthenticationNeeds,
 ): Promise<string | undefined> | string | undefined {
@@ -65,10 +69,10 @@ function prove(
       return needs.verifySecret(claim.proof, client)
     case 'client_secret_jwt':
     case 'private_key_jwt':
-      return needs.verifyAssertion(claim.proof, client)
+      return needs.verifyAssertion(claim.proof, client, slot)
     case 'tls_client_auth':
     case 'self_signed_tls_client_auth':
-      return needs.verifyCertificate(method, certificate, client)
+      return needs.verifyCertificate(method, certificate, client, slot)
     default:
       return `the method ${method} proves nothing`
   }

@@ -3,6 +3,8 @@ import { decodeJwt, type JWTHeaderParameters, type JWTPayload, type JWTVerifyGet
 import type { Client, ClientCredentials } from '../client/client.ts'
 import { secretPlace } from '../client/register.ts'
 import type { Clock } from '../clock.ts'
+import { Overloaded } from '../http/answer.ts'
+import type { Slot } from '../http/in-work.ts'
 import { isPlainJws } from '../http/jws.ts'
 import type { Profile } from '../profile.ts'
 import { Refusal } from '../refusal.ts'
@@ -12,7 +14,7 @@ import type { ClientKeys } from './client-keys.ts'
 import type { UsedAssertionStore } from './used-assertion-store.ts'
 
 /** Answers what is wrong, or nothing. */
-export type VerifyAssertion = (assertion: string, client: Client) => Promise<string | undefined>
+export type VerifyAssertion = (assertion: string, client: Client, slot?: Slot) => Promise<string | undefined>
 
 export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 
@@ -74,11 +76,13 @@ export function readAssertion({ form }: ClientCredentials): Claim | undefined {
 }
 
 export function createAssertionVerification(needs: AssertionNeeds): VerifyAssertion {
-  return async (assertion, client) => {
+  return async (assertion, client, slot) => {
     let verified: VerifiedAssertion
     try {
-      verified = await verify(assertion, client, needs)
+      verified = await verify(assertion, client, slot, needs)
     } catch (error) {
+      // Too many wait for the keys: nothing is known of the assertion.
+      if (error instanceof Overloaded) throw error
       return `client assertion refused: ${error instanceof Error ? error.message : String(error)}`
     }
     // Not within the try: a database that is away is no fault of the client.
@@ -86,9 +90,14 @@ export function createAssertionVerification(needs: AssertionNeeds): VerifyAssert
   }
 }
 
-async function verify(assertion: string, client: Client, needs: AssertionNeeds): Promise<VerifiedAssertion> {
+async function verify(
+  assertion: string,
+  client: Client,
+  slot: Slot | undefined,
+  needs: AssertionNeeds,
+): Promise<VerifiedAssertion> {
   if (!isPlainJws(assertion)) throw new Error('it is not spelled as its bytes are')
-  const { payload, protectedHeader } = await jwtVerify(assertion, keyFor(client, needs), {
+  const { payload, protectedHeader } = await jwtVerify(assertion, keyFor(client, slot, needs), {
     algorithms: algorithmsFor(client, needs.profile),
     issuer: client.id,
     subject: client.id,
@@ -152,8 +161,8 @@ function algorithmsFor(client: Client, profile: Profile): string[] {
   return registered === undefined ? [...family] : family.filter((algorithm) => algorithm === registered)
 }
 
-function keyFor(client: Client, { vault, keys }: AssertionNeeds): JWTVerifyGetKey {
-  if (client.metadata.token_endpoint_auth_method !== 'client_secret_jwt') return keys.of(client)
+function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: AssertionNeeds): JWTVerifyGetKey {
+  if (client.metadata.token_endpoint_auth_method !== 'client_secret_jwt') return keys.of(client, slot)
   return async () => {
     if (client.secretSealed === undefined) throw new Error('no secret is kept for this client')
     return new TextEncoder().encode(vault.open(client.secretSealed, secretPlace(client.id)))

@@ -2,12 +2,14 @@
 import { createLocalJWKSet, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Client } from '../client/client.ts'
 import { thumbprintOf } from '../client-certificate/client-certificate.ts'
+import type { Slot } from '../http/in-work.ts'
 import type { KeySets } from '../http/key-sets.ts'
 
 export interface ClientKeys {
-  of(client: Client): JWTVerifyGetKey
+  /** @param slot of the call that may have to wait for them */
+  of(client: Client, slot: Slot | undefined): JWTVerifyGetKey
   /** Thumbprints of the certificates the client has registered: the first of each key's `x5c` (ML-5). */
-  certificatesOf(client: Client): Promise<string[]>
+  certificatesOf(client: Client, slot: Slot | undefined): Promise<string[]>
 }
 
 export function createClientKeys(keySets: KeySets): ClientKeys {
@@ -23,14 +25,14 @@ export function createClientKeys(keySets: KeySets): ClientKeys {
   }
 
   return {
-    of({ metadata }) {
+    of({ metadata }, slot) {
       if (metadata.jwks !== undefined) return keysIn(metadata.jwks)
       if (metadata.jwks_uri === undefined) throw new Error('the client has registered no keys')
-      return keySets.at(metadata.jwks_uri)
+      return keySets.at(metadata.jwks_uri, slot)
     },
-    async certificatesOf({ metadata }) {
+    async certificatesOf({ metadata }, slot) {
       if (metadata.jwks !== undefined) return certificatesIn(metadata.jwks as JSONWebKeySet)
-      return metadata.jwks_uri === undefined ? [] : certificatesIn(await keySets.latest(metadata.jwks_uri))
+      return metadata.jwks_uri === undefined ? [] : certificatesIn(await keySets.latest(metadata.jwks_uri, slot))
     },
   }
 }

@@ -2,6 +2,7 @@
 import type { Client, ClientCredentials } from '../client/client.ts'
 import type { ClientCertificate } from '../client-certificate/client-certificate.ts'
 import { subjectMatches, subjectMetadata } from '../client-certificate/subject.ts'
+import type { Slot } from '../http/in-work.ts'
 import type { Claim } from './claim.ts'
 import type { ClientKeys } from './client-keys.ts'
 
@@ -10,6 +11,7 @@ export type VerifyCertificate = (
   method: 'tls_client_auth' | 'self_signed_tls_client_auth',
   shown: ClientCertificate | undefined,
   client: Client,
+  slot?: Slot,
 ) => Promise<string | undefined>
 
 /** A certificate never says which client calls: `client_id` does, and the certificate has to be that client's (ML-1, FI-18). */
@@ -20,11 +22,11 @@ export function readTls({ form, certificate }: ClientCredentials): Claim | undef
 }
 
 export function createCertificateVerification(keys: Pick<ClientKeys, 'certificatesOf'>): VerifyCertificate {
-  return async (method, shown, client) => {
+  return async (method, shown, client, slot) => {
     if (shown === undefined) return 'no certificate'
     if (method === 'self_signed_tls_client_auth') {
       // Nobody vouches for it, so it has to be the very certificate that was registered (ML-5).
-      const registered = await keys.certificatesOf(client)
+      const registered = await keys.certificatesOf(client, slot)
       return registered.includes(shown.thumbprint) ? undefined : 'a certificate that is not registered'
     }
     if (!shown.isTrusted) return 'a certificate of no trusted authority, or out of its time'

@@ -13,20 +13,22 @@ import { toClient } from '../client/register.ts'
 import { leavesSector, sectorStays } from '../client/sector.ts'
 import type { Clock } from '../clock.ts'
 import { isPlain } from '../complaint.ts'
-import { networkOf } from '../http/address.ts'
-import type { GuardedCaller } from '../http/outgoing.ts'
+import { networkOf, networksOf } from '../http/address.ts'
+import type { Slot } from '../http/in-work.ts'
 import { Refusal } from '../refusal.ts'
 import { newId, newSecret, sameSecret, type Vault } from '../secret.ts'
 import type { Statement } from '../storage/database.ts'
 import type { InitialAccessStore } from './initial-access-store.ts'
+import type { RegistrationAttemptStore } from './registration-attempt-store.ts'
 import type { RegistrationStore } from './registration-store.ts'
-import { complainAboutSector } from './sector-identifier.ts'
+import { complainAboutSector, type SectorLists } from './sector-identifier.ts'
 
 export interface RegistrationNeeds {
-  /** `token`: whoever has an initial access token may register. `open`: anybody, so many in an hour from one address (of IPv6, from one network). */
+  /** `token`: whoever has an initial access token may register. `open`: anybody, so many in an hour from one address (of IPv6, from one network), and ten times as many attempts from its network. */
   policy: { mode: 'token' | 'open'; perHour: number }
   clients: ClientStore
   registrations: RegistrationStore
+  attempts: Pick<RegistrationAttemptStore, 'count'>
   initialAccess: InitialAccessStore
   circumstances: ClientCircumstances
   /** What a client may ask for that does not say what. Never includes the scope with which users decide. */
@@ -37,7 +39,7 @@ export interface RegistrationNeeds {
   accepts(client: Client): Promise<string | undefined>
   /** What ends with a client, for the step that removes it. */
   endings(clientId: string, now: number): Statement[]
-  caller: GuardedCaller
+  sectorLists: Pick<SectorLists, 'get'>
   vault: Vault
   clock: Clock
   audit: Audit
@@ -57,15 +59,23 @@ export interface Registration {
 /** What only an operator may say of a client. Ignoring it would leave a client that is not what it believes to be. */
 const operatorsOnly = ['backchannel_device_service', 'backchannel_unknown_users', 'limits']
 
+/** Attempts that may be made for each client that may be registered: enough for whoever tries until it is right. */
+const attemptsEach = 10
+
+/** Who calls: the address, for counting and for the audit, and the place of the call. */
+export interface RegistrationCall {
+  from: string
+  slot: Slot | undefined
+}
+
 /**
  * @param permission the initial access token, if one came
- * @param from the address the call came from, for counting and for the audit
  * @throws {Refusal} `invalid_token`, `invalid_client_metadata`, `invalid_redirect_uri`, `access_denied` (429)
  */
 export async function register(
   said: unknown,
   permission: string | undefined,
-  from: string,
+  { from, slot }: RegistrationCall,
   needs: RegistrationNeeds,
 ): Promise<Registration> {
   const { registrations, initialAccess, policy, clock, vault } = needs
@@ -76,7 +86,9 @@ export async function register(
   }
   const network = vault.keyedHash(networkOf(from))
   if (policy.mode === 'open' && !(await registrations.hasRoom(network, policy.perHour, now))) throw tooMany()
-  const { client, secret } = await read(said, newId(now), undefined, needs)
+  // Counted before anything is done for it: what is refused later has had something fetched.
+  if (policy.mode === 'open' && !(await mayTry(from, now, needs))) throw tooMany()
+  const { client, secret } = await read(said, newId(now), undefined, slot, needs)
   const registrationToken = newSecret()
   const kept =
     policy.mode === 'token'
@@ -85,6 +97,11 @@ export async function register(
   if (!kept) throw policy.mode === 'token' ? notAllowed() : tooMany()
   needs.audit({ event: 'client.registered', client: client.id, address: from })
   return { client, secret, registrationToken, registeredAt: now }
+}
+
+function mayTry(from: string, now: number, { attempts, policy, vault }: RegistrationNeeds): Promise<boolean> {
+  const networks = networksOf(from).map((network) => vault.keyedHash(network))
+  return attempts.count(networks, policy.perHour * attemptsEach, now)
 }
 
 /** The client that a registration token looks after; somebody else's and none at all are answered alike (DR-12). */
@@ -100,12 +117,12 @@ export async function replace(
   id: string,
   token: string | undefined,
   said: unknown,
-  from: string,
+  { from, slot }: RegistrationCall,
   needs: RegistrationNeeds,
 ): Promise<Registration> {
   const before = await find(id, token, needs)
   if (isPlain(said)) refuseWhatMayNotChange(said, before, needs.vault)
-  const { client, secret } = await read(said, id, before, needs)
+  const { client, secret } = await read(said, id, before, slot, needs)
   const now = needs.clock.now()
   const registrationToken = newSecret()
   if (!(await needs.registrations.replace(client, token!, registrationToken, now))) throw notAllowed()
@@ -143,7 +160,13 @@ function refuseWhatMayNotChange(said: Record<string, unknown>, before: Client, v
   }
 }
 
-async function read(said: unknown, id: string, before: Client | undefined, needs: RegistrationNeeds) {
+async function read(
+  said: unknown,
+  id: string,
+  before: Client | undefined,
+  slot: Slot | undefined,
+  needs: RegistrationNeeds,
+) {
   if (!isPlain(said)) throw wrong('client metadata must be a JSON object')
   const reserved = operatorsOnly.find((name) => said[name] !== undefined && said[name] !== false)
   if (reserved !== undefined) throw wrong(`${reserved} is given by the operator only`)
@@ -172,7 +195,7 @@ async function read(said: unknown, id: string, before: Client | undefined, needs
   if (strange) throw wrong('scope holds a value that this provider does not know')
   const { client_secret: __, ...metadata } = checked.client
   if (before !== undefined && leavesSector(before.metadata, metadata)) throw wrong(sectorStays)
-  const sector = await complainAboutSector(metadata, needs.caller)
+  const sector = await complainAboutSector(metadata, needs.sectorLists, slot)
   if (sector !== undefined) throw wrong(sector)
 
   const client = withSecret(metadata, secret, keeps ? before : undefined, needs.vault)
@@ -199,10 +222,14 @@ function notAllowed(): Refusal {
 }
 
 function tooMany(): Refusal {
-  return new Refusal('access_denied', 'too many clients were registered from this address; try again later', {
-    status: 429,
-    headers: { 'Retry-After': '3600' },
-  })
+  return new Refusal(
+    'access_denied',
+    'too many clients were registered from this address, or tried to be; try again later',
+    {
+      status: 429,
+      headers: { 'Retry-After': '3600' },
+    },
+  )
 }
 
 function wrong(...complaints: string[]): Refusal {

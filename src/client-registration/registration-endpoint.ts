@@ -3,7 +3,16 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { ClientMetadata } from '../client/client-metadata.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { readJson } from '../http/form.ts'
-import { find, type Registration, type RegistrationNeeds, register, remove, replace } from './register-client.ts'
+import { slotOf } from '../http/in-work.ts'
+import {
+  find,
+  type Registration,
+  type RegistrationCall,
+  type RegistrationNeeds,
+  register,
+  remove,
+  replace,
+} from './register-client.ts'
 
 export function registrationEndpoint(
   app: FastifyInstance,
@@ -14,7 +23,7 @@ export function registrationEndpoint(
 
   onlyMethods(app, path, ['POST'])
   app.post(path, async (request, reply) => {
-    const registration = await register(readBody(request), bearer(request), request.ip, needs)
+    const registration = await register(readBody(request), bearer(request), callOf(request), needs)
     return answer(reply.code(201), whole(registration, uriOf(registration.client.id)))
   })
 
@@ -31,13 +40,17 @@ export function registrationEndpoint(
     })
   })
   app.put(one, async (request, reply) => {
-    const registration = await replace(idOf(request), bearer(request), readBody(request), request.ip, needs)
+    const registration = await replace(idOf(request), bearer(request), readBody(request), callOf(request), needs)
     return answer(reply, whole(registration, uriOf(registration.client.id)))
   })
   app.delete(one, async (request, reply) => {
     await remove(idOf(request), bearer(request), request.ip, needs)
     return reply.code(204).header('cache-control', 'no-store').send()
   })
+}
+
+function callOf(request: FastifyRequest): RegistrationCall {
+  return { from: request.ip, slot: slotOf(request.raw) }
 }
 
 function readBody(request: FastifyRequest): unknown {

@@ -9,6 +9,7 @@ import type { ReadCertificate } from '../client-certificate/client-certificate.t
 import type { Clock } from '../clock.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { type Form, readJsonFields } from '../http/form.ts'
+import { slotOf } from '../http/in-work.ts'
 import { Refusal } from '../refusal.ts'
 
 export interface ClientSettingsNeeds {
@@ -33,7 +34,8 @@ export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs
     const { authorization } = request.headers
     const certificate = needs.certificateOf(request.raw)
     const address = request.ip
-    const client = await needs.authenticateClient({ form, authorization, certificate, address })
+    const slot = slotOf(request.raw)
+    const client = await needs.authenticateClient({ form, authorization, certificate, address, slot })
     if (client.deliveryMode === undefined) {
       throw new Refusal('unauthorized_client', 'this client is not registered for backchannel authentication')
     }

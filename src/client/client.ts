@@ -1,5 +1,6 @@
 /** Who may ask: a registered client, and what it is allowed. */
 import type { ClientCertificate } from '../client-certificate/client-certificate.ts'
+import type { Slot } from '../http/in-work.ts'
 import { CIBA_GRANT, type ClientMetadata, type DeliveryMode, type HintKind } from './client-metadata.ts'
 
 export interface Client {
@@ -27,6 +28,8 @@ export interface ClientCredentials {
   certificate?: ClientCertificate | undefined
   /** The IP address it came from, for the audit. */
   address?: string | undefined
+  /** The call's place among those that are in work. */
+  slot?: Slot | undefined
 }
 
 /** Whether the client may ring at all: it has a delivery mode and, to collect tokens itself, the grant (VL-9, RG-2). */

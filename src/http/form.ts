@@ -18,6 +18,11 @@ const MAX_PARAMETERS = 100
 const formType = 'application/x-www-form-urlencoded'
 const jsonType = 'application/json'
 
+/** Whether a body says that it is a form, in characters that can be read or not. */
+export function isForm(contentType = ''): boolean {
+  return contentType.split(';')[0]!.trim().toLowerCase() === formType
+}
+
 /** Reads an application/x-www-form-urlencoded body. Stricter than URLSearchParams, which replaces what it cannot decode. */
 export function readForm(contentType: string | undefined, body: Buffer): Form {
   if (mediaType(contentType) !== formType) throw refused(`the body must be ${formType}`)

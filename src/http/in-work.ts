@@ -5,6 +5,7 @@
 import { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { isTooLargeToDrain, Overloaded } from './answer.ts'
+import { type Claim, claimOf, ProvenCallers, UnprovenCallers } from './unproven-callers.ts'
 
 export interface InWork {
   /** The routes that are added to `app` from now on take part. */
@@ -13,9 +14,18 @@ export interface InWork {
    * Carries out a client's work. Once half of the places are taken, each client has no more of that half than any
    * other: one that asks for everything does not get what the others need.
    *
+   * @param slot the call's, so that its share is given back while it waits for a fetch
    * @throws {Overloaded}
    */
-  fairly<T>(client: string, work: () => Promise<T>): Promise<T>
+  fairly<T>(client: string, work: () => Promise<T>, slot?: Slot): Promise<T>
+  /**
+   * Finds out whether a caller is the client it claims to be; meanwhile it is counted as `unproven-callers.ts` says.
+   *
+   * @throws {Overloaded}
+   */
+  whileProving<T>(clientId: string, slot: Slot | undefined, prove: () => Promise<T>): Promise<T>
+  /** Waits for a fetch, without a place and outside of every share. */
+  whileFetching<T>(slot: Slot | undefined, fetched: Promise<T>): Promise<T>
   /** What waits for somebody, a user say, is not in work meanwhile. To be used inside `fairly`. */
   whileWaiting<T>(client: string, wait: () => Promise<T>): Promise<T>
 }
@@ -32,18 +42,51 @@ export interface Lanes {
 
 interface Lane {
   inWork: number
+  unproven: UnprovenCallers
 }
 
-export function createInWork({ most, clients, free }: Lanes): InWork {
-  const ofClients: Lane = { inWork: 0 }
-  const ofUsers: Lane = { inWork: 0 }
+/** The place of a call that is in work, and in whose share it is counted at the moment. */
+export class Slot {
+  readonly lane: Lane
+  readonly #request: FastifyRequest
+  #address: string | undefined
+  client: string | undefined
+  claim: Claim | undefined
+
+  constructor(lane: Lane, request: FastifyRequest) {
+    this.lane = lane
+    this.#request = request
+  }
+
+  /** The caller's. */
+  get address(): string {
+    this.#address ??= this.#request.ip
+    return this.#address
+  }
+}
+
+const slotKey = Symbol('slot')
+
+interface WithSlot {
+  [slotKey]?: Slot
+}
+
+/** The slot of a call, or undefined if it has none: it comes from inside, or its route is not counted. */
+export function slotOf(raw: object): Slot | undefined {
+  return (raw as WithSlot)[slotKey]
+}
+
+export function createInWork({ most: limit, clients, free }: Lanes): InWork {
+  const most = limit === 0 ? Number.POSITIVE_INFINITY : limit
+  const ofClients: Lane = { inWork: 0, unproven: new UnprovenCallers(most) }
+  const ofUsers: Lane = { inWork: 0, unproven: new UnprovenCallers(most) }
+  const proven = new ProvenCallers()
   const shares = new Map<string, number>()
   const half = most / 2
 
   const isFull = (lane: Lane) => lane.inWork >= most
 
   function guard(app: FastifyInstance): void {
-    if (most === 0) return
     app.addHook('onRoute', (route) => {
       if (free.includes(route.url)) return
       const lane = clients.includes(route.url) ? ofClients : ofUsers
@@ -69,6 +112,7 @@ export function createInWork({ most, clients, free }: Lanes): InWork {
       if (isOwnCall(request) || reply.raw.destroyed) return done()
       if (isFull(lane)) return done(new Overloaded())
       lane.inWork += 1
+      ;(request.raw as WithSlot)[slotKey] = new Slot(lane, request)
       // It closes once, and all of a lane leave alike.
       reply.raw.on('close', leave)
       done()
@@ -76,7 +120,7 @@ export function createInWork({ most, clients, free }: Lanes): InWork {
   }
 
   function mayTakeMore(client: string): boolean {
-    if (most === 0 || ofClients.inWork <= half) return true
+    if (ofClients.inWork <= half) return true
     const others = shares.size - (shares.has(client) ? 1 : 0)
     return (shares.get(client) ?? 0) < Math.max(1, half / (others + 1))
   }
@@ -87,15 +131,72 @@ export function createInWork({ most, clients, free }: Lanes): InWork {
     else shares.set(client, share)
   }
 
+  /** Returns whether the client is known from there. */
+  function enterClaimed(slot: Slot, clientId: string): boolean {
+    const isKnown = proven.has(clientId, slot.address)
+    if (isKnown) {
+      // Places of users are not shared between clients.
+      if (slot.lane !== ofClients) return isKnown
+      if (!mayTakeMore(clientId)) throw new Overloaded()
+      slot.client = clientId
+    } else {
+      const claim = claimOf(clientId, slot.address)
+      if (!slot.lane.unproven.hasRoom(claim)) throw new Overloaded()
+      slot.claim = claim
+    }
+    enterShare(slot)
+    return isKnown
+  }
+
+  function enterShare({ lane, client, claim }: Slot): void {
+    if (client !== undefined) count(client, 1)
+    if (claim !== undefined) lane.unproven.enter(claim)
+  }
+
+  function leaveShare({ lane, client, claim }: Slot): void {
+    if (client !== undefined) count(client, -1)
+    if (claim !== undefined) lane.unproven.leave(claim)
+  }
+
+  function endShare(slot: Slot): void {
+    leaveShare(slot)
+    slot.client = undefined
+    slot.claim = undefined
+  }
+
   return {
     guard,
-    async fairly(client, work) {
+    async fairly(client, work, slot) {
       if (!mayTakeMore(client)) throw new Overloaded()
       count(client, 1)
+      if (slot !== undefined) slot.client = client
       try {
         return await work()
       } finally {
         count(client, -1)
+        if (slot !== undefined) slot.client = undefined
+      }
+    },
+    async whileProving(clientId, slot, prove) {
+      if (slot === undefined) return prove()
+      const isKnown = enterClaimed(slot, clientId)
+      try {
+        const outcome = await prove()
+        if (!isKnown) proven.add(clientId, slot.address)
+        return outcome
+      } finally {
+        endShare(slot)
+      }
+    },
+    async whileFetching(slot, fetched) {
+      if (slot === undefined) return fetched
+      slot.lane.inWork -= 1
+      leaveShare(slot)
+      try {
+        return await fetched
+      } finally {
+        slot.lane.inWork += 1
+        enterShare(slot)
       }
     },
     async whileWaiting(client, wait) {

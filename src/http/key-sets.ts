@@ -1,13 +1,24 @@
 /** Public keys at addresses that others name: fetched through the guarded caller, and remembered for a while. */
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Clock } from '../clock.ts'
+import { type fetchThrough, toResponse } from './fetch.ts'
+import { createFetches, type Fetches } from './fetches.ts'
+import type { InWork, Slot } from './in-work.ts'
 import type { GuardedCaller } from './outgoing.ts'
 
 export interface KeySets {
   /** Finds the key that a signature names. One that is not in the set may have been added since: it is fetched again. */
-  at(uri: string): JWTVerifyGetKey
+  at(uri: string, slot: Slot | undefined): JWTVerifyGetKey
   /** The set as it was moments ago: for what was removed from it to count soon. */
-  latest(uri: string): Promise<JSONWebKeySet>
+  latest(uri: string, slot: Slot | undefined): Promise<JSONWebKeySet>
+  /**
+   * The set if it is known, or undefined: for whoever fetches by itself what it does not get.
+   *
+   * @throws what the last fetch failed with, moments ago
+   */
+  known(uri: string): JSONWebKeySet | undefined
+  /** Fetches under way, and callers that wait for one. */
+  count: Fetches<unknown>['count']
 }
 
 /** Milliseconds a fetched key set is used before it is fetched again. */
@@ -21,44 +32,68 @@ const mostSets = 1000
 interface KeySet {
   keys: JSONWebKeySet
   find: JWTVerifyGetKey
-}
-
-interface Fetched {
-  keySet: Promise<KeySet>
+  /** When its fetch began. */
   at: number
 }
 
-export function createKeySets({ caller, clock }: { caller: GuardedCaller; clock: Clock }): KeySets {
-  const fetched = new Map<string, Fetched>()
+export interface KeySetNeeds {
+  caller: GuardedCaller
+  whileFetching: InWork['whileFetching']
+  clock: Clock
+}
 
-  /** One fetch at a time for an address: all who wait share it (JO-5). */
-  function keySetAt(uri: string, oldest: number): Promise<KeySet> {
-    const known = fetched.get(uri)
-    if (known !== undefined && known.at >= oldest) return known.keySet
-    const keySet = fetchKeySet(uri, caller)
-    const entry = { keySet, at: clock.now() }
-    fetched.delete(uri)
-    fetched.set(uri, entry)
-    if (fetched.size > mostSets) fetched.delete(fetched.keys().next().value!)
-    keySet.catch(() => fetched.get(uri) === entry && fetched.delete(uri))
+export function createKeySets({ caller, whileFetching, clock }: KeySetNeeds): KeySets {
+  const sets = new Map<string, KeySet>()
+  const fetches = createFetches({ load, whileFetching, clock })
+
+  /** The set of before stays in use while another is fetched, and if that fails. */
+  async function load(uri: string): Promise<KeySet> {
+    const at = clock.now()
+    const keySet = { ...(await fetchKeySet(uri, caller)), at }
+    sets.delete(uri)
+    sets.set(uri, keySet)
+    if (sets.size > mostSets) sets.delete(sets.keys().next().value!)
     return keySet
   }
 
+  function keySetAt(uri: string, oldest: number, slot: Slot | undefined): Promise<KeySet> | KeySet {
+    const keySet = sets.get(uri)
+    return keySet !== undefined && keySet.at >= oldest ? keySet : fetches.get(uri, slot)
+  }
+
   return {
-    at: (uri) => async (header, token) => {
+    at: (uri, slot) => async (header, token) => {
       const now = clock.now()
       try {
-        return await (await keySetAt(uri, now - freshFor)).find(header, token)
+        return await (await keySetAt(uri, now - freshFor, slot)).find(header, token)
       } catch (error) {
         if (!(error instanceof errors.JWKSNoMatchingKey)) throw error
-        return await (await keySetAt(uri, now - patience)).find(header, token)
+        return await (await keySetAt(uri, now - patience, slot)).find(header, token)
       }
     },
-    latest: async (uri) => (await keySetAt(uri, clock.now() - patience)).keys,
+    latest: async (uri, slot) => (await keySetAt(uri, clock.now() - patience, slot)).keys,
+    known(uri) {
+      const keySet = sets.get(uri)
+      if (keySet !== undefined && keySet.at >= clock.now() - freshFor) return keySet.keys
+      fetches.throwIfPaused(uri)
+      return undefined
+    },
+    count: fetches.count,
   }
 }
 
-async function fetchKeySet(uri: string, caller: GuardedCaller): Promise<KeySet> {
+/** `fetch` for oidc-provider, which asks for keys of clients, and seldom for anything else. */
+export function knownKeysOr(
+  keySets: Pick<KeySets, 'known'>,
+  elsewhere: ReturnType<typeof fetchThrough>,
+): typeof elsewhere {
+  return async (url, options = {}) => {
+    const keys = options.method === 'POST' ? undefined : keySets.known(String(url))
+    return keys === undefined ? elsewhere(url, options) : toResponse(200, {}, JSON.stringify(keys))
+  }
+}
+
+async function fetchKeySet(uri: string, caller: GuardedCaller): Promise<Omit<KeySet, 'at'>> {
   const answer = await caller.call({ url: uri, method: 'GET', headers: { accept: 'application/json' } })
   if (answer.status !== 200) throw new Error(`jwks_uri answered ${answer.status}`)
   const keys = JSON.parse(answer.body) as JSONWebKeySet

@@ -176,6 +176,7 @@ describe('a lookup', () => {
       'a.example.com.au': 'example.com.au',
       'a.example.de': 'example.de',
       kiosk: 'kiosk',
+      '192.0.2.7': '192.0.2.7',
     }
     for (const [name, receiver] of Object.entries(receivers)) assert.equal(receiverOf(name), receiver)
   })

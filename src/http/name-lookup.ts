@@ -6,6 +6,7 @@
  */
 import { getDefaultResultOrder } from 'node:dns'
 import { Resolver } from 'node:dns/promises'
+import { isIP } from 'node:net'
 import type { Clock } from '../clock.ts'
 import { Failures } from './failures.ts'
 import { Places } from './places.ts'
@@ -168,9 +169,10 @@ function timedOut(name: string): Error {
 
 /**
  * Whose names share their lookups: about the domain somebody has registered, so that one receiver with a thousand names
- * is one receiver. Under a short second level (`co.uk`, `com.au`) that is one label more.
+ * is one receiver. Under a short second level (`co.uk`, `com.au`) that is one label more. An address is its own.
  */
 export function receiverOf(name: string): string {
+  if (isIP(name) !== 0) return name
   const labels = name.replace(/\.$/, '').split('.')
   const [second = '', top = ''] = labels.slice(-2)
   return labels.slice(top.length === 2 && second.length <= 3 ? -3 : -2).join('.')

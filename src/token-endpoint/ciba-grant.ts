@@ -53,7 +53,7 @@ export type StillWaiting = 'authorization_pending' | 'slow_down'
 /** The order of the checks is that of TE-7: nothing about a request is told before the client has proven that it is its own. */
 export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
   const client = await needs.authenticateClient(call)
-  return await needs.fairly(client.id, () => collect(call, client, needs))
+  return await needs.fairly(client.id, () => collect(call, client, needs), call.slot)
 }
 
 async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {

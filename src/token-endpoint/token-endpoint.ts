@@ -6,6 +6,7 @@ import { type Proofs, proofSentWith } from '../dpop/proof.ts'
 import { onlyMethods, rawBody, usualAnswer } from '../http/answer.ts'
 import { callerOf } from '../http/caller.ts'
 import { readForm } from '../http/form.ts'
+import { slotOf } from '../http/in-work.ts'
 import { Refusal } from '../refusal.ts'
 import { type CibaGrantNeeds, redeem } from './ciba-grant.ts'
 
@@ -32,7 +33,8 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     const proof = proofSentWith(request.raw)
     reply.headers(needs.proofs.answerHeaders(proof))
     const certificate = needs.certificateOf(request.raw)
-    const call = { form, authorization, certificate, proof, address: request.ip, arrivedAt, caller }
+    const slot = slotOf(request.raw)
+    const call = { form, authorization, certificate, proof, address: request.ip, slot, arrivedAt, caller }
     const tokens = await redeem(call, needs)
     if (typeof tokens === 'string') return waiting[tokens](reply)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)

@@ -2,9 +2,10 @@
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
 import type { Client } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
+import type { Slot } from '../http/in-work.ts'
 import { isPlainJws } from '../http/jws.ts'
 import { Refusal } from '../refusal.ts'
-import type { ReadToken } from './hint-token.ts'
+import type { ReadHintToken } from './hint-token.ts'
 import type { User, UserHint, UserHooks } from './user.ts'
 
 /** A hint as the client sent it. */
@@ -21,8 +22,9 @@ export type Sought =
       detail: string
     }
 
-export type SeekUser = (hint: SentHint, client: Client) => Promise<Sought>
-export type FindUser = (hint: SentHint, client: Client) => Promise<User>
+/** @param slot of the call that may have to wait for the keys of a hint */
+export type SeekUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<Sought>
+export type FindUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<User>
 
 export interface HintNeeds {
   users: UserHooks
@@ -32,7 +34,7 @@ export interface HintNeeds {
   /** Which user a subject stands for: the user's id itself, unless the client knows users by names of its own. */
   userOfSubject(client: Client, subject: string): Promise<string | undefined>
   /** Nothing where no issuer of `login_hint_token`s is trusted: then a token goes to the users' hook as it is. */
-  readHintToken: ((token: string) => Promise<ReadToken>) | undefined
+  readHintToken: ReadHintToken | undefined
   clock: Clock
 }
 
@@ -44,8 +46,8 @@ const oldestIdTokenHint = 180 * 24 * 3600
 
 /** @throws {Refusal} `invalid_request`, `expired_login_hint_token`, or what the application's hook throws (AE-4) */
 export function createSeekUser(needs: HintNeeds): SeekUser {
-  return async (sent, client) => {
-    const hint = await read(sent, client, needs)
+  return async (sent, client, slot) => {
+    const hint = await read(sent, client, slot, needs)
     const user = isDisproved(hint) ? null : await ask(hint, client, needs)
     // A hook in plain JavaScript may well answer undefined.
     if (!user) return { user: undefined, named: nameIn(hint), detail: `no user for a ${sent.kind}` }
@@ -56,8 +58,8 @@ export function createSeekUser(needs: HintNeeds): SeekUser {
 
 /** For whoever may know that there is nobody. @throws {Refusal} `unknown_user_id` too */
 export function createFindUser(seekUser: SeekUser): FindUser {
-  return async (sent, client) => {
-    const sought = await seekUser(sent, client)
+  return async (sent, client, slot) => {
+    const sought = await seekUser(sent, client, slot)
     if (sought.user === undefined) throw unknownUser(sought.detail)
     return sought.user
   }
@@ -67,10 +69,10 @@ export function unknownUser(detail: string): Refusal {
   return new Refusal('unknown_user_id', 'the hint does not lead to a user', { detail })
 }
 
-async function read(sent: SentHint, client: Client, needs: HintNeeds): Promise<UserHint> {
+async function read(sent: SentHint, client: Client, slot: Slot | undefined, needs: HintNeeds): Promise<UserHint> {
   if (sent.kind === 'id_token_hint') return readIdToken(sent, client, needs)
   if (sent.kind === 'login_hint_token' && needs.readHintToken !== undefined) {
-    return { ...sent, ...(await needs.readHintToken(sent.value)) }
+    return { ...sent, ...(await needs.readHintToken(sent.value, slot)) }
   }
   return sent
 }

@@ -10,6 +10,8 @@ import {
   jwtVerify,
 } from 'jose'
 import type { Clock } from '../clock.ts'
+import { Overloaded } from '../http/answer.ts'
+import type { Slot } from '../http/in-work.ts'
 import { isPlainJws } from '../http/jws.ts'
 import type { KeySets } from '../http/key-sets.ts'
 import { Refusal } from '../refusal.ts'
@@ -55,25 +57,30 @@ const longestToken = 16_384
 /** A type that names nothing in particular, or this very kind. Any other names another kind of JWT (JO-2). */
 const types = ['jwt', 'login-hint+jwt', 'login_hint_token+jwt']
 
+/** @param slot of the call that may have to wait for the issuer's keys */
+export type ReadHintToken = (token: string, slot?: Slot) => Promise<ReadToken>
+
 /** @throws {Refusal} `expired_login_hint_token` if that is all that is wrong with it, else `invalid_request` (AE-4) */
-export function createReadHintToken(needs: HintTokenNeeds): (token: string) => Promise<ReadToken> {
+export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
   const trusted = new Map(needs.tokenIssuers.map((each) => [each.issuer, { ...each, keys: keysOf(each, needs) }]))
-  return async (token) => {
+  return async (token, slot) => {
     if (token.length > longestToken) throw refused(`longer than ${longestToken} characters`)
     if (!isPlainJws(token)) throw refused('not a JWT')
     const issuer = trusted.get(issuerNamedIn(token))
     if (issuer === undefined) throw refused('of an issuer that is not trusted')
-    const claims = await verify(token, issuer, needs)
+    const claims = await verify(token, issuer, slot, needs)
     const claim = issuer.subject ?? 'sub'
     if (claims[claim] === undefined) throw refused(`without the claim ${claim}`)
     return { claims, subject: { claim, value: claims[claim] } }
   }
 }
 
-function keysOf({ jwks, jwksUri }: TokenIssuer, { keySets }: HintTokenNeeds): JWTVerifyGetKey {
-  return jwksUri === undefined
-    ? (createLocalJWKSet(jwks as unknown as JSONWebKeySet) as JWTVerifyGetKey)
-    : keySets.at(jwksUri)
+type KeysFor = (slot: Slot | undefined) => JWTVerifyGetKey
+
+function keysOf({ jwks, jwksUri }: TokenIssuer, { keySets }: HintTokenNeeds): KeysFor {
+  if (jwksUri !== undefined) return (slot) => keySets.at(jwksUri, slot)
+  const keys = createLocalJWKSet(jwks as unknown as JSONWebKeySet) as JWTVerifyGetKey
+  return () => keys
 }
 
 /** Only to choose the keys: nothing in it counts before it has been verified with them. */
@@ -90,11 +97,12 @@ function issuerNamedIn(token: string): string {
 
 async function verify(
   token: string,
-  issuer: TokenIssuer & { keys: JWTVerifyGetKey },
+  issuer: TokenIssuer & { keys: KeysFor },
+  slot: Slot | undefined,
   { audience, algorithms, clock }: HintTokenNeeds,
 ): Promise<JWTPayload> {
   try {
-    const { payload } = await jwtVerify(token, issuer.keys, {
+    const { payload } = await jwtVerify(token, issuer.keys(slot), {
       issuer: issuer.issuer,
       audience: issuer.audience ?? audience,
       algorithms: [...algorithms].filter((each) => issuer.algorithms?.includes(each) ?? true),
@@ -105,6 +113,7 @@ async function verify(
     if (payload.iat! > clock.now() / 1000 + skew) throw new Error('iat lies in the future')
     return payload
   } catch (error) {
+    if (error instanceof Overloaded) throw error
     // jose looks at the signature first and at `exp` last: whoever hears this made the token.
     if (error instanceof errors.JWTExpired) {
       throw new Refusal('expired_login_hint_token', 'the login_hint_token has expired')

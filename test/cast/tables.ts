@@ -23,6 +23,7 @@ export const tables = [
   'user_codes',
   'user_code_tries',
   'unknown_users',
+  'registration_attempts',
 ] as const
 
 type Row = Record<string, string | number | null>

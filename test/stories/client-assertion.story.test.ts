@@ -313,7 +313,11 @@ describe('jwks_uri', () => {
     own.clock.advance(11 * 60_000)
     assertInvalidClient(await ring(next, 'next'))
     server.publish([next.publicJwk])
-    assert.equal((await ring(next, 'next')).status, 200, 'a failed fetch is not remembered')
+    assertInvalidClient(await ring(next, 'next'))
+    const before = server.fetched()
+    own.clock.advance(1000)
+    assert.equal((await ring(next, 'next')).status, 200, 'a failed fetch is remembered for a second')
+    assert.equal(server.fetched(), before + 1)
   })
 })
 

@@ -627,7 +627,7 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
   test('sector_identifier_uri has to list what the client uses (RG-9, DR-10), and is fetched with care', async (t) => {
     const key = await newKey('one')
     const { one, two, pages } = await parties(t, [key.publicJwk])
-    const { register } = await opened(t)
+    const { stage, register } = await opened(t)
     const metadata = {
       ...poll,
       subject_type: 'pairwise',
@@ -640,6 +640,8 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
       const { status, body } = await register(metadata)
       assert.deepEqual([status, body.error], [400, 'invalid_client_metadata'], JSON.stringify(list))
       assert.match(String(body.error_description), /^sector_identifier_uri/)
+      // An address that failed is left alone for a while.
+      stage.clock.advance(30_000)
     }
     pages.set('/sector', ['https://another.example/cb', `${one}/jwks`])
     const { jwks_uri: _, ...unlisted } = { ...metadata, jwks: { keys: [key.publicJwk] } }

@@ -1,0 +1,43 @@
+/** How many of something there are now, in all and for each key; what goes beyond a bound is refused at once. */
+import { Overloaded } from './answer.ts'
+
+export interface Bound {
+  key: string
+  most: number
+}
+
+export class Bounds {
+  readonly #inAll: number
+  readonly #counts = new Map<string, number>()
+  #count = 0
+
+  constructor(inAll: number) {
+    this.#inAll = inAll
+  }
+
+  /** How many there are now. */
+  get count(): number {
+    return this.#count
+  }
+
+  /**
+   * Counts one under each of the keys. Returns how it leaves.
+   *
+   * @throws {Overloaded} if there is no room in all, or under one of the keys
+   */
+  enter(bounds: readonly Bound[]): () => void {
+    const isFull = ({ key, most }: Bound) => (this.#counts.get(key) ?? 0) >= most
+    if (this.#count >= this.#inAll || bounds.some(isFull)) throw new Overloaded()
+    this.#add(bounds, 1)
+    return () => this.#add(bounds, -1)
+  }
+
+  #add(bounds: readonly Bound[], change: 1 | -1): void {
+    this.#count += change
+    for (const { key } of bounds) {
+      const count = (this.#counts.get(key) ?? 0) + change
+      if (count === 0) this.#counts.delete(key)
+      else this.#counts.set(key, count)
+    }
+  }
+}

@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { claimOf, ProvenCallers, UnprovenCallers } from './unproven-callers.ts'
+
+type Each = string | ((n: number) => string)
+
+const at = (each: Each, n: number) => (typeof each === 'string' ? each : each(n))
+
+/** So many come; those for whom there is room stay. Returns how many that are. */
+function come(callers: UnprovenCallers, count: number, client: Each, address: Each): number {
+  let stayed = 0
+  for (let n = 0; n < count; n++) {
+    const claim = claimOf(at(client, n), at(address, n))
+    if (!callers.hasRoom(claim)) continue
+    callers.enter(claim)
+    stayed += 1
+  }
+  return stayed
+}
+
+describe('of a lane with 1000 places, strangers', () => {
+  test('who claim one client from one network have a third, and that client has room from its own', () => {
+    const callers = new UnprovenCallers(1000)
+    assert.equal(
+      come(callers, 1000, 'victim', (n) => `198.51.100.${n % 256}`),
+      334,
+    )
+    assert.equal(come(callers, 50, 'other', '198.51.100.7'), 50, 'another client, from where they are')
+    assert.equal(come(callers, 100, 'victim', '203.0.113.1'), 100, 'the client itself')
+  })
+
+  test('who claim a thousand clients from one network have half, and other networks have room', () => {
+    const callers = new UnprovenCallers(1000)
+    const addressOf = (n: number) => `2001:db8:1:${n.toString(16)}::1`
+    assert.equal(
+      come(callers, 1000, (n) => `made-up ${n}`, addressOf),
+      500,
+    )
+    assert.equal(come(callers, 100, 'victim', '2001:db8:2::1'), 100)
+  })
+
+  test('of ten thousand networks have three quarters, and none of it is left behind', () => {
+    const callers = new UnprovenCallers(1000)
+    const addressOf = (n: number) => `10.${n >> 8}.${n & 255}.1`
+    assert.equal(come(callers, 10_000, 'victim', addressOf), 750)
+    for (let n = 0; n < 750; n++) callers.leave(claimOf('victim', addressOf(n)))
+    assert.equal(callers.count, 0)
+    assert.equal(come(callers, 1000, 'victim', '203.0.113.1'), 334)
+  })
+
+  test('always find one place while there are few', () => {
+    for (const most of [1, 2, 3]) assert.equal(come(new UnprovenCallers(most), 1, 'a', '192.0.2.1'), 1)
+  })
+})
+
+test('who has proven to be a client is known by address, of IPv6 by its /64', () => {
+  const proven = new ProvenCallers()
+  proven.add('kiosk', '192.0.2.1')
+  proven.add('kiosk', '2001:db8::1')
+  assert.deepEqual(
+    ['192.0.2.1', '192.0.2.2', '2001:db8::ffff', '2001:db8:0:1::1', undefined].map((each) => proven.has('kiosk', each)),
+    [true, false, true, false, false],
+  )
+  assert.equal(proven.has('northbank', '192.0.2.1'), false)
+})
+
+test('what is remembered of them is bounded', () => {
+  const proven = new ProvenCallers()
+  for (let n = 0; n < 20_000; n++) proven.add('kiosk', `10.${n >> 8}.${n & 255}.1`)
+  assert.equal(proven.has('kiosk', '10.0.0.1'), false)
+  assert.equal(proven.has('kiosk', '10.78.31.1'), true)
+  for (let n = 0; n < 2000; n++) proven.add(`client ${n}`, '192.0.2.1')
+  assert.equal(proven.has('client 0', '192.0.2.1'), false)
+  assert.equal(proven.has('client 1999', '192.0.2.1'), true)
+})
