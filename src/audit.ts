@@ -47,6 +47,7 @@ const levels = {
   'sign_in.succeeded': 'info',
   'sign_in.failed': 'info',
   'sign_in.paused': 'warn',
+  'session.ended': 'info',
   'passkey.added': 'info',
   'passkey.removed': 'info',
   'user_code.set': 'info',

@@ -20,7 +20,12 @@ import { createRequestStore } from './authentication-request/authentication-requ
 import { createPendingRequests } from './authentication-request/pending-requests.ts'
 import { createUserKey, USER_REQUESTS } from './authentication-request/user-announcement.ts'
 import { createDetailTypes } from './authorization-details/detail-types.ts'
-import { createAcceptance, createCurrentProvider, paths } from './authorization-server/authorization-server.ts'
+import {
+  cookieNames,
+  createAcceptance,
+  createCurrentProvider,
+  paths,
+} from './authorization-server/authorization-server.ts'
 import { createHandOver } from './authorization-server/hand-over.ts'
 import { discoveryPaths, handedOverEndpoint } from './authorization-server/handed-over-endpoint.ts'
 import { keySetMaxAge, keyTimesOf } from './authorization-server/key-rotation.ts'
@@ -91,6 +96,8 @@ import { createWebPushChannel } from './device-channels/web-push.ts'
 import { createNonces } from './dpop/nonces.ts'
 import { createProofs } from './dpop/proof.ts'
 import { createBindTokens } from './dpop/token-binding.ts'
+import { createEndSession } from './endings/end-session.ts'
+import { createSessionEndingStore } from './endings/session-ending-store.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
 import { createReadinessStore } from './health/readiness-store.ts'
 import { type CallerPatience, edge, edgeOptions, onlyMethods, serverPatience } from './http/answer.ts'
@@ -276,6 +283,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const decisions = createDecisionStore(database)
   const outbox = createOutboxStore(database)
   const oidcModels = createOidcModelStore(database)
+  const endedSessions = createSessionEndingStore(database)
   const passkeyChallenges = createPasskeyChallengeStore(database)
   const initialAccess = createInitialAccessStore(database)
   const registrationAttempts = createRegistrationAttemptStore(database)
@@ -429,6 +437,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     issuer: config.issuer,
     development: config.development,
     tokens: config.tokens,
+    sessions: config.sessions,
     profile,
     dpop: { ...config.dpop, nonceKey },
     seesCertificates: seesCertificates(config),
@@ -538,6 +547,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     (now) => signInAttempts.forgetOld(now),
     (now) => unknownUsers.forgetOld(now),
     (now) => userCodes.forgetTries(now - lockSeconds * 1000),
+    (now) => endedSessions.forget(now - config.sessions.absoluteTtl * 1000),
   ])
   const { retention } = config
   const signedRequests = createSignedRequestStore(database, vault)
@@ -734,7 +744,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       return subscription !== undefined
     },
     remove: subscriptions.remove,
+    claim: subscriptions.claim,
   })
+  const endSession = createEndSession({ provider, store: endedSessions, userKey, clock, audit })
   const send: SendToServer = async ({ path, body, from, ...request }) => {
     const call = { ...request, url: path, ...(body !== undefined && { payload: body }) }
     const answer = await app.inject({ ...call, ...(from !== undefined && { remoteAddress: from }) })
@@ -776,7 +788,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   await app.register(async (scope) =>
     consentAppEndpoint(scope, {
       issuer: config.issuer,
-      api: createDeviceApiClient(send, { clientId: ownApp.client_id, clientSecret: ownApp.client_secret! }),
+      api: createDeviceApiClient(send),
+      endSession,
+      providerCookie: login.issuer === 'self' ? cookieNames(config.issuer).session : undefined,
       signIn: createSignIn({ redirectUri: ownApp.redirect_uris[0]!, ...whereUsersSignIn }),
       cookies: createCookies({ secure: config.issuer.startsWith('https:'), vault, clock }),
       texts,

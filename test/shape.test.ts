@@ -57,6 +57,7 @@ const mayUse: Record<string, readonly string[]> = {
     'token-endpoint',
     'client-settings',
     'client-registration',
+    'endings',
     'backchannel-request',
     'authentication-device',
     'decision',
@@ -103,6 +104,7 @@ const mayUse: Record<string, readonly string[]> = {
     ...ground,
   ],
   'client-registration': ['authentication-request', 'authorization-server', 'outbox', 'client', ...ground],
+  endings: ['authentication-request', 'authorization-server', ...ground],
   'client-settings': ['client-certificate', 'client', ...ground],
   'backchannel-request': [
     'resource',

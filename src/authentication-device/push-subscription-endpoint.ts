@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { readJsonFields } from '../http/form.ts'
 import { Refusal } from '../refusal.ts'
+import { fingerprint } from '../secret.ts'
 import { type IdentifyCaller, requireBearer } from './device-caller.ts'
 
 export interface PushSubscriptionNeeds {
@@ -10,6 +11,8 @@ export interface PushSubscriptionNeeds {
   /** Keeps a subscription as the browser wrote it. Answers whether it was one. */
   add(userId: string, subscription: string): Promise<boolean>
   remove(userId: string, endpoint: string): Promise<unknown>
+  /** Whether the user is told at this endpoint; another user's subscription there ends. */
+  claim(userId: string, endpointHash: string): Promise<{ isSubscribed: boolean; endedAnother: boolean }>
 }
 
 export function pushSubscriptionEndpoint(app: FastifyInstance, path: string, needs: PushSubscriptionNeeds): void {
@@ -30,5 +33,15 @@ export function pushSubscriptionEndpoint(app: FastifyInstance, path: string, nee
     const { userId } = await needs.identifyCaller(request.raw, form)
     await needs.remove(userId, form.get('endpoint') ?? '')
     return reply.send({ subscribed: false })
+  })
+
+  onlyMethods(app, `${path}/claim`, ['POST'])
+  app.post(`${path}/claim`, async (request, reply) => {
+    requireBearer(request.headers.authorization)
+    const form = readJsonFields(request.headers['content-type'], rawBody(request))
+    const { userId } = await needs.identifyCaller(request.raw, form)
+    const endpointHash = form.get('endpoint_hash') ?? fingerprint(form.get('endpoint') ?? '')
+    const { isSubscribed, endedAnother } = await needs.claim(userId, endpointHash)
+    return reply.send({ subscribed: isSubscribed, ended_another: endedAnother })
   })
 }

@@ -53,6 +53,8 @@ export interface AuthorizationServerNeeds {
   /** What the deployment keeps to: it narrows what is offered. */
   profile: Profile
   tokens: { accessTtl: number; idTtl: number; refreshTtl: number; idTokenAlg: string; scopes: readonly string[] }
+  /** Seconds a session lives without being used, and after its user was authenticated. */
+  sessions: { idleTtl: number; absoluteTtl: number }
   /** What tokens may be for (RFC 8707). */
   resources: Resources
   /** What may be asked for in detail (RFC 9396). */
@@ -125,7 +127,6 @@ const claims = {
 }
 
 /** Seconds. */
-const sessionTtl = 14 * 24 * 3600
 const interactionTtl = 3600
 
 function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
@@ -223,8 +224,8 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
       IdToken: tokens.idTtl,
       RefreshToken: tokens.refreshTtl,
       AuthorizationCode: 60,
-      Grant: Math.max(tokens.refreshTtl, sessionTtl),
-      Session: sessionTtl,
+      Grant: Math.max(tokens.refreshTtl, needs.sessions.absoluteTtl),
+      Session: (_ctx, session) => sessionTtl(session, needs),
       Interaction: interactionTtl,
     },
     // Confidential clients prove themselves at each refresh; a token that changes is one more thing to lose (RT-5).
@@ -296,6 +297,16 @@ export function createCurrentProvider(
   return () => current
 }
 
+/**
+ * Seconds a session lives on from this use: no longer than it may live since its user was authenticated, however often
+ * it is used. Who authenticates again begins anew.
+ */
+function sessionTtl(session: { loginTs?: number | undefined }, { sessions, clock }: AuthorizationServerNeeds): number {
+  const now = Math.floor(clock.now() / 1000)
+  const left = (session.loginTs ?? now) + sessions.absoluteTtl - now
+  return Math.max(1, Math.min(sessions.idleTtl, left))
+}
+
 /** Whether oidc-provider can work with a client that our own rules have let through; else what it says about it. */
 export function createAcceptance(provider: CurrentProvider, tokens: TokenDefaults) {
   return async (client: { metadata: ClientMetadata; secretHash: string | undefined }): Promise<string | undefined> => {
@@ -350,7 +361,7 @@ function signInPolicy(): interactionPolicy.DefaultPolicy {
  * With https no other host and no unprotected page can set the session's cookie (`__Host-`). The other two belong to
  * one sign-in each, by their path, which leaves them the weaker prefix.
  */
-function cookieNames(issuer: string) {
+export function cookieNames(issuer: string) {
   const [host, secure] = issuer.startsWith('https:') ? ['__Host-', '__Secure-'] : ['', '']
   return {
     session: `${host}doorbell_session`,

@@ -20,6 +20,10 @@ export interface FoundModel {
   consumed_at: number | null
 }
 
+/** Not a session that its user has ended, even if a call that began before has written it back since. */
+const goesOn = `(uid_hash is null or not exists (
+  select 1 from ended_sessions where ended_sessions.uid_hash = oidc_models.uid_hash))`
+
 export type OidcModelStore = ReturnType<typeof createOidcModelStore>
 
 /** oidc-provider's tokens, grants, sessions and interactions. */
@@ -58,7 +62,7 @@ export function createOidcModelStore(database: Database) {
     async find(model: string, idHash: string, now: number): Promise<FoundModel | undefined> {
       const [row] = await database.read<FoundModel>(
         `select id_hash, sealed, consumed_at from oidc_models
-         where model = $1 and id_hash = $2 and (expires_at is null or expires_at > $3)`,
+         where model = $1 and id_hash = $2 and (expires_at is null or expires_at > $3) and ${goesOn}`,
         [model, idHash, now],
       )
       return row
@@ -67,7 +71,7 @@ export function createOidcModelStore(database: Database) {
     async findByUid(model: string, uidHash: string, now: number): Promise<FoundModel | undefined> {
       const [row] = await database.read<FoundModel>(
         `select id_hash, sealed, consumed_at from oidc_models
-         where model = $1 and uid_hash = $2 and (expires_at is null or expires_at > $3)`,
+         where model = $1 and uid_hash = $2 and (expires_at is null or expires_at > $3) and ${goesOn}`,
         [model, uidHash, now],
       )
       return row

@@ -51,6 +51,7 @@ it('defaults', () => {
     },
     hints: { tokenIssuers: [] },
     userCodes: { maxTries: 5, maxTriesPerClient: 100, maxTriesPerUser: 20, lockSeconds: 900 },
+    sessions: { idleTtl: 86_400, absoluteTtl: 1_209_600 },
     tokens: {
       accessTtl: 600,
       idTtl: 3600,
@@ -232,6 +233,8 @@ describe('numbers at their boundaries', () => {
     ['limits.signIn.perName', 1, 1000],
     ['limits.streams.perUser', 1, 1000],
     ['limits.streams.inAll', 1, 1_000_000],
+    ['sessions.idleTtl', 60, 31_536_000],
+    ['sessions.absoluteTtl', 60, 31_536_000],
     ['tokens.accessTtl', 1, 31_536_000],
     ['tokens.idTtl', 1, 31_536_000],
     ['tokens.refreshTtl', 1, 315_360_000],

@@ -99,6 +99,8 @@ export interface Config {
     maxTriesPerUser: number
     lockSeconds: number
   }
+  /** How long users stay signed in here, in seconds: without using it, and since they were authenticated. */
+  sessions: { idleTtl: number; absoluteTtl: number }
   tokens: {
     /** Life of an access token in seconds. */
     accessTtl: number
@@ -224,6 +226,7 @@ type Sections =
   | 'requests'
   | 'hints'
   | 'userCodes'
+  | 'sessions'
   | 'tokens'
   | 'keys'
   | 'notifications'
@@ -459,6 +462,10 @@ const schema = z.strictObject({
     maxTriesPerClient: whole('tries', 1, 1_000_000).default(100),
     maxTriesPerUser: whole('tries', 2, 1_000_000).exactOptional(),
     lockSeconds: whole('seconds', 1, 30 * 86_400).default(900),
+  }).prefault({}),
+  sessions: section({
+    idleTtl: whole('seconds', 60, year).default(86_400),
+    absoluteTtl: whole('seconds', 60, year).default(1_209_600),
   }).prefault({}),
   tokens: section({
     accessTtl: whole('seconds', 1, year).default(600),

@@ -109,6 +109,9 @@ export default {
   // about one user of all clients together that this user has never approved.
   //userCodes: { maxTries: 5, maxTriesPerClient: 100, maxTriesPerUser: 20, lockSeconds: 900 },
 
+  // Seconds users stay signed in: without using it, and since they were authenticated.
+  //sessions: { idleTtl: 86_400, absoluteTtl: 1_209_600 },
+
   //tokens: {
     // Seconds.
     //accessTtl: 600,

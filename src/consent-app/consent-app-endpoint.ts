@@ -21,10 +21,11 @@ import {
   serviceWorker,
 } from '../pages/pages.ts'
 import { Refusal } from '../refusal.ts'
+import { fingerprint } from '../secret.ts'
 import { approvedIn, boxesOf } from './approve-less.ts'
 import type { Answered, DeviceApi, ShownRequest } from './device-api.ts'
 import { eventsEndpoint, type StreamLimits } from './events-endpoint.ts'
-import { type Cookies, isOurs, type Session, safeReturn } from './session.ts'
+import { type Cookies, isOurs, rememberedForSeconds, type Session, safeReturn } from './session.ts'
 import type { SignIn } from './sign-in.ts'
 
 export interface ConsentAppNeeds {
@@ -32,6 +33,10 @@ export interface ConsentAppNeeds {
   api: DeviceApi
   signIn: SignIn
   cookies: Cookies
+  /** Ends a session for good: what a client of the device API cannot, as the provider's session is part of it. */
+  endSession(session: EndedSession): Promise<void>
+  /** The cookie in which the provider keeps its session, where it is the provider here. */
+  providerCookie: string | undefined
   texts: Texts
   /** The public key with which browsers subscribe to push messages, if they can. */
   pushKey: string | undefined
@@ -48,6 +53,15 @@ export interface ConsentAppNeeds {
   audit: Audit
 }
 
+/** What is known of a session that ends. */
+export interface EndedSession {
+  accessToken: string | undefined
+  /** As the provider's cookie has it. */
+  providerSession: string | undefined
+  pushEndpointHash: string | undefined
+  address: string
+}
+
 /** What every page is given. */
 interface Reader {
   session: Session | undefined
@@ -57,11 +71,10 @@ interface Reader {
 
 type RequestParams = { Params: { id: string } }
 
-/** Seconds for which it is remembered that somebody signed out: longer than a provider knows a browser. */
-const signedOutFor = 400 * 24 * 3600
-
 export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentAppNeeds): Promise<void> {
-  const { api, cookies, signIn, log, clock } = needs
+  const { api, cookies, signIn, clock, providerCookie } = needs
+  // With its signature beside it.
+  const providerCookies = providerCookie === undefined ? [] : [providerCookie, `${providerCookie}.sig`]
   const headers = framed(appHeaders, needs.framing)
   await app.register(cookie)
 
@@ -292,21 +305,46 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     })
   }
 
-  act('/notifications', async (session, form) => {
-    if (form.has('subscription')) await api.subscribe(session.accessToken, form.get('subscription')!)
-    else await api.unsubscribe(session.accessToken, form.get('endpoint') ?? '')
+  act('/notifications', async (session, form, _from, reply) => {
+    const endpoint = form.get('endpoint') ?? ''
+    if (form.has('subscription')) {
+      const { status } = await api.subscribe(session.accessToken, form.get('subscription')!)
+      if (status === 201) rememberBrowser(reply, endpoint)
+    } else {
+      await api.unsubscribe(session.accessToken, endpoint)
+      reply.clearCookie(cookies.browserName, cookies.options)
+    }
     return '/'
   })
 
+  // Asked by each page of a browser that has a subscription: it may be that of somebody who was here before.
+  app.post('/notifications/claim', async (request, reply) => {
+    const { session } = readerOf(request)
+    const form = formOf(request)
+    if (session === undefined || !isTrustworthy(request, form, session)) throw staleForm()
+    const endpoint = form.get('endpoint') ?? ''
+    const { status, body } = await api.claimSubscription(session.accessToken, { endpoint })
+    if (body.subscribed) rememberBrowser(reply, endpoint)
+    return reply.code(status).send(body)
+  })
+
+  function rememberBrowser(reply: FastifyReply, endpoint: string): void {
+    const sealed = cookies.sealBrowser(fingerprint(endpoint))
+    reply.setCookie(cookies.browserName, sealed, { ...cookies.options, maxAge: rememberedForSeconds })
+  }
+
   /** A form that does something and leads to a page: with a session and made by us, or nothing happens. */
-  function act(path: string, work: (session: Session, form: Form, from: string) => Promise<string>): void {
+  function act(
+    path: string,
+    work: (session: Session, form: Form, from: string, reply: FastifyReply) => Promise<string>,
+  ): void {
     app.post(path, async (request, reply) => {
       const reader = readerOf(request)
       const to = safeReturn(`/${path.split('/')[1]}`)
       const form = formOf(request)
       if (reader.session === undefined) return sessionOver(reply, reader, to)
       if (!isTrustworthy(request, form, reader.session)) return formExpired(reply, reader, to)
-      return reply.redirect(await work(reader.session, form, request.ip), 303)
+      return reply.redirect(await work(reader.session, form, request.ip, reply), 303)
     })
   }
 
@@ -329,6 +367,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     try {
       const session = await signIn.finish(new URL(request.url, needs.issuer), underWay, clock.now())
       if (session === undefined) return notOurUser(reply, reader)
+      await endSubscriptionOfAnother(request, session)
       reply.setCookie(cookies.sessionName, cookies.sealSession(session), cookies.options)
       reply.clearCookie(cookies.signedOutName, cookies.options)
       return reply.redirect(underWay.to, 303)
@@ -338,18 +377,31 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     }
   })
 
+  // The app's own session may be over while the provider's goes on, and so may the subscription.
   app.post('/session/end', async (request, reply) => {
     const reader = readerOf(request)
-    if (reader.session && !isTrustworthy(request, formOf(request), reader.session))
-      return formExpired(reply, reader, '/')
-    // Who signs out is signed out here, whatever becomes of the token; it runs out soon.
-    if (reader.session && !(await api.signOut(reader.session.accessToken))) {
-      log.warn({ event: 'consent_app.token_not_revoked' })
+    const form = formOf(request)
+    const isAllowed = reader.session ? isTrustworthy(request, form, reader.session) : !isFromElsewhere(request)
+    if (!isAllowed) return formExpired(reply, reader, '/')
+    const endpoint = form.get('endpoint')
+    await needs.endSession({
+      accessToken: reader.session?.accessToken,
+      providerSession: providerCookie && request.cookies[providerCookie],
+      pushEndpointHash: endpoint ? fingerprint(endpoint) : cookies.openBrowser(request.cookies[cookies.browserName]),
+      address: request.ip,
+    })
+    for (const name of [cookies.sessionName, cookies.browserName, ...providerCookies]) {
+      if (request.cookies[name] !== undefined) reply.clearCookie(name, cookies.options)
     }
-    reply.clearCookie(cookies.sessionName, cookies.options)
-    reply.setCookie(cookies.signedOutName, 'yes', { ...cookies.options, maxAge: signedOutFor })
+    reply.setCookie(cookies.signedOutName, 'yes', { ...cookies.options, maxAge: rememberedForSeconds })
     return reply.redirect('/session/start', 303)
   })
+
+  /** Whoever was here before, and did not sign out, is no longer told in a browser that somebody else uses now. */
+  async function endSubscriptionOfAnother(request: FastifyRequest, { accessToken }: { accessToken: string }) {
+    const endpoint_hash = cookies.openBrowser(request.cookies[cookies.browserName])
+    if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })
+  }
 
   // ── pages for what goes wrong ──
   function toSignIn(reply: FastifyReply, to: string) {
@@ -388,10 +440,14 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
    * when they say "elsewhere".
    */
   function isTrustworthy(request: FastifyRequest, form: Form, session: Session): boolean {
+    return !isFromElsewhere(request) && isOurs(form, session)
+  }
+
+  function isFromElsewhere(request: FastifyRequest): boolean {
     const { origin, 'sec-fetch-site': site } = request.headers
-    const elsewhere =
+    return (
       (origin !== undefined && origin !== 'null' && origin !== new URL(needs.issuer).origin) || site === 'cross-site'
-    return !elsewhere && isOurs(form, session)
+    )
   }
 
   function page(reply: FastifyReply, name: PageName, reader: Reader, values: Record<string, unknown>) {

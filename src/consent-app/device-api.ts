@@ -95,8 +95,7 @@ export interface Answered<Body> {
 
 export type DeviceApi = ReturnType<typeof createDeviceApiClient>
 
-/** @param app the client to which the tokens are given: it may end them */
-export function createDeviceApiClient(send: SendToServer, app: { clientId: string; clientSecret: string }) {
+export function createDeviceApiClient(send: SendToServer) {
   async function get<Body>(accessToken: string, path: string): Promise<Answered<Body>> {
     return read(await send({ method: 'GET', path, headers: headersFor(accessToken) }))
   }
@@ -112,20 +111,6 @@ export function createDeviceApiClient(send: SendToServer, app: { clientId: strin
   }
 
   return {
-    /** Ends a session's token (RFC 7009): a copy of it is worth nothing from then on. Answers whether it did. */
-    async signOut(token: string): Promise<boolean> {
-      const basic = [app.clientId, app.clientSecret].map(encodeURIComponent).join(':')
-      const { status } = await send({
-        method: 'POST',
-        path: '/oauth/revoke',
-        headers: {
-          authorization: `Basic ${Buffer.from(basic).toString('base64')}`,
-          'content-type': 'application/x-www-form-urlencoded',
-        },
-        body: String(new URLSearchParams({ token, token_type_hint: 'access_token' })),
-      })
-      return status === 200
-    },
     waiting: (token: string, language = 'en') =>
       get<{ requests: ShownRequest[] }>(token, `/backchannel/authinfo?status=pending&ui_locales=${language}`),
     show: (token: string, requestId: string, language = 'en') =>
@@ -159,6 +144,9 @@ export function createDeviceApiClient(send: SendToServer, app: { clientId: strin
       post<object>(token, '/backchannel/push-subscriptions', { subscription }),
     unsubscribe: (token: string, endpoint: string) =>
       post<object>(token, '/backchannel/push-subscriptions/remove', { endpoint }),
+    /** Whether the user is told on this browser. Another user's subscription there ends. */
+    claimSubscription: (token: string, browser: { endpoint: string } | { endpoint_hash: string }) =>
+      post<{ subscribed: boolean; ended_another: boolean }>(token, '/backchannel/push-subscriptions/claim', browser),
   }
 }
 

@@ -28,13 +28,21 @@ export interface Cookies {
   signInName: string
   /** Says that somebody signed out here: whoever comes next is asked who they are, even if the provider knows them. */
   signedOutName: string
+  /** Says which push subscription was made in this browser, whoever uses it: the SHA-256 of its endpoint. */
+  browserName: string
   /** For `Set-Cookie`. */
   options: { path: '/'; httpOnly: true; sameSite: 'lax'; secure: boolean }
   sealSession(session: Omit<Session, 'formToken'>): string
   openSession(value: string | undefined): Session | undefined
   sealSignIn(signIn: Omit<SignInUnderWay, 'expiresAt'>): string
   openSignIn(value: string | undefined): SignInUnderWay | undefined
+  sealBrowser(pushEndpointHash: string): string
+  /** Returns the hash of the endpoint, or undefined if there is none. */
+  openBrowser(value: string | undefined): string | undefined
 }
+
+/** Seconds for which a browser is known again: longer than a provider knows it, and as long as browsers keep a cookie. */
+export const rememberedForSeconds = 400 * 24 * 3600
 
 /** Milliseconds a sign-in may take. */
 const signInTakes = 15 * 60_000
@@ -57,6 +65,7 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
     sessionName: `${prefix}doorbell_app`,
     signInName: `${prefix}doorbell_app_sign_in`,
     signedOutName: `${prefix}doorbell_app_signed_out`,
+    browserName: `${prefix}doorbell_app_browser`,
     options: { path: '/', httpOnly: true, sameSite: 'lax', secure },
     // A new form token with each session: what somebody planted before the sign-in is worth nothing after it.
     sealSession: (session) =>
@@ -65,6 +74,13 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
     sealSignIn: (signIn) =>
       vault.seal(JSON.stringify({ ...signIn, expiresAt: clock.now() + signInTakes }), 'consent-app/sign-in'),
     openSignIn: (value) => open<SignInUnderWay>(value, 'consent-app/sign-in'),
+    sealBrowser: (pushEndpointHash) =>
+      vault.seal(
+        JSON.stringify({ pushEndpointHash, expiresAt: clock.now() + rememberedForSeconds * 1000 }),
+        'consent-app/browser',
+      ),
+    openBrowser: (value) =>
+      open<{ pushEndpointHash: string; expiresAt: number }>(value, 'consent-app/browser')?.pushEndpointHash,
   }
 }
 

@@ -48,6 +48,19 @@ export function createPushSubscriptionStore(database: Database) {
       }))
     },
 
+    /** Whether this user is told at this endpoint. A subscription that another user has made there ends. */
+    async claim(userId: string, endpointHash: string): Promise<{ isSubscribed: boolean; endedAnother: boolean }> {
+      const ended = await database.step({
+        sql: 'delete from push_subscriptions where endpoint_hash = $1 and user_id <> $2 returning id',
+        values: [endpointHash, userId],
+      })
+      const own = await database.read('select id from push_subscriptions where endpoint_hash = $1 and user_id = $2', [
+        endpointHash,
+        userId,
+      ])
+      return { isSubscribed: own.length > 0, endedAnother: ended.length > 0 }
+    },
+
     /** The users who have subscribed on some device. */
     async users(): Promise<string[]> {
       const rows = await database.read<{ user_id: string }>('select distinct user_id from push_subscriptions')

@@ -44,6 +44,12 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
 
     used: (id: string): Promise<void> => store.used(id, clock.now()),
 
+    /**
+     * Whether this user is told on the browser they use now, by the SHA-256 of its endpoint. Another user's subscription
+     * there ends: it is their browser no more.
+     */
+    claim: (userId: string, endpointHash: string) => store.claim(userId, endpointHash),
+
     /** Answers whether there was one. */
     remove: (userId: string, endpoint: string): Promise<boolean> => store.remove(userId, fingerprint(endpoint)),
   }

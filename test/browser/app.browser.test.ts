@@ -223,24 +223,8 @@ describe('on the phone', () => {
     )
   })
 
-  // Chromium without a screen has no push service: `subscribe` is played, everything after it is real.
   test('Ana wants to be told here: her subscription arrives, is rung, and is forgotten when she no longer wants it', async (t) => {
-    const { origin, openBrowser: openSubscriber } = await openPushService(t)
-    assert.ok(origin)
-    const subscriber = openSubscriber()
-    const { stage, page } = await atHome(t, { webPush: { subject: 'mailto:ops@example.com' } }, async (page) => {
-      await page.addInitScript(`
-        const made = () => {
-          const kept = sessionStorage.getItem('subscription')
-          return kept && { ...JSON.parse(kept), toJSON: () => JSON.parse(kept), unsubscribe: async () => sessionStorage.clear() }
-        }
-        PushManager.prototype.getSubscription = async () => made()
-        PushManager.prototype.subscribe = async (options) => {
-          if (!options.userVisibleOnly || options.applicationServerKey.length < 80) throw new Error('asked wrongly')
-          sessionStorage.setItem('subscription', ${JSON.stringify(JSON.stringify(subscriber.subscription))})
-          return made()
-        }`)
-    })
+    const { stage, page, subscriber } = await atHomeWithPush(t)
     await press(page, says('push.offer'))
     await page.getByText(says('push.on')).waitFor()
     await stage.ring('kiosk')
@@ -253,6 +237,36 @@ describe('on the phone', () => {
     await stage.ring('kiosk')
     await stage.doorbell.idle()
     assert.equal(subscriber.received.length, 1)
+  })
+
+  test('Ana signs out, Ben signs in: she is told here no more, he is not told until he wants it, and then he is', async (t) => {
+    const { stage, page, told, isSubscribed } = await atHomeWithPush(t)
+    await press(page, says('push.offer'))
+    await page.getByText(says('push.on')).waitFor()
+    assert.deepEqual([await told(ana), await isSubscribed()], [1, true])
+    await press(page, says('app.sign_out'))
+    await seesHeading(page, says('sign_in.title'))
+    assert.deepEqual([await told(ana), await isSubscribed()], [0, false])
+
+    await signInAs(page, ben)
+    await page.goto(stage.url)
+    await page.getByRole('button', { name: says('push.offer') }).waitFor()
+    assert.equal(await told(ben), 0)
+    await press(page, says('push.offer'))
+    await page.getByText(says('push.on')).waitFor()
+    assert.deepEqual([await told(ana), await told(ben)], [0, 1])
+  })
+
+  test('Ana does not sign out, her cookies go, Ben signs in: the page ends what she has left here', async (t) => {
+    const { stage, page, told, isSubscribed } = await atHomeWithPush(t)
+    await press(page, says('push.offer'))
+    await page.getByText(says('push.on')).waitFor()
+    await page.context().clearCookies()
+    await page.goto(stage.url)
+    assert.equal(await told(ana), 1)
+    await signInAs(page, ben)
+    await page.getByRole('button', { name: says('push.offer') }).waitFor()
+    assert.deepEqual([await told(ana), await told(ben), await isSubscribed()], [0, 0, false])
   })
 
   test('what is pushed becomes a notification, and a click on it opens the request and decides nothing', async (t) => {
@@ -300,6 +314,38 @@ async function atHome(t: TestContext, config: ConfigInput = {}, prepare?: (page:
   await signInAs(page, ana)
   await seesHeading(page, says('waiting.title'))
   return { stage, page }
+}
+
+/** Chromium without a screen has no push service: `subscribe` is played, everything after it is real. */
+async function atHomeWithPush(t: TestContext) {
+  const subscriber = (await openPushService(t)).openBrowser()
+  const { stage, page } = await atHome(t, { webPush: { subject: 'mailto:ops@example.com' } }, async (page) => {
+    await page.addInitScript(`
+      const made = () => {
+        const kept = sessionStorage.getItem('subscription')
+        const unsubscribe = async () => sessionStorage.removeItem('subscription')
+        return kept && { ...JSON.parse(kept), toJSON: () => JSON.parse(kept), unsubscribe }
+      }
+      PushManager.prototype.getSubscription = async () => made()
+      PushManager.prototype.subscribe = async (options) => {
+        if (!options.userVisibleOnly || options.applicationServerKey.length < 80) throw new Error('asked wrongly')
+        sessionStorage.setItem('subscription', ${JSON.stringify(JSON.stringify(subscriber.subscription))})
+        return made()
+      }`)
+  })
+  return {
+    stage,
+    page,
+    subscriber,
+    isSubscribed: () => page.evaluate(`sessionStorage.getItem('subscription') !== null`),
+    /** Rings, and says how many messages this browser got. */
+    async told(who: typeof ana | typeof ben) {
+      const before = subscriber.received.length
+      await stage.ring('kiosk', { login_hint: who.email })
+      await stage.doorbell.idle()
+      return subscriber.received.length - before
+    },
+  }
 }
 
 /** An authenticator that is always at hand: it says that it knows its user, unless told otherwise. */

@@ -2,8 +2,15 @@
 
 for (const place of document.querySelectorAll('[data-countdown]')) countDown(place)
 for (const place of document.querySelectorAll('[data-live]')) keepUpToDate(place)
-for (const form of document.querySelectorAll('form[data-push]')) offerNotifications(form)
-if ('serviceWorker' in navigator) navigator.serviceWorker.register('/service-worker.js').catch(() => {})
+if ('serviceWorker' in navigator) {
+  navigator.serviceWorker.register('/service-worker.js').catch(() => {})
+  const signOut = document.querySelector('form[data-sign-out]')
+  if (signOut && 'PushManager' in window) {
+    const own = findOwnSubscription(signOut).catch(() => null)
+    for (const form of document.querySelectorAll('form[data-push]')) offerNotifications(form, own)
+    endSubscriptionAtSignOut(signOut)
+  }
+}
 
 /** When the time is over the page is asked for again: it says what became of the request. */
 function countDown(place) {
@@ -42,10 +49,42 @@ function keepUpToDate(place) {
   }
 }
 
-async function offerNotifications(form) {
-  if (!('serviceWorker' in navigator) || !('PushManager' in window)) return
+/**
+ * The push subscription of this browser, if it is that of whoever is signed in. One that somebody else has left here
+ * ends, at the server and in the browser.
+ */
+async function findOwnSubscription(signOut) {
+  const registration = await navigator.serviceWorker.getRegistration()
+  const subscription = await registration?.pushManager.getSubscription()
+  if (!subscription) return null
+  const fields = { form_token: signOut.elements.namedItem('form_token').value, endpoint: subscription.endpoint }
+  const answer = await fetch('/notifications/claim', { method: 'POST', body: new URLSearchParams(fields) })
+  const { subscribed, ended_another: endedAnother } = await answer.json()
+  if (endedAnother) await subscription.unsubscribe()
+  return subscribed ? subscription : null
+}
+
+/** Who signs out is not told here any more: the next person at this browser would read it. */
+function endSubscriptionAtSignOut(form) {
+  form.addEventListener('submit', async (event) => {
+    event.preventDefault()
+    const enough = new Promise((resolve) => setTimeout(resolve, 2000))
+    await Promise.race([enough, unsubscribe(form).catch(() => {})])
+    HTMLFormElement.prototype.submit.call(form)
+  })
+}
+
+async function unsubscribe(form) {
+  const registration = await navigator.serviceWorker.getRegistration()
+  const subscription = await registration?.pushManager.getSubscription()
+  if (!subscription) return
+  form.elements.namedItem('endpoint').value = subscription.endpoint
+  await subscription.unsubscribe()
+}
+
+async function offerNotifications(form, own) {
   const registration = await navigator.serviceWorker.ready
-  const now = await registration.pushManager.getSubscription()
+  const now = await own
   const show = (name, is) => {
     form.querySelector(`[data-push-${name}]`).hidden = !is
   }
@@ -61,10 +100,10 @@ async function offerNotifications(form) {
       if (now === null) {
         const key = form.dataset.push
         const fresh = await registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key })
-        send(form, 'subscription', JSON.stringify(fresh))
+        send(form, { subscription: JSON.stringify(fresh), endpoint: fresh.endpoint })
       } else {
         await now.unsubscribe()
-        send(form, 'endpoint', now.endpoint)
+        send(form, { endpoint: now.endpoint })
       }
     } catch {
       show('denied', true)
@@ -72,9 +111,11 @@ async function offerNotifications(form) {
   })
 }
 
-function send(form, name, value) {
-  const field = form.elements.namedItem(name)
-  field.disabled = false
-  field.value = value
+function send(form, values) {
+  for (const [name, value] of Object.entries(values)) {
+    const field = form.elements.namedItem(name)
+    field.disabled = false
+    field.value = value
+  }
   HTMLFormElement.prototype.submit.call(form)
 }
