@@ -70,6 +70,7 @@ import { createSectorLists } from './client-registration/sector-identifier.ts'
 import { clientSettingsEndpoint } from './client-settings/client-settings-endpoint.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { type Config, seesCertificates } from './config/config.ts'
+import { weakValues } from './config/weak-values.ts'
 import { consentAppEndpoint } from './consent-app/consent-app-endpoint.ts'
 import { createDeviceApiClient, type SendToServer } from './consent-app/device-api.ts'
 import { createCookies } from './consent-app/session.ts'
@@ -840,6 +841,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     worker.start()
     sweep.start()
     pruning.start()
+  }
+  for (const { setting, problem, isKey, advice } of weakValues(config)) {
+    log[isKey ? 'error' : 'warn']({ event: 'config.weak_value', setting, advice }, `the ${setting} ${problem}`)
   }
   if (channels.length === 0) {
     log.warn(

@@ -263,9 +263,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
       })
     },
   }
-  // Who switches one feature on means that one: all others stay as they are (M49).
-  const features = { ...configuration.features, ...(needs.extra.features as Configuration['features']) }
-  const provider = new Provider(needs.issuer, { ...configuration, ...needs.extra, features })
+  const provider = new Provider(needs.issuer, withExtra(configuration, needs.extra))
   // Its URLs are made from what the hand-over tells it: the issuer, whatever Host a caller claims.
   provider.proxy = true
   // It lists the grant (MD-2); requests with it never reach oidc-provider.
@@ -280,6 +278,27 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
   reportErrors(provider, needs.log)
   reportTokens(provider, needs.audit)
   return provider
+}
+
+/**
+ * The operator's configuration of oidc-provider over ours. Switching one feature on, or changing the life of one kind of
+ * token or the options of one kind of cookie, leaves all others as they are (M49).
+ */
+function withExtra(own: Configuration, extra: Record<string, unknown>): Configuration {
+  const { features, ttl, cookies } = extra as Configuration
+  return {
+    ...own,
+    ...extra,
+    features: { ...own.features, ...features } as NonNullable<Configuration['features']>,
+    ttl: { ...own.ttl, ...ttl },
+    cookies: {
+      ...own.cookies,
+      ...cookies,
+      names: { ...own.cookies?.names, ...cookies?.names },
+      long: { ...own.cookies?.long, ...cookies?.long },
+      short: { ...own.cookies?.short, ...cookies?.short },
+    },
+  }
 }
 
 /**

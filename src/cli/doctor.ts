@@ -12,6 +12,7 @@ import { createClientStore, type RegisteredClient } from '../client/client-store
 import { secretPlace } from '../client/register.ts'
 import { type Config, seesCertificates } from '../config/config.ts'
 import { ConfigError } from '../config/load.ts'
+import { weakValues } from '../config/weak-values.ts'
 import { tryMailServer } from '../device-channels/email.ts'
 import { isMailAddress } from '../device-channels/mail.ts'
 import { createPushSubscriptionStore } from '../device-channels/push-subscription-store.ts'
@@ -81,9 +82,9 @@ async function examine(options: DoctorOptions): Promise<Finding[]> {
 
 async function readConfiguration(options: DoctorOptions): Promise<Settings | Finding[]> {
   try {
-    // Looking must not leave a secret behind; without a database nothing is opened with it.
-    const isNew = isNothingThere(await loadSettings(options, { secret: newSecret() }))
-    return await loadSettings(options, isNew ? { secret: newSecret() } : {})
+    // Looking must not leave a secret behind, as a first start in development does.
+    const first = await loadSettings(options, { secret: newSecret() })
+    return first.config.development && isNothingThere(first) ? first : await loadSettings(options)
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     return error.complaints.map((complaint) => ({
@@ -121,17 +122,19 @@ function examineCertificate(pem: string, issuer: string): Finding {
   return { about, state: 'ok', says: `the certificate is for ${hostname}, for ${count(days, 'more day')}` }
 }
 
-/** Characters of base64url that hold 128 bits. */
-const longEnough = 22
-
-function secondLooks({ clients, registration, requests, limits, proxy, host, tls }: Config): Finding[] {
+function secondLooks(config: Config): Finding[] {
+  const { registration, requests, limits, proxy, host, tls } = config
   const warn = (about: string, says: string, advice: string): Finding => ({ about, state: 'warn', says, advice })
-  const short = clients.filter(({ client_secret: secret }) => secret !== undefined && secret.length < longEnough)
   const isOpen = registration.mode === 'open'
   const { perMinute } = limits.perUser
   return [
-    ...short.map(({ client_id }) =>
-      warn('secrets', `the client_secret of ${client_id} is short enough to be tried`, 'openssl rand -base64 32'),
+    ...weakValues(config).map(
+      ({ setting, problem, isKey, advice }): Finding => ({
+        about: 'secrets',
+        state: isKey ? 'fail' : 'warn',
+        says: `the ${setting} ${problem}`,
+        advice,
+      }),
     ),
     ...(isOpen && requests.unknownUsers === 'error'
       ? [

@@ -21,6 +21,7 @@ import type { Resource, Resources } from '../resource/resources.ts'
 import type { TokenIssuer } from '../user-hint/hint-token.ts'
 import type { ConfiguredUser, UserHooks } from '../user-hint/user.ts'
 import { type DetailTypeInput, readDetailTypes, readResources } from './authorization-details.ts'
+import { demoClients } from './demo.ts'
 import { type ConfiguredUserInput, readUsers } from './users.ts'
 
 /** The checked configuration: everything resolved, nothing left to guess, frozen. */
@@ -876,6 +877,16 @@ const rules: Rule[] = [
     says: `is missing; it must be ${secretForm()} (set DOORBELL_SECRET; "doorbell init" makes one)`,
   },
   {
+    reads: ['clients', 'development'],
+    unless: ({ clients, development }) => !development && publishedSecretIn(clients) !== undefined,
+    says: ({ clients }) => `must not hold the secret of ${publishedSecretIn(clients)}, which everybody knows`,
+  },
+  {
+    reads: ['oidc', 'development'],
+    unless: ({ oidc, development }) => !development && asksForDevInteractions(oidc),
+    says: 'must not switch devInteractions on: with them anybody signs in as anybody, by any name and password',
+  },
+  {
     reads: ['development'],
     unless: (config) => config.demo && !config.development,
     says: 'must be true for the demo: its users and clients have passwords that everybody knows',
@@ -992,6 +1003,18 @@ const rules: Rule[] = [
     says: 'and login.client_secret are needed to sign users in at another provider',
   },
 ]
+
+/** The demo client whose secret a client of the configuration has. */
+function publishedSecretIn(clients: ClientMetadata[]): string | undefined {
+  const taken = clients.map(({ client_secret: secret }) => secret)
+  return demoClients('').find(({ client_secret: secret }) => secret !== undefined && taken.includes(secret))?.client_id
+}
+
+/** oidc-provider takes a feature that is named for one that is on. */
+function asksForDevInteractions({ features }: Record<string, unknown>): boolean {
+  const asked = isPlain(features) ? features.devInteractions : undefined
+  return isPlain(asked) && asked.enabled !== false
+}
 
 /** A section is there or not; if it is, it needs this setting. */
 function needed(

@@ -5,6 +5,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
+import { newSecret } from '../../src/secret.ts'
 import { certify } from '../cast/certificates.ts'
 import { freePort } from '../cast/ports.ts'
 import { cleanAfterSuite, openTerminal } from './terminal.ts'
@@ -19,8 +20,8 @@ interface Finding {
 describe('doctor looks at the settings', () => {
   const suite = cleanAfterSuite()
 
-  async function findings(settings: object): Promise<Finding[]> {
-    const terminal = await openTerminal(suite, { DOORBELL_SECRET: 's'.repeat(43) })
+  async function findings(settings: object, secret = newSecret()): Promise<Finding[]> {
+    const terminal = await openTerminal(suite, { DOORBELL_SECRET: secret })
     const config = { issuer: 'https://id.example.com', ...settings }
     await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify(config))
     return ((await terminal.json(['doctor'])) as { findings: Finding[] }).findings
@@ -31,7 +32,7 @@ describe('doctor looks at the settings', () => {
     const client = { grant_types: ['urn:openid:params:grant-type:ciba'], backchannel_token_delivery_mode: 'poll' }
     const clients = [
       { ...client, client_id: 'short', client_secret: 'hush-hush' },
-      { ...client, client_id: 'long', client_secret: 's'.repeat(43) },
+      { ...client, client_id: 'long', client_secret: newSecret() },
     ]
     const found = await findings({
       clients,
@@ -44,6 +45,19 @@ describe('doctor looks at the settings', () => {
     assert.match(of(found, 'registration')[0]!.advice!, /pretend/)
     assert.equal(of(found, 'limits')[0]!.state, 'warn')
     assert.match(of(found, 'proxy')[0]!.advice!, /proxy\.trust/)
+  })
+
+  test('values that an attacker tries first; what everything hangs on fails', async () => {
+    const [key, password, ...more] = of(
+      await findings(
+        { users: [{ username: 'ana', password: 'x' }], metrics: { token: newSecret() } },
+        'doorbell-secret-doorbell-secret-doorbell-secret',
+      ),
+      'secrets',
+    )
+    assert.deepEqual([key?.state, password?.state, more], ['fail', 'warn', []])
+    assert.match(key!.says, /^the secret is not random/)
+    assert.match(password!.says, /^the password of ana has fewer than 8 characters/)
   })
 
   test('nothing of it in development, nor where it is as it should be', async () => {

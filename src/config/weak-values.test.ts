@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { test } from 'node:test'
+import { newSecret } from '../secret.ts'
+import { type CheckedConfig, checkConfig } from './config.ts'
+import { isGuessable, weakValues } from './weak-values.ts'
+
+const random = newSecret()
+
+function configured(settings: object): CheckedConfig & { secret: string } {
+  const checked = checkConfig({ issuer: 'https://id.example.com', secret: random, ...settings })
+  assert.ok('config' in checked, JSON.stringify(checked))
+  return checked.config as CheckedConfig & { secret: string }
+}
+
+const named = (settings: object) => weakValues(configured(settings)).map(({ setting }) => setting)
+
+test('what is random is not taken for guessable, however it is written', () => {
+  for (let turn = 0; turn < 2000; turn++) {
+    const bytes = randomBytes(32)
+    for (const encoding of ['base64url', 'hex'] as const) {
+      assert.equal(isGuessable(bytes.toString(encoding)), false, bytes.toString(encoding))
+    }
+  }
+})
+
+test('what repeats itself or follows a pattern is guessable', () => {
+  const patterns = [
+    's'.repeat(43),
+    'ab'.repeat(22),
+    'doorbell-secret-doorbell-secret-doorbell-secret',
+    'abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJ',
+    '0123456789012345678901234567890123456789012',
+    '0'.repeat(64),
+    'deadbeef'.repeat(8),
+    'change-me-change-me-change-me-change-me-change',
+  ]
+  for (const pattern of patterns) assert.equal(isGuessable(pattern), true, pattern)
+})
+
+test('every weak value is named at once, and none is repeated', () => {
+  const client = { grant_types: ['urn:openid:params:grant-type:ciba'], backchannel_token_delivery_mode: 'poll' }
+  const weak = weakValues(
+    configured({
+      secret: 's'.repeat(43),
+      metrics: { token: 'm'.repeat(32) },
+      deviceWebhook: { url: 'https://bank.example/doorbell', secret: 'webhook-webhook-webhook-webhook-' },
+      clients: [
+        { ...client, client_id: 'till', client_secret: 'q' },
+        { ...client, client_id: 'booth', client_secret: 'zzzzzzzzzzzzzzzzzzzzzzzzzzzzzz' },
+        { ...client, client_id: 'shop', client_secret: newSecret() },
+      ],
+      users: [
+        { username: 'ana', password: 'w' },
+        { username: 'bernadette', password: 'Bernadette' },
+        { username: 'cleo', email: 'cleo@example.com', password: newSecret() },
+        { username: 'dora' },
+      ],
+    }),
+  )
+  assert.deepEqual(
+    weak.map(({ setting, isKey }) => [setting, isKey]),
+    [
+      ['secret', true],
+      ['metrics.token', true],
+      ['deviceWebhook.secret', true],
+      ['client_secret of till', false],
+      ['client_secret of booth', false],
+      ['password of ana', false],
+      ['password of bernadette', false],
+    ],
+  )
+  assert.doesNotMatch(JSON.stringify(weak), /sssss|mmmm|webhook-webhook|zzzz|Bernadette/)
+})
+
+test('nothing is named in development, nor of users who are the application’s', () => {
+  const users = { find: () => null, findByHint: () => null }
+  assert.deepEqual(named({ users }), [])
+  assert.deepEqual(named({ development: true, issuer: 'http://localhost:4000', secret: 's'.repeat(43) }), [])
+})
+
+test('in production the secrets of the demo, and sign-in as anybody, are refused', () => {
+  const refused = (settings: object) => {
+    const checked = checkConfig({ issuer: 'https://id.example.com', secret: random, ...settings })
+    return 'complaints' in checked ? checked.complaints.join('\n') : ''
+  }
+  const client = { client_id: 'till', grant_types: ['urn:openid:params:grant-type:ciba'] }
+  for (const demo of ['demo-till', 'demo-shop', 'demo-bank', 'demo-device']) {
+    const client_secret = `${demo}-secret-not-for-production`
+    const clients = [{ ...client, backchannel_token_delivery_mode: 'poll', client_secret }]
+    assert.match(refused({ clients }), new RegExp(`^clients must not hold the secret of ${demo}`))
+    assert.equal(refused({ clients, development: true, issuer: 'http://localhost:4000' }), '')
+  }
+  for (const devInteractions of [{ enabled: true }, {}]) {
+    const oidc = { features: { devInteractions } }
+    assert.match(refused({ oidc }), /^oidc must not switch devInteractions on/)
+  }
+  assert.equal(refused({ oidc: { features: { devInteractions: { enabled: false } } } }), '')
+})
