@@ -109,12 +109,13 @@ import { createKeySets, knownKeysOr } from './http/key-sets.ts'
 import { answerRaw, asPlugin, collectRoutes } from './http/mount.ts'
 import { createGuardedCaller, prepareCalls } from './http/outgoing.ts'
 import { tlsOptions } from './http/tls.ts'
-import { loadTexts } from './i18n/texts.ts'
+import { chooseLanguage, loadTexts, type Texts } from './i18n/texts.ts'
 import { createLog, type Log } from './log.ts'
 import { createMetrics } from './metrics/metrics.ts'
 import { metricsEndpoint } from './metrics/metrics-endpoint.ts'
 import { createOutboxStore } from './outbox/outbox-store.ts'
 import { createOutboxWorker } from './outbox/outbox-worker.ts'
+import { pageHeaders, renderPage } from './pages/pages.ts'
 import { createPasskeys } from './passkey/passkey.ts'
 import { createPasskeyChallengeStore } from './passkey/passkey-challenge-store.ts'
 import { createPasskeyStore } from './passkey/passkey-store.ts'
@@ -576,7 +577,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     forceCloseConnections: 'idle',
     requestTimeout: patienceWithCallers.requestTimeout,
   })
-  edge(app, log)
+  edge(app, log, (acceptLanguage) => unavailablePage(texts, acceptLanguage))
   nameCallers(app, config.proxy.trust)
   app.addHook('preClose', async () => heldPolls.close())
   app.addHook('onResponse', ({ method, routeOptions }, { statusCode: status, elapsedTime }, done) => {
@@ -954,4 +955,12 @@ async function refuseOtherSchema(database: Database): Promise<void> {
 /** The database is there, but not at the schema this program works with. The message says what to do. */
 export class SchemaError extends Error {
   override readonly name = 'SchemaError'
+}
+
+/** What browsers see while the server cannot answer. */
+function unavailablePage(texts: Texts, acceptLanguage: string | undefined) {
+  const lang = chooseLanguage(acceptLanguage)
+  const say = texts.in(lang)
+  const values = { lang, say, title: say('error.title'), description: say('error.away') }
+  return { headers: pageHeaders, text: renderPage('error', values) }
 }

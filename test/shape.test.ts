@@ -162,7 +162,7 @@ const mayUse: Record<string, readonly string[]> = {
   'client-certificate': ground,
   // ── the ground ──
   password: ['http', ...leaves],
-  http: leaves,
+  http: ['storage', ...leaves],
   storage: leaves,
   pages: leaves,
   i18n: leaves,

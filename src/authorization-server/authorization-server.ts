@@ -18,8 +18,8 @@ import { isBoundToCertificate } from '../client/certificate-binding.ts'
 import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-metadata.ts'
 import { type SubjectMetadata, subjectMatches } from '../client-certificate/subject.ts'
 import type { Clock } from '../clock.ts'
-import { away, isDatabaseAway } from '../http/answer.ts'
 import type { fetchThrough } from '../http/fetch.ts'
+import { isUnavailable, unavailable } from '../http/unavailable.ts'
 import { chooseLanguage, type Texts } from '../i18n/texts.ts'
 import type { Log } from '../log.ts'
 import { pageHeaders, renderPage } from '../pages/pages.ts'
@@ -249,7 +249,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
       token_endpoint_auth_methods_supported: offered,
     } as never,
     fetch: needs.fetch as never,
-    renderError: (ctx, out) => {
+    renderError: (ctx, out, error) => {
       const lang = chooseLanguage(ctx.get('accept-language'))
       const say = needs.texts.in(lang)
       ctx.set(pageHeaders)
@@ -257,9 +257,9 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
         lang,
         say,
         title: say('error.title'),
-        description: say('error.from_elsewhere'),
+        description: say(isUnavailable(error) ? 'error.away' : 'error.from_elsewhere'),
         // For whoever sent the person here. It is English whatever the page is in.
-        error: [out.error, out.error_description].filter(Boolean).join(': '),
+        error: isUnavailable(error) ? undefined : [out.error, out.error_description].filter(Boolean).join(': '),
       })
     },
   }
@@ -531,11 +531,11 @@ function reportErrors(provider: Provider, log: Log): void {
   }
   provider.on('server_error', (ctx, error) => {
     log.error({ event: 'oidc.failed', error })
-    if (!isDatabaseAway(error)) return
-    ctx.status = away.status
-    ctx.set(away.headers)
+    if (!isUnavailable(error)) return
+    ctx.status = unavailable.status
+    ctx.set(unavailable.headers)
     // A page stays one.
-    if (typeof ctx.body === 'object') ctx.body = away.body
+    if (typeof ctx.body === 'object') ctx.body = unavailable.body
   })
 }
 

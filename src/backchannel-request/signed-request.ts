@@ -2,9 +2,9 @@
 import { decodeProtectedHeader, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
 import type { Client } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
-import { Overloaded } from '../http/answer.ts'
 import type { Slot } from '../http/in-work.ts'
 import { isPlainJws } from '../http/jws.ts'
+import { Overloaded } from '../http/unavailable.ts'
 import { Refusal } from '../refusal.ts'
 
 export interface SignedRequestNeeds {

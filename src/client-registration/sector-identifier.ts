@@ -2,10 +2,10 @@
 import type { ClientMetadata } from '../client/client-metadata.ts'
 import { standsFor } from '../client/sector.ts'
 import type { Clock } from '../clock.ts'
-import { Overloaded } from '../http/answer.ts'
 import { createFetches, type Fetches } from '../http/fetches.ts'
 import type { InWork, Slot } from '../http/in-work.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
+import { Overloaded } from '../http/unavailable.ts'
 
 /** The lists at the addresses that clients name. */
 export type SectorLists = Fetches<unknown[]>

@@ -8,6 +8,7 @@ import type { Audit } from '../audit.ts'
 import type { Clock } from '../clock.ts'
 import { rawBody } from '../http/answer.ts'
 import { type Form, readForm } from '../http/form.ts'
+import { isUnavailable } from '../http/unavailable.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../i18n/texts.ts'
 import type { Log } from '../log.ts'
 import {
@@ -362,16 +363,19 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
   app.get('/session/callback', async (request, reply) => {
     const reader = readerOf(request)
     const underWay = cookies.openSignIn(request.cookies[cookies.signInName])
-    reply.clearCookie(cookies.signInName, cookies.options)
     if (underWay === undefined) return startAgain(reply, reader, '/')
     try {
       const session = await signIn.finish(new URL(request.url, needs.issuer), underWay, clock.now())
+      reply.clearCookie(cookies.signInName, cookies.options)
       if (session === undefined) return notOurUser(reply, reader)
       await endSubscriptionOfAnother(request, session)
       reply.setCookie(cookies.sessionName, cookies.sealSession(session), cookies.options)
       reply.clearCookie(cookies.signedOutName, cookies.options)
       return reply.redirect(underWay.to, 303)
     } catch (error) {
+      // The page can be loaded again.
+      if (isUnavailable(error)) throw error
+      reply.clearCookie(cookies.signInName, cookies.options)
       needs.audit({ event: 'sign_in.failed', address: request.ip, by: 'consent app', outcome: nameOfError(error) })
       return startAgain(reply, reader, underWay.to)
     }

@@ -1,4 +1,5 @@
 /** The device API, as the consent app sees it: HTTP, with the user's own access token, and nothing else of the server. */
+import { Unavailable } from '../http/unavailable.ts'
 
 /** Sends one HTTP request to the server that has the device API. */
 export type SendToServer = (request: {
@@ -154,6 +155,8 @@ function headersFor(accessToken: string): Record<string, string> {
   return { authorization: `Bearer ${accessToken}`, accept: 'application/json' }
 }
 
+/** @throws {Unavailable} where the API says that it cannot answer now: then a page cannot say anything else */
 function read<Body>({ status, text }: { status: number; text: string }): Answered<Body> {
+  if (status === 503) throw new Unavailable('the device API cannot answer now')
   return { status, body: (text === '' ? {} : JSON.parse(text)) as Answered<Body>['body'] }
 }

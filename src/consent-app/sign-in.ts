@@ -1,6 +1,7 @@
 /** Signing users in to the app with OpenID Connect (code and PKCE), at this provider or at another one. */
 import * as openid from 'openid-client'
 import { toResponse } from '../http/fetch.ts'
+import { Unavailable } from '../http/unavailable.ts'
 import type { SendToServer } from './device-api.ts'
 import type { Session, SignInUnderWay } from './session.ts'
 
@@ -130,6 +131,7 @@ export function fetchFrom(send: SendToServer): openid.CustomFetch {
       headers: headers as Record<string, string>,
       ...(body !== undefined && body !== null && { body: String(body) }),
     })
+    if (answer.status === 503) throw new Unavailable('the provider cannot answer now')
     return toResponse(answer.status, answer.headers, answer.text)
   }
 }

@@ -13,11 +13,9 @@ export function healthEndpoint(app: FastifyInstance, { database, readiness }: He
   app.get('/health/live', (_request, reply) => reply.send({ status: 'live' }))
 
   app.get('/health/ready', async (_request, reply) => {
-    try {
-      await readiness.check()
-      return reply.send({ status: 'ready', database: database.engine, hearing_changes: database.listening })
-    } catch {
-      return reply.code(503).header('retry-after', '1').send({ status: 'not ready', database: 'away' })
-    }
+    const state = await readiness.check()
+    if (state !== 'ready')
+      return reply.code(503).header('retry-after', '1').send({ status: 'not ready', database: state })
+    return reply.send({ status: 'ready', database: database.engine, hearing_changes: database.listening })
   })
 }

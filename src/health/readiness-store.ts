@@ -1,19 +1,23 @@
-/** Whether the database answers. Asked by anybody, at any rate, it has one trivial statement under way. */
+/** Whether the database answers, and takes changes. Asked by anybody, at any rate, it has one trivial statement under way. */
 import type { Clock } from '../clock.ts'
 import type { Database } from '../storage/database.ts'
 
 /** Milliseconds after which a database that is silent counts as away. */
 const answersWithinMs = 2_000
 
+/** `read-only`: a standby that was not promoted yet, say. */
+export type DatabaseState = 'ready' | 'read-only' | 'away'
+
 export type Readiness = ReturnType<typeof createReadinessStore>
 
-export function createReadinessStore({ database, clock }: { database: Database; clock: Clock }) {
-  let underWay: Promise<unknown> | undefined
+export function createReadinessStore({ database, clock }: { database: Pick<Database, 'writable'>; clock: Clock }) {
+  let underWay: Promise<DatabaseState> | undefined
 
-  function ask(): Promise<unknown> {
-    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
-    const cancel = clock.after(answersWithinMs, () => reject(new Error('the database does not answer')))
-    database.read('select 1 as one').then(resolve, reject)
+  function ask(): Promise<DatabaseState> {
+    const { promise, resolve } = Promise.withResolvers<DatabaseState>()
+    const away = () => resolve('away')
+    const cancel = clock.after(answersWithinMs, away)
+    database.writable().then((isWritable) => resolve(isWritable ? 'ready' : 'read-only'), away)
     return promise.finally(() => {
       cancel()
       underWay = undefined
@@ -21,10 +25,10 @@ export function createReadinessStore({ database, clock }: { database: Database; 
   }
 
   return {
-    /** Resolves when the database has answered; callers that come meanwhile share the answer. Rejects if it is away. */
-    async check(): Promise<void> {
+    /** Resolves when the database has answered, or does not; callers that come meanwhile share the answer. */
+    check(): Promise<DatabaseState> {
       underWay ??= ask()
-      await underWay
+      return underWay
     },
   }
 }

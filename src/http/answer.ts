@@ -11,6 +11,7 @@ import type {
 import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
+import { answerUnavailable, isUnavailable, jsonErrorHeaders, Unavailable, type UnavailablePage } from './unavailable.ts'
 
 /** The largest body that is read: a signed request with all its claims is a tenth of it. */
 export const MAX_BODY_BYTES = 64 * 1024
@@ -49,15 +50,6 @@ export function serverPatience({ headers, request } = callerPatience) {
   }
 }
 
-/** More is asked than can be answered soon. */
-export class Overloaded extends Error {
-  override readonly name = 'Overloaded'
-
-  constructor() {
-    super('more is in work than can be answered soon')
-  }
-}
-
 /** Whether a body that nobody is going to read would have to be received before the connection can be used again. */
 export function isTooLargeToDrain({ headers }: FastifyRequest): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES
@@ -74,7 +66,7 @@ export function answerRefusal(reply: FastifyReply, refusal: Refusal): void {
  */
 export function usualAnswer(refusal: Refusal): (reply: FastifyReply) => FastifyReply {
   const body = JSON.stringify(membersOf(refusal))
-  const headers = { ...errorHeaders, ...commonHeaders, 'content-length': Buffer.byteLength(body) }
+  const headers = { ...jsonErrorHeaders, ...commonHeaders, 'content-length': Buffer.byteLength(body) }
   return (reply) => {
     reply.isUsual = true
     // What was said before goes along: a nonce, say.
@@ -119,11 +111,14 @@ declare module 'fastify' {
   }
 }
 
-/** Makes `app` behave at its edges. To be called before routes are added. */
-export function edge(app: FastifyInstance, log: Log): void {
+/**
+ * Makes `app` behave at its edges. To be called before routes are added.
+ * @param page what browsers see while the server cannot answer
+ */
+export function edge(app: FastifyInstance, log: Log, page?: UnavailablePage): void {
   keepBodiesRaw(app)
   refuseOtherSpellings(app, answerNotFound)
-  app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, log))
+  app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, { log, page }))
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply))
   app.decorateReply('isUsual', false)
   const life = { isOver: false }
@@ -178,35 +173,26 @@ function keepBodiesRaw(app: FastifyInstance): void {
   )
 }
 
-function answerProblem(error: Error, request: FastifyRequest, reply: FastifyReply, log: Log): void {
+function answerProblem(
+  error: Error,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { log, page }: { log: Log; page: UnavailablePage | undefined },
+): void {
   if (error instanceof Refusal) {
     log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
     answerRefusal(reply, error)
-  } else if (error instanceof Overloaded) {
-    answerAway(reply)
+  } else if (error instanceof Unavailable) {
+    answerUnavailable(request, reply, page)
   } else if (isBadRequest(error)) {
     answerRefusal(reply, isTooLarge(error) ? tooLarge() : malformed())
-  } else if (isDatabaseAway(error)) {
-    log.error({ request: request.id, error }, 'the database is away')
-    answerAway(reply)
+  } else if (isUnavailable(error)) {
+    log.error({ request: request.id, error }, 'cannot be answered now')
+    answerUnavailable(request, reply, page)
   } else {
     log.error({ request: request.id, error }, 'a request failed')
     answerFailure(reply, request.id)
   }
-}
-
-/** What is answered while the database is away, wherever that shows. */
-export const away = {
-  status: 503,
-  headers: { 'Retry-After': '1' },
-  body: {
-    error: 'temporarily_unavailable',
-    error_description: 'the server cannot answer now, please try again',
-  },
-} as const
-
-function answerAway(reply: FastifyReply): void {
-  answerError(reply.headers(away.headers), away.status, away.body)
 }
 
 function answerFailure(reply: FastifyReply, id: string): void {
@@ -224,14 +210,8 @@ function answerNotFound(request: FastifyRequest, reply: FastifyReply): void {
   }
 }
 
-const errorHeaders = {
-  'cache-control': 'no-store',
-  pragma: 'no-cache',
-  'content-type': 'application/json; charset=utf-8',
-}
-
 function answerError(reply: FastifyReply, status: number, members: Record<string, string | number | boolean>): void {
-  reply.code(status).headers(errorHeaders).send(JSON.stringify(members))
+  reply.code(status).headers(jsonErrorHeaders).send(JSON.stringify(members))
 }
 
 function membersOf({ code, hint, members }: Refusal) {
@@ -268,21 +248,6 @@ function isBadRequest(error: Error & Partial<FastifyError>): boolean {
 
 function isTooLarge(error: Error & Partial<FastifyError>): boolean {
   return error.code === 'FST_ERR_CTP_BODY_TOO_LARGE'
-}
-
-/**
- * Not there or not to be reached, shutting down, starting up, a standby that takes no changes yet, or the connection
- * to it broke (SQLSTATE class 08). When a connection breaks while it is being used, or none can be had, `pg` gives the
- * error no code.
- */
-export function isDatabaseAway(error: Error & { code?: unknown }): boolean {
-  return (
-    /^(ECONN(REFUSED|RESET)|EPIPE|ETIMEDOUT|E(HOST|NET)UNREACH|ENOTFOUND|EAI_AGAIN)$/.test(String(error.code)) ||
-    /^(57P0[1235]|25P03|25006|53300|08...)$/.test(String(error.code)) ||
-    /^Connection terminated|timeout exceeded when trying to connect|^timeout expired$|is not queryable$/.test(
-      error.message,
-    )
-  )
 }
 
 /** The characters RFC 6749 §5.2 allows in `error_description`. */

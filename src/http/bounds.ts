@@ -1,5 +1,5 @@
 /** How many of something there are now, in all and for each key; what goes beyond a bound is refused at once. */
-import { Overloaded } from './answer.ts'
+import { Overloaded } from './unavailable.ts'
 
 export interface Bound {
   key: string

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createStageClock } from '../../test/cast/clock.ts'
-import { Overloaded } from './answer.ts'
 import { createFetches, fetchLimits } from './fetches.ts'
 import type { Slot } from './in-work.ts'
+import { Overloaded } from './unavailable.ts'
 
 const { underWay, waiting } = fetchLimits
 

@@ -4,7 +4,8 @@
  */
 import { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { isTooLargeToDrain, Overloaded } from './answer.ts'
+import { isTooLargeToDrain } from './answer.ts'
+import { Overloaded } from './unavailable.ts'
 import { type Claim, claimOf, ProvenCallers, UnprovenCallers } from './unproven-callers.ts'
 
 export interface InWork {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { Overloaded } from '../http/answer.ts'
+import { Overloaded } from '../http/unavailable.ts'
 import { Refusal } from '../refusal.ts'
 import { createFairQueue, type FairQueue, type QueuedCaller } from './fair-queue.ts'
 import { authenticatedClient, knownUser, strangerAt } from './hashing-places.ts'

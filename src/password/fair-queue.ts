@@ -2,8 +2,9 @@
  * A short queue for what takes long, fair between those who wait: by turns, and with a bound on how many places one of
  * them can have. Who is refused a place is told at once.
  */
-import { Overloaded } from '../http/answer.ts'
+
 import type { Caller } from '../http/caller.ts'
+import { Overloaded } from '../http/unavailable.ts'
 import { Refusal } from '../refusal.ts'
 
 /** Callers who share places: a network, say, or a client. */

@@ -77,6 +77,12 @@ export interface Database {
   readonly stretch: number | undefined
 
   /**
+   * Whether it takes changes at the moment: a standby does not, nor does a file that was moved away. Rejects if it
+   * cannot be reached. Costs one trivial statement, or a look at the file.
+   */
+  writable(): Promise<boolean>
+
+  /**
    * For migrations only: carries out `work` while no other process does the same, all of it or, if it throws, nothing.
    * The work goes through `run` alone; `read` and `step` of the same database may wait until it is over.
    */

@@ -81,6 +81,10 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
     },
     read: (sql, values = []) => track(() => query(pool, { sql, values })),
     step: (first, options = {}) => track(() => persistently(() => step(surroundings, first, options))),
+    async writable() {
+      const [row] = await track(() => query<{ readOnly: string }>(pool, readOnly))
+      return row!.readOnly === 'off'
+    },
     listen: listeners.add,
     exclusively: (work) => track(() => exclusively(pool, work)),
     close() {
@@ -102,6 +106,9 @@ interface Surroundings {
   voice: OwnVoice
   commits: ReturnType<typeof createCommits>
 }
+
+/** `on` on a standby too. */
+const readOnly: Statement = { sql: `select current_setting('transaction_read_only') as "readOnly"`, values: [] }
 
 /** What it announces is heard here at once; the others hear it by the wire. */
 function step<Row>(around: Surroundings, first: Statement, options: StepOptions<Row>): Promise<Row[]> {

@@ -4,7 +4,8 @@
  * Steps that arrive in the same turn of the event loop are committed together: one sync to disk, many steps. Nothing
  * else runs between the begin and the commit, so a read never sees half a step.
  */
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, constants, openSync, type Stats, statSync } from 'node:fs'
+import { access, stat } from 'node:fs/promises'
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { systemClock } from '../clock.ts'
 import {
@@ -35,6 +36,7 @@ const patience = 60_000
 /** @param path a file, made if it is not there, or `:memory:` */
 export function openSqlite(path: string): Database {
   const connection = connect(path)
+  const file = path === ':memory:' ? undefined : statSync(path)
   const prepared = new Map<string, StatementSync>()
   const listeners = createListeners()
   let queue: QueuedStep[] = []
@@ -170,6 +172,10 @@ export function openSqlite(path: string): Database {
       refuseIfClosing()
       return (await enqueue(first, options as StepOptions<Record<string, Value>>)) as Row[]
     },
+    async writable() {
+      refuseIfClosing()
+      return path === ':memory:' || (await isStillThere(path, file))
+    },
     listen: listeners.add,
     exclusively,
     close() {
@@ -187,6 +193,17 @@ function connect(path: string): DatabaseSync {
   insist(connection, 'pragma journal_mode = wal')
   connection.exec('pragma synchronous = full; pragma foreign_keys = on')
   return connection
+}
+
+/** The file that was opened, and not in a file system that has become read-only. */
+async function isStillThere(path: string, opened: Stats | undefined): Promise<boolean> {
+  try {
+    await access(path, constants.W_OK)
+    const { dev, ino } = await stat(path)
+    return dev === opened?.dev && ino === opened.ino
+  } catch {
+    return false
+  }
 }
 
 /** SQLite gives its side files (-wal, -shm) the mode of the database file. */

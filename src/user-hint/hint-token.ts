@@ -10,10 +10,10 @@ import {
   jwtVerify,
 } from 'jose'
 import type { Clock } from '../clock.ts'
-import { Overloaded } from '../http/answer.ts'
 import type { Slot } from '../http/in-work.ts'
 import { isPlainJws } from '../http/jws.ts'
 import type { KeySets } from '../http/key-sets.ts'
+import { Overloaded } from '../http/unavailable.ts'
 import { Refusal } from '../refusal.ts'
 import type { HintSubject } from './user.ts'
 

@@ -44,8 +44,8 @@ export interface PostgresPair {
   endPrimary(how: PrimaryEnd): Promise<void>
   /** The standby becomes the primary. The address leads nowhere until `lead`. */
   promote(): Promise<void>
-  /** The address leads to the primary. */
-  lead(): void
+  /** The address leads to the primary, or to the standby. */
+  lead(to?: 'standby'): void
   /** A new standby beside the primary that is left. */
   addStandby(): Promise<void>
   stop(): Promise<void>
@@ -118,7 +118,7 @@ async function createPair(binaries: Binaries, folder: string, account: Account, 
       await ask(urlOf(standby), 'select pg_promote(true, 60)')
       primary = standby
     },
-    lead: () => address.leadTo(primary.port),
+    lead: (to) => address.leadTo(to === 'standby' ? standby.port : primary.port),
     async addStandby() {
       standby = await follow()
     },
@@ -153,7 +153,7 @@ async function start(binaries: Binaries, folder: string, account: Account, strea
   return { ...launched, port, folder }
 }
 
-/** As `docs/` of Postgres has it for a base backup by hand. */
+/** A base backup by hand, as the manual of Postgres describes it. */
 async function copy(from: Node, to: string, account: Account): Promise<void> {
   const client = new Client({ connectionString: urlOf(from) })
   await client.connect()

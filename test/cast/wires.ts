@@ -59,6 +59,7 @@ export function createWires(slowness = () => 0): Wires {
       },
       read: (sql, values) => through(() => database.read(sql, values)),
       step: (first, options) => through(() => database.step(first, options)),
+      writable: () => through(() => database.writable()),
       listen: database.listen,
       exclusively: database.exclusively,
       close: database.close,

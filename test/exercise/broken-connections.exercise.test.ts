@@ -141,6 +141,7 @@ test('while the database is away, every address says 503 and when to come again'
           listening: true,
           read: (sql, values) => reached(() => database.read(sql, values)),
           step: (first, options) => reached(() => database.step(first, options)),
+          writable: () => reached(() => database.writable()),
         }
       },
     },

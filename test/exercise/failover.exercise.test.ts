@@ -13,6 +13,7 @@ import { startRestartablePostgres } from '../cast/postgres.ts'
 import { ask, type PostgresPair, startPostgresPair } from '../cast/postgres-pair.ts'
 import { openPostgresWire } from '../cast/postgres-wire.ts'
 import { openRelay } from '../cast/relay.ts'
+import { openStage } from '../cast/stage.ts'
 import { until } from '../cast/until.ts'
 
 /** `checkpoint` as often as a promoted database makes one by and by. */
@@ -44,6 +45,22 @@ describe('a standby that was promoted', () => {
     }
     return { ...room, killAndPromote, onPrimary: (sql: string) => ask(pair.primary, sql) }
   }
+
+  test('is not ready before, and is afterwards', async (t) => {
+    const engine = { name: 'postgres', fresh: async () => ({ url: pair.url, drop: async () => {} }) } as const
+    const stage = await openStage(t, { engine })
+    await pair.endPrimary('killed')
+    hasStandby = false
+    pair.lead('standby')
+    await until(async () => (await stage.get('/health/ready')).body.database === 'read-only')
+    for (const { status, headers } of [await stage.get('/health/ready'), await stage.ring('kiosk')]) {
+      assert.deepEqual([status, headers.get('retry-after')], [503, '1'])
+    }
+    await pair.promote()
+    pair.lead()
+    await until(async () => (await stage.get('/health/ready')).status === 200)
+    assert.equal((await stage.ring('kiosk')).status, 200)
+  })
 
   for (const [when, times] of Object.entries(checkpoints)) {
     test(`has used an id again: whose it was before is not told that it has committed, ${when}`, async (t) => {

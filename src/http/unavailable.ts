@@ -1,0 +1,51 @@
+/** What is answered where trying again helps: 503 with `Retry-After`, as JSON or as a page. */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { isDatabaseUnavailable } from '../storage/unavailable.ts'
+
+/** The server, or something it depends on, cannot answer now. */
+export class Unavailable extends Error {
+  override readonly name: string = 'Unavailable'
+}
+
+/** More is asked than can be answered soon. */
+export class Overloaded extends Unavailable {
+  override readonly name = 'Overloaded'
+
+  constructor() {
+    super('more is in work than can be answered soon')
+  }
+}
+
+export const unavailable = {
+  status: 503,
+  headers: { 'Retry-After': '1' },
+  body: {
+    error: 'temporarily_unavailable',
+    error_description: 'the server cannot answer now, please try again',
+  },
+} as const
+
+/** Whether an error, or what has caused it, passes by itself. */
+export function isUnavailable(error: unknown): boolean {
+  if (error instanceof Unavailable || isDatabaseUnavailable(error)) return true
+  return error instanceof Error && error.cause !== undefined && isUnavailable(error.cause)
+}
+
+/** A page for browsers, in the language that they ask for. */
+export type UnavailablePage = (acceptLanguage: string | undefined) => { headers: Record<string, string>; text: string }
+
+export function answerUnavailable(request: FastifyRequest, reply: FastifyReply, page?: UnavailablePage): void {
+  reply.code(unavailable.status).headers(unavailable.headers)
+  if (page && request.headers.accept?.includes('text/html')) {
+    const { headers, text } = page(request.headers['accept-language'])
+    reply.headers(headers).send(text)
+  } else {
+    reply.headers(jsonErrorHeaders).send(JSON.stringify(unavailable.body))
+  }
+}
+
+export const jsonErrorHeaders = {
+  'cache-control': 'no-store',
+  pragma: 'no-cache',
+  'content-type': 'application/json; charset=utf-8',
+}

@@ -1,0 +1,58 @@
+/**
+ * Which failures pass by themselves, or once an operator has mended something outside: what failed may be tried again, and
+ * other nodes may be able to do it. All others are faults of ours.
+ */
+
+/** SQLSTATE: a whole class by its first two characters, or one code. */
+const sqlStates: Record<string, string> = {
+  '08': 'the connection broke, or none came about; 08007: whether a commit happened is unknown',
+  '0A000': 'a plan of before a migration, or a standby that is asked for more than it can',
+  '25006': 'read-only: a standby, or `default_transaction_read_only`',
+  '25P03': 'the transaction stood still for too long',
+  '25P04': 'the transaction took too long',
+  '28': 'the password was changed, the role may not log in, or not from here',
+  '3D000': 'the database is not there: it is being restored, perhaps',
+  '40': 'serialization failures and deadlocks, after the retries',
+  '53': 'the disk is full, memory or connections are used up',
+  '55000': 'the database accepts no connections',
+  '55006': 'something is being used by others',
+  '55P03': 'a lock was not to be had in time',
+  '57': 'cancelled, out of time, shutting down, starting up, crashed',
+  '58': 'the disk or the operating system of Postgres failed',
+}
+
+/** Primary result codes; the lower byte of an extended one. */
+const sqliteCodes: Record<number, string> = {
+  5: 'SQLITE_BUSY',
+  6: 'SQLITE_LOCKED',
+  7: 'SQLITE_NOMEM',
+  8: 'SQLITE_READONLY',
+  9: 'SQLITE_INTERRUPT',
+  10: 'SQLITE_IOERR',
+  13: 'SQLITE_FULL',
+  14: 'SQLITE_CANTOPEN',
+  15: 'SQLITE_PROTOCOL',
+  17: 'SQLITE_SCHEMA',
+}
+
+/** Of Node: the network, name resolution, files and sockets used up, certificates of the database server. */
+const systemErrors = new Set([
+  ...['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'EADDRNOTAVAIL', 'ENOBUFS'],
+  ...['EHOSTUNREACH', 'EHOSTDOWN', 'ENETUNREACH', 'ENETDOWN', 'ENETRESET', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL'],
+  ...['EMFILE', 'ENFILE', 'ENOMEM', 'ENOSPC', 'EDQUOT', 'EROFS', 'EIO'],
+  ...['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN'],
+  ...['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'ERR_TLS_CERT_ALTNAME_INVALID'],
+])
+
+/** What `pg`, its pool and our own storage say without a code. */
+const messages =
+  /^Connection terminated|^timeout exceeded when trying to connect$|^timeout expired$|^Query read timeout$|is not queryable$|^SASL: |^The server does not support SSL connections$|^the database is closed$/
+
+export function isDatabaseUnavailable(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  const { code, errcode, syscall } = error as { code?: unknown; errcode?: unknown; syscall?: unknown }
+  if (code === 'ERR_SQLITE_ERROR') return (Number(errcode) & 0xff) in sqliteCodes
+  const state = String(code)
+  if (/^[0-9A-Z]{5}$/.test(state) && (state in sqlStates || state.slice(0, 2) in sqlStates)) return true
+  return systemErrors.has(state) || syscall === 'connect' || syscall === 'getaddrinfo' || messages.test(error.message)
+}
