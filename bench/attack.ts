@@ -116,8 +116,8 @@ async function play(plan: AttackPlan, engine: Engine, stage: BenchStage, other: 
     for (const { server } of builds) await plan.fill?.(server, Number(options.rows))
     await inTurns(builds, async (build) => {
       const how = { at: `${plan.name} ${engine} ${build.name}`, seconds, isAttacked: true }
-      const attacking = attackWith(plan.attack, build, attacker)
-      const [served, answers] = await Promise.all([honest.serve(build.server, how), attacking])
+      const attack = await prepareAttack(plan.attack, build, attacker)
+      const [served, answers] = await Promise.all([honest.serve(build.server, how), attack()])
       build.attacked.push(served)
       for (const [status, count] of Object.entries(answers))
         build.answers[status] = (build.answers[status] ?? 0) + count
@@ -135,11 +135,12 @@ async function inTurns(builds: Build[], measure: (build: Build) => Promise<void>
   }
 }
 
-async function attackWith(attack: Attack | undefined, { server }: Build, attacker: Part): Promise<Answers> {
-  if (attack === undefined) return {}
+/** What does not belong to the attack is over when it begins: signing in, say. */
+async function prepareAttack(attack: Attack | undefined, { server }: Build, attacker: Part) {
+  if (attack === undefined) return async (): Promise<Answers> => ({})
   const { port } = server.part
   await attacker.ask('prepare', { port, attack })
-  return attacker.ask('run', { port, attack, seconds: seconds + 1 } satisfies AttackJob)
+  return (): Promise<Answers> => attacker.ask('run', { port, attack, seconds: seconds + 1 } satisfies AttackJob)
 }
 
 function write(all: Played[]): string {

@@ -267,3 +267,22 @@ test('every mistake of others has the named test that the spec map says it has',
   const missing = rows.filter(([, , file, name]) => !text(file!).includes(name!.trim())).map(([row]) => row)
   assert.deepEqual(missing, [])
 })
+
+test('every defence that the threat model names has a test that exists, or says that it is the operator’s', () => {
+  const rows = text('docs/threat-model.md')
+    .split('## What stops them')[1]!
+    .split('\n')
+    .filter((line) => line.startsWith('|'))
+    .slice(2)
+    .map((line) => line.split(/(?<!\\)\|/).map((cell) => cell.trim()))
+  assert.ok(rows.length > 20, 'the threat model names attacks')
+  for (const [, attack, stop, proof = ''] of rows) {
+    const named = [...proof.matchAll(/`((?:src|test|checks|bench)\/[^`]+)`/g)].map(([, path]) => path!)
+    assert.ok(attack && stop && named.length > 0, `no test is named against: ${attack}`)
+    assert.deepEqual(
+      named.filter((path) => !existsSync(path)),
+      [],
+      attack,
+    )
+  }
+})

@@ -14,7 +14,7 @@ import { playPart } from '../part.ts'
 export type Attack =
   /** 40 connections ask whether the server is ready. */
   | { kind: 'ready' }
-  /** 150 at once try passwords for other names, from one address and from the networks of one IPv6 /48. */
+  /** 150 at once try passwords for other names, and again half a second after each answer. */
   | { kind: 'passwords'; users: number }
   /** Users who have signed in keep so many pages open each. */
   | { kind: 'pages'; users: number; pagesOfEach: number; password: string }
@@ -32,21 +32,30 @@ export interface AttackJob {
 /** How often each answer came: its status, or `hung up`. */
 export type Answers = Record<string, number>
 
+/** Who attacks, and where their forms are sent. */
+interface Prepared {
+  visitors: Visitor[]
+  /** Of each visitor, if it is at the sign-in page. */
+  signInForms: string[]
+}
+
 playPart(async () => {
-  let visitors: Visitor[] = []
+  let prepared: Prepared = { visitors: [], signInForms: [] }
   return {
     port: 0,
     answers: {
       /** What has to be there before the attack, and does not belong to it. */
       async prepare({ port, attack }: Omit<AttackJob, 'seconds'>): Promise<void> {
-        visitors = attack.kind === 'pages' ? await signedIn(port, attack) : []
+        prepared = { visitors: [], signInForms: [] }
+        if (attack.kind === 'pages') prepared.visitors = await signedIn(port, attack)
+        if (attack.kind === 'passwords') prepared = await atSignIn(port)
       },
       async run(job: AttackJob): Promise<Answers> {
         const answers: Answers = {}
         const count = (status: number | string) => {
           answers[status] = (answers[status] ?? 0) + 1
         }
-        await attacks[job.attack.kind](job, count, visitors)
+        await attacks[job.attack.kind](job, count, prepared)
         return answers
       },
     },
@@ -56,21 +65,20 @@ playPart(async () => {
 
 type Count = (status: number | string) => void
 
-const attacks: Record<Attack['kind'], (job: AttackJob, count: Count, visitors: Visitor[]) => Promise<unknown>> = {
+const attacks: Record<Attack['kind'], (job: AttackJob, count: Count, prepared: Prepared) => Promise<unknown>> = {
   ready: (job, count) =>
     manyTimes(40, 50, job, async () => {
       count((await fetch(`http://127.0.0.1:${job.port}/health/ready`)).status)
     }),
 
-  passwords: (job, count) =>
-    manyTimes(150, 20, job, async (who, turn) => {
-      const address = who < 50 ? '198.51.100.7' : `2001:db8:1:${(who * 100 + Math.floor(turn / 10)).toString(16)}::1`
-      const visitor = openVisitor(`http://127.0.0.1:${job.port}`, issuer, from(address))
-      const username = userOf((who * 97 + turn) % (job.attack as { users: number }).users)
-      count((await visitor.signIn({ username, password: 'wrong password' })).status)
+  passwords: (job, count, { visitors, signInForms }) =>
+    manyTimes(triers, 500, job, async (who, turn) => {
+      const name = userOf((who * 97 + turn) % (job.attack as { users: number }).users)
+      const form = { name, password: 'wrong password' }
+      count((await visitors[who]!.post(signInForms[who]!, form, from(addressOf(who)))).status)
     }),
 
-  pages: async ({ port, attack, seconds }, count, visitors) => {
+  pages: async ({ port, attack, seconds }, count, { visitors }) => {
     const { pagesOfEach } = attack as Extract<Attack, { kind: 'pages' }>
     const pages = visitors.flatMap((visitor) =>
       Array.from({ length: pagesOfEach }, () => openPage(port, visitor, count)),
@@ -108,6 +116,24 @@ const attacks: Record<Attack['kind'], (job: AttackJob, count: Count, visitors: V
       count((await fetch(address, { redirect: 'manual', headers: from('198.51.100.7') })).status)
     })
   },
+}
+
+/** As many try passwords at once: a third from one address, the others each from another network of one IPv6 /48. */
+const triers = 150
+const addressOf = (who: number) => (who < triers / 3 ? '198.51.100.7' : `2001:db8:1:${who.toString(16)}::1`)
+
+/** Where a sign-in was begun, passwords can be tried. A few at a time, from elsewhere, so that none is refused yet. */
+async function atSignIn(port: number): Promise<Prepared> {
+  const prepared: Prepared = { visitors: [], signInForms: [] }
+  for (let who = 0; who < triers; who++) {
+    const visitor = openVisitor(`http://127.0.0.1:${port}`, issuer, from(`203.0.${who}.1`))
+    const page = await visitor.follow(await visitor.get('/'))
+    const action = /<form method="post" action="(\/sign-in\/[^"/]+)">/.exec(page.text)?.[1]
+    if (action === undefined) throw new Error(`no sign-in page: ${page.status} ${page.text.slice(0, 300)}`)
+    prepared.visitors.push(visitor)
+    prepared.signInForms.push(action)
+  }
+  return prepared
 }
 
 /** So many do something again and again, with a pause, until the time is over. */
