@@ -29,6 +29,7 @@ import {
 import { createHandOver } from './authorization-server/hand-over.ts'
 import { discoveryPaths, handedOverEndpoint } from './authorization-server/handed-over-endpoint.ts'
 import { keySetMaxAge, keyTimesOf } from './authorization-server/key-rotation.ts'
+import { createKnownBrowsers } from './authorization-server/known-browsers.ts'
 import { createOidcModelStore } from './authorization-server/oidc-model-store.ts'
 import { createPairwiseSubjectStore } from './authorization-server/pairwise-subject-store.ts'
 import { createPairwiseSubjects } from './authorization-server/pairwise-subjects.ts'
@@ -683,6 +684,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   })
   // The demo shows the phone in a frame of its own page. Nobody else is let.
   const framing = demoWire ? 'self' : 'none'
+  const knownBrowsers = createKnownBrowsers({ secure: config.issuer.startsWith('https:'), vault, clock })
   signInEndpoint(app, {
     provider,
     users,
@@ -694,8 +696,10 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       checkPassword,
       findClient: findClientMetadata,
       throttle: createSignInThrottle(throttleNeeds),
+      knownBrowsers,
       hashingPlaces,
     }),
+    knownBrowsers,
     clock,
     audit,
   })

@@ -6,6 +6,16 @@ export interface GrowingPause {
   longest: number
 }
 
+/** What attempts are counted by. */
+export interface AttemptCounter {
+  /** A keyed hash of what they have in common. */
+  subjectHash: string
+  /** Attempts that are followed by no pause. */
+  free: number
+  /** Each time this long after the last attempt one is forgotten; unless told, all of them are after a day. */
+  fadesEveryMs?: number | undefined
+}
+
 export type SignInAttemptStore = ReturnType<typeof createSignInAttemptStore>
 
 /** Attempts to sign in, by a keyed hash of what they have in common. */
@@ -17,7 +27,10 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
      * not count.
      * @returns the end of the pause that follows, or nothing if there is a pause now
      */
-    async take(subjectHash: string, free: number, now: number): Promise<number | undefined> {
+    async take(
+      { subjectHash, free, fadesEveryMs = remembered }: AttemptCounter,
+      now: number,
+    ): Promise<number | undefined> {
       const [row] = await database.step<{ paused_until: number }>({
         sql: `insert into sign_in_attempts (subject_hash, attempts, paused_until, last_at)
               values ($1, 1, ${pausedAfter('1')}, $2)
@@ -25,7 +38,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
                 attempts = ${counted}, paused_until = ${pausedAfter(counted)}, last_at = $2
               where sign_in_attempts.paused_until <= $2
               returning paused_until`,
-        values: [subjectHash, now, free, pause.first, pause.longest, now - remembered],
+        values: [subjectHash, now, free, pause.first, pause.longest, now - remembered, fadesEveryMs],
       })
       return row?.paused_until
     },
@@ -69,7 +82,13 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
 /** Milliseconds after which attempts count no more. */
 const remembered = 24 * 3600_000
 
-const counted = `case when sign_in_attempts.last_at < cast($6 as bigint) then 1 else sign_in_attempts.attempts + 1 end`
+/** $7: milliseconds after which one attempt is forgotten. */
+const faded = '(cast($2 as bigint) - sign_in_attempts.last_at) / cast($7 as bigint)'
+
+const counted = `case
+  when sign_in_attempts.last_at < cast($6 as bigint) or sign_in_attempts.attempts <= ${faded} then 1
+  when ${faded} < 0 then sign_in_attempts.attempts + 1
+  else sign_in_attempts.attempts - ${faded} + 1 end`
 
 /**
  * Until when: $3 attempts are free, then $4 milliseconds from $2, doubled for each further one, $5 at most. What is free

@@ -13,6 +13,7 @@ import type { Passkeys } from '../passkey/passkey.ts'
 import { acceptsOnlyPasskey, PASSKEY_ACR, PASSKEY_AMR } from '../passkey/passkey-strength.ts'
 import type { UserHooks } from '../user-hint/user.ts'
 import type { CurrentProvider, Provider } from './authorization-server.ts'
+import type { KnownBrowsers } from './known-browsers.ts'
 import type { PasswordSignIn, PasswordTryOutcome } from './password-sign-in.ts'
 
 export interface SignInNeeds {
@@ -22,6 +23,7 @@ export interface SignInNeeds {
   texts: Texts
   framing: Framing
   passwordSignIn: PasswordSignIn
+  knownBrowsers: KnownBrowsers
   clock: Clock
   audit: Audit
 }
@@ -38,7 +40,7 @@ interface Mishap {
 }
 
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
-  const { provider, users, passkeys, texts, passwordSignIn, clock, audit } = needs
+  const { provider, users, passkeys, texts, passwordSignIn, knownBrowsers, clock, audit } = needs
   const headers = framed(pageHeaders, needs.framing)
 
   asset('doorbell.css', 'text/css', styleSheet)
@@ -93,8 +95,8 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     const about = { client: String(interaction.params.client_id), address: request.ip, by: 'password' }
     const name = form.get('name') ?? ''
     const password = form.get('password') ?? ''
-    const given = { name, password, clientId: about.client, address: request.ip, connection: callerOf(reply) }
-    const outcome = await unlessOverloaded(() => passwordSignIn(given))
+    const from = { address: request.ip, cookies: request.headers.cookie, connection: callerOf(reply) }
+    const outcome = await unlessOverloaded(() => passwordSignIn({ name, password, clientId: about.client, ...from }))
     switch (outcome.kind) {
       case 'overloaded':
         return show(request, reply, interaction, { status: 503, text: say('sign_in.busy'), name, retryAfter: 5 })
@@ -102,11 +104,11 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
         audit({ event: 'sign_in.paused', ...about })
         return waitFirst(request, reply, interaction, outcome.until, name)
       case 'wrong':
-        audit({ event: 'sign_in.failed', ...about })
+        audit({ event: outcome.isHeldBack ? 'sign_in.paused' : 'sign_in.failed', ...about })
         return show(request, reply, interaction, { status: 401, text: say('sign_in.wrong'), name })
       case 'right':
         audit({ event: 'sign_in.succeeded', user: outcome.user.id, ...about })
-        return finish(request, reply, { login: { accountId: outcome.user.id, amr: ['pwd'] } })
+        return welcome(request, reply, { accountId: outcome.user.id, amr: ['pwd'] })
     }
   }
 
@@ -138,7 +140,17 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
       return show(request, reply, interaction, { status: 401, text })
     }
     audit({ event: 'sign_in.succeeded', user: user.id, ...about })
-    return finish(request, reply, { login: { accountId: user.id, acr: PASSKEY_ACR, amr: [...PASSKEY_AMR] } })
+    return welcome(request, reply, { accountId: user.id, acr: PASSKEY_ACR, amr: [...PASSKEY_AMR] })
+  }
+
+  /** From now on the browser is known for this user. */
+  async function welcome(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    login: { accountId: string; acr?: string; amr: string[] },
+  ) {
+    reply.header('set-cookie', await knownBrowsers.remember(login.accountId, request.headers.cookie))
+    return finish(request, reply, { login })
   }
 
   /** The interaction whose cookie the browser holds; a link without it leads nowhere. */

@@ -71,7 +71,7 @@ it('defaults', () => {
       perClient: { open: 0, perMinute: 0, unknownPerMinute: 30 },
       perClientAndUser: { open: 2, perMinute: 5 },
       pauseAfterDenial: { first: 30, longest: 3600 },
-      signIn: { perName: 5, perAddress: 50, pause: 30, longestPause: 900 },
+      signIn: { perName: 5, perAddress: 50, perNetwork: 200, pause: 30, longestPause: 900 },
       streams: { perSession: 10, perUser: 20, inAll: 10_000 },
     },
     metrics: { enabled: false, from: [] },

@@ -204,9 +204,13 @@ export interface Limits {
    */
   pauseAfterDenial: { first: number; longest: number }
   signIn: {
-    /** Attempts with a password that fail for one name, and from one address, before they have to pause. */
+    /**
+     * Attempts with a password that fail before they have to pause: for one user or name, or of a browser in which the
+     * user has signed in before; from one address (an IPv6 /64); from one network (a /24, a /48).
+     */
     perName: number
     perAddress: number
+    perNetwork: number
     /** Seconds of the first pause; each further attempt that fails makes it twice as long, up to the longest. */
     pause: number
     longestPause: number
@@ -518,6 +522,7 @@ const schema = z.strictObject({
     signIn: section({
       perName: whole('attempts', 1, 1000).default(5),
       perAddress: whole('attempts', 1, 100_000).default(50),
+      perNetwork: whole('attempts', 1, 1_000_000).default(200),
       pause: whole('seconds', 1, 3600).default(30),
       longestPause: whole('seconds', 1, 86_400).default(900),
     }).prefault({}),

@@ -88,7 +88,7 @@ export default {
     // Of one client in all. unknownPerMinute: how often it is told that nobody is there, 30 outside development.
     //perClient: { open: 0, perMinute: 0 },
     // Attempts that fail for one name, and from one address, before they pause; seconds.
-    //signIn: { perName: 5, perAddress: 50, pause: 30, longestPause: 900 },
+    //signIn: { perName: 5, perAddress: 50, perNetwork: 200, pause: 30, longestPause: 900 },
     // Calls that one process has in work at the same time; more are answered 503.
     //inFlight: 1000,
     // Pages that listen for news at the same time.

@@ -110,7 +110,7 @@ describe('wrong passwords at once', () => {
       assert.equal(statuses.filter((status) => status === 401).length, places)
       assert.equal(statuses.filter((status) => status === 503).length, count - places)
       assert.deepEqual(held.seen, { most: 2, begun: places })
-      assert.equal(await triesOf(stage), 2 * places, 'who was refused has not tried')
+      assert.equal(await triesOf(stage), 4 * places, 'who was refused has not tried')
     })
   }
 
