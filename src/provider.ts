@@ -26,6 +26,7 @@ import {
   createCurrentProvider,
   paths,
 } from './authorization-server/authorization-server.ts'
+import { authorizeEndpoint } from './authorization-server/authorize-endpoint.ts'
 import { createHandOver } from './authorization-server/hand-over.ts'
 import { discoveryPaths, handedOverEndpoint } from './authorization-server/handed-over-endpoint.ts'
 import { keySetMaxAge, keyTimesOf } from './authorization-server/key-rotation.ts'
@@ -36,6 +37,7 @@ import { createPairwiseSubjects } from './authorization-server/pairwise-subjects
 import { createPasswordSignIn } from './authorization-server/password-sign-in.ts'
 import { createSignInAttemptStore } from './authorization-server/sign-in-attempt-store.ts'
 import { signInEndpoint } from './authorization-server/sign-in-endpoint.ts'
+import { createSignInPlaces } from './authorization-server/sign-in-places.ts'
 import { createPasswordTryThrottle, createSignInThrottle } from './authorization-server/sign-in-throttle.ts'
 import { createSigningKeyStore } from './authorization-server/signing-key-store.ts'
 import { createSigningKeyWatch } from './authorization-server/signing-key-watch.ts'
@@ -107,9 +109,11 @@ import { nameCallers } from './http/caller-address.ts'
 import { fetchThrough } from './http/fetch.ts'
 import { createInWork } from './http/in-work.ts'
 import { createKeySets, knownKeysOr } from './http/key-sets.ts'
+import { createEnding } from './http/life.ts'
 import { answerRaw, asPlugin, collectRoutes } from './http/mount.ts'
 import { createGuardedCaller, prepareCalls } from './http/outgoing.ts'
 import { tlsOptions } from './http/tls.ts'
+import { Unavailable } from './http/unavailable.ts'
 import { chooseLanguage, loadTexts, type Texts } from './i18n/texts.ts'
 import { createLog, type Log } from './log.ts'
 import { createMetrics } from './metrics/metrics.ts'
@@ -183,8 +187,12 @@ export interface Doorbell {
   sweep(): Promise<number>
   /** Forgets what is finished and older than `retention` says, now. Answers how many rows it were. */
   prune(): Promise<number>
-  /** Stops accepting, finishes what runs, hands the rest back, lets the database go. Tolerates being called twice. */
-  close(): Promise<void>
+  /**
+   * Says that the end is near (`/health/ready`, `Connection: close`), serves on for `delay` seconds so that balancers
+   * hear of it, then stops accepting, finishes what runs, hands the rest back and lets the database go. Called again, it
+   * cuts the delay short, unless it is given one.
+   */
+  close(options?: { delay?: number }): Promise<void>
 }
 
 /** The CIBA addresses; those of everything else are in `authorization-server/`. */
@@ -436,6 +444,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   })
 
   // ── everything that is not CIBA ──
+  const { openPerNetwork, openInAll } = limits.signIn
+  const places = createSignInPlaces({ perNetwork: openPerNetwork, inAll: openInAll }, clock)
   const provider = createCurrentProvider(signingKeys, {
     issuer: config.issuer,
     development: config.development,
@@ -458,6 +468,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     acceptAssertion,
     keySetMaxAge: keySetMaxAge(config.keys.publishAhead),
     models: oidcModels,
+    places,
     findClient: async (id) => {
       const client = await clients.find(id)
       if (client === undefined) return undefined
@@ -578,9 +589,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     forceCloseConnections: 'idle',
     requestTimeout: patienceWithCallers.requestTimeout,
   })
-  edge(app, log, (acceptLanguage) => unavailablePage(texts, acceptLanguage))
+  edge(app, log, (acceptLanguage) => unavailablePage(texts, acceptLanguage), strictTransport(config))
   nameCallers(app, config.proxy.trust)
-  app.addHook('preClose', async () => heldPolls.close())
   app.addHook('onResponse', ({ method, routeOptions }, { statusCode: status, elapsedTime }, done) => {
     metrics.answered({ route: routeOptions.url ?? 'none', method, status }, elapsedTime / 1000)
     done()
@@ -729,6 +739,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       audit,
     })
   }
+  authorizeEndpoint(app, paths.authorization, { handOver, places, remove: oidcModels.removeSignIns, texts })
   handedOverEndpoint(app, provider, handOver)
   activityEndpoint(app, endpoints, {
     identifyCaller,
@@ -755,7 +766,9 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const endSession = createEndSession({ provider, store: endedSessions, userKey, clock, audit })
   const send: SendToServer = async ({ path, body, from, ...request }) => {
     const call = { ...request, url: path, ...(body !== undefined && { payload: body }) }
-    const answer = await app.inject({ ...call, ...(from !== undefined && { remoteAddress: from }) })
+    const answer = await app
+      .inject({ ...call, ...(from !== undefined && { remoteAddress: from }) })
+      .catch(notWhileClosing)
     return { status: answer.statusCode, headers: textHeaders(answer.headers), text: answer.body }
   }
   const elsewhere = createGuardedCaller({
@@ -857,16 +870,31 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     )
   }
 
-  let closing: Promise<void> | undefined
-  async function close(): Promise<void> {
-    // Real time, whatever the clock: somebody waits for this process to end.
-    const cutOff = systemClock.after(patience, () => app.server.closeAllConnections())
-    await Promise.all([app.close(), sweep.stop(), pruning.stop(), worker.stop(patience), signingKeys.stop()])
-    cutOff()
-    await Promise.all([caller, toPushServices, elsewhere, scryptThreads].map((each) => each.close()))
-    await pending.close()
-    await database.close()
-  }
+  const close = createEnding({
+    clock,
+    announce() {
+      app.life.announceEnd()
+      heldPolls.close()
+    },
+    async end() {
+      // Real time, whatever the clock: somebody waits for this process to end.
+      const cutOff = systemClock.after(patience, () => app.server.closeAllConnections())
+      const answered = app.life.quiet(patience)
+      await Promise.all([
+        app.close(),
+        answered,
+        sweep.stop(),
+        pruning.stop(),
+        worker.stop(patience),
+        signingKeys.stop(),
+      ])
+      cutOff()
+      app.life.over()
+      await Promise.all([caller, toPushServices, elsewhere, scryptThreads].map((each) => each.close()))
+      await pending.close()
+      await database.close()
+    },
+  })
 
   return {
     handler: (request, response) => answerRaw(app, log, request, response),
@@ -878,10 +906,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     },
     sweep: () => sweep.sweep(),
     prune: () => pruning.prune(),
-    close() {
-      closing ??= close()
-      return closing
-    },
+    close,
   }
 }
 
@@ -910,6 +935,11 @@ function aliasesAt(address: string) {
   }
 }
 
+/** Fastify does not let a server that closes ask itself any more. */
+function notWhileClosing(error: Error & { code?: string }): never {
+  throw error.code === 'FST_ERR_REOPENED_CLOSE_SERVER' ? new Unavailable('the server closes') : error
+}
+
 function textHeaders(headers: OutgoingHttpHeaders): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]))
 }
@@ -918,6 +948,12 @@ const loopback = ['127.0.0.0/8', '::1']
 
 function inMilliseconds({ first, longest }: { first: number; longest: number }) {
   return { first: first * 1000, longest: longest * 1000 }
+}
+
+/** Browsers keep it by host: in development that may be `localhost`, and everybody's. */
+function strictTransport({ issuer, development, hsts }: Config): Record<string, string> {
+  if (!issuer.startsWith('https:') || development) return {}
+  return { 'strict-transport-security': `max-age=${hsts.maxAge}` }
 }
 
 /** Milliseconds that another provider has to answer when a user signs in there. */

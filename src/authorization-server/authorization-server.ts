@@ -34,6 +34,8 @@ import { createAdapterFactory } from './oidc-adapter.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
 import type { PairwiseSubjects } from './pairwise-subjects.ts'
 import { resourceIndicators, richAuthorizationRequests } from './resource-servers.ts'
+import type { SignInPlaces } from './sign-in-places.ts'
+import { endWithoutSession, signOutPages } from './sign-out-page.ts'
 import type { SigningKeyWatch } from './signing-key-watch.ts'
 import type { SigningKeys } from './signing-keys.ts'
 import { vouchedFor } from './vouched.ts'
@@ -69,6 +71,8 @@ export interface AuthorizationServerNeeds {
   /** Seconds that a fetched key set may be kept. */
   keySetMaxAge: number
   models: OidcModelStore
+  /** For sign-ins that were begun. */
+  places: SignInPlaces
   /** The client id of our own app. */
   ownClient: string
   /** A registered client, with what its secret is to be compared with. */
@@ -128,6 +132,8 @@ const claims = {
 
 /** Seconds. */
 const interactionTtl = 3600
+/** As long as nobody has signed in, who it is for could be anybody: long enough for a password that has to be looked up. */
+const strangersTtl = 600
 
 function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
   const { tokens, vault } = needs
@@ -136,6 +142,9 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
   const configuration: Configuration = {
     adapter: createAdapterFactory({
       models: needs.models,
+      places: needs.places,
+      // Whoever has switched that on: there a browser in which nobody has signed in has to be known again.
+      keepsStrangers: isSwitchedOn(needs.extra, 'deviceFlow'),
       clock: needs.clock,
       vault,
       findClient: async (id) => {
@@ -215,7 +224,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
         // A foreign token is answered like an unknown one, and stays valid (RV-2).
         allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId,
       },
-      rpInitiatedLogout: { enabled: true },
+      rpInitiatedLogout: signOutPages(needs),
       resourceIndicators: resourceIndicators(needs),
       richAuthorizationRequests: richAuthorizationRequests(needs) as never,
     },
@@ -225,8 +234,8 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
       RefreshToken: tokens.refreshTtl,
       AuthorizationCode: 60,
       Grant: Math.max(tokens.refreshTtl, needs.sessions.absoluteTtl),
-      Session: (_ctx, session) => sessionTtl(session, needs),
-      Interaction: interactionTtl,
+      Session: (_ctx, session) => (session.accountId === undefined ? strangersTtl : sessionTtl(session, needs)),
+      Interaction: (_ctx, { session }) => (session?.accountId === undefined ? strangersTtl : interactionTtl),
     },
     // Confidential clients prove themselves at each refresh; a token that changes is one more thing to lose (RT-5).
     rotateRefreshToken: (ctx) => ctx.oidc.client?.clientAuthMethod === 'none',
@@ -271,6 +280,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
     throw new Error('the CIBA grant is answered before oidc-provider')
   })
   answerNotFound(provider)
+  endWithoutSession(provider)
   readOnlyWhatWasAsked(provider)
   compareHashedSecrets(provider, vault)
   narrowKeySet(provider, needs)
@@ -374,6 +384,10 @@ function signInPolicy(): interactionPolicy.DefaultPolicy {
     }),
   )
   return policy
+}
+
+function isSwitchedOn({ features }: Record<string, unknown>, name: string): boolean {
+  return (features as Record<string, { enabled?: boolean } | undefined> | undefined)?.[name]?.enabled === true
 }
 
 /**

@@ -4,7 +4,7 @@ import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ClientCertificate, ReadCertificate } from '../client-certificate/client-certificate.ts'
 import { type Proofs, proofSentWith } from '../dpop/proof.ts'
-import { commonHeaders, rawBody } from '../http/answer.ts'
+import { rawBody } from '../http/answer.ts'
 import { callerOf } from '../http/caller.ts'
 import { type Form, isForm, readForm } from '../http/form.ts'
 import { type Slot, slotOf } from '../http/in-work.ts'
@@ -45,11 +45,11 @@ export function createHandOver(
     if (waited) await callerOf(reply).mustBeThere()
     reply.hijack()
     // Fastify's hooks do not see what oidc-provider answers.
-    const headers = { ...commonHeaders, ...proofs.answerHeaders(proof) }
+    const headers = { ...request.server.commonHeaders, ...proofs.answerHeaders(proof) }
     for (const [name, value] of Object.entries(headers)) reply.raw.setHeader(name, value)
     if (request.method === 'POST') reply.raw.setHeader('Cache-Control', 'no-store')
     const address = known.get(request.raw.headers.host?.toLowerCase() ?? '') ?? issuer
-    callbackOf(provider())(replay(request.raw, body, address, certificate), reply.raw)
+    await callbackOf(provider())(replay(request.raw, body, address, certificate), reply.raw)
     return reply
   }
 }

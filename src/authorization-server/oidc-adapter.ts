@@ -5,7 +5,9 @@ import { errors } from 'oidc-provider'
 import type { Clock } from '../clock.ts'
 import { fingerprint, type Vault } from '../secret.ts'
 import type { Statement } from '../storage/database.ts'
+import { placeOfThisCall } from './authorize-endpoint.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
+import type { SignInPlaces } from './sign-in-places.ts'
 
 export interface AdapterNeeds {
   models: OidcModelStore
@@ -13,6 +15,10 @@ export interface AdapterNeeds {
   findClient(id: string): Promise<AdapterPayload | undefined>
   vault: Vault
   clock: Clock
+  /** Where sign-ins that were begun have their places. */
+  places: Pick<SignInPlaces, 'ended'>
+  /** Whether sessions in which nobody has signed in are kept: only where a feature needs them. */
+  keepsStrangers: boolean
 }
 
 interface Collected {
@@ -39,7 +45,7 @@ export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Ad
   return (model) => (model === 'Client' ? clientAdapter(needs) : modelAdapter(model, needs))
 }
 
-function modelAdapter(model: string, { models, vault, clock }: AdapterNeeds): Adapter {
+function modelAdapter(model: string, { models, vault, clock, places, keepsStrangers }: AdapterNeeds): Adapter {
   const place = (idHash: string) => `oidc_models/${model}/${idHash}`
 
   function open(found: { id_hash: string; sealed: string; consumed_at: number | null } | undefined) {
@@ -51,7 +57,9 @@ function modelAdapter(model: string, { models, vault, clock }: AdapterNeeds): Ad
 
   return {
     async upsert(id, payload, expiresIn) {
+      if (model === 'Session' && payload.accountId === undefined && !keepsStrangers) return
       const idHash = fingerprint(id)
+      const expiresAt = expiresIn ? clock.now() + expiresIn * 1000 : undefined
       const collected = collecting.getStore()
       const statement = models.put({
         model,
@@ -62,10 +70,10 @@ function modelAdapter(model: string, { models, vault, clock }: AdapterNeeds): Ad
         clientId: payload.clientId,
         userId: payload.accountId,
         requestId: collected?.requestId,
-        expiresAt: expiresIn ? clock.now() + expiresIn * 1000 : undefined,
+        expiresAt,
       })
       if (collected) collected.statements.push(statement)
-      else await models.run(statement)
+      else await models.run(statement, model === 'Interaction' ? placeOfThisCall()?.keep(idHash, expiresAt ?? 0) : [])
     },
     find: async (id) => open(await models.find(model, fingerprint(id), clock.now())),
     findByUid: async (uid) => open(await models.findByUid(model, fingerprint(uid), clock.now())),
@@ -75,7 +83,10 @@ function modelAdapter(model: string, { models, vault, clock }: AdapterNeeds): Ad
       const first = await models.consume(model, fingerprint(id), clock.now())
       if (!first) throw new errors.InvalidGrant(`${model} is already consumed`)
     },
-    destroy: (id) => models.remove(model, fingerprint(id)),
+    destroy(id) {
+      if (model === 'Interaction') places.ended(fingerprint(id))
+      return models.remove(model, fingerprint(id))
+    },
     revokeByGrantId: (grantId) => models.removeByGrant(fingerprint(grantId)),
   }
 }

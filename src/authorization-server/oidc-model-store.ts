@@ -55,8 +55,14 @@ export function createOidcModelStore(database: Database) {
       ],
     }),
 
-    async run(statement: Statement): Promise<void> {
-      await database.step(statement)
+    /** @param instead hashes of the sign-ins that make room for what is kept: they go in the same step */
+    async run(statement: Statement, instead: string[] = []): Promise<void> {
+      await database.step(statement, { also: instead.length > 0 ? [withoutSignIns(instead)] : [] })
+    },
+
+    /** Removes sign-ins that were begun. */
+    async removeSignIns(idHashes: string[]): Promise<void> {
+      await database.step(withoutSignIns(idHashes))
     },
 
     async find(model: string, idHash: string, now: number): Promise<FoundModel | undefined> {
@@ -135,3 +141,8 @@ export function createOidcModelStore(database: Database) {
     },
   }
 }
+
+const withoutSignIns = (idHashes: string[]): Statement => ({
+  sql: `delete from oidc_models where model = 'Interaction' and id_hash in (select value from each($1)) returning id_hash`,
+  values: [JSON.stringify(idHashes)],
+})

@@ -39,7 +39,7 @@ function readPort(text: string): number {
 async function run(options: ServeOptions): Promise<void> {
   const config = await settle(options)
   const log = createLog(logLevelFor(config))
-  const stop = expectStop(log)
+  const stop = expectStop(log, config)
   // The whole server: not loaded for commands that need none of it.
   const { createDoorbell } = await import('../provider.ts')
   const doorbell = await createDoorbell(config, { log, migrate: options.migrate ?? false })
@@ -47,8 +47,7 @@ async function run(options: ServeOptions): Promise<void> {
   log.info({ event: 'server.listening', issuer: config.issuer, host: config.host, port: config.port }, 'listening')
   if (process.stdout.isTTY) print(greeting(config))
 
-  await stop
-  await doorbell.close()
+  await doorbell.close({ delay: delayAfter(await stop, config) })
   log.info({ event: 'server.stopped' }, 'stopped')
   process.exit(0)
 }
@@ -80,26 +79,37 @@ function logLevelFor({ demo, logLevel }: Config): Config['logLevel'] {
 }
 
 /** Milliseconds from the signal to the end, however much still hangs: ten seconds are what most supervisors give. */
-const longestEnd = 9_500
+const longestEndMs = 9_500
+/** Milliseconds of it for what happens when the delay is over. */
+const endAfterDelayMs = 4_500
+
+/** Seconds. Whoever sits at the terminal waits for it to end; nobody balances calls to it there. */
+function delayAfter(signal: NodeJS.Signals, { shutdown }: Config): number {
+  return signal === 'SIGINT' && process.stdin.isTTY ? 0 : shutdown.delay
+}
 
 /** Resolves at the first signal. The second one ends the process at once. */
-function expectStop(log: Log): Promise<void> {
+function expectStop(log: Log, config: Config): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     let isAsked = false
     const heard = (signal: NodeJS.Signals) => {
       if (isAsked) process.exit(130)
       isAsked = true
-      log.info({ event: 'server.stopping', signal }, 'stopping; a second signal ends it at once')
-      setTimeout(() => {
-        log.error(
-          { event: 'server.cut_off' },
-          'not everything ended in time; what is left is taken up at the next start',
-        )
-        process.exit(1)
-      }, longestEnd)
-      resolve()
+      const delay = delayAfter(signal, config)
+      log.info({ event: 'server.stopping', signal, delay }, 'stopping; a second signal ends it at once')
+      setTimeout(
+        () => {
+          log.error(
+            { event: 'server.cut_off' },
+            'not everything ended in time; what is left is taken up at the next start',
+          )
+          process.exit(1)
+        },
+        Math.max(longestEndMs, delay * 1000 + endAfterDelayMs),
+      )
+      resolve(signal)
     }
-    process.on('SIGTERM', heard).on('SIGINT', heard)
+    process.on('SIGTERM', heard).on('SIGINT', heard).on('SIGHUP', heard)
   })
 }
 

@@ -175,6 +175,10 @@ export interface Config {
   deviceWebhook?: { url: string; secret: string }
   /** A folder with texts that replace Doorbell's own, one `<language>.json` each; absolute once loaded. */
   texts?: string
+  /** Seconds for which browsers use https only (RFC 6797), where the issuer is https and outside development. */
+  hsts: { maxAge: number }
+  /** How the server ends: seconds that it still serves after the signal, saying that it is not ready any more. */
+  shutdown: { delay: number }
   /** Where users sign in: `self`, or another OpenID provider, by its issuer. */
   login: { issuer: string; client_id?: string; client_secret?: string }
   clients: ClientMetadata[]
@@ -214,6 +218,9 @@ export interface Limits {
     /** Seconds of the first pause; each further attempt that fails makes it twice as long, up to the longest. */
     pause: number
     longestPause: number
+    /** Sign-ins that were begun and not ended: of one network, and of all at this process. */
+    openPerNetwork: number
+    openInAll: number
   }
   /** Pages that listen for news at the same time, at this process: of one session, of one user, and in all. */
   streams: { perSession: number; perUser: number; inAll: number }
@@ -242,6 +249,8 @@ type Sections =
   | 'registration'
   | 'retention'
   | 'deviceWebhook'
+  | 'shutdown'
+  | 'hsts'
   | 'login'
 type Optional<Settings> = { [Name in keyof Settings]?: Settings[Name] | undefined }
 
@@ -348,6 +357,8 @@ export function checkConfig(
       maxTriesPerUser: value.userCodes.maxTriesPerUser ?? 4 * value.userCodes.maxTries,
     },
     limits: limitsIn(value),
+    // Whoever develops wants it to end; no balancer has to hear of it.
+    shutdown: { delay: value.shutdown.delay ?? (value.development === false ? 5 : 0) },
     metrics: {
       ...metrics,
       enabled:
@@ -525,6 +536,8 @@ const schema = z.strictObject({
       perNetwork: whole('attempts', 1, 1_000_000).default(200),
       pause: whole('seconds', 1, 3600).default(30),
       longestPause: whole('seconds', 1, 86_400).default(900),
+      openPerNetwork: whole('sign-ins', 1, 100_000).default(100),
+      openInAll: whole('sign-ins', 1, 1_000_000).default(10_000),
     }).prefault({}),
     streams: section({
       perSession: whole('streams', 1, 1000).default(10),
@@ -565,6 +578,8 @@ const schema = z.strictObject({
       .refine((secret) => secret.length >= 32, mustBeSecretly(webhookSecretForm))
       .exactOptional(),
   }).exactOptional(),
+  hsts: section({ maxAge: whole('seconds', 0, 10 * year).default(year) }).prefault({}),
+  shutdown: section({ delay: whole('seconds', 0, 300).exactOptional() }).prefault({}),
   texts: text('a folder', (folder) => folder !== '').exactOptional(),
   login: section({
     issuer: text('"self"', (issuer) => issuer !== '').default('self'),

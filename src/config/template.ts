@@ -88,7 +88,7 @@ export default {
     // Of one client in all. unknownPerMinute: how often it is told that nobody is there, 30 outside development.
     //perClient: { open: 0, perMinute: 0 },
     // Attempts that fail for one name, and from one address, before they pause; seconds.
-    //signIn: { perName: 5, perAddress: 50, perNetwork: 200, pause: 30, longestPause: 900 },
+    //signIn: { perName: 5, perAddress: 50, perNetwork: 200, pause: 30, longestPause: 900, openPerNetwork: 100, openInAll: 10000 },
     // Calls that one process has in work at the same time; more are answered 503.
     //inFlight: 1000,
     // Pages that listen for news at the same time.
@@ -147,6 +147,13 @@ export default {
 
   // Whether clients register themselves: 'off', 'token' ("doorbell client invite"), or 'open' to anybody.
   //registration: { mode: 'off', perHour: 10 },
+
+  // Seconds for which browsers that were here use https only; 0 lets them forget it. Not in development.
+  //hsts: { maxAge: 31536000 },
+
+  // Seconds it still serves after the signal to end, saying that it is not ready: as long as balancers take to hear of it.
+  // Outside development 5.
+  //shutdown: { delay: 0 },
 
   // Where users sign in: here, or at another OpenID provider, with client_id and client_secret.
   //login: { issuer: 'self' },

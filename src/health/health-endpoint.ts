@@ -13,6 +13,9 @@ export function healthEndpoint(app: FastifyInstance, { database, readiness }: He
   app.get('/health/live', (_request, reply) => reply.send({ status: 'live' }))
 
   app.get('/health/ready', async (_request, reply) => {
+    if (app.life.isEnding) {
+      return reply.code(503).header('retry-after', '1').send({ status: 'not ready', server: 'ending' })
+    }
     const state = await readiness.check()
     if (state !== 'ready')
       return reply.code(503).header('retry-after', '1').send({ status: 'not ready', database: state })

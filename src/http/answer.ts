@@ -10,6 +10,7 @@ import type {
 } from 'fastify'
 import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
+import { followLife } from './life.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
 import { answerUnavailable, isUnavailable, jsonErrorHeaders, Unavailable, type UnavailablePage } from './unavailable.ts'
 
@@ -18,6 +19,8 @@ export const MAX_BODY_BYTES = 64 * 1024
 
 /** What Fastify must be told when it is made; the rest is `edge`. */
 export const edgeOptions = {
+  // Calls that still come while the server closes are answered by their routes; Fastify's own 503 has a form of its own.
+  return503OnClosing: false,
   bodyLimit: MAX_BODY_BYTES,
   // No route has a schema. What Fastify would load to compile some is larger than the rest of it.
   schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
@@ -66,11 +69,11 @@ export function answerRefusal(reply: FastifyReply, refusal: Refusal): void {
  */
 export function usualAnswer(refusal: Refusal): (reply: FastifyReply) => FastifyReply {
   const body = JSON.stringify(membersOf(refusal))
-  const headers = { ...jsonErrorHeaders, ...commonHeaders, 'content-length': Buffer.byteLength(body) }
+  const headers = { ...jsonErrorHeaders, 'content-length': Buffer.byteLength(body) }
   return (reply) => {
     reply.isUsual = true
     // What was said before goes along: a nonce, say.
-    const all = { ...headers, ...(reply.getHeaders() as OutgoingHttpHeaders), ...lastWords(reply) }
+    const all = { ...headers, ...reply.server.commonHeaders, ...(reply.getHeaders() as OutgoingHttpHeaders) }
     const { raw } = reply.hijack()
     atTheEndOfTheTurn(() => raw.writeHead(refusal.status, all).end(body))
     return reply
@@ -95,15 +98,10 @@ function answerAll(): void {
   for (const answer of all) answer()
 }
 
-/** Idle connections are closed when the server stops. One that is answered just then is not idle yet, and would be waited for. */
-function lastWords({ server }: FastifyReply): OutgoingHttpHeaders {
-  return server.life.isOver ? { connection: 'close' } : {}
-}
-
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Whether the server is stopping. */
-    life: { isOver: boolean }
+    /** What every answer says. */
+    commonHeaders: Readonly<Record<string, string>>
   }
   interface FastifyReply {
     /** Nothing anybody wants to read of in the log. */
@@ -114,22 +112,18 @@ declare module 'fastify' {
 /**
  * Makes `app` behave at its edges. To be called before routes are added.
  * @param page what browsers see while the server cannot answer
+ * @param more what every answer says besides
  */
-export function edge(app: FastifyInstance, log: Log, page?: UnavailablePage): void {
+export function edge(app: FastifyInstance, log: Log, page?: UnavailablePage, more: Record<string, string> = {}): void {
+  app.decorate('commonHeaders', { 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', ...more })
+  followLife(app)
   keepBodiesRaw(app)
   refuseOtherSpellings(app, answerNotFound)
   app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, { log, page }))
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply))
   app.decorateReply('isUsual', false)
-  const life = { isOver: false }
-  app.decorate('life', life)
-  app.addHook('preClose', (done) => {
-    life.isOver = true
-    done()
-  })
   app.addHook('onSend', (_request, reply, _payload, done) => {
     setCommonHeaders(reply)
-    reply.headers(lastWords(reply))
     done()
   })
   app.addHook('onResponse', (request, reply, done) => {
@@ -218,11 +212,8 @@ function membersOf({ code, hint, members }: Refusal) {
   return { error: code, error_description: inOAuthCharacters(hint), ...members }
 }
 
-/** What every answer says. */
-export const commonHeaders = { 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer' }
-
 function setCommonHeaders(reply: FastifyReply): void {
-  reply.headers(commonHeaders)
+  reply.headers(reply.server.commonHeaders)
 }
 
 /** The route's pattern, never the URL: a URL may carry an auth_req_id. */

@@ -27,8 +27,14 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
   const caller = callerOf(reply)
   reply.hijack()
   const { raw } = reply
-  raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
-  raw.write(': open\n\n')
+  raw.writeHead(200, {
+    ...reply.server.commonHeaders,
+    'content-type': 'text/event-stream',
+    'cache-control': 'no-store',
+    'x-accel-buffering': 'no',
+  })
+  // Where it ends because the server does, the page soon comes again, to another one.
+  raw.write('retry: 1000\n\n')
   let isOver = false
   let cancelBeat = () => {}
 

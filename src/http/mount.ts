@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyPluginAsync, HTTPMethods } from 'fastify'
 import type { Log } from '../log.ts'
+import { jsonErrorHeaders, unavailable } from './unavailable.ts'
 
 export interface KnownRoute {
   method: HTTPMethods[]
@@ -26,7 +27,18 @@ export function answerRaw(app: FastifyInstance, log: Log, request: IncomingMessa
     response.end(JSON.stringify({ error: 'server_error', error_description: 'the server is not set up correctly' }))
     return
   }
-  app.routing(request, response)
+  route(app, request, response)
+}
+
+/** The host's server may go on after ours has ended. */
+function route(app: FastifyInstance, request: IncomingMessage, response: ServerResponse): void {
+  if (!app.life.isOver) {
+    app.routing(request, response)
+    return
+  }
+  const { status, headers, body } = unavailable
+  response.writeHead(status, { ...headers, ...app.commonHeaders, ...jsonErrorHeaders, connection: 'close' })
+  response.end(JSON.stringify(body))
 }
 
 /** The same routes on another Fastify server. Bodies go through unread. */
@@ -41,7 +53,7 @@ export function asPlugin(app: FastifyInstance, routes: readonly KnownRoute[]): F
         exposeHeadRoute: false,
         handler(request, reply) {
           reply.hijack()
-          app.routing(request.raw, reply.raw)
+          route(app, request.raw, reply.raw)
         },
       })
     }

@@ -8,6 +8,7 @@ const eta = new Eta({ views, autoEscape: true, cache: true })
 
 export type PageName =
   | 'sign-in'
+  | 'sign-out'
   | 'consent'
   | 'error'
   | 'mailbox'

@@ -285,6 +285,13 @@ async function stores(t: TestContext, engine: Engine) {
 async function models(t: TestContext, engine: Engine) {
   const { one, clock } = await furnished(t, engine)
   const store = createOidcModelStore(one.database)
-  const adapter = createAdapterFactory({ models: store, findClient: async () => undefined, vault, clock })
+  const adapter = createAdapterFactory({
+    places: { ended() {} },
+    keepsStrangers: false,
+    models: store,
+    findClient: async () => undefined,
+    vault,
+    clock,
+  })
   return { database: one.database, clock, store, adapter }
 }

@@ -197,7 +197,14 @@ async function signInMany(stage: Stage, users: number): Promise<string[]> {
   const session = cookies.openSession((await signIn(stage, 0)).split('doorbell_app=')[1]?.split(';')[0])!
   const database = await openDatabase(url, { clock, log: createLog('silent') })
   const models = createOidcModelStore(database)
-  const tokens = createAdapterFactory({ models, vault, clock, findClient: async () => undefined })('AccessToken')
+  const tokens = createAdapterFactory({
+    places: { ended() {} },
+    keepsStrangers: false,
+    models,
+    vault,
+    clock,
+    findClient: async () => undefined,
+  })('AccessToken')
   const { expiresWithSession, ...token } = (await tokens.find(session.accessToken))!
   const all = await Promise.all(
     Array.from({ length: users }, async (_, number) => {

@@ -1,0 +1,266 @@
+/**
+ * Two nodes behind nginx, then behind HAProxy, with the configurations of docs/proxies: honest clients call all the time,
+ * the nodes are restarted one after the other, and no call may fail. Takes three minutes, and needs both proxies
+ * (`apt-get install nginx haproxy`).
+ *
+ *   node checks/rolling-restart.ts [nginx|haproxy]
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { Agent, request as httpRequest } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { newSecret } from '../src/secret.ts'
+import { freePort } from '../test/cast/ports.ts'
+import { startPostgres } from '../test/cast/postgres.ts'
+
+const CIBA = 'urn:openid:params:grant-type:ciba'
+const bin = fileURLToPath(new URL('../bin/doorbell.js', import.meta.url))
+const proxies = {
+  nginx: { program: '/usr/sbin/nginx', start: startNginx, takesBackAfterMs: 11_000 },
+  haproxy: { program: '/usr/sbin/haproxy', start: startHaproxy, takesBackAfterMs: 4_000 },
+}
+type ProxyName = keyof typeof proxies
+
+const kiosk = newSecret()
+const phones = newSecret()
+/** Clients that call one after the other, each on a connection that is kept. */
+const callers = 12
+/** One for each of them, so that the newest request is its own. */
+const people = Array.from({ length: callers }, (_, number) => ({ username: `user-${number}` }))
+/** Milliseconds each of them rests between two calls: two hundred calls a second are many for one user, few for a server. */
+const restMs = 40
+/** How often both nodes are restarted. */
+const rounds = 2
+
+interface Node {
+  port: number
+  process: ChildProcess
+}
+
+const chosen = (process.argv[2] ? [process.argv[2]] : Object.keys(proxies)) as ProxyName[]
+for (const name of chosen) {
+  if (proxies[name] === undefined) throw new Error(`no proxy ${name}: nginx or haproxy`)
+  if (!existsSync(proxies[name].program))
+    throw new Error(`${proxies[name].program} is missing: apt-get install ${name}`)
+}
+
+const started: ChildProcess[] = []
+const folder = await mkdtemp(join(tmpdir(), 'doorbell-rolling-'))
+process.on('exit', () => {
+  for (const child of started) child.kill('SIGKILL')
+})
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
+const postgres = await startPostgres()
+try {
+  for (const name of chosen) await check(name)
+} finally {
+  await postgres.stop()
+  await rm(folder, { recursive: true, force: true })
+}
+
+async function check(name: ProxyName): Promise<void> {
+  const nodes = [await startNode(await freePort()), await startNode(await freePort())]
+  const port = await freePort()
+  const proxy = await proxies[name].start(
+    port,
+    nodes.map((node) => node.port),
+  )
+  await untilReady(port)
+  const load = startLoad(port)
+  await pause(2_000)
+  for (let round = 0; round < rounds; round++)
+    for (const node of nodes) await restart(node, proxies[name].takesBackAfterMs)
+  await pause(2_000)
+  const { calls, flows, failed } = await load.stop()
+  console.log(
+    `${name}: ${rounds * nodes.length} restarts, ${calls} calls, ${flows} whole flows, ${failed.length} failed calls`,
+  )
+  for (const failure of failed.slice(0, 20)) console.log(`  ${failure}`)
+  if (failed.length > 0 || flows === 0) {
+    process.exitCode = 1
+    console.log(await readFile(join(folder, 'nginx.log'), 'utf8').catch(() => ''))
+  }
+  proxy.kill('SIGTERM')
+  for (const { process: child } of nodes) await end(child)
+}
+
+async function startNode(port: number): Promise<Node> {
+  const file = join(folder, `node-${port}.json`)
+  const configuration = {
+    issuer: 'https://id.example.com',
+    host: '127.0.0.1',
+    port,
+    database: postgres.url,
+    secret: Buffer.alloc(32, 7).toString('base64url'),
+    proxy: { trust: ['127.0.0.1'] },
+    requests: { maxOpenPerUser: 1000 },
+    limits: { perUser: { perMinute: 0 }, perClientAndUser: { perMinute: 0, open: 0 } },
+    logLevel: 'fatal',
+    clients: [
+      { client_id: 'kiosk', client_secret: kiosk, grant_types: [CIBA], backchannel_token_delivery_mode: 'poll' },
+      { client_id: 'phones', client_secret: phones, backchannel_device_service: true },
+    ],
+    users: people,
+  }
+  await writeFile(file, JSON.stringify(configuration))
+  const node = { port, process: spawnNode(file) }
+  await untilReady(port)
+  return node
+}
+
+function spawnNode(file: string): ChildProcess {
+  return begin(process.execPath, [bin, 'serve', '--config', file, '--migrate'])
+}
+
+/** @param takesBackAfterMs milliseconds in which the balancer has surely heard that the node is ready again */
+async function restart(node: Node, takesBackAfterMs: number): Promise<void> {
+  const asked = performance.now()
+  const code = await end(node.process)
+  const took = performance.now() - asked
+  console.log(`  node ${node.port}: ended with ${code} after ${(took / 1000).toFixed(1)} s`)
+  if (code !== 0) process.exitCode = 1
+  node.process = spawnNode(join(folder, `node-${node.port}.json`))
+  await untilReady(node.port)
+  await pause(takesBackAfterMs)
+}
+
+async function end(child: ChildProcess): Promise<number | null> {
+  const ended = once(child, 'exit') as Promise<[number | null]>
+  child.kill('SIGTERM')
+  return (await ended)[0]
+}
+
+function begin(program: string, args: string[]): ChildProcess {
+  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'inherit'] })
+  started.push(child)
+  return child
+}
+
+async function untilReady(port: number): Promise<void> {
+  for (let tries = 0; tries < 300; tries++) {
+    const ready = await fetch(`http://127.0.0.1:${port}/health/ready`).then(
+      ({ status }) => status === 200,
+      () => false,
+    )
+    if (ready) return
+    await pause(100)
+  }
+  throw new Error(`nothing is ready on port ${port}`)
+}
+
+/** What docs/proxies says, with the addresses of this check, and without TLS. */
+async function configurationOf(
+  name: string,
+  port: number,
+  nodes: number[],
+  listens: [RegExp, string],
+): Promise<string> {
+  const text = await readFile(new URL(`../docs/proxies/${name}`, import.meta.url), 'utf8')
+  return text
+    .replace(...listens)
+    .replaceAll(/^ *ssl_certificate.*\n/gm, '')
+    .replaceAll(/10\.0\.0\.1([12]):4000/g, (_, number) => `127.0.0.1:${nodes[Number(number) - 1]}`)
+    .replaceAll('listening port', String(port))
+}
+
+async function startNginx(port: number, nodes: number[]): Promise<ChildProcess> {
+  const included = join(folder, 'doorbell.nginx')
+  await writeFile(
+    included,
+    await configurationOf('nginx.conf', port, nodes, [/listen 443 ssl;/, `listen 127.0.0.1:${port};`]),
+  )
+  const file = join(folder, 'nginx.conf')
+  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+    (each) => `${each}_temp_path ${folder}/${each};`,
+  )
+  await writeFile(
+    file,
+    `daemon off; worker_processes 2; pid ${folder}/nginx.pid; error_log ${folder}/nginx.log warn;
+events { worker_connections 1024; }
+http { access_log off; ${paths.join(' ')} include ${included}; }`,
+  )
+  return begin(proxies.nginx.program, ['-c', file, '-p', folder, '-e', join(folder, 'nginx.log')])
+}
+
+async function startHaproxy(port: number, nodes: number[]): Promise<ChildProcess> {
+  const file = join(folder, 'haproxy.cfg')
+  await writeFile(
+    file,
+    await configurationOf('haproxy.cfg', port, nodes, [/bind :443 ssl crt .*/, `bind 127.0.0.1:${port}`]),
+  )
+  return begin(proxies.haproxy.program, ['-q', '-db', '-f', file])
+}
+
+/** Rings, a decision, tokens, and a poll too many; over and over. */
+function startLoad(port: number) {
+  const failed: string[] = []
+  let calls = 0
+  let flows = 0
+  let isOver = false
+
+  async function call(agent: Agent, path: string, as: string, form: Record<string, string>, expected: number) {
+    await pause(restMs)
+    calls += 1
+    try {
+      const { status, text } = await post(port, agent, path, as, form)
+      if (status === expected) return text === '' ? {} : (JSON.parse(text) as Record<string, string>)
+      failed.push(`${path}: ${status} instead of ${expected}: ${text.replaceAll(/\s+/g, ' ').slice(0, 120)}`)
+    } catch (error) {
+      failed.push(`${path}: ${error instanceof Error ? error.message : error}`)
+    }
+    return undefined
+  }
+
+  async function flow(agent: Agent, login_hint: string): Promise<void> {
+    const rung = await call(agent, '/backchannel/authorize', `kiosk:${kiosk}`, { scope: 'openid', login_hint }, 200)
+    const waiting = rung && (await call(agent, '/backchannel/authinfo', `phones:${phones}`, { login_hint }, 200))
+    if (waiting === undefined) return
+    const [{ request_id }] = waiting.requests as unknown as [{ request_id: string }]
+    const decision = { login_hint, request_id, status: 'approved' }
+    const decided = await call(agent, '/backchannel/complete', `phones:${phones}`, decision, 200)
+    if (decided === undefined) return
+    const poll = { grant_type: CIBA, auth_req_id: rung!.auth_req_id! }
+    const tokens = await call(agent, '/oauth/token', `kiosk:${kiosk}`, poll, 200)
+    if (tokens === undefined) return
+    await call(agent, '/oauth/token', `kiosk:${kiosk}`, poll, 400)
+    flows += 1
+  }
+
+  const working = Array.from({ length: callers }, async (_, number) => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    while (!isOver) await flow(agent, people[number]!.username)
+    agent.destroy()
+  })
+  return {
+    async stop() {
+      isOver = true
+      await Promise.all(working)
+      return { calls, flows, failed }
+    },
+  }
+}
+
+function post(port: number, agent: Agent, path: string, as: string, form: Record<string, string>) {
+  return new Promise<{ status: number; text: string }>((resolve, reject) => {
+    const headers = {
+      host: 'id.example.com',
+      'content-type': 'application/x-www-form-urlencoded',
+      authorization: `Basic ${Buffer.from(as).toString('base64')}`,
+    }
+    const sent = httpRequest({ host: '127.0.0.1', port, path, method: 'POST', agent, headers, timeout: 20_000 })
+    sent.on('timeout', () => sent.destroy(new Error('no answer within twenty seconds')))
+    sent.on('error', reject).on('response', (answer) => {
+      let text = ''
+      answer.on('data', (chunk) => {
+        text += chunk
+      })
+      answer.on('error', reject).on('end', () => resolve({ status: answer.statusCode ?? 0, text }))
+    })
+    sent.end(String(new URLSearchParams(form)))
+  })
+}
