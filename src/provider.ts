@@ -239,7 +239,7 @@ const mostBytesRead = 64 * 1024
 export async function createDoorbell(config: Config, parts: Parts = {}): Promise<Doorbell> {
   const clock = parts.clock ?? systemClock
   const log = parts.log ?? createLog(config.logLevel)
-  const database = await (parts.openDatabase ?? openDatabase)(config.database, { log, clock })
+  const database = await (parts.openDatabase ?? openDatabase)(config.database, { log, clock, serves: true })
   try {
     if (database.engine === 'sqlite' || parts.migrate) await migrate(database, clock)
     await refuseOtherSchema(database)

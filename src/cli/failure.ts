@@ -26,8 +26,8 @@ function wordsFor(error: unknown): string {
   if (isDebugging()) return error.stack ?? error.message
   if (error instanceof Failure || error instanceof ConfigError) return error.message
   const words = sentence(error.message || error.name)
-  // By name, because the class lives beside the whole server, which most commands need not load.
-  if (error.name === 'SchemaError') return words
+  // By name, because the classes live beside the server, which most commands need not load.
+  if (['SchemaError', 'SoleServerError'].includes(error.name)) return words
   return `${words}\n"npx doorbell doctor" looks for the cause; DOORBELL_LOG_LEVEL=debug shows where it happened.`
 }
 

@@ -6,10 +6,17 @@ import { openSqlite } from './sqlite.ts'
 
 const forms = 'sqlite:./doorbell.db, sqlite::memory: or postgres://user@host/name'
 
+interface Surroundings {
+  log: Log
+  clock: Clock
+  /** Whether it is opened by a server, and not by a command beside it. A SQLite file has one server at a time. */
+  serves?: boolean
+}
+
 /** @param url `sqlite:` and a path, `sqlite::memory:`, or a Postgres URL. It may hold a password, so no error repeats it. */
-export async function openDatabase(url: string, surroundings: { log: Log; clock: Clock }): Promise<Database> {
+export async function openDatabase(url: string, surroundings: Surroundings): Promise<Database> {
   const scheme = url.slice(0, url.indexOf(':') + 1)
-  if (scheme === 'sqlite:') return openSqlite(pathIn(url))
+  if (scheme === 'sqlite:') return openSqlite(pathIn(url), { serves: surroundings.serves ?? false })
   if (scheme !== 'postgres:' && scheme !== 'postgresql:') {
     throw new Error(`the database URL has to be like ${forms}`)
   }

@@ -18,6 +18,7 @@ import {
   valuesOf,
 } from './database.ts'
 import { createListeners } from './listeners.ts'
+import { claimFile, isBusy } from './sole-server.ts'
 import { wordsOfSqlite } from './words.ts'
 
 type Rows = Record<string, Value>[]
@@ -33,9 +34,12 @@ interface QueuedStep extends StepOptions<Record<string, Value>> {
 /** How long another process may hold up the start of this one, in milliseconds. */
 const patience = 60_000
 
-/** @param path a file, made if it is not there, or `:memory:` */
-export function openSqlite(path: string): Database {
-  const connection = connect(path)
+/**
+ * @param path a file, made if it is not there, or `:memory:`
+ * @param options.serves whether it is for a server, of which a file has one at a time
+ */
+export function openSqlite(path: string, { serves = false } = {}): Database {
+  const { connection, letFileGo } = connect(path, serves)
   const file = path === ':memory:' ? undefined : statSync(path)
   const prepared = new Map<string, StatementSync>()
   const listeners = createListeners()
@@ -140,6 +144,7 @@ export function openSqlite(path: string): Database {
     while (exclusive) await exclusive
     flush()
     connection.close()
+    letFileGo()
   }
 
   function refuseIfClosing(): void {
@@ -186,13 +191,20 @@ export function openSqlite(path: string): Database {
   return database
 }
 
-function connect(path: string): DatabaseSync {
-  if (path !== ':memory:') createPrivately(path)
-  const { DatabaseSync } = loadSqlite()
-  const connection = new DatabaseSync(path, { timeout: 5000 })
-  insist(connection, 'pragma journal_mode = wal')
-  connection.exec('pragma synchronous = full; pragma foreign_keys = on')
-  return connection
+function connect(path: string, serves: boolean) {
+  const isFile = path !== ':memory:'
+  if (isFile) createPrivately(path)
+  const sqlite = loadSqlite()
+  const letFileGo = isFile && serves ? claimFile(path, sqlite) : () => {}
+  try {
+    const connection = new sqlite.DatabaseSync(path, { timeout: 5000 })
+    insist(connection, 'pragma journal_mode = wal')
+    connection.exec('pragma synchronous = full; pragma foreign_keys = on')
+    return { connection, letFileGo }
+  } catch (error) {
+    letFileGo()
+    throw error
+  }
 }
 
 /** The file that was opened, and not in a file system that has become read-only. */
@@ -259,8 +271,4 @@ function insist(connection: DatabaseSync, sql: string): void {
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
     }
   }
-}
-
-function isBusy(error: unknown): boolean {
-  return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === 5
 }

@@ -44,7 +44,8 @@ test('a port that is in use', async (t) => {
   const terminal = await openTerminal(t)
   const port = String(await freePort())
   await terminal.serve(['--demo', '--port', port])
-  const { code, stderr } = await terminal.run(['serve', '--demo', '--port', port])
+  const env = { DOORBELL_DATABASE: 'sqlite:./another.db' }
+  const { code, stderr } = await terminal.run(['serve', '--demo', '--port', port], { env })
   assert.equal(code, 1)
   assert.match(stderr, new RegExp(`Port ${port} on 127\\.0\\.0\\.1 is in use\\..*--port`))
   assert.doesNotMatch(stderr, /^ +at /m)

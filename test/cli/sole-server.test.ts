@@ -1,0 +1,59 @@
+/** A SQLite file has one server: a second one is told so, by whatever name it knows the file. Commands work beside it. */
+import assert from 'node:assert/strict'
+import { mkdir, stat, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { openSqlite } from '../../src/storage/sqlite.ts'
+import { engines } from '../cast/engines.ts'
+import { openNeighbour } from '../cast/neighbour.ts'
+import { freePort } from '../cast/ports.ts'
+import { openStage } from '../cast/stage.ts'
+import { openTerminal } from './terminal.ts'
+
+test('a second server on the file is refused, commands are not, and after kill -9 the next one starts', async (t) => {
+  const terminal = await openTerminal(t, { DOORBELL_DATABASE: 'sqlite:./doorbell.db' })
+  const serve = async () => ['serve', '--demo', '--port', String(await freePort())]
+  const first = await terminal.serve((await serve()).slice(1))
+  const file = join(terminal.cwd, 'doorbell.db')
+  assert.equal((await stat(`${file}-serving`)).mode & 0o777, 0o600)
+
+  await mkdir(join(terminal.cwd, 'elsewhere'))
+  await symlink(file, join(terminal.cwd, 'elsewhere', 'link.db'))
+  for (const name of ['./doorbell.db', `//${file}`, 'elsewhere/../doorbell.db', './elsewhere/link.db']) {
+    const { code, stdout, stderr } = await terminal.run(await serve(), { env: { DOORBELL_DATABASE: `sqlite:${name}` } })
+    assert.equal(code, 1, name)
+    assert.equal(stdout, '')
+    assert.match(stderr, /^Another Doorbell serves \S+\/doorbell\.db, .*stop the other one/m, name)
+    assert.doesNotMatch(stderr, /^ +at /m)
+  }
+
+  const added = await terminal.run(['user', 'add', '--username', 'dora', '--email', 'dora@example.com'])
+  assert.equal(added.code, 0, added.stderr)
+  assert.equal((await terminal.run(['migrate'])).code, 0)
+  assert.equal((await terminal.run(['outbox'])).code, 0)
+
+  first.process.kill('SIGKILL')
+  await first.ended
+  const next = await terminal.serve((await serve()).slice(1))
+  next.process.kill('SIGTERM')
+  assert.equal((await next.ended).code, 0)
+  const last = await terminal.serve((await serve()).slice(1))
+  assert.match(last.output(), /server\.listening/)
+})
+
+test('in one process too, until the first is closed; what only looks into the file takes nothing away', async (t) => {
+  const stage = await openStage(t, { engine: engines[0]! })
+  const path = stage.database.slice('sqlite:'.length)
+  await assert.rejects(openNeighbour(t, stage), /another Doorbell serves/)
+  const command = openSqlite(path)
+  await command.close()
+  await assert.rejects(openNeighbour(t, stage), /another Doorbell serves/, 'it is held all this while')
+  assert.equal((await stage.ring('kiosk')).status, 200)
+  await stage.restart()
+  assert.equal((await stage.ring('kiosk')).status, 200)
+})
+
+test('what is kept in memory is for each its own', async () => {
+  const servers = [openSqlite(':memory:', { serves: true }), openSqlite(':memory:', { serves: true })]
+  for (const server of servers) await server.close()
+})
