@@ -2,6 +2,8 @@
 import type { Audit } from '../audit.ts'
 import type { Authentication } from '../authentication-request/authentication-request.ts'
 import type { ClientMetadata } from '../client/client-metadata.ts'
+import { isTooDeep } from '../http/form.ts'
+import { holdsOnlyStorable } from '../http/outside-text.ts'
 import type { User, UserHooks } from '../user-hint/user.ts'
 
 export interface AdmissionNeeds {
@@ -27,9 +29,7 @@ interface Arrived {
  */
 export function createAdmission({ users, usersAreHooks, app, audit, deviceToken }: AdmissionNeeds) {
   return async ({ claims, idToken, userInfo }: Arrived) => {
-    const user = usersAreHooks
-      ? await users.findByHint({ kind: 'id_token_hint', value: idToken, claims: { ...userInfo, ...claims } }, app)
-      : ((await findByMail(claims, users, app)) ?? (await findByMail(userInfo, users, app)))
+    const user = await findUser()
     const about = { client: app.client_id, by: 'another provider' }
     if (!user || user.disabled) {
       audit({ event: 'sign_in.failed', user: user?.id, ...about, outcome: 'user_unavailable' })
@@ -38,6 +38,13 @@ export function createAdmission({ users, usersAreHooks, app, audit, deviceToken 
     audit({ event: 'sign_in.succeeded', user: user.id, ...about })
     const token = await deviceToken(user.id, authenticationOf(claims))
     return { userId: user.id, name: user.name ?? user.username ?? user.id, locale: user.locale, ...token }
+
+    async function findUser(): Promise<User | null> {
+      const all = { ...userInfo, ...claims }
+      if (isTooDeep(all) || !holdsOnlyStorable(all)) return null
+      if (usersAreHooks) return users.findByHint({ kind: 'id_token_hint', value: idToken, claims: all }, app)
+      return (await findByMail(claims, users, app)) ?? (await findByMail(userInfo, users, app))
+    }
   }
 }
 
@@ -56,6 +63,6 @@ function authenticationOf({ acr, amr, auth_time }: Record<string, unknown>): Aut
   return {
     acr: typeof acr === 'string' ? acr : undefined,
     amr: Array.isArray(amr) ? amr.filter((word) => typeof word === 'string') : undefined,
-    authTime: typeof auth_time === 'number' ? auth_time : undefined,
+    authTime: Number.isSafeInteger(auth_time) ? (auth_time as number) : undefined,
   }
 }

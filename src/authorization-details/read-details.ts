@@ -1,5 +1,6 @@
 /** Authorization details as they come from outside: JSON that is checked for what could harm, before its type is asked. */
 import { isPlain } from '../complaint.ts'
+import { isStorable } from '../http/outside-text.ts'
 import type { AuthorizationDetail } from './detail-types.ts'
 
 /** Bytes of JSON. A user cannot judge more, and every token carries it. */
@@ -48,16 +49,12 @@ function isWord(value: unknown): boolean {
 
 /** What survives being written and read again: the user approves what is kept, to the letter. */
 function isSound(value: unknown, levels: number): boolean {
-  if (typeof value === 'string') return isSoundText(value)
+  if (typeof value === 'string') return isStorable(value)
   if (typeof value === 'number')
     return Number.isFinite(value) && !(Number.isInteger(value) && !Number.isSafeInteger(value))
   if (typeof value !== 'object' || value === null) return true
   if (levels === 0) return false
   return Object.entries(value).every(
-    ([name, inner]) => name !== '__proto__' && isSoundText(name) && isSound(inner, levels - 1),
+    ([name, inner]) => name !== '__proto__' && isStorable(name) && isSound(inner, levels - 1),
   )
-}
-
-function isSoundText(text: string): boolean {
-  return !text.includes('\0') && text.isWellFormed()
 }

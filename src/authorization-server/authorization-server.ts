@@ -18,7 +18,9 @@ import { isBoundToCertificate } from '../client/certificate-binding.ts'
 import { CIBA_GRANT, type ClientMetadata, DECIDE_SCOPE } from '../client/client-metadata.ts'
 import { type SubjectMetadata, subjectMatches } from '../client-certificate/subject.ts'
 import type { Clock } from '../clock.ts'
+import { malformed } from '../http/answer.ts'
 import type { fetchThrough } from '../http/fetch.ts'
+import { isUnstorableForDatabase } from '../http/outside-text.ts'
 import { isUnavailable, unavailable } from '../http/unavailable.ts'
 import { chooseLanguage, type Texts } from '../i18n/texts.ts'
 import type { Log } from '../log.ts'
@@ -545,6 +547,11 @@ function reportErrors(provider: Provider, log: Log): void {
   }
   provider.on('server_error', (ctx, error) => {
     log.error({ event: 'oidc.failed', error })
+    if (isUnstorableForDatabase(error)) {
+      const { status, code, hint } = malformed()
+      ctx.status = status
+      if (typeof ctx.body === 'object') ctx.body = { error: code, error_description: hint }
+    }
     if (!isUnavailable(error)) return
     ctx.status = unavailable.status
     ctx.set(unavailable.headers)

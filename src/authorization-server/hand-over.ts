@@ -9,6 +9,7 @@ import { callerOf } from '../http/caller.ts'
 import { type Form, isForm, readForm } from '../http/form.ts'
 import { type Slot, slotOf } from '../http/in-work.ts'
 import { targetOf } from '../http/one-spelling.ts'
+import { refuseUnstorableForm } from '../http/outside-text.ts'
 import type { CurrentProvider, Provider } from './authorization-server.ts'
 
 /** Brings what oidc-provider would have to fetch to know a client. Resolves to whether the caller was kept waiting. */
@@ -38,6 +39,7 @@ export function createHandOver(
     // Here, because only here a proof is good once on all nodes. oidc-provider looks at it again, for its key.
     if (proof.header !== undefined) await proofs.keyOf(proof, boundTokenIn(request.headers.authorization))
     const body = rawBody(request)
+    refuseUnstorableForm(body)
     const certificate = certificateOf(request.raw)
     const form = formIn(request, body)
     const waited = form !== undefined && (await prepareKeys({ form, certificate, slot: slotOf(request.raw) }))

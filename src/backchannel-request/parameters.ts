@@ -4,6 +4,7 @@ import type { Client } from '../client/client.ts'
 import { hintKinds } from '../client/client-metadata.ts'
 import { allOf, type Form } from '../http/form.ts'
 import type { Slot } from '../http/in-work.ts'
+import { isStorable } from '../http/outside-text.ts'
 import { Refusal } from '../refusal.ts'
 import type { SentHint } from '../user-hint/find-user.ts'
 import type { ReadSignedRequest, SignedClaims } from './signed-request.ts'
@@ -108,7 +109,7 @@ function readText(name: string, value: unknown): string {
   if (name === 'requested_expiry' && typeof value === 'number') return String(value)
   if (typeof value !== 'string') throw refused(`${name} must be a JSON string`)
   // The same two things that no form may hold: they can be neither stored nor written.
-  if (value.includes('\0') || !value.isWellFormed()) throw refused(`${name} has characters that are not allowed`)
+  if (!isStorable(value)) throw refused(`${name} has characters that are not allowed`)
   return value
 }
 

@@ -12,6 +12,7 @@ import type { Log } from '../log.ts'
 import { Refusal } from '../refusal.ts'
 import { followLife } from './life.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
+import { isUnstorableForDatabase, refuseUnstorableAddress } from './outside-text.ts'
 import { answerUnavailable, isUnavailable, jsonErrorHeaders, Unavailable, type UnavailablePage } from './unavailable.ts'
 
 /** The largest body that is read: a signed request with all its claims is a tenth of it. */
@@ -119,6 +120,10 @@ export function edge(app: FastifyInstance, log: Log, page?: UnavailablePage, mor
   followLife(app)
   keepBodiesRaw(app)
   refuseOtherSpellings(app, answerNotFound)
+  app.addHook('onRequest', ({ url }, _reply, done) => {
+    refuseUnstorableAddress(url)
+    done()
+  })
   app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, { log, page }))
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply))
   app.decorateReply('isUsual', false)
@@ -180,6 +185,9 @@ function answerProblem(
     answerUnavailable(request, reply, page)
   } else if (isBadRequest(error)) {
     answerRefusal(reply, isTooLarge(error) ? tooLarge() : malformed())
+  } else if (isUnstorableForDatabase(error)) {
+    log.error({ request: request.id, error }, 'a value from outside reached the database unchecked')
+    answerRefusal(reply, malformed())
   } else if (isUnavailable(error)) {
     log.error({ request: request.id, error }, 'cannot be answered now')
     answerUnavailable(request, reply, page)
@@ -227,7 +235,8 @@ function lineFor(request: FastifyRequest, reply: FastifyReply) {
   }
 }
 
-const malformed = () => new Refusal('invalid_request', 'the request is malformed')
+/** What is answered to what nobody can read or keep. */
+export const malformed = () => new Refusal('invalid_request', 'the request is malformed')
 
 const tooLarge = () =>
   new Refusal('invalid_request', `the body is larger than ${MAX_BODY_BYTES} bytes`, { status: 413 })

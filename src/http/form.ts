@@ -1,5 +1,6 @@
 /** Reading request bodies: bytes from outside become names and values that are safe to use, or a refusal. */
 import { Refusal } from '../refusal.ts'
+import { holdsOnlyStorable, isStorable } from './outside-text.ts'
 
 /** Names and values of a request, each name once, no value empty. A Map, so that no name (`__proto__`) is special. */
 export type Form = ReadonlyMap<string, string>
@@ -68,7 +69,7 @@ function gather(pairs: [name: string, value: string][]): Form {
   let isAnyEmpty = false
   for (const [name, value] of pairs) {
     if (value === '') isAnyEmpty = true
-    if (!isPlain(name) || !isPlain(value)) throw refused('the body has characters that are not allowed')
+    if (!isStorable(name) || !isStorable(value)) throw refused('the body has characters that are not allowed')
     const before = form.get(name)
     if (before !== undefined && name !== repeatable) throw refused('a parameter is repeated') // RQ-8
     form.set(name, before === undefined ? value : before + separator + value)
@@ -79,11 +80,6 @@ function gather(pairs: [name: string, value: string][]): Form {
 /** RQ-9: an empty value is an absent one. Only after all are gathered, since an empty one may be the repetition. */
 function withoutEmpty(form: Form): Form {
   return new Map([...form].filter(([, value]) => value !== ''))
-}
-
-/** NUL cannot be stored as text; a lone surrogate, which JSON can smuggle in, cannot be written as UTF-8. */
-function isPlain(text: string): boolean {
-  return !text.includes('\0') && text.isWellFormed()
 }
 
 function readPiece(piece: string): [name: string, value: string] {
@@ -128,6 +124,7 @@ function parseJson(text: string): unknown {
     throw refused('the body is not valid JSON')
   }
   if (isTooDeep(value)) throw refused('the body is nested too deeply')
+  if (!holdsOnlyStorable(value)) throw refused('the body has characters that are not allowed')
   return value
 }
 

@@ -96,7 +96,8 @@ async function ask(hint: UserHint, client: Client, { users }: HintNeeds): Promis
 
 function nameIn({ kind, value, claims, subject }: UserHint): string {
   const name = subject?.value ?? (kind === 'id_token_hint' && claims?.sub ? claims.sub : value)
-  return String(name).toLowerCase()
+  // Not every object of JSON can become a text by itself.
+  return (typeof name === 'string' ? name : JSON.stringify(name)).toLowerCase()
 }
 
 /** Our own signature, our own issuer, and issued to the client that presents it (SC-4, SC-5, SC-6). */

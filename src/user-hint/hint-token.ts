@@ -10,9 +10,11 @@ import {
   jwtVerify,
 } from 'jose'
 import type { Clock } from '../clock.ts'
+import { isTooDeep } from '../http/form.ts'
 import type { Slot } from '../http/in-work.ts'
 import { isPlainJws } from '../http/jws.ts'
 import type { KeySets } from '../http/key-sets.ts'
+import { holdsOnlyStorable } from '../http/outside-text.ts'
 import { Overloaded } from '../http/unavailable.ts'
 import { Refusal } from '../refusal.ts'
 import type { HintSubject } from './user.ts'
@@ -71,6 +73,8 @@ export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
     const claims = await verify(token, issuer, slot, needs)
     const claim = issuer.subject ?? 'sub'
     if (claims[claim] === undefined) throw refused(`without the claim ${claim}`)
+    // Its issuer is trusted to know who is meant, not to have checked what it was told.
+    if (!isSound(claims)) throw refused('a claim has characters that are not allowed, or is nested too deeply')
     return { claims, subject: { claim, value: claims[claim] } }
   }
 }
@@ -120,6 +124,10 @@ async function verify(
     }
     throw refused(error instanceof errors.JOSEError ? error.code : String(error))
   }
+}
+
+function isSound(claims: JWTPayload): boolean {
+  return !isTooDeep(claims) && holdsOnlyStorable(claims)
 }
 
 function refused(detail: string): Refusal {

@@ -3,6 +3,7 @@
  *
  *     npm run fuzz                                    500 000 requests
  *     npm run fuzz -- --requests 20000 --seed 7       fewer, others
+ *     npm run fuzz -- --engine postgres               on Postgres, which takes less of what it is given than SQLite
  *     npm run fuzz -- --shot '{"method":…}'           one that was reported, again
  *
  * It ends with 1 if an answer was a 5xx or came too late, if a promise was left alone, if something secret stood in the
@@ -16,6 +17,7 @@ const { values } = parseArgs({
   options: {
     requests: { type: 'string', default: '500000' },
     seed: { type: 'string', default: '1' },
+    engine: { type: 'string', default: 'sqlite' },
     shot: { type: 'string' },
   },
 })
@@ -35,6 +37,7 @@ if (values.shot !== undefined) {
   const report = await fuzz({
     requests,
     seed,
+    engine: values.engine === 'postgres' ? 'postgres' : 'sqlite',
     onProgress(answered) {
       if (performance.now() - told < 10_000) return
       told = performance.now()

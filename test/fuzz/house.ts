@@ -1,8 +1,5 @@
 /** A server with everything switched on, and what somebody who knows it well could hold in their hands. */
 import { createHash, generateKeyPairSync, type KeyObject, type webcrypto } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fastify } from 'fastify'
 import type { ConfigInput } from '../../src/config/config.ts'
 import { loadConfig } from '../../src/config/load.ts'
@@ -12,6 +9,7 @@ import { createDoorbell, type Doorbell } from '../../src/provider.ts'
 import { newSecret } from '../../src/secret.ts'
 import { certify } from '../cast/certificates.ts'
 import { createStageClock, type StageClock } from '../cast/clock.ts'
+import { type Engine, engines } from '../cast/engines.ts'
 import { signIn } from '../cast/phone-app.ts'
 import { freePort } from '../cast/ports.ts'
 import { ana, ben, CIBA, castConfig, type Stage, secrets } from '../cast/stage.ts'
@@ -43,8 +41,9 @@ export type KeyName = 'signer' | 'stranger' | 'proof'
 
 const ec = () => generateKeyPairSync('ec', { namedCurve: 'P-256' })
 
-export async function openHouse(): Promise<House> {
-  const folder = await mkdtemp(join(tmpdir(), 'doorbell-fuzz-'))
+export async function openHouse(engineName: Engine['name'] = 'sqlite'): Promise<House> {
+  const engine = engines.find(({ name }) => name === engineName)!
+  const { url: database, drop } = await engine.fresh()
   const port = await freePort()
   const [signer, stranger, proof] = [ec(), ec(), ec()]
   const authority = await certify({ subject: 'CN=Fuzz authority', isAuthority: true })
@@ -54,7 +53,7 @@ export async function openHouse(): Promise<House> {
   const config = await loadConfig({
     env: {},
     demo: true,
-    overrides: everythingOn(castConfig(port, `sqlite:${join(folder, 'doorbell.db')}`), {
+    overrides: everythingOn(castConfig(port, database), {
       signer: { ...signer.publicKey.export({ format: 'jwk' }), kid: 'signer', alg: 'ES256' },
       userCode,
       metricsToken,
@@ -64,7 +63,7 @@ export async function openHouse(): Promise<House> {
   let lines: string[] = []
   const clock = createStageClock()
   const log = createLog('debug', { write: (line) => void lines.push(line) })
-  const doorbell = await createDoorbell(config, { clock, log })
+  const doorbell = await createDoorbell(config, { clock, log, migrate: true })
   await doorbell.listen()
   const url = `http://localhost:${port}`
   const stage = { url, clock } as Stage
@@ -94,7 +93,7 @@ export async function openHouse(): Promise<House> {
     formToken,
     async close() {
       await doorbell.close()
-      await rm(folder, { recursive: true, force: true })
+      await drop()
     },
   }
 }

@@ -12,6 +12,8 @@ import { type Heard, openWire, type Wire } from './wire.ts'
 export interface FuzzOptions {
   requests: number
   seed: number
+  /** The database: SQLite unless told. */
+  engine?: 'sqlite' | 'postgres'
   /** Called now and then with how many were answered. */
   onProgress?: (answered: number) => void
   /** Called with each kind of fault when it is met first. */
@@ -49,13 +51,14 @@ const lanes = 16
 export async function fuzz({
   requests,
   seed,
+  engine = 'sqlite',
   onProgress = () => {},
   onFinding = () => {},
 }: FuzzOptions): Promise<FuzzReport> {
-  const house = await openHouse()
+  const house = await openHouse(engine)
   const loose = catchLoose()
   try {
-    return await attack(house, loose, { requests, seed, onProgress, onFinding })
+    return await attack(house, loose, { requests, seed, engine, onProgress, onFinding })
   } finally {
     loose.stop()
     await house.close()

@@ -86,7 +86,7 @@ describe('what is registered', () => {
     const { stage, register } = await opened(t)
     const { status, body, headers } = await register({
       ...poll,
-      client_name: 'Till',
+      client_name: 'Trolley',
       foo: 'bar',
       software_version: '1',
     })
@@ -94,7 +94,7 @@ describe('what is registered', () => {
     assert.match(String(headers.get('cache-control')), /no-store/)
     const { client_id, client_secret, registration_access_token, client_id_issued_at, ...rest } = body
     assert.deepEqual(rest, {
-      client_name: 'Till',
+      client_name: 'Trolley',
       ...poll,
       redirect_uris: [],
       response_types: [],
@@ -391,17 +391,17 @@ describe('who may register', () => {
 describe('a client looks after its registration (DR-11, DR-12)', () => {
   test('reads it, replaces it whole, and gets a new token for the next time', async (t) => {
     const { stage, register, send } = await opened(t)
-    const { body: made } = await register({ ...poll, client_name: 'Till', contacts: ['a@b.example'] })
+    const { body: made } = await register({ ...poll, client_name: 'Trolley', contacts: ['a@b.example'] })
     const uri = String(made.registration_client_uri)
     const token = String(made.registration_access_token)
 
     const { status, body: seen } = await send('GET', uri, undefined, token)
-    assert.deepEqual([status, seen.client_name, seen.client_id], [200, 'Till', made.client_id])
+    assert.deepEqual([status, seen.client_name, seen.client_id], [200, 'Trolley', made.client_id])
     assert.ok(!('client_secret' in seen))
 
-    const replaced = await send('PUT', uri, { client_id: made.client_id, ...poll, client_name: 'Till 2' }, token)
+    const replaced = await send('PUT', uri, { client_id: made.client_id, ...poll, client_name: 'Trolley 2' }, token)
     assert.equal(replaced.status, 200, replaced.text)
-    assert.equal(replaced.body.client_name, 'Till 2')
+    assert.equal(replaced.body.client_name, 'Trolley 2')
     assert.ok(!('contacts' in replaced.body), 'what is not said again is gone')
     assert.notEqual(replaced.body.registration_access_token, token)
     assert.equal((await send('GET', uri, undefined, token)).status, 401, 'the old token')
@@ -454,7 +454,7 @@ describe('a client looks after its registration (DR-11, DR-12)', () => {
 
   test('what it may not say is refused, and nothing is changed', async (t) => {
     const { register, send } = await opened(t)
-    const { body: made } = await register({ ...poll, client_name: 'Till' })
+    const { body: made } = await register({ ...poll, client_name: 'Trolley' })
     const uri = String(made.registration_client_uri)
     const token = String(made.registration_access_token)
     for (const more of [
@@ -470,7 +470,7 @@ describe('a client looks after its registration (DR-11, DR-12)', () => {
       const { status } = await send('PUT', uri, { client_id: made.client_id, ...poll, ...more }, token)
       assert.equal(status, 400, JSON.stringify(more))
     }
-    const same = { client_id: made.client_id, ...poll, client_name: 'Till', client_secret: made.client_secret }
+    const same = { client_id: made.client_id, ...poll, client_name: 'Trolley', client_secret: made.client_secret }
     assert.equal((await send('PUT', uri, same, token)).status, 200)
   })
 
