@@ -7,6 +7,7 @@ import type { Send } from '../outbox/outbox-worker.ts'
 import type { Vault } from '../secret.ts'
 import type { PendingRequest, User, UserHooks } from '../user-hint/user.ts'
 import type { NumberMatching } from './number-matching.ts'
+import { selfRegistration } from './shown-client.ts'
 
 /** What the user is told. It holds nothing that could be used: the link only leads to where the user signs in. */
 export interface Notice {
@@ -87,6 +88,7 @@ function describe(request: AuthenticationRequest, client: Client | undefined): P
       client_id: request.clientId,
       client_name: client?.metadata.client_name,
       logo_uri: client?.metadata.logo_uri,
+      ...selfRegistration(client),
     },
     scope: request.scope,
     binding_message: request.bindingMessage,

@@ -8,5 +8,18 @@ export function showClient(clientId: string, client: Client | undefined) {
     logo_uri: client?.metadata.logo_uri,
     policy_uri: client?.metadata.policy_uri,
     tos_uri: client?.metadata.tos_uri,
+    ...selfRegistration(client),
   }
+}
+
+/** Hosts that are named; a client with more of them is known by the first ones. */
+const mostHosts = 3
+
+/** Of a client that registered itself: that it did, and the hosts of the addresses that it has to be reached at. */
+export function selfRegistration(client: Client | undefined): { self_registered?: true; hosts?: string[] } {
+  if (!client?.registeredItself) return {}
+  const { jwks_uri, redirect_uris } = client.metadata
+  const addresses = [client.notificationEndpoint, jwks_uri, ...redirect_uris]
+  const hosts = addresses.map((address) => URL.parse(address ?? '')?.hostname).filter((host) => host)
+  return { self_registered: true, hosts: [...new Set(hosts as string[])].slice(0, mostHosts) }
 }

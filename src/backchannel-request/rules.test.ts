@@ -13,6 +13,7 @@ import { refuseUnlessAllowed, rules } from './rules.ts'
 const policy = {
   scopes: ['openid', 'email'],
   maxBindingMessageLength: 10,
+  mailed: true,
   requireSigned: false,
   requireContext: false,
   requireNumber: false,

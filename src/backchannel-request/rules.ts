@@ -4,6 +4,7 @@ import type { AuthorizationDetail, DetailTypes } from '../authorization-details/
 import { areDetails } from '../authorization-details/read-details.ts'
 import { allowedScopes, type Client, mayHintBy, mayRing } from '../client/client.ts'
 import { DECIDE_SCOPE } from '../client/client-metadata.ts'
+import { looksLikeALink } from '../client/link-like.ts'
 import { isPlain } from '../complaint.ts'
 import { Refusal, type RefusalCode } from '../refusal.ts'
 import { isResourceAddress, knows, type Resources } from '../resource/resources.ts'
@@ -13,6 +14,8 @@ export interface RequestPolicy {
   scopes: readonly string[]
   /** Characters. */
   maxBindingMessageLength: number
+  /** Whether binding messages stand in mails, where what looks like a link becomes one. */
+  mailed: boolean
   /** Whether requests have to be signed, whatever their client registered (FC-7). */
   requireSigned: boolean
   /** Whether a request must say what it is about, so that the user can tell it from another (FC-3). */
@@ -106,6 +109,12 @@ export const rules = {
     holds: (asked) => asked.bindingMessage === undefined || isPlainLine(asked.bindingMessage),
     otherwise: 'invalid_binding_message',
     because: 'binding_message must be one line of visible text',
+  },
+  bindingMessageIsNoLink: {
+    holds: (asked, _client, policy) =>
+      !policy.mailed || asked.bindingMessage === undefined || !looksLikeALink(asked.bindingMessage),
+    otherwise: 'invalid_binding_message',
+    because: 'binding_message must not look like a link: it is mailed to the user',
   },
   // Else a client could spare its users the choice by choosing its words (CD-8).
   numberCanBeMatched: {

@@ -11,6 +11,7 @@ import {
 import type { ClientStore } from '../client/client-store.ts'
 import { toClient } from '../client/register.ts'
 import { leavesSector, sectorStays } from '../client/sector.ts'
+import { complainAboutName } from '../client/shown-name.ts'
 import type { Clock } from '../clock.ts'
 import { isPlain } from '../complaint.ts'
 import { networkOf, networksOf } from '../http/address.ts'
@@ -35,6 +36,8 @@ export interface RegistrationNeeds {
   scopes: readonly string[]
   /** Whether users may have codes. Only an operator says who need not ask for them (UC-2). */
   userCodes: boolean
+  /** Whether names of clients stand in mails to users. */
+  mailed: boolean
   /** Whether oidc-provider can work with the client too; else what it says. */
   accepts(client: Client): Promise<string | undefined>
   /** What ends with a client, for the step that removes it. */
@@ -188,6 +191,11 @@ async function read(
     needs.circumstances,
   )
   if ('complaints' in checked) throw wrong(...checked.complaints)
+  const { client_name: name } = checked.client
+  const { mailed } = needs
+  const misnamed =
+    name === undefined ? undefined : complainAboutName(name, { known: await needs.clients.knownNames(), mailed })
+  if (misnamed !== undefined) throw wrong(misnamed)
   const scopes = checked.client.scope?.split(' ') ?? []
   if (scopes.includes(DECIDE_SCOPE))
     throw wrong(`scope must not hold ${DECIDE_SCOPE}: it is given by the operator only`)

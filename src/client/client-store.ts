@@ -40,6 +40,14 @@ export function createClientStore(database: Database) {
       }))
     },
 
+    /** What users know the clients by that an operator registered: their names, and the ids of those without one. */
+    async knownNames(): Promise<string[]> {
+      const rows = await database.read<Pick<ClientRow, 'id' | 'metadata'>>(
+        'select id, metadata from clients where registration_token_hash is null',
+      )
+      return rows.flatMap(({ id, metadata }) => [id, (JSON.parse(metadata) as ClientMetadata).client_name ?? id])
+    },
+
     /** Adds a client. Answers whether it was added: not if the id is taken. */
     async add(client: Client, now: number): Promise<boolean> {
       const rows = await database.step(insertClient(client, now))
@@ -154,5 +162,6 @@ function toClient(row: ClientRow): Client {
     notificationEndpoint: row.notification_endpoint ?? undefined,
     secretHash: row.secret_hash ?? undefined,
     secretSealed: row.secret_sealed ?? undefined,
+    ...(row.registration_token_hash !== null && { registeredItself: true }),
   }
 }

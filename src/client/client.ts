@@ -13,6 +13,8 @@ export interface Client {
   notificationEndpoint: string | undefined
   /** Keyed hash of its secret. */
   secretHash: string | undefined
+  /** Whether it registered itself: nobody has checked that it is who it says. */
+  registeredItself?: boolean
   /** The secret itself, sealed: only for `client_secret_jwt`. */
   secretSealed: string | undefined
 }

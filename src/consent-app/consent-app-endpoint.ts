@@ -9,6 +9,7 @@ import type { Clock } from '../clock.ts'
 import { rawBody } from '../http/answer.ts'
 import { type Form, readForm } from '../http/form.ts'
 import { isUnavailable } from '../http/unavailable.ts'
+import { saySelfRegistered } from '../i18n/self-registered.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../i18n/texts.ts'
 import type { Log } from '../log.ts'
 import {
@@ -515,7 +516,16 @@ function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
     lines,
     boxes: boxes[index] ?? [],
   }))
-  return { client: nameOf(shown), wants, details, secondsLeft: shown.expires_in, until: until.toISOString() }
+  const { self_registered, hosts = [] } = shown.client
+  const selfRegistered = self_registered && saySelfRegistered(say, nameOf(shown), hosts)
+  return {
+    client: nameOf(shown),
+    selfRegistered,
+    wants,
+    details,
+    secondsLeft: shown.expires_in,
+    until: until.toISOString(),
+  }
 }
 
 const codeProblems = ['differs', 'wrong', 'locked', 'too_often', 'proof_needed', 'is_password', 'not_a_code']

@@ -17,6 +17,9 @@ export interface ShownClient {
   logo_uri?: string
   policy_uri?: string
   tos_uri?: string
+  /** Only of a client that registered itself: that it did, and the hosts of its addresses. */
+  self_registered?: true
+  hosts?: string[]
 }
 
 /** A detail of what is asked, in words, and the lists of which the user may leave members out. */

@@ -25,10 +25,11 @@ export function writeMail(notice: Notice, texts: Texts): Mail {
   }
 }
 
-function writeText({ request, user, link }: Notice, { say, clientName, until }: Words): string {
+function writeText({ request, user, link }: Notice, { say, clientName, selfRegistered, until }: Words): string {
   const paragraphs = [
     user.name && say('mail.greeting', { name: onOneLine(user.name) }),
     say('mail.asks', { client: clientName }),
+    selfRegistered,
     request.binding_message && `${say('mail.compare')}\n\n    ${onOneLine(request.binding_message)}`,
     `${say('mail.open')}:\n${link}`,
     say('mail.until', { time: until }),
@@ -40,11 +41,15 @@ function writeText({ request, user, link }: Notice, { say, clientName, until }: 
 
 const eta = new Eta({ views: fileURLToPath(new URL('./views/', import.meta.url)), autoEscape: true, cache: true })
 
-function writeHtml({ request, user, link }: Notice, { language, say, clientName, until }: Words): string {
+function writeHtml(
+  { request, user, link }: Notice,
+  { language, say, clientName, selfRegistered, until }: Words,
+): string {
   return eta.render('./mail', {
     language,
     say,
     client: clientName,
+    selfRegistered,
     name: user.name,
     bindingMessage: request.binding_message,
     link,

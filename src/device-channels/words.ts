@@ -1,5 +1,6 @@
 /** What every message to a user needs: their language, the client's name, the time until which they can decide. */
 import type { Notice } from '../authentication-device/device-notice.ts'
+import { saySelfRegistered } from '../i18n/self-registered.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../i18n/texts.ts'
 import type { User } from '../user-hint/user.ts'
 
@@ -7,18 +8,29 @@ export interface Words {
   language: Language
   say: Say
   clientName: string
+  /** That the client registered itself and where it is, if so. */
+  selfRegistered: string | undefined
   /** Until when the user can decide, as they write times. */
   until: string
 }
 
 export function wordsFor({ request, user }: Notice, texts: Texts): Words {
   const language = chooseLanguage(user.locale)
+  const say = texts.in(language)
+  const clientName = onOneLine(request.client.client_name ?? request.client.client_id)
+  const { self_registered, hosts = [] } = request.client
   return {
     language,
-    say: texts.in(language),
-    clientName: onOneLine(request.client.client_name ?? request.client.client_id),
+    say,
+    clientName,
+    selfRegistered: self_registered && saySelfRegistered(say, clientName, hosts.map(unlinked)),
     until: formatTime(request.expires_at * 1000, user, language),
   }
+}
+
+/** The host reads the same, but no mail program makes a link of it: the user is to know it, not to go there. */
+function unlinked(host: string): string {
+  return host.replaceAll('.', '.\u2060')
 }
 
 /** Whatever would begin a new line, or a new header, becomes a space. */

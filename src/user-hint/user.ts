@@ -39,7 +39,15 @@ export interface UserHint {
 export interface PendingRequest {
   request_id: string
   user_id: string
-  client: { client_id: string; client_name?: string | undefined; logo_uri?: string | undefined }
+  client: {
+    client_id: string
+    client_name?: string | undefined
+    logo_uri?: string | undefined
+    /** Whether the client registered itself: nobody has checked that it is who it says. */
+    self_registered?: true
+    /** The hosts of its addresses, if it registered itself. */
+    hosts?: string[]
+  }
   scope: string
   /** What the user compares with what the client shows. */
   binding_message?: string | undefined

@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { looksLikeALink } from './link-like.ts'
+import { complainAboutName } from './shown-name.ts'
+
+const known = ['Northbank', 'Zürich Café', 'paypal', 'till-7', 'Modern Wien']
+const about = (name: string, mailed = false) => complainAboutName(name, { known, mailed })
+
+test('a name that is the same at a glance as that of a known client is refused', () => {
+  const alike = [
+    'Northbank',
+    'NORTHBANK',
+    ' north bank ',
+    'North-Bank!',
+    'North.bank™',
+    'Ｎｏｒｔｈｂａｎｋ',
+    'N0rthbank',
+    'Nörthbánk',
+    '𝐍𝐨𝐫𝐭𝐡𝐛𝐚𝐧𝐤',
+    'Zurich Cafe',
+    'раураӏ',
+    'PayPaI',
+    'paypa1',
+    'TILL 7',
+    'Till_7',
+    'Modem Wien',
+  ]
+  for (const name of alike) assert.match(about(name) ?? '', /that of another client|mix letters/, name)
+})
+
+test('letters of several scripts are not mixed, but for those that are written together', () => {
+  for (const name of ['Nоrthpole', 'Shop Αpple', 'Bаnk', 'Кiоsk shop'])
+    assert.match(about(name) ?? '', /several scripts/, name)
+  for (const name of ['Кофейня', 'Καφενείο', 'カフェ喫茶 Tokyo', '서울 Cafe', 'قهوة', 'Cafe 24', 'Łódź & Søn', 'π']) {
+    assert.equal(about(name), undefined, name)
+  }
+})
+
+test('a name that cannot be read is refused', () => {
+  for (const name of [
+    '\u3164',
+    'a\u3164',
+    '\u2800',
+    'Shop\u034f',
+    'Shop\ufe0f',
+    '\u115f\u1160',
+    'a\u200b',
+    'a\u00ad',
+  ]) {
+    assert.match(about(name) ?? '', /invisible|letter/, JSON.stringify(name))
+  }
+  for (const name of ['...', '🚕', '—', '\u0301']) assert.match(about(name) ?? '', /letter or a number/, name)
+})
+
+test('a name like a link is refused where it would be mailed', () => {
+  for (const name of ['shop.example/pay', 'evil.com', 'www.shop']) {
+    assert.equal(about(name), undefined, name)
+    assert.match(about(name, true) ?? '', /link/, name)
+  }
+  for (const name of ['Shop No.7', 'St.Gallen', 'A.B.C. Trading', 'Yahoo!'])
+    assert.equal(about(name, true), undefined, name)
+})
+
+test('what mail programs make a link of looks like one', () => {
+  const links = [
+    'https://evil.example',
+    'HTTP://X',
+    'see www.evil',
+    'evil.com',
+    'Pay at evil.com now',
+    'evil.com.',
+    '(evil.com)',
+    'login.bank.example/confirm',
+    'evil.example:8443/x',
+    'a@evil.org',
+    'mailto:a@b',
+    'javascript:alert(1)',
+    'xn--80ak6aa92e.xn--p1ai',
+    'пример.рф',
+    'ｅｖｉｌ．ｃｏｍ',
+    'evil。com',
+    'bit.ly/x',
+    'evil.zip',
+    'evil.de',
+    'evil.co.uk',
+    '192.0.2.7/x',
+    'tg://resolve',
+  ]
+  for (const text of links) assert.equal(looksLikeALink(text), true, text)
+})
+
+test('prices, versions, dates and sentences do not', () => {
+  const plain = [
+    'Coffee 4.20',
+    'Fr. 12.50',
+    'Fr.12.50',
+    'v1.2',
+    'v1.2.3-rc.4',
+    '1.2.3.4',
+    '24.12.2026',
+    '24.12./25.12.',
+    '1.234,56 €',
+    'No.4711',
+    'Nr. A/17',
+    'e.g. tea, z.B. Tee',
+    'St.Gallen',
+    'Tea. Then coffee.',
+    'Wait...what',
+    'Zahlung an Hr.Meier',
+    '12:30/14:00',
+    'and/or',
+    'Node.js',
+    'W4SCT',
+    '1234',
+    '確認。お茶',
+    'Dr. No',
+    'A-17.B-3',
+  ]
+  for (const text of plain) assert.equal(looksLikeALink(text), false, text)
+})

@@ -1,0 +1,93 @@
+/**
+ * Names that clients give themselves. A user decides by them: one must be readable, and not be taken for that of a client
+ * that the operator registered.
+ */
+import { looksLikeALink } from './link-like.ts'
+
+export interface NameNeeds {
+  /** What users know the operator's clients by. */
+  known: readonly string[]
+  /** Whether names stand in mails. */
+  mailed: boolean
+}
+
+/** Returns what is wrong with a name that a client gives itself, or undefined. */
+export function complainAboutName(name: string, { known, mailed }: NameNeeds): string | undefined {
+  const skeleton = skeletonOf(name)
+  if (/[\p{Default_Ignorable_Code_Point}\u2800]/u.test(name)) return 'client_name must hold no invisible characters'
+  if (skeleton === '') return 'client_name must hold a letter or a number'
+  if (mixesScripts(name)) return 'client_name must not mix letters of several scripts'
+  if (known.some((other) => skeletonOf(other) === skeleton))
+    return 'client_name is that of another client, or looks like it'
+  if (mailed && looksLikeALink(name)) return 'client_name must not look like a link'
+  return undefined
+}
+
+/**
+ * What a name looks like at a glance: the same for names that differ in case, accents, spaces and signs only, or in letters
+ * that look like each other. Letters of Cyrillic and Greek that look like Latin ones stand for those, and `1`, `l` and `i`
+ * for one another; Unicode's whole table of confusable characters (UTS 39) is ten thousand lines, most of them of scripts
+ * that a mixed name is refused for.
+ */
+export function skeletonOf(name: string): string {
+  // Signs first: made plain, some become letters, as ™ does.
+  const plain = name.replace(noLetters, '').normalize('NFKC').toLowerCase().normalize('NFKD')
+  const letters = plain.replace(/\p{M}/gu, '').replace(noLetters, '')
+  return [...letters]
+    .map((letter) => lookAlikes.get(letter) ?? letter)
+    .join('')
+    .replaceAll('rn', 'm')
+    .replaceAll('vv', 'w')
+}
+
+const noLetters = /[^\p{L}\p{N}\p{M}]/gu
+
+const lookAlikes = new Map(
+  Object.entries({
+    a: 'аαɑ',
+    b: 'ьвβ',
+    c: 'сϲ',
+    d: 'ԁ',
+    e: 'еєε',
+    g: 'ɡ',
+    h: 'һнη',
+    i: '1lіιıӏǀ',
+    j: 'јϳ',
+    k: 'кκ',
+    m: 'мμ',
+    n: 'пν',
+    o: '0оοσ',
+    p: 'рρ',
+    q: 'ԛ',
+    s: 'ѕꜱ',
+    t: 'тτ',
+    u: 'υս',
+    v: 'ѵ',
+    w: 'ԝωш',
+    x: 'хχ',
+    y: 'уүγ',
+    z: 'ᴢ',
+  }).flatMap(([latin, alike]) => [...alike].map((letter): [string, string] => [letter, latin])),
+)
+
+const scripts: [string, RegExp][] = [
+  ...['Latin', 'Greek', 'Cyrillic', 'Armenian', 'Hebrew', 'Arabic', 'Devanagari', 'Thai', 'Georgian', 'Cherokee'],
+  ...['Han', 'Hiragana', 'Katakana', 'Hangul', 'Bopomofo'],
+].map((script) => [script, new RegExp(`\\p{Script=${script}}`, 'u')])
+
+/** Scripts that are written together, and with Latin, as UTS 39 §5.2 has them for "highly restrictive". */
+const together = [
+  ['Latin', 'Han', 'Hiragana', 'Katakana'],
+  ['Latin', 'Han', 'Hangul'],
+  ['Latin', 'Han', 'Bopomofo'],
+]
+
+function mixesScripts(name: string): boolean {
+  const letters = name.normalize('NFKC').match(/\p{L}/gu) ?? []
+  const used = new Set(letters.filter((letter) => !/\p{Script=Common}/u.test(letter)).map(scriptOf))
+  return used.size > 1 && !together.some((group) => [...used].every((script) => group.includes(script)))
+}
+
+function scriptOf(letter: string): string {
+  return scripts.find(([, pattern]) => pattern.test(letter))?.[0] ?? 'another'
+}
