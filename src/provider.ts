@@ -105,6 +105,7 @@ import { createSessionEndingStore } from './endings/session-ending-store.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
 import { createReadinessStore } from './health/readiness-store.ts'
 import { type CallerPatience, edge, edgeOptions, onlyMethods, serverPatience } from './http/answer.ts'
+import { createBoundedWait, noWait } from './http/bounded-wait.ts'
 import { nameCallers } from './http/caller-address.ts'
 import { fetchThrough } from './http/fetch.ts'
 import { createInWork } from './http/in-work.ts'
@@ -813,6 +814,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       endSession,
       providerCookie: login.issuer === 'self' ? cookieNames(config.issuer).session : undefined,
       signIn: createSignIn({ redirectUri: ownApp.redirect_uris[0]!, ...whereUsersSignIn }),
+      whileSigningIn: login.issuer === 'self' ? noWait : createBoundedWait(whileFetching),
       cookies: createCookies({ secure: config.issuer.startsWith('https:'), vault, clock }),
       texts,
       pushKey: vapid?.publicKey,

@@ -7,7 +7,9 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Audit } from '../audit.ts'
 import type { Clock } from '../clock.ts'
 import { rawBody } from '../http/answer.ts'
+import type { BoundedWait } from '../http/bounded-wait.ts'
 import { type Form, readForm } from '../http/form.ts'
+import { slotOf } from '../http/in-work.ts'
 import { isUnavailable } from '../http/unavailable.ts'
 import { saySelfRegistered } from '../i18n/self-registered.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../i18n/texts.ts'
@@ -34,6 +36,8 @@ export interface ConsentAppNeeds {
   issuer: string
   api: DeviceApi
   signIn: SignIn
+  /** How the provider is waited for where users sign in. */
+  whileSigningIn: BoundedWait
   cookies: Cookies
   /** Ends a session for good: what a client of the device API cannot, as the provider's session is part of it. */
   endSession(session: EndedSession): Promise<void>
@@ -74,7 +78,7 @@ interface Reader {
 type RequestParams = { Params: { id: string } }
 
 export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentAppNeeds): Promise<void> {
-  const { api, cookies, signIn, clock, providerCookie } = needs
+  const { api, cookies, signIn, whileSigningIn, clock, providerCookie } = needs
   // With its signature beside it.
   const providerCookies = providerCookie === undefined ? [] : [providerCookie, `${providerCookie}.sig`]
   const headers = framed(appHeaders, needs.framing)
@@ -356,7 +360,8 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     const { language } = readerOf(request)
     const asked = as === 'another' || again !== undefined || request.cookies[cookies.signedOutName] !== undefined
     const acrValues = again === 'passkey' ? 'phr' : undefined
-    const started = await signIn.start(safeReturn(to), { asked, acrValues, uiLocales: language })
+    const wishes = { asked, acrValues, uiLocales: language }
+    const started = await whileSigningIn(slotOf(request.raw), () => signIn.start(safeReturn(to), wishes))
     reply.setCookie(cookies.signInName, cookies.sealSignIn(started.underWay), cookies.options)
     return reply.redirect(started.url, 303)
   })
@@ -366,7 +371,8 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     const underWay = cookies.openSignIn(request.cookies[cookies.signInName])
     if (underWay === undefined) return startAgain(reply, reader, '/')
     try {
-      const session = await signIn.finish(new URL(request.url, needs.issuer), underWay, clock.now())
+      const answer = new URL(request.url, needs.issuer)
+      const session = await whileSigningIn(slotOf(request.raw), () => signIn.finish(answer, underWay, clock.now()))
       reply.clearCookie(cookies.signInName, cookies.options)
       if (session === undefined) return notOurUser(reply, reader)
       await endSubscriptionOfAnother(request, session)

@@ -7,6 +7,7 @@ import { Agent, request } from 'node:http'
 import { before, describe, type TestContext, test } from 'node:test'
 import { SignJWT } from 'jose'
 import type { ConfigInput } from '../../src/config/config.ts'
+import { waitLimits } from '../../src/http/bounded-wait.ts'
 import { fetchLimits } from '../../src/http/fetches.ts'
 import { newSecret } from '../../src/secret.ts'
 import {
@@ -41,6 +42,8 @@ interface Scene {
   server: DocumentServer
   /** Posts a form as somebody at an address. */
   from(address: string): (path: string, form: Record<string, string>, authorization?: string) => Promise<Answer>
+  /** Opens a page as somebody at an address. */
+  visit(address: string, path: string, cookie?: string): Promise<Answer>
   /** Registers as somebody at an address. */
   register(address: string, metadata: object): Promise<Answer>
 }
@@ -77,7 +80,7 @@ async function scene(t: TestContext, config: ConfigInput = {}, options: StageOpt
   const agent = new Agent({ keepAlive: true, maxSockets: waiting.eachUrl + 24 })
   t.after(() => agent.destroy())
   const send = (address: string, path: string, type: string, body: string, authorization?: string) =>
-    post(agent, stage.url + path, body, {
+    call(agent, stage.url + path, body, {
       'content-type': type,
       'x-forwarded-for': address,
       ...(authorization && { authorization }),
@@ -87,13 +90,16 @@ async function scene(t: TestContext, config: ConfigInput = {}, options: StageOpt
     server,
     from: (address) => (path, form, authorization) =>
       send(address, path, 'application/x-www-form-urlencoded', String(new URLSearchParams(form)), authorization),
+    visit: (address, path, cookie) =>
+      call(agent, stage.url + path, undefined, { 'x-forwarded-for': address, ...(cookie && { cookie }) }),
     register: (address, metadata) => send(address, '/oauth/register', 'application/json', JSON.stringify(metadata)),
   }
 }
 
-function post(agent: Agent, url: string, body: string, headers: Record<string, string>): Promise<Answer> {
+function call(agent: Agent, url: string, body: string | undefined, headers: Record<string, string>): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const call = request(url, { method: 'POST', agent, headers }, async (response) => {
+    const method = body === undefined ? 'GET' : 'POST'
+    const sent = request(url, { method, agent, headers }, async (response) => {
       const text = (await response.toArray()).join('')
       resolve({
         status: response.statusCode!,
@@ -102,7 +108,7 @@ function post(agent: Agent, url: string, body: string, headers: Record<string, s
         body: text.startsWith('{') ? JSON.parse(text) : {},
       })
     })
-    call.on('error', reject).end(body)
+    sent.on('error', reject).end(body)
   })
 }
 
@@ -272,6 +278,45 @@ describe('a client that has proven itself makes us fetch what hangs', () => {
     hints.drop()
     await calls.all()
     assert.deepEqual(calls.statuses(), [400, 503])
+  })
+})
+
+describe('the provider hangs where users sign in', () => {
+  test('hundreds who want to sign in hold no place, neither at the start nor on the way back', async (t) => {
+    const bank = await openDocumentServer(t)
+    const issuer = new URL(bank.byName).origin
+    const it = await scene(t, { login: { issuer, client_id: 'house', client_secret: newSecret() } })
+    const calls = gather(
+      Array.from({ length: 300 }, (_, n) => it.visit(`${stranger}.${n % 200}`, '/session/start?to=%2F')),
+    )
+    await calls.allBut(waitLimits.eachNetwork)
+    assert.equal(bank.asked(), 1)
+    assert.deepEqual(calls.statuses(), [503])
+    await assertOthersAreServed(it)
+    bank.publish({
+      issuer,
+      authorization_endpoint: `${issuer}/authorize`,
+      token_endpoint: `${issuer}/token`,
+      jwks_uri: `${issuer}/jwks`,
+    })
+    bank.drop()
+    await calls.all()
+
+    const started = await it.visit('203.0.113.9', '/session/start?to=%2F')
+    assert.equal(started.status, 303, started.text)
+    const cookie = started.headers.get('set-cookie')!.split(';')[0]!
+    const state = new URL(started.headers.get('location')!).searchParams.get('state')
+    bank.hang()
+    const back = gather(
+      Array.from({ length: 300 }, (_, n) =>
+        it.visit(`${stranger}.${n % 200}`, `/session/callback?code=x&state=${state}`, cookie),
+      ),
+    )
+    await back.allBut(waitLimits.eachNetwork)
+    assert.deepEqual(back.statuses(), [503])
+    await assertOthersAreServed(it)
+    bank.drop()
+    await back.all()
   })
 })
 
