@@ -15,6 +15,7 @@ import { type Channel, createNoticeSender, noticesFor } from './authentication-d
 import { createNumberMatching, noNumberMatching } from './authentication-device/number-matching.ts'
 import { passkeyEndpoint } from './authentication-device/passkey-endpoint.ts'
 import { pushSubscriptionEndpoint } from './authentication-device/push-subscription-endpoint.ts'
+import { sessionEndpoint } from './authentication-device/session-endpoint.ts'
 import { userCodeEndpoint } from './authentication-device/user-code-endpoint.ts'
 import { createRequestStore } from './authentication-request/authentication-request-store.ts'
 import { createPendingRequests } from './authentication-request/pending-requests.ts'
@@ -102,6 +103,8 @@ import { createProofs } from './dpop/proof.ts'
 import { createBindTokens } from './dpop/token-binding.ts'
 import { createEndSession } from './endings/end-session.ts'
 import { createSessionEndingStore } from './endings/session-ending-store.ts'
+import { createUserSessionStore } from './endings/user-session-store.ts'
+import { createUserSessions } from './endings/user-sessions.ts'
 import { healthEndpoint } from './health/health-endpoint.ts'
 import { createReadinessStore } from './health/readiness-store.ts'
 import { type CallerPatience, edge, edgeOptions, onlyMethods, serverPatience } from './http/answer.ts'
@@ -207,6 +210,7 @@ export const endpoints = {
   block: '/backchannel/block',
   pushSubscriptions: '/backchannel/push-subscriptions',
   userCode: '/backchannel/user-code',
+  sessions: '/backchannel/sessions',
   clientconfig: '/backchannel/clientconfig',
 } as const
 
@@ -296,6 +300,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const outbox = createOutboxStore(database)
   const oidcModels = createOidcModelStore(database)
   const endedSessions = createSessionEndingStore(database)
+  const userSessions = createUserSessionStore(database)
   const passkeyChallenges = createPasskeyChallengeStore(database)
   const initialAccess = createInitialAccessStore(database)
   const registrationAttempts = createRegistrationAttemptStore(database)
@@ -563,6 +568,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     (now) => unknownUsers.forgetOld(now),
     (now) => userCodes.forgetTries(now - lockSeconds * 1000),
     (now) => endedSessions.forget(now - config.sessions.absoluteTtl * 1000),
+    (now) => userSessions.forget(now),
   ])
   const { retention } = config
   const signedRequests = createSignedRequestStore(database, vault)
@@ -766,6 +772,11 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     remove: subscriptions.remove,
     claim: subscriptions.claim,
   })
+  if (config.login.issuer === 'self') {
+    const { absoluteTtl } = config.sessions
+    const sessions = createUserSessions({ provider, store: userSessions, absoluteTtl, userKey, clock, audit })
+    sessionEndpoint(app, endpoints.sessions, { identifyCaller, sessions })
+  }
   const endSession = createEndSession({ provider, store: endedSessions, userKey, clock, audit })
   const send: SendToServer = async ({ path, body, from, ...request }) => {
     const call = { ...request, url: path, ...(body !== undefined && { payload: body }) }

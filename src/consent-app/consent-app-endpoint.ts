@@ -27,9 +27,11 @@ import {
 import { Refusal } from '../refusal.ts'
 import { fingerprint } from '../secret.ts'
 import { approvedIn, boxesOf } from './approve-less.ts'
+import { browserName } from './browser-name.ts'
 import type { Answered, DeviceApi, ShownRequest } from './device-api.ts'
 import { eventsEndpoint, type StreamLimits } from './events-endpoint.ts'
 import { type Cookies, isOurs, rememberedForSeconds, type Session, safeReturn } from './session.ts'
+import { sessionsEndpoint } from './sessions-endpoint.ts'
 import type { SignIn } from './sign-in.ts'
 
 export interface ConsentAppNeeds {
@@ -281,6 +283,10 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     return status === 401 ? '/passkeys' : '/passkeys?done=removed'
   })
 
+  // ── where the user is signed in: known where they sign in here ──
+  const knowsSessions = providerCookie !== undefined
+  if (knowsSessions) sessionsEndpoint(app, { api, readerOf, toSignIn, page, act })
+
   // ── the user's code ──
   if (needs.userCodes) {
     app.get('/user-code', async (request, reply) => {
@@ -376,6 +382,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
       reply.clearCookie(cookies.signInName, cookies.options)
       if (session === undefined) return notOurUser(reply, reader)
       await endSubscriptionOfAnother(request, session)
+      if (knowsSessions) await api.noteSession(session.accessToken, browserName(request.headers['user-agent']))
       reply.setCookie(cookies.sessionName, cookies.sealSession(session), cookies.options)
       reply.clearCookie(cookies.signedOutName, cookies.options)
       return reply.redirect(underWay.to, 303)
@@ -463,9 +470,16 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
 
   function page(reply: FastifyReply, name: PageName, reader: Reader, values: Record<string, unknown>) {
     const { session, language, say } = reader
-    return reply
-      .headers(headers)
-      .send(renderPage(name, { lang: language, say, session, userCodes: needs.userCodes, ...values }))
+    return reply.headers(headers).send(
+      renderPage(name, {
+        lang: language,
+        say,
+        session,
+        userCodes: needs.userCodes,
+        sessions: knowsSessions,
+        ...values,
+      }),
+    )
   }
 }
 

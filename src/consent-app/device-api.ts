@@ -74,6 +74,16 @@ export interface SignInNeeded {
   acr_values?: string
 }
 
+/** A browser in which the user is signed in. */
+export interface ShownSession {
+  id: string
+  browser: string
+  /** Seconds since 1970. */
+  signed_in_at: number
+  seen_at: number
+  current: boolean
+}
+
 export interface ShownUserCode {
   set: boolean
   /** Seconds since 1970, if the user set it. */
@@ -139,6 +149,10 @@ export function createDeviceApiClient(send: SendToServer) {
       post<object>(token, '/backchannel/passkeys/remove', { id }, from),
     confirmOptions: (token: string, requestId: string) =>
       post<object>(token, '/backchannel/passkeys/confirm-options', { request_id: requestId }),
+    noteSession: (token: string, browser: string) => post<object>(token, '/backchannel/sessions', { browser }),
+    sessions: (token: string) => get<{ sessions: ShownSession[] }>(token, '/backchannel/sessions'),
+    endSession: (token: string, which: { id: string } | { everywhere: 'true' }, from: string) =>
+      post<object>(token, '/backchannel/sessions/end', which, from),
     userCode: (token: string) => get<ShownUserCode>(token, '/backchannel/user-code'),
     setUserCode: (token: string, fields: Record<string, unknown>, from: string) =>
       post<object>(token, '/backchannel/user-code', fields, from),

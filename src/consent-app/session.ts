@@ -91,5 +91,7 @@ export function isOurs(form: ReadonlyMap<string, string>, session: Session): boo
 
 /** Only addresses of this app: whoever makes a link must not be able to send the user elsewhere after signing in. */
 export function safeReturn(to: string | undefined): string {
-  return to !== undefined && /^\/(approve\/[A-Za-z0-9-]{1,64}|activity|passkeys|user-code)?$/.test(to) ? to : '/'
+  return to !== undefined && /^\/(approve\/[A-Za-z0-9-]{1,64}|activity|passkeys|sessions|user-code)?$/.test(to)
+    ? to
+    : '/'
 }

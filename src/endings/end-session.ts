@@ -1,5 +1,5 @@
 /**
- * The end of one session, when its user signs out: the provider's session, the grants and tokens it led to, and the
+ * The end of the session a user is in, when they sign out: the provider's session, the grants and tokens it led to, and the
  * browser's push subscription, in one step. Where users sign in elsewhere there is only the app's token to end: the
  * session there is the other provider's.
  */

@@ -39,6 +39,7 @@ export function createSessionEndingStore(database: Database) {
           sql: `delete from oidc_models where model = 'AccessToken' and id_hash in (select value from each($1))`,
           values: [tokenList],
         },
+        { sql: 'delete from user_sessions where uid_hash in (select value from each($1))', values: [sessionList] },
         {
           sql: 'delete from push_subscriptions where endpoint_hash in (select value from each($1))',
           values: [endpointList],

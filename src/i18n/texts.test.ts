@@ -34,6 +34,8 @@ const buttons = [
   'activity.revoke',
   'passkeys.add',
   'passkeys.remove',
+  'sessions.end',
+  'sessions.end_all',
   'user_code.sign_in',
   'user_code.choose',
   'user_code.change',

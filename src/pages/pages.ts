@@ -18,6 +18,7 @@ export type PageName =
   | 'app/outcome'
   | 'app/activity'
   | 'app/passkeys'
+  | 'app/sessions'
   | 'app/user-code'
   | 'app/problem'
 

@@ -39,6 +39,8 @@ for (const language of languages) {
     await reads(page, language, [say('activity.denied'), say('activity.block', { client: 'Kiosk' })])
     await page.goto(`${stage.url}/passkeys`)
     await reads(page, language, [say('passkeys.about')])
+    await page.goto(`${stage.url}/sessions`)
+    await reads(page, language, [say('sessions.title'), say('sessions.current'), say('sessions.end_all')])
     await page.goto(`${stage.url}/approve/no-such-request`)
     await reads(page, language, [say('outcome.not_yours_title'), say('outcome.switch')])
   })

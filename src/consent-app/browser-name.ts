@@ -1,0 +1,28 @@
+/** Which browser it is on which system, in words its user knows: from `User-Agent`, which may say anything. */
+
+/** The first that fits: most browsers name others besides themselves. */
+const browsers: [RegExp, string][] = [
+  [/\bEdg(e|A|iOS)?\//, 'Edge'],
+  [/\b(OPR|Opera)\//, 'Opera'],
+  [/\bSamsungBrowser\//, 'Samsung Internet'],
+  [/\b(Firefox|FxiOS)\//, 'Firefox'],
+  [/\b(Chrome|CriOS|HeadlessChrome|Chromium)\//, 'Chrome'],
+  [/\bSafari\//, 'Safari'],
+]
+
+const systems: [RegExp, string][] = [
+  [/\biPhone\b/, 'iPhone'],
+  [/\biPad\b/, 'iPad'],
+  [/\bAndroid\b/, 'Android'],
+  [/\bWindows\b/, 'Windows'],
+  [/\bMac OS X\b/, 'macOS'],
+  [/\bCrOS\b/, 'ChromeOS'],
+  [/\bLinux\b/, 'Linux'],
+]
+
+/** Returns names that need no translation, such as "Firefox · Windows"; empty if neither is known. */
+export function browserName(userAgent = ''): string {
+  return [browsers, systems]
+    .flatMap((known) => known.find(([pattern]) => pattern.test(userAgent))?.[1] ?? [])
+    .join(' · ')
+}

@@ -1,0 +1,123 @@
+import type { Change, Database, Statement } from '../storage/database.ts'
+
+/** A session as its user sees it. */
+export interface UserSession {
+  id: string
+  userId: string
+  /** SHA-256 of the `uid` of the provider's session. */
+  uidHash: string
+  /** Which browser on which system. */
+  browser: string
+  /** Milliseconds since 1970, as all times here. */
+  signedInAt: number
+  seenAt: number
+  expiresAt: number
+}
+
+interface SessionRow {
+  id: string
+  user_id: string
+  uid_hash: string
+  browser: string
+  signed_in_at: number
+  seen_at: number
+  expires_at: number
+}
+
+export type UserSessionStore = ReturnType<typeof createUserSessionStore>
+
+/** Where users are signed in, and the end of it. */
+export function createUserSessionStore(database: Database) {
+  return {
+    /** Keeps a session, or that it was used again. */
+    async note({ id, userId, uidHash, browser, signedInAt, seenAt, expiresAt }: UserSession): Promise<void> {
+      await database.step({
+        sql: `insert into user_sessions (id, user_id, uid_hash, browser, signed_in_at, seen_at, expires_at)
+              select $1, $2, $3, $4, cast($5 as bigint), cast($6 as bigint), cast($7 as bigint)
+              where not exists (select 1 from ended_sessions where uid_hash = $3)
+              on conflict (uid_hash) do update set user_id = excluded.user_id, browser = excluded.browser,
+                signed_in_at = excluded.signed_in_at, seen_at = excluded.seen_at, expires_at = excluded.expires_at
+              returning id`,
+        values: [id, userId, uidHash, browser, signedInAt, seenAt, expiresAt],
+      })
+    },
+
+    /** Those that still live, the one used last first. */
+    async list(userId: string, now: number): Promise<UserSession[]> {
+      const rows = await database.read<SessionRow>(
+        `select * from user_sessions where user_id = $1 and expires_at > $2 and not exists (
+           select 1 from ended_sessions where ended_sessions.uid_hash = user_sessions.uid_hash)
+         order by seen_at desc, id desc limit 100`,
+        [userId, now],
+      )
+      return rows.map((row) => ({
+        id: row.id,
+        userId: row.user_id,
+        uidHash: row.uid_hash,
+        browser: row.browser,
+        signedInAt: row.signed_in_at,
+        seenAt: row.seen_at,
+        expiresAt: row.expires_at,
+      }))
+    },
+
+    /** Ends one session of a user. Its tokens are good only while it is there. Resolves to whether there was one. */
+    async end(userId: string, id: string, now: number, announce: Change[]): Promise<boolean> {
+      const rows = await database.step<{ uid_hash: string }>(
+        {
+          sql: 'delete from user_sessions where user_id = $1 and id = $2 returning uid_hash',
+          values: [userId, id],
+        },
+        { also: (ended) => ended.flatMap(({ uid_hash }) => ending(uid_hash, now)), announce },
+      )
+      return rows.length > 0
+    },
+
+    /**
+     * Ends all sessions of a user, whichever client they were begun for, what they led to, and messages to browsers.
+     * What the user has approved for clients stays: they look after it where they see what they approved.
+     */
+    async endAll(userId: string, now: number, announce: Change[]): Promise<void> {
+      const also: Statement[] = [
+        {
+          sql: `insert into ended_sessions (uid_hash, ended_at)
+                select uid_hash, cast($2 as bigint) from oidc_models
+                where user_id = $1 and model = 'Session' and uid_hash is not null
+                on conflict (uid_hash) do nothing`,
+          values: [userId, now],
+        },
+        {
+          sql: `delete from oidc_models where grant_hash in (
+                  select id_hash from oidc_models where user_id = $1 and model = 'Grant' and request_id is null)`,
+          values: [userId],
+        },
+        {
+          sql: `delete from oidc_models where user_id = $1 and model in ('Session', 'Grant') and request_id is null`,
+          values: [userId],
+        },
+        { sql: 'delete from user_sessions where user_id = $1', values: [userId] },
+        { sql: 'delete from push_subscriptions where user_id = $1', values: [userId] },
+      ]
+      await database.step({ sql: 'select 1 as one', values: [] }, { also, announce })
+    },
+
+    /** Removes those that ran out before `before`. */
+    async forget(before: number): Promise<number> {
+      const rows = await database.step({
+        sql: 'delete from user_sessions where expires_at < $1 returning id',
+        values: [before],
+      })
+      return rows.length
+    },
+  }
+}
+
+function ending(uidHash: string, now: number): Statement[] {
+  return [
+    {
+      sql: `insert into ended_sessions (uid_hash, ended_at) values ($1, $2) on conflict (uid_hash) do nothing`,
+      values: [uidHash, now],
+    },
+    { sql: `delete from oidc_models where model = 'Session' and uid_hash = $1`, values: [uidHash] },
+  ]
+}

@@ -1,0 +1,70 @@
+/** Where a user is signed in at this provider: seen, and ended, by the user. */
+import type { Audit } from '../audit.ts'
+import { USER_REQUESTS } from '../authentication-request/user-announcement.ts'
+import type { CurrentProvider } from '../authorization-server/authorization-server.ts'
+import type { Clock } from '../clock.ts'
+import { fingerprint, newId } from '../secret.ts'
+import type { UserSessionStore } from './user-session-store.ts'
+
+export interface UserSessionsNeeds {
+  provider: CurrentProvider
+  store: UserSessionStore
+  /** Seconds, as configured. */
+  absoluteTtl: number
+  userKey(userId: string): string
+  clock: Clock
+  audit: Audit
+}
+
+export type UserSessions = ReturnType<typeof createUserSessions>
+
+export function createUserSessions({ provider, store, absoluteTtl, userKey, clock, audit }: UserSessionsNeeds) {
+  /** The provider's session that a token belongs to, if any. */
+  async function sessionOf(accessToken: string) {
+    const token = await provider().AccessToken.find(accessToken)
+    const uid = (token as { sessionUid?: string } | undefined)?.sessionUid
+    const session = uid === undefined ? undefined : await provider().Session.findByUid(uid)
+    return session as { uid: string; loginTs?: number } | undefined
+  }
+
+  const announced = (userId: string) => [{ topic: USER_REQUESTS, key: userKey(userId) }]
+
+  return {
+    /** Notes that a token's session is used, by which browser. Without a session here there is nothing to note. */
+    async note(userId: string, accessToken: string, browser: string): Promise<void> {
+      const session = await sessionOf(accessToken)
+      if (session === undefined) return
+      const now = clock.now()
+      const signedInAt = session.loginTs === undefined ? now : session.loginTs * 1000
+      const expiresAt = signedInAt + absoluteTtl * 1000
+      await store.note({
+        id: newId(now),
+        userId,
+        uidHash: fingerprint(session.uid),
+        browser,
+        signedInAt,
+        seenAt: now,
+        expiresAt,
+      })
+    },
+
+    /** @param accessToken the one the user asks with: its session is the one they are in */
+    async list(userId: string, accessToken: string) {
+      const [sessions, own] = await Promise.all([store.list(userId, clock.now()), sessionOf(accessToken)])
+      const ownHash = own && fingerprint(own.uid)
+      return sessions.map((session) => ({ ...session, isCurrent: session.uidHash === ownHash }))
+    },
+
+    /** Resolves to whether there was such a session of this user. */
+    async end(userId: string, id: string, address: string): Promise<boolean> {
+      const ended = await store.end(userId, id, clock.now(), announced(userId))
+      if (ended) audit({ event: 'session.ended', user: userId, address, by: 'user', about: id })
+      return ended
+    },
+
+    async endAll(userId: string, address: string): Promise<void> {
+      await store.endAll(userId, clock.now(), announced(userId))
+      audit({ event: 'session.ended', user: userId, address, by: 'user', outcome: 'everywhere' })
+    },
+  }
+}

@@ -1,0 +1,114 @@
+/** Ana sees where she is signed in, and signs out there, or everywhere. */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { type Engine, engines } from '../cast/engines.ts'
+import { signIn } from '../cast/phone-app.ts'
+import { ana, ben, openStage } from '../cast/stage.ts'
+import { rowsOf } from '../cast/tables.ts'
+import { formTokenOn, openVisitor, type Visitor } from '../cast/visitor.ts'
+
+const firefox = { 'user-agent': 'Mozilla/5.0 (Windows NT 10.0; rv:128.0) Gecko/20100101 Firefox/128.0' }
+
+for (const engine of engines) {
+  describe(`sessions, on ${engine.name}`, () => {
+    test('Ana sees both of her browsers, which of them she is in, and none of Ben’s', async (t) => {
+      const { stage, home, office } = await scene(t, engine)
+      stage.clock.advance(11 * 60_000)
+      await comeBack(office, firefox)
+      const { text } = await office.get('/sessions')
+      assert.equal(text.match(/<article/g)?.length, 2)
+      const [first, second] = text.split('<article').slice(1)
+      assert.match(first!, /<h2>Firefox · Windows<\/h2>/)
+      assert.match(first!, /This browser/)
+      assert.match(second!, /<h2>Unknown browser<\/h2>/)
+      assert.doesNotMatch(second!, /This browser/)
+      assert.equal((await rowsOf(stage, 'select id from user_sessions')).length, 3, 'come back to, it is the same')
+      await comeBack(home)
+      assert.match((await home.get('/sessions')).text, /Firefox · Windows/)
+    })
+
+    test('she signs out of one from the other', async (t) => {
+      const { home, office, bens } = await scene(t, engine)
+      const seen = await act(office, { id: idOf((await office.get('/sessions')).text) })
+      assert.equal(seen.location, '/sessions?done=ended')
+      assert.match((await home.get('/')).location ?? '', /^\/session\/start/, 'its token is worth nothing')
+      assert.deepEqual(await Promise.all([home, office, bens].map(isSignedIn)), [false, true, true])
+    })
+
+    test('Ben cannot end what is not his', async (t) => {
+      const { home, office, bens } = await scene(t, engine)
+      await act(bens, { id: idOf((await office.get('/sessions')).text) })
+      assert.deepEqual(await Promise.all([home, office, bens].map(isSignedIn)), [true, true, true])
+    })
+
+    test('she signs out everywhere: in apps too; what clients were allowed stays', async (t) => {
+      const { stage, home, office, bens } = await scene(t, engine)
+      const parameters = { scope: 'openid offline_access ciba:decide', prompt: 'consent' }
+      const tokens = await signIn(stage, ana, parameters, { id: 'tablet' })
+      const { body } = await stage.ring('kiosk')
+      await stage.decide(await stage.newestRequest(), 'approved')
+      const approved = await stage.poll('kiosk', body.auth_req_id)
+      assert.equal(approved.status, 200)
+
+      assert.equal((await act(office, { everywhere: 'true' })).location, '/session/start')
+      assert.deepEqual(await Promise.all([home, office, bens].map(isSignedIn)), [false, false, true])
+      const refresh = { grant_type: 'refresh_token', client_id: 'tablet', refresh_token: tokens.refresh_token! }
+      assert.equal((await stage.post('/oauth/token', refresh)).body.error, 'invalid_grant')
+      const bearer = (token: unknown) => ({ authorization: `Bearer ${token}` })
+      assert.equal((await stage.get('/backchannel/authinfo', bearer(tokens.access_token))).status, 401)
+      assert.equal((await stage.get('/oauth/userinfo', bearer(approved.body.access_token))).status, 200)
+    })
+
+    test('a session that its user has ended is not listed', async (t) => {
+      const { stage, home } = await scene(t, engine)
+      await home.post('/session/end', { form_token: formTokenOn(await home.get('/')) })
+      assert.equal((await rowsOf(stage, `select id from user_sessions where user_id = 'user-ana'`)).length, 1)
+    })
+  })
+}
+
+/** An app that may stay signed in. */
+const tablet: NonNullable<ConfigInput['clients']>[number] = {
+  client_id: 'tablet',
+  application_type: 'native',
+  token_endpoint_auth_method: 'none',
+  grant_types: ['authorization_code', 'refresh_token'],
+  redirect_uris: ['http://127.0.0.1/callback'],
+  scope: 'openid offline_access ciba:decide',
+}
+
+/** Ana signed in with two browsers, and Ben with one. */
+async function scene(t: TestContext, engine: Engine) {
+  const stage = await openStage(t, { engine, config: { clients: [tablet] } })
+  const [home, office, bens] = [openVisitor(stage.url), openVisitor(stage.url), openVisitor(stage.url)]
+  await home.signIn(ana)
+  stage.clock.advance(1000)
+  await office.signIn(ana)
+  await bens.signIn(ben)
+  return { stage, home, office, bens }
+}
+
+/** The app's own session is over, the provider's is not. */
+async function comeBack(visitor: Visitor, headers: Record<string, string> = {}): Promise<void> {
+  visitor.jar.delete('doorbell_app')
+  let seen = await visitor.get('/', headers)
+  while (seen.location?.startsWith('/')) seen = await visitor.get(seen.location, headers)
+  assert.match(seen.text, /Signed in as/)
+}
+
+async function isSignedIn(visitor: Visitor): Promise<boolean> {
+  visitor.jar.delete('doorbell_app')
+  visitor.jar.delete('doorbell_app_signed_out')
+  return /Signed in as/.test((await visitor.follow(await visitor.get('/'))).text)
+}
+
+async function act(visitor: Visitor, form: Record<string, string>) {
+  return visitor.post('/sessions/end', { form_token: formTokenOn(await visitor.get('/sessions')), ...form })
+}
+
+function idOf(text: string): string {
+  const id = /name="id" value="([^"]+)"/.exec(text)?.[1]
+  assert.ok(id, text)
+  return id
+}
