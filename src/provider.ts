@@ -18,6 +18,7 @@ import { pushSubscriptionEndpoint } from './authentication-device/push-subscript
 import { sessionEndpoint } from './authentication-device/session-endpoint.ts'
 import { userCodeEndpoint } from './authentication-device/user-code-endpoint.ts'
 import { createRequestStore } from './authentication-request/authentication-request-store.ts'
+import { createOpenRequestStore } from './authentication-request/open-request-store.ts'
 import { createPendingRequests } from './authentication-request/pending-requests.ts'
 import { createUserKey, USER_REQUESTS } from './authentication-request/user-announcement.ts'
 import { createDetailTypes } from './authorization-details/detail-types.ts'
@@ -30,6 +31,7 @@ import {
 import { authorizeEndpoint } from './authorization-server/authorize-endpoint.ts'
 import { createHandOver } from './authorization-server/hand-over.ts'
 import { discoveryPaths, handedOverEndpoint } from './authorization-server/handed-over-endpoint.ts'
+import { createBeginFor } from './authorization-server/held-generations.ts'
 import { keySetMaxAge, keyTimesOf } from './authorization-server/key-rotation.ts'
 import { createKnownBrowsers } from './authorization-server/known-browsers.ts'
 import { createOidcModelStore } from './authorization-server/oidc-model-store.ts'
@@ -65,7 +67,6 @@ import { createCertificateVerification } from './client-authentication/client-tl
 import { createPrepareKeys } from './client-authentication/prepare-keys.ts'
 import { createUsedAssertionStore } from './client-authentication/used-assertion-store.ts'
 import { createReadCertificate } from './client-certificate/client-certificate.ts'
-import { endingsOf } from './client-registration/endings.ts'
 import { createInitialAccessStore } from './client-registration/initial-access-store.ts'
 import { createRegistrationAttemptStore } from './client-registration/registration-attempt-store.ts'
 import { registrationEndpoint } from './client-registration/registration-endpoint.ts'
@@ -79,9 +80,11 @@ import { consentAppEndpoint } from './consent-app/consent-app-endpoint.ts'
 import { createDeviceApiClient, type SendToServer } from './consent-app/device-api.ts'
 import { createCookies } from './consent-app/session.ts'
 import { admitOwn, createSignIn, fetchFrom } from './consent-app/sign-in.ts'
-import { createDecide, createTakeBack } from './decision/decide.ts'
+import { createBlockClient } from './decision/block-client.ts'
+import { createDecide } from './decision/decide.ts'
 import { createDecisionStore } from './decision/decision-store.ts'
 import { createExpirySweep } from './decision/expiry-sweep.ts'
+import { createRevokeApproval } from './decision/revoke-approval.ts'
 import { createHeldPolls } from './delivery/held-polls.ts'
 import { createPing } from './delivery/ping.ts'
 import { createPush } from './delivery/push.ts'
@@ -101,7 +104,10 @@ import { createWebPushChannel } from './device-channels/web-push.ts'
 import { createNonces } from './dpop/nonces.ts'
 import { createProofs } from './dpop/proof.ts'
 import { createBindTokens } from './dpop/token-binding.ts'
+import { endUnnamedUsers } from './endings/configured-users.ts'
+import { endClient } from './endings/end-client.ts'
 import { createEndSession } from './endings/end-session.ts'
+import { createEndUser } from './endings/end-user.ts'
 import { createSessionEndingStore } from './endings/session-ending-store.ts'
 import { createUserSessionStore } from './endings/user-session-store.ts'
 import { createUserSessions } from './endings/user-sessions.ts'
@@ -154,6 +160,7 @@ import {
 } from './user-hint/user-code.ts'
 import { createUserCodeStore } from './user-hint/user-code-store.ts'
 import { createUserDirectory } from './user-hint/user-directory.ts'
+import { createUserGenerationStore } from './user-hint/user-generation-store.ts'
 import { createUserStore } from './user-hint/user-store.ts'
 
 /** What comes in through the door besides the configuration; each has a sensible default. */
@@ -183,6 +190,13 @@ export interface Doorbell {
   fastify: FastifyPluginAsync
   /** For your own code: what waits for a user, and their decision. */
   requests: ReturnType<typeof createDeviceApi>
+  /** For an application's own users: what hangs on one ends when the application says so, in one step. */
+  users: {
+    /** Ends all sessions and tokens of a user. */
+    signOut(userId: string): Promise<void>
+    /** Ends everything that hangs on a user who is gone: open requests are denied, passkeys and subscriptions removed. */
+    end(userId: string): Promise<void>
+  }
   /** Listens on the configured host and port. Answers the address. */
   listen(options?: { host?: string; port?: number }): Promise<string>
   /** Resolves when no notification is due or under way, and nothing waits to be written. */
@@ -278,6 +292,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const clients = createKnownClients(createClientStore(database), { database, clock })
   const usedAssertions = createUsedAssertionStore(database)
   const userStore = createUserStore(database)
+  const userGenerations = createUserGenerationStore(database)
   const userCodes = createUserCodeStore(database)
   const unknownUsers = createUnknownUserStore(database)
   const blockedClients = createBlockedClientStore(database)
@@ -288,6 +303,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   )
   const userKey = createUserKey(vault)
   const requests = createRequestStore(database, userKey)
+  const openRequests = createOpenRequestStore(database)
   const pending = createPendingRequests({ requests, database, clock, log })
   const heldPolls = createHeldPolls({
     database,
@@ -321,6 +337,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     vault,
     now: clock.now(),
     changed: (client) => audit({ event: 'client.configured', client }),
+    endings: endClient,
   })
   const registered = await clients.list()
   refuseBreaches(registered, profile)
@@ -333,6 +350,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   for (const client of dropped) audit({ event: 'client.removed', client, by: 'configuration' })
 
   // ── who: users and clients ──
+  const endUser = createEndUser({ database, vault, clock, audit })
+  if (Array.isArray(config.users)) await endUnnamedUsers(config.users, { database, endUser, now: clock.now() })
   const users = Array.isArray(config.users) ? createUserDirectory(config.users, userStore) : config.users
   const checkPassword = Array.isArray(config.users)
     ? createPasswordCheck(config.users, userStore)
@@ -546,6 +565,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   // ── what happens to a request ──
   const decisionNeeds = {
     requests,
+    openRequests,
+    outbox,
     decisions,
     post: worker.post,
     blockedClients,
@@ -702,15 +723,23 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   })
   // The demo shows the phone in a frame of its own page. Nobody else is let.
   const framing = demoWire ? 'self' : 'none'
-  const knownBrowsers = createKnownBrowsers({ secure: config.issuer.startsWith('https:'), vault, clock })
+  const knownBrowsers = createKnownBrowsers({
+    secure: config.issuer.startsWith('https:'),
+    generationOf: async (userId) => (await userGenerations.find(userId)).generation,
+    vault,
+    clock,
+  })
+  const beginFor = createBeginFor(userGenerations)
   signInEndpoint(app, {
     provider,
     users,
     passkeys,
     texts,
+    beginFor,
     framing,
     passwordSignIn: createPasswordSignIn({
       users,
+      beginFor,
       checkPassword,
       findClient: findClientMetadata,
       throttle: createSignInThrottle(throttleNeeds),
@@ -741,7 +770,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       userCodes: codeOf !== noCodes,
       mailed: config.email !== undefined,
       accepts: createAcceptance(provider, config.tokens),
-      endings: endingsOf(database),
+      endings: endClient,
       sectorLists: createSectorLists({ caller, whileFetching, clock }),
       vault,
       clock,
@@ -754,10 +783,10 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     identifyCaller,
     requests,
     decisions,
-    takeBack: createTakeBack(decisionNeeds),
+    revokeApproval: createRevokeApproval({ ...decisionNeeds, removeIssued: oidcModels.removeByRequest }),
+    blockClient: createBlockClient(decisionNeeds),
     clients,
     blockedClients,
-    models: oidcModels,
     details,
     clock,
     audit,
@@ -915,6 +944,15 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     handler: (request, response) => answerRaw(app, log, request, response),
     fastify: asPlugin(app, routes),
     requests: createDeviceApi({ requests, decide, details, clock }),
+    users: {
+      async signOut(userId) {
+        await endUser(userId, 'signed_out', { by: 'application' })
+      },
+      async end(userId) {
+        // Who is there among its own users, and who comes back, only the application says.
+        await endUser(userId, 'removed', { by: 'application', closes: Array.isArray(config.users) })
+      },
+    },
     listen: ({ host = config.host, port = config.port } = {}) => app.listen({ host, port }),
     async idle() {
       await Promise.all([worker.idle(), pending.flush()])

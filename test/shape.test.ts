@@ -21,8 +21,9 @@ const mayUse: Record<string, readonly string[]> = {
     'index',
     'provider',
     'config',
-    'client',
+    'endings',
     'client-registration',
+    'client',
     'user-hint',
     'authentication-request',
     'authorization-server',
@@ -54,10 +55,10 @@ const mayUse: Record<string, readonly string[]> = {
     'health',
     'metrics',
     'retention',
+    'endings',
     'token-endpoint',
     'client-settings',
     'client-registration',
-    'endings',
     'backchannel-request',
     'authentication-device',
     'decision',
@@ -91,6 +92,8 @@ const mayUse: Record<string, readonly string[]> = {
   health: ground,
   metrics: ['outbox', ...ground],
   retention: ground,
+  // What ends together, wherever it is kept.
+  endings: ['decision', 'outbox', 'authentication-request', 'authorization-server', 'user-hint', ...ground],
   config: ['resource', 'authorization-details', 'client', 'user-hint', ...leaves],
   // ── the story ──
   'token-endpoint': [
@@ -103,8 +106,7 @@ const mayUse: Record<string, readonly string[]> = {
     'client',
     ...ground,
   ],
-  'client-registration': ['authentication-request', 'authorization-server', 'outbox', 'client', ...ground],
-  endings: ['authentication-request', 'authorization-server', ...ground],
+  'client-registration': ['client', ...ground],
   'client-settings': ['client-certificate', 'client', ...ground],
   'backchannel-request': [
     'resource',

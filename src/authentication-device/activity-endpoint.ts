@@ -3,12 +3,12 @@ import type { FastifyInstance } from 'fastify'
 import type { Audit } from '../audit.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
-import type { OidcModelStore } from '../authorization-server/oidc-model-store.ts'
 import type { BlockedClientStore } from '../client/blocked-client-store.ts'
 import type { ClientStore } from '../client/client-store.ts'
 import type { Clock } from '../clock.ts'
-import type { TakeBack } from '../decision/decide.ts'
+import type { BlockClient } from '../decision/block-client.ts'
 import type { DecisionStore } from '../decision/decision-store.ts'
+import type { RevokeApproval } from '../decision/revoke-approval.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
 import { type Form, readJsonFields, readQuery } from '../http/form.ts'
 import { chooseLanguage, type Language } from '../i18n/texts.ts'
@@ -20,10 +20,10 @@ export interface ActivityNeeds {
   identifyCaller: IdentifyCaller
   requests: RequestStore
   decisions: DecisionStore
-  takeBack: TakeBack
+  revokeApproval: RevokeApproval
+  blockClient: BlockClient
   clients: ClientStore
   blockedClients: BlockedClientStore
-  models: OidcModelStore
   /** How details are said to users. */
   details: DetailTypes
   clock: Clock
@@ -49,18 +49,16 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
     const requestId = needed(form, 'request_id')
     const request = await needs.requests.find(requestId)
     if (request?.userId !== userId) throw new Refusal('not_found', 'no such request of this user')
-    // First what could still be fetched, then what has been: in between nothing new can come of it.
-    const taken = await needs.takeBack({ requestId, userId, deviceClientId: undefined, address })
-    const revoked = await needs.models.removeByRequest(requestId)
+    const revoked = await needs.revokeApproval({ request, address })
     needs.audit({ event: 'request.revoked', request: requestId, client: request.clientId, user: userId, address })
-    return { request_id: requestId, revoked: taken || revoked > 0 }
+    return { request_id: requestId, revoked }
   })
 
   post(paths.block, async (userId, form, address) => {
     const clientId = needed(form, 'client_id')
     const blocked = readBlocked(needed(form, 'blocked'))
     if ((await needs.clients.find(clientId)) === undefined) throw new Refusal('not_found', 'there is no such client')
-    if (blocked) await needs.blockedClients.block(userId, clientId, needs.clock.now())
+    if (blocked) await needs.blockClient({ userId, clientId, address })
     else await needs.blockedClients.unblock(userId, clientId)
     needs.audit({ event: blocked ? 'client.blocked' : 'client.unblocked', user: userId, client: clientId, address })
     return { client_id: clientId, blocked }

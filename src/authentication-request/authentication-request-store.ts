@@ -7,7 +7,7 @@ import { walk } from '../storage/walk.ts'
 import { type Authentication, type AuthenticationRequest, type Status, shortLife } from './authentication-request.ts'
 import { USER_REQUESTS } from './user-announcement.ts'
 
-interface RequestRow {
+export interface RequestRow {
   id: string
   auth_req_id_hash: string
   client_id: string
@@ -129,6 +129,9 @@ interface Move {
   alone?: string[]
 }
 
+/** How a move is announced. */
+export const announced = (id: string): Change[] => [{ topic: 'request', key: id }]
+
 /**
  * The authentication requests. Each move is one conditional statement: of two that happen at once, one finds its
  * condition gone. Moves are announced under the topic `request`, and by user under `user_requests` where something else
@@ -137,8 +140,6 @@ interface Move {
  * @param userKey under which key a user's changes are announced; not needed by who only reads
  */
 export function createRequestStore(database: Database, userKey: (userId: string) => string = fingerprint) {
-  const announced = (id: string) => [{ topic: 'request', key: id }]
-
   /** @param sql over rows, returns a `MovedRow` for each request that was moved. @returns whether this one was */
   function moves(sql: string): (move: Move) => Promise<boolean> {
     return together<Move, boolean>({
@@ -197,7 +198,8 @@ export function createRequestStore(database: Database, userKey: (userId: string)
   return {
     /**
      * Keeps a new request, with what must happen next. Not beyond a limit, nor if the user has blocked the client or
-     * has just denied it something: all of it is counted and looked up in the statement that accepts.
+     * has just denied it something, nor if the user was locked or removed since it was looked whom the request is about:
+     * all of it is counted and looked up in the statement that accepts.
      * @returns whether it was kept
      */
     accept: (
@@ -390,24 +392,6 @@ export function createRequestStore(database: Database, userKey: (userId: string)
       return settle({ id, row, also, announce })
     },
 
-    /** approved → denied: the user takes an approval back that nobody has redeemed yet. */
-    async takeBack(
-      id: string,
-      by: { userId: string; settledBy: string; now: number },
-      also: Statement[],
-    ): Promise<boolean> {
-      const rows = await database.step(
-        {
-          sql: `update backchannel_auth_requests
-                set status = 'denied', settled_by = $3, settled_at = $4, call_back_sealed = null
-                where id = $1 and user_id = $2 and status = 'approved' and expires_at > $4 returning id`,
-          values: [id, by.userId, by.settledBy, by.now],
-        },
-        { also, announce: announced(id) },
-      )
-      return rows.length > 0
-    },
-
     /**
      * pending or approved → expired, once the deadline has passed. What follows depends on which of the two it was, so it
      * must be as it was read.
@@ -423,14 +407,6 @@ export function createRequestStore(database: Database, userKey: (userId: string)
     /** approved → redeemed, before the deadline, together with the tokens in `also`: all of it, or none. */
     redeem: (id: string, now: number, also: Statement[]): Promise<boolean> =>
       redeem({ id, row: { id, at: now }, also, announce: [] }),
-
-    /** Brings forward the deadline of all that a client has open, and tells it no more: for a client that is removed. */
-    endForClient: (clientId: string, now: number): Statement => ({
-      sql: `update backchannel_auth_requests set call_back_sealed = null,
-              expires_at = case when created_at < $2 then $2 else created_at + 1 end
-            where client_id = $1 and status in ('pending', 'approved') and expires_at > $2`,
-      values: [clientId, now],
-    }),
 
     /** Requests whose time is over and whose row does not say so yet, the oldest deadline first. */
     async runOut(now: number, limit: number): Promise<AuthenticationRequest[]> {
@@ -529,6 +505,7 @@ const accepting = `
       where ${unsettledShort(ofPair('asked.user_id', 'asked.client_id'), 'asked.created_at', 'short_life')}))
     and not exists (select 1 from blocked_clients
       where user_id = asked.user_id and client_id = asked.client_id)
+    and not exists (select 1 from user_generations where user_id = asked.user_id and is_closed = 1)
   returning id, user_id`
 
 const settling = `
@@ -588,7 +565,7 @@ const early = `status = 'pending' and expires_at > $3
 
 const lastPoll = 'cast(substr(each.value, 44, 15) as bigint)'
 
-function toRequest(row: RequestRow): AuthenticationRequest {
+export function toRequest(row: RequestRow): AuthenticationRequest {
   return {
     id: row.id,
     clientId: row.client_id,

@@ -218,8 +218,10 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
         enabled: true,
         // A client learns about its own tokens, and a service about those that are for it: it is a client whose id is
         // the audience. About anybody else's they learn nothing (IN-6).
-        allowedPolicy: (_ctx, client, token) =>
-          client.clientAuthMethod !== 'none' && [token.clientId, ...audienceOf(token)].includes(client.clientId),
+        allowedPolicy: async (_ctx, client, token) =>
+          client.clientAuthMethod !== 'none' &&
+          [token.clientId, ...audienceOf(token)].includes(client.clientId) &&
+          (await isUserThere(token, needs)),
       },
       revocation: {
         enabled: true,
@@ -505,6 +507,15 @@ function agreeAboutProofs(provider: Provider, { requireNonce }: AuthorizationSer
       ctx.body = { error: 'invalid_dpop_proof', error_description: 'this client has to send a DPoP proof' }
     }
   })
+}
+
+/** A token of a user who is gone or disabled is not active (RFC 7662 §2.2). */
+async function isUserThere(token: object, { findUser }: Pick<AuthorizationServerNeeds, 'findUser'>): Promise<boolean> {
+  const { accountId } = token as { accountId?: string }
+  if (accountId === undefined) return true
+  const user = await findUser(accountId)
+  // A hook in plain JavaScript may well answer undefined.
+  return Boolean(user) && !user!.disabled
 }
 
 function audienceOf(token: object): string[] {

@@ -11,6 +11,7 @@ import { type Slot, slotOf } from '../http/in-work.ts'
 import { targetOf } from '../http/one-spelling.ts'
 import { refuseUnstorableForm } from '../http/outside-text.ts'
 import type { CurrentProvider, Provider } from './authorization-server.ts'
+import { holdingGenerations } from './held-generations.ts'
 
 /** Brings what oidc-provider would have to fetch to know a client. Resolves to whether the caller was kept waiting. */
 export type PrepareKeys = (call: {
@@ -51,7 +52,7 @@ export function createHandOver(
     for (const [name, value] of Object.entries(headers)) reply.raw.setHeader(name, value)
     if (request.method === 'POST') reply.raw.setHeader('Cache-Control', 'no-store')
     const address = known.get(request.raw.headers.host?.toLowerCase() ?? '') ?? issuer
-    await callbackOf(provider())(replay(request.raw, body, address, certificate), reply.raw)
+    await holdingGenerations(() => callbackOf(provider())(replay(request.raw, body, address, certificate), reply.raw))
     return reply
   }
 }

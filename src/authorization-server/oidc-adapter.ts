@@ -6,7 +6,8 @@ import type { Clock } from '../clock.ts'
 import { fingerprint, type Vault } from '../secret.ts'
 import type { Statement } from '../storage/database.ts'
 import { placeOfThisCall } from './authorize-endpoint.ts'
-import type { OidcModelStore } from './oidc-model-store.ts'
+import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } from './held-generations.ts'
+import type { FoundModel, OidcModelStore } from './oidc-model-store.ts'
 import type { SignInPlaces } from './sign-in-places.ts'
 
 export interface AdapterNeeds {
@@ -48,8 +49,10 @@ export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Ad
 function modelAdapter(model: string, { models, vault, clock, places, keepsStrangers }: AdapterNeeds): Adapter {
   const place = (idHash: string) => `oidc_models/${model}/${idHash}`
 
-  function open(found: { id_hash: string; sealed: string; consumed_at: number | null } | undefined) {
+  function open(found: FoundModel | undefined) {
     if (found === undefined) return undefined
+    if (found.user_id !== null) holdGeneration(found.user_id, found.user_generation)
+    if (found.client_id !== null) holdRegistration(found.client_id, found.client_registration_id)
     const payload = JSON.parse(vault.open(found.sealed, place(found.id_hash))) as AdapterPayload
     if (found.consumed_at !== null) payload.consumed = Math.floor(found.consumed_at / 1000)
     return payload
@@ -61,16 +64,20 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
       const idHash = fingerprint(id)
       const expiresAt = expiresIn ? clock.now() + expiresIn * 1000 : undefined
       const collected = collecting.getStore()
+      const { clientId } = payload
+      const userId = userOf(payload)
       const statement = models.put({
         model,
         idHash,
         sealed: vault.seal(JSON.stringify(payload), place(idHash)),
         grantHash: goesWithGrant.has(model) && payload.grantId ? fingerprint(payload.grantId) : undefined,
         uidHash: payload.uid === undefined ? undefined : fingerprint(payload.uid),
-        clientId: payload.clientId,
-        userId: payload.accountId,
+        clientId,
+        userId,
         requestId: collected?.requestId,
         expiresAt,
+        userGeneration: userId === undefined ? undefined : heldGeneration(userId),
+        clientRegistration: clientId === undefined ? undefined : heldRegistration(clientId),
       })
       if (collected) collected.statements.push(statement)
       else await models.run(statement, model === 'Interaction' ? placeOfThisCall()?.keep(idHash, expiresAt ?? 0) : [])
@@ -89,6 +96,12 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
     },
     revokeByGrantId: (grantId) => models.removeByGrant(fingerprint(grantId)),
   }
+}
+
+/** Whom a model is about. A sign-in under way is about who has just signed in, or was signed in before. */
+function userOf({ accountId, result, session }: AdapterPayload): string | undefined {
+  const signedIn = (result as { login?: { accountId?: string } } | undefined)?.login?.accountId
+  return accountId ?? signedIn ?? (session as { accountId?: string } | undefined)?.accountId
 }
 
 /** Clients have a table and a life of their own; oidc-provider only reads them. */

@@ -12,17 +12,38 @@ export interface KeptModel {
   /** The authentication request it came out of. */
   requestId: string | undefined
   expiresAt: number | undefined
+  /** The user's generation and the client's registration it is issued in; those of the moment unless told. */
+  userGeneration?: number | undefined
+  clientRegistration?: string | undefined
 }
 
 export interface FoundModel {
   id_hash: string
   sealed: string
   consumed_at: number | null
+  user_id: string | null
+  user_generation: number
+  client_id: string | null
+  client_registration_id: string
 }
 
-/** Not a session that its user has ended, even if a call that began before has written it back since. */
-const goesOn = `(uid_hash is null or not exists (
-  select 1 from ended_sessions where ended_sessions.uid_hash = oidc_models.uid_hash))`
+/**
+ * What is issued counts while the user's generation and the client's registration are those it was issued in, and as long
+ * as its grant is there; a session, until its user has ended it, even if a call that began before has written it back. Part of the statement that finds it, so that nothing has to be looked up besides, and nothing
+ * known from memory can be out of date.
+ */
+const counts = `
+  not exists (select 1 from user_generations ended
+    where ended.user_id = found.user_id and ended.generation > found.user_generation)
+  and (found.client_id is null or exists (select 1 from clients
+    where clients.id = found.client_id and clients.registration_id = found.client_registration_id))
+  and (found.grant_hash is null or exists (select 1 from oidc_models issuing
+    where issuing.model = 'Grant' and issuing.id_hash = found.grant_hash))
+  and (found.uid_hash is null or not exists (select 1 from ended_sessions
+    where ended_sessions.uid_hash = found.uid_hash))`
+
+const found = `select id_hash, sealed, consumed_at, user_id, user_generation, client_id, client_registration_id
+  from oidc_models found`
 
 export type OidcModelStore = ReturnType<typeof createOidcModelStore>
 
@@ -31,14 +52,20 @@ export function createOidcModelStore(database: Database) {
   return {
     /** The statement that keeps a model, or replaces it. */
     put: (kept: KeptModel): Statement => ({
-      sql: `insert into oidc_models (model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id, expires_at)
-            select model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id, expires_at
+      sql: `insert into oidc_models (model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id,
+              expires_at, user_generation, client_registration_id)
+            select model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id, expires_at,
+              coalesce(kept.user_generation,
+                (select generation from user_generations where user_generations.user_id = kept.user_id), 0),
+              coalesce(kept.client_registration,
+                (select registration_id from clients where clients.id = kept.client_id), '')
             from rows($1) as kept (model text, id_hash text, sealed text, grant_hash text, uid_hash text, client_id text,
-              user_id text, request_id text, expires_at bigint)
+              user_id text, request_id text, expires_at bigint, user_generation bigint, client_registration text)
             where true
             on conflict (model, id_hash) do update set sealed = excluded.sealed, grant_hash = excluded.grant_hash,
               uid_hash = excluded.uid_hash, client_id = excluded.client_id, user_id = excluded.user_id,
-              expires_at = excluded.expires_at
+              expires_at = excluded.expires_at, user_generation = excluded.user_generation,
+              client_registration_id = excluded.client_registration_id
             returning id_hash`,
       rows: [
         {
@@ -51,6 +78,8 @@ export function createOidcModelStore(database: Database) {
           user_id: kept.userId ?? null,
           request_id: kept.requestId ?? null,
           expires_at: kept.expiresAt ?? null,
+          user_generation: kept.userGeneration ?? null,
+          client_registration: kept.clientRegistration ?? null,
         },
       ],
     }),
@@ -67,8 +96,7 @@ export function createOidcModelStore(database: Database) {
 
     async find(model: string, idHash: string, now: number): Promise<FoundModel | undefined> {
       const [row] = await database.read<FoundModel>(
-        `select id_hash, sealed, consumed_at from oidc_models
-         where model = $1 and id_hash = $2 and (expires_at is null or expires_at > $3) and ${goesOn}`,
+        `${found} where model = $1 and id_hash = $2 and (expires_at is null or expires_at > $3) and ${counts}`,
         [model, idHash, now],
       )
       return row
@@ -76,8 +104,7 @@ export function createOidcModelStore(database: Database) {
 
     async findByUid(model: string, uidHash: string, now: number): Promise<FoundModel | undefined> {
       const [row] = await database.read<FoundModel>(
-        `select id_hash, sealed, consumed_at from oidc_models
-         where model = $1 and uid_hash = $2 and (expires_at is null or expires_at > $3) and ${goesOn}`,
+        `${found} where model = $1 and uid_hash = $2 and (expires_at is null or expires_at > $3) and ${counts}`,
         [model, uidHash, now],
       )
       return row
@@ -108,24 +135,17 @@ export function createOidcModelStore(database: Database) {
     },
 
     /**
-     * Takes back everything that came out of an authentication request, what was refreshed since included: all of it
-     * hangs on the request's grant, which outlives the first tokens.
+     * Everything that came out of an authentication request, what was refreshed since included: all of it hangs on the
+     * request's grant, which outlives the first tokens.
      */
-    async removeByRequest(requestId: string): Promise<number> {
-      const rows = await database.step({
-        sql: `delete from oidc_models where request_id = $1 or grant_hash in (
-                select id_hash from oidc_models where model = 'Grant' and request_id = $1
-              ) returning id_hash`,
+    removeByRequest: (requestId: string): Statement[] => [
+      {
+        sql: `delete from oidc_models where grant_hash in (
+                select id_hash from oidc_models where model = 'Grant' and request_id = $1)`,
         values: [requestId],
-      })
-      return rows.length
-    },
-
-    /** Everything that was issued to a client: what ends with it. */
-    removeByClient: (clientId: string): Statement => ({
-      sql: 'delete from oidc_models where client_id = $1',
-      values: [clientId],
-    }),
+      },
+      { sql: 'delete from oidc_models where request_id = $1', values: [requestId] },
+    ],
 
     /** Removes what ran out before `before`, at most so many. */
     async forgetExpired(before: number, atMost: number): Promise<number> {

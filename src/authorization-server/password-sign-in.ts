@@ -12,6 +12,11 @@ export interface PasswordSignInNeeds {
   /** Undefined if no passwords are checked here: then none is right. */
   checkPassword: CheckPassword | undefined
   findClient(id: string): Promise<ClientMetadata | undefined>
+  /**
+   * Holds on to the generation the user is in before the password is looked at: what ends meanwhile ends this sign-in too.
+   * Resolves to whether the user may sign in.
+   */
+  beginFor(userId: string): Promise<boolean>
   throttle: SignInThrottle
   knownBrowsers: KnownBrowsers
   hashingPlaces: HashingPlaces
@@ -46,7 +51,7 @@ interface Admitted {
 
 /** @throws {Overloaded} if more passwords wait to be checked than can be soon; it does not count as a try then */
 export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn {
-  const { users, checkPassword, findClient, throttle, knownBrowsers, hashingPlaces } = needs
+  const { users, checkPassword, findClient, beginFor, throttle, knownBrowsers, hashingPlaces } = needs
 
   async function findUser({ name, clientId }: PasswordTry): Promise<User | undefined> {
     const client = await findClient(clientId)
@@ -83,6 +88,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     const admitted = await admit(given)
     if ('pausedUntil' in admitted) return { kind: 'paused', until: admitted.pausedUntil }
     const { user, groups, attempt } = admitted
+    const mayBegin = await beginFor(user?.id ?? '')
     const hashing = hashingPlaces.hashingFor({ groups, connection: given.connection })
     let isRight: boolean | undefined
     try {
@@ -93,7 +99,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
       throw error
     }
     const isHeldBack = 'isHeldBack' in attempt
-    if (!isRight || isHeldBack || user === undefined || user.disabled) return { kind: 'wrong', isHeldBack }
+    if (!isRight || isHeldBack || user === undefined || !mayBegin || user.disabled) return { kind: 'wrong', isHeldBack }
     await attempt.succeeded()
     return { kind: 'right', user }
   }

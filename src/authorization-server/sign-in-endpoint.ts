@@ -13,6 +13,7 @@ import type { Passkeys } from '../passkey/passkey.ts'
 import { acceptsOnlyPasskey, PASSKEY_ACR, PASSKEY_AMR } from '../passkey/passkey-strength.ts'
 import type { UserHooks } from '../user-hint/user.ts'
 import type { CurrentProvider, Provider } from './authorization-server.ts'
+import { holdingGenerations } from './held-generations.ts'
 import type { KnownBrowsers } from './known-browsers.ts'
 import type { PasswordSignIn, PasswordTryOutcome } from './password-sign-in.ts'
 
@@ -21,6 +22,8 @@ export interface SignInNeeds {
   users: UserHooks
   passkeys: Passkeys
   texts: Texts
+  /** Holds on to the generation the user is in. Resolves to whether the user may sign in. */
+  beginFor(userId: string): Promise<boolean>
   framing: Framing
   passwordSignIn: PasswordSignIn
   knownBrowsers: KnownBrowsers
@@ -40,7 +43,7 @@ interface Mishap {
 }
 
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
-  const { provider, users, passkeys, texts, passwordSignIn, knownBrowsers, clock, audit } = needs
+  const { provider, users, passkeys, texts, beginFor, passwordSignIn, knownBrowsers, clock, audit } = needs
   const headers = framed(pageHeaders, needs.framing)
 
   asset('doorbell.css', 'text/css', styleSheet)
@@ -51,7 +54,7 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     return interaction ? show(request, reply, interaction) : over(request, reply)
   })
 
-  app.post('/sign-in/:uid', async (request, reply) => {
+  post('/sign-in/:uid', async (request, reply) => {
     const interaction = await find(request, reply)
     if (interaction === undefined) return over(request, reply)
     const form = readForm(request.headers['content-type'], rawBody(request))
@@ -67,7 +70,7 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     return reply.header('cache-control', 'no-store').send(await passkeys.signInOptions(interaction.uid))
   })
 
-  app.post('/sign-in/:uid/passkey', async (request, reply) => {
+  post('/sign-in/:uid/passkey', async (request, reply) => {
     const interaction = await find(request, reply)
     if (interaction === undefined) return over(request, reply)
     // Whoever is at the consent page has signed in.
@@ -75,6 +78,10 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     const form = readJsonFields(request.headers['content-type'], rawBody(request))
     return signInByPasskey(request, reply, interaction, form.get('passkey') ?? '')
   })
+
+  function post(path: string, answer: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>): void {
+    app.post(path, (request, reply) => holdingGenerations(() => answer(request, reply)))
+  }
 
   function asset(name: string, type: string, text: string): void {
     app.get(`/assets/${name}`, (_request, reply) =>
@@ -133,7 +140,9 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   ) {
     const about = { client: String(interaction.params.client_id), address: request.ip, by: 'passkey' }
     const userId = await passkeys.signIn(interaction.uid, response)
-    const user = userId === undefined ? null : await users.find(userId)
+    // First whether the user may sign in, then who it is: of two the other way round, an ending could come in between.
+    const mayBegin = userId !== undefined && (await beginFor(userId))
+    const user = mayBegin ? await users.find(userId) : null
     if (user === null || user.disabled) {
       audit({ event: 'sign_in.failed', ...about })
       const text = sayTo(request, interaction)('sign_in.passkey_failed')

@@ -10,9 +10,9 @@ import {
 } from '../client/client-metadata.ts'
 import { type ClientStore, createClientStore, type RegisteredClient } from '../client/client-store.ts'
 import { toClient } from '../client/register.ts'
-import { endingsOf } from '../client-registration/endings.ts'
 import { didYouMean, isPlain, nearest } from '../complaint.ts'
 import { type Config, seesCertificates } from '../config/config.ts'
+import { endClient } from '../endings/end-client.ts'
 import { profiles } from '../profile.ts'
 import { newSecret } from '../secret.ts'
 import { atDesk, atNewDesk } from './desk.ts'
@@ -259,7 +259,7 @@ async function runRemove(id: string, options: ClientOptions): Promise<void> {
         `${id} comes from the configuration and would be back at the next start. Take it out there and start the server again.`,
       )
     }
-    await clients.remove(id, endingsOf(database)(id, clock.now()))
+    await clients.remove(id, endClient(id, clock.now()))
     audit({ event: 'client.removed', client: id, by: 'command' })
   })
   if (options.json) printJson({ removed: id })

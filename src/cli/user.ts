@@ -1,23 +1,22 @@
 /** `doorbell user`: the built-in user directory. */
 import { randomInt } from 'node:crypto'
-import { text as readAll } from 'node:stream/consumers'
 import type { Command } from 'commander'
-import type { AuditEventName } from '../audit.ts'
-import { didYouMean, nearest } from '../complaint.ts'
-import type { Config } from '../config/config.ts'
 import { readUsers } from '../config/users.ts'
+import { erasedAs } from '../endings/end-user.ts'
 import { createPasskeyStore } from '../passkey/passkey-store.ts'
-import { createPasswordHashing, passwordOf, userCodeOf } from '../password/password-hashing.ts'
-import { scryptHere } from '../password/scrypt.ts'
-import { newSecret, type Vault } from '../secret.ts'
+import { passwordOf, userCodeOf } from '../password/password-hashing.ts'
+import { newId, newSecret } from '../secret.ts'
 import type { ConfiguredUser, User } from '../user-hint/user.ts'
 import { isUserCode } from '../user-hint/user-code.ts'
 import { createUserCodeStore } from '../user-hint/user-code-store.ts'
-import { createUserStore, type UserStore } from '../user-hint/user-store.ts'
+import { createUserGenerationStore } from '../user-hint/user-generation-store.ts'
+import { createUserStore } from '../user-hint/user-store.ts'
 import { atDesk, atNewDesk } from './desk.ts'
 import { Failure } from './failure.ts'
 import { type SettingOptions, withSettings } from './settings.ts'
 import { examples, ink, listing, print, printJson, table } from './terminal.ts'
+import { addUserEndings } from './user-endings.ts'
+import { configuredUsers, hashingWith, idOf, readSecret } from './which-user.ts'
 
 interface UserOptions extends SettingOptions {
   json?: boolean
@@ -31,6 +30,7 @@ interface AddOptions extends UserOptions {
   name?: string
   locale?: string
   passwordStdin?: boolean
+  samePerson?: boolean
 }
 
 interface CodeOptions extends UserOptions {
@@ -39,13 +39,16 @@ interface CodeOptions extends UserOptions {
 }
 
 export function addUser(program: Command): void {
-  const user = program.command('user').description('The built-in user directory: add, list, lock, remove.')
+  const user = program
+    .command('user')
+    .description('The built-in user directory: add, list, lock, remove; and what is kept about a user.')
   examples(user, [['npx doorbell user list', 'who can be asked']])
 
   const add = user
     .command('add')
     .description('Add a user. A password is made and shown once, unless one is given.')
-    .option('--id <id>', 'becomes "sub" in tokens, for ever; the username or email unless given')
+    .option('--id <id>', 'becomes "sub" in tokens, for ever; one is made unless given')
+    .option('--same-person', "the id given was this person's before")
     .option('--username <name>')
     .option('--email <address>')
     .option('--phone <number>')
@@ -63,14 +66,14 @@ export function addUser(program: Command): void {
   ])
 
   const code = user
-    .command('code <id>')
+    .command('code <user>')
     .description(
       'Set the code a user has to give to clients that ask for one. It is made and shown once, unless given.',
     )
     .option('--code-stdin', 'read the code from standard input')
     .option('--remove', 'take the code away')
     .option('--json', 'answer in JSON')
-    .action((id: string, _options, command: Command) => runCode(id, command.optsWithGlobals()))
+    .action((who: string, _options, command: Command) => runCode(who, command.optsWithGlobals()))
   examples(withSettings(code), [
     ['npx doorbell user code dora', 'a code for dora, who can change it on /user-code'],
     ['npx doorbell user code dora --remove', 'nobody asks dora for a code any more'],
@@ -83,32 +86,13 @@ export function addUser(program: Command): void {
     .action((_options, command: Command) => runList(command.optsWithGlobals()))
   examples(withSettings(list), [['npx doorbell user list --json', 'for a script']])
 
-  const lock = user
-    .command('lock <id>')
-    .description('Disable a user who was added by command, at once: nothing is asked, decided or issued in their name.')
-    .option('--json', 'answer in JSON')
-    .action((id: string, _options, command: Command) => runLock(id, true, command.optsWithGlobals()))
-  examples(withSettings(lock), [['npx doorbell user lock dora', 'her phone is lost']])
-
-  const unlock = user
-    .command('unlock <id>')
-    .description('Let a locked user in again.')
-    .option('--json', 'answer in JSON')
-    .action((id: string, _options, command: Command) => runLock(id, false, command.optsWithGlobals()))
-  examples(withSettings(unlock), [['npx doorbell user unlock dora', 'her phone is found']])
-
-  const remove = user
-    .command('remove <id>')
-    .description('Remove a user who was added by command.')
-    .option('--json', 'answer in JSON')
-    .action((id: string, _options, command: Command) => runRemove(id, command.optsWithGlobals()))
-  examples(withSettings(remove), [['npx doorbell user remove dora', 'nobody can ask her any more']])
+  addUserEndings(user)
 
   const forget = user
-    .command('forget-passkeys <id>')
+    .command('forget-passkeys <user>')
     .description('Forget all passkeys of a user who has lost them: the next sign-in is with the password.')
     .option('--json', 'answer in JSON')
-    .action((id: string, _options, command: Command) => runForgetPasskeys(id, command.optsWithGlobals()))
+    .action((who: string, _options, command: Command) => runForgetPasskeys(who, command.optsWithGlobals()))
   examples(withSettings(forget), [['npx doorbell user forget-passkeys dora', 'she can add a new one then']])
 }
 
@@ -116,10 +100,18 @@ async function runAdd(options: AddOptions): Promise<void> {
   const given = options.passwordStdin ? await readSecret('password') : undefined
   const password = given ?? newSecret(12)
   const added = await atNewDesk(options, async ({ config, database, vault, clock, audit }) => {
-    const user = check(options, configuredUsers(config))
+    const now = clock.now()
+    const user = check({ ...options, id: options.id ?? newId(now) }, configuredUsers(config))
+    const users = createUserStore(database)
+    const usedIds = [user.id, erasedAs(user.id, vault)]
+    const isSamePerson = options.samePerson ?? false
     const passwordHash = await hashingWith(vault).hash(password, passwordOf(user.id))
-    if (!(await createUserStore(database).add({ ...user, passwordHash }, clock.now()))) {
-      throw new Failure(`There is a user with this id, username, email or phone already: "npx doorbell user list".`)
+    if (!(await users.add({ ...user, passwordHash }, now, { usedIds, isSamePerson }))) {
+      throw new Failure(
+        (await createUserGenerationStore(database).closedOf(usedIds)).size > 0
+          ? `The id ${user.id} was somebody's before: clients would take this user for that one. Leave --id out, or say --same-person.`
+          : 'There is a user with this id, username, email or phone already: "npx doorbell user list".',
+      )
     }
     audit({ event: 'user.added', user: user.id, by: 'command' })
     return user
@@ -132,23 +124,6 @@ async function runAdd(options: AddOptions): Promise<void> {
   if (made === undefined) return
   print()
   print('The password is shown this once: tell it to the user in a safe way.')
-}
-
-/** With the secret of the configuration: a hash made with another matches nothing at the server. */
-const hashingWith = (vault: Vault) => createPasswordHashing({ vault, scrypt: scryptHere })
-
-async function readSecret(what: 'password' | 'code'): Promise<string> {
-  const name = what === 'password' ? 'Password' : 'Code'
-  if (process.stdin.isTTY) process.stderr.write(`${name} (it will be visible; end with Enter and Ctrl-D): `)
-  const secret = (await readAll(process.stdin)).replace(/\r?\n$/, '')
-  if (secret === '') throw new Failure(`The ${what} on standard input is empty.`)
-  return secret
-}
-
-/** With hooks, the users are the application's, and the built-in directory is asked nothing. */
-function configuredUsers({ users }: Config): readonly ConfiguredUser[] {
-  if (Array.isArray(users)) return users
-  throw new Failure('This configuration asks its own hooks for users; the built-in directory is not in use.')
 }
 
 function check(options: AddOptions, configured: readonly ConfiguredUser[]): User {
@@ -187,17 +162,20 @@ function entriesOf(user: User): [string, string | undefined][] {
   ]
 }
 
-async function runCode(id: string, options: CodeOptions): Promise<void> {
+async function runCode(who: string, options: CodeOptions): Promise<void> {
   const given = options.codeStdin ? await readSecret('code') : undefined
   if (given !== undefined && !isUserCode(given))
     throw new Failure('A code has 4 to 64 characters, all of them visible.')
   const code = options.remove ? undefined : (given ?? String(randomInt(1_000_000)).padStart(6, '0'))
-  await atDesk(options, async ({ config, database, vault, clock, audit }) => {
-    const known = configuredUsers(config).some((user) => user.id === id) || (await createUserStore(database).find(id))
-    if (!known) throw new Failure(`There is no user ${id}; "npx doorbell user list" names them.`)
+  const id = await atDesk(options, async ({ config, database, vault, clock, audit }) => {
+    const users = createUserStore(database)
+    const id = await idOf(who, configuredUsers(config), users)
+    const known = configuredUsers(config).some((user) => user.id === id) || (await users.find(id))
+    if (!known) throw new Failure(`There is no user ${who}; "npx doorbell user list" names them.`)
     const hash = code && (await hashingWith(vault).hash(code, userCodeOf(id)))
     await createUserCodeStore(database).put(id, hash, clock.now())
     audit({ event: code === undefined ? 'user_code.removed' : 'user_code.set', user: id, by: 'command' })
+    return id
   })
   const made = given === undefined ? code : undefined
   if (options.json) return printJson({ id, code_set: code !== undefined, ...(made !== undefined && { code: made }) })
@@ -240,44 +218,13 @@ function rowOf({ user, from }: ListedUser): string[] {
   return [...columns.map((cell) => cell ?? ''), user.disabled ? `${from} (disabled)` : from]
 }
 
-async function runLock(id: string, locked: boolean, options: UserOptions): Promise<void> {
-  await change(id, options, locked ? 'user.locked' : 'user.unlocked', (users) => users.setDisabled(id, locked))
-  if (options.json) printJson({ [locked ? 'locked' : 'unlocked']: id })
-  else print(locked ? `Locked ${id}.` : `${id} may sign in and decide again.`)
-}
-
-async function runRemove(id: string, options: UserOptions): Promise<void> {
-  await change(id, options, 'user.removed', (users) => users.remove(id))
-  if (options.json) printJson({ removed: id })
-  else print(`Removed ${id}. Nobody can ask this user any more.`)
-}
-
-/** Only users added by command can be changed by command. */
-async function change(
-  id: string,
-  options: UserOptions,
-  event: AuditEventName,
-  work: (users: UserStore) => Promise<boolean>,
-): Promise<void> {
-  await atDesk(options, async ({ config, database, audit }) => {
-    const users = createUserStore(database)
-    if (await work(users)) return audit({ event, user: id, by: 'command' })
-    if (configuredUsers(config).some((user) => user.id === id)) {
-      throw new Failure(`${id} comes from the configuration. Take the user out there and start the server again.`)
-    }
-    const ids = (await users.list()).map((user) => user.id)
-    throw new Failure(
-      `There is no user ${id}${didYouMean(nearest(id, ids)) || '; "npx doorbell user list" names them.'}`,
-    )
-  })
-}
-
 /** Users remove their own, but only after signing in with one: whoever has lost them all comes to the operator. */
-async function runForgetPasskeys(id: string, options: UserOptions): Promise<void> {
-  const forgotten = await atDesk(options, async ({ database, audit }) => {
-    const removed = await createPasskeyStore(database).removeAllOf(id)
-    if (removed > 0) audit({ event: 'passkey.removed', user: id, by: 'command' })
-    return removed
+async function runForgetPasskeys(who: string, options: UserOptions): Promise<void> {
+  const { id, forgotten } = await atDesk(options, async ({ config, database, audit }) => {
+    const id = await idOf(who, Array.isArray(config.users) ? config.users : [], createUserStore(database))
+    const forgotten = await createPasskeyStore(database).removeAllOf(id)
+    if (forgotten > 0) audit({ event: 'passkey.removed', user: id, by: 'command' })
+    return { id, forgotten }
   })
   if (options.json) return printJson({ user: id, forgotten })
   if (forgotten === 0) throw new Failure(`${id} has no passkeys; "npx doorbell user list" names the users.`)

@@ -13,10 +13,6 @@ export function createBlockedClientStore(database: Database) {
       return rows.length > 0
     },
 
-    async block(userId: string, clientId: string, now: number): Promise<void> {
-      await database.step(blocking(userId, clientId, now))
-    },
-
     /** The statement that blocks, for the step of whatever made the user do so. */
     blocking,
 

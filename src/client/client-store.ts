@@ -1,3 +1,4 @@
+import { newId } from '../secret.ts'
 import type { Database, Statement } from '../storage/database.ts'
 import type { Client } from './client.ts'
 import type { ClientMetadata, DeliveryMode } from './client-metadata.ts'
@@ -77,15 +78,20 @@ export function createClientStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Removes the clients that a configuration once named and this one no longer does. Answers their ids. */
-    async removeConfiguredBut(ids: string[]): Promise<string[]> {
+    /**
+     * Removes the clients that a configuration once named and this one no longer does. Answers their ids.
+     * @param ending what ends with each
+     */
+    async removeConfiguredBut(ids: string[], ending: (id: string) => Statement[]): Promise<string[]> {
       const rows = await database.step<{ id: string }>(
         {
           sql: `delete from clients where origin = 'config' and id not in (select value from each($1)) returning id`,
           values: [JSON.stringify(ids)],
         },
-        // Which ones is not known before: whoever listens looks at all of theirs again.
-        { announce: [{ topic: 'client', key: '' }] },
+        {
+          also: (removed) => removed.flatMap(({ id }) => ending(id)),
+          announce: (removed) => removed.map(({ id }) => ({ topic: 'client', key: id })),
+        },
       )
       return rows.map((row) => row.id)
     },
@@ -135,8 +141,8 @@ function insert(
     client.metadata
   return {
     sql: `insert into clients (id, origin, config_fingerprint, metadata, secret_hash, secret_sealed,
-            delivery_mode, notification_endpoint, created_at, changed_at)
-          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) ${onConflict} returning id`,
+            delivery_mode, notification_endpoint, created_at, changed_at, registration_id)
+          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10) ${onConflict} returning id`,
     values: [
       client.id,
       origin,
@@ -147,6 +153,8 @@ function insert(
       client.deliveryMode ?? null,
       client.notificationEndpoint ?? null,
       now,
+      // What is kept already keeps its own: this is for an id that is new, or has come back.
+      newId(now),
     ],
   }
 }

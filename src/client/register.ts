@@ -1,5 +1,6 @@
 /** From registered metadata to a client as it is kept: the secret goes in here and nowhere further. */
 import { fingerprint, type Vault } from '../secret.ts'
+import type { Statement } from '../storage/database.ts'
 import type { Client } from './client.ts'
 import type { ClientMetadata } from './client-metadata.ts'
 import type { ClientStore } from './client-store.ts'
@@ -25,7 +26,14 @@ export function toClient({ client_secret: secret, ...metadata }: ClientMetadata,
 /** Makes the table agree with the clients the configuration names. Answers the ids of those it no longer names, and hears of those it says something new of. */
 export async function registerConfigured(
   configured: readonly ClientMetadata[],
-  needs: { clients: ClientStore; vault: Vault; now: number; changed?: (clientId: string) => void },
+  needs: {
+    clients: ClientStore
+    vault: Vault
+    now: number
+    changed?: (clientId: string) => void
+    /** What ends with a client that is named no more. */
+    endings(clientId: string, now: number): Statement[]
+  },
 ): Promise<string[]> {
   const put = (metadata: ClientMetadata) => {
     // Keyed, because it is made from the secret too: the table must not offer a way to try secrets.
@@ -35,5 +43,6 @@ export async function registerConfigured(
   // All at once: a thousand would take as many turns at the database before the server can answer.
   const news = await Promise.all(configured.map(put))
   for (const [index, { client_id }] of configured.entries()) if (news[index]) needs.changed?.(client_id)
-  return needs.clients.removeConfiguredBut(configured.map((metadata) => metadata.client_id))
+  const named = configured.map((metadata) => metadata.client_id)
+  return needs.clients.removeConfiguredBut(named, (id) => needs.endings(id, needs.now))
 }

@@ -10,29 +10,24 @@ import {
 } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
-import type { BlockedClientStore } from '../client/blocked-client-store.ts'
 import type { DenialPauseStore } from '../client/denial-pause-store.ts'
-import type { Clock } from '../clock.ts'
 import { notificationFor } from '../delivery/delivery-mode.ts'
 import type { Log } from '../log.ts'
 import type { Letter } from '../outbox/notification.ts'
 import type { OutboxWorker } from '../outbox/outbox-worker.ts'
-import { newId, type Vault } from '../secret.ts'
+import { newId } from '../secret.ts'
 import type { Statement } from '../storage/database.ts'
+import { type BlockNeeds, settleReported } from './block-client.ts'
 import type { DecidedBy, Decision, DecisionStore } from './decision-store.ts'
 
-export interface DecisionNeeds {
+export interface DecisionNeeds extends BlockNeeds {
   requests: RequestStore
   decisions: DecisionStore
   /** What the client must be told is kept in one step with the outcome (decision 6). */
   post: OutboxWorker['post']
-  blockedClients: Pick<BlockedClientStore, 'blocking'>
   denialPauses: Pick<DenialPauseStore, 'lengthen' | 'lift'>
   /** Whether the user is still there, and still may decide (M15). */
   findUser(id: string): Promise<{ disabled?: boolean | undefined } | null>
-  audit: Audit
-  vault: Vault
-  clock: Clock
   log: Log
 }
 
@@ -91,32 +86,15 @@ export function createDecide(needs: DecisionNeeds): Decide {
       authentication: answer.authentication ?? {},
       approvedDetails,
     }
-    const settled = await needs.post(letters, (adding, topics) =>
-      needs.requests.settle(request.id, settlement, [...facts, ...adding], topics),
-    )
+    const settled = decision.reported
+      ? await settleReported({ request, decision, letters, facts, address: answer.address }, needs)
+      : await needs.post(letters, (adding, topics) =>
+          needs.requests.settle(request.id, settlement, [...facts, ...adding], topics),
+        )
     if (!settled) return explain(await needs.requests.find(request.id), now)
 
     tell(needs.audit, request, decision, answer.address)
     return { kind: 'settled', status: answer.outcome }
-  }
-}
-
-export type TakeBack = (answer: Pick<Answer, 'requestId' | 'userId' | 'deviceClientId' | 'address'>) => Promise<boolean>
-
-/**
- * Takes an approval back that nobody has redeemed yet: from then on the client hears that it was denied. Answers
- * whether there was one; if not, there may be tokens to revoke.
- */
-export function createTakeBack(needs: DecisionNeeds): TakeBack {
-  return async (answer) => {
-    const request = await needs.requests.find(answer.requestId)
-    if (request === undefined) return false
-    const now = needs.clock.now()
-    const decision = toDecision({ ...answer, outcome: 'denied', decidedBy: 'user' }, now)
-    const by = { userId: answer.userId, settledBy: decision.id, now }
-    const taken = await needs.requests.takeBack(request.id, by, [needs.decisions.add(decision, request)])
-    if (taken) tell(needs.audit, request, decision, answer.address)
-    return taken
   }
 }
 

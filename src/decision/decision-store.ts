@@ -7,6 +7,9 @@ import { walk } from '../storage/walk.ts'
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
 
+/** Why a request ended that nobody answered. */
+export type EndingReason = 'user_locked' | 'user_removed' | 'client_blocked' | 'client_removed'
+
 /** A fact: who settled a request, from where, how strongly authenticated, and what they were shown. */
 export interface Decision extends Authentication {
   id: string
@@ -19,6 +22,8 @@ export interface Decision extends Authentication {
   reported: boolean
   /** What of the details was approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
+  /** Only where nobody answered. */
+  reason?: EndingReason | undefined
   decidedAt: number
 }
 
@@ -50,6 +55,7 @@ interface DecisionRow {
   binding_message: string | null
   authorization_details: string | null
   resources: string | null
+  reason: EndingReason | null
   decided_at: number
 }
 
@@ -62,12 +68,12 @@ export function createDecisionStore(database: Database) {
     add: (decision: Decision, request: AuthenticationRequest): Statement => ({
       sql: `insert into backchannel_auth_consent_history (id, request_id, client_id, user_id, outcome, decided_by,
               device_client_id, acr, amr, auth_time, reported, scope, binding_message, decided_at,
-              authorization_details, resources)
+              authorization_details, resources, reason)
             select id, request_id, client_id, user_id, outcome, decided_by, device_client_id, acr, amr, auth_time,
-              reported, scope, binding_message, decided_at, authorization_details, resources
+              reported, scope, binding_message, decided_at, authorization_details, resources, reason
             from rows($1) as decision (id text, request_id text, client_id text, user_id text, outcome text,
               decided_by text, device_client_id text, acr text, amr text, auth_time bigint, reported bigint, scope text,
-              binding_message text, decided_at bigint, authorization_details text, resources text)`,
+              binding_message text, decided_at bigint, authorization_details text, resources text, reason text)`,
       rows: [
         {
           id: decision.id,
@@ -88,6 +94,7 @@ export function createDecisionStore(database: Database) {
             decision.approvedDetails ?? request.approvedDetails ?? request.authorizationDetails,
           ),
           resources: jsonOf(request.resources),
+          reason: decision.reason ?? null,
         },
       ],
     }),
@@ -181,6 +188,7 @@ function toDecision(row: DecisionRow): Decision {
     amr: fromJson(row.amr),
     authTime: row.auth_time ?? undefined,
     reported: row.reported === 1,
+    ...(row.reason !== null && { reason: row.reason }),
     decidedAt: row.decided_at,
   }
 }

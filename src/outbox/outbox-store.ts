@@ -186,13 +186,6 @@ export function createOutboxStore(database: Database) {
       return rows.length
     },
 
-    /** What still waits in a lane is not sent any more: for a receiver that is gone. */
-    parkLane: (lane: string, kinds: readonly string[], reason: string, now: number): Statement => ({
-      sql: `update notifications set state = 'parked', lease = null, sealed = null, last_outcome = $3, settled_at = $4
-            where lane = $1 and kind in (select value from each($2)) and state in ('waiting', 'sending')`,
-      values: [lane, JSON.stringify(kinds), reason, now],
-    }),
-
     async find(id: string): Promise<Letter | undefined> {
       const [row] = await database.read<NotificationRow>('select * from notifications where id = $1', [id])
       return row && toLetter(row)

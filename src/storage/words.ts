@@ -1,7 +1,7 @@
 /**
  * The few words in which the engines differ, so that everything else is one SQL text:
  *
- * - `/* for update skip locked *\/` becomes a clause on Postgres. SQLite has one writer and needs none.
+ * - `/* for update *\/` and `/* for update skip locked *\/` become clauses on Postgres. SQLite has one writer and needs none.
  * - `each($3)` in a from clause stands for the rows of a JSON array given as a parameter, in one column, `each.value`.
  *   Its items are strings or numbers. A number is text on Postgres, so compare `cast(each.value as bigint)`.
  * - `rows($1) as asked (id text, number bigint)` in a from clause stands for the objects of a JSON array given as a
@@ -11,14 +11,14 @@
 
 const list = /\beach\(\$(\d+)\)/g
 const table = /\brows\(\$(\d+)\) as (\w+) \(([^)]*)\)/g
-const skipLocked = /\/\*\s*for update skip locked\s*\*\//g
+const locking = /\/\*\s*(for update(?: skip locked)?)\s*\*\//g
 
 /** Text in quotes and comments is matched first, and left alone: a price of '$1' is no parameter. */
 const quotedOrParameter = /'(?:[^']|'')*'|"[^"]*"|--[^\n]*|\/\*[\s\S]*?\*\/|\$(\d+)/g
 
 export function wordsOfPostgres(sql: string): string {
   return sql
-    .replace(skipLocked, 'for update skip locked')
+    .replace(locking, '$1')
     .replace(list, (_, number) => `jsonb_array_elements_text($${number}::jsonb) as each(value)`)
     .replace(table, (_, number, name, columns) => `json_to_recordset($${number}::json) as ${name} (${columns})`)
 }

@@ -194,9 +194,3 @@ const forgetTriesAt = (userId: string): Statement => ({
   sql: 'delete from user_code_tries where user_id = $1',
   values: [userId],
 })
-
-/** For the step that removes a user: whoever is called the same later has no code. */
-export const forgetCodeOf = (userId: string): Statement => ({
-  sql: 'delete from user_codes where user_id = $1',
-  values: [userId],
-})

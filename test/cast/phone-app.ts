@@ -19,6 +19,7 @@ export async function startSignIn(
   stage: Stage,
   parameters: Record<string, string> = {},
   client: { id?: string; authentication?: openid.ClientAuth; dpopKeys?: openid.CryptoKeyPair } = {},
+  browser: Browser = openBrowser(stage.url),
 ): Promise<SignInStarted> {
   const app = await discover(stage, client.id ?? 'phone-app', client.authentication ?? openid.None())
   const pkceCodeVerifier = openid.randomPKCECodeVerifier()
@@ -33,7 +34,6 @@ export async function startSignIn(
     nonce: expectedNonce,
     ...parameters,
   })
-  const browser = openBrowser(stage.url)
   const dpop = client.dpopKeys && { DPoP: openid.getDPoPHandle(app, client.dpopKeys) }
   return {
     app,

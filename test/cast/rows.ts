@@ -4,6 +4,7 @@ import { createAudit } from '../../src/audit.ts'
 import type { AuthenticationRequest } from '../../src/authentication-request/authentication-request.ts'
 import { callBackPlace } from '../../src/authentication-request/authentication-request.ts'
 import { createRequestStore } from '../../src/authentication-request/authentication-request-store.ts'
+import { createOpenRequestStore } from '../../src/authentication-request/open-request-store.ts'
 import { createBlockedClientStore } from '../../src/client/blocked-client-store.ts'
 import { createDenialPauseStore } from '../../src/client/denial-pause-store.ts'
 import { createDecide, type DecisionNeeds } from '../../src/decision/decide.ts'
@@ -58,6 +59,8 @@ export async function furnished(
     })
     const needs: DecisionNeeds = {
       requests,
+      openRequests: createOpenRequestStore(database),
+      outbox,
       decisions,
       post: worker.post,
       blockedClients: createBlockedClientStore(database),

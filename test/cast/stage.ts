@@ -82,8 +82,8 @@ export interface Stage {
   waiting(loginHint?: string): Promise<Record<string, unknown>[]>
   /** The internal id of the newest request about a user. */
   newestRequest(loginHint?: string): Promise<string>
-  /** Closes Doorbell and opens it again on the same database. */
-  restart(): Promise<void>
+  /** Closes Doorbell and opens it again on the same database, with another configuration if there is one. */
+  restart(config?: ConfigInput): Promise<void>
   close(): Promise<void>
 }
 
@@ -157,9 +157,11 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
       if (newest === undefined) throw new Error(`no request is waiting for ${loginHint}`)
       return String(newest.request_id)
     },
-    async restart() {
+    async restart(other) {
       await stage.doorbell.close()
-      stage.doorbell = await createDoorbell(config, parts)
+      const changed = { ...options, config: { ...options.config, ...other } }
+      const next = other && (await loadConfig({ env: {}, overrides: castConfig(port, database, changed) }))
+      stage.doorbell = await createDoorbell(next ?? config, parts)
       await stage.doorbell.listen()
     },
     async close() {

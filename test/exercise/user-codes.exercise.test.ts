@@ -1,10 +1,11 @@
 /** The tries at user codes: each is counted, however many come at once, to whichever node (UC-6). */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { createEndUser } from '../../src/endings/end-user.ts'
 import { createUserCodeStore } from '../../src/user-hint/user-code-store.ts'
 import { createUserStore } from '../../src/user-hint/user-store.ts'
 import { engines } from '../cast/engines.ts'
-import { furnished, rowsOf } from '../cast/rows.ts'
+import { furnished, rowsOf, vault } from '../cast/rows.ts'
 
 const minute = 60_000
 const limits = { maxTries: 5, maxTriesPerClient: 1000, maxTriesPerUser: 1000, lockFor: 15 * minute }
@@ -27,6 +28,7 @@ for (const engine of engines) {
         now: clock.now(),
         counted,
         database: one.database,
+        clock,
       }
     }
 
@@ -98,14 +100,15 @@ for (const engine of engines) {
     })
 
     test('a user who is removed takes the code along', async (t) => {
-      const { here, now, database } = await open(t)
+      const { here, now, database, clock } = await open(t)
       const users = createUserStore(database)
+      const endUser = createEndUser({ database, vault, clock, audit: () => {} })
       await users.add({ id: 'dora', username: 'dora' }, now)
       await here.put('dora', 'scrypt.a.b', now)
       assert.equal((await here.find('dora'))?.hash, 'scrypt.a.b')
       assert.equal(await here.replace('dora', 'scrypt.another', 'scrypt.c.d', now), false)
       assert.equal(await here.replace('dora', 'scrypt.a.b', 'scrypt.c.d', now), true)
-      await users.remove('dora')
+      await endUser('dora', 'removed', { mustBe: 'added', by: 'command' })
       assert.equal(await here.find('dora'), undefined)
     })
   })

@@ -1,0 +1,185 @@
+/** `doorbell user`: what ends with a user, and what is kept about one. */
+import type { Command } from 'commander'
+import { createEndUser, type EndingOptions, type EndUser, type UserEnding } from '../endings/end-user.ts'
+import { exportUser } from '../endings/export-user.ts'
+import { passwordOf } from '../password/password-hashing.ts'
+import { newSecret } from '../secret.ts'
+import { createUserStore, type UserStore } from '../user-hint/user-store.ts'
+import { atDesk, type Desk } from './desk.ts'
+import { Failure } from './failure.ts'
+import { type SettingOptions, withSettings } from './settings.ts'
+import { examples, ink, listing, print, printJson } from './terminal.ts'
+import { configuredUsers, hashingWith, idOf, notAdded, readSecret } from './which-user.ts'
+
+interface UserOptions extends SettingOptions {
+  json?: boolean
+}
+
+interface PasswordOptions extends UserOptions {
+  passwordStdin?: boolean
+}
+
+type Example = [typed: string, does: string]
+
+/** @param user the command `doorbell user` */
+export function addUserEndings(user: Command): void {
+  function add<Options extends UserOptions>(
+    name: string,
+    description: string,
+    run: (who: string, options: Options) => Promise<void>,
+    shown: Example[],
+  ): Command {
+    const command = user
+      .command(`${name} <user>`)
+      .description(description)
+      .option('--json', 'answer in JSON')
+      .action((who: string, _options, command: Command) => run(who, command.optsWithGlobals()))
+    examples(withSettings(command), shown)
+    return command
+  }
+
+  add<PasswordOptions>(
+    'password',
+    'Give a user another password, and end all that was begun with the one before. It is made and shown once, unless given.',
+    runPassword,
+    [
+      ['npx doorbell user password dora', 'a new password for dora, who has forgotten hers'],
+      ['npx doorbell user password dora --password-stdin < password.txt', 'the same with a password of her own'],
+    ],
+  ).option('--password-stdin', 'read the password from standard input')
+  add('sign-out', 'End all sessions and tokens of a user, everywhere and at once.', runSignOut, [
+    ['npx doorbell user sign-out dora', 'she has left a browser signed in somewhere'],
+  ])
+  add(
+    'lock',
+    'Disable a user who was added by command, at once: nothing is asked, decided or issued in their name. Sessions and tokens end, and so do open requests.',
+    runLock,
+    [['npx doorbell user lock dora', 'her phone is lost']],
+  )
+  add('unlock', 'Let a locked user in again. What ended stays ended.', runUnlock, [
+    ['npx doorbell user unlock dora', 'her phone is found: she signs in anew'],
+  ])
+  add(
+    'remove',
+    'Remove a user who was added by command, with all that is theirs. What was decided stays in the history.',
+    runRemove,
+    [['npx doorbell user remove dora', 'nobody can ask her any more']],
+  )
+  add('export', 'All that is kept about a user, as JSON, without any secret.', runExport, [
+    ['npx doorbell user export dora > dora.json', 'dora wants to know what is kept about her'],
+  ])
+  add(
+    'erase',
+    'Remove a user with all that is kept about them, the history of decisions included. It may be repeated.',
+    runErase,
+    [['npx doorbell user erase dora', 'dora wants to be forgotten']],
+  )
+}
+
+interface Meant {
+  id: string
+  desk: Desk
+  users: UserStore
+  endUser: EndUser
+}
+
+function about<Result>(who: string, options: SettingOptions, work: (meant: Meant) => Promise<Result>): Promise<Result> {
+  return atDesk(options, async (desk) => {
+    const { config, database } = desk
+    const users = createUserStore(database)
+    const id = await idOf(who, Array.isArray(config.users) ? config.users : [], users)
+    return work({ id, desk, users, endUser: createEndUser(desk) })
+  })
+}
+
+/** Ends a user who was added by command. Resolves to the id. */
+function end(
+  who: string,
+  ending: UserEnding,
+  options: SettingOptions,
+  more: (meant: Meant) => Promise<Partial<EndingOptions>> = async () => ({}),
+): Promise<string> {
+  return about(who, options, async (meant) => {
+    const { id, desk, users, endUser } = meant
+    configuredUsers(desk.config)
+    if (await endUser(id, ending, { ...(await more(meant)), mustBe: 'added', by: 'command' })) return id
+    throw await notAdded(who, id, desk.config, users)
+  })
+}
+
+async function runPassword(who: string, options: PasswordOptions): Promise<void> {
+  const given = options.passwordStdin ? await readSecret('password') : undefined
+  const password = given ?? newSecret(12)
+  const id = await end(who, 'signed_out', options, async ({ id, users, desk }) => ({
+    also: [users.settingPassword(id, await hashingWith(desk.vault).hash(password, passwordOf(id)))],
+    alsoEvent: 'user.password_set',
+  }))
+  const made = given === undefined ? password : undefined
+  if (options.json) return printJson({ id, ...(made !== undefined && { password: made }) })
+  print(`${ink('bold', who)} has another password now. All sessions and tokens of the user have ended.`)
+  if (made === undefined) return
+  print()
+  print(listing([['password', made]], '  '))
+  print()
+  print('It is shown this once: tell it to the user in a safe way.')
+}
+
+async function runSignOut(who: string, options: UserOptions): Promise<void> {
+  const id = await about(who, options, async ({ id, desk, users, endUser }) => {
+    if (Array.isArray(desk.config.users) && !desk.config.users.some((user) => user.id === id)) {
+      if ((await users.find(id)) === undefined) throw await notAdded(who, id, desk.config, users)
+    }
+    await endUser(id, 'signed_out', { by: 'command' })
+    return id
+  })
+  if (options.json) printJson({ signed_out: id })
+  else print(`Signed ${who} out everywhere: no session and no token of before is good for anything.`)
+}
+
+async function runLock(who: string, options: UserOptions): Promise<void> {
+  const id = await end(who, 'locked', options)
+  if (options.json) printJson({ locked: id })
+  else print(`Locked ${who}.`)
+}
+
+async function runUnlock(who: string, options: UserOptions): Promise<void> {
+  const id = await about(who, options, async ({ id, desk, users }) => {
+    if (!(await users.unlock(id, desk.clock.now()))) throw await notAdded(who, id, desk.config, users)
+    desk.audit({ event: 'user.unlocked', user: id, by: 'command' })
+    return id
+  })
+  if (options.json) printJson({ unlocked: id })
+  else print(`${who} may sign in and decide again.`)
+}
+
+async function runRemove(who: string, options: UserOptions): Promise<void> {
+  const id = await end(who, 'removed', options)
+  if (options.json) printJson({ removed: id })
+  else print(`Removed ${who}. Nobody can ask this user any more.`)
+}
+
+/** Always JSON: it is for the user, and for programs. */
+async function runExport(who: string, options: UserOptions): Promise<void> {
+  const kept = await about(who, options, ({ id, desk }) => {
+    const configured = Array.isArray(desk.config.users) ? desk.config.users.find((user) => user.id === id) : undefined
+    return exportUser(id, configured, desk)
+  })
+  if (kept === undefined) throw new Failure(`Nothing is kept about ${who}; "npx doorbell user list" names the users.`)
+  printJson(kept)
+}
+
+async function runErase(who: string, options: UserOptions): Promise<void> {
+  const id = await about(who, options, async ({ id, desk, endUser }) => {
+    const { users } = desk.config
+    if (Array.isArray(users) ? users.some((user) => user.id === id) : await users.find(id)) {
+      const where = Array.isArray(users) ? 'the configuration' : 'your application'
+      throw new Failure(`${who} comes from ${where}. Take the user out there first.`)
+    }
+    const kept = await exportUser(id, undefined, desk)
+    if (kept === undefined) throw new Failure(`Nothing is kept about ${who}.`)
+    await endUser(id, 'erased', { by: 'command' })
+    return id
+  })
+  if (options.json) printJson({ erased: id })
+  else print(`Erased ${who}. Only a hash of the id is kept, so that it is not given to somebody else.`)
+}

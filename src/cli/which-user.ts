@@ -1,0 +1,50 @@
+/** Whom a command means, and what it is told of them. */
+import { text as readAll } from 'node:stream/consumers'
+import { didYouMean, nearest } from '../complaint.ts'
+import type { Config } from '../config/config.ts'
+import { createPasswordHashing } from '../password/password-hashing.ts'
+import { scryptHere } from '../password/scrypt.ts'
+import type { Vault } from '../secret.ts'
+import type { ConfiguredUser } from '../user-hint/user.ts'
+import type { UserStore } from '../user-hint/user-store.ts'
+import { Failure } from './failure.ts'
+
+/** With hooks, the users are the application's, and the built-in directory is asked nothing. */
+export function configuredUsers({ users }: Config): readonly ConfiguredUser[] {
+  if (Array.isArray(users)) return users
+  throw new Failure('This configuration asks its own hooks for users; the built-in directory is not in use.')
+}
+
+/**
+ * The id of the user who is called so: by id, username, e-mail address or phone number. What nobody here is called is
+ * taken for an id: that of somebody who is gone, or of an application's own user.
+ */
+export async function idOf(who: string, configured: readonly ConfiguredUser[], users: UserStore): Promise<string> {
+  const byId = configured.find(({ id }) => id === who)
+  const byName = configured.find((user) => [user.username, user.email, user.phone_number].includes(who))
+  return (byId ?? byName ?? (await users.findByIdentifier(who)))?.id ?? who
+}
+
+/** Only users added by command can be changed by command. */
+export async function notAdded(who: string, id: string, config: Config, users: UserStore): Promise<Failure> {
+  if (configuredUsers(config).some((user) => user.id === id)) {
+    return new Failure(`${who} comes from the configuration. Take the user out there and start the server again.`)
+  }
+  const names = (await users.list()).flatMap((user) =>
+    [user.id, user.username, user.email].filter((name) => name !== undefined),
+  )
+  return new Failure(
+    `There is no user ${who}${didYouMean(nearest(who, names)) || '; "npx doorbell user list" names them.'}`,
+  )
+}
+
+export async function readSecret(what: 'password' | 'code'): Promise<string> {
+  const name = what === 'password' ? 'Password' : 'Code'
+  if (process.stdin.isTTY) process.stderr.write(`${name} (it will be visible; end with Enter and Ctrl-D): `)
+  const secret = (await readAll(process.stdin)).replace(/\r?\n$/, '')
+  if (secret === '') throw new Failure(`The ${what} on standard input is empty.`)
+  return secret
+}
+
+/** With the secret of the configuration: a hash made with another matches nothing at the server. */
+export const hashingWith = (vault: Vault) => createPasswordHashing({ vault, scrypt: scryptHere })

@@ -1,0 +1,95 @@
+/** One ending of a user, in one step: sessions, grants, tokens, open requests and, for good, all that is the user's. */
+import type { Audit, AuditEventName } from '../audit.ts'
+import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import { createOpenRequestStore, type Followed, type MustBe } from '../authentication-request/open-request-store.ts'
+import { createUserKey, USER_REQUESTS } from '../authentication-request/user-announcement.ts'
+import type { Clock } from '../clock.ts'
+import { createDecisionStore, type EndingReason } from '../decision/decision-store.ts'
+import { type EndedBy, endRequests, tellEnded } from '../decision/end-requests.ts'
+import { createOutboxStore } from '../outbox/outbox-store.ts'
+import type { Vault } from '../secret.ts'
+import type { Database, Statement } from '../storage/database.ts'
+import { createUserGenerationStore } from '../user-hint/user-generation-store.ts'
+import { statementsFor, type UserEnding } from './ending-store.ts'
+
+export type { UserEnding }
+
+export interface EndUserNeeds {
+  database: Database
+  vault: Vault
+  clock: Clock
+  audit: Audit
+}
+
+export interface EndingOptions {
+  /** Who the user has to be; whoever unless told. */
+  mustBe?: MustBe
+  /** Who ends it, for the audit. */
+  by: 'command' | 'configuration' | 'application'
+  /** Nothing is asked of the user until they are let in again; unless told, for all endings but a sign-out. */
+  closes?: boolean
+  /** What else is to happen in the same step, and what the audit calls it. */
+  also?: Statement[]
+  alsoEvent?: AuditEventName
+}
+
+/** Resolves to whether it happened: not if the user is not who `mustBe` says. */
+export type EndUser = (userId: string, ending: UserEnding, options: EndingOptions) => Promise<boolean>
+
+/** @example await endUser('u1', 'locked', { mustBe: 'added', by: 'command' }) */
+export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): EndUser {
+  const openRequests = createOpenRequestStore(database)
+  const generations = createUserGenerationStore(database)
+  const userKey = createUserKey(vault)
+  const needs = { decisions: createDecisionStore(database), outbox: createOutboxStore(database), vault }
+
+  return async (userId, ending, { mustBe = 'anybody', by, also = [], ...options }) => {
+    const now = clock.now()
+    const reason = reasons[ending]
+    const closes = options.closes ?? ending !== 'signed_out'
+    const endedBy: EndedBy = { decidedBy: 'application', deviceClientId: undefined, reason }
+
+    function follow(open: AuthenticationRequest[]): Followed {
+      const requests = reason === undefined ? nothing : endRequests(open, endedBy, now, needs)
+      return {
+        statements: [
+          ...requests.statements,
+          generations.next(userId, closes, now),
+          ...statementsFor(ending, { userId, erasedAs: erasedAs(userId, vault), now }),
+          ...also,
+        ],
+        // Pages that listen look, and find that they are signed out.
+        changes: [...requests.changes, { topic: USER_REQUESTS, key: userKey(userId) }],
+      }
+    }
+
+    const open = await openRequests.endOfUser(userId, mustBe, now, follow)
+    if (open === undefined) return false
+    if (reason !== undefined) tellEnded(open, endedBy, audit)
+    if (options.alsoEvent !== undefined) audit({ event: options.alsoEvent, user: userId, by })
+    audit({ event: events[ending], user: userId, by })
+    return true
+  }
+}
+
+/** As what the id of an erased user is remembered: it is not given again, and says nothing of who had it. */
+export function erasedAs(userId: string, vault: Vault): string {
+  return `erased ${vault.keyedHash(`user ${userId}`)}`
+}
+
+const nothing: Followed = { statements: [], changes: [] }
+
+/** Why open requests end; signing out leaves them open. */
+const reasons: Record<UserEnding, EndingReason | undefined> = {
+  signed_out: undefined,
+  locked: 'user_locked',
+  removed: 'user_removed',
+  erased: 'user_removed',
+}
+
+const events: Record<UserEnding, AuditEventName> = {
+  signed_out: 'user.signed_out',
+  locked: 'user.locked',
+  removed: 'user.removed',
+  erased: 'user.erased',
+}

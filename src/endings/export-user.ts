@@ -1,0 +1,34 @@
+/** All that is kept about a user, for the user: readable, and without any secret. */
+import { isoOf } from '../clock.ts'
+import type { Database, Value } from '../storage/database.ts'
+import type { ConfiguredUser } from '../user-hint/user.ts'
+import { createUserDataStore, type KeptRow } from './user-data-store.ts'
+
+/** @param configured what the configuration says of the user @returns undefined if nothing is kept */
+export async function exportUser(
+  userId: string,
+  configured: ConfiguredUser | undefined,
+  { database }: { database: Database },
+): Promise<Record<string, unknown> | undefined> {
+  const kept = await createUserDataStore(database).find(userId)
+  if (configured === undefined && Object.keys(kept).length === 0) return undefined
+  const tables = Object.entries(kept).map(([table, rows]) => [table, rows.map(readable)])
+  const { password, user_code, ...configuration } = configured ?? {}
+  return { id: userId, ...(configured && { configuration }), ...Object.fromEntries(tables) }
+}
+
+/** Times are milliseconds in the tables, but for `auth_time`, which is the standard's. Some texts are JSON. */
+function readable(row: KeptRow): Record<string, unknown> {
+  const entries = Object.entries(row).filter(([, value]) => value !== null)
+  return Object.fromEntries(entries.map(([name, value]) => [name, readableValue(name, value)]))
+}
+
+const times = /_at$|^since$|^paused_until$/
+const flags = /^(has|is)_|^(disabled|reported)$/
+const json = /^(claims|transports|amr|resources)$|_details$/
+
+function readableValue(name: string, value: Value): unknown {
+  if (times.test(name)) return isoOf(Number(value))
+  if (flags.test(name)) return value === 1
+  return json.test(name) ? JSON.parse(String(value)) : value
+}

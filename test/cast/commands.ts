@@ -1,0 +1,55 @@
+/** What an operator does by command, beside a running stage: in a database opening of its own, as a process of its own would. */
+import { createAudit } from '../../src/audit.ts'
+import { createClientStore } from '../../src/client/client-store.ts'
+import { systemClock } from '../../src/clock.ts'
+import { endClient } from '../../src/endings/end-client.ts'
+import { createEndUser, type EndUser } from '../../src/endings/end-user.ts'
+import { createLog } from '../../src/log.ts'
+import { createPasswordHashing, passwordOf } from '../../src/password/password-hashing.ts'
+import { scryptHere } from '../../src/password/scrypt.ts'
+import { createVault } from '../../src/secret.ts'
+import type { Database } from '../../src/storage/database.ts'
+import { openDatabase } from '../../src/storage/open.ts'
+import { createUserStore, type KnownUser } from '../../src/user-hint/user-store.ts'
+import type { Stage } from './stage.ts'
+
+export const dora = { id: 'user-dora', username: 'dora', email: 'dora@example.com', name: 'Dora', password: 'of dora' }
+
+export interface Commands {
+  database: Database
+  endUser: EndUser
+  addDora(more?: { isSamePerson?: boolean }): Promise<boolean>
+  unlock(id: string): Promise<boolean>
+  setPassword(id: string, password: string): Promise<boolean>
+  removeClient(id: string): Promise<boolean>
+}
+
+/** Closed when the work is done. */
+export async function byCommand<Result>(stage: Stage, work: (commands: Commands) => Promise<Result>): Promise<Result> {
+  const log = createLog('silent')
+  const database = await openDatabase(stage.database, { log, clock: systemClock })
+  const { clock } = stage
+  const vault = createVault(Buffer.alloc(32, 7).toString('base64url'))
+  const hashing = createPasswordHashing({ vault, scrypt: scryptHere })
+  const users = createUserStore(database)
+  const endUser = createEndUser({ database, vault, clock, audit: createAudit({ clock, log, hearers: [] }) })
+  try {
+    return await work({
+      database,
+      endUser,
+      async addDora(more = {}) {
+        const { password, ...rest } = dora
+        const user: KnownUser = { ...rest, passwordHash: await hashing.hash(password, passwordOf(dora.id)) }
+        return users.add(user, clock.now(), more)
+      },
+      unlock: (id) => users.unlock(id, clock.now()),
+      async setPassword(id, password) {
+        const also = [users.settingPassword(id, await hashing.hash(password, passwordOf(id)))]
+        return endUser(id, 'signed_out', { mustBe: 'added', by: 'command', also })
+      },
+      removeClient: (id) => createClientStore(database).remove(id, endClient(id, clock.now())),
+    })
+  } finally {
+    await database.close()
+  }
+}

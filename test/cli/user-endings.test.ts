@@ -1,0 +1,42 @@
+/** What operators end by command, and what they are told of it. */
+import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { openTerminal } from './terminal.ts'
+
+test('a user by command: another password, signed out, exported, removed, erased; no id is given twice', async (t) => {
+  const terminal = await openTerminal(t, { DOORBELL_SECRET: 's'.repeat(43) })
+  const configuration = {
+    issuer: 'https://id.example.com',
+    users: [{ id: 'ana', username: 'ana', password: 'of ana' }],
+  }
+  await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify(configuration))
+  const added = await terminal.json(['user', 'add', '--id', 'dora', '--username', 'dee', '--email', 'dora@example.com'])
+  assert.equal(added.id, 'dora')
+
+  const changed = await terminal.json(['user', 'password', 'dee'])
+  assert.equal(changed.id, 'dora', 'a name will do')
+  assert.match(String(changed.password), /^\S{16}$/)
+  assert.notEqual(changed.password, added.password)
+  const chosen = await terminal.run(['user', 'password', 'dora', '--password-stdin'], { input: 'heron-4711\n' })
+  assert.equal(chosen.code, 0, chosen.stderr)
+  assert.ok(!(chosen.stdout + chosen.stderr).includes('heron'))
+  assert.match((await terminal.run(['user', 'password', 'ana'])).stderr, /^ana comes from the configuration/m)
+  assert.deepEqual(await terminal.json(['user', 'sign-out', 'dora@example.com']), { signed_out: 'dora' })
+  assert.match((await terminal.run(['user', 'sign-out', 'dorra'])).stderr, /did you mean dora\?/)
+
+  const exported = await terminal.run(['user', 'export', 'dora'])
+  const { users, user_generations } = JSON.parse(exported.stdout)
+  assert.partialDeepStrictEqual(users, [{ id: 'dora', email: 'dora@example.com', has_password: true }])
+  assert.partialDeepStrictEqual(user_generations, [{ generation: 3, is_closed: false }])
+  assert.doesNotMatch(exported.stdout, /scrypt/)
+
+  assert.deepEqual(await terminal.json(['user', 'remove', 'dora']), { removed: 'dora' })
+  assert.match((await terminal.run(['user', 'add', '--id', 'dora', '--username', 'x'])).stderr, /somebody's before/)
+  assert.equal((await terminal.json(['user', 'add', '--id', 'dora', '--username', 'x', '--same-person'])).id, 'dora')
+  assert.match((await terminal.run(['user', 'erase', 'ana'])).stderr, /Take the user out there first/)
+  assert.deepEqual(await terminal.json(['user', 'erase', 'dora']), { erased: 'dora' })
+  assert.match((await terminal.run(['user', 'export', 'dora'])).stderr, /Nothing is kept about dora/)
+  assert.match((await terminal.run(['user', 'add', '--id', 'dora', '--username', 'y'])).stderr, /somebody's before/)
+})
