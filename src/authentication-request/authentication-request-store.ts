@@ -1,10 +1,20 @@
 import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
 import type { DeliveryMode } from '../client/client-metadata.ts'
 import { fingerprint, idsBefore } from '../secret.ts'
-import { type Change, type Database, joined, type Statement, type Value } from '../storage/database.ts'
+import { atMostRows, type Change, type Database, joined, type Statement, type Value } from '../storage/database.ts'
 import { together } from '../storage/together.ts'
 import { walk } from '../storage/walk.ts'
-import { type Authentication, type AuthenticationRequest, type Status, shortLife } from './authentication-request.ts'
+import type { Authentication, AuthenticationRequest, Status } from './authentication-request.ts'
+import {
+  acceptedWithin,
+  limitColumns,
+  limitRow,
+  lookingForObstacle,
+  type ObstacleRow,
+  type ReachedLimit,
+  type RequestLimits,
+  weightiest,
+} from './request-limit-store.ts'
 import { USER_REQUESTS } from './user-announcement.ts'
 
 export interface RequestRow {
@@ -71,42 +81,6 @@ export interface Settlement {
   authentication: Authentication
   /** What of the details was approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
-}
-
-/** How much may be asked; what is left out has no limit. */
-export interface RequestLimits {
-  /** Requests that may wait at the same time. */
-  maxOpenPerUser: number
-  perUser?: { perMinute?: number | undefined }
-  perClient?: OpenAndPerMinute
-  perClientAndUser?: OpenAndPerMinute
-  /** Whether there are pauses after denials, and after short requests that nobody answered. */
-  pauses?: boolean
-}
-
-export interface OpenAndPerMinute {
-  /** Requests that may wait at the same time. */
-  open?: number | undefined
-  /** Requests accepted within any sixty seconds. */
-  perMinute?: number | undefined
-}
-
-/** Why a request was not accepted, the weightiest first. */
-export type LimitName =
-  | 'blocked'
-  | 'pauseAfterDenial'
-  | 'perUser.open'
-  | 'perUser.perMinute'
-  | 'perClientAndUser.open'
-  | 'perClientAndUser.perMinute'
-  | 'perClient.open'
-  | 'perClient.perMinute'
-  | 'perClient.unknownPerMinute'
-
-export interface ReachedLimit {
-  limit: LimitName
-  /** When there is room again at the latest; milliseconds since 1970. Nothing: when the user says so. */
-  until: number | undefined
 }
 
 export type RequestStore = ReturnType<typeof createRequestStore>
@@ -190,10 +164,18 @@ export function createRequestStore(database: Database, userKey: (userId: string)
 
   const findById = finds('id')
   const findByHash = finds('auth_req_id_hash')
-  const keep = moves(accepting)
   const settle = moves(settling)
   const expire = moves(expiring)
   const redeem = moves(redeeming)
+
+  /** Limits of the same orders of magnitude share a text, and so do their requests. There are as many as are configured. */
+  const keepers = new Map<string, ReturnType<typeof moves>>()
+  function keepWithin(limits: RequestLimits): ReturnType<typeof moves> {
+    const sql = acceptingWithin(limits)
+    const keep = keepers.get(sql) ?? moves(sql)
+    keepers.set(sql, keep)
+    return keep
+  }
 
   return {
     /**
@@ -209,7 +191,7 @@ export function createRequestStore(database: Database, userKey: (userId: string)
       also: Statement[],
       announce: string[],
     ): Promise<boolean> =>
-      keep({
+      keepWithin(limits)({
         id: request.id,
         row: {
           id: request.id,
@@ -229,13 +211,7 @@ export function createRequestStore(database: Database, userKey: (userId: string)
           dpop_key: request.binding.dpopKey ?? null,
           authorization_details: jsonOf(request.authorizationDetails),
           resources: jsonOf(request.resources),
-          user_open: limits.maxOpenPerUser,
-          user_recent: limits.perUser?.perMinute ?? null,
-          pair_open: limits.perClientAndUser?.open ?? null,
-          pair_recent: limits.perClientAndUser?.perMinute ?? null,
-          client_open: limits.perClient?.open ?? null,
-          client_recent: limits.perClient?.perMinute ?? null,
-          short_life: limits.pauses ? shortLife : null,
+          ...limitRow(limits),
         },
         also,
         announce,
@@ -245,26 +221,12 @@ export function createRequestStore(database: Database, userKey: (userId: string)
 
     /** What stands in the way of a request that was not accepted, to be explained; nothing if it is gone meanwhile. */
     async obstacleTo(
-      { userId, clientId }: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
+      about: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
       limits: RequestLimits,
       now: number,
     ): Promise<ReachedLimit | undefined> {
-      const whose = { user: ofUser('$1'), pair: ofPair('$1', '$2'), client: ofClient('$2') }
-      const countings = Object.entries(whose).flatMap(([name, rows]) => [
-        `${waiting(rows, '$3')} as ${name}_open`,
-        `${waiting(rows, '$3', 'min(expires_at)')} as ${name}_open_until`,
-        `${recent(rows, '$3')} as ${name}_recent`,
-        `${recent(rows, '$3', `min(created_at) + ${minute}`)} as ${name}_recent_until`,
-      ])
-      const [row] = await database.read<ObstacleRow>(
-        `select (select count(*) from blocked_clients where user_id = $1 and client_id = $2) as blocked,
-           (select paused_until from denial_pauses
-            where user_id = $1 and client_id = $2 and paused_until > cast($3 as bigint)) as paused_until,
-           (select count(*) from backchannel_auth_requests
-            where ${unsettledShort(whose.pair, '$3', '$4')}) as unsettled_short,
-           ${countings.join(', ')}`,
-        [userId, clientId, now, limits.pauses ? shortLife : 0],
-      )
+      const { sql, values } = lookingForObstacle(about, limits, now)
+      const [row] = await database.read<ObstacleRow>(sql, values)
       return weightiest(row!, limits)
     },
 
@@ -285,7 +247,7 @@ export function createRequestStore(database: Database, userKey: (userId: string)
     /** Of these ids, those of pending requests. */
     async stillPending(ids: string[]): Promise<Set<string>> {
       const rows = await database.read<{ id: string }>(
-        `select id from backchannel_auth_requests where status = 'pending' and id in (select value from each($1))`,
+        `select id from backchannel_auth_requests where ${its('status')} = 'pending' and id in (select value from each($1))`,
         [JSON.stringify(ids)],
       )
       return new Set(rows.map(({ id }) => id))
@@ -310,20 +272,24 @@ export function createRequestStore(database: Database, userKey: (userId: string)
       now: number,
       limit = 100,
     ): Promise<AuthenticationRequest[]> {
-      const condition = only === 'open' ? `and status = 'pending' and expires_at > $3` : 'and created_at <= $3'
+      const condition = only === 'open' ? `and status = 'pending' and expires_at > $2` : 'and created_at <= $2'
       const rows = await database.read<RequestRow>(
-        `select * from backchannel_auth_requests where user_id = $1 ${condition} order by created_at desc, id desc limit $2`,
-        [userId, limit, now],
+        `select * from backchannel_auth_requests where user_id = $1 ${condition}
+         order by created_at desc, id desc ${atMostRows(limit)}`,
+        [userId, now],
       )
       return rows.map(toRequest)
     },
 
-    /** For the operator: the newest requests, whoever they are about. */
+    /** For the operator: the newest requests, whoever they are about. Ids grow with time, and have an index. */
     async list(only: 'open' | 'all', now: number, limit = 100): Promise<AuthenticationRequest[]> {
-      const condition = only === 'open' ? `status = 'pending' and expires_at > $2` : 'created_at <= $2'
+      const condition =
+        only === 'open'
+          ? `status = 'pending' and expires_at > $1 order by created_at desc, id desc`
+          : 'created_at <= $1 order by id desc'
       const rows = await database.read<RequestRow>(
-        `select * from backchannel_auth_requests where ${condition} order by created_at desc, id desc limit $1`,
-        [limit, now],
+        `select * from backchannel_auth_requests where ${condition} ${atMostRows(limit)}`,
+        [now],
       )
       return rows.map(toRequest)
     },
@@ -365,7 +331,7 @@ export function createRequestStore(database: Database, userKey: (userId: string)
                 interval_seconds = interval_seconds + cast(substr(each.value, 59) as bigint),
                 last_polled_at = case when last_polled_at > ${lastPoll} then last_polled_at else ${lastPoll} end
               from each($1)
-              where auth_req_id_hash = substr(each.value, 1, 43) and status = 'pending'
+              where auth_req_id_hash = substr(each.value, 1, 43) and ${its('status')} = 'pending'
               returning auth_req_id_hash as hash, interval_seconds as interval`,
         values: [JSON.stringify(texts)],
       })
@@ -412,8 +378,8 @@ export function createRequestStore(database: Database, userKey: (userId: string)
     async runOut(now: number, limit: number): Promise<AuthenticationRequest[]> {
       const rows = await database.read<RequestRow>(
         `select * from backchannel_auth_requests
-         where status in ('pending', 'approved') and expires_at <= $1 order by expires_at limit $2`,
-        [now, limit],
+         where status in ('pending', 'approved') and expires_at <= $1 order by expires_at ${atMostRows(limit)}`,
+        [now],
       )
       return rows.map(toRequest)
     },
@@ -427,8 +393,8 @@ export function createRequestStore(database: Database, userKey: (userId: string)
         const rows = await database.read<{ id: string }>(
           `select id from backchannel_auth_requests
            where id > $1 and id < $2 and status in ('denied', 'expired', 'redeemed') and settled_at < $3
-           order by id limit $4`,
-          [after, idsBefore(before), before, atMost],
+           order by id ${atMostRows(atMost)}`,
+          [after, idsBefore(before), before],
         )
         return rows.map(({ id }) => id)
       },
@@ -450,38 +416,13 @@ export function createRequestStore(database: Database, userKey: (userId: string)
   }
 }
 
-/** Milliseconds over which what was accepted is counted. */
-const minute = 60_000
-
-const ofUser = (user: string) => `user_id = ${user}`
-/** Found by the user: a client has many more requests, and SQLite, which keeps no statistics, would go by the client. */
-const ofPair = (user: string, client: string) => `user_id = ${user} and client_id || '' = ${client}`
-const ofClient = (client: string) => `client_id = ${client}`
-
-function waiting(whose: string, now: string, what = 'count(*)'): string {
-  return `(select ${what} from backchannel_auth_requests
-    where ${whose} and status = 'pending' and expires_at > cast(${now} as bigint))`
-}
-
-function recent(whose: string, now: string, what = 'count(*)'): string {
-  return `(select ${what} from backchannel_auth_requests where ${whose} and created_at > cast(${now} as bigint) - ${minute})`
-}
-
 /**
- * Requests that ran out soon and unanswered, whose pause begins when the sweep finds them, any moment now. A client that
- * comes in between waits for that.
+ * A column of a request that is found by its id: no index goes by it. Where Postgres believes that few requests are open, as
+ * it does until it has counted again, it would rather go through all that are, for each that is looked for.
  */
-function unsettledShort(whose: string, now: string, short: string): string {
-  return `${whose} and status = 'pending' and expires_at <= cast(${now} as bigint)
-    and expires_at - created_at < cast(${short} as bigint)`
-}
+const its = (column: string) => `${column} || ''`
 
-/** What has no limit is not even counted. */
-function within(limit: string, counted: string): string {
-  return `(${limit} is null or ${counted} < ${limit})`
-}
-
-const accepting = `
+const acceptingWithin = (limits: RequestLimits) => `
   insert into backchannel_auth_requests (id, auth_req_id_hash, client_id, user_id, scope, acr_values, binding_message,
     delivery_mode, notification_endpoint, call_back_sealed, status, created_at, expires_at, interval_seconds,
     certificate_thumbprint, dpop_key, authorization_details, resources)
@@ -491,21 +432,8 @@ const accepting = `
   from rows($1) as asked (id text, auth_req_id_hash text, client_id text, user_id text, scope text, acr_values text,
     binding_message text, delivery_mode text, notification_endpoint text, call_back_sealed text, created_at bigint,
     expires_at bigint, interval_seconds bigint, certificate_thumbprint text, dpop_key text, authorization_details text,
-    resources text, user_open bigint, user_recent bigint, pair_open bigint, pair_recent bigint, client_open bigint,
-    client_recent bigint, short_life bigint)
-  where ${waiting(ofUser('asked.user_id'), 'asked.created_at')} < user_open
-    and ${within('user_recent', recent(ofUser('asked.user_id'), 'asked.created_at'))}
-    and ${within('pair_open', waiting(ofPair('asked.user_id', 'asked.client_id'), 'asked.created_at'))}
-    and ${within('pair_recent', recent(ofPair('asked.user_id', 'asked.client_id'), 'asked.created_at'))}
-    and ${within('client_open', waiting(ofClient('asked.client_id'), 'asked.created_at'))}
-    and ${within('client_recent', recent(ofClient('asked.client_id'), 'asked.created_at'))}
-    and not exists (select 1 from denial_pauses
-      where user_id = asked.user_id and client_id = asked.client_id and paused_until > asked.created_at)
-    and (short_life is null or not exists (select 1 from backchannel_auth_requests
-      where ${unsettledShort(ofPair('asked.user_id', 'asked.client_id'), 'asked.created_at', 'short_life')}))
-    and not exists (select 1 from blocked_clients
-      where user_id = asked.user_id and client_id = asked.client_id)
-    and not exists (select 1 from user_generations where user_id = asked.user_id and is_closed = 1)
+    resources text, ${limitColumns})
+  where ${acceptedWithin(limits)}
   returning id, user_id`
 
 const settling = `
@@ -515,7 +443,7 @@ const settling = `
     call_back_sealed = case when answer.outcome = 'approved' and delivery_mode = 'push' then call_back_sealed end
   from rows($1) as answer (id text, about_user text, outcome text, decision text, at bigint, acr text, amr text,
     auth_time bigint, approved_details text)
-  where backchannel_auth_requests.id = answer.id and user_id = answer.about_user and status = 'pending'
+  where backchannel_auth_requests.id = answer.id and user_id = answer.about_user and ${its('status')} = 'pending'
     and expires_at > answer.at
   returning backchannel_auth_requests.id as id, user_id`
 
@@ -523,7 +451,7 @@ const expiring = `
   update backchannel_auth_requests
   set status = 'expired', settled_by = deadline.decision, settled_at = deadline.at, call_back_sealed = null
   from rows($1) as deadline (id text, was text, decision text, at bigint)
-  where backchannel_auth_requests.id = deadline.id and status in ('pending', 'approved') and status = deadline.was
+  where backchannel_auth_requests.id = deadline.id and ${its('status')} in ('pending', 'approved') and status = deadline.was
     and expires_at <= deadline.at
   returning backchannel_auth_requests.id as id, user_id`
 
@@ -531,30 +459,8 @@ const redeeming = `
   update backchannel_auth_requests
   set status = 'redeemed', redeemed_at = redemption.at, call_back_sealed = null
   from rows($1) as redemption (id text, at bigint)
-  where backchannel_auth_requests.id = redemption.id and status = 'approved' and expires_at > redemption.at
+  where backchannel_auth_requests.id = redemption.id and ${its('status')} = 'approved' and expires_at > redemption.at
   returning backchannel_auth_requests.id as id`
-
-type Counted = `${'user' | 'pair' | 'client'}_${'open' | 'recent'}`
-
-type ObstacleRow = { blocked: number; paused_until: number | null; unsettled_short: number } & Record<Counted, number> &
-  Record<`${Counted}_until`, number | null>
-
-function weightiest(row: ObstacleRow, limits: RequestLimits): ReachedLimit | undefined {
-  if (row.blocked > 0) return { limit: 'blocked', until: undefined }
-  if (row.paused_until !== null) return { limit: 'pauseAfterDenial', until: row.paused_until }
-  if (row.unsettled_short > 0) return { limit: 'pauseAfterDenial', until: undefined }
-  const { perUser, perClientAndUser: pair, perClient } = limits
-  const compared: [LimitName, number | undefined, Counted][] = [
-    ['perUser.open', limits.maxOpenPerUser, 'user_open'],
-    ['perUser.perMinute', perUser?.perMinute, 'user_recent'],
-    ['perClientAndUser.open', pair?.open, 'pair_open'],
-    ['perClientAndUser.perMinute', pair?.perMinute, 'pair_recent'],
-    ['perClient.open', perClient?.open, 'client_open'],
-    ['perClient.perMinute', perClient?.perMinute, 'client_recent'],
-  ]
-  const found = compared.find(([, most, counted]) => most !== undefined && row[counted] >= most)
-  return found && { limit: found[0], until: row[`${found[2]}_until`] ?? undefined }
-}
 
 const grown = 'interval_seconds + cast($5 as bigint)'
 

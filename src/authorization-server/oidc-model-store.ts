@@ -1,4 +1,4 @@
-import type { Database, Statement } from '../storage/database.ts'
+import { atMostRows, type Database, type Statement } from '../storage/database.ts'
 
 /** A model of oidc-provider as it is kept: nothing in it can be used by whoever reads the database. */
 export interface KeptModel {
@@ -138,10 +138,14 @@ export function createOidcModelStore(database: Database) {
      * Everything that came out of an authentication request, what was refreshed since included: all of it hangs on the
      * request's grant, which outlives the first tokens.
      */
-    removeByRequest: (requestId: string): Statement[] => [
-      {
-        sql: `delete from oidc_models where grant_hash in (
-                select id_hash from oidc_models where model = 'Grant' and request_id = $1)`,
+    removeByRequest: (requestId: string): Statement => ({
+      // Each half goes by an index; with "or" Postgres would go through all tokens there are.
+      sql: `delete from oidc_models where (model, id_hash) in (
+              select model, id_hash from oidc_models where request_id = $1
+              union
+              select issued.model, issued.id_hash
+              from oidc_models issuing join oidc_models issued on issued.grant_hash = issuing.id_hash
+              where issuing.request_id = $1)`,
         values: [requestId],
       },
       { sql: 'delete from oidc_models where request_id = $1', values: [requestId] },
@@ -152,10 +156,10 @@ export function createOidcModelStore(database: Database) {
       const rows = await database.step({
         sql: `with old as materialized (
                 select model, id_hash from oidc_models where expires_at is not null and expires_at < $1
-                order by expires_at limit $2 /* for update skip locked */
+                order by expires_at ${atMostRows(atMost)} /* for update skip locked */
               )
               delete from oidc_models where (model, id_hash) in (select model, id_hash from old) returning id_hash`,
-        values: [before, atMost],
+        values: [before],
       })
       return rows.length
     },

@@ -2,11 +2,8 @@
 import type { FastifyInstance } from 'fastify'
 import type { Audit, Happening } from '../audit.ts'
 import type { AuthenticationRequest, TokenBinding } from '../authentication-request/authentication-request.ts'
-import type {
-  ReachedLimit,
-  RequestLimits,
-  RequestStore,
-} from '../authentication-request/authentication-request-store.ts'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { ReachedLimit, RequestLimits } from '../authentication-request/request-limit-store.ts'
 import type { AuthenticateClient, Client, ClientCredentials } from '../client/client.ts'
 import type { ReadCertificate } from '../client-certificate/client-certificate.ts'
 import type { Clock } from '../clock.ts'

@@ -1,5 +1,5 @@
 import { idsBefore, type Vault } from '../secret.ts'
-import type { Database, Statement } from '../storage/database.ts'
+import { atMostRows, type Database, type Statement } from '../storage/database.ts'
 
 export type SignedRequestStore = ReturnType<typeof createSignedRequestStore>
 
@@ -33,10 +33,10 @@ export function createSignedRequestStore(database: Database, vault: Vault) {
       const rows = await database.step({
         sql: `with old as materialized (
                 select request_id from signed_requests where request_id < $1
-                order by request_id limit $2 /* for update skip locked */
+                order by request_id ${atMostRows(atMost)} /* for update skip locked */
               )
               delete from signed_requests where request_id in (select request_id from old) returning request_id`,
-        values: [idsBefore(before), atMost],
+        values: [idsBefore(before)],
       })
       return rows.length
     },

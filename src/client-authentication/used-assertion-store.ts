@@ -1,5 +1,5 @@
 import { fingerprint } from '../secret.ts'
-import type { Database } from '../storage/database.ts'
+import { atMostRows, type Database } from '../storage/database.ts'
 import { together } from '../storage/together.ts'
 
 type Used = { client_id: string; jti_hash: string; expires_at: number }
@@ -33,11 +33,11 @@ export function createUsedAssertionStore(database: Database) {
       const rows = await database.step({
         sql: `with old as materialized (
                 select client_id, jti_hash from used_assertions where expires_at < $1
-                order by expires_at limit $2 /* for update skip locked */
+                order by expires_at ${atMostRows(atMost)} /* for update skip locked */
               )
               delete from used_assertions where (client_id, jti_hash) in (select client_id, jti_hash from old)
               returning client_id`,
-        values: [before, atMost],
+        values: [before],
       })
       return rows.length
     },

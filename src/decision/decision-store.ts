@@ -2,7 +2,7 @@ import type { Authentication, AuthenticationRequest } from '../authentication-re
 import type { SettledStatus } from '../authentication-request/authentication-request-store.ts'
 import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
 import { idsBefore } from '../secret.ts'
-import type { Database, Statement } from '../storage/database.ts'
+import { atMostRows, type Database, type Statement } from '../storage/database.ts'
 import { walk } from '../storage/walk.ts'
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
@@ -114,8 +114,8 @@ export function createDecisionStore(database: Database) {
            where waiting.id = history.request_id and waiting.status = 'approved' and waiting.expires_at > $2
          ) then 1 else 0 end as in_use
          from backchannel_auth_consent_history history
-         where history.user_id = $1 order by history.decided_at desc, history.id desc limit $3`,
-        [userId, now, limit],
+         where history.user_id = $1 order by history.decided_at desc, history.id desc ${atMostRows(limit)}`,
+        [userId, now],
       )
       return rows.map((row) => ({
         ...toDecision(row),
@@ -154,8 +154,8 @@ export function createDecisionStore(database: Database) {
     forget: walk({
       async next(after, before, atMost) {
         const rows = await database.read<{ id: string }>(
-          'select id from backchannel_auth_consent_history where id > $1 and id < $2 order by id limit $3',
-          [after, idsBefore(before), atMost],
+          `select id from backchannel_auth_consent_history where id > $1 and id < $2 order by id ${atMostRows(atMost)}`,
+          [after, idsBefore(before)],
         )
         return rows.map(({ id }) => id)
       },

@@ -1,5 +1,6 @@
-import type { Database, Statement } from '../storage/database.ts'
+import { atMostRows, type Database, type Statement } from '../storage/database.ts'
 import { together } from '../storage/together.ts'
+import { few } from '../storage/words.ts'
 import type { Letter, Notification, NotificationState } from './notification.ts'
 import { fewOfLane, type Room } from './shares.ts'
 
@@ -178,10 +179,10 @@ export function createOutboxStore(database: Database) {
       const rows = await database.step({
         sql: `with old as materialized (
                 select id from notifications where settled_at is not null and settled_at < $1
-                order by settled_at limit $2 /* for update skip locked */
+                order by settled_at ${atMostRows(atMost)} /* for update skip locked */
               )
               delete from notifications where id in (select id from old) returning id`,
-        values: [before, atMost],
+        values: [before],
       })
       return rows.length
     },
@@ -224,7 +225,7 @@ const manyDue = 512
 const nthOfLanes = (place: number) => `
     select (select id from notifications where state in ('waiting', 'sending') and kind = lanes.kind
       and lane = lanes.lane and due_at <= $1 order by due_at limit 1 offset ${place}) as id
-    from lanes where lane is not null`
+    from ${few('lanes', 'lanes')} where lane is not null`
 
 /**
  * What is due is looked at in the order in which it became so. Where much is, and not enough of a kind among it, the first

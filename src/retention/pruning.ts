@@ -29,7 +29,7 @@ const pause = 10_000
 const rest = 50
 
 /** Rows of a kind in one step: some milliseconds, for which SQLite answers nobody else. */
-const batch = 200
+const batch = 150
 
 const day = 86_400_000
 

@@ -96,6 +96,15 @@ export function valuesOf(statement: Statement): Value[] {
   return 'rows' in statement ? [JSON.stringify(statement.rows)] : statement.values
 }
 
+/**
+ * How many rows a statement brings at most, as its last words: in the text, because Postgres takes a parameter there for a
+ * tenth of the table, and plans for that. For the few numbers that are constants of the program.
+ */
+export function atMostRows(most: number): string {
+  if (!Number.isSafeInteger(most) || most < 0) throw new RangeError(`no number of rows: ${most}`)
+  return `limit ${most}`
+}
+
 export function following<Row, Item>(what: Following<Row, Item> = [], rows: Row[]): Item[] {
   return typeof what === 'function' ? what(rows) : what
 }

@@ -20,7 +20,8 @@ export function walk({ next, remove }: Walk): (before: number, atMost: number) =
     let gone = 0
     for (let look = 0; look < looks && gone < atMost; look++) {
       const wanted = atMost - gone
-      const ids = await next(after, before, wanted)
+      // Always as many as may go in all, so that it is always the same statement.
+      const ids = (await next(after, before, atMost)).slice(0, wanted)
       after = ids.length < wanted ? '' : ids.at(-1)!
       if (ids.length > 0) gone += await remove(ids)
       if (after === '') break

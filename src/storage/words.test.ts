@@ -23,7 +23,7 @@ test('a list becomes rows', () => {
   const sql = 'select value from each($2) where value <> $1'
   assert.equal(
     wordsOfPostgres(sql),
-    'select value from jsonb_array_elements_text($2::jsonb) as each(value) where value <> $1',
+    'select value from (select * from (select * from jsonb_array_elements_text($2::jsonb) as item(value) limit (select 1000000000)) as items limit (select 1000000000)) as each where value <> $1',
   )
   assert.equal(wordsOfSqlite(sql), 'select value from (select value from json_each(?2)) as each where value <> ?1')
 })
@@ -32,7 +32,7 @@ test('a list of objects becomes rows with columns', () => {
   const sql = 'insert into t select id, n from rows($1) as asked (id text,\n  n bigint) where n <> $2'
   assert.equal(
     wordsOfPostgres(sql),
-    'insert into t select id, n from json_to_recordset($1::json) as asked (id text,\n  n bigint) where n <> $2',
+    'insert into t select id, n from (select * from (select * from json_to_recordset($1::json) as item (id text,\n  n bigint) limit (select 1000000000)) as items limit (select 1000000000)) as asked where n <> $2',
   )
   assert.equal(
     wordsOfSqlite(sql),

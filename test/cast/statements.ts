@@ -1,6 +1,6 @@
 /** A database that writes down what it is asked: for tests in which two ways through the server must be the same. */
 import type { Parts } from '../../src/provider.ts'
-import { type Database, following, type Statement } from '../../src/storage/database.ts'
+import { type Database, following, type Statement, type Value, valuesOf } from '../../src/storage/database.ts'
 import { openDatabase } from '../../src/storage/open.ts'
 
 export interface Statements {
@@ -46,4 +46,36 @@ export function listenToStatements(): Statements {
       return heard.filter((sql) => sql !== 'select * from clients where id = $1')
     },
   }
+}
+
+/** A database that remembers each statement it was given, with the values it came with last. */
+export function collectStatements() {
+  const collected = new Map<string, Value[]>()
+  const collect = (statement: Statement) => void collected.set(statement.sql, valuesOf(statement))
+  const open: NonNullable<Parts['openDatabase']> = async (...arguments_) => {
+    const database = await openDatabase(...arguments_)
+    return {
+      ...database,
+      get listening() {
+        return database.listening
+      },
+      get stretch() {
+        return database.stretch
+      },
+      read(sql, values = []) {
+        collect({ sql, values })
+        return database.read(sql, values)
+      },
+      step(first, options) {
+        collect(first)
+        const also = (rows: never[]) => {
+          const statements = following(options?.also, rows)
+          statements.forEach(collect)
+          return statements
+        }
+        return database.step(first, { ...options, also })
+      },
+    }
+  }
+  return { openDatabase: open, collected }
 }

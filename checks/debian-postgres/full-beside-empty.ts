@@ -1,0 +1,112 @@
+/**
+ * A Doorbell whose tables are empty beside one with a million finished requests of the client that asks, on the Postgres
+ * that `DOORBELL_BENCH_POSTGRES` names. Both are up at the same time and take turns, so that whatever slows the machine
+ * down for a while slows down both; the ratio of their rates is taken within a round. Ends with 1 unless they are level.
+ */
+import { parseArgs } from 'node:util'
+import type { ClientId } from '../../bench/cast.ts'
+import type { Part } from '../../bench/part.ts'
+import type { DoorbellSetup } from '../../bench/parts/doorbell.ts'
+import type { Job } from '../../bench/parts/load.ts'
+import { circumstances, figure, grouped, median, medianInterval, table } from '../../bench/report.ts'
+import { type BenchStage, onStage } from '../../bench/stage.ts'
+import { addFinishedRows } from '../../test/cast/finished-rows.ts'
+
+const { values: options } = parseArgs({
+  options: {
+    commit: { type: 'string' },
+    rounds: { type: 'string', default: '11' },
+    seconds: { type: 'string', default: '2' },
+    rows: { type: 'string', default: '1000000' },
+  },
+})
+const rounds = Number(options.rounds)
+const seconds = Number(options.seconds)
+const rows = Number(options.rows)
+
+const client: ClientId = 'till'
+const connections = 64
+const levelWithin = 0.1
+
+const kinds: { name: string; play: Job['play'] }[] = [
+  { name: 'requests', play: { kind: 'ring', client } },
+  { name: 'flows', play: { kind: 'flow', client, alg: 'ES256', approves: 'device api' } },
+]
+
+interface Measured {
+  name: string
+  empty: number[]
+  full: number[]
+}
+
+async function main(): Promise<void> {
+  if (process.env.DOORBELL_BENCH_POSTGRES === undefined) throw new Error('run checks/debian-postgres/run.sh')
+  const begin = performance.now()
+  const { all, aboutPostgres } = await onStage(async (stage) => ({
+    all: await measure(stage),
+    aboutPostgres: stage.stores.aboutPostgres,
+  }))
+  const build = options.commit === undefined ? 'this build' : `the build of ${options.commit}`
+  const took = Math.round((performance.now() - begin) / 1000)
+  const how = `${build}, ${grouped(rows)} finished rows, ${rounds} rounds of ${seconds} s, ${connections} connections, ${took} s`
+  process.stdout.write(`${circumstances(aboutPostgres, how)}\n\n${tableOf(all)}\n`)
+  process.exitCode = all.every(isLevel) ? 0 : 1
+}
+
+async function measure(stage: BenchStage): Promise<Measured[]> {
+  const parts = options.commit === undefined ? undefined : stage.buildOn(options.commit)
+  const start = async (database: string): Promise<Part> => {
+    const setup: DoorbellSetup = { database, assertionKey: stage.assertionKey, interval: 1 }
+    return stage.start('doorbell', setup, parts === undefined ? {} : { parts })
+  }
+  const [empty, full] = [await stage.stores.postgres(), await stage.stores.postgres()]
+  // The build that is measured makes the tables.
+  await (await start(full)).stop()
+  process.stderr.write(`${grouped(rows)} finished rows …\n`)
+  await addFinishedRows({ url: full, clientId: client, count: rows })
+  const servers = { empty: await start(empty), full: await start(full) }
+  try {
+    const all: Measured[] = []
+    for (const { name, play } of kinds) {
+      process.stderr.write(`${name} …\n`)
+      const measured: Measured = { name, empty: [], full: [] }
+      const rate = async (which: 'empty' | 'full') => {
+        const job = { port: servers[which].port, at: `${name} ${which}`, play, connections, seconds }
+        const played = await stage.load(job)
+        return played.operations / played.seconds
+      }
+      // Until everything is compiled.
+      for (const which of ['empty', 'full'] as const) await rate(which)
+      for (let round = 0; round < rounds; round++) {
+        for (const which of round % 2 ? (['full', 'empty'] as const) : (['empty', 'full'] as const)) {
+          measured[which].push(await rate(which))
+        }
+      }
+      all.push(measured)
+    }
+    return all
+  } finally {
+    await Promise.all(Object.values(servers).map((server) => server.stop()))
+  }
+}
+
+const ratiosOf = ({ empty, full }: Measured) => full.map((rate, round) => rate / empty[round]!)
+
+function isLevel(measured: Measured): boolean {
+  return Math.abs(median(ratiosOf(measured)) - 1) <= levelWithin
+}
+
+function tableOf(all: Measured[]): string {
+  return table(
+    ['work', 'per second: empty', 'full', 'ratio (95 %)', ''],
+    all.map((measured) => {
+      const ratios = ratiosOf(measured)
+      const [low, high] = medianInterval(ratios)
+      const ratio = `${median(ratios).toFixed(3)} (${low.toFixed(3)}–${high.toFixed(3)})`
+      const rates = [figure(median(measured.empty)), figure(median(measured.full))]
+      return [measured.name, ...rates, ratio, isLevel(measured) ? 'level' : 'not level']
+    }),
+  )
+}
+
+await main()

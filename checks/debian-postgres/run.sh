@@ -1,0 +1,41 @@
+#!/bin/sh
+# The benchmark's requests and whole flows on Debian's own Postgres, which has JIT, empty and with a million finished
+# requests of one client: both within 10 % of each other, or this fails.
+#
+#     checks/debian-postgres/run.sh                     about four minutes
+#     checks/debian-postgres/run.sh --commit ca7be15    of another commit's server
+#
+# --rounds, --seconds (of a round) and --rows change what they say. It needs Debian's package "postgresql", which it
+# installs if it may, and a cluster of its own in a temporary folder, which is gone afterwards.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+newest() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -t/ -k5 -n | tail -1; }
+
+if [ -z "$(newest)" ]; then
+  [ "$(id -u)" = 0 ] || { echo 'Type first: sudo apt-get install postgresql' >&2; exit 2; }
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null
+fi
+binaries=$(newest)
+
+# Postgres refuses to run as root; the package has made an account for it.
+if [ "$(id -u)" = 0 ]; then run() { setpriv --reuid=postgres --regid=postgres --clear-groups -- "$@"; }
+else run() { "$@"; }; fi
+
+folder=$(mktemp -d)
+[ "$(id -u)" != 0 ] || chown postgres "$folder"
+cd "$folder"
+stop() {
+  [ ! -f "$folder/data/postmaster.pid" ] || run "$binaries/pg_ctl" -D "$folder/data" -m immediate stop >/dev/null || true
+  cd / && rm -rf "$folder"
+}
+trap stop EXIT
+trap 'exit 130' INT TERM
+
+port=$(node -e 'const s = require("node:net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close() })')
+run "$binaries/initdb" -D "$folder/data" --username=postgres --auth=trust --encoding=UTF8 --locale=C >/dev/null
+run "$binaries/pg_ctl" -D "$folder/data" -l "$folder/log" -w start \
+  -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=100" >/dev/null
+
+DOORBELL_BENCH_POSTGRES="postgres://postgres@127.0.0.1:$port/postgres" node "$here/full-beside-empty.ts" "$@"
