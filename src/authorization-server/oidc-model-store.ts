@@ -139,17 +139,17 @@ export function createOidcModelStore(database: Database) {
      * request's grant, which outlives the first tokens.
      */
     removeByRequest: (requestId: string): Statement => ({
-      // Each half goes by an index; with "or" Postgres would go through all tokens there are.
-      sql: `delete from oidc_models where (model, id_hash) in (
+      // Each part goes by an index; with "or" Postgres would go through all tokens there are.
+      sql: `with theirs as materialized (
               select model, id_hash from oidc_models where request_id = $1
               union
               select issued.model, issued.id_hash
               from oidc_models issuing join oidc_models issued on issued.grant_hash = issuing.id_hash
-              where issuing.request_id = $1)`,
-        values: [requestId],
-      },
-      { sql: 'delete from oidc_models where request_id = $1', values: [requestId] },
-    ],
+              where issuing.request_id = $1
+            )
+            delete from oidc_models where (model, id_hash) in (select model, id_hash from theirs)`,
+      values: [requestId],
+    }),
 
     /** Removes what ran out before `before`, at most so many. */
     async forgetExpired(before: number, atMost: number): Promise<number> {

@@ -9,8 +9,8 @@ import { type EndedBy, type EndRequestsNeeds, endRequests, tellEnded } from './e
 
 export interface RevokeNeeds extends EndRequestsNeeds {
   openRequests: Pick<OpenRequestStore, 'endOne'>
-  /** The statements that remove what was issued for a request. */
-  removeIssued(requestId: string): Statement[]
+  /** The statement that removes what was issued for a request. */
+  removeIssued(requestId: string): Statement
   audit: Audit
   clock: Clock
 }
@@ -33,7 +33,7 @@ export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
 
     const found = await needs.openRequests.endOne(before.id, before.userId, (request) => {
       const ended = endRequests(collectable(request), by, now, needs)
-      return { ...ended, statements: [...ended.statements, ...needs.removeIssued(request.id)] }
+      return { ...ended, statements: [...ended.statements, needs.removeIssued(request.id)] }
     })
     if (found === undefined) return false
     tellEnded(collectable(found.request), by, needs.audit, address)
