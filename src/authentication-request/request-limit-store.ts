@@ -88,7 +88,7 @@ function rowsOf(name: Counted, { user, client, now }: Asked): string {
   return `from backchannel_auth_requests where ${whose} and ${when}`
 }
 
-const ofPair = (user: string, client: string) => `user_id = ${user} and client_id || '' = ${client}`
+const ofPair = (user: string, client: string) => `user_id = ${user} and coalesce(client_id, '') = ${client}`
 
 /** The number of rows, or some number that is not below the limit. */
 function counted({ name, most }: Count, asked: Asked): string {
@@ -131,7 +131,8 @@ export function acceptedWithin(limits: RequestLimits): string {
     `not exists (select 1 from denial_pauses
       where user_id = asked.user_id and client_id = asked.client_id and paused_until > asked.created_at)`,
     ...(limits.pauses
-      ? [`not exists (select 1 from backchannel_auth_requests where ${unsettledShort(asked, 'short_life')})`]
+      ? // Counted, and not looked for with "exists": that Postgres would make a join of, and go through all that are open.
+        [`(select count(*) from backchannel_auth_requests where ${unsettledShort(asked, 'short_life')}) = 0`]
       : []),
     'not exists (select 1 from blocked_clients where user_id = asked.user_id and client_id = asked.client_id)',
     'not exists (select 1 from user_generations where user_id = asked.user_id and is_closed = 1)',
