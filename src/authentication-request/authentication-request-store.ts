@@ -233,7 +233,7 @@ export function createRequestStore(database: Database, userKey: (userId: string)
     /** How many wait for their users. */
     async countOpen(now: number): Promise<number> {
       const [row] = await database.read<{ number: number }>(
-        `select count(*) as number from backchannel_auth_requests where status = 'pending' and redeemed_at is null and expires_at > $1`,
+        `select count(*) as number from backchannel_auth_requests where status in ('pending', 'approved') and status = 'pending' and redeemed_at is null and expires_at > $1`,
         [now],
       )
       return row!.number
@@ -285,7 +285,7 @@ export function createRequestStore(database: Database, userKey: (userId: string)
     async list(only: 'open' | 'all', now: number, limit = 100): Promise<AuthenticationRequest[]> {
       const condition =
         only === 'open'
-          ? `status = 'pending' and redeemed_at is null and expires_at > $1 order by created_at desc, id desc`
+          ? `status in ('pending', 'approved') and status = 'pending' and redeemed_at is null and expires_at > $1 order by created_at desc, id desc`
           : 'created_at <= $1 order by id desc'
       const rows = await database.read<RequestRow>(
         `select * from backchannel_auth_requests where ${condition} ${atMostRows(limit)}`,

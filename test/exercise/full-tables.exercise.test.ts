@@ -27,7 +27,7 @@ import { CIBA, credentials, openStage, type Stage } from '../cast/stage.ts'
 import { collectStatements } from '../cast/statements.ts'
 
 const [sqlite, postgres] = engines as [Engine, Engine]
-const count = 50_000
+const count = 1_000_000
 const mostCost = 1_000
 
 /** Each limit there is, of the size that somebody might give it. */

@@ -194,7 +194,7 @@ test('pruning takes one batch of each kind, rests, and goes on; a failure is mad
   ]
   const pruning = createPruning({ kept, clock, log })
   assert.equal(await pruning.prune(), 407)
-  assert.deepEqual(asked, ['3 days, 200 rows', '3 days, 200 rows', '3 days, 200 rows'])
+  assert.deepEqual(asked, ['3 days, 150 rows', '3 days, 200 rows', '3 days, 200 rows'])
 
   pruning.start()
   clock.advance(10_000)
