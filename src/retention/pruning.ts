@@ -26,10 +26,10 @@ export interface Pruning {
 
 /** Milliseconds between two looks, and between two batches as long as there is more. */
 const pause = 10_000
-const rest = 50
+const rest = 25
 
 /** Rows of a kind in one step: some milliseconds, for which SQLite answers nobody else. */
-const batch = 150
+const batch = 100
 
 const day = 86_400_000
 

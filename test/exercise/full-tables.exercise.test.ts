@@ -155,7 +155,7 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   await requests.takeBack(request.id, { userId: 'user-ana', settledBy: newId(now), now }, [])
   await createDecisionStore(database).listForRequest(request.id)
   await createDecisionStore(database).hasApproved('user-ana', 'kiosk')
-  await createUsedAssertionStore(database).forgetExpired(now, 150)
+  await createUsedAssertionStore(database).forgetExpired(now, 100)
   await createOutboxStore(database).eraseParked(now)
   await createOutboxStore(database).countUndelivered()
   await database.close()

@@ -177,7 +177,7 @@ for (const engine of engines) {
 
 test('pruning takes one batch of each kind, rests, and goes on; a failure is made up for', async (t) => {
   const { clock, log, logLines } = await scene(t, engines[0]!)
-  const sizes = { full: [200, 200, 7], failing: [0] }
+  const sizes = { full: [100, 100, 7], failing: [0] }
   const asked: string[] = []
   const news = Promise.withResolvers<void>()
   const kept: Kept[] = [
@@ -193,8 +193,8 @@ test('pruning takes one batch of each kind, rests, and goes on; a failure is mad
     },
   ]
   const pruning = createPruning({ kept, clock, log })
-  assert.equal(await pruning.prune(), 407)
-  assert.deepEqual(asked, ['3 days, 150 rows', '3 days, 200 rows', '3 days, 200 rows'])
+  assert.equal(await pruning.prune(), 207)
+  assert.deepEqual(asked, ['3 days, 100 rows', '3 days, 100 rows', '3 days, 100 rows'])
 
   pruning.start()
   clock.advance(10_000)
