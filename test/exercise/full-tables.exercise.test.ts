@@ -13,7 +13,6 @@ import { systemClock } from '../../src/clock.ts'
 import { createDecisionStore } from '../../src/decision/decision-store.ts'
 import { createLog } from '../../src/log.ts'
 import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
-import { newId } from '../../src/secret.ts'
 import type { Value } from '../../src/storage/database.ts'
 import { prepareSession } from '../../src/storage/postgres-session.ts'
 import { wordsOfPostgres, wordsOfSqlite } from '../../src/storage/words.ts'
@@ -152,7 +151,6 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   await requests.stillPending([request.id])
   await requests.list('open', now)
   await requests.list('all', now)
-  await requests.takeBack(request.id, { userId: 'user-ana', settledBy: newId(now), now }, [])
   await createDecisionStore(database).listForRequest(request.id)
   await createDecisionStore(database).hasApproved('user-ana', 'kiosk')
   await createUsedAssertionStore(database).forgetExpired(now, 100)

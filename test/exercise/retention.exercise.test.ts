@@ -61,7 +61,7 @@ for (const engine of engines) {
       const later = clock.now() + 60 * day
       assert.equal(await one.requests.forgetFinished(later, 10), 0)
       assert.equal(await one.decisions.forget(later, 10), 0)
-      await one.database.step({ sql: 'select 1 as one', values: [] }, { also: models.removeByRequest(request.id) })
+      await one.database.step({ sql: 'select 1 as one', values: [] }, { also: [models.removeByRequest(request.id)] })
       assert.deepEqual(await rowsOf(one.database, 'oidc_models'), [])
       assert.equal(await one.requests.forgetFinished(later, 10), 1)
       assert.equal(await one.decisions.forget(later, 10), 1)
