@@ -118,6 +118,50 @@ describe('a crowd', () => {
     await opened.endAll()
   })
 
+  const few: [string, (number: number) => QueuedCaller['groups'], QueuedCaller['groups']][] = [
+    ['strangers of four /24s', (number) => strangerAt(`203.0.${number % 4}.${number % 250}`), strangerAt('192.0.2.1')],
+    [
+      'strangers of two /48s',
+      (number) => strangerAt(`2001:db8:${number % 2}:${number.toString(16)}::1`),
+      strangerAt('2001:db8:7::1'),
+    ],
+    ['known users, two of them', (number) => knownUser(`u${number % 2}`), knownUser('ana')],
+    [
+      'clients of two networks',
+      (number) => authenticatedClient(`c${number}`, `203.0.${number % 2}.1`),
+      authenticatedClient('kiosk', '192.0.2.1'),
+    ],
+  ]
+  for (const [name, groupsOf, elsewhere] of few) {
+    it(`of ${name} takes all places and comes again and again: who comes from elsewhere has a turn soon`, async () => {
+      const opened = openQueue()
+      await crowd(opened, 500, groupsOf)
+      const { places } = opened.queue.counts()
+      const honest = opened.come('honest', elsewhere)
+      assert.equal(await crowd(opened, 500, groupsOf), 500)
+      assert.equal(opened.queue.counts().places, places, 'no more than before')
+      // By turns: after one for each of the others at most.
+      for (let turn = 0; turn < 4; turn++) await opened.end()
+      assert.ok(opened.begun.includes('honest'))
+      await opened.endAll()
+      assert.equal(await honest, 'honest')
+      assert.equal(opened.mostTurns(), 2)
+      assertEmpty(opened.queue)
+    })
+  }
+
+  it('of few networks gives up places until all have as many, and none that has its turn', async () => {
+    const opened = openQueue()
+    await crowd(opened, 15, (number) => strangerAt(`203.0.${number % 3}.1`))
+    const refused = await crowd(opened, 50, () => strangerAt('192.0.2.1'))
+    // Four of the sixteen places, for which the three others have given up one each; then nobody gains.
+    assert.equal(refused, 46)
+    assert.deepEqual(opened.queue.counts(), { places: 16, turns: 2 })
+    await opened.endAll()
+    assert.equal(opened.begun.length, 16)
+    assertEmpty(opened.queue)
+  })
+
   it('is served network by network', async () => {
     const opened = openQueue()
     for (const network of [1, 1, 1, 1, 2, 2, 3]) opened.come(`of ${network}`, strangerAt(`192.0.${network}.1`))

@@ -1,6 +1,7 @@
 /**
  * A short queue for what takes long, fair between those who wait: by turns, and with a bound on how many places one of
- * them can have. Who is refused a place is told at once.
+ * them can have. Where all places are taken, whoever has many that wait gives one up for a caller who has fewer: a few
+ * who come again and again do not keep everybody else out. Who is refused a place is told at once.
  */
 
 import type { Caller } from '../http/caller.ts'
@@ -37,7 +38,7 @@ export interface FairQueue {
   /**
    * Takes a place and carries out `work`, which waits for its turn before what takes long.
    *
-   * @throws {Overloaded} at once, if there is no place for this caller
+   * @throws {Overloaded} at once, if there is no place for this caller; or while waiting, if the place was given up
    * @throws {CallerLeft}
    */
   withPlace<Result>(caller: QueuedCaller, work: (place: Place) => Promise<Result>): Promise<Result>
@@ -78,12 +79,44 @@ export function createFairQueue(atOnce: number): FairQueue {
   let turnsGiven = 0
   let turns = 0
 
+  const placesOf = ({ name }: PlaceGroup) => uses.get(name)?.places ?? 0
+  const isFull = (group: PlaceGroup) => placesOf(group) >= group.most
+
+  /**
+   * Returns who is to give up a place for a caller of these groups, or undefined if there is one.
+   *
+   * @throws {Overloaded} if nobody is
+   */
+  function inTheWayOf(groups: readonly PlaceGroup[]): Entry | undefined {
+    const [largest, ...smaller] = groups
+    if (smaller.some(isFull)) throw new Overloaded()
+    if (largest === undefined || !isFull(largest)) return undefined
+    const latest = latestOfMost(largest)
+    // With as many as the caller would have then there is nothing to be made fairer.
+    if (latest === undefined || placesBelow(latest) <= placesBelow({ groups }) + 1) throw new Overloaded()
+    return latest
+  }
+
+  /** How many places the group next to the largest has: a network's, say. */
+  const placesBelow = ({ groups }: Pick<Entry, 'groups'>) => (groups[1] === undefined ? 0 : placesOf(groups[1]))
+
+  /** Who came last of those who wait in the group that has most places. */
+  function latestOfMost(largest: PlaceGroup): Entry | undefined {
+    let found: Entry | undefined
+    for (const entry of entries) {
+      if (entry.state === 'turn' || entry.groups[0]?.name !== largest.name) continue
+      if (found === undefined || placesBelow(entry) >= placesBelow(found)) found = entry
+    }
+    return found
+  }
+
   function refuseIfFull({ groups }: Pick<QueuedCaller, 'groups'>): void {
-    if (groups.some(({ name, most }) => (uses.get(name)?.places ?? 0) >= most)) throw new Overloaded()
+    inTheWayOf(groups)
   }
 
   function enter(groups: readonly PlaceGroup[]): Entry {
-    refuseIfFull({ groups })
+    const displaced = inTheWayOf(groups)
+    if (displaced !== undefined) turnAway(displaced, new Overloaded())
     for (const { name } of groups) {
       const use = uses.get(name)
       if (use === undefined) uses.set(name, { places: 1, lastTurn: 0 })
@@ -107,6 +140,12 @@ export function createFairQueue(atOnce: number): FairQueue {
       if (use.places === 0) uses.delete(name)
     }
     giveTurns()
+  }
+
+  /** Before its turn. */
+  function turnAway(entry: Entry, why: Error): void {
+    entry.begin.reject(why)
+    leave(entry)
   }
 
   function giveTurns(): void {
@@ -151,9 +190,7 @@ export function createFairQueue(atOnce: number): FairQueue {
       const entry = enter(groups)
       connection?.onLeave(() => {
         // A computation under way cannot be stopped: it keeps its turn until it ends.
-        if (entry.state === 'turn') return
-        entry.begin.reject(new CallerLeft())
-        leave(entry)
+        if (entry.state !== 'turn') turnAway(entry, new CallerLeft())
       })
       try {
         return await work(placeOf(entry))
