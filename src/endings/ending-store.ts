@@ -3,7 +3,7 @@ import { nobody } from '../authentication-request/authentication-request.ts'
 import type { Statement } from '../storage/database.ts'
 
 /**
- * `signed_out`: whatever was issued ends. `locked`: nothing is asked, decided or issued either, until the user is let in
+ * `signed_out`: whatever was issued ends, and no browser is told anything. `locked`: nothing is asked, decided or issued either, until the user is let in
  * again. `removed`: all that is the user's goes; what was decided stays, as evidence. `erased`: that goes too.
  */
 export type UserEnding = 'signed_out' | 'locked' | 'removed' | 'erased'
@@ -52,7 +52,8 @@ export const tablesOfUser: readonly TableOfUser[] = [
   },
   { table: 'user_sessions', in: all, statements: deleting('user_sessions') },
   { table: 'passkeys', in: gone, statements: deleting('passkeys'), keeps: 'locked: whoever is let in again has them' },
-  { table: 'push_subscriptions', in: gone, statements: deleting('push_subscriptions') },
+  // The browsers go with the sessions: one that was left behind, or lost, is told nothing any more.
+  { table: 'push_subscriptions', in: all, statements: deleting('push_subscriptions') },
   { table: 'user_codes', in: gone, statements: deleting('user_codes') },
   { table: 'user_code_tries', in: gone, statements: deleting('user_code_tries') },
   { table: 'blocked_clients', in: gone, statements: deleting('blocked_clients') },

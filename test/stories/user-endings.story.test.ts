@@ -9,6 +9,7 @@ import { byCommand, dora } from '../cast/commands.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { createGate, type Gate } from '../cast/gate.ts'
 import { signIn, startSignIn } from '../cast/phone-app.ts'
+import { openPushService } from '../cast/push-service.ts'
 import { credentials, openStage, type Stage, type StageOptions } from '../cast/stage.ts'
 import { rowsOf } from '../cast/tables.ts'
 import { openVisitor, type Visitor } from '../cast/visitor.ts'
@@ -128,6 +129,7 @@ const everything = {
   userinfo: true,
   introspection: true,
   refresh: true,
+  messages: true,
   passkey: true,
 }
 const nothing = Object.fromEntries(Object.keys(everything).map((what) => [what, false]))
@@ -151,6 +153,8 @@ async function scene(t: TestContext, { added = true, ...options }: SceneOptions)
   assert.ok(creation.rp, text)
   const passkey = authenticator.create(creation as unknown as CreationOptions)
   assert.equal((await stage.post('/backchannel/passkeys', { passkey }, bearer)).status, 201)
+  const subscription = JSON.stringify((await openPushService(t)).openBrowser().subscription)
+  assert.equal((await stage.post('/backchannel/push-subscriptions', { subscription }, bearer)).status, 201)
   const { authReqId } = await approved(stage)
   const { body } = await stage.poll('kiosk', authReqId)
   assert.ok(body.refresh_token, JSON.stringify(body))
@@ -183,6 +187,7 @@ async function whatWorks(stage: Stage, had: Had): Promise<Record<string, boolean
     userinfo: (await userinfo(stage, had.accessToken)) === 200,
     introspection: (await introspect(stage, had.accessToken)).active === true,
     refresh: (await refresh(stage, had.refreshToken)).status === 200,
+    messages: await isToldAnywhere(stage),
     passkey: await signsInByPasskey(stage, had.authenticator),
   }
 }
@@ -200,6 +205,10 @@ const asksTheDeviceApi = async (stage: Stage, token: unknown) =>
   (await stage.get('/backchannel/authinfo', { authorization: `Bearer ${token}` })).status === 200
 
 const isSignedIn = async (visitor: Visitor) => (await visitor.get('/activity')).status === 200
+
+/** Whether some browser is told of what waits for Dora. */
+const isToldAnywhere = async (stage: Stage) =>
+  (await rowsOf(stage, 'select id from push_subscriptions where user_id = $1', [dora.id])).length > 0
 
 async function signsInByPasskey(stage: Stage, authenticator: Authenticator): Promise<boolean> {
   const { browser, page } = await startSignIn(stage)
