@@ -114,8 +114,10 @@ async function refuseUnlessTheirs(
   const challenge = proofs.challenge('invalid_token')
   if (boundTo.jkt === undefined) throw invalidToken('the access token is bound to no key', challenge)
   if (isBearer) throw invalidToken('the access token is bound to a key, and no proof of it was sent', challenge)
-  const key = await proofs.keyOf(proofSentWith(call), token)
-  if (key !== boundTo.jkt) throw invalidToken('the access token is bound to another key', challenge)
+  const proof = await proofs.read(proofSentWith(call), token)
+  // Before its signature costs anything, or it is remembered: who has only found the token has no such key.
+  if (proof.key !== boundTo.jkt) throw invalidToken('the access token is bound to another key', challenge)
+  await proof.accept()
 }
 
 async function asDeviceService(

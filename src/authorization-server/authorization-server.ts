@@ -32,6 +32,7 @@ import type { Vault } from '../secret.ts'
 import { sameSecret } from '../secret.ts'
 import type { User } from '../user-hint/user.ts'
 import { certificateOfHandedOver } from './hand-over.ts'
+import { markProofsInOneStep, wasProofWithheld } from './handed-over-proof.ts'
 import { createAdapterFactory } from './oidc-adapter.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
 import type { PairwiseSubjects } from './pairwise-subjects.ts'
@@ -191,12 +192,12 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
     pkce: { required: () => true },
     features: {
       devInteractions: { enabled: false },
-      // The hand-over has checked the proof, its nonce and that it is new. What is left to oidc-provider is the binding.
+      // The hand-over has checked the proof and its nonce. What is left to oidc-provider is the signature and the binding;
+      // it asks whether the proof is new, and is told by the list of ours.
       dPoP: {
         enabled: true,
         nonceSecret: needs.dpop.nonceKey,
         requireNonce: () => false,
-        allowReplay: true,
       },
       // On unless told otherwise; not in this version yet, so it is not promised in the metadata (MD-5).
       pushedAuthorizationRequests: { enabled: false },
@@ -289,6 +290,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
   compareHashedSecrets(provider, vault)
   narrowKeySet(provider, needs)
   agreeAboutProofs(provider, needs.dpop)
+  markProofsInOneStep(provider)
   reportErrors(provider, needs.log)
   reportTokens(provider, needs.audit)
   return provider
@@ -502,7 +504,8 @@ function agreeAboutProofs(provider: Provider, { requireNonce }: AuthorizationSer
     await next()
     if (!requireNonce) ctx.remove('DPoP-Nonce')
     const { client, route } = (ctx as KoaContextWithOIDC).oidc ?? {}
-    const lacksProof = route === 'token' && client?.dpopBoundAccessTokens === true && ctx.get('DPoP') === ''
+    const isMissing = ctx.get('DPoP') === '' && !wasProofWithheld(ctx.req)
+    const lacksProof = route === 'token' && client?.dpopBoundAccessTokens === true && isMissing
     if (lacksProof && (ctx.body as { error?: string } | undefined)?.error === 'invalid_grant') {
       ctx.body = { error: 'invalid_dpop_proof', error_description: 'this client has to send a DPoP proof' }
     }

@@ -11,6 +11,7 @@ import { type Slot, slotOf } from '../http/in-work.ts'
 import { targetOf } from '../http/one-spelling.ts'
 import { refuseUnstorableForm } from '../http/outside-text.ts'
 import type { CurrentProvider, Provider } from './authorization-server.ts'
+import { createReadProofToHandOver, rememberProof } from './handed-over-proof.ts'
 import { holdingGenerations } from './held-generations.ts'
 
 /** Brings what oidc-provider would have to fetch to know a client. Resolves to whether the caller was kept waiting. */
@@ -32,17 +33,17 @@ export function createHandOver(
   prepareKeys: PrepareKeys,
 ) {
   const callbackOf = rememberCallback()
+  const readProof = createReadProofToHandOver(provider, proofs)
   const issuer = new URL(provider().issuer)
   const known = new Map(aliases.map((alias) => [new URL(alias).host, new URL(alias)]))
 
   return async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     const proof = proofSentWith(request.raw)
-    // Here, because only here a proof is good once on all nodes. oidc-provider looks at it again, for its key.
-    if (proof.header !== undefined) await proofs.keyOf(proof, boundTokenIn(request.headers.authorization))
     const body = rawBody(request)
     refuseUnstorableForm(body)
     const certificate = certificateOf(request.raw)
     const form = formIn(request, body)
+    const toHandOver = await readProof({ proof, authorization: request.headers.authorization, form })
     const waited = form !== undefined && (await prepareKeys({ form, certificate, slot: slotOf(request.raw) }))
     // It may have left meanwhile, and what is done for it may be done only once.
     if (waited) await callerOf(reply).mustBeThere()
@@ -52,7 +53,10 @@ export function createHandOver(
     for (const [name, value] of Object.entries(headers)) reply.raw.setHeader(name, value)
     if (request.method === 'POST') reply.raw.setHeader('Cache-Control', 'no-store')
     const address = known.get(request.raw.headers.host?.toLowerCase() ?? '') ?? issuer
-    await holdingGenerations(() => callbackOf(provider())(replay(request.raw, body, address, certificate), reply.raw))
+    const replayed = replay(request.raw, body, address, toHandOver === 'withheld')
+    if (certificate !== undefined) certificates.set(replayed, certificate)
+    rememberProof(replayed, toHandOver)
+    await holdingGenerations(() => callbackOf(provider())(replayed, reply.raw))
     return reply
   }
 }
@@ -75,11 +79,6 @@ function formIn({ method, headers }: FastifyRequest, body: Buffer): Form | undef
   return method === 'POST' && isForm(type) ? readForm(type, body) : undefined
 }
 
-/** The access token of a call of a protected resource, if it was sent as one that is bound. */
-function boundTokenIn(authorization: string | undefined): string | undefined {
-  return /^dpop +(\S+)$/i.exec(authorization ?? '')?.[1]
-}
-
 const certificates = new WeakMap<IncomingMessage, ClientCertificate>()
 
 /** The client certificate of a call that was handed over. */
@@ -88,14 +87,10 @@ export function certificateOfHandedOver(request: IncomingMessage): ClientCertifi
 }
 
 /** The request again, with a body that can still be read, and addressed to us by our own name. */
-function replay(
-  raw: IncomingMessage,
-  body: Buffer,
-  address: URL,
-  certificate: ClientCertificate | undefined,
-): IncomingMessage {
+function replay(raw: IncomingMessage, body: Buffer, address: URL, withoutProof: boolean): IncomingMessage {
   const headers = {
     ...raw.headers,
+    ...(withoutProof && { dpop: undefined }),
     host: address.host,
     'x-forwarded-proto': address.protocol.slice(0, -1),
     'x-forwarded-host': address.host,
@@ -103,7 +98,7 @@ function replay(
   // One spelling: its router would find the same route for others.
   const { path, search } = targetOf(raw.url ?? '')
   const stream = Readable.from(body.length > 0 ? [body] : [])
-  const replayed = Object.assign(stream, {
+  return Object.assign(stream, {
     headers,
     rawHeaders: raw.rawHeaders,
     method: raw.method,
@@ -117,6 +112,4 @@ function replay(
     aborted: false,
     trailers: {},
   }) as unknown as IncomingMessage
-  if (certificate !== undefined) certificates.set(replayed, certificate)
-  return replayed
 }

@@ -16,17 +16,36 @@ export interface SentProof {
 
 export interface Proofs {
   /**
-   * The thumbprint (`jkt`) of the key whose holder sent this call.
+   * All checks that cost next to nothing. Anybody can make a proof that passes them: nothing is written and no signature
+   * is verified before more is known of the caller.
    *
    * @param accessToken the token that came with the call: the proof has to name it, and what is refused is refused as at
    *   a protected resource (RFC 9449 §7.1)
    * @throws {Refusal} `invalid_dpop_proof`, `use_dpop_nonce`; 400, or 401 where there is an access token
    */
-  keyOf(sent: SentProof, accessToken?: string): Promise<string>
+  read(sent: SentProof, accessToken?: string): Promise<ReadProof>
+  /** The thumbprint (`jkt`) of the key whose holder sent this call: reads the proof and accepts it. For known clients. */
+  keyOf(sent: SentProof): Promise<string>
   /** `WWW-Authenticate` for a refusal at a protected resource. */
   challenge(error: string): string
   /** What an answer says beside its body: the nonce for the next proof, where one has to be in it (RFC 9449 §8.2). */
   answerHeaders(sent: SentProof): Record<string, string>
+}
+
+/** A proof in which everything is as it should be, but for the signature, which was not looked at yet. */
+export interface ReadProof {
+  /** The thumbprint (`jkt`) of the key it names. */
+  key: string
+  jti: string
+  /**
+   * Verifies the signature, and marks the proof as used: for all nodes, in one statement, so that of two at once one is
+   * accepted. Only for a caller that is known by something else, too: its credentials, or a token that is bound to `key`.
+   *
+   * @throws {Refusal} `invalid_dpop_proof`
+   */
+  accept(): Promise<void>
+  /** Marks it as used, where its signature was verified already. Returns whether this was the first time. */
+  useOnce(): Promise<boolean>
 }
 
 export interface ProofNeeds {
@@ -73,32 +92,52 @@ export function createProofs(needs: ProofNeeds): Proofs {
     })
   }
 
+  async function read(sent: SentProof, accessToken?: string): Promise<ReadProof> {
+    const refused = (says: string, code: ProofRefusal = 'invalid_dpop_proof') =>
+      refuse(code, says, accessToken !== undefined)
+    if (!isOneHeader(sent.header)) throw refused('send exactly one DPoP header')
+    const proof = readProof(sent.header)
+    if (proof === undefined) throw refused('the proof is not a JWT')
+    for (const { holds, says, code } of checks) {
+      if (!holds(proof, { ...sent, accessToken }, needs)) throw refused(`the proof: ${says}`, code)
+    }
+    const key = await thumbprintOf(proof.header.jwk as JWK)
+    if (key === undefined) throw refused(notVerified)
+    const jti = proof.claims.jti as string
+    const useOnce = () => needs.useOnce(key, jti, needs.clock.now() + remembered)
+    return {
+      key,
+      jti,
+      useOnce,
+      async accept() {
+        if (!(await isSignedByItsKey(proof, needs.clock))) throw refused(notVerified)
+        // Last, so that nobody but the holder of the key can use it up.
+        if (!(await useOnce())) throw refused(usedBefore)
+      },
+    }
+  }
+
   return {
     challenge,
     answerHeaders: ({ header }) =>
       header !== undefined && needs.requireNonce ? { 'DPoP-Nonce': needs.nonces.next() } : {},
-    async keyOf(sent, accessToken) {
-      const refused = (says: string, code: ProofRefusal = 'invalid_dpop_proof') =>
-        refuse(code, says, accessToken !== undefined)
-      if (!isOneHeader(sent.header)) throw refused('send exactly one DPoP header')
-      const proof = readProof(sent.header)
-      if (proof === undefined) throw refused('the proof is not a JWT')
-      for (const { holds, says, code } of checks) {
-        if (!(await holds(proof, { ...sent, accessToken }, needs))) throw refused(`the proof: ${says}`, code)
-      }
-      // Last, so that nobody but the holder of the key can use it up.
-      const key = await calculateJwkThumbprint(proof.header.jwk as JWK)
-      const first = await needs.useOnce(key, proof.claims.jti as string, needs.clock.now() + remembered)
-      if (!first) throw refused('the proof: this jti was used before')
-      return key
+    read,
+    async keyOf(sent) {
+      const proof = await read(sent)
+      await proof.accept()
+      return proof.key
     },
   }
 }
 
+const notVerified = 'the proof: it cannot be verified with its jwk'
+/** What is said of a proof that comes a second time, wherever that is noticed. */
+export const usedBefore = 'the proof: this jti was used before'
+
 type ProofRefusal = 'invalid_dpop_proof' | 'use_dpop_nonce'
 
 interface Check {
-  holds: (proof: Proof, call: ProvenCall, needs: ProofNeeds) => boolean | Promise<boolean>
+  holds: (proof: Proof, call: ProvenCall, needs: ProofNeeds) => boolean
   says: string
   code?: ProofRefusal
 }
@@ -107,7 +146,10 @@ interface ProvenCall extends SentProof {
   accessToken: string | undefined
 }
 
-/** RFC 9449 §4.3, after "one header" and "one JWT", and before "used once". Nothing said comes from the proof. */
+/**
+ * RFC 9449 §4.3, after "one header" and "one JWT", and before its signature and "used once". Nothing said comes from the
+ * proof.
+ */
 const checks: readonly Check[] = [
   { holds: ({ header }) => header.typ === 'dpop+jwt', says: 'typ must be dpop+jwt' },
   {
@@ -115,7 +157,6 @@ const checks: readonly Check[] = [
     says: 'alg must be one of dpop_signing_alg_values_supported',
   },
   { holds: ({ header }) => isPublicKey(header.jwk), says: 'jwk must be a public key, and nothing more' },
-  { holds: isSignedByItsKey, says: 'it cannot be verified with its jwk' },
   { holds: ({ claims }, { method }) => claims.htm === method, says: 'htm must be the method of this call' },
   {
     holds: ({ claims }, { path }, { addresses }) => isAddress(claims.htu, path, addresses),
@@ -135,6 +176,10 @@ const checks: readonly Check[] = [
   {
     holds: ({ claims }, _call, { clock }) => isNow(claims, Math.floor(clock.now() / 1000)),
     says: `iat must be a number, at most ${skew} seconds away from now`,
+  },
+  {
+    holds: ({ claims }, _call, { clock }) => isInTime(claims, Math.floor(clock.now() / 1000)),
+    says: 'exp and nbf, if it has them, must hold',
   },
 ]
 
@@ -172,8 +217,16 @@ function isPublicKey(jwk: unknown): boolean {
   return typeof kty === 'string' && ['EC', 'RSA', 'OKP'].includes(kty) && !privateMembers.some((name) => name in jwk)
 }
 
-/** A proof needs no `exp` and no `nbf`; if it has them, they hold. */
-async function isSignedByItsKey({ jwt, header }: Proof, _call: ProvenCall, { clock }: ProofNeeds): Promise<boolean> {
+/** Undefined if it is no key. */
+async function thumbprintOf(jwk: JWK): Promise<string | undefined> {
+  try {
+    return await calculateJwkThumbprint(jwk)
+  } catch {
+    return undefined
+  }
+}
+
+async function isSignedByItsKey({ jwt, header }: Proof, clock: Clock): Promise<boolean> {
   try {
     const alg = header.alg as string
     const key = await importJWK(header.jwk as JWK, alg)
@@ -201,4 +254,10 @@ function isShort(jti: unknown): boolean {
 /** Our nonce tells when a proof was made, and a till's clock may be wrong (RFC 9449 §4.3, item 11). */
 function isNow({ iat, nonce }: JWTPayload, now: number): boolean {
   return Number.isFinite(iat) && (nonce !== undefined || Math.abs(now - iat!) <= skew)
+}
+
+/** A proof needs no `exp` and no `nbf`. */
+function isInTime({ exp, nbf }: JWTPayload, now: number): boolean {
+  if (![exp, nbf].every((time) => time === undefined || Number.isFinite(time))) return false
+  return (exp === undefined || exp > now - skew) && (nbf === undefined || nbf <= now + skew)
 }
