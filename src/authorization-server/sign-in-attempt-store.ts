@@ -12,7 +12,7 @@ export interface AttemptCounter {
   subjectHash: string
   /** Attempts that are followed by no pause. */
   free: number
-  /** Each time this long after the last attempt one is forgotten; unless told, all of them are after a day. */
+  /** One attempt is forgotten each time this has passed, whatever else happens; unless told, all are a day after the last. */
   fadesEveryMs?: number | undefined
 }
 
@@ -35,7 +35,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
         sql: `insert into sign_in_attempts (subject_hash, attempts, paused_until, last_at)
               values ($1, 1, ${pausedAfter('1')}, $2)
               on conflict (subject_hash) do update set
-                attempts = ${counted}, paused_until = ${pausedAfter(counted)}, last_at = $2
+                attempts = ${counted}, paused_until = ${pausedAfter(counted)}, last_at = ${fadedUpTo}
               where sign_in_attempts.paused_until <= $2
               returning paused_until`,
         values: [subjectHash, now, free, pause.first, pause.longest, now - remembered, fadesEveryMs],
@@ -89,6 +89,16 @@ const counted = `case
   when sign_in_attempts.last_at < cast($6 as bigint) or sign_in_attempts.attempts <= ${faded} then 1
   when ${faded} < 0 then sign_in_attempts.attempts + 1
   else sign_in_attempts.attempts - ${faded} + 1 end`
+
+/**
+ * When the attempt came, or, where attempts fade, up to when they have: what has passed since then counts towards the next.
+ * Else a network in which somebody signs in every half a minute would never be forgiven anything.
+ */
+const fadedUpTo = `case
+  when sign_in_attempts.last_at < cast($6 as bigint) or cast($7 as bigint) >= cast($2 as bigint) - cast($6 as bigint)
+    then cast($2 as bigint)
+  when ${faded} > 0 then sign_in_attempts.last_at + ${faded} * cast($7 as bigint)
+  else sign_in_attempts.last_at end`
 
 /**
  * Until when: $3 attempts are free, then $4 milliseconds from $2, doubled for each further one, $5 at most. What is free

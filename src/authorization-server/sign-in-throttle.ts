@@ -86,7 +86,7 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
       const taken: CountedAttempt[] = []
       // With an account of one's own one could otherwise try others' for ever: a success gives back only itself.
       for (const counter of [
-        { subject: `sign-in from ${networkOf(address)}`, free: limits.perAddress },
+        { subject: `sign-in from ${networkOf(address)}`, free: limits.perAddress, fadesEveryMs: addressFadesEveryMs },
         { subject: `sign-in from network ${network}`, free: limits.perNetwork, fadesEveryMs: networkFadesEveryMs },
       ]) {
         const attempt = await count({ ...counter, afterSuccess: 'take back' })
@@ -110,6 +110,9 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
       count({ subject: `sign-in with browser ${browserId}`, free: limits.perName, afterSuccess: 'forget' }),
   }
 }
+
+/** An office behind one address mistypes all day, every day: what was forgiven it by the day only would add up for ever. */
+const addressFadesEveryMs = 10 * 60_000
 
 /** Thousands share a network of a carrier: one failed attempt a minute is forgiven it. */
 const networkFadesEveryMs = 60_000
