@@ -5,6 +5,12 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import { type FastifyPluginAsync, fastify } from 'fastify'
 import { createAudit } from './audit.ts'
+import {
+  accountKindsOf,
+  createAccountNoticeSenders,
+  createTellOfChange,
+  isAboutAccount,
+} from './authentication-device/account-notice.ts'
 import { activityEndpoint } from './authentication-device/activity-endpoint.ts'
 import { createAdmission } from './authentication-device/admission.ts'
 import { createAuthenticateApproval } from './authentication-device/approval-strength.ts'
@@ -544,6 +550,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     hasNotify(users) && createNotifyHook({ users, timeout, log }),
   ].filter((channel) => typeof channel === 'object')
   const numbers = config.requests.numberMatching ? createNumberMatching(vault.key('number matching')) : noNumberMatching
+  const whereToCheck = config.issuer + (config.login.issuer === 'self' ? '/sessions' : '/passkeys')
+  const accountKinds = accountKindsOf(config)
   const noticeNeeds = { findRequest: requests.find, clients, users, numbers, issuer: config.issuer }
   const worker = createOutboxWorker({
     outbox,
@@ -551,16 +559,20 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       ping: createPing({ caller, vault }),
       push: createPush({ requests, outbox, issueTokens, caller, vault, clock, audit }),
       ...Object.fromEntries(channels.map((channel) => [channel.kind, createNoticeSender(channel, noticeNeeds)])),
+      ...createAccountNoticeSenders(channels, { users, link: whereToCheck, vault }),
     },
     attempts: config.notifications.attempts,
     // A mail server that is down for an hour is up again while the request still waits.
-    untilTheirTimeIsOver: channels.map(({ kind }) => kind),
+    untilTheirTimeIsOver: [...channels.map(({ kind }) => kind), ...accountKinds],
+    isAboutUser: isAboutAccount,
     timeout,
     onNews: (heard) => database.listen('outbox', heard),
     clock,
     log,
     audit,
   })
+
+  const tellOfChange = createTellOfChange({ kinds: accountKinds, post: worker.post, vault, clock })
 
   // ── what happens to a request ──
   const decisionNeeds = {
@@ -704,6 +716,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     users,
     requests,
     passkeys,
+    tellOfChange,
     signsInHere: config.login.issuer === 'self',
     clock,
     audit,
@@ -711,7 +724,8 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   const throttleNeeds = { attempts: signInAttempts, limits: limits.signIn, vault, clock }
   if (ownCode) {
     const throttle = createPasswordTryThrottle(throttleNeeds)
-    userCodeEndpoint(app, endpoints.userCode, { identifyCaller, users, checkPassword, ownCode, throttle, clock, audit })
+    const codeEndpointNeeds = { identifyCaller, users, checkPassword, ownCode, tellOfChange, throttle, clock, audit }
+    userCodeEndpoint(app, endpoints.userCode, codeEndpointNeeds)
   }
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,

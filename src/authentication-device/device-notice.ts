@@ -5,7 +5,7 @@ import type { ClientStore } from '../client/client-store.ts'
 import { compose, type Letter, type Outcome } from '../outbox/notification.ts'
 import type { Send } from '../outbox/outbox-worker.ts'
 import type { Vault } from '../secret.ts'
-import type { PendingRequest, User, UserHooks } from '../user-hint/user.ts'
+import type { AccountChange, PendingRequest, User, UserHooks } from '../user-hint/user.ts'
 import type { NumberMatching } from './number-matching.ts'
 import { selfRegistration } from './shown-client.ts'
 
@@ -16,6 +16,12 @@ export interface Notice {
   request: PendingRequest
   user: User
   link: string
+}
+
+/** What a user is told of a change of their account. */
+export interface AccountNotice {
+  change: AccountChange
+  user: User
 }
 
 /** A way to reach a user: mail, a push message, … */
@@ -30,6 +36,8 @@ export interface Channel {
   toProgram?: boolean
   /** May be called again for a notice that did arrive. Must settle soon after `signal` fires. */
   send(notice: Notice, signal: AbortSignal): Promise<Outcome>
+  /** The same for a change of the user's account; missing where none can be told. */
+  sendAccount?(notice: AccountNotice, signal: AbortSignal): Promise<Outcome>
 }
 
 /** The notifications for a new request, one a channel that reaches the user. */

@@ -5,11 +5,13 @@ import { statusAt } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { Clock } from '../clock.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
+import { browserName } from '../http/browser-name.ts'
 import { type Form, readJsonFields } from '../http/form.ts'
 import type { Passkeys } from '../passkey/passkey.ts'
 import type { Passkey } from '../passkey/passkey-store.ts'
 import { Refusal } from '../refusal.ts'
 import type { UserHooks } from '../user-hint/user.ts'
+import type { TellOfChange } from './account-notice.ts'
 import { type SignInNeeded, signInNeeded } from './approval-strength.ts'
 import { type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
 
@@ -18,6 +20,7 @@ export interface PasskeyEndpointNeeds {
   users: UserHooks
   requests: RequestStore
   passkeys: Passkeys
+  tellOfChange: TellOfChange
   /** Whether users see our own sign-in pages, where a passkey signs them in. */
   signsInHere: boolean
   clock: Clock
@@ -37,7 +40,11 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
   app.post(path, async (request, reply) => {
     const form = formOf(request)
     const user = await findUser(await justSignedIn(await caller(request, form)))
-    const added = await passkeys.register(user, needed(form, 'passkey'), readName(form))
+    const browser = browserName(request.headers['user-agent'])
+    const added = await passkeys.register(user, needed(form, 'passkey'), {
+      name: readName(form),
+      telling: (step) => needs.tellOfChange({ type: 'passkey.added', userId: user.id, browser }, step),
+    })
     if (added === undefined) throw new Refusal('invalid_request', 'the passkey was not accepted')
     audit({ event: 'passkey.added', user: user.id, address: request.ip, about: added.id })
     return reply.code(201).header('cache-control', 'no-store').send(show(added))

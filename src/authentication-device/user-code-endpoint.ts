@@ -4,13 +4,16 @@ import type { Audit, AuditEventName } from '../audit.ts'
 import type { PasswordTryThrottle } from '../authorization-server/sign-in-throttle.ts'
 import type { Clock } from '../clock.ts'
 import { onlyMethods, rawBody } from '../http/answer.ts'
+import { browserName } from '../http/browser-name.ts'
 import { callerOf } from '../http/caller.ts'
 import { type Form, readJsonFields } from '../http/form.ts'
+import type { AddingStep } from '../outbox/outbox-worker.ts'
 import type { PasswordHashing } from '../password/password-hashing.ts'
 import { Refusal } from '../refusal.ts'
 import type { CheckPassword } from '../user-hint/password-check.ts'
 import type { User, UserHooks } from '../user-hint/user.ts'
 import { type Change, isUserCode, type OwnCode } from '../user-hint/user-code.ts'
+import type { TellOfChange } from './account-notice.ts'
 import { signedInJustNow } from './approval-strength.ts'
 import { type IdentifyCaller, requireBearer } from './device-caller.ts'
 
@@ -20,6 +23,7 @@ export interface UserCodeEndpointNeeds {
   /** Undefined if no passwords are checked here. */
   checkPassword: CheckPassword | undefined
   ownCode: OwnCode
+  tellOfChange: TellOfChange
   /** Whoever says that a code is not the password has tried a password. */
   throttle: PasswordTryThrottle
   clock: Clock
@@ -60,12 +64,19 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
         signedInJustNow: recently,
         clientId,
         connection: callerOf(reply),
+        telling: (step: AddingStep) => tell(code, user.id, request.headers['user-agent'], step),
         mayBe: (code: string, hashing: PasswordHashing) => refusePassword(code, user, hashing),
       }
       refuseUnlessChanged(await ownCode.change(user, code, proof))
       audit({ event, user: user.id, address: request.ip, by: clientId })
       return reply.header('cache-control', 'no-store').send({ set: code !== undefined })
     })
+  }
+
+  /** Having none any more lets nobody in. */
+  function tell(code: string | undefined, userId: string, userAgent: string | undefined, step: AddingStep) {
+    if (code === undefined) return step([], [])
+    return needs.tellOfChange({ type: 'user_code.set', userId, browser: browserName(userAgent) }, step)
   }
 
   /**

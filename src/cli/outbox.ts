@@ -1,5 +1,6 @@
 /** `doorbell outbox`: what was sent, what waits, and what is parked and why. Never what it says. */
 import { type Command, Option } from 'commander'
+import { isAboutAccount } from '../authentication-device/account-notice.ts'
 import { createRequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { Letter, Notification, NotificationState } from '../outbox/notification.ts'
 import { createOutboxStore, type OutboxStore } from '../outbox/outbox-store.ts'
@@ -68,7 +69,7 @@ function forScripts(notification: Notification) {
     id: notification.id,
     kind: notification.kind,
     state: notification.state,
-    request_id: notification.subject,
+    [isAboutAccount(notification.kind) ? 'user_id' : 'request_id']: notification.subject,
     to: notification.lane,
     address: notification.address,
     attempts: notification.attempts,
@@ -104,7 +105,7 @@ async function runShow(id: string, options: OutboxOptions): Promise<void> {
     listing([
       ['notification', letter.id],
       ['state', letter.state],
-      ['request', letter.subject],
+      [isAboutAccount(letter.kind) ? 'user' : 'request', letter.subject],
       ['made', iso(letter.createdAt)],
       ['last outcome', letter.lastOutcome],
     ]),

@@ -8,6 +8,7 @@ import { createUserStore, type UserStore } from '../user-hint/user-store.ts'
 import { atDesk, type Desk } from './desk.ts'
 import { Failure } from './failure.ts'
 import { type SettingOptions, withSettings } from './settings.ts'
+import { telling } from './telling.ts'
 import { examples, ink, listing, print, printJson } from './terminal.ts'
 import { configuredUsers, hashingWith, idOf, notAdded, readSecret } from './which-user.ts'
 
@@ -111,7 +112,7 @@ async function runPassword(who: string, options: PasswordOptions): Promise<void>
   const given = options.passwordStdin ? await readSecret('password') : undefined
   const password = given ?? newSecret(12)
   const id = await end(who, 'signed_out', options, async ({ id, users, desk }) => ({
-    also: [users.settingPassword(id, await hashingWith(desk.vault).hash(password, passwordOf(id)))],
+    ...(await passwordSetting(id, await hashingWith(desk.vault).hash(password, passwordOf(id)), users, desk)),
     alsoEvent: 'user.password_set',
   }))
   const made = given === undefined ? password : undefined
@@ -122,6 +123,12 @@ async function runPassword(who: string, options: PasswordOptions): Promise<void>
   print(listing([['password', made]], '  '))
   print()
   print('It is shown this once: tell it to the user in a safe way.')
+}
+
+/** The password, and what tells the user of it, for the same step. */
+async function passwordSetting(id: string, passwordHash: string, users: UserStore, desk: Desk) {
+  const { adding, topics } = telling({ type: 'password.set', userId: id }, desk)
+  return { also: [users.settingPassword(id, passwordHash), ...adding], alsoTopics: topics }
 }
 
 async function runSignOut(who: string, options: UserOptions): Promise<void> {

@@ -14,6 +14,7 @@ import { createUserStore } from '../user-hint/user-store.ts'
 import { atDesk, atNewDesk } from './desk.ts'
 import { Failure } from './failure.ts'
 import { type SettingOptions, withSettings } from './settings.ts'
+import { nothing, telling } from './telling.ts'
 import { examples, ink, listing, print, printJson, table } from './terminal.ts'
 import { addUserEndings } from './user-endings.ts'
 import { configuredUsers, hashingWith, idOf, readSecret } from './which-user.ts'
@@ -167,13 +168,15 @@ async function runCode(who: string, options: CodeOptions): Promise<void> {
   if (given !== undefined && !isUserCode(given))
     throw new Failure('A code has 4 to 64 characters, all of them visible.')
   const code = options.remove ? undefined : (given ?? String(randomInt(1_000_000)).padStart(6, '0'))
-  const id = await atDesk(options, async ({ config, database, vault, clock, audit }) => {
+  const id = await atDesk(options, async (desk) => {
+    const { config, database, vault, clock, audit } = desk
     const users = createUserStore(database)
     const id = await idOf(who, configuredUsers(config), users)
     const known = configuredUsers(config).some((user) => user.id === id) || (await users.find(id))
     if (!known) throw new Failure(`There is no user ${who}; "npx doorbell user list" names them.`)
     const hash = code && (await hashingWith(vault).hash(code, userCodeOf(id)))
-    await createUserCodeStore(database).put(id, hash, clock.now())
+    const { adding, topics } = code === undefined ? nothing : telling({ type: 'user_code.set', userId: id }, desk)
+    await createUserCodeStore(database).put(id, hash, clock.now(), adding, topics)
     audit({ event: code === undefined ? 'user_code.removed' : 'user_code.set', user: id, by: 'command' })
     return id
   })

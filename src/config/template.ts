@@ -198,7 +198,7 @@ export default {
   ],
 
   // People who are always there; "doorbell user add" adds others. Or an object of hooks that ask your own
-  // application: { findByHint, find, verifyPassword, verifyUserCode, notify }.
+  // application: { findByHint, find, verifyPassword, verifyUserCode, notify, notifyAccount }.
   users: [
     //{ username: 'alice', email: 'alice@example.com', name: 'Alice', locale: 'en', password: 'choose one' },
   ],

@@ -13,7 +13,7 @@ export function readUsers(input: unknown): { users: ConfiguredUser[] | UserHooks
   return { users: [], complaints: ['users must be a list of users or an object of hooks'] }
 }
 
-const hooks = ['findByHint', 'find', 'verifyPassword', 'verifyUserCode', 'notify']
+const hooks = ['findByHint', 'find', 'verifyPassword', 'verifyUserCode', 'notify', 'notifyAccount']
 const neededHooks = ['findByHint', 'find']
 
 function readHooks(input: object): { users: UserHooks; complaints: string[] } {

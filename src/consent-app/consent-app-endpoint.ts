@@ -8,6 +8,7 @@ import type { Audit } from '../audit.ts'
 import type { Clock } from '../clock.ts'
 import { rawBody } from '../http/answer.ts'
 import type { BoundedWait } from '../http/bounded-wait.ts'
+import { browserName } from '../http/browser-name.ts'
 import { type Form, readForm } from '../http/form.ts'
 import { slotOf } from '../http/in-work.ts'
 import { isUnavailable } from '../http/unavailable.ts'
@@ -27,7 +28,6 @@ import {
 import { Refusal } from '../refusal.ts'
 import { fingerprint } from '../secret.ts'
 import { approvedIn, boxesOf } from './approve-less.ts'
-import { browserName } from './browser-name.ts'
 import type { Answered, DeviceApi, ShownRequest } from './device-api.ts'
 import { eventsEndpoint, type StreamLimits } from './events-endpoint.ts'
 import { type Cookies, isOurs, rememberedForSeconds, type Session, safeReturn } from './session.ts'
@@ -271,8 +271,9 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     return reply.code(answer.status).send(answer.body)
   })
 
-  act('/passkeys', async (session, form, from) => {
-    const { status } = await api.addPasskey(session.accessToken, form.get('passkey') ?? '', from)
+  act('/passkeys', async (session, form, from, { request }) => {
+    const browser = request.headers['user-agent']
+    const { status } = await api.addPasskey(session.accessToken, form.get('passkey') ?? '', from, browser)
     // Signed in too long ago: the page says so.
     if (status === 401) return '/passkeys'
     return `/passkeys?done=${status === 201 ? 'added' : 'failed'}`
@@ -303,11 +304,11 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
       })
     })
 
-    act('/user-code', async ({ accessToken }, form, from) => {
+    act('/user-code', async ({ accessToken }, form, from, { request }) => {
       const [user_code, repeated] = [form.get('user_code') ?? '', form.get('repeated')]
       if (user_code !== repeated) return '/user-code?problem=differs'
       const fields = { user_code, present_code: form.get('present_code') ?? null }
-      const answer = await api.setUserCode(accessToken, fields, from)
+      const answer = await api.setUserCode(accessToken, fields, from, request.headers['user-agent'])
       return answer.status === 200 ? '/user-code?done=set' : `/user-code?problem=${codeProblemOf(answer)}`
     })
 

@@ -119,8 +119,13 @@ export function createDeviceApiClient(send: SendToServer) {
     path: string,
     fields: Record<string, unknown>,
     from?: string,
+    userAgent?: string,
   ): Promise<Answered<Body>> {
-    const headers = { ...headersFor(accessToken), 'content-type': 'application/json' }
+    const headers = {
+      ...headersFor(accessToken),
+      'content-type': 'application/json',
+      ...(userAgent !== undefined && { 'user-agent': userAgent }),
+    }
     return read(await send({ method: 'POST', path, headers, body: JSON.stringify(fields), ...(from && { from }) }))
   }
 
@@ -143,8 +148,9 @@ export function createDeviceApiClient(send: SendToServer) {
     passkeys: (token: string) =>
       get<{ passkeys: ShownPasskey[]; sign_in_needed?: SignInNeeded }>(token, '/backchannel/passkeys'),
     passkeyOptions: (token: string) => post<object>(token, '/backchannel/passkeys/options', {}),
-    addPasskey: (token: string, passkey: string, from: string) =>
-      post<object>(token, '/backchannel/passkeys', { passkey }, from),
+    /** @param userAgent the browser's: the user is told which it was */
+    addPasskey: (token: string, passkey: string, from: string, userAgent?: string) =>
+      post<object>(token, '/backchannel/passkeys', { passkey }, from, userAgent),
     removePasskey: (token: string, id: string, from: string) =>
       post<object>(token, '/backchannel/passkeys/remove', { id }, from),
     confirmOptions: (token: string, requestId: string) =>
@@ -154,8 +160,8 @@ export function createDeviceApiClient(send: SendToServer) {
     endSession: (token: string, which: { id: string } | { everywhere: 'true' }, from: string) =>
       post<object>(token, '/backchannel/sessions/end', which, from),
     userCode: (token: string) => get<ShownUserCode>(token, '/backchannel/user-code'),
-    setUserCode: (token: string, fields: Record<string, unknown>, from: string) =>
-      post<object>(token, '/backchannel/user-code', fields, from),
+    setUserCode: (token: string, fields: Record<string, unknown>, from: string, userAgent?: string) =>
+      post<object>(token, '/backchannel/user-code', fields, from, userAgent),
     removeUserCode: (token: string, fields: Record<string, unknown>, from: string) =>
       post<object>(token, '/backchannel/user-code/remove', fields, from),
     subscribe: (token: string, subscription: string) =>

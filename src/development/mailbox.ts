@@ -1,12 +1,17 @@
 /** In development what is mailed, or would be, is kept too, and shown at /dev/mailbox. */
 import type { Channel } from '../authentication-device/device-notice.ts'
 import type { Clock } from '../clock.ts'
+import { writeAccountMail } from '../device-channels/account-words.ts'
 import { type Mail, writeMail } from '../device-channels/mail.ts'
 import type { Texts } from '../i18n/texts.ts'
+import type { Outcome } from '../outbox/notification.ts'
 import type { User } from '../user-hint/user.ts'
 
 export interface KeptMail extends Mail {
-  requestId: string
+  /** The same when it is sent again. */
+  id: string
+  /** Absent from mails about no request. */
+  requestId?: string
   to: string
   link: string
   /** ISO 8601. */
@@ -33,16 +38,23 @@ export function createMailbox({ texts, clock, onMail }: MailboxNeeds): Mailbox {
     kind: 'mailbox',
     reaches: () => true,
     async send(notice) {
-      const requestId = notice.request.request_id
-      if (mails.some((mail) => mail.requestId === requestId)) return { kind: 'delivered', words: 'there already' }
-      const at = new Date(clock.now()).toISOString()
-      const mail = { requestId, to: nameOf(notice.user), ...writeMail(notice, texts), link: notice.link, at }
-      mails.unshift(mail)
-      mails.length = Math.min(mails.length, kept)
-      onMail?.(mail)
-      return { kind: 'delivered', words: 'handed to mailbox' }
+      const { id, request, user, link } = notice
+      return keep({ id, requestId: request.request_id, to: nameOf(user), ...writeMail(notice, texts), link })
+    },
+    async sendAccount(notice) {
+      const { id, link } = notice.change
+      return keep({ id, to: nameOf(notice.user), ...writeAccountMail(notice, texts), link })
     },
     mails: () => mails,
+  }
+
+  function keep(written: Omit<KeptMail, 'at'>): Outcome {
+    if (mails.some(({ id }) => id === written.id)) return { kind: 'delivered', words: 'there already' }
+    const mail = { ...written, at: new Date(clock.now()).toISOString() }
+    mails.unshift(mail)
+    mails.length = Math.min(mails.length, kept)
+    onMail?.(mail)
+    return { kind: 'delivered', words: 'handed to mailbox' }
   }
 }
 

@@ -1,9 +1,10 @@
-/** Telling a device service of the operator's own: one signed call for each request. See docs/device-channels.md. */
+/** Telling a device service of the operator's own: one signed call for each request and each change of an account. See docs/device-channels.md. */
 import { createHmac } from 'node:crypto'
 import type { Channel } from '../authentication-device/device-notice.ts'
 import type { Clock } from '../clock.ts'
 import { post } from '../delivery/call-back.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
+import type { Outcome } from '../outbox/notification.ts'
 
 export interface DeviceWebhookNeeds {
   url: string
@@ -18,14 +19,17 @@ export function createDeviceWebhook({ url, secret, caller, clock }: DeviceWebhoo
     toProgram: true,
     // Whom the service reaches, only the service knows.
     reaches: () => true,
-    send({ request }, signal) {
-      const body = JSON.stringify({ event: 'request.pending', ...request })
-      const headers = {
-        'content-type': 'application/json',
-        'doorbell-signature': signature(secret, Math.floor(clock.now() / 1000), body),
-      }
-      return post({ url, headers, body }, caller, signal)
-    },
+    send: ({ request }, signal) => call({ event: 'request.pending', ...request }, signal),
+    sendAccount: ({ change }, signal) => call({ event: 'account.changed', ...change }, signal),
+  }
+
+  function call(said: object, signal: AbortSignal): Promise<Outcome> {
+    const body = JSON.stringify(said)
+    const headers = {
+      'content-type': 'application/json',
+      'doorbell-signature': signature(secret, Math.floor(clock.now() / 1000), body),
+    }
+    return post({ url, headers, body }, caller, signal)
   }
 }
 

@@ -3,7 +3,9 @@ import type { Channel } from '../authentication-device/device-notice.ts'
 import { isLoopback } from '../client/client-metadata.ts'
 import type { Texts } from '../i18n/texts.ts'
 import type { Outcome } from '../outbox/notification.ts'
-import { isMailAddress, writeMail } from './mail.ts'
+import type { User } from '../user-hint/user.ts'
+import { writeAccountMail } from './account-words.ts'
+import { isMailAddress, type Mail, writeMail } from './mail.ts'
 
 export interface MailServer {
   /** `smtp://user:password@host:port`, or `smtps://` for TLS from the first byte. */
@@ -24,26 +26,28 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
   return {
     kind: 'email',
     reaches: ({ email }) => isMailAddress(email),
-    async send(notice, signal) {
-      const { email } = notice.user
-      if (!isMailAddress(email)) return { kind: 'refused', words: 'the user has no mail address' }
-      const transport = await openTransport(settings)
-      try {
-        await transport.sendMail({
-          ...writeMail(notice, texts),
-          from,
-          // As an object it is taken for one address, not parsed for several.
-          to: { name: '', address: email },
-          messageId: `<${notice.id}@${hostname}>`,
-          headers: { 'Auto-Submitted': 'auto-generated' },
-          signal: AbortSignal.any([signal, AbortSignal.timeout(server.timeout)]),
-        })
-        return { kind: 'delivered', words: 'taken by the mail server' }
-      } catch (error) {
-        if (signal.aborted) throw error
-        return meaningOfRefusal(error)
-      }
-    },
+    send: (notice, signal) => sendTo(notice.user, notice.id, writeMail(notice, texts), signal),
+    sendAccount: (notice, signal) => sendTo(notice.user, notice.change.id, writeAccountMail(notice, texts), signal),
+  }
+
+  async function sendTo({ email }: User, id: string, mail: Mail, signal: AbortSignal): Promise<Outcome> {
+    if (!isMailAddress(email)) return { kind: 'refused', words: 'the user has no mail address' }
+    const transport = await openTransport(settings)
+    try {
+      await transport.sendMail({
+        ...mail,
+        from,
+        // As an object it is taken for one address, not parsed for several.
+        to: { name: '', address: email },
+        messageId: `<${id}@${hostname}>`,
+        headers: { 'Auto-Submitted': 'auto-generated' },
+        signal: AbortSignal.any([signal, AbortSignal.timeout(server.timeout)]),
+      })
+      return { kind: 'delivered', words: 'taken by the mail server' }
+    } catch (error) {
+      if (signal.aborted) throw error
+      return meaningOfRefusal(error)
+    }
   }
 }
 

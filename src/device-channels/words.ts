@@ -39,7 +39,7 @@ export function onOneLine(text: string): string {
 }
 
 /** In the user's own way of writing, with the time zone's name: which zone they are in is seldom known. */
-function formatTime(time: number, user: User, language: Language): string {
+export function formatTime(time: number, user: User, language: Language): string {
   const format: Intl.DateTimeFormatOptions = {
     year: 'numeric',
     month: 'long',

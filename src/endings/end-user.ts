@@ -30,6 +30,8 @@ export interface EndingOptions {
   closes?: boolean
   /** What else is to happen in the same step, and what the audit calls it. */
   also?: Statement[]
+  /** Under which other topics it is announced. */
+  alsoTopics?: string[]
   alsoEvent?: AuditEventName
 }
 
@@ -43,7 +45,7 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
   const userKey = createUserKey(vault)
   const needs = { decisions: createDecisionStore(database), outbox: createOutboxStore(database), vault }
 
-  return async (userId, ending, { mustBe = 'anybody', by, also = [], ...options }) => {
+  return async (userId, ending, { mustBe = 'anybody', by, also = [], alsoTopics = [], ...options }) => {
     const now = clock.now()
     const reason = reasons[ending]
     const closes = options.closes ?? ending !== 'signed_out'
@@ -59,7 +61,10 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
           ...also,
         ],
         // Pages that listen look, and find that they are signed out.
-        changes: [...requests.changes, { topic: USER_REQUESTS, key: userKey(userId) }],
+        changes: [
+          ...requests.changes,
+          ...[USER_REQUESTS, ...alsoTopics].map((topic) => ({ topic, key: userKey(userId) })),
+        ],
       }
     }
 

@@ -151,7 +151,7 @@ const requestsOf = `select id from backchannel_auth_requests where user_id = $1
   union select request_id from backchannel_auth_consent_history where user_id = $1`
 const deletingSigned = `delete from signed_requests where request_id in (${requestsOf})`
 const deletingNotices = `delete from notifications where (subject in (${requestsOf})
-  and (kind not in ('ping', 'push') or state in ('delivered', 'parked'))) or lane = $2`
+  and (kind not in ('ping', 'push') or state in ('delivered', 'parked'))) or subject = $1 or lane = $2`
 
 /** What a client may still ask about stays until it is pruned, about nobody. */
 const anonymizing = `update backchannel_auth_requests set user_id = $2, binding_message = null, acr_values = null,

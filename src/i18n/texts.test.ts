@@ -43,6 +43,7 @@ const buttons = [
   'push.offer',
   'push.off',
   'mail.open',
+  'account_notice.open',
   'error.try_again',
   'error.back',
 ]

@@ -23,6 +23,8 @@ export interface OutboxNeeds {
   attempts: number
   /** Kinds that are tried as long as they have time, however often that is. */
   untilTheirTimeIsOver?: readonly string[]
+  /** Whether the subject of a kind is a user; that of the others is a request. */
+  isAboutUser?: (kind: string) => boolean
   /** Milliseconds an attempt may take; the lease is a little longer. */
   timeout: number
   /** Hears that something was added. Returns how to stop listening. */
@@ -37,6 +39,9 @@ export interface OutboxNeeds {
  * announced. @returns whether it happened
  */
 export type AddingStep = (adding: Statement[], topics: string[]) => Promise<boolean>
+
+/** Carries out a step, and adds the notifications of what it does. @returns whether it happened */
+export type WithNotifications = (step: AddingStep) => Promise<boolean>
 
 export interface OutboxWorker {
   start(): void
@@ -214,7 +219,8 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
     const now = clock.now()
     const attempts = needs.untilTheirTimeIsOver?.includes(letter.kind) ? Number.POSITIVE_INFINITY : needs.attempts
     const verdict = judge(outcome, letter, now, attempts, Math.random())
-    const about = { request: letter.subject, by: letter.kind, about: letter.id, attempt: letter.attempts }
+    const subject = needs.isAboutUser?.(letter.kind) ? { user: letter.subject } : { request: letter.subject }
+    const about = { ...subject, by: letter.kind, about: letter.id, attempt: letter.attempts }
     const tell = (event: 'delivered' | 'failed' | 'parked', outcome: string) =>
       needs.audit({ event: `notification.${event}`, ...about, outcome })
     // Whose lease ended meanwhile has nothing to say: another worker knows more.

@@ -1,4 +1,4 @@
-import type { Database } from '../storage/database.ts'
+import type { Database, Statement } from '../storage/database.ts'
 
 /** A public key with which a user signs in and confirms. */
 export interface Passkey {
@@ -34,22 +34,29 @@ export type PasskeyStore = ReturnType<typeof createPasskeyStore>
 
 export function createPasskeyStore(database: Database) {
   return {
-    /** Keeps a passkey. Answers whether it is new: what one user has, no other can add. */
-    async add(passkey: Passkey): Promise<boolean> {
-      const rows = await database.step({
-        sql: `insert into passkeys (id, user_id, credential_id, public_key, counter, transports, name, created_at)
-              values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (credential_id) do nothing returning id`,
-        values: [
-          passkey.id,
-          passkey.userId,
-          passkey.credentialId,
-          passkey.publicKey,
-          passkey.counter,
-          JSON.stringify(passkey.transports),
-          passkey.name ?? null,
-          passkey.createdAt,
-        ],
-      })
+    /**
+     * Keeps a passkey. Answers whether it is new: what one user has, no other can add.
+     *
+     * @param also, topics carried out and announced in the same step, if it is new
+     */
+    async add(passkey: Passkey, also: Statement[] = [], topics: string[] = []): Promise<boolean> {
+      const rows = await database.step(
+        {
+          sql: `insert into passkeys (id, user_id, credential_id, public_key, counter, transports, name, created_at)
+                values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (credential_id) do nothing returning id`,
+          values: [
+            passkey.id,
+            passkey.userId,
+            passkey.credentialId,
+            passkey.publicKey,
+            passkey.counter,
+            JSON.stringify(passkey.transports),
+            passkey.name ?? null,
+            passkey.createdAt,
+          ],
+        },
+        { also, announce: topics.map((topic) => ({ topic, key: passkey.id })) },
+      )
       return rows.length > 0
     },
 

@@ -9,6 +9,7 @@ import type {
   RegistrationResponseJSON,
 } from '@simplewebauthn/server'
 import type { Clock } from '../clock.ts'
+import type { WithNotifications } from '../outbox/outbox-worker.ts'
 import { fingerprint, newId } from '../secret.ts'
 import type { User } from '../user-hint/user.ts'
 import { type AuthenticatorAnswer, readAnswer } from './authenticator-answer.ts'
@@ -23,11 +24,17 @@ export interface PasskeyNeeds {
   clock: Clock
 }
 
+export interface Registering {
+  name?: string | undefined
+  /** Tells the user, in the step that keeps the passkey. */
+  telling: WithNotifications
+}
+
 /** The answers of authenticators are taken as the browser's JSON text, from anybody: they are checked here. */
 export interface Passkeys {
   registrationOptions(user: User): Promise<PublicKeyCredentialCreationOptionsJSON>
   /** Adds a passkey. Answers nothing if the response does not hold, or somebody has this passkey already. */
-  register(user: User, response: string, name?: string): Promise<Passkey | undefined>
+  register(user: User, response: string, how: Registering): Promise<Passkey | undefined>
   /** Names no user and no passkey, so that nobody learns who has one. @param signIn the id of the sign-in under way */
   signInOptions(signIn: string): Promise<PublicKeyCredentialRequestOptionsJSON>
   /** The id of the user whose passkey it is, if the response holds. Whether that user may sign in, it does not know. */
@@ -106,7 +113,7 @@ export function createPasskeys({ store, challenges, issuer, clock }: PasskeyNeed
       return kept(options, `register:${user.id}`)
     },
 
-    async register(user, response, name) {
+    async register(user, response, { name, telling }) {
       const answer = readAnswer(response)
       if (answer === undefined) return undefined
       if (!(await challenges.take(answer.challenge, `register:${user.id}`, clock.now()))) return undefined
@@ -133,7 +140,8 @@ export function createPasskeys({ store, challenges, issuer, clock }: PasskeyNeed
         createdAt: now,
         usedAt: undefined,
       }
-      return (await store.add(passkey)) ? passkey : undefined
+      const isNew = await telling((adding, topics) => store.add(passkey, adding, topics))
+      return isNew ? passkey : undefined
     },
 
     async signInOptions(signIn) {

@@ -1,4 +1,4 @@
-import type { Database, SingleStatement, Statement } from '../storage/database.ts'
+import type { Change, Database, SingleStatement, Statement } from '../storage/database.ts'
 
 /** What a user said last of the code: its hash, or nothing if it was removed. */
 export interface KeptCode {
@@ -45,16 +45,21 @@ export function createUserCodeStore(database: Database) {
       return row && { hash: row.hash ?? undefined, setAt: row.set_at }
     },
 
-    /** Sets or removes a code, whatever it was. What was tried at the old one counts no more. */
-    async put(userId: string, hash: string | undefined, now: number): Promise<void> {
-      await database.step(
+    /**
+     * Sets or removes a code, whatever it was. What was tried at the old one counts no more.
+     *
+     * @param also, topics carried out and announced in the same step
+     */
+    async put(userId: string, hash: string | undefined, now: number, also: Statement[] = [], topics: string[] = []) {
+      const rows = await database.step(
         {
           sql: `insert into user_codes (user_id, hash, set_at) values ($1, $2, $3)
                 on conflict (user_id) do update set hash = excluded.hash, set_at = excluded.set_at returning user_id`,
           values: [userId, hash ?? null, now],
         },
-        { also: [forgetTriesAt(userId)] },
+        { also: [forgetTriesAt(userId), ...also], announce: topics.map(ofCodes) },
       )
+      return rows.length > 0
     },
 
     /**
@@ -66,6 +71,8 @@ export function createUserCodeStore(database: Database) {
       present: string | undefined,
       hash: string | undefined,
       now: number,
+      also: Statement[] = [],
+      topics: string[] = [],
     ): Promise<boolean> {
       const rows = await database.step(
         {
@@ -74,7 +81,7 @@ export function createUserCodeStore(database: Database) {
                 where user_codes.hash = $4 returning user_id`,
           values: [userId, hash ?? null, now, present ?? null],
         },
-        { also: [forgetTriesAt(userId)] },
+        { also: [forgetTriesAt(userId), ...also], announce: topics.map(ofCodes) },
       )
       return rows.length > 0
     },
@@ -189,6 +196,9 @@ const forget = (trying: Trying): Statement => ({
   sql: 'delete from user_code_tries where counter = $1',
   values: [ofPair(trying)],
 })
+
+/** Whose code it is, an announcement does not say. */
+const ofCodes = (topic: string): Change => ({ topic, key: 'user_codes' })
 
 const forgetTriesAt = (userId: string): Statement => ({
   sql: 'delete from user_code_tries where user_id = $1',

@@ -4,6 +4,7 @@
  */
 import type { Client } from '../client/client.ts'
 import type { Clock } from '../clock.ts'
+import type { WithNotifications } from '../outbox/outbox-worker.ts'
 import { isBeforeTurn, type QueuedCaller } from '../password/fair-queue.ts'
 import { authenticatedClient, type HashingPlaces, knownUser } from '../password/hashing-places.ts'
 import { type PasswordHashing, userCodeOf, type Verified } from '../password/password-hashing.ts'
@@ -157,6 +158,8 @@ export interface Proof {
   /** Through which client they come. */
   clientId: string
   connection?: QueuedCaller['connection']
+  /** Tells the user, in the step that changes the code. */
+  telling: WithNotifications
   /** Asked once the code is known to be theirs to change, so that nobody else hears an answer. Throws if it may not be this one. */
   mayBe(code: string, hashing: PasswordHashing): Promise<void>
 }
@@ -182,7 +185,8 @@ export function createOwnCode({ codeOf, store, tries, limits, hashingPlaces, clo
       const hashOf = async (of: string | undefined) => of && hashing.hash(of, userCodeOf(user.id))
       if (proof.signedInJustNow) {
         if (code !== undefined) await proof.mayBe(code, hashing)
-        await store.put(user.id, await hashOf(code), clock.now())
+        const hash = await hashOf(code)
+        await proof.telling((adding, topics) => store.put(user.id, hash, clock.now(), adding, topics))
         return 'changed'
       }
       if (proof.presentCode === undefined) return 'proof needed'
@@ -196,7 +200,10 @@ export function createOwnCode({ codeOf, store, tries, limits, hashingPlaces, clo
       // Only now: a token that was found somewhere must not be good for trying passwords.
       if (code !== undefined) await proof.mayBe(code, hashing)
       // Of two who change it at once, the one who proved an older code loses.
-      const isChanged = await store.replace(user.id, present?.hash, await hashOf(code), clock.now())
+      const hash = await hashOf(code)
+      const isChanged = await proof.telling((adding, topics) =>
+        store.replace(user.id, present?.hash, hash, clock.now(), adding, topics),
+      )
       return isChanged ? 'changed' : 'meanwhile changed'
     },
   }

@@ -62,6 +62,20 @@ export interface PendingRequest {
   expires_at: number
 }
 
+/** A change of a user's account by which somebody else could get in, as others are told of it. Nothing in it is secret. */
+export interface AccountChange {
+  /** The same when it is told again, so that repeats can be recognised. */
+  id: string
+  type: 'passkey.added' | 'password.set' | 'user_code.set'
+  user_id: string
+  /** Which browser on which system it was made with, if known. */
+  browser?: string | undefined
+  /** Seconds since 1970. */
+  changed_at: number
+  /** Where the user ends what is not theirs. */
+  link: string
+}
+
 /** An application's own users. Called for every request, so answers may change at any time. */
 export interface UserHooks {
   /** The user a client means, or null. */
@@ -77,6 +91,8 @@ export interface UserHooks {
    * than once for one request.
    */
   notify?(request: PendingRequest, user: User): Promise<void>
+  /** The same for a change of the user's account. Without it none is told this way. */
+  notifyAccount?(change: AccountChange, user: User): Promise<void>
 }
 
 /** A user of the configuration's list. */

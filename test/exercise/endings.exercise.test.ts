@@ -193,6 +193,8 @@ async function fill(database: Database, now: number): Promise<Record<string, unk
     await put('signed_requests', { request_id: `old ${name}`, sealed: 'x', received_at: now })
     const letter = { subject: `new ${name}`, state: 'waiting', created_at: now, due_at: now, give_up_at: now + 1 }
     await put('notifications', { id: name, kind: 'web_push', lane: `web_push/${user}`, ...letter })
+    const ofAccount = { kind: 'account_email', lane: `user/${user}`, ...letter, subject: user }
+    await put('notifications', { id: `account of ${name}`, ...ofAccount })
   }
   return keptAbout(database, 'user-ana')
 }
