@@ -108,7 +108,8 @@ export const plans: AttackPlan[] = [
   },
   {
     name: 'sign-ins',
-    title: '8 connections begin sign-ins with 12 kB of parameters, up to 200 a second, and leave them',
+    title:
+      '8 connections begin sign-ins, every second one with 12 kB of parameters, up to 200 a second, and leave them',
     attack: { kind: 'sign-ins', client: 'web', redirectUri },
     honest: (stage) => {
       const client = {

@@ -102,7 +102,7 @@ const attacks: Record<Attack['kind'], (job: AttackJob, count: Count, prepared: P
 
   'sign-ins': (job, count) => {
     const { client, redirectUri } = job.attack as Extract<Attack, { kind: 'sign-ins' }>
-    return manyTimes(8, 40, job, async () => {
+    return manyTimes(8, 40, job, async (_who, turn) => {
       const query = new URLSearchParams({
         client_id: client,
         redirect_uri: redirectUri,
@@ -110,7 +110,7 @@ const attacks: Record<Attack['kind'], (job: AttackJob, count: Count, prepared: P
         scope: 'openid',
         code_challenge: randomBytes(32).toString('base64url'),
         code_challenge_method: 'S256',
-        state: randomBytes(9000).toString('base64url'),
+        state: randomBytes(turn % 2 === 0 ? 9000 : 700).toString('base64url'),
       })
       const address = `http://127.0.0.1:${job.port}/oauth/authorize?${query}`
       count((await fetch(address, { redirect: 'manual', headers: from('198.51.100.7') })).status)

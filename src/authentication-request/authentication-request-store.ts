@@ -11,6 +11,7 @@ import {
   limitRow,
   lookingForObstacle,
   type ObstacleRow,
+  orderKey,
   type ReachedLimit,
   type RequestLimits,
   weightiest,
@@ -171,9 +172,11 @@ export function createRequestStore(database: Database, userKey: (userId: string)
   /** Limits of the same orders of magnitude share a text, and so do their requests. There are as many as are configured. */
   const keepers = new Map<string, ReturnType<typeof moves>>()
   function keepWithin(limits: RequestLimits): ReturnType<typeof moves> {
-    const sql = acceptingWithin(limits)
-    const keep = keepers.get(sql) ?? moves(sql)
-    keepers.set(sql, keep)
+    const key = orderKey(limits)
+    const known = keepers.get(key)
+    if (known !== undefined) return known
+    const keep = moves(acceptingWithin(limits))
+    keepers.set(key, keep)
     return keep
   }
 

@@ -96,7 +96,21 @@ function counted({ name, most }: Count, asked: Asked): string {
 }
 
 /** The power of ten that is not below it. */
-const orderOf = (most: number) => 10 ** Math.ceil(Math.log10(Math.max(most, 1)))
+function orderOf(most: number): number {
+  let order = 1
+  while (order < most) order *= 10
+  return order
+}
+
+/** Limits with the same key have the same text. */
+export function orderKey(limits: RequestLimits): string {
+  const { maxOpenPerUser, perUser, perClientAndUser: pair, perClient } = limits
+  const all = [maxOpenPerUser, perUser?.perMinute, pair?.open, pair?.perMinute, perClient?.open, perClient?.perMinute]
+  return all.reduce<string>(
+    (key, most) => `${key} ${most === undefined ? '' : orderOf(most)}`,
+    limits.pauses ? '+' : '',
+  )
+}
 
 /** When a counted row leaves room: it runs out, or a minute has passed since it came. */
 function leavesRoomAt({ name }: Count, asked: Asked): string {

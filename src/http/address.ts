@@ -68,6 +68,7 @@ export function plainAddress(address: string): string {
 
 /** What counts as one caller: whoever has one IPv6 address has the 2⁶⁴ beside it too. */
 export function networkOf(address: string): string {
+  if (!address.includes(':')) return address
   const plain = plainAddress(address)
   return isIPv6(plain) ? groupsOf(plain).slice(0, 4).join(':') : plain
 }

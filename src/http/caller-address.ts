@@ -7,6 +7,13 @@ import { isWithin, plainAddress, rangesOf } from './address.ts'
 /** Stands for an address that cannot be told: it is in no range, and all who have it are one network for limits. */
 export const UNKNOWN_ADDRESS = 'unknown'
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What `ip` says, once somebody has asked. */
+    callerAddress: string | undefined
+  }
+}
+
 /** As much of a call as is needed. */
 export type AddressedCall = Pick<IncomingMessage, 'headers'> & { socket: { remoteAddress?: string | undefined } }
 
@@ -18,9 +25,11 @@ export type AddressedCall = Pick<IncomingMessage, 'headers'> & { socket: { remot
  */
 export function nameCallers(app: FastifyInstance, trusted: readonly string[]): void {
   const addressOf = createCallerAddress(trusted)
+  app.decorateRequest('callerAddress', undefined)
   app.decorateRequest('ip', {
     getter() {
-      return addressOf(this.raw)
+      this.callerAddress ??= addressOf(this.raw)
+      return this.callerAddress
     },
   })
 }
@@ -33,9 +42,19 @@ export function nameCallers(app: FastifyInstance, trusted: readonly string[]): v
  */
 export function createCallerAddress(trusted: readonly string[]): (call: AddressedCall) => string {
   const proxies = rangesOf(trusted)
+  /** A connection has one peer, whatever comes over it. */
+  const peers = new WeakMap<object, string | undefined>()
+
+  function peerOf(socket: AddressedCall['socket']): string | undefined {
+    const known = peers.get(socket)
+    if (known !== undefined) return known
+    const peer = readAddress(socket.remoteAddress ?? '')
+    peers.set(socket, peer)
+    return peer
+  }
 
   return ({ socket, headers }) => {
-    const peer = readAddress(socket.remoteAddress ?? '')
+    const peer = peerOf(socket)
     const forwarded = headers['x-forwarded-for']
     if (peer === undefined) return UNKNOWN_ADDRESS
     if (forwarded === undefined) return peer

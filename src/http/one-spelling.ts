@@ -16,6 +16,8 @@ export function refuseOtherSpellings(
   })
   app.addHook('onRequest', (request, reply, done) => {
     const { url } = request.routeOptions
+    // Most calls are spelled as their route, and have no query.
+    if (url !== undefined && request.raw.url === url) return done()
     const path = targetOf(request.raw.url ?? '').path
     if (url === undefined || path === url || patterns.get(url)?.test(path)) return done()
     notFound(request, reply)

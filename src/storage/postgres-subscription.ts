@@ -54,6 +54,11 @@ interface Saying {
   changes: Change[]
 }
 
+/** One of our own, each change also as it travels. */
+interface OwnSaying extends Saying {
+  texts: string[]
+}
+
 export function createOwnVoice(listeners: Listeners): OwnVoice {
   const node = newSecret(6)
   /** Heard on one of the two ways, and not yet on the other. */
@@ -68,7 +73,7 @@ export function createOwnVoice(listeners: Listeners): OwnVoice {
 
   return {
     say(changes) {
-      const sayings = inPieces(changes).map((changes): Saying => ({ origin: `${node}.${++said}`, changes }))
+      const sayings = inPieces(changes).map((piece): OwnSaying => ({ origin: `${node}.${++said}`, ...piece }))
       return {
         payloads: JSON.stringify(sayings.map(payloadOf)),
         tellHere() {
@@ -82,24 +87,25 @@ export function createOwnVoice(listeners: Listeners): OwnVoice {
 }
 
 /** One notification for many changes costs everybody less than many. */
-function inPieces(changes: Change[]): Change[][] {
-  const pieces: Change[][] = []
+function inPieces(changes: Change[]): Omit<OwnSaying, 'origin'>[] {
+  const pieces: Omit<OwnSaying, 'origin'>[] = []
   let room = 0
   for (const change of changes) {
-    const bytes = Buffer.byteLength(JSON.stringify([change.topic, change.key])) + 1
+    const text = JSON.stringify([change.topic, change.key])
+    const bytes = Buffer.byteLength(text) + 1
     if (bytes > room) {
-      pieces.push([])
+      pieces.push({ changes: [], texts: [] })
       room = mostBytes
     }
-    pieces.at(-1)!.push(change)
+    const piece = pieces.at(-1)!
+    piece.changes.push(change)
+    piece.texts.push(text)
     room -= bytes
   }
   return pieces
 }
 
-function payloadOf({ origin, changes }: Saying): string {
-  return JSON.stringify([origin, ...changes.map(({ topic, key }) => [topic, key])])
-}
+const payloadOf = ({ origin, texts }: OwnSaying) => `[${JSON.stringify(origin)},${texts.join(',')}]`
 
 /** Resolves when announcements reach us for the first time; rejects if that fails. */
 export async function subscribe(
