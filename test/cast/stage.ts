@@ -36,7 +36,7 @@ export const ana = {
 export const ben = { id: 'user-ben', username: 'ben', email: 'ben@example.com', name: 'Ben', password: newSecret(12) }
 
 /** Passwords of tests are not worth half a second each. */
-const cheapCost = { N: 2 ** 10, r: 8, p: 1 }
+export const cheapCost = { N: 2 ** 10, r: 8, p: 1 }
 
 export interface StageOptions {
   engine?: Engine

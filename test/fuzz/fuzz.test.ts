@@ -33,6 +33,10 @@ describe('fuzzing', () => {
       'POST /oauth/token',
       'GET /approve/{{request_id:0}}',
       'GET /demo',
+      'GET /sessions',
+      'POST /sessions/end',
+      'POST /backchannel/sessions/end',
+      'POST /oauth/logout/confirm',
     ]) {
       assert.ok(paths.includes(path), path)
     }

@@ -91,6 +91,17 @@ const names = [
   'poolingMode',
   'token',
   'token_type_hint',
+  'id',
+  'everywhere',
+  'browser',
+  'done',
+  'endpoint',
+  'present_code',
+  'repeated',
+  'xsrf',
+  'logout',
+  'logout_hint',
+  'post_logout_redirect_uri',
 ]
 const headerNames = [
   'authorization',
@@ -201,6 +212,17 @@ const seedChanges: SeedChange[] = [
     ...seed,
     headers: without(seed.headers ?? {}, random.pick(Object.keys(seed.headers ?? { x: '' }))),
   }),
+  (seed, random) => {
+    const list = Array.from({ length: 1 + random.below(4) }, () => random.pick(hops))
+    return { ...seed, headers: { ...seed.headers, 'x-forwarded-for': list.join(random.pick([',', ', ', ' , '])) } }
+  },
+  (seed, random) => ({
+    ...seed,
+    headers: { ...seed.headers, dpop: { $jwt: mutatedJwt(proofFor(seed), random) }, ...usesBoundToken(random) },
+  }),
+  (seed) => ({ ...seed, headers: { ...seed.headers, dpop: { $jwt: proofFor(seed) } } }),
+  changeName,
+  (seed, random) => ({ ...seed, path: spelledOtherwise(seed.path, random) }),
   (seed, random) => ({ ...seed, method: random.pick(['GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'HEAD']) }),
   (seed, random) => ({ ...seed, path: changedPath(seed.path, random) }),
   // What belongs into a form, as JSON or in the address, and the other way round.
@@ -208,6 +230,81 @@ const seedChanges: SeedChange[] = [
   ({ form, ...seed }) => (form === undefined ? seed : { ...seed, query: form }),
   ({ json, ...seed }) => (isObject(json) ? { ...seed, form: onlyTexts(json) } : seed),
 ]
+
+/** What stands in `X-Forwarded-For`, alone or in a list. The test is the proxy: the last one is who calls. */
+const hops = [
+  '1.2.3.4',
+  '1.2.3.4:5678',
+  '1.2.3.4:0',
+  '1.2.3.4:99999',
+  '01.2.3.4',
+  '1.2.3',
+  '2001:db8::1',
+  '[2001:db8::1]',
+  '[2001:db8::1]:443',
+  '[2001:db8::1]:',
+  '[2001:db8::1',
+  'fe80::1%eth0',
+  '::ffff:1.2.3.4',
+  '::ffff:102:304',
+  '127.0.0.1',
+  '::1',
+  'unknown',
+  '_hidden',
+  '"1.2.3.4"',
+  'for=1.2.3.4',
+  'localhost',
+  '',
+  ' ',
+  '\t1.2.3.4',
+  '1'.repeat(3000),
+]
+
+/** Names that show another one than they are, or nothing, or a link. */
+const shownNames = [
+  'Kiosk',
+  'kiosk ',
+  'Kio\u200bsk',
+  '\u041aiosk',
+  '\u200b\u200d',
+  '\u202eknaB',
+  '\u2066Bank\u2069',
+  '\u3164',
+  '\ufe0f',
+  'pay.example/now',
+  'https://evil.example',
+  'evil．example',
+  'mailto:a@b.example',
+  'Bank\nof Ana',
+  'x'.repeat(300),
+  `e${'\u0301'.repeat(200)}`,
+]
+
+function changeName(seed: Seed, random: Random): Seed {
+  const name = random.pick(shownNames)
+  if (isObject(seed.json)) {
+    return { ...seed, json: { ...seed.json, [random.pick(['client_name', 'client_name#de'])]: name } }
+  }
+  return seed.form === undefined ? seed : { ...seed, form: { ...seed.form, binding_message: name } }
+}
+
+/** Other spellings of the same address, as one router or another takes them for it. */
+function spelledOtherwise(path: string, random: Random): string {
+  const at = 1 + random.below(Math.max(1, path.length - 1))
+  const letter = path[at] ?? 'a'
+  return random.pick([
+    `${path.slice(0, at)}%${letter.charCodeAt(0).toString(16)}${path.slice(at + 1)}`,
+    `${path.slice(0, at)}${letter.toUpperCase()}${path.slice(at + 1)}`,
+    `${path}/`,
+    `${path}//`,
+    `/${path}`,
+    `/.${path}`,
+    `${path};x`,
+    `${path}%20`,
+    path.replace(/\/(?=[^/]*$)/, '%2f'),
+    path.replace(/\/(?=[^/]*$)/, '/x/../'),
+  ])
+}
 
 type Fields = Record<string, Said>
 
@@ -295,6 +392,22 @@ const wholeJwt = (random: Random): Jwt => ({
     login_hint: 'ana',
   },
 })
+
+/** A proof for this very call, with whatever key is meant. */
+const proofFor = ({ method, path }: Seed): Jwt => ({
+  key: 'proof',
+  header: { typ: 'dpop+jwt', alg: 'ES256', jwk: '$proofJwk' },
+  claims: {
+    jti: '$new',
+    htm: method,
+    htu: `{{issuer}}${path}`,
+    iat: '$now',
+    nonce: '{{nonce:0}}',
+    ath: '$hash:{{access_token:1}}',
+  },
+})
+
+const usesBoundToken = (random: Random) => (random.chance(0.5) ? { authorization: 'DPoP {{access_token:1}}' } : {})
 
 function newJwtOr(random: Random): Said {
   return random.chance(0.7) ? { $jwt: mutatedJwt(wholeJwt(random), random) } : random.pick(nasty)

@@ -43,15 +43,16 @@ const learnt = [
   'registration_access_token',
   'client_id',
 ] as const
-const mayBeLogged = ['request_id', 'client_id', 'uid', 'form_token', 'nonce']
+const mayBeLogged = ['request_id', 'client_id', 'session_id', 'uid', 'form_token', 'nonce']
 
 export function createHoles(house: House): Holes {
-  const known = new Map<string, string[]>([
-    ['access_token', [house.userToken]],
-    ['form_token', [house.formToken]],
-    ['session', [house.sessionCookie]],
-  ])
-  const secret = new Set(house.secrets)
+  const known = new Map<string, string[]>()
+  /** Those that come first: of somebody who is signed in now. */
+  const current: Record<string, () => string> = {
+    access_token: () => house.userToken,
+    form_token: () => house.formToken,
+  }
+  const secret = new Set<string>()
 
   function remember(kind: string, value: string): void {
     const values = known.get(kind) ?? []
@@ -70,6 +71,8 @@ export function createHoles(house: House): Holes {
         return secrets[detail as 'kiosk'] ?? secrets.kiosk
       case 'jwt':
         return makeJwtOf(detail)
+      case 'session':
+        return house.sessionCookie
       case 'user_token':
         return house.userToken
       case 'certificate':
@@ -79,7 +82,8 @@ export function createHoles(house: House): Holes {
       case 'new':
         return newSecret(12)
       default: {
-        const values = known.get(kind) ?? []
+        const first = current[kind]?.()
+        const values = [...(first === undefined ? [] : [first]), ...(known.get(kind) ?? [])]
         return values[Number(detail) % values.length || 0] ?? 'none-yet'
       }
     }
@@ -140,6 +144,7 @@ export function createHoles(house: House): Holes {
     for (const kind of learnt) {
       for (const [, value] of body.matchAll(new RegExp(`"${kind}":"([^"\\\\]+)"`, 'g'))) remember(kind, value!)
     }
+    for (const [, id] of body.matchAll(/(?:"id":|name="id" value=)"([\w-]+)"/g)) remember('session_id', id!)
     const token = /name="form_token" value="([^"]+)"/.exec(body)?.[1]
     if (token !== undefined) remember('form_token', token)
   }
@@ -153,7 +158,7 @@ export function createHoles(house: House): Holes {
     }
   }
 
-  return { fill, learn, isSecret: (word) => secret.has(word) }
+  return { fill, learn, isSecret: (word) => secret.has(word) || house.secrets.includes(word) }
 }
 
 const plainly = (value: string) => value

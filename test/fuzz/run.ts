@@ -108,6 +108,7 @@ async function attack(house: House, loose: Loose, options: Required<FuzzOptions>
       answered += 1
       if (answered % 500 === 0) {
         await lookAround(shot, bytes)
+        await house.staySignedIn()
         options.onProgress(answered)
       }
     }
