@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { before, describe, test } from 'node:test'
 import { type NotificationEndpoint, openNotificationEndpoint } from '../cast/notification-endpoint.ts'
 import { freePort } from '../cast/ports.ts'
@@ -144,7 +145,13 @@ describe('beside a server', () => {
       failed.map(({ about }) => about),
       ['secret'],
     )
-    const started = await terminal.run(['serve', '--port', String(await freePort())], wrong)
+    // On a copy: the file itself is served.
+    const copy = join(terminal.cwd, 'copy.db')
+    const database = new DatabaseSync(join(terminal.cwd, 'doorbell.db'))
+    database.exec(`vacuum into '${copy}'`)
+    database.close()
+    const onCopy = { env: { ...wrong.env, DOORBELL_DATABASE: `sqlite:${copy}` } }
+    const started = await terminal.run(['serve', '--port', String(await freePort())], onCopy)
     assert.equal(started.code, 1)
     assert.match(started.stderr, /another secret is configured.*\n.*doorbell doctor/)
   })
