@@ -228,6 +228,7 @@ async function playDevice(stage: Stage, tap: Wiretap, pushes: PushService): Prom
   tap.note(subscription.keys.auth, "a browser's secret")
   await post('push-subscriptions', { subscription: JSON.stringify(subscription) })
   await stage.ring('kiosk', { login_hint: phone })
+  await stage.ring('kiosk', { login_hint: phone })
   await stage.doorbell.idle()
 
   const authenticator = createAuthenticator(stage.url)
@@ -235,13 +236,15 @@ async function playDevice(stage: Stage, tap: Wiretap, pushes: PushService): Prom
     passkey: authenticator.create(challenged(await post<CreationOptions>('passkeys/options', {}))),
   })
   const { requests } = (await stage.get('/backchannel/authinfo?status=pending', { authorization: bearer })).body
-  const [{ request_id }] = requests as [{ request_id: string }]
+  const [{ request_id }, unanswered] = requests as { request_id: string }[] as [
+    { request_id: string },
+    { request_id: string },
+  ]
+  challenged(await post<RequestOptions>('passkeys/confirm-options', { request_id: unanswered.request_id }))
   const options = challenged(await post<RequestOptions>('passkeys/confirm-options', { request_id }))
   const passkey = authenticator.get(options)
   tap.note((JSON.parse(passkey) as { response: { signature: string } }).response.signature, 'what a passkey answers')
   await post('complete', { request_id, status: 'approved', passkey })
-  // One that nobody answers.
-  challenged(await post<CreationOptions>('passkeys/options', {}))
   await post('block', { client_id: 'till', blocked: 'true' })
 }
 
