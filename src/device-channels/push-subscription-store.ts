@@ -12,12 +12,17 @@ export type PushSubscriptionStore = ReturnType<typeof createPushSubscriptionStor
 /** Where users' browsers are told, sealed: whoever could read it could write to the device. */
 export function createPushSubscriptionStore(database: Database) {
   return {
-    /** One row an endpoint: it moves to the user who subscribed last. Of a user's rows the newest `most` are kept. */
+    /**
+     * One row an endpoint: it moves to the user who subscribed last. Of a user's rows the newest `most` are kept. Of a
+     * user who was locked or removed since the call began, none.
+     */
     async add(subscription: KeptSubscription, now: number, most: number): Promise<void> {
       const { id, userId, endpointHash, sealed } = subscription
       await database.step(
         {
-          sql: `insert into push_subscriptions (id, user_id, endpoint_hash, sealed, created_at) values ($1, $2, $3, $4, $5)
+          sql: `insert into push_subscriptions (id, user_id, endpoint_hash, sealed, created_at)
+                select $1, $2, $3, $4, cast($5 as bigint)
+                where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1)
                 on conflict (endpoint_hash) do update
                 set user_id = excluded.user_id, sealed = excluded.sealed, created_at = excluded.created_at, used_at = null
                 returning id`,

@@ -35,7 +35,8 @@ export type PasskeyStore = ReturnType<typeof createPasskeyStore>
 export function createPasskeyStore(database: Database) {
   return {
     /**
-     * Keeps a passkey. Answers whether it is new: what one user has, no other can add.
+     * Keeps a passkey. Returns whether it is new: what one user has, no other can add, and a user who was locked or
+     * removed since the call began adds none.
      *
      * @param also, topics carried out and announced in the same step, if it is new
      */
@@ -43,7 +44,9 @@ export function createPasskeyStore(database: Database) {
       const rows = await database.step(
         {
           sql: `insert into passkeys (id, user_id, credential_id, public_key, counter, transports, name, created_at)
-                values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (credential_id) do nothing returning id`,
+                select $1, $2, $3, $4, cast($5 as bigint), $6, $7, cast($8 as bigint)
+                where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1)
+                on conflict (credential_id) do nothing returning id`,
           values: [
             passkey.id,
             passkey.userId,

@@ -3,11 +3,13 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createClientStore } from '../../src/client/client-store.ts'
 import { toClient } from '../../src/client/register.ts'
+import { createPushSubscriptionStore } from '../../src/device-channels/push-subscription-store.ts'
 import { endClient } from '../../src/endings/end-client.ts'
 import { createEndUser, type UserEnding } from '../../src/endings/end-user.ts'
 import { tablesOfClient, tablesOfUser, untouchedByClient, untouchedByUser } from '../../src/endings/ending-store.ts'
 import { exportUser } from '../../src/endings/export-user.ts'
 import { keptByTable } from '../../src/endings/user-data-store.ts'
+import { createPasskeyStore } from '../../src/passkey/passkey-store.ts'
 import type { Database, Value } from '../../src/storage/database.ts'
 import { createUserGenerationStore } from '../../src/user-hint/user-generation-store.ts'
 import { engines } from '../cast/engines.ts'
@@ -92,6 +94,33 @@ for (const engine of engines) {
       await endUser('u', 'signed_out', { by: 'command' })
       assert.deepEqual(await generations.find('u'), { generation: 3, isClosed: true })
     })
+
+    for (const ending of ['locked', 'removed'] as UserEnding[]) {
+      test(`nothing is added for a user who is ${ending} by a call that began before`, async (t) => {
+        const { one, clock } = await furnished(t, engine)
+        const { database } = one
+        const now = clock.now()
+        const passkey = {
+          publicKey: 'x',
+          counter: 0,
+          transports: [],
+          name: undefined,
+          createdAt: now,
+          usedAt: undefined,
+        }
+        const passkeys = createPasskeyStore(database)
+        const subscriptions = createPushSubscriptionStore(database)
+        await createEndUser({ database, vault, clock, audit: () => {} })('user-ana', ending, { by: 'command' })
+        for (const [userId, isAdded] of [
+          ['user-ana', false],
+          ['user-ben', true],
+        ] as const) {
+          assert.equal(await passkeys.add({ ...passkey, id: userId, userId, credentialId: userId }), isAdded)
+          await subscriptions.add({ id: userId, userId, endpointHash: userId, sealed: 'x' }, now, 10)
+          assert.equal((await subscriptions.listForUser(userId)).length, isAdded ? 1 : 0, userId)
+        }
+      })
+    }
 
     test('of a request that is kept and a lock at the same moment, nothing stays open', async (t) => {
       const { nodes, clock } = await furnished(t, engine, { count: 2 })
