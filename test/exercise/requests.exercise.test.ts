@@ -369,7 +369,7 @@ for (const engine of engines) {
         decidedBy: 'device_service',
         deviceClientId: 'phone-service',
         authentication,
-        reported: true,
+        reported: false,
       })
       assert.deepEqual((await one.requests.find(request.id))!.authentication, authentication)
       const [decision] = await one.decisions.listForRequest(request.id)
@@ -381,7 +381,7 @@ for (const engine of engines) {
           outcome: 'denied',
           decidedBy: 'device_service',
           deviceClientId: 'phone-service',
-          reported: true,
+          reported: false,
           decidedAt: clock.now(),
           ...authentication,
         },

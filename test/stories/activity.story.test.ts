@@ -150,6 +150,8 @@ for (const engine of engines) {
       await stage.decide(requestId, 'approved')
       await stage.post('/backchannel/revoke', { request_id: requestId }, bearer)
 
+      // A SQLite file is for one server.
+      await stage.doorbell.close()
       const sending = await openStage(t, {
         engine: { name: engine.name, fresh: async () => sameDatabase(stage) },
         till: till.url,
