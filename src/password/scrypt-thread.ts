@@ -7,7 +7,7 @@ import { HASH_BYTES, type ScryptJob, scryptOptions } from './scrypt.ts'
 export type ScryptAnswer = { hash: Uint8Array } | { problem: string }
 
 /** Where the system is asked to give the thread less of a busy processor: tokens go before passwords. */
-const niceness = 19
+const niceness = 10
 
 // On Linux a priority is a thread's. Elsewhere it would be the whole server's.
 if (process.platform === 'linux') {
