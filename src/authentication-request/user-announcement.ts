@@ -12,9 +12,9 @@ export const USER_REQUESTS = 'user_requests'
 const keyLength = 22
 
 /**
- * Returns under which key the changes of a user's requests are announced. All nodes make the same ones. It is made for
- * every request: one hash after a secret of 32 bytes takes a quarter of the time of an HMAC, and what an HMAC has besides,
- * that nobody can continue a hash they have seen, nobody can with half of one.
+ * Returns the key under which changes of a user's requests are announced; all nodes make the same ones. Every request
+ * needs one, and a hash that begins with a secret takes less than a third of the time of an HMAC (0.7 to 2.5 µs). Such a
+ * hash could be continued by those who see all of it; of this one they see half.
  */
 export function createUserKey(vault: Vault): (userId: string) => string {
   const secret = vault.key('announcements of users').toString('base64url')
