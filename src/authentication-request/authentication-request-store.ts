@@ -96,7 +96,7 @@ interface MovedRow {
 interface Move {
   id: string
   /** What the statement that decides is told of it, `id` included. */
-  row: Record<string, Value>
+  row: Record<string, Value | undefined>
   also: Statement[]
   /** Other topics than `request` under which it is announced. */
   announce: string[]
@@ -202,16 +202,16 @@ export function createRequestStore(database: Database, userKey: (userId: string)
           client_id: request.clientId,
           user_id: request.userId,
           scope: request.scope,
-          acr_values: request.acrValues ?? null,
-          binding_message: request.bindingMessage ?? null,
+          acr_values: request.acrValues,
+          binding_message: request.bindingMessage,
           delivery_mode: request.deliveryMode,
-          notification_endpoint: request.notificationEndpoint ?? null,
-          call_back_sealed: request.callBackSealed ?? null,
+          notification_endpoint: request.notificationEndpoint,
+          call_back_sealed: request.callBackSealed,
           created_at: request.createdAt,
           expires_at: request.expiresAt,
           interval_seconds: request.interval,
-          certificate_thumbprint: request.binding.certificate ?? null,
-          dpop_key: request.binding.dpopKey ?? null,
+          certificate_thumbprint: request.binding.certificate,
+          dpop_key: request.binding.dpopKey,
           authorization_details: jsonOf(request.authorizationDetails),
           resources: jsonOf(request.resources),
           ...limitRow(limits),
@@ -353,9 +353,9 @@ export function createRequestStore(database: Database, userKey: (userId: string)
         outcome: settlement.outcome,
         decision: settlement.settledBy,
         at: settlement.now,
-        acr: acr ?? null,
+        acr: acr,
         amr: jsonOf(amr),
-        auth_time: authTime ?? null,
+        auth_time: authTime,
         approved_details: jsonOf(settlement.approvedDetails),
       }
       return settle({ id, row, also, announce })
@@ -502,8 +502,8 @@ export function toRequest(row: RequestRow): AuthenticationRequest {
   }
 }
 
-function jsonOf(value: object | undefined): string | null {
-  return value === undefined ? null : JSON.stringify(value)
+function jsonOf(value: object | undefined): string | undefined {
+  return value === undefined ? undefined : JSON.stringify(value)
 }
 
 function fromJson<Value>(text: string | null): Value | undefined {

@@ -46,23 +46,38 @@ export interface ReachedLimit {
 
 type Counted = `${'user' | 'pair' | 'client'}_${'open' | 'recent'}`
 
+const limitNames: Record<Counted, LimitName> = {
+  user_open: 'perUser.open',
+  user_recent: 'perUser.perMinute',
+  pair_open: 'perClientAndUser.open',
+  pair_recent: 'perClientAndUser.perMinute',
+  client_open: 'perClient.open',
+  client_recent: 'perClient.perMinute',
+}
+
 interface Count {
   name: Counted
   limit: LimitName
   most: number
 }
 
+/** The limits by the names that statements have for them. */
+function limitsByName({ maxOpenPerUser, perUser, perClientAndUser: pair, perClient }: RequestLimits) {
+  return {
+    user_open: maxOpenPerUser,
+    user_recent: perUser?.perMinute,
+    pair_open: pair?.open,
+    pair_recent: pair?.perMinute,
+    client_open: perClient?.open,
+    client_recent: perClient?.perMinute,
+  } satisfies Record<Counted, number | undefined>
+}
+
 /** What is limited, the weightiest first. */
-function countsOf({ maxOpenPerUser, perUser, perClientAndUser: pair, perClient }: RequestLimits): Count[] {
-  const all: [Counted, LimitName, number | undefined][] = [
-    ['user_open', 'perUser.open', maxOpenPerUser],
-    ['user_recent', 'perUser.perMinute', perUser?.perMinute],
-    ['pair_open', 'perClientAndUser.open', pair?.open],
-    ['pair_recent', 'perClientAndUser.perMinute', pair?.perMinute],
-    ['client_open', 'perClient.open', perClient?.open],
-    ['client_recent', 'perClient.perMinute', perClient?.perMinute],
-  ]
-  return all.flatMap(([name, limit, most]) => (most === undefined ? [] : [{ name, limit, most }]))
+function countsOf(limits: RequestLimits): Count[] {
+  return Object.entries(limitsByName(limits)).flatMap(([name, most]) =>
+    most === undefined ? [] : [{ name: name as Counted, limit: limitNames[name as Counted], most }],
+  )
 }
 
 /** Milliseconds over which what was accepted is counted. */
@@ -102,14 +117,28 @@ function orderOf(most: number): number {
   return order
 }
 
+/**
+ * The conditions for what is open, or for what is recent. What is counted for a pair is among what is counted for its user,
+ * so that one look at those rows tells both: where the limit cuts them off, there are too many for the user already.
+ */
+function within(limits: RequestLimits, which: 'open' | 'recent', asked: Asked): string[] {
+  const counts = countsOf(limits).filter(({ name }) => name.endsWith(which))
+  const ofUser = counts.find(({ name }) => name.startsWith('user'))
+  const pairs = counts.find(({ name }) => name.startsWith('pair'))
+  if (ofUser === undefined || pairs === undefined)
+    return counts.map((count) => `${counted(count, asked)} < ${count.name}`)
+  const both = `(select count(*) < asked.${ofUser.name}
+        and count(case when coalesce(client_id, '') = ${asked.client} then 1 end) < asked.${pairs.name}
+      from (select client_id ${rowsOf(ofUser.name, asked)} limit ${orderOf(ofUser.most)}) as found)`
+  const others = counts.filter((count) => count !== ofUser && count !== pairs)
+  return [both, ...others.map((count) => `${counted(count, asked)} < ${count.name}`)]
+}
+
 /** Limits with the same key have the same text. */
 export function orderKey(limits: RequestLimits): string {
-  const { maxOpenPerUser, perUser, perClientAndUser: pair, perClient } = limits
-  const all = [maxOpenPerUser, perUser?.perMinute, pair?.open, pair?.perMinute, perClient?.open, perClient?.perMinute]
-  return all.reduce<string>(
-    (key, most) => `${key} ${most === undefined ? '' : orderOf(most)}`,
-    limits.pauses ? '+' : '',
-  )
+  let key = limits.pauses ? '+' : ''
+  for (const most of Object.values(limitsByName(limits))) key += ` ${most === undefined ? '' : orderOf(most)}`
+  return key
 }
 
 /** When a counted row leaves room: it runs out, or a minute has passed since it came. */
@@ -131,17 +160,16 @@ function unsettledShort({ user, client, now }: Asked, short: string): string {
 export const limitColumns = `user_open bigint, user_recent bigint, pair_open bigint, pair_recent bigint,
   client_open bigint, client_recent bigint, short_life bigint`
 
-export function limitRow(limits: RequestLimits): Record<Counted | 'short_life', number | null> {
-  const none = { user_recent: null, pair_open: null, pair_recent: null, client_open: null, client_recent: null }
-  const known = Object.fromEntries(countsOf(limits).map(({ name, most }) => [name, most]))
-  return { user_open: limits.maxOpenPerUser, ...none, ...known, short_life: limits.pauses ? shortLife : null }
+export function limitRow(limits: RequestLimits): Record<Counted | 'short_life', number | undefined> {
+  return { ...limitsByName(limits), short_life: limits.pauses ? shortLife : undefined }
 }
 
 /** The condition under which a request `asked`, with `limitColumns`, is accepted; the same text for limits of an order. */
 export function acceptedWithin(limits: RequestLimits): string {
   const asked = { user: 'asked.user_id', client: 'asked.client_id', now: 'asked.created_at' }
   const conditions = [
-    ...countsOf(limits).map((count) => `${counted(count, asked)} < ${count.name}`),
+    ...within(limits, 'open', asked),
+    ...within(limits, 'recent', asked),
     `not exists (select 1 from denial_pauses
       where user_id = asked.user_id and client_id = asked.client_id and paused_until > asked.created_at)`,
     ...(limits.pauses

@@ -2,7 +2,7 @@
 import { isNumberToMatch } from '../authentication-request/authentication-request.ts'
 import type { AuthorizationDetail, DetailTypes } from '../authorization-details/detail-types.ts'
 import { areDetails } from '../authorization-details/read-details.ts'
-import { allowedScopes, type Client, mayHintBy, mayRing } from '../client/client.ts'
+import { type Client, mayAskFor, mayHintBy, mayRing } from '../client/client.ts'
 import { DECIDE_SCOPE } from '../client/client-metadata.ts'
 import { looksLikeALink } from '../client/link-like.ts'
 import { isPlain } from '../complaint.ts'
@@ -63,10 +63,8 @@ export const rules = {
   },
   scopesAreAllowed: {
     // The scope with which a user's device decides is never given to a client that rings (M1).
-    holds: (asked, client, policy) => {
-      const allowed = allowedScopes(client, policy.scopes)
-      return asked.scope!.split(' ').every((scope) => scope !== DECIDE_SCOPE && allowed.has(scope))
-    },
+    holds: (asked, client, policy) =>
+      asked.scope!.split(' ').every((scope) => scope !== DECIDE_SCOPE && mayAskFor(scope, client, policy.scopes)),
     otherwise: 'invalid_scope',
     because: 'scope includes a value that this client may not ask for',
   },

@@ -62,8 +62,7 @@ export function mayHintBy({ metadata }: Client, kind: HintKind): boolean {
   return metadata.backchannel_allowed_hints?.includes(kind) ?? true
 }
 
-/** The scopes a client may ask for: what it registered, else all that the provider knows. */
-export function allowedScopes(client: Client, known: readonly string[]): ReadonlySet<string> {
-  const own = client.metadata.scope?.split(' ')
-  return new Set(own ? known.filter((scope) => own.includes(scope)) : known)
+/** Whether a client may ask for a scope: of those that the provider knows, one that it registered, if it registered any. */
+export function mayAskFor(scope: string, { metadata }: Client, known: readonly string[]): boolean {
+  return known.includes(scope) && (metadata.scope === undefined || metadata.scope.split(' ').includes(scope))
 }

@@ -82,19 +82,19 @@ export function createDecisionStore(database: Database) {
           user_id: request.userId,
           outcome: decision.outcome,
           decided_by: decision.decidedBy,
-          device_client_id: decision.deviceClientId ?? null,
-          acr: decision.acr ?? null,
+          device_client_id: decision.deviceClientId,
+          acr: decision.acr,
           amr: jsonOf(decision.amr),
-          auth_time: decision.authTime ?? null,
+          auth_time: decision.authTime,
           reported: decision.reported ? 1 : 0,
           scope: request.scope,
-          binding_message: request.bindingMessage ?? null,
+          binding_message: request.bindingMessage,
           decided_at: decision.decidedAt,
           authorization_details: jsonOf(
             decision.approvedDetails ?? request.approvedDetails ?? request.authorizationDetails,
           ),
           resources: jsonOf(request.resources),
-          reason: decision.reason ?? null,
+          reason: decision.reason,
         },
       ],
     }),
@@ -193,8 +193,8 @@ function toDecision(row: DecisionRow): Decision {
   }
 }
 
-function jsonOf(value: object | undefined): string | null {
-  return value === undefined ? null : JSON.stringify(value)
+function jsonOf(value: object | undefined): string | undefined {
+  return value === undefined ? undefined : JSON.stringify(value)
 }
 
 function fromJson<Value>(text: string | null): Value | undefined {

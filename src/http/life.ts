@@ -26,8 +26,9 @@ export function followLife(app: FastifyInstance): void {
   const waiting: (() => void)[] = []
   let stage: 'serving' | 'ending' | 'over' = 'serving'
 
-  const leave = (response: ServerResponse) => {
-    inWork.delete(response)
+  /** One function for all calls, told by `this` which of them is over. */
+  function leave(this: ServerResponse): void {
+    inWork.delete(this)
     if (inWork.size === 0) for (const resolve of waiting.splice(0)) resolve()
   }
   const life: Life = {
@@ -58,7 +59,7 @@ export function followLife(app: FastifyInstance): void {
     // What the server asks itself is part of a call that is followed.
     if (request instanceof IncomingMessage) {
       inWork.add(response)
-      response.once('close', () => leave(response))
+      response.on('close', leave)
     }
     done()
   })

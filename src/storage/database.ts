@@ -13,11 +13,12 @@ export interface SingleStatement {
 
 /**
  * A statement about rows: its one parameter is their list, `rows($1) as …`. Several with the same text can be carried
- * out as one about all their rows, see `joined`.
+ * out as one about all their rows, see `joined`. A member that is undefined is null, and costs the engines less than one
+ * that says so.
  */
 export interface ListStatement {
   sql: string
-  rows: Record<string, Value>[]
+  rows: Record<string, Value | undefined>[]
 }
 
 export type Statement = SingleStatement | ListStatement

@@ -33,11 +33,17 @@ export function few(items: string, name: string): string {
   return `(select * from (select * from ${items} ${everything}) as items ${everything}) as ${name}`
 }
 
-/** `json_each` has more columns than `value`, among them `id` and `type`; left in, they would be ambiguous. */
+/**
+ * `json_each` has more columns than `value`, among them `id` and `type`; left in, they would be ambiguous. A limit, though
+ * it is none, has SQLite read each member of an object once, and not again wherever the statement mentions it.
+ */
 export function wordsOfSqlite(sql: string): string {
   return sql
     .replace(list, (_, number) => `(select value from json_each($${number})) as each`)
-    .replace(table, (_, number, name, columns) => `(select ${members(columns)} from json_each($${number})) as ${name}`)
+    .replace(
+      table,
+      (_, number, name, columns) => `(select ${members(columns)} from json_each($${number}) limit -1) as ${name}`,
+    )
     .replace(quotedOrParameter, (found, number) => (number === undefined ? found : `?${number}`))
 }
 
