@@ -9,6 +9,7 @@ import { spawn } from 'node:child_process'
 import { globSync, statSync } from 'node:fs'
 import { constants } from 'node:os'
 import { needChromium } from './cast/chromium-program.ts'
+import { compileCache } from './cast/compile-cache.ts'
 import { startPostgres } from './cast/postgres.ts'
 
 const everything = ['src/**/*.test.ts', 'test/**/*.test.ts']
@@ -25,7 +26,7 @@ if (files.length === 0) {
 process.exitCode = await runTests(files.sort())
 
 async function runTests(files: string[]): Promise<number> {
-  const env = { ...process.env }
+  const env: NodeJS.ProcessEnv = { NODE_COMPILE_CACHE: compileCache, ...process.env }
   if (files.some((file) => file.endsWith('.browser.test.ts'))) {
     try {
       env.DOORBELL_TEST_CHROMIUM = needChromium()

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { compileCache } from './compile-cache.ts'
 import { until } from './until.ts'
 
 const command = fileURLToPath(new URL('../../bin/doorbell.js', import.meta.url))
@@ -51,7 +52,7 @@ export async function startServer(
   const env = {
     ...process.env,
     NODE_ENV: 'production',
-    NODE_COMPILE_CACHE: `${configFile}.cache`,
+    NODE_COMPILE_CACHE: compileCache,
     DOORBELL_TEST_CLOCK_AHEAD: String(clockAhead),
     DOORBELL_TEST_CLOCK_PACE: String(clockPace),
   }

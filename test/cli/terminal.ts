@@ -5,10 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { compileCache } from '../cast/compile-cache.ts'
 
 const bin = fileURLToPath(new URL('../../bin/doorbell.js', import.meta.url))
-/** Halves the time a command takes to start, and here a hundred of them do. */
-const compiled = fileURLToPath(new URL('../../node_modules/.cache/doorbell-cli', import.meta.url))
 
 /** Milliseconds. A command that takes longer hangs; a server may be shared by a whole suite. */
 const patience = { command: 60_000, server: 280_000 }
@@ -142,5 +141,5 @@ function listenTo(child: ChildProcess): Running {
 function outside(): NodeJS.ProcessEnv {
   const names = Object.keys(process.env).filter((name) => !/^(DOORBELL_|FORCE_COLOR|NODE_TEST_CONTEXT)/.test(name))
   const env = Object.fromEntries(names.map((name) => [name, process.env[name]]))
-  return { ...env, NODE_COMPILE_CACHE: compiled }
+  return { ...env, NODE_COMPILE_CACHE: compileCache }
 }
