@@ -1,11 +1,11 @@
 /** Many open requests at once, without ringing for each: rows as `accept` writes them. */
 import { Client } from 'pg'
-import { systemClock } from '../src/clock.ts'
-import { createLog } from '../src/log.ts'
-import { fingerprint, newId } from '../src/secret.ts'
-import type { Database, SingleStatement } from '../src/storage/database.ts'
-import { migrate } from '../src/storage/migrate.ts'
-import { openDatabase } from '../src/storage/open.ts'
+import { systemClock } from '../src/platform/clock.ts'
+import { createLog } from '../src/platform/log.ts'
+import { fingerprint, newId } from '../src/platform/crypto.ts'
+import type { Database, SingleStatement } from '../src/platform/storage/database.ts'
+import { migrate } from '../src/platform/storage/migrate.ts'
+import { openDatabase } from '../src/platform/storage/open.ts'
 import { authReqIdOf, lives, userOf } from './cast.ts'
 
 export interface Filling {

@@ -1,6 +1,6 @@
 /** The server of the soak, in a process of its own: it is told what to be, and says how much memory it takes. */
 import { loadConfig } from '../src/config/load.ts'
-import { createLog } from '../src/log.ts'
+import { createLog } from '../src/platform/log.ts'
 import { createDoorbell } from '../src/provider.ts'
 
 export interface SoakOrder {

@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { newSecret } from '../src/secret.ts'
+import { newSecret } from '../src/platform/crypto.ts'
 import { freePort } from '../test/cast/ports.ts'
 import { startPostgres } from '../test/cast/postgres.ts'
 

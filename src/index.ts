@@ -28,15 +28,15 @@ export async function createDoorbell(config: ConfigInput, parts: Parts = {}): Pr
   return openDoorbell(await resolveConfig(config), parts)
 }
 
-export type { RequestView } from './authentication-device/device-api.ts'
-export type { Authentication, Status } from './authentication-request/authentication-request.ts'
+export type { RequestView } from './authentication-device/api/in-process-api.ts'
+export type { Authentication, Status } from './ciba/authentication-request/authentication-request.ts'
 export type { AuthorizationDetail } from './authorization-details/detail-types.ts'
-export type { ClientMetadata } from './client/client-metadata.ts'
-export type { Clock } from './clock.ts'
-export { ConfigError } from './complaint.ts'
+export type { ClientMetadata } from './client/metadata/client-metadata.ts'
+export type { Clock } from './platform/clock.ts'
+export { ConfigError } from './platform/validation.ts'
 export { type Config, type ConfigInput, defineConfig } from './config/config.ts'
 export { type LoadOptions, loadConfig } from './config/load.ts'
-export type { DecisionResult } from './decision/decide.ts'
+export type { DecisionResult } from './ciba/decision/decide.ts'
 export { type Doorbell, type Parts, SchemaError } from './provider.ts'
-export { Refusal, type RefusalCode, type RefusalVoices } from './refusal.ts'
-export type { AccountChange, ConfiguredUser, PendingRequest, User, UserHint, UserHooks } from './user-hint/user.ts'
+export { Refusal, type RefusalCode, type RefusalVoices } from './platform/oauth-error.ts'
+export type { AccountChange, ConfiguredUser, PendingRequest, User, UserHint, UserHooks } from './user/user.ts'

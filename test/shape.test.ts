@@ -207,7 +207,7 @@ test('SQL is only in stores and in the storage that runs it', () => {
 
 test('requests and replies are only touched by endpoints and by the edge', () => {
   // The wiring makes the server, and the hand-over passes a request on as it is.
-  const edge = ['src/provider.ts', 'src/authorization-server/hand-over.ts']
+  const edge = ['src/provider.ts', 'src/openid-provider/forward-request.ts']
   const touching = sources
     .filter((file) => /from '(fastify|node:https?)'/.test(code(file)))
     .filter((file) => !file.endsWith('-endpoint.ts') && roomOf(file) !== 'http' && !edge.includes(file))
@@ -221,14 +221,14 @@ test('addresses given by clients are called only through the guard', () => {
   const calling = sources.filter(
     (file) => /(from |import\()'undici'|\bfetch\(/.test(text(file)) && roomOf(file) !== 'cli',
   )
-  assert.deepEqual(calling, ['src/http/outgoing.ts'])
+  assert.deepEqual(calling, ['src/platform/http/outgoing.ts'])
 })
 
 test('nothing in the story asks the machine what time it is', () => {
   const asking = sources.filter((file) => /Date\.now\(\)|new Date\(\)|performance\.now/.test(text(file)))
   assert.deepEqual(
     asking.filter((file) => roomOf(file) !== 'cli'),
-    ['src/clock.ts'],
+    ['src/platform/clock.ts'],
   )
 })
 

@@ -4,7 +4,7 @@
  */
 import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
-import { newSecret } from '../../src/secret.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
 import { paths } from '../cast.ts'
 import { type Answer, type Line, openLine, post } from '../line.ts'
 import { playPart } from '../part.ts'

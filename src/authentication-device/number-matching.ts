@@ -3,7 +3,7 @@
  * approves without looking picks wrong, and that denies (CD-8).
  */
 import { createHmac } from 'node:crypto'
-import { type AuthenticationRequest, isNumberToMatch } from '../authentication-request/authentication-request.ts'
+import { type AuthenticationRequest, isNumberToMatch } from '../ciba/authentication-request/authentication-request.ts'
 
 export interface NumberMatching {
   /** The numbers to choose from, or nothing if this request has none to match. */

@@ -1,5 +1,5 @@
 /** Descriptions without code, for configurations that are JSON: texts by language, with fields of the detail in them. */
-import { type Language, languages } from '../i18n/texts.ts'
+import { type Language, languages } from '../platform/i18n/texts.ts'
 import { type AuthorizationDetail, type DescribeDetail, inWords } from './detail-types.ts'
 
 /** By language; who reads none of them reads the first. A list is several lines; a line without its field is left out. */

@@ -7,19 +7,19 @@ import {
   CONSENT_APP,
   needsSecret as methodNeedsSecret,
   readClientMetadata,
-} from '../client/client-metadata.ts'
+} from '../client/metadata/client-metadata.ts'
 import { type ClientStore, createClientStore, type RegisteredClient } from '../client/client-store.ts'
-import { toClient } from '../client/register.ts'
-import { didYouMean, isPlain, nearest } from '../complaint.ts'
+import { toClient } from '../client/configured-clients.ts'
+import { didYouMean, isPlain, nearest } from '../platform/validation.ts'
 import { type Config, seesCertificates } from '../config/config.ts'
 import { endClient } from '../endings/end-client.ts'
-import { profiles } from '../profile.ts'
-import { newSecret } from '../secret.ts'
-import { atDesk, atNewDesk } from './desk.ts'
-import { Failure } from './failure.ts'
+import { profiles } from '../platform/security-profile.ts'
+import { newSecret } from '../platform/crypto.ts'
+import { atDesk, atNewDesk } from './context/desk.ts'
+import { Failure } from './context/failure.ts'
 import { addInvite } from './invite.ts'
-import { type SettingOptions, withSettings } from './settings.ts'
-import { examples, ink, listing, note, print, printJson, table } from './terminal.ts'
+import { type SettingOptions, withSettings } from './context/settings.ts'
+import { examples, ink, listing, note, print, printJson, table } from './context/terminal.ts'
 
 interface ClientOptions extends SettingOptions {
   json?: boolean

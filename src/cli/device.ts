@@ -2,13 +2,13 @@
 import { createInterface } from 'node:readline'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { isLoopback } from '../client/client-metadata.ts'
+import { isLoopback } from '../client/metadata/client-metadata.ts'
 import { type Cast, findCast } from './client-role/cast.ts'
 import { postAs, Refused } from './client-role/provider.ts'
-import { Failure } from './failure.ts'
-import { readSecret } from './secret-input.ts'
-import type { SettingOptions } from './settings.ts'
-import { count, duration, examples, ink, note, print, printJson } from './terminal.ts'
+import { Failure } from './context/failure.ts'
+import { readSecret } from './context/secret-input.ts'
+import type { SettingOptions } from './context/settings.ts'
+import { count, duration, examples, ink, note, print, printJson } from './context/terminal.ts'
 
 interface DeviceOptions extends SettingOptions {
   user: string

@@ -3,26 +3,26 @@ import { X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { connect, isIP } from 'node:net'
 import type { Command } from 'commander'
-import { isOverdue, keyTimesOf } from '../authorization-server/key-rotation.ts'
-import { createSigningKeyStore } from '../authorization-server/signing-key-store.ts'
-import { keyAlgorithms, keyPlace, stateOf } from '../authorization-server/signing-keys.ts'
+import { isOverdue, keyTimesOf } from '../openid-provider/signing-keys/key-rotation.ts'
+import { createSigningKeyStore } from '../openid-provider/signing-keys/signing-key-store.ts'
+import { keyAlgorithms, keyPlace, stateOf } from '../openid-provider/signing-keys/signing-keys.ts'
 import { mayRing } from '../client/client.ts'
-import { CONSENT_APP, readClientMetadata } from '../client/client-metadata.ts'
+import { CONSENT_APP, readClientMetadata } from '../client/metadata/client-metadata.ts'
 import { createClientStore, type RegisteredClient } from '../client/client-store.ts'
-import { secretPlace } from '../client/register.ts'
+import { secretPlace } from '../client/configured-clients.ts'
 import { type Config, seesCertificates } from '../config/config.ts'
 import { ConfigError } from '../config/load.ts'
 import { weakValues } from '../config/weak-values.ts'
-import { tryMailServer } from '../device-channels/email.ts'
-import { isMailAddress } from '../device-channels/mail.ts'
-import { createPushSubscriptionStore } from '../device-channels/push-subscription-store.ts'
+import { tryMailServer } from '../authentication-device/channels/email.ts'
+import { isMailAddress } from '../authentication-device/channels/mail.ts'
+import { createPushSubscriptionStore } from '../authentication-device/channels/push-subscription-store.ts'
 import { createOutboxStore } from '../outbox/outbox-store.ts'
-import { profiles } from '../profile.ts'
-import { newSecret } from '../secret.ts'
-import { migrationStatus } from '../storage/migrate.ts'
-import { createUserStore } from '../user-hint/user-store.ts'
+import { profiles } from '../platform/security-profile.ts'
+import { newSecret } from '../platform/crypto.ts'
+import { migrationStatus } from '../platform/storage/migrate.ts'
+import { createUserStore } from '../user/user-store.ts'
 import { type Answer, call } from './client-role/web.ts'
-import { type Desk, withDesk } from './desk.ts'
+import { type Desk, withDesk } from './context/desk.ts'
 import {
   fileOfDatabase,
   loadSettings,
@@ -30,8 +30,8 @@ import {
   type SettingOptions,
   type Settings,
   withSettings,
-} from './settings.ts'
-import { count, examples, ink, print, printJson } from './terminal.ts'
+} from './context/settings.ts'
+import { count, examples, ink, print, printJson } from './context/terminal.ts'
 
 interface DoctorOptions extends SettingOptions {
   json?: boolean

@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { configTemplate, environmentTemplate } from '../config/template.ts'
-import { Failure } from './failure.ts'
-import { examples, ink, print } from './terminal.ts'
+import { Failure } from './context/failure.ts'
+import { examples, ink, print } from './context/terminal.ts'
 
 interface InitOptions {
   force?: boolean

@@ -1,11 +1,11 @@
 /** `doorbell client invite`: a token with which a client registers itself. */
 import type { Command } from 'commander'
-import { createInitialAccessStore } from '../client-registration/initial-access-store.ts'
-import { newSecret } from '../secret.ts'
-import { atNewDesk } from './desk.ts'
-import { Failure } from './failure.ts'
-import { type SettingOptions, withSettings } from './settings.ts'
-import { count, examples, iso, note, print, printJson } from './terminal.ts'
+import { createInitialAccessStore } from '../client/registration/initial-access-token-store.ts'
+import { newSecret } from '../platform/crypto.ts'
+import { atNewDesk } from './context/desk.ts'
+import { Failure } from './context/failure.ts'
+import { type SettingOptions, withSettings } from './context/settings.ts'
+import { count, examples, iso, note, print, printJson } from './context/terminal.ts'
 
 interface InviteOptions extends SettingOptions {
   uses: string

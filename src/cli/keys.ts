@@ -6,13 +6,13 @@ import {
   type RotationNeeds,
   revokeKey,
   rotateKey,
-} from '../authorization-server/key-rotation.ts'
-import { createSigningKeyStore, type KeptKey } from '../authorization-server/signing-key-store.ts'
-import { type KeyAlgorithm, keyAlgorithms, stateOf } from '../authorization-server/signing-keys.ts'
-import { atDesk, type Desk } from './desk.ts'
-import { Failure } from './failure.ts'
-import { type SettingOptions, withSettings } from './settings.ts'
-import { examples, fromNow, iso, print, printJson, table } from './terminal.ts'
+} from '../openid-provider/signing-keys/key-rotation.ts'
+import { createSigningKeyStore, type KeptKey } from '../openid-provider/signing-keys/signing-key-store.ts'
+import { type KeyAlgorithm, keyAlgorithms, stateOf } from '../openid-provider/signing-keys/signing-keys.ts'
+import { atDesk, type Desk } from './context/desk.ts'
+import { Failure } from './context/failure.ts'
+import { type SettingOptions, withSettings } from './context/settings.ts'
+import { examples, fromNow, iso, print, printJson, table } from './context/terminal.ts'
 
 interface KeysOptions extends SettingOptions {
   json?: boolean

@@ -1,9 +1,9 @@
 /** `doorbell migrate`: brings the database to the schema of this version. */
 import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
-import { type MigrationStatus, migrate, migrationStatus } from '../storage/migrate.ts'
-import { type Desk, withDesk } from './desk.ts'
-import { Failure } from './failure.ts'
+import { type MigrationStatus, migrate, migrationStatus } from '../platform/storage/migrate.ts'
+import { type Desk, withDesk } from './context/desk.ts'
+import { Failure } from './context/failure.ts'
 import {
   fileOfDatabase,
   loadSettings,
@@ -12,8 +12,8 @@ import {
   type SettingOptions,
   sayWhich,
   withSettings,
-} from './settings.ts'
-import { examples, fromNow, iso, print, printJson, table } from './terminal.ts'
+} from './context/settings.ts'
+import { examples, fromNow, iso, print, printJson, table } from './context/terminal.ts'
 
 interface MigrateOptions extends SettingOptions {
   status?: boolean

@@ -1,13 +1,13 @@
 /** `doorbell outbox`: what was sent, what waits, and what is parked and why. Never what it says. */
 import { type Command, Option } from 'commander'
-import { isAboutAccount } from '../authentication-device/account-notice.ts'
-import { createRequestStore } from '../authentication-request/authentication-request-store.ts'
+import { isAboutAccount } from '../authentication-device/channels/account-notice.ts'
+import { createRequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
 import type { Letter, Notification, NotificationState } from '../outbox/notification.ts'
 import { createOutboxStore, type OutboxStore } from '../outbox/outbox-store.ts'
-import { atDesk, type Desk } from './desk.ts'
-import { Failure } from './failure.ts'
-import { type SettingOptions, withSettings } from './settings.ts'
-import { count, duration, examples, fromNow, iso, listing, note, print, printJson, table } from './terminal.ts'
+import { atDesk, type Desk } from './context/desk.ts'
+import { Failure } from './context/failure.ts'
+import { type SettingOptions, withSettings } from './context/settings.ts'
+import { count, duration, examples, fromNow, iso, listing, note, print, printJson, table } from './context/terminal.ts'
 
 interface OutboxOptions extends SettingOptions {
   json?: boolean

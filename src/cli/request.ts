@@ -6,10 +6,10 @@ import { poll } from './client-role/poll.ts'
 import { discover, type PlayedClient, type ProviderMetadata, Refused } from './client-role/provider.ts'
 import { type Outcome, type Ringing, ring, type Tokens } from './client-role/ring.ts'
 import { checkPushed, type IdToken, readIdToken } from './client-role/verify.ts'
-import { Failure } from './failure.ts'
-import { readSecret } from './secret-input.ts'
-import type { SettingOptions } from './settings.ts'
-import { examples, ink, iso, listing, print, printJson } from './terminal.ts'
+import { Failure } from './context/failure.ts'
+import { readSecret } from './context/secret-input.ts'
+import type { SettingOptions } from './context/settings.ts'
+import { examples, ink, iso, listing, print, printJson } from './context/terminal.ts'
 
 interface RequestOptions extends SettingOptions {
   client: string

@@ -1,10 +1,10 @@
 /** `doorbell requests`: what waits for an answer, and what became of the rest. */
 import type { Command } from 'commander'
-import { type AuthenticationRequest, statusAt } from '../authentication-request/authentication-request.ts'
-import { createRequestStore } from '../authentication-request/authentication-request-store.ts'
-import { atDesk } from './desk.ts'
-import { type SettingOptions, withSettings } from './settings.ts'
-import { examples, fromNow, iso, print, printJson, table } from './terminal.ts'
+import { type AuthenticationRequest, statusAt } from '../ciba/authentication-request/authentication-request.ts'
+import { createRequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
+import { atDesk } from './context/desk.ts'
+import { type SettingOptions, withSettings } from './context/settings.ts'
+import { examples, fromNow, iso, print, printJson, table } from './context/terminal.ts'
 
 interface RequestsOptions extends SettingOptions {
   all?: boolean

@@ -3,11 +3,11 @@ import { type Command, InvalidArgumentError } from 'commander'
 import type { Config, ConfigInput } from '../config/config.ts'
 import { demoUsers } from '../config/demo.ts'
 import { ConfigError, loadConfig } from '../config/load.ts'
-import { createLog, type Log } from '../log.ts'
+import { createLog, type Log } from '../platform/log.ts'
 import type { Doorbell } from '../provider.ts'
-import { Failure } from './failure.ts'
-import { configFile, type SettingOptions } from './settings.ts'
-import { examples, ink, print } from './terminal.ts'
+import { Failure } from './context/failure.ts'
+import { configFile, type SettingOptions } from './context/settings.ts'
+import { examples, ink, print } from './context/terminal.ts'
 
 interface ServeOptions extends SettingOptions {
   port?: number

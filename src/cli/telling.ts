@@ -3,10 +3,10 @@ import {
   accountKindsOf,
   composeAccountNotices,
   type NewAccountChange,
-} from '../authentication-device/account-notice.ts'
+} from '../authentication-device/channels/account-notice.ts'
 import { createOutboxStore } from '../outbox/outbox-store.ts'
-import type { Statement } from '../storage/database.ts'
-import type { Desk } from './desk.ts'
+import type { Statement } from '../platform/storage/database.ts'
+import type { Desk } from './context/desk.ts'
 
 /** What goes into the step of a change: statements, and topics under which it is announced as well. */
 export interface Telling {

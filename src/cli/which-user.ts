@@ -1,13 +1,13 @@
 /** Whom a command means, and what it is told of them. */
 import { text as readAll } from 'node:stream/consumers'
-import { didYouMean, nearest } from '../complaint.ts'
+import { didYouMean, nearest } from '../platform/validation.ts'
 import type { Config } from '../config/config.ts'
-import { createPasswordHashing } from '../password/password-hashing.ts'
-import { scryptHere } from '../password/scrypt.ts'
-import type { Vault } from '../secret.ts'
-import type { ConfiguredUser } from '../user-hint/user.ts'
-import type { UserStore } from '../user-hint/user-store.ts'
-import { Failure } from './failure.ts'
+import { createPasswordHashing } from '../user/password/password-hashing.ts'
+import { scryptHere } from '../user/password/scrypt.ts'
+import type { Vault } from '../platform/crypto.ts'
+import type { ConfiguredUser } from '../user/user.ts'
+import type { UserStore } from '../user/user-store.ts'
+import { Failure } from './context/failure.ts'
 
 /** With hooks, the users are the application's, and the built-in directory is asked nothing. */
 export function configuredUsers({ users }: Config): readonly ConfiguredUser[] {

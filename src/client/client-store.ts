@@ -1,7 +1,7 @@
-import { newId } from '../secret.ts'
-import type { Database, Statement } from '../storage/database.ts'
+import { newId } from '../platform/crypto.ts'
+import type { Database, Statement } from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
-import type { ClientMetadata, DeliveryMode } from './client-metadata.ts'
+import type { ClientMetadata, DeliveryMode } from './metadata/client-metadata.ts'
 
 export interface ClientRow {
   id: string

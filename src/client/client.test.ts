@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { type Client, couldRing, isDeviceService, mayAskFor, mayRing, mayUseGrant } from './client.ts'
-import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from './client-metadata.ts'
+import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from './metadata/client-metadata.ts'
 
 function client(deliveryMode: DeliveryMode | undefined, grants: string[], more: Partial<ClientMetadata> = {}): Client {
   const metadata = { client_id: 'c', grant_types: grants, ...more } as ClientMetadata

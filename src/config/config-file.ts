@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { type LoadFnOutput, registerHooks } from 'node:module'
 import { basename, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { isPlain } from '../complaint.ts'
+import { isPlain } from '../platform/validation.ts'
 
 /** In the order in which they are looked for. */
 export const configFileNames = ['doorbell.config.ts', 'doorbell.config.js', 'doorbell.config.json']

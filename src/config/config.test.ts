@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
-import { newSecret } from '../secret.ts'
+import { newSecret } from '../platform/crypto.ts'
 import { type Circumstances, checkConfig, settingKinds } from './config.ts'
 
 const production = { issuer: 'https://id.example.com', secret: newSecret() }

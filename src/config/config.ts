@@ -3,7 +3,7 @@ import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
-import type { AuditEvent } from '../audit.ts'
+import type { AuditEvent } from '../platform/audit.ts'
 import type { DetailType } from '../authorization-details/detail-types.ts'
 import {
   type ClientCircumstances,
@@ -14,12 +14,12 @@ import {
   DECIDE_SCOPE,
   isLoopback,
   readClientMetadata,
-} from '../client/client-metadata.ts'
-import { isPlain, mustBe, mustBeSecretly, readSettings } from '../complaint.ts'
-import { profiles } from '../profile.ts'
-import type { Resource, Resources } from '../resource/resources.ts'
-import type { TokenIssuer } from '../user-hint/hint-token.ts'
-import type { ConfiguredUser, UserHooks } from '../user-hint/user.ts'
+} from '../client/metadata/client-metadata.ts'
+import { isPlain, mustBe, mustBeSecretly, readSettings } from '../platform/validation.ts'
+import { profiles } from '../platform/security-profile.ts'
+import type { Resource, Resources } from '../authorization-details/resources.ts'
+import type { TokenIssuer } from '../ciba/user-hint/hint-token.ts'
+import type { ConfiguredUser, UserHooks } from '../user/user.ts'
 import { type DetailTypeInput, readDetailTypes, readResources } from './authorization-details.ts'
 import { demoClients } from './demo.ts'
 import { type ConfiguredUserInput, readUsers } from './users.ts'

@@ -1,6 +1,6 @@
 /** The demo cast: a café, a shop, a bank, a phone, and three people. Every password here is known to everybody. */
-import { CIBA_GRANT, type ClientMetadataInput, isLoopback } from '../client/client-metadata.ts'
-import { isPlain } from '../complaint.ts'
+import { CIBA_GRANT, type ClientMetadataInput, isLoopback } from '../client/metadata/client-metadata.ts'
+import { isPlain } from '../platform/validation.ts'
 import type { ConfiguredUserInput } from './users.ts'
 
 /** @param base where this server is reached from itself, without a slash at the end */

@@ -1,5 +1,5 @@
 /** Settings from environment variables: `requests.defaultExpiry` is `DOORBELL_REQUESTS_DEFAULT_EXPIRY`. */
-import { didYouMean, nearest } from '../complaint.ts'
+import { didYouMean, nearest } from '../platform/validation.ts'
 import { type SettingKind, settingKinds } from './config.ts'
 
 export type Environment = Record<string, string | undefined>

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { certify } from '../../test/cast/certificates.ts'
-import { newSecret } from '../secret.ts'
+import { newSecret } from '../platform/crypto.ts'
 import { ConfigError, type LoadOptions, loadConfig, resolveConfig } from './load.ts'
 
 function folderWith(test: TestContext, files: Record<string, string> = {}): string {

@@ -1,14 +1,14 @@
 /** Brings the layers together: defaults, the demo cast, the file, the environment, and what the caller insists on. */
 import { readFileSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { ConfigError, isPlain } from '../complaint.ts'
+import { ConfigError, isPlain } from '../platform/validation.ts'
 import { type Config, type ConfigInput, checkConfig, freeze } from './config.ts'
 import { findConfigFile, readConfigFile } from './config-file.ts'
 import { withDemo } from './demo.ts'
 import { keepSecret } from './development-secret.ts'
 import { type Environment, readEnvironment } from './environment.ts'
 
-export { ConfigError } from '../complaint.ts'
+export { ConfigError } from '../platform/validation.ts'
 
 export interface LoadOptions {
   /** The configuration file, relative to `cwd`. Else `DOORBELL_CONFIG`, else `doorbell.config.ts`, `.js` or `.json` there. */

@@ -1,5 +1,5 @@
 /** What `doorbell init` writes. Explanations start with "// ", settings to switch on with "//" and no space. */
-import { newSecret } from '../secret.ts'
+import { newSecret } from '../platform/crypto.ts'
 
 export interface TemplateChoices {
   issuer?: string

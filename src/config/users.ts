@@ -1,7 +1,7 @@
 /** The users of a configuration: a list, or an application's own hooks. */
 import { z } from 'zod'
-import { didYouMean, isPlain, mustBe, mustBeSecretly, nearest, readSettings } from '../complaint.ts'
-import type { ConfiguredUser, UserHooks } from '../user-hint/user.ts'
+import { didYouMean, isPlain, mustBe, mustBeSecretly, nearest, readSettings } from '../platform/validation.ts'
+import type { ConfiguredUser, UserHooks } from '../user/user.ts'
 
 /** A user as somebody writes it: without `id` it is the username, else the email address. */
 export type ConfiguredUserInput = Omit<ConfiguredUser, 'id'> & { id?: string | undefined }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
-import { newSecret } from '../secret.ts'
+import { newSecret } from '../platform/crypto.ts'
 import { type CheckedConfig, checkConfig } from './config.ts'
 import { isGuessable, weakValues } from './weak-values.ts'
 

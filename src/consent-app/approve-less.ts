@@ -1,5 +1,5 @@
 /** Approving less than was asked: the boxes on the page, and what is left when some of them are not ticked. */
-import type { Form } from '../http/form.ts'
+import type { Form } from '../platform/http/form.ts'
 import type { ShownRequest } from './device-api.ts'
 
 /** More boxes than a form may have parameters: then it is all or nothing. */

@@ -4,17 +4,17 @@
  */
 import cookie from '@fastify/cookie'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Audit } from '../audit.ts'
-import type { Clock } from '../clock.ts'
-import { rawBody } from '../http/answer.ts'
-import type { BoundedWait } from '../http/bounded-wait.ts'
-import { browserName } from '../http/browser-name.ts'
-import { type Form, readForm } from '../http/form.ts'
-import { slotOf } from '../http/in-work.ts'
-import { isUnavailable } from '../http/unavailable.ts'
-import { saySelfRegistered } from '../i18n/self-registered.ts'
-import { chooseLanguage, type Language, type Say, type Texts } from '../i18n/texts.ts'
-import type { Log } from '../log.ts'
+import type { Audit } from '../platform/audit.ts'
+import type { Clock } from '../platform/clock.ts'
+import { rawBody } from '../platform/http/answer.ts'
+import type { BoundedWait } from '../platform/http/bounded-wait.ts'
+import { browserName } from '../platform/http/browser-name.ts'
+import { type Form, readForm } from '../platform/http/form.ts'
+import { slotOf } from '../platform/http/load-shedding.ts'
+import { isUnavailable } from '../platform/http/unavailable.ts'
+import { saySelfRegistered } from '../platform/i18n/self-registered.ts'
+import { chooseLanguage, type Language, type Say, type Texts } from '../platform/i18n/texts.ts'
+import type { Log } from '../platform/log.ts'
 import {
   appHeaders,
   type Framing,
@@ -24,9 +24,9 @@ import {
   renderPage,
   scripts,
   serviceWorker,
-} from '../pages/pages.ts'
-import { Refusal } from '../refusal.ts'
-import { fingerprint } from '../secret.ts'
+} from '../platform/pages/pages.ts'
+import { Refusal } from '../platform/oauth-error.ts'
+import { fingerprint } from '../platform/crypto.ts'
 import { approvedIn, boxesOf } from './approve-less.ts'
 import type { Answered, DeviceApi, ShownRequest } from './device-api.ts'
 import { eventsEndpoint, type StreamLimits } from './events-endpoint.ts'

@@ -1,5 +1,5 @@
 /** The device API, as the consent app sees it: HTTP, with the user's own access token, and nothing else of the server. */
-import { Unavailable } from '../http/unavailable.ts'
+import { Unavailable } from '../platform/http/unavailable.ts'
 
 /** Sends one HTTP request to the server that has the device API. */
 export type SendToServer = (request: {

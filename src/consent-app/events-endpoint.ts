@@ -1,8 +1,8 @@
 /** The pages that listen for news of what waits for their user: how many there may be, and what they hear. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Clock } from '../clock.ts'
-import { type EventStream, openEventStream, tooManyStreams } from '../http/event-stream.ts'
-import { Refusal } from '../refusal.ts'
+import type { Clock } from '../platform/clock.ts'
+import { type EventStream, openEventStream, tooManyStreams } from '../platform/http/event-stream.ts'
+import { Refusal } from '../platform/oauth-error.ts'
 import { createRequestWatch, type RequestWatchNeeds } from './request-watch.ts'
 import type { Session } from './session.ts'
 

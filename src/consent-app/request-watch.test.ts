@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createGate } from '../../test/cast/gate.ts'
 import { until } from '../../test/cast/until.ts'
-import { createLog } from '../log.ts'
+import { createLog } from '../platform/log.ts'
 import { createRequestWatch } from './request-watch.ts'
 
 test('a change of one of a hundred users is one look; a change of a user whose pages are closed is none', async () => {

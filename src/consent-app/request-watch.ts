@@ -3,7 +3,7 @@
  * token of one of that user's pages, and its result is told to all of them. Changes that come while a look is under way
  * share the next one.
  */
-import type { Log } from '../log.ts'
+import type { Log } from '../platform/log.ts'
 import type { DeviceApi } from './device-api.ts'
 
 export interface WatchingPage {

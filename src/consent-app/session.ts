@@ -1,6 +1,6 @@
 /** Who is using the app: kept in a cookie that only we can read and write. */
-import type { Clock } from '../clock.ts'
-import { newSecret, sameSecret, type Vault } from '../secret.ts'
+import type { Clock } from '../platform/clock.ts'
+import { newSecret, sameSecret, type Vault } from '../platform/crypto.ts'
 
 export interface Session {
   userId: string

@@ -1,8 +1,8 @@
 /** The page on which a user sees where they are signed in, and signs out there or everywhere. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Form } from '../http/form.ts'
-import type { Language, Say } from '../i18n/texts.ts'
-import type { PageName } from '../pages/pages.ts'
+import type { Form } from '../platform/http/form.ts'
+import type { Language, Say } from '../platform/i18n/texts.ts'
+import type { PageName } from '../platform/pages/pages.ts'
 import type { DeviceApi } from './device-api.ts'
 import type { Session } from './session.ts'
 

@@ -1,7 +1,7 @@
 /** Signing users in to the app with OpenID Connect (code and PKCE), at this provider or at another one. */
 import * as openid from 'openid-client'
-import { toResponse } from '../http/fetch.ts'
-import { Unavailable } from '../http/unavailable.ts'
+import { toResponse } from '../platform/http/fetch.ts'
+import { Unavailable } from '../platform/http/unavailable.ts'
 import type { SendToServer } from './device-api.ts'
 import type { Session, SignInUnderWay } from './session.ts'
 

@@ -3,12 +3,12 @@
  * between them every message as it passes. Nothing is played: the till is a client, the phone is the consent app.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Clock } from '../clock.ts'
-import { rawBody } from '../http/answer.ts'
-import { type EventStream, openEventStream, tooManyStreams } from '../http/event-stream.ts'
-import { type Form, readForm } from '../http/form.ts'
-import { demoHeaders, demoStyleSheet, renderPage, scripts } from '../pages/pages.ts'
-import { Refusal } from '../refusal.ts'
+import type { Clock } from '../platform/clock.ts'
+import { rawBody } from '../platform/http/answer.ts'
+import { type EventStream, openEventStream, tooManyStreams } from '../platform/http/event-stream.ts'
+import { type Form, readForm } from '../platform/http/form.ts'
+import { demoHeaders, demoStyleSheet, renderPage, scripts } from '../platform/pages/pages.ts'
+import { Refusal } from '../platform/oauth-error.ts'
 import { type Mode, modes, type Order, type Till } from './till.ts'
 import type { Answered, Wire } from './wire.ts'
 

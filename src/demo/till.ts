@@ -3,9 +3,9 @@
  * What it knows of the server it learns from the answers.
  */
 import { createLocalJWKSet, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
-import type { Clock } from '../clock.ts'
-import type { Log } from '../log.ts'
-import { newSecret, sameSecret } from '../secret.ts'
+import type { Clock } from '../platform/clock.ts'
+import type { Log } from '../platform/log.ts'
+import { newSecret, sameSecret } from '../platform/crypto.ts'
 import { shorten, type Wire } from './wire.ts'
 
 export const modes = ['poll', 'ping', 'push'] as const

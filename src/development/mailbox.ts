@@ -1,11 +1,11 @@
 /** In development what is mailed, or would be, is kept too, and shown at /dev/mailbox. */
-import type { Channel } from '../authentication-device/device-notice.ts'
-import type { Clock } from '../clock.ts'
-import { writeAccountMail } from '../device-channels/account-words.ts'
-import { type Mail, writeMail } from '../device-channels/mail.ts'
-import type { Texts } from '../i18n/texts.ts'
+import type { Channel } from '../authentication-device/channels/device-notice.ts'
+import type { Clock } from '../platform/clock.ts'
+import { writeAccountMail } from '../authentication-device/channels/account-notice-text.ts'
+import { type Mail, writeMail } from '../authentication-device/channels/mail.ts'
+import type { Texts } from '../platform/i18n/texts.ts'
 import type { Outcome } from '../outbox/notification.ts'
-import type { User } from '../user-hint/user.ts'
+import type { User } from '../user/user.ts'
 
 export interface KeptMail extends Mail {
   /** The same when it is sent again. */

@@ -1,4 +1,4 @@
-import type { Database } from '../storage/database.ts'
+import type { Database } from '../platform/storage/database.ts'
 
 /** The users the configuration names, remembered to notice whom it names no more. */
 export function createConfiguredUserStore(database: Database) {

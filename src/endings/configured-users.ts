@@ -1,7 +1,7 @@
 /** Users of the configuration end as those added by command do: when it names them no more, or says they are disabled. */
-import type { Database } from '../storage/database.ts'
-import type { ConfiguredUser } from '../user-hint/user.ts'
-import { createUserGenerationStore } from '../user-hint/user-generation-store.ts'
+import type { Database } from '../platform/storage/database.ts'
+import type { ConfiguredUser } from '../user/user.ts'
+import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { createConfiguredUserStore } from './configured-user-store.ts'
 import type { EndUser } from './end-user.ts'
 

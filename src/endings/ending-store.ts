@@ -1,6 +1,6 @@
 /** What an ending does to each table, in one place: a test holds this list against the schema. */
-import { nobody } from '../authentication-request/authentication-request.ts'
-import type { Statement } from '../storage/database.ts'
+import { nobody } from '../ciba/authentication-request/authentication-request.ts'
+import type { Statement } from '../platform/storage/database.ts'
 
 /**
  * `signed_out`: whatever was issued ends, and no browser is told anything. `locked`: nothing is asked, decided or issued either, until the user is let in

@@ -1,7 +1,7 @@
 /** All that is kept about a user, for the user: readable, and without any secret. */
-import { isoOf } from '../clock.ts'
-import type { Database, Value } from '../storage/database.ts'
-import type { ConfiguredUser } from '../user-hint/user.ts'
+import { isoOf } from '../platform/clock.ts'
+import type { Database, Value } from '../platform/storage/database.ts'
+import type { ConfiguredUser } from '../user/user.ts'
 import { createUserDataStore, type KeptRow } from './user-data-store.ts'
 
 /** @param configured what the configuration says of the user @returns undefined if nothing is kept */

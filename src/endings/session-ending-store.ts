@@ -1,4 +1,4 @@
-import type { Change, Database } from '../storage/database.ts'
+import type { Change, Database } from '../platform/storage/database.ts'
 
 /** All by SHA-256. */
 export interface SessionRows {

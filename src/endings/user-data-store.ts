@@ -1,4 +1,4 @@
-import type { Database, Value } from '../storage/database.ts'
+import type { Database, Value } from '../platform/storage/database.ts'
 
 export type KeptRow = Record<string, Value>
 

@@ -1,4 +1,4 @@
-import type { Change, Database, Statement } from '../storage/database.ts'
+import type { Change, Database, Statement } from '../platform/storage/database.ts'
 
 /** A session as its user sees it. */
 export interface UserSession {

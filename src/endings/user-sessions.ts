@@ -1,9 +1,9 @@
 /** Where a user is signed in at this provider: seen, and ended, by the user. */
-import type { Audit } from '../audit.ts'
-import { USER_REQUESTS } from '../authentication-request/user-announcement.ts'
-import type { CurrentProvider } from '../authorization-server/authorization-server.ts'
-import type { Clock } from '../clock.ts'
-import { fingerprint, newId } from '../secret.ts'
+import type { Audit } from '../platform/audit.ts'
+import { USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
+import type { CurrentProvider } from '../openid-provider/openid-provider.ts'
+import type { Clock } from '../platform/clock.ts'
+import { fingerprint, newId } from '../platform/crypto.ts'
 import type { UserSessionStore } from './user-session-store.ts'
 
 export interface UserSessionsNeeds {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { createVault } from '../secret.ts'
+import { createVault } from '../platform/crypto.ts'
 import { compose, contentPlace, judge, type Outcome, type Verdict } from './notification.ts'
 
 const now = 1_000_000

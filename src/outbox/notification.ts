@@ -2,7 +2,7 @@
  * A notification: something that must reach somebody, kept until it has. The outbox knows no CIBA: what a kind says
  * and where it goes is composed by a function handed in under the kind's name.
  */
-import { newId, type Vault } from '../secret.ts'
+import { newId, type Vault } from '../platform/crypto.ts'
 
 export type NotificationState = 'waiting' | 'sending' | 'delivered' | 'parked'
 

@@ -1,6 +1,6 @@
-import { atMostRows, type Database, type Statement } from '../storage/database.ts'
-import { together } from '../storage/together.ts'
-import { few } from '../storage/words.ts'
+import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
+import { together } from '../platform/storage/batch.ts'
+import { few } from '../platform/storage/sql-dialect.ts'
 import type { Letter, Notification, NotificationState } from './notification.ts'
 import { fewOfLane, type Room } from './shares.ts'
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import type { Page } from 'playwright-core'
-import { type Language, languages, loadTexts, textsFolder } from '../../src/i18n/texts.ts'
+import { type Language, languages, loadTexts, textsFolder } from '../../src/platform/i18n/texts.ts'
 import { openWindow, readPage, signInAs } from '../cast/chromium.ts'
 import { ana, ben, openStage } from '../cast/stage.ts'
 

@@ -1,7 +1,7 @@
 /** Client assertions, right and wrong in every way, and the clients that send them. */
 import { type CryptoKey, exportJWK, generateKeyPair, type JWTHeaderParameters, SignJWT } from 'jose'
-import type { ClientMetadataInput, PublicJwk } from '../../src/client/client-metadata.ts'
-import { newSecret } from '../../src/secret.ts'
+import type { ClientMetadataInput, PublicJwk } from '../../src/client/metadata/client-metadata.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
 import { type Answer, CIBA, type Stage } from './stage.ts'
 
 export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'

@@ -1,5 +1,5 @@
 /** The audit stream of a stage, as it stands in the log. */
-import type { AuditEvent } from '../../src/audit.ts'
+import type { AuditEvent } from '../../src/platform/audit.ts'
 import type { Stage } from './stage.ts'
 
 export type LoggedEvent = AuditEvent & { level: number }

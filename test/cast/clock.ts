@@ -1,5 +1,5 @@
 /** A clock that stands still until it is told to go on: a test lives through a ten-minute expiry in no time. */
-import type { Clock } from '../../src/clock.ts'
+import type { Clock } from '../../src/platform/clock.ts'
 
 export interface StageClock extends Clock {
   /** Lets time pass. What was to happen meanwhile happens, in order. */

@@ -1,9 +1,9 @@
 /** A process that applies migrations once it is told to: `node migrating.ts <database url> <folder>`. */
 import { once } from 'node:events'
-import { systemClock } from '../../src/clock.ts'
-import { createLog } from '../../src/log.ts'
-import { migrate } from '../../src/storage/migrate.ts'
-import { openDatabase } from '../../src/storage/open.ts'
+import { systemClock } from '../../src/platform/clock.ts'
+import { createLog } from '../../src/platform/log.ts'
+import { migrate } from '../../src/platform/storage/migrate.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
 
 const [url = '', folder = ''] = process.argv.slice(2)
 console.log('ready')

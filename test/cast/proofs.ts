@@ -1,7 +1,7 @@
 /** DPoP proofs, right and wrong in every way, and calls that bring them. */
 import { request } from 'node:http'
 import { type CryptoKey, calculateJwkThumbprint, type JWK, type JWTHeaderParameters, SignJWT } from 'jose'
-import { newSecret } from '../../src/secret.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
 import { newKey } from './assertions.ts'
 import { type Answer, CIBA, type Stage } from './stage.ts'
 

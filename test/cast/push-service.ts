@@ -3,7 +3,7 @@ import { createDecipheriv, createECDH, hkdfSync, randomBytes } from 'node:crypto
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { TestContext } from 'node:test'
-import type { PushSubscription } from '../../src/device-channels/push-subscriptions.ts'
+import type { PushSubscription } from '../../src/authentication-device/channels/push-subscriptions.ts'
 
 export interface Pushed {
   headers: IncomingHttpHeaders

@@ -1,6 +1,6 @@
 /** Signed authentication requests, right and wrong in every way. */
 import { type CryptoKey, type JWTHeaderParameters, SignJWT } from 'jose'
-import { newSecret } from '../../src/secret.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
 import type { Stage } from './stage.ts'
 
 export interface SignedRequestOptions {

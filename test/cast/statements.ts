@@ -1,7 +1,7 @@
 /** A database that writes down what it is asked: for tests in which two ways through the server must be the same. */
 import type { Parts } from '../../src/provider.ts'
-import { type Database, following, type Statement, type Value, valuesOf } from '../../src/storage/database.ts'
-import { openDatabase } from '../../src/storage/open.ts'
+import { type Database, following, type Statement, type Value, valuesOf } from '../../src/platform/storage/database.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
 
 export interface Statements {
   openDatabase: NonNullable<Parts['openDatabase']>

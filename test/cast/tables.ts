@@ -1,7 +1,7 @@
 /** What lies in the tables: for tests that look whether something was written, and what became of a notification. */
-import { systemClock } from '../../src/clock.ts'
-import { createLog } from '../../src/log.ts'
-import { openDatabase } from '../../src/storage/open.ts'
+import { systemClock } from '../../src/platform/clock.ts'
+import { createLog } from '../../src/platform/log.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
 import type { Stage } from './stage.ts'
 
 export const tables = [

@@ -1,6 +1,6 @@
 /** A database at the end of long wires: its answers may be slow, and the wires can be cut. */
-import type { Database } from '../../src/storage/database.ts'
-import { openDatabase } from '../../src/storage/open.ts'
+import type { Database } from '../../src/platform/storage/database.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
 
 export interface Wires {
   /** In place of `openDatabase`. What is opened while the wires are whole stays cut once they were cut. */

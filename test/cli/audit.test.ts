@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import type { AuditEvent } from '../../src/audit.ts'
+import type { AuditEvent } from '../../src/platform/audit.ts'
 import { cleanAfterSuite, openTerminal } from './terminal.ts'
 
 /** The hook takes its time, as one that writes to somewhere else would. */

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { loadConfig } from '../../src/config/load.ts'
-import { createLog } from '../../src/log.ts'
+import { createLog } from '../../src/platform/log.ts'
 import { createDoorbell } from '../../src/provider.ts'
 import { freePort } from '../cast/ports.ts'
 import { ask, type PrimaryEnd, startPostgresPair } from '../cast/postgres-pair.ts'

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Letter } from '../../src/outbox/notification.ts'
 import type { OutboxStore } from '../../src/outbox/outbox-store.ts'
-import { newSecret } from '../../src/secret.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
 import { engines } from '../cast/engines.ts'
 import { countByState, furnished, newLetter, post, roomFor, rowsOf } from '../cast/rows.ts'
 

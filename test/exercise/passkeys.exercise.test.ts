@@ -1,9 +1,9 @@
 /** What the stores of passkeys promise, on both engines. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
-import { createPasskeys } from '../../src/passkey/passkey.ts'
-import { createPasskeyChallengeStore } from '../../src/passkey/passkey-challenge-store.ts'
-import { createPasskeyStore, type Passkey } from '../../src/passkey/passkey-store.ts'
+import { createPasskeys } from '../../src/user/passkey/passkey.ts'
+import { createPasskeyChallengeStore } from '../../src/user/passkey/passkey-challenge-store.ts'
+import { createPasskeyStore, type Passkey } from '../../src/user/passkey/passkey-store.ts'
 import { createAuthenticator } from '../cast/authenticator.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { furnished, rowsOf } from '../cast/rows.ts'

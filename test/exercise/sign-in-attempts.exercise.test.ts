@@ -1,8 +1,8 @@
 /** An office signs in from one address, day after day, and mistypes now and then: nobody there has to wait. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { createSignInAttemptStore } from '../../src/authorization-server/sign-in-attempt-store.ts'
-import { createSignInThrottle } from '../../src/authorization-server/sign-in-throttle.ts'
+import { createSignInAttemptStore } from '../../src/user/attempts/sign-in-attempt-store.ts'
+import { createSignInThrottle } from '../../src/user/attempts/sign-in-throttle.ts'
 import { engines } from '../cast/engines.ts'
 import { furnished, rowsOf, vault } from '../cast/rows.ts'
 

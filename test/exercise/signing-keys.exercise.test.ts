@@ -12,13 +12,13 @@ import {
   revokeKey,
   rotateKey,
   rotateWhatIsDue,
-} from '../../src/authorization-server/key-rotation.ts'
-import { createSigningKeyStore, type KeptKey } from '../../src/authorization-server/signing-key-store.ts'
-import { loadSigningKeys, makeKey, signingKeysAt, stateOf } from '../../src/authorization-server/signing-keys.ts'
-import { createLog } from '../../src/log.ts'
-import { type Database, following } from '../../src/storage/database.ts'
-import { migrate } from '../../src/storage/migrate.ts'
-import { openDatabase } from '../../src/storage/open.ts'
+} from '../../src/openid-provider/signing-keys/key-rotation.ts'
+import { createSigningKeyStore, type KeptKey } from '../../src/openid-provider/signing-keys/signing-key-store.ts'
+import { loadSigningKeys, makeKey, signingKeysAt, stateOf } from '../../src/openid-provider/signing-keys/signing-keys.ts'
+import { createLog } from '../../src/platform/log.ts'
+import { type Database, following } from '../../src/platform/storage/database.ts'
+import { migrate } from '../../src/platform/storage/migrate.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
 import { createStageClock } from '../cast/clock.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { furnished, rowsOf, vault } from '../cast/rows.ts'

@@ -1,10 +1,10 @@
 /** Tokens are handed out once, whole, and with whatever the request knows, on both engines, however slow the database. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { AuthenticationRequest } from '../../src/authentication-request/authentication-request.ts'
-import { createPush } from '../../src/delivery/push.ts'
+import type { AuthenticationRequest } from '../../src/ciba/authentication-request/authentication-request.ts'
+import { createPush } from '../../src/ciba/client-notification/push.ts'
 import type { Letter } from '../../src/outbox/notification.ts'
-import type { Issued } from '../../src/token/issue-tokens.ts'
+import type { Issued } from '../../src/ciba/tokens/issue-tokens.ts'
 import { engines } from '../cast/engines.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
 import { furnished, newRequest, roomFor, vault } from '../cast/rows.ts'

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { loadConfig } from '../../src/config/load.ts'
-import { createLog } from '../../src/log.ts'
+import { createLog } from '../../src/platform/log.ts'
 import { createDoorbell } from '../../src/provider.ts'
 import { engines } from '../cast/engines.ts'
 import { openNeighbour } from '../cast/neighbour.ts'

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createEndUser } from '../../src/endings/end-user.ts'
-import { createUserCodeStore } from '../../src/user-hint/user-code-store.ts'
-import { createUserStore } from '../../src/user-hint/user-store.ts'
+import { createUserCodeStore } from '../../src/user/user-code/user-code-store.ts'
+import { createUserStore } from '../../src/user/user-store.ts'
 import { engines } from '../cast/engines.ts'
 import { furnished, rowsOf, vault } from '../cast/rows.ts'
 

@@ -1,7 +1,7 @@
 /** From requests as they should be to requests as they should not: what is sent follows from the numbers alone. */
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { KnownRoute } from '../../src/http/mount.ts'
+import type { KnownRoute } from '../../src/platform/http/mount.ts'
 import { holeFor, type Jwt } from './holes.ts'
 import type { Random } from './random.ts'
 import type { Framing, Said, Seed, Shot } from './shot.ts'

@@ -3,7 +3,7 @@
  * before is kept here, so that later requests can be about something that is there.
  */
 import { createHash, createHmac, sign } from 'node:crypto'
-import { newSecret } from '../../src/secret.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
 import { basic, credentials, secrets } from '../cast/stage.ts'
 import type { House, KeyName } from './house.ts'
 import type { Heard } from './wire.ts'

@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import fc from 'fast-check'
-import { newSecret } from '../../src/secret.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
 import { pollClient } from '../cast/assertions.ts'
 import { newProofKey, type ProofKey, pollWith, proofOf } from '../cast/proofs.ts'
 import { basic, openStage, type Stage } from '../cast/stage.ts'

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { request as httpRequest } from 'node:http'
 import { describe, type TestContext, test } from 'node:test'
-import type { AuditEvent } from '../../src/audit.ts'
+import type { AuditEvent } from '../../src/platform/audit.ts'
 import type { ConfigInput } from '../../src/config/config.ts'
 import { basic, openStage, type Stage } from '../cast/stage.ts'
 

@@ -1,7 +1,7 @@
 /** A client that is taken out of the configuration, or removed by command, has nothing left, even if its id comes back. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
-import { openDatabase } from '../../src/storage/open.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
 import { byCommand } from '../cast/commands.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { createGate, type Gate } from '../cast/gate.ts'

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
-import type { UserHooks } from '../../src/user-hint/user.ts'
+import type { UserHooks } from '../../src/user/user.ts'
 import { ana, ben, openStage, type Stage } from '../cast/stage.ts'
 import { formTokenOn, openVisitor, type Seen, type Visitor } from '../cast/visitor.ts'
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { decodeJwt } from 'jose'
-import { newSecret } from '../../src/secret.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
 import { bearerOf } from '../cast/phone-app.ts'
 import { ana, basic, ben, credentials, openStage, type Stage } from '../cast/stage.ts'
 import { rowsOf } from '../cast/tables.ts'

@@ -1,9 +1,9 @@
 /** Long polling (CIBA §10.1): a poll waits with the client, and is answered when there is something to say. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
-import { createRequestStore } from '../../src/authentication-request/authentication-request-store.ts'
-import { createLog } from '../../src/log.ts'
-import { openDatabase } from '../../src/storage/open.ts'
+import { createRequestStore } from '../../src/ciba/authentication-request/authentication-request-store.ts'
+import { createLog } from '../../src/platform/log.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { openNeighbour } from '../cast/neighbour.ts'
 import { CIBA, credentials, openStage, type Stage } from '../cast/stage.ts'

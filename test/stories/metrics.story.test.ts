@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
-import { newSecret } from '../../src/secret.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
 import { signIn, startSignIn } from '../cast/phone-app.ts'
 import { ana, basic, openStage, type Stage } from '../cast/stage.ts'

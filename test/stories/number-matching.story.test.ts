@@ -1,7 +1,7 @@
 /** With number matching, Ana picks the number that Kiosk shows: who approves without looking picks wrong (CD-8). */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { newSecret } from '../../src/secret.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
 import { engines } from '../cast/engines.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
 import { bearerOf } from '../cast/phone-app.ts'

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { connect, type Socket } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
-import type { UserHooks } from '../../src/user-hint/user.ts'
+import type { UserHooks } from '../../src/user/user.ts'
 import { createGate } from '../cast/gate.ts'
 import { type Answer, ana, ben, credentials, openStage, type RingingClient, type Stage } from '../cast/stage.ts'
 import { until } from '../cast/until.ts'

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
 import { describe, type TestContext, test } from 'node:test'
-import type { ClientMetadataInput } from '../../src/client/client-metadata.ts'
+import type { ClientMetadataInput } from '../../src/client/metadata/client-metadata.ts'
 import {
   type Authenticator,
   type CreationOptions,

@@ -1,7 +1,7 @@
 /** What a client may ask, and what it hears if it may not: the errors of CIBA §13 with their status (M9, AE-1). */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { newSecret } from '../../src/secret.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
 import { pollClient } from '../cast/assertions.ts'
 import { basic, credentials, openStage, type RingingClient, type Stage, secrets } from '../cast/stage.ts'
 import { countRows } from '../cast/tables.ts'

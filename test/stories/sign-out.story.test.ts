@@ -1,7 +1,7 @@
 /** RP-initiated logout: pages of our own, in the reader's language, and nothing loaded from elsewhere. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { languages } from '../../src/i18n/texts.ts'
+import { languages } from '../../src/platform/i18n/texts.ts'
 import { ana, openStage } from '../cast/stage.ts'
 import { openVisitor, type Seen } from '../cast/visitor.ts'
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
-import { openDatabase } from '../../src/storage/open.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { createGate } from '../cast/gate.ts'
 import { openPushService } from '../cast/push-service.ts'

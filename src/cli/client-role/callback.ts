@@ -1,10 +1,10 @@
 /** Being called back: a notification endpoint of our own, or the one that a server in development has for trying out. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
-import { isLoopback } from '../../client/client-metadata.ts'
-import { isPlain } from '../../complaint.ts'
-import { sameSecret } from '../../secret.ts'
-import { Failure } from '../failure.ts'
+import { isLoopback } from '../../client/metadata/client-metadata.ts'
+import { isPlain } from '../../platform/validation.ts'
+import { sameSecret } from '../../platform/crypto.ts'
+import { Failure } from '../context/failure.ts'
 import type { Ringing } from './ring.ts'
 import { call, Unreachable } from './web.ts'
 

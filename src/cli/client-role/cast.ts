@@ -1,8 +1,8 @@
 /** Whom a command can play: the clients of the configuration, and the demo cast. */
-import type { ClientMetadata, ClientMetadataInput } from '../../client/client-metadata.ts'
+import type { ClientMetadata, ClientMetadataInput } from '../../client/metadata/client-metadata.ts'
 import { demoClients } from '../../config/demo.ts'
-import { newSecret } from '../../secret.ts'
-import { loadSettings, type SettingOptions } from '../settings.ts'
+import { newSecret } from '../../platform/crypto.ts'
+import { loadSettings, type SettingOptions } from '../context/settings.ts'
 
 export interface Cast {
   issuer: string

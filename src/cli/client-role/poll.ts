@@ -1,6 +1,6 @@
 /** Asking for the outcome at the token endpoint, no more often than one may (CIBA Core §10.1, §11). */
 import { setTimeout as wait } from 'node:timers/promises'
-import { CIBA_GRANT } from '../../client/client-metadata.ts'
+import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
 import { type PlayedClient, type ProviderMetadata, postAs, Refused } from './provider.ts'
 import type { Outcome, Ringing, Tokens } from './ring.ts'
 import { type Answer, Unreachable } from './web.ts'

@@ -1,7 +1,7 @@
 /** What a client knows of a provider: its metadata document, and how to speak to it as a registered client. */
 import { SignJWT } from 'jose'
-import { newSecret } from '../../secret.ts'
-import { Failure } from '../failure.ts'
+import { newSecret } from '../../platform/crypto.ts'
+import { Failure } from '../context/failure.ts'
 import { type Answer, call, postForm } from './web.ts'
 
 export interface ProviderMetadata {

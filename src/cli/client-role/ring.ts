@@ -1,5 +1,5 @@
 /** Ringing: the authentication request of CIBA Core §7, and what became of it. */
-import { newSecret } from '../../secret.ts'
+import { newSecret } from '../../platform/crypto.ts'
 import { type PlayedClient, type ProviderMetadata, postAs, Refused } from './provider.ts'
 
 /** A request that the provider has taken on. */

@@ -1,7 +1,7 @@
 /** Whether to believe an ID token, and, when it was pushed, what came with it (CIBA Core §10.3.1). */
 import { createRemoteJWKSet, errors, type JWTPayload, jwtVerify } from 'jose'
-import { tokenHash } from '../../token/token-hash.ts'
-import { Failure } from '../failure.ts'
+import { tokenHash } from '../../platform/jose/token-hash.ts'
+import { Failure } from '../context/failure.ts'
 import type { ProviderMetadata } from './provider.ts'
 import type { Tokens } from './ring.ts'
 

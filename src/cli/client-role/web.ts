@@ -1,5 +1,5 @@
 /** Calls to a provider, as any client makes them, and sentences for when there is no answer. */
-import { Failure } from '../failure.ts'
+import { Failure } from '../context/failure.ts'
 
 export interface Answer {
   status: number

@@ -1,7 +1,7 @@
 /** Discovery, and flows that end as they should (fapi-ciba.md §3.2, §7). */
 import assert from 'node:assert/strict'
 import { decodeJwt } from 'jose'
-import { newSecret } from '../../../src/secret.ts'
+import { newSecret } from '../../../src/platform/crypto.ts'
 import type { Answer } from '../../cast/stage.ts'
 import { assertBackchannelError, assertError, assertPending } from '../checks.ts'
 import type { Modules } from '../plan.ts'

@@ -1,6 +1,6 @@
 /** Requests that are not as they should be: 400 invalid_request, and nothing besides (fapi-ciba.md §3.2). */
 import { exportJWK, importJWK, UnsecuredJWT } from 'jose'
-import { newSecret } from '../../../src/secret.ts'
+import { newSecret } from '../../../src/platform/crypto.ts'
 import { assertBackchannelError } from '../checks.ts'
 import type { Modules } from '../plan.ts'
 import type { Changes, Suite } from '../suite.ts'

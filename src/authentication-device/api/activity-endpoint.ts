@@ -1,0 +1,112 @@
+/** A user's own history: what was decided, taking back what was issued, and clients not to be heard of any more. */
+import type { FastifyInstance } from 'fastify'
+import type { Audit } from '../../platform/audit.ts'
+import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
+import type { DetailTypes } from '../../authorization-details/detail-types.ts'
+import type { BlockedClientStore } from '../../ciba/request-limits/blocked-client-store.ts'
+import type { ClientStore } from '../../client/client-store.ts'
+import type { Clock } from '../../platform/clock.ts'
+import type { BlockClient } from '../../ciba/decision/block-client.ts'
+import type { DecisionStore } from '../../ciba/decision/consent-history-store.ts'
+import type { RevokeApproval } from '../../ciba/decision/revoke-approval.ts'
+import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
+import { type Form, readJsonFields, readQuery } from '../../platform/http/form.ts'
+import { chooseLanguage, type Language } from '../../platform/i18n/texts.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+import { type IdentifyCaller, requireBearer } from './device-caller.ts'
+import { showClient } from '../shown-client.ts'
+
+export interface ActivityNeeds {
+  identifyCaller: IdentifyCaller
+  requests: RequestStore
+  decisions: DecisionStore
+  revokeApproval: RevokeApproval
+  blockClient: BlockClient
+  clients: ClientStore
+  blockedClients: BlockedClientStore
+  /** How details are said to users. */
+  details: DetailTypes
+  clock: Clock
+  audit: Audit
+}
+
+export interface ActivityPaths {
+  activity: string
+  revoke: string
+  block: string
+}
+
+export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, needs: ActivityNeeds): void {
+  onlyMethods(app, paths.activity, ['GET'])
+  app.get(paths.activity, async (request, reply) => {
+    requireBearer(request.headers.authorization)
+    const { userId } = await needs.identifyCaller(request.raw, new Map())
+    const language = chooseLanguage(readQuery(request.url).get('ui_locales'), request.headers['accept-language'])
+    return reply.header('cache-control', 'no-store').send({ activity: await activityOf(userId, language, needs) })
+  })
+
+  post(paths.revoke, async (userId, form, address) => {
+    const requestId = needed(form, 'request_id')
+    const request = await needs.requests.find(requestId)
+    if (request?.userId !== userId) throw new Refusal('not_found', 'no such request of this user')
+    const revoked = await needs.revokeApproval({ request, address })
+    needs.audit({ event: 'request.revoked', request: requestId, client: request.clientId, user: userId, address })
+    return { request_id: requestId, revoked }
+  })
+
+  post(paths.block, async (userId, form, address) => {
+    const clientId = needed(form, 'client_id')
+    const blocked = readBlocked(needed(form, 'blocked'))
+    if ((await needs.clients.find(clientId)) === undefined) throw new Refusal('not_found', 'there is no such client')
+    if (blocked) await needs.blockClient({ userId, clientId, address })
+    else await needs.blockedClients.unblock(userId, clientId)
+    needs.audit({ event: blocked ? 'client.blocked' : 'client.unblocked', user: userId, client: clientId, address })
+    return { client_id: clientId, blocked }
+  })
+
+  /** Only with the user's own token: a history is nobody else's business. */
+  function post(path: string, work: (userId: string, form: Form, address: string) => Promise<object>): void {
+    onlyMethods(app, path, ['POST'])
+    app.post(path, async (request, reply) => {
+      requireBearer(request.headers.authorization)
+      const form = readJsonFields(request.headers['content-type'], rawBody(request))
+      const { userId } = await needs.identifyCaller(request.raw, form)
+      return reply.header('cache-control', 'no-store').send(await work(userId, form, request.ip))
+    })
+  }
+}
+
+async function activityOf(userId: string, language: Language, needs: ActivityNeeds) {
+  const { decisions, clients, blockedClients, details, clock } = needs
+  const history = await decisions.listForUser(userId, clock.now())
+  return Promise.all(
+    history.map(async (entry) => ({
+      request_id: entry.requestId,
+      outcome: entry.outcome,
+      reported: entry.reported,
+      decided_at: Math.floor(entry.decidedAt / 1000),
+      scope: entry.scope,
+      binding_message: entry.bindingMessage,
+      authorization_details: entry.authorizationDetails,
+      authorization_details_text: entry.authorizationDetails && details.describe(entry.authorizationDetails, language),
+      resource: entry.resources,
+      client: showClient(entry.clientId, await clients.find(entry.clientId)),
+      in_use: entry.inUse,
+      client_blocked: await blockedClients.isBlocked(userId, entry.clientId),
+    })),
+  )
+}
+
+/** What is neither does not lift a block by accident. */
+function readBlocked(blocked: string): boolean {
+  if (blocked !== 'true' && blocked !== 'false') {
+    throw new Refusal('invalid_request', 'blocked must be true or false')
+  }
+  return blocked === 'true'
+}
+
+function needed(form: Form, name: string): string {
+  const value = form.get(name)
+  if (value === undefined) throw new Refusal('invalid_request', `${name} is missing`)
+  return value
+}

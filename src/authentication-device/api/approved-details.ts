@@ -1,0 +1,22 @@
+/** What of a request's authorization details its user approves: what was asked, or less where the type allows it. */
+import type { AuthenticationRequest } from '../../ciba/authentication-request/authentication-request.ts'
+import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
+import { areDetails } from '../../authorization-details/read-details.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+
+/**
+ * @param approved as the device sent it
+ * @throws {Refusal} `invalid_authorization_details` if it is more than the client asked for, or anything else
+ */
+export function narrowed(
+  request: AuthenticationRequest,
+  approved: unknown,
+  types: DetailTypes,
+): AuthorizationDetail[] | undefined {
+  if (approved === undefined) return undefined
+  if (areDetails(approved) && types.allows(request.authorizationDetails ?? [], approved)) return approved
+  throw new Refusal(
+    'invalid_authorization_details',
+    'authorization_details must be those of the request, or less where their type allows it',
+  )
+}

@@ -1,0 +1,163 @@
+/**
+ * Who may look at a user's requests and decide them: the user, with an access token of their own, or a trusted device
+ * service on behalf of a user it has authenticated. Never a client that rings, whatever it holds (M1).
+ */
+
+import type { Authentication } from '../../ciba/authentication-request/authentication-request.ts'
+import type { CurrentProvider } from '../../openid-provider/openid-provider.ts'
+import {
+  type AuthenticateClient,
+  type Client,
+  type ClientCredentials,
+  couldRing,
+  isDeviceService,
+  mayHintBy,
+} from '../../client/client.ts'
+import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
+import type { ClientStore } from '../../client/client-store.ts'
+import type { CertificateCall, ReadCertificate } from '../../client/certificate/client-certificate.ts'
+import { type CallWithProof, type Proofs, proofSentWith } from '../../client/sender-constraint/dpop-proof.ts'
+import type { Form } from '../../platform/http/form.ts'
+import { slotOf } from '../../platform/http/load-shedding.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+import type { FindUser, SentHint } from '../../ciba/user-hint/find-user.ts'
+import type { UserHooks } from '../../user/user.ts'
+
+export interface DeviceCaller {
+  kind: 'user' | 'device_service'
+  userId: string
+  /** The client through which the call comes. It may not decide requests of its own (M1). */
+  clientId: string
+  /** What a user's own token says of their sign-in. A device service says it with each decision. */
+  authentication: Authentication
+}
+
+export interface CallerNeeds {
+  provider: CurrentProvider
+  clients: ClientStore
+  users: UserHooks
+  authenticateClient: AuthenticateClient
+  certificateOf: ReadCertificate
+  proofs: Proofs
+  findUser: FindUser
+}
+
+/** The request as it came in: its `Authorization` header, its DPoP proof, and the certificate of its connection. */
+export type DeviceCall = CertificateCall & CallWithProof
+
+/** @param address the IP address it came from, for the audit */
+export type IdentifyCaller = (call: DeviceCall, form: Form, address?: string) => Promise<DeviceCaller>
+
+export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
+  return (call, form, address) => {
+    const { authorization } = call.headers
+    const credentials = {
+      form,
+      authorization: authorization as string | undefined,
+      certificate: needs.certificateOf(call),
+      address,
+      slot: slotOf(call),
+    }
+    const [, scheme, token] = userToken.exec(credentials.authorization ?? '') ?? []
+    if (scheme === undefined || token === undefined) return asDeviceService(credentials, needs)
+    return asUser({ token, isBearer: scheme.toLowerCase() === 'bearer', call }, needs)
+  }
+}
+
+/** How a user's access token is sent: as a bearer's, or as one that is bound to a key (RFC 9449 §7.1). */
+const userToken = /^(bearer|dpop) +(\S+)$/i
+
+/** For a GET, where only the user's own token is accepted: credentials and hints do not belong into an address (M2). */
+export function requireBearer(authorization: string | undefined): void {
+  if (!userToken.test(authorization ?? '')) {
+    throw new Refusal('invalid_token', "send the user's access token", {
+      headers: { 'WWW-Authenticate': 'Bearer realm="doorbell"' },
+    })
+  }
+}
+
+interface SentToken {
+  token: string
+  isBearer: boolean
+  call: DeviceCall
+}
+
+async function asUser(sent: SentToken, needs: CallerNeeds): Promise<DeviceCaller> {
+  const { provider, clients, users } = needs
+  const token = await provider().AccessToken.find(sent.token)
+  if (token === undefined || token.accountId === undefined) throw invalidToken('the access token is unknown or expired')
+  await refuseUnlessTheirs(sent, token, needs)
+  if (!token.scope?.split(' ').includes(DECIDE_SCOPE)) throw insufficientScope()
+
+  const client = token.clientId === undefined ? undefined : await clients.find(token.clientId)
+  if (client === undefined) throw invalidToken('the client of this access token is gone')
+  if (couldRing(client)) throw notForRingers(client)
+
+  const user = await users.find(token.accountId)
+  if (user === null || user.disabled) throw invalidToken('the user of this access token is gone')
+
+  const { auth_time, acr, amr } = (token.extra ?? {}) as { auth_time?: number; acr?: string; amr?: string[] }
+  return { kind: 'user', userId: user.id, clientId: client.id, authentication: { authTime: auth_time, acr, amr } }
+}
+
+/** A token that is bound to a key is of no use to whoever only bears it (ML-9, DP-15). */
+async function refuseUnlessTheirs(
+  { token, isBearer, call }: SentToken,
+  boundTo: { 'x5t#S256'?: string | undefined; jkt?: string | undefined },
+  { certificateOf, proofs }: CallerNeeds,
+): Promise<void> {
+  const certificate = boundTo['x5t#S256']
+  if (certificate !== undefined && certificate !== certificateOf(call)?.thumbprint) {
+    throw invalidToken('the access token is bound to another certificate')
+  }
+  if (boundTo.jkt === undefined && isBearer) return
+  const challenge = proofs.challenge('invalid_token')
+  if (boundTo.jkt === undefined) throw invalidToken('the access token is bound to no key', challenge)
+  if (isBearer) throw invalidToken('the access token is bound to a key, and no proof of it was sent', challenge)
+  const proof = await proofs.read(proofSentWith(call), token)
+  // Before its signature costs anything, or it is remembered: who has only found the token has no such key.
+  if (proof.key !== boundTo.jkt) throw invalidToken('the access token is bound to another key', challenge)
+  await proof.accept()
+}
+
+async function asDeviceService(
+  credentials: ClientCredentials,
+  { authenticateClient, findUser }: CallerNeeds,
+): Promise<DeviceCaller> {
+  const client = await authenticateClient(credentials)
+  if (!isDeviceService(client)) throw notForRingers(client)
+  const hints = readHints(credentials.form)
+  if (hints.length !== 1) throw new Refusal('invalid_request', 'say with exactly one hint which user this is about')
+  if (!mayHintBy(client, hints[0]!.kind)) {
+    throw new Refusal('invalid_request', 'this client may not say which user it means with this kind of hint')
+  }
+  const user = await findUser(hints[0]!, client, credentials.slot)
+  return { kind: 'device_service', userId: user.id, clientId: client.id, authentication: {} }
+}
+
+function readHints(form: Form): SentHint[] {
+  const kinds = ['login_hint', 'id_token_hint', 'login_hint_token'] as const
+  return kinds.flatMap((kind) => {
+    const value = form.get(kind)
+    return value === undefined ? [] : [{ kind, value }]
+  })
+}
+
+function invalidToken(detail: string, challenge = 'Bearer realm="doorbell", error="invalid_token"'): Refusal {
+  return new Refusal('invalid_token', 'the access token is not valid', {
+    detail,
+    headers: { 'WWW-Authenticate': challenge },
+  })
+}
+
+function insufficientScope(): Refusal {
+  return new Refusal('insufficient_scope', `the access token lacks the scope ${DECIDE_SCOPE}`, {
+    headers: { 'WWW-Authenticate': `Bearer realm="doorbell", error="insufficient_scope", scope="${DECIDE_SCOPE}"` },
+  })
+}
+
+function notForRingers(client: Client): Refusal {
+  return new Refusal('access_denied', 'this client may not see or decide requests', {
+    detail: `${client.id} is not a trusted device service`,
+  })
+}

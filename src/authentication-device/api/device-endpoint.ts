@@ -1,0 +1,242 @@
+/** The device API: what waits for a user, and the user's decision. */
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import {
+  type Authentication,
+  type AuthenticationRequest,
+  statusAt,
+} from '../../ciba/authentication-request/authentication-request.ts'
+import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
+import type { DetailTypes } from '../../authorization-details/detail-types.ts'
+import { parseDetails } from '../../authorization-details/read-details.ts'
+import type { ClientStore } from '../../client/client-store.ts'
+import type { Clock } from '../../platform/clock.ts'
+import type { Decide, DecisionResult } from '../../ciba/decision/decide.ts'
+import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
+import { type Form, readJsonFields, readQuery } from '../../platform/http/form.ts'
+import { chooseLanguage, type Language } from '../../platform/i18n/texts.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+import { type AuthenticateApproval, passkeyRequired } from './approval-strength.ts'
+import { narrowed } from './approved-details.ts'
+import { type DeviceCall, type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
+import type { NumberMatching } from '../number-matching.ts'
+import { showClient } from '../shown-client.ts'
+
+export interface DeviceNeeds {
+  identifyCaller: IdentifyCaller
+  requests: RequestStore
+  clients: ClientStore
+  decide: Decide
+  /** Which numbers users pick from before they approve. */
+  numbers: NumberMatching
+  authenticateApproval: AuthenticateApproval
+  /** How details are said to users, and how much less of them they may approve. */
+  details: DetailTypes
+  clock: Clock
+}
+
+export function deviceEndpoint(
+  app: FastifyInstance,
+  paths: { authinfo: string; complete: string },
+  needs: DeviceNeeds,
+): void {
+  onlyMethods(app, paths.authinfo, ['GET', 'POST'])
+  app.get(paths.authinfo, async (request, reply) => {
+    requireBearer(request.headers.authorization)
+    const form = readQuery(request.url)
+    return answer(reply, await authinfo(request.raw, form, needs))
+  })
+  app.post(paths.authinfo, async (request, reply) => {
+    const form = readJsonFields(request.headers['content-type'], rawBody(request))
+    return answer(reply, await authinfo(request.raw, form, needs))
+  })
+
+  onlyMethods(app, paths.complete, ['POST'])
+  app.post(paths.complete, async (request, reply) => {
+    const form = readJsonFields(request.headers['content-type'], rawBody(request), ['authorization_details'])
+    return answer(reply, await complete(request.raw, form, request.ip, needs))
+  })
+}
+
+async function authinfo(call: DeviceCall, form: Form, needs: DeviceNeeds) {
+  const caller = await needs.identifyCaller(call, form)
+  const now = needs.clock.now()
+  const requests = await asked(form, caller, now, needs)
+  const language = chooseLanguage(form.get('ui_locales'), String(call.headers['accept-language'] ?? ''))
+  return { requests: await Promise.all(requests.map((request) => describe(request, caller, language, now, needs))) }
+}
+
+/** One if it is named, else all of the user's; somebody else's is like none (M2). */
+async function asked(form: Form, caller: DeviceCaller, now: number, { requests }: DeviceNeeds) {
+  const openOnly = form.get('status') === 'pending' || form.get('poolingMode') === 'true'
+  if (!form.has('request_id') && !form.has('auth_req_id')) {
+    return requests.listForUser(caller.userId, openOnly ? 'open' : 'all', now)
+  }
+  const one = await named(form, requests)
+  const theirs = one !== undefined && one.userId === caller.userId
+  return theirs && (!openOnly || statusAt(one, now) === 'pending') ? [one] : []
+}
+
+async function named(form: Form, requests: RequestStore): Promise<AuthenticationRequest | undefined> {
+  const id = form.get('request_id')
+  const authReqId = form.get('auth_req_id')
+  if (id !== undefined && authReqId !== undefined) {
+    throw new Refusal('invalid_request', 'name the request by request_id or by auth_req_id, not by both')
+  }
+  if (id !== undefined) return requests.find(id)
+  return authReqId === undefined ? undefined : requests.findByAuthReqId(authReqId)
+}
+
+/** What a device may know: a list of names, so that nothing gets in by itself (M28). */
+async function describe(
+  request: AuthenticationRequest,
+  caller: DeviceCaller,
+  language: Language,
+  now: number,
+  { clients, numbers, details }: DeviceNeeds,
+) {
+  const client = await clients.find(request.clientId)
+  const choices = caller.kind === 'user' ? numbers.choicesFor(request) : undefined
+  return {
+    request_id: request.id,
+    status: statusAt(request, now),
+    // Where the user is to pick it, it is not shown.
+    binding_message: choices === undefined ? request.bindingMessage : undefined,
+    scope: request.scope,
+    authorization_details: request.authorizationDetails,
+    authorization_details_text:
+      request.authorizationDetails && details.describe(request.authorizationDetails, language),
+    resource: request.resources,
+    created_at: Math.floor(request.createdAt / 1000),
+    expires_in: Math.max(0, Math.ceil((request.expiresAt - now) / 1000)),
+    client: showClient(request.clientId, client),
+    acr_values: request.acrValues,
+    user_code_required: false,
+    passkey_required: passkeyRequired(request, client?.metadata, caller, now),
+    number_choices: choices,
+  }
+}
+
+async function complete(call: DeviceCall, form: Form, address: string, needs: DeviceNeeds) {
+  const caller = await needs.identifyCaller(call, form, address)
+  const outcome = readOutcome(form)
+  const reported = readReport(form, outcome)
+  const approver = { ...caller, authentication: readAuthentication(form, caller) }
+  if (!form.has('request_id') && !form.has('auth_req_id')) throw new Refusal('invalid_request', 'request_id is missing')
+  const request = await named(form, needs.requests)
+  if (request === undefined) throw notFound()
+  // Cannot be reached by a client as it is registered today; it stays true if registration changes in between.
+  if (request.clientId === caller.clientId) throw new Refusal('access_denied', 'a client cannot decide its own request')
+
+  const approvedDetails = readApproved(form, outcome, request, caller, needs)
+
+  // Who approves without looking picks wrong, and that is a no.
+  const misread = outcome === 'approved' && (await picksWrong(request, caller, form, needs))
+  // A no is heard from anybody who may say it, a passkey or not.
+  const authentication =
+    outcome === 'approved' && !misread
+      ? await needs.authenticateApproval(request, approver, form.get('passkey'))
+      : approver.authentication
+  const result = await needs.decide({
+    requestId: request.id,
+    request,
+    userId: caller.userId,
+    outcome: misread ? 'denied' : outcome,
+    decidedBy: caller.kind,
+    deviceClientId: caller.clientId,
+    authentication,
+    approvedDetails,
+    reported,
+    address,
+  })
+  const status = settledOrRefused(request.id, result)
+  return { request_id: request.id, status, ...(misread && { reason: 'wrong_number' }) }
+}
+
+/** Before anything is decided or used up. Of somebody else's request nothing is said. */
+function readApproved(
+  form: Form,
+  outcome: 'approved' | 'denied',
+  request: AuthenticationRequest,
+  caller: DeviceCaller,
+  { details }: DeviceNeeds,
+) {
+  const text = form.get('authorization_details')
+  if (text === undefined || request.userId !== caller.userId) return undefined
+  if (outcome === 'denied') throw new Refusal('invalid_request', 'authorization_details goes with an approval')
+  return narrowed(request, parseDetails(text), details)
+}
+
+/** Whether the user was to pick a number and picked another than the client shows. Of somebody else's request nothing is said. */
+async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, form: Form, needs: DeviceNeeds) {
+  if (caller.kind !== 'user' || request.userId !== caller.userId) return false
+  if (needs.numbers.choicesFor(request) === undefined) return false
+  const picked = form.get('number')
+  if (picked === undefined) throw new Refusal('invalid_request', 'number is missing: which one does the client show')
+  return picked !== request.bindingMessage
+}
+
+/** The standard has no words for it; `A` and `D` are the seed's. */
+const outcomes = new Map([
+  ['approved', 'approved'],
+  ['denied', 'denied'],
+  ['A', 'approved'],
+  ['D', 'denied'],
+] as const)
+
+function readOutcome(form: Form): 'approved' | 'denied' {
+  const outcome = outcomes.get(form.get('status') as 'A')
+  if (outcome === undefined) throw new Refusal('invalid_request', 'status must be approved or denied')
+  return outcome
+}
+
+/** "This was not me" only makes sense with a no. */
+function readReport(form: Form, outcome: 'approved' | 'denied'): boolean {
+  const report = form.get('report')
+  if (report !== undefined && report !== 'true' && report !== 'false') {
+    throw new Refusal('invalid_request', 'report must be true or false')
+  }
+  if (report === 'true' && outcome === 'approved') {
+    throw new Refusal('invalid_request', 'a request that is reported cannot be approved')
+  }
+  return report === 'true'
+}
+
+/** How the user was authenticated: a device service says so itself, for a user's own token we know. */
+function readAuthentication(form: Form, caller: DeviceCaller): Authentication {
+  if (caller.kind === 'user') return caller.authentication
+  const authTime = form.get('auth_time')
+  if (authTime !== undefined && !/^[1-9]\d{0,11}$/.test(authTime)) {
+    throw new Refusal('invalid_request', 'auth_time must be seconds since 1970')
+  }
+  return {
+    acr: form.get('acr'),
+    amr: form.get('amr')?.split(' '),
+    authTime: authTime === undefined ? undefined : Number(authTime),
+  }
+}
+
+function settledOrRefused(requestId: string, result: DecisionResult): string {
+  switch (result.kind) {
+    case 'settled':
+      return result.status
+    case 'unknown':
+      throw notFound()
+    case 'user unavailable':
+      throw new Refusal('access_denied', 'the user cannot decide now')
+    case 'expired':
+      throw new Refusal('expired', 'the request has expired', { members: { request_id: requestId, status: 'expired' } })
+    case 'already decided':
+      throw new Refusal('already_decided', 'the request has been decided already', {
+        members: { request_id: requestId, status: result.status },
+      })
+  }
+}
+
+/** Unknown and somebody else's: one answer. */
+function notFound(): Refusal {
+  return new Refusal('not_found', 'no such request is waiting for this user')
+}
+
+function answer(reply: FastifyReply, body: unknown): FastifyReply {
+  return reply.header('cache-control', 'no-store').send(body)
+}

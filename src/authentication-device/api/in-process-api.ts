@@ -1,0 +1,82 @@
+/** What an application that has Doorbell in its own process can do with requests, without HTTP. */
+import { type Authentication, type Status, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
+import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
+import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
+import type { Clock } from '../../platform/clock.ts'
+import type { Decide, DecisionResult } from '../../ciba/decision/decide.ts'
+import { narrowed } from './approved-details.ts'
+
+/** A request as an application sees it. Times are milliseconds since 1970. */
+export interface RequestView {
+  requestId: string
+  clientId: string
+  userId: string
+  status: Status
+  scope: string
+  bindingMessage: string | undefined
+  /** What exactly is asked for (RFC 9396), and what the tokens will be for (RFC 8707), if the client says. */
+  authorizationDetails?: AuthorizationDetail[] | undefined
+  resources?: string[] | undefined
+  createdAt: number
+  expiresAt: number
+}
+
+export interface DeviceApiNeeds {
+  requests: RequestStore
+  decide: Decide
+  details: DetailTypes
+  clock: Clock
+}
+
+/**
+ * @example
+ * const [waiting] = await doorbell.requests.list('u1', { only: 'open' })
+ * await doorbell.requests.approve(waiting.requestId, 'u1', { authTime: 1_790_000_000, amr: ['face'] })
+ */
+export function createDeviceApi({ requests, decide, details, clock }: DeviceApiNeeds) {
+  const decidedBy = 'application'
+
+  /** A request that is not there, or about somebody else, is the decision's to answer. */
+  async function readApproved(requestId: string, userId: string, approved: AuthorizationDetail[] | undefined) {
+    const request = approved && (await requests.find(requestId))
+    return request?.userId === userId ? narrowed(request, approved, details) : undefined
+  }
+
+  return {
+    /** The requests about a user, newest first. */
+    async list(userId: string, { only = 'all' }: { only?: 'open' | 'all' } = {}): Promise<RequestView[]> {
+      const now = clock.now()
+      const found = await requests.listForUser(userId, only, now)
+      return found.map(({ id, clientId, scope, bindingMessage, createdAt, expiresAt, ...request }) => ({
+        requestId: id,
+        clientId,
+        userId,
+        status: statusAt({ status: request.status, expiresAt }, now),
+        scope,
+        bindingMessage,
+        ...(request.authorizationDetails && { authorizationDetails: request.authorizationDetails }),
+        ...(request.resources && { resources: request.resources }),
+        createdAt,
+        expiresAt,
+      }))
+    },
+    /**
+     * The user says yes. Your code vouches for having asked the user.
+     *
+     * @param less what of the details the user approves, if not all of them
+     * @throws {Refusal} `invalid_authorization_details` if that is more than was asked
+     */
+    async approve(
+      requestId: string,
+      userId: string,
+      authentication: Authentication = {},
+      less: { authorizationDetails?: AuthorizationDetail[] } = {},
+    ): Promise<DecisionResult> {
+      const approvedDetails = await readApproved(requestId, userId, less.authorizationDetails)
+      return decide({ requestId, userId, outcome: 'approved', decidedBy, authentication, approvedDetails })
+    },
+    /** The user says no. */
+    deny: (requestId: string, userId: string, authentication: Authentication = {}): Promise<DecisionResult> =>
+      decide({ requestId, userId, outcome: 'denied', decidedBy, authentication }),
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * How users hear that their account was changed: a notification through each channel, written in the step of the change.
+ * It is about no request.
+ */
+import type { Clock } from '../../platform/clock.ts'
+import { compose, contentPlace, type Letter } from '../../outbox/notification.ts'
+import type { AddingStep, OutboxWorker, Send } from '../../outbox/outbox-worker.ts'
+import type { Vault } from '../../platform/crypto.ts'
+import type { AccountChange, UserHooks } from '../../user/user.ts'
+import type { Channel } from './device-notice.ts'
+
+/** A change, as what makes it tells of it. */
+export interface NewAccountChange {
+  type: AccountChange['type']
+  userId: string
+  /** Which browser on which system, if known: of our own list, as it is mailed. */
+  browser?: string
+}
+
+/** Milliseconds after which a change is not told any more. */
+const life = 24 * 3600_000
+
+const kindOf = (channel: string) => `account_${channel}`
+
+/** Whether notifications of this kind are about a user, and not about a request. */
+export const isAboutAccount = (kind: string): boolean => kind.startsWith(kindOf(''))
+
+/** As much of the configuration as says which channels there are: a command has none of its own. */
+interface ChannelSettings {
+  development: boolean
+  email?: unknown
+  webPush?: unknown
+  deviceWebhook?: unknown
+  users: object
+}
+
+/** The kinds of the notifications that tell of a change: one for each channel that is set up. */
+export function accountKindsOf(config: ChannelSettings): string[] {
+  const isSetUp = {
+    mailbox: config.development,
+    email: config.email !== undefined,
+    web_push: config.webPush !== undefined,
+    device_webhook: config.deviceWebhook !== undefined,
+    notify: 'notifyAccount' in config.users,
+  }
+  return Object.entries(isSetUp).flatMap(([channel, is]) => (is ? [kindOf(channel)] : []))
+}
+
+/** The notifications of a change. Whom a channel reaches is found out when they are sent. */
+export function composeAccountNotices(
+  { type, userId, browser }: NewAccountChange,
+  needs: { kinds: readonly string[]; vault: Vault; clock: Clock },
+): Letter[] {
+  const now = needs.clock.now()
+  // Whatever is slow for one user holds up no other.
+  const common = {
+    subject: userId,
+    lane: `user/${userId}`,
+    content: { type, browser: browser || undefined },
+    giveUpAt: now + life,
+  }
+  return needs.kinds.map((kind) => compose({ kind, ...common }, now, needs.vault))
+}
+
+/** Carries out the step that makes a change, and tells the user of it. Resolves to whether it happened. */
+export type TellOfChange = (change: NewAccountChange, step: AddingStep) => Promise<boolean>
+
+export interface TellOfChangeNeeds {
+  kinds: readonly string[]
+  post: OutboxWorker['post']
+  vault: Vault
+  clock: Clock
+}
+
+export function createTellOfChange(needs: TellOfChangeNeeds): TellOfChange {
+  return (change, step) => needs.post(composeAccountNotices(change, needs), step)
+}
+
+export interface AccountNoticeNeeds {
+  users: UserHooks
+  /** Where users see what can be done in their account, and end what is not theirs. */
+  link: string
+  vault: Vault
+}
+
+/** By kind, how the notifications of a change are sent. */
+export function createAccountNoticeSenders(
+  channels: readonly Channel[],
+  needs: AccountNoticeNeeds,
+): Record<string, Send> {
+  return Object.fromEntries(channels.map((channel) => [kindOf(channel.kind), createSender(channel, needs)]))
+}
+
+function createSender(channel: Channel, { users, link, vault }: AccountNoticeNeeds): Send {
+  return async (letter, signal) => {
+    const user = await users.find(letter.subject)
+    if (user === null || user.disabled) return { kind: 'refused', words: 'the user is not there any more' }
+    // Whom a program reaches, only the program knows.
+    if (channel.sendAccount === undefined || !(channel.toProgram || (await channel.reaches(user)))) {
+      return { kind: 'delivered', words: 'not needed: the user is not reached so' }
+    }
+    const content = JSON.parse(vault.open(letter.sealed!, contentPlace(letter.id))) as Pick<
+      AccountChange,
+      'type' | 'browser'
+    >
+    const change = {
+      id: letter.id,
+      ...content,
+      user_id: user.id,
+      changed_at: Math.floor(letter.createdAt / 1000),
+      link,
+    }
+    return channel.sendAccount({ change, user }, signal)
+  }
+}

@@ -1,0 +1,114 @@
+/** Telling users by mail. */
+import type { Channel } from './device-notice.ts'
+import { isLoopback } from '../../client/metadata/client-metadata.ts'
+import type { Texts } from '../../platform/i18n/texts.ts'
+import type { Outcome } from '../../outbox/notification.ts'
+import type { User } from '../../user/user.ts'
+import { writeAccountMail } from './account-notice-text.ts'
+import { isMailAddress, type Mail, writeMail } from './mail.ts'
+
+export interface MailServer {
+  /** `smtp://user:password@host:port`, or `smtps://` for TLS from the first byte. */
+  smtp: string
+  /** Milliseconds for everything: finding it, connecting, handing over. */
+  timeout: number
+}
+
+export interface EmailNeeds extends MailServer {
+  from: string
+  issuer: string
+  texts: Texts
+}
+
+export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeeds): Channel {
+  const settings = settingsFor(server)
+  const { hostname } = new URL(issuer)
+  return {
+    kind: 'email',
+    reaches: ({ email }) => isMailAddress(email),
+    send: (notice, signal) => sendTo(notice.user, notice.id, writeMail(notice, texts), signal),
+    sendAccount: (notice, signal) => sendTo(notice.user, notice.change.id, writeAccountMail(notice, texts), signal),
+  }
+
+  async function sendTo({ email }: User, id: string, mail: Mail, signal: AbortSignal): Promise<Outcome> {
+    if (!isMailAddress(email)) return { kind: 'refused', words: 'the user has no mail address' }
+    const transport = await openTransport(settings)
+    try {
+      await transport.sendMail({
+        ...mail,
+        from,
+        // As an object it is taken for one address, not parsed for several.
+        to: { name: '', address: email },
+        messageId: `<${id}@${hostname}>`,
+        headers: { 'Auto-Submitted': 'auto-generated' },
+        signal: AbortSignal.any([signal, AbortSignal.timeout(server.timeout)]),
+      })
+      return { kind: 'delivered', words: 'taken by the mail server' }
+    } catch (error) {
+      if (signal.aborted) throw error
+      return meaningOfRefusal(error)
+    }
+  }
+}
+
+/** Whether the mail server answers and takes our credentials; if not, why. */
+export async function tryMailServer(server: MailServer): Promise<string | undefined> {
+  const transport = await openTransport(settingsFor(server))
+  try {
+    await transport.verify()
+    return undefined
+  } catch (error) {
+    return meaningOfRefusal(error).words
+  } finally {
+    transport.close()
+  }
+}
+
+/** Loaded for the first mail: most servers send none. */
+const nodemailer = () => import('nodemailer')
+
+async function openTransport(settings: ReturnType<typeof settingsFor>) {
+  const { createTransport } = await nodemailer()
+  return createTransport(settings)
+}
+
+function settingsFor({ smtp, timeout }: MailServer) {
+  const url = new URL(smtp)
+  const secure = url.protocol === 'smtps:'
+  return {
+    host: url.hostname.replace(/^\[|\]$/g, ''),
+    port: Number(url.port || (secure ? 465 : 587)),
+    secure,
+    ...(url.username !== '' && {
+      auth: { user: decodeURIComponent(url.username), pass: decodeURIComponent(url.password) },
+      // A password does not go over a wire in clear because somebody on the way hid that TLS is offered.
+      requireTLS: !secure && !isLoopback(url.hostname),
+    }),
+    dnsTimeout: timeout,
+    connectionTimeout: timeout,
+    greetingTimeout: timeout,
+    socketTimeout: timeout,
+    socketCloseTimeout: 0,
+    disableFileAccess: true,
+    disableUrlAccess: true,
+  }
+}
+
+interface SmtpError {
+  code?: string
+  responseCode?: number
+  response?: string
+}
+
+/** 5xx is the server's last word, anything else may pass. The server's own sentence may hold the address: not kept. */
+function meaningOfRefusal(error: unknown): Outcome {
+  const { code, responseCode, response } = error as SmtpError
+  if (responseCode !== undefined) {
+    const detail = /^\d{3}[ -](\d\.\d{1,3}\.\d{1,3})\b/.exec(response ?? '')?.[1]
+    const words = `the mail server answered ${responseCode}${detail === undefined ? '' : ` (${detail})`}`
+    return { kind: responseCode >= 500 ? 'refused' : 'failed', words }
+  }
+  if (code === 'EENVELOPE') return { kind: 'refused', words: 'no address that mail can be sent to' }
+  if (code === 'EABORT' || code === 'ETIMEDOUT') return { kind: 'failed', words: 'timeout' }
+  return { kind: 'failed', words: `the mail server cannot be reached (${code ?? 'unknown'})` }
+}

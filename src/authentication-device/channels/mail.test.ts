@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import type { Notice } from './device-notice.ts'
+import { loadTexts } from '../../platform/i18n/texts.ts'
+import type { PendingRequest, User } from '../../user/user.ts'
+import { isMailAddress, writeMail } from './mail.ts'
+
+const texts = loadTexts()
+
+function notice({ user = {}, request = {} }: { user?: Partial<User>; request?: Partial<PendingRequest> } = {}): Notice {
+  return {
+    id: 'n1',
+    link: 'https://id.example/approve/r1',
+    user: { id: 'u1', ...user },
+    request: {
+      request_id: 'r1',
+      user_id: 'u1',
+      client: { client_id: 'till', client_name: 'Till' },
+      scope: 'openid',
+      created_at: 1_790_000_000,
+      expires_at: 1_790_000_600,
+      ...request,
+    },
+  }
+}
+
+test('a client name cannot add headers, lines or texts of ours', () => {
+  const name = 'Till\r\nBcc: x@y.example\u2028$t(mail.why) {{name}} <b>'
+  const mail = writeMail(notice({ request: { client: { client_id: 'till', client_name: name } } }), texts)
+  assert.equal(mail.subject, 'Till Bcc: x@y.example $t(mail.why) {{name}} <b> asks for your approval')
+  assert.ok(mail.html.includes('&lt;b&gt; asks for your approval'))
+  assert.ok(!mail.html.includes('<b>'))
+})
+
+test('without a binding message or a name nothing stands in their place', () => {
+  const { text, html } = writeMail(notice(), texts)
+  assert.match(text, /^Till asks for your approval\.\n\nLook at the request:\nhttps:\/\/id\.example\/approve\/r1\n/)
+  assert.doesNotMatch(text + html, /Compare|Hello|undefined/)
+})
+
+describe('the time is written as the user writes times', () => {
+  const cases: [string, Partial<User>, RegExp][] = [
+    ['nothing known', {}, /September 21, 2026 at 2:23.PM UTC/],
+    ['a region', { locale: 'en-GB' }, /21 September 2026 at 14:23 UTC/],
+    ['a language we do not speak', { locale: 'sw' }, /September 21, 2026 at 2:23.PM UTC/],
+    ['a locale that is none', { locale: 'en_!' }, /September 21, 2026 at 2:23.PM UTC/],
+    ['a time zone', { locale: 'de', claims: { zoneinfo: 'Europe/Berlin' } }, /21\. September 2026 um 16:23 MESZ/],
+    ['a time zone that is none', { locale: 'de', claims: { zoneinfo: 'Moon' } }, /21\. September 2026 um 14:23 UTC/],
+  ]
+  for (const [name, user, expected] of cases) {
+    test(name, () => assert.match(writeMail(notice({ user }), texts).text, expected))
+  }
+})
+
+test('one address is an address', () => {
+  for (const right of ['a@b.c', 'o’neil+x@b.example', 'ana@localhost', 'ü@bücher.example'])
+    assert.ok(isMailAddress(right), right)
+  for (const wrong of [undefined, '', 'a', 'a@b@c', 'a@b.c,d@e.f', 'a <a@b.c>', 'a@b.c\r\nX: y', 'a b@c.d']) {
+    assert.ok(!isMailAddress(wrong), String(wrong))
+  }
+})

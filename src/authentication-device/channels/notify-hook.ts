@@ -1,0 +1,58 @@
+/** Telling users through the application that Doorbell runs in: its hooks `notify` and `notifyAccount`. */
+import type { Channel } from './device-notice.ts'
+import type { Log } from '../../platform/log.ts'
+import type { Outcome } from '../../outbox/notification.ts'
+import type { UserHooks } from '../../user/user.ts'
+
+export function hasNotify(users: UserHooks): boolean {
+  return (users.notify ?? users.notifyAccount) !== undefined
+}
+
+export interface NotifyHookNeeds {
+  users: UserHooks
+  /** Milliseconds it may take. */
+  timeout: number
+  log: Log
+}
+
+export function createNotifyHook({ users, timeout, log }: NotifyHookNeeds): Channel {
+  return {
+    kind: 'notify',
+    toProgram: true,
+    // Whom the application reaches, only the application knows.
+    reaches: () => users.notify !== undefined,
+    send: ({ request, user }, signal) =>
+      call(() => users.notify?.(request, user), signal, { request: request.request_id }),
+    sendAccount: ({ change, user }, signal) =>
+      call(() => users.notifyAccount?.(change, user), signal, { notification: change.id }),
+  }
+
+  async function call(hook: () => Promise<void> | undefined, signal: AbortSignal, about: object): Promise<Outcome> {
+    try {
+      await inTime(hook(), AbortSignal.any([signal, AbortSignal.timeout(timeout)]))
+      return { kind: 'delivered', words: 'the hook took it' }
+    } catch (error) {
+      if (signal.aborted) throw error
+      return failure(error, about, log)
+    }
+  }
+}
+
+/** What the hook throws is for the log alone: nobody knows what is in it. */
+function failure(error: unknown, about: object, log: Log): Outcome {
+  if (error instanceof DOMException && error.name === 'TimeoutError') return { kind: 'failed', words: 'timeout' }
+  log.error({ event: 'notify_hook.failed', ...about, error }, 'a hook that tells users threw')
+  return { kind: 'failed', words: 'the hook threw' }
+}
+
+/** A hook cannot be stopped; waiting for it can. */
+function inTime(work: Promise<void> | undefined, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = () => reject(signal.reason)
+    if (signal.aborted) end()
+    signal.addEventListener('abort', end, { once: true })
+    Promise.resolve(work)
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener('abort', end))
+  })
+}

@@ -1,0 +1,91 @@
+import type { Database } from '../../platform/storage/database.ts'
+
+export interface KeptSubscription {
+  id: string
+  userId: string
+  endpointHash: string
+  sealed: string
+}
+
+export type PushSubscriptionStore = ReturnType<typeof createPushSubscriptionStore>
+
+/** Where users' browsers are told, sealed: whoever could read it could write to the device. */
+export function createPushSubscriptionStore(database: Database) {
+  return {
+    /**
+     * One row an endpoint: it moves to the user who subscribed last. Of a user's rows the newest `most` are kept. Of a
+     * user who was locked or removed since the call began, none.
+     */
+    async add(subscription: KeptSubscription, now: number, most: number): Promise<void> {
+      const { id, userId, endpointHash, sealed } = subscription
+      await database.step(
+        {
+          sql: `insert into push_subscriptions (id, user_id, endpoint_hash, sealed, created_at)
+                select $1, $2, $3, $4, cast($5 as bigint)
+                where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1)
+                on conflict (endpoint_hash) do update
+                set user_id = excluded.user_id, sealed = excluded.sealed, created_at = excluded.created_at, used_at = null
+                returning id`,
+          values: [id, userId, endpointHash, sealed, now],
+        },
+        {
+          also: [
+            {
+              sql: `delete from push_subscriptions where user_id = $1 and id not in (
+                      select id from push_subscriptions where user_id = $1 order by created_at desc, id desc limit $2)`,
+              values: [userId, most],
+            },
+          ],
+        },
+      )
+    },
+
+    async listForUser(userId: string): Promise<KeptSubscription[]> {
+      const rows = await database.read<{ id: string; user_id: string; endpoint_hash: string; sealed: string }>(
+        'select id, user_id, endpoint_hash, sealed from push_subscriptions where user_id = $1 order by id',
+        [userId],
+      )
+      return rows.map((row) => ({
+        id: row.id,
+        userId: row.user_id,
+        endpointHash: row.endpoint_hash,
+        sealed: row.sealed,
+      }))
+    },
+
+    /** Whether this user is told at this endpoint. A subscription that another user has made there ends. */
+    async claim(userId: string, endpointHash: string): Promise<{ isSubscribed: boolean; endedAnother: boolean }> {
+      const ended = await database.step({
+        sql: 'delete from push_subscriptions where endpoint_hash = $1 and user_id <> $2 returning id',
+        values: [endpointHash, userId],
+      })
+      const own = await database.read('select id from push_subscriptions where endpoint_hash = $1 and user_id = $2', [
+        endpointHash,
+        userId,
+      ])
+      return { isSubscribed: own.length > 0, endedAnother: ended.length > 0 }
+    },
+
+    /** The users who have subscribed on some device. */
+    async users(): Promise<string[]> {
+      const rows = await database.read<{ user_id: string }>('select distinct user_id from push_subscriptions')
+      return rows.map(({ user_id }) => user_id)
+    },
+
+    async used(id: string, now: number): Promise<void> {
+      await database.step({
+        sql: 'update push_subscriptions set used_at = $2 where id = $1 returning id',
+        values: [id, now],
+      })
+    },
+
+    /** Answers whether there was one of this user with this endpoint. */
+    async remove(userId: string, endpointHash: string): Promise<boolean> {
+      const rows = await database.step({
+        sql: 'delete from push_subscriptions where user_id = $1 and endpoint_hash = $2 returning id',
+        values: [userId, endpointHash],
+      })
+      return rows.length > 0
+    },
+  }
+}

@@ -1,0 +1,154 @@
+/** Telling users on the browsers they have subscribed with (RFC 8030, RFC 8291). */
+import type { AccountNotice, Channel, Notice } from './device-notice.ts'
+import type { Clock } from '../../platform/clock.ts'
+import { type Post, post } from '../../ciba/client-notification/notification-endpoint.ts'
+import type { GuardedCaller } from '../../platform/http/outgoing.ts'
+import type { Texts } from '../../platform/i18n/texts.ts'
+import type { Outcome } from '../../outbox/notification.ts'
+import { accountWords } from './account-notice-text.ts'
+import type { OwnSubscription, PushSubscription, PushSubscriptions } from './push-subscriptions.ts'
+import type { VapidKeys } from './vapid-keys.ts'
+import { wordsFor } from './notice-text.ts'
+
+export interface WebPushNeeds {
+  /** Whom a push service can write to about us: `mailto:` or `https:`. */
+  subject: string
+  keys: VapidKeys
+  subscriptions: PushSubscriptions
+  texts: Texts
+  caller: GuardedCaller
+  clock: Clock
+}
+
+/** What the service worker shows. */
+export interface PushMessage {
+  /** Of a message about a request. */
+  request_id?: string
+  title: string
+  body: string
+  link: string
+  /** Of two messages with the same tag the later one takes the place of the earlier. */
+  tag: string
+  /** What the notification's buttons say, if it has any. Both open the page: deciding takes a look and a signed-in user. */
+  actions: { action: 'approve' | 'deny'; title: string }[]
+}
+
+interface Push {
+  userId: string
+  message: PushMessage
+  /** Seconds since 1970: when the push service may forget it. */
+  expiresAt: number
+}
+
+export function createWebPushChannel(needs: WebPushNeeds): Channel {
+  const { texts } = needs
+  return {
+    kind: 'web_push',
+    reaches: (user) => needs.subscriptions.has(user.id),
+    // The address comes from the user's browser: one that hangs may hold up this user's messages only.
+    laneOf: (user) => `web_push/${user.id}`,
+    send: (notice, signal) =>
+      sendToAll(
+        { userId: notice.user.id, message: messageOf(notice, texts), expiresAt: notice.request.expires_at },
+        signal,
+      ),
+    sendAccount: (notice, signal) => sendToAll(accountPush(notice, texts), signal),
+  }
+
+  async function sendToAll(push: Push, signal: AbortSignal): Promise<Outcome> {
+    const subscriptions = await needs.subscriptions.of(push.userId)
+    return sum(await Promise.all(subscriptions.map((one) => sendTo(one, push, needs, signal))))
+  }
+}
+
+async function sendTo(
+  subscription: OwnSubscription,
+  push: Push,
+  needs: WebPushNeeds,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const message = await tryToEncrypt(subscription, push, needs)
+  if (message === undefined) return { kind: 'refused', words: 'the subscription has a key that is none' }
+  const outcome = await post(message, needs.caller, signal)
+  if (outcome.kind === 'delivered') await needs.subscriptions.used(subscription.id)
+  // The push service says that this browser has gone for good (RFC 8030 §7.3).
+  if (outcome.status === 404 || outcome.status === 410) {
+    await needs.subscriptions.remove(push.userId, subscription.endpoint)
+  }
+  return outcome
+}
+
+/** The key comes from outside: one that is no point of the curve must not keep the other devices from hearing. */
+async function tryToEncrypt(
+  subscription: PushSubscription,
+  push: Push,
+  needs: WebPushNeeds,
+): Promise<Post | undefined> {
+  // Loaded for the first message.
+  const { default: webPush } = await import('web-push')
+  try {
+    return encrypt(webPush.generateRequestDetails, subscription, push, needs)
+  } catch {
+    return undefined
+  }
+}
+
+function encrypt(
+  generate: typeof import('web-push').generateRequestDetails,
+  { endpoint, keys }: PushSubscription,
+  { message, expiresAt }: Push,
+  needs: WebPushNeeds,
+): Post {
+  const details = generate({ endpoint, keys }, JSON.stringify(message), {
+    vapidDetails: { subject: needs.subject, ...needs.keys },
+    TTL: Math.max(0, expiresAt - Math.floor(needs.clock.now() / 1000)),
+    urgency: 'high',
+    // 32 characters are allowed; with it the push service itself forgets the earlier of two.
+    topic: message.tag.replaceAll('-', ''),
+  })
+  const headers = Object.entries(details.headers).map(([header, value]) => [header, String(value)])
+  return { url: endpoint, headers: Object.fromEntries(headers), body: details.body }
+}
+
+function messageOf(notice: Notice, texts: Texts): PushMessage {
+  const { say, clientName, until } = wordsFor(notice, texts)
+  const { request_id, binding_message } = notice.request
+  return {
+    request_id,
+    title: shorten(say('mail.subject', { client: clientName })),
+    body: shorten(binding_message ?? say('mail.until', { time: until })),
+    link: notice.link,
+    tag: request_id,
+    actions: [
+      { action: 'approve', title: say('approve.approve') },
+      { action: 'deny', title: say('approve.deny') },
+    ],
+  }
+}
+
+function accountPush(notice: AccountNotice, texts: Texts): Push {
+  const { title, when, from, notYou } = accountWords(notice, texts)
+  const { id, user_id, changed_at, link } = notice.change
+  const body = [[when, from].filter(Boolean).join(' · '), notYou].join('\n')
+  const message = { title, body: shorten(body), link, tag: id, actions: [] }
+  return { userId: user_id, message, expiresAt: changed_at + secondsInADay }
+}
+
+const secondsInADay = 24 * 3600
+
+/** Push services take 4096 bytes in all, and screens less. */
+function shorten(text: string): string {
+  const letters = [...text]
+  return letters.length <= 240 ? text : `${letters.slice(0, 239).join('')}…`
+}
+
+/** One device that has it is enough: the user knows. */
+function sum(outcomes: Outcome[]): Outcome {
+  const those = (kind: Outcome['kind']) => outcomes.filter((outcome) => outcome.kind === kind)
+  const count = `${those('delivered').length} of ${outcomes.length} devices`
+  if (those('delivered').length > 0) return { kind: 'delivered', words: `taken for ${count}` }
+  const [failed] = those('failed').sort((one, other) => pauseOf(one) - pauseOf(other))
+  return failed ?? outcomes[0] ?? { kind: 'refused', words: 'the user has no device that is subscribed' }
+}
+
+const pauseOf = (outcome: Outcome) => (outcome.kind === 'failed' ? (outcome.after ?? 0) : 0)

@@ -1,0 +1,189 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { z } from 'zod'
+import { createDetailTypes } from '../../authorization-details/detail-types.ts'
+import type { Client } from '../../client/client.ts'
+import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from '../../client/metadata/client-metadata.ts'
+import type { Refusal } from '../../platform/oauth-error.ts'
+import { createVault } from '../../platform/crypto.ts'
+import { accept, acknowledge } from './accept.ts'
+import { type Asked, readParameters } from './parameters.ts'
+import { refuseUnlessAllowed, rules } from './rules.ts'
+
+const policy = {
+  scopes: ['openid', 'email'],
+  maxBindingMessageLength: 10,
+  mailed: true,
+  requireSigned: false,
+  requireContext: false,
+  requireNumber: false,
+  details: createDetailTypes({
+    tea: { schema: z.strictObject({ cups: z.number().exactOptional() }), describe: () => 'tea' },
+  }),
+  resources: { 'https://tea.example': {} },
+}
+const strict = { ...policy, requireSigned: true, requireContext: true }
+
+function ringing(deliveryMode: DeliveryMode): Client {
+  const metadata = { client_id: 'c', grant_types: [CIBA_GRANT] } as ClientMetadata
+  const notificationEndpoint = deliveryMode === 'poll' ? undefined : 'https://c.example/n'
+  return { id: 'c', metadata, deliveryMode, notificationEndpoint, secretHash: undefined, secretSealed: undefined }
+}
+
+function asked(parameters: Record<string, string>): Asked {
+  return readParameters(new Map(Object.entries(parameters)))
+}
+
+const good = { scope: 'openid', login_hint: 'ana' }
+
+describe('the first rule that does not hold speaks (§7.2 keeps this order)', () => {
+  // Each has every fault of those after it, too.
+  const faults: [rule: keyof typeof rules, fault: Record<string, string>][] = [
+    ['resourcesAreKnown', { resource: 'https://coffee.example' }],
+    ['resourcesAreAddresses', { resource: '/tea' }],
+    ['detailsFitTheirTypes', { authorization_details: '[{"type":"tea","sugar":1}]' }],
+    ['detailTypesAreAllowed', { authorization_details: '[{"type":"coffee"}]' }],
+    ['detailsAreAList', { authorization_details: '{}' }],
+    ['requestContextIsAnObject', { request_context: '[]' }],
+    ['requestedExpiryIsPositive', { requested_expiry: '0' }],
+    ['bindingMessageCanBeShown', { binding_message: 'a\nb' }],
+    ['bindingMessageFits', { binding_message: 'a\nb'.padEnd(11) }],
+    ['acrValuesAreAList', { acr_values: ' ' }],
+    ['tokenFitsTheHeader', { client_notification_token: '!' }],
+    ['exactlyOneHint', { id_token_hint: 'x' }],
+    ['scopesAreAllowed', { scope: 'openid ciba:decide' }],
+    ['scopeIncludesOpenid', { scope: 'email' }],
+    ['scopeIsWellFormed', { scope: 'openid  email' }],
+  ]
+  let parameters: Record<string, string> = { ...good, client_notification_token: 'token' }
+  for (const [rule, fault] of faults) {
+    parameters = { ...parameters, ...fault }
+    const form = { ...parameters }
+    it(`${rule}: ${rules[rule].otherwise}`, () => {
+      assert.throws(
+        () => refuseUnlessAllowed(asked(form), ringing('ping'), policy),
+        ({ code, detail }: Refusal) => code === rules[rule].otherwise && detail === `${rule} (c)`,
+      )
+    })
+  }
+
+  it('and none, if all hold', () => {
+    refuseUnlessAllowed(asked(good), ringing('poll'), policy)
+    refuseUnlessAllowed(asked({ ...good, client_notification_token: 'x' }), ringing('push'), policy)
+  })
+
+  it('M1: not even a server that knows ciba:decide gives it to a client that rings', () => {
+    const wide = { ...policy, scopes: ['openid', 'ciba:decide'] }
+    assert.throws(() => refuseUnlessAllowed(asked({ ...good, scope: 'openid ciba:decide' }), ringing('poll'), wide), {
+      code: 'invalid_scope',
+    })
+  })
+})
+
+describe('a client registered for some kinds of hints (M30)', () => {
+  const careful = ringing('poll')
+  careful.metadata.backchannel_allowed_hints = ['id_token_hint']
+  it('may use those, and no other', () => {
+    refuseUnlessAllowed(asked({ scope: 'openid', id_token_hint: 'x' }), careful, policy)
+    assert.throws(
+      () => refuseUnlessAllowed(asked(good), careful, policy),
+      ({ code, detail }: Refusal) => code === 'invalid_request' && detail === 'hintIsAllowed (c)',
+    )
+  })
+})
+
+describe('what a profile may demand', () => {
+  const refusedFor = (rule: string) => (refusal: Refusal) => refusal.detail === `${rule} (c)`
+
+  it('a signed request (FC-7)', () => {
+    assert.throws(() => refuseUnlessAllowed(asked(good), ringing('poll'), strict), refusedFor('signedWhereItMustBe'))
+  })
+
+  it('a context of its own: the binding message, or the details (FC-3, RA-11)', () => {
+    const signed = { ...asked(good), signedRequest: 'x' }
+    assert.throws(() => refuseUnlessAllowed(signed, ringing('poll'), strict), refusedFor('contextIsUnique'))
+    refuseUnlessAllowed({ ...signed, bindingMessage: '1234' }, ringing('poll'), strict)
+    refuseUnlessAllowed({ ...signed, authorizationDetails: [{ type: 'tea', cups: 2 }] }, ringing('poll'), strict)
+  })
+
+  it('and a client that registered an algorithm demands it of itself (RG-7)', () => {
+    const client = ringing('poll')
+    client.metadata.backchannel_authentication_request_signing_alg = 'ES256'
+    assert.throws(() => refuseUnlessAllowed(asked(good), client, policy), refusedFor('signedWhereItMustBe'))
+  })
+})
+
+describe('the parameters', () => {
+  it('are read by name, and what nobody knows is left alone (VL-7)', () => {
+    assert.deepEqual(asked({ user_code: 'x', foo: 'x' }), {
+      scope: undefined,
+      hints: [],
+      notificationToken: undefined,
+      acrValues: undefined,
+      bindingMessage: undefined,
+      requestedExpiry: undefined,
+      authorizationDetails: undefined,
+      resources: [],
+      requestContext: undefined,
+      userCode: 'x',
+      signedRequest: undefined,
+    })
+    const all = asked({ login_hint_token: '3', login_hint: '1', id_token_hint: '2' }).hints
+    assert.deepEqual(
+      all.map(({ kind, value }) => `${kind} ${value}`),
+      ['login_hint 1', 'id_token_hint 2', 'login_hint_token 3'],
+    )
+  })
+})
+
+describe('a request that is accepted', () => {
+  const vault = createVault(Buffer.alloc(32, 1).toString('base64url'))
+  const limits = { defaultExpiry: 600, maxExpiry: 900, minExpiry: 30, interval: 7 }
+  const user = { id: 'user-ana' }
+  const made = (mode: DeliveryMode, more: Record<string, string> = {}) =>
+    accept(
+      asked({ ...good, client_notification_token: 'bearer', ...more }),
+      ringing(mode),
+      user,
+      {},
+      1_000,
+      limits,
+      vault,
+    )
+
+  for (const [requested_expiry, seconds] of [
+    ['', 600],
+    ['1', 30],
+    ['29', 30],
+    ['30', 30],
+    ['31', 31],
+    ['900', 900],
+    ['901', 900],
+    ['9007199254740991', 900],
+  ] as const) {
+    it(`requested_expiry "${requested_expiry}": ${seconds} s from receipt (RQ-7, AK-5, M43)`, () => {
+      const accepted = made('poll', requested_expiry === '' ? {} : { requested_expiry })
+      assert.equal(accepted.request.expiresAt, 1_000 + seconds * 1000)
+      assert.equal(acknowledge(accepted).expires_in, seconds)
+    })
+  }
+
+  for (const [mode, interval, sealed] of [
+    ['poll', 7, false],
+    ['ping', 7, true],
+    ['push', undefined, true],
+  ] as const) {
+    it(`${mode}: interval ${interval} (AK-4), call back ${sealed ? 'sealed' : 'not kept'} (M39)`, () => {
+      const accepted = made(mode)
+      assert.equal(acknowledge(accepted).interval, interval)
+      assert.equal(accepted.request.callBackSealed !== undefined, sealed)
+      assert.match(accepted.authReqId, /^[A-Za-z0-9_-]{43}$/)
+      assert.ok(!JSON.stringify(accepted.request).includes(accepted.authReqId))
+      assert.ok(!JSON.stringify(accepted.request).includes('bearer'))
+    })
+  }
+
+  it('has each scope once, in the order asked', () => {
+    assert.equal(made('poll', { scope: 'email openid email' }).request.scope, 'email openid')
+  })
+})

@@ -1,0 +1,199 @@
+/** What a request must be like: every rule, in the order in which they apply (CIBA Core §7.2). */
+import { isNumberToMatch } from '../authentication-request/authentication-request.ts'
+import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
+import { areDetails } from '../../authorization-details/read-details.ts'
+import { type Client, mayAskFor, mayHintBy, mayRing } from '../../client/client.ts'
+import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
+import { looksLikeALink } from '../../client/metadata/link-like.ts'
+import { isPlain } from '../../platform/validation.ts'
+import { Refusal, type RefusalCode } from '../../platform/oauth-error.ts'
+import { isResourceAddress, knows, type Resources } from '../../authorization-details/resources.ts'
+import type { Asked } from './parameters.ts'
+
+export interface RequestPolicy {
+  scopes: readonly string[]
+  /** Characters. */
+  maxBindingMessageLength: number
+  /** Whether binding messages stand in mails, where what looks like a link becomes one. */
+  mailed: boolean
+  /** Whether requests have to be signed, whatever their client registered (FC-7). */
+  requireSigned: boolean
+  /** Whether a request must say what it is about, so that the user can tell it from another (FC-3). */
+  requireContext: boolean
+  /** Whether every binding message has to be a number that the user picks among others. */
+  requireNumber: boolean
+  /** What may be asked for in detail (RFC 9396). */
+  details: DetailTypes
+  /** What tokens may be for (RFC 8707). */
+  resources: Resources
+}
+
+interface Rule {
+  holds(asked: Asked, client: Client, policy: RequestPolicy): boolean
+  otherwise: RefusalCode
+  because: string
+}
+
+/**
+ * The client has been authenticated before the first of these, so a stranger learns nothing here; and the user is
+ * looked up after the last, so a malformed request cannot be used to probe which users exist.
+ */
+export const rules = {
+  // Before the parameters are looked at: unsigned, anybody on the way may have written them.
+  signedWhereItMustBe: {
+    holds: (asked, client, policy) =>
+      asked.signedRequest !== undefined || !(policy.requireSigned || isRegisteredToSign(client)),
+    otherwise: 'invalid_request',
+    because: 'this client has to send signed requests, with all parameters in the JWT named "request"',
+  },
+  scopeIsThere: {
+    holds: (asked) => asked.scope !== undefined,
+    otherwise: 'invalid_request',
+    because: 'scope is missing',
+  },
+  scopeIsWellFormed: {
+    holds: (asked) => /^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$/.test(asked.scope!),
+    otherwise: 'invalid_scope',
+    because: 'scope is a list of scope tokens with one space between them',
+  },
+  scopeIncludesOpenid: {
+    holds: (asked) => asked.scope!.split(' ').includes('openid'),
+    otherwise: 'invalid_scope',
+    because: 'scope must include openid',
+  },
+  scopesAreAllowed: {
+    // The scope with which a user's device decides is never given to a client that rings (M1).
+    holds: (asked, client, policy) =>
+      asked.scope!.split(' ').every((scope) => scope !== DECIDE_SCOPE && mayAskFor(scope, client, policy.scopes)),
+    otherwise: 'invalid_scope',
+    because: 'scope includes a value that this client may not ask for',
+  },
+  exactlyOneHint: {
+    holds: (asked) => asked.hints.length === 1,
+    otherwise: 'invalid_request',
+    because: 'send exactly one of login_hint, id_token_hint, login_hint_token',
+  },
+  hintIsAllowed: {
+    holds: (asked, client) => mayHintBy(client, asked.hints[0]!.kind),
+    otherwise: 'invalid_request',
+    because: 'this client may not say which user it means with this kind of hint',
+  },
+  // We call this client back, so it must tell us how to prove that it is us.
+  tokenWhenWeCallBack: {
+    holds: (asked, client) => client.deliveryMode === 'poll' || asked.notificationToken !== undefined,
+    otherwise: 'invalid_request',
+    because: 'client_notification_token is missing: the client is registered for ping or push',
+  },
+  tokenFitsTheHeader: {
+    holds: (asked, client) =>
+      client.deliveryMode === 'poll' ||
+      (asked.notificationToken!.length <= 1024 && /^[A-Za-z0-9\-._~+/]+=*$/.test(asked.notificationToken!)),
+    otherwise: 'invalid_request',
+    because: 'client_notification_token must be a bearer token of at most 1024 characters',
+  },
+  acrValuesAreAList: {
+    holds: (asked) => asked.acrValues === undefined || /^[\x21-\x7e]+( [\x21-\x7e]+)*$/.test(asked.acrValues),
+    otherwise: 'invalid_request',
+    because: 'acr_values is a list of values with one space between them',
+  },
+  bindingMessageFits: {
+    holds: (asked, _client, policy) =>
+      asked.bindingMessage === undefined || [...asked.bindingMessage].length <= policy.maxBindingMessageLength,
+    otherwise: 'invalid_binding_message',
+    because: 'binding_message is too long to be compared by a person',
+  },
+  // The user compares it letter by letter: nothing in it may be invisible or change the direction of the rest (CD-7).
+  bindingMessageCanBeShown: {
+    holds: (asked) => asked.bindingMessage === undefined || isPlainLine(asked.bindingMessage),
+    otherwise: 'invalid_binding_message',
+    because: 'binding_message must be one line of visible text',
+  },
+  bindingMessageIsNoLink: {
+    holds: (asked, _client, policy) =>
+      !policy.mailed || asked.bindingMessage === undefined || !looksLikeALink(asked.bindingMessage),
+    otherwise: 'invalid_binding_message',
+    because: 'binding_message must not look like a link: it is mailed to the user',
+  },
+  // Else a client could spare its users the choice by choosing its words (CD-8).
+  numberCanBeMatched: {
+    holds: (asked, _client, policy) => !policy.requireNumber || isNumberToMatch(asked.bindingMessage),
+    otherwise: 'invalid_binding_message',
+    because: 'binding_message must be a number of two to six digits: the user picks it among others',
+  },
+  contextIsUnique: {
+    holds: (asked, _client, policy) =>
+      !policy.requireContext || asked.bindingMessage !== undefined || asked.authorizationDetails !== undefined,
+    otherwise: 'invalid_request',
+    because: 'binding_message or authorization_details is missing: the request must say what it is about',
+  },
+  requestedExpiryIsPositive: {
+    holds: (asked) =>
+      asked.requestedExpiry === undefined ||
+      (/^[1-9]\d{0,15}$/.test(asked.requestedExpiry) && Number.isSafeInteger(Number(asked.requestedExpiry))),
+    otherwise: 'invalid_request',
+    because: 'requested_expiry must be a positive whole number of seconds',
+  },
+  requestContextIsAnObject: {
+    holds: (asked) => asked.requestContext === undefined || isPlain(asked.requestContext),
+    otherwise: 'invalid_request',
+    because: 'request_context must be a JSON object',
+  },
+  detailsAreAList: {
+    holds: (asked) => asked.authorizationDetails === undefined || areDetails(asked.authorizationDetails),
+    otherwise: 'invalid_authorization_details',
+    because: 'authorization_details must be a JSON array of 1 to 20 objects with a type, not deep, of at most 16 KiB',
+  },
+  detailTypesAreAllowed: {
+    holds: (asked, client, policy) => {
+      const allowed = client.metadata.authorization_details_types ?? policy.details.names
+      return detailsOf(asked).every(({ type }) => policy.details.names.includes(type) && allowed.includes(type))
+    },
+    otherwise: 'invalid_authorization_details',
+    because: 'authorization_details has a type that this client may not use',
+  },
+  detailsFitTheirTypes: {
+    holds: (asked, _client, policy) => detailsOf(asked).every(policy.details.fits),
+    otherwise: 'invalid_authorization_details',
+    because: 'authorization_details has fields that are missing, unknown, or not as their type wants them',
+  },
+  resourcesAreAddresses: {
+    holds: (asked) => asked.resources.every(isResourceAddress),
+    otherwise: 'invalid_target',
+    because: 'resource must be an absolute URI without a fragment',
+  },
+  resourcesAreKnown: {
+    holds: (asked, _client, policy) => asked.resources.every((address) => knows(policy.resources, String(address))),
+    otherwise: 'invalid_target',
+    because: 'resource names something that this provider gives no tokens for',
+  },
+} satisfies Record<string, Rule>
+
+/** Before its request is even read: whoever may not ask learns nothing about what was asked (VL-9). */
+export function refuseUnlessItMayRing(client: Client): void {
+  if (mayRing(client)) return
+  throw new Refusal('unauthorized_client', 'this client is not registered for backchannel authentication')
+}
+
+/** The details, of a request whose details are a list. */
+export function detailsOf({ authorizationDetails }: Asked): AuthorizationDetail[] {
+  return (authorizationDetails ?? []) as AuthorizationDetail[]
+}
+
+/** A client that registered an algorithm has said that all its requests are signed (RG-5, RG-7). */
+function isRegisteredToSign({ metadata }: Client): boolean {
+  return metadata.backchannel_authentication_request_signing_alg !== undefined
+}
+
+/** @throws {Refusal} of the first rule that does not hold */
+export function refuseUnlessAllowed(asked: Asked, client: Client, policy: RequestPolicy): void {
+  for (const [name, rule] of Object.entries<Rule>(rules)) {
+    if (!rule.holds(asked, client, policy)) {
+      throw new Refusal(rule.otherwise, rule.because, { detail: `${name} (${client.id})` })
+    }
+  }
+}
+
+/** No control, format (zero width, direction), surrogate or line separating characters, and something to see. */
+function isPlainLine(text: string): boolean {
+  return !/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/u.test(text) && /\S/.test(text)
+}

@@ -1,0 +1,136 @@
+/** A signed authentication request (CIBA Core §7.1.1): a JWT in which the client vouches for all that it asks. */
+import { decodeProtectedHeader, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
+import type { Client } from '../../client/client.ts'
+import type { Clock } from '../../platform/clock.ts'
+import type { Slot } from '../../platform/http/load-shedding.ts'
+import { isPlainJws } from '../../platform/jose/jws.ts'
+import { Overloaded } from '../../platform/http/unavailable.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+
+export interface SignedRequestNeeds {
+  issuer: string
+  /** The client's own public keys; no other key counts, whatever the header names (JO-3). */
+  keysOf(client: Client, slot: Slot | undefined): JWTVerifyGetKey
+  /** Marks a request as used, for all nodes, until it would expire anyway. Answers whether this was the first time. */
+  useOnce(clientId: string, jti: string, expiresAt: number): Promise<boolean>
+  clock: Clock
+}
+
+export type SignedClaims = Readonly<Record<string, unknown>>
+
+/** @param slot of the call that may have to wait for the client's keys */
+export type ReadSignedRequest = (jwt: string, client: Client, slot?: Slot) => Promise<SignedClaims>
+
+/** Seconds that two clocks may be apart (SR-8). */
+const skew = 10
+/** Seconds from `nbf` to `exp`, and from `nbf` to now (FC-10, FC-11): how long a captured request could be of use. */
+const longestLife = 3600
+/** Characters; a longer JWT is not even decoded (JO-4). */
+const longestRequest = 16_384
+
+/** Types that name an authentication request, or nothing in particular. Any other names another kind of JWT (SR-15). */
+const types = ['jwt', 'oauth-authz-req+jwt']
+
+/** RFC 7519: about the JWT, never parameters of the request (SR-16). */
+const registeredClaims = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti']
+
+/**
+ * Verifies a signed request and answers its parameters, the JWT's own claims left out.
+ *
+ * Whatever is wrong with it is an `invalid_request` (SR-17). The replay is looked at last, so that nobody but the
+ * client can use its request up.
+ */
+export function createReadSignedRequest(needs: SignedRequestNeeds): ReadSignedRequest {
+  return async (jwt, client, slot) => {
+    const algorithm = client.metadata.backchannel_authentication_request_signing_alg
+    if (algorithm === undefined) throw refused('this client is not registered for signed requests (RG-7)')
+    if (jwt.length > longestRequest) throw refused(`it is longer than ${longestRequest} characters`)
+    if (jwt.split('.').length === 5) throw refused('encrypted requests are not supported')
+    if (!isPlainJws(jwt)) throw refused('it is not a JWT')
+    refuseOtherKinds(jwt)
+
+    const claims = await verify(jwt, algorithm, client, slot, needs)
+    refuseUnlessAskedNow(claims, needs.clock.now() / 1000)
+    if (claims.sub === client.id) throw refused('a client assertion is not an authentication request')
+    for (const name of ['request', 'request_uri']) {
+      if (name in claims) throw refused(`it must not hold ${name}`)
+    }
+    const first = await needs.useOnce(client.id, claims.jti, Math.ceil((claims.exp + skew) * 1000))
+    if (!first) throw refused('this jti was used before')
+    return Object.fromEntries(Object.entries(claims).filter(([name]) => !registeredClaims.includes(name)))
+  }
+}
+
+/** Without a type, or with one that fits; in any letters, with `application/` or without. */
+function refuseOtherKinds(jwt: string): void {
+  const { typ } = readHeader(jwt)
+  if (typ === undefined) return
+  const plain = typeof typ === 'string' ? typ.toLowerCase().replace(/^application\//, '') : ''
+  if (!types.includes(plain)) throw refused('its typ names another kind of JWT')
+}
+
+function readHeader(jwt: string) {
+  try {
+    return decodeProtectedHeader(jwt)
+  } catch {
+    throw refused('it is not a JWT')
+  }
+}
+
+interface RequestClaims extends JWTPayload {
+  exp: number
+  iat: number
+  nbf: number
+  jti: string
+}
+
+async function verify(
+  jwt: string,
+  algorithm: string,
+  client: Client,
+  slot: Slot | undefined,
+  { issuer, keysOf, clock }: SignedRequestNeeds,
+): Promise<RequestClaims> {
+  try {
+    const { payload } = await jwtVerify(jwt, keysOf(client, slot), {
+      algorithms: [algorithm],
+      issuer: client.id,
+      audience: issuer,
+      requiredClaims: ['exp', 'iat', 'nbf', 'jti'],
+      clockTolerance: skew,
+      currentDate: new Date(clock.now()),
+    })
+    return payload as RequestClaims
+  } catch (error) {
+    if (error instanceof Overloaded) throw error
+    throw refused(reasonOf(error), error)
+  }
+}
+
+function refuseUnlessAskedNow({ exp, iat, nbf, jti }: RequestClaims, now: number): void {
+  if (typeof jti !== 'string' || jti === '') throw refused('jti must be a text')
+  if (![exp, iat, nbf].every(Number.isFinite)) throw refused('exp, iat and nbf must be numbers')
+  if (iat > now + skew) throw refused('iat lies in the future')
+  if (nbf < now - longestLife) throw refused('nbf lies more than 60 minutes in the past')
+  if (exp - nbf > longestLife) throw refused('exp must be at most 60 minutes after nbf')
+}
+
+/** For the client's developer; nothing in it comes from the JWT. */
+function reasonOf(error: unknown): string {
+  if (error instanceof errors.JWTExpired) return 'it has expired'
+  if (error instanceof errors.JWTClaimValidationFailed) {
+    const problem = error.reason === 'missing' ? 'is missing' : 'is not acceptable'
+    return `its claim ${error.claim} ${problem}`
+  }
+  if (error instanceof errors.JOSEAlgNotAllowed) return 'it is not signed with the registered algorithm'
+  if (error instanceof errors.JWKSNoMatchingKey) return 'none of the registered keys fits its header'
+  if (error instanceof errors.JWKSMultipleMatchingKeys) return 'several registered keys fit its header; name one by kid'
+  if (error instanceof errors.JWSSignatureVerificationFailed) return 'its signature does not verify'
+  return 'it is not a JWT that can be verified with the registered keys'
+}
+
+function refused(reason: string, cause?: unknown): Refusal {
+  return new Refusal('invalid_request', `request: ${reason}`, {
+    ...(cause !== undefined && { detail: cause instanceof Error ? cause.message : String(cause) }),
+  })
+}

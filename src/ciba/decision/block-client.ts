@@ -1,0 +1,76 @@
+/** A user does not want to hear of a client any more: what it still asks of this user ends in the step that blocks it. */
+import type { Audit } from '../../platform/audit.ts'
+import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import { endOpen, type OpenRequestStore } from '../authentication-request/open-request-store.ts'
+import type { BlockedClientStore } from '../request-limits/blocked-client-store.ts'
+import type { Clock } from '../../platform/clock.ts'
+import type { Letter } from '../../outbox/notification.ts'
+import type { Statement } from '../../platform/storage/database.ts'
+import type { Decision } from './consent-history-store.ts'
+import { changesOf, type EndedBy, type EndRequestsNeeds, endRequests, tellEnded } from './end-requests.ts'
+
+export interface BlockNeeds extends EndRequestsNeeds {
+  openRequests: Pick<OpenRequestStore, 'endOfPair'>
+  blockedClients: Pick<BlockedClientStore, 'blocking'>
+  audit: Audit
+  clock: Clock
+}
+
+export type BlockClient = (block: { userId: string; clientId: string; address: string }) => Promise<void>
+
+/** Blocks a client. What waits for the user's answer is denied; what the user has approved stands until it is revoked. */
+export function createBlockClient(needs: BlockNeeds): BlockClient {
+  return async ({ userId, clientId, address }) => {
+    const now = needs.clock.now()
+    const by: EndedBy = { decidedBy: 'user', deviceClientId: undefined, reason: 'client_blocked' }
+    const open = await needs.openRequests.endOfPair(userId, clientId, now, (open) => {
+      const ended = endRequests(open.filter(isPending), by, now, needs)
+      const block = needs.blockedClients.blocking(userId, clientId, now)
+      return { ...ended, statements: [block, ...ended.statements] }
+    })
+    tellEnded(open.filter(isPending), by, needs.audit, address)
+  }
+}
+
+/** A denial that reports the client, with all that is written with it; the block is among the facts. */
+export interface Report {
+  request: AuthenticationRequest
+  decision: Decision
+  letters: Letter[]
+  facts: Statement[]
+  address: string | undefined
+}
+
+/**
+ * Settles a request whose user says "this was not me", and the client's others with it.
+ *
+ * @returns whether it was still there to be settled; if not, nothing happened
+ */
+export async function settleReported(report: Report, needs: BlockNeeds): Promise<boolean> {
+  const { request, decision, letters, facts } = report
+  const now = decision.decidedAt
+  const { decidedBy, deviceClientId } = decision
+  const by: EndedBy = { decidedBy, deviceClientId, reason: 'client_blocked' }
+  const isReported = ({ id }: AuthenticationRequest) => id === request.id
+  const isThere = (open: AuthenticationRequest[]) => open.filter(isPending).some(isReported)
+  const others = (open: AuthenticationRequest[]) => open.filter((one) => isPending(one) && !isReported(one))
+
+  const open = await needs.openRequests.endOfPair(request.userId, request.clientId, now, (open) => {
+    if (!isThere(open)) return { statements: [], changes: [] }
+    const ended = endRequests(others(open), by, now, needs)
+    return {
+      statements: [
+        endOpen(request.id, decision.id, now),
+        ...facts,
+        ...letters.map(needs.outbox.add),
+        ...ended.statements,
+      ],
+      changes: [...changesOf(request, letters, needs.vault), ...ended.changes],
+    }
+  })
+  if (!isThere(open)) return false
+  tellEnded(others(open), by, needs.audit, report.address)
+  return true
+}
+
+const isPending = ({ status }: AuthenticationRequest) => status === 'pending'

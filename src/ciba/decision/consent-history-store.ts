@@ -1,0 +1,202 @@
+import type { Authentication, AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import type { SettledStatus } from '../authentication-request/authentication-request-store.ts'
+import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
+import { idsBefore } from '../../platform/crypto.ts'
+import { atMostRows, type Database, type Statement } from '../../platform/storage/database.ts'
+import { walk } from '../../platform/storage/cursor-prune.ts'
+
+export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
+
+/** Why a request ended that nobody answered. */
+export type EndingReason = 'user_locked' | 'user_removed' | 'client_blocked' | 'client_removed'
+
+/** A fact: who settled a request, from where, how strongly authenticated, and what they were shown. */
+export interface Decision extends Authentication {
+  id: string
+  requestId: string
+  outcome: SettledStatus
+  decidedBy: DecidedBy
+  /** The client through which the user decided: the app that got the user's token, or the device service. */
+  deviceClientId: string | undefined
+  /** The user says: this was not me. */
+  reported: boolean
+  /** What of the details was approved. */
+  approvedDetails?: AuthorizationDetail[] | undefined
+  /** Only where nobody answered. */
+  reason?: EndingReason | undefined
+  decidedAt: number
+}
+
+/** A decision as the user's history shows it. */
+export interface HistoryEntry extends Decision {
+  clientId: string
+  scope: string
+  bindingMessage: string | undefined
+  /** What was approved, or what was not. */
+  authorizationDetails: AuthorizationDetail[] | undefined
+  resources: string[] | undefined
+  /** Whether tokens that came out of it are still good, or can still be fetched. */
+  inUse: boolean
+}
+
+interface DecisionRow {
+  id: string
+  request_id: string
+  client_id: string
+  user_id: string
+  outcome: SettledStatus
+  decided_by: DecidedBy
+  device_client_id: string | null
+  acr: string | null
+  amr: string | null
+  auth_time: number | null
+  reported: number
+  scope: string
+  binding_message: string | null
+  authorization_details: string | null
+  resources: string | null
+  reason: EndingReason | null
+  decided_at: number
+}
+
+export type DecisionStore = ReturnType<typeof createDecisionStore>
+
+/** The consent history. Its rows are written in the step that settles a request, and never changed. */
+export function createDecisionStore(database: Database) {
+  return {
+    /** The statement that keeps a decision, for the atomic step that carries it out. */
+    add: (decision: Decision, request: AuthenticationRequest): Statement => ({
+      sql: `insert into backchannel_auth_consent_history (id, request_id, client_id, user_id, outcome, decided_by,
+              device_client_id, acr, amr, auth_time, reported, scope, binding_message, decided_at,
+              authorization_details, resources, reason)
+            select id, request_id, client_id, user_id, outcome, decided_by, device_client_id, acr, amr, auth_time,
+              reported, scope, binding_message, decided_at, authorization_details, resources, reason
+            from rows($1) as decision (id text, request_id text, client_id text, user_id text, outcome text,
+              decided_by text, device_client_id text, acr text, amr text, auth_time bigint, reported bigint, scope text,
+              binding_message text, decided_at bigint, authorization_details text, resources text, reason text)`,
+      rows: [
+        {
+          id: decision.id,
+          request_id: request.id,
+          client_id: request.clientId,
+          user_id: request.userId,
+          outcome: decision.outcome,
+          decided_by: decision.decidedBy,
+          device_client_id: decision.deviceClientId,
+          acr: decision.acr,
+          amr: jsonOf(decision.amr),
+          auth_time: decision.authTime,
+          reported: decision.reported ? 1 : 0,
+          scope: request.scope,
+          binding_message: request.bindingMessage,
+          decided_at: decision.decidedAt,
+          authorization_details: jsonOf(
+            decision.approvedDetails ?? request.approvedDetails ?? request.authorizationDetails,
+          ),
+          resources: jsonOf(request.resources),
+          reason: decision.reason,
+        },
+      ],
+    }),
+
+    /**
+     * What was settled about a user, newest first, and whether a client still holds tokens that came out of it: whatever
+     * hangs on the grant of the request. No more is said of it, so that it is looked up by that and nothing else: by
+     * model, SQLite would go through all tokens there are.
+     */
+    async listForUser(userId: string, now: number, limit = 100): Promise<HistoryEntry[]> {
+      const rows = await database.read<DecisionRow & { in_use: number }>(
+        `select history.*, case when exists (
+           select 1 from oidc_models issuing join oidc_models issued on issued.grant_hash = issuing.id_hash
+           where issuing.request_id = history.request_id and issued.expires_at > $2
+         ) or exists (
+           select 1 from backchannel_auth_requests waiting
+           where waiting.id = history.request_id and waiting.status = 'approved' and waiting.expires_at > $2
+         ) then 1 else 0 end as in_use
+         from backchannel_auth_consent_history history
+         where history.user_id = $1 order by history.decided_at desc, history.id desc ${atMostRows(limit)}`,
+        [userId, now],
+      )
+      return rows.map((row) => ({
+        ...toDecision(row),
+        clientId: row.client_id,
+        scope: row.scope,
+        bindingMessage: row.binding_message ?? undefined,
+        authorizationDetails: fromJson(row.authorization_details),
+        resources: fromJson(row.resources),
+        inUse: row.in_use === 1 && row.outcome === 'approved',
+      }))
+    },
+
+    /** Whether the user has ever approved a request of the client. */
+    async hasApproved(userId: string, clientId: string): Promise<boolean> {
+      const rows = await database.read(
+        `select 1 as found from backchannel_auth_consent_history
+         where user_id = $1 and client_id = $2 and outcome = 'approved' limit 1`,
+        [userId, clientId],
+      )
+      return rows.length > 0
+    },
+
+    /** All that was settled about a request, in order: at most an approval and, if nobody collected, its expiry. */
+    async listForRequest(requestId: string): Promise<Decision[]> {
+      const rows = await database.read<DecisionRow>(
+        'select * from backchannel_auth_consent_history where request_id = $1 order by decided_at, id',
+        [requestId],
+      )
+      return rows.map(toDecision)
+    },
+
+    /**
+     * Removes decisions made before `before`, at most so many, but none that something still lives of: users take that
+     * back where they see the decision.
+     */
+    forget: walk({
+      async next(after, before, atMost) {
+        const rows = await database.read<{ id: string }>(
+          `select id from backchannel_auth_consent_history where id > $1 and id < $2 order by id ${atMostRows(atMost)}`,
+          [after, idsBefore(before)],
+        )
+        return rows.map(({ id }) => id)
+      },
+      async remove(ids) {
+        const rows = await database.step({
+          sql: `with old as materialized (
+                  select id from backchannel_auth_consent_history history
+                  where id in (select value from each($1)) and not exists (
+                      select 1 from oidc_models issuing join oidc_models issued on issued.grant_hash = issuing.id_hash
+                      where issuing.request_id = history.request_id)
+                  order by id /* for update skip locked */
+                )
+                delete from backchannel_auth_consent_history where id in (select id from old) returning id`,
+          values: [JSON.stringify(ids)],
+        })
+        return rows.length
+      },
+    }),
+  }
+}
+
+function toDecision(row: DecisionRow): Decision {
+  return {
+    id: row.id,
+    requestId: row.request_id,
+    outcome: row.outcome,
+    decidedBy: row.decided_by,
+    deviceClientId: row.device_client_id ?? undefined,
+    acr: row.acr ?? undefined,
+    amr: fromJson(row.amr),
+    authTime: row.auth_time ?? undefined,
+    reported: row.reported === 1,
+    ...(row.reason !== null && { reason: row.reason }),
+    decidedAt: row.decided_at,
+  }
+}
+
+function jsonOf(value: object | undefined): string | undefined {
+  return value === undefined ? undefined : JSON.stringify(value)
+}
+
+function fromJson<Value>(text: string | null): Value | undefined {
+  return text === null ? undefined : (JSON.parse(text) as Value)
+}

@@ -1,0 +1,178 @@
+/** The user's yes or no, settled exactly once; and the clock's, for those who never answered. */
+import type { Audit } from '../../platform/audit.ts'
+import {
+  type Authentication,
+  type AuthenticationRequest,
+  isPretended,
+  type Status,
+  statusAt,
+  wasShortAndUnanswered,
+} from '../authentication-request/authentication-request.ts'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
+import type { DenialPauseStore } from '../request-limits/denial-pause-store.ts'
+import { notificationFor } from '../client-notification/notification-for.ts'
+import type { Log } from '../../platform/log.ts'
+import type { Letter } from '../../outbox/notification.ts'
+import type { OutboxWorker } from '../../outbox/outbox-worker.ts'
+import { newId } from '../../platform/crypto.ts'
+import type { Statement } from '../../platform/storage/database.ts'
+import { type BlockNeeds, settleReported } from './block-client.ts'
+import type { DecidedBy, Decision, DecisionStore } from './consent-history-store.ts'
+
+export interface DecisionNeeds extends BlockNeeds {
+  requests: RequestStore
+  decisions: DecisionStore
+  /** What the client must be told is kept in one step with the outcome (decision 6). */
+  post: OutboxWorker['post']
+  denialPauses: Pick<DenialPauseStore, 'lengthen' | 'lift'>
+  /** Whether the user is still there, and still may decide (M15). */
+  findUser(id: string): Promise<{ disabled?: boolean | undefined } | null>
+  log: Log
+}
+
+export interface Answer {
+  requestId: string
+  /** As whoever answers has just read it. What of it can change is not believed. */
+  request?: AuthenticationRequest | undefined
+  /** The user who answers. It must be the one the request is about (CN-4). */
+  userId: string
+  outcome: 'approved' | 'denied'
+  decidedBy: DecidedBy
+  deviceClientId?: string | undefined
+  authentication?: Authentication
+  /** What of the details is approved, where it is less than what was asked. Whoever answers has checked that it is no more. */
+  approvedDetails?: AuthorizationDetail[] | undefined
+  reported?: boolean
+  /** The IP address it came from, for the audit. */
+  address?: string | undefined
+}
+
+export type DecisionResult =
+  | { kind: 'settled'; status: 'approved' | 'denied' }
+  /** Unknown, or about another user: the same to whoever asks. */
+  | { kind: 'unknown' }
+  /** The user is gone or disabled: whoever asks, nothing is decided in their name (M15). */
+  | { kind: 'user unavailable' }
+  | { kind: 'expired' }
+  /** Somebody was faster, or it is asked twice: what stands is `status`. */
+  | { kind: 'already decided'; status: Status }
+
+export type Decide = (answer: Answer) => Promise<DecisionResult>
+
+export function createDecide(needs: DecisionNeeds): Decide {
+  return async (answer) => {
+    const request = answer.request ?? (await needs.requests.find(answer.requestId))
+    if (request === undefined || request.userId !== answer.userId || isPretended(request)) return { kind: 'unknown' }
+
+    const user = await needs.findUser(answer.userId)
+    if (!user || user.disabled) {
+      const { id, clientId: client } = request
+      needs.audit({ event: 'decision.refused', request: id, client, user: answer.userId, outcome: 'user_unavailable' })
+      return { kind: 'user unavailable' }
+    }
+
+    const now = needs.clock.now()
+    const approvedDetails =
+      answer.outcome === 'approved' ? (answer.approvedDetails ?? request.authorizationDetails) : undefined
+    const decision = { ...toDecision(answer, now), approvedDetails }
+    const { letters, facts } = consequences(request, decision, needs)
+    // The read above only prepares: whether the request is still pending is decided in this one step (M22).
+    const settlement = {
+      userId: answer.userId,
+      outcome: answer.outcome,
+      settledBy: decision.id,
+      now,
+      authentication: answer.authentication ?? {},
+      approvedDetails,
+    }
+    const settled = decision.reported
+      ? await settleReported({ request, decision, letters, facts, address: answer.address }, needs)
+      : await needs.post(letters, (adding, topics) =>
+          needs.requests.settle(request.id, settlement, [...facts, ...adding], topics),
+        )
+    if (!settled) return explain(await needs.requests.find(request.id), now)
+
+    tell(needs.audit, request, decision, answer.address)
+    return { kind: 'settled', status: answer.outcome }
+  }
+}
+
+/** Settles one request whose time is over. Answers whether this call did it. */
+export async function expire(request: AuthenticationRequest, needs: DecisionNeeds): Promise<boolean> {
+  const now = needs.clock.now()
+  const decision: Decision = {
+    id: newId(now),
+    requestId: request.id,
+    outcome: 'expired',
+    decidedBy: 'clock',
+    deviceClientId: undefined,
+    reported: false,
+    decidedAt: now,
+  }
+  const { letters, facts } = consequences(request, decision, needs)
+  const expired = await needs.post(letters, (adding, topics) =>
+    needs.requests.expire(request, decision.id, now, [...facts, ...adding], topics),
+  )
+  if (expired) tell(needs.audit, request, decision)
+  return expired
+}
+
+/** What is written together with the outcome: the fact, what the client must be told, and how soon it may ask again. */
+function consequences(
+  request: AuthenticationRequest,
+  decision: Decision,
+  needs: DecisionNeeds,
+): { letters: Letter[]; facts: Statement[] } {
+  const letter = notificationFor(request, decision.outcome, decision.decidedAt, needs.vault)
+  return {
+    letters: letter === undefined ? [] : [letter],
+    facts: [needs.decisions.add(decision, request), ...askingAgain(request, decision, needs)],
+  }
+}
+
+/**
+ * A denial lengthens the client's pause, and so does a short request that nobody answered; an approval clears it; a report
+ * blocks the client (CD-4, CD-5).
+ */
+function askingAgain(request: AuthenticationRequest, decision: Decision, needs: DecisionNeeds): Statement[] {
+  const { userId, clientId } = request
+  switch (decision.outcome) {
+    case 'approved':
+      return needs.denialPauses.lift(userId, clientId)
+    case 'denied': {
+      const block = decision.reported ? [needs.blockedClients.blocking(userId, clientId, decision.decidedAt)] : []
+      return [...needs.denialPauses.lengthen(userId, clientId, decision.decidedAt), ...block]
+    }
+    case 'expired':
+      return wasShortAndUnanswered(request) ? needs.denialPauses.lengthen(userId, clientId, decision.decidedAt) : []
+  }
+}
+
+function toDecision(answer: Answer, now: number): Decision {
+  return {
+    id: newId(now),
+    requestId: answer.requestId,
+    outcome: answer.outcome,
+    decidedBy: answer.decidedBy,
+    deviceClientId: answer.deviceClientId,
+    reported: answer.reported ?? false,
+    decidedAt: now,
+    ...answer.authentication,
+  }
+}
+
+function explain(request: AuthenticationRequest | undefined, now: number): DecisionResult {
+  if (request === undefined) return { kind: 'unknown' }
+  const status = statusAt(request, now)
+  return status === 'expired' ? { kind: 'expired' } : { kind: 'already decided', status }
+}
+
+function tell(audit: Audit, request: AuthenticationRequest, decision: Decision, address?: string): void {
+  const about = { request: request.id, client: request.clientId, user: request.userId, address }
+  const how = { by: decision.decidedBy, about: decision.deviceClientId }
+  audit({ event: `request.${decision.outcome}`, ...about, ...how })
+  if (!decision.reported) return
+  audit({ event: 'request.reported', ...about, ...how })
+  audit({ event: 'client.blocked', ...about, by: 'report' })
+}

@@ -1,0 +1,73 @@
+/** Open requests that end without an answer: the user is locked or gone, or has blocked the client, or takes a yes back. */
+import type { Audit } from '../../platform/audit.ts'
+import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import { announced } from '../authentication-request/authentication-request-store.ts'
+import { endOpen, type Followed } from '../authentication-request/open-request-store.ts'
+import { createUserKey, USER_REQUESTS } from '../authentication-request/user-announcement.ts'
+import { notificationFor } from '../client-notification/notification-for.ts'
+import type { Letter } from '../../outbox/notification.ts'
+import type { OutboxStore } from '../../outbox/outbox-store.ts'
+import { newId, type Vault } from '../../platform/crypto.ts'
+import { type Change, joined } from '../../platform/storage/database.ts'
+import type { Decision, DecisionStore, EndingReason } from './consent-history-store.ts'
+
+export interface EndRequestsNeeds {
+  decisions: Pick<DecisionStore, 'add'>
+  outbox: Pick<OutboxStore, 'add'>
+  vault: Vault
+}
+
+/** Who ended them, and why if it was not the answer to one of them. */
+export interface EndedBy extends Pick<Decision, 'decidedBy' | 'deviceClientId'> {
+  reason?: EndingReason | undefined
+}
+
+/**
+ * Settles open requests as denied: status, history, and what their clients are told, by ping or push as after a denial.
+ * A push client whose approval has not been handed over hears of it by the notification that waits already.
+ */
+export function endRequests(
+  open: readonly AuthenticationRequest[],
+  by: EndedBy,
+  now: number,
+  { decisions, outbox, vault }: EndRequestsNeeds,
+): Followed {
+  if (open.length === 0) return { statements: [], changes: [] }
+  const ended = open.map((request) => {
+    const letter = request.status === 'pending' ? notificationFor(request, 'denied', now, vault) : undefined
+    return { request, decision: decisionOn(request, by, now), letters: letter === undefined ? [] : [letter] }
+  })
+  return {
+    statements: joined([
+      ...ended.map(({ request, decision }) => endOpen(request.id, decision.id, now)),
+      ...ended.map(({ request, decision }) => decisions.add(decision, request)),
+      ...ended.flatMap(({ letters }) => letters.map(outbox.add)),
+    ]),
+    changes: ended.flatMap(({ request, letters }) => changesOf(request, letters, vault)),
+  }
+}
+
+/** How it is announced that a request was settled, to whoever shows it, and what its client is to be told. */
+export function changesOf({ id, userId }: AuthenticationRequest, letters: readonly Letter[], vault: Vault): Change[] {
+  const ofUser = { topic: USER_REQUESTS, key: createUserKey(vault)(userId) }
+  return [...announced(id), ofUser, ...letters.map((letter) => ({ topic: 'outbox', key: letter.id }))]
+}
+
+/** For the audit, once they have ended. */
+export function tellEnded(open: readonly AuthenticationRequest[], by: EndedBy, audit: Audit, address?: string): void {
+  for (const { id, clientId, userId } of open) {
+    const about = { request: id, client: clientId, user: userId, address, about: by.deviceClientId }
+    audit({ event: 'request.denied', ...about, by: by.decidedBy, outcome: by.reason })
+  }
+}
+
+function decisionOn(request: AuthenticationRequest, by: EndedBy, now: number): Decision {
+  return {
+    id: newId(now),
+    requestId: request.id,
+    outcome: 'denied',
+    reported: false,
+    decidedAt: now,
+    ...by,
+  }
+}

@@ -1,0 +1,65 @@
+/** The sweep settles what has run out: all of it, once, and again after it failed. */
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { engines } from '../../../test/cast/engines.ts'
+import { furnished, newRequest } from '../../../test/cast/rows.ts'
+import { until } from '../../../test/cast/until.ts'
+import { createExpirySweep } from './expiry-sweep.ts'
+
+test('more than one batch of requests that have run out is settled in one sweep', async (t) => {
+  const { one, clock, sweep } = await scene(t)
+  const requests = Array.from({ length: 450 }, () => newRequest(clock.now(), { expiresAt: clock.now() + 1000 }))
+  await Promise.all(
+    requests.map((request) => one.requests.accept(request, request.id, { maxOpenPerUser: 999 }, [], [])),
+  )
+  assert.equal(await sweep.sweep(), 0)
+  clock.advance(1000)
+  assert.equal(await sweep.sweep(), 450)
+  assert.equal(await sweep.sweep(), 0)
+  assert.deepEqual(await one.requests.runOut(clock.now(), 10), [])
+})
+
+test('the clock lets it look every second, until it is stopped', async (t) => {
+  const { one, clock, sweep } = await scene(t)
+  const request = newRequest(clock.now(), { expiresAt: clock.now() + 1 })
+  await one.requests.accept(request, 'a', { maxOpenPerUser: 9 }, [], [])
+  sweep.start()
+  clock.advance(1000)
+  await until(async () => (await one.requests.find(request.id))!.status === 'expired')
+  await sweep.stop()
+  const next = newRequest(clock.now(), { expiresAt: clock.now() + 1 })
+  await one.requests.accept(next, 'b', { maxOpenPerUser: 9 }, [], [])
+  clock.advance(5000)
+  assert.equal((await one.requests.find(next.id))!.status, 'pending')
+})
+
+test('a sweep that fails is logged and made up for; what else is old is forgotten once a minute', async (t) => {
+  const { one, clock, sweep, needs, logLines, forgot } = await scene(t)
+  const { runOut } = needs.requests
+  let failures = 1
+  needs.requests.runOut = (...asked) => (failures-- > 0 ? Promise.reject(new Error('no table')) : runOut(...asked))
+  const request = newRequest(clock.now(), { expiresAt: clock.now() + 1 })
+  await one.requests.accept(request, 'a', { maxOpenPerUser: 9 }, [], [])
+  sweep.start()
+  clock.advance(1000)
+  await until(async () => logLines.some((line) => line.includes('sweep.failed')))
+  await until(async () => {
+    clock.advance(1000)
+    return (await one.requests.find(request.id))!.status === 'expired'
+  })
+  await until(async () => forgot.length === 1)
+  await until(async () => {
+    clock.advance(1000)
+    return forgot.length === 2
+  })
+  assert.ok(forgot[1]! - forgot[0]! >= 60_000)
+  await sweep.stop()
+})
+
+async function scene(t: TestContext) {
+  const stage = await furnished(t, engines.find(({ name }) => name === 'sqlite')!)
+  const needs = { ...stage.one.needs, requests: { ...stage.one.requests } }
+  const forgot: number[] = []
+  const sweep = createExpirySweep(needs, [async (now) => forgot.push(now)])
+  return { ...stage, needs, sweep, forgot }
+}

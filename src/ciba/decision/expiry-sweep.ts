@@ -1,0 +1,71 @@
+/** Looks, now and then, for requests whose time is over: the row is told, and so is a push client (M14). */
+import type { Clock } from '../../platform/clock.ts'
+import { type DecisionNeeds, expire } from './decide.ts'
+
+export interface ExpirySweep {
+  start(): void
+  /** One look. Answers how many requests it settled. */
+  sweep(): Promise<number>
+  stop(): Promise<void>
+}
+
+/** Milliseconds between two looks. Polls and decisions do not wait for it: they compare with the deadline themselves. */
+const pause = 1_000
+const batch = 200
+
+export function createExpirySweep(
+  needs: DecisionNeeds,
+  alsoForget: ((now: number) => Promise<unknown>)[],
+): ExpirySweep {
+  const { clock, log } = needs
+  let cancel = () => {}
+  let running = false
+  let sweeping: Promise<unknown> = Promise.resolve()
+  let lastForgot = 0
+
+  async function sweep(): Promise<number> {
+    let settled = 0
+    for (;;) {
+      const over = await needs.requests.runOut(clock.now(), batch)
+      const done = await Promise.all(over.map((request) => expire(request, needs)))
+      settled += done.filter(Boolean).length
+      // Another node may be sweeping too: what it took is not in the next batch.
+      if (over.length < batch) return settled
+    }
+  }
+
+  async function round(): Promise<void> {
+    try {
+      await sweep()
+      await forgetOnceAMinute(clock)
+    } catch (error) {
+      log.error({ event: 'sweep.failed', error }, 'the sweep for expired requests failed; it will be tried again')
+    }
+    if (running) schedule()
+  }
+
+  async function forgetOnceAMinute({ now }: Clock): Promise<void> {
+    if (now() - lastForgot < 60_000) return
+    lastForgot = now()
+    for (const forget of alsoForget) await forget(now())
+  }
+
+  function schedule(): void {
+    cancel = clock.after(pause, () => {
+      sweeping = round()
+    })
+  }
+
+  return {
+    start() {
+      running = true
+      schedule()
+    },
+    sweep,
+    async stop() {
+      running = false
+      cancel()
+      await sweeping
+    },
+  }
+}

@@ -1,0 +1,36 @@
+import type { Database, Statement } from '../../platform/storage/database.ts'
+
+export type BlockedClientStore = ReturnType<typeof createBlockedClientStore>
+
+/** The clients that users do not want to hear of any more. */
+export function createBlockedClientStore(database: Database) {
+  return {
+    async isBlocked(userId: string, clientId: string): Promise<boolean> {
+      const rows = await database.read('select user_id from blocked_clients where user_id = $1 and client_id = $2', [
+        userId,
+        clientId,
+      ])
+      return rows.length > 0
+    },
+
+    /** The statement that blocks, for the step of whatever made the user do so. */
+    blocking,
+
+    /** Whoever is let in again does not wait for what was denied before. */
+    async unblock(userId: string, clientId: string): Promise<void> {
+      const values = [userId, clientId]
+      await database.step(
+        { sql: 'delete from blocked_clients where user_id = $1 and client_id = $2 returning user_id', values },
+        { also: [{ sql: 'delete from denial_pauses where user_id = $1 and client_id = $2', values }] },
+      )
+    },
+  }
+}
+
+function blocking(userId: string, clientId: string, now: number): Statement {
+  return {
+    sql: `insert into blocked_clients (user_id, client_id, blocked_at) values ($1, $2, $3)
+          on conflict (user_id, client_id) do nothing returning user_id`,
+    values: [userId, clientId, now],
+  }
+}

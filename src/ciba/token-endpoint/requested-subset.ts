@@ -1,0 +1,37 @@
+/** What a client wants of what its user approved: a token for one of the resources, with all details or some of them. */
+import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
+import { areDetails, parseDetails } from '../../authorization-details/read-details.ts'
+import { allOf, type Form } from '../../platform/http/form.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+
+export interface WantedShare {
+  resource?: string | undefined
+  details?: AuthorizationDetail[] | undefined
+}
+
+/**
+ * Of an approved request. What is refused uses nothing up: the client can come again.
+ *
+ * @throws {Refusal} `invalid_target` (RI-4), `invalid_authorization_details` (RA-6)
+ */
+export function readWantedShare(form: Form, request: AuthenticationRequest, types: DetailTypes): WantedShare {
+  return { resource: wantedResource(form, request), details: wantedDetails(form, request, types) }
+}
+
+function wantedResource(form: Form, { resources = [] }: AuthenticationRequest): string | undefined {
+  const [wanted, ...more] = allOf(form, 'resource')
+  if (more.length > 0) throw new Refusal('invalid_target', 'an access token is for one resource: name one')
+  if (wanted !== undefined && !resources.includes(wanted)) {
+    throw new Refusal('invalid_target', 'resource is not one of those that were approved')
+  }
+  return wanted
+}
+
+function wantedDetails(form: Form, { approvedDetails = [] }: AuthenticationRequest, types: DetailTypes) {
+  const text = form.get('authorization_details')
+  if (text === undefined) return undefined
+  const wanted = parseDetails(text)
+  if (areDetails(wanted) && types.covers(approvedDetails, wanted)) return wanted
+  throw new Refusal('invalid_authorization_details', 'authorization_details is more than was approved')
+}

@@ -1,0 +1,47 @@
+/** The token endpoint: the CIBA grant is ours (CIBA Core §10.1, §11), every other grant is handed to oidc-provider. */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
+import type { ReadCertificate } from '../../client/certificate/client-certificate.ts'
+import { type Proofs, proofSentWith } from '../../client/sender-constraint/dpop-proof.ts'
+import { onlyMethods, rawBody, usualAnswer } from '../../platform/http/answer.ts'
+import { callerOf } from '../../platform/http/connection.ts'
+import { readForm } from '../../platform/http/form.ts'
+import { slotOf } from '../../platform/http/load-shedding.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+import { type CibaGrantNeeds, redeem } from './ciba-grant.ts'
+
+export interface TokenEndpointNeeds extends CibaGrantNeeds {
+  certificateOf: ReadCertificate
+  proofs: Proofs
+  handOver(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply>
+}
+
+export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEndpointNeeds): void {
+  onlyMethods(app, path, ['POST', 'OPTIONS'])
+  app.options(path, (request, reply) => needs.handOver(request, reply))
+  app.post(path, async (request, reply) => {
+    const arrivedAt = needs.clock.now()
+    const form = readForm(request.headers['content-type'], rawBody(request))
+    const caller = callerOf(reply)
+    if (form.get('grant_type') !== CIBA_GRANT) {
+      // A refresh token that comes a second time is taken for stolen, and all that came of it is taken back.
+      await caller.mustBeThere()
+      return needs.handOver(request, reply)
+    }
+
+    const { authorization } = request.headers
+    const proof = proofSentWith(request.raw)
+    reply.headers(needs.proofs.answerHeaders(proof))
+    const certificate = needs.certificateOf(request.raw)
+    const slot = slotOf(request.raw)
+    const call = { form, authorization, certificate, proof, address: request.ip, slot, arrivedAt, caller }
+    const tokens = await redeem(call, needs)
+    if (typeof tokens === 'string') return waiting[tokens](reply)
+    return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)
+  })
+}
+
+const waiting = {
+  authorization_pending: usualAnswer(new Refusal('authorization_pending', 'the user has not decided yet')),
+  slow_down: usualAnswer(new Refusal('slow_down', 'polled too early; the interval is now five seconds longer')),
+}

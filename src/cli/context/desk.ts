@@ -1,0 +1,116 @@
+/** The database, opened for one command beside the running server. */
+import { existsSync } from 'node:fs'
+import { type Audit, type AuditEvent, createAudit } from '../../platform/audit.ts'
+import { type Clock, systemClock } from '../../platform/clock.ts'
+import type { Config } from '../../config/config.ts'
+import { createLog } from '../../platform/log.ts'
+import { createVault, type Vault } from '../../platform/crypto.ts'
+import type { Database } from '../../platform/storage/database.ts'
+import { migrate, migrationStatus } from '../../platform/storage/migrate.ts'
+import { openDatabase } from '../../platform/storage/open.ts'
+import { Failure, isDebugging } from './failure.ts'
+import {
+  fileOfDatabase,
+  loadSettings,
+  nameOfDatabase,
+  noDatabase,
+  refuseEmptyFolder,
+  type SettingOptions,
+  sayWhich,
+} from './settings.ts'
+
+export interface Desk {
+  config: Config
+  database: Database
+  vault: Vault
+  clock: Clock
+  /** What is done by command is told to the same hook, and to standard error where that is kept. */
+  audit: Audit
+}
+
+/** Carries out `work` on a database that is there. */
+export async function atDesk<Result>(options: SettingOptions, work: (desk: Desk) => Promise<Result>): Promise<Result> {
+  refuseEmptyFolder(options)
+  const settings = await loadSettings(options)
+  sayWhich(settings)
+  const file = fileOfDatabase(settings.config.database)
+  if (file !== undefined && !existsSync(file)) throw noDatabase(nameOfDatabase(settings.config.database))
+  return withDesk(settings.config, refuseOtherSchema, work)
+}
+
+/** Carries out `work` on a database that is made if it is a file and not there yet: before the first start, say. */
+export async function atNewDesk<Result>(
+  options: SettingOptions,
+  work: (desk: Desk) => Promise<Result>,
+): Promise<Result> {
+  const settings = await loadSettings(options)
+  sayWhich(settings)
+  return withDesk(settings.config, bringUpIfFile, work)
+}
+
+export async function withDesk<Result>(
+  config: Config,
+  prepare: (database: Database) => Promise<unknown>,
+  work: (desk: Desk) => Promise<Result>,
+): Promise<Result> {
+  const database = await openFor(config)
+  const { audit, heard } = auditOf(config)
+  try {
+    await prepare(database)
+    const result = await work({ config, database, vault: createVault(config.secret), clock: systemClock, audit })
+    await heard()
+    return result
+  } finally {
+    await database.close()
+  }
+}
+
+/** Milliseconds that the hook is given before the command ends. */
+const patience = 5_000
+
+function auditOf({ audit: hook, logLevel }: Config): { audit: Audit; heard(): Promise<unknown> } {
+  const told: Promise<unknown>[] = []
+  const hearer = (event: AuditEvent) => {
+    const telling = (async () => hook?.(event))()
+    told.push(telling.catch(() => {}))
+    return telling
+  }
+  // Whoever sits before it has typed the command, and reads its answer.
+  const log = createLog(process.stderr.isTTY ? 'silent' : logLevel)
+  return {
+    audit: createAudit({ clock: systemClock, log, hearers: [hearer] }),
+    async heard() {
+      let cancel = () => {}
+      const tooLong = new Promise<void>((resolve) => {
+        cancel = systemClock.after(patience, resolve)
+      })
+      await Promise.race([Promise.all(told), tooLong])
+      cancel()
+    },
+  }
+}
+
+export function openFor(config: Config): Promise<Database> {
+  if (config.database === 'sqlite::memory:') {
+    throw new Failure(
+      'This configuration keeps everything in memory (sqlite::memory:): nobody but the server can look into it.\n' +
+        'Set database to "sqlite:./doorbell.db", for example.',
+    )
+  }
+  return openDatabase(config.database, { log: createLog(isDebugging() ? 'debug' : 'warn'), clock: systemClock })
+}
+
+async function bringUpIfFile(database: Database): Promise<void> {
+  if (database.engine === 'sqlite') await migrate(database, systemClock)
+  await refuseOtherSchema(database)
+}
+
+async function refuseOtherSchema(database: Database): Promise<void> {
+  const { pending, unknown } = await migrationStatus(database)
+  if (pending.length > 0) {
+    throw new Failure(`The database lacks ${pending.join(', ')}. Bring it up first: "npx doorbell migrate".`)
+  }
+  if (unknown.length > 0) {
+    throw new Failure(`The database is newer than this program (${unknown.join(', ')}). Use the newer Doorbell.`)
+  }
+}

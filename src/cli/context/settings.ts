@@ -1,0 +1,95 @@
+/** Which configuration a command works with, and saying so. */
+import { existsSync } from 'node:fs'
+import { basename, relative, resolve } from 'node:path'
+import type { Command } from 'commander'
+import type { Config, ConfigInput } from '../../config/config.ts'
+import { findConfigFile } from '../../config/config-file.ts'
+import { loadConfig } from '../../config/load.ts'
+import { Failure } from './failure.ts'
+import { note } from './terminal.ts'
+
+export interface SettingOptions {
+  config?: string
+  demo?: boolean
+}
+
+export interface Settings {
+  config: Config
+  /** The name of the file, or what was taken instead of one. */
+  source: string
+  hasFile: boolean
+}
+
+/** The options of a command that works with a configuration; `--config` belongs to the program. */
+export function withSettings(command: Command): Command {
+  return command.option(
+    '--demo',
+    'use the demo configuration, as "serve --demo" does (without a file this goes without saying)',
+  )
+}
+
+/**
+ * The configuration, for commands that accompany a server. Without a file that is the demo configuration, so that
+ * what `npm start` runs can be looked into from another terminal.
+ */
+export async function loadSettings(options: SettingOptions, overrides: ConfigInput = {}): Promise<Settings> {
+  const file = configFile(options)
+  const demo = options.demo ?? (file === undefined && !isForProduction())
+  const config = await loadConfig({ file: options.config, demo, overrides })
+  return { config, source: sourceOf(file, demo), hasFile: file !== undefined }
+}
+
+export function configFile(options: SettingOptions): string | undefined {
+  return findConfigFile(options.config || process.env.DOORBELL_CONFIG, process.cwd())
+}
+
+/** Without a file everything may come from the environment. An issuer with plain http can only mean trying things out. */
+function isForProduction(): boolean {
+  return process.env.DOORBELL_ISSUER?.startsWith('https:') === true
+}
+
+function sourceOf(file: string | undefined, demo: boolean): string {
+  if (file !== undefined) return demo ? `${basename(file)} with the demo cast` : basename(file)
+  return demo ? 'the demo configuration' : 'the environment'
+}
+
+export function sayWhich({ config, source, hasFile }: Settings): void {
+  const why = hasFile || source === 'the environment' ? '' : ' (there is no doorbell.config.ts here)'
+  note(`Using ${source}${why}, database ${nameOfDatabase(config.database)}`)
+}
+
+/** A database address as it may be shown: without user name and password. */
+export function nameOfDatabase(database: string): string {
+  const file = fileOfDatabase(database)
+  if (file !== undefined) return shortPath(file)
+  if (database === 'sqlite::memory:') return 'in memory'
+  const { protocol, host, pathname } = new URL(database)
+  return `${protocol}//${host}${pathname}`
+}
+
+function shortPath(file: string): string {
+  const path = relative(process.cwd(), file)
+  return path.startsWith('..') ? file : `./${path}`
+}
+
+export function fileOfDatabase(database: string): string | undefined {
+  if (!database.startsWith('sqlite:') || database === 'sqlite::memory:') return undefined
+  return database.slice('sqlite:'.length)
+}
+
+/**
+ * Before the configuration is loaded, because loading it keeps a secret beside the database: looking around in any
+ * folder must not leave one there.
+ */
+export function refuseEmptyFolder(options: SettingOptions): void {
+  const somethingSaid = configFile(options) !== undefined || process.env.DOORBELL_DATABASE
+  if (!somethingSaid && !isForProduction() && !existsSync(resolve('doorbell.db'))) throw noDatabase('./doorbell.db')
+}
+
+export function noDatabase(path: string): Failure {
+  return new Failure(
+    `There is no database at ${path} yet.\n` +
+      'The server makes it: "npx doorbell serve", or "npx doorbell serve --demo" to try things out.\n' +
+      'If it runs already, go to its folder, or name its configuration with --config.',
+  )
+}

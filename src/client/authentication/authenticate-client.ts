@@ -1,0 +1,104 @@
+/**
+ * Proving which client is calling: the same for the backchannel authentication endpoint, the CIBA grant and the
+ * device API (MD-3). A client authenticates with the one method it registered, and with no other (EP-4, EP-5).
+ */
+import type { Audit } from '../../platform/audit.ts'
+import type { AuthenticateClient, Client, ClientCredentials } from '../client.ts'
+import type { ClientStore } from '../client-store.ts'
+import type { InWork } from '../../platform/http/load-shedding.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+import type { Claim } from './claim.ts'
+import { readAssertion, type VerifyAssertion } from './client-assertion.ts'
+import { readBasic, readPost, type VerifySecret } from './client-secret.ts'
+import { readTls, type VerifyCertificate } from './client-tls.ts'
+
+export interface AuthenticationNeeds {
+  clients: ClientStore
+  verifySecret: VerifySecret
+  verifyAssertion: VerifyAssertion
+  verifyCertificate: VerifyCertificate
+  whileProving: InWork['whileProving']
+  audit: Audit
+}
+
+export function createClientAuthentication(needs: AuthenticationNeeds): AuthenticateClient {
+  return async (credentials) => {
+    let client: Client | undefined
+    try {
+      const claim = readClaim(credentials)
+      return await needs.whileProving(claim.clientId, credentials.slot, async () => {
+        client = await needs.clients.find(claim.clientId)
+        return authenticate(client, claim, credentials, needs)
+      })
+    } catch (error) {
+      // What is no client's id may be anything that was pasted there: it is not repeated.
+      const happened = { event: 'client.refused', client: client?.id, address: credentials.address } as const
+      if (error instanceof Refusal) needs.audit({ ...happened, outcome: error.code })
+      throw error
+    }
+  }
+}
+
+async function authenticate(
+  client: Client | undefined,
+  claim: Claim,
+  credentials: ClientCredentials,
+  needs: AuthenticationNeeds,
+): Promise<Client> {
+  const method = client?.metadata.token_endpoint_auth_method
+  if (client === undefined) throw failed(credentials, 'no such client')
+  if (method === undefined || !claim.couldBe.includes(method)) {
+    throw failed(credentials, `${client.id} is registered for ${method}, called as ${claim.couldBe.join(' or ')}`)
+  }
+  const wrong = await prove(method, claim, credentials, client, needs)
+  if (wrong !== undefined) throw failed(credentials, `${client.id}: ${wrong}`)
+  return client
+}
+
+/** One line a method. */
+function prove(
+  method: string,
+  claim: Claim,
+  { certificate, slot }: ClientCredentials,
+  client: Client,
+  needs: AuthenticationNeeds,
+): Promise<string | undefined> | string | undefined {
+  switch (method) {
+    case 'client_secret_basic':
+    case 'client_secret_post':
+      return needs.verifySecret(claim.proof, client)
+    case 'client_secret_jwt':
+    case 'private_key_jwt':
+      return needs.verifyAssertion(claim.proof, client, slot)
+    case 'tls_client_auth':
+    case 'self_signed_tls_client_auth':
+      return needs.verifyCertificate(method, certificate, client, slot)
+    default:
+      return `the method ${method} proves nothing`
+  }
+}
+
+/** Finds the one claim a call makes. Two at once are refused before either is looked at (CA-2). */
+function readClaim(credentials: ClientCredentials): Claim {
+  const { form, authorization } = credentials
+  const asserts = form.has('client_assertion') || form.has('client_assertion_type')
+  const ways = Number(authorization !== undefined) + Number(form.has('client_secret')) + Number(asserts)
+  if (ways > 1) throw new Refusal('invalid_request', 'use exactly one client authentication method')
+  const claim = readBasic(credentials) ?? readPost(credentials) ?? readAssertion(credentials) ?? readTls(credentials)
+  if (claim === undefined) throw failed(credentials, 'no client authentication came with the request')
+  const named = credentials.form.get('client_id')
+  if (named !== undefined && named !== claim.clientId) {
+    throw failed(credentials, 'client_id in the body is not the client that authenticates')
+  }
+  return claim
+}
+
+/** Every failure looks the same from outside (CA-16); `detail` is for our log. */
+function failed(credentials: ClientCredentials, detail: string): Refusal {
+  // A scheme is named only to those who tried one (AE-3, ER-4).
+  const challenge = { 'WWW-Authenticate': 'Basic realm="doorbell", charset="UTF-8"' }
+  return new Refusal('invalid_client', 'client authentication failed', {
+    detail,
+    headers: credentials.authorization === undefined ? {} : challenge,
+  })
+}

@@ -1,0 +1,183 @@
+/** `client_secret_jwt` and `private_key_jwt` (OpenID Connect Core §9, RFC 7523), with CIBA's audience rule (EP-6). */
+import { decodeJwt, type JWTHeaderParameters, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
+import type { Client, ClientCredentials } from '../client.ts'
+import { secretPlace } from '../configured-clients.ts'
+import type { Clock } from '../../platform/clock.ts'
+import type { Slot } from '../../platform/http/load-shedding.ts'
+import { isPlainJws } from '../../platform/jose/jws.ts'
+import { Overloaded } from '../../platform/http/unavailable.ts'
+import type { Profile } from '../../platform/security-profile.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+import type { Vault } from '../../platform/crypto.ts'
+import type { Claim } from './claim.ts'
+import type { ClientKeys } from './client-keys.ts'
+import type { UsedAssertionStore } from './used-jti-store.ts'
+
+/** Answers what is wrong, or nothing. */
+export type VerifyAssertion = (assertion: string, client: Client, slot?: Slot) => Promise<string | undefined>
+
+export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
+
+const symmetric = ['HS256', 'HS384', 'HS512']
+
+/** Seconds that two clocks may be apart. */
+const skew = 10
+/** Seconds ahead that an assertion may expire: it bounds what has to be remembered against replay (CA-10). */
+const longestLife = 300
+/** Characters; a longer JWT is not even decoded (JO-4). */
+const longestAssertion = 16_384
+
+/** What client assertions may be signed with. Where secrets may be used at all, they may be used for this, too. */
+export function assertionAlgorithms({ clientSigning, clientAuthentication }: Profile): string[] {
+  return clientAuthentication.includes('client_secret_jwt') ? [...clientSigning, ...symmetric] : [...clientSigning]
+}
+
+export interface AssertionNeeds {
+  profile: Profile
+  /** Each of these is a valid `aud`: issuer, token endpoint, backchannel authentication endpoint (EP-6, CA-12). */
+  audiences: string[]
+  vault: Vault
+  keys: ClientKeys
+  accept: AcceptAssertion
+  clock: Clock
+}
+
+/** An assertion whose signature was verified. */
+export interface VerifiedAssertion {
+  header: Pick<JWTHeaderParameters, 'typ'>
+  claims: JWTPayload
+}
+
+/** Returns what is wrong with an assertion that was verified, or undefined. */
+export type AcceptAssertion = (assertion: VerifiedAssertion, clientId: string) => Promise<string | undefined>
+
+export interface AcceptanceNeeds {
+  issuer: string
+  /** All that may stand in `aud`: every address at which clients authenticate themselves. */
+  audiences: readonly string[]
+  /** Whether `aud` has to be the issuer and nothing else, as RFC 7523's successor and FAPI 2.0 want it (CA-14). */
+  strictAudience: boolean
+  used: UsedAssertionStore
+  clock: Clock
+}
+
+export function readAssertion({ form }: ClientCredentials): Claim | undefined {
+  const assertion = form.get('client_assertion')
+  const type = form.get('client_assertion_type')
+  if (assertion === undefined && type === undefined) return undefined
+  if (assertion === undefined || type !== ASSERTION_TYPE) {
+    throw new Refusal('invalid_client', 'client_assertion and a client_assertion_type of jwt-bearer go together')
+  }
+  return {
+    clientId: subjectOf(assertion),
+    couldBe: ['private_key_jwt', 'client_secret_jwt'],
+    proof: assertion,
+  }
+}
+
+export function createAssertionVerification(needs: AssertionNeeds): VerifyAssertion {
+  return async (assertion, client, slot) => {
+    let verified: VerifiedAssertion
+    try {
+      verified = await verify(assertion, client, slot, needs)
+    } catch (error) {
+      // Too many wait for the keys: nothing is known of the assertion.
+      if (error instanceof Overloaded) throw error
+      return `client assertion refused: ${error instanceof Error ? error.message : String(error)}`
+    }
+    // Not within the try: a database that is away is no fault of the client.
+    return needs.accept(verified, client.id)
+  }
+}
+
+async function verify(
+  assertion: string,
+  client: Client,
+  slot: Slot | undefined,
+  needs: AssertionNeeds,
+): Promise<VerifiedAssertion> {
+  if (!isPlainJws(assertion)) throw new Error('it is not spelled as its bytes are')
+  const { payload, protectedHeader } = await jwtVerify(assertion, keyFor(client, slot, needs), {
+    algorithms: algorithmsFor(client, needs.profile),
+    issuer: client.id,
+    subject: client.id,
+    audience: needs.audiences,
+    requiredClaims: ['exp', 'jti'],
+    clockTolerance: skew,
+    currentDate: new Date(needs.clock.now()),
+  })
+  return { header: protectedHeader, claims: payload }
+}
+
+/**
+ * What is asked of an assertion besides its signature, wherever that is verified: here, or at the endpoints that are
+ * handed over. Good once among all of them: remembered until it would expire anyway, in one statement, so that of two at
+ * once one passes (CA-9).
+ */
+export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
+  const { used, clock } = needs
+  return async ({ header, claims }, clientId) => {
+    const wrong =
+      problemWithType(header) ?? problemWithAudience(claims, needs) ?? problemWithTimes(claims, clock.now() / 1000)
+    if (wrong !== undefined) return wrong
+    const { exp, jti } = claims
+    if (typeof jti !== 'string') return 'jti is not a string'
+    const fresh = await used.use(clientId, jti, Math.ceil((exp! + skew) * 1000))
+    return fresh ? undefined : 'client assertion used twice'
+  }
+}
+
+/**
+ * The media type of client assertions (draft-ietf-oauth-rfc7523bis §4), and what says nothing: a JWT of another kind that
+ * the same key has signed, a request object say, is not taken for an assertion (RFC 8725 §3.11).
+ */
+const assertionTypes = ['jwt', 'client-authentication+jwt']
+
+function problemWithType({ typ }: VerifiedAssertion['header']): string | undefined {
+  if (typ === undefined) return undefined
+  const type = String(typ)
+    .toLowerCase()
+    .replace(/^application\//, '')
+  return assertionTypes.includes(type) ? undefined : 'typ is that of another kind of JWT'
+}
+
+/** Who is named besides us could use the assertion here, as the client. */
+function problemWithAudience({ aud }: JWTPayload, needs: AcceptanceNeeds): string | undefined {
+  if (needs.strictAudience) return aud === needs.issuer ? undefined : 'aud is not the issuer alone'
+  const named = [aud ?? []].flat()
+  if (named.length === 0) return 'aud is missing'
+  return named.every((each) => needs.audiences.includes(each)) ? undefined : 'aud names another server'
+}
+
+function problemWithTimes({ exp, iat }: JWTPayload, now: number): string | undefined {
+  if (typeof exp !== 'number' || exp > now + longestLife + skew) return `it lives longer than ${longestLife} seconds`
+  return iat !== undefined && iat > now + skew ? 'iat is in the future' : undefined
+}
+
+/** The algorithms come from the registration, never from the header alone (CA-15). */
+function algorithmsFor(client: Client, profile: Profile): string[] {
+  const family = client.metadata.token_endpoint_auth_method === 'client_secret_jwt' ? symmetric : profile.clientSigning
+  const registered = client.metadata.token_endpoint_auth_signing_alg
+  return registered === undefined ? [...family] : family.filter((algorithm) => algorithm === registered)
+}
+
+function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: AssertionNeeds): JWTVerifyGetKey {
+  if (client.metadata.token_endpoint_auth_method !== 'client_secret_jwt') return keys.of(client, slot)
+  return async () => {
+    if (client.secretSealed === undefined) throw new Error('no secret is kept for this client')
+    return new TextEncoder().encode(vault.open(client.secretSealed, secretPlace(client.id)))
+  }
+}
+
+/** Read without believing it: it only says whose keys to try. */
+function subjectOf(assertion: string): string {
+  try {
+    const { sub } = assertion.length > longestAssertion ? {} : decodeJwt(assertion)
+    if (typeof sub === 'string' && sub !== '') return sub
+  } catch {
+    // not a JWT: falls through to the same refusal
+  }
+  throw new Refusal('invalid_client', 'client authentication failed', {
+    detail: 'client_assertion is not a readable JWT',
+  })
+}

@@ -1,0 +1,45 @@
+/** The public keys of clients: from their registration, or from their `jwks_uri`. */
+import { createLocalJWKSet, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
+import type { Client } from '../client.ts'
+import { thumbprintOf } from '../certificate/client-certificate.ts'
+import type { Slot } from '../../platform/http/load-shedding.ts'
+import type { KeySets } from '../../platform/jose/key-sets.ts'
+
+export interface ClientKeys {
+  /** @param slot of the call that may have to wait for them */
+  of(client: Client, slot: Slot | undefined): JWTVerifyGetKey
+  /** Thumbprints of the certificates the client has registered: the first of each key's `x5c` (ML-5). */
+  certificatesOf(client: Client, slot: Slot | undefined): Promise<string[]>
+}
+
+export function createClientKeys(keySets: KeySets): ClientKeys {
+  const readKeys = new WeakMap<object, JWTVerifyGetKey>()
+
+  /** A key is read once for as long as its client is known. */
+  function keysIn(jwks: object): JWTVerifyGetKey {
+    const known = readKeys.get(jwks)
+    if (known) return known
+    const keys = createLocalJWKSet(jwks as JSONWebKeySet) as JWTVerifyGetKey
+    readKeys.set(jwks, keys)
+    return keys
+  }
+
+  return {
+    of({ metadata }, slot) {
+      if (metadata.jwks !== undefined) return keysIn(metadata.jwks)
+      if (metadata.jwks_uri === undefined) throw new Error('the client has registered no keys')
+      return keySets.at(metadata.jwks_uri, slot)
+    },
+    async certificatesOf({ metadata }, slot) {
+      if (metadata.jwks !== undefined) return certificatesIn(metadata.jwks as JSONWebKeySet)
+      return metadata.jwks_uri === undefined ? [] : certificatesIn(await keySets.latest(metadata.jwks_uri, slot))
+    },
+  }
+}
+
+function certificatesIn({ keys }: JSONWebKeySet): string[] {
+  const first = keys.map(({ x5c }) => (Array.isArray(x5c) ? x5c[0] : undefined))
+  return first
+    .filter((base64) => typeof base64 === 'string')
+    .map((base64) => thumbprintOf(Buffer.from(base64, 'base64')))
+}

@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Client } from '../client.ts'
+import { createVault, newSecret } from '../../platform/crypto.ts'
+import { createSecretVerification } from './client-secret.ts'
+
+const vault = createVault(newSecret())
+const [secret, other] = [newSecret(), newSecret()]
+
+const clientWith = (secretHash: string | undefined) => ({ id: 'kiosk', secretHash }) as Client
+
+test('what a client has proven itself with once opens nothing to anything else', () => {
+  const verify = createSecretVerification(vault)
+  const client = clientWith(vault.keyedHash(secret))
+  for (const [shown, isRight] of [
+    [other, false],
+    [secret, true],
+    [secret, true],
+    [other, false],
+    ['', false],
+    [client.secretHash!, false],
+    [secret, true],
+  ] as const) {
+    assert.equal(verify(shown, client), isRight ? undefined : 'wrong client secret')
+  }
+})
+
+test('a client that has another secret now, or none any more, has proven nothing yet', () => {
+  const verify = createSecretVerification(vault)
+  assert.equal(verify(secret, clientWith(vault.keyedHash(secret))), undefined)
+  for (const now of [clientWith(vault.keyedHash(other)), clientWith(undefined)]) {
+    assert.equal(verify(secret, now), 'wrong client secret')
+  }
+})

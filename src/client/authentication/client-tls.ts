@@ -1,0 +1,37 @@
+/** `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705 §2): the certificate of the connection is the proof. */
+import type { Client, ClientCredentials } from '../client.ts'
+import type { ClientCertificate } from '../certificate/client-certificate.ts'
+import { subjectMatches, subjectMetadata } from '../certificate/subject-name.ts'
+import type { Slot } from '../../platform/http/load-shedding.ts'
+import type { Claim } from './claim.ts'
+import type { ClientKeys } from './client-keys.ts'
+
+/** Answers what is wrong, or nothing. */
+export type VerifyCertificate = (
+  method: 'tls_client_auth' | 'self_signed_tls_client_auth',
+  shown: ClientCertificate | undefined,
+  client: Client,
+  slot?: Slot,
+) => Promise<string | undefined>
+
+/** A certificate never says which client calls: `client_id` does, and the certificate has to be that client's (ML-1, FI-18). */
+export function readTls({ form, certificate }: ClientCredentials): Claim | undefined {
+  const clientId = form.get('client_id')
+  if (clientId === undefined || certificate === undefined) return undefined
+  return { clientId, couldBe: ['tls_client_auth', 'self_signed_tls_client_auth'], proof: certificate.thumbprint }
+}
+
+export function createCertificateVerification(keys: Pick<ClientKeys, 'certificatesOf'>): VerifyCertificate {
+  return async (method, shown, client, slot) => {
+    if (shown === undefined) return 'no certificate'
+    if (method === 'self_signed_tls_client_auth') {
+      // Nobody vouches for it, so it has to be the very certificate that was registered (ML-5).
+      const registered = await keys.certificatesOf(client, slot)
+      return registered.includes(shown.thumbprint) ? undefined : 'a certificate that is not registered'
+    }
+    if (!shown.isTrusted) return 'a certificate of no trusted authority, or out of its time'
+    const name = subjectMetadata.find((each) => client.metadata[each] !== undefined)
+    if (name === undefined) return 'the client has registered no subject'
+    return subjectMatches(shown.certificate, name, client.metadata[name]!) ? undefined : `another ${name}`
+  }
+}

@@ -1,0 +1,45 @@
+import { fingerprint } from '../../platform/crypto.ts'
+import { atMostRows, type Database } from '../../platform/storage/database.ts'
+import { together } from '../../platform/storage/batch.ts'
+
+type Used = { client_id: string; jti_hash: string; expires_at: number }
+
+export type UsedAssertionStore = ReturnType<typeof createUsedAssertionStore>
+
+/** Which client assertions have been seen, on any node, until they expire. */
+export function createUsedAssertionStore(database: Database) {
+  const mark = together<Used, boolean>({
+    apart: ({ client_id, jti_hash }) => [`${client_id} ${jti_hash}`],
+    async carryOut(rows) {
+      const first = await database.step<Used>({
+        sql: `insert into used_assertions (client_id, jti_hash, expires_at)
+              select client_id, jti_hash, expires_at
+              from rows($1) as used (client_id text, jti_hash text, expires_at bigint) where true
+              on conflict (client_id, jti_hash) do nothing returning client_id, jti_hash`,
+        rows,
+      })
+      const marked = new Set(first.map(({ client_id, jti_hash }) => `${client_id} ${jti_hash}`))
+      return rows.map(({ client_id, jti_hash }) => marked.has(`${client_id} ${jti_hash}`))
+    },
+  })
+
+  return {
+    /** Marks an assertion as used. Answers whether this was the first time. @param expiresAt milliseconds since 1970 */
+    use: (clientId: string, jti: string, expiresAt: number): Promise<boolean> =>
+      mark({ client_id: clientId, jti_hash: fingerprint(jti), expires_at: expiresAt }),
+
+    /** Removes those that ran out before `before`, at most so many. */
+    async forgetExpired(before: number, atMost: number): Promise<number> {
+      const rows = await database.step({
+        sql: `with old as materialized (
+                select client_id, jti_hash from used_assertions where expires_at < $1
+                order by expires_at ${atMostRows(atMost)} /* for update skip locked */
+              )
+              delete from used_assertions where (client_id, jti_hash) in (select client_id, jti_hash from old)
+              returning client_id`,
+        values: [before],
+      })
+      return rows.length
+    },
+  }
+}

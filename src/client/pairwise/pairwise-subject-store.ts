@@ -1,0 +1,24 @@
+import type { Database } from '../../platform/storage/database.ts'
+
+export type PairwiseSubjectStore = ReturnType<typeof createPairwiseSubjectStore>
+
+/** Which user each pairwise subject stands for, so that an `id_token_hint` leads back. */
+export function createPairwiseSubjectStore(database: Database) {
+  return {
+    async remember(subject: string, userId: string, now: number): Promise<void> {
+      await database.step({
+        sql: `insert into pairwise_subjects (subject, user_id, created_at) values ($1, $2, $3)
+              on conflict (subject) do nothing returning subject`,
+        values: [subject, userId, now],
+      })
+    },
+
+    async find(subject: string): Promise<string | undefined> {
+      const [row] = await database.read<{ user_id: string }>(
+        'select user_id from pairwise_subjects where subject = $1',
+        [subject],
+      )
+      return row?.user_id
+    },
+  }
+}

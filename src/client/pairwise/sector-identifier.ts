@@ -1,0 +1,59 @@
+/** `sector_identifier_uri`: whether a client may call itself part of a sector (OpenID Connect Registration §5, RG-9). */
+import type { ClientMetadata } from '../metadata/client-metadata.ts'
+import { standsFor } from '../metadata/sector.ts'
+import type { Clock } from '../../platform/clock.ts'
+import { createFetches, type Fetches } from '../../platform/http/fetches.ts'
+import type { InWork, Slot } from '../../platform/http/load-shedding.ts'
+import type { GuardedCaller } from '../../platform/http/outgoing.ts'
+import { Overloaded } from '../../platform/http/unavailable.ts'
+
+/** The lists at the addresses that clients name. */
+export type SectorLists = Fetches<unknown[]>
+
+export interface SectorListNeeds {
+  caller: GuardedCaller
+  whileFetching: InWork['whileFetching']
+  clock: Clock
+}
+
+export function createSectorLists({ caller, whileFetching, clock }: SectorListNeeds): SectorLists {
+  return createFetches({ load: (uri) => fetchList(uri, caller), whileFetching, clock })
+}
+
+/**
+ * Returns what is wrong, or undefined. The list is fetched once, when the client is registered.
+ *
+ * @param slot of the call that waits for it
+ * @throws {Overloaded} if too much is fetched already
+ */
+export async function complainAboutSector(
+  client: ClientMetadata,
+  lists: Pick<SectorLists, 'get'>,
+  slot: Slot | undefined,
+): Promise<string | undefined> {
+  const { sector_identifier_uri: uri } = client
+  if (uri === undefined) return undefined
+  const listed = await listAt(uri, lists, slot)
+  if (listed === undefined) return 'sector_identifier_uri must answer with a JSON list of addresses'
+  const needed = [standsFor(client), ...client.redirect_uris].filter((address) => address !== undefined)
+  // Whoever uses none of them shows by nothing that it belongs there (RG-8).
+  return needed.length > 0 && needed.every((address) => listed.includes(address))
+    ? undefined
+    : 'sector_identifier_uri must list the jwks_uri or notification endpoint, and every redirect_uri'
+}
+
+async function listAt(uri: string, lists: Pick<SectorLists, 'get'>, slot: Slot | undefined) {
+  try {
+    return await lists.get(uri, slot)
+  } catch (error) {
+    if (error instanceof Overloaded) throw error
+    return undefined
+  }
+}
+
+async function fetchList(uri: string, caller: GuardedCaller): Promise<unknown[]> {
+  const answer = await caller.call({ url: uri, method: 'GET', headers: { accept: 'application/json' } })
+  const list = answer.status === 200 ? (JSON.parse(answer.body) as unknown) : undefined
+  if (!Array.isArray(list)) throw new Error(`sector_identifier_uri answered ${answer.status}, and no list`)
+  return list
+}

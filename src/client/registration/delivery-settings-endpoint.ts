@@ -1,0 +1,85 @@
+/** A client changes how it wants to hear of outcomes: the seed's `clientconfig`, with its old names and the standard's. */
+import type { FastifyInstance } from 'fastify'
+import type { Audit } from '../../platform/audit.ts'
+import type { AuthenticateClient, Client } from '../client.ts'
+import { type ClientCircumstances, type DeliveryMode, readClientMetadata } from '../metadata/client-metadata.ts'
+import type { ClientStore } from '../client-store.ts'
+import { sectorStays, staysInSector } from '../metadata/sector.ts'
+import type { ReadCertificate } from '../certificate/client-certificate.ts'
+import type { Clock } from '../../platform/clock.ts'
+import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
+import { type Form, readJsonFields } from '../../platform/http/form.ts'
+import { slotOf } from '../../platform/http/load-shedding.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+
+export interface ClientSettingsNeeds {
+  authenticateClient: AuthenticateClient
+  certificateOf: ReadCertificate
+  clients: ClientStore
+  /** What registered metadata is checked against. */
+  circumstances: ClientCircumstances
+  clock: Clock
+  audit: Audit
+}
+
+interface Settings {
+  mode: DeliveryMode
+  endpoint: string | undefined
+}
+
+export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs: ClientSettingsNeeds): void {
+  onlyMethods(app, path, ['POST'])
+  app.post(path, async (request, reply) => {
+    const form = readJsonFields(request.headers['content-type'], rawBody(request))
+    const { authorization } = request.headers
+    const certificate = needs.certificateOf(request.raw)
+    const address = request.ip
+    const slot = slotOf(request.raw)
+    const client = await needs.authenticateClient({ form, authorization, certificate, address, slot })
+    if (client.deliveryMode === undefined) {
+      throw new Refusal('unauthorized_client', 'this client is not registered for backchannel authentication')
+    }
+    const settings = readSettings(form, client, needs.circumstances)
+    const changed = await needs.clients.changeDelivery(client.id, settings.mode, settings.endpoint, needs.clock.now())
+    if (!changed) throw new Refusal('unauthorized_client', 'this client is no longer registered')
+    needs.audit({ event: 'client.settings_changed', client: client.id, address, outcome: settings.mode })
+    return reply.header('cache-control', 'no-store').send(underBothNames(settings))
+  })
+}
+
+/** The new settings obey the rules of registration: a mode that exists, an address exactly where it is called back (RG-3, RG-4, M7). */
+function readSettings(form: Form, client: Client, circumstances: ClientCircumstances): Settings {
+  const asked = form.get('backchannel_token_delivery_mode') ?? form.get('ciba_notify_type') ?? client.deliveryMode
+  const mode = asked?.toLowerCase()
+  const endpoint = form.get('backchannel_client_notification_endpoint') ?? form.get('ciba_notify_endpoint')
+  // Changing only the mode between ping and push keeps the address.
+  const kept = mode === 'poll' ? undefined : client.notificationEndpoint
+
+  const read = readClientMetadata(
+    {
+      ...client.metadata,
+      // Its secret is not changed here, and is not at hand; the rules only want to see that it has one.
+      ...(client.secretHash !== undefined && { client_secret: client.secretHash }),
+      backchannel_token_delivery_mode: mode,
+      backchannel_client_notification_endpoint: endpoint ?? kept,
+    },
+    circumstances,
+  )
+  if ('complaints' in read) throw new Refusal('invalid_client_metadata', read.complaints.join('; '))
+  if (!staysInSector(client.metadata, read.client)) throw new Refusal('invalid_client_metadata', sectorStays)
+  return {
+    mode: read.client.backchannel_token_delivery_mode!,
+    endpoint: read.client.backchannel_client_notification_endpoint,
+  }
+}
+
+function underBothNames({ mode, endpoint }: Settings) {
+  return {
+    backchannel_token_delivery_mode: mode,
+    ciba_notify_type: mode.toUpperCase(),
+    ...(endpoint !== undefined && {
+      backchannel_client_notification_endpoint: endpoint,
+      ciba_notify_endpoint: endpoint,
+    }),
+  }
+}

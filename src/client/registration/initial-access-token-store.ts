@@ -1,0 +1,40 @@
+import { fingerprint } from '../../platform/crypto.ts'
+import type { Database, Statement } from '../../platform/storage/database.ts'
+
+export type InitialAccessStore = ReturnType<typeof createInitialAccessStore>
+
+/** Tokens that let clients register themselves. */
+export function createInitialAccessStore(database: Database) {
+  return {
+    async add(token: string, uses: number, now: number, expiresAt: number): Promise<void> {
+      await database.step({
+        sql: `insert into initial_access_tokens (token_hash, created_at, expires_at, uses_left)
+              values ($1, $2, $3, $4) returning token_hash`,
+        values: [fingerprint(token), now, expiresAt, uses],
+      })
+    },
+
+    /** Takes one use, if there is one left. First of the step that keeps the client: of two at once, one gets it. */
+    use: (token: string, now: number): Statement => ({
+      sql: `update initial_access_tokens set uses_left = uses_left - 1
+            where token_hash = $1 and uses_left > 0 and expires_at > $2 returning token_hash`,
+      values: [fingerprint(token), now],
+    }),
+
+    /** Whether it could be used now: for an answer that says what is wrong before the metadata is looked at. */
+    async isGood(token: string, now: number): Promise<boolean> {
+      const rows = await database.read(
+        'select uses_left from initial_access_tokens where token_hash = $1 and uses_left > 0 and expires_at > $2',
+        [fingerprint(token), now],
+      )
+      return rows.length > 0
+    },
+
+    async forgetExpired(now: number): Promise<void> {
+      await database.step({
+        sql: 'delete from initial_access_tokens where expires_at < $1 returning token_hash',
+        values: [now],
+      })
+    },
+  }
+}

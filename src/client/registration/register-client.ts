@@ -1,0 +1,248 @@
+/** Clients that register themselves (RFC 7591, RFC 7592): what they say is checked like everybody's, and never grants power. */
+import type { Audit } from '../../platform/audit.ts'
+import type { Client } from '../client.ts'
+import {
+  type ClientCircumstances,
+  type ClientMetadata,
+  DECIDE_SCOPE,
+  needsSecret,
+  readClientMetadata,
+} from '../metadata/client-metadata.ts'
+import type { ClientStore } from '../client-store.ts'
+import { toClient } from '../configured-clients.ts'
+import { leavesSector, sectorStays } from '../metadata/sector.ts'
+import { complainAboutName } from '../metadata/shown-name.ts'
+import type { Clock } from '../../platform/clock.ts'
+import { isPlain } from '../../platform/validation.ts'
+import { networkOf, networksOf } from '../../platform/http/address.ts'
+import type { Slot } from '../../platform/http/load-shedding.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+import { newId, newSecret, sameSecret, type Vault } from '../../platform/crypto.ts'
+import type { Statement } from '../../platform/storage/database.ts'
+import type { InitialAccessStore } from './initial-access-token-store.ts'
+import type { RegistrationAttemptStore } from './registration-attempt-store.ts'
+import type { RegistrationStore } from './registration-store.ts'
+import { complainAboutSector, type SectorLists } from '../pairwise/sector-identifier.ts'
+
+export interface RegistrationNeeds {
+  /** `token`: whoever has an initial access token may register. `open`: anybody, so many in an hour from one address (of IPv6, from one network), and ten times as many attempts from its network. */
+  policy: { mode: 'token' | 'open'; perHour: number }
+  clients: ClientStore
+  registrations: RegistrationStore
+  attempts: Pick<RegistrationAttemptStore, 'count'>
+  initialAccess: InitialAccessStore
+  circumstances: ClientCircumstances
+  /** What a client may ask for that does not say what. Never includes the scope with which users decide. */
+  scopes: readonly string[]
+  /** Whether users may have codes. Only an operator says who need not ask for them (UC-2). */
+  userCodes: boolean
+  /** Whether names of clients stand in mails to users. */
+  mailed: boolean
+  /** Whether oidc-provider can work with the client too; else what it says. */
+  accepts(client: Client): Promise<string | undefined>
+  /** What ends with a client, for the step that removes it. */
+  endings(clientId: string, now: number): Statement[]
+  sectorLists: Pick<SectorLists, 'get'>
+  vault: Vault
+  clock: Clock
+  audit: Audit
+}
+
+/** A client and what only it is told. */
+export interface Registration {
+  client: Client
+  /** The secret in clear, if one was made just now. */
+  secret: string | undefined
+  /** With it the client looks after its registration. */
+  registrationToken: string
+  /** Milliseconds since 1970. */
+  registeredAt: number
+}
+
+/** What only an operator may say of a client. Ignoring it would leave a client that is not what it believes to be. */
+const operatorsOnly = ['backchannel_device_service', 'backchannel_unknown_users', 'limits']
+
+/** Attempts that may be made for each client that may be registered: enough for whoever tries until it is right. */
+const attemptsEach = 10
+
+/** Who calls: the address, for counting and for the audit, and the place of the call. */
+export interface RegistrationCall {
+  from: string
+  slot: Slot | undefined
+}
+
+/**
+ * @param permission the initial access token, if one came
+ * @throws {Refusal} `invalid_token`, `invalid_client_metadata`, `invalid_redirect_uri`, `access_denied` (429)
+ */
+export async function register(
+  said: unknown,
+  permission: string | undefined,
+  { from, slot }: RegistrationCall,
+  needs: RegistrationNeeds,
+): Promise<Registration> {
+  const { registrations, initialAccess, policy, clock, vault } = needs
+  const now = clock.now()
+  // Before the metadata is looked at: a stranger learns nothing, and has nothing fetched.
+  if (policy.mode === 'token' && !(permission !== undefined && (await initialAccess.isGood(permission, now)))) {
+    throw notAllowed()
+  }
+  const network = vault.keyedHash(networkOf(from))
+  if (policy.mode === 'open' && !(await registrations.hasRoom(network, policy.perHour, now))) throw tooMany()
+  // Counted before anything is done for it: what is refused later has had something fetched.
+  if (policy.mode === 'open' && !(await mayTry(from, now, needs))) throw tooMany()
+  const { client, secret } = await read(said, newId(now), undefined, slot, needs)
+  const registrationToken = newSecret()
+  const kept =
+    policy.mode === 'token'
+      ? await registrations.addPermitted(client, registrationToken, initialAccess.use(permission!, now), now)
+      : await registrations.addOpen(client, registrationToken, network, policy.perHour, now)
+  if (!kept) throw policy.mode === 'token' ? notAllowed() : tooMany()
+  needs.audit({ event: 'client.registered', client: client.id, address: from })
+  return { client, secret, registrationToken, registeredAt: now }
+}
+
+function mayTry(from: string, now: number, { attempts, policy, vault }: RegistrationNeeds): Promise<boolean> {
+  const networks = networksOf(from).map((network) => vault.keyedHash(network))
+  return attempts.count(networks, policy.perHour * attemptsEach, now)
+}
+
+/** The client that a registration token looks after; somebody else's and none at all are answered alike (DR-12). */
+export async function find(id: string, token: string | undefined, needs: RegistrationNeeds): Promise<Client> {
+  const own = token !== undefined && (await needs.registrations.isLookedAfterBy(id, token))
+  const client = own ? await needs.clients.find(id) : undefined
+  if (client === undefined) throw notAllowed()
+  return client
+}
+
+/** A full replacement: what is not said again goes back to its default (DR-11). The token is another one afterwards. */
+export async function replace(
+  id: string,
+  token: string | undefined,
+  said: unknown,
+  { from, slot }: RegistrationCall,
+  needs: RegistrationNeeds,
+): Promise<Registration> {
+  const before = await find(id, token, needs)
+  if (isPlain(said)) refuseWhatMayNotChange(said, before, needs.vault)
+  const { client, secret } = await read(said, id, before, slot, needs)
+  const now = needs.clock.now()
+  const registrationToken = newSecret()
+  if (!(await needs.registrations.replace(client, token!, registrationToken, now))) throw notAllowed()
+  needs.audit({ event: 'client.replaced', client: id, address: from })
+  return { client, secret, registrationToken, registeredAt: now }
+}
+
+/** Ends all that the client has open: its tokens, its requests, what it was to be told. */
+export async function remove(
+  id: string,
+  token: string | undefined,
+  from: string,
+  needs: RegistrationNeeds,
+): Promise<void> {
+  await find(id, token, needs)
+  const removed = await needs.registrations.remove(id, token!, needs.endings(id, needs.clock.now()))
+  if (!removed) throw notAllowed()
+  needs.audit({ event: 'client.removed', client: id, address: from, by: 'registration' })
+}
+
+/** RFC 7592 §2.2: these are ours to say; a client may only repeat what it is called and what its secret is. */
+function refuseWhatMayNotChange(said: Record<string, unknown>, before: Client, vault: Vault): void {
+  const ours = [
+    'registration_access_token',
+    'registration_client_uri',
+    'client_secret_expires_at',
+    'client_id_issued_at',
+  ].find((name) => name in said)
+  if (ours !== undefined) throw wrong(`${ours} must be left out`)
+  if (said.client_id !== before.id) throw wrong('client_id must be that of the registration')
+  const { client_secret: secret } = said
+  if (secret === undefined) return
+  if (typeof secret !== 'string' || !sameSecret(vault.keyedHash(secret), before.secretHash ?? '')) {
+    throw wrong('client_secret must be the present one, or left out')
+  }
+}
+
+async function read(
+  said: unknown,
+  id: string,
+  before: Client | undefined,
+  slot: Slot | undefined,
+  needs: RegistrationNeeds,
+) {
+  if (!isPlain(said)) throw wrong('client metadata must be a JSON object')
+  const reserved = operatorsOnly.find((name) => said[name] !== undefined && said[name] !== false)
+  if (reserved !== undefined) throw wrong(`${reserved} is given by the operator only`)
+
+  const { client_secret: _, ...own } = said
+  const method = own.token_endpoint_auth_method ?? 'client_secret_basic'
+  const keeps = before?.secretHash !== undefined && method === before.metadata.token_endpoint_auth_method
+  const secret = needsSecret(method) && !keeps ? newSecret() : undefined
+  const checked = readClientMetadata(
+    {
+      scope: needs.scopes.join(' '),
+      ...own,
+      // Else whoever wants to make phones ring would exempt itself. RFC 7591 §3.2.1: it is told what it is registered with.
+      ...(needs.userCodes && rings(own) && { backchannel_user_code_parameter: true }),
+      client_id: id,
+      // Where the present secret stays, the rules only want to see that there is one.
+      ...(needsSecret(method) && { client_secret: secret ?? before!.secretHash }),
+    },
+    needs.circumstances,
+  )
+  if ('complaints' in checked) throw wrong(...checked.complaints)
+  const { client_name: name } = checked.client
+  const { mailed } = needs
+  const misnamed =
+    name === undefined ? undefined : complainAboutName(name, { known: await needs.clients.knownNames(), mailed })
+  if (misnamed !== undefined) throw wrong(misnamed)
+  const scopes = checked.client.scope?.split(' ') ?? []
+  if (scopes.includes(DECIDE_SCOPE))
+    throw wrong(`scope must not hold ${DECIDE_SCOPE}: it is given by the operator only`)
+  const strange = scopes.some((scope) => !needs.scopes.includes(scope))
+  if (strange) throw wrong('scope holds a value that this provider does not know')
+  const { client_secret: __, ...metadata } = checked.client
+  if (before !== undefined && leavesSector(before.metadata, metadata)) throw wrong(sectorStays)
+  const sector = await complainAboutSector(metadata, needs.sectorLists, slot)
+  if (sector !== undefined) throw wrong(sector)
+
+  const client = withSecret(metadata, secret, keeps ? before : undefined, needs.vault)
+  const refused = await needs.accepts(client)
+  if (refused !== undefined) throw wrong(refused)
+  return { client, secret }
+}
+
+function rings({ backchannel_token_delivery_mode: mode }: Record<string, unknown>): boolean {
+  return mode !== undefined && mode !== null
+}
+
+function withSecret(metadata: ClientMetadata, secret: string | undefined, before: Client | undefined, vault: Vault) {
+  if (before === undefined)
+    return toClient({ ...metadata, ...(secret !== undefined && { client_secret: secret }) }, vault)
+  const { secretHash, secretSealed } = before
+  return { ...toClient(metadata, vault), secretHash, secretSealed }
+}
+
+function notAllowed(): Refusal {
+  return new Refusal('invalid_token', 'this takes a token that is good for it', {
+    headers: { 'WWW-Authenticate': 'Bearer realm="doorbell", error="invalid_token"' },
+  })
+}
+
+function tooMany(): Refusal {
+  return new Refusal(
+    'access_denied',
+    'too many clients were registered from this address, or tried to be; try again later',
+    {
+      status: 429,
+      headers: { 'Retry-After': '3600' },
+    },
+  )
+}
+
+function wrong(...complaints: string[]): Refusal {
+  const code = complaints.every((complaint) => complaint.startsWith('redirect_uris'))
+    ? 'invalid_redirect_uri'
+    : 'invalid_client_metadata'
+  return new Refusal(code, complaints.join('; '))
+}

@@ -1,0 +1,81 @@
+/** Dynamic registration of clients (RFC 7591), and looking after a registration (RFC 7592). */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { ClientMetadata } from '../metadata/client-metadata.ts'
+import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
+import { readJson } from '../../platform/http/form.ts'
+import { slotOf } from '../../platform/http/load-shedding.ts'
+import {
+  find,
+  type Registration,
+  type RegistrationCall,
+  type RegistrationNeeds,
+  register,
+  remove,
+  replace,
+} from './register-client.ts'
+
+export function registrationEndpoint(
+  app: FastifyInstance,
+  path: string,
+  needs: RegistrationNeeds & { issuer: string },
+): void {
+  const uriOf = (id: string) => `${needs.issuer}${path}/${encodeURIComponent(id)}`
+
+  onlyMethods(app, path, ['POST'])
+  app.post(path, async (request, reply) => {
+    const registration = await register(readBody(request), bearer(request), callOf(request), needs)
+    return answer(reply.code(201), whole(registration, uriOf(registration.client.id)))
+  })
+
+  const one = `${path}/:client_id`
+  const idOf = (request: FastifyRequest) => (request.params as { client_id: string }).client_id
+  onlyMethods(app, one, ['GET', 'PUT', 'DELETE'])
+  app.get(one, async (request, reply) => {
+    const token = bearer(request)
+    const client = await find(idOf(request), token, needs)
+    return answer(reply, {
+      ...withoutSecret(client.metadata),
+      registration_client_uri: uriOf(client.id),
+      registration_access_token: token,
+    })
+  })
+  app.put(one, async (request, reply) => {
+    const registration = await replace(idOf(request), bearer(request), readBody(request), callOf(request), needs)
+    return answer(reply, whole(registration, uriOf(registration.client.id)))
+  })
+  app.delete(one, async (request, reply) => {
+    await remove(idOf(request), bearer(request), request.ip, needs)
+    return reply.code(204).header('cache-control', 'no-store').send()
+  })
+}
+
+function callOf(request: FastifyRequest): RegistrationCall {
+  return { from: request.ip, slot: slotOf(request.raw) }
+}
+
+function readBody(request: FastifyRequest): unknown {
+  return readJson(request.headers['content-type'], rawBody(request))
+}
+
+function bearer(request: FastifyRequest): string | undefined {
+  return /^bearer +(\S{1,255})$/i.exec(request.headers.authorization ?? '')?.[1]
+}
+
+/** All that is registered, defaults included, and what only the client is told (DR-2). */
+function whole({ client, secret, registrationToken, registeredAt }: Registration, uri: string) {
+  return {
+    ...withoutSecret(client.metadata),
+    client_id_issued_at: Math.floor(registeredAt / 1000),
+    ...(secret !== undefined && { client_secret: secret, client_secret_expires_at: 0 }),
+    registration_client_uri: uri,
+    registration_access_token: registrationToken,
+  }
+}
+
+function withoutSecret({ client_secret: _, ...metadata }: ClientMetadata) {
+  return metadata
+}
+
+function answer(reply: FastifyReply, body: unknown): FastifyReply {
+  return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(body)
+}

@@ -1,0 +1,104 @@
+import type { Client } from '../client.ts'
+import { insertClient } from '../client-store.ts'
+import { fingerprint } from '../../platform/crypto.ts'
+import type { Database, Statement } from '../../platform/storage/database.ts'
+
+export type RegistrationStore = ReturnType<typeof createRegistrationStore>
+
+/** Milliseconds over which registrations from one address are counted. */
+const hour = 3600_000
+
+/** The clients that registered themselves. Changes are announced under the topic `client`. */
+export function createRegistrationStore(database: Database) {
+  const announce = (id: string) => [{ topic: 'client', key: id }]
+  const roomFor = (from: string, perHour: number, now: number) => ({
+    sql: `select 1 as room where (select count(*) from clients where registered_from = $1 and created_at > $2) < $3`,
+    values: [from, now - hour, perHour],
+  })
+
+  return {
+    /**
+     * Keeps a client that has shown an initial access token: `permission` uses one up, in the same step.
+     * @returns whether it was kept: not if the token has no use left
+     */
+    async addPermitted(client: Client, registrationToken: string, permission: Statement, now: number) {
+      const kept = [insertClient(client, now), mark(client.id, registrationToken, undefined)]
+      return (await database.step(permission, { also: kept, announce: announce(client.id) })).length > 0
+    },
+
+    /** Keeps a client that nobody vouches for, unless its address has registered `perHour` others within the hour. */
+    async addOpen(client: Client, registrationToken: string, from: string, perHour: number, now: number) {
+      const kept = [insertClient(client, now), mark(client.id, registrationToken, from)]
+      // Of two that count at once, neither would count the other.
+      const rows = await database.step(roomFor(from, perHour, now), {
+        also: kept,
+        announce: announce(client.id),
+        alone: `registered ${from}`,
+      })
+      return rows.length > 0
+    },
+
+    /** Whether another client of this address would be kept now: for an answer before anything is done for it. */
+    async hasRoom(from: string, perHour: number, now: number): Promise<boolean> {
+      const { sql, values } = roomFor(from, perHour, now)
+      return (await database.read(sql, values)).length > 0
+    },
+
+    /** Whether this token looks after that client. */
+    async isLookedAfterBy(id: string, registrationToken: string): Promise<boolean> {
+      const rows = await database.read('select id from clients where id = $1 and registration_token_hash = $2', [
+        id,
+        fingerprint(registrationToken),
+      ])
+      return rows.length > 0
+    },
+
+    /** Replaces what a client registered and the token for the next time. Not if another update was faster. */
+    async replace(client: Client, registrationToken: string, next: string, now: number): Promise<boolean> {
+      const {
+        backchannel_token_delivery_mode: _,
+        backchannel_client_notification_endpoint: __,
+        ...metadata
+      } = client.metadata
+      const rows = await database.step(
+        {
+          sql: `update clients set metadata = $3, secret_hash = $4, secret_sealed = $5, delivery_mode = $6,
+                  notification_endpoint = $7, registration_token_hash = $8, changed_at = $9
+                where id = $1 and registration_token_hash = $2 returning id`,
+          values: [
+            client.id,
+            fingerprint(registrationToken),
+            JSON.stringify(metadata),
+            client.secretHash ?? null,
+            client.secretSealed ?? null,
+            client.deliveryMode ?? null,
+            client.notificationEndpoint ?? null,
+            fingerprint(next),
+            now,
+          ],
+        },
+        { announce: announce(client.id) },
+      )
+      return rows.length > 0
+    },
+
+    /** Removes a client with all that hangs on it. */
+    async remove(id: string, registrationToken: string, also: Statement[]): Promise<boolean> {
+      const rows = await database.step(
+        {
+          sql: 'delete from clients where id = $1 and registration_token_hash = $2 returning id',
+          values: [id, fingerprint(registrationToken)],
+        },
+        { also, announce: announce(id) },
+      )
+      return rows.length > 0
+    },
+  }
+}
+
+function mark(id: string, registrationToken: string, from: string | undefined): Statement {
+  return {
+    sql: 'update clients set registration_token_hash = $2, registered_from = $3 where id = $1',
+    values: [id, fingerprint(registrationToken), from ?? null],
+  }
+}

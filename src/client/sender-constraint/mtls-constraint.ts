@@ -1,0 +1,21 @@
+import type { ClientCertificate } from '../certificate/client-certificate.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+import type { Client } from '../client.ts'
+
+/** Whether a client's tokens are bound to its certificate: it wants them to be, or the deployment does and it chose no DPoP. */
+export function isBoundToCertificate({ metadata }: Pick<Client, 'metadata'>, boundTokensOnly: boolean): boolean {
+  if (metadata.tls_client_certificate_bound_access_tokens === true) return true
+  return boundTokensOnly && metadata.dpop_bound_access_tokens !== true
+}
+
+/**
+ * The thumbprint such tokens are bound to.
+ *
+ * @throws {Refusal} `invalid_request` if there is no certificate to bind them to (ML-10, FI-2)
+ */
+export function certificateBinding(shown: ClientCertificate | undefined): string {
+  if (shown === undefined) {
+    throw new Refusal('invalid_request', "this client's tokens are bound to its certificate: connect with mutual TLS")
+  }
+  return shown.thumbprint
+}

@@ -1,0 +1,123 @@
+/**
+ * The authorization endpoint is oidc-provider's. Before it keeps what a stranger sent, it is seen to that this is not too
+ * much: of one call, of one network, and in all.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { rawBody } from '../platform/http/answer.ts'
+import { targetOf } from '../platform/http/one-spelling.ts'
+import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
+import { pageHeaders, renderPage } from '../platform/pages/pages.ts'
+import { NoPlace, type SignInPlace, type SignInPlaces } from './sign-in-places.ts'
+
+export interface AuthorizeNeeds {
+  handOver(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply>
+  places: SignInPlaces
+  /** Removes sign-ins that were begun, by the hashes of their ids. */
+  remove(idHashes: string[]): Promise<void>
+  texts: Texts
+}
+
+/** Bytes of JSON, in which they are kept: a control character takes six. */
+const longest = {
+  inAll: 8192,
+  /** What comes back as it was, or is compared. */
+  ids: 1024,
+  /** Structures, and what is signed. */
+  structures: 4096,
+  others: 2048,
+} as const
+
+const longestOf: Readonly<Record<string, number>> = {
+  state: longest.ids,
+  nonce: longest.ids,
+  code_challenge: longest.ids,
+  client_id: longest.ids,
+  claims: longest.structures,
+  authorization_details: longest.structures,
+  id_token_hint: longest.structures,
+  request: longest.structures,
+}
+
+const underWay = new AsyncLocalStorage<SignInPlace>()
+
+/** The place of the call that is being answered, if it is one that begins to sign in or goes on. */
+export function placeOfThisCall(): SignInPlace | undefined {
+  return underWay.getStore()
+}
+
+export function authorizeEndpoint(app: FastifyInstance, path: string, needs: AuthorizeNeeds): void {
+  const { places } = needs
+
+  app.route({
+    // It takes a HEAD for a GET, and keeps as much.
+    method: ['GET', 'HEAD', 'POST'],
+    url: path,
+    exposeHeadRoute: false,
+    handler(request, reply) {
+      const tooLong = tooLongIn(request)
+      if (tooLong !== undefined) return refuse(request, reply, { status: 400, error: `invalid_request: ${tooLong}` })
+      let place: SignInPlace
+      try {
+        place = places.begin(request.ip)
+      } catch (error) {
+        if (!(error instanceof NoPlace)) throw error
+        const { retryAfter } = error
+        return refuse(request, reply, { status: 429, error: 'temporarily_unavailable', retryAfter })
+      }
+      return goOn(request, reply, place)
+    },
+  })
+  app.route({
+    method: ['GET', 'HEAD'],
+    url: `${path}/:uid`,
+    exposeHeadRoute: false,
+    handler: (request, reply) => goOn(request, reply, places.goOn(request.ip)),
+  })
+
+  async function goOn(request: FastifyRequest, reply: FastifyReply, place: SignInPlace) {
+    try {
+      return await underWay.run(place, () => needs.handOver(request, reply))
+    } finally {
+      const left = place.end()
+      if (left.length > 0) await needs.remove(left)
+    }
+  }
+
+  function refuse(request: FastifyRequest, reply: FastifyReply, { status, error, retryAfter }: Refused) {
+    const lang = chooseLanguage(request.headers['accept-language'])
+    const say = needs.texts.in(lang)
+    if (retryAfter !== undefined) reply.header('retry-after', String(retryAfter))
+    const when = retryAfter === undefined ? '' : new Intl.RelativeTimeFormat(lang).format(retryAfter, 'second')
+    const description = retryAfter === undefined ? say('error.from_elsewhere') : say('sign_in.paused', { when })
+    return reply
+      .code(status)
+      .headers(pageHeaders)
+      .send(renderPage('error', { lang, say, title: say('error.title'), description, error }))
+  }
+}
+
+interface Refused {
+  status: number
+  error: string
+  /** Seconds. */
+  retryAfter?: number
+}
+
+/** What is too long in a request, for whoever sent the person here. */
+function tooLongIn(request: FastifyRequest): string | undefined {
+  let inAll = 0
+  for (const sent of [targetOf(request.raw.url ?? '').search, rawBody(request).toString('latin1')]) {
+    for (const [name, value] of new URLSearchParams(sent)) {
+      const length = Buffer.byteLength(JSON.stringify(value))
+      const most = Object.hasOwn(longestOf, name) ? longestOf[name]! : longest.others
+      inAll += name.length + length
+      if (length > most) {
+        return Object.hasOwn(longestOf, name)
+          ? `${name} is longer than ${most} bytes`
+          : `a parameter is longer than ${most} bytes`
+      }
+    }
+  }
+  return inAll > longest.inAll ? `the parameters are longer than ${longest.inAll} bytes in all` : undefined
+}

@@ -1,0 +1,27 @@
+/** An access token with which a user's own page asks and decides, for a user who signed in at another provider. */
+import type { Authentication } from '../ciba/authentication-request/authentication-request.ts'
+import type { CurrentProvider } from './openid-provider.ts'
+import { vouchFor } from './authentication-context.ts'
+
+export interface DeviceToken {
+  accessToken: string
+  /** Seconds. */
+  expiresIn: number
+}
+
+/** @param clientId the client that the token is given to */
+export function createDeviceToken(currentProvider: CurrentProvider, clientId: string) {
+  return async (userId: string, authentication: Authentication): Promise<DeviceToken> => {
+    const provider = currentProvider()
+    const client = await provider.Client.find(clientId)
+    const token = new provider.AccessToken({
+      accountId: userId,
+      client,
+      scope: 'openid ciba:decide',
+      gty: 'authorization_code',
+    } as never)
+    vouchFor(token, authentication)
+    const accessToken = await token.save()
+    return { accessToken, expiresIn: token.expiration }
+  }
+}

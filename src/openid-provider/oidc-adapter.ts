@@ -1,0 +1,121 @@
+/** oidc-provider's storage, on our tables. It also lets writes be collected, to be carried out in one step with ours. */
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { Adapter, AdapterPayload } from 'oidc-provider'
+import { errors } from 'oidc-provider'
+import type { Clock } from '../platform/clock.ts'
+import { fingerprint, type Vault } from '../platform/crypto.ts'
+import type { Statement } from '../platform/storage/database.ts'
+import { placeOfThisCall } from './authorize-endpoint.ts'
+import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } from './held-generations.ts'
+import type { FoundModel, OidcModelStore } from './oidc-model-store.ts'
+import type { SignInPlaces } from './sign-in-places.ts'
+
+export interface AdapterNeeds {
+  models: OidcModelStore
+  /** A client as oidc-provider is to see it. */
+  findClient(id: string): Promise<AdapterPayload | undefined>
+  vault: Vault
+  clock: Clock
+  /** Where sign-ins that were begun have their places. */
+  places: Pick<SignInPlaces, 'ended'>
+  /** Whether sessions in which nobody has signed in are kept: only where a feature needs them. */
+  keepsStrangers: boolean
+}
+
+interface Collected {
+  statements: Statement[]
+  requestId: string
+}
+
+const collecting = new AsyncLocalStorage<Collected>()
+
+/**
+ * Runs `work`; what oidc-provider would save meanwhile is not saved but handed back as statements, marked with the
+ * authentication request they come out of.
+ */
+export async function collectWrites<T>(requestId: string, work: () => Promise<T>): Promise<[T, Statement[]]> {
+  const collected: Collected = { statements: [], requestId }
+  const result = await collecting.run(collected, work)
+  return [result, collected.statements]
+}
+
+/** What is taken back with a grant. A sign-in under way knows the grant too, and goes on without it. */
+const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode'])
+
+export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Adapter {
+  return (model) => (model === 'Client' ? clientAdapter(needs) : modelAdapter(model, needs))
+}
+
+function modelAdapter(model: string, { models, vault, clock, places, keepsStrangers }: AdapterNeeds): Adapter {
+  const place = (idHash: string) => `oidc_models/${model}/${idHash}`
+
+  function open(found: FoundModel | undefined) {
+    if (found === undefined) return undefined
+    if (found.user_id !== null) holdGeneration(found.user_id, found.user_generation)
+    if (found.client_id !== null) holdRegistration(found.client_id, found.client_registration_id)
+    const payload = JSON.parse(vault.open(found.sealed, place(found.id_hash))) as AdapterPayload
+    if (found.consumed_at !== null) payload.consumed = Math.floor(found.consumed_at / 1000)
+    return payload
+  }
+
+  return {
+    async upsert(id, payload, expiresIn) {
+      if (model === 'Session' && payload.accountId === undefined && !keepsStrangers) return
+      const idHash = fingerprint(id)
+      const expiresAt = expiresIn ? clock.now() + expiresIn * 1000 : undefined
+      const collected = collecting.getStore()
+      const { clientId } = payload
+      const userId = userOf(payload)
+      const statement = models.put({
+        model,
+        idHash,
+        sealed: vault.seal(JSON.stringify(payload), place(idHash)),
+        grantHash: goesWithGrant.has(model) && payload.grantId ? fingerprint(payload.grantId) : undefined,
+        uidHash: payload.uid === undefined ? undefined : fingerprint(payload.uid),
+        clientId,
+        userId,
+        requestId: collected?.requestId,
+        expiresAt,
+        userGeneration: userId === undefined ? undefined : heldGeneration(userId),
+        clientRegistration: clientId === undefined ? undefined : heldRegistration(clientId),
+      })
+      if (collected) collected.statements.push(statement)
+      else await models.run(statement, model === 'Interaction' ? placeOfThisCall()?.keep(idHash, expiresAt ?? 0) : [])
+    },
+    find: async (id) => open(await models.find(model, fingerprint(id), clock.now())),
+    findByUid: async (uid) => open(await models.findByUid(model, fingerprint(uid), clock.now())),
+    findByUserCode: async () => undefined,
+    async consume(id) {
+      // oidc-provider looks first and marks then; of two that looked at once, only one may go on.
+      const first = await models.consume(model, fingerprint(id), clock.now())
+      if (!first) throw new errors.InvalidGrant(`${model} is already consumed`)
+    },
+    destroy(id) {
+      if (model === 'Interaction') places.ended(fingerprint(id))
+      return models.remove(model, fingerprint(id))
+    },
+    revokeByGrantId: (grantId) => models.removeByGrant(fingerprint(grantId)),
+  }
+}
+
+/** Whom a model is about. A sign-in under way is about who has just signed in, or was signed in before. */
+function userOf({ accountId, result, session }: AdapterPayload): string | undefined {
+  const signedIn = (result as { login?: { accountId?: string } } | undefined)?.login?.accountId
+  return accountId ?? signedIn ?? (session as { accountId?: string } | undefined)?.accountId
+}
+
+/** Clients have a table and a life of their own; oidc-provider only reads them. */
+function clientAdapter({ findClient }: AdapterNeeds): Adapter {
+  const never = async () => {
+    throw new Error('clients are registered with Doorbell, not with oidc-provider')
+  }
+  return {
+    find: findClient,
+    upsert: never,
+    findByUid: async () => undefined,
+    findByUserCode: async () => undefined,
+    consume: never,
+    destroy: never,
+    revokeByGrantId: never,
+  }
+}

@@ -1,0 +1,172 @@
+import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
+
+/** A model of oidc-provider as it is kept: nothing in it can be used by whoever reads the database. */
+export interface KeptModel {
+  model: string
+  idHash: string
+  sealed: string
+  grantHash: string | undefined
+  uidHash: string | undefined
+  clientId: string | undefined
+  userId: string | undefined
+  /** The authentication request it came out of. */
+  requestId: string | undefined
+  expiresAt: number | undefined
+  /** The user's generation and the client's registration it is issued in; those of the moment unless told. */
+  userGeneration?: number | undefined
+  clientRegistration?: string | undefined
+}
+
+export interface FoundModel {
+  id_hash: string
+  sealed: string
+  consumed_at: number | null
+  user_id: string | null
+  user_generation: number
+  client_id: string | null
+  client_registration_id: string
+}
+
+/**
+ * What is issued counts while the user's generation and the client's registration are those it was issued in, and as long
+ * as its grant is there; a session, until its user has ended it, even if a call that began before has written it back. Part of the statement that finds it, so that nothing has to be looked up besides, and nothing
+ * known from memory can be out of date.
+ */
+const counts = `
+  not exists (select 1 from user_generations ended
+    where ended.user_id = found.user_id and ended.generation > found.user_generation)
+  and (found.client_id is null or exists (select 1 from clients
+    where clients.id = found.client_id and clients.registration_id = found.client_registration_id))
+  and (found.grant_hash is null or exists (select 1 from oidc_models issuing
+    where issuing.model = 'Grant' and issuing.id_hash = found.grant_hash))
+  and (found.uid_hash is null or not exists (select 1 from ended_sessions
+    where ended_sessions.uid_hash = found.uid_hash))`
+
+const found = `select id_hash, sealed, consumed_at, user_id, user_generation, client_id, client_registration_id
+  from oidc_models found`
+
+export type OidcModelStore = ReturnType<typeof createOidcModelStore>
+
+/** oidc-provider's tokens, grants, sessions and interactions. */
+export function createOidcModelStore(database: Database) {
+  return {
+    /** The statement that keeps a model, or replaces it. */
+    put: (kept: KeptModel): Statement => ({
+      sql: `insert into oidc_models (model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id,
+              expires_at, user_generation, client_registration_id)
+            select model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id, expires_at,
+              coalesce(kept.user_generation,
+                (select generation from user_generations where user_generations.user_id = kept.user_id), 0),
+              coalesce(kept.client_registration,
+                (select registration_id from clients where clients.id = kept.client_id), '')
+            from rows($1) as kept (model text, id_hash text, sealed text, grant_hash text, uid_hash text, client_id text,
+              user_id text, request_id text, expires_at bigint, user_generation bigint, client_registration text)
+            where true
+            on conflict (model, id_hash) do update set sealed = excluded.sealed, grant_hash = excluded.grant_hash,
+              uid_hash = excluded.uid_hash, client_id = excluded.client_id, user_id = excluded.user_id,
+              expires_at = excluded.expires_at, user_generation = excluded.user_generation,
+              client_registration_id = excluded.client_registration_id
+            returning id_hash`,
+      rows: [
+        {
+          model: kept.model,
+          id_hash: kept.idHash,
+          sealed: kept.sealed,
+          grant_hash: kept.grantHash,
+          uid_hash: kept.uidHash,
+          client_id: kept.clientId,
+          user_id: kept.userId,
+          request_id: kept.requestId,
+          expires_at: kept.expiresAt,
+          user_generation: kept.userGeneration,
+          client_registration: kept.clientRegistration,
+        },
+      ],
+    }),
+
+    /** @param instead hashes of the sign-ins that make room for what is kept: they go in the same step */
+    async run(statement: Statement, instead: string[] = []): Promise<void> {
+      await database.step(statement, { also: instead.length > 0 ? [withoutSignIns(instead)] : [] })
+    },
+
+    /** Removes sign-ins that were begun. */
+    async removeSignIns(idHashes: string[]): Promise<void> {
+      await database.step(withoutSignIns(idHashes))
+    },
+
+    async find(model: string, idHash: string, now: number): Promise<FoundModel | undefined> {
+      const [row] = await database.read<FoundModel>(
+        `${found} where model = $1 and id_hash = $2 and (expires_at is null or expires_at > $3) and ${counts}`,
+        [model, idHash, now],
+      )
+      return row
+    },
+
+    async findByUid(model: string, uidHash: string, now: number): Promise<FoundModel | undefined> {
+      const [row] = await database.read<FoundModel>(
+        `${found} where model = $1 and uid_hash = $2 and (expires_at is null or expires_at > $3) and ${counts}`,
+        [model, uidHash, now],
+      )
+      return row
+    },
+
+    /** Marks as used. Answers whether this was the first time. */
+    async consume(model: string, idHash: string, now: number): Promise<boolean> {
+      const rows = await database.step({
+        sql: `update oidc_models set consumed_at = $3
+              where model = $1 and id_hash = $2 and consumed_at is null returning id_hash`,
+        values: [model, idHash, now],
+      })
+      return rows.length > 0
+    },
+
+    async remove(model: string, idHash: string): Promise<void> {
+      await database.step({
+        sql: 'delete from oidc_models where model = $1 and id_hash = $2 returning id_hash',
+        values: [model, idHash],
+      })
+    },
+
+    async removeByGrant(grantHash: string): Promise<void> {
+      await database.step({
+        sql: 'delete from oidc_models where grant_hash = $1 returning id_hash',
+        values: [grantHash],
+      })
+    },
+
+    /**
+     * Everything that came out of an authentication request, what was refreshed since included: all of it hangs on the
+     * request's grant, which outlives the first tokens.
+     */
+    removeByRequest: (requestId: string): Statement => ({
+      // Each part goes by an index; with "or" Postgres would go through all tokens there are.
+      sql: `with theirs as materialized (
+              select model, id_hash from oidc_models where request_id = $1
+              union
+              select issued.model, issued.id_hash
+              from oidc_models issuing join oidc_models issued on issued.grant_hash = issuing.id_hash
+              where issuing.request_id = $1
+            )
+            delete from oidc_models where (model, id_hash) in (select model, id_hash from theirs)`,
+      values: [requestId],
+    }),
+
+    /** Removes what ran out before `before`, at most so many. */
+    async forgetExpired(before: number, atMost: number): Promise<number> {
+      const rows = await database.step({
+        sql: `with old as materialized (
+                select model, id_hash from oidc_models where expires_at is not null and expires_at < $1
+                order by expires_at ${atMostRows(atMost)} /* for update skip locked */
+              )
+              delete from oidc_models where (model, id_hash) in (select model, id_hash from old) returning id_hash`,
+        values: [before],
+      })
+      return rows.length
+    },
+  }
+}
+
+const withoutSignIns = (idHashes: string[]): Statement => ({
+  sql: `delete from oidc_models where model = 'Interaction' and id_hash in (select value from each($1)) returning id_hash`,
+  values: [JSON.stringify(idHashes)],
+})

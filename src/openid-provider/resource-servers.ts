@@ -1,0 +1,102 @@
+/** Resource indicators (RFC 8707) and authorization details (RFC 9396), as oidc-provider is to treat them. */
+import { type Configuration, errors, type KoaContextWithOIDC, type ResourceServer } from 'oidc-provider'
+import { type AuthorizationDetail, type DetailTypes, detailsAt } from '../authorization-details/detail-types.ts'
+import { areDetails, parseDetails } from '../authorization-details/read-details.ts'
+import { knows, namesOf, type Resource, type Resources } from '../authorization-details/resources.ts'
+
+type Features = NonNullable<Configuration['features']>
+
+export interface ResourceServerNeeds {
+  resources: Resources
+  tokens: { accessTtl: number; idTokenAlg: string; scopes: readonly string[] }
+}
+
+/** A resource in oidc-provider's words. */
+export function resourceServer(
+  { scopes, audience, accessTtl, accessTokenFormat }: Resource,
+  tokens: ResourceServerNeeds['tokens'],
+): ResourceServer {
+  return {
+    scope: (scopes ?? tokens.scopes).join(' '),
+    audience,
+    accessTokenTTL: accessTtl ?? tokens.accessTtl,
+    accessTokenFormat: accessTokenFormat ?? 'opaque',
+    // Where ID tokens may be signed so, access tokens may.
+    ...(accessTokenFormat === 'jwt' && { jwt: { sign: { alg: tokens.idTokenAlg as 'ES256' } } }),
+  }
+}
+
+/** At a refresh: a token is for one resource, the first that was approved unless the client names another (RI-4). */
+export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): Features['resourceIndicators'] {
+  return {
+    enabled: true,
+    useGrantedResource: () => true,
+    defaultResource: (ctx, _client, oneOf) => {
+      if (oneOf === undefined) return undefined as never
+      const named = (ctx.oidc.params?.resource ?? undefined) !== undefined
+      return named ? oneOf : oneOf[0]!
+    },
+    getResourceServerInfo: (ctx, address) => {
+      // Asking for one is a matter of the backchannel authentication endpoint.
+      if (!atTokenEndpoint(ctx) || !knows(resources, address)) throw new errors.InvalidTarget()
+      return resourceServer(resources[address]!, tokens)
+    },
+  }
+}
+
+/** At a refresh: what was granted, or as much of it as the client says it needs (RA-6). */
+export function richAuthorizationRequests({
+  details,
+  resources,
+}: {
+  details: DetailTypes
+  resources: Resources
+}): object {
+  const type = {
+    validate: (ctx: KoaContextWithOIDC, detail: object) => {
+      if (!atTokenEndpoint(ctx)) {
+        throw new errors.InvalidAuthorizationDetails('ask for them at the backchannel authentication endpoint')
+      }
+      if (!details.fits(detail as AuthorizationDetail)) {
+        throw new errors.InvalidAuthorizationDetails('a detail is not as its type wants it')
+      }
+    },
+  }
+  return {
+    enabled: details.names.length > 0,
+    types: Object.fromEntries(details.names.map((name) => [name, type])),
+    authorizationDetailsForGrantSource: (_ctx: KoaContextWithOIDC, source: object) => rarOf(source),
+    authorizationDetailsForAccessToken: (ctx: KoaContextWithOIDC, token: AccessTokenFor, source?: object) => {
+      const granted = rarOf(source) ?? []
+      const asked = ctx.oidc.params?.authorization_details
+      const forItsService = (wanted: AuthorizationDetail[]) => ownOf(token, wanted, resources)
+      if (asked === undefined) return forItsService(granted)
+      const wanted = parseDetails(String(asked))
+      if (!areDetails(wanted) || !details.covers(granted, wanted)) {
+        throw new errors.InvalidAuthorizationDetails('this is more than was granted')
+      }
+      return forItsService(wanted)
+    },
+    authorizationDetailsForIntrospection: (_ctx: KoaContextWithOIDC, token: object) => rarOf(token),
+  }
+}
+
+interface AccessTokenFor {
+  resourceServer?: { identifier(): string }
+}
+
+/** A service hears of what is its own business (RA-7). */
+function ownOf({ resourceServer }: AccessTokenFor, wanted: AuthorizationDetail[], resources: Resources) {
+  const address = resourceServer?.identifier()
+  if (address === undefined || !knows(resources, address)) return wanted
+  return detailsAt(wanted, namesOf(address, resources[address]!))
+}
+
+/** What a token or grant carries. */
+function rarOf(carrier: object | undefined): AuthorizationDetail[] | undefined {
+  return (carrier as { rar?: AuthorizationDetail[] } | undefined)?.rar
+}
+
+function atTokenEndpoint(ctx: KoaContextWithOIDC): boolean {
+  return ctx.oidc.route === 'token'
+}

@@ -1,0 +1,106 @@
+/** One try to sign in with a name and a password: who may try, whether it is right, and what follows from it. */
+import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
+import { isBeforeTurn, type QueuedCaller } from '../../user/password/fair-queue.ts'
+import { type HashingPlaces, knownUser, strangerAt } from '../../user/password/hashing-places.ts'
+import type { CheckPassword } from '../../user/password/password-check.ts'
+import type { User, UserHooks } from '../../user/user.ts'
+import type { KnownBrowsers } from './known-browsers.ts'
+import { type CountedAttempt, type HeldBackAttempt, type SignInThrottle, together } from '../../user/attempts/sign-in-throttle.ts'
+
+export interface PasswordSignInNeeds {
+  users: UserHooks
+  /** Undefined if no passwords are checked here: then none is right. */
+  checkPassword: CheckPassword | undefined
+  findClient(id: string): Promise<ClientMetadata | undefined>
+  /**
+   * Holds on to the generation the user is in before the password is looked at: what ends meanwhile ends this sign-in too.
+   * Resolves to whether the user may sign in.
+   */
+  beginFor(userId: string): Promise<boolean>
+  throttle: SignInThrottle
+  knownBrowsers: KnownBrowsers
+  hashingPlaces: HashingPlaces
+}
+
+export interface PasswordTry {
+  name: string
+  password: string
+  /** The client that the user signs in to. */
+  clientId: string
+  address: string
+  /** The `Cookie` header. */
+  cookies: string | undefined
+  connection: QueuedCaller['connection']
+}
+
+export type PasswordTryOutcome =
+  | { kind: 'right'; user: User }
+  /** `isHeldBack`: so many tries at this user were wrong that this one was not to be right. Only the audit is told. */
+  | { kind: 'wrong'; isHeldBack: boolean }
+  /** It was not looked at. */
+  | { kind: 'paused'; until: number }
+
+export type PasswordSignIn = (given: PasswordTry) => Promise<PasswordTryOutcome>
+
+/** Who tries, and the try as it was counted. */
+interface Admitted {
+  user: User | undefined
+  groups: QueuedCaller['groups']
+  attempt: CountedAttempt | HeldBackAttempt
+}
+
+/** @throws {Overloaded} if more passwords wait to be checked than can be soon; it does not count as a try then */
+export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn {
+  const { users, checkPassword, findClient, beginFor, throttle, knownBrowsers, hashingPlaces } = needs
+
+  async function findUser({ name, clientId }: PasswordTry): Promise<User | undefined> {
+    const client = await findClient(clientId)
+    const user = client && name ? await users.findByHint({ kind: 'login_hint', value: name }, client) : null
+    return user ?? undefined
+  }
+
+  async function admit(given: PasswordTry): Promise<Admitted | { pausedUntil: number }> {
+    const signIns = knownBrowsers.signInsOf(given.cookies)
+    // Only for who has signed in here before is anybody looked for before it is known where they come from.
+    if (signIns.length === 0) return admitStranger(given, () => findUser(given))
+    const user = await findUser(given)
+    const browserId = user && (await knownBrowsers.browserIdFor(user.id, signIns))
+    if (user === undefined || browserId === undefined) return admitStranger(given, async () => user)
+    const groups = knownUser(user.id)
+    hashingPlaces.refuseIfFull({ groups })
+    const attempt = await throttle.with(browserId)
+    return attempt.pausedUntil === undefined ? { user, groups, attempt } : attempt
+  }
+
+  async function admitStranger({ name, address }: PasswordTry, find: () => Promise<User | undefined>) {
+    const groups = strangerAt(address)
+    hashingPlaces.refuseIfFull({ groups })
+    // Where it comes from first: who has to wait there keeps nobody else from signing in.
+    const from = await throttle.from(address)
+    if (from.pausedUntil !== undefined) return from
+    const user = await find()
+    const as = await throttle.as(name, user?.id)
+    if (as.pausedUntil !== undefined) return as
+    return { user, groups, attempt: { ...as, ...together([from, as]) } }
+  }
+
+  return async (given) => {
+    const admitted = await admit(given)
+    if ('pausedUntil' in admitted) return { kind: 'paused', until: admitted.pausedUntil }
+    const { user, groups, attempt } = admitted
+    const mayBegin = await beginFor(user?.id ?? '')
+    const hashing = hashingPlaces.hashingFor({ groups, connection: given.connection })
+    let isRight: boolean | undefined
+    try {
+      // The same work for a user who exists and one who does not: the answer's time tells nothing.
+      isRight = await checkPassword?.(user, given.password, hashing)
+    } catch (error) {
+      if (isBeforeTurn(error)) await attempt.takeBack()
+      throw error
+    }
+    const isHeldBack = 'isHeldBack' in attempt
+    if (!isRight || isHeldBack || user === undefined || !mayBegin || user.disabled) return { kind: 'wrong', isHeldBack }
+    await attempt.succeeded()
+    return { kind: 'right', user }
+  }
+}

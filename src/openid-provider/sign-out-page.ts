@@ -1,0 +1,70 @@
+/** The pages of RP-initiated logout: oidc-provider's own load styles and fonts from elsewhere. */
+import type { Configuration, KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
+import { pageHeaders, renderPage } from '../platform/pages/pages.ts'
+import type { User } from '../user/user.ts'
+
+export interface SignOutNeeds {
+  texts: Texts
+  findUser(id: string): Promise<User | null>
+}
+
+type RpInitiatedLogout = NonNullable<NonNullable<Configuration['features']>['rpInitiatedLogout']>
+
+/** What oidc-provider is to show: before somebody signs out, and when it is done. */
+export function signOutPages({ texts, findUser }: SignOutNeeds): RpInitiatedLogout {
+  const languageOf = (ctx: KoaContextWithOIDC, locale?: string) => {
+    const asked = ctx.oidc.params?.ui_locales
+    return chooseLanguage(locale, typeof asked === 'string' ? asked : undefined, ctx.get('accept-language'))
+  }
+
+  return {
+    enabled: true,
+    async logoutSource(ctx, form) {
+      const user = await findUser(String(ctx.oidc.session?.accountId))
+      const lang = languageOf(ctx, user?.locale)
+      const name = user?.name ?? user?.username ?? user?.email ?? ''
+      ctx.set(pageHeaders)
+      ctx.body = renderPage('sign-out', { lang, say: texts.in(lang), form, name })
+    },
+    async postLogoutSuccessSource(ctx) {
+      const { client, provider } = ctx.oidc
+      const session = await (provider.Session as Sessions).get(ctx)
+      const lang = languageOf(ctx)
+      const say = texts.in(lang)
+      const isOut = session.accountId === undefined
+      const left = client && say('sign_out.left', { client: client.clientName ?? client.clientId })
+      ctx.set(pageHeaders)
+      ctx.body = renderPage('error', {
+        lang,
+        say,
+        title: say(isOut ? 'sign_out.done_title' : 'sign_out.still_title'),
+        description: isOut ? say('sign_out.done') : (left ?? say('sign_out.still')),
+      })
+    },
+  }
+}
+
+/**
+ * Where nobody is signed in there is nothing to end, and nothing to ask: the browser goes on to where it would be in the
+ * end. oidc-provider would keep a session for it first, for every stranger who comes along.
+ */
+export function endWithoutSession(provider: Provider): void {
+  provider.use(async (ctx, next) => {
+    await next()
+    const { route, session } = (ctx as KoaContextWithOIDC).oidc ?? {}
+    if (route !== 'end_session' || ctx.status !== 200 || session?.accountId !== undefined) return
+    const { postLogoutRedirectUri, state } = (session?.state ?? {}) as {
+      postLogoutRedirectUri?: string
+      state?: string
+    }
+    const target = new URL(postLogoutRedirectUri ?? provider.urlFor('end_session_success'))
+    if (postLogoutRedirectUri !== undefined && state !== undefined) target.searchParams.set('state', state)
+    // Of a session that is not kept.
+    ctx.remove('Set-Cookie')
+    ctx.status = 303
+    ctx.redirect(target.href)
+  })
+}
+
+type Sessions = Provider['Session'] & { get(ctx: KoaContextWithOIDC): Promise<{ accountId?: string }> }

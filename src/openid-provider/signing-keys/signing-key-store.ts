@@ -1,0 +1,170 @@
+import type { Database, Statement } from '../../platform/storage/database.ts'
+
+/** Times are milliseconds since 1970. */
+export interface KeptKey {
+  kid: string
+  algorithm: string
+  generation: number
+  /** JSON. */
+  publicJwk: string
+  /** Gone when the key was revoked. */
+  privateSealed: string | undefined
+  /** Since then it is in the key set. */
+  createdAt: number
+  signsFrom: number
+  /** Known as soon as there is a successor. */
+  retirement: Retirement | undefined
+  revokedAt: number | undefined
+}
+
+/** How a key ends. Times are milliseconds since 1970. */
+export interface Retirement {
+  /** When its successor takes over. */
+  at: number
+  /** When everything it signed has run out, and it leaves the key set. */
+  publishedUntil: number
+  /** Until when an ID token it signed is good as a hint. */
+  verifiesUntil: number
+}
+
+/** A key that is to sign. */
+export type NewKey = Omit<KeptKey, 'privateSealed' | 'retirement' | 'revokedAt'> & { privateSealed: string }
+
+interface KeyRow {
+  kid: string
+  algorithm: string
+  generation: number
+  public_jwk: string
+  private_sealed: string | null
+  created_at: number
+  signs_from: number
+  retired_at: number | null
+  published_until: number | null
+  verifies_until: number | null
+  revoked_at: number | null
+}
+
+export type SigningKeyStore = ReturnType<typeof createSigningKeyStore>
+
+/** The signing keys. The private halves lie here sealed. Changes are announced under the topic `signing_keys`. */
+export function createSigningKeyStore(database: Database) {
+  const announce = (kid: string) => [{ topic: 'signing_keys', key: kid }]
+
+  return {
+    /** Newest generation first. */
+    async list(): Promise<KeptKey[]> {
+      const rows = await database.read<KeyRow>('select * from signing_keys order by algorithm, generation desc')
+      return rows.map(toKey)
+    },
+
+    /** Adds a key, unless its generation exists: of two nodes that start together, one's key is kept. */
+    async add(key: NewKey): Promise<void> {
+      await database.step(insert(key), { announce: announce(key.kid) })
+    },
+
+    /**
+     * Adds the next key, and says how the one before ends. Answers false if there is a key of that generation already:
+     * then somebody else was faster, and nothing has changed.
+     * @param revoke a key that is worth nothing from now on. With it goes what waits to sign: it lay beside it
+     */
+    async succeed(next: NewKey, retirement: Retirement, revoke?: { kid: string; now: number }): Promise<boolean> {
+      const rows = await database.step(insert(next), {
+        also: [...(revoke === undefined ? [] : [revokeBefore(next, revoke)]), retireBefore(next, retirement)],
+        announce: announce(next.kid),
+      })
+      return rows.length > 0
+    },
+
+    /** Lets a key that waits to sign do so now. Answers false if it does not wait any more. */
+    async hasten(next: KeptKey, now: number, retirement: Retirement): Promise<boolean> {
+      const rows = await database.step(
+        {
+          sql: `update signing_keys set signs_from = $2
+                where kid = $1 and signs_from > $2 and revoked_at is null returning kid`,
+          values: [next.kid, now],
+        },
+        { also: [retireBefore(next, retirement)], announce: announce(next.kid) },
+      )
+      return rows.length > 0
+    },
+
+    /**
+     * For when tokens are to last longer than when a key's end was fixed: what signs still is kept for what it will
+     * have signed. Milliseconds.
+     */
+    async keepAtLeast(
+      now: number,
+      { tokensLast, hintsLast }: { tokensLast: number; hintsLast: number },
+    ): Promise<void> {
+      const longer = (column: string, value: string) =>
+        `case when ${column} < ${value} then ${value} else ${column} end`
+      await database.step(
+        {
+          sql: `update signing_keys set published_until = ${longer('published_until', 'retired_at + $2')},
+                  verifies_until = ${longer('verifies_until', 'retired_at + $3')}
+                where retired_at > $1 and revoked_at is null
+                  and (published_until < retired_at + $2 or verifies_until < retired_at + $3) returning kid`,
+          values: [now, tokensLast, Math.max(tokensLast, hintsLast)],
+        },
+        { announce: announce('') },
+      )
+    },
+
+    /** Removes the keys that verify nothing any more. What was revoked stays in the list, for whoever asks later. */
+    async forgetRemoved(now: number): Promise<void> {
+      await database.step({
+        sql: 'delete from signing_keys where verifies_until <= $1 and revoked_at is null returning kid',
+        values: [now],
+      })
+    },
+  }
+}
+
+function insert(key: NewKey): Statement {
+  return {
+    sql: `insert into signing_keys (kid, algorithm, generation, public_jwk, private_sealed, created_at, signs_from)
+          values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing returning kid`,
+    values: [key.kid, key.algorithm, key.generation, key.publicJwk, key.privateSealed, key.createdAt, key.signsFrom],
+  }
+}
+
+/** What retires earlier already is left alone. */
+function retireBefore(
+  { algorithm, generation }: Pick<KeptKey, 'algorithm' | 'generation'>,
+  { at, publishedUntil, verifiesUntil }: Retirement,
+): Statement {
+  return {
+    sql: `update signing_keys set retired_at = $3, published_until = $4, verifies_until = $5
+          where algorithm = $1 and generation < $2 and revoked_at is null and (retired_at is null or retired_at > $3)`,
+    values: [algorithm, generation, at, publishedUntil, verifiesUntil],
+  }
+}
+
+function revokeBefore(
+  { algorithm, generation }: Pick<KeptKey, 'algorithm' | 'generation'>,
+  { kid, now }: { kid: string; now: number },
+): Statement {
+  return {
+    sql: `update signing_keys set revoked_at = $4, private_sealed = null, published_until = $4, verifies_until = $4,
+            retired_at = case when retired_at < $4 then retired_at else $4 end
+          where algorithm = $1 and generation < $2 and revoked_at is null and (kid = $3 or signs_from > $4)`,
+    values: [algorithm, generation, kid, now],
+  }
+}
+
+function toKey(row: KeyRow): KeptKey {
+  return {
+    kid: row.kid,
+    algorithm: row.algorithm,
+    generation: row.generation,
+    publicJwk: row.public_jwk,
+    privateSealed: row.private_sealed ?? undefined,
+    createdAt: row.created_at,
+    signsFrom: row.signs_from,
+    retirement:
+      row.retired_at === null
+        ? undefined
+        : { at: row.retired_at, publishedUntil: row.published_until!, verifiesUntil: row.verifies_until! },
+    revokedAt: row.revoked_at ?? undefined,
+  }
+}

@@ -1,0 +1,33 @@
+/** Userinfo is oidc-provider's. What FAPI wants of every protected resource is added here: calls that can be told apart. */
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { onlyMethods } from '../platform/http/answer.ts'
+import type { Log } from '../platform/log.ts'
+
+export interface UserinfoNeeds {
+  handOver(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply>
+  log: Log
+}
+
+const INTERACTION = 'x-fapi-interaction-id'
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+
+export function userinfoEndpoint(app: FastifyInstance, path: string, { handOver, log }: UserinfoNeeds): void {
+  onlyMethods(app, path, ['GET', 'POST', 'OPTIONS'])
+  app.route({
+    method: ['GET', 'POST', 'OPTIONS'],
+    url: path,
+    handler: (request, reply) => {
+      const interaction = interactionOf(request)
+      reply.raw.setHeader(INTERACTION, interaction)
+      log.info({ event: 'userinfo.called', interaction })
+      return handOver(request, reply)
+    },
+  })
+}
+
+/** The caller's, so that both find the same call in their logs; our own if it sent none that could be one (RS-5). */
+function interactionOf(request: FastifyRequest): string {
+  const given = request.headers[INTERACTION]
+  return typeof given === 'string' && uuid.test(given) ? given : randomUUID()
+}

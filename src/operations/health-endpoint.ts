@@ -1,0 +1,24 @@
+/** Whether the server lives, and whether it can serve: for load balancers and for whoever is called at night. */
+import type { FastifyInstance } from 'fastify'
+import type { Database } from '../platform/storage/database.ts'
+import type { Readiness } from './readiness-store.ts'
+
+export interface HealthNeeds {
+  database: Pick<Database, 'engine' | 'listening'>
+  readiness: Readiness
+}
+
+/** Both answer anybody, and are never refused: they cost next to nothing, and tell no numbers (those are in `/metrics`). */
+export function healthEndpoint(app: FastifyInstance, { database, readiness }: HealthNeeds): void {
+  app.get('/health/live', (_request, reply) => reply.send({ status: 'live' }))
+
+  app.get('/health/ready', async (_request, reply) => {
+    if (app.life.isEnding) {
+      return reply.code(503).header('retry-after', '1').send({ status: 'not ready', server: 'ending' })
+    }
+    const state = await readiness.check()
+    if (state !== 'ready')
+      return reply.code(503).header('retry-after', '1').send({ status: 'not ready', database: state })
+    return reply.send({ status: 'ready', database: database.engine, hearing_changes: database.listening })
+  })
+}

@@ -1,0 +1,112 @@
+/** `/metrics` for Prometheus: for those who were named, or bring the token; for everybody else there is nothing here. */
+import { memoryUsage } from 'node:process'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { Clock } from '../platform/clock.ts'
+import { isWithin, rangesOf } from '../platform/http/address.ts'
+import { onlyMethods } from '../platform/http/answer.ts'
+import type { OutboxStore } from '../outbox/outbox-store.ts'
+import { Refusal } from '../platform/oauth-error.ts'
+import { sameSecret } from '../platform/crypto.ts'
+import type { Metrics } from './metrics.ts'
+
+export interface MetricsNeeds {
+  metrics: Metrics
+  access: MetricsAccess
+  countOpen(now: number): Promise<number>
+  countHeldPolls(): number
+  countHashingPlaces(): number
+  outbox: Pick<OutboxStore, 'countUndelivered'>
+  clock: Clock
+}
+
+export interface MetricsAccess {
+  token?: string
+  /** Addresses and CIDR ranges. */
+  from: readonly string[]
+}
+
+/** Milliseconds for which what the database has counted is good enough. */
+const countedFor = 10_000
+
+export function metricsEndpoint(app: FastifyInstance, path: string, needs: MetricsNeeds): void {
+  const trusted = rangesOf(needs.access.from)
+  const counted = createCounting(needs)
+
+  onlyMethods(app, path, ['GET'])
+  app.get(path, async (request, reply) => {
+    if (!mayRead(request)) throw refusal(needs.access)
+    const text = needs.metrics.render([
+      ...(await counted()),
+      heldPolls(needs.countHeldPolls()),
+      hashingPlaces(needs.countHashingPlaces()),
+      ...memory(),
+    ])
+    return reply
+      .header('content-type', 'text/plain; version=0.0.4; charset=utf-8')
+      .header('cache-control', 'no-store')
+      .send(text)
+  })
+
+  function mayRead(request: FastifyRequest): boolean {
+    const { token } = needs.access
+    const bearer = /^bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1]
+    if (token !== undefined && bearer !== undefined && sameSecret(bearer, token)) return true
+    return isWithin(request.ip, trusted)
+  }
+}
+
+function refusal({ token }: MetricsAccess): Refusal {
+  if (token === undefined) return new Refusal('not_found', 'there is nothing at this address')
+  return new Refusal('invalid_token', 'this takes the token of metrics.token', {
+    headers: { 'WWW-Authenticate': 'Bearer realm="doorbell"' },
+  })
+}
+
+/** Asked by however many, the database counts once in a while. */
+function createCounting({ countOpen, outbox, clock }: MetricsNeeds) {
+  let last: { at: number; gauges: ReturnType<typeof count> } | undefined
+
+  async function count() {
+    const [open, undelivered] = await Promise.all([countOpen(clock.now()), outbox.countUndelivered()])
+    return [
+      {
+        name: 'doorbell_requests_open',
+        help: 'Requests that wait for their users, in the database.',
+        samples: [{ value: open }],
+      },
+      {
+        name: 'doorbell_outbox_notifications',
+        help: 'Notifications in the outbox that are not delivered, by state.',
+        samples: Object.entries(undelivered).map(([state, value]) => ({ labels: { state }, value })),
+      },
+    ]
+  }
+
+  return () => {
+    if (last === undefined || clock.now() - last.at >= countedFor) {
+      const gauges = count()
+      last = { at: clock.now(), gauges }
+      gauges.catch(() => {
+        last = undefined
+      })
+    }
+    return last.gauges
+  }
+}
+
+function hashingPlaces(value: number) {
+  const help = 'Passwords and user codes that are hashed at this moment, or wait for it.'
+  return { name: 'doorbell_hashing_places', help, samples: [{ value }] }
+}
+
+function heldPolls(value: number) {
+  return { name: 'doorbell_polls_held', help: 'Polls that are held at this moment.', samples: [{ value }] }
+}
+
+function memory() {
+  const { rss, heapUsed } = memoryUsage()
+  return [
+    { name: 'process_resident_memory_bytes', help: 'Memory of the process.', samples: [{ value: rss }] },
+    { name: 'nodejs_heap_size_used_bytes', help: 'Memory that objects take up.', samples: [{ value: heapUsed }] },
+  ]
+}

@@ -1,0 +1,224 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type AddressInfo, connect } from 'node:net'
+import { type TestContext, test } from 'node:test'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { createLog } from '../log.ts'
+import { Refusal } from '../oauth-error.ts'
+import { answerRefusal, edge, edgeOptions, MAX_BODY_BYTES, onlyMethods, rawBody, usualAnswer } from './answer.ts'
+import { Overloaded } from './unavailable.ts'
+
+type Line = Record<string, unknown>
+
+function server(t: TestContext, addRoutes: (app: FastifyInstance) => void = () => {}) {
+  const lines: Line[] = []
+  const app = Fastify({ ...edgeOptions })
+  edge(app, createLog('info', { write: (line: string) => void lines.push(JSON.parse(line)) }))
+  addRoutes(app)
+  t.after(() => app.close())
+  return { app, lines, answered: () => lines.filter((line) => line.msg === 'answered') }
+}
+
+const throwing = (error: unknown) => (app: FastifyInstance) => {
+  app.get('/', () => {
+    throw error
+  })
+}
+
+test('a refusal becomes its status, JSON and headers', async (t) => {
+  const refusal = new Refusal('invalid_client', 'unknown client', {
+    detail: 'no row',
+    headers: { 'WWW-Authenticate': 'Basic', 'Cache-Control': 'public' },
+    members: { interval: 5 },
+  })
+  const { app, lines } = server(t, throwing(refusal))
+  const answer = await app.inject('/')
+  assert.equal(answer.statusCode, 401)
+  assert.deepEqual(answer.json(), { error: 'invalid_client', error_description: 'unknown client', interval: 5 })
+  assert.match(String(answer.headers['content-type']), /^application\/json(; charset=utf-8)?$/)
+  assert.equal(answer.headers['cache-control'], 'no-store')
+  assert.equal(answer.headers.pragma, 'no-cache')
+  assert.equal(answer.headers['www-authenticate'], 'Basic')
+  assert.equal(answer.headers['x-content-type-options'], 'nosniff')
+  assert.equal(answer.headers['referrer-policy'], 'no-referrer')
+  assert.equal(lines[0]?.detail, 'no row')
+  assert.equal(lines[0]?.code, 'invalid_client')
+})
+
+test('a refusal can be answered without being thrown', async (t) => {
+  const { app } = server(t, (app) => {
+    app.get('/', (_request, reply) => answerRefusal(reply, new Refusal('slow_down', 'later')))
+  })
+  const answer = await app.inject('/')
+  assert.deepEqual([answer.statusCode, answer.json().error], [400, 'slow_down'])
+})
+
+test('a usual answer is that of the refusal, headers and all, and no line in the log', async (t) => {
+  const refusal = new Refusal('slow_down', 'later')
+  const { app, answered } = server(t, (app) => {
+    const answer = usualAnswer(refusal)
+    app.get('/usual', async (_request, reply) => answer(reply.header('DPoP-Nonce', 'n')))
+    app.get('/thrown', async (_request, reply) => {
+      reply.header('DPoP-Nonce', 'n')
+      throw refusal
+    })
+  })
+  const [usual, thrown] = [await app.inject('/usual'), await app.inject('/thrown')]
+  assert.equal(usual.headers['dpop-nonce'], 'n')
+  assert.deepEqual({ ...usual.headers, date: '' }, { ...thrown.headers, date: '' })
+  assert.deepEqual([usual.statusCode, usual.body], [thrown.statusCode, thrown.body])
+  assert.deepEqual(
+    answered().map(({ route }) => route),
+    ['/thrown'],
+  )
+})
+
+test('error_description keeps to the characters of RFC 6749', async (t) => {
+  const { app } = server(t, throwing(new Refusal('invalid_request', 'a "b" \\ é 😀\r\nc\td\u0000')))
+  assert.equal((await app.inject('/')).json().error_description, 'a ?b? ? ? ?  c d?')
+})
+
+test('an error says nothing but where to look', async (t) => {
+  const { app, lines } = server(t, throwing(new Error('secret inside')))
+  const answer = await app.inject('/')
+  assert.equal(answer.statusCode, 500)
+  assert.equal(answer.json().error, 'server_error')
+  assert.ok(!answer.body.includes('secret'))
+  const line = lines.find((line) => line.level === 50)
+  assert.ok(answer.json().error_description.includes(line?.request))
+})
+
+test('what passes by itself is a 503, whatever it was the cause of', async (t) => {
+  const gone = Object.assign(new Error('away'), { code: 'ECONNREFUSED' })
+  for (const error of [gone, new Error('the sign-in failed', { cause: gone }), new Overloaded()]) {
+    const { app } = server(t, throwing(error))
+    const answer = await app.inject('/')
+    assert.deepEqual([answer.statusCode, answer.headers['retry-after']], [503, '1'], error.message)
+    assert.equal(answer.json().error, 'temporarily_unavailable')
+    assert.equal(answer.headers['cache-control'], 'no-store')
+  }
+  const { app } = server(t, throwing(Object.assign(new Error('duplicate'), { code: '23505' })))
+  assert.equal((await app.inject('/')).statusCode, 500)
+})
+
+test('bodies of any type arrive raw', async (t) => {
+  const { app } = server(t, (app) => {
+    app.post('/', (request, reply) => reply.send(rawBody(request).toString('hex')))
+  })
+  for (const type of ['application/json', 'application/x-www-form-urlencoded', 'text/plain', 'x/y', undefined]) {
+    const headers = type === undefined ? {} : { 'content-type': type }
+    const answer = await app.inject({ method: 'POST', url: '/', headers, payload: Buffer.of(0xff, 0x00) })
+    assert.equal(answer.body, 'ff00', type)
+  }
+  assert.equal((await app.inject({ method: 'POST', url: '/' })).body, '')
+})
+
+test('a body may be as large as allowed, and no larger', async (t) => {
+  const { app } = server(t, (app) => {
+    app.post('/', (request, reply) => reply.send(String(rawBody(request).length)))
+  })
+  const post = (length: number) => app.inject({ method: 'POST', url: '/', payload: Buffer.alloc(length) })
+  assert.equal((await post(MAX_BODY_BYTES)).body, String(MAX_BODY_BYTES))
+  const answer = await post(MAX_BODY_BYTES + 1)
+  assert.deepEqual([answer.statusCode, answer.json().error], [413, 'invalid_request'])
+})
+
+test('what Fastify refuses is an invalid_request that repeats nothing', async (t) => {
+  const { app } = server(t, (app) => {
+    app.post('/', (_request, reply) => reply.send('ok'))
+    app.get('/by/:id', (_request, reply) => reply.send('ok'))
+  })
+  const answers = await Promise.all([
+    app.inject({ method: 'POST', url: '/', headers: { 'content-type': 'echo' }, payload: 'x' }),
+    app.inject({ method: 'POST', url: '/', headers: { 'content-length': '5' }, payload: 'x' }),
+    app.inject('/by/echo%zz'),
+    app.inject(`/by/${'echo'.repeat(100)}`),
+  ])
+  for (const answer of answers) {
+    assert.deepEqual([answer.statusCode, answer.json().error], [400, 'invalid_request'])
+    assert.ok(!answer.body.includes('echo'))
+    assert.equal(answer.headers['x-content-type-options'], 'nosniff')
+  }
+})
+
+test('an unknown address is a 404 that repeats nothing', async (t) => {
+  const { app } = server(t)
+  const plain = await app.inject('/nowhere?q=1')
+  assert.deepEqual([plain.statusCode, plain.json().error], [404, 'not_found'])
+  assert.ok(!plain.body.includes('nowhere'))
+  const page = await app.inject({ url: '/nowhere', headers: { accept: 'text/html,*/*' } })
+  assert.equal(page.statusCode, 404)
+  assert.match(String(page.headers['content-type']), /^text\/html/)
+  assert.ok(!page.body.includes('nowhere'))
+})
+
+test('a known address refuses other methods and says which it takes', async (t) => {
+  const { app } = server(t, (app) => {
+    onlyMethods(app, '/token', ['POST'])
+    app.post('/token', (_request, reply) => reply.send('ok'))
+    app.get('/page', (_request, reply) => reply.send('ok'))
+    onlyMethods(app, '/page', ['GET'])
+  })
+  for (const method of ['GET', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const) {
+    const answer = await app.inject({ method, url: '/token' })
+    assert.deepEqual([answer.statusCode, answer.headers.allow, answer.json().error], [405, 'POST', 'invalid_request'])
+  }
+  assert.equal((await app.inject({ method: 'HEAD', url: '/token' })).statusCode, 405)
+  assert.equal((await app.inject({ method: 'POST', url: '/token' })).body, 'ok')
+  assert.equal((await app.inject({ method: 'HEAD', url: '/page' })).statusCode, 200)
+  assert.equal((await app.inject({ method: 'POST', url: '/page' })).headers.allow, 'GET, HEAD')
+})
+
+test('every request leaves one line, with the pattern of its route', async (t) => {
+  const { app, lines, answered } = server(t, (app) => {
+    app.get('/by/:id', (_request, reply) => reply.send('ok'))
+  })
+  await app.inject('/by/hidden?auth_req_id=hidden')
+  await app.inject('/hidden')
+  assert.deepEqual(
+    answered().map(({ method, route, status }) => [method, route, status]),
+    [
+      ['GET', '/by/:id', 200],
+      ['GET', 'none', 404],
+    ],
+  )
+  for (const line of answered()) {
+    assert.equal(typeof line.milliseconds, 'number')
+    assert.equal(typeof line.request, 'string')
+  }
+  assert.ok(!JSON.stringify(lines).includes('hidden'))
+})
+
+test('a body that breaks off does no harm', async (t) => {
+  const seen = Promise.withResolvers<void>()
+  const { app, lines } = server(t, (app) => {
+    app.addHook('onRequest', async () => seen.resolve())
+    app.post('/', (_request, reply) => reply.send('ok'))
+  })
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1')
+  socket.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc')
+  await seen.promise
+  socket.destroy()
+  await once(socket, 'close')
+  assert.equal((await app.inject({ method: 'POST', url: '/' })).body, 'ok')
+  assert.ok(lines.every((line) => line.level !== 50))
+})
+
+test('who is answered while the server stops is not waited for', async (t) => {
+  const [seen, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const { app } = server(t, (app) => {
+    app.addHook('preClose', async () => goOn.resolve())
+    app.get('/', async () => {
+      seen.resolve()
+      await goOn.promise
+      return 'ok'
+    })
+  })
+  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  const answer = fetch(url)
+  await seen.promise
+  const closed = app.close()
+  assert.equal((await answer).headers.get('connection'), 'close')
+  await closed
+})

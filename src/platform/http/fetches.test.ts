@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { createStageClock } from '../../../test/cast/clock.ts'
+import { createFetches, fetchLimits } from './fetches.ts'
+import type { Slot } from './load-shedding.ts'
+import { Overloaded } from './unavailable.ts'
+
+const { underWay, waiting } = fetchLimits
+
+type Each = string | ((n: number) => string)
+
+const at = (each: Each, n: number) => (typeof each === 'string' ? each : each(n))
+
+/** Everything that is fetched hangs until the test says what comes of it. */
+function scene() {
+  const clock = createStageClock()
+  const begun = new Map<string, PromiseWithResolvers<string>>()
+  const fetches = createFetches<string>({
+    clock,
+    whileFetching: (_slot, fetched) => fetched,
+    load(url) {
+      const pending = Promise.withResolvers<string>()
+      begun.set(url, pending)
+      return pending.promise
+    },
+  })
+  return {
+    clock,
+    begun,
+    fetches,
+    /** Outcomes, as far as there are some: a document, or why there is none. */
+    ask(count: number, url: Each, address: Each) {
+      const outcomes = Array.from({ length: count }, (_, n) =>
+        fetches.get(at(url, n), { address: at(address, n) } as Slot).catch((error: Error) => error),
+      )
+      return Promise.all(outcomes)
+    },
+    end(text?: string) {
+      for (const { resolve, reject } of begun.values()) text === undefined ? reject(new Error('no')) : resolve(text)
+      begun.clear()
+    },
+  }
+}
+
+const refused = (outcomes: unknown[]) => outcomes.filter((each) => each instanceof Overloaded).length
+
+describe('callers that wait for one document', () => {
+  test('share one fetch, and are so many from one network', async () => {
+    const { ask, begun, fetches, end } = scene()
+    const outcomes = ask(1000, 'https://a.example/keys', (n) => `192.0.2.${n % 256}`)
+    assert.deepEqual(fetches.count(), { underWay: 1, waiting: waiting.eachNetworkAndUrl })
+    assert.equal(begun.size, 1)
+    end('keys')
+    assert.equal(refused(await outcomes), 1000 - waiting.eachNetworkAndUrl)
+    assert.deepEqual(fetches.count(), { underWay: 0, waiting: 0 })
+  })
+
+  test('are so many from all networks: ten thousand callers of a thousand', async () => {
+    const { ask, fetches, end } = scene()
+    const outcomes = ask(10_000, 'https://a.example/keys', (n) => `10.${n % 250}.${n % 4}.1`)
+    assert.deepEqual(fetches.count(), { underWay: 1, waiting: waiting.eachUrl })
+    end('keys')
+    assert.equal(refused(await outcomes), 10_000 - waiting.eachUrl)
+  })
+
+  test('are counted by the /64 and the /48 of an IPv6 address', async () => {
+    const { ask, fetches, end } = scene()
+    const outcomes = ask(1000, 'https://a.example/keys', (n) => `2001:db8:1:${n.toString(16)}::1`)
+    assert.equal(fetches.count().waiting, waiting.eachNetworkAndUrl)
+    end('keys')
+    await outcomes
+  })
+})
+
+describe('fetches under way', () => {
+  test('are so many for one network, whatever it names, and so many callers of it wait', async () => {
+    const { ask, fetches, end } = scene()
+    const outcomes = ask(1000, (n) => `https://a${n}.example/`, '192.0.2.1')
+    assert.deepEqual(fetches.count(), { underWay: underWay.eachNetwork, waiting: underWay.eachNetwork })
+    const others = ask(1, 'https://b.example/', '203.0.113.1')
+    assert.equal(fetches.count().underWay, underWay.eachNetwork + 1)
+    end('list')
+    assert.equal(refused(await outcomes), 1000 - underWay.eachNetwork)
+    assert.deepEqual(await others, ['list'])
+  })
+
+  test('are so many at one receiver, and so many in all, from ten thousand callers of as many networks', async () => {
+    const { ask, fetches, end } = scene()
+    const network = (n: number) => `${10 + Math.floor(n / 65_536)}.${(n >> 8) & 255}.${n & 255}.1`
+    const one = ask(1000, (n) => `https://x${n}.evil.example/${n}`, network)
+    assert.equal(fetches.count().underWay, underWay.eachReceiver)
+    const all = ask(10_000, (n) => `https://evil${n}.example/`, network)
+    assert.equal(fetches.count().underWay, underWay.inAll)
+    end('list')
+    assert.equal(refused([...(await one), ...(await all)]), 11_000 - underWay.inAll)
+  })
+
+  test('that failed are not begun again for a while, and then by one caller', async () => {
+    const { ask, begun, fetches, clock, end } = scene()
+    const once = () => ask(1, 'https://a.example/', '192.0.2.1')
+    const first = once()
+    end()
+    assert.match(String(await first), /no/)
+    assert.match(String(await once()), /no/)
+    assert.equal(begun.size, 0, 'remembered')
+    clock.advance(1000)
+    const again = ask(10, 'https://a.example/', '192.0.2.1')
+    assert.deepEqual(fetches.count(), { underWay: 1, waiting: 10 })
+    end('list')
+    assert.deepEqual(new Set(await again), new Set(['list']))
+  })
+})

@@ -1,0 +1,160 @@
+/** Reading request bodies: bytes from outside become names and values that are safe to use, or a refusal. */
+import { Refusal } from '../oauth-error.ts'
+import { holdsOnlyStorable, isStorable } from './outside-text.ts'
+
+/** Names and values of a request, each name once, no value empty. A Map, so that no name (`__proto__`) is special. */
+export type Form = ReadonlyMap<string, string>
+
+/** The one parameter that its own standard lets repeat (RFC 8707). To be read with `allOf`. */
+const repeatable = 'resource'
+/** Stands between its values in a form: no value can hold it. */
+const separator = '\0'
+
+/** All values of a parameter that may repeat. */
+export function allOf(form: Form, name: string): string[] {
+  return (form.get(name) ?? '').split(separator).filter((value) => value !== '')
+}
+
+const MAX_PARAMETERS = 100
+const formType = 'application/x-www-form-urlencoded'
+const jsonType = 'application/json'
+
+/** Whether a body says that it is a form, in characters that can be read or not. */
+export function isForm(contentType = ''): boolean {
+  return contentType.split(';')[0]!.trim().toLowerCase() === formType
+}
+
+/** Reads an application/x-www-form-urlencoded body. Stricter than URLSearchParams, which replaces what it cannot decode. */
+export function readForm(contentType: string | undefined, body: Buffer): Form {
+  if (mediaType(contentType) !== formType) throw refused(`the body must be ${formType}`)
+  const pairs: [name: string, value: string][] = []
+  for (const piece of decodeUtf8(body).split('&')) if (piece !== '') pairs.push(readPiece(piece))
+  return gather(pairs)
+}
+
+/**
+ * Reads a body that may be a form or a flat JSON object. Numbers and booleans become text, null is absent.
+ *
+ * @param structures members that may hold any JSON: they become the JSON text that a form would have there
+ */
+export function readJsonFields(
+  contentType: string | undefined,
+  body: Buffer,
+  structures: readonly string[] = [],
+): Form {
+  if (mediaType(contentType) !== jsonType) return readForm(contentType, body)
+  return gather(
+    Object.entries(parseObject(decodeUtf8(body))).map(([name, value]) => [
+      name,
+      structures.includes(name) && typeof value === 'object' && value !== null ? JSON.stringify(value) : textOf(value),
+    ]),
+  )
+}
+
+/** Reads a body of any JSON. What is in it is the reader's to check. */
+export function readJson(contentType: string | undefined, body: Buffer): unknown {
+  if (mediaType(contentType) !== jsonType) throw refused(`the body must be ${jsonType}`)
+  return parseJson(decodeUtf8(body))
+}
+
+/** Reads the query of an address. Only what is not secret belongs there. */
+export function readQuery(url: string): Form {
+  const start = url.indexOf('?')
+  return readForm(formType, Buffer.from(start === -1 ? '' : url.slice(start + 1)))
+}
+
+function gather(pairs: [name: string, value: string][]): Form {
+  if (pairs.length > MAX_PARAMETERS) throw refused(`the body has more than ${MAX_PARAMETERS} parameters`)
+  const form = new Map<string, string>()
+  let isAnyEmpty = false
+  for (const [name, value] of pairs) {
+    if (value === '') isAnyEmpty = true
+    if (!isStorable(name) || !isStorable(value)) throw refused('the body has characters that are not allowed')
+    const before = form.get(name)
+    if (before !== undefined && name !== repeatable) throw refused('a parameter is repeated') // RQ-8
+    form.set(name, before === undefined ? value : before + separator + value)
+  }
+  return isAnyEmpty ? withoutEmpty(form) : form
+}
+
+/** RQ-9: an empty value is an absent one. Only after all are gathered, since an empty one may be the repetition. */
+function withoutEmpty(form: Form): Form {
+  return new Map([...form].filter(([, value]) => value !== ''))
+}
+
+function readPiece(piece: string): [name: string, value: string] {
+  const end = piece.indexOf('=')
+  if (end === -1) return [decodePercent(piece), '']
+  return [decodePercent(piece.slice(0, end)), decodePercent(piece.slice(end + 1))]
+}
+
+const encoded = /[%+]/
+
+function decodePercent(text: string): string {
+  if (!encoded.test(text)) return text
+  try {
+    return decodeURIComponent(text.replaceAll('+', ' '))
+  } catch {
+    throw refused('the body is not correctly percent-encoded UTF-8')
+  }
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+function decodeUtf8(body: Buffer): string {
+  try {
+    return utf8.decode(body)
+  } catch {
+    throw refused('the body is not valid UTF-8')
+  }
+}
+
+function parseObject(text: string): object {
+  const value = parseJson(text)
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw refused('the body must be a JSON object')
+  return value
+}
+
+function parseJson(text: string): unknown {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    throw refused('the body is not valid JSON')
+  }
+  if (isTooDeep(value)) throw refused('the body is nested too deeply')
+  if (!holdsOnlyStorable(value)) throw refused('the body has characters that are not allowed')
+  return value
+}
+
+/** Levels of JSON within JSON. Whoever needs more than a handful wants to see who runs out of stack. */
+const deepest = 64
+
+/** Whether a value of JSON is nested so deeply that walking through it, or writing it again, could fail. */
+export function isTooDeep(value: unknown, levels = deepest): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  return levels === 0 || Object.values(value).some((inner) => isTooDeep(inner, levels - 1))
+}
+
+function textOf(value: unknown): string {
+  if (value === null) return ''
+  if (typeof value === 'string') return value
+  if (typeof value === 'boolean' || Number.isFinite(value)) return String(value)
+  throw refused('every member of the JSON object must be a string, a number or a boolean')
+}
+
+/** The media type in lower case, or nothing if it is missing or says that the text is not UTF-8. */
+function mediaType(contentType = ''): string | undefined {
+  if (contentType === formType) return formType
+  const [type = '', ...parameters] = contentType.split(';')
+  for (const parameter of parameters) {
+    const [name = '', value = ''] = parameter.trim().toLowerCase().split('=')
+    if (name === 'charset' && value !== 'utf-8' && value !== '"utf-8"') return undefined
+  }
+  return type.trim().toLowerCase()
+}
+
+function refused(hint: string): Refusal {
+  return new Refusal('invalid_request', hint)
+}

@@ -1,0 +1,163 @@
+import assert from 'node:assert/strict'
+import { connect } from 'node:net'
+import { describe, type TestContext, test } from 'node:test'
+import { type FastifyInstance, fastify } from 'fastify'
+import { until } from '../../../test/cast/until.ts'
+import { createLog } from '../log.ts'
+import { Refusal } from '../oauth-error.ts'
+import { edge, edgeOptions } from './answer.ts'
+import { createInWork, type Slot, slotOf } from './load-shedding.ts'
+
+test('what waits for somebody is not in work: neither its place nor its share is taken meanwhile', async (t) => {
+  const user = Promise.withResolvers<void>()
+  const { call, app, inWork } = await scene(t, 2)
+  app.get('/poll', () => inWork.fairly('kiosk', () => inWork.whileWaiting('kiosk', () => user.promise)))
+  app.get('/quick', () => inWork.fairly('kiosk', async () => 'done'))
+  await app.listen()
+  const polls = Array.from({ length: 20 }, () => call('/poll'))
+  // On connections of their own: all twenty are waiting when the last of these is answered.
+  for (let number = 0; number < 20; number++) assert.equal(await call('/quick'), 200)
+  user.resolve()
+  assert.deepEqual(new Set(await Promise.all(polls)), new Set([200]))
+  assert.equal(await call('/quick'), 200)
+})
+
+test('a piece of work that fails gives its share back', async (t) => {
+  const { inWork } = await scene(t, 2)
+  for (let number = 0; number < 5; number++) {
+    await assert.rejects(
+      inWork.fairly('kiosk', () => Promise.reject(new Error('no'))),
+      /no/,
+    )
+  }
+})
+
+describe('before a caller has proven which client it is', () => {
+  /** Proving takes until the test says so, for strangers; for the client itself no time. */
+  async function proving(t: TestContext, most: number) {
+    const { app, inWork, call } = await scene(t, most)
+    const proof = Promise.withResolvers<void>()
+    let pending = 0
+    app.get('/poll', ({ raw, query }) => {
+      const { client, knows } = query as { client: string; knows?: string }
+      return inWork.whileProving(client, slotOf(raw), async () => {
+        if (knows !== undefined) return 'believed'
+        pending += 1
+        await proof.promise
+        throw new Refusal('invalid_client', 'no')
+      })
+    })
+    await app.listen()
+    return {
+      stranger: (client: string, address: string) => call(`/poll?client=${client}`, address),
+      client: (client: string, address: string) => call(`/poll?client=${client}&knows=1`, address),
+      /** Resolves when all but so many have been refused. */
+      async allBut(count: number, calls: Promise<number>[]) {
+        let answered = 0
+        for (const each of calls) each.then(() => (answered += 1))
+        await until(() => answered === calls.length - count, 60_000)
+        assert.equal(pending, count)
+      },
+      end: proof.resolve,
+    }
+  }
+
+  test('strangers take no more than their share, and the client they claim to be is served', async (t) => {
+    const { stranger, client, allBut, end } = await proving(t, 24)
+    assert.equal(await client('victim', '203.0.113.1'), 200)
+    const calls = Array.from({ length: 100 }, (_, n) => stranger('victim', `198.51.100.${n}`))
+    // A third of the places: a quarter for all, then two thirds of half.
+    await allBut(8, calls)
+    assert.equal(await client('victim', '203.0.113.1'), 200, 'from where it is known')
+    assert.equal(await client('victim', '192.0.2.1'), 200, 'from where it is not known')
+    assert.equal(await client('kiosk', '198.51.100.1'), 200, 'another client in the network of the strangers')
+    end()
+    assert.deepEqual(count(await Promise.all(calls)), { 401: 8, 503: 92 })
+  })
+
+  test('strangers of a hundred networks leave a quarter to those who are known', async (t) => {
+    const { stranger, client, allBut, end } = await proving(t, 24)
+    assert.equal(await client('victim', '203.0.113.1'), 200)
+    const calls = Array.from({ length: 1000 }, (_, n) => stranger('victim', `10.0.${n % 100}.1`))
+    await allBut(18, calls)
+    assert.equal(await client('victim', '192.0.2.1'), 503, 'nobody else has room')
+    assert.equal(await client('victim', '203.0.113.1'), 200)
+    end()
+    assert.deepEqual(count(await Promise.all(calls)), { 401: 18, 503: 982 })
+  })
+})
+
+test('who waits for a fetch has neither a place nor a share meanwhile, proven or not', async (t) => {
+  const { app, inWork, call } = await scene(t, 2)
+  const fetched = Promise.withResolvers<void>()
+  let waiting = 0
+  const wait = async (slot: Slot | undefined) => {
+    waiting += 1
+    await inWork.whileFetching(slot, fetched.promise)
+    return 'done'
+  }
+  app.get('/poll', ({ raw }) => inWork.whileProving('kiosk', slotOf(raw), () => wait(slotOf(raw))))
+  app.get('/quick', ({ raw, query }) =>
+    inWork.fairly('till', async () => ('wait' in (query as object) ? wait(slotOf(raw)) : 'done'), slotOf(raw)),
+  )
+  await app.listen()
+  const calls: Promise<number>[] = []
+  for (let number = 1; number <= 20; number++) {
+    calls.push(call(number % 2 ? '/poll' : '/quick?wait=1'))
+    await until(() => waiting === number)
+  }
+  for (let number = 0; number < 20; number++) assert.equal(await call('/quick'), 200)
+  fetched.resolve()
+  assert.deepEqual(new Set(await Promise.all(calls)), new Set([200]))
+  assert.equal(await call('/quick'), 200)
+})
+
+test('a call from inside is never refused, and takes nobody’s place', async (t) => {
+  const work = Promise.withResolvers<void>()
+  const { call, app } = await scene(t, 1)
+  let begun = 0
+  const third = Promise.withResolvers<void>()
+  app.get('/poll', () => {
+    if (++begun === 3) third.resolve()
+    return work.promise
+  })
+  app.get('/events', async () => 'stays open')
+  await app.listen()
+  const inside = Promise.all([app.inject('/poll'), app.inject('/poll')])
+  const first = call('/poll')
+  await third.promise
+  assert.equal(await call('/poll'), 503)
+  assert.equal(await call('/events'), 200)
+  work.resolve()
+  for (const { statusCode } of await inside) assert.equal(statusCode, 200)
+  assert.equal(await first, 200)
+})
+
+async function scene(t: { after(done: () => unknown): void }, most: number) {
+  const app: FastifyInstance = fastify({ ...edgeOptions, forceCloseConnections: true, trustProxy: true })
+  t.after(() => app.close())
+  edge(app, createLog('silent'))
+  const inWork = createInWork({ most, clients: ['/poll', '/quick'], free: ['/events'] })
+  inWork.guard(app)
+  return { app, inWork, call: (path: string, address?: string) => statusOf(app, path, address) }
+}
+
+/** On a connection of its own. */
+function statusOf(app: FastifyInstance, path: string, address = '192.0.2.1'): Promise<number> {
+  const { port } = app.server.address() as { port: number }
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, 'localhost', () =>
+      socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\nx-forwarded-for: ${address}\r\nconnection: close\r\n\r\n`),
+    )
+    let text = ''
+    socket.on('data', (chunk) => {
+      text += chunk
+    })
+    socket.once('error', reject)
+    socket.once('close', () => resolve(Number(text.slice(9, 12))))
+  })
+}
+
+function count(statuses: number[]): Record<number, number> {
+  return Object.fromEntries([...new Set(statuses)].map((each) => [each, statuses.filter((one) => one === each).length]))
+}

@@ -1,0 +1,285 @@
+import assert from 'node:assert/strict'
+import dns from 'node:dns'
+import { once } from 'node:events'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import { syncBuiltinESMExports } from 'node:module'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, type TestContext, test } from 'node:test'
+import { createStageClock } from '../../../test/cast/clock.ts'
+import { type NameServer, openNameServer } from '../../../test/cast/name-server.ts'
+import { createNameLookup, lookupLimits, type NameLookupOptions, receiverOf } from './name-lookup.ts'
+import { CallFailed, type CallFailure, createGuardedCaller } from './outgoing.ts'
+
+/** A deadline that no test waits for. */
+const longMs = 60_000
+const shortMs = 200
+
+async function scene(t: TestContext, options: Partial<NameLookupOptions> = {}) {
+  const server = await openNameServer(t)
+  const clock = createStageClock()
+  const none = { hosts: '/nowhere', resolvConf: '/nowhere' }
+  const lookup = createNameLookup({ timeoutMs: longMs, clock, servers: [server.address], files: none, ...options })
+  t.after(() => lookup.close())
+  return { server, clock, lookup, files: none }
+}
+
+const failsWith = (code: string) => (error: Error & { code?: string }) => {
+  assert.equal(error.code, code, String(error))
+  return true
+}
+
+const addressesOf = (found: { address: string }[]) => found.map(({ address }) => address)
+
+describe('a receiver whose name server is silent', () => {
+  test('has no more than its share of the lookups, and others are resolved meanwhile', async (t) => {
+    const { server, lookup } = await scene(t)
+    server.hush(/silent\.example$/)
+    server.tell('quick.example', ['192.0.2.1'])
+    const hanging = ask(lookup, 100, (n) => `n${n}.silent.example`)
+    await server.until(() => namesAsked(server).size === lookupLimits.each)
+    assert.deepEqual(addressesOf(await lookup.resolve('quick.example')), ['192.0.2.1'])
+    await turn()
+    assert.equal(lookup.underWay(), lookupLimits.each)
+    lookup.close()
+    await hanging
+    assert.equal(namesAsked(server, /silent/).size, lookupLimits.each)
+  })
+
+  test('ten times as many names of many receivers: no more under way than may be in all', async (t) => {
+    const { server, lookup } = await scene(t)
+    server.hush(/\.silent\d+\.example$/)
+    const hanging = ask(lookup, 1000, (n) => `n${n}.silent${n % 100}.example`)
+    await server.until(() => server.asked.length > 0)
+    assert.equal(lookup.underWay(), lookupLimits.inAll)
+    lookup.close()
+    await hanging
+    await turn()
+    assert.equal(lookup.underWay(), 0)
+    assert.ok(namesAsked(server).size <= lookupLimits.inAll)
+  })
+
+  test('is not waited for beyond the deadline, and no lookup goes on after it', async (t) => {
+    const { server, lookup } = await scene(t, { timeoutMs: shortMs })
+    server.hush(/^silent/)
+    await assert.rejects(lookup.resolve('silent.example'), failsWith('ETIMEOUT'))
+    await turn()
+    assert.equal(lookup.underWay(), 0)
+  })
+
+  test('is left alone for a while, longer each time, and never for long', async (t) => {
+    const { server, lookup, clock } = await scene(t, { timeoutMs: 40 })
+    server.hush(/^silent/)
+    const tries = async () => {
+      const before = server.asked.length
+      await assert.rejects(lookup.resolve('silent.example'), failsWith('ETIMEOUT'))
+      return server.asked.length > before
+    }
+    assert.equal(await tries(), true)
+    for (const pause of [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]) {
+      clock.advance(pause - 1)
+      assert.equal(await tries(), false, `within ${pause} ms`)
+      clock.advance(1)
+      assert.equal(await tries(), true, `after ${pause} ms`)
+    }
+  })
+
+  test('is asked again at once when it has answered in between', async (t) => {
+    const { server, lookup, clock } = await scene(t)
+    await assert.rejects(lookup.resolve('new.example'), failsWith('ENOTFOUND'))
+    server.tell('new.example', ['192.0.2.1'])
+    await assert.rejects(lookup.resolve('new.example'), failsWith('ENOTFOUND'), 'remembered')
+    clock.advance(500)
+    assert.equal((await lookup.resolve('new.example')).length, 1)
+    server.hush(/^new/)
+    lookup.resolve('new.example').catch(() => {})
+    await server.until(() => lookup.underWay() === 1)
+  })
+
+  test('about IPv6 only is no obstacle: what has answered counts', async (t) => {
+    const { server, lookup } = await scene(t, { timeoutMs: shortMs })
+    server.tell('half.example', ['192.0.2.1', '2001:db8::1'])
+    server.hush(/^half/, 'AAAA')
+    assert.deepEqual(addressesOf(await lookup.resolve('half.example')), ['192.0.2.1'])
+  })
+})
+
+describe('a lookup', () => {
+  test('brings the addresses of both families, and is shared by all who want it at the same time', async (t) => {
+    const { server, lookup } = await scene(t)
+    server.tell('both.example', ['192.0.2.1', '192.0.2.2', '2001:db8::1'])
+    const found = await Promise.all(Array.from({ length: 50 }, () => lookup.resolve('Both.example')))
+    for (const each of found) assert.deepEqual(addressesOf(each), ['2001:db8::1', '192.0.2.1', '192.0.2.2'])
+    assert.deepEqual(server.asked.toSorted(), ['both.example A', 'both.example AAAA'])
+    dns.setDefaultResultOrder('ipv4first')
+    t.after(() => dns.setDefaultResultOrder('verbatim'))
+    assert.deepEqual(addressesOf(await lookup.resolve('both.example')), ['192.0.2.1', '192.0.2.2', '2001:db8::1'])
+  })
+
+  test('of a name that is in the hosts file asks nobody, and hears when the file changes', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'doorbell-hosts-'))
+    t.after(() => rm(folder, { recursive: true }))
+    const hosts = join(folder, 'hosts')
+    await writeFile(hosts, '# own\n192.0.2.7\tKiosk.example kiosk # here\n2001:db8::7 kiosk\nnonsense till\n')
+    const { server, lookup } = await scene(t, { files: { hosts, resolvConf: '/nowhere' } })
+    assert.deepEqual(addressesOf(await lookup.resolve('kiosk.example.')), ['192.0.2.7'])
+    assert.deepEqual(addressesOf(await lookup.resolve('KIOSK')), ['192.0.2.7', '2001:db8::7'])
+    assert.deepEqual(server.asked, [])
+    await writeFile(hosts, '192.0.2.8 kiosk till kiosk-two')
+    assert.deepEqual(addressesOf(await lookup.resolve('kiosk')), ['192.0.2.8'])
+    await assert.rejects(lookup.resolve('kiosk.example'), failsWith('ENOTFOUND'))
+    await rm(hosts)
+    await assert.rejects(lookup.resolve('kiosk'), failsWith('ENOTFOUND'))
+  })
+
+  test('of localhost asks nobody, whatever the files say', async (t) => {
+    const { server, lookup } = await scene(t)
+    for (const name of ['localhost', 'LOCALHOST', 'localhost.', 'a.localhost']) {
+      assert.deepEqual(addressesOf(await lookup.resolve(name)), ['::1', '127.0.0.1'], name)
+    }
+    assert.deepEqual(server.asked, [])
+  })
+
+  test('completes short names as resolv.conf says', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'doorbell-resolv-'))
+    t.after(() => rm(folder, { recursive: true }))
+    const resolvConf = join(folder, 'resolv.conf')
+    await writeFile(resolvConf, 'nameserver 127.0.0.1\ndomain x\nsearch a.example. b.example\noptions ndots:2 rotate\n')
+    const { server, lookup } = await scene(t, { files: { hosts: '/nowhere', resolvConf } })
+    server.tell('kiosk.b.example', ['192.0.2.1'])
+    server.tell('one.two.three', ['192.0.2.3'])
+    assert.deepEqual(addressesOf(await lookup.resolve('kiosk')), ['192.0.2.1'])
+    assert.deepEqual([...namesAsked(server)], ['kiosk.a.example', 'kiosk.b.example'])
+    assert.deepEqual(addressesOf(await lookup.resolve('one.two.three')), ['192.0.2.3'])
+    server.asked.length = 0
+    await assert.rejects(lookup.resolve('kiosk.'), failsWith('ENOTFOUND'))
+    assert.deepEqual([...namesAsked(server)], ['kiosk'])
+  })
+
+  test('ends with everything', async (t) => {
+    const { server, lookup } = await scene(t)
+    server.hush(/./)
+    const hanging = ask(lookup, 20, (n) => `n${n}.example`)
+    await server.until(() => server.asked.length > 0)
+    lookup.close()
+    await hanging
+  })
+
+  test('belongs to a receiver: the domain that somebody has registered, about', () => {
+    const receivers = {
+      'example.com': 'example.com',
+      'a.b.example.com': 'example.com',
+      'a.example.com.': 'example.com',
+      'a.b.example.co.uk': 'example.co.uk',
+      'a.example.com.au': 'example.com.au',
+      'a.example.de': 'example.de',
+      kiosk: 'kiosk',
+      '192.0.2.7': '192.0.2.7',
+    }
+    for (const [name, receiver] of Object.entries(receivers)) assert.equal(receiverOf(name), receiver)
+  })
+})
+
+describe('a guarded call', () => {
+  test('never asks getaddrinfo, which cannot be ended', async (t) => {
+    const { lookup } = dns.promises
+    let asked = 0
+    dns.promises.lookup = (() => {
+      asked += 1
+      return new Promise(() => {})
+    }) as never
+    syncBuiltinESMExports()
+    t.after(() => {
+      dns.promises.lookup = lookup
+      syncBuiltinESMExports()
+    })
+    const { call } = await guarded(t)
+    const url = await quickServer(t)
+    assert.equal((await call({ url: url.replace('127.0.0.1', 'localhost'), method: 'GET' })).body, 'ok')
+    assert.equal(asked, 0)
+  })
+
+  test('is answered by one receiver while the name servers of a hundred others are silent', async (t) => {
+    const { call, server } = await guarded(t)
+    server.hush(/silent/)
+    server.tell('quick.example', ['127.0.0.1'])
+    const url = (await quickServer(t)).replace('127.0.0.1', 'quick.example')
+    const stop = new AbortController()
+    const hanging = Array.from({ length: 1000 }, (_, n) =>
+      assert.rejects(
+        call({ url: `https://silent${n % 10}.name${n % 100}.example/`, method: 'GET', signal: stop.signal }),
+        failedAs('stopped'),
+      ),
+    )
+    await server.until(() => namesAsked(server).size === 100)
+    assert.equal((await call({ url, method: 'GET' })).body, 'ok')
+    stop.abort()
+    await Promise.all(hanging)
+  })
+
+  test('to a name that is not resolved says why, and so does the next one, without asking', async (t) => {
+    const { call, server } = await guarded(t, 400)
+    server.hush(/silent/)
+    const failure = (name: string) => call({ url: `https://${name}/`, method: 'GET' })
+    await assert.rejects(failure('missing.example'), failedAs('name_not_found'))
+    await assert.rejects(failure('silent.example'), failedAs('timeout'))
+    const before = server.asked.length
+    await assert.rejects(failure('missing.example'), failedAs('name_not_found'))
+    await assert.rejects(failure('silent.example'), failedAs('timeout'))
+    assert.equal(server.asked.length, before)
+  })
+
+  test('goes to no name that has a private address among those its name server tells', async (t) => {
+    const { call, server } = await guarded(t, longMs, false)
+    for (const [name, address] of Object.entries({ a: '10.0.0.1', b: '::1', c: '127.0.0.1', d: 'fd00::1' })) {
+      server.tell(`${name}.example`, ['93.184.216.34', '2606:2800:220:1::1', address])
+      await assert.rejects(call({ url: `https://${name}.example/`, method: 'GET' }), failedAs('address_forbidden'))
+    }
+    await assert.rejects(call({ url: 'https://a.localhost/', method: 'GET' }), failedAs('address_forbidden'))
+  })
+})
+
+async function guarded(t: TestContext, timeout = longMs, allowPrivateNetworks = true) {
+  const server = await openNameServer(t)
+  const caller = createGuardedCaller({
+    timeout,
+    maxBytes: 1000,
+    allowPrivateNetworks,
+    allowHttp: true,
+    clock: createStageClock(),
+    nameServers: [server.address],
+  })
+  t.after(() => caller.close())
+  return { ...caller, server }
+}
+
+async function quickServer(t: TestContext): Promise<string> {
+  const server = createServer((_request, response) => response.end('ok'))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+const failedAs = (word: CallFailure) => (error: unknown) => {
+  assert.ok(error instanceof CallFailed, String(error))
+  assert.equal(error.word, word)
+  return true
+}
+
+/** A place is given back a turn of the event loop after its lookup has ended. */
+const turn = () => new Promise(setImmediate)
+
+/** Resolves when all of them have ended, one way or the other. */
+function ask(lookup: { resolve(name: string): Promise<unknown> }, count: number, name: (n: number) => string) {
+  return Promise.allSettled(Array.from({ length: count }, (_, n) => lookup.resolve(name(n))))
+}
+
+function namesAsked({ asked }: NameServer, fit = /./): Set<string> {
+  return new Set(asked.map((each) => each.split(' ')[0]!).filter((name) => fit.test(name)))
+}

@@ -1,0 +1,101 @@
+/** Public keys at addresses that others name: fetched through the guarded caller, and remembered for a while. */
+import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
+import type { Clock } from '../clock.ts'
+import { type fetchThrough, toResponse } from '../http/fetch.ts'
+import { createFetches, type Fetches } from '../http/fetches.ts'
+import type { InWork, Slot } from '../http/load-shedding.ts'
+import type { GuardedCaller } from '../http/outgoing.ts'
+
+export interface KeySets {
+  /** Finds the key that a signature names. One that is not in the set may have been added since: it is fetched again. */
+  at(uri: string, slot: Slot | undefined): JWTVerifyGetKey
+  /** The set as it was moments ago: for what was removed from it to count soon. */
+  latest(uri: string, slot: Slot | undefined): Promise<JSONWebKeySet>
+  /**
+   * The set if it is known, or undefined: for whoever fetches by itself what it does not get.
+   *
+   * @throws what the last fetch failed with, moments ago
+   */
+  known(uri: string): JSONWebKeySet | undefined
+  /** Fetches under way, and callers that wait for one. */
+  count: Fetches<unknown>['count']
+}
+
+/** Milliseconds a fetched key set is used before it is fetched again. */
+const freshFor = 10 * 60_000
+/** Milliseconds between two fetches for a key that is not in the set (CA-7: once, and not as often as a caller likes). */
+const patience = 30_000
+
+/** Key sets that are remembered; of more, the one fetched longest ago is forgotten. */
+const mostSets = 1000
+
+interface KeySet {
+  keys: JSONWebKeySet
+  find: JWTVerifyGetKey
+  /** When its fetch began. */
+  at: number
+}
+
+export interface KeySetNeeds {
+  caller: GuardedCaller
+  whileFetching: InWork['whileFetching']
+  clock: Clock
+}
+
+export function createKeySets({ caller, whileFetching, clock }: KeySetNeeds): KeySets {
+  const sets = new Map<string, KeySet>()
+  const fetches = createFetches({ load, whileFetching, clock })
+
+  /** The set of before stays in use while another is fetched, and if that fails. */
+  async function load(uri: string): Promise<KeySet> {
+    const at = clock.now()
+    const keySet = { ...(await fetchKeySet(uri, caller)), at }
+    sets.delete(uri)
+    sets.set(uri, keySet)
+    if (sets.size > mostSets) sets.delete(sets.keys().next().value!)
+    return keySet
+  }
+
+  function keySetAt(uri: string, oldest: number, slot: Slot | undefined): Promise<KeySet> | KeySet {
+    const keySet = sets.get(uri)
+    return keySet !== undefined && keySet.at >= oldest ? keySet : fetches.get(uri, slot)
+  }
+
+  return {
+    at: (uri, slot) => async (header, token) => {
+      const now = clock.now()
+      try {
+        return await (await keySetAt(uri, now - freshFor, slot)).find(header, token)
+      } catch (error) {
+        if (!(error instanceof errors.JWKSNoMatchingKey)) throw error
+        return await (await keySetAt(uri, now - patience, slot)).find(header, token)
+      }
+    },
+    latest: async (uri, slot) => (await keySetAt(uri, clock.now() - patience, slot)).keys,
+    known(uri) {
+      const keySet = sets.get(uri)
+      if (keySet !== undefined && keySet.at >= clock.now() - freshFor) return keySet.keys
+      fetches.throwIfPaused(uri)
+      return undefined
+    },
+    count: fetches.count,
+  }
+}
+
+/** `fetch` for oidc-provider, which asks for keys of clients, and seldom for anything else. */
+export function knownKeysOr(
+  keySets: Pick<KeySets, 'known'>,
+  elsewhere: ReturnType<typeof fetchThrough>,
+): typeof elsewhere {
+  return async (url, options = {}) => {
+    const keys = options.method === 'POST' ? undefined : keySets.known(String(url))
+    return keys === undefined ? elsewhere(url, options) : toResponse(200, {}, JSON.stringify(keys))
+  }
+}
+
+async function fetchKeySet(uri: string, caller: GuardedCaller): Promise<Omit<KeySet, 'at'>> {
+  const answer = await caller.call({ url: uri, method: 'GET', headers: { accept: 'application/json' } })
+  if (answer.status !== 200) throw new Error(`jwks_uri answered ${answer.status}`)
+  const keys = JSON.parse(answer.body) as JSONWebKeySet
+  return { keys, find: createLocalJWKSet(keys) as JWTVerifyGetKey }
+}

@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { walk } from './cursor-prune.ts'
+
+/** A table of numbers, of which the odd ones may go. */
+function table(ids: number[]) {
+  const left = new Set(ids.map((id) => String(id).padStart(4, '0')))
+  let looked = 0
+  const forget = walk({
+    async next(after, before, atMost) {
+      const found = [...left].filter((id) => id > after && Number(id) < before).slice(0, atMost)
+      looked += found.length
+      return found
+    },
+    async remove(these) {
+      const gone = these.filter((id) => Number(id) % 2 === 1)
+      for (const id of gone) left.delete(id)
+      return gone.length
+    },
+  })
+  return { forget, left: () => [...left].map(Number), looked: () => looked }
+}
+
+const numbers = (from: number, to: number, step = 1) =>
+  Array.from({ length: Math.floor((to - from) / step) + 1 }, (_, index) => from + index * step)
+
+test('no more are removed than was said, what is too young is left', async () => {
+  const { forget, left } = table(numbers(1, 10))
+  assert.equal(await forget(8, 2), 2)
+  assert.deepEqual(left(), [2, 4, 5, 6, 7, 8, 9, 10])
+  assert.equal(await forget(8, 5), 2)
+  assert.deepEqual(left(), [2, 4, 6, 8, 9, 10])
+})
+
+test('what has to stay is gone through once, and only then again', async () => {
+  const { forget, left, looked } = table([...numbers(2, 2000, 2), ...numbers(2001, 2009, 2)])
+  // Of a thousand that stay, a hundred at a time.
+  for (let time = 0; time < 10; time++) {
+    assert.equal(await forget(9999, 10), 0)
+    assert.equal(looked(), (time + 1) * 100)
+  }
+  assert.equal(await forget(9999, 10), 5)
+  assert.equal(looked(), 1005)
+  assert.equal(left().length, 1000)
+  // From the beginning again.
+  assert.equal(await forget(9999, 10), 0)
+  assert.equal(looked(), 1105)
+})
+
+test('a failure is made up for the next time round', async () => {
+  let failures = 1
+  const left = new Set(['a', 'b', 'c'])
+  const forget = walk({
+    next: async (after, _before, atMost) => [...left].filter((id) => id > after).slice(0, atMost),
+    async remove(ids) {
+      if (failures-- > 0) throw new Error('no table')
+      for (const id of ids) left.delete(id)
+      return ids.length
+    },
+  })
+  await assert.rejects(forget(1, 2), /no table/)
+  assert.equal(await forget(1, 2), 1)
+  assert.equal(await forget(1, 9), 2)
+  assert.equal(left.size, 0)
+})

@@ -1,0 +1,133 @@
+/**
+ * The schema grows by numbered files, `migrations/0001_foundation.sql` and so on, each applied once and as a whole. A
+ * file that was applied is history: what follows goes into the next one.
+ */
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Clock } from '../clock.ts'
+import { fingerprint } from '../crypto.ts'
+import type { Database, Run } from './database.ts'
+
+export interface AppliedMigration {
+  number: number
+  name: string
+  fingerprint: string
+  appliedAt: number
+}
+
+export interface MigrationStatus {
+  applied: AppliedMigration[]
+  /** Not applied yet: the program is newer than the schema. */
+  pending: string[]
+  /** Applied, but no file of ours: the schema is newer than the program. */
+  unknown: string[]
+}
+
+interface Migration {
+  number: number
+  name: string
+  text: string
+}
+
+const ownFolder = fileURLToPath(new URL('./migrations/', import.meta.url))
+
+/** Applies what is missing. @returns the names of what was applied now */
+export async function migrate(database: Database, clock: Clock, folder = ownFolder): Promise<string[]> {
+  const applied: string[] = []
+  const before = await historyOf(database)
+  for (const migration of await migrationsIn(folder)) {
+    // Usually all are, and one look is quicker than a transaction for each.
+    if (isIn(before, migration)) continue
+    if (await database.exclusively((run) => apply(run, migration, clock))) applied.push(migration.name)
+  }
+  return applied
+}
+
+export async function migrationStatus(database: Database, folder = ownFolder): Promise<MigrationStatus> {
+  const migrations = await migrationsIn(folder)
+  const applied = await historyOf(database)
+  return {
+    applied,
+    pending: migrations.filter(({ number }) => !has(applied, number)).map(({ name }) => name),
+    unknown: applied.filter(({ number }) => !has(migrations, number)).map(({ name }) => name),
+  }
+}
+
+/** Looks whether it is still missing only now, when no other process can be at it. */
+async function apply(run: Run, migration: Migration, clock: Clock): Promise<boolean> {
+  await run(historyTable)
+  if (isIn(await history(run), migration)) return false
+  try {
+    for (const statement of statementsIn(migration.text)) await run(statement)
+  } catch (error) {
+    throw new Error(`migration ${migration.name} failed: ${(error as Error).message}`, { cause: error })
+  }
+  await run('insert into doorbell_migrations (number, name, fingerprint, applied_at) values ($1, $2, $3, $4)', [
+    migration.number,
+    migration.name,
+    fingerprint(migration.text),
+    clock.now(),
+  ])
+  return true
+}
+
+/** @throws if it is, but was another then */
+function isIn(history: AppliedMigration[], { number, name, text }: Migration): boolean {
+  const before = history.find((each) => each.number === number)
+  if (before === undefined) return false
+  if (before.name === name && before.fingerprint === fingerprint(text)) return true
+  throw new Error(`migration ${before.name} was changed after it had been applied; put the change into a new migration`)
+}
+
+const historyTable = `create table if not exists doorbell_migrations (
+  number bigint primary key,
+  name text not null,
+  fingerprint text not null,
+  applied_at bigint not null
+)`
+
+function history(run: Run): Promise<AppliedMigration[]> {
+  return run('select number, name, fingerprint, applied_at as "appliedAt" from doorbell_migrations order by number')
+}
+
+async function historyOf(database: Database): Promise<AppliedMigration[]> {
+  return (await hasHistory(database)) ? history(database.read) : []
+}
+
+async function hasHistory({ engine, read }: Database): Promise<boolean> {
+  const sql =
+    engine === 'sqlite'
+      ? "select 1 from sqlite_master where name = 'doorbell_migrations'"
+      : "select 1 where to_regclass('doorbell_migrations') is not null"
+  return (await read(sql)).length > 0
+}
+
+async function migrationsIn(folder: string): Promise<Migration[]> {
+  const names = (await readdir(folder)).filter((name) => name.endsWith('.sql')).sort()
+  const migrations = await Promise.all(names.map((name) => readMigration(folder, name)))
+  const twice = migrations.find(({ number }, index) => migrations[index - 1]?.number === number)
+  if (twice) throw new Error(`two migrations have the number of ${twice.name}`)
+  return migrations
+}
+
+/** Line ends depend on how the files were checked out, so they do not count as a change. */
+async function readMigration(folder: string, file: string): Promise<Migration> {
+  const number = /^(\d{4})_[a-z0-9_]+\.sql$/.exec(file)?.[1]
+  if (!number) throw new Error(`a migration is called like 0001_foundation.sql, not ${file}`)
+  const text = (await readFile(join(folder, file), 'utf8')).replaceAll('\r\n', '\n')
+  return { number: Number(number), name: file.slice(0, -'.sql'.length), text }
+}
+
+/** Statements end with a semicolon at the end of a line. Lines of comment go first, for they may end so too. */
+export function statementsIn(text: string): string[] {
+  return text
+    .replace(/^\s*--.*$/gm, '')
+    .split(/;\s*$/m)
+    .map((statement) => statement.trim())
+    .filter((statement) => statement !== '')
+}
+
+function has(list: { number: number }[], number: number): boolean {
+  return list.some((one) => one.number === number)
+}

@@ -1,0 +1,185 @@
+/**
+ * Whether a commit has happened whose answer was lost.
+ *
+ * Each transaction writes its number into a row that belongs to its connection (`last_commits`). If the connection breaks
+ * at the commit, another one locks that row: it waits until Postgres has ended the transaction, and the number it then
+ * finds there is ours or not. Transaction ids cannot tell: Postgres gives an id again that it lost in a crash, or that a
+ * promoted standby never had. See docs/decisions/0012-commit-unknown.md.
+ */
+import { type ClientBase, DatabaseError, type Pool, type PoolClient } from 'pg'
+import { systemClock } from '../clock.ts'
+import { newSecret } from '../crypto.ts'
+import type { Statement } from './database.ts'
+
+/** Sends statements in one piece and resolves to the rows of each. */
+export type Send = (client: PoolClient, statements: Statement[]) => Promise<Record<string, unknown>[][]>
+
+/** A row of `last_commits`, and the number that a transaction writes into it. */
+export interface CommitMark {
+  connection: string
+  step: number
+}
+
+/** Whether a step was carried out cannot be known. SQLSTATE 08007: transaction resolution unknown. */
+export class CommitUnknown extends Error {
+  override readonly name = 'CommitUnknown'
+  readonly code = '08007'
+
+  constructor(cause?: unknown) {
+    super('the connection broke at the commit, and the database cannot say yet whether it happened', { cause })
+  }
+}
+
+/** How long the database is asked before the outcome counts as unknown: a caller waits for the answer. */
+const inquiryTimeoutMs = 4_000
+const inquiryIntervalMs = 100
+
+/** A connection that is used for long registers again, so that rows of connections that are gone can be told by their age. */
+const registrationHoldsMs = 3_600_000
+const rowsAreKeptMs = 86_400_000
+
+const undefinedTable = '42P01'
+
+export function createCommits(pool: Pool, send: Send) {
+  const node = newSecret(9)
+  const registrations = new WeakMap<PoolClient, { mark: CommitMark; until: number }>()
+  /** Rows of connections that were closed in good order. */
+  const free: CommitMark[] = []
+  let registered = 0
+
+  pool.on('remove', (client) => {
+    const registration = registrations.get(client)
+    if (registration) free.push(registration.mark)
+  })
+
+  /** The mark for the next transaction on this connection, or undefined before the table has been made. */
+  async function nextMark(client: PoolClient): Promise<CommitMark | undefined> {
+    const known = registrations.get(client)
+    const isKnown = known !== undefined && systemClock.now() < known.until
+    const mark = isKnown ? known.mark : await register(client, known?.mark ?? free.pop())
+    if (mark) mark.step += 1
+    return mark && { ...mark }
+  }
+
+  async function register(
+    client: PoolClient,
+    mark: CommitMark = { connection: `${node}.${++registered}`, step: 0 },
+  ): Promise<CommitMark | undefined> {
+    const now = systemClock.now()
+    try {
+      await client.query(registering, [mark.connection, mark.step, now, now - rowsAreKeptMs])
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== undefinedTable) throw error
+      free.push(mark)
+      return undefined
+    }
+    registrations.set(client, { mark, until: now + registrationHoldsMs })
+    return mark
+  }
+
+  /** The row of a broken connection is not used again: what it did last may still be asked for, or under way. */
+  function giveUp(client: PoolClient): void {
+    registrations.delete(client)
+  }
+
+  /**
+   * Whether the transaction was committed at which this error came up.
+   * @throws CommitUnknown if the database does not say in time
+   */
+  async function happened(mark: CommitMark | undefined, error: unknown): Promise<boolean> {
+    // An error of a statement comes before the commit.
+    if (error instanceof DatabaseError && error.severity === 'ERROR') return false
+    const step = mark && (await lastStepOf(mark.connection))
+    if (step === undefined) throw new CommitUnknown(error)
+    return step === mark!.step
+  }
+
+  /** The last step this connection has committed, 0 if the database never heard of it, or undefined if it does not say. */
+  async function lastStepOf(connection: string): Promise<number | undefined> {
+    let isOver = false
+    const timeout = Promise.withResolvers<undefined>()
+    const cancel = systemClock.after(inquiryTimeoutMs, () => {
+      isOver = true
+      timeout.resolve(undefined)
+    })
+    const answer = async () => {
+      while (!isOver) {
+        const step = await inquire(connection).catch(() => undefined)
+        if (step !== undefined) return step
+        await new Promise<void>((resolve) => systemClock.after(inquiryIntervalMs, resolve))
+      }
+      return undefined
+    }
+    const step = await Promise.race([answer(), timeout.promise])
+    cancel()
+    return step
+  }
+
+  /** It writes too, so that its own commit waits for the standby, and with it for what was committed before. */
+  async function inquire(connection: string): Promise<number> {
+    const client = await pool.connect()
+    try {
+      const statements = [lockTimeout, { sql: lastStep, values: [connection] }]
+      const [, rows = []] = await confirmed(client, () => send(client, statements))
+      client.release()
+      return Number(rows[0]?.step ?? 0)
+    } catch (error) {
+      client.release(error as Error)
+      throw error
+    }
+  }
+
+  /**
+   * If waiting for a synchronous standby is called off, Postgres says that it has committed, and adds a warning. Then
+   * another write has to reach the standby, which receives everything in order.
+   */
+  async function confirmed<T>(client: PoolClient, commit: () => Promise<T>): Promise<T> {
+    const before = warningsOn(client)
+    const result = await commit()
+    if (warningsOn(client) === before) return result
+    const afterwards = warningsOn(client)
+    await send(client, [write]).catch((error: unknown) => {
+      throw new CommitUnknown(error)
+    })
+    if (warningsOn(client) !== afterwards) throw new CommitUnknown()
+    return result
+  }
+
+  return { nextMark, giveUp, happened, confirmed }
+}
+
+const registering = `
+  with pruned as (
+    delete from last_commits where connection in (
+      select connection from last_commits where registered_at < $4 and connection <> $1 for update skip locked
+    )
+  )
+  insert into last_commits (connection, step, registered_at) values ($1, $2, $3)
+  on conflict (connection) do update set step = excluded.step, registered_at = excluded.registered_at`
+
+/** The first statement of a transaction. */
+export function marking({ connection, step }: CommitMark): Statement {
+  return { sql: 'update last_commits set step = $2 where connection = $1', values: [connection, step] }
+}
+
+const lockTimeout: Statement = {
+  sql: `select set_config('lock_timeout', '${inquiryTimeoutMs}', true)`,
+  values: [],
+}
+
+/** No condition on the number: a row is only waited for if it fits before the transaction in question has ended. */
+const lastStep = 'update last_commits set step = step where connection = $1 returning step'
+
+/** Something to commit that changes nothing: a message in the write-ahead log. */
+const write: Statement = { sql: `select pg_logical_emit_message(true, 'doorbell', '')`, values: [] }
+
+const warnings = new WeakMap<object, number>()
+
+const warningsOn = (client: object) => warnings.get(client) ?? 0
+
+/** From now on warnings on this connection are counted. */
+export function countWarnings(client: ClientBase): void {
+  client.on('notice', ({ code }) => {
+    if (code !== '00000') warnings.set(client, warningsOn(client) + 1)
+  })
+}

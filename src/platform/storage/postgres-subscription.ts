@@ -1,0 +1,216 @@
+/**
+ * The one connection that hears what other nodes announce. When it is lost it comes back by itself, and then everybody
+ * who listens is told that something may have been missed.
+ */
+import { Client, type ClientConfig } from 'pg'
+import type { Clock } from '../clock.ts'
+import type { Log } from '../log.ts'
+import { newSecret } from '../crypto.ts'
+import type { Change } from './database.ts'
+import type { Listeners } from './listeners.ts'
+import { prepareSession } from './postgres-session.ts'
+
+export const channel = 'doorbell'
+
+const shortestPause = 100
+const longestPause = 10_000
+
+/** A connection can be gone without a word (a cut cable, a forgetful router), so it has to answer now and then. */
+const pulse = 2_000
+
+/** How long after a sign of life we go on to believe that nothing was missed: no longer than between two polls. */
+const trust = 4_000
+
+export interface Subscription {
+  readonly listening: boolean
+  /** As `Database` has it. */
+  readonly stretch: number | undefined
+  end(): Promise<void>
+}
+
+interface Surroundings {
+  log: Log
+  clock: Clock
+  listeners: Listeners
+  voice: OwnVoice
+}
+
+/** What this node says itself it hears at once, and once: not again when it comes back by the wire. */
+export interface OwnVoice {
+  /** The changes as they go over the wire, a JSON array of texts, and how to tell them here once they are committed. */
+  say(changes: Change[]): { payloads: string; tellHere(): void }
+  /** Whether what came by the wire was told here already. */
+  wasTold(origin: unknown): boolean
+  /** What was said up to now may never come back. */
+  forget(): void
+}
+
+/** Bytes that fit into one notification: Postgres takes less than 8000, and the rest is ours. */
+const mostBytes = 7500
+
+/** Changes that travel in one notification. `origin` says which it is, of all that any node has said. */
+interface Saying {
+  origin: string
+  changes: Change[]
+}
+
+/** One of our own, each change also as it travels. */
+interface OwnSaying extends Saying {
+  texts: string[]
+}
+
+export function createOwnVoice(listeners: Listeners): OwnVoice {
+  const node = newSecret(6)
+  /** Heard on one of the two ways, and not yet on the other. */
+  const once = new Set<string>()
+  let said = 0
+
+  function isSecond(origin: string): boolean {
+    if (once.delete(origin)) return true
+    once.add(origin)
+    return false
+  }
+
+  return {
+    say(changes) {
+      const sayings = inPieces(changes).map((piece): OwnSaying => ({ origin: `${node}.${++said}`, ...piece }))
+      return {
+        payloads: JSON.stringify(sayings.map(payloadOf)),
+        tellHere() {
+          for (const { origin, changes } of sayings) if (!isSecond(origin)) changes.forEach(listeners.tell)
+        },
+      }
+    },
+    wasTold: (origin) => typeof origin === 'string' && origin.startsWith(`${node}.`) && isSecond(origin),
+    forget: () => once.clear(),
+  }
+}
+
+/** One notification for many changes costs everybody less than many. */
+function inPieces(changes: Change[]): Omit<OwnSaying, 'origin'>[] {
+  const pieces: Omit<OwnSaying, 'origin'>[] = []
+  let room = 0
+  for (const change of changes) {
+    const text = JSON.stringify([change.topic, change.key])
+    const bytes = Buffer.byteLength(text) + 1
+    if (bytes > room) {
+      pieces.push({ changes: [], texts: [] })
+      room = mostBytes
+    }
+    const piece = pieces.at(-1)!
+    piece.changes.push(change)
+    piece.texts.push(text)
+    room -= bytes
+  }
+  return pieces
+}
+
+const payloadOf = ({ origin, texts }: OwnSaying) => `[${JSON.stringify(origin)},${texts.join(',')}]`
+
+/** Resolves when announcements reach us for the first time; rejects if that fails. */
+export async function subscribe(
+  settings: ClientConfig,
+  { log, clock, listeners, voice }: Surroundings,
+): Promise<Subscription> {
+  let current: Client | undefined
+  let stretch = 0
+  let aliveAt = 0
+  let pause = shortestPause
+  let cancel = () => {}
+  let ended = false
+
+  async function connect(): Promise<void> {
+    const client = new Client({ ...settings, query_timeout: trust })
+    client.on('error', () => lose(client))
+    client.on('end', () => lose(client))
+    client.on('notification', ({ payload = '' }) => tell(payload))
+    try {
+      await client.connect()
+      await prepareSession(client)
+      await client.query(`listen ${channel}`)
+    } catch (error) {
+      void client.end().catch(() => {})
+      throw error
+    }
+    if (ended) return client.end()
+    current = client
+    stretch += 1
+    aliveAt = clock.now()
+    pause = shortestPause
+    cancel = clock.after(pulse, () => feelPulse(client))
+  }
+
+  function feelPulse(client: Client): void {
+    client.query('select 1').then(
+      () => {
+        if (client !== current) return
+        aliveAt = clock.now()
+        cancel = clock.after(pulse, () => feelPulse(client))
+      },
+      () => lose(client),
+    )
+  }
+
+  function lose(client: Client): void {
+    if (client !== current || ended) return
+    current = undefined
+    void client.end().catch(() => {})
+    log.warn('announcements of other nodes do not reach us: the database connection was lost')
+    cancel()
+    reconnectLater()
+  }
+
+  function reconnectLater(): void {
+    cancel = clock.after(pause, () => void reconnect())
+    pause = Math.min(pause * 2, longestPause)
+  }
+
+  async function reconnect(): Promise<void> {
+    try {
+      await connect()
+    } catch {
+      if (!ended) reconnectLater()
+      return
+    }
+    if (ended) return
+    log.info('announcements of other nodes reach us again')
+    voice.forget()
+    listeners.tellAll()
+  }
+
+  function tell(payload: string): void {
+    const { origin, changes } = read(payload)
+    if (changes.length > 0 && !voice.wasTold(origin)) changes.forEach(listeners.tell)
+  }
+
+  await connect()
+  return {
+    get listening() {
+      return current !== undefined
+    },
+    // A process that was stopped for a while wakes up with what it believed before.
+    get stretch() {
+      return current !== undefined && clock.now() - aliveAt <= trust ? stretch : undefined
+    },
+    async end() {
+      ended = true
+      cancel()
+      await current?.end()
+      current = undefined
+    },
+  }
+}
+
+/** Anybody on the same database can write into the channel, so what is not ours is passed over. */
+function read(payload: string): Saying {
+  try {
+    const [origin, ...changes] = JSON.parse(payload)
+    return { origin, changes: changes.filter(isChange).map(([topic, key]: string[]) => ({ topic, key })) }
+  } catch {
+    return { origin: '', changes: [] }
+  }
+}
+
+function isChange(change: unknown): boolean {
+  return Array.isArray(change) && typeof change[0] === 'string' && typeof change[1] === 'string'
+}

@@ -1,0 +1,274 @@
+/**
+ * SQLite, for one process on one machine. All steps run one after the other, so `alone` is nothing special here.
+ *
+ * Steps that arrive in the same turn of the event loop are committed together: one sync to disk, many steps. Nothing
+ * else runs between the begin and the commit, so a read never sees half a step.
+ */
+import { closeSync, constants, openSync, type Stats, statSync } from 'node:fs'
+import { access, stat } from 'node:fs/promises'
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import { systemClock } from '../clock.ts'
+import {
+  type Database,
+  following,
+  type Run,
+  type Statement,
+  type StepOptions,
+  type Value,
+  valuesOf,
+} from './database.ts'
+import { createListeners } from './listeners.ts'
+import { claimFile, isBusy } from './sole-server.ts'
+import { wordsOfSqlite } from './sql-dialect.ts'
+
+type Rows = Record<string, Value>[]
+
+/** A step in the queue, and what became of it. */
+interface QueuedStep extends StepOptions<Record<string, Value>> {
+  first: Statement
+  outcome: { rows: Rows } | { error: unknown }
+  resolve(rows: Rows): void
+  reject(error: unknown): void
+}
+
+/** How long another process may hold up the start of this one, in milliseconds. */
+const patience = 60_000
+
+/**
+ * @param path a file, made if it is not there, or `:memory:`
+ * @param options.serves whether it is for a server, of which a file has one at a time
+ */
+export function openSqlite(path: string, { serves = false } = {}): Database {
+  const { connection, letFileGo } = connect(path, serves)
+  const file = path === ':memory:' ? undefined : statSync(path)
+  const prepared = new Map<string, StatementSync>()
+  const listeners = createListeners()
+  let queue: QueuedStep[] = []
+  let exclusive: Promise<void> | undefined
+  let closing: Promise<void> | undefined
+  let stretch: number | undefined
+
+  const run = (statement: Statement): Rows => rowsOf(prepare(statement.sql), valuesOf(statement))
+
+  function prepare(sql: string): StatementSync {
+    const known = prepared.get(sql)
+    if (known) return known
+    const statement = connection.prepare(wordsOfSqlite(sql))
+    prepared.set(sql, statement)
+    return statement
+  }
+
+  function enqueue(first: Statement, options: StepOptions<Record<string, Value>>): Promise<Rows> {
+    return new Promise((resolve, reject) => {
+      queue.push({ ...options, first, outcome: { rows: [] }, resolve, reject })
+      if (queue.length === 1) setImmediate(flush)
+    })
+  }
+
+  function flush(): void {
+    if (exclusive || queue.length === 0) return
+    const steps = queue
+    queue = []
+    try {
+      commitTogether(steps)
+    } catch (error) {
+      if (connection.isTransaction) connection.exec('rollback')
+      for (const step of steps) step.reject(error)
+      return
+    }
+    for (const step of steps) settle(step)
+  }
+
+  function commitTogether(steps: QueuedStep[]): void {
+    connection.exec('begin immediate')
+    for (const step of steps) carryOut(step)
+    connection.exec('commit')
+  }
+
+  /** A step that fails takes nothing of its neighbours along, unless SQLite gave up the whole transaction (a full disk, say). */
+  function carryOut(step: QueuedStep): void {
+    try {
+      step.outcome = { rows: hasMore(step) ? runAll(step) : run(step.first) }
+    } catch (error) {
+      if (!connection.isTransaction) throw error
+      step.outcome = { error }
+    }
+  }
+
+  function runAll({ first, also }: QueuedStep): Rows {
+    connection.exec('savepoint step')
+    try {
+      const rows = run(first)
+      if (rows.length > 0) following(also, rows).forEach(run)
+      connection.exec('release step')
+      return rows
+    } catch (error) {
+      if (connection.isTransaction) connection.exec('rollback to step; release step')
+      throw error
+    }
+  }
+
+  /** Listeners come first: when the caller goes on, this process knows already. */
+  function settle({ outcome, announce, resolve, reject }: QueuedStep): void {
+    if ('error' in outcome) {
+      reject(outcome.error)
+      return
+    }
+    if (outcome.rows.length > 0) for (const change of following(announce, outcome.rows)) listeners.tell(change)
+    resolve(outcome.rows)
+  }
+
+  async function exclusively<T>(work: (run: Run) => Promise<T>): Promise<T> {
+    while (exclusive) await exclusive
+    refuseIfClosing()
+    const end = Promise.withResolvers<void>()
+    exclusive = end.promise
+    try {
+      insist(connection, 'begin immediate')
+      const result = await work(async <Row>(sql: string, values: Value[] = []) => {
+        return rowsOf(connection.prepare(wordsOfSqlite(sql)), values) as Row[]
+      })
+      connection.exec('commit')
+      return result
+    } catch (error) {
+      if (connection.isTransaction) connection.exec('rollback')
+      throw error
+    } finally {
+      exclusive = undefined
+      end.resolve()
+      flush()
+    }
+  }
+
+  async function letGo(): Promise<void> {
+    while (exclusive) await exclusive
+    flush()
+    connection.close()
+    letFileGo()
+  }
+
+  function refuseIfClosing(): void {
+    if (closing) throw new Error('the database is closed')
+  }
+
+  /** Grows when somebody else has written: a command, in another process. Asked once in each turn of the event loop. */
+  function stretchNow(): number {
+    if (stretch === undefined) {
+      stretch = Number(prepare('pragma data_version').get()!.data_version)
+      setImmediate(() => {
+        stretch = undefined
+      })
+    }
+    return stretch
+  }
+
+  const database: Database = {
+    engine: 'sqlite',
+    listening: true,
+    get stretch() {
+      return exclusive || closing ? undefined : stretchNow()
+    },
+    async read<Row>(sql: string, values: Value[] = []) {
+      while (exclusive) await exclusive
+      refuseIfClosing()
+      return run({ sql, values }) as Row[]
+    },
+    async step<Row>(first: Statement, options: StepOptions<Row> = {}) {
+      refuseIfClosing()
+      return (await enqueue(first, options as StepOptions<Record<string, Value>>)) as Row[]
+    },
+    async writable() {
+      refuseIfClosing()
+      return path === ':memory:' || (await isStillThere(path, file))
+    },
+    listen: listeners.add,
+    exclusively,
+    close() {
+      closing ??= letGo()
+      return closing
+    },
+  }
+  return database
+}
+
+function connect(path: string, serves: boolean) {
+  const isFile = path !== ':memory:'
+  if (isFile) createPrivately(path)
+  const sqlite = loadSqlite()
+  const letFileGo = isFile && serves ? claimFile(path, sqlite) : () => {}
+  try {
+    const connection = new sqlite.DatabaseSync(path, { timeout: 5000 })
+    insist(connection, 'pragma journal_mode = wal')
+    connection.exec('pragma synchronous = full; pragma foreign_keys = on')
+    return { connection, letFileGo }
+  } catch (error) {
+    letFileGo()
+    throw error
+  }
+}
+
+/** The file that was opened, and not in a file system that has become read-only. */
+async function isStillThere(path: string, opened: Stats | undefined): Promise<boolean> {
+  try {
+    await access(path, constants.W_OK)
+    const { dev, ino } = await stat(path)
+    return dev === opened?.dev && ino === opened.ino
+  } catch {
+    return false
+  }
+}
+
+/** SQLite gives its side files (-wal, -shm) the mode of the database file. */
+function createPrivately(path: string): void {
+  try {
+    closeSync(openSync(path, 'a', 0o600))
+  } catch (error) {
+    throw new Error(`cannot open the database file ${path}: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+/** The first releases of Node 24 call node:sqlite experimental when it is loaded, before the answer of each command. */
+function loadSqlite(): typeof import('node:sqlite') {
+  const { emitWarning } = process
+  process.emitWarning = (...warning: unknown[]) => {
+    if (!String(warning[0]).startsWith('SQLite is an experimental feature'))
+      Reflect.apply(emitWarning, process, warning)
+  }
+  try {
+    return process.getBuiltinModule('node:sqlite')
+  } finally {
+    process.emitWarning = emitWarning
+  }
+}
+
+function hasMore({ also = [] }: QueuedStep): boolean {
+  return typeof also === 'function' || also.length > 0
+}
+
+/** Rows as plain objects, as Postgres gives them. */
+function rowsOf(statement: StatementSync, values: Value[]): Rows {
+  const rows = statement.all(...values.map(bindable)) as Rows
+  return rows.map((row) => ({ ...row }))
+}
+
+/** node:sqlite binds numbers as floating point, so that 7 would be kept in a text column as '7.0'; bigints it binds as integers. */
+function bindable(value: Value): Value | bigint {
+  return Number.isSafeInteger(value) ? BigInt(value as number) : value
+}
+
+/**
+ * For what is done once, at the start, when another process may be at the same. SQLite's own waiting is not enough: a
+ * migration may take longer than five seconds, and a busy change of the journal is reported at once.
+ */
+function insist(connection: DatabaseSync, sql: string): void {
+  const deadline = systemClock.now() + patience
+  while (true) {
+    try {
+      connection.exec(sql)
+      return
+    } catch (error) {
+      if (!isBusy(error) || systemClock.now() > deadline) throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
+    }
+  }
+}

@@ -1,0 +1,126 @@
+import type { Database, Statement } from '../../platform/storage/database.ts'
+
+/** A public key with which a user signs in and confirms. */
+export interface Passkey {
+  id: string
+  userId: string
+  /** What the authenticator calls it, base64url. */
+  credentialId: string
+  /** COSE, base64url. */
+  publicKey: string
+  /** How often the authenticator says it was used; 0 for ever with those that do not count. */
+  counter: number
+  /** How a browser reaches the authenticator: `internal`, `hybrid`, `usb`, … */
+  transports: string[]
+  name: string | undefined
+  /** Milliseconds since 1970. */
+  createdAt: number
+  usedAt: number | undefined
+}
+
+interface PasskeyRow {
+  id: string
+  user_id: string
+  credential_id: string
+  public_key: string
+  counter: number
+  transports: string | null
+  name: string | null
+  created_at: number
+  used_at: number | null
+}
+
+export type PasskeyStore = ReturnType<typeof createPasskeyStore>
+
+export function createPasskeyStore(database: Database) {
+  return {
+    /**
+     * Keeps a passkey. Returns whether it is new: what one user has, no other can add, and a user who was locked or
+     * removed since the call began adds none.
+     *
+     * @param also, topics carried out and announced in the same step, if it is new
+     */
+    async add(passkey: Passkey, also: Statement[] = [], topics: string[] = []): Promise<boolean> {
+      const rows = await database.step(
+        {
+          sql: `insert into passkeys (id, user_id, credential_id, public_key, counter, transports, name, created_at)
+                select $1, $2, $3, $4, cast($5 as bigint), $6, $7, cast($8 as bigint)
+                where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1)
+                on conflict (credential_id) do nothing returning id`,
+          values: [
+            passkey.id,
+            passkey.userId,
+            passkey.credentialId,
+            passkey.publicKey,
+            passkey.counter,
+            JSON.stringify(passkey.transports),
+            passkey.name ?? null,
+            passkey.createdAt,
+          ],
+        },
+        { also, announce: topics.map((topic) => ({ topic, key: passkey.id })) },
+      )
+      return rows.length > 0
+    },
+
+    /** Answers how many there were. */
+    async removeAllOf(userId: string): Promise<number> {
+      const rows = await database.step({
+        sql: 'delete from passkeys where user_id = $1 returning id',
+        values: [userId],
+      })
+      return rows.length
+    },
+
+    /** Oldest first. */
+    async listForUser(userId: string): Promise<Passkey[]> {
+      const rows = await database.read<PasskeyRow>(
+        'select * from passkeys where user_id = $1 order by created_at, id',
+        [userId],
+      )
+      return rows.map(toPasskey)
+    },
+
+    async findByCredential(credentialId: string): Promise<Passkey | undefined> {
+      const [row] = await database.read<PasskeyRow>('select * from passkeys where credential_id = $1', [credentialId])
+      return row && toPasskey(row)
+    },
+
+    /**
+     * Accounts for a use. Answers whether the counter went on: one that stands still or goes back belongs to a copy.
+     * Of two uses with the same counter at once, one is refused.
+     */
+    async markUsed(id: string, counter: number, now: number): Promise<boolean> {
+      const rows = await database.step({
+        sql: `update passkeys set counter = cast($2 as bigint), used_at = $3
+              where id = $1 and (counter < cast($2 as bigint) or (counter = 0 and cast($2 as bigint) = 0))
+              returning id`,
+        values: [id, counter, now],
+      })
+      return rows.length > 0
+    },
+
+    /** Somebody else's is like none. */
+    async remove(id: string, userId: string): Promise<boolean> {
+      const rows = await database.step({
+        sql: 'delete from passkeys where id = $1 and user_id = $2 returning id',
+        values: [id, userId],
+      })
+      return rows.length > 0
+    },
+  }
+}
+
+function toPasskey(row: PasskeyRow): Passkey {
+  return {
+    id: row.id,
+    userId: row.user_id,
+    credentialId: row.credential_id,
+    publicKey: row.public_key,
+    counter: row.counter,
+    transports: row.transports === null ? [] : (JSON.parse(row.transports) as string[]),
+    name: row.name ?? undefined,
+    createdAt: row.created_at,
+    usedAt: row.used_at ?? undefined,
+  }
+}

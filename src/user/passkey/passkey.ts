@@ -1,0 +1,188 @@
+/**
+ * Passkeys (WebAuthn): adding one, signing in with one, confirming a decision with one. Every answer of an
+ * authenticator is to a challenge of ours, made for one purpose, answered once and within five minutes.
+ */
+import type {
+  AuthenticationResponseJSON,
+  PublicKeyCredentialCreationOptionsJSON,
+  PublicKeyCredentialRequestOptionsJSON,
+  RegistrationResponseJSON,
+} from '@simplewebauthn/server'
+import type { Clock } from '../../platform/clock.ts'
+import type { WithNotifications } from '../../outbox/outbox-worker.ts'
+import { fingerprint, newId } from '../../platform/crypto.ts'
+import type { User } from '../user.ts'
+import { type AuthenticatorAnswer, readAnswer } from './authenticator-answer.ts'
+import type { PasskeyChallengeStore } from './passkey-challenge-store.ts'
+import type { Passkey, PasskeyStore } from './passkey-store.ts'
+
+export interface PasskeyNeeds {
+  store: PasskeyStore
+  challenges: PasskeyChallengeStore
+  /** Its host is the relying party, its origin the only one whose answers count. */
+  issuer: string
+  clock: Clock
+}
+
+export interface Registering {
+  name?: string | undefined
+  /** Tells the user, in the step that keeps the passkey. */
+  telling: WithNotifications
+}
+
+/** The answers of authenticators are taken as the browser's JSON text, from anybody: they are checked here. */
+export interface Passkeys {
+  registrationOptions(user: User): Promise<PublicKeyCredentialCreationOptionsJSON>
+  /** Adds a passkey. Answers nothing if the response does not hold, or somebody has this passkey already. */
+  register(user: User, response: string, how: Registering): Promise<Passkey | undefined>
+  /** Names no user and no passkey, so that nobody learns who has one. @param signIn the id of the sign-in under way */
+  signInOptions(signIn: string): Promise<PublicKeyCredentialRequestOptionsJSON>
+  /** The id of the user whose passkey it is, if the response holds. Whether that user may sign in, it does not know. */
+  signIn(signIn: string, response: string): Promise<string | undefined>
+  /** Nothing if the user has no passkey. */
+  confirmOptions(userId: string, requestId: string): Promise<PublicKeyCredentialRequestOptionsJSON | undefined>
+  /** Whether the response is this user's, for this request. */
+  confirm(userId: string, requestId: string, response: string): Promise<boolean>
+  list(userId: string): Promise<Passkey[]>
+  remove(userId: string, id: string): Promise<boolean>
+}
+
+/** ES256, EdDSA, RS256 (COSE): what every browser offers. Not what the library would add where the runtime can. */
+const algorithms = [-7, -8, -257]
+
+/** Milliseconds. */
+const challengeLife = 5 * 60_000
+
+/** Loaded when the first user takes a passkey: it knows every kind of attestation, and is large. */
+const webauthn = () => import('@simplewebauthn/server')
+
+export function createPasskeys({ store, challenges, issuer, clock }: PasskeyNeeds): Passkeys {
+  const { hostname: rpID, origin } = new URL(issuer)
+  const always = { rpID, timeout: challengeLife } as const
+  const expected = { expectedOrigin: origin, expectedRPID: rpID, requireUserVerification: true }
+
+  async function kept<Options extends { challenge: string }>(options: Options, purpose: string): Promise<Options> {
+    await challenges.keep(options.challenge, purpose, clock.now() + challengeLife)
+    return options
+  }
+
+  /** The passkey's user, once everything about the answer has been checked. */
+  async function userOf(response: string, purpose: string, mustBe?: string): Promise<string | undefined> {
+    const answer = readAnswer(response)
+    const passkey = answer && (await store.findByCredential(answer.credentialId))
+    if (passkey === undefined || (mustBe !== undefined && passkey.userId !== mustBe)) return undefined
+    if (!(await challenges.take(answer!.challenge, purpose, clock.now()))) return undefined
+    const counter = await counterOf(answer!, passkey)
+    if (counter === undefined || !(await store.markUsed(passkey.id, counter, clock.now()))) return undefined
+    return passkey.userId
+  }
+
+  async function counterOf(answer: AuthenticatorAnswer, passkey: Passkey): Promise<number | undefined> {
+    if (answer.userHandle !== undefined && answer.userHandle !== userHandle(passkey.userId)) return undefined
+    const { verifyAuthenticationResponse } = await webauthn()
+    const checked = await unlessItThrows(() =>
+      verifyAuthenticationResponse({
+        ...expected,
+        response: answer.whole as AuthenticationResponseJSON,
+        expectedChallenge: answer.challenge,
+        credential: {
+          id: passkey.credentialId,
+          publicKey: new Uint8Array(Buffer.from(passkey.publicKey, 'base64url')),
+          counter: passkey.counter,
+        },
+      }),
+    )
+    return checked?.verified ? checked.authenticationInfo.newCounter : undefined
+  }
+
+  return {
+    async registrationOptions(user) {
+      const userName = user.username ?? user.email ?? user.phone_number ?? user.id
+      const { generateRegistrationOptions } = await webauthn()
+      const options = await generateRegistrationOptions({
+        ...always,
+        rpName: 'Doorbell',
+        userID: new Uint8Array(Buffer.from(userHandle(user.id), 'base64url')),
+        userName,
+        userDisplayName: user.name ?? userName,
+        attestationType: 'none',
+        excludeCredentials: (await store.listForUser(user.id)).map(describe),
+        authenticatorSelection: { residentKey: 'required', userVerification: 'required' },
+        supportedAlgorithmIDs: algorithms,
+      })
+      return kept(options, `register:${user.id}`)
+    },
+
+    async register(user, response, { name, telling }) {
+      const answer = readAnswer(response)
+      if (answer === undefined) return undefined
+      if (!(await challenges.take(answer.challenge, `register:${user.id}`, clock.now()))) return undefined
+      const { verifyRegistrationResponse } = await webauthn()
+      const checked = await unlessItThrows(() =>
+        verifyRegistrationResponse({
+          ...expected,
+          response: answer.whole as RegistrationResponseJSON,
+          expectedChallenge: answer.challenge,
+          supportedAlgorithmIDs: algorithms,
+        }),
+      )
+      if (!checked?.verified) return undefined
+      const { credential } = checked.registrationInfo
+      const now = clock.now()
+      const passkey: Passkey = {
+        id: newId(now),
+        userId: user.id,
+        credentialId: credential.id,
+        publicKey: Buffer.from(credential.publicKey).toString('base64url'),
+        counter: credential.counter,
+        transports: answer.transports,
+        name,
+        createdAt: now,
+        usedAt: undefined,
+      }
+      const isNew = await telling((adding, topics) => store.add(passkey, adding, topics))
+      return isNew ? passkey : undefined
+    },
+
+    async signInOptions(signIn) {
+      const { generateAuthenticationOptions } = await webauthn()
+      const options = await generateAuthenticationOptions({ ...always, userVerification: 'required' })
+      return kept(options, `sign-in:${signIn}`)
+    },
+
+    signIn: (signIn, response) => userOf(response, `sign-in:${signIn}`),
+
+    async confirmOptions(userId, requestId) {
+      const allowCredentials = (await store.listForUser(userId)).map(describe)
+      if (allowCredentials.length === 0) return undefined
+      const { generateAuthenticationOptions } = await webauthn()
+      const options = await generateAuthenticationOptions({ ...always, userVerification: 'required', allowCredentials })
+      return kept(options, confirming(userId, requestId))
+    },
+
+    async confirm(userId, requestId, response) {
+      return (await userOf(response, confirming(userId, requestId), userId)) !== undefined
+    },
+
+    list: (userId) => store.listForUser(userId),
+    remove: (userId, id) => store.remove(id, userId),
+  }
+}
+
+const confirming = (userId: string, requestId: string) => `confirm:${userId}:${requestId}`
+
+/** What an authenticator knows the user by: always the same, at most 64 bytes, and it says nothing about the user. */
+const userHandle = (userId: string) => fingerprint(`passkeys of ${userId}`)
+
+function describe({ credentialId, transports }: Passkey) {
+  return { id: credentialId, ...(transports.length > 0 && { transports }) }
+}
+
+/** The library throws for whatever is wrong with a response. The database is asked elsewhere, so nothing of it is hidden. */
+async function unlessItThrows<Result>(check: () => Promise<Result>): Promise<Result | undefined> {
+  try {
+    return await check()
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,242 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { Overloaded } from '../../platform/http/unavailable.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+import { createFairQueue, type FairQueue, type QueuedCaller } from './fair-queue.ts'
+import { authenticatedClient, knownUser, strangerAt } from './hashing-places.ts'
+
+/** Callers whose work lasts until they are let go. Says who has had a turn, in what order. */
+function openQueue() {
+  const queue = createFairQueue(2)
+  const begun: string[] = []
+  const ends = new Map<string, () => void>()
+  let mostTurns = 0
+
+  function come(name: string, groups: QueuedCaller['groups'], connection?: QueuedCaller['connection']) {
+    return queue.withPlace({ groups, connection }, async (place) => {
+      await place.turn()
+      begun.push(name)
+      mostTurns = Math.max(mostTurns, queue.counts().turns)
+      await new Promise<void>((resolve) => ends.set(name, resolve))
+      return name
+    })
+  }
+
+  /** Ends the work of who has had the turn for longest, and resolves when the next has begun. */
+  async function end(): Promise<void> {
+    const [name, resolve] = [...ends][0]!
+    ends.delete(name)
+    resolve()
+    await new Promise(setImmediate)
+  }
+
+  const endAll = async () => {
+    while (ends.size > 0) await end()
+  }
+  return { queue, come, begun, end, endAll, mostTurns: () => mostTurns }
+}
+
+const settled = () => new Promise(setImmediate)
+
+/** As many at once. Resolves to how many were refused. */
+async function crowd(
+  { come }: ReturnType<typeof openQueue>,
+  count: number,
+  groupsOf: (number: number) => QueuedCaller['groups'],
+) {
+  let refused = 0
+  for (let number = 0; number < count; number++) {
+    come(`crowd ${number}`, groupsOf(number)).catch((error) => {
+      assert.ok(error instanceof Overloaded)
+      refused += 1
+    })
+  }
+  await settled()
+  return refused
+}
+
+function assertEmpty(queue: FairQueue) {
+  assert.deepEqual(queue.counts(), { places: 0, turns: 0 })
+}
+
+describe('a crowd', () => {
+  const crowds: [string, number, (number: number) => QueuedCaller['groups'], number][] = [
+    ['of one address', 50, () => strangerAt('192.0.2.1'), 5],
+    ['of one /24', 500, (number) => strangerAt(`192.0.2.${number % 250}`), 5],
+    ['of three addresses', 150, (number) => strangerAt(`192.0.${number % 3}.1`), 15],
+    ['of one /64', 50, (number) => strangerAt(`2001:db8:1:1::${number}`), 5],
+    ['of one /48', 500, (number) => strangerAt(`2001:db8:1:${number.toString(16)}::1`), 10],
+    ['of a thousand and a half networks', 1500, (number) => strangerAt(`10.${number >> 8}.${number & 255}.1`), 16],
+    ['of addresses that nobody can read', 50, () => strangerAt(undefined), 5],
+    ['of one client', 50, () => authenticatedClient('kiosk', '192.0.2.1'), 8],
+    ['of clients of one network', 50, (number) => authenticatedClient(`c${number}`, '192.0.2.1'), 32],
+    ['of one user', 50, () => knownUser('ana'), 8],
+  ]
+  for (const [name, count, groupsOf, places] of crowds) {
+    it(`${name}, ${count} at once, has ${places} places, two of them a turn; all others hear so at once`, async () => {
+      const opened = openQueue()
+      assert.equal(await crowd(opened, count, groupsOf), count - places)
+      assert.deepEqual(opened.queue.counts(), { places, turns: 2 })
+      await opened.endAll()
+      assert.equal(opened.begun.length, places)
+      assert.equal(opened.mostTurns(), 2)
+      assertEmpty(opened.queue)
+    })
+  }
+
+  it('lets whoever comes from another network take the next turn', async () => {
+    const opened = openQueue()
+    await crowd(opened, 50, () => strangerAt('192.0.2.1'))
+    const honest = opened.come('honest', strangerAt('198.51.100.7'))
+    await opened.end()
+    assert.equal(opened.begun.at(-1), 'honest')
+    await opened.endAll()
+    assert.equal(await honest, 'honest')
+  })
+
+  it('of a /48 takes turns as one: whoever comes from elsewhere does not wait for each /64', async () => {
+    const opened = openQueue()
+    await crowd(opened, 500, (number) => strangerAt(`2001:db8:1:${number.toString(16)}::1`))
+    opened.come('one', strangerAt('2001:db8:2::1'))
+    opened.come('two', strangerAt('2001:db8:3::1'))
+    await opened.end()
+    await opened.end()
+    assert.deepEqual(opened.begun.slice(2), ['one', 'two'])
+    await opened.endAll()
+  })
+
+  it('of strangers takes no place of a client or of a user who is known, and they take the next turns', async () => {
+    const opened = openQueue()
+    const refused = await crowd(opened, 1500, (number) => strangerAt(`10.${number >> 8}.${number & 255}.1`))
+    assert.equal(refused, 1484)
+    await assert.rejects(opened.come('stranger', strangerAt('198.51.100.7')), Overloaded)
+    opened.come('client', authenticatedClient('kiosk', '198.51.100.7'))
+    opened.come('user', knownUser('ana'))
+    await opened.end()
+    await opened.end()
+    assert.deepEqual(opened.begun.slice(2), ['client', 'user'])
+    await opened.endAll()
+  })
+
+  const few: [string, (number: number) => QueuedCaller['groups'], QueuedCaller['groups']][] = [
+    ['strangers of four /24s', (number) => strangerAt(`203.0.${number % 4}.${number % 250}`), strangerAt('192.0.2.1')],
+    [
+      'strangers of two /48s',
+      (number) => strangerAt(`2001:db8:${number % 2}:${number.toString(16)}::1`),
+      strangerAt('2001:db8:7::1'),
+    ],
+    ['known users, two of them', (number) => knownUser(`u${number % 2}`), knownUser('ana')],
+    [
+      'clients of two networks',
+      (number) => authenticatedClient(`c${number}`, `203.0.${number % 2}.1`),
+      authenticatedClient('kiosk', '192.0.2.1'),
+    ],
+  ]
+  for (const [name, groupsOf, elsewhere] of few) {
+    it(`of ${name} takes all places and comes again and again: who comes from elsewhere has a turn soon`, async () => {
+      const opened = openQueue()
+      await crowd(opened, 500, groupsOf)
+      const { places } = opened.queue.counts()
+      const honest = opened.come('honest', elsewhere)
+      assert.equal(await crowd(opened, 500, groupsOf), 500)
+      assert.equal(opened.queue.counts().places, places, 'no more than before')
+      // By turns: after one for each of the others at most.
+      for (let turn = 0; turn < 4; turn++) await opened.end()
+      assert.ok(opened.begun.includes('honest'))
+      await opened.endAll()
+      assert.equal(await honest, 'honest')
+      assert.equal(opened.mostTurns(), 2)
+      assertEmpty(opened.queue)
+    })
+  }
+
+  it('of few networks gives up places until all have as many, and none that has its turn', async () => {
+    const opened = openQueue()
+    await crowd(opened, 15, (number) => strangerAt(`203.0.${number % 3}.1`))
+    const refused = await crowd(opened, 50, () => strangerAt('192.0.2.1'))
+    // Four of the sixteen places, for which the three others have given up one each; then nobody gains.
+    assert.equal(refused, 46)
+    assert.deepEqual(opened.queue.counts(), { places: 16, turns: 2 })
+    await opened.endAll()
+    assert.equal(opened.begun.length, 16)
+    assertEmpty(opened.queue)
+  })
+
+  it('is served network by network', async () => {
+    const opened = openQueue()
+    for (const network of [1, 1, 1, 1, 2, 2, 3]) opened.come(`of ${network}`, strangerAt(`192.0.${network}.1`))
+    await settled()
+    await opened.endAll()
+    assert.deepEqual(opened.begun, ['of 1', 'of 1', 'of 2', 'of 3', 'of 1', 'of 2', 'of 1'])
+  })
+})
+
+describe('a place', () => {
+  const connected = () => {
+    let leave = () => {}
+    const isGone = { value: false }
+    return {
+      isGone: () => isGone.value,
+      onLeave: (heard: () => void) => {
+        leave = heard
+      },
+      leave: () => {
+        isGone.value = true
+        leave()
+      },
+    }
+  }
+
+  it('is free again when its caller leaves while waiting, and the turn is not given', async () => {
+    const opened = openQueue()
+    await crowd(opened, 4, () => strangerAt('192.0.2.1'))
+    const connection = connected()
+    const waiting = opened.come('gone', strangerAt('192.0.2.1'), connection)
+    await assert.rejects(opened.come('sixth', strangerAt('192.0.2.1')), Overloaded)
+    connection.leave()
+    await assert.rejects(waiting, Refusal)
+    const after = opened.come('after', strangerAt('192.0.2.1'))
+    await settled()
+    await opened.endAll()
+    assert.equal(await after, 'after')
+    assert.ok(!opened.begun.includes('gone'))
+    assertEmpty(opened.queue)
+  })
+
+  it('is not even taken for a caller who has left already', async () => {
+    const opened = openQueue()
+    const connection = connected()
+    connection.leave()
+    await assert.rejects(opened.come('gone', strangerAt('192.0.2.1'), connection), Refusal)
+    assertEmpty(opened.queue)
+  })
+
+  it('keeps its turn until the work ends, although its caller has left: it cannot be stopped', async () => {
+    const opened = openQueue()
+    const connection = connected()
+    const working = opened.come('gone', strangerAt('192.0.2.1'), connection)
+    await settled()
+    connection.leave()
+    assert.deepEqual(opened.queue.counts(), { places: 1, turns: 1 })
+    await opened.endAll()
+    assert.equal(await working, 'gone')
+    assertEmpty(opened.queue)
+  })
+
+  it('is given back however the work ends, also by work that never asked for its turn', async () => {
+    const { queue } = openQueue()
+    const groups = strangerAt('192.0.2.1')
+    for (let number = 0; number < 20; number++) {
+      await assert.rejects(
+        queue.withPlace({ groups }, () => Promise.reject(new Error('broken'))),
+        /broken/,
+      )
+      await queue.withPlace({ groups }, async () => {})
+      await queue.withPlace({ groups }, async ({ turn }) => {
+        await turn()
+        await turn()
+      })
+    }
+    assertEmpty(queue)
+  })
+})

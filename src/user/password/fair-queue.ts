@@ -1,0 +1,203 @@
+/**
+ * A short queue for what takes long, fair between those who wait: by turns, and with a bound on how many places one of
+ * them can have. Where all places are taken, whoever has many that wait gives one up for a caller who has fewer: a few
+ * who come again and again do not keep everybody else out. Who is refused a place is told at once.
+ */
+
+import type { Caller } from '../../platform/http/connection.ts'
+import { Overloaded } from '../../platform/http/unavailable.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+
+/** Callers who share places: a network, say, or a client. */
+export interface PlaceGroup {
+  name: string
+  /** Places its callers can have at the same time, those whose turn it is included. */
+  most: number
+}
+
+export interface QueuedCaller {
+  /** The groups it belongs to, the largest first. Turns go round among the largest, and within each in the same way. */
+  groups: readonly PlaceGroup[]
+  /** Who leaves while waiting frees the place. */
+  connection?: Pick<Caller, 'isGone' | 'onLeave'> | undefined
+}
+
+/** A place in the queue, until the work that was given it ends. */
+export interface Place {
+  /**
+   * Resolves when it is this caller's turn, at once if it is already.
+   *
+   * @throws {CallerLeft} if the caller has left
+   */
+  turn(): Promise<void>
+}
+
+export interface FairQueue {
+  /** Before anything is done for a caller who would have no place. @throws {Overloaded} */
+  refuseIfFull(caller: Pick<QueuedCaller, 'groups'>): void
+  /**
+   * Takes a place and carries out `work`, which waits for its turn before what takes long.
+   *
+   * @throws {Overloaded} at once, if there is no place for this caller; or while waiting, if the place was given up
+   * @throws {CallerLeft}
+   */
+  withPlace<Result>(caller: QueuedCaller, work: (place: Place) => Promise<Result>): Promise<Result>
+  /** How many places are taken, and how many callers have their turn. */
+  counts(): { places: number; turns: number }
+}
+
+/** The caller has left before the turn came. */
+export class CallerLeft extends Refusal {
+  constructor() {
+    super('invalid_request', 'the connection ended before the answer')
+  }
+}
+
+/** Whether what was to be done in the queue was not even begun. */
+export function isBeforeTurn(error: unknown): boolean {
+  return error instanceof Overloaded || error instanceof CallerLeft
+}
+
+interface Entry {
+  groups: readonly PlaceGroup[]
+  state: 'arrived' | 'waiting' | 'turn' | 'left'
+  order: number
+  begin: PromiseWithResolvers<void>
+}
+
+interface GroupUse {
+  places: number
+  /** When one of the group last had a turn, as a count of turns. */
+  lastTurn: number
+}
+
+/** @param atOnce how many have their turn at the same time */
+export function createFairQueue(atOnce: number): FairQueue {
+  const entries = new Set<Entry>()
+  const uses = new Map<string, GroupUse>()
+  let arrivals = 0
+  let turnsGiven = 0
+  let turns = 0
+
+  const placesOf = ({ name }: PlaceGroup) => uses.get(name)?.places ?? 0
+  const isFull = (group: PlaceGroup) => placesOf(group) >= group.most
+
+  /**
+   * Returns who is to give up a place for a caller of these groups, or undefined if there is one.
+   *
+   * @throws {Overloaded} if nobody is
+   */
+  function inTheWayOf(groups: readonly PlaceGroup[]): Entry | undefined {
+    const [largest, ...smaller] = groups
+    if (smaller.some(isFull)) throw new Overloaded()
+    if (largest === undefined || !isFull(largest)) return undefined
+    const latest = latestOfMost(largest)
+    // With as many as the caller would have then there is nothing to be made fairer.
+    if (latest === undefined || placesBelow(latest) <= placesBelow({ groups }) + 1) throw new Overloaded()
+    return latest
+  }
+
+  /** How many places the group next to the largest has: a network's, say. */
+  const placesBelow = ({ groups }: Pick<Entry, 'groups'>) => (groups[1] === undefined ? 0 : placesOf(groups[1]))
+
+  /** Who came last of those who wait in the group that has most places. */
+  function latestOfMost(largest: PlaceGroup): Entry | undefined {
+    let found: Entry | undefined
+    for (const entry of entries) {
+      if (entry.state === 'turn' || entry.groups[0]?.name !== largest.name) continue
+      if (found === undefined || placesBelow(entry) >= placesBelow(found)) found = entry
+    }
+    return found
+  }
+
+  function refuseIfFull({ groups }: Pick<QueuedCaller, 'groups'>): void {
+    inTheWayOf(groups)
+  }
+
+  function enter(groups: readonly PlaceGroup[]): Entry {
+    const displaced = inTheWayOf(groups)
+    if (displaced !== undefined) turnAway(displaced, new Overloaded())
+    for (const { name } of groups) {
+      const use = uses.get(name)
+      if (use === undefined) uses.set(name, { places: 1, lastTurn: 0 })
+      else use.places += 1
+    }
+    const entry: Entry = { groups, state: 'arrived', order: ++arrivals, begin: Promise.withResolvers() }
+    // Who has left before the turn is told when asking for it.
+    entry.begin.promise.catch(() => {})
+    entries.add(entry)
+    return entry
+  }
+
+  function leave(entry: Entry): void {
+    if (entry.state === 'left') return
+    if (entry.state === 'turn') turns -= 1
+    entry.state = 'left'
+    entries.delete(entry)
+    for (const { name } of entry.groups) {
+      const use = uses.get(name)!
+      use.places -= 1
+      if (use.places === 0) uses.delete(name)
+    }
+    giveTurns()
+  }
+
+  /** Before its turn. */
+  function turnAway(entry: Entry, why: Error): void {
+    entry.begin.reject(why)
+    leave(entry)
+  }
+
+  function giveTurns(): void {
+    while (turns < atOnce) {
+      const next = [...entries].filter(({ state }) => state === 'waiting').sort(byTurn)[0]
+      if (next === undefined) return
+      turns += 1
+      turnsGiven += 1
+      for (const { name } of next.groups) uses.get(name)!.lastTurn = turnsGiven
+      next.state = 'turn'
+      next.begin.resolve()
+    }
+  }
+
+  /** The group that had its last turn longest ago goes first, the largest groups compared before smaller ones. */
+  function byTurn(one: Entry, other: Entry): number {
+    for (let level = 0; level < Math.min(one.groups.length, other.groups.length); level++) {
+      const difference = lastTurnOf(one, level) - lastTurnOf(other, level)
+      if (difference !== 0) return difference
+    }
+    return one.order - other.order
+  }
+
+  const lastTurnOf = ({ groups }: Entry, level: number) => uses.get(groups[level]!.name)!.lastTurn
+
+  function placeOf(entry: Entry): Place {
+    return {
+      turn() {
+        if (entry.state === 'arrived') {
+          entry.state = 'waiting'
+          giveTurns()
+        }
+        return entry.begin.promise
+      },
+    }
+  }
+
+  return {
+    refuseIfFull,
+    async withPlace({ groups, connection }, work) {
+      if (connection?.isGone()) throw new CallerLeft()
+      const entry = enter(groups)
+      connection?.onLeave(() => {
+        // A computation under way cannot be stopped: it keeps its turn until it ends.
+        if (entry.state !== 'turn') turnAway(entry, new CallerLeft())
+      })
+      try {
+        return await work(placeOf(entry))
+      } finally {
+        leave(entry)
+      }
+    },
+    counts: () => ({ places: entries.size, turns }),
+  }
+}

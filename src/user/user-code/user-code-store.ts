@@ -1,0 +1,206 @@
+import type { Change, Database, SingleStatement, Statement } from '../../platform/storage/database.ts'
+
+/** What a user said last of the code: its hash, or nothing if it was removed. */
+export interface KeptCode {
+  hash: string | undefined
+  /** Milliseconds since 1970. */
+  setAt: number
+}
+
+/** Who tries whose code. */
+export interface Trying {
+  userId: string
+  clientId: string
+  /** Milliseconds since 1970: when the try began. Its counters all bear this time, so that their locks end together. */
+  at: number
+}
+
+export interface TryLimits {
+  /** Tries of one client at one user's code. */
+  maxTries: number
+  /** Wrong tries of one client, whoever the users are. */
+  maxTriesPerClient: number
+  /** Wrong tries at one user's code, whoever the clients are; undefined: this client is not counted among them. */
+  maxTriesPerUser: number | undefined
+  /** Milliseconds. */
+  lockFor: number
+}
+
+interface CodeRow {
+  hash: string | null
+  set_at: number
+}
+
+export type UserCodeStore = ReturnType<typeof createUserCodeStore>
+
+const ofPair = ({ clientId, userId }: Trying) => `pair ${JSON.stringify([clientId, userId])}`
+const ofClient = ({ clientId }: Trying) => `client ${clientId}`
+const ofUser = ({ userId }: Pick<Trying, 'userId'>) => `user ${userId}`
+
+/** The codes of users, and the tries at them. */
+export function createUserCodeStore(database: Database) {
+  return {
+    async find(userId: string): Promise<KeptCode | undefined> {
+      const [row] = await database.read<CodeRow>('select hash, set_at from user_codes where user_id = $1', [userId])
+      return row && { hash: row.hash ?? undefined, setAt: row.set_at }
+    },
+
+    /**
+     * Sets or removes a code, whatever it was. What was tried at the old one counts no more.
+     *
+     * @param also, topics carried out and announced in the same step
+     */
+    async put(userId: string, hash: string | undefined, now: number, also: Statement[] = [], topics: string[] = []) {
+      const rows = await database.step(
+        {
+          sql: `insert into user_codes (user_id, hash, set_at) values ($1, $2, $3)
+                on conflict (user_id) do update set hash = excluded.hash, set_at = excluded.set_at returning user_id`,
+          values: [userId, hash ?? null, now],
+        },
+        { also: [forgetTriesAt(userId), ...also], announce: topics.map(ofCodes) },
+      )
+      return rows.length > 0
+    },
+
+    /**
+     * The same, but only if the code is still the one whose hash is `present`. Without one there is no row: the code was
+     * the configuration's. Answers whether it was.
+     */
+    async replace(
+      userId: string,
+      present: string | undefined,
+      hash: string | undefined,
+      now: number,
+      also: Statement[] = [],
+      topics: string[] = [],
+    ): Promise<boolean> {
+      const rows = await database.step(
+        {
+          sql: `insert into user_codes (user_id, hash, set_at) values ($1, $2, $3)
+                on conflict (user_id) do update set hash = excluded.hash, set_at = excluded.set_at
+                where user_codes.hash = $4 returning user_id`,
+          values: [userId, hash ?? null, now, present ?? null],
+        },
+        { also: [forgetTriesAt(userId), ...also], announce: topics.map(ofCodes) },
+      )
+      return rows.length > 0
+    },
+
+    /** Puts a stronger hash of the same code in the place of `present`. Not if the code was changed meanwhile. */
+    async replaceHash(userId: string, present: string, stronger: string): Promise<void> {
+      await database.step({
+        sql: 'update user_codes set hash = $3 where user_id = $1 and hash = $2 returning user_id',
+        values: [userId, present, stronger],
+      })
+    },
+
+    /**
+     * Counts a client's try at a user's code before anybody looks whether it is right, so that of many at once no more
+     * than are allowed are looked at. Resolves to whether it may go on: not while the pair of them is locked, nor the
+     * client, nor the user for clients that are counted together.
+     */
+    async begin(trying: Trying, limits: TryLimits): Promise<boolean> {
+      const { userId, at } = trying
+      const { sql, values } = noneLocked(trying, limits, 6)
+      const rows = await database.step({
+        sql: `insert into user_code_tries (counter, user_id, tries, tried_at)
+              select cast($1 as text), cast($2 as text), 1, cast($3 as bigint) where ${sql}
+              on conflict (counter) do update set ${oneMore('$4')}
+              where user_code_tries.tries < cast($5 as bigint) or user_code_tries.tried_at <= $4
+              returning counter`,
+        values: [ofPair(trying), userId, at, at - limits.lockFor, limits.maxTries, ...values],
+      })
+      return rows.length > 0
+    },
+
+    /** The try was not looked at, right or wrong: it does not count. */
+    async takeBack(trying: Trying): Promise<void> {
+      await database.step({
+        sql: 'update user_code_tries set tries = tries - 1 where counter = $1 and tries > 0 returning counter',
+        values: [ofPair(trying)],
+      })
+    },
+
+    /**
+     * The try was wrong: it counts for the client, and for the user. Resolves to whether the client may hear so: not if
+     * other tries have locked one of the two meanwhile.
+     */
+    async wrong(trying: Trying, limits: TryLimits): Promise<boolean> {
+      const counted = sharedCounters(trying, limits)
+      const rows = await database.step({
+        // Everybody takes the client's counter first, so that no two wait for each other.
+        sql: `insert into user_code_tries (counter, user_id, tries, tried_at)
+              select counter, user_id, 1, cast($2 as bigint)
+              from rows($1) as wrong (counter text, user_id text) where true order by counter
+              on conflict (counter) do update set ${oneMore('$3')}
+              where user_code_tries.tried_at <= $3 or user_code_tries.tries
+                < case when user_code_tries.user_id is null then cast($4 as bigint) else cast($5 as bigint) end
+              returning counter`,
+        values: [
+          JSON.stringify(counted.map(({ counter, userId }) => ({ counter, user_id: userId }))),
+          trying.at,
+          trying.at - limits.lockFor,
+          limits.maxTriesPerClient,
+          limits.maxTriesPerUser ?? null,
+        ],
+      })
+      return rows.length === counted.length
+    },
+
+    /**
+     * The try was right: the user is there, and what was tried before through this client was theirs, or has failed.
+     * Resolves to whether the client may hear so: not if other tries have locked it or the user meanwhile.
+     */
+    async right(trying: Trying, limits: TryLimits): Promise<boolean> {
+      const { sql, values } = noneLocked(trying, limits, 1)
+      const rows = await database.step({ sql: `select 1 as free where ${sql}`, values }, { also: [forget(trying)] })
+      return rows.length > 0
+    },
+
+    /** Tries that lock nothing any more. */
+    forgetTries: (before: number) =>
+      database.step({
+        sql: 'delete from user_code_tries where tried_at <= $1 returning counter',
+        values: [before],
+      }),
+  }
+}
+
+/** The counters that more than one pair of client and user share, and how many wrong tries lock each. */
+function sharedCounters(trying: Trying, { maxTriesPerClient, maxTriesPerUser }: TryLimits) {
+  const ofThisClient = { counter: ofClient(trying), userId: null, most: maxTriesPerClient }
+  if (maxTriesPerUser === undefined) return [ofThisClient]
+  return [ofThisClient, { counter: ofUser(trying), userId: trying.userId, most: maxTriesPerUser }]
+}
+
+/** The condition that none of the shared counters is locked, with parameters from `$first` on. */
+function noneLocked(trying: Trying, limits: TryLimits, first: number): SingleStatement {
+  const counters = sharedCounters(trying, limits)
+  const locked = counters.map(
+    (_, number) =>
+      `counter = $${first + 1 + 2 * number} and tries >= cast($${first + 2 + 2 * number} as bigint)
+        and tried_at > cast($${first} as bigint)`,
+  )
+  return {
+    sql: `not exists (select 1 from user_code_tries where ${locked.join(' or ')})`,
+    values: [trying.at - limits.lockFor, ...counters.flatMap(({ counter, most }) => [counter, most])],
+  }
+}
+
+/** @param before tries up to then count no more */
+const oneMore = (before: string) => `
+  tries = case when user_code_tries.tried_at <= ${before} then 1 else user_code_tries.tries + 1 end,
+  tried_at = case when user_code_tries.tried_at > excluded.tried_at then user_code_tries.tried_at else excluded.tried_at end`
+
+const forget = (trying: Trying): Statement => ({
+  sql: 'delete from user_code_tries where counter = $1',
+  values: [ofPair(trying)],
+})
+
+/** Whose code it is, an announcement does not say. */
+const ofCodes = (topic: string): Change => ({ topic, key: 'user_codes' })
+
+const forgetTriesAt = (userId: string): Statement => ({
+  sql: 'delete from user_code_tries where user_id = $1',
+  values: [userId],
+})

@@ -1,0 +1,217 @@
+/**
+ * A user's code (CIBA Core §7.1.2): something only the user knows, so that not every client that has heard a name can
+ * make that user's phone ring.
+ */
+import type { Client } from '../../client/client.ts'
+import type { Clock } from '../../platform/clock.ts'
+import type { WithNotifications } from '../../outbox/outbox-worker.ts'
+import { isBeforeTurn, type QueuedCaller } from '../password/fair-queue.ts'
+import { authenticatedClient, type HashingPlaces, knownUser } from '../password/hashing-places.ts'
+import { type PasswordHashing, userCodeOf, type Verified } from '../password/password-hashing.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+import { sameSecret } from '../../platform/crypto.ts'
+import type { ConfiguredUser, User, UserHooks } from '../user.ts'
+import type { TryLimits, UserCodeStore } from './user-code-store.ts'
+
+/** What is known of a user's code. */
+export interface KnownCode {
+  /** Whether this is the code. Takes its time, right or wrong. */
+  verify(code: string, hashing: PasswordHashing): Promise<Verified>
+  /** Where it is kept as a hash: puts a stronger one of the same code in its place. */
+  replaceHash?(stronger: string): Promise<void>
+}
+
+/** Resolves to undefined if the user has none. */
+export type CodeOf = (user: User) => Promise<KnownCode | undefined>
+
+/** No code is this one; finding that out takes as long as with any other. */
+const noCode: KnownCode = {
+  verify: (code, hashing) => hashing.verify(code, undefined, userCodeOf('')),
+}
+
+/** A user who is not there, but must not be told from one who is: whether that one would have a code. */
+export interface StandIn {
+  hasCode: boolean
+}
+
+interface CodeNeeds {
+  codeOf: CodeOf
+  tries: Pick<UserCodeStore, 'begin' | 'takeBack' | 'wrong' | 'right'>
+  limits: TryLimits
+  hashingPlaces: HashingPlaces
+  clock: Clock
+}
+
+export interface DemandNeeds extends CodeNeeds {
+  /** Whether the user has ever approved a request of the client. */
+  hasApproved(userId: string, clientId: string): Promise<boolean>
+}
+
+export type DemandUserCode = (
+  code: string | undefined,
+  user: User,
+  client: Client,
+  standIn: StandIn | undefined,
+  from: CodeSender,
+) => Promise<void>
+
+/** From where a code was sent, and the connection that waits for an answer. */
+export interface CodeSender {
+  address: string | undefined
+  connection?: QueuedCaller['connection']
+}
+
+/**
+ * Lets a client through that may ask this user: one that is not registered for user codes, a user who has none, or the
+ * right code. The same work is done for each user, so that time does not tell who has a code, or who is there.
+ *
+ * @throws {Refusal} `missing_user_code`, `invalid_user_code`, and `access_denied` after too many of those (UC-3, UC-6)
+ */
+export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
+  const { codeOf, tries, limits, hasApproved, hashingPlaces, clock } = needs
+  return async (code, user, client, standIn, from) => {
+    // Such a client is exempt, and what it sends by that name is nothing we know (RQ-5, UC-2).
+    if (client.metadata.backchannel_user_code_parameter !== true) return
+    const kept = await codeOf(user)
+    const known = standIn === undefined ? kept : standIn.hasCode ? noCode : undefined
+    if (code === undefined) {
+      if (known === undefined) return
+      throw new Refusal('missing_user_code', 'this user has to give a user_code')
+    }
+    const caller = { groups: authenticatedClient(client.id, from.address), connection: from.connection }
+    hashingPlaces.refuseIfFull(caller)
+    const trying = { userId: user.id, clientId: client.id, at: clock.now() }
+    // However many strangers have tried, a client that the user knows is not held up by it.
+    const isKnown = await hasApproved(user.id, client.id)
+    const counted = isKnown ? { ...limits, maxTriesPerUser: undefined } : limits
+    if (!(await tries.begin(trying, counted))) throw locked(user, client)
+    const { matches, stronger } = await (known ?? noCode)
+      .verify(code, hashingPlaces.hashingFor(caller))
+      .catch(async (error) => {
+        if (isBeforeTurn(error)) await tries.takeBack(trying)
+        throw error
+      })
+    const passes = matches || known === undefined
+    const mayHear = passes ? await tries.right(trying, counted) : await tries.wrong(trying, counted)
+    if (!mayHear) throw locked(user, client)
+    if (!passes) {
+      throw new Refusal('invalid_user_code', 'user_code is wrong', { detail: `${client.id} for ${user.id}` })
+    }
+    if (stronger !== undefined) await known?.replaceHash?.(stronger)
+  }
+}
+
+function locked(user: User, client: Client): Refusal {
+  return new Refusal('access_denied', 'too many wrong user codes; try again later', {
+    detail: `user ${user.id} or client ${client.id} is locked out`,
+  })
+}
+
+/** The codes of the built-in directory: what the user said last, else what the configuration says. */
+export function createCodeDirectory(
+  configured: readonly ConfiguredUser[],
+  store: Pick<UserCodeStore, 'find' | 'replaceHash'>,
+): CodeOf {
+  const fromConfiguration = new Map(configured.map(({ id, user_code }) => [id, user_code]))
+  return async ({ id }) => {
+    const kept = await store.find(id)
+    const hash = kept?.hash
+    if (hash !== undefined) {
+      return {
+        verify: (code, hashing) => hashing.verify(code, hash, userCodeOf(id)),
+        replaceHash: (stronger) => store.replaceHash(id, hash, stronger),
+      }
+    }
+    const plain = kept === undefined ? fromConfiguration.get(id) : undefined
+    return plain === undefined ? undefined : configuredCode(plain)
+  }
+}
+
+function configuredCode(plain: string): KnownCode {
+  return {
+    async verify(code, hashing) {
+      // Hashed in any case: where a code lies must not be told by the time it takes.
+      await noCode.verify(code, hashing)
+      return { matches: sameSecret(plain.normalize('NFKC'), code.normalize('NFKC')) }
+    },
+  }
+}
+
+/** The codes of an application's own users, which only the application knows. */
+export function createCodesOfHooks(users: UserHooks & Required<Pick<UserHooks, 'verifyUserCode'>>): CodeOf {
+  return async (user) =>
+    user.has_user_code === false
+      ? undefined
+      : { verify: async (code) => ({ matches: (await users.verifyUserCode(user, code)) === true }) }
+}
+
+export const noCodes: CodeOf = async () => undefined
+
+export function hasUserCodes(users: UserHooks): users is UserHooks & Required<Pick<UserHooks, 'verifyUserCode'>> {
+  return users.verifyUserCode !== undefined
+}
+
+/** How users show that a code is theirs to change: they know it, or have signed in just now. */
+export interface Proof {
+  presentCode: string | undefined
+  signedInJustNow: boolean
+  /** Through which client they come. */
+  clientId: string
+  connection?: QueuedCaller['connection']
+  /** Tells the user, in the step that changes the code. */
+  telling: WithNotifications
+  /** Asked once the code is known to be theirs to change, so that nobody else hears an answer. Throws if it may not be this one. */
+  mayBe(code: string, hashing: PasswordHashing): Promise<void>
+}
+
+export type Change = 'changed' | 'proof needed' | 'wrong' | 'locked' | 'meanwhile changed'
+
+export interface OwnCodeNeeds extends CodeNeeds {
+  store: Pick<UserCodeStore, 'find' | 'put' | 'replace'>
+}
+
+/** What users of the built-in directory do with their codes. */
+export function createOwnCode({ codeOf, store, tries, limits, hashingPlaces, clock }: OwnCodeNeeds) {
+  return {
+    /** Whether there is one, and since when, if the user set it. */
+    async look(user: User): Promise<{ isSet: boolean; setAt: number | undefined }> {
+      const isSet = (await codeOf(user)) !== undefined
+      return { isSet, setAt: isSet ? (await store.find(user.id))?.setAt : undefined }
+    },
+
+    /** @param code the new one, or nothing to have none any more */
+    async change(user: User, code: string | undefined, proof: Proof): Promise<Change> {
+      const hashing = hashingPlaces.hashingFor({ groups: knownUser(user.id), connection: proof.connection })
+      const hashOf = async (of: string | undefined) => of && hashing.hash(of, userCodeOf(user.id))
+      if (proof.signedInJustNow) {
+        if (code !== undefined) await proof.mayBe(code, hashing)
+        const hash = await hashOf(code)
+        await proof.telling((adding, topics) => store.put(user.id, hash, clock.now(), adding, topics))
+        return 'changed'
+      }
+      if (proof.presentCode === undefined) return 'proof needed'
+      const present = await store.find(user.id)
+      const known = await codeOf(user)
+      const trying = { userId: user.id, clientId: proof.clientId, at: clock.now() }
+      // Through a token of the user: what strangers tried does not count here.
+      if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
+      const { matches } = await (known ?? noCode).verify(proof.presentCode, hashing)
+      if (!matches) return known === undefined ? 'proof needed' : 'wrong'
+      // Only now: a token that was found somewhere must not be good for trying passwords.
+      if (code !== undefined) await proof.mayBe(code, hashing)
+      // Of two who change it at once, the one who proved an older code loses.
+      const hash = await hashOf(code)
+      const isChanged = await proof.telling((adding, topics) =>
+        store.replace(user.id, present?.hash, hash, clock.now(), adding, topics),
+      )
+      return isChanged ? 'changed' : 'meanwhile changed'
+    },
+  }
+}
+
+export type OwnCode = ReturnType<typeof createOwnCode>
+
+/** Whether this can be a code: 4 to 64 characters, none of them invisible, and something to see. */
+export function isUserCode(code: string): boolean {
+  return /^[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]{4,64}$/u.test(code) && code.trim() === code
+}

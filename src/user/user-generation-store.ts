@@ -1,0 +1,40 @@
+import type { Database, Statement } from '../platform/storage/database.ts'
+
+export interface UserGeneration {
+  generation: number
+  /** Locked, or gone: nobody signs in as this user, and nothing is asked of them. */
+  isClosed: boolean
+}
+
+export type UserGenerationStore = ReturnType<typeof createUserGenerationStore>
+
+/** Which generation each user is in: what was issued in an earlier one counts no more. */
+export function createUserGenerationStore(database: Pick<Database, 'read'>) {
+  return {
+    async find(userId: string): Promise<UserGeneration> {
+      const [row] = await database.read<{ generation: number; is_closed: number }>(
+        'select generation, is_closed from user_generations where user_id = $1',
+        [userId],
+      )
+      return { generation: row?.generation ?? 0, isClosed: row?.is_closed === 1 }
+    },
+
+    /** Of these users, those who are closed. */
+    async closedOf(userIds: string[]): Promise<Set<string>> {
+      const rows = await database.read<{ user_id: string }>(
+        'select user_id from user_generations where is_closed = 1 and user_id in (select value from each($1))',
+        [JSON.stringify(userIds)],
+      )
+      return new Set(rows.map((row) => row.user_id))
+    },
+
+    /** The statement that begins the next generation. @param closes whether nothing may be asked of the user any more */
+    next: (userId: string, closes: boolean, now: number): Statement => ({
+      sql: `insert into user_generations (user_id, generation, is_closed, changed_at) values ($1, 1, $2, $3)
+            on conflict (user_id) do update set generation = user_generations.generation + 1,
+              is_closed = case when excluded.is_closed = 1 then 1 else user_generations.is_closed end,
+              changed_at = excluded.changed_at`,
+      values: [userId, closes ? 1 : 0, now],
+    }),
+  }
+}

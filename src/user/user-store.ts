@@ -1,0 +1,137 @@
+import type { Database, Statement } from '../platform/storage/database.ts'
+import type { User } from './user.ts'
+
+/** A user of the built-in directory, with the hash of the password. */
+export interface KnownUser extends User {
+  passwordHash?: string
+}
+
+interface UserRow {
+  id: string
+  username: string | null
+  email: string | null
+  phone_number: string | null
+  name: string | null
+  locale: string | null
+  password_hash: string | null
+  disabled: number
+  claims: string | null
+}
+
+export interface Addition {
+  /** As what the id is remembered if it was somebody's before. */
+  usedIds?: readonly string[]
+  /** Whether that was the same person. */
+  isSamePerson?: boolean
+}
+
+export type UserStore = ReturnType<typeof createUserStore>
+
+/** The built-in user directory, for users added by command. */
+export function createUserStore(database: Database) {
+  return {
+    async find(id: string): Promise<KnownUser | undefined> {
+      const [row] = await database.read<UserRow>('select * from users where id = $1', [id])
+      return row && toUser(row)
+    },
+
+    /** Finds by what a client may know of a user: id, username, e-mail address or phone number. */
+    async findByIdentifier(identifier: string): Promise<KnownUser | undefined> {
+      const [row] = await database.read<UserRow>(
+        `select * from users where id = $1 or username = $1 or email = $2 or phone_number = $1
+         order by case when id = $1 then 0 else 1 end limit 1`,
+        [identifier, identifier.toLowerCase()],
+      )
+      return row && toUser(row)
+    },
+
+    async list(): Promise<KnownUser[]> {
+      const rows = await database.read<UserRow>('select * from users order by id')
+      return rows.map(toUser)
+    },
+
+    /** Puts a stronger hash of the same password in the place of `present`. Not if the password was changed meanwhile. */
+    async replacePasswordHash(id: string, present: string, stronger: string): Promise<void> {
+      await database.step({
+        sql: 'update users set password_hash = $3 where id = $1 and password_hash = $2 returning id',
+        values: [id, present, stronger],
+      })
+    },
+
+    /**
+     * Answers whether the user was added: not if the id or one of the identifiers is taken, nor if the id was somebody's
+     * before, unless that was the same person.
+     */
+    async add(
+      user: KnownUser,
+      now: number,
+      { usedIds = [user.id], isSamePerson = false }: Addition = {},
+    ): Promise<boolean> {
+      const rows = await database.step(
+        {
+          sql: `insert into users (id, username, email, phone_number, name, locale, password_hash, disabled, claims, created_at)
+                select cast($1 as text), cast($2 as text), cast($3 as text), cast($4 as text), cast($5 as text),
+                  cast($6 as text), cast($7 as text), cast($8 as bigint), cast($9 as text), cast($10 as bigint)
+                where cast($11 as bigint) = 1 or not exists (
+                  select 1 from user_generations where is_closed = 1 and user_id in (select value from each($12)))
+                on conflict do nothing returning id`,
+          values: [
+            user.id,
+            user.username ?? null,
+            user.email?.toLowerCase() ?? null,
+            user.phone_number ?? null,
+            user.name ?? null,
+            user.locale ?? null,
+            user.passwordHash ?? null,
+            user.disabled ? 1 : 0,
+            user.claims ? JSON.stringify(user.claims) : null,
+            now,
+            isSamePerson ? 1 : 0,
+            JSON.stringify(usedIds),
+          ],
+        },
+        { also: [reopening(user.id, usedIds, now)] },
+      )
+      return rows.length > 0
+    },
+
+    /** Lets a locked user in again. What ended with the lock stays ended. */
+    async unlock(id: string, now: number): Promise<boolean> {
+      const rows = await database.step(
+        { sql: 'update users set disabled = 0 where id = $1 returning id', values: [id] },
+        { also: [reopening(id, [id], now)] },
+      )
+      return rows.length > 0
+    },
+
+    /** The statement that sets a password, for the step that ends what was begun with the one before. */
+    settingPassword: (id: string, passwordHash: string): Statement => ({
+      sql: 'update users set password_hash = $2 where id = $1',
+      values: [id, passwordHash],
+    }),
+  }
+}
+
+/** Nothing ended is in the generation that goes on. @param usedIds as what the id may be remembered */
+function reopening(id: string, usedIds: readonly string[], now: number): Statement {
+  return {
+    sql: `update user_generations set user_id = $1, is_closed = 0, changed_at = $3
+          where user_id = $1 or user_id in (select value from each($2))
+            and not exists (select 1 from user_generations known where known.user_id = $1)`,
+    values: [id, JSON.stringify(usedIds), now],
+  }
+}
+
+function toUser(row: UserRow): KnownUser {
+  return {
+    id: row.id,
+    ...(row.username !== null && { username: row.username }),
+    ...(row.email !== null && { email: row.email }),
+    ...(row.phone_number !== null && { phone_number: row.phone_number }),
+    ...(row.name !== null && { name: row.name }),
+    ...(row.locale !== null && { locale: row.locale }),
+    ...(row.claims !== null && { claims: JSON.parse(row.claims) as Record<string, unknown> }),
+    ...(row.password_hash !== null && { passwordHash: row.password_hash }),
+    disabled: row.disabled === 1,
+  }
+}
