@@ -1,8 +1,8 @@
 /** Many open requests at once, without ringing for each: rows as `accept` writes them. */
 import { Client } from 'pg'
 import { systemClock } from '../src/platform/clock.ts'
-import { createLog } from '../src/platform/log.ts'
 import { fingerprint, newId } from '../src/platform/crypto.ts'
+import { createLog } from '../src/platform/log.ts'
 import type { Database, SingleStatement } from '../src/platform/storage/database.ts'
 import { migrate } from '../src/platform/storage/migrate.ts'
 import { openDatabase } from '../src/platform/storage/open.ts'

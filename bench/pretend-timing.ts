@@ -11,8 +11,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createDoorbell } from '../src/index.ts'
-import { createLog } from '../src/platform/log.ts'
 import { newSecret } from '../src/platform/crypto.ts'
+import { createLog } from '../src/platform/log.ts'
 import { freePort } from '../test/cast/ports.ts'
 
 const pairs = Number(process.argv[2] ?? 1000)

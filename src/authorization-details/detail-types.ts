@@ -3,8 +3,8 @@
  * look like, how it is said to a user, and how much less of it a user may approve.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { isPlain } from '../platform/validation.ts'
 import type { Language } from '../platform/i18n/texts.ts'
+import { isPlain } from '../platform/validation.ts'
 
 /** One thing asked for. Kept and handed on as it came: nothing in it is normalised (RA-10). */
 export interface AuthorizationDetail {

@@ -1,6 +1,7 @@
 /** Authorization details as they come from outside: JSON that is checked for what could harm, before its type is asked. */
-import { isPlain } from '../platform/validation.ts'
+
 import { isStorable } from '../platform/http/outside-text.ts'
+import { isPlain } from '../platform/validation.ts'
 import type { AuthorizationDetail } from './detail-types.ts'
 
 /** Bytes of JSON. A user cannot judge more, and every token carries it. */

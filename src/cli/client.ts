@@ -2,24 +2,24 @@
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { type Client, isDeviceService } from '../client/client.ts'
+import { type ClientStore, createClientStore, type RegisteredClient } from '../client/client-store.ts'
+import { toClient } from '../client/configured-clients.ts'
 import {
   type ClientMetadata,
   CONSENT_APP,
   needsSecret as methodNeedsSecret,
   readClientMetadata,
 } from '../client/metadata/client-metadata.ts'
-import { type ClientStore, createClientStore, type RegisteredClient } from '../client/client-store.ts'
-import { toClient } from '../client/configured-clients.ts'
-import { didYouMean, isPlain, nearest } from '../platform/validation.ts'
 import { type Config, seesCertificates } from '../config/config.ts'
 import { endClient } from '../endings/end-client.ts'
-import { profiles } from '../platform/security-profile.ts'
 import { newSecret } from '../platform/crypto.ts'
+import { profiles } from '../platform/security-profile.ts'
+import { didYouMean, isPlain, nearest } from '../platform/validation.ts'
 import { atDesk, atNewDesk } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
-import { addInvite } from './invite.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
 import { examples, ink, listing, note, print, printJson, table } from './context/terminal.ts'
+import { addInvite } from './invite.ts'
 
 interface ClientOptions extends SettingOptions {
   json?: boolean

@@ -2,14 +2,14 @@
 import type { Command } from 'commander'
 import { createEndUser, type EndingOptions, type EndUser, type UserEnding } from '../endings/end-user.ts'
 import { exportUser } from '../endings/export-user.ts'
-import { passwordOf } from '../user/password/password-hashing.ts'
 import { newSecret } from '../platform/crypto.ts'
+import { passwordOf } from '../user/password/password-hashing.ts'
 import { createUserStore, type UserStore } from '../user/user-store.ts'
 import { atDesk, type Desk } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
-import { telling } from './telling.ts'
 import { examples, ink, listing, print, printJson } from './context/terminal.ts'
+import { telling } from './telling.ts'
 import { configuredUsers, hashingWith, idOf, notAdded, readSecret } from './which-user.ts'
 
 interface UserOptions extends SettingOptions {

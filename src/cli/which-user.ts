@@ -1,10 +1,10 @@
 /** Whom a command means, and what it is told of them. */
 import { text as readAll } from 'node:stream/consumers'
-import { didYouMean, nearest } from '../platform/validation.ts'
 import type { Config } from '../config/config.ts'
+import type { Vault } from '../platform/crypto.ts'
+import { didYouMean, nearest } from '../platform/validation.ts'
 import { createPasswordHashing } from '../user/password/password-hashing.ts'
 import { scryptHere } from '../user/password/scrypt.ts'
-import type { Vault } from '../platform/crypto.ts'
 import type { ConfiguredUser } from '../user/user.ts'
 import type { UserStore } from '../user/user-store.ts'
 import { Failure } from './context/failure.ts'

@@ -1,7 +1,7 @@
 /** The registered clients, from memory where it can be: each call of a client begins with finding it. */
 import type { Clock } from '../platform/clock.ts'
-import type { Database } from '../platform/storage/database.ts'
 import { createHearsay, type Mark } from '../platform/storage/change-tracker.ts'
+import type { Database } from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
 import type { ClientStore } from './client-store.ts'
 

@@ -1,6 +1,7 @@
 /** Who may ask: a registered client, and what it is allowed. */
-import type { ClientCertificate } from './certificate/client-certificate.ts'
+
 import type { Slot } from '../platform/http/load-shedding.ts'
+import type { ClientCertificate } from './certificate/client-certificate.ts'
 import { CIBA_GRANT, type ClientMetadata, type DeliveryMode, type HintKind } from './metadata/client-metadata.ts'
 
 export interface Client {

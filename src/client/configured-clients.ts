@@ -2,8 +2,8 @@
 import { fingerprint, type Vault } from '../platform/crypto.ts'
 import type { Statement } from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
-import type { ClientMetadata } from './metadata/client-metadata.ts'
 import type { ClientStore } from './client-store.ts'
+import type { ClientMetadata } from './metadata/client-metadata.ts'
 
 /** Where a sealed client secret lies, so that it opens nowhere else. */
 export const secretPlace = (clientId: string) => `clients/${clientId}`

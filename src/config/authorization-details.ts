@@ -2,8 +2,8 @@
 import { z } from 'zod'
 import { type DetailTexts, describeWith } from '../authorization-details/detail-template.ts'
 import type { DescribeDetail, DetailSchema, DetailType, IsNoMore } from '../authorization-details/detail-types.ts'
-import { isPlain, mustBe, readSettings } from '../platform/validation.ts'
 import { isResourceAddress, type Resources } from '../authorization-details/resources.ts'
+import { isPlain, mustBe, readSettings } from '../platform/validation.ts'
 
 /** A type as somebody writes it: with code, or, where the configuration is JSON, without. */
 export interface DetailTypeInput {

@@ -3,8 +3,9 @@ import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
-import type { AuditEvent } from '../platform/audit.ts'
 import type { DetailType } from '../authorization-details/detail-types.ts'
+import type { Resource, Resources } from '../authorization-details/resources.ts'
+import type { TokenIssuer } from '../ciba/user-hint/hint-token.ts'
 import {
   type ClientCircumstances,
   type ClientMetadata,
@@ -15,10 +16,9 @@ import {
   isLoopback,
   readClientMetadata,
 } from '../client/metadata/client-metadata.ts'
-import { isPlain, mustBe, mustBeSecretly, readSettings } from '../platform/validation.ts'
+import type { AuditEvent } from '../platform/audit.ts'
 import { profiles } from '../platform/security-profile.ts'
-import type { Resource, Resources } from '../authorization-details/resources.ts'
-import type { TokenIssuer } from '../ciba/user-hint/hint-token.ts'
+import { isPlain, mustBe, mustBeSecretly, readSettings } from '../platform/validation.ts'
 import type { ConfiguredUser, UserHooks } from '../user/user.ts'
 import { type DetailTypeInput, readDetailTypes, readResources } from './authorization-details.ts'
 import { demoClients } from './demo.ts'

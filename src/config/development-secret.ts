@@ -2,8 +2,8 @@
 import { randomUUID } from 'node:crypto'
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
-import { ConfigError } from '../platform/validation.ts'
 import { newSecret } from '../platform/crypto.ts'
+import { ConfigError } from '../platform/validation.ts'
 import { isSecret } from './config.ts'
 
 /**

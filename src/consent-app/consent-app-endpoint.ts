@@ -6,6 +6,7 @@ import cookie from '@fastify/cookie'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
+import { fingerprint } from '../platform/crypto.ts'
 import { rawBody } from '../platform/http/answer.ts'
 import type { BoundedWait } from '../platform/http/bounded-wait.ts'
 import { browserName } from '../platform/http/browser-name.ts'
@@ -15,6 +16,7 @@ import { isUnavailable } from '../platform/http/unavailable.ts'
 import { saySelfRegistered } from '../platform/i18n/self-registered.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../platform/i18n/texts.ts'
 import type { Log } from '../platform/log.ts'
+import { Refusal } from '../platform/oauth-error.ts'
 import {
   appHeaders,
   type Framing,
@@ -25,8 +27,6 @@ import {
   scripts,
   serviceWorker,
 } from '../platform/pages/pages.ts'
-import { Refusal } from '../platform/oauth-error.ts'
-import { fingerprint } from '../platform/crypto.ts'
 import { approvedIn, boxesOf } from './approve-less.ts'
 import type { Answered, DeviceApi, ShownRequest } from './device-api.ts'
 import { eventsEndpoint, type StreamLimits } from './events-endpoint.ts'

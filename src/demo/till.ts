@@ -4,8 +4,8 @@
  */
 import { createLocalJWKSet, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
 import type { Clock } from '../platform/clock.ts'
-import type { Log } from '../platform/log.ts'
 import { newSecret, sameSecret } from '../platform/crypto.ts'
+import type { Log } from '../platform/log.ts'
 import { shorten, type Wire } from './wire.ts'
 
 export const modes = ['poll', 'ping', 'push'] as const

@@ -1,11 +1,11 @@
 /** Aids for development: decide with one call, receive call backs, read the mails. None of it is there otherwise. */
 import type { FastifyInstance } from 'fastify'
 import type { RequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
-import type { Clock } from '../platform/clock.ts'
 import type { Decide } from '../ciba/decision/decide.ts'
+import type { Clock } from '../platform/clock.ts'
 import { isTooDeep, readQuery } from '../platform/http/form.ts'
-import { pageHeaders, renderPage } from '../platform/pages/pages.ts'
 import { Refusal } from '../platform/oauth-error.ts'
+import { pageHeaders, renderPage } from '../platform/pages/pages.ts'
 import type { Mailbox } from './mailbox.ts'
 
 export interface DevelopmentNeeds {

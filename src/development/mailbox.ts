@@ -1,10 +1,11 @@
 /** In development what is mailed, or would be, is kept too, and shown at /dev/mailbox. */
-import type { Channel } from '../authentication-device/channels/device-notice.ts'
-import type { Clock } from '../platform/clock.ts'
+
 import { writeAccountMail } from '../authentication-device/channels/account-notice-text.ts'
+import type { Channel } from '../authentication-device/channels/device-notice.ts'
 import { type Mail, writeMail } from '../authentication-device/channels/mail.ts'
-import type { Texts } from '../platform/i18n/texts.ts'
 import type { Outcome } from '../outbox/notification.ts'
+import type { Clock } from '../platform/clock.ts'
+import type { Texts } from '../platform/i18n/texts.ts'
 import type { User } from '../user/user.ts'
 
 export interface KeptMail extends Mail {

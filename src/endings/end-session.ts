@@ -3,9 +3,10 @@
  * browser's push subscription, in one step. Where users sign in elsewhere there is only the app's token to end: the
  * session there is the other provider's.
  */
-import type { Audit } from '../platform/audit.ts'
+
 import { USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
 import type { CurrentProvider } from '../openid-provider/openid-provider.ts'
+import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import { fingerprint } from '../platform/crypto.ts'
 import type { SessionEndingStore } from './session-ending-store.ts'

@@ -1,12 +1,17 @@
 /** One ending of a user, in one step: sessions, grants, tokens, open requests and, for good, all that is the user's. */
-import type { Audit, AuditEventName } from '../platform/audit.ts'
+
 import type { AuthenticationRequest } from '../ciba/authentication-request/authentication-request.ts'
-import { createOpenRequestStore, type Followed, type MustBe } from '../ciba/authentication-request/open-request-store.ts'
+import {
+  createOpenRequestStore,
+  type Followed,
+  type MustBe,
+} from '../ciba/authentication-request/open-request-store.ts'
 import { createUserKey, USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
-import type { Clock } from '../platform/clock.ts'
 import { createDecisionStore, type EndingReason } from '../ciba/decision/consent-history-store.ts'
 import { type EndedBy, endRequests, tellEnded } from '../ciba/decision/end-requests.ts'
 import { createOutboxStore } from '../outbox/outbox-store.ts'
+import type { Audit, AuditEventName } from '../platform/audit.ts'
+import type { Clock } from '../platform/clock.ts'
 import type { Vault } from '../platform/crypto.ts'
 import type { Database, Statement } from '../platform/storage/database.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'

@@ -1,7 +1,8 @@
 /** Where a user is signed in at this provider: seen, and ended, by the user. */
-import type { Audit } from '../platform/audit.ts'
+
 import { USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
 import type { CurrentProvider } from '../openid-provider/openid-provider.ts'
+import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import { fingerprint, newId } from '../platform/crypto.ts'
 import type { UserSessionStore } from './user-session-store.ts'

@@ -1,7 +1,7 @@
 /** An access token with which a user's own page asks and decides, for a user who signed in at another provider. */
-import type { Authentication } from '../ciba/authentication-request/authentication-request.ts'
-import type { CurrentProvider } from './openid-provider.ts'
+import type { Authentication } from '../user/authentication.ts'
 import { vouchFor } from './authentication-context.ts'
+import type { CurrentProvider } from './openid-provider.ts'
 
 export interface DeviceToken {
   accessToken: string

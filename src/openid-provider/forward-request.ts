@@ -10,9 +10,9 @@ import { type Form, isForm, readForm } from '../platform/http/form.ts'
 import { type Slot, slotOf } from '../platform/http/load-shedding.ts'
 import { targetOf } from '../platform/http/one-spelling.ts'
 import { refuseUnstorableForm } from '../platform/http/outside-text.ts'
-import type { CurrentProvider, Provider } from './openid-provider.ts'
 import { createReadProofToHandOver, rememberProof } from './forwarded-dpop-proof.ts'
 import { holdingGenerations } from './held-generations.ts'
+import type { CurrentProvider, Provider } from './openid-provider.ts'
 
 /** Brings what oidc-provider would have to fetch to know a client. Resolves to whether the caller was kept waiting. */
 export type PrepareKeys = (call: {

@@ -1,12 +1,12 @@
 /** `/metrics` for Prometheus: for those who were named, or bring the token; for everybody else there is nothing here. */
 import { memoryUsage } from 'node:process'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { OutboxStore } from '../outbox/outbox-store.ts'
 import type { Clock } from '../platform/clock.ts'
+import { sameSecret } from '../platform/crypto.ts'
 import { isWithin, rangesOf } from '../platform/http/address.ts'
 import { onlyMethods } from '../platform/http/answer.ts'
-import type { OutboxStore } from '../outbox/outbox-store.ts'
 import { Refusal } from '../platform/oauth-error.ts'
-import { sameSecret } from '../platform/crypto.ts'
 import type { Metrics } from './metrics.ts'
 
 export interface MetricsNeeds {

@@ -1,5 +1,5 @@
-import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
 import { together } from '../platform/storage/batch.ts'
+import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
 import { few } from '../platform/storage/sql-dialect.ts'
 import type { Letter, Notification, NotificationState } from './notification.ts'
 import { fewOfLane, type Room } from './shares.ts'

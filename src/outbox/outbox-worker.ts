@@ -1,8 +1,8 @@
 /** Sends what is added as soon as it is kept, and what is due by the clock; never more of a lane than its share. */
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
-import type { Log } from '../platform/log.ts'
 import { newSecret } from '../platform/crypto.ts'
+import type { Log } from '../platform/log.ts'
 import type { Statement } from '../platform/storage/database.ts'
 import { createBehind } from './behind.ts'
 import { judge, type Letter, type Outcome } from './notification.ts'

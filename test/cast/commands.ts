@@ -1,15 +1,16 @@
 /** What an operator does by command, beside a running stage: in a database opening of its own, as a process of its own would. */
-import { createAudit } from '../../src/platform/audit.ts'
+
 import { createClientStore } from '../../src/client/client-store.ts'
-import { systemClock } from '../../src/platform/clock.ts'
 import { endClient } from '../../src/endings/end-client.ts'
 import { createEndUser, type EndUser } from '../../src/endings/end-user.ts'
-import { createLog } from '../../src/platform/log.ts'
-import { createPasswordHashing, passwordOf } from '../../src/user/password/password-hashing.ts'
-import { scryptHere } from '../../src/user/password/scrypt.ts'
+import { createAudit } from '../../src/platform/audit.ts'
+import { systemClock } from '../../src/platform/clock.ts'
 import { createVault } from '../../src/platform/crypto.ts'
+import { createLog } from '../../src/platform/log.ts'
 import type { Database } from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
+import { createPasswordHashing, passwordOf } from '../../src/user/password/password-hashing.ts'
+import { scryptHere } from '../../src/user/password/scrypt.ts'
 import { createUserStore, type KnownUser } from '../../src/user/user-store.ts'
 import type { Stage } from './stage.ts'
 

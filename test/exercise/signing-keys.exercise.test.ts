@@ -14,7 +14,12 @@ import {
   rotateWhatIsDue,
 } from '../../src/openid-provider/signing-keys/key-rotation.ts'
 import { createSigningKeyStore, type KeptKey } from '../../src/openid-provider/signing-keys/signing-key-store.ts'
-import { loadSigningKeys, makeKey, signingKeysAt, stateOf } from '../../src/openid-provider/signing-keys/signing-keys.ts'
+import {
+  loadSigningKeys,
+  makeKey,
+  signingKeysAt,
+  stateOf,
+} from '../../src/openid-provider/signing-keys/signing-keys.ts'
 import { createLog } from '../../src/platform/log.ts'
 import { type Database, following } from '../../src/platform/storage/database.ts'
 import { migrate } from '../../src/platform/storage/migrate.ts'

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict'
 import { request as httpRequest } from 'node:http'
 import { describe, type TestContext, test } from 'node:test'
-import type { AuditEvent } from '../../src/platform/audit.ts'
 import type { ConfigInput } from '../../src/config/config.ts'
+import type { AuditEvent } from '../../src/platform/audit.ts'
 import { basic, openStage, type Stage } from '../cast/stage.ts'
 
 const nowhere = 'https://client.example/notify'

@@ -7,9 +7,9 @@ import { Agent, request } from 'node:http'
 import { before, describe, type TestContext, test } from 'node:test'
 import { SignJWT } from 'jose'
 import type { ConfigInput } from '../../src/config/config.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
 import { waitLimits } from '../../src/platform/http/bounded-wait.ts'
 import { fetchLimits } from '../../src/platform/http/fetches.ts'
-import { newSecret } from '../../src/platform/crypto.ts'
 import {
   asserted,
   assertionOf,

@@ -11,11 +11,16 @@ import {
   jwtVerify,
 } from 'jose'
 import * as openid from 'openid-client'
-import { keyTimesOf, type RotationNeeds, revokeKey, rotateKey } from '../../src/openid-provider/signing-keys/key-rotation.ts'
-import { createSigningKeyStore } from '../../src/openid-provider/signing-keys/signing-key-store.ts'
 import type { ConfigInput } from '../../src/config/config.ts'
-import { createLog } from '../../src/platform/log.ts'
+import {
+  keyTimesOf,
+  type RotationNeeds,
+  revokeKey,
+  rotateKey,
+} from '../../src/openid-provider/signing-keys/key-rotation.ts'
+import { createSigningKeyStore } from '../../src/openid-provider/signing-keys/signing-key-store.ts'
 import { createVault } from '../../src/platform/crypto.ts'
+import { createLog } from '../../src/platform/log.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { engines } from '../cast/engines.ts'
 import { collect, playedBy } from '../cast/foreign-client.ts'

@@ -1,9 +1,9 @@
 /** Requests that nobody could have answered in time: they live longer, and unanswered they slow their client down. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import { expire } from '../../src/ciba/decision/decide.ts'
 import { createDenialPauseStore } from '../../src/ciba/request-limits/denial-pause-store.ts'
 import type { ConfigInput } from '../../src/config/config.ts'
-import { expire } from '../../src/ciba/decision/decide.ts'
 import { engines } from '../cast/engines.ts'
 import { furnished, newRequest, rowsOf as tableOf } from '../cast/rows.ts'
 import { type Answer, openStage, type Stage } from '../cast/stage.ts'

@@ -1,20 +1,20 @@
 /** A user's own history: what was decided, taking back what was issued, and clients not to be heard of any more. */
 import type { FastifyInstance } from 'fastify'
-import type { Audit } from '../../platform/audit.ts'
-import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
 import type { DetailTypes } from '../../authorization-details/detail-types.ts'
-import type { BlockedClientStore } from '../../ciba/request-limits/blocked-client-store.ts'
-import type { ClientStore } from '../../client/client-store.ts'
-import type { Clock } from '../../platform/clock.ts'
+import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
 import type { BlockClient } from '../../ciba/decision/block-client.ts'
 import type { DecisionStore } from '../../ciba/decision/consent-history-store.ts'
 import type { RevokeApproval } from '../../ciba/decision/revoke-approval.ts'
+import type { BlockedClientStore } from '../../ciba/request-limits/blocked-client-store.ts'
+import type { ClientStore } from '../../client/client-store.ts'
+import type { Audit } from '../../platform/audit.ts'
+import type { Clock } from '../../platform/clock.ts'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { type Form, readJsonFields, readQuery } from '../../platform/http/form.ts'
 import { chooseLanguage, type Language } from '../../platform/i18n/texts.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
-import { type IdentifyCaller, requireBearer } from './device-caller.ts'
 import { showClient } from '../shown-client.ts'
+import { type IdentifyCaller, requireBearer } from './device-caller.ts'
 
 export interface ActivityNeeds {
   identifyCaller: IdentifyCaller

@@ -1,14 +1,11 @@
 /** How strongly a user must be authenticated to approve a request, and how strongly the user is. */
-import {
-  type Authentication,
-  type AuthenticationRequest,
-  statusAt,
-} from '../../ciba/authentication-request/authentication-request.ts'
+import { type AuthenticationRequest, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
 import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
 import type { Clock } from '../../platform/clock.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+import type { Authentication } from '../../user/authentication.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { asksForPasskey, authenticatedByPasskey, PASSKEY_ACR } from '../../user/passkey/passkey-strength.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
 import type { DeviceCaller } from './device-caller.ts'
 
 export type Approver = Pick<DeviceCaller, 'kind' | 'userId' | 'authentication'>

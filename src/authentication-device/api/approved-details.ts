@@ -1,7 +1,8 @@
 /** What of a request's authorization details its user approves: what was asked, or less where the type allows it. */
-import type { AuthenticationRequest } from '../../ciba/authentication-request/authentication-request.ts'
+
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails } from '../../authorization-details/read-details.ts'
+import type { AuthenticationRequest } from '../../ciba/authentication-request/authentication-request.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
 
 /**

@@ -3,8 +3,8 @@
  * service on behalf of a user it has authenticated. Never a client that rings, whatever it holds (M1).
  */
 
-import type { Authentication } from '../../ciba/authentication-request/authentication-request.ts'
-import type { CurrentProvider } from '../../openid-provider/openid-provider.ts'
+import type { FindUser, SentHint } from '../../ciba/user-hint/find-user.ts'
+import type { CertificateCall, ReadCertificate } from '../../client/certificate/client-certificate.ts'
 import {
   type AuthenticateClient,
   type Client,
@@ -13,14 +13,14 @@ import {
   isDeviceService,
   mayHintBy,
 } from '../../client/client.ts'
-import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
 import type { ClientStore } from '../../client/client-store.ts'
-import type { CertificateCall, ReadCertificate } from '../../client/certificate/client-certificate.ts'
+import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
 import { type CallWithProof, type Proofs, proofSentWith } from '../../client/sender-constraint/dpop-proof.ts'
+import type { CurrentProvider } from '../../openid-provider/openid-provider.ts'
 import type { Form } from '../../platform/http/form.ts'
 import { slotOf } from '../../platform/http/load-shedding.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
-import type { FindUser, SentHint } from '../../ciba/user-hint/find-user.ts'
+import type { Authentication } from '../../user/authentication.ts'
 import type { UserHooks } from '../../user/user.ts'
 
 export interface DeviceCaller {

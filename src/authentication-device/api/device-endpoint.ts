@@ -1,25 +1,22 @@
 /** The device API: what waits for a user, and the user's decision. */
 import type { FastifyInstance, FastifyReply } from 'fastify'
-import {
-  type Authentication,
-  type AuthenticationRequest,
-  statusAt,
-} from '../../ciba/authentication-request/authentication-request.ts'
-import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
 import type { DetailTypes } from '../../authorization-details/detail-types.ts'
 import { parseDetails } from '../../authorization-details/read-details.ts'
+import { type AuthenticationRequest, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
+import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
+import type { Decide, DecisionResult } from '../../ciba/decision/decide.ts'
 import type { ClientStore } from '../../client/client-store.ts'
 import type { Clock } from '../../platform/clock.ts'
-import type { Decide, DecisionResult } from '../../ciba/decision/decide.ts'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { type Form, readJsonFields, readQuery } from '../../platform/http/form.ts'
 import { chooseLanguage, type Language } from '../../platform/i18n/texts.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
+import type { Authentication } from '../../user/authentication.ts'
+import type { NumberMatching } from '../number-matching.ts'
+import { showClient } from '../shown-client.ts'
 import { type AuthenticateApproval, passkeyRequired } from './approval-strength.ts'
 import { narrowed } from './approved-details.ts'
 import { type DeviceCall, type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
-import type { NumberMatching } from '../number-matching.ts'
-import { showClient } from '../shown-client.ts'
 
 export interface DeviceNeeds {
   identifyCaller: IdentifyCaller

@@ -1,9 +1,11 @@
 /** What an application that has Doorbell in its own process can do with requests, without HTTP. */
-import { type Authentication, type Status, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
-import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
+
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
-import type { Clock } from '../../platform/clock.ts'
+import { type Status, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
+import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
 import type { Decide, DecisionResult } from '../../ciba/decision/decide.ts'
+import type { Clock } from '../../platform/clock.ts'
+import type { Authentication } from '../../user/authentication.ts'
 import { narrowed } from './approved-details.ts'
 
 /** A request as an application sees it. Times are milliseconds since 1970. */

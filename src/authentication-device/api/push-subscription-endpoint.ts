@@ -1,9 +1,9 @@
 /** The browsers a user wants to be told on, through the device API. */
 import type { FastifyInstance } from 'fastify'
+import { fingerprint } from '../../platform/crypto.ts'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { readJsonFields } from '../../platform/http/form.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
-import { fingerprint } from '../../platform/crypto.ts'
 import { type IdentifyCaller, requireBearer } from './device-caller.ts'
 
 export interface PushSubscriptionNeeds {

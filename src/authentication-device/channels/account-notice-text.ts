@@ -1,8 +1,8 @@
 /** What messages say of a change of the user's account. */
 import { fileURLToPath } from 'node:url'
 import { Eta } from 'eta'
-import type { AccountNotice } from './device-notice.ts'
 import { chooseLanguage, type Texts } from '../../platform/i18n/texts.ts'
+import type { AccountNotice } from './device-notice.ts'
 import type { Mail } from './mail.ts'
 import { formatTime, onOneLine } from './notice-text.ts'
 

@@ -2,9 +2,10 @@
  * How users hear that their account was changed: a notification through each channel, written in the step of the change.
  * It is about no request.
  */
-import type { Clock } from '../../platform/clock.ts'
+
 import { compose, contentPlace, type Letter } from '../../outbox/notification.ts'
 import type { AddingStep, OutboxWorker, Send } from '../../outbox/outbox-worker.ts'
+import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { AccountChange, UserHooks } from '../../user/user.ts'
 import type { Channel } from './device-notice.ts'

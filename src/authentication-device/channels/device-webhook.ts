@@ -1,10 +1,10 @@
 /** Telling a device service of the operator's own: one signed call for each request and each change of an account. See docs/device-channels.md. */
 import { createHmac } from 'node:crypto'
-import type { Channel } from './device-notice.ts'
-import type { Clock } from '../../platform/clock.ts'
 import { post } from '../../ciba/client-notification/notification-endpoint.ts'
-import type { GuardedCaller } from '../../platform/http/outgoing.ts'
 import type { Outcome } from '../../outbox/notification.ts'
+import type { Clock } from '../../platform/clock.ts'
+import type { GuardedCaller } from '../../platform/http/outgoing.ts'
+import type { Channel } from './device-notice.ts'
 
 export interface DeviceWebhookNeeds {
   url: string

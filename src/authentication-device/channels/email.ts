@@ -1,10 +1,11 @@
 /** Telling users by mail. */
-import type { Channel } from './device-notice.ts'
+
 import { isLoopback } from '../../client/metadata/client-metadata.ts'
-import type { Texts } from '../../platform/i18n/texts.ts'
 import type { Outcome } from '../../outbox/notification.ts'
+import type { Texts } from '../../platform/i18n/texts.ts'
 import type { User } from '../../user/user.ts'
 import { writeAccountMail } from './account-notice-text.ts'
+import type { Channel } from './device-notice.ts'
 import { isMailAddress, type Mail, writeMail } from './mail.ts'
 
 export interface MailServer {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { Notice } from './device-notice.ts'
 import { loadTexts } from '../../platform/i18n/texts.ts'
 import type { PendingRequest, User } from '../../user/user.ts'
+import type { Notice } from './device-notice.ts'
 import { isMailAddress, writeMail } from './mail.ts'
 
 const texts = loadTexts()

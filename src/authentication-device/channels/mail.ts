@@ -1,8 +1,8 @@
 /** The mail that tells a user of a request. */
 import { fileURLToPath } from 'node:url'
 import { Eta } from 'eta'
-import type { Notice } from './device-notice.ts'
 import type { Texts } from '../../platform/i18n/texts.ts'
+import type { Notice } from './device-notice.ts'
 import { onOneLine, type Words, wordsFor } from './notice-text.ts'
 
 export interface Mail {

@@ -1,8 +1,9 @@
 /** What every message to a user needs: their language, the client's name, the time until which they can decide. */
-import type { Notice } from './device-notice.ts'
+
 import { saySelfRegistered } from '../../platform/i18n/self-registered.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../../platform/i18n/texts.ts'
 import type { User } from '../../user/user.ts'
+import type { Notice } from './device-notice.ts'
 
 export interface Words {
   language: Language

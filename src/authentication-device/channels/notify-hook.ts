@@ -1,8 +1,9 @@
 /** Telling users through the application that Doorbell runs in: its hooks `notify` and `notifyAccount`. */
-import type { Channel } from './device-notice.ts'
-import type { Log } from '../../platform/log.ts'
+
 import type { Outcome } from '../../outbox/notification.ts'
+import type { Log } from '../../platform/log.ts'
 import type { UserHooks } from '../../user/user.ts'
+import type { Channel } from './device-notice.ts'
 
 export function hasNotify(users: UserHooks): boolean {
   return (users.notify ?? users.notifyAccount) !== undefined

@@ -1,14 +1,15 @@
 /** Telling users on the browsers they have subscribed with (RFC 8030, RFC 8291). */
-import type { AccountNotice, Channel, Notice } from './device-notice.ts'
-import type { Clock } from '../../platform/clock.ts'
+
 import { type Post, post } from '../../ciba/client-notification/notification-endpoint.ts'
+import type { Outcome } from '../../outbox/notification.ts'
+import type { Clock } from '../../platform/clock.ts'
 import type { GuardedCaller } from '../../platform/http/outgoing.ts'
 import type { Texts } from '../../platform/i18n/texts.ts'
-import type { Outcome } from '../../outbox/notification.ts'
 import { accountWords } from './account-notice-text.ts'
+import type { AccountNotice, Channel, Notice } from './device-notice.ts'
+import { wordsFor } from './notice-text.ts'
 import type { OwnSubscription, PushSubscription, PushSubscriptions } from './push-subscriptions.ts'
 import type { VapidKeys } from './vapid-keys.ts'
-import { wordsFor } from './notice-text.ts'
 
 export interface WebPushNeeds {
   /** Whom a push service can write to about us: `mailto:` or `https:`. */

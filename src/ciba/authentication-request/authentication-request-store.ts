@@ -1,10 +1,18 @@
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import { fingerprint, idsBefore } from '../../platform/crypto.ts'
-import { atMostRows, type Change, type Database, joined, type Statement, type Value } from '../../platform/storage/database.ts'
 import { together } from '../../platform/storage/batch.ts'
 import { walk } from '../../platform/storage/cursor-prune.ts'
-import type { Authentication, AuthenticationRequest, Status } from './authentication-request.ts'
+import {
+  atMostRows,
+  type Change,
+  type Database,
+  joined,
+  type Statement,
+  type Value,
+} from '../../platform/storage/database.ts'
+import type { Authentication } from '../../user/authentication.ts'
+import type { AuthenticationRequest, Status } from './authentication-request.ts'
 import {
   acceptedWithin,
   limitColumns,

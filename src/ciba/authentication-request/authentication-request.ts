@@ -1,16 +1,10 @@
 /** The record in the middle: an authentication request, its states and what each means. The moves are in the store. */
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
+import type { TokenBinding } from '../../client/sender-constraint/confirmation.ts'
+import type { Authentication } from '../../user/authentication.ts'
 
 export type Status = 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
-
-/** Who alone may use a token: whoever holds this key. Nothing in it means that bearing the token is enough. */
-export interface TokenBinding {
-  /** SHA-256 of the client certificate, base64url: `x5t#S256` (RFC 8705 §3.1). */
-  certificate?: string | undefined
-  /** SHA-256 thumbprint of the DPoP key, base64url: `jkt` (RFC 9449 §6.1). */
-  dpopKey?: string | undefined
-}
 
 export interface AuthenticationRequest {
   /** The internal id: for links, device pages and logs. Never the `auth_req_id`. */
@@ -55,14 +49,6 @@ export const nobody = (digest: string) => `∅ ${digest}`
 /** Whether the request is only pretended: nobody is told, nobody sees it, nobody can decide it. It runs out. */
 export function isPretended({ userId }: Pick<AuthenticationRequest, 'userId'>): boolean {
   return userId.startsWith(nobody(''))
-}
-
-/** How strongly the user was authenticated when deciding, as far as it is known. */
-export interface Authentication {
-  acr?: string | undefined
-  amr?: string[] | undefined
-  /** Seconds since 1970: when the user was authenticated, not when the decision was made (M43). */
-  authTime?: number | undefined
 }
 
 /** What a ping or a push has to say again later. */

@@ -1,12 +1,10 @@
 /** From a request that may be made to one that is open: with its deadline, and with a way to call back. */
-import {
-  type AuthenticationRequest,
-  callBackPlace,
-  type TokenBinding,
-} from '../authentication-request/authentication-request.ts'
+
 import type { Client } from '../../client/client.ts'
+import type { TokenBinding } from '../../client/sender-constraint/confirmation.ts'
 import { newId, newSecret, type Vault } from '../../platform/crypto.ts'
 import type { User } from '../../user/user.ts'
+import { type AuthenticationRequest, callBackPlace } from '../authentication-request/authentication-request.ts'
 import type { Asked } from './parameters.ts'
 import { detailsOf } from './rules.ts'
 

@@ -2,11 +2,11 @@
  * A request about nobody that looks like any other: what a client hears does not tell which users exist (AE-5, M30).
  */
 import { createHmac } from 'node:crypto'
-import { nobody } from '../authentication-request/authentication-request.ts'
 import type { Client } from '../../client/client.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { User } from '../../user/user.ts'
 import type { StandIn } from '../../user/user-code/user-code.ts'
+import { nobody } from '../authentication-request/authentication-request.ts'
 
 export type StandInUser = User & StandIn
 

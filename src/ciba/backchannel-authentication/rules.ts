@@ -1,13 +1,14 @@
 /** What a request must be like: every rule, in the order in which they apply (CIBA Core §7.2). */
-import { isNumberToMatch } from '../authentication-request/authentication-request.ts'
+
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails } from '../../authorization-details/read-details.ts'
+import { isResourceAddress, knows, type Resources } from '../../authorization-details/resources.ts'
 import { type Client, mayAskFor, mayHintBy, mayRing } from '../../client/client.ts'
 import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
 import { looksLikeALink } from '../../client/metadata/link-like.ts'
-import { isPlain } from '../../platform/validation.ts'
 import { Refusal, type RefusalCode } from '../../platform/oauth-error.ts'
-import { isResourceAddress, knows, type Resources } from '../../authorization-details/resources.ts'
+import { isPlain } from '../../platform/validation.ts'
+import { isNumberToMatch } from '../authentication-request/authentication-request.ts'
 import type { Asked } from './parameters.ts'
 
 export interface RequestPolicy {

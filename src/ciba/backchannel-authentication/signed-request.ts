@@ -3,8 +3,8 @@ import { decodeProtectedHeader, errors, type JWTPayload, type JWTVerifyGetKey, j
 import type { Client } from '../../client/client.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
-import { isPlainJws } from '../../platform/jose/jws.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
+import { isPlainJws } from '../../platform/jose/jws.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
 
 export interface SignedRequestNeeds {

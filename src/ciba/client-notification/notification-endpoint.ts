@@ -1,6 +1,7 @@
 /** How a notification endpoint is called, and what its answers mean: the same for all of them, errors included (M52). */
-import { CallFailed, type GuardedCaller } from '../../platform/http/outgoing.ts'
+
 import type { Outcome } from '../../outbox/notification.ts'
+import { CallFailed, type GuardedCaller } from '../../platform/http/outgoing.ts'
 
 export interface CallBackRequest {
   address: string

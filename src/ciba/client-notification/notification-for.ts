@@ -1,12 +1,13 @@
 /** What follows for the client when its request has been settled: in which mode, with which notification. */
+
+import { compose, type Letter } from '../../outbox/notification.ts'
+import type { Vault } from '../../platform/crypto.ts'
 import {
   type AuthenticationRequest,
   type CallBack,
   callBackPlace,
 } from '../authentication-request/authentication-request.ts'
 import type { SettledStatus } from '../authentication-request/authentication-request-store.ts'
-import { compose, type Letter } from '../../outbox/notification.ts'
-import type { Vault } from '../../platform/crypto.ts'
 import type { PingContent } from './ping.ts'
 import type { PushContent } from './push.ts'
 

@@ -1,13 +1,14 @@
 /** What a push says (CIBA Core §10.3, §12): the tokens, or why there are none. */
-import type { Audit } from '../../platform/audit.ts'
-import { type CallBack, statusAt } from '../authentication-request/authentication-request.ts'
-import type { RequestStore, SettledStatus } from '../authentication-request/authentication-request-store.ts'
-import type { Clock } from '../../platform/clock.ts'
-import type { GuardedCaller } from '../../platform/http/outgoing.ts'
+
 import { contentPlace, type Letter } from '../../outbox/notification.ts'
 import type { OutboxStore } from '../../outbox/outbox-store.ts'
 import type { Send } from '../../outbox/outbox-worker.ts'
+import type { Audit } from '../../platform/audit.ts'
+import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
+import type { GuardedCaller } from '../../platform/http/outgoing.ts'
+import { type CallBack, statusAt } from '../authentication-request/authentication-request.ts'
+import type { RequestStore, SettledStatus } from '../authentication-request/authentication-request-store.ts'
 import type { IssueTokens } from '../tokens/issue-tokens.ts'
 import { callBack } from './notification-endpoint.ts'
 

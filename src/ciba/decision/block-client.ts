@@ -1,11 +1,12 @@
 /** A user does not want to hear of a client any more: what it still asks of this user ends in the step that blocks it. */
+
+import type { Letter } from '../../outbox/notification.ts'
 import type { Audit } from '../../platform/audit.ts'
+import type { Clock } from '../../platform/clock.ts'
+import type { Statement } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import { endOpen, type OpenRequestStore } from '../authentication-request/open-request-store.ts'
 import type { BlockedClientStore } from '../request-limits/blocked-client-store.ts'
-import type { Clock } from '../../platform/clock.ts'
-import type { Letter } from '../../outbox/notification.ts'
-import type { Statement } from '../../platform/storage/database.ts'
 import type { Decision } from './consent-history-store.ts'
 import { changesOf, type EndedBy, type EndRequestsNeeds, endRequests, tellEnded } from './end-requests.ts'
 

@@ -1,7 +1,14 @@
 /** The user's yes or no, settled exactly once; and the clock's, for those who never answered. */
+
+import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
+import type { Letter } from '../../outbox/notification.ts'
+import type { OutboxWorker } from '../../outbox/outbox-worker.ts'
 import type { Audit } from '../../platform/audit.ts'
+import { newId } from '../../platform/crypto.ts'
+import type { Log } from '../../platform/log.ts'
+import type { Statement } from '../../platform/storage/database.ts'
+import type { Authentication } from '../../user/authentication.ts'
 import {
-  type Authentication,
   type AuthenticationRequest,
   isPretended,
   type Status,
@@ -9,14 +16,8 @@ import {
   wasShortAndUnanswered,
 } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
-import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
-import type { DenialPauseStore } from '../request-limits/denial-pause-store.ts'
 import { notificationFor } from '../client-notification/notification-for.ts'
-import type { Log } from '../../platform/log.ts'
-import type { Letter } from '../../outbox/notification.ts'
-import type { OutboxWorker } from '../../outbox/outbox-worker.ts'
-import { newId } from '../../platform/crypto.ts'
-import type { Statement } from '../../platform/storage/database.ts'
+import type { DenialPauseStore } from '../request-limits/denial-pause-store.ts'
 import { type BlockNeeds, settleReported } from './block-client.ts'
 import type { DecidedBy, Decision, DecisionStore } from './consent-history-store.ts'
 

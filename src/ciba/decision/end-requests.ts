@@ -1,14 +1,15 @@
 /** Open requests that end without an answer: the user is locked or gone, or has blocked the client, or takes a yes back. */
+
+import type { Letter } from '../../outbox/notification.ts'
+import type { OutboxStore } from '../../outbox/outbox-store.ts'
 import type { Audit } from '../../platform/audit.ts'
+import { newId, type Vault } from '../../platform/crypto.ts'
+import { type Change, joined } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import { announced } from '../authentication-request/authentication-request-store.ts'
 import { endOpen, type Followed } from '../authentication-request/open-request-store.ts'
 import { createUserKey, USER_REQUESTS } from '../authentication-request/user-announcement.ts'
 import { notificationFor } from '../client-notification/notification-for.ts'
-import type { Letter } from '../../outbox/notification.ts'
-import type { OutboxStore } from '../../outbox/outbox-store.ts'
-import { newId, type Vault } from '../../platform/crypto.ts'
-import { type Change, joined } from '../../platform/storage/database.ts'
 import type { Decision, DecisionStore, EndingReason } from './consent-history-store.ts'
 
 export interface EndRequestsNeeds {

@@ -1,10 +1,10 @@
 /** A user takes an approval back: what could still be collected, and what has been, in one step. */
 import type { Audit } from '../../platform/audit.ts'
+import type { Clock } from '../../platform/clock.ts'
+import type { Statement } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import { statusAt } from '../authentication-request/authentication-request.ts'
 import type { OpenRequestStore } from '../authentication-request/open-request-store.ts'
-import type { Clock } from '../../platform/clock.ts'
-import type { Statement } from '../../platform/storage/database.ts'
 import { type EndedBy, type EndRequestsNeeds, endRequests, tellEnded } from './end-requests.ts'
 
 export interface RevokeNeeds extends EndRequestsNeeds {

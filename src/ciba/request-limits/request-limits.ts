@@ -1,7 +1,8 @@
 /** How much may be asked (CD-4, M31): what is over a limit is refused before anything of it reaches the user. */
-import type { OpenAndPerMinute, ReachedLimit, RequestLimits } from '../authentication-request/request-limit-store.ts'
+
 import type { Client } from '../../client/client.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
+import type { OpenAndPerMinute, ReachedLimit, RequestLimits } from '../authentication-request/request-limit-store.ts'
 
 /** As configured for everybody; 0 is no limit. */
 export interface LimitSettings {

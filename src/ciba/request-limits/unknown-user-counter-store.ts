@@ -1,5 +1,5 @@
-import type { Database } from '../../platform/storage/database.ts'
 import { createHearsay, type Mark } from '../../platform/storage/change-tracker.ts'
+import type { Database } from '../../platform/storage/database.ts'
 
 export type UnknownUserStore = ReturnType<typeof createUnknownUserStore>
 

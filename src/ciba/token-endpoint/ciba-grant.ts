@@ -1,24 +1,21 @@
 /** The CIBA grant: a client asks whether the user has decided, and takes its tokens once. */
 
-import type { Audit } from '../../platform/audit.ts'
-import {
-  type AuthenticationRequest,
-  statusAt,
-  type TokenBinding,
-} from '../authentication-request/authentication-request.ts'
-import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
-import type { PendingRequests } from './poll-cache.ts'
 import type { DetailTypes } from '../../authorization-details/detail-types.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../../client/client.ts'
-import type { Clock } from '../../platform/clock.ts'
-import { type HeldPolls, tick } from './long-poll.ts'
-import { answerPoll, type PollAnswer } from './poll-answer.ts'
+import type { TokenBinding } from '../../client/sender-constraint/confirmation.ts'
 import type { SentProof } from '../../client/sender-constraint/dpop-proof.ts'
 import type { BindTokens } from '../../client/sender-constraint/sender-constraint.ts'
+import type { Audit } from '../../platform/audit.ts'
+import type { Clock } from '../../platform/clock.ts'
 import type { Caller } from '../../platform/http/connection.ts'
 import type { InWork } from '../../platform/http/load-shedding.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
+import { type AuthenticationRequest, statusAt } from '../authentication-request/authentication-request.ts'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { IssueTokens, TokenResponse } from '../tokens/issue-tokens.ts'
+import { type HeldPolls, tick } from './long-poll.ts'
+import { answerPoll, type PollAnswer } from './poll-answer.ts'
+import type { PendingRequests } from './poll-cache.ts'
 import { readWantedShare, type WantedShare } from './requested-subset.ts'
 
 export interface CibaGrantNeeds {

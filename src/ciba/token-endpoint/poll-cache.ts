@@ -7,12 +7,17 @@
  * last poll when the process ends in order.
  */
 import type { Clock } from '../../platform/clock.ts'
-import type { Log } from '../../platform/log.ts'
 import { fingerprint } from '../../platform/crypto.ts'
-import type { Database } from '../../platform/storage/database.ts'
+import type { Log } from '../../platform/log.ts'
 import { createHearsay } from '../../platform/storage/change-tracker.ts'
+import type { Database } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
-import type { KeptPoll, Poll, PolledRequest, RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type {
+  KeptPoll,
+  Poll,
+  PolledRequest,
+  RequestStore,
+} from '../authentication-request/authentication-request-store.ts'
 
 export interface PendingRequests {
   /** What a poll hears of a request that is known to be pending, accounted for. Nothing: `poll` has to ask. */

@@ -1,9 +1,10 @@
 /** What a client wants of what its user approved: a token for one of the resources, with all details or some of them. */
-import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails, parseDetails } from '../../authorization-details/read-details.ts'
 import { allOf, type Form } from '../../platform/http/form.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
+import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 
 export interface WantedShare {
   resource?: string | undefined

@@ -1,7 +1,7 @@
 /** The token endpoint: the CIBA grant is ours (CIBA Core §10.1, §11), every other grant is handed to oidc-provider. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
 import type { ReadCertificate } from '../../client/certificate/client-certificate.ts'
+import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
 import { type Proofs, proofSentWith } from '../../client/sender-constraint/dpop-proof.ts'
 import { onlyMethods, rawBody, usualAnswer } from '../../platform/http/answer.ts'
 import { callerOf } from '../../platform/http/connection.ts'

@@ -3,15 +3,17 @@
  * revocation know them. Nothing is saved here: the caller gets what is to be written, and writes it in the one step
  * that redeems the request.
  */
-import type { AuthenticationRequest, TokenBinding } from '../authentication-request/authentication-request.ts'
+
 import { type AuthorizationDetail, detailsAt } from '../../authorization-details/detail-types.ts'
-import { type CurrentProvider, claimsOf, type Provider } from '../../openid-provider/openid-provider.ts'
-import { collectWrites } from '../../openid-provider/oidc-adapter.ts'
-import { type ResourceServerNeeds, resourceServer } from '../../openid-provider/resource-servers.ts'
 import { knows, namesOf, type Resource, type Resources, scopeAt } from '../../authorization-details/resources.ts'
+import type { TokenBinding } from '../../client/sender-constraint/confirmation.ts'
+import { collectWrites } from '../../openid-provider/oidc-adapter.ts'
+import { type CurrentProvider, claimsOf, type Provider } from '../../openid-provider/openid-provider.ts'
+import { type ResourceServerNeeds, resourceServer } from '../../openid-provider/resource-servers.ts'
+import { tokenHash } from '../../platform/jose/token-hash.ts'
 import type { Statement } from '../../platform/storage/database.ts'
 import type { User, UserHooks } from '../../user/user.ts'
-import { tokenHash } from '../../platform/jose/token-hash.ts'
+import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 
 export interface TokenResponse {
   access_token: string

@@ -5,8 +5,8 @@ import type { Clock } from '../../platform/clock.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
-import type { ReadHintToken } from './hint-token.ts'
 import type { User, UserHint, UserHooks } from '../../user/user.ts'
+import type { ReadHintToken } from './hint-token.ts'
 
 /** A hint as the client sent it. */
 export type SentHint = Pick<UserHint, 'kind' | 'value'>

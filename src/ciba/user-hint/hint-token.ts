@@ -12,10 +12,10 @@ import {
 import type { Clock } from '../../platform/clock.ts'
 import { isTooDeep } from '../../platform/http/form.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
-import { isPlainJws } from '../../platform/jose/jws.ts'
-import type { KeySets } from '../../platform/jose/key-sets.ts'
 import { holdsOnlyStorable } from '../../platform/http/outside-text.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
+import { isPlainJws } from '../../platform/jose/jws.ts'
+import type { KeySets } from '../../platform/jose/key-sets.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
 import type { HintSubject } from '../../user/user.ts'
 

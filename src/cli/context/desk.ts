@@ -1,10 +1,10 @@
 /** The database, opened for one command beside the running server. */
 import { existsSync } from 'node:fs'
+import type { Config } from '../../config/config.ts'
 import { type Audit, type AuditEvent, createAudit } from '../../platform/audit.ts'
 import { type Clock, systemClock } from '../../platform/clock.ts'
-import type { Config } from '../../config/config.ts'
-import { createLog } from '../../platform/log.ts'
 import { createVault, type Vault } from '../../platform/crypto.ts'
+import { createLog } from '../../platform/log.ts'
 import type { Database } from '../../platform/storage/database.ts'
 import { migrate, migrationStatus } from '../../platform/storage/migrate.ts'
 import { openDatabase } from '../../platform/storage/open.ts'

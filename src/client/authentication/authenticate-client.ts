@@ -3,10 +3,10 @@
  * device API (MD-3). A client authenticates with the one method it registered, and with no other (EP-4, EP-5).
  */
 import type { Audit } from '../../platform/audit.ts'
-import type { AuthenticateClient, Client, ClientCredentials } from '../client.ts'
-import type { ClientStore } from '../client-store.ts'
 import type { InWork } from '../../platform/http/load-shedding.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
+import type { AuthenticateClient, Client, ClientCredentials } from '../client.ts'
+import type { ClientStore } from '../client-store.ts'
 import type { Claim } from './claim.ts'
 import { readAssertion, type VerifyAssertion } from './client-assertion.ts'
 import { readBasic, readPost, type VerifySecret } from './client-secret.ts'

@@ -1,9 +1,9 @@
 /** The public keys of clients: from their registration, or from their `jwks_uri`. */
 import { createLocalJWKSet, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
-import type { Client } from '../client.ts'
-import { thumbprintOf } from '../certificate/client-certificate.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import type { KeySets } from '../../platform/jose/key-sets.ts'
+import { thumbprintOf } from '../certificate/client-certificate.ts'
+import type { Client } from '../client.ts'
 
 export interface ClientKeys {
   /** @param slot of the call that may have to wait for them */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Client } from '../client.ts'
 import { createVault, newSecret } from '../../platform/crypto.ts'
+import type { Client } from '../client.ts'
 import { createSecretVerification } from './client-secret.ts'
 
 const vault = createVault(newSecret())

@@ -1,7 +1,8 @@
 /** `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1). */
-import type { Client, ClientCredentials } from '../client.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+
 import { fingerprint, newSecret, sameFingerprint, sameSecret, type Vault } from '../../platform/crypto.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+import type { Client, ClientCredentials } from '../client.ts'
 import type { Claim } from './claim.ts'
 
 /** Answers what is wrong, or nothing. */

@@ -1,8 +1,9 @@
 /** `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705 §2): the certificate of the connection is the proof. */
-import type { Client, ClientCredentials } from '../client.ts'
+
+import type { Slot } from '../../platform/http/load-shedding.ts'
 import type { ClientCertificate } from '../certificate/client-certificate.ts'
 import { subjectMatches, subjectMetadata } from '../certificate/subject-name.ts'
-import type { Slot } from '../../platform/http/load-shedding.ts'
+import type { Client, ClientCredentials } from '../client.ts'
 import type { Claim } from './claim.ts'
 import type { ClientKeys } from './client-keys.ts'
 

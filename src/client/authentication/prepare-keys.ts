@@ -4,10 +4,10 @@
  * it finds them here.
  */
 import { type CompactJWSHeaderParameters, decodeProtectedHeader } from 'jose'
-import type { Client, ClientCredentials } from '../client.ts'
-import type { ClientStore } from '../client-store.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
+import type { Client, ClientCredentials } from '../client.ts'
+import type { ClientStore } from '../client-store.ts'
 import { readAssertion } from './client-assertion.ts'
 import type { ClientKeys } from './client-keys.ts'
 import { readTls } from './client-tls.ts'

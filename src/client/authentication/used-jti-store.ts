@@ -1,6 +1,6 @@
 import { fingerprint } from '../../platform/crypto.ts'
-import { atMostRows, type Database } from '../../platform/storage/database.ts'
 import { together } from '../../platform/storage/batch.ts'
+import { atMostRows, type Database } from '../../platform/storage/database.ts'
 
 type Used = { client_id: string; jti_hash: string; expires_at: number }
 

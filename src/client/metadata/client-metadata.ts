@@ -1,9 +1,9 @@
 /** What a client says about itself (RFC 7591, CIBA Core §4): read, completed with defaults, and checked as a whole. */
 import { isIP } from 'node:net'
 import { z } from 'zod'
-import { isDistinguishedName, subjectMetadata } from '../certificate/subject-name.ts'
-import { isPlain, mustBe, mustBeSecretly, readSettings } from '../../platform/validation.ts'
 import { type Profile, profiles } from '../../platform/security-profile.ts'
+import { isPlain, mustBe, mustBeSecretly, readSettings } from '../../platform/validation.ts'
+import { isDistinguishedName, subjectMetadata } from '../certificate/subject-name.ts'
 import { sectorOf, usesItsKeys } from './sector.ts'
 
 export const CIBA_GRANT = 'urn:openid:params:grant-type:ciba'

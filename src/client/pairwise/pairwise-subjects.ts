@@ -1,9 +1,9 @@
 /** Pairwise subjects (OpenID Connect Core §8.1): the same user, known to each sector by another name. */
 import { createHmac } from 'node:crypto'
-import type { ClientMetadata } from '../metadata/client-metadata.ts'
-import { sectorOf } from '../metadata/sector.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
+import type { ClientMetadata } from '../metadata/client-metadata.ts'
+import { sectorOf } from '../metadata/sector.ts'
 import type { PairwiseSubjectStore } from './pairwise-subject-store.ts'
 
 export interface PairwiseSubjects {

@@ -1,11 +1,12 @@
 /** `sector_identifier_uri`: whether a client may call itself part of a sector (OpenID Connect Registration §5, RG-9). */
-import type { ClientMetadata } from '../metadata/client-metadata.ts'
-import { standsFor } from '../metadata/sector.ts'
+
 import type { Clock } from '../../platform/clock.ts'
 import { createFetches, type Fetches } from '../../platform/http/fetches.ts'
 import type { InWork, Slot } from '../../platform/http/load-shedding.ts'
 import type { GuardedCaller } from '../../platform/http/outgoing.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
+import type { ClientMetadata } from '../metadata/client-metadata.ts'
+import { standsFor } from '../metadata/sector.ts'
 
 /** The lists at the addresses that clients name. */
 export type SectorLists = Fetches<unknown[]>

@@ -1,16 +1,16 @@
 /** A client changes how it wants to hear of outcomes: the seed's `clientconfig`, with its old names and the standard's. */
 import type { FastifyInstance } from 'fastify'
 import type { Audit } from '../../platform/audit.ts'
-import type { AuthenticateClient, Client } from '../client.ts'
-import { type ClientCircumstances, type DeliveryMode, readClientMetadata } from '../metadata/client-metadata.ts'
-import type { ClientStore } from '../client-store.ts'
-import { sectorStays, staysInSector } from '../metadata/sector.ts'
-import type { ReadCertificate } from '../certificate/client-certificate.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { type Form, readJsonFields } from '../../platform/http/form.ts'
 import { slotOf } from '../../platform/http/load-shedding.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
+import type { ReadCertificate } from '../certificate/client-certificate.ts'
+import type { AuthenticateClient, Client } from '../client.ts'
+import type { ClientStore } from '../client-store.ts'
+import { type ClientCircumstances, type DeliveryMode, readClientMetadata } from '../metadata/client-metadata.ts'
+import { sectorStays, staysInSector } from '../metadata/sector.ts'
 
 export interface ClientSettingsNeeds {
   authenticateClient: AuthenticateClient

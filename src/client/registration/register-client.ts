@@ -1,6 +1,15 @@
 /** Clients that register themselves (RFC 7591, RFC 7592): what they say is checked like everybody's, and never grants power. */
 import type { Audit } from '../../platform/audit.ts'
+import type { Clock } from '../../platform/clock.ts'
+import { newId, newSecret, sameSecret, type Vault } from '../../platform/crypto.ts'
+import { networkOf, networksOf } from '../../platform/http/address.ts'
+import type { Slot } from '../../platform/http/load-shedding.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
+import type { Statement } from '../../platform/storage/database.ts'
+import { isPlain } from '../../platform/validation.ts'
 import type { Client } from '../client.ts'
+import type { ClientStore } from '../client-store.ts'
+import { toClient } from '../configured-clients.ts'
 import {
   type ClientCircumstances,
   type ClientMetadata,
@@ -8,21 +17,12 @@ import {
   needsSecret,
   readClientMetadata,
 } from '../metadata/client-metadata.ts'
-import type { ClientStore } from '../client-store.ts'
-import { toClient } from '../configured-clients.ts'
 import { leavesSector, sectorStays } from '../metadata/sector.ts'
 import { complainAboutName } from '../metadata/shown-name.ts'
-import type { Clock } from '../../platform/clock.ts'
-import { isPlain } from '../../platform/validation.ts'
-import { networkOf, networksOf } from '../../platform/http/address.ts'
-import type { Slot } from '../../platform/http/load-shedding.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
-import { newId, newSecret, sameSecret, type Vault } from '../../platform/crypto.ts'
-import type { Statement } from '../../platform/storage/database.ts'
+import { complainAboutSector, type SectorLists } from '../pairwise/sector-identifier.ts'
 import type { InitialAccessStore } from './initial-access-token-store.ts'
 import type { RegistrationAttemptStore } from './registration-attempt-store.ts'
 import type { RegistrationStore } from './registration-store.ts'
-import { complainAboutSector, type SectorLists } from '../pairwise/sector-identifier.ts'
 
 export interface RegistrationNeeds {
   /** `token`: whoever has an initial access token may register. `open`: anybody, so many in an hour from one address (of IPv6, from one network), and ten times as many attempts from its network. */

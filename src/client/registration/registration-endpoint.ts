@@ -1,9 +1,9 @@
 /** Dynamic registration of clients (RFC 7591), and looking after a registration (RFC 7592). */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { ClientMetadata } from '../metadata/client-metadata.ts'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { readJson } from '../../platform/http/form.ts'
 import { slotOf } from '../../platform/http/load-shedding.ts'
+import type { ClientMetadata } from '../metadata/client-metadata.ts'
 import {
   find,
   type Registration,

@@ -1,7 +1,7 @@
-import type { Client } from '../client.ts'
-import { insertClient } from '../client-store.ts'
 import { fingerprint } from '../../platform/crypto.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
+import type { Client } from '../client.ts'
+import { insertClient } from '../client-store.ts'
 
 export type RegistrationStore = ReturnType<typeof createRegistrationStore>
 

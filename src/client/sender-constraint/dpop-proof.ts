@@ -1,9 +1,9 @@
 /** DPoP (RFC 9449): with each call a client proves anew that it holds the key its tokens are bound to. */
 import { calculateJwkThumbprint, importJWK, type JWK, type JWTPayload, jwtVerify } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
+import { fingerprint } from '../../platform/crypto.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
-import { fingerprint } from '../../platform/crypto.ts'
 import type { Nonces } from './dpop-nonces.ts'
 
 /** A proof as it was sent, if one was, and the call it has to be about. */

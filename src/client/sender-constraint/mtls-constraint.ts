@@ -1,5 +1,5 @@
-import type { ClientCertificate } from '../certificate/client-certificate.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
+import type { ClientCertificate } from '../certificate/client-certificate.ts'
 import type { Client } from '../client.ts'
 
 /** Whether a client's tokens are bound to its certificate: it wants them to be, or the deployment does and it chose no DPoP. */

@@ -1,10 +1,11 @@
 /** Whose key the tokens of a call are bound to: decided before anything is accounted for or used up (DP-11, ML-10). */
-import type { TokenBinding } from '../../ciba/authentication-request/authentication-request.ts'
-import { certificateBinding, isBoundToCertificate } from './mtls-constraint.ts'
-import type { Client } from '../client.ts'
-import type { ClientCertificate } from '../certificate/client-certificate.ts'
+
 import { Refusal } from '../../platform/oauth-error.ts'
+import type { ClientCertificate } from '../certificate/client-certificate.ts'
+import type { Client } from '../client.ts'
+import type { TokenBinding } from './confirmation.ts'
 import type { Proofs, SentProof } from './dpop-proof.ts'
+import { certificateBinding, isBoundToCertificate } from './mtls-constraint.ts'
 
 export interface BindingNeeds {
   proofs: Proofs

@@ -1,9 +1,10 @@
 /** Who somebody is here that signed in at another provider. */
-import type { Audit } from '../../platform/audit.ts'
-import type { Authentication } from '../../ciba/authentication-request/authentication-request.ts'
+
 import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
+import type { Audit } from '../../platform/audit.ts'
 import { isTooDeep } from '../../platform/http/form.ts'
 import { holdsOnlyStorable } from '../../platform/http/outside-text.ts'
+import type { Authentication } from '../../user/authentication.ts'
 import type { User, UserHooks } from '../../user/user.ts'
 
 export interface AdmissionNeeds {

@@ -1,11 +1,16 @@
 /** One try to sign in with a name and a password: who may try, whether it is right, and what follows from it. */
 import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
+import {
+  type CountedAttempt,
+  type HeldBackAttempt,
+  type SignInThrottle,
+  together,
+} from '../../user/attempts/sign-in-throttle.ts'
 import { isBeforeTurn, type QueuedCaller } from '../../user/password/fair-queue.ts'
 import { type HashingPlaces, knownUser, strangerAt } from '../../user/password/hashing-places.ts'
 import type { CheckPassword } from '../../user/password/password-check.ts'
 import type { User, UserHooks } from '../../user/user.ts'
 import type { KnownBrowsers } from './known-browsers.ts'
-import { type CountedAttempt, type HeldBackAttempt, type SignInThrottle, together } from '../../user/attempts/sign-in-throttle.ts'
 
 export interface PasswordSignInNeeds {
   users: UserHooks

@@ -12,8 +12,8 @@ import { type Framing, framed, pageHeaders, renderPage, scripts, styleSheet } fr
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { acceptsOnlyPasskey, PASSKEY_ACR, PASSKEY_AMR } from '../../user/passkey/passkey-strength.ts'
 import type { UserHooks } from '../../user/user.ts'
-import type { CurrentProvider, Provider } from '../openid-provider.ts'
 import { holdingGenerations } from '../held-generations.ts'
+import type { CurrentProvider, Provider } from '../openid-provider.ts'
 import type { KnownBrowsers } from './known-browsers.ts'
 import type { PasswordSignIn, PasswordTryOutcome } from './password-sign-in.ts'
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { joined } from './database.ts'
 import { together } from './batch.ts'
+import { joined } from './database.ts'
 
 /** A kind whose groups are seen, and end when they are told to, or with the test. */
 function seen(t: TestContext, apart?: (item: string) => string[]) {

@@ -4,8 +4,8 @@
  */
 import { Client, type ClientConfig } from 'pg'
 import type { Clock } from '../clock.ts'
-import type { Log } from '../log.ts'
 import { newSecret } from '../crypto.ts'
+import type { Log } from '../log.ts'
 import type { Change } from './database.ts'
 import type { Listeners } from './listeners.ts'
 import { prepareSession } from './postgres-session.ts'

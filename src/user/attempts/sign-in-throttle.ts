@@ -4,8 +4,8 @@
  * its own count, and all of them share one. Names that are nobody's are counted in the same way.
  */
 import type { Clock } from '../../platform/clock.ts'
-import { networkOf, networksOf } from '../../platform/http/address.ts'
 import type { Vault } from '../../platform/crypto.ts'
+import { networkOf, networksOf } from '../../platform/http/address.ts'
 import type { SignInAttemptStore } from './sign-in-attempt-store.ts'
 
 export interface SignInThrottleNeeds {

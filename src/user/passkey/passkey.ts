@@ -8,8 +8,8 @@ import type {
   PublicKeyCredentialRequestOptionsJSON,
   RegistrationResponseJSON,
 } from '@simplewebauthn/server'
-import type { Clock } from '../../platform/clock.ts'
 import type { WithNotifications } from '../../outbox/outbox-worker.ts'
+import type { Clock } from '../../platform/clock.ts'
 import { fingerprint, newId } from '../../platform/crypto.ts'
 import type { User } from '../user.ts'
 import { type AuthenticatorAnswer, readAnswer } from './authenticator-answer.ts'

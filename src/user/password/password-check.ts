@@ -1,8 +1,9 @@
 /** Whether a password is a user's: asked of the built-in directory, or of an application's own hook. */
-import { type PasswordHashing, passwordOf } from './password-hashing.ts'
+
 import { sameSecret } from '../../platform/crypto.ts'
 import type { ConfiguredUser, User, UserHooks } from '../user.ts'
 import type { UserStore } from '../user-store.ts'
+import { type PasswordHashing, passwordOf } from './password-hashing.ts'
 
 /** @param user undefined if the name that was given is nobody's: then the same work is done, in vain */
 export type CheckPassword = (user: User | undefined, password: string, hashing: PasswordHashing) => Promise<boolean>

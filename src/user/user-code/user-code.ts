@@ -3,13 +3,13 @@
  * make that user's phone ring.
  */
 import type { Client } from '../../client/client.ts'
-import type { Clock } from '../../platform/clock.ts'
 import type { WithNotifications } from '../../outbox/outbox-worker.ts'
+import type { Clock } from '../../platform/clock.ts'
+import { sameSecret } from '../../platform/crypto.ts'
+import { Refusal } from '../../platform/oauth-error.ts'
 import { isBeforeTurn, type QueuedCaller } from '../password/fair-queue.ts'
 import { authenticatedClient, type HashingPlaces, knownUser } from '../password/hashing-places.ts'
 import { type PasswordHashing, userCodeOf, type Verified } from '../password/password-hashing.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
-import { sameSecret } from '../../platform/crypto.ts'
 import type { ConfiguredUser, User, UserHooks } from '../user.ts'
 import type { TryLimits, UserCodeStore } from './user-code-store.ts'
 
