@@ -8,197 +8,101 @@ const sources = globSync('src/**/*.ts').filter((file) => !file.endsWith('.test.t
 const text = (file: string) => readFileSync(file, 'utf8')
 const code = (file: string) => text(file).replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*/gm, '')
 
-/** The room a file is in: its folder, or for the files directly in src/ their own name. */
-const roomOf = (file: string) => (dirname(file) === 'src' ? basename(file, '.ts') : dirname(file).split('/')[1]!)
+/** The folder a file is in, two levels deep; for the files directly in src/ their own name. */
+const folderOf = (file: string) =>
+  dirname(file) === 'src' ? basename(file, '.ts') : dirname(file).split('/').slice(1, 3).join('/')
+const topOf = (file: string) => folderOf(file).split('/')[0]!
 
-const leaves = ['audit', 'clock', 'complaint', 'log', 'profile', 'refusal', 'secret']
-const ground = ['password', 'storage', 'http', 'pages', 'i18n', ...leaves]
+/**
+ * Who may use whom: imports run down this list and never up, so that there are no cycles, neither of folders nor of the
+ * folders within one.
+ */
+const downhill = [
+  // ── what is started ──
+  'cli',
+  'cli/client-role',
+  'cli/context',
+  'index',
+  'provider',
+  // ── what can be left out or replaced ──
+  'consent-app',
+  'demo',
+  'development',
+  'operations',
+  'endings',
+  // ── the protocol ──
+  'authentication-device/api',
+  'authentication-device/channels',
+  'authentication-device',
+  'ciba/backchannel-authentication',
+  'ciba/token-endpoint',
+  'ciba/decision',
+  'ciba/client-notification',
+  'ciba/tokens',
+  'ciba/request-limits',
+  'ciba/authentication-request',
+  'openid-provider/sign-in',
+  'openid-provider',
+  'openid-provider/signing-keys',
+  // ── whom it is about ──
+  'config',
+  'ciba/user-hint',
+  'user/user-code',
+  'user/passkey',
+  'user/attempts',
+  'user/password',
+  'user',
+  'client/registration',
+  'client/authentication',
+  'client/pairwise',
+  'client/sender-constraint',
+  'client',
+  'client/metadata',
+  'client/certificate',
+  'authorization-details',
+  'outbox',
+  // ── what every server has ──
+  'platform/jose',
+  'platform/http',
+  'platform/storage',
+  'platform/pages',
+  'platform/i18n',
+  'platform',
+]
 
-/** Who may use whom. Imports point down this list and never back. */
-const mayUse: Record<string, readonly string[]> = {
-  // ── the wiring and the faces ──
-  cli: [
-    'index',
-    'provider',
-    'config',
-    'endings',
-    'client-registration',
-    'client',
-    'user-hint',
-    'authentication-device',
-    'authentication-request',
-    'authorization-server',
-    'outbox',
-    'delivery',
-    'token',
-    'device-channels',
-    'passkey',
-    ...ground,
-  ],
-  index: [
-    'provider',
-    'config',
-    'authorization-details',
-    'client',
-    'user-hint',
-    'authentication-request',
-    'authentication-device',
-    'decision',
-    ...leaves,
-  ],
-  provider: [
-    'config',
-    'authorization-details',
-    'demo',
-    'development',
-    'consent-app',
-    'device-channels',
-    'health',
-    'metrics',
-    'retention',
-    'endings',
-    'token-endpoint',
-    'client-settings',
-    'client-registration',
-    'backchannel-request',
-    'authentication-device',
-    'decision',
-    'delivery',
-    'token',
-    'outbox',
-    'authorization-server',
-    'passkey',
-    'dpop',
-    'authentication-request',
-    'client-authentication',
-    'client-certificate',
-    'user-hint',
-    'client',
-    ...ground,
-  ],
-  // It must be replaceable by the host, so it knows nothing of the story.
-  'consent-app': ground,
-  // Its till is a client: it knows the server by its answers.
-  demo: ground,
-  development: [
-    'device-channels',
-    'authentication-device',
-    'decision',
-    'authentication-request',
-    'authorization-server',
-    'outbox',
-    'user-hint',
-    ...ground,
-  ],
-  'device-channels': ['authentication-device', 'delivery', 'outbox', 'user-hint', 'client', ...ground],
-  health: ground,
-  metrics: ['outbox', ...ground],
-  retention: ground,
-  // What ends together, wherever it is kept.
-  endings: ['decision', 'outbox', 'authentication-request', 'authorization-server', 'user-hint', ...ground],
-  config: ['resource', 'authorization-details', 'client', 'user-hint', ...leaves],
-  // ── the story ──
-  'token-endpoint': [
-    'authorization-details',
-    'client-certificate',
-    'delivery',
-    'token',
-    'dpop',
-    'authentication-request',
-    'client',
-    ...ground,
-  ],
-  'client-registration': ['client', ...ground],
-  'client-settings': ['client-certificate', 'client', ...ground],
-  'backchannel-request': [
-    'resource',
-    'authorization-details',
-    'client-certificate',
-    'dpop',
-    'authentication-request',
-    'user-hint',
-    'client',
-    'outbox',
-    ...ground,
-  ],
-  'authentication-device': [
-    'authorization-details',
-    'client-certificate',
-    'decision',
-    'outbox',
-    'authentication-request',
-    'authorization-server',
-    'dpop',
-    'passkey',
-    'user-hint',
-    'client',
-    ...ground,
-  ],
-  decision: ['authorization-details', 'delivery', 'outbox', 'authentication-request', 'client', ...ground],
-  delivery: ['token', 'outbox', 'authentication-request', ...ground],
-  token: [
-    'resource',
-    'authorization-details',
-    'authorization-server',
-    'authentication-request',
-    'user-hint',
-    ...ground,
-  ],
-  'authorization-server': [
-    'resource',
-    'authorization-details',
-    'client-certificate',
-    'dpop',
-    'passkey',
-    'user-hint',
-    'client',
-    ...ground,
-  ],
-  dpop: ['client-certificate', 'authentication-request', 'client', ...ground],
-  'authentication-request': ['authorization-details', 'client', ...ground],
-  'client-authentication': ['client-certificate', 'client', ...ground],
-  passkey: ['user-hint', 'outbox', ...ground],
-  'user-hint': ['client', 'outbox', ...ground],
-  outbox: ground,
-  client: ['client-certificate', ...ground],
-  resource: ground,
-  'authorization-details': ground,
-  'client-certificate': ground,
-  // ── the ground ──
-  password: ['http', ...leaves],
-  http: ['storage', ...leaves],
-  storage: leaves,
-  pages: leaves,
-  i18n: leaves,
-  ...Object.fromEntries(leaves.map((leaf) => [leaf, leaves])),
-}
+/** They know no more of the server than a stranger does: the app can be the host's own, and the demo's till is a client. */
+const knowsOnlyThePlatform = ['consent-app', 'demo']
 
 function importsOf(file: string): string[] {
   const specifiers = [...text(file).matchAll(/(?:from|import\()\s*'(\.[^']+)'/g)].map(([, specifier]) => specifier!)
   return specifiers.map((specifier) => normalize(join(dirname(file), specifier)))
 }
 
+const imports = sources.flatMap((file) =>
+  importsOf(file)
+    .filter((used) => used.startsWith('src/') && folderOf(used) !== folderOf(file))
+    .map((used) => ({ file, used })),
+)
+
+test('every folder has its place in the order', () => {
+  assert.deepEqual([...new Set(sources.map(folderOf))].sort(), downhill.toSorted())
+})
+
 test('imports run downhill', () => {
-  const uphill = sources.flatMap((file) =>
-    importsOf(file)
-      .filter((used) => used.startsWith('src/') && roomOf(used) !== roomOf(file))
-      .filter((used) => !mayUse[roomOf(file)]?.includes(roomOf(used)))
-      .map((used) => `${file} uses ${used}`),
-  )
+  const uphill = imports.filter(({ file, used }) => downhill.indexOf(folderOf(used)) < downhill.indexOf(folderOf(file)))
   assert.deepEqual(uphill, [])
 })
 
-test('what the list allows has no cycles', () => {
-  const order = Object.keys(mayUse)
-  for (const [room, used] of Object.entries(mayUse)) {
-    if (leaves.includes(room)) continue
-    for (const other of used) assert.ok(order.indexOf(other) > order.indexOf(room), `${room} may use ${other}`)
-  }
+test('the consent app and the demo know nothing of the server', () => {
+  const knowing = imports.filter(
+    ({ file, used }) => knowsOnlyThePlatform.includes(topOf(file)) && topOf(used) !== 'platform',
+  )
+  assert.deepEqual(knowing, [])
 })
 
 test('SQL is only in stores and in the storage that runs it', () => {
   const statement = /[`'"]\s*(select|insert into|update|delete from|with)\s[\s\S]*?(from|set|values|into|as)\s/i
-  const outside = sources.filter((file) => !file.endsWith('-store.ts') && roomOf(file) !== 'storage')
+  const outside = sources.filter((file) => !file.endsWith('-store.ts') && folderOf(file) !== 'platform/storage')
   assert.deepEqual(
     outside.filter((file) => statement.test(code(file))),
     [],
@@ -210,16 +114,16 @@ test('requests and replies are only touched by endpoints and by the edge', () =>
   const edge = ['src/provider.ts', 'src/openid-provider/forward-request.ts']
   const touching = sources
     .filter((file) => /from '(fastify|node:https?)'/.test(code(file)))
-    .filter((file) => !file.endsWith('-endpoint.ts') && roomOf(file) !== 'http' && !edge.includes(file))
+    .filter((file) => !file.endsWith('-endpoint.ts') && folderOf(file) !== 'platform/http' && !edge.includes(file))
   assert.deepEqual(
-    touching.filter((file) => roomOf(file) !== 'cli'),
+    touching.filter((file) => topOf(file) !== 'cli'),
     [],
   )
 })
 
 test('addresses given by clients are called only through the guard', () => {
   const calling = sources.filter(
-    (file) => /(from |import\()'undici'|\bfetch\(/.test(text(file)) && roomOf(file) !== 'cli',
+    (file) => /(from |import\()'undici'|\bfetch\(/.test(text(file)) && topOf(file) !== 'cli',
   )
   assert.deepEqual(calling, ['src/platform/http/outgoing.ts'])
 })
@@ -227,7 +131,7 @@ test('addresses given by clients are called only through the guard', () => {
 test('nothing in the story asks the machine what time it is', () => {
   const asking = sources.filter((file) => /Date\.now\(\)|new Date\(\)|performance\.now/.test(text(file)))
   assert.deepEqual(
-    asking.filter((file) => roomOf(file) !== 'cli'),
+    asking.filter((file) => topOf(file) !== 'cli'),
     ['src/platform/clock.ts'],
   )
 })
@@ -242,11 +146,11 @@ test('nobody is called Manager, Helper or Utils, and nothing is left to do later
   assert.deepEqual(skipping, [])
 })
 
-test('the map of the rooms names every room', () => {
+test('the map in ARCHITECTURE.md names every folder', () => {
   const map = text('ARCHITECTURE.md')
-  const rooms = [...new Set(sources.map(roomOf))].filter((room) => room !== 'index' && room !== 'provider')
+  const folders = downhill.filter((folder) => existsSync(join('src', folder)))
   assert.deepEqual(
-    rooms.filter((room) => !map.includes(`${room}/`) && !map.includes(`${room}.ts`)),
+    folders.filter((folder) => !map.includes(`${folder.split('/').at(-1)}/`)),
     [],
   )
 })
