@@ -137,7 +137,7 @@ import { Unavailable } from './platform/http/unavailable.ts'
 import { chooseLanguage, loadTexts, type Texts } from './platform/i18n/texts.ts'
 import { createKeySets, knownKeysOr } from './platform/jose/key-sets.ts'
 import { createLog, type Log } from './platform/log.ts'
-import { pageHeaders, renderPage } from './platform/pages/pages.ts'
+import { pageHeaders, renderError } from './platform/pages/pages.ts'
 import { type Profile, profiles } from './platform/security-profile.ts'
 import type { Database } from './platform/storage/database.ts'
 import { migrate, migrationStatus } from './platform/storage/migrate.ts'
@@ -1064,5 +1064,5 @@ function unavailablePage(texts: Texts, acceptLanguage: string | undefined) {
   const lang = chooseLanguage(acceptLanguage)
   const say = texts.in(lang)
   const values = { lang, say, title: say('error.title'), description: say('error.away') }
-  return { headers: pageHeaders, text: renderPage('error', values) }
+  return { headers: pageHeaders, text: renderError(values) }
 }

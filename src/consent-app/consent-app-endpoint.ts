@@ -17,19 +17,11 @@ import { saySelfRegistered } from '../platform/i18n/self-registered.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../platform/i18n/texts.ts'
 import type { Log } from '../platform/log.ts'
 import { Refusal } from '../platform/oauth-error.ts'
-import {
-  appHeaders,
-  type Framing,
-  framed,
-  icon,
-  type PageName,
-  renderPage,
-  scripts,
-  serviceWorker,
-} from '../platform/pages/pages.ts'
+import { type Framing, framed, icon } from '../platform/pages/pages.ts'
 import { approvedIn, boxesOf } from './approve-less.ts'
 import type { Answered, DeviceApi, ShownRequest } from './device-api.ts'
 import { eventsEndpoint, type StreamLimits } from './events-endpoint.ts'
+import { type AppPage, appHeaders, appScript, renderPage, serviceWorker } from './pages.ts'
 import { type Cookies, isOurs, rememberedForSeconds, type Session, safeReturn } from './session.ts'
 import { sessionsEndpoint } from './sessions-endpoint.ts'
 import type { SignIn } from './sign-in.ts'
@@ -99,7 +91,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     if (reader.session === undefined) return toSignIn(reply, '/')
     const answer = await api.waiting(reader.session.accessToken, reader.language)
     if (answer.status === 401) return toSignIn(reply, '/')
-    return page(reply, 'app/waiting', reader, { requests: answer.body.requests, pushKey: needs.pushKey })
+    return page(reply, 'waiting', reader, { requests: answer.body.requests, pushKey: needs.pushKey })
   })
 
   eventsEndpoint(app, '/events', {
@@ -199,12 +191,12 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
           ? reader.say('approve.leave_some')
           : undefined
     const view = viewOf(shown, reader, clock.now())
-    return page(reply, 'app/approve', reader, { request: shown, hasPasskey, problem, ...view })
+    return page(reply, 'approve', reader, { request: shown, hasPasskey, problem, ...view })
   }
 
   function settled(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest) {
     const { just } = request.query as { just?: string }
-    return page(reply, 'app/outcome', reader, { key: outcomeKey(shown, just), client: nameOf(shown) })
+    return page(reply, 'outcome', reader, { key: outcomeKey(shown, just), client: nameOf(shown) })
   }
 
   // ── history ──
@@ -229,7 +221,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     const message = ['revoked', 'blocked', 'unblocked'].includes(done ?? '')
       ? reader.say(`activity.${done}`, { client: known?.name ?? '' })
       : undefined
-    return page(reply, 'app/activity', reader, { entries, message })
+    return page(reply, 'activity', reader, { entries, message })
   })
 
   act('/activity/revoke', async (session, form, from) => {
@@ -261,7 +253,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     const message = ['added', 'removed', 'failed'].includes(done ?? '') ? reader.say(`passkeys.${done}`) : undefined
     const needed = answer.body.sign_in_needed
     const again = needed && `/session/start?to=/passkeys&again=${needed.acr_values ? 'passkey' : 'yes'}`
-    return page(reply, 'app/passkeys', reader, { passkeys, message, again })
+    return page(reply, 'passkeys', reader, { passkeys, message, again })
   })
 
   app.post('/passkeys/options', async (request, reply) => {
@@ -296,7 +288,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
       const answer = await api.userCode(reader.session.accessToken)
       if (answer.status === 401) return toSignIn(reply, '/user-code')
       const { done, problem } = request.query as { done?: string; problem?: string }
-      return page(reply, 'app/user-code', reader, {
+      return page(reply, 'user-code', reader, {
         isSet: answer.body.set,
         proofNeeded: answer.body.present_code_needed,
         message: ['set', 'removed'].includes(done ?? '') ? reader.say(`user_code.${done}`) : undefined,
@@ -428,23 +420,23 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
   }
 
   function notTheirs(reply: FastifyReply, reader: Reader, to: string) {
-    return page(reply.code(404), 'app/outcome', reader, { key: 'not_yours', client: '', to })
+    return page(reply.code(404), 'outcome', reader, { key: 'not_yours', client: '', to })
   }
 
   function notOurUser(reply: FastifyReply, reader: Reader) {
-    return page(reply.code(403), 'app/outcome', reader, { key: 'not_yours', client: '', to: '/' })
+    return page(reply.code(403), 'outcome', reader, { key: 'not_yours', client: '', to: '/' })
   }
 
   function sessionOver(reply: FastifyReply, reader: Reader, to: string) {
-    return page(reply.code(401), 'app/problem', reader, { text: reader.say('error.session_over'), to, signIn: true })
+    return page(reply.code(401), 'problem', reader, { text: reader.say('error.session_over'), to, signIn: true })
   }
 
   function formExpired(reply: FastifyReply, reader: Reader, to: string) {
-    return page(reply.code(403), 'app/problem', reader, { text: reader.say('error.form_expired'), to })
+    return page(reply.code(403), 'problem', reader, { text: reader.say('error.form_expired'), to })
   }
 
   function startAgain(reply: FastifyReply, reader: Reader, to: string) {
-    return page(reply.code(400), 'app/problem', reader, { text: reader.say('sign_in.over'), to, signIn: true })
+    return page(reply.code(400), 'problem', reader, { text: reader.say('sign_in.over'), to, signIn: true })
   }
 
   // ── reading ──
@@ -469,7 +461,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     )
   }
 
-  function page(reply: FastifyReply, name: PageName, reader: Reader, values: Record<string, unknown>) {
+  function page(reply: FastifyReply, name: AppPage, reader: Reader, values: Record<string, unknown>) {
     const { session, language, say } = reader
     return reply.headers(headers).send(
       renderPage(name, {
@@ -496,7 +488,7 @@ function serveFiles(app: FastifyInstance): void {
     icons: [{ src: '/assets/icon.svg', sizes: 'any', type: 'image/svg+xml', purpose: 'any' }],
   })
   const files = {
-    '/assets/app.js': ['text/javascript; charset=utf-8', scripts.app],
+    '/assets/app.js': ['text/javascript; charset=utf-8', appScript],
     '/assets/icon.svg': ['image/svg+xml', icon],
     '/service-worker.js': ['text/javascript; charset=utf-8', serviceWorker],
     '/manifest.webmanifest': ['application/manifest+json', manifest],

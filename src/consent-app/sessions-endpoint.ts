@@ -2,8 +2,8 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Form } from '../platform/http/form.ts'
 import type { Language, Say } from '../platform/i18n/texts.ts'
-import type { PageName } from '../platform/pages/pages.ts'
 import type { DeviceApi } from './device-api.ts'
+import type { AppPage } from './pages.ts'
 import type { Session } from './session.ts'
 
 interface Reader {
@@ -17,7 +17,7 @@ export interface SessionsPageNeeds {
   api: Pick<DeviceApi, 'sessions' | 'endSession'>
   readerOf(request: FastifyRequest): Reader
   toSignIn(reply: FastifyReply, to: string): FastifyReply
-  page(reply: FastifyReply, name: PageName, reader: Reader, values: Record<string, unknown>): FastifyReply
+  page(reply: FastifyReply, name: AppPage, reader: Reader, values: Record<string, unknown>): FastifyReply
   /** Adds a form's address: with a session and made by us, or nothing happens. `work` says where it leads. */
   act(path: string, work: (session: Session, form: Form, from: string) => Promise<string>): void
 }
@@ -44,7 +44,7 @@ export function sessionsEndpoint(
     }))
     const { done } = request.query as { done?: string }
     const message = done === 'ended' ? reader.say('sessions.ended') : undefined
-    return page(reply, 'app/sessions', reader, { sessions, message })
+    return page(reply, 'sessions', reader, { sessions, message })
   })
 
   act('/sessions/end', async ({ accessToken }, form, from) => {

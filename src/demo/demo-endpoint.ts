@@ -8,9 +8,17 @@ import { rawBody } from '../platform/http/answer.ts'
 import { type EventStream, openEventStream, tooManyStreams } from '../platform/http/event-stream.ts'
 import { type Form, readForm } from '../platform/http/form.ts'
 import { Refusal } from '../platform/oauth-error.ts'
-import { demoHeaders, demoStyleSheet, renderPage, scripts } from '../platform/pages/pages.ts'
+import { fileText, pageHeaders, pagesIn } from '../platform/pages/pages.ts'
 import { type Mode, modes, type Order, type Till } from './till.ts'
 import type { Answered, Wire } from './wire.ts'
+
+const renderPage = pagesIn<'demo'>(new URL('./views/', import.meta.url))
+
+/** The demo's page shows the phone in a frame, and is in none itself. */
+const demoHeaders = {
+  ...pageHeaders,
+  'content-security-policy': `${pageHeaders['content-security-policy']}; frame-src 'self'; form-action 'self'`,
+}
 
 export interface DemoNeeds {
   /** Where phones ask and decide. */
@@ -26,8 +34,8 @@ export function demoEndpoint(app: FastifyInstance, { paths, till, wire, mostStre
   watchPhone(app, paths, wire)
 
   app.get('/demo', (_request, reply) => reply.headers(demoHeaders).send(renderPage('demo', {})))
-  asset('demo.css', 'text/css', demoStyleSheet)
-  asset('demo.js', 'text/javascript', scripts.demo)
+  asset('demo.css', 'text/css', fileText(new URL('./views/demo.css', import.meta.url)))
+  asset('demo.js', 'text/javascript', fileText(new URL('./scripts/demo.js', import.meta.url)))
 
   app.post('/demo/ring', (request, reply) => {
     if (request.headers['sec-fetch-site'] === 'cross-site') throw new Refusal('access_denied', 'not from elsewhere')

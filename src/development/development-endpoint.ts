@@ -5,7 +5,7 @@ import type { Decide } from '../ciba/decision/decide.ts'
 import type { Clock } from '../platform/clock.ts'
 import { isTooDeep, readQuery } from '../platform/http/form.ts'
 import { Refusal } from '../platform/oauth-error.ts'
-import { pageHeaders, renderPage } from '../platform/pages/pages.ts'
+import { pageHeaders, pagesIn } from '../platform/pages/pages.ts'
 import type { Mailbox } from './mailbox.ts'
 
 export interface DevelopmentNeeds {
@@ -44,6 +44,8 @@ export interface HeardCall {
 /** Calls kept for each name, and names kept. */
 const callsKept = 50
 const namesKept = 100
+
+const renderPage = pagesIn<'mailbox'>(new URL('./views/', import.meta.url))
 
 export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeeds): void {
   app.post('/dev/decide', async (request, reply) => {

@@ -7,7 +7,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { rawBody } from '../platform/http/answer.ts'
 import { targetOf } from '../platform/http/one-spelling.ts'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
-import { pageHeaders, renderPage } from '../platform/pages/pages.ts'
+import { pageHeaders, renderError } from '../platform/pages/pages.ts'
 import { NoPlace, type SignInPlace, type SignInPlaces } from './sign-in-places.ts'
 
 export interface AuthorizeNeeds {
@@ -93,7 +93,7 @@ export function authorizeEndpoint(app: FastifyInstance, path: string, needs: Aut
     return reply
       .code(status)
       .headers(pageHeaders)
-      .send(renderPage('error', { lang, say, title: say('error.title'), description, error }))
+      .send(renderError({ lang, say, title: say('error.title'), description, error }))
   }
 }
 

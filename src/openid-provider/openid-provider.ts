@@ -28,7 +28,7 @@ import { isUnstorableForDatabase } from '../platform/http/outside-text.ts'
 import { isUnavailable, unavailable } from '../platform/http/unavailable.ts'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
 import type { Log } from '../platform/log.ts'
-import { pageHeaders, renderPage } from '../platform/pages/pages.ts'
+import { pageHeaders, renderError } from '../platform/pages/pages.ts'
 import type { Profile } from '../platform/security-profile.ts'
 import { acceptsOnlyPasskey, PASSKEY_ACR } from '../user/passkey/passkey-strength.ts'
 import type { User } from '../user/user.ts'
@@ -267,7 +267,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
       const lang = chooseLanguage(ctx.get('accept-language'))
       const say = needs.texts.in(lang)
       ctx.set(pageHeaders)
-      ctx.body = renderPage('error', {
+      ctx.body = renderError({
         lang,
         say,
         title: say('error.title'),

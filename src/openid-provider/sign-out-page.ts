@@ -1,7 +1,7 @@
 /** The pages of RP-initiated logout: oidc-provider's own load styles and fonts from elsewhere. */
 import type { Configuration, KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
-import { pageHeaders, renderPage } from '../platform/pages/pages.ts'
+import { pageHeaders, pagesIn, renderError } from '../platform/pages/pages.ts'
 import type { User } from '../user/user.ts'
 
 export interface SignOutNeeds {
@@ -10,6 +10,8 @@ export interface SignOutNeeds {
 }
 
 type RpInitiatedLogout = NonNullable<NonNullable<Configuration['features']>['rpInitiatedLogout']>
+
+const renderPage = pagesIn<'sign-out'>(new URL('./views/', import.meta.url))
 
 /** What oidc-provider is to show: before somebody signs out, and when it is done. */
 export function signOutPages({ texts, findUser }: SignOutNeeds): RpInitiatedLogout {
@@ -35,7 +37,7 @@ export function signOutPages({ texts, findUser }: SignOutNeeds): RpInitiatedLogo
       const isOut = session.accountId === undefined
       const left = client && say('sign_out.left', { client: client.clientName ?? client.clientId })
       ctx.set(pageHeaders)
-      ctx.body = renderPage('error', {
+      ctx.body = renderError({
         lang,
         say,
         title: say(isOut ? 'sign_out.done_title' : 'sign_out.still_title'),

@@ -8,7 +8,15 @@ import { callerOf } from '../../platform/http/connection.ts'
 import { readForm, readJsonFields } from '../../platform/http/form.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../../platform/i18n/texts.ts'
-import { type Framing, framed, pageHeaders, renderPage, scripts, styleSheet } from '../../platform/pages/pages.ts'
+import {
+  type Framing,
+  framed,
+  pageHeaders,
+  pagesIn,
+  passkeyScript,
+  renderError,
+  styleSheet,
+} from '../../platform/pages/pages.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { acceptsOnlyPasskey, PASSKEY_ACR, PASSKEY_AMR } from '../../user/passkey/passkey-strength.ts'
 import type { UserHooks } from '../../user/user.ts'
@@ -42,12 +50,14 @@ interface Mishap {
   retryAfter?: number
 }
 
+const renderPage = pagesIn<'sign-in' | 'consent'>(new URL('./views/', import.meta.url))
+
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   const { provider, users, passkeys, texts, beginFor, passwordSignIn, knownBrowsers, clock, audit } = needs
   const headers = framed(pageHeaders, needs.framing)
 
   asset('doorbell.css', 'text/css', styleSheet)
-  asset('passkey.js', 'text/javascript', scripts.passkey)
+  asset('passkey.js', 'text/javascript', passkeyScript)
 
   app.get('/sign-in/:uid', async (request, reply) => {
     const interaction = await find(request, reply)
@@ -222,7 +232,7 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     const lang = languageOf(request)
     const say = texts.in(lang)
     const values = { lang, say, title: say('sign_in.over_title'), description: say('sign_in.over') }
-    return reply.code(410).headers(headers).send(renderPage('error', values))
+    return reply.code(410).headers(headers).send(renderError(values))
   }
 
   function sayTo(request: FastifyRequest, interaction: Interaction): Say {

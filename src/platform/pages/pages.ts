@@ -3,46 +3,34 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Eta } from 'eta'
 
-const views = fileURLToPath(new URL('./views/', import.meta.url))
-const eta = new Eta({ views, autoEscape: true, cache: true })
+/** Renders a page by its name. Every value is escaped where it is shown. */
+export type RenderPage<Name extends string> = (name: Name, values: Record<string, unknown>) => string
 
-export type PageName =
-  | 'sign-in'
-  | 'sign-out'
-  | 'consent'
-  | 'error'
-  | 'mailbox'
-  | 'demo'
-  | 'app/waiting'
-  | 'app/approve'
-  | 'app/outcome'
-  | 'app/activity'
-  | 'app/passkeys'
-  | 'app/sessions'
-  | 'app/user-code'
-  | 'app/problem'
-
-/** Renders a page. Every value is escaped where it is shown. */
-export function renderPage(name: PageName, values: Record<string, unknown>): string {
-  return eta.render(`./${name}`, values)
+/** The pages in a folder, beside who shows them. `@layout` is the layout that all may use. */
+export function pagesIn<Name extends string>(folder: URL): RenderPage<Name> {
+  const eta = new Eta({ views: fileURLToPath(folder), autoEscape: true, cache: true })
+  eta.loadTemplate('@layout', layout)
+  return (name, values) => eta.render(`./${name}`, values)
 }
+
+const layout = read('./views/layout.eta')
+const renderOwn = pagesIn<'error'>(new URL('./views/', import.meta.url))
+
+/** What can be told of a failure in a browser, wherever it happened. */
+export const renderError = (values: Record<string, unknown>) => renderOwn('error', values)
 
 export const styleSheet = read('./views/doorbell.css')
-export const demoStyleSheet = read('./views/demo.css')
-
-/** The scripts pages may use, by name. None is written into a page. */
-export const scripts = {
-  passkey: read('./scripts/passkey.js'),
-  app: read('./scripts/app.js'),
-  demo: read('./scripts/demo.js'),
-}
-
-/** What makes the app installable. */
-export const serviceWorker = read('./scripts/service-worker.js')
 export const icon = read('./views/icon.svg')
+/** Asks the browser for a passkey. */
+export const passkeyScript = read('./scripts/passkey.js')
 
 function read(file: string): string {
-  return readFileSync(new URL(file, import.meta.url), 'utf8')
+  return fileText(new URL(file, import.meta.url))
+}
+
+/** A file that is served as it is. */
+export function fileText(file: URL): string {
+  return readFileSync(file, 'utf8')
 }
 
 /** Our own scripts, nothing from elsewhere, not in a frame. */
@@ -53,13 +41,6 @@ export const pageHeaders = {
   'cache-control': 'no-store',
   'referrer-policy': 'no-referrer',
   'x-frame-options': 'DENY',
-}
-
-/** The same for the app, which sends forms to itself, can be installed, and shows clients' logos. */
-export const appHeaders = {
-  ...pageHeaders,
-  'content-security-policy': `${pageHeaders['content-security-policy'].replace("img-src 'self' data:", "img-src 'self' data: https:")}; form-action 'self'; manifest-src 'self'; worker-src 'self'`,
-  'cross-origin-opener-policy': 'same-origin',
 }
 
 /** Who may show the pages a person decides on inside a page of their own: nobody, or this origin, for the demo's phone. */
@@ -73,10 +54,4 @@ export function framed<Headers extends typeof pageHeaders>(headers: Headers, fra
     ...rest,
     'content-security-policy': policy.replace("frame-ancestors 'none'", "frame-ancestors 'self'"),
   }
-}
-
-/** The demo's page shows the phone in a frame, and is in none itself. */
-export const demoHeaders = {
-  ...pageHeaders,
-  'content-security-policy': `${pageHeaders['content-security-policy']}; frame-src 'self'; form-action 'self'`,
 }
