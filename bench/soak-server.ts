@@ -1,7 +1,7 @@
 /** The server of the soak, in a process of its own: it is told what to be, and says how much memory it takes. */
 import { loadConfig } from '../src/config/load.ts'
+import { createDoorbell } from '../src/doorbell.ts'
 import { createLog } from '../src/platform/log.ts'
-import { createDoorbell } from '../src/provider.ts'
 
 export interface SoakOrder {
   port: number

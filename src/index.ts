@@ -10,7 +10,7 @@
  */
 import type { ConfigInput } from './config/config.ts'
 import { resolveConfig } from './config/load.ts'
-import { type Doorbell, createDoorbell as openDoorbell, type Parts } from './provider.ts'
+import { type Doorbell, createDoorbell as openDoorbell, type Parts } from './doorbell.ts'
 
 /**
  * A complete CIBA provider, with its workers running, on the database the configuration names.
@@ -35,9 +35,9 @@ export type { DecisionResult } from './ciba/decision/decide.ts'
 export type { ClientMetadata } from './client/metadata/client-metadata.ts'
 export { type Config, type ConfigInput, defineConfig } from './config/config.ts'
 export { type LoadOptions, loadConfig } from './config/load.ts'
+export { type Doorbell, type Parts, ProfileError, SchemaError } from './doorbell.ts'
 export type { Clock } from './platform/clock.ts'
 export { Refusal, type RefusalCode, type RefusalVoices } from './platform/oauth-error.ts'
 export { ConfigError } from './platform/validation.ts'
-export { type Doorbell, type Parts, SchemaError } from './provider.ts'
 export type { Authentication } from './user/authentication.ts'
 export type { AccountChange, ConfiguredUser, PendingRequest, User, UserHint, UserHooks } from './user/user.ts'

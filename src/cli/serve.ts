@@ -3,8 +3,8 @@ import { type Command, InvalidArgumentError } from 'commander'
 import type { Config, ConfigInput } from '../config/config.ts'
 import { demoUsers } from '../config/demo.ts'
 import { ConfigError, loadConfig } from '../config/load.ts'
+import type { Doorbell } from '../doorbell.ts'
 import { createLog, type Log } from '../platform/log.ts'
-import type { Doorbell } from '../provider.ts'
 import { Failure } from './context/failure.ts'
 import { configFile, type SettingOptions } from './context/settings.ts'
 import { examples, ink, print } from './context/terminal.ts'
@@ -41,7 +41,7 @@ async function run(options: ServeOptions): Promise<void> {
   const log = createLog(logLevelFor(config))
   const stop = expectStop(log, config)
   // The whole server: not loaded for commands that need none of it.
-  const { createDoorbell } = await import('../provider.ts')
+  const { createDoorbell } = await import('../doorbell.ts')
   const doorbell = await createDoorbell(config, { log, migrate: options.migrate ?? false })
   await listen(doorbell, config)
   log.info({ event: 'server.listening', issuer: config.issuer, host: config.host, port: config.port }, 'listening')

@@ -1,8 +1,8 @@
 /** A second Doorbell on the database of a stage: the same issuer and the same clock, but a port of its own. */
 import type { TestContext } from 'node:test'
 import { loadConfig } from '../../src/config/load.ts'
+import { createDoorbell, type Doorbell, type Parts } from '../../src/doorbell.ts'
 import { createLog } from '../../src/platform/log.ts'
-import { createDoorbell, type Doorbell, type Parts } from '../../src/provider.ts'
 import { freePort } from './ports.ts'
 import { type Answer, castConfig, type Stage, type StageOptions } from './stage.ts'
 import { closeAfter } from './teardown.ts'

@@ -1,8 +1,8 @@
 /** A database that writes down what it is asked: for tests in which two ways through the server must be the same. */
 
+import type { Parts } from '../../src/doorbell.ts'
 import { type Database, following, type Statement, type Value, valuesOf } from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
-import type { Parts } from '../../src/provider.ts'
 
 export interface Statements {
   openDatabase: NonNullable<Parts['openDatabase']>

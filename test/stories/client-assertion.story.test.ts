@@ -5,9 +5,9 @@ import type { AddressInfo } from 'node:net'
 import { after, before, describe, type TestContext, test } from 'node:test'
 import { base64url, exportSPKI, importJWK } from 'jose'
 import { loadConfig } from '../../src/config/load.ts'
+import { createDoorbell } from '../../src/doorbell.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { createLog } from '../../src/platform/log.ts'
-import { createDoorbell } from '../../src/provider.ts'
 import {
   type AssertionOptions,
   asserted,

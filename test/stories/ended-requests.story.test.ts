@@ -1,8 +1,8 @@
 /** What was still open when a user is locked or removed, blocks a client, or takes a yes back: its client hears a no. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import type { Parts } from '../../src/doorbell.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
-import type { Parts } from '../../src/provider.ts'
 import type { User } from '../../src/user/user.ts'
 import { byCommand, dora } from '../cast/commands.ts'
 import { engines } from '../cast/engines.ts'

@@ -131,3 +131,19 @@ export function statementsIn(text: string): string[] {
 function has(list: { number: number }[], number: number): boolean {
   return list.some((one) => one.number === number)
 }
+
+/** @throws {SchemaError} if there are migrations that were not carried out, or that this program does not know */
+export async function refuseOtherSchema(database: Database): Promise<void> {
+  const { pending, unknown } = await migrationStatus(database)
+  if (pending.length === 0 && unknown.length === 0) return
+  throw new SchemaError(
+    pending.length > 0
+      ? `the database lacks ${pending.join(', ')}: run "doorbell migrate", or serve with --migrate`
+      : `the database is newer than this program (${unknown.join(', ')}): run the newer Doorbell`,
+  )
+}
+
+/** The database is there, but not at the schema this program works with. The message says what to do. */
+export class SchemaError extends Error {
+  override readonly name = 'SchemaError'
+}

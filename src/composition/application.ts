@@ -1,0 +1,25 @@
+/** What the application that runs the server may ask of it, in its own code. */
+import { createDeviceApi } from '../authentication-device/api/in-process-api.ts'
+import type { Ciba, CibaNeeds } from './ciba.ts'
+import type { Work } from './operations.ts'
+
+export function forTheApplication({ platform, users, stored }: CibaNeeds, { decide, worker }: Ciba, work: Work) {
+  const { config, details, clock } = platform
+  return {
+    requests: createDeviceApi({ requests: stored.requests, decide, details, clock }),
+    users: {
+      async signOut(userId: string) {
+        await users.endUser(userId, 'signed_out', { by: 'application' })
+      },
+      async end(userId: string) {
+        // Who is there among its own users, and who comes back, only the application says.
+        await users.endUser(userId, 'removed', { by: 'application', closes: Array.isArray(config.users) })
+      },
+    },
+    async idle() {
+      await Promise.all([worker.idle(), stored.pending.flush()])
+    },
+    sweep: () => work.sweep.sweep(),
+    prune: () => work.pruning.prune(),
+  }
+}

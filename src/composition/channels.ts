@@ -1,0 +1,70 @@
+/** How the devices of users are notified: the channels that are configured, and what they need. */
+import { accountKindsOf, createAccountNoticeSenders } from '../authentication-device/channels/account-notice.ts'
+import { type Channel, createNoticeSender } from '../authentication-device/channels/device-notice.ts'
+import { createDeviceWebhook } from '../authentication-device/channels/device-webhook.ts'
+import { createEmailChannel } from '../authentication-device/channels/email.ts'
+import { createNotifyHook, hasNotify } from '../authentication-device/channels/notify-hook.ts'
+import { createPushSubscriptionStore } from '../authentication-device/channels/push-subscription-store.ts'
+import { createPushSubscriptions } from '../authentication-device/channels/push-subscriptions.ts'
+import { createServerKeyStore } from '../authentication-device/channels/server-key-store.ts'
+import { loadVapidKeys } from '../authentication-device/channels/vapid-keys.ts'
+import { createWebPushChannel } from '../authentication-device/channels/web-push.ts'
+import { createNumberMatching, noNumberMatching } from '../authentication-device/number-matching.ts'
+import type { Config } from '../config/config.ts'
+import { createWire } from '../demo/wire.ts'
+import { createMailbox } from '../development/mailbox.ts'
+import type { Clients } from './clients.ts'
+import type { Platform } from './platform.ts'
+import type { Requests } from './requests.ts'
+import type { Users } from './users.ts'
+
+export type Channels = Awaited<ReturnType<typeof composeChannels>>
+
+export async function composeChannels(platform: Platform, { clients }: Clients, { users }: Users, stored: Requests) {
+  const { config, database, vault, texts, clock } = platform
+  const demoWire = config.development && config.demo ? createWire() : undefined
+  const mailbox = config.development ? createMailbox({ texts, clock, onMail: demoWire?.showMail }) : undefined
+  const subscriptions = createPushSubscriptions({ store: createPushSubscriptionStore(database), vault, clock })
+  const vapid = config.webPush && (await loadVapidKeys({ keys: createServerKeyStore(database), vault, clock }))
+  const channels = [
+    mailbox,
+    emailOf(platform),
+    vapid && webPushOf(platform, vapid, subscriptions),
+    config.deviceWebhook && createDeviceWebhook({ ...config.deviceWebhook, caller: platform.toClients, clock }),
+    hasNotify(users) && createNotifyHook({ users, timeout: timeoutMsOf(config), log: platform.log }),
+  ].filter((channel): channel is Channel => typeof channel === 'object')
+  const numbers = config.requests.numberMatching ? createNumberMatching(vault.key('number matching')) : noNumberMatching
+  const whereToCheck = config.issuer + (config.login.issuer === 'self' ? '/sessions' : '/passkeys')
+  const noticeNeeds = { findRequest: stored.requests.find, clients, users, numbers, issuer: config.issuer }
+  return {
+    channels,
+    /** What sends each kind of notification to a device. */
+    senders: {
+      ...Object.fromEntries(channels.map((channel) => [channel.kind, createNoticeSender(channel, noticeNeeds)])),
+      ...createAccountNoticeSenders(channels, { users, link: whereToCheck, vault }),
+    },
+    accountKinds: accountKindsOf(config),
+    numbers,
+    subscriptions,
+    pushKey: vapid?.publicKey,
+    mailbox,
+    demoWire,
+  }
+}
+
+export const timeoutMsOf = ({ notifications }: Config) => notifications.timeout * 1000
+
+function emailOf({ config, texts }: Platform) {
+  return (
+    config.email && createEmailChannel({ ...config.email, issuer: config.issuer, texts, timeout: timeoutMsOf(config) })
+  )
+}
+
+type VapidKeys = Awaited<ReturnType<typeof loadVapidKeys>>
+type Subscriptions = ReturnType<typeof createPushSubscriptions>
+
+function webPushOf({ config, texts, clock, openCaller }: Platform, keys: VapidKeys, subscriptions: Subscriptions) {
+  // Whoever signs in names these addresses, so they stay outside even where clients' may be in the house.
+  const caller = openCaller({ allowPrivateNetworks: config.development })
+  return createWebPushChannel({ ...config.webPush!, keys, subscriptions, texts, caller, clock })
+}

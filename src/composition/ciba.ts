@@ -1,0 +1,170 @@
+/** What happens to an authentication request: it is made, decided, collected or delivered, or runs out. */
+import type { FastifyInstance } from 'fastify'
+import { createTellOfChange, isAboutAccount } from '../authentication-device/channels/account-notice.ts'
+import { noticesFor } from '../authentication-device/channels/device-notice.ts'
+import { backchannelEndpoint } from '../ciba/backchannel-authentication/backchannel-authentication-endpoint.ts'
+import { createStandIns } from '../ciba/backchannel-authentication/decoy-user.ts'
+import { createReadSignedRequest } from '../ciba/backchannel-authentication/signed-request.ts'
+import { createPing } from '../ciba/client-notification/ping.ts'
+import { createPush } from '../ciba/client-notification/push.ts'
+import { createBlockClient } from '../ciba/decision/block-client.ts'
+import { createDecide } from '../ciba/decision/decide.ts'
+import { createRevokeApproval } from '../ciba/decision/revoke-approval.ts'
+import { tokenEndpoint } from '../ciba/token-endpoint/token-endpoint.ts'
+import { createIssueTokens } from '../ciba/tokens/issue-tokens.ts'
+import { createOutboxStore } from '../outbox/outbox-store.ts'
+import { createOutboxWorker } from '../outbox/outbox-worker.ts'
+import { endpoints, paths } from '../routes.ts'
+import { createDemandUserCode } from '../user/user-code/user-code.ts'
+import { type Channels, timeoutMsOf } from './channels.ts'
+import type { Clients } from './clients.ts'
+import type { OpenidProvider } from './openid-provider.ts'
+import type { Platform } from './platform.ts'
+import type { Requests } from './requests.ts'
+import type { UserHints, Users } from './users.ts'
+
+/** What CIBA stands on. */
+export interface CibaNeeds {
+  platform: Platform
+  clients: Clients
+  users: Users
+  hints: UserHints
+  openid: OpenidProvider
+  stored: Requests
+  channels: Channels
+}
+
+export type Ciba = ReturnType<typeof composeCiba>
+
+export function composeCiba(needs: CibaNeeds) {
+  const { platform, users, openid, stored, channels } = needs
+  const { config, vault, clock, log, audit } = platform
+  const issueTokens = createIssueTokens(openid.provider, users.findUser, config)
+  const outbox = createOutboxStore(platform.database)
+  const worker = composeOutboxWorker(needs, outbox, issueTokens)
+  const { requests, openRequests, decisions, blockedClients, denialPauses } = stored
+  /** What settles a request. */
+  const decisionNeeds = {
+    requests,
+    openRequests,
+    outbox,
+    decisions,
+    post: worker.post,
+    blockedClients,
+    denialPauses,
+    findUser: users.findUser,
+    vault,
+    clock,
+    log,
+    audit,
+  }
+  return {
+    issueTokens,
+    outbox,
+    worker,
+    decisionNeeds,
+    decide: createDecide(decisionNeeds),
+    blockClient: createBlockClient(decisionNeeds),
+    revokeApproval: createRevokeApproval({ ...decisionNeeds, removeIssued: openid.models.removeByRequest }),
+    tellOfChange: createTellOfChange({ kinds: channels.accountKinds, post: worker.post, vault, clock }),
+  }
+}
+
+type Outbox = ReturnType<typeof createOutboxStore>
+type IssueTokens = ReturnType<typeof createIssueTokens>
+
+function composeOutboxWorker({ platform, stored, channels }: CibaNeeds, outbox: Outbox, issueTokens: IssueTokens) {
+  const { config, database, vault, clock, log, audit, toClients: caller } = platform
+  const { requests } = stored
+  return createOutboxWorker({
+    outbox,
+    senders: {
+      ping: createPing({ caller, vault }),
+      push: createPush({ requests, outbox, issueTokens, caller, vault, clock, audit }),
+      ...channels.senders,
+    },
+    attempts: config.notifications.attempts,
+    // A mail server that is down for an hour is up again while the request still waits.
+    untilTheirTimeIsOver: [...channels.channels.map(({ kind }) => kind), ...channels.accountKinds],
+    isAboutUser: isAboutAccount,
+    timeout: timeoutMsOf(config),
+    onNews: (heard) => database.listen('outbox', heard),
+    clock,
+    log,
+    audit,
+  })
+}
+
+/** Where clients ask, and where they come for their tokens. */
+export function addCibaRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba): void {
+  addBackchannelRoute(app, needs, ciba)
+  const { platform, clients, openid, stored } = needs
+  const { authenticateClient, certificateOf, proofs, bindTokens } = clients
+  const { requests, pending, heldPolls } = stored
+  const { config, inWork, details, metrics, clock, audit } = platform
+  tokenEndpoint(app, paths.token, {
+    fairly: inWork.fairly,
+    whileWaiting: inWork.whileWaiting,
+    authenticateClient,
+    certificateOf,
+    requests,
+    pending,
+    heldPolls,
+    longPoll: config.requests.longPoll,
+    issueTokens: ciba.issueTokens,
+    details,
+    proofs,
+    bindTokens,
+    handOver: openid.handOver,
+    polled: metrics.polled,
+    clock,
+    audit,
+  })
+}
+
+function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds, { worker }: Ciba): void {
+  const { platform, clients, users, hints, stored, channels } = needs
+  const { config, vault, clock, audit, inWork } = platform
+  const { clientKeys, usedAssertions, authenticateClient, certificateOf, bindTokens } = clients
+  const { requests, signedRequests, unknownUsers, blockedClients, decisions } = stored
+  backchannelEndpoint(app, endpoints.backchannel, {
+    fairly: inWork.fairly,
+    authenticateClient,
+    certificateOf,
+    bindTokens,
+    readSignedRequest: createReadSignedRequest({
+      issuer: config.issuer,
+      keysOf: clientKeys.of,
+      // With a space, so that no client's assertions are meant.
+      useOnce: (clientId, jti, expiresAt) => usedAssertions.use(`request ${clientId}`, jti, expiresAt),
+      clock,
+    }),
+    signedRequests,
+    seekUser: hints.seekUser,
+    unknownUsers,
+    isBlocked: blockedClients.isBlocked,
+    standInFor: createStandIns(vault),
+    demandUserCode: createDemandUserCode({ ...users.codeNeeds, hasApproved: decisions.hasApproved }),
+    requests,
+    noticesFor: (request, user) => noticesFor(request, user, channels.channels, vault),
+    post: worker.post,
+    policy: requestPolicyOf(platform),
+    vault,
+    clock,
+    audit,
+  })
+}
+
+/** What a request may ask for. */
+function requestPolicyOf({ config, profile, details }: Platform) {
+  return {
+    ...config.requests,
+    ...config.limits,
+    scopes: config.tokens.scopes,
+    mailed: config.email !== undefined,
+    requireContext: profile.uniqueContext,
+    requireNumber: config.requests.numberMatching === 'required',
+    details,
+    resources: config.resources,
+  }
+}

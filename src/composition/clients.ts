@@ -1,0 +1,207 @@
+/** Who may ask: the registered clients, how they prove who they are, and how they look after themselves. */
+import type { FastifyInstance } from 'fastify'
+import { createClientAuthentication } from '../client/authentication/authenticate-client.ts'
+import { createAcceptAssertion, createAssertionVerification } from '../client/authentication/client-assertion.ts'
+import { createClientKeys } from '../client/authentication/client-keys.ts'
+import { createSecretVerification } from '../client/authentication/client-secret.ts'
+import { createCertificateVerification } from '../client/authentication/client-tls.ts'
+import { createUsedAssertionStore } from '../client/authentication/used-jti-store.ts'
+import { createReadCertificate } from '../client/certificate/client-certificate.ts'
+import { createKnownClients } from '../client/client-cache.ts'
+import { createClientStore, type RegisteredClient } from '../client/client-store.ts'
+import { registerConfigured } from '../client/configured-clients.ts'
+import { breachesOf, type ClientMetadata, CONSENT_APP } from '../client/metadata/client-metadata.ts'
+import { createPairwiseSubjectStore } from '../client/pairwise/pairwise-subject-store.ts'
+import { createPairwiseSubjects } from '../client/pairwise/pairwise-subjects.ts'
+import { createSectorLists } from '../client/pairwise/sector-identifier.ts'
+import { clientSettingsEndpoint } from '../client/registration/delivery-settings-endpoint.ts'
+import { createInitialAccessStore } from '../client/registration/initial-access-token-store.ts'
+import { createRegistrationAttemptStore } from '../client/registration/registration-attempt-store.ts'
+import { registrationEndpoint } from '../client/registration/registration-endpoint.ts'
+import { createRegistrationStore } from '../client/registration/registration-store.ts'
+import { createNonces } from '../client/sender-constraint/dpop-nonces.ts'
+import { createProofs } from '../client/sender-constraint/dpop-proof.ts'
+import { createBindTokens } from '../client/sender-constraint/sender-constraint.ts'
+import { seesCertificates } from '../config/config.ts'
+import { endClient } from '../endings/end-client.ts'
+import { createAcceptance } from '../openid-provider/openid-provider.ts'
+import type { Vault } from '../platform/crypto.ts'
+import { prepareCalls } from '../platform/http/outgoing.ts'
+import type { Profile } from '../platform/security-profile.ts'
+import { endpoints, paths } from '../routes.ts'
+import type { OpenidProvider } from './openid-provider.ts'
+import type { Platform } from './platform.ts'
+
+export type Clients = Awaited<ReturnType<typeof composeClients>>
+
+/** @throws {ProfileError} if a registered client breaks the profile */
+export async function composeClients(platform: Platform) {
+  const { config, database, vault, clock, audit, profile, details } = platform
+  const clients = createKnownClients(createClientStore(database), { database, clock })
+  const ownApp = ownClient(config.issuer, vault)
+  const dropped = await registerConfigured([...config.clients, ownApp], {
+    clients,
+    vault,
+    now: clock.now(),
+    changed: (client) => audit({ event: 'client.configured', client }),
+    endings: endClient,
+  })
+  const registered = await clients.list()
+  refuseBreaches(registered, profile)
+  for (const client of dropped) audit({ event: 'client.removed', client, by: 'configuration' })
+  // Neither a request nor a ping is to wait until what calls its client, or fetches its keys, is loaded.
+  const isCalled = ({ client }: RegisteredClient) => client.notificationEndpoint ?? client.metadata.jwks_uri
+  if (config.hints.tokenIssuers.length > 0 || registered.some(isCalled)) await prepareCalls()
+
+  return {
+    clients,
+    /** The consent app, as a client. */
+    ownApp,
+    findMetadata: async (id: string) => (await clients.find(id))?.metadata,
+    pairwise: createPairwiseSubjects({ subjects: createPairwiseSubjectStore(database), vault, clock }),
+    initialAccess: createInitialAccessStore(database),
+    registrationAttempts: createRegistrationAttemptStore(database),
+    /** What the metadata of a client is judged by. */
+    circumstances: {
+      development: config.development,
+      profile,
+      seesCertificates: seesCertificates(config),
+      detailTypes: details.names,
+    },
+    ...composeAuthentication(platform, clients),
+  }
+}
+
+/** How clients prove who they are, and whose key tokens are bound to. */
+function composeAuthentication(platform: Platform, clients: ReturnType<typeof createKnownClients>) {
+  const { config, database, vault, clock, log, audit, profile, inWork, keySets } = platform
+  const clientKeys = createClientKeys(keySets)
+  const usedAssertions = createUsedAssertionStore(database)
+  const certificateOf = createReadCertificate({
+    header: config.proxy.clientCertificateHeader,
+    trustedProxies: config.proxy.trust,
+    authorities: config.tls?.clientCa ?? config.proxy.clientCa,
+    clock,
+    log,
+  })
+  // The names under which clients know us: the issuer, and where they find us with their certificates.
+  const alias = config.mutualTls?.issuer
+  const addresses = [config.issuer, ...(alias === undefined ? [] : [alias])]
+  const at = (...which: string[]) => addresses.flatMap((address) => which.map((path) => address + path))
+  const audiences = [config.issuer, ...at(paths.token, endpoints.backchannel)]
+  const acceptAssertion = createAcceptAssertion({
+    issuer: config.issuer,
+    // At its own endpoints oidc-provider takes their addresses, too.
+    audiences: [...audiences, ...at(paths.introspection, paths.revocation)],
+    strictAudience: config.strictAssertionAudience,
+    used: usedAssertions,
+    clock,
+  })
+  const nonceKey = vault.key('dpop nonces')
+  const proofs = createProofs({
+    addresses,
+    algorithms: profile.clientSigning,
+    nonces: createNonces(nonceKey, clock),
+    requireNonce: config.dpop.requireNonce,
+    // With a space, so that no client's assertions are meant.
+    useOnce: (key, jti, expiresAt) => usedAssertions.use(`dpop ${key}`, jti, expiresAt),
+    clock,
+  })
+  const verifyAssertion = { profile, audiences, vault, keys: clientKeys, accept: acceptAssertion, clock }
+
+  return {
+    addresses,
+    alias,
+    clientKeys,
+    usedAssertions,
+    certificateOf,
+    acceptAssertion,
+    nonceKey,
+    proofs,
+    bindTokens: createBindTokens({ proofs, boundTokensOnly: profile.boundTokensOnly }),
+    authenticateClient: createClientAuthentication({
+      clients,
+      audit,
+      whileProving: inWork.whileProving,
+      verifySecret: createSecretVerification(vault),
+      verifyCertificate: createCertificateVerification(clientKeys),
+      verifyAssertion: createAssertionVerification(verifyAssertion),
+    }),
+  }
+}
+
+interface ClientRouteNeeds {
+  platform: Platform
+  clients: Clients
+  provider: OpenidProvider['provider']
+  /** Whether users have codes at all. */
+  hasUserCodes: boolean
+}
+
+/** Where clients change how they are notified, and register themselves. */
+export function addClientRoutes(
+  app: FastifyInstance,
+  { platform, clients: ours, provider, hasUserCodes }: ClientRouteNeeds,
+) {
+  const { config, database, vault, clock, audit, inWork, toClients } = platform
+  const { clients, authenticateClient, certificateOf, circumstances } = ours
+  clientSettingsEndpoint(app, endpoints.clientconfig, {
+    authenticateClient,
+    certificateOf,
+    clients,
+    circumstances,
+    clock,
+    audit,
+  })
+  const { mode, perHour } = config.registration
+  if (mode === 'off') return
+  registrationEndpoint(app, paths.registration, {
+    issuer: config.issuer,
+    policy: { mode, perHour },
+    clients,
+    registrations: createRegistrationStore(database),
+    attempts: ours.registrationAttempts,
+    initialAccess: ours.initialAccess,
+    circumstances,
+    scopes: config.tokens.scopes,
+    userCodes: hasUserCodes,
+    mailed: config.email !== undefined,
+    accepts: createAcceptance(provider, config.tokens),
+    endings: endClient,
+    sectorLists: createSectorLists({ caller: toClients, whileFetching: inWork.whileFetching, clock }),
+    vault,
+    clock,
+    audit,
+  })
+}
+
+/** The consent app is a client like others: confidential, with a secret that every node derives for itself. */
+function ownClient(issuer: string, vault: Vault): ClientMetadata {
+  return {
+    client_id: CONSENT_APP,
+    client_secret: vault.key('consent app').toString('base64url'),
+    client_name: 'Doorbell',
+    redirect_uris: [`${issuer}/session/callback`],
+    grant_types: ['authorization_code'],
+    response_types: ['code'],
+    scope: 'openid profile ciba:decide',
+    token_endpoint_auth_method: 'client_secret_basic',
+  }
+}
+
+/** Clients may have been registered before the deployment promised anything; the server's own is part of the server. */
+function refuseBreaches(registered: RegisteredClient[], profile: Profile): void {
+  const breaches = registered
+    .filter(({ client }) => client.id !== CONSENT_APP)
+    .flatMap(({ client }) => breachesOf(client.metadata, profile).map(({ says }) => `client ${client.id}: ${says}`))
+  if (breaches.length > 0) throw new ProfileError(breaches)
+}
+
+/** Registered clients that break the profile. The message names each, and what is wrong with it. */
+export class ProfileError extends Error {
+  override readonly name = 'ProfileError'
+
+  constructor(breaches: string[]) {
+    super(`registered clients do not keep to the profile:\n${breaches.map((each) => `  - ${each}`).join('\n')}`)
+  }
+}

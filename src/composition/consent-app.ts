@@ -1,0 +1,113 @@
+/** The pages on which users approve: a client of the device API, that signs its users in here or elsewhere. */
+import type { OutgoingHttpHeaders } from 'node:http'
+import type { FastifyInstance } from 'fastify'
+import { USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
+import { consentAppEndpoint } from '../consent-app/consent-app-endpoint.ts'
+import { createDeviceApiClient, type SendToServer } from '../consent-app/device-api.ts'
+import { createCookies } from '../consent-app/session.ts'
+import { admitOwn, createSignIn, fetchFrom } from '../consent-app/sign-in.ts'
+import { createEndSession } from '../endings/end-session.ts'
+import type { createSessionEndingStore } from '../endings/session-ending-store.ts'
+import { createDeviceToken } from '../openid-provider/device-token.ts'
+import { cookieNames } from '../openid-provider/openid-provider.ts'
+import { createAdmission } from '../openid-provider/sign-in/external-sign-in.ts'
+import { createBoundedWait, noWait } from '../platform/http/bounded-wait.ts'
+import { fetchThrough } from '../platform/http/fetch.ts'
+import { Unavailable } from '../platform/http/unavailable.ts'
+import type { Framing } from '../platform/pages/pages.ts'
+import type { CibaNeeds } from './ciba.ts'
+
+export interface ConsentAppParts {
+  endedSessions: ReturnType<typeof createSessionEndingStore>
+  /** Calls to the server itself. */
+  send: SendToServer
+  framing: Framing
+}
+
+/** Milliseconds that another provider has to answer when a user signs in there. */
+const signInTimeoutMs = 10_000
+
+export async function addConsentApp(app: FastifyInstance, needs: CibaNeeds, parts: ConsentAppParts): Promise<void> {
+  const { platform, clients, users, openid, stored, channels } = needs
+  const { config, database, vault, texts, clock, log, audit, inWork } = platform
+  const { endedSessions: store, send, framing } = parts
+  const { userKey } = stored
+  const { provider } = openid
+  const signsInHere = config.login.issuer === 'self'
+  const where = signsInHere ? signingInHere(needs, send) : signingInElsewhere(needs)
+  const redirectUri = clients.ownApp.redirect_uris[0]!
+  await app.register(async (scope) =>
+    consentAppEndpoint(scope, {
+      issuer: config.issuer,
+      api: createDeviceApiClient(send),
+      endSession: createEndSession({ provider, store, userKey, clock, audit }),
+      providerCookie: signsInHere ? cookieNames(config.issuer).session : undefined,
+      signIn: createSignIn({ redirectUri, ...where }),
+      whileSigningIn: signsInHere ? noWait : createBoundedWait(inWork.whileFetching),
+      cookies: createCookies({ secure: config.issuer.startsWith('https:'), vault, clock }),
+      texts,
+      pushKey: channels.pushKey,
+      userCodes: users.ownCode !== undefined,
+      onChange: (heard) => database.listen(USER_REQUESTS, heard),
+      userKey,
+      framing,
+      streams: config.limits.streams,
+      clock,
+      log,
+      audit,
+    }),
+  )
+}
+
+function signingInHere({ platform, clients }: CibaNeeds, send: SendToServer) {
+  const { ownApp } = clients
+  return {
+    issuer: platform.config.issuer,
+    clientId: ownApp.client_id,
+    clientSecret: ownApp.client_secret!,
+    scope: ownApp.scope!,
+    fetch: fetchFrom(send),
+    admit: admitOwn,
+  }
+}
+
+function signingInElsewhere({ platform, clients, users, openid }: CibaNeeds) {
+  const { config, audit, openCaller } = platform
+  const { ownApp } = clients
+  const { issuer, client_id, client_secret } = config.login
+  return {
+    issuer,
+    clientId: client_id!,
+    clientSecret: client_secret!,
+    scope: 'openid profile email',
+    // The operator has named this provider; it may well be in the house.
+    fetch: fetchThrough(openCaller({ allowPrivateNetworks: true, timeoutMs: signInTimeoutMs })),
+    admit: createAdmission({
+      users: users.users,
+      usersAreHooks: !Array.isArray(config.users),
+      app: ownApp,
+      audit,
+      deviceToken: createDeviceToken(openid.provider, ownApp.client_id),
+    }),
+  }
+}
+
+/** Calls of the server to itself, without a connection. */
+export function sendTo(app: FastifyInstance): SendToServer {
+  return async ({ path, body, from, ...request }) => {
+    const call = { ...request, url: path, ...(body !== undefined && { payload: body }) }
+    const answer = await app
+      .inject({ ...call, ...(from !== undefined && { remoteAddress: from }) })
+      .catch(notWhileClosing)
+    return { status: answer.statusCode, headers: textHeaders(answer.headers), text: answer.body }
+  }
+}
+
+/** Fastify does not let a server that closes ask itself any more. */
+function notWhileClosing(error: Error & { code?: string }): never {
+  throw error.code === 'FST_ERR_REOPENED_CLOSE_SERVER' ? new Unavailable('the server closes') : error
+}
+
+function textHeaders(headers: OutgoingHttpHeaders): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]))
+}

@@ -1,0 +1,100 @@
+/** The device API: what users see of their requests, how they decide, and how they look after what is theirs. */
+import type { FastifyInstance } from 'fastify'
+import { activityEndpoint } from '../authentication-device/api/activity-endpoint.ts'
+import { createAuthenticateApproval } from '../authentication-device/api/approval-strength.ts'
+import { createIdentifyCaller } from '../authentication-device/api/device-caller.ts'
+import { deviceEndpoint } from '../authentication-device/api/device-endpoint.ts'
+import { passkeyEndpoint } from '../authentication-device/api/passkey-endpoint.ts'
+import { pushSubscriptionEndpoint } from '../authentication-device/api/push-subscription-endpoint.ts'
+import { sessionEndpoint } from '../authentication-device/api/session-endpoint.ts'
+import { userCodeEndpoint } from '../authentication-device/api/user-code-endpoint.ts'
+import { readPushSubscription } from '../authentication-device/channels/push-subscriptions.ts'
+import { createUserSessionStore } from '../endings/user-session-store.ts'
+import { createUserSessions } from '../endings/user-sessions.ts'
+import { endpoints } from '../routes.ts'
+import type { Ciba, CibaNeeds } from './ciba.ts'
+
+export type DeviceApi = ReturnType<typeof composeDeviceApi>
+
+export function composeDeviceApi(needs: CibaNeeds) {
+  const { platform, clients, users, hints, openid } = needs
+  const { authenticateClient, certificateOf, proofs } = clients
+  return {
+    userSessions: createUserSessionStore(platform.database),
+    identifyCaller: createIdentifyCaller({
+      provider: openid.provider,
+      clients: clients.clients,
+      users: users.users,
+      authenticateClient,
+      certificateOf,
+      proofs,
+      findUser: hints.findUserByHint,
+    }),
+  }
+}
+
+export function addDeviceRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, device: DeviceApi): void {
+  addDecisionRoutes(app, needs, ciba, device)
+  addAccountRoutes(app, needs, ciba, device)
+}
+
+/** What waits, how it is decided, and what was decided. */
+function addDecisionRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, { identifyCaller }: DeviceApi): void {
+  const { platform, clients: ours, users, stored, channels } = needs
+  const { details, clock, audit } = platform
+  const { clients, findMetadata } = ours
+  const { requests, decisions, blockedClients } = stored
+  const { decide, revokeApproval, blockClient } = ciba
+  deviceEndpoint(app, endpoints, {
+    numbers: channels.numbers,
+    identifyCaller,
+    requests,
+    clients,
+    decide,
+    authenticateApproval: createAuthenticateApproval({ passkeys: users.passkeys, findClient: findMetadata, clock }),
+    details,
+    clock,
+  })
+  activityEndpoint(app, endpoints, {
+    identifyCaller,
+    requests,
+    decisions,
+    revokeApproval,
+    blockClient,
+    clients,
+    blockedClients,
+    details,
+    clock,
+    audit,
+  })
+}
+
+/** Passkeys, user codes, push subscriptions and sessions. */
+function addAccountRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, device: DeviceApi): void {
+  const { platform, users: ours, openid, stored, channels } = needs
+  const { config, clock, audit } = platform
+  const { users, passkeys, ownCode, checkPassword, passwordTryThrottle: throttle } = ours
+  const { identifyCaller, userSessions: store } = device
+  const { tellOfChange } = ciba
+  const { requests, userKey } = stored
+  const { subscriptions } = channels
+  const signsInHere = config.login.issuer === 'self'
+  const common = { identifyCaller, users, tellOfChange, clock, audit }
+  passkeyEndpoint(app, endpoints.passkeys, { ...common, requests, passkeys, signsInHere })
+  if (ownCode) userCodeEndpoint(app, endpoints.userCode, { ...common, checkPassword, ownCode, throttle })
+  pushSubscriptionEndpoint(app, endpoints.pushSubscriptions, {
+    identifyCaller,
+    async add(userId, text) {
+      const subscription = readPushSubscription(text)
+      if (subscription !== undefined) await subscriptions.add(userId, subscription)
+      return subscription !== undefined
+    },
+    remove: subscriptions.remove,
+    claim: subscriptions.claim,
+  })
+  if (signsInHere) {
+    const { absoluteTtl } = config.sessions
+    const sessions = createUserSessions({ provider: openid.provider, store, absoluteTtl, userKey, clock, audit })
+    sessionEndpoint(app, endpoints.sessions, { identifyCaller, sessions })
+  }
+}

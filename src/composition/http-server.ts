@@ -1,0 +1,50 @@
+/** The server that all routes are added to, and what every answer has in common. */
+import { type FastifyInstance, fastify } from 'fastify'
+import type { Config } from '../config/config.ts'
+import { type CallerPatience, edge, edgeOptions, serverPatience } from '../platform/http/answer.ts'
+import { nameCallers } from '../platform/http/caller-address.ts'
+import { collectRoutes } from '../platform/http/mount.ts'
+import { tlsOptions } from '../platform/http/tls.ts'
+import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
+import { pageHeaders, renderError } from '../platform/pages/pages.ts'
+import { profiles } from '../platform/security-profile.ts'
+import type { Platform } from './platform.ts'
+
+export function composeHttpServer(
+  { config, texts, profile, metrics, inWork, log }: Platform,
+  patience?: CallerPatience,
+) {
+  const patienceWithCallers = serverPatience(patience)
+  const app: FastifyInstance = fastify({
+    ...edgeOptions,
+    logger: false,
+    ...(config.tls
+      ? { https: { ...tlsOptions(config.tls, profile === profiles.core), ...patienceWithCallers } }
+      : { http: patienceWithCallers }),
+    forceCloseConnections: 'idle',
+    requestTimeout: patienceWithCallers.requestTimeout,
+  })
+  edge(app, log, (acceptLanguage) => unavailablePage(texts, acceptLanguage), strictTransport(config))
+  nameCallers(app, config.proxy.trust)
+  app.addHook('onResponse', ({ method, routeOptions }, { statusCode: status, elapsedTime }, done) => {
+    metrics.answered({ route: routeOptions.url ?? 'none', method, status }, elapsedTime / 1000)
+    done()
+  })
+  const routes = collectRoutes(app)
+  inWork.guard(app)
+  return { app, routes }
+}
+
+/** Browsers keep it by host: in development that may be `localhost`, and everybody's. */
+function strictTransport({ issuer, development, hsts }: Config): Record<string, string> {
+  if (!issuer.startsWith('https:') || development) return {}
+  return { 'strict-transport-security': `max-age=${hsts.maxAge}` }
+}
+
+/** What browsers see while the server cannot answer. */
+function unavailablePage(texts: Texts, acceptLanguage: string | undefined) {
+  const lang = chooseLanguage(acceptLanguage)
+  const say = texts.in(lang)
+  const values = { lang, say, title: say('error.title'), description: say('error.away') }
+  return { headers: pageHeaders, text: renderError(values) }
+}

@@ -1,0 +1,152 @@
+/** Everything that is not CIBA, by oidc-provider: its configuration, signing in, and what is forwarded to it. */
+import type { FastifyInstance } from 'fastify'
+import { assertionAlgorithms } from '../client/authentication/client-assertion.ts'
+import { createPrepareKeys } from '../client/authentication/prepare-keys.ts'
+import { secretPlace } from '../client/configured-clients.ts'
+import { seesCertificates } from '../config/config.ts'
+import { authorizeEndpoint } from '../openid-provider/authorize-endpoint.ts'
+import { createHandOver } from '../openid-provider/forward-request.ts'
+import { handedOverEndpoint } from '../openid-provider/forwarded-endpoint.ts'
+import { createBeginFor } from '../openid-provider/held-generations.ts'
+import { createOidcModelStore } from '../openid-provider/oidc-model-store.ts'
+import { createCurrentProvider } from '../openid-provider/openid-provider.ts'
+import { createKnownBrowsers } from '../openid-provider/sign-in/known-browsers.ts'
+import { createPasswordSignIn } from '../openid-provider/sign-in/password-sign-in.ts'
+import { signInEndpoint } from '../openid-provider/sign-in/sign-in-endpoint.ts'
+import { createSignInPlaces } from '../openid-provider/sign-in-places.ts'
+import { keySetMaxAge } from '../openid-provider/signing-keys/key-rotation.ts'
+import { userinfoEndpoint } from '../openid-provider/userinfo-endpoint.ts'
+import { onlyMethods } from '../platform/http/answer.ts'
+import { fetchThrough } from '../platform/http/fetch.ts'
+import { knownKeysOr } from '../platform/jose/key-sets.ts'
+import type { Framing } from '../platform/pages/pages.ts'
+import { aliasesAt, endpoints, paths } from '../routes.ts'
+import type { Clients } from './clients.ts'
+import type { Platform } from './platform.ts'
+import type { SigningKeys } from './signing-keys.ts'
+import type { Users } from './users.ts'
+
+export type OpenidProvider = ReturnType<typeof composeOpenidProvider>
+
+export function composeOpenidProvider(platform: Platform, clients: Clients, users: Users, signingKeys: SigningKeys) {
+  const { config, database, clock } = platform
+  const { openPerNetwork, openInAll } = config.limits.signIn
+  const models = createOidcModelStore(database)
+  const places = createSignInPlaces({ perNetwork: openPerNetwork, inAll: openInAll }, clock)
+  const provider = createCurrentProvider(signingKeys.watch, {
+    ...settingsOf(platform),
+    ...clientsSeenBy(platform, clients),
+    cibaMetadata: metadataOf(platform, clients, users.hasUserCodes),
+    models,
+    places,
+    findUser: users.findUser,
+  })
+  const prepareKeys = createPrepareKeys({ clients: clients.clients, keys: clients.clientKeys })
+  const { certificateOf, proofs, addresses } = clients
+  return {
+    provider,
+    models,
+    places,
+    handOver: createHandOver(provider, certificateOf, proofs, addresses.slice(1), prepareKeys),
+  }
+}
+
+function settingsOf({ config, profile, details, vault, texts, clock, log, audit }: Platform) {
+  return {
+    issuer: config.issuer,
+    development: config.development,
+    tokens: config.tokens,
+    sessions: config.sessions,
+    profile,
+    seesCertificates: seesCertificates(config),
+    resources: config.resources,
+    details,
+    assertionAlgorithms: assertionAlgorithms(profile),
+    keySetMaxAge: keySetMaxAge(config.keys.publishAhead),
+    vault,
+    texts,
+    clock,
+    log,
+    audit,
+    extra: config.oidc,
+  }
+}
+
+/** How oidc-provider finds clients, and what they prove themselves with. */
+function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Clients) {
+  const { clients, ownApp, nonceKey, acceptAssertion, pairwise } = ours
+  return {
+    async findClient(id: string) {
+      const client = await clients.find(id)
+      if (client === undefined) return undefined
+      const { metadata, secretHash, secretSealed } = client
+      const secret = secretSealed === undefined ? undefined : vault.open(secretSealed, secretPlace(id))
+      return { metadata, secretHash, secret }
+    },
+    ownClient: ownApp.client_id,
+    dpop: { ...config.dpop, nonceKey },
+    acceptAssertion,
+    pairwise,
+    fetch: knownKeysOr(keySets, fetchThrough(toClients)),
+  }
+}
+
+/** What the metadata document says of CIBA. */
+function metadataOf({ config, profile }: Platform, { alias }: Clients, hasUserCodes: boolean) {
+  return {
+    backchannel_authentication_endpoint: config.issuer + endpoints.backchannel,
+    backchannel_token_delivery_modes_supported: profile.deliveryModes,
+    backchannel_authentication_request_signing_alg_values_supported: profile.clientSigning,
+    backchannel_user_code_parameter_supported: hasUserCodes,
+    ...(alias !== undefined && { mtls_endpoint_aliases: aliasesAt(alias) }),
+    ...(config.registration.mode !== 'off' && { registration_endpoint: config.issuer + paths.registration }),
+  }
+}
+
+interface OpenidRouteNeeds {
+  platform: Platform
+  clients: Clients
+  users: Users
+  openid: OpenidProvider
+  /** Who may show the pages in a frame. */
+  framing: Framing
+}
+
+/** Signing in, and the endpoints of oidc-provider. */
+export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): void {
+  const { handOver, provider, places, models } = needs.openid
+  addSignIn(app, needs)
+  // oidc-provider says 404 to a method it does not take.
+  for (const path of [paths.introspection, paths.revocation]) {
+    onlyMethods(app, path, ['POST', 'OPTIONS'])
+    app.post(path, handOver)
+  }
+  userinfoEndpoint(app, paths.userinfo, { handOver, log: needs.platform.log })
+  onlyMethods(app, paths.jwks, ['GET', 'OPTIONS'])
+  const { texts } = needs.platform
+  authorizeEndpoint(app, paths.authorization, { handOver, places, remove: models.removeSignIns, texts })
+  handedOverEndpoint(app, provider, handOver)
+}
+
+function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openid, framing }: OpenidRouteNeeds): void {
+  const { config, vault, texts, clock, audit } = platform
+  const { users, passkeys, checkPassword, signInThrottle: throttle, hashingPlaces, generations } = ours
+  const knownBrowsers = createKnownBrowsers({
+    secure: config.issuer.startsWith('https:'),
+    generationOf: async (userId) => (await generations.find(userId)).generation,
+    vault,
+    clock,
+  })
+  const beginFor = createBeginFor(generations)
+  const passwordSignIn = createPasswordSignIn({
+    users,
+    beginFor,
+    checkPassword,
+    findClient: clients.findMetadata,
+    throttle,
+    knownBrowsers,
+    hashingPlaces,
+  })
+  const needs = { users, passkeys, beginFor, passwordSignIn, knownBrowsers }
+  signInEndpoint(app, { ...needs, provider: openid.provider, texts, framing, clock, audit })
+}

@@ -1,0 +1,117 @@
+/** What runs by itself, and what an operator sees: expiry, removal by age, health, metrics. */
+import type { FastifyInstance } from 'fastify'
+import { createExpirySweep } from '../ciba/decision/expiry-sweep.ts'
+import { weakValues } from '../config/weak-values.ts'
+import type { createSessionEndingStore } from '../endings/session-ending-store.ts'
+import { healthEndpoint } from '../operations/health-endpoint.ts'
+import { metricsEndpoint } from '../operations/metrics-endpoint.ts'
+import { createPruning } from '../operations/pruning.ts'
+import { createReadinessStore } from '../operations/readiness-store.ts'
+import type { Ciba, CibaNeeds } from './ciba.ts'
+import type { DeviceApi } from './device.ts'
+import type { SigningKeys } from './signing-keys.ts'
+
+/** What is looked after besides requests. */
+export interface LookedAfter {
+  ciba: Ciba
+  device: DeviceApi
+  signingKeys: SigningKeys
+  endedSessions: ReturnType<typeof createSessionEndingStore>
+}
+
+/** Milliseconds a parked notification keeps what it says, so that an operator can send it after all (PU-11). */
+const parkedKeepContentMs = 24 * 3600_000
+
+export type Work = ReturnType<typeof composeWork>
+
+/** All that runs by itself, to be started and stopped together. */
+export function composeWork(needs: CibaNeeds, around: LookedAfter) {
+  const { ciba, signingKeys } = around
+  const sweep = composeExpirySweep(needs, around)
+  const pruning = composePruning(needs, ciba)
+  return {
+    sweep,
+    pruning,
+    /** @param options.works false: it only follows the signing keys, and the work is done by another process */
+    start({ works }: { works: boolean }): void {
+      signingKeys.watch.start({ rotates: works })
+      if (!works) return
+      ciba.worker.start()
+      sweep.start()
+      pruning.start()
+    },
+    async stop(patienceMs: number): Promise<void> {
+      await Promise.all([sweep.stop(), pruning.stop(), ciba.worker.stop(patienceMs), signingKeys.watch.stop()])
+    },
+  }
+}
+
+/** Settles what runs out, and forgets at the same time what nobody can use any more. */
+function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys, endedSessions }: LookedAfter) {
+  const { platform, clients, users, stored } = needs
+  const { config } = platform
+  return createExpirySweep(ciba.decisionNeeds, [
+    (now) => users.passkeyChallenges.forgetExpired(now),
+    (now) => ciba.outbox.eraseParked(now - parkedKeepContentMs),
+    (now) => clients.initialAccess.forgetExpired(now),
+    (now) => clients.registrationAttempts.forgetOld(now),
+    (now) => signingKeys.store.forgetRemoved(now),
+    (now) => stored.denialPauses.forgetOver(now),
+    (now) => users.signInAttempts.forgetOld(now),
+    (now) => stored.unknownUsers.forgetOld(now),
+    (now) => users.userCodes.forgetTries(now - config.userCodes.lockSeconds * 1000),
+    (now) => endedSessions.forget(now - config.sessions.absoluteTtl * 1000),
+    (now) => device.userSessions.forget(now),
+  ])
+}
+
+/** Removes what is finished, by age. */
+function composePruning({ platform, clients, openid, stored }: CibaNeeds, { outbox }: Ciba) {
+  const { retention } = platform.config
+  const { requests, signedRequests, decisions } = stored
+  return createPruning({
+    kept: [
+      { what: 'used assertions', days: 0, forget: clients.usedAssertions.forgetExpired },
+      { what: 'tokens and sessions', days: 0, forget: openid.models.forgetExpired },
+      { what: 'notifications', days: retention.notifications, forget: outbox.forgetSettled },
+      { what: 'requests', days: retention.requests, forget: requests.forgetFinished },
+      { what: 'signed requests', days: retention.signedRequests, forget: signedRequests.forget },
+      { what: 'history', days: retention.history, forget: decisions.forget },
+    ],
+    clock: platform.clock,
+    log: platform.log,
+  })
+}
+
+const loopback = ['127.0.0.0/8', '::1']
+
+export function addOperationsRoutes(app: FastifyInstance, { platform, users, stored }: CibaNeeds, ciba: Ciba): void {
+  const { config, database, metrics, clock } = platform
+  healthEndpoint(app, { database, readiness: createReadinessStore({ database, clock }) })
+  if (!config.metrics.enabled) return
+  // In development whoever is at this machine may look.
+  const from = [...config.metrics.from, ...(config.development ? loopback : [])]
+  metricsEndpoint(app, '/metrics', {
+    metrics,
+    access: { ...config.metrics, from },
+    countOpen: stored.requests.countOpen,
+    countHeldPolls: stored.heldPolls.count,
+    countHashingPlaces: () => users.hashingPlaces.counts().places,
+    outbox: ciba.outbox,
+    clock,
+  })
+}
+
+/** Says at the start what an operator should change. */
+export function warnOfWeakSettings({ platform, channels }: CibaNeeds): void {
+  const { config, log } = platform
+  for (const { setting, problem, isKey, advice } of weakValues(config)) {
+    log[isKey ? 'error' : 'warn']({ event: 'config.weak_value', setting, advice }, `the ${setting} ${problem}`)
+  }
+  if (channels.channels.length === 0) {
+    log.warn(
+      { event: 'device.no_channel' },
+      'no channel tells users of requests; their app has to ask /backchannel/authinfo',
+    )
+  }
+}

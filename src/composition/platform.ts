@@ -1,0 +1,80 @@
+/** What everything else stands on: configuration, database, clock, log, keys, texts, and calls to the outside. */
+import { createDetailTypes } from '../authorization-details/detail-types.ts'
+import type { Config } from '../config/config.ts'
+import { createMetrics } from '../operations/metrics.ts'
+import { type Audit, createAudit } from '../platform/audit.ts'
+import type { Clock } from '../platform/clock.ts'
+import { createVault } from '../platform/crypto.ts'
+import { createInWork } from '../platform/http/load-shedding.ts'
+import { createGuardedCaller, type GuardedCaller } from '../platform/http/outgoing.ts'
+import { loadTexts } from '../platform/i18n/texts.ts'
+import { createKeySets } from '../platform/jose/key-sets.ts'
+import type { Log } from '../platform/log.ts'
+import { profiles } from '../platform/security-profile.ts'
+import type { Database } from '../platform/storage/database.ts'
+import { routesNeverRefused, routesOfClients } from '../routes.ts'
+
+/** What a server is given. */
+export interface Given {
+  config: Config
+  database: Database
+  clock: Clock
+  log: Log
+}
+
+export type Platform = ReturnType<typeof composePlatform>
+
+export function composePlatform({ config, database, clock, log }: Given) {
+  const metrics = createMetrics()
+  const audit: Audit = createAudit({ clock, log, hearers: [metrics.hear, ...(config.audit ? [config.audit] : [])] })
+  const callers: GuardedCaller[] = []
+
+  /** Calls to addresses that others name. They end with the server. */
+  function openCaller(how: {
+    allowPrivateNetworks: boolean
+    timeoutMs?: number
+    ca?: string | undefined
+  }): GuardedCaller {
+    const { allowPrivateNetworks, timeoutMs = config.notifications.timeout * 1000, ca } = how
+    const limits = { timeout: timeoutMs, maxBytes: mostBytesRead, allowHttp: config.development }
+    const caller = createGuardedCaller({ ...limits, allowPrivateNetworks, ca, clock })
+    callers.push(caller)
+    return caller
+  }
+
+  const toClients = openCaller({
+    allowPrivateNetworks: config.development || config.notifications.allowPrivateNetworks,
+    ca: config.notifications.ca,
+  })
+  const inWork = createInWork({ most: config.limits.inFlight, clients: routesOfClients, free: routesNeverRefused })
+  const openKeySets = () => createKeySets({ caller: toClients, whileFetching: inWork.whileFetching, clock })
+
+  return {
+    config,
+    database,
+    clock,
+    log,
+    audit,
+    metrics,
+    inWork,
+    vault: createVault(config.secret),
+    texts: loadTexts(config.texts),
+    profile: profiles[config.profile],
+    details: createDetailTypes(config.authorizationDetails.types, (type, error) =>
+      log.error({ event: 'details.not_described', type, error }, 'users read its fields as they are'),
+    ),
+    /** To addresses that clients name. */
+    toClients,
+    openCaller,
+    /** Of clients. */
+    keySets: openKeySets(),
+    /** Others, whose fetches never stand in each other's way. */
+    openKeySets,
+    async close(): Promise<void> {
+      await Promise.all(callers.map((caller) => caller.close()))
+    },
+  }
+}
+
+/** Bytes of an answer to a call of ours that are read: a key set is the largest thing we ask for (JO-4). */
+const mostBytesRead = 64 * 1024

@@ -1,0 +1,34 @@
+/** What is kept of authentication requests, and who hears of it when it changes. */
+import { createRequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
+import { createOpenRequestStore } from '../ciba/authentication-request/open-request-store.ts'
+import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'
+import { createSignedRequestStore } from '../ciba/backchannel-authentication/signed-request-store.ts'
+import { createDecisionStore } from '../ciba/decision/consent-history-store.ts'
+import { createBlockedClientStore } from '../ciba/request-limits/blocked-client-store.ts'
+import { createDenialPauseStore } from '../ciba/request-limits/denial-pause-store.ts'
+import { createUnknownUserStore } from '../ciba/request-limits/unknown-user-counter-store.ts'
+import { createHeldPolls } from '../ciba/token-endpoint/long-poll.ts'
+import { createPendingRequests } from '../ciba/token-endpoint/poll-cache.ts'
+import type { Platform } from './platform.ts'
+
+export type Requests = ReturnType<typeof composeRequests>
+
+export function composeRequests({ config, database, vault, clock, log }: Platform) {
+  const userKey = createUserKey(vault)
+  const requests = createRequestStore(database, userKey)
+  const { first, longest } = config.limits.pauseAfterDenial
+  const { stillPending } = requests
+  return {
+    requests,
+    /** Under which a user's changes are announced. */
+    userKey,
+    openRequests: createOpenRequestStore(database),
+    signedRequests: createSignedRequestStore(database, vault),
+    decisions: createDecisionStore(database),
+    blockedClients: createBlockedClientStore(database),
+    denialPauses: createDenialPauseStore(database, { first: first * 1000, longest: longest * 1000 }),
+    unknownUsers: createUnknownUserStore(database),
+    pending: createPendingRequests({ requests, database, clock, log }),
+    heldPolls: createHeldPolls({ database, stillPending, most: config.requests.maxHeldPolls, clock, log }),
+  }
+}

@@ -1,0 +1,119 @@
+/** Whom requests are about: users, their passwords, codes and passkeys, and how a hint leads to one of them. */
+import { createFindUser, createSeekUser } from '../ciba/user-hint/find-user.ts'
+import { createReadHintToken } from '../ciba/user-hint/hint-token.ts'
+import { endUnnamedUsers } from '../endings/configured-users.ts'
+import { createEndUser } from '../endings/end-user.ts'
+import { createSignInAttemptStore } from '../user/attempts/sign-in-attempt-store.ts'
+import { createPasswordTryThrottle, createSignInThrottle } from '../user/attempts/sign-in-throttle.ts'
+import { createPasskeys } from '../user/passkey/passkey.ts'
+import { createPasskeyChallengeStore } from '../user/passkey/passkey-challenge-store.ts'
+import { createPasskeyStore } from '../user/passkey/passkey-store.ts'
+import { createHashingPlaces } from '../user/password/hashing-places.ts'
+import { createPasswordCheck, passwordCheckOfHook } from '../user/password/password-check.ts'
+import type { HashingNeeds } from '../user/password/password-hashing.ts'
+import { createScryptThreads } from '../user/password/scrypt-threads.ts'
+import type { UserHooks } from '../user/user.ts'
+import {
+  createCodeDirectory,
+  createCodesOfHooks,
+  createOwnCode,
+  hasUserCodes,
+  noCodes,
+} from '../user/user-code/user-code.ts'
+import { createUserCodeStore } from '../user/user-code/user-code-store.ts'
+import { createUserDirectory } from '../user/user-directory.ts'
+import { createUserGenerationStore } from '../user/user-generation-store.ts'
+import { createUserStore } from '../user/user-store.ts'
+import type { Clients } from './clients.ts'
+import type { Platform } from './platform.ts'
+import type { SigningKeys } from './signing-keys.ts'
+
+/** How passwords and user codes are hashed. For tests: hashes can be cheap, or be held up. */
+export type PasswordParts = Partial<Pick<HashingNeeds, 'cost' | 'scrypt'>>
+
+export type Users = Awaited<ReturnType<typeof composeUsers>>
+
+export async function composeUsers(platform: Platform, passwords: PasswordParts = {}) {
+  const { config, database, vault, clock, audit } = platform
+  const store = createUserStore(database)
+  const endUser = createEndUser({ database, vault, clock, audit })
+  if (Array.isArray(config.users)) await endUnnamedUsers(config.users, { database, endUser, now: clock.now() })
+  const scryptThreads = createScryptThreads()
+  const hashingPlaces = createHashingPlaces({ vault, scrypt: scryptThreads.scrypt, ...passwords })
+  const users: UserHooks = Array.isArray(config.users) ? createUserDirectory(config.users, store) : config.users
+  const challenges = createPasskeyChallengeStore(database)
+
+  return {
+    users,
+    findUser: users.find.bind(users),
+    generations: createUserGenerationStore(database),
+    endUser,
+    checkPassword: Array.isArray(config.users)
+      ? createPasswordCheck(config.users, store)
+      : passwordCheckOfHook(config.users),
+    hashingPlaces,
+    passkeyChallenges: challenges,
+    passkeys: createPasskeys({ store: createPasskeyStore(database), challenges, issuer: config.issuer, clock }),
+    ...composeAttempts(platform),
+    ...composeUserCodes(platform, users, hashingPlaces),
+    close: () => scryptThreads.close(),
+  }
+}
+
+/** How often signing in may be tried. */
+function composeAttempts({ config, database, vault, clock }: Platform) {
+  const { signIn: limits } = config.limits
+  const { pause, longestPause } = limits
+  const attempts = createSignInAttemptStore(database, { first: pause * 1000, longest: longestPause * 1000 })
+  const needs = { attempts, limits, vault, clock }
+  return {
+    signInAttempts: attempts,
+    signInThrottle: createSignInThrottle(needs),
+    passwordTryThrottle: createPasswordTryThrottle(needs),
+  }
+}
+
+/** Codes of an application's own users are the application's; those of the built-in directory their users look after. */
+function composeUserCodes({ config, database, clock }: Platform, users: UserHooks, hashingPlaces: HashingPlaces) {
+  const store = createUserCodeStore(database)
+  const codeOf = Array.isArray(config.users)
+    ? createCodeDirectory(config.users, store)
+    : hasUserCodes(users)
+      ? createCodesOfHooks(users)
+      : noCodes
+  const { lockSeconds, ...limits } = config.userCodes
+  const needs = { codeOf, tries: store, limits: { ...limits, lockFor: lockSeconds * 1000 }, hashingPlaces, clock }
+  return {
+    userCodes: store,
+    hasUserCodes: codeOf !== noCodes,
+    codeNeeds: needs,
+    ownCode: Array.isArray(config.users) ? createOwnCode({ ...needs, store }) : undefined,
+  }
+}
+
+type HashingPlaces = ReturnType<typeof createHashingPlaces>
+
+export type UserHints = ReturnType<typeof composeUserHints>
+
+/** How a hint leads to a user. */
+export function composeUserHints(platform: Platform, users: Users, { pairwise }: Clients, signingKeys: SigningKeys) {
+  const { config, clock, profile } = platform
+  const { tokenIssuers } = config.hints
+  const readHintToken = () =>
+    createReadHintToken({
+      tokenIssuers,
+      audience: config.issuer,
+      algorithms: profile.clientSigning,
+      keySets: platform.openKeySets(),
+      clock,
+    })
+  const seekUser = createSeekUser({
+    users: users.users,
+    issuer: config.issuer,
+    publicKeys: async () => ({ keys: signingKeys.watch.now().public }),
+    userOfSubject: ({ metadata }, subject) => pairwise.userFor(metadata, subject),
+    readHintToken: tokenIssuers.length === 0 ? undefined : readHintToken(),
+    clock,
+  })
+  return { seekUser, findUserByHint: createFindUser(seekUser) }
+}

@@ -1,0 +1,167 @@
+/**
+ * The whole server: configuration, database, clock and users go in; routes and workers come out. What it is made of is in
+ * `composition/`, one file a part; the order here is the order in which parts need each other.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { FastifyPluginAsync } from 'fastify'
+import type { createDeviceApi } from './authentication-device/api/in-process-api.ts'
+import { forTheApplication } from './composition/application.ts'
+import { composeChannels } from './composition/channels.ts'
+import { addCibaRoutes, type CibaNeeds, composeCiba } from './composition/ciba.ts'
+import { addClientRoutes, composeClients } from './composition/clients.ts'
+import { addConsentApp, sendTo } from './composition/consent-app.ts'
+import { addDevelopmentRoutes } from './composition/development.ts'
+import { addDeviceRoutes, composeDeviceApi } from './composition/device.ts'
+import { composeHttpServer } from './composition/http-server.ts'
+import { addOpenidRoutes, composeOpenidProvider } from './composition/openid-provider.ts'
+import { addOperationsRoutes, composeWork, warnOfWeakSettings } from './composition/operations.ts'
+import { composePlatform, type Given } from './composition/platform.ts'
+import { composeRequests } from './composition/requests.ts'
+import { composeSigningKeys } from './composition/signing-keys.ts'
+import { composeUserHints, composeUsers, type PasswordParts } from './composition/users.ts'
+import type { Config } from './config/config.ts'
+import { createSessionEndingStore } from './endings/session-ending-store.ts'
+import { type Clock, systemClock } from './platform/clock.ts'
+import type { CallerPatience } from './platform/http/answer.ts'
+import { createEnding } from './platform/http/life.ts'
+import { answerRaw, asPlugin } from './platform/http/mount.ts'
+import { createLog, type Log } from './platform/log.ts'
+import { migrate, refuseOtherSchema } from './platform/storage/migrate.ts'
+import { openDatabase } from './platform/storage/open.ts'
+
+/** What comes in through the door besides the configuration; each has a sensible default. */
+export interface Parts {
+  clock?: Clock
+  log?: Log
+  /** Bring the database to the newest schema on the way. SQLite is always brought there. */
+  migrate?: boolean
+  /** Whether this process sends notifications and settles what runs out. Some process has to. */
+  workers?: boolean
+  /** How the database is opened. For tests: its wires can be slow, or cut. */
+  openDatabase?: typeof openDatabase
+  /** How long callers may take. For tests. */
+  callerPatience?: CallerPatience
+  /** How passwords and user codes are hashed. For tests: hashes can be cheap, or be held up. */
+  passwords?: PasswordParts
+}
+
+/** A running Doorbell. */
+export interface Doorbell {
+  /**
+   * For `http.createServer`, Express, Koa or Nest: answers every Doorbell address, and 404 to all others. It reads
+   * bodies itself: mount it before any body parser.
+   */
+  handler(request: IncomingMessage, response: ServerResponse): void
+  /** A Fastify plugin that adds every Doorbell route to your own server. */
+  fastify: FastifyPluginAsync
+  /** For your own code: what waits for a user, and their decision. */
+  requests: ReturnType<typeof createDeviceApi>
+  /** For an application's own users: what hangs on one ends when the application says so, in one step. */
+  users: {
+    /** Ends all sessions and tokens of a user. */
+    signOut(userId: string): Promise<void>
+    /** Ends everything that hangs on a user who is gone: open requests are denied, passkeys and subscriptions removed. */
+    end(userId: string): Promise<void>
+  }
+  /** Listens on the configured host and port. Answers the address. */
+  listen(options?: { host?: string; port?: number }): Promise<string>
+  /** Resolves when no notification is due or under way, and nothing waits to be written. */
+  idle(): Promise<void>
+  /** Settles what has run out, now. */
+  sweep(): Promise<number>
+  /** Forgets what is finished and older than `retention` says, now. Answers how many rows it were. */
+  prune(): Promise<number>
+  /**
+   * Says that the end is near (`/health/ready`, `Connection: close`), serves on for `delay` seconds so that balancers
+   * hear of it, then stops accepting, finishes what runs, hands the rest back and lets the database go. Called again, it
+   * cuts the delay short, unless it is given one.
+   */
+  close(options?: { delay?: number }): Promise<void>
+}
+
+/**
+ * A complete CIBA provider on the database the configuration names, with its workers running.
+ *
+ * @throws if the database cannot be reached, or its schema is older than this program and may not be brought up
+ * @example
+ * const doorbell = await createDoorbell(await loadConfig({ file: 'doorbell.config.ts' }))
+ * http.createServer(doorbell.handler).listen(4000)
+ */
+export async function createDoorbell(config: Config, parts: Parts = {}): Promise<Doorbell> {
+  const clock = parts.clock ?? systemClock
+  const log = parts.log ?? createLog(config.logLevel)
+  const database = await (parts.openDatabase ?? openDatabase)(config.database, { log, clock, serves: true })
+  try {
+    if (database.engine === 'sqlite' || parts.migrate) await migrate(database, clock)
+    await refuseOtherSchema(database)
+    return await compose({ config, database, clock, log }, parts)
+  } catch (error) {
+    await database.close()
+    throw error
+  }
+}
+
+async function compose(given: Given, parts: Parts): Promise<Doorbell> {
+  const { config, clock } = given
+  const platform = composePlatform(given)
+  const signingKeys = await composeSigningKeys(platform)
+  const clients = await composeClients(platform)
+  const users = await composeUsers(platform, parts.passwords)
+  const hints = composeUserHints(platform, users, clients, signingKeys)
+  const openid = composeOpenidProvider(platform, clients, users, signingKeys)
+  const stored = composeRequests(platform)
+  const channels = await composeChannels(platform, clients, users, stored)
+  const needs: CibaNeeds = { platform, clients, users, hints, openid, stored, channels }
+  const ciba = composeCiba(needs)
+  const device = composeDeviceApi(needs)
+  const endedSessions = createSessionEndingStore(given.database)
+  const work = composeWork(needs, { ciba, device, signingKeys, endedSessions })
+
+  // The demo shows the phone in a frame of its own page. Nobody else is let.
+  const framing = channels.demoWire ? 'self' : 'none'
+  const { app, routes } = composeHttpServer(platform, parts.callerPatience)
+  const send = sendTo(app)
+  addCibaRoutes(app, needs, ciba)
+  addDeviceRoutes(app, needs, ciba, device)
+  addOpenidRoutes(app, { platform, clients, users, openid, framing })
+  addClientRoutes(app, { platform, clients, provider: openid.provider, hasUserCodes: users.hasUserCodes })
+  await addConsentApp(app, needs, { endedSessions, send, framing })
+  addOperationsRoutes(app, needs, ciba)
+  addDevelopmentRoutes(app, needs, ciba, send)
+  await app.ready()
+
+  work.start({ works: parts.workers ?? true })
+  warnOfWeakSettings(needs)
+
+  const close = createEnding({
+    clock,
+    announce() {
+      app.life.announceEnd()
+      stored.heldPolls.close()
+    },
+    async end() {
+      // Real time, whatever the clock: somebody waits for this process to end.
+      const cutOff = systemClock.after(patienceMs, () => app.server.closeAllConnections())
+      const answered = app.life.quiet(patienceMs)
+      await Promise.all([app.close(), answered, work.stop(patienceMs)])
+      cutOff()
+      app.life.over()
+      await Promise.all([platform.close(), users.close()])
+      await stored.pending.close()
+      await given.database.close()
+    },
+  })
+  return {
+    handler: (request, response) => answerRaw(app, given.log, request, response),
+    fastify: asPlugin(app, routes),
+    listen: ({ host = config.host, port = config.port } = {}) => app.listen({ host, port }),
+    close,
+    ...forTheApplication(needs, ciba, work),
+  }
+}
+
+/** Milliseconds that answers and notifications under way are given when the server is to end. */
+const patienceMs = 4_000
+
+export { ProfileError } from './composition/clients.ts'
+export { SchemaError } from './platform/storage/migrate.ts'
