@@ -1,6 +1,6 @@
 /** The addresses of the server. */
 import { discoveryPaths } from './openid-provider/forwarded-endpoint.ts'
-import { paths } from './openid-provider/openid-provider.ts'
+import { paths } from './openid-provider/paths.ts'
 
 /** The CIBA addresses; those of everything else are in `openid-provider/`. */
 export const endpoints = {

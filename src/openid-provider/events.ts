@@ -1,0 +1,50 @@
+/** What oidc-provider tells of: refusals, failures and tokens of its own grants. */
+import type { EventEmitter } from 'node:events'
+import type { Provider } from 'oidc-provider'
+import type { Audit } from '../platform/audit.ts'
+import { malformed } from '../platform/http/answer.ts'
+import { isUnstorableForDatabase } from '../platform/http/outside-text.ts'
+import { isUnavailable, unavailable } from '../platform/http/unavailable.ts'
+import type { Log } from '../platform/log.ts'
+
+const clientErrors = [
+  'authorization',
+  'grant',
+  'introspection',
+  'revocation',
+  'userinfo',
+  'jwks',
+  'end_session',
+] as const
+
+export function reportErrors(provider: Provider, log: Log): void {
+  for (const what of clientErrors) {
+    // The event names are known to the types one by one, but not as a union.
+    const emitter: EventEmitter = provider
+    emitter.on(`${what}.error`, (_ctx: unknown, error: Error & { error_detail?: string }) => {
+      log.info({ event: 'oidc.refused', endpoint: what, code: error.message, detail: error.error_detail })
+    })
+  }
+  provider.on('server_error', (ctx, error) => {
+    log.error({ event: 'oidc.failed', error })
+    if (isUnstorableForDatabase(error)) {
+      const { status, code, hint } = malformed()
+      ctx.status = status
+      if (typeof ctx.body === 'object') ctx.body = { error: code, error_description: hint }
+    }
+    if (!isUnavailable(error)) return
+    ctx.status = unavailable.status
+    ctx.set(unavailable.headers)
+    // A page stays one.
+    if (typeof ctx.body === 'object') ctx.body = unavailable.body
+  })
+}
+
+/** Tokens of the other grants: of a sign-in, and refreshed ones. */
+export function reportTokens(provider: Provider, audit: Audit): void {
+  provider.on('grant.success', ({ oidc }) => {
+    const { client, params, entities } = oidc
+    const by = String(params?.grant_type)
+    audit({ event: 'tokens.issued', client: client?.clientId, user: entities.Account?.accountId, by })
+  })
+}
