@@ -8,8 +8,8 @@ import {
   type ClientMetadata,
   CONSENT_APP,
   needsSecret as methodNeedsSecret,
-  readClientMetadata,
 } from '../client/metadata/client-metadata.ts'
+import { readClientMetadata } from '../client/metadata/read-client-metadata.ts'
 import { type Config, seesCertificates } from '../config/config.ts'
 import { endClient } from '../endings/end-client.ts'
 import { newSecret } from '../platform/crypto.ts'

@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { isLoopback } from '../client/metadata/client-metadata.ts'
+import { isLoopback } from '../platform/http/web-address.ts'
 import { type Cast, findCast } from './client-role/cast.ts'
 import { postAs, Refused } from './client-role/provider.ts'
 import { Failure } from './context/failure.ts'

@@ -7,16 +7,15 @@ import type { DetailType } from '../authorization-details/detail-types.ts'
 import type { Resource, Resources } from '../authorization-details/resources.ts'
 import type { TokenIssuer } from '../ciba/user-hint/hint-token.ts'
 import {
-  type ClientCircumstances,
   type ClientMetadata,
   type ClientMetadataInput,
   CONSENT_APP,
-  complainAboutKeys,
   DECIDE_SCOPE,
-  isLoopback,
-  readClientMetadata,
 } from '../client/metadata/client-metadata.ts'
+import { complainAboutKeys } from '../client/metadata/public-keys.ts'
+import { type ClientCircumstances, readClientMetadata } from '../client/metadata/read-client-metadata.ts'
 import type { AuditEvent } from '../platform/audit.ts'
+import { isLoopback } from '../platform/http/web-address.ts'
 import { profiles } from '../platform/security-profile.ts'
 import { isPlain, mustBe, mustBeSecretly, readSettings } from '../platform/validation.ts'
 import type { ConfiguredUser, UserHooks } from '../user/user.ts'

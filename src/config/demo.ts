@@ -1,5 +1,6 @@
 /** The demo cast: a café, a shop, a bank, a phone, and three people. Every password here is known to everybody. */
-import { CIBA_GRANT, type ClientMetadataInput, isLoopback } from '../client/metadata/client-metadata.ts'
+import { CIBA_GRANT, type ClientMetadataInput } from '../client/metadata/client-metadata.ts'
+import { isLoopback } from '../platform/http/web-address.ts'
 import { isPlain } from '../platform/validation.ts'
 import type { ConfiguredUserInput } from './users.ts'
 

@@ -1,7 +1,7 @@
 /** Telling users by mail. */
 
-import { isLoopback } from '../../client/metadata/client-metadata.ts'
 import type { Outcome } from '../../outbox/notification.ts'
+import { isLoopback } from '../../platform/http/web-address.ts'
 import type { Texts } from '../../platform/i18n/texts.ts'
 import type { User } from '../../user/user.ts'
 import { writeAccountMail } from './account-notice-text.ts'

@@ -1,8 +1,8 @@
 /** Being called back: a notification endpoint of our own, or the one that a server in development has for trying out. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
-import { isLoopback } from '../../client/metadata/client-metadata.ts'
 import { sameSecret } from '../../platform/crypto.ts'
+import { isLoopback } from '../../platform/http/web-address.ts'
 import { isPlain } from '../../platform/validation.ts'
 import { Failure } from '../context/failure.ts'
 import type { Ringing } from './ring.ts'

@@ -9,7 +9,8 @@ import { Refusal } from '../../platform/oauth-error.ts'
 import type { ReadCertificate } from '../certificate/client-certificate.ts'
 import type { AuthenticateClient, Client } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
-import { type ClientCircumstances, type DeliveryMode, readClientMetadata } from '../metadata/client-metadata.ts'
+import type { DeliveryMode } from '../metadata/client-metadata.ts'
+import { type ClientCircumstances, readClientMetadata } from '../metadata/read-client-metadata.ts'
 import { sectorStays, staysInSector } from '../metadata/sector.ts'
 
 export interface ClientSettingsNeeds {

@@ -10,13 +10,8 @@ import { isPlain } from '../../platform/validation.ts'
 import type { Client } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
 import { toClient } from '../configured-clients.ts'
-import {
-  type ClientCircumstances,
-  type ClientMetadata,
-  DECIDE_SCOPE,
-  needsSecret,
-  readClientMetadata,
-} from '../metadata/client-metadata.ts'
+import { type ClientMetadata, DECIDE_SCOPE, needsSecret } from '../metadata/client-metadata.ts'
+import { type ClientCircumstances, readClientMetadata } from '../metadata/read-client-metadata.ts'
 import { leavesSector, sectorStays } from '../metadata/sector.ts'
 import { complainAboutName } from '../metadata/shown-name.ts'
 import { complainAboutSector, type SectorLists } from '../pairwise/sector-identifier.ts'

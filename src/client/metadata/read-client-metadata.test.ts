@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { CIBA_GRANT, readClientMetadata } from './client-metadata.ts'
+import { CIBA_GRANT } from './client-metadata.ts'
+import { readClientMetadata } from './read-client-metadata.ts'
 
 const poll = { client_id: 'till', client_secret: 'a-till-secret', backchannel_token_delivery_mode: 'poll' }
 const ping = {

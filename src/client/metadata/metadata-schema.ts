@@ -1,0 +1,195 @@
+/** What each member of client metadata may be, by itself. */
+import { isIP } from 'node:net'
+import { z } from 'zod'
+import { isRedirectAddress, isSafeAddress, isTidy, isWebAddress } from '../../platform/http/web-address.ts'
+import { type Profile, profiles } from '../../platform/security-profile.ts'
+import { mustBe, mustBeSecretly } from '../../platform/validation.ts'
+import { isDistinguishedName } from '../certificate/subject-name.ts'
+import { CIBA_GRANT, hintKinds, type PublicJwk } from './client-metadata.ts'
+import { orOf } from './profile-violations.ts'
+import { complainAboutKeys } from './public-keys.ts'
+
+interface SchemaCircumstances {
+  development: boolean
+  profile?: Profile
+}
+
+const methods = [
+  'client_secret_basic',
+  'client_secret_post',
+  'client_secret_jwt',
+  'private_key_jwt',
+  'tls_client_auth',
+  'self_signed_tls_client_auth',
+  'none',
+] as const
+export const tlsMethods: string[] = ['tls_client_auth', 'self_signed_tls_client_auth']
+
+/** JWS algorithms of a client's own keys. */
+export const keySigningAlgs = ['ES256', 'RS256', 'PS256', 'Ed25519', 'EdDSA']
+export type MetadataSchema = ReturnType<typeof makeSchema>
+/** What was given, each member checked by itself. */
+export type MetadataDraft = z.output<MetadataSchema>
+
+/** Making one takes longer than reading a client, and a configuration may hold a thousand clients. */
+const made: { development: boolean; profile: Profile; schema: MetadataSchema }[] = []
+
+/** What each member may be, by itself. */
+export function schemaFor({ development, profile = profiles.core }: SchemaCircumstances): MetadataSchema {
+  const known = made.find((each) => each.development === development && each.profile === profile)
+  if (known) return known.schema
+  const schema = makeSchema(development, profile)
+  made.push({ development, profile, schema })
+  return schema
+}
+
+function makeSchema(development: boolean, profile: Profile) {
+  const loopback = development ? ', or http on this machine' : ''
+  const httpsAddress = (refused: string) =>
+    secretText(`an https address${loopback}, without ${refused}`, (address) => isSafeAddress(address, development))
+  return z.object({
+    ...generalMembers(),
+    ...authenticationMembers(httpsAddress),
+    ...openidMembers(httpsAddress),
+    ...cibaMembers(httpsAddress, profile),
+  })
+}
+
+type HttpsAddress = (refused: string) => ReturnType<typeof secretText>
+
+/** RFC 7591. */
+function generalMembers() {
+  const webAddress = secretText('an http or https address', isWebAddress)
+  return {
+    client_id: text('1 to 255 printable ASCII characters without spaces', (id) =>
+      /^[\x21-\x7e]{1,255}$/.test(id),
+    ).exactOptional(),
+    client_secret: secretText('printable ASCII characters', (secret) => /^[\x20-\x7e]+$/.test(secret)).exactOptional(),
+    client_name: text('1 to 255 characters, none of them invisible controls', isShowable).exactOptional(),
+    client_uri: webAddress.exactOptional(),
+    logo_uri: webAddress.exactOptional(),
+    policy_uri: webAddress.exactOptional(),
+    tos_uri: webAddress.exactOptional(),
+    contacts: z.array(z.string(mustBe('a text')), mustBe('a list of texts')).exactOptional(),
+    application_type: z.enum(['web', 'native'], mustBe('"web" or "native"')).exactOptional(),
+    redirect_uris: z
+      .array(secretText('an absolute address without a fragment', isRedirectAddress), mustBe('a list of addresses'))
+      .exactOptional(),
+    grant_types: z
+      .array(
+        z.enum([CIBA_GRANT, 'authorization_code', 'refresh_token'], {
+          error: ({ input }) =>
+            `must be "${CIBA_GRANT}", "authorization_code" or "refresh_token"; it is ${typeof input === 'string' ? JSON.stringify(input.slice(0, 60)) : 'not a text'}`,
+        }),
+        mustBe('a list of grant types'),
+      )
+      .exactOptional(),
+    response_types: z.array(z.enum(['code'], mustBe('"code"')), mustBe('a list of response types')).exactOptional(),
+    scope: text('scopes separated by single spaces', isScope).exactOptional(),
+  }
+}
+
+/** How the client proves who it is. */
+function authenticationMembers(httpsAddress: HttpsAddress) {
+  return {
+    token_endpoint_auth_method: z.enum(methods, mustBe(`one of ${methods.join(', ')}`)).exactOptional(),
+    token_endpoint_auth_signing_alg: z
+      .enum(['HS256', ...keySigningAlgs], mustBe(`one of HS256, ${keySigningAlgs.join(', ')}`))
+      .exactOptional(),
+    tls_client_auth_subject_dn: text(
+      'a distinguished name, like "CN=till, O=Bank, C=DE"',
+      isDistinguishedName,
+    ).exactOptional(),
+    tls_client_auth_san_dns: text('a host name', (name) => /^[a-z0-9][a-z0-9.-]{0,252}$/i.test(name)).exactOptional(),
+    tls_client_auth_san_uri: text('an absolute address', isTidy).exactOptional(),
+    tls_client_auth_san_ip: text('an IP address', (address) => isIP(address) !== 0).exactOptional(),
+    tls_client_auth_san_email: text('a mail address', (address) => /^[^\s@]+@[^\s@]+$/.test(address)).exactOptional(),
+    tls_client_certificate_bound_access_tokens: yesOrNo().exactOptional(),
+    dpop_bound_access_tokens: yesOrNo().exactOptional(),
+    jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(complainAboutKeys).exactOptional(),
+    jwks_uri: httpsAddress('user name and fragment').exactOptional(),
+  }
+}
+
+function openidMembers(httpsAddress: HttpsAddress) {
+  return {
+    id_token_signed_response_alg: z
+      .enum(['ES256', 'RS256', 'PS256'], mustBe('one of ES256, RS256, PS256'))
+      .exactOptional(),
+    default_max_age: z
+      .number(mustBe('a whole number of seconds, at least 0'))
+      .refine((age) => Number.isSafeInteger(age) && age >= 0, mustBe('a whole number of seconds, at least 0'))
+      .exactOptional(),
+    authorization_details_types: z
+      .array(z.string(mustBe('a text')), mustBe('a list of types of authorization details'))
+      .exactOptional(),
+    require_auth_time: yesOrNo().exactOptional(),
+    subject_type: z.enum(['public', 'pairwise'], mustBe('"public" or "pairwise"')).exactOptional(),
+    sector_identifier_uri: httpsAddress('user name and fragment').exactOptional(),
+  }
+}
+
+/** CIBA Core §4, and what Doorbell adds. */
+function cibaMembers(httpsAddress: HttpsAddress, profile: Profile) {
+  return {
+    backchannel_token_delivery_mode: z
+      .preprocess(
+        (mode) => (typeof mode === 'string' ? mode.toLowerCase() : mode),
+        z.enum(['poll', 'ping', 'push'], mustBe('"poll", "ping" or "push"')),
+      )
+      .exactOptional(),
+    backchannel_client_notification_endpoint: httpsAddress('user name and fragment').exactOptional(),
+    backchannel_device_service: yesOrNo().exactOptional(),
+    backchannel_require_passkey: yesOrNo().exactOptional(),
+    limits: z
+      .strictObject(
+        {
+          perClient: numbersOf('open', 'perMinute', 'unknownPerMinute'),
+          perClientAndUser: numbersOf('open', 'perMinute'),
+        },
+        mustBe('an object with perClient and perClientAndUser'),
+      )
+      .exactOptional(),
+    backchannel_user_code_parameter: yesOrNo().exactOptional(),
+    backchannel_allowed_hints: z
+      .array(z.enum(hintKinds, mustBe(`one of ${hintKinds.join(', ')}`)), mustBe('a list of kinds of hints'))
+      .min(1, { error: 'must hold at least one kind of hint; without any the client could ask nobody' })
+      .exactOptional(),
+    backchannel_unknown_users: z.enum(['error', 'pretend'], mustBe('"error" or "pretend"')).exactOptional(),
+    backchannel_authentication_request_signing_alg: z
+      .enum(profile.clientSigning, mustBe(`one of ${profile.clientSigning.join(', ')}`))
+      .exactOptional(),
+  }
+}
+
+function text(what: string, holds: (value: string) => boolean) {
+  return z.string(mustBe(what)).refine(holds, mustBe(what))
+}
+
+/** For secrets, and for addresses, which may hold one. */
+function secretText(what: string, holds: (value: string) => boolean) {
+  return z.string(mustBeSecretly(what)).refine(holds, mustBeSecretly(what))
+}
+
+function numbersOf<const Name extends string>(...names: Name[]) {
+  const what = 'a whole number of requests, at least 0 and at most 1000000'
+  const requests = z
+    .number(mustBe(what))
+    .refine((number) => Number.isInteger(number) && number >= 0 && number <= 1_000_000, mustBe(what))
+    .exactOptional()
+  const shape = Object.fromEntries(names.map((name) => [name, requests])) as Record<Name, typeof requests>
+  return z.strictObject(shape, mustBe(`an object with ${orOf(names).replace(' or ', ' and ')}`)).exactOptional()
+}
+
+function yesOrNo() {
+  return z.boolean(mustBe('true or false'))
+}
+
+/** A name is shown to somebody who decides by it: nothing that reorders or hides its letters. */
+function isShowable(name: string): boolean {
+  return /^[^\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]{1,255}$/u.test(name) && name.trim() !== ''
+}
+
+function isScope(scope: string): boolean {
+  return scope.split(' ').every((token) => /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(token))
+}

@@ -1,0 +1,28 @@
+/** The JWK Set that a client registers: public keys, of a known kind, long enough. */
+import type { z } from 'zod'
+import { isPlain } from '../../platform/validation.ts'
+
+const keyTypes: unknown[] = ['EC', 'RSA', 'OKP']
+const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
+
+/** For a schema: a JWK Set with nothing private in it. */
+export function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void {
+  const complain = (message: string) => context.addIssue({ code: 'custom', message })
+  const keys = isPlain(jwks) ? jwks.keys : undefined
+  if (!Array.isArray(keys) || keys.length === 0) {
+    complain('must be a JWK Set: an object with a list "keys" of at least one key')
+    return
+  }
+  for (const [index, key] of keys.entries()) {
+    const which = `must hold public keys only, but key ${index}`
+    const member = isPlain(key) ? privateMembers.find((name) => name in key) : undefined
+    if (member !== undefined) complain(`${which} has the private member "${member}"`)
+    else if (!isPlain(key) || !keyTypes.includes(key.kty)) complain(`${which} is of no known kind`)
+    else if (isWeak(key)) complain(`must hold RSA keys of at least 2048 bits, but key ${index} is shorter (FI-6)`)
+  }
+}
+
+/** No curve that is known is too short. */
+function isWeak({ kty, n }: Record<string, unknown>): boolean {
+  return kty === 'RSA' && (typeof n !== 'string' || Buffer.from(n, 'base64url').length < 2048 / 8)
+}

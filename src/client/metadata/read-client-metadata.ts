@@ -1,0 +1,56 @@
+/** Client metadata, read: each member by itself, completed with defaults, then checked as a whole. */
+import { type Profile, profiles } from '../../platform/security-profile.ts'
+import { isPlain, readSettings } from '../../platform/validation.ts'
+import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from './client-metadata.ts'
+import { rules } from './metadata-rules.ts'
+import { type MetadataDraft, schemaFor } from './metadata-schema.ts'
+import { breachesOf } from './profile-violations.ts'
+
+export interface ClientCircumstances {
+  /** Whether plain http is accepted for addresses on this machine. */
+  development: boolean
+  /** What the deployment keeps to: `core` if nobody says. */
+  profile?: Profile
+  /** Whether certificates of clients are seen: they are, unless somebody says that they are not. */
+  seesCertificates?: boolean
+  /** What may be asked for in detail: anything, unless somebody says. */
+  detailTypes?: readonly string[]
+}
+
+/** Every complaint starts with the name of the metadata it is about. None contains a secret. */
+export function readClientMetadata(
+  input: unknown,
+  circumstances: ClientCircumstances,
+): { client: ClientMetadata } | { complaints: string[] } {
+  if (!isPlain(input)) return { complaints: ['client metadata must be an object'] }
+  // RFC 7591 §2: null means left out.
+  const given = Object.fromEntries(Object.entries(input).filter(([, value]) => value !== null && value !== undefined))
+  const { value, complaints, broken } = readSettings(schemaFor(circumstances), given)
+  const client = complete(value)
+  const crossed = rules
+    .filter(({ reads, unless }) => !reads.some((name) => broken.has(name)) && unless(client, circumstances))
+    .map(({ says }) => (typeof says === 'string' ? says : says(client)))
+  const breaches = breachesOf(client, circumstances.profile ?? profiles.core)
+  const all = [...complaints, ...crossed, ...breaches.filter(({ about }) => !broken.has(about)).map(({ says }) => says)]
+  return all.length > 0 ? { complaints: all } : { client }
+}
+
+function complete(draft: MetadataDraft): ClientMetadata {
+  const mode = draft.backchannel_token_delivery_mode
+  const grants = draft.grant_types ?? defaultGrants(mode, draft.backchannel_device_service === true)
+  return {
+    ...draft,
+    client_id: draft.client_id ?? '',
+    redirect_uris: draft.redirect_uris ?? [],
+    grant_types: grants,
+    response_types: draft.response_types ?? (grants.includes('authorization_code') ? ['code'] : []),
+    token_endpoint_auth_method: draft.token_endpoint_auth_method ?? 'client_secret_basic',
+  }
+}
+
+function defaultGrants(mode: DeliveryMode | undefined, isDeviceService: boolean): string[] {
+  if (mode === 'poll' || mode === 'ping') return [CIBA_GRANT]
+  // A push client is given its tokens and a device service needs none: neither uses the token endpoint (RG-2).
+  if (mode === 'push' || isDeviceService) return []
+  return ['authorization_code']
+}
