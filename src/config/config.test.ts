@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { newSecret } from '../platform/crypto.ts'
-import { type Circumstances, checkConfig, settingKinds } from './config.ts'
+import { checkConfig } from './check.ts'
+import type { Circumstances } from './config.ts'
+import { settingKinds } from './schema.ts'
 
 const production = { issuer: 'https://id.example.com', secret: newSecret() }
 

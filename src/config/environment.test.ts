@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { settingKinds } from './config.ts'
 import { environmentName, readEnvironment } from './environment.ts'
+import { settingKinds } from './schema.ts'
 
 describe('names', () => {
   const cases: [string, string][] = [

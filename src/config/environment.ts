@@ -1,6 +1,6 @@
 /** Settings from environment variables: `requests.defaultExpiry` is `DOORBELL_REQUESTS_DEFAULT_EXPIRY`. */
 import { didYouMean, nearest } from '../platform/validation.ts'
-import { type SettingKind, settingKinds } from './config.ts'
+import { type SettingKind, settingKinds } from './schema.ts'
 
 export type Environment = Record<string, string | undefined>
 

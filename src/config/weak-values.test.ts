@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { newSecret } from '../platform/crypto.ts'
-import { type CheckedConfig, checkConfig } from './config.ts'
+import { checkConfig } from './check.ts'
+import type { CheckedConfig } from './config.ts'
 import { isGuessable, weakValues } from './weak-values.ts'
 
 const random = newSecret()

@@ -1,7 +1,8 @@
 /** Who asks too much, too often, or where they are not wanted: nothing of it reaches the user (CD-4, CD-5, M30, M31). */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
-import { type CheckedConfig, type ConfigInput, checkConfig } from '../../src/config/config.ts'
+import { checkConfig } from '../../src/config/check.ts'
+import type { CheckedConfig, ConfigInput } from '../../src/config/config.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import type { UserHooks } from '../../src/user/user.ts'
 import { auditOf } from '../cast/audit.ts'

@@ -1,0 +1,114 @@
+/** The configuration as it was written → complete and checked, or all complaints at once. */
+import { profiles } from '../platform/security-profile.ts'
+import { readSettings } from '../platform/validation.ts'
+import { readDetailTypes, readResources } from './authorization-details.ts'
+import { readClients, scopesOf } from './clients.ts'
+import { type CheckedConfig, type Circumstances, freeze, type Limits, seesCertificates } from './config.ts'
+import { rules } from './rules.ts'
+import { type GivenSettings, knownSettings, schema } from './schema.ts'
+import { readUsers } from './users.ts'
+
+/** Completes `input` with defaults and checks it, alone and together. No complaint contains a secret. */
+export function checkConfig(
+  input: Record<string, unknown>,
+  { demo = false, nameOf = (path) => path }: Circumstances = {},
+): { config: CheckedConfig } | { complaints: string[] } {
+  const { value, complaints, broken } = readSettings(schema, spelledOut(input), { known: knownSettings, nameOf })
+  const { types, ...details } = readDetailTypes(value.authorizationDetails.types)
+  const ownScopes = isBroken('tokens.scopes', broken) ? undefined : scopesOf(value)
+  const { resources, ...resourceReading } = readResources(value.resources, ownScopes)
+  const clients = readClients(value.clients, {
+    // While nobody knows which it is, complaints that production would have are only noise.
+    development: value.development !== false || broken.has('development'),
+    profile: broken.has('profile') ? profiles.core : profiles[value.profile],
+    seesCertificates: broken.has('tls') || seesCertificates(value),
+    ...(details.complaints.length === 0 && { detailTypes: Object.keys(types) }),
+    scopes: 'scopes' in value.oidc || 'claims' in value.oidc ? undefined : ownScopes,
+  })
+  const users = readUsers(value.users)
+  const { email, webPush, deviceWebhook, tls, mutualTls, limits, metrics, ...always } = value
+  const config: CheckedConfig = {
+    ...always,
+    ...(isWhole(tls, ['key', 'cert']) && { tls }),
+    ...(isWhole(mutualTls, ['issuer']) && { mutualTls: { issuer: mutualTls.issuer.replace(/\/+$/, '') } }),
+    ...(isWhole(email, ['smtp', 'from']) && { email }),
+    ...(isWhole(webPush, ['subject']) && { webPush }),
+    ...(isWhole(deviceWebhook, ['url', 'secret']) && { deviceWebhook }),
+    issuer: value.issuer ?? `http://localhost:${value.port}`,
+    development: value.development !== false,
+    strictAssertionAudience: value.strictAssertionAudience ?? profiles[value.profile].issuerAsAudience,
+    requests: {
+      ...value.requests,
+      minExpiry: value.requests.minExpiry ?? leastExpiryOf(value),
+      maxOpenPerUser: value.requests.maxOpenPerUser ?? limits.perUser.open ?? 5,
+      requireSigned: value.requests.requireSigned ?? profiles[value.profile].signedRequestsOnly,
+    },
+    userCodes: {
+      ...value.userCodes,
+      maxTriesPerUser: value.userCodes.maxTriesPerUser ?? 4 * value.userCodes.maxTries,
+    },
+    limits: limitsIn(value),
+    // Whoever develops wants it to end; no balancer has to hear of it.
+    shutdown: { delay: value.shutdown.delay ?? (value.development === false ? 5 : 0) },
+    metrics: {
+      ...metrics,
+      enabled:
+        metrics.enabled ?? (value.development !== false || metrics.token !== undefined || metrics.from.length > 0),
+    },
+    clients: clients.clients,
+    users: users.users,
+    authorizationDetails: { types },
+    resources,
+    demo,
+  }
+  const crossed = rules
+    .filter(({ reads, unless }) => !reads.some((path) => isBroken(path, broken)) && unless(config, value))
+    .map(({ reads, says }) => `${nameOf(reads[0]!)} ${typeof says === 'string' ? says : says(config)}`)
+  const all = [
+    ...complaints,
+    ...crossed,
+    ...details.complaints,
+    ...resourceReading.complaints,
+    ...clients.complaints,
+    ...users.complaints,
+  ]
+  if (all.length > 0) return { complaints: all }
+  return { config: freeze(config) }
+}
+
+function spelledOut(input: Record<string, unknown>): Record<string, unknown> {
+  return typeof input.metrics === 'boolean' ? { ...input, metrics: { enabled: input.metrics } } : input
+}
+
+/** An operator who has requests run out sooner than usual does not have to say it twice. */
+function leastExpiryOf({ requests: { defaultExpiry, maxExpiry }, development }: GivenSettings): number {
+  return Math.min(development ? 1 : 30, defaultExpiry, maxExpiry)
+}
+
+/** Whoever develops asks the same user again and again, and denies: there it is limited only on demand. */
+function limitsIn({ limits, development }: GivenSettings): Limits {
+  const usual = (value: number) => (development ? 0 : value)
+  const { perUser, perClient, perClientAndUser, pauseAfterDenial } = limits
+  return {
+    ...limits,
+    perUser: { perMinute: perUser.perMinute ?? usual(10) },
+    perClient: { ...perClient, unknownPerMinute: perClient.unknownPerMinute ?? usual(30) },
+    perClientAndUser: {
+      open: perClientAndUser.open ?? usual(2),
+      perMinute: perClientAndUser.perMinute ?? usual(5),
+    },
+    pauseAfterDenial: { ...pauseAfterDenial, first: pauseAfterDenial.first ?? usual(30) },
+  }
+}
+
+function isBroken(path: string, broken: Set<string>): boolean {
+  return broken.has(path) || broken.has(path.split('.')[0]!)
+}
+
+/** Whether a section has what it is useless without; the rules complain if not. */
+function isWhole<Section extends object>(
+  section: Section | undefined,
+  names: (keyof Section)[],
+): section is Required<Section> {
+  return section !== undefined && names.every((name) => section[name] !== undefined)
+}

@@ -1,0 +1,98 @@
+/** What single settings look like: whether a value is one, and how to say so. */
+import { isIP } from 'node:net'
+
+export const smtpForms = '"smtp://user:password@host:port" or "smtps://…", user, password and port as needed'
+export const senderForm = 'a mail address, like "no-reply@example.com" or "Doorbell <no-reply@example.com>"'
+export const subjectForm = '"mailto:" and a mail address, or an https address'
+export const webhookForm = 'an https address, without user name and fragment'
+export const webhookSecretForm = 'at least 32 characters'
+export const metricsTokenForm = 'at least 32 printable ASCII characters without spaces'
+
+export function isHost(host: string): boolean {
+  return isIP(host) !== 0 || (host.length <= 253 && /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/i.test(host))
+}
+
+export function databaseForms(): string {
+  return '"sqlite:<file>", "sqlite::memory:" or "postgres://user:password@host/name"'
+}
+
+export function isDatabase(address: string): boolean {
+  if (/^postgres(ql)?:\/\//.test(address)) return URL.canParse(address)
+  // sqlite://file looks like a host name to some and like a path to others.
+  return /^sqlite:./.test(address) && !/^sqlite:\/\/(?!\/)/.test(address)
+}
+
+export function secretForm(): string {
+  return 'at least 32 bytes in base64url, which are 43 characters'
+}
+
+/** Whether this can be the configured secret: at least 32 bytes, base64url. */
+export function isSecret(secret: string): boolean {
+  return /^[A-Za-z0-9_-]+$/.test(secret) && Buffer.from(secret, 'base64url').length >= 32
+}
+
+/** A slip in here would be found out with the first mail only. */
+export function isSmtp(address: string): boolean {
+  const url = URL.parse(address)
+  return (
+    url !== null &&
+    ['smtp:', 'smtps:'].includes(url.protocol) &&
+    url.hostname !== '' &&
+    ['', '/'].includes(url.pathname) &&
+    url.search === '' &&
+    url.hash === '' &&
+    isDecodable(url.username) &&
+    isDecodable(url.password)
+  )
+}
+
+export function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const mailAddress = /[^\s@<>()[\],;:"\\]+@[^\s@<>()[\],;:"\\]+/.source
+const sender = new RegExp(`^(${mailAddress}|("[^"\\\\\r\n]*"|[^<>"@,;:\r\n]+) ?<${mailAddress}>)$`)
+
+export function isSender(from: string): boolean {
+  return sender.test(from)
+}
+
+export function isSubject(subject: string): boolean {
+  if (/^mailto:/.test(subject)) return new RegExp(`^${mailAddress}$`).test(subject.slice('mailto:'.length))
+  return isPlainUrl(subject) && subject.startsWith('https:')
+}
+
+export function isPlainUrl(address: string): boolean {
+  const url = URL.parse(address)
+  return (
+    url !== null &&
+    ['http:', 'https:'].includes(url.protocol) &&
+    url.username === '' &&
+    url.password === '' &&
+    !address.includes('#')
+  )
+}
+
+export function pemForm(what: string): string {
+  return `a file with ${what === 'certificates' ? '' : 'a '}PEM ${what}, or its text`
+}
+
+export function isPem(text: string): boolean {
+  return text.startsWith('-----BEGIN ')
+}
+
+export function isRange(range: string): boolean {
+  const [address = '', bits, ...rest] = range.split('/')
+  const version = isIP(address)
+  if (version === 0 || rest.length > 0) return false
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128))
+}
+
+export function isScope(scope: string): boolean {
+  return /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope)
+}
