@@ -1,31 +1,15 @@
 /** The page on which a user sees where they are signed in, and signs out there or everywhere. */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Form } from '../platform/http/form.ts'
-import type { Language, Say } from '../platform/i18n/texts.ts'
+import type { FastifyInstance } from 'fastify'
 import type { DeviceApi } from './device-api.ts'
-import type { AppPage } from './pages.ts'
-import type { Session } from './session.ts'
-
-interface Reader {
-  session: Session | undefined
-  language: Language
-  say: Say
-}
-
-/** What the app's pages have in common. */
-export interface SessionsPageNeeds {
-  api: Pick<DeviceApi, 'sessions' | 'endSession'>
-  readerOf(request: FastifyRequest): Reader
-  toSignIn(reply: FastifyReply, to: string): FastifyReply
-  page(reply: FastifyReply, name: AppPage, reader: Reader, values: Record<string, unknown>): FastifyReply
-  /** Adds a form's address: with a session and made by us, or nothing happens. `work` says where it leads. */
-  act(path: string, work: (session: Session, form: Form, from: string) => Promise<string>): void
-}
+import type { Shell } from './shell.ts'
 
 export function sessionsEndpoint(
   app: FastifyInstance,
-  { api, readerOf, toSignIn, page, act }: SessionsPageNeeds,
+  shell: Shell,
+  api: Pick<DeviceApi, 'sessions' | 'endSession'>,
 ): void {
+  const { readerOf, toSignIn, page, act } = shell
+
   app.get('/sessions', async (request, reply) => {
     const reader = readerOf(request)
     if (reader.session === undefined) return toSignIn(reply, '/sessions')

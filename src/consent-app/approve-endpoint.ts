@@ -1,0 +1,151 @@
+/** One request: what is asked, and the answer. */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { Clock } from '../platform/clock.ts'
+import type { Form } from '../platform/http/form.ts'
+import { saySelfRegistered } from '../platform/i18n/self-registered.ts'
+import { approvedIn, boxesOf } from './approve-less.ts'
+import type { DeviceApi, ShownRequest } from './device-api.ts'
+import { type Session, safeReturn } from './session.ts'
+import { formOf, nameOf, type Reader, type Shell, staleForm } from './shell.ts'
+
+type RequestParams = { Params: { id: string } }
+
+export interface ApproveNeeds {
+  api: DeviceApi
+  clock: Clock
+}
+
+export function approveEndpoint(app: FastifyInstance, shell: Shell, { api, clock }: ApproveNeeds): void {
+  const { readerOf, page, isTrustworthy, toSignIn, notTheirs, sessionOver, formExpired } = shell
+
+  app.get<RequestParams>('/approve/:id', async (request, reply) => {
+    const reader = readerOf(request)
+    const to = safeReturn(`/approve/${request.params.id}`)
+    if (reader.session === undefined) return toSignIn(reply, to)
+    const answer = await api.show(reader.session.accessToken, request.params.id, reader.language)
+    if (answer.status === 401) return toSignIn(reply, to)
+    const shown = answer.body.requests?.[0]
+    if (shown === undefined) return notTheirs(reply, reader, to)
+    if (shown.status !== 'pending') return settled(request, reply, reader, shown)
+    const hasPasskey =
+      shown.passkey_required && (await api.passkeys(reader.session.accessToken)).body.passkeys?.length > 0
+    return ask(request, reply, reader, shown, hasPasskey)
+  })
+
+  app.post<RequestParams>('/approve/:id', async (request, reply) => {
+    const reader = readerOf(request)
+    const to = safeReturn(`/approve/${request.params.id}`)
+    const form = formOf(request)
+    if (reader.session === undefined) return sessionOver(reply, reader, to)
+    if (!isTrustworthy(request, form, reader.session)) return formExpired(reply, reader, to)
+    return decide(request, reply, reader, reader.session, form)
+  })
+
+  app.post<RequestParams>('/approve/:id/passkey', async (request, reply) => {
+    const { session } = readerOf(request)
+    if (session === undefined || !isTrustworthy(request, formOf(request), session)) throw staleForm()
+    const answer = await api.confirmOptions(session.accessToken, request.params.id)
+    return reply.code(answer.status).send(answer.body)
+  })
+
+  async function decide(
+    request: FastifyRequest<RequestParams>,
+    reply: FastifyReply,
+    reader: Reader,
+    session: Session,
+    form: Form,
+  ) {
+    const { id } = request.params
+    const choice = form.get('decision')
+    if (choice !== 'approve' && choice !== 'deny' && choice !== 'report') {
+      return formExpired(reply, reader, `/approve/${id}`)
+    }
+    const less = choice === 'approve' ? await approvedOn(form, session, id) : undefined
+    const fields = {
+      request_id: id,
+      status: choice === 'approve' ? 'approved' : 'denied',
+      ...(choice === 'report' && { report: true }),
+      ...(less !== undefined && { authorization_details: less }),
+      ...(form.has('number') && { number: form.get('number') }),
+      ...(form.has('passkey') && { passkey: form.get('passkey') }),
+    }
+    const answer = await api.decide(session.accessToken, fields, request.ip)
+    const to = safeReturn(`/approve/${id}`)
+    switch (answer.status) {
+      case 200: {
+        const how = answer.body.reason === 'wrong_number' ? 'wrong_number' : choice
+        return reply.redirect(`${to}?just=${how}`, 303)
+      }
+      case 401:
+        return sessionOver(reply, reader, to)
+      case 404:
+        return notTheirs(reply, reader, to)
+      case 409:
+      case 410:
+        // Somebody, perhaps they themselves in another window, was faster, or time ran out: the page says what stands.
+        return reply.redirect(to, 303)
+      case 403:
+        return reply.redirect(`${to}?passkey=${answer.body.passkey_required ? 'needed' : 'refused'}`, 303)
+      default:
+        if (answer.body.error === 'invalid_authorization_details') return reply.redirect(`${to}?left=nothing`, 303)
+        return formExpired(reply, reader, to)
+    }
+  }
+
+  /** What is left of the details, where the page let its reader leave some out. */
+  async function approvedOn(form: Form, session: Session, id: string) {
+    const shown = (await api.show(session.accessToken, id)).body.requests?.[0]
+    return shown && approvedIn(form, shown)
+  }
+
+  function ask(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest, hasPasskey: boolean) {
+    const { passkey, left } = request.query as { passkey?: string; left?: string }
+    const problem =
+      passkey === 'refused'
+        ? reader.say('approve.passkey_refused')
+        : left === 'nothing'
+          ? reader.say('approve.leave_some')
+          : undefined
+    const view = viewOf(shown, reader, clock.now())
+    return page(reply, 'approve', reader, { request: shown, hasPasskey, problem, ...view })
+  }
+
+  function settled(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest) {
+    const { just } = request.query as { just?: string }
+    return page(reply, 'outcome', reader, { key: outcomeKey(shown, just), client: nameOf(shown) })
+  }
+}
+
+/** What the page about a request that waits shows, in the reader's language. */
+function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
+  const until = new Date(now + shown.expires_in * 1000)
+  const wants = shown.scope.split(' ').map((scope) => {
+    const text = say(`scope.${scope}`)
+    return text === `scope.${scope}` ? say('scope.other', { scope }) : text
+  })
+  const boxes = boxesOf(shown)
+  const details = (shown.authorization_details_text ?? []).map(({ lines }, index) => ({
+    lines,
+    boxes: boxes[index] ?? [],
+  }))
+  const { self_registered, hosts = [] } = shown.client
+  const selfRegistered = self_registered && saySelfRegistered(say, nameOf(shown), hosts)
+  return {
+    client: nameOf(shown),
+    selfRegistered,
+    wants,
+    details,
+    secondsLeft: shown.expires_in,
+    until: until.toISOString(),
+  }
+}
+
+/** Which of the outcome texts: fresh from the form, or what stands since before. */
+function outcomeKey(shown: ShownRequest, just: string | undefined): string {
+  if (shown.status === 'denied' && (just === 'deny' || just === 'report' || just === 'wrong_number')) {
+    return { deny: 'denied', report: 'reported', wrong_number: 'wrong_number' }[just]
+  }
+  const approved = shown.status === 'approved' || shown.status === 'redeemed'
+  if (approved) return just === 'approve' ? 'approved' : 'already_approved'
+  return shown.status === 'denied' ? 'already_denied' : 'expired'
+}

@@ -1,0 +1,28 @@
+/** The files of the app that are the same for everybody. */
+import type { FastifyInstance } from 'fastify'
+import { icon } from '../platform/pages/pages.ts'
+import { appScript, serviceWorker } from './pages.ts'
+
+/** The files that are the same for everybody, and what makes the app installable. */
+export function filesEndpoint(app: FastifyInstance): void {
+  const manifest = JSON.stringify({
+    name: 'Doorbell',
+    short_name: 'Doorbell',
+    start_url: '/',
+    display: 'standalone',
+    background_color: '#f4f2ee',
+    theme_color: '#8a5a00',
+    icons: [{ src: '/assets/icon.svg', sizes: 'any', type: 'image/svg+xml', purpose: 'any' }],
+  })
+  const files = {
+    '/assets/app.js': ['text/javascript; charset=utf-8', appScript],
+    '/assets/icon.svg': ['image/svg+xml', icon],
+    '/service-worker.js': ['text/javascript; charset=utf-8', serviceWorker],
+    '/manifest.webmanifest': ['application/manifest+json', manifest],
+  } as const
+  for (const [path, [type, text]] of Object.entries(files)) {
+    app.get(path, (_request, reply) =>
+      reply.header('content-type', type).header('cache-control', 'public, max-age=300').send(text),
+    )
+  }
+}

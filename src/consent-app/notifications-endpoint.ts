@@ -1,0 +1,43 @@
+/** Whether this browser is told of requests by push messages, and for whom. */
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import { fingerprint } from '../platform/crypto.ts'
+import type { DeviceApi } from './device-api.ts'
+import { type Cookies, rememberedForSeconds } from './session.ts'
+import { formOf, type Shell, staleForm } from './shell.ts'
+
+export interface NotificationNeeds {
+  api: DeviceApi
+  cookies: Cookies
+}
+
+export function notificationsEndpoint(app: FastifyInstance, shell: Shell, { api, cookies }: NotificationNeeds): void {
+  const { readerOf, act, isTrustworthy } = shell
+
+  act('/notifications', async (session, form, _from, reply) => {
+    const endpoint = form.get('endpoint') ?? ''
+    if (form.has('subscription')) {
+      const { status } = await api.subscribe(session.accessToken, form.get('subscription')!)
+      if (status === 201) rememberBrowser(reply, endpoint)
+    } else {
+      await api.unsubscribe(session.accessToken, endpoint)
+      reply.clearCookie(cookies.browserName, cookies.options)
+    }
+    return '/'
+  })
+
+  // Asked by each page of a browser that has a subscription: it may be that of somebody who was here before.
+  app.post('/notifications/claim', async (request, reply) => {
+    const { session } = readerOf(request)
+    const form = formOf(request)
+    if (session === undefined || !isTrustworthy(request, form, session)) throw staleForm()
+    const endpoint = form.get('endpoint') ?? ''
+    const { status, body } = await api.claimSubscription(session.accessToken, { endpoint })
+    if (body.subscribed) rememberBrowser(reply, endpoint)
+    return reply.code(status).send(body)
+  })
+
+  function rememberBrowser(reply: FastifyReply, endpoint: string): void {
+    const sealed = cookies.sealBrowser(fingerprint(endpoint))
+    reply.setCookie(cookies.browserName, sealed, { ...cookies.options, maxAge: rememberedForSeconds })
+  }
+}

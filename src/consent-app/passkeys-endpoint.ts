@@ -1,0 +1,47 @@
+/** The passkeys of the user. */
+import type { FastifyInstance } from 'fastify'
+import type { DeviceApi } from './device-api.ts'
+import { formOf, type Shell, staleForm } from './shell.ts'
+
+export function passkeysEndpoint(app: FastifyInstance, shell: Shell, api: DeviceApi): void {
+  const { readerOf, page, act, isTrustworthy, toSignIn } = shell
+
+  app.get('/passkeys', async (request, reply) => {
+    const reader = readerOf(request)
+    if (reader.session === undefined) return toSignIn(reply, '/passkeys')
+    const answer = await api.passkeys(reader.session.accessToken)
+    if (answer.status === 401) return toSignIn(reply, '/passkeys')
+    const format = new Intl.DateTimeFormat(reader.language, { dateStyle: 'medium', timeZone: 'UTC' })
+    const date = (seconds: number | undefined) => (seconds === undefined ? undefined : format.format(seconds * 1000))
+    const passkeys = answer.body.passkeys.map((key) => ({
+      ...key,
+      made: date(key.created_at),
+      used: date(key.used_at),
+    }))
+    const { done } = request.query as { done?: string }
+    const message = ['added', 'removed', 'failed'].includes(done ?? '') ? reader.say(`passkeys.${done}`) : undefined
+    const needed = answer.body.sign_in_needed
+    const again = needed && `/session/start?to=/passkeys&again=${needed.acr_values ? 'passkey' : 'yes'}`
+    return page(reply, 'passkeys', reader, { passkeys, message, again })
+  })
+
+  app.post('/passkeys/options', async (request, reply) => {
+    const { session } = readerOf(request)
+    if (session === undefined || !isTrustworthy(request, formOf(request), session)) throw staleForm()
+    const answer = await api.passkeyOptions(session.accessToken)
+    return reply.code(answer.status).send(answer.body)
+  })
+
+  act('/passkeys', async (session, form, from, { request }) => {
+    const browser = request.headers['user-agent']
+    const { status } = await api.addPasskey(session.accessToken, form.get('passkey') ?? '', from, browser)
+    // Signed in too long ago: the page says so.
+    if (status === 401) return '/passkeys'
+    return `/passkeys?done=${status === 201 ? 'added' : 'failed'}`
+  })
+
+  act('/passkeys/remove', async (session, form, from) => {
+    const { status } = await api.removePasskey(session.accessToken, form.get('id') ?? '', from)
+    return status === 401 ? '/passkeys' : '/passkeys?done=removed'
+  })
+}

@@ -1,0 +1,109 @@
+/** Signing in and out, here or at the provider where users sign in. */
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { Audit } from '../platform/audit.ts'
+import type { Clock } from '../platform/clock.ts'
+import { fingerprint } from '../platform/crypto.ts'
+import type { BoundedWait } from '../platform/http/bounded-wait.ts'
+import { browserName } from '../platform/http/browser-name.ts'
+import { slotOf } from '../platform/http/load-shedding.ts'
+import { isUnavailable } from '../platform/http/unavailable.ts'
+import type { DeviceApi } from './device-api.ts'
+import { type Cookies, rememberedForSeconds, safeReturn } from './session.ts'
+import { formOf, type Shell } from './shell.ts'
+import type { SignIn } from './sign-in.ts'
+
+export interface SessionNeeds {
+  issuer: string
+  api: DeviceApi
+  signIn: SignIn
+  /** How the provider is waited for where users sign in. */
+  whileSigningIn: BoundedWait
+  cookies: Cookies
+  /** Ends a session for good: what a client of the device API cannot, as the provider's session is part of it. */
+  endSession(session: EndedSession): Promise<void>
+  /** The cookie in which the provider keeps its session, where it is the provider here. */
+  providerCookie: string | undefined
+  clock: Clock
+  audit: Audit
+}
+
+/** What is known of a session that ends. */
+export interface EndedSession {
+  accessToken: string | undefined
+  /** As the provider's cookie has it. */
+  providerSession: string | undefined
+  pushEndpointHash: string | undefined
+  address: string
+}
+
+export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: SessionNeeds): void {
+  const { issuer, api, signIn, whileSigningIn, cookies, endSession, providerCookie, clock, audit } = needs
+  // With its signature beside it.
+  const providerCookies = providerCookie === undefined ? [] : [providerCookie, `${providerCookie}.sig`]
+  const { readerOf, isTrustworthy, isFromElsewhere, notOurUser, formExpired, startAgain } = shell
+
+  app.get('/session/start', async (request, reply) => {
+    const { to, as, again } = request.query as { to?: string; as?: string; again?: string }
+    const { language } = readerOf(request)
+    const asked = as === 'another' || again !== undefined || request.cookies[cookies.signedOutName] !== undefined
+    const acrValues = again === 'passkey' ? 'phr' : undefined
+    const wishes = { asked, acrValues, uiLocales: language }
+    const started = await whileSigningIn(slotOf(request.raw), () => signIn.start(safeReturn(to), wishes))
+    reply.setCookie(cookies.signInName, cookies.sealSignIn(started.underWay), cookies.options)
+    return reply.redirect(started.url, 303)
+  })
+
+  app.get('/session/callback', async (request, reply) => {
+    const reader = readerOf(request)
+    const underWay = cookies.openSignIn(request.cookies[cookies.signInName])
+    if (underWay === undefined) return startAgain(reply, reader, '/')
+    try {
+      const answer = new URL(request.url, issuer)
+      const session = await whileSigningIn(slotOf(request.raw), () => signIn.finish(answer, underWay, clock.now()))
+      reply.clearCookie(cookies.signInName, cookies.options)
+      if (session === undefined) return notOurUser(reply, reader)
+      await endSubscriptionOfAnother(request, session)
+      if (providerCookie !== undefined)
+        await api.noteSession(session.accessToken, browserName(request.headers['user-agent']))
+      reply.setCookie(cookies.sessionName, cookies.sealSession(session), cookies.options)
+      reply.clearCookie(cookies.signedOutName, cookies.options)
+      return reply.redirect(underWay.to, 303)
+    } catch (error) {
+      // The page can be loaded again.
+      if (isUnavailable(error)) throw error
+      reply.clearCookie(cookies.signInName, cookies.options)
+      audit({ event: 'sign_in.failed', address: request.ip, by: 'consent app', outcome: nameOfError(error) })
+      return startAgain(reply, reader, underWay.to)
+    }
+  })
+
+  // The app's own session may be over while the provider's goes on, and so may the subscription.
+  app.post('/session/end', async (request, reply) => {
+    const reader = readerOf(request)
+    const form = formOf(request)
+    const isAllowed = reader.session ? isTrustworthy(request, form, reader.session) : !isFromElsewhere(request)
+    if (!isAllowed) return formExpired(reply, reader, '/')
+    const endpoint = form.get('endpoint')
+    await endSession({
+      accessToken: reader.session?.accessToken,
+      providerSession: providerCookie && request.cookies[providerCookie],
+      pushEndpointHash: endpoint ? fingerprint(endpoint) : cookies.openBrowser(request.cookies[cookies.browserName]),
+      address: request.ip,
+    })
+    for (const name of [cookies.sessionName, cookies.browserName, ...providerCookies]) {
+      if (request.cookies[name] !== undefined) reply.clearCookie(name, cookies.options)
+    }
+    reply.setCookie(cookies.signedOutName, 'yes', { ...cookies.options, maxAge: rememberedForSeconds })
+    return reply.redirect('/session/start', 303)
+  })
+
+  /** Whoever was here before, and did not sign out, is no longer told in a browser that somebody else uses now. */
+  async function endSubscriptionOfAnother(request: FastifyRequest, { accessToken }: { accessToken: string }) {
+    const endpoint_hash = cookies.openBrowser(request.cookies[cookies.browserName])
+    if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })
+  }
+}
+
+function nameOfError(error: unknown): string {
+  return error instanceof Error ? error.name : 'unknown'
+}

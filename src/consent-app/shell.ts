@@ -1,0 +1,128 @@
+/** What all pages of the app have in common: who reads, how forms are checked, and what goes wrong. */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { rawBody } from '../platform/http/answer.ts'
+import { type Form, readForm } from '../platform/http/form.ts'
+import { chooseLanguage, type Language, type Say, type Texts } from '../platform/i18n/texts.ts'
+import { Refusal } from '../platform/oauth-error.ts'
+import { type Framing, framed } from '../platform/pages/pages.ts'
+import type { ShownRequest } from './device-api.ts'
+import { type AppPage, appHeaders, renderPage } from './pages.ts'
+import { type Cookies, isOurs, type Session, safeReturn } from './session.ts'
+
+/** What every page is given. */
+export interface Reader {
+  session: Session | undefined
+  language: Language
+  say: Say
+}
+
+export interface ShellNeeds {
+  issuer: string
+  cookies: Pick<Cookies, 'openSession' | 'sessionName'>
+  texts: Texts
+  framing: Framing
+  /** Which pages there are, besides those that everybody has. */
+  has: { userCodes: boolean; sessions: boolean }
+}
+
+export type Shell = ReturnType<typeof createShell>
+
+export function createShell(app: FastifyInstance, { issuer, cookies, texts, framing, has }: ShellNeeds) {
+  const headers = framed(appHeaders, framing)
+  const problems = problemPages(page)
+
+  function readerOf(request: FastifyRequest): Reader {
+    const session = cookies.openSession(request.cookies[cookies.sessionName])
+    const language = chooseLanguage(session?.locale, request.headers['accept-language'])
+    return { session, language, say: texts.in(language) }
+  }
+
+  /**
+   * A form of ours, sent by a page of ours. The token shows it; browsers that say where a form came from are believed
+   * when they say "elsewhere".
+   */
+  function isTrustworthy(request: FastifyRequest, form: Form, session: Session): boolean {
+    return !isFromElsewhere(request) && isOurs(form, session)
+  }
+
+  function isFromElsewhere(request: FastifyRequest): boolean {
+    const { origin, 'sec-fetch-site': site } = request.headers
+    return (origin !== undefined && origin !== 'null' && origin !== new URL(issuer).origin) || site === 'cross-site'
+  }
+
+  function page(reply: FastifyReply, name: AppPage, reader: Reader, values: Record<string, unknown>) {
+    const { session, language, say } = reader
+    return reply.headers(headers).send(
+      renderPage(name, {
+        lang: language,
+        say,
+        session,
+        ...has,
+        ...values,
+      }),
+    )
+  }
+
+  /** A form that does something and leads to a page: with a session and made by us, or nothing happens. */
+  function act(
+    path: string,
+    work: (session: Session, form: Form, from: string, reply: FastifyReply) => Promise<string>,
+  ): void {
+    app.post(path, async (request, reply) => {
+      const reader = readerOf(request)
+      const to = safeReturn(`/${path.split('/')[1]}`)
+      const form = formOf(request)
+      if (reader.session === undefined) return problems.sessionOver(reply, reader, to)
+      if (!isTrustworthy(request, form, reader.session)) return problems.formExpired(reply, reader, to)
+      return reply.redirect(await work(reader.session, form, request.ip, reply), 303)
+    })
+  }
+
+  return { readerOf, page, act, isTrustworthy, isFromElsewhere, ...problems }
+}
+
+type ShowPage = (reply: FastifyReply, name: AppPage, reader: Reader, values: Record<string, unknown>) => FastifyReply
+
+/** What is shown where something cannot go on, and where it goes on then. */
+function problemPages(page: ShowPage) {
+  function toSignIn(reply: FastifyReply, to: string) {
+    return reply.redirect(`/session/start?to=${encodeURIComponent(to)}`, 303)
+  }
+
+  function notTheirs(reply: FastifyReply, reader: Reader, to: string) {
+    return page(reply.code(404), 'outcome', reader, { key: 'not_yours', client: '', to })
+  }
+
+  function notOurUser(reply: FastifyReply, reader: Reader) {
+    return page(reply.code(403), 'outcome', reader, { key: 'not_yours', client: '', to: '/' })
+  }
+
+  function sessionOver(reply: FastifyReply, reader: Reader, to: string) {
+    return page(reply.code(401), 'problem', reader, { text: reader.say('error.session_over'), to, signIn: true })
+  }
+
+  function formExpired(reply: FastifyReply, reader: Reader, to: string) {
+    return page(reply.code(403), 'problem', reader, { text: reader.say('error.form_expired'), to })
+  }
+
+  function startAgain(reply: FastifyReply, reader: Reader, to: string) {
+    return page(reply.code(400), 'problem', reader, { text: reader.say('sign_in.over'), to, signIn: true })
+  }
+
+  return { toSignIn, notTheirs, notOurUser, sessionOver, formExpired, startAgain }
+}
+
+/** Nothing, where there is no body. */
+export function formOf(request: FastifyRequest): Form {
+  if (rawBody(request).length === 0) return new Map()
+  return readForm(request.headers['content-type'], rawBody(request))
+}
+
+export function staleForm(): Refusal {
+  return new Refusal('access_denied', 'the form is too old or came from somewhere else')
+}
+
+/** How a client is called. */
+export function nameOf({ client }: Pick<ShownRequest, 'client'>): string {
+  return client.client_name ?? client.client_id
+}

@@ -1,0 +1,46 @@
+/** The code that a user tells clients: set, changed, removed. */
+import type { FastifyInstance } from 'fastify'
+import type { Answered, DeviceApi } from './device-api.ts'
+import type { Shell } from './shell.ts'
+
+export function userCodeEndpoint(app: FastifyInstance, shell: Shell, api: DeviceApi): void {
+  const { readerOf, page, act, toSignIn } = shell
+
+  app.get('/user-code', async (request, reply) => {
+    const reader = readerOf(request)
+    if (reader.session === undefined) return toSignIn(reply, '/user-code')
+    const answer = await api.userCode(reader.session.accessToken)
+    if (answer.status === 401) return toSignIn(reply, '/user-code')
+    const { done, problem } = request.query as { done?: string; problem?: string }
+    return page(reply, 'user-code', reader, {
+      isSet: answer.body.set,
+      proofNeeded: answer.body.present_code_needed,
+      message: ['set', 'removed'].includes(done ?? '') ? reader.say(`user_code.${done}`) : undefined,
+      problem: codeProblems.includes(problem ?? '') ? reader.say(`user_code.${problem}`) : undefined,
+    })
+  })
+
+  act('/user-code', async ({ accessToken }, form, from, { request }) => {
+    const [user_code, repeated] = [form.get('user_code') ?? '', form.get('repeated')]
+    if (user_code !== repeated) return '/user-code?problem=differs'
+    const fields = { user_code, present_code: form.get('present_code') ?? null }
+    const answer = await api.setUserCode(accessToken, fields, from, request.headers['user-agent'])
+    return answer.status === 200 ? '/user-code?done=set' : `/user-code?problem=${codeProblemOf(answer)}`
+  })
+
+  act('/user-code/remove', async ({ accessToken }, form, from) => {
+    const answer = await api.removeUserCode(accessToken, { present_code: form.get('present_code') ?? null }, from)
+    return answer.status === 200 ? '/user-code?done=removed' : `/user-code?problem=${codeProblemOf(answer)}`
+  })
+}
+
+const codeProblems = ['differs', 'wrong', 'locked', 'too_often', 'proof_needed', 'is_password', 'not_a_code']
+
+/** Why a user code was not changed. */
+function codeProblemOf({ body }: Answered<object>): string {
+  if (body.error === 'invalid_user_code') return 'wrong'
+  if (body.locked) return 'locked'
+  if (body.too_often) return 'too_often'
+  if (body.is_password) return 'is_password'
+  return body.error === 'invalid_request' ? 'not_a_code' : 'proof_needed'
+}
