@@ -3,6 +3,7 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { isDistinguishedName, subjectMetadata } from '../client-certificate/subject.ts'
 import { isPlain, mustBe, mustBeSecretly, readSettings } from '../complaint.ts'
+import { mostKeys, withKnownMembers } from '../http/key-members.ts'
 import { type Profile, profiles } from '../profile.ts'
 import { sectorOf, usesItsKeys } from './sector.ts'
 
@@ -285,7 +286,7 @@ function makeSchema(development: boolean, profile: Profile) {
     tls_client_auth_san_email: text('a mail address', (address) => /^[^\s@]+@[^\s@]+$/.test(address)).exactOptional(),
     tls_client_certificate_bound_access_tokens: yesOrNo().exactOptional(),
     dpop_bound_access_tokens: yesOrNo().exactOptional(),
-    jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(complainAboutKeys).exactOptional(),
+    jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(complainAboutKeys).transform(onlyKnownMembers).exactOptional(),
     jwks_uri: httpsAddress('user name and fragment').exactOptional(),
     id_token_signed_response_alg: z
       .enum(['ES256', 'RS256', 'PS256'], mustBe('one of ES256, RS256, PS256'))
@@ -398,13 +399,18 @@ export function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void
     complain('must be a JWK Set: an object with a list "keys" of at least one key')
     return
   }
-  for (const [index, key] of keys.entries()) {
+  if (keys.length > mostKeys) complain(`must hold at most ${mostKeys} keys; it holds ${keys.length}`)
+  for (const [index, key] of keys.slice(0, mostKeys).entries()) {
     const which = `must hold public keys only, but key ${index}`
     const member = isPlain(key) ? privateMembers.find((name) => name in key) : undefined
     if (member !== undefined) complain(`${which} has the private member "${member}"`)
     else if (!isPlain(key) || !keyTypes.includes(key.kty)) complain(`${which} is of no known kind`)
     else if (isWeak(key)) complain(`must hold RSA keys of at least 2048 bits, but key ${index} is shorter (FI-6)`)
   }
+}
+
+function onlyKnownMembers({ keys }: { keys: PublicJwk[] }): { keys: PublicJwk[] } {
+  return { keys: keys.map((key) => withKnownMembers(key) as PublicJwk) }
 }
 
 /** No curve that is known is too short. */

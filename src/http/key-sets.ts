@@ -1,9 +1,11 @@
 /** Public keys at addresses that others name: fetched through the guarded caller, and remembered for a while. */
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Clock } from '../clock.ts'
+import { isPlain } from '../complaint.ts'
 import { type fetchThrough, toResponse } from './fetch.ts'
 import { createFetches, type Fetches } from './fetches.ts'
 import type { InWork, Slot } from './in-work.ts'
+import { mostKeys, withKnownMembers } from './key-members.ts'
 import type { GuardedCaller } from './outgoing.ts'
 
 export interface KeySets {
@@ -96,6 +98,13 @@ export function knownKeysOr(
 async function fetchKeySet(uri: string, caller: GuardedCaller): Promise<Omit<KeySet, 'at'>> {
   const answer = await caller.call({ url: uri, method: 'GET', headers: { accept: 'application/json' } })
   if (answer.status !== 200) throw new Error(`jwks_uri answered ${answer.status}`)
-  const keys = JSON.parse(answer.body) as JSONWebKeySet
+  const keys = readKeys(JSON.parse(answer.body))
   return { keys, find: createLocalJWKSet(keys) as JWTVerifyGetKey }
+}
+
+function readKeys(set: unknown): JSONWebKeySet {
+  const keys: unknown = (set as { keys?: unknown } | null)?.keys
+  if (!Array.isArray(keys) || keys.length > mostKeys)
+    throw new Error(`jwks_uri has no list of at most ${mostKeys} keys`)
+  return { keys: keys.filter(isPlain).map(withKnownMembers) as JSONWebKeySet['keys'] }
 }
