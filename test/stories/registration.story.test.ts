@@ -241,6 +241,16 @@ describe('what is registered', () => {
       /at most 100 keys/,
     ],
     [
+      'a list so long that complaining about it would be work',
+      {
+        ...poll,
+        redirect_uris: Array.from({ length: 15_000 }, () => ''),
+        contacts: Array.from({ length: 501 }, () => ''),
+      },
+      'invalid_client_metadata',
+      /^redirect_uris must have at most 500 entries; contacts must have at most 500 entries$/,
+    ],
+    [
       'keys without keys (DR-9)',
       { ...poll, token_endpoint_auth_method: 'private_key_jwt' },
       'invalid_client_metadata',
