@@ -3,7 +3,7 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { isDistinguishedName, subjectMetadata } from '../client-certificate/subject.ts'
 import { isPlain, mustBe, mustBeSecretly, readSettings } from '../complaint.ts'
-import { mostKeys, withKnownMembers } from '../http/key-members.ts'
+import { isCostly, mostKeys, withKnownMembers } from '../http/key-members.ts'
 import { type Profile, profiles } from '../profile.ts'
 import { sectorOf, usesItsKeys } from './sector.ts'
 
@@ -419,6 +419,8 @@ export function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void
     const member = isPlain(key) ? privateMembers.find((name) => name in key) : undefined
     if (member !== undefined) complain(`${which} has the private member "${member}"`)
     else if (!isPlain(key) || !keyTypes.includes(key.kty)) complain(`${which} is of no known kind`)
+    else if (isCostly(key))
+      complain(`must hold RSA keys with an exponent of 32 bits and 8192 bits at most, unlike key ${index}`)
     else if (isWeak(key)) complain(`must hold RSA keys of at least 2048 bits, but key ${index} is shorter (FI-6)`)
   }
 }

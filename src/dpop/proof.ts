@@ -2,6 +2,7 @@
 import { calculateJwkThumbprint, importJWK, type JWK, type JWTPayload, jwtVerify } from 'jose'
 import type { Clock } from '../clock.ts'
 import { isPlainJws } from '../http/jws.ts'
+import { isCostly } from '../http/key-members.ts'
 import { Refusal } from '../refusal.ts'
 import { fingerprint } from '../secret.ts'
 import type { Nonces } from './nonces.ts'
@@ -214,7 +215,8 @@ const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv']
 function isPublicKey(jwk: unknown): boolean {
   if (typeof jwk !== 'object' || jwk === null) return false
   const { kty } = jwk as JWK
-  return typeof kty === 'string' && ['EC', 'RSA', 'OKP'].includes(kty) && !privateMembers.some((name) => name in jwk)
+  if (typeof kty !== 'string' || !['EC', 'RSA', 'OKP'].includes(kty) || isCostly({ ...jwk })) return false
+  return !privateMembers.some((name) => name in jwk)
 }
 
 /** Undefined if it is no key. */

@@ -16,6 +16,18 @@ export function withKnownMembers(key: Record<string, unknown>): Record<string, u
   return Object.fromEntries(members.filter((name) => isSmall(key[name])).map((name) => [name, key[name]]))
 }
 
+/**
+ * Whether to verify with a key takes as long as a hundred others: an RSA key with an exponent beyond 32 bits, or a modulus
+ * beyond 8192. Nobody has one; whoever names one has us work for signatures that anybody can make up.
+ */
+export function isCostly({ kty, n, e }: Record<string, unknown>): boolean {
+  return kty === 'RSA' && (bytesOf(n) > 8192 / 8 || bytesOf(e) > 32 / 8)
+}
+
+function bytesOf(text: unknown): number {
+  return typeof text === 'string' ? Buffer.from(text, 'base64url').length : 0
+}
+
 function isSmall(value: unknown): boolean {
   if (Array.isArray(value)) return value.length <= mostTexts && value.every((each) => typeof each === 'string')
   return typeof value === 'string'

@@ -39,6 +39,17 @@ describe('of a key set that is fetched', () => {
     }
   })
 
+  test('keys with which verifying would be work are left out', async () => {
+    const rsa = { kty: 'RSA', n: Buffer.alloc(384, 1).toString('base64url'), e: 'AQAB' }
+    const long = Buffer.alloc(383, 1).toString('base64url')
+    const costly = [
+      { ...rsa, e: long },
+      { ...rsa, e: 'AQAAAAE' },
+      { ...rsa, n: Buffer.alloc(1025, 1).toString('base64url') },
+    ]
+    assert.deepEqual(await latest({ keys: [...costly, rsa] }), { keys: [rsa] })
+  })
+
   test('more keys than anybody has are no key set', async () => {
     assert.equal((await latest({ keys: Array.from({ length: mostKeys }, () => key) })).keys.length, mostKeys)
     for (const keys of [Array.from({ length: mostKeys + 1 }, () => ({})), 'keys', null]) {

@@ -5,7 +5,7 @@ import { isPlain } from '../complaint.ts'
 import { type fetchThrough, toResponse } from './fetch.ts'
 import { createFetches, type Fetches } from './fetches.ts'
 import type { InWork, Slot } from './in-work.ts'
-import { mostKeys, withKnownMembers } from './key-members.ts'
+import { isCostly, mostKeys, withKnownMembers } from './key-members.ts'
 import type { GuardedCaller } from './outgoing.ts'
 
 export interface KeySets {
@@ -106,5 +106,6 @@ function readKeys(set: unknown): JSONWebKeySet {
   const keys: unknown = (set as { keys?: unknown } | null)?.keys
   if (!Array.isArray(keys) || keys.length > mostKeys)
     throw new Error(`jwks_uri has no list of at most ${mostKeys} keys`)
-  return { keys: keys.filter(isPlain).map(withKnownMembers) as JSONWebKeySet['keys'] }
+  const usable = keys.filter(isPlain).filter((key) => !isCostly(key))
+  return { keys: usable.map(withKnownMembers) as JSONWebKeySet['keys'] }
 }

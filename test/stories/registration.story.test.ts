@@ -235,6 +235,12 @@ describe('what is registered', () => {
       /private member/,
     ],
     [
+      'a key with which verifying would be work',
+      { ...poll, jwks: { keys: [{ kty: 'RSA', n: 'x'.repeat(512), e: 'x'.repeat(500) }] } },
+      'invalid_client_metadata',
+      /exponent of 32 bits/,
+    ],
+    [
       'more keys than anybody has',
       { ...poll, jwks: { keys: Array.from({ length: 101 }, () => ({ kty: 'EC' })) } },
       'invalid_client_metadata',
