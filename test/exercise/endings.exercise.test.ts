@@ -11,7 +11,9 @@ import { exportUser } from '../../src/endings/export-user.ts'
 import { keptByTable } from '../../src/endings/user-data-store.ts'
 import { createPasskeyStore } from '../../src/passkey/passkey-store.ts'
 import type { Database, Value } from '../../src/storage/database.ts'
+import { createUserCodeStore } from '../../src/user-hint/user-code-store.ts'
 import { createUserGenerationStore } from '../../src/user-hint/user-generation-store.ts'
+import { createUserStore } from '../../src/user-hint/user-store.ts'
 import { engines } from '../cast/engines.ts'
 import { furnished, newRequest, rowsOf, vault } from '../cast/rows.ts'
 
@@ -121,6 +123,26 @@ for (const engine of engines) {
         }
       })
     }
+
+    test('nor is a code kept for a user who was removed while it was hashed; for one who is locked it is', async (t) => {
+      const { one, clock } = await furnished(t, engine)
+      const { database } = one
+      const codes = createUserCodeStore(database)
+      const users = createUserStore(database)
+      const endUser = createEndUser({ database, vault, clock, audit: () => {} })
+      const now = clock.now()
+      for (const [ending, isKept] of [
+        ['locked', true],
+        ['removed', false],
+      ] as const) {
+        const id = `user-${ending}`
+        await users.add({ id }, now)
+        await endUser(id, ending, { by: 'command' })
+        assert.equal(await codes.put(id, 'scrypt.a.b', now), isKept, ending)
+        assert.equal(await codes.replace(id, isKept ? 'scrypt.a.b' : undefined, 'scrypt.c.d', now), isKept, ending)
+        assert.equal((await codes.find(id))?.hash, isKept ? 'scrypt.c.d' : undefined, ending)
+      }
+    })
 
     test('of a request that is kept and a lock at the same moment, nothing stays open', async (t) => {
       const { nodes, clock } = await furnished(t, engine, { count: 2 })
