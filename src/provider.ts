@@ -477,6 +477,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
   // ── everything that is not CIBA ──
   const { openPerNetwork, openInAll } = limits.signIn
   const places = createSignInPlaces({ perNetwork: openPerNetwork, inAll: openInAll }, clock)
+  const appCookies = createCookies({ secure: config.issuer.startsWith('https:'), vault, clock })
   const provider = createCurrentProvider(signingKeys, {
     issuer: config.issuer,
     development: config.development,
@@ -508,6 +509,13 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       return { metadata, secretHash, secret }
     },
     ownClient: ownApp.client_id,
+    endSession: (providerSession, cookies) =>
+      endSession({
+        accessToken: undefined,
+        providerSession,
+        pushEndpointHash: appCookies.browserIn(cookies),
+        address: undefined,
+      }),
     findUser: users.find.bind(users),
     pairwise,
     fetch: knownKeysOr(keySets, fetchThrough(caller)),
@@ -869,7 +877,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
       providerCookie: login.issuer === 'self' ? cookieNames(config.issuer).session : undefined,
       signIn: createSignIn({ redirectUri: ownApp.redirect_uris[0]!, ...whereUsersSignIn }),
       whileSigningIn: login.issuer === 'self' ? noWait : createBoundedWait(whileFetching),
-      cookies: createCookies({ secure: config.issuer.startsWith('https:'), vault, clock }),
+      cookies: appCookies,
       texts,
       pushKey: vapid?.publicKey,
       userCodes: ownCode !== undefined,

@@ -38,7 +38,7 @@ import type { OidcModelStore } from './oidc-model-store.ts'
 import type { PairwiseSubjects } from './pairwise-subjects.ts'
 import { resourceIndicators, richAuthorizationRequests } from './resource-servers.ts'
 import type { SignInPlaces } from './sign-in-places.ts'
-import { endWithoutSession, signOutPages } from './sign-out-page.ts'
+import { endWholeSession, endWithoutSession, signOutPages } from './sign-out-page.ts'
 import type { SigningKeyWatch } from './signing-key-watch.ts'
 import type { SigningKeys } from './signing-keys.ts'
 import { vouchedFor } from './vouched.ts'
@@ -78,6 +78,11 @@ export interface AuthorizationServerNeeds {
   places: SignInPlaces
   /** The client id of our own app. */
   ownClient: string
+  /**
+   * Ends all that hangs on a session, in one step.
+   * @param cookies the `Cookie` header of the browser it is in
+   */
+  endSession(providerSession: string, cookies: string | undefined): Promise<void>
   /** A registered client, with what its secret is to be compared with. */
   findClient(id: string): Promise<KnownClient | undefined>
   findUser(id: string): Promise<User | null>
@@ -286,6 +291,7 @@ function createAuthorizationServer(needs: AuthorizationServerNeeds): Provider {
   })
   answerNotFound(provider)
   endWithoutSession(provider)
+  endWholeSession(provider, needs.endSession)
   readOnlyWhatWasAsked(provider)
   compareHashedSecrets(provider, vault)
   narrowKeySet(provider, needs)
