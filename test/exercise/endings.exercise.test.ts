@@ -1,6 +1,7 @@
 /** No table is forgotten when a user or a client ends: the list of the endings is held against the schema. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
 import { createClientStore } from '../../src/client/client-store.ts'
 import { toClient } from '../../src/client/register.ts'
 import { createPushSubscriptionStore } from '../../src/device-channels/push-subscription-store.ts'
@@ -141,6 +142,21 @@ for (const engine of engines) {
         assert.equal(await codes.put(id, 'scrypt.a.b', now), isKept, ending)
         assert.equal(await codes.replace(id, isKept ? 'scrypt.a.b' : undefined, 'scrypt.c.d', now), isKept, ending)
         assert.equal((await codes.find(id))?.hash, isKept ? 'scrypt.c.d' : undefined, ending)
+      }
+    })
+
+    test('of a removal and an addition at the same moment, the id is not given to somebody else', async (t) => {
+      const { nodes, clock } = await furnished(t, engine, { count: 2 })
+      const [here, there] = nodes.map(({ database }) => database) as [Database, Database]
+      const endUser = createEndUser({ database: here, vault, clock, audit: () => {} })
+      for (let number = 0; number < 60; number++) {
+        const id = `u${number}`
+        await createUserStore(here).add({ id, username: id }, clock.now())
+        const [isRemoved, isAdded] = await Promise.all([
+          endUser(id, 'removed', { mustBe: 'added', by: 'command' }),
+          pause(number % 3).then(() => createUserStore(there).add({ id, username: `other ${id}` }, clock.now())),
+        ])
+        assert.deepEqual([isRemoved, isAdded], [true, false], id)
       }
     })
 
