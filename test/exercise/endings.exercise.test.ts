@@ -145,6 +145,18 @@ for (const engine of engines) {
       }
     })
 
+    test('a call that came before its user ended asks nobody, though the user is closed nowhere', async (t) => {
+      const { one, clock } = await furnished(t, engine)
+      const endUser = createEndUser({ database: one.database, vault, clock, audit: () => {} })
+      const [before, after] = [newRequest(clock.now()), newRequest(clock.now() + 2000)]
+      clock.advance(1000)
+      await endUser('user-ana', 'removed', { by: 'application', closes: false })
+      clock.advance(1000)
+      const accept = (request: typeof before) => one.requests.accept(request, request.id, { maxOpenPerUser: 9 }, [], [])
+      assert.equal(await accept(before), false)
+      assert.equal(await accept(after), true, 'who comes back can be asked')
+    })
+
     test('of a removal and an addition at the same moment, the id is not given to somebody else', async (t) => {
       const { nodes, clock } = await furnished(t, engine, { count: 2 })
       const [here, there] = nodes.map(({ database }) => database) as [Database, Database]
