@@ -60,11 +60,17 @@ function readAnswer(text: string): Answer | Error | undefined {
   return { status: Number(text.slice(9, 12)), body: text.slice(body) }
 }
 
-/** @param basic the client that calls, if it proves itself with its secret */
-export function post(path: string, form: string, basic?: string): string {
+/**
+ * @param basic the client that calls, if it proves itself with its secret
+ * @param more headers besides
+ */
+export function post(path: string, form: string, basic?: string, more: Record<string, string> = {}): string {
   const authorization =
     basic === undefined
       ? ''
       : `Authorization: Basic ${Buffer.from(`${basic}:${secretOf(basic)}`).toString('base64')}\r\n`
-  return `POST ${path} HTTP/1.1\r\nHost: bench.example\r\nX-Forwarded-Proto: https\r\n${authorization}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: ${form.length}\r\n\r\n${form}`
+  const headers = Object.entries(more)
+    .map(([name, value]) => `${name}: ${value}\r\n`)
+    .join('')
+  return `POST ${path} HTTP/1.1\r\nHost: bench.example\r\nX-Forwarded-Proto: https\r\n${authorization}${headers}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: ${form.length}\r\n\r\n${form}`
 }

@@ -1,6 +1,7 @@
 /**
  * Two nodes behind nginx, then behind HAProxy, with the configurations of docs/proxies: honest clients call all the time,
- * the nodes are restarted one after the other, and no call may fail. Takes three minutes, and needs both proxies
+ * the nodes are restarted one after the other, and no call may fail. Then their database goes away and comes back: calls
+ * are answered, or refused with 503 and Retry-After, and never anything else. Takes four minutes, and needs both proxies
  * (`apt-get install nginx haproxy`).
  *
  *   node checks/rolling-restart.ts [nginx|haproxy]
@@ -16,7 +17,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { newSecret } from '../src/platform/crypto.ts'
 import { freePort } from '../test/cast/ports.ts'
-import { startPostgres } from '../test/cast/postgres.ts'
+import { startRestartablePostgres } from '../test/cast/postgres.ts'
 
 const CIBA = 'urn:openid:params:grant-type:ciba'
 const bin = fileURLToPath(new URL('../bin/doorbell.js', import.meta.url))
@@ -34,6 +35,8 @@ const callers = 12
 const people = Array.from({ length: callers }, (_, number) => ({ username: `user-${number}` }))
 /** Milliseconds each of them rests between two calls: two hundred calls a second are many for one user, few for a server. */
 const restMs = 40
+/** Milliseconds that the database is away for. */
+const awayMs = 5_000
 /** How often both nodes are restarted. */
 const rounds = 2
 
@@ -55,7 +58,7 @@ process.on('exit', () => {
   for (const child of started) child.kill('SIGKILL')
 })
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
-const postgres = await startPostgres()
+const postgres = await startRestartablePostgres()
 try {
   for (const name of chosen) await check(name)
 } finally {
@@ -85,8 +88,29 @@ async function check(name: ProxyName): Promise<void> {
     process.exitCode = 1
     console.log(await readFile(join(folder, 'nginx.log'), 'utf8').catch(() => ''))
   }
+  await loseDatabase(name, port)
   proxy.kill('SIGTERM')
   for (const { process: child } of nodes) await end(child)
+}
+
+/** Clients that are told to wait are not let down; who is told anything else is. */
+async function loseDatabase(name: ProxyName, port: number): Promise<void> {
+  const load = startLoad(port, { mayBeAway: true })
+  await pause(1_000)
+  await postgres.end('crashed')
+  await pause(awayMs)
+  await postgres.start()
+  await untilReady(port)
+  await pause(proxies[name].takesBackAfterMs)
+  const { calls, away, failed } = await load.stop()
+  const after = startLoad(port)
+  await pause(2_000)
+  const { flows, failed: failedAfterwards } = await after.stop()
+  console.log(
+    `${name}: the database was away for ${awayMs / 1000} s: ${calls} calls, ${away} told to come again, ${failed.length} failed; afterwards ${flows} whole flows, ${failedAfterwards.length} failed calls`,
+  )
+  for (const failure of [...failed, ...failedAfterwards].slice(0, 20)) console.log(`  ${failure}`)
+  if (failed.length + failedAfterwards.length > 0 || away === 0 || flows === 0) process.exitCode = 1
 }
 
 async function startNode(port: number): Promise<Node> {
@@ -196,10 +220,15 @@ async function startHaproxy(port: number, nodes: number[]): Promise<ChildProcess
   return begin(proxies.haproxy.program, ['-q', '-db', '-f', file])
 }
 
-/** Rings, a decision, tokens, and a poll too many; over and over. */
-function startLoad(port: number) {
+/**
+ * Rings, a decision, tokens, and a poll too many; over and over.
+ *
+ * @param options.mayBeAway whether calls may be refused with 503, if they are told when to come again
+ */
+function startLoad(port: number, { mayBeAway = false } = {}) {
   const failed: string[] = []
   let calls = 0
+  let away = 0
   let flows = 0
   let isOver = false
 
@@ -207,7 +236,16 @@ function startLoad(port: number) {
     await pause(restMs)
     calls += 1
     try {
-      const { status, text } = await post(port, agent, path, as, form)
+      const { status, text, retryAfter } = await post(port, agent, path, as, form)
+      if (
+        mayBeAway &&
+        status === 503 &&
+        retryAfter !== undefined &&
+        JSON.parse(text).error === 'temporarily_unavailable'
+      ) {
+        away += 1
+        return undefined
+      }
       if (status === expected) return text === '' ? {} : (JSON.parse(text) as Record<string, string>)
       failed.push(`${path}: ${status} instead of ${expected}: ${text.replaceAll(/\s+/g, ' ').slice(0, 120)}`)
     } catch (error) {
@@ -240,13 +278,13 @@ function startLoad(port: number) {
     async stop() {
       isOver = true
       await Promise.all(working)
-      return { calls, flows, failed }
+      return { calls, flows, away, failed }
     },
   }
 }
 
 function post(port: number, agent: Agent, path: string, as: string, form: Record<string, string>) {
-  return new Promise<{ status: number; text: string }>((resolve, reject) => {
+  return new Promise<{ status: number; text: string; retryAfter: string | undefined }>((resolve, reject) => {
     const headers = {
       host: 'id.example.com',
       'content-type': 'application/x-www-form-urlencoded',
@@ -259,7 +297,8 @@ function post(port: number, agent: Agent, path: string, as: string, form: Record
       answer.on('data', (chunk) => {
         text += chunk
       })
-      answer.on('error', reject).on('end', () => resolve({ status: answer.statusCode ?? 0, text }))
+      const retryAfter = answer.headers['retry-after']
+      answer.on('error', reject).on('end', () => resolve({ status: answer.statusCode ?? 0, text, retryAfter }))
     })
     sent.end(String(new URLSearchParams(form)))
   })

@@ -20,7 +20,6 @@ import { composeRequests } from './composition/requests.ts'
 import { composeSigningKeys } from './composition/signing-keys.ts'
 import { composeUserHints, composeUsers, type PasswordParts } from './composition/users.ts'
 import type { Config } from './config/config.ts'
-import { createSessionEndingStore } from './endings/session-ending-store.ts'
 import { type Clock, systemClock } from './platform/clock.ts'
 import type { CallerPatience } from './platform/http/answer.ts'
 import { createEnding } from './platform/http/life.ts'
@@ -114,8 +113,7 @@ async function compose(given: Given, parts: Parts): Promise<Doorbell> {
   const needs: CibaNeeds = { platform, clients, users, hints, openid, stored, channels }
   const ciba = composeCiba(needs)
   const device = composeDeviceApi(needs)
-  const endedSessions = createSessionEndingStore(given.database)
-  const work = composeWork(needs, { ciba, device, signingKeys, endedSessions })
+  const work = composeWork(needs, { ciba, device, signingKeys })
 
   // The demo shows the phone in a frame of its own page. Nobody else is let.
   const framing = channels.demoWire ? 'self' : 'none'
@@ -125,7 +123,7 @@ async function compose(given: Given, parts: Parts): Promise<Doorbell> {
   addDeviceRoutes(app, needs, ciba, device)
   addOpenidRoutes(app, { platform, clients, users, openid, framing })
   addClientRoutes(app, { platform, clients, provider: openid.provider, hasUserCodes: users.hasUserCodes })
-  await addConsentApp(app, needs, { endedSessions, send, framing })
+  await addConsentApp(app, needs, { send, framing })
   addOperationsRoutes(app, needs, ciba)
   addDevelopmentRoutes(app, needs, ciba, send)
   await app.ready()

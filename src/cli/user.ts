@@ -176,7 +176,9 @@ async function runCode(who: string, options: CodeOptions): Promise<void> {
     if (!known) throw new Failure(`There is no user ${who}; "npx doorbell user list" names them.`)
     const hash = code && (await hashingWith(vault).hash(code, userCodeOf(id)))
     const { adding, topics } = code === undefined ? nothing : telling({ type: 'user_code.set', userId: id }, desk)
-    await createUserCodeStore(database).put(id, hash, clock.now(), adding, topics)
+    if (!(await createUserCodeStore(database).put(id, hash, clock.now(), adding, topics))) {
+      throw new Failure(`${id} was removed meanwhile.`)
+    }
     audit({ event: code === undefined ? 'user_code.removed' : 'user_code.set', user: id, by: 'command' })
     return id
   })

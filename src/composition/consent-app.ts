@@ -4,10 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import { USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
 import { consentAppEndpoint } from '../consent-app/consent-app-endpoint.ts'
 import { createDeviceApiClient, type SendToServer } from '../consent-app/device-api.ts'
-import { createCookies } from '../consent-app/session.ts'
 import { admitOwn, createSignIn, fetchFrom } from '../consent-app/sign-in.ts'
-import { createEndSession } from '../endings/end-session.ts'
-import type { createSessionEndingStore } from '../endings/session-ending-store.ts'
 import { createDeviceToken } from '../openid-provider/device-token.ts'
 import { cookieNames } from '../openid-provider/paths.ts'
 import { createAdmission } from '../openid-provider/sign-in/external-sign-in.ts'
@@ -18,7 +15,6 @@ import type { Framing } from '../platform/pages/pages.ts'
 import type { CibaNeeds } from './ciba.ts'
 
 export interface ConsentAppParts {
-  endedSessions: ReturnType<typeof createSessionEndingStore>
   /** Calls to the server itself. */
   send: SendToServer
   framing: Framing
@@ -29,10 +25,9 @@ const signInTimeoutMs = 10_000
 
 export async function addConsentApp(app: FastifyInstance, needs: CibaNeeds, parts: ConsentAppParts): Promise<void> {
   const { platform, clients, users, openid, stored, channels } = needs
-  const { config, database, vault, texts, clock, log, audit, inWork } = platform
-  const { endedSessions: store, send, framing } = parts
+  const { config, database, texts, clock, log, audit, inWork } = platform
+  const { send, framing } = parts
   const { userKey } = stored
-  const { provider } = openid
   const signsInHere = config.login.issuer === 'self'
   const where = signsInHere ? signingInHere(needs, send) : signingInElsewhere(needs)
   const redirectUri = clients.ownApp.redirect_uris[0]!
@@ -40,11 +35,11 @@ export async function addConsentApp(app: FastifyInstance, needs: CibaNeeds, part
     consentAppEndpoint(scope, {
       issuer: config.issuer,
       api: createDeviceApiClient(send),
-      endSession: createEndSession({ provider, store, userKey, clock, audit }),
+      endSession: openid.endSession,
       providerCookie: signsInHere ? cookieNames(config.issuer).session : undefined,
       signIn: createSignIn({ redirectUri, ...where }),
       whileSigningIn: signsInHere ? noWait : createBoundedWait(inWork.whileFetching),
-      cookies: createCookies({ secure: config.issuer.startsWith('https:'), vault, clock }),
+      cookies: openid.appCookies,
       texts,
       pushKey: channels.pushKey,
       userCodes: users.ownCode !== undefined,

@@ -1,9 +1,13 @@
 /** Everything that is not CIBA, by oidc-provider: its configuration, signing in, and what is forwarded to it. */
 import type { FastifyInstance } from 'fastify'
+import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'
 import { assertionAlgorithms } from '../client/authentication/client-assertion.ts'
 import { createPrepareKeys } from '../client/authentication/prepare-keys.ts'
 import { secretPlace } from '../client/configured-clients.ts'
 import { seesCertificates } from '../config/config.ts'
+import { createCookies } from '../consent-app/session.ts'
+import { createEndSession } from '../endings/end-session.ts'
+import { createSessionEndingStore } from '../endings/session-ending-store.ts'
 import { authorizeEndpoint } from '../openid-provider/authorize-endpoint.ts'
 import { createHandOver } from '../openid-provider/forward-request.ts'
 import { handedOverEndpoint } from '../openid-provider/forwarded-endpoint.ts'
@@ -29,9 +33,11 @@ import type { Users } from './users.ts'
 export type OpenidProvider = ReturnType<typeof composeOpenidProvider>
 
 export function composeOpenidProvider(platform: Platform, clients: Clients, users: Users, signingKeys: SigningKeys) {
-  const { config, database, clock } = platform
+  const { config, database, vault, clock, audit } = platform
   const { openPerNetwork, openInAll } = config.limits.signIn
   const models = createOidcModelStore(database)
+  const endedSessions = createSessionEndingStore(database)
+  const appCookies = createCookies({ secure: config.issuer.startsWith('https:'), vault, clock })
   const places = createSignInPlaces({ perNetwork: openPerNetwork, inAll: openInAll }, clock)
   const provider = createCurrentProvider(signingKeys.watch, {
     ...settingsOf(platform),
@@ -40,13 +46,24 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
     models,
     places,
     findUser: users.findUser,
+    endSession: (providerSession, cookies) =>
+      endSession({
+        accessToken: undefined,
+        providerSession,
+        pushEndpointHash: appCookies.browserIn(cookies),
+        address: undefined,
+      }),
   })
+  const endSession = createEndSession({ provider, store: endedSessions, userKey: createUserKey(vault), clock, audit })
   const prepareKeys = createPrepareKeys({ clients: clients.clients, keys: clients.clientKeys })
   const { certificateOf, proofs, addresses } = clients
   return {
     provider,
     models,
     places,
+    endedSessions,
+    endSession,
+    appCookies,
     handOver: createHandOver(provider, certificateOf, proofs, addresses.slice(1), prepareKeys),
   }
 }

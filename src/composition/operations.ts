@@ -2,7 +2,6 @@
 import type { FastifyInstance } from 'fastify'
 import { createExpirySweep } from '../ciba/decision/expiry-sweep.ts'
 import { weakValues } from '../config/weak-values.ts'
-import type { createSessionEndingStore } from '../endings/session-ending-store.ts'
 import { healthEndpoint } from '../operations/health-endpoint.ts'
 import { metricsEndpoint } from '../operations/metrics-endpoint.ts'
 import { createPruning } from '../operations/pruning.ts'
@@ -16,7 +15,6 @@ export interface LookedAfter {
   ciba: Ciba
   device: DeviceApi
   signingKeys: SigningKeys
-  endedSessions: ReturnType<typeof createSessionEndingStore>
 }
 
 /** Milliseconds a parked notification keeps what it says, so that an operator can send it after all (PU-11). */
@@ -47,8 +45,8 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
 }
 
 /** Settles what runs out, and forgets at the same time what nobody can use any more. */
-function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys, endedSessions }: LookedAfter) {
-  const { platform, clients, users, stored } = needs
+function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: LookedAfter) {
+  const { platform, clients, users, openid, stored } = needs
   const { config } = platform
   return createExpirySweep(ciba.decisionNeeds, [
     (now) => users.passkeyChallenges.forgetExpired(now),
@@ -60,7 +58,7 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys, ended
     (now) => users.signInAttempts.forgetOld(now),
     (now) => stored.unknownUsers.forgetOld(now),
     (now) => users.userCodes.forgetTries(now - config.userCodes.lockSeconds * 1000),
-    (now) => endedSessions.forget(now - config.sessions.absoluteTtl * 1000),
+    (now) => openid.endedSessions.forget(now - config.sessions.absoluteTtl * 1000),
     (now) => device.userSessions.forget(now),
   ])
 }

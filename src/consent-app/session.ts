@@ -39,6 +39,8 @@ export interface Cookies {
   sealBrowser(pushEndpointHash: string): string
   /** Returns the hash of the endpoint, or undefined if there is none. */
   openBrowser(value: string | undefined): string | undefined
+  /** The same, of a whole `Cookie` header. */
+  browserIn(header: string | undefined): string | undefined
 }
 
 /** Seconds for which a browser is known again: longer than a provider knows it, and as long as browsers keep a cookie. */
@@ -61,11 +63,15 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
     }
   }
 
+  const browserName = `${prefix}doorbell_app_browser`
+  const openBrowser = (value: string | undefined) =>
+    open<{ pushEndpointHash: string; expiresAt: number }>(value, 'consent-app/browser')?.pushEndpointHash
+
   return {
     sessionName: `${prefix}doorbell_app`,
     signInName: `${prefix}doorbell_app_sign_in`,
     signedOutName: `${prefix}doorbell_app_signed_out`,
-    browserName: `${prefix}doorbell_app_browser`,
+    browserName,
     options: { path: '/', httpOnly: true, sameSite: 'lax', secure },
     // A new form token with each session: what somebody planted before the sign-in is worth nothing after it.
     sealSession: (session) =>
@@ -79,8 +85,11 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
         JSON.stringify({ pushEndpointHash, expiresAt: clock.now() + rememberedForSeconds * 1000 }),
         'consent-app/browser',
       ),
-    openBrowser: (value) =>
-      open<{ pushEndpointHash: string; expiresAt: number }>(value, 'consent-app/browser')?.pushEndpointHash,
+    openBrowser,
+    browserIn(header) {
+      const sent = header?.split(/; */).find((cookie) => cookie.startsWith(`${browserName}=`))
+      return openBrowser(sent?.slice(browserName.length + 1))
+    },
   }
 }
 

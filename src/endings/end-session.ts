@@ -19,8 +19,8 @@ export interface SessionToEnd {
   providerSession: string | undefined
   /** SHA-256 of the endpoint of this browser's push subscription. */
   pushEndpointHash: string | undefined
-  /** The IP address it is ended from, for the audit. */
-  address: string
+  /** The IP address it is ended from, for the audit, where it is known. */
+  address: string | undefined
 }
 
 export interface EndSessionNeeds {

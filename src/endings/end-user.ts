@@ -56,8 +56,11 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
     const closes = options.closes ?? ending !== 'signed_out'
     const endedBy: EndedBy = { decidedBy: 'application', deviceClientId: undefined, reason }
 
+    // Whoever was signed out can still answer. What a stolen session has approved must bring nothing: it is not collected.
+    const isOver = ({ status }: AuthenticationRequest) => ending !== 'signed_out' || status === 'approved'
+
     function follow(open: AuthenticationRequest[]): Followed {
-      const requests = reason === undefined ? nothing : endRequests(open, endedBy, now, needs)
+      const requests = endRequests(open.filter(isOver), endedBy, now, needs)
       return {
         statements: [
           ...requests.statements,
@@ -75,7 +78,7 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
 
     const open = await openRequests.endOfUser(userId, mustBe, now, follow)
     if (open === undefined) return false
-    if (reason !== undefined) tellEnded(open, endedBy, audit)
+    tellEnded(open.filter(isOver), endedBy, audit)
     if (options.alsoEvent !== undefined) audit({ event: options.alsoEvent, user: userId, by })
     audit({ event: events[ending], user: userId, by })
     return true
@@ -87,11 +90,9 @@ export function erasedAs(userId: string, vault: Vault): string {
   return `erased ${vault.keyedHash(`user ${userId}`)}`
 }
 
-const nothing: Followed = { statements: [], changes: [] }
-
-/** Why open requests end; signing out leaves them open. */
-const reasons: Record<UserEnding, EndingReason | undefined> = {
-  signed_out: undefined,
+/** Why open requests end. */
+const reasons: Record<UserEnding, EndingReason> = {
+  signed_out: 'user_signed_out',
   locked: 'user_locked',
   removed: 'user_removed',
   erased: 'user_removed',

@@ -50,6 +50,8 @@ export const tablesOfUser: readonly TableOfUser[] = [
     ],
     keeps: 'what has no grant, and what is being issued now: it counts no more in the next generation, and runs out',
   },
+  // No generation is remembered under an erased id: what is kept would count again for whoever has it next.
+  { table: 'oidc_models', in: ['erased'], statements: deleting('oidc_models') },
   { table: 'user_sessions', in: all, statements: deleting('user_sessions') },
   { table: 'passkeys', in: gone, statements: deleting('passkeys'), keeps: 'locked: whoever is let in again has them' },
   // The browsers go with the sessions: one that was left behind, or lost, is told nothing any more.

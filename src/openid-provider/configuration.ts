@@ -59,6 +59,11 @@ export interface AuthorizationServerNeeds {
   places: SignInPlaces
   /** The client id of our own app. */
   ownClient: string
+  /**
+   * Ends all that hangs on a session, in one step.
+   * @param cookies the `Cookie` header of the browser it is in
+   */
+  endSession(providerSession: string, cookies: string | undefined): Promise<void>
   /** A registered client, with what its secret is to be compared with. */
   findClient(id: string): Promise<KnownClient | undefined>
   findUser(id: string): Promise<User | null>

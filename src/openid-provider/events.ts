@@ -17,6 +17,8 @@ const clientErrors = [
   'end_session',
 ] as const
 
+const lostConnection = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED', 'ECANCELED'])
+
 export function reportErrors(provider: Provider, log: Log): void {
   for (const what of clientErrors) {
     // The event names are known to the types one by one, but not as a union.
@@ -25,6 +27,12 @@ export function reportErrors(provider: Provider, log: Log): void {
       log.info({ event: 'oidc.refused', endpoint: what, code: error.message, detail: error.error_detail })
     })
   }
+  // Else Koa writes it to standard error by itself, past the log: ten lines for each answer whose connection is gone.
+  const koa: EventEmitter = provider
+  koa.on('error', (error: Error & { code?: string }) => {
+    const isLost = lostConnection.has(error.code ?? '')
+    log[isLost ? 'debug' : 'error']({ event: isLost ? 'oidc.hung_up' : 'oidc.failed', error })
+  })
   provider.on('server_error', (ctx, error) => {
     log.error({ event: 'oidc.failed', error })
     if (isUnstorableForDatabase(error)) {

@@ -90,9 +90,12 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
       const first = await models.consume(model, fingerprint(id), clock.now())
       if (!first) throw new errors.InvalidGrant(`${model} is already consumed`)
     },
-    destroy(id) {
-      if (model === 'Interaction') places.ended(fingerprint(id))
-      return models.remove(model, fingerprint(id))
+    async destroy(id) {
+      const idHash = fingerprint(id)
+      if (model === 'Interaction') places.ended(idHash)
+      const removed = await models.remove(model, idHash)
+      // Again it looks first and removes then; each that goes on would begin a sign-in of its own, and be kept.
+      if (model === 'Interaction' && !removed) throw new errors.SessionNotFound('interaction session not found')
     },
     revokeByGrantId: (grantId) => models.removeByGrant(fingerprint(grantId)),
   }

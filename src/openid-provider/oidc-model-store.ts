@@ -120,11 +120,13 @@ export function createOidcModelStore(database: Database) {
       return rows.length > 0
     },
 
-    async remove(model: string, idHash: string): Promise<void> {
-      await database.step({
+    /** Answers whether it was there. */
+    async remove(model: string, idHash: string): Promise<boolean> {
+      const rows = await database.step({
         sql: 'delete from oidc_models where model = $1 and id_hash = $2 returning id_hash',
         values: [model, idHash],
       })
+      return rows.length > 0
     },
 
     async removeByGrant(grantHash: string): Promise<void> {

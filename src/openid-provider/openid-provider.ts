@@ -14,7 +14,7 @@ import {
   narrowKeySet,
   readOnlyWhatWasAsked,
 } from './middlewares.ts'
-import { endWithoutSession } from './sign-out-page.ts'
+import { endWholeSession, endWithoutSession } from './sign-out-page.ts'
 import type { SigningKeyWatch } from './signing-keys/signing-key-watch.ts'
 
 export type { Provider }
@@ -47,6 +47,7 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   })
   answerNotFound(provider)
   endWithoutSession(provider)
+  endWholeSession(provider, needs.endSession)
   readOnlyWhatWasAsked(provider)
   compareHashedSecrets(provider, needs.vault)
   narrowKeySet(provider, needs)

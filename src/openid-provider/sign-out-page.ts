@@ -1,5 +1,5 @@
 /** The pages of RP-initiated logout: oidc-provider's own load styles and fonts from elsewhere. */
-import type { Configuration, KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { type Configuration, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
 import { pageHeaders, pagesIn, renderError } from '../platform/pages/pages.ts'
 import type { User } from '../user/user.ts'
@@ -67,6 +67,19 @@ export function endWithoutSession(provider: Provider): void {
     ctx.status = 303
     ctx.redirect(target.href)
   })
+}
+
+/** oidc-provider would remove the session's own row only: a call that began before writes it back, and it goes on. */
+export function endWholeSession(
+  provider: Provider,
+  endSession: (id: string, cookies: string | undefined) => Promise<void>,
+): void {
+  const prototype = provider.Session.prototype as unknown as { id: string; destroy(): Promise<void> }
+  const { destroy } = prototype
+  prototype.destroy = async function destroyAll(this: typeof prototype) {
+    await endSession(this.id, Provider.ctx?.get('cookie'))
+    await destroy.call(this)
+  }
 }
 
 type Sessions = Provider['Session'] & { get(ctx: KoaContextWithOIDC): Promise<{ accountId?: string }> }

@@ -90,7 +90,8 @@ export function createUserStore(database: Database) {
             JSON.stringify(usedIds),
           ],
         },
-        { also: [reopening(user.id, usedIds, now)] },
+        // Else it would wait for whoever ends the user of this id, and go by what it saw before.
+        { also: [reopening(user.id, usedIds, now)], alone: `requests of ${user.id}` },
       )
       return rows.length > 0
     },

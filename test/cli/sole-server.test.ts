@@ -1,6 +1,6 @@
 /** A SQLite file has one server: a second one is told so, by whatever name it knows the file. Commands work beside it. */
 import assert from 'node:assert/strict'
-import { mkdir, stat, symlink } from 'node:fs/promises'
+import { link, mkdir, rm, stat, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { openSqlite } from '../../src/platform/storage/sqlite.ts'
@@ -51,6 +51,19 @@ test('in one process too, until the first is closed; what only looks into the fi
   assert.equal((await stage.ring('kiosk')).status, 200)
   await stage.restart()
   assert.equal((await stage.ring('kiosk')).status, 200)
+})
+
+test('a file with another name, by which a second server would have a lock and a log of its own, is served by neither', async (t) => {
+  const stage = await openStage(t, { engine: engines[0]! })
+  const path = stage.database.slice('sqlite:'.length)
+  await link(path, `${path}.other`)
+  const serve = (name: string) => openSqlite(name, { serves: true })
+  assert.throws(() => serve(`${path}.other`), /has several names \(hard links\)/)
+  await stage.doorbell.close()
+  assert.throws(() => serve(path), /has several names \(hard links\)/)
+  await openSqlite(path).close()
+  await rm(`${path}.other`)
+  await serve(path).close()
 })
 
 test('what is kept in memory is for each its own', async () => {

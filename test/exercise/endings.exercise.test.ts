@@ -1,6 +1,7 @@
 /** No table is forgotten when a user or a client ends: the list of the endings is held against the schema. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
 import { createPushSubscriptionStore } from '../../src/authentication-device/channels/push-subscription-store.ts'
 import { createClientStore } from '../../src/client/client-store.ts'
 import { toClient } from '../../src/client/configured-clients.ts'
@@ -11,7 +12,9 @@ import { exportUser } from '../../src/endings/export-user.ts'
 import { keptByTable } from '../../src/endings/user-data-store.ts'
 import type { Database, Value } from '../../src/platform/storage/database.ts'
 import { createPasskeyStore } from '../../src/user/passkey/passkey-store.ts'
+import { createUserCodeStore } from '../../src/user/user-code/user-code-store.ts'
 import { createUserGenerationStore } from '../../src/user/user-generation-store.ts'
+import { createUserStore } from '../../src/user/user-store.ts'
 import { engines } from '../cast/engines.ts'
 import { furnished, newRequest, rowsOf, vault } from '../cast/rows.ts'
 
@@ -121,6 +124,53 @@ for (const engine of engines) {
         }
       })
     }
+
+    test('nor is a code kept for a user who was removed while it was hashed; for one who is locked it is', async (t) => {
+      const { one, clock } = await furnished(t, engine)
+      const { database } = one
+      const codes = createUserCodeStore(database)
+      const users = createUserStore(database)
+      const endUser = createEndUser({ database, vault, clock, audit: () => {} })
+      const now = clock.now()
+      for (const [ending, isKept] of [
+        ['locked', true],
+        ['removed', false],
+      ] as const) {
+        const id = `user-${ending}`
+        await users.add({ id }, now)
+        await endUser(id, ending, { by: 'command' })
+        assert.equal(await codes.put(id, 'scrypt.a.b', now), isKept, ending)
+        assert.equal(await codes.replace(id, isKept ? 'scrypt.a.b' : undefined, 'scrypt.c.d', now), isKept, ending)
+        assert.equal((await codes.find(id))?.hash, isKept ? 'scrypt.c.d' : undefined, ending)
+      }
+    })
+
+    test('a call that came before its user ended asks nobody, though the user is closed nowhere', async (t) => {
+      const { one, clock } = await furnished(t, engine)
+      const endUser = createEndUser({ database: one.database, vault, clock, audit: () => {} })
+      const [before, after] = [newRequest(clock.now()), newRequest(clock.now() + 2000)]
+      clock.advance(1000)
+      await endUser('user-ana', 'removed', { by: 'application', closes: false })
+      clock.advance(1000)
+      const accept = (request: typeof before) => one.requests.accept(request, request.id, { maxOpenPerUser: 9 }, [], [])
+      assert.equal(await accept(before), false)
+      assert.equal(await accept(after), true, 'who comes back can be asked')
+    })
+
+    test('of a removal and an addition at the same moment, the id is not given to somebody else', async (t) => {
+      const { nodes, clock } = await furnished(t, engine, { count: 2 })
+      const [here, there] = nodes.map(({ database }) => database) as [Database, Database]
+      const endUser = createEndUser({ database: here, vault, clock, audit: () => {} })
+      for (let number = 0; number < 60; number++) {
+        const id = `u${number}`
+        await createUserStore(here).add({ id, username: id }, clock.now())
+        const [isRemoved, isAdded] = await Promise.all([
+          endUser(id, 'removed', { mustBe: 'added', by: 'command' }),
+          pause(number % 3).then(() => createUserStore(there).add({ id, username: `other ${id}` }, clock.now())),
+        ])
+        assert.deepEqual([isRemoved, isAdded], [true, false], id)
+      }
+    })
 
     test('of a request that is kept and a lock at the same moment, nothing stays open', async (t) => {
       const { nodes, clock } = await furnished(t, engine, { count: 2 })

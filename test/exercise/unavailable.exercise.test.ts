@@ -111,14 +111,16 @@ describe('on sqlite', () => {
     assert.equal((await stage.ring('kiosk')).status, 200)
   })
 
-  test('a file that was moved away: it is not ready until it is back', async (t) => {
-    const { stage } = await opened(t, sqlite)
+  test('a file that was moved away: it is not ready until it is back, and nothing is answered that nobody would find', async (t) => {
+    const { stage, calls } = await opened(t, sqlite)
     const path = stage.database.slice('sqlite:'.length)
     await rename(path, `${path}.away`)
     const { status, headers, body } = await stage.get('/health/ready')
     assert.deepEqual([status, headers.get('retry-after'), body.database], [503, '1', 'read-only'])
+    await unavailableAt(calls)
     await rename(`${path}.away`, path)
     assert.equal((await stage.get('/health/ready')).status, 200)
+    assert.equal((await stage.ring('kiosk')).status, 200)
   })
 })
 

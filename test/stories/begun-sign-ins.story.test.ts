@@ -1,5 +1,6 @@
 /** What strangers can have kept: rows are counted, from one network and from many. */
 import assert from 'node:assert/strict'
+import { connect } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
 import { type Engine, engines } from '../cast/engines.ts'
@@ -44,6 +45,16 @@ async function signInPage(visitor: Visitor, headers: Record<string, string> = {}
   const { location = '' } = await visitor.get(pathOf(), headers)
   assert.match(location, /^\/sign-in\//)
   return location
+}
+
+/** The same call again and again, in one piece over one connection, so that all of them are read before one is answered. */
+async function sendTogether({ url }: Stage, path: string, cookie: string, times: number): Promise<string[]> {
+  const { hostname, port } = new URL(url)
+  const call = (more: string) => `GET ${path} HTTP/1.1\r\nHost: ${hostname}\r\nCookie: ${cookie}\r\n${more}\r\n`
+  const socket = connect(Number(port), hostname)
+  socket.write(call('').repeat(times - 1) + call('Connection: close\r\n'))
+  const answers = (await socket.setEncoding('utf8').toArray()).join('')
+  return [...answers.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, status = '']) => status)
 }
 
 for (const engine of engines) {
@@ -144,6 +155,20 @@ for (const engine of engines) {
       assert.equal((await kept(stage)).length, 1)
       assert.equal((await begin(stage, '127.0.0.1')).status, 303)
       assert.equal((await begin(stage, '127.0.0.1')).status, 429)
+    })
+
+    test('coming back many times at once: one goes on', async (t) => {
+      const stage = await openBehindProxy(t, engine, { openPerNetwork: 2 })
+      for (let number = 0; number < 3; number++) {
+        const visitor = openVisitor(stage.url)
+        const page = await signInPage(visitor)
+        const cookie = [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; ')
+        const statuses = await sendTogether(stage, page.replace('/sign-in/', '/oauth/authorize/'), cookie, 30)
+        assert.deepEqual(statuses.sort(), ['303', ...Array.from({ length: 29 }, () => '400')])
+        assert.equal((await kept(stage)).length, 1)
+        stage.clock.advance(600_001)
+        await stage.doorbell.prune()
+      }
     })
 
     test('no other address keeps anything for somebody who has not signed in', async (t) => {

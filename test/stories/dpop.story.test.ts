@@ -296,6 +296,10 @@ describe('a proof is an invalid_dpop_proof, and the poll clock stands still, wit
     ['a private jwk', async () => proof({ header: { jwk: await exportJWK(key.privateKey) } })],
     ['a jwk with one private part', () => proof({ header: { jwk: { ...key.jwk, k: 'x' } } })],
     ['a jwk that is no key', () => proof({ header: { jwk: { kty: 'EC', crv: 'P-256', x: 'x', y: 'y' } } })],
+    [
+      'a jwk with which verifying would be work',
+      () => proof({ header: { jwk: { kty: 'RSA', n: 'x'.repeat(512), e: 'x'.repeat(500) } } }),
+    ],
     ['another key in jwk', async () => proof({ header: { jwk: (await newProofKey()).jwk } })],
     ['crit that nobody here understands (JO-1)', () => critical()],
     ...['jti', 'htm', 'htu', 'iat'].map((claim): [string, () => Promise<string>] => [

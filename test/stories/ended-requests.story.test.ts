@@ -43,6 +43,24 @@ for (const engine of engines) {
       })
     }
 
+    test('of a user who is signed out stay; what was approved and not collected yet is denied', async (t) => {
+      const stage = await openStage(t, { engine })
+      await byCommand(stage, ({ addDora }) => addDora())
+      const [waiting, approved] = [await rung(stage, 'kiosk'), await rung(stage, 'kiosk')]
+      await stage.decide(approved.requestId, 'approved', { login_hint: 'dora' })
+      await byCommand(stage, ({ setPassword }) => setPassword(dora.id, 'another one'))
+      assert.equal((await stage.poll('kiosk', approved.authReqId)).body.error, 'access_denied')
+      assert.equal((await stage.poll('kiosk', waiting.authReqId)).body.error, 'authorization_pending')
+      await stage.decide(waiting.requestId, 'approved', { login_hint: 'dora' })
+      stage.clock.advance(6000)
+      assert.equal((await stage.poll('kiosk', waiting.authReqId)).status, 200)
+      const history = await rowsOf(
+        stage,
+        "select outcome, decided_by, reason from backchannel_auth_consent_history where reason <> ''",
+      )
+      assert.deepEqual(history, [{ outcome: 'denied', decided_by: 'application', reason: 'user_signed_out' }])
+    })
+
     test('that are held by a long poll hear of it at once', async (t) => {
       const stage = await openStage(t, { engine, config: { requests: { longPoll: 25 } } })
       await byCommand(stage, ({ addDora }) => addDora())

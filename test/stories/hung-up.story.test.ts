@@ -3,8 +3,10 @@
  * can be done only once: nobody would have the tokens, and a user would be asked for nothing.
  */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { connect } from 'node:net'
 import { describe, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { engines } from '../cast/engines.ts'
 import { CIBA, credentials, openStage, type Stage } from '../cast/stage.ts'
 import { until } from '../cast/until.ts'
@@ -44,6 +46,23 @@ for (const engine of engines) {
     })
   })
 }
+
+test('callers that hang up write nothing past the log, whoever was about to answer', async (t) => {
+  const printed = t.mock.method(console, 'error', () => {})
+  const stage = await openStage(t)
+  const { hostname, port } = new URL(stage.url)
+  const call = `GET /oauth/jwks HTTP/1.1\r\nhost: ${hostname}\r\n\r\n`.repeat(30)
+  // The answer has to be written in the moment in which the connection ends: one in fifteen is.
+  for (let number = 0; number < 150; number++) {
+    const socket = connect(Number(port), hostname).on('error', () => {})
+    await once(socket, 'connect')
+    socket.write(call)
+    await setImmediate()
+    number % 2 === 0 ? socket.resetAndDestroy() : socket.destroy()
+    await stage.get('/health/live')
+  }
+  assert.equal(printed.mock.callCount(), 0)
+})
 
 /** Asks, and is gone before anybody could have read it. */
 function hangUp({ url }: Stage, path: string, form: Record<string, string>): void {

@@ -126,6 +126,19 @@ describe('what is registered', () => {
     assert.ok(!('client_secret' in body) && !('client_secret_expires_at' in body))
   })
 
+  test('keeps of keys what keys have, and nothing that only takes memory', async (t) => {
+    const { register } = await opened(t)
+    const { publicJwk } = await newKey('one')
+    const many = Array.from({ length: 10_000 }, () => [])
+    const { status, body } = await register({
+      ...poll,
+      token_endpoint_auth_method: 'private_key_jwt',
+      jwks: { keys: [{ ...publicJwk, x5c: ['MII'], a: many }], b: many },
+    })
+    assert.equal(status, 201)
+    assert.deepEqual(body.jwks, { keys: [{ ...publicJwk, x5c: ['MII'] }] })
+  })
+
   test('does not spare a client the code that users ask for, whatever it says, then or later (UC-2)', async (t) => {
     const cleo = { id: 'user-cleo', username: 'cleo', user_code: 'otter-1234' }
     const stage = await openStage(t, { config: { registration: { mode: 'open' }, users: [ana, cleo] } })
@@ -220,6 +233,28 @@ describe('what is registered', () => {
       { ...poll, jwks: { keys: [{ kty: 'EC', d: 'hush-hush' }] } },
       'invalid_client_metadata',
       /private member/,
+    ],
+    [
+      'a key with which verifying would be work',
+      { ...poll, jwks: { keys: [{ kty: 'RSA', n: 'x'.repeat(512), e: 'x'.repeat(500) }] } },
+      'invalid_client_metadata',
+      /exponent of 32 bits/,
+    ],
+    [
+      'more keys than anybody has',
+      { ...poll, jwks: { keys: Array.from({ length: 101 }, () => ({ kty: 'EC' })) } },
+      'invalid_client_metadata',
+      /at most 100 keys/,
+    ],
+    [
+      'a list so long that complaining about it would be work',
+      {
+        ...poll,
+        redirect_uris: Array.from({ length: 15_000 }, () => ''),
+        contacts: Array.from({ length: 501 }, () => ''),
+      },
+      'invalid_client_metadata',
+      /^redirect_uris must have at most 500 entries; contacts must have at most 500 entries$/,
     ],
     [
       'keys without keys (DR-9)',

@@ -44,7 +44,7 @@ for (const engine of engines) {
       const { body: shop } = await register(stage, { ...ping, client_name: 'Shop' })
       await ring(stage, shop, { client_notification_token: newNotificationToken() })
       const says =
-        /Shop registered itself here\. Nobody has checked who it is\. Its addresses are at callbacks\.(\u2060)?shop/
+        /Shop registered itself here\. Nobody has checked who it is\. It says that its addresses are at callbacks\.(\u2060)?shop/
       const id = await stage.newestRequest()
       const visitor = openVisitor(stage.url)
       assert.match((await visitor.signIn(ana, `/approve/${id}`)).text, says)
@@ -64,6 +64,27 @@ for (const engine of engines) {
       assert.doesNotMatch((await newestMail(stage)).text, /registered itself/)
       const [{ client: kiosk }] = (await stage.waiting()) as [{ client: Record<string, unknown> }]
       assert.deepEqual([kiosk.self_registered, kiosk.hosts], [undefined, undefined])
+    })
+
+    test('has no host of somebody else shown, that it is never called at', async (t) => {
+      const stage = await openStage(t, { engine, config: open })
+      const elsewhere = { redirect_uris: ['https://www.bank.example/'], jwks_uri: 'https://bank.example/keys' }
+      const grant_types = [CIBA, 'authorization_code']
+      for (const metadata of [
+        { ...poll, ...elsewhere },
+        { ...poll, ...elsewhere, grant_types },
+      ]) {
+        const { status, body } = await register(stage, { ...metadata, client_name: 'Booth' })
+        assert.equal(status, 201, JSON.stringify(body))
+        await ring(stage, body)
+        assert.doesNotMatch((await newestMail(stage)).text, /bank/)
+        const [{ client }] = (await stage.waiting()) as [{ client: Record<string, unknown> }]
+        assert.deepEqual(client.hosts, [])
+      }
+      const { body } = await register(stage, { ...ping, ...elsewhere, client_name: 'Shop' })
+      await ring(stage, body, { client_notification_token: newNotificationToken() })
+      const [{ client }] = (await stage.waiting()) as [{ client: Record<string, unknown> }]
+      assert.deepEqual(client.hosts, ['callbacks.shop.example'])
     })
 
     test('cannot take the name of a client of the operator, nor one that cannot be read, when it registers or later', async (t) => {

@@ -63,6 +63,29 @@ for (const engine of engines) {
       assert.equal(await isSignedIn(copy), false)
     })
 
+    test('at the provider ends as much: messages, the list of sessions, and a call that writes the session back', async (t) => {
+      const { stage, visitor, isSignedIn, gate } = await signedIn(t, engine)
+      const { subscription } = (await openPushService(t)).openBrowser()
+      await subscribe(visitor, subscription)
+      const copy = openVisitor(stage.url)
+      for (const [name, value] of visitor.jar) copy.jar.set(name, value)
+      copy.jar.delete('doorbell_app')
+      let step = await copy.get('/')
+      while (!step.location?.startsWith('/oauth/authorize')) step = await copy.get(step.location!)
+      const xsrf = /name="xsrf" value="([^"]+)"/.exec((await visitor.get('/oauth/logout')).text)![1]!
+      gate.hold()
+      const late = copy.get(step.location)
+      await gate.waiting(1)
+      await visitor.post('/oauth/logout/confirm', { xsrf, logout: 'yes' })
+      gate.release()
+      await copy.follow(await late)
+      copy.jar.delete('doorbell_app_sign_in')
+      assert.equal(await isSignedIn(copy), false)
+      for (const table of ['user_sessions', 'push_subscriptions']) {
+        assert.deepEqual(await rowsOf(stage, `select id from ${table} where user_id = 'user-ana'`), [], table)
+      }
+    })
+
     test('is asked by our own pages only', async (t) => {
       const { visitor, isSignedIn } = await signedIn(t, engine)
       visitor.jar.delete('doorbell_app')

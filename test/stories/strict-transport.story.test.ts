@@ -40,6 +40,17 @@ test('with an https issuer it stands in every answer: pages, refusals, what oidc
   }
 })
 
+test('every page says what it may load and that nobody may frame it, those of errors too', async (t) => {
+  const stage = await openStage(t, { northbank: nowhere, till: nowhere, config: production })
+  for (const path of paths) {
+    const { headers } = await stage.get(path, { accept: 'text/html' })
+    if (!headers.get('content-type')?.startsWith('text/html')) continue
+    const policy = headers.get('content-security-policy') ?? ''
+    assert.match(policy, /default-src 'none'/, path)
+    assert.match(policy, /frame-ancestors 'none'/, path)
+  }
+})
+
 test('its time is a setting; in development, and with http, it is not there', async (t) => {
   const short = await openStage(t, {
     northbank: nowhere,

@@ -97,6 +97,21 @@ for (const engine of engines) {
       })
     }
 
+    test('a sign-in that an erased user has begun is not that of whom the configuration calls so afterwards', async (t) => {
+      const stage = await openStage(t, { engine })
+      await byCommand(stage, ({ addDora }) => addDora())
+      const visitor = openVisitor(stage.url)
+      const page = await visitor.follow(await visitor.get('/'))
+      const action = /<form method="post" action="(\/sign-in\/[^"/]+)">/.exec(page.text)![1]!
+      const next = await visitor.post(action, { name: dora.username, password: dora.password })
+      assert.equal(next.status, 303, 'the password was right, and she has not been led on yet')
+      await byCommand(stage, ({ endUser }) => endUser(dora.id, 'erased', { by: 'command' }))
+      assert.deepEqual(await rowsOf(stage, 'select model from oidc_models where user_id = $1', [dora.id]), [])
+      await stage.restart({ users: [{ ...dora, password: 'of somebody else' }] })
+      await visitor.follow(next)
+      assert.equal(await isSignedIn(visitor), false)
+    })
+
     test('an approval that is collected while the user ends brings nothing', async (t) => {
       const gate = createGate()
       const { stage } = await scene(t, { engine, parts: { openDatabase: gatedAt(redeeming, gate) } })

@@ -177,7 +177,9 @@ export function acceptedWithin(limits: RequestLimits): string {
         [`(select count(*) from backchannel_auth_requests where ${unsettledShort(asked, 'short_life')}) = 0`]
       : []),
     'not exists (select 1 from blocked_clients where user_id = asked.user_id and client_id = asked.client_id)',
-    'not exists (select 1 from user_generations where user_id = asked.user_id and is_closed = 1)',
+    // Of an application's own user only this tells: who has ended since the call came is closed nowhere.
+    `not exists (select 1 from user_generations where user_id = asked.user_id
+      and (is_closed = 1 or changed_at > asked.created_at))`,
   ]
   return conditions.join('\n    and ')
 }

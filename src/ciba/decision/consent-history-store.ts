@@ -9,7 +9,7 @@ import type { SettledStatus } from '../authentication-request/authentication-req
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
 
 /** Why a request ended that nobody answered. */
-export type EndingReason = 'user_locked' | 'user_removed' | 'client_blocked' | 'client_removed'
+export type EndingReason = 'user_signed_out' | 'user_locked' | 'user_removed' | 'client_blocked' | 'client_removed'
 
 /** A fact: who settled a request, from where, how strongly authenticated, and what they were shown. */
 export interface Decision extends Authentication {

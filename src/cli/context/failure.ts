@@ -27,7 +27,7 @@ function wordsFor(error: unknown): string {
   if (error instanceof Failure || error instanceof ConfigError) return error.message
   const words = sentence(error.message || error.name)
   // By name, because the classes live beside the server, which most commands need not load.
-  if (['SchemaError', 'SoleServerError'].includes(error.name)) return words
+  if (['SchemaError', 'SoleServerError', 'SeveralNamesError'].includes(error.name)) return words
   return `${words}\n"npx doorbell doctor" looks for the cause; DOORBELL_LOG_LEVEL=debug shows where it happened.`
 }
 

@@ -7,7 +7,7 @@ import { mustBe, mustBeSecretly } from '../../platform/validation.ts'
 import { isDistinguishedName } from '../certificate/subject-name.ts'
 import { CIBA_GRANT, hintKinds, type PublicJwk } from './client-metadata.ts'
 import { orOf } from './profile-violations.ts'
-import { complainAboutKeys } from './public-keys.ts'
+import { complainAboutKeys, onlyKnownMembers } from './public-keys.ts'
 
 interface SchemaCircumstances {
   development: boolean
@@ -106,7 +106,7 @@ function authenticationMembers(httpsAddress: HttpsAddress) {
     tls_client_auth_san_email: text('a mail address', (address) => /^[^\s@]+@[^\s@]+$/.test(address)).exactOptional(),
     tls_client_certificate_bound_access_tokens: yesOrNo().exactOptional(),
     dpop_bound_access_tokens: yesOrNo().exactOptional(),
-    jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(complainAboutKeys).exactOptional(),
+    jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(complainAboutKeys).transform(onlyKnownMembers).exactOptional(),
     jwks_uri: httpsAddress('user name and fragment').exactOptional(),
   }
 }

@@ -1,6 +1,8 @@
 /** The JWK Set that a client registers: public keys, of a known kind, long enough. */
 import type { z } from 'zod'
+import { isCostly, mostKeys, withKnownMembers } from '../../platform/jose/key-members.ts'
 import { isPlain } from '../../platform/validation.ts'
+import type { PublicJwk } from './client-metadata.ts'
 
 const keyTypes: unknown[] = ['EC', 'RSA', 'OKP']
 const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
@@ -13,13 +15,21 @@ export function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void
     complain('must be a JWK Set: an object with a list "keys" of at least one key')
     return
   }
-  for (const [index, key] of keys.entries()) {
+  if (keys.length > mostKeys) complain(`must hold at most ${mostKeys} keys; it holds ${keys.length}`)
+  for (const [index, key] of keys.slice(0, mostKeys).entries()) {
     const which = `must hold public keys only, but key ${index}`
     const member = isPlain(key) ? privateMembers.find((name) => name in key) : undefined
     if (member !== undefined) complain(`${which} has the private member "${member}"`)
     else if (!isPlain(key) || !keyTypes.includes(key.kty)) complain(`${which} is of no known kind`)
+    else if (isCostly(key))
+      complain(`must hold RSA keys with an exponent of 32 bits and 8192 bits at most, unlike key ${index}`)
     else if (isWeak(key)) complain(`must hold RSA keys of at least 2048 bits, but key ${index} is shorter (FI-6)`)
   }
+}
+
+/** What is kept of them. */
+export function onlyKnownMembers({ keys }: { keys: PublicJwk[] }): { keys: PublicJwk[] } {
+  return { keys: keys.map((key) => withKnownMembers(key) as PublicJwk) }
 }
 
 /** No curve that is known is too short. */

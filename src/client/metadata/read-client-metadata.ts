@@ -17,6 +17,18 @@ export interface ClientCircumstances {
   detailTypes?: readonly string[]
 }
 
+const lists = [
+  'redirect_uris',
+  'grant_types',
+  'response_types',
+  'contacts',
+  'authorization_details_types',
+  'backchannel_allowed_hints',
+] as const satisfies (keyof ClientMetadata)[]
+
+/** Of a list. Each entry may be complained about, which takes a hundred times as long as reading it. */
+const mostEntries = 500
+
 /** Every complaint starts with the name of the metadata it is about. None contains a secret. */
 export function readClientMetadata(
   input: unknown,
@@ -25,6 +37,8 @@ export function readClientMetadata(
   if (!isPlain(input)) return { complaints: ['client metadata must be an object'] }
   // RFC 7591 §2: null means left out.
   const given = Object.fromEntries(Object.entries(input).filter(([, value]) => value !== null && value !== undefined))
+  const long = lists.filter((name) => Array.isArray(given[name]) && given[name].length > mostEntries)
+  if (long.length > 0) return { complaints: long.map((name) => `${name} must have at most ${mostEntries} entries`) }
   const { value, complaints, broken } = readSettings(schemaFor(circumstances), given)
   const client = complete(value)
   const crossed = rules

@@ -24,6 +24,11 @@ test('a name that is the same at a glance as that of a known client is refused',
     'TILL 7',
     'Till_7',
     'Modem Wien',
+    'Nᴏrthbank',
+    'Nørthbank',
+    'Northbanĸ',
+    'Noꭇthbank',
+    'ɴᴏʀᴛʜʙᴀɴᴋ',
   ]
   for (const name of alike) assert.match(about(name) ?? '', /that of another client|mix letters/, name)
 })
@@ -34,6 +39,12 @@ test('letters of several scripts are not mixed, but for those that are written t
   for (const name of ['Кофейня', 'Καφενείο', 'カフェ喫茶 Tokyo', '서울 Cafe', 'قهوة', 'Cafe 24', 'Łódź & Søn', 'π']) {
     assert.equal(about(name), undefined, name)
   }
+})
+
+test('a name that only looks like letters of a known one is refused: in a script of nobody’s, or in signs', () => {
+  for (const name of ['ꓠꓳꓣꓔꓧꓐꓮꓠꓗ', 'ᏢᎪᎩᏢᎪᏞ']) assert.match(about(name) ?? '', /everyday use/, name)
+  for (const name of ['🅝orthbank', '🅿aypal', '🇳orthbank']) assert.match(about(name) ?? '', /signs that stand/, name)
+  for (const name of ['தமிழ் கடை', 'বাংলা', 'ሱቅ', 'ร้านกาแฟ', 'Taxi 🚕']) assert.equal(about(name), undefined, name)
 })
 
 test('a name that cannot be read is refused', () => {

@@ -16,6 +16,8 @@ export function complainAboutName(name: string, { known, mailed }: NameNeeds): s
   const skeleton = skeletonOf(name)
   if (/[\p{Default_Ignorable_Code_Point}\u2800]/u.test(name)) return 'client_name must hold no invisible characters'
   if (skeleton === '') return 'client_name must hold a letter or a number'
+  if (/[\u{1f150}-\u{1f1ff}]/u.test(name)) return 'client_name must hold no signs that stand for letters'
+  if (scriptsOf(name).has('another')) return 'client_name must be written in a script of everyday use'
   if (mixesScripts(name)) return 'client_name must not mix letters of several scripts'
   if (known.some((other) => skeletonOf(other) === skeleton))
     return 'client_name is that of another client, or looks like it'
@@ -44,35 +46,39 @@ const noLetters = /[^\p{L}\p{N}\p{M}]/gu
 
 const lookAlikes = new Map(
   Object.entries({
-    a: 'аαɑ',
-    b: 'ьвβ',
-    c: 'сϲ',
-    d: 'ԁ',
-    e: 'еєε',
-    g: 'ɡ',
-    h: 'һнη',
-    i: '1lіιıӏǀ',
-    j: 'јϳ',
-    k: 'кκ',
-    m: 'мμ',
-    n: 'пν',
-    o: '0оοσ',
-    p: 'рρ',
+    a: 'аαɑᴀ',
+    b: 'ьвβƀʙ',
+    c: 'сϲᴄ',
+    d: 'ԁđᴅ',
+    e: 'еєεᴇ',
+    f: 'ꜰ',
+    g: 'ɡɢ',
+    h: 'һнηħʜ',
+    i: '1lіιıӏǀłɩɪʟ',
+    j: 'јϳᴊ',
+    k: 'кκĸᴋ',
+    m: 'мμᴍ',
+    n: 'пνɴ',
+    o: '0оοσøᴏᴑ',
+    p: 'рρᴘ',
     q: 'ԛ',
     s: 'ѕꜱ',
-    t: 'тτ',
-    u: 'υս',
-    v: 'ѵ',
-    w: 'ԝωш',
+    t: 'тτŧᴛ',
+    u: 'υսᴜʋꭎꭒ',
+    v: 'ѵᴠ',
+    w: 'ԝωшᴡɯ',
     x: 'хχ',
-    y: 'уүγ',
-    z: 'ᴢ',
+    y: 'уүγʏɣ',
+    r: 'гꭇꭈʀ',
+    z: 'ᴢζ',
   }).flatMap(([latin, alike]) => [...alike].map((letter): [string, string] => [letter, latin])),
 )
 
+/** UAX 31's recommended ones. Of the others, some (Lisu, Cherokee) could write whole names that look like Latin ones. */
 const scripts: [string, RegExp][] = [
-  ...['Latin', 'Greek', 'Cyrillic', 'Armenian', 'Hebrew', 'Arabic', 'Devanagari', 'Thai', 'Georgian', 'Cherokee'],
-  ...['Han', 'Hiragana', 'Katakana', 'Hangul', 'Bopomofo'],
+  ...['Latin', 'Greek', 'Cyrillic', 'Armenian', 'Hebrew', 'Arabic', 'Thaana', 'Ethiopic', 'Georgian'],
+  ...['Devanagari', 'Bengali', 'Gurmukhi', 'Gujarati', 'Oriya', 'Tamil', 'Telugu', 'Kannada', 'Malayalam', 'Sinhala'],
+  ...['Thai', 'Lao', 'Tibetan', 'Myanmar', 'Khmer', 'Han', 'Hiragana', 'Katakana', 'Hangul', 'Bopomofo'],
 ].map((script) => [script, new RegExp(`\\p{Script=${script}}`, 'u')])
 
 /** Scripts that are written together, and with Latin, as UTS 39 §5.2 has them for "highly restrictive". */
@@ -82,9 +88,13 @@ const together = [
   ['Latin', 'Han', 'Bopomofo'],
 ]
 
-function mixesScripts(name: string): boolean {
+function scriptsOf(name: string): Set<string> {
   const letters = name.normalize('NFKC').match(/\p{L}/gu) ?? []
-  const used = new Set(letters.filter((letter) => !/\p{Script=Common}/u.test(letter)).map(scriptOf))
+  return new Set(letters.filter((letter) => !/\p{Script=Common}/u.test(letter)).map(scriptOf))
+}
+
+function mixesScripts(name: string): boolean {
+  const used = scriptsOf(name)
   return used.size > 1 && !together.some((group) => [...used].every((script) => group.includes(script)))
 }
 

@@ -3,6 +3,7 @@ import { calculateJwkThumbprint, importJWK, type JWK, type JWTPayload, jwtVerify
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint } from '../../platform/crypto.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
+import { isCostly } from '../../platform/jose/key-members.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
 import type { Nonces } from './dpop-nonces.ts'
 
@@ -214,7 +215,8 @@ const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv']
 function isPublicKey(jwk: unknown): boolean {
   if (typeof jwk !== 'object' || jwk === null) return false
   const { kty } = jwk as JWK
-  return typeof kty === 'string' && ['EC', 'RSA', 'OKP'].includes(kty) && !privateMembers.some((name) => name in jwk)
+  if (typeof kty !== 'string' || !['EC', 'RSA', 'OKP'].includes(kty) || isCostly({ ...jwk })) return false
+  return !privateMembers.some((name) => name in jwk)
 }
 
 /** Undefined if it is no key. */

@@ -206,6 +206,7 @@ function answerFailure(reply: FastifyReply, id: string): void {
 
 function answerNotFound(request: FastifyRequest, reply: FastifyReply): void {
   if (request.headers.accept?.includes('text/html')) {
+    reply.header('content-security-policy', "default-src 'none'; frame-ancestors 'none'")
     reply.code(404).type('text/html; charset=utf-8').send('<!doctype html><title>Not found</title><p>Not found</p>\n')
   } else {
     answerRefusal(reply, new Refusal('not_found', 'there is nothing at this address'))

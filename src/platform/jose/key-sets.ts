@@ -5,6 +5,8 @@ import { type fetchThrough, toResponse } from '../http/fetch.ts'
 import { createFetches, type Fetches } from '../http/fetches.ts'
 import type { InWork, Slot } from '../http/load-shedding.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
+import { isPlain } from '../validation.ts'
+import { isCostly, mostKeys, withKnownMembers } from './key-members.ts'
 
 export interface KeySets {
   /** Finds the key that a signature names. One that is not in the set may have been added since: it is fetched again. */
@@ -96,6 +98,14 @@ export function knownKeysOr(
 async function fetchKeySet(uri: string, caller: GuardedCaller): Promise<Omit<KeySet, 'at'>> {
   const answer = await caller.call({ url: uri, method: 'GET', headers: { accept: 'application/json' } })
   if (answer.status !== 200) throw new Error(`jwks_uri answered ${answer.status}`)
-  const keys = JSON.parse(answer.body) as JSONWebKeySet
+  const keys = readKeys(JSON.parse(answer.body))
   return { keys, find: createLocalJWKSet(keys) as JWTVerifyGetKey }
+}
+
+function readKeys(set: unknown): JSONWebKeySet {
+  const keys: unknown = (set as { keys?: unknown } | null)?.keys
+  if (!Array.isArray(keys) || keys.length > mostKeys)
+    throw new Error(`jwks_uri has no list of at most ${mostKeys} keys`)
+  const usable = keys.filter(isPlain).filter((key) => !isCostly(key))
+  return { keys: usable.map(withKnownMembers) as JSONWebKeySet['keys'] }
 }

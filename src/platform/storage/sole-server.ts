@@ -5,7 +5,7 @@
  * The lock is SQLite's own, on an empty file beside the database. The operating system lets it go when the process ends,
  * in whatever way; the file stays, and means nothing by itself.
  */
-import { closeSync, openSync, realpathSync } from 'node:fs'
+import { closeSync, openSync, realpathSync, statSync } from 'node:fs'
 import type { DatabaseSync } from 'node:sqlite'
 
 /** How long a server that is about to end may still hold the lock. */
@@ -18,6 +18,7 @@ const patienceMs = 2_000
  */
 export function claimFile(path: string, { DatabaseSync }: typeof import('node:sqlite')): () => void {
   const database = realpathSync(path)
+  if (statSync(database).nlink > 1) throw new SeveralNamesError(database)
   const file = `${database}-serving`
   createPrivately(file)
   const connection: DatabaseSync = new DatabaseSync(file, { timeout: patienceMs })
@@ -43,6 +44,21 @@ export class SoleServerError extends Error {
     super(
       `another Doorbell serves ${database}, and a SQLite file is for one: stop the other one, give this one a file of its ` +
         'own, or use Postgres for several',
+    )
+  }
+}
+
+/**
+ * Another name of the same file has a lock and a write-ahead log of its own: servers by two of them would overwrite each
+ * other's pages.
+ */
+export class SeveralNamesError extends Error {
+  override readonly name = 'SeveralNamesError'
+
+  constructor(database: string) {
+    super(
+      `${database} has several names (hard links), by each of which a server could be on it and hear of no other: remove ` +
+        'the others, or serve a copy of it',
     )
   }
 }

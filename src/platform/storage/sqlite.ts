@@ -80,9 +80,19 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
   }
 
   function commitTogether(steps: QueuedStep[]): void {
+    refuseIfMoved()
     connection.exec('begin immediate')
     for (const step of steps) carryOut(step)
     connection.exec('commit')
+  }
+
+  /** What is written once the file has another name, or none, nobody finds again; with a log of writes SQLite does not notice. */
+  function refuseIfMoved(): void {
+    if (file === undefined) return
+    const present = statSync(path, { throwIfNoEntry: false })
+    if (present?.ino === file.ino && present.dev === file.dev) return
+    // SQLITE_READONLY_DBMOVED
+    throw Object.assign(new Error('the database file was moved away'), { code: 'ERR_SQLITE_ERROR', errcode: 1032 })
   }
 
   /** A step that fails takes nothing of its neighbours along, unless SQLite gave up the whole transaction (a full disk, say). */

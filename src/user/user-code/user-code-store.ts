@@ -33,6 +33,10 @@ interface CodeRow {
 
 export type UserCodeStore = ReturnType<typeof createUserCodeStore>
 
+/** A locked user is: an operator may give them another code before letting them in. */
+const isThere = `(not exists (select 1 from user_generations where user_id = $1 and is_closed = 1)
+  or exists (select 1 from users where id = $1) or exists (select 1 from configured_users where user_id = $1))`
+
 const ofPair = ({ clientId, userId }: Trying) => `pair ${JSON.stringify([clientId, userId])}`
 const ofClient = ({ clientId }: Trying) => `client ${clientId}`
 const ofUser = ({ userId }: Pick<Trying, 'userId'>) => `user ${userId}`
@@ -46,14 +50,16 @@ export function createUserCodeStore(database: Database) {
     },
 
     /**
-     * Sets or removes a code, whatever it was. What was tried at the old one counts no more.
+     * Sets or removes a code, whatever it was. What was tried at the old one counts no more. Resolves to whether it was: a
+     * user who was removed while the code was hashed is given none.
      *
      * @param also, topics carried out and announced in the same step
      */
     async put(userId: string, hash: string | undefined, now: number, also: Statement[] = [], topics: string[] = []) {
       const rows = await database.step(
         {
-          sql: `insert into user_codes (user_id, hash, set_at) values ($1, $2, $3)
+          sql: `insert into user_codes (user_id, hash, set_at)
+                select cast($1 as text), cast($2 as text), cast($3 as bigint) where ${isThere}
                 on conflict (user_id) do update set hash = excluded.hash, set_at = excluded.set_at returning user_id`,
           values: [userId, hash ?? null, now],
         },
@@ -76,7 +82,8 @@ export function createUserCodeStore(database: Database) {
     ): Promise<boolean> {
       const rows = await database.step(
         {
-          sql: `insert into user_codes (user_id, hash, set_at) values ($1, $2, $3)
+          sql: `insert into user_codes (user_id, hash, set_at)
+                select cast($1 as text), cast($2 as text), cast($3 as bigint) where ${isThere}
                 on conflict (user_id) do update set hash = excluded.hash, set_at = excluded.set_at
                 where user_codes.hash = $4 returning user_id`,
           values: [userId, hash ?? null, now, present ?? null],

@@ -186,8 +186,8 @@ export function createOwnCode({ codeOf, store, tries, limits, hashingPlaces, clo
       if (proof.signedInJustNow) {
         if (code !== undefined) await proof.mayBe(code, hashing)
         const hash = await hashOf(code)
-        await proof.telling((adding, topics) => store.put(user.id, hash, clock.now(), adding, topics))
-        return 'changed'
+        const isPut = await proof.telling((adding, topics) => store.put(user.id, hash, clock.now(), adding, topics))
+        return isPut ? 'changed' : 'meanwhile changed'
       }
       if (proof.presentCode === undefined) return 'proof needed'
       const present = await store.find(user.id)

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { createStageClock } from '../../../test/cast/clock.ts'
+import { mostKeys } from './key-members.ts'
+import { createKeySets } from './key-sets.ts'
+
+const key = { kty: 'EC', crv: 'P-256', kid: 'one', x: 'x', y: 'y', alg: 'ES256', use: 'sig' }
+
+function keySetsOf(set: unknown) {
+  const answer = { status: 200, headers: {}, body: JSON.stringify(set) }
+  return createKeySets({
+    caller: { call: async () => answer, close: async () => {} },
+    whileFetching: (_slot, fetched) => fetched,
+    clock: createStageClock(),
+  })
+}
+
+const address = 'https://client.example/keys'
+const latest = (set: unknown) => keySetsOf(set).latest(address, undefined)
+
+/** Texts, lists and objects in a value: what it costs to remember it. */
+function valuesIn(value: unknown): number {
+  if (typeof value !== 'object' || value === null) return 1
+  return Object.values(value).reduce((sum: number, inner) => sum + valuesIn(inner), 1)
+}
+
+describe('of a key set that is fetched', () => {
+  test('what keys have is remembered', async () => {
+    const rsa = { kty: 'RSA', n: 'n', e: 'AQAB', x5c: ['MII', 'MII'], 'x5t#S256': 'x', key_ops: ['verify'] }
+    assert.deepEqual(await latest({ keys: [key, rsa] }), { keys: [key, rsa] })
+  })
+
+  test('nothing else is, however many small things 64 kB of text hold', async () => {
+    const many = Array.from({ length: 20_000 }, () => [])
+    const names = Object.fromEntries(many.map((_, number) => [`x${number}`, {}]))
+    for (const more of [{ a: many }, { kid: many }, { x5c: many.map(() => 'x') }, { x5u: names }, names]) {
+      const { keys } = await latest({ keys: [{ ...key, ...more }], more })
+      assert.ok(valuesIn(keys) <= 10, Object.keys(more)[0])
+    }
+  })
+
+  test('keys with which verifying would be work are left out', async () => {
+    const rsa = { kty: 'RSA', n: Buffer.alloc(384, 1).toString('base64url'), e: 'AQAB' }
+    const long = Buffer.alloc(383, 1).toString('base64url')
+    const costly = [
+      { ...rsa, e: long },
+      { ...rsa, e: 'AQAAAAE' },
+      { ...rsa, n: Buffer.alloc(1025, 1).toString('base64url') },
+    ]
+    assert.deepEqual(await latest({ keys: [...costly, rsa] }), { keys: [rsa] })
+  })
+
+  test('more keys than anybody has are no key set', async () => {
+    assert.equal((await latest({ keys: Array.from({ length: mostKeys }, () => key) })).keys.length, mostKeys)
+    for (const keys of [Array.from({ length: mostKeys + 1 }, () => ({})), 'keys', null]) {
+      await assert.rejects(latest({ keys }), /no list of at most/)
+    }
+    for (const set of [null, 7, []]) await assert.rejects(latest(set), /no list of at most/)
+    assert.deepEqual((await latest({ keys: [null, 7, [], key] })).keys, [key])
+  })
+})
