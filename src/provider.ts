@@ -824,8 +824,7 @@ async function wire(config: Config, parts: Parts, { database, clock, log }: Grou
     claim: subscriptions.claim,
   })
   if (config.login.issuer === 'self') {
-    const { absoluteTtl } = config.sessions
-    const sessions = createUserSessions({ provider, store: userSessions, absoluteTtl, userKey, clock, audit })
+    const sessions = createUserSessions({ provider, store: userSessions, userKey, clock, audit })
     sessionEndpoint(app, endpoints.sessions, { identifyCaller, sessions })
   }
   const endSession = createEndSession({ provider, store: endedSessions, userKey, clock, audit })

@@ -8,7 +8,6 @@ import type { Audit } from '../audit.ts'
 import type { Clock } from '../clock.ts'
 import { rawBody } from '../http/answer.ts'
 import type { BoundedWait } from '../http/bounded-wait.ts'
-import { browserName } from '../http/browser-name.ts'
 import { type Form, readForm } from '../http/form.ts'
 import { slotOf } from '../http/in-work.ts'
 import { isUnavailable } from '../http/unavailable.ts'
@@ -383,7 +382,6 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
       reply.clearCookie(cookies.signInName, cookies.options)
       if (session === undefined) return notOurUser(reply, reader)
       await endSubscriptionOfAnother(request, session)
-      if (knowsSessions) await api.noteSession(session.accessToken, browserName(request.headers['user-agent']))
       reply.setCookie(cookies.sessionName, cookies.sealSession(session), cookies.options)
       reply.clearCookie(cookies.signedOutName, cookies.options)
       return reply.redirect(underWay.to, 303)
