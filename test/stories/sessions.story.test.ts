@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
+import type { Language } from '../../src/i18n/texts.ts'
 import { type Browser, openBrowser } from '../cast/browser.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { signIn, startSignIn } from '../cast/phone-app.ts'
@@ -28,6 +29,13 @@ for (const engine of engines) {
       assert.equal((await rowsOf(stage, 'select id from user_sessions')).length, 3, 'come back to, it is the same')
       await comeBack(home)
       assert.match((await home.get('/sessions')).text, /Firefox · Windows/)
+    })
+
+    test('the page says in her language that sessions end by themselves, too', async (t) => {
+      const { office } = await scene(t, engine)
+      for (const [language, words] of Object.entries(endsByItself)) {
+        assert.match((await office.get('/sessions', { 'accept-language': language })).text, words)
+      }
     })
 
     test('she signs out of one from the other', async (t) => {
@@ -135,6 +143,15 @@ for (const engine of engines) {
       assert.equal((await rowsOf(stage, `select id from user_sessions where user_id = 'user-ana'`)).length, 1)
     })
   })
+}
+
+const endsByItself: Record<Language, RegExp> = {
+  en: /ends by itself/,
+  de: /endet von selbst/,
+  es: /termina por sí sola/,
+  fr: /se termine d’elle-même/,
+  ja: /自動的に終了します/,
+  'pt-BR': /termina sozinha/,
 }
 
 interface Listed {
