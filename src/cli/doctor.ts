@@ -82,9 +82,7 @@ async function examine(options: DoctorOptions): Promise<Finding[]> {
 
 async function readConfiguration(options: DoctorOptions): Promise<Settings | Finding[]> {
   try {
-    // Looking must not leave a secret behind, as a first start in development does.
-    const first = await loadSettings(options, { secret: newSecret() })
-    return first.config.development && isNothingThere(first) ? first : await loadSettings(options)
+    return await withoutKeepingSecret(options)
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     return error.complaints.map((complaint) => ({
@@ -94,6 +92,14 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
       advice: 'change the setting, or take it out for its default',
     }))
   }
+}
+
+/** Looking must not leave a secret behind, as a first start in development does. */
+async function withoutKeepingSecret(options: DoctorOptions): Promise<Settings> {
+  const first = await loadSettings(options, { secret: newSecret() }).catch(() => undefined)
+  if (first?.config.development && isNothingThere(first)) return first
+  // What could not be loaded with a secret fails here too, before one is kept, and with all complaints: about the secret too.
+  return loadSettings(options)
 }
 
 /** What is allowed, and still worth a second look outside development. */
