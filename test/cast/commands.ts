@@ -1,5 +1,5 @@
 /** What an operator does by command, beside a running stage: in a database opening of its own, as a process of its own would. */
-import { createAudit } from '../../src/audit.ts'
+import { type AuditEvent, createAudit } from '../../src/audit.ts'
 import { createClientStore } from '../../src/client/client-store.ts'
 import { systemClock } from '../../src/clock.ts'
 import { endClient } from '../../src/endings/end-client.ts'
@@ -18,6 +18,8 @@ export const dora = { id: 'user-dora', username: 'dora', email: 'dora@example.co
 export interface Commands {
   database: Database
   endUser: EndUser
+  /** What the audit was told. */
+  events: AuditEvent[]
   addDora(more?: { isSamePerson?: boolean }): Promise<boolean>
   unlock(id: string): Promise<boolean>
   setPassword(id: string, password: string): Promise<boolean>
@@ -32,11 +34,14 @@ export async function byCommand<Result>(stage: Stage, work: (commands: Commands)
   const vault = createVault(Buffer.alloc(32, 7).toString('base64url'))
   const hashing = createPasswordHashing({ vault, scrypt: scryptHere })
   const users = createUserStore(database)
-  const endUser = createEndUser({ database, vault, clock, audit: createAudit({ clock, log, hearers: [] }) })
+  const events: AuditEvent[] = []
+  const audit = createAudit({ clock, log, hearers: [(event) => void events.push(event)] })
+  const endUser = createEndUser({ database, vault, clock, audit })
   try {
     return await work({
       database,
       endUser,
+      events,
       async addDora(more = {}) {
         const { password, ...rest } = dora
         const user: KnownUser = { ...rest, passwordHash: await hashing.hash(password, passwordOf(dora.id)) }
