@@ -25,6 +25,11 @@ export async function idOf(who: string, configured: readonly ConfiguredUser[], u
   return (byId ?? byName ?? (await users.findByIdentifier(who)))?.id ?? who
 }
 
+/** A user in an answer: as the operator typed it, and the id if that is something else. */
+export function named(who: string, id: string): string {
+  return who === id ? who : `${who} (${id})`
+}
+
 /** Only users added by command can be changed by command. */
 export async function notAdded(who: string, id: string, config: Config, users: UserStore): Promise<Failure> {
   if (configuredUsers(config).some((user) => user.id === id)) {
