@@ -71,3 +71,24 @@ test('a user by command: another password, signed out, exported, removed, erased
   assert.match((await terminal.run(['user', 'export', 'dora'])).stderr, /Nothing is kept about dora/)
   assert.match((await terminal.run(['user', 'add', '--id', 'dora', '--username', 'y'])).stderr, /somebody's before/)
 })
+
+test('erasing may be repeated: there is nothing left, and that is no failure', async (t) => {
+  const terminal = await openTerminal(t, { DOORBELL_SECRET: 's'.repeat(43) })
+  await writeFile(join(terminal.cwd, 'doorbell.config.json'), '{"issuer":"https://id.example.com"}')
+  const { id } = await terminal.json(['user', 'add', '--username', 'dora'])
+  await terminal.json(['user', 'add', '--username', 'emil'])
+  assert.match((await terminal.run(['user', 'erase', 'dora'])).stdout, /^Erased dora\./)
+  for (const who of ['dora', String(id)]) {
+    const { code, stdout, stderr } = await terminal.run(['user', 'erase', who])
+    const says = `Nothing is kept about ${who}: there was nothing left to erase.\n`
+    assert.deepEqual([code, stdout], [0, says], stderr)
+    assert.deepEqual(await terminal.json(['user', 'erase', who]), { erased: who, nothing_left: true })
+  }
+  const slip = await terminal.run(['user', 'erase', 'emill'])
+  assert.deepEqual([slip.code, /did you mean emil\?$/m.test(slip.stdout)], [0, true], slip.stdout)
+  const { users } = (await terminal.json(['user', 'list'])) as { users: { username: string }[] }
+  assert.deepEqual(
+    users.map(({ username }) => username),
+    ['emil'],
+  )
+})
