@@ -23,6 +23,7 @@ import { migrationStatus } from '../storage/migrate.ts'
 import { createUserStore } from '../user-hint/user-store.ts'
 import { type Answer, call } from './client-role/web.ts'
 import { type Desk, withDesk } from './desk.ts'
+import { adviceOnOtherSecret } from './other-secret.ts'
 import {
   fileOfDatabase,
   loadSettings,
@@ -249,12 +250,11 @@ async function examineSecret({ database, vault, config }: Desk): Promise<Finding
   if (closed.length === 0)
     return { about, state: 'ok', says: `opens what is kept (${count(sealed.length, 'thing')} tried)` }
   const where = process.env.DOORBELL_SECRET ? 'DOORBELL_SECRET' : 'the configured secret'
-  const beside = config.development ? ', or the file that ends in .secret beside the database' : ''
   return {
     about,
     state: 'fail',
     says: `${where} does not open ${closed.length === sealed.length ? 'what' : `${closed.length} of ${sealed.length} things that`} this database keeps: it was made with another secret`,
-    advice: `bring the former DOORBELL_SECRET back${beside}`,
+    advice: await adviceOnOtherSecret(config),
   }
 }
 

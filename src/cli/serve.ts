@@ -5,7 +5,9 @@ import { demoUsers } from '../config/demo.ts'
 import { ConfigError, loadConfig } from '../config/load.ts'
 import { createLog, type Log } from '../log.ts'
 import type { Doorbell } from '../provider.ts'
-import { Failure } from './failure.ts'
+import { OtherSecretError } from '../secret.ts'
+import { Failure, sentence } from './failure.ts'
+import { adviceOnOtherSecret } from './other-secret.ts'
 import { configFile, type SettingOptions } from './settings.ts'
 import { examples, ink, print } from './terminal.ts'
 
@@ -42,7 +44,9 @@ async function run(options: ServeOptions): Promise<void> {
   const stop = expectStop(log, config)
   // The whole server: not loaded for commands that need none of it.
   const { createDoorbell } = await import('../provider.ts')
-  const doorbell = await createDoorbell(config, { log, migrate: options.migrate ?? false })
+  const doorbell = await createDoorbell(config, { log, migrate: options.migrate ?? false }).catch(
+    explainOtherSecret(config),
+  )
   await listen(doorbell, config)
   log.info({ event: 'server.listening', issuer: config.issuer, host: config.host, port: config.port }, 'listening')
   if (process.stdout.isTTY) print(greeting(config))
@@ -69,6 +73,14 @@ function explainMissingFile(options: ServeOptions) {
     throw new Failure(
       `${error.message}\n\nThere is no doorbell.config.ts here. "npx doorbell init" writes one; "npx doorbell serve --demo" needs none.`,
     )
+  }
+}
+
+function explainOtherSecret(config: Config) {
+  return async (error: unknown): Promise<never> => {
+    if (!(error instanceof OtherSecretError)) throw error
+    const advice = sentence(await adviceOnOtherSecret(config))
+    throw new Failure(`${sentence(error.message)}\n${advice} "npx doorbell doctor" looks closer.`)
   }
 }
 
