@@ -1,18 +1,30 @@
 /** Whoever is removed, locked or signed out has nothing left that works: not later, and not for somebody else. */
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { describe, type TestContext, test } from 'node:test'
 import type { UserEnding } from '../../src/endings/end-user.ts'
+import { newSecret } from '../../src/secret.ts'
 import type { Statement } from '../../src/storage/database.ts'
 import { openDatabase } from '../../src/storage/open.ts'
 import { type Authenticator, type CreationOptions, createAuthenticator, pressPasskey } from '../cast/authenticator.ts'
-import { byCommand, dora } from '../cast/commands.ts'
+import { type Browser, openBrowser } from '../cast/browser.ts'
+import { byCommand, type Commands, dora } from '../cast/commands.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { createGate, type Gate } from '../cast/gate.ts'
 import { signIn, startSignIn } from '../cast/phone-app.ts'
 import { openPushService } from '../cast/push-service.ts'
-import { credentials, openStage, type Stage, type StageOptions } from '../cast/stage.ts'
+import { ben, credentials, openStage, type Stage, type StageOptions } from '../cast/stage.ts'
 import { rowsOf } from '../cast/tables.ts'
 import { openVisitor, type Visitor } from '../cast/visitor.ts'
+
+/** How a user ends, or what a password's change ends. */
+const endingsOfCodes: Record<string, (commands: Commands) => Promise<boolean>> = {
+  removed: ({ endUser }) => endUser(dora.id, 'removed', { mustBe: 'added', by: 'command' }),
+  erased: ({ endUser }) => endUser(dora.id, 'erased', { by: 'command' }),
+  locked: ({ endUser }) => endUser(dora.id, 'locked', { by: 'command' }),
+  'signed out': ({ endUser }) => endUser(dora.id, 'signed_out', { by: 'command' }),
+  'given another password': ({ setPassword }) => setPassword(dora.id, 'another one'),
+}
 
 for (const engine of engines) {
   describe(`what a user had, on ${engine.name}`, () => {
@@ -112,6 +124,27 @@ for (const engine of engines) {
       assert.equal(await isSignedIn(visitor), false)
     })
 
+    for (const [ending, end] of Object.entries(endingsOfCodes)) {
+      test(`an authorization code of before is worth nothing once the user is ${ending}`, async (t) => {
+        const stage = await openStage(t, { engine })
+        await byCommand(stage, ({ addDora }) => addDora())
+        const browser = openBrowser(stage.url)
+        const usual = await codeFor(stage, browser)
+        assert.equal((await usual.exchange()).status, 200, 'as it would be without the ending')
+        const [first, second] = [await codeFor(stage, browser), await codeFor(stage, browser)]
+        const bens = await codeFor(stage, openBrowser(stage.url), ben)
+        await byCommand(stage, end)
+        const { status, body } = await first.exchange()
+        assert.deepEqual([status, body.error], [400, 'invalid_grant'])
+        await byCommand(stage, async ({ addDora, unlock }) => {
+          if (ending === 'locked') await unlock(dora.id)
+          if (ending === 'removed') await addDora({ isSamePerson: true })
+        })
+        assert.equal((await second.exchange()).body.error, 'invalid_grant', 'nor when she is let in again')
+        assert.equal((await bens.exchange()).status, 200, "nobody else's ends")
+      })
+    }
+
     test('an approval that is collected while the user ends brings nothing', async (t) => {
       const gate = createGate()
       const { stage } = await scene(t, { engine, parts: { openDatabase: gatedAt(redeeming, gate) } })
@@ -125,6 +158,29 @@ for (const engine of engines) {
       assert.equal((await stage.poll('kiosk', authReqId)).body.error, 'access_denied')
     })
   })
+}
+
+/** The phone app has sent a browser to sign in, and been given a code that it has not yet exchanged. */
+async function codeFor(stage: Stage, browser: Browser, who: { username: string; password: string } = dora) {
+  const verifier = newSecret()
+  const redirect_uri = 'http://127.0.0.1/callback'
+  const asking = {
+    client_id: 'phone-app',
+    redirect_uri,
+    response_type: 'code',
+    scope: 'openid ciba:decide',
+    code_challenge: createHash('sha256').update(verifier).digest('base64url'),
+    code_challenge_method: 'S256',
+  }
+  let page = await browser.open(`${stage.url}/oauth/authorize?${new URLSearchParams(asking)}`)
+  if (page.text.includes('name="password"')) {
+    page = await browser.submit(page, { name: who.username, password: who.password })
+  }
+  if (!page.url.startsWith(redirect_uri)) page = await browser.submit(page)
+  const code = new URL(page.url).searchParams.get('code')
+  assert.ok(code, page.text)
+  const form = { grant_type: 'authorization_code', client_id: 'phone-app', redirect_uri, code, code_verifier: verifier }
+  return { exchange: () => stage.post('/oauth/token', form) }
 }
 
 interface Had {
