@@ -1,17 +1,15 @@
 /** Whoever is removed, locked or signed out has nothing left that works: not later, and not for somebody else. */
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
 import { describe, type TestContext, test } from 'node:test'
 import type { UserEnding } from '../../src/endings/end-user.ts'
-import { newSecret } from '../../src/secret.ts'
 import type { Statement } from '../../src/storage/database.ts'
 import { openDatabase } from '../../src/storage/open.ts'
 import { type Authenticator, type CreationOptions, createAuthenticator, pressPasskey } from '../cast/authenticator.ts'
-import { type Browser, openBrowser } from '../cast/browser.ts'
+import { openBrowser } from '../cast/browser.ts'
 import { byCommand, type Commands, dora } from '../cast/commands.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { createGate, type Gate } from '../cast/gate.ts'
-import { signIn, startSignIn } from '../cast/phone-app.ts'
+import { codeFor, signIn, startSignIn } from '../cast/phone-app.ts'
 import { openPushService } from '../cast/push-service.ts'
 import { ben, credentials, openStage, type Stage, type StageOptions } from '../cast/stage.ts'
 import { rowsOf } from '../cast/tables.ts'
@@ -129,10 +127,10 @@ for (const engine of engines) {
         const stage = await openStage(t, { engine })
         await byCommand(stage, ({ addDora }) => addDora())
         const browser = openBrowser(stage.url)
-        const usual = await codeFor(stage, browser)
+        const usual = await codeFor(stage, dora, browser)
         assert.equal((await usual.exchange()).status, 200, 'as it would be without the ending')
-        const [first, second] = [await codeFor(stage, browser), await codeFor(stage, browser)]
-        const bens = await codeFor(stage, openBrowser(stage.url), ben)
+        const [first, second] = [await codeFor(stage, dora, browser), await codeFor(stage, dora, browser)]
+        const bens = await codeFor(stage, ben)
         await byCommand(stage, end)
         const { status, body } = await first.exchange()
         assert.deepEqual([status, body.error], [400, 'invalid_grant'])
@@ -158,29 +156,6 @@ for (const engine of engines) {
       assert.equal((await stage.poll('kiosk', authReqId)).body.error, 'access_denied')
     })
   })
-}
-
-/** The phone app has sent a browser to sign in, and been given a code that it has not yet exchanged. */
-async function codeFor(stage: Stage, browser: Browser, who: { username: string; password: string } = dora) {
-  const verifier = newSecret()
-  const redirect_uri = 'http://127.0.0.1/callback'
-  const asking = {
-    client_id: 'phone-app',
-    redirect_uri,
-    response_type: 'code',
-    scope: 'openid ciba:decide',
-    code_challenge: createHash('sha256').update(verifier).digest('base64url'),
-    code_challenge_method: 'S256',
-  }
-  let page = await browser.open(`${stage.url}/oauth/authorize?${new URLSearchParams(asking)}`)
-  if (page.text.includes('name="password"')) {
-    page = await browser.submit(page, { name: who.username, password: who.password })
-  }
-  if (!page.url.startsWith(redirect_uri)) page = await browser.submit(page)
-  const code = new URL(page.url).searchParams.get('code')
-  assert.ok(code, page.text)
-  const form = { grant_type: 'authorization_code', client_id: 'phone-app', redirect_uri, code, code_verifier: verifier }
-  return { exchange: () => stage.post('/oauth/token', form) }
 }
 
 interface Had {
