@@ -33,6 +33,7 @@ import {
   withSettings,
 } from './context/settings.ts'
 import { count, examples, ink, print, printJson } from './context/terminal.ts'
+import { adviceOnOtherSecret } from './other-secret.ts'
 
 interface DoctorOptions extends SettingOptions {
   json?: boolean
@@ -83,9 +84,7 @@ async function examine(options: DoctorOptions): Promise<Finding[]> {
 
 async function readConfiguration(options: DoctorOptions): Promise<Settings | Finding[]> {
   try {
-    // Looking must not leave a secret behind, as a first start in development does.
-    const first = await loadSettings(options, { secret: newSecret() })
-    return first.config.development && isNothingThere(first) ? first : await loadSettings(options)
+    return await withoutKeepingSecret(options)
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     return error.complaints.map((complaint) => ({
@@ -95,6 +94,14 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
       advice: 'change the setting, or take it out for its default',
     }))
   }
+}
+
+/** Looking must not leave a secret behind, as a first start in development does. */
+async function withoutKeepingSecret(options: DoctorOptions): Promise<Settings> {
+  const first = await loadSettings(options, { secret: newSecret() }).catch(() => undefined)
+  if (first?.config.development && isNothingThere(first)) return first
+  // What could not be loaded with a secret fails here too, before one is kept, and with all complaints: about the secret too.
+  return loadSettings(options)
 }
 
 /** What is allowed, and still worth a second look outside development. */
@@ -244,12 +251,11 @@ async function examineSecret({ database, vault, config }: Desk): Promise<Finding
   if (closed.length === 0)
     return { about, state: 'ok', says: `opens what is kept (${count(sealed.length, 'thing')} tried)` }
   const where = process.env.DOORBELL_SECRET ? 'DOORBELL_SECRET' : 'the configured secret'
-  const beside = config.development ? ', or the file that ends in .secret beside the database' : ''
   return {
     about,
     state: 'fail',
     says: `${where} does not open ${closed.length === sealed.length ? 'what' : `${closed.length} of ${sealed.length} things that`} this database keeps: it was made with another secret`,
-    advice: `bring the former DOORBELL_SECRET back${beside}`,
+    advice: await adviceOnOtherSecret(config),
   }
 }
 

@@ -4,10 +4,12 @@ import type { Config, ConfigInput } from '../config/config.ts'
 import { demoUsers } from '../config/demo.ts'
 import { ConfigError, loadConfig } from '../config/load.ts'
 import type { Doorbell } from '../doorbell.ts'
+import { OtherSecretError } from '../platform/crypto.ts'
 import { createLog, type Log } from '../platform/log.ts'
-import { Failure } from './context/failure.ts'
+import { Failure, sentence } from './context/failure.ts'
 import { configFile, type SettingOptions } from './context/settings.ts'
 import { examples, ink, print } from './context/terminal.ts'
+import { adviceOnOtherSecret } from './other-secret.ts'
 
 interface ServeOptions extends SettingOptions {
   port?: number
@@ -42,7 +44,9 @@ async function run(options: ServeOptions): Promise<void> {
   const stop = expectStop(log, config)
   // The whole server: not loaded for commands that need none of it.
   const { createDoorbell } = await import('../doorbell.ts')
-  const doorbell = await createDoorbell(config, { log, migrate: options.migrate ?? false })
+  const doorbell = await createDoorbell(config, { log, migrate: options.migrate ?? false }).catch(
+    explainOtherSecret(config),
+  )
   await listen(doorbell, config)
   log.info({ event: 'server.listening', issuer: config.issuer, host: config.host, port: config.port }, 'listening')
   if (process.stdout.isTTY) print(greeting(config))
@@ -69,6 +73,14 @@ function explainMissingFile(options: ServeOptions) {
     throw new Failure(
       `${error.message}\n\nThere is no doorbell.config.ts here. "npx doorbell init" writes one; "npx doorbell serve --demo" needs none.`,
     )
+  }
+}
+
+function explainOtherSecret(config: Config) {
+  return async (error: unknown): Promise<never> => {
+    if (!(error instanceof OtherSecretError)) throw error
+    const advice = sentence(await adviceOnOtherSecret(config))
+    throw new Failure(`${sentence(error.message)}\n${advice} "npx doorbell doctor" looks closer.`)
   }
 }
 

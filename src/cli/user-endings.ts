@@ -10,7 +10,7 @@ import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
 import { examples, ink, listing, print, printJson } from './context/terminal.ts'
 import { telling } from './telling.ts'
-import { configuredUsers, hashingWith, idOf, notAdded, readSecret } from './which-user.ts'
+import { configuredUsers, hashingWith, idOf, namesOf, nearTo, notAdded, readSecret } from './which-user.ts'
 
 interface UserOptions extends SettingOptions {
   json?: boolean
@@ -175,18 +175,19 @@ async function runExport(who: string, options: UserOptions): Promise<void> {
   printJson(kept)
 }
 
+/** It may be repeated: a name that is not known any more is that of somebody erased before, or was typed wrongly. */
 async function runErase(who: string, options: UserOptions): Promise<void> {
-  const id = await about(who, options, async ({ id, desk, endUser }) => {
+  const { id, wasThere, others } = await about(who, options, async ({ id, desk, endUser, users: added }) => {
     const { users } = desk.config
     if (Array.isArray(users) ? users.some((user) => user.id === id) : await users.find(id)) {
       const where = Array.isArray(users) ? 'the configuration' : 'your application'
       throw new Failure(`${who} comes from ${where}. Take the user out there first.`)
     }
-    const kept = await exportUser(id, undefined, desk)
-    if (kept === undefined) throw new Failure(`Nothing is kept about ${who}.`)
-    await endUser(id, 'erased', { by: 'command' })
-    return id
+    const wasThere = (await exportUser(id, undefined, desk)) !== undefined
+    if (wasThere) await endUser(id, 'erased', { by: 'command' })
+    return { id, wasThere, others: wasThere ? [] : await namesOf(added) }
   })
-  if (options.json) printJson({ erased: id })
+  if (options.json) return printJson({ erased: id, ...(!wasThere && { nothing_left: true }) })
+  if (!wasThere) print(`Nothing is kept about ${who}: there was nothing left to erase${nearTo(who, others) || '.'}`)
   else print(`Erased ${who}. Only a hash of the id is kept, so that it is not given to somebody else.`)
 }

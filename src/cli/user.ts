@@ -17,7 +17,7 @@ import { type SettingOptions, withSettings } from './context/settings.ts'
 import { examples, ink, listing, print, printJson, table } from './context/terminal.ts'
 import { nothing, telling } from './telling.ts'
 import { addUserEndings } from './user-endings.ts'
-import { configuredUsers, hashingWith, idOf, readSecret } from './which-user.ts'
+import { configuredUsers, hashingWith, idOf, named, readSecret } from './which-user.ts'
 
 interface UserOptions extends SettingOptions {
   json?: boolean
@@ -184,8 +184,8 @@ async function runCode(who: string, options: CodeOptions): Promise<void> {
   })
   const made = given === undefined ? code : undefined
   if (options.json) return printJson({ id, code_set: code !== undefined, ...(made !== undefined && { code: made }) })
-  if (code === undefined) return print(`${id} has no code any more.`)
-  print(`${ink('bold', id)} has a code now.`)
+  if (code === undefined) return print(`${named(who, id)} has no code any more.`)
+  print(`${ink('bold', named(who, id))} has a code now.`)
   if (made === undefined) return
   print()
   print(listing([['code', made]], '  '))
@@ -232,6 +232,6 @@ async function runForgetPasskeys(who: string, options: UserOptions): Promise<voi
     return { id, forgotten }
   })
   if (options.json) return printJson({ user: id, forgotten })
-  if (forgotten === 0) throw new Failure(`${id} has no passkeys; "npx doorbell user list" names the users.`)
-  print(`Forgot ${forgotten} ${forgotten === 1 ? 'passkey' : 'passkeys'} of ${id}.`)
+  if (forgotten === 0) throw new Failure(`${named(who, id)} has no passkeys; "npx doorbell user list" names the users.`)
+  print(`Forgot ${forgotten} ${forgotten === 1 ? 'passkey' : 'passkeys'} of ${named(who, id)}.`)
 }

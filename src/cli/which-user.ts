@@ -25,18 +25,30 @@ export async function idOf(who: string, configured: readonly ConfiguredUser[], u
   return (byId ?? byName ?? (await users.findByIdentifier(who)))?.id ?? who
 }
 
+/** A user in an answer: as the operator typed it, and the id if that is something else. */
+export function named(who: string, id: string): string {
+  return who === id ? who : `${who} (${id})`
+}
+
 /** Only users added by command can be changed by command. */
 export async function notAdded(who: string, id: string, config: Config, users: UserStore): Promise<Failure> {
   if (configuredUsers(config).some((user) => user.id === id)) {
     return new Failure(`${who} comes from the configuration. Take the user out there and start the server again.`)
   }
-  const names = (await users.list()).flatMap((user) =>
-    [user.id, user.username, user.email].filter((name) => name !== undefined),
-  )
   return new Failure(
-    `There is no user ${who}${didYouMean(nearest(who, names)) || '; "npx doorbell user list" names them.'}`,
+    `There is no user ${who}${nearTo(who, await namesOf(users)) || '; "npx doorbell user list" names them.'}`,
   )
 }
+
+/** What users who were added by command are called. */
+export async function namesOf(users: UserStore): Promise<string[]> {
+  return (await users.list()).flatMap((user) =>
+    [user.id, user.username, user.email].filter((name) => name !== undefined),
+  )
+}
+
+/** For the end of a sentence: whose name is nearly the one that was typed; empty if none is. */
+export const nearTo = (who: string, names: string[]) => didYouMean(nearest(who, names))
 
 export async function readSecret(what: 'password' | 'code'): Promise<string> {
   const name = what === 'password' ? 'Password' : 'Code'

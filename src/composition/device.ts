@@ -93,8 +93,7 @@ function addAccountRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, de
     claim: subscriptions.claim,
   })
   if (signsInHere) {
-    const { absoluteTtl } = config.sessions
-    const sessions = createUserSessions({ provider: openid.provider, store, absoluteTtl, userKey, clock, audit })
+    const sessions = createUserSessions({ provider: openid.provider, store, userKey, clock, audit })
     sessionEndpoint(app, endpoints.sessions, { identifyCaller, sessions })
   }
 }

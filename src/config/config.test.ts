@@ -700,9 +700,50 @@ it('no complaint contains a secret', () => {
   assert.match(complaints.join('\n'), /secret must be at least 32 bytes .* 9 characters long/)
 })
 
-it('docs/configuration.md lists every setting, and no other', () => {
+const documented = () => {
   const text = readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8')
   const [settings = ''] = text.split('## What Doorbell adds')
-  const listed = [...settings.matchAll(/^\| `([^`]+)`/gm)].map(([, name]) => name)
+  return [...settings.matchAll(/^\| `([^`]+)` *\| (.*?) *\|/gm)].map(([, name = '', unlessSet = '']) => ({
+    name,
+    unlessSet,
+  }))
+}
+
+it('docs/configuration.md lists every setting, and no other', () => {
+  const listed = documented().map(({ name }) => name)
   assert.deepEqual(listed.sort(), [...settingKinds.keys()].sort())
 })
+
+it('docs/configuration.md says what each is unless it is set', () => {
+  const config = accepted(production)
+  const inWords: Record<string, string> = {
+    issuer: '`http://localhost:<port>` in development',
+    secret: 'kept beside the database in development',
+    'requests.requireSigned': 'by the profile',
+    'userCodes.maxTriesPerUser': '4 × `maxTries`',
+    'metrics.enabled': 'where somebody may read it',
+    'shutdown.delay': '5; in development 0',
+  }
+  // It is another name of `requests.maxOpenPerUser`.
+  const whole = {
+    ...config,
+    limits: { ...config.limits, perUser: { open: config.requests.maxOpenPerUser, ...config.limits.perUser } },
+  }
+  for (const { name, unlessSet } of documented()) {
+    assert.equal(unlessSet, inWords[name] ?? written(valueAt(whole, name)), name)
+  }
+})
+
+function valueAt(config: object, path: string): unknown {
+  return path
+    .split('.')
+    .reduce<unknown>((inner, name) => (inner as Record<string, unknown> | undefined)?.[name], config)
+}
+
+/** As the tables write it: `86 400`, but `3600`. */
+function written(value: unknown): string {
+  if (value === undefined) return '–'
+  if (typeof value === 'number') return value < 10_000 ? String(value) : value.toLocaleString('fr').replace(/\s/g, ' ')
+  if (Array.isArray(value)) return value.length === 0 ? '`[]`' : `\`${value.join(' ')}\``
+  return `\`${typeof value === 'object' ? JSON.stringify(value) : value}\``
+}

@@ -12,9 +12,7 @@ import { isSecret } from './formats.ts'
  */
 export async function keepSecret(database: string, cwd: string): Promise<string> {
   if (database === 'sqlite::memory:') return newSecret()
-  const path = database.startsWith('sqlite:')
-    ? `${database.slice('sqlite:'.length)}.secret`
-    : resolve(cwd, 'doorbell.secret')
+  const path = fileFor(database, cwd)
   const secret = (await readIfThere(path)) ?? (await create(path))
   if (!isSecret(secret)) {
     throw new ConfigError([
@@ -22,6 +20,21 @@ export async function keepSecret(database: string, cwd: string): Promise<string>
     ])
   }
   return secret
+}
+
+/** Returns the file in which development has kept a secret, or undefined if there is none, or it holds `secret`. */
+export async function fileOfOtherSecret(
+  { database, secret }: { database: string; secret: string },
+  cwd: string,
+): Promise<string | undefined> {
+  if (database === 'sqlite::memory:') return undefined
+  const path = fileFor(database, cwd)
+  const kept = await readIfThere(path)
+  return kept === undefined || kept === secret ? undefined : path
+}
+
+function fileFor(database: string, cwd: string): string {
+  return database.startsWith('sqlite:') ? `${database.slice('sqlite:'.length)}.secret` : resolve(cwd, 'doorbell.secret')
 }
 
 /**

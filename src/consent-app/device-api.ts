@@ -155,7 +155,6 @@ export function createDeviceApiClient(send: SendToServer) {
       post<object>(token, '/backchannel/passkeys/remove', { id }, from),
     confirmOptions: (token: string, requestId: string) =>
       post<object>(token, '/backchannel/passkeys/confirm-options', { request_id: requestId }),
-    noteSession: (token: string, browser: string) => post<object>(token, '/backchannel/sessions', { browser }),
     sessions: (token: string) => get<{ sessions: ShownSession[] }>(token, '/backchannel/sessions'),
     endSession: (token: string, which: { id: string } | { everywhere: 'true' }, from: string) =>
       post<object>(token, '/backchannel/sessions/end', which, from),

@@ -4,7 +4,6 @@ import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import { fingerprint } from '../platform/crypto.ts'
 import type { BoundedWait } from '../platform/http/bounded-wait.ts'
-import { browserName } from '../platform/http/browser-name.ts'
 import { slotOf } from '../platform/http/load-shedding.ts'
 import { isUnavailable } from '../platform/http/unavailable.ts'
 import type { DeviceApi } from './device-api.ts'
@@ -63,8 +62,6 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
       reply.clearCookie(cookies.signInName, cookies.options)
       if (session === undefined) return notOurUser(reply, reader)
       await endSubscriptionOfAnother(request, session)
-      if (providerCookie !== undefined)
-        await api.noteSession(session.accessToken, browserName(request.headers['user-agent']))
       reply.setCookie(cookies.sessionName, cookies.sealSession(session), cookies.options)
       reply.clearCookie(cookies.signedOutName, cookies.options)
       return reply.redirect(underWay.to, 303)

@@ -54,7 +54,7 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
     const now = clock.now()
     const reason = reasons[ending]
     const closes = options.closes ?? ending !== 'signed_out'
-    const endedBy: EndedBy = { decidedBy: 'application', deviceClientId: undefined, reason }
+    const endedBy: EndedBy = { decidedBy: 'application', auditedAs: by, deviceClientId: undefined, reason }
 
     // Whoever was signed out can still answer. What a stolen session has approved must bring nothing: it is not collected.
     const isOver = ({ status }: AuthenticationRequest) => ending !== 'signed_out' || status === 'approved'

@@ -1,3 +1,4 @@
+import { counts, noteSession, type UsedSession } from '../openid-provider/oidc-model-store.ts'
 import type { Change, Database, Statement } from '../platform/storage/database.ts'
 
 /** A session as its user sees it. */
@@ -29,24 +30,17 @@ export type UserSessionStore = ReturnType<typeof createUserSessionStore>
 /** Where users are signed in, and the end of it. */
 export function createUserSessionStore(database: Database) {
   return {
-    /** Keeps a session, or that it was used again. */
-    async note({ id, userId, uidHash, browser, signedInAt, seenAt, expiresAt }: UserSession): Promise<void> {
-      await database.step({
-        sql: `insert into user_sessions (id, user_id, uid_hash, browser, signed_in_at, seen_at, expires_at)
-              select $1, $2, $3, $4, cast($5 as bigint), cast($6 as bigint), cast($7 as bigint)
-              where not exists (select 1 from ended_sessions where uid_hash = $3)
-              on conflict (uid_hash) do update set user_id = excluded.user_id, browser = excluded.browser,
-                signed_in_at = excluded.signed_in_at, seen_at = excluded.seen_at, expires_at = excluded.expires_at
-              returning id`,
-        values: [id, userId, uidHash, browser, signedInAt, seenAt, expiresAt],
-      })
+    /** Notes that a session is used, if it is there. */
+    async note(used: UsedSession): Promise<void> {
+      await database.step(noteSession(used))
     },
 
-    /** Those that still live, the one used last first. */
+    /** Those that still live, whichever client they were begun for, the one used last first. */
     async list(userId: string, now: number): Promise<UserSession[]> {
       const rows = await database.read<SessionRow>(
-        `select * from user_sessions where user_id = $1 and expires_at > $2 and not exists (
-           select 1 from ended_sessions where ended_sessions.uid_hash = user_sessions.uid_hash)
+        `select * from user_sessions where user_id = $1 and expires_at > $2 and exists (
+           select 1 from oidc_models found
+           where model = 'Session' and found.uid_hash = user_sessions.uid_hash and found.expires_at > $2 and ${counts})
          order by seen_at desc, id desc limit 100`,
         [userId, now],
       )

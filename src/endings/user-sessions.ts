@@ -10,8 +10,6 @@ import type { UserSessionStore } from './user-session-store.ts'
 export interface UserSessionsNeeds {
   provider: CurrentProvider
   store: UserSessionStore
-  /** Seconds, as configured. */
-  absoluteTtl: number
   userKey(userId: string): string
   clock: Clock
   audit: Audit
@@ -19,7 +17,7 @@ export interface UserSessionsNeeds {
 
 export type UserSessions = ReturnType<typeof createUserSessions>
 
-export function createUserSessions({ provider, store, absoluteTtl, userKey, clock, audit }: UserSessionsNeeds) {
+export function createUserSessions({ provider, store, userKey, clock, audit }: UserSessionsNeeds) {
   /** The provider's session that a token belongs to, if any. */
   async function sessionOf(accessToken: string) {
     const token = await provider().AccessToken.find(accessToken)
@@ -31,22 +29,16 @@ export function createUserSessions({ provider, store, absoluteTtl, userKey, cloc
   const announced = (userId: string) => [{ topic: USER_REQUESTS, key: userKey(userId) }]
 
   return {
-    /** Notes that a token's session is used, by which browser. Without a session here there is nothing to note. */
-    async note(userId: string, accessToken: string, browser: string): Promise<void> {
+    /**
+     * Notes that a token's session is used, by which browser: an application may know it better than by its `User-Agent`.
+     * Without a session here there is nothing to note.
+     */
+    async note(accessToken: string, browser: string): Promise<void> {
       const session = await sessionOf(accessToken)
       if (session === undefined) return
       const now = clock.now()
       const signedInAt = session.loginTs === undefined ? now : session.loginTs * 1000
-      const expiresAt = signedInAt + absoluteTtl * 1000
-      await store.note({
-        id: newId(now),
-        userId,
-        uidHash: fingerprint(session.uid),
-        browser,
-        signedInAt,
-        seenAt: now,
-        expiresAt,
-      })
+      await store.note({ id: newId(now), uidHash: fingerprint(session.uid), browser, signedInAt, now })
     },
 
     /** @param accessToken the one the user asks with: its session is the one they are in */

@@ -1,13 +1,14 @@
 /** oidc-provider's storage, on our tables. It also lets writes be collected, to be carried out in one step with ours. */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Adapter, AdapterPayload } from 'oidc-provider'
-import { errors } from 'oidc-provider'
+import Provider, { errors } from 'oidc-provider'
 import type { Clock } from '../platform/clock.ts'
-import { fingerprint, type Vault } from '../platform/crypto.ts'
+import { fingerprint, newId, type Vault } from '../platform/crypto.ts'
+import { browserName } from '../platform/http/browser-name.ts'
 import type { Statement } from '../platform/storage/database.ts'
 import { placeOfThisCall } from './authorize-endpoint.ts'
 import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } from './held-generations.ts'
-import type { FoundModel, OidcModelStore } from './oidc-model-store.ts'
+import type { FoundModel, OidcModelStore, UsedSession } from './oidc-model-store.ts'
 import type { SignInPlaces } from './sign-in-places.ts'
 
 export interface AdapterNeeds {
@@ -80,6 +81,8 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
         clientRegistration: clientId === undefined ? undefined : heldRegistration(clientId),
       })
       if (collected) collected.statements.push(statement)
+      else if (model === 'Session' && userId !== undefined)
+        await models.runSession(statement, useOf(payload, clock.now()))
       else await models.run(statement, model === 'Interaction' ? placeOfThisCall()?.keep(idHash, expiresAt ?? 0) : [])
     },
     find: async (id) => open(await models.find(model, fingerprint(id), clock.now())),
@@ -105,6 +108,17 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
 function userOf({ accountId, result, session }: AdapterPayload): string | undefined {
   const signedIn = (result as { login?: { accountId?: string } } | undefined)?.login?.accountId
   return accountId ?? signedIn ?? (session as { accountId?: string } | undefined)?.accountId
+}
+
+/** The use that a session is being written for: by the browser whose call is being answered. */
+function useOf({ uid, loginTs }: AdapterPayload, now: number): UsedSession {
+  return {
+    id: newId(now),
+    uidHash: fingerprint(uid!),
+    browser: browserName(Provider.ctx?.get('user-agent')),
+    signedInAt: loginTs === undefined ? now : loginTs * 1000,
+    now,
+  }
 }
 
 /** Clients have a table and a life of their own; oidc-provider only reads them. */

@@ -17,6 +17,18 @@ export interface KeptModel {
   clientRegistration?: string | undefined
 }
 
+/** That a session is used, by which browser. */
+export interface UsedSession {
+  /** Of the note; one that is there keeps its own. */
+  id: string
+  uidHash: string
+  /** Which browser on which system; empty if that is not known. */
+  browser: string
+  /** Milliseconds since 1970. */
+  signedInAt: number
+  now: number
+}
+
 export interface FoundModel {
   id_hash: string
   sealed: string
@@ -32,7 +44,7 @@ export interface FoundModel {
  * as its grant is there; a session, until its user has ended it, even if a call that began before has written it back. Part of the statement that finds it, so that nothing has to be looked up besides, and nothing
  * known from memory can be out of date.
  */
-const counts = `
+export const counts = `
   not exists (select 1 from user_generations ended
     where ended.user_id = found.user_id and ended.generation > found.user_generation)
   and (found.client_id is null or exists (select 1 from clients
@@ -83,6 +95,14 @@ export function createOidcModelStore(database: Database) {
         },
       ],
     }),
+
+    /**
+     * Keeps a session in which somebody has signed in, and in the same step the note of it: whichever client it was begun
+     * for, its user sees it.
+     */
+    async runSession(statement: Statement, used: UsedSession): Promise<void> {
+      await database.step(statement, { also: [noteSession(used)] })
+    },
 
     /** @param instead hashes of the sign-ins that make room for what is kept: they go in the same step */
     async run(statement: Statement, instead: string[] = []): Promise<void> {
@@ -167,6 +187,23 @@ export function createOidcModelStore(database: Database) {
     },
   }
 }
+
+/**
+ * The statement that notes for the user that a session is used. A session that has ended is not noted. Two calls of one
+ * browser may have left two rows of a session, one of which is on its way out.
+ */
+export const noteSession = ({ id, uidHash, browser, signedInAt, now }: UsedSession): Statement => ({
+  sql: `insert into user_sessions (id, user_id, uid_hash, browser, signed_in_at, seen_at, expires_at)
+        select $1, user_id, uid_hash, $3, cast($4 as bigint), cast($5 as bigint), expires_at
+        from oidc_models found
+        where model = 'Session' and uid_hash = $2 and user_id is not null and expires_at > $5 and ${counts}
+        order by expires_at desc limit 1
+        on conflict (uid_hash) do update set user_id = excluded.user_id,
+          browser = case when excluded.browser = '' then user_sessions.browser else excluded.browser end,
+          signed_in_at = excluded.signed_in_at, seen_at = excluded.seen_at, expires_at = excluded.expires_at
+        returning id`,
+  values: [id, uidHash, browser, signedInAt, now],
+})
 
 const withoutSignIns = (idHashes: string[]): Statement => ({
   sql: `delete from oidc_models where model = 'Interaction' and id_hash in (select value from each($1)) returning id_hash`,

@@ -5,7 +5,7 @@ import type { Database } from '../platform/storage/database.ts'
 /** Milliseconds after which a database that is silent counts as away. */
 const answersWithinMs = 2_000
 
-/** `read-only`: a standby that was not promoted yet, say. */
+/** `read-only`: a standby that was not promoted yet, or a full disk, say. */
 export type DatabaseState = 'ready' | 'read-only' | 'away'
 
 export type Readiness = ReturnType<typeof createReadinessStore>

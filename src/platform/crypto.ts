@@ -76,6 +76,11 @@ export function sameFingerprint(one: string, other: string): boolean {
   return timingSafeEqual(Buffer.from(one), Buffer.from(other))
 }
 
+/** Something was sealed under another secret, or altered since. */
+export class OtherSecretError extends Error {
+  override readonly name = 'OtherSecretError'
+}
+
 /** What can be derived from the configured secret. Each purpose has a key of its own. */
 export interface Vault {
   /**
@@ -116,7 +121,9 @@ export function createVault(secret: string): Vault {
       try {
         return Buffer.concat([decipher.update(bytes.subarray(12, -16)), decipher.final()]).toString('utf8')
       } catch {
-        throw new Error(`what is kept at ${place} does not open: another secret is configured, or it was altered`)
+        throw new OtherSecretError(
+          `what is kept at ${place} does not open: another secret is configured, or it was altered`,
+        )
       }
     },
     keyedHash: (secret) => createHmac('sha256', hashing).update(secret).digest('base64url'),

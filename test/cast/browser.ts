@@ -14,8 +14,11 @@ export interface Browser {
   submit(page: Page, fields?: Record<string, string>): Promise<Page>
 }
 
-/** @param home where the browser browses; it stops where a redirect leads elsewhere */
-export function openBrowser(home: string): Browser {
+/**
+ * @param home where the browser browses; it stops where a redirect leads elsewhere
+ * @param always headers of every call
+ */
+export function openBrowser(home: string, always: Record<string, string> = {}): Browser {
   const jar = new Map<string, { value: string; path: string }>()
 
   function cookiesFor(url: URL): string {
@@ -36,7 +39,12 @@ export function openBrowser(home: string): Browser {
 
   async function go(address: string, init: RequestInit = {}): Promise<Page> {
     const url = new URL(address)
-    const headers = { ...(init.headers as Record<string, string>), accept: 'text/html', cookie: cookiesFor(url) }
+    const headers = {
+      ...always,
+      ...(init.headers as Record<string, string>),
+      accept: 'text/html',
+      cookie: cookiesFor(url),
+    }
     const response = await fetch(url, { ...init, headers, redirect: 'manual' })
     keep(response.headers)
     const text = await response.text()

@@ -3,7 +3,7 @@
 import { createClientStore } from '../../src/client/client-store.ts'
 import { endClient } from '../../src/endings/end-client.ts'
 import { createEndUser, type EndUser } from '../../src/endings/end-user.ts'
-import { createAudit } from '../../src/platform/audit.ts'
+import { type AuditEvent, createAudit } from '../../src/platform/audit.ts'
 import { systemClock } from '../../src/platform/clock.ts'
 import { createVault } from '../../src/platform/crypto.ts'
 import { createLog } from '../../src/platform/log.ts'
@@ -19,6 +19,8 @@ export const dora = { id: 'user-dora', username: 'dora', email: 'dora@example.co
 export interface Commands {
   database: Database
   endUser: EndUser
+  /** What the audit was told. */
+  events: AuditEvent[]
   addDora(more?: { isSamePerson?: boolean }): Promise<boolean>
   unlock(id: string): Promise<boolean>
   setPassword(id: string, password: string): Promise<boolean>
@@ -33,11 +35,14 @@ export async function byCommand<Result>(stage: Stage, work: (commands: Commands)
   const vault = createVault(Buffer.alloc(32, 7).toString('base64url'))
   const hashing = createPasswordHashing({ vault, scrypt: scryptHere })
   const users = createUserStore(database)
-  const endUser = createEndUser({ database, vault, clock, audit: createAudit({ clock, log, hearers: [] }) })
+  const events: AuditEvent[] = []
+  const audit = createAudit({ clock, log, hearers: [(event) => void events.push(event)] })
+  const endUser = createEndUser({ database, vault, clock, audit })
   try {
     return await work({
       database,
       endUser,
+      events,
       async addDora(more = {}) {
         const { password, ...rest } = dora
         const user: KnownUser = { ...rest, passwordHash: await hashing.hash(password, passwordOf(dora.id)) }

@@ -67,3 +67,37 @@ export async function signIn(
 export async function bearerOf(...signedIn: Parameters<typeof signIn>): Promise<string> {
   return `Bearer ${(await signIn(...signedIn)).access_token}`
 }
+
+/**
+ * Signs a user in up to the moment in which the app has a code, and leaves it to the test when that is exchanged.
+ *
+ * @param parameters beside those of the authorization request
+ */
+export async function codeFor(
+  stage: Stage,
+  who: { username: string; password: string },
+  browser: Browser = openBrowser(stage.url),
+  parameters: Record<string, string> = {},
+) {
+  const code_verifier = openid.randomPKCECodeVerifier()
+  const asking = {
+    client_id: 'phone-app',
+    redirect_uri: callback,
+    response_type: 'code',
+    scope: 'openid ciba:decide',
+    code_challenge: await openid.calculatePKCECodeChallenge(code_verifier),
+    code_challenge_method: 'S256',
+    ...parameters,
+  }
+  let page = await browser.open(`${stage.url}/oauth/authorize?${new URLSearchParams(asking)}`)
+  if (page.text.includes('name="password"')) {
+    page = await browser.submit(page, { name: who.username, password: who.password })
+  }
+  if (!page.url.startsWith(callback)) page = await browser.submit(page)
+  const code = new URL(page.url).searchParams.get('code')
+  if (code === null) throw new Error(`no code: ${page.url} ${page.text}`)
+  const form = { grant_type: 'authorization_code', client_id: 'phone-app', redirect_uri: callback, code, code_verifier }
+  return {
+    exchange: (more: Record<string, string> = {}) => stage.post('/oauth/token', { ...more, ...form }),
+  }
+}

@@ -1,6 +1,6 @@
 /** What the doctor says of settings that are allowed and still worth a second look, and of whoever the server asks. */
 import assert from 'node:assert/strict'
-import { writeFile } from 'node:fs/promises'
+import { readdir, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -70,6 +70,23 @@ describe('doctor looks at the settings', () => {
     for (const settings of [good, open]) {
       const found = await findings(settings)
       for (const about of ['secrets', 'registration', 'limits', 'proxy']) assert.deepEqual(of(found, about), [])
+    }
+  })
+
+  test('all that is wrong is named at once, as "serve" does: what is missing too', async () => {
+    const wrong = { issuer: 'http://id.example.com', port: 'x', tokens: { accessTtl: -1 } }
+    for (const env of [{}, { DOORBELL_SECRET: 'hush', DOORBELL_REQUESTS_INTERVAL: 'five' }]) {
+      const terminal = await openTerminal(suite, env)
+      await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify(wrong))
+      const served = (await terminal.run(['serve'])).stderr.split('\n').filter((line) => line.startsWith('  - '))
+      assert.ok(served.length >= 4, served.join('\n'))
+      assert.ok(served.some((line) => line.startsWith('  - secret ')))
+      const found = ((await terminal.json(['doctor'])) as { findings: Finding[] }).findings
+      assert.deepEqual(
+        found.map(({ says }) => `  - ${says}`),
+        served,
+      )
+      assert.deepEqual(await readdir(terminal.cwd), ['doorbell.config.json'], 'looking leaves nothing behind')
     }
   })
 

@@ -2,8 +2,39 @@
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { openTerminal } from './terminal.ts'
+
+test('a user is called in an answer as the operator typed it, with the id', async (t) => {
+  const terminal = await openTerminal(t, { DOORBELL_SECRET: 's'.repeat(43) })
+  const configuration = {
+    issuer: 'https://id.example.com',
+    users: [{ id: 'u-1', username: 'ana', password: 'of ana' }],
+  }
+  await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify(configuration))
+  await terminal.run(['migrate'])
+  const says = async (...words: string[]) => {
+    const { stdout, stderr } = await terminal.run(['user', ...words])
+    return (stdout || stderr.replace(/^Using .*\n/, '')).split('\n')[0]
+  }
+  assert.equal(await says('code', 'ana'), 'ana (u-1) has a code now.')
+  assert.equal(await says('code', 'u-1'), 'u-1 has a code now.')
+  assert.equal(await says('code', 'ana', '--remove'), 'ana (u-1) has no code any more.')
+  const none = await says('forget-passkeys', 'ana')
+  assert.equal(none, 'ana (u-1) has no passkeys; "npx doorbell user list" names the users.')
+  const database = new DatabaseSync(join(terminal.cwd, 'doorbell.db'))
+  const columns = database.prepare("select name, type from pragma_table_info('passkeys')").all() as unknown as Column[]
+  const values = columns.map(({ name, type }) => (name === 'user_id' ? 'u-1' : type === 'text' ? 'x' : 1))
+  database.prepare(`insert into passkeys values (${columns.map(() => '?').join(', ')})`).run(...values)
+  database.close()
+  assert.equal(await says('forget-passkeys', 'ana'), 'Forgot 1 passkey of ana (u-1).')
+})
+
+interface Column {
+  name: string
+  type: string
+}
 
 test('a user by command: another password, signed out, exported, removed, erased; no id is given twice', async (t) => {
   const terminal = await openTerminal(t, { DOORBELL_SECRET: 's'.repeat(43) })
@@ -39,4 +70,25 @@ test('a user by command: another password, signed out, exported, removed, erased
   assert.deepEqual(await terminal.json(['user', 'erase', 'dora']), { erased: 'dora' })
   assert.match((await terminal.run(['user', 'export', 'dora'])).stderr, /Nothing is kept about dora/)
   assert.match((await terminal.run(['user', 'add', '--id', 'dora', '--username', 'y'])).stderr, /somebody's before/)
+})
+
+test('erasing may be repeated: there is nothing left, and that is no failure', async (t) => {
+  const terminal = await openTerminal(t, { DOORBELL_SECRET: 's'.repeat(43) })
+  await writeFile(join(terminal.cwd, 'doorbell.config.json'), '{"issuer":"https://id.example.com"}')
+  const { id } = await terminal.json(['user', 'add', '--username', 'dora'])
+  await terminal.json(['user', 'add', '--username', 'emil'])
+  assert.match((await terminal.run(['user', 'erase', 'dora'])).stdout, /^Erased dora\./)
+  for (const who of ['dora', String(id)]) {
+    const { code, stdout, stderr } = await terminal.run(['user', 'erase', who])
+    const says = `Nothing is kept about ${who}: there was nothing left to erase.\n`
+    assert.deepEqual([code, stdout], [0, says], stderr)
+    assert.deepEqual(await terminal.json(['user', 'erase', who]), { erased: who, nothing_left: true })
+  }
+  const slip = await terminal.run(['user', 'erase', 'emill'])
+  assert.deepEqual([slip.code, /did you mean emil\?$/m.test(slip.stdout)], [0, true], slip.stdout)
+  const { users } = (await terminal.json(['user', 'list'])) as { users: { username: string }[] }
+  assert.deepEqual(
+    users.map(({ username }) => username),
+    ['emil'],
+  )
 })

@@ -19,7 +19,7 @@ import { engines } from '../cast/engines.ts'
 import { furnished, newRequest, rowsOf, vault } from '../cast/rows.ts'
 
 /** Columns of text that name a user or a client, under whatever name. */
-const ofUser = /user|subject|counter|purpose/
+const ofUser = /user|subject|(^|_)sub(_|$)|account|owner|person|counter|purpose/
 const ofClient = /client|lane|counter/
 
 for (const engine of engines) {
@@ -35,6 +35,17 @@ for (const engine of engines) {
       const grown = await schemaOf(one.database)
       assert.deepEqual(unnamed(grown, ofUser, 'users', namedFor(tablesOfUser, untouchedByUser)), ['keepsakes'])
       assert.deepEqual(unnamed(grown, ofClient, 'clients', namedFor(tablesOfClient, untouchedByClient)), ['keepsakes'])
+    })
+
+    test('none is forgotten that calls its users something else', async (t) => {
+      const { one } = await furnished(t, engine)
+      const columns = ['user_id', 'account_id', 'owner', 'sub', 'sub_hash', 'person', 'subject']
+      const tables = columns.map((column) => `keepsakes_by_${column}`)
+      await one.database.exclusively(async (run) => {
+        for (const column of columns) await run(`create table keepsakes_by_${column} (kept text, ${column} text)`)
+      })
+      const grown = await schemaOf(one.database)
+      assert.deepEqual(unnamed(grown, ofUser, 'users', namedFor(tablesOfUser, untouchedByUser)), tables.sort())
     })
 
     test('and what is exported is from each from which an ending takes something', () => {

@@ -50,8 +50,10 @@ describe('on postgres', () => {
          create trigger fail before insert on backchannel_auth_requests execute function fail()`,
       )
       await unavailableAt({ [code]: () => stage.ring('kiosk') })
+      assert.deepEqual([code, (await stage.get('/health/ready')).status], [code, code === '53100' ? 503 : 200])
       await ask(stage.database, 'drop trigger fail on backchannel_auth_requests')
       assert.equal((await stage.ring('kiosk')).status, 200)
+      assert.equal((await stage.get('/health/ready')).status, 200)
     }
   })
 
@@ -88,9 +90,10 @@ describe('on sqlite', () => {
     await database().read(`pragma max_page_count = ${pages}`)
     // What is free in the last pages is used up.
     for (let answered = 200; answered === 200; ) answered = (await stage.ring('kiosk')).status
-    await unavailableAt({ ring: calls.ring, show: calls.ring })
+    await unavailableAt({ ring: calls.ring, show: calls.ring, ready: () => stage.get('/health/ready') })
     await database().read('pragma max_page_count = 1000000')
     assert.equal((await stage.ring('kiosk')).status, 200)
+    assert.equal((await stage.get('/health/ready')).status, 200)
   })
 
   test('a file that another process writes to (SQLITE_BUSY)', async (t) => {

@@ -60,6 +60,25 @@ for (const engine of engines) {
       )
       assert.deepEqual(history, [{ outcome: 'denied', decided_by: 'application', reason: 'user_signed_out' }])
     })
+    for (const by of ['command', 'configuration', 'application'] as const) {
+      test(`are audited as denied by what has ended the user: ${by}`, async (t) => {
+        const stage = await openStage(t, { engine })
+        const asked = await byCommand(stage, async ({ addDora }) => {
+          await addDora()
+          return [await rung(stage, 'kiosk'), await rung(stage, 'kiosk')]
+        })
+        const told = await byCommand(stage, async ({ endUser, events }) => {
+          await endUser(dora.id, 'locked', { by })
+          return events.map(({ event, request, by, outcome }) => [event, request, by, outcome])
+        })
+        assert.deepEqual(told.toSorted(), [
+          ...asked.map(({ requestId }) => ['request.denied', requestId, by, 'user_locked']).toSorted(),
+          ['user.locked', undefined, by, undefined],
+        ])
+        const history = await rowsOf(stage, `select decided_by from backchannel_auth_consent_history`)
+        assert.deepEqual(history, Array(2).fill({ decided_by: 'application' }))
+      })
+    }
 
     test('that are held by a long poll hear of it at once', async (t) => {
       const stage = await openStage(t, { engine, config: { requests: { longPoll: 25 } } })

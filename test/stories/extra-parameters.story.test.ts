@@ -3,11 +3,16 @@
  * public client, which anybody can pretend to be, can neither ask nor redeem.
  */
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, type TestContext, test } from 'node:test'
 import { decodeJwt } from 'jose'
-import { engines } from '../cast/engines.ts'
+import { type CreationOptions, createAuthenticator } from '../cast/authenticator.ts'
+import { openBrowser } from '../cast/browser.ts'
+import { type Engine, engines } from '../cast/engines.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
-import { ana, ben, CIBA, credentials, openStage, type RingingClient, type Stage } from '../cast/stage.ts'
+import { bearerOf, codeFor } from '../cast/phone-app.ts'
+import { openPushService } from '../cast/push-service.ts'
+import { type Answer, ana, ben, CIBA, credentials, openStage, type RingingClient, type Stage } from '../cast/stage.ts'
+import { rowsOf } from '../cast/tables.ts'
 
 const modes: RingingClient[] = ['kiosk', 'northbank', 'till']
 
@@ -32,9 +37,12 @@ const aboutBen: Record<string, string> = {
   client: 'northbank',
   on_behalf_of: ben.id,
   impersonate: ben.id,
-  __proto__: ben.id,
+  ['__proto__']: ben.id,
   constructor: ben.id,
 }
+
+/** The same at the addresses of users, where a hint or a client's id means nothing either. */
+const besideToken: Record<string, string> = { ...aboutBen, login_hint: ben.email, id_token_hint: 'x', token: 'x' }
 
 async function settledFor(as: RingingClient, stage: Stage, pushed: () => Record<string, unknown>) {
   const { body } = await stage.ring(as, aboutBen)
@@ -130,4 +138,208 @@ for (const engine of engines) {
       }
     })
   })
+}
+
+/** How a body is read does not depend on the engine: one of the two tries both ways. */
+function typesOn({ name }: Engine): string[] {
+  const form = 'application/x-www-form-urlencoded'
+  return name === 'sqlite' ? [form, 'application/json'] : [form]
+}
+
+/** Where users see to what is theirs, with a token of their own and nothing else. */
+const ownAddresses = [
+  '/backchannel/revoke',
+  '/backchannel/block',
+  '/backchannel/passkeys',
+  '/backchannel/passkeys/options',
+  '/backchannel/passkeys/remove',
+  '/backchannel/passkeys/confirm-options',
+  '/backchannel/user-code',
+  '/backchannel/user-code/remove',
+  '/backchannel/sessions',
+  '/backchannel/sessions/end',
+  '/backchannel/push-subscriptions',
+  '/backchannel/push-subscriptions/remove',
+  '/backchannel/push-subscriptions/claim',
+]
+
+for (const engine of engines) {
+  describe(`what is the bearer's own, on ${engine.name}`, () => {
+    for (const type of typesOn(engine)) {
+      test(`requests, history, approvals and blocks are those of the token's user (${type})`, async (t) => {
+        const { stage, ana: anas, ben: bens } = await bothSignedIn(t, engine, type)
+        const [hers, his] = [await approvedBy(stage, 'ana'), await approvedBy(stage, 'ben')]
+        const ids = (entries: unknown) => (entries as { request_id: string }[]).map(({ request_id }) => request_id)
+        assert.deepEqual(ids((await anas.get('/backchannel/authinfo')).body.requests), [hers.requestId])
+        assert.deepEqual(ids((await anas.post('/backchannel/authinfo')).body.requests), [hers.requestId])
+        const named = await anas.post('/backchannel/authinfo', { request_id: his.requestId })
+        assert.deepEqual(named.body.requests, [])
+        assert.deepEqual(ids((await anas.get('/backchannel/activity')).body.activity), [hers.requestId])
+
+        const foreign = await anas.post('/backchannel/revoke', { request_id: his.requestId })
+        assert.deepEqual([foreign.status, foreign.body.error], [404, 'not_found'])
+        assert.equal((await anas.post('/backchannel/revoke', { request_id: hers.requestId })).body.revoked, true)
+        assert.deepEqual([await worksAt(stage, hers.token), await worksAt(stage, his.token)], [false, true])
+
+        await anas.post('/backchannel/block', { client_id: 'till', blocked: 'true' })
+        await bens.post('/backchannel/block', { client_id: 'till', blocked: 'false' })
+        assert.deepEqual(await rowsOf(stage, 'select user_id, client_id from blocked_clients'), [
+          { user_id: ana.id, client_id: 'till' },
+        ])
+      })
+
+      test(`passkeys and user codes are those of the token's user (${type})`, async (t) => {
+        const { stage, ana: anas, ben: bens } = await bothSignedIn(t, engine, type)
+        const creation = (await anas.post('/backchannel/passkeys/options')).body as unknown as CreationOptions
+        assert.match(JSON.stringify(creation.user), /"name":"ana"/)
+        const passkey = createAuthenticator(stage.url).create(creation)
+        const added = await anas.post('/backchannel/passkeys', { passkey })
+        assert.equal(added.status, 201, added.text)
+        const ownersOf = (table: string) => rowsOf(stage, `select user_id from ${table}`)
+        assert.deepEqual(await ownersOf('passkeys'), [{ user_id: ana.id }])
+        assert.deepEqual((await bens.get('/backchannel/passkeys')).body.passkeys, [])
+        assert.equal((await bens.post('/backchannel/passkeys/remove', { id: String(added.body.id) })).status, 404)
+        await stage.ring('kiosk')
+        const request_id = await stage.newestRequest()
+        assert.equal((await bens.post('/backchannel/passkeys/confirm-options', { request_id })).status, 404)
+        assert.equal((await anas.post('/backchannel/passkeys/confirm-options', { request_id })).status, 200)
+
+        assert.equal((await anas.post('/backchannel/user-code', { user_code: 'heron-4711' })).body.set, true)
+        assert.equal((await anas.get('/backchannel/user-code')).body.set, true)
+        assert.equal((await bens.get('/backchannel/user-code')).body.set, false)
+        await bens.post('/backchannel/user-code/remove')
+        assert.equal((await anas.get('/backchannel/user-code')).body.set, true)
+      })
+
+      test(`sessions and subscriptions are those of the token's user (${type})`, async (t) => {
+        const { stage, ana: anas, ben: bens } = await bothSignedIn(t, engine, type)
+        const service = await openPushService(t)
+        for (const by of [anas, bens]) {
+          assert.equal((await by.post('/backchannel/sessions', { browser: 'Firefox' })).status, 201)
+          const subscription = JSON.stringify(service.openBrowser().subscription)
+          assert.equal((await by.post('/backchannel/push-subscriptions', { subscription })).status, 201)
+          const { endpoint } = JSON.parse(subscription) as { endpoint: string }
+          const other = by === anas ? bens : anas
+          await other.post('/backchannel/push-subscriptions/remove', { endpoint })
+          const claimed = await by.post('/backchannel/push-subscriptions/claim', { endpoint })
+          assert.deepEqual(claimed.body, { subscribed: true, ended_another: false })
+        }
+        const owners = 'select user_id from push_subscriptions order by user_id'
+        assert.deepEqual(await rowsOf(stage, owners), [{ user_id: ana.id }, { user_id: ben.id }])
+        const listed = async (by: Bearer) =>
+          ((await by.get('/backchannel/sessions')).body.sessions as { id: string }[]).map(({ id }) => id)
+        const [[hers], [his]] = [await listed(anas), await listed(bens)]
+        assert.ok(hers && his && hers !== his)
+        assert.equal((await anas.post('/backchannel/sessions/end', { id: his })).status, 404)
+        assert.equal((await anas.post('/backchannel/sessions/end', { everywhere: 'true' })).status, 200)
+        assert.deepEqual(
+          [(await anas.get('/backchannel/authinfo')).status, (await bens.get('/backchannel/authinfo')).status],
+          [401, 200],
+        )
+      })
+    }
+
+    test('without a token of the user, no client is let in by naming one', async (t) => {
+      const stage = await openStage(t, { engine })
+      const naming = { ...besideToken, login_hint: ana.email, user: ana.id, user_id: ana.id, sub: ana.id }
+      const meant = { request_id: 'x', client_id: 'till', blocked: 'true', user_code: '4711', everywhere: 'true' }
+      for (const path of ownAddresses) {
+        for (const who of [credentials.phoneService, credentials.kiosk, undefined]) {
+          const { status } = await stage.post(path, { ...naming, ...meant }, who)
+          assert.equal(status, 401, `POST ${path} as ${who}`)
+        }
+      }
+      for (const path of ['activity', 'passkeys', 'user-code', 'sessions', 'authinfo']) {
+        for (const authorization of [credentials.phoneService, credentials.kiosk]) {
+          const { status } = await stage.get(`/backchannel/${path}?${new URLSearchParams(naming)}`, { authorization })
+          assert.equal(status, 401, `GET ${path}`)
+        }
+      }
+    })
+
+    test('a client revokes and looks at its own tokens, whatever it says besides', async (t) => {
+      const stage = await openStage(t, { engine })
+      const hers = await approvedBy(stage, 'ana')
+      const others = await codeFor(stage, ben).then(({ exchange }) => exchange())
+      const foreign = String(others.body.access_token)
+      const besides = { client: 'phone-app', azp: 'phone-app', aud: 'phone-app', sub: ben.id, user_id: ben.id }
+      const look = (extra: object) =>
+        stage.post('/oauth/introspect', { ...extra, token: hers.token }, credentials.northbank)
+      const usual = (await look({})).body
+      for (const extra of [besides, { ...besides, client_id: 'northbank' }]) {
+        assert.deepEqual((await look(extra)).body, usual)
+        await stage.post('/oauth/revoke', { ...extra, token: foreign }, credentials.kiosk)
+      }
+      const asAnother = { ...besides, client_id: 'phone-app' }
+      assert.equal((await look(asAnother)).body.error, 'invalid_request')
+      assert.equal((await stage.post('/oauth/revoke', { ...asAnother, token: foreign }, credentials.kiosk)).status, 400)
+      assert.equal(await worksAt(stage, foreign), true)
+      const bens = await approvedBy(stage, 'ben')
+      assert.equal(
+        (await stage.post('/oauth/revoke', { ...besides, token: hers.token }, credentials.kiosk)).status,
+        200,
+      )
+      assert.deepEqual([await worksAt(stage, hers.token), await worksAt(stage, bens.token)], [false, true])
+    })
+
+    test('an authorization code is for whoever signed in, and for the client that asked', async (t) => {
+      const stage = await openStage(t, { engine })
+      const browser = openBrowser(stage.url)
+      // The second time with a session of Ana's.
+      for (const beside of [aboutBen, { ...aboutBen, login_hint: ben.email }]) {
+        const { exchange } = await codeFor(stage, ana, browser, beside)
+        const { body } = await exchange({ ...besideToken, scope: 'openid offline_access ciba:decide' })
+        const { sub, aud, iss } = decodeJwt(String(body.id_token))
+        assert.deepEqual([sub, aud, iss], [ana.id, 'phone-app', stage.url])
+        assert.equal(body.scope, 'openid ciba:decide')
+        const authorization = `Bearer ${body.access_token}`
+        assert.equal((await stage.get('/backchannel/authinfo', { authorization })).status, 200)
+      }
+    })
+  })
+}
+
+interface Bearer {
+  get(path: string): Promise<Answer>
+  post(path: string, form?: Record<string, string>): Promise<Answer>
+}
+
+/** Ana and Ben with a token each, who say in every call that they are the other. */
+async function bothSignedIn(t: TestContext, engine: Engine, type: string) {
+  const stage = await openStage(t, { engine })
+  const bearer = async (who: typeof ana | typeof ben, beside: Record<string, string>): Promise<Bearer> => {
+    const authorization = await bearerOf(stage, who)
+    return {
+      get: (path) => stage.get(`${path}?${new URLSearchParams(beside)}`, { authorization }),
+      async post(path, form = {}) {
+        const fields = { ...beside, ...form }
+        const body = type === 'application/json' ? JSON.stringify(fields) : String(new URLSearchParams(fields))
+        const headers = { authorization, 'content-type': type }
+        const response = await fetch(stage.url + path, { method: 'POST', headers, body })
+        const text = await response.text()
+        return { status: response.status, headers: response.headers, text, body: text ? JSON.parse(text) : {} }
+      },
+    }
+  }
+  const aboutAna = Object.fromEntries(
+    Object.entries(besideToken).map(([name, value]) => [name, value.replaceAll('ben', 'ana')]),
+  )
+  const both = { ana: await bearer(ana, besideToken), ben: await bearer(ben, aboutAna) }
+  // oidc-provider goes by the machine's clock: by that of the stage, they are yet to sign in.
+  stage.clock.advance(Math.max(0, Date.now() - stage.clock.now()))
+  return { stage, ...both }
+}
+
+/** A request of the kiosk that a user has approved, and the access token that came of it. */
+async function approvedBy(stage: Stage, name: 'ana' | 'ben') {
+  const { body } = await stage.ring('kiosk', { login_hint: name })
+  const requestId = await stage.newestRequest(name)
+  await stage.decide(requestId, 'approved', { login_hint: name })
+  const { access_token } = (await stage.poll('kiosk', body.auth_req_id)).body
+  return { requestId, token: String(access_token) }
+}
+
+/** Whether an access token is still one. */
+async function worksAt(stage: Stage, token: string): Promise<boolean> {
+  return (await stage.get('/oauth/userinfo', { authorization: `Bearer ${token}` })).status === 200
 }

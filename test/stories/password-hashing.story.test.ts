@@ -12,9 +12,9 @@ import { type Scrypt, scryptOptions } from '../../src/user/password/scrypt.ts'
 import { createUserCodeStore } from '../../src/user/user-code/user-code-store.ts'
 import { createUserStore } from '../../src/user/user-store.ts'
 import { pollClient } from '../cast/assertions.ts'
-import { engines } from '../cast/engines.ts'
+import { type Engine, engines } from '../cast/engines.ts'
 import { vault } from '../cast/rows.ts'
-import { ana, basic, openStage, type Stage } from '../cast/stage.ts'
+import { type Answer, ana, basic, openStage, type Stage } from '../cast/stage.ts'
 import { rowsOf } from '../cast/tables.ts'
 import { until } from '../cast/until.ts'
 import { openVisitor } from '../cast/visitor.ts'
@@ -73,9 +73,9 @@ async function openSignIn(stage: Stage) {
     })
 }
 
-async function openHeldUp(t: TestContext) {
+async function openHeldUp(t: TestContext, more: { engine?: Engine; config?: ConfigInput } = {}) {
   const held = heldUp()
-  const stage = await openStage(t, { config, parts: { passwords: { scrypt: held.scrypt } } })
+  const stage = await openStage(t, { config, ...more, parts: { passwords: { scrypt: held.scrypt } } })
   t.after(held.letAll)
   return { held, stage, attempt: await openSignIn(stage) }
 }
@@ -89,31 +89,104 @@ async function issueTokens(stage: Stage): Promise<void> {
   assert.ok(body.id_token)
 }
 
+/** Passwords from strangers. Places: 5 for a network, 10 for a /48, 16 in all. */
 const crowds: [string, number, (number: number) => string, number][] = [
   ['fifty from one address', 50, () => '192.0.2.1', 5],
   ['a hundred and fifty from three addresses', 150, (number) => `192.0.${number % 3}.1`, 15],
-  ['five hundred from as many networks', 500, (number) => `10.${number >> 8}.${number & 255}.1`, 16],
-  ['fifteen hundred from as many networks', 1500, (number) => `10.${number >> 8}.${number & 255}.1`, 16],
+  ['five hundred from as many networks', 500, eachElsewhere, 16],
+  ['fifteen hundred from as many networks', 1500, eachElsewhere, 16],
   ['a hundred and fifty from one /48', 150, (number) => `2001:db8:1:${number.toString(16)}::1`, 10],
 ]
 
-describe('wrong passwords at once', () => {
-  for (const [name, count, addressOf, places] of crowds) {
-    test(`${name}: two hashes under way, ${places} tries in the queue, 503 for the others; tokens are issued`, async (t) => {
-      const { held, stage, attempt } = await openHeldUp(t)
-      const answers = Array.from({ length: count }, (_, number) => attempt(addressOf(number), `u${number}`))
-      const refused = refusalsAmong(answers)
-      await until(async () => refused() === count - places && (await placesOf(stage)) === places, 30_000)
-      await issueTokens(stage)
-      held.letAll()
-      const statuses = (await Promise.all(answers)).map(({ status }) => status)
-      assert.equal(statuses.filter((status) => status === 401).length, places)
-      assert.equal(statuses.filter((status) => status === 503).length, count - places)
-      assert.deepEqual(held.seen, { most: 2, begun: places })
-      assert.equal(await triesOf(stage), 4 * places, 'who was refused has not tried')
-    })
-  }
+/** Codes from clients that have shown who they are. Places: 8 for a client, 32 for its network, 64 in all. */
+const codeCrowds: [string, CodeCrowd][] = [
+  ['fifty of one client', { count: 50, clients: 1, addressOf: () => '192.0.2.1', places: 8 }],
+  ['a hundred of one client, from as many networks', { count: 100, clients: 1, addressOf: eachElsewhere, places: 8 }],
+  ['a hundred of ten clients of one network', { count: 100, clients: 10, addressOf: () => '192.0.2.1', places: 32 }],
+  [
+    'a hundred and fifty of ten clients, from as many networks',
+    { count: 150, clients: 10, addressOf: eachElsewhere, places: 64 },
+  ],
+]
 
+interface CodeCrowd {
+  count: number
+  clients: number
+  addressOf: (number: number) => string
+  places: number
+}
+
+function eachElsewhere(number: number): string {
+  return `10.${number >> 8}.${number & 255}.1`
+}
+
+/** Clients that ask for codes, and tries enough that the number of places alone decides. */
+function withCodes(clients: number): ConfigInput {
+  const booth = { client_secret: boothSecret, backchannel_user_code_parameter: true }
+  return {
+    ...config,
+    clients: Array.from({ length: clients }, (_, number) => pollClient(`booth-${number}`, booth)),
+    userCodes: { maxTries: 100, maxTriesPerClient: 1000, maxTriesPerUser: 1000 },
+  }
+}
+
+async function sendWrongCode(stage: Stage, as: string, address: string): Promise<Answer> {
+  const response = await fetch(`${stage.url}/backchannel/authorize`, {
+    method: 'POST',
+    headers: { authorization: basic(as, boothSecret), 'x-forwarded-for': address },
+    body: new URLSearchParams({ scope: 'openid', login_hint: 'ana', user_code: 'wrong' }),
+  })
+  const text = await response.text()
+  return { status: response.status, headers: response.headers, text, body: JSON.parse(text) }
+}
+
+for (const engine of engines) {
+  describe(`a crowd of wrong passwords, on ${engine.name},`, () => {
+    // Places are of the process: the largest crowds show the same on either.
+    for (const [name, count, addressOf, places] of crowds.filter(
+      ([, count]) => engine.name === 'sqlite' || count < 500,
+    )) {
+      test(`${name}: two hashes under way, ${places} tries in the queue, 503 for the others; tokens are issued`, async (t) => {
+        const { held, stage, attempt } = await openHeldUp(t, { engine })
+        const answers = Array.from({ length: count }, (_, number) => attempt(addressOf(number), `u${number}`))
+        const refused = refusalsAmong(answers)
+        await until(async () => refused() === count - places && (await placesOf(stage)) === places, 30_000)
+        await issueTokens(stage)
+        held.letAll()
+        const statuses = (await Promise.all(answers)).map(({ status }) => status)
+        assert.equal(statuses.filter((status) => status === 401).length, places)
+        assert.equal(statuses.filter((status) => status === 503).length, count - places)
+        assert.deepEqual(held.seen, { most: 2, begun: places })
+        assert.equal(await triesOf(stage), 4 * places, 'who was refused has not tried')
+      })
+    }
+  })
+
+  describe(`a crowd of wrong user codes, on ${engine.name},`, () => {
+    for (const [name, { count, clients, addressOf, places }] of codeCrowds) {
+      test(`${name}: two hashes under way, ${places} tries in the queue, 503 for the others; tokens are issued`, async (t) => {
+        const { held, stage } = await openHeldUp(t, { engine, config: withCodes(clients) })
+        const answers = Array.from({ length: count }, (_, number) =>
+          sendWrongCode(stage, `booth-${number % clients}`, addressOf(number)),
+        )
+        const refused = refusalsAmong(answers)
+        await until(async () => refused() === count - places && (await placesOf(stage)) === places, 30_000)
+        assert.deepEqual(await codeTriesOf(stage), { pair: places }, 'who was refused has not tried')
+        await issueTokens(stage)
+        held.letAll()
+        const heard = (await Promise.all(answers)).map(({ status, headers, body }) =>
+          [status, body.error, headers.get('retry-after')].join(' '),
+        )
+        assert.equal(heard.filter((each) => each === '400 invalid_user_code ').length, places)
+        assert.equal(heard.filter((each) => each === '503 temporarily_unavailable 1').length, count - places)
+        assert.deepEqual(held.seen, { most: 2, begun: places })
+        assert.deepEqual(await codeTriesOf(stage), { pair: places, client: places, user: places })
+      })
+    }
+  })
+}
+
+describe('wrong passwords at once', () => {
   test('a page says in words that it is to be tried again, and when', async (t) => {
     const { held, attempt } = await openHeldUp(t)
     const answers = Array.from({ length: 6 }, () => attempt('192.0.2.1', 'ana'))
@@ -213,7 +286,7 @@ async function secretFor(password: string, of: string): Promise<string> {
 }
 
 /** Counts who hears 503. */
-function refusalsAmong(answers: Promise<Response>[]): () => number {
+function refusalsAmong(answers: Promise<{ status: number }>[]): () => number {
   let refused = 0
   for (const answer of answers) {
     answer.then(
@@ -235,6 +308,16 @@ async function placesOf(stage: Stage): Promise<number> {
 async function triesOf(stage: Stage): Promise<number> {
   const [row] = await rowsOf(stage, 'select sum(attempts) as tries from sign_in_attempts')
   return Number(row!.tries)
+}
+
+/** What is counted of user codes: for pairs of client and user, for clients, for users. */
+async function codeTriesOf(stage: Stage): Promise<Record<string, number>> {
+  const sums: Record<string, number> = {}
+  for (const { counter, tries } of await rowsOf(stage, 'select counter, tries from user_code_tries')) {
+    const [of = ''] = String(counter).split(' ')
+    sums[of] = (sums[of] ?? 0) + Number(tries)
+  }
+  return sums
 }
 
 /** As hashes were made before there was a key. */

@@ -6,7 +6,7 @@ import { createClientStore } from '../../src/client/client-store.ts'
 import { toClient } from '../../src/client/configured-clients.ts'
 import type { ClientMetadataInput } from '../../src/client/metadata/client-metadata.ts'
 import { checkConfig } from '../../src/config/check.ts'
-import { freeze } from '../../src/config/config.ts'
+import { type ConfigInput, freeze } from '../../src/config/config.ts'
 import { createDoorbell, ProfileError } from '../../src/doorbell.ts'
 import { createVault } from '../../src/platform/crypto.ts'
 import { createLog } from '../../src/platform/log.ts'
@@ -117,7 +117,7 @@ describe('a bank under the profile, over TLS', () => {
   const api = 'https://api.example.com'
   const payment = { type: 'payment', amount: '123.50', creditor: 'Merchant A', locations: [api] }
 
-  async function openBank(t: TestContext) {
+  async function openBank(t: TestContext, more: ConfigInput = {}) {
     const key = await newKey('one')
     const client: Partial<ClientMetadataInput> = {
       token_endpoint_auth_method: 'private_key_jwt',
@@ -128,6 +128,7 @@ describe('a bank under the profile, over TLS', () => {
     const stage = await openTlsStage(t, {
       cast: false,
       config: {
+        ...more,
         profile: 'fapi-ciba',
         clients: [pollClient('bank', client)],
         resources: { [api]: { accessTokenFormat: 'jwt' } },
@@ -152,15 +153,49 @@ describe('a bank under the profile, over TLS', () => {
     })
     const certified = await certify({ subject: 'CN=bank' })
     const asBank = stage.as(certified)
-    const post = async (path: string, form: Record<string, string>, by = asBank) =>
-      by.post(path, { ...form, ...asserted(await assertionOf(stage, 'bank', { key: key.privateKey })) })
+    const post = async (path: string, form: Record<string, string>, by = asBank, claims = {}) =>
+      by.post(path, { ...form, ...asserted(await assertionOf(stage, 'bank', { key: key.privateKey, claims })) })
     const ring = async (claims: Record<string, unknown>) => {
       stage.clock.advance(1)
       const request = await signedRequest(stage, 'bank', { key: key.privateKey, claims })
       return post('/backchannel/authorize', { request })
     }
-    return { stage, ring, post, asBank, certified }
+    return { stage, ring, post, asBank, certified, key }
   }
+
+  /** Whether the client is believed with assertions of each of these audiences, at each endpoint. */
+  async function believed(bank: Awaited<ReturnType<typeof openBank>>, audiences: unknown[]) {
+    const { stage, post, asBank, key } = bank
+    const answers: [string, unknown, boolean][] = []
+    for (const path of ['/backchannel/authorize', '/oauth/token', '/oauth/introspect', '/oauth/revoke']) {
+      for (const aud of audiences) {
+        const request = await signedRequest(stage, 'bank', { key: key.privateKey, claims: { binding_message: '1234' } })
+        const form = {
+          '/backchannel/authorize': { request },
+          '/oauth/token': { grant_type: CIBA, auth_req_id: 'unknown' },
+        }[path]
+        const { status, body } = await post(path, form ?? { token: 'x' }, asBank, { aud })
+        if (status !== 200) assert.match(String(body.error), /^invalid_(client|grant)$/, JSON.stringify(body))
+        answers.push([path, aud, body.error !== 'invalid_client'])
+      }
+    }
+    return answers
+  }
+
+  test('client assertions name the issuer as their audience and nothing else, unless told otherwise', async (t) => {
+    const bank = await openBank(t)
+    const { url } = bank.stage
+    assert.deepEqual(
+      (await believed(bank, [url])).map(([, , passed]) => passed),
+      [true, true, true, true],
+    )
+    const others = [[url], `${url}/oauth/token`, `${url}/backchannel/authorize`, [url, `${url}/oauth/token`], `${url}/`]
+    for (const [path, aud, passed] of await believed(bank, others)) assert.equal(passed, false, `${path}: ${aud}`)
+
+    const lenient = await openBank(t, { strictAssertionAudience: false })
+    const usual = [lenient.stage.url, [lenient.stage.url], `${lenient.stage.url}/oauth/token`]
+    for (const [path, aud, passed] of await believed(lenient, usual)) assert.equal(passed, true, `${path}: ${aud}`)
+  })
 
   test('FC-3, RA-11: details say what it is about as well as a binding message does; with neither it is refused', async (t) => {
     const { ring } = await openBank(t)

@@ -2,9 +2,12 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
+import type { Language } from '../../src/platform/i18n/texts.ts'
+import { type Browser, openBrowser } from '../cast/browser.ts'
 import { type Engine, engines } from '../cast/engines.ts'
-import { signIn } from '../cast/phone-app.ts'
-import { ana, ben, openStage } from '../cast/stage.ts'
+import { signIn, startSignIn } from '../cast/phone-app.ts'
+import { ana, ben, openStage, type Stage } from '../cast/stage.ts'
+import { listenToStatements } from '../cast/statements.ts'
 import { rowsOf } from '../cast/tables.ts'
 import { formTokenOn, openVisitor, type Visitor } from '../cast/visitor.ts'
 
@@ -26,6 +29,13 @@ for (const engine of engines) {
       assert.equal((await rowsOf(stage, 'select id from user_sessions')).length, 3, 'come back to, it is the same')
       await comeBack(home)
       assert.match((await home.get('/sessions')).text, /Firefox · Windows/)
+    })
+
+    test('the page says in her language that sessions end by themselves, too', async (t) => {
+      const { office } = await scene(t, engine)
+      for (const [language, words] of Object.entries(endsByItself)) {
+        assert.match((await office.get('/sessions', { 'accept-language': language })).text, words)
+      }
     })
 
     test('she signs out of one from the other', async (t) => {
@@ -60,12 +70,101 @@ for (const engine of engines) {
       assert.equal((await stage.get('/oauth/userinfo', bearer(approved.body.access_token))).status, 200)
     })
 
+    test('a browser that signed in for another client is listed, with its name, and she signs out of it', async (t) => {
+      const { stage, office } = await scene(t, engine)
+      stage.clock.advance(1000)
+      const browser = openBrowser(stage.url, firefox)
+      const { tokens } = await signInFor(stage, browser)
+      const seen = (await office.get('/sessions')).text
+      assert.equal(seen.match(/<article/g)?.length, 3)
+      const [phones] = seen.split('<article').filter((one) => one.includes('<h2>Firefox · Windows</h2>'))
+      assert.ok(phones, seen)
+      assert.doesNotMatch(phones, /This browser/)
+      const bearer = { authorization: `Bearer ${tokens.access_token}` }
+      const { sessions } = (await stage.get('/backchannel/sessions', bearer)).body as { sessions: Listed[] }
+      assert.deepEqual(
+        sessions.map(({ browser, current }) => [browser, current]),
+        [
+          ['Firefox · Windows', true],
+          ['', false],
+          ['', false],
+        ],
+      )
+      assert.doesNotMatch((await startSignIn(stage, {}, {}, browser)).page.text, /type="password"/)
+
+      assert.equal((await act(office, { id: idOf(phones) })).location, '/sessions?done=ended')
+      assert.match((await startSignIn(stage, {}, {}, browser)).page.text, /type="password"/)
+      assert.equal((await stage.get('/backchannel/sessions', bearer)).status, 401)
+      assert.equal((await office.get('/sessions')).text.match(/<article/g)?.length, 2)
+    })
+
+    test('a session that was left alone for too long, or ended at the provider, is not listed', async (t) => {
+      const { stage, office } = await scene(t, engine)
+      stage.clock.advance(20 * 3_600_000)
+      await comeBack(office)
+      const third = openVisitor(stage.url)
+      await third.signIn(ana)
+      const listed = async () => (await office.get('/sessions')).text.match(/<article/g)?.length
+      assert.equal(await listed(), 3)
+      stage.clock.advance(5 * 3_600_000)
+      await comeBack(office)
+      assert.equal(await listed(), 2, 'home was not used for a day')
+      const xsrf = /name="xsrf" value="([^"]+)"/.exec((await third.get('/oauth/logout')).text)![1]!
+      await third.post('/oauth/logout/confirm', { xsrf, logout: 'yes' })
+      assert.equal(await listed(), 1)
+    })
+
+    test('it is noted in the step that writes a session, and costs a flow of CIBA nothing', async (t) => {
+      const statements = listenToStatements()
+      const stage = await openStage(t, { engine, parts: { workers: false, openDatabase: statements.openDatabase } })
+      const noted = (sqls: string[]) => sqls.filter((sql) => sql.includes('user_sessions')).length
+      const written = (sqls: string[]) => sqls.filter((sql) => sql.startsWith('insert into user_sessions')).length
+      const browser = openBrowser(stage.url)
+      const signingIn = await statements.during(() => signInFor(stage, browser))
+      assert.ok(written(signingIn) > 0)
+      const again = await statements.during(() => startSignIn(stage, {}, {}, browser))
+      assert.equal(written(again), 1, 'once for the call that writes the session back')
+      const flow = await statements.during(async () => {
+        const { auth_req_id: id } = (await stage.ring('kiosk')).body
+        assert.equal((await stage.poll('kiosk', id)).body.error, 'authorization_pending')
+        await stage.decide(await stage.newestRequest(), 'approved')
+        stage.clock.advance(60_000)
+        const { status, body } = await stage.poll('kiosk', id)
+        assert.equal(status, 200)
+        const bearer = { authorization: `Bearer ${body.access_token}` }
+        assert.equal((await stage.get('/oauth/userinfo', bearer)).status, 200)
+      })
+      assert.deepEqual([flow.length > 0, noted(flow)], [true, 0])
+    })
+
     test('a session that its user has ended is not listed', async (t) => {
       const { stage, home } = await scene(t, engine)
       await home.post('/session/end', { form_token: formTokenOn(await home.get('/')) })
       assert.equal((await rowsOf(stage, `select id from user_sessions where user_id = 'user-ana'`)).length, 1)
     })
   })
+}
+
+const endsByItself: Record<Language, RegExp> = {
+  en: /ends by itself/,
+  de: /endet von selbst/,
+  es: /termina por sí sola/,
+  fr: /se termine d’elle-même/,
+  ja: /自動的に終了します/,
+  'pt-BR': /termina sozinha/,
+}
+
+interface Listed {
+  browser: string
+  current: boolean
+}
+
+/** Ana signs in to the phone app with a browser. */
+async function signInFor(stage: Stage, browser: Browser) {
+  const { page, tokens } = await startSignIn(stage, {}, {}, browser)
+  const consent = await browser.submit(page, { name: ana.username, password: ana.password })
+  const end = await browser.submit(consent)
+  return { tokens: await tokens(end.url) }
 }
 
 /** An app that may stay signed in. */

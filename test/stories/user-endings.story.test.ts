@@ -5,14 +5,24 @@ import type { UserEnding } from '../../src/endings/end-user.ts'
 import type { Statement } from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { type Authenticator, type CreationOptions, createAuthenticator, pressPasskey } from '../cast/authenticator.ts'
-import { byCommand, dora } from '../cast/commands.ts'
+import { openBrowser } from '../cast/browser.ts'
+import { byCommand, type Commands, dora } from '../cast/commands.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { createGate, type Gate } from '../cast/gate.ts'
-import { signIn, startSignIn } from '../cast/phone-app.ts'
+import { codeFor, signIn, startSignIn } from '../cast/phone-app.ts'
 import { openPushService } from '../cast/push-service.ts'
-import { credentials, openStage, type Stage, type StageOptions } from '../cast/stage.ts'
+import { ben, credentials, openStage, type Stage, type StageOptions } from '../cast/stage.ts'
 import { rowsOf } from '../cast/tables.ts'
 import { openVisitor, type Visitor } from '../cast/visitor.ts'
+
+/** How a user ends, or what a password's change ends. */
+const endingsOfCodes: Record<string, (commands: Commands) => Promise<boolean>> = {
+  removed: ({ endUser }) => endUser(dora.id, 'removed', { mustBe: 'added', by: 'command' }),
+  erased: ({ endUser }) => endUser(dora.id, 'erased', { by: 'command' }),
+  locked: ({ endUser }) => endUser(dora.id, 'locked', { by: 'command' }),
+  'signed out': ({ endUser }) => endUser(dora.id, 'signed_out', { by: 'command' }),
+  'given another password': ({ setPassword }) => setPassword(dora.id, 'another one'),
+}
 
 for (const engine of engines) {
   describe(`what a user had, on ${engine.name}`, () => {
@@ -111,6 +121,27 @@ for (const engine of engines) {
       await visitor.follow(next)
       assert.equal(await isSignedIn(visitor), false)
     })
+
+    for (const [ending, end] of Object.entries(endingsOfCodes)) {
+      test(`an authorization code of before is worth nothing once the user is ${ending}`, async (t) => {
+        const stage = await openStage(t, { engine })
+        await byCommand(stage, ({ addDora }) => addDora())
+        const browser = openBrowser(stage.url)
+        const usual = await codeFor(stage, dora, browser)
+        assert.equal((await usual.exchange()).status, 200, 'as it would be without the ending')
+        const [first, second] = [await codeFor(stage, dora, browser), await codeFor(stage, dora, browser)]
+        const bens = await codeFor(stage, ben)
+        await byCommand(stage, end)
+        const { status, body } = await first.exchange()
+        assert.deepEqual([status, body.error], [400, 'invalid_grant'])
+        await byCommand(stage, async ({ addDora, unlock }) => {
+          if (ending === 'locked') await unlock(dora.id)
+          if (ending === 'removed') await addDora({ isSamePerson: true })
+        })
+        assert.equal((await second.exchange()).body.error, 'invalid_grant', 'nor when she is let in again')
+        assert.equal((await bens.exchange()).status, 200, "nobody else's ends")
+      })
+    }
 
     test('an approval that is collected while the user ends brings nothing', async (t) => {
       const gate = createGate()

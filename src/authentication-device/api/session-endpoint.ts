@@ -17,7 +17,7 @@ export interface SeenSession {
 export interface SessionEndpointNeeds {
   identifyCaller: IdentifyCaller
   sessions: {
-    note(userId: string, accessToken: string, browser: string): Promise<void>
+    note(accessToken: string, browser: string): Promise<void>
     list(userId: string, accessToken: string): Promise<SeenSession[]>
     end(userId: string, id: string, address: string): Promise<boolean>
     endAll(userId: string, address: string): Promise<void>
@@ -48,8 +48,8 @@ export function sessionEndpoint(
 
   app.post(path, async (request, reply) => {
     const form = formOf(request)
-    const { userId, token } = await caller(request, form)
-    await sessions.note(userId, token, (form.get('browser') ?? '').slice(0, mostCharacters))
+    const { token } = await caller(request, form)
+    await sessions.note(token, (form.get('browser') ?? '').slice(0, mostCharacters))
     return reply.code(201).send({ noted: true })
   })
 

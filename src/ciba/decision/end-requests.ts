@@ -21,6 +21,8 @@ export interface EndRequestsNeeds {
 /** Who ended them, and why if it was not the answer to one of them. */
 export interface EndedBy extends Pick<Decision, 'decidedBy' | 'deviceClientId'> {
   reason?: EndingReason | undefined
+  /** As whom the audit names them, where it knows more than the history: a command, say. */
+  auditedAs?: string
 }
 
 /**
@@ -58,11 +60,11 @@ export function changesOf({ id, userId }: AuthenticationRequest, letters: readon
 export function tellEnded(open: readonly AuthenticationRequest[], by: EndedBy, audit: Audit, address?: string): void {
   for (const { id, clientId, userId } of open) {
     const about = { request: id, client: clientId, user: userId, address, about: by.deviceClientId }
-    audit({ event: 'request.denied', ...about, by: by.decidedBy, outcome: by.reason })
+    audit({ event: 'request.denied', ...about, by: by.auditedAs ?? by.decidedBy, outcome: by.reason })
   }
 }
 
-function decisionOn(request: AuthenticationRequest, by: EndedBy, now: number): Decision {
+function decisionOn(request: AuthenticationRequest, { auditedAs: _, ...by }: EndedBy, now: number): Decision {
   return {
     id: newId(now),
     requestId: request.id,

@@ -35,7 +35,8 @@ export function isDebugging(): boolean {
   return ['debug', 'trace'].includes(process.env.DOORBELL_LOG_LEVEL ?? '')
 }
 
-function sentence(text: string): string {
+/** With a capital letter and a full stop. */
+export function sentence(text: string): string {
   const line = text.charAt(0).toUpperCase() + text.slice(1)
   return /[.!?]$/.test(line) ? line : `${line}.`
 }

@@ -67,7 +67,7 @@ export function nameOfDatabase(database: string): string {
   return `${protocol}//${host}${pathname}`
 }
 
-function shortPath(file: string): string {
+export function shortPath(file: string): string {
   const path = relative(process.cwd(), file)
   return path.startsWith('..') ? file : `./${path}`
 }

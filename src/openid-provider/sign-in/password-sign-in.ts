@@ -45,7 +45,16 @@ export type PasswordTryOutcome =
   /** It was not looked at. */
   | { kind: 'paused'; until: number }
 
-export type PasswordSignIn = (given: PasswordTry) => Promise<PasswordTryOutcome>
+export interface PasswordSignIn {
+  /**
+   * Before anything is read for a stranger whose password could not be looked at.
+   *
+   * @throws {Overloaded}
+   */
+  refuseIfFull(from: Pick<PasswordTry, 'address' | 'cookies'>): void
+  /** @throws {Overloaded} if more passwords wait to be checked than can be soon; it does not count as a try then */
+  attempt(given: PasswordTry): Promise<PasswordTryOutcome>
+}
 
 /** Who tries, and the try as it was counted. */
 interface Admitted {
@@ -54,7 +63,6 @@ interface Admitted {
   attempt: CountedAttempt | HeldBackAttempt
 }
 
-/** @throws {Overloaded} if more passwords wait to be checked than can be soon; it does not count as a try then */
 export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn {
   const { users, checkPassword, findClient, beginFor, throttle, knownBrowsers, hashingPlaces } = needs
 
@@ -89,10 +97,14 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     return { user, groups, attempt: { ...as, ...together([from, as]) } }
   }
 
-  return async (given) => {
+  function refuseIfFull({ address, cookies }: Pick<PasswordTry, 'address' | 'cookies'>): void {
+    if (knownBrowsers.signInsOf(cookies).length === 0) hashingPlaces.refuseIfFull({ groups: strangerAt(address) })
+  }
+
+  async function attempt(given: PasswordTry): Promise<PasswordTryOutcome> {
     const admitted = await admit(given)
     if ('pausedUntil' in admitted) return { kind: 'paused', until: admitted.pausedUntil }
-    const { user, groups, attempt } = admitted
+    const { user, groups, attempt: counted } = admitted
     const mayBegin = await beginFor(user?.id ?? '')
     const hashing = hashingPlaces.hashingFor({ groups, connection: given.connection })
     let isRight: boolean | undefined
@@ -100,12 +112,14 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
       // The same work for a user who exists and one who does not: the answer's time tells nothing.
       isRight = await checkPassword?.(user, given.password, hashing)
     } catch (error) {
-      if (isBeforeTurn(error)) await attempt.takeBack()
+      if (isBeforeTurn(error)) await counted.takeBack()
       throw error
     }
-    const isHeldBack = 'isHeldBack' in attempt
+    const isHeldBack = 'isHeldBack' in counted
     if (!isRight || isHeldBack || user === undefined || !mayBegin || user.disabled) return { kind: 'wrong', isHeldBack }
-    await attempt.succeeded()
+    await counted.succeeded()
     return { kind: 'right', user }
   }
+
+  return { refuseIfFull, attempt }
 }

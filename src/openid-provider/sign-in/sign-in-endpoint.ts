@@ -65,9 +65,10 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   })
 
   post('/sign-in/:uid', async (request, reply) => {
+    const form = readForm(request.headers['content-type'], rawBody(request))
+    if (form.has('password')) passwordSignIn.refuseIfFull({ address: request.ip, cookies: request.headers.cookie })
     const interaction = await find(request, reply)
     if (interaction === undefined) return over(request, reply)
-    const form = readForm(request.headers['content-type'], rawBody(request))
     if (form.has('cancel'))
       return finish(request, reply, { error: 'access_denied', error_description: 'the user cancelled' })
     if (interaction.prompt.name === 'consent') return finish(request, reply, await grantAsked(interaction))
@@ -113,7 +114,9 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     const name = form.get('name') ?? ''
     const password = form.get('password') ?? ''
     const from = { address: request.ip, cookies: request.headers.cookie, connection: callerOf(reply) }
-    const outcome = await unlessOverloaded(() => passwordSignIn({ name, password, clientId: about.client, ...from }))
+    const outcome = await unlessOverloaded(() =>
+      passwordSignIn.attempt({ name, password, clientId: about.client, ...from }),
+    )
     switch (outcome.kind) {
       case 'overloaded':
         return show(request, reply, interaction, { status: 503, text: say('sign_in.busy'), name, retryAfter: 5 })

@@ -78,8 +78,9 @@ export interface Database {
   readonly stretch: number | undefined
 
   /**
-   * Whether it takes changes at the moment: a standby does not, nor does a file that was moved away. Rejects if it
-   * cannot be reached. Costs one trivial statement, or a look at the file.
+   * Whether it takes changes at the moment: a standby does not, nor does a file that was moved away, nor a full disk.
+   * Rejects if it cannot be reached. Costs one trivial statement, or a look at the file; once a second while the disk is
+   * full, a write.
    */
   writable(): Promise<boolean>
 

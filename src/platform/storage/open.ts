@@ -2,6 +2,7 @@
 import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import type { Database } from './database.ts'
+import { watchingForFullDisk } from './full-disk.ts'
 import { openSqlite } from './sqlite.ts'
 
 const forms = 'sqlite:./doorbell.db, sqlite::memory: or postgres://user@host/name'
@@ -15,6 +16,10 @@ interface Surroundings {
 
 /** @param url `sqlite:` and a path, `sqlite::memory:`, or a Postgres URL. It may hold a password, so no error repeats it. */
 export async function openDatabase(url: string, surroundings: Surroundings): Promise<Database> {
+  return watchingForFullDisk(await openEngine(url, surroundings), surroundings.clock)
+}
+
+async function openEngine(url: string, surroundings: Surroundings): Promise<Database> {
   const scheme = url.slice(0, url.indexOf(':') + 1)
   if (scheme === 'sqlite:') return openSqlite(pathIn(url), { serves: surroundings.serves ?? false })
   if (scheme !== 'postgres:' && scheme !== 'postgresql:') {

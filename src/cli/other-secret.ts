@@ -1,0 +1,15 @@
+/** What to do where a database was made with another secret than the one that is configured. */
+import type { Config } from '../config/config.ts'
+import { fileOfOtherSecret } from '../config/development-secret.ts'
+import { shortPath } from './context/settings.ts'
+
+/** From the demo, or from development, to production in one folder there never was a former DOORBELL_SECRET, but a file. */
+export async function adviceOnOtherSecret(config: Config): Promise<string> {
+  const file = await fileOfOtherSecret(config, process.cwd())
+  const anew = 'or take a new database (the setting "database", DOORBELL_DATABASE)'
+  if (file !== undefined) {
+    return `${shortPath(file)} holds the secret that was used in development: set DOORBELL_SECRET to it, ${anew}`
+  }
+  const beside = config.development ? ', or the file that ends in .secret beside the database' : ''
+  return `bring the former DOORBELL_SECRET back${beside}, ${anew}`
+}
