@@ -46,43 +46,13 @@ export class NoPlace extends Error {
 }
 
 export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: Clock) {
-  /** In the order in which they were taken, as are those of each network. */
-  const all = new Set<Taken>()
-  const ofNetwork = new Map<string, Set<Taken>>()
-  const byId = new Map<string, Taken>()
-
-  function take(networks: readonly string[]): Taken {
-    const taken = { networks, since: clock.now(), expiresAt: Number.POSITIVE_INFINITY }
-    all.add(taken)
-    for (const network of networks) {
-      const its = ofNetwork.get(network) ?? new Set()
-      ofNetwork.set(network, its.add(taken))
-    }
-    return taken
-  }
-
-  function giveUp(taken: Taken): void {
-    all.delete(taken)
-    if (taken.idHash !== undefined) byId.delete(taken.idHash)
-    for (const network of taken.networks) {
-      const its = ofNetwork.get(network)
-      its?.delete(taken)
-      if (its?.size === 0) ofNetwork.delete(network)
-    }
-  }
+  const places = createTakenPlaces(clock)
+  const { all, ofNetwork, take, giveUp } = places
 
   function isFull(its: ReadonlySet<Taken> | undefined, most: number, now: number): its is ReadonlySet<Taken> {
     if (its === undefined || its.size < most) return false
     for (const taken of its) if (taken.expiresAt <= now) giveUp(taken)
     return its.size >= most
-  }
-
-  /** The oldest of `its` makes room, if it has had its time; else there is no room. */
-  function oldestOf(its: ReadonlySet<Taken>, now: number): Taken {
-    const [oldest] = its
-    const wait = (oldest?.since ?? now) + undisturbedMs - now
-    if (oldest?.idHash === undefined || wait > 0) throw new NoPlace(Math.max(1, Math.ceil(wait / 1000)))
-    return oldest
   }
 
   /** Where all places are taken, whoever has more than the one that comes gives one up; else the oldest of all. */
@@ -110,38 +80,89 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
     return removed
   }
 
-  function placeOf(networks: readonly string[], held: Taken | undefined, removed: string[]): SignInPlace {
-    let taken = held
-    return {
-      keep(idHash, expiresAt) {
-        taken ??= take(networks)
-        taken.idHash = idHash
-        taken.expiresAt = expiresAt
-        byId.set(idHash, taken)
-        return removed.splice(0)
-      },
-      end() {
-        if (taken !== undefined && taken.idHash === undefined) giveUp(taken)
-        return removed.splice(0)
-      },
-    }
-  }
-
   return {
     /** @throws {NoPlace} */
     begin(address: string): SignInPlace {
       const networks = networksOf(address)
       const removed = makeRoom(networks)
-      return placeOf(networks, take(networks), removed)
+      return placeOf(places, networks, take(networks), removed)
     },
     /** One that goes on, here or from another node: what is kept next takes its place, without a question. */
-    goOn: (address: string): SignInPlace => placeOf(networksOf(address), undefined, []),
+    goOn: (address: string): SignInPlace => placeOf(places, networksOf(address), undefined, []),
     /** It is no longer kept. */
+    ended: places.ended,
+    /** Places taken at this moment. */
+    count: () => all.size,
+  }
+}
+
+type TakenPlaces = ReturnType<typeof createTakenPlaces>
+
+function createTakenPlaces(clock: Clock) {
+  /** In the order in which they were taken, as are those of each network. */
+  const all = new Set<Taken>()
+  const ofNetwork = new Map<string, Set<Taken>>()
+  const byId = new Map<string, Taken>()
+
+  function giveUp(taken: Taken): void {
+    all.delete(taken)
+    if (taken.idHash !== undefined) byId.delete(taken.idHash)
+    for (const network of taken.networks) {
+      const its = ofNetwork.get(network)
+      its?.delete(taken)
+      if (its?.size === 0) ofNetwork.delete(network)
+    }
+  }
+
+  return {
+    all,
+    ofNetwork,
+    giveUp,
+    take(networks: readonly string[]): Taken {
+      const taken = { networks, since: clock.now(), expiresAt: Number.POSITIVE_INFINITY }
+      all.add(taken)
+      for (const network of networks) {
+        const its = ofNetwork.get(network) ?? new Set()
+        ofNetwork.set(network, its.add(taken))
+      }
+      return taken
+    },
+    keep(taken: Taken, idHash: string, expiresAt: number): void {
+      Object.assign(taken, { idHash, expiresAt })
+      byId.set(idHash, taken)
+    },
     ended(idHash: string): void {
       const taken = byId.get(idHash)
       if (taken !== undefined) giveUp(taken)
     },
-    /** Places taken at this moment. */
-    count: () => all.size,
+  }
+}
+
+/** The oldest of `its` makes room, if it has had its time; else there is no room. */
+function oldestOf(its: ReadonlySet<Taken>, now: number): Taken {
+  const [oldest] = its
+  const wait = (oldest?.since ?? now) + undisturbedMs - now
+  if (oldest?.idHash === undefined || wait > 0) throw new NoPlace(Math.max(1, Math.ceil(wait / 1000)))
+  return oldest
+}
+
+/** @param removed those that have made room, until somebody is told to remove them */
+function placeOf(
+  { take, keep, giveUp }: TakenPlaces,
+  networks: readonly string[],
+  held: Taken | undefined,
+  removed: string[],
+): SignInPlace {
+  let taken = held
+  return {
+    keep(idHash, expiresAt) {
+      taken ??= take(networks)
+      keep(taken, idHash, expiresAt)
+      return removed.splice(0)
+    },
+    end() {
+      if (taken !== undefined && taken.idHash === undefined) giveUp(taken)
+      return removed.splice(0)
+    },
   }
 }

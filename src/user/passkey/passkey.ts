@@ -56,45 +56,38 @@ const challengeLife = 5 * 60_000
 /** Loaded when the first user takes a passkey: it knows every kind of attestation, and is large. */
 const webauthn = () => import('@simplewebauthn/server')
 
-export function createPasskeys({ store, challenges, issuer, clock }: PasskeyNeeds): Passkeys {
+export function createPasskeys(needs: PasskeyNeeds): Passkeys {
+  const { store, challenges, issuer, clock } = needs
   const { hostname: rpID, origin } = new URL(issuer)
-  const always = { rpID, timeout: challengeLife } as const
-  const expected = { expectedOrigin: origin, expectedRPID: rpID, requireUserVerification: true }
-
-  async function kept<Options extends { challenge: string }>(options: Options, purpose: string): Promise<Options> {
-    await challenges.keep(options.challenge, purpose, clock.now() + challengeLife)
-    return options
+  const around: Around = {
+    ...needs,
+    always: { rpID, timeout: challengeLife },
+    expected: { expectedOrigin: origin, expectedRPID: rpID, requireUserVerification: true },
+    async kept(options, purpose) {
+      await challenges.keep(options.challenge, purpose, clock.now() + challengeLife)
+      return options
+    },
   }
-
-  /** The passkey's user, once everything about the answer has been checked. */
-  async function userOf(response: string, purpose: string, mustBe?: string): Promise<string | undefined> {
-    const answer = readAnswer(response)
-    const passkey = answer && (await store.findByCredential(answer.credentialId))
-    if (passkey === undefined || (mustBe !== undefined && passkey.userId !== mustBe)) return undefined
-    if (!(await challenges.take(answer!.challenge, purpose, clock.now()))) return undefined
-    const counter = await counterOf(answer!, passkey)
-    if (counter === undefined || !(await store.markUsed(passkey.id, counter, clock.now()))) return undefined
-    return passkey.userId
+  return {
+    ...registering(around),
+    ...authenticating(around),
+    list: (userId) => store.listForUser(userId),
+    remove: (userId, id) => store.remove(id, userId),
   }
+}
 
-  async function counterOf(answer: AuthenticatorAnswer, passkey: Passkey): Promise<number | undefined> {
-    if (answer.userHandle !== undefined && answer.userHandle !== userHandle(passkey.userId)) return undefined
-    const { verifyAuthenticationResponse } = await webauthn()
-    const checked = await unlessItThrows(() =>
-      verifyAuthenticationResponse({
-        ...expected,
-        response: answer.whole as AuthenticationResponseJSON,
-        expectedChallenge: answer.challenge,
-        credential: {
-          id: passkey.credentialId,
-          publicKey: new Uint8Array(Buffer.from(passkey.publicKey, 'base64url')),
-          counter: passkey.counter,
-        },
-      }),
-    )
-    return checked?.verified ? checked.authenticationInfo.newCounter : undefined
-  }
+interface Around extends PasskeyNeeds {
+  /** What all options say. */
+  always: { rpID: string; timeout: number }
+  /** What all answers have to say. */
+  expected: { expectedOrigin: string; expectedRPID: string; requireUserVerification: boolean }
+  /** Keeps the challenge of the options. */
+  kept<Options extends { challenge: string }>(options: Options, purpose: string): Promise<Options>
+}
 
+/** Adding a passkey. */
+function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 'register'> {
+  const { store, challenges, clock, always, expected, kept } = around
   return {
     async registrationOptions(user) {
       const userName = user.username ?? user.email ?? user.phone_number ?? user.id
@@ -143,7 +136,43 @@ export function createPasskeys({ store, challenges, issuer, clock }: PasskeyNeed
       const isNew = await telling((adding, topics) => store.add(passkey, adding, topics))
       return isNew ? passkey : undefined
     },
+  }
+}
 
+/** Showing one: to sign in, or to confirm a decision. */
+function authenticating(around: Around): Pick<Passkeys, 'signInOptions' | 'signIn' | 'confirmOptions' | 'confirm'> {
+  const { store, challenges, clock, always, expected, kept } = around
+
+  /** The passkey's user, once everything about the answer has been checked. */
+  async function userOf(response: string, purpose: string, mustBe?: string): Promise<string | undefined> {
+    const answer = readAnswer(response)
+    const passkey = answer && (await store.findByCredential(answer.credentialId))
+    if (passkey === undefined || (mustBe !== undefined && passkey.userId !== mustBe)) return undefined
+    if (!(await challenges.take(answer!.challenge, purpose, clock.now()))) return undefined
+    const counter = await counterOf(answer!, passkey)
+    if (counter === undefined || !(await store.markUsed(passkey.id, counter, clock.now()))) return undefined
+    return passkey.userId
+  }
+
+  async function counterOf(answer: AuthenticatorAnswer, passkey: Passkey): Promise<number | undefined> {
+    if (answer.userHandle !== undefined && answer.userHandle !== userHandle(passkey.userId)) return undefined
+    const { verifyAuthenticationResponse } = await webauthn()
+    const checked = await unlessItThrows(() =>
+      verifyAuthenticationResponse({
+        ...expected,
+        response: answer.whole as AuthenticationResponseJSON,
+        expectedChallenge: answer.challenge,
+        credential: {
+          id: passkey.credentialId,
+          publicKey: new Uint8Array(Buffer.from(passkey.publicKey, 'base64url')),
+          counter: passkey.counter,
+        },
+      }),
+    )
+    return checked?.verified ? checked.authenticationInfo.newCounter : undefined
+  }
+
+  return {
     async signInOptions(signIn) {
       const { generateAuthenticationOptions } = await webauthn()
       const options = await generateAuthenticationOptions({ ...always, userVerification: 'required' })
@@ -163,9 +192,6 @@ export function createPasskeys({ store, challenges, issuer, clock }: PasskeyNeed
     async confirm(userId, requestId, response) {
       return (await userOf(response, confirming(userId, requestId), userId)) !== undefined
     },
-
-    list: (userId) => store.listForUser(userId),
-    remove: (userId, id) => store.remove(id, userId),
   }
 }
 

@@ -73,72 +73,22 @@ interface GroupUse {
 
 /** @param atOnce how many have their turn at the same time */
 export function createFairQueue(atOnce: number): FairQueue {
-  const entries = new Set<Entry>()
-  const uses = new Map<string, GroupUse>()
-  let arrivals = 0
+  const taken = createTakenPlaces()
+  const { entries, uses, inTheWayOf } = taken
   let turnsGiven = 0
   let turns = 0
-
-  const placesOf = ({ name }: PlaceGroup) => uses.get(name)?.places ?? 0
-  const isFull = (group: PlaceGroup) => placesOf(group) >= group.most
-
-  /**
-   * Returns who is to give up a place for a caller of these groups, or undefined if there is one.
-   *
-   * @throws {Overloaded} if nobody is
-   */
-  function inTheWayOf(groups: readonly PlaceGroup[]): Entry | undefined {
-    const [largest, ...smaller] = groups
-    if (smaller.some(isFull)) throw new Overloaded()
-    if (largest === undefined || !isFull(largest)) return undefined
-    const latest = latestOfMost(largest)
-    // With as many as the caller would have then there is nothing to be made fairer.
-    if (latest === undefined || placesBelow(latest) <= placesBelow({ groups }) + 1) throw new Overloaded()
-    return latest
-  }
-
-  /** How many places the group next to the largest has: a network's, say. */
-  const placesBelow = ({ groups }: Pick<Entry, 'groups'>) => (groups[1] === undefined ? 0 : placesOf(groups[1]))
-
-  /** Who came last of those who wait in the group that has most places. */
-  function latestOfMost(largest: PlaceGroup): Entry | undefined {
-    let found: Entry | undefined
-    for (const entry of entries) {
-      if (entry.state === 'turn' || entry.groups[0]?.name !== largest.name) continue
-      if (found === undefined || placesBelow(entry) >= placesBelow(found)) found = entry
-    }
-    return found
-  }
-
-  function refuseIfFull({ groups }: Pick<QueuedCaller, 'groups'>): void {
-    inTheWayOf(groups)
-  }
 
   function enter(groups: readonly PlaceGroup[]): Entry {
     const displaced = inTheWayOf(groups)
     if (displaced !== undefined) turnAway(displaced, new Overloaded())
-    for (const { name } of groups) {
-      const use = uses.get(name)
-      if (use === undefined) uses.set(name, { places: 1, lastTurn: 0 })
-      else use.places += 1
-    }
-    const entry: Entry = { groups, state: 'arrived', order: ++arrivals, begin: Promise.withResolvers() }
-    // Who has left before the turn is told when asking for it.
-    entry.begin.promise.catch(() => {})
-    entries.add(entry)
-    return entry
+    return taken.add(groups)
   }
 
   function leave(entry: Entry): void {
     if (entry.state === 'left') return
     if (entry.state === 'turn') turns -= 1
     entry.state = 'left'
-    entries.delete(entry)
-    for (const { name } of entry.groups) {
-      const use = uses.get(name)!
-      use.places -= 1
-      if (use.places === 0) uses.delete(name)
-    }
+    taken.remove(entry)
     giveTurns()
   }
 
@@ -162,6 +112,7 @@ export function createFairQueue(atOnce: number): FairQueue {
 
   /** The group that had its last turn longest ago goes first, the largest groups compared before smaller ones. */
   function byTurn(one: Entry, other: Entry): number {
+    const lastTurnOf = ({ groups }: Entry, level: number) => uses.get(groups[level]!.name)!.lastTurn
     for (let level = 0; level < Math.min(one.groups.length, other.groups.length); level++) {
       const difference = lastTurnOf(one, level) - lastTurnOf(other, level)
       if (difference !== 0) return difference
@@ -169,22 +120,18 @@ export function createFairQueue(atOnce: number): FairQueue {
     return one.order - other.order
   }
 
-  const lastTurnOf = ({ groups }: Entry, level: number) => uses.get(groups[level]!.name)!.lastTurn
-
-  function placeOf(entry: Entry): Place {
-    return {
-      turn() {
-        if (entry.state === 'arrived') {
-          entry.state = 'waiting'
-          giveTurns()
-        }
-        return entry.begin.promise
-      },
+  function turnOf(entry: Entry): Promise<void> {
+    if (entry.state === 'arrived') {
+      entry.state = 'waiting'
+      giveTurns()
     }
+    return entry.begin.promise
   }
 
   return {
-    refuseIfFull,
+    refuseIfFull({ groups }) {
+      inTheWayOf(groups)
+    },
     async withPlace({ groups, connection }, work) {
       if (connection?.isGone()) throw new CallerLeft()
       const entry = enter(groups)
@@ -193,11 +140,72 @@ export function createFairQueue(atOnce: number): FairQueue {
         if (entry.state !== 'turn') turnAway(entry, new CallerLeft())
       })
       try {
-        return await work(placeOf(entry))
+        return await work({ turn: () => turnOf(entry) })
       } finally {
         leave(entry)
       }
     },
     counts: () => ({ places: entries.size, turns }),
+  }
+}
+
+/** Who has places, and who would have to give one up. */
+function createTakenPlaces() {
+  const entries = new Set<Entry>()
+  const uses = new Map<string, GroupUse>()
+  let arrivals = 0
+
+  const placesOf = ({ name }: PlaceGroup) => uses.get(name)?.places ?? 0
+  const isFull = (group: PlaceGroup) => placesOf(group) >= group.most
+  /** How many places the group next to the largest has: a network's, say. */
+  const placesBelow = ({ groups }: Pick<Entry, 'groups'>) => (groups[1] === undefined ? 0 : placesOf(groups[1]))
+
+  /** Who came last of those who wait in the group that has most places. */
+  function latestOfMost(largest: PlaceGroup): Entry | undefined {
+    let found: Entry | undefined
+    for (const entry of entries) {
+      if (entry.state === 'turn' || entry.groups[0]?.name !== largest.name) continue
+      if (found === undefined || placesBelow(entry) >= placesBelow(found)) found = entry
+    }
+    return found
+  }
+
+  return {
+    entries,
+    uses,
+    /**
+     * Returns who is to give up a place for a caller of these groups, or undefined if there is one.
+     *
+     * @throws {Overloaded} if nobody is
+     */
+    inTheWayOf(groups: readonly PlaceGroup[]): Entry | undefined {
+      const [largest, ...smaller] = groups
+      if (smaller.some(isFull)) throw new Overloaded()
+      if (largest === undefined || !isFull(largest)) return undefined
+      const latest = latestOfMost(largest)
+      // With as many as the caller would have then there is nothing to be made fairer.
+      if (latest === undefined || placesBelow(latest) <= placesBelow({ groups }) + 1) throw new Overloaded()
+      return latest
+    },
+    add(groups: readonly PlaceGroup[]): Entry {
+      for (const { name } of groups) {
+        const use = uses.get(name)
+        if (use === undefined) uses.set(name, { places: 1, lastTurn: 0 })
+        else use.places += 1
+      }
+      const entry: Entry = { groups, state: 'arrived', order: ++arrivals, begin: Promise.withResolvers() }
+      // Who has left before the turn is told when asking for it.
+      entry.begin.promise.catch(() => {})
+      entries.add(entry)
+      return entry
+    },
+    remove(entry: Entry): void {
+      entries.delete(entry)
+      for (const { name } of entry.groups) {
+        const use = uses.get(name)!
+        use.places -= 1
+        if (use.places === 0) uses.delete(name)
+      }
+    },
   }
 }
