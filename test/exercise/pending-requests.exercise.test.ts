@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { Client } from 'pg'
-import type { Settlement } from '../../src/ciba/authentication-request/authentication-request-store.ts'
+import type { Settlement } from '../../src/ciba/authentication-request/request-move-store.ts'
 import { createPendingRequests } from '../../src/ciba/token-endpoint/poll-cache.ts'
 import { createKnownClients } from '../../src/client/client-cache.ts'
 import { createClientStore } from '../../src/client/client-store.ts'

@@ -1,7 +1,7 @@
 /** Every promise of the authentication requests' store, on both engines: each move happens once, or not at all. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { Settlement } from '../../src/ciba/authentication-request/authentication-request-store.ts'
+import type { Settlement } from '../../src/ciba/authentication-request/request-move-store.ts'
 import { expire } from '../../src/ciba/decision/decide.ts'
 import { fingerprint, newId } from '../../src/platform/crypto.ts'
 import { engines } from '../cast/engines.ts'

@@ -1,7 +1,7 @@
 /** Ends open requests in one step with whatever ends them. */
 import type { Change, Database, ListStatement, Statement } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
-import { type RequestRow, toRequest } from './authentication-request-store.ts'
+import { type RequestRow, toRequest } from './request-row.ts'
 
 /** What follows from the requests that were found, in the same step. */
 export interface Followed {

@@ -7,7 +7,7 @@ import {
   type CallBack,
   callBackPlace,
 } from '../authentication-request/authentication-request.ts'
-import type { SettledStatus } from '../authentication-request/authentication-request-store.ts'
+import type { SettledStatus } from '../authentication-request/request-move-store.ts'
 import type { PingContent } from './ping.ts'
 import type { PushContent } from './push.ts'
 

@@ -4,7 +4,7 @@ import { walk } from '../../platform/storage/cursor-prune.ts'
 import { atMostRows, type Database, type Statement } from '../../platform/storage/database.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
-import type { SettledStatus } from '../authentication-request/authentication-request-store.ts'
+import type { SettledStatus } from '../authentication-request/request-move-store.ts'
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
 

@@ -12,12 +12,9 @@ import type { Log } from '../../platform/log.ts'
 import { createHearsay } from '../../platform/storage/change-tracker.ts'
 import type { Database } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
-import type {
-  KeptPoll,
-  Poll,
-  PolledRequest,
-  RequestStore,
-} from '../authentication-request/authentication-request-store.ts'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { PolledRequest } from '../authentication-request/request-lookup-store.ts'
+import type { KeptPoll, Poll } from '../authentication-request/request-poll-store.ts'
 
 export interface PendingRequests {
   /** What a poll hears of a request that is known to be pending, accounted for. Nothing: `poll` has to ask. */

@@ -1,0 +1,110 @@
+/** Authentication requests, looked up and listed. */
+import { fingerprint } from '../../platform/crypto.ts'
+import { together } from '../../platform/storage/batch.ts'
+import { atMostRows, type Database } from '../../platform/storage/database.ts'
+import type { AuthenticationRequest } from './authentication-request.ts'
+import { its, type RequestRow, toRequest } from './request-row.ts'
+
+/** A request, and when the table has it polled last; milliseconds since 1970, 0 for never. */
+export interface PolledRequest {
+  request: AuthenticationRequest
+  lastPolledAt: number
+}
+
+/** One request, by what is known of it. */
+export function requestsFoundIn(database: Database) {
+  /** Rows that are looked for at the same moment are found by one statement. @param column which has a unique index */
+  function finds(column: 'id' | 'auth_req_id_hash'): (value: string) => Promise<RequestRow | undefined> {
+    const sql = `select * from backchannel_auth_requests where ${column} in (select value from each($1))`
+    return together<string, RequestRow | undefined>({
+      async carryOut(values) {
+        const rows = await database.read<RequestRow>(sql, [JSON.stringify([...new Set(values)])])
+        const found = new Map(rows.map((row) => [row[column], row]))
+        return values.map((value) => found.get(value))
+      },
+    })
+  }
+
+  const findById = finds('id')
+  const findByHash = finds('auth_req_id_hash')
+
+  return {
+    async find(id: string): Promise<AuthenticationRequest | undefined> {
+      const row = await findById(id)
+      return row && toRequest(row)
+    },
+
+    async findByAuthReqId(authReqId: string): Promise<AuthenticationRequest | undefined> {
+      const row = await findByHash(fingerprint(authReqId))
+      return row && toRequest(row)
+    },
+
+    /** For a poll that is accounted for elsewhere: the request, if it is this client's, and when it was last polled. */
+    async findPolled(authReqIdHash: string, clientId: string): Promise<PolledRequest | undefined> {
+      const row = await findByHash(authReqIdHash)
+      if (row?.client_id !== clientId) return undefined
+      return { request: toRequest(row), lastPolledAt: row.last_polled_at ?? 0 }
+    },
+  }
+}
+
+export function requestsListedIn(database: Database) {
+  return {
+    /** How many wait for their users. */
+    async countOpen(now: number): Promise<number> {
+      const [row] = await database.read<{ number: number }>(
+        `select count(*) as number from backchannel_auth_requests where status in ('pending', 'approved') and status = 'pending' and redeemed_at is null and expires_at > $1`,
+        [now],
+      )
+      return row!.number
+    },
+
+    /** Of these ids, those of pending requests. */
+    async stillPending(ids: string[]): Promise<Set<string>> {
+      const rows = await database.read<{ id: string }>(
+        `select id from backchannel_auth_requests where ${its('status')} = 'pending' and id in (select value from each($1))`,
+        [JSON.stringify(ids)],
+      )
+      return new Set(rows.map(({ id }) => id))
+    },
+
+    /** The requests about a user, newest first. @param only `open` leaves out what is settled or has run out */
+    async listForUser(
+      userId: string,
+      only: 'open' | 'all',
+      now: number,
+      limit = 100,
+    ): Promise<AuthenticationRequest[]> {
+      const condition = only === 'open' ? `and status = 'pending' and expires_at > $2` : 'and created_at <= $2'
+      const rows = await database.read<RequestRow>(
+        `select * from backchannel_auth_requests where user_id = $1 ${condition}
+         order by created_at desc, id desc ${atMostRows(limit)}`,
+        [userId, now],
+      )
+      return rows.map(toRequest)
+    },
+
+    /** For the operator: the newest requests, whoever they are about. Ids grow with time, and have an index. */
+    async list(only: 'open' | 'all', now: number, limit = 100): Promise<AuthenticationRequest[]> {
+      const condition =
+        only === 'open'
+          ? `status in ('pending', 'approved') and status = 'pending' and redeemed_at is null and expires_at > $1 order by created_at desc, id desc`
+          : 'created_at <= $1 order by id desc'
+      const rows = await database.read<RequestRow>(
+        `select * from backchannel_auth_requests where ${condition} ${atMostRows(limit)}`,
+        [now],
+      )
+      return rows.map(toRequest)
+    },
+
+    /** Requests whose time is over and whose row does not say so yet, the oldest deadline first. */
+    async runOut(now: number, limit: number): Promise<AuthenticationRequest[]> {
+      const rows = await database.read<RequestRow>(
+        `select * from backchannel_auth_requests
+         where status in ('pending', 'approved') and redeemed_at is null and expires_at <= $1 order by expires_at ${atMostRows(limit)}`,
+        [now],
+      )
+      return rows.map(toRequest)
+    },
+  }
+}

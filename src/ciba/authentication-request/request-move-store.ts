@@ -1,0 +1,262 @@
+/**
+ * What changes the state of an authentication request. Each move is one conditional statement: of two that happen at once,
+ * one finds its condition gone. Moves of the same kind that come together are carried out together.
+ */
+import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
+import { fingerprint } from '../../platform/crypto.ts'
+import { together } from '../../platform/storage/batch.ts'
+import { type Change, type Database, joined, type Statement, type Value } from '../../platform/storage/database.ts'
+import type { Authentication } from '../../user/authentication.ts'
+import type { AuthenticationRequest } from './authentication-request.ts'
+import {
+  acceptedWithin,
+  limitColumns,
+  limitRow,
+  lookingForObstacle,
+  type ObstacleRow,
+  orderKey,
+  type ReachedLimit,
+  type RequestLimits,
+  weightiest,
+} from './request-limit-store.ts'
+import { its } from './request-row.ts'
+import { USER_REQUESTS } from './user-announcement.ts'
+
+export type SettledStatus = 'approved' | 'denied' | 'expired'
+
+export interface Settlement {
+  /** The user who answers: the row is only touched if the request is about that user. */
+  userId: string
+  outcome: 'approved' | 'denied'
+  /** Id of the history row that says who and how. */
+  settledBy: string
+  now: number
+  authentication: Authentication
+  /** What of the details was approved. */
+  approvedDetails?: AuthorizationDetail[] | undefined
+}
+
+/** A request that a statement has moved. Its user is only told where what waits for the user has changed. */
+interface MovedRow {
+  id: string
+  user_id?: string
+}
+
+/** One request's move from one state to the next, with what goes with it. */
+interface Move {
+  id: string
+  /** What the statement that decides is told of it, `id` included. */
+  row: Record<string, Value | undefined>
+  also: Statement[]
+  /** Other topics than `request` under which it is announced. */
+  announce: string[]
+  /** What other moves must not be under way for at the same moment, on any node. */
+  alone?: string[]
+}
+
+/** How a move is announced. */
+export const announced = (id: string): Change[] => [{ topic: 'request', key: id }]
+
+/** Carries out moves of one kind, told apart by their SQL. */
+type Moves = (sql: string) => (move: Move) => Promise<boolean>
+
+/** @param userKey under which key a user's changes are announced */
+function createMoves(database: Database, userKey: (userId: string) => string): Moves {
+  /** @param sql over rows, returns a `MovedRow` for each request that was moved. @returns whether this one was */
+  function moves(sql: string): (move: Move) => Promise<boolean> {
+    return together<Move, boolean>({
+      apart: ({ id, alone = [] }) => [id, ...alone],
+      async carryOut(all) {
+        const those = (moved: MovedRow[]) => {
+          const ids = new Set(moved.map(({ id }) => id))
+          return all.filter(({ id }) => ids.has(id))
+        }
+        const moved = await database.step<MovedRow>(
+          // Everybody takes rows in the same order, so that no two wait for each other.
+          { sql, rows: all.map(({ row }) => row).sort((one, other) => (one.id! < other.id! ? -1 : 1)) },
+          {
+            also: (moved) => joined(those(moved).flatMap(({ also }) => also)),
+            announce: (moved) => [...those(moved).flatMap(changesOf), ...changesByUser(moved)],
+            alone: all.flatMap(({ alone = [] }) => alone),
+          },
+        )
+        const ids = new Set(moved.map(({ id }) => id))
+        return all.map(({ id }) => ids.has(id))
+      },
+    })
+  }
+
+  const changesOf = ({ id, announce }: Move): Change[] => [
+    ...announced(id),
+    ...announce.map((topic) => ({ topic, key: id })),
+  ]
+
+  /** One for each user, however many of their requests were moved. */
+  const changesByUser = (moved: MovedRow[]): Change[] =>
+    [...new Set(moved.flatMap(({ user_id }) => user_id ?? []))].map((id) => ({
+      topic: USER_REQUESTS,
+      key: userKey(id),
+    }))
+
+  return moves
+}
+
+/** Keeping a new request, within its limits. */
+export function acceptingIn(database: Database, userKey: (userId: string) => string) {
+  const moves = createMoves(database, userKey)
+
+  /** Limits of the same orders of magnitude share a text, and so do their requests. There are as many as are configured. */
+  const keepers = new Map<string, ReturnType<typeof moves>>()
+  function keepWithin(limits: RequestLimits): ReturnType<typeof moves> {
+    const key = orderKey(limits)
+    const known = keepers.get(key)
+    if (known !== undefined) return known
+    const keep = moves(acceptingWithin(limits))
+    keepers.set(key, keep)
+    return keep
+  }
+
+  return {
+    /**
+     * Keeps a new request, with what must happen next. Not beyond a limit, nor if the user has blocked the client or
+     * has just denied it something, nor if the user was locked or removed since it was looked whom the request is about:
+     * all of it is counted and looked up in the statement that accepts.
+     * @returns whether it was kept
+     */
+    accept: (
+      request: AuthenticationRequest,
+      authReqId: string,
+      limits: RequestLimits,
+      also: Statement[],
+      announce: string[],
+    ): Promise<boolean> =>
+      keepWithin(limits)({
+        id: request.id,
+        row: {
+          id: request.id,
+          auth_req_id_hash: fingerprint(authReqId),
+          client_id: request.clientId,
+          user_id: request.userId,
+          scope: request.scope,
+          acr_values: request.acrValues,
+          binding_message: request.bindingMessage,
+          delivery_mode: request.deliveryMode,
+          notification_endpoint: request.notificationEndpoint,
+          call_back_sealed: request.callBackSealed,
+          created_at: request.createdAt,
+          expires_at: request.expiresAt,
+          interval_seconds: request.interval,
+          certificate_thumbprint: request.binding.certificate,
+          dpop_key: request.binding.dpopKey,
+          authorization_details: jsonOf(request.authorizationDetails),
+          resources: jsonOf(request.resources),
+          ...limitRow(limits),
+        },
+        also,
+        announce,
+        // Of two that count at once, neither would count the other.
+        alone: [`requests of ${request.userId}`, ...(limits.perClient ? [`requests by ${request.clientId}`] : [])],
+      }),
+
+    /** What stands in the way of a request that was not accepted, to be explained; nothing if it is gone meanwhile. */
+    async obstacleTo(
+      about: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
+      limits: RequestLimits,
+      now: number,
+    ): Promise<ReachedLimit | undefined> {
+      const { sql, values } = lookingForObstacle(about, limits, now)
+      const [row] = await database.read<ObstacleRow>(sql, values)
+      return weightiest(row!, limits)
+    },
+  }
+}
+
+/** What becomes of a request: decided, run out, redeemed. */
+export function settlingIn(database: Database, userKey: (userId: string) => string) {
+  const moves = createMoves(database, userKey)
+  const settle = moves(settling)
+  const expire = moves(expiring)
+  const redeem = moves(redeeming)
+
+  return {
+    /**
+     * pending → approved or denied, before the deadline. `also` hands the call back on; only an approval that is to
+     * be pushed keeps it, in case it runs out before it could be handed over.
+     */
+    settle(id: string, settlement: Settlement, also: Statement[], announce: string[]): Promise<boolean> {
+      const { acr, amr, authTime } = settlement.authentication
+      const row = {
+        id,
+        about_user: settlement.userId,
+        outcome: settlement.outcome,
+        decision: settlement.settledBy,
+        at: settlement.now,
+        acr: acr,
+        amr: jsonOf(amr),
+        auth_time: authTime,
+        approved_details: jsonOf(settlement.approvedDetails),
+      }
+      return settle({ id, row, also, announce })
+    },
+
+    /**
+     * pending or approved → expired, once the deadline has passed. What follows depends on which of the two it was, so it
+     * must be as it was read.
+     */
+    expire: (
+      { id, status }: Pick<AuthenticationRequest, 'id' | 'status'>,
+      settledBy: string,
+      now: number,
+      also: Statement[],
+      announce: string[],
+    ): Promise<boolean> => expire({ id, row: { id, was: status, decision: settledBy, at: now }, also, announce }),
+
+    /** approved → redeemed, before the deadline, together with the tokens in `also`: all of it, or none. */
+    redeem: (id: string, now: number, also: Statement[]): Promise<boolean> =>
+      redeem({ id, row: { id, at: now }, also, announce: [] }),
+  }
+}
+
+const acceptingWithin = (limits: RequestLimits) => `
+  insert into backchannel_auth_requests (id, auth_req_id_hash, client_id, user_id, scope, acr_values, binding_message,
+    delivery_mode, notification_endpoint, call_back_sealed, status, created_at, expires_at, interval_seconds,
+    certificate_thumbprint, dpop_key, authorization_details, resources)
+  select id, auth_req_id_hash, client_id, user_id, scope, acr_values, binding_message,
+    delivery_mode, notification_endpoint, call_back_sealed, 'pending', created_at, expires_at, interval_seconds,
+    certificate_thumbprint, dpop_key, authorization_details, resources
+  from rows($1) as asked (id text, auth_req_id_hash text, client_id text, user_id text, scope text, acr_values text,
+    binding_message text, delivery_mode text, notification_endpoint text, call_back_sealed text, created_at bigint,
+    expires_at bigint, interval_seconds bigint, certificate_thumbprint text, dpop_key text, authorization_details text,
+    resources text, ${limitColumns})
+  where ${acceptedWithin(limits)}
+  returning id, user_id`
+
+const settling = `
+  update backchannel_auth_requests
+  set status = answer.outcome, settled_by = answer.decision, settled_at = answer.at, acr = answer.acr, amr = answer.amr,
+    auth_time = answer.auth_time, approved_details = answer.approved_details,
+    call_back_sealed = case when answer.outcome = 'approved' and delivery_mode = 'push' then call_back_sealed end
+  from rows($1) as answer (id text, about_user text, outcome text, decision text, at bigint, acr text, amr text,
+    auth_time bigint, approved_details text)
+  where backchannel_auth_requests.id = answer.id and user_id = answer.about_user and ${its('status')} = 'pending'
+    and expires_at > answer.at
+  returning backchannel_auth_requests.id as id, user_id`
+
+const expiring = `
+  update backchannel_auth_requests
+  set status = 'expired', settled_by = deadline.decision, settled_at = deadline.at, call_back_sealed = null
+  from rows($1) as deadline (id text, was text, decision text, at bigint)
+  where backchannel_auth_requests.id = deadline.id and ${its('status')} in ('pending', 'approved') and status = deadline.was
+    and expires_at <= deadline.at
+  returning backchannel_auth_requests.id as id, user_id`
+
+const redeeming = `
+  update backchannel_auth_requests
+  set status = 'redeemed', redeemed_at = redemption.at, call_back_sealed = null
+  from rows($1) as redemption (id text, at bigint)
+  where backchannel_auth_requests.id = redemption.id and ${its('status')} = 'approved' and expires_at > redemption.at
+  returning backchannel_auth_requests.id as id`
+
+function jsonOf(value: object | undefined): string | undefined {
+  return value === undefined ? undefined : JSON.stringify(value)
+}

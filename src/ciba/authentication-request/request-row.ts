@@ -1,0 +1,69 @@
+/** An authentication request as it lies in the table. */
+import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
+import type { AuthenticationRequest, Status } from './authentication-request.ts'
+
+export interface RequestRow {
+  id: string
+  auth_req_id_hash: string
+  client_id: string
+  user_id: string
+  scope: string
+  acr_values: string | null
+  binding_message: string | null
+  delivery_mode: DeliveryMode
+  notification_endpoint: string | null
+  call_back_sealed: string | null
+  status: Status
+  created_at: number
+  expires_at: number
+  interval_seconds: number
+  last_polled_at: number | null
+  slowed_at: number | null
+  acr: string | null
+  amr: string | null
+  auth_time: number | null
+  settled_at: number | null
+  certificate_thumbprint: string | null
+  dpop_key: string | null
+  authorization_details: string | null
+  approved_details: string | null
+  resources: string | null
+}
+
+export function toRequest(row: RequestRow): AuthenticationRequest {
+  return {
+    id: row.id,
+    clientId: row.client_id,
+    userId: row.user_id,
+    scope: row.scope,
+    acrValues: row.acr_values ?? undefined,
+    bindingMessage: row.binding_message ?? undefined,
+    authorizationDetails: fromJson(row.authorization_details),
+    approvedDetails: fromJson(row.approved_details),
+    resources: fromJson(row.resources),
+    deliveryMode: row.delivery_mode,
+    notificationEndpoint: row.notification_endpoint ?? undefined,
+    callBackSealed: row.call_back_sealed ?? undefined,
+    status: row.status,
+    createdAt: row.created_at,
+    expiresAt: row.expires_at,
+    interval: row.interval_seconds,
+    settledAt: row.settled_at ?? undefined,
+    binding: { certificate: row.certificate_thumbprint ?? undefined, dpopKey: row.dpop_key ?? undefined },
+    authentication: {
+      acr: row.acr ?? undefined,
+      amr: fromJson(row.amr),
+      authTime: row.auth_time ?? undefined,
+    },
+  }
+}
+
+function fromJson<Value>(text: string | null): Value | undefined {
+  return text === null ? undefined : (JSON.parse(text) as Value)
+}
+
+/**
+ * A column of a request that is found by its id: no index goes by it. Where Postgres believes that few requests are open, as
+ * it does until it has counted again, it would rather go through all that are, for each that is looked for.
+ */
+export const its = (column: string) => `${column} || ''`
