@@ -33,29 +33,15 @@ interface Report {
 export type OutboxStore = ReturnType<typeof createOutboxStore>
 
 /** The outbox. What is handed back or retried is announced under the topic `outbox`; what is added, by whoever adds it. */
-export function createOutboxStore(database: Database) {
-  /** Answers whether the lease was still theirs. Content is erased on delivery. */
-  const report = together<Report, boolean>({
-    apart: ({ letter }) => [letter.id],
-    async carryOut(reports) {
-      const rows = reports.map(({ letter: { id, lease = null }, state, outcome, settledAt, dueAt }) => {
-        return { id, lease, state, outcome, settled_at: settledAt, due_at: dueAt }
-      })
-      const changed = await database.step<{ id: string }>({
-        sql: `update notifications set state = report.state, lease = null, last_outcome = report.outcome,
-                settled_at = report.settled_at, due_at = report.due_at,
-                sealed = case when report.state = 'delivered' then null else sealed end
-              from rows($1) as report (id text, lease text, state text, outcome text, settled_at bigint, due_at bigint)
-              where notifications.id = report.id and notifications.lease = report.lease
-              returning notifications.id as id`,
-        // Those who report take rows in the same order, so that no two wait for each other.
-        rows: rows.sort((one, other) => (one.id < other.id ? -1 : 1)),
-      })
-      const ids = new Set(changed.map(({ id }) => id))
-      return reports.map(({ letter }) => ids.has(letter.id))
-    },
-  })
+export const createOutboxStore = (database: Database) => ({
+  ...takingOn(database),
+  ...reportingOn(database),
+  ...lookingAfter(database),
+  ...lookingAt(database),
+})
 
+/** Adding notifications, and taking them on when they are due. */
+function takingOn(database: Database) {
   return {
     /** The statement that adds a notification: it goes into the atomic step of whatever causes it. */
     add: (letter: Letter): Statement => ({
@@ -114,7 +100,34 @@ export function createOutboxStore(database: Database) {
       )
       return { next: row!.next ?? undefined, isAnyLeft: row!.is_any_left === 1 }
     },
+  }
+}
 
+/** What became of a notification that was taken on. */
+function reportingOn(database: Database) {
+  /** Answers whether the lease was still theirs. Content is erased on delivery. */
+  const report = together<Report, boolean>({
+    apart: ({ letter }) => [letter.id],
+    async carryOut(reports) {
+      const rows = reports.map(({ letter: { id, lease = null }, state, outcome, settledAt, dueAt }) => {
+        return { id, lease, state, outcome, settled_at: settledAt, due_at: dueAt }
+      })
+      const changed = await database.step<{ id: string }>({
+        sql: `update notifications set state = report.state, lease = null, last_outcome = report.outcome,
+                settled_at = report.settled_at, due_at = report.due_at,
+                sealed = case when report.state = 'delivered' then null else sealed end
+              from rows($1) as report (id text, lease text, state text, outcome text, settled_at bigint, due_at bigint)
+              where notifications.id = report.id and notifications.lease = report.lease
+              returning notifications.id as id`,
+        // Those who report take rows in the same order, so that no two wait for each other.
+        rows: rows.sort((one, other) => (one.id < other.id ? -1 : 1)),
+      })
+      const ids = new Set(changed.map(({ id }) => id))
+      return reports.map(({ letter }) => ids.has(letter.id))
+    },
+  })
+
+  return {
     /** sending → delivered. The content is erased. Answers whether the lease was still ours. */
     delivered: (letter: Letter, outcome: string, now: number): Promise<boolean> =>
       report({ letter, state: 'delivered', outcome, settledAt: now, dueAt: letter.dueAt }),
@@ -149,7 +162,12 @@ export function createOutboxStore(database: Database) {
       sql: `update notifications set sealed = $2 where id = $1 and state <> 'delivered'`,
       values: [id, sealed],
     }),
+  }
+}
 
+/** What operators do, and what age does. */
+function lookingAfter(database: Database) {
+  return {
     /** parked → waiting, due at once, with all its attempts. Not once its content has been erased. */
     async retry(id: string, now: number, giveUpAt: number): Promise<boolean> {
       return changed(
@@ -186,7 +204,11 @@ export function createOutboxStore(database: Database) {
       })
       return rows.length
     },
+  }
+}
 
+function lookingAt(database: Database) {
+  return {
     async find(id: string): Promise<Letter | undefined> {
       const [row] = await database.read<NotificationRow>('select * from notifications where id = $1', [id])
       return row && toLetter(row)

@@ -42,7 +42,9 @@ const ofClient = ({ clientId }: Trying) => `client ${clientId}`
 const ofUser = ({ userId }: Pick<Trying, 'userId'>) => `user ${userId}`
 
 /** The codes of users, and the tries at them. */
-export function createUserCodeStore(database: Database) {
+export const createUserCodeStore = (database: Database) => ({ ...codesIn(database), ...triesIn(database) })
+
+function codesIn(database: Database) {
   return {
     async find(userId: string): Promise<KeptCode | undefined> {
       const [row] = await database.read<CodeRow>('select hash, set_at from user_codes where user_id = $1', [userId])
@@ -100,7 +102,12 @@ export function createUserCodeStore(database: Database) {
         values: [userId, present, stronger],
       })
     },
+  }
+}
 
+/** The tries at codes. */
+function triesIn(database: Database) {
+  return {
     /**
      * Counts a client's try at a user's code before anybody looks whether it is right, so that of many at once no more
      * than are allowed are looked at. Resolves to whether it may go on: not while the pair of them is locked, nor the
