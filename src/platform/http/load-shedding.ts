@@ -82,87 +82,15 @@ export function createInWork({ most: limit, clients, free }: Lanes): InWork {
   const ofClients: Lane = { inWork: 0, unproven: new UnprovenCallers(most) }
   const ofUsers: Lane = { inWork: 0, unproven: new UnprovenCallers(most) }
   const proven = new ProvenCallers()
-  const shares = new Map<string, number>()
-  const half = most / 2
-
-  const isFull = (lane: Lane) => lane.inWork >= most
+  const { mayTakeMore, count, enterClaimed, enterShare, leaveShare, endShare } = createShares(ofClients, most, proven)
 
   function guard(app: FastifyInstance): void {
     app.addHook('onRoute', (route) => {
       if (free.includes(route.url)) return
       const lane = clients.includes(route.url) ? ofClients : ofUsers
-      route.onRequest = [refuseWhenFull(lane), route.onRequest ?? []].flat()
-      route.preHandler = [takePlace(lane), route.preHandler ?? []].flat()
+      route.onRequest = [refuseWhenFull(lane, most), route.onRequest ?? []].flat()
+      route.preHandler = [takePlace(lane, most), route.preHandler ?? []].flat()
     })
-  }
-
-  function refuseWhenFull(lane: Lane) {
-    return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {
-      if (!isFull(lane) || isOwnCall(request)) return done()
-      if (isTooLargeToDrain(request)) reply.header('connection', 'close')
-      done(new Overloaded())
-    }
-  }
-
-  /** Only now, that the body is there: who sends it slowly takes nobody's place. */
-  function takePlace(lane: Lane) {
-    const leave = () => {
-      lane.inWork -= 1
-    }
-    return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {
-      if (isOwnCall(request) || reply.raw.destroyed) return done()
-      if (isFull(lane)) return done(new Overloaded())
-      lane.inWork += 1
-      ;(request.raw as WithSlot)[slotKey] = new Slot(lane, request)
-      // It closes once, and all of a lane leave alike.
-      reply.raw.on('close', leave)
-      done()
-    }
-  }
-
-  function mayTakeMore(client: string): boolean {
-    if (ofClients.inWork <= half) return true
-    const others = shares.size - (shares.has(client) ? 1 : 0)
-    return (shares.get(client) ?? 0) < Math.max(1, half / (others + 1))
-  }
-
-  function count(client: string, change: 1 | -1): void {
-    const share = (shares.get(client) ?? 0) + change
-    if (share === 0) shares.delete(client)
-    else shares.set(client, share)
-  }
-
-  /** Returns whether the client is known from there. */
-  function enterClaimed(slot: Slot, clientId: string): boolean {
-    const isKnown = proven.has(clientId, slot.address)
-    if (isKnown) {
-      // Places of users are not shared between clients.
-      if (slot.lane !== ofClients) return isKnown
-      if (!mayTakeMore(clientId)) throw new Overloaded()
-      slot.client = clientId
-    } else {
-      const claim = claimOf(clientId, slot.address)
-      if (!slot.lane.unproven.hasRoom(claim)) throw new Overloaded()
-      slot.claim = claim
-    }
-    enterShare(slot)
-    return isKnown
-  }
-
-  function enterShare({ lane, client, claim }: Slot): void {
-    if (client !== undefined) count(client, 1)
-    if (claim !== undefined) lane.unproven.enter(claim)
-  }
-
-  function leaveShare({ lane, client, claim }: Slot): void {
-    if (client !== undefined) count(client, -1)
-    if (claim !== undefined) lane.unproven.leave(claim)
-  }
-
-  function endShare(slot: Slot): void {
-    leaveShare(slot)
-    slot.client = undefined
-    slot.claim = undefined
   }
 
   return {
@@ -211,6 +139,85 @@ export function createInWork({ most: limit, clients, free }: Lanes): InWork {
       }
     },
   }
+}
+
+const isFull = (lane: Lane, most: number) => lane.inWork >= most
+
+function refuseWhenFull(lane: Lane, most: number) {
+  return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {
+    if (!isFull(lane, most) || isOwnCall(request)) return done()
+    if (isTooLargeToDrain(request)) reply.header('connection', 'close')
+    done(new Overloaded())
+  }
+}
+
+/** Only now, that the body is there: who sends it slowly takes nobody's place. */
+function takePlace(lane: Lane, most: number) {
+  const leave = () => {
+    lane.inWork -= 1
+  }
+  return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {
+    if (isOwnCall(request) || reply.raw.destroyed) return done()
+    if (isFull(lane, most)) return done(new Overloaded())
+    lane.inWork += 1
+    ;(request.raw as WithSlot)[slotKey] = new Slot(lane, request)
+    // It closes once, and all of a lane leave alike.
+    reply.raw.on('close', leave)
+    done()
+  }
+}
+
+/** How many places each client has, and each caller that has not proven yet who it is. */
+function createShares(ofClients: Lane, most: number, proven: ProvenCallers) {
+  const shares = new Map<string, number>()
+  const half = most / 2
+
+  function mayTakeMore(client: string): boolean {
+    if (ofClients.inWork <= half) return true
+    const others = shares.size - (shares.has(client) ? 1 : 0)
+    return (shares.get(client) ?? 0) < Math.max(1, half / (others + 1))
+  }
+
+  function count(client: string, change: 1 | -1): void {
+    const share = (shares.get(client) ?? 0) + change
+    if (share === 0) shares.delete(client)
+    else shares.set(client, share)
+  }
+
+  /** Returns whether the client is known from there. */
+  function enterClaimed(slot: Slot, clientId: string): boolean {
+    const isKnown = proven.has(clientId, slot.address)
+    if (isKnown) {
+      // Places of users are not shared between clients.
+      if (slot.lane !== ofClients) return isKnown
+      if (!mayTakeMore(clientId)) throw new Overloaded()
+      slot.client = clientId
+    } else {
+      const claim = claimOf(clientId, slot.address)
+      if (!slot.lane.unproven.hasRoom(claim)) throw new Overloaded()
+      slot.claim = claim
+    }
+    enterShare(slot)
+    return isKnown
+  }
+
+  function enterShare({ lane, client, claim }: Slot): void {
+    if (client !== undefined) count(client, 1)
+    if (claim !== undefined) lane.unproven.enter(claim)
+  }
+
+  function leaveShare({ lane, client, claim }: Slot): void {
+    if (client !== undefined) count(client, -1)
+    if (claim !== undefined) lane.unproven.leave(claim)
+  }
+
+  function endShare(slot: Slot): void {
+    leaveShare(slot)
+    slot.client = undefined
+    slot.claim = undefined
+  }
+
+  return { mayTakeMore, count, enterClaimed, enterShare, leaveShare, endShare }
 }
 
 /** The consent app calls the device API without a network in between: it is in work already. */
