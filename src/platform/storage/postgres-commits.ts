@@ -41,6 +41,12 @@ const rowsAreKeptMs = 86_400_000
 const undefinedTable = '42P01'
 
 export function createCommits(pool: Pool, send: Send) {
+  const confirmed = confirming(send)
+  return { ...markingConnections(pool), happened: inquiring(pool, send, confirmed), confirmed }
+}
+
+/** Which row of `last_commits` belongs to which connection. */
+function markingConnections(pool: Pool) {
   const node = newSecret(9)
   const registrations = new WeakMap<PoolClient, { mark: CommitMark; until: number }>()
   /** Rows of connections that were closed in good order. */
@@ -82,6 +88,13 @@ export function createCommits(pool: Pool, send: Send) {
     registrations.delete(client)
   }
 
+  return { nextMark, giveUp }
+}
+
+type Confirmed = ReturnType<typeof confirming>
+
+/** What became of a commit whose answer was lost. */
+function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
   /**
    * Whether the transaction was committed at which this error came up.
    * @throws CommitUnknown if the database does not say in time
@@ -129,6 +142,10 @@ export function createCommits(pool: Pool, send: Send) {
     }
   }
 
+  return happened
+}
+
+function confirming(send: Send) {
   /**
    * If waiting for a synchronous standby is called off, Postgres says that it has committed, and adds a warning. Then
    * another write has to reach the standby, which receives everything in order.
@@ -145,7 +162,7 @@ export function createCommits(pool: Pool, send: Send) {
     return result
   }
 
-  return { nextMark, giveUp, happened, confirmed }
+  return confirmed
 }
 
 const registering = `

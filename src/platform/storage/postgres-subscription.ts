@@ -156,23 +156,22 @@ export async function subscribe(
     current = undefined
     void client.end().catch(() => {})
     log.warn('announcements of other nodes do not reach us: the database connection was lost')
-    cancel()
     reconnectLater()
   }
 
   function reconnectLater(): void {
+    cancel()
     cancel = clock.after(pause, () => void reconnect())
     pause = Math.min(pause * 2, longestPause)
   }
 
   async function reconnect(): Promise<void> {
-    try {
-      await connect()
-    } catch {
-      if (!ended) reconnectLater()
-      return
-    }
+    const isBack = await connect().then(
+      () => true,
+      () => false,
+    )
     if (ended) return
+    if (!isBack) return reconnectLater()
     log.info('announcements of other nodes reach us again')
     voice.forget()
     listeners.tellAll()
