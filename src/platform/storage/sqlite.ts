@@ -41,22 +41,12 @@ const patience = 60_000
 export function openSqlite(path: string, { serves = false } = {}): Database {
   const { connection, letFileGo } = connect(path, serves)
   const file = path === ':memory:' ? undefined : statSync(path)
-  const prepared = new Map<string, StatementSync>()
+  const { run, prepare, commitTogether } = committing(connection, path, file)
   const listeners = createListeners()
   let queue: QueuedStep[] = []
   let exclusive: Promise<void> | undefined
   let closing: Promise<void> | undefined
   let stretch: number | undefined
-
-  const run = (statement: Statement): Rows => rowsOf(prepare(statement.sql), valuesOf(statement))
-
-  function prepare(sql: string): StatementSync {
-    const known = prepared.get(sql)
-    if (known) return known
-    const statement = connection.prepare(wordsOfSqlite(sql))
-    prepared.set(sql, statement)
-    return statement
-  }
 
   function enqueue(first: Statement, options: StepOptions<Record<string, Value>>): Promise<Rows> {
     return new Promise((resolve, reject) => {
@@ -77,45 +67,6 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
       return
     }
     for (const step of steps) settle(step)
-  }
-
-  function commitTogether(steps: QueuedStep[]): void {
-    refuseIfMoved()
-    connection.exec('begin immediate')
-    for (const step of steps) carryOut(step)
-    connection.exec('commit')
-  }
-
-  /** What is written once the file has another name, or none, nobody finds again; with a log of writes SQLite does not notice. */
-  function refuseIfMoved(): void {
-    if (file === undefined) return
-    const present = statSync(path, { throwIfNoEntry: false })
-    if (present?.ino === file.ino && present.dev === file.dev) return
-    // SQLITE_READONLY_DBMOVED
-    throw Object.assign(new Error('the database file was moved away'), { code: 'ERR_SQLITE_ERROR', errcode: 1032 })
-  }
-
-  /** A step that fails takes nothing of its neighbours along, unless SQLite gave up the whole transaction (a full disk, say). */
-  function carryOut(step: QueuedStep): void {
-    try {
-      step.outcome = { rows: hasMore(step) ? runAll(step) : run(step.first) }
-    } catch (error) {
-      if (!connection.isTransaction) throw error
-      step.outcome = { error }
-    }
-  }
-
-  function runAll({ first, also }: QueuedStep): Rows {
-    connection.exec('savepoint step')
-    try {
-      const rows = run(first)
-      if (rows.length > 0) following(also, rows).forEach(run)
-      connection.exec('release step')
-      return rows
-    } catch (error) {
-      if (connection.isTransaction) connection.exec('rollback to step; release step')
-      throw error
-    }
   }
 
   /** Listeners come first: when the caller goes on, this process knows already. */
@@ -199,6 +150,62 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
     },
   }
   return database
+}
+
+/** How steps are carried out on a connection. @param file as it was when it was opened, or undefined if it is in memory */
+function committing(connection: DatabaseSync, path: string, file: Stats | undefined) {
+  const prepared = new Map<string, StatementSync>()
+
+  const run = (statement: Statement): Rows => rowsOf(prepare(statement.sql), valuesOf(statement))
+
+  function prepare(sql: string): StatementSync {
+    const known = prepared.get(sql)
+    if (known) return known
+    const statement = connection.prepare(wordsOfSqlite(sql))
+    prepared.set(sql, statement)
+    return statement
+  }
+
+  function commitTogether(steps: QueuedStep[]): void {
+    refuseIfMoved()
+    connection.exec('begin immediate')
+    for (const step of steps) carryOut(step)
+    connection.exec('commit')
+  }
+
+  /** What is written once the file has another name, or none, nobody finds again; with a log of writes SQLite does not notice. */
+  function refuseIfMoved(): void {
+    if (file === undefined) return
+    const present = statSync(path, { throwIfNoEntry: false })
+    if (present?.ino === file.ino && present.dev === file.dev) return
+    // SQLITE_READONLY_DBMOVED
+    throw Object.assign(new Error('the database file was moved away'), { code: 'ERR_SQLITE_ERROR', errcode: 1032 })
+  }
+
+  /** A step that fails takes nothing of its neighbours along, unless SQLite gave up the whole transaction (a full disk, say). */
+  function carryOut(step: QueuedStep): void {
+    try {
+      step.outcome = { rows: hasMore(step) ? runAll(step) : run(step.first) }
+    } catch (error) {
+      if (!connection.isTransaction) throw error
+      step.outcome = { error }
+    }
+  }
+
+  function runAll({ first, also }: QueuedStep): Rows {
+    connection.exec('savepoint step')
+    try {
+      const rows = run(first)
+      if (rows.length > 0) following(also, rows).forEach(run)
+      connection.exec('release step')
+      return rows
+    } catch (error) {
+      if (connection.isTransaction) connection.exec('rollback to step; release step')
+      throw error
+    }
+  }
+
+  return { run, prepare, commitTogether }
 }
 
 function connect(path: string, serves: boolean) {
