@@ -46,7 +46,7 @@ export interface RefusalVoices {
 }
 
 /**
- * A request that is refused: made where the reason is known, translated into HTTP in one place (`http/answer.ts`).
+ * A request that is refused: made where the reason is known, translated into HTTP in one place (`platform/http/answer.ts`).
  *
  * It has three voices. The `code` is the standard's, for the client. `hint` is for the client's developer and becomes
  * `error_description`: printable ASCII, and nothing in it comes from the request (AE-2, M29). `detail` is for us and
