@@ -1,0 +1,117 @@
+/** What a sign-in under way is shown, and how it goes on: the interactions of oidc-provider. */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { errors, type InteractionResults } from 'oidc-provider'
+import { chooseLanguage, type Language, type Say, type Texts } from '../../platform/i18n/texts.ts'
+import { type Framing, framed, pageHeaders, pagesIn, renderError } from '../../platform/pages/pages.ts'
+import { acceptsOnlyPasskey } from '../../user/passkey/passkey-strength.ts'
+import type { UserHooks } from '../../user/user.ts'
+import type { CurrentProvider, Provider } from '../openid-provider.ts'
+import type { KnownBrowsers } from './known-browsers.ts'
+
+export interface SignInPageNeeds {
+  provider: CurrentProvider
+  users: UserHooks
+  texts: Texts
+  framing: Framing
+  knownBrowsers: KnownBrowsers
+}
+
+/** A sign-in under way. */
+export type Interaction = Awaited<ReturnType<Provider['interactionDetails']>>
+
+/** What went wrong, for the reader, and the name as it was typed. */
+export interface Mishap {
+  status: number
+  text: string
+  name?: string
+  /** Seconds. */
+  retryAfter?: number
+}
+
+const renderPage = pagesIn<'sign-in' | 'consent'>(new URL('./views/', import.meta.url))
+
+export type SignInPages = ReturnType<typeof createSignInPages>
+
+export function createSignInPages(needs: SignInPageNeeds) {
+  const { provider, texts, knownBrowsers } = needs
+  const headers = framed(pageHeaders, needs.framing)
+
+  /** The interaction whose cookie the browser holds; a link without it leads nowhere. */
+  async function find(request: FastifyRequest, reply: FastifyReply): Promise<Interaction | undefined> {
+    try {
+      const interaction = await provider().interactionDetails(request.raw, reply.raw)
+      return interaction.uid === (request.params as { uid: string }).uid ? interaction : undefined
+    } catch (error) {
+      if (error instanceof errors.SessionNotFound) return undefined
+      throw error
+    }
+  }
+
+  /** From now on the browser is known for this user. */
+  async function welcome(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    login: { accountId: string; acr?: string; amr: string[] },
+  ) {
+    reply.header('set-cookie', await knownBrowsers.remember(login.accountId, request.headers.cookie))
+    return finish(request, reply, { login })
+  }
+
+  async function finish(request: FastifyRequest, reply: FastifyReply, result: InteractionResults) {
+    const mergeWithLastSubmission = result.error === undefined
+    const next = await provider().interactionResult(request.raw, reply.raw, result, { mergeWithLastSubmission })
+    return reply.redirect(next, 303)
+  }
+
+  function over(request: FastifyRequest, reply: FastifyReply) {
+    const lang = languageOf(request)
+    const say = texts.in(lang)
+    const values = { lang, say, title: say('sign_in.over_title'), description: say('sign_in.over') }
+    return reply.code(410).headers(headers).send(renderError(values))
+  }
+
+  function sayTo(request: FastifyRequest, interaction: Interaction): Say {
+    return texts.in(languageOf(request, interaction))
+  }
+
+  return { find, welcome, finish, over, sayTo, show: showing(needs, headers) }
+}
+
+function showing({ provider, users, texts }: SignInPageNeeds, headers: Record<string, string>) {
+  return async function show(request: FastifyRequest, reply: FastifyReply, interaction: Interaction, mishap?: Mishap) {
+    const client = await provider().Client.find(String(interaction.params.client_id))
+    const isConsent = interaction.prompt.name === 'consent'
+    const reader = isConsent ? await users.find(String(interaction.session?.accountId)) : null
+    const lang = languageOf(request, interaction, reader?.locale)
+    const say = texts.in(lang)
+    const { missingOIDCScope = [] } = interaction.prompt.details as { missingOIDCScope?: string[] }
+    const page = renderPage(isConsent ? 'consent' : 'sign-in', {
+      lang,
+      say,
+      uid: interaction.uid,
+      client: client?.clientName ?? interaction.params.client_id,
+      scopes: missingOIDCScope.map((scope) => describeScope(scope, say)),
+      name: mishap?.name || String(interaction.params.login_hint ?? ''),
+      onlyPasskey: acceptsOnlyPasskey(interaction.params.acr_values),
+      problem: mishap?.text,
+    })
+    if (mishap?.retryAfter !== undefined) reply.header('retry-after', String(mishap.retryAfter))
+    return reply
+      .code(mishap?.status ?? 200)
+      .headers(headers)
+      .send(page)
+  }
+}
+
+/** @param locale of the user, where it is known already who reads */
+export function languageOf(request: FastifyRequest, interaction?: Interaction, locale?: string): Language {
+  const { ui_locales: asked } = interaction?.params ?? {}
+  return chooseLanguage(locale, typeof asked === 'string' ? asked : undefined, request.headers['accept-language'])
+}
+
+/** A scope of the operator's own has no text: it is shown as it is. */
+function describeScope(scope: string, say: Say): string {
+  const key = `scope.${scope}`
+  const text = say(key)
+  return text === key ? say('scope.other', { scope }) : text
+}
