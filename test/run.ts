@@ -2,7 +2,7 @@
  * `npm test`: a Chromium and one Postgres for all test files, then Node's own test runner.
  *
  *     npm test                                       everything
- *     npm test -- src/storage test/stories/x.test.ts  some folders and files
+ *     npm test -- src/platform test/stories/x.test.ts  some folders and files
  *     npm test -- --test-name-pattern='a list'        the runner's flags
  */
 import { spawn } from 'node:child_process'

@@ -28,7 +28,7 @@ import { createStageClock } from '../cast/clock.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { furnished, rowsOf, vault } from '../cast/rows.ts'
 
-const migrations = join(import.meta.dirname, '../../src/storage/migrations')
+const migrations = join(import.meta.dirname, '../../src/platform/storage/migrations')
 const hour = 3600_000
 const day = 24 * hour
 const minute = 60_000
