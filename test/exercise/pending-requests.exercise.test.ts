@@ -106,6 +106,18 @@ for (const engine of engines) {
       assert.deepEqual([row!.interval_seconds, row!.last_polled_at], [20, start + 31_000])
     })
 
+    test('TE-1: news that come late do not make a poll forgotten', async (t) => {
+      const { clock, polling, other, heard } = await memory(t, engine)
+      const poll = await polling('a')
+      assert.equal(await poll(), 'authorization_pending')
+      heard.length = 0
+      const asItWas = 'update backchannel_auth_requests set scope = scope where id = $1 returning id'
+      await other.database.step({ sql: asItWas, values: ['a'] }, { announce: [{ topic: 'request', key: 'a' }] })
+      if (engine.name === 'postgres') await until(() => heard.includes('a'))
+      clock.advance(4_999)
+      assert.equal(await poll(), 'slow_down')
+    })
+
     test('a table that cannot be written is written later, and nothing counts twice', async (t) => {
       const { polling, pending, one, other, log } = await memory(t, engine)
       const poll = await polling('a')

@@ -83,7 +83,7 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
 
   const hearsay = createHearsay(database, 'request', (id) => {
     if (id === '') era += 1
-    else drop(byId.get(id))
+    else doubt(byId.get(id))
   })
   // With a client its requests end, and nobody says which.
   database.listen('client', () => {
@@ -95,6 +95,15 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
 
   const isBelieved = (known: Remembered) =>
     known.era === era && known.stretch !== undefined && known.stretch === database.stretch
+
+  /**
+   * It has changed, and is looked up again. What it was last polled at is only known here until it is written: news may
+   * come late, of a request that is as it was.
+   */
+  function doubt(known: Remembered | undefined): void {
+    if (known !== undefined && known.lastPolledAt > known.writtenAt) known.stretch = undefined
+    else drop(known)
+  }
 
   function drop(known: Remembered | undefined): void {
     if (known === undefined) return
