@@ -19,7 +19,7 @@ import {
   type RequestLimits,
   weightiest,
 } from './request-limit-store.ts'
-import { its } from './request-row.ts'
+import { its, jsonOf } from './request-row.ts'
 import { USER_REQUESTS } from './user-announcement.ts'
 
 export type SettledStatus = 'approved' | 'denied' | 'expired'
@@ -256,7 +256,3 @@ const redeeming = `
   from rows($1) as redemption (id text, at bigint)
   where backchannel_auth_requests.id = redemption.id and ${its('status')} = 'approved' and expires_at > redemption.at
   returning backchannel_auth_requests.id as id`
-
-function jsonOf(value: object | undefined): string | undefined {
-  return value === undefined ? undefined : JSON.stringify(value)
-}

@@ -58,7 +58,12 @@ export function toRequest(row: RequestRow): AuthenticationRequest {
   }
 }
 
-function fromJson<Value>(text: string | null): Value | undefined {
+/** A column of JSON, as it is written and as it is read. */
+export function jsonOf(value: object | undefined): string | undefined {
+  return value === undefined ? undefined : JSON.stringify(value)
+}
+
+export function fromJson<Value>(text: string | null): Value | undefined {
   return text === null ? undefined : (JSON.parse(text) as Value)
 }
 

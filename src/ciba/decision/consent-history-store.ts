@@ -5,6 +5,7 @@ import { atMostRows, type Database, type Statement } from '../../platform/storag
 import type { Authentication } from '../../user/authentication.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { SettledStatus } from '../authentication-request/request-move-store.ts'
+import { fromJson, jsonOf } from '../authentication-request/request-row.ts'
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
 
@@ -192,12 +193,4 @@ function toDecision(row: DecisionRow): Decision {
     ...(row.reason !== null && { reason: row.reason }),
     decidedAt: row.decided_at,
   }
-}
-
-function jsonOf(value: object | undefined): string | undefined {
-  return value === undefined ? undefined : JSON.stringify(value)
-}
-
-function fromJson<Value>(text: string | null): Value | undefined {
-  return text === null ? undefined : (JSON.parse(text) as Value)
 }

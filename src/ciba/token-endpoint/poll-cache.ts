@@ -97,11 +97,11 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
     known.era === era && known.stretch !== undefined && known.stretch === database.stretch
 
   /**
-   * It has changed, and is looked up again. What it was last polled at is only known here until it is written: news may
-   * come late, of a request that is as it was.
+   * It has changed, and is looked up again. When it was polled last is only known here until it is written, and news may
+   * come late, of a request that is as it was. Once its time is over, that matters no more.
    */
   function doubt(known: Remembered | undefined): void {
-    if (known !== undefined && known.lastPolledAt > known.writtenAt) known.stretch = undefined
+    if (known && known.lastPolledAt > known.writtenAt && clock.now() < known.expiresAt) known.stretch = undefined
     else drop(known)
   }
 
