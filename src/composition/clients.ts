@@ -169,7 +169,7 @@ export function addClientRoutes(
     mailed: config.email !== undefined,
     accepts: createAcceptance(provider, config.tokens),
     endings: endClient,
-    sectorLists: createSectorLists({ caller: toClients, whileFetching: inWork.whileFetching, clock }),
+    sectorLists: createSectorLists({ caller: toClients, whileWaiting: inWork.whileWaiting, clock }),
     vault,
     clock,
     audit,

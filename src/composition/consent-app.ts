@@ -38,7 +38,7 @@ export async function addConsentApp(app: FastifyInstance, needs: CibaNeeds, part
       endSession: openid.endSession,
       providerCookie: signsInHere ? cookieNames(config.issuer).session : undefined,
       signIn: createSignIn({ redirectUri, ...where }),
-      whileSigningIn: signsInHere ? noWait : createBoundedWait(inWork.whileFetching),
+      whileSigningIn: signsInHere ? noWait : createBoundedWait(inWork.whileWaiting),
       cookies: openid.appCookies,
       texts,
       pushKey: channels.pushKey,

@@ -47,7 +47,7 @@ export function composePlatform({ config, database, clock, log }: Given) {
     ca: config.notifications.ca,
   })
   const inWork = createInWork({ most: config.limits.inFlight, clients: routesOfClients, free: routesNeverRefused })
-  const openKeySets = () => createKeySets({ caller: toClients, whileFetching: inWork.whileFetching, clock })
+  const openKeySets = () => createKeySets({ caller: toClients, whileWaiting: inWork.whileWaiting, clock })
 
   return {
     config,

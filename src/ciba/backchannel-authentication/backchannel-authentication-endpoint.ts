@@ -79,7 +79,7 @@ export function backchannelEndpoint(app: FastifyInstance, path: string, needs: B
 
 async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<Acknowledgement> {
   const client = await needs.authenticateClient(call)
-  return needs.fairly(client.id, () => hear(call, client, needs), call.slot)
+  return needs.fairly(client.id, call.slot, () => hear(call, client, needs))
 }
 
 /** Every request of a client that is known comes to one of two ends, and the audit hears of it. */

@@ -50,7 +50,7 @@ export type StillWaiting = 'authorization_pending' | 'slow_down'
 /** The order of the checks is that of TE-7: nothing about a request is told before the client has proven that it is its own. */
 export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
   const client = await needs.authenticateClient(call)
-  return await needs.fairly(client.id, () => collect(call, client, needs), call.slot)
+  return needs.fairly(client.id, call.slot, () => collect(call, client, needs))
 }
 
 async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
@@ -89,36 +89,31 @@ type Heard =
 async function listen(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Heard> {
   const { arrivedAt } = call
   const recalled = needs.pending.recall(authReqId, clientId, arrivedAt)
-  if (recalled !== undefined) return hold(recalled, clientId, call, needs)
+  if (recalled !== undefined) return hold(recalled, call, needs)
   const poll = await needs.pending.poll(authReqId, clientId, arrivedAt)
   if (poll === undefined) return { answer: 'invalid_grant' }
-  return hold(heardOf(poll.request, arrivedAt, poll.tooEarly), clientId, call, needs)
+  return hold(heardOf(poll.request, arrivedAt, poll.tooEarly), call, needs)
 }
 
 /** A poll that came too early is answered at once, and so is one that hears something. Most do not wait for a promise. */
-function hold(heard: Heard, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Heard> | Heard {
+function hold(heard: Heard, call: TokenCall, needs: CibaGrantNeeds): Promise<Heard> | Heard {
   if (needs.longPoll === 0 || heard.answer !== 'authorization_pending') return heard
-  return holdPending(heard, clientId, call, needs)
+  return holdPending(heard, call, needs)
 }
 
-async function holdPending(
-  heard: HeardNothing,
-  clientId: string,
-  call: TokenCall,
-  needs: CibaGrantNeeds,
-): Promise<Heard> {
+async function holdPending(heard: HeardNothing, call: TokenCall, needs: CibaGrantNeeds): Promise<Heard> {
   const { id, expiresAt } = heard
   const patience = call.arrivedAt + needs.longPoll * 1000
   // Not let go before the deadline, so that it hears of it.
   const until = expiresAt <= patience ? expiresAt + tick : patience
   const held = { requestId: id, until, isCertain: needs.pending.isKnown(id) }
-  const why = await needs.whileWaiting(clientId, () => needs.heldPolls.hold(held, call.caller))
+  const why = await needs.whileWaiting(call.slot, needs.heldPolls.hold(held, call.caller))
   const now = needs.clock.now()
   if (why !== 'changed' && now < expiresAt) return heard
   const request = await needs.requests.find(id)
   // Whoever has left can come again: nothing is used up.
   if (request === undefined || call.caller.isGone()) return heard
-  return hold(heardOf(request, now, false), clientId, call, needs)
+  return hold(heardOf(request, now, false), call, needs)
 }
 
 function heardOf(request: AuthenticationRequest, now: number, tooEarly: boolean): Heard {

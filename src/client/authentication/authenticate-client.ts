@@ -28,7 +28,7 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
       const claim = readClaim(credentials)
       return await needs.whileProving(claim.clientId, credentials.slot, async () => {
         client = await needs.clients.find(claim.clientId)
-        return authenticate(client, claim, credentials, needs)
+        return await authenticate(client, claim, credentials, needs)
       })
     } catch (error) {
       // What is no client's id may be anything that was pasted there: it is not repeated.

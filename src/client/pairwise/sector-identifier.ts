@@ -13,12 +13,12 @@ export type SectorLists = Fetches<unknown[]>
 
 export interface SectorListNeeds {
   caller: GuardedCaller
-  whileFetching: InWork['whileFetching']
+  whileWaiting: InWork['whileWaiting']
   clock: Clock
 }
 
-export function createSectorLists({ caller, whileFetching, clock }: SectorListNeeds): SectorLists {
-  return createFetches({ load: (uri) => fetchList(uri, caller), whileFetching, clock })
+export function createSectorLists({ caller, whileWaiting, clock }: SectorListNeeds): SectorLists {
+  return createFetches({ load: (uri) => fetchList(uri, caller), whileWaiting, clock })
 }
 
 /**

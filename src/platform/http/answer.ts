@@ -12,7 +12,7 @@ import type { Log } from '../log.ts'
 import { Refusal } from '../oauth-error.ts'
 import { followLife } from './life.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
-import { isUnstorableForDatabase, refuseUnstorableAddress } from './outside-text.ts'
+import { isUnstorableForDatabase } from './outside-text.ts'
 import { answerUnavailable, isUnavailable, jsonErrorHeaders, Unavailable, type UnavailablePage } from './unavailable.ts'
 
 /** The largest body that is read: a signed request with all its claims is a tenth of it. */
@@ -120,10 +120,6 @@ export function edge(app: FastifyInstance, log: Log, page?: UnavailablePage, mor
   followLife(app)
   keepBodiesRaw(app)
   refuseOtherSpellings(app, answerNotFound)
-  app.addHook('onRequest', ({ url }, _reply, done) => {
-    refuseUnstorableAddress(url)
-    done()
-  })
   app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, { log, page }))
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply))
   app.decorateReply('isUsual', false)

@@ -26,7 +26,7 @@ export interface Fetches<Document> {
 
 export interface FetchNeeds<Document> {
   load(url: string): Promise<Document>
-  whileFetching: InWork['whileFetching']
+  whileWaiting: InWork['whileWaiting']
   clock: Clock
 }
 
@@ -39,7 +39,7 @@ export const fetchLimits = {
 /** What works again is noticed within half a minute. */
 const failurePauses = { firstPauseMs: 1_000, longestPauseMs: 30_000, most: 10_000 }
 
-export function createFetches<Document>({ load, whileFetching, clock }: FetchNeeds<Document>): Fetches<Document> {
+export function createFetches<Document>({ load, whileWaiting, clock }: FetchNeeds<Document>): Fetches<Document> {
   const shared = new Map<string, Promise<Document>>()
   const underWay = new Bounds(fetchLimits.underWay.inAll)
   const waiting = new Bounds(fetchLimits.waiting.inAll)
@@ -73,7 +73,7 @@ export function createFetches<Document>({ load, whileFetching, clock }: FetchNee
       if (!shared.has(url)) failures.throwIfPaused(url)
       const leave = waiting.enter(boundsOfWaiting(url, address))
       try {
-        return await whileFetching(slot, shared.get(url) ?? begin(url, address))
+        return await whileWaiting(slot, shared.get(url) ?? begin(url, address))
       } finally {
         leave()
       }

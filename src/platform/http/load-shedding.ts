@@ -2,9 +2,11 @@
  * How much is in work at the same time. A call that could not be answered soon is better refused at once, before its
  * body is read: whoever is being served goes on being served quickly, and the caller knows to come again.
  */
-import { IncomingMessage } from 'node:http'
+import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { isTooLargeToDrain } from './answer.ts'
+import { ClientShares, type Share } from './client-shares.ts'
+import { whenOver } from './life.ts'
 import { Overloaded } from './unavailable.ts'
 import { type Claim, claimOf, ProvenCallers, UnprovenCallers } from './unproven-callers.ts'
 
@@ -12,23 +14,21 @@ export interface InWork {
   /** The routes that are added to `app` from now on take part. */
   guard(app: FastifyInstance): void
   /**
-   * Carries out a client's work. Once half of the places are taken, each client has no more of that half than any
-   * other: one that asks for everything does not get what the others need.
-   *
-   * @param slot the call's, so that its share is given back while it waits for a fetch
-   * @throws {Overloaded}
-   */
-  fairly<T>(client: string, work: () => Promise<T>, slot?: Slot): Promise<T>
-  /**
    * Finds out whether a caller is the client it claims to be; meanwhile it is counted as `unproven-callers.ts` says.
    *
+   * @param slot the call's
    * @throws {Overloaded}
    */
   whileProving<T>(clientId: string, slot: Slot | undefined, prove: () => Promise<T>): Promise<T>
-  /** Waits for a fetch, without a place and outside of every share. */
-  whileFetching<T>(slot: Slot | undefined, fetched: Promise<T>): Promise<T>
-  /** What waits for somebody, a user say, is not in work meanwhile. To be used inside `fairly`. */
-  whileWaiting<T>(client: string, wait: () => Promise<T>): Promise<T>
+  /**
+   * Carries out a client's work. Once half of the places are taken, each client has no more of that half than any
+   * other: one that asks for everything does not get what the others need.
+   *
+   * @throws {Overloaded}
+   */
+  fairly<T>(client: string, slot: Slot | undefined, work: () => Promise<T>): Promise<T>
+  /** Waits for a fetch, or for a user, without a place and outside of every share. */
+  whileWaiting<T>(slot: Slot | undefined, awaited: Promise<T>): Promise<T>
 }
 
 /** What does not know the routes' story: which of them are clients' calls, and which are never refused. */
@@ -42,27 +42,99 @@ export interface Lanes {
 }
 
 interface Lane {
+  most: number
   inWork: number
   unproven: UnprovenCallers
+  /** What users call is not shared between clients. */
+  shares: ClientShares | undefined
 }
 
-/** The place of a call that is in work, and in whose share it is counted at the moment. */
+const isFull = ({ inWork, most }: Lane) => inWork >= most
+
+/** The place of a call, and in whose share it is counted at the moment. */
 export class Slot {
-  readonly lane: Lane
+  readonly #lane: Lane
   readonly #request: FastifyRequest
-  #address: string | undefined
-  client: string | undefined
-  claim: Claim | undefined
+  #address: string | undefined = undefined
+  #share: Share | undefined = undefined
+  #claim: Claim | undefined = undefined
+  #isWorking = false
+  #isWaiting = false
+  #isOver = false
 
   constructor(lane: Lane, request: FastifyRequest) {
-    this.lane = lane
+    this.#lane = lane
     this.#request = request
+    lane.inWork += 1
   }
 
   /** The caller's. */
   get address(): string {
     this.#address ??= this.#request.ip
     return this.#address
+  }
+
+  /** Whether nobody waits for its answer any more. */
+  get isOver(): boolean {
+    return this.#isOver
+  }
+
+  /** Counts it as the client's, unless it is already. @throws {Overloaded} if the client has its share of the lane */
+  countFor(client: string): void {
+    const { shares, inWork, most } = this.#lane
+    if (shares === undefined || this.#share !== undefined) return
+    const half = most / 2
+    if (inWork > half && shares.inWorkOf(client) >= Math.max(1, half / shares.clientsWith(client))) {
+      throw new Overloaded()
+    }
+    this.#share = shares.enter(client)
+  }
+
+  /** Counts it as one of a caller that may be anybody. @throws {Overloaded} if there are too many like it */
+  countUnproven(clientId: string): void {
+    const claim = claimOf(clientId, this.address)
+    if (!this.#lane.unproven.hasRoom(claim)) throw new Overloaded()
+    this.#claim = claim
+    this.#lane.unproven.enter(claim)
+  }
+
+  /** What a client leaves behind counts as its share until it is done. */
+  beginWork(client: string): void {
+    this.countFor(client)
+    this.#isWorking = true
+  }
+
+  /** From here on it is in nobody's share. */
+  uncount(): void {
+    if (!this.#isWaiting) this.#leaveShare()
+    this.#share = undefined
+    this.#claim = undefined
+    this.#isWorking = false
+  }
+
+  beginWaiting(): void {
+    this.#isWaiting = true
+    if (!this.#isOver) this.#lane.inWork -= 1
+    this.#leaveShare()
+  }
+
+  endWaiting(): void {
+    this.#isWaiting = false
+    if (!this.#isOver) this.#lane.inWork += 1
+    if (this.#share !== undefined) this.#share = this.#lane.shares!.enter(this.#share.client)
+    if (this.#claim !== undefined) this.#lane.unproven.enter(this.#claim)
+  }
+
+  /** Nobody waits for its answer any more. */
+  end(): void {
+    this.#isOver = true
+    if (!this.#isWaiting) this.#lane.inWork -= 1
+    if (this.#share !== undefined && !this.#isWorking) this.uncount()
+  }
+
+  #leaveShare(): void {
+    if (this.#share !== undefined) this.#lane.shares!.leave(this.#share)
+    if (this.#claim !== undefined) this.#lane.unproven.leave(this.#claim)
   }
 }
 
@@ -79,145 +151,77 @@ export function slotOf(raw: object): Slot | undefined {
 
 export function createInWork({ most: limit, clients, free }: Lanes): InWork {
   const most = limit === 0 ? Number.POSITIVE_INFINITY : limit
-  const ofClients: Lane = { inWork: 0, unproven: new UnprovenCallers(most) }
-  const ofUsers: Lane = { inWork: 0, unproven: new UnprovenCallers(most) }
+  const ofClients: Lane = { most, inWork: 0, unproven: new UnprovenCallers(most), shares: new ClientShares() }
+  const ofUsers: Lane = { most, inWork: 0, unproven: new UnprovenCallers(most), shares: undefined }
   const proven = new ProvenCallers()
-  const { mayTakeMore, count, enterClaimed, enterShare, leaveShare, endShare } = createShares(ofClients, most, proven)
 
-  function guard(app: FastifyInstance): void {
-    app.addHook('onRoute', (route) => {
-      if (free.includes(route.url)) return
-      const lane = clients.includes(route.url) ? ofClients : ofUsers
-      route.onRequest = [refuseWhenFull(lane, most), route.onRequest ?? []].flat()
-      route.preHandler = [takePlace(lane, most), route.preHandler ?? []].flat()
-    })
+  async function proveFirst<T>(clientId: string, slot: Slot, prove: () => Promise<T>): Promise<T> {
+    slot.countUnproven(clientId)
+    try {
+      const outcome = await prove()
+      proven.add(clientId, slot.address)
+      return outcome
+    } finally {
+      slot.uncount()
+    }
   }
 
   return {
-    guard,
-    async fairly(client, work, slot) {
-      if (!mayTakeMore(client)) throw new Overloaded()
-      count(client, 1)
-      if (slot !== undefined) slot.client = client
+    guard(app) {
+      app.addHook('onRoute', (route) => {
+        if (free.includes(route.url)) return
+        const lane = clients.includes(route.url) ? ofClients : ofUsers
+        route.onRequest = [refuseWhenFull(lane), route.onRequest ?? []].flat()
+        route.preHandler = [takePlace(lane), route.preHandler ?? []].flat()
+      })
+    },
+    whileProving(clientId, slot, prove) {
+      if (slot === undefined) return prove()
+      if (!proven.has(clientId, slot.address)) return proveFirst(clientId, slot, prove)
+      // Of its share from now on, until its work is done.
+      if (!slot.isOver) slot.countFor(clientId)
+      return prove()
+    },
+    async fairly(client, slot, work) {
+      slot?.beginWork(client)
       try {
         return await work()
       } finally {
-        count(client, -1)
-        if (slot !== undefined) slot.client = undefined
+        slot?.uncount()
       }
     },
-    async whileProving(clientId, slot, prove) {
-      if (slot === undefined) return prove()
-      const isKnown = enterClaimed(slot, clientId)
+    async whileWaiting(slot, awaited) {
+      slot?.beginWaiting()
       try {
-        const outcome = await prove()
-        if (!isKnown) proven.add(clientId, slot.address)
-        return outcome
+        return await awaited
       } finally {
-        endShare(slot)
-      }
-    },
-    async whileFetching(slot, fetched) {
-      if (slot === undefined) return fetched
-      slot.lane.inWork -= 1
-      leaveShare(slot)
-      try {
-        return await fetched
-      } finally {
-        slot.lane.inWork += 1
-        enterShare(slot)
-      }
-    },
-    async whileWaiting(client, wait) {
-      ofClients.inWork -= 1
-      count(client, -1)
-      try {
-        return await wait()
-      } finally {
-        ofClients.inWork += 1
-        count(client, 1)
+        slot?.endWaiting()
       }
     },
   }
 }
 
-const isFull = (lane: Lane, most: number) => lane.inWork >= most
-
-function refuseWhenFull(lane: Lane, most: number) {
+function refuseWhenFull(lane: Lane) {
   return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {
-    if (!isFull(lane, most) || isOwnCall(request)) return done()
+    if (!isFull(lane) || isOwnCall(request)) return done()
     if (isTooLargeToDrain(request)) reply.header('connection', 'close')
     done(new Overloaded())
   }
 }
 
 /** Only now, that the body is there: who sends it slowly takes nobody's place. */
-function takePlace(lane: Lane, most: number) {
-  const leave = () => {
-    lane.inWork -= 1
-  }
+function takePlace(lane: Lane) {
   return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {
     if (isOwnCall(request) || reply.raw.destroyed) return done()
-    if (isFull(lane, most)) return done(new Overloaded())
-    lane.inWork += 1
+    if (isFull(lane)) return done(new Overloaded())
     ;(request.raw as WithSlot)[slotKey] = new Slot(lane, request)
-    // It closes once, and all of a lane leave alike.
-    reply.raw.on('close', leave)
+    whenOver(reply.raw, endSlot)
     done()
   }
 }
 
-/** How many places each client has, and each caller that has not proven yet who it is. */
-function createShares(ofClients: Lane, most: number, proven: ProvenCallers) {
-  const shares = new Map<string, number>()
-  const half = most / 2
-
-  function mayTakeMore(client: string): boolean {
-    if (ofClients.inWork <= half) return true
-    const others = shares.size - (shares.has(client) ? 1 : 0)
-    return (shares.get(client) ?? 0) < Math.max(1, half / (others + 1))
-  }
-
-  function count(client: string, change: 1 | -1): void {
-    const share = (shares.get(client) ?? 0) + change
-    if (share === 0) shares.delete(client)
-    else shares.set(client, share)
-  }
-
-  /** Returns whether the client is known from there. */
-  function enterClaimed(slot: Slot, clientId: string): boolean {
-    const isKnown = proven.has(clientId, slot.address)
-    if (isKnown) {
-      // Places of users are not shared between clients.
-      if (slot.lane !== ofClients) return isKnown
-      if (!mayTakeMore(clientId)) throw new Overloaded()
-      slot.client = clientId
-    } else {
-      const claim = claimOf(clientId, slot.address)
-      if (!slot.lane.unproven.hasRoom(claim)) throw new Overloaded()
-      slot.claim = claim
-    }
-    enterShare(slot)
-    return isKnown
-  }
-
-  function enterShare({ lane, client, claim }: Slot): void {
-    if (client !== undefined) count(client, 1)
-    if (claim !== undefined) lane.unproven.enter(claim)
-  }
-
-  function leaveShare({ lane, client, claim }: Slot): void {
-    if (client !== undefined) count(client, -1)
-    if (claim !== undefined) lane.unproven.leave(claim)
-  }
-
-  function endShare(slot: Slot): void {
-    leaveShare(slot)
-    slot.client = undefined
-    slot.claim = undefined
-  }
-
-  return { mayTakeMore, count, enterClaimed, enterShare, leaveShare, endShare }
+function endSlot(response: ServerResponse): void {
+  slotOf(response.req)!.end()
 }
 
 /** The consent app calls the device API without a network in between: it is in work already. */

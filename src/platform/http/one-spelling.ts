@@ -4,8 +4,9 @@
  * many places, could be walked around. So what is not spelled as its route is not there.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { refuseUnstorableAddress } from './outside-text.ts'
 
-/** Answers calls that are not spelled as their route with `notFound`. */
+/** Answers calls that are not spelled as their route with `notFound`, and refuses addresses that cannot be kept. */
 export function refuseOtherSpellings(
   app: FastifyInstance,
   notFound: (request: FastifyRequest, reply: FastifyReply) => void,
@@ -18,6 +19,7 @@ export function refuseOtherSpellings(
     const { url } = request.routeOptions
     // Most calls are spelled as their route, and have no query.
     if (url !== undefined && request.raw.url === url) return done()
+    refuseUnstorableAddress(request.url)
     const path = targetOf(request.raw.url ?? '').path
     if (url === undefined || path === url || patterns.get(url)?.test(path)) return done()
     notFound(request, reply)

@@ -40,13 +40,13 @@ interface KeySet {
 
 export interface KeySetNeeds {
   caller: GuardedCaller
-  whileFetching: InWork['whileFetching']
+  whileWaiting: InWork['whileWaiting']
   clock: Clock
 }
 
-export function createKeySets({ caller, whileFetching, clock }: KeySetNeeds): KeySets {
+export function createKeySets({ caller, whileWaiting, clock }: KeySetNeeds): KeySets {
   const sets = new Map<string, KeySet>()
-  const fetches = createFetches({ load, whileFetching, clock })
+  const fetches = createFetches({ load, whileWaiting, clock })
 
   /** The set of before stays in use while another is fetched, and if that fails. */
   async function load(uri: string): Promise<KeySet> {
