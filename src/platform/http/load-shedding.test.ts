@@ -113,6 +113,36 @@ test('who waits for a fetch has neither a place nor a share meanwhile, proven or
   assert.equal(await call('/quick'), 200)
 })
 
+test('who leaves while waiting gives nothing back a second time', async (t) => {
+  const { app, inWork, call } = await scene(t, 2)
+  const [fetched, work] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  let [waiting, left, working] = [0, 0, 0]
+  app.get('/poll', ({ raw }, reply) => {
+    waiting += 1
+    reply.raw.once('close', () => (left += 1))
+    return inWork.fairly('kiosk', slotOf(raw), () => inWork.whileWaiting(slotOf(raw), fetched.promise))
+  })
+  app.get('/quick', ({ raw, query }) => {
+    working += 1
+    return inWork.fairly((query as { client: string }).client, slotOf(raw), () => work.promise)
+  })
+  await app.listen()
+  const { port } = app.server.address() as { port: number }
+  for (let number = 1; number <= 5; number++) {
+    const socket = connect(port, 'localhost', () => socket.write('GET /poll HTTP/1.1\r\nhost: x\r\n\r\n'))
+    await until(() => waiting === number)
+    socket.destroy()
+    await until(() => left === number)
+  }
+  fetched.resolve()
+  assert.equal(await call('/poll'), 200)
+  const calls = [call('/quick?client=kiosk'), call('/quick?client=till')]
+  await until(() => working === 2)
+  assert.equal(await call('/quick?client=northbank'), 503, 'two places are two')
+  work.resolve()
+  assert.deepEqual(await Promise.all(calls), [200, 200])
+})
+
 test('a call from inside is never refused, and takes nobody’s place', async (t) => {
   const work = Promise.withResolvers<void>()
   const { call, app } = await scene(t, 1)
