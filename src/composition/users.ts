@@ -8,9 +8,8 @@ import { createPasswordTryThrottle, createSignInThrottle } from '../user/attempt
 import { createPasskeys } from '../user/passkey/passkey.ts'
 import { createPasskeyChallengeStore } from '../user/passkey/passkey-challenge-store.ts'
 import { createPasskeyStore } from '../user/passkey/passkey-store.ts'
-import { createHashingPlaces } from '../user/password/hashing-places.ts'
+import { createHashingPlaces, type HashingPlaces, type HashingPlacesNeeds } from '../user/password/hashing-places.ts'
 import { createPasswordCheck, passwordCheckOfHook } from '../user/password/password-check.ts'
-import type { HashingNeeds } from '../user/password/password-hashing.ts'
 import { createScryptThreads } from '../user/password/scrypt-threads.ts'
 import type { UserHooks } from '../user/user.ts'
 import {
@@ -29,7 +28,7 @@ import type { Platform } from './platform.ts'
 import type { SigningKeys } from './signing-keys.ts'
 
 /** How passwords and user codes are hashed. For tests: hashes can be cheap, or be held up. */
-export type PasswordParts = Partial<Pick<HashingNeeds, 'cost' | 'scrypt'>>
+export type PasswordParts = Partial<Pick<HashingPlacesNeeds, 'cost' | 'scrypt' | 'atOnce'>>
 
 export type Users = Awaited<ReturnType<typeof composeUsers>>
 
@@ -90,8 +89,6 @@ function composeUserCodes({ config, database, clock }: Platform, users: UserHook
     ownCode: Array.isArray(config.users) ? createOwnCode({ ...needs, store }) : undefined,
   }
 }
-
-type HashingPlaces = ReturnType<typeof createHashingPlaces>
 
 export type UserHints = ReturnType<typeof composeUserHints>
 

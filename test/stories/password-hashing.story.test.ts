@@ -15,6 +15,7 @@ import { pollClient } from '../cast/assertions.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { vault } from '../cast/rows.ts'
 import { type Answer, ana, basic, openStage, type Stage } from '../cast/stage.ts'
+import { listenToStatements } from '../cast/statements.ts'
 import { rowsOf } from '../cast/tables.ts'
 import { until } from '../cast/until.ts'
 import { openVisitor } from '../cast/visitor.ts'
@@ -75,9 +76,15 @@ async function openSignIn(stage: Stage) {
 
 async function openHeldUp(t: TestContext, more: { engine?: Engine; config?: ConfigInput } = {}) {
   const held = heldUp()
-  const stage = await openStage(t, { config, ...more, parts: { passwords: { scrypt: held.scrypt } } })
+  const statements = listenToStatements()
+  const { openDatabase } = statements
+  const stage = await openStage(t, {
+    config,
+    ...more,
+    parts: { passwords: { scrypt: held.scrypt, atOnce: 2 }, openDatabase },
+  })
   t.after(held.letAll)
-  return { held, stage, attempt: await openSignIn(stage) }
+  return { held, stage, statements, attempt: await openSignIn(stage) }
 }
 
 /** A whole flow of a client that shows no user code: a request, a decision, tokens. */
@@ -147,17 +154,20 @@ for (const engine of engines) {
       ([, count]) => engine.name === 'sqlite' || count < 500,
     )) {
       test(`${name}: two hashes under way, ${places} tries in the queue, 503 for the others; tokens are issued`, async (t) => {
-        const { held, stage, attempt } = await openHeldUp(t, { engine })
-        const answers = Array.from({ length: count }, (_, number) => attempt(addressOf(number), `u${number}`))
-        const refused = refusalsAmong(answers)
-        await until(async () => refused() === count - places && (await placesOf(stage)) === places, 30_000)
-        await issueTokens(stage)
-        held.letAll()
-        const statuses = (await Promise.all(answers)).map(({ status }) => status)
-        assert.equal(statuses.filter((status) => status === 401).length, places)
-        assert.equal(statuses.filter((status) => status === 503).length, count - places)
+        const { held, stage, statements, attempt } = await openHeldUp(t, { engine })
+        const sql = await statements.during(async () => {
+          const answers = Array.from({ length: count }, (_, number) => attempt(addressOf(number), `u${number}`))
+          const refused = refusalsAmong(answers)
+          await until(async () => refused() === count - places && (await placesOf(stage)) === places, 30_000)
+          await issueTokens(stage)
+          held.letAll()
+          const statuses = (await Promise.all(answers)).map(({ status }) => status)
+          assert.equal(statuses.filter((status) => status === 401).length, places)
+          assert.equal(statuses.filter((status) => status === 503).length, count - places)
+        })
         assert.deepEqual(held.seen, { most: 2, begun: places })
         assert.equal(await triesOf(stage), 4 * places, 'who was refused has not tried')
+        assert.equal(aboutTries(sql).length, 4 * places, 'who was refused has not been counted, and then not')
       })
     }
   })
@@ -165,13 +175,17 @@ for (const engine of engines) {
   describe(`a crowd of wrong user codes, on ${engine.name},`, () => {
     for (const [name, { count, clients, addressOf, places }] of codeCrowds) {
       test(`${name}: two hashes under way, ${places} tries in the queue, 503 for the others; tokens are issued`, async (t) => {
-        const { held, stage } = await openHeldUp(t, { engine, config: withCodes(clients) })
-        const answers = Array.from({ length: count }, (_, number) =>
-          sendWrongCode(stage, `booth-${number % clients}`, addressOf(number)),
-        )
-        const refused = refusalsAmong(answers)
-        await until(async () => refused() === count - places && (await placesOf(stage)) === places, 30_000)
+        const { held, stage, statements } = await openHeldUp(t, { engine, config: withCodes(clients) })
+        let answers: Promise<Answer>[] = []
+        const sql = await statements.during(async () => {
+          answers = Array.from({ length: count }, (_, number) =>
+            sendWrongCode(stage, `booth-${number % clients}`, addressOf(number)),
+          )
+          const refused = refusalsAmong(answers)
+          await until(async () => refused() === count - places && (await placesOf(stage)) === places, 30_000)
+        })
         assert.deepEqual(await codeTriesOf(stage), { pair: places }, 'who was refused has not tried')
+        assert.equal(aboutTries(sql).length, places, 'who was refused has not been counted, and then not')
         await issueTokens(stage)
         held.letAll()
         const heard = (await Promise.all(answers)).map(({ status, headers, body }) =>
@@ -210,7 +224,7 @@ describe('wrong passwords at once', () => {
       order.push(names.get(Buffer.from(job.secret).toString('hex')) ?? 'crowd')
       return held.scrypt(job)
     }
-    const stage = await openStage(t, { config, parts: { passwords: { scrypt } } })
+    const stage = await openStage(t, { config, parts: { passwords: { scrypt, atOnce: 2 } } })
     t.after(held.letAll)
     const attempt = await openSignIn(stage)
     const crowd = Array.from({ length: 150 }, (_, number) => attempt(`192.0.${number % 3}.1`, `u${number}`))
@@ -308,6 +322,11 @@ async function placesOf(stage: Stage): Promise<number> {
 async function triesOf(stage: Stage): Promise<number> {
   const [row] = await rowsOf(stage, 'select sum(attempts) as tries from sign_in_attempts')
   return Number(row!.tries)
+}
+
+/** Statements that count tries, or take them back. */
+function aboutTries(sql: string[]): string[] {
+  return sql.filter((each) => /^(insert into|update|delete from) (sign_in_attempts|user_code_tries)/.test(each))
 }
 
 /** What is counted of user codes: for pairs of client and user, for clients, for users. */

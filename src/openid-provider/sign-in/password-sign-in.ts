@@ -9,6 +9,7 @@ import {
 import { isBeforeTurn, type QueuedCaller } from '../../user/password/fair-queue.ts'
 import { type HashingPlaces, knownUser, strangerAt } from '../../user/password/hashing-places.ts'
 import type { CheckPassword } from '../../user/password/password-check.ts'
+import type { PasswordHashing } from '../../user/password/password-hashing.ts'
 import type { User, UserHooks } from '../../user/user.ts'
 import type { KnownBrowsers } from './known-browsers.ts'
 
@@ -59,8 +60,13 @@ export interface PasswordSignIn {
 /** Who tries, and the try as it was counted. */
 interface Admitted {
   user: User | undefined
-  groups: QueuedCaller['groups']
   attempt: CountedAttempt | HeldBackAttempt
+}
+
+/** A user who has signed in with this browser before. */
+interface KnownBrowser {
+  user: User
+  browserId: string
 }
 
 export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn {
@@ -72,29 +78,47 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     return user ?? undefined
   }
 
-  async function admit(given: PasswordTry): Promise<Admitted | { pausedUntil: number }> {
+  /** Only for who has signed in here before is anybody looked for before it is known where they come from. */
+  async function findKnownBrowser(given: PasswordTry): Promise<KnownBrowser | undefined> {
     const signIns = knownBrowsers.signInsOf(given.cookies)
-    // Only for who has signed in here before is anybody looked for before it is known where they come from.
-    if (signIns.length === 0) return admitStranger(given, () => findUser(given))
-    const user = await findUser(given)
+    const user = signIns.length === 0 ? undefined : await findUser(given)
     const browserId = user && (await knownBrowsers.browserIdFor(user.id, signIns))
-    if (user === undefined || browserId === undefined) return admitStranger(given, async () => user)
-    const groups = knownUser(user.id)
-    hashingPlaces.refuseIfFull({ groups })
-    const attempt = await throttle.with(browserId)
-    return attempt.pausedUntil === undefined ? { user, groups, attempt } : attempt
+    return user && browserId !== undefined ? { user, browserId } : undefined
   }
 
-  async function admitStranger({ name, address }: PasswordTry, find: () => Promise<User | undefined>) {
-    const groups = strangerAt(address)
-    hashingPlaces.refuseIfFull({ groups })
+  async function admitKnown({ user, browserId }: KnownBrowser): Promise<Admitted | { pausedUntil: number }> {
+    const attempt = await throttle.with(browserId)
+    return attempt.pausedUntil === undefined ? { user, attempt } : attempt
+  }
+
+  async function admitStranger(given: PasswordTry): Promise<Admitted | { pausedUntil: number }> {
     // Where it comes from first: who has to wait there keeps nobody else from signing in.
-    const from = await throttle.from(address)
+    const from = await throttle.from(given.address)
     if (from.pausedUntil !== undefined) return from
-    const user = await find()
-    const as = await throttle.as(name, user?.id)
+    const user = await findUser(given)
+    const as = await throttle.as(given.name, user?.id)
     if (as.pausedUntil !== undefined) return as
-    return { user, groups, attempt: { ...as, ...together([from, as]) } }
+    return { user, attempt: { ...as, ...together([from, as]) } }
+  }
+
+  async function check(
+    { user, attempt }: Admitted,
+    password: string,
+    hashing: PasswordHashing,
+  ): Promise<PasswordTryOutcome> {
+    const mayBegin = await beginFor(user?.id ?? '')
+    let isRight: boolean | undefined
+    try {
+      // The same work for a user who exists and one who does not: the answer's time tells nothing.
+      isRight = await checkPassword?.(user, password, hashing)
+    } catch (error) {
+      if (isBeforeTurn(error)) await attempt.takeBack()
+      throw error
+    }
+    const isHeldBack = 'isHeldBack' in attempt
+    if (!isRight || isHeldBack || user === undefined || !mayBegin || user.disabled) return { kind: 'wrong', isHeldBack }
+    await attempt.succeeded()
+    return { kind: 'right', user }
   }
 
   function refuseIfFull({ address, cookies }: Pick<PasswordTry, 'address' | 'cookies'>): void {
@@ -102,23 +126,13 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
   }
 
   async function attempt(given: PasswordTry): Promise<PasswordTryOutcome> {
-    const admitted = await admit(given)
-    if ('pausedUntil' in admitted) return { kind: 'paused', until: admitted.pausedUntil }
-    const { user, groups, attempt: counted } = admitted
-    const mayBegin = await beginFor(user?.id ?? '')
-    const hashing = hashingPlaces.hashingFor({ groups, connection: given.connection })
-    let isRight: boolean | undefined
-    try {
-      // The same work for a user who exists and one who does not: the answer's time tells nothing.
-      isRight = await checkPassword?.(user, given.password, hashing)
-    } catch (error) {
-      if (isBeforeTurn(error)) await counted.takeBack()
-      throw error
-    }
-    const isHeldBack = 'isHeldBack' in counted
-    if (!isRight || isHeldBack || user === undefined || !mayBegin || user.disabled) return { kind: 'wrong', isHeldBack }
-    await counted.succeeded()
-    return { kind: 'right', user }
+    const known = await findKnownBrowser(given)
+    const groups = known === undefined ? strangerAt(given.address) : knownUser(known.user.id)
+    return hashingPlaces.withPlace({ groups, connection: given.connection }, async (hashing) => {
+      const admitted = known === undefined ? await admitStranger(given) : await admitKnown(known)
+      if ('pausedUntil' in admitted) return { kind: 'paused', until: admitted.pausedUntil }
+      return check(admitted, given.password, hashing)
+    })
   }
 
   return { refuseIfFull, attempt }

@@ -1,27 +1,42 @@
 /**
- * Where a server hashes passwords and user codes: two at a time, each in a thread of its own, after a short queue. A
- * hash takes as long as a thousand signatures; without this, strangers at the sign-in page could stop everything else.
+ * Where a server hashes passwords and user codes: at most two at a time, each in a thread of its own, after a short
+ * queue. A hash takes as long as a thousand signatures; without this, strangers at the sign-in page could stop
+ * everything else.
  */
+import { availableParallelism } from 'node:os'
 import { networksOf } from '../../platform/http/address.ts'
 import { createFairQueue, type FairQueue, type Place, type PlaceGroup, type QueuedCaller } from './fair-queue.ts'
 import { createPasswordHashing, type HashingNeeds, type PasswordHashing } from './password-hashing.ts'
 
-/** Hashes that are computed at the same time. Each takes 128 MiB while it is. */
-const AT_ONCE = 2
+/**
+ * How many hashes are computed at the same time; each takes 128 MiB while it is. With two processors one is left to
+ * everything else: a low priority of the threads does not help a database beside the server, whose processes the system
+ * weighs by themselves.
+ */
+const usualAtOnce = availableParallelism() > 2 ? 2 : 1
+
+export interface HashingPlacesNeeds extends HashingNeeds {
+  /** Hashes that are computed at the same time. Unless told, two; one where there are no more than two processors. */
+  atOnce?: number
+}
 
 export interface HashingPlaces {
   /** Before anything is done for a caller who would have no place. @throws {Overloaded} */
   refuseIfFull: FairQueue['refuseIfFull']
   /**
-   * Hashes for one caller, who takes a place for each. All methods throw `Overloaded` at once if there is none, and
-   * `CallerLeft` if the caller leaves before its turn.
+   * Takes a place, then carries out `work`, which keeps it: what has to be read or counted before a hash belongs into
+   * it, so that of many at once only those with a place burden the database. The first hash waits for the turn.
+   *
+   * @throws {Overloaded} if there is no place, or it was given up before the turn
+   * @throws {CallerLeft} if the caller left before the turn
    */
-  hashingFor(caller: QueuedCaller): PasswordHashing
+  withPlace<Result>(caller: QueuedCaller, work: (hashing: PasswordHashing) => Promise<Result>): Promise<Result>
   counts: FairQueue['counts']
 }
 
-export function createHashingPlaces({ scrypt, ...needs }: HashingNeeds): HashingPlaces {
-  const queue = createFairQueue(AT_ONCE)
+export function createHashingPlaces(given: HashingPlacesNeeds): HashingPlaces {
+  const { scrypt, atOnce = usualAtOnce, ...needs } = given
+  const queue = createFairQueue(atOnce)
 
   const hashingAt = (place: Place) =>
     createPasswordHashing({
@@ -34,10 +49,7 @@ export function createHashingPlaces({ scrypt, ...needs }: HashingNeeds): Hashing
 
   return {
     refuseIfFull: queue.refuseIfFull,
-    hashingFor: (caller) => ({
-      hash: (...given) => queue.withPlace(caller, (place) => hashingAt(place).hash(...given)),
-      verify: (...given) => queue.withPlace(caller, (place) => hashingAt(place).verify(...given)),
-    }),
+    withPlace: (caller, work) => queue.withPlace(caller, (place) => work(hashingAt(place))),
     counts: queue.counts,
   }
 }

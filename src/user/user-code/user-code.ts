@@ -11,7 +11,7 @@ import { isBeforeTurn, type QueuedCaller } from '../password/fair-queue.ts'
 import { authenticatedClient, type HashingPlaces, knownUser } from '../password/hashing-places.ts'
 import { type PasswordHashing, userCodeOf, type Verified } from '../password/password-hashing.ts'
 import type { ConfiguredUser, User, UserHooks } from '../user.ts'
-import type { TryLimits, UserCodeStore } from './user-code-store.ts'
+import type { Trying, TryLimits, UserCodeStore } from './user-code-store.ts'
 
 /** What is known of a user's code. */
 export interface KnownCode {
@@ -79,25 +79,35 @@ export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
       throw new Refusal('missing_user_code', 'this user has to give a user_code')
     }
     const caller = { groups: authenticatedClient(client.id, from.address), connection: from.connection }
-    hashingPlaces.refuseIfFull(caller)
-    const trying = { userId: user.id, clientId: client.id, at: clock.now() }
-    // However many strangers have tried, a client that the user knows is not held up by it.
-    const isKnown = await hasApproved(user.id, client.id)
-    const counted = isKnown ? { ...limits, maxTriesPerUser: undefined } : limits
-    if (!(await tries.begin(trying, counted))) throw locked(user, client)
-    const { matches, stronger } = await (known ?? noCode)
-      .verify(code, hashingPlaces.hashingFor(caller))
-      .catch(async (error) => {
-        if (isBeforeTurn(error)) await tries.takeBack(trying)
-        throw error
-      })
-    const passes = matches || known === undefined
-    const mayHear = passes ? await tries.right(trying, counted) : await tries.wrong(trying, counted)
-    if (!mayHear) throw locked(user, client)
-    if (!passes) {
-      throw new Refusal('invalid_user_code', 'user_code is wrong', { detail: `${client.id} for ${user.id}` })
-    }
-    if (stronger !== undefined) await known?.replaceHash?.(stronger)
+    await hashingPlaces.withPlace(caller, async (hashing) => {
+      const trying = { userId: user.id, clientId: client.id, at: clock.now() }
+      // However many strangers have tried, a client that the user knows is not held up by it.
+      const isKnown = await hasApproved(user.id, client.id)
+      const counted = isKnown ? { ...limits, maxTriesPerUser: undefined } : limits
+      if (!(await tries.begin(trying, counted))) throw locked(user, client)
+      const { matches, stronger } = await orTakeBack(tries, trying, () => (known ?? noCode).verify(code, hashing))
+      const passes = matches || known === undefined
+      const mayHear = passes ? await tries.right(trying, counted) : await tries.wrong(trying, counted)
+      if (!mayHear) throw locked(user, client)
+      if (!passes) {
+        throw new Refusal('invalid_user_code', 'user_code is wrong', { detail: `${client.id} for ${user.id}` })
+      }
+      if (stronger !== undefined) await known?.replaceHash?.(stronger)
+    })
+  }
+}
+
+/** A code that was not looked at, right or wrong, does not count as a try. */
+async function orTakeBack<Result>(
+  tries: Pick<UserCodeStore, 'takeBack'>,
+  trying: Trying,
+  verify: () => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await verify()
+  } catch (error) {
+    if (isBeforeTurn(error)) await tries.takeBack(trying)
+    throw error
   }
 }
 
@@ -181,31 +191,41 @@ export function createOwnCode({ codeOf, store, tries, limits, hashingPlaces, clo
 
     /** @param code the new one, or nothing to have none any more */
     async change(user: User, code: string | undefined, proof: Proof): Promise<Change> {
-      const hashing = hashingPlaces.hashingFor({ groups: knownUser(user.id), connection: proof.connection })
-      const hashOf = async (of: string | undefined) => of && hashing.hash(of, userCodeOf(user.id))
-      if (proof.signedInJustNow) {
-        if (code !== undefined) await proof.mayBe(code, hashing)
-        const hash = await hashOf(code)
-        const isPut = await proof.telling((adding, topics) => store.put(user.id, hash, clock.now(), adding, topics))
-        return isPut ? 'changed' : 'meanwhile changed'
-      }
-      if (proof.presentCode === undefined) return 'proof needed'
-      const present = await store.find(user.id)
-      const known = await codeOf(user)
-      const trying = { userId: user.id, clientId: proof.clientId, at: clock.now() }
-      // Through a token of the user: what strangers tried does not count here.
-      if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
-      const { matches } = await (known ?? noCode).verify(proof.presentCode, hashing)
-      if (!matches) return known === undefined ? 'proof needed' : 'wrong'
-      // Only now: a token that was found somewhere must not be good for trying passwords.
-      if (code !== undefined) await proof.mayBe(code, hashing)
-      // Of two who change it at once, the one who proved an older code loses.
-      const hash = await hashOf(code)
-      const isChanged = await proof.telling((adding, topics) =>
-        store.replace(user.id, present?.hash, hash, clock.now(), adding, topics),
-      )
-      return isChanged ? 'changed' : 'meanwhile changed'
+      const caller = { groups: knownUser(user.id), connection: proof.connection }
+      return hashingPlaces.withPlace(caller, (hashing) => changeInPlace(user, code, proof, hashing))
     },
+  }
+
+  async function changeInPlace(
+    user: User,
+    code: string | undefined,
+    proof: Proof,
+    hashing: PasswordHashing,
+  ): Promise<Change> {
+    const hashOf = async (of: string | undefined) => of && hashing.hash(of, userCodeOf(user.id))
+    if (proof.signedInJustNow) {
+      if (code !== undefined) await proof.mayBe(code, hashing)
+      const hash = await hashOf(code)
+      const isPut = await proof.telling((adding, topics) => store.put(user.id, hash, clock.now(), adding, topics))
+      return isPut ? 'changed' : 'meanwhile changed'
+    }
+    const { presentCode } = proof
+    if (presentCode === undefined) return 'proof needed'
+    const present = await store.find(user.id)
+    const known = await codeOf(user)
+    const trying = { userId: user.id, clientId: proof.clientId, at: clock.now() }
+    // Through a token of the user: what strangers tried does not count here.
+    if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
+    const { matches } = await orTakeBack(tries, trying, () => (known ?? noCode).verify(presentCode, hashing))
+    if (!matches) return known === undefined ? 'proof needed' : 'wrong'
+    // Only now: a token that was found somewhere must not be good for trying passwords.
+    if (code !== undefined) await proof.mayBe(code, hashing)
+    // Of two who change it at once, the one who proved an older code loses.
+    const hash = await hashOf(code)
+    const isChanged = await proof.telling((adding, topics) =>
+      store.replace(user.id, present?.hash, hash, clock.now(), adding, topics),
+    )
+    return isChanged ? 'changed' : 'meanwhile changed'
   }
 }
 
