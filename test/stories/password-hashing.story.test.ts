@@ -64,7 +64,7 @@ async function openSignIn(stage: Stage) {
   const page = await visitor.follow(await visitor.get('/'))
   const action = /<form method="post" action="(\/sign-in\/[^"/]+)">/.exec(page.text)![1]!
   const cookie = [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; ')
-  return (address: string, name: string, password = 'wrong', signal?: AbortSignal) =>
+  const attempt = (address: string, name: string, password = 'wrong', signal?: AbortSignal) =>
     fetch(stage.url + action, {
       method: 'POST',
       headers: { cookie, 'x-forwarded-for': address },
@@ -72,6 +72,7 @@ async function openSignIn(stage: Stage) {
       redirect: 'manual',
       ...(signal && { signal }),
     })
+  return Object.assign(attempt, { cookie })
 }
 
 async function openHeldUp(t: TestContext, more: { engine?: Engine; config?: ConfigInput } = {}) {
@@ -202,13 +203,15 @@ for (const engine of engines) {
 
 describe('wrong passwords at once', () => {
   test('a page says in words that it is to be tried again, and when', async (t) => {
-    const { held, attempt } = await openHeldUp(t)
+    const { held, stage, attempt } = await openHeldUp(t)
     const answers = Array.from({ length: 6 }, () => attempt('192.0.2.1', 'ana'))
     const refused = await Promise.race(answers)
     assert.deepEqual([refused.status, refused.headers.get('retry-after')], [503, '5'])
     const text = await refused.text()
     assert.match(text, /Many people are signing in at the moment/)
-    assert.match(text, /<form method="post" action="\/sign-in\//)
+    const again = /<a href="(\/sign-in\/[^"/]+)">Try again<\/a>/.exec(text)?.[1]
+    const form = await (await fetch(stage.url + again, { headers: { cookie: attempt.cookie } })).text()
+    assert.match(form, /<form method="post" action="\/sign-in\//)
     held.letAll()
     await Promise.all(answers)
   })

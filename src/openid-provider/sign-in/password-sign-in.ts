@@ -47,12 +47,8 @@ export type PasswordTryOutcome =
   | { kind: 'paused'; until: number }
 
 export interface PasswordSignIn {
-  /**
-   * Before anything is read for a stranger whose password could not be looked at.
-   *
-   * @throws {Overloaded}
-   */
-  refuseIfFull(from: Pick<PasswordTry, 'address' | 'cookies'>): void
+  /** Asked before anything is read for a stranger: whether there is a place in which a password could be looked at. */
+  hasPlaceFor(from: Pick<PasswordTry, 'address' | 'cookies'>): boolean
   /** @throws {Overloaded} if more passwords wait to be checked than can be soon; it does not count as a try then */
   attempt(given: PasswordTry): Promise<PasswordTryOutcome>
 }
@@ -121,8 +117,8 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     return { kind: 'right', user }
   }
 
-  function refuseIfFull({ address, cookies }: Pick<PasswordTry, 'address' | 'cookies'>): void {
-    if (knownBrowsers.signInsOf(cookies).length === 0) hashingPlaces.refuseIfFull({ groups: strangerAt(address) })
+  function hasPlaceFor({ address, cookies }: Pick<PasswordTry, 'address' | 'cookies'>): boolean {
+    return knownBrowsers.signInsOf(cookies).length > 0 || hashingPlaces.hasPlaceFor({ groups: strangerAt(address) })
   }
 
   async function attempt(given: PasswordTry): Promise<PasswordTryOutcome> {
@@ -135,5 +131,5 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     })
   }
 
-  return { refuseIfFull, attempt }
+  return { hasPlaceFor, attempt }
 }

@@ -7,7 +7,7 @@ import { Overloaded } from '../../platform/http/unavailable.ts'
 import type { Language } from '../../platform/i18n/texts.ts'
 import { acceptsOnlyPasskey } from '../../user/passkey/passkey-strength.ts'
 import type { PasswordSignIn, PasswordTryOutcome } from './password-sign-in.ts'
-import { type Interaction, languageOf, type SignInPages } from './sign-in-pages.ts'
+import { type Interaction, languageOf, retryAfterSeconds, type SignInPages } from './sign-in-pages.ts'
 
 export interface ByPasswordNeeds {
   passwordSignIn: PasswordSignIn
@@ -37,7 +37,12 @@ export function signingInByPassword({ show, sayTo, welcome }: SignInPages, needs
     )
     switch (outcome.kind) {
       case 'overloaded':
-        return show(request, reply, interaction, { status: 503, text: say('sign_in.busy'), name, retryAfter: 5 })
+        return show(request, reply, interaction, {
+          status: 503,
+          text: say('sign_in.busy'),
+          name,
+          retryAfter: retryAfterSeconds,
+        })
       case 'paused':
         audit({ event: 'sign_in.paused', ...about })
         return waitFirst(request, reply, interaction, outcome.until, name)

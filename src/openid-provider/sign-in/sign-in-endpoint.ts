@@ -20,7 +20,7 @@ export interface SignInNeeds extends SignInPageNeeds, ByPasswordNeeds {
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   const { provider, passkeys, passwordSignIn } = needs
   const pages = createSignInPages(needs)
-  const { find, show, over, finish } = pages
+  const { find, show, over, busy, finish } = pages
   const signInByPassword = signingInByPassword(pages, needs)
   const signInByPasskey = signingInByPasskey(pages, needs)
 
@@ -34,7 +34,8 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
 
   post('/sign-in/:uid', async (request, reply) => {
     const form = readForm(request.headers['content-type'], rawBody(request))
-    if (form.has('password')) passwordSignIn.refuseIfFull({ address: request.ip, cookies: request.headers.cookie })
+    if (form.has('password') && !passwordSignIn.hasPlaceFor({ address: request.ip, cookies: request.headers.cookie }))
+      return busy(request, reply)
     const interaction = await find(request, reply)
     if (interaction === undefined) return over(request, reply)
     if (form.has('cancel'))

@@ -28,6 +28,9 @@ export interface Mishap {
   retryAfter?: number
 }
 
+/** Where more passwords wait to be checked than can be soon. */
+export const retryAfterSeconds = 5
+
 const renderPage = pagesIn<'sign-in' | 'consent'>(new URL('./views/', import.meta.url))
 
 export type SignInPages = ReturnType<typeof createSignInPages>
@@ -70,11 +73,21 @@ export function createSignInPages(needs: SignInPageNeeds) {
     return reply.code(410).headers(headers).send(renderError(values))
   }
 
+  /** Before anything is read for a caller for whom nothing can be done now. */
+  function busy(request: FastifyRequest, reply: FastifyReply) {
+    const lang = languageOf(request)
+    const say = texts.in(lang)
+    const { uid } = request.params as { uid: string }
+    const again = { href: `/sign-in/${encodeURIComponent(uid)}`, text: say('error.try_again') }
+    const values = { lang, say, title: say('error.title'), description: say('sign_in.busy'), link: again }
+    return reply.code(503).header('retry-after', String(retryAfterSeconds)).headers(headers).send(renderError(values))
+  }
+
   function sayTo(request: FastifyRequest, interaction: Interaction): Say {
     return texts.in(languageOf(request, interaction))
   }
 
-  return { find, welcome, finish, over, sayTo, show: showing(needs, headers) }
+  return { find, welcome, finish, over, busy, sayTo, show: showing(needs, headers) }
 }
 
 function showing({ provider, users, texts }: SignInPageNeeds, headers: Record<string, string>) {
