@@ -15,6 +15,7 @@ import { addDeviceRoutes, composeDeviceApi } from './composition/device.ts'
 import { composeHttpServer } from './composition/http-server.ts'
 import { addOpenidRoutes, composeOpenidProvider } from './composition/openid-provider.ts'
 import { addOperationsRoutes, composeWork, warnOfWeakSettings } from './composition/operations.ts'
+import { composeOutbox } from './composition/outbox.ts'
 import { composePlatform, type Given } from './composition/platform.ts'
 import { composeRequests } from './composition/requests.ts'
 import { composeSigningKeys } from './composition/signing-keys.ts'
@@ -105,12 +106,13 @@ async function compose(given: Given, parts: Parts): Promise<Doorbell> {
   const platform = composePlatform(given)
   const signingKeys = await composeSigningKeys(platform)
   const clients = await composeClients(platform)
-  const users = await composeUsers(platform, parts.passwords)
+  const outbox = composeOutbox(platform)
+  const users = await composeUsers(platform, outbox, parts.passwords)
   const hints = composeUserHints(platform, users, clients, signingKeys)
   const openid = composeOpenidProvider(platform, clients, users, signingKeys)
-  const stored = composeRequests(platform)
+  const stored = composeRequests(platform, outbox)
   const channels = await composeChannels(platform, clients, users, stored)
-  const needs: CibaNeeds = { platform, clients, users, hints, openid, stored, channels }
+  const needs: CibaNeeds = { platform, clients, users, hints, openid, stored, channels, outbox }
   const ciba = composeCiba(needs)
   const device = composeDeviceApi(needs)
   const work = composeWork(needs, { ciba, device, signingKeys })
@@ -124,7 +126,7 @@ async function compose(given: Given, parts: Parts): Promise<Doorbell> {
   addOpenidRoutes(app, { platform, clients, users, openid, framing })
   addClientRoutes(app, { platform, clients, provider: openid.provider, hasUserCodes: users.hasUserCodes })
   await addConsentApp(app, needs, { send, framing })
-  addOperationsRoutes(app, needs, ciba)
+  addOperationsRoutes(app, needs)
   addDevelopmentRoutes(app, needs, ciba, send)
   await app.ready()
 

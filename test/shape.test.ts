@@ -20,6 +20,7 @@ const topOf = (file: string) => folderOf(file).split('/')[0]!
 const downhill = [
   // ── what is started ──
   'cli',
+  'cli/doctor',
   'cli/client-role',
   'cli/context',
   'index',
@@ -119,6 +120,7 @@ test('requests and replies are only touched by endpoints and by the edge', () =>
     'src/openid-provider/forward-request.ts',
     'src/openid-provider/sign-in/sign-in-pages.ts',
     'src/consent-app/shell.ts',
+    'src/authentication-device/api/user-route.ts',
   ]
   const touching = sources
     .filter((file) => /from '(fastify|node:https?)'/.test(code(file)))
@@ -206,4 +208,14 @@ test('every defence that the threat model names has a test that exists, or says 
       attack,
     )
   }
+})
+
+test('no file of the program is longer than can be read at once', () => {
+  const mostLines = 400
+  assert.deepEqual(
+    globSync('src/**/*.ts')
+      .filter((file) => !file.endsWith('.test.ts'))
+      .filter((file) => text(file).split('\n').length - 1 > mostLines),
+    [],
+  )
 })

@@ -7,9 +7,9 @@ import type { Doorbell } from '../doorbell.ts'
 import { OtherSecretError } from '../platform/crypto.ts'
 import { createLog, type Log } from '../platform/log.ts'
 import { Failure, sentence } from './context/failure.ts'
+import { adviceOnOtherSecret } from './context/other-secret.ts'
 import { configFile, type SettingOptions } from './context/settings.ts'
 import { examples, ink, print } from './context/terminal.ts'
-import { adviceOnOtherSecret } from './other-secret.ts'
 
 interface ServeOptions extends SettingOptions {
   port?: number

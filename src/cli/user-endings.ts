@@ -9,7 +9,7 @@ import { atDesk, type Desk } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
 import { examples, ink, listing, print, printJson } from './context/terminal.ts'
-import { telling } from './telling.ts'
+import { noticesOfChange } from './notices-of-change.ts'
 import { configuredUsers, hashingWith, idOf, namesOf, nearTo, notAdded, readSecret } from './which-user.ts'
 
 interface UserOptions extends SettingOptions {
@@ -127,8 +127,8 @@ async function runPassword(who: string, options: PasswordOptions): Promise<void>
 
 /** The password, and what tells the user of it, for the same step. */
 async function passwordSetting(id: string, passwordHash: string, users: UserStore, desk: Desk) {
-  const { adding, topics } = telling({ type: 'password.set', userId: id }, desk)
-  return { also: [users.settingPassword(id, passwordHash), ...adding], alsoTopics: topics }
+  const notices = noticesOfChange({ type: 'password.set', userId: id }, desk)
+  return { also: [users.settingPassword(id, passwordHash)], notices }
 }
 
 async function runSignOut(who: string, options: UserOptions): Promise<void> {

@@ -15,7 +15,7 @@ import { atDesk, atNewDesk } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
 import { examples, ink, listing, print, printJson, table } from './context/terminal.ts'
-import { nothing, telling } from './telling.ts'
+import { noticesOfChange } from './notices-of-change.ts'
 import { addUserEndings } from './user-endings.ts'
 import { configuredUsers, hashingWith, idOf, named, readSecret } from './which-user.ts'
 
@@ -175,8 +175,8 @@ async function runCode(who: string, options: CodeOptions): Promise<void> {
     const known = configuredUsers(config).some((user) => user.id === id) || (await users.find(id))
     if (!known) throw new Failure(`There is no user ${who}; "npx doorbell user list" names them.`)
     const hash = code && (await hashingWith(vault).hash(code, userCodeOf(id)))
-    const { adding, topics } = code === undefined ? nothing : telling({ type: 'user_code.set', userId: id }, desk)
-    if (!(await createUserCodeStore(database).put(id, hash, clock.now(), adding, topics))) {
+    const notices = code === undefined ? [] : noticesOfChange({ type: 'user_code.set', userId: id }, desk)
+    if (!(await createUserCodeStore(database).put(id, hash, clock.now(), notices))) {
       throw new Failure(`${id} was removed meanwhile.`)
     }
     audit({ event: code === undefined ? 'user_code.removed' : 'user_code.set', user: id, by: 'command' })

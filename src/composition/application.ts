@@ -3,7 +3,7 @@ import { createDeviceApi } from '../authentication-device/api/in-process-api.ts'
 import type { Ciba, CibaNeeds } from './ciba.ts'
 import type { Work } from './operations.ts'
 
-export function forTheApplication({ platform, users, stored }: CibaNeeds, { decide, worker }: Ciba, work: Work) {
+export function forTheApplication({ platform, users, stored, outbox }: CibaNeeds, { decide }: Ciba, work: Work) {
   const { config, details, clock } = platform
   return {
     requests: createDeviceApi({ requests: stored.requests, decide, details, clock }),
@@ -17,7 +17,7 @@ export function forTheApplication({ platform, users, stored }: CibaNeeds, { deci
       },
     },
     async idle() {
-      await Promise.all([worker.idle(), stored.pending.flush()])
+      await Promise.all([outbox.worker.idle(), stored.pending.flush()])
     },
     sweep: () => work.sweep.sweep(),
     prune: () => work.pruning.prune(),

@@ -1,6 +1,10 @@
 /** How the devices of users are notified: the channels that are configured, and what they need. */
-import { accountKindsOf, createAccountNoticeSenders } from '../authentication-device/channels/account-notice.ts'
-import { type Channel, createNoticeSender } from '../authentication-device/channels/device-notice.ts'
+import {
+  accountKindsOf,
+  createAccountNoticeSenders,
+  createNoticesOfChange,
+} from '../authentication-device/channels/account-notice.ts'
+import { type Channel, createNoticeSenders } from '../authentication-device/channels/device-notice.ts'
 import { createDeviceWebhook } from '../authentication-device/channels/device-webhook.ts'
 import { createEmailChannel } from '../authentication-device/channels/email.ts'
 import { createNotifyHook, hasNotify } from '../authentication-device/channels/notify-hook.ts'
@@ -40,10 +44,10 @@ export async function composeChannels(platform: Platform, { clients }: Clients, 
     channels,
     /** What sends each kind of notification to a device. */
     senders: {
-      ...Object.fromEntries(channels.map((channel) => [channel.kind, createNoticeSender(channel, noticeNeeds)])),
+      ...createNoticeSenders(channels, noticeNeeds),
       ...createAccountNoticeSenders(channels, { users, link: whereToCheck, vault }),
     },
-    accountKinds: accountKindsOf(config),
+    noticesOfChange: createNoticesOfChange({ kinds: accountKindsOf(config), vault, clock }),
     numbers,
     subscriptions,
     pushKey: vapid?.publicKey,

@@ -1,6 +1,5 @@
 /** What happens to an authentication request: it is made, decided, collected or delivered, or runs out. */
 import type { FastifyInstance } from 'fastify'
-import { createTellOfChange, isAboutAccount } from '../authentication-device/channels/account-notice.ts'
 import { noticesFor } from '../authentication-device/channels/device-notice.ts'
 import { backchannelEndpoint } from '../ciba/backchannel-authentication/backchannel-authentication-endpoint.ts'
 import { createStandIns } from '../ciba/backchannel-authentication/decoy-user.ts'
@@ -12,13 +11,13 @@ import { createDecide } from '../ciba/decision/decide.ts'
 import { createRevokeApproval } from '../ciba/decision/revoke-approval.ts'
 import { tokenEndpoint } from '../ciba/token-endpoint/token-endpoint.ts'
 import { createIssueTokens } from '../ciba/tokens/issue-tokens.ts'
-import { createOutboxStore } from '../outbox/outbox-store.ts'
-import { createOutboxWorker } from '../outbox/outbox-worker.ts'
+import type { Senders } from '../outbox/delivery.ts'
 import { endpoints, paths } from '../routes.ts'
 import { createDemandUserCode } from '../user/user-code/user-code.ts'
-import { type Channels, timeoutMsOf } from './channels.ts'
+import type { Channels } from './channels.ts'
 import type { Clients } from './clients.ts'
 import type { OpenidProvider } from './openid-provider.ts'
+import type { Outbox } from './outbox.ts'
 import type { Platform } from './platform.ts'
 import type { Requests } from './requests.ts'
 import type { UserHints, Users } from './users.ts'
@@ -32,16 +31,16 @@ export interface CibaNeeds {
   openid: OpenidProvider
   stored: Requests
   channels: Channels
+  outbox: Outbox
 }
 
 export type Ciba = ReturnType<typeof composeCiba>
 
 export function composeCiba(needs: CibaNeeds) {
-  const { platform, users, openid, stored, channels } = needs
+  const { platform, users, openid, stored } = needs
+  const outbox = needs.outbox.store
   const { config, vault, clock, log, audit } = platform
   const issueTokens = createIssueTokens(openid.provider, users.findUser, config)
-  const outbox = createOutboxStore(platform.database)
-  const worker = composeOutboxWorker(needs, outbox, issueTokens)
   const { requests, openRequests, decisions, blockedClients, denialPauses } = stored
   /** What settles a request. */
   const decisionNeeds = {
@@ -49,7 +48,6 @@ export function composeCiba(needs: CibaNeeds) {
     openRequests,
     outbox,
     decisions,
-    post: worker.post,
     blockedClients,
     denialPauses,
     findUser: users.findUser,
@@ -60,44 +58,30 @@ export function composeCiba(needs: CibaNeeds) {
   }
   return {
     issueTokens,
-    outbox,
-    worker,
+    senders: sendersOf(needs, issueTokens),
     decisionNeeds,
     decide: createDecide(decisionNeeds),
     blockClient: createBlockClient(decisionNeeds),
     revokeApproval: createRevokeApproval({ ...decisionNeeds, removeIssued: openid.models.removeByRequest }),
-    tellOfChange: createTellOfChange({ kinds: channels.accountKinds, post: worker.post, vault, clock }),
   }
 }
 
-type Outbox = ReturnType<typeof createOutboxStore>
 type IssueTokens = ReturnType<typeof createIssueTokens>
 
-function composeOutboxWorker({ platform, stored, channels }: CibaNeeds, outbox: Outbox, issueTokens: IssueTokens) {
-  const { config, database, vault, clock, log, audit, toClients: caller } = platform
-  const { requests } = stored
-  return createOutboxWorker({
-    outbox,
-    senders: {
-      ping: createPing({ caller, vault }),
-      push: createPush({ requests, outbox, issueTokens, caller, vault, clock, audit }),
-      ...channels.senders,
-    },
-    attempts: config.notifications.attempts,
-    // A mail server that is down for an hour is up again while the request still waits.
-    untilTheirTimeIsOver: [...channels.channels.map(({ kind }) => kind), ...channels.accountKinds],
-    isAboutUser: isAboutAccount,
-    timeout: timeoutMsOf(config),
-    onNews: (heard) => database.listen('outbox', heard),
-    clock,
-    log,
-    audit,
-  })
+/** What sends each kind of notification. */
+function sendersOf({ platform, stored, channels, outbox }: CibaNeeds, issueTokens: IssueTokens): Senders {
+  const { vault, clock, audit, toClients: caller } = platform
+  const pushNeeds = { requests: stored.requests, outbox: outbox.store, issueTokens, caller, vault, clock, audit }
+  return {
+    ping: { send: createPing({ caller, vault }) },
+    push: { send: createPush(pushNeeds) },
+    ...channels.senders,
+  }
 }
 
 /** Where clients ask, and where they come for their tokens. */
 export function addCibaRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba): void {
-  addBackchannelRoute(app, needs, ciba)
+  addBackchannelRoute(app, needs)
   const { platform, clients, openid, stored } = needs
   const { authenticateClient, certificateOf, proofs, bindTokens } = clients
   const { requests, pending, heldPolls } = stored
@@ -122,7 +106,7 @@ export function addCibaRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba
   })
 }
 
-function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds, { worker }: Ciba): void {
+function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds): void {
   const { platform, clients, users, hints, stored, channels } = needs
   const { config, vault, clock, audit, inWork } = platform
   const { clientKeys, usedAssertions, authenticateClient, certificateOf, bindTokens } = clients
@@ -147,7 +131,6 @@ function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds, { worker }:
     demandUserCode: createDemandUserCode({ ...users.codeNeeds, hasApproved: decisions.hasApproved }),
     requests,
     noticesFor: (request, user) => noticesFor(request, user, channels.channels, vault),
-    post: worker.post,
     policy: requestPolicyOf(platform),
     vault,
     clock,

@@ -35,7 +35,7 @@ export function composeDeviceApi(needs: CibaNeeds) {
 
 export function addDeviceRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, device: DeviceApi): void {
   addDecisionRoutes(app, needs, ciba, device)
-  addAccountRoutes(app, needs, ciba, device)
+  addAccountRoutes(app, needs, device)
 }
 
 /** What waits, how it is decided, and what was decided. */
@@ -70,16 +70,15 @@ function addDecisionRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, {
 }
 
 /** Passkeys, user codes, push subscriptions and sessions. */
-function addAccountRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, device: DeviceApi): void {
+function addAccountRoutes(app: FastifyInstance, needs: CibaNeeds, device: DeviceApi): void {
   const { platform, users: ours, openid, stored, channels } = needs
   const { config, clock, audit } = platform
   const { users, passkeys, ownCode, checkPassword, passwordTryThrottle: throttle } = ours
   const { identifyCaller, userSessions: store } = device
-  const { tellOfChange } = ciba
   const { requests, userKey } = stored
   const { subscriptions } = channels
   const signsInHere = config.login.issuer === 'self'
-  const common = { identifyCaller, users, tellOfChange, clock, audit }
+  const common = { identifyCaller, users, noticesOfChange: channels.noticesOfChange, clock, audit }
   passkeyEndpoint(app, endpoints.passkeys, { ...common, requests, passkeys, signsInHere })
   if (ownCode) userCodeEndpoint(app, endpoints.userCode, { ...common, checkPassword, ownCode, throttle })
   pushSubscriptionEndpoint(app, endpoints.pushSubscriptions, {

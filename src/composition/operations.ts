@@ -25,8 +25,9 @@ export type Work = ReturnType<typeof composeWork>
 /** All that runs by itself, to be started and stopped together. */
 export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   const { ciba, signingKeys } = around
+  const { outbox } = needs
   const sweep = composeExpirySweep(needs, around)
-  const pruning = composePruning(needs, ciba)
+  const pruning = composePruning(needs)
   return {
     sweep,
     pruning,
@@ -34,23 +35,23 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
     start({ works }: { works: boolean }): void {
       signingKeys.watch.start({ rotates: works })
       if (!works) return
-      ciba.worker.start()
+      outbox.worker.start(ciba.senders)
       sweep.start()
       pruning.start()
     },
     async stop(patienceMs: number): Promise<void> {
-      await Promise.all([sweep.stop(), pruning.stop(), ciba.worker.stop(patienceMs), signingKeys.watch.stop()])
+      await Promise.all([sweep.stop(), pruning.stop(), outbox.worker.stop(patienceMs), signingKeys.watch.stop()])
     },
   }
 }
 
 /** Settles what runs out, and forgets at the same time what nobody can use any more. */
 function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: LookedAfter) {
-  const { platform, clients, users, openid, stored } = needs
+  const { platform, clients, users, openid, stored, outbox } = needs
   const { config } = platform
   return createExpirySweep(ciba.decisionNeeds, [
     (now) => users.passkeyChallenges.forgetExpired(now),
-    (now) => ciba.outbox.eraseParked(now - parkedKeepContentMs),
+    (now) => outbox.store.eraseParked(now - parkedKeepContentMs),
     (now) => clients.initialAccess.forgetExpired(now),
     (now) => clients.registrationAttempts.forgetOld(now),
     (now) => signingKeys.store.forgetRemoved(now),
@@ -64,14 +65,14 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
 }
 
 /** Removes what is finished, by age. */
-function composePruning({ platform, clients, openid, stored }: CibaNeeds, { outbox }: Ciba) {
+function composePruning({ platform, clients, openid, stored, outbox }: CibaNeeds) {
   const { retention } = platform.config
   const { requests, signedRequests, decisions } = stored
   return createPruning({
     kept: [
       { what: 'used assertions', days: 0, forget: clients.usedAssertions.forgetExpired },
       { what: 'tokens and sessions', days: 0, forget: openid.models.forgetExpired },
-      { what: 'notifications', days: retention.notifications, forget: outbox.forgetSettled },
+      { what: 'notifications', days: retention.notifications, forget: outbox.store.forgetSettled },
       { what: 'requests', days: retention.requests, forget: requests.forgetFinished },
       { what: 'signed requests', days: retention.signedRequests, forget: signedRequests.forget },
       { what: 'history', days: retention.history, forget: decisions.forget },
@@ -83,7 +84,7 @@ function composePruning({ platform, clients, openid, stored }: CibaNeeds, { outb
 
 const loopback = ['127.0.0.0/8', '::1']
 
-export function addOperationsRoutes(app: FastifyInstance, { platform, users, stored }: CibaNeeds, ciba: Ciba): void {
+export function addOperationsRoutes(app: FastifyInstance, { platform, users, stored, outbox }: CibaNeeds): void {
   const { config, database, metrics, clock } = platform
   healthEndpoint(app, { database, readiness: createReadinessStore({ database, clock }) })
   if (!config.metrics.enabled) return
@@ -95,7 +96,7 @@ export function addOperationsRoutes(app: FastifyInstance, { platform, users, sto
     countOpen: stored.requests.countOpen,
     countHeldPolls: stored.heldPolls.count,
     countHashingPlaces: () => users.hashingPlaces.counts().places,
-    outbox: ciba.outbox,
+    outbox: outbox.store,
     clock,
   })
 }

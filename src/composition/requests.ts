@@ -9,13 +9,14 @@ import { createDenialPauseStore } from '../ciba/request-limits/denial-pause-stor
 import { createUnknownUserStore } from '../ciba/request-limits/unknown-user-counter-store.ts'
 import { createHeldPolls } from '../ciba/token-endpoint/long-poll.ts'
 import { createPendingRequests } from '../ciba/token-endpoint/poll-cache.ts'
+import type { Outbox } from './outbox.ts'
 import type { Platform } from './platform.ts'
 
 export type Requests = ReturnType<typeof composeRequests>
 
-export function composeRequests({ config, database, vault, clock, log }: Platform) {
+export function composeRequests({ config, database, vault, clock, log }: Platform, { enqueue }: Outbox) {
   const userKey = createUserKey(vault)
-  const requests = createRequestStore(database, userKey)
+  const requests = createRequestStore(database, { userKey, enqueue })
   const { first, longest } = config.limits.pauseAfterDenial
   const { stillPending } = requests
   return {

@@ -24,6 +24,7 @@ import { createUserDirectory } from '../user/user-directory.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { createUserStore } from '../user/user-store.ts'
 import type { Clients } from './clients.ts'
+import type { Outbox } from './outbox.ts'
 import type { Platform } from './platform.ts'
 import type { SigningKeys } from './signing-keys.ts'
 
@@ -32,7 +33,7 @@ export type PasswordParts = Partial<Pick<HashingPlacesNeeds, 'cost' | 'scrypt' |
 
 export type Users = Awaited<ReturnType<typeof composeUsers>>
 
-export async function composeUsers(platform: Platform, passwords: PasswordParts = {}) {
+export async function composeUsers(platform: Platform, { enqueue }: Outbox, passwords: PasswordParts = {}) {
   const { config, database, vault, clock, audit } = platform
   const store = createUserStore(database)
   const endUser = createEndUser({ database, vault, clock, audit })
@@ -52,9 +53,14 @@ export async function composeUsers(platform: Platform, passwords: PasswordParts 
       : passwordCheckOfHook(config.users),
     hashingPlaces,
     passkeyChallenges: challenges,
-    passkeys: createPasskeys({ store: createPasskeyStore(database), challenges, issuer: config.issuer, clock }),
+    passkeys: createPasskeys({
+      store: createPasskeyStore(database, enqueue),
+      challenges,
+      issuer: config.issuer,
+      clock,
+    }),
     ...composeAttempts(platform),
-    ...composeUserCodes(platform, users, hashingPlaces),
+    ...composeUserCodes(platform, users, hashingPlaces, enqueue),
     close: () => scryptThreads.close(),
   }
 }
@@ -73,8 +79,13 @@ function composeAttempts({ config, database, vault, clock }: Platform) {
 }
 
 /** Codes of an application's own users are the application's; those of the built-in directory their users look after. */
-function composeUserCodes({ config, database, clock }: Platform, users: UserHooks, hashingPlaces: HashingPlaces) {
-  const store = createUserCodeStore(database)
+function composeUserCodes(
+  { config, database, clock }: Platform,
+  users: UserHooks,
+  hashingPlaces: HashingPlaces,
+  enqueue: Outbox['enqueue'],
+) {
+  const store = createUserCodeStore(database, enqueue)
   const codeOf = Array.isArray(config.users)
     ? createCodeDirectory(config.users, store)
     : hasUserCodes(users)

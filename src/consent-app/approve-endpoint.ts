@@ -17,6 +17,7 @@ export interface ApproveNeeds {
 
 export function approveEndpoint(app: FastifyInstance, shell: Shell, { api, clock }: ApproveNeeds): void {
   const { readerOf, page, isTrustworthy, toSignIn, notTheirs, sessionOver, formExpired } = shell
+  const decide = deciding(shell, api)
 
   app.get<RequestParams>('/approve/:id', async (request, reply) => {
     const reader = readerOf(request)
@@ -38,7 +39,7 @@ export function approveEndpoint(app: FastifyInstance, shell: Shell, { api, clock
     const form = formOf(request)
     if (reader.session === undefined) return sessionOver(reply, reader, to)
     if (!isTrustworthy(request, form, reader.session)) return formExpired(reply, reader, to)
-    return decide(request, reply, reader, reader.session, form)
+    return decide(request, reply, { reader, session: reader.session, form })
   })
 
   app.post<RequestParams>('/approve/:id/passkey', async (request, reply) => {
@@ -48,19 +49,43 @@ export function approveEndpoint(app: FastifyInstance, shell: Shell, { api, clock
     return reply.code(answer.status).send(answer.body)
   })
 
-  async function decide(
+  function ask(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest, hasPasskey: boolean) {
+    const { passkey, left } = request.query as { passkey?: string; left?: string }
+    const problem =
+      passkey === 'refused'
+        ? reader.say('approve.passkey_refused')
+        : left === 'nothing'
+          ? reader.say('approve.leave_some')
+          : undefined
+    const view = viewOf(shown, reader, clock.now())
+    return page(reply, 'approve', reader, { request: shown, hasPasskey, problem, ...view })
+  }
+
+  function settled(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest) {
+    const { just } = request.query as { just?: string }
+    return page(reply, 'outcome', reader, { key: outcomeKey(shown, just), client: nameOf(shown) })
+  }
+}
+
+/** Sends a decision to the device API, and says on which page its reader goes on. */
+function deciding({ notTheirs, sessionOver, formExpired }: Shell, api: DeviceApi) {
+  interface Decided {
+    reader: Reader
+    session: Session
+    form: Form
+  }
+
+  return async function decide(
     request: FastifyRequest<RequestParams>,
     reply: FastifyReply,
-    reader: Reader,
-    session: Session,
-    form: Form,
+    { reader, session, form }: Decided,
   ) {
     const { id } = request.params
     const choice = form.get('decision')
     if (choice !== 'approve' && choice !== 'deny' && choice !== 'report') {
       return formExpired(reply, reader, `/approve/${id}`)
     }
-    const less = choice === 'approve' ? await approvedOn(form, session, id) : undefined
+    const less = choice === 'approve' ? await approvedOn(form, session, id, api) : undefined
     const fields = {
       request_id: id,
       status: choice === 'approve' ? 'approved' : 'denied',
@@ -91,29 +116,12 @@ export function approveEndpoint(app: FastifyInstance, shell: Shell, { api, clock
         return formExpired(reply, reader, to)
     }
   }
+}
 
-  /** What is left of the details, where the page let its reader leave some out. */
-  async function approvedOn(form: Form, session: Session, id: string) {
-    const shown = (await api.show(session.accessToken, id)).body.requests?.[0]
-    return shown && approvedIn(form, shown)
-  }
-
-  function ask(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest, hasPasskey: boolean) {
-    const { passkey, left } = request.query as { passkey?: string; left?: string }
-    const problem =
-      passkey === 'refused'
-        ? reader.say('approve.passkey_refused')
-        : left === 'nothing'
-          ? reader.say('approve.leave_some')
-          : undefined
-    const view = viewOf(shown, reader, clock.now())
-    return page(reply, 'approve', reader, { request: shown, hasPasskey, problem, ...view })
-  }
-
-  function settled(request: FastifyRequest, reply: FastifyReply, reader: Reader, shown: ShownRequest) {
-    const { just } = request.query as { just?: string }
-    return page(reply, 'outcome', reader, { key: outcomeKey(shown, just), client: nameOf(shown) })
-  }
+/** What is left of the details, where the page let its reader leave some out. */
+async function approvedOn(form: Form, session: Session, id: string, api: DeviceApi) {
+  const shown = (await api.show(session.accessToken, id)).body.requests?.[0]
+  return shown && approvedIn(form, shown)
 }
 
 /** What the page about a request that waits shows, in the reader's language. */

@@ -9,7 +9,8 @@ import { type EventStream, openEventStream, tooManyStreams } from '../platform/h
 import { type Form, readForm } from '../platform/http/form.ts'
 import { Refusal } from '../platform/oauth-error.ts'
 import { fileText, pageHeaders, pagesIn } from '../platform/pages/pages.ts'
-import { type Mode, modes, type Order, type Till } from './till.ts'
+import { type Mode, modes, type Order } from './order.ts'
+import type { Till } from './till.ts'
 import type { Answered, Wire } from './wire.ts'
 
 const renderPage = pagesIn<'demo'>(new URL('./views/', import.meta.url))

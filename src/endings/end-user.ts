@@ -9,7 +9,8 @@ import {
 import { createUserKey, USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
 import { createDecisionStore, type EndingReason } from '../ciba/decision/consent-history-store.ts'
 import { type EndedBy, endRequests, tellEnded } from '../ciba/decision/end-requests.ts'
-import { createOutboxStore } from '../outbox/outbox-store.ts'
+import type { Letter } from '../outbox/notification.ts'
+import { createOutboxStore, OUTBOX } from '../outbox/outbox-store.ts'
 import type { Audit, AuditEventName } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Vault } from '../platform/crypto.ts'
@@ -35,8 +36,8 @@ export interface EndingOptions {
   closes?: boolean
   /** What else is to happen in the same step, and what the audit calls it. */
   also?: Statement[]
-  /** Under which other topics it is announced. */
-  alsoTopics?: string[]
+  /** Of which the user is told. */
+  notices?: readonly Letter[]
   alsoEvent?: AuditEventName
 }
 
@@ -50,7 +51,7 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
   const userKey = createUserKey(vault)
   const needs = { decisions: createDecisionStore(database), outbox: createOutboxStore(database), vault }
 
-  return async (userId, ending, { mustBe = 'anybody', by, also = [], alsoTopics = [], ...options }) => {
+  return async (userId, ending, { mustBe = 'anybody', by, also = [], notices = [], ...options }) => {
     const now = clock.now()
     const reason = reasons[ending]
     const closes = options.closes ?? ending !== 'signed_out'
@@ -67,11 +68,13 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
           generations.next(userId, closes, now),
           ...statementsFor(ending, { userId, erasedAs: erasedAs(userId, vault), now }),
           ...also,
+          ...notices.map(needs.outbox.add),
         ],
         // Pages that listen look, and find that they are signed out.
         changes: [
           ...requests.changes,
-          ...[USER_REQUESTS, ...alsoTopics].map((topic) => ({ topic, key: userKey(userId) })),
+          { topic: USER_REQUESTS, key: userKey(userId) },
+          ...notices.map(({ id }) => ({ topic: OUTBOX, key: id })),
         ],
       }
     }

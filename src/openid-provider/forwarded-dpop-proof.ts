@@ -4,8 +4,10 @@
  * or code that exists. oidc-provider then verifies its signature, and has it marked as used here, when the token it comes
  * with was found and is the client's.
  */
+
 import { errors, Provider } from 'oidc-provider'
 import { type Proofs, type ReadProof, type SentProof, usedBefore } from '../client/sender-constraint/dpop-proof.ts'
+import { accessTokenOf } from '../platform/http/authorization.ts'
 import type { Form } from '../platform/http/form.ts'
 import { Refusal } from '../platform/oauth-error.ts'
 import type { CurrentProvider } from './openid-provider.ts'
@@ -54,9 +56,10 @@ function routeOf(path: string, provider: Provider): (typeof routes)[number] | un
 
 /** Refused here, since oidc-provider would verify the proof first and look for the token then. */
 async function proofOfResource(call: CallToHandOver, provider: Provider, proofs: Proofs): Promise<ProofToHandOver> {
-  const [, scheme, token] = /^(bearer|dpop) +(\S+)$/i.exec(call.authorization ?? '') ?? []
-  if (scheme === undefined || token === undefined) return 'withheld'
-  const proof = await proofs.read(call.proof, scheme.toLowerCase() === 'dpop' ? token : undefined)
+  const sent = accessTokenOf(call.authorization)
+  if (sent === undefined) return 'withheld'
+  const { scheme, token } = sent
+  const proof = await proofs.read(call.proof, scheme === 'dpop' ? token : undefined)
   const found = await provider.AccessToken.find(token)
   if (found !== undefined && found.jkt === proof.key) return proof
   throw new Refusal('invalid_token', 'the access token is not valid', {

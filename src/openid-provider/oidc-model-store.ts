@@ -79,21 +79,7 @@ export function createOidcModelStore(database: Database) {
               expires_at = excluded.expires_at, user_generation = excluded.user_generation,
               client_registration_id = excluded.client_registration_id
             returning id_hash`,
-      rows: [
-        {
-          model: kept.model,
-          id_hash: kept.idHash,
-          sealed: kept.sealed,
-          grant_hash: kept.grantHash,
-          uid_hash: kept.uidHash,
-          client_id: kept.clientId,
-          user_id: kept.userId,
-          request_id: kept.requestId,
-          expires_at: kept.expiresAt,
-          user_generation: kept.userGeneration,
-          client_registration: kept.clientRegistration,
-        },
-      ],
+      rows: [rowOf(kept)],
     }),
 
     /**
@@ -185,6 +171,22 @@ export function createOidcModelStore(database: Database) {
       })
       return rows.length
     },
+  }
+}
+
+function rowOf(kept: KeptModel) {
+  return {
+    model: kept.model,
+    id_hash: kept.idHash,
+    sealed: kept.sealed,
+    grant_hash: kept.grantHash,
+    uid_hash: kept.uidHash,
+    client_id: kept.clientId,
+    user_id: kept.userId,
+    request_id: kept.requestId,
+    expires_at: kept.expiresAt,
+    user_generation: kept.userGeneration,
+    client_registration: kept.clientRegistration,
   }
 }
 

@@ -1,4 +1,5 @@
 /** `/metrics` for Prometheus: for those who were named, or bring the token; for everybody else there is nothing here. */
+
 import { memoryUsage } from 'node:process'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { OutboxStore } from '../outbox/outbox-store.ts'
@@ -6,6 +7,7 @@ import type { Clock } from '../platform/clock.ts'
 import { sameSecret } from '../platform/crypto.ts'
 import { isWithin, rangesOf } from '../platform/http/address.ts'
 import { onlyMethods } from '../platform/http/answer.ts'
+import { bearerOf } from '../platform/http/authorization.ts'
 import { Refusal } from '../platform/oauth-error.ts'
 import type { Metrics } from './metrics.ts'
 
@@ -49,7 +51,7 @@ export function metricsEndpoint(app: FastifyInstance, path: string, needs: Metri
 
   function mayRead(request: FastifyRequest): boolean {
     const { token } = needs.access
-    const bearer = /^bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1]
+    const bearer = bearerOf(request.headers.authorization)
     if (token !== undefined && bearer !== undefined && sameSecret(bearer, token)) return true
     return isWithin(request.ip, trusted)
   }

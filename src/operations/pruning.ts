@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
+import { createPeriodicTask } from '../platform/periodic-task.ts'
 
 /** One kind of rows that are not kept for ever. */
 export interface Kept {
@@ -25,8 +26,8 @@ export interface Pruning {
 }
 
 /** Milliseconds between two looks, and between two batches as long as there is more. */
-const pause = 10_000
-const rest = 25
+const pauseMs = 10_000
+const restMs = 25
 
 /** Rows of a kind in one step: some milliseconds, for which SQLite answers nobody else. */
 const batch = 100
@@ -34,10 +35,6 @@ const batch = 100
 const day = 86_400_000
 
 export function createPruning({ kept, clock, log }: { kept: Kept[]; clock: Clock; log: Log }): Pruning {
-  let cancel = () => {}
-  let running = false
-  let pruning: Promise<unknown> = Promise.resolve()
-
   /** One batch of each kind, and whether one of them was full. */
   async function once(): Promise<{ gone: number; more: boolean }> {
     let gone = 0
@@ -61,32 +58,15 @@ export function createPruning({ kept, clock, log }: { kept: Kept[]; clock: Clock
     }
   }
 
-  async function round(): Promise<void> {
-    let more = false
+  async function look(): Promise<number> {
     try {
-      more = (await once()).more
+      return (await once()).more ? restMs : pauseMs
     } catch (error) {
       log.error({ event: 'retention.failed', error }, 'what is old could not be pruned; it will be tried again')
+      return pauseMs
     }
-    if (running) schedule(more ? rest : pause)
   }
 
-  function schedule(milliseconds: number): void {
-    cancel = clock.after(milliseconds, () => {
-      pruning = round()
-    })
-  }
-
-  return {
-    start() {
-      running = true
-      schedule(pause)
-    },
-    prune,
-    async stop() {
-      running = false
-      cancel()
-      await pruning
-    },
-  }
+  const looking = createPeriodicTask({ work: look, clock })
+  return { start: () => looking.start(pauseMs), prune, stop: looking.stop }
 }

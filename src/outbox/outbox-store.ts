@@ -30,6 +30,9 @@ interface Report {
   dueAt: number
 }
 
+/** The topic under which it is announced that notifications wait. */
+export const OUTBOX = 'outbox'
+
 export type OutboxStore = ReturnType<typeof createOutboxStore>
 
 /** The outbox. What is handed back or retried is announced under the topic `outbox`; what is added, by whoever adds it. */
@@ -149,7 +152,7 @@ function reportingOn(database: Database) {
                   where id = $1 and lease = $2 returning id`,
             values: [letter.id, letter.lease ?? null, now],
           },
-          { announce: [{ topic: 'outbox', key: letter.id }] },
+          { announce: [{ topic: OUTBOX, key: letter.id }] },
         ),
       )
     },
@@ -177,7 +180,7 @@ function lookingAfter(database: Database) {
                   where id = $1 and state = 'parked' and sealed is not null returning id`,
             values: [id, now, giveUpAt],
           },
-          { announce: [{ topic: 'outbox', key: id }] },
+          { announce: [{ topic: OUTBOX, key: id }] },
         ),
       )
     },

@@ -9,9 +9,10 @@ import { createLog } from '../platform/log.ts'
 import type { Database } from '../platform/storage/database.ts'
 import { migrate } from '../platform/storage/migrate.ts'
 import { openSqlite } from '../platform/storage/sqlite.ts'
+import type { Send } from './delivery.ts'
 import type { Letter, Outcome } from './notification.ts'
 import { createOutboxStore } from './outbox-store.ts'
-import { createOutboxWorker, type OutboxWorker, type Send } from './outbox-worker.ts'
+import { createOutboxWorker, type OutboxWorker } from './outbox-worker.ts'
 
 const drunk: Outcome = { kind: 'delivered', words: 'drunk' }
 const spilt: Outcome = { kind: 'failed', words: 'spilt' }
@@ -210,7 +211,7 @@ test('what is posted is sent as soon as it is kept, and nobody has to look for i
   const before = claims()
   const letters = [tea(), tea({ lane: 'ben' })]
   let rowsWhenKept: unknown
-  const happened = await worker.post(letters, async (adding, topics) => {
+  const happened = await worker.enqueue(letters, async (adding, topics) => {
     assert.deepEqual(topics, [], 'no other node needs to hear of it')
     const rows = await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
     rowsWhenKept = (await outbox.list(undefined)).map(({ state, attempts, dueAt }) => [state, attempts, dueAt])
@@ -231,9 +232,9 @@ test('what was not kept, because its step did not happen or failed, is not sent 
   const { table, worker, served } = await teaRoom(t)
   worker.start()
   for (let times = 0; times < 10; times++) {
-    assert.equal(await worker.post([tea()], async () => false), false)
+    assert.equal(await worker.enqueue([tea()], async () => false), false)
     await assert.rejects(
-      worker.post([tea()], () => Promise.reject(new Error('no step'))),
+      worker.enqueue([tea()], () => Promise.reject(new Error('no step'))),
       /no step/,
     )
   }
@@ -297,7 +298,7 @@ test('a step that took long leaves too little of the lease: the letter is taken 
   worker.start()
   await worker.idle()
   const letter = tea()
-  await worker.post([letter], async (adding) => {
+  await worker.enqueue([letter], async (adding) => {
     await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
     clock.advance(2001)
     return true
@@ -339,7 +340,7 @@ test('nobody is idle while a step is under way that may add something', async (t
   const { worker, table, served } = await teaRoom(t)
   worker.start()
   const kept = Promise.withResolvers<boolean>()
-  const posted = worker.post([tea()], async (adding) => {
+  const posted = worker.enqueue([tea()], async (adding) => {
     await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
     return kept.promise
   })
@@ -364,7 +365,7 @@ test('nobody works here, or not any more: what is posted waits for others', asyn
   // It ends while a step is under way.
   const kept = Promise.withResolvers<boolean>()
   const letter = tea()
-  const posted = worker.post([letter], async (adding) => {
+  const posted = worker.enqueue([letter], async (adding) => {
     await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
     return kept.promise
   })
@@ -553,16 +554,13 @@ async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
   const served: Letter[] = []
   let manners: (Outcome | Send)[] = [drunk]
   const listeners = new Set<object>()
+  const pour: Send = async (letter, signal) => {
+    served.push(letter)
+    const manner = manners.length > 1 ? manners.shift()! : manners[0]!
+    return typeof manner === 'function' ? manner(letter, signal) : manner
+  }
   const worker = createOutboxWorker({
     outbox: unreliable,
-    senders: {
-      async tea(letter, signal) {
-        served.push(letter)
-        const manner = manners.length > 1 ? manners.shift()! : manners[0]!
-        return typeof manner === 'function' ? manner(letter, signal) : manner
-      },
-      milk: async () => drunk,
-    },
     attempts,
     timeout: 1000,
     onNews(heard) {
@@ -585,7 +583,7 @@ async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
     clock,
     table,
     outbox,
-    worker,
+    worker: { ...worker, start: () => worker.start({ tea: { send: pour }, milk: { send: async () => drunk } }) },
     served,
     logLines,
     claims: () => claims,
@@ -603,9 +601,9 @@ async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
 }
 
 /** Posts in a step that does nothing else. @returns the topics it was to announce */
-async function postOne(worker: OutboxWorker, table: Database, letter: Letter): Promise<string[]> {
+async function postOne(worker: Pick<OutboxWorker, 'enqueue'>, table: Database, letter: Letter): Promise<string[]> {
   let announced: string[] = []
-  await worker.post([letter], async (adding, topics) => {
+  await worker.enqueue([letter], async (adding, topics) => {
     announced = topics
     const announce = topics.map((topic) => ({ topic, key: letter.id }))
     return (await table.step({ sql: 'select 1 as one', values: [] }, { also: adding, announce })).length > 0
@@ -613,7 +611,7 @@ async function postOne(worker: OutboxWorker, table: Database, letter: Letter): P
   return announced
 }
 
-async function postFour(worker: OutboxWorker, table: Database): Promise<void> {
+async function postFour(worker: Pick<OutboxWorker, 'enqueue'>, table: Database): Promise<void> {
   for (let number = 0; number < 4; number++) assert.deepEqual(await postOne(worker, table, tea()), [])
 }
 

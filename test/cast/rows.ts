@@ -10,7 +10,6 @@ import { createBlockedClientStore } from '../../src/ciba/request-limits/blocked-
 import { createDenialPauseStore } from '../../src/ciba/request-limits/denial-pause-store.ts'
 import { compose, type Letter, type NewNotification, type NotificationState } from '../../src/outbox/notification.ts'
 import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
-import { createOutboxWorker } from '../../src/outbox/outbox-worker.ts'
 import type { Room } from '../../src/outbox/shares.ts'
 import { createAudit } from '../../src/platform/audit.ts'
 import { createVault, newId, newSecret } from '../../src/platform/crypto.ts'
@@ -46,23 +45,11 @@ export async function furnished(
     const decisions = createDecisionStore(database)
     const outbox = createOutboxStore(database)
     const audit = createAudit({ clock, log, hearers: [] })
-    // Nobody starts it: what is posted waits.
-    const worker = createOutboxWorker({
-      outbox,
-      senders: {},
-      attempts: 8,
-      timeout: 1000,
-      onNews: () => () => {},
-      clock,
-      log,
-      audit,
-    })
     const needs: DecisionNeeds = {
       requests,
       openRequests: createOpenRequestStore(database),
       outbox,
       decisions,
-      post: worker.post,
       blockedClients: createBlockedClientStore(database),
       denialPauses: createDenialPauseStore(database, { first: 0, longest: 0 }),
       findUser: async () => ({}),

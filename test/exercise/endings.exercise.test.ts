@@ -163,7 +163,7 @@ for (const engine of engines) {
       clock.advance(1000)
       await endUser('user-ana', 'removed', { by: 'application', closes: false })
       clock.advance(1000)
-      const accept = (request: typeof before) => one.requests.accept(request, request.id, { maxOpenPerUser: 9 }, [], [])
+      const accept = (request: typeof before) => one.requests.accept(request, request.id, { maxOpenPerUser: 9 })
       assert.equal(await accept(before), false)
       assert.equal(await accept(after), true, 'who comes back can be asked')
     })
@@ -192,12 +192,12 @@ for (const engine of engines) {
         forty.map((number) => {
           const request = newRequest(clock.now(), { id: `r${number}` })
           if (number === 20) return endUser('user-ana', 'locked', { by: 'command' })
-          return one.requests.accept(request, request.id, { maxOpenPerUser: 99 }, [], [])
+          return one.requests.accept(request, request.id, { maxOpenPerUser: 99 })
         }),
       )
       assert.deepEqual(await one.requests.listForUser('user-ana', 'open', clock.now()), [])
       const late = newRequest(clock.now())
-      assert.equal(await one.requests.accept(late, 'late', { maxOpenPerUser: 99 }, [], []), false)
+      assert.equal(await one.requests.accept(late, 'late', { maxOpenPerUser: 99 }), false)
     })
   })
 }

@@ -145,7 +145,7 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   const requests: RequestStore = createRequestStore(database)
   const now = stage.clock.now()
   const request = newRequest(now)
-  await requests.accept(request, 'its-id', { maxOpenPerUser: 100 }, [], [])
+  await requests.accept(request, 'its-id', { maxOpenPerUser: 100 })
   await requests.poll('its-id', 'kiosk', now)
   await requests.keepPolls([{ authReqIdHash: 'x'.repeat(43), lastPolledAt: now, growth: 0 }])
   await requests.stillPending([request.id])

@@ -85,7 +85,7 @@ for (const engine of engines) {
       const authenticator = createAuthenticator(origin, { counts: false })
       const ana = { id: 'user-ana', username: 'ana' }
       const made = authenticator.create(await passkeys.registrationOptions(ana))
-      assert.ok(await passkeys.register(ana, made, { telling: (step) => step([], []) }))
+      assert.ok(await passkeys.register(ana, made, { notices: [] }))
       const options = (await passkeys.confirmOptions('user-ana', 'r1'))!
       const response = authenticator.get({ challenge: options.challenge, rpId: options.rpId! })
       const answers = await Promise.all(Array.from({ length: 40 }, () => passkeys.confirm('user-ana', 'r1', response)))

@@ -36,7 +36,7 @@ for (const engine of engines) {
       const { clock, one, polling } = await memory(t, engine)
       const poll = await polling('a')
       for (const expected of ['authorization_pending', 'slow_down']) assert.equal(await poll(), expected)
-      await one.requests.settle('a', yes(clock.now()), [], [])
+      await one.requests.settle('a', yes(clock.now()))
       assert.equal(await poll(), 'approved')
     })
 
@@ -45,7 +45,7 @@ for (const engine of engines) {
       const poll = await polling('a')
       for (const expected of ['authorization_pending', 'slow_down']) assert.equal(await poll(), expected)
       heard.length = 0
-      await other.requests.settle('a', yes(clock.now()), [], [])
+      await other.requests.settle('a', yes(clock.now()))
       if (engine.name === 'postgres') await until(() => heard.includes('a'))
       assert.equal(await poll(), 'approved')
     })
@@ -58,7 +58,7 @@ for (const engine of engines) {
       const [row] = await rowsOf(one.database, 'backchannel_auth_requests')
       assert.deepEqual([row!.interval_seconds, row!.last_polled_at], [10, clock.now()])
       // Nobody waits for the news.
-      await other.requests.settle('a', yes(clock.now()), [], [])
+      await other.requests.settle('a', yes(clock.now()))
       assert.ok(database.stretch !== undefined)
       assert.equal(await poll(), 'approved')
     })
@@ -83,9 +83,9 @@ for (const engine of engines) {
 
     test('what changes while it is being read is not remembered', async (t) => {
       const { clock, one, pending } = await memory(t, engine)
-      await one.requests.accept(newRequest(clock.now(), { id: 'a' }), 'a', many, [], [])
+      await one.requests.accept(newRequest(clock.now(), { id: 'a' }), 'a', many)
       const poll = pending.poll('a', 'kiosk', clock.now())
-      await Promise.all([poll, one.requests.settle('a', yes(clock.now()), [], [])])
+      await Promise.all([poll, one.requests.settle('a', yes(clock.now()))])
       assert.equal(pending.recall('a', 'kiosk', clock.now()), undefined)
       assert.equal((await pending.poll('a', 'kiosk', clock.now()))?.request.status, 'approved')
     })
@@ -294,7 +294,7 @@ async function memory(t: TestContext, engine: Engine) {
 
   async function polling(id: string, deliveryMode: 'poll' | 'ping' = 'poll') {
     const request = newRequest(clock.now(), { id, clientId: 'kiosk', deliveryMode, expiresAt: clock.now() + 600_000 })
-    await requests.accept(request, id, many, [], [])
+    await requests.accept(request, id, many)
     return async () => {
       const now = clock.now()
       const remembered = pending.recall(id, 'kiosk', now)

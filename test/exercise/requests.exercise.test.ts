@@ -17,7 +17,7 @@ for (const engine of engines) {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
       const more = { authorizationDetails: [{ type: 'tea', cups: [1, { of: 'é\'"' }] }], resources: ['urn:tea'] }
       const request = newRequest(clock.now(), { deliveryMode: 'push', acrValues: 'urn:one urn:two', ...more })
-      assert.equal(await one.requests.accept(request, 'its-auth-req-id', many, [], []), true)
+      assert.equal(await one.requests.accept(request, 'its-auth-req-id', many), true)
       const nobodyYet = { acr: undefined, amr: undefined, authTime: undefined }
       const expected = { ...request, authentication: nobodyYet }
       assert.deepEqual(await other.requests.find(request.id), expected)
@@ -30,10 +30,10 @@ for (const engine of engines) {
 
     test('a user has at most so many open requests, however many come at once, to whichever node', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
-      const also = [{ sql: 'select 1', values: [] }]
+      const facts = [{ sql: 'select 1', values: [] }]
       const ring = (userId: string, number: number) => {
         const request = newRequest(clock.now(), { userId })
-        return (number % 2 ? one : other).requests.accept(request, newId(clock.now()), { maxOpenPerUser: 5 }, also, [])
+        return (number % 2 ? one : other).requests.accept(request, newId(clock.now()), { maxOpenPerUser: 5 }, { facts })
       }
       const numbers = Array.from({ length: 40 }, (_, number) => number)
       // All connections are open before they come, so that they really come at once.
@@ -55,7 +55,7 @@ for (const engine of engines) {
       const accepted = await Promise.all(
         numbers.map((number) => {
           const request = newRequest(clock.now(), { userId: number % 3 ? 'user-ana' : 'user-ben' })
-          return (number % 2 ? one : other).requests.accept(request, newId(clock.now()), limits, [], [])
+          return (number % 2 ? one : other).requests.accept(request, newId(clock.now()), limits)
         }),
       )
       assert.equal(accepted.filter(Boolean).length, 5)
@@ -76,13 +76,13 @@ for (const engine of engines) {
       const { clock, one } = await furnished(t, engine)
       const ring = async (more = {}) => {
         const request = newRequest(clock.now(), more)
-        const kept = await one.requests.accept(request, request.id, { maxOpenPerUser: 2 }, [], [])
+        const kept = await one.requests.accept(request, request.id, { maxOpenPerUser: 2 })
         return kept ? request : undefined
       }
       const first = await ring()
       await ring({ expiresAt: clock.now() + 1000 })
       assert.equal(await ring(), undefined)
-      await one.requests.settle(first!.id, yes(clock.now()), [], [])
+      await one.requests.settle(first!.id, yes(clock.now()))
       assert.ok(await ring())
       assert.equal(await ring(), undefined)
       clock.advance(1000)
@@ -91,13 +91,19 @@ for (const engine of engines) {
 
     test('what belongs to a new request is kept with it, and not without it', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      const letter = () => one.outbox.add(newLetter(clock.now()))
+      const notifications = () => [newLetter(clock.now())]
       const [kept, refused, failed] = [1, 2, 3].map(() => newRequest(clock.now()))
       const heard: string[] = []
       one.database.listen('outbox', (key) => heard.push(key))
-      assert.equal(await one.requests.accept(kept!, 'a', { maxOpenPerUser: 1 }, [letter()], ['outbox']), true)
-      assert.equal(await one.requests.accept(refused!, 'b', { maxOpenPerUser: 1 }, [letter()], ['outbox']), false)
-      await assert.rejects(one.requests.accept(failed!, 'c', many, [letter(), broken], ['outbox']))
+      assert.equal(
+        await one.requests.accept(kept!, 'a', { maxOpenPerUser: 1 }, { notifications: notifications() }),
+        true,
+      )
+      assert.equal(
+        await one.requests.accept(refused!, 'b', { maxOpenPerUser: 1 }, { notifications: notifications() }),
+        false,
+      )
+      await assert.rejects(one.requests.accept(failed!, 'c', many, { facts: [broken], notifications: notifications() }))
       assert.equal((await rowsOf(one.database, 'notifications')).length, 1)
       assert.equal((await rowsOf(one.database, 'backchannel_auth_requests')).length, 1)
       await one.database.step({ sql: 'select 1 as one', values: [] }, { announce: [{ topic: 'outbox', key: 'end' }] })
@@ -107,7 +113,7 @@ for (const engine of engines) {
 
     test('the first poll is never too early; one before the interval is over makes it five seconds longer for good', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      await one.requests.accept(newRequest(clock.now()), 'a', many, [], [])
+      await one.requests.accept(newRequest(clock.now()), 'a', many)
       const poll = async (after: number) => {
         clock.advance(after)
         const { request, tooEarly } = (await one.requests.poll('a', 'kiosk', clock.now()))!
@@ -123,7 +129,7 @@ for (const engine of engines) {
 
     test('of ten polls at the same moment one is in time, and each of the others counts', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
-      await one.requests.accept(newRequest(clock.now()), 'a', many, [], [])
+      await one.requests.accept(newRequest(clock.now()), 'a', many)
       const polls = await Promise.all(
         Array.from({ length: 10 }, (_, n) => (n % 2 ? one : other).requests.poll('a', 'kiosk', clock.now())),
       )
@@ -133,7 +139,7 @@ for (const engine of engines) {
 
     test("somebody else's request is like none, and their poll leaves no trace", async (t) => {
       const { clock, one } = await furnished(t, engine)
-      await one.requests.accept(newRequest(clock.now()), 'a', many, [], [])
+      await one.requests.accept(newRequest(clock.now()), 'a', many)
       const before = await rowsOf(one.database, 'backchannel_auth_requests')
       assert.equal(await one.requests.poll('a', 'northbank', clock.now()), undefined)
       assert.equal(await one.requests.poll('b', 'kiosk', clock.now()), undefined)
@@ -144,10 +150,10 @@ for (const engine of engines) {
       const { clock, one } = await furnished(t, engine)
       const decided = newRequest(clock.now())
       const over = newRequest(clock.now(), { expiresAt: clock.now() + 1000 })
-      await one.requests.accept(decided, 'decided', many, [], [])
-      await one.requests.accept(over, 'over', many, [], [])
+      await one.requests.accept(decided, 'decided', many)
+      await one.requests.accept(over, 'over', many)
       for (const name of ['decided', 'over']) await one.requests.poll(name, 'kiosk', clock.now())
-      await one.requests.settle(decided.id, yes(clock.now()), [], [])
+      await one.requests.settle(decided.id, yes(clock.now()))
       clock.advance(1000)
       for (const name of ['decided', 'over']) {
         const poll = await one.requests.poll(name, 'kiosk', clock.now())
@@ -159,7 +165,7 @@ for (const engine of engines) {
       test(`of twenty yes and twenty no at the same moment one stands (${deliveryMode})`, async (t) => {
         const { clock, one, other } = await furnished(t, engine, { count: 2 })
         const request = newRequest(clock.now(), { deliveryMode })
-        await one.requests.accept(request, 'a', many, [], [])
+        await one.requests.accept(request, 'a', many)
         const results = await Promise.all(
           Array.from({ length: 40 }, (_, number) =>
             (number % 2 ? one : other).decide({
@@ -194,14 +200,18 @@ for (const engine of engines) {
     test('of moves that are carried out together each succeeds or not by itself, with what follows from it', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const requests = Array.from({ length: 40 }, (_, number) => newRequest(clock.now(), { userId: `user-${number}` }))
-      const kept = await Promise.all(requests.map((request) => one.requests.accept(request, request.id, many, [], [])))
+      const kept = await Promise.all(requests.map((request) => one.requests.accept(request, request.id, many)))
       assert.ok(kept.every(Boolean))
-      const letterOf = ({ id }: { id: string }) => one.outbox.add({ ...newLetter(clock.now()), subject: id })
+      const letterOf = ({ id }: { id: string }) => ({ ...newLetter(clock.now()), subject: id })
       const isTheirs = (_: unknown, number: number) => number % 4 > 0
       const settled = await Promise.all(
         requests.map((request, number) => {
           const userId = isTheirs(request, number) ? request.userId : 'user-ben'
-          return one.requests.settle(request.id, { ...yes(clock.now()), userId }, [letterOf(request)], [])
+          return one.requests.settle(
+            request.id,
+            { ...yes(clock.now()), userId },
+            { notifications: [letterOf(request)] },
+          )
         }),
       )
       assert.deepEqual(settled, requests.map(isTheirs))
@@ -217,11 +227,11 @@ for (const engine of engines) {
     test('of moves that are carried out together one whose consequence fails fails alone', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const requests = Array.from({ length: 5 }, (_, number) => newRequest(clock.now(), { userId: `user-${number}` }))
-      const letter = one.outbox.add(newLetter(clock.now()))
+      const letter = newLetter(clock.now())
       const outcomes = await Promise.allSettled(
         // Two of them want to add a row with the same key.
         requests.map((request, number) =>
-          one.requests.accept(request, request.id, many, [1, 3].includes(number) ? [letter] : [], []),
+          one.requests.accept(request, request.id, many, { notifications: [1, 3].includes(number) ? [letter] : [] }),
         ),
       )
       assert.deepEqual(
@@ -238,9 +248,9 @@ for (const engine of engines) {
     test('who is not the hinted user decides nothing', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const request = newRequest(clock.now())
-      await one.requests.accept(request, 'a', many, [], [])
+      await one.requests.accept(request, 'a', many)
       const before = await rowsOf(one.database, 'backchannel_auth_requests')
-      assert.equal(await one.requests.settle(request.id, { ...yes(clock.now()), userId: 'user-ben' }, [], []), false)
+      assert.equal(await one.requests.settle(request.id, { ...yes(clock.now()), userId: 'user-ben' }), false)
       const answer = { userId: 'user-ben', outcome: 'approved', decidedBy: 'user' } as const
       assert.deepEqual(await one.decide({ ...answer, requestId: request.id }), { kind: 'unknown' })
       assert.deepEqual(await one.decide({ ...answer, requestId: 'no such request' }), { kind: 'unknown' })
@@ -252,16 +262,16 @@ for (const engine of engines) {
       const { clock, one } = await furnished(t, engine)
       for (const status of ['pending', 'approved'] as const) {
         const asked = newRequest(clock.now(), { deliveryMode: 'push' })
-        await one.requests.accept(asked, asked.id, many, [], [])
-        if (status === 'approved') await one.requests.settle(asked.id, yes(clock.now()), [], [])
+        await one.requests.accept(asked, asked.id, many)
+        if (status === 'approved') await one.requests.settle(asked.id, yes(clock.now()))
         const request = (await one.requests.find(asked.id))!
         clock.advance(600_000 - 1)
-        assert.equal(await one.requests.expire(request, 'too soon', clock.now(), [], []), false)
+        assert.equal(await one.requests.expire(request, 'too soon', clock.now()), false)
         assert.deepEqual(await one.requests.runOut(clock.now(), 10), [])
         clock.advance(1)
 
         const now = clock.now()
-        assert.equal(await one.requests.settle(request.id, yes(now), [], []), false)
+        assert.equal(await one.requests.settle(request.id, yes(now)), false)
         assert.equal(await one.requests.redeem(request.id, now, []), false)
         assert.equal((await one.requests.poll(request.id, 'till', now))!.request.status, status)
         assert.deepEqual(
@@ -292,18 +302,16 @@ for (const engine of engines) {
       const { clock, one } = await furnished(t, engine)
       for (const outcome of ['denied', 'redeemed'] as const) {
         const request = newRequest(clock.now())
-        await one.requests.accept(request, request.id, many, [], [])
-        await one.requests.settle(
-          request.id,
-          { ...yes(clock.now()), outcome: outcome === 'denied' ? 'denied' : 'approved' },
-          [],
-          [],
-        )
+        await one.requests.accept(request, request.id, many)
+        await one.requests.settle(request.id, {
+          ...yes(clock.now()),
+          outcome: outcome === 'denied' ? 'denied' : 'approved',
+        })
         if (outcome === 'redeemed') assert.equal(await one.requests.redeem(request.id, clock.now(), []), true)
         assert.equal(await one.requests.redeem(request.id, clock.now(), []), false)
         clock.advance(700_000)
         for (const status of ['pending', 'approved'] as const) {
-          assert.equal(await one.requests.expire({ id: request.id, status }, 'late', clock.now(), [], []), false)
+          assert.equal(await one.requests.expire({ id: request.id, status }, 'late', clock.now()), false)
         }
         assert.equal((await one.requests.find(request.id))!.status, outcome)
       }
@@ -313,7 +321,7 @@ for (const engine of engines) {
       const { clock, one } = await furnished(t, engine)
       const lives = [3000, 1000, 2000, 900_000]
       const requests = lives.map((life) => newRequest(clock.now(), { expiresAt: clock.now() + life }))
-      for (const request of requests) await one.requests.accept(request, request.id, many, [], [])
+      for (const request of requests) await one.requests.accept(request, request.id, many)
       clock.advance(5000)
       const ids = (await one.requests.runOut(clock.now(), 2)).map(({ id }) => id)
       assert.deepEqual(ids, [requests[1]!.id, requests[2]!.id])
@@ -322,8 +330,9 @@ for (const engine of engines) {
     test('a statement that fails in a move leaves everything as it was', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const request = newRequest(clock.now(), { deliveryMode: 'push' })
-      await one.requests.accept(request, 'a', many, [], [])
-      const also = [one.outbox.add(newLetter(clock.now())), broken]
+      await one.requests.accept(request, 'a', many)
+      const facts = [broken]
+      const notifications = [newLetter(clock.now())]
       const unharmed = async (move: () => Promise<unknown>) => {
         const tables = ['backchannel_auth_requests', 'notifications']
         const before = await Promise.all(tables.map((table) => rowsOf(one.database, table)))
@@ -331,11 +340,11 @@ for (const engine of engines) {
         assert.deepEqual(await Promise.all(tables.map((table) => rowsOf(one.database, table))), before)
       }
       const now = clock.now()
-      await unharmed(() => one.requests.settle(request.id, yes(now), also, ['outbox']))
-      await one.requests.settle(request.id, yes(now), [], [])
-      await unharmed(() => one.requests.redeem(request.id, now, also))
+      await unharmed(() => one.requests.settle(request.id, yes(now), { facts, notifications }))
+      await one.requests.settle(request.id, yes(now))
+      await unharmed(() => one.requests.redeem(request.id, now, facts))
       await unharmed(() =>
-        one.requests.expire({ id: request.id, status: 'approved' }, 'clock', now + 600_000, also, ['outbox']),
+        one.requests.expire({ id: request.id, status: 'approved' }, 'clock', now + 600_000, { facts, notifications }),
       )
       assert.equal(await one.requests.redeem(request.id, now, []), true)
     })
@@ -344,8 +353,8 @@ for (const engine of engines) {
       const { clock, one } = await furnished(t, engine)
       const keeps = async (deliveryMode: 'ping' | 'push', outcome: 'approved' | 'denied') => {
         const request = newRequest(clock.now(), { deliveryMode })
-        await one.requests.accept(request, request.id, many, [], [])
-        await one.requests.settle(request.id, { ...yes(clock.now()), outcome }, [], [])
+        await one.requests.accept(request, request.id, many)
+        await one.requests.settle(request.id, { ...yes(clock.now()), outcome })
         return { id: request.id, sealed: (await one.requests.find(request.id))!.callBackSealed }
       }
       assert.equal((await keeps('ping', 'approved')).sealed, undefined)
@@ -360,7 +369,7 @@ for (const engine of engines) {
     test('how the user was authenticated is kept with the decision', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const request = newRequest(clock.now())
-      await one.requests.accept(request, 'a', many, [], [])
+      await one.requests.accept(request, 'a', many)
       const authentication = { acr: 'urn:strong', amr: ['face', 'pin'], authTime: 1_790_000_000 }
       await one.decide({
         requestId: request.id,
@@ -397,7 +406,7 @@ for (const engine of engines) {
     test('an approval that nobody collected leaves two facts, in order', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const request = newRequest(clock.now())
-      await one.requests.accept(request, 'a', many, [], [])
+      await one.requests.accept(request, 'a', many)
       await one.decide({ requestId: request.id, userId: 'user-ana', outcome: 'approved', decidedBy: 'user' })
       clock.advance(600_000)
       await expire((await one.requests.find(request.id))!, one.needs)
@@ -419,14 +428,14 @@ for (const engine of engines) {
       listener.database.listen('request', (key) => heard.push(key))
       const collected = newRequest(clock.now())
       const forgotten = newRequest(clock.now())
-      for (const request of [collected, forgotten]) await one.requests.accept(request, request.id, many, [], [])
-      await one.requests.settle(collected.id, yes(clock.now()), [], [])
-      await one.requests.settle(collected.id, yes(clock.now()), [], [])
+      for (const request of [collected, forgotten]) await one.requests.accept(request, request.id, many)
+      await one.requests.settle(collected.id, yes(clock.now()))
+      await one.requests.settle(collected.id, yes(clock.now()))
       await one.requests.redeem(collected.id, clock.now(), [])
       await one.requests.redeem(collected.id, clock.now(), [])
       clock.advance(600_000)
-      await one.requests.expire(forgotten, 'clock', clock.now(), [], [])
-      await one.requests.expire(forgotten, 'clock', clock.now(), [], [])
+      await one.requests.expire(forgotten, 'clock', clock.now())
+      await one.requests.expire(forgotten, 'clock', clock.now())
       await one.database.step({ sql: 'select 1 as one', values: [] }, { announce: [{ topic: 'request', key: 'end' }] })
       await until(() => heard.includes('end'))
       const accepted = [collected.id, forgotten.id]
@@ -437,7 +446,7 @@ for (const engine of engines) {
       const { clock, one } = await furnished(t, engine)
       const ring = async (more = {}) => {
         const request = newRequest(clock.now(), more)
-        await one.requests.accept(request, request.id, many, [], [])
+        await one.requests.accept(request, request.id, many)
         clock.advance(1000)
         return request.id
       }
@@ -446,7 +455,7 @@ for (const engine of engines) {
       const open = await ring()
       const bens = await ring({ userId: 'user-ben' })
       const newest = await ring()
-      await one.requests.settle(settled, yes(clock.now()), [], [])
+      await one.requests.settle(settled, yes(clock.now()))
       const ids = (requests: { id: string }[]) => requests.map(({ id }) => id)
       const now = clock.now()
       assert.deepEqual(ids(await one.requests.listForUser('user-ana', 'open', now)), [newest, open])
@@ -459,7 +468,7 @@ for (const engine of engines) {
     test('the table refuses rows that contradict the states', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const request = newRequest(clock.now(), { deliveryMode: 'ping' })
-      await one.requests.accept(request, 'a', many, [], [])
+      await one.requests.accept(request, 'a', many)
       const nonsense = [
         "status = 'maybe'",
         "status = 'approved'",
@@ -477,7 +486,7 @@ for (const engine of engines) {
         await assert.rejects(one.database.step({ sql, values: [] }), /constraint/i, sets)
       }
       const twice = newRequest(clock.now())
-      await assert.rejects(one.requests.accept(twice, 'a', many, [], []), /unique/i, 'one auth_req_id, two requests')
+      await assert.rejects(one.requests.accept(twice, 'a', many), /unique/i, 'one auth_req_id, two requests')
     })
   })
 }

@@ -226,7 +226,7 @@ async function scene(t: TestContext, engine: Engine) {
     ...all,
     async ring(more: Partial<AuthenticationRequest> = {}) {
       const request = newRequest(clock.now(), more)
-      assert.ok(await one.requests.accept(request, request.id, { maxOpenPerUser: 999 }, [], []))
+      assert.ok(await one.requests.accept(request, request.id, { maxOpenPerUser: 999 }))
       return request
     },
     settle: (request: AuthenticationRequest, outcome: 'approved' | 'denied') =>

@@ -76,7 +76,7 @@ for (const engine of engines) {
       for (const first of ['the one whose lease ended', 'the one who took over']) {
         const { clock, one, other } = await furnished(t, engine, { count: 2 })
         const request = newRequest(clock.now(), { deliveryMode: 'push' })
-        await one.requests.accept(request, 'a', { maxOpenPerUser: 9 }, [], [])
+        await one.requests.accept(request, 'a', { maxOpenPerUser: 9 })
         await one.decide({ requestId: request.id, userId: 'user-ana', outcome: 'approved', decidedBy: 'application' })
 
         const claim = async (node: typeof one) => {

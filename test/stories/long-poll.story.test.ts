@@ -127,12 +127,13 @@ for (const engine of engines) {
       await holds(1)
       const request = await stage.newestRequest()
       const elsewhere = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
-      await createRequestStore(elsewhere).settle(
-        request,
-        { userId: 'user-ana', outcome: 'denied', settledBy: 'x', now: stage.clock.now(), authentication: {} },
-        [],
-        [],
-      )
+      await createRequestStore(elsewhere).settle(request, {
+        userId: 'user-ana',
+        outcome: 'denied',
+        settledBy: 'x',
+        now: stage.clock.now(),
+        authentication: {},
+      })
       await elsewhere.close()
       // SQLite has nobody who would say so: it is looked at four times a second.
       stage.clock.advance(250)

@@ -127,7 +127,7 @@ for (const engine of engines) {
         ),
       )
       const many = { maxOpenPerUser: 1000 }
-      await Promise.all(requests.map((request) => one.requests.accept(request, request.id, many, [], [])))
+      await Promise.all(requests.map((request) => one.requests.accept(request, request.id, many)))
       clock.advance(30 * second)
       const [forwards, backwards] = [requests, requests.toReversed()]
       const done = await Promise.all([
@@ -148,9 +148,9 @@ for (const engine of engines) {
       const limits = { first: 30 * second, longest: 3600 * second }
       const needs = { ...one.needs, denialPauses: createDenialPauseStore(one.database, limits) }
       const request = newRequest(clock.now(), { expiresAt: clock.now() + 30 * second })
-      await one.requests.accept(request, request.id, { maxOpenPerUser: 9 }, [], [])
+      await one.requests.accept(request, request.id, { maxOpenPerUser: 9 })
       const yes = { userId: request.userId, outcome: 'approved', settledBy: 'x', now: clock.now(), authentication: {} }
-      await one.requests.settle(request.id, { ...yes, outcome: 'approved' }, [], [])
+      await one.requests.settle(request.id, { ...yes, outcome: 'approved' })
       clock.advance(30 * second)
       assert.equal(await expire(request, needs), false, 'it has been read as one that waits')
       assert.equal(await expire((await one.requests.find(request.id))!, needs), true)

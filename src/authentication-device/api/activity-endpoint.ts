@@ -9,12 +9,12 @@ import type { BlockedClientStore } from '../../ciba/request-limits/blocked-clien
 import type { ClientStore } from '../../client/client-store.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
-import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
-import { type Form, readJsonFields, readQuery } from '../../platform/http/form.ts'
+import { readQuery } from '../../platform/http/form.ts'
 import { chooseLanguage, type Language } from '../../platform/i18n/texts.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
 import { showClient } from '../shown-client.ts'
-import { type IdentifyCaller, requireBearer } from './device-caller.ts'
+import type { IdentifyCaller } from './device-caller.ts'
+import { needed, userRoute } from './user-route.ts'
 
 export interface ActivityNeeds {
   identifyCaller: IdentifyCaller
@@ -37,43 +37,35 @@ export interface ActivityPaths {
 }
 
 export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, needs: ActivityNeeds): void {
-  onlyMethods(app, paths.activity, ['GET'])
-  app.get(paths.activity, async (request, reply) => {
-    requireBearer(request.headers.authorization)
-    const { userId } = await needs.identifyCaller(request.raw, new Map())
-    const language = chooseLanguage(readQuery(request.url).get('ui_locales'), request.headers['accept-language'])
-    return reply.header('cache-control', 'no-store').send({ activity: await activityOf(userId, language, needs) })
+  userRoute(app, paths.activity, needs.identifyCaller, {
+    async GET({ caller: { userId }, request }) {
+      const language = chooseLanguage(readQuery(request.url).get('ui_locales'), request.headers['accept-language'])
+      return { activity: await activityOf(userId, language, needs) }
+    },
   })
 
-  post(paths.revoke, async (userId, form, address) => {
-    const requestId = needed(form, 'request_id')
-    const request = await needs.requests.find(requestId)
-    if (request?.userId !== userId) throw new Refusal('not_found', 'no such request of this user')
-    const revoked = await needs.revokeApproval({ request, address })
-    needs.audit({ event: 'request.revoked', request: requestId, client: request.clientId, user: userId, address })
-    return { request_id: requestId, revoked }
+  userRoute(app, paths.revoke, needs.identifyCaller, {
+    async POST({ caller: { userId }, form, request: { ip: address } }) {
+      const requestId = needed(form, 'request_id')
+      const request = await needs.requests.find(requestId)
+      if (request?.userId !== userId) throw new Refusal('not_found', 'no such request of this user')
+      const revoked = await needs.revokeApproval({ request, address })
+      needs.audit({ event: 'request.revoked', request: requestId, client: request.clientId, user: userId, address })
+      return { request_id: requestId, revoked }
+    },
   })
 
-  post(paths.block, async (userId, form, address) => {
-    const clientId = needed(form, 'client_id')
-    const blocked = readBlocked(needed(form, 'blocked'))
-    if ((await needs.clients.find(clientId)) === undefined) throw new Refusal('not_found', 'there is no such client')
-    if (blocked) await needs.blockClient({ userId, clientId, address })
-    else await needs.blockedClients.unblock(userId, clientId)
-    needs.audit({ event: blocked ? 'client.blocked' : 'client.unblocked', user: userId, client: clientId, address })
-    return { client_id: clientId, blocked }
+  userRoute(app, paths.block, needs.identifyCaller, {
+    async POST({ caller: { userId }, form, request: { ip: address } }) {
+      const clientId = needed(form, 'client_id')
+      const blocked = readBlocked(needed(form, 'blocked'))
+      if ((await needs.clients.find(clientId)) === undefined) throw new Refusal('not_found', 'there is no such client')
+      if (blocked) await needs.blockClient({ userId, clientId, address })
+      else await needs.blockedClients.unblock(userId, clientId)
+      needs.audit({ event: blocked ? 'client.blocked' : 'client.unblocked', user: userId, client: clientId, address })
+      return { client_id: clientId, blocked }
+    },
   })
-
-  /** Only with the user's own token: a history is nobody else's business. */
-  function post(path: string, work: (userId: string, form: Form, address: string) => Promise<object>): void {
-    onlyMethods(app, path, ['POST'])
-    app.post(path, async (request, reply) => {
-      requireBearer(request.headers.authorization)
-      const form = readJsonFields(request.headers['content-type'], rawBody(request))
-      const { userId } = await needs.identifyCaller(request.raw, form)
-      return reply.header('cache-control', 'no-store').send(await work(userId, form, request.ip))
-    })
-  }
 }
 
 async function activityOf(userId: string, language: Language, needs: ActivityNeeds) {
@@ -103,10 +95,4 @@ function readBlocked(blocked: string): boolean {
     throw new Refusal('invalid_request', 'blocked must be true or false')
   }
   return blocked === 'true'
-}
-
-function needed(form: Form, name: string): string {
-  const value = form.get(name)
-  if (value === undefined) throw new Refusal('invalid_request', `${name} is missing`)
-  return value
 }

@@ -17,6 +17,7 @@ import type { ClientStore } from '../../client/client-store.ts'
 import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
 import { type CallWithProof, type Proofs, proofSentWith } from '../../client/sender-constraint/dpop-proof.ts'
 import type { CurrentProvider } from '../../openid-provider/openid-provider.ts'
+import { accessTokenOf, type SentAccessToken } from '../../platform/http/authorization.ts'
 import type { Form } from '../../platform/http/form.ts'
 import { slotOf } from '../../platform/http/load-shedding.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
@@ -58,27 +59,24 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
       address,
       slot: slotOf(call),
     }
-    const [, scheme, token] = userToken.exec(credentials.authorization ?? '') ?? []
-    if (scheme === undefined || token === undefined) return asDeviceService(credentials, needs)
-    return asUser({ token, isBearer: scheme.toLowerCase() === 'bearer', call }, needs)
+    const sent = accessTokenOf(credentials.authorization)
+    return sent === undefined ? asDeviceService(credentials, needs) : asUser({ ...sent, call }, needs)
   }
 }
 
-/** How a user's access token is sent: as a bearer's, or as one that is bound to a key (RFC 9449 §7.1). */
-const userToken = /^(bearer|dpop) +(\S+)$/i
-
-/** For a GET, where only the user's own token is accepted: credentials and hints do not belong into an address (M2). */
-export function requireBearer(authorization: string | undefined): void {
-  if (!userToken.test(authorization ?? '')) {
-    throw new Refusal('invalid_token', "send the user's access token", {
-      headers: { 'WWW-Authenticate': 'Bearer realm="doorbell"' },
-    })
-  }
+/**
+ * For a GET, where only the user's own token is accepted: credentials and hints do not belong into an address (M2).
+ * Returns that token.
+ */
+export function requireAccessToken(authorization: string | undefined): string {
+  const sent = accessTokenOf(authorization)
+  if (sent !== undefined) return sent.token
+  throw new Refusal('invalid_token', "send the user's access token", {
+    headers: { 'WWW-Authenticate': 'Bearer realm="doorbell"' },
+  })
 }
 
-interface SentToken {
-  token: string
-  isBearer: boolean
+interface SentToken extends SentAccessToken {
   call: DeviceCall
 }
 
@@ -102,7 +100,7 @@ async function asUser(sent: SentToken, needs: CallerNeeds): Promise<DeviceCaller
 
 /** A token that is bound to a key is of no use to whoever only bears it (ML-9, DP-15). */
 async function refuseUnlessTheirs(
-  { token, isBearer, call }: SentToken,
+  { token, scheme, call }: SentToken,
   boundTo: { 'x5t#S256'?: string | undefined; jkt?: string | undefined },
   { certificateOf, proofs }: CallerNeeds,
 ): Promise<void> {
@@ -110,6 +108,7 @@ async function refuseUnlessTheirs(
   if (certificate !== undefined && certificate !== certificateOf(call)?.thumbprint) {
     throw invalidToken('the access token is bound to another certificate')
   }
+  const isBearer = scheme === 'bearer'
   if (boundTo.jkt === undefined && isBearer) return
   const challenge = proofs.challenge('invalid_token')
   if (boundTo.jkt === undefined) throw invalidToken('the access token is bound to no key', challenge)

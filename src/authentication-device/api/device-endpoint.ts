@@ -16,7 +16,7 @@ import type { NumberMatching } from '../number-matching.ts'
 import { showClient } from '../shown-client.ts'
 import { type AuthenticateApproval, passkeyRequired } from './approval-strength.ts'
 import { narrowed } from './approved-details.ts'
-import { type DeviceCall, type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
+import { type DeviceCall, type DeviceCaller, type IdentifyCaller, requireAccessToken } from './device-caller.ts'
 
 export interface DeviceNeeds {
   identifyCaller: IdentifyCaller
@@ -38,7 +38,7 @@ export function deviceEndpoint(
 ): void {
   onlyMethods(app, paths.authinfo, ['GET', 'POST'])
   app.get(paths.authinfo, async (request, reply) => {
-    requireBearer(request.headers.authorization)
+    requireAccessToken(request.headers.authorization)
     const form = readQuery(request.url)
     return answer(reply, await authinfo(request.raw, form, needs))
   })

@@ -1,26 +1,26 @@
 /** A user's own passkeys, through the device API: adding, listing, removing, and being asked for one. */
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { statusAt } from '../../ciba/authentication-request/authentication-request.ts'
 import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
-import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { browserName } from '../../platform/http/browser-name.ts'
-import { type Form, readJsonFields } from '../../platform/http/form.ts'
+import type { Form } from '../../platform/http/form.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import type { Passkey } from '../../user/passkey/passkey-store.ts'
 import type { UserHooks } from '../../user/user.ts'
-import type { TellOfChange } from '../channels/account-notice.ts'
+import type { NoticesOfChange } from '../channels/account-notice.ts'
 import { type SignInNeeded, signInNeeded } from './approval-strength.ts'
-import { type DeviceCaller, type IdentifyCaller, requireBearer } from './device-caller.ts'
+import type { DeviceCaller, IdentifyCaller } from './device-caller.ts'
+import { needed, userRoute } from './user-route.ts'
 
 export interface PasskeyEndpointNeeds {
   identifyCaller: IdentifyCaller
   users: UserHooks
   requests: RequestStore
   passkeys: Passkeys
-  tellOfChange: TellOfChange
+  noticesOfChange: NoticesOfChange
   /** Whether users see our own sign-in pages, where a passkey signs them in. */
   signsInHere: boolean
   clock: Clock
@@ -30,58 +30,50 @@ export interface PasskeyEndpointNeeds {
 export function passkeyEndpoint(app: FastifyInstance, path: string, needs: PasskeyEndpointNeeds): void {
   const { passkeys, audit } = needs
 
-  onlyMethods(app, path, ['GET', 'POST'])
-  app.get(path, async (request, reply) => {
-    const user = await caller(request, new Map())
-    const list = await passkeys.list(user.userId)
-    const needed = signInNeeded(user, { ...needs, hasPasskey: list.length > 0 }, needs.clock.now())
-    return reply.header('cache-control', 'no-store').send({ passkeys: list.map(show), sign_in_needed: needed })
-  })
-  app.post(path, async (request, reply) => {
-    const form = formOf(request)
-    const user = await findUser(await justSignedIn(await caller(request, form)))
-    const browser = browserName(request.headers['user-agent'])
-    const added = await passkeys.register(user, needed(form, 'passkey'), {
-      name: readName(form),
-      telling: (step) => needs.tellOfChange({ type: 'passkey.added', userId: user.id, browser }, step),
-    })
-    if (added === undefined) throw new Refusal('invalid_request', 'the passkey was not accepted')
-    audit({ event: 'passkey.added', user: user.id, address: request.ip, about: added.id })
-    return reply.code(201).header('cache-control', 'no-store').send(show(added))
-  })
-
-  post('/options', async (user) => passkeys.registrationOptions(await findUser(await justSignedIn(user))))
-
-  post('/remove', async (user, form, address) => {
-    const userId = await justSignedIn(user)
-    const id = needed(form, 'id')
-    if (!(await passkeys.remove(userId, id))) throw new Refusal('not_found', 'the user has no such passkey')
-    audit({ event: 'passkey.removed', user: userId, address, about: id })
-    return { id, removed: true }
+  userRoute(app, path, needs.identifyCaller, {
+    async GET({ caller }) {
+      const list = await passkeys.list(caller.userId)
+      const needed = signInNeeded(caller, { ...needs, hasPasskey: list.length > 0 }, needs.clock.now())
+      return { passkeys: list.map(show), sign_in_needed: needed }
+    },
+    async POST({ caller, form, request, reply }) {
+      const user = await findUser(await justSignedIn(caller))
+      const browser = browserName(request.headers['user-agent'])
+      const added = await passkeys.register(user, needed(form, 'passkey'), {
+        name: readName(form),
+        notices: needs.noticesOfChange({ type: 'passkey.added', userId: user.id, browser }),
+      })
+      if (added === undefined) throw new Refusal('invalid_request', 'the passkey was not accepted')
+      audit({ event: 'passkey.added', user: user.id, address: request.ip, about: added.id })
+      reply.code(201)
+      return show(added)
+    },
   })
 
-  post('/confirm-options', async ({ userId }, form) => {
-    const request = await needs.requests.find(needed(form, 'request_id'))
-    const waiting = request?.userId === userId && statusAt(request, needs.clock.now()) === 'pending'
-    if (!waiting) throw new Refusal('not_found', 'no such request is waiting for this user')
-    const options = await passkeys.confirmOptions(userId, request.id)
-    if (options === undefined) throw new Refusal('not_found', 'the user has no passkey')
-    return options
+  userRoute(app, `${path}/options`, needs.identifyCaller, {
+    POST: async ({ caller }) => passkeys.registrationOptions(await findUser(await justSignedIn(caller))),
   })
 
-  function post(below: string, work: (user: DeviceCaller, form: Form, address: string) => Promise<object>): void {
-    onlyMethods(app, path + below, ['POST'])
-    app.post(path + below, async (request, reply) => {
-      const form = formOf(request)
-      return reply.header('cache-control', 'no-store').send(await work(await caller(request, form), form, request.ip))
-    })
-  }
+  userRoute(app, `${path}/remove`, needs.identifyCaller, {
+    async POST({ caller, form, request }) {
+      const userId = await justSignedIn(caller)
+      const id = needed(form, 'id')
+      if (!(await passkeys.remove(userId, id))) throw new Refusal('not_found', 'the user has no such passkey')
+      audit({ event: 'passkey.removed', user: userId, address: request.ip, about: id })
+      return { id, removed: true }
+    },
+  })
 
-  /** Only with the user's own token: a passkey is what a user proves to be there with, not what a service vouches for. */
-  async function caller(request: FastifyRequest, form: Form): Promise<DeviceCaller> {
-    requireBearer(request.headers.authorization)
-    return needs.identifyCaller(request.raw, form)
-  }
+  userRoute(app, `${path}/confirm-options`, needs.identifyCaller, {
+    async POST({ caller: { userId }, form }) {
+      const request = await needs.requests.find(needed(form, 'request_id'))
+      const waiting = request?.userId === userId && statusAt(request, needs.clock.now()) === 'pending'
+      if (!waiting) throw new Refusal('not_found', 'no such request is waiting for this user')
+      const options = await passkeys.confirmOptions(userId, request.id)
+      if (options === undefined) throw new Refusal('not_found', 'the user has no passkey')
+      return options
+    },
+  })
 
   /** @throws {Refusal} `insufficient_user_authentication` (RFC 9470) */
   async function justSignedIn(user: DeviceCaller): Promise<string> {
@@ -105,18 +97,6 @@ function notJustSignedIn({ max_age, acr_values }: SignInNeeded): Refusal {
       'WWW-Authenticate': `Bearer realm="doorbell", error="insufficient_user_authentication", max_age="${max_age}"${how}`,
     },
   })
-}
-
-function formOf(request: FastifyRequest): Form {
-  // A call that says nothing, not even of what type it is.
-  if (rawBody(request).length === 0) return new Map()
-  return readJsonFields(request.headers['content-type'], rawBody(request))
-}
-
-function needed(form: Form, name: string): string {
-  const value = form.get(name)
-  if (value === undefined) throw new Refusal('invalid_request', `${name} is missing`)
-  return value
 }
 
 function readName(form: Form): string | undefined {

@@ -1,21 +1,19 @@
 /** A user's own code, through the device API: whether there is one, setting, changing and removing it (UC-5). */
-import type { FastifyInstance, FastifyRequest } from 'fastify'
-import type { AddingStep } from '../../outbox/outbox-worker.ts'
+import type { FastifyInstance } from 'fastify'
 import type { Audit, AuditEventName } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
-import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { browserName } from '../../platform/http/browser-name.ts'
 import { callerOf } from '../../platform/http/connection.ts'
-import { type Form, readJsonFields } from '../../platform/http/form.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
 import type { PasswordTryThrottle } from '../../user/attempts/sign-in-throttle.ts'
 import type { CheckPassword } from '../../user/password/password-check.ts'
 import type { PasswordHashing } from '../../user/password/password-hashing.ts'
 import type { User, UserHooks } from '../../user/user.ts'
 import { type Change, isUserCode, type OwnCode } from '../../user/user-code/user-code.ts'
-import type { TellOfChange } from '../channels/account-notice.ts'
+import type { NoticesOfChange } from '../channels/account-notice.ts'
 import { signedInJustNow } from './approval-strength.ts'
-import { type IdentifyCaller, requireBearer } from './device-caller.ts'
+import type { IdentifyCaller } from './device-caller.ts'
+import { type UserCall, userRoute } from './user-route.ts'
 
 export interface UserCodeEndpointNeeds {
   identifyCaller: IdentifyCaller
@@ -23,7 +21,7 @@ export interface UserCodeEndpointNeeds {
   /** Undefined if no passwords are checked here. */
   checkPassword: CheckPassword | undefined
   ownCode: OwnCode
-  tellOfChange: TellOfChange
+  noticesOfChange: NoticesOfChange
   /** Whoever says that a code is not the password has tried a password. */
   throttle: PasswordTryThrottle
   clock: Clock
@@ -33,50 +31,56 @@ export interface UserCodeEndpointNeeds {
 export function userCodeEndpoint(app: FastifyInstance, path: string, needs: UserCodeEndpointNeeds): void {
   const { ownCode, audit } = needs
 
-  onlyMethods(app, path, ['GET', 'POST'])
-  app.get(path, async (request, reply) => {
-    const { user, recently } = await caller(request, new Map())
-    const { isSet, setAt } = await ownCode.look(user)
-    return reply.header('cache-control', 'no-store').send({
-      set: isSet,
-      set_at: setAt === undefined ? undefined : Math.floor(setAt / 1000),
-      present_code_needed: !recently,
-    })
-  })
-
-  post(path, (form) => {
-    const code = form.get('user_code') ?? ''
-    if (!isUserCode(code)) throw new Refusal('invalid_request', 'user_code must be 4 to 64 visible characters')
-    return { code, event: 'user_code.set' }
-  })
-
-  onlyMethods(app, `${path}/remove`, ['POST'])
-  post(`${path}/remove`, () => ({ code: undefined, event: 'user_code.removed' }))
-
-  /** @param read what is to become of the code */
-  function post(at: string, read: (form: Form) => { code: string | undefined; event: AuditEventName }) {
-    app.post(at, async (request, reply) => {
-      const form = formOf(request)
-      const { user, recently, clientId } = await caller(request, form)
-      const { code, event } = read(form)
-      const proof = {
-        presentCode: form.get('present_code'),
-        signedInJustNow: recently,
-        clientId,
-        connection: callerOf(reply),
-        telling: (step: AddingStep) => tell(code, user.id, request.headers['user-agent'], step),
-        mayBe: (code: string, hashing: PasswordHashing) => refusePassword(code, user, hashing),
+  userRoute(app, path, needs.identifyCaller, {
+    async GET(call) {
+      const user = await findUser(call)
+      const { isSet, setAt } = await ownCode.look(user)
+      return {
+        set: isSet,
+        set_at: setAt === undefined ? undefined : Math.floor(setAt / 1000),
+        present_code_needed: !isRecent(call),
       }
-      refuseUnlessChanged(await ownCode.change(user, code, proof))
-      audit({ event, user: user.id, address: request.ip, by: clientId })
-      return reply.header('cache-control', 'no-store').send({ set: code !== undefined })
-    })
+    },
+    async POST(call) {
+      const code = call.form.get('user_code') ?? ''
+      if (!isUserCode(code)) throw new Refusal('invalid_request', 'user_code must be 4 to 64 visible characters')
+      return change(call, code, 'user_code.set')
+    },
+  })
+
+  userRoute(app, `${path}/remove`, needs.identifyCaller, {
+    POST: (call) => change(call, undefined, 'user_code.removed'),
+  })
+
+  /** @param code what it is to be, or nothing to have none any more */
+  async function change(call: UserCall, code: string | undefined, event: AuditEventName) {
+    const { caller, form, request, reply } = call
+    const user = await findUser(call)
+    const proof = {
+      presentCode: form.get('present_code'),
+      signedInJustNow: isRecent(call),
+      clientId: caller.clientId,
+      connection: callerOf(reply),
+      notices: noticesOf(code, user.id, request.headers['user-agent']),
+      mayBe: (code: string, hashing: PasswordHashing) => refusePassword(code, user, hashing),
+    }
+    refuseUnlessChanged(await ownCode.change(user, code, proof))
+    audit({ event, user: user.id, address: request.ip, by: caller.clientId })
+    return { set: code !== undefined }
+  }
+
+  const isRecent = ({ caller }: UserCall) => signedInJustNow(caller.authentication, needs.clock.now())
+
+  async function findUser({ caller }: UserCall): Promise<User> {
+    const user = await needs.users.find(caller.userId)
+    if (user === null) throw new Refusal('not_found', 'the user is gone')
+    return user
   }
 
   /** Having none any more lets nobody in. */
-  function tell(code: string | undefined, userId: string, userAgent: string | undefined, step: AddingStep) {
-    if (code === undefined) return step([], [])
-    return needs.tellOfChange({ type: 'user_code.set', userId, browser: browserName(userAgent) }, step)
+  function noticesOf(code: string | undefined, userId: string, userAgent: string | undefined) {
+    if (code === undefined) return []
+    return needs.noticesOfChange({ type: 'user_code.set', userId, browser: browserName(userAgent) })
   }
 
   /**
@@ -97,15 +101,6 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
     if (!(await needs.checkPassword(user, code, hashing))) return
     throw new Refusal('invalid_request', 'user_code must not be the password', { members: { is_password: true } })
   }
-
-  /** Only with the user's own token: a code is nobody else's business, a device service's neither. */
-  async function caller(request: FastifyRequest, form: Form) {
-    requireBearer(request.headers.authorization)
-    const { userId, clientId, authentication } = await needs.identifyCaller(request.raw, form)
-    const user = await needs.users.find(userId)
-    if (user === null) throw new Refusal('not_found', 'the user is gone')
-    return { user, clientId, recently: signedInJustNow(authentication, needs.clock.now()) }
-  }
 }
 
 function refuseUnlessChanged(change: Change): void {
@@ -123,9 +118,4 @@ function refuseUnlessChanged(change: Change): void {
     case 'meanwhile changed':
       throw new Refusal('already_decided', 'the code was changed meanwhile')
   }
-}
-
-function formOf(request: FastifyRequest): Form {
-  if (rawBody(request).length === 0) return new Map()
-  return readJsonFields(request.headers['content-type'], rawBody(request))
 }

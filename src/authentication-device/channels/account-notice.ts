@@ -3,8 +3,8 @@
  * It is about no request.
  */
 
+import type { Send, Senders } from '../../outbox/delivery.ts'
 import { compose, contentPlace, type Letter } from '../../outbox/notification.ts'
-import type { AddingStep, OutboxWorker, Send } from '../../outbox/outbox-worker.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { AccountChange, UserHooks } from '../../user/user.ts'
@@ -47,34 +47,25 @@ export function accountKindsOf(config: ChannelSettings): string[] {
   return Object.entries(isSetUp).flatMap(([channel, is]) => (is ? [kindOf(channel)] : []))
 }
 
-/** The notifications of a change. Whom a channel reaches is found out when they are sent. */
-export function composeAccountNotices(
-  { type, userId, browser }: NewAccountChange,
-  needs: { kinds: readonly string[]; vault: Vault; clock: Clock },
-): Letter[] {
-  const now = needs.clock.now()
-  // Whatever is slow for one user holds up no other.
-  const common = {
-    subject: userId,
-    lane: `user/${userId}`,
-    content: { type, browser: browser || undefined },
-    giveUpAt: now + life,
-  }
-  return needs.kinds.map((kind) => compose({ kind, ...common }, now, needs.vault))
-}
+/** The notifications of a change, for the step that makes it. Whom a channel reaches is found out when they are sent. */
+export type NoticesOfChange = (change: NewAccountChange) => Letter[]
 
-/** Carries out the step that makes a change, and tells the user of it. Resolves to whether it happened. */
-export type TellOfChange = (change: NewAccountChange, step: AddingStep) => Promise<boolean>
-
-export interface TellOfChangeNeeds {
+export function createNoticesOfChange(needs: {
   kinds: readonly string[]
-  post: OutboxWorker['post']
   vault: Vault
   clock: Clock
-}
-
-export function createTellOfChange(needs: TellOfChangeNeeds): TellOfChange {
-  return (change, step) => needs.post(composeAccountNotices(change, needs), step)
+}): NoticesOfChange {
+  return ({ type, userId, browser }) => {
+    const now = needs.clock.now()
+    // Whatever is slow for one user holds up no other.
+    const common = {
+      subject: userId,
+      lane: `user/${userId}`,
+      content: { type, browser: browser || undefined },
+      giveUpAt: now + life,
+    }
+    return needs.kinds.map((kind) => compose({ kind, ...common }, now, needs.vault))
+  }
 }
 
 export interface AccountNoticeNeeds {
@@ -85,14 +76,12 @@ export interface AccountNoticeNeeds {
 }
 
 /** By kind, how the notifications of a change are sent. */
-export function createAccountNoticeSenders(
-  channels: readonly Channel[],
-  needs: AccountNoticeNeeds,
-): Record<string, Send> {
-  return Object.fromEntries(channels.map((channel) => [kindOf(channel.kind), createSender(channel, needs)]))
+export function createAccountNoticeSenders(channels: readonly Channel[], needs: AccountNoticeNeeds): Senders {
+  const senderOf = (channel: Channel) => ({ send: createSend(channel, needs), isTriedToTheEnd: true })
+  return Object.fromEntries(channels.map((channel) => [kindOf(channel.kind), senderOf(channel)]))
 }
 
-function createSender(channel: Channel, { users, link, vault }: AccountNoticeNeeds): Send {
+function createSend(channel: Channel, { users, link, vault }: AccountNoticeNeeds): Send {
   return async (letter, signal) => {
     const user = await users.find(letter.subject)
     if (user === null || user.disabled) return { kind: 'refused', words: 'the user is not there any more' }

@@ -2,8 +2,8 @@
 import { type AuthenticationRequest, isPretended } from '../../ciba/authentication-request/authentication-request.ts'
 import type { Client } from '../../client/client.ts'
 import type { ClientStore } from '../../client/client-store.ts'
+import type { Send, Senders } from '../../outbox/delivery.ts'
 import { compose, type Letter, type Outcome } from '../../outbox/notification.ts'
-import type { Send } from '../../outbox/outbox-worker.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { AccountChange, PendingRequest, User, UserHooks } from '../../user/user.ts'
 import type { NumberMatching } from '../number-matching.ts'
@@ -69,8 +69,17 @@ export interface NoticeNeeds {
   issuer: string
 }
 
-/** Sends the notices of one channel. A request that is no longer pending needs nobody's attention. */
-export function createNoticeSender(channel: Channel, needs: NoticeNeeds): Send {
+/**
+ * By kind, how the notices of requests are sent: until the request runs out, for a mail server that is down for an hour is
+ * up again while it still waits.
+ */
+export function createNoticeSenders(channels: readonly Channel[], needs: NoticeNeeds): Senders {
+  const senderOf = (channel: Channel) => ({ send: createSend(channel, needs), isTriedToTheEnd: true })
+  return Object.fromEntries(channels.map((channel) => [channel.kind, senderOf(channel)]))
+}
+
+/** A request that is no longer pending needs nobody's attention. */
+function createSend(channel: Channel, needs: NoticeNeeds): Send {
   return async (letter, signal) => {
     const request = await needs.findRequest(letter.subject)
     if (request?.status !== 'pending') return { kind: 'delivered', words: 'not needed any more' }

@@ -1,8 +1,10 @@
+import { enqueueForOthers } from '../../outbox/enqueue.ts'
+import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import { fingerprint, idsBefore } from '../../platform/crypto.ts'
 import { walk } from '../../platform/storage/cursor-prune.ts'
 import { atMostRows, type Database } from '../../platform/storage/database.ts'
 import { requestsFoundIn, requestsListedIn } from './request-lookup-store.ts'
-import { acceptingIn, settlingIn } from './request-move-store.ts'
+import { acceptingIn, type MoveNeeds, settlingIn } from './request-move-store.ts'
 import { pollsIn } from './request-poll-store.ts'
 
 export type RequestStore = ReturnType<typeof createRequestStore>
@@ -12,12 +14,13 @@ export type RequestStore = ReturnType<typeof createRequestStore>
  * condition gone. Moves are announced under the topic `request`, and by user under `user_requests` where something else
  * waits for the user from then on. Moves of the same kind that come together are carried out together.
  *
- * @param userKey under which key a user's changes are announced; not needed by who only reads
+ * @param needs not needed by who only reads; notifications wait for a server unless told
  */
-export function createRequestStore(database: Database, userKey: (userId: string) => string = fingerprint) {
+export function createRequestStore(database: Database, needs: Partial<MoveNeeds> = {}) {
+  const moving = { userKey: fingerprint, enqueue: enqueueForOthers(createOutboxStore(database)), ...needs }
   return {
-    ...acceptingIn(database, userKey),
-    ...settlingIn(database, userKey),
+    ...acceptingIn(database, moving),
+    ...settlingIn(database, moving),
     ...requestsFoundIn(database),
     ...requestsListedIn(database),
     ...pollsIn(database),

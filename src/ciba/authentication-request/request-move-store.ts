@@ -3,6 +3,8 @@
  * one finds its condition gone. Moves of the same kind that come together are carried out together.
  */
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
+import type { Enqueue } from '../../outbox/enqueue.ts'
+import type { Letter } from '../../outbox/notification.ts'
 import { fingerprint } from '../../platform/crypto.ts'
 import { together } from '../../platform/storage/batch.ts'
 import { type Change, type Database, joined, type Statement, type Value } from '../../platform/storage/database.ts'
@@ -42,29 +44,43 @@ interface MovedRow {
   user_id?: string
 }
 
-/** One request's move from one state to the next, with what goes with it. */
+/** What is written in the step of a move, if the request is moved. */
+export interface Consequences {
+  facts?: Statement[]
+  notifications?: readonly Letter[]
+}
+
+/** One request's move from one state to the next. */
 interface Move {
   id: string
   /** What the statement that decides is told of it, `id` included. */
   row: Record<string, Value | undefined>
-  also: Statement[]
-  /** Other topics than `request` under which it is announced. */
-  announce: string[]
   /** What other moves must not be under way for at the same moment, on any node. */
   alone?: string[]
+}
+
+/** A move, and what its step writes and announces besides. */
+interface MoveStep extends Move {
+  also: Statement[]
+  announce: string[]
+}
+
+export interface MoveNeeds {
+  /** Under which key a user's changes are announced. */
+  userKey(userId: string): string
+  enqueue: Enqueue
 }
 
 /** How a move is announced. */
 export const announced = (id: string): Change[] => [{ topic: 'request', key: id }]
 
 /** Carries out moves of one kind, told apart by their SQL. */
-type Moves = (sql: string) => (move: Move) => Promise<boolean>
+type Moves = (sql: string) => (move: Move, consequences: Consequences) => Promise<boolean>
 
-/** @param userKey under which key a user's changes are announced */
-function createMoves(database: Database, userKey: (userId: string) => string): Moves {
+function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves {
   /** @param sql over rows, returns a `MovedRow` for each request that was moved. @returns whether this one was */
-  function moves(sql: string): (move: Move) => Promise<boolean> {
-    return together<Move, boolean>({
+  function moves(sql: string): ReturnType<Moves> {
+    const carryOut = together<MoveStep, boolean>({
       apart: ({ id, alone = [] }) => [id, ...alone],
       async carryOut(all) {
         const those = (moved: MovedRow[]) => {
@@ -84,9 +100,11 @@ function createMoves(database: Database, userKey: (userId: string) => string): M
         return all.map(({ id }) => ids.has(id))
       },
     })
+    return (move, { facts = [], notifications = [] }) =>
+      enqueue(notifications, (adding, topics) => carryOut({ ...move, also: [...facts, ...adding], announce: topics }))
   }
 
-  const changesOf = ({ id, announce }: Move): Change[] => [
+  const changesOf = ({ id, announce }: MoveStep): Change[] => [
     ...announced(id),
     ...announce.map((topic) => ({ topic, key: id })),
   ]
@@ -102,8 +120,8 @@ function createMoves(database: Database, userKey: (userId: string) => string): M
 }
 
 /** Keeping a new request, within its limits. */
-export function acceptingIn(database: Database, userKey: (userId: string) => string) {
-  const moves = createMoves(database, userKey)
+export function acceptingIn(database: Database, needs: MoveNeeds) {
+  const moves = createMoves(database, needs)
 
   /** Limits of the same orders of magnitude share a text, and so do their requests. There are as many as are configured. */
   const keepers = new Map<string, ReturnType<typeof moves>>()
@@ -127,10 +145,9 @@ export function acceptingIn(database: Database, userKey: (userId: string) => str
       request: AuthenticationRequest,
       authReqId: string,
       limits: RequestLimits,
-      also: Statement[],
-      announce: string[],
-    ): Promise<boolean> =>
-      keepWithin(limits)({
+      consequences: Consequences = {},
+    ): Promise<boolean> => {
+      const move = {
         id: request.id,
         row: {
           id: request.id,
@@ -152,11 +169,11 @@ export function acceptingIn(database: Database, userKey: (userId: string) => str
           resources: jsonOf(request.resources),
           ...limitRow(limits),
         },
-        also,
-        announce,
         // Of two that count at once, neither would count the other.
         alone: [`requests of ${request.userId}`, ...(limits.perClient ? [`requests by ${request.clientId}`] : [])],
-      }),
+      }
+      return keepWithin(limits)(move, consequences)
+    },
 
     /** What stands in the way of a request that was not accepted, to be explained; nothing if it is gone meanwhile. */
     async obstacleTo(
@@ -172,18 +189,18 @@ export function acceptingIn(database: Database, userKey: (userId: string) => str
 }
 
 /** What becomes of a request: decided, run out, redeemed. */
-export function settlingIn(database: Database, userKey: (userId: string) => string) {
-  const moves = createMoves(database, userKey)
+export function settlingIn(database: Database, needs: MoveNeeds) {
+  const moves = createMoves(database, needs)
   const settle = moves(settling)
   const expire = moves(expiring)
   const redeem = moves(redeeming)
 
   return {
     /**
-     * pending → approved or denied, before the deadline. `also` hands the call back on; only an approval that is to
-     * be pushed keeps it, in case it runs out before it could be handed over.
+     * pending → approved or denied, before the deadline. A notification takes the call back over; only an approval that
+     * is to be pushed keeps it, in case it runs out before it could be handed over.
      */
-    settle(id: string, settlement: Settlement, also: Statement[], announce: string[]): Promise<boolean> {
+    settle(id: string, settlement: Settlement, consequences: Consequences = {}): Promise<boolean> {
       const { acr, amr, authTime } = settlement.authentication
       const row = {
         id,
@@ -196,7 +213,7 @@ export function settlingIn(database: Database, userKey: (userId: string) => stri
         auth_time: authTime,
         approved_details: jsonOf(settlement.approvedDetails),
       }
-      return settle({ id, row, also, announce })
+      return settle({ id, row }, consequences)
     },
 
     /**
@@ -207,13 +224,12 @@ export function settlingIn(database: Database, userKey: (userId: string) => stri
       { id, status }: Pick<AuthenticationRequest, 'id' | 'status'>,
       settledBy: string,
       now: number,
-      also: Statement[],
-      announce: string[],
-    ): Promise<boolean> => expire({ id, row: { id, was: status, decision: settledBy, at: now }, also, announce }),
+      consequences: Consequences = {},
+    ): Promise<boolean> => expire({ id, row: { id, was: status, decision: settledBy, at: now } }, consequences),
 
-    /** approved → redeemed, before the deadline, together with the tokens in `also`: all of it, or none. */
-    redeem: (id: string, now: number, also: Statement[]): Promise<boolean> =>
-      redeem({ id, row: { id, at: now }, also, announce: [] }),
+    /** approved → redeemed, before the deadline, together with the tokens among the facts: all of it, or none. */
+    redeem: (id: string, now: number, facts: Statement[]): Promise<boolean> =>
+      redeem({ id, row: { id, at: now } }, { facts }),
   }
 }
 

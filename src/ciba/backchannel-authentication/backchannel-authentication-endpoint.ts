@@ -6,7 +6,6 @@ import type { TokenBinding } from '../../client/sender-constraint/confirmation.t
 import { proofSentWith, type SentProof } from '../../client/sender-constraint/dpop-proof.ts'
 import type { BindTokens } from '../../client/sender-constraint/sender-constraint.ts'
 import type { Letter } from '../../outbox/notification.ts'
-import type { OutboxWorker } from '../../outbox/outbox-worker.ts'
 import type { Audit, Happening } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
@@ -47,8 +46,6 @@ export interface BackchannelNeeds {
   requests: RequestStore
   /** The notifications that tell the user's device. */
   noticesFor(request: AuthenticationRequest, user: User): Promise<Letter[]>
-  /** They are kept in one step with the request (VL-10). */
-  post: OutboxWorker['post']
   policy: RequestPolicy & AcceptancePolicy & LimitSettings & { unknownUsers: 'error' | 'pretend' }
   vault: Vault
   clock: Clock
@@ -116,16 +113,12 @@ async function consider(
   const accepted = accept(asked, client, user, binding, call.receivedAt, needs.policy, needs.vault)
   const { request, authReqId } = accepted
   const notices = await needs.noticesFor(request, user)
-  const evidence =
-    asked.signedRequest === undefined
-      ? []
-      : [needs.signedRequests.keep(request.id, asked.signedRequest, request.createdAt)]
+  const { signedRequest } = asked
+  const facts = signedRequest ? [needs.signedRequests.keep(request.id, signedRequest, request.createdAt)] : []
   const limits = limitsFor(client, needs.policy)
   // Nobody would learn the auth_req_id, and a user would be asked for nothing.
   await call.caller.mustBeThere()
-  const kept = await needs.post(notices, (adding, topics) =>
-    needs.requests.accept(request, authReqId, limits, [...adding, ...evidence], topics),
-  )
+  const kept = await needs.requests.accept(request, authReqId, limits, { facts, notifications: notices })
   if (!kept) throw await overTheLimit(request, limits, about, needs)
 
   const outcome = standIn === undefined ? request.deliveryMode : 'pretended'

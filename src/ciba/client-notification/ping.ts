@@ -1,7 +1,7 @@
 /** What a ping says (CIBA Core §10.2): that there is a result, and nothing of it. */
 
+import type { Send } from '../../outbox/delivery.ts'
 import { contentPlace } from '../../outbox/notification.ts'
-import type { Send } from '../../outbox/outbox-worker.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { GuardedCaller } from '../../platform/http/outgoing.ts'
 import type { CallBack } from '../authentication-request/authentication-request.ts'

@@ -1,8 +1,8 @@
 /** What a push says (CIBA Core §10.3, §12): the tokens, or why there are none. */
 
+import type { Send } from '../../outbox/delivery.ts'
 import { contentPlace, type Letter } from '../../outbox/notification.ts'
 import type { OutboxStore } from '../../outbox/outbox-store.ts'
-import type { Send } from '../../outbox/outbox-worker.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'

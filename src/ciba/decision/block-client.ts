@@ -1,11 +1,10 @@
 /** A user does not want to hear of a client any more: what it still asks of this user ends in the step that blocks it. */
 
-import type { Letter } from '../../outbox/notification.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
-import type { Statement } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import { endOpen, type OpenRequestStore } from '../authentication-request/open-request-store.ts'
+import type { Consequences } from '../authentication-request/request-move-store.ts'
 import type { BlockedClientStore } from '../request-limits/blocked-client-store.ts'
 import type { Decision } from './consent-history-store.ts'
 import { changesOf, type EndedBy, type EndRequestsNeeds, endRequests, tellEnded } from './end-requests.ts'
@@ -34,11 +33,9 @@ export function createBlockClient(needs: BlockNeeds): BlockClient {
 }
 
 /** A denial that reports the client, with all that is written with it; the block is among the facts. */
-export interface Report {
+export interface Report extends Required<Consequences> {
   request: AuthenticationRequest
   decision: Decision
-  letters: Letter[]
-  facts: Statement[]
   address: string | undefined
 }
 
@@ -48,7 +45,7 @@ export interface Report {
  * @returns whether it was still there to be settled; if not, nothing happened
  */
 export async function settleReported(report: Report, needs: BlockNeeds): Promise<boolean> {
-  const { request, decision, letters, facts } = report
+  const { request, decision, notifications, facts } = report
   const now = decision.decidedAt
   const { decidedBy, deviceClientId } = decision
   const by: EndedBy = { decidedBy, deviceClientId, reason: 'client_blocked' }
@@ -63,10 +60,10 @@ export async function settleReported(report: Report, needs: BlockNeeds): Promise
       statements: [
         endOpen(request.id, decision.id, now),
         ...facts,
-        ...letters.map(needs.outbox.add),
+        ...notifications.map(needs.outbox.add),
         ...ended.statements,
       ],
-      changes: [...changesOf(request, letters, needs.vault), ...ended.changes],
+      changes: [...changesOf(request, notifications, needs.vault), ...ended.changes],
     }
   })
   if (!isThere(open)) return false

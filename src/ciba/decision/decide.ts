@@ -1,8 +1,6 @@
 /** The user's yes or no, settled exactly once; and the clock's, for those who never answered. */
 
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
-import type { Letter } from '../../outbox/notification.ts'
-import type { OutboxWorker } from '../../outbox/outbox-worker.ts'
 import type { Audit } from '../../platform/audit.ts'
 import { newId } from '../../platform/crypto.ts'
 import type { Log } from '../../platform/log.ts'
@@ -16,6 +14,7 @@ import {
   wasShortAndUnanswered,
 } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { Consequences } from '../authentication-request/request-move-store.ts'
 import { notificationFor } from '../client-notification/notification-for.ts'
 import type { DenialPauseStore } from '../request-limits/denial-pause-store.ts'
 import { type BlockNeeds, settleReported } from './block-client.ts'
@@ -24,8 +23,6 @@ import type { DecidedBy, Decision, DecisionStore } from './consent-history-store
 export interface DecisionNeeds extends BlockNeeds {
   requests: RequestStore
   decisions: DecisionStore
-  /** What the client must be told is kept in one step with the outcome (decision 6). */
-  post: OutboxWorker['post']
   denialPauses: Pick<DenialPauseStore, 'lengthen' | 'lift'>
   /** Whether the user is still there, and still may decide (M15). */
   findUser(id: string): Promise<{ disabled?: boolean | undefined } | null>
@@ -77,7 +74,7 @@ export function createDecide(needs: DecisionNeeds): Decide {
     const approvedDetails =
       answer.outcome === 'approved' ? (answer.approvedDetails ?? request.authorizationDetails) : undefined
     const decision = { ...toDecision(answer, now), approvedDetails }
-    const { letters, facts } = consequences(request, decision, needs)
+    const then = consequences(request, decision, needs)
     // The read above only prepares: whether the request is still pending is decided in this one step (M22).
     const settlement = {
       userId: answer.userId,
@@ -88,10 +85,8 @@ export function createDecide(needs: DecisionNeeds): Decide {
       approvedDetails,
     }
     const settled = decision.reported
-      ? await settleReported({ request, decision, letters, facts, address: answer.address }, needs)
-      : await needs.post(letters, (adding, topics) =>
-          needs.requests.settle(request.id, settlement, [...facts, ...adding], topics),
-        )
+      ? await settleReported({ request, decision, ...then, address: answer.address }, needs)
+      : await needs.requests.settle(request.id, settlement, then)
     if (!settled) return explain(await needs.requests.find(request.id), now)
 
     tell(needs.audit, request, decision, answer.address)
@@ -111,10 +106,7 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
     reported: false,
     decidedAt: now,
   }
-  const { letters, facts } = consequences(request, decision, needs)
-  const expired = await needs.post(letters, (adding, topics) =>
-    needs.requests.expire(request, decision.id, now, [...facts, ...adding], topics),
-  )
+  const expired = await needs.requests.expire(request, decision.id, now, consequences(request, decision, needs))
   if (expired) tell(needs.audit, request, decision)
   return expired
 }
@@ -124,10 +116,10 @@ function consequences(
   request: AuthenticationRequest,
   decision: Decision,
   needs: DecisionNeeds,
-): { letters: Letter[]; facts: Statement[] } {
+): Required<Consequences> {
   const letter = notificationFor(request, decision.outcome, decision.decidedAt, needs.vault)
   return {
-    letters: letter === undefined ? [] : [letter],
+    notifications: letter === undefined ? [] : [letter],
     facts: [needs.decisions.add(decision, request), ...askingAgain(request, decision, needs)],
   }
 }

@@ -1,7 +1,7 @@
 /** Open requests that end without an answer: the user is locked or gone, or has blocked the client, or takes a yes back. */
 
 import type { Letter } from '../../outbox/notification.ts'
-import type { OutboxStore } from '../../outbox/outbox-store.ts'
+import { OUTBOX, type OutboxStore } from '../../outbox/outbox-store.ts'
 import type { Audit } from '../../platform/audit.ts'
 import { newId, type Vault } from '../../platform/crypto.ts'
 import { type Change, joined } from '../../platform/storage/database.ts'
@@ -53,7 +53,7 @@ export function endRequests(
 /** How it is announced that a request was settled, to whoever shows it, and what its client is to be told. */
 export function changesOf({ id, userId }: AuthenticationRequest, letters: readonly Letter[], vault: Vault): Change[] {
   const ofUser = { topic: USER_REQUESTS, key: createUserKey(vault)(userId) }
-  return [...announced(id), ofUser, ...letters.map((letter) => ({ topic: 'outbox', key: letter.id }))]
+  return [...announced(id), ofUser, ...letters.map((letter) => ({ topic: OUTBOX, key: letter.id }))]
 }
 
 /** For the audit, once they have ended. */

@@ -9,9 +9,7 @@ import { createExpirySweep } from './expiry-sweep.ts'
 test('more than one batch of requests that have run out is settled in one sweep', async (t) => {
   const { one, clock, sweep } = await scene(t)
   const requests = Array.from({ length: 450 }, () => newRequest(clock.now(), { expiresAt: clock.now() + 1000 }))
-  await Promise.all(
-    requests.map((request) => one.requests.accept(request, request.id, { maxOpenPerUser: 999 }, [], [])),
-  )
+  await Promise.all(requests.map((request) => one.requests.accept(request, request.id, { maxOpenPerUser: 999 })))
   assert.equal(await sweep.sweep(), 0)
   clock.advance(1000)
   assert.equal(await sweep.sweep(), 450)
@@ -22,13 +20,13 @@ test('more than one batch of requests that have run out is settled in one sweep'
 test('the clock lets it look every second, until it is stopped', async (t) => {
   const { one, clock, sweep } = await scene(t)
   const request = newRequest(clock.now(), { expiresAt: clock.now() + 1 })
-  await one.requests.accept(request, 'a', { maxOpenPerUser: 9 }, [], [])
+  await one.requests.accept(request, 'a', { maxOpenPerUser: 9 })
   sweep.start()
   clock.advance(1000)
   await until(async () => (await one.requests.find(request.id))!.status === 'expired')
   await sweep.stop()
   const next = newRequest(clock.now(), { expiresAt: clock.now() + 1 })
-  await one.requests.accept(next, 'b', { maxOpenPerUser: 9 }, [], [])
+  await one.requests.accept(next, 'b', { maxOpenPerUser: 9 })
   clock.advance(5000)
   assert.equal((await one.requests.find(next.id))!.status, 'pending')
 })
@@ -39,7 +37,7 @@ test('a sweep that fails is logged and made up for; what else is old is forgotte
   let failures = 1
   needs.requests.runOut = (...asked) => (failures-- > 0 ? Promise.reject(new Error('no table')) : runOut(...asked))
   const request = newRequest(clock.now(), { expiresAt: clock.now() + 1 })
-  await one.requests.accept(request, 'a', { maxOpenPerUser: 9 }, [], [])
+  await one.requests.accept(request, 'a', { maxOpenPerUser: 9 })
   sweep.start()
   clock.advance(1000)
   await until(async () => logLines.some((line) => line.includes('sweep.failed')))

@@ -1,5 +1,6 @@
 /** Looks, now and then, for requests whose time is over: the row is told, and so is a push client (M14). */
 import type { Clock } from '../../platform/clock.ts'
+import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { type DecisionNeeds, expire } from './decide.ts'
 
 export interface ExpirySweep {
@@ -10,7 +11,7 @@ export interface ExpirySweep {
 }
 
 /** Milliseconds between two looks. Polls and decisions do not wait for it: they compare with the deadline themselves. */
-const pause = 1_000
+const pauseMs = 1_000
 const batch = 200
 
 export function createExpirySweep(
@@ -18,9 +19,6 @@ export function createExpirySweep(
   alsoForget: ((now: number) => Promise<unknown>)[],
 ): ExpirySweep {
   const { clock, log } = needs
-  let cancel = () => {}
-  let running = false
-  let sweeping: Promise<unknown> = Promise.resolve()
   let lastForgot = 0
 
   async function sweep(): Promise<number> {
@@ -34,14 +32,14 @@ export function createExpirySweep(
     }
   }
 
-  async function round(): Promise<void> {
+  async function look(): Promise<number> {
     try {
       await sweep()
       await forgetOnceAMinute(clock)
     } catch (error) {
       log.error({ event: 'sweep.failed', error }, 'the sweep for expired requests failed; it will be tried again')
     }
-    if (running) schedule()
+    return pauseMs
   }
 
   async function forgetOnceAMinute({ now }: Clock): Promise<void> {
@@ -50,22 +48,6 @@ export function createExpirySweep(
     for (const forget of alsoForget) await forget(now())
   }
 
-  function schedule(): void {
-    cancel = clock.after(pause, () => {
-      sweeping = round()
-    })
-  }
-
-  return {
-    start() {
-      running = true
-      schedule()
-    },
-    sweep,
-    async stop() {
-      running = false
-      cancel()
-      await sweeping
-    },
-  }
+  const looking = createPeriodicTask({ work: look, clock })
+  return { start: () => looking.start(pauseMs), sweep, stop: looking.stop }
 }

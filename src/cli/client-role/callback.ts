@@ -1,7 +1,9 @@
 /** Being called back: a notification endpoint of our own, or the one that a server in development has for trying out. */
+
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
 import { sameSecret } from '../../platform/crypto.ts'
+import { bearerOf } from '../../platform/http/authorization.ts'
 import { isLoopback } from '../../platform/http/web-address.ts'
 import { isPlain } from '../../platform/validation.ts'
 import { Failure } from '../context/failure.ts'
@@ -183,7 +185,7 @@ function parse(text: string): unknown {
 }
 
 function isBearer(authorization: string | undefined, token: string): boolean {
-  const sent = /^bearer +(\S+)$/i.exec(authorization ?? '')?.[1]
+  const sent = bearerOf(authorization)
   return sent !== undefined && sameSecret(sent, token)
 }
 

@@ -1,6 +1,8 @@
 /** Dynamic registration of clients (RFC 7591), and looking after a registration (RFC 7592). */
+
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
+import { bearerOf } from '../../platform/http/authorization.ts'
 import { readJson } from '../../platform/http/form.ts'
 import { slotOf } from '../../platform/http/load-shedding.ts'
 import type { ClientMetadata } from '../metadata/client-metadata.ts'
@@ -58,7 +60,9 @@ function readBody(request: FastifyRequest): unknown {
 }
 
 function bearer(request: FastifyRequest): string | undefined {
-  return /^bearer +(\S{1,255})$/i.exec(request.headers.authorization ?? '')?.[1]
+  const token = bearerOf(request.headers.authorization)
+  // None of ours is longer: it need not be hashed.
+  return token !== undefined && token.length <= 255 ? token : undefined
 }
 
 /** All that is registered, defaults included, and what only the client is told (DR-2). */

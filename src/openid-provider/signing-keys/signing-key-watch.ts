@@ -4,6 +4,7 @@
  */
 import type { Audit } from '../../platform/audit.ts'
 import type { Log } from '../../platform/log.ts'
+import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { type RotationNeeds, rotateWhatIsDue } from './key-rotation.ts'
 import type { KeptKey } from './signing-key-store.ts'
 import { listKeys, nextTurn, type SigningKeys, signingKeysAt, stateOf, useful } from './signing-keys.ts'
@@ -26,10 +27,10 @@ export interface WatchNeeds extends RotationNeeds {
 }
 
 /** Milliseconds between two looks when nobody says anything. */
-const patrol = 5_000
+const patrolMs = 5_000
 
 /** Milliseconds: timers do not run for a month. */
-const longestSleep = 24 * 3600_000
+const longestSleepMs = 24 * 3600_000
 
 /** @throws if a key cannot be opened: it was sealed with another secret */
 export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningKeyWatch> {
@@ -40,12 +41,9 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
   let current = signingKeysAt(kept, clock.now(), vault)
   const users: ((keys: SigningKeys) => void)[] = []
 
-  let running = false
+  let isRunning = false
   let rotates = false
-  let looking: Promise<void> | undefined
-  let lookAgain = false
   let cancelAlarm = () => {}
-  let cancelPatrol = () => {}
   let stopListening = () => {}
 
   /** What the clock says of the keys we know. */
@@ -65,30 +63,18 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
   function setAlarm(now: number): void {
     cancelAlarm()
     const next = nextTurn(kept, now)
-    if (running && next !== undefined) {
-      cancelAlarm = clock.after(Math.min(next - now, longestSleep), () => trying(turn))
+    if (isRunning && next !== undefined) {
+      cancelAlarm = clock.after(Math.min(next - now, longestSleepMs), () => trying(turn))
     }
   }
 
-  function look(): void {
-    if (!running) return
-    lookAgain = true
-    looking ??= lookUntilSeen().finally(() => {
-      looking = undefined
-      if (lookAgain) look()
-      else setPatrol()
+  async function look(): Promise<number> {
+    await trying(async () => {
+      kept = await listKeys(needs)
+      if (rotates && (await rotate())) kept = await listKeys(needs)
+      turn()
     })
-  }
-
-  async function lookUntilSeen(): Promise<void> {
-    while (lookAgain && running) {
-      lookAgain = false
-      await trying(async () => {
-        kept = await listKeys(needs)
-        if (rotates && (await rotate())) kept = await listKeys(needs)
-        turn()
-      })
-    }
+    return patrolMs
   }
 
   async function rotate(): Promise<boolean> {
@@ -108,10 +94,7 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
     }
   }
 
-  function setPatrol(): void {
-    cancelPatrol()
-    if (running) cancelPatrol = clock.after(patrol, look)
-  }
+  const looking = createPeriodicTask({ work: look, clock })
 
   return {
     now: () => current,
@@ -120,18 +103,17 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
       use(current)
     },
     start(options) {
-      running = true
+      isRunning = true
       rotates = options.rotates
-      stopListening = needs.onNews(look)
+      stopListening = needs.onNews(looking.wake)
       setAlarm(clock.now())
-      look()
+      looking.start(0)
     },
     async stop() {
-      running = false
+      isRunning = false
       stopListening()
       cancelAlarm()
-      cancelPatrol()
-      await looking
+      await looking.stop()
     },
   }
 }

@@ -12,14 +12,14 @@ import { prepareSession } from './postgres-session.ts'
 
 export const channel = 'doorbell'
 
-const shortestPause = 100
-const longestPause = 10_000
+const shortestPauseMs = 100
+const longestPauseMs = 10_000
 
 /** A connection can be gone without a word (a cut cable, a forgetful router), so it has to answer now and then. */
-const pulse = 2_000
+const pulseMs = 2_000
 
 /** How long after a sign of life we go on to believe that nothing was missed: no longer than between two polls. */
-const trust = 4_000
+const trustMs = 4_000
 
 export interface Subscription {
   readonly listening: boolean
@@ -115,29 +115,18 @@ export async function subscribe(
   let current: Client | undefined
   let stretch = 0
   let aliveAt = 0
-  let pause = shortestPause
+  let pause = shortestPauseMs
   let cancel = () => {}
   let ended = false
 
   async function connect(): Promise<void> {
-    const client = new Client({ ...settings, query_timeout: trust })
-    client.on('error', () => lose(client))
-    client.on('end', () => lose(client))
-    client.on('notification', ({ payload = '' }) => tell(payload))
-    try {
-      await client.connect()
-      await prepareSession(client)
-      await client.query(`listen ${channel}`)
-    } catch (error) {
-      void client.end().catch(() => {})
-      throw error
-    }
+    const client = await openListener(settings, { lose, tell })
     if (ended) return client.end()
     current = client
     stretch += 1
     aliveAt = clock.now()
-    pause = shortestPause
-    cancel = clock.after(pulse, () => feelPulse(client))
+    pause = shortestPauseMs
+    cancel = clock.after(pulseMs, () => feelPulse(client))
   }
 
   function feelPulse(client: Client): void {
@@ -145,7 +134,7 @@ export async function subscribe(
       () => {
         if (client !== current) return
         aliveAt = clock.now()
-        cancel = clock.after(pulse, () => feelPulse(client))
+        cancel = clock.after(pulseMs, () => feelPulse(client))
       },
       () => lose(client),
     )
@@ -162,7 +151,7 @@ export async function subscribe(
   function reconnectLater(): void {
     cancel()
     cancel = clock.after(pause, () => void reconnect())
-    pause = Math.min(pause * 2, longestPause)
+    pause = Math.min(pause * 2, longestPauseMs)
   }
 
   async function reconnect(): Promise<void> {
@@ -189,7 +178,7 @@ export async function subscribe(
     },
     // A process that was stopped for a while wakes up with what it believed before.
     get stretch() {
-      return current !== undefined && clock.now() - aliveAt <= trust ? stretch : undefined
+      return current !== undefined && clock.now() - aliveAt <= trustMs ? stretch : undefined
     },
     async end() {
       ended = true
@@ -198,6 +187,26 @@ export async function subscribe(
       current = undefined
     },
   }
+}
+
+/** A connection on which announcements arrive. `lose` hears when it ends, whatever ended it. */
+async function openListener(
+  settings: ClientConfig,
+  { lose, tell }: { lose(client: Client): void; tell(payload: string): void },
+): Promise<Client> {
+  const client = new Client({ ...settings, query_timeout: trustMs })
+  client.on('error', () => lose(client))
+  client.on('end', () => lose(client))
+  client.on('notification', ({ payload = '' }) => tell(payload))
+  try {
+    await client.connect()
+    await prepareSession(client)
+    await client.query(`listen ${channel}`)
+  } catch (error) {
+    void client.end().catch(() => {})
+    throw error
+  }
+  return client
 }
 
 /** Anybody on the same database can write into the channel, so what is not ours is passed over. */

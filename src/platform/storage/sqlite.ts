@@ -17,7 +17,7 @@ import {
   type Value,
   valuesOf,
 } from './database.ts'
-import { createListeners } from './listeners.ts'
+import { createListeners, type Listeners } from './listeners.ts'
 import { claimFile, isBusy } from './sole-server.ts'
 import { wordsOfSqlite } from './sql-dialect.ts'
 
@@ -32,7 +32,7 @@ interface QueuedStep extends StepOptions<Record<string, Value>> {
 }
 
 /** How long another process may hold up the start of this one, in milliseconds. */
-const patience = 60_000
+const startWithinMs = 60_000
 
 /**
  * @param path a file, made if it is not there, or `:memory:`
@@ -43,10 +43,10 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
   const file = path === ':memory:' ? undefined : statSync(path)
   const { run, prepare, commitTogether } = committing(connection, path, file)
   const listeners = createListeners()
+  const stretchNow = countingForeignChanges(prepare)
   let queue: QueuedStep[] = []
   let exclusive: Promise<void> | undefined
   let closing: Promise<void> | undefined
-  let stretch: number | undefined
 
   function enqueue(first: Statement, options: StepOptions<Record<string, Value>>): Promise<Rows> {
     return new Promise((resolve, reject) => {
@@ -66,17 +66,7 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
       for (const step of steps) step.reject(error)
       return
     }
-    for (const step of steps) settle(step)
-  }
-
-  /** Listeners come first: when the caller goes on, this process knows already. */
-  function settle({ outcome, announce, resolve, reject }: QueuedStep): void {
-    if ('error' in outcome) {
-      reject(outcome.error)
-      return
-    }
-    if (outcome.rows.length > 0) for (const change of following(announce, outcome.rows)) listeners.tell(change)
-    resolve(outcome.rows)
+    for (const step of steps) settle(step, listeners)
   }
 
   async function exclusively<T>(work: (run: Run) => Promise<T>): Promise<T> {
@@ -85,15 +75,7 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
     const end = Promise.withResolvers<void>()
     exclusive = end.promise
     try {
-      insist(connection, 'begin immediate')
-      const result = await work(async <Row>(sql: string, values: Value[] = []) => {
-        return rowsOf(connection.prepare(wordsOfSqlite(sql)), values) as Row[]
-      })
-      connection.exec('commit')
-      return result
-    } catch (error) {
-      if (connection.isTransaction) connection.exec('rollback')
-      throw error
+      return await inTransaction(connection, work)
     } finally {
       exclusive = undefined
       end.resolve()
@@ -110,17 +92,6 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
 
   function refuseIfClosing(): void {
     if (closing) throw new Error('the database is closed')
-  }
-
-  /** Grows when somebody else has written: a command, in another process. Asked once in each turn of the event loop. */
-  function stretchNow(): number {
-    if (stretch === undefined) {
-      stretch = Number(prepare('pragma data_version').get()!.data_version)
-      setImmediate(() => {
-        stretch = undefined
-      })
-    }
-    return stretch
   }
 
   const database: Database = {
@@ -150,6 +121,45 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
     },
   }
   return database
+}
+
+/** A transaction that nothing else is carried out in, for as long as `work` takes. */
+async function inTransaction<T>(connection: DatabaseSync, work: (run: Run) => Promise<T>): Promise<T> {
+  try {
+    insist(connection, 'begin immediate')
+    const result = await work(async <Row>(sql: string, values: Value[] = []) => {
+      return rowsOf(connection.prepare(wordsOfSqlite(sql)), values) as Row[]
+    })
+    connection.exec('commit')
+    return result
+  } catch (error) {
+    if (connection.isTransaction) connection.exec('rollback')
+    throw error
+  }
+}
+
+/** Listeners come first: when the caller goes on, this process knows already. */
+function settle({ outcome, announce, resolve, reject }: QueuedStep, listeners: Listeners): void {
+  if ('error' in outcome) {
+    reject(outcome.error)
+    return
+  }
+  if (outcome.rows.length > 0) for (const change of following(announce, outcome.rows)) listeners.tell(change)
+  resolve(outcome.rows)
+}
+
+/** A number that grows when another process has written: a command. Asked once in each turn of the event loop. */
+function countingForeignChanges(prepare: (sql: string) => StatementSync): () => number {
+  let known: number | undefined
+  return () => {
+    if (known === undefined) {
+      known = Number(prepare('pragma data_version').get()!.data_version)
+      setImmediate(() => {
+        known = undefined
+      })
+    }
+    return known
+  }
 }
 
 /** How steps are carried out on a connection. @param file as it was when it was opened, or undefined if it is in memory */
@@ -278,7 +288,7 @@ function bindable(value: Value): Value | bigint {
  * migration may take longer than five seconds, and a busy change of the journal is reported at once.
  */
 function insist(connection: DatabaseSync, sql: string): void {
-  const deadline = systemClock.now() + patience
+  const deadline = systemClock.now() + startWithinMs
   while (true) {
     try {
       connection.exec(sql)

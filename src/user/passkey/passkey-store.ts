@@ -1,3 +1,6 @@
+import { type Enqueue, enqueueForOthers } from '../../outbox/enqueue.ts'
+import type { Letter } from '../../outbox/notification.ts'
+import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
 
 /** A public key with which a user signs in and confirms. */
@@ -32,36 +35,42 @@ interface PasskeyRow {
 
 export type PasskeyStore = ReturnType<typeof createPasskeyStore>
 
-export function createPasskeyStore(database: Database) {
+export function createPasskeyStore(
+  database: Database,
+  enqueue: Enqueue = enqueueForOthers(createOutboxStore(database)),
+) {
+  async function insert(passkey: Passkey, adding: Statement[], topics: string[]): Promise<boolean> {
+    const rows = await database.step(
+      {
+        sql: `insert into passkeys (id, user_id, credential_id, public_key, counter, transports, name, created_at)
+              select $1, $2, $3, $4, cast($5 as bigint), $6, $7, cast($8 as bigint)
+              where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1)
+              on conflict (credential_id) do nothing returning id`,
+        values: [
+          passkey.id,
+          passkey.userId,
+          passkey.credentialId,
+          passkey.publicKey,
+          passkey.counter,
+          JSON.stringify(passkey.transports),
+          passkey.name ?? null,
+          passkey.createdAt,
+        ],
+      },
+      { also: adding, announce: topics.map((topic) => ({ topic, key: passkey.id })) },
+    )
+    return rows.length > 0
+  }
+
   return {
     /**
      * Keeps a passkey. Returns whether it is new: what one user has, no other can add, and a user who was locked or
      * removed since the call began adds none.
      *
-     * @param also, topics carried out and announced in the same step, if it is new
+     * @param notices of it, if it is new
      */
-    async add(passkey: Passkey, also: Statement[] = [], topics: string[] = []): Promise<boolean> {
-      const rows = await database.step(
-        {
-          sql: `insert into passkeys (id, user_id, credential_id, public_key, counter, transports, name, created_at)
-                select $1, $2, $3, $4, cast($5 as bigint), $6, $7, cast($8 as bigint)
-                where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1)
-                on conflict (credential_id) do nothing returning id`,
-          values: [
-            passkey.id,
-            passkey.userId,
-            passkey.credentialId,
-            passkey.publicKey,
-            passkey.counter,
-            JSON.stringify(passkey.transports),
-            passkey.name ?? null,
-            passkey.createdAt,
-          ],
-        },
-        { also, announce: topics.map((topic) => ({ topic, key: passkey.id })) },
-      )
-      return rows.length > 0
-    },
+    add: (passkey: Passkey, notices: readonly Letter[] = []): Promise<boolean> =>
+      enqueue(notices, (adding, topics) => insert(passkey, adding, topics)),
 
     /** Answers how many there were. */
     async removeAllOf(userId: string): Promise<number> {

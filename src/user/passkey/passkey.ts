@@ -8,7 +8,7 @@ import type {
   PublicKeyCredentialRequestOptionsJSON,
   RegistrationResponseJSON,
 } from '@simplewebauthn/server'
-import type { WithNotifications } from '../../outbox/outbox-worker.ts'
+import type { Letter } from '../../outbox/notification.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint, newId } from '../../platform/crypto.ts'
 import type { User } from '../user.ts'
@@ -27,7 +27,7 @@ export interface PasskeyNeeds {
 export interface Registering {
   name?: string | undefined
   /** Tells the user, in the step that keeps the passkey. */
-  telling: WithNotifications
+  notices: readonly Letter[]
 }
 
 /** The answers of authenticators are taken as the browser's JSON text, from anybody: they are checked here. */
@@ -106,7 +106,7 @@ function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 're
       return kept(options, `register:${user.id}`)
     },
 
-    async register(user, response, { name, telling }) {
+    async register(user, response, { name, notices }) {
       const answer = readAnswer(response)
       if (answer === undefined) return undefined
       if (!(await challenges.take(answer.challenge, `register:${user.id}`, clock.now()))) return undefined
@@ -133,8 +133,7 @@ function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 're
         createdAt: now,
         usedAt: undefined,
       }
-      const isNew = await telling((adding, topics) => store.add(passkey, adding, topics))
-      return isNew ? passkey : undefined
+      return (await store.add(passkey, notices)) ? passkey : undefined
     },
   }
 }

@@ -33,8 +33,8 @@ export interface Place {
 }
 
 export interface FairQueue {
-  /** Whether such a caller would have a place now, be it that of another who has more. */
-  hasPlaceFor(caller: Pick<QueuedCaller, 'groups'>): boolean
+  /** Before anything is done for a caller who would have no place. @throws {Overloaded} */
+  refuseIfFull(caller: Pick<QueuedCaller, 'groups'>): void
   /**
    * Takes a place and carries out `work`, which waits for its turn before what takes long.
    *
@@ -80,7 +80,6 @@ export function createFairQueue(atOnce: number): FairQueue {
 
   function enter(groups: readonly PlaceGroup[]): Entry {
     const displaced = inTheWayOf(groups)
-    if (displaced === 'all') throw new Overloaded()
     if (displaced !== undefined) turnAway(displaced, new Overloaded())
     return taken.add(groups)
   }
@@ -130,7 +129,9 @@ export function createFairQueue(atOnce: number): FairQueue {
   }
 
   return {
-    hasPlaceFor: ({ groups }) => inTheWayOf(groups) !== 'all',
+    refuseIfFull({ groups }) {
+      inTheWayOf(groups)
+    },
     async withPlace({ groups, connection }, work) {
       if (connection?.isGone()) throw new CallerLeft()
       const entry = enter(groups)
@@ -173,16 +174,17 @@ function createTakenPlaces() {
     entries,
     uses,
     /**
-     * Returns who is to give up a place for a caller of these groups, undefined if there is a free one, or `all` if
-     * nobody is to.
+     * Returns who is to give up a place for a caller of these groups, or undefined if there is one.
+     *
+     * @throws {Overloaded} if nobody is
      */
-    inTheWayOf(groups: readonly PlaceGroup[]): Entry | undefined | 'all' {
+    inTheWayOf(groups: readonly PlaceGroup[]): Entry | undefined {
       const [largest, ...smaller] = groups
-      if (smaller.some(isFull)) return 'all'
+      if (smaller.some(isFull)) throw new Overloaded()
       if (largest === undefined || !isFull(largest)) return undefined
       const latest = latestOfMost(largest)
       // With as many as the caller would have then there is nothing to be made fairer.
-      if (latest === undefined || placesBelow(latest) <= placesBelow({ groups }) + 1) return 'all'
+      if (latest === undefined || placesBelow(latest) <= placesBelow({ groups }) + 1) throw new Overloaded()
       return latest
     },
     add(groups: readonly PlaceGroup[]): Entry {

@@ -1,3 +1,6 @@
+import { type Enqueue, enqueueForOthers } from '../../outbox/enqueue.ts'
+import type { Letter } from '../../outbox/notification.ts'
+import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import type { Change, Database, SingleStatement, Statement } from '../../platform/storage/database.ts'
 
 /** What a user said last of the code: its hash, or nothing if it was removed. */
@@ -42,9 +45,21 @@ const ofClient = ({ clientId }: Trying) => `client ${clientId}`
 const ofUser = ({ userId }: Pick<Trying, 'userId'>) => `user ${userId}`
 
 /** The codes of users, and the tries at them. */
-export const createUserCodeStore = (database: Database) => ({ ...codesIn(database), ...triesIn(database) })
+export function createUserCodeStore(
+  database: Database,
+  enqueue: Enqueue = enqueueForOthers(createOutboxStore(database)),
+) {
+  return { ...codesIn(database, enqueue), ...triesIn(database) }
+}
 
-function codesIn(database: Database) {
+function codesIn(database: Database, enqueue: Enqueue) {
+  /** @param statement returns a row if the code was set */
+  const set = (statement: Statement, userId: string, notices: readonly Letter[]): Promise<boolean> =>
+    enqueue(notices, async (adding, topics) => {
+      const also = [forgetTriesAt(userId), ...adding]
+      return (await database.step(statement, { also, announce: topics.map(ofCodes) })).length > 0
+    })
+
   return {
     async find(userId: string): Promise<KeptCode | undefined> {
       const [row] = await database.read<CodeRow>('select hash, set_at from user_codes where user_id = $1', [userId])
@@ -55,34 +70,32 @@ function codesIn(database: Database) {
      * Sets or removes a code, whatever it was. What was tried at the old one counts no more. Resolves to whether it was: a
      * user who was removed while the code was hashed is given none.
      *
-     * @param also, topics carried out and announced in the same step
+     * @param notices of it, if it was set
      */
-    async put(userId: string, hash: string | undefined, now: number, also: Statement[] = [], topics: string[] = []) {
-      const rows = await database.step(
+    put: (userId: string, hash: string | undefined, now: number, notices: readonly Letter[] = []): Promise<boolean> =>
+      set(
         {
           sql: `insert into user_codes (user_id, hash, set_at)
                 select cast($1 as text), cast($2 as text), cast($3 as bigint) where ${isThere}
                 on conflict (user_id) do update set hash = excluded.hash, set_at = excluded.set_at returning user_id`,
           values: [userId, hash ?? null, now],
         },
-        { also: [forgetTriesAt(userId), ...also], announce: topics.map(ofCodes) },
-      )
-      return rows.length > 0
-    },
+        userId,
+        notices,
+      ),
 
     /**
      * The same, but only if the code is still the one whose hash is `present`. Without one there is no row: the code was
      * the configuration's. Answers whether it was.
      */
-    async replace(
+    replace: (
       userId: string,
       present: string | undefined,
       hash: string | undefined,
       now: number,
-      also: Statement[] = [],
-      topics: string[] = [],
-    ): Promise<boolean> {
-      const rows = await database.step(
+      notices: readonly Letter[] = [],
+    ): Promise<boolean> =>
+      set(
         {
           sql: `insert into user_codes (user_id, hash, set_at)
                 select cast($1 as text), cast($2 as text), cast($3 as bigint) where ${isThere}
@@ -90,10 +103,9 @@ function codesIn(database: Database) {
                 where user_codes.hash = $4 returning user_id`,
           values: [userId, hash ?? null, now, present ?? null],
         },
-        { also: [forgetTriesAt(userId), ...also], announce: topics.map(ofCodes) },
-      )
-      return rows.length > 0
-    },
+        userId,
+        notices,
+      ),
 
     /** Puts a stronger hash of the same code in the place of `present`. Not if the code was changed meanwhile. */
     async replaceHash(userId: string, present: string, stronger: string): Promise<void> {

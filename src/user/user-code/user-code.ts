@@ -3,7 +3,7 @@
  * make that user's phone ring.
  */
 import type { Client } from '../../client/client.ts'
-import type { WithNotifications } from '../../outbox/outbox-worker.ts'
+import type { Letter } from '../../outbox/notification.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { sameSecret } from '../../platform/crypto.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
@@ -79,21 +79,23 @@ export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
       throw new Refusal('missing_user_code', 'this user has to give a user_code')
     }
     const caller = { groups: authenticatedClient(client.id, from.address), connection: from.connection }
-    await hashingPlaces.withPlace(caller, async (hashing) => {
-      const trying = { userId: user.id, clientId: client.id, at: clock.now() }
-      // However many strangers have tried, a client that the user knows is not held up by it.
-      const isKnown = await hasApproved(user.id, client.id)
-      const counted = isKnown ? { ...limits, maxTriesPerUser: undefined } : limits
-      if (!(await tries.begin(trying, counted))) throw locked(user, client)
-      const { matches, stronger } = await orTakeBack(tries, trying, () => (known ?? noCode).verify(code, hashing))
-      const passes = matches || known === undefined
-      const mayHear = passes ? await tries.right(trying, counted) : await tries.wrong(trying, counted)
-      if (!mayHear) throw locked(user, client)
-      if (!passes) {
-        throw new Refusal('invalid_user_code', 'user_code is wrong', { detail: `${client.id} for ${user.id}` })
-      }
-      if (stronger !== undefined) await known?.replaceHash?.(stronger)
-    })
+    hashingPlaces.refuseIfFull(caller)
+    const trying = { userId: user.id, clientId: client.id, at: clock.now() }
+    // However many strangers have tried, a client that the user knows is not held up by it.
+    const isKnown = await hasApproved(user.id, client.id)
+    const counted = isKnown ? { ...limits, maxTriesPerUser: undefined } : limits
+    // Before a place is taken: of many at once, those beyond the limit hear that it is reached.
+    if (!(await tries.begin(trying, counted))) throw locked(user, client)
+    const { matches, stronger } = await orTakeBack(tries, trying, () =>
+      hashingPlaces.withPlace(caller, (hashing) => (known ?? noCode).verify(code, hashing)),
+    )
+    const passes = matches || known === undefined
+    const mayHear = passes ? await tries.right(trying, counted) : await tries.wrong(trying, counted)
+    if (!mayHear) throw locked(user, client)
+    if (!passes) {
+      throw new Refusal('invalid_user_code', 'user_code is wrong', { detail: `${client.id} for ${user.id}` })
+    }
+    if (stronger !== undefined) await known?.replaceHash?.(stronger)
   }
 }
 
@@ -169,7 +171,7 @@ export interface Proof {
   clientId: string
   connection?: QueuedCaller['connection']
   /** Tells the user, in the step that changes the code. */
-  telling: WithNotifications
+  notices: readonly Letter[]
   /** Asked once the code is known to be theirs to change, so that nobody else hears an answer. Throws if it may not be this one. */
   mayBe(code: string, hashing: PasswordHashing): Promise<void>
 }
@@ -206,7 +208,7 @@ export function createOwnCode({ codeOf, store, tries, limits, hashingPlaces, clo
     if (proof.signedInJustNow) {
       if (code !== undefined) await proof.mayBe(code, hashing)
       const hash = await hashOf(code)
-      const isPut = await proof.telling((adding, topics) => store.put(user.id, hash, clock.now(), adding, topics))
+      const isPut = await store.put(user.id, hash, clock.now(), proof.notices)
       return isPut ? 'changed' : 'meanwhile changed'
     }
     const { presentCode } = proof
@@ -222,9 +224,7 @@ export function createOwnCode({ codeOf, store, tries, limits, hashingPlaces, clo
     if (code !== undefined) await proof.mayBe(code, hashing)
     // Of two who change it at once, the one who proved an older code loses.
     const hash = await hashOf(code)
-    const isChanged = await proof.telling((adding, topics) =>
-      store.replace(user.id, present?.hash, hash, clock.now(), adding, topics),
-    )
+    const isChanged = await store.replace(user.id, present?.hash, hash, clock.now(), proof.notices)
     return isChanged ? 'changed' : 'meanwhile changed'
   }
 }

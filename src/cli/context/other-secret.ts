@@ -1,7 +1,7 @@
 /** What to do where a database was made with another secret than the one that is configured. */
-import type { Config } from '../config/config.ts'
-import { fileOfOtherSecret } from '../config/development-secret.ts'
-import { shortPath } from './context/settings.ts'
+import type { Config } from '../../config/config.ts'
+import { fileOfOtherSecret } from '../../config/development-secret.ts'
+import { shortPath } from './settings.ts'
 
 /** From the demo, or from development, to production in one folder there never was a former DOORBELL_SECRET, but a file. */
 export async function adviceOnOtherSecret(config: Config): Promise<string> {

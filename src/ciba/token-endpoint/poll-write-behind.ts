@@ -1,0 +1,99 @@
+/**
+ * Whether a poll came too early, told from memory. The clock of the polls is written behind: what a request's interval has grown by within a second, the time of its last
+ * poll when the process ends in order.
+ */
+import type { Clock } from '../../platform/clock.ts'
+import type { Log } from '../../platform/log.ts'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { KeptPoll } from '../authentication-request/request-poll-store.ts'
+import type { RememberedRequest } from './remembered-requests.ts'
+
+export interface WriteBehindNeeds {
+  requests: Pick<RequestStore, 'keepPolls'>
+  clock: Clock
+  log: Log
+}
+
+/** Milliseconds that what an interval has grown by may be in memory only. */
+const writtenWithinMs = 1_000
+/** Rows in one statement. */
+const atOnce = 500
+/** Seconds by which `slow_down` lengthens the interval (CIBA Core §11). */
+const growthSeconds = 5
+
+export type PollWriteBehind = ReturnType<typeof createPollWriteBehind>
+
+export function createPollWriteBehind({ requests, clock, log }: WriteBehindNeeds) {
+  const grown = new Set<RememberedRequest>()
+  let cancelFlush: (() => void) | undefined
+  let flushing: Promise<void> | undefined
+
+  function flushSoon(): void {
+    cancelFlush ??= clock.after(writtenWithinMs, () => void flush())
+  }
+
+  function stopWaiting(): void {
+    cancelFlush?.()
+    cancelFlush = undefined
+  }
+
+  function flush(): Promise<void> {
+    stopWaiting()
+    flushing = (flushing ?? Promise.resolve()).then(() => write([...grown]))
+    return flushing
+  }
+
+  async function write(unwritten: RememberedRequest[]): Promise<void> {
+    for (let from = 0; from < unwritten.length; from += atOnce) await writeSome(unwritten.slice(from, from + atOnce))
+  }
+
+  async function writeSome(unwritten: RememberedRequest[]): Promise<void> {
+    const polls = unwritten.map((known): KeptPoll => {
+      grown.delete(known)
+      known.onItsWay = known.growth
+      known.growth = 0
+      return { authReqIdHash: known.key, lastPolledAt: known.lastPolledAt, growth: known.onItsWay }
+    })
+    try {
+      const intervals = await requests.keepPolls(polls)
+      for (const [index, known] of unwritten.entries()) {
+        known.onItsWay = 0
+        known.writtenAt = Math.max(known.writtenAt, polls[index]!.lastPolledAt)
+        known.interval = Math.max(known.interval, intervals.get(known.key) ?? 0)
+      }
+    } catch (error) {
+      for (const known of unwritten) {
+        known.growth += known.onItsWay
+        known.onItsWay = 0
+        if (known.growth > 0) grown.add(known)
+      }
+      flushSoon()
+      log.warn({ event: 'polls.not_written', error }, 'how often clients polled could not be written down')
+    }
+  }
+
+  return {
+    /** Whether the poll came too early (TE-1). The first never does (TK-18); of two at once the second does (M45). */
+    account(known: RememberedRequest, arrivedAt: number): boolean {
+      const interval = known.interval + known.growth + known.onItsWay
+      const isEarly = known.lastPolledAt > 0 && arrivedAt < known.lastPolledAt + interval * 1000
+      known.lastPolledAt = Math.max(known.lastPolledAt, arrivedAt)
+      if (isEarly) {
+        known.growth += growthSeconds
+        grown.add(known)
+        flushSoon()
+      }
+      return isEarly
+    },
+    forget: (known: RememberedRequest): void => void grown.delete(known),
+    /** Writes down by how much intervals have grown. */
+    flush,
+    /** Writes down all there is, the time of each last poll included, and nothing more afterwards. */
+    async close(all: () => Iterable<RememberedRequest>): Promise<void> {
+      await flush()
+      stopWaiting()
+      await write([...all()].filter((known) => known.growth > 0 || known.lastPolledAt > known.writtenAt))
+      stopWaiting()
+    },
+  }
+}

@@ -1,0 +1,68 @@
+/** How users are told, as `doorbell doctor` finds it. */
+import { connect } from 'node:net'
+import { tryMailServer } from '../../authentication-device/channels/email.ts'
+import type { Config } from '../../config/config.ts'
+import type { Finding } from './finding.ts'
+import { answersWithinMs } from './others.ts'
+
+export async function examineChannels(config: Config): Promise<Finding[]> {
+  const about = 'channels'
+  const findings = [
+    ...(config.email ? [await examineMail(config)] : []),
+    ...(config.webPush ? [examineWebPush(config.webPush)] : []),
+    ...(config.deviceWebhook ? [await examineWebhook(config.deviceWebhook)] : []),
+    ...('notify' in config.users ? [{ about, state: 'ok', says: 'the hook "notify" is called' } as const] : []),
+  ]
+  if (config.development) {
+    return [{ about, state: 'ok', says: 'users are told through the mailbox at /dev/mailbox' }, ...findings]
+  }
+  if (findings.length > 0) return findings
+  const advice = 'set email, webPush or deviceWebhook; else the app of the users has to ask /backchannel/authinfo'
+  return [{ about, state: 'warn', says: 'none: nobody is told that a request waits', advice }]
+}
+
+async function examineMail({ email, notifications }: Config): Promise<Finding> {
+  const about = 'mail'
+  const { host } = new URL(email!.smtp)
+  const trouble = await tryMailServer({ smtp: email!.smtp, timeout: notifications.timeout * 1000 })
+  if (trouble === undefined) return { about, state: 'ok', says: `${host} takes mail from ${email!.from}` }
+  const advice = 'is email.smtp (DOORBELL_EMAIL_SMTP) right: host, port, user and password?'
+  return { about, state: 'fail', says: `${host}: ${trouble}`, advice }
+}
+
+/** Push services write to whoever is named there, or refuse one who cannot exist. */
+function examineWebPush({ subject }: NonNullable<Config['webPush']>): Finding {
+  const about = 'web push'
+  const host = subject.startsWith('mailto:') ? subject.split('@')[1]! : new URL(subject).hostname
+  if (!/(^|\.)(localhost|example\.(com|org|net)|example|invalid|test)$/i.test(host)) {
+    return { about, state: 'ok', says: `push services write to ${subject}` }
+  }
+  const advice = 'set webPush.subject to an address of yours: some push services refuse others'
+  return { about, state: 'warn', says: `nobody reads what is sent to ${subject}`, advice }
+}
+
+async function examineWebhook({ url }: NonNullable<Config['deviceWebhook']>): Promise<Finding> {
+  const about = 'device webhook'
+  const { host, hostname, port, protocol } = new URL(url)
+  try {
+    await reach(hostname.replace(/^\[|\]$/g, ''), Number(port || (protocol === 'https:' ? 443 : 80)))
+    return { about, state: 'ok', says: `${host} can be reached` }
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'no answer'
+    const advice = 'does the service run, and is deviceWebhook.url right?'
+    return { about, state: 'fail', says: `${host} cannot be reached (${code})`, advice }
+  }
+}
+
+/** Connects and hangs up: what would be said there is for requests only. */
+function reach(host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host, port, timeout: answersWithinMs })
+    socket.once('error', reject)
+    socket.once('timeout', () => socket.destroy(new Error('timeout')))
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve()
+    })
+  })
+}

@@ -1,0 +1,223 @@
+/** What `doorbell doctor` finds in the database. */
+import { existsSync } from 'node:fs'
+import { isMailAddress } from '../../authentication-device/channels/mail.ts'
+import { createPushSubscriptionStore } from '../../authentication-device/channels/push-subscription-store.ts'
+import { mayRing } from '../../client/client.ts'
+import { createClientStore, type RegisteredClient } from '../../client/client-store.ts'
+import { secretPlace } from '../../client/configured-clients.ts'
+import { CONSENT_APP } from '../../client/metadata/client-metadata.ts'
+import { readClientMetadata } from '../../client/metadata/read-client-metadata.ts'
+import { type Config, seesCertificates } from '../../config/config.ts'
+import { isOverdue, keyTimesOf } from '../../openid-provider/signing-keys/key-rotation.ts'
+import { createSigningKeyStore } from '../../openid-provider/signing-keys/signing-key-store.ts'
+import { keyAlgorithms, keyPlace, stateOf } from '../../openid-provider/signing-keys/signing-keys.ts'
+import { createOutboxStore } from '../../outbox/outbox-store.ts'
+import { newSecret } from '../../platform/crypto.ts'
+import { profiles } from '../../platform/security-profile.ts'
+import { migrationStatus } from '../../platform/storage/migrate.ts'
+import { createUserStore } from '../../user/user-store.ts'
+import { type Desk, withDesk } from '../context/desk.ts'
+import { adviceOnOtherSecret } from '../context/other-secret.ts'
+import { fileOfDatabase, nameOfDatabase } from '../context/settings.ts'
+import { count } from '../context/terminal.ts'
+import type { Finding } from './finding.ts'
+
+export async function examineDatabase(config: Config): Promise<Finding[]> {
+  const about = 'database'
+  const name = nameOfDatabase(config.database)
+  if (config.database === 'sqlite::memory:') {
+    return [{ about, state: 'skipped', says: 'everything is in memory; only the server can look into it' }]
+  }
+  if (isNothingThere(config)) {
+    return [{ about, state: 'warn', says: `${name} is not there yet`, advice: '"npx doorbell serve" makes it' }]
+  }
+  try {
+    return await withDesk(
+      config,
+      async () => {},
+      async (desk) => [
+        { about, state: 'ok', says: `${name} answers (${desk.database.engine})` },
+        ...(await examineContent(desk)),
+      ],
+    )
+  } catch (error) {
+    const advice = 'is it running, and is the setting "database" (DOORBELL_DATABASE) right?'
+    return [{ about, state: 'fail', says: error instanceof Error ? error.message : String(error), advice }]
+  }
+}
+
+/** With another schema than ours nothing further can be read. */
+async function examineContent(desk: Desk): Promise<Finding[]> {
+  const schema = await examineSchema(desk)
+  if (schema.state !== 'ok') return [schema]
+  return [
+    schema,
+    await examineSecret(desk),
+    await examineKeys(desk),
+    ...(await examineClients(desk)),
+    await examineUsers(desk),
+    ...(await examineReach(desk)),
+    await examineNotifications(desk),
+  ]
+}
+
+async function examineSchema({ database }: Desk): Promise<Finding> {
+  const about = 'schema'
+  const { applied, pending, unknown } = await migrationStatus(database)
+  if (unknown.length > 0) {
+    const says = `newer than this program: ${unknown.join(', ')}`
+    return { about, state: 'fail', says, advice: 'run the newer Doorbell' }
+  }
+  if (pending.length === 0) return { about, state: 'ok', says: `the newest, ${applied.at(-1)?.name}` }
+  const says = `${pending.join(', ')} ${pending.length > 1 ? 'are' : 'is'} missing`
+  return { about, state: 'fail', says, advice: '"npx doorbell migrate" applies what is missing' }
+}
+
+async function examineSecret({ database, vault, config }: Desk): Promise<Finding> {
+  const about = 'secret'
+  const keys = await createSigningKeyStore(database).list()
+  const clients = await createClientStore(database).list()
+  const sealed = [
+    ...keys.flatMap(({ kid, privateSealed }) =>
+      privateSealed === undefined ? [] : [{ text: privateSealed, place: keyPlace(kid) }],
+    ),
+    ...clients.flatMap(({ client: { id, secretSealed } }) =>
+      secretSealed === undefined ? [] : [{ text: secretSealed, place: secretPlace(id) }],
+    ),
+  ]
+  if (sealed.length === 0) return { about, state: 'skipped', says: 'nothing is sealed yet that it could open' }
+  const closed = sealed.filter(({ text, place }) => !opens(() => vault.open(text, place)))
+  if (closed.length === 0)
+    return { about, state: 'ok', says: `opens what is kept (${count(sealed.length, 'thing')} tried)` }
+  const where = process.env.DOORBELL_SECRET ? 'DOORBELL_SECRET' : 'the configured secret'
+  return {
+    about,
+    state: 'fail',
+    says: `${where} does not open ${closed.length === sealed.length ? 'what' : `${closed.length} of ${sealed.length} things that`} this database keeps: it was made with another secret`,
+    advice: await adviceOnOtherSecret(config),
+  }
+}
+
+function opens(open: () => string): boolean {
+  try {
+    open()
+    return true
+  } catch {
+    return false
+  }
+}
+
+async function examineKeys({ database, clock, config }: Desk): Promise<Finding> {
+  const about = 'keys'
+  const keys = await createSigningKeyStore(database).list()
+  const signing = keys.filter((key) => stateOf(key, clock.now()) === 'signing')
+  const algorithms = [...new Set(signing.map(({ algorithm }) => algorithm))]
+  if (keys.length === 0)
+    return { about, state: 'warn', says: 'none yet', advice: 'the server makes them when it first starts' }
+  const missing = keyAlgorithms.filter((algorithm) => !algorithms.includes(algorithm))
+  if (missing.length > 0) {
+    return {
+      about,
+      state: 'fail',
+      says: `none that signs with ${missing.join(' or ')}`,
+      advice: 'start the server: it makes missing keys',
+    }
+  }
+  const overdue = signing.filter((key) => isOverdue(key, clock.now(), keyTimesOf(config)))
+  if (overdue.length > 0) {
+    return {
+      about,
+      state: 'warn',
+      says: `${overdue.map(({ algorithm }) => algorithm).join(' and ')} should have been rotated by now (keys.rotateEvery)`,
+      advice: 'does a server with workers run on this database? By hand: npx doorbell keys rotate',
+    }
+  }
+  return { about, state: 'ok', says: `${count(signing.length, 'key signs', 'keys sign')} (${algorithms.join(', ')})` }
+}
+
+async function examineClients({ database, config }: Desk): Promise<Finding[]> {
+  const about = 'clients'
+  // Our own is not the operator's to change.
+  const registered = (await createClientStore(database).list()).filter(({ client }) => client.id !== CONSENT_APP)
+  const lacking = registered.flatMap((one) => complaintsAbout(one, config))
+  const ringing = registered.filter(({ client }) => mayRing(client)).length
+  const findings: Finding[] = lacking.map((says) => ({
+    about,
+    state: 'warn',
+    says,
+    advice: 'change it in the configuration, or remove it and add it again: "npx doorbell client"',
+  }))
+  if (ringing === 0) {
+    const advice = 'add one to the configuration, or: npx doorbell client add --mode poll'
+    return [...findings, { about, state: 'warn', says: 'none is registered that could ring', advice }]
+  }
+  if (lacking.length > 0) return findings
+  return [{ about, state: 'ok', says: `${registered.length} registered, ${ringing} of them may ring` }]
+}
+
+/** What was good in development may not be in production: a client stays as it was registered. */
+function complaintsAbout({ client }: RegisteredClient, config: Config): string[] {
+  // Only its hash is kept; that there is one is all that is asked here.
+  const secret = client.secretHash === undefined ? {} : { client_secret: newSecret() }
+  const read = readClientMetadata(
+    { ...client.metadata, ...secret },
+    {
+      development: config.development,
+      profile: profiles[config.profile],
+      seesCertificates: seesCertificates(config),
+      detailTypes: Object.keys(config.authorizationDetails.types),
+    },
+  )
+  return 'complaints' in read ? read.complaints.map((complaint) => `${client.id}: ${complaint}`) : []
+}
+
+async function examineUsers({ database, config }: Desk): Promise<Finding> {
+  const about = 'users'
+  if (!Array.isArray(config.users)) return { about, state: 'ok', says: "asked of the application's hooks" }
+  const known = config.users.length + (await createUserStore(database).list()).length
+  if (known > 0) return { about, state: 'ok', says: `${known} known` }
+  const advice = 'add users or hooks to the configuration, or: npx doorbell user add'
+  return { about, state: 'warn', says: 'nobody is known who could be asked', advice }
+}
+
+/** Names shown; the rest is a number. */
+const named = 5
+
+/** Who would not hear of a request. Hooks cannot be asked who there is, and tell by themselves whom they like. */
+async function examineReach({ database, config }: Desk): Promise<Finding[]> {
+  const about = 'reach'
+  const { users, email, webPush, deviceWebhook, development } = config
+  if (!Array.isArray(users) || development || deviceWebhook || !(email || webPush)) return []
+  const known = [...users, ...(await createUserStore(database).list())].filter(({ disabled }) => !disabled)
+  const subscribed = new Set(webPush ? await createPushSubscriptionStore(database).users() : [])
+  const lost = known.filter((user) => !(email && isMailAddress(user.email)) && !subscribed.has(user.id))
+  if (lost.length === 0) return [{ about, state: 'ok', says: `${count(known.length, 'user')} can be told` }]
+  const ids = lost.slice(0, named).map(({ id }) => id)
+  const more = lost.length > named ? ` and ${lost.length - named} more` : ''
+  return [
+    {
+      about,
+      state: 'warn',
+      says: `no channel reaches ${ids.join(', ')}${more}`,
+      advice: email ? 'give them a mail address' : 'they have to subscribe in their browser, or set up mail for them',
+    },
+  ]
+}
+
+async function examineNotifications({ database }: Desk): Promise<Finding> {
+  const about = 'notifications'
+  const { waiting, sending, parked } = await createOutboxStore(database).countUndelivered()
+  if (parked === 0) return { about, state: 'ok', says: `${waiting + sending} to come, none parked` }
+  return {
+    about,
+    state: 'warn',
+    says: `${parked} parked: they were given up`,
+    advice: 'see why: npx doorbell outbox list --state parked; then: npx doorbell outbox retry --all-parked',
+  }
+}
+
+/** No database file has been made yet. */
+export function isNothingThere(config: Pick<Config, 'database'>): boolean {
+  const file = fileOfDatabase(config.database)
+  return config.database === 'sqlite::memory:' || (file !== undefined && !existsSync(file))
+}

@@ -1,0 +1,80 @@
+/** What `doorbell doctor` hears from the server itself and from the servers that it relies on. */
+import type { Config } from '../../config/config.ts'
+import { type Answer, call } from '../client-role/web.ts'
+import type { Finding } from './finding.ts'
+
+/** Milliseconds that anybody is given to answer. */
+export const answersWithinMs = 3000
+
+export async function examineServer({ issuer }: Config): Promise<Finding[]> {
+  const about = 'issuer'
+  const clockSkipped: Finding = { about: 'clock', state: 'skipped', says: 'there is nothing to compare it with' }
+  try {
+    const answer = await call(`${issuer}/.well-known/openid-configuration`, {
+      signal: AbortSignal.timeout(answersWithinMs),
+    })
+    return [judgeIssuer(answer, issuer), examineClock(answer) ?? clockSkipped]
+  } catch {
+    const advice = 'start the server, or see whether this machine can reach it (names, proxy, certificate)'
+    return [{ about, state: 'warn', says: `nobody answers at ${issuer}`, advice }, clockSkipped]
+  }
+}
+
+function judgeIssuer({ status, body }: Answer, issuer: string): Finding {
+  const about = 'issuer'
+  if (status !== 200) {
+    const advice = 'does a proxy stand before it that leads elsewhere?'
+    return { about, state: 'fail', says: `what answers at ${issuer} is no provider (${status})`, advice }
+  }
+  if (body.issuer === issuer) return { about, state: 'ok', says: `${issuer} answers` }
+  const advice = 'clients compare it letter by letter: the setting "issuer" and the address must be the same'
+  return { about, state: 'fail', says: `what answers at ${issuer} calls itself ${String(body.issuer)}`, advice }
+}
+
+/** Milliseconds that a clock may be wrong before tokens are refused somewhere. */
+const tolerableMs = 5_000
+
+function examineClock({ headers }: Answer): Finding | undefined {
+  const about = 'clock'
+  const there = Date.parse(headers.get('date') ?? '')
+  if (Number.isNaN(there)) return undefined
+  // The header names whole seconds only.
+  const apart = Math.max(0, Math.abs(Date.now() - there) - 1000)
+  if (apart <= tolerableMs) return { about, state: 'ok', says: "agrees with the issuer's" }
+  const says = `${Math.round(apart / 1000)} s apart from the issuer's`
+  return {
+    about,
+    state: 'fail',
+    says,
+    advice: 'tokens say when they begin and end: let NTP set the clock of both machines',
+  }
+}
+
+/** Whom it asks: the provider where users sign in, and whoever vouches for them in hints. */
+export async function examineOthers({ login, hints, mutualTls, tls }: Config): Promise<Finding[]> {
+  const discovery = '/.well-known/openid-configuration'
+  const asked = [
+    ...(login.issuer === 'self' ? [] : [['login', login.issuer.replace(/\/+$/, '') + discovery, 'login.issuer']]),
+    // With own TLS it is this very server, which has been looked at.
+    ...(mutualTls === undefined || tls !== undefined
+      ? []
+      : [['mutual tls', mutualTls.issuer + discovery, 'mutualTls.issuer']]),
+    ...hints.tokenIssuers.flatMap(({ jwksUri }) =>
+      jwksUri === undefined ? [] : [['hints', jwksUri, 'hints.tokenIssuers']],
+    ),
+  ] as [about: string, url: string, setting: string][]
+  return Promise.all(asked.map(([about, url, setting]) => examineOther(about, url, setting)))
+}
+
+async function examineOther(about: string, url: string, setting: string): Promise<Finding> {
+  const { host } = new URL(url)
+  const advice = `does it run, and is ${setting} right?`
+  try {
+    const { status, body } = await call(url, { signal: AbortSignal.timeout(answersWithinMs) })
+    const isThere = status === 200 && ('issuer' in body || Array.isArray(body.keys))
+    if (isThere) return { about, state: 'ok', says: `${host} answers` }
+    return { about, state: 'fail', says: `what ${host} answers is not what it should be (${status})`, advice }
+  } catch {
+    return { about, state: 'fail', says: `${host} cannot be reached`, advice }
+  }
+}

@@ -1,0 +1,77 @@
+/** What `doorbell doctor` says of the configuration itself. */
+import { X509Certificate } from 'node:crypto'
+import { isIP } from 'node:net'
+import type { Config } from '../../config/config.ts'
+import { weakValues } from '../../config/weak-values.ts'
+import { count } from '../context/terminal.ts'
+import type { Finding } from './finding.ts'
+
+/** What is allowed, and still worth a second look outside development. */
+export function examineSettings(config: Config): Finding[] {
+  const certificate = config.tls === undefined ? [] : [examineCertificate(config.tls.cert, config.issuer)]
+  return config.development ? certificate : [...certificate, ...secondLooks(config)]
+}
+
+/** Days in which a certificate can be renewed without haste. */
+const inTime = 14
+
+function examineCertificate(pem: string, issuer: string): Finding {
+  const about = 'tls'
+  const shown = new X509Certificate(pem)
+  const days = Math.floor((Date.parse(shown.validTo) - Date.now()) / 86_400_000)
+  const { hostname } = new URL(issuer)
+  const address = hostname.replace(/^\[|\]$/g, '')
+  if ((isIP(address) ? shown.checkIP(address) : shown.checkHost(hostname)) === undefined) {
+    const advice = 'clients refuse it: get one for the host of the issuer, or let a proxy end TLS'
+    return { about, state: 'warn', says: `the certificate is not for ${hostname}`, advice }
+  }
+  if (days < 0) return { about, state: 'fail', says: 'the certificate has expired', advice: 'renew tls.cert' }
+  if (days < inTime) {
+    return { about, state: 'warn', says: `the certificate expires in ${count(days, 'day')}`, advice: 'renew tls.cert' }
+  }
+  return { about, state: 'ok', says: `the certificate is for ${hostname}, for ${count(days, 'more day')}` }
+}
+
+function secondLooks(config: Config): Finding[] {
+  const { registration, requests, limits, proxy, host, tls } = config
+  const warn = (about: string, says: string, advice: string): Finding => ({ about, state: 'warn', says, advice })
+  const isOpen = registration.mode === 'open'
+  const { perMinute } = limits.perUser
+  return [
+    ...weakValues(config).map(
+      ({ setting, problem, isKey, advice }): Finding => ({
+        about: 'secrets',
+        state: isKey ? 'fail' : 'warn',
+        says: `the ${setting} ${problem}`,
+        advice,
+      }),
+    ),
+    ...(isOpen && requests.unknownUsers === 'error'
+      ? [
+          warn(
+            'registration',
+            'anybody may register a client, and a client is told who is there',
+            'set requests.unknownUsers to "pretend", or registration.mode to "token"',
+          ),
+        ]
+      : []),
+    ...(isOpen && perMinute === 0
+      ? [
+          warn(
+            'limits',
+            'anybody may register a client, and nothing limits how often users are asked',
+            'leave limits.perUser.perMinute out for its default',
+          ),
+        ]
+      : []),
+    ...(tls === undefined && proxy.trust.length === 0 && (host === '127.0.0.1' || host === '::1')
+      ? [
+          warn(
+            'proxy',
+            'a proxy stands before it and is not named: everybody seems to come from this machine',
+            'set proxy.trust to its address, so that limits count the addresses of others',
+          ),
+        ]
+      : []),
+  ]
+}

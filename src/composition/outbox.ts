@@ -1,0 +1,23 @@
+/** Notifications that wait to be sent: to clients, to users' devices. What sends them is told when the work starts. */
+import { isAboutAccount } from '../authentication-device/channels/account-notice.ts'
+import { createOutboxStore, OUTBOX } from '../outbox/outbox-store.ts'
+import { createOutboxWorker } from '../outbox/outbox-worker.ts'
+import { timeoutMsOf } from './channels.ts'
+import type { Platform } from './platform.ts'
+
+export type Outbox = ReturnType<typeof composeOutbox>
+
+export function composeOutbox({ config, database, clock, log, audit }: Platform) {
+  const store = createOutboxStore(database)
+  const worker = createOutboxWorker({
+    outbox: store,
+    attempts: config.notifications.attempts,
+    isAboutUser: isAboutAccount,
+    timeout: timeoutMsOf(config),
+    onNews: (heard) => database.listen(OUTBOX, heard),
+    clock,
+    log,
+    audit,
+  })
+  return { store, worker, enqueue: worker.enqueue }
+}

@@ -1,0 +1,214 @@
+/** One purchase at the demo's till: it asks, waits as the delivery mode says, gets tokens and checks them. */
+
+import { createLocalJWKSet, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
+import type { Clock } from '../platform/clock.ts'
+import { newSecret, sameSecret } from '../platform/crypto.ts'
+import { bearerOf } from '../platform/http/authorization.ts'
+import type { Log } from '../platform/log.ts'
+import { clientOf, type Display, type Order, type ReceivedCallBack } from './order.ts'
+import { type Json, parse, type TillClient } from './till-client.ts'
+import { shorten } from './wire.ts'
+
+export interface PurchaseNeeds {
+  issuer: string
+  till: TillClient
+  /** Hears what the display shows, whenever that changes. */
+  show(display: Display): void
+  clock: Clock
+  log: Log
+}
+
+export interface Purchase {
+  display(): Display
+  /** A notification has come for this client; whether it is for us shows its bearer token. */
+  receive(call: ReceivedCallBack): void
+  /** Nobody waits for it any more. */
+  cancel(): void
+}
+
+/** Seconds the demo's user is given: time to sign in, and not too long to see what expiring looks like. */
+const expirySeconds = 180
+/** Milliseconds a till that is called back waits longer than the request lives. */
+const graceMs = 15_000
+
+interface State {
+  status: Display['status']
+  detail: string
+  claims: Display['claims']
+  /** Milliseconds since 1970. */
+  expiresAt?: number
+}
+
+/** What the display shows of a purchase, until nobody waits for it any more. */
+function createProgress(order: Order, ring: number, { show, clock }: Pick<PurchaseNeeds, 'show' | 'clock'>) {
+  const state: State = { status: 'ringing', detail: '', claims: [] }
+  let cancelTimer = () => {}
+  let isCancelled = false
+
+  const display = () => displayOf({ ...order, ...state, ring }, clock.now())
+
+  function change(changed: Partial<State>): void {
+    if (isCancelled) return
+    Object.assign(state, changed)
+    show(display())
+  }
+
+  return {
+    display,
+    status: () => state.status,
+    isCancelled: () => isCancelled,
+    change,
+    finish(status: Display['status'], more: Partial<State> = {}): void {
+      cancelTimer()
+      change({ status, ...more })
+    },
+    /** One thing at a time is waited for. */
+    after(milliseconds: number, then: () => void): void {
+      cancelTimer = clock.after(milliseconds, then)
+    },
+    cancel(): void {
+      isCancelled = true
+      cancelTimer()
+    },
+  }
+}
+
+export function createPurchase(order: Order, number: number, needs: PurchaseNeeds): Purchase {
+  const { till, clock, log, issuer } = needs
+  const { mode } = order
+  const client = clientOf[mode]
+  const notificationToken = newSecret()
+  const progress = createProgress(order, number, needs)
+  const { finish, isCancelled } = progress
+  let authReqId: string | undefined
+  let intervalSeconds = 5
+
+  const refused = (body: Json) => finish(...outcomeOf(body))
+
+  function run(work: Promise<void>): void {
+    work.catch((error: unknown) => {
+      if (isCancelled()) return
+      log.error({ event: 'demo.till_failed', error })
+      finish('failed', { detail: 'the till could not go on; the log of the server says why' })
+    })
+  }
+
+  async function ask(): Promise<void> {
+    const { status, body } = await till.requestAuthentication(client, fieldsOf(order, notificationToken))
+    if (isCancelled()) return
+    if (status !== 200) return finish('failed', { detail: reasonIn(body) })
+    authReqId = String(body.auth_req_id)
+    const lifeMs = Number(body.expires_in) * 1000
+    // Alice may have been faster than the answer.
+    const stands = progress.status() === 'ringing' ? 'waiting' : progress.status()
+    progress.change({ status: stands, expiresAt: clock.now() + lifeMs })
+    if (mode === 'poll') {
+      intervalSeconds = Number(body.interval ?? intervalSeconds)
+      return pollLater()
+    }
+    progress.after(lifeMs + graceMs, () => {
+      if (progress.status() === 'waiting') finish('expired', { detail: 'and nobody called the till' })
+    })
+  }
+
+  function pollLater(): void {
+    progress.after(intervalSeconds * 1000, () => run(redeem()))
+  }
+
+  async function redeem(): Promise<void> {
+    const { status, body } = await till.requestTokens(client, authReqId!, mode === 'poll')
+    if (isCancelled()) return
+    if (status === 200) return check(body)
+    if (body.error === 'slow_down') intervalSeconds += 5
+    if (body.error === 'slow_down' || body.error === 'authorization_pending') return pollLater()
+    refused(body)
+  }
+
+  /** Believes the signature and nothing else; only then is the sale paid. */
+  async function check({ id_token: idToken }: Json): Promise<void> {
+    const payload = await readIdToken(idToken, await till.fetchKeys(), { issuer, audience: client, now: clock.now() })
+    if (isCancelled()) return
+    if (mode === 'push' && payload[AUTH_REQ_ID] !== authReqId)
+      return finish('failed', { detail: 'the ID token is for another' })
+    finish('paid', { claims: claimsShown(payload) })
+  }
+
+  function receive(call: ReceivedCallBack): void {
+    if (call.name !== client || progress.status() === 'paid') return
+    if (!hasBearer(call.authorization, notificationToken)) return
+    const body = parse(call.body)
+    // The answer with the number may still be on its way to us; its token is only known to Doorbell.
+    authReqId ??= String(body.auth_req_id)
+    if (authReqId !== body.auth_req_id) return
+    till.showNotification(call, mode === 'ping')
+    if (mode === 'ping') run(redeem())
+    else if (body.id_token) run(check(body))
+    else refused(body)
+  }
+
+  needs.show(progress.display())
+  run(ask())
+  return { display: progress.display, receive, cancel: progress.cancel }
+}
+
+/** In the ID token of a push (CIBA Core §10.3.1). */
+const AUTH_REQ_ID = 'urn:openid:params:jwt:claim:auth_req_id'
+
+async function readIdToken(
+  idToken: unknown,
+  keys: Json,
+  { issuer, audience, now }: { issuer: string; audience: string; now: number },
+): Promise<JWTPayload> {
+  const keySet = createLocalJWKSet(keys as unknown as JSONWebKeySet)
+  const options = { issuer, audience, currentDate: new Date(now), clockTolerance: 60 }
+  return (await jwtVerify(String(idToken), keySet, options)).payload
+}
+
+/** What is asked (CIBA Core §7.1). */
+function fieldsOf({ mode, item, amount }: Order, notificationToken: string): Record<string, string> {
+  return {
+    scope: 'openid',
+    login_hint: 'alice@example.com',
+    binding_message: `${item} ${amount}`,
+    requested_expiry: String(expirySeconds),
+    ...(mode !== 'poll' && { client_notification_token: notificationToken }),
+  }
+}
+
+function hasBearer(authorization: string | undefined, expected: string): boolean {
+  const token = bearerOf(authorization)
+  return token !== undefined && sameSecret(token, expected)
+}
+
+function outcomeOf(body: Json): [Display['status'], Partial<State>?] {
+  if (body.error === 'access_denied') return ['refused']
+  if (body.error === 'expired_token') return ['expired']
+  return ['failed', { detail: reasonIn(body) }]
+}
+
+function reasonIn({ error, error_description: description }: Json): string {
+  return description === undefined ? String(error ?? 'no reason was given') : String(description)
+}
+
+function displayOf(shown: Order & State & { ring: number }, now: number): Display {
+  const { ring, mode, item, amount, status, detail, claims, expiresAt = now } = shown
+  const secondsLeft = status === 'waiting' ? Math.max(0, Math.ceil((expiresAt - now) / 1000)) : 0
+  return { ring, mode, item, amount, status, detail, claims, secondsLeft }
+}
+
+/** The claims that answer: who says it, about whom, to whom, and how they know. */
+function claimsShown(payload: JWTPayload): Display['claims'] {
+  const time = (seconds: unknown) => `${new Date(Number(seconds) * 1000).toISOString().slice(11, 19)} UTC`
+  const shown = {
+    iss: payload.iss,
+    sub: payload.sub,
+    aud: payload.aud,
+    amr: payload.amr,
+    auth_time: payload.auth_time === undefined ? undefined : time(payload.auth_time),
+    iat: time(payload.iat),
+    auth_req_id: payload[AUTH_REQ_ID],
+  }
+  return Object.entries(shown)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => [name, name === 'auth_req_id' ? shorten(String(value)) : [value].flat().join(', ')])
+}
