@@ -577,13 +577,14 @@ describe('M30: whoever tries passwords', () => {
   })
 
   for (const engine of engines) {
-    test(`twenty at once are as many as one after the other, and a restart forgets nothing, on ${engine.name}`, async (t) => {
+    test(`of twenty at once no more are looked at than one after the other, and a restart forgets nothing, on ${engine.name}`, async (t) => {
       const stage = await openStage(t, { engine, config: { limits } })
       const { browser, page } = await startSignIn(stage)
       const attempt = () => browser.submit(page, { name: 'ana', password: 'wrong' })
       const statuses = (await Promise.all(Array.from({ length: 20 }, attempt))).map(({ status }) => status)
       assert.equal(statuses.filter((status) => status === 401).length, 3)
-      assert.equal(statuses.filter((status) => status === 429).length, 17)
+      // Who comes while all places are taken is told to come again, before it is known that there is a pause.
+      assert.equal(statuses.filter((status) => status === 429 || status === 503).length, 17)
       await stage.restart()
       assert.equal((await attempt()).status, 429)
       const rows = await rowsOf(stage, 'select * from sign_in_attempts')
