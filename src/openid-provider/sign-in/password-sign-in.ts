@@ -28,19 +28,15 @@ export interface PasswordSignInNeeds {
   hashingPlaces: HashingPlaces
 }
 
-/** From where a password is sent. */
-export interface PasswordSender {
-  address: string
-  /** The `Cookie` header. */
-  cookies: string | undefined
-  connection: QueuedCaller['connection']
-}
-
 export interface PasswordTry {
   name: string
   password: string
   /** The client that the user signs in to. */
   clientId: string
+  address: string
+  /** The `Cookie` header. */
+  cookies: string | undefined
+  connection: QueuedCaller['connection']
 }
 
 export type PasswordTryOutcome =
@@ -50,18 +46,11 @@ export type PasswordTryOutcome =
   /** It was not looked at. */
   | { kind: 'paused'; until: number }
 
-/** @throws {Overloaded} if more passwords wait to be checked than can be soon; it does not count as a try then */
-export type AttemptPassword = (given: PasswordTry) => Promise<PasswordTryOutcome>
-
 export interface PasswordSignIn {
-  /**
-   * Gives a caller a place in which a password can be looked at, and carries out `work`, which tries one. A stranger has
-   * the place before anything is read: of a crowd that comes at once, only those with a place burden the database. A
-   * browser in which somebody has signed in before takes it when it is known for whom.
-   *
-   * @throws {Overloaded} if there is no place
-   */
-  withPlace<Result>(from: PasswordSender, work: (attempt: AttemptPassword) => Promise<Result>): Promise<Result>
+  /** Asked before anything is read for a stranger: whether there is a place in which a password could be looked at. */
+  hasPlaceFor(from: Pick<PasswordTry, 'address' | 'cookies'>): boolean
+  /** @throws {Overloaded} if more passwords wait to be checked than can be soon; it does not count as a try then */
+  attempt(given: PasswordTry): Promise<PasswordTryOutcome>
 }
 
 /** Who tries, and the try as it was counted. */
@@ -85,9 +74,11 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     return user ?? undefined
   }
 
-  async function findKnownBrowser(given: PasswordTry, cookies: string | undefined): Promise<KnownBrowser | undefined> {
-    const user = await findUser(given)
-    const browserId = user && (await knownBrowsers.browserIdFor(user.id, knownBrowsers.signInsOf(cookies)))
+  /** Only for who has signed in here before is anybody looked for before it is known where they come from. */
+  async function findKnownBrowser(given: PasswordTry): Promise<KnownBrowser | undefined> {
+    const signIns = knownBrowsers.signInsOf(given.cookies)
+    const user = signIns.length === 0 ? undefined : await findUser(given)
+    const browserId = user && (await knownBrowsers.browserIdFor(user.id, signIns))
     return user && browserId !== undefined ? { user, browserId } : undefined
   }
 
@@ -96,9 +87,9 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     return attempt.pausedUntil === undefined ? { user, attempt } : attempt
   }
 
-  async function admitStranger(given: PasswordTry, address: string): Promise<Admitted | { pausedUntil: number }> {
+  async function admitStranger(given: PasswordTry): Promise<Admitted | { pausedUntil: number }> {
     // Where it comes from first: who has to wait there keeps nobody else from signing in.
-    const from = await throttle.from(address)
+    const from = await throttle.from(given.address)
     if (from.pausedUntil !== undefined) return from
     const user = await findUser(given)
     const as = await throttle.as(given.name, user?.id)
@@ -126,30 +117,19 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     return { kind: 'right', user }
   }
 
-  function attempting(
-    admit: (given: PasswordTry) => Promise<Admitted | { pausedUntil: number }>,
-    hashing: PasswordHashing,
-  ) {
-    return async (given: PasswordTry): Promise<PasswordTryOutcome> => {
-      const admitted = await admit(given)
-      if ('pausedUntil' in admitted) return { kind: 'paused', until: admitted.pausedUntil }
-      return check(admitted, given.password, hashing)
-    }
+  function hasPlaceFor({ address, cookies }: Pick<PasswordTry, 'address' | 'cookies'>): boolean {
+    return knownBrowsers.signInsOf(cookies).length > 0 || hashingPlaces.hasPlaceFor({ groups: strangerAt(address) })
   }
 
-  return {
-    withPlace({ address, cookies, connection }, work) {
-      const asStranger = { groups: strangerAt(address), connection }
-      const admit = (given: PasswordTry) => admitStranger(given, address)
-      if (knownBrowsers.signInsOf(cookies).length === 0) {
-        return hashingPlaces.withPlace(asStranger, (hashing) => work(attempting(admit, hashing)))
-      }
-      return work(async (given) => {
-        const known = await findKnownBrowser(given, cookies)
-        const caller = known === undefined ? asStranger : { groups: knownUser(known.user.id), connection }
-        const admitting = known === undefined ? admit : () => admitKnown(known)
-        return hashingPlaces.withPlace(caller, (hashing) => attempting(admitting, hashing)(given))
-      })
-    },
+  async function attempt(given: PasswordTry): Promise<PasswordTryOutcome> {
+    const known = await findKnownBrowser(given)
+    const groups = known === undefined ? strangerAt(given.address) : knownUser(known.user.id)
+    return hashingPlaces.withPlace({ groups, connection: given.connection }, async (hashing) => {
+      const admitted = known === undefined ? await admitStranger(given) : await admitKnown(known)
+      if ('pausedUntil' in admitted) return { kind: 'paused', until: admitted.pausedUntil }
+      return check(admitted, given.password, hashing)
+    })
   }
+
+  return { hasPlaceFor, attempt }
 }

@@ -6,8 +6,8 @@ import { callerOf } from '../../platform/http/connection.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import type { Language } from '../../platform/i18n/texts.ts'
 import { acceptsOnlyPasskey } from '../../user/passkey/passkey-strength.ts'
-import type { AttemptPassword, PasswordSignIn } from './password-sign-in.ts'
-import { type Interaction, languageOf, retryAfterSeconds, type SignInPages } from './sign-in-pages.ts'
+import type { PasswordSignIn, PasswordTryOutcome } from './password-sign-in.ts'
+import { type Interaction, languageOf, type SignInPages } from './sign-in-pages.ts'
 
 export interface ByPasswordNeeds {
   passwordSignIn: PasswordSignIn
@@ -15,30 +15,14 @@ export interface ByPasswordNeeds {
   audit: Audit
 }
 
-type SentForm = ReadonlyMap<string, string>
-
-export function signingInByPassword(pages: SignInPages, needs: ByPasswordNeeds) {
-  const { find, over, busy, show, sayTo, welcome } = pages
+export function signingInByPassword({ show, busy, sayTo, welcome }: SignInPages, needs: ByPasswordNeeds) {
   const { passwordSignIn, clock, audit } = needs
 
-  async function signInByPassword(request: FastifyRequest, reply: FastifyReply, form: SentForm) {
-    const from = { address: request.ip, cookies: request.headers.cookie, connection: callerOf(reply) }
-    const inPlace = await unlessOverloaded(() =>
-      passwordSignIn.withPlace(from, async (attempt) => {
-        const interaction = await find(request, reply)
-        if (interaction === undefined) return over(request, reply)
-        if (interaction.prompt.name !== 'login') return show(request, reply, interaction)
-        return tryPassword(request, reply, interaction, { form, attempt })
-      }),
-    )
-    return inPlace === 'overloaded' ? busy(request, reply) : inPlace
-  }
-
-  async function tryPassword(
+  async function signInByPassword(
     request: FastifyRequest,
     reply: FastifyReply,
     interaction: Interaction,
-    { form, attempt }: { form: SentForm; attempt: AttemptPassword },
+    form: ReadonlyMap<string, string>,
   ) {
     const say = sayTo(request, interaction)
     if (acceptsOnlyPasskey(interaction.params.acr_values)) {
@@ -47,12 +31,13 @@ export function signingInByPassword(pages: SignInPages, needs: ByPasswordNeeds) 
     const about = { client: String(interaction.params.client_id), address: request.ip, by: 'password' }
     const name = form.get('name') ?? ''
     const password = form.get('password') ?? ''
-    const outcome = await unlessOverloaded(() => attempt({ name, password, clientId: about.client }))
-    if (outcome === 'overloaded') {
-      const text = say('sign_in.busy')
-      return show(request, reply, interaction, { status: 503, text, name, retryAfter: retryAfterSeconds })
-    }
+    const from = { address: request.ip, cookies: request.headers.cookie, connection: callerOf(reply) }
+    const outcome = await unlessOverloaded(() =>
+      passwordSignIn.attempt({ name, password, clientId: about.client, ...from }),
+    )
     switch (outcome.kind) {
+      case 'overloaded':
+        return busy(request, reply)
       case 'paused':
         audit({ event: 'sign_in.paused', ...about })
         return waitFirst(request, reply, interaction, outcome.until, name)
@@ -78,20 +63,17 @@ export function signingInByPassword(pages: SignInPages, needs: ByPasswordNeeds) 
     return show(request, reply, interaction, { status: 429, text, name, retryAfter })
   }
 
-  /** None is as good as a wrong one, and nothing has to be looked at for it. */
-  function withoutPassword(request: FastifyRequest, reply: FastifyReply, interaction: Interaction) {
-    return show(request, reply, interaction, { status: 401, text: sayTo(request, interaction)('sign_in.wrong') })
-  }
-
-  return { signInByPassword, withoutPassword }
+  return signInByPassword
 }
 
 /** A user sits before a page, and is told on a page. */
-async function unlessOverloaded<Result>(work: () => Promise<Result>): Promise<Result | 'overloaded'> {
+async function unlessOverloaded(
+  work: () => Promise<PasswordTryOutcome>,
+): Promise<PasswordTryOutcome | { kind: 'overloaded' }> {
   try {
     return await work()
   } catch (error) {
-    if (error instanceof Overloaded) return 'overloaded'
+    if (error instanceof Overloaded) return { kind: 'overloaded' }
     throw error
   }
 }

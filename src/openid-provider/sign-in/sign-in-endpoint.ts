@@ -18,10 +18,10 @@ export interface SignInNeeds extends SignInPageNeeds, ByPasswordNeeds {
 }
 
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
-  const { provider, passkeys } = needs
+  const { provider, passkeys, passwordSignIn } = needs
   const pages = createSignInPages(needs)
-  const { find, show, over, finish } = pages
-  const { signInByPassword, withoutPassword } = signingInByPassword(pages, needs)
+  const { find, show, over, busy, finish } = pages
+  const signInByPassword = signingInByPassword(pages, needs)
   const signInByPasskey = signingInByPasskey(pages, needs)
 
   asset('doorbell.css', 'text/css', styleSheet)
@@ -34,13 +34,14 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
 
   post('/sign-in/:uid', async (request, reply) => {
     const form = readForm(request.headers['content-type'], rawBody(request))
-    if (form.has('password')) return signInByPassword(request, reply, form)
+    if (form.has('password') && !passwordSignIn.hasPlaceFor({ address: request.ip, cookies: request.headers.cookie }))
+      return busy(request, reply)
     const interaction = await find(request, reply)
     if (interaction === undefined) return over(request, reply)
     if (form.has('cancel'))
       return finish(request, reply, { error: 'access_denied', error_description: 'the user cancelled' })
     if (interaction.prompt.name === 'consent') return finish(request, reply, await grantAsked(interaction, provider))
-    return withoutPassword(request, reply, interaction)
+    return signInByPassword(request, reply, interaction, form)
   })
 
   app.post('/sign-in/:uid/passkey/options', async (request, reply) => {

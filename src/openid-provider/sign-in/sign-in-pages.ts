@@ -29,7 +29,7 @@ export interface Mishap {
 }
 
 /** Where more passwords wait to be checked than can be soon. */
-export const retryAfterSeconds = 5
+const retryAfterSeconds = 5
 
 const renderPage = pagesIn<'sign-in' | 'consent'>(new URL('./views/', import.meta.url))
 
@@ -73,7 +73,7 @@ export function createSignInPages(needs: SignInPageNeeds) {
     return reply.code(410).headers(headers).send(renderError(values))
   }
 
-  /** Before anything is read for a caller for whom nothing can be done now. */
+  /** For a caller whose password cannot be looked at now. Rendered without anything being read. */
   function busy(request: FastifyRequest, reply: FastifyReply) {
     const lang = languageOf(request)
     const say = texts.in(lang)

@@ -33,8 +33,8 @@ export interface Place {
 }
 
 export interface FairQueue {
-  /** Before anything is done for a caller who would have no place. @throws {Overloaded} */
-  refuseIfFull(caller: Pick<QueuedCaller, 'groups'>): void
+  /** Whether such a caller would have a place now, be it that of another who has more. */
+  hasPlaceFor(caller: Pick<QueuedCaller, 'groups'>): boolean
   /**
    * Takes a place and carries out `work`, which waits for its turn before what takes long.
    *
@@ -80,6 +80,7 @@ export function createFairQueue(atOnce: number): FairQueue {
 
   function enter(groups: readonly PlaceGroup[]): Entry {
     const displaced = inTheWayOf(groups)
+    if (displaced === 'all') throw new Overloaded()
     if (displaced !== undefined) turnAway(displaced, new Overloaded())
     return taken.add(groups)
   }
@@ -129,9 +130,7 @@ export function createFairQueue(atOnce: number): FairQueue {
   }
 
   return {
-    refuseIfFull({ groups }) {
-      inTheWayOf(groups)
-    },
+    hasPlaceFor: ({ groups }) => inTheWayOf(groups) !== 'all',
     async withPlace({ groups, connection }, work) {
       if (connection?.isGone()) throw new CallerLeft()
       const entry = enter(groups)
@@ -174,17 +173,16 @@ function createTakenPlaces() {
     entries,
     uses,
     /**
-     * Returns who is to give up a place for a caller of these groups, or undefined if there is one.
-     *
-     * @throws {Overloaded} if nobody is
+     * Returns who is to give up a place for a caller of these groups, undefined if there is a free one, or `all` if
+     * nobody is to.
      */
-    inTheWayOf(groups: readonly PlaceGroup[]): Entry | undefined {
+    inTheWayOf(groups: readonly PlaceGroup[]): Entry | undefined | 'all' {
       const [largest, ...smaller] = groups
-      if (smaller.some(isFull)) throw new Overloaded()
+      if (smaller.some(isFull)) return 'all'
       if (largest === undefined || !isFull(largest)) return undefined
       const latest = latestOfMost(largest)
       // With as many as the caller would have then there is nothing to be made fairer.
-      if (latest === undefined || placesBelow(latest) <= placesBelow({ groups }) + 1) throw new Overloaded()
+      if (latest === undefined || placesBelow(latest) <= placesBelow({ groups }) + 1) return 'all'
       return latest
     },
     add(groups: readonly PlaceGroup[]): Entry {

@@ -21,7 +21,7 @@ export interface HashingPlacesNeeds extends HashingNeeds {
 }
 
 export interface HashingPlaces {
-  refuseIfFull: FairQueue['refuseIfFull']
+  hasPlaceFor: FairQueue['hasPlaceFor']
   /**
    * Takes a place, then carries out `work`, which keeps it: what has to be read or counted before a hash belongs into
    * it, so that of many at once only those with a place burden the database. The first hash waits for the turn.
@@ -47,7 +47,7 @@ export function createHashingPlaces(given: HashingPlacesNeeds): HashingPlaces {
     })
 
   return {
-    refuseIfFull: queue.refuseIfFull,
+    hasPlaceFor: queue.hasPlaceFor,
     withPlace: (caller, work) => queue.withPlace(caller, (place) => work(hashingAt(place))),
     counts: queue.counts,
   }

@@ -6,6 +6,7 @@ import type { Client } from '../../client/client.ts'
 import type { Letter } from '../../outbox/notification.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { sameSecret } from '../../platform/crypto.ts'
+import { Overloaded } from '../../platform/http/unavailable.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
 import { isBeforeTurn, type QueuedCaller } from '../password/fair-queue.ts'
 import { authenticatedClient, type HashingPlaces, knownUser } from '../password/hashing-places.ts'
@@ -79,7 +80,7 @@ export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
       throw new Refusal('missing_user_code', 'this user has to give a user_code')
     }
     const caller = { groups: authenticatedClient(client.id, from.address), connection: from.connection }
-    hashingPlaces.refuseIfFull(caller)
+    if (!hashingPlaces.hasPlaceFor(caller)) throw new Overloaded()
     const trying = { userId: user.id, clientId: client.id, at: clock.now() }
     // However many strangers have tried, a client that the user knows is not held up by it.
     const isKnown = await hasApproved(user.id, client.id)
