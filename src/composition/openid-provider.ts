@@ -147,7 +147,7 @@ export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): 
 
 function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openid, framing }: OpenidRouteNeeds): void {
   const { config, vault, texts, clock, audit } = platform
-  const { users, passkeys, checkPassword, signInThrottle: throttle, hashingPlaces, generations } = ours
+  const { users, passkeys, checkPassword, signInThrottle: throttle, credentialQueue, generations } = ours
   const knownBrowsers = createKnownBrowsers({
     secure: config.issuer.startsWith('https:'),
     generationOf: async (userId) => (await generations.find(userId)).generation,
@@ -162,7 +162,7 @@ function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openi
     findClient: clients.findMetadata,
     throttle,
     knownBrowsers,
-    hashingPlaces,
+    credentialQueue,
   })
   const needs = { users, passkeys, beginFor, passwordSignIn, knownBrowsers }
   signInEndpoint(app, { ...needs, provider: openid.provider, texts, framing, clock, audit })

@@ -95,7 +95,7 @@ export function addOperationsRoutes(app: FastifyInstance, { platform, users, sto
     access: { ...config.metrics, from },
     countOpen: stored.requests.countOpen,
     countHeldPolls: stored.heldPolls.count,
-    countHashingPlaces: () => users.hashingPlaces.counts().places,
+    countHashingPlaces: () => users.credentialQueue.counts().places,
     outbox: outbox.store,
     clock,
   })

@@ -8,9 +8,10 @@ import { createPasswordTryThrottle, createSignInThrottle } from '../user/attempt
 import { createPasskeys } from '../user/passkey/passkey.ts'
 import { createPasskeyChallengeStore } from '../user/passkey/passkey-challenge-store.ts'
 import { createPasskeyStore } from '../user/passkey/passkey-store.ts'
-import { createHashingPlaces, type HashingPlaces, type HashingPlacesNeeds } from '../user/password/hashing-places.ts'
+import { createFairQueue, type FairQueue } from '../user/password/fair-queue.ts'
 import { createPasswordCheck, passwordCheckOfHook } from '../user/password/password-check.ts'
-import { createScryptThreads } from '../user/password/scrypt-threads.ts'
+import { createPasswordHashing, type HashingNeeds, type PasswordHashing } from '../user/password/password-hashing.ts'
+import { createScryptThreads, HASHES_AT_ONCE } from '../user/password/scrypt-threads.ts'
 import type { UserHooks } from '../user/user.ts'
 import {
   createCodeDirectory,
@@ -29,17 +30,23 @@ import type { Platform } from './platform.ts'
 import type { SigningKeys } from './signing-keys.ts'
 
 /** How passwords and user codes are hashed. For tests: hashes can be cheap, or be held up. */
-export type PasswordParts = Partial<Pick<HashingPlacesNeeds, 'cost' | 'scrypt' | 'atOnce'>>
+export interface PasswordParts extends Partial<Pick<HashingNeeds, 'cost' | 'scrypt'>> {
+  /** Hashes that are computed at the same time. */
+  atOnce?: number
+}
 
 export type Users = Awaited<ReturnType<typeof composeUsers>>
 
-export async function composeUsers(platform: Platform, { enqueue }: Outbox, passwords: PasswordParts = {}) {
+export async function composeUsers(platform: Platform, { enqueue }: Outbox, parts: PasswordParts = {}) {
+  const { atOnce = HASHES_AT_ONCE, ...hashingParts } = parts
   const { config, database, vault, clock, audit } = platform
   const store = createUserStore(database)
   const endUser = createEndUser({ database, vault, clock, audit })
   if (Array.isArray(config.users)) await endUnnamedUsers(config.users, { database, endUser, now: clock.now() })
-  const scryptThreads = createScryptThreads()
-  const hashingPlaces = createHashingPlaces({ vault, scrypt: scryptThreads.scrypt, ...passwords })
+  const scryptThreads = createScryptThreads(atOnce)
+  const hashing = createPasswordHashing({ vault, scrypt: scryptThreads.scrypt, ...hashingParts })
+  // How an application checks passwords of its own users, and how many at once, is its own affair.
+  const credentialQueue = createFairQueue(Array.isArray(config.users) ? atOnce : Number.POSITIVE_INFINITY)
   const users: UserHooks = Array.isArray(config.users) ? createUserDirectory(config.users, store) : config.users
   const challenges = createPasskeyChallengeStore(database)
 
@@ -49,9 +56,9 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, pass
     generations: createUserGenerationStore(database),
     endUser,
     checkPassword: Array.isArray(config.users)
-      ? createPasswordCheck(config.users, store)
+      ? createPasswordCheck(config.users, store, hashing)
       : passwordCheckOfHook(config.users),
-    hashingPlaces,
+    credentialQueue,
     passkeyChallenges: challenges,
     passkeys: createPasskeys({
       store: createPasskeyStore(database, enqueue),
@@ -60,7 +67,7 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, pass
       clock,
     }),
     ...composeAttempts(platform),
-    ...composeUserCodes(platform, users, hashingPlaces, enqueue),
+    ...composeUserCodes(platform, users, { hashing, queue: credentialQueue, enqueue }),
     close: () => scryptThreads.close(),
   }
 }
@@ -82,17 +89,17 @@ function composeAttempts({ config, database, vault, clock }: Platform) {
 function composeUserCodes(
   { config, database, clock }: Platform,
   users: UserHooks,
-  hashingPlaces: HashingPlaces,
-  enqueue: Outbox['enqueue'],
+  { hashing, queue, enqueue }: { hashing: PasswordHashing; queue: FairQueue; enqueue: Outbox['enqueue'] },
 ) {
   const store = createUserCodeStore(database, enqueue)
   const codeOf = Array.isArray(config.users)
-    ? createCodeDirectory(config.users, store)
+    ? createCodeDirectory(config.users, store, hashing)
     : hasUserCodes(users)
       ? createCodesOfHooks(users)
       : noCodes
   const { lockSeconds, ...limits } = config.userCodes
-  const needs = { codeOf, tries: store, limits: { ...limits, lockFor: lockSeconds * 1000 }, hashingPlaces, clock }
+  const tryLimits = { ...limits, lockFor: lockSeconds * 1000 }
+  const needs = { codeOf, tries: store, limits: tryLimits, hashing, queue, clock }
   return {
     userCodes: store,
     hasUserCodes: codeOf !== noCodes,

@@ -104,7 +104,8 @@ for (const engine of engines) {
       const { attempt } = await openBrowserAt(stage, one)
       const tries = await Promise.all(Array.from({ length: 20 }, () => attempt(ana.username)))
       assert.equal(tries.filter(({ status }) => status === 401).length, 4)
-      assert.equal(tries.filter(({ status }) => status === 429).length, 16)
+      // A user has eight places; what comes beyond is not looked at.
+      assert.equal(tries.filter(({ status }) => status === 429 || status === 503).length, 16)
       for (const name of names) assert.equal((await attempt(name, ana.password)).status, 429)
       assert.equal((await (await openBrowserAt(stage, other)).attempt(ana.email, ana.password)).status, 303)
       const { attempt: stranger } = await openBrowserAt(stage)

@@ -124,7 +124,8 @@ describe('how many', () => {
 
   test('who has signed in twenty-five times has no more than others', async (t) => {
     const { stage } = await openHouse(t, engines[0]!, 1, limits({}))
-    const sessions = await Promise.all(Array.from({ length: 25 }, () => signIn(stage, 0)))
+    const sessions: string[] = []
+    while (sessions.length < 25) sessions.push(await signIn(stage, 0))
     const pages = await Promise.all(sessions.map((session) => openPage(t, stage, session)))
     assert.equal(pages.filter(({ status }) => status === 200).length, 20)
   })

@@ -185,9 +185,15 @@ for (const engine of engines) {
 
     test('of many wrong ones at once no more than are allowed are looked at, and all of those are counted', async (t) => {
       const stage = await openCodeStage(t, { engine })
+      // A client has eight places.
       const answers = await Promise.all(Array.from({ length: 20 }, () => stage.askFor('wrong')))
-      assert.equal(answers.filter(({ body }) => body.error === 'invalid_user_code').length, 5)
-      assert.equal(answers.filter(({ body }) => body.error === 'access_denied').length, 15)
+      const heard = Map.groupBy(answers, ({ body }) => body.error)
+      assert.equal(heard.get('invalid_user_code')?.length, 5)
+      assert.ok(heard.get('access_denied')!.length >= 3)
+      assert.deepEqual(
+        new Set(heard.keys()),
+        new Set(['invalid_user_code', 'access_denied', 'temporarily_unavailable']),
+      )
       const counted = await rowsOf(stage, 'select counter, tries from user_code_tries order by counter')
       assert.deepEqual(counted, [
         { counter: 'client booth', tries: 5 },
@@ -404,7 +410,8 @@ describe('the address of the code', () => {
       const authorization = await bearerOf(stage)
       const set = (user_code: string, more = {}) =>
         stage.post('/backchannel/user-code', { user_code, ...more }, authorization)
-      const tries = await Promise.all(Array.from({ length: 12 }, (_, number) => set(`guess-${number}`)))
+      // As many as a user has places.
+      const tries = await Promise.all(Array.from({ length: 8 }, (_, number) => set(`guess-${number}`)))
       assert.equal(tries.filter(({ status }) => status === 200).length, 3)
       for (const { status, body, headers } of tries.filter(({ status }) => status !== 200)) {
         assert.deepEqual(

@@ -7,7 +7,6 @@ import { callerOf } from '../../platform/http/connection.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
 import type { PasswordTryThrottle } from '../../user/attempts/sign-in-throttle.ts'
 import type { CheckPassword } from '../../user/password/password-check.ts'
-import type { PasswordHashing } from '../../user/password/password-hashing.ts'
 import type { User, UserHooks } from '../../user/user.ts'
 import { type Change, isUserCode, type OwnCode } from '../../user/user-code/user-code.ts'
 import type { NoticesOfChange } from '../channels/account-notice.ts'
@@ -62,7 +61,7 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
       clientId: caller.clientId,
       connection: callerOf(reply),
       notices: noticesOf(code, user.id, request.headers['user-agent']),
-      mayBe: (code: string, hashing: PasswordHashing) => refusePassword(code, user, hashing),
+      mayBe: (code: string) => refusePassword(code, user),
     }
     refuseUnlessChanged(await ownCode.change(user, code, proof))
     audit({ event, user: user.id, address: request.ip, by: caller.clientId })
@@ -87,7 +86,7 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
    * It is told to clients, which must never hear what its user signs in with. Whoever has got hold of a session must not
    * find the password out so: each code that is to be set counts as a password that was tried.
    */
-  async function refusePassword(code: string, user: User, hashing: PasswordHashing): Promise<void> {
+  async function refusePassword(code: string, user: User): Promise<void> {
     if (needs.checkPassword === undefined) return
     const pausedUntil = await needs.throttle(user.id)
     if (pausedUntil !== undefined) {
@@ -98,7 +97,7 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
         members: { too_often: true },
       })
     }
-    if (!(await needs.checkPassword(user, code, hashing))) return
+    if (!(await needs.checkPassword(user, code))) return
     throw new Refusal('invalid_request', 'user_code must not be the password', { members: { is_password: true } })
   }
 }

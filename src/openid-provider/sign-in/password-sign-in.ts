@@ -1,15 +1,15 @@
 /** One try to sign in with a name and a password: who may try, whether it is right, and what follows from it. */
 import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
+import { Overloaded } from '../../platform/http/unavailable.ts'
 import {
   type CountedAttempt,
   type HeldBackAttempt,
   type SignInThrottle,
   together,
 } from '../../user/attempts/sign-in-throttle.ts'
-import { isBeforeTurn, type QueuedCaller } from '../../user/password/fair-queue.ts'
-import { type HashingPlaces, knownUser, strangerAt } from '../../user/password/hashing-places.ts'
+import { createFairQueue, type FairQueue, type QueuedCaller } from '../../user/password/fair-queue.ts'
 import type { CheckPassword } from '../../user/password/password-check.ts'
-import type { PasswordHashing } from '../../user/password/password-hashing.ts'
+import { knownUser, lookingUpFrom, strangerAt } from '../../user/password/queued-callers.ts'
 import type { User, UserHooks } from '../../user/user.ts'
 import type { KnownBrowsers } from './known-browsers.ts'
 
@@ -25,32 +25,52 @@ export interface PasswordSignInNeeds {
   beginFor(userId: string): Promise<boolean>
   throttle: SignInThrottle
   knownBrowsers: KnownBrowsers
-  hashingPlaces: HashingPlaces
+  /** In which passwords wait to be checked. */
+  credentialQueue: FairQueue
 }
 
-export interface PasswordTry {
-  name: string
-  password: string
-  /** The client that the user signs in to. */
-  clientId: string
+/** Where a try comes from. */
+export interface TryOrigin {
   address: string
   /** The `Cookie` header. */
   cookies: string | undefined
   connection: QueuedCaller['connection']
 }
 
+export interface PasswordTry extends TryOrigin {
+  name: string
+  /** The client that the user signs in to. */
+  clientId: string
+}
+
 export type PasswordTryOutcome =
   | { kind: 'right'; user: User }
   /** `isHeldBack`: so many tries at this user were wrong that this one was not to be right. Only the audit is told. */
   | { kind: 'wrong'; isHeldBack: boolean }
-  /** It was not looked at. */
-  | { kind: 'paused'; until: number }
+  | Paused
 
+/** There is a pause: the password was not looked at, and the try does not count. */
+export interface Paused {
+  kind: 'paused'
+  /** Milliseconds since 1970. */
+  until: number
+}
+
+/** Says which password it is. */
+export type CheckTry = (password: string) => Promise<PasswordTryOutcome>
+
+/** Two steps, so that only a caller who needs a hash takes a place where passwords wait to be checked. */
 export interface PasswordSignIn {
-  /** Asked before anything is read for a stranger: whether there is a place in which a password could be looked at. */
-  hasPlaceFor(from: Pick<PasswordTry, 'address' | 'cookies'>): boolean
-  /** @throws {Overloaded} if more passwords wait to be checked than can be soon; it does not count as a try then */
-  attempt(given: PasswordTry): Promise<PasswordTryOutcome>
+  /**
+   * Carries out the reads before a check: of many at once, a few at a time, and none while there is no place in which
+   * a password could be checked.
+   *
+   * @throws {Overloaded} if there is no place
+   * @throws {CallerLeft} if the caller leaves before
+   */
+  lookUp<Result>(from: TryOrigin, reads: () => Promise<Result>): Promise<Result>
+  /** Looks who tries, and whether there is a pause. Counts nothing. The result may throw what `lookUp` throws; that is no try. */
+  begin(given: PasswordTry): Promise<Paused | CheckTry>
 }
 
 /** Who tries, and the try as it was counted. */
@@ -65,8 +85,12 @@ interface KnownBrowser {
   browserId: string
 }
 
+/** Sign-ins that are looked up at the same time. */
+const LOOK_UPS_AT_ONCE = 8
+
 export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn {
-  const { users, checkPassword, findClient, beginFor, throttle, knownBrowsers, hashingPlaces } = needs
+  const { users, checkPassword, findClient, beginFor, throttle, knownBrowsers, credentialQueue } = needs
+  const lookUps = createFairQueue(LOOK_UPS_AT_ONCE)
 
   async function findUser({ name, clientId }: PasswordTry): Promise<User | undefined> {
     const client = await findClient(clientId)
@@ -74,7 +98,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     return user ?? undefined
   }
 
-  /** Only for who has signed in here before is anybody looked for before it is known where they come from. */
+  /** Only where somebody has signed in before is a user looked for before it is known where the try comes from. */
   async function findKnownBrowser(given: PasswordTry): Promise<KnownBrowser | undefined> {
     const signIns = knownBrowsers.signInsOf(given.cookies)
     const user = signIns.length === 0 ? undefined : await findUser(given)
@@ -88,7 +112,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
   }
 
   async function admitStranger(given: PasswordTry): Promise<Admitted | { pausedUntil: number }> {
-    // Where it comes from first: who has to wait there keeps nobody else from signing in.
+    // Where it comes from first: a caller who has to wait there keeps nobody else from signing in.
     const from = await throttle.from(given.address)
     if (from.pausedUntil !== undefined) return from
     const user = await findUser(given)
@@ -97,39 +121,40 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     return { user, attempt: { ...as, ...together([from, as]) } }
   }
 
-  async function check(
-    { user, attempt }: Admitted,
-    password: string,
-    hashing: PasswordHashing,
-  ): Promise<PasswordTryOutcome> {
+  async function check({ user, attempt }: Admitted, password: string): Promise<PasswordTryOutcome> {
     const mayBegin = await beginFor(user?.id ?? '')
-    let isRight: boolean | undefined
-    try {
-      // The same work for a user who exists and one who does not: the answer's time tells nothing.
-      isRight = await checkPassword?.(user, password, hashing)
-    } catch (error) {
-      if (isBeforeTurn(error)) await attempt.takeBack()
-      throw error
-    }
+    // The same work for a user who exists and one who does not: the answer's time tells nothing.
+    const isRight = await checkPassword?.(user, password)
     const isHeldBack = 'isHeldBack' in attempt
     if (!isRight || isHeldBack || user === undefined || !mayBegin || user.disabled) return { kind: 'wrong', isHeldBack }
     await attempt.succeeded()
     return { kind: 'right', user }
   }
 
-  function hasPlaceFor({ address, cookies }: Pick<PasswordTry, 'address' | 'cookies'>): boolean {
-    return knownBrowsers.signInsOf(cookies).length > 0 || hashingPlaces.hasPlaceFor({ groups: strangerAt(address) })
-  }
+  return {
+    async lookUp(from, reads) {
+      const mayBeKnown = knownBrowsers.signInsOf(from.cookies).length > 0
+      const hasPlace = () => mayBeKnown || credentialQueue.hasPlaceFor({ groups: strangerAt(from.address) })
+      if (!hasPlace()) throw new Overloaded()
+      const groups = lookingUpFrom(from.address, mayBeKnown)
+      return lookUps.withTurn({ groups, connection: from.connection }, async () => {
+        // Of those who have waited for this, most have nothing to look up any more.
+        if (!hasPlace()) throw new Overloaded()
+        return reads()
+      })
+    },
 
-  async function attempt(given: PasswordTry): Promise<PasswordTryOutcome> {
-    const known = await findKnownBrowser(given)
-    const groups = known === undefined ? strangerAt(given.address) : knownUser(known.user.id)
-    return hashingPlaces.withPlace({ groups, connection: given.connection }, async (hashing) => {
-      const admitted = known === undefined ? await admitStranger(given) : await admitKnown(known)
-      if ('pausedUntil' in admitted) return { kind: 'paused', until: admitted.pausedUntil }
-      return check(admitted, given.password, hashing)
-    })
+    async begin(given) {
+      const known = await findKnownBrowser(given)
+      const until = await (known ? throttle.pauseWith(known.browserId) : throttle.pauseFrom(given.address))
+      if (until !== undefined) return { kind: 'paused', until }
+      const groups = known === undefined ? strangerAt(given.address) : knownUser(known.user.id)
+      return (password) =>
+        credentialQueue.withTurn({ groups, connection: given.connection }, async () => {
+          const admitted = known === undefined ? await admitStranger(given) : await admitKnown(known)
+          if ('pausedUntil' in admitted) return { kind: 'paused', until: admitted.pausedUntil }
+          return check(admitted, password)
+        })
+    },
   }
-
-  return { hasPlaceFor, attempt }
 }

@@ -15,35 +15,60 @@ export interface ByPasswordNeeds {
   audit: Audit
 }
 
-export function signingInByPassword({ show, busy, sayTo, welcome }: SignInPages, needs: ByPasswordNeeds) {
+export function signingInByPassword({ find, show, over, busy, sayTo, welcome }: SignInPages, needs: ByPasswordNeeds) {
   const { passwordSignIn, clock, audit } = needs
 
-  async function signInByPassword(
+  async function signInByPassword(request: FastifyRequest, reply: FastifyReply, form: ReadonlyMap<string, string>) {
+    try {
+      const { interaction, begun } = await lookUp(request, reply, form.get('name') ?? '')
+      if (interaction === undefined) return over(request, reply)
+      // A page that was open in two tabs, say: the user has signed in by now.
+      if (interaction.prompt.name !== 'login') return show(request, reply, interaction)
+      if (begun === undefined) {
+        return show(request, reply, interaction, {
+          status: 403,
+          text: sayTo(request, interaction)('approve.need_passkey'),
+        })
+      }
+      const outcome = typeof begun === 'function' ? await begun(form.get('password') ?? '') : begun
+      return answer(request, reply, interaction, form.get('name') ?? '', outcome)
+    } catch (error) {
+      // A user sits before a page, and is told on a page.
+      if (error instanceof Overloaded) return busy(request, reply)
+      throw error
+    }
+  }
+
+  /** The sign-in under way, and the try at it, if a password is good enough for it. */
+  function lookUp(request: FastifyRequest, reply: FastifyReply, name: string) {
+    const from = { address: request.ip, cookies: request.headers.cookie, connection: callerOf(reply) }
+    return passwordSignIn.lookUp(from, async () => {
+      const interaction = await find(request, reply)
+      if (interaction?.prompt.name !== 'login' || acceptsOnlyPasskey(interaction.params.acr_values)) {
+        return { interaction }
+      }
+      const clientId = String(interaction.params.client_id)
+      return { interaction, begun: await passwordSignIn.begin({ name, clientId, ...from }) }
+    })
+  }
+
+  async function answer(
     request: FastifyRequest,
     reply: FastifyReply,
     interaction: Interaction,
-    form: ReadonlyMap<string, string>,
+    name: string,
+    outcome: PasswordTryOutcome,
   ) {
-    const say = sayTo(request, interaction)
-    if (acceptsOnlyPasskey(interaction.params.acr_values)) {
-      return show(request, reply, interaction, { status: 403, text: say('approve.need_passkey') })
-    }
     const about = { client: String(interaction.params.client_id), address: request.ip, by: 'password' }
-    const name = form.get('name') ?? ''
-    const password = form.get('password') ?? ''
-    const from = { address: request.ip, cookies: request.headers.cookie, connection: callerOf(reply) }
-    const outcome = await unlessOverloaded(() =>
-      passwordSignIn.attempt({ name, password, clientId: about.client, ...from }),
-    )
     switch (outcome.kind) {
-      case 'overloaded':
-        return busy(request, reply)
       case 'paused':
         audit({ event: 'sign_in.paused', ...about })
         return waitFirst(request, reply, interaction, outcome.until, name)
-      case 'wrong':
+      case 'wrong': {
         audit({ event: outcome.isHeldBack ? 'sign_in.paused' : 'sign_in.failed', ...about })
-        return show(request, reply, interaction, { status: 401, text: say('sign_in.wrong'), name })
+        const text = sayTo(request, interaction)('sign_in.wrong')
+        return show(request, reply, interaction, { status: 401, text, name })
+      }
       case 'right':
         audit({ event: 'sign_in.succeeded', user: outcome.user.id, ...about })
         return welcome(request, reply, { accountId: outcome.user.id, amr: ['pwd'] })
@@ -64,18 +89,6 @@ export function signingInByPassword({ show, busy, sayTo, welcome }: SignInPages,
   }
 
   return signInByPassword
-}
-
-/** A user sits before a page, and is told on a page. */
-async function unlessOverloaded(
-  work: () => Promise<PasswordTryOutcome>,
-): Promise<PasswordTryOutcome | { kind: 'overloaded' }> {
-  try {
-    return await work()
-  } catch (error) {
-    if (error instanceof Overloaded) return { kind: 'overloaded' }
-    throw error
-  }
 }
 
 /** "in 30 seconds", "in 4 minutes", in the reader's language. */

@@ -18,9 +18,9 @@ export interface SignInNeeds extends SignInPageNeeds, ByPasswordNeeds {
 }
 
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
-  const { provider, passkeys, passwordSignIn } = needs
+  const { provider, passkeys } = needs
   const pages = createSignInPages(needs)
-  const { find, show, over, busy, finish } = pages
+  const { find, show, over, finish } = pages
   const signInByPassword = signingInByPassword(pages, needs)
   const signInByPasskey = signingInByPasskey(pages, needs)
 
@@ -34,14 +34,13 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
 
   post('/sign-in/:uid', async (request, reply) => {
     const form = readForm(request.headers['content-type'], rawBody(request))
-    if (form.has('password') && !passwordSignIn.hasPlaceFor({ address: request.ip, cookies: request.headers.cookie }))
-      return busy(request, reply)
+    if (form.has('name') || form.has('password')) return signInByPassword(request, reply, form)
     const interaction = await find(request, reply)
     if (interaction === undefined) return over(request, reply)
     if (form.has('cancel'))
       return finish(request, reply, { error: 'access_denied', error_description: 'the user cancelled' })
     if (interaction.prompt.name === 'consent') return finish(request, reply, await grantAsked(interaction, provider))
-    return signInByPassword(request, reply, interaction, form)
+    return show(request, reply, interaction)
   })
 
   app.post('/sign-in/:uid/passkey/options', async (request, reply) => {

@@ -51,6 +51,16 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
       return row?.paused_until
     },
 
+    /** Until when attempts of any of these are not made, if there is a pause now. */
+    async longestPauseOf(subjectHashes: readonly string[], now: number): Promise<number | undefined> {
+      const [row] = await database.read<{ paused_until: number | null }>(
+        `select max(paused_until) as paused_until from sign_in_attempts
+         where subject_hash in (select subject_hash from rows($1) as counted (subject_hash text)) and paused_until > $2`,
+        [JSON.stringify(subjectHashes.map((subject_hash) => ({ subject_hash }))), now],
+      )
+      return row?.paused_until ?? undefined
+    },
+
     /** Forgets all attempts. */
     async forget(subjectHash: string): Promise<void> {
       await database.step({

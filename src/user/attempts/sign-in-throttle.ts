@@ -22,8 +22,6 @@ export type SignInAttempt = { pausedUntil: number } | CountedAttempt
 export interface CountedAttempt {
   pausedUntil?: undefined
   succeeded(): Promise<void>
-  /** It was not looked at, right or wrong: it does not count. */
-  takeBack(): Promise<void>
 }
 
 export interface SignInThrottle {
@@ -33,6 +31,10 @@ export interface SignInThrottle {
   as(name: string, userId: string | undefined): Promise<SignInAttempt | HeldBackAttempt>
   /** Counts an attempt of a browser in which this user has signed in before. */
   with(browserId: string): Promise<SignInAttempt>
+  /** Until when attempts from there are not made, if there is a pause now. Counts nothing. */
+  pauseFrom(address: string): Promise<number | undefined>
+  /** The same of a browser. */
+  pauseWith(browserId: string): Promise<number | undefined>
 }
 
 /**
@@ -76,20 +78,45 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
     const subjectHash = vault.keyedHash(subject)
     const itsPause = await attempts.take({ subjectHash, free, fadesEveryMs }, now)
     if (itsPause === undefined) return { pausedUntil: (await attempts.pausedUntil(subjectHash)) ?? now }
-    const takeBack = () => attempts.takeBack(subjectHash, itsPause)
-    return { succeeded: afterSuccess === 'forget' ? () => attempts.forget(subjectHash) : takeBack, takeBack }
+    return {
+      succeeded: () =>
+        afterSuccess === 'forget' ? attempts.forget(subjectHash) : attempts.takeBack(subjectHash, itsPause),
+    }
   }
+
+  const pauseOf = (...counters: Pick<Counter, 'subject'>[]) =>
+    attempts.longestPauseOf(
+      counters.map(({ subject }) => vault.keyedHash(subject)),
+      clock.now(),
+    )
+
+  const countersOf = (address: string): Counter[] => [
+    // With an account of one's own one could otherwise try others' for ever: a success gives back only itself.
+    {
+      subject: `sign-in from ${networkOf(address)}`,
+      free: limits.perAddress,
+      fadesEveryMs: addressFadesEveryMs,
+      afterSuccess: 'take back',
+    },
+    {
+      subject: `sign-in from network ${networksOf(address).at(-1)}`,
+      free: limits.perNetwork,
+      fadesEveryMs: networkFadesEveryMs,
+      afterSuccess: 'take back',
+    },
+  ]
+
+  const counterWith = (browserId: string): Counter => ({
+    subject: `sign-in with browser ${browserId}`,
+    free: limits.perName,
+    afterSuccess: 'forget',
+  })
 
   return {
     async from(address) {
-      const network = networksOf(address).at(-1)
       const taken: CountedAttempt[] = []
-      // With an account of one's own one could otherwise try others' for ever: a success gives back only itself.
-      for (const counter of [
-        { subject: `sign-in from ${networkOf(address)}`, free: limits.perAddress, fadesEveryMs: addressFadesEveryMs },
-        { subject: `sign-in from network ${network}`, free: limits.perNetwork, fadesEveryMs: networkFadesEveryMs },
-      ]) {
-        const attempt = await count({ ...counter, afterSuccess: 'take back' })
+      for (const counter of countersOf(address)) {
+        const attempt = await count(counter)
         if (attempt.pausedUntil !== undefined) return attempt
         taken.push(attempt)
       }
@@ -106,8 +133,9 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
       return atUser.pausedUntil === undefined ? together([atName, atUser]) : { ...atName, isHeldBack: true }
     },
 
-    with: (browserId) =>
-      count({ subject: `sign-in with browser ${browserId}`, free: limits.perName, afterSuccess: 'forget' }),
+    with: (browserId) => count(counterWith(browserId)),
+    pauseFrom: (address) => pauseOf(...countersOf(address)),
+    pauseWith: (browserId) => pauseOf(counterWith(browserId)),
   }
 }
 
@@ -121,9 +149,6 @@ export function together(attempts: readonly CountedAttempt[]): CountedAttempt {
   return {
     async succeeded() {
       for (const attempt of attempts) await attempt.succeeded()
-    },
-    async takeBack() {
-      for (const attempt of attempts) await attempt.takeBack()
     },
   }
 }

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
 import { createFairQueue, type FairQueue, type QueuedCaller } from './fair-queue.ts'
-import { authenticatedClient, knownUser, strangerAt } from './hashing-places.ts'
+import { authenticatedClient, knownUser, lookingUpFrom, strangerAt } from './queued-callers.ts'
 
 /** Callers whose work lasts until they are let go. Says who has had a turn, in what order. */
 function openQueue() {
@@ -13,8 +13,7 @@ function openQueue() {
   let mostTurns = 0
 
   function come(name: string, groups: QueuedCaller['groups'], connection?: QueuedCaller['connection']) {
-    return queue.withPlace({ groups, connection }, async (place) => {
-      await place.turn()
+    return queue.withTurn({ groups, connection }, async () => {
       begun.push(name)
       mostTurns = Math.max(mostTurns, queue.counts().turns)
       await new Promise<void>((resolve) => ends.set(name, resolve))
@@ -71,6 +70,9 @@ describe('a crowd', () => {
     ['of one client', 50, () => authenticatedClient('kiosk', '192.0.2.1'), 8],
     ['of clients of one network', 50, (number) => authenticatedClient(`c${number}`, '192.0.2.1'), 32],
     ['of one user', 50, () => knownUser('ana'), 8],
+    ['that looks sign-ins up, of one address', 50, () => lookingUpFrom('192.0.2.1', false), 16],
+    ['that looks sign-ins up, of one /48', 500, (n) => lookingUpFrom(`2001:db8:1:${n.toString(16)}::1`, false), 32],
+    ['that looks sign-ins up, of as many networks', 1500, (n) => lookingUpFrom(`10.${n >> 8}.${n & 255}.1`, true), 256],
   ]
   for (const [name, count, groupsOf, places] of crowds) {
     it(`${name}, ${count} at once, has ${places} places, two of them a turn; all others hear so at once`, async () => {
@@ -223,19 +225,15 @@ describe('a place', () => {
     assertEmpty(opened.queue)
   })
 
-  it('is given back however the work ends, also by work that never asked for its turn', async () => {
+  it('is given back however the work ends', async () => {
     const { queue } = openQueue()
     const groups = strangerAt('192.0.2.1')
     for (let number = 0; number < 20; number++) {
       await assert.rejects(
-        queue.withPlace({ groups }, () => Promise.reject(new Error('broken'))),
+        queue.withTurn({ groups }, () => Promise.reject(new Error('broken'))),
         /broken/,
       )
-      await queue.withPlace({ groups }, async () => {})
-      await queue.withPlace({ groups }, async ({ turn }) => {
-        await turn()
-        await turn()
-      })
+      await queue.withTurn({ groups }, async () => {})
     }
     assertEmpty(queue)
   })

@@ -1,7 +1,7 @@
 /**
  * A short queue for what takes long, fair between those who wait: by turns, and with a bound on how many places one of
- * them can have. Where all places are taken, whoever has many that wait gives one up for a caller who has fewer: a few
- * who come again and again do not keep everybody else out. Who is refused a place is told at once.
+ * them can have. Where all places are taken, the caller with the most that wait gives one up for a caller who has fewer:
+ * a few who come again and again do not keep everybody else out. A caller for whom there is no place is told at once.
  */
 
 import type { Caller } from '../../platform/http/connection.ts'
@@ -18,30 +18,22 @@ export interface PlaceGroup {
 export interface QueuedCaller {
   /** The groups it belongs to, the largest first. Turns go round among the largest, and within each in the same way. */
   groups: readonly PlaceGroup[]
-  /** Who leaves while waiting frees the place. */
+  /** A caller who leaves while waiting frees the place. */
   connection?: Pick<Caller, 'isGone' | 'onLeave'> | undefined
-}
-
-/** A place in the queue, until the work that was given it ends. */
-export interface Place {
-  /**
-   * Resolves when it is this caller's turn, at once if it is already.
-   *
-   * @throws {CallerLeft} if the caller has left
-   */
-  turn(): Promise<void>
 }
 
 export interface FairQueue {
   /** Whether such a caller would have a place now, be it that of another who has more. */
   hasPlaceFor(caller: Pick<QueuedCaller, 'groups'>): boolean
   /**
-   * Takes a place and carries out `work`, which waits for its turn before what takes long.
+   * Takes a place, and carries out `work` when it is this caller's turn, at once if it is already. Nothing of the work
+   * has begun before: who is refused or leaves has cost nothing but a place. Work under way keeps its turn until it
+   * ends, although its caller has left: it cannot be stopped.
    *
    * @throws {Overloaded} at once, if there is no place for this caller; or while waiting, if the place was given up
-   * @throws {CallerLeft}
+   * @throws {CallerLeft} if the caller has left before the turn came
    */
-  withPlace<Result>(caller: QueuedCaller, work: (place: Place) => Promise<Result>): Promise<Result>
+  withTurn<Result>(caller: QueuedCaller, work: () => Promise<Result>): Promise<Result>
   /** How many places are taken, and how many callers have their turn. */
   counts(): { places: number; turns: number }
 }
@@ -53,16 +45,11 @@ export class CallerLeft extends Refusal {
   }
 }
 
-/** Whether what was to be done in the queue was not even begun. */
-export function isBeforeTurn(error: unknown): boolean {
-  return error instanceof Overloaded || error instanceof CallerLeft
-}
-
 interface Entry {
   groups: readonly PlaceGroup[]
-  state: 'arrived' | 'waiting' | 'turn' | 'left'
+  state: 'waiting' | 'turn' | 'left'
   order: number
-  begin: PromiseWithResolvers<void>
+  turn: PromiseWithResolvers<void>
 }
 
 interface GroupUse {
@@ -82,7 +69,9 @@ export function createFairQueue(atOnce: number): FairQueue {
     const displaced = inTheWayOf(groups)
     if (displaced === 'all') throw new Overloaded()
     if (displaced !== undefined) turnAway(displaced, new Overloaded())
-    return taken.add(groups)
+    const entry = taken.add(groups)
+    giveTurns()
+    return entry
   }
 
   function leave(entry: Entry): void {
@@ -93,9 +82,9 @@ export function createFairQueue(atOnce: number): FairQueue {
     giveTurns()
   }
 
-  /** Before its turn. */
+  /** One that waits. */
   function turnAway(entry: Entry, why: Error): void {
-    entry.begin.reject(why)
+    entry.turn.reject(why)
     leave(entry)
   }
 
@@ -107,7 +96,7 @@ export function createFairQueue(atOnce: number): FairQueue {
       turnsGiven += 1
       for (const { name } of next.groups) uses.get(name)!.lastTurn = turnsGiven
       next.state = 'turn'
-      next.begin.resolve()
+      next.turn.resolve()
     }
   }
 
@@ -121,25 +110,17 @@ export function createFairQueue(atOnce: number): FairQueue {
     return one.order - other.order
   }
 
-  function turnOf(entry: Entry): Promise<void> {
-    if (entry.state === 'arrived') {
-      entry.state = 'waiting'
-      giveTurns()
-    }
-    return entry.begin.promise
-  }
-
   return {
     hasPlaceFor: ({ groups }) => inTheWayOf(groups) !== 'all',
-    async withPlace({ groups, connection }, work) {
+    async withTurn({ groups, connection }, work) {
       if (connection?.isGone()) throw new CallerLeft()
       const entry = enter(groups)
       connection?.onLeave(() => {
-        // A computation under way cannot be stopped: it keeps its turn until it ends.
-        if (entry.state !== 'turn') turnAway(entry, new CallerLeft())
+        if (entry.state === 'waiting') turnAway(entry, new CallerLeft())
       })
       try {
-        return await work({ turn: () => turnOf(entry) })
+        await entry.turn.promise
+        return await work()
       } finally {
         leave(entry)
       }
@@ -148,7 +129,7 @@ export function createFairQueue(atOnce: number): FairQueue {
   }
 }
 
-/** Who has places, and who would have to give one up. */
+/** Which callers have places, and which would have to give one up. */
 function createTakenPlaces() {
   const entries = new Set<Entry>()
   const uses = new Map<string, GroupUse>()
@@ -159,11 +140,11 @@ function createTakenPlaces() {
   /** How many places the group next to the largest has: a network's, say. */
   const placesBelow = ({ groups }: Pick<Entry, 'groups'>) => (groups[1] === undefined ? 0 : placesOf(groups[1]))
 
-  /** Who came last of those who wait in the group that has most places. */
+  /** The one that came last of those that wait in the group that has most places. */
   function latestOfMost(largest: PlaceGroup): Entry | undefined {
     let found: Entry | undefined
     for (const entry of entries) {
-      if (entry.state === 'turn' || entry.groups[0]?.name !== largest.name) continue
+      if (entry.state !== 'waiting' || entry.groups[0]?.name !== largest.name) continue
       if (found === undefined || placesBelow(entry) >= placesBelow(found)) found = entry
     }
     return found
@@ -173,8 +154,8 @@ function createTakenPlaces() {
     entries,
     uses,
     /**
-     * Returns who is to give up a place for a caller of these groups, undefined if there is a free one, or `all` if
-     * nobody is to.
+     * Returns the one that is to give up a place for a caller of these groups, undefined if there is a free one, or
+     * `all` if none is to.
      */
     inTheWayOf(groups: readonly PlaceGroup[]): Entry | undefined | 'all' {
       const [largest, ...smaller] = groups
@@ -191,9 +172,7 @@ function createTakenPlaces() {
         if (use === undefined) uses.set(name, { places: 1, lastTurn: 0 })
         else use.places += 1
       }
-      const entry: Entry = { groups, state: 'arrived', order: ++arrivals, begin: Promise.withResolvers() }
-      // Who has left before the turn is told when asking for it.
-      entry.begin.promise.catch(() => {})
+      const entry: Entry = { groups, state: 'waiting', order: ++arrivals, turn: Promise.withResolvers() }
       entries.add(entry)
       return entry
     },

@@ -6,15 +6,16 @@ import type { UserStore } from '../user-store.ts'
 import { type PasswordHashing, passwordOf } from './password-hashing.ts'
 
 /** @param user undefined if the name that was given is nobody's: then the same work is done, in vain */
-export type CheckPassword = (user: User | undefined, password: string, hashing: PasswordHashing) => Promise<boolean>
+export type CheckPassword = (user: User | undefined, password: string) => Promise<boolean>
 
 /** The passwords of the built-in directory: those in the configuration, and the hashes of users added by command. */
 export function createPasswordCheck(
   configured: readonly ConfiguredUser[],
   users: Pick<UserStore, 'find' | 'replacePasswordHash'>,
+  hashing: Pick<PasswordHashing, 'verify'>,
 ): CheckPassword {
   const fromConfiguration = new Map(configured.map(({ id, password }) => [id, password]))
-  return async (user, password, hashing) => {
+  return async (user, password) => {
     const id = user?.id ?? ''
     const kept = await users.find(id)
     const plain = fromConfiguration.get(id)

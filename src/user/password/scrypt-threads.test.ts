@@ -3,7 +3,7 @@ import { createHook } from 'node:async_hooks'
 import { scryptSync } from 'node:crypto'
 import { test } from 'node:test'
 import { scryptOptions } from './scrypt.ts'
-import { createScryptThreads } from './scrypt-threads.ts'
+import { createScryptThreads, HASHES_AT_ONCE } from './scrypt-threads.ts'
 
 const cost = { N: 16, r: 8, p: 1 }
 const job = (number: number) => ({ secret: Uint8Array.of(number), salt: new Uint8Array(16), cost })
@@ -19,7 +19,7 @@ test('threads are started when there is work, compute what Node would, and nothi
     },
   }).enable()
   t.after(() => hook.disable())
-  const threads = createScryptThreads()
+  const threads = createScryptThreads(2)
   t.after(threads.close)
   assert.equal(threads.count(), 0)
   const [one, two] = await Promise.all([threads.scrypt(job(1)), threads.scrypt(job(2))])
@@ -28,6 +28,19 @@ test('threads are started when there is work, compute what Node would, and nothi
   await threads.scrypt(job(3))
   assert.equal(threads.count(), 2, 'the same ones go on')
   assert.equal(requests, 0)
+})
+
+test('of many jobs at once no more are under way than there may be threads, and each has its own answer', async (t) => {
+  const most = HASHES_AT_ONCE
+  const threads = createScryptThreads()
+  t.after(threads.close)
+  const numbers = Array.from({ length: 10 * most }, (_, number) => number)
+  const hashes = await Promise.all(numbers.map((number) => threads.scrypt(job(number))))
+  assert.equal(threads.count(), most)
+  assert.deepEqual(
+    hashes.map(Buffer.from),
+    numbers.map((number) => scryptSync(Uint8Array.of(number), new Uint8Array(16), 32, scryptOptions(cost))),
+  )
 })
 
 test('a job that cannot be done is said to be one, and the thread goes on', async (t) => {
@@ -40,10 +53,11 @@ test('a job that cannot be done is said to be one, and the thread goes on', asyn
 
 test('once closed there are no threads: what they computed is rejected, and nothing is computed any more', async () => {
   const threads = createScryptThreads()
-  const underWay = threads.scrypt({ ...job(1), cost: { N: 2 ** 17, r: 8, p: 1 } })
-  const rejected = assert.rejects(underWay, /ended/)
+  const long = { ...job(1), cost: { N: 2 ** 17, r: 8, p: 1 } }
+  const underWay = Array.from({ length: HASHES_AT_ONCE }, () => assert.rejects(threads.scrypt(long), /ended/))
+  const waiting = assert.rejects(threads.scrypt(long), /closed/)
   await threads.close()
-  await rejected
+  await Promise.all([...underWay, waiting])
   assert.equal(threads.count(), 0)
   await assert.rejects(threads.scrypt(job(1)), /closed/)
 })

@@ -2,13 +2,14 @@
  * Threads that compute scrypt. Node's own asynchronous scrypt runs in libuv's four threads, in which signatures, files
  * and name look-ups wait behind it.
  */
+import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { Scrypt, ScryptJob } from './scrypt.ts'
 import type { ScryptAnswer } from './scrypt-thread.ts'
 
 export interface ScryptThreads {
-  /** Starts a thread if none is idle. How many there may be is up to those who ask. */
+  /** In an idle thread, or a new one. Where all there may be are at work, it waits for one of them. */
   scrypt: Scrypt
   /** How many threads there are. */
   count(): number
@@ -19,10 +20,31 @@ export interface ScryptThreads {
 /** Beside this file, in the language that this file is in: TypeScript in a checkout, JavaScript in the package. */
 const program = new URL(`./scrypt-thread${extname(import.meta.url)}`, import.meta.url)
 
-export function createScryptThreads(): ScryptThreads {
+/**
+ * How many hashes are computed at the same time; each takes 128 MiB while it is. With two processors one is left to
+ * everything else: a low priority of the threads does not help a database beside the server, whose processes the system
+ * weighs by themselves.
+ */
+export const HASHES_AT_ONCE = availableParallelism() > 2 ? 2 : 1
+
+export function createScryptThreads(atOnce = HASHES_AT_ONCE): ScryptThreads {
   const threads = new Set<Worker>()
   const idle: Worker[] = []
+  const waiting: (() => void)[] = []
+  let atWork = 0
   let isClosed = false
+
+  async function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    if (atWork < atOnce) atWork += 1
+    else await new Promise<void>((resolve) => waiting.push(resolve))
+    try {
+      return await work()
+    } finally {
+      const next = waiting.shift()
+      if (next === undefined) atWork -= 1
+      else next()
+    }
+  }
 
   function start(): Worker {
     const thread = new Worker(program, { name: 'scrypt' })
@@ -54,15 +76,16 @@ export function createScryptThreads(): ScryptThreads {
   }
 
   return {
-    async scrypt(job) {
-      if (isClosed) throw new Error('the threads that compute scrypt have been closed')
-      const thread = idle.pop() ?? start()
-      try {
-        return await compute(thread, job)
-      } finally {
-        if (threads.has(thread)) idle.push(thread)
-      }
-    },
+    scrypt: (job) =>
+      inTurn(async () => {
+        if (isClosed) throw new Error('the threads that compute scrypt have been closed')
+        const thread = idle.pop() ?? start()
+        try {
+          return await compute(thread, job)
+        } finally {
+          if (threads.has(thread)) idle.push(thread)
+        }
+      }),
     count: () => threads.size,
     async close() {
       isClosed = true

@@ -139,14 +139,6 @@ function triesIn(database: Database) {
       return rows.length > 0
     },
 
-    /** The try was not looked at, right or wrong: it does not count. */
-    async takeBack(trying: Trying): Promise<void> {
-      await database.step({
-        sql: 'update user_code_tries set tries = tries - 1 where counter = $1 and tries > 0 returning counter',
-        values: [ofPair(trying)],
-      })
-    },
-
     /**
      * The try was wrong: it counts for the client, and for the user. Resolves to whether the client may hear so: not if
      * other tries have locked one of the two meanwhile.

@@ -6,18 +6,17 @@ import type { Client } from '../../client/client.ts'
 import type { Letter } from '../../outbox/notification.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { sameSecret } from '../../platform/crypto.ts'
-import { Overloaded } from '../../platform/http/unavailable.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
-import { isBeforeTurn, type QueuedCaller } from '../password/fair-queue.ts'
-import { authenticatedClient, type HashingPlaces, knownUser } from '../password/hashing-places.ts'
+import type { FairQueue, QueuedCaller } from '../password/fair-queue.ts'
 import { type PasswordHashing, userCodeOf, type Verified } from '../password/password-hashing.ts'
+import { authenticatedClient, knownUser } from '../password/queued-callers.ts'
 import type { ConfiguredUser, User, UserHooks } from '../user.ts'
-import type { Trying, TryLimits, UserCodeStore } from './user-code-store.ts'
+import type { TryLimits, UserCodeStore } from './user-code-store.ts'
 
 /** What is known of a user's code. */
 export interface KnownCode {
   /** Whether this is the code. Takes its time, right or wrong. */
-  verify(code: string, hashing: PasswordHashing): Promise<Verified>
+  verify(code: string): Promise<Verified>
   /** Where it is kept as a hash: puts a stronger one of the same code in its place. */
   replaceHash?(stronger: string): Promise<void>
 }
@@ -26,8 +25,8 @@ export interface KnownCode {
 export type CodeOf = (user: User) => Promise<KnownCode | undefined>
 
 /** No code is this one; finding that out takes as long as with any other. */
-const noCode: KnownCode = {
-  verify: (code, hashing) => hashing.verify(code, undefined, userCodeOf('')),
+function noCode(hashing: Pick<PasswordHashing, 'verify'>): KnownCode {
+  return { verify: (code) => hashing.verify(code, undefined, userCodeOf('')) }
 }
 
 /** A user who is not there, but must not be told from one who is: whether that one would have a code. */
@@ -37,9 +36,11 @@ export interface StandIn {
 
 interface CodeNeeds {
   codeOf: CodeOf
-  tries: Pick<UserCodeStore, 'begin' | 'takeBack' | 'wrong' | 'right'>
+  tries: Pick<UserCodeStore, 'begin' | 'wrong' | 'right'>
   limits: TryLimits
-  hashingPlaces: HashingPlaces
+  hashing: PasswordHashing
+  /** In which codes wait to be checked. */
+  queue: FairQueue
   clock: Clock
 }
 
@@ -69,27 +70,27 @@ export interface CodeSender {
  * @throws {Refusal} `missing_user_code`, `invalid_user_code`, and `access_denied` after too many of those (UC-3, UC-6)
  */
 export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
-  const { codeOf, tries, limits, hasApproved, hashingPlaces, clock } = needs
+  const { codeOf, tries, limits, hasApproved, hashing, queue, clock } = needs
   return async (code, user, client, standIn, from) => {
     // Such a client is exempt, and what it sends by that name is nothing we know (RQ-5, UC-2).
     if (client.metadata.backchannel_user_code_parameter !== true) return
     const kept = await codeOf(user)
-    const known = standIn === undefined ? kept : standIn.hasCode ? noCode : undefined
+    const known = standIn === undefined ? kept : standIn.hasCode ? noCode(hashing) : undefined
     if (code === undefined) {
       if (known === undefined) return
       throw new Refusal('missing_user_code', 'this user has to give a user_code')
     }
     const caller = { groups: authenticatedClient(client.id, from.address), connection: from.connection }
-    if (!hashingPlaces.hasPlaceFor(caller)) throw new Overloaded()
+    await queue.withTurn(caller, () => tryCode(code, known, user, client))
+  }
+
+  async function tryCode(code: string, known: KnownCode | undefined, user: User, client: Client): Promise<void> {
     const trying = { userId: user.id, clientId: client.id, at: clock.now() }
     // However many strangers have tried, a client that the user knows is not held up by it.
     const isKnown = await hasApproved(user.id, client.id)
     const counted = isKnown ? { ...limits, maxTriesPerUser: undefined } : limits
-    // Before a place is taken: of many at once, those beyond the limit hear that it is reached.
     if (!(await tries.begin(trying, counted))) throw locked(user, client)
-    const { matches, stronger } = await orTakeBack(tries, trying, () =>
-      hashingPlaces.withPlace(caller, (hashing) => (known ?? noCode).verify(code, hashing)),
-    )
+    const { matches, stronger } = await (known ?? noCode(hashing)).verify(code)
     const passes = matches || known === undefined
     const mayHear = passes ? await tries.right(trying, counted) : await tries.wrong(trying, counted)
     if (!mayHear) throw locked(user, client)
@@ -97,20 +98,6 @@ export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
       throw new Refusal('invalid_user_code', 'user_code is wrong', { detail: `${client.id} for ${user.id}` })
     }
     if (stronger !== undefined) await known?.replaceHash?.(stronger)
-  }
-}
-
-/** A code that was not looked at, right or wrong, does not count as a try. */
-async function orTakeBack<Result>(
-  tries: Pick<UserCodeStore, 'takeBack'>,
-  trying: Trying,
-  verify: () => Promise<Result>,
-): Promise<Result> {
-  try {
-    return await verify()
-  } catch (error) {
-    if (isBeforeTurn(error)) await tries.takeBack(trying)
-    throw error
   }
 }
 
@@ -124,6 +111,7 @@ function locked(user: User, client: Client): Refusal {
 export function createCodeDirectory(
   configured: readonly ConfiguredUser[],
   store: Pick<UserCodeStore, 'find' | 'replaceHash'>,
+  hashing: Pick<PasswordHashing, 'verify'>,
 ): CodeOf {
   const fromConfiguration = new Map(configured.map(({ id, user_code }) => [id, user_code]))
   return async ({ id }) => {
@@ -131,20 +119,20 @@ export function createCodeDirectory(
     const hash = kept?.hash
     if (hash !== undefined) {
       return {
-        verify: (code, hashing) => hashing.verify(code, hash, userCodeOf(id)),
+        verify: (code) => hashing.verify(code, hash, userCodeOf(id)),
         replaceHash: (stronger) => store.replaceHash(id, hash, stronger),
       }
     }
     const plain = kept === undefined ? fromConfiguration.get(id) : undefined
-    return plain === undefined ? undefined : configuredCode(plain)
+    return plain === undefined ? undefined : configuredCode(plain, hashing)
   }
 }
 
-function configuredCode(plain: string): KnownCode {
+function configuredCode(plain: string, hashing: Pick<PasswordHashing, 'verify'>): KnownCode {
   return {
-    async verify(code, hashing) {
+    async verify(code) {
       // Hashed in any case: where a code lies must not be told by the time it takes.
-      await noCode.verify(code, hashing)
+      await noCode(hashing).verify(code)
       return { matches: sameSecret(plain.normalize('NFKC'), code.normalize('NFKC')) }
     },
   }
@@ -174,7 +162,7 @@ export interface Proof {
   /** Tells the user, in the step that changes the code. */
   notices: readonly Letter[]
   /** Asked once the code is known to be theirs to change, so that nobody else hears an answer. Throws if it may not be this one. */
-  mayBe(code: string, hashing: PasswordHashing): Promise<void>
+  mayBe(code: string): Promise<void>
 }
 
 export type Change = 'changed' | 'proof needed' | 'wrong' | 'locked' | 'meanwhile changed'
@@ -184,7 +172,7 @@ export interface OwnCodeNeeds extends CodeNeeds {
 }
 
 /** What users of the built-in directory do with their codes. */
-export function createOwnCode({ codeOf, store, tries, limits, hashingPlaces, clock }: OwnCodeNeeds) {
+export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, clock }: OwnCodeNeeds) {
   return {
     /** Whether there is one, and since when, if the user set it. */
     async look(user: User): Promise<{ isSet: boolean; setAt: number | undefined }> {
@@ -195,19 +183,14 @@ export function createOwnCode({ codeOf, store, tries, limits, hashingPlaces, clo
     /** @param code the new one, or nothing to have none any more */
     async change(user: User, code: string | undefined, proof: Proof): Promise<Change> {
       const caller = { groups: knownUser(user.id), connection: proof.connection }
-      return hashingPlaces.withPlace(caller, (hashing) => changeInPlace(user, code, proof, hashing))
+      return queue.withTurn(caller, () => changeInTurn(user, code, proof))
     },
   }
 
-  async function changeInPlace(
-    user: User,
-    code: string | undefined,
-    proof: Proof,
-    hashing: PasswordHashing,
-  ): Promise<Change> {
+  async function changeInTurn(user: User, code: string | undefined, proof: Proof): Promise<Change> {
     const hashOf = async (of: string | undefined) => of && hashing.hash(of, userCodeOf(user.id))
     if (proof.signedInJustNow) {
-      if (code !== undefined) await proof.mayBe(code, hashing)
+      if (code !== undefined) await proof.mayBe(code)
       const hash = await hashOf(code)
       const isPut = await store.put(user.id, hash, clock.now(), proof.notices)
       return isPut ? 'changed' : 'meanwhile changed'
@@ -219,10 +202,10 @@ export function createOwnCode({ codeOf, store, tries, limits, hashingPlaces, clo
     const trying = { userId: user.id, clientId: proof.clientId, at: clock.now() }
     // Through a token of the user: what strangers tried does not count here.
     if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
-    const { matches } = await orTakeBack(tries, trying, () => (known ?? noCode).verify(presentCode, hashing))
+    const { matches } = await (known ?? noCode(hashing)).verify(presentCode)
     if (!matches) return known === undefined ? 'proof needed' : 'wrong'
     // Only now: a token that was found somewhere must not be good for trying passwords.
-    if (code !== undefined) await proof.mayBe(code, hashing)
+    if (code !== undefined) await proof.mayBe(code)
     // Of two who change it at once, the one who proved an older code loses.
     const hash = await hashOf(code)
     const isChanged = await store.replace(user.id, present?.hash, hash, clock.now(), proof.notices)

@@ -1,0 +1,55 @@
+/**
+ * Which callers share places in the queue for passwords and user codes. Places are counted by kind of caller, so that
+ * strangers take none from users who are known, nor clients from either.
+ */
+import { networksOf } from '../../platform/http/address.ts'
+import type { PlaceGroup } from './fair-queue.ts'
+
+/** This many people wait for three seconds at most, or for six where one hash is computed at a time. */
+const MOST_PEOPLE = 16
+
+/** A caller that has shown nothing yet, and whose password is to be checked. */
+export function strangerAt(address: string | undefined): PlaceGroup[] {
+  return byNetwork('strangers', address, { inAll: MOST_PEOPLE, wide: 10, narrow: 5 })
+}
+
+/**
+ * A caller whose sign-in is looked up before a password is checked. That takes a few reads, so that many have a place:
+ * those who then need no hash, because they have to wait or come with a sign-in that is not theirs, keep nobody out.
+ *
+ * @param mayBeKnown whether a user has signed in with this browser before, as far as its cookie tells
+ */
+export function lookingUpFrom(address: string | undefined, mayBeKnown: boolean): PlaceGroup[] {
+  const kind = mayBeKnown ? 'known browsers looking up' : 'strangers looking up'
+  return byNetwork(kind, address, { inAll: 256, wide: 32, narrow: 16 })
+}
+
+function byNetwork(
+  kind: string,
+  address: string | undefined,
+  most: { inAll: number; wide: number; narrow: number },
+): PlaceGroup[] {
+  const [narrow, wide] = networksOf(address)
+  return [
+    { name: kind, most: most.inAll },
+    ...(wide === undefined ? [] : [{ name: `${kind} of ${wide}`, most: most.wide }]),
+    { name: `${kind} of ${narrow}`, most: most.narrow },
+  ]
+}
+
+/** A user who has signed in, or comes with a browser that has. */
+export function knownUser(userId: string): PlaceGroup[] {
+  return [
+    { name: 'users', most: MOST_PEOPLE },
+    { name: `user ${userId}`, most: 8 },
+  ]
+}
+
+/** A client that has authenticated. Where clients register themselves, one network may well have many. */
+export function authenticatedClient(clientId: string, address: string | undefined): PlaceGroup[] {
+  return [
+    { name: 'clients', most: 64 },
+    { name: `clients of ${networksOf(address).at(-1)}`, most: 32 },
+    { name: `client ${clientId}`, most: 8 },
+  ]
+}
