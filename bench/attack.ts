@@ -1,7 +1,7 @@
 /**
  * `npm run bench:attack`: what honest clients feel of an attack, with this build and with another.
  *
- *     npm run bench:attack                            all attacks, both engines, about 20 minutes; writes bench/results.md
+ *     npm run bench:attack                            all attacks, both engines, about 25 minutes; writes bench/results.md
  *     npm run bench:attack -- --against main~10        beside another commit than the usual one
  *     npm run bench:attack -- --only ready             one attack (may be repeated); prints only
  *     npm run bench:attack -- --engine postgres        one engine; prints only

@@ -44,6 +44,15 @@ const connections = 16
 /** Decisions a second whose clients are pinged, and as many whose clients cannot be found. */
 const pingsPerSecond = 20
 
+/** The server looks names up at a name server that never answers. */
+const underSilentNameServer: Pick<AttackPlan, 'program' | 'impossibleHere'> = {
+  program: () => ({ program: withSilentNameServer() }),
+  impossibleHere: () =>
+    process.platform === 'linux' && process.getuid?.() === 0
+      ? undefined
+      : 'needs Linux and root, to give the server a name server of its own',
+}
+
 const redirectUri = 'https://web.example/callback'
 
 /** Limits for one user would be reached: there are few of them. */
@@ -97,14 +106,21 @@ export const plans: AttackPlan[] = [
     },
   },
   {
+    name: 'registrations',
+    title: '1100 clients that nobody knows register every 5 s; the name server of their sector lists is silent',
+    attack: { kind: 'registrations' },
+    async honest(stage) {
+      const silent = await openSilentNameServer()
+      const honest = await tokensIssued(stage, { registration: { mode: 'open', perHour: 100_000 } })
+      return { ...honest, end: async () => silent.close() }
+    },
+    ...underSilentNameServer,
+  },
+  {
     name: 'name-server',
     title: 'The name server of one receiver is silent; honest clients are pinged, each over a new connection',
     honest: pinged,
-    program: () => ({ program: withSilentNameServer() }),
-    impossibleHere: () =>
-      process.platform === 'linux' && process.getuid?.() === 0
-        ? undefined
-        : 'needs Linux and root, to give the server a name server of its own',
+    ...underSilentNameServer,
   },
   {
     name: 'sign-ins',

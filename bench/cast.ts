@@ -7,7 +7,12 @@ export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-b
 /** As in production behind a proxy that ends TLS: the servers themselves speak plain HTTP on this machine. */
 export const issuer = 'https://bench.example'
 
-export const paths = { ring: '/backchannel/authorize', token: '/oauth/token', approve: '/bench/approve' } as const
+export const paths = {
+  ring: '/backchannel/authorize',
+  token: '/oauth/token',
+  register: '/oauth/register',
+  approve: '/bench/approve',
+} as const
 
 /** Seconds, at every server. */
 export const lives = { request: 3600, access: 600, id: 3600 }

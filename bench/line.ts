@@ -69,8 +69,8 @@ export function post(path: string, form: string, basic?: string, more: Record<st
     basic === undefined
       ? ''
       : `Authorization: Basic ${Buffer.from(`${basic}:${secretOf(basic)}`).toString('base64')}\r\n`
-  const headers = Object.entries(more)
+  const headers = Object.entries({ 'content-type': 'application/x-www-form-urlencoded', ...more })
     .map(([name, value]) => `${name}: ${value}\r\n`)
     .join('')
-  return `POST ${path} HTTP/1.1\r\nHost: bench.example\r\nX-Forwarded-Proto: https\r\n${authorization}${headers}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: ${form.length}\r\n\r\n${form}`
+  return `POST ${path} HTTP/1.1\r\nHost: bench.example\r\nX-Forwarded-Proto: https\r\n${authorization}${headers}Content-Length: ${form.length}\r\n\r\n${form}`
 }

@@ -20,6 +20,8 @@ export type Attack =
   | { kind: 'pages'; users: number; pagesOfEach: number; password: string }
   /** 1100 calls every five seconds, more than a server has in work at once, with assertions that nobody can verify, in the name of this client. */
   | { kind: 'assertions'; client: string }
+  /** As many clients that nobody knows register, each with the list of its sector at another host whose address is not to be had. */
+  | { kind: 'registrations' }
   /** Sign-ins that are begun with long parameters, and left. */
   | { kind: 'sign-ins'; client: string; redirectUri: string }
 
@@ -93,23 +95,12 @@ const attacks: Record<Attack['kind'], (job: AttackJob, count: Count, prepared: P
     for (const page of pages) page.destroy()
   },
 
-  assertions: async ({ port, attack, seconds }, count) => {
-    const { client } = attack as Extract<Attack, { kind: 'assertions' }>
-    const all: Line[] = []
-    for (let left = seconds; left > 0; left -= 5) {
-      const over = sleep(Math.min(left, 5) * 1000)
-      // Within a second: what connections cost that come all in one instant is another question.
-      for (let piece = 0; piece < 10; piece++) {
-        const next = sleep(100)
-        const lines = await Promise.all(Array.from({ length: 110 }, () => openLine(port)))
-        all.push(...lines)
-        for (const line of lines) sendAssertion(line, client, count)
-        await next
-      }
-      await over
-    }
-    for (const line of all) line.close()
+  assertions: (job, count) => {
+    const { client } = job.attack as Extract<Attack, { kind: 'assertions' }>
+    return elevenHundredEachFiveSeconds(job, count, () => unverifiable(client))
   },
+
+  registrations: (job, count) => elevenHundredEachFiveSeconds(job, count, registration),
 
   'sign-ins': (job, count) => {
     const { client, redirectUri } = job.attack as Extract<Attack, { kind: 'sign-ins' }>
@@ -192,8 +183,36 @@ function openPage(port: number, { jar }: Visitor, count: Count): ClientRequest {
   return page.on('error', () => {})
 }
 
+/** Each call over a connection of its own, which stays open until the attack is over. */
+async function elevenHundredEachFiveSeconds({ port, seconds }: AttackJob, count: Count, call: () => string) {
+  const all: Line[] = []
+  for (let left = seconds; left > 0; left -= 5) {
+    const over = sleep(Math.min(left, 5) * 1000)
+    // Within a second: what connections cost that come all in one instant is another question.
+    for (let piece = 0; piece < 10; piece++) {
+      const next = sleep(100)
+      const lines = await Promise.all(Array.from({ length: 110 }, () => openLine(port)))
+      all.push(...lines)
+      for (const line of lines) {
+        line.send(call(), (answer) => count(answer instanceof Error ? 'hung up' : answer.status))
+      }
+      await next
+    }
+    await over
+  }
+  for (const line of all) line.close()
+}
+
+function registration(): string {
+  const redirect_uris = ['https://app.example/callback']
+  const sector_identifier_uri = `https://${randomBytes(8).toString('hex')}.silent.example/list`
+  const body = JSON.stringify({ redirect_uris, grant_types: ['authorization_code'], sector_identifier_uri })
+  const headers = { 'x-forwarded-for': '198.51.100.7', 'content-type': 'application/json' }
+  return post(paths.register, body, undefined, headers)
+}
+
 /** Its signature is as long as one of ES256, and of a key that nobody has. */
-function sendAssertion(line: Line, client: string, count: Count): void {
+function unverifiable(client: string): string {
   const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
   const now = Math.floor(Date.now() / 1000)
   const jti = randomBytes(16).toString('base64url')
@@ -201,7 +220,5 @@ function sendAssertion(line: Line, client: string, count: Count): void {
   const assertion = `${encode({ alg: 'ES256', kid: jti })}.${claims}.${randomBytes(64).toString('base64url')}`
   const grant = `grant_type=${encodeURIComponent(CIBA)}&auth_req_id=none`
   const proof = `client_assertion_type=${encodeURIComponent(ASSERTION_TYPE)}&client_assertion=${assertion}`
-  line.send(post(paths.token, `${grant}&${proof}`), (answer) =>
-    count(answer instanceof Error ? 'hung up' : answer.status),
-  )
+  return post(paths.token, `${grant}&${proof}`)
 }
