@@ -49,6 +49,7 @@ const downhill = [
   'openid-provider/signing-keys',
   // ── whom it is about ──
   'config',
+  'config/settings',
   'ciba/user-hint',
   'user/user-code',
   'user/passkey',

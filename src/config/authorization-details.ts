@@ -1,19 +1,10 @@
 /** The settings of what clients may ask for in detail, and of what tokens may be for. */
 import { z } from 'zod'
-import { type DetailTexts, describeWith } from '../authorization-details/detail-template.ts'
-import type { DescribeDetail, DetailSchema, DetailType, IsNoMore } from '../authorization-details/detail-types.ts'
+import { describeWith } from '../authorization-details/detail-template.ts'
+import type { DetailSchema, DetailType, IsNoMore } from '../authorization-details/detail-types.ts'
 import { isResourceAddress, type Resources } from '../authorization-details/resources.ts'
 import { isPlain, mustBe, readSettings } from '../platform/validation.ts'
-
-/** A type as somebody writes it: with code, or, where the configuration is JSON, without. */
-export interface DetailTypeInput {
-  /** A schema of zod, or a JSON Schema: of all fields but `type`. */
-  schema: DetailSchema | Record<string, unknown>
-  /** A function, or texts by language with the fields of the detail in them: `{ en: 'Pay {{amount}}' }`. */
-  describe: DescribeDetail | DetailTexts
-  /** The lists of which a user may leave members out, or a function that says whether one detail is no more than another. */
-  narrow?: readonly string[] | IsNoMore | undefined
-}
+import type { DetailTypeInput } from './settings/tokens.ts'
 
 const languageTag = /^[a-z]{2}(-[A-Z]{2})?$/
 const schemaForm = 'a schema of zod, or a JSON Schema of an object'

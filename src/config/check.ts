@@ -5,7 +5,7 @@ import { readDetailTypes, readResources } from './authorization-details.ts'
 import { readClients, scopesOf } from './clients.ts'
 import { type CheckedConfig, type Circumstances, freeze, type Limits, seesCertificates } from './config.ts'
 import { rules } from './rules.ts'
-import { type GivenSettings, knownSettings, schema } from './schema.ts'
+import { type GivenSettings, knownSettings, schema, usualValue } from './schema.ts'
 import { readUsers } from './users.ts'
 
 /** Completes `input` with defaults and checks it, alone and together. No complaint contains a secret. */
@@ -40,7 +40,8 @@ export function checkConfig(
     requests: {
       ...value.requests,
       minExpiry: value.requests.minExpiry ?? leastExpiryOf(value),
-      maxOpenPerUser: value.requests.maxOpenPerUser ?? limits.perUser.open ?? 5,
+      maxOpenPerUser:
+        value.requests.maxOpenPerUser ?? limits.perUser.open ?? usualValue('requests.maxOpenPerUser', value),
       requireSigned: value.requests.requireSigned ?? profiles[value.profile].signedRequestsOnly,
     },
     userCodes: {
@@ -48,8 +49,7 @@ export function checkConfig(
       maxTriesPerUser: value.userCodes.maxTriesPerUser ?? 4 * value.userCodes.maxTries,
     },
     limits: limitsIn(value),
-    // Whoever develops wants it to end; no balancer has to hear of it.
-    shutdown: { delay: value.shutdown.delay ?? (value.development === false ? 5 : 0) },
+    shutdown: { delay: value.shutdown.delay ?? usualValue('shutdown.delay', value) },
     metrics: {
       ...metrics,
       enabled:
@@ -81,23 +81,23 @@ function spelledOut(input: Record<string, unknown>): Record<string, unknown> {
 }
 
 /** An operator who has requests run out sooner than usual does not have to say it twice. */
-function leastExpiryOf({ requests: { defaultExpiry, maxExpiry }, development }: GivenSettings): number {
-  return Math.min(development ? 1 : 30, defaultExpiry, maxExpiry)
+function leastExpiryOf(given: GivenSettings): number {
+  const { defaultExpiry, maxExpiry } = given.requests
+  return Math.min(usualValue('requests.minExpiry', given), defaultExpiry, maxExpiry)
 }
 
-/** Whoever develops asks the same user again and again, and denies: there it is limited only on demand. */
-function limitsIn({ limits, development }: GivenSettings): Limits {
-  const usual = (value: number) => (development ? 0 : value)
-  const { perUser, perClient, perClientAndUser, pauseAfterDenial } = limits
+function limitsIn(given: GivenSettings): Limits {
+  const usual = (setting: string) => usualValue(`limits.${setting}`, given)
+  const { perUser, perClient, perClientAndUser, pauseAfterDenial } = given.limits
   return {
-    ...limits,
-    perUser: { perMinute: perUser.perMinute ?? usual(10) },
-    perClient: { ...perClient, unknownPerMinute: perClient.unknownPerMinute ?? usual(30) },
+    ...given.limits,
+    perUser: { perMinute: perUser.perMinute ?? usual('perUser.perMinute') },
+    perClient: { ...perClient, unknownPerMinute: perClient.unknownPerMinute ?? usual('perClient.unknownPerMinute') },
     perClientAndUser: {
-      open: perClientAndUser.open ?? usual(2),
-      perMinute: perClientAndUser.perMinute ?? usual(5),
+      open: perClientAndUser.open ?? usual('perClientAndUser.open'),
+      perMinute: perClientAndUser.perMinute ?? usual('perClientAndUser.perMinute'),
     },
-    pauseAfterDenial: { ...pauseAfterDenial, first: pauseAfterDenial.first ?? usual(30) },
+    pauseAfterDenial: { ...pauseAfterDenial, first: pauseAfterDenial.first ?? usual('pauseAfterDenial.first') },
   }
 }
 

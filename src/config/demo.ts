@@ -2,7 +2,7 @@
 import { CIBA_GRANT, type ClientMetadataInput } from '../client/metadata/client-metadata.ts'
 import { isLoopback } from '../platform/http/web-address.ts'
 import { isPlain } from '../platform/validation.ts'
-import type { ConfiguredUserInput } from './users.ts'
+import type { ConfiguredUserInput } from './settings/clients-and-users.ts'
 
 /** @param base where this server is reached from itself, without a slash at the end */
 export function demoClients(base: string): ClientMetadataInput[] {

@@ -4,7 +4,7 @@ import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
 import { newSecret } from '../platform/crypto.ts'
 import { ConfigError } from '../platform/validation.ts'
-import { isSecret } from './formats.ts'
+import { isSecret } from './settings/formats.ts'
 
 /**
  * @param database as `Config` has it

@@ -7,8 +7,16 @@ import { profiles } from '../platform/security-profile.ts'
 import { isPlain } from '../platform/validation.ts'
 import { type CheckedConfig, type Config, seesCertificates } from './config.ts'
 import { demoClients } from './demo.ts'
-import { pemForm, secretForm, senderForm, smtpForms, subjectForm, webhookForm, webhookSecretForm } from './formats.ts'
 import type { GivenSettings } from './schema.ts'
+import {
+  pemForm,
+  secretForm,
+  senderForm,
+  smtpForms,
+  subjectForm,
+  webhookForm,
+  webhookSecretForm,
+} from './settings/formats.ts'
 
 /** Rules that need more than one setting, or words of their own. */
 export interface SettingRule {

@@ -3,9 +3,6 @@ import { z } from 'zod'
 import { didYouMean, isPlain, mustBe, mustBeSecretly, nearest, readSettings } from '../platform/validation.ts'
 import type { ConfiguredUser, UserHooks } from '../user/user.ts'
 
-/** A user as somebody writes it: without `id` it is the username, else the email address. */
-export type ConfiguredUserInput = Omit<ConfiguredUser, 'id'> & { id?: string | undefined }
-
 /** Every complaint starts with `users`. None contains a password. */
 export function readUsers(input: unknown): { users: ConfiguredUser[] | UserHooks; complaints: string[] } {
   if (Array.isArray(input)) return readList(input)

@@ -1,0 +1,65 @@
+/** Who there is: clients, users, and where users sign in. */
+import { z } from 'zod'
+import type { ClientMetadataInput } from '../../client/metadata/client-metadata.ts'
+import { mustBe } from '../../platform/validation.ts'
+import type { ConfiguredUser, UserHooks } from '../../user/user.ts'
+import { choice, readElsewhere, secretText, section, text, whole } from './kinds.ts'
+import { setting } from './setting.ts'
+
+/** A user as it is configured: without `id` it is the username, else the email address. */
+export type ConfiguredUserInput = Omit<ConfiguredUser, 'id'> & { id?: string | undefined }
+
+const clientsExample = `[
+  {
+    client_id: 'till',
+    client_name: 'My Till',
+    client_secret: 'make one with: openssl rand -base64 32',
+    backchannel_token_delivery_mode: 'poll',
+  },
+]`
+
+const usersExample = `[
+  { username: 'alice', email: 'alice@example.com', name: 'Alice', locale: 'en', password: 'choose one' },
+]`
+
+export const clientAndUserSettings = {
+  clients: setting(
+    z.custom<ClientMetadataInput[]>(Array.isArray, mustBe('a list of clients')).default([]),
+    'Clients that are always there; `doorbell client add` registers others. Their fields are those of RFC 7591 and ' +
+      'CIBA, with `client_secret` where one is needed, and what Doorbell adds.',
+    { values: 'a list of objects', example: clientsExample },
+  ),
+  users: setting(
+    readElsewhere<ConfiguredUserInput[] | UserHooks>('a list of objects, or an object of functions').default([]),
+    'Users that are always there; `doorbell user add` adds others. Or an object of hooks that ask your own application: ' +
+      '`findByHint`, `find`, `verifyPassword`, `verifyUserCode`, `notify`, `notifyAccount`.',
+    { example: usersExample },
+  ),
+  registration: section({
+    mode: setting(
+      choice(['off', 'token', 'open']).default('off'),
+      'Whether clients register themselves: with a token of `doorbell client invite`, or `open` to anybody.',
+    ),
+    perHour: setting(
+      whole('clients', 1, 100_000).default(10),
+      'How many clients one address may register in an hour where it is open. Its network (/24; /64 and /48) may try ' +
+        'ten times as often.',
+    ),
+  }).prefault({}),
+  login: section({
+    issuer: setting(
+      text('"self"', (issuer) => issuer !== '').default('self'),
+      'Where users sign in: `self`, or another OpenID provider, by its issuer.',
+    ),
+    client_id: setting(z.string(mustBe('a text')).exactOptional(), 'The `client_id` of Doorbell there.', {
+      values: 'a text',
+      example: "'doorbell'",
+      isSketch: true,
+    }),
+    client_secret: setting(
+      secretText('a text', () => true).exactOptional(),
+      'The `client_secret` of Doorbell there. It is better kept in `DOORBELL_LOGIN_CLIENT_SECRET`.',
+      { example: "'better-kept-in-DOORBELL_LOGIN_CLIENT_SECRET'", isSketch: true },
+    ),
+  }).prefault({}),
+}

@@ -1,0 +1,69 @@
+/** TLS, proxies, and the keys that clients prove to have. */
+import { isPem, isRange, pemForm } from './formats.ts'
+import { list, secretText, section, text, whole, year, yesOrNo } from './kinds.ts'
+import { setting } from './setting.ts'
+
+export const connectionSettings = {
+  tls: section({
+    key: setting(secretText(pemForm('key'), isPem).exactOptional(), 'For TLS without a proxy: the private key.', {
+      example: "'server.key'",
+      isSketch: true,
+    }),
+    cert: setting(
+      text(pemForm('certificate'), isPem).exactOptional(),
+      'The certificate for it, followed by the certificates that lead to an authority.',
+      { example: "'server.crt'", isSketch: true },
+    ),
+    clientCa: setting(
+      text(pemForm('certificates'), isPem).exactOptional(),
+      'The authorities that are trusted for clients with `tls_client_auth`.',
+      { example: "'clients-ca.crt'", isSketch: true },
+    ),
+  }).exactOptional(),
+  hsts: section({
+    maxAge: setting(
+      whole('seconds', 0, 10 * year).default(year),
+      'How long browsers use https only: `Strict-Transport-Security` in every response, without subdomains and ' +
+        'preloading, where the issuer is https, outside development. The default is a year; 0 makes browsers forget it.',
+    ),
+  }).prefault({}),
+  proxy: section({
+    trust: setting(
+      list('an IP address or a range like "10.0.0.0/8"', isRange).default([]),
+      'Addresses and CIDR ranges of the proxies whose `X-Forwarded-*` headers are believed. `X-Forwarded-For` is read ' +
+        'from its right end.',
+    ),
+    clientCertificateHeader: setting(
+      text('the name of a header', (name) => /^[\w-]+$/.test(name)).exactOptional(),
+      'The header in which such a proxy passes on the certificate that a client showed it.',
+      { example: "'X-Client-Cert'", isSketch: true },
+    ),
+    clientCa: setting(
+      text(pemForm('certificates'), isPem).exactOptional(),
+      'As `tls.clientCa`, where a proxy ends TLS.',
+      { example: "'clients-ca.crt'", isSketch: true },
+    ),
+  }).prefault({}),
+  mutualTls: section({
+    issuer: setting(
+      text('an https address', (address) => /^https:\/\//.test(address) && URL.canParse(address)).exactOptional(),
+      'Where clients with certificates find the same endpoints, if that is another address (`mtls_endpoint_aliases`). ' +
+        'Needs `tls` or `proxy.clientCertificateHeader`.',
+      { example: "'https://mtls.example.com'", isSketch: true },
+    ),
+  }).exactOptional(),
+  strictAssertionAudience: setting(
+    yesOrNo().exactOptional(),
+    'Whether the `aud` of client assertions must be the issuer and nothing else, as FAPI 2.0 and the successor of RFC ' +
+      '7523 want it, against CIBA Core §7.1 ([0013](decisions/0013-assertion-audience.md)). `true` unless set in ' +
+      '`fapi-ciba`.',
+    { unlessSet: '`false`', example: 'false' },
+  ),
+  dpop: section({
+    requireNonce: setting(
+      yesOrNo().default(false),
+      'Clients may bind their tokens to a key of theirs (DPoP). Whether the proofs must hold a nonce of the server, so ' +
+        'that none can be made in advance.',
+    ),
+  }).prefault({}),
+}

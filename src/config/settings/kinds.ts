@@ -1,0 +1,59 @@
+/** Kinds of settings, each with the sentence that says what is wrong with another value. */
+import { z } from 'zod'
+import { mustBe, mustBeSecretly } from '../../platform/validation.ts'
+import { withValues } from './setting.ts'
+
+export function section<Shape extends z.core.$ZodShape>(shape: Shape) {
+  return z.strictObject(shape, mustBe('an object of settings'))
+}
+
+export function whole(unit: string, least: number, most: number) {
+  const type = number(`a whole number of ${unit}, at least ${least} and at most ${most}`, least, most)
+  return withValues(type, `${unit}, ${inGroups(least)} to ${inGroups(most)}`)
+}
+
+export function number(what: string, least: number, most: number) {
+  const type = z
+    .number(mustBe(what))
+    .refine((value) => Number.isInteger(value) && value >= least && value <= most, mustBe(what))
+  return withValues(type, what)
+}
+
+export function text(what: string, holds: (value: string) => boolean) {
+  return withValues(z.string(mustBe(what)).refine(holds, mustBe(what)), what)
+}
+
+/** A text that no complaint shows, such as a password or an address with one in it. */
+export function secretText(what: string, holds: (value: string) => boolean) {
+  return withValues(z.string(mustBeSecretly(what)).refine(holds, mustBeSecretly(what)), what)
+}
+
+export function list(what: string, holds: (value: string) => boolean) {
+  const form = `a list; each entry is ${what}`
+  return withValues(z.array(text(what, holds), mustBe(form)), form)
+}
+
+export function choice<const Word extends string>(words: readonly Word[]) {
+  const type = z.enum(words, mustBe(`one of ${words.map((word) => `"${word}"`).join(', ')}`))
+  return withValues(type, words.map((word) => `\`${word}\``).join(', '))
+}
+
+export function yesOrNo(): z.ZodBoolean
+export function yesOrNo<const Word extends string>(word: Word): z.ZodLiteral<boolean | Word>
+export function yesOrNo(word?: string) {
+  if (word === undefined) return withValues(z.boolean(mustBe('true or false')), '`true`, `false`')
+  const type = z.literal([true, false, word], mustBe(`true, false or "${word}"`))
+  return withValues(type, `\`true\`, \`false\`, \`"${word}"\``)
+}
+
+/** Typed for an editor here, and read by a file of its own. */
+export function readElsewhere<Value>(values: string) {
+  return withValues(z.custom<Value>(), values)
+}
+
+/** `86 400`, but `3600`. */
+export function inGroups(value: number): string {
+  return value < 10_000 ? String(value) : value.toLocaleString('fr').replace(/\s/g, ' ')
+}
+
+export const year = 365 * 86_400

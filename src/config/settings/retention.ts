@@ -1,0 +1,32 @@
+/** How long what is finished is kept. */
+import { section, whole } from './kinds.ts'
+import { setting } from './setting.ts'
+
+/** In days. */
+const century = 36_525
+
+export const retentionSettings = {
+  retention: setting(
+    section({
+      requests: setting(
+        whole('days', 1, century).default(30),
+        'Authentication requests after they were denied, redeemed or had expired. Longer, while tokens of them are valid.',
+      ),
+      notifications: setting(
+        whole('days', 1, century).default(30),
+        'Notifications after they were delivered or parked.',
+      ),
+      history: setting(
+        whole('days', 1, century).exactOptional(),
+        'The consent history, which users look back on. At least as long as requests.',
+        { example: '3650', isSketch: true },
+      ),
+      signedRequests: setting(
+        whole('days', 1, century).exactOptional(),
+        'Signed authentication requests as they were received: evidence.',
+        { example: '3650', isSketch: true },
+      ),
+    }).prefault({}),
+    'How long what is finished is kept; what is left out is kept for ever ([operating.md](operating.md)).',
+  ),
+}

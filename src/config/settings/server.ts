@@ -1,0 +1,78 @@
+/** The server itself. */
+import { z } from 'zod'
+import type { AuditEvent } from '../../platform/audit.ts'
+import { isPlain, mustBe } from '../../platform/validation.ts'
+import { databaseForms, isDatabase, isHost, isSecret, secretForm } from './formats.ts'
+import { choice, number, secretText, section, text, whole, yesOrNo } from './kinds.ts'
+import { setting } from './setting.ts'
+
+export const serverSettings = {
+  issuer: setting(
+    // What an issuer looks like depends on other settings: rules.ts.
+    secretText('an address', () => true).exactOptional(),
+    'The address at which clients and users reach this server: https, without a slash at the end. It is also the ' +
+      'name of the server: clients compare it letter by letter, and tokens carry it. Required outside development.',
+    { unlessSet: '`http://localhost:<port>` in development', example: "'https://id.example.com'" },
+  ),
+  host: setting(
+    text('a host name or an IP address, without scheme and port', isHost).default('127.0.0.1'),
+    'The address to listen on. Leave it on this machine where a proxy stands in front of the server.',
+  ),
+  port: setting(
+    number('a port number, 0 to 65535', 0, 65_535).default(4000),
+    'The TCP port to listen on. 0 picks any free one.',
+  ),
+  development: setting(
+    yesOrNo('exposed').default(false),
+    '`true` allows plain http and callbacks on this machine, and adds the mailbox page and `/dev/decide`, for this ' +
+      'machine only. `"exposed"` is the same where others reach the server, and lets them decide everything. Never in ' +
+      'production: leave it out before others can reach the server.',
+  ),
+  database: setting(
+    secretText(databaseForms(), isDatabase).default('sqlite:./doorbell.db'),
+    'Where everything is stored: SQLite for one process, its file relative to the configuration file; PostgreSQL for ' +
+      'several processes. An address with a password is better kept in `DOORBELL_DATABASE`.',
+    { example: "'postgres://doorbell:password@localhost/doorbell'", isSketch: true },
+  ),
+  secret: setting(
+    secretText(secretForm(), isSecret).exactOptional(),
+    'Everything at rest is encrypted and hashed with keys made from it. It is best kept in `DOORBELL_SECRET`. In ' +
+      'development one is made, and kept beside the database.',
+    { unlessSet: 'kept beside the database in development' },
+  ),
+  profile: setting(
+    choice(['core', 'fapi-ciba']).default('core'),
+    'What the deployment keeps to: CIBA Core, or FAPI-CIBA for banks ([fapi-ciba.md](fapi-ciba.md)). Under `fapi-ciba` ' +
+      'the server does not start with a setting or a client that breaks it.',
+  ),
+  logLevel: setting(
+    choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+    'How much is logged.',
+  ),
+  texts: setting(
+    text('a folder', (folder) => folder !== '').exactOptional(),
+    'A folder with texts that replace the texts of Doorbell, one `<language>.json` each: `en.json`, `de.json`, …',
+    { example: "'./texts'" },
+  ),
+  audit: setting(
+    z
+      .custom<(event: AuditEvent) => unknown>((hook) => typeof hook === 'function', mustBe('a function'))
+      .exactOptional(),
+    'Called with every event of the audit stream ([audit.md](audit.md)). What it throws changes nothing.',
+    { values: 'a function', example: '(event) => myTrail.append(event)', isSketch: true },
+  ),
+  oidc: setting(
+    z.custom<Record<string, unknown>>(isPlain, mustBe('an object')).default({}),
+    'Passed to oidc-provider as it is. In `features`, `ttl` and `cookies`, what is not named stays as it is. Must be ' +
+      'empty under a profile other than `core`.',
+    { values: 'an object' },
+  ),
+  shutdown: section({
+    delay: setting(
+      whole('seconds', 0, 300).exactOptional(),
+      'How long the server still serves after the signal to end, while it says that it is not ready: as long as load ' +
+        'balancers take to notice ([operating.md](operating.md)).',
+      { usual: { production: 5, development: 0 }, unlessSet: '5; in development 0' },
+    ),
+  }).prefault({}),
+}

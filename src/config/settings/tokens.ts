@@ -1,0 +1,87 @@
+/** How long users stay signed in, tokens, the keys they are signed with, and what they may be for. */
+import type { DetailTexts } from '../../authorization-details/detail-template.ts'
+import type { DescribeDetail, DetailSchema, IsNoMore } from '../../authorization-details/detail-types.ts'
+import type { Resource } from '../../authorization-details/resources.ts'
+import { isScope } from './formats.ts'
+import { choice, list, readElsewhere, section, whole, year } from './kinds.ts'
+import { setting } from './setting.ts'
+
+/** A type of authorization details as it is configured: with code, or, where the configuration is JSON, without. */
+export interface DetailTypeInput {
+  /** A schema of zod, or a JSON Schema: of all fields but `type`. */
+  schema: DetailSchema | Record<string, unknown>
+  /** A function, or texts by language with the fields of the detail in them: `{ en: 'Pay {{amount}}' }`. */
+  describe: DescribeDetail | DetailTexts
+  /** The lists of which a user may leave members out, or a function that says whether one detail is no more than another. */
+  narrow?: readonly string[] | IsNoMore | undefined
+}
+
+const detailTypesExample = `{
+  account_information: {
+    schema: { type: 'object', properties: { accounts: { type: 'array' } }, additionalProperties: false },
+    describe: { en: 'See your accounts {{accounts}}' },
+    narrow: ['accounts'],
+  },
+}`
+
+export const tokenSettings = {
+  sessions: section({
+    idleTtl: setting(whole('seconds', 60, year).default(86_400), 'How long users stay signed in without using it.'),
+    absoluteTtl: setting(
+      whole('seconds', 60, year).default(1_209_600),
+      'How long users stay signed in since they were authenticated, however often it is used.',
+    ),
+  }).prefault({}),
+  tokens: section({
+    accessTtl: setting(whole('seconds', 1, year).default(600), 'How long an access token is valid.'),
+    idTtl: setting(whole('seconds', 1, year).default(3600), 'How long an ID token is valid.'),
+    refreshTtl: setting(whole('seconds', 1, 10 * year).default(1_209_600), 'How long a refresh token is valid.'),
+    idTokenAlg: setting(
+      choice(['ES256', 'RS256', 'PS256']).default('ES256'),
+      'How ID tokens are signed for clients that do not say, and JWT access tokens.',
+    ),
+    scopes: setting(
+      list('a scope: printable ASCII without spaces', isScope).default([
+        'openid',
+        'profile',
+        'email',
+        'phone',
+        'offline_access',
+      ]),
+      'What clients may ask for; `openid` must be among it. `ciba:decide` is always there and need not be named.',
+    ),
+  }).prefault({}),
+  keys: section({
+    publishAhead: setting(
+      whole('seconds', 60, year).default(3600),
+      'How long a signing key is published before it signs. Clients may keep a key set for half of that ' +
+        '([operating.md](operating.md)).',
+    ),
+    rotateEvery: setting(
+      whole('seconds', 3600, 10 * year).exactOptional(),
+      'How long a key signs before the next one does; 7 776 000 is ninety days. Left out, keys are changed by ' +
+        '`doorbell keys rotate` only.',
+      { example: '7_776_000', isSketch: true },
+    ),
+    keepForHints: setting(
+      whole('seconds', 0, 10 * year).default(year),
+      'How long ID tokens are accepted as hints after their key has signed its last.',
+    ),
+  }).prefault({}),
+  authorizationDetails: section({
+    types: setting(
+      readElsewhere<Record<string, DetailTypeInput>>('an object of types by their name').default({}),
+      'What clients may ask for in detail (RFC 9396): each type with its schema (of zod, or JSON Schema), its words, and ' +
+        'the lists of which a user may leave members out ([authorization-details.md](authorization-details.md)).',
+      { example: detailTypesExample },
+    ),
+  }).prefault({}),
+  resources: setting(
+    readElsewhere<Record<string, { [Name in keyof Resource]?: Resource[Name] | undefined }>>(
+      'an object of resources by address',
+    ).default({}),
+    'The services that access tokens may be for (RFC 8707), by the address that clients name ' +
+      '([authorization-details.md](authorization-details.md)).',
+    { example: "{ 'https://api.example.com': {} }" },
+  ),
+}
