@@ -49,7 +49,8 @@ export const clientAndUserSettings = {
   login: section({
     issuer: setting(
       text('"self"', (issuer) => issuer !== '').default('self'),
-      'Where users sign in: `self`, or another OpenID provider, by its issuer.',
+      'Where users sign in: here, or at another OpenID provider, named by its issuer.',
+      { values: '`self`, or an https address' },
     ),
     client_id: setting(z.string(mustBe('a text')).exactOptional(), 'The `client_id` of Doorbell there.', {
       values: 'a text',

@@ -43,8 +43,8 @@ export const requestSettings = {
     ),
     unknownUsers: setting(
       choice(['error', 'pretend']).default('error'),
-      'What a client is told whose hint leads to no user: an error, or, with `pretend`, what it would be told of a user ' +
-        'who never answers. `backchannel_unknown_users` of a client wins.',
+      'What a client is told when its hint leads to no user: an error, or, with `pretend`, the same as for a user who ' +
+        'never answers. `backchannel_unknown_users` of a client wins.',
     ),
     requireSigned: setting(
       yesOrNo().exactOptional(),

@@ -12,7 +12,11 @@ export const serverSettings = {
     secretText('an address', () => true).exactOptional(),
     'The address at which clients and users reach this server: https, without a slash at the end. It is also the ' +
       'name of the server: clients compare it letter by letter, and tokens carry it. Required outside development.',
-    { unlessSet: '`http://localhost:<port>` in development', example: "'https://id.example.com'" },
+    {
+      values: '`https://…`; in development also `http://…`',
+      unlessSet: '`http://localhost:<port>` in development',
+      example: "'https://id.example.com'",
+    },
   ),
   host: setting(
     text('a host name or an IP address, without scheme and port', isHost).default('127.0.0.1'),

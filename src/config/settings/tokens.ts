@@ -26,10 +26,13 @@ const detailTypesExample = `{
 
 export const tokenSettings = {
   sessions: section({
-    idleTtl: setting(whole('seconds', 60, year).default(86_400), 'How long users stay signed in without using it.'),
+    idleTtl: setting(
+      whole('seconds', 60, year).default(86_400),
+      'How long a user stays signed in without using the session.',
+    ),
     absoluteTtl: setting(
       whole('seconds', 60, year).default(1_209_600),
-      'How long users stay signed in since they were authenticated, however often it is used.',
+      'How long a user stays signed in after authentication, however often the session is used.',
     ),
   }).prefault({}),
   tokens: section({

@@ -1,0 +1,91 @@
+/**
+ * `npm run docs:configuration`: writes the tables of docs/configuration.md from the declarations of the settings. The text
+ * around them is written by hand; which settings a table shows is said in the comment above it.
+ */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { environmentName } from '../src/config/environment.ts'
+import { type Declaration, declarations, settingsIn } from '../src/config/schema.ts'
+import { inGroups } from '../src/config/settings/kinds.ts'
+
+const file = 'docs/configuration.md'
+
+if (import.meta.main) writeFileSync(file, configurationPage(readFileSync(file, 'utf8')))
+
+/** The page with its tables made anew. */
+export function configurationPage(page: string): string {
+  const shown: string[] = []
+  const written = page
+    .replaceAll(
+      /(<!-- settings: (.*) -->\n)[\s\S]*?(<!-- \/settings -->)/g,
+      (_all, start: string, names: string, end) => {
+        shown.push(...names.split(' '))
+        return `${start}\n${settingsTable(names.split(' '))}\n${end}`
+      },
+    )
+    .replace(/(<!-- environment -->\n)[\s\S]*?(<!-- \/environment -->)/, `$1\n${environmentTable()}\n$2`)
+  const missing = declarations.filter(({ path }) => shown.filter((name) => name === path).length !== 1)
+  if (missing.length > 0) throw new Error(`not shown exactly once: ${missing.map(({ path }) => path).join(', ')}`)
+  return written
+}
+
+function settingsTable(names: string[]): string {
+  const declared = names.map((name) => {
+    const found = declarations.find(({ path }) => path === name)
+    if (found === undefined) throw new Error(`${name} is not a setting`)
+    return found
+  })
+  const notes = sectionsIn(declared).flatMap(({ path, info: { description } }) =>
+    description === undefined ? [] : [`- \`${path}\`: ${cell(description)}\n`],
+  )
+  const rows = settingsIn(declared).map(settingRow)
+  return `${notes.join('')}${notes.length > 0 ? '\n' : ''}${table(['setting', 'unless set', 'value', 'what for'], rows)}`
+}
+
+function sectionsIn(declared: readonly Declaration[]): Declaration[] {
+  return declared.flatMap((each) => (each.kind === 'section' ? [each, ...sectionsIn(each.settings)] : []))
+}
+
+function settingRow(setting: Declaration): string[] {
+  const { path, info } = setting
+  return [`\`${path}\``, unlessSet(setting), cell(info.values ?? ''), cell(descriptionOf(setting))]
+}
+
+function descriptionOf({ info: { description = '', usual, unlessSet: words } }: Declaration): string {
+  const differs = usual !== undefined && words === undefined && usual.development !== usual.production
+  return differs ? `${description} In development ${usual.development} unless set.` : description
+}
+
+function unlessSet({ info, default: fallback }: Declaration): string {
+  return info.unlessSet ?? valueText(info.usual?.production ?? fallback)
+}
+
+function valueText(value: unknown): string {
+  if (value === undefined) return '–'
+  if (typeof value === 'number') return inGroups(value)
+  if (Array.isArray(value)) return value.length === 0 ? '`[]`' : `\`${value.join(' ')}\``
+  return `\`${typeof value === 'object' ? JSON.stringify(value) : value}\``
+}
+
+function environmentTable(): string {
+  const settable = settingsIn(declarations).filter(({ kind }) => kind !== 'structure')
+  return table(
+    ['variable', 'setting'],
+    settable.map(({ path }) => [`\`${environmentName(path)}\``, `\`${path}\``]),
+  )
+}
+
+/** Outside code, `<` would start an element of HTML. */
+function cell(text: string): string {
+  return text
+    .split(/(`[^`]*`)/)
+    .map((part) => (part.startsWith('`') ? part : part.replaceAll('<', '\\<')))
+    .join('')
+    .replaceAll('|', '\\|')
+}
+
+/** Each column is as wide as what is in it, as Biome formats tables. */
+function table(head: string[], rows: string[][]): string {
+  const widths = head.map((_title, column) => Math.max(...[head, ...rows].map((row) => row[column]!.length)))
+  const line = (cells: string[]) => `| ${cells.map((text, column) => text.padEnd(widths[column]!)).join(' | ')} |\n`
+  return `${line(head)}${line(widths.map((width) => '-'.repeat(width)))}${rows.map(line).join('')}`
+}
