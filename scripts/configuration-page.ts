@@ -6,6 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { environmentName } from '../src/config/environment.ts'
 import { type Declaration, declarations, settingsIn } from '../src/config/schema.ts'
 import { inGroups } from '../src/config/settings/kinds.ts'
+import { noteOnDevelopment } from '../src/config/settings/setting.ts'
 
 const file = 'docs/configuration.md'
 
@@ -50,9 +51,8 @@ function settingRow(setting: Declaration): string[] {
   return [`\`${path}\``, unlessSet(setting), cell(info.values ?? ''), cell(descriptionOf(setting))]
 }
 
-function descriptionOf({ info: { description = '', usual, unlessSet: words } }: Declaration): string {
-  const differs = usual !== undefined && words === undefined && usual.development !== usual.production
-  return differs ? `${description} In development ${usual.development} unless set.` : description
+function descriptionOf({ info }: Declaration): string {
+  return info.unlessSet === undefined ? `${info.description}${noteOnDevelopment(info)}` : `${info.description}`
 }
 
 function unlessSet({ info, default: fallback }: Declaration): string {

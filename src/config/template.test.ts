@@ -7,6 +7,7 @@ import { it, type TestContext } from 'node:test'
 import { parseEnv } from 'node:util'
 import type { Config } from './config.ts'
 import { loadConfig } from './load.ts'
+import { settingKinds } from './schema.ts'
 import { configTemplate, environmentTemplate } from './template.ts'
 
 function folderWith(test: TestContext, text: string): string {
@@ -47,6 +48,21 @@ function withoutExamples(config: Config) {
   const { authorizationDetails, resources, ...settings } = others
   return settings
 }
+
+it('names every setting, in the section it is in, whatever is switched on', () => {
+  const sections: string[] = []
+  const named = new Set<string>()
+  for (const [, indent = '', name = '', rest] of configTemplate().matchAll(/^( +)(?:\/\/ ?)?(\w+): (.*)$/gm)) {
+    const depth = indent.length / 2 - 1
+    sections.length = depth
+    named.add([...sections, name].join('.'))
+    if (rest === '{') sections[depth] = name
+  }
+  assert.deepEqual(
+    [...settingKinds.keys()].filter((path) => !named.has(path)),
+    [],
+  )
+})
 
 it('the variables in the .env text exist', async () => {
   const env = { ...parseEnv(environmentTemplate().replace(/^#(?=DOORBELL_)/gm, '')), DOORBELL_DEVELOPMENT: 'exposed' }

@@ -55,8 +55,8 @@ export const connectionSettings = {
   strictAssertionAudience: setting(
     yesOrNo().exactOptional(),
     'Whether the `aud` of client assertions must be the issuer and nothing else, as FAPI 2.0 and the successor of RFC ' +
-      '7523 want it, against CIBA Core §7.1 ([0013](decisions/0013-assertion-audience.md)). `true` unless set in ' +
-      '`fapi-ciba`.',
+      '7523 want it, against CIBA Core §7.1 ([0013](decisions/0013-assertion-audience.md)). In `fapi-ciba` it is `true` ' +
+      'unless set.',
     { unlessSet: '`false`', example: 'false' },
   ),
   dpop: section({

@@ -28,15 +28,15 @@ export const serverSettings = {
   ),
   development: setting(
     yesOrNo('exposed').default(false),
-    '`true` allows plain http and callbacks on this machine, and adds the mailbox page and `/dev/decide`, for this ' +
-      'machine only. `"exposed"` is the same where others reach the server, and lets them decide everything. Never in ' +
-      'production: leave it out before others can reach the server.',
+    'For development, on this machine only: plain http and callbacks on this machine, the mailbox page and ' +
+      '`/dev/decide`. `"exposed"`: the same where others reach the server, who can then decide everything. Never in ' +
+      'production: take it out before others can reach the server.',
   ),
   database: setting(
     secretText(databaseForms(), isDatabase).default('sqlite:./doorbell.db'),
     'Where everything is stored: SQLite for one process, its file relative to the configuration file; PostgreSQL for ' +
       'several processes. An address with a password is better kept in `DOORBELL_DATABASE`.',
-    { example: "'postgres://doorbell:password@localhost/doorbell'", isSketch: true },
+    { example: "'postgres://doorbell:password@localhost/doorbell'" },
   ),
   secret: setting(
     secretText(secretForm(), isSecret).exactOptional(),

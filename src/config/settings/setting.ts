@@ -34,3 +34,10 @@ export function withValues<Type extends z.ZodType>(type: Type, values: string): 
   settingInfo.add(type, { values })
   return type
 }
+
+/** What else is said of a setting that is less strict in development, as a sentence; nothing of any other. */
+export function noteOnDevelopment({ usual }: SettingInfo): string {
+  return usual === undefined || usual.development === usual.production
+    ? ''
+    : ` In development ${usual.development} unless set.`
+}
