@@ -4,7 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { environmentName } from '../src/config/environment.ts'
-import { type Declaration, declarations, settingsIn } from '../src/config/schema.ts'
+import { type Declaration, declarations, sectionsIn, settingsIn } from '../src/config/schema.ts'
 import { inGroups } from '../src/config/settings/kinds.ts'
 import { noteOnDevelopment } from '../src/config/settings/setting.ts'
 
@@ -40,10 +40,6 @@ function settingsTable(names: string[]): string {
   )
   const rows = settingsIn(declared).map(settingRow)
   return `${notes.join('')}${notes.length > 0 ? '\n' : ''}${table(['setting', 'unless set', 'value', 'what for'], rows)}`
-}
-
-function sectionsIn(declared: readonly Declaration[]): Declaration[] {
-  return declared.flatMap((each) => (each.kind === 'section' ? [each, ...sectionsIn(each.settings)] : []))
 }
 
 function settingRow(setting: Declaration): string[] {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { configurationPage } from '../scripts/configuration-page.ts'
+import { editorHelp } from '../scripts/editor-help.ts'
 import { environmentName } from '../src/config/environment.ts'
 import { type Declaration, declarations, settingKinds, settingsIn } from '../src/config/schema.ts'
 
@@ -10,6 +11,10 @@ const page = readFileSync('docs/configuration.md', 'utf8')
 
 test('the tables of docs/configuration.md are made from the declarations: npm run docs:configuration', () => {
   assert.equal(page, configurationPage(page))
+})
+
+test('what an editor says of the settings is made from the declarations: npm run docs:configuration', () => {
+  assert.equal(readFileSync('src/config/editor-help.ts', 'utf8'), editorHelp())
 })
 
 test('a section that the page does not show is found, and one that does not exist', () => {

@@ -5,7 +5,7 @@ import { readDetailTypes, readResources } from './authorization-details.ts'
 import { readClients, scopesOf } from './clients.ts'
 import { type CheckedConfig, type Circumstances, freeze, type Limits, seesCertificates } from './config.ts'
 import { rules } from './rules.ts'
-import { type GivenSettings, knownSettings, schema, usualValue } from './schema.ts'
+import { declarations, type GivenSettings, knownSettings, schema, usualValue } from './schema.ts'
 import { readUsers } from './users.ts'
 
 /** Completes `input` with defaults and checks it, alone and together. No complaint contains a secret. */
@@ -76,8 +76,11 @@ export function checkConfig(
   return { config: freeze(config) }
 }
 
+/** With sections in the place of `true` and `false` that are short for them. */
 function spelledOut(input: Record<string, unknown>): Record<string, unknown> {
-  return typeof input.metrics === 'boolean' ? { ...input, metrics: { enabled: input.metrics } } : input
+  const short = declarations.filter(({ path, info }) => info.shortFor && typeof input[path] === 'boolean')
+  const sections = short.map(({ path, info }) => [path, { [info.shortFor!]: input[path] }])
+  return { ...input, ...Object.fromEntries(sections) }
 }
 
 /** An operator who has requests run out sooner than usual does not have to say it twice. */

@@ -4,6 +4,7 @@ import type { Resources } from '../authorization-details/resources.ts'
 import type { ClientMetadata } from '../client/metadata/client-metadata.ts'
 import { isPlain } from '../platform/validation.ts'
 import type { ConfiguredUser, UserHooks } from '../user/user.ts'
+import type { EditorHelp, MetricsHelp } from './editor-help.ts'
 import type { GivenSettings, schema } from './schema.ts'
 
 /** What `Settings` are once these are certain to be there. */
@@ -65,10 +66,8 @@ type InputOf<Schema> =
 type SchemaInput = InputOf<typeof schema>
 
 /** The configuration as it is written: everything may be left out, `undefined` counts as left out. */
-export type ConfigInput = Omit<SchemaInput, 'metrics'> & {
-  /** `true` is `{ enabled: true }`. */
-  metrics?: boolean | SchemaInput['metrics']
-}
+export type ConfigInput = Omit<SchemaInput, 'metrics'> &
+  EditorHelp & { metrics?: boolean | (SchemaInput['metrics'] & MetricsHelp) }
 
 /**
  * Gives an editor the names and types of the settings. It changes and checks nothing: that happens when the server

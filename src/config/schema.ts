@@ -58,6 +58,11 @@ export function settingsIn(declared: readonly Declaration[]): Declaration[] {
   return declared.flatMap((each) => (each.kind === 'section' ? settingsIn(each.settings) : [each]))
 }
 
+/** The sections, each before those in it. */
+export function sectionsIn(declared: readonly Declaration[]): Declaration[] {
+  return declared.flatMap((each) => (each.kind === 'section' ? [each, ...sectionsIn(each.settings)] : []))
+}
+
 const usualValues = new Map(settingsIn(declarations).map(({ path, info }) => [path, info.usual]))
 
 /** The value of a setting that is left out and has no default in the schema. */

@@ -102,21 +102,25 @@ export const limitSettings = {
     'How much may be asked, and tried ([metrics.md](metrics.md)). Where 0 is allowed, it is no limit. What a limit of ' +
       'requests refuses does not reach the user.',
   ),
-  metrics: section({
-    enabled: setting(
-      yesOrNo().exactOptional(),
-      'Numbers for Prometheus at `/metrics` ([metrics.md](metrics.md)): on in development, and where `metrics.token` or ' +
-        '`metrics.from` names a reader. `metrics: true` and `metrics: false` are short for it.',
-      { unlessSet: 'where somebody may read it', example: 'true', isSketch: true },
-    ),
-    token: setting(
-      secretText(metricsTokenForm, (token) => /^[\x21-\x7e]{32,}$/.test(token)).exactOptional(),
-      'A bearer token with which the numbers may be read. It is better kept in `DOORBELL_METRICS_TOKEN`.',
-      { example: "'better-kept-in-DOORBELL_METRICS_TOKEN'" },
-    ),
-    from: setting(
-      list('an IP address or a range like "10.0.0.0/8"', isRange).default([]),
-      'Addresses and CIDR ranges that may read without a token. In development this machine may.',
-    ),
-  }).prefault({}),
+  metrics: setting(
+    section({
+      enabled: setting(
+        yesOrNo().exactOptional(),
+        'Whether `/metrics` is there: in development, and where `metrics.token` or `metrics.from` names a reader.',
+        { unlessSet: 'where somebody may read it', example: 'true', isSketch: true },
+      ),
+      token: setting(
+        secretText(metricsTokenForm, (token) => /^[\x21-\x7e]{32,}$/.test(token)).exactOptional(),
+        'A bearer token with which the numbers may be read. It is better kept in `DOORBELL_METRICS_TOKEN`.',
+        { example: "'better-kept-in-DOORBELL_METRICS_TOKEN'" },
+      ),
+      from: setting(
+        list('an IP address or a range like "10.0.0.0/8"', isRange).default([]),
+        'Addresses and CIDR ranges that may read without a token. In development this machine may.',
+      ),
+    }).prefault({}),
+    'Numbers for Prometheus at `/metrics` ([metrics.md](metrics.md)). `metrics: true` and `metrics: false` are short for ' +
+      '`metrics.enabled`.',
+    { shortFor: 'enabled' },
+  ),
 }

@@ -10,6 +10,8 @@ export interface SettingInfo {
   usual?: { production: number; development: number }
   /** The same in words, where a value does not say it. */
   unlessSet?: string
+  /** Of a section: the setting in it for which `true` and `false` in the place of the section are short. */
+  shortFor?: string
   /** TypeScript that the template shows in the place of the default. */
   example?: string
   /** Whether the example cannot be used as it stands: it names a file, or needs another setting. */

@@ -1,0 +1,42 @@
+/**
+ * `npm run docs:configuration`: writes src/config/editor-help.ts, so that an editor says of a setting what its declaration
+ * says. Types that are inferred from a schema bring no comments with them.
+ */
+import { writeFileSync } from 'node:fs'
+import { type Declaration, declarations, sectionsIn } from '../src/config/schema.ts'
+import { noteOnDevelopment } from '../src/config/settings/setting.ts'
+
+if (import.meta.main) writeFileSync('src/config/editor-help.ts', editorHelp())
+
+export function editorHelp(): string {
+  return `/** Made from the declarations of the settings by \`npm run docs:configuration\`. */
+
+/** What an editor says of each setting, to be added to a type that has the settings themselves. */
+${typeOf('EditorHelp', declarations)}${sectionsIn(declarations)
+  .map((section) => `\n${typeOf(nameOfHelp(section), section.settings)}`)
+  .join('')}`
+}
+
+/** An alias, because an interface would not pass as a record. */
+function typeOf(name: string, declared: readonly Declaration[]): string {
+  return `export type ${name} = {\n${declared.map(memberOf).join('')}}\n`
+}
+
+function memberOf(declared: Declaration): string {
+  const { path, kind, info } = declared
+  const name = path.slice(path.lastIndexOf('.') + 1)
+  const comment = info.description === undefined ? '' : `  /** ${helpOn(declared)} */\n`
+  // Where something short may stand in the place of a section, its help cannot be added from here.
+  const isObject = kind === 'section' && info.shortFor === undefined
+  return `${comment}  ${name}?: ${isObject ? `${nameOfHelp(declared)} | undefined` : 'unknown'}\n`
+}
+
+/** `limits.signIn` → `LimitsSignInHelp` */
+function nameOfHelp({ path }: Declaration): string {
+  return `${path.replaceAll(/(?:^|\.)(.)/g, (_all, letter: string) => letter.toUpperCase())}Help`
+}
+
+function helpOn({ kind, info }: Declaration): string {
+  const text = `${info.description}${noteOnDevelopment(info)}`.replaceAll(/\[[^\]]*\]\(([^)]+)\)/g, '`docs/$1`')
+  return kind === 'section' ? text : `${text} Value: ${info.values}.`
+}
