@@ -23,8 +23,7 @@ function typeOf(name: string, declared: readonly Declaration[]): string {
 }
 
 function memberOf(declared: Declaration): string {
-  const { path, kind, info } = declared
-  const name = path.slice(path.lastIndexOf('.') + 1)
+  const { name, kind, info } = declared
   const comment = info.description === undefined ? '' : `  /** ${helpOn(declared)} */\n`
   // Where something short may stand in the place of a section, its help cannot be added from here.
   const isObject = kind === 'section' && info.shortFor === undefined

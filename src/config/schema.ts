@@ -32,6 +32,8 @@ export type SettingKind = 'text' | 'number' | 'yes or no' | 'list' | 'structure'
 export interface Declaration {
   /** The dotted path. */
   path: string
+  /** The last part of the path. */
+  name: string
   info: SettingInfo
   kind: SettingKind | 'section'
   /** What it is when it is left out, if the schema says so. */
@@ -73,13 +75,13 @@ export function usualValue(path: string, { development }: Pick<GivenSettings, 'd
 }
 
 function declarationsOf(shape: Readonly<Record<string, z.core.$ZodType>>, section: string): Declaration[] {
-  return Object.entries(shape).map(([name, type]) => declarationOf(type, `${section}${name}`))
+  return Object.entries(shape).map(([name, type]) => ({ ...readType(type, `${section}${name}`), name }))
 }
 
-function declarationOf(type: z.core.$ZodType, path: string): Declaration {
+function readType(type: z.core.$ZodType, path: string): Omit<Declaration, 'name'> {
   const own = settingInfo.get(type)
   if (type instanceof z.ZodDefault || type instanceof z.ZodPrefault || type instanceof z.ZodExactOptional) {
-    const inner = declarationOf(type.unwrap(), path)
+    const inner = readType(type.unwrap(), path)
     const info = { ...inner.info, ...own }
     return type instanceof z.ZodDefault ? { ...inner, info, default: type.def.defaultValue } : { ...inner, info }
   }

@@ -45,27 +45,30 @@ function sectionLines(section: Declaration, chosen: Chosen, indent: string): str
   const slashes = settingsIn([section]).some(isReady) ? '//' : '// '
   return [
     ...comment(section.info.description ?? '', indent),
-    `${indent}${slashes}${nameOf(section)}: {`,
+    `${indent}${slashes}${section.name}: {`,
     ...section.settings.flatMap((each) => linesOf(each, chosen, `${indent}  `)),
     `${indent}${slashes}},`,
   ]
 }
 
 function settingLines(setting: Declaration, chosen: Chosen, indent: string): string[] {
-  const { path, info } = setting
-  const description = `${info.description}${noteOnDefault(info)}`
+  const { path, name, info } = setting
   const ours = chosen[path]
-  if (ours !== undefined) return [...comment(info.description ?? '', indent), `${indent}${path}: ${ours},`]
-  const code = codeOf(setting)
-  if (code === undefined) return comment(`${nameOf(setting)}: ${description}`, indent)
+  if (ours !== undefined) return [...comment(info.description!, indent), `${indent}${name}: ${ours},`]
+  const description = `${info.description}${noteOnDefault(info)}`
+  const shown = codeOf(setting)
+  if (shown === undefined) return comment(`${name}: ${description}`, indent)
   const slashes = isReady(setting) ? '//' : '// '
-  const lines = `${nameOf(setting)}: ${code},`.split('\n').map((line) => line.replace(/^ */, `${indent}$&${slashes}`))
-  const values = isSelfEvident(setting) ? '' : plain(info.values ?? '')
-  if (values === '') return [...comment(description, indent), ...lines]
-  const withValues = `${lines[0]} // ${values}`
-  return lines.length === 1 && withValues.length <= width
-    ? [...comment(description, indent), withValues]
-    : [...comment(description, indent), ...comment(`(${values})`, indent), ...lines]
+  const lines = `${name}: ${shown},`.split('\n').map((line) => line.replace(/^ */, `${indent}$&${slashes}`))
+  return [...comment(description, indent), ...withValues(lines, setting, indent)]
+}
+
+/** What the value may be stands behind the setting where there is room, else above it. */
+function withValues(lines: string[], { kind, info }: Declaration, indent: string): string[] {
+  if (kind === 'structure' || info.values === '`true`, `false`') return lines
+  const values = plain(info.values ?? '')
+  const line = `${lines[0]} // ${values}`
+  return lines.length === 1 && line.length <= width ? [line] : [...comment(`(${values})`, indent), ...lines]
 }
 
 /** What a setting is when it is left out, where the line that shows it does not say so. */
@@ -75,19 +78,11 @@ function noteOnDefault(info: SettingInfo): string {
   return example === undefined || plain(unlessSet) === example ? '' : ` Unless set: ${unlessSet}.`
 }
 
-/** The last part of its path. */
-function nameOf({ path }: Declaration): string {
-  return path.slice(path.lastIndexOf('.') + 1)
-}
-
 /** Whether what is shown holds as soon as the slashes are taken away, here in development. */
 function isReady({ info, default: fallback }: Declaration): boolean {
-  return !info.isSketch && (info.example !== undefined || fallback !== undefined)
-}
-
-/** Whether what is shown says by itself what else it could be. */
-function isSelfEvident({ kind, info }: Declaration): boolean {
-  return kind === 'structure' || info.values === '`true`, `false`'
+  const { usual, example, isSketch } = info
+  const isSameInDevelopment = usual !== undefined && usual.development === usual.production
+  return !isSketch && (example !== undefined || fallback !== undefined || isSameInDevelopment)
 }
 
 function codeOf({ info, default: fallback }: Declaration): string | undefined {

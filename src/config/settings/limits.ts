@@ -59,7 +59,6 @@ export const limitSettings = {
       perUser: section({
         open: setting(whole('requests', 1, 1000).exactOptional(), 'Another name of `requests.maxOpenPerUser`.', {
           usual: { production: 5, development: 5 },
-          isSketch: true,
         }),
         perMinute: setting(
           whole('requests', 0, 1_000_000).exactOptional(),

@@ -39,7 +39,7 @@ export const requestSettings = {
     maxOpenPerUser: setting(
       whole('requests', 1, 1000).exactOptional(),
       'How many requests of one user may wait at the same time. `limits.perUser.open` is another name.',
-      { usual: { production: 5, development: 5 }, example: '5' },
+      { usual: { production: 5, development: 5 } },
     ),
     unknownUsers: setting(
       choice(['error', 'pretend']).default('error'),

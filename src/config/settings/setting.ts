@@ -6,7 +6,10 @@ export interface SettingInfo {
   description?: string
   /** What its value may be, as Markdown. Each kind of setting says it by itself (kinds.ts). */
   values?: string
-  /** The value of a setting that is left out and has no default in the schema, filled in once all settings are read. */
+  /**
+   * The value of a setting that is left out and has no default in the schema. In development most limits are off: there
+   * the same user is asked again and again.
+   */
   usual?: { production: number; development: number }
   /** The same in words, where a value does not say it. */
   unlessSet?: string
