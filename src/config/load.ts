@@ -8,6 +8,7 @@ import { findConfigFile, readConfigFile } from './config-file.ts'
 import { withDemo } from './demo.ts'
 import { keepSecret } from './development-secret.ts'
 import { type Environment, readEnvironment } from './environment.ts'
+import { declarations, settingsIn } from './schema.ts'
 
 export { ConfigError } from '../platform/validation.ts'
 
@@ -92,23 +93,27 @@ function locateTexts(texts: string, folder: string): string {
   return place
 }
 
+/** The section and the name of each setting that may be a file. */
+const fileSettings = settingsIn(declarations)
+  .filter(({ info }) => info.isFile)
+  .map(({ path }) => path.split('.') as [string, string])
+
 /** The texts in the place of the files; a file that cannot be read stays what it was, which is no PEM. */
 function readPemFiles(input: Record<string, unknown>, folder: string): Record<string, unknown> {
-  const read = (value: unknown) => {
-    if (typeof value !== 'string' || value.startsWith('-----BEGIN ')) return value
-    try {
-      return readFileSync(resolve(folder, value), 'utf8').trim()
-    } catch {
-      return value
-    }
+  const read = { ...input }
+  for (const [section, name] of fileSettings) {
+    const given = read[section]
+    if (isPlain(given) && name in given) read[section] = { ...given, [name]: readPem(given[name], folder) }
   }
-  const { tls, proxy, notifications } = input
-  return {
-    ...input,
-    ...(isPlain(tls) && { tls: Object.fromEntries(Object.entries(tls).map(([name, value]) => [name, read(value)])) }),
-    ...(isPlain(proxy) && 'clientCa' in proxy && { proxy: { ...proxy, clientCa: read(proxy.clientCa) } }),
-    ...(isPlain(notifications) &&
-      'ca' in notifications && { notifications: { ...notifications, ca: read(notifications.ca) } }),
+  return read
+}
+
+function readPem(value: unknown, folder: string): unknown {
+  if (typeof value !== 'string' || value.startsWith('-----BEGIN ')) return value
+  try {
+    return readFileSync(resolve(folder, value), 'utf8').trim()
+  } catch {
+    return value
   }
 }
 

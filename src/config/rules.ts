@@ -7,16 +7,8 @@ import { profiles } from '../platform/security-profile.ts'
 import { isPlain } from '../platform/validation.ts'
 import { type CheckedConfig, type Config, seesCertificates } from './config.ts'
 import { demoClients } from './demo.ts'
-import type { GivenSettings } from './schema.ts'
-import {
-  pemForm,
-  secretForm,
-  senderForm,
-  smtpForms,
-  subjectForm,
-  webhookForm,
-  webhookSecretForm,
-} from './settings/formats.ts'
+import { type GivenSettings, valuesOf } from './schema.ts'
+import { secretForm } from './settings/formats.ts'
 
 /** Rules that need more than one setting, or words of their own. */
 export interface SettingRule {
@@ -183,11 +175,11 @@ export const rules: SettingRule[] = [
     unless: ({ keys }) => keys.rotateEvery !== undefined && keys.rotateEvery <= keys.publishAhead,
     says: ({ keys }) => `must be more than keys.publishAhead (${keys.publishAhead} seconds); it is ${keys.rotateEvery}`,
   },
-  needed('email', 'smtp', smtpForms),
-  needed('email', 'from', senderForm),
-  needed('webPush', 'subject', subjectForm),
-  needed('deviceWebhook', 'url', webhookForm),
-  needed('deviceWebhook', 'secret', webhookSecretForm),
+  needed('email.smtp'),
+  needed('email.from'),
+  needed('webPush.subject'),
+  needed('deviceWebhook.url'),
+  needed('deviceWebhook.secret'),
   {
     reads: ['deviceWebhook.url', 'development'],
     unless: ({ development }, { deviceWebhook }) => !development && deviceWebhook?.url?.startsWith('https:') === false,
@@ -199,8 +191,8 @@ export const rules: SettingRule[] = [
     unless: ({ proxy }) => proxy.clientCertificateHeader !== undefined && proxy.trust.length === 0,
     says: 'needs proxy.trust: from anybody else such a header is not believed',
   },
-  needed('tls', 'key', pemForm('key')),
-  needed('tls', 'cert', pemForm('certificate')),
+  needed('tls.key'),
+  needed('tls.cert'),
   {
     reads: ['tls.key', 'tls.cert', 'tls.clientCa'],
     unless: ({ tls }) => tls !== undefined && complainAboutTls(tls) !== undefined,
@@ -211,7 +203,7 @@ export const rules: SettingRule[] = [
     unless: ({ notifications }) => notifications.ca !== undefined && !isCertificateList(notifications.ca),
     says: 'holds no certificate that can be read, or one that cannot',
   },
-  needed('mutualTls', 'issuer', 'an https address'),
+  needed('mutualTls.issuer'),
   {
     reads: ['mutualTls.issuer', 'tls', 'proxy.clientCertificateHeader'],
     unless: (config) => config.mutualTls !== undefined && !seesCertificates(config),
@@ -272,17 +264,14 @@ function asksForDevInteractions({ features }: Record<string, unknown>): boolean 
   return isPlain(asked) && asked.enabled !== false
 }
 
-/** A section is there or not; if it is, it needs this setting. */
-function needed(
-  section: 'email' | 'webPush' | 'deviceWebhook' | 'tls' | 'mutualTls',
-  name: string,
-  form: string,
-): SettingRule {
-  const lacks = (settings: Record<string, unknown> | undefined) => settings !== undefined && !(name in settings)
+/** The section of a setting is there or not; if it is, it needs this setting. */
+function needed(path: string): SettingRule {
+  const [section, name] = path.split('.') as [keyof GivenSettings, string]
+  const lacks = (settings: unknown) => isPlain(settings) && !(name in settings)
   return {
-    reads: [`${section}.${name}`],
+    reads: [path],
     unless: (_config, given) => lacks(given[section]),
-    says: `is missing; it must be ${form}`,
+    says: `is missing; it must be ${valuesOf(path)}`,
   }
 }
 

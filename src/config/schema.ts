@@ -65,11 +65,16 @@ export function sectionsIn(declared: readonly Declaration[]): Declaration[] {
   return declared.flatMap((each) => (each.kind === 'section' ? [each, ...sectionsIn(each.settings)] : []))
 }
 
-const usualValues = new Map(settingsIn(declarations).map(({ path, info }) => [path, info.usual]))
+const infos = new Map(settingsIn(declarations).map(({ path, info }) => [path, info]))
+
+/** What the value of a setting may be. */
+export function valuesOf(path: string): string | undefined {
+  return infos.get(path)?.values
+}
 
 /** The value of a setting that is left out and has no default in the schema. */
 export function usualValue(path: string, { development }: Pick<GivenSettings, 'development'>): number {
-  const usual = usualValues.get(path)
+  const usual = infos.get(path)?.usual
   if (usual === undefined) throw new Error(`${path} is declared without a usual value`)
   return development === false ? usual.production : usual.development
 }

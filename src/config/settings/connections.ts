@@ -1,21 +1,21 @@
 /** TLS, proxies, and the keys that clients prove to have. */
-import { isPem, isRange, pemForm } from './formats.ts'
-import { list, secretText, section, text, whole, year, yesOrNo } from './kinds.ts'
+import { isRange } from './formats.ts'
+import { list, pem, section, text, whole, year, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'
 
 export const connectionSettings = {
   tls: section({
-    key: setting(secretText(pemForm('key'), isPem).exactOptional(), 'For TLS without a proxy: the private key.', {
+    key: setting(pem('key').exactOptional(), 'For TLS without a proxy: the private key.', {
       example: "'server.key'",
       isSketch: true,
     }),
     cert: setting(
-      text(pemForm('certificate'), isPem).exactOptional(),
+      pem('certificate').exactOptional(),
       'The certificate for it, followed by the certificates that lead to an authority.',
       { example: "'server.crt'", isSketch: true },
     ),
     clientCa: setting(
-      text(pemForm('certificates'), isPem).exactOptional(),
+      pem('certificates').exactOptional(),
       'The authorities that are trusted for clients with `tls_client_auth`.',
       { example: "'clients-ca.crt'", isSketch: true },
     ),
@@ -38,11 +38,10 @@ export const connectionSettings = {
       'The header in which such a proxy passes on the certificate that a client showed it.',
       { example: "'X-Client-Cert'", isSketch: true },
     ),
-    clientCa: setting(
-      text(pemForm('certificates'), isPem).exactOptional(),
-      'As `tls.clientCa`, where a proxy ends TLS.',
-      { example: "'clients-ca.crt'", isSketch: true },
-    ),
+    clientCa: setting(pem('certificates').exactOptional(), 'As `tls.clientCa`, where a proxy ends TLS.', {
+      example: "'clients-ca.crt'",
+      isSketch: true,
+    }),
   }).prefault({}),
   mutualTls: section({
     issuer: setting(

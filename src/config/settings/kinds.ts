@@ -1,7 +1,8 @@
 /** Kinds of settings, each with the sentence that says what is wrong with another value. */
 import { z } from 'zod'
 import { mustBe, mustBeSecretly } from '../../platform/validation.ts'
-import { withValues } from './setting.ts'
+import { isPem, pemForm } from './formats.ts'
+import { settingInfo, withValues } from './setting.ts'
 
 export function section<Shape extends z.core.$ZodShape>(shape: Shape) {
   return z.strictObject(shape, mustBe('an object of settings'))
@@ -26,6 +27,14 @@ export function text(what: string, holds: (value: string) => boolean) {
 /** A text that no complaint shows, such as a password or an address with one in it. */
 export function secretText(what: string, holds: (value: string) => boolean) {
   return withValues(z.string(mustBeSecretly(what)).refine(holds, mustBeSecretly(what)), what)
+}
+
+/** PEM as text, or the file it is in: loading puts the text in the place of the file. Keys are secret. */
+export function pem(what: 'key' | 'certificate' | 'certificates') {
+  const form = pemForm(what)
+  const type = what === 'key' ? secretText(form, isPem) : text(form, isPem)
+  settingInfo.add(type, { values: form, isFile: true })
+  return type
 }
 
 export function list(what: string, holds: (value: string) => boolean) {

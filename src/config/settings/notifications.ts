@@ -1,18 +1,16 @@
 /** How clients learn of decisions, and users of requests. */
 import {
-  isPem,
   isPlainUrl,
   isSender,
   isSmtp,
   isSubject,
-  pemForm,
   senderForm,
   smtpForms,
   subjectForm,
   webhookForm,
   webhookSecretForm,
 } from './formats.ts'
-import { secretText, section, text, whole, yesOrNo } from './kinds.ts'
+import { pem, secretText, section, text, whole, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'
 
 export const notificationSettings = {
@@ -25,7 +23,7 @@ export const notificationSettings = {
         '`registration.mode` `open`: strangers could make the server call into your network.',
     ),
     ca: setting(
-      text(pemForm('certificates'), isPem).exactOptional(),
+      pem('certificates').exactOptional(),
       'Authorities that are trusted for calls to clients, besides those that Node knows.',
       { example: "'authorities.pem'", isSketch: true },
     ),

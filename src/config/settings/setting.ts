@@ -15,6 +15,8 @@ export interface SettingInfo {
   unlessSet?: string
   /** Of a section: the setting in it for which `true` and `false` in the place of the section are short. */
   shortFor?: string
+  /** Whether it may be the name of a file whose text is the value. */
+  isFile?: boolean
   /** TypeScript that the template shows in the place of the default. */
   example?: string
   /** Whether the example cannot be used as it stands: it names a file, or needs another setting. */
