@@ -11,7 +11,7 @@ import { createKnownClients } from '../client/client-cache.ts'
 import { createClientStore, type RegisteredClient } from '../client/client-store.ts'
 import { registerConfigured } from '../client/configured-clients.ts'
 import { type ClientMetadata, CONSENT_APP } from '../client/metadata/client-metadata.ts'
-import { breachesOf } from '../client/metadata/profile-violations.ts'
+import { profileViolations } from '../client/metadata/profile-violations.ts'
 import { createPairwiseSubjectStore } from '../client/pairwise/pairwise-subject-store.ts'
 import { createPairwiseSubjects } from '../client/pairwise/pairwise-subjects.ts'
 import { createSectorLists } from '../client/pairwise/sector-identifier.ts'
@@ -48,7 +48,7 @@ export async function composeClients(platform: Platform) {
     endings: endClient,
   })
   const registered = await clients.list()
-  refuseBreaches(registered, profile)
+  refuseProfileViolations(registered, profile)
   for (const client of dropped) audit({ event: 'client.removed', client, by: 'configuration' })
   // Neither a request nor a ping is to wait until what calls its client, or fetches its keys, is loaded.
   const isCalled = ({ client }: RegisteredClient) => client.notificationEndpoint ?? client.metadata.jwks_uri
@@ -62,8 +62,8 @@ export async function composeClients(platform: Platform) {
     pairwise: createPairwiseSubjects({ subjects: createPairwiseSubjectStore(database), vault, clock }),
     initialAccess: createInitialAccessStore(database),
     registrationAttempts: createRegistrationAttemptStore(database),
-    /** What the metadata of a client is judged by. */
-    circumstances: {
+    /** What the metadata of a client is validated against. */
+    validationContext: {
       development: config.development,
       profile,
       seesCertificates: seesCertificates(config),
@@ -145,12 +145,12 @@ export function addClientRoutes(
   { platform, clients: ours, provider, hasUserCodes }: ClientRouteNeeds,
 ) {
   const { config, database, vault, clock, audit, inWork, toClients } = platform
-  const { clients, authenticateClient, certificateOf, circumstances } = ours
+  const { clients, authenticateClient, certificateOf, validationContext } = ours
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
     certificateOf,
     clients,
-    circumstances,
+    validationContext,
     clock,
     audit,
   })
@@ -163,7 +163,7 @@ export function addClientRoutes(
     registrations: createRegistrationStore(database),
     attempts: ours.registrationAttempts,
     initialAccess: ours.initialAccess,
-    circumstances,
+    validationContext,
     scopes: config.tokens.scopes,
     userCodes: hasUserCodes,
     mailed: config.email !== undefined,
@@ -190,19 +190,21 @@ function ownClient(issuer: string, vault: Vault): ClientMetadata {
   }
 }
 
-/** Clients may have been registered before the deployment promised anything; the server's own is part of the server. */
-function refuseBreaches(registered: RegisteredClient[], profile: Profile): void {
-  const breaches = registered
+/** Clients may have been registered before the deployment had a profile; the server's own is part of the server. */
+function refuseProfileViolations(registered: RegisteredClient[], profile: Profile): void {
+  const problems = registered
     .filter(({ client }) => client.id !== CONSENT_APP)
-    .flatMap(({ client }) => breachesOf(client.metadata, profile).map(({ says }) => `client ${client.id}: ${says}`))
-  if (breaches.length > 0) throw new ProfileError(breaches)
+    .flatMap(({ client }) =>
+      profileViolations(client.metadata, profile).map(({ message }) => `client ${client.id}: ${message}`),
+    )
+  if (problems.length > 0) throw new ProfileError(problems)
 }
 
 /** Registered clients that break the profile. The message names each, and what is wrong with it. */
 export class ProfileError extends Error {
   override readonly name = 'ProfileError'
 
-  constructor(breaches: string[]) {
-    super(`registered clients do not keep to the profile:\n${breaches.map((each) => `  - ${each}`).join('\n')}`)
+  constructor(problems: string[]) {
+    super(`registered clients do not keep to the profile:\n${problems.map((each) => `  - ${each}`).join('\n')}`)
   }
 }

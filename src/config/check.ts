@@ -1,24 +1,32 @@
-/** The configuration as it was written → complete and checked, or all complaints at once. */
+/** The configuration as it was written → complete and checked, or all problems at once. */
+import { violationsOf } from '../platform/rule.ts'
 import { profiles } from '../platform/security-profile.ts'
 import { readSettings } from '../platform/validation.ts'
 import { readDetailTypes, readResources } from './authorization-details.ts'
 import { readClients, scopesOf } from './clients.ts'
-import { type CheckedConfig, type Circumstances, freeze, type Limits, seesCertificates } from './config.ts'
+import { type CheckedConfig, freeze, type Limits, seesCertificates } from './config.ts'
 import { rules } from './rules.ts'
 import { declarations, type GivenSettings, knownSettings, schema, usualValue } from './schema.ts'
 import { readUsers } from './users.ts'
 
-/** Completes `input` with defaults and checks it, alone and together. No complaint contains a secret. */
+export interface ValidationContext {
+  /** Whether the demo cast was asked for. */
+  demo?: boolean
+  /** Returns how a problem names a setting, e.g. with the environment variable it came from. */
+  nameOf?: (path: string) => string
+}
+
+/** Completes `input` with defaults and checks it: each setting, and how they fit together. No problem contains a secret. */
 export function checkConfig(
   input: Record<string, unknown>,
-  { demo = false, nameOf = (path) => path }: Circumstances = {},
-): { config: CheckedConfig } | { complaints: string[] } {
+  { demo = false, nameOf = (path) => path }: ValidationContext = {},
+): { config: CheckedConfig } | { problems: string[] } {
   const { value, complaints, broken } = readSettings(schema, spelledOut(input), { known: knownSettings, nameOf })
   const { types, ...details } = readDetailTypes(value.authorizationDetails.types)
   const ownScopes = isBroken('tokens.scopes', broken) ? undefined : scopesOf(value)
   const { resources, ...resourceReading } = readResources(value.resources, ownScopes)
   const clients = readClients(value.clients, {
-    // While nobody knows which it is, complaints that production would have are only noise.
+    // While it is not known which it is, problems that production would have are only noise.
     development: value.development !== false || broken.has('development'),
     profile: broken.has('profile') ? profiles.core : profiles[value.profile],
     seesCertificates: broken.has('tls') || seesCertificates(value),
@@ -61,18 +69,16 @@ export function checkConfig(
     resources,
     demo,
   }
-  const crossed = rules
-    .filter(({ reads, unless }) => !reads.some((path) => isBroken(path, broken)) && unless(config, value))
-    .map(({ reads, says }) => `${nameOf(reads[0]!)} ${typeof says === 'string' ? says : says(config)}`)
+  const violations = violationsOf(rules, config, value, (path) => isBroken(path, broken))
   const all = [
     ...complaints,
-    ...crossed,
+    ...violations.map(({ setting, message }) => `${nameOf(setting)} ${message}`),
     ...details.complaints,
     ...resourceReading.complaints,
     ...clients.complaints,
     ...users.complaints,
   ]
-  if (all.length > 0) return { complaints: all }
+  if (all.length > 0) return { problems: all }
   return { config: freeze(config) }
 }
 
@@ -108,7 +114,7 @@ function isBroken(path: string, broken: Set<string>): boolean {
   return broken.has(path) || broken.has(path.split('.')[0]!)
 }
 
-/** Whether a section has what it is useless without; the rules complain if not. */
+/** Whether a section has what it is useless without; a rule names what is missing. */
 function isWhole<Section extends object>(
   section: Section | undefined,
   names: (keyof Section)[],

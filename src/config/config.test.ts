@@ -2,21 +2,20 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { newSecret } from '../platform/crypto.ts'
-import { checkConfig } from './check.ts'
-import type { Circumstances } from './config.ts'
+import { checkConfig, type ValidationContext } from './check.ts'
 import { settingKinds } from './schema.ts'
 
 const production = { issuer: 'https://id.example.com', secret: newSecret() }
 
-function accepted(input: Record<string, unknown>, circumstances?: Circumstances) {
-  const checked = checkConfig(input, circumstances)
-  if ('complaints' in checked) assert.fail(checked.complaints.join('\n'))
+function accepted(input: Record<string, unknown>, context?: ValidationContext) {
+  const checked = checkConfig(input, context)
+  if ('problems' in checked) assert.fail(checked.problems.join('\n'))
   return checked.config
 }
 
-function complaintsAbout(input: Record<string, unknown>, circumstances?: Circumstances) {
-  const checked = checkConfig(input, circumstances)
-  return 'complaints' in checked ? checked.complaints : []
+function complaintsAbout(input: Record<string, unknown>, context?: ValidationContext) {
+  const checked = checkConfig(input, context)
+  return 'problems' in checked ? checked.problems : []
 }
 
 /** A setting by its dotted path, as input. */

@@ -26,7 +26,7 @@ export interface LoadOptions {
 }
 
 /**
- * The configuration of this process. Throws a `ConfigError` with every complaint at once.
+ * The configuration of this process. Throws a `ConfigError` with every problem at once.
  *
  * In development it may write a file: the secret beside the database, if there is none yet.
  */
@@ -35,9 +35,9 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
   const path = findConfigFile(options.file || env.DOORBELL_CONFIG, cwd)
   const file = path === undefined ? { input: {}, complaints: [] } : await readConfigFile(path)
   const environment = readEnvironment(env)
-  const before = [...file.complaints, ...environment.complaints]
+  const earlierProblems = [...file.complaints, ...environment.complaints]
   // Without the file, what is missing and what does not fit together cannot be known.
-  if (file.complaints.length > 0) throw new ConfigError(before)
+  if (file.complaints.length > 0) throw new ConfigError(earlierProblems)
 
   const input = merge(merge(file.input, environment.input), overrides)
   return resolveConfig(input, {
@@ -45,7 +45,7 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
     folder: path === undefined ? cwd : dirname(path),
     demo,
     sources: environment.sources,
-    complaints: before,
+    earlierProblems,
   })
 }
 
@@ -57,21 +57,21 @@ export interface ResolveOptions {
   demo?: boolean | undefined
   /** The environment variables settings came from, by dotted path. */
   sources?: ReadonlyMap<string, string> | undefined
-  /** What has been complained about before. */
-  complaints?: string[] | undefined
+  /** The problems found before, where the input was read. */
+  earlierProblems?: string[] | undefined
 }
 
 /** Completes and checks settings that are at hand, without looking for a file or at the environment. */
 export async function resolveConfig(input: ConfigInput, options: ResolveOptions = {}): Promise<Config> {
-  const { cwd = process.cwd(), demo = false, sources, complaints = [] } = options
+  const { cwd = process.cwd(), demo = false, sources, earlierProblems = [] } = options
   const folder = options.folder ?? cwd
   const given = readPemFiles(merge({}, input), folder)
   const checked = checkConfig(demo ? withDemo(given) : given, {
     demo,
     nameOf: (setting) => (sources?.has(setting) ? `${setting} (${sources.get(setting)})` : setting),
   })
-  if ('complaints' in checked) throw new ConfigError([...complaints, ...checked.complaints])
-  if (complaints.length > 0) throw new ConfigError(complaints)
+  if ('problems' in checked) throw new ConfigError([...earlierProblems, ...checked.problems])
+  if (earlierProblems.length > 0) throw new ConfigError(earlierProblems)
   const texts = checked.config.texts && { texts: locateTexts(checked.config.texts, folder) }
 
   const database = locate(checked.config.database, folder)

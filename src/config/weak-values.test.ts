@@ -83,7 +83,7 @@ test('nothing is named in development, nor of users who are the application’s'
 test('in production the secrets of the demo, and sign-in as anybody, are refused', () => {
   const refused = (settings: object) => {
     const checked = checkConfig({ issuer: 'https://id.example.com', secret: random, ...settings })
-    return 'complaints' in checked ? checked.complaints.join('\n') : ''
+    return 'problems' in checked ? checked.problems.join('\n') : ''
   }
   const client = { client_id: 'till', grant_types: ['urn:openid:params:grant-type:ciba'] }
   for (const demo of ['demo-till', 'demo-shop', 'demo-bank', 'demo-device']) {

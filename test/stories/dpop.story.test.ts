@@ -574,12 +574,12 @@ describe('one token, one key (DP-14)', () => {
   }
 
   test('a client registers to bind tokens to its certificate or by DPoP, not both', () => {
-    const { complaints } = checkConfig({
+    const { problems } = checkConfig({
       development: true,
       proxy: { trust: ['127.0.0.1'], clientCertificateHeader: 'X-C' },
       clients: [pollClient('bank', { ...bank, dpop_bound_access_tokens: true })],
-    }) as { complaints: string[] }
-    assert.match(complaints.join('\n'), /^clients\[0\]\.dpop_bound_access_tokens and tls_.* must not both be true/)
+    }) as { problems: string[] }
+    assert.match(problems.join('\n'), /^clients\[0\]\.dpop_bound_access_tokens and tls_.* must not both be true/)
   })
 
   test('who is bound to a certificate sends no proof', async (t) => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { z } from 'zod'
+import { noteOutcomes } from '../../../test/cast/rule-outcomes.ts'
 import { createDetailTypes } from '../../authorization-details/detail-types.ts'
 import type { Client } from '../../client/client.ts'
 import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from '../../client/metadata/client-metadata.ts'
@@ -8,7 +9,9 @@ import { createVault } from '../../platform/crypto.ts'
 import type { Refusal } from '../../platform/oauth-error.ts'
 import { accept, acknowledge } from './accept.ts'
 import { type Asked, readParameters } from './parameters.ts'
-import { refuseUnlessAllowed, rules } from './rules.ts'
+import { type RequestPolicy, type RequestRule, refuseUnlessAllowed, rules } from './rules.ts'
+
+const notSeenBothWays = noteOutcomes(Object.values<RequestRule>(rules))
 
 const policy = {
   scopes: ['openid', 'email'],
@@ -59,10 +62,10 @@ describe('the first rule that does not hold speaks (§7.2 keeps this order)', ()
   for (const [rule, fault] of faults) {
     parameters = { ...parameters, ...fault }
     const form = { ...parameters }
-    it(`${rule}: ${rules[rule].otherwise}`, () => {
+    it(`${rule}: ${rules[rule].error}`, () => {
       assert.throws(
         () => refuseUnlessAllowed(asked(form), ringing('ping'), policy),
-        ({ code, detail }: Refusal) => code === rules[rule].otherwise && detail === `${rule} (c)`,
+        ({ code, detail }: Refusal) => code === rules[rule].error && detail === `${rule} (c)`,
       )
     })
   }
@@ -92,9 +95,31 @@ describe('a client registered for some kinds of hints (M30)', () => {
   })
 })
 
-describe('what a profile may demand', () => {
-  const refusedFor = (rule: string) => (refusal: Refusal) => refusal.detail === `${rule} (c)`
+const refusedFor = (rule: keyof typeof rules) => (refusal: Refusal) =>
+  refusal.code === rules[rule].error && refusal.detail === `${rule} (c)`
 
+describe('a request without a fault but one', () => {
+  const numbered = { ...policy, requireNumber: true }
+  const cases: [rule: keyof typeof rules, mode: DeliveryMode, fault: Record<string, string>, policy: RequestPolicy][] =
+    [
+      ['scopeIsThere', 'poll', { scope: '' }, policy],
+      ['tokenWhenWeCallBack', 'ping', {}, policy],
+      ['bindingMessageIsNoLink', 'poll', { binding_message: 'shop.com' }, policy],
+      ['numberCanBeMatched', 'poll', { binding_message: 'tea' }, numbered],
+    ]
+  for (const [rule, mode, fault, allowed] of cases) {
+    it(`is refused by ${rule}: ${rules[rule].error}`, () => {
+      const form = Object.fromEntries(Object.entries({ ...good, ...fault }).filter(([, value]) => value !== ''))
+      assert.throws(() => refuseUnlessAllowed(asked(form), ringing(mode), allowed), refusedFor(rule))
+    })
+  }
+  it('is accepted once that is mended', () => {
+    refuseUnlessAllowed(asked({ ...good, binding_message: 'tea' }), ringing('poll'), policy)
+    refuseUnlessAllowed(asked({ ...good, binding_message: '42' }), ringing('poll'), numbered)
+  })
+})
+
+describe('what a profile may demand', () => {
   it('a signed request (FC-7)', () => {
     assert.throws(() => refuseUnlessAllowed(asked(good), ringing('poll'), strict), refusedFor('signedWhereItMustBe'))
   })
@@ -110,6 +135,31 @@ describe('what a profile may demand', () => {
     const client = ringing('poll')
     client.metadata.backchannel_authentication_request_signing_alg = 'ES256'
     assert.throws(() => refuseUnlessAllowed(asked(good), client, policy), refusedFor('signedWhereItMustBe'))
+  })
+})
+
+describe('the rules', () => {
+  it('have each been seen both ways by now', () => {
+    assert.deepEqual(notSeenBothWays(), [])
+  })
+
+  it('read nothing of a request but their settings', () => {
+    const request = { ...asked({ ...good, client_notification_token: 'token' }), signedRequest: 'x' }
+    for (const [name, { settings, requires }] of Object.entries<RequestRule>(rules)) {
+      const read = new Set<string>()
+      const watched = new Proxy(request, {
+        get: (target, member: keyof Asked) => {
+          read.add(member)
+          return target[member]
+        },
+      })
+      requires(watched, { client: ringing('ping'), policy: strict })
+      assert.deepEqual(
+        [...read].filter((member) => !settings.some((setting) => setting === member)),
+        [],
+        name,
+      )
+    }
   })
 })
 

@@ -1,5 +1,4 @@
 /** What a request must be like: every rule, in the order in which they apply (CIBA Core §7.2). */
-
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails } from '../../authorization-details/read-details.ts'
 import { isResourceAddress, knows, type Resources } from '../../authorization-details/resources.ts'
@@ -7,6 +6,7 @@ import { type Client, mayAskFor, mayHintBy, mayRing } from '../../client/client.
 import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
 import { looksLikeALink } from '../../client/metadata/link-like.ts'
 import { Refusal, type RefusalCode } from '../../platform/oauth-error.ts'
+import type { Rule } from '../../platform/rule.ts'
 import { isPlain } from '../../platform/validation.ts'
 import { isNumberToMatch } from '../authentication-request/authentication-request.ts'
 import type { Asked } from './parameters.ts'
@@ -29,10 +29,16 @@ export interface RequestPolicy {
   resources: Resources
 }
 
-interface Rule {
-  holds(asked: Asked, client: Client, policy: RequestPolicy): boolean
-  otherwise: RefusalCode
-  because: string
+/** What a request is checked against: the client that sends it, and what this server allows. */
+interface RequestContext {
+  client: Client
+  policy: RequestPolicy
+}
+
+/** `settings` are members of `Asked`. The message is the `error_description`. */
+export interface RequestRule extends Rule<Asked, RequestContext, keyof Asked> {
+  error: RefusalCode
+  message: string
 }
 
 /**
@@ -42,132 +48,154 @@ interface Rule {
 export const rules = {
   // Before the parameters are looked at: unsigned, anybody on the way may have written them.
   signedWhereItMustBe: {
-    holds: (asked, client, policy) =>
+    settings: ['signedRequest'],
+    requires: (asked, { client, policy }) =>
       asked.signedRequest !== undefined || !(policy.requireSigned || isRegisteredToSign(client)),
-    otherwise: 'invalid_request',
-    because: 'this client has to send signed requests, with all parameters in the JWT named "request"',
+    error: 'invalid_request',
+    message: 'this client has to send signed requests, with all parameters in the JWT named "request"',
   },
   scopeIsThere: {
-    holds: (asked) => asked.scope !== undefined,
-    otherwise: 'invalid_request',
-    because: 'scope is missing',
+    settings: ['scope'],
+    requires: (asked) => asked.scope !== undefined,
+    error: 'invalid_request',
+    message: 'scope is missing',
   },
   scopeIsWellFormed: {
-    holds: (asked) => /^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$/.test(asked.scope!),
-    otherwise: 'invalid_scope',
-    because: 'scope is a list of scope tokens with one space between them',
+    settings: ['scope'],
+    requires: (asked) => /^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$/.test(asked.scope!),
+    error: 'invalid_scope',
+    message: 'scope is a list of scope tokens with one space between them',
   },
   scopeIncludesOpenid: {
-    holds: (asked) => asked.scope!.split(' ').includes('openid'),
-    otherwise: 'invalid_scope',
-    because: 'scope must include openid',
+    settings: ['scope'],
+    requires: (asked) => asked.scope!.split(' ').includes('openid'),
+    error: 'invalid_scope',
+    message: 'scope must include openid',
   },
   scopesAreAllowed: {
+    settings: ['scope'],
     // The scope with which a user's device decides is never given to a client that rings (M1).
-    holds: (asked, client, policy) =>
+    requires: (asked, { client, policy }) =>
       asked.scope!.split(' ').every((scope) => scope !== DECIDE_SCOPE && mayAskFor(scope, client, policy.scopes)),
-    otherwise: 'invalid_scope',
-    because: 'scope includes a value that this client may not ask for',
+    error: 'invalid_scope',
+    message: 'scope includes a value that this client may not ask for',
   },
   exactlyOneHint: {
-    holds: (asked) => asked.hints.length === 1,
-    otherwise: 'invalid_request',
-    because: 'send exactly one of login_hint, id_token_hint, login_hint_token',
+    settings: ['hints'],
+    requires: (asked) => asked.hints.length === 1,
+    error: 'invalid_request',
+    message: 'send exactly one of login_hint, id_token_hint, login_hint_token',
   },
   hintIsAllowed: {
-    holds: (asked, client) => mayHintBy(client, asked.hints[0]!.kind),
-    otherwise: 'invalid_request',
-    because: 'this client may not say which user it means with this kind of hint',
+    settings: ['hints'],
+    requires: (asked, { client }) => mayHintBy(client, asked.hints[0]!.kind),
+    error: 'invalid_request',
+    message: 'this client may not say which user it means with this kind of hint',
   },
   // We call this client back, so it must tell us how to prove that it is us.
   tokenWhenWeCallBack: {
-    holds: (asked, client) => client.deliveryMode === 'poll' || asked.notificationToken !== undefined,
-    otherwise: 'invalid_request',
-    because: 'client_notification_token is missing: the client is registered for ping or push',
+    settings: ['notificationToken'],
+    requires: (asked, { client }) => client.deliveryMode === 'poll' || asked.notificationToken !== undefined,
+    error: 'invalid_request',
+    message: 'client_notification_token is missing: the client is registered for ping or push',
   },
   tokenFitsTheHeader: {
-    holds: (asked, client) =>
+    settings: ['notificationToken'],
+    requires: (asked, { client }) =>
       client.deliveryMode === 'poll' ||
       (asked.notificationToken!.length <= 1024 && /^[A-Za-z0-9\-._~+/]+=*$/.test(asked.notificationToken!)),
-    otherwise: 'invalid_request',
-    because: 'client_notification_token must be a bearer token of at most 1024 characters',
+    error: 'invalid_request',
+    message: 'client_notification_token must be a bearer token of at most 1024 characters',
   },
   acrValuesAreAList: {
-    holds: (asked) => asked.acrValues === undefined || /^[\x21-\x7e]+( [\x21-\x7e]+)*$/.test(asked.acrValues),
-    otherwise: 'invalid_request',
-    because: 'acr_values is a list of values with one space between them',
+    settings: ['acrValues'],
+    requires: (asked) => asked.acrValues === undefined || /^[\x21-\x7e]+( [\x21-\x7e]+)*$/.test(asked.acrValues),
+    error: 'invalid_request',
+    message: 'acr_values is a list of values with one space between them',
   },
   bindingMessageFits: {
-    holds: (asked, _client, policy) =>
+    settings: ['bindingMessage'],
+    requires: (asked, { policy }) =>
       asked.bindingMessage === undefined || [...asked.bindingMessage].length <= policy.maxBindingMessageLength,
-    otherwise: 'invalid_binding_message',
-    because: 'binding_message is too long to be compared by a person',
+    error: 'invalid_binding_message',
+    message: 'binding_message is too long to be compared by a person',
   },
   // The user compares it letter by letter: nothing in it may be invisible or change the direction of the rest (CD-7).
   bindingMessageCanBeShown: {
-    holds: (asked) => asked.bindingMessage === undefined || isPlainLine(asked.bindingMessage),
-    otherwise: 'invalid_binding_message',
-    because: 'binding_message must be one line of visible text',
+    settings: ['bindingMessage'],
+    requires: (asked) => asked.bindingMessage === undefined || isPlainLine(asked.bindingMessage),
+    error: 'invalid_binding_message',
+    message: 'binding_message must be one line of visible text',
   },
   bindingMessageIsNoLink: {
-    holds: (asked, _client, policy) =>
+    settings: ['bindingMessage'],
+    requires: (asked, { policy }) =>
       !policy.mailed || asked.bindingMessage === undefined || !looksLikeALink(asked.bindingMessage),
-    otherwise: 'invalid_binding_message',
-    because: 'binding_message must not look like a link: it is mailed to the user',
+    error: 'invalid_binding_message',
+    message: 'binding_message must not look like a link: it is mailed to the user',
   },
   // Else a client could spare its users the choice by choosing its words (CD-8).
   numberCanBeMatched: {
-    holds: (asked, _client, policy) => !policy.requireNumber || isNumberToMatch(asked.bindingMessage),
-    otherwise: 'invalid_binding_message',
-    because: 'binding_message must be a number of two to six digits: the user picks it among others',
+    settings: ['bindingMessage'],
+    requires: (asked, { policy }) => !policy.requireNumber || isNumberToMatch(asked.bindingMessage),
+    error: 'invalid_binding_message',
+    message: 'binding_message must be a number of two to six digits: the user picks it among others',
   },
   contextIsUnique: {
-    holds: (asked, _client, policy) =>
+    settings: ['bindingMessage', 'authorizationDetails'],
+    requires: (asked, { policy }) =>
       !policy.requireContext || asked.bindingMessage !== undefined || asked.authorizationDetails !== undefined,
-    otherwise: 'invalid_request',
-    because: 'binding_message or authorization_details is missing: the request must say what it is about',
+    error: 'invalid_request',
+    message: 'binding_message or authorization_details is missing: the request must say what it is about',
   },
   requestedExpiryIsPositive: {
-    holds: (asked) =>
+    settings: ['requestedExpiry'],
+    requires: (asked) =>
       asked.requestedExpiry === undefined ||
       (/^[1-9]\d{0,15}$/.test(asked.requestedExpiry) && Number.isSafeInteger(Number(asked.requestedExpiry))),
-    otherwise: 'invalid_request',
-    because: 'requested_expiry must be a positive whole number of seconds',
+    error: 'invalid_request',
+    message: 'requested_expiry must be a positive whole number of seconds',
   },
   requestContextIsAnObject: {
-    holds: (asked) => asked.requestContext === undefined || isPlain(asked.requestContext),
-    otherwise: 'invalid_request',
-    because: 'request_context must be a JSON object',
+    settings: ['requestContext'],
+    requires: (asked) => asked.requestContext === undefined || isPlain(asked.requestContext),
+    error: 'invalid_request',
+    message: 'request_context must be a JSON object',
   },
   detailsAreAList: {
-    holds: (asked) => asked.authorizationDetails === undefined || areDetails(asked.authorizationDetails),
-    otherwise: 'invalid_authorization_details',
-    because: 'authorization_details must be a JSON array of 1 to 20 objects with a type, not deep, of at most 16 KiB',
+    settings: ['authorizationDetails'],
+    requires: (asked) => asked.authorizationDetails === undefined || areDetails(asked.authorizationDetails),
+    error: 'invalid_authorization_details',
+    message: 'authorization_details must be a JSON array of 1 to 20 objects with a type, not deep, of at most 16 KiB',
   },
   detailTypesAreAllowed: {
-    holds: (asked, client, policy) => {
+    settings: ['authorizationDetails'],
+    requires: (asked, { client, policy }) => {
       const allowed = client.metadata.authorization_details_types ?? policy.details.names
       return detailsOf(asked).every(({ type }) => policy.details.names.includes(type) && allowed.includes(type))
     },
-    otherwise: 'invalid_authorization_details',
-    because: 'authorization_details has a type that this client may not use',
+    error: 'invalid_authorization_details',
+    message: 'authorization_details has a type that this client may not use',
   },
   detailsFitTheirTypes: {
-    holds: (asked, _client, policy) => detailsOf(asked).every(policy.details.fits),
-    otherwise: 'invalid_authorization_details',
-    because: 'authorization_details has fields that are missing, unknown, or not as their type wants them',
+    settings: ['authorizationDetails'],
+    requires: (asked, { policy }) => detailsOf(asked).every(policy.details.fits),
+    error: 'invalid_authorization_details',
+    message: 'authorization_details has fields that are missing, unknown, or not as their type wants them',
   },
   resourcesAreAddresses: {
-    holds: (asked) => asked.resources.every(isResourceAddress),
-    otherwise: 'invalid_target',
-    because: 'resource must be an absolute URI without a fragment',
+    settings: ['resources'],
+    requires: (asked) => asked.resources.every(isResourceAddress),
+    error: 'invalid_target',
+    message: 'resource must be an absolute URI without a fragment',
   },
   resourcesAreKnown: {
-    holds: (asked, _client, policy) => asked.resources.every((address) => knows(policy.resources, String(address))),
-    otherwise: 'invalid_target',
-    because: 'resource names something that this provider gives no tokens for',
+    settings: ['resources'],
+    requires: (asked, { policy }) => asked.resources.every((address) => knows(policy.resources, String(address))),
+    error: 'invalid_target',
+    message: 'resource names something that this provider gives no tokens for',
   },
-} satisfies Record<string, Rule>
+} satisfies Record<string, RequestRule>
 
 /** Before its request is even read: whoever may not ask learns nothing about what was asked (VL-9). */
 export function refuseUnlessItMayRing(client: Client): void {
@@ -187,10 +215,9 @@ function isRegisteredToSign({ metadata }: Client): boolean {
 
 /** @throws {Refusal} of the first rule that does not hold */
 export function refuseUnlessAllowed(asked: Asked, client: Client, policy: RequestPolicy): void {
-  for (const [name, rule] of Object.entries<Rule>(rules)) {
-    if (!rule.holds(asked, client, policy)) {
-      throw new Refusal(rule.otherwise, rule.because, { detail: `${name} (${client.id})` })
-    }
+  const context = { client, policy }
+  for (const [name, { requires, error, message }] of Object.entries<RequestRule>(rules)) {
+    if (!requires(asked, context)) throw new Refusal(error, message, { detail: `${name} (${client.id})` })
   }
 }
 

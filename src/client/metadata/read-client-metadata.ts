@@ -1,21 +1,26 @@
 /** Client metadata, read: each member by itself, completed with defaults, then checked as a whole. */
+import { violationsOf } from '../../platform/rule.ts'
 import { type Profile, profiles } from '../../platform/security-profile.ts'
 import { isPlain, readSettings } from '../../platform/validation.ts'
 import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from './client-metadata.ts'
 import { rules } from './metadata-rules.ts'
 import { type MetadataDraft, schemaFor } from './metadata-schema.ts'
-import { breachesOf } from './profile-violations.ts'
+import { profileViolations } from './profile-violations.ts'
 
-export interface ClientCircumstances {
+/** What client metadata is validated against: what the deployment is and can do. */
+export interface ValidationContext {
   /** Whether plain http is accepted for addresses on this machine. */
   development: boolean
-  /** What the deployment keeps to: `core` if nobody says. */
+  /** The security profile of the deployment, by default `core`. */
   profile?: Profile
-  /** Whether certificates of clients are seen: they are, unless somebody says that they are not. */
+  /** Whether the server sees the certificates of clients, by default true. */
   seesCertificates?: boolean
-  /** What may be asked for in detail: anything, unless somebody says. */
+  /** The types of authorization details that clients may use, by default all. */
   detailTypes?: readonly string[]
 }
+
+/** @deprecated The former name of `ValidationContext`. */
+export type ClientCircumstances = ValidationContext
 
 const lists = [
   'redirect_uris',
@@ -26,26 +31,26 @@ const lists = [
   'backchannel_allowed_hints',
 ] as const satisfies (keyof ClientMetadata)[]
 
-/** Of a list. Each entry may be complained about, which takes a hundred times as long as reading it. */
+/** Of a list. Describing the problem of an entry takes a hundred times as long as reading it. */
 const mostEntries = 500
 
-/** Every complaint starts with the name of the metadata it is about. None contains a secret. */
+/** Returns the client, or all problems: each starts with the name of the metadata it is about, none contains a secret. */
 export function readClientMetadata(
   input: unknown,
-  circumstances: ClientCircumstances,
+  context: ValidationContext,
 ): { client: ClientMetadata } | { complaints: string[] } {
   if (!isPlain(input)) return { complaints: ['client metadata must be an object'] }
   // RFC 7591 §2: null means left out.
   const given = Object.fromEntries(Object.entries(input).filter(([, value]) => value !== null && value !== undefined))
   const long = lists.filter((name) => Array.isArray(given[name]) && given[name].length > mostEntries)
   if (long.length > 0) return { complaints: long.map((name) => `${name} must have at most ${mostEntries} entries`) }
-  const { value, complaints, broken } = readSettings(schemaFor(circumstances), given)
+  const { value, complaints, broken } = readSettings(schemaFor(context), given)
   const client = complete(value)
-  const crossed = rules
-    .filter(({ reads, unless }) => !reads.some((name) => broken.has(name)) && unless(client, circumstances))
-    .map(({ says }) => (typeof says === 'string' ? says : says(client)))
-  const breaches = breachesOf(client, circumstances.profile ?? profiles.core)
-  const all = [...complaints, ...crossed, ...breaches.filter(({ about }) => !broken.has(about)).map(({ says }) => says)]
+  const violations = [
+    ...violationsOf(rules, client, context, (name) => broken.has(name)),
+    ...profileViolations(client, context.profile ?? profiles.core).filter(({ setting }) => !broken.has(setting)),
+  ]
+  const all = [...complaints, ...violations.map(({ message }) => message)]
   return all.length > 0 ? { complaints: all } : { client }
 }
 

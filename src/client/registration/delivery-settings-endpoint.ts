@@ -10,7 +10,7 @@ import type { ReadCertificate } from '../certificate/client-certificate.ts'
 import type { AuthenticateClient, Client } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
 import type { DeliveryMode } from '../metadata/client-metadata.ts'
-import { type ClientCircumstances, readClientMetadata } from '../metadata/read-client-metadata.ts'
+import { readClientMetadata, type ValidationContext } from '../metadata/read-client-metadata.ts'
 import { sectorStays, staysInSector } from '../metadata/sector.ts'
 
 export interface ClientSettingsNeeds {
@@ -18,7 +18,7 @@ export interface ClientSettingsNeeds {
   certificateOf: ReadCertificate
   clients: ClientStore
   /** What registered metadata is checked against. */
-  circumstances: ClientCircumstances
+  validationContext: ValidationContext
   clock: Clock
   audit: Audit
 }
@@ -40,7 +40,7 @@ export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs
     if (client.deliveryMode === undefined) {
       throw new Refusal('unauthorized_client', 'this client is not registered for backchannel authentication')
     }
-    const settings = readSettings(form, client, needs.circumstances)
+    const settings = readSettings(form, client, needs.validationContext)
     const changed = await needs.clients.changeDelivery(client.id, settings.mode, settings.endpoint, needs.clock.now())
     if (!changed) throw new Refusal('unauthorized_client', 'this client is no longer registered')
     needs.audit({ event: 'client.settings_changed', client: client.id, address, outcome: settings.mode })
@@ -49,7 +49,7 @@ export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs
 }
 
 /** The new settings obey the rules of registration: a mode that exists, an address exactly where it is called back (RG-3, RG-4, M7). */
-function readSettings(form: Form, client: Client, circumstances: ClientCircumstances): Settings {
+function readSettings(form: Form, client: Client, context: ValidationContext): Settings {
   const asked = form.get('backchannel_token_delivery_mode') ?? form.get('ciba_notify_type') ?? client.deliveryMode
   const mode = asked?.toLowerCase()
   const endpoint = form.get('backchannel_client_notification_endpoint') ?? form.get('ciba_notify_endpoint')
@@ -64,7 +64,7 @@ function readSettings(form: Form, client: Client, circumstances: ClientCircumsta
       backchannel_token_delivery_mode: mode,
       backchannel_client_notification_endpoint: endpoint ?? kept,
     },
-    circumstances,
+    context,
   )
   if ('complaints' in read) throw new Refusal('invalid_client_metadata', read.complaints.join('; '))
   if (!staysInSector(client.metadata, read.client)) throw new Refusal('invalid_client_metadata', sectorStays)

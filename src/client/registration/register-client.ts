@@ -11,7 +11,7 @@ import type { Client } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
 import { toClient } from '../configured-clients.ts'
 import { type ClientMetadata, DECIDE_SCOPE, needsSecret } from '../metadata/client-metadata.ts'
-import { type ClientCircumstances, readClientMetadata } from '../metadata/read-client-metadata.ts'
+import { readClientMetadata, type ValidationContext } from '../metadata/read-client-metadata.ts'
 import { leavesSector, sectorStays } from '../metadata/sector.ts'
 import { complainAboutName } from '../metadata/shown-name.ts'
 import { complainAboutSector, type SectorLists } from '../pairwise/sector-identifier.ts'
@@ -26,7 +26,7 @@ export interface RegistrationNeeds {
   registrations: RegistrationStore
   attempts: Pick<RegistrationAttemptStore, 'count'>
   initialAccess: InitialAccessStore
-  circumstances: ClientCircumstances
+  validationContext: ValidationContext
   /** What a client may ask for that does not say what. Never includes the scope with which users decide. */
   scopes: readonly string[]
   /** Whether users may have codes. Only an operator says who need not ask for them (UC-2). */
@@ -183,7 +183,7 @@ async function read(
       // Where the present secret stays, the rules only want to see that there is one.
       ...(needsSecret(method) && { client_secret: secret ?? before!.secretHash }),
     },
-    needs.circumstances,
+    needs.validationContext,
   )
   if ('complaints' in checked) throw wrong(...checked.complaints)
   const { client_name: name } = checked.client

@@ -5,6 +5,7 @@ import { fingerprint } from '../../platform/crypto.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { isCostly } from '../../platform/jose/key-members.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
+import type { Rule } from '../../platform/rule.ts'
 import type { Nonces } from './dpop-nonces.ts'
 
 /** A proof as it was sent, if one was, and the call it has to be about. */
@@ -99,8 +100,9 @@ export function createProofs(needs: ProofNeeds): Proofs {
     if (!isOneHeader(sent.header)) throw refused('send exactly one DPoP header')
     const proof = readProof(sent.header)
     if (proof === undefined) throw refused('the proof is not a JWT')
-    for (const { holds, says, code } of checks) {
-      if (!holds(proof, { ...sent, accessToken }, needs)) throw refused(`the proof: ${says}`, code)
+    const context = { call: { ...sent, accessToken }, needs }
+    for (const { requires, error, message } of rules) {
+      if (!requires(proof, context)) throw refused(`the proof: ${message}`, error)
     }
     const key = await thumbprintOf(proof.header.jwk as JWK)
     if (key === undefined) throw refused(notVerified)
@@ -137,50 +139,76 @@ export const usedBefore = 'the proof: this jti was used before'
 
 type ProofRefusal = 'invalid_dpop_proof' | 'use_dpop_nonce'
 
-interface Check {
-  holds: (proof: Proof, call: ProvenCall, needs: ProofNeeds) => boolean
-  says: string
-  code?: ProofRefusal
+/** What a proof is checked against: the call it was sent with, and what this server allows. */
+interface ProofContext {
+  call: SentProof & { accessToken: string | undefined }
+  needs: ProofNeeds
 }
 
-interface ProvenCall extends SentProof {
-  accessToken: string | undefined
+/** `settings` are members of the proof's header and claims. */
+interface ProofRule extends Rule<Proof, ProofContext> {
+  /** By default `invalid_dpop_proof`. */
+  error?: ProofRefusal
+  message: string
 }
 
 /**
  * RFC 9449 §4.3, after "one header" and "one JWT", and before its signature and "used once". Nothing said comes from the
  * proof.
  */
-const checks: readonly Check[] = [
-  { holds: ({ header }) => header.typ === 'dpop+jwt', says: 'typ must be dpop+jwt' },
+const rules: readonly ProofRule[] = [
   {
-    holds: ({ header }, _call, { algorithms }) => algorithms.includes(header.alg as string),
-    says: 'alg must be one of dpop_signing_alg_values_supported',
-  },
-  { holds: ({ header }) => isPublicKey(header.jwk), says: 'jwk must be a public key, and nothing more' },
-  { holds: ({ claims }, { method }) => claims.htm === method, says: 'htm must be the method of this call' },
-  {
-    holds: ({ claims }, { path }, { addresses }) => isAddress(claims.htu, path, addresses),
-    says: 'htu must be the address of this call',
-  },
-  { holds: ({ claims }) => isShort(claims.jti), says: `jti must be a text of 1 to ${longestJti} characters` },
-  {
-    holds: ({ claims }, { accessToken }) => accessToken === undefined || claims.ath === fingerprint(accessToken),
-    says: 'ath must be the hash of the access token',
+    settings: ['typ'],
+    requires: ({ header }) => header.typ === 'dpop+jwt',
+    message: 'typ must be dpop+jwt',
   },
   {
-    holds: ({ claims }, _call, { nonces, requireNonce }) =>
-      claims.nonce === undefined ? !requireNonce : nonces.isGood(claims.nonce),
-    says: 'nonce must be the one in DPoP-Nonce',
-    code: 'use_dpop_nonce',
+    settings: ['alg'],
+    requires: ({ header }, { needs }) => needs.algorithms.includes(header.alg as string),
+    message: 'alg must be one of dpop_signing_alg_values_supported',
   },
   {
-    holds: ({ claims }, _call, { clock }) => isNow(claims, Math.floor(clock.now() / 1000)),
-    says: `iat must be a number, at most ${skew} seconds away from now`,
+    settings: ['jwk'],
+    requires: ({ header }) => isPublicKey(header.jwk),
+    message: 'jwk must be a public key, and nothing more',
   },
   {
-    holds: ({ claims }, _call, { clock }) => isInTime(claims, Math.floor(clock.now() / 1000)),
-    says: 'exp and nbf, if it has them, must hold',
+    settings: ['htm'],
+    requires: ({ claims }, { call }) => claims.htm === call.method,
+    message: 'htm must be the method of this call',
+  },
+  {
+    settings: ['htu'],
+    requires: ({ claims }, { call, needs }) => isAddress(claims.htu, call.path, needs.addresses),
+    message: 'htu must be the address of this call',
+  },
+  {
+    settings: ['jti'],
+    requires: ({ claims }) => isShort(claims.jti),
+    message: `jti must be a text of 1 to ${longestJti} characters`,
+  },
+  {
+    settings: ['ath'],
+    requires: ({ claims }, { call: { accessToken } }) =>
+      accessToken === undefined || claims.ath === fingerprint(accessToken),
+    message: 'ath must be the hash of the access token',
+  },
+  {
+    settings: ['nonce'],
+    requires: ({ claims }, { needs }) =>
+      claims.nonce === undefined ? !needs.requireNonce : needs.nonces.isGood(claims.nonce),
+    message: 'nonce must be the one in DPoP-Nonce',
+    error: 'use_dpop_nonce',
+  },
+  {
+    settings: ['iat'],
+    requires: ({ claims }, { needs }) => isNow(claims, Math.floor(needs.clock.now() / 1000)),
+    message: `iat must be a number, at most ${skew} seconds away from now`,
+  },
+  {
+    settings: ['exp', 'nbf'],
+    requires: ({ claims }, { needs }) => isInTime(claims, Math.floor(needs.clock.now() / 1000)),
+    message: 'exp and nbf, if it has them, must hold',
   },
 ]
 

@@ -1,0 +1,46 @@
+/** Rules between settings, metadata or parameters: one form for all places where input is checked as a whole. */
+import type { RefusalCode } from './oauth-error.ts'
+
+/**
+ * One condition that input must meet.
+ *
+ * @example
+ * const rule: Rule<{ min: number; max: number }> = {
+ *   settings: ['min', 'max'],
+ *   requires: ({ min, max }) => min <= max,
+ *   message: ({ max }) => `must be at most max (${max})`,
+ * }
+ */
+export interface Rule<Subject, Context = undefined, Setting extends string = string> {
+  /** What the condition is about. The message is about the first. */
+  settings: readonly [Setting, ...Setting[]]
+  /** Whether the input meets the condition. */
+  requires: (subject: Subject, context: Context) => boolean
+  /** The OAuth error code of the response, where input that breaks the rule is answered with one. */
+  error?: RefusalCode
+  message: string | ((subject: Subject, context: Context) => string)
+}
+
+export interface Violation<Setting extends string = string> {
+  setting: Setting
+  message: string
+}
+
+/**
+ * Returns what breaks the rules, in their order.
+ *
+ * @param isInvalid whether a setting is invalid by itself: rules about it are skipped, they would only repeat that
+ */
+export function violationsOf<Subject, Context, Setting extends string>(
+  rules: readonly Rule<Subject, Context, Setting>[],
+  subject: Subject,
+  context: Context,
+  isInvalid: (setting: Setting) => boolean = () => false,
+): Violation<Setting>[] {
+  return rules
+    .filter(({ settings, requires }) => !settings.some(isInvalid) && !requires(subject, context))
+    .map(({ settings, message }) => ({
+      setting: settings[0],
+      message: typeof message === 'string' ? message : message(subject, context),
+    }))
+}
