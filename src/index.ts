@@ -17,7 +17,7 @@ import { type Doorbell, createDoorbell as openDoorbell, type Parts } from './doo
  *
  * @param config the settings, as `defineConfig` takes them; what is left out has its default
  * @param parts clock and log, if yours are to be used
- * @throws {ConfigError} with every complaint at once
+ * @throws {ConfigError} with every problem at once
  * @throws {SchemaError} if the database's schema is not the one this version works with
  * @example
  * const doorbell = await createDoorbell({ development: true, database: 'sqlite::memory:' })

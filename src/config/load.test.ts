@@ -14,12 +14,12 @@ function folderWith(test: TestContext, files: Record<string, string> = {}): stri
   return folder
 }
 
-async function complaintsOf(options: LoadOptions): Promise<string[]> {
+async function problemsOf(options: LoadOptions): Promise<string[]> {
   try {
     await loadConfig(options)
   } catch (error) {
     assert.ok(error instanceof ConfigError, String(error))
-    return error.complaints
+    return error.problems
   }
   return []
 }
@@ -54,7 +54,7 @@ export default { development: true, requests: { interval: seconds } } satisfies 
     assert.equal((await loadConfig({ cwd, overrides, env: { DOORBELL_CONFIG: 'two.json' } })).port, 2)
     assert.equal((await loadConfig({ cwd, overrides, env: { DOORBELL_CONFIG: 'two.json' }, file: 'one.json' })).port, 1)
     assert.equal((await loadConfig({ cwd, overrides, env: {} })).port, 4000)
-    assert.deepEqual(await complaintsOf({ cwd, env: {}, file: 'three.json' }), ['three.json does not exist'])
+    assert.deepEqual(await problemsOf({ cwd, env: {}, file: 'three.json' }), ['three.json does not exist'])
   })
 
   const broken: [string, string, RegExp][] = [
@@ -71,10 +71,10 @@ export default { development: true, requests: { interval: seconds } } satisfies 
   for (const [name, text, expected] of broken) {
     it(`${name}, broken`, async (test) => {
       const cwd = folderWith(test, { [name]: text })
-      const complaints = await complaintsOf({ cwd, env: { DOORBELL_ZEBRA: '1' }, file: name })
-      assert.match(complaints[0]!, expected)
-      assert.equal(complaints[1], 'DOORBELL_ZEBRA is not a setting')
-      assert.doesNotMatch(complaints.join(), /hush/)
+      const problems = await problemsOf({ cwd, env: { DOORBELL_ZEBRA: '1' }, file: name })
+      assert.match(problems[0]!, expected)
+      assert.equal(problems[1], 'DOORBELL_ZEBRA is not a setting')
+      assert.doesNotMatch(problems.join(), /hush/)
     })
   }
 })
@@ -98,11 +98,11 @@ it('each layer wins over the one before', async (test) => {
   )
 })
 
-it('complaints of file, environment and cross checks come together, naming the variable', async (test) => {
+it('problems of file, environment and cross checks come together, naming the variable', async (test) => {
   const cwd = folderWith(test, { 'doorbell.config.json': '{ "prot": 1, "requests": { "maxExpiry": 5 } }' })
   const env = { DOORBELL_REQUESTS_INTERVAL: 'five', DOORBELL_SECRET: 'hush', DOORBELL_ISUER: 'x' }
-  const complaints = await complaintsOf({ cwd, env })
-  assert.deepEqual(complaints, [
+  const problems = await problemsOf({ cwd, env })
+  assert.deepEqual(problems, [
     'DOORBELL_ISUER is not a setting; did you mean DOORBELL_ISSUER?',
     'secret (DOORBELL_SECRET) must be at least 32 bytes in base64url, which are 43 characters; it is 4 characters long',
     'requests.interval (DOORBELL_REQUESTS_INTERVAL) must be a whole number of seconds, at least 1 and at most 3600; it is "five"',
@@ -134,6 +134,12 @@ it('the folder of texts starts from the folder of the file, and has to be there'
   assert.equal((await loadConfig({ cwd, env: {}, file: 'etc/c.json' })).texts, join(cwd, 'etc', 'texts'))
   const wrong = loadConfig({ cwd, env: { DOORBELL_TEXTS: 'words' }, file: 'etc/c.json' })
   await assert.rejects(wrong, /texts must be a folder; there is none at .*words/)
+})
+
+it('the problems of a ConfigError are also there under their former name', () => {
+  const error = new ConfigError(['issuer is missing'])
+  assert.deepEqual(error.problems, ['issuer is missing'])
+  assert.equal(error.complaints, error.problems)
 })
 
 describe('the secret of development', () => {
@@ -169,8 +175,8 @@ describe('the secret of development', () => {
     const cwd = folderWith(test, { 'doorbell.db.secret': 'hush' })
     const given = { cwd, env: { DOORBELL_SECRET: secret }, overrides: { development: true } }
     assert.equal((await loadConfig(given)).secret, secret)
-    const complaints = await complaintsOf({ cwd, env: {}, overrides: { development: true } })
-    assert.deepEqual(complaints, ['secret is not what doorbell.db.secret holds (4 characters); delete that file'])
+    const problems = await problemsOf({ cwd, env: {}, overrides: { development: true } })
+    assert.deepEqual(problems, ['secret is not what doorbell.db.secret holds (4 characters); delete that file'])
   })
 })
 

@@ -1,15 +1,20 @@
 /** Reads settings with a schema and says in sentences what is wrong with them: everything at once. */
 import type { z } from 'zod'
 
-/** A configuration that cannot be used. The message holds every complaint, one a line. */
+/** A configuration that cannot be used. The message holds every problem, one a line. */
 export class ConfigError extends Error {
   /** One sentence each, starting with the name of the setting. No secret is in any of them. */
-  readonly complaints: string[]
+  readonly problems: string[]
 
-  constructor(complaints: string[]) {
-    super(`This configuration cannot be used:\n${complaints.map((complaint) => `  - ${complaint}`).join('\n')}`)
+  constructor(problems: string[]) {
+    super(`This configuration cannot be used:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`)
     this.name = 'ConfigError'
-    this.complaints = complaints
+    this.problems = problems
+  }
+
+  /** @deprecated Use `problems`. */
+  get complaints(): string[] {
+    return this.problems
   }
 }
 
@@ -81,14 +86,17 @@ function without(settings: Record<string, unknown>, [first, ...rest]: string[]):
 }
 
 /** For a schema's `error`: what the setting must be and what it is. Not for settings that may hold a secret. */
-export function mustBe(what: string): { error: (issue: { input?: unknown }) => string } {
+export function expectation(what: string): { error: (issue: { input?: unknown }) => string } {
   return { error: ({ input }) => `must be ${what}; it is ${show(input)}` }
 }
 
-/** The same for a setting whose value is nobody's business. */
-export function mustBeSecretly(what: string): { error: (issue: { input?: unknown }) => string } {
+/** The same for a setting whose value must not be shown. */
+export function secretExpectation(what: string): { error: (issue: { input?: unknown }) => string } {
   return { error: ({ input }) => `must be ${what}; it is ${showSecret(input)}` }
 }
+
+/** @deprecated The former names of `expectation` and `secretExpectation`. */
+export { expectation as mustBe, secretExpectation as mustBeSecretly }
 
 function show(value: unknown): string {
   // What was pasted into the wrong place may be an address with a password in it.

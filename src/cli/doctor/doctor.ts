@@ -54,10 +54,10 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
     return await withoutKeepingSecret(options)
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
-    return error.complaints.map((complaint) => ({
+    return error.problems.map((problem) => ({
       about: 'configuration',
       state: 'fail',
-      says: complaint,
+      says: problem,
       advice: 'change the setting, or take it out for its default',
     }))
   }
@@ -67,7 +67,7 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
 async function withoutKeepingSecret(options: DoctorOptions): Promise<Settings> {
   const first = await loadSettings(options, { secret: newSecret() }).catch(() => undefined)
   if (first?.config.development && isNothingThere(first.config)) return first
-  // What could not be loaded with a secret fails here too, before one is kept, and with all complaints: about the secret too.
+  // What could not be loaded with a secret fails here too, before one is kept, and with all problems: about the secret too.
   return loadSettings(options)
 }
 

@@ -3,13 +3,13 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { isRedirectAddress, isSafeAddress, isTidy, isWebAddress } from '../../platform/http/web-address.ts'
 import { type Profile, profiles } from '../../platform/security-profile.ts'
-import { mustBe, mustBeSecretly } from '../../platform/validation.ts'
+import { expectation, secretExpectation } from '../../platform/validation.ts'
 import { isDistinguishedName } from '../certificate/subject-name.ts'
 import { CIBA_GRANT, hintKinds, type PublicJwk } from './client-metadata.ts'
 import { orOf } from './profile-violations.ts'
 import { complainAboutKeys, onlyKnownMembers } from './public-keys.ts'
 
-interface SchemaCircumstances {
+interface SchemaContext {
   development: boolean
   profile?: Profile
 }
@@ -35,7 +35,7 @@ export type MetadataDraft = z.output<MetadataSchema>
 const made: { development: boolean; profile: Profile; schema: MetadataSchema }[] = []
 
 /** What each member may be, by itself. */
-export function schemaFor({ development, profile = profiles.core }: SchemaCircumstances): MetadataSchema {
+export function schemaFor({ development, profile = profiles.core }: SchemaContext): MetadataSchema {
   const known = made.find((each) => each.development === development && each.profile === profile)
   if (known) return known.schema
   const schema = makeSchema(development, profile)
@@ -70,10 +70,13 @@ function generalMembers() {
     logo_uri: webAddress.exactOptional(),
     policy_uri: webAddress.exactOptional(),
     tos_uri: webAddress.exactOptional(),
-    contacts: z.array(z.string(mustBe('a text')), mustBe('a list of texts')).exactOptional(),
-    application_type: z.enum(['web', 'native'], mustBe('"web" or "native"')).exactOptional(),
+    contacts: z.array(z.string(expectation('a text')), expectation('a list of texts')).exactOptional(),
+    application_type: z.enum(['web', 'native'], expectation('"web" or "native"')).exactOptional(),
     redirect_uris: z
-      .array(secretText('an absolute address without a fragment', isRedirectAddress), mustBe('a list of addresses'))
+      .array(
+        secretText('an absolute address without a fragment', isRedirectAddress),
+        expectation('a list of addresses'),
+      )
       .exactOptional(),
     grant_types: z
       .array(
@@ -81,10 +84,12 @@ function generalMembers() {
           error: ({ input }) =>
             `must be "${CIBA_GRANT}", "authorization_code" or "refresh_token"; it is ${typeof input === 'string' ? JSON.stringify(input.slice(0, 60)) : 'not a text'}`,
         }),
-        mustBe('a list of grant types'),
+        expectation('a list of grant types'),
       )
       .exactOptional(),
-    response_types: z.array(z.enum(['code'], mustBe('"code"')), mustBe('a list of response types')).exactOptional(),
+    response_types: z
+      .array(z.enum(['code'], expectation('"code"')), expectation('a list of response types'))
+      .exactOptional(),
     scope: text('scopes separated by single spaces', isScope).exactOptional(),
   }
 }
@@ -92,9 +97,9 @@ function generalMembers() {
 /** How the client proves who it is. */
 function authenticationMembers(httpsAddress: HttpsAddress) {
   return {
-    token_endpoint_auth_method: z.enum(methods, mustBe(`one of ${methods.join(', ')}`)).exactOptional(),
+    token_endpoint_auth_method: z.enum(methods, expectation(`one of ${methods.join(', ')}`)).exactOptional(),
     token_endpoint_auth_signing_alg: z
-      .enum(['HS256', ...keySigningAlgs], mustBe(`one of HS256, ${keySigningAlgs.join(', ')}`))
+      .enum(['HS256', ...keySigningAlgs], expectation(`one of HS256, ${keySigningAlgs.join(', ')}`))
       .exactOptional(),
     tls_client_auth_subject_dn: text(
       'a distinguished name, like "CN=till, O=Bank, C=DE"',
@@ -114,17 +119,17 @@ function authenticationMembers(httpsAddress: HttpsAddress) {
 function openidMembers(httpsAddress: HttpsAddress) {
   return {
     id_token_signed_response_alg: z
-      .enum(['ES256', 'RS256', 'PS256'], mustBe('one of ES256, RS256, PS256'))
+      .enum(['ES256', 'RS256', 'PS256'], expectation('one of ES256, RS256, PS256'))
       .exactOptional(),
     default_max_age: z
-      .number(mustBe('a whole number of seconds, at least 0'))
-      .refine((age) => Number.isSafeInteger(age) && age >= 0, mustBe('a whole number of seconds, at least 0'))
+      .number(expectation('a whole number of seconds, at least 0'))
+      .refine((age) => Number.isSafeInteger(age) && age >= 0, expectation('a whole number of seconds, at least 0'))
       .exactOptional(),
     authorization_details_types: z
-      .array(z.string(mustBe('a text')), mustBe('a list of types of authorization details'))
+      .array(z.string(expectation('a text')), expectation('a list of types of authorization details'))
       .exactOptional(),
     require_auth_time: yesOrNo().exactOptional(),
-    subject_type: z.enum(['public', 'pairwise'], mustBe('"public" or "pairwise"')).exactOptional(),
+    subject_type: z.enum(['public', 'pairwise'], expectation('"public" or "pairwise"')).exactOptional(),
     sector_identifier_uri: httpsAddress('user name and fragment').exactOptional(),
   }
 }
@@ -135,7 +140,7 @@ function cibaMembers(httpsAddress: HttpsAddress, profile: Profile) {
     backchannel_token_delivery_mode: z
       .preprocess(
         (mode) => (typeof mode === 'string' ? mode.toLowerCase() : mode),
-        z.enum(['poll', 'ping', 'push'], mustBe('"poll", "ping" or "push"')),
+        z.enum(['poll', 'ping', 'push'], expectation('"poll", "ping" or "push"')),
       )
       .exactOptional(),
     backchannel_client_notification_endpoint: httpsAddress('user name and fragment').exactOptional(),
@@ -147,42 +152,42 @@ function cibaMembers(httpsAddress: HttpsAddress, profile: Profile) {
           perClient: numbersOf('open', 'perMinute', 'unknownPerMinute'),
           perClientAndUser: numbersOf('open', 'perMinute'),
         },
-        mustBe('an object with perClient and perClientAndUser'),
+        expectation('an object with perClient and perClientAndUser'),
       )
       .exactOptional(),
     backchannel_user_code_parameter: yesOrNo().exactOptional(),
     backchannel_allowed_hints: z
-      .array(z.enum(hintKinds, mustBe(`one of ${hintKinds.join(', ')}`)), mustBe('a list of kinds of hints'))
+      .array(z.enum(hintKinds, expectation(`one of ${hintKinds.join(', ')}`)), expectation('a list of kinds of hints'))
       .min(1, { error: 'must hold at least one kind of hint; without any the client could ask nobody' })
       .exactOptional(),
-    backchannel_unknown_users: z.enum(['error', 'pretend'], mustBe('"error" or "pretend"')).exactOptional(),
+    backchannel_unknown_users: z.enum(['error', 'pretend'], expectation('"error" or "pretend"')).exactOptional(),
     backchannel_authentication_request_signing_alg: z
-      .enum(profile.clientSigning, mustBe(`one of ${profile.clientSigning.join(', ')}`))
+      .enum(profile.clientSigning, expectation(`one of ${profile.clientSigning.join(', ')}`))
       .exactOptional(),
   }
 }
 
 function text(what: string, holds: (value: string) => boolean) {
-  return z.string(mustBe(what)).refine(holds, mustBe(what))
+  return z.string(expectation(what)).refine(holds, expectation(what))
 }
 
 /** For secrets, and for addresses, which may hold one. */
 function secretText(what: string, holds: (value: string) => boolean) {
-  return z.string(mustBeSecretly(what)).refine(holds, mustBeSecretly(what))
+  return z.string(secretExpectation(what)).refine(holds, secretExpectation(what))
 }
 
 function numbersOf<const Name extends string>(...names: Name[]) {
   const what = 'a whole number of requests, at least 0 and at most 1000000'
   const requests = z
-    .number(mustBe(what))
-    .refine((number) => Number.isInteger(number) && number >= 0 && number <= 1_000_000, mustBe(what))
+    .number(expectation(what))
+    .refine((number) => Number.isInteger(number) && number >= 0 && number <= 1_000_000, expectation(what))
     .exactOptional()
   const shape = Object.fromEntries(names.map((name) => [name, requests])) as Record<Name, typeof requests>
-  return z.strictObject(shape, mustBe(`an object with ${orOf(names).replace(' or ', ' and ')}`)).exactOptional()
+  return z.strictObject(shape, expectation(`an object with ${orOf(names).replace(' or ', ' and ')}`)).exactOptional()
 }
 
 function yesOrNo() {
-  return z.boolean(mustBe('true or false'))
+  return z.boolean(expectation('true or false'))
 }
 
 /** A name is shown to somebody who decides by it: nothing that reorders or hides its letters. */
