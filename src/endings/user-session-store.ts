@@ -1,5 +1,6 @@
 import { counts, noteSession, type UsedSession } from '../openid-provider/oidc-model-store.ts'
 import type { Change, Database, Statement } from '../platform/storage/database.ts'
+import type { RowOf } from '../platform/storage/row.ts'
 
 /** A session as its user sees it. */
 export interface UserSession {
@@ -15,16 +16,6 @@ export interface UserSession {
   expiresAt: number
 }
 
-interface SessionRow {
-  id: string
-  user_id: string
-  uid_hash: string
-  browser: string
-  signed_in_at: number
-  seen_at: number
-  expires_at: number
-}
-
 export type UserSessionStore = ReturnType<typeof createUserSessionStore>
 
 /** Where users are signed in, and the end of it. */
@@ -37,7 +28,7 @@ export function createUserSessionStore(database: Database) {
 
     /** Those that still live, whichever client they were begun for, the one used last first. */
     async list(userId: string, now: number): Promise<UserSession[]> {
-      const rows = await database.read<SessionRow>(
+      const rows = await database.read<RowOf<UserSession>>(
         `select * from user_sessions where user_id = $1 and expires_at > $2 and exists (
            select 1 from oidc_models found
            where model = 'Session' and found.uid_hash = user_sessions.uid_hash and found.expires_at > $2 and ${counts})

@@ -1,25 +1,11 @@
 import { together } from '../platform/storage/batch.ts'
 import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
+import type { RowOf } from '../platform/storage/row.ts'
 import { few } from '../platform/storage/sql-dialect.ts'
 import type { Letter, Notification, NotificationState } from './notification.ts'
 import { fewOfLane, type Room } from './shares.ts'
 
-interface NotificationRow {
-  id: string
-  kind: string
-  subject: string
-  lane: string
-  address: string | null
-  sealed: string | null
-  state: NotificationState
-  created_at: number
-  due_at: number
-  give_up_at: number
-  attempts: number
-  lease: string | null
-  last_outcome: string | null
-  settled_at: number | null
-}
+type NotificationRow = RowOf<Letter>
 
 /** How an attempt went, from whoever took the notification on. */
 interface Report {

@@ -1,4 +1,5 @@
 import type { Database, Statement } from '../platform/storage/database.ts'
+import type { RowOf } from '../platform/storage/row.ts'
 import type { User } from './user.ts'
 
 /** A user of the built-in directory, with the hash of the password. */
@@ -6,17 +7,7 @@ export interface KnownUser extends User {
   passwordHash?: string
 }
 
-interface UserRow {
-  id: string
-  username: string | null
-  email: string | null
-  phone_number: string | null
-  name: string | null
-  locale: string | null
-  password_hash: string | null
-  disabled: number
-  claims: string | null
-}
+type UserRow = RowOf<Omit<KnownUser, 'has_user_code'>>
 
 export interface Addition {
   /** As what the id is remembered if it was somebody's before. */

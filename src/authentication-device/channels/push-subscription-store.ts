@@ -1,4 +1,5 @@
 import type { Database } from '../../platform/storage/database.ts'
+import type { RowOf } from '../../platform/storage/row.ts'
 
 export interface KeptSubscription {
   id: string
@@ -41,7 +42,7 @@ export function createPushSubscriptionStore(database: Database) {
     },
 
     async listForUser(userId: string): Promise<KeptSubscription[]> {
-      const rows = await database.read<{ id: string; user_id: string; endpoint_hash: string; sealed: string }>(
+      const rows = await database.read<RowOf<KeptSubscription>>(
         'select id, user_id, endpoint_hash, sealed from push_subscriptions where user_id = $1 order by id',
         [userId],
       )

@@ -2,6 +2,7 @@ import type { AuthorizationDetail } from '../../authorization-details/detail-typ
 import { idsBefore } from '../../platform/crypto.ts'
 import { walk } from '../../platform/storage/cursor-prune.ts'
 import { atMostRows, type Database, type Statement } from '../../platform/storage/database.ts'
+import type { RowOf } from '../../platform/storage/row.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { SettledStatus } from '../authentication-request/request-move-store.ts'
@@ -41,25 +42,7 @@ export interface HistoryEntry extends Decision {
   inUse: boolean
 }
 
-interface DecisionRow {
-  id: string
-  request_id: string
-  client_id: string
-  user_id: string
-  outcome: SettledStatus
-  decided_by: DecidedBy
-  device_client_id: string | null
-  acr: string | null
-  amr: string | null
-  auth_time: number | null
-  reported: number
-  scope: string
-  binding_message: string | null
-  authorization_details: string | null
-  resources: string | null
-  reason: EndingReason | null
-  decided_at: number
-}
+type DecisionRow = RowOf<Omit<HistoryEntry, 'approvedDetails' | 'inUse'>>
 
 export type DecisionStore = ReturnType<typeof createDecisionStore>
 

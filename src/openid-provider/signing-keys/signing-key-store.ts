@@ -1,4 +1,5 @@
 import type { Database, Statement } from '../../platform/storage/database.ts'
+import type { RowOf } from '../../platform/storage/row.ts'
 
 /** Times are milliseconds since 1970. */
 export interface KeptKey {
@@ -30,18 +31,10 @@ export interface Retirement {
 /** A key that is to sign. */
 export type NewKey = Omit<KeptKey, 'privateSealed' | 'retirement' | 'revokedAt'> & { privateSealed: string }
 
-interface KeyRow {
-  kid: string
-  algorithm: string
-  generation: number
-  public_jwk: string
-  private_sealed: string | null
-  created_at: number
-  signs_from: number
+type KeyRow = RowOf<Omit<KeptKey, 'retirement'>> & {
   retired_at: number | null
   published_until: number | null
   verifies_until: number | null
-  revoked_at: number | null
 }
 
 export type SigningKeyStore = ReturnType<typeof createSigningKeyStore>

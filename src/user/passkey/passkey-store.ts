@@ -2,6 +2,7 @@ import { type Enqueue, enqueueForOthers } from '../../outbox/enqueue.ts'
 import type { Letter } from '../../outbox/notification.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
+import type { RowOf } from '../../platform/storage/row.ts'
 
 /** A public key with which a user signs in and confirms. */
 export interface Passkey {
@@ -21,17 +22,7 @@ export interface Passkey {
   usedAt: number | undefined
 }
 
-interface PasskeyRow {
-  id: string
-  user_id: string
-  credential_id: string
-  public_key: string
-  counter: number
-  transports: string | null
-  name: string | null
-  created_at: number
-  used_at: number | null
-}
+type PasskeyRow = RowOf<Omit<Passkey, 'transports'>> & { transports: string | null }
 
 export type PasskeyStore = ReturnType<typeof createPasskeyStore>
 

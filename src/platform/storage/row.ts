@@ -1,0 +1,23 @@
+/**
+ * The row in which a record is kept: a column in snake case for each member. A member that may be undefined is null in
+ * the row, a boolean is 0 or 1, a list or an object is JSON.
+ *
+ * @example
+ * RowOf<{ userId: string; isLast: boolean; usedAt?: number }>
+ * // { user_id: string; is_last: number; used_at: number | null }
+ */
+export type RowOf<Kept> = {
+  [Member in keyof Kept & string as SnakeCase<Member>]-?: Column<Kept[Member]>
+}
+
+type Column<Member> = Member extends undefined
+  ? null
+  : Member extends boolean
+    ? number
+    : Member extends object
+      ? string
+      : Member
+
+type SnakeCase<Name extends string> = Name extends `${infer First}${infer Rest}`
+  ? `${First extends Lowercase<First> ? '' : '_'}${Lowercase<First>}${SnakeCase<Rest>}`
+  : ''
