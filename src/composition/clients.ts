@@ -58,7 +58,6 @@ export async function composeClients(platform: Platform) {
     clients,
     /** The consent app, as a client. */
     ownApp,
-    findMetadata: async (id: string) => (await clients.find(id))?.metadata,
     pairwise: createPairwiseSubjects({ subjects: createPairwiseSubjectStore(database), vault, clock }),
     initialAccess: createInitialAccessStore(database),
     registrationAttempts: createRegistrationAttemptStore(database),

@@ -8,7 +8,6 @@ import { passkeyEndpoint } from '../authentication-device/api/passkey-endpoint.t
 import { pushSubscriptionEndpoint } from '../authentication-device/api/push-subscription-endpoint.ts'
 import { sessionEndpoint } from '../authentication-device/api/session-endpoint.ts'
 import { userCodeEndpoint } from '../authentication-device/api/user-code-endpoint.ts'
-import { readPushSubscription } from '../authentication-device/channels/push-subscriptions.ts'
 import { createUserSessionStore } from '../endings/user-session-store.ts'
 import { createUserSessions } from '../endings/user-sessions.ts'
 import { endpoints } from '../routes.ts'
@@ -40,9 +39,9 @@ export function addDeviceRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ci
 
 /** What waits, how it is decided, and what was decided. */
 function addDecisionRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, { identifyCaller }: DeviceApi): void {
-  const { platform, clients: ours, users, stored, channels } = needs
+  const { platform, users, stored, channels } = needs
+  const { clients } = needs.clients
   const { details, clock, audit } = platform
-  const { clients, findMetadata } = ours
   const { requests, decisions, blockedClients } = stored
   const { decide, revokeApproval, blockClient } = ciba
   deviceEndpoint(app, endpoints, {
@@ -51,7 +50,7 @@ function addDecisionRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, {
     requests,
     clients,
     decide,
-    authenticateApproval: createAuthenticateApproval({ passkeys: users.passkeys, findClient: findMetadata, clock }),
+    authenticateApproval: createAuthenticateApproval({ passkeys: users.passkeys, clients, clock }),
     details,
     clock,
   })
@@ -81,16 +80,7 @@ function addAccountRoutes(app: FastifyInstance, needs: CibaNeeds, device: Device
   const common = { identifyCaller, users, noticesOfChange: channels.noticesOfChange, clock, audit }
   passkeyEndpoint(app, endpoints.passkeys, { ...common, requests, passkeys, signsInHere })
   if (ownCode) userCodeEndpoint(app, endpoints.userCode, { ...common, checkPassword, ownCode, throttle })
-  pushSubscriptionEndpoint(app, endpoints.pushSubscriptions, {
-    identifyCaller,
-    async add(userId, text) {
-      const subscription = readPushSubscription(text)
-      if (subscription !== undefined) await subscriptions.add(userId, subscription)
-      return subscription !== undefined
-    },
-    remove: subscriptions.remove,
-    claim: subscriptions.claim,
-  })
+  pushSubscriptionEndpoint(app, endpoints.pushSubscriptions, { identifyCaller, subscriptions })
   if (signsInHere) {
     const sessions = createUserSessions({ provider: openid.provider, store, userKey, clock, audit })
     sessionEndpoint(app, endpoints.sessions, { identifyCaller, sessions })

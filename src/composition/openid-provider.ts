@@ -159,7 +159,7 @@ function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openi
     users,
     beginFor,
     checkPassword,
-    findClient: clients.findMetadata,
+    clients: clients.clients,
     throttle,
     knownBrowsers,
     credentialQueue,

@@ -4,7 +4,7 @@
  * session there is the other provider's.
  */
 
-import { USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
+import { USER_REQUESTS, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
 import type { CurrentProvider } from '../openid-provider/openid-provider.ts'
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
@@ -26,7 +26,7 @@ export interface SessionToEnd {
 export interface EndSessionNeeds {
   provider: CurrentProvider
   store: SessionEndingStore
-  userKey(userId: string): string
+  userKey: UserKey
   clock: Clock
   audit: Audit
 }

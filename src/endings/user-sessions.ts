@@ -1,6 +1,6 @@
 /** Where a user is signed in at this provider: seen, and ended, by the user. */
 
-import { USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
+import { USER_REQUESTS, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
 import type { CurrentProvider } from '../openid-provider/openid-provider.ts'
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
@@ -10,7 +10,7 @@ import type { UserSessionStore } from './user-session-store.ts'
 export interface UserSessionsNeeds {
   provider: CurrentProvider
   store: UserSessionStore
-  userKey(userId: string): string
+  userKey: UserKey
   clock: Clock
   audit: Audit
 }

@@ -8,13 +8,15 @@ import { rawBody } from '../platform/http/answer.ts'
 import { targetOf } from '../platform/http/one-spelling.ts'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
 import { pageHeaders, renderError } from '../platform/pages/pages.ts'
+import type { ForwardToOidcProvider } from './forward-request.ts'
+import type { OidcModelStore } from './oidc-model-store.ts'
 import { NoPlace, type SignInPlace, type SignInPlaces } from './sign-in-places.ts'
 
 export interface AuthorizeNeeds {
-  handOver(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply>
+  handOver: ForwardToOidcProvider
   places: SignInPlaces
   /** Removes sign-ins that were begun, by the hashes of their ids. */
-  remove(idHashes: string[]): Promise<void>
+  remove: OidcModelStore['removeSignIns']
   texts: Texts
 }
 

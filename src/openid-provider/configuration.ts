@@ -2,6 +2,7 @@
 import { type Configuration, errors, type KoaContextWithOIDC, type ResponseType } from 'oidc-provider'
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import type { Resources } from '../authorization-details/resources.ts'
+import type { AcceptAssertion } from '../client/authentication/client-assertion.ts'
 import { type SubjectMetadata, subjectMatches } from '../client/certificate/subject-name.ts'
 import { DECIDE_SCOPE } from '../client/metadata/client-metadata.ts'
 import type { PairwiseSubjects } from '../client/pairwise/pairwise-subjects.ts'
@@ -15,7 +16,7 @@ import type { Log } from '../platform/log.ts'
 import { pageHeaders, renderError } from '../platform/pages/pages.ts'
 import type { Profile } from '../platform/security-profile.ts'
 import { PASSKEY_ACR } from '../user/passkey/passkey-strength.ts'
-import type { User } from '../user/user.ts'
+import type { UserHooks } from '../user/user.ts'
 import { vouchedFor } from './authentication-context.ts'
 import { claimsByScope, claimsOf } from './claims.ts'
 import { asOidcProviderSeesIt, type KnownClient, onlyWithGrants } from './client-view.ts'
@@ -50,7 +51,7 @@ export interface AuthorizationServerNeeds {
   /** How client assertions may be signed. */
   assertionAlgorithms: readonly string[]
   /** What is wrong with one that was verified; nothing only once for each (CA-9). */
-  acceptAssertion(assertion: { header: object; claims: object }, clientId: string): Promise<string | undefined>
+  acceptAssertion: AcceptAssertion
   keys: SigningKeys
   /** Seconds that a fetched key set may be kept. */
   keySetMaxAge: number
@@ -66,7 +67,7 @@ export interface AuthorizationServerNeeds {
   endSession(providerSession: string, cookies: string | undefined): Promise<void>
   /** A registered client, with what its secret is to be compared with. */
   findClient(id: string): Promise<KnownClient | undefined>
-  findUser(id: string): Promise<User | null>
+  findUser: UserHooks['find']
   pairwise: PairwiseSubjects
   /** How it fetches what clients name (`jwks_uri`): through the same guard as everything else. */
   fetch: ReturnType<typeof fetchThrough>

@@ -21,6 +21,8 @@ export type PrepareKeys = (call: {
   slot: Slot | undefined
 }) => Promise<boolean>
 
+export type ForwardToOidcProvider = ReturnType<typeof createHandOver>
+
 /**
  * @param aliases further addresses of this server: where clients with certificates find the same endpoints (ML-12). A
  *   call that came there is handed over as such; one with any other `Host` came to the issuer, whatever it says

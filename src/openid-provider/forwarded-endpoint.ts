@@ -1,5 +1,6 @@
 /** The addresses that are oidc-provider's alone: those it has itself, and we have no endpoint for. */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
+import type { ForwardToOidcProvider } from './forward-request.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
 
 /**
@@ -32,7 +33,7 @@ export const discoveryPaths = ['/.well-known/openid-configuration', '/.well-know
 export function handedOverEndpoint(
   app: FastifyInstance,
   provider: CurrentProvider,
-  handOver: (request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply>,
+  handOver: ForwardToOidcProvider,
 ): void {
   const paths = [
     ...names.map((name) => pathOf(provider(), name)),

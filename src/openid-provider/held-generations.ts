@@ -38,6 +38,8 @@ export function heldRegistration(clientId: string): string | undefined {
   return held.getStore()?.registrations.get(clientId)
 }
 
+export type BeginFor = ReturnType<typeof createBeginFor>
+
 /** For a sign-in, whose user nothing has been found of yet. Resolves to whether the user may sign in. */
 export function createBeginFor(generations: Pick<UserGenerationStore, 'find'>) {
   return async (userId: string): Promise<boolean> => {

@@ -2,11 +2,11 @@
 import { type Configuration, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
 import { pageHeaders, pagesIn, renderError } from '../platform/pages/pages.ts'
-import type { User } from '../user/user.ts'
+import type { UserHooks } from '../user/user.ts'
 
 export interface SignOutNeeds {
   texts: Texts
-  findUser(id: string): Promise<User | null>
+  findUser: UserHooks['find']
 }
 
 type RpInitiatedLogout = NonNullable<NonNullable<Configuration['features']>['rpInitiatedLogout']>

@@ -1,11 +1,12 @@
 /** Userinfo is oidc-provider's. What FAPI wants of every protected resource is added here: calls that can be told apart. */
 import { randomUUID } from 'node:crypto'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { onlyMethods } from '../platform/http/answer.ts'
 import type { Log } from '../platform/log.ts'
+import type { ForwardToOidcProvider } from './forward-request.ts'
 
 export interface UserinfoNeeds {
-  handOver(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply>
+  handOver: ForwardToOidcProvider
   log: Log
 }
 

@@ -2,6 +2,8 @@
 
 import { memoryUsage } from 'node:process'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { RequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
+import type { HeldPolls } from '../ciba/token-endpoint/long-poll.ts'
 import type { OutboxStore } from '../outbox/outbox-store.ts'
 import type { Clock } from '../platform/clock.ts'
 import { sameSecret } from '../platform/crypto.ts'
@@ -14,8 +16,8 @@ import type { Metrics } from './metrics.ts'
 export interface MetricsNeeds {
   metrics: Metrics
   access: MetricsAccess
-  countOpen(now: number): Promise<number>
-  countHeldPolls(): number
+  countOpen: RequestStore['countOpen']
+  countHeldPolls: HeldPolls['count']
   countHashingPlaces(): number
   outbox: Pick<OutboxStore, 'countUndelivered'>
   clock: Clock

@@ -52,7 +52,7 @@ export async function furnished(
       decisions,
       blockedClients: createBlockedClientStore(database),
       denialPauses: createDenialPauseStore(database, { first: 0, longest: 0 }),
-      findUser: async () => ({}),
+      findUser: async (id) => ({ id }),
       vault,
       clock,
       log,

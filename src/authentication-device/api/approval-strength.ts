@@ -1,5 +1,6 @@
 /** How strongly a user must be authenticated to approve a request, and how strongly the user is. */
 import { type AuthenticationRequest, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
+import type { ClientStore } from '../../client/client-store.ts'
 import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
@@ -12,7 +13,7 @@ export type Approver = Pick<DeviceCaller, 'kind' | 'userId' | 'authentication'>
 
 export interface ApprovalNeeds {
   passkeys: Passkeys
-  findClient(id: string): Promise<ClientMetadata | undefined>
+  clients: Pick<ClientStore, 'find'>
   clock: Clock
 }
 
@@ -76,15 +77,15 @@ export function signedInJustNow({ authTime }: Authentication, now: number): bool
  * @param passkey what the authenticator answered, as the browser's JSON text
  * @throws {Refusal} `access_denied` if the passkey is not the user's, or a passkey is wanted and none was used
  */
-export function createAuthenticateApproval({ passkeys, findClient, clock }: ApprovalNeeds): AuthenticateApproval {
+export function createAuthenticateApproval({ passkeys, clients, clock }: ApprovalNeeds): AuthenticateApproval {
   return async (request, approver, passkey) => {
     // There is nothing left to approve: the decision's own step says what became of the request.
     if (request.userId !== approver.userId || statusAt(request, clock.now()) !== 'pending') {
       return approver.authentication
     }
     if (passkey !== undefined) return confirmed(request, approver, passkey)
-    const client = await findClient(request.clientId)
-    if (passkeyRequired(request, client, approver, clock.now())) {
+    const client = await clients.find(request.clientId)
+    if (passkeyRequired(request, client?.metadata, approver, clock.now())) {
       throw new Refusal('access_denied', 'approving this request needs a passkey', {
         members: { passkey_required: true },
       })

@@ -1,5 +1,6 @@
 /** How the user's device hears of a request: a notification through each channel that reaches the user. */
 import { type AuthenticationRequest, isPretended } from '../../ciba/authentication-request/authentication-request.ts'
+import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
 import type { Client } from '../../client/client.ts'
 import type { ClientStore } from '../../client/client-store.ts'
 import type { Send, Senders } from '../../outbox/delivery.ts'
@@ -61,7 +62,7 @@ function composeNotice(channel: Channel, request: AuthenticationRequest, user: U
 }
 
 export interface NoticeNeeds {
-  findRequest(id: string): Promise<AuthenticationRequest | undefined>
+  findRequest: RequestStore['find']
   clients: ClientStore
   users: UserHooks
   /** Which numbers users pick from. What they are to pick must not be read out to them before. */

@@ -22,7 +22,7 @@ import {
   weightiest,
 } from './request-limit-store.ts'
 import { its, jsonOf } from './request-row.ts'
-import { USER_REQUESTS } from './user-announcement.ts'
+import { USER_REQUESTS, type UserKey } from './user-announcement.ts'
 
 export type SettledStatus = 'approved' | 'denied' | 'expired'
 
@@ -67,7 +67,7 @@ interface MoveStep extends Move {
 
 export interface MoveNeeds {
   /** Under which key a user's changes are announced. */
-  userKey(userId: string): string
+  userKey: UserKey
   enqueue: Enqueue
 }
 

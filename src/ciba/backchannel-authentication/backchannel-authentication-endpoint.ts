@@ -19,11 +19,12 @@ import type { DemandUserCode } from '../../user/user-code/user-code.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { ReachedLimit, RequestLimits } from '../authentication-request/request-limit-store.ts'
+import type { BlockedClientStore } from '../request-limits/blocked-client-store.ts'
 import { type LimitSettings, limitsFor, refusalFor, unknownLimitFor } from '../request-limits/request-limits.ts'
 import type { UnknownUserStore } from '../request-limits/unknown-user-counter-store.ts'
 import { type SeekUser, unknownUser } from '../user-hint/find-user.ts'
 import { type AcceptancePolicy, type Acknowledgement, accept, acknowledge } from './accept.ts'
-import { mustNotLearn, type StandInUser } from './decoy-user.ts'
+import { type createStandIns, mustNotLearn, type StandInUser } from './decoy-user.ts'
 import { type Asked, readAsked } from './parameters.ts'
 import { type RequestPolicy, refuseUnlessAllowed, refuseUnlessItMayRing } from './rules.ts'
 import type { ReadSignedRequest } from './signed-request.ts'
@@ -39,10 +40,10 @@ export interface BackchannelNeeds {
   seekUser: SeekUser
   unknownUsers: Pick<UnknownUserStore, 'pausedUntil' | 'tell'>
   /** Somebody in the place of a user who is not there, for a client that must not learn it. */
-  standInFor(named: string): StandInUser
+  standInFor: ReturnType<typeof createStandIns>
   demandUserCode: DemandUserCode
   /** Whether the user does not want to hear of the client any more. */
-  isBlocked(userId: string, clientId: string): Promise<boolean>
+  isBlocked: BlockedClientStore['isBlocked']
   requests: RequestStore
   /** The notifications that tell the user's device. */
   noticesFor(request: AuthenticationRequest, user: User): Promise<Letter[]>

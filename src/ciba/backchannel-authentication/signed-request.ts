@@ -1,5 +1,6 @@
 /** A signed authentication request (CIBA Core §7.1.1): a JWT in which the client vouches for all that it asks. */
-import { decodeProtectedHeader, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
+import { decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from 'jose'
+import type { ClientKeys } from '../../client/authentication/client-keys.ts'
 import type { Client } from '../../client/client.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
@@ -10,7 +11,7 @@ import { Refusal } from '../../platform/oauth-error.ts'
 export interface SignedRequestNeeds {
   issuer: string
   /** The client's own public keys; no other key counts, whatever the header names (JO-3). */
-  keysOf(client: Client, slot: Slot | undefined): JWTVerifyGetKey
+  keysOf: ClientKeys['of']
   /** Marks a request as used, for all nodes, until it would expire anyway. Answers whether this was the first time. */
   useOnce(clientId: string, jti: string, expiresAt: number): Promise<boolean>
   clock: Clock

@@ -6,6 +6,7 @@ import { newId } from '../../platform/crypto.ts'
 import type { Log } from '../../platform/log.ts'
 import type { Statement } from '../../platform/storage/database.ts'
 import type { Authentication } from '../../user/authentication.ts'
+import type { UserHooks } from '../../user/user.ts'
 import {
   type AuthenticationRequest,
   isPretended,
@@ -25,7 +26,7 @@ export interface DecisionNeeds extends BlockNeeds {
   decisions: DecisionStore
   denialPauses: Pick<DenialPauseStore, 'lengthen' | 'lift'>
   /** Whether the user is still there, and still may decide (M15). */
-  findUser(id: string): Promise<{ disabled?: boolean | undefined } | null>
+  findUser: UserHooks['find']
   log: Log
 }
 

@@ -1,7 +1,7 @@
 /** A user takes an approval back: what could still be collected, and what has been, in one step. */
+import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
-import type { Statement } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import { statusAt } from '../authentication-request/authentication-request.ts'
 import type { OpenRequestStore } from '../authentication-request/open-request-store.ts'
@@ -10,7 +10,7 @@ import { type EndedBy, type EndRequestsNeeds, endRequests, tellEnded } from './e
 export interface RevokeNeeds extends EndRequestsNeeds {
   openRequests: Pick<OpenRequestStore, 'endOne'>
   /** The statement that removes what was issued for a request. */
-  removeIssued(requestId: string): Statement
+  removeIssued: OidcModelStore['removeByRequest']
   audit: Audit
   clock: Clock
 }

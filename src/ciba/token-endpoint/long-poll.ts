@@ -6,6 +6,7 @@ import type { Clock } from '../../platform/clock.ts'
 import type { Caller } from '../../platform/http/connection.ts'
 import type { Log } from '../../platform/log.ts'
 import type { Database } from '../../platform/storage/database.ts'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 
 /** Why a poll is held no longer: something happened, nothing did, or nobody waits for the answer any more. */
 export type Release = 'changed' | 'over' | 'left'
@@ -30,7 +31,7 @@ export interface HeldPolls {
 export interface HeldPollsNeeds {
   database: Pick<Database, 'listen' | 'stretch'>
   /** Of these ids, those of requests that are pending. One statement for many. */
-  stillPending(ids: string[]): Promise<Set<string>>
+  stillPending: RequestStore['stillPending']
   /** Polls held at most; what is beyond is answered at once. */
   most: number
   clock: Clock

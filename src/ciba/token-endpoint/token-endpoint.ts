@@ -1,8 +1,9 @@
 /** The token endpoint: the CIBA grant is ours (CIBA Core §10.1, §11), every other grant is handed to oidc-provider. */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import type { ReadCertificate } from '../../client/certificate/client-certificate.ts'
 import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
 import { type Proofs, proofSentWith } from '../../client/sender-constraint/dpop-proof.ts'
+import type { ForwardToOidcProvider } from '../../openid-provider/forward-request.ts'
 import { onlyMethods, rawBody, usualAnswer } from '../../platform/http/answer.ts'
 import { callerOf } from '../../platform/http/connection.ts'
 import { readForm } from '../../platform/http/form.ts'
@@ -13,7 +14,7 @@ import { type CibaGrantNeeds, redeem } from './ciba-grant.ts'
 export interface TokenEndpointNeeds extends CibaGrantNeeds {
   certificateOf: ReadCertificate
   proofs: Proofs
-  handOver(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply>
+  handOver: ForwardToOidcProvider
 }
 
 export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEndpointNeeds): void {

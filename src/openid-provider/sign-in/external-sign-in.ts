@@ -6,6 +6,7 @@ import { isTooDeep } from '../../platform/http/form.ts'
 import { holdsOnlyStorable } from '../../platform/http/outside-text.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { User, UserHooks } from '../../user/user.ts'
+import type { createDeviceToken } from '../device-token.ts'
 
 export interface AdmissionNeeds {
   users: UserHooks
@@ -14,7 +15,7 @@ export interface AdmissionNeeds {
   /** Our own app, as the client that asks. */
   app: ClientMetadata
   audit: Audit
-  deviceToken(userId: string, authentication: Authentication): Promise<{ accessToken: string; expiresIn: number }>
+  deviceToken: ReturnType<typeof createDeviceToken>
 }
 
 interface Arrived {

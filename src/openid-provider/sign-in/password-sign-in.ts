@@ -1,5 +1,5 @@
 /** One try to sign in with a name and a password: who may try, whether it is right, and what follows from it. */
-import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
+import type { ClientStore } from '../../client/client-store.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import {
   type CountedAttempt,
@@ -11,18 +11,19 @@ import { createFairQueue, type FairQueue, type QueuedCaller } from '../../user/p
 import type { CheckPassword } from '../../user/password/password-check.ts'
 import { knownUser, lookingUpFrom, strangerAt } from '../../user/password/queued-callers.ts'
 import type { User, UserHooks } from '../../user/user.ts'
+import type { BeginFor } from '../held-generations.ts'
 import type { KnownBrowsers } from './known-browsers.ts'
 
 export interface PasswordSignInNeeds {
   users: UserHooks
   /** Undefined if no passwords are checked here: then none is right. */
   checkPassword: CheckPassword | undefined
-  findClient(id: string): Promise<ClientMetadata | undefined>
+  clients: Pick<ClientStore, 'find'>
   /**
    * Holds on to the generation the user is in before the password is looked at: what ends meanwhile ends this sign-in too.
    * Resolves to whether the user may sign in.
    */
-  beginFor(userId: string): Promise<boolean>
+  beginFor: BeginFor
   throttle: SignInThrottle
   knownBrowsers: KnownBrowsers
   /** In which passwords wait to be checked. */
@@ -89,12 +90,12 @@ interface KnownBrowser {
 const LOOK_UPS_AT_ONCE = 8
 
 export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn {
-  const { users, checkPassword, findClient, beginFor, throttle, knownBrowsers, credentialQueue } = needs
+  const { users, checkPassword, clients, beginFor, throttle, knownBrowsers, credentialQueue } = needs
   const lookUps = createFairQueue(LOOK_UPS_AT_ONCE)
 
   async function findUser({ name, clientId }: PasswordTry): Promise<User | undefined> {
-    const client = await findClient(clientId)
-    const user = client && name ? await users.findByHint({ kind: 'login_hint', value: name }, client) : null
+    const client = await clients.find(clientId)
+    const user = client && name ? await users.findByHint({ kind: 'login_hint', value: name }, client.metadata) : null
     return user ?? undefined
   }
 

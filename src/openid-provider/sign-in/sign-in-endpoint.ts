@@ -6,7 +6,7 @@ import { readForm, readJsonFields } from '../../platform/http/form.ts'
 import { passkeyScript, styleSheet } from '../../platform/pages/pages.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { PASSKEY_ACR, PASSKEY_AMR } from '../../user/passkey/passkey-strength.ts'
-import { holdingGenerations } from '../held-generations.ts'
+import { type BeginFor, holdingGenerations } from '../held-generations.ts'
 import type { CurrentProvider } from '../openid-provider.ts'
 import { type ByPasswordNeeds, signingInByPassword } from './sign-in-by-password-endpoint.ts'
 import { createSignInPages, type Interaction, type SignInPageNeeds, type SignInPages } from './sign-in-pages.ts'
@@ -14,7 +14,7 @@ import { createSignInPages, type Interaction, type SignInPageNeeds, type SignInP
 export interface SignInNeeds extends SignInPageNeeds, ByPasswordNeeds {
   passkeys: Passkeys
   /** Holds on to the generation the user is in. Resolves to whether the user may sign in. */
-  beginFor(userId: string): Promise<boolean>
+  beginFor: BeginFor
 }
 
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
