@@ -167,9 +167,9 @@ function check(input: Record<string, unknown>, config: Config): ClientMetadata {
     seesCertificates: seesCertificates(config),
     detailTypes: Object.keys(config.authorizationDetails.types),
   })
-  if ('complaints' in read) {
+  if ('problems' in read) {
     throw new Failure(
-      `This client cannot be added:\n${read.complaints.map((complaint) => `  - ${complaint}`).join('\n')}`,
+      `This client cannot be added:\n${read.problems.map((problem) => `  - ${problem}`).join('\n')}`,
     )
   }
   return read.client

@@ -137,16 +137,16 @@ function check(options: AddOptions, configured: readonly ConfiguredUser[]): User
     locale: options.locale,
   }
   const read = readUsers([...configured, entry])
-  if (read.complaints.length > 0 || !Array.isArray(read.users)) {
-    const complaints = new Set(read.complaints.map((complaint) => inOwnWords(complaint, configured.length)))
-    throw new Failure(`This user cannot be added:\n${[...complaints].map((words) => `  - ${words}`).join('\n')}`)
+  if (read.problems.length > 0 || !Array.isArray(read.users)) {
+    const problems = new Set(read.problems.map((problem) => inOwnWords(problem, configured.length)))
+    throw new Failure(`This user cannot be added:\n${[...problems].map((words) => `  - ${words}`).join('\n')}`)
   }
   return read.users.at(-1)!
 }
 
-/** A complaint about an entry of a list, said of the one user who is to be added. */
-function inOwnWords(complaint: string, index: number): string {
-  return complaint
+/** A problem about an entry of a list, said of the one user who is to be added. */
+function inOwnWords(problem: string, index: number): string {
+  return problem
     .replace(`users[${index}]`, '')
     .replace(/^[. ]/, '')
     .replace(/is the same as users\[\d+\]\.\w+$/, 'is that of a user of the configuration')

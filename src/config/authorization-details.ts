@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { describeWith } from '../authorization-details/detail-template.ts'
 import type { DetailSchema, DetailType, IsNoMore } from '../authorization-details/detail-types.ts'
 import { isResourceAddress, type Resources } from '../authorization-details/resources.ts'
-import { isPlain, mustBe, readSettings } from '../platform/validation.ts'
+import { isPlain, expectation, readSettings } from '../platform/validation.ts'
 import type { DetailTypeInput } from './settings/tokens.ts'
 
 const languageTag = /^[a-z]{2}(-[A-Z]{2})?$/
@@ -15,31 +15,31 @@ const isLine = z.union([z.string().min(1), z.array(z.string().min(1)).min(1)])
 const isTexts = z.record(z.string().regex(languageTag), isLine).refine((texts) => Object.keys(texts).length > 0)
 
 const typeSchema = z.strictObject({
-  schema: z.custom<DetailTypeInput['schema']>((value) => isSchema(value) || isPlain(value), mustBe(schemaForm)),
+  schema: z.custom<DetailTypeInput['schema']>((value) => isSchema(value) || isPlain(value), expectation(schemaForm)),
   describe: z.custom<DetailTypeInput['describe']>(
     (value) => typeof value === 'function' || isTexts.safeParse(value).success,
-    mustBe(describeForm),
+    expectation(describeForm),
   ),
   narrow: z
     .custom<readonly string[] | IsNoMore>(
       (value) => typeof value === 'function' || z.array(z.string().min(1)).min(1).safeParse(value).success,
-      mustBe(narrowForm),
+      expectation(narrowForm),
     )
     .exactOptional(),
 })
 
-/** Every complaint starts with the setting's name. */
-export function readDetailTypes(input: unknown): { types: Record<string, DetailType>; complaints: string[] } {
+/** Every problem starts with the setting's name. */
+export function readDetailTypes(input: unknown): { types: Record<string, DetailType>; problems: string[] } {
   const place = 'authorizationDetails.types'
-  if (!isPlain(input)) return { types: {}, complaints: [`${place} must be an object of types by their name`] }
-  const complaints: string[] = []
+  if (!isPlain(input)) return { types: {}, problems: [`${place} must be an object of types by their name`] }
+  const problems: string[] = []
   const types: [string, DetailType][] = []
   for (const [name, given] of Object.entries(input)) {
     const read = readType(name, given)
-    if (Array.isArray(read)) complaints.push(...read.map((complaint) => `${place}.${name}${complaint}`))
+    if (Array.isArray(read)) problems.push(...read.map((problem) => `${place}.${name}${problem}`))
     else types.push([name, read])
   }
-  return { types: Object.fromEntries(types), complaints }
+  return { types: Object.fromEntries(types), problems }
 }
 
 function readType(name: string, given: unknown): DetailType | string[] {
@@ -85,13 +85,13 @@ function namesType(schema: object): boolean {
 }
 
 const resourceSchema = z.strictObject({
-  scopes: z.array(z.string(mustBe('a scope')), mustBe('a list of scopes')).exactOptional(),
-  audience: z.string(mustBe('a text')).min(1, mustBe('a text')).exactOptional(),
-  accessTokenFormat: z.enum(['opaque', 'jwt'], mustBe('"opaque" or "jwt"')).exactOptional(),
+  scopes: z.array(z.string(expectation('a scope')), expectation('a list of scopes')).exactOptional(),
+  audience: z.string(expectation('a text')).min(1, expectation('a text')).exactOptional(),
+  accessTokenFormat: z.enum(['opaque', 'jwt'], expectation('"opaque" or "jwt"')).exactOptional(),
   accessTtl: z
-    .int(mustBe('a whole number of seconds'))
-    .min(1, mustBe('at least 1 second'))
-    .max(365 * 86_400, mustBe('at most a year, in seconds'))
+    .int(expectation('a whole number of seconds'))
+    .min(1, expectation('at least 1 second'))
+    .max(365 * 86_400, expectation('at most a year, in seconds'))
     .exactOptional(),
 })
 
@@ -99,20 +99,20 @@ const resourceSchema = z.strictObject({
 export function readResources(
   input: unknown,
   scopes: readonly string[] | undefined,
-): { resources: Resources; complaints: string[] } {
-  if (!isPlain(input)) return { resources: {}, complaints: ['resources must be an object of resources by address'] }
+): { resources: Resources; problems: string[] } {
+  if (!isPlain(input)) return { resources: {}, problems: ['resources must be an object of resources by address'] }
   const read = Object.entries(input).map(([address, given]) => {
     const place = `resources["${address.slice(0, 80)}"]`
-    if (!isResourceAddress(address)) return { complaints: [`${place} must be an absolute URI without a fragment`] }
-    if (!isPlain(given)) return { complaints: [`${place} must be an object of settings`] }
+    if (!isResourceAddress(address)) return { problems: [`${place} must be an absolute URI without a fragment`] }
+    if (!isPlain(given)) return { problems: [`${place} must be an object of settings`] }
     const settings = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
-    const { value, complaints } = readSettings(resourceSchema, settings)
+    const { value, problems } = readSettings(resourceSchema, settings)
     const strange = value.scopes?.find((scope) => scopes?.includes(scope) === false)
-    if (strange !== undefined) complaints.push(`scopes holds "${strange}", which is not in tokens.scopes`)
-    return { entry: [address, value] as const, complaints: complaints.map((complaint) => `${place}.${complaint}`) }
+    if (strange !== undefined) problems.push(`scopes holds "${strange}", which is not in tokens.scopes`)
+    return { entry: [address, value] as const, problems: problems.map((problem) => `${place}.${problem}`) }
   })
   return {
     resources: Object.fromEntries(read.flatMap(({ entry }) => (entry === undefined ? [] : [entry]))),
-    complaints: read.flatMap(({ complaints }) => complaints),
+    problems: read.flatMap(({ problems }) => problems),
   }
 }

@@ -21,7 +21,7 @@ export function checkConfig(
   input: Record<string, unknown>,
   { demo = false, nameOf = (path) => path }: ValidationContext = {},
 ): { config: CheckedConfig } | { problems: string[] } {
-  const { value, complaints, broken } = readSettings(schema, spelledOut(input), { known: knownSettings, nameOf })
+  const { value, problems, broken } = readSettings(schema, spelledOut(input), { known: knownSettings, nameOf })
   const { types, ...details } = readDetailTypes(value.authorizationDetails.types)
   const ownScopes = isBroken('tokens.scopes', broken) ? undefined : scopesOf(value)
   const { resources, ...resourceReading } = readResources(value.resources, ownScopes)
@@ -30,7 +30,7 @@ export function checkConfig(
     development: value.development !== false || broken.has('development'),
     profile: broken.has('profile') ? profiles.core : profiles[value.profile],
     seesCertificates: broken.has('tls') || seesCertificates(value),
-    ...(details.complaints.length === 0 && { detailTypes: Object.keys(types) }),
+    ...(details.problems.length === 0 && { detailTypes: Object.keys(types) }),
     scopes: 'scopes' in value.oidc || 'claims' in value.oidc ? undefined : ownScopes,
   })
   const users = readUsers(value.users)
@@ -71,12 +71,12 @@ export function checkConfig(
   }
   const violations = violationsOf(rules, config, value, (path) => isBroken(path, broken))
   const all = [
-    ...complaints,
+    ...problems,
     ...violations.map(({ setting, message }) => `${nameOf(setting)} ${message}`),
-    ...details.complaints,
-    ...resourceReading.complaints,
-    ...clients.complaints,
-    ...users.complaints,
+    ...details.problems,
+    ...resourceReading.problems,
+    ...clients.problems,
+    ...users.problems,
   ]
   if (all.length > 0) return { problems: all }
   return { config: freeze(config) }

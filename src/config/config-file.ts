@@ -11,7 +11,7 @@ export const configFileNames = ['doorbell.config.ts', 'doorbell.config.js', 'doo
 
 export interface FileReading {
   input: Record<string, unknown>
-  complaints: string[]
+  problems: string[]
 }
 
 /** The file to read, as an absolute path, or nothing if none was named and none is there. */
@@ -22,13 +22,13 @@ export function findConfigFile(named: string | undefined, cwd: string): string |
 
 export async function readConfigFile(path: string): Promise<FileReading> {
   const name = basename(path)
-  const broken = (complaint: string): FileReading => ({ input: {}, complaints: [`${name} ${complaint}`] })
+  const broken = (problem: string): FileReading => ({ input: {}, problems: [`${name} ${problem}`] })
   if (!existsSync(path)) return broken('does not exist')
   if (!/\.(m?ts|m?js|json)$/.test(path)) return broken('must end in .ts, .js or .json')
   try {
     const content = path.endsWith('.json') ? parseJson(await readFile(path, 'utf8')) : await importDefault(path)
     if (content === undefined) return broken('must have a default export: export default defineConfig({ … })')
-    return isPlain(content) ? { input: content, complaints: [] } : broken('must hold one object of settings')
+    return isPlain(content) ? { input: content, problems: [] } : broken('must hold one object of settings')
   } catch (error) {
     return broken(describe(error, name))
   }

@@ -13,7 +13,7 @@ function accepted(input: Record<string, unknown>, context?: ValidationContext) {
   return checked.config
 }
 
-function complaintsAbout(input: Record<string, unknown>, context?: ValidationContext) {
+function problemsIn(input: Record<string, unknown>, context?: ValidationContext) {
   const checked = checkConfig(input, context)
   return 'problems' in checked ? checked.problems : []
 }
@@ -96,12 +96,12 @@ it('keys do not follow each other faster than they are published', () => {
   const keys = (rotateEvery: number, publishAhead?: number) => ({ ...production, keys: { rotateEvery, publishAhead } })
   accepted(keys(3601))
   accepted(keys(7200, 7199))
-  assert.deepEqual(complaintsAbout(keys(3600)), [
+  assert.deepEqual(problemsIn(keys(3600)), [
     'keys.rotateEvery must be more than keys.publishAhead (3600 seconds); it is 3600',
   ])
-  assert.equal(complaintsAbout(keys(7200, 7200)).length, 1)
-  assert.match(complaintsAbout(keys(60))[0]!, /keys.rotateEvery .*at least 3600/)
-  assert.match(complaintsAbout(keys(7200, 59))[0]!, /keys.publishAhead .*at least 60/)
+  assert.equal(problemsIn(keys(7200, 7200)).length, 1)
+  assert.match(problemsIn(keys(60))[0]!, /keys.rotateEvery .*at least 3600/)
+  assert.match(problemsIn(keys(7200, 59))[0]!, /keys.publishAhead .*at least 60/)
 })
 
 describe('channels', () => {
@@ -143,10 +143,10 @@ describe('channels', () => {
     it(path, () => {
       for (const value of right) accepted({ ...production, ...input(value) })
       for (const value of wrong) {
-        const complaints = complaintsAbout({ ...production, ...input(value) })
-        assert.equal(complaints.length, 1, `${String(value)}: ${complaints.join('\n')}`)
-        assert.ok(complaints[0]!.startsWith(`${path} `), complaints[0])
-        assert.doesNotMatch(complaints[0]!, /hush/)
+        const problems = problemsIn({ ...production, ...input(value) })
+        assert.equal(problems.length, 1, `${String(value)}: ${problems.join('\n')}`)
+        assert.ok(problems[0]!.startsWith(`${path} `), problems[0])
+        assert.doesNotMatch(problems[0]!, /hush/)
       }
     })
   }
@@ -155,23 +155,23 @@ describe('channels', () => {
   })
   it('the hook notify', () => {
     const users = { findByHint() {}, find() {}, notify: 'x' }
-    assert.deepEqual(complaintsAbout({ ...production, users }), ['users.notify must be a function'])
+    assert.deepEqual(problemsIn({ ...production, users }), ['users.notify must be a function'])
   })
 })
 
 it('production needs an issuer and a secret, development neither', () => {
   assert.deepEqual(
-    complaintsAbout({}).map((complaint) => complaint.split(';')[0]),
+    problemsIn({}).map((problem) => problem.split(';')[0]),
     ['issuer is missing', 'secret is missing'],
   )
   assert.equal(accepted({ development: true, port: 4321 }).issuer, 'http://localhost:4321')
-  assert.match(complaintsAbout({ development: true, port: 0 }).join(), /^issuer is missing; with port 0/)
+  assert.match(problemsIn({ development: true, port: 0 }).join(), /^issuer is missing; with port 0/)
 })
 
 it('history is not kept for less than requests are', () => {
   const kept = (requests: number, history: number) => ({ ...production, retention: { requests, history } })
   assert.deepEqual(accepted(kept(30, 30)).retention, { requests: 30, notifications: 30, history: 30 })
-  assert.deepEqual(complaintsAbout(kept(30, 29)), ['retention.history must be at least retention.requests (30 days)'])
+  assert.deepEqual(problemsIn(kept(30, 29)), ['retention.history must be at least retention.requests (30 days)'])
 })
 
 describe('limits', () => {
@@ -187,7 +187,7 @@ describe('limits', () => {
     assert.equal(accepted(setting('limits.perUser.open', 2)).requests.maxOpenPerUser, 2)
     assert.equal(accepted({ ...setting('limits.perUser.open', 2), requests: { maxOpenPerUser: 2 } }).port, 4000)
     assert.match(
-      complaintsAbout({ ...setting('limits.perUser.open', 2), requests: { maxOpenPerUser: 3 } }).join(),
+      problemsIn({ ...setting('limits.perUser.open', 2), requests: { maxOpenPerUser: 3 } }).join(),
       /^limits.perUser.open and requests.maxOpenPerUser are two names/,
     )
   })
@@ -202,15 +202,15 @@ describe('metrics', () => {
     assert.equal(accepted({ ...production, metrics: { enabled: false, token } }).metrics.enabled, false)
     assert.equal(accepted({ ...production, metrics: false }).metrics.enabled, false)
     for (const metrics of [true, { enabled: true }]) {
-      assert.match(complaintsAbout({ ...production, metrics }).join(), /^metrics.enabled needs metrics.token/)
+      assert.match(problemsIn({ ...production, metrics }).join(), /^metrics.enabled needs metrics.token/)
     }
   })
-  it('a token is long and no secret of a complaint', () => {
+  it('a token is long and no secret of a problem', () => {
     for (const wrong of ['hush', `${token} hush`, 5]) {
-      const complaints = complaintsAbout({ ...production, metrics: { token: wrong } })
-      assert.equal(complaints.length, 1)
-      assert.match(complaints[0]!, /^metrics.token must be/)
-      assert.doesNotMatch(complaints[0]!, /hush/)
+      const problems = problemsIn({ ...production, metrics: { token: wrong } })
+      assert.equal(problems.length, 1)
+      assert.match(problems[0]!, /^metrics.token must be/)
+      assert.doesNotMatch(problems[0]!, /hush/)
     }
   })
 })
@@ -218,7 +218,7 @@ describe('metrics', () => {
 it('the audit hook is a function', () => {
   const audit = () => {}
   assert.equal(accepted({ ...production, audit }).audit, audit)
-  assert.match(complaintsAbout({ ...production, audit: 'log' }).join(), /^audit must be a function/)
+  assert.match(problemsIn({ ...production, audit: 'log' }).join(), /^audit must be a function/)
 })
 
 it('the result cannot be changed', () => {
@@ -256,12 +256,12 @@ describe('numbers at their boundaries', () => {
     it(path, () => {
       for (const value of [least, most]) accepted(setting(path, value))
       for (const value of [least - 1, most + 1, 1.5, '5', Number.NaN, null, [], true, -1]) {
-        assert.equal(complaintsAbout(setting(path, value)).length, 1, `${path} ${value}`)
+        assert.equal(problemsIn(setting(path, value)).length, 1, `${path} ${value}`)
       }
     })
   }
   it('say what they are', () => {
-    assert.deepEqual(complaintsAbout(setting('requests.interval', 'five')), [
+    assert.deepEqual(problemsIn(setting('requests.interval', 'five')), [
       'requests.interval must be a whole number of seconds, at least 1 and at most 3600; it is "five"',
     ])
   })
@@ -270,14 +270,14 @@ describe('numbers at their boundaries', () => {
     const inside = { allowPrivateNetworks: true }
     accepted({ ...production, notifications: inside, registration: { mode: 'token' } })
     assert.match(
-      String(complaintsAbout({ ...production, notifications: inside, registration: { mode: 'open' } })),
+      String(problemsIn({ ...production, notifications: inside, registration: { mode: 'open' } })),
       /^registration.mode must not be "open" while notifications.allowPrivateNetworks is true/,
     )
-    assert.deepEqual(complaintsAbout({ ...production, requests: { defaultExpiry: 61, maxExpiry: 60 } }), [
+    assert.deepEqual(problemsIn({ ...production, requests: { defaultExpiry: 61, maxExpiry: 60 } }), [
       'requests.defaultExpiry must be at most requests.maxExpiry (60 seconds); it is 61',
     ])
     accepted({ ...production, requests: { defaultExpiry: 45, maxExpiry: 60, minExpiry: 45 } })
-    assert.deepEqual(complaintsAbout({ ...production, requests: { defaultExpiry: 45, minExpiry: 46 } }), [
+    assert.deepEqual(problemsIn({ ...production, requests: { defaultExpiry: 45, minExpiry: 46 } }), [
       'requests.minExpiry must be at most requests.defaultExpiry (45 seconds); it is 46',
     ])
     assert.equal(accepted({ ...production, requests: { defaultExpiry: 20 } }).requests.minExpiry, 20)
@@ -285,7 +285,7 @@ describe('numbers at their boundaries', () => {
     assert.equal(accepted({ development: true }).limits.perClientAndUser.open, 0)
     assert.equal(accepted({ ...production, userCodes: { maxTries: 3 } }).userCodes.maxTriesPerUser, 12)
     assert.match(
-      String(complaintsAbout({ ...production, userCodes: { maxTriesPerUser: 5 } })),
+      String(problemsIn({ ...production, userCodes: { maxTriesPerUser: 5 } })),
       /^userCodes.maxTriesPerUser must be more than userCodes.maxTries \(5\)/,
     )
   })
@@ -353,9 +353,9 @@ describe('values', () => {
     it(`${path}${right.length ? '' : ', refused'}`, () => {
       for (const value of right) accepted(setting(path, value))
       for (const value of wrong) {
-        const complaints = complaintsAbout(setting(path, value))
-        assert.equal(complaints.length, 1, `${JSON.stringify(value)}: ${complaints.join('\n')}`)
-        assert.ok(complaints[0]!.startsWith(path), complaints[0])
+        const problems = problemsIn(setting(path, value))
+        assert.equal(problems.length, 1, `${JSON.stringify(value)}: ${problems.join('\n')}`)
+        assert.ok(problems[0]!.startsWith(path), problems[0])
       }
     })
   }
@@ -363,7 +363,7 @@ describe('values', () => {
   it('an issuer in development may be plain http, and is told its plainest spelling', () => {
     accepted({ development: 'exposed', issuer: 'http://192.168.1.5:4000' })
     assert.match(
-      complaintsAbout({ development: true, issuer: 'http://LOCALHOST:4000/' }).join(),
+      problemsIn({ development: true, issuer: 'http://LOCALHOST:4000/' }).join(),
       /"http:\/\/localhost:4000"/,
     )
   })
@@ -386,12 +386,12 @@ describe('development', () => {
       { issuer: 'http://localhost.example.com' },
     ]) {
       assert.match(
-        complaintsAbout({ development: true, ...elsewhere }).join(),
+        problemsIn({ development: true, ...elsewhere }).join(),
         /^development true is for this machine only/,
       )
       assert.equal(accepted({ development: 'exposed', ...elsewhere }).development, true)
     }
-    assert.match(complaintsAbout({ development: 'yes' }).join(), /^development must be true, false or "exposed"/)
+    assert.match(problemsIn({ development: 'yes' }).join(), /^development must be true, false or "exposed"/)
   })
 })
 
@@ -413,8 +413,8 @@ describe('a setting that does not exist', () => {
   ]
   for (const [input, expected] of cases) {
     it(expected, () => {
-      const [complaint, ...others] = complaintsAbout({ ...production, ...input })
-      assert.ok(complaint?.startsWith(expected), complaint)
+      const [problem, ...others] = problemsIn({ ...production, ...input })
+      assert.ok(problem?.startsWith(expected), problem)
       assert.deepEqual(others, [])
     })
   }
@@ -487,9 +487,9 @@ describe('the profile fapi-ciba refuses, each by name,', () => {
   ]
   for (const [name, input, expected] of cases) {
     it(name, () => {
-      const complaints = complaintsAbout({ ...production, ...proxied, profile: 'fapi-ciba', ...input })
-      assert.equal(complaints.length, 1, complaints.join('\n'))
-      assert.match(complaints[0]!, expected)
+      const problems = problemsIn({ ...production, ...proxied, profile: 'fapi-ciba', ...input })
+      assert.equal(problems.length, 1, problems.join('\n'))
+      assert.match(problems[0]!, expected)
     })
   }
 
@@ -527,12 +527,12 @@ describe('issuers of login_hint_tokens', () => {
     ['twice', [found, found], /must name each issuer once/],
     ['with a slip', [{ ...found, audiense: 'x' }], /audiense is not a setting/],
   ]
-  for (const [name, issuers, complaint] of wrong) {
+  for (const [name, issuers, problem] of wrong) {
     it(`${name}: refused`, () => {
-      const complaints = complaintsAbout(withIssuers(...issuers))
-      assert.equal(complaints.length, 1, complaints.join('\n'))
-      assert.match(complaints[0]!, complaint)
-      assert.doesNotMatch(complaints[0]!, /hush/)
+      const problems = problemsIn(withIssuers(...issuers))
+      assert.equal(problems.length, 1, problems.join('\n'))
+      assert.match(problems[0]!, problem)
+      assert.doesNotMatch(problems[0]!, /hush/)
     })
   }
 })
@@ -546,7 +546,7 @@ describe('clients', () => {
     assert.equal(client?.backchannel_token_delivery_mode, 'ping')
   })
   it('are complained about by their place', () => {
-    assert.deepEqual(complaintsAbout({ ...production, clients: [till, local, { ...local, scope: 'x' }] }), [
+    assert.deepEqual(problemsIn({ ...production, clients: [till, local, { ...local, scope: 'x' }] }), [
       'clients[0].backchannel_client_notification_endpoint is missing; backchannel_token_delivery_mode ping needs it (RG-3)',
       'clients[1].backchannel_client_notification_endpoint must be an https address, without user name and fragment; it is 21 characters long',
       'clients[1].client_id is the same as clients[0].client_id',
@@ -556,7 +556,7 @@ describe('clients', () => {
   })
   it('cannot have scopes the server does not have, unless the application adds its own', () => {
     const clients = [{ ...local, scope: 'openid account' }]
-    assert.deepEqual(complaintsAbout({ development: true, clients }), [
+    assert.deepEqual(problemsIn({ development: true, clients }), [
       'clients[0].scope holds "account", which is not in tokens.scopes',
     ])
     accepted({ development: true, clients, tokens: { scopes: ['openid', 'account'] } })
@@ -565,7 +565,7 @@ describe('clients', () => {
 })
 
 describe('users', () => {
-  const complaintsAboutUsers = (users: unknown) => complaintsAbout({ ...production, users })
+  const complaintsAboutUsers = (users: unknown) => problemsIn({ ...production, users })
 
   it('get an id from their username or email', () => {
     const { users } = accepted({
@@ -647,14 +647,14 @@ describe('users', () => {
 })
 
 it('everything is complained about at once', () => {
-  const complaints = complaintsAbout({
+  const problems = problemsIn({
     requests: { interval: 0, defaultExpiry: 99_999, intervall: 3 },
     port: 'x',
     email: {},
     clients: [{}],
     users: [{}],
   })
-  assert.deepEqual(complaints.map((complaint) => complaint.split(/[ :]/)[0]).sort(), [
+  assert.deepEqual(problems.map((problem) => problem.split(/[ :]/)[0]).sort(), [
     'clients[0].client_id',
     'clients[0].client_secret',
     'clients[0].redirect_uris',
@@ -671,12 +671,12 @@ it('everything is complained about at once', () => {
 })
 
 it('the demo is not for production', () => {
-  assert.match(complaintsAbout(production, { demo: true }).join(), /^development must be true for the demo/)
+  assert.match(problemsIn(production, { demo: true }).join(), /^development must be true for the demo/)
 })
 
-it('no complaint contains a secret', () => {
+it('no problem contains a secret', () => {
   const hush = 'hush-hush'
-  const complaints = complaintsAbout({
+  const problems = problemsIn({
     issuer: `https://me:${hush}@a.example`,
     secret: hush,
     database: `postgress://me:${hush}@h/db`,
@@ -694,9 +694,9 @@ it('no complaint contains a secret', () => {
     ],
     users: [{ username: 'a', password: [hush], user_code: hush }],
   })
-  assert.ok(complaints.length >= 10, complaints.join('\n'))
-  assert.doesNotMatch(complaints.join('\n'), /hush/)
-  assert.match(complaints.join('\n'), /secret must be at least 32 bytes .* 9 characters long/)
+  assert.ok(problems.length >= 10, problems.join('\n'))
+  assert.doesNotMatch(problems.join('\n'), /hush/)
+  assert.match(problems.join('\n'), /secret must be at least 32 bytes .* 9 characters long/)
 })
 
 const documented = () => {

@@ -71,7 +71,7 @@ export type ConfigInput = Omit<SchemaInput, 'metrics'> &
 
 /**
  * Gives an editor the names and types of the settings. It changes and checks nothing: that happens when the server
- * starts, with all complaints at once.
+ * starts, with all problems at once.
  *
  * @example
  * // doorbell.config.ts
@@ -87,12 +87,6 @@ export function defineConfig(input: ConfigInput): ConfigInput {
   return input
 }
 
-export interface Circumstances {
-  /** Whether the demo cast was asked for. */
-  demo?: boolean
-  /** How a setting is called in a complaint, e.g. with the environment variable it came from. */
-  nameOf?: (path: string) => string
-}
 
 /** A configuration that is complete but for the secret, which development finds in a file. */
 export type CheckedConfig = Omit<Config, 'secret'> & { secret?: string }

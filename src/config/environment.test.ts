@@ -21,7 +21,7 @@ describe('names', () => {
 })
 
 it('values become what the setting is', () => {
-  const { input, complaints, sources } = readEnvironment({
+  const { input, problems, sources } = readEnvironment({
     DOORBELL_ISSUER: 'https://a.example',
     DOORBELL_PORT: '0',
     DOORBELL_DEVELOPMENT: '1',
@@ -32,7 +32,7 @@ it('values become what the setting is', () => {
     DOORBELL_HOST: '',
     PATH: '/bin',
   })
-  assert.deepEqual(complaints, [])
+  assert.deepEqual(problems, [])
   assert.deepEqual(input, {
     issuer: 'https://a.example',
     port: 0,
@@ -45,13 +45,13 @@ it('values become what the setting is', () => {
 })
 
 it('an unknown variable is complained about, without its value', () => {
-  const { complaints } = readEnvironment({
+  const { problems } = readEnvironment({
     DOORBELL_REQUESTS_INTERVALL: 'hush',
     DOORBELL_SECRETE: 'hush',
     DOORBELL_ZEBRA: 'hush',
     DOORBELL_CLIENTS: 'hush',
   })
-  assert.deepEqual(complaints, [
+  assert.deepEqual(problems, [
     'DOORBELL_REQUESTS_INTERVALL is not a setting; did you mean DOORBELL_REQUESTS_INTERVAL?',
     'DOORBELL_SECRETE is not a setting; did you mean DOORBELL_SECRET?',
     'DOORBELL_ZEBRA is not a setting',
@@ -60,7 +60,7 @@ it('an unknown variable is complained about, without its value', () => {
 })
 
 it('what Kubernetes, tests and the loader itself set is not a setting', () => {
-  const { input, complaints } = readEnvironment({
+  const { input, problems } = readEnvironment({
     DOORBELL_CONFIG: 'x.ts',
     DOORBELL_TEST_POSTGRES: 'x',
     DOORBELL_PORT: 'tcp://10.0.0.1:80',
@@ -70,5 +70,5 @@ it('what Kubernetes, tests and the loader itself set is not a setting', () => {
     DOORBELL_PORT_80_TCP: 'tcp://10.0.0.1:80',
     DOORBELL_PORT_80_TCP_ADDR: '10.0.0.1',
   })
-  assert.deepEqual([input, complaints], [{}, []])
+  assert.deepEqual([input, problems], [{}, []])
 })

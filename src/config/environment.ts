@@ -9,7 +9,7 @@ export interface EnvironmentReading {
   input: Record<string, unknown>
   /** The variable a setting came from, by the setting's dotted path. */
   sources: Map<string, string>
-  complaints: string[]
+  problems: string[]
 }
 
 const pathsByName = new Map([...settingKinds.keys()].map((path) => [environmentName(path), path]))
@@ -24,15 +24,15 @@ export function environmentName(path: string): string {
 
 /** A variable that is empty counts as not set. */
 export function readEnvironment(environment: Environment): EnvironmentReading {
-  const reading: EnvironmentReading = { input: {}, sources: new Map(), complaints: [] }
+  const reading: EnvironmentReading = { input: {}, sources: new Map(), problems: [] }
   for (const [name, value] of Object.entries(environment)) {
     if (value === undefined || value === '' || !isOurs(name, value)) continue
     const path = pathsByName.get(name)
     const kind = path === undefined ? undefined : settingKinds.get(path)
     if (path === undefined || kind === undefined) {
-      reading.complaints.push(`${name} is not a setting${didYouMean(nearest(name, settable()))}`)
+      reading.problems.push(`${name} is not a setting${didYouMean(nearest(name, settable()))}`)
     } else if (kind === 'structure') {
-      reading.complaints.push(`${name} cannot be an environment variable; set ${path} in the configuration file`)
+      reading.problems.push(`${name} cannot be an environment variable; set ${path} in the configuration file`)
     } else {
       place(reading.input, path.split('.'), parse(value, kind))
       reading.sources.set(path, name)

@@ -139,7 +139,7 @@ it('the folder of texts starts from the folder of the file, and has to be there'
 it('the problems of a ConfigError are also there under their former name', () => {
   const error = new ConfigError(['issuer is missing'])
   assert.deepEqual(error.problems, ['issuer is missing'])
-  assert.equal(error.complaints, error.problems)
+  assert.equal(error.problems, error.problems)
 })
 
 describe('the secret of development', () => {

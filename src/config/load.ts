@@ -33,11 +33,11 @@ export interface LoadOptions {
 export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
   const { cwd = process.cwd(), env = process.env, overrides = {}, demo = false } = options
   const path = findConfigFile(options.file || env.DOORBELL_CONFIG, cwd)
-  const file = path === undefined ? { input: {}, complaints: [] } : await readConfigFile(path)
+  const file = path === undefined ? { input: {}, problems: [] } : await readConfigFile(path)
   const environment = readEnvironment(env)
-  const earlierProblems = [...file.complaints, ...environment.complaints]
+  const earlierProblems = [...file.problems, ...environment.problems]
   // Without the file, what is missing and what does not fit together cannot be known.
-  if (file.complaints.length > 0) throw new ConfigError(earlierProblems)
+  if (file.problems.length > 0) throw new ConfigError(earlierProblems)
 
   const input = merge(merge(file.input, environment.input), overrides)
   return resolveConfig(input, {

@@ -1,19 +1,19 @@
 /** The users of a configuration: a list, or an application's own hooks. */
 import { z } from 'zod'
-import { didYouMean, isPlain, mustBe, mustBeSecretly, nearest, readSettings } from '../platform/validation.ts'
+import { didYouMean, isPlain, expectation, secretExpectation, nearest, readSettings } from '../platform/validation.ts'
 import type { ConfiguredUser, UserHooks } from '../user/user.ts'
 
-/** Every complaint starts with `users`. None contains a password. */
-export function readUsers(input: unknown): { users: ConfiguredUser[] | UserHooks; complaints: string[] } {
+/** Every problem starts with `users`. None contains a password. */
+export function readUsers(input: unknown): { users: ConfiguredUser[] | UserHooks; problems: string[] } {
   if (Array.isArray(input)) return readList(input)
   if (typeof input === 'object' && input !== null) return readHooks(input)
-  return { users: [], complaints: ['users must be a list of users or an object of hooks'] }
+  return { users: [], problems: ['users must be a list of users or an object of hooks'] }
 }
 
 const hooks = ['findByHint', 'find', 'verifyPassword', 'verifyUserCode', 'notify', 'notifyAccount']
 const neededHooks = ['findByHint', 'find']
 
-function readHooks(input: object): { users: UserHooks; complaints: string[] } {
+function readHooks(input: object): { users: UserHooks; problems: string[] } {
   const given = input as Record<string, unknown>
   const missing = neededHooks.filter((name) => given[name] === undefined)
   const wrong = hooks.filter((name) => given[name] !== undefined && typeof given[name] !== 'function')
@@ -21,23 +21,23 @@ function readHooks(input: object): { users: UserHooks; complaints: string[] } {
     const meant = hooks.includes(name) ? undefined : nearest(name, hooks)
     return meant === undefined ? [] : [`users.${name} is not a hook${didYouMean(`users.${meant}`)}`]
   })
-  const complaints = [
+  const problems = [
     ...missing.map((name) => `users.${name} is missing; users is a list of users or an object of hooks`),
     ...wrong.map((name) => `users.${name} must be a function`),
     ...slips,
   ]
-  return { users: input as UserHooks, complaints }
+  return { users: input as UserHooks, problems }
 }
 
 const word = (what: string, pattern: RegExp) =>
   z
-    .string(mustBe(what))
-    .refine((value) => pattern.test(value), mustBe(what))
+    .string(expectation(what))
+    .refine((value) => pattern.test(value), expectation(what))
     .exactOptional()
 const secret = () =>
   z
-    .string(mustBeSecretly('a text'))
-    .refine((value) => value !== '', mustBeSecretly('a text that is not empty'))
+    .string(secretExpectation('a text'))
+    .refine((value) => value !== '', secretExpectation('a text that is not empty'))
     .exactOptional()
 
 const userSchema = z.strictObject({
@@ -47,32 +47,32 @@ const userSchema = z.strictObject({
   username: word('a text without spaces', /^\S+$/),
   name: word('a text', /\S/),
   locale: z
-    .string(mustBe('a language tag, like "en" or "de-AT"'))
-    .refine(isLanguage, mustBe('a language tag, like "en" or "de-AT"'))
+    .string(expectation('a language tag, like "en" or "de-AT"'))
+    .refine(isLanguage, expectation('a language tag, like "en" or "de-AT"'))
     .exactOptional(),
-  disabled: z.boolean(mustBe('true or false')).exactOptional(),
-  claims: z.record(z.string(), z.unknown(), mustBe('an object')).exactOptional(),
+  disabled: z.boolean(expectation('true or false')).exactOptional(),
+  claims: z.record(z.string(), z.unknown(), expectation('an object')).exactOptional(),
   password: secret(),
   user_code: secret(),
 })
 
 const knownOfUser = Object.keys(userSchema.shape)
 
-function readList(input: unknown[]): { users: ConfiguredUser[]; complaints: string[] } {
-  const complaints: string[] = []
+function readList(input: unknown[]): { users: ConfiguredUser[]; problems: string[] } {
+  const problems: string[] = []
   const users = input.map((entry, index): ConfiguredUser => {
     const read = readUser(entry)
-    complaints.push(...read.complaints.map((complaint) => `users[${index}]${complaint}`))
+    problems.push(...read.problems.map((problem) => `users[${index}]${problem}`))
     return read.user
   })
-  return { users, complaints: [...complaints, ...complainAboutTwins(users)] }
+  return { users, problems: [...problems, ...complainAboutTwins(users)] }
 }
 
-function readUser(entry: unknown): { user: ConfiguredUser; complaints: string[] } {
-  if (!isPlain(entry)) return { user: { id: '' }, complaints: [' must be an object'] }
+function readUser(entry: unknown): { user: ConfiguredUser; problems: string[] } {
+  if (!isPlain(entry)) return { user: { id: '' }, problems: [' must be an object'] }
   const given = Object.fromEntries(Object.entries(entry).filter(([, value]) => value !== undefined))
-  const { value, complaints, broken } = readSettings(userSchema, given, { known: knownOfUser })
-  const said = complaints.map((complaint) => `.${complaint}`)
+  const { value, problems, broken } = readSettings(userSchema, given, { known: knownOfUser })
+  const said = problems.map((problem) => `.${problem}`)
   const id = value.id ?? value.username ?? value.email
   const isIdentified = ['username', 'email', 'phone_number'].some((name) => name in value || broken.has(name))
   if (!isIdentified) said.push(' needs a username, an email or a phone_number, so that it can be found')
@@ -81,7 +81,7 @@ function readUser(entry: unknown): { user: ConfiguredUser; complaints: string[] 
   else if (id !== undefined && !/^[\x21-\x7e]{1,255}$/.test(id)) {
     said.push('.id is missing; the username or email that would stand in for it is not plain ASCII')
   }
-  return { user: { ...value, id: id ?? '' }, complaints: said }
+  return { user: { ...value, id: id ?? '' }, problems: said }
 }
 
 function isLanguage(locale: string): boolean {
@@ -95,15 +95,15 @@ function isLanguage(locale: string): boolean {
 /** A hint must lead to one user, whichever of the identifiers it is. */
 function complainAboutTwins(users: ConfiguredUser[]): string[] {
   const owners = new Map<string, { index: number; place: string }>()
-  const complaints: string[] = []
+  const problems: string[] = []
   for (const [index, user] of users.entries()) {
     for (const name of ['id', 'username', 'email', 'phone_number'] as const) {
       const value = user[name]?.toLowerCase()
       if (!value) continue
       const owner = owners.get(value)
       if (owner === undefined) owners.set(value, { index, place: `users[${index}].${name}` })
-      else if (owner.index !== index) complaints.push(`users[${index}].${name} is the same as ${owner.place}`)
+      else if (owner.index !== index) problems.push(`users[${index}].${name} is the same as ${owner.place}`)
     }
   }
-  return complaints
+  return problems
 }

@@ -21,7 +21,7 @@ export class ConfigError extends Error {
 export interface Reading<Value> {
   /** What was read. Whatever had to be complained about is absent or has its default, so that checking can go on. */
   value: Value
-  complaints: string[]
+  problems: string[]
   /** The settings complained about, as dotted paths. */
   broken: Set<string>
 }
@@ -29,7 +29,7 @@ export interface Reading<Value> {
 export interface ReadingManner {
   /** Dotted paths of everything that may be set: for "did you mean". */
   known?: string[]
-  /** How a setting is called in a complaint. */
+  /** How a setting is called in a problem. */
   nameOf?: (path: string) => string
 }
 
@@ -42,14 +42,14 @@ export function readSettings<Schema extends z.ZodType>(
   { known = [], nameOf = (path) => path }: ReadingManner = {},
 ): Reading<z.output<Schema>> {
   const read = schema.safeParse(input, readOnce)
-  if (read.success) return { value: read.data, complaints: [], broken: new Set() }
+  if (read.success) return { value: read.data, problems: [], broken: new Set() }
 
-  const complaints = read.error.issues.flatMap((issue) => describe(issue, known, nameOf))
+  const problems = read.error.issues.flatMap((issue) => describe(issue, known, nameOf))
   const paths = read.error.issues.flatMap(settingsOf)
   const rest = paths.reduce((settings, path) => without(settings, path), input)
   return {
     value: schema.parse(rest, readOnce),
-    complaints: [...new Set(complaints)],
+    problems: [...new Set(problems)],
     broken: new Set(paths.map((path) => path.join('.'))),
   }
 }
@@ -94,9 +94,6 @@ export function expectation(what: string): { error: (issue: { input?: unknown })
 export function secretExpectation(what: string): { error: (issue: { input?: unknown }) => string } {
   return { error: ({ input }) => `must be ${what}; it is ${showSecret(input)}` }
 }
-
-/** @deprecated The former names of `expectation` and `secretExpectation`. */
-export { expectation as mustBe, secretExpectation as mustBeSecretly }
 
 function show(value: unknown): string {
   // What was pasted into the wrong place may be an address with a password in it.

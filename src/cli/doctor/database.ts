@@ -139,7 +139,7 @@ async function examineClients({ database, config }: Desk): Promise<Finding[]> {
   const about = 'clients'
   // Our own is not the operator's to change.
   const registered = (await createClientStore(database).list()).filter(({ client }) => client.id !== CONSENT_APP)
-  const lacking = registered.flatMap((one) => complaintsAbout(one, config))
+  const lacking = registered.flatMap((one) => problemsIn(one, config))
   const ringing = registered.filter(({ client }) => mayRing(client)).length
   const findings: Finding[] = lacking.map((says) => ({
     about,
@@ -156,7 +156,7 @@ async function examineClients({ database, config }: Desk): Promise<Finding[]> {
 }
 
 /** What was good in development may not be in production: a client stays as it was registered. */
-function complaintsAbout({ client }: RegisteredClient, config: Config): string[] {
+function problemsIn({ client }: RegisteredClient, config: Config): string[] {
   // Only its hash is kept; that there is one is all that is asked here.
   const secret = client.secretHash === undefined ? {} : { client_secret: newSecret() }
   const read = readClientMetadata(
@@ -168,7 +168,7 @@ function complaintsAbout({ client }: RegisteredClient, config: Config): string[]
       detailTypes: Object.keys(config.authorizationDetails.types),
     },
   )
-  return 'complaints' in read ? read.complaints.map((complaint) => `${client.id}: ${complaint}`) : []
+  return 'problems' in read ? read.problems.map((problem) => `${client.id}: ${problem}`) : []
 }
 
 async function examineUsers({ database, config }: Desk): Promise<Finding> {

@@ -114,5 +114,5 @@ test('the cases above show each rule both ways', () => {
 
 function problemsIn(input: Metadata, context: Partial<ValidationContext> = {}): string[] {
   const read = readClientMetadata(input, { development: false, ...context })
-  return 'client' in read ? [] : read.complaints
+  return 'client' in read ? [] : read.problems
 }

@@ -64,5 +64,5 @@ test('a client that keeps to the profile violates nothing', () => {
 
 function registered(metadata: Record<string, unknown>): ClientMetadata {
   const read = readClientMetadata(metadata, { development: false })
-  return 'client' in read ? read.client : assert.fail(read.complaints.join('\n'))
+  return 'client' in read ? read.client : assert.fail(read.problems.join('\n'))
 }

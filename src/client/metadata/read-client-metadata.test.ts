@@ -13,13 +13,13 @@ const key = { kty: 'EC', crv: 'P-256', x: 'eA', y: 'eQ' }
 
 function accepted(input: unknown, development = false) {
   const read = readClientMetadata(input, { development })
-  if ('complaints' in read) assert.fail(read.complaints.join('\n'))
+  if ('problems' in read) assert.fail(read.problems.join('\n'))
   return read.client
 }
 
-function complaintsAbout(input: unknown, development = false) {
+function problemsIn(input: unknown, development = false) {
   const read = readClientMetadata(input, { development })
-  return 'complaints' in read ? read.complaints : []
+  return 'problems' in read ? read.problems : []
 }
 
 const weakKey = { kty: 'RSA', kid: 'weak', e: 'AQAB', n: Buffer.alloc(1024 / 8, 255).toString('base64url') }
@@ -61,7 +61,7 @@ describe('defaults', () => {
 
   it('take the delivery mode in any letter case, but not misspelt (M11)', () => {
     assert.equal(accepted({ ...poll, backchannel_token_delivery_mode: 'POLL' }).backchannel_token_delivery_mode, 'poll')
-    assert.deepEqual(complaintsAbout({ ...poll, backchannel_token_delivery_mode: 'POOL' }), [
+    assert.deepEqual(problemsIn({ ...poll, backchannel_token_delivery_mode: 'POOL' }), [
       'backchannel_token_delivery_mode must be "poll", "ping" or "push"; it is "pool"',
     ])
   })
@@ -211,38 +211,38 @@ describe('what is refused', () => {
   ]
   for (const [name, input, expected] of cases) {
     it(name, () => {
-      const complaints = complaintsAbout(input)
-      assert.equal(complaints.length, 1, complaints.join('\n'))
-      assert.match(complaints[0]!, expected)
+      const problems = problemsIn(input)
+      assert.equal(problems.length, 1, problems.join('\n'))
+      assert.match(problems[0]!, expected)
     })
   }
 
   it('anything that is no object', () => {
-    for (const input of [null, 'x', [], 3]) assert.equal(complaintsAbout(input).length, 1)
+    for (const input of [null, 'x', [], 3]) assert.equal(problemsIn(input).length, 1)
   })
 
   it('everything at once, without a secret in it', () => {
-    const complaints = complaintsAbout({
+    const problems = problemsIn({
       client_id: 'a b',
       client_secret: 'tiny-sécret',
       backchannel_token_delivery_mode: 'push',
       logo_uri: 5,
       jwks_uri: 'http://k.example',
     })
-    assert.deepEqual(complaints.map((complaint) => complaint.split(' ')[0]).sort(), [
+    assert.deepEqual(problems.map((problem) => problem.split(' ')[0]).sort(), [
       'backchannel_client_notification_endpoint',
       'client_id',
       'client_secret',
       'jwks_uri',
       'logo_uri',
     ])
-    assert.doesNotMatch(complaints.join(), /tiny/)
+    assert.doesNotMatch(problems.join(), /tiny/)
   })
 })
 
 describe('a notification endpoint', () => {
   const endpoint = (address: string, development: boolean) =>
-    complaintsAbout({ ...ping, backchannel_client_notification_endpoint: address }, development).length === 0
+    problemsIn({ ...ping, backchannel_client_notification_endpoint: address }, development).length === 0
   const cases: [string, boolean, boolean][] = [
     // address, in production, in development
     ['https://till.example/cb', true, true],

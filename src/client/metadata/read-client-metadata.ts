@@ -19,8 +19,6 @@ export interface ValidationContext {
   detailTypes?: readonly string[]
 }
 
-/** @deprecated The former name of `ValidationContext`. */
-export type ClientCircumstances = ValidationContext
 
 const lists = [
   'redirect_uris',
@@ -38,20 +36,20 @@ const mostEntries = 500
 export function readClientMetadata(
   input: unknown,
   context: ValidationContext,
-): { client: ClientMetadata } | { complaints: string[] } {
-  if (!isPlain(input)) return { complaints: ['client metadata must be an object'] }
+): { client: ClientMetadata } | { problems: string[] } {
+  if (!isPlain(input)) return { problems: ['client metadata must be an object'] }
   // RFC 7591 §2: null means left out.
   const given = Object.fromEntries(Object.entries(input).filter(([, value]) => value !== null && value !== undefined))
   const long = lists.filter((name) => Array.isArray(given[name]) && given[name].length > mostEntries)
-  if (long.length > 0) return { complaints: long.map((name) => `${name} must have at most ${mostEntries} entries`) }
-  const { value, complaints, broken } = readSettings(schemaFor(context), given)
+  if (long.length > 0) return { problems: long.map((name) => `${name} must have at most ${mostEntries} entries`) }
+  const { value, problems, broken } = readSettings(schemaFor(context), given)
   const client = complete(value)
   const violations = [
     ...violationsOf(rules, client, context, (name) => broken.has(name)),
     ...profileViolations(client, context.profile ?? profiles.core).filter(({ setting }) => !broken.has(setting)),
   ]
-  const all = [...complaints, ...violations.map(({ message }) => message)]
-  return all.length > 0 ? { complaints: all } : { client }
+  const all = [...problems, ...violations.map(({ message }) => message)]
+  return all.length > 0 ? { problems: all } : { client }
 }
 
 function complete(draft: MetadataDraft): ClientMetadata {

@@ -66,7 +66,7 @@ function readSettings(form: Form, client: Client, context: ValidationContext): S
     },
     context,
   )
-  if ('complaints' in read) throw new Refusal('invalid_client_metadata', read.complaints.join('; '))
+  if ('problems' in read) throw new Refusal('invalid_client_metadata', read.problems.join('; '))
   if (!staysInSector(client.metadata, read.client)) throw new Refusal('invalid_client_metadata', sectorStays)
   return {
     mode: read.client.backchannel_token_delivery_mode!,

@@ -185,7 +185,7 @@ async function read(
     },
     needs.validationContext,
   )
-  if ('complaints' in checked) throw wrong(...checked.complaints)
+  if ('problems' in checked) throw wrong(...checked.problems)
   const { client_name: name } = checked.client
   const { mailed } = needs
   const misnamed =
@@ -235,9 +235,9 @@ function tooMany(): Refusal {
   )
 }
 
-function wrong(...complaints: string[]): Refusal {
-  const code = complaints.every((complaint) => complaint.startsWith('redirect_uris'))
+function wrong(...problems: string[]): Refusal {
+  const code = problems.every((problem) => problem.startsWith('redirect_uris'))
     ? 'invalid_redirect_uri'
     : 'invalid_client_metadata'
-  return new Refusal(code, complaints.join('; '))
+  return new Refusal(code, problems.join('; '))
 }

@@ -1,7 +1,7 @@
 /** Who there is: clients, users, and where users sign in. */
 import { z } from 'zod'
 import type { ClientMetadataInput } from '../../client/metadata/client-metadata.ts'
-import { mustBe } from '../../platform/validation.ts'
+import { expectation } from '../../platform/validation.ts'
 import type { ConfiguredUser, UserHooks } from '../../user/user.ts'
 import { choice, readElsewhere, secretText, section, text, whole } from './kinds.ts'
 import { setting } from './setting.ts'
@@ -24,7 +24,7 @@ const usersExample = `[
 
 export const clientAndUserSettings = {
   clients: setting(
-    z.custom<ClientMetadataInput[]>(Array.isArray, mustBe('a list of clients')).default([]),
+    z.custom<ClientMetadataInput[]>(Array.isArray, expectation('a list of clients')).default([]),
     'Clients that are always there; `doorbell client add` registers others. Their fields are those of RFC 7591 and ' +
       'CIBA, with `client_secret` where one is needed, and what Doorbell adds.',
     { values: 'a list of objects', example: clientsExample },
@@ -52,7 +52,7 @@ export const clientAndUserSettings = {
       'Where users sign in: here, or at another OpenID provider, named by its issuer.',
       { values: '`self`, or an https address' },
     ),
-    client_id: setting(z.string(mustBe('a text')).exactOptional(), 'The `client_id` of Doorbell there.', {
+    client_id: setting(z.string(expectation('a text')).exactOptional(), 'The `client_id` of Doorbell there.', {
       values: 'a text',
       example: "'doorbell'",
       isSketch: true,

@@ -1,11 +1,11 @@
 /** Kinds of settings, each with the sentence that says what is wrong with another value. */
 import { z } from 'zod'
-import { mustBe, mustBeSecretly } from '../../platform/validation.ts'
+import { expectation, secretExpectation } from '../../platform/validation.ts'
 import { isPem, pemForm } from './formats.ts'
 import { settingInfo, withValues } from './setting.ts'
 
 export function section<Shape extends z.core.$ZodShape>(shape: Shape) {
-  return z.strictObject(shape, mustBe('an object of settings'))
+  return z.strictObject(shape, expectation('an object of settings'))
 }
 
 export function whole(unit: string, least: number, most: number) {
@@ -15,18 +15,18 @@ export function whole(unit: string, least: number, most: number) {
 
 export function number(what: string, least: number, most: number) {
   const type = z
-    .number(mustBe(what))
-    .refine((value) => Number.isInteger(value) && value >= least && value <= most, mustBe(what))
+    .number(expectation(what))
+    .refine((value) => Number.isInteger(value) && value >= least && value <= most, expectation(what))
   return withValues(type, what)
 }
 
 export function text(what: string, holds: (value: string) => boolean) {
-  return withValues(z.string(mustBe(what)).refine(holds, mustBe(what)), what)
+  return withValues(z.string(expectation(what)).refine(holds, expectation(what)), what)
 }
 
-/** A text that no complaint shows, such as a password or an address with one in it. */
+/** A text that no problem shows, such as a password or an address with one in it. */
 export function secretText(what: string, holds: (value: string) => boolean) {
-  return withValues(z.string(mustBeSecretly(what)).refine(holds, mustBeSecretly(what)), what)
+  return withValues(z.string(secretExpectation(what)).refine(holds, secretExpectation(what)), what)
 }
 
 /** PEM as text, or the file it is in: loading puts the text in the place of the file. Keys are secret. */
@@ -39,19 +39,19 @@ export function pem(what: 'key' | 'certificate' | 'certificates') {
 
 export function list(what: string, holds: (value: string) => boolean) {
   const form = `a list; each entry is ${what}`
-  return withValues(z.array(text(what, holds), mustBe(form)), form)
+  return withValues(z.array(text(what, holds), expectation(form)), form)
 }
 
 export function choice<const Word extends string>(words: readonly Word[]) {
-  const type = z.enum(words, mustBe(`one of ${words.map((word) => `"${word}"`).join(', ')}`))
+  const type = z.enum(words, expectation(`one of ${words.map((word) => `"${word}"`).join(', ')}`))
   return withValues(type, words.map((word) => `\`${word}\``).join(', '))
 }
 
 export function yesOrNo(): z.ZodBoolean
 export function yesOrNo<const Word extends string>(word: Word): z.ZodLiteral<boolean | Word>
 export function yesOrNo(word?: string) {
-  if (word === undefined) return withValues(z.boolean(mustBe('true or false')), '`true`, `false`')
-  const type = z.literal([true, false, word], mustBe(`true, false or "${word}"`))
+  if (word === undefined) return withValues(z.boolean(expectation('true or false')), '`true`, `false`')
+  const type = z.literal([true, false, word], expectation(`true, false or "${word}"`))
   return withValues(type, `\`true\`, \`false\`, \`"${word}"\``)
 }
 

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { complainAboutKeys } from '../../client/metadata/public-keys.ts'
 import { profiles } from '../../platform/security-profile.ts'
-import { mustBe } from '../../platform/validation.ts'
+import { expectation } from '../../platform/validation.ts'
 import { isPlainUrl } from './formats.ts'
 import { choice, section, text, whole, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'
@@ -59,7 +59,7 @@ export const requestSettings = {
   }).prefault({}),
   hints: section({
     tokenIssuers: setting(
-      z.array(tokenIssuer(), mustBe('a list of issuers')).default([]),
+      z.array(tokenIssuer(), expectation('a list of issuers')).default([]),
       'Who may say in a `login_hint_token` which user is meant: the `issuer`, its keys (`jwks` or `jwksUri`), the ' +
         '`audience` it names (this issuer unless set), the `algorithms` it signs with, and the claim with the user ' +
         '(`subject`; `sub` unless set).',
@@ -96,8 +96,8 @@ function tokenIssuer() {
     jwksUri: text('an https address, or http in development', isPlainUrl).exactOptional(),
     audience: text('a text', (audience) => audience !== '').exactOptional(),
     algorithms: z
-      .array(choice(profiles.core.clientSigning), mustBe('a list of algorithms'))
-      .min(1, mustBe('a list of at least one algorithm'))
+      .array(choice(profiles.core.clientSigning), expectation('a list of algorithms'))
+      .min(1, expectation('a list of at least one algorithm'))
       .exactOptional(),
     subject: text('the name of a claim', (claim) => claim !== '').exactOptional(),
   }).superRefine(({ jwks, jwksUri }, context) => {

@@ -1,7 +1,7 @@
 /** The server itself. */
 import { z } from 'zod'
 import type { AuditEvent } from '../../platform/audit.ts'
-import { isPlain, mustBe } from '../../platform/validation.ts'
+import { isPlain, expectation } from '../../platform/validation.ts'
 import { databaseForms, isDatabase, isHost, isSecret, secretForm } from './formats.ts'
 import { choice, number, secretText, section, text, whole, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'
@@ -60,13 +60,13 @@ export const serverSettings = {
   ),
   audit: setting(
     z
-      .custom<(event: AuditEvent) => unknown>((hook) => typeof hook === 'function', mustBe('a function'))
+      .custom<(event: AuditEvent) => unknown>((hook) => typeof hook === 'function', expectation('a function'))
       .exactOptional(),
     'Called with every event of the audit stream ([audit.md](audit.md)). What it throws changes nothing.',
     { values: 'a function', example: '(event) => myTrail.append(event)', isSketch: true },
   ),
   oidc: setting(
-    z.custom<Record<string, unknown>>(isPlain, mustBe('an object')).default({}),
+    z.custom<Record<string, unknown>>(isPlain, expectation('an object')).default({}),
     'Passed to oidc-provider as it is. In `features`, `ttl` and `cookies`, what is not named stays as it is. Must be ' +
       'empty under a profile other than `core`.',
     { values: 'an object' },
