@@ -1,6 +1,6 @@
 /** The `doorbell` command: one file a subcommand, and one place where what went wrong becomes a sentence and an exit code. */
-import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
+import { ownVersion } from '../platform/version.ts'
 import { addClient } from './client.ts'
 import { explain } from './context/failure.ts'
 import { examples, ink } from './context/terminal.ts'
@@ -47,11 +47,6 @@ function createProgram(): Command {
   ])
   for (const add of additions) add(program)
   return program
-}
-
-function ownVersion(): string {
-  const file = new URL('../../package.json', import.meta.url)
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
 }
 
 /** Something may still keep this process alive, an open database say; it has nothing left to do. */

@@ -1,6 +1,5 @@
 /** `/metrics` for Prometheus: for those who were named, or bring the token; for everybody else there is nothing here. */
 
-import { memoryUsage } from 'node:process'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { RequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
 import type { HeldPolls } from '../ciba/token-endpoint/long-poll.ts'
@@ -11,7 +10,10 @@ import { isWithin, rangesOf } from '../platform/http/address.ts'
 import { onlyMethods } from '../platform/http/answer.ts'
 import { bearerOf } from '../platform/http/authorization.ts'
 import { Refusal } from '../platform/oauth-error.ts'
+import { ownVersion } from '../platform/version.ts'
+import { type Family, gauge } from './metric-families.ts'
 import type { Metrics } from './metrics.ts'
+import { createProcessMetrics } from './process-metrics.ts'
 
 export interface MetricsNeeds {
   metrics: Metrics
@@ -35,6 +37,11 @@ const countedFor = 10_000
 export function metricsEndpoint(app: FastifyInstance, path: string, needs: MetricsNeeds): void {
   const trusted = rangesOf(needs.access.from)
   const counted = createCounting(needs)
+  const processMetrics = createProcessMetrics(needs.clock)
+  const build = gauge('doorbell_build_info', 'The version of Doorbell.', [
+    { labels: { version: ownVersion() }, value: 1 },
+  ])
+  app.addHook('onClose', async () => processMetrics.stop())
 
   onlyMethods(app, path, ['GET'])
   app.get(path, async (request, reply) => {
@@ -43,7 +50,8 @@ export function metricsEndpoint(app: FastifyInstance, path: string, needs: Metri
       ...(await counted()),
       heldPolls(needs.countHeldPolls()),
       hashingPlaces(needs.countHashingPlaces()),
-      ...memory(),
+      build,
+      ...processMetrics.families(),
     ])
     return reply
       .header('content-type', 'text/plain; version=0.0.4; charset=utf-8')
@@ -68,49 +76,37 @@ function refusal({ token }: MetricsAccess): Refusal {
 
 /** Asked by however many, the database counts once in a while. */
 function createCounting({ countOpen, outbox, clock }: MetricsNeeds) {
-  let last: { at: number; gauges: ReturnType<typeof count> } | undefined
+  let last: { at: number; families: Promise<Family[]> } | undefined
 
-  async function count() {
+  async function count(): Promise<Family[]> {
     const [open, undelivered] = await Promise.all([countOpen(clock.now()), outbox.countUndelivered()])
     return [
-      {
-        name: 'doorbell_requests_open',
-        help: 'Requests that wait for their users, in the database.',
-        samples: [{ value: open }],
-      },
-      {
-        name: 'doorbell_outbox_notifications',
-        help: 'Notifications in the outbox that are not delivered, by state.',
-        samples: Object.entries(undelivered).map(([state, value]) => ({ labels: { state }, value })),
-      },
+      gauge('doorbell_requests_open', 'Requests that wait for their users, in the database.', open),
+      gauge(
+        'doorbell_outbox_notifications',
+        'Notifications in the outbox that are not delivered, by state.',
+        Object.entries(undelivered).map(([state, value]) => ({ labels: { state }, value })),
+      ),
     ]
   }
 
   return () => {
     if (last === undefined || clock.now() - last.at >= countedFor) {
-      const gauges = count()
-      last = { at: clock.now(), gauges }
-      gauges.catch(() => {
+      const families = count()
+      last = { at: clock.now(), families }
+      families.catch(() => {
         last = undefined
       })
     }
-    return last.gauges
+    return last.families
   }
 }
 
-function hashingPlaces(value: number) {
+function hashingPlaces(value: number): Family {
   const help = 'Passwords and user codes that are hashed at this moment, or wait for it.'
-  return { name: 'doorbell_hashing_places', help, samples: [{ value }] }
+  return gauge('doorbell_hashing_places', help, value)
 }
 
-function heldPolls(value: number) {
-  return { name: 'doorbell_polls_held', help: 'Polls that are held at this moment.', samples: [{ value }] }
-}
-
-function memory() {
-  const { rss, heapUsed } = memoryUsage()
-  return [
-    { name: 'process_resident_memory_bytes', help: 'Memory of the process.', samples: [{ value: rss }] },
-    { name: 'nodejs_heap_size_used_bytes', help: 'Memory that objects take up.', samples: [{ value: heapUsed }] },
-  ]
+function heldPolls(value: number): Family {
+  return gauge('doorbell_polls_held', 'Polls that are held at this moment.', value)
 }

@@ -1,5 +1,6 @@
 /** Numbers for Prometheus: who may read them, and what they say. */
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
@@ -127,12 +128,23 @@ describe('what they say', () => {
     }
     assert.deepEqual(Object.fromEntries(Object.keys(expected).map((name) => [name, now[name]])), expected)
     assert.ok(now.process_resident_memory_bytes! > 10_000_000)
+    assert.ok(now.process_cpu_seconds_total! > 0)
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
+    assert.equal(now[`doorbell_build_info{version="${version}"}`], 1)
 
     const secrets = [made, String(body.auth_req_id), ana.id, ana.email, 'ana', 'Coffee']
     assert.deepEqual(
       secrets.filter((secret) => text.includes(secret)),
       [],
     )
+  })
+
+  test('servers in one process count by themselves', async (t) => {
+    const [one, other] = [await openStage(t), await openStage(t)]
+    await one.ring('kiosk')
+    const accepted = 'doorbell_requests_total{client="kiosk",result="accepted"}'
+    assert.equal((await numbersOf(one))[accepted], 1)
+    assert.equal((await numbersOf(other))[accepted], undefined)
   })
 
   test('how long calls take, by the pattern of their address: each bucket holds the ones before it', async (t) => {

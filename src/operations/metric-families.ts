@@ -1,0 +1,122 @@
+/**
+ * Counters, histograms and gauges in the text format of Prometheus (0.0.4). Why it is not prom-client:
+ * docs/decisions/0022-libraries-weighed.md.
+ */
+
+export type Labels = Record<string, string>
+
+export interface Sample {
+  /** Added to the family's name: `_bucket`, `_sum`, `_count`. */
+  suffix?: string
+  labels?: Labels
+  value: number
+}
+
+/** All series of one name. */
+export interface Family {
+  name: string
+  help: string
+  type: 'counter' | 'gauge' | 'histogram'
+  samples(): Sample[]
+}
+
+export function createCounter(name: string, help: string) {
+  const values = new Map<string, { labels: Labels; value: number }>()
+  return {
+    name,
+    help,
+    type: 'counter',
+    add(labels: Labels): void {
+      const key = keyOf(labels)
+      const known = values.get(key)
+      if (known) known.value += 1
+      else values.set(key, { labels, value: 1 })
+    },
+    samples: () => [...values.values()],
+  } satisfies Family & { add(labels: Labels): void }
+}
+
+/** For each call there is one observation or two: without a list that would only be made to be joined. */
+function keyOf(labels: Labels): string {
+  let key = ''
+  for (const name in labels) key += `${labels[name]}\n`
+  return key
+}
+
+interface Series {
+  labels: Labels
+  /** For each bucket, how many observations were not above its upper bound. */
+  counts: number[]
+  sum: number
+  count: number
+}
+
+/** @param upperBounds of its buckets in seconds, ascending */
+export function createHistogram(name: string, help: string, upperBounds: readonly number[]) {
+  const series = new Map<string, Series>()
+  return {
+    name,
+    help,
+    type: 'histogram',
+    observe(labels: Labels, seconds: number): void {
+      const key = keyOf(labels)
+      let one = series.get(key)
+      if (one === undefined) {
+        one = { labels, counts: upperBounds.map(() => 0), sum: 0, count: 0 }
+        series.set(key, one)
+      }
+      for (let index = upperBounds.length - 1; index >= 0 && seconds <= upperBounds[index]!; index--) {
+        one.counts[index]! += 1
+      }
+      one.sum += seconds
+      one.count += 1
+    },
+    samples: () => [...series.values()].flatMap((one) => histogramSamples(one, upperBounds)),
+  } satisfies Family & { observe(labels: Labels, seconds: number): void }
+}
+
+function histogramSamples({ labels, counts, sum, count }: Series, upperBounds: readonly number[]): Sample[] {
+  return [
+    ...counts.map((value, index) => ({
+      suffix: '_bucket',
+      labels: { ...labels, le: String(upperBounds[index]) },
+      value,
+    })),
+    { suffix: '_bucket', labels: { ...labels, le: '+Inf' }, value: count },
+    { suffix: '_sum', labels, value: sum },
+    { suffix: '_count', labels, value: count },
+  ]
+}
+
+/** What is true at this moment. */
+export function gauge(name: string, help: string, value: number | Sample[]): Family {
+  return { name, help, type: 'gauge', samples: () => samplesOf(value) }
+}
+
+/** A total that something else counts. */
+export function total(name: string, help: string, value: number): Family {
+  return { name, help, type: 'counter', samples: () => samplesOf(value) }
+}
+
+function samplesOf(value: number | Sample[]): Sample[] {
+  return typeof value === 'number' ? [{ value }] : value
+}
+
+/** Returns the families as Prometheus reads them. */
+export function renderFamilies(families: Family[]): string {
+  return families.map(renderFamily).join('')
+}
+
+function renderFamily({ name, help, type, samples }: Family): string {
+  const lines = samples().map(({ suffix = '', labels, value }) => `${name}${suffix}${renderLabels(labels)} ${value}\n`)
+  return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('')}`
+}
+
+function renderLabels(labels: Labels = {}): string {
+  const pairs = Object.entries(labels).map(([name, value]) => `${name}="${escaped(value)}"`)
+  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`
+}
+
+function escaped(value: string): string {
+  return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')
+}

@@ -1,0 +1,129 @@
+/** Numbers of the process: CPU, event loop, garbage collection, memory. They have the names that prom-client gave them. */
+import {
+  constants,
+  monitorEventLoopDelay,
+  type NodeGCPerformanceDetail,
+  type PerformanceEntry,
+  PerformanceObserver,
+  performance,
+} from 'node:perf_hooks'
+import { cpuUsage, memoryUsage, version } from 'node:process'
+import type { Clock } from '../platform/clock.ts'
+import { createHistogram, type Family, gauge, total } from './metric-families.ts'
+
+export interface ProcessMetrics {
+  families(): Family[]
+  /** Stops observing the event loop and the garbage collector. */
+  stop(): void
+}
+
+/** Observes the process from now on. */
+export function createProcessMetrics(clock: Clock): ProcessMetrics {
+  const eventLoop = observeEventLoop(clock)
+  const garbageCollection = observeGarbageCollection()
+  return {
+    families: () => [...cpu(), ...memory(), ...eventLoop.families(), garbageCollection.durations, ...runtime()],
+    stop() {
+      eventLoop.stop()
+      garbageCollection.stop()
+    },
+  }
+}
+
+function cpu(): Family[] {
+  const { user, system } = cpuUsage()
+  return [
+    total('process_cpu_user_seconds_total', 'CPU time of the process in user mode.', user / 1e6),
+    total('process_cpu_system_seconds_total', 'CPU time of the process in system calls.', system / 1e6),
+    total('process_cpu_seconds_total', 'CPU time of the process.', (user + system) / 1e6),
+  ]
+}
+
+function memory(): Family[] {
+  const { rss, heapTotal, heapUsed, external } = memoryUsage()
+  return [
+    gauge('process_resident_memory_bytes', 'Memory of the process.', rss),
+    gauge('nodejs_heap_size_total_bytes', 'Memory that is reserved for objects.', heapTotal),
+    gauge('nodejs_heap_size_used_bytes', 'Memory that objects take up.', heapUsed),
+    gauge('nodejs_external_memory_bytes', 'Memory outside the heap that belongs to objects.', external),
+  ]
+}
+
+function runtime(): Family[] {
+  return [
+    gauge('process_start_time_seconds', 'When the process started, since 1970.', performance.timeOrigin / 1000),
+    gauge('nodejs_version_info', 'The version of Node.js.', [{ labels: { version }, value: 1 }]),
+  ]
+}
+
+/** Milliseconds between two looks at the event loop. */
+const lookEveryMs = 10
+
+/** Milliseconds for which the same lag is shown, so that a second reader does not find a period that has just begun. */
+const lagShownMs = 10_000
+
+/** How much later than planned a timer runs: how long everything else waits, too. */
+function observeEventLoop(clock: Clock) {
+  const delays = monitorEventLoopDelay({ resolution: lookEveryMs })
+  delays.enable()
+  let shown: { at: number; families: Family[] } | undefined
+
+  /** Node records the time from look to look, which is the planned one and the lag. */
+  const seconds = (nanoseconds: number) => Math.max(0, nanoseconds / 1e6 - lookEveryMs) / 1000
+
+  return {
+    families(): Family[] {
+      if (shown !== undefined && clock.now() - shown.at < lagShownMs) return shown.families
+      // Without a look since the last period there is nothing to tell, and the numbers would be none.
+      if (delays.count === 0) return []
+      shown = {
+        at: clock.now(),
+        families: [
+          lag('min', 'Least', seconds(delays.min)),
+          lag('max', 'Greatest', seconds(delays.max)),
+          lag('mean', 'Mean', seconds(delays.mean)),
+          lag('stddev', 'Standard deviation of the', delays.stddev / 1e9),
+          lag('p50', 'Median', seconds(delays.percentile(50))),
+          lag('p90', '90th percentile of the', seconds(delays.percentile(90))),
+          lag('p99', '99th percentile of the', seconds(delays.percentile(99))),
+        ],
+      }
+      delays.reset()
+      return shown.families
+    },
+    stop: () => delays.disable(),
+  }
+}
+
+function lag(name: string, what: string, seconds: number): Family {
+  return gauge(`nodejs_eventloop_lag_${name}_seconds`, `${what} lag of the event loop in the last period.`, seconds)
+}
+
+/** Seconds. */
+const pauseBuckets = [0.001, 0.01, 0.1, 1, 2, 5]
+
+const kinds: Record<number, string> = {
+  [constants.NODE_PERFORMANCE_GC_MAJOR]: 'major',
+  [constants.NODE_PERFORMANCE_GC_MINOR]: 'minor',
+  [constants.NODE_PERFORMANCE_GC_INCREMENTAL]: 'incremental',
+  [constants.NODE_PERFORMANCE_GC_WEAKCB]: 'weakcb',
+}
+
+/** An entry of the type `gc`; @types/node has no name for it. */
+type GarbageCollection = PerformanceEntry & { detail: NodeGCPerformanceDetail }
+
+function observeGarbageCollection() {
+  const durations = createHistogram(
+    'nodejs_gc_duration_seconds',
+    'Time that garbage collection took, by kind.',
+    pauseBuckets,
+  )
+  const observer = new PerformanceObserver((list) => {
+    // Under load there are several in a list: all that ran before the event loop came round.
+    for (const { detail, duration } of list.getEntries() as GarbageCollection[]) {
+      durations.observe({ kind: kinds[detail.kind] ?? 'other' }, duration / 1000)
+    }
+  })
+  observer.observe({ entryTypes: ['gc'] })
+  return { durations, stop: () => observer.disconnect() }
+}
