@@ -12,7 +12,18 @@ const program = fileURLToPath(new URL('./cast/loading.ts', import.meta.url))
 const ours = Object.keys(JSON.parse(readFileSync('package.json', 'utf8')).dependencies)
 
 /** Every server's. What is not here is loaded where it is needed, by the file that needs it. */
-const always = ['@fastify/cookie', 'eta', 'fastify', 'i18next', 'jose', 'oidc-provider', 'openid-client', 'pino', 'zod']
+const always = [
+  '@fastify/cookie',
+  'eta',
+  'fastify',
+  'i18next',
+  'ipaddr.js',
+  'jose',
+  'oidc-provider',
+  'openid-client',
+  'pino',
+  'zod',
+]
 
 async function load(settings: Record<string, unknown>): Promise<Loaded> {
   const { stdout } = await promisify(execFile)(process.execPath, [program, JSON.stringify(settings)])

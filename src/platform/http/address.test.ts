@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { SocketAddress } from 'node:net'
 import { test } from 'node:test'
+import fc from 'fast-check'
 import { isPublicAddress, networkOf, networksOf } from './address.ts'
 
 const publicOnes = [
@@ -58,6 +60,8 @@ const others = [
   '0:0:0:0:0:0:0:1',
   '::127.0.0.1',
   '::8.8.8.8',
+  '::7f00:1',
+  '::a9fe:a9fe',
   '::ffff:127.0.0.1',
   '::ffff:7f00:1',
   '::FFFF:10.0.0.1',
@@ -75,6 +79,7 @@ const others = [
   '3fff::1',
   '4000::1',
   '5f00::1',
+  '8000::1',
   'fc00::1',
   'fd12:3456:789a::1',
   'fe80::1',
@@ -153,4 +158,16 @@ test('an address counts for its networks, however it is written', () => {
     assert.deepEqual(networksOf(unreadable), ['unknown'], unreadable)
   }
   assert.equal(networkOf('2001:0db8:1:2::7'), networkOf('2001:db8:1:2:ffff::'))
+})
+
+test('every spelling that Node takes for an IPv6 address is in the networks of that address', () => {
+  fc.assert(
+    fc.property(fc.ipV6(), (spelling) => {
+      const usual = new SocketAddress({ address: spelling, family: 'ipv6' }).address
+      // One that is mapped may be written without dots, which no caller's address is.
+      fc.pre(!usual.startsWith('::ffff:'))
+      assert.deepEqual(networksOf(spelling), networksOf(usual))
+    }),
+    { numRuns: 2000 },
+  )
 })

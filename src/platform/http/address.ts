@@ -1,5 +1,9 @@
-/** Which IP addresses lie on the public internet. Everything a client makes us call must (M16). */
+/**
+ * Which IP addresses lie on the public internet. Everything a client makes us call must (M16). The ranges are written
+ * here: those of ipaddr.js let more pass (docs/decisions/0022-libraries-weighed.md).
+ */
 import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net'
+import ipaddr from 'ipaddr.js'
 
 /** IPv4 is public unless listed here (IANA special-purpose registry, and one address clouds made special). */
 const special4 = subnets('ipv4', [
@@ -92,19 +96,9 @@ export function networksOf(address: string | undefined): [string] | [string, str
 
 /** The eight groups of an IPv6 address, each without leading zeros and in lower case. */
 function groupsOf(address: string): string[] {
-  const [head = '', tail] = withoutDots(address.split('%')[0]!).split('::')
-  const before = head === '' ? [] : head.split(':')
-  const after = tail ? tail.split(':') : []
-  const zeros =
-    tail === undefined ? [] : Array.from({ length: Math.max(0, 8 - before.length - after.length) }, () => '0')
-  return [...before, ...zeros, ...after].map((group) => Number.parseInt(group, 16).toString(16))
-}
-
-/** An IPv6 address may end in the notation of IPv4: ::ffff:192.0.2.7 is ::ffff:c000:207. */
-function withoutDots(address: string): string {
-  return address.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, a, b, c, d) =>
-    [Number(a) * 256 + Number(b), Number(c) * 256 + Number(d)].map((group) => group.toString(16)).join(':'),
-  )
+  // ipaddr.js takes fewer zones than Node does.
+  const { parts } = ipaddr.IPv6.parse(address.split('%')[0]!)
+  return parts.map((group) => group.toString(16))
 }
 
 function subnets(version: 'ipv4' | 'ipv6', ranges: string[]): BlockList {
