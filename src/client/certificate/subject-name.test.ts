@@ -49,9 +49,18 @@ describe('tls_client_auth_subject_dn is compared by meaning (ML-3)', () => {
   }
 
   it('what is no name is none, and matches nothing', () => {
-    for (const text of ['', 'till', 'CN', '=x', 'CN=a,', 'CN=#0c0161', ',CN=a']) {
+    for (const text of ['', 'till', 'CN', '=x', 'CN=a,', 'CN=#0c0161', ',CN=a', 'x CN=a', '!CN=a', 'CN=a,x,O=b']) {
       assert.equal(isDistinguishedName(text), false, text)
       assert.equal(subjectMatches(certificate, 'tls_client_auth_subject_dn', text), false, text)
+    }
+  })
+
+  it('escapes and quotes cannot make one name look like another', async () => {
+    const { cert } = await certify({ subject: 'CN=admin, O=Acme2C Inc.' })
+    const admin = new X509Certificate(cert)
+    assert.equal(subjectMatches(admin, 'tls_client_auth_subject_dn', 'O=Acme2C Inc.,CN=admin'), true)
+    for (const name of ['O=Acme\\2C Inc.,CN=admin', 'O=Acme2C Inc.,CN=not"admin"', 'O=Acme2C Inc.\\\\,CN=admin']) {
+      assert.equal(subjectMatches(admin, 'tls_client_auth_subject_dn', name), false, name)
     }
   })
 

@@ -1,4 +1,7 @@
-/** Whose a certificate is: its subject and its alternative names, compared with what a client registered (RFC 8705 §2.1). */
+/**
+ * Whose a certificate is: its subject and its alternative names, compared with what a client registered (RFC 8705 §2.1).
+ * Why names are read here and not by a library: docs/decisions/0022-libraries-weighed.md.
+ */
 import type { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 
