@@ -199,7 +199,7 @@ export type WebPushHelp = {
 export type DeviceWebhookHelp = {
   /** A service of yours that is called with every request. Value: an https address, without user name and fragment. */
   url?: unknown
-  /** What these calls are signed with. It is better kept in `DOORBELL_DEVICE_WEBHOOK_SECRET`. Value: at least 32 characters. */
+  /** What these calls are signed with: `whsec_…` as Standard Webhooks has it, or any other text. It is better kept in `DOORBELL_DEVICE_WEBHOOK_SECRET`. Value: at least 32 characters. */
   secret?: unknown
 }
 

@@ -66,6 +66,7 @@ for (const engine of engines) {
         link,
       })
       assert.equal(signed['doorbell-signature'], signatureOf(text, now))
+      assert.equal(signed['webhook-id'], body.id)
 
       const everything = mail!.raw + mail!.text + mail!.html + text + JSON.stringify(message)
       for (const id of [passkey!.id, authenticator.credentialId]) assert.ok(!everything.includes(String(id)))

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
-import { createHmac } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
 import { importJWK, jwtVerify } from 'jose'
+import { Webhook } from 'standardwebhooks'
 import { createPushSubscriptionStore } from '../../src/authentication-device/channels/push-subscription-store.ts'
 import { createPushSubscriptions } from '../../src/authentication-device/channels/push-subscriptions.ts'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -237,8 +238,9 @@ for (const engine of engines) {
 
 describe('by a device service', () => {
   const secret = newSecret()
+  const whsec = `whsec_${randomBytes(32).toString('base64')}`
 
-  /** The receiver's check, as docs/device-channels.md has it. */
+  /** The receiver's check of the older header, as docs/device-channels.md has it. */
   function isGenuine(header: string, body: string, now: number): boolean {
     const [, time = '', given = ''] = /^t=(\d+),v1=([0-9a-f]{64})$/.exec(header) ?? []
     const expected = createHmac('sha256', secret).update(`${time}.${body}`).digest('hex')
@@ -274,6 +276,40 @@ describe('by a device service', () => {
     const redated = header.replace(/t=\d+/, `t=${Math.floor(later / 1000)}`)
     assert.ok(!isGenuine(redated, call!.text, later), 'repeated later with another time')
   })
+
+  for (const { form, configured, received } of [
+    { form: 'text', configured: secret, received: `whsec_${Buffer.from(secret).toString('base64')}` },
+    { form: 'the form of the standard', configured: whsec, received: whsec },
+  ]) {
+    test(`a receiver that uses the package standardwebhooks verifies it; the secret is ${form}`, async (t) => {
+      const service = await openNotificationEndpoint(t)
+      const stage = await openStage(t, { config: { deviceWebhook: { url: service.url, secret: configured } } })
+      service.behaves(503, 204)
+      await stage.ring('kiosk')
+      await stage.doorbell.idle()
+      stage.clock.advance(aMoment)
+      await stage.doorbell.idle()
+
+      const webhook = new Webhook(received)
+      // The package compares with the time of the machine.
+      t.mock.timers.enable({ apis: ['Date'], now: stage.clock.now() })
+      const [first, again] = service.heard.map(({ text, headers }) => ({
+        text,
+        headers: headers as Record<string, string>,
+      }))
+      assert.deepEqual(webhook.verify(first!.text, first!.headers), service.heard[0]!.body)
+      webhook.verify(again!.text, again!.headers)
+      assert.equal(again!.headers['webhook-id'], first!.headers['webhook-id'], 'a repeat shows')
+      assert.throws(
+        () => webhook.verify(first!.text.replace('kiosk', 'kiosc'), first!.headers),
+        /No matching signature/,
+      )
+      const renamed = { ...first!.headers, 'webhook-id': 'another' }
+      assert.throws(() => webhook.verify(first!.text, renamed), /No matching signature/)
+      t.mock.timers.setTime(stage.clock.now() + 10 * minute)
+      assert.throws(() => webhook.verify(first!.text, first!.headers), /too old/)
+    })
+  }
 
   test('what its answers mean: 503 try again, 403 somebody has to look', async (t) => {
     const service = await openNotificationEndpoint(t)

@@ -58,7 +58,7 @@ export const notificationSettings = {
     ),
     secret: setting(
       secretText(webhookSecretForm, (secret) => secret.length >= 32).exactOptional(),
-      'What these calls are signed with. It is better kept in `DOORBELL_DEVICE_WEBHOOK_SECRET`.',
+      'What these calls are signed with: `whsec_…` as Standard Webhooks has it, or any other text. It is better kept in `DOORBELL_DEVICE_WEBHOOK_SECRET`.',
       { example: "'better-kept-in-DOORBELL_DEVICE_WEBHOOK_SECRET'" },
     ),
   }).exactOptional(),
