@@ -1,6 +1,6 @@
 /** What a server loads, and when: memory and the time of a start are mostly that. */
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -61,4 +61,22 @@ test('who is called has not to wait until what calls them is loaded', async () =
   }
   const { libraries } = await load({ database: 'sqlite::memory:', clients: [client] })
   assert.deepEqual(libraries, [...always, 'undici'].sort())
+})
+
+test('a command loads openid-client only when it speaks to a provider as a client', () => {
+  const hook = `
+    import { registerHooks } from 'node:module'
+    const load = (url, context, next) => {
+      if (url.includes('/node_modules/openid-client/')) process.stderr.write('it is loaded')
+      return next(url, context)
+    }
+    registerHooks({ load })`
+  const saidBy = (...command: string[]) =>
+    spawnSync(
+      process.execPath,
+      ['--import', `data:text/javascript,${encodeURIComponent(hook)}`, 'bin/doorbell.js', ...command],
+      { encoding: 'utf8' },
+    ).stderr
+  assert.doesNotMatch(saidBy('--help'), /it is loaded/)
+  assert.match(saidBy('device', '--user', 'ana', '--list', '--issuer', 'http://localhost:9'), /it is loaded/)
 })

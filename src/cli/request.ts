@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { type CallBackEndpoint, openCallBack } from './client-role/callback.ts'
 import { type Cast, findCast } from './client-role/cast.ts'
+import { type Connection, connect } from './client-role/connection.ts'
 import { poll } from './client-role/poll.ts'
 import { discover, type PlayedClient, type ProviderMetadata, Refused } from './client-role/provider.ts'
 import { type Outcome, type Ringing, ring, type Tokens } from './client-role/ring.ts'
@@ -88,11 +89,13 @@ async function run(options: RequestOptions): Promise<void> {
     const endpoint =
       client.mode === 'poll' ? undefined : await openCallBack(client.endpoint, cast.issuer, options.callbackPort)
     try {
-      const ringing = await ring(client, metadata, { ...hint, ...parametersOf(options) })
+      const connection = await connect(client, metadata)
+      const ringing = await ring(connection, client.mode, { ...hint, ...parametersOf(options) })
       tell(describeRinging(ringing, client, options, endpoint))
       tell(`Waiting for the answer …${adviceFor(options, cast)}`)
-      const outcome = await outcomeOf(client, metadata, ringing, endpoint, tell)
-      await report(outcome, { client, metadata, ringing, options })
+      const played = { client, metadata, connection, ringing, options }
+      const outcome = await outcomeOf(played, endpoint, tell)
+      await report(outcome, played)
       process.exitCode = exitCodes[outcome.kind]
     } finally {
       endpoint?.close()
@@ -171,19 +174,25 @@ function adviceFor({ loginHint, client, json, issuer }: RequestOptions, { client
   return `\nIn another terminal: ${ink('green', `npx doorbell device --user ${loginHint}${elsewhere}`)}\nOr in a browser: ${ink('cyan', base)}`
 }
 
+interface Played {
+  client: PlayedClient
+  metadata: ProviderMetadata
+  connection: Connection
+  ringing: Ringing
+  options: RequestOptions
+}
+
 async function outcomeOf(
-  client: PlayedClient,
-  metadata: ProviderMetadata,
-  ringing: Ringing,
+  { client, connection, ringing }: Played,
   endpoint: CallBackEndpoint | undefined,
   tell: (news: string) => void,
 ): Promise<Outcome> {
-  if (endpoint === undefined) return poll(client, metadata, ringing, tell)
+  if (endpoint === undefined) return poll(connection, ringing, tell)
   if (client.mode === 'ping') {
     const pinged = await endpoint.hears(ringing, ringing.deadline)
     if (pinged === undefined) return { kind: 'expired' }
     tell('Pinged: there is a result. Fetching it.')
-    return poll(client, metadata, ringing, tell)
+    return poll(connection, ringing, tell)
   }
   // That time is over is pushed, too, when it is over.
   const pushed = await endpoint.hears(ringing, ringing.deadline + grace)
@@ -203,14 +212,7 @@ function readPush(body: Record<string, unknown>): Outcome {
   throw new Refused('The provider pushed no tokens', { status: 200, headers: new Headers(), body })
 }
 
-interface Played {
-  client: PlayedClient
-  metadata: ProviderMetadata
-  ringing: Ringing
-  options: RequestOptions
-}
-
-async function report(outcome: Outcome, { client, metadata, ringing, options }: Played): Promise<void> {
+async function report(outcome: Outcome, { client, metadata, connection, ringing, options }: Played): Promise<void> {
   const { authReqId, expiresIn } = ringing
   const common = { outcome: outcome.kind, mode: client.mode, auth_req_id: authReqId, expires_in: expiresIn }
   if (outcome.kind !== 'approved') {
@@ -218,7 +220,8 @@ async function report(outcome: Outcome, { client, metadata, ringing, options }: 
     else print(endings[outcome.kind])
     return
   }
-  const idToken = await readIdToken(outcome.tokens, metadata, client.id)
+  if (client.mode === 'push') await connection.verifyPushed(outcome.tokens)
+  const idToken = readIdToken(outcome.tokens)
   if (client.mode === 'push') checkPushed(outcome.tokens, idToken, authReqId)
   if (options.json) printJson({ ...common, tokens: outcome.tokens, id_token: idToken })
   else print(describeTokens(outcome.tokens, idToken, metadata, client))

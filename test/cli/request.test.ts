@@ -154,6 +154,24 @@ test('a push at an endpoint of its own: strangers are ignored, and what the ID t
   assert.match(stderr, /does not vouch for what was pushed with it: at_hash is wrong/)
 })
 
+test('a pushed ID token that the provider has not signed is not believed', async (t) => {
+  const terminal = await openTerminal(t)
+  const port = await freePort()
+  const provider = await openProvider(t, () => [ok({})])
+  const request = terminal.start([...played(provider.issuer), '--mode', 'push', '--callback-port', String(port)])
+  const { client_notification_token: token } = await provider.rung
+  await request.says(/Waiting/)
+  const id_token = (await provider.idToken({})).replace(/.{20}$/, 'A'.repeat(20))
+  await fetch(`http://127.0.0.1:${port}/`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ auth_req_id: 'the-request', access_token: 'a', token_type: 'Bearer', id_token }),
+  })
+  const { code, stderr } = await request.ended
+  assert.equal(code, 1)
+  assert.match(stderr, /ID token that cannot be believed: .*signature verification failed/)
+})
+
 test('pings and pushes of a real server arrive at the endpoint the configuration names', async (t) => {
   const terminal = await openTerminal(t)
   const [port, shop, bank] = [await freePort(), await freePort(), await freePort()]

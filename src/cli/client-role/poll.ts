@@ -1,23 +1,22 @@
 /** Asking for the outcome at the token endpoint, no more often than one may (CIBA Core §10.1, §11). */
 import { setTimeout as wait } from 'node:timers/promises'
-import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
-import { type PlayedClient, type ProviderMetadata, postAs, Refused } from './provider.ts'
+import { Failure } from '../context/failure.ts'
+import type { Connection } from './connection.ts'
+import { Refused } from './provider.ts'
 import type { Outcome, Ringing, Tokens } from './ring.ts'
 import { type Answer, Unreachable } from './web.ts'
 
 /** Hears what a person may want to know while nothing else happens. */
 export type Tell = (news: string) => void
 
-/** Polls at once, and then with pauses, until there is an outcome or the deadline has passed. */
-export async function poll(
-  client: PlayedClient,
-  metadata: ProviderMetadata,
-  ringing: Ringing,
-  tell: Tell,
-): Promise<Outcome> {
+/**
+ * Polls at once, and then with pauses, until there is an outcome or the deadline has passed. openid-client's own loop
+ * waits before the first poll, says nothing meanwhile, and gives up when the provider is away for a moment.
+ */
+export async function poll(connection: Connection, ringing: Ringing, tell: Tell): Promise<Outcome> {
   let { interval } = ringing
   for (;;) {
-    const answer = await ask(client, metadata, ringing, tell)
+    const answer = await ask(connection, ringing, tell)
     const outcome = answer && outcomeOf(answer)
     if (outcome) return outcome
     if (answer?.body.error === 'slow_down') {
@@ -34,15 +33,9 @@ export async function poll(
 }
 
 /** Nothing if nobody answers at the moment: the request still waits there, so it is no reason to give up. */
-async function ask(
-  client: PlayedClient,
-  metadata: ProviderMetadata,
-  { authReqId }: Ringing,
-  tell: Tell,
-): Promise<Answer | undefined> {
+async function ask(connection: Connection, { authReqId }: Ringing, tell: Tell): Promise<Answer | undefined> {
   try {
-    const form = new URLSearchParams({ grant_type: CIBA_GRANT, auth_req_id: authReqId })
-    return await postAs(client, metadata.token_endpoint, form, metadata.issuer)
+    return await connection.redeem(authReqId)
   } catch (error) {
     if (!(error instanceof Unreachable)) throw error
     tell(`${error.message} Trying again.`)
@@ -51,7 +44,10 @@ async function ask(
 }
 
 function outcomeOf(answer: Answer): Outcome | undefined {
-  if (answer.status === 200) return { kind: 'approved', tokens: answer.body as Tokens }
+  if (answer.status === 200) {
+    if (typeof answer.body.id_token !== 'string') throw new Failure('The provider sent tokens without an ID token.')
+    return { kind: 'approved', tokens: answer.body as Tokens }
+  }
   if (answer.status === 429 || answer.status >= 500) return undefined
   switch (answer.body.error) {
     case 'authorization_pending':

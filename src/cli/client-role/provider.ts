@@ -1,8 +1,6 @@
-/** What a client knows of a provider: its metadata document, and how to speak to it as a registered client. */
-import { SignJWT } from 'jose'
-import { newSecret } from '../../platform/crypto.ts'
+/** What a client knows of a provider: its metadata document, and what its refusals mean. */
 import { Failure } from '../context/failure.ts'
-import { type Answer, call, postForm } from './web.ts'
+import { type Answer, call } from './web.ts'
 
 export interface ProviderMetadata {
   issuer: string
@@ -39,56 +37,6 @@ export async function discover(issuer: string): Promise<ProviderMetadata> {
   const absent = needed.filter((name) => typeof body[name] !== 'string')
   if (absent.length > 0) throw new Failure(`${issuer} does not do CIBA: its metadata lacks ${absent.join(', ')}.`)
   return body as unknown as ProviderMetadata
-}
-
-/** POSTs a form with the client's own proof of who it is. */
-export async function postAs(
-  client: Pick<PlayedClient, 'id' | 'secret' | 'method'>,
-  url: string,
-  form: URLSearchParams,
-  issuer: string,
-): Promise<Answer> {
-  switch (client.method) {
-    case 'client_secret_basic':
-      return postForm(url, form, { authorization: basic(client.id, client.secret) })
-    case 'client_secret_post':
-      return postForm(url, joined(form, { client_id: client.id, client_secret: client.secret }))
-    case 'client_secret_jwt':
-      return postForm(url, joined(form, await assertion(client, issuer)))
-    default:
-      throw new Failure(
-        `${client.id} proves itself by ${client.method}, which cannot be played from here; client_secret_basic, client_secret_post and client_secret_jwt can.`,
-      )
-  }
-}
-
-function joined(form: URLSearchParams, more: Record<string, string>): URLSearchParams {
-  return new URLSearchParams([...form, ...Object.entries(more)])
-}
-
-/** RFC 6749 §2.3.1: both halves are encoded before they are joined. */
-function basic(id: string, secret: string): string {
-  return `Basic ${Buffer.from(`${encodeURIComponent(id)}:${encodeURIComponent(secret)}`).toString('base64')}`
-}
-
-async function assertion(
-  { id, secret }: Pick<PlayedClient, 'id' | 'secret'>,
-  issuer: string,
-): Promise<Record<string, string>> {
-  const jwt = await new SignJWT()
-    .setProtectedHeader({ alg: 'HS256' })
-    .setIssuer(id)
-    .setSubject(id)
-    .setAudience(issuer)
-    .setJti(newSecret(16))
-    .setIssuedAt()
-    .setExpirationTime('1 minute')
-    .sign(new TextEncoder().encode(secret))
-  return {
-    client_id: id,
-    client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
-    client_assertion: jwt,
-  }
 }
 
 /** A refusal of the provider, in its own words. */

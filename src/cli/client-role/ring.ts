@@ -1,6 +1,7 @@
 /** Ringing: the authentication request of CIBA Core §7, and what became of it. */
 import { newSecret } from '../../platform/crypto.ts'
-import { type PlayedClient, type ProviderMetadata, postAs, Refused } from './provider.ts'
+import type { Connection } from './connection.ts'
+import { type PlayedClient, Refused } from './provider.ts'
 
 /** A request that the provider has taken on. */
 export interface Ringing {
@@ -21,16 +22,16 @@ export type Outcome = { kind: 'approved'; tokens: Tokens } | { kind: 'denied' } 
 
 /** @param parameters as they go out; what is undefined is left out */
 export async function ring(
-  client: PlayedClient,
-  metadata: ProviderMetadata,
+  connection: Connection,
+  mode: PlayedClient['mode'],
   parameters: Record<string, string | undefined>,
 ): Promise<Ringing> {
   const notificationToken = newSecret()
   const form = new URLSearchParams()
   for (const [name, value] of Object.entries(parameters)) if (value !== undefined) form.set(name, value)
-  if (client.mode !== 'poll') form.set('client_notification_token', notificationToken)
+  if (mode !== 'poll') form.set('client_notification_token', notificationToken)
 
-  const answer = await postAs(client, metadata.backchannel_authentication_endpoint, form, metadata.issuer)
+  const answer = await connection.initiate(form)
   if (answer.status !== 200) throw new Refused('The provider refuses the request', answer)
   const { auth_req_id: authReqId, expires_in: expiresIn, interval } = answer.body
   return {

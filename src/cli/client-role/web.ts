@@ -13,25 +13,27 @@ export class Unreachable extends Failure {
   override readonly name = 'Unreachable'
 }
 
-/** Milliseconds: longer than any answer of a provider that works, a held poll included. */
-const patience = 40_000
+/** Longer than any answer of a provider that works, a held poll included. */
+export const timeoutMs = 40_000
 
 export async function call(url: string, request: RequestInit = {}): Promise<Answer> {
+  return answerOf(await fetchWhole(url, request))
+}
+
+/** Resolves when the whole response is there. Throws an {@link Unreachable} if none comes. */
+export async function fetchWhole(url: string, request: RequestInit): Promise<Response> {
   try {
     // Credentials are not carried to wherever a redirect may lead.
-    const response = await fetch(url, { redirect: 'manual', signal: AbortSignal.timeout(patience), ...request })
-    return { status: response.status, headers: response.headers, body: parse(await response.text()) }
+    const response = await fetch(url, { redirect: 'manual', signal: AbortSignal.timeout(timeoutMs), ...request })
+    const { status, statusText, headers } = response
+    return new Response((await response.text()) || null, { status, statusText, headers })
   } catch (error) {
     throw new Unreachable(wordsFor(error, new URL(url)))
   }
 }
 
-export function postForm(url: string, form: URLSearchParams, headers: Record<string, string> = {}): Promise<Answer> {
-  return call(url, {
-    method: 'POST',
-    headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json', ...headers },
-    body: String(form),
-  })
+export async function answerOf(response: Response): Promise<Answer> {
+  return { status: response.status, headers: response.headers, body: parse(await response.text()) }
 }
 
 function parse(text: string): Record<string, unknown> {

@@ -1,0 +1,109 @@
+/** Speaking to a provider as a registered client, by openid-client. Only this file loads it, and only when it is needed. */
+import type { ClientAuth, Configuration, CustomFetch } from 'openid-client'
+import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
+import { Failure } from '../context/failure.ts'
+import type { PlayedClient, ProviderMetadata } from './provider.ts'
+import { type Answer, answerOf, call, fetchWhole, timeoutMs, Unreachable } from './web.ts'
+
+type Library = typeof import('openid-client')
+
+type Credentials = Pick<PlayedClient, 'id' | 'secret' | 'method'>
+
+/** POSTs a form to an address that openid-client does not know, with the client's proof of who it is. */
+export async function postAs(client: Credentials, url: string, form: URLSearchParams, issuer: string): Promise<Answer> {
+  const authenticate = authenticationOf(client, await import('openid-client'))
+  const body = new URLSearchParams(form)
+  const headers = new Headers({ accept: 'application/json' })
+  await authenticate({ issuer }, { client_id: client.id }, body, headers)
+  return call(url, { method: 'POST', headers, body })
+}
+
+export interface Connection {
+  /** Resolves to the answer to an authentication request (CIBA Core §7): acknowledged or refused. */
+  initiate(parameters: URLSearchParams): Promise<Answer>
+  /** Resolves to the answer of the token endpoint. If it is tokens, their ID token has been verified. */
+  redeem(authReqId: string): Promise<Answer>
+  /** Throws unless the ID token among pushed tokens can be believed. */
+  verifyPushed(tokens: object): Promise<void>
+}
+
+/** Seconds that the provider's clock may differ from ours. */
+const clockToleranceSeconds = 5
+
+export async function connect(client: PlayedClient, metadata: ProviderMetadata): Promise<Connection> {
+  const library = await import('openid-client')
+  const authentication = authenticationOf(client, library)
+
+  function configure(fetch: CustomFetch): Configuration {
+    const rules = { [library.clockTolerance]: clockToleranceSeconds }
+    const configuration = new library.Configuration({ ...metadata }, client.id, rules, authentication)
+    library.allowInsecureRequests(configuration)
+    // Signatures of ID tokens are verified, although they come over TLS.
+    library.enableNonRepudiationChecks(configuration)
+    configuration.timeout = timeoutMs / 1000
+    configuration[library.customFetch] = fetch
+    return configuration
+  }
+
+  /** Resolves to the answer as it came: openid-client tells less of a refusal, and has `bearer` for `Bearer`. */
+  async function answerTo(send: (configuration: Configuration) => Promise<unknown>): Promise<Answer> {
+    const answers: Answer[] = []
+    const configuration = configure(async (url, options) => {
+      const response = await fetchWhole(url, options as RequestInit)
+      if (options.method === 'POST') answers.push(await answerOf(response.clone()))
+      return response
+    })
+    try {
+      await send(configuration)
+    } catch (error) {
+      if (answers[0] === undefined) throw unreachableBehind(error) ?? error
+      if (answers[0].status === 200) throw unbelievable(error)
+    }
+    return answers[0]!
+  }
+
+  return {
+    initiate: (parameters) =>
+      answerTo((configuration) => library.initiateBackchannelAuthentication(configuration, parameters)),
+    redeem: (authReqId) =>
+      answerTo((configuration) => library.genericGrantRequest(configuration, CIBA_GRANT, { auth_req_id: authReqId })),
+    async verifyPushed(tokens) {
+      // A push holds what the token endpoint would answer (CIBA Core §10.3.1), so it is checked as that answer.
+      const configuration = configure(async (url, options) =>
+        options.method === 'POST' ? Response.json(tokens) : fetchWhole(url, options as RequestInit),
+      )
+      await library.genericGrantRequest(configuration, CIBA_GRANT, {}).catch((error) => {
+        throw unbelievable(error)
+      })
+    },
+  }
+}
+
+function authenticationOf({ id, secret, method }: Credentials, library: Library): ClientAuth {
+  switch (method) {
+    case 'client_secret_basic':
+      return library.ClientSecretBasic(secret)
+    case 'client_secret_post':
+      return library.ClientSecretPost(secret)
+    case 'client_secret_jwt':
+      return library.ClientSecretJwt(secret)
+    default:
+      throw new Failure(
+        `${id} proves itself by ${method}, which cannot be played from here; client_secret_basic, client_secret_post and client_secret_jwt can.`,
+      )
+  }
+}
+
+function unreachableBehind(error: unknown): Unreachable | undefined {
+  return error instanceof Error && error.cause instanceof Unreachable ? error.cause : undefined
+}
+
+/** What openid-client has against an answer of 200. The cause that it names says more than its own message. */
+function unbelievable(error: unknown): Failure {
+  const problem = error instanceof Error && error.cause instanceof Error ? error.cause : (error as Error)
+  const { claim, body } = Object(problem.cause) as { claim?: string; body?: object }
+  const what = body === undefined ? 'an ID token' : 'an answer'
+  const reason = claim === undefined ? problem.message : `unexpected "${claim}" claim value`
+  const why = problem instanceof Unreachable ? 'its keys cannot be fetched' : reason
+  return new Failure(`The provider sent ${what} that cannot be believed: ${why}.`)
+}
