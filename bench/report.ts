@@ -91,7 +91,7 @@ function commit(): string {
 const introduction = `# Results
 
 What the benchmarks printed, each in a section of its own; nothing here is written by hand.
-[docs/performance.md](../docs/performance.md) says what is measured and how to read it.
+[docs/guides/performance.md](../docs/guides/performance.md) says what is measured and how to read it.
 `
 
 /** Replaces one section and leaves the others as they are. */

@@ -46,9 +46,9 @@ export type EditorHelp = {
   email?: EmailHelp | undefined
   webPush?: WebPushHelp | undefined
   deviceWebhook?: DeviceWebhookHelp | undefined
-  /** How much may be asked, and tried (`docs/metrics.md`). Where 0 is allowed, it is no limit. What a limit of requests refuses does not reach the user. */
+  /** How much may be asked, and tried (`docs/reference/metrics.md`). Where 0 is allowed, it is no limit. What a limit of requests refuses does not reach the user. */
   limits?: LimitsHelp | undefined
-  /** Numbers for Prometheus at `/metrics` (`docs/metrics.md`). `metrics: true` and `metrics: false` are short for `metrics.enabled`. */
+  /** Numbers for Prometheus at `/metrics` (`docs/reference/metrics.md`). `metrics: true` and `metrics: false` are short for `metrics.enabled`. */
   metrics?: unknown
   /** How long what is finished is kept; what is left out is kept for ever (`docs/operating.md`). */
   retention?: RetentionHelp | undefined
@@ -185,7 +185,7 @@ export type NotificationsHelp = {
 }
 
 export type EmailHelp = {
-  /** The server by which users are told by mail (`docs/device-channels.md`). An address with a password is better kept in `DOORBELL_EMAIL_SMTP`. Value: "smtp://user:password@host:port" or "smtps://…", user, password and port as needed. */
+  /** The server by which users are told by mail (`docs/guides/device-channels.md`). An address with a password is better kept in `DOORBELL_EMAIL_SMTP`. Value: "smtp://user:password@host:port" or "smtps://…", user, password and port as needed. */
   smtp?: unknown
   /** Who mails come from. Value: a mail address, like "no-reply@example.com" or "Doorbell <no-reply@example.com>". */
   from?: unknown

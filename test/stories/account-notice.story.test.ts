@@ -252,7 +252,7 @@ async function addPasskey(stage: Stage, authorization: string, authenticator = c
   return stage.post('/backchannel/passkeys', { passkey }, authorization)
 }
 
-/** As docs/device-channels.md has it. */
+/** As docs/guides/device-channels.md has it. */
 function signatureOf(body: string, time: number): string {
   return `t=${time},v1=${createHmac('sha256', secret).update(`${time}.`).update(body).digest('hex')}`
 }

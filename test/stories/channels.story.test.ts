@@ -240,7 +240,7 @@ describe('by a device service', () => {
   const secret = newSecret()
   const whsec = `whsec_${randomBytes(32).toString('base64')}`
 
-  /** The receiver's check of the older header, as docs/device-channels.md has it. */
+  /** The receiver's check of the older header, as docs/guides/device-channels.md has it. */
   function isGenuine(header: string, body: string, now: number): boolean {
     const [, time = '', given = ''] = /^t=(\d+),v1=([0-9a-f]{64})$/.exec(header) ?? []
     const expected = createHmac('sha256', secret).update(`${time}.${body}`).digest('hex')

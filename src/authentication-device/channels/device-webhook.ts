@@ -1,4 +1,7 @@
-/** Telling a device service of the operator's own: one signed call for each request and each change of an account. See docs/device-channels.md. */
+/**
+ * Telling a device service of the operator's own: one signed call for each request and each change of an account. See
+ * docs/guides/device-channels.md.
+ */
 import { createHmac } from 'node:crypto'
 import { post } from '../../ciba/client-notification/notification-endpoint.ts'
 import type { Outcome } from '../../outbox/notification.ts'

@@ -98,7 +98,7 @@ export const limitSettings = {
         inAll: setting(whole('streams', 1, 1_000_000).default(10_000), 'The same, of all users.'),
       }).prefault({}),
     }).prefault({}),
-    'How much may be asked, and tried ([metrics.md](metrics.md)). Where 0 is allowed, it is no limit. What a limit of ' +
+    'How much may be asked, and tried ([metrics.md](reference/metrics.md)). Where 0 is allowed, it is no limit. What a limit of ' +
       'requests refuses does not reach the user.',
   ),
   metrics: setting(
@@ -118,7 +118,7 @@ export const limitSettings = {
         'Addresses and CIDR ranges that may read without a token. In development this machine may.',
       ),
     }).prefault({}),
-    'Numbers for Prometheus at `/metrics` ([metrics.md](metrics.md)). `metrics: true` and `metrics: false` are short for ' +
+    'Numbers for Prometheus at `/metrics` ([metrics.md](reference/metrics.md)). `metrics: true` and `metrics: false` are short for ' +
       '`metrics.enabled`.',
     { shortFor: 'enabled' },
   ),

@@ -32,7 +32,7 @@ export const notificationSettings = {
     section({
       smtp: setting(
         secretText(smtpForms, isSmtp).exactOptional(),
-        'The server by which users are told by mail ([device-channels.md](device-channels.md)). An address with a ' +
+        'The server by which users are told by mail ([device-channels.md](guides/device-channels.md)). An address with a ' +
           'password is better kept in `DOORBELL_EMAIL_SMTP`.',
         { example: "'smtp://localhost:25'" },
       ),

@@ -1,6 +1,6 @@
 /**
  * What Doorbell needs from a database: reading, and changing in atomic steps. Two engines keep it, SQLite and Postgres,
- * with one SQL text; `docs/storage.md` tells the rules that text obeys.
+ * with one SQL text; `docs/reference/storage.md` tells the rules that text obeys.
  */
 
 export type Value = string | number | null

@@ -1,5 +1,5 @@
 -- The tables of Doorbell. One text for SQLite and Postgres: times are integer milliseconds since 1970, JSON is text,
--- a hash or a sealed text is base64url. docs/storage.md shows an example row of each.
+-- a hash or a sealed text is base64url. docs/reference/storage.md shows an example row of each.
 
 create table clients (
   id text primary key,
