@@ -224,96 +224,108 @@ function unexpected(expected: string, { status, body }: Answer): Error {
   return new Error(`expected ${expected}, but was answered ${status} ${body.slice(0, 300)}`)
 }
 
-/** Every line takes the next operation as soon as it has finished one, or as soon as one is due. */
 async function run(job: Job, play: Play): Promise<Played> {
-  const { port, connections, seconds, perSecond, each, countsFailures = false } = job
-  const lines = await Promise.all(Array.from({ length: connections }, () => openLine(port)))
-  const free = [...lines]
-  const latencies: number[] = []
+  const lines = await Promise.all(Array.from({ length: job.connections }, () => openLine(job.port)))
+  const tally: Tally = { latencies: [], failed: 0, heldBack: false }
   const cpuBefore = process.cpuUsage()
   const begin = performance.now()
-  const end = begin + seconds * 1000
-  let started = 0
-  let failed = 0
-  let heldBack = false
-  let isOver = false
-  let wake: NodeJS.Timeout | undefined
   try {
-    await new Promise<void>((resolve, reject) => {
-      /** @param lateness whether a late start counts: it does when every line was taken */
-      function begins(line: Line, lateness: boolean): boolean {
-        const now = performance.now()
-        const dueAt = perSecond === undefined ? now : begin + (started / perSecond) * 1000
-        isOver ||= now >= end
-        if (isOver || dueAt > now) return false
-        const move = play()
-        if (move === 'wait') heldBack = true
-        if (move === undefined) isOver = true
-        if (move === undefined || move === 'wait') return false
-        started++
-        carryOut(line, move, lateness ? dueAt : now)
-        return true
-      }
-
-      function carryOut(line: Line, move: Move, since: number): void {
-        line.send(move.text, (answer) => {
-          try {
-            if (answer instanceof Error) throw answer
-            const next = move.follows(answer)
-            if (next !== undefined) return carryOut(line, next, since)
-            latencies.push(performance.now() - since)
-          } catch (error) {
-            if (!countsFailures) return reject(error)
-            failed++
-          }
-          if (answer instanceof Error) replace(line)
-          else goOn(line)
-        })
-      }
-
-      function goOn(line: Line): void {
-        if (!begins(line, true)) free.push(line)
-        if (isOver && free.length === lines.length) resolve()
-      }
-
-      /** A connection that broke takes no other operation. */
-      function replace(line: Line): void {
-        openLine(port).then((opened) => {
-          line.close()
-          lines[lines.indexOf(line)] = opened
-          goOn(opened)
-        }, reject)
-      }
-
-      function useFreeLines(): void {
-        for (let line = free.pop(); line !== undefined; line = free.pop()) {
-          if (begins(line, false)) continue
-          free.push(line)
-          break
-        }
-        if (isOver && free.length === lines.length) resolve()
-      }
-
-      useFreeLines()
-      wake = setInterval(useFreeLines, 1)
-    })
+    await drive(lines, play, job, tally)
   } finally {
-    clearInterval(wake)
     for (const line of lines) line.close()
   }
-  const took = performance.now() - begin
+  const tookMs = performance.now() - begin
   const cpu = process.cpuUsage(cpuBefore)
-  latencies.sort((one, other) => one - other)
+  const latencies = tally.latencies.sort((one, other) => one - other)
   const at = (share: number) => latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))] ?? 0
   return {
     operations: latencies.length,
-    seconds: took / 1000,
+    seconds: tookMs / 1000,
     p50: at(0.5),
     p99: at(0.99),
     most: at(1),
-    ...(each && { latencies }),
-    failed,
-    busy: (cpu.user + cpu.system) / 1000 / took,
-    heldBack,
+    ...(job.each && { latencies }),
+    failed: tally.failed,
+    busy: (cpu.user + cpu.system) / 1000 / tookMs,
+    heldBack: tally.heldBack,
+  }
+}
+
+/** What is counted while a play is on. */
+type Tally = Pick<Played, 'failed' | 'heldBack'> & { latencies: number[] }
+
+/**
+ * Every line takes the next operation as soon as it has finished one, or as soon as one is due. Resolves when the time
+ * is over or the play has nothing left, and every operation that was begun has ended.
+ */
+async function drive(lines: Line[], play: Play, job: Job, tally: Tally): Promise<void> {
+  const { port, seconds, perSecond, countsFailures = false } = job
+  const { promise: allOver, resolve, reject } = Promise.withResolvers<void>()
+  const free = [...lines]
+  const begin = performance.now()
+  const end = begin + seconds * 1000
+  let started = 0
+  let isOver = false
+
+  /** @param lateness whether a late start counts: it does when every line was taken */
+  function begins(line: Line, lateness: boolean): boolean {
+    const now = performance.now()
+    const dueAt = perSecond === undefined ? now : begin + (started / perSecond) * 1000
+    isOver ||= now >= end
+    if (isOver || dueAt > now) return false
+    const move = play()
+    if (move === 'wait') tally.heldBack = true
+    if (move === undefined) isOver = true
+    if (move === undefined || move === 'wait') return false
+    started++
+    carryOut(line, move, lateness ? dueAt : now)
+    return true
+  }
+
+  function carryOut(line: Line, move: Move, since: number): void {
+    line.send(move.text, (answer) => {
+      try {
+        if (answer instanceof Error) throw answer
+        const next = move.follows(answer)
+        if (next !== undefined) return carryOut(line, next, since)
+        tally.latencies.push(performance.now() - since)
+      } catch (error) {
+        if (!countsFailures) return reject(error)
+        tally.failed++
+      }
+      if (answer instanceof Error) replace(line)
+      else goOn(line)
+    })
+  }
+
+  function goOn(line: Line): void {
+    if (!begins(line, true)) free.push(line)
+    if (isOver && free.length === lines.length) resolve()
+  }
+
+  /** A connection that broke takes no other operation. */
+  function replace(line: Line): void {
+    openLine(port).then((opened) => {
+      line.close()
+      lines[lines.indexOf(line)] = opened
+      goOn(opened)
+    }, reject)
+  }
+
+  function useFreeLines(): void {
+    for (let line = free.pop(); line !== undefined; line = free.pop()) {
+      if (begins(line, false)) continue
+      free.push(line)
+      break
+    }
+    if (isOver && free.length === lines.length) resolve()
+  }
+
+  useFreeLines()
+  const wake = setInterval(useFreeLines, 1)
+  try {
+    await allOver
+  } finally {
+    clearInterval(wake)
   }
 }

@@ -53,7 +53,8 @@ export type Flow = Acknowledged & { client: SuiteClient }
 
 export type Tokens = Record<string, unknown> & { access_token: string; id_token: string }
 
-export interface Suite {
+/** Who takes part, and what the provider says of itself. */
+interface Parties {
   stage: TlsStage
   variant: Variant
   metadata: Record<string, unknown>
@@ -61,6 +62,9 @@ export interface Suite {
   first: SuiteClient
   second: SuiteClient
   endpoint: NotificationEndpoint
+}
+
+interface Calls {
   /** A signed request with the claims of step 3. */
   requestObject(client: SuiteClient, changes?: Changes): Promise<string>
   /** POST to the backchannel authentication endpoint, authenticated as this client. */
@@ -76,6 +80,12 @@ export interface Suite {
   tokenEndpoint: string
   /** The approval hook. */
   decide(authReqId: string, action: 'allow' | 'deny'): Promise<Answer>
+  /** The protected resource, with this client's certificate. */
+  resource(client: SuiteClient, token: string, headers?: Record<string, string>): Promise<Answer>
+  waitSeconds(seconds: number): void
+}
+
+interface Flows {
   /** Steps 2 to 7. */
   start(client: SuiteClient, changes?: Changes): Promise<Flow>
   /** Steps 8 to 10, and what tokens there are. */
@@ -83,10 +93,9 @@ export interface Suite {
   /** The ping of this flow, checked; for poll clients that there is none. */
   pinged(flow: Flow): Promise<void>
   checkTokens(client: SuiteClient, tokens: Answer): Promise<Tokens>
-  /** The protected resource, with this client's certificate. */
-  resource(client: SuiteClient, token: string, headers?: Record<string, string>): Promise<Answer>
-  waitSeconds(seconds: number): void
 }
+
+export type Suite = Parties & Calls & Flows
 
 interface AssertionChanges {
   alg?: string
@@ -133,7 +142,9 @@ export async function openSuite(t: TestContext, variant: Variant, engine: Engine
   if (!isStatic) for (const client of clients) await register(client, stage, variant, endpoint)
   const keys = (await stage.as().get(String(metadata.jwks_uri))).body as unknown as JSONWebKeySet
   assertKeySet(keys)
-  return suiteOn(stage, variant, metadata, keys, clients, endpoint)
+  const parties = { stage, variant, metadata, keys, first: clients[0], second: clients[1], endpoint }
+  const calls = callsTo(parties)
+  return { ...parties, ...calls, ...flowsOf(parties, calls) }
 }
 
 async function newClient(id: string, first: boolean, by: Certified | undefined): Promise<SuiteClient> {
@@ -186,14 +197,8 @@ async function register(
   client.id = String(answer.body.client_id)
 }
 
-function suiteOn(
-  stage: TlsStage,
-  variant: Variant,
-  metadata: Record<string, unknown>,
-  keys: JSONWebKeySet,
-  [first, second]: readonly [SuiteClient, SuiteClient],
-  endpoint: NotificationEndpoint,
-): Suite {
+/** The provider's endpoints, called as the two clients. */
+function callsTo({ stage, variant, metadata }: Parties): Calls {
   const isMtls = variant.clientAuthType === 'mtls'
   const aliases = metadata.mtls_endpoint_aliases as Record<string, string>
   // CT-4: keys ring at the plain address, certificates at the alias; tokens are always fetched at the alias.
@@ -204,14 +209,7 @@ function suiteOn(
   const post = (caller: Caller, url: string, form: Record<string, string>) =>
     caller.send('POST', url, String(new URLSearchParams(form)), { 'content-type': 'application/x-www-form-urlencoded' })
 
-  const suite: Suite = {
-    stage,
-    variant,
-    metadata,
-    keys,
-    first,
-    second,
-    endpoint,
+  const calls: Calls = {
     backchannelEndpoint,
     tokenEndpoint,
 
@@ -231,16 +229,16 @@ function suiteOn(
     async ring(client, form) {
       // CT-6: what the assertion is for differs on purpose.
       const audience = client.first ? String(metadata.issuer) : String(metadata.token_endpoint)
-      const who = await suite.credentials(client, audience)
-      return suite.ringBare({ ...form, ...who }, isMtls ? client.certified : undefined)
+      const who = await calls.credentials(client, audience)
+      return calls.ringBare({ ...form, ...who }, isMtls ? client.certified : undefined)
     },
     ringBare: (form, certified) => post(stage.as(certified), backchannelEndpoint, form),
 
     // CT-5
     token: async (client, form) =>
-      suite.tokenBare({ ...form, ...(await suite.credentials(client, tokenEndpoint)) }, client.certified),
+      calls.tokenBare({ ...form, ...(await calls.credentials(client, tokenEndpoint)) }, client.certified),
     tokenBare: (form, certified) => post(stage.as(certified), tokenEndpoint, form),
-    poll: (client, authReqId) => suite.token(client, { grant_type: CIBA, auth_req_id: authReqId }),
+    poll: (client, authReqId) => calls.token(client, { grant_type: CIBA, auth_req_id: authReqId }),
 
     async credentials(client, audience, { alg = 'PS256', key = client.key.privateKey } = {}) {
       if (isMtls) return { client_id: client.id }
@@ -256,37 +254,54 @@ function suiteOn(
         accept: 'application/json',
       }),
 
+    resource: (client, token, headers = {}) =>
+      stage.as(client.certified).send('GET', String(aliases.userinfo_endpoint), undefined, {
+        authorization: `Bearer ${token}`,
+        ...headers,
+      }),
+
+    waitSeconds(seconds) {
+      stage.clock.advance(seconds * 1000)
+      mock.timers.setTime(stage.clock.now())
+    },
+  }
+  return calls
+}
+
+/** The steps of a flow, with every check on the way. */
+function flowsOf({ stage, variant, metadata, keys, endpoint }: Parties, calls: Calls): Flows {
+  const flows: Flows = {
     async start(client, changes = {}) {
       const notificationToken = `${newSecret(30).slice(0, 27)}=`
       const claims = {
         ...(variant.cibaMode === 'ping' && { client_notification_token: notificationToken }),
         ...changes.claims,
       }
-      const request = await suite.requestObject(client, { ...changes, claims })
-      const acknowledged = assertAcknowledgement(await suite.ring(client, { request }))
+      const request = await calls.requestObject(client, { ...changes, claims })
+      const acknowledged = assertAcknowledgement(await calls.ring(client, { request }))
       const flow = { client, notificationToken, ...acknowledged }
       if ('client_notification_token' in claims) flow.notificationToken = String(claims.client_notification_token)
       // Step 6: at once. Step 7: after the interval, and once more if that was too fast.
       let wait = Math.max(5, flow.interval)
-      assertPending(await suite.poll(client, flow.authReqId))
-      suite.waitSeconds(wait)
-      const second = await suite.poll(client, flow.authReqId)
+      assertPending(await calls.poll(client, flow.authReqId))
+      calls.waitSeconds(wait)
+      const second = await calls.poll(client, flow.authReqId)
       assertPending(second)
       if (second.body.error === 'slow_down') {
         wait += 5
-        suite.waitSeconds(wait)
-        assertPending(await suite.poll(client, flow.authReqId))
+        calls.waitSeconds(wait)
+        assertPending(await calls.poll(client, flow.authReqId))
       }
       return flow
     },
 
     async finish(flow) {
-      const hook = await suite.decide(flow.authReqId, 'allow')
+      const hook = await calls.decide(flow.authReqId, 'allow')
       assert.equal(Math.floor(hook.status / 100), 2, hook.text)
-      await suite.pinged(flow)
+      await flows.pinged(flow)
       // CT-1: a ping is answered at once, whatever the interval is; polls wait.
-      if (variant.cibaMode === 'poll') suite.waitSeconds(flow.interval)
-      return suite.checkTokens(flow.client, await suite.poll(flow.client, flow.authReqId))
+      if (variant.cibaMode === 'poll') calls.waitSeconds(flow.interval)
+      return flows.checkTokens(flow.client, await calls.poll(flow.client, flow.authReqId))
     },
 
     async pinged(flow) {
@@ -313,17 +328,6 @@ function suiteOn(
       if ('acr' in payload) assert.ok(typeof payload.acr === 'string' && payload.acr !== '')
       return answer.body as Tokens
     },
-
-    resource: (client, token, headers = {}) =>
-      stage.as(client.certified).send('GET', String(aliases.userinfo_endpoint), undefined, {
-        authorization: `Bearer ${token}`,
-        ...headers,
-      }),
-
-    waitSeconds(seconds) {
-      stage.clock.advance(seconds * 1000)
-      mock.timers.setTime(stage.clock.now())
-    },
   }
-  return suite
+  return flows
 }

@@ -37,6 +37,11 @@ interface Call {
   answered: number
 }
 
+/** By `auth_req_id`, in the order in which they came. */
+type Calls = Map<string, Call[]>
+
+type Read = <Row extends Record<string, Value>>(sql: string) => Promise<Row[]>
+
 type Json = Record<string, unknown>
 
 export function killedAndStopped(engine: Engine): void {
@@ -124,7 +129,35 @@ async function open(t: TestContext, engine: Engine, { slow = 0 } = {}) {
     await drop()
     await rm(folder, { recursive: true, force: true })
   })
-  const calls = new Map<string, Call[]>()
+  const { calls, notify } = await openClientsEndpoint(t, slow)
+
+  const port = await freePort()
+  const configFile = join(folder, 'doorbell.config.json')
+  const settings = { notifications: { timeout: 1, attempts: 50 }, requests: { maxOpenPerUser: 1000 } }
+  const config = castConfig(port, database, { northbank: notify, till: notify, config: settings })
+  await writeFile(configFile, JSON.stringify(config))
+
+  const server = callServer(`http://localhost:${port}`)
+  const read: Read = async (sql) => {
+    const opened = await openDatabase(database, { log: createLog('silent'), clock: systemClock })
+    try {
+      return await opened.read(sql)
+    } finally {
+      await opened.close()
+    }
+  }
+  return {
+    calls,
+    read,
+    start: (): Promise<ServerProcess> => startServer(configFile),
+    ...server,
+    ...whatMustHold({ calls, server, read }),
+  }
+}
+
+/** Where both clients are called back, by request. */
+async function openClientsEndpoint(t: TestContext, slow: number): Promise<{ calls: Calls; notify: string }> {
+  const calls: Calls = new Map()
   const endpoint = createServer(async (request, response) => {
     let text = ''
     for await (const chunk of request) text += chunk
@@ -141,16 +174,13 @@ async function open(t: TestContext, engine: Engine, { slow = 0 } = {}) {
     endpoint.closeAllConnections()
     endpoint.close()
   })
-  const notify = `http://localhost:${(endpoint.address() as AddressInfo).port}/notify`
+  return { calls, notify: `http://localhost:${(endpoint.address() as AddressInfo).port}/notify` }
+}
 
-  const port = await freePort()
-  const configFile = join(folder, 'doorbell.config.json')
-  const settings = { notifications: { timeout: 1, attempts: 50 }, requests: { maxOpenPerUser: 1000 } }
-  const config = castConfig(port, database, { northbank: notify, till: notify, config: settings })
-  await writeFile(configFile, JSON.stringify(config))
-
+/** The server as its clients, Ana's phone and a service see it. */
+function callServer(url: string) {
   async function post(path: string, form: Record<string, string>, authorization: string) {
-    const response = await fetch(`http://localhost:${port}${path}`, {
+    const response = await fetch(url + path, {
       method: 'POST',
       headers: { authorization },
       body: new URLSearchParams(form),
@@ -164,23 +194,7 @@ async function open(t: TestContext, engine: Engine, { slow = 0 } = {}) {
     return (body.requests as Json[])[0]!
   }
 
-  async function read<Row extends Record<string, Value>>(sql: string): Promise<Row[]> {
-    const opened = await openDatabase(database, { log: createLog('silent'), clock: systemClock })
-    try {
-      return await opened.read<Row>(sql)
-    } finally {
-      await opened.close()
-    }
-  }
-
-  const poll = ({ client, authReqId }: Rung) =>
-    post('/oauth/token', { grant_type: CIBA, auth_req_id: authReqId }, credentials[client])
-
   return {
-    calls,
-    read,
-    start: (): Promise<ServerProcess> => startServer(configFile),
-
     async ring(client: Rung['client']): Promise<Rung> {
       const notificationToken = newNotificationToken()
       const form = { scope: 'openid', login_hint: 'ana', client_notification_token: notificationToken }
@@ -197,7 +211,24 @@ async function open(t: TestContext, engine: Engine, { slow = 0 } = {}) {
         credentials.phoneService,
       ),
     statusOf: async ({ authReqId }: Rung) => (await described(authReqId)).status,
+    poll: ({ client, authReqId }: Rung) =>
+      post('/oauth/token', { grant_type: CIBA, auth_req_id: authReqId }, credentials[client]),
+    async userOf(accessToken: unknown): Promise<unknown> {
+      const response = await fetch(`${url}/oauth/userinfo`, { headers: { authorization: `Bearer ${accessToken}` } })
+      return ((await response.json()) as Json).sub
+    },
+  }
+}
 
+interface Witnesses {
+  calls: Calls
+  server: ReturnType<typeof callServer>
+  read: Read
+}
+
+/** What must hold in the end, whatever happened to the server. */
+function whatMustHold({ calls, server: { poll, userOf }, read }: Witnesses) {
+  return {
     async everybodyTold(all: Rung[]): Promise<void> {
       const untold = () =>
         all.filter(({ authReqId }) => !calls.get(authReqId)?.some(({ answered }) => answered === 204))
@@ -245,12 +276,5 @@ async function open(t: TestContext, engine: Engine, { slow = 0 } = {}) {
       assert.equal(letters.length, all.length, 'one notification for each decision')
       assert.deepEqual(new Set(letters.map(({ state }) => state)), new Set(['delivered']))
     },
-  }
-
-  async function userOf(accessToken: unknown): Promise<unknown> {
-    const response = await fetch(`http://localhost:${port}/oauth/userinfo`, {
-      headers: { authorization: `Bearer ${accessToken}` },
-    })
-    return ((await response.json()) as Json).sub
   }
 }

@@ -67,7 +67,7 @@ export async function playPromotions({ promotions, atOnce, say }: PromotionPlay)
       await pair.endPrimary(how)
       await pair.promote()
       pair.lead()
-      load.facts[`primary ${how}`] = (load.facts[`primary ${how}`] ?? 0) + 1
+      load.count(`primary ${how}`)
       await pair.addStandby()
       await pair.setSynchronous(true)
       await ask(pair.primary, 'create table if not exists everything_before_is_on_the_standby ()')
@@ -93,20 +93,55 @@ async function openNode(port: number, database: string, issuer: string) {
   return { url: `http://localhost:${port}`, close: () => doorbell.close() }
 }
 
-function startLoad(urls: string[]) {
+/** What is found out on the way. */
+type Findings = Omit<PromotionReport, 'seconds'> & { count(what: string): void }
+
+function createFindings(): Findings {
   const facts: Record<string, number> = {}
-  const missing: string[] = []
-  const doubled: string[] = []
-  const wrong: string[] = []
+  const count = (what: string) => {
+    facts[what] = (facts[what] ?? 0) + 1
+  }
+  return { missing: [], doubled: [], wrong: [], facts, count }
+}
+
+/** As many flows at the same time as wanted, one after the other. */
+function startLoad(urls: string[]) {
+  const findings = createFindings()
   const flows = new Set<Flow>()
+  const play = createPlay(callNodes(urls, findings), findings, flows)
   let running: Promise<unknown> = Promise.resolve()
   let isOver = true
   let done = 0
 
-  const count = (what: string) => {
-    facts[what] = (facts[what] ?? 0) + 1
+  async function playOn(number: number): Promise<void> {
+    for (let turn = number; !isOver; turn++) if (await play(turn)) done += 1
   }
 
+  return {
+    ...findings,
+    /** Flows that came to their end. */
+    get done() {
+      return done
+    },
+    begin(atOnce: number): void {
+      isOver = false
+      running = Promise.all(Array.from({ length: atOnce }, (_, number) => playOn(number)))
+    },
+    /** Resolves when every flow has come to its end. */
+    async end(): Promise<void> {
+      isOver = true
+      await running
+    },
+    /** What was told of each flow since the last time is compared with what lies in the tables. */
+    async verify(url: string): Promise<void> {
+      await verify(url, flows, findings)
+      flows.clear()
+    },
+  }
+}
+
+/** What clients and devices send to the nodes. An answer 5xx that no client should get is noted. */
+function callNodes(urls: string[], { wrong, count }: Findings) {
   async function post(
     node: number,
     path: string,
@@ -127,42 +162,34 @@ function startLoad(urls: string[]) {
     return answer
   }
 
-  /** Again and again while the answer is 503. */
-  async function insist(call: () => Promise<Answer>): Promise<Answer> {
-    for (;;) {
-      const answer = await call()
-      if (answer.status !== 503) return answer
-      await pause(50)
-    }
-  }
+  const kiosk = (node: number, path: string, form: Record<string, string>) => post(node, path, form, credentials.kiosk)
 
-  const device = (node: number, path: string, form: Record<string, string>) =>
-    post(node, path, { login_hint: 'ana', ...form }, credentials.phoneService)
-
-  async function play(number: number): Promise<void> {
-    const [one, other] = [number % 2, (number + 1) % 2]
-    const asked = { scope: 'openid', login_hint: 'ana' }
-    // Not insisted on: who is told 503 does not know, and may ask the user again.
-    const { status, body } = await post(one, '/backchannel/authorize', asked, credentials.kiosk)
-    if (status !== 200) return void (await pause(50))
-    const flow: Flow = { authReqId: String(body.auth_req_id), isDecided: false, redeemed: 0, unknown: 0 }
-    flows.add(flow)
-    const shown = await insist(() => device(other, '/backchannel/authinfo', { auth_req_id: flow.authReqId }))
-    const [request] = (shown.body.requests ?? []) as { request_id: string }[]
-    if (!request) return void missing.push(`a request that was answered 200: ${JSON.stringify(shown)}`)
-    const decision = { request_id: request.request_id, status: 'approved' }
-    const decided = await insist(() => device(other, '/backchannel/complete', decision))
-    flow.isDecided = decided.status === 200
-    if (!flow.isDecided) count(`decisions told again: ${decided.status}`)
-    await collect(flow)
-    done += 1
+  return {
+    ring: (node: number) => kiosk(node, '/backchannel/authorize', { scope: 'openid', login_hint: 'ana' }),
+    device: (node: number, path: string, form: Record<string, string>) =>
+      post(node, path, { login_hint: 'ana', ...form }, credentials.phoneService),
+    pollAll: (authReqId: string) =>
+      Promise.all(urls.map((_, node) => kiosk(node, '/oauth/token', { grant_type: CIBA, auth_req_id: authReqId }))),
   }
+}
+
+/** Again and again while the answer is 503. */
+async function insist(call: () => Promise<Answer>): Promise<Answer> {
+  for (;;) {
+    const answer = await call()
+    if (answer.status !== 503) return answer
+    await pause(50)
+  }
+}
+
+/** One flow, from ring to tokens. Resolves to whether it came to its end. */
+function createPlay({ ring, device, pollAll }: ReturnType<typeof callNodes>, findings: Findings, flows: Set<Flow>) {
+  const { missing, wrong, count } = findings
 
   /** At both nodes at the same time. */
   async function collect(flow: Flow): Promise<void> {
     for (let attempt = 0; attempt < 40; attempt++) {
-      const form = { grant_type: CIBA, auth_req_id: flow.authReqId }
-      const polls = await Promise.all(urls.map((_, node) => post(node, '/oauth/token', form, credentials.kiosk)))
+      const polls = await pollAll(flow.authReqId)
       flow.redeemed += polls.filter(({ status }) => status === 200).length
       if (polls.some(({ status }) => status === 503)) flow.unknown += 1
       if (flow.redeemed > 0) return
@@ -176,45 +203,42 @@ function startLoad(urls: string[]) {
     missing.push(`a decision that was answered 200: its client never got tokens (${flow.isDecided})`)
   }
 
-  async function playOn(number: number): Promise<void> {
-    for (let turn = number; !isOver; turn++) await play(turn)
-  }
-
-  /** What was told of each flow since the last time is compared with what lies in the tables. */
-  async function verify(url: string): Promise<void> {
-    const rows = await ask(url, requestsAndTokens)
-    const found = new Map(rows.map((row) => [row.hash, row]))
-    for (const { authReqId, isDecided, redeemed } of flows) {
-      count('requests verified')
-      const row = found.get(hashOf(authReqId))
-      if (!row) missing.push('a request')
-      else if (redeemed > 0 && row.status !== 'redeemed') missing.push(`tokens: the request is ${row.status}`)
-      else if (isDecided && row.status === 'pending') missing.push('a decision')
-      if (redeemed > 1) doubled.push(`tokens were handed out ${redeemed} times`)
-      if (Number(row?.tokens ?? 0) > 1) doubled.push(`${row!.tokens} access tokens are stored for one approval`)
+  return async (number: number): Promise<boolean> => {
+    const [one, other] = [number % 2, (number + 1) % 2]
+    // Not insisted on: who is told 503 does not know, and may ask the user again.
+    const { status, body } = await ring(one)
+    if (status !== 200) {
+      await pause(50)
+      return false
     }
-    flows.clear()
+    const flow: Flow = { authReqId: String(body.auth_req_id), isDecided: false, redeemed: 0, unknown: 0 }
+    flows.add(flow)
+    const shown = await insist(() => device(other, '/backchannel/authinfo', { auth_req_id: flow.authReqId }))
+    const [request] = (shown.body.requests ?? []) as { request_id: string }[]
+    if (!request) {
+      missing.push(`a request that was answered 200: ${JSON.stringify(shown)}`)
+      return false
+    }
+    const decision = { request_id: request.request_id, status: 'approved' }
+    const decided = await insist(() => device(other, '/backchannel/complete', decision))
+    flow.isDecided = decided.status === 200
+    if (!flow.isDecided) count(`decisions told again: ${decided.status}`)
+    await collect(flow)
+    return true
   }
+}
 
-  return {
-    facts,
-    missing,
-    doubled,
-    wrong,
-    /** Flows that came to their end. */
-    get done() {
-      return done
-    },
-    begin(atOnce: number): void {
-      isOver = false
-      running = Promise.all(Array.from({ length: atOnce }, (_, number) => playOn(number)))
-    },
-    /** Resolves when every flow has come to its end. */
-    async end(): Promise<void> {
-      isOver = true
-      await running
-    },
-    verify,
+async function verify(url: string, flows: Set<Flow>, { missing, doubled, count }: Findings): Promise<void> {
+  const rows = await ask(url, requestsAndTokens)
+  const found = new Map(rows.map((row) => [row.hash, row]))
+  for (const { authReqId, isDecided, redeemed } of flows) {
+    count('requests verified')
+    const row = found.get(hashOf(authReqId))
+    if (!row) missing.push('a request')
+    else if (redeemed > 0 && row.status !== 'redeemed') missing.push(`tokens: the request is ${row.status}`)
+    else if (isDecided && row.status === 'pending') missing.push('a decision')
+    if (redeemed > 1) doubled.push(`tokens were handed out ${redeemed} times`)
+    if (Number(row?.tokens ?? 0) > 1) doubled.push(`${row!.tokens} access tokens are stored for one approval`)
   }
 }
 

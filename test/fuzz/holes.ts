@@ -63,6 +63,8 @@ export function createHoles(house: House): Holes {
     if (!mayBeLogged.includes(kind) && value.length >= 16) secret.add(value)
   }
 
+  const makeJwtOf = createJwtMaker(house, (text) => fill(text, plainly))
+
   function inHole(kind: string, detail: string): string {
     switch (kind) {
       case 'basic':
@@ -96,44 +98,6 @@ export function createHoles(house: House): Holes {
     )
   }
 
-  /** A hole may have been cut like everything else. */
-  function makeJwtOf(detail: string): string {
-    try {
-      return makeJwt(JSON.parse(Buffer.from(detail, 'base64url').toString()) as Jwt)
-    } catch {
-      return detail
-    }
-  }
-
-  function makeJwt({ key, header, claims, payload, spoiled }: Jwt): string {
-    const now = Math.floor(house.clock.now() / 1000)
-    const proofKey = { jwk: house.proofJwk }
-    const said = payload ?? JSON.stringify(claims, (_, value) => alive(value, now))
-    const head = JSON.stringify(header, (_, value) => (value === '$proofJwk' ? proofKey.jwk : alive(value, now)))
-    const content = `${base64(head)}.${base64(said)}`
-    return spoil(`${content}.${signatureOf(content, key)}`, spoiled)
-  }
-
-  function alive(value: unknown, now: number): unknown {
-    if (typeof value !== 'string') return value
-    const time = /^\$now([+-]\d+)?$/.exec(value)
-    if (time !== null) return now + Number(time[1] ?? 0)
-    if (value === '$new') return newSecret(12)
-    if (value.startsWith('$hash:'))
-      return createHash('sha256')
-        .update(fill(value.slice(6), plainly))
-        .digest('base64url')
-    return fill(value, plainly)
-  }
-
-  function signatureOf(content: string, key: Jwt['key']): string {
-    if (key === 'none') return ''
-    if (key === 'secret') return createHmac('sha256', secrets.kiosk).update(content).digest('base64url')
-    return sign('sha256', Buffer.from(content), { key: house.keys[key], dsaEncoding: 'ieee-p1363' }).toString(
-      'base64url',
-    )
-  }
-
   function learn({ status, headers, body, cookies }: Heard): void {
     const nonce = headers.get('dpop-nonce')
     if (nonce !== undefined) remember('nonce', nonce)
@@ -159,6 +123,47 @@ export function createHoles(house: House): Holes {
   }
 
   return { fill, learn, isSecret: (word) => secret.has(word) || house.secrets.includes(word) }
+}
+
+/** Makes the JWT that a hole describes; `fill` fills the holes within its header and claims. */
+function createJwtMaker(house: House, fill: (text: string) => string) {
+  function makeJwt({ key, header, claims, payload, spoiled }: Jwt): string {
+    const now = Math.floor(house.clock.now() / 1000)
+    const proofKey = { jwk: house.proofJwk }
+    const said = payload ?? JSON.stringify(claims, (_, value) => alive(value, now))
+    const head = JSON.stringify(header, (_, value) => (value === '$proofJwk' ? proofKey.jwk : alive(value, now)))
+    const content = `${base64(head)}.${base64(said)}`
+    return spoil(`${content}.${signatureOf(content, key)}`, spoiled)
+  }
+
+  function alive(value: unknown, now: number): unknown {
+    if (typeof value !== 'string') return value
+    const time = /^\$now([+-]\d+)?$/.exec(value)
+    if (time !== null) return now + Number(time[1] ?? 0)
+    if (value === '$new') return newSecret(12)
+    if (value.startsWith('$hash:'))
+      return createHash('sha256')
+        .update(fill(value.slice(6)))
+        .digest('base64url')
+    return fill(value)
+  }
+
+  function signatureOf(content: string, key: Jwt['key']): string {
+    if (key === 'none') return ''
+    if (key === 'secret') return createHmac('sha256', secrets.kiosk).update(content).digest('base64url')
+    return sign('sha256', Buffer.from(content), { key: house.keys[key], dsaEncoding: 'ieee-p1363' }).toString(
+      'base64url',
+    )
+  }
+
+  /** A hole may have been cut like everything else. */
+  return (detail: string): string => {
+    try {
+      return makeJwt(JSON.parse(Buffer.from(detail, 'base64url').toString()) as Jwt)
+    } catch {
+      return detail
+    }
+  }
 }
 
 const plainly = (value: string) => value

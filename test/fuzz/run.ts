@@ -89,6 +89,7 @@ async function attack(house: House, loose: Loose, options: Required<FuzzOptions>
   const routes = new Map<string, number>()
   const findings = new Map<string, Finding>()
   const begun = performance.now()
+  const { lookAround, lookAtLog } = createLookout(house, loose, holes, remember)
   let answered = 0
   let left = options.requests
 
@@ -143,6 +144,26 @@ async function attack(house: House, loose: Loose, options: Required<FuzzOptions>
       Object.assign(finding, { shot: smallest, bytes: bytesOf(smallest, holes.fill), repeats: true })
   }
 
+  function remember(what: string, shot: Shot, bytes: Buffer, log: string[]): void {
+    const before = findings.get(what)
+    if (before !== undefined) {
+      before.times += 1
+      return
+    }
+    findings.set(what, { what, shot, bytes, repeats: false, times: 1, log })
+    options.onFinding(what)
+  }
+
+  await Promise.all(Array.from({ length: lanes }, (_, number) => lane(number)))
+  await pause(50)
+  await lookAround({ method: '', target: '', version: '', headers: [], body: '', framing: 'none' }, Buffer.alloc(0))
+  return { answered, statuses, routes, findings: [...findings.values()], milliseconds: performance.now() - begun }
+}
+
+type Remember = (what: string, shot: Shot, bytes: Buffer, log: string[]) => void
+
+/** Looks where faults show that are in no answer. */
+function createLookout(house: House, loose: Loose, holes: Holes, remember: Remember) {
   /** What shows in no answer: the log, loose promises, and prototypes that have changed. */
   async function lookAround(shot: Shot, bytes: Buffer): Promise<void> {
     lookAtLog(house.takeLog(), shot, bytes)
@@ -159,20 +180,7 @@ async function attack(house: House, loose: Loose, options: Required<FuzzOptions>
     }
   }
 
-  function remember(what: string, shot: Shot, bytes: Buffer, log: string[]): void {
-    const before = findings.get(what)
-    if (before !== undefined) {
-      before.times += 1
-      return
-    }
-    findings.set(what, { what, shot, bytes, repeats: false, times: 1, log })
-    options.onFinding(what)
-  }
-
-  await Promise.all(Array.from({ length: lanes }, (_, number) => lane(number)))
-  await pause(50)
-  await lookAround({ method: '', target: '', version: '', headers: [], body: '', framing: 'none' }, Buffer.alloc(0))
-  return { answered, statuses, routes, findings: [...findings.values()], milliseconds: performance.now() - begun }
+  return { lookAround, lookAtLog }
 }
 
 async function send(shot: Shot, wire: Wire, holes: Holes): Promise<Heard> {
