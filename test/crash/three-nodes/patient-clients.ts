@@ -1,0 +1,31 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { CIBA, credentials } from '../../cast/stage.ts'
+import type { Ask } from './balancer.ts'
+import { nodeOrders } from './flows.ts'
+import { type Findings, goesOn, type Play, type Progress, userNames } from './play.ts'
+
+/** Returns what plays a client that keeps its interval until the play is over. */
+export function createPatientClients(ask: Ask, play: Play, progress: Progress, { count, blame }: Findings) {
+  /** Polls in turn at all nodes, never before its interval is over, and nobody ever decides. */
+  async function waitPatiently(number: number): Promise<void> {
+    const order = nodeOrders[number]!
+    const ring = { scope: 'openid', login_hint: userNames[number]! }
+    const rung = await ask(order[0], '/backchannel/authorize', ring, credentials.kiosk)
+    progress.patientRings += 1
+    const poll = { grant_type: CIBA, auth_req_id: String(rung.body.auth_req_id) }
+    let interval = Number(rung.body.interval)
+    for (let turn = 1; goesOn(play, progress); turn++) {
+      const { body, doubts } = await ask(order[turn % 3]!, '/oauth/token', poll, credentials.kiosk)
+      if (body.error === 'expired_token') return waitPatiently(number)
+      count('polls by clients that keep their interval')
+      if (body.error === 'slow_down') {
+        interval += 5
+        if (doubts.length === 0) count('slow_down to clients that keep their interval')
+      } else if (body.error !== 'authorization_pending')
+        blame('wrongAnswers', `a patient poll: ${JSON.stringify(body)}`)
+      for (let left = interval * 1000 + 50; left > 0 && goesOn(play, progress); left -= 250) await pause(250)
+    }
+  }
+
+  return waitPatiently
+}
