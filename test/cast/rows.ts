@@ -4,6 +4,7 @@ import type { AuthenticationRequest } from '../../src/ciba/authentication-reques
 import { callBackPlace } from '../../src/ciba/authentication-request/authentication-request.ts'
 import { createRequestStore } from '../../src/ciba/authentication-request/authentication-request-store.ts'
 import { createOpenRequestStore } from '../../src/ciba/authentication-request/open-request-store.ts'
+import type { Settlement } from '../../src/ciba/authentication-request/request-move-store.ts'
 import { createDecisionStore } from '../../src/ciba/decision/consent-history-store.ts'
 import { createDecide, type DecisionNeeds } from '../../src/ciba/decision/decide.ts'
 import { createBlockedClientStore } from '../../src/ciba/request-limits/blocked-client-store.ts'
@@ -116,6 +117,11 @@ export async function post(database: Database, ...letters: Letter[]): Promise<vo
     { sql: 'select 1 as one', values: [] },
     { also: letters.map(add), announce: [{ topic: 'outbox', key: '' }] },
   )
+}
+
+/** Ana's approval, as it is settled. */
+export function approval(now: number): Settlement {
+  return { userId: 'user-ana', outcome: 'approved', settledBy: newId(now), now, authentication: {} }
 }
 
 /** Everything that lies in a table. */

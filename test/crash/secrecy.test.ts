@@ -3,25 +3,24 @@
  * way is then looked for in every log line and in every byte that was kept.
  */
 import assert from 'node:assert/strict'
-import { readFile } from 'node:fs/promises'
 import { describe, test } from 'node:test'
 import { SignJWT } from 'jose'
-import { Client } from 'pg'
 import { createInitialAccessStore } from '../../src/client/registration/initial-access-token-store.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { createLog } from '../../src/platform/log.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { asserted, assertionOf, type KeyHolder, newKey, pollClient } from '../cast/assertions.ts'
-import { type CreationOptions, createAuthenticator, type RequestOptions } from '../cast/authenticator.ts'
 import { engines } from '../cast/engines.ts'
 import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
 import { signIn, startSignIn } from '../cast/phone-app.ts'
 import { newProofKey, proofOf } from '../cast/proofs.ts'
-import { openPushService, type PushService } from '../cast/push-service.ts'
+import { openPushService } from '../cast/push-service.ts'
 import { signedRequest } from '../cast/signed-requests.ts'
 import { ana, basic, ben, CIBA, credentials, openStage, type Stage, secrets } from '../cast/stage.ts'
 import { rowsOf } from '../cast/tables.ts'
 import { tapWires, type Wiretap } from '../cast/wiretap.ts'
+import { everythingKept, formsOf } from './kept-secrets.ts'
+import { playDevice } from './secret-device.ts'
 
 for (const engine of engines) {
   describe(`secrets, on ${engine.name}`, () => {
@@ -209,45 +208,6 @@ async function playWell(stage: Stage, tap: Wiretap, endpoint: Endpoint, assertio
   return requestIds[0]!
 }
 
-/** A browser that is told, a passkey that confirms and challenges nobody answers, a client that is blocked. */
-async function playDevice(stage: Stage, tap: Wiretap, pushes: PushService): Promise<void> {
-  const bearer = `Bearer ${(await signIn(stage)).access_token}`
-  const post = async <Body>(path: string, form: Record<string, string>): Promise<Body> => {
-    const { status, body, text } = await stage.post(`/backchannel/${path}`, form, bearer)
-    assert.ok(status < 300, `${path}: ${text}`)
-    return body as Body
-  }
-  const challenged = <Options extends { challenge: string }>(options: Options): Options => {
-    tap.note(options.challenge, "a passkey's challenge")
-    return options
-  }
-
-  const { subscription } = pushes.openBrowser()
-  tap.note(subscription.endpoint.slice(pushes.origin.length + '/push/'.length), 'the address of a browser')
-  tap.note(subscription.keys.p256dh, "a browser's key")
-  tap.note(subscription.keys.auth, "a browser's secret")
-  await post('push-subscriptions', { subscription: JSON.stringify(subscription) })
-  await stage.ring('kiosk', { login_hint: phone })
-  await stage.ring('kiosk', { login_hint: phone })
-  await stage.doorbell.idle()
-
-  const authenticator = createAuthenticator(stage.url)
-  await post('passkeys', {
-    passkey: authenticator.create(challenged(await post<CreationOptions>('passkeys/options', {}))),
-  })
-  const { requests } = (await stage.get('/backchannel/authinfo?status=pending', { authorization: bearer })).body
-  const [{ request_id }, unanswered] = requests as { request_id: string }[] as [
-    { request_id: string },
-    { request_id: string },
-  ]
-  challenged(await post<RequestOptions>('passkeys/confirm-options', { request_id: unanswered.request_id }))
-  const options = challenged(await post<RequestOptions>('passkeys/confirm-options', { request_id }))
-  const passkey = authenticator.get(options)
-  tap.note((JSON.parse(passkey) as { response: { signature: string } }).response.signature, 'what a passkey answers')
-  await post('complete', { request_id, status: 'approved', passkey })
-  await post('block', { client_id: 'till', blocked: 'true' })
-}
-
 /** User codes, signed requests, hint tokens, proofs of DPoP, and a client that registers itself: right and wrong. */
 async function playBank(stage: Stage, tap: Wiretap, key: KeyHolder): Promise<void> {
   const secret = (where: string) => tap.note(newSecret(), where)
@@ -406,45 +366,4 @@ async function playBadly(stage: Stage, tap: Wiretap): Promise<void> {
   const { browser, page } = await startSignIn(stage)
   const refused = await browser.submit(page, { name: 'ana', password: secret('a wrong password') })
   assert.equal(refused.status, 401)
-}
-
-/** In all the shapes in which somebody might keep or print it. */
-function formsOf(secret: string): string[] {
-  const bytes = Buffer.from(secret)
-  return [
-    ...new Set([
-      secret,
-      encodeURIComponent(secret),
-      bytes.toString('base64'),
-      bytes.toString('base64url'),
-      bytes.toString('hex'),
-    ]),
-  ]
-}
-
-/** Every byte of the SQLite file and of its log of changes; every row of every table of Postgres. */
-async function everythingKept(stage: Stage, engine: string): Promise<Buffer> {
-  if (engine === 'sqlite') {
-    const path = stage.database.slice('sqlite:'.length)
-    const files = [path, `${path}-wal`, `${path}-shm`].map((file) => readFile(file).catch(() => Buffer.alloc(0)))
-    return Buffer.concat(await Promise.all(files))
-  }
-  const client = new Client({ connectionString: stage.database })
-  await client.connect()
-  try {
-    const { rows: tables } = await client.query(
-      "select quote_ident(table_name) as name from information_schema.tables where table_schema = 'public'",
-    )
-    const texts = []
-    for (const { name } of tables)
-      texts.push((await client.query(`select each::text as text from ${name} as each`)).rows)
-    return Buffer.from(
-      texts
-        .flat()
-        .map(({ text }) => text)
-        .join('\n'),
-    )
-  } finally {
-    await client.end()
-  }
 }

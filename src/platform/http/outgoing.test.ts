@@ -1,39 +1,20 @@
 import assert from 'node:assert/strict'
-import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer, type RequestListener } from 'node:http'
-import { createServer as createTlsServer } from 'node:https'
-import { type AddressInfo, connect, createServer as createTcpServer, type Server, type Socket } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
-import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import {
-  type Address,
-  CallFailed,
-  type CallFailure,
-  createGuardedCaller,
-  type GuardedCallerOptions,
-} from './outgoing.ts'
-
-const soon = 150
-const longEnough = 5_000
-
-function caller(t: TestContext, options: Partial<GuardedCallerOptions> = {}) {
-  const made = createGuardedCaller({
-    timeout: longEnough,
-    maxBytes: 1000,
-    allowPrivateNetworks: true,
-    allowHttp: true,
-    ...options,
-  })
-  t.after(() => made.close())
-  return made
-}
-
-const failsWith = (word: CallFailure) => (error: unknown) => {
-  assert.ok(error instanceof CallFailed, String(error))
-  assert.equal(error.word, word)
-  return true
-}
+  caller,
+  essence,
+  failsWith,
+  httpServer,
+  longEnough,
+  loopback,
+  pour,
+  soon,
+  tcpServer,
+} from '../../../test/cast/outgoing.ts'
+import { freePort } from '../../../test/cast/ports.ts'
+import type { Address } from './outgoing.ts'
 
 describe('an answer', () => {
   test('comes with status, headers and body', async (t) => {
@@ -261,78 +242,6 @@ describe('a call stops', () => {
   })
 })
 
-describe('the guard', () => {
-  const guarded = { allowPrivateNetworks: false }
-  const one = { address: '93.184.216.34', family: 4 }
-
-  test('refuses addresses in any notation, without opening a connection', async (t) => {
-    const { call } = caller(t, { ...guarded, dial: () => assert.fail('dialled') })
-    for (const host of [
-      '127.0.0.1',
-      '0x7f.1',
-      '2130706433',
-      '10.0.0.1',
-      '169.254.169.254',
-      '[::1]',
-      '[::ffff:8.8.8.8]',
-    ])
-      await assert.rejects(call({ url: `https://${host}/`, method: 'GET' }), failsWith('address_forbidden'), host)
-    await assert.rejects(call({ url: 'http://localhost/', method: 'GET' }), failsWith('address_forbidden'))
-  })
-
-  test('refuses a name with one forbidden address among its addresses', async (t) => {
-    for (const bad of ['127.0.0.1', '10.1.2.3', '::1', '64:ff9b::a00:1', 'fe80::1%eth0']) {
-      const lookup = async () => [one, { address: bad, family: bad.includes(':') ? 6 : 4 }]
-      const { call } = caller(t, { ...guarded, lookup, dial: () => assert.fail('dialled') })
-      await assert.rejects(call({ url: 'https://client.example/', method: 'GET' }), failsWith('address_forbidden'), bad)
-    }
-  })
-
-  test('connects to the addresses it checked: a name that turns private later is not asked again', async (t) => {
-    const answers = [[one], [loopback]]
-    const dialled: string[] = []
-    const { call } = caller(t, {
-      ...guarded,
-      lookup: async () => answers.shift() ?? assert.fail('asked too often'),
-      dial: (addresses) => {
-        dialled.push(...addresses.map(({ address }) => address))
-        return brokenSocket()
-      },
-    })
-    await assert.rejects(call({ url: 'https://client.example/', method: 'GET' }), failsWith('refused'))
-    assert.deepEqual(dialled, [one.address])
-    assert.equal(answers.length, 1)
-    await assert.rejects(call({ url: 'https://client.example/', method: 'GET' }), failsWith('address_forbidden'))
-    assert.deepEqual(dialled, [one.address])
-  })
-
-  test('asks the socket whom it reached, and sends nothing to whom it must not', async (t) => {
-    const received: Buffer[] = []
-    const gone = Promise.withResolvers<void>()
-    const port = await tcpServer(t, (socket) => {
-      socket.on('data', (chunk) => received.push(chunk))
-      socket.on('close', () => gone.resolve())
-    })
-    const { call } = caller(t, { ...guarded, lookup: async () => [one], dial: () => connect(port, '127.0.0.1') })
-    await assert.rejects(call({ url: 'https://client.example/', method: 'GET' }), failsWith('address_forbidden'))
-    await gone.promise
-    assert.deepEqual(received, [])
-  })
-
-  test('pins the addresses of the lookup', async (t) => {
-    const seen: string[] = []
-    const url = new URL(
-      await httpServer(t, (request, response) => {
-        seen.push(`${request.headers.host}`)
-        response.end()
-      }),
-    )
-    const { call } = caller(t, { lookup: async () => [{ address: '127.0.0.1', family: 4 }] })
-    await call({ url: `http://no-such-name.invalid:${url.port}/`, method: 'GET' })
-    assert.deepEqual(seen, [`no-such-name.invalid:${url.port}`])
-  })
-})
-
 describe('a target that hangs', () => {
   /** Answers nobody until told to. Counts, where they are opened, the connections to it. */
   async function hangingTarget(t: TestContext) {
@@ -408,135 +317,3 @@ describe('a target that hangs', () => {
     assert.equal(atOnce(), 16)
   })
 })
-
-describe('TLS', () => {
-  test('answers that are not TLS are tls_failed', async (t) => {
-    const port = await tcpServer(t, (socket) => socket.write('220 this is not TLS\r\n'))
-    const url = `https://127.0.0.1:${port}/`
-    await assert.rejects(caller(t).call({ url, method: 'GET' }), failsWith('tls_failed'))
-  })
-
-  test('a certificate counts when it is trusted and has the name', async (t) => {
-    const { key, cert } = selfSigned('client.example')
-    const server = createTlsServer({ key, cert }, (_request, response) => response.end('ok'))
-    const port = await listen(t, server)
-    const url = (name: string) => `https://${name}:${port}/`
-    const lookup = async () => [loopback]
-
-    await assert.rejects(
-      caller(t, { lookup }).call({ url: url('client.example'), method: 'GET' }),
-      failsWith('tls_failed'),
-    )
-
-    assert.equal((await caller(t, { lookup, ca: cert }).call({ url: url('client.example'), method: 'GET' })).body, 'ok')
-    await assert.rejects(
-      caller(t, { lookup, ca: cert }).call({ url: url('other.example'), method: 'GET' }),
-      failsWith('tls_failed'),
-    )
-
-    const before = getCACertificates('default')
-    t.after(() => setDefaultCACertificates(before))
-    setDefaultCACertificates([cert])
-    assert.equal((await caller(t, { lookup }).call({ url: url('client.example'), method: 'GET' })).body, 'ok')
-    for (const name of ['other.example', '127.0.0.1'])
-      await assert.rejects(caller(t, { lookup }).call({ url: url(name), method: 'GET' }), failsWith('tls_failed'))
-  })
-})
-
-const loopback = { address: '127.0.0.1', family: 4 }
-
-const essence = (answer: { status: number; body: string }) => [answer.status, answer.body]
-
-const pour: RequestListener = (_request, response) => {
-  const more = () => {
-    while (!response.destroyed && response.write('x'.repeat(10_000)));
-  }
-  response.on('drain', more)
-  more()
-}
-
-async function httpServer(t: TestContext, listener: RequestListener): Promise<string> {
-  const server = createServer(listener)
-  const port = await listen(t, server)
-  return `http://127.0.0.1:${port}`
-}
-
-async function tcpServer(t: TestContext, listener: (socket: Socket) => void): Promise<number> {
-  return listen(
-    t,
-    createTcpServer((socket) => {
-      socket.on('error', () => {}).resume()
-      listener(socket)
-    }),
-  )
-}
-
-async function listen(t: TestContext, server: Server): Promise<number> {
-  const sockets = new Set<Socket>()
-  server.on('connection', (socket) => sockets.add(socket))
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.after(() => {
-    server.close()
-    for (const socket of sockets) socket.destroy()
-  })
-  return (server.address() as AddressInfo).port
-}
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-/** A socket that cannot connect, without asking the network. */
-function brokenSocket(): Socket {
-  return connect({
-    host: 'broken.invalid',
-    port: 1,
-    lookup: (_name, _options, callback) => callback(Object.assign(new Error('broken'), { code: 'EHOSTUNREACH' }), ''),
-  })
-}
-
-/** A certificate for `name`, signed by itself. */
-function selfSigned(name: string): { key: string; cert: string } {
-  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const body = certificateBody(name, publicKey)
-  const signature = sign('sha256', body, privateKey)
-  const cert = der(0x30, body, ecdsaWithSha256, der(0x03, Buffer.of(0), signature))
-  return {
-    key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
-    cert: `-----BEGIN CERTIFICATE-----\n${cert.toString('base64').replace(/.{64}/g, '$&\n')}\n-----END CERTIFICATE-----\n`,
-  }
-}
-
-const ecdsaWithSha256 = der(0x30, der(0x06, Buffer.from('2a8648ce3d040302', 'hex')))
-
-function certificateBody(name: string, publicKey: KeyObject): Buffer {
-  const commonName = der(0x30, der(0x06, Buffer.from('550403', 'hex')), der(0x0c, Buffer.from(name)))
-  const who = der(0x30, der(0x31, commonName))
-  const validity = [new Date(Date.now() - 86_400_000), new Date(Date.now() + 86_400_000)]
-  const names = der(0x30, der(0x82, Buffer.from(name)))
-  const alternativeNames = der(0x30, der(0x06, Buffer.from('551d11', 'hex')), der(0x04, names))
-  return der(
-    0x30,
-    der(0xa0, der(0x02, Buffer.of(2))),
-    der(0x02, Buffer.of(1)),
-    ecdsaWithSha256,
-    who,
-    der(0x30, ...validity.map((date) => der(0x18, Buffer.from(date.toISOString().replace(/\.\d+|[-:T]/g, ''))))),
-    who,
-    publicKey.export({ type: 'spki', format: 'der' }),
-    der(0xa3, der(0x30, alternativeNames)),
-  )
-}
-
-function der(tag: number, ...parts: Buffer[]): Buffer {
-  const content = Buffer.concat(parts)
-  const length = content.length
-  if (length < 0x80) return Buffer.concat([Buffer.of(tag, length), content])
-  return Buffer.concat([Buffer.of(tag, 0x82, length >> 8, length & 0xff), content])
-}

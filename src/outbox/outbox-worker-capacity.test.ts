@@ -1,0 +1,189 @@
+/** How many messages are sent at once: to one receiver, of one kind, and in all. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { drunk, postFour, postOne, spilt, tea, teaRoom, turn } from '../../test/cast/outbox.ts'
+import { countByState, post } from '../../test/cast/rows.ts'
+import { until } from '../../test/cast/until.ts'
+import type { Outcome } from './notification.ts'
+
+test('a lane that hangs holds up only its own, and never gets more than its share', async (t) => {
+  const { table, worker, served, serve } = await teaRoom(t)
+  const opened = Promise.withResolvers<void>()
+  let hanging = 0
+  let most = 0
+  serve(async (letter) => {
+    if (letter.lane !== 'ben') return drunk
+    hanging += 1
+    most = Math.max(most, hanging)
+    await opened.promise
+    hanging -= 1
+    return drunk
+  })
+  worker.start()
+  // One at a time, so that each look finds a lane with something under way already.
+  for (let number = 0; number < 10; number++) {
+    await post(table, tea({ lane: 'ben' }), tea({ lane: 'ana' }))
+    await until(() => served.filter(({ lane }) => lane === 'ana').length === number + 1)
+  }
+  await until(async () => (await countByState(table)).delivered === 10)
+  assert.deepEqual([hanging, most], [4, 4])
+  opened.resolve()
+  await worker.idle()
+  assert.deepEqual(await countByState(table), { waiting: 0, sending: 0, delivered: 20, parked: 0 })
+})
+
+test('three that hang and four that come: still four at once', async (t) => {
+  const { table, worker, serve, outbox } = await teaRoom(t)
+  const opened = Promise.withResolvers<void>()
+  let hanging = 0
+  serve(async () => {
+    hanging += 1
+    await opened.promise
+    return drunk
+  })
+  worker.start()
+  await post(table, tea(), tea(), tea())
+  await until(() => hanging === 3)
+  await post(table, tea(), tea(), tea(), tea())
+  await until(() => hanging === 4)
+  // The next look begins after the last one ended: by the time another lane is served, it has been over.
+  const other = tea({ lane: 'ben' })
+  await post(table, other)
+  await until(async () => (await outbox.find(other.id))!.state === 'sending')
+  assert.equal((await countByState(table)).waiting, 3)
+  opened.resolve()
+  await worker.idle()
+  assert.equal(hanging, 8)
+})
+
+test('who takes well gets more at once, sixteen at most, and four again after a failure', async (t) => {
+  const { table, worker, serve } = await teaRoom(t)
+  let atOnce = 0
+  let most = 0
+  const slowly = (outcome: Outcome) => async () => {
+    atOnce += 1
+    most = Math.max(most, atOnce)
+    for (let turns = 0; turns < 20; turns++) await turn()
+    atOnce -= 1
+    return outcome
+  }
+  serve(slowly(drunk))
+  await post(table, ...Array.from({ length: 200 }, () => tea()))
+  worker.start()
+  await worker.idle()
+  assert.equal(most, 16)
+
+  serve(slowly(spilt))
+  await post(table, tea())
+  await worker.idle()
+  most = 0
+  await post(table, ...Array.from({ length: 40 }, () => tea()))
+  await worker.idle()
+  assert.equal(most, 4)
+})
+
+test('a kind that hangs, whoever it is for, holds up no other kind', async (t) => {
+  const { table, worker, served, serve, outbox } = await teaRoom(t)
+  const opened = Promise.withResolvers<Outcome>()
+  serve(() => opened.promise)
+  await post(table, ...Array.from({ length: 700 }, (_, number) => tea({ lane: `lane ${number}` })))
+  worker.start()
+  await until(() => served.length === 64)
+  // It comes after more than are looked at.
+  const milk = tea({ kind: 'milk' })
+  await post(table, milk)
+  await until(async () => (await outbox.find(milk.id))!.state === 'delivered')
+  assert.equal(served.length, 64)
+  opened.resolve(drunk)
+  await worker.idle()
+  assert.equal(served.length, 700)
+})
+
+test('what there is no room for waits, and what comes later does not pass it by', async (t) => {
+  const { table, worker, served, serve, outbox, fail, logLines } = await teaRoom(t)
+  const [first, others] = [Promise.withResolvers<Outcome>(), Promise.withResolvers<Outcome>()]
+  serve(
+    () => first.promise,
+    () => others.promise,
+  )
+  worker.start()
+  await worker.idle()
+  await postFour(worker, table)
+  await until(() => served.length === 4)
+  const fifth = tea()
+  assert.deepEqual(await postOne(worker, table, fifth), ['outbox'])
+  assert.equal((await outbox.find(fifth.id))!.state, 'waiting')
+  // Somebody else of the same kind has room.
+  assert.deepEqual(await postOne(worker, table, tea({ lane: 'ben' })), [])
+  await until(() => served.length === 5)
+
+  // There is room again, and whom it is for has not been seen yet.
+  fail(1)
+  first.resolve(drunk)
+  await until(() => logLines.some((line) => line.includes('outbox.look_failed')))
+  assert.deepEqual(await postOne(worker, table, tea()), ['outbox'])
+  others.resolve(drunk)
+  await worker.idle()
+  assert.equal(served.length, 7)
+  // Nobody is before them any more.
+  assert.deepEqual(await postOne(worker, table, tea()), [])
+})
+
+test('whoever takes slowly, though well, gets no more than four at once', async (t) => {
+  const { table, worker, serve, clock } = await teaRoom(t)
+  let atOnce = 0
+  let most = 0
+  serve(async () => {
+    atOnce += 1
+    most = Math.max(most, atOnce)
+    await turn()
+    clock.advance(600)
+    await turn()
+    atOnce -= 1
+    return drunk
+  })
+  await post(table, ...Array.from({ length: 40 }, () => tea()))
+  worker.start()
+  await worker.idle()
+  assert.equal(most, 4)
+})
+
+test('while its whole kind is full, a lane without any before it waits as well, and is not passed by', async (t) => {
+  const { table, worker, served, serve, fail, logLines } = await teaRoom(t)
+  const [first, others] = [Promise.withResolvers<Outcome>(), Promise.withResolvers<Outcome>()]
+  serve(
+    () => first.promise,
+    () => others.promise,
+  )
+  await post(table, ...Array.from({ length: 64 }, (_, number) => tea({ lane: `lane ${number}` })))
+  worker.start()
+  await until(() => served.length === 64)
+  const waiting = tea({ lane: 'ben' })
+  assert.deepEqual(await postOne(worker, table, waiting), ['outbox'])
+  fail(1)
+  first.resolve(drunk)
+  await until(() => logLines.some((line) => line.includes('outbox.look_failed')))
+  assert.deepEqual(await postOne(worker, table, tea({ lane: 'zoe' })), ['outbox'], 'Ben comes before')
+  assert.deepEqual(await postOne(worker, table, tea({ kind: 'milk', lane: 'zoe' })), [], 'of another kind')
+  others.resolve(drunk)
+  await worker.idle()
+  assert.deepEqual(await postOne(worker, table, tea({ lane: 'zoe' })), [])
+})
+
+test('no more than sixty-four are sent at once, and all are sent in the end', async (t) => {
+  const { table, worker, serve } = await teaRoom(t)
+  let atOnce = 0
+  let most = 0
+  serve(async () => {
+    atOnce += 1
+    most = Math.max(most, atOnce)
+    await new Promise((resolve) => setImmediate(resolve))
+    atOnce -= 1
+    return drunk
+  })
+  await post(table, ...Array.from({ length: 300 }, (_, number) => tea({ lane: `lane ${number % 50}` })))
+  worker.start()
+  await worker.idle()
+  assert.ok(most <= 64, `${most} at once`)
+  assert.equal((await countByState(table)).delivered, 300)
+})

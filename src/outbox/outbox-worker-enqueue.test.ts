@@ -1,0 +1,113 @@
+/** Messages that are sent as soon as the step that adds them is done. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { postFour, postOne, start, tea, teaRoom, turn } from '../../test/cast/outbox.ts'
+import { countByState } from '../../test/cast/rows.ts'
+import { until } from '../../test/cast/until.ts'
+
+test('what is posted is sent as soon as it is kept, and nobody has to look for it', async (t) => {
+  const { table, worker, served, outbox, claims } = await teaRoom(t)
+  worker.start()
+  await worker.idle()
+  const before = claims()
+  const letters = [tea(), tea({ lane: 'ben' })]
+  let rowsWhenKept: unknown
+  const happened = await worker.enqueue(letters, async (adding, topics) => {
+    assert.deepEqual(topics, [], 'no other node needs to hear of it')
+    const rows = await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
+    rowsWhenKept = (await outbox.list(undefined)).map(({ state, attempts, dueAt }) => [state, attempts, dueAt])
+    return rows.length > 0
+  })
+  assert.equal(happened, true)
+  // Taken on already: if this process ended now, another would take over at the end of the lease.
+  assert.deepEqual(rowsWhenKept, [
+    ['sending', 1, start + 3000],
+    ['sending', 1, start + 3000],
+  ])
+  await until(async () => (await countByState(table)).delivered === 2)
+  assert.equal(claims(), before)
+  assert.deepEqual(served.map(({ id }) => id).sort(), letters.map(({ id }) => id).sort())
+})
+
+test('what was not kept, because its step did not happen or failed, is not sent and takes no room', async (t) => {
+  const { table, worker, served } = await teaRoom(t)
+  worker.start()
+  for (let times = 0; times < 10; times++) {
+    assert.equal(await worker.enqueue([tea()], async () => false), false)
+    await assert.rejects(
+      worker.enqueue([tea()], () => Promise.reject(new Error('no step'))),
+      /no step/,
+    )
+  }
+  await worker.idle()
+  assert.equal(served.length, 0)
+  await postFour(worker, table)
+  await until(() => served.length === 4)
+})
+
+test('a step that took long leaves too little of the lease: the letter is taken on anew, and sent once', async (t) => {
+  const { table, worker, served, clock, outbox } = await teaRoom(t)
+  worker.start()
+  await worker.idle()
+  const letter = tea()
+  await worker.enqueue([letter], async (adding) => {
+    await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
+    clock.advance(2001)
+    return true
+  })
+  await worker.idle()
+  assert.equal(served.length, 0)
+  clock.advance(1000)
+  await worker.idle()
+  await until(async () => (await outbox.find(letter.id))!.state === 'delivered')
+  assert.deepEqual(
+    served.map(({ attempts }) => attempts),
+    [2],
+  )
+})
+
+test('nobody is idle while a step is under way that may add something', async (t) => {
+  const { worker, table, served } = await teaRoom(t)
+  worker.start()
+  const kept = Promise.withResolvers<boolean>()
+  const posted = worker.enqueue([tea()], async (adding) => {
+    await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
+    return kept.promise
+  })
+  let idle = false
+  const waiting = worker.idle().then(() => {
+    idle = true
+  })
+  for (let turns = 0; turns < 10; turns++) await turn()
+  assert.equal(idle, false)
+  kept.resolve(true)
+  await Promise.all([posted, waiting])
+  assert.equal(served.length, 1)
+})
+
+test('nobody works here, or not any more: what is posted waits for others', async (t) => {
+  const { table, worker, served, outbox } = await teaRoom(t)
+  assert.deepEqual(await postOne(worker, table, tea()), ['outbox'])
+  worker.start()
+  await worker.idle()
+  assert.equal(served.length, 1)
+
+  // It ends while a step is under way.
+  const kept = Promise.withResolvers<boolean>()
+  const letter = tea()
+  const posted = worker.enqueue([letter], async (adding) => {
+    await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
+    return kept.promise
+  })
+  let stopped = false
+  const stopping = worker.stop().then(() => {
+    stopped = true
+  })
+  await turn()
+  assert.equal(stopped, false)
+  kept.resolve(true)
+  await Promise.all([posted, stopping])
+  assert.equal((await outbox.find(letter.id))!.state, 'delivered')
+  assert.deepEqual(await postOne(worker, table, tea()), ['outbox'])
+  assert.equal((await countByState(table)).waiting, 1)
+})

@@ -1,0 +1,112 @@
+/** An outbox worker that serves tea. It knows nothing else, which shows that the outbox knows no CIBA. */
+import assert from 'node:assert/strict'
+import type { TestContext } from 'node:test'
+import type { Send } from '../../src/outbox/delivery.ts'
+import type { Letter, Outcome } from '../../src/outbox/notification.ts'
+import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
+import { createOutboxWorker, type OutboxWorker } from '../../src/outbox/outbox-worker.ts'
+import { createAudit } from '../../src/platform/audit.ts'
+import { createLog } from '../../src/platform/log.ts'
+import type { Database } from '../../src/platform/storage/database.ts'
+import { migrate } from '../../src/platform/storage/migrate.ts'
+import { openSqlite } from '../../src/platform/storage/sqlite.ts'
+import { createStageClock } from './clock.ts'
+import { newLetter } from './rows.ts'
+
+export const drunk: Outcome = { kind: 'delivered', words: 'drunk' }
+export const spilt: Outcome = { kind: 'failed', words: 'spilt' }
+
+export const start = 1_700_000_000_000
+export const tea = (more: Parameters<typeof newLetter>[1] = {}) => newLetter(start, more)
+
+/** A worker that serves tea, on a table of its own. Everything is drunk, unless told. */
+export async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
+  const clock = createStageClock(start)
+  const logLines: string[] = []
+  const log = createLog('debug', { write: (line) => void logLines.push(line) })
+  const table: Database = openSqlite(':memory:')
+  await migrate(table, clock)
+  const outbox = createOutboxStore(table)
+
+  let claims = 0
+  let failures = 0
+  let writingFailures = 0
+  const unreliable: typeof outbox = {
+    ...outbox,
+    claimDue(claim) {
+      claims += 1
+      return failures-- > 0 ? Promise.reject(new Error('no table')) : outbox.claimDue(claim)
+    },
+    delivered: (...report) =>
+      writingFailures-- > 0 ? Promise.reject(new Error('no pen')) : outbox.delivered(...report),
+  }
+
+  const served: Letter[] = []
+  let manners: (Outcome | Send)[] = [drunk]
+  const listeners = new Set<object>()
+  const pour: Send = async (letter, signal) => {
+    served.push(letter)
+    const manner = manners.length > 1 ? manners.shift()! : manners[0]!
+    return typeof manner === 'function' ? manner(letter, signal) : manner
+  }
+  const worker = createOutboxWorker({
+    outbox: unreliable,
+    attempts,
+    timeout: 1000,
+    onNews(heard) {
+      const stop = table.listen('outbox', heard)
+      listeners.add(stop)
+      return () => {
+        listeners.delete(stop)
+        stop()
+      }
+    },
+    clock,
+    log,
+    audit: createAudit({ clock, log, hearers: [] }),
+  })
+  t.after(async () => {
+    await worker.stop()
+    await table.close()
+  })
+  return {
+    clock,
+    table,
+    outbox,
+    worker: { ...worker, start: () => worker.start({ tea: { send: pour }, milk: { send: async () => drunk } }) },
+    served,
+    logLines,
+    claims: () => claims,
+    listeners: () => listeners.size,
+    serve: (...next: (Outcome | Send)[]) => {
+      manners = next
+    },
+    fail: (times: number) => {
+      failures = times
+    },
+    failWriting: (times: number) => {
+      writingFailures = times
+    },
+  }
+}
+
+/** Posts in a step that does nothing else. @returns the topics it was to announce */
+export async function postOne(
+  worker: Pick<OutboxWorker, 'enqueue'>,
+  table: Database,
+  letter: Letter,
+): Promise<string[]> {
+  let announced: string[] = []
+  await worker.enqueue([letter], async (adding, topics) => {
+    announced = topics
+    const announce = topics.map((topic) => ({ topic, key: letter.id }))
+    return (await table.step({ sql: 'select 1 as one', values: [] }, { also: adding, announce })).length > 0
+  })
+  return announced
+}
+
+export async function postFour(worker: Pick<OutboxWorker, 'enqueue'>, table: Database): Promise<void> {
+  for (let number = 0; number < 4; number++) assert.deepEqual(await postOne(worker, table, tea()), [])
+}
+
+export const turn = () => new Promise<void>((resolve) => setImmediate(resolve))

@@ -1,0 +1,139 @@
+/** What the states of an authentication request should be, whatever happens. */
+import assert from 'node:assert/strict'
+import { createLog } from '../../src/platform/log.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
+import { type Answer, credentials, type RingingClient, type Stage } from '../cast/stage.ts'
+import { rowsOf } from '../cast/tables.ts'
+import type { Wires } from '../cast/wires.ts'
+
+export const { phoneService } = credentials
+
+export type Status = 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
+
+export interface ModelRequest {
+  client: RingingClient
+  authReqId: string
+  requestId: string
+  status: Status
+  expiresAt: number
+  interval: number
+  lastPolledAt: number | undefined
+  /** What was settled, in order. */
+  history: string[]
+  /** A worker died when this one may have been in its hands: then its deadline may come before its next attempt. */
+  shaken: boolean
+}
+
+export interface Model {
+  requests: ModelRequest[]
+}
+
+export interface Real {
+  stage: Stage
+  wires: Wires
+  heardOf(authReqId: string): string[]
+}
+
+/** What counts is the deadline, whatever the row says (architecture, section 3). */
+export function statusAt(request: ModelRequest, now: number): Status {
+  const open = request.status === 'pending' || request.status === 'approved'
+  return open && now >= request.expiresAt ? 'expired' : request.status
+}
+
+/** The answer of the token endpoint, and what the poll does to the model. */
+export function expectPoll(request: ModelRequest, now: number): string {
+  if (request.client === 'till') return 'unauthorized_client'
+  const status = statusAt(request, now)
+  const early = request.lastPolledAt !== undefined && now < request.lastPolledAt + request.interval * 1000
+  request.lastPolledAt = now
+  switch (status) {
+    case 'redeemed':
+      return 'invalid_grant'
+    case 'expired':
+      return 'expired_token'
+    case 'denied':
+      return 'access_denied'
+    case 'approved':
+      request.status = 'redeemed'
+      return 'tokens'
+    case 'pending':
+      if (early) request.interval += 5
+      return early ? 'slow_down' : 'authorization_pending'
+  }
+}
+
+/** The answer to a decision, and what it does to the model. */
+export function expectDecision(request: ModelRequest, outcome: 'approved' | 'denied', now: number): string {
+  const status = statusAt(request, now)
+  if (status === 'expired') return 'expired'
+  if (status !== 'pending') return `already_decided: ${status}`
+  request.status = outcome
+  request.history.push(outcome)
+  return outcome
+}
+
+export const wordOfPoll = ({ status, body }: Answer) => (status === 200 ? 'tokens' : String(body.error))
+
+export const wordOfDecision = ({ status, body }: Answer) => {
+  if (status === 200) return String(body.status)
+  return body.error === 'already_decided' ? `already_decided: ${body.status}` : String(body.error)
+}
+
+/** A push is handed over as soon as the worker comes to it; then the request is redeemed. */
+export async function deliver(model: Model, { stage }: Real): Promise<void> {
+  await stage.doorbell.idle()
+  for (const request of model.requests) {
+    const handedOver = request.client === 'till' && statusAt(request, stage.clock.now()) === 'approved'
+    if (handedOver && !request.shaken) request.status = 'redeemed'
+    if (handedOver && request.shaken) await learn(request, stage)
+  }
+}
+
+/** After a crash the model asks what became of a request: several things are right. */
+export async function learn(request: ModelRequest, stage: Stage): Promise<Status> {
+  const form = { login_hint: 'ana', auth_req_id: request.authReqId }
+  const { body } = await stage.post('/backchannel/authinfo', form, phoneService)
+  request.status = (body.requests as { status: Status }[])[0]!.status
+  return request.status
+}
+
+/**
+ * The clock of the polls is written behind, so a process that dies takes the last of it along: it never makes it stricter.
+ *
+ * @param polled of which nobody knows whether its last poll was counted
+ */
+export async function learnClocks(model: Model, stage: Stage, polled?: ModelRequest): Promise<void> {
+  const rows = await rowsOf(stage, 'select id, interval_seconds, last_polled_at from backchannel_auth_requests')
+  for (const request of model.requests) {
+    const row = rows.find(({ id }) => id === request.requestId)!
+    const [interval, lastPolledAt] =
+      request === polled ? [request.interval + 5, stage.clock.now()] : [request.interval, request.lastPolledAt ?? 0]
+    assert.ok(Number(row.interval_seconds) <= interval, 'no interval is longer than the client was told')
+    assert.ok(Number(row.last_polled_at) <= lastPolledAt, 'no poll is later than it was')
+    request.interval = Number(row.interval_seconds)
+    request.lastPolledAt = row.last_polled_at === null ? undefined : Number(row.last_polled_at)
+  }
+}
+
+export type Row = Record<string, string | number | null>
+
+export async function lookUp(stage: Stage, requestId: string) {
+  const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
+  try {
+    const read = (sql: string) => database.read<Row>(sql, [requestId])
+    const [row] = await read('select * from backchannel_auth_requests where id = $1')
+    return {
+      row: row!,
+      history: await read(
+        'select * from backchannel_auth_consent_history where request_id = $1 order by decided_at, outcome',
+      ),
+      letters: await read("select * from notifications where subject = $1 and kind in ('ping', 'push')"),
+    }
+  } finally {
+    await database.close()
+  }
+}
+
+export async function intervalOf(stage: Stage, requestId: string): Promise<number> {
+  return Number((await lookUp(stage, requestId)).row.interval_seconds)
+}
