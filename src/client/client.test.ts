@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { type Client, couldRing, isDeviceService, mayAskFor, mayRing, mayUseGrant } from './client.ts'
 import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from './metadata/client-metadata.ts'
 
@@ -37,7 +37,7 @@ describe('who may ring, collect and decide (VL-9, RG-2, M1)', () => {
     ],
   ]
   for (const [name, who, ring, grant, could, decides] of table) {
-    it(name, () => {
+    test(name, () => {
       assert.deepEqual(
         { ring: mayRing(who), grant: mayUseGrant(who), could: couldRing(who), decides: isDeviceService(who) },
         { ring, grant, could, decides },
@@ -54,7 +54,7 @@ describe('the scopes a client may ask for', () => {
     ['openid admin', ['openid']],
     ['', []],
   ] as [string | undefined, string[]][]) {
-    it(`registered for ${scope ?? 'nothing in particular'}: ${allowed.join(', ') || 'none'}`, () => {
+    test(`registered for ${scope ?? 'nothing in particular'}: ${allowed.join(', ') || 'none'}`, () => {
       const who = client('poll', [CIBA_GRANT], scope === undefined ? {} : { scope })
       const asked = [...known, 'admin']
       assert.deepEqual(

@@ -1,6 +1,6 @@
 /** Clients, users and issuers of hints in a configuration. */
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { accepted, problemsIn, production } from '../../test/cast/configurations.ts'
 
 describe('issuers of login_hint_tokens', () => {
@@ -8,7 +8,7 @@ describe('issuers of login_hint_tokens', () => {
   const found = { issuer: 'https://finder.example', jwks }
   const withIssuers = (...tokenIssuers: unknown[]) => ({ ...production, hints: { tokenIssuers } })
 
-  it('are taken with keys or with their address', () => {
+  test('are taken with keys or with their address', () => {
     const { hints } = accepted(
       withIssuers(found, { issuer: 'other', jwksUri: 'https://o.example/keys', subject: 'email' }),
     )
@@ -32,7 +32,7 @@ describe('issuers of login_hint_tokens', () => {
     ['with a slip', [{ ...found, audiense: 'x' }], /audiense is not a setting/],
   ]
   for (const [name, issuers, problem] of wrong) {
-    it(`${name}: refused`, () => {
+    test(`${name}: refused`, () => {
       const problems = problemsIn(withIssuers(...issuers))
       assert.equal(problems.length, 1, problems.join('\n'))
       assert.match(problems[0]!, problem)
@@ -45,11 +45,11 @@ describe('clients', () => {
   const till = { client_id: 'till', client_secret: 's', backchannel_token_delivery_mode: 'PING' }
   const local = { ...till, backchannel_client_notification_endpoint: 'http://localhost:1/cb' }
 
-  it('are completed', () => {
+  test('are completed', () => {
     const [client] = accepted({ development: true, clients: [local] }).clients
     assert.equal(client?.backchannel_token_delivery_mode, 'ping')
   })
-  it('are complained about by their place', () => {
+  test('are complained about by their place', () => {
     assert.deepEqual(problemsIn({ ...production, clients: [till, local, { ...local, scope: 'x' }] }), [
       'clients[0].backchannel_client_notification_endpoint is missing; backchannel_token_delivery_mode ping needs it (RG-3)',
       'clients[1].backchannel_client_notification_endpoint must be an https address, without user name and fragment; it is 21 characters long',
@@ -58,7 +58,7 @@ describe('clients', () => {
       'clients[2].client_id is the same as clients[0].client_id',
     ])
   })
-  it('cannot have scopes the server does not have, unless the application adds its own', () => {
+  test('cannot have scopes the server does not have, unless the application adds its own', () => {
     const clients = [{ ...local, scope: 'openid account' }]
     assert.deepEqual(problemsIn({ development: true, clients }), [
       'clients[0].scope holds "account", which is not in tokens.scopes',
@@ -71,7 +71,7 @@ describe('clients', () => {
 describe('users', () => {
   const complaintsAboutUsers = (users: unknown) => problemsIn({ ...production, users })
 
-  it('get an id from their username or email', () => {
+  test('get an id from their username or email', () => {
     const { users } = accepted({
       ...production,
       users: [{ username: 'a', email: 'a@x.org' }, { email: 'b@x.org' }, { id: 'u3', phone_number: '+4911' }],
@@ -132,10 +132,10 @@ describe('users', () => {
     ],
   ]
   for (const [name, users, expected] of cases) {
-    it(name, () => assert.deepEqual(complaintsAboutUsers(users), expected))
+    test(name, () => assert.deepEqual(complaintsAboutUsers(users), expected))
   }
 
-  it('may be an object of a class, which is kept as it is', () => {
+  test('may be an object of a class, which is kept as it is', () => {
     class Directory {
       async findByHint() {
         return null

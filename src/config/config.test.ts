@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { accepted, problemsIn, production } from '../../test/cast/configurations.ts'
 import { newSecret } from '../platform/crypto.ts'
 import { settingKinds } from './schema.ts'
 
-it('defaults', () => {
+test('defaults', () => {
   const { clients, users, oidc, secret, ...rest } = accepted(production)
   assert.deepEqual([clients, users, oidc, secret], [[], [], {}, production.secret])
   assert.deepEqual(rest, {
@@ -73,7 +73,7 @@ it('defaults', () => {
   })
 })
 
-it('keys do not follow each other faster than they are published', () => {
+test('keys do not follow each other faster than they are published', () => {
   const keys = (rotateEvery: number, publishAhead?: number) => ({ ...production, keys: { rotateEvery, publishAhead } })
   accepted(keys(3601))
   accepted(keys(7200, 7199))
@@ -121,7 +121,7 @@ describe('channels', () => {
     ],
   ]
   for (const [path, input, right, wrong] of cases) {
-    it(path, () => {
+    test(path, () => {
       for (const value of right) accepted({ ...production, ...input(value) })
       for (const value of wrong) {
         const problems = problemsIn({ ...production, ...input(value) })
@@ -131,16 +131,16 @@ describe('channels', () => {
       }
     })
   }
-  it('in development the webhook may be plain http', () => {
+  test('in development the webhook may be plain http', () => {
     accepted({ development: true, deviceWebhook: { ...deviceWebhook, url: 'http://localhost:1/x' } })
   })
-  it('the hook notify', () => {
+  test('the hook notify', () => {
     const users = { findByHint() {}, find() {}, notify: 'x' }
     assert.deepEqual(problemsIn({ ...production, users }), ['users.notify must be a function'])
   })
 })
 
-it('production needs an issuer and a secret, development neither', () => {
+test('production needs an issuer and a secret, development neither', () => {
   assert.deepEqual(
     problemsIn({}).map((problem) => problem.split(';')[0]),
     ['issuer is missing', 'secret is missing'],
@@ -149,13 +149,13 @@ it('production needs an issuer and a secret, development neither', () => {
   assert.match(problemsIn({ development: true, port: 0 }).join(), /^issuer is missing; with port 0/)
 })
 
-it('history is not kept for less than requests are', () => {
+test('history is not kept for less than requests are', () => {
   const kept = (requests: number, history: number) => ({ ...production, retention: { requests, history } })
   assert.deepEqual(accepted(kept(30, 30)).retention, { requests: 30, notifications: 30, history: 30 })
   assert.deepEqual(problemsIn(kept(30, 29)), ['retention.history must be at least retention.requests (30 days)'])
 })
 
-it('the result cannot be changed', () => {
+test('the result cannot be changed', () => {
   const config = accepted({ ...production, users: [{ username: 'a' }] })
   assert.throws(() => {
     config.requests.interval = 1
@@ -165,7 +165,7 @@ it('the result cannot be changed', () => {
 })
 
 describe('development', () => {
-  it('is for this machine, unless it is said to be exposed', () => {
+  test('is for this machine, unless it is said to be exposed', () => {
     for (const here of [
       {},
       { issuer: 'https://localhost:4000' },
@@ -207,7 +207,7 @@ describe('a setting that does not exist', () => {
     [{ demo: true }, 'demo is not a setting'],
   ]
   for (const [input, expected] of cases) {
-    it(expected, () => {
+    test(expected, () => {
       const [problem, ...others] = problemsIn({ ...production, ...input })
       assert.ok(problem?.startsWith(expected), problem)
       assert.deepEqual(others, [])
@@ -215,7 +215,7 @@ describe('a setting that does not exist', () => {
   }
 })
 
-it('everything is complained about at once', () => {
+test('everything is complained about at once', () => {
   const problems = problemsIn({
     requests: { interval: 0, defaultExpiry: 99_999, intervall: 3 },
     port: 'x',
@@ -239,11 +239,11 @@ it('everything is complained about at once', () => {
   ])
 })
 
-it('the demo is not for production', () => {
+test('the demo is not for production', () => {
   assert.match(problemsIn(production, { demo: true }).join(), /^development must be true for the demo/)
 })
 
-it('no problem contains a secret', () => {
+test('no problem contains a secret', () => {
   const hush = 'hush-hush'
   const problems = problemsIn({
     issuer: `https://me:${hush}@a.example`,
@@ -277,12 +277,12 @@ const documented = () => {
   }))
 }
 
-it('docs/configuration.md lists every setting, and no other', () => {
+test('docs/configuration.md lists every setting, and no other', () => {
   const listed = documented().map(({ name }) => name)
   assert.deepEqual(listed.sort(), [...settingKinds.keys()].sort())
 })
 
-it('docs/configuration.md says what each is unless it is set', () => {
+test('docs/configuration.md says what each is unless it is set', () => {
   const config = accepted(production)
   const inWords: Record<string, string> = {
     issuer: '`http://localhost:<port>` in development',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { tmpdir } from 'node:os'
-import { it } from 'node:test'
+import { test } from 'node:test'
 import { demoClients, demoUsers } from './demo.ts'
 import { type LoadOptions, loadConfig } from './load.ts'
 
@@ -11,7 +11,7 @@ async function load(overrides: LoadOptions['overrides'] = {}) {
   return loadConfig({ cwd, env: {}, demo: true, overrides: { database, ...overrides } })
 }
 
-it('the cast is on stage', async () => {
+test('the cast is on stage', async () => {
   const config = await load()
   assert.equal(config.demo, true)
   assert.equal(config.development, true)
@@ -29,7 +29,7 @@ it('the cast is on stage', async () => {
   assert.deepEqual(config.users, demoUsers)
 })
 
-it('callbacks come from this very server', async () => {
+test('callbacks come from this very server', async () => {
   const endpoint = async (overrides: LoadOptions['overrides']) =>
     (await load(overrides)).clients[1]?.backchannel_client_notification_endpoint
   assert.equal(await endpoint({ port: 4321 }), 'http://localhost:4321/dev/callback/demo-shop')
@@ -38,7 +38,7 @@ it('callbacks come from this very server', async () => {
   assert.equal(await endpoint(elsewhere), 'http://localhost:4000/dev/callback/demo-shop')
 })
 
-it('others may join, and take a part', async () => {
+test('others may join, and take a part', async () => {
   const till = { ...demoClients('')[0], client_id: 'demo-till', client_name: 'My Till' }
   const config = await load({ clients: [till], users: [{ username: 'dora' }] })
   assert.equal(config.clients.length, 5)
@@ -46,6 +46,6 @@ it('others may join, and take a part', async () => {
   assert.ok(Array.isArray(config.users) && config.users.length === 4)
 })
 
-it('in production it is refused', async () => {
+test('in production it is refused', async () => {
   await assert.rejects(load({ development: false, issuer: 'https://id.example.com' }), /development must be true/)
 })

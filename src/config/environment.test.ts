@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { environmentName, readEnvironment } from './environment.ts'
 import { settingKinds } from './schema.ts'
 
@@ -13,14 +13,14 @@ describe('names', () => {
     ['login.client_id', 'DOORBELL_LOGIN_CLIENT_ID'],
     ['webPush.subject', 'DOORBELL_WEB_PUSH_SUBJECT'],
   ]
-  for (const [path, name] of cases) it(name, () => assert.equal(environmentName(path), name))
+  for (const [path, name] of cases) test(name, () => assert.equal(environmentName(path), name))
 
-  it('are all different', () => {
+  test('are all different', () => {
     assert.equal(new Set([...settingKinds.keys()].map(environmentName)).size, settingKinds.size)
   })
 })
 
-it('values become what the setting is', () => {
+test('values become what the setting is', () => {
   const { input, problems, sources } = readEnvironment({
     DOORBELL_ISSUER: 'https://a.example',
     DOORBELL_PORT: '0',
@@ -44,7 +44,7 @@ it('values become what the setting is', () => {
   assert.equal(sources.get('requests.interval'), 'DOORBELL_REQUESTS_INTERVAL')
 })
 
-it('an unknown variable is complained about, without its value', () => {
+test('an unknown variable is complained about, without its value', () => {
   const { problems } = readEnvironment({
     DOORBELL_REQUESTS_INTERVALL: 'hush',
     DOORBELL_SECRETE: 'hush',
@@ -59,7 +59,7 @@ it('an unknown variable is complained about, without its value', () => {
   ])
 })
 
-it('what Kubernetes, tests and the loader itself set is not a setting', () => {
+test('what Kubernetes, tests and the loader itself set is not a setting', () => {
   const { input, problems } = readEnvironment({
     DOORBELL_CONFIG: 'x.ts',
     DOORBELL_TEST_POSTGRES: 'x',

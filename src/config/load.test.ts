@@ -2,14 +2,14 @@ import assert from 'node:assert/strict'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, it, type TestContext } from 'node:test'
+import { describe, type TestContext, test } from 'node:test'
 import { certify } from '../../test/cast/certificates.ts'
 import { newSecret } from '../platform/crypto.ts'
 import { ConfigError, type LoadOptions, loadConfig, resolveConfig } from './load.ts'
 
-function folderWith(test: TestContext, files: Record<string, string> = {}): string {
+function folderWith(t: TestContext, files: Record<string, string> = {}): string {
   const folder = mkdtempSync(join(tmpdir(), 'doorbell-config-'))
-  test.after(() => rmSync(folder, { recursive: true, force: true }))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
   for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text)
   return folder
 }
@@ -41,15 +41,15 @@ export default { development: true, requests: { interval: seconds } } satisfies 
     ['.ts before .json', { 'doorbell.config.ts': ts, 'doorbell.config.json': '{}' }],
   ]
   for (const [name, files] of cases) {
-    it(name, async (test) => {
-      const config = await loadConfig({ cwd: folderWith(test, files), env: {} })
+    test(name, async (t) => {
+      const config = await loadConfig({ cwd: folderWith(t, files), env: {} })
       assert.equal(config.requests.interval, 7)
       assert.equal(config.requests.defaultExpiry, 600)
     })
   }
 
-  it('named by option, by environment, or absent', async (test) => {
-    const cwd = folderWith(test, { 'one.json': '{"port":1}', 'two.json': '{"port":2}' })
+  test('named by option, by environment, or absent', async (t) => {
+    const cwd = folderWith(t, { 'one.json': '{"port":1}', 'two.json': '{"port":2}' })
     const overrides = memory
     assert.equal((await loadConfig({ cwd, overrides, env: { DOORBELL_CONFIG: 'two.json' } })).port, 2)
     assert.equal((await loadConfig({ cwd, overrides, env: { DOORBELL_CONFIG: 'two.json' }, file: 'one.json' })).port, 1)
@@ -69,8 +69,8 @@ export default { development: true, requests: { interval: seconds } } satisfies 
     ['i.yaml', 'port: 1', /^i\.yaml must end in \.ts, \.js or \.json/],
   ]
   for (const [name, text, expected] of broken) {
-    it(`${name}, broken`, async (test) => {
-      const cwd = folderWith(test, { [name]: text })
+    test(`${name}, broken`, async (t) => {
+      const cwd = folderWith(t, { [name]: text })
       const problems = await problemsOf({ cwd, env: { DOORBELL_ZEBRA: '1' }, file: name })
       assert.match(problems[0]!, expected)
       assert.equal(problems[1], 'DOORBELL_ZEBRA is not a setting')
@@ -79,8 +79,8 @@ export default { development: true, requests: { interval: seconds } } satisfies 
   }
 })
 
-it('each layer wins over the one before', async (test) => {
-  const cwd = folderWith(test, {
+test('each layer wins over the one before', async (t) => {
+  const cwd = folderWith(t, {
     'doorbell.config.json': JSON.stringify({
       ...memory,
       requests: { interval: 2, defaultExpiry: 20, maxExpiry: 200 },
@@ -98,8 +98,8 @@ it('each layer wins over the one before', async (test) => {
   )
 })
 
-it('problems of file, environment and cross checks come together, naming the variable', async (test) => {
-  const cwd = folderWith(test, { 'doorbell.config.json': '{ "prot": 1, "requests": { "maxExpiry": 5 } }' })
+test('problems of file, environment and cross checks come together, naming the variable', async (t) => {
+  const cwd = folderWith(t, { 'doorbell.config.json': '{ "prot": 1, "requests": { "maxExpiry": 5 } }' })
   const env = { DOORBELL_REQUESTS_INTERVAL: 'five', DOORBELL_SECRET: 'hush', DOORBELL_ISUER: 'x' }
   const problems = await problemsOf({ cwd, env })
   assert.deepEqual(problems, [
@@ -114,8 +114,8 @@ it('problems of file, environment and cross checks come together, naming the var
 })
 
 describe('where the database is', () => {
-  it('starts from the folder of the file, else from the working directory', async (test) => {
-    const cwd = folderWith(test)
+  test('starts from the folder of the file, else from the working directory', async (t) => {
+    const cwd = folderWith(t)
     mkdirSync(join(cwd, 'etc'))
     writeFileSync(join(cwd, 'etc', 'c.json'), '{ "development": true, "database": "sqlite:./x.db" }')
     assert.equal(
@@ -127,8 +127,8 @@ describe('where the database is', () => {
   })
 })
 
-it('the folder of texts starts from the folder of the file, and has to be there', async (test) => {
-  const cwd = folderWith(test)
+test('the folder of texts starts from the folder of the file, and has to be there', async (t) => {
+  const cwd = folderWith(t)
   mkdirSync(join(cwd, 'etc', 'texts'), { recursive: true })
   writeFileSync(join(cwd, 'etc', 'c.json'), '{ "development": true, "texts": "texts" }')
   assert.equal((await loadConfig({ cwd, env: {}, file: 'etc/c.json' })).texts, join(cwd, 'etc', 'texts'))
@@ -136,15 +136,15 @@ it('the folder of texts starts from the folder of the file, and has to be there'
   await assert.rejects(wrong, /texts must be a folder; there is none at .*words/)
 })
 
-it('the problems of a ConfigError are also there under their former name', () => {
+test('the problems of a ConfigError are also there under their former name', () => {
   const error = new ConfigError(['issuer is missing'])
   assert.deepEqual(error.problems, ['issuer is missing'])
-  assert.equal(error.problems, error.problems)
+  assert.equal(error.complaints, error.problems)
 })
 
 describe('the secret of development', () => {
-  it('is made once and kept, readable for its owner only', async (test) => {
-    const cwd = folderWith(test)
+  test('is made once and kept, readable for its owner only', async (t) => {
+    const cwd = folderWith(t)
     const load = () => loadConfig({ cwd, env: {}, overrides: { development: true, database: 'sqlite:data/d.db' } })
     const first = await load()
     assert.equal((await load()).secret, first.secret)
@@ -154,25 +154,25 @@ describe('the secret of development', () => {
     assert.deepEqual(readdirSync(join(cwd, 'data')), ['d.db.secret'])
   })
 
-  it('is one, however many start together', async (test) => {
-    const cwd = folderWith(test)
+  test('is one, however many start together', async (t) => {
+    const cwd = folderWith(t)
     const loads = Array.from({ length: 20 }, () => loadConfig({ cwd, env: {}, overrides: { development: true } }))
     const secrets = (await Promise.all(loads)).map(({ secret }) => secret)
     assert.equal(new Set(secrets).size, 1)
     assert.deepEqual(readdirSync(cwd), ['doorbell.db.secret'])
   })
 
-  it('lies in the working directory if the database is a server, and nowhere for one in memory', async (test) => {
-    const cwd = folderWith(test)
+  test('lies in the working directory if the database is a server, and nowhere for one in memory', async (t) => {
+    const cwd = folderWith(t)
     await loadConfig({ cwd, env: {}, overrides: memory })
     assert.deepEqual(readdirSync(cwd), [])
     await loadConfig({ cwd, env: {}, overrides: { development: true, database: 'postgres://h/d' } })
     assert.deepEqual(readdirSync(cwd), ['doorbell.secret'])
   })
 
-  it('is not made up if one is configured, and not replaced if the file is spoilt', async (test) => {
+  test('is not made up if one is configured, and not replaced if the file is spoilt', async (t) => {
     const secret = newSecret()
-    const cwd = folderWith(test, { 'doorbell.db.secret': 'hush' })
+    const cwd = folderWith(t, { 'doorbell.db.secret': 'hush' })
     const given = { cwd, env: { DOORBELL_SECRET: secret }, overrides: { development: true } }
     assert.equal((await loadConfig(given)).secret, secret)
     const problems = await problemsOf({ cwd, env: {}, overrides: { development: true } })
@@ -180,14 +180,14 @@ describe('the secret of development', () => {
   })
 })
 
-it('settings at hand are resolved without file and environment, and frozen', async () => {
+test('settings at hand are resolved without file and environment, and frozen', async () => {
   const config = await resolveConfig(memory)
   assert.ok(Object.isFrozen(config))
   assert.equal(config.secret.length, 43)
 })
 
-it('TLS is given as texts or as files beside the configuration, and has to fit together', async (test) => {
-  const cwd = folderWith(test)
+test('TLS is given as texts or as files beside the configuration, and has to fit together', async (t) => {
+  const cwd = folderWith(t)
   const one = await certify({ subject: 'CN=one' })
   const other = await certify({ subject: 'CN=other' })
   for (const [name, text] of Object.entries({ 'k.pem': one.key, 'c.pem': one.cert, 'other.pem': other.key })) {
@@ -209,8 +209,8 @@ it('TLS is given as texts or as files beside the configuration, and has to fit t
   }
 })
 
-it('an authority of the house is given as a text or a file, and has to be one', async (test) => {
-  const cwd = folderWith(test)
+test('an authority of the house is given as a text or a file, and has to be one', async (t) => {
+  const cwd = folderWith(t)
   const { cert } = await certify({ subject: 'CN=house' })
   const torn = cert.replace(/\n.{8}/, '\n')
   for (const [name, text] of Object.entries({ 'ca.pem': cert + cert, 'torn.pem': cert + torn })) {

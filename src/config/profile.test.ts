@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { accepted, problemsIn, production } from '../../test/cast/configurations.ts'
 
 describe('the profile fapi-ciba refuses, each by name,', () => {
@@ -68,14 +68,14 @@ describe('the profile fapi-ciba refuses, each by name,', () => {
     ],
   ]
   for (const [name, input, expected] of cases) {
-    it(name, () => {
+    test(name, () => {
       const problems = problemsIn({ ...production, ...proxied, profile: 'fapi-ciba', ...input })
       assert.equal(problems.length, 1, problems.join('\n'))
       assert.match(problems[0]!, expected)
     })
   }
 
-  it('and takes what keeps to it', () => {
+  test('and takes what keeps to it', () => {
     const { requests, clients } = accepted({ ...production, ...proxied, profile: 'fapi-ciba', clients: [bank] })
     assert.deepEqual([requests.requireSigned, clients.length], [true, 1])
   })

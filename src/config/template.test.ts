@@ -3,16 +3,16 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { it, type TestContext } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { parseEnv } from 'node:util'
 import type { Config } from './config.ts'
 import { loadConfig } from './load.ts'
 import { settingKinds } from './schema.ts'
 import { configTemplate, environmentTemplate } from './template.ts'
 
-function folderWith(test: TestContext, text: string): string {
+function folderWith(t: TestContext, text: string): string {
   const folder = mkdtempSync(join(tmpdir(), 'doorbell-template-'))
-  test.after(() => rmSync(folder, { recursive: true, force: true }))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
   mkdirSync(join(folder, 'texts'))
   writeFileSync(join(folder, 'doorbell.config.ts'), text)
   return folder
@@ -23,8 +23,8 @@ function uncommented(text: string): string {
   return text.replace(/^(\s*)\/\/(?! )/gm, '$1')
 }
 
-it('loads as it is written, with the secret of the .env text', async (test) => {
-  const cwd = folderWith(test, configTemplate({ port: 4100, database: "sqlite:./it's.db" }))
+test('loads as it is written, with the secret of the .env text', async (t) => {
+  const cwd = folderWith(t, configTemplate({ port: 4100, database: "sqlite:./it's.db" }))
   const env = parseEnv(environmentTemplate())
   const config = await loadConfig({ cwd, env })
   assert.equal(config.issuer, 'http://localhost:4100')
@@ -33,9 +33,9 @@ it('loads as it is written, with the secret of the .env text', async (test) => {
   assert.deepEqual(config.clients, [])
 })
 
-it('shows the defaults: with everything switched on only the examples are new', async (test) => {
-  const plain = await loadConfig({ cwd: folderWith(test, configTemplate()), env: {} })
-  const full = await loadConfig({ cwd: folderWith(test, uncommented(configTemplate())), env: {} })
+test('shows the defaults: with everything switched on only the examples are new', async (t) => {
+  const plain = await loadConfig({ cwd: folderWith(t, configTemplate()), env: {} })
+  const full = await loadConfig({ cwd: folderWith(t, uncommented(configTemplate())), env: {} })
   assert.equal(full.clients.length, 1)
   assert.deepEqual(Object.keys(full.authorizationDetails.types), ['account_information'])
   assert.deepEqual(full.resources, { 'https://api.example.com': {} })
@@ -49,7 +49,7 @@ function withoutExamples(config: Config) {
   return settings
 }
 
-it('names every setting, in the section it is in, whatever is switched on', () => {
+test('names every setting, in the section it is in, whatever is switched on', () => {
   const sections: string[] = []
   const named = new Set<string>()
   for (const [, indent = '', name = '', rest] of configTemplate().matchAll(/^( +)(?:\/\/ ?)?(\w+): (.*)$/gm)) {
@@ -64,18 +64,18 @@ it('names every setting, in the section it is in, whatever is switched on', () =
   )
 })
 
-it('the variables in the .env text exist', async () => {
+test('the variables in the .env text exist', async () => {
   const env = { ...parseEnv(environmentTemplate().replace(/^#(?=DOORBELL_)/gm, '')), DOORBELL_DEVELOPMENT: 'exposed' }
   await loadConfig({ cwd: tmpdir(), env })
 })
 
-it('two .env texts have two secrets', () => {
+test('two .env texts have two secrets', () => {
   assert.notEqual(environmentTemplate(), environmentTemplate())
 })
 
-it('type-checks', (test) => {
+test('type-checks', (t) => {
   const root = join(import.meta.dirname, '..', '..')
-  const cwd = folderWith(test, uncommented(configTemplate()))
+  const cwd = folderWith(t, uncommented(configTemplate()))
   const config = {
     extends: join(root, 'tsconfig.json'),
     compilerOptions: {

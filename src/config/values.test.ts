@@ -1,11 +1,11 @@
 /** Which values a setting takes. */
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { accepted, problemsIn, production, setting } from '../../test/cast/configurations.ts'
 import { newSecret } from '../platform/crypto.ts'
 
 describe('limits', () => {
-  it('of what users are asked are off in development unless they are set, and those of sign-ins are not', () => {
+  test('of what users are asked are off in development unless they are set, and those of sign-ins are not', () => {
     const { perUser, perClientAndUser, pauseAfterDenial, signIn } = accepted({ development: true }).limits
     assert.deepEqual([perUser.perMinute, perClientAndUser.perMinute, pauseAfterDenial.first], [0, 0, 0])
     assert.equal(signIn.perName, 5)
@@ -13,7 +13,7 @@ describe('limits', () => {
     const { limits } = accepted({ development: true, limits: set })
     assert.deepEqual([limits.perUser.perMinute, limits.pauseAfterDenial], [3, { first: 7, longest: 3600 }])
   })
-  it('requests.maxOpenPerUser and limits.perUser.open are one limit', () => {
+  test('requests.maxOpenPerUser and limits.perUser.open are one limit', () => {
     assert.equal(accepted(setting('limits.perUser.open', 2)).requests.maxOpenPerUser, 2)
     assert.equal(accepted({ ...setting('limits.perUser.open', 2), requests: { maxOpenPerUser: 2 } }).port, 4000)
     assert.match(
@@ -25,7 +25,7 @@ describe('limits', () => {
 
 describe('metrics', () => {
   const token = 't'.repeat(32)
-  it('are for nobody outside development until somebody is named', () => {
+  test('are for nobody outside development until somebody is named', () => {
     assert.equal(accepted({ development: true }).metrics.enabled, true)
     assert.equal(accepted({ ...production, metrics: { token } }).metrics.enabled, true)
     assert.equal(accepted({ ...production, metrics: { from: ['10.0.0.0/8'] } }).metrics.enabled, true)
@@ -35,7 +35,7 @@ describe('metrics', () => {
       assert.match(problemsIn({ ...production, metrics }).join(), /^metrics.enabled needs metrics.token/)
     }
   })
-  it('a token is long and no secret of a problem', () => {
+  test('a token is long and no secret of a problem', () => {
     for (const wrong of ['hush', `${token} hush`, 5]) {
       const problems = problemsIn({ ...production, metrics: { token: wrong } })
       assert.equal(problems.length, 1)
@@ -45,7 +45,7 @@ describe('metrics', () => {
   })
 })
 
-it('the audit hook is a function', () => {
+test('the audit hook is a function', () => {
   const audit = () => {}
   assert.equal(accepted({ ...production, audit }).audit, audit)
   assert.match(problemsIn({ ...production, audit: 'log' }).join(), /^audit must be a function/)
@@ -74,19 +74,19 @@ describe('numbers at their boundaries', () => {
     ['notifications.attempts', 1, 50],
   ]
   for (const [path, least, most] of cases) {
-    it(path, () => {
+    test(path, () => {
       for (const value of [least, most]) accepted(setting(path, value))
       for (const value of [least - 1, most + 1, 1.5, '5', Number.NaN, null, [], true, -1]) {
         assert.equal(problemsIn(setting(path, value)).length, 1, `${path} ${value}`)
       }
     })
   }
-  it('say what they are', () => {
+  test('say what they are', () => {
     assert.deepEqual(problemsIn(setting('requests.interval', 'five')), [
       'requests.interval must be a whole number of seconds, at least 1 and at most 3600; it is "five"',
     ])
   })
-  it('fit together', () => {
+  test('fit together', () => {
     accepted({ ...production, requests: { defaultExpiry: 60, maxExpiry: 60 } })
     const inside = { allowPrivateNetworks: true }
     accepted({ ...production, notifications: inside, registration: { mode: 'token' } })
@@ -171,7 +171,7 @@ describe('values', () => {
     ['requests', [{}], [5, 'x', []]],
   ]
   for (const [path, right, wrong] of cases) {
-    it(`${path}${right.length ? '' : ', refused'}`, () => {
+    test(`${path}${right.length ? '' : ', refused'}`, () => {
       for (const value of right) accepted(setting(path, value))
       for (const value of wrong) {
         const problems = problemsIn(setting(path, value))
@@ -181,7 +181,7 @@ describe('values', () => {
     })
   }
 
-  it('an issuer in development may be plain http, and is told its plainest spelling', () => {
+  test('an issuer in development may be plain http, and is told its plainest spelling', () => {
     accepted({ development: 'exposed', issuer: 'http://192.168.1.5:4000' })
     assert.match(
       problemsIn({ development: true, issuer: 'http://LOCALHOST:4000/' }).join(),

@@ -1,18 +1,18 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { createVault, fingerprint, newId, newSecret, sameSecret } from './crypto.ts'
 
 const configured = (fill: number) => Buffer.alloc(32, fill).toString('base64url')
 
 describe('a new secret', () => {
-  it('is 256 bits in the alphabet of an auth_req_id (AK-2, AK-3)', () => {
+  test('is 256 bits in the alphabet of an auth_req_id (AK-2, AK-3)', () => {
     const made = Array.from({ length: 500 }, () => newSecret())
     for (const secret of made) assert.match(secret, /^[A-Za-z0-9_-]{43}$/)
     assert.equal(new Set(made).size, 500)
     assert.equal(newSecret(16).length, 22)
   })
 
-  it('shares no bytes with another, however many are made and whatever their length', () => {
+  test('shares no bytes with another, however many are made and whatever their length', () => {
     const bytes = Array.from({ length: 3000 }, (_, n) => Buffer.from(newSecret(12 + (n % 30)), 'base64url'))
     const pieces = bytes.flatMap((secret) => [secret.toString('hex', 0, 6), secret.toString('hex', secret.length - 6)])
     assert.equal(new Set(pieces).size, pieces.length)
@@ -21,7 +21,7 @@ describe('a new secret', () => {
 })
 
 describe('a new id', () => {
-  it('is a UUID of version 7 that grows with time', () => {
+  test('is a UUID of version 7 that grows with time', () => {
     const ids = [1_000, 2_000, 1_790_000_000_000, 2 ** 47].map(newId)
     for (const id of ids) assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
     assert.deepEqual(ids.toSorted(), ids)
@@ -37,10 +37,10 @@ describe('comparing', () => {
     ['', 'a', false],
     ['é', 'e\u0301', false],
   ] as const) {
-    it(`"${one}" and "${other}"`, () => assert.equal(sameSecret(one, other), same))
+    test(`"${one}" and "${other}"`, () => assert.equal(sameSecret(one, other), same))
   }
 
-  it('a fingerprint is SHA-256 in base64url', () => {
+  test('a fingerprint is SHA-256 in base64url', () => {
     assert.equal(fingerprint(''), '47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU')
   })
 })
@@ -49,7 +49,7 @@ describe('the vault', () => {
   const vault = createVault(configured(1))
   const sealed = vault.seal('plain ✓', 'table/row')
 
-  it('opens what it sealed, also after a restart', () => {
+  test('opens what it sealed, also after a restart', () => {
     assert.equal(vault.open(sealed, 'table/row'), 'plain ✓')
     assert.equal(createVault(configured(1)).open(sealed, 'table/row'), 'plain ✓')
     assert.equal(vault.open(vault.seal('', 'p'), 'p'), '')
@@ -72,7 +72,7 @@ describe('the vault', () => {
     ['of another version', () => vault.open(sealed.replace('v1.', 'v2.'), 'table/row')],
     ['that is nothing', () => vault.open('', 'table/row')],
   ] as const) {
-    it(`does not open what lies ${name}, and does not repeat it`, () => {
+    test(`does not open what lies ${name}, and does not repeat it`, () => {
       assert.throws(
         open,
         (error: Error) => /does not open|is not sealed/.test(error.message) && !error.message.includes(sealed),
@@ -80,7 +80,7 @@ describe('the vault', () => {
     })
   }
 
-  it('has another key for each purpose and each secret', () => {
+  test('has another key for each purpose and each secret', () => {
     const keys = [vault.key('a'), vault.key('b'), createVault(configured(2)).key('a')].map(String)
     assert.equal(new Set(keys).size, 3)
     assert.deepEqual(vault.key('a'), createVault(configured(1)).key('a'))

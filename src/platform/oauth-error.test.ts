@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { Refusal, type RefusalCode } from './oauth-error.ts'
 
 describe('the status of a refusal (AE-1)', () => {
@@ -14,10 +14,11 @@ describe('the status of a refusal (AE-1)', () => {
     [410, ['expired']],
   ]
   for (const [status, codes] of table) {
-    for (const code of codes) it(`M9: ${code} ${status}`, () => assert.equal(new Refusal(code, 'why').status, status))
+    for (const code of codes)
+      test(`${code} ${status} (M9)`, () => assert.equal(new Refusal(code, 'why').status, status))
   }
 
-  it('may be another where a standard says so, and has three voices', () => {
+  test('may be another where a standard says so, and has three voices', () => {
     const refusal = new Refusal('access_denied', 'why', { status: 400, detail: 'for us', members: { a: 1 } })
     assert.deepEqual([refusal.status, refusal.hint, refusal.detail, refusal.members], [400, 'why', 'for us', { a: 1 }])
     assert.ok(!refusal.message.includes('for us'))

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { createStageClock } from '../../test/cast/clock.ts'
 import { createPeriodicTask } from './periodic-task.ts'
 
@@ -24,7 +24,7 @@ function heldWork(onRest?: () => void) {
 }
 
 describe('periodic work', () => {
-  it('is begun after the first pause, and again after each pause that it asks for', async () => {
+  test('is begun after the first pause, and again after each pause that it asks for', async () => {
     const { task, clock, begun, end } = heldWork()
     task.start(500)
     clock.advance(499)
@@ -38,7 +38,7 @@ describe('periodic work', () => {
     assert.equal(begun(), 2)
   })
 
-  it('is done once more, and not at the same time, however often it was asked for meanwhile', async () => {
+  test('is done once more, and not at the same time, however often it was asked for meanwhile', async () => {
     let rests = 0
     const { task, begun, end } = heldWork(() => {
       rests += 1
@@ -52,7 +52,7 @@ describe('periodic work', () => {
     assert.deepEqual([begun(), rests], [2, 1])
   })
 
-  it('is begun anew by who asks for it at the moment it has come to rest', async () => {
+  test('is begun anew by who asks for it at the moment it has come to rest', async () => {
     let asked = false
     const { task, begun, end } = heldWork(() => {
       if (!asked) task.wake()
@@ -63,7 +63,7 @@ describe('periodic work', () => {
     assert.equal(begun(), 2)
   })
 
-  it('does nothing before it was started, nor after it was stopped, which waits for what is under way', async () => {
+  test('does nothing before it was started, nor after it was stopped, which waits for what is under way', async () => {
     const { task, clock, begun, end } = heldWork()
     task.wake()
     assert.equal(begun(), 0)
@@ -81,7 +81,7 @@ describe('periodic work', () => {
     assert.equal(begun(), 1)
   })
 
-  it('can be started again', async () => {
+  test('can be started again', async () => {
     const { task, begun, end } = heldWork()
     task.start(0)
     const stopped = task.stop()

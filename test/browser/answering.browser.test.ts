@@ -5,7 +5,7 @@ import * as openid from 'openid-client'
 import type { Page } from 'playwright-core'
 import {
   linkIn,
-  openBrowser,
+  openChromium,
   openStageInRealTime,
   openWindow,
   press,
@@ -105,7 +105,7 @@ describe('time and other people', () => {
 
   test('two tabs decide at once: one wins, the other says that it is decided', async (t) => {
     const stage = await openStage(t)
-    const browser = await openBrowser(t)
+    const browser = await openChromium(t)
     const client = await playedBy(stage, 'kiosk')
     const rung = await ring(client, 'kiosk')
     const link = `${stage.url}/approve/${await stage.newestRequest()}`

@@ -4,7 +4,7 @@ import { describe, type TestContext, test } from 'node:test'
 import * as openid from 'openid-client'
 import type { Page } from 'playwright-core'
 import type { ConfigInput } from '../../src/config/config.ts'
-import { openBrowser, press, readPage, says, seesHeading, signInAs } from '../cast/chromium.ts'
+import { openChromium, press, readPage, says, seesHeading, signInAs } from '../cast/chromium.ts'
 import { collect, playedBy, refusalOf } from '../cast/foreign-client.ts'
 import { openPushService } from '../cast/push-service.ts'
 import { ana, ben, openStage, type Stage } from '../cast/stage.ts'
@@ -308,7 +308,7 @@ describe('on the phone', () => {
 /** Ana, signed in, at the start page. */
 async function atHome(t: TestContext, config: ConfigInput = {}, prepare?: (page: Page) => Promise<unknown>) {
   const stage = await openStage(t, { config })
-  const page = await (await openBrowser(t)).newPage()
+  const page = await (await openChromium(t)).newPage()
   await prepare?.(page)
   await page.goto(stage.url)
   await signInAs(page, ana)
@@ -318,7 +318,7 @@ async function atHome(t: TestContext, config: ConfigInput = {}, prepare?: (page:
 
 /** Chromium without a screen has no push service: `subscribe` is played, everything after it is real. */
 async function atHomeWithPush(t: TestContext) {
-  const subscriber = (await openPushService(t)).openBrowser()
+  const subscriber = (await openPushService(t)).newBrowser()
   const { stage, page } = await atHome(t, { webPush: { subject: 'mailto:ops@example.com' } }, async (page) => {
     await page.addInitScript(`
       const made = () => {

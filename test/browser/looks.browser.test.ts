@@ -5,7 +5,7 @@ import { createRequire } from 'node:module'
 import { describe, type TestContext, test } from 'node:test'
 import type { Locator, Page } from 'playwright-core'
 import type { ConfigInput } from '../../src/config/config.ts'
-import { openBrowser, openWindow, press, readPage, says, seesHeading, signInAs } from '../cast/chromium.ts'
+import { openChromium, openWindow, press, readPage, says, seesHeading, signInAs } from '../cast/chromium.ts'
 import { ana, ben, openStage, type Stage } from '../cast/stage.ts'
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
@@ -136,7 +136,7 @@ test('every page: axe finds nothing in light and dark, 360 pixels are enough, ta
     },
   }
   const stage = await openStage(t, { config })
-  const browser = await openBrowser(t)
+  const browser = await openChromium(t)
 
   await t.test('sign-in', async () => {
     const page = await browser.newPage()

@@ -38,7 +38,7 @@ function launch(): Promise<Browser> {
 }
 
 /** A browser of somebody's own: no cookies, nothing remembered. It fails the test if a page's script fails or is refused. */
-export async function openBrowser(t: TestContext, options: BrowserContextOptions = {}): Promise<BrowserContext> {
+export async function openChromium(t: TestContext, options: BrowserContextOptions = {}): Promise<BrowserContext> {
   const running = await launch()
   const context = await running.newContext({ locale: 'en', viewport: { width: 390, height: 844 }, ...options })
   context.setDefaultTimeout(patience)
@@ -56,7 +56,7 @@ export async function openBrowser(t: TestContext, options: BrowserContextOptions
 
 /** A window of a browser of its own. */
 export async function openWindow(t: TestContext, options: BrowserContextOptions = {}): Promise<Page> {
-  return (await openBrowser(t, options)).newPage()
+  return (await openChromium(t, options)).newPage()
 }
 
 /** In real time: what a page counts down, the browser's clock counts. */

@@ -21,7 +21,7 @@ export interface Browser {
 export interface PushService {
   /** What a VAPID token must be made out to. */
   origin: string
-  openBrowser(): Browser
+  newBrowser(): Browser
 }
 
 export async function openPushService(t: TestContext): Promise<PushService> {
@@ -44,7 +44,7 @@ export async function openPushService(t: TestContext): Promise<PushService> {
 
   return {
     origin,
-    openBrowser() {
+    newBrowser() {
       const path = `/push/${randomBytes(24).toString('base64url')}`
       const keys = createECDH('prime256v1')
       const p256dh = keys.generateKeys()

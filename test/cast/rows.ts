@@ -1,7 +1,9 @@
 /** Furnished databases, and things to put into them, for tests that go below HTTP. */
 import type { TestContext } from 'node:test'
-import type { AuthenticationRequest } from '../../src/ciba/authentication-request/authentication-request.ts'
-import { callBackPlace } from '../../src/ciba/authentication-request/authentication-request.ts'
+import {
+  type AuthenticationRequest,
+  callBackPlace,
+} from '../../src/ciba/authentication-request/authentication-request.ts'
 import { createRequestStore } from '../../src/ciba/authentication-request/authentication-request-store.ts'
 import { createOpenRequestStore } from '../../src/ciba/authentication-request/open-request-store.ts'
 import type { Settlement } from '../../src/ciba/authentication-request/request-move-store.ts'
@@ -125,13 +127,13 @@ export function approval(now: number): Settlement {
 }
 
 /** Everything that lies in a table. */
-export function rowsOf(database: Database, table: string, order = '1'): Promise<Record<string, Value>[]> {
+export function allRows(database: Database, table: string, order = '1'): Promise<Record<string, Value>[]> {
   return database.read<Record<string, Value>>(`select * from ${table} order by ${order}`)
 }
 
 /** How many notifications are in each state: all of them are counted. */
 export async function countByState(database: Database): Promise<Record<NotificationState, number>> {
   const counts = { waiting: 0, sending: 0, delivered: 0, parked: 0 }
-  for (const { state } of await rowsOf(database, 'notifications')) counts[state as NotificationState] += 1
+  for (const { state } of await allRows(database, 'notifications')) counts[state as NotificationState] += 1
   return counts
 }

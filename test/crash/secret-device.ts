@@ -18,7 +18,7 @@ export async function playDevice(stage: Stage, tap: Wiretap, pushes: PushService
     return options
   }
 
-  const { subscription } = pushes.openBrowser()
+  const { subscription } = pushes.newBrowser()
   tap.note(subscription.endpoint.slice(pushes.origin.length + '/push/'.length), 'the address of a browser')
   tap.note(subscription.keys.p256dh, "a browser's key")
   tap.note(subscription.keys.auth, "a browser's secret")

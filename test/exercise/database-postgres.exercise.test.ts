@@ -1,23 +1,12 @@
 /** What `Database` promises where it is Postgres. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { systemClock } from '../../src/platform/clock.ts'
+import { Client } from 'pg'
+import { type Clock, systemClock } from '../../src/platform/clock.ts'
 import type { Database } from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { engines } from '../cast/engines.ts'
-import {
-  asAdministrator,
-  claim,
-  furnish,
-  handClock,
-  hearing,
-  letters,
-  logbook,
-  rest,
-  say,
-  stage,
-  terminate,
-} from './doors.ts'
+import { claim, flow, furnish, hearing, letters, logbook, rest, say, stage } from './doors.ts'
 
 describe('on postgres only', () => {
   const postgres = engines.find(({ name }) => name === 'postgres')!
@@ -129,3 +118,43 @@ describe('on postgres only', () => {
     })
   })
 })
+
+/** A clock on which nothing happens until the test lets it. */
+function handClock(): Clock & { let(milliseconds: number): Promise<void> } {
+  const timers = flow<{ milliseconds: number; callback: () => void; cancelled: boolean }>()
+  return {
+    now: () => 0,
+    after(milliseconds, callback) {
+      const timer = { milliseconds, callback, cancelled: false }
+      timers.push(timer)
+      return () => {
+        timer.cancelled = true
+      }
+    },
+    async let(milliseconds) {
+      let timer = await timers.next()
+      while (timer.cancelled) timer = await timers.next()
+      assert.equal(timer.milliseconds, milliseconds)
+      timer.callback()
+    },
+  }
+}
+
+async function asAdministrator(url: string, work: (client: Client) => Promise<unknown>): Promise<void> {
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  try {
+    await work(client)
+  } finally {
+    await client.end()
+  }
+}
+
+function terminate(url: string, which: string): Promise<void> {
+  return asAdministrator(url, async (client) => {
+    const sql = `select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and application_name = 'doorbell' and ${which}`
+    const { rowCount } = await client.query(sql)
+    assert.equal(rowCount, 1)
+  })
+}

@@ -1,13 +1,20 @@
 /** Every promise of `Database`, on both engines. */
 import assert from 'node:assert/strict'
-import { writeFile } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, test } from 'node:test'
+import { createInterface } from 'node:readline'
+import { describe, type TestContext, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { systemClock } from '../../src/platform/clock.ts'
-import type { Statement } from '../../src/platform/storage/database.ts'
+import type { Database, Statement, Value } from '../../src/platform/storage/database.ts'
 import { migrate, migrationStatus } from '../../src/platform/storage/migrate.ts'
 import { engines } from '../cast/engines.ts'
-import { claim, decide, hearing, letters, list, migrating, migrations, rest, say, sound, stage } from './doors.ts'
+import { claim, hearing, letters, rest, say, stage } from './doors.ts'
+
+const sound = 'create table sound (a text);\n'
 
 for (const engine of engines) {
   describe(`on ${engine.name}`, () => {
@@ -247,4 +254,38 @@ for (const engine of engines) {
       assert.deepEqual(applied.flat().sort(), names)
     })
   })
+}
+
+function decide(name: string, by: string): Statement {
+  return say("update doors set state = 'closed', by = $2 where name = $1 and state = 'open' returning by", name, by)
+}
+
+async function list(database: Database, sql: string, ...values: Value[]): Promise<string> {
+  const rows = await database.read<{ item: Value }>(sql, values)
+  return rows.map(({ item }) => item).join(' ')
+}
+
+async function migrations(t: TestContext, files: Record<string, string>): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'doorbell-migrations-'))
+  t.after(() => rm(folder, { recursive: true }))
+  await Promise.all(Object.entries(files).map(([name, text]) => writeFile(join(folder, `${name}.sql`), text)))
+  return folder
+}
+
+function migrating(url: string, folder: string) {
+  const program = fileURLToPath(new URL('../cast/migrating.ts', import.meta.url))
+  const child = spawn(process.execPath, [program, url, folder], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const lines = createInterface(child.stdout)[Symbol.asyncIterator]()
+  const ended = once(child, 'exit')
+  return {
+    async ready(): Promise<void> {
+      assert.equal((await lines.next()).value, 'ready')
+    },
+    async go(): Promise<string[]> {
+      child.stdin.end('go\n')
+      const { value } = await lines.next()
+      assert.deepEqual(await ended, [0, null])
+      return JSON.parse(value ?? '[]')
+    },
+  }
 }

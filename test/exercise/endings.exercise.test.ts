@@ -16,7 +16,7 @@ import { createUserCodeStore } from '../../src/user/user-code/user-code-store.ts
 import { createUserGenerationStore } from '../../src/user/user-generation-store.ts'
 import { createUserStore } from '../../src/user/user-store.ts'
 import { engines } from '../cast/engines.ts'
-import { furnished, newRequest, rowsOf, vault } from '../cast/rows.ts'
+import { allRows, furnished, newRequest, vault } from '../cast/rows.ts'
 
 /** Columns of text that name a user or a client, under whatever name. */
 const ofUser = /user|subject|(^|_)sub(_|$)|account|owner|person|counter|purpose/
@@ -73,7 +73,7 @@ for (const engine of engines) {
         assert.deepEqual(Object.keys(bens).sort(), Object.keys(keptByTable).sort(), "nothing of anybody else's")
         if (ending !== 'erased') return
         const everything = JSON.stringify(
-          await Promise.all(Object.keys(keptByTable).map((table) => rowsOf(database, table))),
+          await Promise.all(Object.keys(keptByTable).map((table) => allRows(database, table))),
         )
         for (const word of ['user-ana', 'ana@example.com', 'Coffee for ana'])
           assert.ok(!everything.includes(word), word)
@@ -88,7 +88,7 @@ for (const engine of engines) {
       await clients.add(toClient({ ...metadata, token_endpoint_auth_method: 'none' } as never, vault), clock.now())
       await fill(database, clock.now())
       assert.equal(await clients.remove('kiosk', endClient('kiosk', clock.now())), true)
-      const left = await rowsOf(database, 'oidc_models')
+      const left = await allRows(database, 'oidc_models')
       assert.deepEqual(
         left.filter(({ client_id }) => client_id === 'kiosk'),
         [],

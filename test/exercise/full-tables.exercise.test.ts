@@ -6,8 +6,10 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { Client } from 'pg'
-import type { RequestStore } from '../../src/ciba/authentication-request/authentication-request-store.ts'
-import { createRequestStore } from '../../src/ciba/authentication-request/authentication-request-store.ts'
+import {
+  createRequestStore,
+  type RequestStore,
+} from '../../src/ciba/authentication-request/authentication-request-store.ts'
 import { createDecisionStore } from '../../src/ciba/decision/consent-history-store.ts'
 import { createUsedAssertionStore } from '../../src/client/authentication/used-jti-store.ts'
 import { createOutboxStore } from '../../src/outbox/outbox-store.ts'

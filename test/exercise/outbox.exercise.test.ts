@@ -5,7 +5,7 @@ import type { Letter } from '../../src/outbox/notification.ts'
 import type { OutboxStore } from '../../src/outbox/outbox-store.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { engines } from '../cast/engines.ts'
-import { countByState, furnished, newLetter, post, roomFor, rowsOf } from '../cast/rows.ts'
+import { allRows, countByState, furnished, newLetter, post, roomFor } from '../cast/rows.ts'
 
 for (const engine of engines) {
   describe(`the outbox, on ${engine.name}`, () => {
@@ -51,12 +51,12 @@ for (const engine of engines) {
       const [second] = await claim(other.outbox, clock.now())
       assert.deepEqual([second!.id, second!.attempts], [first!.id, 2])
 
-      const before = await rowsOf(one.database, 'notifications')
+      const before = await allRows(one.database, 'notifications')
       assert.equal(await one.outbox.delivered(first!, 'answered 200', clock.now()), false)
       assert.equal(await one.outbox.putBack(first!, 'answered 500', clock.now()), false)
       assert.equal(await one.outbox.handBack(first!, clock.now()), false)
       assert.equal(await one.outbox.park(first!, 'answered 400', clock.now()), false)
-      assert.deepEqual(await rowsOf(one.database, 'notifications'), before)
+      assert.deepEqual(await allRows(one.database, 'notifications'), before)
       assert.equal(await other.outbox.delivered(second!, 'answered 200', clock.now()), true)
       assert.equal(await other.outbox.delivered(second!, 'answered 200', clock.now()), false)
     })

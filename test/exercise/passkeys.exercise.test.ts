@@ -6,7 +6,7 @@ import { createPasskeyChallengeStore } from '../../src/user/passkey/passkey-chal
 import { createPasskeyStore, type Passkey } from '../../src/user/passkey/passkey-store.ts'
 import { createAuthenticator } from '../cast/authenticator.ts'
 import { type Engine, engines } from '../cast/engines.ts'
-import { furnished, rowsOf } from '../cast/rows.ts'
+import { allRows, furnished } from '../cast/rows.ts'
 
 for (const engine of engines) {
   describe(`passkeys, on ${engine.name}`, () => {
@@ -57,7 +57,7 @@ for (const engine of engines) {
     test('a challenge is taken once, for its purpose, in time, and does not lie there in clear', async (t) => {
       const { challenges, database } = await stores(t, engine)
       await challenges.keep('a challenge', 'register:u1', 1000)
-      assert.ok(!JSON.stringify(await rowsOf(database, 'passkey_challenges')).includes('a challenge'))
+      assert.ok(!JSON.stringify(await allRows(database, 'passkey_challenges')).includes('a challenge'))
       assert.equal(await challenges.take('a challenge', 'register:u2', 999), false)
       assert.equal(await challenges.take('a challenge', 'register:u1', 1000), false, 'too late')
       assert.equal(await challenges.take('another', 'register:u1', 999), false)
@@ -73,7 +73,7 @@ for (const engine of engines) {
       await challenges.keep('new', 'sign-in:2', 1001)
       await challenges.forgetExpired(1000)
       assert.deepEqual(
-        (await rowsOf(database, 'passkey_challenges')).map((row) => row.purpose),
+        (await allRows(database, 'passkey_challenges')).map((row) => row.purpose),
         ['sign-in:2'],
       )
     })

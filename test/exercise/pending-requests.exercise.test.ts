@@ -10,9 +10,9 @@ import type { Database } from '../../src/platform/storage/database.ts'
 import type { openDatabase } from '../../src/platform/storage/open.ts'
 import { type Engine, engines } from '../cast/engines.ts'
 import { openNeighbour } from '../cast/neighbour.ts'
-import { furnished, newRequest, rowsOf } from '../cast/rows.ts'
+import { allRows, furnished, newRequest } from '../cast/rows.ts'
 import { credentials, openStage, type Stage } from '../cast/stage.ts'
-import { rowsOf as rowsElsewhere } from '../cast/tables.ts'
+import { rowsOf } from '../cast/tables.ts'
 import { until } from '../cast/until.ts'
 import { createWires } from '../cast/wires.ts'
 
@@ -32,7 +32,7 @@ for (const engine of engines) {
       assert.equal(calls(), before)
     })
 
-    test('TK-15: a decision is found by the next poll, however early it comes', async (t) => {
+    test('a decision is found by the next poll, however early it comes (TK-15)', async (t) => {
       const { clock, one, polling } = await memory(t, engine)
       const poll = await polling('a')
       for (const expected of ['authorization_pending', 'slow_down']) assert.equal(await poll(), expected)
@@ -50,12 +50,12 @@ for (const engine of engines) {
       assert.equal(await poll(), 'approved')
     })
 
-    test('PI-1: of who is going to be pinged the table is asked each time: the ping may be faster than the news', async (t) => {
+    test('of who is going to be pinged the table is asked each time: the ping may be faster than the news (PI-1)', async (t) => {
       const { clock, one, other, polling, pending, database } = await memory(t, engine)
       const poll = await polling('a', 'ping')
       for (const expected of ['authorization_pending', 'slow_down']) assert.equal(await poll(), expected)
       assert.equal(pending.isKnown('a'), false)
-      const [row] = await rowsOf(one.database, 'backchannel_auth_requests')
+      const [row] = await allRows(one.database, 'backchannel_auth_requests')
       assert.deepEqual([row!.interval_seconds, row!.last_polled_at], [10, clock.now()])
       // Nobody waits for the news.
       await other.requests.settle('a', yes(clock.now()))
@@ -63,7 +63,7 @@ for (const engine of engines) {
       assert.equal(await poll(), 'approved')
     })
 
-    test('M42: nothing is pending at its deadline', async (t) => {
+    test('nothing is pending at its deadline (M42)', async (t) => {
       const { clock, polling } = await memory(t, engine)
       const poll = await polling('a')
       assert.equal(await poll(), 'authorization_pending')
@@ -71,7 +71,7 @@ for (const engine of engines) {
       assert.equal(await poll(), 'expired')
     })
 
-    test("TE-2: to other clients it is unknown, and their polls don't count", async (t) => {
+    test("to other clients it is unknown, and their polls don't count (TE-2)", async (t) => {
       const { polling, pending, clock } = await memory(t, engine)
       const poll = await polling('a')
       await poll()
@@ -90,7 +90,7 @@ for (const engine of engines) {
       assert.equal((await pending.poll('a', 'kiosk', clock.now()))?.request.status, 'approved')
     })
 
-    test('TE-1: what an interval has grown by is written within a second, the last poll at the end', async (t) => {
+    test('what an interval has grown by is written within a second, the last poll at the end (TE-1)', async (t) => {
       const { clock, polling, pending, other, awake } = await memory(t, engine)
       const poll = await polling('a')
       await poll()
@@ -102,11 +102,11 @@ for (const engine of engines) {
       await awake()
       assert.equal(await poll(), 'authorization_pending')
       await pending.close()
-      const [row] = await rowsOf(other.database, 'backchannel_auth_requests', "id = 'a'")
+      const [row] = await allRows(other.database, 'backchannel_auth_requests', "id = 'a'")
       assert.deepEqual([row!.interval_seconds, row!.last_polled_at], [20, start + 31_000])
     })
 
-    test('TE-1: news that come late do not make a poll forgotten', async (t) => {
+    test('news that come late do not make a poll forgotten (TE-1)', async (t) => {
       const { clock, polling, other, heard } = await memory(t, engine)
       const poll = await polling('a')
       assert.equal(await poll(), 'authorization_pending')
@@ -214,7 +214,7 @@ describe('several nodes', () => {
     const before = wires.calls
     assert.equal((await poll()).error, 'slow_down') // now 15
     assert.ok(wires.calls > before, 'the table was asked')
-    const [row] = await rowsElsewhere(stage, 'select interval_seconds from backchannel_auth_requests')
+    const [row] = await rowsOf(stage, 'select interval_seconds from backchannel_auth_requests')
     assert.equal(row!.interval_seconds, 15, 'what was in memory was written with it')
 
     const request = await stage.newestRequest()

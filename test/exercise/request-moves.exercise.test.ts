@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { expire } from '../../src/ciba/decision/decide.ts'
 import { engines } from '../cast/engines.ts'
-import { approval, furnished, newLetter, newRequest, rowsOf } from '../cast/rows.ts'
+import { allRows, approval, furnished, newLetter, newRequest } from '../cast/rows.ts'
 import { until } from '../cast/until.ts'
 
 const many = { maxOpenPerUser: 1000 }
@@ -37,12 +37,12 @@ for (const engine of engines) {
           history.map(({ outcome }) => outcome),
           [status],
         )
-        const letters = await rowsOf(one.database, 'notifications')
+        const letters = await allRows(one.database, 'notifications')
         assert.deepEqual(
           letters.map(({ kind, subject }) => [kind, subject]),
           deliveryMode === 'poll' ? [] : [[deliveryMode, request.id]],
         )
-        const [row] = await rowsOf(one.database, 'backchannel_auth_requests')
+        const [row] = await allRows(one.database, 'backchannel_auth_requests')
         assert.deepEqual([row!.status, row!.settled_by, row!.settled_at], [status, history[0]!.id, clock.now()])
       })
     }
@@ -65,7 +65,7 @@ for (const engine of engines) {
         }),
       )
       assert.deepEqual(settled, requests.map(isTheirs))
-      const subjects = async () => (await rowsOf(one.database, 'notifications')).map(({ subject }) => subject).sort()
+      const subjects = async () => (await allRows(one.database, 'notifications')).map(({ subject }) => subject).sort()
       const theirs = requests.filter(isTheirs).map(({ id }) => id)
       assert.deepEqual(await subjects(), theirs.sort())
 
@@ -99,13 +99,13 @@ for (const engine of engines) {
       const { clock, one } = await furnished(t, engine)
       const request = newRequest(clock.now())
       await one.requests.accept(request, 'a', many)
-      const before = await rowsOf(one.database, 'backchannel_auth_requests')
+      const before = await allRows(one.database, 'backchannel_auth_requests')
       assert.equal(await one.requests.settle(request.id, { ...approval(clock.now()), userId: 'user-ben' }), false)
       const answer = { userId: 'user-ben', outcome: 'approved', decidedBy: 'user' } as const
       assert.deepEqual(await one.decide({ ...answer, requestId: request.id }), { kind: 'unknown' })
       assert.deepEqual(await one.decide({ ...answer, requestId: 'no such request' }), { kind: 'unknown' })
-      assert.deepEqual(await rowsOf(one.database, 'backchannel_auth_requests'), before)
-      assert.deepEqual(await rowsOf(one.database, 'backchannel_auth_consent_history'), [])
+      assert.deepEqual(await allRows(one.database, 'backchannel_auth_requests'), before)
+      assert.deepEqual(await allRows(one.database, 'backchannel_auth_consent_history'), [])
     })
 
     test('a request whose deadline has come is met by every move, and only its expiry succeeds', async (t) => {
@@ -144,7 +144,7 @@ for (const engine of engines) {
         assert.deepEqual([kept.status, kept.settledAt, kept.callBackSealed], ['expired', now, undefined])
         assert.equal((await one.decisions.listForRequest(request.id)).length, 1)
       }
-      const letters = await rowsOf(one.database, 'notifications')
+      const letters = await allRows(one.database, 'notifications')
       assert.equal(letters.length, 2, 'a push client is told of both')
     })
 
@@ -185,9 +185,9 @@ for (const engine of engines) {
       const notifications = [newLetter(clock.now())]
       const unharmed = async (move: () => Promise<unknown>) => {
         const tables = ['backchannel_auth_requests', 'notifications']
-        const before = await Promise.all(tables.map((table) => rowsOf(one.database, table)))
+        const before = await Promise.all(tables.map((table) => allRows(one.database, table)))
         await assert.rejects(move())
-        assert.deepEqual(await Promise.all(tables.map((table) => rowsOf(one.database, table))), before)
+        assert.deepEqual(await Promise.all(tables.map((table) => allRows(one.database, table))), before)
       }
       const now = clock.now()
       await unharmed(() => one.requests.settle(request.id, approval(now), { facts, notifications }))
@@ -245,7 +245,7 @@ for (const engine of engines) {
           ...authentication,
         },
       )
-      const [row] = await rowsOf(one.database, 'backchannel_auth_consent_history')
+      const [row] = await allRows(one.database, 'backchannel_auth_consent_history')
       assert.deepEqual(
         [row!.client_id, row!.user_id, row!.scope, row!.binding_message],
         ['kiosk', 'user-ana', 'openid', 'Coffee 4.20'],

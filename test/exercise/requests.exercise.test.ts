@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { fingerprint, newId } from '../../src/platform/crypto.ts'
 import { engines } from '../cast/engines.ts'
-import { approval, furnished, newLetter, newRequest, rowsOf } from '../cast/rows.ts'
+import { allRows, approval, furnished, newLetter, newRequest } from '../cast/rows.ts'
 import { until } from '../cast/until.ts'
 
 const many = { maxOpenPerUser: 1000 }
@@ -21,7 +21,7 @@ for (const engine of engines) {
       assert.deepEqual(await other.requests.find(request.id), expected)
       assert.deepEqual(await other.requests.findByAuthReqId('its-auth-req-id'), expected)
       assert.equal(await other.requests.findByAuthReqId(request.id), undefined)
-      const [row] = await rowsOf(one.database, 'backchannel_auth_requests')
+      const [row] = await allRows(one.database, 'backchannel_auth_requests')
       assert.equal(row!.auth_req_id_hash, fingerprint('its-auth-req-id'))
       assert.ok(!JSON.stringify(row).includes('its-auth-req-id'))
     })
@@ -45,7 +45,7 @@ for (const engine of engines) {
       assert.equal((await one.requests.listForUser('user-ana', 'all', clock.now())).length, 5)
     })
 
-    test('M31: what a client may ask in a minute is counted over all users and all nodes, and two countings at once do not wait for each other for ever', async (t) => {
+    test('what a client may ask in a minute is counted over all users and all nodes, and two countings at once do not wait for each other for ever (M31)', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
       const limits = { ...many, perClient: { perMinute: 5 }, perClientAndUser: { open: 4 } }
       const numbers = Array.from({ length: 40 }, (_, number) => number)
@@ -102,8 +102,8 @@ for (const engine of engines) {
         false,
       )
       await assert.rejects(one.requests.accept(failed!, 'c', many, { facts: [broken], notifications: notifications() }))
-      assert.equal((await rowsOf(one.database, 'notifications')).length, 1)
-      assert.equal((await rowsOf(one.database, 'backchannel_auth_requests')).length, 1)
+      assert.equal((await allRows(one.database, 'notifications')).length, 1)
+      assert.equal((await allRows(one.database, 'backchannel_auth_requests')).length, 1)
       await one.database.step({ sql: 'select 1 as one', values: [] }, { announce: [{ topic: 'outbox', key: 'end' }] })
       await until(() => heard.includes('end'))
       assert.deepEqual(heard, [kept!.id, 'end'])
@@ -138,10 +138,10 @@ for (const engine of engines) {
     test("somebody else's request is like none, and their poll leaves no trace", async (t) => {
       const { clock, one } = await furnished(t, engine)
       await one.requests.accept(newRequest(clock.now()), 'a', many)
-      const before = await rowsOf(one.database, 'backchannel_auth_requests')
+      const before = await allRows(one.database, 'backchannel_auth_requests')
       assert.equal(await one.requests.poll('a', 'northbank', clock.now()), undefined)
       assert.equal(await one.requests.poll('b', 'kiosk', clock.now()), undefined)
-      assert.deepEqual(await rowsOf(one.database, 'backchannel_auth_requests'), before)
+      assert.deepEqual(await allRows(one.database, 'backchannel_auth_requests'), before)
     })
 
     test('a request that is decided or over is never polled too early', async (t) => {

@@ -9,7 +9,7 @@ import { createOidcModelStore } from '../../src/openid-provider/oidc-model-store
 import { createPruning, type Kept } from '../../src/operations/pruning.ts'
 import type { Database } from '../../src/platform/storage/database.ts'
 import { type Engine, engines } from '../cast/engines.ts'
-import { furnished, newLetter, newRequest, post, roomFor, rowsOf, vault } from '../cast/rows.ts'
+import { allRows, furnished, newLetter, newRequest, post, roomFor, vault } from '../cast/rows.ts'
 import { credentials, openStage } from '../cast/stage.ts'
 import { countRows } from '../cast/tables.ts'
 
@@ -38,7 +38,7 @@ for (const engine of engines) {
       assert.equal(await one.requests.forgetFinished(soon, 10), 3)
       assert.deepEqual(await idsIn(one.database, 'backchannel_auth_requests'), idsOf(open, approved, young))
       assert.equal(await one.requests.forgetFinished(soon, 10), 0)
-      assert.equal((await rowsOf(one.database, 'backchannel_auth_consent_history')).length, 5, 'history is kept')
+      assert.equal((await allRows(one.database, 'backchannel_auth_consent_history')).length, 5, 'history is kept')
     })
 
     test('an old request that was finished just now has its whole time yet', async (t) => {
@@ -62,7 +62,7 @@ for (const engine of engines) {
       assert.equal(await one.requests.forgetFinished(later, 10), 0)
       assert.equal(await one.decisions.forget(later, 10), 0)
       await one.database.step({ sql: 'select 1 as one', values: [] }, { also: [models.removeByRequest(request.id)] })
-      assert.deepEqual(await rowsOf(one.database, 'oidc_models'), [])
+      assert.deepEqual(await allRows(one.database, 'oidc_models'), [])
       assert.equal(await one.requests.forgetFinished(later, 10), 1)
       assert.equal(await one.decisions.forget(later, 10), 1)
     })
@@ -79,7 +79,7 @@ for (const engine of engines) {
       assert.equal(await one.requests.forgetFinished(later, 5), 5)
       assert.deepEqual(await idsIn(one.database, 'backchannel_auth_requests'), idsOf(...requests.slice(5)))
       const together = await Promise.all([one, other].map((node) => node.requests.forgetFinished(later, 20)))
-      const left = await rowsOf(one.database, 'backchannel_auth_requests')
+      const left = await allRows(one.database, 'backchannel_auth_requests')
       assert.equal(together[0]! + together[1]! + left.length, 20, 'no row was counted twice')
     })
   })
@@ -211,7 +211,7 @@ test('pruning takes one batch of each kind, rests, and goes on; a failure is mad
   assert.ok(logLines.some((line) => line.includes('retention.failed')))
 })
 
-const idsIn = async (database: Database, table: string) => (await rowsOf(database, table, 'id')).map(({ id }) => id)
+const idsIn = async (database: Database, table: string) => (await allRows(database, table, 'id')).map(({ id }) => id)
 const idsOf = (...requests: AuthenticationRequest[]) => requests.map(({ id }) => id).sort()
 
 function grantOf(request: AuthenticationRequest, expiresAt: number) {

@@ -4,7 +4,7 @@ import { describe, test } from 'node:test'
 import { createSignInAttemptStore } from '../../src/user/attempts/sign-in-attempt-store.ts'
 import { createSignInThrottle } from '../../src/user/attempts/sign-in-throttle.ts'
 import { engines } from '../cast/engines.ts'
-import { furnished, rowsOf, vault } from '../cast/rows.ts'
+import { allRows, furnished, vault } from '../cast/rows.ts'
 
 const minute = 60_000
 const pause = { first: 30_000, longest: 900_000 }
@@ -18,7 +18,7 @@ for (const engine of engines) {
       const attempts = createSignInAttemptStore(one.database, pause)
       const counter = { subjectHash: 'network', free: 100, fadesEveryMs: minute }
       const failed = async () => {
-        const [row] = await rowsOf(one.database, 'sign_in_attempts')
+        const [row] = await allRows(one.database, 'sign_in_attempts')
         return Number(row?.attempts)
       }
       for (let number = 0; number < 20; number++) await attempts.take(counter, clock.now())

@@ -26,7 +26,7 @@ import { migrate } from '../../src/platform/storage/migrate.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { createStageClock } from '../cast/clock.ts'
 import { type Engine, engines } from '../cast/engines.ts'
-import { furnished, rowsOf, vault } from '../cast/rows.ts'
+import { allRows, furnished, vault } from '../cast/rows.ts'
 
 const migrations = join(import.meta.dirname, '../../src/platform/storage/migrations')
 const hour = 3600_000
@@ -132,7 +132,7 @@ for (const engine of engines) {
       for (const list of [keys.private, keys.published, keys.public]) {
         assert.deepEqual(kidsOf(list), [rotation!.next.kid, before.private[1]!.kid])
       }
-      const rows = await rowsOf(one.database, 'signing_keys')
+      const rows = await allRows(one.database, 'signing_keys')
       const revoked = rows.filter(({ revoked_at }) => revoked_at !== null)
       assert.deepEqual(
         revoked.map(({ private_sealed }) => private_sealed),

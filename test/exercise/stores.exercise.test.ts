@@ -10,7 +10,7 @@ import { collectWrites, createAdapterFactory } from '../../src/openid-provider/o
 import { createOidcModelStore } from '../../src/openid-provider/oidc-model-store.ts'
 import { createUserStore } from '../../src/user/user-store.ts'
 import { type Engine, engines } from '../cast/engines.ts'
-import { furnished, rowsOf, vault } from '../cast/rows.ts'
+import { allRows, furnished, vault } from '../cast/rows.ts'
 import { until } from '../cast/until.ts'
 
 for (const engine of engines) {
@@ -22,7 +22,7 @@ for (const engine of engines) {
       assert.deepEqual(await clients.find('northbank'), client)
       assert.deepEqual(await clients.list(), [{ client, origin: 'command' }])
       assert.equal(await clients.find('kiosk'), undefined)
-      assert.ok(!JSON.stringify(await rowsOf(database, 'clients')).includes('a secret of'))
+      assert.ok(!JSON.stringify(await allRows(database, 'clients')).includes('a secret of'))
     })
 
     test('an id is given once, even to forty who want it at once', async (t) => {
@@ -194,7 +194,7 @@ for (const engine of engines) {
       assert.deepEqual(await tokens.find('the-token'), payload)
       assert.deepEqual(await tokens.findByUid('a uid'), payload)
       assert.equal(await adapter('RefreshToken').find('the-token'), undefined, 'another model')
-      const raw = JSON.stringify(await rowsOf(database, 'oidc_models'))
+      const raw = JSON.stringify(await allRows(database, 'oidc_models'))
       for (const secret of ['the-token', 'the grant', 'a uid']) assert.ok(!raw.includes(secret), secret)
 
       await tokens.upsert('the-token', { ...payload, scope: 'more' }, 60)
@@ -237,9 +237,9 @@ for (const engine of engines) {
         return 'done'
       })
       assert.equal(result, 'done')
-      assert.equal((await rowsOf(database, 'oidc_models')).length, 2, 'the grants it began with')
+      assert.equal((await allRows(database, 'oidc_models')).length, 2, 'the grants it began with')
       await adapter('AccessToken').upsert('beside', payload, 60)
-      assert.equal((await rowsOf(database, 'oidc_models')).length, 3, 'outside of it all is as usual')
+      assert.equal((await allRows(database, 'oidc_models')).length, 3, 'outside of it all is as usual')
 
       await database.step({ sql: 'select 1 as one', values: [] }, { also: statements })
       const of = await database.read("select model from oidc_models where request_id = 'the request' order by model")
@@ -252,10 +252,10 @@ for (const engine of engines) {
       await adapter('AccessToken').upsert('short', payload, 60)
       await adapter('Grant').upsert('for ever', payload, undefined as never)
       await store.forgetExpired(clock.now() + 60_000, 9)
-      assert.equal((await rowsOf(database, 'oidc_models')).length, 4)
+      assert.equal((await allRows(database, 'oidc_models')).length, 4)
       await store.forgetExpired(clock.now() + 60_001, 9)
       assert.deepEqual(
-        (await rowsOf(database, 'oidc_models')).map(({ model }) => model),
+        (await allRows(database, 'oidc_models')).map(({ model }) => model),
         ['Grant', 'Grant', 'Grant'],
       )
     })

@@ -5,7 +5,7 @@ import { createEndUser } from '../../src/endings/end-user.ts'
 import { createUserCodeStore } from '../../src/user/user-code/user-code-store.ts'
 import { createUserStore } from '../../src/user/user-store.ts'
 import { engines } from '../cast/engines.ts'
-import { furnished, rowsOf, vault } from '../cast/rows.ts'
+import { allRows, furnished, vault } from '../cast/rows.ts'
 
 const minute = 60_000
 const limits = { maxTries: 5, maxTriesPerClient: 1000, maxTriesPerUser: 1000, lockFor: 15 * minute }
@@ -20,7 +20,7 @@ for (const engine of engines) {
       await Promise.all(forty.map((number) => (number % 2 ? here : there).find('nobody')))
       const counted = async () =>
         Object.fromEntries(
-          (await rowsOf(one.database, 'user_code_tries')).map(({ counter, tries }) => [counter, tries]),
+          (await allRows(one.database, 'user_code_tries')).map(({ counter, tries }) => [counter, tries]),
         )
       return {
         here,

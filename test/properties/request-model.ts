@@ -115,7 +115,7 @@ export async function learnClocks(model: Model, stage: Stage, polled?: ModelRequ
   }
 }
 
-export type Row = Record<string, string | number | null>
+type Row = Record<string, string | number | null>
 
 export async function lookUp(stage: Stage, requestId: string) {
   const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })

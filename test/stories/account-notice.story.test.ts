@@ -226,7 +226,7 @@ async function scene(t: TestContext, engine?: Engine) {
   }
   const options: StageOptions = engine ? { engine, config } : { config }
   const stage = await openStage(t, options)
-  const browser = push.openBrowser()
+  const browser = push.newBrowser()
   await byCommand(stage, async ({ database }) => {
     const store = createPushSubscriptionStore(database)
     const subscriptions = createPushSubscriptions({ store, vault: createVault(stageSecret), clock: stage.clock })

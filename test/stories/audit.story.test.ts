@@ -119,7 +119,7 @@ async function end(stage: Stage, as: RingingClient, ending: Ending, authReqId: u
 }
 
 for (const engine of engines) {
-  describe(`CD-19: what is told of a request, on ${engine.name},`, () => {
+  describe(`what is told of a request, on ${engine.name} (CD-19),`, () => {
     for (const [ending, byClient] of Object.entries(endings) as [Ending, Record<RingingClient, string[]>][]) {
       for (const [as, expected] of Object.entries(byClient) as [RingingClient, string[]][]) {
         test(`${mode[as]}, ${ending}: each step once, in order, and of which request it was`, async (t) => {
@@ -159,7 +159,7 @@ for (const engine of engines) {
   })
 }
 
-describe('CD-19: what else is told', () => {
+describe('what else is told (CD-19)', () => {
   test('calls that are refused, and why: of strangers no name, of clients theirs', async (t) => {
     const { stage, during } = await played(t, { config: { requests: { maxOpenPerUser: 1 } } })
     const ring = (authorization: string) =>
@@ -293,7 +293,7 @@ describe('CD-19: what else is told', () => {
   })
 })
 
-describe('CD-19: where it goes', () => {
+describe('where it goes (CD-19)', () => {
   test('one line in the log and one call of the hook for each event, the same in both, in the same order', async (t) => {
     const heard: AuditEvent[] = []
     const { stage } = await played(t, { config: { audit: (event) => void heard.push(event) } })

@@ -49,7 +49,7 @@ describe('what cannot be asked', () => {
   ]
   const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value))
 
-  test('RA-3: each of these is an invalid_authorization_details, and nothing is kept', async (t) => {
+  test('each of these is an invalid_authorization_details, and nothing is kept (RA-3)', async (t) => {
     const stage = await openStage(t, withTypes())
     for (const [what, value] of wrong) {
       const answer = await stage.ring('kiosk', { authorization_details: text(value) })
@@ -66,7 +66,7 @@ describe('what cannot be asked', () => {
     refused(await stage.ring('kiosk', json(payment)), 'invalid_authorization_details')
   })
 
-  test('RA-8: a client that registered types may use these, and no other', async (t) => {
+  test('a client that registered types may use these, and no other (RA-8)', async (t) => {
     const clients = [pollClient('narrow', { client_secret: 'narrow-secret', authorization_details_types: ['limit'] })]
     const stage = await openStage(t, withTypes({ config: { clients } }))
     const ring = (...details: Detail[]) =>
@@ -86,7 +86,7 @@ describe('what cannot be asked', () => {
     )
   })
 
-  test('RA-8: the metadata name the types, if there are any; registration knows them', async (t) => {
+  test('the metadata name the types, if there are any; registration knows them (RA-8)', async (t) => {
     const stage = await openStage(t, withTypes({ config: { registration: { mode: 'open' } } }))
     const { body } = await stage.get('/.well-known/openid-configuration')
     assert.deepEqual(body.authorization_details_types_supported, Object.keys(types))

@@ -95,7 +95,7 @@ describe('on the page', () => {
     return { stage, path, page, visitor, authReqId, boxes: new Map(boxes.map(([, name, text]) => [text!, name!])) }
   }
 
-  test('RA-4: it says in words what is asked, escaped, beside what the scope says', async (t) => {
+  test('it says in words what is asked, escaped, beside what the scope says (RA-4)', async (t) => {
     const { page, boxes, visitor } = await looking(t, [payment])
     assert.match(page.text, /know who you are/)
     assert.match(page.text, /What exactly is asked:/)

@@ -16,17 +16,33 @@ import {
   json,
   limit,
   payment,
-  redeem,
-  refresh,
   refused,
   rung,
   types,
   withTypes,
 } from './detail-types.ts'
 
+const refresh = (stage: Stage, token: unknown, more: Record<string, string> | URLSearchParams = {}) =>
+  stage.post(
+    '/oauth/token',
+    new URLSearchParams([
+      ['grant_type', 'refresh_token'],
+      ['refresh_token', String(token)],
+      ...new URLSearchParams(more),
+    ]),
+    credentials.kiosk,
+  )
+
+const redeem = (stage: Stage, authReqId: unknown, more: Record<string, string>) =>
+  stage.post(
+    '/oauth/token',
+    { grant_type: 'urn:openid:params:grant-type:ciba', auth_req_id: String(authReqId), ...more },
+    credentials.kiosk,
+  )
+
 for (const engine of engines) {
   describe(`a client says what it wants, on ${engine.name}`, () => {
-    test('RA-1, RA-2, RA-5, RA-7: it is shown, approved, and the same to the letter in tokens, introspection and refresh', async (t) => {
+    test('it is shown, approved, and the same to the letter in tokens, introspection and refresh (RA-1, RA-2, RA-5, RA-7)', async (t) => {
       const stage = await openStage(t, withTypes({ engine }))
       const { authReqId, requestId } = await rung(stage, [payment, accounts], { scope: 'openid offline_access' })
       const [waiting] = await stage.waiting()
@@ -141,7 +157,7 @@ for (const engine of engines) {
 }
 
 describe('in a signed request', () => {
-  test('SR-2, RA-2: as JSON or as a text of it; beside it, it does not count', async (t) => {
+  test('as JSON or as a text of it; beside it, it does not count (SR-2, RA-2)', async (t) => {
     const key = await newKey('one')
     const bank = pollClient('bank', {
       client_secret: 'bank-secret',
@@ -168,7 +184,7 @@ describe('in a signed request', () => {
 })
 
 describe('at the token endpoint', () => {
-  test('RA-6: a client may take less than was approved; the rest stays for refreshed tokens', async (t) => {
+  test('a client may take less than was approved; the rest stays for refreshed tokens (RA-6)', async (t) => {
     const stage = await openStage(t, withTypes({ config: { resources: { 'https://api.example': {} } } }))
     const resource = 'https://api.example'
     const { authReqId, requestId } = await rung(stage, [payment, accounts, limit], {
@@ -232,7 +248,7 @@ describe('a token for one service', () => {
   }
 
   for (const engine of engines) {
-    test(`RA-7: carries what names it among its locations, or names none, on ${engine.name}`, async (t) => {
+    test(`carries what names it among its locations, or names none, on ${engine.name} (RA-7)`, async (t) => {
       const stage = await openStage(t, serving(engine))
       const all = [at(api), at('ledger'), at(ledger, api), at('https://elsewhere.example'), accounts]
       const forApi = [at(api), at(ledger, api), accounts]
@@ -264,7 +280,7 @@ describe('a token for one service', () => {
   })
 })
 
-test('RA-5: a push brings what was granted, and only that', async (t) => {
+test('a push brings what was granted, and only that (RA-5)', async (t) => {
   const endpoint = await openNotificationEndpoint(t)
   const stage = await openStage(t, withTypes({ till: endpoint.url }))
   await stage.ring('till', { ...json(accounts) })

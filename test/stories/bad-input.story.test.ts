@@ -87,7 +87,7 @@ const jsonRubbish: Rubbish[] = [
 ]
 
 for (const address of addresses) {
-  describe(`M29: ${address.path} is sent`, () => {
+  describe(`${address.path} is sent (M29)`, () => {
     const isOurs = address.allow !== ''
     // With another content type oidc-provider reads another form, or none.
     const all = isOurs
@@ -127,7 +127,7 @@ for (const address of addresses) {
   })
 }
 
-describe('EP-3: a method that an address does not take is answered 405 with Allow', () => {
+describe('a method that an address does not take is answered 405 with Allow (EP-3)', () => {
   const others = [
     { path: '/oauth/introspect', allow: 'POST, OPTIONS' },
     { path: '/oauth/revoke', allow: 'POST, OPTIONS' },
@@ -146,7 +146,7 @@ describe('EP-3: a method that an address does not take is answered 405 with Allo
 })
 
 describe('parameters count in the body alone', () => {
-  test('EP-3: credentials and parameters in the query are not read', async () => {
+  test('credentials and parameters in the query are not read (EP-3)', async () => {
     const query = new URLSearchParams({
       client_id: 'kiosk',
       client_secret: secrets.kiosk,
@@ -157,7 +157,7 @@ describe('parameters count in the body alone', () => {
     assert.equal((await stage.post(`/backchannel/authorize?${query}`, {}, credentials.kiosk)).status, 400)
   })
 
-  test('RQ-9: an empty parameter is an absent one', async () => {
+  test('an empty parameter is an absent one (RQ-9)', async () => {
     const empty = 'requested_expiry=&binding_message=&acr_values=&id_token_hint=&request='
     const form = `scope=openid&login_hint=ana&${empty}`
     assert.equal((await send(addresses[0]!, form, FORM)).status, 200)
@@ -181,7 +181,7 @@ describe('parameters count in the body alone', () => {
   })
 })
 
-describe('M10: no parameter is a switch', () => {
+describe('no parameter is a switch (M10)', () => {
   for (const [kind, contentType, make] of [
     [
       'a form',
@@ -190,9 +190,9 @@ describe('M10: no parameter is a switch', () => {
     ],
     ['JSON', 'application/json', (fields: Record<string, unknown>) => JSON.stringify(fields)],
   ] as const) {
-    test(`CONSENT_NOTITY_LOGIC in ${kind} does not let Till poll (TE-4)`, async () => {
+    test(`SKIP_MODE_CHECK in ${kind} does not let Till poll (TE-4)`, async () => {
       const { auth_req_id } = (await stage.ring('till')).body
-      const fields = { grant_type: CIBA, auth_req_id, CONSENT_NOTITY_LOGIC: true, consent_notity_logic: true }
+      const fields = { grant_type: CIBA, auth_req_id, SKIP_MODE_CHECK: true, skip_mode_check: true }
       const address = { ...addresses[1]!, authorization: credentials.till }
       const answer = await send(address, make(fields), contentType)
       assert.equal(answer.status, 400)
@@ -202,7 +202,7 @@ describe('M10: no parameter is a switch', () => {
   }
 })
 
-describe('M28: what a client adds stays where it is', () => {
+describe('what a client adds stays where it is (M28)', () => {
   test('secret-looking parameters reach neither authinfo nor the mailbox', async () => {
     const secret = `${marker}-secret`
     await stage.ring('northbank', {

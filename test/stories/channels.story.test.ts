@@ -146,7 +146,7 @@ for (const engine of engines) {
       })
       const subscriptions = await subscriptionsOn(t, stage)
       const open = async (userId = ana.id) => {
-        const browser = service.openBrowser()
+        const browser = service.newBrowser()
         await subscriptions.add(userId, browser.subscription)
         return browser
       }

@@ -59,7 +59,7 @@ async function tell(assertion: string, { path, form } = cibaEndpoints[0] as (typ
   return stage.post(path, { ...form, ...asserted(assertion), ...more })
 }
 
-describe('EP-6: the audience may be', () => {
+describe('the audience may be (EP-6)', () => {
   const audiences: [string, (url: string) => unknown][] = [
     ['the issuer', (url) => url],
     ['the token endpoint', (url) => `${url}/oauth/token`],
@@ -237,7 +237,7 @@ describe('an assertion is good once (CA-9)', () => {
     }
   })
 
-  test('CA-14: with strictAssertionAudience only the issuer alone is its audience, everywhere', async (t) => {
+  test('with strictAssertionAudience only the issuer alone is its audience, everywhere (CA-14)', async (t) => {
     const client = { token_endpoint_auth_method: 'private_key_jwt' as const, jwks: { keys: [key.publicJwk] } }
     const grant_types = ['urn:openid:params:grant-type:ciba', 'refresh_token']
     const strict = await openStage(t, {

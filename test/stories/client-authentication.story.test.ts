@@ -71,7 +71,7 @@ type Attempt = [name: string, form: Record<string, string>, authorization?: stri
 
 const encoded = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`
 
-describe('M9, M27: whoever fails gets 401 invalid_client at both endpoints, and nothing changes', () => {
+describe('whoever fails gets 401 invalid_client at both endpoints, and nothing changes (M9, M27)', () => {
   const attempts: Attempt[] = [
     ['no credentials', {}],
     ['only a client_id', { client_id: 'kiosk' }],
@@ -127,7 +127,7 @@ describe('M9, M27: whoever fails gets 401 invalid_client at both endpoints, and 
     assert.equal(texts.size, 1)
   })
 
-  test('TE-2, M24: a right auth_req_id does not help whoever fails, and does not suffer (TE-9)', async () => {
+  test('a right auth_req_id does not help whoever fails, and does not suffer (TE-2, M24, TE-9)', async () => {
     stage.clock.advance(1)
     const { auth_req_id } = (await stage.ring('kiosk')).body
     await stage.decide(await stage.newestRequest(), 'approved')
@@ -184,7 +184,7 @@ describe('the same method may say who it is twice', () => {
     }
   })
 
-  test('SM-5: a client that is gone collects nothing', async (t) => {
+  test('a client that is gone collects nothing (SM-5)', async (t) => {
     const own = await openStage(t)
     const { auth_req_id } = (await own.ring('kiosk')).body
     await own.decide(await own.newestRequest(), 'approved')

@@ -62,7 +62,7 @@ describe('a client changes its settings', () => {
   })
 })
 
-describe('M7: what is refused changes nothing', () => {
+describe('what is refused changes nothing (M7)', () => {
   const cases: [string, Record<string, string>, boolean?][] = [
     ['an endpoint for poll', { [mode]: 'poll', [endpoint]: 'https://kiosk.example/notify' }],
     ['an endpoint alone, by a poll client', { [endpoint]: 'https://kiosk.example/notify' }],

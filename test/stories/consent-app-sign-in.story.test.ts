@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { ana, ben, openStage } from '../cast/stage.ts'
-import { formTokenOn, openVisitor } from '../cast/visitor.ts'
-import { assertRefused, lastStep, looking, nothingDecided } from './consent-app-visits.ts'
+import { formTokenOn, openVisitor, type Seen, type Visitor } from '../cast/visitor.ts'
+import { assertRefused, looking, nothingDecided } from './consent-app-visits.ts'
 
 describe('signing in', () => {
   test('leads nowhere but to pages of the app', async (t) => {
@@ -114,3 +114,14 @@ describe('signing in', () => {
     await nothingDecided(stage)
   })
 })
+
+/** Where somebody who is known to the provider ends up. */
+async function lastStep(visitor: Visitor, path: string): Promise<string | undefined> {
+  let at: string | undefined = path
+  for (;;) {
+    const seen: Seen = await visitor.get(at)
+    if (at.startsWith('/session/callback')) return seen.location
+    if (seen.location === undefined) throw new Error(`stopped at ${at}: ${seen.text}`)
+    at = seen.location
+  }
+}

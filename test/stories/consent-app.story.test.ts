@@ -1,10 +1,13 @@
 /** The consent app and people who mean no good, or are unlucky: nothing is decided, and a clear page says so. */
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
+import type { UserHooks } from '../../src/user/user.ts'
 import { ana, ben, openStage } from '../cast/stage.ts'
 import { formTokenOn, openVisitor, type Seen } from '../cast/visitor.ts'
-import { assertRefused, looking, minutes, nothingDecided, openStageWithHooks } from './consent-app-visits.ts'
+import { assertRefused, looking, nothingDecided } from './consent-app-visits.ts'
+
+const minutes = 60_000
 
 describe('forms', () => {
   test('one without the token, with a made-up one, or with that of another session decides nothing', async (t) => {
@@ -278,3 +281,25 @@ describe('what every answer says', () => {
     }
   })
 })
+
+/** Users of an application, one of whom can be disabled at any time. */
+async function openStageWithHooks(t: TestContext) {
+  let disabled = false
+  const { password, ...known } = ana
+  const find = async (id: string) => (id === ana.id ? { ...known, disabled } : null)
+  const users: UserHooks = {
+    find,
+    findByHint: async ({ value }) => (value === ana.username || value === ana.email ? find(ana.id) : null),
+    verifyPassword: async (_user, given) => given === password,
+  }
+  const stage = await openStage(t, { config: { users } })
+  const hooks = {
+    disable: () => {
+      disabled = true
+    },
+    enable: () => {
+      disabled = false
+    },
+  }
+  return { stage, hooks }
+}

@@ -52,7 +52,7 @@ describe('delivered, and never said again', () => {
 describe('parked at once, and not tried again', () => {
   for (const as of ['northbank', 'till'] as const) {
     for (const status of [400, 401, 403, 404, 410] as const) {
-      test(`M51: ${as} answers ${status} (PI-8)`, async (t) => {
+      test(`${as} answers ${status} (M51, PI-8)`, async (t) => {
         const { endpoint, stage } = await openWith(t, as, status)
         await decided(stage, as)
         const { state, last_outcome } = await lastOf(stage)
@@ -64,7 +64,7 @@ describe('parked at once, and not tried again', () => {
     }
 
     for (const status of [301, 302, 307, 308] as const) {
-      test(`M17, M51: ${as} answers ${status}, and where it points to hears nothing (PI-7)`, async (t) => {
+      test(`${as} answers ${status}, and where it points to hears nothing (M17, M51, PI-7)`, async (t) => {
         const elsewhere = await openNotificationEndpoint(t)
         const { endpoint, stage } = await openWith(t, as, { status, headers: { location: elsewhere.url } })
         await decided(stage, as)
@@ -74,7 +74,7 @@ describe('parked at once, and not tried again', () => {
     }
   }
 
-  test('M52: an error is pushed by the same rules', async (t) => {
+  test('an error is pushed by the same rules (M52)', async (t) => {
     const { endpoint, stage } = await openWith(t, 'till', 401)
     await decided(stage, 'till', 'denied')
     const { state, last_outcome } = await lastOf(stage)
@@ -91,7 +91,7 @@ describe('tried again, a few times', () => {
     ['nothing', 'hang'],
   ]
   for (const [name, manner] of manners) {
-    test(`M52: Northbank answers ${name}: three attempts, then parked`, async (t) => {
+    test(`Northbank answers ${name}: three attempts, then parked (M52)`, async (t) => {
       const { endpoint, stage } = await openWith(t, 'northbank', manner)
       await decided(stage, 'northbank')
       await tryUntilSettled(stage)
@@ -116,7 +116,7 @@ describe('tried again, a few times', () => {
     assert.equal((await lastOf(stage)).state, 'delivered')
   })
 
-  test('M37, PU-11: a push that is said again says the same, byte for byte', async (t) => {
+  test('a push that is said again says the same, byte for byte (M37, PU-11)', async (t) => {
     const { endpoint, stage } = await openWith(t, 'till', 500, 'drop', 204)
     await decided(stage, 'till')
     await stage.doorbell.idle()
@@ -141,7 +141,7 @@ describe('tried again, a few times', () => {
   })
 })
 
-describe('M6, M51: the answer is there, whatever became of the ping', () => {
+describe('the answer is there, whatever became of the ping (M6, M51)', () => {
   for (const manner of [401, 302, 500, 'drop'] as Manner[]) {
     test(`Northbank answers ${manner}, polls, and gets its tokens (PI-8)`, async (t) => {
       const { endpoint, stage } = await openWith(t, 'northbank', manner)
@@ -178,7 +178,7 @@ describe('M6, M51: the answer is there, whatever became of the ping', () => {
   })
 })
 
-describe('M16, M17: no call goes where only we can reach', () => {
+describe('no call goes where only we can reach (M16, M17)', () => {
   for (const as of ['northbank', 'till'] as const) {
     for (const host of [
       'localhost',

@@ -16,7 +16,7 @@ const RT_HASH = 'urn:openid:params:jwt:claim:rt_hash'
 for (const engine of engines) {
   describe(`an answer reaches the client, on ${engine.name}`, () => {
     for (const as of ['kiosk', 'northbank'] as const) {
-      test(`${as} (TK-9, TK-11, TK-12): tokens once, and refresh, userinfo, introspection and revocation know them`, async (t) => {
+      test(`${as}: tokens once, and refresh, userinfo, introspection and revocation know them (TK-9, TK-11, TK-12)`, async (t) => {
         const { stage } = await openStageWithEndpoints(t, { engine })
         const client = await playedBy(stage, as)
         const rung = await ring(client, as, { scope: 'openid email offline_access' })
@@ -37,7 +37,7 @@ for (const engine of engines) {
         await refreshLookUpAndRevoke(client, tokens)
       })
 
-      test(`M5: ${as} hears a no, and hears it again when it asks again (TE-8), as a plain 400 (AE-1)`, async (t) => {
+      test(`${as} hears a no, and hears it again when it asks again, as a plain 400 (M5, TE-8, AE-1)`, async (t) => {
         const { stage } = await openStageWithEndpoints(t, { engine })
         const client = await playedBy(stage, as)
         const rung = await ring(client, as)
@@ -46,7 +46,7 @@ for (const engine of engines) {
         assert.deepEqual(await refusalOf(collect(client, rung)), { error: 'access_denied', status: 400 })
       })
 
-      test(`M14, M42: ${as} polls at the deadline and hears expired_token, swept or not`, async (t) => {
+      test(`${as} polls at the deadline and hears expired_token, swept or not (M14, M42)`, async (t) => {
         const { stage, northbank } = await openStageWithEndpoints(t, { engine })
         const client = await playedBy(stage, as)
         const rung = await ring(client, as, { requested_expiry: '60' })
@@ -61,7 +61,7 @@ for (const engine of engines) {
     }
 
     for (const status of ['approved', 'denied'] as const) {
-      test(`M38 (PI-1, PI-3, PI-10, NE-2): Northbank is pinged when Ana has ${status}`, async (t) => {
+      test(`Northbank is pinged when Ana has ${status} (M38, PI-1, PI-3, PI-10, NE-2)`, async (t) => {
         const { stage, northbank } = await openStageWithEndpoints(t, { engine })
         const client = await playedBy(stage, 'northbank')
         const token = newNotificationToken()
@@ -78,7 +78,7 @@ for (const engine of engines) {
       })
     }
 
-    test('M34 (PU-1, PU-3, PU-4): Till is pushed tokens that an independent library verifies', async (t) => {
+    test('Till is pushed tokens that an independent library verifies (M34, PU-1, PU-3, PU-4)', async (t) => {
       const { stage, till } = await openStageWithEndpoints(t, { engine })
       const client = await playedBy(stage, 'till')
       const token = newNotificationToken()
@@ -102,7 +102,7 @@ for (const engine of engines) {
       await refreshLookUpAndRevoke(client, body as never)
     })
 
-    test('PU-4: without a refresh token a push vouches for none', async (t) => {
+    test('without a refresh token a push vouches for none (PU-4)', async (t) => {
       const { stage, till } = await openStageWithEndpoints(t, { engine })
       await stage.ring('till')
       await stage.decide(await stage.newestRequest(), 'approved')
@@ -113,7 +113,7 @@ for (const engine of engines) {
       assert.ok('at_hash' in claims)
     })
 
-    test('PU-2, PE-1: Till is pushed access_denied', async (t) => {
+    test('Till is pushed access_denied (PU-2, PE-1)', async (t) => {
       const { stage, till } = await openStageWithEndpoints(t, { engine })
       const token = newNotificationToken()
       const rung = await stage.ring('till', { client_notification_token: token })
@@ -123,7 +123,7 @@ for (const engine of engines) {
       assert.deepEqual(pushError(push!), ['access_denied', rung.body.auth_req_id])
     })
 
-    test('M14: Till is pushed expired_token by the sweep, and nobody has to ask for it', async (t) => {
+    test('Till is pushed expired_token by the sweep, and nobody has to ask for it (M14)', async (t) => {
       const { stage, till } = await openStageWithEndpoints(t, { engine })
       const rung = await stage.ring('till', { requested_expiry: '30' })
       stage.clock.advance(30_000)
@@ -137,7 +137,7 @@ for (const engine of engines) {
       assert.equal(till.heard.length, 1)
     })
 
-    test('TE-4: Till may not poll, decided or not', async (t) => {
+    test('Till may not poll, decided or not (TE-4)', async (t) => {
       const { stage, till } = await openStageWithEndpoints(t, { engine })
       const { auth_req_id } = (await stage.ring('till')).body
       assert.deepEqual(outcome(await stage.poll('till', auth_req_id)), [400, 'unauthorized_client'])
@@ -150,7 +150,7 @@ for (const engine of engines) {
 
 describe('tokens follow the request and the client', () => {
   for (const alg of ['ES256', 'RS256', 'PS256'] as const) {
-    test(`M13: the hashes in a push follow the client's algorithm ${alg}`, async (t) => {
+    test(`the hashes in a push follow the client's algorithm ${alg} (M13)`, async (t) => {
       const shop = {
         client_id: 'shop',
         client_secret: newNotificationToken(),
@@ -183,7 +183,7 @@ describe('tokens follow the request and the client', () => {
     assert.deepEqual(userinfo.body, { sub: 'user-ana', email: 'ana@example.com' })
   })
 
-  test('OV-2, M44: the answer comes at once, and expires_in is the deadline that is enforced', async (t) => {
+  test('the answer comes at once, and expires_in is the deadline that is enforced (OV-2, M44)', async (t) => {
     const stage = await openStage(t)
     const { auth_req_id, expires_in } = (await stage.ring('kiosk', { requested_expiry: '90' })).body
     stage.clock.advance(Number(expires_in) * 1000 - 1)

@@ -68,24 +68,6 @@ export async function rung(stage: Stage, details: Detail[], more: Record<string,
 export const introspect = (stage: Stage, token: unknown) =>
   stage.post('/oauth/introspect', { token: String(token) }, credentials.kiosk)
 
-export const refresh = (stage: Stage, token: unknown, more: Record<string, string> | URLSearchParams = {}) =>
-  stage.post(
-    '/oauth/token',
-    new URLSearchParams([
-      ['grant_type', 'refresh_token'],
-      ['refresh_token', String(token)],
-      ...new URLSearchParams(more),
-    ]),
-    credentials.kiosk,
-  )
-
-export const redeem = (stage: Stage, authReqId: unknown, more: Record<string, string>) =>
-  stage.post(
-    '/oauth/token',
-    { grant_type: 'urn:openid:params:grant-type:ciba', auth_req_id: String(authReqId), ...more },
-    credentials.kiosk,
-  )
-
 export function refused({ status, body, text }: Answer, code: string, what?: string) {
   assert.deepEqual([status, body.error], [400, code], `${what}: ${text}`)
 }

@@ -239,7 +239,7 @@ describe('a device service', () => {
     assert.equal((await stage.waiting())[0]!.status, 'pending')
   })
 
-  test('M39: the request_id opens nothing at the token endpoint', async (t) => {
+  test('the request_id opens nothing at the token endpoint (M39)', async (t) => {
     const stage = await openStage(t)
     await stage.ring('kiosk')
     const requestId = await stage.newestRequest()

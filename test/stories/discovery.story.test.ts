@@ -11,7 +11,7 @@ const production = {
   till: 'https://t.example/n',
 }
 
-describe('M46: the metadata', () => {
+describe('the metadata (M46)', () => {
   test('say exactly this, in both documents', async (t) => {
     const stage = await openStage(t, production)
     for (const path of documents) {
@@ -62,14 +62,14 @@ describe('M46: the metadata', () => {
   })
 })
 
-describe('M50: a provider that can tell nobody of a request', () => {
+describe('a provider that can tell nobody of a request (M50)', () => {
   test('says so when it starts', async (t) => {
     const { logLines } = await openStage(t, production)
     assert.match(logLines.join(''), /"event":"device.no_channel".*\/backchannel\/authinfo/)
   })
 })
 
-describe('M12: what is for development', () => {
+describe('what is for development (M12)', () => {
   const routes: [string, string][] = [
     ['POST', '/dev/decide?auth_req_id=x&action=allow'],
     ['GET', '/dev/mailbox'],

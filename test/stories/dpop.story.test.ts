@@ -119,7 +119,7 @@ for (const engine of engines) {
   })
 
   describe(`what is pushed, on ${engine.name}`, () => {
-    test('M33, ML-14, DP-13: it is bound to the key that was proven when ringing, and without a proof nothing is rung', async (t) => {
+    test('it is bound to the key that was proven when ringing, and without a proof nothing is rung (M33, ML-14, DP-13)', async (t) => {
       const endpoint = await openNotificationEndpoint(t)
       const signing = await newProofKey()
       const stage = await openDpopStage(t, {

@@ -216,7 +216,7 @@ for (const engine of engines) {
         const service = await openPushService(t)
         for (const by of [anas, bens]) {
           assert.equal((await by.post('/backchannel/sessions', { browser: 'Firefox' })).status, 201)
-          const subscription = JSON.stringify(service.openBrowser().subscription)
+          const subscription = JSON.stringify(service.newBrowser().subscription)
           assert.equal((await by.post('/backchannel/push-subscriptions', { subscription })).status, 201)
           const { endpoint } = JSON.parse(subscription) as { endpoint: string }
           const other = by === anas ? bens : anas

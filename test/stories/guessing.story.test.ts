@@ -12,7 +12,7 @@ import { until } from '../cast/until.ts'
 import { assertTooMuch, minute, second } from './limited-requests.ts'
 
 for (const engine of engines) {
-  describe(`M30: a client that names people to find out who is there, on ${engine.name},`, () => {
+  describe(`a client that names people to find out who is there, on ${engine.name} (M30),`, () => {
     const limits = { perClient: { unknownPerMinute: 3 } }
 
     test('of twenty names at once hears of three that nobody is there, and of the others that it is too much', async (t) => {
@@ -115,7 +115,7 @@ describe('names of nobody', () => {
   })
 })
 
-describe('M30: whoever tries passwords', () => {
+describe('whoever tries passwords (M30)', () => {
   const limits = { signIn: { perName: 3, perAddress: 100, pause: 30, longestPause: 100 } }
 
   async function trying(t: TestContext, config: ConfigInput = { limits }, ui_locales = 'en') {

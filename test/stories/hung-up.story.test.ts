@@ -15,7 +15,7 @@ const many = 20
 
 for (const engine of engines) {
   describe(`a client that has hung up, on ${engine.name}`, () => {
-    test('TK-14: its poll takes no tokens: the next one has them', async (t) => {
+    test('its poll takes no tokens: the next one has them (TK-14)', async (t) => {
       const stage = await openStage(t, { engine })
       const rung = await Promise.all(Array.from({ length: many }, () => stage.ring('kiosk')))
       for (const { request_id: id } of await stage.waiting()) await stage.decide(String(id), 'approved')

@@ -1,16 +1,17 @@
 /** Who asks too much, too often, or where they are not wanted: nothing of it reaches the user (CD-4, CD-5, M30, M31). */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
-import type { ConfigInput } from '../../src/config/config.ts'
+import { checkConfig } from '../../src/config/check.ts'
+import type { CheckedConfig, ConfigInput } from '../../src/config/config.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { auditOf } from '../cast/audit.ts'
 import { engines } from '../cast/engines.ts'
 import { bearerOf } from '../cast/phone-app.ts'
-import { ana, basic, ben, CIBA, openStage, type RingingClient, type Stage } from '../cast/stage.ts'
+import { type Answer, ana, basic, ben, CIBA, openStage, type RingingClient, type Stage } from '../cast/stage.ts'
 import { countRows } from '../cast/tables.ts'
 import { until } from '../cast/until.ts'
 import { openVisitor } from '../cast/visitor.ts'
-import { assertTooMuch, checkedFor, minute, ringAtOnce, second } from './limited-requests.ts'
+import { assertTooMuch, minute, second } from './limited-requests.ts'
 
 const limited: [string, ConfigInput['limits'], RingingClient[], string[]][] = [
   ['perUser.perMinute', { perUser: { perMinute: 3 } }, ['kiosk', 'northbank'], ['ana']],
@@ -21,7 +22,7 @@ const limited: [string, ConfigInput['limits'], RingingClient[], string[]][] = [
 ]
 
 for (const engine of engines) {
-  describe(`M31, CD-4: of twenty requests at once, on ${engine.name},`, () => {
+  describe(`of twenty requests at once, on ${engine.name} (M31, CD-4),`, () => {
     for (const [name, limits, who, about] of limited) {
       test(`three are accepted under ${name}; of the others nobody hears, and the client knows when to come again`, async (t) => {
         const stage = await openStage(t, { engine, config: { limits } })
@@ -256,3 +257,19 @@ describe('pages that listen for news', () => {
     assert.equal((await listen(bens)).response.status, 429)
   })
 })
+
+/** Rings so often at the same moment, the clients taking turns. */
+function ringAtOnce(stage: Stage, times: number, who: RingingClient[], about = ['ana']): Promise<Answer[]> {
+  const numbers = Array.from({ length: times }, (_, number) => number)
+  return Promise.all(
+    numbers.map((number) =>
+      stage.ring(who[number % who.length]!, { login_hint: about[Math.floor(number / who.length) % about.length]! }),
+    ),
+  )
+}
+
+/** The settings that a configuration makes. */
+function checkedFor(input: Record<string, unknown>): CheckedConfig {
+  const checked = checkConfig(input)
+  return 'config' in checked ? checked.config : assert.fail(checked.complaints.join())
+}

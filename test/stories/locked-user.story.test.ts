@@ -38,7 +38,7 @@ async function openWithLock(t: TestContext, engine = engines[0]!, till?: string)
 }
 
 for (const engine of engines) {
-  describe(`M15: Ana is locked, on ${engine.name},`, () => {
+  describe(`Ana is locked, on ${engine.name} (M15),`, () => {
     test('before the request: it is refused', async (t) => {
       const { stage, lock } = await openWithLock(t, engine)
       lock()

@@ -16,7 +16,7 @@ for (const engine of engines) {
       ['approved', undefined],
       ['denied', 'access_denied'],
     ] as const) {
-      test(`TK-6: and answered as soon as Ana has ${status}`, async (t) => {
+      test(`and answered as soon as Ana has ${status} (TK-6)`, async (t) => {
         const { stage, ring, holds } = await patient(t, engine)
         const poll = await ring()
         const answer = poll()
@@ -29,7 +29,7 @@ for (const engine of engines) {
       })
     }
 
-    test('TK-6: for no longer than it may be', async (t) => {
+    test('for no longer than it may be (TK-6)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       const poll = await ring()
       const answer = poll()
@@ -40,7 +40,7 @@ for (const engine of engines) {
       assert.equal((await answer).body.error, 'authorization_pending')
     })
 
-    test('TK-4, TK-7: who was held for longer than the interval may come again at once', async (t) => {
+    test('who was held for longer than the interval may come again at once (TK-4, TK-7)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       const poll = await ring()
       for (let number = 0; number < 3; number++) {
@@ -53,7 +53,7 @@ for (const engine of engines) {
       assert.equal(row!.interval_seconds, 5)
     })
 
-    test('TK-16: a second one too early is slowed down, one in time takes the place of the first, and tokens come once', async (t) => {
+    test('a second one too early is slowed down, one in time takes the place of the first, and tokens come once (TK-16)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       const poll = await ring()
       const first = poll()
@@ -68,7 +68,7 @@ for (const engine of engines) {
       assert.ok((await second).body.access_token)
     })
 
-    test('TK-17: it hears when the request runs out', async (t) => {
+    test('it hears when the request runs out (TK-17)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       const poll = await ring({ requested_expiry: '10' })
       const answer = poll()
@@ -77,7 +77,7 @@ for (const engine of engines) {
       assert.equal((await answer).body.error, 'expired_token')
     })
 
-    test('TK-17: a client that hangs up is held no longer, uses nothing up, and can come again', async (t) => {
+    test('a client that hangs up is held no longer, uses nothing up, and can come again (TK-17)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       const poll = await ring()
       const leaving = new AbortController()
@@ -90,7 +90,7 @@ for (const engine of engines) {
       assert.ok((await poll()).body.access_token)
     })
 
-    test('TK-17: a server that is told to stop lets everybody go', async (t) => {
+    test('a server that is told to stop lets everybody go (TK-17)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       const polls = await Promise.all([ring(), ring()])
       const answers = polls.map((poll) => poll())
@@ -103,7 +103,7 @@ for (const engine of engines) {
       }
     })
 
-    test('TK-17: beyond the most that may be held polls are answered at once', async (t) => {
+    test('beyond the most that may be held polls are answered at once (TK-17)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine, { maxHeldPolls: 1 })
       const [one, other] = [await ring(), await ring()]
       const held = one()
@@ -113,7 +113,7 @@ for (const engine of engines) {
       await held
     })
 
-    test("TE-2: somebody else's request holds nobody", async (t) => {
+    test("somebody else's request holds nobody (TE-2)", async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       await ring()
       assert.equal((await stage.poll('northbank', 'unknown')).body.error, 'invalid_grant')

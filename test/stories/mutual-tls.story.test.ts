@@ -182,7 +182,7 @@ describe('tokens bound to a certificate', () => {
     assert.equal((await stage.as().get('/oauth/userinfo', bearer(body.access_token))).status, 401)
   })
 
-  test('M33, ML-14: what is pushed is bound to the certificate that was shown when ringing, and none is refused', async (t) => {
+  test('what is pushed is bound to the certificate that was shown when ringing, and none is refused (M33, ML-14)', async (t) => {
     const northbank = await openNotificationEndpoint(t)
     const ours = await openTlsStage(t, {
       config: {

@@ -109,7 +109,7 @@ describe('where numbers are matched', () => {
       deviceWebhook: { url: service.url, secret: newSecret() },
     }
     const stage = await openStage(t, { config })
-    const browser = pushes.openBrowser()
+    const browser = pushes.newBrowser()
     const added = await subscribe(stage, await bearerOf(stage), JSON.stringify(browser.subscription))
     assert.equal(added.status, 201, added.text)
     for (const message of ['314159', 'Tea for 2']) await stage.ring('kiosk', { binding_message: message })
@@ -136,7 +136,7 @@ for (const engine of engines) {
         await stage.ring('kiosk')
         await stage.doorbell.idle()
       }
-      return { stage, browser: service.openBrowser(), bearer: await bearerOf(stage), ring }
+      return { stage, browser: service.newBrowser(), bearer: await bearerOf(stage), ring }
     }
 
     test('are added and removed by her, and by nobody else', async (t) => {

@@ -76,7 +76,7 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
     })
   }
 
-  test('sector_identifier_uri has to list what the client uses (RG-9, DR-10), and is fetched with care', async (t) => {
+  test('sector_identifier_uri has to list what the client uses, and is fetched with care (RG-9, DR-10)', async (t) => {
     const key = await newKey('one')
     const { one, two, pages } = await parties(t, [key.publicJwk])
     const { stage, register } = await opened(t)
@@ -132,7 +132,7 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
   })
 })
 
-describe('PW-1, PW-2: a client does not get into the sector of somebody else', () => {
+describe('a client does not get into the sector of somebody else (PW-1, PW-2)', () => {
   const shop = 'https://shop.example'
   const pushed = {
     grant_types: [],

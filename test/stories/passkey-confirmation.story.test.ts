@@ -2,23 +2,16 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { ClientMetadataInput } from '../../src/client/metadata/client-metadata.ts'
-import { createAuthenticator, passkeyOptions } from '../cast/authenticator.ts'
-import { signIn, startSignIn } from '../cast/phone-app.ts'
-import { basic, ben, CIBA, secrets } from '../cast/stage.ts'
 import {
-  added,
-  approve,
-  confirmed,
-  idTokenClaims,
-  lies,
-  listed,
-  passkeys,
-  requiredOf,
-  rung,
-  signedIn,
-  signedInWith,
-  statusOf,
-} from './passkeys.ts'
+  type Authenticator,
+  createAuthenticator,
+  type Lies,
+  passkeyOptions,
+  type RequestOptions,
+} from '../cast/authenticator.ts'
+import { signIn, startSignIn } from '../cast/phone-app.ts'
+import { type Answer, basic, ben, CIBA, type Stage, secrets } from '../cast/stage.ts'
+import { added, lies, listed, passkeys, signedIn, signedInWith } from './passkeys.ts'
 
 describe('Ana confirms with her passkey', () => {
   test('what Kiosk asks her with acr_values=phr, and the tokens of the ring say phr', async (t) => {
@@ -174,3 +167,42 @@ describe('Ana confirms with her passkey', () => {
     assert.equal(await statusOf(stage, requestId), 'pending')
   })
 })
+
+async function rung(stage: Stage, parameters: Record<string, string> = {}) {
+  // No two at the same time, so that it is clear which is the newest.
+  stage.clock.advance(1)
+  const { body } = await stage.ring('kiosk', parameters)
+  return { authReqId: body.auth_req_id, requestId: await stage.newestRequest() }
+}
+
+/** An authenticator's answer to a challenge for this request. */
+async function confirmed(
+  stage: Stage,
+  requestId: string,
+  bearer: string,
+  authenticator: Authenticator,
+  lies: Lies = {},
+): Promise<string> {
+  const { status, body } = await stage.post(`${passkeys}/confirm-options`, { request_id: requestId }, bearer)
+  assert.equal(status, 200)
+  return authenticator.get(body as unknown as RequestOptions, lies)
+}
+
+function approve(stage: Stage, requestId: string, bearer: string, passkey?: string): Promise<Answer> {
+  const form = { request_id: requestId, status: 'approved', ...(passkey !== undefined && { passkey }) }
+  return stage.post('/backchannel/complete', form, bearer)
+}
+
+async function statusOf(stage: Stage, requestId: string): Promise<unknown> {
+  return (await stage.waiting()).find((request) => request.request_id === requestId)?.status
+}
+
+async function requiredOf(stage: Stage, requestId: string, authorization: string): Promise<unknown> {
+  const { body } = await stage.get(`/backchannel/authinfo?request_id=${requestId}`, { authorization })
+  return (body.requests as Record<string, unknown>[])[0]!.passkey_required
+}
+
+function idTokenClaims(body: Record<string, unknown>): Record<string, unknown> {
+  const [, payload = ''] = String(body.id_token).split('.')
+  return JSON.parse(Buffer.from(payload, 'base64url').toString()) as Record<string, unknown>
+}

@@ -8,10 +8,9 @@ import {
   createAuthenticator,
   type Lies,
   pressPasskey,
-  type RequestOptions,
 } from '../cast/authenticator.ts'
 import { signIn, startSignIn } from '../cast/phone-app.ts'
-import { type Answer, openStage, type Stage } from '../cast/stage.ts'
+import { openStage, type Stage } from '../cast/stage.ts'
 
 export const passkeys = '/backchannel/passkeys'
 
@@ -42,40 +41,6 @@ export async function listed(stage: Stage, authorization: string): Promise<unkno
   return (await stage.get(passkeys, { authorization })).body.passkeys as unknown[]
 }
 
-export async function rung(stage: Stage, parameters: Record<string, string> = {}) {
-  // No two at the same time, so that it is clear which is the newest.
-  stage.clock.advance(1)
-  const { body } = await stage.ring('kiosk', parameters)
-  return { authReqId: body.auth_req_id, requestId: await stage.newestRequest() }
-}
-
-/** An authenticator's answer to a challenge for this request. */
-export async function confirmed(
-  stage: Stage,
-  requestId: string,
-  bearer: string,
-  authenticator: Authenticator,
-  lies: Lies = {},
-): Promise<string> {
-  const { status, body } = await stage.post(`${passkeys}/confirm-options`, { request_id: requestId }, bearer)
-  assert.equal(status, 200)
-  return authenticator.get(body as unknown as RequestOptions, lies)
-}
-
-export function approve(stage: Stage, requestId: string, bearer: string, passkey?: string): Promise<Answer> {
-  const form = { request_id: requestId, status: 'approved', ...(passkey !== undefined && { passkey }) }
-  return stage.post('/backchannel/complete', form, bearer)
-}
-
-export async function statusOf(stage: Stage, requestId: string): Promise<unknown> {
-  return (await stage.waiting()).find((request) => request.request_id === requestId)?.status
-}
-
-export async function requiredOf(stage: Stage, requestId: string, authorization: string): Promise<unknown> {
-  const { body } = await stage.get(`/backchannel/authinfo?request_id=${requestId}`, { authorization })
-  return (body.requests as Record<string, unknown>[])[0]!.passkey_required
-}
-
 /** An authenticator that has been used, and then lies in one way. */
 export function lies(stage: Stage): Lies[] {
   return [
@@ -90,9 +55,4 @@ export function lies(stage: Stage): Lies[] {
     { userHandle: 'c29tZWJvZHkgZWxzZQ' },
     { key: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey },
   ]
-}
-
-export function idTokenClaims(body: Record<string, unknown>): Record<string, unknown> {
-  const [, payload = ''] = String(body.id_token).split('.')
-  return JSON.parse(Buffer.from(payload, 'base64url').toString()) as Record<string, unknown>
 }

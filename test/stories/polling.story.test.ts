@@ -9,7 +9,7 @@ import { countRows, rowsOf } from '../cast/tables.ts'
 
 for (const engine of engines) {
   describe(`the pause between polls, on ${engine.name}`, () => {
-    test('M40, M5, TE-1, TK-18: the first poll may come at once; each early one adds five seconds, for good', async (t) => {
+    test('the first poll may come at once; each early one adds five seconds, for good (M40, M5, TE-1, TK-18)', async (t) => {
       const stage = await openStage(t, { engine })
       const { auth_req_id, interval } = (await stage.ring('kiosk')).body
       assert.equal(interval, 5)
@@ -32,7 +32,7 @@ for (const engine of engines) {
     })
 
     for (const status of ['approved', 'denied'] as const) {
-      test(`M5, TK-15: a ready answer is never hidden behind slow_down: ${status}`, async (t) => {
+      test(`a ready answer is never hidden behind slow_down: ${status} (M5, TK-15)`, async (t) => {
         const stage = await openStage(t, { engine })
         const { auth_req_id } = (await stage.ring('kiosk')).body
         for (let i = 0; i < 3; i++) await stage.poll('kiosk', auth_req_id)
@@ -43,7 +43,7 @@ for (const engine of engines) {
       })
     }
 
-    test('M23, M41, M45: of 20 early polls at once each is counted', async (t) => {
+    test('of 20 early polls at once each is counted (M23, M41, M45)', async (t) => {
       const stage = await openStage(t, { engine })
       const { auth_req_id } = (await stage.ring('kiosk')).body
       assert.equal((await stage.poll('kiosk', auth_req_id)).body.error, 'authorization_pending')
@@ -56,7 +56,7 @@ for (const engine of engines) {
 
   describe(`a request is redeemed once, on ${engine.name}`, () => {
     for (const as of ['kiosk', 'northbank'] as const) {
-      test(`M4, M18, M19, M20, TK-14: of 40 polls by ${as} at once, one gets tokens, and they keep working`, async (t) => {
+      test(`of 40 polls by ${as} at once, one gets tokens, and they keep working (M4, M18, M19, M20, TK-14)`, async (t) => {
         const stage = await openStage(t, { engine })
         const rung = (await stage.ring(as, { scope: 'openid offline_access' })).body
         await stage.decide(await stage.newestRequest(), 'approved')
@@ -80,7 +80,7 @@ for (const engine of engines) {
       })
     }
 
-    test('M3: an approval that nobody collected expires with the request; no token is made', async (t) => {
+    test('an approval that nobody collected expires with the request; no token is made (M3)', async (t) => {
       const stage = await openStage(t, { engine })
       const { auth_req_id } = (await stage.ring('kiosk', { requested_expiry: '60' })).body
       await stage.decide(await stage.newestRequest(), 'approved')
@@ -92,7 +92,7 @@ for (const engine of engines) {
       assert.equal((await stage.waiting())[0]!.status, 'expired')
     })
 
-    test('M21: an approval one millisecond before the deadline counts, one at the deadline is 410', async (t) => {
+    test('an approval one millisecond before the deadline counts, one at the deadline is 410 (M21)', async (t) => {
       const stage = await openStage(t, { engine })
       const first = (await stage.ring('kiosk', { requested_expiry: '60' })).body.auth_req_id
       stage.clock.advance(59_999)
@@ -107,7 +107,7 @@ for (const engine of engines) {
       assert.equal((await stage.poll('kiosk', second)).body.error, 'expired_token')
     })
 
-    test('M22, CN-5: a denial after the approval is a conflict, and of both at once one stands', async (t) => {
+    test('a denial after the approval is a conflict, and of both at once one stands (M22, CN-5)', async (t) => {
       const stage = await openStage(t, { engine })
       const { auth_req_id } = (await stage.ring('kiosk')).body
       const requestId = await stage.newestRequest()
@@ -129,7 +129,7 @@ for (const engine of engines) {
       assert.equal(history.length, 1)
     })
 
-    test("M24, M25, TE-2, TE-9, TK-2: another client's auth_req_id reads like an unknown one, and nothing changes", async (t) => {
+    test("another client's auth_req_id reads like an unknown one, and nothing changes (M24, M25, TE-2, TE-9, TK-2)", async (t) => {
       const stage = await openStage(t, { engine })
       const { auth_req_id } = (await stage.ring('kiosk')).body
       await stage.poll('kiosk', auth_req_id)

@@ -223,7 +223,7 @@ describe('nobody', () => {
   })
 })
 
-describe('M30: it is for each client to say', () => {
+describe('it is for each client to say (M30)', () => {
   const open = (t: TestContext, unknownUsers: 'error' | 'pretend') =>
     openStage(t, {
       config: {

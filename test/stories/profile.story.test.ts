@@ -70,7 +70,7 @@ describe('clients that were registered before the profile was', () => {
   }
 })
 
-describe('RS-5: userinfo answers with the interaction it belongs to', () => {
+describe('userinfo answers with the interaction it belongs to (RS-5)', () => {
   const id = '93bac548-d2de-4546-b106-880a5018460d'
 
   test('the one that the caller names, and its log line has it', async (t) => {
@@ -97,7 +97,7 @@ describe('RS-5: userinfo answers with the interaction it belongs to', () => {
     }
   })
 
-  test('RS-2, RS-6: no token in the address; an address of the caller’s customer is no reason to refuse', async (t) => {
+  test('no token in the address; an address of the caller’s customer is no reason to refuse (RS-2, RS-6)', async (t) => {
     const stage = await openStage(t)
     const authorization = await bearerOf(stage, ana)
     const inAddress = await stage.get(`/oauth/userinfo?access_token=${authorization.slice('Bearer '.length)}`)
@@ -197,7 +197,7 @@ describe('a bank under the profile, over TLS', () => {
     for (const [path, aud, passed] of await believed(lenient, usual)) assert.equal(passed, true, `${path}: ${aud}`)
   })
 
-  test('FC-3, RA-11: details say what it is about as well as a binding message does; with neither it is refused', async (t) => {
+  test('details say what it is about as well as a binding message does; with neither it is refused (FC-3, RA-11)', async (t) => {
     const { ring } = await openBank(t)
     const nothing = await ring({ binding_message: undefined })
     assert.deepEqual([nothing.status, nothing.body.error], [400, 'invalid_request'])
@@ -214,7 +214,7 @@ describe('a bank under the profile, over TLS', () => {
     }
   })
 
-  test('ML-7, FI-2, RA-7: a JWT says which certificate it is bound to and what was approved, refreshed too', async (t) => {
+  test('a JWT says which certificate it is bound to and what was approved, refreshed too (ML-7, FI-2, RA-7)', async (t) => {
     const { stage, ring, post, asBank, certified } = await openBank(t)
     const details = [payment, { ...payment, locations: ['https://elsewhere.example'] }]
     const asked = { scope: 'openid offline_access', resource: api, binding_message: undefined }

@@ -1,9 +1,11 @@
 /** What a client registers: what is kept of it, and what is refused. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { createLog } from '../../src/platform/log.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
 import { newKey } from '../cast/assertions.ts'
-import { ana, basic, CIBA, openStage } from '../cast/stage.ts'
-import { calls, countClients, opened, poll } from './registration-calls.ts'
+import { ana, basic, CIBA, openStage, type Stage } from '../cast/stage.ts'
+import { calls, opened, poll } from './registration-calls.ts'
 
 describe('what is registered', () => {
   test('is answered whole, defaults included, and only what is understood (DR-2, DR-4, DR-7)', async (t) => {
@@ -285,3 +287,13 @@ describe('what is registered', () => {
     assert.equal(large.status, 413)
   })
 })
+
+async function countClients(stage: Stage): Promise<number> {
+  const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
+  try {
+    const [row] = await database.read<{ number: number }>('select count(*) as number from clients')
+    return row!.number
+  } finally {
+    await database.close()
+  }
+}

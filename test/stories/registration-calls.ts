@@ -1,8 +1,6 @@
 /** A server at which clients register themselves, and their calls. */
 import type { TestContext } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
-import { createLog } from '../../src/platform/log.ts'
-import { openDatabase } from '../../src/platform/storage/open.ts'
 import type { Engine } from '../cast/engines.ts'
 import { CIBA, openStage, type Stage } from '../cast/stage.ts'
 
@@ -35,13 +33,3 @@ export function calls(stage: Stage) {
 }
 
 export const poll = { grant_types: [CIBA, 'refresh_token'], backchannel_token_delivery_mode: 'poll' }
-
-export async function countClients(stage: Stage): Promise<number> {
-  const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
-  try {
-    const [row] = await database.read<{ number: number }>('select count(*) as number from clients')
-    return row!.number
-  } finally {
-    await database.close()
-  }
-}

@@ -13,7 +13,7 @@ import { basic, CIBA, castConfig, newNotificationToken, type Stage } from '../ca
 import { closeAfter } from '../cast/teardown.ts'
 import { open, opened, poll } from './registration-calls.ts'
 
-describe('M35: from registration to tokens', () => {
+describe('from registration to tokens (M35)', () => {
   for (const engine of engines) {
     for (const mode of ['poll', 'ping', 'push'] as const) {
       test(`${engine.name}: a client that registers for ${mode} rings and gets its tokens`, async (t) => {

@@ -104,7 +104,7 @@ const refused: [error: string, cases: Case[]][] = [
   ['unknown_user_id', [['a user nobody knows (VL-5)', { login_hint: 'zoe@example.com' }]]],
 ]
 
-describe('M9: what may be asked', () => {
+describe('what may be asked (M9)', () => {
   for (const [name, parameters, as = 'kiosk'] of accepted) {
     test(name, async () => {
       const { status, text, headers, body } = await stage.ring(as, parameters)
@@ -123,14 +123,14 @@ describe('M9: what may be asked', () => {
     ['86401', 86_400],
     ['999999999', 86_400],
   ] as const) {
-    test(`M8, M43: requested_expiry "${asked}" is answered with expires_in ${given} (RQ-6)`, async () => {
+    test(`requested_expiry "${asked}" is answered with expires_in ${given} (M8, M43, RQ-6)`, async () => {
       assert.equal((await stage.ring('kiosk', { requested_expiry: asked })).body.expires_in, given)
     })
   }
 })
 
 for (const [error, cases] of refused) {
-  describe(`M8, M9: 400 ${error}`, () => {
+  describe(`400 ${error} (M8, M9)`, () => {
     for (const [name, parameters, as = 'kiosk'] of cases) {
       test(name, async () => {
         const before = await countRows(stage)
@@ -147,7 +147,7 @@ for (const [error, cases] of refused) {
   })
 }
 
-describe('M9: who may ask', () => {
+describe('who may ask (M9)', () => {
   test('unauthorized_client: a device service does not ring (VL-9)', async () => {
     const form = { scope: 'openid', login_hint: 'ana' }
     const { status, body } = await stage.post('/backchannel/authorize', form, credentials.phoneService)
@@ -180,8 +180,8 @@ describe('M9: who may ask', () => {
   })
 })
 
-describe('M31: too many requests wait for one user', () => {
-  test('access_denied with 403 (AE-1), without a notice; it passes when one is decided or runs out', async (t) => {
+describe('too many requests wait for one user (M31)', () => {
+  test('access_denied with 403, without a notice; it passes when one is decided or runs out (AE-1)', async (t) => {
     const own = await openStage(t, { config: { requests: { maxOpenPerUser: 2 } } })
     assert.equal((await own.ring('kiosk', { requested_expiry: '60' })).status, 200)
     assert.equal((await own.ring('northbank')).status, 200)
@@ -200,7 +200,7 @@ describe('M31: too many requests wait for one user', () => {
   })
 })
 
-describe('M9: the token endpoint', () => {
+describe('the token endpoint (M9)', () => {
   const grant_type = 'urn:openid:params:grant-type:ciba'
   const cases: [string, Record<string, string>, number, string][] = [
     ['no auth_req_id', { grant_type }, 400, 'invalid_request'],

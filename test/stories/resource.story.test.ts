@@ -59,7 +59,7 @@ function refused({ status, body, text }: Answer, what?: string) {
 
 for (const engine of engines) {
   describe(`a token is for what it was asked for, on ${engine.name}`, () => {
-    test('RI-4, RI-5: the first unless the client names another; refreshed tokens may be for any of them', async (t) => {
+    test('the first unless the client names another; refreshed tokens may be for any of them (RI-4, RI-5)', async (t) => {
       const stage = await openStage(t, withResources({ engine }))
       const { authReqId } = await approved(stage, [api, ledger, api])
       assert.deepEqual((await stage.waiting())[0]!.resource, [api, ledger])
@@ -82,7 +82,7 @@ for (const engine of engines) {
       assert.deepEqual(await introspect(stage, other), { active: false })
     })
 
-    test('RI-4: one that was approved may be named when collecting; what is refused uses nothing up', async (t) => {
+    test('one that was approved may be named when collecting; what is refused uses nothing up (RI-4)', async (t) => {
       const stage = await openStage(t, withResources({ engine }))
       const { authReqId } = await approved(stage, [api, ledger])
       for (const wrong of [[urn], ['https://API.example.com'], [api, ledger], ['x'], [`${ledger}#`]]) {
@@ -94,7 +94,7 @@ for (const engine of engines) {
       assert.equal((await redeem(stage, authReqId, [ledger])).body.error, 'invalid_grant')
     })
 
-    test('RI-6: without any, tokens are as ever, and cannot be for one either', async (t) => {
+    test('without any, tokens are as ever, and cannot be for one either (RI-6)', async (t) => {
       const stage = await openStage(t, withResources({ engine }))
       const { authReqId } = await approved(stage, [])
       refused(await redeem(stage, authReqId, [api]))
@@ -120,7 +120,7 @@ test('a token for a service is not for userinfo: the ID token says what userinfo
   }
 })
 
-test('AT-1, AT-2, AT-5: a service that wants JWTs gets them, signed by the published keys', async (t) => {
+test('a service that wants JWTs gets them, signed by the published keys (AT-1, AT-2, AT-5)', async (t) => {
   const stage = await openStage(t, withResources())
   const answer = await redeem(stage, (await approved(stage, [urn, api])).authReqId)
   const keys = createRemoteJWKSet(new URL(`${stage.url}/oauth/jwks`))
@@ -150,7 +150,7 @@ test('a push is for the first', async (t) => {
   assert.equal(decodeJwt(String(heard!.body.access_token)).aud, urn)
 })
 
-test('IN-6: the service learns about tokens that are for it, and about no others', async (t) => {
+test('the service learns about tokens that are for it, and about no others (IN-6)', async (t) => {
   const services = ['ledger', 'printer'].map((client_id) => ({
     client_id,
     client_secret: newSecret(),
@@ -173,7 +173,7 @@ test('IN-6: the service learns about tokens that are for it, and about no others
   assert.deepEqual(await ask(ledgerService!, ofKiosk), { active: false }, 'its refresh token is the client’s alone')
 })
 
-test('PW-1: a JWT calls the user as the client knows them, and in no other way', async (t) => {
+test('a JWT calls the user as the client knows them, and in no other way (PW-1)', async (t) => {
   const key = await newKey('one')
   const shop = pollClient('shop', {
     token_endpoint_auth_method: 'private_key_jwt',
@@ -218,7 +218,7 @@ describe('what cannot be asked', () => {
     `https://${'x'.repeat(3000)}.example`,
   ]
 
-  test('RI-1, RI-3: each of these is an invalid_target, alone or beside a good one, and nothing is kept', async (t) => {
+  test('each of these is an invalid_target, alone or beside a good one, and nothing is kept (RI-1, RI-3)', async (t) => {
     const stage = await openStage(t, withResources())
     for (const resource of wrong) {
       refused(await stage.ring('kiosk', { resource }), resource)
@@ -231,7 +231,7 @@ describe('what cannot be asked', () => {
     refused(await plain.ring('kiosk', { resource: api }), 'where none is configured')
   })
 
-  test('RI-2, SR-2: in a signed request a text or a list of texts', async (t) => {
+  test('in a signed request a text or a list of texts (RI-2, SR-2)', async (t) => {
     const key = await newKey('one')
     const bank = pollClient('bank', {
       client_secret: 'bank-secret',
@@ -263,7 +263,7 @@ describe('what cannot be asked', () => {
     assert.equal((await send(undefined, { resource: api })).body.error, 'invalid_request', 'SR-11')
   })
 
-  test('RQ-8: any other parameter may still not be repeated', async (t) => {
+  test('any other parameter may still not be repeated (RQ-8)', async (t) => {
     const stage = await openStage(t, withResources())
     const form = new URLSearchParams({ scope: 'openid', login_hint: 'ana', resource: api })
     form.append('login_hint', 'ben')

@@ -5,7 +5,7 @@ import { expire } from '../../src/ciba/decision/decide.ts'
 import { createDenialPauseStore } from '../../src/ciba/request-limits/denial-pause-store.ts'
 import type { ConfigInput } from '../../src/config/config.ts'
 import { engines } from '../cast/engines.ts'
-import { furnished, newRequest, rowsOf as tableOf } from '../cast/rows.ts'
+import { allRows, furnished, newRequest } from '../cast/rows.ts'
 import { type Answer, openStage, type Stage } from '../cast/stage.ts'
 import { rowsOf } from '../cast/tables.ts'
 
@@ -135,7 +135,7 @@ for (const engine of engines) {
         ...backwards.map((request) => expire(request, everybody[1]!)),
       ])
       assert.equal(done.filter(Boolean).length, 60)
-      const pauses = await tableOf(one.database, 'denial_pauses')
+      const pauses = await allRows(one.database, 'denial_pauses')
       assert.equal(pauses.length, 40)
       for (const { client_id, pause, paused_until } of pauses) {
         const expected = client_id === 'kiosk' ? 60 * second : 30 * second
@@ -154,7 +154,7 @@ for (const engine of engines) {
       clock.advance(30 * second)
       assert.equal(await expire(request, needs), false, 'it has been read as one that waits')
       assert.equal(await expire((await one.requests.find(request.id))!, needs), true)
-      assert.deepEqual(await tableOf(one.database, 'denial_pauses'), [])
+      assert.deepEqual(await allRows(one.database, 'denial_pauses'), [])
     })
 
     test('a pause never grows beyond the longest, however many end in one step', async (t) => {
@@ -163,7 +163,7 @@ for (const engine of engines) {
       const [statement] = pauses.lengthen('u', 'c', clock.now())
       if (statement === undefined || !('rows' in statement)) return assert.fail('one statement about rows')
       const times = (count: number) => ({ ...statement, rows: Array(count).fill(statement.rows[0]) })
-      const pause = async () => (await tableOf(one.database, 'denial_pauses'))[0]?.pause
+      const pause = async () => (await allRows(one.database, 'denial_pauses'))[0]?.pause
       const step = (count: number) =>
         one.database.step({ sql: 'select 1 as one', values: [] }, { also: [times(count)] })
       await step(1)

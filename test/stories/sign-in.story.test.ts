@@ -211,7 +211,7 @@ describe("a user's token at the device API", () => {
   })
 })
 
-describe('M1: a client that rings decides nothing, whatever it holds', () => {
+describe('a client that rings decides nothing, whatever it holds (M1)', () => {
   /** It may ring, and it may sign users in: the worst case. */
   const both: ClientMetadataInput = {
     client_id: 'both',
@@ -303,7 +303,7 @@ describe('M1: a client that rings decides nothing, whatever it holds', () => {
     assert.equal(searchParams.get('error'), 'invalid_scope')
   })
 
-  test('M2: no client without a user gets to see anything, and a hint in an address is not even read', async (t) => {
+  test('no client without a user gets to see anything, and a hint in an address is not even read (M2)', async (t) => {
     const stage = await openStage(t)
     await stage.ring('kiosk')
     for (const authorization of [credentials.phoneService, credentials.kiosk]) {

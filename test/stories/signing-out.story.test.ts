@@ -65,7 +65,7 @@ for (const engine of engines) {
 
     test('at the provider ends as much: messages, the list of sessions, and a call that writes the session back', async (t) => {
       const { stage, visitor, isSignedIn, gate } = await signedIn(t, engine)
-      const { subscription } = (await openPushService(t)).openBrowser()
+      const { subscription } = (await openPushService(t)).newBrowser()
       await subscribe(visitor, subscription)
       const copy = openVisitor(stage.url)
       for (const [name, value] of visitor.jar) copy.jar.set(name, value)
@@ -113,7 +113,7 @@ for (const engine of engines) {
 
     async function toldHere(t: TestContext) {
       const service = await openPushService(t)
-      const browser = service.openBrowser()
+      const browser = service.newBrowser()
       const scene = await signedIn(t, engine, config)
       await subscribe(scene.visitor, browser.subscription)
       const told = async (who: typeof ana | typeof ben) => {

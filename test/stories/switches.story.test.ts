@@ -71,7 +71,7 @@ const switches: Record<string, Switch> = {
   },
 }
 
-describe('M49: every switch, and a start of every kind', () => {
+describe('every switch, and a start of every kind (M49)', () => {
   for (const [name, { config, unsigned, ...expected }] of Object.entries(switches)) {
     const { aboutNobody } = { ...nobodyKnows, ...expected }
     test(name, async (t) => {

@@ -40,7 +40,7 @@ const most = { kept: 18_000, resident: 45_000 }
 const left = 2_000
 
 for (const engine of engines) {
-  test(`TK-17: ten thousand polls are held at once, on ${engine.name}`, async (t) => {
+  test(`ten thousand polls are held at once, on ${engine.name} (TK-17)`, async (t) => {
     refuseTooFewFiles()
     const { server, port, untilHeld, databaseIsFree, decide } = await open(t, engine)
     await untilHeld(0)

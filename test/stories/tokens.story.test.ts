@@ -34,7 +34,7 @@ function assertRefused({ status, body, headers, text }: Answer, error: string, e
 
 for (const engine of engines) {
   describe(`the tokens of a ring, on ${engine.name}`, () => {
-    test('RT-1, RT-2, RT-3, ER-2, ER-5, ER-6: are refreshed by their client, for no more than was approved', async (t) => {
+    test('are refreshed by their client, for no more than was approved (RT-1, RT-2, RT-3, ER-2, ER-5, ER-6)', async (t) => {
       const stage = await openStage(t, { engine })
       const { refresh } = calls(stage)
       const first = await tokensOf(stage)
@@ -55,7 +55,7 @@ for (const engine of engines) {
       assert.ok(String(whole.body.scope).includes('offline_access'), 'it stands for all of it still (RT-5)')
     })
 
-    test('RV-1 – RV-5: are revoked by their client, under whatever hint, and by nobody else', async (t) => {
+    test('are revoked by their client, under whatever hint, and by nobody else (RV-1 – RV-5)', async (t) => {
       const stage = await openStage(t, { engine })
       const { refresh, revoke, introspect } = calls(stage)
       const { access_token: access = '', refresh_token: refreshing = '' } = await tokensOf(stage)
@@ -84,7 +84,7 @@ for (const engine of engines) {
       assert.equal(userinfo.status, 401)
     })
 
-    test('IN-1 – IN-4, IN-6: are told about to their client, and to others not even that they are there', async (t) => {
+    test('are told about to their client, and to others not even that they are there (IN-1 – IN-4, IN-6)', async (t) => {
       const stage = await openStage(t, { engine })
       const { introspect } = calls(stage)
       const { access_token: token = '' } = await tokensOf(stage)
@@ -104,7 +104,7 @@ for (const engine of engines) {
   })
 }
 
-test('ER-7: userinfo says nothing to nobody, and why to whoever brings a token', async (t) => {
+test('userinfo says nothing to nobody, and why to whoever brings a token (ER-7)', async (t) => {
   const stage = await openStage(t)
   const bare = await stage.get('/oauth/userinfo')
   assert.equal(bare.status, 401)
@@ -115,7 +115,7 @@ test('ER-7: userinfo says nothing to nobody, and why to whoever brings a token',
   assert.match(String(wrong.headers.get('www-authenticate')), /error="invalid_token"/)
 })
 
-test('BP-5, ER-1: the token endpoint knows no password grant, no other method, and no parameter twice', async (t) => {
+test('the token endpoint knows no password grant, no other method, and no parameter twice (BP-5, ER-1)', async (t) => {
   const stage = await openStage(t)
   for (const grant_type of ['password', 'client_credentials', 'implicit', '', CIBA.toUpperCase()]) {
     const { status, body } = await stage.post(
@@ -131,7 +131,7 @@ test('BP-5, ER-1: the token endpoint knows no password grant, no other method, a
   assertRefused(await stage.post('/oauth/token', twice, credentials.kiosk), 'invalid_request')
 })
 
-test('BP-4: a client cannot be called like a user: who registers itself is given its id', async (t) => {
+test('a client cannot be called like a user: who registers itself is given its id (BP-4)', async (t) => {
   const stage = await openStage(t, { config: { registration: { mode: 'open' } } })
   const response = await fetch(`${stage.url}/oauth/register`, {
     method: 'POST',

@@ -13,7 +13,7 @@ import { until } from '../cast/until.ts'
 import { assertRefused, cleo, code, minutes, openCodeStage, secret } from './user-codes.ts'
 
 describe('a user with a code', () => {
-  test('M47, UC-3: none sent is missing_user_code, another invalid_user_code, and only the right one rings', async (t) => {
+  test('none sent is missing_user_code, another invalid_user_code, and only the right one rings (M47, UC-3)', async (t) => {
     const stage = await openCodeStage(t)
     assertRefused(await stage.askFor(undefined), 'missing_user_code')
     assertRefused(await stage.askFor(''), 'missing_user_code')
@@ -28,7 +28,7 @@ describe('a user with a code', () => {
     assert.ok((await stage.post('/oauth/token', form, basic('booth', secret))).body.id_token)
   })
 
-  test('UC-2: clients that do not ask for codes, and users without one, are exempt, whatever is sent', async (t) => {
+  test('clients that do not ask for codes, and users without one, are exempt, whatever is sent (UC-2)', async (t) => {
     const stage = await openCodeStage(t)
     for (const parameters of [{}, { user_code: 'wrong' }])
       assert.equal((await stage.ring('kiosk', parameters)).status, 200)
@@ -60,7 +60,7 @@ describe('a user with a code', () => {
     assert.equal((await countRows(stage)).user_code_tries, 0)
   })
 
-  test('UC-1: the metadata say whether there are codes: not with hooks that verify none', async (t) => {
+  test('the metadata say whether there are codes: not with hooks that verify none (UC-1)', async (t) => {
     const find = async () => ana
     const announced = async (users: ConfigInput['users']) => {
       const stage = await openStage(t, { config: { users } })
@@ -72,7 +72,7 @@ describe('a user with a code', () => {
   })
 })
 
-describe("M48: an application's own users", () => {
+describe("an application's own users (M48)", () => {
   const own = (verify: (user: User, sent: string) => boolean, user: User = ana) => {
     const find = async () => user
     return { users: { find, findByHint: find, verifyUserCode: async (each: User, sent: string) => verify(each, sent) } }
@@ -105,7 +105,7 @@ describe("M48: an application's own users", () => {
 })
 
 for (const engine of engines) {
-  describe(`UC-6: lock-out, on ${engine.name}`, () => {
+  describe(`lock-out, on ${engine.name} (UC-6)`, () => {
     test('of a client at one user: not even the right code passes, until the time is over; others go on', async (t) => {
       const stage = await openCodeStage(t, { engine })
       for (let each = 0; each < 5; each++) assertRefused(await stage.askFor('wrong'), 'invalid_user_code')
@@ -255,7 +255,7 @@ for (const engine of engines) {
     })
   })
 
-  describe(`UC-5: a user's own code, on ${engine.name}`, () => {
+  describe(`a user's own code, on ${engine.name} (UC-5)`, () => {
     test('is set, asked for, changed and removed; the one of the configuration does not come back', async (t) => {
       const stage = await openCodeStage(t, { engine })
       const authorization = await bearerOf(stage)

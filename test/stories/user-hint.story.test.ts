@@ -131,7 +131,7 @@ describe("a login_hint_token, and an application's own users", () => {
   })
 })
 
-describe('M27, SC-1: a login_hint_token of an issuer that the operator trusts', () => {
+describe('a login_hint_token of an issuer that the operator trusts (M27, SC-1)', () => {
   const finder = 'https://finder.example'
   const post = 'https://post.example'
   let trusting: Stage
@@ -299,7 +299,7 @@ describe('M27, SC-1: a login_hint_token of an issuer that the operator trusts', 
   })
 })
 
-describe('M30: a client that may not say who in every way', () => {
+describe('a client that may not say who in every way (M30)', () => {
   const secret = newSecret()
 
   test('is refused before anybody is looked for, signed or not', async (t) => {
@@ -343,7 +343,7 @@ describe('M30: a client that may not say who in every way', () => {
   })
 })
 
-describe('M15: a user is looked at again at every step', () => {
+describe('a user is looked at again at every step (M15)', () => {
   for (const as of ['kiosk', 'till'] as const) {
     test(`disabled after the decision, ${as} gets no tokens`, async (t) => {
       let locked = false

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { z } from 'zod'
 import { noteOutcomes } from '../../../test/cast/rule-outcomes.ts'
 import { createDetailTypes } from '../../authorization-details/detail-types.ts'
@@ -62,7 +62,7 @@ describe('the first rule that does not hold speaks (§7.2 keeps this order)', ()
   for (const [rule, fault] of faults) {
     parameters = { ...parameters, ...fault }
     const form = { ...parameters }
-    it(`${rule}: ${rules[rule].error}`, () => {
+    test(`${rule}: ${rules[rule].error}`, () => {
       assert.throws(
         () => refuseUnlessAllowed(asked(form), ringing('ping'), policy),
         ({ code, detail }: Refusal) => code === rules[rule].error && detail === `${rule} (c)`,
@@ -70,12 +70,12 @@ describe('the first rule that does not hold speaks (§7.2 keeps this order)', ()
     })
   }
 
-  it('and none, if all hold', () => {
+  test('and none, if all hold', () => {
     refuseUnlessAllowed(asked(good), ringing('poll'), policy)
     refuseUnlessAllowed(asked({ ...good, client_notification_token: 'x' }), ringing('push'), policy)
   })
 
-  it('M1: not even a server that knows ciba:decide gives it to a client that rings', () => {
+  test('not even a server that knows ciba:decide gives it to a client that rings (M1)', () => {
     const wide = { ...policy, scopes: ['openid', 'ciba:decide'] }
     assert.throws(() => refuseUnlessAllowed(asked({ ...good, scope: 'openid ciba:decide' }), ringing('poll'), wide), {
       code: 'invalid_scope',
@@ -86,7 +86,7 @@ describe('the first rule that does not hold speaks (§7.2 keeps this order)', ()
 describe('a client registered for some kinds of hints (M30)', () => {
   const careful = ringing('poll')
   careful.metadata.backchannel_allowed_hints = ['id_token_hint']
-  it('may use those, and no other', () => {
+  test('may use those, and no other', () => {
     refuseUnlessAllowed(asked({ scope: 'openid', id_token_hint: 'x' }), careful, policy)
     assert.throws(
       () => refuseUnlessAllowed(asked(good), careful, policy),
@@ -108,30 +108,30 @@ describe('a request without a fault but one', () => {
       ['numberCanBeMatched', 'poll', { binding_message: 'tea' }, numbered],
     ]
   for (const [rule, mode, fault, allowed] of cases) {
-    it(`is refused by ${rule}: ${rules[rule].error}`, () => {
+    test(`is refused by ${rule}: ${rules[rule].error}`, () => {
       const form = Object.fromEntries(Object.entries({ ...good, ...fault }).filter(([, value]) => value !== ''))
       assert.throws(() => refuseUnlessAllowed(asked(form), ringing(mode), allowed), refusedFor(rule))
     })
   }
-  it('is accepted once that is mended', () => {
+  test('is accepted once that is mended', () => {
     refuseUnlessAllowed(asked({ ...good, binding_message: 'tea' }), ringing('poll'), policy)
     refuseUnlessAllowed(asked({ ...good, binding_message: '42' }), ringing('poll'), numbered)
   })
 })
 
 describe('what a profile may demand', () => {
-  it('a signed request (FC-7)', () => {
+  test('a signed request (FC-7)', () => {
     assert.throws(() => refuseUnlessAllowed(asked(good), ringing('poll'), strict), refusedFor('signedWhereItMustBe'))
   })
 
-  it('a context of its own: the binding message, or the details (FC-3, RA-11)', () => {
+  test('a context of its own: the binding message, or the details (FC-3, RA-11)', () => {
     const signed = { ...asked(good), signedRequest: 'x' }
     assert.throws(() => refuseUnlessAllowed(signed, ringing('poll'), strict), refusedFor('contextIsUnique'))
     refuseUnlessAllowed({ ...signed, bindingMessage: '1234' }, ringing('poll'), strict)
     refuseUnlessAllowed({ ...signed, authorizationDetails: [{ type: 'tea', cups: 2 }] }, ringing('poll'), strict)
   })
 
-  it('and a client that registered an algorithm demands it of itself (RG-7)', () => {
+  test('and a client that registered an algorithm demands it of itself (RG-7)', () => {
     const client = ringing('poll')
     client.metadata.backchannel_authentication_request_signing_alg = 'ES256'
     assert.throws(() => refuseUnlessAllowed(asked(good), client, policy), refusedFor('signedWhereItMustBe'))
@@ -139,11 +139,11 @@ describe('what a profile may demand', () => {
 })
 
 describe('the rules', () => {
-  it('have each been seen both ways by now', () => {
+  test('have each been seen both ways by now', () => {
     assert.deepEqual(notSeenBothWays(), [])
   })
 
-  it('read nothing of a request but their settings', () => {
+  test('read nothing of a request but their settings', () => {
     const request = { ...asked({ ...good, client_notification_token: 'token' }), signedRequest: 'x' }
     for (const [name, { settings, requires }] of Object.entries<RequestRule>(rules)) {
       const read = new Set<string>()
@@ -164,7 +164,7 @@ describe('the rules', () => {
 })
 
 describe('the parameters', () => {
-  it('are read by name, and what nobody knows is left alone (VL-7)', () => {
+  test('are read by name, and what nobody knows is left alone (VL-7)', () => {
     assert.deepEqual(asked({ user_code: 'x', foo: 'x' }), {
       scope: undefined,
       hints: [],
@@ -211,7 +211,7 @@ describe('a request that is accepted', () => {
     ['901', 900],
     ['9007199254740991', 900],
   ] as const) {
-    it(`requested_expiry "${requested_expiry}": ${seconds} s from receipt (RQ-7, AK-5, M43)`, () => {
+    test(`requested_expiry "${requested_expiry}": ${seconds} s from receipt (RQ-7, AK-5, M43)`, () => {
       const accepted = made('poll', requested_expiry === '' ? {} : { requested_expiry })
       assert.equal(accepted.request.expiresAt, 1_000 + seconds * 1000)
       assert.equal(acknowledge(accepted).expires_in, seconds)
@@ -223,7 +223,7 @@ describe('a request that is accepted', () => {
     ['ping', 7, true],
     ['push', undefined, true],
   ] as const) {
-    it(`${mode}: interval ${interval} (AK-4), call back ${sealed ? 'sealed' : 'not kept'} (M39)`, () => {
+    test(`${mode}: interval ${interval} (AK-4), call back ${sealed ? 'sealed' : 'not kept'} (M39)`, () => {
       const accepted = made(mode)
       assert.equal(acknowledge(accepted).interval, interval)
       assert.equal(accepted.request.callBackSealed !== undefined, sealed)
@@ -233,7 +233,7 @@ describe('a request that is accepted', () => {
     })
   }
 
-  it('has each scope once, in the order asked', () => {
+  test('has each scope once, in the order asked', () => {
     assert.equal(made('poll', { scope: 'email openid email' }).request.scope, 'email openid')
   })
 })

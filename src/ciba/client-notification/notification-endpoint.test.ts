@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { CallFailed, type CallFailure, type GuardedCaller, type OutgoingCall } from '../../platform/http/outgoing.ts'
 import { callBack, meaningOf } from './notification-endpoint.ts'
 
@@ -11,7 +11,7 @@ describe('what the answer to a call back means (M51, M52, PI-5 to PI-8)', () => 
   ]
   for (const [kind, statuses] of table) {
     for (const status of statuses) {
-      it(`${status}: ${kind}`, () => {
+      test(`${status}: ${kind}`, () => {
         assert.deepEqual(meaningOf(status), { kind, words: `answered ${status}` })
       })
     }
@@ -27,13 +27,13 @@ describe('what the answer to a call back means (M51, M52, PI-5 to PI-8)', () => 
     ['Tue, 24 Nov 2026 10:01:30 GMT', 90_000],
     ['Tue, 24 Nov 2026 09:59:00 GMT', undefined],
   ] as const) {
-    it(`429 with Retry-After "${said}": waits ${after ?? 'as usual'}`, () => {
+    test(`429 with Retry-After "${said}": waits ${after ?? 'as usual'}`, () => {
       const meaning = meaningOf(429, { 'retry-after': said, date: 'Tue, 24 Nov 2026 10:00:00 GMT' })
       assert.equal('after' in meaning ? meaning.after : undefined, after)
     })
   }
 
-  it('a date means nothing from somebody who does not say what time it is', () => {
+  test('a date means nothing from somebody who does not say what time it is', () => {
     const meaning = meaningOf(503, { 'retry-after': 'Tue, 24 Nov 2026 10:01:30 GMT' })
     assert.deepEqual(meaning, { kind: 'failed', words: 'answered 503' })
   })
@@ -43,7 +43,7 @@ describe('a call back', () => {
   const request = { address: 'https://client.example/n', bearer: 'token', body: '{}' }
   const signal = new AbortController().signal
 
-  it('brings the bearer token as JSON, and no interest in the answer (NE-2)', async () => {
+  test('brings the bearer token as JSON, and no interest in the answer (NE-2)', async () => {
     const calls: OutgoingCall[] = []
     const caller = {
       call: async (call: OutgoingCall) => {
@@ -77,7 +77,7 @@ describe('a call back', () => {
     connection_lost: 'failed',
   }
   for (const [word, kind] of Object.entries(failures)) {
-    it(`that fails with ${word}: ${kind}`, async () => {
+    test(`that fails with ${word}: ${kind}`, async () => {
       assert.deepEqual(await callBack(request, failing(new CallFailed(word as CallFailure)), signal), {
         kind,
         words: word,
@@ -85,7 +85,7 @@ describe('a call back', () => {
     })
   }
 
-  it('that is stopped, or breaks through our own mistake, is no outcome', async () => {
+  test('that is stopped, or breaks through our own mistake, is no outcome', async () => {
     await assert.rejects(callBack(request, failing(new CallFailed('stopped')), signal), CallFailed)
     await assert.rejects(callBack(request, failing(new TypeError('our mistake')), signal), TypeError)
   })

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { type Status, statusAt } from '../authentication-request/authentication-request.ts'
 import { answerPoll, type PollAnswer } from './poll-answer.ts'
 
@@ -14,7 +14,7 @@ describe('the status of a request, and what a poll hears (§11), before and at t
     ['redeemed', 'redeemed', 'invalid_grant', 'redeemed', 'invalid_grant'],
   ]
   for (const [status, before, hears, at, hearsThen] of table) {
-    it(`M3, M42: ${status}`, () => {
+    test(`${status} (M3, M42)`, () => {
       const request = { status, expiresAt: deadline }
       assert.equal(statusAt(request, deadline - 1), before)
       assert.equal(answerPoll(request, deadline - 1, false), hears)
@@ -24,7 +24,7 @@ describe('the status of a request, and what a poll hears (§11), before and at t
       }
     })
 
-    it(`M5: ${status}, polled too early: only a pending request is told to slow down (TK-15)`, () => {
+    test(`${status}, polled too early: only a pending request is told to slow down (M5, TK-15)`, () => {
       const request = { status, expiresAt: deadline }
       assert.equal(answerPoll(request, 0, true), status === 'pending' ? 'slow_down' : hears)
       assert.equal(answerPoll(request, deadline, true), hearsThen)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { X509Certificate } from 'node:crypto'
-import { before, describe, it } from 'node:test'
+import { before, describe, test } from 'node:test'
 import { certify } from '../../../test/cast/certificates.ts'
 import { isDistinguishedName, subjectMatches } from './subject-name.ts'
 
@@ -29,7 +29,7 @@ describe('tls_client_auth_subject_dn is compared by meaning (ML-3)', () => {
     'EMAILADDRESS=till@acme.example,OU=Tills+CN="till One",O="Acme, Inc.",C=DE',
   ]
   for (const name of same) {
-    it(`the same: ${name}`, () => {
+    test(`the same: ${name}`, () => {
       assert.equal(subjectMatches(certificate, 'tls_client_auth_subject_dn', name), true)
     })
   }
@@ -43,19 +43,19 @@ describe('tls_client_auth_subject_dn is compared by meaning (ML-3)', () => {
     'emailAddress=till@acme.example,OU=Tills+CN=till One,O=Acme\\, Inc.,C=DE,C=DE',
   ]
   for (const name of others) {
-    it(`another: ${name}`, () => {
+    test(`another: ${name}`, () => {
       assert.equal(subjectMatches(certificate, 'tls_client_auth_subject_dn', name), false)
     })
   }
 
-  it('what is no name is none, and matches nothing', () => {
+  test('what is no name is none, and matches nothing', () => {
     for (const text of ['', 'till', 'CN', '=x', 'CN=a,', 'CN=#0c0161', ',CN=a', 'x CN=a', '!CN=a', 'CN=a,x,O=b']) {
       assert.equal(isDistinguishedName(text), false, text)
       assert.equal(subjectMatches(certificate, 'tls_client_auth_subject_dn', text), false, text)
     }
   })
 
-  it('escapes and quotes cannot make one name look like another', async () => {
+  test('escapes and quotes cannot make one name look like another', async () => {
     const { cert } = await certify({ subject: 'CN=admin, O=Acme2C Inc.' })
     const admin = new X509Certificate(cert)
     assert.equal(subjectMatches(admin, 'tls_client_auth_subject_dn', 'O=Acme2C Inc.,CN=admin'), true)
@@ -64,7 +64,7 @@ describe('tls_client_auth_subject_dn is compared by meaning (ML-3)', () => {
     }
   })
 
-  it('a name without subject parts is not that of a certificate without subject', async () => {
+  test('a name without subject parts is not that of a certificate without subject', async () => {
     const { cert } = await certify({ subject: '' })
     assert.equal(subjectMatches(new X509Certificate(cert), 'tls_client_auth_subject_dn', ''), false)
   })
@@ -78,13 +78,13 @@ describe('alternative names', () => {
     ['tls_client_auth_san_email', ['till@acme.example'], ['Till2@acme.example', 'acme.example', '']],
   ] as const
   for (const [name, right, wrong] of cases) {
-    it(name, () => {
+    test(name, () => {
       for (const value of right) assert.equal(subjectMatches(certificate, name, value), true, value)
       for (const value of wrong) assert.equal(subjectMatches(certificate, name, value), false, value)
     })
   }
 
-  it('the subject is no alternative name', async () => {
+  test('the subject is no alternative name', async () => {
     const { cert } = await certify({ subject: 'CN=till.acme.example, E=till@acme.example' })
     const other = new X509Certificate(cert)
     assert.equal(subjectMatches(other, 'tls_client_auth_san_dns', 'till.acme.example'), false)

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { CIBA_GRANT } from './client-metadata.ts'
 import { readClientMetadata } from './read-client-metadata.ts'
 
@@ -38,7 +38,7 @@ describe('defaults', () => {
     ],
   ]
   for (const [name, input, grants, responses] of cases) {
-    it(`of a ${name} client`, () => {
+    test(`of a ${name} client`, () => {
       const client = accepted(input)
       assert.deepEqual(client.grant_types, grants)
       assert.deepEqual(client.response_types, responses)
@@ -46,7 +46,7 @@ describe('defaults', () => {
     })
   }
 
-  it('take null for left out and drop what is unknown (DR-4)', () => {
+  test('take null for left out and drop what is unknown (DR-4)', () => {
     const client = accepted({ ...poll, logo_uri: null, software_id: 'x' })
     assert.deepEqual(Object.keys(client).sort(), [
       'backchannel_token_delivery_mode',
@@ -59,7 +59,7 @@ describe('defaults', () => {
     ])
   })
 
-  it('take the delivery mode in any letter case, but not misspelt (M11)', () => {
+  test('take the delivery mode in any letter case, but not misspelt (M11)', () => {
     assert.equal(accepted({ ...poll, backchannel_token_delivery_mode: 'POLL' }).backchannel_token_delivery_mode, 'poll')
     assert.deepEqual(problemsIn({ ...poll, backchannel_token_delivery_mode: 'POOL' }), [
       'backchannel_token_delivery_mode must be "poll", "ping" or "push"; it is "pool"',
@@ -210,18 +210,18 @@ describe('what is refused', () => {
     ['a negative age', { ...poll, default_max_age: -1 }, /^default_max_age must be a whole number of seconds/],
   ]
   for (const [name, input, expected] of cases) {
-    it(name, () => {
+    test(name, () => {
       const problems = problemsIn(input)
       assert.equal(problems.length, 1, problems.join('\n'))
       assert.match(problems[0]!, expected)
     })
   }
 
-  it('anything that is no object', () => {
+  test('anything that is no object', () => {
     for (const input of [null, 'x', [], 3]) assert.equal(problemsIn(input).length, 1)
   })
 
-  it('everything at once, without a secret in it', () => {
+  test('everything at once, without a secret in it', () => {
     const problems = problemsIn({
       client_id: 'a b',
       client_secret: 'tiny-sécret',
@@ -268,19 +268,19 @@ describe('a notification endpoint', () => {
     [`https://till.example/${'a'.repeat(2048)}`, false, false],
   ]
   for (const [address, inProduction, inDevelopment] of cases) {
-    it(JSON.stringify(address.slice(0, 50)), () => {
+    test(JSON.stringify(address.slice(0, 50)), () => {
       assert.equal(endpoint(address, false), inProduction)
       assert.equal(endpoint(address, true), inDevelopment)
     })
   }
 })
 
-it('an app of its own scheme, or on the loopback address, is native', () => {
+test('an app of its own scheme, or on the loopback address, is native', () => {
   const app = { client_id: 'a', token_endpoint_auth_method: 'none', application_type: 'native' }
   accepted({ ...app, redirect_uris: ['com.example.app:/cb', 'http://127.0.0.1/cb', 'https://a.example/cb'] })
 })
 
-it('a push client may have refresh tokens to use', () => {
+test('a push client may have refresh tokens to use', () => {
   const client = accepted({ ...ping, backchannel_token_delivery_mode: 'push', grant_types: ['refresh_token'] })
   assert.deepEqual(client.grant_types, ['refresh_token'])
 })

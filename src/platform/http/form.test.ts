@@ -58,7 +58,7 @@ describe('readForm', () => {
     assert.throws(() => form(Buffer.from([0x61, 0x3d, 0xff])), invalid)
   })
 
-  test('RQ-8: resource alone may be repeated, and then has all its values', () => {
+  test('resource alone may be repeated, and then has all its values (RQ-8)', () => {
     const read = form('resource=a&x=1&resource=&resource=b%20c')
     assert.deepEqual(allOf(read, 'resource'), ['a', 'b c'])
     assert.deepEqual(allOf(read, 'other'), [])

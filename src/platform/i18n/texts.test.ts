@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { globSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, it, type TestContext } from 'node:test'
+import { describe, type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { chooseLanguage, type Language, languages, loadTexts, textsFolder } from './texts.ts'
 
@@ -48,7 +48,7 @@ const buttons = [
   'error.back',
 ]
 
-it('there is one file a language', () => {
+test('there is one file a language', () => {
   assert.deepEqual(readdirSync(textsFolder).sort(), languages.map((language) => `${language}.json`).sort())
 })
 
@@ -56,53 +56,53 @@ for (const language of languages) {
   describe(`the texts in ${language}`, () => {
     const texts = read(language)
 
-    it('are those that English has, in its order', () => {
+    test('are those that English has, in its order', () => {
       assert.deepEqual([...texts.keys()], [...english.keys()])
     })
 
-    it('have the placeholders that English has', () => {
+    test('have the placeholders that English has', () => {
       assert.deepEqual(each(texts, placeholders), each(english, placeholders))
     })
 
-    it('are not empty and not padded', () => {
+    test('are not empty and not padded', () => {
       assert.deepEqual(
         keysOf(texts, (text) => text === '' || text !== text.trim()),
         [],
       )
     })
 
-    it('hold no HTML', () => {
+    test('hold no HTML', () => {
       assert.deepEqual(keysOf(texts, isHtml), [])
     })
 
-    it('nest no other text', () => {
+    test('nest no other text', () => {
       assert.deepEqual(
         keysOf(texts, (text) => text.includes('$t(')),
         [],
       )
     })
 
-    it('are said by their keys', () => {
+    test('are said by their keys', () => {
       const say = loadTexts().in(language)
       const said = new Map([...texts].map(([key, text]) => [key, say(key, itself(text))]))
       assert.deepEqual(said, texts)
     })
 
-    it('fit on buttons', () => {
+    test('fit on buttons', () => {
       assert.deepEqual(
         buttons.filter((key) => width(texts.get(key)!) > 30),
         [],
       )
     })
 
-    it('call the button “This was not me” in a mail what it is called on the page', () => {
+    test('call the button “This was not me” in a mail what it is called on the page', () => {
       assert.ok(texts.get('mail.not_me')!.includes(texts.get('approve.not_me')!))
     })
   })
 }
 
 for (const language of others) {
-  it(`only what should be is the same in ${language} as in English`, () => {
+  test(`only what should be is the same in ${language} as in English`, () => {
     const allowed = sameAsEnglish.filter((entry) => entry.in.includes(language)).map(({ key }) => key)
     assert.deepEqual(
       keysOf(read(language), (text, key) => text === english.get(key)),
@@ -111,7 +111,7 @@ for (const language of others) {
   })
 }
 
-it('French has an unbreakable space before a double mark and within quotes', () => {
+test('French has an unbreakable space before a double mark and within quotes', () => {
   assert.deepEqual(
     keysOf(read('fr'), (text) => /[^\u00a0][:;?!»]|«[^\u00a0]/.test(text)),
     [],
@@ -119,21 +119,21 @@ it('French has an unbreakable space before a double mark and within quotes', () 
 })
 
 describe('what the checks find', () => {
-  it('HTML', () => {
+  test('HTML', () => {
     for (const text of ['<b>now</b>', 'a<br>', 'a &amp; b', '&#39;', '&nbsp;']) assert.ok(isHtml(text), text)
     for (const text of ['Bed & breakfast', 'a; b', '„so“']) assert.ok(!isHtml(text), text)
   })
 
-  it('placeholders, in any order', () => {
+  test('placeholders, in any order', () => {
     assert.deepEqual(placeholders('{{b}} and {{ a }}'), ['a', 'b'])
     assert.deepEqual(placeholders('{a} and a'), [])
   })
 
-  it('Japanese letters are twice as wide', () => assert.equal(width('承認 OK'), 7))
+  test('Japanese letters are twice as wide', () => assert.equal(width('承認 OK'), 7))
 })
 
 describe('keys in the code', () => {
-  it('are found where they are literal', () => {
+  test('are found where they are literal', () => {
     const code = `
       say('a.one') ; say( "a.two", { client }) ; it.say(\`a.three\`)
       <%= it.say('a.four', { name: it.name }) %> t('a.five')
@@ -156,7 +156,7 @@ describe('keys in the code', () => {
     ])
   })
 
-  it('are all known', () => {
+  test('are all known', () => {
     const source = fileURLToPath(new URL('../../', import.meta.url))
     const files = globSync('**/*.{ts,eta,js}', { cwd: source }).filter(
       (file) => !file.startsWith('platform/i18n') && !/\.test\.[jt]s$/.test(file),
@@ -176,13 +176,13 @@ describe('keys in the code', () => {
 describe('a value', () => {
   const say = loadTexts().in('en')
   for (const client of ['{{name}}', '{{client}}', '$t(app.name)', '$& $1 $$', '<b>&amp;</b>', 'a.b:c', '']) {
-    it(`is put in as it is: ${JSON.stringify(client)}`, () => {
+    test(`is put in as it is: ${JSON.stringify(client)}`, () => {
       assert.equal(say('approve.title', { client }), `${client} asks for your approval`)
     })
   }
 })
 
-it('an unknown key is said itself', () => {
+test('an unknown key is said itself', () => {
   assert.equal(loadTexts().in('de')('no.such:key'), 'no.such:key')
 })
 
@@ -223,12 +223,12 @@ describe('the language', () => {
     ['unknown', ['nl, sv;q=0.5', 'tlh'], 'en'],
   ]
   for (const [name, wishes, language] of cases) {
-    it(`${name}: ${language}`, () => assert.equal(chooseLanguage(...wishes), language))
+    test(`${name}: ${language}`, () => assert.equal(chooseLanguage(...wishes), language))
   }
 })
 
 describe('a folder of overrides', () => {
-  it('replaces a text and keeps the others', (t) => {
+  test('replaces a text and keeps the others', (t) => {
     const overrides = folder(t, { 'de.json': '{ "app": { "name": "Türglocke" } }' })
     const texts = loadTexts(overrides)
     assert.equal(texts.in('de')('app.name'), 'Türglocke')
@@ -238,18 +238,18 @@ describe('a folder of overrides', () => {
     assert.equal(loadTexts().in('de')('app.name'), 'Doorbell')
   })
 
-  it('fills in placeholders', (t) => {
+  test('fills in placeholders', (t) => {
     const overrides = folder(t, { 'en.json': '{ "approve": { "title": "Is this you, {{client}}?" } }' })
     assert.equal(loadTexts(overrides).in('en')('approve.title', { client: 'Till' }), 'Is this you, Till?')
   })
 
-  it('may hold other files', (t) => {
+  test('may hold other files', (t) => {
     const overrides = folder(t, { 'README.md': 'Our texts' })
     assert.equal(loadTexts(overrides).in('fr')('approve.deny'), 'Refuser')
   })
 
   for (const content of ['{ "app": ', '', '[]', 'null', '"Doorbell"']) {
-    it(`is named when a file is broken: ${JSON.stringify(content)}`, (t) => {
+    test(`is named when a file is broken: ${JSON.stringify(content)}`, (t) => {
       const overrides = folder(t, { 'fr.json': content })
       assert.throws(
         () => loadTexts(overrides),

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
 import { createFairQueue, type FairQueue, type QueuedCaller } from './fair-queue.ts'
@@ -75,7 +75,7 @@ describe('a crowd', () => {
     ['that looks sign-ins up, of as many networks', 1500, (n) => lookingUpFrom(`10.${n >> 8}.${n & 255}.1`, true), 256],
   ]
   for (const [name, count, groupsOf, places] of crowds) {
-    it(`${name}, ${count} at once, has ${places} places, two of them a turn; all others hear so at once`, async () => {
+    test(`${name}, ${count} at once, has ${places} places, two of them a turn; all others hear so at once`, async () => {
       const opened = openQueue()
       assert.equal(await crowd(opened, count, groupsOf), count - places)
       assert.deepEqual(opened.queue.counts(), { places, turns: 2 })
@@ -86,7 +86,7 @@ describe('a crowd', () => {
     })
   }
 
-  it('lets whoever comes from another network take the next turn', async () => {
+  test('lets whoever comes from another network take the next turn', async () => {
     const opened = openQueue()
     await crowd(opened, 50, () => strangerAt('192.0.2.1'))
     const honest = opened.come('honest', strangerAt('198.51.100.7'))
@@ -96,7 +96,7 @@ describe('a crowd', () => {
     assert.equal(await honest, 'honest')
   })
 
-  it('of a /48 takes turns as one: whoever comes from elsewhere does not wait for each /64', async () => {
+  test('of a /48 takes turns as one: whoever comes from elsewhere does not wait for each /64', async () => {
     const opened = openQueue()
     await crowd(opened, 500, (number) => strangerAt(`2001:db8:1:${number.toString(16)}::1`))
     opened.come('one', strangerAt('2001:db8:2::1'))
@@ -107,7 +107,7 @@ describe('a crowd', () => {
     await opened.endAll()
   })
 
-  it('of strangers takes no place of a client or of a user who is known, and they take the next turns', async () => {
+  test('of strangers takes no place of a client or of a user who is known, and they take the next turns', async () => {
     const opened = openQueue()
     const refused = await crowd(opened, 1500, (number) => strangerAt(`10.${number >> 8}.${number & 255}.1`))
     assert.equal(refused, 1484)
@@ -135,7 +135,7 @@ describe('a crowd', () => {
     ],
   ]
   for (const [name, groupsOf, elsewhere] of few) {
-    it(`of ${name} takes all places and comes again and again: who comes from elsewhere has a turn soon`, async () => {
+    test(`of ${name} takes all places and comes again and again: who comes from elsewhere has a turn soon`, async () => {
       const opened = openQueue()
       await crowd(opened, 500, groupsOf)
       const { places } = opened.queue.counts()
@@ -152,7 +152,7 @@ describe('a crowd', () => {
     })
   }
 
-  it('of few networks gives up places until all have as many, and none that has its turn', async () => {
+  test('of few networks gives up places until all have as many, and none that has its turn', async () => {
     const opened = openQueue()
     await crowd(opened, 15, (number) => strangerAt(`203.0.${number % 3}.1`))
     const refused = await crowd(opened, 50, () => strangerAt('192.0.2.1'))
@@ -164,7 +164,7 @@ describe('a crowd', () => {
     assertEmpty(opened.queue)
   })
 
-  it('is served network by network', async () => {
+  test('is served network by network', async () => {
     const opened = openQueue()
     for (const network of [1, 1, 1, 1, 2, 2, 3]) opened.come(`of ${network}`, strangerAt(`192.0.${network}.1`))
     await settled()
@@ -189,7 +189,7 @@ describe('a place', () => {
     }
   }
 
-  it('is free again when its caller leaves while waiting, and the turn is not given', async () => {
+  test('is free again when its caller leaves while waiting, and the turn is not given', async () => {
     const opened = openQueue()
     await crowd(opened, 4, () => strangerAt('192.0.2.1'))
     const connection = connected()
@@ -205,7 +205,7 @@ describe('a place', () => {
     assertEmpty(opened.queue)
   })
 
-  it('is not even taken for a caller who has left already', async () => {
+  test('is not even taken for a caller who has left already', async () => {
     const opened = openQueue()
     const connection = connected()
     connection.leave()
@@ -213,7 +213,7 @@ describe('a place', () => {
     assertEmpty(opened.queue)
   })
 
-  it('keeps its turn until the work ends, although its caller has left: it cannot be stopped', async () => {
+  test('keeps its turn until the work ends, although its caller has left: it cannot be stopped', async () => {
     const opened = openQueue()
     const connection = connected()
     const working = opened.come('gone', strangerAt('192.0.2.1'), connection)
@@ -225,7 +225,7 @@ describe('a place', () => {
     assertEmpty(opened.queue)
   })
 
-  it('is given back however the work ends', async () => {
+  test('is given back however the work ends', async () => {
     const { queue } = openQueue()
     const groups = strangerAt('192.0.2.1')
     for (let number = 0; number < 20; number++) {

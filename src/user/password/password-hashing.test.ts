@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomBytes, scryptSync } from 'node:crypto'
-import { describe, it } from 'node:test'
+import { describe, test } from 'node:test'
 import { createVault } from '../../platform/crypto.ts'
 import { readPasswordHash } from './password-hash.ts'
 import { createPasswordHashing, passwordOf, userCodeOf } from './password-hashing.ts'
@@ -20,7 +20,7 @@ function formerHash(password: string): string {
 }
 
 describe('the hash of a password', () => {
-  it('matches that password and no other', async () => {
+  test('matches that password and no other', async () => {
     const hash = await hashing.hash('correct horse', of)
     assert.notEqual(await hashing.hash('correct horse', of), hash)
     assert.deepEqual(await hashing.verify('correct horse', hash, of), { matches: true })
@@ -29,19 +29,19 @@ describe('the hash of a password', () => {
     }
   })
 
-  it('matches however the letters were composed', async () => {
+  test('matches however the letters were composed', async () => {
     const hash = await hashing.hash('caf\u00e9', of)
     assert.equal((await hashing.verify('cafe\u0301', hash, of)).matches, true)
   })
 
-  it('matches nothing for another user, or as a user code', async () => {
+  test('matches nothing for another user, or as a user code', async () => {
     const hash = await hashing.hash('4711', of)
     for (const place of [passwordOf('u2'), passwordOf(''), userCodeOf('u1')]) {
       assert.equal((await hashing.verify('4711', hash, place)).matches, false)
     }
   })
 
-  it('says what it cost and which key was used: N is 2^17 unless told', async () => {
+  test('says what it cost and which key was used: N is 2^17 unless told', async () => {
     const jobs: ScryptJob[] = []
     const real = createPasswordHashing({
       vault,
@@ -69,7 +69,7 @@ describe('what is no hash', () => {
     `$scrypt$ln=27,r=8,p=1$c2FsdHNhbHRzYWx0c2FsdA$${'A'.repeat(43)}`,
     `$scrypt$ln=4,r=8,p=0$c2FsdHNhbHRzYWx0c2FsdA$${'A'.repeat(43)}`,
   ]) {
-    it(`matches nothing: ${none}`, async () => {
+    test(`matches nothing: ${none}`, async () => {
       for (const password of ['', 'plain']) {
         assert.deepEqual(await hashing.verify(password, none, of), { matches: false })
       }
@@ -78,7 +78,7 @@ describe('what is no hash', () => {
 })
 
 describe('a stolen database', () => {
-  it('is worth nothing without the secret: of ten thousand codes, none is found', async () => {
+  test('is worth nothing without the secret: of ten thousand codes, none is found', async () => {
     const hash = await hashing.hash('4711', userCodeOf('u1'))
     const { salt, hash: expected } = readPasswordHash(hash)!
     for (let number = 0; number < 10_000; number++) {
@@ -87,7 +87,7 @@ describe('a stolen database', () => {
     }
   })
 
-  it('holds hashes that match nothing under another secret, not even the right code', async () => {
+  test('holds hashes that match nothing under another secret, not even the right code', async () => {
     const hash = await hashing.hash('4711', userCodeOf('u1'))
     const other = createPasswordHashing({ vault: otherVault, scrypt: scryptHere, cost: cheap })
     assert.deepEqual(await other.verify('4711', hash, userCodeOf('u1')), { matches: false })
@@ -97,7 +97,7 @@ describe('a stolen database', () => {
 })
 
 describe('an older hash', () => {
-  it('still matches, and a stronger one comes with it; so for one of a lower cost', async () => {
+  test('still matches, and a stronger one comes with it; so for one of a lower cost', async () => {
     const { matches, stronger } = await hashing.verify('correct horse', formerHash('correct horse'), of)
     assert.deepEqual([matches, await hashing.verify('correct horse', stronger, of)], [true, { matches: true }])
     assert.deepEqual(await hashing.verify('wrong', formerHash('correct horse'), of), { matches: false })
@@ -109,7 +109,7 @@ describe('an older hash', () => {
 })
 
 describe('the work of a verification', () => {
-  it('is the same for every user and for none, right or wrong, whatever was written down when', async () => {
+  test('is the same for every user and for none, right or wrong, whatever was written down when', async () => {
     let work = 0
     const counted = createPasswordHashing({
       vault,
