@@ -211,12 +211,12 @@ test('every defence that the threat model names has a test that exists, or says 
   }
 })
 
-test('no file of the program is longer than can be read at once', () => {
+test('no file is longer than can be read at once', () => {
   const mostLines = 400
+  // What requests may look like is one long table.
+  const files = globSync('{src,test,bench,checks}/**/*.ts').filter((file) => file !== 'test/fuzz/grammar.ts')
   assert.deepEqual(
-    globSync('src/**/*.ts')
-      .filter((file) => !file.endsWith('.test.ts'))
-      .filter((file) => text(file).split('\n').length - 1 > mostLines),
+    files.filter((file) => text(file).split('\n').length - 1 > mostLines),
     [],
   )
 })
