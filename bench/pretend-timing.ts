@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import { createDoorbell } from '../src/index.ts'
 import { newSecret } from '../src/platform/crypto.ts'
 import { createLog } from '../src/platform/log.ts'
-import { freePort } from '../test/cast/ports.ts'
+import { freePort } from '../test/support/ports.ts'
 
 const pairs = Number(process.argv[2] ?? 1000)
 const warmUp = 200

@@ -13,7 +13,7 @@
  * machine down for a while slows down all of them.
  */
 import { parseArgs } from 'node:util'
-import { certifyServer } from '../test/cast/certificates.ts'
+import { certifyServer } from '../test/support/certificates.ts'
 import { secretOf } from './cast.ts'
 import { fill, letRunOut } from './fill.ts'
 import type { Part } from './part.ts'

@@ -22,7 +22,7 @@ import { systemClock } from '../src/platform/clock.ts'
 import { newSecret } from '../src/platform/crypto.ts'
 import { createLog } from '../src/platform/log.ts'
 import { openDatabase } from '../src/platform/storage/open.ts'
-import { freePort } from '../test/cast/ports.ts'
+import { freePort } from '../test/support/ports.ts'
 import type { SoakOrder, SoakReport } from './soak-server.ts'
 
 const { values } = parseArgs({ options: { minutes: { type: 'string', default: '20' } } })

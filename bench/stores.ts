@@ -4,7 +4,7 @@ import { mkdtemp, readdir, readFile, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Client } from 'pg'
-import { startPostgres } from '../test/cast/postgres.ts'
+import { startPostgres } from '../test/support/postgres.ts'
 
 export interface Stores {
   sqlite(): string

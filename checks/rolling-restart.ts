@@ -16,8 +16,8 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { newSecret } from '../src/platform/crypto.ts'
-import { freePort } from '../test/cast/ports.ts'
-import { startRestartablePostgres } from '../test/cast/postgres.ts'
+import { freePort } from '../test/support/ports.ts'
+import { startRestartablePostgres } from '../test/support/postgres.ts'
 
 const CIBA = 'urn:openid:params:grant-type:ciba'
 const bin = fileURLToPath(new URL('../bin/doorbell.js', import.meta.url))

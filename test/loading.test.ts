@@ -5,10 +5,10 @@ import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { engines } from './cast/engines.ts'
-import type { Loaded } from './cast/loading.ts'
+import { engines } from './support/engines.ts'
+import type { Loaded } from './support/loading.ts'
 
-const program = fileURLToPath(new URL('./cast/loading.ts', import.meta.url))
+const program = fileURLToPath(new URL('./support/loading.ts', import.meta.url))
 const ours = Object.keys(JSON.parse(readFileSync('package.json', 'utf8')).dependencies)
 
 /** Every server's. What is not here is loaded where it is needed, by the file that needs it. */

@@ -2,15 +2,15 @@
  * `npm test`: a Chromium and one Postgres for all test files, then Node's own test runner.
  *
  *     npm test                                       everything
- *     npm test -- src/platform test/stories/x.test.ts  some folders and files
+ *     npm test -- src/platform test/flows/x.test.ts  some folders and files
  *     npm test -- --test-name-pattern='a list'        the runner's flags
  */
 import { spawn } from 'node:child_process'
 import { globSync, statSync } from 'node:fs'
 import { constants } from 'node:os'
-import { needChromium } from './cast/chromium-program.ts'
-import { compileCache } from './cast/compile-cache.ts'
-import { startPostgres } from './cast/postgres.ts'
+import { needChromium } from './support/chromium-program.ts'
+import { compileCache } from './support/compile-cache.ts'
+import { startPostgres } from './support/postgres.ts'
 
 const everything = ['src/**/*.test.ts', 'test/**/*.test.ts']
 const usual = ['--test-concurrency=2', '--test-timeout=300000']

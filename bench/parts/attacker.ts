@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto'
 import { type ClientRequest, get } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { openVisitor, type Visitor } from '../../test/cast/visitor.ts'
+import { openVisitor, type Visitor } from '../../test/support/visitor.ts'
 import { ASSERTION_TYPE, CIBA, issuer, paths, userOf } from '../cast.ts'
 import { type Answer, type Line, openLine, post } from '../line.ts'
 import { playPart } from '../part.ts'

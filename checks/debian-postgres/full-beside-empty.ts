@@ -10,7 +10,7 @@ import type { DoorbellSetup } from '../../bench/parts/doorbell.ts'
 import type { Job } from '../../bench/parts/load.ts'
 import { circumstances, figure, grouped, median, medianInterval, table } from '../../bench/report.ts'
 import { type BenchStage, onStage } from '../../bench/stage.ts'
-import { addFinishedRows } from '../../test/cast/finished-rows.ts'
+import { addFinishedRows } from '../../test/support/finished-rows.ts'
 
 const { values: options } = parseArgs({
   options: {

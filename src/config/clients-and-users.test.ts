@@ -1,7 +1,7 @@
 /** Clients, users and issuers of hints in a configuration. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { accepted, problemsIn, production } from '../../test/cast/configurations.ts'
+import { accepted, problemsIn, production } from '../../test/support/configurations.ts'
 
 describe('issuers of login_hint_tokens', () => {
   const jwks = { keys: [{ kty: 'EC', crv: 'P-256', x: 'x', y: 'y' }] }

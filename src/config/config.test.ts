@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
-import { accepted, problemsIn, production } from '../../test/cast/configurations.ts'
+import { accepted, problemsIn, production } from '../../test/support/configurations.ts'
 import { newSecret } from '../platform/crypto.ts'
 import { settingKinds } from './schema.ts'
 

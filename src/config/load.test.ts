@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, wr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
-import { certify } from '../../test/cast/certificates.ts'
+import { certify } from '../../test/support/certificates.ts'
 import { newSecret } from '../platform/crypto.ts'
 import { ConfigError, type LoadOptions, loadConfig, resolveConfig } from './load.ts'
 

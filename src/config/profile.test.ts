@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { accepted, problemsIn, production } from '../../test/cast/configurations.ts'
+import { accepted, problemsIn, production } from '../../test/support/configurations.ts'
 
 describe('the profile fapi-ciba refuses, each by name,', () => {
   const proxied = { proxy: { trust: ['10.0.0.1'], clientCertificateHeader: 'x-client-cert' } }

@@ -1,7 +1,7 @@
 /** Which values a setting takes. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { accepted, problemsIn, production, setting } from '../../test/cast/configurations.ts'
+import { accepted, problemsIn, production, setting } from '../../test/support/configurations.ts'
 import { newSecret } from '../platform/crypto.ts'
 
 describe('limits', () => {

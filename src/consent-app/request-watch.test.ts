@@ -1,8 +1,8 @@
 /** What it costs to keep pages up to date: looks are counted, never timed. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createGate } from '../../test/cast/gate.ts'
-import { until } from '../../test/cast/until.ts'
+import { createGate } from '../../test/support/gate.ts'
+import { until } from '../../test/support/until.ts'
 import { createLog } from '../platform/log.ts'
 import { createRequestWatch } from './request-watch.ts'
 

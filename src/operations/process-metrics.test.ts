@@ -4,7 +4,7 @@ import { type TestContext, test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { createStageClock } from '../../test/cast/clock.ts'
+import { createStageClock } from '../../test/support/clock.ts'
 import { createProcessMetrics } from './process-metrics.ts'
 
 /** Returns what is shown at the moment, by name and labels. */

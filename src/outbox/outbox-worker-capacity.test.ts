@@ -1,9 +1,9 @@
 /** How many messages are sent at once: to one receiver, of one kind, and in all. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { drunk, postFour, postOne, spilt, tea, teaRoom, turn } from '../../test/cast/outbox.ts'
-import { countByState, post } from '../../test/cast/rows.ts'
-import { until } from '../../test/cast/until.ts'
+import { drunk, postFour, postOne, spilt, tea, teaRoom, turn } from '../../test/support/outbox.ts'
+import { countByState, post } from '../../test/support/rows.ts'
+import { until } from '../../test/support/until.ts'
 import type { Outcome } from './notification.ts'
 
 test('a lane that hangs holds up only its own, and never gets more than its share', async (t) => {

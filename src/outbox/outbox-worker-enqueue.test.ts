@@ -1,9 +1,9 @@
 /** Messages that are sent as soon as the step that adds them is done. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { postFour, postOne, start, tea, teaRoom, turn } from '../../test/cast/outbox.ts'
-import { countByState } from '../../test/cast/rows.ts'
-import { until } from '../../test/cast/until.ts'
+import { postFour, postOne, start, tea, teaRoom, turn } from '../../test/support/outbox.ts'
+import { countByState } from '../../test/support/rows.ts'
+import { until } from '../../test/support/until.ts'
 
 test('what is posted is sent as soon as it is kept, and nobody has to look for it', async (t) => {
   const { table, worker, served, outbox, claims } = await teaRoom(t)

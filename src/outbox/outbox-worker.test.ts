@@ -1,9 +1,9 @@
 /** The worker serves tea. It knows nothing else, which shows that the outbox knows no CIBA. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { drunk, spilt, start, tea, teaRoom, turn } from '../../test/cast/outbox.ts'
-import { countByState, post, roomFor } from '../../test/cast/rows.ts'
-import { until } from '../../test/cast/until.ts'
+import { drunk, spilt, start, tea, teaRoom, turn } from '../../test/support/outbox.ts'
+import { countByState, post, roomFor } from '../../test/support/rows.ts'
+import { until } from '../../test/support/until.ts'
 import type { Letter, Outcome } from './notification.ts'
 
 test('what is there at the start is sent, and what is added later at once', async (t) => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { createStageClock } from '../../test/cast/clock.ts'
+import { createStageClock } from '../../test/support/clock.ts'
 import { createPeriodicTask } from './periodic-task.ts'
 
 /** Work that ends when it is told to, and is then to be done again after a second. */

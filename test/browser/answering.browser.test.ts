@@ -13,11 +13,11 @@ import {
   says,
   seesHeading,
   signInAs,
-} from '../cast/chromium.ts'
-import { collect, playedBy, type Rung, refusalOf } from '../cast/foreign-client.ts'
-import { openMailServer } from '../cast/mail-server.ts'
-import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
-import { ana, ben, newNotificationToken, openStage, type RingingClient, type Stage } from '../cast/stage.ts'
+} from '../support/chromium.ts'
+import { collect, playedBy, type Rung, refusalOf } from '../support/foreign-client.ts'
+import { openMailServer } from '../support/mail-server.ts'
+import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
+import { ana, ben, newNotificationToken, openStage, type RingingClient, type Stage } from '../support/stage.ts'
 
 const kiosk = { client: 'Kiosk' }
 const message = 'Coffee 4.20'

@@ -4,10 +4,10 @@ import { describe, type TestContext, test } from 'node:test'
 import * as openid from 'openid-client'
 import type { Page } from 'playwright-core'
 import type { ConfigInput } from '../../src/config/config.ts'
-import { openChromium, press, readPage, says, seesHeading, signInAs } from '../cast/chromium.ts'
-import { collect, playedBy, refusalOf } from '../cast/foreign-client.ts'
-import { openPushService } from '../cast/push-service.ts'
-import { ana, ben, openStage, type Stage } from '../cast/stage.ts'
+import { openChromium, press, readPage, says, seesHeading, signInAs } from '../support/chromium.ts'
+import { collect, playedBy, refusalOf } from '../support/foreign-client.ts'
+import { openPushService } from '../support/push-service.ts'
+import { ana, ben, openStage, type Stage } from '../support/stage.ts'
 
 describe('what waits', () => {
   test('a new request appears by itself, and goes by itself when it is answered elsewhere', async (t) => {

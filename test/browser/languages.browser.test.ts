@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import type { Page } from 'playwright-core'
 import { type Language, languages, loadTexts, textsFolder } from '../../src/platform/i18n/texts.ts'
-import { openWindow, readPage, signInAs } from '../cast/chromium.ts'
-import { ana, ben, openStage } from '../cast/stage.ts'
+import { openWindow, readPage, signInAs } from '../support/chromium.ts'
+import { ana, ben, openStage } from '../support/stage.ts'
 
 const texts = loadTexts()
 const sections = Object.keys(JSON.parse(readFileSync(`${textsFolder}/en.json`, 'utf8')) as object).join('|')

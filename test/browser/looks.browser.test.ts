@@ -5,8 +5,8 @@ import { createRequire } from 'node:module'
 import { describe, type TestContext, test } from 'node:test'
 import type { Locator, Page } from 'playwright-core'
 import type { ConfigInput } from '../../src/config/config.ts'
-import { openChromium, openWindow, press, readPage, says, seesHeading, signInAs } from '../cast/chromium.ts'
-import { ana, ben, openStage, type Stage } from '../cast/stage.ts'
+import { openChromium, openWindow, press, readPage, says, seesHeading, signInAs } from '../support/chromium.ts'
+import { ana, ben, openStage, type Stage } from '../support/stage.ts'
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 /** Not committed: to be looked at. */

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { openMailServer } from '../cast/mail-server.ts'
-import { freePort } from '../cast/ports.ts'
+import { openMailServer } from '../support/mail-server.ts'
+import { freePort } from '../support/ports.ts'
 import { cleanAfterSuite, openTerminal } from './terminal.ts'
 
 interface Finding {

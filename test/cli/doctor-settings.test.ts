@@ -6,8 +6,8 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
 import { newSecret } from '../../src/platform/crypto.ts'
-import { certify } from '../cast/certificates.ts'
-import { freePort } from '../cast/ports.ts'
+import { certify } from '../support/certificates.ts'
+import { freePort } from '../support/ports.ts'
 import { cleanAfterSuite, openTerminal } from './terminal.ts'
 
 interface Finding {

@@ -10,9 +10,9 @@ import { createVault } from '../../src/platform/crypto.ts'
 import { createLog } from '../../src/platform/log.ts'
 import { migrate } from '../../src/platform/storage/migrate.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
-import { createStageClock } from '../cast/clock.ts'
-import { freePort } from '../cast/ports.ts'
-import { until } from '../cast/until.ts'
+import { createStageClock } from '../support/clock.ts'
+import { freePort } from '../support/ports.ts'
+import { until } from '../support/until.ts'
 import { cleanAfterSuite, openTerminal, type Terminal } from './terminal.ts'
 
 const secret = 's'.repeat(43)

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
-import { freePort } from '../cast/ports.ts'
+import { freePort } from '../support/ports.ts'
 import { cleanAfterSuite, openTerminal, type Terminal } from './terminal.ts'
 
 describe('the three terminals of a newcomer', () => {

@@ -4,8 +4,8 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { newSecret } from '../../src/platform/crypto.ts'
-import { engines } from '../cast/engines.ts'
-import { freePort } from '../cast/ports.ts'
+import { engines } from '../support/engines.ts'
+import { freePort } from '../support/ports.ts'
 import { openTerminal } from './terminal.ts'
 
 for (const engine of engines) {

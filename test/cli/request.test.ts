@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
-import { freePort } from '../cast/ports.ts'
+import { freePort } from '../support/ports.ts'
 import { openTerminal } from './terminal.ts'
 
 type Form = Record<string, string>

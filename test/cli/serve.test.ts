@@ -3,9 +3,9 @@ import { writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { openNotificationEndpoint } from '../cast/notification-endpoint.ts'
-import { freePort } from '../cast/ports.ts'
-import { freshPostgres } from '../cast/postgres.ts'
+import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
+import { freePort } from '../support/ports.ts'
+import { freshPostgres } from '../support/postgres.ts'
 import { openTerminal, type Terminal } from './terminal.ts'
 
 const configure = (terminal: Terminal, config: object) =>

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { compileCache } from '../cast/compile-cache.ts'
+import { compileCache } from '../support/compile-cache.ts'
 
 const bin = fileURLToPath(new URL('../../bin/doorbell.js', import.meta.url))
 

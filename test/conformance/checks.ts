@@ -1,8 +1,8 @@
 /** What the suite looks at in each answer (fapi-ciba.md §6). */
 import assert from 'node:assert/strict'
 import type { JSONWebKeySet } from 'jose'
-import type { Heard } from '../cast/notification-endpoint.ts'
-import type { Answer } from '../cast/stage.ts'
+import type { Heard } from '../support/notification-endpoint.ts'
+import type { Answer } from '../support/stage.ts'
 
 const json = /^application\/json(;|$)/
 

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { engines } from '../cast/engines.ts'
+import { engines } from '../support/engines.ts'
 import { mtlsOnly, privateKeyJwtOnly, tokenEndpointNegatives } from './modules/clients.ts'
 import { happyPaths } from './modules/happy-paths.ts'
 import { pingOnly } from './modules/ping.ts'

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { Client } from 'pg'
-import type { Stage } from '../cast/stage.ts'
+import type { Stage } from '../support/stage.ts'
 
 /** In all the shapes in which somebody might keep or print it. */
 export function formsOf(secret: string): string[] {

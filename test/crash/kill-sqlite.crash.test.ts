@@ -1,4 +1,4 @@
-import { engines } from '../cast/engines.ts'
+import { engines } from '../support/engines.ts'
 import { killedAndStopped } from './killing.ts'
 
 // The engines have a file each, so that they run at the same time.

@@ -14,11 +14,11 @@ import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'
 import type { Value } from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
-import type { Engine } from '../cast/engines.ts'
-import { freePort } from '../cast/ports.ts'
-import { type ServerProcess, startServer } from '../cast/process.ts'
-import { CIBA, castConfig, credentials, newNotificationToken } from '../cast/stage.ts'
-import { until } from '../cast/until.ts'
+import type { Engine } from '../support/engines.ts'
+import { freePort } from '../support/ports.ts'
+import { type ServerProcess, startServer } from '../support/process.ts'
+import { CIBA, castConfig, credentials, newNotificationToken } from '../support/stage.ts'
+import { until } from '../support/until.ts'
 
 const kills = Number(process.env.DOORBELL_TEST_KILLS ?? 50)
 

@@ -8,10 +8,10 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { loadConfig } from '../../src/config/load.ts'
 import { createDoorbell } from '../../src/doorbell.ts'
 import { createLog } from '../../src/platform/log.ts'
-import { freePort } from '../cast/ports.ts'
-import { ask, type PrimaryEnd, startPostgresPair } from '../cast/postgres-pair.ts'
-import { CIBA, castConfig, credentials } from '../cast/stage.ts'
-import { until } from '../cast/until.ts'
+import { freePort } from '../support/ports.ts'
+import { ask, type PrimaryEnd, startPostgresPair } from '../support/postgres-pair.ts'
+import { CIBA, castConfig, credentials } from '../support/stage.ts'
+import { until } from '../support/until.ts'
 
 export interface PromotionPlay {
   promotions: number

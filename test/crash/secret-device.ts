@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
-import { type CreationOptions, createAuthenticator, type RequestOptions } from '../cast/authenticator.ts'
-import { signIn } from '../cast/phone-app.ts'
-import type { PushService } from '../cast/push-service.ts'
-import { ana, type Stage } from '../cast/stage.ts'
-import type { Wiretap } from '../cast/wiretap.ts'
+import { type CreationOptions, createAuthenticator, type RequestOptions } from '../support/authenticator.ts'
+import { signIn } from '../support/phone-app.ts'
+import type { PushService } from '../support/push-service.ts'
+import { ana, type Stage } from '../support/stage.ts'
+import type { Wiretap } from '../support/wiretap.ts'
 
 /** A browser that is told, a passkey that confirms and challenges nobody answers, a client that is blocked. */
 export async function playDevice(stage: Stage, tap: Wiretap, pushes: PushService): Promise<void> {

@@ -3,7 +3,7 @@
  * users decide at another, clients ask a third; meanwhile nodes are killed and stopped, Postgres goes away, and
  * announcements are cut off. In the end it is counted who was let down.
  */
-import { startRestartablePostgres } from '../cast/postgres.ts'
+import { startRestartablePostgres } from '../support/postgres.ts'
 import { createBalancer } from './three-nodes/balancer.ts'
 import { openClientsEnd } from './three-nodes/clients-end.ts'
 import { openCluster } from './three-nodes/cluster.ts'

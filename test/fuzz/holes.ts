@@ -4,7 +4,7 @@
  */
 import { createHash, createHmac, sign } from 'node:crypto'
 import { newSecret } from '../../src/platform/crypto.ts'
-import { basic, credentials, secrets } from '../cast/stage.ts'
+import { basic, credentials, secrets } from '../support/stage.ts'
 import type { House, KeyName } from './house.ts'
 import type { Heard } from './wire.ts'
 

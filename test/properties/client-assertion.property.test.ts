@@ -9,9 +9,9 @@ import { createHmac } from 'node:crypto'
 import { after, before, describe, test } from 'node:test'
 import fc from 'fast-check'
 import { newSecret } from '../../src/platform/crypto.ts'
-import { asserted, cibaEndpoints, isBelieved, type KeyHolder, newKey, pollClient } from '../cast/assertions.ts'
-import { type Answer, openStage, type Stage } from '../cast/stage.ts'
-import { countRows } from '../cast/tables.ts'
+import { asserted, cibaEndpoints, isBelieved, type KeyHolder, newKey, pollClient } from '../support/assertions.ts'
+import { type Answer, openStage, type Stage } from '../support/stage.ts'
+import { countRows } from '../support/tables.ts'
 
 const runs = { numRuns: Number(process.env.DOORBELL_TEST_RUNS ?? 300) }
 const secret = newSecret()

@@ -8,9 +8,9 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import fc from 'fast-check'
 import { newSecret } from '../../src/platform/crypto.ts'
-import { pollClient } from '../cast/assertions.ts'
-import { newProofKey, type ProofKey, pollWith, proofOf } from '../cast/proofs.ts'
-import { basic, openStage, type Stage } from '../cast/stage.ts'
+import { pollClient } from '../support/assertions.ts'
+import { newProofKey, type ProofKey, pollWith, proofOf } from '../support/proofs.ts'
+import { basic, openStage, type Stage } from '../support/stage.ts'
 
 const runs = { numRuns: Number(process.env.DOORBELL_TEST_RUNS ?? 400) }
 const secret = newSecret()

@@ -1,7 +1,7 @@
 /** What clients, users, the clock and crashes do to authentication requests. */
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import type { RingingClient, Stage } from '../cast/stage.ts'
+import type { RingingClient, Stage } from '../support/stage.ts'
 import {
   deliver,
   expectDecision,

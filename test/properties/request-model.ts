@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { createLog } from '../../src/platform/log.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
-import { type Answer, credentials, type RingingClient, type Stage } from '../cast/stage.ts'
-import { rowsOf } from '../cast/tables.ts'
-import type { Wires } from '../cast/wires.ts'
+import { type Answer, credentials, type RingingClient, type Stage } from '../support/stage.ts'
+import { rowsOf } from '../support/tables.ts'
+import type { Wires } from '../support/wires.ts'
 
 export const { phoneService } = credentials
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { engines } from '../../../test/cast/engines.ts'
+import { engines } from '../../../test/support/engines.ts'
 import { systemClock } from '../../platform/clock.ts'
 import { createVault, newSecret } from '../../platform/crypto.ts'
 import { createLog } from '../../platform/log.ts'

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { z } from 'zod'
-import { noteOutcomes } from '../../../test/cast/rule-outcomes.ts'
+import { noteOutcomes } from '../../../test/support/rule-outcomes.ts'
 import { createDetailTypes } from '../../authorization-details/detail-types.ts'
 import type { Client } from '../../client/client.ts'
 import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from '../../client/metadata/client-metadata.ts'

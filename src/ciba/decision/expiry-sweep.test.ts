@@ -1,9 +1,9 @@
 /** The sweep settles what has run out: all of it, once, and again after it failed. */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { engines } from '../../../test/cast/engines.ts'
-import { furnished, newRequest } from '../../../test/cast/rows.ts'
-import { until } from '../../../test/cast/until.ts'
+import { engines } from '../../../test/support/engines.ts'
+import { furnished, newRequest } from '../../../test/support/rows.ts'
+import { until } from '../../../test/support/until.ts'
 import { createExpirySweep } from './expiry-sweep.ts'
 
 test('more than one batch of requests that have run out is settled in one sweep', async (t) => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createStageClock } from '../../../test/cast/clock.ts'
+import { createStageClock } from '../../../test/support/clock.ts'
 import { createLog } from '../../platform/log.ts'
 import { createHeldPolls, type Release } from './long-poll.ts'
 

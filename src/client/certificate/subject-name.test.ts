@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { X509Certificate } from 'node:crypto'
 import { before, describe, test } from 'node:test'
-import { certify } from '../../../test/cast/certificates.ts'
+import { certify } from '../../../test/support/certificates.ts'
 import { isDistinguishedName, subjectMatches } from './subject-name.ts'
 
 let certificate: X509Certificate

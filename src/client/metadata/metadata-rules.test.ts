@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { noteOutcomes } from '../../../test/cast/rule-outcomes.ts'
+import { noteOutcomes } from '../../../test/support/rule-outcomes.ts'
 import { CIBA_GRANT } from './client-metadata.ts'
 import { rules } from './metadata-rules.ts'
 import { readClientMetadata, type ValidationContext } from './read-client-metadata.ts'

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { createStageClock } from '../../../test/cast/clock.ts'
+import { createStageClock } from '../../../test/support/clock.ts'
 import { createFetches, fetchLimits } from './fetches.ts'
 import type { Slot } from './load-shedding.ts'
 import { Overloaded } from './unavailable.ts'

@@ -4,8 +4,8 @@ import { createServer as createTlsServer } from 'node:https'
 import { connect, type Socket } from 'node:net'
 import { describe, test } from 'node:test'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
-import { certify } from '../../../test/cast/certificates.ts'
-import { caller, failsWith, httpServer, listen, loopback, tcpServer } from '../../../test/cast/outgoing.ts'
+import { certify } from '../../../test/support/certificates.ts'
+import { caller, failsWith, httpServer, listen, loopback, tcpServer } from '../../../test/support/outgoing.ts'
 
 describe('the guard', () => {
   const guarded = { allowPrivateNetworks: false }

@@ -12,8 +12,8 @@ import {
   pour,
   soon,
   tcpServer,
-} from '../../../test/cast/outgoing.ts'
-import { freePort } from '../../../test/cast/ports.ts'
+} from '../../../test/support/outgoing.ts'
+import { freePort } from '../../../test/support/ports.ts'
 import type { Address } from './outgoing.ts'
 
 describe('an answer', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { createStageClock } from '../../../test/cast/clock.ts'
+import { createStageClock } from '../../../test/support/clock.ts'
 import { mostKeys } from './key-members.ts'
 import { createKeySets } from './key-sets.ts'
 

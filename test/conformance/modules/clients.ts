@@ -1,6 +1,6 @@
 /** Callers who are not the client they should be (fapi-ciba.md §3.2). */
 import assert from 'node:assert/strict'
-import { CIBA } from '../../cast/stage.ts'
+import { CIBA } from '../../support/stage.ts'
 import { assertBackchannelError, assertError, assertPending } from '../checks.ts'
 import type { Modules } from '../plan.ts'
 import { assertTlsOf } from '../tls-probe.ts'

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { decodeJwt } from 'jose'
 import { newSecret } from '../../../src/platform/crypto.ts'
-import type { Answer } from '../../cast/stage.ts'
+import type { Answer } from '../../support/stage.ts'
 import { assertBackchannelError, assertError, assertPending } from '../checks.ts'
 import type { Modules } from '../plan.ts'
 import type { Suite, SuiteClient } from '../suite.ts'

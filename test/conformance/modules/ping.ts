@@ -1,6 +1,6 @@
 /** A notification endpoint that behaves badly: the tokens are there all the same (fapi-ciba.md §3.2). */
 import assert from 'node:assert/strict'
-import type { Manner } from '../../cast/notification-endpoint.ts'
+import type { Manner } from '../../support/notification-endpoint.ts'
 import type { Modules } from '../plan.ts'
 import type { Suite } from '../suite.ts'
 

@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
-import { until } from '../../cast/until.ts'
+import { until } from '../../support/until.ts'
 import type { Json } from './play.ts'
 
 export type ClientsEnd = Awaited<ReturnType<typeof openClientsEnd>>

@@ -3,9 +3,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Agent, request } from 'undici'
-import { freePort } from '../../cast/ports.ts'
-import { type ServerProcess, startServer } from '../../cast/process.ts'
-import { castConfig } from '../../cast/stage.ts'
+import { freePort } from '../../support/ports.ts'
+import { type ServerProcess, startServer } from '../../support/process.ts'
+import { castConfig } from '../../support/stage.ts'
 import { type Json, type Play, userNames } from './play.ts'
 
 /** Milliseconds that the clocks of the nodes are ahead. */

@@ -1,5 +1,5 @@
 import { Pool } from 'pg'
-import { until } from '../../cast/until.ts'
+import { until } from '../../support/until.ts'
 import type { Findings, Progress } from './play.ts'
 
 /** Compares what was told to clients and users with what the tables say of it. */

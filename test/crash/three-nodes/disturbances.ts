@@ -1,8 +1,8 @@
 /** What happens to the nodes, to Postgres and to announcements while flows are under way. */
 import { setTimeout as pause } from 'node:timers/promises'
 import { Client } from 'pg'
-import type { startRestartablePostgres } from '../../cast/postgres.ts'
-import { until } from '../../cast/until.ts'
+import type { startRestartablePostgres } from '../../support/postgres.ts'
+import { until } from '../../support/until.ts'
 import type { ClientsEnd } from './clients-end.ts'
 import type { Cluster } from './cluster.ts'
 import type { Findings, Play, Progress } from './play.ts'

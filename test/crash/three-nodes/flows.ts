@@ -1,7 +1,7 @@
 /** What clients and users do: ring at one node, decide at another, ask a third. */
 import { randomInt } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
-import { CIBA, credentials, newNotificationToken } from '../../cast/stage.ts'
+import { CIBA, credentials, newNotificationToken } from '../../support/stage.ts'
 import type { Ask } from './balancer.ts'
 import type { ClientsEnd } from './clients-end.ts'
 import { clientNames, type Doubt, type Findings, type Flow, type Json, type Progress, userNames } from './play.ts'

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import { CIBA, credentials } from '../../cast/stage.ts'
+import { CIBA, credentials } from '../../support/stage.ts'
 import type { Ask } from './balancer.ts'
 import { nodeOrders } from './flows.ts'
 import { type Findings, goesOn, type Play, type Progress, userNames } from './play.ts'

@@ -1,0 +1,232 @@
+/** What strangers can have kept: rows are counted, from one network and from many. */
+import assert from 'node:assert/strict'
+import { connect } from 'node:net'
+import { describe, type TestContext, test } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { type Engine, engines } from '../support/engines.ts'
+import { ana, openStage, type Stage } from '../support/stage.ts'
+import { countRows, rowsOf } from '../support/tables.ts'
+import { openVisitor, type Visitor } from '../support/visitor.ts'
+
+const asked = {
+  client_id: 'phone-app',
+  response_type: 'code',
+  redirect_uri: 'http://127.0.0.1:9/callback',
+  scope: 'openid',
+  code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbPjojmfqnHw',
+  code_challenge_method: 'S256',
+}
+
+const pathOf = (more: Record<string, string> = {}) => `/oauth/authorize?${new URLSearchParams({ ...asked, ...more })}`
+
+/** The test is the proxy: it says where a call comes from. */
+function openBehindProxy(t: TestContext, engine?: Engine, signIn: NonNullable<ConfigInput['limits']>['signIn'] = {}) {
+  const config: ConfigInput = { proxy: { trust: ['127.0.0.1'] }, limits: { signIn } }
+  return openStage(t, { config, ...(engine && { engine }) })
+}
+
+/** A stranger who begins to sign in, with a browser that knows nothing yet. */
+async function begin(stage: Stage, from: string, more: Record<string, string> = {}) {
+  const { status, headers, text } = await stage.get(pathOf(more), { 'x-forwarded-for': from, accept: 'text/html' })
+  return { status, text, retryAfter: headers.get('retry-after'), type: headers.get('content-type') }
+}
+
+const kept = async (stage: Stage) =>
+  (await rowsOf(
+    stage,
+    "select model, sealed, expires_at from oidc_models where model in ('Interaction', 'Session')",
+  )) as {
+    model: string
+    sealed: string
+    expires_at: number
+  }[]
+
+async function signInPage(visitor: Visitor, headers: Record<string, string> = {}) {
+  const { location = '' } = await visitor.get(pathOf(), headers)
+  assert.match(location, /^\/sign-in\//)
+  return location
+}
+
+/** The same call again and again, in one piece over one connection, so that all of them are read before one is answered. */
+async function sendTogether({ url }: Stage, path: string, cookie: string, times: number): Promise<string[]> {
+  const { hostname, port } = new URL(url)
+  const call = (more: string) => `GET ${path} HTTP/1.1\r\nHost: ${hostname}\r\nCookie: ${cookie}\r\n${more}\r\n`
+  const socket = connect(Number(port), hostname)
+  socket.write(call('').repeat(times - 1) + call('Connection: close\r\n'))
+  const answers = (await socket.setEncoding('utf8').toArray()).join('')
+  return [...answers.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, status = '']) => status)
+}
+
+for (const engine of engines) {
+  describe(`${engine.name}: sign-ins that were begun`, () => {
+    test('one network has so many, however often it begins; others are not touched by it', async (t) => {
+      const stage = await openBehindProxy(t, engine, { openPerNetwork: 20 })
+      const statuses: number[] = []
+      for (let number = 0; number < 60; number++) {
+        const { status, retryAfter, type, text } = await begin(stage, `198.51.100.${number}`)
+        statuses.push(status)
+        if (status === 303) continue
+        assert.deepEqual([status, retryAfter], [429, '60'])
+        assert.match(String(type), /^text\/html/)
+        assert.match(text, /temporarily_unavailable/)
+      }
+      assert.equal(statuses.filter((status) => status === 303).length, 20)
+      assert.equal((await kept(stage)).length, 20)
+      assert.equal((await begin(stage, '203.0.113.7')).status, 303)
+      assert.equal((await begin(stage, '2001:db8::7')).status, 303)
+    })
+
+    test('all at the same time: not one more', async (t) => {
+      const stage = await openBehindProxy(t, engine, { openPerNetwork: 5 })
+      const begun = await Promise.all(Array.from({ length: 30 }, () => begin(stage, '198.51.100.7')))
+      assert.equal(begun.filter(({ status }) => status === 303).length, 5)
+      assert.equal((await kept(stage)).length, 5)
+    })
+
+    test('from many networks, the rows are so many in all, and every network has its share', async (t) => {
+      const stage = await openBehindProxy(t, engine, { openPerNetwork: 20, openInAll: 40 })
+      for (let number = 0; number < 40; number++) await begin(stage, `198.51.${number % 2}.7`)
+      // Both have their twenty. Ten times as many networks come, each with many.
+      for (let number = 0; number < 200; number++) await begin(stage, `203.0.${number % 20}.7`)
+      assert.equal((await kept(stage)).length, 40)
+      // Somebody from elsewhere still gets in, and stays.
+      assert.equal((await begin(stage, '192.0.2.7')).status, 303)
+      assert.equal((await kept(stage)).length, 40)
+    })
+
+    test('a /48 has four times what a /64 has', async (t) => {
+      const stage = await openBehindProxy(t, engine, { openPerNetwork: 3 })
+      const statuses: number[] = []
+      for (let number = 0; number < 40; number++) {
+        statuses.push((await begin(stage, `2001:db8:1:${(number % 10).toString(16)}::${number}`)).status)
+      }
+      assert.equal(statuses.filter((status) => status === 303).length, 12)
+      assert.equal((await kept(stage)).length, 12)
+    })
+
+    test('whoever begins is left alone for a minute, then the oldest makes room', async (t) => {
+      const stage = await openBehindProxy(t, engine, { openPerNetwork: 2 })
+      const from = { 'x-forwarded-for': '198.51.100.7' }
+      const slow = openVisitor(stage.url)
+      const page = await signInPage(slow, from)
+      stage.clock.advance(30_000)
+      const second = openVisitor(stage.url)
+      const other = await signInPage(second, from)
+      stage.clock.advance(29_000)
+      assert.deepEqual([(await begin(stage, '198.51.100.9')).status, (await slow.get(page, from)).status], [429, 200])
+      stage.clock.advance(1_000)
+      assert.equal((await begin(stage, '198.51.100.9')).status, 303)
+      assert.equal((await slow.get(page, from)).status, 410, 'the oldest has made room')
+      assert.equal((await second.get(other, from)).status, 200)
+      assert.equal((await kept(stage)).length, 2)
+    })
+
+    test('whoever signs in gives the place back', async (t) => {
+      const stage = await openBehindProxy(t, engine, { openPerNetwork: 1 })
+      for (let number = 0; number < 3; number++) {
+        const visitor = openVisitor(stage.url)
+        await visitor.signIn(ana)
+        assert.equal((await visitor.get('/activity')).status, 200)
+      }
+    })
+
+    test('they live for ten minutes; whoever has signed in has an hour to agree', async (t) => {
+      const stage = await openBehindProxy(t, engine)
+      const visitor = openVisitor(stage.url)
+      const page = await signInPage(visitor)
+      const [stranger] = await kept(stage)
+      assert.equal(stranger!.expires_at - stage.clock.now(), 600_000)
+      const signedIn = await visitor.post(page, { name: ana.username, password: ana.password })
+      await visitor.get(signedIn.location ?? '')
+      const rows = await kept(stage)
+      const consent = rows.find(({ model }) => model === 'Interaction')
+      assert.equal(consent!.expires_at - stage.clock.now(), 3600_000)
+    })
+
+    test('coming back without having signed in takes no further place', async (t) => {
+      const stage = await openBehindProxy(t, engine, { openPerNetwork: 2 })
+      const visitor = openVisitor(stage.url)
+      let page = await signInPage(visitor)
+      for (let number = 0; number < 10; number++) {
+        const { location = '' } = await visitor.get(page.replace('/sign-in/', '/oauth/authorize/'))
+        assert.match(location, /^\/sign-in\//)
+        page = location
+      }
+      assert.equal((await kept(stage)).length, 1)
+      assert.equal((await begin(stage, '127.0.0.1')).status, 303)
+      assert.equal((await begin(stage, '127.0.0.1')).status, 429)
+    })
+
+    test('coming back many times at once: one goes on', async (t) => {
+      const stage = await openBehindProxy(t, engine, { openPerNetwork: 2 })
+      for (let number = 0; number < 3; number++) {
+        const visitor = openVisitor(stage.url)
+        const page = await signInPage(visitor)
+        const cookie = [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; ')
+        const statuses = await sendTogether(stage, page.replace('/sign-in/', '/oauth/authorize/'), cookie, 30)
+        assert.deepEqual(statuses.sort(), ['303', ...Array.from({ length: 29 }, () => '400')])
+        assert.equal((await kept(stage)).length, 1)
+        stage.clock.advance(600_001)
+        await stage.doorbell.prune()
+      }
+    })
+
+    test('no other address keeps anything for somebody who has not signed in', async (t) => {
+      const stage = await openBehindProxy(t, engine)
+      const visitor = openVisitor(stage.url)
+      const page = await signInPage(visitor)
+      const before = await countRows(stage)
+      for (let number = 0; number < 20; number++) {
+        for (const path of [
+          '/',
+          page,
+          `/oauth/logout?state=${'x'.repeat(5000)}`,
+          '/oauth/logout/success',
+          '/oauth/userinfo',
+        ]) {
+          await visitor.get(path)
+        }
+        await visitor.post('/oauth/logout/confirm', { xsrf: 'x' })
+        await visitor.post(`${page}/passkey`, {})
+        // A cookie that was good once.
+        visitor.jar.set('doorbell_session', 'x')
+      }
+      assert.deepEqual(await countRows(stage), before)
+      for (let number = 0; number < 20; number++) await visitor.post(`${page}/passkey/options`, {})
+      assert.deepEqual(await countRows(stage), { ...before, passkey_challenges: before.passkey_challenges! + 1 })
+    })
+  })
+}
+
+describe('the size of what is kept', () => {
+  test('each parameter has its length, and all of them together', async (t) => {
+    const stage = await openBehindProxy(t)
+    const tooLong: Record<string, string>[] = [
+      { state: 'x'.repeat(1025) },
+      { nonce: 'x'.repeat(1025) },
+      { login_hint: 'x'.repeat(2049) },
+      { login_hint: '\u0001'.repeat(400) },
+      { acr_values: 'é'.repeat(1030) },
+      { claims: `{"id_token":{"${'x'.repeat(4096)}":null}}` },
+      { claims: `{"x":"${'x'.repeat(3900)}"}`, id_token_hint: 'x'.repeat(3900), login_hint: 'x'.repeat(1000) },
+      Object.fromEntries(Array.from({ length: 30 }, (_, number) => [`x${number}`, 'x'.repeat(400)])),
+    ]
+    for (const more of tooLong) {
+      const { status, text } = await begin(stage, '198.51.100.7', more)
+      assert.equal(status, 400, Object.keys(more).join())
+      assert.match(text, /invalid_request: /)
+    }
+    const posted = await stage.post('/oauth/authorize', { ...asked, state: 'x'.repeat(1025) })
+    assert.equal(posted.status, 400)
+    assert.deepEqual(await kept(stage), [])
+  })
+
+  test('what fits goes on as ever, and is kept in less than twice what all may have', async (t) => {
+    const stage = await openBehindProxy(t)
+    const long = { state: 's'.repeat(1000), nonce: 'n'.repeat(1000), login_hint: 'l'.repeat(2000) }
+    const more = { ...long, claims: `{"id_token":{"email":{"value":"${'x'.repeat(3200)}"}}}` }
+    assert.equal((await begin(stage, '198.51.100.7', more)).status, 303)
+    const [row] = await kept(stage)
+    assert.ok(row!.sealed.length < 16_384, String(row!.sealed.length))
+  })
+})

@@ -1,0 +1,199 @@
+/** Which client is calling: by the one method it registered, at both CIBA endpoints alike (MD-3, EP-4, EP-5, TK-1). */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import * as openid from 'openid-client'
+import { newSecret } from '../../src/platform/crypto.ts'
+import {
+  asserted,
+  assertionOf,
+  cibaEndpoints,
+  isBelieved,
+  type KeyHolder,
+  newKey,
+  pollClient,
+} from '../support/assertions.ts'
+import { collect, discover } from '../support/foreign-client.ts'
+import { basic, CIBA, credentials, openStage, type Stage, secrets } from '../support/stage.ts'
+import { countRows, rowsOf } from '../support/tables.ts'
+
+const hardSecret = 'a:b+c%d e&f=g~"/'
+const secret = newSecret()
+let key: KeyHolder
+let stage: Stage
+let close = () => {}
+
+before(async () => {
+  key = await newKey('one')
+  const t = { after: (fn: () => void) => (close = fn) } as never
+  stage = await openStage(t, {
+    config: {
+      clients: [
+        pollClient('hard:id%', { client_secret: hardSecret }),
+        pollClient('post', { client_secret: secret, token_endpoint_auth_method: 'client_secret_post' }),
+        pollClient('hmac', { client_secret: secret, token_endpoint_auth_method: 'client_secret_jwt' }),
+        pollClient('key', { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [key.publicJwk] } }),
+      ],
+    },
+  })
+})
+after(() => close())
+
+describe('every method lets its client in, played by openid-client', () => {
+  const methods: [string, () => openid.ClientAuth][] = [
+    ['hard:id%', () => openid.ClientSecretBasic(hardSecret)],
+    ['post', () => openid.ClientSecretPost(secret)],
+    ['hmac', () => openid.ClientSecretJwt(secret)],
+    ['key', () => openid.PrivateKeyJwt({ key: key.privateKey, kid: 'one' })],
+  ]
+  for (const [id, method] of methods) {
+    test(`${id}: rings and collects`, async () => {
+      const client = await discover(stage, id, method())
+      stage.clock.advance(1) // so that its request is the newest
+      const rung = await openid.initiateBackchannelAuthentication(client, { scope: 'openid', login_hint: 'ana' })
+      await stage.decide(await stage.newestRequest(), 'approved')
+      assert.equal((await collect(client, rung)).claims()!.aud, id)
+    })
+  }
+
+  test('Basic is read however the client encodes it: only what must be is encoded (CA-3)', async () => {
+    // `+` is a space in a form, and `%` starts an escape; other characters may stand for themselves.
+    const loose = `hard%3Aid%25:${hardSecret.replaceAll('%', '%25').replaceAll('+', '%2B').replaceAll(' ', '+')}`
+    const answer = await stage.post(
+      '/backchannel/authorize',
+      { scope: 'openid', login_hint: 'ana' },
+      `basic  ${Buffer.from(loose).toString('base64')}`,
+    )
+    assert.equal(answer.status, 200)
+  })
+})
+
+type Attempt = [name: string, form: Record<string, string>, authorization?: string]
+
+const encoded = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`
+
+describe('whoever fails gets 401 invalid_client at both endpoints, and nothing changes (M9, M27)', () => {
+  const attempts: Attempt[] = [
+    ['no credentials', {}],
+    ['only a client_id', { client_id: 'kiosk' }],
+    ['a public client', { client_id: 'phone-app' }],
+    ['a public client with an empty secret', { client_id: 'phone-app' }, encoded('phone-app:')],
+    ['an unknown client', {}, basic('nobody', secrets.kiosk)],
+    ['a wrong secret', {}, basic('kiosk', secrets.till)],
+    ['an empty secret', {}, encoded('kiosk:')],
+    ['a secret with something after it', {}, basic('kiosk', `${secrets.kiosk} `)],
+    ['the hash of the secret as it is kept', {}, 'keyed hash'],
+    ['no colon', {}, encoded('kiosk')],
+    ['bad percent-encoding', {}, encoded('kiosk:%zz')],
+    ['not base64', {}, 'Basic !!!'],
+    ['another scheme', {}, `Bearer ${secrets.kiosk}`],
+    ['an empty Authorization header', {}, ' '],
+    ['post, though registered for basic (EP-5)', { client_id: 'kiosk', client_secret: secrets.kiosk }],
+    ['basic, though registered for post (EP-5)', {}, basic('post', secret)],
+    ['basic, though registered for client_secret_jwt (EP-5)', {}, basic('hmac', secret)],
+    ['post, though registered for client_secret_jwt (EP-5)', { client_id: 'hmac', client_secret: secret }],
+    ['a secret, though registered for private_key_jwt (EP-5)', { client_id: 'key', client_secret: secret }],
+    ['a secret without a client_id', { client_secret: secrets.kiosk }],
+    ['another client_id in the body (RQ-10)', { client_id: 'till' }, credentials.kiosk],
+    ['an assertion without its type', { client_assertion: 'x.y.z' }],
+    ['an assertion of a type we do not know', { client_assertion: 'x.y.z', client_assertion_type: 'saml' }],
+    ['an assertion type without an assertion', { client_assertion_type: asserted('').client_assertion_type }],
+    ['an assertion that is no JWT', asserted('not-a-jwt')],
+    ['an assertion that is huge', asserted('x'.repeat(20_000))],
+  ]
+  for (const [name, form, said] of attempts) {
+    test(name, async () => {
+      const authorization = said === 'keyed hash' ? basic('kiosk', await keptHash('kiosk')) : said
+      const before = await countRows(stage)
+      for (const endpoint of cibaEndpoints) {
+        const answer = await stage.post(endpoint.path, { ...endpoint.form, ...form }, authorization)
+        assert.deepEqual([answer.status, answer.body.error], [401, 'invalid_client'], endpoint.path)
+        // AE-3: the challenge is for those who tried the header.
+        const challenge = answer.headers.get('www-authenticate')
+        if (authorization !== undefined) assert.match(String(challenge), /^Basic realm="doorbell"/)
+        else assert.equal(challenge, null)
+        assert.equal(answer.headers.get('cache-control'), 'no-store')
+        assert.deepEqual(Object.keys(answer.body).sort(), ['error', 'error_description'])
+        for (const value of Object.values(secrets)) assert.ok(!answer.text.includes(value))
+      }
+      assert.deepEqual(await countRows(stage), before)
+    })
+  }
+
+  test('every kind of failure of a known and an unknown client reads the same', async () => {
+    const texts = new Set<string>()
+    for (const authorization of [basic('nobody', 'x'), basic('kiosk', 'x'), basic('post', 'x'), basic('key', 'x')]) {
+      texts.add((await stage.post('/backchannel/authorize', { scope: 'openid' }, authorization)).text)
+    }
+    assert.equal(texts.size, 1)
+  })
+
+  test('a right auth_req_id does not help whoever fails, and does not suffer (TE-2, M24, TE-9)', async () => {
+    stage.clock.advance(1)
+    const { auth_req_id } = (await stage.ring('kiosk')).body
+    await stage.decide(await stage.newestRequest(), 'approved')
+    const form = { grant_type: CIBA, auth_req_id: String(auth_req_id) }
+    const attempts: [Record<string, string>, string?][] = [
+      [{}],
+      [{ client_id: 'kiosk' }],
+      [{}, basic('kiosk', 'wrong')],
+      [{}, basic('nobody', 'wrong')],
+    ]
+    const [before] = await rowsOf(stage, 'select * from backchannel_auth_requests order by id desc limit 1')
+    for (const [more, authorization] of attempts) {
+      const { status, body } = await stage.post('/oauth/token', { ...form, ...more }, authorization)
+      assert.deepEqual([status, body.error], [401, 'invalid_client'])
+    }
+    const [afterwards] = await rowsOf(stage, 'select * from backchannel_auth_requests order by id desc limit 1')
+    assert.deepEqual(afterwards, before)
+    assert.equal((await stage.poll('kiosk', auth_req_id)).status, 200)
+  })
+})
+
+describe('two methods at once are refused before either is looked at (CA-2)', () => {
+  const ways: [string, () => Promise<Attempt>][] = [
+    ['basic and post', async () => ['', { client_id: 'kiosk', client_secret: secrets.kiosk }, credentials.kiosk]],
+    ['basic and an empty-handed post', async () => ['', { client_secret: 'x' }, credentials.kiosk]],
+    [
+      'basic and an assertion',
+      async () => ['', asserted(await assertionOf(stage, 'key', { key: key.privateKey })), credentials.kiosk],
+    ],
+    [
+      'post and an assertion',
+      async () => {
+        const assertion = asserted(await assertionOf(stage, 'key', { key: key.privateKey }))
+        return ['', { ...assertion, client_id: 'post', client_secret: secret }]
+      },
+    ],
+    ['basic and an unreadable assertion', async () => ['', asserted('x'), credentials.kiosk]],
+  ]
+  for (const [name, way] of ways) {
+    test(name, async () => {
+      for (const endpoint of cibaEndpoints) {
+        const [, form, authorization] = await way()
+        const answer = await stage.post(endpoint.path, { ...endpoint.form, ...form }, authorization)
+        assert.deepEqual([answer.status, answer.body.error], [400, 'invalid_request'], endpoint.path)
+      }
+    })
+  }
+})
+
+describe('the same method may say who it is twice', () => {
+  test('client_id in the body is welcome if it is the same (RQ-10)', async () => {
+    for (const { path, form } of cibaEndpoints) {
+      assert.ok(isBelieved(await stage.post(path, { ...form, client_id: 'kiosk' }, credentials.kiosk)))
+    }
+  })
+
+  test('a client that is gone collects nothing (SM-5)', async (t) => {
+    const own = await openStage(t)
+    const { auth_req_id } = (await own.ring('kiosk')).body
+    await own.decide(await own.newestRequest(), 'approved')
+    await rowsOf(own, "delete from clients where id = 'kiosk' returning id")
+    assert.deepEqual((await own.poll('kiosk', auth_req_id)).status, 401)
+  })
+})
+
+async function keptHash(id: string): Promise<string> {
+  const [row] = await rowsOf(stage, 'select secret_hash from clients where id = $1', [id])
+  return String(row!.secret_hash)
+}

@@ -1,0 +1,120 @@
+/** A client that is taken out of the configuration, or removed by command, has nothing left, even if its id comes back. */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import { openDatabase } from '../../src/platform/storage/open.ts'
+import { byCommand } from '../support/commands.ts'
+import { type Engine, engines } from '../support/engines.ts'
+import { createGate, type Gate } from '../support/gate.ts'
+import { basic, CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
+
+const api = 'https://api.example.com'
+const shop = {
+  client_id: 'shop',
+  client_secret: 'the secret of the shop, of some length',
+  grant_types: [CIBA, 'refresh_token'],
+  backchannel_token_delivery_mode: 'poll' as const,
+}
+const asShop = basic(shop.client_id, shop.client_secret)
+/** The phone service is the resource server too, so that it may ask about tokens. */
+const resources = { [api]: { audience: 'phone-service' } }
+
+for (const engine of engines) {
+  describe(`a client that ends, on ${engine.name}`, () => {
+    test('by the configuration: its tokens are not active, what is open is not collected, and nothing comes back', async (t) => {
+      const { stage, tokens, waiting } = await scene(t, engine)
+      assert.equal(await isActive(stage, tokens.access_token), true)
+      await stage.restart({ clients: [] })
+      assert.equal(await isActive(stage, tokens.access_token), false)
+      await stage.restart({ clients: [shop] })
+      await assertNothingWorks(stage, tokens, waiting)
+    })
+
+    test('by command, while the server runs: the same', async (t) => {
+      const { stage, tokens, waiting } = await scene(t, engine)
+      await byCommand(stage, ({ removeClient }) => removeClient('shop'))
+      assert.equal(await isActive(stage, tokens.access_token), false)
+      assert.equal((await refresh(stage, tokens.refresh_token)).status, 401)
+      await stage.restart()
+      await assertNothingWorks(stage, tokens, waiting)
+    })
+
+    test('and a token that is being issued at that moment', async (t) => {
+      const gate = createGate()
+      const { stage, tokens } = await scene(t, engine, gate)
+      gate.hold()
+      const refreshing = refresh(stage, tokens.refresh_token)
+      await gate.waiting(1)
+      await byCommand(stage, ({ removeClient }) => removeClient('shop'))
+      gate.release()
+      const { body } = await refreshing
+      assert.equal(await isActive(stage, body.access_token), false)
+      await stage.restart()
+      assert.equal(await isActive(stage, body.access_token), false, 'nor when the id comes back')
+    })
+
+    test('but a new secret ends nothing', async (t) => {
+      const { stage, tokens } = await scene(t, engine)
+      await stage.restart({ clients: [{ ...shop, client_secret: 'another secret of some length too' }] })
+      assert.equal(await isActive(stage, tokens.access_token), true)
+    })
+  })
+}
+
+async function scene(t: TestContext, engine: Engine, gate?: Gate) {
+  const stage = await openStage(t, {
+    engine,
+    config: { clients: [shop], resources },
+    ...(gate && { parts: { openDatabase: gatedAtTokens(gate) } }),
+  })
+  const collected = await ring(stage)
+  const tokens = (await poll(stage, collected)).body
+  assert.ok(tokens.refresh_token, JSON.stringify(tokens))
+  return { stage, tokens, waiting: await ring(stage) }
+}
+
+/** An approved request. @returns its auth_req_id */
+async function ring(stage: Stage): Promise<unknown> {
+  stage.clock.advance(1)
+  const asked = { scope: 'openid offline_access', login_hint: 'ana', resource: api }
+  const { body } = await stage.post('/backchannel/authorize', asked, asShop)
+  await stage.decide(await stage.newestRequest(), 'approved')
+  return body.auth_req_id
+}
+
+async function assertNothingWorks(stage: Stage, tokens: Record<string, unknown>, waiting: unknown): Promise<void> {
+  assert.equal(await isActive(stage, tokens.access_token), false)
+  assert.equal((await refresh(stage, tokens.refresh_token)).body.error, 'invalid_grant')
+  assert.equal((await poll(stage, waiting)).body.error, 'expired_token')
+}
+
+const poll = (stage: Stage, authReqId: unknown) =>
+  stage.post('/oauth/token', { grant_type: CIBA, auth_req_id: String(authReqId) }, asShop)
+
+const refresh = (stage: Stage, token: unknown) =>
+  stage.post('/oauth/token', { grant_type: 'refresh_token', refresh_token: String(token) }, asShop)
+
+async function isActive(stage: Stage, token: unknown): Promise<unknown> {
+  const { status, body } = await stage.post('/oauth/introspect', { token: String(token) }, credentials.phoneService)
+  assert.equal(status, 200)
+  return body.active
+}
+
+/** Holds up an access token that is kept by itself, until the gate is opened. */
+function gatedAtTokens(gate: Gate): typeof openDatabase {
+  return async (...about) => {
+    const database = await openDatabase(...about)
+    return {
+      ...database,
+      get listening() {
+        return database.listening
+      },
+      get stretch() {
+        return database.stretch
+      },
+      async step(first, options) {
+        if ('rows' in first && first.rows.some(({ model }) => model === 'AccessToken')) await gate.pass()
+        return database.step(first, options)
+      },
+    }
+  }
+}

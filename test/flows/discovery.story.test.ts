@@ -1,0 +1,151 @@
+/** What Doorbell says of itself: all of it works, and it does not depend on who asks (MD-1, MD-2, MD-5, M46). */
+import assert from 'node:assert/strict'
+import { request } from 'node:http'
+import { describe, test } from 'node:test'
+import { openStage } from '../support/stage.ts'
+
+const documents = ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']
+const production = {
+  config: { development: false, issuer: 'https://id.example.com' },
+  northbank: 'https://n.example/n',
+  till: 'https://t.example/n',
+}
+
+describe('the metadata (M46)', () => {
+  test('say exactly this, in both documents', async (t) => {
+    const stage = await openStage(t, production)
+    for (const path of documents) {
+      const { status, body, headers } = await stage.get(path)
+      assert.equal(status, 200)
+      assert.match(String(headers.get('content-type')), /^application\/json/)
+      assert.deepEqual(body, expected('https://id.example.com'), path)
+    }
+  })
+
+  test('name addresses that answer', async (t) => {
+    const stage = await openStage(t)
+    const { body } = await stage.get(documents[0]!)
+    for (const [name, address] of Object.entries(body)) {
+      if (!name.endsWith('_endpoint') && name !== 'jwks_uri') continue
+      const { status } = await fetch(String(address), { redirect: 'manual' })
+      assert.notEqual(status, 404, name)
+    }
+  })
+
+  test('do not follow the Host header, nor forwarded ones', async (t) => {
+    const stage = await openStage(t)
+    const spoofed = await new Promise<string>((resolve, reject) => {
+      const headers = {
+        host: 'evil.example',
+        'x-forwarded-host': 'evil.example',
+        'x-forwarded-proto': 'https',
+        forwarded: 'host=evil.example',
+      }
+      const call = request(`${stage.url}${documents[0]}`, { headers }, async (response) => {
+        const chunks: Buffer[] = []
+        for await (const chunk of response) chunks.push(chunk as Buffer)
+        resolve(Buffer.concat(chunks).toString())
+      })
+      call.once('error', reject)
+      call.end()
+    })
+    assert.ok(!spoofed.includes('evil'))
+    assert.deepEqual(JSON.parse(spoofed), (await stage.get(documents[0]!)).body)
+  })
+
+  test('publish public keys only', async (t) => {
+    const stage = await openStage(t)
+    const { body } = await stage.get('/oauth/jwks')
+    const keys = body.keys as Record<string, unknown>[]
+    assert.deepEqual(keys.map(({ kty }) => kty).sort(), ['EC', 'RSA'])
+    for (const key of keys) for (const member of ['d', 'p', 'q', 'dp', 'dq', 'qi', 'k']) assert.ok(!(member in key))
+  })
+})
+
+describe('a provider that can tell nobody of a request (M50)', () => {
+  test('says so when it starts', async (t) => {
+    const { logLines } = await openStage(t, production)
+    assert.match(logLines.join(''), /"event":"device.no_channel".*\/backchannel\/authinfo/)
+  })
+})
+
+describe('what is for development (M12)', () => {
+  const routes: [string, string][] = [
+    ['POST', '/dev/decide?auth_req_id=x&action=allow'],
+    ['GET', '/dev/mailbox'],
+    ['POST', '/dev/callback/x'],
+    ['GET', '/dev/callback/x'],
+    ['GET', '/demo'],
+  ]
+  test('is absent outside development', async (t) => {
+    const stage = await openStage(t, production)
+    const { auth_req_id } = (await stage.ring('kiosk')).body
+    for (const [method, path] of [
+      ...routes,
+      ['POST', `/dev/decide?auth_req_id=${auth_req_id}&action=allow`] as const,
+    ]) {
+      const response = await fetch(`${stage.url}${path}`, { method })
+      assert.equal(response.status, 404, `${method} ${path}`)
+    }
+    for (const path of ['/', '/approve/x', '/activity']) assert.equal((await stage.get(path)).status, 303, path)
+    assert.equal((await stage.poll('kiosk', auth_req_id)).body.error, 'authorization_pending')
+  })
+
+  test('works in development: decide, call backs, mailbox', async (t) => {
+    const stage = await openStage(t)
+    const { auth_req_id } = (await stage.ring('kiosk')).body
+    await stage.doorbell.idle()
+    const { body } = await stage.get('/dev/mailbox', { accept: 'application/json' })
+    assert.equal((body.mails as unknown[]).length, 1)
+    const decide = (action: string) => stage.post(`/dev/decide?auth_req_id=${auth_req_id}&action=${action}`, {})
+    assert.equal((await decide('perhaps')).status, 400)
+    assert.equal((await decide('allow')).status, 200)
+    assert.equal((await decide('deny')).status, 409)
+    assert.equal((await stage.poll('kiosk', auth_req_id)).status, 200)
+  })
+})
+
+function expected(issuer: string): Record<string, unknown> {
+  return {
+    issuer,
+    authorization_endpoint: `${issuer}/oauth/authorize`,
+    token_endpoint: `${issuer}/oauth/token`,
+    userinfo_endpoint: `${issuer}/oauth/userinfo`,
+    introspection_endpoint: `${issuer}/oauth/introspect`,
+    revocation_endpoint: `${issuer}/oauth/revoke`,
+    end_session_endpoint: `${issuer}/oauth/logout`,
+    jwks_uri: `${issuer}/oauth/jwks`,
+    backchannel_authentication_endpoint: `${issuer}/backchannel/authorize`,
+    backchannel_authentication_request_signing_alg_values_supported: [
+      ...['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512', 'Ed25519', 'EdDSA'],
+    ],
+    backchannel_token_delivery_modes_supported: ['poll', 'ping', 'push'],
+    backchannel_user_code_parameter_supported: true,
+    dpop_signing_alg_values_supported: [
+      ...['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512', 'Ed25519', 'EdDSA'],
+    ],
+    grant_types_supported: ['authorization_code', 'refresh_token', 'urn:openid:params:grant-type:ciba'],
+    response_types_supported: ['code'],
+    response_modes_supported: ['form_post', 'fragment', 'query'],
+    code_challenge_methods_supported: ['S256'],
+    authorization_response_iss_parameter_supported: true,
+    request_uri_parameter_supported: false,
+    scopes_supported: ['openid', 'profile', 'email', 'phone', 'offline_access', 'ciba:decide'],
+    acr_values_supported: ['phr'],
+    claims_parameter_supported: false,
+    claim_types_supported: ['normal'],
+    claims_supported: [
+      ...['sub', 'acr', 'amr', 'auth_time', 'name', 'preferred_username', 'locale', 'email', 'email_verified'],
+      ...['phone_number', 'phone_number_verified', 'sid', 'iss'],
+    ],
+    subject_types_supported: ['public', 'pairwise'],
+    id_token_signing_alg_values_supported: ['ES256', 'PS256', 'RS256'],
+    token_endpoint_auth_methods_supported: [
+      ...['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
+    ],
+    token_endpoint_auth_signing_alg_values_supported: [
+      ...['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512', 'Ed25519', 'EdDSA'],
+      ...['HS256', 'HS384', 'HS512'],
+    ],
+  }
+}

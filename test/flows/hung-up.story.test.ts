@@ -1,0 +1,85 @@
+/**
+ * Whoever gives up waiting comes again, here or at another node. What they asked for before is not done any more if it
+ * can be done only once: nobody would have the tokens, and a user would be asked for nothing.
+ */
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { describe, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
+import { engines } from '../support/engines.ts'
+import { CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
+import { until } from '../support/until.ts'
+
+const many = 20
+
+for (const engine of engines) {
+  describe(`a client that has hung up, on ${engine.name}`, () => {
+    test('its poll takes no tokens: the next one has them (TK-14)', async (t) => {
+      const stage = await openStage(t, { engine })
+      const rung = await Promise.all(Array.from({ length: many }, () => stage.ring('kiosk')))
+      for (const { request_id: id } of await stage.waiting()) await stage.decide(String(id), 'approved')
+      const polls = rung.map(({ body }) => ({ grant_type: CIBA, auth_req_id: String(body.auth_req_id) }))
+      for (const poll of polls) hangUp(stage, '/oauth/token', poll)
+      await until(() => refused(stage) === many)
+      for (const { auth_req_id: id } of polls) assert.equal((await stage.poll('kiosk', id)).status, 200)
+    })
+
+    test('its request asks nobody', async (t) => {
+      const stage = await openStage(t, { engine })
+      for (let number = 0; number < many; number++) {
+        hangUp(stage, '/backchannel/authorize', { scope: 'openid', login_hint: 'ana@example.com' })
+      }
+      await until(() => refused(stage) === many)
+      assert.deepEqual(await stage.waiting(), [])
+    })
+
+    test('its refresh token is not used up', async (t) => {
+      const stage = await openStage(t, { engine })
+      const rung = await stage.ring('kiosk', { scope: 'openid offline_access' })
+      await stage.decide(await stage.newestRequest(), 'approved')
+      const { body } = await stage.poll('kiosk', rung.body.auth_req_id)
+      const refresh = { grant_type: 'refresh_token', refresh_token: String(body.refresh_token) }
+      for (let number = 0; number < many; number++) hangUp(stage, '/oauth/token', refresh)
+      await until(() => refused(stage) === many)
+      assert.equal((await stage.post('/oauth/token', refresh, credentials.kiosk)).status, 200)
+    })
+  })
+}
+
+test('callers that hang up write nothing past the log, whoever was about to answer', async (t) => {
+  const printed = t.mock.method(console, 'error', () => {})
+  const stage = await openStage(t)
+  const { hostname, port } = new URL(stage.url)
+  const call = `GET /oauth/jwks HTTP/1.1\r\nhost: ${hostname}\r\n\r\n`.repeat(30)
+  // The answer has to be written in the moment in which the connection ends: one in fifteen is.
+  for (let number = 0; number < 150; number++) {
+    const socket = connect(Number(port), hostname).on('error', () => {})
+    await once(socket, 'connect')
+    socket.write(call)
+    await setImmediate()
+    number % 2 === 0 ? socket.resetAndDestroy() : socket.destroy()
+    await stage.get('/health/live')
+  }
+  assert.equal(printed.mock.callCount(), 0)
+})
+
+/** Asks, and is gone before anybody could have read it. */
+function hangUp({ url }: Stage, path: string, form: Record<string, string>): void {
+  const body = String(new URLSearchParams(form))
+  const lines = [
+    `POST ${path} HTTP/1.1`,
+    'host: localhost',
+    `authorization: ${credentials.kiosk}`,
+    'content-type: application/x-www-form-urlencoded',
+    `content-length: ${body.length}`,
+  ]
+  const socket = connect(Number(new URL(url).port), '127.0.0.1', () => {
+    socket.write(`${lines.join('\r\n')}\r\n\r\n${body}`)
+    socket.destroy()
+  })
+}
+
+function refused({ logLines }: Stage): number {
+  return logLines.filter((line) => line.includes('"refused"') && line.includes('"invalid_request"')).length
+}

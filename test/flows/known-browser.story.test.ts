@@ -1,0 +1,202 @@
+/** Who tries a user's password is counted by the user, from where it comes, and in a browser the user knows by itself. */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { createAuthenticator } from '../support/authenticator.ts'
+import { type Engine, engines } from '../support/engines.ts'
+import { bearerOf } from '../support/phone-app.ts'
+import { ana, ben, openStage, type Stage } from '../support/stage.ts'
+import { openVisitor } from '../support/visitor.ts'
+
+const minute = 60_000
+const proxy = { trust: ['127.0.0.1/32', '::1'] }
+const signIn = { perName: 4, perAddress: 100, perNetwork: 1000, pause: 30, longestPause: 900 }
+const names = [ana.username, ana.email, ana.phone_number, ana.id]
+const unknownNames = ['zoe', 'zoe@example.com', '+34600000099', 'user-zoe']
+
+function openProxied(t: TestContext, engine?: Engine, limits: ConfigInput['limits'] = { signIn }) {
+  return openStage(t, { ...(engine && { engine }), config: { proxy, limits } })
+}
+
+/** A browser at the sign-in page. Its tries come from whatever address is said. */
+async function openBrowserAt(stage: Stage, jar: ReadonlyMap<string, string> = new Map(), issuer?: string) {
+  const visitor = openVisitor(stage.url, issuer)
+  for (const [name, value] of jar) visitor.jar.set(name, value)
+  const page = await visitor.follow(await visitor.get('/'))
+  const action = /<form method="post" action="(\/sign-in\/[^"/]+)">/.exec(page.text)?.[1]
+  if (action === undefined) throw new Error(`no sign-in page: ${page.status} ${page.text}`)
+  const attempt = async (name: string, password = 'wrong', address = '192.0.2.1') => {
+    const seen = await visitor.post(action, { name, password }, { 'x-forwarded-for': address })
+    return { ...seen, text: seen.text.replaceAll(name, '…') }
+  }
+  return { visitor, action, attempt }
+}
+
+/** The cookies of a browser in which somebody has signed in, without what says that they still are. */
+async function knownTo(stage: Stage, who: { username: string; password: string }, before?: Map<string, string>) {
+  const { visitor, attempt } = await openBrowserAt(stage, before)
+  assert.equal((await attempt(who.username, who.password)).status, 303)
+  const [known] = [...visitor.jar].filter(([name]) => name === 'doorbell_browser')
+  assert.ok(known)
+  return new Map([known])
+}
+
+/** So many at a user, of all names, from as many networks, that no stranger is let. */
+async function besiege(stage: Stage, times = 12) {
+  const { attempt } = await openBrowserAt(stage)
+  for (let number = 0; number < times; number++) {
+    for (const name of names) await attempt(name, 'wrong', `198.51.${number}.7`)
+  }
+}
+
+for (const engine of engines) {
+  describe(`tries at one user, on ${engine.name},`, () => {
+    test('are counted together, whichever of four names is used; the right password waits too', async (t) => {
+      const stage = await openProxied(t, engine)
+      const { attempt } = await openBrowserAt(stage)
+      for (const name of names) assert.equal((await attempt(name)).status, 401)
+      for (const name of names) {
+        assert.notEqual((await attempt(name, ana.password)).status, 303, `${name} is not a fifth try`)
+      }
+      assert.equal((await attempt(ben.username, ben.password)).status, 303, 'nobody else waits')
+      stage.clock.advance(minute)
+      assert.equal((await attempt(ana.email, ana.password)).status, 303)
+    })
+
+    test('forty at once under four names are no more than four', async (t) => {
+      const stage = await openProxied(t, engine)
+      const { attempt } = await openBrowserAt(stage)
+      const tries = Array.from({ length: 40 }, (_, number) => attempt(names[number % 4]!, 'wrong', `10.0.${number}.1`))
+      await Promise.all(tries)
+      const right = await Promise.all(names.map((name, number) => attempt(name, ana.password, `10.1.${number}.1`)))
+      assert.ok(right.every(({ status }) => status !== 303))
+    })
+
+    test('look the same as tries at names that are nobody’s, step by step', async (t) => {
+      const stage = await openProxied(t, engine)
+      const { attempt } = await openBrowserAt(stage)
+      for (let round = 0; round < 6; round++) {
+        for (const [number, name] of names.entries()) {
+          const known = await attempt(name)
+          const unknown = await attempt(unknownNames[number]!)
+          assert.deepEqual([known.status, known.text], [unknown.status, unknown.text], `${name}, round ${round}`)
+          assert.equal(known.headers.get('retry-after'), unknown.headers.get('retry-after'))
+        }
+      }
+    })
+  })
+
+  describe(`a browser in which Ana has signed in before, on ${engine.name},`, () => {
+    test('is not held up by wrong passwords from elsewhere, nor by others at its own address', async (t) => {
+      const stage = await openProxied(t, engine, { signIn: { ...signIn, perAddress: 6 } })
+      const jar = await knownTo(stage, ana)
+      await besiege(stage)
+      const { attempt: neighbour } = await openBrowserAt(stage)
+      for (let number = 0; number < 8; number++) await neighbour(`somebody-${number}`)
+      assert.equal((await neighbour(ana.username, ana.password)).status, 429)
+      const { attempt } = await openBrowserAt(stage, jar)
+      assert.equal((await attempt(ana.username, ana.password)).status, 303)
+    })
+
+    test('has tries of its own: four, and then it waits while another one does not', async (t) => {
+      const stage = await openProxied(t, engine)
+      const [one, other] = [await knownTo(stage, ana), await knownTo(stage, ana)]
+      const { attempt } = await openBrowserAt(stage, one)
+      const tries = await Promise.all(Array.from({ length: 20 }, () => attempt(ana.username)))
+      assert.equal(tries.filter(({ status }) => status === 401).length, 4)
+      // A user has eight places; what comes beyond is not looked at.
+      assert.equal(tries.filter(({ status }) => status === 429 || status === 503).length, 16)
+      for (const name of names) assert.equal((await attempt(name, ana.password)).status, 429)
+      assert.equal((await (await openBrowserAt(stage, other)).attempt(ana.email, ana.password)).status, 303)
+      const { attempt: stranger } = await openBrowserAt(stage)
+      assert.equal((await stranger(ana.username, ana.password)).status, 303, 'nor does a stranger')
+      stage.clock.advance(minute)
+      assert.equal((await attempt(ana.username, ana.password)).status, 303)
+    })
+  })
+}
+
+describe('the cookie of a known browser', () => {
+  test('is worth nothing when it is forged, altered, or of somebody else', async (t) => {
+    const stage = await openProxied(t)
+    const [anas, bens] = [await knownTo(stage, ana), await knownTo(stage, ben)]
+    const value = anas.get('doorbell_browser')!
+    await besiege(stage)
+    const plain = Buffer.from(JSON.stringify([{ userId: ana.id, browserId: 'x', generation: 0, at: 9e15 }]))
+    for (const [what, cookie] of [
+      ['none', new Map<string, string>()],
+      ['of Ben', bens],
+      ['forged', new Map([['doorbell_browser', `v1.${plain.toString('base64url')}`]])],
+      ['altered', new Map([['doorbell_browser', `${value.slice(0, -4)}AAAA`]])],
+      ['empty', new Map([['doorbell_browser', 'v1.']])],
+    ] as const) {
+      const { attempt } = await openBrowserAt(stage, cookie)
+      assert.equal((await attempt(ana.username, ana.password)).status, 429, what)
+    }
+  })
+
+  test('is set by a sign-in with a passkey too', async (t) => {
+    const stage = await openProxied(t)
+    const bearer = await bearerOf(stage)
+    const authenticator = createAuthenticator(stage.url)
+    const options = (await stage.post('/backchannel/passkeys/options', {}, bearer)).body as never
+    const added = { passkey: authenticator.create(options), name: 'Phone' }
+    assert.equal((await stage.post('/backchannel/passkeys', added, bearer)).status, 201)
+    const { visitor, action } = await openBrowserAt(stage)
+    const asked = await visitor.post(`${action}/passkey/options`, {})
+    const passkey = authenticator.get(JSON.parse(asked.text))
+    assert.equal((await visitor.post(`${action}/passkey`, { passkey })).status, 303)
+    await besiege(stage)
+    const known = new Map([['doorbell_browser', visitor.jar.get('doorbell_browser')!]])
+    const { attempt } = await openBrowserAt(stage, known)
+    assert.equal((await attempt(ana.username, ana.password)).status, 303)
+  })
+
+  test('helps to sign in as nobody: with it, a password is still asked for, and only so often', async (t) => {
+    const stage = await openProxied(t)
+    const stolen = await knownTo(stage, ana)
+    const { attempt } = await openBrowserAt(stage, stolen)
+    for (let number = 0; number < 4; number++)
+      assert.equal((await attempt(ana.username, `guess-${number}`)).status, 401)
+    assert.equal((await attempt(ana.username, 'guess-5')).status, 429)
+    const fresh = await openBrowserAt(stage, stolen)
+    assert.equal((await fresh.attempt(ana.username, 'guess-6')).status, 429, 'it is the cookie that is counted')
+  })
+
+  test('remembers each of a family, the last five, and is read by the server alone', async (t) => {
+    const stage = await openProxied(t)
+    const both = await knownTo(stage, ben, await knownTo(stage, ana))
+    await besiege(stage)
+    const { attempt, visitor } = await openBrowserAt(stage, both)
+    const seen = await attempt(ana.username, ana.password)
+    assert.equal(seen.status, 303)
+    const [line] = seen.headers.getSetCookie().filter((each) => each.startsWith('doorbell_browser='))
+    assert.match(line!, /; Max-Age=15552000; Path=\/; HttpOnly; SameSite=Lax$/)
+    assert.ok(!Buffer.from(visitor.jar.get('doorbell_browser')!, 'base64url').includes(ana.id), 'nor does it say who')
+  })
+})
+
+describe('tries from one network', () => {
+  for (const [what, addressOf, elsewhere] of [
+    ['a /48 of 65 536 /64s', (number: number) => `2001:db8:1:${number.toString(16)}::1`, '2001:db8:2::1'],
+    ['a /24', (number: number) => `192.0.2.${number}`, '198.51.100.1'],
+  ] as const) {
+    test(`of ${what} are counted together, whatever address each comes from and whatever name it is for`, async (t) => {
+      const stage = await openProxied(t, undefined, { signIn: { ...signIn, perNetwork: 20 } })
+      const { attempt } = await openBrowserAt(stage)
+      const statuses: number[] = []
+      for (let number = 0; number < 200; number++) {
+        statuses.push((await attempt(`name-${number}`, 'wrong', addressOf(number))).status)
+      }
+      assert.deepEqual(statuses, [...Array(20).fill(401), ...Array(180).fill(429)])
+      assert.equal((await attempt(ana.username, ana.password, addressOf(201))).status, 429)
+      assert.equal((await attempt(ana.username, ana.password, elsewhere)).status, 303)
+      stage.clock.advance(3 * minute)
+      const later = await Promise.all([1, 2, 3].map((number) => attempt(`more-${number}`, 'wrong', addressOf(number))))
+      assert.ok(
+        later.every(({ status }) => status === 401),
+        'a minute forgives one',
+      )
+    })
+  }
+})

@@ -1,0 +1,246 @@
+/** Pages that listen: what a change costs, how many pages there may be, and when they end. Looks are counted. */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import { Client } from 'pg'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { createCookies } from '../../src/consent-app/session.ts'
+import { createAdapterFactory } from '../../src/openid-provider/oidc-adapter.ts'
+import { createOidcModelStore } from '../../src/openid-provider/oidc-model-store.ts'
+import { fingerprint, newSecret } from '../../src/platform/crypto.ts'
+import { createLog } from '../../src/platform/log.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
+import { type Engine, engines } from '../support/engines.ts'
+import { openNeighbour } from '../support/neighbour.ts'
+import { vault } from '../support/rows.ts'
+import { credentials, newNotificationToken, openStage, type Stage } from '../support/stage.ts'
+import { until } from '../support/until.ts'
+import { openVisitor } from '../support/visitor.ts'
+
+for (const engine of engines) {
+  describe(`pages that listen, on ${engine.name}`, () => {
+    test('of a hundred users: a new request is one look, its decision another, its expiry one more', async (t) => {
+      const { stage, pages, looksDuring } = await listening(t, engine, { users: 100, pagesEach: 1 })
+      const [ana, ben] = [pages[0]!, pages[99]!]
+      const looks = await looksDuring(async () => {
+        await ring(stage, 0)
+        await until(() => ana.changes === 1)
+        await stage.decide(await stage.newestRequest('user-0'), 'denied', { login_hint: 'user-0' })
+        await until(() => ana.changes === 2)
+        await ring(stage, 0, { requested_expiry: '60' })
+        await until(() => ana.changes === 3)
+        stage.clock.advance(61_000)
+        await stage.doorbell.sweep()
+        await until(() => ana.changes === 4)
+        await ring(stage, 99)
+        await until(() => ben.changes === 1)
+      })
+      assert.equal(looks, 5)
+      assert.equal(pages.filter(({ changes }) => changes > 0).length, 2)
+    })
+
+    test('a hundred of each of ten users: opened with ten looks, a change is one and is told to all hundred', async (t) => {
+      const { stage, pages, looksDuring, opening } = await listening(t, engine, { users: 10, pagesEach: 100 })
+      assert.equal(opening, 10)
+      const looks = await looksDuring(async () => {
+        await ring(stage, 3)
+        await until(() => pages.filter(({ changes }) => changes === 1).length === 100)
+      })
+      assert.equal(looks, 1)
+    })
+
+    test('when tokens are collected nothing else waits, and nothing is looked at', async (t) => {
+      const { stage, pages, looksDuring } = await listening(t, engine, { users: 2, pagesEach: 1 })
+      const { body } = await ring(stage, 0)
+      await stage.decide(await stage.newestRequest('user-0'), 'approved', { login_hint: 'user-0' })
+      await until(() => pages[0]!.changes > 0)
+      await stage.doorbell.idle()
+      const looks = await looksDuring(async () => {
+        assert.equal((await stage.poll('kiosk', body.auth_req_id)).status, 200)
+        await ring(stage, 1)
+        await until(() => pages[1]!.changes === 1)
+      })
+      assert.equal(looks, 1)
+    })
+
+    test('a page ends with its session', async (t) => {
+      const { stage, pages } = await listening(t, engine, { users: 1, pagesEach: 2 })
+      stage.clock.advance(26_000)
+      assert.deepEqual(
+        pages.map(({ isOpen }) => isOpen),
+        [true, true],
+      )
+      stage.clock.advance(24 * 3600_000)
+      await until(() => pages.every(({ isOpen }) => !isOpen))
+    })
+  })
+}
+
+test('what changes at one node is one look at the node where the pages are, and none at the other', async (t) => {
+  const postgres = engines.find(({ name }) => name === 'postgres')!
+  const { stage, options, pages, looksDuring } = await listening(t, postgres, { users: 10, pagesEach: 10 })
+  const atOther = countLooks()
+  const other = await openNeighbour(t, stage, options, { openDatabase: atOther.openDatabase })
+  const looks = await looksDuring(async () => {
+    const form = { scope: 'openid', login_hint: 'user-4', client_notification_token: newNotificationToken() }
+    assert.equal((await other.post('/backchannel/authorize', form, credentials.northbank)).status, 200)
+    await until(() => pages.filter(({ changes }) => changes === 1).length === 10)
+  })
+  assert.deepEqual([looks, atOther.looks()], [1, 0])
+})
+
+test('whoever else listens on the database learns that something happened, and not about whom', async (t) => {
+  const postgres = engines.find(({ name }) => name === 'postgres')!
+  const { stage } = await openHouse(t, postgres, 2)
+  const other = new Client({ connectionString: stage.database })
+  const payloads: string[] = []
+  other.on('notification', ({ payload = '' }) => payloads.push(payload))
+  await other.connect()
+  await other.query('listen doorbell')
+  for (const number of [0, 0, 1]) await ring(stage, number)
+  await until(() => payloads.length >= 3)
+  await other.end()
+  const text = payloads.join()
+  const keys = [...text.matchAll(/\["user_requests","([^"]+)"\]/g)].map(([, key]) => key)
+  assert.deepEqual([keys.length, new Set(keys).size], [3, 2])
+  assert.ok(!text.includes('user-') && keys.every((key) => !fingerprint('user-0').startsWith(String(key))), text)
+})
+
+describe('how many', () => {
+  const limits = (streams: { perSession?: number; perUser?: number; inAll?: number }): ConfigInput => ({
+    limits: { streams },
+  })
+
+  test('of one user, in whichever sessions; a page that is closed makes room', async (t) => {
+    const { stage } = await openHouse(t, engines[0]!, 2, limits({ perSession: 2, perUser: 3 }))
+    const sessions = [await signIn(stage, 0), await signIn(stage, 0), await signIn(stage, 0)]
+    const open = async (session: string) => (await openPage(t, stage, session)).status
+    const first = await openPage(t, stage, sessions[0]!)
+    assert.deepEqual([first.status, await open(sessions[0]!), await open(sessions[0]!)], [200, 200, 429])
+    assert.deepEqual([await open(sessions[1]!), await open(sessions[1]!), await open(sessions[2]!)], [200, 429, 429])
+    assert.equal(await open(await signIn(stage, 1)), 200, 'others have their own')
+    first.close()
+    await until(async () => (await open(sessions[2]!)) === 200)
+  })
+
+  test('who has signed in twenty-five times has no more than others', async (t) => {
+    const { stage } = await openHouse(t, engines[0]!, 1, limits({}))
+    const sessions: string[] = []
+    while (sessions.length < 25) sessions.push(await signIn(stage, 0))
+    const pages = await Promise.all(sessions.map((session) => openPage(t, stage, session)))
+    assert.equal(pages.filter(({ status }) => status === 200).length, 20)
+  })
+})
+
+/** Users 0, 1, 2 … of an application that takes any password. */
+async function openHouse(t: TestContext, engine: Engine, users: number, config: ConfigInput = {}) {
+  const known = new Set(Array.from({ length: users }, (_, number) => `user-${number}`))
+  const find = async (id: string) => (known.has(id) ? { id, username: id } : null)
+  const { openDatabase, looks } = countLooks()
+  const options = {
+    engine,
+    config: {
+      users: { find, findByHint: ({ value }: { value: string }) => find(value), verifyPassword: async () => true },
+      ...config,
+    },
+  }
+  const stage = await openStage(t, { ...options, parts: { openDatabase } })
+  const looksDuring = async (work: () => Promise<unknown>) => {
+    const before = looks()
+    await work()
+    return looks() - before
+  }
+  return { stage, options, looks, looksDuring }
+}
+
+async function listening(t: TestContext, engine: Engine, { users, pagesEach }: { users: number; pagesEach: number }) {
+  const streams = { perSession: pagesEach, perUser: pagesEach }
+  const house = await openHouse(t, engine, users, { limits: { streams } })
+  const sessions = await signInMany(house.stage, users)
+  // The page that the sign-in led to has looked too.
+  const before = house.looks()
+  let pages: Page[] = []
+  const opening = await house.looksDuring(async () => {
+    const listed = sessions.flatMap((session) => Array.from({ length: pagesEach }, () => session))
+    pages = await Promise.all(listed.map((session) => openPage(t, house.stage, session)))
+    await until(() => house.looks() - before >= users)
+  })
+  assert.ok(pages.every(({ status }) => status === 200))
+  return { ...house, pages, opening }
+}
+
+/** How often a database was asked what waits for a user. */
+function countLooks() {
+  let looks = 0
+  const isLook = (sql: string) => /from backchannel_auth_requests where user_id = \$1 and status = 'pending'/.test(sql)
+  const open: typeof openDatabase = async (...given) => {
+    const database = await openDatabase(...given)
+    const { read } = database
+    database.read = (sql, values) => {
+      if (isLook(sql)) looks += 1
+      return read(sql, values)
+    }
+    return database
+  }
+  return { openDatabase: open, looks: () => looks }
+}
+
+/** @returns the cookies */
+async function signIn(stage: Stage, number: number): Promise<string> {
+  const visitor = openVisitor(stage.url)
+  await visitor.signIn({ username: `user-${number}`, password: 'any' })
+  return [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; ')
+}
+
+/** One really signs in; the others get what it got, with their own name in it: a sign-in costs more than all the rest. */
+async function signInMany(stage: Stage, users: number): Promise<string[]> {
+  const { clock, database: url } = stage
+  const cookies = createCookies({ secure: false, vault, clock })
+  const session = cookies.openSession((await signIn(stage, 0)).split('doorbell_app=')[1]?.split(';')[0])!
+  const database = await openDatabase(url, { clock, log: createLog('silent') })
+  const models = createOidcModelStore(database)
+  const tokens = createAdapterFactory({
+    places: { ended() {} },
+    keepsStrangers: false,
+    models,
+    vault,
+    clock,
+    findClient: async () => undefined,
+  })('AccessToken')
+  const { expiresWithSession, ...token } = (await tokens.find(session.accessToken))!
+  const all = await Promise.all(
+    Array.from({ length: users }, async (_, number) => {
+      const [userId, accessToken] = [`user-${number}`, newSecret()]
+      await tokens.upsert(accessToken, { ...token, accountId: userId, jti: accessToken }, 600)
+      return `doorbell_app=${cookies.sealSession({ ...session, userId, accessToken })}`
+    }),
+  )
+  await database.close()
+  return all
+}
+
+const ring = (stage: Stage, number: number, more: Record<string, string> = {}) =>
+  stage.ring('kiosk', { login_hint: `user-${number}`, ...more })
+
+interface Page {
+  status: number
+  /** How often it was told that something has changed. */
+  changes: number
+  isOpen: boolean
+  close(): void
+}
+
+async function openPage(t: TestContext, stage: Stage, cookie: string): Promise<Page> {
+  const stop = new AbortController()
+  t.after(() => stop.abort())
+  const { status, body } = await fetch(`${stage.url}/events`, { headers: { cookie }, signal: stop.signal })
+  const page = { status, changes: 0, isOpen: status === 200, close: () => stop.abort() }
+  void read(body!, page).catch(() => {})
+  return page
+}
+
+async function read(body: ReadableStream<Uint8Array>, page: Page): Promise<void> {
+  for await (const text of body.pipeThrough(new TextDecoderStream() as never) as never as AsyncIterable<string>) {
+    page.changes += text.split('event: changed').length - 1
+  }
+  page.isOpen = false
+}

@@ -1,0 +1,204 @@
+/** Numbers for Prometheus: who may read them, and what they say. */
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { describe, type TestContext, test } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
+import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
+import { signIn, startSignIn } from '../support/phone-app.ts'
+import { ana, basic, openStage, type Stage } from '../support/stage.ts'
+
+const nowhere = 'https://client.example/notify'
+const production = { development: false, issuer: 'https://id.example' }
+
+function openInProduction(t: TestContext, config: ConfigInput): Promise<Stage> {
+  return openStage(t, { northbank: nowhere, till: nowhere, config: { ...production, ...config } })
+}
+
+describe('who may read them', () => {
+  test('outside development nobody, until somebody is named: there is nothing at the address', async (t) => {
+    const stage = await openInProduction(t, {})
+    assert.equal((await stage.get('/metrics')).status, 404)
+    const off = await openInProduction(t, { metrics: { enabled: false, from: ['127.0.0.1'] } })
+    assert.equal((await off.get('/metrics')).status, 404)
+  })
+
+  test('whoever has the token, and nobody with another or none, even from this machine', async (t) => {
+    const token = newSecret()
+    const stage = await openInProduction(t, { metrics: { token } })
+    assert.equal((await stage.get('/metrics', { authorization: `Bearer ${token}` })).status, 200)
+    for (const authorization of ['', `Bearer ${newSecret()}`, `Bearer ${token}x`, `Basic ${token}`, token]) {
+      const { status, headers, text } = await stage.get('/metrics', { ...(authorization && { authorization }) })
+      assert.equal(status, 401, authorization)
+      assert.match(String(headers.get('www-authenticate')), /^Bearer/)
+      assert.ok(!text.includes('doorbell_'))
+    }
+    assert.equal((await stage.get(`/metrics?token=${token}`)).status, 401, 'a token does not belong into an address')
+    assert.ok(!stage.logLines.join('').includes(token))
+  })
+
+  test('whoever comes from a named address; through a trusted proxy it is the address before it that counts', async (t) => {
+    const stage = await openInProduction(t, { metrics: { from: ['127.0.0.0/8'] } })
+    assert.equal((await stage.get('/metrics')).status, 200)
+    const elsewhere = await openInProduction(t, { metrics: { from: ['10.0.0.0/8', '2001:db8::/32'] } })
+    assert.equal((await elsewhere.get('/metrics')).status, 404)
+    assert.equal((await elsewhere.get('/metrics', { 'x-forwarded-for': '10.1.2.3' })).status, 404, 'anybody can say so')
+
+    const behind = await openInProduction(t, {
+      proxy: { trust: ['127.0.0.1'] },
+      metrics: { from: ['127.0.0.1', '10.0.0.0/8'] },
+    })
+    assert.equal((await behind.get('/metrics', { 'x-forwarded-for': '10.1.2.3' })).status, 200)
+    assert.equal((await behind.get('/metrics', { 'x-forwarded-for': '198.51.100.7' })).status, 404)
+    assert.equal((await behind.get('/metrics', { 'x-forwarded-for': '10.1.2.3, 198.51.100.7' })).status, 404)
+  })
+
+  test('in development this machine, unless it is switched off; only GET', async (t) => {
+    const stage = await openStage(t)
+    const { status, headers } = await stage.get('/metrics')
+    assert.equal(status, 200)
+    assert.equal(headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
+    assert.equal(headers.get('cache-control'), 'no-store')
+    assert.equal((await stage.post('/metrics', {})).status, 405)
+    const off = await openStage(t, { config: { metrics: false } })
+    assert.equal((await off.get('/metrics')).status, 404)
+  })
+})
+
+describe('what they say', () => {
+  test('everything that happened, once; and nothing that a caller could make up', async (t) => {
+    const endpoint = await openNotificationEndpoint(t)
+    endpoint.behaves(204, 400)
+    const limits = { perClientAndUser: { perMinute: 3 } }
+    const stage = await openStage(t, { northbank: endpoint.url, till: endpoint.url, config: { limits } })
+    const before = await numbersOf(stage)
+    assert.equal(before.doorbell_requests_open, 0)
+
+    const made = newSecret()
+    await stage.ring('kiosk', { scope: `openid ${made}` })
+    await stage.post('/backchannel/authorize', { scope: 'openid', login_hint: 'ana' }, basic(made, made))
+    await stage.get(`/${made}`)
+    const { body } = await stage.ring('kiosk')
+    await stage.poll('kiosk', body.auth_req_id)
+    await stage.poll('kiosk', body.auth_req_id)
+    await stage.decide(await stage.newestRequest(), 'approved')
+    await stage.poll('kiosk', body.auth_req_id)
+    await stage.poll('kiosk', made)
+    for (const status of ['denied', 'approved'] as const) {
+      await stage.ring('northbank')
+      await stage.decide(await stage.newestRequest(), status)
+      await stage.doorbell.idle()
+    }
+    await stage.ring('kiosk')
+    await stage.ring('kiosk')
+    assert.equal((await stage.ring('kiosk')).status, 429)
+    await signIn(stage)
+    const { browser, page } = await startSignIn(stage)
+    await browser.submit(page, { name: 'ana', password: made })
+    await stage.doorbell.idle()
+
+    assert.equal((await numbersOf(stage)).doorbell_requests_open, 0, 'counted ten seconds ago at most')
+    stage.clock.advance(10_000)
+    const { text } = await stage.get('/metrics')
+    const now = parse(text)
+    const expected = {
+      'doorbell_requests_total{client="kiosk",result="accepted"}': 3,
+      'doorbell_requests_total{client="kiosk",result="invalid_scope"}': 1,
+      'doorbell_requests_total{client="kiosk",result="access_denied"}': 1,
+      'doorbell_requests_total{client="northbank",result="accepted"}': 2,
+      'doorbell_limits_reached_total{limit="perClientAndUser.perMinute"}': 1,
+      'doorbell_clients_refused_total{outcome="invalid_client"}': 1,
+      'doorbell_decisions_total{outcome="approved"}': 2,
+      'doorbell_decisions_total{outcome="denied"}': 1,
+      'doorbell_tokens_issued_total{by="poll"}': 1,
+      'doorbell_tokens_issued_total{by="authorization_code"}': 1,
+      'doorbell_polls_total{answer="authorization_pending"}': 1,
+      'doorbell_polls_total{answer="slow_down"}': 1,
+      'doorbell_polls_total{answer="issue_tokens"}': 1,
+      'doorbell_polls_total{answer="invalid_grant"}': 1,
+      'doorbell_notifications_total{kind="ping",outcome="delivered"}': 1,
+      'doorbell_notifications_total{kind="ping",outcome="parked"}': 1,
+      'doorbell_notifications_total{kind="mailbox",outcome="delivered"}': 5,
+      'doorbell_sign_ins_total{result="succeeded"}': 1,
+      'doorbell_sign_ins_total{result="failed"}': 1,
+      doorbell_requests_open: 2,
+      'doorbell_outbox_notifications{state="waiting"}': 0,
+      'doorbell_outbox_notifications{state="sending"}': 0,
+      'doorbell_outbox_notifications{state="parked"}': 1,
+    }
+    assert.deepEqual(Object.fromEntries(Object.keys(expected).map((name) => [name, now[name]])), expected)
+    assert.ok(now.process_resident_memory_bytes! > 10_000_000)
+    assert.ok(now.process_cpu_seconds_total! > 0)
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
+    assert.equal(now[`doorbell_build_info{version="${version}"}`], 1)
+
+    const secrets = [made, String(body.auth_req_id), ana.id, ana.email, 'ana', 'Coffee']
+    assert.deepEqual(
+      secrets.filter((secret) => text.includes(secret)),
+      [],
+    )
+  })
+
+  test('servers in one process count by themselves', async (t) => {
+    const [one, other] = [await openStage(t), await openStage(t)]
+    await one.ring('kiosk')
+    const accepted = 'doorbell_requests_total{client="kiosk",result="accepted"}'
+    assert.equal((await numbersOf(one))[accepted], 1)
+    assert.equal((await numbersOf(other))[accepted], undefined)
+  })
+
+  test('how long calls take, by the pattern of their address: each bucket holds the ones before it', async (t) => {
+    const stage = await openStage(t)
+    for (let number = 0; number < 3; number++) await stage.ring('kiosk')
+    await stage.get('/approve/one')
+    await stage.get('/approve/another')
+    const numbers = await numbersOf(stage)
+    const series = 'method="POST",status="200"'
+    const name = 'doorbell_http_request_duration_seconds'
+    assert.equal(numbers[`${name}_count{route="/backchannel/authorize",${series}}`], 3)
+    const buckets = Object.entries(numbers).filter(([key]) =>
+      key.startsWith(`${name}_bucket{route="/backchannel/authorize"`),
+    )
+    assert.equal(buckets.length, 14)
+    const counts = buckets.map(([, value]) => value)
+    assert.deepEqual(
+      counts,
+      [...counts].sort((one, other) => one - other),
+    )
+    assert.ok(buckets.at(-1)![0].includes('le="+Inf"') && counts.at(-1) === 3)
+    const pages = Object.keys(numbers).filter((key) => key.startsWith(`${name}_count{route="/approve/:id"`))
+    assert.equal(pages.length, 1, 'whatever is asked for there')
+  })
+
+  test('in the form that Prometheus reads: each family explained once, one sample a line', async (t) => {
+    const stage = await openStage(t)
+    await stage.ring('kiosk')
+    const { text } = await stage.get('/metrics')
+    assert.ok(text.endsWith('\n'))
+    const families = new Set<string>()
+    let current = ''
+    for (const line of text.trimEnd().split('\n')) {
+      const type = /^# TYPE (\w+) (counter|gauge|histogram)$/.exec(line)
+      if (type) {
+        current = type[1]!
+        assert.ok(!families.has(current), current)
+        families.add(current)
+      } else if (!/^# HELP \w+ .+$/.test(line)) {
+        const sample = /^(\w+?)(_bucket|_sum|_count)?(\{\w+="[^"\n]*"(,\w+="[^"\n]*")*\})? (\d+(\.\d+)?(e-\d+)?)$/.exec(
+          line,
+        )
+        assert.equal(sample?.[1], current, line)
+      }
+    }
+    assert.ok(families.size >= 13)
+  })
+})
+
+async function numbersOf(stage: Stage): Promise<Record<string, number>> {
+  return parse((await stage.get('/metrics')).text)
+}
+
+function parse(text: string): Record<string, number> {
+  const samples = [...text.matchAll(/^([^#\s]\S*(?:\{.*\})?) (\S+)$/gm)]
+  return Object.fromEntries(samples.map(([, name, value]) => [name!, Number(value)]))
+}

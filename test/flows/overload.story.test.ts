@@ -1,0 +1,211 @@
+/** More is asked than can be answered: what is refused is refused early, what is accepted is answered, decisions pass. */
+import assert from 'node:assert/strict'
+import { connect, type Socket } from 'node:net'
+import { describe, type TestContext, test } from 'node:test'
+import type { UserHooks } from '../../src/user/user.ts'
+import { createGate } from '../support/gate.ts'
+import { type Answer, ana, ben, credentials, openStage, type RingingClient, type Stage } from '../support/stage.ts'
+import { until } from '../support/until.ts'
+
+const people = [ana, ben]
+
+/** Looking for the user of a new request is held up at the gate: its call stays in work for as long as the test wants. */
+async function busy(t: TestContext, inFlight: number) {
+  const gate = createGate()
+  const users: UserHooks = {
+    find: async (id) => people.find((one) => one.id === id) ?? null,
+    async findByHint({ value }, { backchannel_token_delivery_mode: rings }) {
+      if (rings !== undefined) await gate.pass()
+      return people.find(({ username }) => username === value.split('@')[0]) ?? null
+    },
+  }
+  const held: Promise<Answer>[] = []
+  t.after(() => {
+    gate.release()
+    return Promise.allSettled(held)
+  })
+  const stage = await openStage(t, { config: { limits: { inFlight }, users } })
+  await stage.ring('kiosk')
+  const waiting = await stage.newestRequest()
+  gate.hold()
+  return {
+    gate,
+    stage,
+    /** The id of a request that was there before. */
+    waiting,
+    held,
+    async fill(as: RingingClient, count: number) {
+      for (let number = 0; number < count; number++) held.push(stage.ring(as))
+      await gate.waiting(held.length)
+    },
+  }
+}
+
+function assertShed({ status, headers, body, text }: Answer): void {
+  assert.equal(status, 503, text)
+  assert.equal(headers.get('retry-after'), '1')
+  assert.equal(headers.get('cache-control'), 'no-store')
+  assert.equal(body.error, 'temporarily_unavailable')
+}
+
+describe('when as much is in work as may be', () => {
+  test('further calls of clients are refused with 503 and Retry-After, and those under way are answered', async (t) => {
+    const { stage, gate, fill, held } = await busy(t, 3)
+    await fill('kiosk', 2)
+    await fill('till', 1)
+    assertShed(await stage.ring('northbank'))
+    assertShed(await stage.poll('northbank', 'unknown'))
+    assertShed(await stage.post('/oauth/introspect', { token: 'x' }, credentials.kiosk))
+    assertShed(await stage.post('/backchannel/clientconfig', {}, credentials.kiosk))
+    assertShed(await stage.get('/.well-known/openid-configuration'))
+    gate.release()
+    for (const answer of await Promise.all(held)) assert.equal(answer.status, 200, answer.text)
+    assert.equal((await stage.poll('northbank', 'unknown')).body.error, 'invalid_grant', 'there is room again')
+    assert.equal((await stage.ring('northbank')).status, 200)
+  })
+
+  test('it is said before the body is read, and to whoever sends one without end the connection is closed', async (t) => {
+    const { stage, fill } = await busy(t, 1)
+    await fill('kiosk', 1)
+    const small = open(t, stage, head('/oauth/token', 'content-length: 1000'))
+    assert.match(await small.heard(/\r\n\r\n\{.*\}/s), /^HTTP\/1\.1 503 [\s\S]*retry-after: 1/i)
+    small.socket.destroy()
+    const endless = open(t, stage, head('/oauth/token', 'transfer-encoding: chunked'))
+    assert.match(await endless.closed(), /^HTTP\/1\.1 503 [\s\S]*connection: close/i)
+    const huge = open(t, stage, head('/oauth/token', 'content-length: 99999999999'))
+    assert.match(await huge.closed(), /^HTTP\/1\.1 503 [\s\S]*connection: close/i)
+  })
+
+  test('decisions pass, on whichever way they come, and so do health and metrics', async (t) => {
+    const { stage, fill, waiting, held } = await busy(t, 2)
+    await fill('kiosk', 1)
+    await fill('northbank', 1)
+    for (const path of ['/health/live', '/health/ready', '/metrics']) {
+      assert.equal((await stage.get(path)).status, 200, path)
+    }
+    assert.equal((await stage.get('/', { accept: 'text/html' })).status, 303, 'the page of a user')
+    assert.equal((await stage.get('/oauth/authorize')).status, 400, 'the way to sign in')
+    assert.ok((await stage.waiting()).some(({ request_id }) => request_id === waiting))
+    assert.equal((await stage.decide(waiting, 'approved')).body.status, 'approved')
+    assert.equal(held.length, 2, 'all this while')
+    assertShed(await stage.poll('kiosk', 'unknown'))
+  })
+
+  test('who goes away gives the place free for others, and so does who is refused or fails', async (t) => {
+    const { stage, gate } = await busy(t, 1)
+    const body = 'scope=openid&login_hint=ana'
+    const authorization = `authorization: ${credentials.kiosk}`
+    const leaving = open(
+      t,
+      stage,
+      head('/backchannel/authorize', authorization, `content-length: ${body.length}`) + body,
+    )
+    await gate.waiting(1)
+    assertShed(await stage.poll('northbank', 'unknown'))
+    leaving.socket.destroy()
+    await until(async () => (await stage.poll('northbank', 'unknown')).status === 400)
+    for (let number = 0; number < 5; number++) {
+      assert.equal((await stage.poll('northbank', 'unknown')).body.error, 'invalid_grant')
+      assert.equal((await stage.post('/oauth/token', { foo: 'a' })).status, 400)
+      assert.equal((await stage.post('/backchannel/authorize', {})).status, 401)
+    }
+    // What Kiosk left behind is still being done, and counts as its share.
+    assertShed(await stage.poll('kiosk', 'unknown'))
+    gate.release()
+    await until(async () => (await stage.poll('kiosk', 'unknown')).status === 400)
+  })
+})
+
+describe('one client asks for everything', () => {
+  test('it gets half, and whoever comes after it is served', async (t) => {
+    const { stage, fill, gate, held } = await busy(t, 8)
+    await fill('kiosk', 4)
+    assertShed(await stage.ring('kiosk'))
+    assertShed(await stage.poll('kiosk', 'unknown'))
+    // Of two, each has a half of the half.
+    await fill('northbank', 2)
+    assertShed(await stage.ring('northbank'))
+    await fill('till', 1)
+    gate.release()
+    for (const answer of await Promise.all(held)) assert.equal(answer.status, 200, answer.text)
+    const again = await Promise.all([stage.ring('kiosk'), stage.ring('kiosk'), stage.ring('northbank')])
+    for (const answer of again) assert.equal(answer.status, 200, answer.text)
+  })
+
+  test('while nobody else needs them, half of the places are its own', async (t) => {
+    const { fill, held } = await busy(t, 8)
+    await fill('kiosk', 4)
+    assert.equal(held.length, 4)
+  })
+
+  test('0 is no limit', async (t) => {
+    const { fill, gate, held } = await busy(t, 0)
+    await fill('kiosk', 30)
+    gate.release()
+    for (const answer of await Promise.all(held)) assert.equal(answer.status, 200, answer.text)
+  })
+})
+
+describe('who sends slowly, or without end, costs nothing', () => {
+  const impatient = { callerPatience: { headers: 200, request: 400 } }
+
+  test('a connection that says nothing, half a head, or half a body is closed, and takes nobody’s place', async (t) => {
+    const stage = await openStage(t, { config: { limits: { inFlight: 1 } }, parts: impatient })
+    const half = head('/oauth/token', 'content-length: 1000')
+    const slow = [
+      open(t, stage, ''),
+      open(t, stage, half.slice(0, 30)),
+      open(t, stage, `${half}grant_type=`),
+      open(t, stage, `${head('/oauth/token', 'transfer-encoding: chunked')}5\r\ngra`),
+    ]
+    const answer = await stage.ring('kiosk')
+    assert.equal(answer.status, 200, 'meanwhile others are served')
+    for (const heard of await Promise.all(slow.map(({ closed }) => closed()))) {
+      assert.match(heard, /^(HTTP\/1\.1 408 .*)?$/s)
+    }
+  })
+
+  test('a body beyond 64 KiB is refused as soon as that is known, and the connection closed', async (t) => {
+    const stage = await openStage(t)
+    const announced = open(t, stage, head('/oauth/token', 'content-length: 99999999999'))
+    assert.match(await announced.closed(), /^HTTP\/1\.1 413 /)
+    const endless = open(t, stage, head('/oauth/token', 'transfer-encoding: chunked'))
+    const chunk = `4000\r\n${'x'.repeat(0x4000)}\r\n`
+    endless.socket.on('drain', () => endless.socket.write(chunk))
+    while (endless.socket.write(chunk));
+    assert.match(await endless.closed(), /^HTTP\/1\.1 413 /)
+  })
+
+  test('headers beyond 16 KiB are refused', async (t) => {
+    const stage = await openStage(t)
+    const large = open(t, stage, head('/oauth/token', `x: ${'x'.repeat(20_000)}`))
+    assert.match(await large.closed(), /^HTTP\/1\.1 431 /)
+  })
+})
+
+const head = (path: string, ...headers: string[]) =>
+  `${[`POST ${path} HTTP/1.1`, 'host: localhost', 'content-type: application/x-www-form-urlencoded', ...headers].join('\r\n')}\r\n\r\n`
+
+/** A connection on which everything can be said, and nothing. */
+function open(t: TestContext, stage: Stage, said: string) {
+  const socket: Socket = connect(Number(new URL(stage.url).port), '127.0.0.1')
+  t.after(() => socket.destroy())
+  let text = ''
+  const end = Promise.withResolvers<string>()
+  socket.on('data', (chunk) => {
+    text += chunk
+  })
+  // Whoever still writes when the other side has had enough is told by a reset.
+  socket.on('error', () => {})
+  socket.on('close', () => end.resolve(text))
+  socket.write(said)
+  return {
+    socket,
+    /** All that was answered until the other side closed. */
+    closed: () => end.promise,
+    async heard(pattern: RegExp) {
+      await until(() => pattern.test(text))
+      return text
+    },
+  }
+}

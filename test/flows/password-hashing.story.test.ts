@@ -1,0 +1,460 @@
+/** What passwords cost the server: whoever tries them stops nobody else, and what is kept of them is strong. */
+import assert from 'node:assert/strict'
+import { createHook } from 'node:async_hooks'
+import { randomBytes, scryptSync } from 'node:crypto'
+import { availableParallelism } from 'node:os'
+import { describe, type TestContext, test } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
+import { createLog } from '../../src/platform/log.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
+import { createPasswordHashing, passwordOf, userCodeOf } from '../../src/user/password/password-hashing.ts'
+import { type Scrypt, scryptOptions } from '../../src/user/password/scrypt.ts'
+import { createUserCodeStore } from '../../src/user/user-code/user-code-store.ts'
+import { createUserStore } from '../../src/user/user-store.ts'
+import { pollClient } from '../support/assertions.ts'
+import { type Engine, engines } from '../support/engines.ts'
+import { vault } from '../support/rows.ts'
+import { type Answer, ana, basic, openStage, type Stage } from '../support/stage.ts'
+import { listenToStatements } from '../support/statements.ts'
+import { rowsOf } from '../support/tables.ts'
+import { until } from '../support/until.ts'
+import { openVisitor } from '../support/visitor.ts'
+
+const boothSecret = newSecret()
+const code = '4711'
+
+const config: ConfigInput = {
+  proxy: { trust: ['127.0.0.1/32', '::1'] },
+  users: [{ ...ana, user_code: code }],
+  clients: [pollClient('booth', { client_secret: boothSecret, backchannel_user_code_parameter: true })],
+  // Whoever tries is not to be held up for that alone.
+  limits: { signIn: { perName: 1000, perAddress: 1000 } },
+}
+
+/** Computes nothing until it is let: says how much is under way, and how much was at most. */
+function heldUp() {
+  const waiting: (() => void)[] = []
+  const seen = { most: 0, begun: 0 }
+  let isOpen = false
+  const scrypt: Scrypt = async () => {
+    seen.begun += 1
+    if (!isOpen) {
+      await new Promise<void>((resolve) => {
+        waiting.push(resolve)
+        seen.most = Math.max(seen.most, waiting.length)
+      })
+    }
+    return randomBytes(32)
+  }
+  return {
+    scrypt,
+    seen,
+    underWay: () => waiting.length,
+    letOne: () => waiting.shift()?.(),
+    letAll() {
+      isOpen = true
+      for (const go of waiting.splice(0)) go()
+    },
+  }
+}
+
+/** Tries at the sign-in page, all of them in one browser, from whatever address is said. */
+async function openSignIn(stage: Stage) {
+  const visitor = openVisitor(stage.url)
+  const page = await visitor.follow(await visitor.get('/'))
+  const action = /<form method="post" action="(\/sign-in\/[^"/]+)">/.exec(page.text)![1]!
+  const cookie = [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; ')
+  const attempt = (address: string, name: string, password = 'wrong', signal?: AbortSignal) =>
+    fetch(stage.url + action, {
+      method: 'POST',
+      headers: { cookie, 'x-forwarded-for': address },
+      body: new URLSearchParams({ name, password }),
+      redirect: 'manual',
+      ...(signal && { signal }),
+    })
+  /** A try at this sign-in by a browser that has begun another one. */
+  const withCookie = (cookie: string, address: string) =>
+    fetch(stage.url + action, {
+      method: 'POST',
+      headers: { cookie, 'x-forwarded-for': address },
+      body: new URLSearchParams({ name: 'ana', password: 'wrong' }),
+      redirect: 'manual',
+    })
+  return Object.assign(attempt, { cookie, with: withCookie })
+}
+
+async function openHeldUp(t: TestContext, more: { engine?: Engine; config?: ConfigInput } = {}) {
+  const held = heldUp()
+  const statements = listenToStatements()
+  const { openDatabase } = statements
+  const stage = await openStage(t, {
+    config,
+    ...more,
+    parts: { passwords: { scrypt: held.scrypt, atOnce: 2 }, openDatabase },
+  })
+  t.after(held.letAll)
+  return { held, stage, statements, attempt: await openSignIn(stage) }
+}
+
+/** A whole flow of a client that shows no user code: a request, a decision, tokens. */
+async function issueTokens(stage: Stage): Promise<void> {
+  const { auth_req_id } = (await stage.ring('kiosk')).body
+  await stage.decide(await stage.newestRequest(), 'approved')
+  const { status, body } = await stage.poll('kiosk', auth_req_id)
+  assert.equal(status, 200)
+  assert.ok(body.id_token)
+}
+
+/** Passwords from strangers. Places: 5 for a network, 10 for a /48, 16 in all. */
+const crowds: [string, number, (number: number) => string, number][] = [
+  ['fifty from one address', 50, () => '192.0.2.1', 5],
+  ['a hundred and fifty from three addresses', 150, (number) => `192.0.${number % 3}.1`, 15],
+  ['five hundred from as many networks', 500, eachElsewhere, 16],
+  ['fifteen hundred from as many networks', 1500, eachElsewhere, 16],
+  ['a hundred and fifty from one /48', 150, (number) => `2001:db8:1:${number.toString(16)}::1`, 10],
+]
+
+/** Sign-ins that are looked up at the same time. */
+const lookUpsAtOnce = 8
+
+/** Codes from clients that have shown who they are. Places: 8 for a client, 32 for its network, 64 in all. */
+const codeCrowds: [string, CodeCrowd][] = [
+  ['fifty of one client', { count: 50, clients: 1, addressOf: () => '192.0.2.1', places: 8 }],
+  ['a hundred of one client, from as many networks', { count: 100, clients: 1, addressOf: eachElsewhere, places: 8 }],
+  ['a hundred of ten clients of one network', { count: 100, clients: 10, addressOf: () => '192.0.2.1', places: 32 }],
+  [
+    'a hundred and fifty of ten clients, from as many networks',
+    { count: 150, clients: 10, addressOf: eachElsewhere, places: 64 },
+  ],
+  [
+    'fifteen hundred of a hundred clients, from as many networks',
+    { count: 1500, clients: 100, addressOf: eachElsewhere, places: 64 },
+  ],
+]
+
+interface CodeCrowd {
+  count: number
+  clients: number
+  addressOf: (number: number) => string
+  places: number
+}
+
+function eachElsewhere(number: number): string {
+  return `10.${number >> 8}.${number & 255}.1`
+}
+
+/** Clients that ask for codes, and tries enough that the number of places alone decides. */
+function withCodes(clients: number): ConfigInput {
+  const booth = { client_secret: boothSecret, backchannel_user_code_parameter: true }
+  return {
+    ...config,
+    clients: Array.from({ length: clients }, (_, number) => pollClient(`booth-${number}`, booth)),
+    userCodes: { maxTries: 100, maxTriesPerClient: 1000, maxTriesPerUser: 1000 },
+  }
+}
+
+async function sendWrongCode(stage: Stage, as: string, address: string): Promise<Answer> {
+  const response = await fetch(`${stage.url}/backchannel/authorize`, {
+    method: 'POST',
+    headers: { authorization: basic(as, boothSecret), 'x-forwarded-for': address },
+    body: new URLSearchParams({ scope: 'openid', login_hint: 'ana', user_code: 'wrong' }),
+  })
+  const text = await response.text()
+  return { status: response.status, headers: response.headers, text, body: JSON.parse(text) }
+}
+
+for (const engine of engines) {
+  describe(`a crowd of wrong passwords, on ${engine.name},`, () => {
+    for (const [name, count, addressOf, places] of crowds) {
+      test(`${name}: two hashes under way, ${places} tries in the queue, 503 for the others; tokens are issued`, async (t) => {
+        const { held, stage, statements, attempt } = await openHeldUp(t, { engine })
+        const sql = await statements.during(async () => {
+          const answers = Array.from({ length: count }, (_, number) => attempt(addressOf(number), `u${number}`))
+          const refused = refusalsAmong(answers)
+          await until(async () => refused() === count - places && (await placesOf(stage)) === places, 30_000)
+          await until(() => held.underWay() === 2)
+          assert.equal(await triesOf(stage), 4 * 2, 'only those whose turn it is have been counted')
+          await issueTokens(stage)
+          held.letAll()
+          const statuses = (await Promise.all(answers)).map(({ status }) => status)
+          assert.equal(statuses.filter((status) => status === 401).length, places)
+          assert.equal(statuses.filter((status) => status === 503).length, count - places)
+        })
+        assert.deepEqual(held.seen, { most: 2, begun: places })
+        assert.equal(await triesOf(stage), 4 * places, 'who was refused has not tried')
+        assert.equal(aboutTries(sql).length, 4 * places, 'who was refused has not been counted, and then not')
+        const lookUps = sql.filter((each) => / from oidc_models /.test(each)).length
+        assert.ok(lookUps <= places + lookUpsAtOnce, `${lookUps} sign-ins were looked up for ${places} places`)
+      })
+    }
+  })
+
+  describe(`a crowd of wrong user codes, on ${engine.name},`, () => {
+    for (const [name, { count, clients, addressOf, places }] of codeCrowds) {
+      test(`${name}: two hashes under way, ${places} tries in the queue, 503 for the others; tokens are issued`, async (t) => {
+        const { held, stage } = await openHeldUp(t, { engine, config: withCodes(clients) })
+        const answers = Array.from({ length: count }, (_, number) =>
+          sendWrongCode(stage, `booth-${number % clients}`, addressOf(number)),
+        )
+        const refused = refusalsAmong(answers)
+        await until(async () => refused() === count - places && (await placesOf(stage)) === places, 30_000)
+        await until(() => held.underWay() === 2)
+        assert.deepEqual(await codeTriesOf(stage), { pair: 2 }, 'only those whose turn it is have been counted')
+        await issueTokens(stage)
+        held.letAll()
+        const heard = (await Promise.all(answers)).map(({ status, headers, body }) =>
+          [status, body.error, headers.get('retry-after')].join(' '),
+        )
+        assert.equal(heard.filter((each) => each === '400 invalid_user_code ').length, places)
+        assert.equal(heard.filter((each) => each === '503 temporarily_unavailable 1').length, count - places)
+        assert.deepEqual(held.seen, { most: 2, begun: places })
+        assert.deepEqual(await codeTriesOf(stage), { pair: places, client: places, user: places })
+      })
+    }
+  })
+}
+
+describe('wrong passwords at once', () => {
+  test('a page says in words that it is to be tried again, and when', async (t) => {
+    const { held, stage, attempt } = await openHeldUp(t)
+    const answers = Array.from({ length: 6 }, () => attempt('192.0.2.1', 'ana'))
+    const refused = await Promise.race(answers)
+    assert.deepEqual([refused.status, refused.headers.get('retry-after')], [503, '5'])
+    const text = await refused.text()
+    assert.match(text, /Many people are signing in at the moment/)
+    const again = /<a href="(\/sign-in\/[^"/]+)">Try again<\/a>/.exec(text)?.[1]
+    const form = await (await fetch(stage.url + again, { headers: { cookie: attempt.cookie } })).text()
+    assert.match(form, /<form method="post" action="\/sign-in\//)
+    held.letAll()
+    await Promise.all(answers)
+  })
+
+  test('whoever comes from elsewhere, and a client with a user code, take the next turns', async (t) => {
+    const held = heldUp()
+    const names = new Map([
+      [await secretFor(ana.password, passwordOf(ana.id)), 'ana'],
+      [await secretFor(code, userCodeOf('')), 'booth'],
+    ])
+    const order: string[] = []
+    const scrypt: Scrypt = (job) => {
+      order.push(names.get(Buffer.from(job.secret).toString('hex')) ?? 'crowd')
+      return held.scrypt(job)
+    }
+    const stage = await openStage(t, { config, parts: { passwords: { scrypt, atOnce: 2 } } })
+    t.after(held.letAll)
+    const attempt = await openSignIn(stage)
+    const crowd = Array.from({ length: 150 }, (_, number) => attempt(`192.0.${number % 3}.1`, `u${number}`))
+    const refused = refusalsAmong(crowd)
+    await until(() => refused() === 135)
+    const signedIn = attempt('198.51.100.7', 'ana', ana.password)
+    const form = { scope: 'openid', login_hint: 'ana', user_code: code }
+    const asked = stage.post('/backchannel/authorize', form, basic('booth', boothSecret))
+    await until(async () => (await placesOf(stage)) === 17)
+    for (const begun of [3, 4, 5]) {
+      held.letOne()
+      await until(() => order.length === begun)
+    }
+    assert.deepEqual(order, ['crowd', 'crowd', 'booth', 'crowd', 'ana'], 'each network once, and then hers')
+    held.letAll()
+    assert.equal((await signedIn).status, 303)
+    assert.equal((await asked).status, 200)
+    await Promise.all(crowd)
+  })
+
+  for (const engine of engines) {
+    test(`who hangs up while waiting frees the place, and leaves no trace, on ${engine.name}`, (t) => hangUp(t, engine))
+
+    test(`who needs no hash waits for none, and takes nobody's place, on ${engine.name}`, async (t) => {
+      const limits = { signIn: { perName: 1000, perAddress: 1, perNetwork: 1000, pause: 60 } }
+      const { held, stage, attempt } = await openHeldUp(t, { engine, config: { ...config, limits } })
+      const first = attempt('192.0.2.1', 'ana')
+      await until(() => held.underWay() === 1)
+      held.letOne()
+      assert.equal((await first).status, 401)
+      const two = [attempt('198.51.100.1', 'a'), attempt('198.51.100.2', 'b')]
+      await until(() => held.underWay() === 2)
+
+      const foreign = await openSignIn(stage)
+      const other = await openSignIn(stage)
+      const pauses = Array.from({ length: 16 }, () => attempt('192.0.2.1', 'ana', ana.password))
+      const strangers = Array.from({ length: 240 }, (_, number) => foreign.with(other.cookie, eachElsewhere(number)))
+      const statuses = (await Promise.all([...pauses, ...strangers])).map(({ status }) => status)
+      assert.deepEqual(statuses, [...Array(16).fill(429), ...Array(240).fill(410)])
+      assert.equal(await placesOf(stage), 2)
+      held.letAll()
+      assert.deepEqual(
+        (await Promise.all(two)).map(({ status }) => status),
+        [401, 401],
+      )
+      assert.equal((await attempt('203.0.113.1', 'ana', ana.password)).status, 303)
+    })
+  }
+
+  async function hangUp(t: TestContext, engine: Engine) {
+    const { held, stage, statements, attempt } = await openHeldUp(t, { engine })
+    const two = [attempt('192.0.2.1', 'a'), attempt('192.0.2.1', 'b')]
+    await until(() => held.underWay() === 2)
+    const sql = await statements.during(async () => {
+      for (let time = 0; time < 10; time++) {
+        const gone = new AbortController()
+        const waiting = ['c', 'd', 'e'].map((name) => attempt('192.0.2.1', name, 'wrong', gone.signal))
+        const left = Promise.allSettled(waiting)
+        await until(async () => (await placesOf(stage)) === 5)
+        assert.equal((await attempt('192.0.2.1', 'f')).status, 503)
+        gone.abort()
+        await left
+        await until(async () => (await placesOf(stage)) === 2)
+      }
+    })
+    assert.deepEqual(aboutTries(sql), [])
+    const third = attempt('192.0.2.1', 'g')
+    await until(async () => (await placesOf(stage)) === 3)
+    held.letAll()
+    assert.deepEqual(
+      (await Promise.all([...two, third])).map(({ status }) => status),
+      [401, 401, 401],
+    )
+    assert.equal(held.seen.begun, 3, 'for those who have left nothing was computed')
+  }
+
+  test('as many hashes are computed at once as the machine has processors to spare, two at most', async (t) => {
+    const held = heldUp()
+    const stage = await openStage(t, { config, parts: { passwords: { scrypt: held.scrypt } } })
+    t.after(held.letAll)
+    const attempt = await openSignIn(stage)
+    const tries = [1, 2, 3, 4].map((number) => attempt(`192.0.2.${number}`, 'ana'))
+    await until(async () => (await placesOf(stage)) === 4 && held.underWay() > 0)
+    await issueTokens(stage)
+    held.letAll()
+    await Promise.all(tries)
+    assert.equal(held.seen.most, availableParallelism() > 2 ? 2 : 1)
+  })
+
+  test('none of it runs in the threads of libuv, in which signatures are made', async (t) => {
+    let inLibuv = 0
+    const hook = createHook({
+      init(_id, type) {
+        if (type === 'SCRYPTREQUEST') inLibuv += 1
+      },
+    })
+    const stage = await openStage(t, { config })
+    const attempt = await openSignIn(stage)
+    hook.enable()
+    t.after(() => hook.disable())
+    for (const name of ['ana', 'zoe']) assert.equal((await attempt('192.0.2.1', name)).status, 401)
+    assert.equal((await attempt('192.0.2.1', 'ana', ana.password)).status, 303)
+    const form = { scope: 'openid', login_hint: 'ana', user_code: code }
+    assert.equal((await stage.post('/backchannel/authorize', form, basic('booth', boothSecret))).status, 200)
+    assert.equal(inLibuv, 0)
+  })
+})
+
+/** What goes into scrypt for a password at the stage. */
+async function secretFor(password: string, of: string): Promise<string> {
+  let sent = ''
+  const scrypt: Scrypt = async ({ secret }) => {
+    sent = Buffer.from(secret).toString('hex')
+    return new Uint8Array(32)
+  }
+  await createPasswordHashing({ vault, scrypt }).hash(password, of)
+  return sent
+}
+
+/** Counts who hears 503. */
+function refusalsAmong(answers: Promise<{ status: number }>[]): () => number {
+  let refused = 0
+  for (const answer of answers) {
+    answer.then(
+      ({ status }) => {
+        if (status === 503) refused += 1
+      },
+      () => {},
+    )
+  }
+  return () => refused
+}
+
+/** How many places in the queue are taken. */
+async function placesOf(stage: Stage): Promise<number> {
+  const { text } = await stage.get('/metrics')
+  return Number(/^doorbell_hashing_places (\d+)$/m.exec(text)?.[1])
+}
+
+async function triesOf(stage: Stage): Promise<number> {
+  const [row] = await rowsOf(stage, 'select sum(attempts) as tries from sign_in_attempts')
+  return Number(row!.tries)
+}
+
+/** Statements that count tries, or take them back. */
+function aboutTries(sql: string[]): string[] {
+  return sql.filter((each) => /^(insert into|update|delete from) sign_in_attempts/.test(each))
+}
+
+/** What is counted of user codes: for pairs of client and user, for clients, for users. */
+async function codeTriesOf(stage: Stage): Promise<Record<string, number>> {
+  const sums: Record<string, number> = {}
+  for (const { counter, tries } of await rowsOf(stage, 'select counter, tries from user_code_tries')) {
+    const [of = ''] = String(counter).split(' ')
+    sums[of] = (sums[of] ?? 0) + Number(tries)
+  }
+  return sums
+}
+
+/** As hashes were made before there was a key. */
+function formerHash(password: string): string {
+  const salt = randomBytes(16)
+  const hash = scryptSync(password, salt, 32, scryptOptions({ N: 2 ** 15, r: 8, p: 1 }))
+  return `scrypt.${salt.toString('base64url')}.${hash.toString('base64url')}`
+}
+
+for (const engine of engines) {
+  describe(`a hash of before, on ${engine.name},`, () => {
+    test('is good for one sign-in, in whose place there is a strong one; the same for a user code', async (t) => {
+      const stage = await openStage(t, { engine, config })
+      const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
+      t.after(() => database.close())
+      const password = newSecret(12)
+      const dora = { id: 'dora', username: 'dora', passwordHash: formerHash(password) }
+      await createUserStore(database).add(dora, stage.clock.now())
+      await createUserCodeStore(database).put('dora', formerHash(code), stage.clock.now())
+      const hashes = async () => {
+        const [user] = await rowsOf(stage, "select password_hash from users where id = 'dora'")
+        const [kept] = await rowsOf(stage, "select hash from user_codes where user_id = 'dora'")
+        return [String(user!.password_hash), String(kept!.hash)]
+      }
+      const before = await hashes()
+      const attempt = await openSignIn(stage)
+      const ask = (user_code: string) =>
+        stage.post(
+          '/backchannel/authorize',
+          { scope: 'openid', login_hint: 'dora', user_code },
+          basic('booth', boothSecret),
+        )
+      assert.equal((await attempt('192.0.2.1', 'dora')).status, 401)
+      assert.equal((await ask('4712')).body.error, 'invalid_user_code')
+      assert.deepEqual(await hashes(), before, 'wrong ones change nothing')
+
+      assert.equal((await attempt('192.0.2.1', 'dora', password)).status, 303)
+      assert.equal((await ask(code)).status, 200)
+      const after = await hashes()
+      for (const hash of after) assert.match(hash, /^\$scrypt\$ln=10,r=8,p=1,keyid=/)
+      assert.equal((await (await openSignIn(stage))('192.0.2.1', 'dora', password)).status, 303)
+      assert.equal((await ask(code)).status, 200)
+      assert.deepEqual(await hashes(), after, 'once')
+    })
+
+    test('is not put back in the place of a password or code that was changed meanwhile', async (t) => {
+      const stage = await openStage(t, { engine, config })
+      const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
+      t.after(() => database.close())
+      const [users, codes] = [createUserStore(database), createUserCodeStore(database)]
+      await users.add({ id: 'dora', username: 'dora', passwordHash: 'new' }, stage.clock.now())
+      await codes.put('dora', 'new', stage.clock.now())
+      await users.replacePasswordHash('dora', 'old', 'stronger')
+      await codes.replaceHash('dora', 'old', 'stronger')
+      assert.equal((await users.find('dora'))?.passwordHash, 'new')
+      assert.equal((await codes.find('dora'))?.hash, 'new')
+    })
+  })
+}

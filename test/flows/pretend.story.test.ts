@@ -1,0 +1,331 @@
+/**
+ * M30, AE-5, CD-18: a client that must not learn who is there. Whom nobody knows it hears of as of somebody who never
+ * answers.
+ */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import { SignJWT } from 'jose'
+import { newSecret } from '../../src/platform/crypto.ts'
+import { Refusal } from '../../src/platform/oauth-error.ts'
+import { newKey, pollClient } from '../support/assertions.ts'
+import { engines } from '../support/engines.ts'
+import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
+import { bearerOf } from '../support/phone-app.ts'
+import {
+  type Answer,
+  ana,
+  basic,
+  ben,
+  CIBA,
+  credentials,
+  openStage,
+  type RingingClient,
+  type Stage,
+  type StageOptions,
+} from '../support/stage.ts'
+import { listenToStatements } from '../support/statements.ts'
+import { rowsOf } from '../support/tables.ts'
+
+const secret = newSecret()
+const dora = { id: 'user-dora', username: 'dora', email: 'dora@example.com', disabled: true }
+const cleo = { id: 'user-cleo', username: 'cleo', email: 'cleo@example.com', user_code: 'otter-1234' }
+
+function pretending(t: TestContext, { config, ...options }: StageOptions = {}): Promise<Stage> {
+  const requests = { unknownUsers: 'pretend' as const, ...config?.requests }
+  return openStage(t, { ...options, config: { users: [ana, ben, dora, cleo], ...config, requests } })
+}
+
+/** An answer without what is another each time. */
+function shapeOf({ status, headers, body }: Answer) {
+  const names = [...headers.keys()].filter((name) => name !== 'date').sort()
+  const length = headers.get('content-length')
+  const authReqId = body.auth_req_id
+  const shape: Record<string, unknown> = { ...body, auth_req_id: typeof authReqId === 'string' ? authReqId.length : 0 }
+  return { status, names, length, body: shape }
+}
+
+const rows = (stage: Stage) => rowsOf(stage, "select * from backchannel_auth_requests where user_id like '∅%'")
+
+for (const engine of engines) {
+  describe(`somebody nobody knows, on ${engine.name}`, () => {
+    for (const as of ['kiosk', 'northbank', 'till'] as RingingClient[]) {
+      test(`${as} hears the same as of Ana, letter for letter, and the database the same statements`, async (t) => {
+        const statements = listenToStatements()
+        const email = { smtp: 'smtp://localhost:1', from: 'a@example.com' }
+        const stage = await pretending(t, {
+          engine,
+          config: { email },
+          parts: { openDatabase: statements.openDatabase, workers: false },
+        })
+        const about = async (login_hint: string) => {
+          let answer: Answer
+          const sql = await statements.during(async () => {
+            answer = await stage.ring(as, { login_hint, requested_expiry: '77' })
+          })
+          return { sql, shape: shapeOf(answer!) }
+        }
+        const known = await about('ana')
+        assert.equal(known.shape.status, 200)
+        assert.ok(known.sql.some((each) => each.startsWith('insert into notifications')))
+        for (const hint of ['zoe', 'zoe@example.com', 'dora', "x' or '1'='1", '∅ x']) {
+          assert.deepEqual(await about(hint), known, hint)
+        }
+        assert.equal((await rows(stage)).length, 5)
+      })
+    }
+
+    test('polls are answered as those of any request, until it has run out', async (t) => {
+      const stage = await pretending(t, { engine })
+      const ids = await Promise.all(
+        ['ana', 'zoe'].map(async (login_hint) => (await stage.ring('kiosk', { login_hint })).body.auth_req_id),
+      )
+      const poll = async () => {
+        const [known, unknown] = await Promise.all(ids.map((id) => stage.poll('kiosk', id)))
+        assert.deepEqual(shapeOf(unknown!), shapeOf(known!))
+        return unknown!.body.error
+      }
+      assert.equal(await poll(), 'authorization_pending')
+      assert.equal(await poll(), 'slow_down')
+      stage.clock.advance(10_000)
+      assert.equal(await poll(), 'authorization_pending')
+      stage.clock.advance(600_000)
+      assert.equal(await poll(), 'expired_token')
+      await stage.doorbell.sweep()
+      assert.equal(await poll(), 'expired_token')
+      assert.equal((await rows(stage))[0]!.status, 'expired')
+    })
+  })
+}
+
+describe('nobody', () => {
+  test('is told, sees the request, or can decide it', async (t) => {
+    const hook = await openNotificationEndpoint(t)
+    const stage = await pretending(t, {
+      config: { deviceWebhook: { url: hook.url, secret: newSecret() }, notifications: { allowPrivateNetworks: true } },
+    })
+    const { auth_req_id } = (await stage.ring('kiosk', { login_hint: 'zoe@example.com' })).body
+    await stage.doorbell.idle()
+    const mailbox = await stage.get('/dev/mailbox', { accept: 'application/json' })
+    assert.deepEqual([mailbox.body.mails, hook.heard], [[], []])
+    const sent = await rowsOf(stage, 'select state, last_outcome from notifications')
+    assert.deepEqual(new Set(sent.map((each) => each.last_outcome)), new Set(['nobody to tell']))
+
+    const [row] = await rows(stage)
+    for (const user of ['ana', 'ben']) assert.deepEqual(await stage.waiting(user), [])
+    const authorization = await bearerOf(stage)
+    for (const field of [`request_id=${row!.id}`, `auth_req_id=${auth_req_id}`, 'status=pending']) {
+      const { body } = await stage.get(`/backchannel/authinfo?${field}`, { authorization })
+      assert.deepEqual(body, { requests: [] })
+    }
+    const fields = { request_id: String(row!.id), status: 'approved' }
+    assert.equal((await stage.post('/backchannel/complete', fields, authorization)).status, 404)
+    assert.equal((await stage.decide(row!.id, 'approved')).status, 404)
+    const decided = await stage.post(`/dev/decide?auth_req_id=${auth_req_id}&action=allow`, {})
+    assert.equal(decided.status, 409)
+    assert.deepEqual(await stage.doorbell.requests.approve(String(row!.id), String(row!.user_id)), { kind: 'unknown' })
+    assert.equal((await stage.poll('kiosk', auth_req_id)).body.error, 'authorization_pending')
+    assert.ok(
+      stage.logLines.some((line) => line.includes('"outcome":"pretended"')),
+      'the operator can see it',
+    )
+    assert.ok(!JSON.stringify(await rows(stage)).includes('zoe'), 'whom the client named is not kept')
+  })
+
+  test('a push client hears at the end what it hears of a user who never answered; a ping client hears nothing', async (t) => {
+    const [pushed, pinged] = [await openNotificationEndpoint(t), await openNotificationEndpoint(t)]
+    const stage = await pretending(t, { till: pushed.url, northbank: pinged.url })
+    const ids = new Map<unknown, string>()
+    for (const login_hint of ['ana', 'zoe']) {
+      ids.set((await stage.ring('till', { login_hint })).body.auth_req_id, login_hint)
+      await stage.ring('northbank', { login_hint })
+    }
+    stage.clock.advance(601_000)
+    await stage.doorbell.sweep()
+    await stage.doorbell.idle()
+    const heard = await pushed.hears(2)
+    const bodies = heard.map(({ body: { auth_req_id, ...rest } }) => [ids.get(auth_req_id), rest] as const)
+    const of = Object.fromEntries(bodies)
+    assert.equal(of.zoe!.error, 'expired_token')
+    assert.deepEqual(of.zoe, of.ana)
+    assert.equal(pinged.heard.length, 0)
+  })
+
+  test('has only so many open requests: by name, in whatever letters, however it was said', async (t) => {
+    const key = await newKey('finder')
+    const tokenIssuers = [{ issuer: 'https://finder.example', jwks: { keys: [key.publicJwk] } }]
+    const stage = await pretending(t, { config: { requests: { maxOpenPerUser: 2 }, hints: { tokenIssuers } } })
+    const statuses = async (hints: string[]) => {
+      const all = []
+      for (const login_hint of hints) all.push((await stage.ring('kiosk', { login_hint })).status)
+      return all
+    }
+    assert.deepEqual(await statuses(['ana', 'ANA@example.com', 'user-ana']), [200, 200, 403])
+    assert.deepEqual(await statuses(['zoe', 'ZOE', 'Zoe', 'zoe2']), [200, 200, 403, 200])
+    assert.deepEqual(await statuses(['dora', 'dora@example.com', 'DORA@example.com']), [200, 200, 403])
+    const token = (jti: string) => {
+      const now = Math.floor(stage.clock.now() / 1000)
+      return new SignJWT({
+        sub: 'somebody',
+        jti,
+        iss: 'https://finder.example',
+        aud: stage.url,
+        iat: now,
+        exp: now + 60,
+      })
+        .setProtectedHeader({ alg: 'ES256', kid: 'finder' })
+        .sign(key.privateKey)
+    }
+    const byToken = []
+    for (const jti of ['1', '2', '3']) {
+      byToken.push((await stage.ring('kiosk', { login_hint: '', login_hint_token: await token(jti) })).status)
+    }
+    assert.deepEqual(byToken, [200, 200, 403])
+  })
+
+  test('a user who has blocked the client is nobody for it', async (t) => {
+    const stage = await pretending(t)
+    const authorization = await bearerOf(stage)
+    await stage.post('/backchannel/block', { client_id: 'kiosk', blocked: 'true' }, authorization)
+    const blocked = await stage.ring('kiosk')
+    assert.deepEqual(shapeOf(blocked), shapeOf(await stage.ring('kiosk', { login_hint: 'zoe' })))
+    assert.deepEqual(await stage.waiting(), [])
+    assert.equal((await stage.ring('northbank')).status, 200)
+    assert.equal((await stage.waiting()).length, 1)
+  })
+
+  test('what is wrong with a hint itself is still said', async (t) => {
+    const stage = await pretending(t)
+    const ring = (hints: Record<string, string>) => stage.ring('kiosk', { login_hint: '', ...hints })
+    for (const hints of [{}, { id_token_hint: 'x.y.z' }, { login_hint: 'zoe', login_hint_token: 'x' }]) {
+      assert.equal((await ring(hints as Record<string, string>)).body.error, 'invalid_request')
+    }
+    assert.equal((await rows(stage)).length, 0)
+  })
+
+  test('a device service is told that there is nobody: it knows its users', async (t) => {
+    const stage = await pretending(t)
+    const { body } = await stage.post('/backchannel/authinfo', { login_hint: 'zoe' }, credentials.phoneService)
+    assert.equal(body.error, 'unknown_user_id')
+  })
+
+  test("is what a hook's own refusal means, too", async (t) => {
+    const find = async (id: string) => (id === ana.id ? ana : null)
+    const users = {
+      find,
+      async findByHint(hint: { value: string }) {
+        if (hint.value === 'ana') return ana
+        throw new Refusal('unknown_user_id', 'no such customer')
+      },
+    }
+    const stage = await pretending(t, { config: { users } })
+    const about = async (login_hint: string) => shapeOf(await stage.ring('kiosk', { login_hint }))
+    assert.deepEqual(await about('zoe'), await about('ana'))
+  })
+})
+
+describe('it is for each client to say (M30)', () => {
+  const open = (t: TestContext, unknownUsers: 'error' | 'pretend') =>
+    openStage(t, {
+      config: {
+        requests: { unknownUsers },
+        clients: [
+          pollClient('open', { client_secret: secret, backchannel_unknown_users: 'error' }),
+          pollClient('closed', { client_secret: secret, backchannel_unknown_users: 'pretend' }),
+        ],
+      },
+    })
+  const ring = (stage: Stage, as: string) =>
+    stage.post('/backchannel/authorize', { scope: 'openid', login_hint: 'zoe' }, basic(as, secret))
+
+  for (const [unknownUsers, kiosk] of [
+    ['error', 400],
+    ['pretend', 200],
+  ] as const) {
+    test(`whatever the deployment says: ${unknownUsers}`, async (t) => {
+      const stage = await open(t, unknownUsers)
+      const answers = [await ring(stage, 'open'), await ring(stage, 'closed')]
+      assert.deepEqual(
+        answers.map(({ status, body }) => [status, body.error]),
+        [
+          [400, 'unknown_user_id'],
+          [200, undefined],
+        ],
+      )
+      assert.equal((await stage.ring('kiosk', { login_hint: 'zoe' })).status, kiosk)
+    })
+  }
+
+  test('but not for one that registers itself', async (t) => {
+    const stage = await openStage(t, {
+      config: { registration: { mode: 'open' }, requests: { unknownUsers: 'pretend' } },
+    })
+    for (const backchannel_unknown_users of ['error', 'pretend']) {
+      const response = await fetch(`${stage.url}/oauth/register`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({
+          backchannel_token_delivery_mode: 'poll',
+          grant_types: [CIBA],
+          backchannel_unknown_users,
+        }),
+      })
+      assert.equal(response.status, 400)
+      assert.match(await response.text(), /backchannel_unknown_users is given by the operator only/)
+    }
+  })
+})
+
+describe('user codes and nobody (M47)', () => {
+  const open = async (t: TestContext) => {
+    const booth = pollClient('booth', { client_secret: secret, backchannel_user_code_parameter: true })
+    const statements = listenToStatements()
+    const parts = { openDatabase: statements.openDatabase, workers: false }
+    const stage = await pretending(t, { config: { clients: [booth], userCodes: { maxTriesPerClient: 10_000 } }, parts })
+    const ask = async (login_hint: string, user_code?: string) => {
+      stage.clock.advance(1)
+      let answer: Answer
+      const form = { scope: 'openid', login_hint, ...(user_code !== undefined && { user_code }) }
+      const sql = await statements.during(async () => {
+        answer = await stage.post('/backchannel/authorize', form, basic('booth', secret))
+      })
+      return { ...shapeOf(answer!), sql }
+    }
+    // Which of them would have a code nobody can tell beforehand.
+    const names = Array.from({ length: 30 }, (_, number) => `zoe${number}@example.com`)
+    const withoutCode: string[] = []
+    for (const name of names) if ((await ask(name)).status === 200) withoutCode.push(name)
+    return { stage, ask, withoutCode, withCode: names.filter((name) => !withoutCode.includes(name)) }
+  }
+
+  test('some of those who are not there have a code and others none, for good, like those who are', async (t) => {
+    const { ask, withCode, withoutCode, stage } = await open(t)
+    assert.ok(withCode.length > 3 && withoutCode.length > 3, `${withCode.length} and ${withoutCode.length}`)
+    const missing = await ask('cleo')
+    assert.deepEqual(missing.body.error, 'missing_user_code')
+    await stage.restart()
+    for (const name of withCode.slice(0, 3)) {
+      for (const spelled of [name, name.toUpperCase()]) assert.deepEqual(await ask(spelled), missing)
+    }
+    const none = await ask('ana')
+    const any = await ask('ana', 'anything')
+    for (const name of withoutCode.slice(0, 3)) {
+      assert.deepEqual(await ask(name), none)
+      assert.deepEqual(await ask(name, 'anything'), any)
+    }
+  })
+
+  test('a wrong code looks the same, and so does being locked out', async (t) => {
+    const { ask, withCode } = await open(t)
+    const hear = async (name: string) => {
+      const all = []
+      for (let each = 0; each < 7; each++) all.push(await ask(name, `wrong-${each}`))
+      return all
+    }
+    const known = await hear('cleo')
+    assert.deepEqual(
+      known.map(({ body }) => body.error),
+      [...Array(5).fill('invalid_user_code'), 'access_denied', 'access_denied'],
+    )
+    for (const name of withCode.slice(0, 2)) assert.deepEqual(await hear(name), known)
+  })
+})

@@ -1,0 +1,283 @@
+/** Clients that register themselves (RFC 7591, RFC 7592), from their first call to tokens. */
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { createInitialAccessStore } from '../../src/client/registration/initial-access-token-store.ts'
+import { loadConfig } from '../../src/config/load.ts'
+import { createDoorbell } from '../../src/doorbell.ts'
+import { createLog } from '../../src/platform/log.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
+import { newKey, pollClient } from '../support/assertions.ts'
+import { engines } from '../support/engines.ts'
+import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
+import { basic, CIBA, castConfig, newNotificationToken, type Stage } from '../support/stage.ts'
+import { closeAfter } from '../support/teardown.ts'
+import { open, opened, poll } from './registration-calls.ts'
+
+describe('from registration to tokens (M35)', () => {
+  for (const engine of engines) {
+    for (const mode of ['poll', 'ping', 'push'] as const) {
+      test(`${engine.name}: a client that registers for ${mode} rings and gets its tokens`, async (t) => {
+        const { stage, register } = await opened(t, open, engine)
+        const hears = await openNotificationEndpoint(t)
+        const { status, body, text } = await register({
+          client_name: 'Newcomer',
+          grant_types: mode === 'push' ? [] : [CIBA],
+          backchannel_token_delivery_mode: mode,
+          ...(mode !== 'poll' && { backchannel_client_notification_endpoint: hears.url }),
+        })
+        assert.equal(status, 201, text)
+        const credentials = basic(String(body.client_id), String(body.client_secret))
+        const { body: rung } = await stage.post(
+          '/backchannel/authorize',
+          {
+            scope: 'openid email',
+            login_hint: 'ana',
+            ...(mode !== 'poll' && { client_notification_token: newNotificationToken() }),
+          },
+          credentials,
+        )
+        await stage.decide(await stage.newestRequest(), 'approved')
+        if (mode === 'push') {
+          await stage.doorbell.idle()
+          assert.ok((await hears.hears(1))[0]!.body.access_token)
+          return
+        }
+        if (mode === 'ping') assert.equal((await hears.hears(1))[0]!.body.auth_req_id, rung.auth_req_id)
+        const form = { grant_type: CIBA, auth_req_id: String(rung.auth_req_id) }
+        assert.equal((await stage.post('/oauth/token', form, credentials)).status, 200)
+      })
+    }
+  }
+})
+
+describe('who may register', () => {
+  test('nobody, unless it is switched on; and it is promised only then', async (t) => {
+    const { stage, register } = await opened(t, {})
+    assert.equal((await register(poll)).status, 404)
+    assert.ok(!('registration_endpoint' in (await stage.get('/.well-known/openid-configuration')).body))
+    const on = await opened(t)
+    const { body } = await on.stage.get('/.well-known/openid-configuration')
+    assert.equal(body.registration_endpoint, `${on.stage.url}/oauth/register`)
+  })
+
+  for (const engine of engines) {
+    test(`${engine.name}: with tokens, who has one, as often as it says, until it ends`, async (t) => {
+      const { stage, register } = await opened(t, { registration: { mode: 'token' } }, engine)
+      const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
+      t.after(() => database.close())
+      const invitations = createInitialAccessStore(database)
+      const now = stage.clock.now()
+      await invitations.add('three-times', 3, now, now + 1000)
+      await invitations.add('another', 1, now, now + 1000)
+
+      for (const token of [undefined, 'made-up']) {
+        const { status, body, headers } = await register(poll, token)
+        assert.deepEqual([status, body.error], [401, 'invalid_token'])
+        assert.match(String(headers.get('www-authenticate')), /^Bearer/)
+      }
+      assert.equal((await register({ ...poll, scope: 'zebra' }, 'three-times')).status, 400, 'costs nothing')
+      const answers = await Promise.all(Array.from({ length: 8 }, () => register(poll, 'three-times')))
+      assert.deepEqual(answers.map(({ status }) => status).sort(), [201, 201, 201, ...Array(5).fill(401)])
+      stage.clock.advance(1001)
+      assert.equal((await register(poll, 'another')).status, 401, 'its time is over')
+    })
+
+    test(`${engine.name}: where it is open, one address registers so many in an hour (DR-13)`, async (t) => {
+      const { stage, register } = await opened(t, { registration: { mode: 'open', perHour: 3 } }, engine)
+      const answers = await Promise.all(Array.from({ length: 8 }, () => register(poll)))
+      assert.deepEqual(answers.map(({ status }) => status).sort(), [201, 201, 201, ...Array(5).fill(429)])
+      const over = answers.find(({ status }) => status === 429)!
+      assert.equal(over.headers.get('retry-after'), '3600')
+      stage.clock.advance(3600_001)
+      assert.equal((await register(poll)).status, 201)
+    })
+
+    test(`${engine.name}: another address is not had by saying so, nor within one's own IPv6 network`, async (t) => {
+      const from = async (stage: Stage, address: string) => {
+        const headers = { 'content-type': 'application/json', 'x-forwarded-for': address }
+        const body = JSON.stringify(poll)
+        return (await fetch(`${stage.url}/oauth/register`, { method: 'POST', headers, body })).status
+      }
+      const registration = { mode: 'open', perHour: 1 } as const
+      const { stage: bare } = await opened(t, { registration }, engine)
+      assert.deepEqual([await from(bare, '192.0.2.1'), await from(bare, '192.0.2.2')], [201, 429])
+      const { stage: behind } = await opened(t, { registration, proxy: { trust: ['127.0.0.0/8', '::1'] } }, engine)
+      const statuses = []
+      for (const address of ['2001:db8:1:2::1', '2001:db8:1:2:ffff::2', '2001:db8:1:3::1', '192.0.2.1', '192.0.2.2']) {
+        statuses.push(await from(behind, address))
+      }
+      assert.deepEqual(statuses, [201, 429, 201, 201, 201])
+    })
+  }
+})
+
+describe('a client looks after its registration (DR-11, DR-12)', () => {
+  test('reads it, replaces it whole, and gets a new token for the next time', async (t) => {
+    const { stage, register, send } = await opened(t)
+    const { body: made } = await register({ ...poll, client_name: 'Trolley', contacts: ['a@b.example'] })
+    const uri = String(made.registration_client_uri)
+    const token = String(made.registration_access_token)
+
+    const { status, body: seen } = await send('GET', uri, undefined, token)
+    assert.deepEqual([status, seen.client_name, seen.client_id], [200, 'Trolley', made.client_id])
+    assert.ok(!('client_secret' in seen))
+
+    const replaced = await send('PUT', uri, { client_id: made.client_id, ...poll, client_name: 'Trolley 2' }, token)
+    assert.equal(replaced.status, 200, replaced.text)
+    assert.equal(replaced.body.client_name, 'Trolley 2')
+    assert.ok(!('contacts' in replaced.body), 'what is not said again is gone')
+    assert.notEqual(replaced.body.registration_access_token, token)
+    assert.equal((await send('GET', uri, undefined, token)).status, 401, 'the old token')
+
+    const credentials = basic(String(made.client_id), String(made.client_secret))
+    const ring = await stage.post('/backchannel/authorize', { scope: 'openid', login_hint: 'ana' }, credentials)
+    assert.equal(ring.status, 200, 'the secret has stayed')
+  })
+
+  test('two replacements at once: one of them stands', async (t) => {
+    const { register, send } = await opened(t)
+    const { body: made } = await register(poll)
+    const change = (client_name: string) =>
+      send(
+        'PUT',
+        String(made.registration_client_uri),
+        { client_id: made.client_id, ...poll, client_name },
+        String(made.registration_access_token),
+      )
+    const answers = await Promise.all(['a', 'b', 'c'].map(change))
+    assert.deepEqual(answers.map(({ status }) => status).sort(), [200, 401, 401])
+  })
+
+  test('another method brings a secret, or takes it away', async (t) => {
+    const { register, send } = await opened(t)
+    const { publicJwk } = await newKey('one')
+    const { body: made } = await register(poll)
+    const keyed = {
+      client_id: made.client_id,
+      ...poll,
+      token_endpoint_auth_method: 'private_key_jwt',
+      jwks: { keys: [publicJwk] },
+    }
+    const { body: second } = await send(
+      'PUT',
+      String(made.registration_client_uri),
+      keyed,
+      String(made.registration_access_token),
+    )
+    assert.ok(!('client_secret' in second))
+    const back = { client_id: made.client_id, ...poll }
+    const { body: third } = await send(
+      'PUT',
+      String(made.registration_client_uri),
+      back,
+      String(second.registration_access_token),
+    )
+    assert.ok(third.client_secret && third.client_secret !== made.client_secret)
+  })
+
+  test('what it may not say is refused, and nothing is changed', async (t) => {
+    const { register, send } = await opened(t)
+    const { body: made } = await register({ ...poll, client_name: 'Trolley' })
+    const uri = String(made.registration_client_uri)
+    const token = String(made.registration_access_token)
+    for (const more of [
+      { client_id: 'another' },
+      { client_id: undefined },
+      { client_secret: 'made-up' },
+      { registration_access_token: token },
+      { registration_client_uri: uri },
+      { client_id_issued_at: 1 },
+      { client_secret_expires_at: 0 },
+      { backchannel_device_service: true },
+    ]) {
+      const { status } = await send('PUT', uri, { client_id: made.client_id, ...poll, ...more }, token)
+      assert.equal(status, 400, JSON.stringify(more))
+    }
+    const same = { client_id: made.client_id, ...poll, client_name: 'Trolley', client_secret: made.client_secret }
+    assert.equal((await send('PUT', uri, same, token)).status, 200)
+  })
+
+  test('a wrong token and an unknown client are answered alike, and no other method is taken', async (t) => {
+    const { stage, register, send } = await opened(t)
+    const { body: made } = await register(poll)
+    const { body: other } = await register(poll)
+    const uri = String(made.registration_client_uri)
+    const answers = await Promise.all([
+      send('GET', uri),
+      send('GET', uri, undefined, 'made-up'),
+      send('GET', uri, undefined, String(other.registration_access_token)),
+      send('GET', `${stage.url}/oauth/register/nobody`, undefined, String(made.registration_access_token)),
+      send('GET', `${stage.url}/oauth/register/kiosk`, undefined, String(made.registration_access_token)),
+      send('PUT', uri, { client_id: made.client_id, ...poll }, 'made-up'),
+      send('DELETE', uri, undefined, 'made-up'),
+    ])
+    for (const { status, text } of answers) assert.deepEqual([status, text], [401, answers[0]!.text])
+    assert.equal((await send('POST', uri, {}, String(made.registration_access_token))).status, 405)
+  })
+
+  for (const engine of engines) {
+    test(`${engine.name}: and ends it, with its tokens, its requests, and what it was still to be told`, async (t) => {
+      const { stage, register, send } = await opened(t, open, engine)
+      const silent = await openNotificationEndpoint(t)
+      silent.behaves(503)
+      const { body: made } = await register({
+        grant_types: [CIBA, 'refresh_token'],
+        backchannel_token_delivery_mode: 'ping',
+        backchannel_client_notification_endpoint: silent.url,
+      })
+      const credentials = basic(String(made.client_id), String(made.client_secret))
+      const ring = async () => {
+        stage.clock.advance(1)
+        const asked = { scope: 'openid', login_hint: 'ana', client_notification_token: newNotificationToken() }
+        return String((await stage.post('/backchannel/authorize', asked, credentials)).body.auth_req_id)
+      }
+      const first = await ring()
+      await stage.decide(await stage.newestRequest(), 'approved')
+      const form = { grant_type: CIBA, auth_req_id: first }
+      const { body: tokens } = await stage.post('/oauth/token', form, credentials)
+      const authorization = `Bearer ${tokens.access_token}`
+      assert.equal((await stage.get('/oauth/userinfo', { authorization })).status, 200)
+      await ring()
+      const open_ = await stage.newestRequest()
+      stage.clock.advance(10)
+
+      const uri = String(made.registration_client_uri)
+      assert.equal((await send('DELETE', uri, undefined, String(made.registration_access_token))).status, 204)
+      assert.equal((await send('GET', uri, undefined, String(made.registration_access_token))).status, 401)
+      assert.equal((await stage.get('/oauth/userinfo', { authorization })).status, 401)
+      assert.equal((await stage.decide(open_, 'approved')).status, 410)
+      stage.clock.advance(1000)
+      await stage.doorbell.sweep()
+      const told = silent.heard.length
+      stage.clock.advance(600_000)
+      await stage.doorbell.idle()
+      assert.equal(silent.heard.length, told, 'nothing is sent any more')
+    })
+  }
+})
+
+describe('a registered client that an operator takes into the configuration', () => {
+  for (const engine of engines) {
+    test(`${engine.name}: is the operator's from then on: its own token changes and removes nothing`, async (t) => {
+      const { stage, register, send } = await opened(t, open, engine)
+      const { body } = await register(poll)
+      const [uri, token] = [String(body.registration_client_uri), String(body.registration_access_token)]
+      const adopted = pollClient(String(body.client_id), {
+        client_secret: 'hush-hush',
+        backchannel_require_passkey: true,
+      })
+      const config = castConfig(0, stage.database, {
+        config: { ...open, issuer: stage.url, clients: [adopted] },
+      })
+      const loaded = await loadConfig({ env: {}, overrides: config })
+      // A SQLite file is for one server; on Postgres the one that was there before may go on.
+      if (engine.name === 'sqlite') await stage.doorbell.close()
+      const node = await createDoorbell(loaded, { clock: stage.clock, log: createLog('silent') })
+      closeAfter(t, () => node.close())
+      if (engine.name === 'sqlite') await node.listen({ port: Number(new URL(stage.url).port) })
+      assert.equal((await send('GET', uri, undefined, token)).status, 401)
+      assert.equal((await send('PUT', uri, { ...poll, client_id: adopted.client_id }, token)).status, 401)
+      assert.equal((await send('DELETE', uri, undefined, token)).status, 401)
+    })
+  }
+})

@@ -1,0 +1,134 @@
+/** Clients that registered themselves: users are told so, and see no name and no link that would mislead them. */
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { engines } from '../support/engines.ts'
+import { ana, basic, CIBA, newNotificationToken, openStage, type Stage } from '../support/stage.ts'
+import { openVisitor } from '../support/visitor.ts'
+
+const endpoint = 'https://callbacks.shop.example/ping'
+const ping = {
+  grant_types: [CIBA],
+  backchannel_token_delivery_mode: 'ping',
+  backchannel_client_notification_endpoint: endpoint,
+}
+const poll = { grant_types: [CIBA], backchannel_token_delivery_mode: 'poll' }
+const open: ConfigInput = { registration: { mode: 'open', perHour: 1000 } }
+const mailed: ConfigInput = { ...open, email: { smtp: 'smtp://localhost:9', from: 'no-reply@example.com' } }
+
+async function call(url: string, method: string, metadata: object, token?: string) {
+  const headers = { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) }
+  const answer = await fetch(url, { method, headers, body: JSON.stringify(metadata) })
+  return { status: answer.status, body: (await answer.json()) as Record<string, string> }
+}
+
+const register = (stage: Stage, metadata: object) => call(`${stage.url}/oauth/register`, 'POST', metadata)
+
+async function ring(stage: Stage, { client_id, client_secret }: Record<string, string>, more = {}) {
+  stage.clock.advance(1)
+  const form = { scope: 'openid', login_hint: 'ana', binding_message: 'Coffee 4.20', ...more }
+  return stage.post('/backchannel/authorize', form, basic(client_id!, client_secret!))
+}
+
+/** Sent to the mailbox by the worker, which is told when it may. */
+async function newestMail(stage: Stage): Promise<{ text: string; html: string }> {
+  await stage.doorbell.idle()
+  const { body } = await stage.get('/dev/mailbox', { accept: 'application/json' })
+  return (body.mails as { text: string; html: string }[])[0]!
+}
+
+for (const engine of engines) {
+  describe(`a client that registered itself, on ${engine.name}`, () => {
+    test('is shown as such, with the hosts of its addresses, on the page, in the mail and to device services', async (t) => {
+      const stage = await openStage(t, { engine, config: open })
+      const { body: shop } = await register(stage, { ...ping, client_name: 'Shop' })
+      await ring(stage, shop, { client_notification_token: newNotificationToken() })
+      const says =
+        /Shop registered itself here\. Nobody has checked who it is\. It says that its addresses are at callbacks\.(\u2060)?shop/
+      const id = await stage.newestRequest()
+      const visitor = openVisitor(stage.url)
+      assert.match((await visitor.signIn(ana, `/approve/${id}`)).text, says)
+      const mail = await newestMail(stage)
+      for (const part of [mail.text, mail.html]) {
+        assert.match(part, says)
+        assert.ok(!part.includes('callbacks.shop.example'), 'nothing that a mail program makes a link of')
+      }
+      const [{ client }] = (await stage.waiting()) as [{ client: Record<string, unknown> }]
+      assert.deepEqual([client.self_registered, client.hosts], [true, ['callbacks.shop.example']])
+
+      const { body: booth } = await register(stage, { ...poll, client_name: 'Booth' })
+      await ring(stage, booth)
+      assert.match((await newestMail(stage)).text, /Booth registered itself here.*it has named no address/)
+
+      await stage.ring('kiosk')
+      assert.doesNotMatch((await newestMail(stage)).text, /registered itself/)
+      const [{ client: kiosk }] = (await stage.waiting()) as [{ client: Record<string, unknown> }]
+      assert.deepEqual([kiosk.self_registered, kiosk.hosts], [undefined, undefined])
+    })
+
+    test('has no host of somebody else shown, that it is never called at', async (t) => {
+      const stage = await openStage(t, { engine, config: open })
+      const elsewhere = { redirect_uris: ['https://www.bank.example/'], jwks_uri: 'https://bank.example/keys' }
+      const grant_types = [CIBA, 'authorization_code']
+      for (const metadata of [
+        { ...poll, ...elsewhere },
+        { ...poll, ...elsewhere, grant_types },
+      ]) {
+        const { status, body } = await register(stage, { ...metadata, client_name: 'Booth' })
+        assert.equal(status, 201, JSON.stringify(body))
+        await ring(stage, body)
+        assert.doesNotMatch((await newestMail(stage)).text, /bank/)
+        const [{ client }] = (await stage.waiting()) as [{ client: Record<string, unknown> }]
+        assert.deepEqual(client.hosts, [])
+      }
+      const { body } = await register(stage, { ...ping, ...elsewhere, client_name: 'Shop' })
+      await ring(stage, body, { client_notification_token: newNotificationToken() })
+      const [{ client }] = (await stage.waiting()) as [{ client: Record<string, unknown> }]
+      assert.deepEqual(client.hosts, ['callbacks.shop.example'])
+    })
+
+    test('cannot take the name of a client of the operator, nor one that cannot be read, when it registers or later', async (t) => {
+      const stage = await openStage(t, { engine, config: open })
+      const wrong = ['Kiosk', 'KIOSK', 'K i o s k', 'Ｋｉｏｓｋ', 'Kіоsk', 'phone-service', 'Doorbell', '\u3164', '🚕']
+      for (const client_name of wrong) {
+        const { status, body } = await register(stage, { ...poll, client_name })
+        assert.deepEqual([status, body.error], [400, 'invalid_client_metadata'], client_name)
+        assert.match(body.error_description!, /^client_name /)
+      }
+      const { status, body } = await register(stage, { ...poll, client_name: 'Kiosk of Ben' })
+      assert.equal(status, 201)
+      assert.equal(
+        (await register(stage, { ...poll, client_name: 'Kiosk of Ben' })).status,
+        201,
+        'no name is taken by a stranger',
+      )
+      const replacing = { ...poll, client_id: body.client_id, client_name: 'Kiosk' }
+      const replaced = await call(body.registration_client_uri!, 'PUT', replacing, body.registration_access_token)
+      assert.deepEqual([replaced.status, replaced.body.error], [400, 'invalid_client_metadata'])
+    })
+
+    test('and any other sends nothing that looks like a link, in names and binding messages, where it is mailed', async (t) => {
+      const links = ['evil.com', 'Pay at https://evil.example', 'shop.example/pay']
+      const prices = ['Coffee 4.20', 'Fr. 12.50', 'v1.2']
+      const stage = await openStage(t, { engine, config: mailed, parts: { workers: false } })
+      for (const client_name of links) {
+        assert.equal(
+          (await register(stage, { ...poll, client_name })).body.error,
+          'invalid_client_metadata',
+          client_name,
+        )
+      }
+      for (const client_name of prices) assert.equal((await register(stage, { ...poll, client_name })).status, 201)
+      for (const binding_message of links) {
+        const { status, body } = await stage.ring('kiosk', { binding_message })
+        assert.deepEqual([status, body.error], [400, 'invalid_binding_message'], binding_message)
+      }
+      for (const binding_message of prices) assert.equal((await stage.ring('kiosk', { binding_message })).status, 200)
+      const unmailed = await openStage(t, { engine, config: open, parts: { workers: false } })
+      for (const text of links) {
+        assert.equal((await register(unmailed, { ...poll, client_name: text })).status, 201)
+        assert.equal((await unmailed.ring('kiosk', { binding_message: text })).status, 200)
+      }
+    })
+  })
+}

@@ -1,0 +1,213 @@
+/** Ana sees where she is signed in, and signs out there, or everywhere. */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
+import type { Language } from '../../src/platform/i18n/texts.ts'
+import { type Browser, openBrowser } from '../support/browser.ts'
+import { type Engine, engines } from '../support/engines.ts'
+import { signIn, startSignIn } from '../support/phone-app.ts'
+import { ana, ben, openStage, type Stage } from '../support/stage.ts'
+import { listenToStatements } from '../support/statements.ts'
+import { rowsOf } from '../support/tables.ts'
+import { formTokenOn, openVisitor, type Visitor } from '../support/visitor.ts'
+
+const firefox = { 'user-agent': 'Mozilla/5.0 (Windows NT 10.0; rv:128.0) Gecko/20100101 Firefox/128.0' }
+
+for (const engine of engines) {
+  describe(`sessions, on ${engine.name}`, () => {
+    test('Ana sees both of her browsers, which of them she is in, and none of Ben’s', async (t) => {
+      const { stage, home, office } = await scene(t, engine)
+      stage.clock.advance(11 * 60_000)
+      await comeBack(office, firefox)
+      const { text } = await office.get('/sessions')
+      assert.equal(text.match(/<article/g)?.length, 2)
+      const [first, second] = text.split('<article').slice(1)
+      assert.match(first!, /<h2>Firefox · Windows<\/h2>/)
+      assert.match(first!, /This browser/)
+      assert.match(second!, /<h2>Unknown browser<\/h2>/)
+      assert.doesNotMatch(second!, /This browser/)
+      assert.equal((await rowsOf(stage, 'select id from user_sessions')).length, 3, 'come back to, it is the same')
+      await comeBack(home)
+      assert.match((await home.get('/sessions')).text, /Firefox · Windows/)
+    })
+
+    test('the page says in her language that sessions end by themselves, too', async (t) => {
+      const { office } = await scene(t, engine)
+      for (const [language, words] of Object.entries(endsByItself)) {
+        assert.match((await office.get('/sessions', { 'accept-language': language })).text, words)
+      }
+    })
+
+    test('she signs out of one from the other', async (t) => {
+      const { home, office, bens } = await scene(t, engine)
+      const seen = await act(office, { id: idOf((await office.get('/sessions')).text) })
+      assert.equal(seen.location, '/sessions?done=ended')
+      assert.match((await home.get('/')).location ?? '', /^\/session\/start/, 'its token is worth nothing')
+      assert.deepEqual(await Promise.all([home, office, bens].map(isSignedIn)), [false, true, true])
+    })
+
+    test('Ben cannot end what is not his', async (t) => {
+      const { home, office, bens } = await scene(t, engine)
+      await act(bens, { id: idOf((await office.get('/sessions')).text) })
+      assert.deepEqual(await Promise.all([home, office, bens].map(isSignedIn)), [true, true, true])
+    })
+
+    test('she signs out everywhere: in apps too; what clients were allowed stays', async (t) => {
+      const { stage, home, office, bens } = await scene(t, engine)
+      const parameters = { scope: 'openid offline_access ciba:decide', prompt: 'consent' }
+      const tokens = await signIn(stage, ana, parameters, { id: 'tablet' })
+      const { body } = await stage.ring('kiosk')
+      await stage.decide(await stage.newestRequest(), 'approved')
+      const approved = await stage.poll('kiosk', body.auth_req_id)
+      assert.equal(approved.status, 200)
+
+      assert.equal((await act(office, { everywhere: 'true' })).location, '/session/start')
+      assert.deepEqual(await Promise.all([home, office, bens].map(isSignedIn)), [false, false, true])
+      const refresh = { grant_type: 'refresh_token', client_id: 'tablet', refresh_token: tokens.refresh_token! }
+      assert.equal((await stage.post('/oauth/token', refresh)).body.error, 'invalid_grant')
+      const bearer = (token: unknown) => ({ authorization: `Bearer ${token}` })
+      assert.equal((await stage.get('/backchannel/authinfo', bearer(tokens.access_token))).status, 401)
+      assert.equal((await stage.get('/oauth/userinfo', bearer(approved.body.access_token))).status, 200)
+    })
+
+    test('a browser that signed in for another client is listed, with its name, and she signs out of it', async (t) => {
+      const { stage, office } = await scene(t, engine)
+      stage.clock.advance(1000)
+      const browser = openBrowser(stage.url, firefox)
+      const { tokens } = await signInFor(stage, browser)
+      const seen = (await office.get('/sessions')).text
+      assert.equal(seen.match(/<article/g)?.length, 3)
+      const [phones] = seen.split('<article').filter((one) => one.includes('<h2>Firefox · Windows</h2>'))
+      assert.ok(phones, seen)
+      assert.doesNotMatch(phones, /This browser/)
+      const bearer = { authorization: `Bearer ${tokens.access_token}` }
+      const { sessions } = (await stage.get('/backchannel/sessions', bearer)).body as { sessions: Listed[] }
+      assert.deepEqual(
+        sessions.map(({ browser, current }) => [browser, current]),
+        [
+          ['Firefox · Windows', true],
+          ['', false],
+          ['', false],
+        ],
+      )
+      assert.doesNotMatch((await startSignIn(stage, {}, {}, browser)).page.text, /type="password"/)
+
+      assert.equal((await act(office, { id: idOf(phones) })).location, '/sessions?done=ended')
+      assert.match((await startSignIn(stage, {}, {}, browser)).page.text, /type="password"/)
+      assert.equal((await stage.get('/backchannel/sessions', bearer)).status, 401)
+      assert.equal((await office.get('/sessions')).text.match(/<article/g)?.length, 2)
+    })
+
+    test('a session that was left alone for too long, or ended at the provider, is not listed', async (t) => {
+      const { stage, office } = await scene(t, engine)
+      stage.clock.advance(20 * 3_600_000)
+      await comeBack(office)
+      const third = openVisitor(stage.url)
+      await third.signIn(ana)
+      const listed = async () => (await office.get('/sessions')).text.match(/<article/g)?.length
+      assert.equal(await listed(), 3)
+      stage.clock.advance(5 * 3_600_000)
+      await comeBack(office)
+      assert.equal(await listed(), 2, 'home was not used for a day')
+      const xsrf = /name="xsrf" value="([^"]+)"/.exec((await third.get('/oauth/logout')).text)![1]!
+      await third.post('/oauth/logout/confirm', { xsrf, logout: 'yes' })
+      assert.equal(await listed(), 1)
+    })
+
+    test('it is noted in the step that writes a session, and costs a flow of CIBA nothing', async (t) => {
+      const statements = listenToStatements()
+      const stage = await openStage(t, { engine, parts: { workers: false, openDatabase: statements.openDatabase } })
+      const noted = (sqls: string[]) => sqls.filter((sql) => sql.includes('user_sessions')).length
+      const written = (sqls: string[]) => sqls.filter((sql) => sql.startsWith('insert into user_sessions')).length
+      const browser = openBrowser(stage.url)
+      const signingIn = await statements.during(() => signInFor(stage, browser))
+      assert.ok(written(signingIn) > 0)
+      const again = await statements.during(() => startSignIn(stage, {}, {}, browser))
+      assert.equal(written(again), 1, 'once for the call that writes the session back')
+      const flow = await statements.during(async () => {
+        const { auth_req_id: id } = (await stage.ring('kiosk')).body
+        assert.equal((await stage.poll('kiosk', id)).body.error, 'authorization_pending')
+        await stage.decide(await stage.newestRequest(), 'approved')
+        stage.clock.advance(60_000)
+        const { status, body } = await stage.poll('kiosk', id)
+        assert.equal(status, 200)
+        const bearer = { authorization: `Bearer ${body.access_token}` }
+        assert.equal((await stage.get('/oauth/userinfo', bearer)).status, 200)
+      })
+      assert.deepEqual([flow.length > 0, noted(flow)], [true, 0])
+    })
+
+    test('a session that its user has ended is not listed', async (t) => {
+      const { stage, home } = await scene(t, engine)
+      await home.post('/session/end', { form_token: formTokenOn(await home.get('/')) })
+      assert.equal((await rowsOf(stage, `select id from user_sessions where user_id = 'user-ana'`)).length, 1)
+    })
+  })
+}
+
+const endsByItself: Record<Language, RegExp> = {
+  en: /ends by itself/,
+  de: /endet von selbst/,
+  es: /termina por sí sola/,
+  fr: /se termine d’elle-même/,
+  ja: /自動的に終了します/,
+  'pt-BR': /termina sozinha/,
+}
+
+interface Listed {
+  browser: string
+  current: boolean
+}
+
+/** Ana signs in to the phone app with a browser. */
+async function signInFor(stage: Stage, browser: Browser) {
+  const { page, tokens } = await startSignIn(stage, {}, {}, browser)
+  const consent = await browser.submit(page, { name: ana.username, password: ana.password })
+  const end = await browser.submit(consent)
+  return { tokens: await tokens(end.url) }
+}
+
+/** An app that may stay signed in. */
+const tablet: NonNullable<ConfigInput['clients']>[number] = {
+  client_id: 'tablet',
+  application_type: 'native',
+  token_endpoint_auth_method: 'none',
+  grant_types: ['authorization_code', 'refresh_token'],
+  redirect_uris: ['http://127.0.0.1/callback'],
+  scope: 'openid offline_access ciba:decide',
+}
+
+/** Ana signed in with two browsers, and Ben with one. */
+async function scene(t: TestContext, engine: Engine) {
+  const stage = await openStage(t, { engine, config: { clients: [tablet] } })
+  const [home, office, bens] = [openVisitor(stage.url), openVisitor(stage.url), openVisitor(stage.url)]
+  await home.signIn(ana)
+  stage.clock.advance(1000)
+  await office.signIn(ana)
+  await bens.signIn(ben)
+  return { stage, home, office, bens }
+}
+
+/** The app's own session is over, the provider's is not. */
+async function comeBack(visitor: Visitor, headers: Record<string, string> = {}): Promise<void> {
+  visitor.jar.delete('doorbell_app')
+  let seen = await visitor.get('/', headers)
+  while (seen.location?.startsWith('/')) seen = await visitor.get(seen.location, headers)
+  assert.match(seen.text, /Signed in as/)
+}
+
+async function isSignedIn(visitor: Visitor): Promise<boolean> {
+  visitor.jar.delete('doorbell_app')
+  visitor.jar.delete('doorbell_app_signed_out')
+  return /Signed in as/.test((await visitor.follow(await visitor.get('/'))).text)
+}
+
+async function act(visitor: Visitor, form: Record<string, string>) {
+  return visitor.post('/sessions/end', { form_token: formTokenOn(await visitor.get('/sessions')), ...form })
+}
+
+function idOf(text: string): string {
+  const id = /name="id" value="([^"]+)"/.exec(text)?.[1]
+  assert.ok(id, text)
+  return id
+}

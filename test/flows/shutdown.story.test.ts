@@ -1,0 +1,189 @@
+/** The end of a server: told first, so that calls go elsewhere, and no call is left without an answer. */
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { Agent, createServer, request as httpRequest, type IncomingMessage } from 'node:http'
+import { type AddressInfo, connect } from 'node:net'
+import { describe, type TestContext, test } from 'node:test'
+import type { UserHooks } from '../../src/user/user.ts'
+import { engines } from '../support/engines.ts'
+import { createGate } from '../support/gate.ts'
+import { ana, ben, CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
+import { openVisitor } from '../support/visitor.ts'
+
+interface Heard {
+  status: number
+  connection: string | undefined
+  retryAfter: string | undefined
+  body: Record<string, unknown>
+}
+
+interface Call {
+  path: string
+  form?: Record<string, string>
+  authorization?: string
+}
+
+function send(url: string, { path, form, authorization = credentials.kiosk }: Call, agent: Agent | false = false) {
+  return new Promise<Heard>((resolve, reject) => {
+    const headers = form && { 'content-type': 'application/x-www-form-urlencoded', authorization }
+    const sent = httpRequest(url + path, { method: form ? 'POST' : 'GET', agent, headers }, (answer) =>
+      read(answer).then(resolve, reject),
+    )
+    sent.on('error', reject).end(form && String(new URLSearchParams(form)))
+  })
+}
+
+async function read(answer: IncomingMessage): Promise<Heard> {
+  let text = ''
+  for await (const chunk of answer) text += chunk
+  const { connection, 'retry-after': retryAfter } = answer.headers
+  const isJson = answer.headers['content-type']?.startsWith('application/json')
+  return { status: answer.statusCode ?? 0, connection, retryAfter, body: isJson ? JSON.parse(text) : { text } }
+}
+
+/** One connection, which is kept. */
+function keptConnection(t: TestContext): Agent {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  t.after(() => agent.destroy())
+  return agent
+}
+
+const ring: Call = { path: '/backchannel/authorize', form: { scope: 'openid', login_hint: 'ana' } }
+const poll = (id: unknown): Call => ({ path: '/oauth/token', form: { grant_type: CIBA, auth_req_id: String(id) } })
+const refresh: Call = { path: '/oauth/token', form: { grant_type: 'refresh_token', refresh_token: 'x' } }
+
+/** Looking for a user is held up at the gate. */
+async function openAtGate(t: TestContext, options: Parameters<typeof openStage>[1] = {}) {
+  const gate = createGate()
+  const people = [ana, ben]
+  const users: UserHooks = {
+    find: async (id) => people.find((one) => one.id === id) ?? null,
+    async findByHint({ value }) {
+      await gate.pass()
+      return people.find(({ username }) => username === value) ?? null
+    },
+  }
+  t.after(() => gate.release())
+  const stage = await openStage(t, { ...options, config: { users, ...options.config } })
+  return { gate, stage }
+}
+
+async function isListening({ url }: Stage): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(Number(new URL(url).port), '127.0.0.1')
+    socket.on('connect', () => resolve(true)).on('error', () => resolve(false))
+    socket.on('connect', () => socket.destroy())
+  })
+}
+
+for (const engine of engines) {
+  describe(`${engine.name}: with a delay`, () => {
+    test('it is not ready at once, and serves everything until the delay is over, each call the last of its connection', async (t) => {
+      const stage = await openStage(t, { engine })
+      const kept = keptConnection(t)
+      assert.equal((await send(stage.url, ring, kept)).connection, 'keep-alive')
+      assert.equal((await send(stage.url, { path: '/health/ready' })).status, 200)
+
+      let over = false
+      const closed = stage.doorbell.close({ delay: 5 }).then(() => {
+        over = true
+      })
+      const ready = await send(stage.url, { path: '/health/ready' })
+      assert.deepEqual([ready.status, ready.body.status, ready.body.server], [503, 'not ready', 'ending'])
+      assert.ok(ready.retryAfter)
+      assert.equal((await send(stage.url, { path: '/health/live' })).status, 200)
+      // On the connection from before, and on new ones.
+      const rung = await send(stage.url, ring, kept)
+      assert.deepEqual([rung.status, rung.connection], [200, 'close'])
+      const polled = await send(stage.url, poll(rung.body.auth_req_id), keptConnection(t))
+      assert.deepEqual([polled.status, polled.body.error, polled.connection], [400, 'authorization_pending', 'close'])
+      // What oidc-provider writes, and a poll that comes too soon, which is written past everything.
+      for (const call of [refresh, poll(rung.body.auth_req_id), { path: '/oauth/jwks' }, { path: '/nothing' }]) {
+        assert.equal((await send(stage.url, call, keptConnection(t))).connection, 'close', call.path)
+      }
+      stage.clock.advance(4_999)
+      assert.equal((await send(stage.url, ring)).status, 200)
+      assert.equal(over, false)
+      stage.clock.advance(1)
+      await closed
+      assert.equal(await isListening(stage), false)
+    })
+
+    test('what is in work when it closes is answered, whatever else its connection brings', async (t) => {
+      const { gate, stage } = await openAtGate(t, { engine })
+      gate.hold()
+      const kept = keptConnection(t)
+      const waiting = send(stage.url, ring, kept)
+      await gate.waiting(1)
+      // Waits for the same connection.
+      const next = send(stage.url, { path: '/oauth/jwks' }, kept).catch((error: Error) => error)
+      const closed = stage.doorbell.close()
+      gate.release()
+      const { status, connection, body } = await waiting
+      assert.deepEqual([status, connection], [200, 'close'])
+      assert.ok(body.auth_req_id)
+      const after = await next
+      if (after instanceof Error) assert.match(after.message, /ECONNREFUSED/, 'refused, not cut off')
+      await closed
+    })
+  })
+}
+
+describe('with a delay', () => {
+  test('without one, closing again cuts it short', async (t) => {
+    const stage = await openStage(t)
+    const closed = stage.doorbell.close({ delay: 300 })
+    assert.equal((await send(stage.url, ring)).status, 200)
+    await Promise.all([stage.doorbell.close(), closed])
+    assert.equal(await isListening(stage), false)
+  })
+
+  test('held polls are answered at once, and no more are held', async (t) => {
+    const stage = await openStage(t, { config: { requests: { longPoll: 30 } } })
+    const { body } = await send(stage.url, ring)
+    const held = send(stage.url, poll(body.auth_req_id), keptConnection(t))
+    while (!(await stage.get('/metrics')).text.includes('doorbell_polls_held 1')) await new Promise(setImmediate)
+    const closed = stage.doorbell.close({ delay: 5 })
+    const answer = await held
+    assert.deepEqual([answer.status, answer.body.error, answer.connection], [400, 'authorization_pending', 'close'])
+    const other = await send(stage.url, ring)
+    assert.equal((await send(stage.url, poll(other.body.auth_req_id))).body.error, 'authorization_pending')
+    stage.clock.advance(5_000)
+    await closed
+  })
+
+  test('pages that listen are told to come again soon, and their stream ends as a whole', async (t) => {
+    const stage = await openStage(t)
+    const visitor = openVisitor(stage.url)
+    await visitor.signIn(ana)
+    const cookie = [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; ')
+    const stream = await fetch(`${stage.url}/events`, { headers: { cookie } })
+    assert.equal(stream.status, 200)
+    const closed = stage.doorbell.close({ delay: 5 })
+    stage.clock.advance(5_000)
+    assert.match(await stream.text(), /^retry: \d+\n\n/)
+    await closed
+  })
+})
+
+describe('within another server', () => {
+  test('what is in work is waited for, and calls that come later are told to come again', async (t) => {
+    const { gate, stage } = await openAtGate(t)
+    const host = createServer(stage.doorbell.handler).listen(0, '127.0.0.1')
+    t.after(() => host.close())
+    await once(host, 'listening')
+    const url = `http://127.0.0.1:${(host.address() as AddressInfo).port}`
+    gate.hold()
+    const waiting = send(url, ring)
+    await gate.waiting(1)
+    const closed = stage.doorbell.close()
+    gate.release()
+    assert.equal((await waiting).status, 200)
+    await closed
+    for (const call of [ring, { path: '/health/ready' }]) {
+      const { status, retryAfter, connection, body } = await send(url, call, keptConnection(t))
+      assert.deepEqual([status, retryAfter, connection], [503, '1', 'close'])
+      assert.equal(body.error, 'temporarily_unavailable')
+    }
+  })
+})

@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import { openBrowser } from '../support/browser.ts'
+import { freePort } from '../support/ports.ts'
+import { ana, openStage, type Stage } from '../support/stage.ts'
+
+const client = { client_id: 'house-app', client_secret: 'the secret of the house app' }
+
+/** Two providers: users sign in at the bank, and answer at the house. */
+const verified = { ...ana, id: 'customer-4711', claims: { email_verified: true } }
+
+async function openBoth(t: TestContext, bankUsers: object[] = [verified]): Promise<{ bank: Stage; house: Stage }> {
+  const port = await freePort()
+  const house = `http://localhost:${port}`
+  const bank = await openStage(t, {
+    config: { clients: [{ ...client, redirect_uris: [`${house}/session/callback`] }], users: bankUsers as never },
+  })
+  const login = { issuer: bank.url, client_id: client.client_id, client_secret: client.client_secret }
+  return { bank, house: await openStage(t, { port, config: { login } }) }
+}
+
+/** From the house to the bank, through its pages, and back. */
+async function signInAtBank(bank: Stage, house: Stage, who: { username: string; password: string }, to: string) {
+  const [houseBrowser, bankBrowser] = [openBrowser(house.url), openBrowser(bank.url)]
+  const sentTo = await houseBrowser.open(`${house.url}${to}`)
+  assert.ok(sentTo.url.startsWith(`${bank.url}/oauth/authorize`), sentTo.url)
+  const signInPage = await bankBrowser.open(sentTo.url)
+  const consentPage = await bankBrowser.submit(signInPage, { name: who.username, password: who.password })
+  const cameBack = await bankBrowser.submit(consentPage)
+  assert.ok(cameBack.url.startsWith(`${house.url}/session/callback`), cameBack.url)
+  return houseBrowser.open(cameBack.url)
+}
+
+describe('users sign in at another provider', () => {
+  test('Ana signs in at her bank and sees what waits for her here', async (t) => {
+    const { bank, house } = await openBoth(t)
+    await house.ring('kiosk')
+    const id = await house.newestRequest()
+
+    const page = await signInAtBank(bank, house, ana, `/approve/${id}`)
+
+    assert.equal(page.status, 200)
+    assert.equal(new URL(page.url).pathname, `/approve/${id}`)
+    assert.match(page.text, /Coffee 4\.20/)
+    assert.match(page.text, /Kiosk/)
+  })
+
+  test('somebody whom only the bank knows gets no further', async (t) => {
+    const eve = { id: 'user-eve', username: 'eve', email: 'eve@example.com', name: 'Eve', password: 'eve-of-the-bank' }
+    const { bank, house } = await openBoth(t, [eve])
+    await house.ring('kiosk')
+    const id = await house.newestRequest()
+
+    const page = await signInAtBank(bank, house, eve, `/approve/${id}`)
+
+    assert.equal(page.status, 403)
+    assert.doesNotMatch(page.text, /Coffee|Kiosk/)
+  })
+
+  const pretenders = {
+    'with the id of somebody here': { id: ana.id, username: 'mallory', email: 'mallory@example.com' },
+    'with an address that the bank has not verified': { id: 'm', username: 'mallory', email: ana.email },
+  }
+  for (const [how, pretender] of Object.entries(pretenders)) {
+    test(`nobody gets in ${how}`, async (t) => {
+      const mallory = { ...pretender, password: 'mallory-of-the-bank' }
+      const { bank, house } = await openBoth(t, [mallory])
+      const page = await signInAtBank(bank, house, mallory, '/')
+      assert.equal(page.status, 403)
+    })
+  }
+})

@@ -1,0 +1,65 @@
+/** Strict-Transport-Security: in every answer, whoever writes it. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { credentials, openStage } from '../support/stage.ts'
+
+const nowhere = 'https://client.example/notify'
+const production: ConfigInput = { development: false, issuer: 'https://id.example', metrics: { from: ['127.0.0.1'] } }
+
+const paths = [
+  '/',
+  '/health/live',
+  '/health/ready',
+  '/metrics',
+  '/assets/doorbell.css',
+  '/oauth/jwks',
+  '/oauth/authorize?client_id=x',
+  '/oauth/logout/success',
+  '/oauth/userinfo',
+  '/.well-known/openid-configuration',
+  '/backchannel/authorize',
+  '/nothing',
+  '/%zz',
+]
+
+test('with an https issuer it stands in every answer: pages, refusals, what oidc-provider writes', async (t) => {
+  const stage = await openStage(t, { northbank: nowhere, till: nowhere, config: production })
+  for (const path of paths) {
+    const { headers, status } = await stage.get(path)
+    assert.equal(headers.get('strict-transport-security'), 'max-age=31536000', `${path} ${status}`)
+  }
+  const rung = await stage.ring('kiosk')
+  // The usual answer to a poll is written past everything.
+  for (const answer of [
+    rung,
+    await stage.poll('kiosk', rung.body.auth_req_id),
+    await stage.post('/oauth/token', {}, credentials.kiosk),
+  ]) {
+    assert.equal(answer.headers.get('strict-transport-security'), 'max-age=31536000')
+  }
+})
+
+test('every page says what it may load and that nobody may frame it, those of errors too', async (t) => {
+  const stage = await openStage(t, { northbank: nowhere, till: nowhere, config: production })
+  for (const path of paths) {
+    const { headers } = await stage.get(path, { accept: 'text/html' })
+    if (!headers.get('content-type')?.startsWith('text/html')) continue
+    const policy = headers.get('content-security-policy') ?? ''
+    assert.match(policy, /default-src 'none'/, path)
+    assert.match(policy, /frame-ancestors 'none'/, path)
+  }
+})
+
+test('its time is a setting; in development, and with http, it is not there', async (t) => {
+  const short = await openStage(t, {
+    northbank: nowhere,
+    till: nowhere,
+    config: { ...production, hsts: { maxAge: 0 } },
+  })
+  assert.equal((await short.get('/health/live')).headers.get('strict-transport-security'), 'max-age=0')
+  for (const config of [{}, { issuer: 'https://localhost:4000' }]) {
+    const stage = await openStage(t, { config })
+    assert.equal((await stage.get('/health/live')).headers.get('strict-transport-security'), null)
+  }
+})

@@ -1,0 +1,160 @@
+/** What `Database` promises where it is Postgres. */
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { Client } from 'pg'
+import { type Clock, systemClock } from '../../src/platform/clock.ts'
+import type { Database } from '../../src/platform/storage/database.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
+import { engines } from '../support/engines.ts'
+import { claim, flow, furnish, hearing, letters, logbook, rest, say, stage } from './doors.ts'
+
+describe('on postgres only', () => {
+  const postgres = engines.find(({ name }) => name === 'postgres')!
+
+  test('a lost subscription says so, comes back, and tells that something may have been missed', async (t) => {
+    const { url, drop } = await postgres.fresh()
+    t.after(drop)
+    const clock = handClock()
+    const log = logbook()
+    const database = await openDatabase(url, { log: log.log, clock })
+    t.after(() => database.close())
+    const heard = hearing(database, 'door')
+
+    await terminate(url, "query like 'listen%'")
+    await log.line('announcements of other nodes do not reach us')
+    assert.equal(database.listening, false)
+
+    await clock.let(100)
+    assert.equal(await heard.next(), '')
+    assert.equal(database.listening, true)
+    await database.step(say('select 1 as one'), { announce: [{ topic: 'door', key: 'a' }] })
+    assert.equal(await heard.next(), 'a')
+  })
+
+  test('the pauses between attempts to come back grow', async () => {
+    const { url, drop } = await postgres.fresh()
+    const clock = handClock()
+    const database = await openDatabase(url, { log: logbook().log, clock })
+    await drop()
+    for (const pause of [100, 200, 400, 800]) await clock.let(pause)
+    assert.equal(database.listening, false)
+    await database.close()
+  })
+
+  test('a subscription has to answer now and then', async (t) => {
+    const { url, drop } = await postgres.fresh()
+    t.after(drop)
+    const clock = handClock()
+    const database = await openDatabase(url, { log: logbook().log, clock })
+    t.after(() => database.close())
+    await clock.let(2_000)
+    await clock.let(2_000)
+    assert.equal(database.listening, true)
+  })
+
+  test('steps that count each other do so on several connections, too', async (t) => {
+    const [one, other] = await stage(t, postgres, 2)
+    const enter = (database: Database, number: number) =>
+      database.step(
+        say(
+          `insert into visits_without_door select 'x', cast($1 as bigint)
+           where (select count(*) from visits_without_door) < 3 returning number`,
+          number,
+        ),
+        { alone: [`door ${number % 2}`, 'house'] },
+      )
+    const entered = await Promise.all(Array.from({ length: 40 }, (_, n) => enter(n % 3 ? one : other, n)))
+    assert.equal(entered.flat().length, 3)
+  })
+
+  test('an idle connection that is lost is logged, and another takes its place', async (t) => {
+    const { url, drop } = await postgres.fresh()
+    t.after(drop)
+    const log = logbook()
+    const database = await openDatabase(url, { log: log.log, clock: systemClock })
+    t.after(() => database.close())
+    await database.read('select 1 as one')
+    await terminate(url, "query not like 'listen%'")
+    await log.line('an idle database connection was lost')
+    assert.deepEqual(await database.read('select 2 as two'), [{ two: 2 }])
+  })
+
+  test('a connection that is lost within a step fails that step only', async (t) => {
+    const [database] = await stage(t, postgres)
+    const lost = say('select pg_terminate_backend(pg_backend_pid()) as gone')
+    await assert.rejects(database.step(say('select 1 as one'), rest(lost)))
+    await assert.rejects(database.step(lost))
+    assert.deepEqual(await database.step(say('select 2 as two'), rest(say('select 3'))), [{ two: 2 }])
+  })
+
+  test('a step that lost a race between transactions is tried three times', async (t) => {
+    const [database] = await stage(t, postgres)
+    await database.step(say('create sequence attempts'))
+    await database.step(
+      say(`create function stumble(times bigint) returns bigint language plpgsql volatile as $body$
+        declare attempt bigint := nextval('attempts');
+        begin
+          if attempt <= times then raise exception 'stumbled' using errcode = '40001'; end if;
+          return attempt;
+        end $body$`),
+    )
+    assert.deepEqual(await database.step(say('select stumble(2) as attempt')), [{ attempt: 3 }])
+    await assert.rejects(database.step(say('select 1'), rest(say('select stumble(99)'))), /stumbled/)
+    assert.deepEqual(await database.read('select last_value as attempts from attempts'), [{ attempts: 6 }])
+  })
+
+  test('a claimer does not wait for rows that another holds', async (t) => {
+    const { url, drop } = await postgres.fresh()
+    t.after(drop)
+    const database = await openDatabase(url, { log: logbook().log, clock: systemClock })
+    t.after(() => database.close())
+    await furnish(database)
+    await database.step(say("insert into doors select value, 'open', null from each($1)", JSON.stringify(letters)))
+    await asAdministrator(url, async (client) => {
+      await client.query('begin')
+      await client.query('select name from doors order by name limit 5 for update')
+      const claimed = await database.step<{ name: string }>(claim('me'))
+      assert.deepEqual(claimed.map(({ name }) => name).sort(), letters.slice(5, 10))
+    })
+  })
+})
+
+/** A clock on which nothing happens until the test lets it. */
+function handClock(): Clock & { let(milliseconds: number): Promise<void> } {
+  const timers = flow<{ milliseconds: number; callback: () => void; cancelled: boolean }>()
+  return {
+    now: () => 0,
+    after(milliseconds, callback) {
+      const timer = { milliseconds, callback, cancelled: false }
+      timers.push(timer)
+      return () => {
+        timer.cancelled = true
+      }
+    },
+    async let(milliseconds) {
+      let timer = await timers.next()
+      while (timer.cancelled) timer = await timers.next()
+      assert.equal(timer.milliseconds, milliseconds)
+      timer.callback()
+    },
+  }
+}
+
+async function asAdministrator(url: string, work: (client: Client) => Promise<unknown>): Promise<void> {
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  try {
+    await work(client)
+  } finally {
+    await client.end()
+  }
+}
+
+function terminate(url: string, which: string): Promise<void> {
+  return asAdministrator(url, async (client) => {
+    const sql = `select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and application_name = 'doorbell' and ${which}`
+    const { rowCount } = await client.query(sql)
+    assert.equal(rowCount, 1)
+  })
+}

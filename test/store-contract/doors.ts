@@ -1,0 +1,90 @@
+/** Databases with doors that are open or closed, visits and letters; and what is done to them. */
+import type { TestContext } from 'node:test'
+import { systemClock } from '../../src/platform/clock.ts'
+import { createLog } from '../../src/platform/log.ts'
+import type { Database, Statement, Value } from '../../src/platform/storage/database.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
+import type { Engine } from '../support/engines.ts'
+
+export const letters = [...'abcdefghijklmnopqrst']
+
+export function say(sql: string, ...values: Value[]): Statement {
+  return { sql, values }
+}
+
+export function rest(...also: Statement[]) {
+  return { also }
+}
+
+export function claim(by: string): Statement {
+  return say(
+    `update doors set by = $1 where name in (
+       select name from doors where by is null order by name limit 5 /* for update skip locked */
+     ) returning name`,
+    by,
+  )
+}
+
+/** `count` openings of one furnished database; all is put away after the test. */
+export async function stage<Count extends 1 | 2 = 1>(
+  t: TestContext,
+  engine: Engine,
+  count?: Count,
+): Promise<Openings[Count]> {
+  const { url, drop } = await engine.fresh()
+  const databases: Database[] = []
+  t.after(async () => {
+    await Promise.all(databases.map((database) => database.close()))
+    await drop()
+  })
+  for (let number = 0; number < (count ?? 1); number++) {
+    databases.push(await openDatabase(url, { log: logbook().log, clock: systemClock }))
+  }
+  await furnish(databases[0]!)
+  return databases as Openings[Count]
+}
+
+interface Openings {
+  1: [Database]
+  2: [Database, Database]
+}
+
+export async function furnish(database: Database): Promise<void> {
+  const tables = [
+    "create table doors (name text primary key, state text not null check (state in ('open', 'closed')), by text)",
+    'create table visits (door text not null references doors (name), number bigint not null)',
+    'create table visits_without_door (text text, number bigint)',
+  ]
+  for (const table of tables) await database.step(say(table))
+}
+
+/** What is heard on a topic, to be asked for one after the other. */
+export function hearing(database: Database, topic: string) {
+  const keys = flow<string>()
+  const stop = database.listen(topic, keys.push)
+  return { next: keys.next, waiting: keys.waiting, stop }
+}
+
+export function flow<Item>() {
+  const items: Item[] = []
+  const takers: ((item: Item) => void)[] = []
+  return {
+    push(item: Item): void {
+      const taker = takers.shift()
+      if (taker) taker(item)
+      else items.push(item)
+    },
+    next: () => (items.length > 0 ? Promise.resolve(items.shift()!) : new Promise<Item>((take) => takers.push(take))),
+    waiting: () => items,
+  }
+}
+
+export function logbook() {
+  const lines = flow<string>()
+  return {
+    log: createLog('info', { write: lines.push }),
+    async line(part: string): Promise<void> {
+      while (!(await lines.next()).includes(part));
+    },
+  }
+}

@@ -1,0 +1,302 @@
+/** No table is forgotten when a user or a client ends: the list of the endings is held against the schema. */
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
+import { createPushSubscriptionStore } from '../../src/authentication-device/channels/push-subscription-store.ts'
+import { createClientStore } from '../../src/client/client-store.ts'
+import { toClient } from '../../src/client/configured-clients.ts'
+import { endClient } from '../../src/endings/end-client.ts'
+import { createEndUser, type UserEnding } from '../../src/endings/end-user.ts'
+import { tablesOfClient, tablesOfUser, untouchedByClient, untouchedByUser } from '../../src/endings/ending-store.ts'
+import { exportUser } from '../../src/endings/export-user.ts'
+import { keptByTable } from '../../src/endings/user-data-store.ts'
+import type { Database, Value } from '../../src/platform/storage/database.ts'
+import { createPasskeyStore } from '../../src/user/passkey/passkey-store.ts'
+import { createUserCodeStore } from '../../src/user/user-code/user-code-store.ts'
+import { createUserGenerationStore } from '../../src/user/user-generation-store.ts'
+import { createUserStore } from '../../src/user/user-store.ts'
+import { engines } from '../support/engines.ts'
+import { allRows, furnished, newRequest, vault } from '../support/rows.ts'
+
+/** Columns of text that name a user or a client, under whatever name. */
+const ofUser = /user|subject|(^|_)sub(_|$)|account|owner|person|counter|purpose/
+const ofClient = /client|lane|counter/
+
+for (const engine of engines) {
+  describe(`the tables of the endings, on ${engine.name}`, () => {
+    test('are all that have a column about a user, or about a client', async (t) => {
+      const { one } = await furnished(t, engine)
+      const schema = await schemaOf(one.database)
+      assert.ok(schema.length > 20)
+      assert.deepEqual(unnamed(schema, ofUser, 'users', namedFor(tablesOfUser, untouchedByUser)), [])
+      assert.deepEqual(unnamed(schema, ofClient, 'clients', namedFor(tablesOfClient, untouchedByClient)), [])
+
+      await one.database.exclusively((run) => run('create table keepsakes (owner_user_id text, by_client text)'))
+      const grown = await schemaOf(one.database)
+      assert.deepEqual(unnamed(grown, ofUser, 'users', namedFor(tablesOfUser, untouchedByUser)), ['keepsakes'])
+      assert.deepEqual(unnamed(grown, ofClient, 'clients', namedFor(tablesOfClient, untouchedByClient)), ['keepsakes'])
+    })
+
+    test('none is forgotten that calls its users something else', async (t) => {
+      const { one } = await furnished(t, engine)
+      const columns = ['user_id', 'account_id', 'owner', 'sub', 'sub_hash', 'person', 'subject']
+      const tables = columns.map((column) => `keepsakes_by_${column}`)
+      await one.database.exclusively(async (run) => {
+        for (const column of columns) await run(`create table keepsakes_by_${column} (kept text, ${column} text)`)
+      })
+      const grown = await schemaOf(one.database)
+      assert.deepEqual(unnamed(grown, ofUser, 'users', namedFor(tablesOfUser, untouchedByUser)), tables.sort())
+    })
+
+    test('and what is exported is from each from which an ending takes something', () => {
+      assert.deepEqual(Object.keys(keptByTable).sort(), [...new Set(tablesOfUser.map(({ table }) => table))].sort())
+    })
+
+    for (const ending of ['signed_out', 'locked', 'removed', 'erased'] as UserEnding[]) {
+      test(`hold nothing of a user who is ${ending} but what the list says`, async (t) => {
+        const { one, clock } = await furnished(t, engine)
+        const { database } = one
+        const endUser = createEndUser({ database, vault, clock, audit: () => {} })
+        const before = await fill(database, clock.now())
+        assert.deepEqual(Object.keys(before).sort(), Object.keys(keptByTable).sort(), 'there is something in each')
+        await endUser('user-ana', ending, { by: 'command' })
+
+        const taken = tablesOfUser.filter((one) => one.in.includes(ending)).map(({ table }) => table)
+        const left = (await exportUser('user-ana', undefined, { database })) ?? {}
+        const gone = Object.keys(keptByTable).filter((table) => !(table in left))
+        // Locking only disables the user.
+        assert.deepEqual(
+          gone.sort(),
+          [...new Set(taken)].filter((table) => !(ending === 'locked' && table === 'users')).sort(),
+        )
+        const bens = await keptAbout(database, 'user-ben')
+        assert.deepEqual(Object.keys(bens).sort(), Object.keys(keptByTable).sort(), "nothing of anybody else's")
+        if (ending !== 'erased') return
+        const everything = JSON.stringify(
+          await Promise.all(Object.keys(keptByTable).map((table) => allRows(database, table))),
+        )
+        for (const word of ['user-ana', 'ana@example.com', 'Coffee for ana'])
+          assert.ok(!everything.includes(word), word)
+      })
+    }
+
+    test('of a client hold what the list says, and its approvals cannot be collected', async (t) => {
+      const { one, clock } = await furnished(t, engine)
+      const { database } = one
+      const clients = createClientStore(database)
+      const metadata = { client_id: 'kiosk', redirect_uris: [], grant_types: [], response_types: [] }
+      await clients.add(toClient({ ...metadata, token_endpoint_auth_method: 'none' } as never, vault), clock.now())
+      await fill(database, clock.now())
+      assert.equal(await clients.remove('kiosk', endClient('kiosk', clock.now())), true)
+      const left = await allRows(database, 'oidc_models')
+      assert.deepEqual(
+        left.filter(({ client_id }) => client_id === 'kiosk'),
+        [],
+      )
+      const open = await one.requests.list('open', clock.now() + 1)
+      assert.deepEqual(open, [])
+    })
+
+    test('a generation begins with each ending, and those of a closed user stay closed', async (t) => {
+      const { one, clock } = await furnished(t, engine)
+      const endUser = createEndUser({ database: one.database, vault, clock, audit: () => {} })
+      const generations = createUserGenerationStore(one.database)
+      assert.deepEqual(await generations.find('u'), { generation: 0, isClosed: false })
+      await endUser('u', 'signed_out', { by: 'command' })
+      assert.deepEqual(await generations.find('u'), { generation: 1, isClosed: false })
+      await endUser('u', 'locked', { by: 'command' })
+      await endUser('u', 'signed_out', { by: 'command' })
+      assert.deepEqual(await generations.find('u'), { generation: 3, isClosed: true })
+    })
+
+    for (const ending of ['locked', 'removed'] as UserEnding[]) {
+      test(`nothing is added for a user who is ${ending} by a call that began before`, async (t) => {
+        const { one, clock } = await furnished(t, engine)
+        const { database } = one
+        const now = clock.now()
+        const passkey = {
+          publicKey: 'x',
+          counter: 0,
+          transports: [],
+          name: undefined,
+          createdAt: now,
+          usedAt: undefined,
+        }
+        const passkeys = createPasskeyStore(database)
+        const subscriptions = createPushSubscriptionStore(database)
+        await createEndUser({ database, vault, clock, audit: () => {} })('user-ana', ending, { by: 'command' })
+        for (const [userId, isAdded] of [
+          ['user-ana', false],
+          ['user-ben', true],
+        ] as const) {
+          assert.equal(await passkeys.add({ ...passkey, id: userId, userId, credentialId: userId }), isAdded)
+          await subscriptions.add({ id: userId, userId, endpointHash: userId, sealed: 'x' }, now, 10)
+          assert.equal((await subscriptions.listForUser(userId)).length, isAdded ? 1 : 0, userId)
+        }
+      })
+    }
+
+    test('nor is a code kept for a user who was removed while it was hashed; for one who is locked it is', async (t) => {
+      const { one, clock } = await furnished(t, engine)
+      const { database } = one
+      const codes = createUserCodeStore(database)
+      const users = createUserStore(database)
+      const endUser = createEndUser({ database, vault, clock, audit: () => {} })
+      const now = clock.now()
+      for (const [ending, isKept] of [
+        ['locked', true],
+        ['removed', false],
+      ] as const) {
+        const id = `user-${ending}`
+        await users.add({ id }, now)
+        await endUser(id, ending, { by: 'command' })
+        assert.equal(await codes.put(id, 'scrypt.a.b', now), isKept, ending)
+        assert.equal(await codes.replace(id, isKept ? 'scrypt.a.b' : undefined, 'scrypt.c.d', now), isKept, ending)
+        assert.equal((await codes.find(id))?.hash, isKept ? 'scrypt.c.d' : undefined, ending)
+      }
+    })
+
+    test('a call that came before its user ended asks nobody, though the user is closed nowhere', async (t) => {
+      const { one, clock } = await furnished(t, engine)
+      const endUser = createEndUser({ database: one.database, vault, clock, audit: () => {} })
+      const [before, after] = [newRequest(clock.now()), newRequest(clock.now() + 2000)]
+      clock.advance(1000)
+      await endUser('user-ana', 'removed', { by: 'application', closes: false })
+      clock.advance(1000)
+      const accept = (request: typeof before) => one.requests.accept(request, request.id, { maxOpenPerUser: 9 })
+      assert.equal(await accept(before), false)
+      assert.equal(await accept(after), true, 'who comes back can be asked')
+    })
+
+    test('of a removal and an addition at the same moment, the id is not given to somebody else', async (t) => {
+      const { nodes, clock } = await furnished(t, engine, { count: 2 })
+      const [here, there] = nodes.map(({ database }) => database) as [Database, Database]
+      const endUser = createEndUser({ database: here, vault, clock, audit: () => {} })
+      for (let number = 0; number < 60; number++) {
+        const id = `u${number}`
+        await createUserStore(here).add({ id, username: id }, clock.now())
+        const [isRemoved, isAdded] = await Promise.all([
+          endUser(id, 'removed', { mustBe: 'added', by: 'command' }),
+          pause(number % 3).then(() => createUserStore(there).add({ id, username: `other ${id}` }, clock.now())),
+        ])
+        assert.deepEqual([isRemoved, isAdded], [true, false], id)
+      }
+    })
+
+    test('of a request that is kept and a lock at the same moment, nothing stays open', async (t) => {
+      const { nodes, clock } = await furnished(t, engine, { count: 2 })
+      const [one, other] = nodes as [(typeof nodes)[0], (typeof nodes)[0]]
+      const endUser = createEndUser({ database: other.database, vault, clock, audit: () => {} })
+      const forty = Array.from({ length: 40 }, (_, number) => number)
+      await Promise.all(
+        forty.map((number) => {
+          const request = newRequest(clock.now(), { id: `r${number}` })
+          if (number === 20) return endUser('user-ana', 'locked', { by: 'command' })
+          return one.requests.accept(request, request.id, { maxOpenPerUser: 99 })
+        }),
+      )
+      assert.deepEqual(await one.requests.listForUser('user-ana', 'open', clock.now()), [])
+      const late = newRequest(clock.now())
+      assert.equal(await one.requests.accept(late, 'late', { maxOpenPerUser: 99 }), false)
+    })
+  })
+}
+
+type Schema = { table: string; column: string }[]
+
+async function schemaOf(database: Database): Promise<Schema> {
+  const sql =
+    database.engine === 'sqlite'
+      ? `select m.name as "table", c.name as "column" from sqlite_master m join pragma_table_info(m.name) c
+         where m.type = 'table' and lower(c.type) = 'text' and m.name not like 'sqlite_%'`
+      : `select cast(table_name as text) as "table", cast(column_name as text) as "column"
+         from information_schema.columns where table_schema = current_schema() and data_type = 'text'`
+  return database.read(sql)
+}
+
+function unnamed(schema: Schema, about: RegExp, own: string, named: Set<string>): string[] {
+  const tables = schema.filter(({ table, column }) => about.test(column) || table === own).map(({ table }) => table)
+  return [...new Set(tables)].filter((table) => !named.has(table)).sort()
+}
+
+function namedFor(tables: readonly { table: string }[], untouched: Record<string, string>): Set<string> {
+  return new Set([...tables.map(({ table }) => table), ...Object.keys(untouched)])
+}
+
+/** A row or more in each table, about Ana and about Ben. @returns what is kept about Ana */
+async function fill(database: Database, now: number): Promise<Record<string, unknown>> {
+  for (const name of ['ana', 'ben']) {
+    const user = `user-${name}`
+    const put = (table: string, row: Record<string, Value>) => insert(database, table, row)
+    await put('users', { id: user, username: name, email: `${name}@example.com`, created_at: now })
+    await put('configured_users', { user_id: user, since: now })
+    await put('user_generations', { user_id: user, generation: 0, is_closed: 0, changed_at: now })
+    const issued = { sealed: 'x', client_id: 'kiosk', user_id: user, expires_at: now + 9999 }
+    await put('oidc_models', { model: 'Session', id_hash: `session ${name}`, ...issued, client_id: null })
+    await put('oidc_models', { model: 'Grant', id_hash: `grant ${name}`, ...issued })
+    await put('oidc_models', { model: 'RefreshToken', id_hash: name, grant_hash: `grant ${name}`, ...issued })
+    const times = { signed_in_at: now, seen_at: now, expires_at: now + 9999 }
+    await put('user_sessions', { id: name, user_id: user, uid_hash: name, browser: 'Firefox', ...times })
+    await put('passkeys', {
+      id: name,
+      user_id: user,
+      credential_id: name,
+      public_key: 'x',
+      counter: 0,
+      created_at: now,
+    })
+    await put('push_subscriptions', { id: name, user_id: user, endpoint_hash: name, sealed: 'x', created_at: now })
+    await put('user_codes', { user_id: user, hash: 'x', set_at: now })
+    await put('user_code_tries', { counter: `user ${user}`, user_id: user, tries: 1, tried_at: now })
+    await put('blocked_clients', { user_id: user, client_id: 'till', blocked_at: now })
+    await put('denial_pauses', { user_id: user, client_id: 'till', pause: 1, paused_until: now })
+    await put('pairwise_subjects', { subject: name, user_id: user, created_at: now })
+    const request = {
+      client_id: 'kiosk',
+      user_id: user,
+      scope: 'openid',
+      binding_message: `Coffee for ${name}`,
+      delivery_mode: 'poll',
+      created_at: now - 1,
+      expires_at: now + 600_000,
+      interval_seconds: 5,
+    }
+    const settled = { status: 'redeemed', settled_by: 'x', settled_at: now, redeemed_at: now }
+    await put('backchannel_auth_requests', {
+      id: `old ${name}`,
+      auth_req_id_hash: `old ${name}`,
+      ...request,
+      ...settled,
+    })
+    await put('backchannel_auth_requests', { id: `new ${name}`, auth_req_id_hash: name, ...request, status: 'pending' })
+    await put('backchannel_auth_consent_history', {
+      id: name,
+      request_id: `old ${name}`,
+      client_id: 'kiosk',
+      user_id: user,
+      outcome: 'approved',
+      decided_by: 'user',
+      scope: 'openid',
+      binding_message: `Coffee for ${name}`,
+      decided_at: now,
+    })
+    await put('signed_requests', { request_id: `old ${name}`, sealed: 'x', received_at: now })
+    const letter = { subject: `new ${name}`, state: 'waiting', created_at: now, due_at: now, give_up_at: now + 1 }
+    await put('notifications', { id: name, kind: 'web_push', lane: `web_push/${user}`, ...letter })
+    const ofAccount = { kind: 'account_email', lane: `user/${user}`, ...letter, subject: user }
+    await put('notifications', { id: `account of ${name}`, ...ofAccount })
+  }
+  return keptAbout(database, 'user-ana')
+}
+
+async function keptAbout(database: Database, userId: string): Promise<Record<string, unknown>> {
+  const { id, ...rows } = (await exportUser(userId, undefined, { database })) ?? {}
+  return rows
+}
+
+async function insert(database: Database, table: string, row: Record<string, Value>): Promise<void> {
+  const names = Object.keys(row)
+  const values = names.map((_, index) => `$${index + 1}`)
+  const sql = `insert into ${table} (${names.join(', ')}) values (${values.join(', ')}) returning 1 as one`
+  await database.step({ sql, values: Object.values(row) })
+}

@@ -1,0 +1,245 @@
+/**
+ * What is finished costs nothing: with a million finished requests of one client, no statement of a server is expected to
+ * cost more than a look or two into an index. The statements are those that whole flows lead to, with the settings of our
+ * sessions; what Postgres expects of them decides on its plans, and on JIT where there is one.
+ */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import { Client } from 'pg'
+import {
+  createRequestStore,
+  type RequestStore,
+} from '../../src/ciba/authentication-request/authentication-request-store.ts'
+import { createDecisionStore } from '../../src/ciba/decision/consent-history-store.ts'
+import { createUsedAssertionStore } from '../../src/client/authentication/used-jti-store.ts'
+import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
+import { systemClock } from '../../src/platform/clock.ts'
+import { createLog } from '../../src/platform/log.ts'
+import type { Value } from '../../src/platform/storage/database.ts'
+import { prepareSession } from '../../src/platform/storage/postgres-session.ts'
+import { wordsOfPostgres, wordsOfSqlite } from '../../src/platform/storage/sql-dialect.ts'
+import { asserted, assertionOf, newKey, pollClient } from '../support/assertions.ts'
+import { type Engine, engines } from '../support/engines.ts'
+import { addFinishedRows, bigTables } from '../support/finished-rows.ts'
+import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
+import { signIn } from '../support/phone-app.ts'
+import { newRequest } from '../support/rows.ts'
+import { CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
+import { collectStatements } from '../support/statements.ts'
+
+const [sqlite, postgres] = engines as [Engine, Engine]
+const count = 1_000_000
+const mostCost = 1_000
+
+/** Each limit there is, of the size that somebody might give it. */
+const limits = {
+  perUser: { perMinute: 100 },
+  perClient: { open: 10_000, perMinute: 1_000 },
+  perClientAndUser: { open: 50, perMinute: 60 },
+}
+
+/** What has to be among what was collected: otherwise the flows lead past it. */
+const expected = [
+  /^insert into backchannel_auth_requests/,
+  /from backchannel_auth_requests where auth_req_id_hash in/,
+  /from backchannel_auth_requests where id in/,
+  /from backchannel_auth_requests where user_id = .*order by created_at/,
+  /as blocked, .* as client_recent_until/,
+  /^update backchannel_auth_requests set interval_seconds = .* returning \*/,
+  /^update backchannel_auth_requests set interval_seconds = .* from each/,
+  /^update backchannel_auth_requests set status = answer.outcome/,
+  /^update backchannel_auth_requests set status = 'expired'/,
+  /^update backchannel_auth_requests set status = 'redeemed'/,
+  /^update backchannel_auth_requests set status = 'denied'/,
+  /delete from backchannel_auth_requests/,
+  /^insert into backchannel_auth_consent_history/,
+  /delete from backchannel_auth_consent_history/,
+  /from backchannel_auth_consent_history history/,
+  /^insert into notifications/,
+  /^with recursive kind_room/,
+  /^update notifications set state = report.state/,
+  /^update notifications set sealed = null/,
+  /delete from notifications/,
+  /min\(due_at\) from notifications/,
+  /count\(\*\) as number from notifications/,
+  /count\(\*\) as number from backchannel_auth_requests/,
+  /^insert into oidc_models/,
+  /from oidc_models where model = \$1 and id_hash/,
+  /^update oidc_models set consumed_at/,
+  /delete from oidc_models where \(model, id_hash\)/,
+  /^with theirs as materialized/,
+  /insert into used_assertions/,
+  /delete from used_assertions/,
+]
+
+async function playFlows(t: TestContext, engine: Engine) {
+  const statements = collectStatements()
+  const endpoint = await openNotificationEndpoint(t)
+  const key = await newKey('its-key')
+  const client = pollClient('key', { jwks: { keys: [key.publicJwk] }, token_endpoint_auth_method: 'private_key_jwt' })
+  const stage = await openStage(t, {
+    engine,
+    northbank: endpoint.url,
+    till: endpoint.url,
+    config: { limits, requests: { maxOpenPerUser: 20 }, clients: [client], retention: { requests: 1, history: 1 } },
+    parts: { openDatabase: statements.openDatabase },
+  })
+  const decided = async (as: 'kiosk' | 'northbank' | 'till', status: 'approved' | 'denied') => {
+    const { body } = await stage.ring(as, { ...(as === 'kiosk' && { scope: 'openid offline_access' }) })
+    if (as === 'kiosk') await stage.poll(as, body.auth_req_id)
+    const id = await stage.newestRequest()
+    assert.equal((await stage.decide(id, status)).status, 200)
+    await stage.doorbell.idle()
+    return { id, authReqId: String(body.auth_req_id) }
+  }
+  for (const as of ['kiosk', 'northbank', 'till'] as const) await decided(as, 'denied')
+  await decided('till', 'approved')
+  await decided('northbank', 'approved')
+  await collectAndUse(stage, await decided('kiosk', 'approved'))
+  const assertion = await assertionOf(stage, 'key', { key: key.privateKey, header: { kid: 'its-key' } })
+  await stage.post('/oauth/token', { grant_type: CIBA, auth_req_id: 'x', ...asserted(assertion) })
+  await lookBack(stage)
+  await reachLimits(stage)
+  await stage.get('/metrics')
+  stage.clock.advance(3_600_000)
+  await stage.doorbell.sweep()
+  stage.clock.advance(400 * 86_400_000)
+  await stage.doorbell.prune()
+  await stage.doorbell.close()
+  await storesOf(statements.openDatabase, stage)
+  return { stage, collected: statements.collected }
+}
+
+async function collectAndUse(stage: Stage, { authReqId }: { authReqId: string }): Promise<void> {
+  const { body } = await stage.poll('kiosk', authReqId)
+  const refreshed = await stage.post(
+    '/oauth/token',
+    { grant_type: 'refresh_token', refresh_token: String(body.refresh_token) },
+    credentials.kiosk,
+  )
+  const token = String(refreshed.body.access_token)
+  assert.equal((await stage.get('/oauth/userinfo', { authorization: `Bearer ${token}` })).status, 200)
+  await stage.post('/oauth/introspect', { token }, credentials.kiosk)
+  await stage.post('/oauth/revoke', { token }, credentials.kiosk)
+}
+
+/** What the user sees of it, and takes back. */
+async function lookBack(stage: Stage): Promise<void> {
+  const { access_token } = await signIn(stage)
+  const anas = { authorization: `Bearer ${access_token}` }
+  await stage.ring('kiosk')
+  const request_id = await stage.newestRequest()
+  await stage.decide(request_id, 'approved')
+  assert.equal((await stage.get('/backchannel/activity', anas)).status, 200)
+  assert.equal((await stage.get('/backchannel/authinfo', anas)).status, 200)
+  const revoked = await stage.post('/backchannel/revoke', { request_id }, anas.authorization)
+  assert.equal(revoked.status, 200, revoked.text)
+}
+
+async function reachLimits(stage: Stage): Promise<void> {
+  const answers = await Promise.all(Array.from({ length: 30 }, () => stage.ring('kiosk')))
+  assert.ok(answers.some(({ status }) => status === 403))
+}
+
+/** Moves that take turns with others, or that only happen now and then. */
+async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase'], stage: Stage): Promise<void> {
+  const database = await open(stage.database, { log: createLog('silent'), clock: systemClock })
+  const requests: RequestStore = createRequestStore(database)
+  const now = stage.clock.now()
+  const request = newRequest(now)
+  await requests.accept(request, 'its-id', { maxOpenPerUser: 100 })
+  await requests.poll('its-id', 'kiosk', now)
+  await requests.keepPolls([{ authReqIdHash: 'x'.repeat(43), lastPolledAt: now, growth: 0 }])
+  await requests.stillPending([request.id])
+  await requests.list('open', now)
+  await requests.list('all', now)
+  await createDecisionStore(database).listForRequest(request.id)
+  await createDecisionStore(database).hasApproved('user-ana', 'kiosk')
+  await createUsedAssertionStore(database).forgetExpired(now, 100)
+  await createOutboxStore(database).eraseParked(now)
+  await createOutboxStore(database).countUndelivered()
+  await database.close()
+}
+
+function assertComplete(collected: Map<string, Value[]>): void {
+  const texts = [...collected.keys()].map((sql) => sql.replaceAll(/\s+/g, ' ').trim())
+  assert.deepEqual(
+    expected.filter((one) => !texts.some((text) => one.test(text))),
+    [],
+    'all of these are asked',
+  )
+}
+
+/** Statements that are no plan: of a transaction, or of the schema. */
+const isPlanned = (sql: string) => /^\s*(select|insert|update|delete|with)\b/i.test(sql)
+
+interface Plan {
+  'Node Type': string
+  'Relation Name'?: string
+  'Total Cost': number
+  Plans?: Plan[]
+}
+
+const nodesOf = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodesOf)]
+
+describe('with a million finished requests of one client', () => {
+  test('on Postgres no statement is expected to cost more than a few looks, and none goes through a big table', async (t) => {
+    const { stage, collected } = await playFlows(t, postgres)
+    assertComplete(collected)
+    const client = new Client({ connectionString: stage.database })
+    await client.connect()
+    client.on('error', () => {})
+    t.after(() => client.end())
+    // Nothing of it has to be there after a crash.
+    for (const table of bigTables) await client.query(`alter table ${table} set unlogged`)
+    await addFinishedRows({ url: stage.database, clientId: 'kiosk', count, others: count / 5 })
+    await prepareSession(client)
+    const dear: string[] = []
+    const scanning: string[] = []
+    for (const [index, [sql, values]] of [...collected].filter(([sql]) => isPlanned(sql)).entries()) {
+      const plan = await planOf(client, `statement_${index}`, sql, values)
+      const text = sql.replaceAll(/\s+/g, ' ').slice(0, 200)
+      if (plan['Total Cost'] >= mostCost) dear.push(`${plan['Total Cost']}: ${text}`)
+      const scans = nodesOf(plan).filter((node) => node['Node Type'] === 'Seq Scan')
+      if (scans.some((node) => bigTables.some((table) => table === node['Relation Name']))) scanning.push(text)
+    }
+    assert.deepEqual({ dear, scanning }, { dear: [], scanning: [] })
+  })
+
+  test('on SQLite no statement goes through a big table', async (t) => {
+    const { stage, collected } = await playFlows(t, sqlite)
+    assertComplete(collected)
+    const { DatabaseSync } = process.getBuiltinModule('node:sqlite')
+    const database = new DatabaseSync(stage.database.slice('sqlite:'.length))
+    t.after(() => database.close())
+    const scanning: string[] = []
+    for (const sql of collected.keys()) {
+      if (!isPlanned(sql)) continue
+      const parameters = new Set(sql.match(/\$\d+/g)).size
+      const steps = database
+        .prepare(`explain query plan ${wordsOfSqlite(sql)}`)
+        .all(...Array.from({ length: parameters }, () => '[]'))
+      // Newest first, by the index of ids, until there are enough.
+      if (/order by id desc limit \d+$/.test(sql.trim())) continue
+      const scans = steps.map(({ detail }) => String(detail)).filter(goesThroughAll)
+      if (scans.length > 0) scanning.push(`${scans.join(', ')}: ${sql.replaceAll(/\s+/g, ' ').slice(0, 200)}`)
+    }
+    assert.deepEqual(scanning, [])
+  })
+})
+
+/** The plan that each connection makes once, for whatever values come. */
+async function planOf(client: Client, name: string, sql: string, values: Value[]): Promise<Plan> {
+  await client.query(`prepare ${name} as ${wordsOfPostgres(sql)}`)
+  const literals = values.map((value) => (value === null ? 'null' : client.escapeLiteral(String(value))))
+  const given = literals.length === 0 ? '' : `(${literals.join(', ')})`
+  const { rows } = await client.query(`explain (format json) execute ${name}${given}`)
+  return rows[0]['QUERY PLAN'][0].Plan
+}
+
+/** An index that holds open rows alone is gone through for what is open; one of all rows, or the table, is not. */
+function goesThroughAll(detail: string): boolean {
+  const [, table, index] = /^SCAN (\w+)(?:.* USING (?:COVERING )?INDEX (\w+))?/.exec(detail) ?? []
+  if (table === undefined || !bigTables.some((big) => big === table)) return false
+  return index === undefined || !/_open_by_|_running_out|_due|_by_lane|_parked/.test(index)
+}

@@ -1,0 +1,244 @@
+/** What is finished and old enough is pruned, in small steps; what is still of use stays (docs/operating.md, Pruning). */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import type { AuthenticationRequest } from '../../src/ciba/authentication-request/authentication-request.ts'
+import { createSignedRequestStore } from '../../src/ciba/backchannel-authentication/signed-request-store.ts'
+import { expire } from '../../src/ciba/decision/decide.ts'
+import { createUsedAssertionStore } from '../../src/client/authentication/used-jti-store.ts'
+import { createOidcModelStore } from '../../src/openid-provider/oidc-model-store.ts'
+import { createPruning, type Kept } from '../../src/operations/pruning.ts'
+import type { Database } from '../../src/platform/storage/database.ts'
+import { type Engine, engines } from '../support/engines.ts'
+import { allRows, furnished, newLetter, newRequest, post, roomFor, vault } from '../support/rows.ts'
+import { credentials, openStage } from '../support/stage.ts'
+import { countRows } from '../support/tables.ts'
+
+const day = 86_400_000
+
+for (const engine of engines) {
+  describe(`requests, on ${engine.name}`, () => {
+    test('what was finished before goes, however it ended; what is open or younger stays', async (t) => {
+      const { clock, one, ring, settle } = await scene(t, engine)
+      const denied = await ring()
+      const redeemed = await ring()
+      const expired = await ring({ expiresAt: clock.now() + 1000 })
+      const open = await ring({ expiresAt: clock.now() + 10 * day })
+      const approved = await ring({ expiresAt: clock.now() + 10 * day })
+      await settle(denied, 'denied')
+      await settle(redeemed, 'approved')
+      await settle(approved, 'approved')
+      await one.requests.redeem(redeemed.id, clock.now(), [])
+      clock.advance(1000)
+      await expire(expired, one.needs)
+      const soon = clock.now() + 1
+      clock.advance(day)
+      const young = await ring()
+      await settle(young, 'denied')
+
+      assert.equal(await one.requests.forgetFinished(soon, 10), 3)
+      assert.deepEqual(await idsIn(one.database, 'backchannel_auth_requests'), idsOf(open, approved, young))
+      assert.equal(await one.requests.forgetFinished(soon, 10), 0)
+      assert.equal((await allRows(one.database, 'backchannel_auth_consent_history')).length, 5, 'history is kept')
+    })
+
+    test('an old request that was finished just now has its whole time yet', async (t) => {
+      const { clock, one, ring, settle } = await scene(t, engine)
+      const slow = await ring({ expiresAt: clock.now() + 10 * day })
+      clock.advance(9 * day)
+      await settle(slow, 'denied')
+      assert.equal(await one.requests.forgetFinished(clock.now(), 10), 0)
+      assert.equal(await one.requests.forgetFinished(clock.now() + 1, 10), 1)
+    })
+
+    test('a request stays while a token lives that came out of it, and so does its place in the history', async (t) => {
+      const { clock, one, ring, settle } = await scene(t, engine)
+      const models = createOidcModelStore(one.database)
+      const request = await ring()
+      await settle(request, 'approved')
+      const grant = grantOf(request, clock.now() + 90 * day)
+      const refreshed = { ...grant, model: 'RefreshToken', idHash: 'a', grantHash: grant.idHash, requestId: undefined }
+      await one.requests.redeem(request.id, clock.now(), [models.put(grant), models.put(refreshed)])
+      const later = clock.now() + 60 * day
+      assert.equal(await one.requests.forgetFinished(later, 10), 0)
+      assert.equal(await one.decisions.forget(later, 10), 0)
+      await one.database.step({ sql: 'select 1 as one', values: [] }, { also: [models.removeByRequest(request.id)] })
+      assert.deepEqual(await allRows(one.database, 'oidc_models'), [])
+      assert.equal(await one.requests.forgetFinished(later, 10), 1)
+      assert.equal(await one.decisions.forget(later, 10), 1)
+    })
+
+    test('no more at once than was said, the oldest first; of two nodes each takes its own', async (t) => {
+      const { clock, one, other, ring, settle } = await scene(t, engine)
+      const requests: AuthenticationRequest[] = []
+      for (let number = 0; number < 25; number++) {
+        clock.advance(1)
+        requests.push(await ring())
+        await settle(requests.at(-1)!, 'denied')
+      }
+      const later = clock.now() + 1
+      assert.equal(await one.requests.forgetFinished(later, 5), 5)
+      assert.deepEqual(await idsIn(one.database, 'backchannel_auth_requests'), idsOf(...requests.slice(5)))
+      const together = await Promise.all([one, other].map((node) => node.requests.forgetFinished(later, 20)))
+      const left = await allRows(one.database, 'backchannel_auth_requests')
+      assert.equal(together[0]! + together[1]! + left.length, 20, 'no row was counted twice')
+    })
+  })
+
+  describe(`everything else, on ${engine.name}`, () => {
+    test('notifications go when they were delivered or parked long enough ago, and wait as long as they must', async (t) => {
+      const { clock, one } = await scene(t, engine)
+      const [delivered, parked, waiting] = [newLetter(clock.now()), newLetter(clock.now()), newLetter(clock.now())]
+      await post(one.database, delivered, parked, waiting)
+      const lease = { now: clock.now(), leaseUntil: clock.now() + 1000, lease: 'a', room: roomFor() }
+      for (const letter of await one.outbox.claimDue(lease)) {
+        if (letter.id === delivered.id) await one.outbox.delivered(letter, 'answered 204', clock.now())
+        if (letter.id === parked.id) await one.outbox.park(letter, 'answered 400', clock.now())
+      }
+      assert.equal(await one.outbox.forgetSettled(clock.now(), 10), 0)
+      assert.equal(await one.outbox.forgetSettled(clock.now() + 1, 1), 1)
+      assert.equal(await one.outbox.forgetSettled(clock.now() + 100 * day, 10), 1)
+      assert.deepEqual(await idsIn(one.database, 'notifications'), [waiting.id])
+    })
+
+    test('signed requests, used assertions and models go by their own age, a few at a time', async (t) => {
+      const { clock, one } = await scene(t, engine)
+      const signed = createSignedRequestStore(one.database, vault)
+      const used = createUsedAssertionStore(one.database)
+      const models = createOidcModelStore(one.database)
+      for (let number = 0; number < 3; number++) {
+        const request = newRequest(clock.now())
+        await one.database.step(signed.keep(request.id, 'a.b.c', clock.now()))
+        await used.use('kiosk', String(number), clock.now())
+        await models.run(models.put(grantOf(request, clock.now())))
+      }
+      const forgetters = [signed.forget, used.forgetExpired, models.forgetExpired]
+      for (const forget of forgetters) {
+        assert.equal(await forget(clock.now(), 10), 0, 'not yet')
+        assert.equal(await forget(clock.now() + 1, 2), 2, 'no more than was said')
+        assert.equal(await forget(clock.now() + 1, 2), 1)
+      }
+    })
+  })
+
+  describe(`a whole server, on ${engine.name}`, () => {
+    test('after its days a flow leaves its line in the history, and nothing else', async (t) => {
+      const stage = await openStage(t, { engine, config: { retention: { requests: 2, notifications: 1 } } })
+      await stage.ring('northbank')
+      const request = await stage.newestRequest()
+      await stage.decide(request, 'denied')
+      await stage.doorbell.idle()
+      assert.equal(await stage.doorbell.prune(), 0)
+      // Northbank does not answer: its ping is parked meanwhile.
+      stage.clock.advance(day)
+      await stage.doorbell.idle()
+      stage.clock.advance(day + 1)
+      await stage.doorbell.prune()
+      const rows = await countRows(stage)
+      assert.deepEqual([rows.backchannel_auth_requests, rows.backchannel_auth_consent_history], [0, 1])
+      assert.equal(rows.notifications, 0)
+      assert.deepEqual(await stage.waiting(), [])
+      const late = await stage.decide(request, 'approved')
+      assert.deepEqual([late.status, late.body.error], [404, 'not_found'])
+    })
+
+    test('what hangs on an access token goes with it, if nothing can be refreshed', async (t) => {
+      const stage = await openStage(t, { engine, config: { tokens: { accessTtl: 600 } } })
+      const tokens = async (scope: string) => {
+        const { auth_req_id } = (await stage.ring('kiosk', { scope })).body
+        await stage.decide(await stage.newestRequest(), 'approved')
+        return (await stage.poll('kiosk', auth_req_id)).body
+      }
+      await tokens('openid')
+      const { refresh_token } = await tokens('openid offline_access')
+      const introspect = async (token: unknown) =>
+        (await stage.post('/oauth/introspect', { token: String(token) }, credentials.kiosk)).body.active
+      const { access_token } = await tokens('openid')
+      stage.clock.advance(599_000)
+      assert.equal(await introspect(access_token), true)
+      stage.clock.advance(10_000)
+      assert.equal(await introspect(access_token), false)
+      await stage.doorbell.prune()
+      // Of the one that can be refreshed: the refresh token, and what it stands for.
+      assert.equal((await countRows(stage)).oidc_models, 2)
+      assert.equal(await introspect(refresh_token), true)
+    })
+
+    test('history goes too where somebody says so', async (t) => {
+      const stage = await openStage(t, { engine, config: { retention: { requests: 2, history: 3 } } })
+      await stage.ring('kiosk')
+      await stage.decide(await stage.newestRequest(), 'denied')
+      stage.clock.advance(3 * day + 1)
+      await stage.doorbell.prune()
+      const rows = await countRows(stage)
+      assert.deepEqual([rows.backchannel_auth_requests, rows.backchannel_auth_consent_history], [0, 0])
+    })
+  })
+}
+
+test('pruning takes one batch of each kind, rests, and goes on; a failure is made up for', async (t) => {
+  const { clock, log, logLines } = await scene(t, engines[0]!)
+  const sizes = { full: [100, 100, 7], failing: [0] }
+  const asked: string[] = []
+  const news = Promise.withResolvers<void>()
+  const kept: Kept[] = [
+    { what: 'for ever', days: undefined, forget: () => assert.fail('nobody said how long') },
+    {
+      what: 'letters',
+      days: 3,
+      async forget(before, atMost) {
+        asked.push(`${(clock.now() - before) / day} days, ${atMost} rows`)
+        if (asked.length === 4) news.resolve()
+        return sizes.full.shift() ?? 0
+      },
+    },
+  ]
+  const pruning = createPruning({ kept, clock, log })
+  assert.equal(await pruning.prune(), 207)
+  assert.deepEqual(asked, ['3 days, 100 rows', '3 days, 100 rows', '3 days, 100 rows'])
+
+  pruning.start()
+  clock.advance(10_000)
+  await news.promise
+  await pruning.stop()
+  const failing = createPruning({
+    kept: [{ what: 'x', days: 0, forget: () => Promise.reject(new Error('away')) }],
+    clock,
+    log,
+  })
+  failing.start()
+  clock.advance(10_000)
+  await failing.stop()
+  assert.ok(logLines.some((line) => line.includes('retention.failed')))
+})
+
+const idsIn = async (database: Database, table: string) => (await allRows(database, table, 'id')).map(({ id }) => id)
+const idsOf = (...requests: AuthenticationRequest[]) => requests.map(({ id }) => id).sort()
+
+function grantOf(request: AuthenticationRequest, expiresAt: number) {
+  const nobody = { grantHash: undefined, uidHash: undefined, clientId: undefined, userId: undefined }
+  return { model: 'Grant', idHash: request.id, sealed: 'x', ...nobody, requestId: request.id, expiresAt }
+}
+
+async function scene(t: TestContext, engine: Engine) {
+  const all = await furnished(t, engine, { count: engine.name === 'postgres' ? 2 : 1 })
+  const { one, clock } = all
+  return {
+    ...all,
+    async ring(more: Partial<AuthenticationRequest> = {}) {
+      const request = newRequest(clock.now(), more)
+      assert.ok(await one.requests.accept(request, request.id, { maxOpenPerUser: 999 }))
+      return request
+    },
+    settle: (request: AuthenticationRequest, outcome: 'approved' | 'denied') =>
+      one.decide({
+        requestId: request.id,
+        userId: request.userId,
+        outcome,
+        decidedBy: 'user',
+        deviceClientId: undefined,
+        authentication: {},
+        reported: false,
+        address: undefined,
+      } as Parameters<typeof one.decide>[0]),
+  }
+}

@@ -1,0 +1,64 @@
+/** An office signs in from one address, day after day, and mistypes now and then: nobody there has to wait. */
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { createSignInAttemptStore } from '../../src/user/attempts/sign-in-attempt-store.ts'
+import { createSignInThrottle } from '../../src/user/attempts/sign-in-throttle.ts'
+import { engines } from '../support/engines.ts'
+import { allRows, furnished, vault } from '../support/rows.ts'
+
+const minute = 60_000
+const pause = { first: 30_000, longest: 900_000 }
+/** As they are unless configured. */
+const limits = { perName: 5, perAddress: 50, perNetwork: 200 }
+
+for (const engine of engines) {
+  describe(`attempts that fade, on ${engine.name}`, () => {
+    test('do so one by one as time passes, however often somebody signs in meanwhile', async (t) => {
+      const { one, clock } = await furnished(t, engine)
+      const attempts = createSignInAttemptStore(one.database, pause)
+      const counter = { subjectHash: 'network', free: 100, fadesEveryMs: minute }
+      const failed = async () => {
+        const [row] = await allRows(one.database, 'sign_in_attempts')
+        return Number(row?.attempts)
+      }
+      for (let number = 0; number < 20; number++) await attempts.take(counter, clock.now())
+      assert.equal(await failed(), 20)
+      for (let number = 1; number <= 30; number++) {
+        clock.advance(minute / 2)
+        const itsPause = await attempts.take(counter, clock.now())
+        await attempts.takeBack(counter.subjectHash, itsPause!)
+      }
+      assert.equal(await failed(), 20 - 15)
+    })
+
+    for (const [what, address] of [
+      ['one IPv4 address', '198.51.100.7'],
+      ['one /64', '2001:db8:1:1::7'],
+    ] as const) {
+      test(`of an office behind ${what} do not add up over days`, async (t) => {
+        const { one, clock } = await furnished(t, engine)
+        const attempts = createSignInAttemptStore(one.database, pause)
+        const throttle = createSignInThrottle({ attempts, limits, vault, clock })
+        // Each twenty minutes one mistypes, and three sign in: of 216 mistakes in three days none keeps anybody out.
+        for (let passed = 0; passed < 3 * 24 * 60; passed += 5) {
+          clock.advance(5 * minute)
+          const attempt = await throttle.from(address)
+          assert.equal(attempt.pausedUntil, undefined, `after ${passed} minutes`)
+          if (passed % 20 !== 0) await attempt.succeeded()
+        }
+      })
+    }
+
+    test('hold up who tries without an end: fewer than four hundred a day from one address', async (t) => {
+      const { one, clock } = await furnished(t, engine)
+      const attempts = createSignInAttemptStore(one.database, pause)
+      const throttle = createSignInThrottle({ attempts, limits, vault, clock })
+      let made = 0
+      for (let passed = 0; passed < 24 * 60; passed += 1) {
+        clock.advance(minute)
+        while ((await throttle.from('198.51.100.7')).pausedUntil === undefined) made += 1
+      }
+      assert.ok(made >= limits.perAddress && made < 400, String(made))
+    })
+  })
+}
