@@ -1,6 +1,7 @@
 /** `doorbell init`: the files to start from. */
 import { existsSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { appendFile, readFile, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import type { Command } from 'commander'
 import { configTemplate, environmentTemplate } from '../config/template.ts'
 import { Failure } from './context/failure.ts'
@@ -31,11 +32,34 @@ async function run({ force = false }: InitOptions): Promise<void> {
   await writeFile(configFile, configTemplate())
   // The mode counts only for a file that is new, but then it counts from the first moment.
   await writeFile(environmentFile, environmentTemplate(), { mode: 0o600 })
+  const ignored = await keepOutOfGit(process.cwd())
+  print(`Wrote ${ink('bold', configFile)} and ${ink('bold', environmentFile)}.`)
+  if (ignored.length > 0) print(`Added to .gitignore: ${ignored.join(', ')}.`)
   print(next)
+  if (existsSync(database)) print(databaseIsThere)
 }
 
-const next = `Wrote ${ink('bold', configFile)} and ${ink('bold', environmentFile)}.
+/** What holds secrets here, or may. */
+const secretFiles = [environmentFile, '.env', 'doorbell.db*']
 
+/** Resolves to the lines that were added: none where they are there, or where nothing is kept in Git. */
+async function keepOutOfGit(folder: string): Promise<string[]> {
+  if (!isInGit(folder)) return []
+  const file = join(folder, '.gitignore')
+  const text = existsSync(file) ? await readFile(file, 'utf8') : ''
+  const lines = text.split(/\r?\n/).map((line) => line.trim())
+  const missing = secretFiles.filter((each) => !lines.includes(each) && !lines.includes(`/${each}`))
+  const before = text === '' || text.endsWith('\n') ? '' : '\n'
+  if (missing.length > 0) await appendFile(file, `${before}${missing.join('\n')}\n`)
+  return missing
+}
+
+function isInGit(folder: string): boolean {
+  if (existsSync(join(folder, '.git'))) return true
+  return dirname(folder) !== folder && isInGit(dirname(folder))
+}
+
+const next = `
 Next:
   npx doorbell serve          start it as it is: on this machine, for development
   npx doorbell serve --demo   the same, with demo clients and users
@@ -43,3 +67,10 @@ Next:
 
 For production: take the line "development" out, set issuer to your https address, and move ${environmentFile} to
 where the server gets its environment from. The secret in it is real and made for you: keep it out of the repository.`
+
+const database = 'doorbell.db'
+
+const databaseIsThere = `
+The database ${database} is here already, from the demo or an earlier start. The first start with this configuration ends
+the demo's clients and users in it, and says so in the log. To begin with an empty one, stop the server and delete
+${database} and the files beside it, or name another one under "database".`

@@ -1,5 +1,6 @@
 /** `doorbell request`: plays a client from the terminal, from the ring to the tokens. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { demoUsers } from '../config/demo.ts'
 import { type CallBackEndpoint, openCallBack } from './client-role/callback.ts'
 import { type Cast, findCast } from './client-role/cast.ts'
 import { type Connection, connect } from './client-role/connection.ts'
@@ -171,7 +172,9 @@ function adviceFor({ loginHint, client, json, issuer }: RequestOptions, { client
   const isDemo = client.startsWith('demo-') && clients.some(({ client_id }) => client_id === client)
   if (!isDemo || json || loginHint === undefined) return ''
   const elsewhere = issuer === undefined ? '' : ` --issuer ${issuer}`
-  return `\nIn another terminal: ${ink('green', `npx doorbell device --user ${loginHint}${elsewhere}`)}\nOr in a browser: ${ink('cyan', base)}`
+  const user = demoUsers.find((each) => [each.id, each.username, each.email].includes(loginHint))
+  const signIn = user === undefined ? '' : `, as ${user.username} with the password ${user.password}`
+  return `\nIn another terminal: ${ink('green', `npx doorbell device --user ${loginHint}${elsewhere}`)}\nOr in a browser: ${ink('cyan', base)}${signIn}`
 }
 
 interface Played {

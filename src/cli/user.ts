@@ -42,7 +42,7 @@ interface CodeOptions extends UserOptions {
 export function addUser(program: Command): void {
   const user = program
     .command('user')
-    .description('The built-in user directory: add, list, lock, remove; and what is kept about a user.')
+    .description('The built-in user directory: add, list, lock, remove and erase users, set passwords and codes, end sessions.')
   examples(user, [['npx doorbell user list', 'who can be asked']])
 
   const add = user

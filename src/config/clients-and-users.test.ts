@@ -98,6 +98,17 @@ describe('users', () => {
       ['users[0].id is missing; the username or email that would stand in for it is not plain ASCII'],
     ],
     ['a bad email', [{ email: 'alice' }], ['users[0].email must be an email address; it is "alice"']],
+    ...[
+      ['NUL', 'a\u0000b', JSON.stringify('a\u0000b')],
+      ['a bell', 'a\u0007b', JSON.stringify('a\u0007b')],
+      ['a change of direction', 'a\u202eb', JSON.stringify('a\u202eb')],
+      ['256 characters', 'a'.repeat(256), '256 characters long'],
+      ['a space', 'a b', JSON.stringify('a b')],
+    ].map(([what, username, shown]): [string, unknown, string[]] => [
+      `a username with ${what}`,
+      [{ id: 'a', username }],
+      [`users[0].username must be 1 to 255 visible characters without spaces; it is ${shown}`],
+    ]),
     [
       'a bad locale',
       [{ username: 'a', locale: 'e' }],

@@ -120,7 +120,7 @@ function plain(markdown: string): string {
 /** The text of an `.env` file with a fresh secret. Not for a repository. */
 export function environmentTemplate(secret: string = newSecret()): string {
   return `# Doorbell does not read this file by itself. Whatever starts it does:
-#   node --env-file=.env node_modules/doorbell-ciba/bin/doorbell.js serve
+#   set -a; . ./.env; set +a; npx doorbell serve
 # Keep it out of the repository. Whoever has the secret and the database can read everything in it; without the
 # secret the database is worth nothing, so keep a copy in a safe place.
 

@@ -42,10 +42,10 @@ const secret = () =>
 
 const userSchema = z.strictObject({
   id: word('1 to 255 printable ASCII characters without spaces', /^[\x21-\x7e]{1,255}$/),
-  email: word('an email address', /^[^\s@]+@[^\s@]+$/),
-  phone_number: word('a phone number, like "+491234567"', /^\+?\d[\d ()./-]*$/),
-  username: word('a text without spaces', /^\S+$/),
-  name: word('a text', /\S/),
+  email: word('an email address', /^(?=.{3,254}$)[^\s\p{C}@]+@[^\s\p{C}@]+$/u),
+  phone_number: word('a phone number, like "+491234567"', /^\+?\d[\d ()./-]{0,63}$/),
+  username: word('1 to 255 visible characters without spaces', /^[^\s\p{C}]{1,255}$/u),
+  name: word('a text of one line, at most 255 characters', /^(?=.*\S)\P{Cc}{1,255}$/u),
   locale: z
     .string(expectation('a language tag, like "en" or "de-AT"'))
     .refine(isLanguage, expectation('a language tag, like "en" or "de-AT"'))

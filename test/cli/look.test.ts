@@ -298,7 +298,8 @@ describe('beside a server', () => {
     // M15: an operator can lock them, and is told where it is done for others.
     assert.match((await terminal.run(['user', 'lock', 'ana'])).stderr, /^ana comes from the configuration/m)
     assert.equal((await terminal.run(['user', 'lock', 'dora'])).code, 0)
-    assert.match((await terminal.run(['user', 'list'])).stdout, /dora.*\(disabled\)/)
+    assert.equal((await terminal.run(['user', 'password', 'dora'])).code, 0)
+    assert.match((await terminal.run(['user', 'list'])).stdout, /dora.*\(disabled\)/, 'a new password unlocks nobody')
     const { unlocked } = await terminal.json(['user', 'unlock', 'dora'])
     assert.match(String(unlocked), /^[0-9a-f-]{36}$/)
     assert.doesNotMatch((await terminal.run(['user', 'list'])).stdout, /disabled/)

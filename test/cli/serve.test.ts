@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
@@ -65,6 +66,26 @@ test('what init writes loads and serves, and --port takes the issuer along', asy
   await terminal.serve(['--port', String(port)])
   const metadata = await fetch(`http://localhost:${port}/.well-known/openid-configuration`)
   assert.equal(((await metadata.json()) as { issuer: string }).issuer, `http://localhost:${port}`)
+})
+
+test('init keeps what holds secrets out of Git, and says so, once', async (t) => {
+  const terminal = await openTerminal(t)
+  const wherever = await terminal.run(['init'])
+  assert.doesNotMatch(wherever.stdout, /gitignore/)
+  mkdirSync(join(terminal.cwd, '.git'))
+  writeFileSync(join(terminal.cwd, '.gitignore'), 'node_modules\n/.env')
+  const first = await terminal.run(['init', '--force'])
+  assert.match(first.stdout, /^Added to \.gitignore: \.env\.example, doorbell\.db\*\.$/m)
+  assert.doesNotMatch((await terminal.run(['init', '--force'])).stdout, /gitignore/)
+  const ignored = readFileSync(join(terminal.cwd, '.gitignore'), 'utf8')
+  assert.equal(ignored, 'node_modules\n/.env\n.env.example\ndoorbell.db*\n')
+})
+
+test('init says so where a database of before is', async (t) => {
+  const terminal = await openTerminal(t)
+  assert.doesNotMatch((await terminal.run(['init'])).stdout, /is here already/)
+  await terminal.serve(['--port', String(await freePort())])
+  assert.match((await terminal.run(['init', '--force'])).stdout, /The database doorbell\.db is here already/)
 })
 
 test('an old schema on Postgres is refused until migrate has run', async (t) => {

@@ -147,12 +147,17 @@ for (const engine of engines) {
         mails.slice(1).map(({ subject }) => subject),
         ['A new code was set for your account'],
       )
+      await terminal.json(['user', 'lock', 'dora'])
+      await terminal.json(['user', 'password', 'dora'])
+      if (engine.name === 'postgres') await until(() => mails.length === 3)
+      await stage.doorbell.idle()
+      assert.equal(mails.length, 3, 'locked, she is told too')
       const listed = await terminal.json(['outbox', 'list'])
       const about = (listed.notifications as Record<string, unknown>[]).map(({ user_id, request_id }) => [
         user_id,
         request_id,
       ])
-      assert.deepEqual(about, Array(2).fill([dora.id, undefined]))
+      assert.deepEqual(about, Array(3).fill([dora.id, undefined]))
     })
   })
 }

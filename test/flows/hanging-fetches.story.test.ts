@@ -25,9 +25,6 @@ import { type Answer, basic, CIBA, openStage, type Stage, type StageOptions, sec
 import { rowsOf } from '../support/tables.ts'
 import { until } from '../support/until.ts'
 
-/** What bounds them is in the process; on Postgres a few hundred show the same. */
-const countOn = ({ name }: Engine, count: number) => (name === 'sqlite' ? count : 300)
-
 /** Far fewer than wait for the fetch. */
 const inFlight = 8
 const stranger = '198.51.100'
@@ -158,14 +155,13 @@ describe('the key set of a client hangs, and strangers claim to be that client',
   for (const engine of engines) {
     test(`${engine.name}: hundreds of them, at every endpoint: few wait, without a place, and others are served`, async (t) => {
       const it = await scene(t, {}, { engine })
-      const count = countOn(engine, 1000)
-      const calls = await unverifiable(it, count, (n) => `${stranger}.${n % 200}`)
+      const calls = await unverifiable(it, 1000, (n) => `${stranger}.${n % 200}`)
       await calls.allBut(waiting.eachNetworkAndUrl)
       assert.equal(it.server.asked(), 1, 'one fetch, shared')
       assert.deepEqual(calls.statuses(), [503], 'nothing else is said yet')
       assert.equal(calls.answers[0]!.headers.get('retry-after'), '1')
       await assertOthersAreServed(it)
-      assert.ok(calls.answers.length < count - inFlight, 'more wait than there are places')
+      assert.ok(calls.answers.length < 1000 - inFlight, 'more wait than there are places')
 
       it.server.drop()
       await calls.all()
@@ -175,7 +171,7 @@ describe('the key set of a client hangs, and strangers claim to be that client',
 
     test(`${engine.name}: from a hundred networks: as many wait as may for one key set`, async (t) => {
       const it = await scene(t, {}, { engine })
-      const calls = await unverifiable(it, countOn(engine, 1000), (n) =>
+      const calls = await unverifiable(it, 1000, (n) =>
         n % 2 ? `10.0.${n % 50}.1` : `2001:db8:${n % 50}::${n}`,
       )
       await calls.allBut(waiting.eachUrl)
@@ -336,7 +332,7 @@ describe('anybody may register, and the list of a sector hangs', () => {
     test(`${engine.name}: hundreds of attempts, each with another address: few fetches, and others are served`, async (t) => {
       const it = await scene(t, open, { engine })
       const calls = gather(
-        Array.from({ length: countOn(engine, 1000) }, (_, n) =>
+        Array.from({ length: 1000 }, (_, n) =>
           it.register(`${stranger}.${n % 200}`, { ...metadata, sector_identifier_uri: `${it.server.byName}?n=${n}` }),
         ),
       )
@@ -358,7 +354,7 @@ describe('anybody may register, and the list of a sector hangs', () => {
     test(`${engine.name}: from many networks at one receiver: no more fetches than one receiver may have`, async (t) => {
       const it = await scene(t, open, { engine })
       const calls = gather(
-        Array.from({ length: countOn(engine, 400) }, (_, n) =>
+        Array.from({ length: 400 }, (_, n) =>
           it.register(`10.${n % 200}.0.1`, { ...metadata, sector_identifier_uri: `${it.server.byName}?n=${n}` }),
         ),
       )

@@ -105,31 +105,33 @@ test('whoever else listens on the database learns that something happened, and n
   assert.ok(!text.includes('user-') && keys.every((key) => !fingerprint('user-0').startsWith(String(key))), text)
 })
 
-describe('how many', () => {
-  const limits = (streams: { perSession?: number; perUser?: number; inAll?: number }): ConfigInput => ({
-    limits: { streams },
-  })
+for (const engine of engines) {
+  describe(`how many, on ${engine.name}`, () => {
+    const limits = (streams: { perSession?: number; perUser?: number; inAll?: number }): ConfigInput => ({
+      limits: { streams },
+    })
 
-  test('of one user, in whichever sessions; a page that is closed makes room', async (t) => {
-    const { stage } = await openHouse(t, engines[0]!, 2, limits({ perSession: 2, perUser: 3 }))
-    const sessions = [await signIn(stage, 0), await signIn(stage, 0), await signIn(stage, 0)]
-    const open = async (session: string) => (await openPage(t, stage, session)).status
-    const first = await openPage(t, stage, sessions[0]!)
-    assert.deepEqual([first.status, await open(sessions[0]!), await open(sessions[0]!)], [200, 200, 429])
-    assert.deepEqual([await open(sessions[1]!), await open(sessions[1]!), await open(sessions[2]!)], [200, 429, 429])
-    assert.equal(await open(await signIn(stage, 1)), 200, 'others have their own')
-    first.close()
-    await until(async () => (await open(sessions[2]!)) === 200)
-  })
+    test('of one user, in whichever sessions; a page that is closed makes room', async (t) => {
+      const { stage } = await openHouse(t, engine, 2, limits({ perSession: 2, perUser: 3 }))
+      const sessions = [await signIn(stage, 0), await signIn(stage, 0), await signIn(stage, 0)]
+      const open = async (session: string) => (await openPage(t, stage, session)).status
+      const first = await openPage(t, stage, sessions[0]!)
+      assert.deepEqual([first.status, await open(sessions[0]!), await open(sessions[0]!)], [200, 200, 429])
+      assert.deepEqual([await open(sessions[1]!), await open(sessions[1]!), await open(sessions[2]!)], [200, 429, 429])
+      assert.equal(await open(await signIn(stage, 1)), 200, 'others have their own')
+      first.close()
+      await until(async () => (await open(sessions[2]!)) === 200)
+    })
 
-  test('who has signed in twenty-five times has no more than others', async (t) => {
-    const { stage } = await openHouse(t, engines[0]!, 1, limits({}))
-    const sessions: string[] = []
-    while (sessions.length < 25) sessions.push(await signIn(stage, 0))
-    const pages = await Promise.all(sessions.map((session) => openPage(t, stage, session)))
-    assert.equal(pages.filter(({ status }) => status === 200).length, 20)
+    test('who has signed in twenty-five times has no more than others', async (t) => {
+      const { stage } = await openHouse(t, engine, 1, limits({}))
+      const sessions: string[] = []
+      while (sessions.length < 25) sessions.push(await signIn(stage, 0))
+      const pages = await Promise.all(sessions.map((session) => openPage(t, stage, session)))
+      assert.equal(pages.filter(({ status }) => status === 200).length, 20)
+    })
   })
-})
+}
 
 /** Users 0, 1, 2 … of an application that takes any password. */
 async function openHouse(t: TestContext, engine: Engine, users: number, config: ConfigInput = {}) {

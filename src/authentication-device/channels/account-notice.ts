@@ -84,7 +84,8 @@ export function createAccountNoticeSenders(channels: readonly Channel[], needs: 
 function createSend(channel: Channel, { users, link, vault }: AccountNoticeNeeds): Send {
   return async (letter, signal) => {
     const user = await users.find(letter.subject)
-    if (user === null || user.disabled) return { kind: 'refused', words: 'the user is not there any more' }
+    // A locked user is told too: it is their account that was changed.
+    if (user === null) return { kind: 'refused', words: 'the user is not there any more' }
     // Whom a program reaches, only the program knows.
     if (channel.sendAccount === undefined || !(channel.toProgram || (await channel.reaches(user)))) {
       return { kind: 'delivered', words: 'not needed: the user is not reached so' }
