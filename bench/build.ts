@@ -36,7 +36,7 @@ export function buildPartsOn(commit: string): URL {
   const archive = archiveOf(commit)
   execFileSync('tar', ['-x', '-C', source], { input: archive })
   cpSync(join(project, 'bench'), join(source, 'bench'), { recursive: true })
-  cpSync(join(project, 'test', 'cast'), join(source, 'test', 'cast'), { recursive: true })
+  cpSync(join(project, 'test', 'support'), join(source, 'test', 'support'), { recursive: true })
   cpSync(join(project, 'tsconfig.json'), join(source, 'tsconfig.json'))
   // The parts are checked against the types of this checkout, when they are built for it.
   return build(source, join(folder, 'before'), ['--noCheck'])

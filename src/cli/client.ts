@@ -42,27 +42,27 @@ export function addClient(program: Command): void {
   const client = program
     .command('client')
     .description('Registered clients: add, list, show, remove, and invite others to register themselves.')
-  examples(client, [['npx doorbell client list', 'who may ring, and how they hear of the outcome']])
+  examples(client, [['npx doorbell client list', 'the clients, and how each is notified of the outcome']])
 
   const add = client
     .command('add')
-    .description('Register a client. Options win over the file. A secret is made and shown once, unless one is given.')
+    .description('Register a client. Options override the file. A secret is generated and shown once, unless one is given.')
     .option('--file <file>', 'its metadata as JSON (RFC 7591 and CIBA Core §4)')
-    .option('--id <id>', 'its client_id; made up unless given')
-    .option('--name <name>', 'what users read when they are asked')
+    .option('--id <id>', 'its client_id; generated unless given')
+    .option('--name <name>', 'the name that users see')
     .option('--mode <mode>', 'how it gets its tokens: poll, ping or push')
     .option('--endpoint <url>', 'where pings and pushes go')
-    .option('--auth-method <method>', 'how it proves itself: client_secret_basic (usual), client_secret_post, …')
-    .option('--device-service', 'it answers for users it has authenticated itself')
+    .option('--auth-method <method>', 'how it authenticates: client_secret_basic (default), client_secret_post, …')
+    .option('--device-service', 'it decides for users that it has authenticated itself')
     .option('--redirect-uri <uri...>', 'where users return after signing in')
-    .option('--scope <scopes>', 'what it may ask for, separated by spaces; everything unless given')
-    .option('--grant-type <grant...>', 'the grants it may use; what its mode needs unless given')
+    .option('--scope <scopes>', 'the scopes it may request, separated by spaces; all unless given')
+    .option('--grant-type <grant...>', 'the grants it may use; those that its mode needs unless given')
     .option('--json', 'answer in JSON')
     .action((_options, command: Command) => runAdd(command.optsWithGlobals()))
   examples(withSettings(add), [
     ['npx doorbell client add --id till --name "Corner Café" --mode poll', 'a client that polls'],
-    ['npx doorbell client add --id bank --mode push --endpoint https://bank.example/ciba', 'one that is pushed to'],
-    ['npx doorbell client add --id phones --device-service', "the back end of the users' app"],
+    ['npx doorbell client add --id bank --mode push --endpoint https://bank.example/ciba', 'a client with push delivery'],
+    ['npx doorbell client add --id phones --device-service', 'the back end of an app in which users decide'],
   ])
 
   const list = client
@@ -74,7 +74,7 @@ export function addClient(program: Command): void {
 
   const show = client
     .command('show <id>')
-    .description('Show what a client is registered with, but for its secret.')
+    .description('Show the metadata of a client, without its secret.')
     .option('--json', 'answer in JSON')
     .action((id: string, _options, command: Command) => runShow(id, command.optsWithGlobals()))
   examples(withSettings(show), [['npx doorbell client show demo-till', 'one of the demo cast']])
@@ -84,7 +84,7 @@ export function addClient(program: Command): void {
     .description('Remove a client that was added by command or registered itself, with its tokens and open requests.')
     .option('--json', 'answer in JSON')
     .action((id: string, _options, command: Command) => runRemove(id, command.optsWithGlobals()))
-  examples(withSettings(remove), [['npx doorbell client remove till', 'it can ring no more']])
+  examples(withSettings(remove), [['npx doorbell client remove till', 'it can send no more requests']])
 
   addInvite(client)
 }
@@ -96,13 +96,13 @@ async function runAdd(options: AddOptions): Promise<void> {
     const metadata = check({ ...input, ...(madeSecret !== undefined && { client_secret: madeSecret }) }, config)
     const isConfigured = config.clients.some(({ client_id }) => client_id === metadata.client_id)
     if (metadata.client_id === CONSENT_APP)
-      throw new Failure(`${CONSENT_APP} is Doorbell's own client. Take another --id.`)
+      throw new Failure(`${CONSENT_APP} is Doorbell's own client. Use another --id.`)
     if (isConfigured)
-      throw new Failure(`The configuration has a client ${metadata.client_id} already. Take another --id.`)
+      throw new Failure(`The configuration has a client ${metadata.client_id} already. Use another --id.`)
     const client = toClient(metadata, vault)
     if (!(await createClientStore(database).add(client, clock.now()))) {
       throw new Failure(
-        `There is a client ${client.id} already. Take another --id, or remove it first: "npx doorbell client remove ${client.id}".`,
+        `There is a client ${client.id} already. Use another --id, or remove it first: "npx doorbell client remove ${client.id}".`,
       )
     }
     audit({ event: 'client.added', client: client.id, by: 'command' })
@@ -115,7 +115,7 @@ async function runAdd(options: AddOptions): Promise<void> {
   print(listing([['client_id', added.id], ['client_secret', madeSecret], ...entriesOf(added.metadata)], '  '))
   if (madeSecret === undefined) return
   print()
-  print('The secret is shown this once and kept as a hash: put it where the client finds it, now.')
+  print('The secret is shown only once and stored as a hash: give it to the client now.')
 }
 
 async function gather(options: AddOptions): Promise<Record<string, unknown>> {
@@ -143,7 +143,7 @@ async function readMetadata(file: string): Promise<Record<string, unknown>> {
   })
   // The parser's message would quote the file, which may hold a secret.
   const metadata = parseJson(text)
-  if (!isPlain(metadata)) throw new Failure(`${file} must hold one JSON object of client metadata.`)
+  if (!isPlain(metadata)) throw new Failure(`${file} must contain one JSON object of client metadata.`)
   return metadata
 }
 
@@ -191,11 +191,11 @@ async function runList(options: ClientOptions): Promise<void> {
   }))
   if (options.json) printJson({ clients: registered.map(forScripts) })
   else if (registered.length > 0)
-    print(table(['CLIENT', 'NAME', 'DOES', 'PROVES ITSELF BY', 'FROM'], registered.map(rowOf)))
+    print(table(['CLIENT', 'NAME', 'DOES', 'AUTHENTICATES BY', 'FROM'], registered.map(rowOf)))
   else print('No client is registered. "npx doorbell client add --help" says how.')
 
   const absent = configured.filter((id) => !registered.some(({ client }) => client.id === id))
-  if (absent.length > 0) note(`The configuration names more, registered when the server starts: ${absent.join(', ')}`)
+  if (absent.length > 0) note(`Clients of the configuration that are not registered yet (the server does it when it starts): ${absent.join(', ')}`)
 }
 
 function forScripts({ client, origin }: RegisteredClient) {
@@ -212,8 +212,8 @@ function rowOf({ client, origin }: RegisteredClient): string[] {
 function doing(client: Client): string {
   if (client.deliveryMode === 'poll') return 'polls'
   if (client.deliveryMode !== undefined) return `${client.deliveryMode} to ${client.notificationEndpoint}`
-  if (isDeviceService(client)) return 'answers for users'
-  return client.metadata.grant_types.includes('authorization_code') ? 'signs users in' : 'nothing with CIBA'
+  if (isDeviceService(client)) return 'decides for users'
+  return client.metadata.grant_types.includes('authorization_code') ? 'signs users in' : 'does not use CIBA'
 }
 
 async function runShow(id: string, options: ClientOptions): Promise<void> {
@@ -225,14 +225,14 @@ async function runShow(id: string, options: ClientOptions): Promise<void> {
       ['client_id', client.id],
       ...entriesOf(client.metadata),
       ['secret', secretOf(client)],
-      ['registered by', id === CONSENT_APP ? 'Doorbell itself, for the pages on which users approve' : origins[origin]],
+      ['registered by', id === CONSENT_APP ? 'Doorbell itself, for the consent app' : origins[origin]],
     ]),
   )
 }
 
 function secretOf(client: Client): string {
-  if (client.secretSealed !== undefined) return 'kept sealed, because client_secret_jwt needs it'
-  return client.secretHash === undefined ? 'none' : 'kept as a hash'
+  if (client.secretSealed !== undefined) return 'stored encrypted, because client_secret_jwt needs it'
+  return client.secretHash === undefined ? 'none' : 'stored as a hash'
 }
 
 async function find(id: string, clients: ClientStore): Promise<RegisteredClient> {
@@ -241,7 +241,7 @@ async function find(id: string, clients: ClientStore): Promise<RegisteredClient>
   if (found === undefined) {
     const ids = registered.map(({ client }) => client.id)
     throw new Failure(
-      `There is no client ${id}${didYouMean(nearest(id, ids)) || '; "npx doorbell client list" names them.'}`,
+      `There is no client ${id}${didYouMean(nearest(id, ids)) || '; "npx doorbell client list" lists them.'}`,
     )
   }
   return found
@@ -252,16 +252,16 @@ async function runRemove(id: string, options: ClientOptions): Promise<void> {
     const clients = createClientStore(database)
     const { origin } = await find(id, clients)
     if (id === CONSENT_APP) {
-      throw new Failure(`${id} is Doorbell's own client: through it users sign in to the pages on which they approve.`)
+      throw new Failure(`${id} is Doorbell's own client: users sign in to the consent app through it.`)
     }
     if (origin === 'config') {
       throw new Failure(
-        `${id} comes from the configuration and would be back at the next start. Take it out there and start the server again.`,
+        `${id} comes from the configuration and would be registered again at the next start. Remove it there and restart the server.`,
       )
     }
     await clients.remove(id, endClient(id, clock.now()))
     audit({ event: 'client.removed', client: id, by: 'command' })
   })
   if (options.json) printJson({ removed: id })
-  else print(`Removed ${id}. It cannot ring any more, nor collect what it has not collected yet.`)
+  else print(`Removed ${id}. It can no longer send requests or collect tokens.`)
 }

@@ -27,12 +27,12 @@ interface DeviceOptions extends SettingOptions {
 export function addDevice(program: Command): void {
   const device = program
     .command('device')
-    .description("Play the user's device: see what waits, approve or deny. For development.")
+    .description("Act as the user's device: list waiting requests, approve or deny them. For development.")
     .requiredOption('--user <hint>', 'whose device: an email address, a username, a phone number')
-    .option('--list', 'list what waits, and end')
+    .option('--list', 'list the waiting requests, and exit')
     .option('--approve <request>', 'approve this request, or "latest"')
     .option('--deny <request>', 'deny this request, or "latest"')
-    .option('--wait', 'wait for a request if none is there yet')
+    .option('--wait', 'wait for a request if there is none yet')
     .option('--client <id>', "the trusted device service; else the configuration's, else demo-device")
     .option('--client-secret <secret>', 'its secret, if the configuration does not have it')
     .option('--client-secret-stdin', 'read its secret from standard input')
@@ -40,14 +40,14 @@ export function addDevice(program: Command): void {
     .option('--json', 'answer in JSON')
     .action((_options, command: Command) => run(command.optsWithGlobals()))
   examples(device, [
-    ['npx doorbell device --user alice', 'ask for each request what to do with it, until Ctrl-C'],
+    ['npx doorbell device --user alice', 'ask for a decision on each request, until Ctrl-C'],
     ['npx doorbell device --user alice --approve latest --wait', 'approve the next one, in a script'],
   ])
 }
 
 async function run(options: DeviceOptions): Promise<void> {
   const device = createDevice(await findService(options), options.user)
-  if (options.approve !== undefined && options.deny !== undefined) throw new Failure('Either --approve or --deny.')
+  if (options.approve !== undefined && options.deny !== undefined) throw new Failure('Give either --approve or --deny, not both.')
   if (options.approve !== undefined) return decide(device, options.approve, 'approved', options)
   if (options.deny !== undefined) return decide(device, options.deny, 'denied', options)
   const isForEyes = process.stdin.isTTY && process.stdout.isTTY
@@ -79,11 +79,11 @@ async function findService(options: DeviceOptions): Promise<Service> {
 
 /** Nobody should get used to deciding for users from a terminal. */
 function refuseProduction({ issuer, development }: Cast): void {
-  if (!URL.canParse(issuer)) throw new Failure(`${issuer} is no http or https address; see --issuer.`)
+  if (!URL.canParse(issuer)) throw new Failure(`${issuer} is not an http or https address; see --issuer.`)
   if (development && isLoopback(new URL(issuer).hostname)) return
   throw new Failure(
     'This command decides for users without asking them: it is for development, with a server on this machine.\n' +
-      'In production the users answer themselves, or their app does through /backchannel/complete.',
+      'In production users decide themselves, in the consent app or in their own app through /backchannel/complete.',
   )
 }
 
@@ -107,7 +107,7 @@ function createDevice(service: Service, user: string) {
     /** Newest first. */
     async waiting(): Promise<WaitingRequest[]> {
       const answer = await post('/backchannel/authinfo', { status: 'pending' })
-      if (answer.status !== 200) throw new Refused(`The server does not say what waits for ${user}`, answer)
+      if (answer.status !== 200) throw new Refused(`The server does not list the requests of ${user}`, answer)
       return answer.body.requests as WaitingRequest[]
     },
     /** Answers nothing if there was nothing to decide any more. */
@@ -116,9 +116,9 @@ function createDevice(service: Service, user: string) {
       const how = { auth_time: String(Math.floor(Date.now() / 1000)), amr: 'dev' }
       const answer = await post('/backchannel/complete', { request_id: requestId, status, ...how })
       if (answer.status === 200) return undefined
-      if (answer.status === 409) return `It was ${String(answer.body.status)} already.`
-      if (answer.status === 410) return 'It has expired.'
-      if (answer.status === 404) return `No request ${requestId} waits for ${user}. "--list" says which do.`
+      if (answer.status === 409) return `The request was already ${String(answer.body.status)}.`
+      if (answer.status === 410) return 'The request has expired.'
+      if (answer.status === 404) return `No request ${requestId} is waiting for ${user}. --list shows those that are.`
       throw new Refused('The server does not accept the decision', answer)
     },
   }
@@ -140,15 +140,15 @@ async function decide(
 async function latest(device: Device, options: DeviceOptions): Promise<string> {
   const [newest] = options.wait ? await waitForOne(device) : await device.waiting()
   if (newest === undefined)
-    throw new Failure(`Nothing waits for ${device.user}. With --wait this command waits for the next request.`)
+    throw new Failure(`No request is waiting for ${device.user}. Use --wait to wait for the next request.`)
   return newest.request_id
 }
 
 async function list(device: Device, options: DeviceOptions): Promise<void> {
   const requests = options.wait ? await waitForOne(device) : await device.waiting()
   if (options.json) return printJson({ requests })
-  if (requests.length === 0) return print(`Nothing waits for ${device.user}.`)
-  print(`${count(requests.length, 'request waits', 'requests wait')} for ${device.user}.`)
+  if (requests.length === 0) return print(`No request is waiting for ${device.user}.`)
+  print(`${count(requests.length, 'request is', 'requests are')} waiting for ${device.user}.`)
   for (const request of requests) print(`\n${describe(request)}\n  ${ink('dim', `--approve ${request.request_id}`)}`)
 }
 
@@ -160,7 +160,7 @@ async function waitForOne(device: Device): Promise<WaitingRequest[]> {
   for (;;) {
     const requests = await device.waiting()
     if (requests.length > 0) return requests
-    if (!hasSaid) note(`Nothing waits for ${device.user} yet. Waiting for a request …`)
+    if (!hasSaid) note(`No request is waiting for ${device.user} yet. Waiting for a request …`)
     hasSaid = true
     await wait(look)
   }
@@ -205,7 +205,7 @@ async function converse(device: Device): Promise<void> {
   for (;;) {
     const next = (await device.waiting()).findLast(({ request_id }) => !skipped.has(request_id))
     if (next === undefined) {
-      if (!hasSaid) note(`Nothing waits for ${device.user}. Waiting for a request (Ctrl-C ends this) …`)
+      if (!hasSaid) note(`No request is waiting for ${device.user}. Waiting for a request (Ctrl-C to stop) …`)
       hasSaid = true
       await wait(look)
       continue

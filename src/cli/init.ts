@@ -15,7 +15,7 @@ export function addInit(program: Command): void {
   const init = program
     .command('init')
     .description('Write doorbell.config.ts, with every setting explained, and .env.example with a fresh secret.')
-    .option('--force', 'overwrite what is there')
+    .option('--force', 'overwrite existing files')
     .action(run)
   examples(init, [['npx doorbell init', 'the files to start from']])
 }
@@ -27,7 +27,7 @@ async function run({ force = false }: InitOptions): Promise<void> {
   const there = [configFile, environmentFile].filter((file) => existsSync(file))
   if (there.length > 0 && !force) {
     const are = there.length > 1 ? 'are' : 'is'
-    throw new Failure(`${there.join(' and ')} ${are} here already; nothing was written. --force overwrites.`)
+    throw new Failure(`${there.join(' and ')} ${are} here already; nothing was written. Use --force to overwrite.`)
   }
   await writeFile(configFile, configTemplate())
   // The mode counts only for a file that is new, but then it counts from the first moment.
@@ -61,16 +61,16 @@ function isInGit(folder: string): boolean {
 
 const next = `
 Next:
-  npx doorbell serve          start it as it is: on this machine, for development
+  npx doorbell serve          start it for development, on this machine
   npx doorbell serve --demo   the same, with demo clients and users
-  npx doorbell doctor         see what is missing
+  npx doorbell doctor         check the configuration
 
-For production: take the line "development" out, set issuer to your https address, and move ${environmentFile} to
-where the server gets its environment from. The secret in it is real and made for you: keep it out of the repository.`
+For production: remove the line "development", set issuer to your https address, and move ${environmentFile} to
+where the server reads its environment from. It contains a newly generated secret: keep it out of the repository.`
 
 const database = 'doorbell.db'
 
 const databaseIsThere = `
-The database ${database} is here already, from the demo or an earlier start. The first start with this configuration ends
-the demo's clients and users in it, and says so in the log. To begin with an empty one, stop the server and delete
-${database} and the files beside it, or name another one under "database".`
+The database ${database} is here already, from the demo or an earlier start. The first start with this configuration
+removes the clients and users of the demo from it, and logs that. To start with an empty database, stop the server and
+delete ${database} and the files beside it, or set another one as "database".`

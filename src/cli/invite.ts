@@ -16,9 +16,9 @@ interface InviteOptions extends SettingOptions {
 export function addInvite(client: Command): void {
   const invite = client
     .command('invite')
-    .description('Make an initial access token: whoever has it may register a client at /oauth/register. Shown once.')
+    .description('Create an initial access token, with which a client registers itself at /oauth/register. It is shown once.')
     .option('--uses <number>', 'how many clients may be registered with it', '1')
-    .option('--expires <time>', 'until when: 30m, 24h or 7d from now', '24h')
+    .option('--expires <time>', 'how long it is valid: 30m, 24h or 7d, for example', '24h')
     .option('--json', 'answer in JSON')
     .action((_options, command: Command) => runInvite(command.optsWithGlobals()))
   examples(withSettings(invite), [['npx doorbell client invite --uses 2 --expires 7d', 'for two clients, this week']])
@@ -41,9 +41,9 @@ async function runInvite(options: InviteOptions): Promise<void> {
   print(token)
   print()
   print(
-    `Good for ${count(uses, 'registration')}, until ${iso(made.expiresAt)}. It is shown this once and kept as a hash.`,
+    `Valid for ${count(uses, 'registration')}, until ${iso(made.expiresAt)}. It is shown only once and stored as a hash.`,
   )
-  if (mode !== 'token') note(`registration.mode is "${mode}": set it to "token", or nobody needs this.`)
+  if (mode !== 'token') note(`registration.mode is "${mode}": this token has no effect unless it is "token".`)
 }
 
 function readUses(text: string): number {

@@ -25,10 +25,10 @@ interface RotateOptions extends KeysOptions {
 }
 
 export function addKeys(program: Command): void {
-  const keys = program.command('keys').description('The keys that tokens are signed with.')
+  const keys = program.command('keys').description('The keys that sign tokens.')
   examples(keys, [
-    ['npx doorbell keys', 'the keys, and what becomes of each when'],
-    ['npx doorbell keys rotate', 'publish the next ones, which sign after a while'],
+    ['npx doorbell keys', 'the keys, and when each changes its state'],
+    ['npx doorbell keys rotate', 'publish the next keys, which sign later'],
   ])
   const list = keys
     .command('list', { isDefault: true })
@@ -48,26 +48,26 @@ export function addKeys(program: Command): void {
         'all',
       ]),
     )
-    .option('--now', 'sign with it at once, without time for clients to fetch it')
-    .option('--revoke <kid>', 'besides --now: this key is worth nothing any more, and leaves the key set at once')
+    .option('--now', 'sign with it at once, before clients have fetched it')
+    .option('--revoke <kid>', 'with --now: revoke this key and remove it from the key set at once')
     .option('--json', 'answer in JSON')
     .action((_options, command: Command) => rotateKeys(command.optsWithGlobals()))
   examples(withSettings(rotate), [
-    ['npx doorbell keys rotate', 'the usual way: nobody notices'],
-    ['npx doorbell keys rotate --now --revoke <kid>', 'a private key got into the wrong hands'],
+    ['npx doorbell keys rotate', 'the usual way, without interruption'],
+    ['npx doorbell keys rotate --now --revoke <kid>', 'a private key was disclosed'],
   ])
 }
 
 async function showKeys(options: KeysOptions): Promise<void> {
   const kept = await atDesk(options, ({ database }) => createSigningKeyStore(database).list())
   if (options.json) printJson({ keys: kept.map(forScripts) })
-  else if (kept.length === 0) print('There are no keys yet. The server makes them when it first starts.')
-  else print(table(['KEY', 'ALGORITHM', 'GENERATION', 'MADE', 'STATE'], kept.map(rowOf)))
+  else if (kept.length === 0) print('There are no keys yet. The server creates them at its first start.')
+  else print(table(['KEY', 'ALGORITHM', 'GENERATION', 'CREATED', 'STATE'], kept.map(rowOf)))
 }
 
 async function rotateKeys(options: RotateOptions): Promise<void> {
   if (options.revoke !== undefined && !options.now) {
-    throw new Failure('--revoke goes with --now: once the key is worth nothing, another has to sign.')
+    throw new Failure('--revoke needs --now: another key has to sign at once.')
   }
   const rotations = await atDesk(options, (desk) => rotateAt(desk, options))
   if (options.json) printJson({ rotations: rotations.map(rotationForScripts) })
@@ -99,7 +99,7 @@ function algorithmsOf({ alg, revoke }: RotateOptions): readonly KeyAlgorithm[] {
 async function revoke(kid: string, needs: RotationNeeds): Promise<Rotation> {
   const rotation = await revokeKey(kid, needs)
   if (rotation === undefined) {
-    throw new Failure(`There is no key ${kid} that could be revoked. "npx doorbell keys" lists them.`)
+    throw new Failure(`There is no key ${kid} to revoke. "npx doorbell keys" lists them.`)
   }
   return rotation
 }
@@ -111,15 +111,15 @@ function describe({ algorithm, outcome, next, former, revoked }: Rotation): stri
     outcome === 'rotated' ? `${name}: the next key is ${next.kid}` : `${name}: nothing to do, ${next.kid} is the next`,
     `  published since ${when(next.createdAt)}`,
     `  ${isWaiting ? 'signs from' : 'signs since'} ${when(next.signsFrom)}`,
-    ...revoked.map(({ kid }) => `${kid} is revoked: it verifies nothing any more`),
+    ...revoked.map(({ kid }) => `${kid} is revoked: its signatures are no longer accepted`),
     ...(former?.retirement === undefined ? [] : describeEnd(former.kid, former.retirement, isWaiting)),
   ].join('\n')
 }
 
 function describeEnd(kid: string, end: NonNullable<KeptKey['retirement']>, signs: boolean): string[] {
   return [
-    `${kid} ${signs ? 'signs until then' : 'signs no more'}`,
-    `  stays published until ${when(end.publishedUntil)}, when the last token it signed has run out`,
+    `${kid} ${signs ? 'signs until then' : 'no longer signs'}`,
+    `  stays published until ${when(end.publishedUntil)}, when the last token it signed has expired`,
     `  verifies ID tokens given as hints until ${when(end.verifiesUntil)}`,
   ]
 }
@@ -174,7 +174,7 @@ function stateInWords(key: KeptKey): string {
     case 'unpublished':
       return `retired ${fromNow(retirement!.at)}, verifies hints ${until(retirement!.verifiesUntil)}`
     case 'removed':
-      return `retired ${fromNow(retirement!.at)}, verifies nothing any more`
+      return `retired ${fromNow(retirement!.at)}, no longer used`
     case 'revoked':
       return `revoked ${fromNow(revokedAt!)}`
   }

@@ -31,19 +31,19 @@ const additions = [
 
 function createProgram(): Command {
   const program = new Command('doorbell')
-    .description('CIBA for Node.js: the client rings, the user answers on a device of their own.')
+    .description('CIBA for Node.js: a client sends an authentication request, the user decides on their own device.')
     .version(ownVersion(), '-V, --version', 'print the version')
-    .option('--config <file>', 'the configuration file; else doorbell.config.ts, .js or .json of this folder')
-    .helpOption('-h, --help', 'say more about a command')
+    .option('--config <file>', 'the configuration file (default: doorbell.config.ts, .js or .json in this folder)')
+    .helpOption('-h, --help', 'show help for a command')
     .helpCommand(false)
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({ outputError: (text, write) => write(ink('red', text, process.stderr)) })
-    .showHelpAfterError('"npx doorbell <command> --help" says more.')
+    .showHelpAfterError('See "npx doorbell <command> --help".')
     .exitOverride()
   examples(program, [
     ['npx doorbell serve --demo', 'a complete provider with demo clients and users'],
-    ['npx doorbell request --client demo-till --login-hint alice@example.com', 'ring, and wait for the tokens'],
-    ['npx doorbell device --user alice', "answer, as alice's phone would"],
+    ['npx doorbell request --client demo-till --login-hint alice@example.com', 'send a request, and wait for the tokens'],
+    ['npx doorbell device --user alice', "decide it, as alice's phone would"],
   ])
   for (const add of additions) add(program)
   return program

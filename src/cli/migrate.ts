@@ -23,13 +23,13 @@ interface MigrateOptions extends SettingOptions {
 export function addMigrate(program: Command): void {
   const command = program
     .command('migrate')
-    .description('Bring the database to the newest schema. (A SQLite file is brought there at every start by itself.)')
-    .option('--status', 'only say what has been applied and what has not')
+    .description('Migrate the database to the newest schema. (The server migrates a SQLite file at every start.)')
+    .option('--status', 'only show which migrations have been applied')
     .option('--json', 'answer in JSON')
     .action((_options, command: Command) => run(command.optsWithGlobals()))
   examples(withSettings(command), [
-    ['npx doorbell migrate', 'apply what is missing'],
-    ['npx doorbell migrate --status --json', 'what has been applied, for a script'],
+    ['npx doorbell migrate', 'apply missing migrations'],
+    ['npx doorbell migrate --status --json', 'the applied migrations, for a script'],
   ])
 }
 
@@ -59,10 +59,10 @@ function forScripts({ applied, pending, unknown }: MigrationStatus) {
 function rowsOf({ applied, pending, unknown }: MigrationStatus): string[][] {
   return [
     ...applied.map(({ name, appliedAt }) => {
-      const remark = unknown.includes(name) ? '; this program does not know it' : ''
+      const remark = unknown.includes(name) ? '; unknown to this program' : ''
       return [name, `${iso(appliedAt)} (${fromNow(appliedAt)})${remark}`]
     }),
-    ...pending.map((name) => [name, 'not yet: "npx doorbell migrate" applies it']),
+    ...pending.map((name) => [name, 'not applied: run "npx doorbell migrate"']),
   ]
 }
 
@@ -73,5 +73,5 @@ async function apply({ database, clock }: Desk, { json }: MigrateOptions): Promi
   }
   const applied = await migrate(database, clock)
   if (json) printJson({ applied })
-  else print(applied.length > 0 ? `Applied ${applied.join(', ')}.` : 'Nothing to do: the schema is the newest.')
+  else print(applied.length > 0 ? `Applied ${applied.join(', ')}.` : 'Nothing to do: the schema is up to date.')
 }

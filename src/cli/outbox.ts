@@ -26,10 +26,10 @@ const states = ['waiting', 'sending', 'delivered', 'parked']
 export function addOutbox(program: Command): void {
   const outbox = program
     .command('outbox')
-    .description('Notifications: what was sent, what waits, what is parked and why.')
+    .description('Notifications: sent, waiting or parked, and why.')
   examples(outbox, [
-    ['npx doorbell outbox', 'the newest hundred'],
-    ['npx doorbell outbox retry --all-parked', 'send again what was given up'],
+    ['npx doorbell outbox', 'the newest 100'],
+    ['npx doorbell outbox retry --all-parked', 'send all parked notifications again'],
   ])
 
   const list = outbox
@@ -38,19 +38,19 @@ export function addOutbox(program: Command): void {
     .addOption(new Option('--state <state>', 'only those in this state').choices(states))
     .option('--json', 'answer in JSON')
     .action((_options, command: Command) => runList(command.optsWithGlobals()))
-  examples(withSettings(list), [['npx doorbell outbox list --state parked', 'what somebody has to look at']])
+  examples(withSettings(list), [['npx doorbell outbox list --state parked', 'those that need attention']])
 
   const show = outbox
     .command('show <id>')
-    .description('Tell what happened to a notification.')
+    .description('Show what happened to a notification.')
     .option('--json', 'answer in JSON')
     .action((id: string, _options, command: Command) => runShow(id, command.optsWithGlobals()))
-  examples(withSettings(show), [['npx doorbell outbox show 0199…', 'where it went and what was answered']])
+  examples(withSettings(show), [['npx doorbell outbox show 0199…', 'where it was sent and what the receiver answered']])
 
   const retry = outbox
     .command('retry [id]')
-    .description('Send a parked notification again, with all its attempts.')
-    .option('--all-parked', 'all that are parked')
+    .description('Send a parked notification again, with all attempts anew.')
+    .option('--all-parked', 'all parked notifications')
     .option('--json', 'answer in JSON')
     .action((id: string | undefined, _options, command: Command) => runRetry(id, command.optsWithGlobals()))
   examples(withSettings(retry), [['npx doorbell outbox retry 0199…', 'once the receiver works again']])
@@ -60,7 +60,7 @@ async function runList(options: ListOptions): Promise<void> {
   const notifications = await atDesk(options, ({ database }) => createOutboxStore(database).list(options.state))
   if (options.json) printJson({ notifications: notifications.map(forScripts) })
   else if (notifications.length > 0) {
-    print(table(['NOTIFICATION', 'KIND', 'TO', 'STATE', 'MADE', 'ATTEMPTS', 'LAST OUTCOME'], notifications.map(rowOf)))
+    print(table(['NOTIFICATION', 'KIND', 'TO', 'STATE', 'CREATED', 'ATTEMPTS', 'LAST OUTCOME'], notifications.map(rowOf)))
   } else print(options.state ? `Nothing is ${options.state}.` : 'Nothing has been sent yet.')
 }
 
@@ -106,7 +106,7 @@ async function runShow(id: string, options: OutboxOptions): Promise<void> {
       ['notification', letter.id],
       ['state', letter.state],
       [isAboutAccount(letter.kind) ? 'user' : 'request', letter.subject],
-      ['made', iso(letter.createdAt)],
+      ['created', iso(letter.createdAt)],
       ['last outcome', letter.lastOutcome],
     ]),
   )
@@ -115,21 +115,21 @@ async function runShow(id: string, options: OutboxOptions): Promise<void> {
 async function find(id: string, outbox: OutboxStore): Promise<Letter> {
   const letter = await outbox.find(id)
   if (letter === undefined) {
-    throw new Failure(`There is no notification ${id}. "npx doorbell outbox" lists them, by their whole ids.`)
+    throw new Failure(`There is no notification ${id}. "npx doorbell outbox" lists them with their full ids.`)
   }
   return letter
 }
 
-/** @example "A push to till at https://…, made 3 min ago. It was tried 8 times; the last attempt: answered 500. It is parked …" */
+/** @example "A push to till at https://…, created 3 min ago. It was tried 8 times; the last attempt: answered 500. Parked 2 min ago. …" */
 function storyOf(letter: Letter): string {
   const at = letter.address === undefined ? '' : ` at ${letter.address}`
-  const made = `A ${letter.kind} to ${letter.lane}${at}, made ${fromNow(letter.createdAt)}.`
+  const made = `A ${letter.kind} to ${letter.lane}${at}, created ${fromNow(letter.createdAt)}.`
   return `${made} ${attemptsOf(letter)} ${outlookOf(letter)}`
 }
 
 function attemptsOf({ attempts, lastOutcome, state }: Letter): string {
   if (attempts === 0) return 'It has not been tried yet.'
-  const last = lastOutcome === undefined ? '' : `; the last attempt came to: ${lastOutcome}`
+  const last = lastOutcome === undefined ? '' : `; the last attempt: ${lastOutcome}`
   return `It ${state === 'sending' ? 'is being' : 'was'} tried ${attempts === 1 ? 'once' : `${attempts} times`}${last}.`
 }
 
@@ -137,29 +137,29 @@ function outlookOf(letter: Letter): string {
   const now = Date.now()
   switch (letter.state) {
     case 'delivered':
-      return `It arrived ${fromNow(letter.settledAt!)}, and what it said has been erased.`
+      return `It arrived ${fromNow(letter.settledAt!)}, and its content has been erased.`
     case 'sending':
       return letter.dueAt > now
-        ? `An attempt is under way; if nobody reports its outcome, another one follows ${fromNow(letter.dueAt)}.`
-        : 'An attempt was begun, but nobody reported its outcome: it is due again as soon as a server runs.'
+        ? `An attempt is in progress; if its outcome is not recorded, the next one is due ${fromNow(letter.dueAt)}.`
+        : 'An attempt was started, but its outcome was not recorded. The next one is due as soon as a server runs.'
     case 'waiting':
       return letter.dueAt > now
         ? `The next attempt is due ${fromNow(letter.dueAt)}.`
         : 'It is due now: a running server sends it.'
     case 'parked':
       return letter.sealed === undefined
-        ? 'It is parked, and what it said has been erased: it cannot be sent any more.'
-        : `It is parked since ${duration(now - letter.settledAt!)}: nobody tries it again unless you say so: "npx doorbell outbox retry ${letter.id}".`
+        ? 'It is parked, and its content has been erased: it cannot be sent any more.'
+        : `Parked ${duration(now - letter.settledAt!)} ago. It will not be retried automatically; to retry it: "npx doorbell outbox retry ${letter.id}".`
   }
 }
 
 async function runRetry(id: string | undefined, options: RetryOptions): Promise<void> {
   if ((id === undefined) === !options.allParked) {
-    throw new Failure('Say which: "npx doorbell outbox retry <id>", or --all-parked for all of them.')
+    throw new Failure('Name the notification: "npx doorbell outbox retry <id>", or --all-parked for all of them.')
   }
   const retried = await atDesk(options, (desk) => (id === undefined ? retryAll(desk) : retryOne(id, desk)))
   if (options.json) printJson({ retried })
-  else print(`${count(retried.length, 'notification')} will be sent again. A running server begins within two seconds.`)
+  else print(`${count(retried.length, 'notification')} will be sent again. A running server starts within two seconds.`)
 }
 
 /** Those that are parked now: what is given up again meanwhile must not be taken up again and again. */
@@ -171,16 +171,16 @@ async function retryAll(desk: Desk): Promise<string[]> {
     if (await outbox.retry(id, desk.clock.now(), await giveUpAt(subject, desk))) retried.push(id)
   }
   const left = parked.length - retried.length
-  if (left > 0) note(`${count(left, 'other')} cannot be sent any more: what they said has been erased.`)
+  if (left > 0) note(`${count(left, 'other')} cannot be sent any more: the content has been erased.`)
   return retried
 }
 
 async function retryOne(id: string, desk: Desk): Promise<string[]> {
   const outbox = createOutboxStore(desk.database)
   const letter = await find(id, outbox)
-  if (letter.state !== 'parked') throw new Failure(`It is not parked but ${letter.state}: there is nothing to retry.`)
+  if (letter.state !== 'parked') throw new Failure(`It is ${letter.state}, not parked: there is nothing to retry.`)
   if (!(await outbox.retry(id, desk.clock.now(), await giveUpAt(letter.subject, desk)))) {
-    throw new Failure('It cannot be sent any more: what it said has been erased, a day after it was parked.')
+    throw new Failure('It cannot be sent any more: its content was erased a day after it was parked.')
   }
   return [id]
 }

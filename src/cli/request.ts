@@ -37,38 +37,38 @@ export function addRequest(program: Command): void {
   const request = program
     .command('request')
     .description(
-      'Play a client: ring, wait for the user, show the tokens. Exit code 0: approved; 2: denied; 3: expired; 1: anything else.',
+      'Act as a client: send an authentication request, wait for the user, show the tokens. Exit code 0: approved; 2: denied; 3: expired; 1: anything else.',
     )
     .requiredOption('--client <id>', 'the client_id')
     .option('--client-secret <secret>', "its secret; unless it is in the configuration, or one of the demo cast's")
     .option('--client-secret-stdin', 'read its secret from standard input')
-    .option('--auth-method <method>', 'how it proves itself, if the configuration does not say')
+    .option('--auth-method <method>', 'how it authenticates, if the configuration does not say')
     .addOption(
-      new Option('--mode <mode>', 'how it is registered, if the configuration does not say').choices([
+      new Option('--mode <mode>', 'its registered delivery mode, if the configuration does not say').choices([
         'poll',
         'ping',
         'push',
       ]),
     )
     .option('--issuer <url>', "the provider; else the configuration's, else http://localhost:4000")
-    .option('--login-hint <hint>', 'whom to ask: an email address, a username, a phone number')
-    .option('--id-token-hint <token>', 'whom to ask: an ID token from before')
-    .option('--login-hint-token <token>', 'whom to ask: a token the provider understands')
-    .option('--binding-message <text>', 'what both sides show, so that the user can compare')
-    .option('--scope <scopes>', 'what is asked for', 'openid')
-    .option('--authorization-details <json>', 'what is asked for exactly: a JSON array (RFC 9396)')
-    .option('--resource <uri>', 'which service the token is to be for (RFC 8707)')
+    .option('--login-hint <hint>', 'the user: an email address, a username, a phone number')
+    .option('--id-token-hint <token>', 'the user: an earlier ID token')
+    .option('--login-hint-token <token>', 'the user: a token that the provider understands')
+    .option('--binding-message <text>', 'a text that both devices show, so that the user can compare')
+    .option('--scope <scopes>', 'the scopes to request', 'openid')
+    .option('--authorization-details <json>', 'the authorization details to request: a JSON array (RFC 9396)')
+    .option('--resource <uri>', 'the service that the access token is for (RFC 8707)')
     .option('--acr-values <values>', 'how strongly the user should be authenticated')
     .option('--requested-expiry <seconds>', 'how long the user has to answer')
     .option('--callback-port <number>', 'where to listen for pings and pushes, if a tunnel leads here', readPort)
-    .option('--json', 'answer with one JSON object at the end; progress goes to standard error')
+    .option('--json', 'print one JSON object at the end; progress goes to standard error')
     .action((_options, command: Command) => run(command.optsWithGlobals()))
   examples(request, [
-    ['npx doorbell request --client demo-till --login-hint alice@example.com --binding-message "Coffee 4.20"', 'polls'],
-    ['npx doorbell request --client demo-bank --login-hint alice@example.com --json', 'is pushed to; for a script'],
+    ['npx doorbell request --client demo-till --login-hint alice@example.com --binding-message "Coffee 4.20"', 'poll'],
+    ['npx doorbell request --client demo-bank --login-hint alice@example.com --json', 'push, for a script'],
     [
       'npx doorbell request --client till --client-secret-stdin --issuer https://id.example.com --login-hint bob < secret.txt',
-      'elsewhere, without a configuration',
+      'with another provider, without a configuration',
     ],
   ])
 }
@@ -93,7 +93,7 @@ async function run(options: RequestOptions): Promise<void> {
       const connection = await connect(client, metadata)
       const ringing = await ring(connection, client.mode, { ...hint, ...parametersOf(options) })
       tell(describeRinging(ringing, client, options, endpoint))
-      tell(`Waiting for the answer …${adviceFor(options, cast)}`)
+      tell(`Waiting for the decision …${adviceFor(options, cast)}`)
       const played = { client, metadata, connection, ringing, options }
       const outcome = await outcomeOf(played, endpoint, tell)
       await report(outcome, played)
@@ -115,8 +115,8 @@ function readHint({ loginHint, idTokenHint, loginHintToken }: RequestOptions): R
   if (given === 1) return hints
   throw new Failure(
     given === 0
-      ? 'Say whom to ask: --login-hint alice@example.com, for example.'
-      : 'Say in one way whom to ask: --login-hint, --id-token-hint or --login-hint-token.',
+      ? 'Name the user: --login-hint alice@example.com, for example.'
+      : 'Name the user with only one of --login-hint, --id-token-hint and --login-hint-token.',
   )
 }
 
@@ -160,11 +160,11 @@ function describeRinging(
       ['auth_req_id', authReqId],
       ['expires in', `${expiresIn} s, at ${iso(deadline)}`],
       ['delivery', client.mode === 'poll' ? `poll, every ${interval} s` : client.mode],
-      ['called back at', endpoint?.description],
+      ['notified at', endpoint?.description],
     ],
     '  ',
   )
-  return `${ink('bold', client.name)} rings${bindingMessage === undefined ? '.' : `: ${ink('bold', bindingMessage)}`}\n\n${facts}\n`
+  return `${ink('bold', client.name)} asks for approval${bindingMessage === undefined ? '.' : `: ${ink('bold', bindingMessage)}`}\n\n${facts}\n`
 }
 
 /** A newcomer's next question is how to answer. With other people's providers we do not know. */
@@ -194,7 +194,7 @@ async function outcomeOf(
   if (client.mode === 'ping') {
     const pinged = await endpoint.hears(ringing, ringing.deadline)
     if (pinged === undefined) return { kind: 'expired' }
-    tell('Pinged: there is a result. Fetching it.')
+    tell('Pinged: the result is ready. Fetching it.')
     return poll(connection, ringing, tell)
   }
   // That time is over is pushed, too, when it is over.
@@ -231,7 +231,7 @@ async function report(outcome: Outcome, { client, metadata, connection, ringing,
 }
 
 const endings = {
-  denied: 'Denied: the user refused. There are no tokens.',
+  denied: 'Denied by the user. There are no tokens.',
   expired: 'Expired: the user did not answer in time. There are no tokens.',
 }
 
@@ -241,7 +241,7 @@ function describeTokens(
   { issuer }: ProviderMetadata,
   { mode }: PlayedClient,
 ): string {
-  const vouched = mode === 'push' ? ' It vouches for the tokens it was pushed with.' : ''
+  const vouched = mode === 'push' ? ' It matches the tokens that were pushed with it.' : ''
   return [
     ink('green', 'Approved.'),
     '',
@@ -250,7 +250,7 @@ function describeTokens(
       '  ',
     ),
     '',
-    `The ID token, signed by ${issuer} with ${header.alg}, checked.${vouched}`,
+    `The ID token, signed by ${issuer} with ${header.alg}, is valid.${vouched}`,
     '',
     JSON.stringify(claims, null, 2).replaceAll(/^/gm, '  '),
   ].join('\n')

@@ -14,13 +14,13 @@ interface RequestsOptions extends SettingOptions {
 export function addRequests(program: Command): void {
   const command = program
     .command('requests')
-    .description('List the authentication requests that wait for their user, newest first.')
-    .option('--all', 'those that are settled too (the newest 100)')
+    .description('List the authentication requests that wait for a decision, newest first.')
+    .option('--all', 'include settled requests (the newest 100)')
     .option('--json', 'answer in JSON')
     .action((_options, command: Command) => run(command.optsWithGlobals()))
   examples(withSettings(command), [
-    ['npx doorbell requests', 'what is open'],
-    ['npx doorbell requests --all', 'what became of the others'],
+    ['npx doorbell requests', 'open requests'],
+    ['npx doorbell requests --all', 'all requests, with their outcomes'],
   ])
 }
 
@@ -29,8 +29,8 @@ async function run(options: RequestsOptions): Promise<void> {
   const requests = await atDesk(options, ({ database, clock }) => createRequestStore(database).list(only, clock.now()))
   if (options.json) printJson({ requests: requests.map(forScripts) })
   else if (requests.length > 0) {
-    print(table(['REQUEST', 'CLIENT', 'USER', 'MODE', 'STATUS', 'RUNG', 'DEADLINE', 'MESSAGE'], requests.map(rowOf)))
-  } else print(options.all ? 'Nobody has rung yet.' : 'No request is waiting. --all lists the settled ones.')
+    print(table(['REQUEST', 'CLIENT', 'USER', 'MODE', 'STATUS', 'CREATED', 'DEADLINE', 'MESSAGE'], requests.map(rowOf)))
+  } else print(options.all ? 'There are no requests yet.' : 'No request is waiting. --all includes settled requests.')
 }
 
 /** The `auth_req_id` is the client's secret and is not kept, so nobody finds it here. */

@@ -21,10 +21,10 @@ export function addServe(program: Command): void {
   const serve = program
     .command('serve')
     .description('Run the provider and its workers. Logs are lines of JSON on standard error. Ctrl-C stops it.')
-    .option('--port <number>', 'listen on this port; in development the issuer follows', readPort)
+    .option('--port <number>', 'listen on this port; in development it is also used in the issuer', readPort)
     .option('--host <host>', 'listen on this address')
-    .option('--demo', 'for trying things out: development, with demo clients and users')
-    .option('--migrate', 'bring the database to the newest schema first')
+    .option('--demo', 'try Doorbell: development, with demo clients and users')
+    .option('--migrate', 'migrate the database to the newest schema first')
     .action((_options, command: Command) => run(command.optsWithGlobals()))
   examples(serve, [
     ['npx doorbell serve --demo', 'a complete provider, without a configuration'],
@@ -71,7 +71,7 @@ function explainMissingFile(options: ServeOptions) {
   return (error: unknown): never => {
     if (!(error instanceof ConfigError) || configFile(options) !== undefined) throw error
     throw new Failure(
-      `${error.message}\n\nThere is no doorbell.config.ts here. "npx doorbell init" writes one; "npx doorbell serve --demo" needs none.`,
+      `${error.message}\n\nThere is no doorbell.config.ts here. "npx doorbell init" creates one; "npx doorbell serve --demo" needs none.`,
     )
   }
 }
@@ -80,7 +80,7 @@ function explainOtherSecret(config: Config) {
   return async (error: unknown): Promise<never> => {
     if (!(error instanceof OtherSecretError)) throw error
     const advice = sentence(await adviceOnOtherSecret(config))
-    throw new Failure(`${sentence(error.message)}\n${advice} "npx doorbell doctor" looks closer.`)
+    throw new Failure(`${sentence(error.message)}\n${advice} "npx doorbell doctor" finds out more.`)
   }
 }
 
@@ -108,12 +108,12 @@ function expectStop(log: Log, config: Config): Promise<NodeJS.Signals> {
       if (isAsked) process.exit(130)
       isAsked = true
       const delay = delayAfter(signal, config)
-      log.info({ event: 'server.stopping', signal, delay }, 'stopping; a second signal ends it at once')
+      log.info({ event: 'server.stopping', signal, delay }, 'stopping; a second signal stops it at once')
       setTimeout(
         () => {
           log.error(
             { event: 'server.cut_off' },
-            'not everything ended in time; what is left is taken up at the next start',
+            'not all work ended in time; the rest continues at the next start',
           )
           process.exit(1)
         },
@@ -138,19 +138,19 @@ async function listen(doorbell: Doorbell, { host, port }: Config): Promise<void>
 
 const reasons = {
   EADDRINUSE: (host: string, port: number) =>
-    `Port ${port} on ${host} is in use. Stop what listens there, or take another one, with --port ${port < 65_535 ? port + 1 : 4000}.`,
+    `Port ${port} on ${host} is in use. Stop the program that listens there, or use another port: --port ${port < 65_535 ? port + 1 : 4000}.`,
   EACCES: (_host: string, port: number) =>
-    `Port ${port} is not for ordinary users. Take one above 1023, and put a proxy before it.`,
+    `Port ${port} needs special privileges. Use one above 1023, and a proxy in front of it.`,
   EADDRNOTAVAIL: (host: string) =>
-    `This machine does not have the address ${host}. --host 0.0.0.0 means every one it has.`,
+    `This machine does not have the address ${host}. --host 0.0.0.0 means all of its addresses.`,
   ENOTFOUND: (host: string) =>
-    `${host} is no address of this machine. --host 127.0.0.1 means only from this machine itself.`,
+    `${host} is not an address of this machine. --host 127.0.0.1 accepts connections from this machine only.`,
 }
 
 function greeting(config: Config): string {
-  const lines = ['', `  ${ink('bold', 'Doorbell')} answers at ${ink('cyan', config.issuer)}`]
+  const lines = ['', `  ${ink('bold', 'Doorbell')} listens at ${ink('cyan', config.issuer)}`]
   lines.push(`  Users approve at ${ink('cyan', `${config.issuer}/`)}`)
-  if (config.development) lines.push(`  Mails it would send: ${ink('cyan', `${config.issuer}/dev/mailbox`)}`)
+  if (config.development) lines.push(`  Mailbox (mails are not sent): ${ink('cyan', `${config.issuer}/dev/mailbox`)}`)
   if (config.demo) lines.push(...demoLines(config))
   return [...lines, '', '  Ctrl-C stops it.', ''].join('\n')
 }
@@ -160,16 +160,16 @@ function demoLines({ issuer }: Config): string[] {
   const users = demoUsers.map(({ email, password }) => `${email} (password ${password})`).join(', ')
   return [
     `  Demo users: ${users}`,
-    `  See it happen in a browser: ${ink('cyan', `${issuer}/demo`)}`,
+    `  Demo in a browser: ${ink('cyan', `${issuer}/demo`)}`,
     '',
-    '  Or, in a second terminal, a till rings:',
+    '  Or, in a second terminal, as the till:',
     '',
     ink(
       'green',
       `    npx doorbell request --client demo-till --login-hint alice@example.com --binding-message "Coffee 4.20"${elsewhere}`,
     ),
     '',
-    "  and in a third one, Alice's phone answers:",
+    "  and in a third one, as Alice's phone:",
     '',
     ink('green', `    npx doorbell device --user alice${elsewhere}`),
   ]

@@ -41,11 +41,11 @@ export function addUserEndings(user: Command): void {
 
   add<PasswordOptions>(
     'password',
-    'Give a user another password, and end all that was begun with the one before. It is made and shown once, unless given.',
+    'Set a new password for a user, and end all sessions and tokens. A password is generated and shown once, unless given.',
     runPassword,
     [
       ['npx doorbell user password dora', 'a new password for dora, who has forgotten hers'],
-      ['npx doorbell user password dora --password-stdin < password.txt', 'the same with a password of her own'],
+      ['npx doorbell user password dora --password-stdin < password.txt', 'the same with a given password'],
     ],
   ).option('--password-stdin', 'read the password from standard input')
   add('sign-out', 'End all sessions and tokens of a user, everywhere and at once.', runSignOut, [
@@ -53,25 +53,25 @@ export function addUserEndings(user: Command): void {
   ])
   add(
     'lock',
-    'Disable a user who was added by command, at once: nothing is asked, decided or issued in their name. Sessions and tokens end, and so do open requests.',
+    'Disable a user who was added by command, at once: no requests, decisions or tokens for them any more. Sessions, tokens and open requests end.',
     runLock,
     [['npx doorbell user lock dora', 'her phone is lost']],
   )
-  add('unlock', 'Let a locked user in again. What ended stays ended.', runUnlock, [
-    ['npx doorbell user unlock dora', 'her phone is found: she signs in anew'],
+  add('unlock', 'Enable a locked user again. Ended sessions, tokens and requests stay ended.', runUnlock, [
+    ['npx doorbell user unlock dora', 'her phone is found: she signs in again'],
   ])
   add(
     'remove',
-    'Remove a user who was added by command, with all that is theirs. What was decided stays in the history.',
+    'Remove a user who was added by command, with their data. Decisions stay in the history.',
     runRemove,
-    [['npx doorbell user remove dora', 'nobody can ask her any more']],
+    [['npx doorbell user remove dora', 'no client can ask her any more']],
   )
-  add('export', 'All that is kept about a user, as JSON, without any secret.', runExport, [
-    ['npx doorbell user export dora > dora.json', 'dora wants to know what is kept about her'],
+  add('export', 'Print all stored data about a user as JSON, without secrets.', runExport, [
+    ['npx doorbell user export dora > dora.json', 'dora wants to know what is stored about her'],
   ])
   add(
     'erase',
-    'Remove a user with all that is kept about them, the history of decisions included. It may be repeated.',
+    'Remove a user with all stored data about them, including the history of decisions. It may be repeated.',
     runErase,
     [['npx doorbell user erase dora', 'dora wants to be forgotten']],
   )
@@ -117,12 +117,12 @@ async function runPassword(who: string, options: PasswordOptions): Promise<void>
   }))
   const made = given === undefined ? password : undefined
   if (options.json) return printJson({ id, ...(made !== undefined && { password: made }) })
-  print(`${ink('bold', who)} has another password now. All sessions and tokens of the user have ended.`)
+  print(`${ink('bold', who)} has a new password. All sessions and tokens of the user have ended.`)
   if (made === undefined) return
   print()
   print(listing([['password', made]], '  '))
   print()
-  print('It is shown this once: tell it to the user in a safe way.')
+  print('It is shown only once: give it to the user in a safe way.')
 }
 
 /** The password, and what tells the user of it, for the same step. */
@@ -140,7 +140,7 @@ async function runSignOut(who: string, options: UserOptions): Promise<void> {
     return id
   })
   if (options.json) printJson({ signed_out: id })
-  else print(`Signed ${who} out everywhere: no session and no token of before is good for anything.`)
+  else print(`Signed ${who} out everywhere: all sessions and tokens have ended.`)
 }
 
 async function runLock(who: string, options: UserOptions): Promise<void> {
@@ -162,7 +162,7 @@ async function runUnlock(who: string, options: UserOptions): Promise<void> {
 async function runRemove(who: string, options: UserOptions): Promise<void> {
   const id = await end(who, 'removed', options)
   if (options.json) printJson({ removed: id })
-  else print(`Removed ${who}. Nobody can ask this user any more.`)
+  else print(`Removed ${who}. No client can ask this user any more.`)
 }
 
 /** Always JSON: it is for the user, and for programs. */
@@ -171,7 +171,7 @@ async function runExport(who: string, options: UserOptions): Promise<void> {
     const configured = Array.isArray(desk.config.users) ? desk.config.users.find((user) => user.id === id) : undefined
     return exportUser(id, configured, desk)
   })
-  if (kept === undefined) throw new Failure(`Nothing is kept about ${who}; "npx doorbell user list" names the users.`)
+  if (kept === undefined) throw new Failure(`There is no data about ${who}; "npx doorbell user list" lists the users.`)
   printJson(kept)
 }
 
@@ -181,13 +181,13 @@ async function runErase(who: string, options: UserOptions): Promise<void> {
     const { users } = desk.config
     if (Array.isArray(users) ? users.some((user) => user.id === id) : await users.find(id)) {
       const where = Array.isArray(users) ? 'the configuration' : 'your application'
-      throw new Failure(`${who} comes from ${where}. Take the user out there first.`)
+      throw new Failure(`${who} comes from ${where}. Remove the user there first.`)
     }
     const wasThere = (await exportUser(id, undefined, desk)) !== undefined
     if (wasThere) await endUser(id, 'erased', { by: 'command' })
     return { id, wasThere, others: wasThere ? [] : await namesOf(added) }
   })
   if (options.json) return printJson({ erased: id, ...(!wasThere && { nothing_left: true }) })
-  if (!wasThere) print(`Nothing is kept about ${who}: there was nothing left to erase${nearTo(who, others) || '.'}`)
-  else print(`Erased ${who}. Only a hash of the id is kept, so that it is not given to somebody else.`)
+  if (!wasThere) print(`There is no data about ${who}: nothing to erase${nearTo(who, others) || '.'}`)
+  else print(`Erased ${who}. Only a hash of the id is kept, so that no other user gets the same id.`)
 }

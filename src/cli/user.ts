@@ -43,17 +43,17 @@ export function addUser(program: Command): void {
   const user = program
     .command('user')
     .description('The built-in user directory: add, list, lock, remove and erase users, set passwords and codes, end sessions.')
-  examples(user, [['npx doorbell user list', 'who can be asked']])
+  examples(user, [['npx doorbell user list', 'the users']])
 
   const add = user
     .command('add')
-    .description('Add a user. A password is made and shown once, unless one is given.')
-    .option('--id <id>', 'becomes "sub" in tokens, for ever; one is made unless given')
-    .option('--same-person', "the id given was this person's before")
+    .description('Add a user. A password is generated and shown once, unless one is given.')
+    .option('--id <id>', 'becomes "sub" in tokens, permanently; generated unless given')
+    .option('--same-person', 'the given id belonged to the same person before')
     .option('--username <name>')
     .option('--email <address>')
     .option('--phone <number>')
-    .option('--name <name>', 'what the user is called')
+    .option('--name <name>', 'the name of the user')
     .option('--locale <tag>', 'the language of the pages, like "en" or "de-AT"')
     .option('--password-stdin', 'read the password from standard input')
     .option('--json', 'answer in JSON')
@@ -62,22 +62,22 @@ export function addUser(program: Command): void {
     ['npx doorbell user add --email dora@example.com --name Dora', 'a user who is found by her email address'],
     [
       'npx doorbell user add --username dora --password-stdin < password.txt',
-      'the same for a username and a password of her own',
+      'the same with a username and a given password',
     ],
   ])
 
   const code = user
     .command('code <user>')
     .description(
-      'Set the code a user has to give to clients that ask for one. It is made and shown once, unless given.',
+      'Set the user code that clients must send for this user. A code is generated and shown once, unless given.',
     )
     .option('--code-stdin', 'read the code from standard input')
-    .option('--remove', 'take the code away')
+    .option('--remove', 'remove the code')
     .option('--json', 'answer in JSON')
     .action((who: string, _options, command: Command) => runCode(who, command.optsWithGlobals()))
   examples(withSettings(code), [
     ['npx doorbell user code dora', 'a code for dora, who can change it on /user-code'],
-    ['npx doorbell user code dora --remove', 'nobody asks dora for a code any more'],
+    ['npx doorbell user code dora --remove', 'clients need no code for dora any more'],
   ])
 
   const list = user
@@ -91,7 +91,7 @@ export function addUser(program: Command): void {
 
   const forget = user
     .command('forget-passkeys <user>')
-    .description('Forget all passkeys of a user who has lost them: the next sign-in is with the password.')
+    .description('Remove all passkeys of a user who has lost them: the next sign-in is with the password.')
     .option('--json', 'answer in JSON')
     .action((who: string, _options, command: Command) => runForgetPasskeys(who, command.optsWithGlobals()))
   examples(withSettings(forget), [['npx doorbell user forget-passkeys dora', 'she can add a new one then']])
@@ -110,7 +110,7 @@ async function runAdd(options: AddOptions): Promise<void> {
     if (!(await users.add({ ...user, passwordHash }, now, { usedIds, isSamePerson }))) {
       throw new Failure(
         (await createUserGenerationStore(database).closedOf(usedIds)).size > 0
-          ? `The id ${user.id} was somebody's before: clients would take this user for that one. Leave --id out, or say --same-person.`
+          ? `The id ${user.id} belonged to another user before: clients would take this user for that one. Leave out --id, or give --same-person.`
           : 'There is a user with this id, username, email or phone already: "npx doorbell user list".',
       )
     }
@@ -124,7 +124,7 @@ async function runAdd(options: AddOptions): Promise<void> {
   print(listing([...entriesOf(added), ['password', made]], '  '))
   if (made === undefined) return
   print()
-  print('The password is shown this once: tell it to the user in a safe way.')
+  print('The password is shown only once: give it to the user in a safe way.')
 }
 
 function check(options: AddOptions, configured: readonly ConfiguredUser[]): User {
@@ -149,7 +149,7 @@ function inOwnWords(problem: string, index: number): string {
   return problem
     .replace(`users[${index}]`, '')
     .replace(/^[. ]/, '')
-    .replace(/is the same as users\[\d+\]\.\w+$/, 'is that of a user of the configuration')
+    .replace(/is the same as users\[\d+\]\.\w+$/, 'is that of a user in the configuration')
 }
 
 function entriesOf(user: User): [string, string | undefined][] {
@@ -173,24 +173,24 @@ async function runCode(who: string, options: CodeOptions): Promise<void> {
     const users = createUserStore(database)
     const id = await idOf(who, configuredUsers(config), users)
     const known = configuredUsers(config).some((user) => user.id === id) || (await users.find(id))
-    if (!known) throw new Failure(`There is no user ${who}; "npx doorbell user list" names them.`)
+    if (!known) throw new Failure(`There is no user ${who}; "npx doorbell user list" lists them.`)
     const hash = code && (await hashingWith(vault).hash(code, userCodeOf(id)))
     const notices = code === undefined ? [] : noticesOfChange({ type: 'user_code.set', userId: id }, desk)
     if (!(await createUserCodeStore(database).put(id, hash, clock.now(), notices))) {
-      throw new Failure(`${id} was removed meanwhile.`)
+      throw new Failure(`${id} was removed in the meantime.`)
     }
     audit({ event: code === undefined ? 'user_code.removed' : 'user_code.set', user: id, by: 'command' })
     return id
   })
   const made = given === undefined ? code : undefined
   if (options.json) return printJson({ id, code_set: code !== undefined, ...(made !== undefined && { code: made }) })
-  if (code === undefined) return print(`${named(who, id)} has no code any more.`)
+  if (code === undefined) return print(`${named(who, id)} no longer has a code.`)
   print(`${ink('bold', named(who, id))} has a code now.`)
   if (made === undefined) return
   print()
   print(listing([['code', made]], '  '))
   print()
-  print('It is shown this once: tell it to the user in a safe way. They can change it on /user-code.')
+  print('It is shown only once: give it to the user in a safe way. They can change it on /user-code.')
 }
 
 interface ListedUser {
@@ -232,6 +232,6 @@ async function runForgetPasskeys(who: string, options: UserOptions): Promise<voi
     return { id, forgotten }
   })
   if (options.json) return printJson({ user: id, forgotten })
-  if (forgotten === 0) throw new Failure(`${named(who, id)} has no passkeys; "npx doorbell user list" names the users.`)
-  print(`Forgot ${forgotten} ${forgotten === 1 ? 'passkey' : 'passkeys'} of ${named(who, id)}.`)
+  if (forgotten === 0) throw new Failure(`${named(who, id)} has no passkeys; "npx doorbell user list" lists the users.`)
+  print(`Removed ${forgotten} ${forgotten === 1 ? 'passkey' : 'passkeys'} of ${named(who, id)}.`)
 }

@@ -12,7 +12,7 @@ import { Failure } from './context/failure.ts'
 /** With hooks, the users are the application's, and the built-in directory is asked nothing. */
 export function configuredUsers({ users }: Config): readonly ConfiguredUser[] {
   if (Array.isArray(users)) return users
-  throw new Failure('This configuration asks its own hooks for users; the built-in directory is not in use.')
+  throw new Failure('This configuration looks up users by hooks; the built-in directory is not in use.')
 }
 
 /**
@@ -33,10 +33,10 @@ export function named(who: string, id: string): string {
 /** Only users added by command can be changed by command. */
 export async function notAdded(who: string, id: string, config: Config, users: UserStore): Promise<Failure> {
   if (configuredUsers(config).some((user) => user.id === id)) {
-    return new Failure(`${who} comes from the configuration. Take the user out there and start the server again.`)
+    return new Failure(`${who} comes from the configuration. Remove the user there and restart the server.`)
   }
   return new Failure(
-    `There is no user ${who}${nearTo(who, await namesOf(users)) || '; "npx doorbell user list" names them.'}`,
+    `There is no user ${who}${nearTo(who, await namesOf(users)) || '; "npx doorbell user list" lists them.'}`,
   )
 }
 

@@ -204,6 +204,6 @@ export class ProfileError extends Error {
   override readonly name = 'ProfileError'
 
   constructor(problems: string[]) {
-    super(`registered clients do not keep to the profile:\n${problems.map((each) => `  - ${each}`).join('\n')}`)
+    super(`registered clients violate the profile:\n${problems.map((each) => `  - ${each}`).join('\n')}`)
   }
 }

@@ -110,7 +110,7 @@ export function warnOfWeakSettings({ platform, channels }: CibaNeeds): void {
   if (channels.channels.length === 0) {
     log.warn(
       { event: 'device.no_channel' },
-      'no channel tells users of requests; their app has to ask /backchannel/authinfo',
+      'no channel notifies users of requests; their app has to poll /backchannel/authinfo',
     )
   }
 }

@@ -57,7 +57,7 @@ function readType(name: string, given: unknown): DetailType | string[] {
   const { schema, describe, narrow } = read.data
   const checked = isSchema(schema) ? schema : fromJsonSchema(schema)
   if (typeof checked === 'string') return [`.schema ${checked}`]
-  if (namesType(schema)) return ['.schema must leave "type" out: it is the name of the type itself']
+  if (namesType(schema)) return ['.schema must not contain "type": it is the name of the type itself']
   return {
     schema: checked,
     describe: typeof describe === 'function' ? describe : describeWith(describe),
@@ -75,7 +75,7 @@ function fromJsonSchema(schema: Record<string, unknown>): DetailSchema | string 
   try {
     return z.fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0])
   } catch (error) {
-    return `is not a JSON Schema that can be used: ${(error as Error).message}`
+    return `is not a valid JSON Schema: ${(error as Error).message}`
   }
 }
 
@@ -86,7 +86,7 @@ function namesType(schema: object): boolean {
 
 const resourceSchema = z.strictObject({
   scopes: z.array(z.string(expectation('a scope')), expectation('a list of scopes')).exactOptional(),
-  audience: z.string(expectation('a text')).min(1, expectation('a text')).exactOptional(),
+  audience: z.string(expectation('a string')).min(1, expectation('a string')).exactOptional(),
   accessTokenFormat: z.enum(['opaque', 'jwt'], expectation('"opaque" or "jwt"')).exactOptional(),
   accessTtl: z
     .int(expectation('a whole number of seconds'))
@@ -108,7 +108,7 @@ export function readResources(
     const settings = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
     const { value, problems } = readSettings(resourceSchema, settings)
     const strange = value.scopes?.find((scope) => scopes?.includes(scope) === false)
-    if (strange !== undefined) problems.push(`scopes holds "${strange}", which is not in tokens.scopes`)
+    if (strange !== undefined) problems.push(`scopes contains "${strange}", which is not in tokens.scopes`)
     return { entry: [address, value] as const, problems: problems.map((problem) => `${place}.${problem}`) }
   })
   return {

@@ -61,7 +61,7 @@ describe('clients', () => {
   test('cannot have scopes the server does not have, unless the application adds its own', () => {
     const clients = [{ ...local, scope: 'openid account' }]
     assert.deepEqual(problemsIn({ development: true, clients }), [
-      'clients[0].scope holds "account", which is not in tokens.scopes',
+      'clients[0].scope contains "account", which is not in tokens.scopes',
     ])
     accepted({ development: true, clients, tokens: { scopes: ['openid', 'account'] } })
     accepted({ development: true, clients, oidc: { scopes: ['account'] } })
@@ -85,17 +85,17 @@ describe('users', () => {
     [
       'nothing to find one by',
       [{ id: 'a' }],
-      ['users[0] needs a username, an email or a phone_number, so that it can be found'],
+      ['users[0] needs a username, an email or a phone_number, so that the user can be found'],
     ],
     [
       'a phone alone',
       [{ phone_number: '+4911' }],
-      ['users[0].id is missing; only username and email can stand in for it'],
+      ['users[0].id is missing; only username and email can replace it'],
     ],
     [
       'a username that cannot be an id',
       [{ username: 'zoë' }],
-      ['users[0].id is missing; the username or email that would stand in for it is not plain ASCII'],
+      ['users[0].id is missing; the username or email that would replace it is not plain ASCII'],
     ],
     ['a bad email', [{ email: 'alice' }], ['users[0].email must be an email address; it is "alice"']],
     ...[
@@ -118,7 +118,7 @@ describe('users', () => {
     [
       'a password that is no text',
       [{ username: 'a', password: 1234 }],
-      ['users[0].password must be a text; it is a number'],
+      ['users[0].password must be a string that is not empty; it is a number'],
     ],
     [
       'twins by email',

@@ -28,10 +28,10 @@ export function readClients(
     else {
       clients.push(read.client)
       const strange = read.client.scope?.split(' ').find((scope) => scopes?.includes(scope) === false)
-      if (strange !== undefined) problems.push(`${place}.scope holds "${strange}", which is not in tokens.scopes`)
+      if (strange !== undefined) problems.push(`${place}.scope contains "${strange}", which is not in tokens.scopes`)
     }
     if (input.client_id === CONSENT_APP)
-      problems.push(`${place}.client_id is that of Doorbell's own client; take another`)
+      problems.push(`${place}.client_id is that of Doorbell's own client; use another`)
     const owner = owners.get(String(input.client_id))
     if (owner !== undefined) problems.push(`${place}.client_id is the same as clients[${owner}].client_id`)
     else if (typeof input.client_id === 'string') owners.set(input.client_id, index)

@@ -28,7 +28,7 @@ export async function readConfigFile(path: string): Promise<FileReading> {
   try {
     const content = path.endsWith('.json') ? parseJson(await readFile(path, 'utf8')) : await importDefault(path)
     if (content === undefined) return broken('must have a default export: export default defineConfig({ … })')
-    return isPlain(content) ? { input: content, problems: [] } : broken('must hold one object of settings')
+    return isPlain(content) ? { input: content, problems: [] } : broken('must contain one object of settings')
   } catch (error) {
     return broken(describe(error, name))
   }
@@ -44,8 +44,8 @@ function parseJson(text: string): unknown {
     const [, line, column] = /line (\d+) column (\d+)/.exec(String(error)) ?? []
     const place = line ? ` at line ${line}, column ${column}` : ''
     const hint = hasComments(text)
-      ? '; JSON has no comments, take them out or write a doorbell.config.ts instead'
-      : '; look for a comma, a quote or a bracket too many or too few'
+      ? '; JSON has no comments; remove them, or write a doorbell.config.ts instead'
+      : '; look for an extra or missing comma, quote or bracket'
     throw new NotJson(`is not JSON${place}${hint}`)
   }
 }
@@ -78,8 +78,8 @@ function describe(error: unknown, name: string): string {
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
   // Messages about syntax quote the file, too.
   if (error instanceof SyntaxError || code.includes('TYPESCRIPT')) {
-    return `has an error in its syntax; "node ${name}" shows where`
+    return `has a syntax error; "node ${name}" shows where`
   }
-  if (code === 'ERR_MODULE_NOT_FOUND') return `cannot be loaded, because something it imports is not installed`
+  if (code === 'ERR_MODULE_NOT_FOUND') return `cannot be loaded, because a package it imports is not installed`
   return `cannot be loaded: ${error instanceof Error ? error.message : String(error)}`
 }

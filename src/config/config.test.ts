@@ -289,7 +289,7 @@ test('docs/configuration.md says what each is unless it is set', () => {
     secret: 'kept beside the database in development',
     'requests.requireSigned': 'by the profile',
     'userCodes.maxTriesPerUser': '4 × `maxTries`',
-    'metrics.enabled': 'where somebody may read it',
+    'metrics.enabled': '`true` in development, or if `metrics.token` or `metrics.from` is set',
     'shutdown.delay': '5; in development 0',
   }
   // It is another name of `requests.maxOpenPerUser`.

@@ -16,7 +16,7 @@ export async function keepSecret(database: string, cwd: string): Promise<string>
   const secret = (await readIfThere(path)) ?? (await create(path))
   if (!isSecret(secret)) {
     throw new ConfigError([
-      `secret is not what ${basename(path)} holds (${secret.length} characters); delete that file`,
+      `secret in ${basename(path)} is not a valid secret (${secret.length} characters); delete that file`,
     ])
   }
   return secret

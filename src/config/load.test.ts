@@ -59,11 +59,11 @@ export default { development: true, requests: { interval: seconds } } satisfies 
 
   const broken: [string, string, RegExp][] = [
     ['a.json', '{\n  // hush\n  "port": 1\n}', /^a\.json is not JSON at line 2, column 3; JSON has no comments/],
-    ['b.json', '{ "secret": hush }', /^b\.json is not JSON; look for a comma|^b\.json is not JSON at line 1/],
-    ['c.json', '[]', /^c\.json must hold one object of settings/],
+    ['b.json', '{ "secret": hush }', /^b\.json is not JSON; look for an extra or missing comma|^b\.json is not JSON at line 1/],
+    ['c.json', '[]', /^c\.json must contain one object of settings/],
     ['d.ts', 'export const port: number = 1', /^d\.ts must have a default export/],
-    ['e.ts', 'export default { secret: "hush" "hush" }', /^e\.ts has an error in its syntax/],
-    ['f.js', 'export default { secret: "hush" "hush" }', /^f\.js has an error in its syntax/],
+    ['e.ts', 'export default { secret: "hush" "hush" }', /^e\.ts has a syntax error/],
+    ['f.js', 'export default { secret: "hush" "hush" }', /^f\.js has a syntax error/],
     ['g.ts', 'throw new Error("PORT is not set"); export default {}', /^g\.ts cannot be loaded: PORT is not set/],
     ['h.ts', 'import x from "not-installed-at-all"\nexport default { x }', /^h\.ts cannot be loaded.*not installed/],
     ['i.yaml', 'port: 1', /^i\.yaml must end in \.ts, \.js or \.json/],
@@ -107,7 +107,7 @@ test('problems of file, environment and cross checks come together, naming the v
     'secret (DOORBELL_SECRET) must be at least 32 bytes in base64url, which are 43 characters; it is 4 characters long',
     'requests.interval (DOORBELL_REQUESTS_INTERVAL) must be a whole number of seconds, at least 1 and at most 3600; it is "five"',
     'prot is not a setting; did you mean port?',
-    'issuer is missing; it must be the https address under which everybody reaches this server',
+    'issuer is missing; it must be the https address at which clients and users reach this server',
     'requests.defaultExpiry must be at most requests.maxExpiry (5 seconds); it is 600',
   ])
   assert.deepEqual(readdirSync(cwd), ['doorbell.config.json'])
@@ -176,7 +176,7 @@ describe('the secret of development', () => {
     const given = { cwd, env: { DOORBELL_SECRET: secret }, overrides: { development: true } }
     assert.equal((await loadConfig(given)).secret, secret)
     const problems = await problemsOf({ cwd, env: {}, overrides: { development: true } })
-    assert.deepEqual(problems, ['secret is not what doorbell.db.secret holds (4 characters); delete that file'])
+    assert.deepEqual(problems, ['secret in doorbell.db.secret is not a valid secret (4 characters); delete that file'])
   })
 })
 
@@ -201,7 +201,7 @@ test('TLS is given as texts or as files beside the configuration, and has to fit
   assert.equal((await load({ key: one.key, cert: one.cert })).tls?.cert, one.cert)
   for (const [tls, says] of [
     [{ key: 'k.pem', cert: 'none.pem' }, /tls.cert must be a file with a PEM certificate, or its text/],
-    [{ key: 'other.pem', cert: 'c.pem' }, /tls.key and tls.cert do not belong together/],
+    [{ key: 'other.pem', cert: 'c.pem' }, /tls.key and tls.cert do not match/],
     [{ key: 'c.pem', cert: 'c.pem' }, /tls.key and tls.cert cannot be used/],
     [{ key: 'k.pem' }, /tls.cert is missing/],
   ] as const) {
@@ -223,5 +223,5 @@ test('an authority of the house is given as a text or a file, and has to be one'
   assert.equal((await load('ca.pem')).notifications.ca, (cert + cert).trim())
   assert.equal((await load(cert)).notifications.ca, cert)
   await assert.rejects(load('none.pem'), /notifications.ca must be a file with PEM certificates, or its text/)
-  await assert.rejects(load('torn.pem'), /notifications.ca holds no certificate that can be read, or one that cannot/)
+  await assert.rejects(load('torn.pem'), /notifications.ca must contain only valid PEM certificates, at least one/)
 })

@@ -29,7 +29,7 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
     { development: true, port: 0 },
     { development: true, port: 0, issuer: 'http://localhost:5000' },
   ],
-  ['issuer must be spelled', { ...production, issuer: 'https://id.example.com/' }, production],
+  ['issuer must be written', { ...production, issuer: 'https://id.example.com/' }, production],
   [
     'development true is for this machine only',
     { ...production, development: true },
@@ -37,12 +37,12 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
   ],
   ['secret is missing', { issuer: production.issuer }, production],
   [
-    'clients must not hold the secret of demo-till',
+    'clients must not contain the secret of demo-till',
     { ...production, clients: [{ ...till, client_secret: 'demo-till-secret-not-for-production' }] },
     { ...production, clients: [{ ...till, client_secret: 'another-secret' }] },
   ],
   [
-    'oidc must not switch devInteractions on',
+    'oidc must not enable devInteractions',
     { ...production, oidc: { features: { devInteractions: {} } } },
     { ...production, oidc: { features: { devInteractions: { enabled: false } } } },
   ],
@@ -68,7 +68,7 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
     { ...production, registration: { mode: 'token' }, notifications: inside },
   ],
   [
-    'tokens.scopes must hold "openid"',
+    'tokens.scopes must contain "openid"',
     { ...production, tokens: { scopes: ['profile'] } },
     { ...production, tokens: { scopes: ['profile', 'openid'] } },
   ],
@@ -147,12 +147,12 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
     { ...production, tls: { key: one.key, cert: one.cert } },
   ],
   [
-    'tls.key and tls.cert do not belong together',
+    'tls.key and tls.cert do not match',
     { ...production, tls: { key: other.key, cert: one.cert } },
     { ...production, tls: { key: one.key, cert: one.cert } },
   ],
   [
-    'notifications.ca holds no certificate that can be read',
+    'notifications.ca must contain only valid PEM certificates',
     { ...production, notifications: { ca: one.cert + torn } },
     { ...production, notifications: { ca: one.cert + other.cert } },
   ],

@@ -53,7 +53,7 @@ const profileRules: SettingRule[] = [
   {
     settings: ['oidc', 'profile'],
     requires: ({ oidc, profile }) => profile === 'core' || Object.keys(oidc).length === 0,
-    message: ({ profile }) => `must be empty: past Doorbell, nobody checks that it keeps to the profile ${profile}`,
+    message: ({ profile }) => `must be empty: Doorbell cannot check whether it conforms to the profile ${profile}`,
   },
   {
     settings: ['profile'],
@@ -85,8 +85,8 @@ function tlsProblem({ key, cert, clientCa }: NonNullable<Config['tls']>): string
   } catch (error) {
     const { code } = error as { code?: string }
     return code === 'ERR_OSSL_X509_KEY_VALUES_MISMATCH'
-      ? 'and tls.cert do not belong together'
-      : 'and tls.cert cannot be used: one of them is not what it should be'
+      ? 'and tls.cert do not match'
+      : 'and tls.cert cannot be used: one of them is not valid'
   }
 }
 
@@ -94,12 +94,12 @@ export const rules: SettingRule[] = [
   {
     settings: ['issuer', 'development'],
     requires: ({ development }, given) => given.issuer !== undefined || development,
-    message: 'is missing; it must be the https address under which everybody reaches this server',
+    message: 'is missing; it must be the https address at which clients and users reach this server',
   },
   {
     settings: ['issuer', 'port'],
     requires: ({ development, port }, given) => given.issuer !== undefined || !development || port !== 0,
-    message: 'is missing; with port 0 it cannot be guessed',
+    message: 'is missing; with port 0 it cannot be derived',
   },
   {
     settings: ['issuer', 'development'],
@@ -113,27 +113,27 @@ export const rules: SettingRule[] = [
       development !== true ||
       ((host === '::1' || isLoopback(host)) && isLoopback(URL.parse(issuer)?.hostname ?? 'localhost')),
     message:
-      'true is for this machine only, and issuer or host is elsewhere: anybody who reaches it could decide everything. If that is what you want, as in a test network, it must be "exposed"',
+      'true is for this machine only, but issuer or host is not on this machine: every caller that reaches the server could decide all requests. If that is intended, as in a test network, set it to "exposed"',
   },
   {
     settings: ['secret', 'development'],
     requires: ({ secret, development }) => secret !== undefined || development,
-    message: `is missing; it must be ${secretForm()} (set DOORBELL_SECRET; "doorbell init" makes one)`,
+    message: `is missing; it must be ${secretForm()} (set DOORBELL_SECRET; "doorbell init" creates one)`,
   },
   {
     settings: ['clients', 'development'],
     requires: ({ clients, development }) => development || publishedSecretIn(clients) === undefined,
-    message: ({ clients }) => `must not hold the secret of ${publishedSecretIn(clients)}, which everybody knows`,
+    message: ({ clients }) => `must not contain the secret of ${publishedSecretIn(clients)}, which is public`,
   },
   {
     settings: ['oidc', 'development'],
     requires: ({ oidc, development }) => development || !asksForDevInteractions(oidc),
-    message: 'must not switch devInteractions on: with them anybody signs in as anybody, by any name and password',
+    message: 'must not enable devInteractions: with them any name and password signs in as any user',
   },
   {
     settings: ['development'],
     requires: ({ demo, development }) => !demo || development,
-    message: 'must be true for the demo: its users and clients have passwords that everybody knows',
+    message: 'must be true for the demo: its users and clients have public passwords',
   },
   {
     settings: ['requests.defaultExpiry', 'requests.maxExpiry'],
@@ -153,7 +153,7 @@ export const rules: SettingRule[] = [
     settings: ['userCodes.maxTriesPerUser', 'userCodes.maxTries'],
     requires: ({ userCodes }) => userCodes.maxTriesPerUser > userCodes.maxTries,
     message: ({ userCodes }) =>
-      `must be more than userCodes.maxTries (${userCodes.maxTries}): else one client could lock a user out at all others`,
+      `must be more than userCodes.maxTries (${userCodes.maxTries}): otherwise one client could lock a user out at all other clients`,
   },
   {
     // Their addresses are called: for jwks_uri, for sector_identifier_uri, to be told.
@@ -161,12 +161,12 @@ export const rules: SettingRule[] = [
     requires: ({ registration, notifications, development }) =>
       registration.mode !== 'open' || !notifications.allowPrivateNetworks || development,
     message:
-      'must not be "open" while notifications.allowPrivateNetworks is true: strangers could make this server call into your network; it may be "token"',
+      'must not be "open" while notifications.allowPrivateNetworks is true: any client could make this server call into your network; use "token"',
   },
   {
     settings: ['tokens.scopes'],
     requires: ({ tokens }) => tokens.scopes.includes('openid'),
-    message: 'must hold "openid"',
+    message: 'must contain "openid"',
   },
   {
     settings: ['keys.rotateEvery', 'keys.publishAhead'],
@@ -189,7 +189,7 @@ export const rules: SettingRule[] = [
   {
     settings: ['proxy.clientCertificateHeader', 'proxy.trust'],
     requires: ({ proxy }) => proxy.clientCertificateHeader === undefined || proxy.trust.length > 0,
-    message: 'needs proxy.trust: from anybody else such a header is not believed',
+    message: 'needs proxy.trust: this header is accepted from trusted proxies only',
   },
   needed('tls.key'),
   needed('tls.cert'),
@@ -201,13 +201,13 @@ export const rules: SettingRule[] = [
   {
     settings: ['notifications.ca'],
     requires: ({ notifications }) => notifications.ca === undefined || isCertificateList(notifications.ca),
-    message: 'holds no certificate that can be read, or one that cannot',
+    message: 'must contain only valid PEM certificates, at least one',
   },
   needed('mutualTls.issuer'),
   {
     settings: ['mutualTls.issuer', 'tls', 'proxy.clientCertificateHeader'],
     requires: (config) => config.mutualTls === undefined || seesCertificates(config),
-    message: 'needs tls or proxy.clientCertificateHeader: without one of them no certificate is seen',
+    message: 'needs tls or proxy.clientCertificateHeader: without one of them the server receives no certificates',
   },
   {
     settings: ['limits.perUser.open', 'requests.maxOpenPerUser'],
@@ -215,7 +215,7 @@ export const rules: SettingRule[] = [
       limits.perUser.open === undefined ||
       requests.maxOpenPerUser === undefined ||
       limits.perUser.open === requests.maxOpenPerUser,
-    message: 'and requests.maxOpenPerUser are two names of one limit; leave one out',
+    message: 'and requests.maxOpenPerUser are two names of the same limit; leave one out',
   },
   {
     settings: ['retention.history', 'retention.requests'],
@@ -226,7 +226,7 @@ export const rules: SettingRule[] = [
     settings: ['metrics.enabled', 'metrics.token', 'metrics.from', 'development'],
     requires: ({ metrics, development }) =>
       !metrics.enabled || development || metrics.token !== undefined || metrics.from.length > 0,
-    message: 'needs metrics.token or metrics.from: outside development nobody may read it without being named',
+    message: 'needs metrics.token or metrics.from: outside development readers must be configured',
   },
   {
     settings: ['hints.tokenIssuers', 'development'],
@@ -282,7 +282,7 @@ function needed(path: string): SettingRule {
 function issuerProblem({ issuer, development }: CheckedConfig): string | undefined {
   if (!URL.canParse(issuer) || !/^https?:\/\//i.test(issuer)) return 'must be an address that starts with https://'
   const url = new URL(issuer)
-  if (url.username !== '' || url.password !== '') return 'must not hold a user name or password'
+  if (url.username !== '' || url.password !== '') return 'must not contain a user name or password'
   if (url.protocol !== 'https:' && !development) {
     const hint = isLoopback(url.hostname) ? ' (to try things out, set development to true)' : ''
     return `must start with https://${hint}`
@@ -291,7 +291,7 @@ function issuerProblem({ issuer, development }: CheckedConfig): string | undefin
   const plainest = url.href.replace(/\/+$/, '')
   return issuer === plainest
     ? undefined
-    : `must be spelled "${plainest}", which is its plainest form without a slash at the end`
+    : `must be written "${plainest}": in normalized form, without a slash at the end`
 }
 
 function isProviderAddress(address: string, development: boolean): boolean {

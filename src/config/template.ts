@@ -23,8 +23,8 @@ export function configTemplate(choices: TemplateChoices = {}): string {
   return `import type { ConfigInput } from 'doorbell-ciba'
 
 // Every setting can also be an environment variable: requests.defaultExpiry is DOORBELL_REQUESTS_DEFAULT_EXPIRY.
-// The environment wins. Lines that start with //name: show the default, or an example where there is none; take the
-// slashes away to change it. Lines that start with // and a space explain: what else there is, and how it could look.
+// The environment wins. Lines that start with //name: show the default, or an example where there is none; remove
+// the slashes to change it. Lines that start with // and a space are explanations and further examples.
 
 export default {
 ${declarations.map((each) => linesOf(each, chosen, '  ').join('\n')).join('\n\n')}
@@ -119,15 +119,15 @@ function plain(markdown: string): string {
 
 /** The text of an `.env` file with a fresh secret. Not for a repository. */
 export function environmentTemplate(secret: string = newSecret()): string {
-  return `# Doorbell does not read this file by itself. Whatever starts it does:
+  return `# Doorbell does not read this file. The command that starts it must load it:
 #   set -a; . ./.env; set +a; npx doorbell serve
-# Keep it out of the repository. Whoever has the secret and the database can read everything in it; without the
-# secret the database is worth nothing, so keep a copy in a safe place.
+# Keep it out of the repository. With the secret, all values in the database can be decrypted; without it, the
+# database cannot be used. Keep a copy in a safe place.
 
 # At least 32 bytes, base64url. Never change it while the database is in use.
 ${environmentName('secret')}=${secret}
 
-# Whatever differs from machine to machine:
+# Settings that differ from machine to machine:
 ${['issuer', 'database', 'host', 'port', 'logLevel'].map(variableLine).join('\n')}
 `
 }

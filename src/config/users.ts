@@ -36,8 +36,8 @@ const word = (what: string, pattern: RegExp) =>
     .exactOptional()
 const secret = () =>
   z
-    .string(secretExpectation('a text'))
-    .refine((value) => value !== '', secretExpectation('a text that is not empty'))
+    .string(secretExpectation('a string that is not empty'))
+    .refine((value) => value !== '', secretExpectation('a string that is not empty'))
     .exactOptional()
 
 const userSchema = z.strictObject({
@@ -45,7 +45,7 @@ const userSchema = z.strictObject({
   email: word('an email address', /^(?=.{3,254}$)[^\s\p{C}@]+@[^\s\p{C}@]+$/u),
   phone_number: word('a phone number, like "+491234567"', /^\+?\d[\d ()./-]{0,63}$/),
   username: word('1 to 255 visible characters without spaces', /^[^\s\p{C}]{1,255}$/u),
-  name: word('a text of one line, at most 255 characters', /^(?=.*\S)\P{Cc}{1,255}$/u),
+  name: word('one line of text, at most 255 characters', /^(?=.*\S)\P{Cc}{1,255}$/u),
   locale: z
     .string(expectation('a language tag, like "en" or "de-AT"'))
     .refine(isLanguage, expectation('a language tag, like "en" or "de-AT"'))
@@ -75,11 +75,11 @@ function readUser(entry: unknown): { user: ConfiguredUser; problems: string[] } 
   const said = problems.map((problem) => `.${problem}`)
   const id = value.id ?? value.username ?? value.email
   const isIdentified = ['username', 'email', 'phone_number'].some((name) => name in value || broken.has(name))
-  if (!isIdentified) said.push(' needs a username, an email or a phone_number, so that it can be found')
+  if (!isIdentified) said.push(' needs a username, an email or a phone_number, so that the user can be found')
   else if (id === undefined && broken.size === 0)
-    said.push('.id is missing; only username and email can stand in for it')
+    said.push('.id is missing; only username and email can replace it')
   else if (id !== undefined && !/^[\x21-\x7e]{1,255}$/.test(id)) {
-    said.push('.id is missing; the username or email that would stand in for it is not plain ASCII')
+    said.push('.id is missing; the username or email that would replace it is not plain ASCII')
   }
   return { user: { ...value, id: id ?? '' }, problems: said }
 }

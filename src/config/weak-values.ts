@@ -33,12 +33,12 @@ function weakKeys({ secret, metrics, deviceWebhook }: Config): WeakValue[] {
   const keys = { secret, 'metrics.token': metrics.token, 'deviceWebhook.secret': deviceWebhook?.secret }
   return Object.entries(keys).flatMap(([setting, value]) =>
     value !== undefined && isGuessable(value)
-      ? [{ setting, isKey: true, problem: 'is not random: it repeats itself, or follows a pattern', advice }]
+      ? [{ setting, isKey: true, problem: 'is not random: it repeats itself or follows a pattern', advice }]
       : [],
   )
 }
 
-const advice = 'take what this prints: node -p "crypto.randomBytes(32).toString(\'base64url\')"'
+const advice = 'use the output of: node -p "crypto.randomBytes(32).toString(\'base64url\')"'
 
 /**
  * Whether a text that should hold 256 random bits has too few different characters, or too many that follow one another.
@@ -56,7 +56,7 @@ function weakClient({ client_id, client_secret }: Config['clients'][number]): We
   if (client_secret === undefined) return []
   const setting = `client_secret of ${client_id}`
   if (client_secret.length < leastSecretLength) {
-    return [{ setting, isKey: false, problem: 'is short enough to be tried', advice }]
+    return [{ setting, isKey: false, problem: 'is short enough to be guessed', advice }]
   }
   return new Set(client_secret).size < 8
     ? [{ setting, isKey: false, problem: 'has too few different characters', advice }]
@@ -69,7 +69,7 @@ function weakPasswords({ users }: Config): WeakValue[] {
     if (password === undefined) return []
     const names = [id, username, email].map((name) => name?.toLowerCase())
     const problem = names.includes(password.toLowerCase())
-      ? 'is their name'
+      ? 'is the name of the user'
       : password.length < leastPasswordLength
         ? `has fewer than ${leastPasswordLength} characters`
         : undefined
@@ -80,7 +80,7 @@ function weakPasswords({ users }: Config): WeakValue[] {
             setting: `password of ${id}`,
             isKey: false,
             problem,
-            advice: 'let them choose a longer one, or use passkeys',
+            advice: 'let the user choose a longer one, or use passkeys',
           },
         ]
   })

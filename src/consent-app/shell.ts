@@ -119,7 +119,7 @@ export function formOf(request: FastifyRequest): Form {
 }
 
 export function staleForm(): Refusal {
-  return new Refusal('access_denied', 'the form is too old or came from somewhere else')
+  return new Refusal('access_denied', 'the form has expired or was sent from another site')
 }
 
 /** How a client is called. */

@@ -39,7 +39,7 @@ export function demoEndpoint(app: FastifyInstance, { paths, till, wire, mostStre
   asset('demo.js', 'text/javascript', fileText(new URL('./scripts/demo.js', import.meta.url)))
 
   app.post('/demo/ring', (request, reply) => {
-    if (request.headers['sec-fetch-site'] === 'cross-site') throw new Refusal('access_denied', 'not from elsewhere')
+    if (request.headers['sec-fetch-site'] === 'cross-site') throw new Refusal('access_denied', 'cross-site requests are not allowed')
     const ring = till.ring(readOrder(readForm(request.headers['content-type'], rawBody(request))))
     return reply.code(202).send({ ring })
   })
@@ -117,13 +117,13 @@ function watchPhone(app: FastifyInstance, paths: DemoNeeds['paths'], wire: Wire)
 }
 
 function meaningOfLook(asked: string): string {
-  if (/request_id|auth_req_id/.test(asked)) return 'The phone looks at the request: who asks, and for what?'
-  return 'The phone asks what is waiting for Alice.'
+  if (/request_id|auth_req_id/.test(asked)) return 'The phone fetches the request: which client asks, and for what?'
+  return 'The phone fetches the requests that wait for Alice.'
 }
 
 function meaningOfAnswer(asked: string, body = ''): string | undefined {
   const looksBack = asked.includes('request_id') && /"status":"(approved|redeemed|denied|expired)"/.test(body)
-  return looksBack ? 'The phone looks how the request stands now.' : undefined
+  return looksBack ? 'The phone fetches the status of the request.' : undefined
 }
 
 function meaningOfDecision(body: string): string {

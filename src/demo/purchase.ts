@@ -89,7 +89,7 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
     work.catch((error: unknown) => {
       if (isCancelled()) return
       log.error({ event: 'demo.till_failed', error })
-      finish('failed', { detail: 'the till could not go on; the log of the server says why' })
+      finish('failed', { detail: 'an error occurred at the till; see the log of the server' })
     })
   }
 
@@ -107,7 +107,7 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
       return pollLater()
     }
     progress.after(lifeMs + graceMs, () => {
-      if (progress.status() === 'waiting') finish('expired', { detail: 'and nobody called the till' })
+      if (progress.status() === 'waiting') finish('expired', { detail: 'the till was not notified' })
     })
   }
 
@@ -129,7 +129,7 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
     const payload = await readIdToken(idToken, await till.fetchKeys(), { issuer, audience: client, now: clock.now() })
     if (isCancelled()) return
     if (mode === 'push' && payload[AUTH_REQ_ID] !== authReqId)
-      return finish('failed', { detail: 'the ID token is for another' })
+      return finish('failed', { detail: 'the ID token is for another request' })
     finish('paid', { claims: claimsShown(payload) })
   }
 

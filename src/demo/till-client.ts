@@ -38,9 +38,9 @@ const form = 'application/x-www-form-urlencoded'
 
 const saidBy: Record<string, string> = {
   authorization_pending: 'Not yet.',
-  slow_down: 'Not yet, and do not ask so often.',
+  slow_down: 'Not yet, and ask less often.',
   access_denied: 'She refused.',
-  expired_token: 'Her time ran out.',
+  expired_token: 'The request expired.',
 }
 
 export function createTillClient({ paths, secretOf, send, wire }: TillClientNeeds) {
@@ -59,15 +59,15 @@ export function createTillClient({ paths, secretOf, send, wire }: TillClientNeed
   return {
     /** The backchannel authentication request (CIBA Core §7.1). */
     requestAuthentication(client: string, fields: Record<string, string>): Promise<TillAnswer> {
-      const meaning = 'The till names Alice and asks whether she agrees. It cannot see her.'
+      const meaning = 'The till sends an authentication request for Alice.'
       const meaningOf = ({ status }: TillAnswer) =>
-        status === 200 ? `${meaning} Doorbell takes it on and gives it a number.` : undefined
+        status === 200 ? `${meaning} Doorbell accepts it and returns its auth_req_id.` : undefined
       return post({ client, path: paths.backchannel, fields, meaning, meaningOf })
     },
 
     /** The token request (CIBA Core §10.1): the same for poll, again and again, and for ping, once. */
     requestTokens(client: string, authReqId: string, isPolling: boolean): Promise<TillAnswer> {
-      const meaning = isPolling ? 'The till comes by and asks: has Alice decided?' : 'The till fetches the result.'
+      const meaning = isPolling ? 'The till polls: has Alice decided?' : 'The till fetches the result.'
       const meaningOf = ({ status, body }: TillAnswer) => {
         const said = status === 200 ? 'She agreed: here are the tokens.' : saidBy[String(body.error)]
         return said && `${meaning} ${said}`
@@ -91,8 +91,8 @@ export function createTillClient({ paths, secretOf, send, wire }: TillClientNeed
       const { id_token: idToken, error } = parse(call.body)
       const result = idToken
         ? 'she agreed, here are the tokens.'
-        : (saidBy[String(error)] ?? 'there will be no tokens.')
-      const meaning = `Doorbell calls the till: ${isPing ? 'there is a result.' : result}`
+        : (saidBy[String(error)] ?? 'no tokens will be issued.')
+      const meaning = `Doorbell notifies the till: ${isPing ? 'the result is ready.' : result}`
       wire.send({ from: 'doorbell', to: 'till', method: 'POST', path: `/dev/callback/${name}`, meaning, ...call })({
         status,
       })

@@ -102,7 +102,7 @@ export function createWire(): Wire {
     send,
     showMail({ to, subject, text, link }) {
       const { pathname } = new URL(link)
-      const meaning = 'Doorbell tells the phone. The mail holds a link and nothing that could be used.'
+      const meaning = 'Doorbell notifies the phone. The mail contains a link, and no secret.'
       const body = `${subject}\n\n${text}`
       send({ from: 'doorbell', to: 'phone', method: 'MAIL', path: to, meaning, body, link: pathname })({
         status: 'delivered',

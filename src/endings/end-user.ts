@@ -65,7 +65,7 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
       return {
         statements: [
           ...requests.statements,
-          generations.next(userId, closes, now),
+          generations.next(userId, { closes, endedAt: ending === 'signed_out' ? undefined : now }),
           ...statementsFor(ending, { userId, erasedAs: erasedAs(userId, vault), now }),
           ...also,
           ...notices.map(needs.outbox.add),

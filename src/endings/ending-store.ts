@@ -39,7 +39,7 @@ export const tablesOfUser: readonly TableOfUser[] = [
       { sql: 'delete from user_generations where user_id = $1', values: [erasedAs] },
       { sql: 'update user_generations set user_id = $2 where user_id = $1', values: [userId, erasedAs] },
     ],
-    keeps: 'each ending begins the next generation; the row stays, so that the id is not given to somebody else',
+    keeps: 'each ending begins the next generation; the row stays, so that no other user gets the same id',
   },
   {
     table: 'oidc_models',
@@ -48,12 +48,12 @@ export const tablesOfUser: readonly TableOfUser[] = [
       { sql: deletingIssued, values: [userId] },
       { sql: deletingIssuing, values: [userId] },
     ],
-    keeps: 'what has no grant, and what is being issued now: it counts no more in the next generation, and runs out',
+    keeps: 'models without a grant, and those being issued now: invalid in the next generation, and removed when expired',
   },
   // No generation is remembered under an erased id: what is kept would count again for whoever has it next.
   { table: 'oidc_models', in: ['erased'], statements: deleting('oidc_models') },
   { table: 'user_sessions', in: all, statements: deleting('user_sessions') },
-  { table: 'passkeys', in: gone, statements: deleting('passkeys'), keeps: 'locked: whoever is let in again has them' },
+  { table: 'passkeys', in: gone, statements: deleting('passkeys'), keeps: 'locked: the user has them again when unlocked' },
   // The browsers go with the sessions: one that was left behind, or lost, is told nothing any more.
   { table: 'push_subscriptions', in: all, statements: deleting('push_subscriptions') },
   { table: 'user_codes', in: gone, statements: deleting('user_codes') },
@@ -71,7 +71,7 @@ export const tablesOfUser: readonly TableOfUser[] = [
     table: 'notifications',
     in: ['erased'],
     statements: ({ userId }) => [{ sql: deletingNotices, values: [userId, `web_push/${userId}`] }],
-    keeps: 'notices of a request that has ended are not sent; what clients are still to be told is',
+    keeps: 'notices of a request that has ended are not sent; notifications of clients are',
   },
   {
     table: 'backchannel_auth_consent_history',
@@ -92,7 +92,7 @@ export const tablesOfUser: readonly TableOfUser[] = [
 
 /** Tables about users from which an ending takes nothing, and why. */
 export const untouchedByUser: Record<string, string> = {
-  passkey_challenges: 'names a user only with a purpose, is good for five minutes, and for nobody without a session',
+  passkey_challenges: 'names a user only with a purpose, is valid for five minutes, and only together with a session',
   sign_in_attempts: 'a keyed hash, forgotten after a day: an ending lifts no limit',
 }
 
@@ -114,12 +114,12 @@ export const tablesOfClient: readonly TableOfClient[] = [
       { sql: endingRequests, values: [clientId, now] },
       { sql: tellingOfEnded, values: [clientId, now] },
     ],
-    keeps: 'what is open has run out then, and is history like the rest',
+    keeps: 'open requests have expired by then, and are history like the others',
   },
   {
     table: 'notifications',
     statements: (clientId, now) => [{ sql: parking, values: [clientId, 'the client is gone', now] }],
-    keeps: 'parked, to be seen by the operator, without what they said',
+    keeps: 'parked, so that the operator sees them, without their content',
   },
   { table: 'oidc_models', statements: (clientId) => [{ sql: deletingOfClient, values: [clientId] }] },
 ]
@@ -127,12 +127,12 @@ export const tablesOfClient: readonly TableOfClient[] = [
 /** Tables about clients from which an ending takes nothing, and why. */
 export const untouchedByClient: Record<string, string> = {
   clients: 'the row itself goes in the statement that decides',
-  blocked_clients: "the user's own wish: a client whose id comes back is still not heard",
-  denial_pauses: 'a client whose id comes back waits on; forgotten a day after the pause',
+  blocked_clients: "the user's own wish: a client that is registered again with this id stays blocked",
+  denial_pauses: 'also holds for a client that is registered again with this id; removed a day after the pause',
   backchannel_auth_consent_history: 'evidence of what was decided',
   unknown_users: 'an ending lifts no limit; forgotten after a minute',
-  used_assertions: 'what was good once stays used, whoever has the id; forgotten when it has expired',
-  user_code_tries: 'a client whose id comes back is still locked out; forgotten by age',
+  used_assertions: 'a used assertion stays used, even if the id is registered again; removed when it has expired',
+  user_code_tries: 'a client that is registered again with this id stays locked out; removed by age',
 }
 
 export function statementsForClient(clientId: string, now: number): Statement[] {

@@ -61,7 +61,7 @@ export function agreeAboutProofs(provider: Provider, { requireNonce }: { require
     const isMissing = ctx.get('DPoP') === '' && !wasProofWithheld(ctx.req)
     const lacksProof = route === 'token' && client?.dpopBoundAccessTokens === true && isMissing
     if (lacksProof && (ctx.body as { error?: string } | undefined)?.error === 'invalid_grant') {
-      ctx.body = { error: 'invalid_dpop_proof', error_description: 'this client has to send a DPoP proof' }
+      ctx.body = { error: 'invalid_dpop_proof', error_description: 'this client must send a DPoP proof' }
     }
   })
 }

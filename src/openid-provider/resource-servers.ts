@@ -55,10 +55,10 @@ export function richAuthorizationRequests({
   const type = {
     validate: (ctx: KoaContextWithOIDC, detail: object) => {
       if (!atTokenEndpoint(ctx)) {
-        throw new errors.InvalidAuthorizationDetails('ask for them at the backchannel authentication endpoint')
+        throw new errors.InvalidAuthorizationDetails('send authorization_details to the backchannel authentication endpoint')
       }
       if (!details.fits(detail as AuthorizationDetail)) {
-        throw new errors.InvalidAuthorizationDetails('a detail is not as its type wants it')
+        throw new errors.InvalidAuthorizationDetails('authorization_details has an entry that is invalid for its type')
       }
     },
   }
@@ -73,7 +73,7 @@ export function richAuthorizationRequests({
       if (asked === undefined) return forItsService(granted)
       const wanted = parseDetails(String(asked))
       if (!areDetails(wanted) || !details.covers(granted, wanted)) {
-        throw new errors.InvalidAuthorizationDetails('this is more than was granted')
+        throw new errors.InvalidAuthorizationDetails('authorization_details exceeds what was granted')
       }
       return forItsService(wanted)
     },

@@ -40,7 +40,7 @@ export class NoPlace extends Error {
   readonly retryAfter: number
 
   constructor(retryAfter: number) {
-    super('too many sign-ins were begun and not ended')
+    super('too many sign-ins are unfinished')
     this.retryAfter = retryAfter
   }
 }

@@ -69,7 +69,7 @@ export function metricsEndpoint(app: FastifyInstance, path: string, needs: Metri
 
 function refusal({ token }: MetricsAccess): Refusal {
   if (token === undefined) return new Refusal('not_found', 'there is nothing at this address')
-  return new Refusal('invalid_token', 'this takes the token of metrics.token', {
+  return new Refusal('invalid_token', 'the token that is set as metrics.token is required', {
     headers: { 'WWW-Authenticate': 'Bearer realm="doorbell"' },
   })
 }
@@ -81,7 +81,7 @@ function createCounting({ countOpen, outbox, clock }: MetricsNeeds) {
   async function count(): Promise<Family[]> {
     const [open, undelivered] = await Promise.all([countOpen(clock.now()), outbox.countUndelivered()])
     return [
-      gauge('doorbell_requests_open', 'Requests that wait for their users, in the database.', open),
+      gauge('doorbell_requests_open', 'Authentication requests that wait for a decision, in the database.', open),
       gauge(
         'doorbell_outbox_notifications',
         'Notifications in the outbox that are not delivered, by state.',
@@ -103,10 +103,10 @@ function createCounting({ countOpen, outbox, clock }: MetricsNeeds) {
 }
 
 function hashingPlaces(value: number): Family {
-  const help = 'Passwords and user codes that are hashed at this moment, or wait for it.'
+  const help = 'Passwords and user codes that are being hashed or wait to be hashed.'
   return gauge('doorbell_hashing_places', help, value)
 }
 
 function heldPolls(value: number): Family {
-  return gauge('doorbell_polls_held', 'Polls that are held at this moment.', value)
+  return gauge('doorbell_polls_held', 'Long polls that are held at the moment.', value)
 }

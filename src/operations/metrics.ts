@@ -20,14 +20,14 @@ export function createMetrics(): Metrics {
   const requests = createCounter('doorbell_requests_total', 'Authentication requests, by client and result.')
   const limits = createCounter('doorbell_limits_reached_total', 'Authentication requests over a limit, by limit.')
   const decisions = createCounter('doorbell_decisions_total', 'Requests settled, by outcome.')
-  const tokens = createCounter('doorbell_tokens_issued_total', 'Times tokens were issued, by delivery mode or grant.')
+  const tokens = createCounter('doorbell_tokens_issued_total', 'Token responses, by delivery mode or grant.')
   const polls = createCounter('doorbell_polls_total', 'Polls, by answer.')
   const notifications = createCounter('doorbell_notifications_total', 'Attempts to deliver, by kind and outcome.')
   const signIns = createCounter('doorbell_sign_ins_total', 'Attempts to sign in, by result.')
   const clientsRefused = createCounter('doorbell_clients_refused_total', 'Calls whose client authentication failed.')
   const durations = createHistogram(
     'doorbell_http_request_duration_seconds',
-    'Time to answer, by route, method and status.',
+    'Response time, by route, method and status.',
     durationBuckets,
   )
   const families = [...[requests, limits, decisions, tokens, polls, notifications, signIns, clientsRefused], durations]

@@ -62,7 +62,7 @@ export function createPruning({ kept, clock, log }: { kept: Kept[]; clock: Clock
     try {
       return (await once()).more ? restMs : pauseMs
     } catch (error) {
-      log.error({ event: 'retention.failed', error }, 'what is old could not be pruned; it will be tried again')
+      log.error({ event: 'retention.failed', error }, 'old rows could not be removed; it will be tried again')
       return pauseMs
     }
   }

@@ -39,14 +39,14 @@ export function createDelivery(senders: Senders, { outbox, clock, log, audit, ..
   async function attempt(letter: Letter, signal: AbortSignal): Promise<Outcome | 'stopped'> {
     if (signal.aborted) return 'stopped'
     const sender = senders[letter.kind]
-    if (sender === undefined) return { kind: 'refused', words: `nothing here sends the kind ${letter.kind}` }
-    if (clock.now() >= letter.giveUpAt) return { kind: 'refused', words: 'its time is over' }
+    if (sender === undefined) return { kind: 'refused', words: `no sender for the kind ${letter.kind}` }
+    if (clock.now() >= letter.giveUpAt) return { kind: 'refused', words: 'it expired before it could be sent' }
     try {
       return await sender.send(letter, signal)
     } catch (error) {
       if (signal.aborted) return 'stopped'
       log.error({ event: 'outbox.attempt_failed', notification: letter.id, kind: letter.kind, error })
-      return { kind: 'failed', words: 'an error on our side' }
+      return { kind: 'failed', words: 'an internal error' }
     }
   }
 

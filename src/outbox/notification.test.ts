@@ -87,5 +87,5 @@ test('what a notification says lies sealed, and opens nowhere else', () => {
   )
   assert.ok(!JSON.stringify(one).includes('green'))
   assert.deepEqual(JSON.parse(vault.open(one.sealed!, contentPlace(one.id))), { tea: 'green' })
-  assert.throws(() => vault.open(one.sealed!, contentPlace(other.id)), /does not open/)
+  assert.throws(() => vault.open(one.sealed!, contentPlace(other.id)), /cannot be decrypted/)
 })

@@ -79,8 +79,8 @@ test('what is refused, has used up its attempts or its time, or is of an unknown
   const before = served.length
   await post(table, late!, coffee!)
   await worker.idle()
-  assert.deepEqual(await reasonOf(late!), ['parked', 'its time is over'])
-  assert.deepEqual(await reasonOf(coffee!), ['parked', 'nothing here sends the kind coffee'])
+  assert.deepEqual(await reasonOf(late!), ['parked', 'it expired before it could be sent'])
+  assert.deepEqual(await reasonOf(coffee!), ['parked', 'no sender for the kind coffee'])
   assert.equal(served.length, before, 'nobody was bothered with them')
   assert.equal(logLines.filter((line) => line.includes('notification.parked')).length, 4)
 })
@@ -93,7 +93,7 @@ test('a sender that throws has failed, and is tried again; the log tells', async
   worker.start()
   await worker.idle()
   const { state, lastOutcome } = (await outbox.find(letter.id))!
-  assert.deepEqual([state, lastOutcome], ['waiting', 'an error on our side'])
+  assert.deepEqual([state, lastOutcome], ['waiting', 'an internal error'])
   assert.ok(logLines.some((line) => line.includes('the kettle is broken')))
   clock.advance(1000)
   await worker.idle()

@@ -103,7 +103,7 @@ export interface AuditNeeds {
 
 export function createAudit({ clock, log, hearers }: AuditNeeds): Audit {
   const complain = (error: unknown) =>
-    log.error({ event: 'audit.hook_failed', error }, 'the audit hook threw; the event is in the log all the same')
+    log.error({ event: 'audit.hook_failed', error }, 'the audit hook threw an error; the event is still in the log')
 
   /** Most hearers only count: they are done when they return. */
   function tell(hearer: (event: AuditEvent) => unknown, event: AuditEvent): void {

@@ -114,7 +114,7 @@ export function createVault(secret: string): Vault {
     },
     open(sealed, place) {
       const bytes = sealed.startsWith('v1.') ? Buffer.from(sealed.slice(3), 'base64url') : Buffer.alloc(0)
-      if (bytes.length < 28) throw new Error(`what is kept at ${place} is not sealed as expected`)
+      if (bytes.length < 28) throw new Error(`the value stored at ${place} is not encrypted in the expected format`)
       const decipher = createDecipheriv('aes-256-gcm', sealing, bytes.subarray(0, 12))
         .setAAD(Buffer.from(place))
         .setAuthTag(bytes.subarray(-16))
@@ -122,7 +122,7 @@ export function createVault(secret: string): Vault {
         return Buffer.concat([decipher.update(bytes.subarray(12, -16)), decipher.final()]).toString('utf8')
       } catch {
         throw new OtherSecretError(
-          `what is kept at ${place} does not open: another secret is configured, or it was altered`,
+          `the value stored at ${place} cannot be decrypted: another secret is configured, or the value was altered`,
         )
       }
     },

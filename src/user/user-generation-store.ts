@@ -28,13 +28,19 @@ export function createUserGenerationStore(database: Pick<Database, 'read'>) {
       return new Set(rows.map((row) => row.user_id))
     },
 
-    /** The statement that begins the next generation. @param closes whether nothing may be asked of the user any more */
-    next: (userId: string, closes: boolean, now: number): Statement => ({
-      sql: `insert into user_generations (user_id, generation, is_closed, changed_at) values ($1, 1, $2, $3)
+    /**
+     * The statement that begins the next generation.
+     *
+     * @param ending.closes whether the user can no longer be asked
+     * @param ending.endedAt milliseconds since 1970: requests received before are refused; undefined: no request is
+     */
+    next: (userId: string, { closes, endedAt }: { closes: boolean; endedAt: number | undefined }): Statement => ({
+      sql: `insert into user_generations (user_id, generation, is_closed, changed_at)
+            values ($1, 1, $2, coalesce(cast($3 as bigint), 0))
             on conflict (user_id) do update set generation = user_generations.generation + 1,
               is_closed = case when excluded.is_closed = 1 then 1 else user_generations.is_closed end,
-              changed_at = excluded.changed_at`,
-      values: [userId, closes ? 1 : 0, now],
+              changed_at = coalesce(cast($3 as bigint), user_generations.changed_at)`,
+      values: [userId, closes ? 1 : 0, endedAt ?? null],
     }),
   }
 }

@@ -66,7 +66,7 @@ describe('beside a server', () => {
 
   test('requests: the open ones, or all', async () => {
     const open = await terminal.run(['requests'])
-    assert.match(open.stdout, /^REQUEST +CLIENT +USER +MODE +STATUS +RUNG +DEADLINE +MESSAGE\n/)
+    assert.match(open.stdout, /^REQUEST +CLIENT +USER +MODE +STATUS +CREATED +DEADLINE +MESSAGE\n/)
     assert.match(open.stdout, /northbank +ana +ping +pending +\d+ \w+ ago +in \d+ min +Transfer 200/)
     assert.doesNotMatch(open.stdout, /Transfer 100/)
 
@@ -91,9 +91,9 @@ describe('beside a server', () => {
     const shown = await terminal.run(['outbox', 'show', ping.id!])
     assert.match(
       shown.stdout,
-      /^A ping to northbank at http:\/\/localhost:\d+\/notify, made .* ago\. It was tried once/,
+      /^A ping to northbank at http:\/\/localhost:\d+\/notify, created .* ago\. It was tried once/,
     )
-    assert.match(shown.stdout, /answered 404\. It is parked since .*outbox retry/)
+    assert.match(shown.stdout, /answered 404\. Parked .* ago\. .*outbox retry/)
     assert.doesNotMatch(shown.stdout, /v1\.|nnnn/)
     assert.equal((await terminal.json(['outbox', 'show', ping.id!])).last_outcome, 'answered 404')
 
@@ -102,7 +102,7 @@ describe('beside a server', () => {
     assert.equal(retried.code, 0, retried.stderr)
     await northbank.hears(2)
 
-    assert.match((await terminal.run(['outbox', 'retry', ping.id!])).stderr, /not parked but/)
+    assert.match((await terminal.run(['outbox', 'retry', ping.id!])).stderr, /, not parked/)
     assert.deepEqual((await terminal.json(['outbox', 'retry', '--all-parked'])).retried, [])
     assert.equal((await terminal.run(['outbox', 'retry'])).code, 1)
     assert.match((await terminal.run(['outbox', 'show', 'nothing'])).stderr, /no notification nothing/)
@@ -137,7 +137,7 @@ describe('beside a server', () => {
     const wrong = { env: { DOORBELL_SECRET: 'w'.repeat(43) } }
     const ill = await terminal.run(['doctor'], wrong)
     assert.equal(ill.code, 1)
-    assert.match(ill.stdout, /fail +secret +DOORBELL_SECRET does not open what this database keeps/)
+    assert.match(ill.stdout, /fail +secret +DOORBELL_SECRET does not decrypt the values in this database/)
     const { healthy, findings } = await terminal.json(['doctor'], wrong)
     assert.equal(healthy, false)
     const failed = (findings as Record<string, string>[]).filter(({ state }) => state === 'fail')
@@ -185,7 +185,7 @@ describe('beside a server', () => {
     assert.match(list.stdout, /till +Till +polls +client_secret_basic +command/)
     assert.doesNotMatch(list.stdout, /doorbell-consent-app/)
     const shown = await terminal.run(['client', 'show', 'till'])
-    assert.match(shown.stdout, /secret +kept as a hash/)
+    assert.match(shown.stdout, /secret +stored as a hash/)
     const everything = [
       list.stdout,
       shown.stdout,
@@ -224,7 +224,7 @@ describe('beside a server', () => {
       (clients as { client_id: string }[]).map(({ client_id }) => client_id),
       ['northbank', 'phones'],
     )
-    assert.match((await terminal.run(['doctor'])).stdout, /clients +2 registered, 1 of them may ring/)
+    assert.match((await terminal.run(['doctor'])).stdout, /clients +2 registered, 1 of them may send authentication requests/)
     const own = 'doorbell-consent-app'
     assert.match((await terminal.run(['client', 'show', own])).stdout, /registered by +Doorbell itself/)
     const removed = await terminal.run(['client', 'remove', own])
@@ -251,7 +251,7 @@ describe('beside a server', () => {
 
     await writeFile(file, '{ "client_secret": "very-secret" ')
     const unreadable = await terminal.run(['client', 'add', '--file', file])
-    assert.match(unreadable.stderr, /must hold one JSON object/)
+    assert.match(unreadable.stderr, /must contain one JSON object/)
     assert.doesNotMatch(unreadable.stderr, /very-secret/)
   })
 
@@ -292,7 +292,7 @@ describe('beside a server', () => {
 
     const taken = await terminal.run(['user', 'add', '--email', 'ana@example.com'])
     assert.equal(taken.code, 1)
-    assert.match(taken.stderr, /email is that of a user of the configuration/)
+    assert.match(taken.stderr, /email is that of a user in the configuration/)
     assert.match((await terminal.run(['user', 'add', '--username', 'dora'])).stderr, /already/)
     assert.match((await terminal.run(['user', 'remove', 'ana'])).stderr, /^ana comes from the configuration/m)
     // M15: an operator can lock them, and is told where it is done for others.

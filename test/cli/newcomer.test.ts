@@ -30,7 +30,7 @@ describe('the three terminals of a newcomer', () => {
 
   test('the till rings, Alice approves, and the tokens are shown', async () => {
     const request = ring('demo-till', 'alice@example.com', '--binding-message', 'Coffee 4.20')
-    await request.says(/Waiting for the answer/)
+    await request.says(/Waiting for the decision/)
 
     const waiting = await answer('alice', '--list')
     assert.match(waiting.stdout, /Corner Café Till asks for your approval/)
@@ -84,12 +84,12 @@ describe('the three terminals of a newcomer', () => {
 
     const stranger = await answer('carol', '--approve', id)
     assert.equal(stranger.code, 1)
-    assert.match(stranger.stderr, /No request \S+ waits for carol/)
+    assert.match(stranger.stderr, /No request \S+ is waiting for carol/)
 
     await answer('alice', '--deny', id)
     const again = await answer('alice', '--approve', id)
     assert.equal(again.code, 1)
-    assert.match(again.stderr, /It was denied already\./)
+    assert.match(again.stderr, /The request was already denied\./)
     assert.equal((await request.ended).code, 2)
   })
 
@@ -128,7 +128,7 @@ test('without a server, a sentence says how to start one', async (t) => {
   const args = ['--issuer', `http://localhost:${port}`]
   const ringing = await terminal.run(['request', '--client', 'demo-till', '--login-hint', 'alice', ...args])
   assert.equal(ringing.code, 1)
-  assert.match(ringing.stderr, /Nobody answers at http:\/\/localhost:\d+\. Is the server running\?/)
+  assert.match(ringing.stderr, /No server answers at http:\/\/localhost:\d+\. Is the server running\?/)
   assert.equal((await terminal.run(['device', '--user', 'alice', ...args])).code, 1)
 })
 

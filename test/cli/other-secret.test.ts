@@ -25,7 +25,7 @@ for (const engine of engines) {
     await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify(config))
     const env = { DOORBELL_SECRET: newSecret() }
     const wayOut = new RegExp(
-      `\\./${file} holds the secret that was used in development: set DOORBELL_SECRET to it, or take a new database`,
+      `\\./${file} contains the secret that was used in development: set DOORBELL_SECRET to it, or use a new database`,
     )
     const served = await terminal.run(['serve'], { env })
     assert.equal(served.code, 1)

@@ -23,7 +23,7 @@ test('a second server on the file is refused, commands are not, and after kill -
     const { code, stdout, stderr } = await terminal.run(await serve(), { env: { DOORBELL_DATABASE: `sqlite:${name}` } })
     assert.equal(code, 1, name)
     assert.equal(stdout, '')
-    assert.match(stderr, /^Another Doorbell serves \S+\/doorbell\.db, .*stop the other one/m, name)
+    assert.match(stderr, /^Another Doorbell server uses \S+\/doorbell\.db, .*stop the other server/m, name)
     assert.doesNotMatch(stderr, /^ +at /m)
   }
 
@@ -44,10 +44,10 @@ test('a second server on the file is refused, commands are not, and after kill -
 test('in one process too, until the first is closed; what only looks into the file takes nothing away', async (t) => {
   const stage = await openStage(t, { engine: engines[0]! })
   const path = stage.database.slice('sqlite:'.length)
-  await assert.rejects(openNeighbour(t, stage), /another Doorbell serves/)
+  await assert.rejects(openNeighbour(t, stage), /another Doorbell server uses/)
   const command = openSqlite(path)
   await command.close()
-  await assert.rejects(openNeighbour(t, stage), /another Doorbell serves/, 'it is held all this while')
+  await assert.rejects(openNeighbour(t, stage), /another Doorbell server uses/, 'it is held all this while')
   assert.equal((await stage.ring('kiosk')).status, 200)
   await stage.restart()
   assert.equal((await stage.ring('kiosk')).status, 200)

@@ -20,15 +20,15 @@ test('a user is called in an answer as the operator typed it, with the id', asyn
   }
   assert.equal(await says('code', 'ana'), 'ana (u-1) has a code now.')
   assert.equal(await says('code', 'u-1'), 'u-1 has a code now.')
-  assert.equal(await says('code', 'ana', '--remove'), 'ana (u-1) has no code any more.')
+  assert.equal(await says('code', 'ana', '--remove'), 'ana (u-1) no longer has a code.')
   const none = await says('forget-passkeys', 'ana')
-  assert.equal(none, 'ana (u-1) has no passkeys; "npx doorbell user list" names the users.')
+  assert.equal(none, 'ana (u-1) has no passkeys; "npx doorbell user list" lists the users.')
   const database = new DatabaseSync(join(terminal.cwd, 'doorbell.db'))
   const columns = database.prepare("select name, type from pragma_table_info('passkeys')").all() as unknown as Column[]
   const values = columns.map(({ name, type }) => (name === 'user_id' ? 'u-1' : type === 'text' ? 'x' : 1))
   database.prepare(`insert into passkeys values (${columns.map(() => '?').join(', ')})`).run(...values)
   database.close()
-  assert.equal(await says('forget-passkeys', 'ana'), 'Forgot 1 passkey of ana (u-1).')
+  assert.equal(await says('forget-passkeys', 'ana'), 'Removed 1 passkey of ana (u-1).')
 })
 
 interface Column {
@@ -64,12 +64,12 @@ test('a user by command: another password, signed out, exported, removed, erased
   assert.doesNotMatch(exported.stdout, /scrypt/)
 
   assert.deepEqual(await terminal.json(['user', 'remove', 'dora']), { removed: 'dora' })
-  assert.match((await terminal.run(['user', 'add', '--id', 'dora', '--username', 'x'])).stderr, /somebody's before/)
+  assert.match((await terminal.run(['user', 'add', '--id', 'dora', '--username', 'x'])).stderr, /belonged to another user before/)
   assert.equal((await terminal.json(['user', 'add', '--id', 'dora', '--username', 'x', '--same-person'])).id, 'dora')
-  assert.match((await terminal.run(['user', 'erase', 'ana'])).stderr, /Take the user out there first/)
+  assert.match((await terminal.run(['user', 'erase', 'ana'])).stderr, /Remove the user there first/)
   assert.deepEqual(await terminal.json(['user', 'erase', 'dora']), { erased: 'dora' })
-  assert.match((await terminal.run(['user', 'export', 'dora'])).stderr, /Nothing is kept about dora/)
-  assert.match((await terminal.run(['user', 'add', '--id', 'dora', '--username', 'y'])).stderr, /somebody's before/)
+  assert.match((await terminal.run(['user', 'export', 'dora'])).stderr, /There is no data about dora/)
+  assert.match((await terminal.run(['user', 'add', '--id', 'dora', '--username', 'y'])).stderr, /belonged to another user before/)
 })
 
 test('erasing may be repeated: there is nothing left, and that is no failure', async (t) => {
@@ -80,7 +80,7 @@ test('erasing may be repeated: there is nothing left, and that is no failure', a
   assert.match((await terminal.run(['user', 'erase', 'dora'])).stdout, /^Erased dora\./)
   for (const who of ['dora', String(id)]) {
     const { code, stdout, stderr } = await terminal.run(['user', 'erase', who])
-    const says = `Nothing is kept about ${who}: there was nothing left to erase.\n`
+    const says = `There is no data about ${who}: nothing to erase.\n`
     assert.deepEqual([code, stdout], [0, says], stderr)
     assert.deepEqual(await terminal.json(['user', 'erase', who]), { erased: who, nothing_left: true })
   }

@@ -82,7 +82,7 @@ describe('what cannot be asked', () => {
       openStage(t, {
         config: { clients: [pollClient('x', { client_secret: 'y', authorization_details_types: ['limit'] })] },
       }),
-      /clients\[0?\d*\]\.authorization_details_types holds a type that this server does not know/,
+      /clients\[0?\d*\]\.authorization_details_types contains a type that this server does not support/,
     )
   })
 
@@ -153,13 +153,13 @@ describe('the configuration', () => {
       ],
       [
         { a: { ...good, schema: { type: 'object', if: {} } } },
-        'authorizationDetails.types.a.schema is not a JSON Schema',
+        'authorizationDetails.types.a.schema is not a valid JSON Schema',
       ],
       [
         { a: { ...good, schema: z.object({ type: z.string() }) } },
-        'authorizationDetails.types.a.schema must leave "type" out',
+        'authorizationDetails.types.a.schema must not contain "type"',
       ],
-      [{ a: { ...good, schema: { type: 'object', properties: { type: {} } } } }, 'must leave "type" out'],
+      [{ a: { ...good, schema: { type: 'object', properties: { type: {} } } } }, 'must not contain "type"'],
       [{ 'a b': good }, 'authorizationDetails.types.a b must have a name of printable ASCII without spaces'],
     ] as const) {
       await assert.rejects(load({ types }), (error: Error) => {

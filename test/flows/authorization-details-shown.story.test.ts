@@ -98,7 +98,7 @@ describe('on the page', () => {
   test('it says in words what is asked, escaped, beside what the scope says (RA-4)', async (t) => {
     const { page, boxes, visitor } = await looking(t, [payment])
     assert.match(page.text, /know who you are/)
-    assert.match(page.text, /What exactly is asked:/)
+    assert.match(page.text, /Details of the request:/)
     assert.match(page.text, /<p>Pay Merchant &lt;A&gt; &amp; Söhne: 123.50 EUR<\/p>/)
     assert.equal(boxes.size, 0, 'a payment is all or nothing')
     assert.match((await visitor.get('/')).text, /Pay Merchant &lt;A&gt;/)
@@ -130,7 +130,7 @@ describe('on the page', () => {
     for (const ticked of [{}, { [boxes.get('DE40')!]: 'yes' }]) {
       const seen = await visitor.post(path, { form_token: formTokenOn(page), decision: 'approve', ...ticked })
       assert.equal(seen.location, `${path}?left=nothing`)
-      assert.match((await visitor.follow(seen)).text, /role="alert">Something has to stay ticked/)
+      assert.match((await visitor.follow(seen)).text, /role="alert">At least one item must stay ticked/)
     }
     assert.equal((await stage.waiting())[0]!.status, 'pending')
     await visitor.post(path, { form_token: formTokenOn(page), decision: 'deny' })

@@ -115,7 +115,7 @@ describe('the page of the code', () => {
     )
     assert.match(
       (await post(visitor, '/user-code', { user_code: 'abc', repeated: 'abc' })).text,
-      /4 to 64 characters, all/,
+      /4 to 64 visible characters/,
     )
     const { password } = ben
     assert.match(
@@ -133,7 +133,7 @@ describe('the page of the code', () => {
     assert.match(later.text, /name="present_code"/)
     assert.match(later.text, /href="\/session\/start\?to=\/user-code&amp;as=another"/)
     const next = { user_code: 'gull-33', repeated: 'gull-33' }
-    assert.match((await post(visitor, '/user-code', { ...next, present_code: 'x' })).text, /present code is wrong/)
+    assert.match((await post(visitor, '/user-code', { ...next, present_code: 'x' })).text, /current code is wrong/)
     assert.match((await post(visitor, '/user-code', next)).text, /Nothing was changed\. Sign in again/)
     assert.match((await post(visitor, '/user-code', { ...next, present_code: 'gull-22' })).text, /Your code is set/)
     assert.match((await post(visitor, '/user-code', { ...next, present_code: 'gull-33' })).text, /Your code is set/)
@@ -141,7 +141,7 @@ describe('the page of the code', () => {
     const again = await post(visitor, '/user-code', { ...next, present_code: 'gull-33' })
     assert.match(again.text, /changed the code too often/)
     const gone = await post(visitor, '/user-code/remove', { present_code: 'gull-33' })
-    assert.match(gone.text, /You have no code any more/)
+    assert.match(gone.text, /Your code has been removed/)
     assert.equal((await stage.askFor(undefined, { about: 'ben' })).status, 200)
   })
 

@@ -353,7 +353,7 @@ describe('by the hook notify', () => {
     const stage = await openStage(t, { config: { users: hooks(notify) } })
     await stage.ring('kiosk')
     await stage.doorbell.idle()
-    assert.equal(logged(stage, 'notification.failed')[0]?.outcome, 'the hook threw')
+    assert.equal(logged(stage, 'notification.failed')[0]?.outcome, 'the hook threw an error')
     stage.clock.advance(aMoment)
     await stage.doorbell.idle()
     assert.equal(calls, 2)

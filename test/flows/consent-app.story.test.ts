@@ -17,7 +17,7 @@ describe('forms', () => {
     assert.notEqual(otherToken, formTokenOn(page))
     for (const token of [{}, { form_token: '' }, { form_token: 'made-up' }, { form_token: otherToken }]) {
       const seen = await visitor.post(path, { decision: 'approve', ...token })
-      assertRefused(seen, 403, /too old or came from somewhere else/)
+      assertRefused(seen, 403, /has expired or was sent from another site/)
     }
     await nothingDecided(stage)
   })
@@ -31,7 +31,7 @@ describe('forms', () => {
       { 'sec-fetch-site': 'cross-site' },
       { origin: stage.url, 'sec-fetch-site': 'cross-site' },
     ]) {
-      assertRefused(await visitor.post(path, form, headers as Record<string, string>), 403, /came from somewhere else/)
+      assertRefused(await visitor.post(path, form, headers as Record<string, string>), 403, /was sent from another site/)
     }
     await nothingDecided(stage)
     const ours = { origin: stage.url, 'sec-fetch-site': 'same-origin' }
@@ -41,7 +41,7 @@ describe('forms', () => {
   test('one from before a new sign-in is stale', async (t) => {
     const { stage, path, page, visitor } = await looking(t)
     await visitor.follow(await visitor.get('/session/start'))
-    assertRefused(await visitor.post(path, { decision: 'approve', form_token: formTokenOn(page) }), 403, /too old/)
+    assertRefused(await visitor.post(path, { decision: 'approve', form_token: formTokenOn(page) }), 403, /has expired/)
     await nothingDecided(stage)
     const fresh = formTokenOn(await visitor.get(path))
     assert.equal((await visitor.post(path, { decision: 'deny', form_token: fresh })).status, 303)
@@ -96,7 +96,7 @@ describe('who is at the page', () => {
     for (const decision of ['approve', 'deny', 'report']) {
       const seen = await visitor.post(path, { decision, form_token })
       const unknown = await visitor.post('/approve/01900000-0000-7000-8000-000000000000', { decision, form_token })
-      assertRefused(seen, 404, /Nothing here for you/)
+      assertRefused(seen, 404, /Request not found/)
       assert.ok(!/Kiosk|Coffee/.test(seen.text))
       const blank = (text: string) => text.replaceAll(/approve(%2F|\/)[0-9a-f-]{36}/g, 'approve/…')
       assert.equal(blank(seen.text), blank(unknown.text), 'like one that does not exist')
@@ -109,7 +109,7 @@ describe('who is at the page', () => {
     const { stage, path, page, visitor } = await looking(t, {}, { requested_expiry: '3600' })
     stage.clock.advance(10 * minutes + 1000)
     const seen = await visitor.post(path, { decision: 'approve', form_token: formTokenOn(page) })
-    assertRefused(seen, 401, /Your sign-in has ended. Nothing was decided./)
+    assertRefused(seen, 401, /Your session has ended. Nothing was decided./)
     assert.ok(seen.text.includes(`href="/session/start?to=${encodeURIComponent(path)}"`))
     await nothingDecided(stage)
     const back = await visitor.follow(await visitor.get(`/session/start?to=${encodeURIComponent(path)}`))

@@ -149,7 +149,7 @@ describe('a proof is an invalid_dpop_proof, and the poll clock stands still, wit
     assert.equal(await says('x'), 'the proof is not a JWT')
     assert.equal(
       await says(await proof({ claims: { htm: 'SECRET' } })),
-      'the proof: htm must be the method of this call',
+      'the proof: htm must be the method of this request',
     )
   })
 

@@ -186,7 +186,7 @@ for (const engine of engines) {
       }
       await turn(2)
       const consent = await browser.submit(page, { name: 'ana', password: ana.password })
-      assert.match(consent.text, /see what waits for your approval/)
+      assert.match(consent.text, /see requests that wait for your approval/)
       await turn(3)
       const end = await browser.submit(consent)
       const { access_token } = await tokens(end.url)

@@ -133,7 +133,7 @@ describe('a limit', () => {
       body: JSON.stringify(wanted),
     })
     assert.equal(registered.status, 400)
-    assert.match(await registered.text(), /limits is given by the operator only/)
+    assert.match(await registered.text(), /limits may only be set by the operator/)
   })
 })
 

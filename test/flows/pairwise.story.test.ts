@@ -184,7 +184,7 @@ describe('a client does not get into the sector of somebody else (PW-1, PW-2)', 
     ]) {
       const { status, text } = await replace(said)
       assert.equal(status, 400, text)
-      assert.match(text, /stays in its sector/)
+      assert.match(text, /sector of a client with pairwise subjects cannot change/)
     }
     assert.equal((await replace(pushed)).status, 200)
   })

@@ -83,7 +83,7 @@ describe('Ana adds a passkey', () => {
   })
 })
 
-describe('changing passkeys needs a sign-in of just now (RFC 9470)', () => {
+describe('changing passkeys requires a recent sign-in (RFC 9470)', () => {
   const refused = async (stage: Stage, bearer: string, challenge: RegExp) => {
     for (const [path, form] of [
       ['/options', {}],

@@ -108,7 +108,7 @@ describe('nobody', () => {
     const mailbox = await stage.get('/dev/mailbox', { accept: 'application/json' })
     assert.deepEqual([mailbox.body.mails, hook.heard], [[], []])
     const sent = await rowsOf(stage, 'select state, last_outcome from notifications')
-    assert.deepEqual(new Set(sent.map((each) => each.last_outcome)), new Set(['nobody to tell']))
+    assert.deepEqual(new Set(sent.map((each) => each.last_outcome)), new Set(['decoy user: nothing to send']))
 
     const [row] = await rows(stage)
     for (const user of ['ana', 'ben']) assert.deepEqual(await stage.waiting(user), [])
@@ -270,7 +270,7 @@ describe('it is for each client to say (M30)', () => {
         }),
       })
       assert.equal(response.status, 400)
-      assert.match(await response.text(), /backchannel_unknown_users is given by the operator only/)
+      assert.match(await response.text(), /backchannel_unknown_users may only be set by the operator/)
     }
   })
 })

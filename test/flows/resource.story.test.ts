@@ -301,7 +301,7 @@ test('the page and the history say what it is for', async (t) => {
   await stage.ring('kiosk', { resource: ledger })
   const path = `/approve/${await stage.newestRequest()}`
   const visitor = openVisitor(stage.url)
-  const shown = 'It is to be used at: https://ledger.example.com/v1?x=1'
+  const shown = 'For use at: https://ledger.example.com/v1?x=1'
   assert.ok((await visitor.signIn(ana, path)).text.includes(shown))
   await stage.decide(await stage.newestRequest(), 'approved')
   assert.ok((await visitor.get('/activity')).text.includes(shown))
@@ -327,10 +327,10 @@ test('the configuration says of everything that is wrong what would be right', a
     [{ [`${api}#x`]: {} }, 'must be an absolute URI without a fragment'],
     [{ [api]: 5 }, `resources["${api}"] must be an object of settings`],
     [{ [api]: { scopes: 'openid' } }, `resources["${api}"].scopes must be a list of scopes`],
-    [{ [api]: { scopes: ['pay'] } }, `resources["${api}"].scopes holds "pay", which is not in tokens.scopes`],
+    [{ [api]: { scopes: ['pay'] } }, `resources["${api}"].scopes contains "pay", which is not in tokens.scopes`],
     [{ [api]: { accessTokenFormat: 'paseto' } }, `resources["${api}"].accessTokenFormat must be "opaque" or "jwt"`],
     [{ [api]: { accessTtl: 0 } }, `resources["${api}"].accessTtl must be at least 1 second`],
-    [{ [api]: { audience: '' } }, `resources["${api}"].audience must be a text`],
+    [{ [api]: { audience: '' } }, `resources["${api}"].audience must be a string`],
     [{ [api]: { ttl: 5 } }, `resources["${api}"].ttl is not a setting`],
   ] as const) {
     const overrides = { development: true, database: 'sqlite::memory:', resources } as never

@@ -44,7 +44,7 @@ for (const engine of engines) {
       const { body: shop } = await register(stage, { ...ping, client_name: 'Shop' })
       await ring(stage, shop, { client_notification_token: newNotificationToken() })
       const says =
-        /Shop registered itself here\. Nobody has checked who it is\. It says that its addresses are at callbacks\.(\u2060)?shop/
+        /Shop registered itself here\. Its identity has not been verified\. It states that its addresses are at callbacks\.(\u2060)?shop/
       const id = await stage.newestRequest()
       const visitor = openVisitor(stage.url)
       assert.match((await visitor.signIn(ana, `/approve/${id}`)).text, says)
@@ -58,7 +58,7 @@ for (const engine of engines) {
 
       const { body: booth } = await register(stage, { ...poll, client_name: 'Booth' })
       await ring(stage, booth)
-      assert.match((await newestMail(stage)).text, /Booth registered itself here.*it has named no address/)
+      assert.match((await newestMail(stage)).text, /Booth registered itself here.*it has given no address/)
 
       await stage.ring('kiosk')
       assert.doesNotMatch((await newestMail(stage)).text, /registered itself/)

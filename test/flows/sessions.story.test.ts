@@ -146,12 +146,12 @@ for (const engine of engines) {
 }
 
 const endsByItself: Record<Language, RegExp> = {
-  en: /ends by itself/,
+  en: /ends automatically/,
   de: /endet von selbst/,
-  es: /termina por sí sola/,
+  es: /termina automáticamente/,
   fr: /se termine d’elle-même/,
   ja: /自動的に終了します/,
-  'pt-BR': /termina sozinha/,
+  'pt-BR': /termina automaticamente/,
 }
 
 interface Listed {

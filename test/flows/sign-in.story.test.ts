@@ -26,7 +26,7 @@ describe('Ana signs in on her phone', () => {
     assert.equal(page.headers.get('cache-control'), 'no-store')
 
     const consent = await browser.submit(page, { name: 'ana', password: ana.password })
-    assert.match(consent.text, /see what waits for your approval/)
+    assert.match(consent.text, /see requests that wait for your approval/)
     const end = await browser.submit(consent)
     const { access_token, scope, claims } = await tokens(end.url)
     assert.equal(scope, 'openid ciba:decide')

@@ -21,7 +21,7 @@ describe('on postgres only', () => {
     const heard = hearing(database, 'door')
 
     await terminate(url, "query like 'listen%'")
-    await log.line('announcements of other nodes do not reach us')
+    await log.line('announcements of other nodes are not received')
     assert.equal(database.listening, false)
 
     await clock.let(100)

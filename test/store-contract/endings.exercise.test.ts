@@ -168,6 +168,17 @@ for (const engine of engines) {
       assert.equal(await accept(after), true, 'who comes back can be asked')
     })
 
+    test('a request that came before its user signed out is accepted', async (t) => {
+      const { one, clock } = await furnished(t, engine)
+      const endUser = createEndUser({ database: one.database, vault, clock, audit: () => {} })
+      for (let times = 1; times <= 2; times++) {
+        const before = newRequest(clock.now(), { id: `before ${times}` })
+        clock.advance(1000)
+        await endUser('user-ana', 'signed_out', { by: 'command' })
+        assert.equal(await one.requests.accept(before, before.id, { maxOpenPerUser: 9 }), true)
+      }
+    })
+
     test('of a removal and an addition at the same moment, the id is not given to somebody else', async (t) => {
       const { nodes, clock } = await furnished(t, engine, { count: 2 })
       const [here, there] = nodes.map(({ database }) => database) as [Database, Database]

@@ -48,7 +48,7 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
     async POST({ caller: { userId }, form, request: { ip: address } }) {
       const requestId = needed(form, 'request_id')
       const request = await needs.requests.find(requestId)
-      if (request?.userId !== userId) throw new Refusal('not_found', 'no such request of this user')
+      if (request?.userId !== userId) throw new Refusal('not_found', 'this user has no such request')
       const revoked = await needs.revokeApproval({ request, address })
       needs.audit({ event: 'request.revoked', request: requestId, client: request.clientId, user: userId, address })
       return { request_id: requestId, revoked }

@@ -86,7 +86,7 @@ export function createAuthenticateApproval({ passkeys, clients, clock }: Approva
     if (passkey !== undefined) return confirmed(request, approver, passkey)
     const client = await clients.find(request.clientId)
     if (passkeyRequired(request, client?.metadata, approver, clock.now())) {
-      throw new Refusal('access_denied', 'approving this request needs a passkey', {
+      throw new Refusal('access_denied', 'approving this request requires a passkey', {
         members: { passkey_required: true },
       })
     }
@@ -94,7 +94,7 @@ export function createAuthenticateApproval({ passkeys, clients, clock }: Approva
   }
 
   async function confirmed(request: AuthenticationRequest, { kind, userId }: Approver, passkey: string) {
-    if (kind !== 'user') throw new Refusal('invalid_request', 'passkey goes with an access token of the user')
+    if (kind !== 'user') throw new Refusal('invalid_request', 'passkey may only be sent with an access token of the user')
     if (!(await passkeys.confirm(userId, request.id, passkey))) {
       throw new Refusal('access_denied', 'the passkey was not accepted')
     }

@@ -18,6 +18,6 @@ export function narrowed(
   if (areDetails(approved) && types.allows(request.authorizationDetails ?? [], approved)) return approved
   throw new Refusal(
     'invalid_authorization_details',
-    'authorization_details must be those of the request, or less where their type allows it',
+    'authorization_details must equal those of the request, or be a subset where their type allows it',
   )
 }

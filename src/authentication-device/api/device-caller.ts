@@ -88,11 +88,11 @@ async function asUser(sent: SentToken, needs: CallerNeeds): Promise<DeviceCaller
   if (!token.scope?.split(' ').includes(DECIDE_SCOPE)) throw insufficientScope()
 
   const client = token.clientId === undefined ? undefined : await clients.find(token.clientId)
-  if (client === undefined) throw invalidToken('the client of this access token is gone')
+  if (client === undefined) throw invalidToken('the client of this access token no longer exists')
   if (couldRing(client)) throw notForRingers(client)
 
   const user = await users.find(token.accountId)
-  if (user === null || user.disabled) throw invalidToken('the user of this access token is gone')
+  if (user === null || user.disabled) throw invalidToken('the user of this access token is no longer available')
 
   const { auth_time, acr, amr } = (token.extra ?? {}) as { auth_time?: number; acr?: string; amr?: string[] }
   return { kind: 'user', userId: user.id, clientId: client.id, authentication: { authTime: auth_time, acr, amr } }
@@ -111,8 +111,8 @@ async function refuseUnlessTheirs(
   const isBearer = scheme === 'bearer'
   if (boundTo.jkt === undefined && isBearer) return
   const challenge = proofs.challenge('invalid_token')
-  if (boundTo.jkt === undefined) throw invalidToken('the access token is bound to no key', challenge)
-  if (isBearer) throw invalidToken('the access token is bound to a key, and no proof of it was sent', challenge)
+  if (boundTo.jkt === undefined) throw invalidToken('the access token is not bound to a key', challenge)
+  if (isBearer) throw invalidToken('the access token is bound to a key, but no DPoP proof was sent', challenge)
   const proof = await proofs.read(proofSentWith(call), token)
   // Before its signature costs anything, or it is remembered: who has only found the token has no such key.
   if (proof.key !== boundTo.jkt) throw invalidToken('the access token is bound to another key', challenge)
@@ -126,9 +126,9 @@ async function asDeviceService(
   const client = await authenticateClient(credentials)
   if (!isDeviceService(client)) throw notForRingers(client)
   const hints = readHints(credentials.form)
-  if (hints.length !== 1) throw new Refusal('invalid_request', 'say with exactly one hint which user this is about')
+  if (hints.length !== 1) throw new Refusal('invalid_request', 'send exactly one hint that identifies the user')
   if (!mayHintBy(client, hints[0]!.kind)) {
-    throw new Refusal('invalid_request', 'this client may not say which user it means with this kind of hint')
+    throw new Refusal('invalid_request', 'this client may not use this kind of hint')
   }
   const user = await findUser(hints[0]!, client, credentials.slot)
   return { kind: 'device_service', userId: user.id, clientId: client.id, authentication: {} }

@@ -77,7 +77,7 @@ async function named(form: Form, requests: RequestStore): Promise<Authentication
   const id = form.get('request_id')
   const authReqId = form.get('auth_req_id')
   if (id !== undefined && authReqId !== undefined) {
-    throw new Refusal('invalid_request', 'name the request by request_id or by auth_req_id, not by both')
+    throw new Refusal('invalid_request', 'send either request_id or auth_req_id, not both')
   }
   if (id !== undefined) return requests.find(id)
   return authReqId === undefined ? undefined : requests.findByAuthReqId(authReqId)
@@ -159,7 +159,7 @@ function readApproved(
 ) {
   const text = form.get('authorization_details')
   if (text === undefined || request.userId !== caller.userId) return undefined
-  if (outcome === 'denied') throw new Refusal('invalid_request', 'authorization_details goes with an approval')
+  if (outcome === 'denied') throw new Refusal('invalid_request', 'authorization_details may only be sent with an approval')
   return narrowed(request, parseDetails(text), details)
 }
 
@@ -168,7 +168,7 @@ async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, 
   if (caller.kind !== 'user' || request.userId !== caller.userId) return false
   if (needs.numbers.choicesFor(request) === undefined) return false
   const picked = form.get('number')
-  if (picked === undefined) throw new Refusal('invalid_request', 'number is missing: which one does the client show')
+  if (picked === undefined) throw new Refusal('invalid_request', 'number is missing: send the number that the client shows')
   return picked !== request.bindingMessage
 }
 
@@ -193,7 +193,7 @@ function readReport(form: Form, outcome: 'approved' | 'denied'): boolean {
     throw new Refusal('invalid_request', 'report must be true or false')
   }
   if (report === 'true' && outcome === 'approved') {
-    throw new Refusal('invalid_request', 'a request that is reported cannot be approved')
+    throw new Refusal('invalid_request', 'a reported request cannot be approved')
   }
   return report === 'true'
 }

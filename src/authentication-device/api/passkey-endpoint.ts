@@ -85,14 +85,14 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
 
   async function findUser(id: string) {
     const user = await needs.users.find(id)
-    if (user === null) throw new Refusal('not_found', 'the user is gone')
+    if (user === null) throw new Refusal('not_found', 'the user no longer exists')
     return user
   }
 }
 
 function notJustSignedIn({ max_age, acr_values }: SignInNeeded): Refusal {
   const how = acr_values === undefined ? '' : `, acr_values="${acr_values}"`
-  return new Refusal('insufficient_user_authentication', 'changing passkeys needs a sign-in of just now', {
+  return new Refusal('insufficient_user_authentication', 'changing passkeys requires a recent sign-in', {
     headers: {
       'WWW-Authenticate': `Bearer realm="doorbell", error="insufficient_user_authentication", max_age="${max_age}"${how}`,
     },

@@ -72,7 +72,7 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
 
   async function findUser({ caller }: UserCall): Promise<User> {
     const user = await needs.users.find(caller.userId)
-    if (user === null) throw new Refusal('not_found', 'the user is gone')
+    if (user === null) throw new Refusal('not_found', 'the user no longer exists')
     return user
   }
 
@@ -115,6 +115,6 @@ function refuseUnlessChanged(change: Change): void {
         members: { locked: true },
       })
     case 'meanwhile changed':
-      throw new Refusal('already_decided', 'the code was changed meanwhile')
+      throw new Refusal('already_decided', 'the code was changed in the meantime')
   }
 }

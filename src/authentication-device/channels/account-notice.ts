@@ -85,10 +85,10 @@ function createSend(channel: Channel, { users, link, vault }: AccountNoticeNeeds
   return async (letter, signal) => {
     const user = await users.find(letter.subject)
     // A locked user is told too: it is their account that was changed.
-    if (user === null) return { kind: 'refused', words: 'the user is not there any more' }
+    if (user === null) return { kind: 'refused', words: 'the user no longer exists' }
     // Whom a program reaches, only the program knows.
     if (channel.sendAccount === undefined || !(channel.toProgram || (await channel.reaches(user)))) {
-      return { kind: 'delivered', words: 'not needed: the user is not reached so' }
+      return { kind: 'delivered', words: 'not needed: this channel does not reach the user' }
     }
     const content = JSON.parse(vault.open(letter.sealed!, contentPlace(letter.id))) as Pick<
       AccountChange,

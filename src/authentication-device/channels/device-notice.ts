@@ -83,11 +83,11 @@ export function createNoticeSenders(channels: readonly Channel[], needs: NoticeN
 function createSend(channel: Channel, needs: NoticeNeeds): Send {
   return async (letter, signal) => {
     const request = await needs.findRequest(letter.subject)
-    if (request?.status !== 'pending') return { kind: 'delivered', words: 'not needed any more' }
-    // It was written so that keeping the request took as long as any other; there is nobody to tell.
-    if (isPretended(request)) return { kind: 'delivered', words: 'nobody to tell' }
+    if (request?.status !== 'pending') return { kind: 'delivered', words: 'no longer needed' }
+    // The row is written so that storing the request takes as long as for any other; a decoy user gets no message.
+    if (isPretended(request)) return { kind: 'delivered', words: 'decoy user: nothing to send' }
     const user = await needs.users.find(request.userId)
-    if (user === null || user.disabled) return { kind: 'refused', words: 'the user is not there any more' }
+    if (user === null || user.disabled) return { kind: 'refused', words: 'the user no longer exists or is disabled' }
 
     const client = await needs.clients.find(request.clientId)
     const link = `${needs.issuer}/approve/${request.id}`

@@ -44,7 +44,7 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
         headers: { 'Auto-Submitted': 'auto-generated' },
         signal: AbortSignal.any([signal, AbortSignal.timeout(server.timeout)]),
       })
-      return { kind: 'delivered', words: 'taken by the mail server' }
+      return { kind: 'delivered', words: 'accepted by the mail server' }
     } catch (error) {
       if (signal.aborted) throw error
       return meaningOfRefusal(error)
@@ -109,7 +109,7 @@ function meaningOfRefusal(error: unknown): Outcome {
     const words = `the mail server answered ${responseCode}${detail === undefined ? '' : ` (${detail})`}`
     return { kind: responseCode >= 500 ? 'refused' : 'failed', words }
   }
-  if (code === 'EENVELOPE') return { kind: 'refused', words: 'no address that mail can be sent to' }
+  if (code === 'EENVELOPE') return { kind: 'refused', words: 'the mail address is not valid' }
   if (code === 'EABORT' || code === 'ETIMEDOUT') return { kind: 'failed', words: 'timeout' }
   return { kind: 'failed', words: `the mail server cannot be reached (${code ?? 'unknown'})` }
 }

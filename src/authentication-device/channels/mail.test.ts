@@ -34,7 +34,7 @@ test('a client name cannot add headers, lines or texts of ours', () => {
 
 test('without a binding message or a name nothing stands in their place', () => {
   const { text, html } = writeMail(notice(), texts)
-  assert.match(text, /^Till asks for your approval\.\n\nLook at the request:\nhttps:\/\/id\.example\/approve\/r1\n/)
+  assert.match(text, /^Till asks for your approval\.\n\nView the request:\nhttps:\/\/id\.example\/approve\/r1\n/)
   assert.doesNotMatch(text + html, /Compare|Hello|undefined/)
 })
 

@@ -31,7 +31,7 @@ export function createNotifyHook({ users, timeout, log }: NotifyHookNeeds): Chan
   async function call(hook: () => Promise<void> | undefined, signal: AbortSignal, about: object): Promise<Outcome> {
     try {
       await inTime(hook(), AbortSignal.any([signal, AbortSignal.timeout(timeout)]))
-      return { kind: 'delivered', words: 'the hook took it' }
+      return { kind: 'delivered', words: 'accepted by the hook' }
     } catch (error) {
       if (signal.aborted) throw error
       return failure(error, about, log)
@@ -42,8 +42,8 @@ export function createNotifyHook({ users, timeout, log }: NotifyHookNeeds): Chan
 /** What the hook throws is for the log alone: nobody knows what is in it. */
 function failure(error: unknown, about: object, log: Log): Outcome {
   if (error instanceof DOMException && error.name === 'TimeoutError') return { kind: 'failed', words: 'timeout' }
-  log.error({ event: 'notify_hook.failed', ...about, error }, 'a hook that tells users threw')
-  return { kind: 'failed', words: 'the hook threw' }
+  log.error({ event: 'notify_hook.failed', ...about, error }, 'a hook that notifies users threw an error')
+  return { kind: 'failed', words: 'the hook threw an error' }
 }
 
 /** A hook cannot be stopped; waiting for it can. */

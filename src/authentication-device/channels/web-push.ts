@@ -69,7 +69,7 @@ async function sendTo(
   signal: AbortSignal,
 ): Promise<Outcome> {
   const message = await tryToEncrypt(subscription, push, needs)
-  if (message === undefined) return { kind: 'refused', words: 'the subscription has a key that is none' }
+  if (message === undefined) return { kind: 'refused', words: 'the subscription has an invalid key' }
   const outcome = await post(message, needs.caller, signal)
   if (outcome.kind === 'delivered') await needs.subscriptions.used(subscription.id)
   // The push service says that this browser has gone for good (RFC 8030 §7.3).
@@ -147,9 +147,9 @@ function shorten(text: string): string {
 function sum(outcomes: Outcome[]): Outcome {
   const those = (kind: Outcome['kind']) => outcomes.filter((outcome) => outcome.kind === kind)
   const count = `${those('delivered').length} of ${outcomes.length} devices`
-  if (those('delivered').length > 0) return { kind: 'delivered', words: `taken for ${count}` }
+  if (those('delivered').length > 0) return { kind: 'delivered', words: `accepted for ${count}` }
   const [failed] = those('failed').sort((one, other) => pauseOf(one) - pauseOf(other))
-  return failed ?? outcomes[0] ?? { kind: 'refused', words: 'the user has no device that is subscribed' }
+  return failed ?? outcomes[0] ?? { kind: 'refused', words: 'the user has no subscribed device' }
 }
 
 const pauseOf = (outcome: Outcome) => (outcome.kind === 'failed' ? (outcome.after ?? 0) : 0)

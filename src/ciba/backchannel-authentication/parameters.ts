@@ -57,7 +57,7 @@ export async function readAsked(
   const signedRequest = form.get('request')
   if (signedRequest === undefined) return readParameters(form)
   const outside = [...texts, ...structures].find((name) => form.has(name))
-  if (outside !== undefined) throw refused(`${outside} belongs into the signed request, not beside it`)
+  if (outside !== undefined) throw refused(`${outside} must be inside the signed request, not beside it`)
   const claims = await readSigned(signedRequest, client, slot)
   return { ...readParameters(readClaims(claims)), ...readStructures(claims), signedRequest }
 }

@@ -52,7 +52,7 @@ export const rules = {
     requires: (asked, { client, policy }) =>
       asked.signedRequest !== undefined || !(policy.requireSigned || isRegisteredToSign(client)),
     error: 'invalid_request',
-    message: 'this client has to send signed requests, with all parameters in the JWT named "request"',
+    message: 'this client must send signed requests, with all parameters in the JWT named "request"',
   },
   scopeIsThere: {
     settings: ['scope'],
@@ -64,7 +64,7 @@ export const rules = {
     settings: ['scope'],
     requires: (asked) => /^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$/.test(asked.scope!),
     error: 'invalid_scope',
-    message: 'scope is a list of scope tokens with one space between them',
+    message: 'scope must be a list of scope tokens separated by single spaces',
   },
   scopeIncludesOpenid: {
     settings: ['scope'],
@@ -78,7 +78,7 @@ export const rules = {
     requires: (asked, { client, policy }) =>
       asked.scope!.split(' ').every((scope) => scope !== DECIDE_SCOPE && mayAskFor(scope, client, policy.scopes)),
     error: 'invalid_scope',
-    message: 'scope includes a value that this client may not ask for',
+    message: 'scope includes a value that this client may not request',
   },
   exactlyOneHint: {
     settings: ['hints'],
@@ -90,7 +90,7 @@ export const rules = {
     settings: ['hints'],
     requires: (asked, { client }) => mayHintBy(client, asked.hints[0]!.kind),
     error: 'invalid_request',
-    message: 'this client may not say which user it means with this kind of hint',
+    message: 'this client may not use this kind of hint',
   },
   // We call this client back, so it must tell us how to prove that it is us.
   tokenWhenWeCallBack: {
@@ -111,14 +111,14 @@ export const rules = {
     settings: ['acrValues'],
     requires: (asked) => asked.acrValues === undefined || /^[\x21-\x7e]+( [\x21-\x7e]+)*$/.test(asked.acrValues),
     error: 'invalid_request',
-    message: 'acr_values is a list of values with one space between them',
+    message: 'acr_values must be a list of values separated by single spaces',
   },
   bindingMessageFits: {
     settings: ['bindingMessage'],
     requires: (asked, { policy }) =>
       asked.bindingMessage === undefined || [...asked.bindingMessage].length <= policy.maxBindingMessageLength,
     error: 'invalid_binding_message',
-    message: 'binding_message is too long to be compared by a person',
+    message: 'binding_message is too long for a user to compare',
   },
   // The user compares it letter by letter: nothing in it may be invisible or change the direction of the rest (CD-7).
   bindingMessageCanBeShown: {
@@ -166,7 +166,7 @@ export const rules = {
     settings: ['authorizationDetails'],
     requires: (asked) => asked.authorizationDetails === undefined || areDetails(asked.authorizationDetails),
     error: 'invalid_authorization_details',
-    message: 'authorization_details must be a JSON array of 1 to 20 objects with a type, not deep, of at most 16 KiB',
+    message: 'authorization_details must be a JSON array of 1 to 20 objects with a type, not deeply nested, of at most 16 KiB',
   },
   detailTypesAreAllowed: {
     settings: ['authorizationDetails'],
@@ -181,7 +181,7 @@ export const rules = {
     settings: ['authorizationDetails'],
     requires: (asked, { policy }) => detailsOf(asked).every(policy.details.fits),
     error: 'invalid_authorization_details',
-    message: 'authorization_details has fields that are missing, unknown, or not as their type wants them',
+    message: 'authorization_details has fields that are missing, unknown, or invalid for their type',
   },
   resourcesAreAddresses: {
     settings: ['resources'],
@@ -193,7 +193,7 @@ export const rules = {
     settings: ['resources'],
     requires: (asked, { policy }) => asked.resources.every((address) => knows(policy.resources, String(address))),
     error: 'invalid_target',
-    message: 'resource names something that this provider gives no tokens for',
+    message: 'resource is not one that this provider issues tokens for',
   },
 } satisfies Record<string, RequestRule>
 

@@ -54,7 +54,7 @@ export function createReadSignedRequest(needs: SignedRequestNeeds): ReadSignedRe
     refuseUnlessAskedNow(claims, needs.clock.now() / 1000)
     if (claims.sub === client.id) throw refused('a client assertion is not an authentication request')
     for (const name of ['request', 'request_uri']) {
-      if (name in claims) throw refused(`it must not hold ${name}`)
+      if (name in claims) throw refused(`it must not contain ${name}`)
     }
     const first = await needs.useOnce(client.id, claims.jti, Math.ceil((claims.exp + skew) * 1000))
     if (!first) throw refused('this jti was used before')
@@ -67,7 +67,7 @@ function refuseOtherKinds(jwt: string): void {
   const { typ } = readHeader(jwt)
   if (typ === undefined) return
   const plain = typeof typ === 'string' ? typ.toLowerCase().replace(/^application\//, '') : ''
-  if (!types.includes(plain)) throw refused('its typ names another kind of JWT')
+  if (!types.includes(plain)) throw refused('its typ is that of another kind of JWT')
 }
 
 function readHeader(jwt: string) {
@@ -109,10 +109,10 @@ async function verify(
 }
 
 function refuseUnlessAskedNow({ exp, iat, nbf, jti }: RequestClaims, now: number): void {
-  if (typeof jti !== 'string' || jti === '') throw refused('jti must be a text')
+  if (typeof jti !== 'string' || jti === '') throw refused('jti must be a string that is not empty')
   if (![exp, iat, nbf].every(Number.isFinite)) throw refused('exp, iat and nbf must be numbers')
-  if (iat > now + skew) throw refused('iat lies in the future')
-  if (nbf < now - longestLife) throw refused('nbf lies more than 60 minutes in the past')
+  if (iat > now + skew) throw refused('iat is in the future')
+  if (nbf < now - longestLife) throw refused('nbf is more than 60 minutes in the past')
   if (exp - nbf > longestLife) throw refused('exp must be at most 60 minutes after nbf')
 }
 
@@ -124,8 +124,8 @@ function reasonOf(error: unknown): string {
     return `its claim ${error.claim} ${problem}`
   }
   if (error instanceof errors.JOSEAlgNotAllowed) return 'it is not signed with the registered algorithm'
-  if (error instanceof errors.JWKSNoMatchingKey) return 'none of the registered keys fits its header'
-  if (error instanceof errors.JWKSMultipleMatchingKeys) return 'several registered keys fit its header; name one by kid'
+  if (error instanceof errors.JWKSNoMatchingKey) return 'none of the registered keys matches its header'
+  if (error instanceof errors.JWKSMultipleMatchingKeys) return 'several registered keys match its header; select one by kid'
   if (error instanceof errors.JWSSignatureVerificationFailed) return 'its signature does not verify'
   return 'it is not a JWT that can be verified with the registered keys'
 }

@@ -33,7 +33,7 @@ export function createPush(needs: PushNeeds): Send {
   return async (letter, signal) => {
     const content = read(letter, needs.vault)
     const body = content.body ?? (await composeBody(letter, content, needs))
-    if (body === undefined) return { kind: 'refused', words: 'the approval ran out before it could be handed over' }
+    if (body === undefined) return { kind: 'refused', words: 'the approval expired before the tokens could be delivered' }
     return callBack({ address: letter.address!, bearer: content.notificationToken, body }, needs.caller, signal)
   }
 }
@@ -61,7 +61,7 @@ async function composeBody(letter: Letter, content: PushContent, needs: PushNeed
 async function handOver(letter: Letter, content: PushContent, needs: PushNeeds): Promise<string | undefined> {
   const request = await needs.requests.find(letter.subject)
   const status = request && statusAt(request, needs.clock.now())
-  if (status === 'denied') return refusal(content, 'access_denied', 'the user took the approval back')
+  if (status === 'denied') return refusal(content, 'access_denied', 'the user revoked the approval')
   if (request === undefined || status !== 'approved') return whatWasKept(letter, needs)
   const issued = await needs.issueTokens(request, { pushedAs: content.authReqId, binding: request.binding })
 

@@ -42,7 +42,7 @@ const longestAfterOpen = 60
 export function refusalFor({ limit, until }: ReachedLimit, now: number): Refusal {
   const detail = `limit ${limit}`
   if (limit === 'blocked') {
-    return new Refusal('access_denied', 'the user does not take requests of this client', { detail })
+    return new Refusal('access_denied', 'the user does not accept requests of this client', { detail })
   }
   if (limit === 'perUser.open') {
     return new Refusal('access_denied', 'too many requests are waiting for this user; try again later', { detail })

@@ -102,7 +102,7 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
       for (const id of ids) if (!pending.has(id)) release(id, 'changed')
     } catch (error) {
       stretch = undefined
-      log.warn({ event: 'polls.look_failed', error }, 'held polls could not be looked at; it will be tried again')
+      log.warn({ event: 'polls.look_failed', error }, 'held polls could not be checked; it will be tried again')
     }
   }
 

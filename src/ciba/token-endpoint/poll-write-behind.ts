@@ -68,7 +68,7 @@ export function createPollWriteBehind({ requests, clock, log }: WriteBehindNeeds
         if (known.growth > 0) grown.add(known)
       }
       flushSoon()
-      log.warn({ event: 'polls.not_written', error }, 'how often clients polled could not be written down')
+      log.warn({ event: 'polls.not_written', error }, 'the poll times of clients could not be stored; it will be tried again')
     }
   }
 

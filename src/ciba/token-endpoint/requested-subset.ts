@@ -22,9 +22,9 @@ export function readWantedShare(form: Form, request: AuthenticationRequest, type
 
 function wantedResource(form: Form, { resources = [] }: AuthenticationRequest): string | undefined {
   const [wanted, ...more] = allOf(form, 'resource')
-  if (more.length > 0) throw new Refusal('invalid_target', 'an access token is for one resource: name one')
+  if (more.length > 0) throw new Refusal('invalid_target', 'an access token is for one resource: send exactly one')
   if (wanted !== undefined && !resources.includes(wanted)) {
-    throw new Refusal('invalid_target', 'resource is not one of those that were approved')
+    throw new Refusal('invalid_target', 'resource was not approved')
   }
   return wanted
 }
@@ -34,5 +34,5 @@ function wantedDetails(form: Form, { approvedDetails = [] }: AuthenticationReque
   if (text === undefined) return undefined
   const wanted = parseDetails(text)
   if (areDetails(wanted) && types.covers(approvedDetails, wanted)) return wanted
-  throw new Refusal('invalid_authorization_details', 'authorization_details is more than was approved')
+  throw new Refusal('invalid_authorization_details', 'authorization_details exceeds what was approved')
 }

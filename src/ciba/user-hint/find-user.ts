@@ -66,7 +66,7 @@ export function createFindUser(seekUser: SeekUser): FindUser {
 }
 
 export function unknownUser(detail: string): Refusal {
-  return new Refusal('unknown_user_id', 'the hint does not lead to a user', { detail })
+  return new Refusal('unknown_user_id', 'the hint does not identify a user', { detail })
 }
 
 async function read(sent: SentHint, client: Client, slot: Slot | undefined, needs: HintNeeds): Promise<UserHint> {

@@ -66,13 +66,13 @@ export type ReadHintToken = (token: string, slot?: Slot) => Promise<ReadToken>
 export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
   const trusted = new Map(needs.tokenIssuers.map((each) => [each.issuer, { ...each, keys: keysOf(each, needs) }]))
   return async (token, slot) => {
-    if (token.length > longestToken) throw refused(`longer than ${longestToken} characters`)
+    if (token.length > longestToken) throw refused(`it is longer than ${longestToken} characters`)
     if (!isPlainJws(token)) throw refused('not a JWT')
     const issuer = trusted.get(issuerNamedIn(token))
-    if (issuer === undefined) throw refused('of an issuer that is not trusted')
+    if (issuer === undefined) throw refused('its issuer is not trusted')
     const claims = await verify(token, issuer, slot, needs)
     const claim = issuer.subject ?? 'sub'
-    if (claims[claim] === undefined) throw refused(`without the claim ${claim}`)
+    if (claims[claim] === undefined) throw refused(`the claim ${claim} is missing`)
     // Its issuer is trusted to know who is meant, not to have checked what it was told.
     if (!isSound(claims)) throw refused('a claim has characters that are not allowed, or is nested too deeply')
     return { claims, subject: { claim, value: claims[claim] } }
@@ -131,7 +131,7 @@ function isSound(claims: JWTPayload): boolean {
 }
 
 function refused(detail: string): Refusal {
-  return new Refusal('invalid_request', 'login_hint_token is not a token of an issuer that this provider trusts', {
+  return new Refusal('invalid_request', 'login_hint_token is not a valid token of a trusted issuer', {
     detail: `login_hint_token: ${detail}`,
   })
 }

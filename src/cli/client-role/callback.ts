@@ -32,12 +32,12 @@ export async function openCallBack(
   if (listenOn !== undefined) return listen({ port: listenOn, host: '127.0.0.1', path: undefined })
   if (url === undefined) {
     throw new Failure(
-      'Where is this client called back? Name the port of its registered endpoint: --callback-port <number>.',
+      'The notification endpoint of this client is not known. Name its port: --callback-port <number>.',
     )
   }
   if (url.protocol !== 'http:' || !isLoopback(url.hostname)) {
     throw new Failure(
-      `${endpoint}, where this client is registered to be called back, is not on this machine. If a tunnel leads from there to here, name the port it ends at: --callback-port <number>.`,
+      `${endpoint}, the registered notification endpoint of this client, is not on this machine. If a tunnel leads from there to this machine, name the port at which the tunnel ends: --callback-port <number>.`,
     )
   }
   const host = url.hostname === 'localhost' ? '127.0.0.1' : url.hostname.replace(/[[\]]/g, '')
@@ -61,7 +61,7 @@ interface RecordedCall {
 /** The server is called back itself, and anybody may read what it was told. */
 function watchServer(endpoint: string): CallBackEndpoint {
   return {
-    description: `${endpoint} (the server keeps what arrives there)`,
+    description: `${endpoint} (the server keeps the notifications that arrive there)`,
     async hears({ authReqId, notificationToken }, until) {
       for (;;) {
         const ours = (await callsAt(endpoint)).find(({ authorization }) => isBearer(authorization, notificationToken))
@@ -134,7 +134,7 @@ function begin(server: Server, { port, host }: Place): Promise<void> {
       const reason = error.code === 'EADDRINUSE' ? 'it is in use' : error.message
       reject(
         new Failure(
-          `This client is called back at port ${port} of this machine, and we cannot listen there: ${reason}.`,
+          `Cannot listen at port ${port} of this machine, where this client is notified: ${reason}.`,
         ),
       )
     })
@@ -191,8 +191,8 @@ function isBearer(authorization: string | undefined, token: string): boolean {
 
 function checked(body: unknown, contentType: string | undefined, authReqId: string): CallBackBody {
   if (!isPlain(body) || !contentType?.startsWith('application/json')) {
-    throw new Failure('The provider called back, but not with a JSON object.')
+    throw new Failure('The provider sent a notification that is not a JSON object.')
   }
-  if (body.auth_req_id !== authReqId) throw new Failure('The provider called back about another auth_req_id than ours.')
+  if (body.auth_req_id !== authReqId) throw new Failure('The provider sent a notification for another auth_req_id.')
   return body as CallBackBody
 }

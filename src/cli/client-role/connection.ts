@@ -89,7 +89,7 @@ function authenticationOf({ id, secret, method }: Credentials, library: Library)
       return library.ClientSecretJwt(secret)
     default:
       throw new Failure(
-        `${id} proves itself by ${method}, which cannot be played from here; client_secret_basic, client_secret_post and client_secret_jwt can.`,
+        `${id} authenticates by ${method}, which this command does not support. It supports client_secret_basic, client_secret_post and client_secret_jwt.`,
       )
   }
 }
@@ -102,8 +102,8 @@ function unreachableBehind(error: unknown): Unreachable | undefined {
 function unbelievable(error: unknown): Failure {
   const problem = error instanceof Error && error.cause instanceof Error ? error.cause : (error as Error)
   const { claim, body } = Object(problem.cause) as { claim?: string; body?: object }
-  const what = body === undefined ? 'an ID token' : 'an answer'
+  const what = body === undefined ? 'an ID token' : 'a response'
   const reason = claim === undefined ? problem.message : `unexpected "${claim}" claim value`
-  const why = problem instanceof Unreachable ? 'its keys cannot be fetched' : reason
-  return new Failure(`The provider sent ${what} that cannot be believed: ${why}.`)
+  const why = problem instanceof Unreachable ? 'the keys of the provider cannot be fetched' : reason
+  return new Failure(`The provider sent ${what} that is not valid: ${why}.`)
 }

@@ -22,7 +22,7 @@ export async function poll(connection: Connection, ringing: Ringing, tell: Tell)
     if (answer?.body.error === 'slow_down') {
       // For all polls from now on.
       interval += 5
-      tell(`The provider wants slower polling: every ${interval} s from now on.`)
+      tell(`The provider asks for slower polling: every ${interval} s from now on.`)
     }
     const pause = Math.max(interval, answer ? retryAfter(answer) : 0) * 1000
     const left = ringing.deadline - Date.now()
@@ -58,7 +58,7 @@ function outcomeOf(answer: Answer): Outcome | undefined {
     case 'expired_token':
       return { kind: 'expired' }
     default:
-      throw new Refused('The provider gives no tokens', answer)
+      throw new Refused('The provider issues no tokens', answer)
   }
 }
 

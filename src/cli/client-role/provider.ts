@@ -25,17 +25,17 @@ const needed = ['token_endpoint', 'backchannel_authentication_endpoint', 'jwks_u
 
 export async function discover(issuer: string): Promise<ProviderMetadata> {
   if (!URL.canParse(issuer) || !/^https?:/.test(issuer))
-    throw new Failure(`${issuer} is no http or https address; see --issuer.`)
+    throw new Failure(`${issuer} is not an http or https address; see --issuer.`)
   const { status, body } = await call(`${issuer.replace(/\/+$/, '')}/.well-known/openid-configuration`)
-  if (status !== 200) throw new Failure(`${issuer} is no OpenID provider: its metadata document answers ${status}.`)
+  if (status !== 200) throw new Failure(`${issuer} is not an OpenID provider: its metadata document answers ${status}.`)
   // OpenID Connect Discovery §4.3: otherwise anybody could speak in another's name.
   if (body.issuer !== issuer) {
     throw new Failure(
-      `At ${issuer} there is a provider that calls itself ${String(body.issuer)}. Use that name: --issuer ${String(body.issuer)}`,
+      `The provider at ${issuer} has the issuer ${String(body.issuer)}. Use that address: --issuer ${String(body.issuer)}`,
     )
   }
   const absent = needed.filter((name) => typeof body[name] !== 'string')
-  if (absent.length > 0) throw new Failure(`${issuer} does not do CIBA: its metadata lacks ${absent.join(', ')}.`)
+  if (absent.length > 0) throw new Failure(`${issuer} does not support CIBA: its metadata lacks ${absent.join(', ')}.`)
   return body as unknown as ProviderMetadata
 }
 
@@ -60,7 +60,7 @@ function adviceFor(error: string): string {
 
 const advice = {
   invalid_client: '\nIs the client registered there, and with this secret? --client-secret gives another one.',
-  unknown_user_id: '\nNobody is known by this hint: "npx doorbell user list" says who is.',
+  unknown_user_id: '\nNo user has this hint. "npx doorbell user list" lists the users.',
   unauthorized_client:
-    '\nA client that rings is registered with a delivery mode: "npx doorbell client add --mode poll".',
+    '\nA client that sends authentication requests must be registered with a delivery mode: "npx doorbell client add --mode poll".',
 }

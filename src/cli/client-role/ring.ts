@@ -32,7 +32,7 @@ export async function ring(
   if (mode !== 'poll') form.set('client_notification_token', notificationToken)
 
   const answer = await connection.initiate(form)
-  if (answer.status !== 200) throw new Refused('The provider refuses the request', answer)
+  if (answer.status !== 200) throw new Refused('The provider refused the request', answer)
   const { auth_req_id: authReqId, expires_in: expiresIn, interval } = answer.body
   return {
     authReqId: String(authReqId),

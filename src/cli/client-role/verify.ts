@@ -27,7 +27,7 @@ export function checkPushed(tokens: Tokens, { header, claims }: IdToken, authReq
   ].flat()
   if (wrong.length > 0) {
     throw new Failure(
-      `The ID token does not vouch for what was pushed with it: ${wrong.join(', ')} ${wrong.length > 1 ? 'are' : 'is'} wrong.`,
+      `The ID token does not match the tokens that were pushed with it: ${wrong.join(', ')} ${wrong.length > 1 ? 'are' : 'is'} wrong.`,
     )
   }
 }

@@ -48,12 +48,12 @@ function parse(text: string): Record<string, unknown> {
 function wordsFor(error: unknown, { origin }: URL): string {
   const code = codeOf(error)
   if (code === 'ECONNREFUSED') {
-    return `Nobody answers at ${origin}. Is the server running? "npx doorbell serve --demo" starts one; --issuer names another.`
+    return `No server answers at ${origin}. Is the server running? "npx doorbell serve --demo" starts one; --issuer names another.`
   }
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN')
-    return `There is no machine called ${new URL(origin).hostname}. Is --issuer right?`
+    return `There is no host called ${new URL(origin).hostname}. Is --issuer right?`
   if (/CERT|SSL|TLS/.test(code)) {
-    return `The certificate of ${origin} is not accepted (${code}). Is it from an authority of your own? Name that one in NODE_EXTRA_CA_CERTS.`
+    return `The certificate of ${origin} is not accepted (${code}). If it is from an authority of your own, name that authority in NODE_EXTRA_CA_CERTS.`
   }
   return `${origin} does not answer${code ? ` (${code})` : ''}.`
 }

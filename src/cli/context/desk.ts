@@ -93,8 +93,8 @@ function auditOf({ audit: hook, logLevel }: Config): { audit: Audit; heard(): Pr
 export function openFor(config: Config): Promise<Database> {
   if (config.database === 'sqlite::memory:') {
     throw new Failure(
-      'This configuration keeps everything in memory (sqlite::memory:): nobody but the server can look into it.\n' +
-        'Set database to "sqlite:./doorbell.db", for example.',
+      'This configuration keeps everything in memory (sqlite::memory:), where only the server can read it.\n' +
+        'Set "database" to "sqlite:./doorbell.db", for example.',
     )
   }
   return openDatabase(config.database, { log: createLog(isDebugging() ? 'debug' : 'warn'), clock: systemClock })
@@ -108,7 +108,7 @@ async function bringUpIfFile(database: Database): Promise<void> {
 async function refuseOtherSchema(database: Database): Promise<void> {
   const { pending, unknown } = await migrationStatus(database)
   if (pending.length > 0) {
-    throw new Failure(`The database lacks ${pending.join(', ')}. Bring it up first: "npx doorbell migrate".`)
+    throw new Failure(`The database lacks ${pending.join(', ')}. Migrate it first: "npx doorbell migrate".`)
   }
   if (unknown.length > 0) {
     throw new Failure(`The database is newer than this program (${unknown.join(', ')}). Use the newer Doorbell.`)

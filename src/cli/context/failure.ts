@@ -28,7 +28,7 @@ function wordsFor(error: unknown): string {
   const words = sentence(error.message || error.name)
   // By name, because the classes live beside the server, which most commands need not load.
   if (['SchemaError', 'SoleServerError', 'SeveralNamesError'].includes(error.name)) return words
-  return `${words}\n"npx doorbell doctor" looks for the cause; DOORBELL_LOG_LEVEL=debug shows where it happened.`
+  return `${words}\n"npx doorbell doctor" looks for the cause; DOORBELL_LOG_LEVEL=debug shows the stack trace.`
 }
 
 export function isDebugging(): boolean {

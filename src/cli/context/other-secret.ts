@@ -6,10 +6,10 @@ import { shortPath } from './settings.ts'
 /** From the demo, or from development, to production in one folder there never was a former DOORBELL_SECRET, but a file. */
 export async function adviceOnOtherSecret(config: Config): Promise<string> {
   const file = await fileOfOtherSecret(config, process.cwd())
-  const anew = 'or take a new database (the setting "database", DOORBELL_DATABASE)'
+  const anew = 'or use a new database (the setting "database", DOORBELL_DATABASE)'
   if (file !== undefined) {
-    return `${shortPath(file)} holds the secret that was used in development: set DOORBELL_SECRET to it, ${anew}`
+    return `${shortPath(file)} contains the secret that was used in development: set DOORBELL_SECRET to it, ${anew}`
   }
   const beside = config.development ? ', or the file that ends in .secret beside the database' : ''
-  return `bring the former DOORBELL_SECRET back${beside}, ${anew}`
+  return `restore the former DOORBELL_SECRET${beside}, ${anew}`
 }

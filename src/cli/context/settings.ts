@@ -24,7 +24,7 @@ export interface Settings {
 export function withSettings(command: Command): Command {
   return command.option(
     '--demo',
-    'use the demo configuration, as "serve --demo" does (without a file this goes without saying)',
+    'use the demo configuration, as "serve --demo" does (the default if there is no file)',
   )
 }
 
@@ -89,7 +89,7 @@ export function refuseEmptyFolder(options: SettingOptions): void {
 export function noDatabase(path: string): Failure {
   return new Failure(
     `There is no database at ${path} yet.\n` +
-      'The server makes it: "npx doorbell serve", or "npx doorbell serve --demo" to try things out.\n' +
-      'If it runs already, go to its folder, or name its configuration with --config.',
+      'The server creates it: "npx doorbell serve", or "npx doorbell serve --demo" to try things out.\n' +
+      'If the server runs already, change to its folder, or name its configuration with --config.',
   )
 }

@@ -14,18 +14,18 @@ export async function examineChannels(config: Config): Promise<Finding[]> {
     ...('notify' in config.users ? [{ about, state: 'ok', says: 'the hook "notify" is called' } as const] : []),
   ]
   if (config.development) {
-    return [{ about, state: 'ok', says: 'users are told through the mailbox at /dev/mailbox' }, ...findings]
+    return [{ about, state: 'ok', says: 'users are notified through the mailbox at /dev/mailbox' }, ...findings]
   }
   if (findings.length > 0) return findings
-  const advice = 'set email, webPush or deviceWebhook; else the app of the users has to ask /backchannel/authinfo'
-  return [{ about, state: 'warn', says: 'none: nobody is told that a request waits', advice }]
+  const advice = 'set email, webPush or deviceWebhook, or let the app of the users poll /backchannel/authinfo'
+  return [{ about, state: 'warn', says: 'none: users are not notified of requests', advice }]
 }
 
 async function examineMail({ email, notifications }: Config): Promise<Finding> {
   const about = 'mail'
   const { host } = new URL(email!.smtp)
   const trouble = await tryMailServer({ smtp: email!.smtp, timeout: notifications.timeout * 1000 })
-  if (trouble === undefined) return { about, state: 'ok', says: `${host} takes mail from ${email!.from}` }
+  if (trouble === undefined) return { about, state: 'ok', says: `${host} accepts mail from ${email!.from}` }
   const advice = 'is email.smtp (DOORBELL_EMAIL_SMTP) right: host, port, user and password?'
   return { about, state: 'fail', says: `${host}: ${trouble}`, advice }
 }
@@ -35,10 +35,10 @@ function examineWebPush({ subject }: NonNullable<Config['webPush']>): Finding {
   const about = 'web push'
   const host = subject.startsWith('mailto:') ? subject.split('@')[1]! : new URL(subject).hostname
   if (!/(^|\.)(localhost|example\.(com|org|net)|example|invalid|test)$/i.test(host)) {
-    return { about, state: 'ok', says: `push services write to ${subject}` }
+    return { about, state: 'ok', says: `push services report problems to ${subject}` }
   }
-  const advice = 'set webPush.subject to an address of yours: some push services refuse others'
-  return { about, state: 'warn', says: `nobody reads what is sent to ${subject}`, advice }
+  const advice = 'set webPush.subject to an address of yours: some push services require one'
+  return { about, state: 'warn', says: `mail to ${subject} reaches no operator`, advice }
 }
 
 async function examineWebhook({ url }: NonNullable<Config['deviceWebhook']>): Promise<Finding> {
@@ -49,7 +49,7 @@ async function examineWebhook({ url }: NonNullable<Config['deviceWebhook']>): Pr
     return { about, state: 'ok', says: `${host} can be reached` }
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : 'no answer'
-    const advice = 'does the service run, and is deviceWebhook.url right?'
+    const advice = 'is the service running, and is deviceWebhook.url right?'
     return { about, state: 'fail', says: `${host} cannot be reached (${code})`, advice }
   }
 }

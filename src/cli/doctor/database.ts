@@ -26,10 +26,10 @@ export async function examineDatabase(config: Config): Promise<Finding[]> {
   const about = 'database'
   const name = nameOfDatabase(config.database)
   if (config.database === 'sqlite::memory:') {
-    return [{ about, state: 'skipped', says: 'everything is in memory; only the server can look into it' }]
+    return [{ about, state: 'skipped', says: 'everything is in memory, where only the server can read it' }]
   }
   if (isNothingThere(config)) {
-    return [{ about, state: 'warn', says: `${name} is not there yet`, advice: '"npx doorbell serve" makes it' }]
+    return [{ about, state: 'warn', says: `${name} does not exist yet`, advice: '"npx doorbell serve" creates it' }]
   }
   try {
     return await withDesk(
@@ -66,11 +66,11 @@ async function examineSchema({ database }: Desk): Promise<Finding> {
   const { applied, pending, unknown } = await migrationStatus(database)
   if (unknown.length > 0) {
     const says = `newer than this program: ${unknown.join(', ')}`
-    return { about, state: 'fail', says, advice: 'run the newer Doorbell' }
+    return { about, state: 'fail', says, advice: 'use the newer Doorbell' }
   }
-  if (pending.length === 0) return { about, state: 'ok', says: `the newest, ${applied.at(-1)?.name}` }
+  if (pending.length === 0) return { about, state: 'ok', says: `up to date, ${applied.at(-1)?.name}` }
   const says = `${pending.join(', ')} ${pending.length > 1 ? 'are' : 'is'} missing`
-  return { about, state: 'fail', says, advice: '"npx doorbell migrate" applies what is missing' }
+  return { about, state: 'fail', says, advice: 'run "npx doorbell migrate"' }
 }
 
 async function examineSecret({ database, vault, config }: Desk): Promise<Finding> {
@@ -85,15 +85,15 @@ async function examineSecret({ database, vault, config }: Desk): Promise<Finding
       secretSealed === undefined ? [] : [{ text: secretSealed, place: secretPlace(id) }],
     ),
   ]
-  if (sealed.length === 0) return { about, state: 'skipped', says: 'nothing is sealed yet that it could open' }
+  if (sealed.length === 0) return { about, state: 'skipped', says: 'the database has no encrypted values yet' }
   const closed = sealed.filter(({ text, place }) => !opens(() => vault.open(text, place)))
   if (closed.length === 0)
-    return { about, state: 'ok', says: `opens what is kept (${count(sealed.length, 'thing')} tried)` }
+    return { about, state: 'ok', says: `decrypts the stored values (${count(sealed.length, 'value')} checked)` }
   const where = process.env.DOORBELL_SECRET ? 'DOORBELL_SECRET' : 'the configured secret'
   return {
     about,
     state: 'fail',
-    says: `${where} does not open ${closed.length === sealed.length ? 'what' : `${closed.length} of ${sealed.length} things that`} this database keeps: it was made with another secret`,
+    says: `${where} does not decrypt ${closed.length === sealed.length ? 'the values' : `${closed.length} of ${sealed.length} values`} in this database: they were encrypted with another secret`,
     advice: await adviceOnOtherSecret(config),
   }
 }
@@ -113,14 +113,14 @@ async function examineKeys({ database, clock, config }: Desk): Promise<Finding> 
   const signing = keys.filter((key) => stateOf(key, clock.now()) === 'signing')
   const algorithms = [...new Set(signing.map(({ algorithm }) => algorithm))]
   if (keys.length === 0)
-    return { about, state: 'warn', says: 'none yet', advice: 'the server makes them when it first starts' }
+    return { about, state: 'warn', says: 'none yet', advice: 'the server creates them at its first start' }
   const missing = keyAlgorithms.filter((algorithm) => !algorithms.includes(algorithm))
   if (missing.length > 0) {
     return {
       about,
       state: 'fail',
-      says: `none that signs with ${missing.join(' or ')}`,
-      advice: 'start the server: it makes missing keys',
+      says: `no key signs with ${missing.join(' or ')}`,
+      advice: 'start the server: it creates missing keys',
     }
   }
   const overdue = signing.filter((key) => isOverdue(key, clock.now(), keyTimesOf(config)))
@@ -129,7 +129,7 @@ async function examineKeys({ database, clock, config }: Desk): Promise<Finding> 
       about,
       state: 'warn',
       says: `${overdue.map(({ algorithm }) => algorithm).join(' and ')} should have been rotated by now (keys.rotateEvery)`,
-      advice: 'does a server with workers run on this database? By hand: npx doorbell keys rotate',
+      advice: 'is a server with workers running on this database? To rotate by hand: npx doorbell keys rotate',
     }
   }
   return { about, state: 'ok', says: `${count(signing.length, 'key signs', 'keys sign')} (${algorithms.join(', ')})` }
@@ -149,10 +149,10 @@ async function examineClients({ database, config }: Desk): Promise<Finding[]> {
   }))
   if (ringing === 0) {
     const advice = 'add one to the configuration, or: npx doorbell client add --mode poll'
-    return [...findings, { about, state: 'warn', says: 'none is registered that could ring', advice }]
+    return [...findings, { about, state: 'warn', says: 'no registered client may send authentication requests', advice }]
   }
   if (lacking.length > 0) return findings
-  return [{ about, state: 'ok', says: `${registered.length} registered, ${ringing} of them may ring` }]
+  return [{ about, state: 'ok', says: `${registered.length} registered, ${ringing} of them may send authentication requests` }]
 }
 
 /** What was good in development may not be in production: a client stays as it was registered. */
@@ -173,11 +173,11 @@ function problemsIn({ client }: RegisteredClient, config: Config): string[] {
 
 async function examineUsers({ database, config }: Desk): Promise<Finding> {
   const about = 'users'
-  if (!Array.isArray(config.users)) return { about, state: 'ok', says: "asked of the application's hooks" }
+  if (!Array.isArray(config.users)) return { about, state: 'ok', says: "looked up by the application's hooks" }
   const known = config.users.length + (await createUserStore(database).list()).length
   if (known > 0) return { about, state: 'ok', says: `${known} known` }
   const advice = 'add users or hooks to the configuration, or: npx doorbell user add'
-  return { about, state: 'warn', says: 'nobody is known who could be asked', advice }
+  return { about, state: 'warn', says: 'there are no users', advice }
 }
 
 /** Names shown; the rest is a number. */
@@ -191,15 +191,15 @@ async function examineReach({ database, config }: Desk): Promise<Finding[]> {
   const known = [...users, ...(await createUserStore(database).list())].filter(({ disabled }) => !disabled)
   const subscribed = new Set(webPush ? await createPushSubscriptionStore(database).users() : [])
   const lost = known.filter((user) => !(email && isMailAddress(user.email)) && !subscribed.has(user.id))
-  if (lost.length === 0) return [{ about, state: 'ok', says: `${count(known.length, 'user')} can be told` }]
+  if (lost.length === 0) return [{ about, state: 'ok', says: `${count(known.length, 'user')} can be notified` }]
   const ids = lost.slice(0, named).map(({ id }) => id)
   const more = lost.length > named ? ` and ${lost.length - named} more` : ''
   return [
     {
       about,
       state: 'warn',
-      says: `no channel reaches ${ids.join(', ')}${more}`,
-      advice: email ? 'give them a mail address' : 'they have to subscribe in their browser, or set up mail for them',
+      says: `no channel can notify ${ids.join(', ')}${more}`,
+      advice: email ? 'give these users a mail address' : 'these users must subscribe in a browser, or you set up mail',
     },
   ]
 }
@@ -207,12 +207,12 @@ async function examineReach({ database, config }: Desk): Promise<Finding[]> {
 async function examineNotifications({ database }: Desk): Promise<Finding> {
   const about = 'notifications'
   const { waiting, sending, parked } = await createOutboxStore(database).countUndelivered()
-  if (parked === 0) return { about, state: 'ok', says: `${waiting + sending} to come, none parked` }
+  if (parked === 0) return { about, state: 'ok', says: `${waiting + sending} to be sent, none parked` }
   return {
     about,
     state: 'warn',
-    says: `${parked} parked: they were given up`,
-    advice: 'see why: npx doorbell outbox list --state parked; then: npx doorbell outbox retry --all-parked',
+    says: `${parked} parked, not retried any more`,
+    advice: 'to see why: npx doorbell outbox list --state parked; then: npx doorbell outbox retry --all-parked',
   }
 }
 

@@ -18,7 +18,7 @@ export function addDoctor(program: Command): void {
   const doctor = program
     .command('doctor')
     .description(
-      'Check configuration, database, secret, keys, clock, clients and notifications. Exit code 1 if anything fails.',
+      'Check configuration, database, secret, keys, clock, clients and notifications. Exit code 1 if a check fails.',
     )
     .option('--json', 'answer in JSON')
     .action((_options, command: Command) => run(command.optsWithGlobals()))
@@ -58,7 +58,7 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
       about: 'configuration',
       state: 'fail',
       says: problem,
-      advice: 'change the setting, or take it out for its default',
+      advice: 'change the setting, or remove it to use its default',
     }))
   }
 }
@@ -93,7 +93,7 @@ function report(findings: Finding[]): string {
 
 function verdict(findings: Finding[]): string {
   const number = (wanted: Finding['state']) => findings.filter(({ state }) => state === wanted).length
-  if (number('fail') > 0) return ink('red', `${count(number('fail'), 'thing')} must be put right.`)
-  if (number('warn') > 0) return ink('yellow', `Nothing is broken; ${count(number('warn'), 'thing')} to look at.`)
-  return ink('green', 'All is well.')
+  if (number('fail') > 0) return ink('red', `${count(number('fail'), 'problem')} must be fixed.`)
+  if (number('warn') > 0) return ink('yellow', `No errors, ${count(number('warn'), 'warning')}.`)
+  return ink('green', 'No problems found.')
 }

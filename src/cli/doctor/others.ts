@@ -8,27 +8,27 @@ export const answersWithinMs = 3000
 
 export async function examineServer({ issuer }: Config): Promise<Finding[]> {
   const about = 'issuer'
-  const clockSkipped: Finding = { about: 'clock', state: 'skipped', says: 'there is nothing to compare it with' }
+  const clockSkipped: Finding = { about: 'clock', state: 'skipped', says: 'there is no clock to compare it with' }
   try {
     const answer = await call(`${issuer}/.well-known/openid-configuration`, {
       signal: AbortSignal.timeout(answersWithinMs),
     })
     return [judgeIssuer(answer, issuer), examineClock(answer) ?? clockSkipped]
   } catch {
-    const advice = 'start the server, or see whether this machine can reach it (names, proxy, certificate)'
-    return [{ about, state: 'warn', says: `nobody answers at ${issuer}`, advice }, clockSkipped]
+    const advice = 'start the server, or check whether this machine can reach it (DNS, proxy, certificate)'
+    return [{ about, state: 'warn', says: `no server answers at ${issuer}`, advice }, clockSkipped]
   }
 }
 
 function judgeIssuer({ status, body }: Answer, issuer: string): Finding {
   const about = 'issuer'
   if (status !== 200) {
-    const advice = 'does a proxy stand before it that leads elsewhere?'
-    return { about, state: 'fail', says: `what answers at ${issuer} is no provider (${status})`, advice }
+    const advice = 'does a proxy forward this address to another server?'
+    return { about, state: 'fail', says: `the server at ${issuer} is not an OpenID provider (${status})`, advice }
   }
   if (body.issuer === issuer) return { about, state: 'ok', says: `${issuer} answers` }
-  const advice = 'clients compare it letter by letter: the setting "issuer" and the address must be the same'
-  return { about, state: 'fail', says: `what answers at ${issuer} calls itself ${String(body.issuer)}`, advice }
+  const advice = 'clients compare it character by character: the setting "issuer" and the address must be the same'
+  return { about, state: 'fail', says: `the server at ${issuer} has the issuer ${String(body.issuer)}`, advice }
 }
 
 /** Milliseconds that a clock may be wrong before tokens are refused somewhere. */
@@ -41,12 +41,12 @@ function examineClock({ headers }: Answer): Finding | undefined {
   // The header names whole seconds only.
   const apart = Math.max(0, Math.abs(Date.now() - there) - 1000)
   if (apart <= tolerableMs) return { about, state: 'ok', says: "agrees with the issuer's" }
-  const says = `${Math.round(apart / 1000)} s apart from the issuer's`
+  const says = `${Math.round(apart / 1000)} s different from the issuer's`
   return {
     about,
     state: 'fail',
     says,
-    advice: 'tokens say when they begin and end: let NTP set the clock of both machines',
+    advice: 'tokens carry start and end times: set the clocks of both machines by NTP',
   }
 }
 
@@ -68,12 +68,12 @@ export async function examineOthers({ login, hints, mutualTls, tls }: Config): P
 
 async function examineOther(about: string, url: string, setting: string): Promise<Finding> {
   const { host } = new URL(url)
-  const advice = `does it run, and is ${setting} right?`
+  const advice = `is it running, and is ${setting} right?`
   try {
     const { status, body } = await call(url, { signal: AbortSignal.timeout(answersWithinMs) })
     const isThere = status === 200 && ('issuer' in body || Array.isArray(body.keys))
     if (isThere) return { about, state: 'ok', says: `${host} answers` }
-    return { about, state: 'fail', says: `what ${host} answers is not what it should be (${status})`, advice }
+    return { about, state: 'fail', says: `${host} gives an unexpected answer (${status})`, advice }
   } catch {
     return { about, state: 'fail', says: `${host} cannot be reached`, advice }
   }

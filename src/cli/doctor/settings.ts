@@ -22,7 +22,7 @@ function examineCertificate(pem: string, issuer: string): Finding {
   const { hostname } = new URL(issuer)
   const address = hostname.replace(/^\[|\]$/g, '')
   if ((isIP(address) ? shown.checkIP(address) : shown.checkHost(hostname)) === undefined) {
-    const advice = 'clients refuse it: get one for the host of the issuer, or let a proxy end TLS'
+    const advice = 'clients refuse it: get one for the host of the issuer, or terminate TLS at a proxy'
     return { about, state: 'warn', says: `the certificate is not for ${hostname}`, advice }
   }
   if (days < 0) return { about, state: 'fail', says: 'the certificate has expired', advice: 'renew tls.cert' }
@@ -50,7 +50,7 @@ function secondLooks(config: Config): Finding[] {
       ? [
           warn(
             'registration',
-            'anybody may register a client, and a client is told who is there',
+            'any client may register itself, and clients can find out which users exist',
             'set requests.unknownUsers to "pretend", or registration.mode to "token"',
           ),
         ]
@@ -59,8 +59,8 @@ function secondLooks(config: Config): Finding[] {
       ? [
           warn(
             'limits',
-            'anybody may register a client, and nothing limits how often users are asked',
-            'leave limits.perUser.perMinute out for its default',
+            'any client may register itself, and no limit applies to the requests that a user gets',
+            'remove limits.perUser.perMinute to use its default',
           ),
         ]
       : []),
@@ -68,8 +68,8 @@ function secondLooks(config: Config): Finding[] {
       ? [
           warn(
             'proxy',
-            'a proxy stands before it and is not named: everybody seems to come from this machine',
-            'set proxy.trust to its address, so that limits count the addresses of others',
+            'the proxy in front of the server is not configured: all callers seem to come from this machine',
+            'set proxy.trust to its address, so that limits apply to the real addresses',
           ),
         ]
       : []),

@@ -48,7 +48,7 @@ async function authenticate(
   const method = client?.metadata.token_endpoint_auth_method
   if (client === undefined) throw failed(credentials, 'no such client')
   if (method === undefined || !claim.couldBe.includes(method)) {
-    throw failed(credentials, `${client.id} is registered for ${method}, called as ${claim.couldBe.join(' or ')}`)
+    throw failed(credentials, `${client.id} is registered for ${method}, but authenticated with ${claim.couldBe.join(' or ')}`)
   }
   const wrong = await prove(method, claim, credentials, client, needs)
   if (wrong !== undefined) throw failed(credentials, `${client.id}: ${wrong}`)
@@ -74,7 +74,7 @@ function prove(
     case 'self_signed_tls_client_auth':
       return needs.verifyCertificate(method, certificate, client, slot)
     default:
-      return `the method ${method} proves nothing`
+      return `the method ${method} does not authenticate the client`
   }
 }
 
@@ -85,7 +85,7 @@ function readClaim(credentials: ClientCredentials): Claim {
   const ways = Number(authorization !== undefined) + Number(form.has('client_secret')) + Number(asserts)
   if (ways > 1) throw new Refusal('invalid_request', 'use exactly one client authentication method')
   const claim = readBasic(credentials) ?? readPost(credentials) ?? readAssertion(credentials) ?? readTls(credentials)
-  if (claim === undefined) throw failed(credentials, 'no client authentication came with the request')
+  if (claim === undefined) throw failed(credentials, 'the request has no client authentication')
   const named = credentials.form.get('client_id')
   if (named !== undefined && named !== claim.clientId) {
     throw failed(credentials, 'client_id in the body is not the client that authenticates')

@@ -66,7 +66,7 @@ export function readAssertion({ form }: ClientCredentials): Claim | undefined {
   const type = form.get('client_assertion_type')
   if (assertion === undefined && type === undefined) return undefined
   if (assertion === undefined || type !== ASSERTION_TYPE) {
-    throw new Refusal('invalid_client', 'client_assertion and a client_assertion_type of jwt-bearer go together')
+    throw new Refusal('invalid_client', 'client_assertion must be sent together with a client_assertion_type of jwt-bearer')
   }
   return {
     clientId: subjectOf(assertion),
@@ -96,7 +96,7 @@ async function verify(
   slot: Slot | undefined,
   needs: AssertionNeeds,
 ): Promise<VerifiedAssertion> {
-  if (!isPlainJws(assertion)) throw new Error('it is not spelled as its bytes are')
+  if (!isPlainJws(assertion)) throw new Error('it is not in canonical base64url')
   const { payload, protectedHeader } = await jwtVerify(assertion, keyFor(client, slot, needs), {
     algorithms: algorithmsFor(client, needs.profile),
     issuer: client.id,
@@ -123,7 +123,7 @@ export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
     const { exp, jti } = claims
     if (typeof jti !== 'string') return 'jti is not a string'
     const fresh = await used.use(clientId, jti, Math.ceil((exp! + skew) * 1000))
-    return fresh ? undefined : 'client assertion used twice'
+    return fresh ? undefined : 'client assertion was used before'
   }
 }
 
@@ -143,14 +143,14 @@ function problemWithType({ typ }: VerifiedAssertion['header']): string | undefin
 
 /** Who is named besides us could use the assertion here, as the client. */
 function problemWithAudience({ aud }: JWTPayload, needs: AcceptanceNeeds): string | undefined {
-  if (needs.strictAudience) return aud === needs.issuer ? undefined : 'aud is not the issuer alone'
+  if (needs.strictAudience) return aud === needs.issuer ? undefined : 'aud must be the issuer and nothing else'
   const named = [aud ?? []].flat()
   if (named.length === 0) return 'aud is missing'
   return named.every((each) => needs.audiences.includes(each)) ? undefined : 'aud names another server'
 }
 
 function problemWithTimes({ exp, iat }: JWTPayload, now: number): string | undefined {
-  if (typeof exp !== 'number' || exp > now + longestLife + skew) return `it lives longer than ${longestLife} seconds`
+  if (typeof exp !== 'number' || exp > now + longestLife + skew) return `it expires more than ${longestLife} seconds from now`
   return iat !== undefined && iat > now + skew ? 'iat is in the future' : undefined
 }
 
@@ -164,7 +164,7 @@ function algorithmsFor(client: Client, profile: Profile): string[] {
 function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: AssertionNeeds): JWTVerifyGetKey {
   if (client.metadata.token_endpoint_auth_method !== 'client_secret_jwt') return keys.of(client, slot)
   return async () => {
-    if (client.secretSealed === undefined) throw new Error('no secret is kept for this client')
+    if (client.secretSealed === undefined) throw new Error('no secret is stored for this client')
     return new TextEncoder().encode(vault.open(client.secretSealed, secretPlace(client.id)))
   }
 }

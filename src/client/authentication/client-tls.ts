@@ -24,15 +24,15 @@ export function readTls({ form, certificate }: ClientCredentials): Claim | undef
 
 export function createCertificateVerification(keys: Pick<ClientKeys, 'certificatesOf'>): VerifyCertificate {
   return async (method, shown, client, slot) => {
-    if (shown === undefined) return 'no certificate'
+    if (shown === undefined) return 'no certificate was sent'
     if (method === 'self_signed_tls_client_auth') {
       // Nobody vouches for it, so it has to be the very certificate that was registered (ML-5).
       const registered = await keys.certificatesOf(client, slot)
-      return registered.includes(shown.thumbprint) ? undefined : 'a certificate that is not registered'
+      return registered.includes(shown.thumbprint) ? undefined : 'the certificate is not registered'
     }
-    if (!shown.isTrusted) return 'a certificate of no trusted authority, or out of its time'
+    if (!shown.isTrusted) return 'the certificate is not from a trusted authority, or not valid now'
     const name = subjectMetadata.find((each) => client.metadata[each] !== undefined)
-    if (name === undefined) return 'the client has registered no subject'
-    return subjectMatches(shown.certificate, name, client.metadata[name]!) ? undefined : `another ${name}`
+    if (name === undefined) return 'the client has not registered a subject'
+    return subjectMatches(shown.certificate, name, client.metadata[name]!) ? undefined : `the certificate has another ${name}`
   }
 }

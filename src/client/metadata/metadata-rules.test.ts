@@ -26,14 +26,14 @@ const byOwnCertificate = { ...poll, token_endpoint_auth_method: 'self_signed_tls
 type Metadata = Record<string, unknown>
 const cases: [problem: RegExp, broken: Metadata, mended: Metadata, context?: Partial<ValidationContext>][] = [
   [/^client_id is missing/, { ...poll, client_id: undefined }, poll],
-  [/^grant_types must hold/, { ...poll, grant_types: [] }, { ...poll, grant_types: [CIBA_GRANT] }],
+  [/^grant_types must contain/, { ...poll, grant_types: [] }, { ...poll, grant_types: [CIBA_GRANT] }],
   [/_mode is missing/, { ...confidential, grant_types: [CIBA_GRANT] }, { ...poll, grant_types: [CIBA_GRANT] }],
   [/_endpoint is missing/, { ...ping, backchannel_client_notification_endpoint: undefined }, ping],
   [/_endpoint must be left out, because/, { ...poll, backchannel_client_notification_endpoint }, poll],
   [/_endpoint must be left out, or/, { ...web, backchannel_client_notification_endpoint }, web],
-  [/device service answers/, { ...poll, backchannel_device_service: true }, deviceService],
-  [/a client that rings authenticates/, { ...poll, token_endpoint_auth_method: 'none' }, poll],
-  [/a device service authenticates/, { ...deviceService, token_endpoint_auth_method: 'none' }, deviceService],
+  [/device service does not send/, { ...poll, backchannel_device_service: true }, deviceService],
+  [/a client that sends authentication requests must authenticate/, { ...poll, token_endpoint_auth_method: 'none' }, poll],
+  [/a device service must authenticate/, { ...deviceService, token_endpoint_auth_method: 'none' }, deviceService],
   [/never decides/, { ...poll, scope: 'openid ciba:decide' }, { ...poll, scope: 'openid' }],
   [/^client_secret is missing/, { ...poll, client_secret: undefined }, poll],
   [
@@ -87,9 +87,9 @@ const cases: [problem: RegExp, broken: Metadata, mended: Metadata, context?: Par
     { ...byKey, jwks, token_endpoint_auth_signing_alg: 'ES256' },
   ],
   [/^redirect_uris is missing/, confidential, web],
-  [/^response_types must hold/, { ...poll, response_types: ['code'] }, poll],
+  [/^response_types must contain/, { ...poll, response_types: ['code'] }, poll],
   [
-    /does not know/,
+    /does not support/,
     { ...poll, authorization_details_types: ['tea', 'coffee'] },
     { ...poll, authorization_details_types: ['tea'] },
     { detailTypes: ['tea'] },

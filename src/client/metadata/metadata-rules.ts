@@ -33,7 +33,7 @@ export const rules: MetadataRule[] = [
   {
     settings: [mode, 'grant_types'],
     requires: (client) => !usesTokenEndpoint(client) || client.grant_types.includes(CIBA_GRANT),
-    message: (client) => `grant_types must hold "${CIBA_GRANT}", because ${mode} is ${client[mode]} (RG-2)`,
+    message: (client) => `grant_types must contain "${CIBA_GRANT}", because ${mode} is ${client[mode]} (RG-2)`,
   },
   {
     settings: [mode, 'grant_types'],
@@ -58,22 +58,22 @@ export const rules: MetadataRule[] = [
   {
     settings: [mode, service],
     requires: (client) => client[service] !== true || client[mode] === undefined,
-    message: `${mode} must be left out: a device service answers, it does not ring`,
+    message: `${mode} must be left out: a device service does not send authentication requests`,
   },
   {
     settings: [mode, method],
     requires: (client) => client[method] !== 'none' || client[mode] === undefined,
-    message: `${method} must not be none: a client that rings authenticates itself (EP-11)`,
+    message: `${method} must not be none: a client that sends authentication requests must authenticate itself (EP-11)`,
   },
   {
     settings: [service, method],
     requires: (client) => client[method] !== 'none' || client[service] !== true,
-    message: `${method} must not be none: a device service authenticates itself`,
+    message: `${method} must not be none: a device service must authenticate itself`,
   },
   {
     settings: [mode, 'scope'],
     requires: (client) => client[mode] === undefined || !scopesOf(client).includes(DECIDE_SCOPE),
-    message: `scope must not hold ${DECIDE_SCOPE}: a client that rings never decides`,
+    message: `scope must not contain ${DECIDE_SCOPE}: a client that sends authentication requests never decides them`,
   },
   {
     settings: ['client_secret', method],
@@ -117,7 +117,7 @@ export const rules: MetadataRule[] = [
     requires: (client) =>
       client.subject_type !== 'pairwise' || client.sector_identifier_uri !== undefined || redirectsToItsSector(client),
     message:
-      'redirect_uris must all have the host of the sector for subject_type pairwise, or sector_identifier_uri list them (PW-2)',
+      'redirect_uris must all have the host of the sector for subject_type pairwise, or be listed by sector_identifier_uri (PW-2)',
   },
   {
     settings: [method],
@@ -167,18 +167,18 @@ export const rules: MetadataRule[] = [
   {
     settings: [mode, service, 'grant_types', 'redirect_uris'],
     requires: (client) => !client.grant_types.includes('authorization_code') || client.redirect_uris.length > 0,
-    message: `redirect_uris is missing; the grant authorization_code needs it (a client that rings needs ${mode} instead)`,
+    message: `redirect_uris is missing; the grant authorization_code needs it (a CIBA client needs ${mode} instead)`,
   },
   {
     settings: [mode, service, 'grant_types', 'response_types'],
     requires: (client) => client.grant_types.includes('authorization_code') === client.response_types.includes('code'),
-    message: 'response_types must hold "code" exactly if grant_types holds "authorization_code"',
+    message: 'response_types must contain "code" if grant_types contains "authorization_code", and only then',
   },
   {
     settings: ['authorization_details_types'],
     requires: ({ authorization_details_types: types = [] }, { detailTypes }) =>
       detailTypes === undefined || types.every((type) => detailTypes.includes(type)),
-    message: 'authorization_details_types holds a type that this server does not know (RA-8)',
+    message: 'authorization_details_types contains a type that this server does not support (RA-8)',
   },
   {
     settings: ['application_type', 'redirect_uris'],

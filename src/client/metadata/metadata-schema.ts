@@ -70,7 +70,7 @@ function generalMembers() {
     logo_uri: webAddress.exactOptional(),
     policy_uri: webAddress.exactOptional(),
     tos_uri: webAddress.exactOptional(),
-    contacts: z.array(z.string(expectation('a text')), expectation('a list of texts')).exactOptional(),
+    contacts: z.array(z.string(expectation('a string')), expectation('a list of strings')).exactOptional(),
     application_type: z.enum(['web', 'native'], expectation('"web" or "native"')).exactOptional(),
     redirect_uris: z
       .array(
@@ -82,7 +82,7 @@ function generalMembers() {
       .array(
         z.enum([CIBA_GRANT, 'authorization_code', 'refresh_token'], {
           error: ({ input }) =>
-            `must be "${CIBA_GRANT}", "authorization_code" or "refresh_token"; it is ${typeof input === 'string' ? JSON.stringify(input.slice(0, 60)) : 'not a text'}`,
+            `must be "${CIBA_GRANT}", "authorization_code" or "refresh_token"; it is ${typeof input === 'string' ? JSON.stringify(input.slice(0, 60)) : 'not a string'}`,
         }),
         expectation('a list of grant types'),
       )
@@ -126,7 +126,7 @@ function openidMembers(httpsAddress: HttpsAddress) {
       .refine((age) => Number.isSafeInteger(age) && age >= 0, expectation('a whole number of seconds, at least 0'))
       .exactOptional(),
     authorization_details_types: z
-      .array(z.string(expectation('a text')), expectation('a list of types of authorization details'))
+      .array(z.string(expectation('a string')), expectation('a list of types of authorization details'))
       .exactOptional(),
     require_auth_time: yesOrNo().exactOptional(),
     subject_type: z.enum(['public', 'pairwise'], expectation('"public" or "pairwise"')).exactOptional(),
@@ -158,7 +158,7 @@ function cibaMembers(httpsAddress: HttpsAddress, profile: Profile) {
     backchannel_user_code_parameter: yesOrNo().exactOptional(),
     backchannel_allowed_hints: z
       .array(z.enum(hintKinds, expectation(`one of ${hintKinds.join(', ')}`)), expectation('a list of kinds of hints'))
-      .min(1, { error: 'must hold at least one kind of hint; without any the client could ask nobody' })
+      .min(1, { error: 'must contain at least one kind of hint; without one the client could not name a user' })
       .exactOptional(),
     backchannel_unknown_users: z.enum(['error', 'pretend'], expectation('"error" or "pretend"')).exactOptional(),
     backchannel_authentication_request_signing_alg: z

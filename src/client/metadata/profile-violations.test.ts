@@ -16,7 +16,7 @@ const bank = {
 const cases: [setting: keyof ClientMetadata, message: RegExp, metadata: Record<string, unknown>][] = [
   [
     'tls_client_certificate_bound_access_tokens',
-    /must be true, or dpop_bound_access_tokens be/,
+    /or dpop_bound_access_tokens must be true/,
     { tls_client_certificate_bound_access_tokens: false },
   ],
   [

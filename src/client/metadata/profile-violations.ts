@@ -14,7 +14,7 @@ const rules: ProfileRule[] = [
   {
     settings: [bound, dpopBound],
     requires: (client, profile) => !profile.boundTokensOnly || client[bound] !== false || client[dpopBound] === true,
-    message: (_client, { name }) => `${bound} must be true, or ${dpopBound} be, because the profile is ${name} (FI-2)`,
+    message: (_client, { name }) => `${bound} or ${dpopBound} must be true, because the profile is ${name} (FI-2)`,
   },
   oneOf(mode, ({ deliveryModes }) => deliveryModes, 'FC-4'),
   oneOf('token_endpoint_auth_method', ({ clientAuthentication }) => clientAuthentication, 'FI-1'),
@@ -26,7 +26,7 @@ const rules: ProfileRule[] = [
     requires: (client, profile) =>
       !profile.signedRequestsOnly || client[mode] === undefined || client[signing] !== undefined,
     message: (_client, { name, clientSigning }) =>
-      `${signing} is missing; the profile ${name} wants every request signed: ${orOf(clientSigning)} (FC-7)`,
+      `${signing} is missing; the profile ${name} requires signed requests: ${orOf(clientSigning)} (FC-7)`,
   },
 ]
 

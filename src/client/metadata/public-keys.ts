@@ -15,15 +15,15 @@ export function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void
     complain('must be a JWK Set: an object with a list "keys" of at least one key')
     return
   }
-  if (keys.length > mostKeys) complain(`must hold at most ${mostKeys} keys; it holds ${keys.length}`)
+  if (keys.length > mostKeys) complain(`must contain at most ${mostKeys} keys; it contains ${keys.length}`)
   for (const [index, key] of keys.slice(0, mostKeys).entries()) {
-    const which = `must hold public keys only, but key ${index}`
+    const which = `must contain public keys only, but key ${index}`
     const member = isPlain(key) ? privateMembers.find((name) => name in key) : undefined
     if (member !== undefined) complain(`${which} has the private member "${member}"`)
-    else if (!isPlain(key) || !keyTypes.includes(key.kty)) complain(`${which} is of no known kind`)
+    else if (!isPlain(key) || !keyTypes.includes(key.kty)) complain(`${which} has an unsupported type`)
     else if (isCostly(key))
-      complain(`must hold RSA keys with an exponent of 32 bits and 8192 bits at most, unlike key ${index}`)
-    else if (isWeak(key)) complain(`must hold RSA keys of at least 2048 bits, but key ${index} is shorter (FI-6)`)
+      complain(`must contain RSA keys of at most 8192 bits with an exponent of at most 32 bits, unlike key ${index}`)
+    else if (isWeak(key)) complain(`must contain RSA keys of at least 2048 bits, but key ${index} is shorter (FI-6)`)
   }
 }
 

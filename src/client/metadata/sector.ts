@@ -46,7 +46,7 @@ export function leavesSector(before: ClientMetadata, after: ClientMetadata): boo
   return after.subject_type === 'pairwise' && sectorOf(before) !== sectorOf(after)
 }
 
-export const sectorStays = 'a client with pairwise subjects stays in its sector: register another client'
+export const sectorStays = 'the sector of a client with pairwise subjects cannot change: register another client'
 
 /** Whether the client proves with its keys that `jwks_uri` is its own (RG-12). */
 export function usesItsKeys(client: ClientMetadata): boolean {

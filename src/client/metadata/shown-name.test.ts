@@ -43,7 +43,7 @@ test('letters of several scripts are not mixed, but for those that are written t
 
 test('a name that only looks like letters of a known one is refused: in a script of nobody’s, or in signs', () => {
   for (const name of ['ꓠꓳꓣꓔꓧꓐꓮꓠꓗ', 'ᏢᎪᎩᏢᎪᏞ']) assert.match(about(name) ?? '', /everyday use/, name)
-  for (const name of ['🅝orthbank', '🅿aypal', '🇳orthbank']) assert.match(about(name) ?? '', /signs that stand/, name)
+  for (const name of ['🅝orthbank', '🅿aypal', '🇳orthbank']) assert.match(about(name) ?? '', /symbols that stand/, name)
   for (const name of ['தமிழ் கடை', 'বাংলা', 'ሱቅ', 'ร้านกาแฟ', 'Taxi 🚕']) assert.equal(about(name), undefined, name)
 })
 

@@ -14,13 +14,13 @@ export interface NameNeeds {
 /** Returns what is wrong with a name that a client gives itself, or undefined. */
 export function complainAboutName(name: string, { known, mailed }: NameNeeds): string | undefined {
   const skeleton = skeletonOf(name)
-  if (/[\p{Default_Ignorable_Code_Point}\u2800]/u.test(name)) return 'client_name must hold no invisible characters'
-  if (skeleton === '') return 'client_name must hold a letter or a number'
-  if (/[\u{1f150}-\u{1f1ff}]/u.test(name)) return 'client_name must hold no signs that stand for letters'
-  if (scriptsOf(name).has('another')) return 'client_name must be written in a script of everyday use'
+  if (/[\p{Default_Ignorable_Code_Point}\u2800]/u.test(name)) return 'client_name must not contain invisible characters'
+  if (skeleton === '') return 'client_name must contain a letter or a number'
+  if (/[\u{1f150}-\u{1f1ff}]/u.test(name)) return 'client_name must not contain symbols that stand for letters'
+  if (scriptsOf(name).has('another')) return 'client_name must be written in a script that is in everyday use'
   if (mixesScripts(name)) return 'client_name must not mix letters of several scripts'
   if (known.some((other) => skeletonOf(other) === skeleton))
-    return 'client_name is that of another client, or looks like it'
+    return 'client_name is the same as that of another client, or looks like it'
   if (mailed && looksLikeALink(name)) return 'client_name must not look like a link'
   return undefined
 }

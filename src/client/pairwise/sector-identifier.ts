@@ -55,6 +55,6 @@ async function listAt(uri: string, lists: Pick<SectorLists, 'get'>, slot: Slot |
 async function fetchList(uri: string, caller: GuardedCaller): Promise<unknown[]> {
   const answer = await caller.call({ url: uri, method: 'GET', headers: { accept: 'application/json' } })
   const list = answer.status === 200 ? (JSON.parse(answer.body) as unknown) : undefined
-  if (!Array.isArray(list)) throw new Error(`sector_identifier_uri answered ${answer.status}, and no list`)
+  if (!Array.isArray(list)) throw new Error(`sector_identifier_uri answered ${answer.status} without a list`)
   return list
 }

@@ -154,7 +154,7 @@ function refuseWhatMayNotChange(said: Record<string, unknown>, before: Client, v
   const { client_secret: secret } = said
   if (secret === undefined) return
   if (typeof secret !== 'string' || !sameSecret(vault.keyedHash(secret), before.secretHash ?? '')) {
-    throw wrong('client_secret must be the present one, or left out')
+    throw wrong('client_secret must be the current one, or left out')
   }
 }
 
@@ -167,7 +167,7 @@ async function read(
 ) {
   if (!isPlain(said)) throw wrong('client metadata must be a JSON object')
   const reserved = operatorsOnly.find((name) => said[name] !== undefined && said[name] !== false)
-  if (reserved !== undefined) throw wrong(`${reserved} is given by the operator only`)
+  if (reserved !== undefined) throw wrong(`${reserved} may only be set by the operator`)
 
   const { client_secret: _, ...own } = said
   const method = own.token_endpoint_auth_method ?? 'client_secret_basic'
@@ -193,9 +193,9 @@ async function read(
   if (misnamed !== undefined) throw wrong(misnamed)
   const scopes = checked.client.scope?.split(' ') ?? []
   if (scopes.includes(DECIDE_SCOPE))
-    throw wrong(`scope must not hold ${DECIDE_SCOPE}: it is given by the operator only`)
+    throw wrong(`scope must not contain ${DECIDE_SCOPE}: only the operator may grant it`)
   const strange = scopes.some((scope) => !needs.scopes.includes(scope))
-  if (strange) throw wrong('scope holds a value that this provider does not know')
+  if (strange) throw wrong('scope contains a value that this provider does not support')
   const { client_secret: __, ...metadata } = checked.client
   if (before !== undefined && leavesSector(before.metadata, metadata)) throw wrong(sectorStays)
   const sector = await complainAboutSector(metadata, needs.sectorLists, slot)
@@ -219,7 +219,7 @@ function withSecret(metadata: ClientMetadata, secret: string | undefined, before
 }
 
 function notAllowed(): Refusal {
-  return new Refusal('invalid_token', 'this takes a token that is good for it', {
+  return new Refusal('invalid_token', 'a valid initial access or registration access token is required', {
     headers: { 'WWW-Authenticate': 'Bearer realm="doorbell", error="invalid_token"' },
   })
 }
@@ -227,7 +227,7 @@ function notAllowed(): Refusal {
 function tooMany(): Refusal {
   return new Refusal(
     'access_denied',
-    'too many clients were registered from this address, or tried to be; try again later',
+    'too many registrations from this address; try again later',
     {
       status: 429,
       headers: { 'Retry-After': '3600' },

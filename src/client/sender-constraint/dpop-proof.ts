@@ -170,22 +170,22 @@ const rules: readonly ProofRule[] = [
   {
     settings: ['jwk'],
     requires: ({ header }) => isPublicKey(header.jwk),
-    message: 'jwk must be a public key, and nothing more',
+    message: 'jwk must contain a public key only',
   },
   {
     settings: ['htm'],
     requires: ({ claims }, { call }) => claims.htm === call.method,
-    message: 'htm must be the method of this call',
+    message: 'htm must be the method of this request',
   },
   {
     settings: ['htu'],
     requires: ({ claims }, { call, needs }) => isAddress(claims.htu, call.path, needs.addresses),
-    message: 'htu must be the address of this call',
+    message: 'htu must be the address of this request',
   },
   {
     settings: ['jti'],
     requires: ({ claims }) => isShort(claims.jti),
-    message: `jti must be a text of 1 to ${longestJti} characters`,
+    message: `jti must be a string of 1 to ${longestJti} characters`,
   },
   {
     settings: ['ath'],
@@ -208,7 +208,7 @@ const rules: readonly ProofRule[] = [
   {
     settings: ['exp', 'nbf'],
     requires: ({ claims }, { needs }) => isInTime(claims, Math.floor(needs.clock.now() / 1000)),
-    message: 'exp and nbf, if it has them, must hold',
+    message: 'exp and nbf, if present, must be valid now',
   },
 ]
 

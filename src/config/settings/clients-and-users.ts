@@ -25,25 +25,26 @@ const usersExample = `[
 export const clientAndUserSettings = {
   clients: setting(
     z.custom<ClientMetadataInput[]>(Array.isArray, expectation('a list of clients')).default([]),
-    'Clients that are always there; `doorbell client add` registers others. Their fields are those of RFC 7591 and ' +
-      'CIBA, with `client_secret` where one is needed, and what Doorbell adds.',
+    'Clients of the configuration; `doorbell client add` registers others. The fields are those of RFC 7591 and ' +
+      'CIBA, with `client_secret` where one is needed, and those that Doorbell adds.',
     { values: 'a list of objects', example: clientsExample },
   ),
   users: setting(
     readElsewhere<ConfiguredUserInput[] | UserHooks>('a list of objects, or an object of functions').default([]),
-    'Users that are always there; `doorbell user add` adds others. Or an object of hooks that ask your own application: ' +
-      '`findByHint`, `find`, `verifyPassword`, `verifyUserCode`, `notify`, `notifyAccount`.',
+    'Users of the configuration; `doorbell user add` adds others. Or an object of hooks that call your own ' +
+      'application: `findByHint`, `find`, `verifyPassword`, `verifyUserCode`, `notify`, `notifyAccount`.',
     { example: usersExample },
   ),
   registration: section({
     mode: setting(
       choice(['off', 'token', 'open']).default('off'),
-      'Whether clients register themselves: with a token of `doorbell client invite`, or `open` to anybody.',
+      'Whether clients can register themselves: with a token of `doorbell client invite`, or, with `open`, without ' +
+        'one.',
     ),
     perHour: setting(
       whole('clients', 1, 100_000).default(10),
-      'How many clients one address may register in an hour where it is open. Its network (/24; /64 and /48) may try ' +
-        'ten times as often.',
+      'How many clients one address may register in an hour with mode `open`. Its network (/24; /64 and /48) may ' +
+        'make ten times as many attempts.',
     ),
   }).prefault({}),
   login: section({
@@ -52,15 +53,15 @@ export const clientAndUserSettings = {
       'Where users sign in: here, or at another OpenID provider, named by its issuer.',
       { values: '`self`, or an https address' },
     ),
-    client_id: setting(z.string(expectation('a text')).exactOptional(), 'The `client_id` of Doorbell there.', {
-      values: 'a text',
+    client_id: setting(z.string(expectation('a string')).exactOptional(), 'The `client_id` of Doorbell there.', {
+      values: 'a string',
       example: "'doorbell'",
       isSketch: true,
     }),
     client_secret: setting(
-      secretText('a text', () => true).exactOptional(),
-      'The `client_secret` of Doorbell there. It is better kept in `DOORBELL_LOGIN_CLIENT_SECRET`.',
-      { example: "'better-kept-in-DOORBELL_LOGIN_CLIENT_SECRET'", isSketch: true },
+      secretText('a string', () => true).exactOptional(),
+      'The `client_secret` of Doorbell there. Preferably set in `DOORBELL_LOGIN_CLIENT_SECRET`.',
+      { example: "'preferably-set-in-DOORBELL_LOGIN_CLIENT_SECRET'", isSketch: true },
     ),
   }).prefault({}),
 }

@@ -11,7 +11,7 @@ export const connectionSettings = {
     }),
     cert: setting(
       pem('certificate').exactOptional(),
-      'The certificate for it, followed by the certificates that lead to an authority.',
+      'The certificate for it, followed by the certificates of the chain up to an authority.',
       { example: "'server.crt'", isSketch: true },
     ),
     clientCa: setting(
@@ -23,22 +23,23 @@ export const connectionSettings = {
   hsts: section({
     maxAge: setting(
       whole('seconds', 0, 10 * year).default(year),
-      'How long browsers use https only: `Strict-Transport-Security` in every response, without subdomains and ' +
-        'preloading, where the issuer is https, outside development. The default is a year; 0 makes browsers forget it.',
+      'How long browsers use https only: `Strict-Transport-Security` in each response, without subdomains and ' +
+        'preloading, where the issuer is https, outside development. The default is a year; 0 tells browsers to ' +
+        'forget it.',
     ),
   }).prefault({}),
   proxy: section({
     trust: setting(
       list('an IP address or a range like "10.0.0.0/8"', isRange).default([]),
-      'Addresses and CIDR ranges of the proxies whose `X-Forwarded-*` headers are believed. `X-Forwarded-For` is read ' +
+      'Addresses and CIDR ranges of the proxies whose `X-Forwarded-*` headers are trusted. `X-Forwarded-For` is read ' +
         'from its right end.',
     ),
     clientCertificateHeader: setting(
       text('the name of a header', (name) => /^[\w-]+$/.test(name)).exactOptional(),
-      'The header in which such a proxy passes on the certificate that a client showed it.',
+      'The header in which such a proxy passes on the certificate of the client.',
       { example: "'X-Client-Cert'", isSketch: true },
     ),
-    clientCa: setting(pem('certificates').exactOptional(), 'As `tls.clientCa`, where a proxy ends TLS.', {
+    clientCa: setting(pem('certificates').exactOptional(), 'As `tls.clientCa`, where a proxy terminates TLS.', {
       example: "'clients-ca.crt'",
       isSketch: true,
     }),
@@ -46,23 +47,23 @@ export const connectionSettings = {
   mutualTls: section({
     issuer: setting(
       text('an https address', (address) => /^https:\/\//.test(address) && URL.canParse(address)).exactOptional(),
-      'Where clients with certificates find the same endpoints, if that is another address (`mtls_endpoint_aliases`). ' +
-        'Needs `tls` or `proxy.clientCertificateHeader`.',
+      'The address at which clients with certificates find the same endpoints, if it differs ' +
+        '(`mtls_endpoint_aliases`). Needs `tls` or `proxy.clientCertificateHeader`.',
       { example: "'https://mtls.example.com'", isSketch: true },
     ),
   }).exactOptional(),
   strictAssertionAudience: setting(
     yesOrNo().exactOptional(),
-    'Whether the `aud` of client assertions must be the issuer and nothing else, as FAPI 2.0 and the successor of RFC ' +
-      '7523 want it, against CIBA Core §7.1 ([0013](decisions/0013-assertion-audience.md)). In `fapi-ciba` it is `true` ' +
-      'unless set.',
+    'Whether the `aud` of client assertions must be the issuer and nothing else, as FAPI 2.0 and the successor of ' +
+      'RFC 7523 require it, against CIBA Core §7.1 ([0013](decisions/0013-assertion-audience.md)). In `fapi-ciba` it ' +
+      'is `true` unless set.',
     { unlessSet: '`false`', example: 'false' },
   ),
   dpop: section({
     requireNonce: setting(
       yesOrNo().default(false),
-      'Clients may bind their tokens to a key of theirs (DPoP). Whether the proofs must hold a nonce of the server, so ' +
-        'that none can be made in advance.',
+      'Whether DPoP proofs must contain a nonce of the server, so that no proof can be made in advance. Clients may ' +
+        'always bind their tokens to a key (DPoP).',
     ),
   }).prefault({}),
 }

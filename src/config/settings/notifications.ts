@@ -16,15 +16,15 @@ import { setting } from './setting.ts'
 export const notificationSettings = {
   notifications: section({
     timeout: setting(whole('seconds', 1, 60).default(5), 'How long a client has to answer a ping or push.'),
-    attempts: setting(whole('attempts', 1, 50).default(8), 'How often one is tried before it is parked.'),
+    attempts: setting(whole('attempts', 1, 50).default(8), 'How often a notification is tried before it is parked.'),
     allowPrivateNetworks: setting(
       yesOrNo().default(false),
-      'Whether notifications may go to addresses of private networks. Outside development not together with ' +
-        '`registration.mode` `open`: strangers could make the server call into your network.',
+      'Whether notifications may go to addresses of private networks. Outside development it cannot be combined with ' +
+        '`registration.mode` `open`: any client could make the server call into your network.',
     ),
     ca: setting(
       pem('certificates').exactOptional(),
-      'Authorities that are trusted for calls to clients, besides those that Node knows.',
+      'Authorities that are trusted for calls to clients, besides those that Node.js trusts.',
       { example: "'authorities.pem'", isSketch: true },
     ),
   }).prefault({}),
@@ -32,34 +32,35 @@ export const notificationSettings = {
     section({
       smtp: setting(
         secretText(smtpForms, isSmtp).exactOptional(),
-        'The server by which users are told by mail ([device-channels.md](guides/device-channels.md)). An address with a ' +
-          'password is better kept in `DOORBELL_EMAIL_SMTP`.',
+        'The server for mails that notify users ([device-channels.md](guides/device-channels.md)). Preferably set an ' +
+          'address with a password in `DOORBELL_EMAIL_SMTP`.',
         { example: "'smtp://localhost:25'" },
       ),
-      from: setting(text(senderForm, isSender).exactOptional(), 'Who mails come from.', {
+      from: setting(text(senderForm, isSender).exactOptional(), 'The sender of mails.', {
         example: "'Doorbell <no-reply@example.com>'",
       }),
     }).exactOptional(),
-    'How users are told of requests: by mail, web push, your own service, or the hook `notify`. Without any of them ' +
-      'their app has to ask.',
+    'How users are notified of requests: by mail, web push, your own service, or the hook `notify`. Without any of ' +
+      'them the app of the users has to poll.',
   ),
   webPush: section({
     subject: setting(
       text(subjectForm, isSubject).exactOptional(),
-      'For push messages to browsers: where push services reach the operator if something is wrong with them.',
+      'For push messages to browsers: where push services can contact the operator about problems.',
       { example: "'mailto:ops@example.com'" },
     ),
   }).exactOptional(),
   deviceWebhook: section({
     url: setting(
       secretText(webhookForm, isPlainUrl).exactOptional(),
-      'A service of yours that is called with every request.',
+      'A service of yours that is called for each request.',
       { example: "'https://bank.example/doorbell'" },
     ),
     secret: setting(
       secretText(webhookSecretForm, (secret) => secret.length >= 32).exactOptional(),
-      'What these calls are signed with: `whsec_…` as Standard Webhooks has it, or any other text. It is better kept in `DOORBELL_DEVICE_WEBHOOK_SECRET`.',
-      { example: "'better-kept-in-DOORBELL_DEVICE_WEBHOOK_SECRET'" },
+      'The secret that signs these calls: `whsec_…` as in Standard Webhooks, or any other text. Preferably set in ' +
+        '`DOORBELL_DEVICE_WEBHOOK_SECRET`.',
+      { example: "'preferably-set-in-DOORBELL_DEVICE_WEBHOOK_SECRET'" },
     ),
   }).exactOptional(),
 }

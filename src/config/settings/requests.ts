@@ -14,55 +14,55 @@ export const requestSettings = {
   requests: section({
     defaultExpiry: setting(
       whole('seconds', 1, latest).default(600),
-      'How long a request waits for its user if the client does not say.',
+      'How long a request is valid if the client does not set `requested_expiry`.',
     ),
     maxExpiry: setting(
       whole('seconds', 1, latest).default(86_400),
-      'How long a request waits at most, whatever the client says.',
+      'The longest time that a request is valid, even if the client asks for more.',
     ),
     minExpiry: setting(
       whole('seconds', 1, latest).exactOptional(),
-      'How long a request waits at least, whatever the client says: a user needs time to look at it. Unless set, it is ' +
-        'never more than `requests.defaultExpiry`.',
+      'The shortest time that a request is valid, even if the client asks for less: a user needs time to look at it. ' +
+        'Unless set, it is never more than `requests.defaultExpiry`.',
       { usual: { production: 30, development: 1 } },
     ),
-    interval: setting(whole('seconds', 1, 3600).default(5), 'How long a client pauses between two polls.'),
-    maxBindingMessageLength: setting(whole('characters', 1, 1024).default(128), 'How long a binding message may be.'),
+    interval: setting(whole('seconds', 1, 3600).default(5), 'How long a client must wait between two polls.'),
+    maxBindingMessageLength: setting(whole('characters', 1, 1024).default(128), 'The longest binding message.'),
     longPoll: setting(
       whole('seconds', 0, 30).default(0),
-      'How long a poll is held while its user has not decided. 0 answers at once.',
+      'How long a poll is held while the user has not decided (long polling). With 0, polls are answered at once.',
     ),
     maxHeldPolls: setting(
       whole('polls', 1, 1_000_000).default(10_000),
-      'How many polls one process holds at the same time. Each one beyond is answered at once.',
+      'How many polls one process holds at the same time. Further polls are answered at once.',
     ),
     maxOpenPerUser: setting(
       whole('requests', 1, 1000).exactOptional(),
-      'How many requests of one user may wait at the same time. `limits.perUser.open` is another name.',
+      'How many requests about one user may be open at the same time. `limits.perUser.open` is another name for it.',
       { usual: { production: 5, development: 5 } },
     ),
     unknownUsers: setting(
       choice(['error', 'pretend']).default('error'),
-      'What a client is told when its hint leads to no user: an error, or, with `pretend`, the same as for a user who ' +
-        'never answers. `backchannel_unknown_users` of a client wins.',
+      'The response when a hint identifies no user: an error, or, with `pretend`, the same as for a user who never ' +
+        'answers. `backchannel_unknown_users` of a client overrides it.',
     ),
     requireSigned: setting(
       yesOrNo().exactOptional(),
-      'Whether every request must be signed. A client that registered an algorithm signs in any case.',
+      'Whether every request must be signed. A client that registered an algorithm must always sign.',
       { unlessSet: 'by the profile', example: 'false' },
     ),
     numberMatching: setting(
       yesOrNo('required').default(false),
-      'Whether users pick the number that the client shows, where the binding message is one. `"required"`: every ' +
-        'binding message must be one.',
+      'Whether users pick the number that the client shows, if the binding message is a number. `"required"`: each ' +
+        'binding message must be a number.',
     ),
   }).prefault({}),
   hints: section({
     tokenIssuers: setting(
       z.array(tokenIssuer(), expectation('a list of issuers')).default([]),
-      'Who may say in a `login_hint_token` which user is meant: the `issuer`, its keys (`jwks` or `jwksUri`), the ' +
-        '`audience` it names (this issuer unless set), the `algorithms` it signs with, and the claim with the user ' +
-        '(`subject`; `sub` unless set).',
+      'The trusted issuers of `login_hint_token`: each with its `issuer`, its keys (`jwks` or `jwksUri`), the ' +
+        '`audience` of its tokens (this issuer unless set), its signing `algorithms`, and the claim that names the ' +
+        'user (`subject`; `sub` unless set).',
       {
         values: 'a list of objects',
         example:
@@ -73,28 +73,28 @@ export const requestSettings = {
   userCodes: section({
     maxTries: setting(
       whole('tries', 1, 100).default(5),
-      'How many wrong user codes one client may send about one user, before none passes from this client about this user.',
+      'How many wrong user codes one client may send for one user before its codes for this user are refused.',
     ),
-    maxTriesPerClient: setting(whole('tries', 1, 1_000_000).default(100), 'The same for one client, about all users.'),
+    maxTriesPerClient: setting(whole('tries', 1, 1_000_000).default(100), 'The same for one client and all users.'),
     maxTriesPerUser: setting(
       whole('tries', 2, 1_000_000).exactOptional(),
-      'The same about one user, for all clients together that this user has never approved. A client that was approved ' +
-        'is counted by itself. Must be more than `userCodes.maxTries`.',
+      'The same for one user and all clients that this user has never approved, together. A client that was approved ' +
+        'is counted separately. Must be more than `userCodes.maxTries`.',
       { unlessSet: '4 × `maxTries`', example: '20' },
     ),
     lockSeconds: setting(
       whole('seconds', 1, 30 * 86_400).default(900),
-      'How long no code passes, since the last wrong one.',
+      'How long codes are refused after the last wrong one.',
     ),
   }).prefault({}),
 }
 
 function tokenIssuer() {
   return section({
-    issuer: text('its "iss": a text', (issuer) => issuer !== ''),
+    issuer: text('its "iss": a string', (issuer) => issuer !== ''),
     jwks: z.custom<{ keys: Record<string, unknown>[] }>().superRefine(complainAboutKeys).exactOptional(),
     jwksUri: text('an https address, or http in development', isPlainUrl).exactOptional(),
-    audience: text('a text', (audience) => audience !== '').exactOptional(),
+    audience: text('a string', (audience) => audience !== '').exactOptional(),
     algorithms: z
       .array(choice(profiles.core.clientSigning), expectation('a list of algorithms'))
       .min(1, expectation('a list of at least one algorithm'))

@@ -10,7 +10,8 @@ export const retentionSettings = {
     section({
       requests: setting(
         whole('days', 1, century).default(30),
-        'Authentication requests after they were denied, redeemed or had expired. Longer, while tokens of them are valid.',
+        'Authentication requests after they were denied, redeemed or had expired. Kept longer while their tokens are ' +
+          'valid.',
       ),
       notifications: setting(
         whole('days', 1, century).default(30),
@@ -18,15 +19,15 @@ export const retentionSettings = {
       ),
       history: setting(
         whole('days', 1, century).exactOptional(),
-        'The consent history, which users look back on. At least as long as requests.',
+        'The consent history, which users can view. At least as long as requests.',
         { example: '3650', isSketch: true },
       ),
       signedRequests: setting(
         whole('days', 1, century).exactOptional(),
-        'Signed authentication requests as they were received: evidence.',
+        'Signed authentication requests as received, as evidence.',
         { example: '3650', isSketch: true },
       ),
     }).prefault({}),
-    'How long what is finished is kept; what is left out is kept for ever ([operating.md](operating.md)).',
+    'How long finished records are kept; a record without a setting is kept forever ([operating.md](operating.md)).',
   ),
 }

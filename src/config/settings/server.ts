@@ -11,7 +11,8 @@ export const serverSettings = {
     // What an issuer looks like depends on other settings: rules.ts.
     secretText('an address', () => true).exactOptional(),
     'The address at which clients and users reach this server: https, without a slash at the end. It is also the ' +
-      'name of the server: clients compare it letter by letter, and tokens carry it. Required outside development.',
+      'name of the server: clients compare it character by character, and tokens contain it. Required outside ' +
+      'development.',
     {
       values: '`https://…`; in development also `http://…`',
       unlessSet: '`http://localhost:<port>` in development',
@@ -20,38 +21,38 @@ export const serverSettings = {
   ),
   host: setting(
     text('a host name or an IP address, without scheme and port', isHost).default('127.0.0.1'),
-    'The address to listen on. Leave it on this machine where a proxy stands in front of the server.',
+    'The address to listen on. Keep the default if a proxy on this machine is in front of the server.',
   ),
   port: setting(
     number('a port number, 0 to 65535', 0, 65_535).default(4000),
-    'The TCP port to listen on. 0 picks any free one.',
+    'The TCP port to listen on. 0 selects any free port.',
   ),
   development: setting(
     yesOrNo('exposed').default(false),
     'For development, on this machine only: plain http and callbacks on this machine, the mailbox page and ' +
-      '`/dev/decide`. `"exposed"`: the same where others reach the server, who can then decide everything. Never in ' +
-      'production: take it out before others can reach the server.',
+      '`/dev/decide`. `"exposed"`: the same on a reachable server, where every caller can then decide all requests. ' +
+      'Never in production: remove it before others can reach the server.',
   ),
   database: setting(
     secretText(databaseForms(), isDatabase).default('sqlite:./doorbell.db'),
-    'Where everything is stored: SQLite for one process, its file relative to the configuration file; PostgreSQL for ' +
-      'several processes. An address with a password is better kept in `DOORBELL_DATABASE`.',
+    'The database: SQLite for one process, its file relative to the configuration file; PostgreSQL for ' +
+      'several processes. Preferably set an address with a password in `DOORBELL_DATABASE`.',
     { example: "'postgres://doorbell:password@localhost/doorbell'" },
   ),
   secret: setting(
     secretText(secretForm(), isSecret).exactOptional(),
-    'Everything at rest is encrypted and hashed with keys made from it. It is best kept in `DOORBELL_SECRET`. In ' +
-      'development one is made, and kept beside the database.',
+    'Stored values are encrypted and hashed with keys derived from it. Preferably set in `DOORBELL_SECRET`. In ' +
+      'development one is generated, and kept beside the database.',
     { unlessSet: 'kept beside the database in development' },
   ),
   profile: setting(
     choice(['core', 'fapi-ciba']).default('core'),
-    'What the deployment keeps to: CIBA Core, or FAPI-CIBA for banks ([fapi-ciba.md](fapi-ciba.md)). Under `fapi-ciba` ' +
-      'the server does not start with a setting or a client that breaks it.',
+    'The profile of the deployment: CIBA Core, or FAPI-CIBA for banks ([fapi-ciba.md](fapi-ciba.md)). Under ' +
+      '`fapi-ciba` the server does not start with a setting or a client that breaks it.',
   ),
   logLevel: setting(
     choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
-    'How much is logged.',
+    'The lowest level that is logged.',
   ),
   texts: setting(
     text('a folder', (folder) => folder !== '').exactOptional(),
@@ -62,20 +63,20 @@ export const serverSettings = {
     z
       .custom<(event: AuditEvent) => unknown>((hook) => typeof hook === 'function', expectation('a function'))
       .exactOptional(),
-    'Called with every event of the audit stream ([audit.md](audit.md)). What it throws changes nothing.',
+    'Called with every event of the audit stream ([audit.md](audit.md)). Errors it throws have no effect.',
     { values: 'a function', example: '(event) => myTrail.append(event)', isSketch: true },
   ),
   oidc: setting(
     z.custom<Record<string, unknown>>(isPlain, expectation('an object')).default({}),
-    'Passed to oidc-provider as it is. In `features`, `ttl` and `cookies`, what is not named stays as it is. Must be ' +
-      'empty under a profile other than `core`.',
+    'Passed to oidc-provider as it is. In `features`, `ttl` and `cookies`, members that are not given keep their ' +
+      'values. Must be empty under a profile other than `core`.',
     { values: 'an object' },
   ),
   shutdown: section({
     delay: setting(
       whole('seconds', 0, 300).exactOptional(),
-      'How long the server still serves after the signal to end, while it says that it is not ready: as long as load ' +
-        'balancers take to notice ([operating.md](operating.md)).',
+      'How long the server still answers after the signal to stop, while it reports that it is not ready: as long as ' +
+        'load balancers need to notice it ([operating.md](operating.md)).',
       { usual: { production: 5, development: 0 }, unlessSet: '5; in development 0' },
     ),
   }).prefault({}),

@@ -41,7 +41,7 @@ export const tokenSettings = {
     refreshTtl: setting(whole('seconds', 1, 10 * year).default(1_209_600), 'How long a refresh token is valid.'),
     idTokenAlg: setting(
       choice(['ES256', 'RS256', 'PS256']).default('ES256'),
-      'How ID tokens are signed for clients that do not say, and JWT access tokens.',
+      'The algorithm for JWT access tokens, and for ID tokens of clients that registered none.',
     ),
     scopes: setting(
       list('a scope: printable ASCII without spaces', isScope).default([
@@ -51,31 +51,32 @@ export const tokenSettings = {
         'phone',
         'offline_access',
       ]),
-      'What clients may ask for; `openid` must be among it. `ciba:decide` is always there and need not be named.',
+      'The scopes that clients may request; `openid` must be among them. `ciba:decide` is always included.',
     ),
   }).prefault({}),
   keys: section({
     publishAhead: setting(
       whole('seconds', 60, year).default(3600),
-      'How long a signing key is published before it signs. Clients may keep a key set for half of that ' +
+      'How long a signing key is published before it signs. Clients may cache a key set for half of that time ' +
         '([operating.md](operating.md)).',
     ),
     rotateEvery: setting(
       whole('seconds', 3600, 10 * year).exactOptional(),
-      'How long a key signs before the next one does; 7 776 000 is ninety days. Left out, keys are changed by ' +
-        '`doorbell keys rotate` only.',
+      'How long a key signs before the next one does; 7 776 000 is ninety days. If left out, only `doorbell keys ' +
+        'rotate` changes keys.',
       { example: '7_776_000', isSketch: true },
     ),
     keepForHints: setting(
       whole('seconds', 0, 10 * year).default(year),
-      'How long ID tokens are accepted as hints after their key has signed its last.',
+      'How long ID tokens are accepted as hints after their key has stopped signing.',
     ),
   }).prefault({}),
   authorizationDetails: section({
     types: setting(
       readElsewhere<Record<string, DetailTypeInput>>('an object of types by their name').default({}),
-      'What clients may ask for in detail (RFC 9396): each type with its schema (of zod, or JSON Schema), its words, and ' +
-        'the lists of which a user may leave members out ([authorization-details.md](authorization-details.md)).',
+      'The types of authorization details (RFC 9396) that clients may request: each with its schema (of zod, or JSON ' +
+        'Schema), its texts, and the lists of which a user may leave members out ' +
+        '([authorization-details.md](authorization-details.md)).',
       { example: detailTypesExample },
     ),
   }).prefault({}),

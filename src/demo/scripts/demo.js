@@ -32,7 +32,7 @@ async function ring(event) {
   )
   if (answer?.ok) return
   const { error_description: words } = (await answer?.json().catch(() => undefined)) ?? {}
-  showState('failed', `Not rung: ${words ?? 'the server does not answer'}`)
+  showState('failed', `Request failed: ${words ?? 'the server does not answer'}`)
 }
 
 function listen() {
@@ -55,7 +55,7 @@ const states = {
   paid: 'Paid. Alice agreed',
   refused: 'Refused by Alice',
   expired: 'Expired. No answer',
-  failed: 'It did not work',
+  failed: 'Failed',
 }
 
 function showTill({ ring: number, item, amount, status, detail, secondsLeft, claims }) {
@@ -99,14 +99,14 @@ function countDown(seconds) {
 }
 
 const receiptWords = {
-  paid: 'From the ID token; its signature is right.',
+  paid: 'From the ID token; its signature is valid.',
   refused: 'No token, no receipt.',
   expired: 'No token, no receipt.',
 }
 
 function showClaims(claims, status) {
   find('receipt').dataset.printed = status === 'paid'
-  find('receipt-words').textContent = receiptWords[status] ?? 'What the ID token says will be printed here.'
+  find('receipt-words').textContent = receiptWords[status] ?? 'The claims of the ID token will be printed here.'
   find('claims').replaceChildren(
     ...claims.flatMap(([name, value]) => [element('dt', '', name), element('dd', '', value)]),
   )

@@ -90,7 +90,7 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
     try {
       await work()
     } catch (error) {
-      log.error({ event: 'keys.look_failed', error }, 'the signing keys could not be looked at; it will be tried again')
+      log.error({ event: 'keys.look_failed', error }, 'the signing keys could not be read; it will be tried again')
     }
   }
 

@@ -153,7 +153,7 @@ export function onlyMethods(app: FastifyInstance, path: string, methods: CommonM
     url: path,
     exposeHeadRoute: false,
     handler: () => {
-      throw new Refusal('invalid_request', 'this address does not take this method', { status: 405, headers })
+      throw new Refusal('invalid_request', 'method not allowed', { status: 405, headers })
     },
   })
 }
@@ -196,7 +196,7 @@ function answerProblem(
 function answerFailure(reply: FastifyReply, id: string): void {
   answerError(reply, 500, {
     error: 'server_error',
-    error_description: inOAuthCharacters(`the server failed; its log knows more under request id ${id}`),
+    error_description: inOAuthCharacters(`the server failed; see its log under request id ${id}`),
   })
 }
 

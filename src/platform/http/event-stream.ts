@@ -66,7 +66,7 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
 
 /** For a page beyond a limit. It shows the newest without a stream whenever it is opened. */
 export function tooManyStreams(): Refusal {
-  return new Refusal('access_denied', 'too many pages listen already; close some', {
+  return new Refusal('access_denied', 'too many event streams are open already; close some pages', {
     status: 429,
     headers: { 'Retry-After': '30' },
   })

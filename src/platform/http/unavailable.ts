@@ -12,7 +12,7 @@ export class Overloaded extends Unavailable {
   override readonly name = 'Overloaded'
 
   constructor() {
-    super('more is in work than can be answered soon')
+    super('too many calls are in progress')
   }
 }
 

@@ -57,7 +57,7 @@ function readFolder(folder: string): Record<string, Record<string, unknown>> {
 function readTexts(file: string): Record<string, unknown> {
   try {
     const texts: unknown = JSON.parse(readFileSync(file, 'utf8'))
-    if (typeof texts !== 'object' || texts === null || Array.isArray(texts)) throw new Error('it is no JSON object')
+    if (typeof texts !== 'object' || texts === null || Array.isArray(texts)) throw new Error('it is not a JSON object')
     return texts as Record<string, unknown>
   } catch (error) {
     throw new Error(`the texts in ${file} cannot be read: ${(error as Error).message}`, { cause: error })

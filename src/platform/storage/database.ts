@@ -103,7 +103,7 @@ export function valuesOf(statement: Statement): Value[] {
  * tenth of the table, and plans for that. For the few numbers that are constants of the program.
  */
 export function atMostRows(most: number): string {
-  if (!Number.isSafeInteger(most) || most < 0) throw new RangeError(`no number of rows: ${most}`)
+  if (!Number.isSafeInteger(most) || most < 0) throw new RangeError(`not a number of rows: ${most}`)
   return `limit ${most}`
 }
 

@@ -114,7 +114,7 @@ async function migrationsIn(folder: string): Promise<Migration[]> {
 /** Line ends depend on how the files were checked out, so they do not count as a change. */
 async function readMigration(folder: string, file: string): Promise<Migration> {
   const number = /^(\d{4})_[a-z0-9_]+\.sql$/.exec(file)?.[1]
-  if (!number) throw new Error(`a migration is called like 0001_foundation.sql, not ${file}`)
+  if (!number) throw new Error(`a migration must be named like 0001_foundation.sql, not ${file}`)
   const text = (await readFile(join(folder, file), 'utf8')).replaceAll('\r\n', '\n')
   return { number: Number(number), name: file.slice(0, -'.sql'.length), text }
 }

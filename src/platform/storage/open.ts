@@ -23,10 +23,10 @@ async function openEngine(url: string, surroundings: Surroundings): Promise<Data
   const scheme = url.slice(0, url.indexOf(':') + 1)
   if (scheme === 'sqlite:') return openSqlite(pathIn(url), { serves: surroundings.serves ?? false })
   if (scheme !== 'postgres:' && scheme !== 'postgresql:') {
-    throw new Error(`the database URL has to be like ${forms}`)
+    throw new Error(`the database URL must be like ${forms}`)
   }
   if (!URL.canParse(url)) {
-    throw new Error(`the ${scheme} database URL cannot be read; special characters in a password are percent-encoded`)
+    throw new Error(`the ${scheme} database URL cannot be read; special characters in a password must be percent-encoded`)
   }
   const { openPostgres } = await import('./postgres.ts')
   return openPostgres(url, surroundings)
@@ -35,6 +35,6 @@ async function openEngine(url: string, surroundings: Surroundings): Promise<Data
 /** `sqlite:///var/doorbell.db` is how other programs write an absolute path. */
 function pathIn(url: string): string {
   const path = url.slice('sqlite:'.length).replace(/^\/\/(?=\/)/, '')
-  if (path === '' || path.startsWith('//')) throw new Error(`a SQLite database URL names a file: ${forms}`)
+  if (path === '' || path.startsWith('//')) throw new Error(`a SQLite database URL must name a file: ${forms}`)
   return path
 }

@@ -26,7 +26,7 @@ export class CommitUnknown extends Error {
   readonly code = '08007'
 
   constructor(cause?: unknown) {
-    super('the connection broke at the commit, and the database cannot say yet whether it happened', { cause })
+    super('the connection was lost at the commit, and it is not known yet whether the commit happened', { cause })
   }
 }
 

@@ -144,7 +144,7 @@ export async function subscribe(
     if (client !== current || ended) return
     current = undefined
     void client.end().catch(() => {})
-    log.warn('announcements of other nodes do not reach us: the database connection was lost')
+    log.warn('announcements of other nodes are not received: the database connection was lost')
     reconnectLater()
   }
 
@@ -161,7 +161,7 @@ export async function subscribe(
     )
     if (ended) return
     if (!isBack) return reconnectLater()
-    log.info('announcements of other nodes reach us again')
+    log.info('announcements of other nodes are received again')
     voice.forget()
     listeners.tellAll()
   }

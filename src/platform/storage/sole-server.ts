@@ -42,8 +42,8 @@ export class SoleServerError extends Error {
 
   constructor(database: string) {
     super(
-      `another Doorbell serves ${database}, and a SQLite file is for one: stop the other one, give this one a file of its ` +
-        'own, or use Postgres for several',
+      `another Doorbell server uses ${database}, and only one server may use a SQLite file: stop the other server, use ` +
+        'another file, or use Postgres for several servers',
     )
   }
 }
@@ -57,8 +57,8 @@ export class SeveralNamesError extends Error {
 
   constructor(database: string) {
     super(
-      `${database} has several names (hard links), by each of which a server could be on it and hear of no other: remove ` +
-        'the others, or serve a copy of it',
+      `${database} has several names (hard links), so that two servers could use it without noticing each other: remove ` +
+        'the other names, or serve a copy of the file',
     )
   }
 }

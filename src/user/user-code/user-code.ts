@@ -78,7 +78,7 @@ export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
     const known = standIn === undefined ? kept : standIn.hasCode ? noCode(hashing) : undefined
     if (code === undefined) {
       if (known === undefined) return
-      throw new Refusal('missing_user_code', 'this user has to give a user_code')
+      throw new Refusal('missing_user_code', 'this user requires a user_code')
     }
     const caller = { groups: authenticatedClient(client.id, from.address), connection: from.connection }
     await queue.withTurn(caller, () => tryCode(code, known, user, client))
