@@ -54,7 +54,11 @@ for (let round = 0; round < 2; round++) {
   current = []
   const { requests } = await call('listing', '/backchannel/authinfo', 'phones', { login_hint: 'ana', auth_req_id })
   const request_id = requests[0].request_id
-  await call('decision → ping', '/backchannel/complete', 'phones', { login_hint: 'ana', request_id, status: 'approved' })
+  await call('decision → ping', '/backchannel/complete', 'phones', {
+    login_hint: 'ana',
+    request_id,
+    status: 'approved',
+  })
   await pinged.promise
   await doorbell.idle()
   await call('poll → tokens', '/oauth/token', 'till', {

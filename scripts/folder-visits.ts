@@ -70,9 +70,11 @@ function mark(file: string, folder: string): void {
 function functionsIn(tree: AnyNode): FunctionNode[] {
   const found: FunctionNode[] = []
   const look = (value: unknown): void => {
-    if (Array.isArray(value)) return value.forEach(look)
-    if (typeof value !== 'object' || value === null || !('type' in value)) return
-    if (/^(FunctionDeclaration|FunctionExpression|ArrowFunctionExpression)$/.test(String(value.type))) {
+    if (typeof value !== 'object' || value === null) return
+    if (
+      'type' in value &&
+      /^(FunctionDeclaration|FunctionExpression|ArrowFunctionExpression)$/.test(String(value.type))
+    ) {
       found.push(value as FunctionNode)
     }
     Object.values(value).forEach(look)

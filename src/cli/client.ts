@@ -46,7 +46,9 @@ export function addClient(program: Command): void {
 
   const add = client
     .command('add')
-    .description('Register a client. Options override the file. A secret is generated and shown once, unless one is given.')
+    .description(
+      'Register a client. Options override the file. A secret is generated and shown once, unless one is given.',
+    )
     .option('--file <file>', 'its metadata as JSON (RFC 7591 and CIBA Core §4)')
     .option('--id <id>', 'its client_id; generated unless given')
     .option('--name <name>', 'the name that users see')
@@ -61,7 +63,10 @@ export function addClient(program: Command): void {
     .action((_options, command: Command) => runAdd(command.optsWithGlobals()))
   examples(withSettings(add), [
     ['npx doorbell client add --id till --name "Corner Café" --mode poll', 'a client that polls'],
-    ['npx doorbell client add --id bank --mode push --endpoint https://bank.example/ciba', 'a client with push delivery'],
+    [
+      'npx doorbell client add --id bank --mode push --endpoint https://bank.example/ciba',
+      'a client with push delivery',
+    ],
     ['npx doorbell client add --id phones --device-service', 'the back end of an app in which users decide'],
   ])
 
@@ -168,9 +173,7 @@ function check(input: Record<string, unknown>, config: Config): ClientMetadata {
     detailTypes: Object.keys(config.authorizationDetails.types),
   })
   if ('problems' in read) {
-    throw new Failure(
-      `This client cannot be added:\n${read.problems.map((problem) => `  - ${problem}`).join('\n')}`,
-    )
+    throw new Failure(`This client cannot be added:\n${read.problems.map((problem) => `  - ${problem}`).join('\n')}`)
   }
   return read.client
 }
@@ -195,7 +198,10 @@ async function runList(options: ClientOptions): Promise<void> {
   else print('No client is registered. "npx doorbell client add --help" says how.')
 
   const absent = configured.filter((id) => !registered.some(({ client }) => client.id === id))
-  if (absent.length > 0) note(`Clients of the configuration that are not registered yet (the server does it when it starts): ${absent.join(', ')}`)
+  if (absent.length > 0)
+    note(
+      `Clients of the configuration that are not registered yet (the server does it when it starts): ${absent.join(', ')}`,
+    )
 }
 
 function forScripts({ client, origin }: RegisteredClient) {

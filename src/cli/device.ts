@@ -47,7 +47,8 @@ export function addDevice(program: Command): void {
 
 async function run(options: DeviceOptions): Promise<void> {
   const device = createDevice(await findService(options), options.user)
-  if (options.approve !== undefined && options.deny !== undefined) throw new Failure('Give either --approve or --deny, not both.')
+  if (options.approve !== undefined && options.deny !== undefined)
+    throw new Failure('Give either --approve or --deny, not both.')
   if (options.approve !== undefined) return decide(device, options.approve, 'approved', options)
   if (options.deny !== undefined) return decide(device, options.deny, 'denied', options)
   const isForEyes = process.stdin.isTTY && process.stdout.isTTY

@@ -16,7 +16,9 @@ interface InviteOptions extends SettingOptions {
 export function addInvite(client: Command): void {
   const invite = client
     .command('invite')
-    .description('Create an initial access token, with which a client registers itself at /oauth/register. It is shown once.')
+    .description(
+      'Create an initial access token, with which a client registers itself at /oauth/register. It is shown once.',
+    )
     .option('--uses <number>', 'how many clients may be registered with it', '1')
     .option('--expires <time>', 'how long it is valid: 30m, 24h or 7d, for example', '24h')
     .option('--json', 'answer in JSON')

@@ -42,7 +42,10 @@ function createProgram(): Command {
     .exitOverride()
   examples(program, [
     ['npx doorbell serve --demo', 'a complete provider with demo clients and users'],
-    ['npx doorbell request --client demo-till --login-hint alice@example.com', 'send a request, and wait for the tokens'],
+    [
+      'npx doorbell request --client demo-till --login-hint alice@example.com',
+      'send a request, and wait for the tokens',
+    ],
     ['npx doorbell device --user alice', "decide it, as alice's phone would"],
   ])
   for (const add of additions) add(program)

@@ -24,9 +24,7 @@ interface RetryOptions extends OutboxOptions {
 const states = ['waiting', 'sending', 'delivered', 'parked']
 
 export function addOutbox(program: Command): void {
-  const outbox = program
-    .command('outbox')
-    .description('Notifications: sent, waiting or parked, and why.')
+  const outbox = program.command('outbox').description('Notifications: sent, waiting or parked, and why.')
   examples(outbox, [
     ['npx doorbell outbox', 'the newest 100'],
     ['npx doorbell outbox retry --all-parked', 'send all parked notifications again'],
@@ -60,7 +58,9 @@ async function runList(options: ListOptions): Promise<void> {
   const notifications = await atDesk(options, ({ database }) => createOutboxStore(database).list(options.state))
   if (options.json) printJson({ notifications: notifications.map(forScripts) })
   else if (notifications.length > 0) {
-    print(table(['NOTIFICATION', 'KIND', 'TO', 'STATE', 'CREATED', 'ATTEMPTS', 'LAST OUTCOME'], notifications.map(rowOf)))
+    print(
+      table(['NOTIFICATION', 'KIND', 'TO', 'STATE', 'CREATED', 'ATTEMPTS', 'LAST OUTCOME'], notifications.map(rowOf)),
+    )
   } else print(options.state ? `Nothing is ${options.state}.` : 'Nothing has been sent yet.')
 }
 

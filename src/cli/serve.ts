@@ -111,10 +111,7 @@ function expectStop(log: Log, config: Config): Promise<NodeJS.Signals> {
       log.info({ event: 'server.stopping', signal, delay }, 'stopping; a second signal stops it at once')
       setTimeout(
         () => {
-          log.error(
-            { event: 'server.cut_off' },
-            'not all work ended in time; the rest continues at the next start',
-          )
+          log.error({ event: 'server.cut_off' }, 'not all work ended in time; the rest continues at the next start')
           process.exit(1)
         },
         Math.max(longestEndMs, delay * 1000 + endAfterDelayMs),

@@ -60,12 +60,9 @@ export function addUserEndings(user: Command): void {
   add('unlock', 'Enable a locked user again. Ended sessions, tokens and requests stay ended.', runUnlock, [
     ['npx doorbell user unlock dora', 'her phone is found: she signs in again'],
   ])
-  add(
-    'remove',
-    'Remove a user who was added by command, with their data. Decisions stay in the history.',
-    runRemove,
-    [['npx doorbell user remove dora', 'no client can ask her any more']],
-  )
+  add('remove', 'Remove a user who was added by command, with their data. Decisions stay in the history.', runRemove, [
+    ['npx doorbell user remove dora', 'no client can ask her any more'],
+  ])
   add('export', 'Print all stored data about a user as JSON, without secrets.', runExport, [
     ['npx doorbell user export dora > dora.json', 'dora wants to know what is stored about her'],
   ])

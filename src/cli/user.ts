@@ -42,7 +42,9 @@ interface CodeOptions extends UserOptions {
 export function addUser(program: Command): void {
   const user = program
     .command('user')
-    .description('The built-in user directory: add, list, lock, remove and erase users, set passwords and codes, end sessions.')
+    .description(
+      'The built-in user directory: add, list, lock, remove and erase users, set passwords and codes, end sessions.',
+    )
   examples(user, [['npx doorbell user list', 'the users']])
 
   const add = user

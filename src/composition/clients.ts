@@ -27,6 +27,7 @@ import { seesCertificates } from '../config/config.ts'
 import { endClient } from '../endings/end-client.ts'
 import { createAcceptance } from '../openid-provider/client-view.ts'
 import type { Vault } from '../platform/crypto.ts'
+import { createFairQueue } from '../platform/http/fair-queue.ts'
 import { prepareCalls } from '../platform/http/outgoing.ts'
 import type { Profile } from '../platform/security-profile.ts'
 import { endpoints, paths } from '../routes.ts'
@@ -161,6 +162,7 @@ export function addClientRoutes(
     clients,
     registrations: createRegistrationStore(database),
     attempts: ours.registrationAttempts,
+    attemptQueue: createFairQueue(1),
     initialAccess: ours.initialAccess,
     validationContext,
     scopes: config.tokens.scopes,

@@ -61,7 +61,10 @@ export function composePlatform({ config, database, clock, log }: Given) {
     texts: loadTexts(config.texts),
     profile: profiles[config.profile],
     details: createDetailTypes(config.authorizationDetails.types, (type, error) =>
-      log.error({ event: 'details.not_described', type, error }, 'authorization details could not be described; users are shown the fields as they are'),
+      log.error(
+        { event: 'details.not_described', type, error },
+        'authorization details could not be described; users are shown the fields as they are',
+      ),
     ),
     /** To addresses that clients name. */
     toClients,

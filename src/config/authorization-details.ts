@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { describeWith } from '../authorization-details/detail-template.ts'
 import type { DetailSchema, DetailType, IsNoMore } from '../authorization-details/detail-types.ts'
 import { isResourceAddress, type Resources } from '../authorization-details/resources.ts'
-import { isPlain, expectation, readSettings } from '../platform/validation.ts'
+import { expectation, isPlain, readSettings } from '../platform/validation.ts'
 import type { DetailTypeInput } from './settings/tokens.ts'
 
 const languageTag = /^[a-z]{2}(-[A-Z]{2})?$/

@@ -87,11 +87,7 @@ describe('users', () => {
       [{ id: 'a' }],
       ['users[0] needs a username, an email or a phone_number, so that the user can be found'],
     ],
-    [
-      'a phone alone',
-      [{ phone_number: '+4911' }],
-      ['users[0].id is missing; only username and email can replace it'],
-    ],
+    ['a phone alone', [{ phone_number: '+4911' }], ['users[0].id is missing; only username and email can replace it']],
     [
       'a username that cannot be an id',
       [{ username: 'zoë' }],

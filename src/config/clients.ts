@@ -1,6 +1,6 @@
 /** The clients of the configuration. */
 import { type ClientMetadata, CONSENT_APP, DECIDE_SCOPE } from '../client/metadata/client-metadata.ts'
-import { type ValidationContext, readClientMetadata } from '../client/metadata/read-client-metadata.ts'
+import { readClientMetadata, type ValidationContext } from '../client/metadata/read-client-metadata.ts'
 import { isPlain } from '../platform/validation.ts'
 import type { Config } from './config.ts'
 

@@ -180,10 +180,7 @@ describe('development', () => {
       { host: '0.0.0.0' },
       { issuer: 'http://localhost.example.com' },
     ]) {
-      assert.match(
-        problemsIn({ development: true, ...elsewhere }).join(),
-        /^development true is for this machine only/,
-      )
+      assert.match(problemsIn({ development: true, ...elsewhere }).join(), /^development true is for this machine only/)
       assert.equal(accepted({ development: 'exposed', ...elsewhere }).development, true)
     }
     assert.match(problemsIn({ development: 'yes' }).join(), /^development must be true, false or "exposed"/)

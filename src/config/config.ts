@@ -87,7 +87,6 @@ export function defineConfig(input: ConfigInput): ConfigInput {
   return input
 }
 
-
 /** A configuration that is complete but for the secret, which development finds in a file. */
 export type CheckedConfig = Omit<Config, 'secret'> & { secret?: string }
 

@@ -59,7 +59,11 @@ export default { development: true, requests: { interval: seconds } } satisfies 
 
   const broken: [string, string, RegExp][] = [
     ['a.json', '{\n  // hush\n  "port": 1\n}', /^a\.json is not JSON at line 2, column 3; JSON has no comments/],
-    ['b.json', '{ "secret": hush }', /^b\.json is not JSON; look for an extra or missing comma|^b\.json is not JSON at line 1/],
+    [
+      'b.json',
+      '{ "secret": hush }',
+      /^b\.json is not JSON; look for an extra or missing comma|^b\.json is not JSON at line 1/,
+    ],
     ['c.json', '[]', /^c\.json must contain one object of settings/],
     ['d.ts', 'export const port: number = 1', /^d\.ts must have a default export/],
     ['e.ts', 'export default { secret: "hush" "hush" }', /^e\.ts has a syntax error/],

@@ -1,6 +1,6 @@
 /** The users of a configuration: a list, or an application's own hooks. */
 import { z } from 'zod'
-import { didYouMean, isPlain, expectation, secretExpectation, nearest, readSettings } from '../platform/validation.ts'
+import { didYouMean, expectation, isPlain, nearest, readSettings, secretExpectation } from '../platform/validation.ts'
 import type { ConfiguredUser, UserHooks } from '../user/user.ts'
 
 /** Every problem starts with `users`. None contains a password. */
@@ -76,8 +76,7 @@ function readUser(entry: unknown): { user: ConfiguredUser; problems: string[] } 
   const id = value.id ?? value.username ?? value.email
   const isIdentified = ['username', 'email', 'phone_number'].some((name) => name in value || broken.has(name))
   if (!isIdentified) said.push(' needs a username, an email or a phone_number, so that the user can be found')
-  else if (id === undefined && broken.size === 0)
-    said.push('.id is missing; only username and email can replace it')
+  else if (id === undefined && broken.size === 0) said.push('.id is missing; only username and email can replace it')
   else if (id !== undefined && !/^[\x21-\x7e]{1,255}$/.test(id)) {
     said.push('.id is missing; the username or email that would replace it is not plain ASCII')
   }

@@ -39,7 +39,8 @@ export function demoEndpoint(app: FastifyInstance, { paths, till, wire, mostStre
   asset('demo.js', 'text/javascript', fileText(new URL('./scripts/demo.js', import.meta.url)))
 
   app.post('/demo/ring', (request, reply) => {
-    if (request.headers['sec-fetch-site'] === 'cross-site') throw new Refusal('access_denied', 'cross-site requests are not allowed')
+    if (request.headers['sec-fetch-site'] === 'cross-site')
+      throw new Refusal('access_denied', 'cross-site requests are not allowed')
     const ring = till.ring(readOrder(readForm(request.headers['content-type'], rawBody(request))))
     return reply.code(202).send({ ring })
   })

@@ -48,12 +48,18 @@ export const tablesOfUser: readonly TableOfUser[] = [
       { sql: deletingIssued, values: [userId] },
       { sql: deletingIssuing, values: [userId] },
     ],
-    keeps: 'models without a grant, and those being issued now: invalid in the next generation, and removed when expired',
+    keeps:
+      'models without a grant, and those being issued now: invalid in the next generation, and removed when expired',
   },
   // No generation is remembered under an erased id: what is kept would count again for whoever has it next.
   { table: 'oidc_models', in: ['erased'], statements: deleting('oidc_models') },
   { table: 'user_sessions', in: all, statements: deleting('user_sessions') },
-  { table: 'passkeys', in: gone, statements: deleting('passkeys'), keeps: 'locked: the user has them again when unlocked' },
+  {
+    table: 'passkeys',
+    in: gone,
+    statements: deleting('passkeys'),
+    keeps: 'locked: the user has them again when unlocked',
+  },
   // The browsers go with the sessions: one that was left behind, or lost, is told nothing any more.
   { table: 'push_subscriptions', in: all, statements: deleting('push_subscriptions') },
   { table: 'user_codes', in: gone, statements: deleting('user_codes') },

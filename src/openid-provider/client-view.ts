@@ -66,7 +66,10 @@ export function createAcceptance(provider: () => Provider, tokens: TokenDefaults
       await provider().Client.validate(seen as never)
       return undefined
     } catch (error) {
-      return (error as { error_description?: string }).error_description ?? 'this combination of client metadata is not allowed'
+      return (
+        (error as { error_description?: string }).error_description ??
+        'this combination of client metadata is not allowed'
+      )
     }
   }
 }

@@ -55,7 +55,9 @@ export function richAuthorizationRequests({
   const type = {
     validate: (ctx: KoaContextWithOIDC, detail: object) => {
       if (!atTokenEndpoint(ctx)) {
-        throw new errors.InvalidAuthorizationDetails('send authorization_details to the backchannel authentication endpoint')
+        throw new errors.InvalidAuthorizationDetails(
+          'send authorization_details to the backchannel authentication endpoint',
+        )
       }
       if (!details.fits(detail as AuthorizationDetail)) {
         throw new errors.InvalidAuthorizationDetails('authorization_details has an entry that is invalid for its type')

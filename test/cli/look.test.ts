@@ -224,7 +224,10 @@ describe('beside a server', () => {
       (clients as { client_id: string }[]).map(({ client_id }) => client_id),
       ['northbank', 'phones'],
     )
-    assert.match((await terminal.run(['doctor'])).stdout, /clients +2 registered, 1 of them may send authentication requests/)
+    assert.match(
+      (await terminal.run(['doctor'])).stdout,
+      /clients +2 registered, 1 of them may send authentication requests/,
+    )
     const own = 'doorbell-consent-app'
     assert.match((await terminal.run(['client', 'show', own])).stdout, /registered by +Doorbell itself/)
     const removed = await terminal.run(['client', 'remove', own])

@@ -64,12 +64,18 @@ test('a user by command: another password, signed out, exported, removed, erased
   assert.doesNotMatch(exported.stdout, /scrypt/)
 
   assert.deepEqual(await terminal.json(['user', 'remove', 'dora']), { removed: 'dora' })
-  assert.match((await terminal.run(['user', 'add', '--id', 'dora', '--username', 'x'])).stderr, /belonged to another user before/)
+  assert.match(
+    (await terminal.run(['user', 'add', '--id', 'dora', '--username', 'x'])).stderr,
+    /belonged to another user before/,
+  )
   assert.equal((await terminal.json(['user', 'add', '--id', 'dora', '--username', 'x', '--same-person'])).id, 'dora')
   assert.match((await terminal.run(['user', 'erase', 'ana'])).stderr, /Remove the user there first/)
   assert.deepEqual(await terminal.json(['user', 'erase', 'dora']), { erased: 'dora' })
   assert.match((await terminal.run(['user', 'export', 'dora'])).stderr, /There is no data about dora/)
-  assert.match((await terminal.run(['user', 'add', '--id', 'dora', '--username', 'y'])).stderr, /belonged to another user before/)
+  assert.match(
+    (await terminal.run(['user', 'add', '--id', 'dora', '--username', 'y'])).stderr,
+    /belonged to another user before/,
+  )
 })
 
 test('erasing may be repeated: there is nothing left, and that is no failure', async (t) => {

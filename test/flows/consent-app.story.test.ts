@@ -31,7 +31,11 @@ describe('forms', () => {
       { 'sec-fetch-site': 'cross-site' },
       { origin: stage.url, 'sec-fetch-site': 'cross-site' },
     ]) {
-      assertRefused(await visitor.post(path, form, headers as Record<string, string>), 403, /was sent from another site/)
+      assertRefused(
+        await visitor.post(path, form, headers as Record<string, string>),
+        403,
+        /was sent from another site/,
+      )
     }
     await nothingDecided(stage)
     const ours = { origin: stage.url, 'sec-fetch-site': 'same-origin' }

@@ -20,7 +20,7 @@ import {
   pollClient,
 } from '../support/assertions.ts'
 import { type DocumentServer, gather, openDocumentServer } from '../support/document-server.ts'
-import { type Engine, engines } from '../support/engines.ts'
+import { engines } from '../support/engines.ts'
 import { type Answer, basic, CIBA, openStage, type Stage, type StageOptions, secrets } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
 import { until } from '../support/until.ts'
@@ -171,9 +171,7 @@ describe('the key set of a client hangs, and strangers claim to be that client',
 
     test(`${engine.name}: from a hundred networks: as many wait as may for one key set`, async (t) => {
       const it = await scene(t, {}, { engine })
-      const calls = await unverifiable(it, 1000, (n) =>
-        n % 2 ? `10.0.${n % 50}.1` : `2001:db8:${n % 50}::${n}`,
-      )
+      const calls = await unverifiable(it, 1000, (n) => (n % 2 ? `10.0.${n % 50}.1` : `2001:db8:${n % 50}::${n}`))
       await calls.allBut(waiting.eachUrl)
       assert.equal(it.server.asked(), 1)
       await assertOthersAreServed(it)

@@ -271,5 +271,5 @@ function ringAtOnce(stage: Stage, times: number, who: RingingClient[], about = [
 /** The settings that a configuration makes. */
 function checkedFor(input: Record<string, unknown>): CheckedConfig {
   const checked = checkConfig(input)
-  return 'config' in checked ? checked.config : assert.fail(checked.complaints.join())
+  return 'config' in checked ? checked.config : assert.fail(checked.problems.join())
 }

@@ -163,7 +163,10 @@ for (const engine of engines) {
       const heard = Map.groupBy(answers, ({ body }) => body.error)
       assert.equal(heard.get('invalid_user_code')?.length, 5)
       assert.ok(heard.get('access_denied')!.length >= 3)
-      assert.deepEqual(new Set(heard.keys()), new Set(['invalid_user_code', 'access_denied', 'temporarily_unavailable']))
+      assert.deepEqual(
+        new Set(heard.keys()),
+        new Set(['invalid_user_code', 'access_denied', 'temporarily_unavailable']),
+      )
       const counted = await rowsOf(stage, 'select counter, tries from user_code_tries order by counter')
       assert.deepEqual(counted, [
         { counter: 'client booth', tries: 5 },

@@ -94,7 +94,8 @@ export function createAuthenticateApproval({ passkeys, clients, clock }: Approva
   }
 
   async function confirmed(request: AuthenticationRequest, { kind, userId }: Approver, passkey: string) {
-    if (kind !== 'user') throw new Refusal('invalid_request', 'passkey may only be sent with an access token of the user')
+    if (kind !== 'user')
+      throw new Refusal('invalid_request', 'passkey may only be sent with an access token of the user')
     if (!(await passkeys.confirm(userId, request.id, passkey))) {
       throw new Refusal('access_denied', 'the passkey was not accepted')
     }

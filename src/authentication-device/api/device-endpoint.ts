@@ -159,7 +159,8 @@ function readApproved(
 ) {
   const text = form.get('authorization_details')
   if (text === undefined || request.userId !== caller.userId) return undefined
-  if (outcome === 'denied') throw new Refusal('invalid_request', 'authorization_details may only be sent with an approval')
+  if (outcome === 'denied')
+    throw new Refusal('invalid_request', 'authorization_details may only be sent with an approval')
   return narrowed(request, parseDetails(text), details)
 }
 
@@ -168,7 +169,8 @@ async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, 
   if (caller.kind !== 'user' || request.userId !== caller.userId) return false
   if (needs.numbers.choicesFor(request) === undefined) return false
   const picked = form.get('number')
-  if (picked === undefined) throw new Refusal('invalid_request', 'number is missing: send the number that the client shows')
+  if (picked === undefined)
+    throw new Refusal('invalid_request', 'number is missing: send the number that the client shows')
   return picked !== request.bindingMessage
 }
 

@@ -166,7 +166,8 @@ export const rules = {
     settings: ['authorizationDetails'],
     requires: (asked) => asked.authorizationDetails === undefined || areDetails(asked.authorizationDetails),
     error: 'invalid_authorization_details',
-    message: 'authorization_details must be a JSON array of 1 to 20 objects with a type, not deeply nested, of at most 16 KiB',
+    message:
+      'authorization_details must be a JSON array of 1 to 20 objects with a type, not deeply nested, of at most 16 KiB',
   },
   detailTypesAreAllowed: {
     settings: ['authorizationDetails'],

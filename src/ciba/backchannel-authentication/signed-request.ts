@@ -125,7 +125,8 @@ function reasonOf(error: unknown): string {
   }
   if (error instanceof errors.JOSEAlgNotAllowed) return 'it is not signed with the registered algorithm'
   if (error instanceof errors.JWKSNoMatchingKey) return 'none of the registered keys matches its header'
-  if (error instanceof errors.JWKSMultipleMatchingKeys) return 'several registered keys match its header; select one by kid'
+  if (error instanceof errors.JWKSMultipleMatchingKeys)
+    return 'several registered keys match its header; select one by kid'
   if (error instanceof errors.JWSSignatureVerificationFailed) return 'its signature does not verify'
   return 'it is not a JWT that can be verified with the registered keys'
 }

@@ -33,7 +33,8 @@ export function createPush(needs: PushNeeds): Send {
   return async (letter, signal) => {
     const content = read(letter, needs.vault)
     const body = content.body ?? (await composeBody(letter, content, needs))
-    if (body === undefined) return { kind: 'refused', words: 'the approval expired before the tokens could be delivered' }
+    if (body === undefined)
+      return { kind: 'refused', words: 'the approval expired before the tokens could be delivered' }
     return callBack({ address: letter.address!, bearer: content.notificationToken, body }, needs.caller, signal)
   }
 }

@@ -125,7 +125,8 @@ function heardOf(request: AuthenticationRequest, now: number, tooEarly: boolean)
 
 /** A push client is told everything and may not ask (TE-4); others need the grant they were registered for (SM-5). */
 function refuseUnlessItMayCollect(client: Client): void {
-  if (client.deliveryMode === 'push') throw new Refusal('unauthorized_client', 'this client is registered for push and must not poll')
+  if (client.deliveryMode === 'push')
+    throw new Refusal('unauthorized_client', 'this client is registered for push and must not poll')
   if (!mayUseGrant(client)) throw new Refusal('unauthorized_client', 'this client may not use this grant')
 }
 

@@ -68,7 +68,10 @@ export function createPollWriteBehind({ requests, clock, log }: WriteBehindNeeds
         if (known.growth > 0) grown.add(known)
       }
       flushSoon()
-      log.warn({ event: 'polls.not_written', error }, 'the poll times of clients could not be stored; it will be tried again')
+      log.warn(
+        { event: 'polls.not_written', error },
+        'the poll times of clients could not be stored; it will be tried again',
+      )
     }
   }
 

@@ -31,9 +31,7 @@ export async function openCallBack(
   const url = endpoint === undefined ? undefined : new URL(endpoint)
   if (listenOn !== undefined) return listen({ port: listenOn, host: '127.0.0.1', path: undefined })
   if (url === undefined) {
-    throw new Failure(
-      'The notification endpoint of this client is not known. Name its port: --callback-port <number>.',
-    )
+    throw new Failure('The notification endpoint of this client is not known. Name its port: --callback-port <number>.')
   }
   if (url.protocol !== 'http:' || !isLoopback(url.hostname)) {
     throw new Failure(
@@ -132,11 +130,7 @@ function begin(server: Server, { port, host }: Place): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const reason = error.code === 'EADDRINUSE' ? 'it is in use' : error.message
-      reject(
-        new Failure(
-          `Cannot listen at port ${port} of this machine, where this client is notified: ${reason}.`,
-        ),
-      )
+      reject(new Failure(`Cannot listen at port ${port} of this machine, where this client is notified: ${reason}.`))
     })
     server.listen(port, host, resolve)
   })

@@ -10,8 +10,7 @@ export interface SecretOptions {
 /** Nothing if none was given: then it is looked for elsewhere. */
 export async function readSecret({ clientSecret, clientSecretStdin }: SecretOptions): Promise<string | undefined> {
   if (!clientSecretStdin) return clientSecret
-  if (clientSecret !== undefined)
-    throw new Failure('Give either --client-secret or --client-secret-stdin, not both.')
+  if (clientSecret !== undefined) throw new Failure('Give either --client-secret or --client-secret-stdin, not both.')
   const secret = (await readAll(process.stdin)).replace(/\r?\n$/, '')
   if (secret === '') throw new Failure('The client secret on standard input is empty.')
   return secret

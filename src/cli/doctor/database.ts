@@ -149,10 +149,19 @@ async function examineClients({ database, config }: Desk): Promise<Finding[]> {
   }))
   if (ringing === 0) {
     const advice = 'add one to the configuration, or: npx doorbell client add --mode poll'
-    return [...findings, { about, state: 'warn', says: 'no registered client may send authentication requests', advice }]
+    return [
+      ...findings,
+      { about, state: 'warn', says: 'no registered client may send authentication requests', advice },
+    ]
   }
   if (lacking.length > 0) return findings
-  return [{ about, state: 'ok', says: `${registered.length} registered, ${ringing} of them may send authentication requests` }]
+  return [
+    {
+      about,
+      state: 'ok',
+      says: `${registered.length} registered, ${ringing} of them may send authentication requests`,
+    },
+  ]
 }
 
 /** What was good in development may not be in production: a client stays as it was registered. */

@@ -48,7 +48,10 @@ async function authenticate(
   const method = client?.metadata.token_endpoint_auth_method
   if (client === undefined) throw failed(credentials, 'no such client')
   if (method === undefined || !claim.couldBe.includes(method)) {
-    throw failed(credentials, `${client.id} is registered for ${method}, but authenticated with ${claim.couldBe.join(' or ')}`)
+    throw failed(
+      credentials,
+      `${client.id} is registered for ${method}, but authenticated with ${claim.couldBe.join(' or ')}`,
+    )
   }
   const wrong = await prove(method, claim, credentials, client, needs)
   if (wrong !== undefined) throw failed(credentials, `${client.id}: ${wrong}`)

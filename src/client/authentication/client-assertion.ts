@@ -66,7 +66,10 @@ export function readAssertion({ form }: ClientCredentials): Claim | undefined {
   const type = form.get('client_assertion_type')
   if (assertion === undefined && type === undefined) return undefined
   if (assertion === undefined || type !== ASSERTION_TYPE) {
-    throw new Refusal('invalid_client', 'client_assertion must be sent together with a client_assertion_type of jwt-bearer')
+    throw new Refusal(
+      'invalid_client',
+      'client_assertion must be sent together with a client_assertion_type of jwt-bearer',
+    )
   }
   return {
     clientId: subjectOf(assertion),
@@ -150,7 +153,8 @@ function problemWithAudience({ aud }: JWTPayload, needs: AcceptanceNeeds): strin
 }
 
 function problemWithTimes({ exp, iat }: JWTPayload, now: number): string | undefined {
-  if (typeof exp !== 'number' || exp > now + longestLife + skew) return `it expires more than ${longestLife} seconds from now`
+  if (typeof exp !== 'number' || exp > now + longestLife + skew)
+    return `it expires more than ${longestLife} seconds from now`
   return iat !== undefined && iat > now + skew ? 'iat is in the future' : undefined
 }
 

@@ -33,6 +33,8 @@ export function createCertificateVerification(keys: Pick<ClientKeys, 'certificat
     if (!shown.isTrusted) return 'the certificate is not from a trusted authority, or not valid now'
     const name = subjectMetadata.find((each) => client.metadata[each] !== undefined)
     if (name === undefined) return 'the client has not registered a subject'
-    return subjectMatches(shown.certificate, name, client.metadata[name]!) ? undefined : `the certificate has another ${name}`
+    return subjectMatches(shown.certificate, name, client.metadata[name]!)
+      ? undefined
+      : `the certificate has another ${name}`
   }
 }

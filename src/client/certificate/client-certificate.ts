@@ -56,7 +56,10 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
       return certificate && seen(certificate, isIssuedBy(certificate, authorities, needs.clock.now()))
     }
     if (handedOn !== undefined) {
-      needs.log.warn({ event: 'client_certificate.spoofed', from: socket.remoteAddress }, 'a client certificate header came from an address that is not a trusted proxy')
+      needs.log.warn(
+        { event: 'client_certificate.spoofed', from: socket.remoteAddress },
+        'a client certificate header came from an address that is not a trusted proxy',
+      )
     }
     if (!(socket instanceof TLSSocket)) return undefined
     const certificate = socket.getPeerX509Certificate()

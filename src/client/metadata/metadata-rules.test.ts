@@ -32,7 +32,11 @@ const cases: [problem: RegExp, broken: Metadata, mended: Metadata, context?: Par
   [/_endpoint must be left out, because/, { ...poll, backchannel_client_notification_endpoint }, poll],
   [/_endpoint must be left out, or/, { ...web, backchannel_client_notification_endpoint }, web],
   [/device service does not send/, { ...poll, backchannel_device_service: true }, deviceService],
-  [/a client that sends authentication requests must authenticate/, { ...poll, token_endpoint_auth_method: 'none' }, poll],
+  [
+    /a client that sends authentication requests must authenticate/,
+    { ...poll, token_endpoint_auth_method: 'none' },
+    poll,
+  ],
   [/a device service must authenticate/, { ...deviceService, token_endpoint_auth_method: 'none' }, deviceService],
   [/never decides/, { ...poll, scope: 'openid ciba:decide' }, { ...poll, scope: 'openid' }],
   [/^client_secret is missing/, { ...poll, client_secret: undefined }, poll],

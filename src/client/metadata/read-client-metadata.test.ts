@@ -157,7 +157,11 @@ describe('what is refused', () => {
       { ...poll, backchannel_allowed_hints: ['phone'] },
       /^backchannel_allowed_hints\[0\] must be one of login_hint, id_token_hint, login_hint_token/,
     ],
-    ['no hint at all', { ...poll, backchannel_allowed_hints: [] }, /^backchannel_allowed_hints must contain at least one/],
+    [
+      'no hint at all',
+      { ...poll, backchannel_allowed_hints: [] },
+      /^backchannel_allowed_hints must contain at least one/,
+    ],
     [
       'another answer about unknown users',
       { ...poll, backchannel_unknown_users: 'lie' },

@@ -19,7 +19,6 @@ export interface ValidationContext {
   detailTypes?: readonly string[]
 }
 
-
 const lists = [
   'redirect_uris',
   'grant_types',

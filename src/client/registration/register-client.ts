@@ -3,6 +3,7 @@ import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { newId, newSecret, sameSecret, type Vault } from '../../platform/crypto.ts'
 import { networkOf, networksOf } from '../../platform/http/address.ts'
+import { type FairQueue, groupsByNetwork } from '../../platform/http/fair-queue.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
 import type { Statement } from '../../platform/storage/database.ts'
@@ -25,6 +26,8 @@ export interface RegistrationNeeds {
   clients: ClientStore
   registrations: RegistrationStore
   attempts: Pick<RegistrationAttemptStore, 'count'>
+  /** In which attempts of anonymous callers wait to be counted. */
+  attemptQueue: FairQueue
   initialAccess: InitialAccessStore
   validationContext: ValidationContext
   /** What a client may ask for that does not say what. Never includes the scope with which users decide. */
@@ -83,9 +86,7 @@ export async function register(
     throw notAllowed()
   }
   const network = vault.keyedHash(networkOf(from))
-  if (policy.mode === 'open' && !(await registrations.hasRoom(network, policy.perHour, now))) throw tooMany()
-  // Counted before anything is done for it: what is refused later has had something fetched.
-  if (policy.mode === 'open' && !(await mayTry(from, now, needs))) throw tooMany()
+  if (policy.mode === 'open' && !(await mayTry(from, network, now, needs))) throw tooMany()
   const { client, secret } = await read(said, newId(now), undefined, slot, needs)
   const registrationToken = newSecret()
   const kept =
@@ -97,9 +98,18 @@ export async function register(
   return { client, secret, registrationToken, registeredAt: now }
 }
 
-function mayTry(from: string, now: number, { attempts, policy, vault }: RegistrationNeeds): Promise<boolean> {
-  const networks = networksOf(from).map((network) => vault.keyedHash(network))
-  return attempts.count(networks, policy.perHour * attemptsEach, now)
+/**
+ * Counts an attempt before anything is done for it: an attempt that is refused later has caused a fetch. One at a time:
+ * hundreds at once from one network would all wait for the same row, each with a connection to the database.
+ */
+function mayTry(from: string, network: string, now: number, needs: RegistrationNeeds): Promise<boolean> {
+  const { attempts, attemptQueue, policy, registrations, vault } = needs
+  const groups = groupsByNetwork('registrations', from, { inAll: 256, wide: 64, narrow: 32 })
+  return attemptQueue.withTurn({ groups }, async () => {
+    if (!(await registrations.hasRoom(network, policy.perHour, now))) return false
+    const networks = networksOf(from).map((each) => vault.keyedHash(each))
+    return attempts.count(networks, policy.perHour * attemptsEach, now)
+  })
 }
 
 /** The client that a registration token looks after; somebody else's and none at all are answered alike (DR-12). */
@@ -225,14 +235,10 @@ function notAllowed(): Refusal {
 }
 
 function tooMany(): Refusal {
-  return new Refusal(
-    'access_denied',
-    'too many registrations from this address; try again later',
-    {
-      status: 429,
-      headers: { 'Retry-After': '3600' },
-    },
-  )
+  return new Refusal('access_denied', 'too many registrations from this address; try again later', {
+    status: 429,
+    headers: { 'Retry-After': '3600' },
+  })
 }
 
 function wrong(...problems: string[]): Refusal {

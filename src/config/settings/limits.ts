@@ -37,10 +37,7 @@ const signIn = section({
     whole('attempts', 1, 1_000_000).default(200),
     'The same from an IPv4 /24 or an IPv6 /48. One attempt is forgotten every minute.',
   ),
-  pause: setting(
-    whole('seconds', 1, 3600).default(30),
-    'The first pause. Each further failed attempt doubles it.',
-  ),
+  pause: setting(whole('seconds', 1, 3600).default(30), 'The first pause. Each further failed attempt doubles it.'),
   longestPause: setting(whole('seconds', 1, 86_400).default(900), 'The longest pause.'),
   openPerNetwork: setting(
     whole('sign-ins', 1, 100_000).default(100),
@@ -107,7 +104,11 @@ export const limitSettings = {
       enabled: setting(
         yesOrNo().exactOptional(),
         'Whether `/metrics` is served: by default in development, and where `metrics.token` or `metrics.from` is set.',
-        { unlessSet: '`true` in development, or if `metrics.token` or `metrics.from` is set', example: 'true', isSketch: true },
+        {
+          unlessSet: '`true` in development, or if `metrics.token` or `metrics.from` is set',
+          example: 'true',
+          isSketch: true,
+        },
       ),
       token: setting(
         secretText(metricsTokenForm, (token) => /^[\x21-\x7e]{32,}$/.test(token)).exactOptional(),

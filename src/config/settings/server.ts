@@ -1,7 +1,7 @@
 /** The server itself. */
 import { z } from 'zod'
 import type { AuditEvent } from '../../platform/audit.ts'
-import { isPlain, expectation } from '../../platform/validation.ts'
+import { expectation, isPlain } from '../../platform/validation.ts'
 import { databaseForms, isDatabase, isHost, isSecret, secretForm } from './formats.ts'
 import { choice, number, secretText, section, text, whole, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'

@@ -1,5 +1,6 @@
 /** One try to sign in with a name and a password: who may try, whether it is right, and what follows from it. */
 import type { ClientStore } from '../../client/client-store.ts'
+import { createFairQueue, type FairQueue, type QueuedCaller } from '../../platform/http/fair-queue.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import {
   type CountedAttempt,
@@ -7,7 +8,6 @@ import {
   type SignInThrottle,
   together,
 } from '../../user/attempts/sign-in-throttle.ts'
-import { createFairQueue, type FairQueue, type QueuedCaller } from '../../user/password/fair-queue.ts'
 import type { CheckPassword } from '../../user/password/password-check.ts'
 import { knownUser, lookingUpFrom, strangerAt } from '../../user/password/queued-callers.ts'
 import type { User, UserHooks } from '../../user/user.ts'

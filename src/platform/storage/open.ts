@@ -26,7 +26,9 @@ async function openEngine(url: string, surroundings: Surroundings): Promise<Data
     throw new Error(`the database URL must be like ${forms}`)
   }
   if (!URL.canParse(url)) {
-    throw new Error(`the ${scheme} database URL cannot be read; special characters in a password must be percent-encoded`)
+    throw new Error(
+      `the ${scheme} database URL cannot be read; special characters in a password must be percent-encoded`,
+    )
   }
   const { openPostgres } = await import('./postgres.ts')
   return openPostgres(url, surroundings)

@@ -3,14 +3,14 @@
  * strangers take none from users who are known, nor clients from either.
  */
 import { networksOf } from '../../platform/http/address.ts'
-import type { PlaceGroup } from './fair-queue.ts'
+import { groupsByNetwork, type PlaceGroup } from '../../platform/http/fair-queue.ts'
 
 /** This many people wait for three seconds at most, or for six where one hash is computed at a time. */
 const MOST_PEOPLE = 16
 
 /** A caller that has shown nothing yet, and whose password is to be checked. */
 export function strangerAt(address: string | undefined): PlaceGroup[] {
-  return byNetwork('strangers', address, { inAll: MOST_PEOPLE, wide: 10, narrow: 5 })
+  return groupsByNetwork('strangers', address, { inAll: MOST_PEOPLE, wide: 10, narrow: 5 })
 }
 
 /**
@@ -21,20 +21,7 @@ export function strangerAt(address: string | undefined): PlaceGroup[] {
  */
 export function lookingUpFrom(address: string | undefined, mayBeKnown: boolean): PlaceGroup[] {
   const kind = mayBeKnown ? 'known browsers looking up' : 'strangers looking up'
-  return byNetwork(kind, address, { inAll: 256, wide: 32, narrow: 16 })
-}
-
-function byNetwork(
-  kind: string,
-  address: string | undefined,
-  most: { inAll: number; wide: number; narrow: number },
-): PlaceGroup[] {
-  const [narrow, wide] = networksOf(address)
-  return [
-    { name: kind, most: most.inAll },
-    ...(wide === undefined ? [] : [{ name: `${kind} of ${wide}`, most: most.wide }]),
-    { name: `${kind} of ${narrow}`, most: most.narrow },
-  ]
+  return groupsByNetwork(kind, address, { inAll: 256, wide: 32, narrow: 16 })
 }
 
 /** A user who has signed in, or comes with a browser that has. */

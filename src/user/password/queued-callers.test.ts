@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { createFairQueue, type FairQueue, type QueuedCaller } from '../../platform/http/fair-queue.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import { Refusal } from '../../platform/oauth-error.ts'
-import { createFairQueue, type FairQueue, type QueuedCaller } from './fair-queue.ts'
 import { authenticatedClient, knownUser, lookingUpFrom, strangerAt } from './queued-callers.ts'
 
 /** Callers whose work lasts until they are let go. Says who has had a turn, in what order. */

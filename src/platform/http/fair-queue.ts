@@ -4,9 +4,10 @@
  * a few who come again and again do not keep everybody else out. A caller for whom there is no place is told at once.
  */
 
-import type { Caller } from '../../platform/http/connection.ts'
-import { Overloaded } from '../../platform/http/unavailable.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { Refusal } from '../oauth-error.ts'
+import { networksOf } from './address.ts'
+import type { Caller } from './connection.ts'
+import { Overloaded } from './unavailable.ts'
 
 /** Callers who share places: a network, say, or a client. */
 export interface PlaceGroup {
@@ -36,6 +37,25 @@ export interface FairQueue {
   withTurn<Result>(caller: QueuedCaller, work: () => Promise<Result>): Promise<Result>
   /** How many places are taken, and how many callers have their turn. */
   counts(): { places: number; turns: number }
+}
+
+/**
+ * The groups of a caller who has shown nothing yet: by network, and by the wider one that it is a part of.
+ *
+ * @param kind what it comes for: callers of different kinds share no places
+ * @param most places of all callers of this kind, of an IPv6 /48, and of an IPv4 /24 or an IPv6 /64
+ */
+export function groupsByNetwork(
+  kind: string,
+  address: string | undefined,
+  most: { inAll: number; wide: number; narrow: number },
+): PlaceGroup[] {
+  const [narrow, wide] = networksOf(address)
+  return [
+    { name: kind, most: most.inAll },
+    ...(wide === undefined ? [] : [{ name: `${kind} of ${wide}`, most: most.wide }]),
+    { name: `${kind} of ${narrow}`, most: most.narrow },
+  ]
 }
 
 /** The caller has left before the turn came. */
