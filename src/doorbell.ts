@@ -30,7 +30,7 @@ import { migrate, refuseOtherSchema } from './platform/storage/migrate.ts'
 import { openDatabase } from './platform/storage/open.ts'
 
 /** What comes in through the door besides the configuration; each has a sensible default. */
-export interface Parts {
+export interface DoorbellOptions {
   clock?: Clock
   log?: Log
   /** Bring the database to the newest schema on the way. SQLite is always brought there. */
@@ -87,7 +87,7 @@ export interface Doorbell {
  * const doorbell = await createDoorbell(await loadConfig({ file: 'doorbell.config.ts' }))
  * http.createServer(doorbell.handler).listen(4000)
  */
-export async function createDoorbell(config: Config, parts: Parts = {}): Promise<Doorbell> {
+export async function createDoorbell(config: Config, parts: DoorbellOptions = {}): Promise<Doorbell> {
   const clock = parts.clock ?? systemClock
   const log = parts.log ?? createLog(config.logLevel)
   const database = await (parts.openDatabase ?? openDatabase)(config.database, { log, clock, serves: true })
@@ -101,7 +101,7 @@ export async function createDoorbell(config: Config, parts: Parts = {}): Promise
   }
 }
 
-async function compose(given: Given, parts: Parts): Promise<Doorbell> {
+async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> {
   const { config, clock } = given
   const platform = composePlatform(given)
   const signingKeys = await composeSigningKeys(platform)

@@ -8,15 +8,17 @@
  * const doorbell = await createDoorbell(defineConfig({ development: true, database: 'sqlite::memory:' }))
  * createServer(doorbell.handler).listen(4000)
  */
+import type { RequestStatus } from './ciba/authentication-request/authentication-request.ts'
 import type { ConfigInput } from './config/config.ts'
 import { resolveConfig } from './config/load.ts'
-import { type Doorbell, createDoorbell as openDoorbell, type Parts } from './doorbell.ts'
+import { type Doorbell, type DoorbellOptions, createDoorbell as openDoorbell } from './doorbell.ts'
+import { OAuthError, type OAuthErrorCode, type OAuthErrorOptions } from './platform/oauth-error.ts'
 
 /**
  * A complete CIBA provider, with its workers running, on the database the configuration names.
  *
  * @param config the settings, as `defineConfig` takes them; what is left out has its default
- * @param parts clock and log, if yours are to be used
+ * @param options clock and log, if yours are to be used
  * @throws {ConfigError} with every problem at once
  * @throws {SchemaError} if the database's schema is not the one this version works with
  * @example
@@ -24,20 +26,39 @@ import { type Doorbell, createDoorbell as openDoorbell, type Parts } from './doo
  * const waiting = await doorbell.requests.list('u1', { only: 'open' })
  * await doorbell.close()
  */
-export async function createDoorbell(config: ConfigInput, parts: Parts = {}): Promise<Doorbell> {
-  return openDoorbell(await resolveConfig(config), parts)
+export async function createDoorbell(config: ConfigInput, options: DoorbellOptions = {}): Promise<Doorbell> {
+  return openDoorbell(await resolveConfig(config), options)
 }
+
+/** @deprecated Use `RequestStatus`. */
+export type Status = RequestStatus
+/** @deprecated Use `DoorbellOptions`. */
+export type Parts = DoorbellOptions
+/** @deprecated Use `OAuthError`, which is the same class. */
+export const Refusal = OAuthError
+/** @deprecated Use `OAuthError`. */
+export type Refusal = OAuthError
+/** @deprecated Use `OAuthErrorCode`. */
+export type RefusalCode = OAuthErrorCode
+/** @deprecated Use `OAuthErrorOptions`. */
+export type RefusalVoices = OAuthErrorOptions
 
 export type { RequestView } from './authentication-device/api/in-process-api.ts'
 export type { AuthorizationDetail } from './authorization-details/detail-types.ts'
-export type { Status } from './ciba/authentication-request/authentication-request.ts'
 export type { DecisionResult } from './ciba/decision/decide.ts'
 export type { ClientMetadata } from './client/metadata/client-metadata.ts'
 export { type Config, type ConfigInput, defineConfig } from './config/config.ts'
 export { type LoadOptions, loadConfig } from './config/load.ts'
-export { type Doorbell, type Parts, ProfileError, SchemaError } from './doorbell.ts'
+export { ProfileError, SchemaError } from './doorbell.ts'
 export type { Clock } from './platform/clock.ts'
-export { Refusal, type RefusalCode, type RefusalVoices } from './platform/oauth-error.ts'
 export { ConfigError } from './platform/validation.ts'
 export type { Authentication } from './user/authentication.ts'
 export type { AccountChange, ConfiguredUser, PendingRequest, User, UserHint, UserHooks } from './user/user.ts'
+export {
+  type Doorbell,
+  type DoorbellOptions,
+  OAuthError,
+  type OAuthErrorCode,
+  type OAuthErrorOptions,
+  type RequestStatus,
+}

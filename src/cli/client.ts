@@ -15,10 +15,10 @@ import { endClient } from '../endings/end-client.ts'
 import { newSecret } from '../platform/crypto.ts'
 import { profiles } from '../platform/security-profile.ts'
 import { didYouMean, isPlain, nearest } from '../platform/validation.ts'
-import { atDesk, atNewDesk } from './context/desk.ts'
+import { atNewDesk, withDatabase } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
-import { examples, ink, listing, note, print, printJson, table } from './context/terminal.ts'
+import { colour, examples, listing, note, print, printJson, table } from './context/terminal.ts'
 import { addInvite } from './invite.ts'
 
 interface ClientOptions extends SettingOptions {
@@ -115,7 +115,7 @@ async function runAdd(options: AddOptions): Promise<void> {
   })
   if (options.json)
     return printJson({ ...added.metadata, ...(madeSecret !== undefined && { client_secret: madeSecret }) })
-  print(`Added ${ink('bold', added.id)}.`)
+  print(`Added ${colour('bold', added.id)}.`)
   print()
   print(listing([['client_id', added.id], ['client_secret', madeSecret], ...entriesOf(added.metadata)], '  '))
   if (madeSecret === undefined) return
@@ -188,7 +188,7 @@ function entriesOf(metadata: ClientMetadata): [string, string][] {
 }
 
 async function runList(options: ClientOptions): Promise<void> {
-  const { registered, configured } = await atDesk(options, async ({ database, config }) => ({
+  const { registered, configured } = await withDatabase(options, async ({ database, config }) => ({
     registered: (await createClientStore(database).list()).filter(({ client }) => client.id !== CONSENT_APP),
     configured: config.clients.map(({ client_id }) => client_id),
   }))
@@ -223,7 +223,7 @@ function doing(client: Client): string {
 }
 
 async function runShow(id: string, options: ClientOptions): Promise<void> {
-  const registered = await atDesk(options, ({ database }) => find(id, createClientStore(database)))
+  const registered = await withDatabase(options, ({ database }) => find(id, createClientStore(database)))
   if (options.json) return printJson(forScripts(registered))
   const { client, origin } = registered
   print(
@@ -254,7 +254,7 @@ async function find(id: string, clients: ClientStore): Promise<RegisteredClient>
 }
 
 async function runRemove(id: string, options: ClientOptions): Promise<void> {
-  await atDesk(options, async ({ database, clock, audit }) => {
+  await withDatabase(options, async ({ database, clock, audit }) => {
     const clients = createClientStore(database)
     const { origin } = await find(id, clients)
     if (id === CONSENT_APP) {

@@ -9,7 +9,7 @@ import { Refused } from './client-role/provider.ts'
 import { Failure } from './context/failure.ts'
 import { readSecret } from './context/secret-input.ts'
 import type { SettingOptions } from './context/settings.ts'
-import { count, duration, examples, ink, note, print, printJson } from './context/terminal.ts'
+import { colour, count, duration, examples, note, print, printJson } from './context/terminal.ts'
 
 interface DeviceOptions extends SettingOptions {
   user: string
@@ -150,7 +150,7 @@ async function list(device: Device, options: DeviceOptions): Promise<void> {
   if (options.json) return printJson({ requests })
   if (requests.length === 0) return print(`No request is waiting for ${device.user}.`)
   print(`${count(requests.length, 'request is', 'requests are')} waiting for ${device.user}.`)
-  for (const request of requests) print(`\n${describe(request)}\n  ${ink('dim', `--approve ${request.request_id}`)}`)
+  for (const request of requests) print(`\n${describe(request)}\n  ${colour('dim', `--approve ${request.request_id}`)}`)
 }
 
 /** Milliseconds between two looks. */
@@ -178,10 +178,10 @@ function describe({
 }: WaitingRequest): string {
   const name = client.client_name ?? client.client_id
   return [
-    `  ${ink('bold', name)} asks for your approval.`,
-    ...(message === undefined ? [] : ['', `      ${ink(['bold', 'inverse'], ` ${message} `)}`, '']),
+    `  ${colour('bold', name)} asks for your approval.`,
+    ...(message === undefined ? [] : ['', `      ${colour(['bold', 'inverse'], ` ${message} `)}`, '']),
     ...details.flatMap(({ lines }) => lines.map((line) => `  ${line}`)),
-    ink('dim', `  ${scope}${acr === undefined ? '' : ` (${acr})`} · ${duration(left * 1000)} left`),
+    colour('dim', `  ${scope}${acr === undefined ? '' : ` (${acr})`} · ${duration(left * 1000)} left`),
   ].join('\n')
 }
 
@@ -221,7 +221,7 @@ async function converse(device: Device): Promise<void> {
   }
 }
 
-const verdicts = { approved: ink('green', 'Approved.'), denied: ink('red', 'Denied.') }
+const verdicts = { approved: colour('green', 'Approved.'), denied: colour('red', 'Denied.') }
 
 /** Answers nothing when the user has had enough. */
 async function ask(): Promise<'approved' | 'denied' | 'skip' | undefined> {

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import type { Command } from 'commander'
 import { configTemplate, environmentTemplate } from '../config/template.ts'
 import { Failure } from './context/failure.ts'
-import { examples, ink, print } from './context/terminal.ts'
+import { colour, examples, print } from './context/terminal.ts'
 
 interface InitOptions {
   force?: boolean
@@ -33,7 +33,7 @@ async function run({ force = false }: InitOptions): Promise<void> {
   // The mode counts only for a file that is new, but then it counts from the first moment.
   await writeFile(environmentFile, environmentTemplate(), { mode: 0o600 })
   const ignored = await keepOutOfGit(process.cwd())
-  print(`Wrote ${ink('bold', configFile)} and ${ink('bold', environmentFile)}.`)
+  print(`Wrote ${colour('bold', configFile)} and ${colour('bold', environmentFile)}.`)
   if (ignored.length > 0) print(`Added to .gitignore: ${ignored.join(', ')}.`)
   print(next)
   if (existsSync(database)) print(databaseIsThere)

@@ -9,7 +9,7 @@ import {
 } from '../openid-provider/signing-keys/key-rotation.ts'
 import { createSigningKeyStore, type KeptKey } from '../openid-provider/signing-keys/signing-key-store.ts'
 import { type KeyAlgorithm, keyAlgorithms, stateOf } from '../openid-provider/signing-keys/signing-keys.ts'
-import { atDesk, type Desk } from './context/desk.ts'
+import { type CommandContext, withDatabase } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
 import { examples, fromNow, iso, print, printJson, table } from './context/terminal.ts'
@@ -49,7 +49,7 @@ export function addKeys(program: Command): void {
       ]),
     )
     .option('--now', 'sign with it at once, before clients have fetched it')
-    .option('--revoke <kid>', 'with --now: revoke this key and remove it from the key set at once')
+    .option('--revoke <kid>', 'revoke this key and remove it from the key set at once; only together with --now')
     .option('--json', 'answer in JSON')
     .action((_options, command: Command) => rotateKeys(command.optsWithGlobals()))
   examples(withSettings(rotate), [
@@ -59,7 +59,7 @@ export function addKeys(program: Command): void {
 }
 
 async function showKeys(options: KeysOptions): Promise<void> {
-  const kept = await atDesk(options, ({ database }) => createSigningKeyStore(database).list())
+  const kept = await withDatabase(options, ({ database }) => createSigningKeyStore(database).list())
   if (options.json) printJson({ keys: kept.map(forScripts) })
   else if (kept.length === 0) print('There are no keys yet. The server creates them at its first start.')
   else print(table(['KEY', 'ALGORITHM', 'GENERATION', 'CREATED', 'STATE'], kept.map(rowOf)))
@@ -69,12 +69,15 @@ async function rotateKeys(options: RotateOptions): Promise<void> {
   if (options.revoke !== undefined && !options.now) {
     throw new Failure('--revoke needs --now: another key has to sign at once.')
   }
-  const rotations = await atDesk(options, (desk) => rotateAt(desk, options))
+  const rotations = await withDatabase(options, (context) => rotateAt(context, options))
   if (options.json) printJson({ rotations: rotations.map(rotationForScripts) })
   else print(rotations.map(describe).join('\n\n'))
 }
 
-async function rotateAt({ config, database, vault, clock, audit }: Desk, options: RotateOptions): Promise<Rotation[]> {
+async function rotateAt(
+  { config, database, vault, clock, audit }: CommandContext,
+  options: RotateOptions,
+): Promise<Rotation[]> {
   const needs = { keys: createSigningKeyStore(database), vault, clock, times: keyTimesOf(config) }
   const revoked = options.revoke === undefined ? [] : [await revoke(options.revoke, needs)]
   const replaced = revoked.map(({ algorithm }) => algorithm)

@@ -3,7 +3,7 @@ import { Command } from 'commander'
 import { ownVersion } from '../platform/version.ts'
 import { addClient } from './client.ts'
 import { explain } from './context/failure.ts'
-import { examples, ink } from './context/terminal.ts'
+import { colour, examples } from './context/terminal.ts'
 import { addDevice } from './device.ts'
 import { addDoctor } from './doctor/doctor.ts'
 import { addInit } from './init.ts'
@@ -37,7 +37,7 @@ function createProgram(): Command {
     .helpOption('-h, --help', 'show help for a command')
     .helpCommand(false)
     .configureHelp({ showGlobalOptions: true })
-    .configureOutput({ outputError: (text, write) => write(ink('red', text, process.stderr)) })
+    .configureOutput({ outputError: (text, write) => write(colour('red', text, process.stderr)) })
     .showHelpAfterError('See "npx doorbell <command> --help".')
     .exitOverride()
   examples(program, [

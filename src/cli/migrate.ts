@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import { type MigrationStatus, migrate, migrationStatus } from '../platform/storage/migrate.ts'
-import { type Desk, withDesk } from './context/desk.ts'
+import { type CommandContext, openCommandContext } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import {
   fileOfDatabase,
@@ -39,14 +39,14 @@ async function run(options: MigrateOptions): Promise<void> {
   const file = fileOfDatabase(settings.config.database)
   if (options.status && file !== undefined && !existsSync(file))
     throw noDatabase(nameOfDatabase(settings.config.database))
-  await withDesk(
+  await openCommandContext(
     settings.config,
     async () => {},
-    (desk) => (options.status ? tell(desk, options) : apply(desk, options)),
+    (context) => (options.status ? tell(context, options) : apply(context, options)),
   )
 }
 
-async function tell({ database }: Desk, { json }: MigrateOptions): Promise<void> {
+async function tell({ database }: CommandContext, { json }: MigrateOptions): Promise<void> {
   const status = await migrationStatus(database)
   if (json) printJson(forScripts(status))
   else print(table(['MIGRATION', 'APPLIED'], rowsOf(status)))
@@ -66,7 +66,7 @@ function rowsOf({ applied, pending, unknown }: MigrationStatus): string[][] {
   ]
 }
 
-async function apply({ database, clock }: Desk, { json }: MigrateOptions): Promise<void> {
+async function apply({ database, clock }: CommandContext, { json }: MigrateOptions): Promise<void> {
   const { unknown } = await migrationStatus(database)
   if (unknown.length > 0) {
     throw new Failure(`The database is newer than this program (${unknown.join(', ')}). Use the newer Doorbell.`)

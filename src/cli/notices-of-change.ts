@@ -4,9 +4,9 @@ import {
   createNoticesOfChange,
   type NewAccountChange,
 } from '../authentication-device/channels/account-notice.ts'
-import type { Letter } from '../outbox/notification.ts'
-import type { Desk } from './context/desk.ts'
+import type { OutboxMessage } from '../outbox/notification.ts'
+import type { CommandContext } from './context/desk.ts'
 
-export function noticesOfChange(change: NewAccountChange, { config, vault, clock }: Desk): Letter[] {
+export function noticesOfChange(change: NewAccountChange, { config, vault, clock }: CommandContext): OutboxMessage[] {
   return createNoticesOfChange({ kinds: accountKindsOf(config), vault, clock })(change)
 }

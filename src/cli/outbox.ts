@@ -2,9 +2,9 @@
 import { type Command, Option } from 'commander'
 import { isAboutAccount } from '../authentication-device/channels/account-notice.ts'
 import { createRequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
-import type { Letter, Notification, NotificationState } from '../outbox/notification.ts'
+import type { Notification, NotificationState, OutboxMessage } from '../outbox/notification.ts'
 import { createOutboxStore, type OutboxStore } from '../outbox/outbox-store.ts'
-import { atDesk, type Desk } from './context/desk.ts'
+import { type CommandContext, withDatabase } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
 import { count, duration, examples, fromNow, iso, listing, note, print, printJson, table } from './context/terminal.ts'
@@ -55,7 +55,7 @@ export function addOutbox(program: Command): void {
 }
 
 async function runList(options: ListOptions): Promise<void> {
-  const notifications = await atDesk(options, ({ database }) => createOutboxStore(database).list(options.state))
+  const notifications = await withDatabase(options, ({ database }) => createOutboxStore(database).list(options.state))
   if (options.json) printJson({ notifications: notifications.map(forScripts) })
   else if (notifications.length > 0) {
     print(
@@ -70,7 +70,7 @@ function forScripts(notification: Notification) {
     kind: notification.kind,
     state: notification.state,
     [isAboutAccount(notification.kind) ? 'user_id' : 'request_id']: notification.subject,
-    to: notification.lane,
+    to: notification.receiver,
     address: notification.address,
     attempts: notification.attempts,
     last_outcome: notification.lastOutcome,
@@ -88,7 +88,7 @@ function rowOf(notification: Notification): string[] {
   return [
     notification.id,
     notification.kind,
-    notification.lane,
+    notification.receiver,
     notification.state,
     fromNow(notification.createdAt),
     String(notification.attempts),
@@ -97,59 +97,59 @@ function rowOf(notification: Notification): string[] {
 }
 
 async function runShow(id: string, options: OutboxOptions): Promise<void> {
-  const letter = await atDesk(options, ({ database }) => find(id, createOutboxStore(database)))
-  if (options.json) return printJson({ ...forScripts(letter), story: storyOf(letter) })
-  print(storyOf(letter))
+  const message = await withDatabase(options, ({ database }) => find(id, createOutboxStore(database)))
+  if (options.json) return printJson({ ...forScripts(message), story: storyOf(message) })
+  print(storyOf(message))
   print()
   print(
     listing([
-      ['notification', letter.id],
-      ['state', letter.state],
-      [isAboutAccount(letter.kind) ? 'user' : 'request', letter.subject],
-      ['created', iso(letter.createdAt)],
-      ['last outcome', letter.lastOutcome],
+      ['notification', message.id],
+      ['state', message.state],
+      [isAboutAccount(message.kind) ? 'user' : 'request', message.subject],
+      ['created', iso(message.createdAt)],
+      ['last outcome', message.lastOutcome],
     ]),
   )
 }
 
-async function find(id: string, outbox: OutboxStore): Promise<Letter> {
-  const letter = await outbox.find(id)
-  if (letter === undefined) {
+async function find(id: string, outbox: OutboxStore): Promise<OutboxMessage> {
+  const message = await outbox.find(id)
+  if (message === undefined) {
     throw new Failure(`There is no notification ${id}. "npx doorbell outbox" lists them with their full ids.`)
   }
-  return letter
+  return message
 }
 
 /** @example "A push to till at https://…, created 3 min ago. It was tried 8 times; the last attempt: answered 500. Parked 2 min ago. …" */
-function storyOf(letter: Letter): string {
-  const at = letter.address === undefined ? '' : ` at ${letter.address}`
-  const made = `A ${letter.kind} to ${letter.lane}${at}, created ${fromNow(letter.createdAt)}.`
-  return `${made} ${attemptsOf(letter)} ${outlookOf(letter)}`
+function storyOf(message: OutboxMessage): string {
+  const at = message.address === undefined ? '' : ` at ${message.address}`
+  const made = `A ${message.kind} to ${message.receiver}${at}, created ${fromNow(message.createdAt)}.`
+  return `${made} ${attemptsOf(message)} ${outlookOf(message)}`
 }
 
-function attemptsOf({ attempts, lastOutcome, state }: Letter): string {
+function attemptsOf({ attempts, lastOutcome, state }: OutboxMessage): string {
   if (attempts === 0) return 'It has not been tried yet.'
   const last = lastOutcome === undefined ? '' : `; the last attempt: ${lastOutcome}`
   return `It ${state === 'sending' ? 'is being' : 'was'} tried ${attempts === 1 ? 'once' : `${attempts} times`}${last}.`
 }
 
-function outlookOf(letter: Letter): string {
+function outlookOf(message: OutboxMessage): string {
   const now = Date.now()
-  switch (letter.state) {
+  switch (message.state) {
     case 'delivered':
-      return `It arrived ${fromNow(letter.settledAt!)}, and its content has been erased.`
+      return `It arrived ${fromNow(message.settledAt!)}, and its content has been erased.`
     case 'sending':
-      return letter.dueAt > now
-        ? `An attempt is in progress; if its outcome is not recorded, the next one is due ${fromNow(letter.dueAt)}.`
+      return message.dueAt > now
+        ? `An attempt is in progress; if its outcome is not recorded, the next one is due ${fromNow(message.dueAt)}.`
         : 'An attempt was started, but its outcome was not recorded. The next one is due as soon as a server runs.'
     case 'waiting':
-      return letter.dueAt > now
-        ? `The next attempt is due ${fromNow(letter.dueAt)}.`
+      return message.dueAt > now
+        ? `The next attempt is due ${fromNow(message.dueAt)}.`
         : 'It is due now: a running server sends it.'
     case 'parked':
-      return letter.sealed === undefined
+      return message.sealed === undefined
         ? 'It is parked, and its content has been erased: it cannot be sent any more.'
-        : `Parked ${duration(now - letter.settledAt!)} ago. It will not be retried automatically; to retry it: "npx doorbell outbox retry ${letter.id}".`
+        : `Parked ${duration(now - message.settledAt!)} ago. It will not be retried automatically; to retry it: "npx doorbell outbox retry ${message.id}".`
   }
 }
 
@@ -157,29 +157,31 @@ async function runRetry(id: string | undefined, options: RetryOptions): Promise<
   if ((id === undefined) === !options.allParked) {
     throw new Failure('Name the notification: "npx doorbell outbox retry <id>", or --all-parked for all of them.')
   }
-  const retried = await atDesk(options, (desk) => (id === undefined ? retryAll(desk) : retryOne(id, desk)))
+  const retried = await withDatabase(options, (context) =>
+    id === undefined ? retryAll(context) : retryOne(id, context),
+  )
   if (options.json) printJson({ retried })
   else print(`${count(retried.length, 'notification')} will be sent again. A running server starts within two seconds.`)
 }
 
 /** Those that are parked now: what is given up again meanwhile must not be taken up again and again. */
-async function retryAll(desk: Desk): Promise<string[]> {
-  const outbox = createOutboxStore(desk.database)
+async function retryAll(context: CommandContext): Promise<string[]> {
+  const outbox = createOutboxStore(context.database)
   const parked = await outbox.list('parked', Number.MAX_SAFE_INTEGER)
   const retried: string[] = []
   for (const { id, subject } of parked) {
-    if (await outbox.retry(id, desk.clock.now(), await giveUpAt(subject, desk))) retried.push(id)
+    if (await outbox.retry(id, context.clock.now(), await giveUpAt(subject, context))) retried.push(id)
   }
   const left = parked.length - retried.length
   if (left > 0) note(`${count(left, 'other')} cannot be sent any more: the content has been erased.`)
   return retried
 }
 
-async function retryOne(id: string, desk: Desk): Promise<string[]> {
-  const outbox = createOutboxStore(desk.database)
-  const letter = await find(id, outbox)
-  if (letter.state !== 'parked') throw new Failure(`It is ${letter.state}, not parked: there is nothing to retry.`)
-  if (!(await outbox.retry(id, desk.clock.now(), await giveUpAt(letter.subject, desk)))) {
+async function retryOne(id: string, context: CommandContext): Promise<string[]> {
+  const outbox = createOutboxStore(context.database)
+  const message = await find(id, outbox)
+  if (message.state !== 'parked') throw new Failure(`It is ${message.state}, not parked: there is nothing to retry.`)
+  if (!(await outbox.retry(id, context.clock.now(), await giveUpAt(message.subject, context)))) {
     throw new Failure('It cannot be sent any more: its content was erased a day after it was parked.')
   }
   return [id]
@@ -188,7 +190,7 @@ async function retryOne(id: string, desk: Desk): Promise<string[]> {
 /** Milliseconds a retried notification is given at least: what it tells of has often run out by then. */
 const anotherChance = 10 * 60_000
 
-async function giveUpAt(subject: string, { database, clock }: Desk): Promise<number> {
+async function giveUpAt(subject: string, { database, clock }: CommandContext): Promise<number> {
   const request = await createRequestStore(database).find(subject)
   return Math.max(request?.expiresAt ?? 0, clock.now() + anotherChance)
 }

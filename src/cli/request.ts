@@ -6,12 +6,12 @@ import { type Cast, findCast } from './client-role/cast.ts'
 import { type Connection, connect } from './client-role/connection.ts'
 import { poll } from './client-role/poll.ts'
 import { discover, type PlayedClient, type ProviderMetadata, Refused } from './client-role/provider.ts'
-import { type Outcome, type Ringing, ring, type Tokens } from './client-role/ring.ts'
+import { type Outcome, type Ringing, requestAuthentication, type Tokens } from './client-role/ring.ts'
 import { checkPushed, type IdToken, readIdToken } from './client-role/verify.ts'
 import { Failure } from './context/failure.ts'
 import { readSecret } from './context/secret-input.ts'
 import type { SettingOptions } from './context/settings.ts'
-import { examples, ink, iso, listing, print, printJson } from './context/terminal.ts'
+import { colour, examples, iso, listing, print, printJson } from './context/terminal.ts'
 
 interface RequestOptions extends SettingOptions {
   client: string
@@ -68,7 +68,7 @@ export function addRequest(program: Command): void {
     ['npx doorbell request --client demo-bank --login-hint alice@example.com --json', 'push, for a script'],
     [
       'npx doorbell request --client till --client-secret-stdin --issuer https://id.example.com --login-hint bob < secret.txt',
-      'with another provider, without a configuration',
+      'another provider, without a configuration',
     ],
   ])
 }
@@ -91,7 +91,7 @@ async function run(options: RequestOptions): Promise<void> {
       client.mode === 'poll' ? undefined : await openCallBack(client.endpoint, cast.issuer, options.callbackPort)
     try {
       const connection = await connect(client, metadata)
-      const ringing = await ring(connection, client.mode, { ...hint, ...parametersOf(options) })
+      const ringing = await requestAuthentication(connection, client.mode, { ...hint, ...parametersOf(options) })
       tell(describeRinging(ringing, client, options, endpoint))
       tell(`Waiting for the decision …${adviceFor(options, cast)}`)
       const played = { client, metadata, connection, ringing, options }
@@ -164,7 +164,7 @@ function describeRinging(
     ],
     '  ',
   )
-  return `${ink('bold', client.name)} asks for approval${bindingMessage === undefined ? '.' : `: ${ink('bold', bindingMessage)}`}\n\n${facts}\n`
+  return `${colour('bold', client.name)} asks for approval${bindingMessage === undefined ? '.' : `: ${colour('bold', bindingMessage)}`}\n\n${facts}\n`
 }
 
 /** A newcomer's next question is how to answer. With other people's providers we do not know. */
@@ -174,7 +174,7 @@ function adviceFor({ loginHint, client, json, issuer }: RequestOptions, { client
   const elsewhere = issuer === undefined ? '' : ` --issuer ${issuer}`
   const user = demoUsers.find((each) => [each.id, each.username, each.email].includes(loginHint))
   const signIn = user === undefined ? '' : `, as ${user.username} with the password ${user.password}`
-  return `\nIn another terminal: ${ink('green', `npx doorbell device --user ${loginHint}${elsewhere}`)}\nOr in a browser: ${ink('cyan', base)}${signIn}`
+  return `\nIn another terminal: ${colour('green', `npx doorbell device --user ${loginHint}${elsewhere}`)}\nOr in a browser: ${colour('cyan', base)}${signIn}`
 }
 
 interface Played {
@@ -243,7 +243,7 @@ function describeTokens(
 ): string {
   const vouched = mode === 'push' ? ' It matches the tokens that were pushed with it.' : ''
   return [
-    ink('green', 'Approved.'),
+    colour('green', 'Approved.'),
     '',
     listing(
       Object.entries(tokens).map(([name, value]) => [name, String(value)]),

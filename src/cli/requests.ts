@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import { type AuthenticationRequest, statusAt } from '../ciba/authentication-request/authentication-request.ts'
 import { createRequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
-import { atDesk } from './context/desk.ts'
+import { withDatabase } from './context/desk.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
 import { examples, fromNow, iso, print, printJson, table } from './context/terminal.ts'
 
@@ -26,7 +26,9 @@ export function addRequests(program: Command): void {
 
 async function run(options: RequestsOptions): Promise<void> {
   const only = options.all ? 'all' : 'open'
-  const requests = await atDesk(options, ({ database, clock }) => createRequestStore(database).list(only, clock.now()))
+  const requests = await withDatabase(options, ({ database, clock }) =>
+    createRequestStore(database).list(only, clock.now()),
+  )
   if (options.json) printJson({ requests: requests.map(forScripts) })
   else if (requests.length > 0) {
     print(table(['REQUEST', 'CLIENT', 'USER', 'MODE', 'STATUS', 'CREATED', 'DEADLINE', 'MESSAGE'], requests.map(rowOf)))

@@ -9,7 +9,7 @@ import { createLog, type Log } from '../platform/log.ts'
 import { Failure, sentence } from './context/failure.ts'
 import { adviceOnOtherSecret } from './context/other-secret.ts'
 import { configFile, type SettingOptions } from './context/settings.ts'
-import { examples, ink, print } from './context/terminal.ts'
+import { colour, examples, print } from './context/terminal.ts'
 
 interface ServeOptions extends SettingOptions {
   port?: number
@@ -104,7 +104,7 @@ function delayAfter(signal: NodeJS.Signals, { shutdown }: Config): number {
 function expectStop(log: Log, config: Config): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     let isAsked = false
-    const heard = (signal: NodeJS.Signals) => {
+    const listener = (signal: NodeJS.Signals) => {
       if (isAsked) process.exit(130)
       isAsked = true
       const delay = delayAfter(signal, config)
@@ -118,7 +118,7 @@ function expectStop(log: Log, config: Config): Promise<NodeJS.Signals> {
       )
       resolve(signal)
     }
-    process.on('SIGTERM', heard).on('SIGINT', heard).on('SIGHUP', heard)
+    process.on('SIGTERM', listener).on('SIGINT', listener).on('SIGHUP', listener)
   })
 }
 
@@ -145,9 +145,10 @@ const reasons = {
 }
 
 function greeting(config: Config): string {
-  const lines = ['', `  ${ink('bold', 'Doorbell')} listens at ${ink('cyan', config.issuer)}`]
-  lines.push(`  Users approve at ${ink('cyan', `${config.issuer}/`)}`)
-  if (config.development) lines.push(`  Mailbox (mails are not sent): ${ink('cyan', `${config.issuer}/dev/mailbox`)}`)
+  const lines = ['', `  ${colour('bold', 'Doorbell')} listens at ${colour('cyan', config.issuer)}`]
+  lines.push(`  Users approve at ${colour('cyan', `${config.issuer}/`)}`)
+  if (config.development)
+    lines.push(`  Mailbox (mails are not sent): ${colour('cyan', `${config.issuer}/dev/mailbox`)}`)
   if (config.demo) lines.push(...demoLines(config))
   return [...lines, '', '  Ctrl-C stops it.', ''].join('\n')
 }
@@ -157,17 +158,17 @@ function demoLines({ issuer }: Config): string[] {
   const users = demoUsers.map(({ email, password }) => `${email} (password ${password})`).join(', ')
   return [
     `  Demo users: ${users}`,
-    `  Demo in a browser: ${ink('cyan', `${issuer}/demo`)}`,
+    `  Demo in a browser: ${colour('cyan', `${issuer}/demo`)}`,
     '',
     '  Or, in a second terminal, as the till:',
     '',
-    ink(
+    colour(
       'green',
       `    npx doorbell request --client demo-till --login-hint alice@example.com --binding-message "Coffee 4.20"${elsewhere}`,
     ),
     '',
     "  and in a third one, as Alice's phone:",
     '',
-    ink('green', `    npx doorbell device --user alice${elsewhere}`),
+    colour('green', `    npx doorbell device --user alice${elsewhere}`),
   ]
 }

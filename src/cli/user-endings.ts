@@ -5,10 +5,10 @@ import { exportUser } from '../endings/export-user.ts'
 import { newSecret } from '../platform/crypto.ts'
 import { passwordOf } from '../user/password/password-hashing.ts'
 import { createUserStore, type UserStore } from '../user/user-store.ts'
-import { atDesk, type Desk } from './context/desk.ts'
+import { type CommandContext, withDatabase } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
-import { examples, ink, listing, print, printJson } from './context/terminal.ts'
+import { colour, examples, listing, print, printJson } from './context/terminal.ts'
 import { noticesOfChange } from './notices-of-change.ts'
 import { configuredUsers, hashingWith, idOf, namesOf, nearTo, notAdded, readSecret } from './which-user.ts'
 
@@ -76,17 +76,17 @@ export function addUserEndings(user: Command): void {
 
 interface Meant {
   id: string
-  desk: Desk
+  context: CommandContext
   users: UserStore
   endUser: EndUser
 }
 
 function about<Result>(who: string, options: SettingOptions, work: (meant: Meant) => Promise<Result>): Promise<Result> {
-  return atDesk(options, async (desk) => {
-    const { config, database } = desk
+  return withDatabase(options, async (context) => {
+    const { config, database } = context
     const users = createUserStore(database)
     const id = await idOf(who, Array.isArray(config.users) ? config.users : [], users)
-    return work({ id, desk, users, endUser: createEndUser(desk) })
+    return work({ id, context, users, endUser: createEndUser(context) })
   })
 }
 
@@ -98,23 +98,23 @@ function end(
   more: (meant: Meant) => Promise<Partial<EndingOptions>> = async () => ({}),
 ): Promise<string> {
   return about(who, options, async (meant) => {
-    const { id, desk, users, endUser } = meant
-    configuredUsers(desk.config)
+    const { id, context, users, endUser } = meant
+    configuredUsers(context.config)
     if (await endUser(id, ending, { ...(await more(meant)), mustBe: 'added', by: 'command' })) return id
-    throw await notAdded(who, id, desk.config, users)
+    throw await notAdded(who, id, context.config, users)
   })
 }
 
 async function runPassword(who: string, options: PasswordOptions): Promise<void> {
   const given = options.passwordStdin ? await readSecret('password') : undefined
   const password = given ?? newSecret(12)
-  const id = await end(who, 'signed_out', options, async ({ id, users, desk }) => ({
-    ...(await passwordSetting(id, await hashingWith(desk.vault).hash(password, passwordOf(id)), users, desk)),
+  const id = await end(who, 'signed_out', options, async ({ id, users, context }) => ({
+    ...(await passwordSetting(id, await hashingWith(context.vault).hash(password, passwordOf(id)), users, context)),
     alsoEvent: 'user.password_set',
   }))
   const made = given === undefined ? password : undefined
   if (options.json) return printJson({ id, ...(made !== undefined && { password: made }) })
-  print(`${ink('bold', who)} has a new password. All sessions and tokens of the user have ended.`)
+  print(`${colour('bold', who)} has a new password. All sessions and tokens of the user have ended.`)
   if (made === undefined) return
   print()
   print(listing([['password', made]], '  '))
@@ -123,15 +123,15 @@ async function runPassword(who: string, options: PasswordOptions): Promise<void>
 }
 
 /** The password, and what tells the user of it, for the same step. */
-async function passwordSetting(id: string, passwordHash: string, users: UserStore, desk: Desk) {
-  const notices = noticesOfChange({ type: 'password.set', userId: id }, desk)
+async function passwordSetting(id: string, passwordHash: string, users: UserStore, context: CommandContext) {
+  const notices = noticesOfChange({ type: 'password.set', userId: id }, context)
   return { also: [users.settingPassword(id, passwordHash)], notices }
 }
 
 async function runSignOut(who: string, options: UserOptions): Promise<void> {
-  const id = await about(who, options, async ({ id, desk, users, endUser }) => {
-    if (Array.isArray(desk.config.users) && !desk.config.users.some((user) => user.id === id)) {
-      if ((await users.find(id)) === undefined) throw await notAdded(who, id, desk.config, users)
+  const id = await about(who, options, async ({ id, context, users, endUser }) => {
+    if (Array.isArray(context.config.users) && !context.config.users.some((user) => user.id === id)) {
+      if ((await users.find(id)) === undefined) throw await notAdded(who, id, context.config, users)
     }
     await endUser(id, 'signed_out', { by: 'command' })
     return id
@@ -147,9 +147,9 @@ async function runLock(who: string, options: UserOptions): Promise<void> {
 }
 
 async function runUnlock(who: string, options: UserOptions): Promise<void> {
-  const id = await about(who, options, async ({ id, desk, users }) => {
-    if (!(await users.unlock(id, desk.clock.now()))) throw await notAdded(who, id, desk.config, users)
-    desk.audit({ event: 'user.unlocked', user: id, by: 'command' })
+  const id = await about(who, options, async ({ id, context, users }) => {
+    if (!(await users.unlock(id, context.clock.now()))) throw await notAdded(who, id, context.config, users)
+    context.audit({ event: 'user.unlocked', user: id, by: 'command' })
     return id
   })
   if (options.json) printJson({ unlocked: id })
@@ -164,9 +164,11 @@ async function runRemove(who: string, options: UserOptions): Promise<void> {
 
 /** Always JSON: it is for the user, and for programs. */
 async function runExport(who: string, options: UserOptions): Promise<void> {
-  const kept = await about(who, options, ({ id, desk }) => {
-    const configured = Array.isArray(desk.config.users) ? desk.config.users.find((user) => user.id === id) : undefined
-    return exportUser(id, configured, desk)
+  const kept = await about(who, options, ({ id, context }) => {
+    const configured = Array.isArray(context.config.users)
+      ? context.config.users.find((user) => user.id === id)
+      : undefined
+    return exportUser(id, configured, context)
   })
   if (kept === undefined) throw new Failure(`There is no data about ${who}; "npx doorbell user list" lists the users.`)
   printJson(kept)
@@ -174,13 +176,13 @@ async function runExport(who: string, options: UserOptions): Promise<void> {
 
 /** It may be repeated: a name that is not known any more is that of somebody erased before, or was typed wrongly. */
 async function runErase(who: string, options: UserOptions): Promise<void> {
-  const { id, wasThere, others } = await about(who, options, async ({ id, desk, endUser, users: added }) => {
-    const { users } = desk.config
+  const { id, wasThere, others } = await about(who, options, async ({ id, context, endUser, users: added }) => {
+    const { users } = context.config
     if (Array.isArray(users) ? users.some((user) => user.id === id) : await users.find(id)) {
       const where = Array.isArray(users) ? 'the configuration' : 'your application'
       throw new Failure(`${who} comes from ${where}. Remove the user there first.`)
     }
-    const wasThere = (await exportUser(id, undefined, desk)) !== undefined
+    const wasThere = (await exportUser(id, undefined, context)) !== undefined
     if (wasThere) await endUser(id, 'erased', { by: 'command' })
     return { id, wasThere, others: wasThere ? [] : await namesOf(added) }
   })

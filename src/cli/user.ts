@@ -11,10 +11,10 @@ import { isUserCode } from '../user/user-code/user-code.ts'
 import { createUserCodeStore } from '../user/user-code/user-code-store.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { createUserStore } from '../user/user-store.ts'
-import { atDesk, atNewDesk } from './context/desk.ts'
+import { atNewDesk, withDatabase } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
-import { examples, ink, listing, print, printJson, table } from './context/terminal.ts'
+import { colour, examples, listing, print, printJson, table } from './context/terminal.ts'
 import { noticesOfChange } from './notices-of-change.ts'
 import { addUserEndings } from './user-endings.ts'
 import { configuredUsers, hashingWith, idOf, named, readSecret } from './which-user.ts'
@@ -121,7 +121,7 @@ async function runAdd(options: AddOptions): Promise<void> {
   })
   const made = given === undefined ? password : undefined
   if (options.json) return printJson({ ...added, ...(made !== undefined && { password: made }) })
-  print(`Added ${ink('bold', added.id)}.`)
+  print(`Added ${colour('bold', added.id)}.`)
   print()
   print(listing([...entriesOf(added), ['password', made]], '  '))
   if (made === undefined) return
@@ -170,14 +170,14 @@ async function runCode(who: string, options: CodeOptions): Promise<void> {
   if (given !== undefined && !isUserCode(given))
     throw new Failure('A code has 4 to 64 characters, all of them visible.')
   const code = options.remove ? undefined : (given ?? String(randomInt(1_000_000)).padStart(6, '0'))
-  const id = await atDesk(options, async (desk) => {
-    const { config, database, vault, clock, audit } = desk
+  const id = await withDatabase(options, async (context) => {
+    const { config, database, vault, clock, audit } = context
     const users = createUserStore(database)
     const id = await idOf(who, configuredUsers(config), users)
     const known = configuredUsers(config).some((user) => user.id === id) || (await users.find(id))
     if (!known) throw new Failure(`There is no user ${who}; "npx doorbell user list" lists them.`)
     const hash = code && (await hashingWith(vault).hash(code, userCodeOf(id)))
-    const notices = code === undefined ? [] : noticesOfChange({ type: 'user_code.set', userId: id }, desk)
+    const notices = code === undefined ? [] : noticesOfChange({ type: 'user_code.set', userId: id }, context)
     if (!(await createUserCodeStore(database).put(id, hash, clock.now(), notices))) {
       throw new Failure(`${id} was removed in the meantime.`)
     }
@@ -187,7 +187,7 @@ async function runCode(who: string, options: CodeOptions): Promise<void> {
   const made = given === undefined ? code : undefined
   if (options.json) return printJson({ id, code_set: code !== undefined, ...(made !== undefined && { code: made }) })
   if (code === undefined) return print(`${named(who, id)} no longer has a code.`)
-  print(`${ink('bold', named(who, id))} has a code now.`)
+  print(`${colour('bold', named(who, id))} has a code now.`)
   if (made === undefined) return
   print()
   print(listing([['code', made]], '  '))
@@ -201,7 +201,7 @@ interface ListedUser {
 }
 
 async function runList(options: UserOptions): Promise<void> {
-  const users = await atDesk(options, async ({ config, database }): Promise<ListedUser[]> => {
+  const users = await withDatabase(options, async ({ config, database }): Promise<ListedUser[]> => {
     const added = await createUserStore(database).list()
     return [
       ...configuredUsers(config).map((user) => ({ user, from: 'configuration' as const })),
@@ -227,7 +227,7 @@ function rowOf({ user, from }: ListedUser): string[] {
 
 /** Users remove their own, but only after signing in with one: whoever has lost them all comes to the operator. */
 async function runForgetPasskeys(who: string, options: UserOptions): Promise<void> {
-  const { id, forgotten } = await atDesk(options, async ({ config, database, audit }) => {
+  const { id, forgotten } = await withDatabase(options, async ({ config, database, audit }) => {
     const id = await idOf(who, Array.isArray(config.users) ? config.users : [], createUserStore(database))
     const forgotten = await createPasskeyStore(database).removeAllOf(id)
     if (forgotten > 0) audit({ event: 'passkey.removed', user: id, by: 'command' })

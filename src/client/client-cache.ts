@@ -1,6 +1,6 @@
 /** The registered clients, from memory where it can be: each call of a client begins with finding it. */
 import type { Clock } from '../platform/clock.ts'
-import { createHearsay, type Mark } from '../platform/storage/change-tracker.ts'
+import { createChangeTracker, type Snapshot } from '../platform/storage/change-tracker.ts'
 import type { Database } from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
 import type { ClientStore } from './client-store.ts'
@@ -12,28 +12,28 @@ const most = 10_000
 
 interface Known {
   client: Client
-  mark: Mark
+  snapshot: Snapshot
   until: number
 }
 
 /** The same store, with a memory. A change is heard at once, wherever it was made. */
 export function createKnownClients(
   clients: ClientStore,
-  { database, clock }: { database: Pick<Database, 'listen' | 'stretch'>; clock: Clock },
+  { database, clock }: { database: Pick<Database, 'listen' | 'epoch'>; clock: Clock },
 ): ClientStore {
   const known = new Map<string, Known>()
-  const hearsay = createHearsay(database, 'client', (id) => {
+  const changes = createChangeTracker(database, 'client', (id) => {
     if (id === '') known.clear()
     else known.delete(id)
   })
 
   async function look(id: string): Promise<Client | undefined> {
-    const mark = hearsay.mark()
+    const snapshot = changes.snapshot()
     const client = await clients.find(id)
     known.delete(id)
-    if (client === undefined || !hearsay.holds(mark, id)) return client
+    if (client === undefined || !changes.isUnchangedSince(snapshot, id)) return client
     if (known.size >= most) known.delete(known.keys().next().value!)
-    known.set(id, { client: freeze(client), mark, until: clock.now() + knownFor })
+    known.set(id, { client: freeze(client), snapshot, until: clock.now() + knownFor })
     return client
   }
 
@@ -41,7 +41,7 @@ export function createKnownClients(
     ...clients,
     async find(id) {
       const found = known.get(id)
-      if (found && clock.now() < found.until && hearsay.holds(found.mark, id)) return found.client
+      if (found && clock.now() < found.until && changes.isUnchangedSince(found.snapshot, id)) return found.client
       return look(id)
     },
   }

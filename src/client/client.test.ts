@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { type Client, couldRing, isDeviceService, mayAskFor, mayRing, mayUseGrant } from './client.ts'
+import { type Client, isCibaClient, isDeviceService, mayAskFor, mayInitiate, mayUseGrant } from './client.ts'
 import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from './metadata/client-metadata.ts'
 
 function client(deliveryMode: DeliveryMode | undefined, grants: string[], more: Partial<ClientMetadata> = {}): Client {
@@ -39,7 +39,7 @@ describe('who may ring, collect and decide (VL-9, RG-2, M1)', () => {
   for (const [name, who, ring, grant, could, decides] of table) {
     test(name, () => {
       assert.deepEqual(
-        { ring: mayRing(who), grant: mayUseGrant(who), could: couldRing(who), decides: isDeviceService(who) },
+        { ring: mayInitiate(who), grant: mayUseGrant(who), could: isCibaClient(who), decides: isDeviceService(who) },
         { ring, grant, could, decides },
       )
     })

@@ -36,7 +36,7 @@ export interface ClientCredentials {
 }
 
 /** Whether the client may ring at all: it has a delivery mode and, to collect tokens itself, the grant (VL-9, RG-2). */
-export function mayRing(client: Client): boolean {
+export function mayInitiate(client: Client): boolean {
   if (client.deliveryMode === undefined) return false
   return client.deliveryMode === 'push' || mayUseGrant(client)
 }
@@ -50,11 +50,11 @@ export function mayUseGrant(client: Client): boolean {
  * was registered as (M1).
  */
 export function isDeviceService(client: Client): boolean {
-  return client.metadata.backchannel_device_service === true && !couldRing(client)
+  return client.metadata.backchannel_device_service === true && !isCibaClient(client)
 }
 
-/** Wider than `mayRing` on purpose: half-registered is enough to be kept away from decisions. */
-export function couldRing(client: Client): boolean {
+/** Wider than `mayInitiate` on purpose: half-registered is enough to be kept away from decisions. */
+export function isCibaClient(client: Client): boolean {
   return client.deliveryMode !== undefined || mayUseGrant(client)
 }
 

@@ -6,7 +6,7 @@ import type { ClientStore } from './client-store.ts'
 import type { ClientMetadata } from './metadata/client-metadata.ts'
 
 /** Where a sealed client secret lies, so that it opens nowhere else. */
-export const secretPlace = (clientId: string) => `clients/${clientId}`
+export const secretAad = (clientId: string) => `clients/${clientId}`
 
 export function toClient({ client_secret: secret, ...metadata }: ClientMetadata, vault: Vault): Client {
   const id = metadata.client_id
@@ -18,7 +18,7 @@ export function toClient({ client_secret: secret, ...metadata }: ClientMetadata,
     secretHash: secret === undefined ? undefined : vault.keyedHash(secret),
     secretSealed:
       secret !== undefined && metadata.token_endpoint_auth_method === 'client_secret_jwt'
-        ? vault.seal(secret, secretPlace(id))
+        ? vault.seal(secret, secretAad(id))
         : undefined,
   }
 }

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import { noticesFor } from '../authentication-device/channels/device-notice.ts'
 import { backchannelEndpoint } from '../ciba/backchannel-authentication/backchannel-authentication-endpoint.ts'
-import { createStandIns } from '../ciba/backchannel-authentication/decoy-user.ts'
+import { createDecoyUsers } from '../ciba/backchannel-authentication/decoy-user.ts'
 import { createReadSignedRequest } from '../ciba/backchannel-authentication/signed-request.ts'
 import { createPing } from '../ciba/client-notification/ping.ts'
 import { createPush } from '../ciba/client-notification/push.ts'
@@ -83,12 +83,12 @@ function sendersOf({ platform, stored, channels, outbox }: CibaNeeds, issueToken
 export function addCibaRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba): void {
   addBackchannelRoute(app, needs)
   const { platform, clients, openid, stored } = needs
-  const { authenticateClient, certificateOf, proofs, bindTokens } = clients
+  const { authenticateClient, certificateOf, proofs, senderConstraint } = clients
   const { requests, pending, heldPolls } = stored
-  const { config, inWork, details, metrics, clock, audit } = platform
+  const { config, loadShedding, details, metrics, clock, audit } = platform
   tokenEndpoint(app, paths.token, {
-    fairly: inWork.fairly,
-    whileWaiting: inWork.whileWaiting,
+    withFairShare: loadShedding.withFairShare,
+    releaseSlotWhile: loadShedding.releaseSlotWhile,
     authenticateClient,
     certificateOf,
     requests,
@@ -98,8 +98,8 @@ export function addCibaRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba
     issueTokens: ciba.issueTokens,
     details,
     proofs,
-    bindTokens,
-    handOver: openid.handOver,
+    senderConstraint,
+    forwardToOidcProvider: openid.forwardToOidcProvider,
     polled: metrics.polled,
     clock,
     audit,
@@ -108,14 +108,14 @@ export function addCibaRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba
 
 function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds): void {
   const { platform, clients, users, hints, stored, channels } = needs
-  const { config, vault, clock, audit, inWork } = platform
-  const { clientKeys, usedAssertions, authenticateClient, certificateOf, bindTokens } = clients
+  const { config, vault, clock, audit, loadShedding } = platform
+  const { clientKeys, usedAssertions, authenticateClient, certificateOf, senderConstraint } = clients
   const { requests, signedRequests, unknownUsers, blockedClients, decisions } = stored
   backchannelEndpoint(app, endpoints.backchannel, {
-    fairly: inWork.fairly,
+    withFairShare: loadShedding.withFairShare,
     authenticateClient,
     certificateOf,
-    bindTokens,
+    senderConstraint,
     readSignedRequest: createReadSignedRequest({
       issuer: config.issuer,
       keysOf: clientKeys.of,
@@ -127,7 +127,7 @@ function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds): void {
     seekUser: hints.seekUser,
     unknownUsers,
     isBlocked: blockedClients.isBlocked,
-    standInFor: createStandIns(vault),
+    decoyFor: createDecoyUsers(vault),
     demandUserCode: createDemandUserCode({ ...users.codeNeeds, hasApproved: decisions.hasApproved }),
     requests,
     noticesFor: (request, user) => noticesFor(request, user, channels.channels, vault),

@@ -22,7 +22,7 @@ import { registrationEndpoint } from '../client/registration/registration-endpoi
 import { createRegistrationStore } from '../client/registration/registration-store.ts'
 import { createNonces } from '../client/sender-constraint/dpop-nonces.ts'
 import { createProofs } from '../client/sender-constraint/dpop-proof.ts'
-import { createBindTokens } from '../client/sender-constraint/sender-constraint.ts'
+import { createSenderConstraint } from '../client/sender-constraint/sender-constraint.ts'
 import { seesCertificates } from '../config/config.ts'
 import { endClient } from '../endings/end-client.ts'
 import { createAcceptance } from '../openid-provider/client-view.ts'
@@ -75,7 +75,7 @@ export async function composeClients(platform: Platform) {
 
 /** How clients prove who they are, and whose key tokens are bound to. */
 function composeAuthentication(platform: Platform, clients: ReturnType<typeof createKnownClients>) {
-  const { config, database, vault, clock, log, audit, profile, inWork, keySets } = platform
+  const { config, database, vault, clock, log, audit, profile, loadShedding, keySets } = platform
   const clientKeys = createClientKeys(keySets)
   const usedAssertions = createUsedAssertionStore(database)
   const certificateOf = createReadCertificate({
@@ -119,11 +119,11 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
     acceptAssertion,
     nonceKey,
     proofs,
-    bindTokens: createBindTokens({ proofs, boundTokensOnly: profile.boundTokensOnly }),
+    senderConstraint: createSenderConstraint({ proofs, boundTokensOnly: profile.boundTokensOnly }),
     authenticateClient: createClientAuthentication({
       clients,
       audit,
-      whileProving: inWork.whileProving,
+      whileProving: loadShedding.whileProving,
       verifySecret: createSecretVerification(vault),
       verifyCertificate: createCertificateVerification(clientKeys),
       verifyAssertion: createAssertionVerification(verifyAssertion),
@@ -144,7 +144,7 @@ export function addClientRoutes(
   app: FastifyInstance,
   { platform, clients: ours, provider, hasUserCodes }: ClientRouteNeeds,
 ) {
-  const { config, database, vault, clock, audit, inWork, toClients } = platform
+  const { config, database, vault, clock, audit, loadShedding, toClients } = platform
   const { clients, authenticateClient, certificateOf, validationContext } = ours
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
@@ -170,7 +170,7 @@ export function addClientRoutes(
     mailed: config.email !== undefined,
     accepts: createAcceptance(provider, config.tokens),
     endings: endClient,
-    sectorLists: createSectorLists({ caller: toClients, whileWaiting: inWork.whileWaiting, clock }),
+    sectorLists: createSectorLists({ caller: toClients, releaseSlotWhile: loadShedding.releaseSlotWhile, clock }),
     vault,
     clock,
     audit,

@@ -25,7 +25,7 @@ const signInTimeoutMs = 10_000
 
 export async function addConsentApp(app: FastifyInstance, needs: CibaNeeds, parts: ConsentAppParts): Promise<void> {
   const { platform, clients, users, openid, stored, channels } = needs
-  const { config, database, texts, clock, log, audit, inWork } = platform
+  const { config, database, texts, clock, log, audit, loadShedding } = platform
   const { send, framing } = parts
   const { userKey } = stored
   const signsInHere = config.login.issuer === 'self'
@@ -38,12 +38,12 @@ export async function addConsentApp(app: FastifyInstance, needs: CibaNeeds, part
       endSession: openid.endSession,
       providerCookie: signsInHere ? cookieNames(config.issuer).session : undefined,
       signIn: createSignIn({ redirectUri, ...where }),
-      whileSigningIn: signsInHere ? noWait : createBoundedWait(inWork.whileWaiting),
+      whileSigningIn: signsInHere ? noWait : createBoundedWait(loadShedding.releaseSlotWhile),
       cookies: openid.appCookies,
       texts,
       pushKey: channels.pushKey,
       userCodes: users.ownCode !== undefined,
-      onChange: (heard) => database.listen(USER_REQUESTS, heard),
+      onChange: (listener) => database.listen(USER_REQUESTS, listener),
       userKey,
       framing,
       streams: config.limits.streams,

@@ -11,7 +11,7 @@ import { profiles } from '../platform/security-profile.ts'
 import type { Platform } from './platform.ts'
 
 export function composeHttpServer(
-  { config, texts, profile, metrics, inWork, log }: Platform,
+  { config, texts, profile, metrics, loadShedding, log }: Platform,
   patience?: CallerPatience,
 ) {
   const patienceWithCallers = serverPatience(patience)
@@ -31,7 +31,7 @@ export function composeHttpServer(
     done()
   })
   const routes = collectRoutes(app)
-  inWork.guard(app)
+  loadShedding.guard(app)
   return { app, routes }
 }
 

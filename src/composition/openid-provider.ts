@@ -3,13 +3,13 @@ import type { FastifyInstance } from 'fastify'
 import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'
 import { assertionAlgorithms } from '../client/authentication/client-assertion.ts'
 import { createPrepareKeys } from '../client/authentication/prepare-keys.ts'
-import { secretPlace } from '../client/configured-clients.ts'
+import { secretAad } from '../client/configured-clients.ts'
 import { seesCertificates } from '../config/config.ts'
 import { createCookies } from '../consent-app/session.ts'
 import { createEndSession } from '../endings/end-session.ts'
 import { createSessionEndingStore } from '../endings/session-ending-store.ts'
 import { authorizeEndpoint } from '../openid-provider/authorize-endpoint.ts'
-import { createHandOver } from '../openid-provider/forward-request.ts'
+import { createForwardToOidcProvider } from '../openid-provider/forward-request.ts'
 import { handedOverEndpoint } from '../openid-provider/forwarded-endpoint.ts'
 import { createBeginFor } from '../openid-provider/held-generations.ts'
 import { createOidcModelStore } from '../openid-provider/oidc-model-store.ts'
@@ -64,7 +64,13 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
     endedSessions,
     endSession,
     appCookies,
-    handOver: createHandOver(provider, certificateOf, proofs, addresses.slice(1), prepareKeys),
+    forwardToOidcProvider: createForwardToOidcProvider(
+      provider,
+      certificateOf,
+      proofs,
+      addresses.slice(1),
+      prepareKeys,
+    ),
   }
 }
 
@@ -97,7 +103,7 @@ function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Cl
       const client = await clients.find(id)
       if (client === undefined) return undefined
       const { metadata, secretHash, secretSealed } = client
-      const secret = secretSealed === undefined ? undefined : vault.open(secretSealed, secretPlace(id))
+      const secret = secretSealed === undefined ? undefined : vault.open(secretSealed, secretAad(id))
       return { metadata, secretHash, secret }
     },
     ownClient: ownApp.client_id,
@@ -131,18 +137,18 @@ interface OpenidRouteNeeds {
 
 /** Signing in, and the endpoints of oidc-provider. */
 export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): void {
-  const { handOver, provider, places, models } = needs.openid
+  const { forwardToOidcProvider, provider, places, models } = needs.openid
   addSignIn(app, needs)
   // oidc-provider says 404 to a method it does not take.
   for (const path of [paths.introspection, paths.revocation]) {
     onlyMethods(app, path, ['POST', 'OPTIONS'])
-    app.post(path, handOver)
+    app.post(path, forwardToOidcProvider)
   }
-  userinfoEndpoint(app, paths.userinfo, { handOver, log: needs.platform.log })
+  userinfoEndpoint(app, paths.userinfo, { forwardToOidcProvider, log: needs.platform.log })
   onlyMethods(app, paths.jwks, ['GET', 'OPTIONS'])
   const { texts } = needs.platform
-  authorizeEndpoint(app, paths.authorization, { handOver, places, remove: models.removeSignIns, texts })
-  handedOverEndpoint(app, provider, handOver)
+  authorizeEndpoint(app, paths.authorization, { forwardToOidcProvider, places, remove: models.removeSignIns, texts })
+  handedOverEndpoint(app, provider, forwardToOidcProvider)
 }
 
 function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openid, framing }: OpenidRouteNeeds): void {

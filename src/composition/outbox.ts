@@ -14,7 +14,7 @@ export function composeOutbox({ config, database, clock, log, audit }: Platform)
     attempts: config.notifications.attempts,
     isAboutUser: isAboutAccount,
     timeout: timeoutMsOf(config),
-    onNews: (heard) => database.listen(OUTBOX, heard),
+    onChange: (listener) => database.listen(OUTBOX, listener),
     clock,
     log,
     audit,

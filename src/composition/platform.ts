@@ -5,7 +5,7 @@ import { createMetrics } from '../operations/metrics.ts'
 import { type Audit, createAudit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import { createVault } from '../platform/crypto.ts'
-import { createInWork } from '../platform/http/load-shedding.ts'
+import { createLoadShedding } from '../platform/http/load-shedding.ts'
 import { createGuardedCaller, type GuardedCaller } from '../platform/http/outgoing.ts'
 import { loadTexts } from '../platform/i18n/texts.ts'
 import { createKeySets } from '../platform/jose/key-sets.ts'
@@ -26,7 +26,7 @@ export type Platform = ReturnType<typeof composePlatform>
 
 export function composePlatform({ config, database, clock, log }: Given) {
   const metrics = createMetrics()
-  const audit: Audit = createAudit({ clock, log, hearers: [metrics.hear, ...(config.audit ? [config.audit] : [])] })
+  const audit: Audit = createAudit({ clock, log, listeners: [metrics.hear, ...(config.audit ? [config.audit] : [])] })
   const callers: GuardedCaller[] = []
 
   /** Calls to addresses that others name. They end with the server. */
@@ -46,8 +46,12 @@ export function composePlatform({ config, database, clock, log }: Given) {
     allowPrivateNetworks: config.development || config.notifications.allowPrivateNetworks,
     ca: config.notifications.ca,
   })
-  const inWork = createInWork({ most: config.limits.inFlight, clients: routesOfClients, free: routesNeverRefused })
-  const openKeySets = () => createKeySets({ caller: toClients, whileWaiting: inWork.whileWaiting, clock })
+  const loadShedding = createLoadShedding({
+    most: config.limits.inFlight,
+    clients: routesOfClients,
+    exempt: routesNeverRefused,
+  })
+  const openKeySets = () => createKeySets({ caller: toClients, releaseSlotWhile: loadShedding.releaseSlotWhile, clock })
 
   return {
     config,
@@ -56,7 +60,7 @@ export function composePlatform({ config, database, clock, log }: Given) {
     log,
     audit,
     metrics,
-    inWork,
+    loadShedding,
     vault: createVault(config.secret),
     texts: loadTexts(config.texts),
     profile: profiles[config.profile],

@@ -11,7 +11,7 @@ export async function composeSigningKeys({ config, database, vault, clock, log, 
   const watch = await createSigningKeyWatch({
     keys: store,
     times: keyTimesOf(config),
-    onNews: (heard) => database.listen('signing_keys', heard),
+    onChange: (listener) => database.listen('signing_keys', listener),
     vault,
     clock,
     log,

@@ -25,7 +25,7 @@ export interface ConsentAppNeeds extends SessionNeeds {
   /** Whether users look after their user codes here. */
   userCodes: boolean
   /** Hears that a user's requests have changed, by `userKey`; '' means that changes may have been missed. */
-  onChange(heard: (userKey: string) => void): () => void
+  onChange(listener: (userKey: string) => void): () => void
   userKey(userId: string): string
   framing: Framing
   /** Pages that may listen at the same time, at this process. */

@@ -2,7 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../platform/clock.ts'
 import { type EventStream, openEventStream, tooManyStreams } from '../platform/http/event-stream.ts'
-import { Refusal } from '../platform/oauth-error.ts'
+import { OAuthError } from '../platform/oauth-error.ts'
 import { createRequestWatch, type RequestWatchNeeds } from './request-watch.ts'
 import type { Session } from './session.ts'
 
@@ -30,7 +30,7 @@ export function eventsEndpoint(app: FastifyInstance, path: string, needs: Events
   // A HEAD of it would never end.
   app.get(path, { exposeHeadRoute: false }, (request, reply) => {
     const session = sessionOf(request)
-    if (session === undefined) throw new Refusal('invalid_token', 'sign in first')
+    if (session === undefined) throw new OAuthError('invalid_token', 'sign in first')
     open(reply, session)
   })
 

@@ -105,12 +105,12 @@ function scene() {
   const waiting = new Map<string, string[]>()
   const refused = new Map<string, 'revoked' | 'fails'>()
   const users = new Map<string, string>()
-  let heard: (userKey: string) => void = () => {}
+  let listener: (userKey: string) => void = () => {}
   const watch = createRequestWatch({
-    onChange(listener) {
-      heard = listener
+    onChange(heard) {
+      listener = heard
       return () => {
-        heard = () => {}
+        listener = () => {}
       }
     },
     async waiting(token) {
@@ -145,7 +145,7 @@ function scene() {
     change(user: string, id: string) {
       const changed = user === '' ? new Set(users.values()) : [user]
       for (const each of changed) waiting.set(each, [...(waiting.get(each) ?? []), id])
-      heard(user)
+      listener(user)
     },
     revoke: (token: string) => void refused.set(token, 'revoked'),
     fail: (token: string) => void refused.set(token, 'fails'),

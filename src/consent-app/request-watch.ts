@@ -24,7 +24,7 @@ export interface RequestWatch {
 
 export interface RequestWatchNeeds {
   /** Hears of each change, by the key of its user; '' means that changes may have been missed. Returns how to stop. */
-  onChange(heard: (userKey: string) => void): () => void
+  onChange(listener: (userKey: string) => void): () => void
   waiting: DeviceApi['waiting']
   log: Log
 }

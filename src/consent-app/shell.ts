@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { rawBody } from '../platform/http/answer.ts'
 import { type Form, readForm } from '../platform/http/form.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../platform/i18n/texts.ts'
-import { Refusal } from '../platform/oauth-error.ts'
+import { OAuthError } from '../platform/oauth-error.ts'
 import { type Framing, framed } from '../platform/pages/pages.ts'
 import type { ShownRequest } from './device-api.ts'
 import { type AppPage, appHeaders, renderPage } from './pages.ts'
@@ -118,8 +118,8 @@ export function formOf(request: FastifyRequest): Form {
   return readForm(request.headers['content-type'], rawBody(request))
 }
 
-export function staleForm(): Refusal {
-  return new Refusal('access_denied', 'the form has expired or was sent from another site')
+export function staleForm(): OAuthError {
+  return new OAuthError('access_denied', 'the form has expired or was sent from another site')
 }
 
 /** How a client is called. */

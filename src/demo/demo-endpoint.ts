@@ -7,7 +7,7 @@ import type { Clock } from '../platform/clock.ts'
 import { rawBody } from '../platform/http/answer.ts'
 import { type EventStream, openEventStream, tooManyStreams } from '../platform/http/event-stream.ts'
 import { type Form, readForm } from '../platform/http/form.ts'
-import { Refusal } from '../platform/oauth-error.ts'
+import { OAuthError } from '../platform/oauth-error.ts'
 import { fileText, pageHeaders, pagesIn } from '../platform/pages/pages.ts'
 import { type Mode, modes, type Order } from './order.ts'
 import type { Till } from './till.ts'
@@ -40,8 +40,8 @@ export function demoEndpoint(app: FastifyInstance, { paths, till, wire, mostStre
 
   app.post('/demo/ring', (request, reply) => {
     if (request.headers['sec-fetch-site'] === 'cross-site')
-      throw new Refusal('access_denied', 'cross-site requests are not allowed')
-    const ring = till.ring(readOrder(readForm(request.headers['content-type'], rawBody(request))))
+      throw new OAuthError('access_denied', 'cross-site requests are not allowed')
+    const ring = till.number(readOrder(readForm(request.headers['content-type'], rawBody(request))))
     return reply.code(202).send({ ring })
   })
 
@@ -81,12 +81,12 @@ export function demoEndpoint(app: FastifyInstance, { paths, till, wire, mostStre
 
 function readOrder(form: Form): Order {
   const mode = modes.find((known): known is Mode => known === form.get('mode'))
-  if (mode === undefined) throw new Refusal('invalid_request', 'mode must be poll, ping or push')
+  if (mode === undefined) throw new OAuthError('invalid_request', 'mode must be poll, ping or push')
   const item = form.get('item')?.trim() ?? ''
   const amount = form.get('amount')?.trim() ?? ''
-  if (item.length < 1 || item.length > 40) throw new Refusal('invalid_request', 'item must have 1 to 40 characters')
+  if (item.length < 1 || item.length > 40) throw new OAuthError('invalid_request', 'item must have 1 to 40 characters')
   if (!/^\d{1,5}([.,]\d{2})?$/.test(amount)) {
-    throw new Refusal('invalid_request', 'amount must be a number such as 4.20')
+    throw new OAuthError('invalid_request', 'amount must be a number such as 4.20')
   }
   return { mode, item, amount }
 }

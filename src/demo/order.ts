@@ -16,7 +16,7 @@ export interface Order {
 /** What the till's display shows. */
 export interface Display extends Order {
   /** Counts the rings since the start. */
-  ring: number
+  number: number
   status: 'ringing' | 'waiting' | 'paid' | 'refused' | 'expired' | 'failed'
   /** Why, where the status does not say it. */
   detail: string

@@ -40,12 +40,12 @@ interface State {
 }
 
 /** What the display shows of a purchase, until nobody waits for it any more. */
-function createProgress(order: Order, ring: number, { show, clock }: Pick<PurchaseNeeds, 'show' | 'clock'>) {
+function createProgress(order: Order, number: number, { show, clock }: Pick<PurchaseNeeds, 'show' | 'clock'>) {
   const state: State = { status: 'ringing', detail: '', claims: [] }
   let cancelTimer = () => {}
   let isCancelled = false
 
-  const display = () => displayOf({ ...order, ...state, ring }, clock.now())
+  const display = () => displayOf({ ...order, ...state, number: number }, clock.now())
 
   function change(changed: Partial<State>): void {
     if (isCancelled) return
@@ -190,10 +190,10 @@ function reasonIn({ error, error_description: description }: Json): string {
   return description === undefined ? String(error ?? 'no reason was given') : String(description)
 }
 
-function displayOf(shown: Order & State & { ring: number }, now: number): Display {
-  const { ring, mode, item, amount, status, detail, claims, expiresAt = now } = shown
+function displayOf(shown: Order & State & { number: number }, now: number): Display {
+  const { number, mode, item, amount, status, detail, claims, expiresAt = now } = shown
   const secondsLeft = status === 'waiting' ? Math.max(0, Math.ceil((expiresAt - now) / 1000)) : 0
-  return { ring, mode, item, amount, status, detail, claims, secondsLeft }
+  return { number: number, mode, item, amount, status, detail, claims, secondsLeft }
 }
 
 /** The claims that answer: who says it, about whom, to whom, and how they know. */

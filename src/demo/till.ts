@@ -15,12 +15,12 @@ export interface TillNeeds extends TillClientNeeds {
 }
 
 export interface Till {
-  ring(order: Order): number
+  number(order: Order): number
   /** A notification endpoint was called; whether it is for us shows its bearer token. */
   hear(call: ReceivedCallBack): void
   display(): Display | undefined
   /** Hears whenever the display changes. Returns how to stop listening. */
-  listen(heard: (display: Display) => void): () => void
+  listen(listener: (display: Display) => void): () => void
   stop(): void
 }
 
@@ -31,11 +31,11 @@ export function createTill({ issuer, clock, log, ...connection }: TillNeeds): Ti
   let current: Purchase | undefined
 
   function show(display: Display): void {
-    for (const heard of listeners) heard(display)
+    for (const listener of listeners) listener(display)
   }
 
   return {
-    ring(order) {
+    number(order) {
       // Who asks anew no longer waits for the answer to before.
       current?.cancel()
       count += 1
@@ -45,9 +45,9 @@ export function createTill({ issuer, clock, log, ...connection }: TillNeeds): Ti
     },
     hear: (call) => current?.receive(call),
     display: () => current?.display(),
-    listen(heard) {
-      listeners.add(heard)
-      return () => listeners.delete(heard)
+    listen(listener) {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
     },
     stop() {
       current?.cancel()

@@ -6,7 +6,7 @@ export type Party = 'till' | 'doorbell' | 'phone'
 export interface WireMessage {
   id: number
   /** To which ring of the till it belongs; 0 before the first. */
-  ring: number
+  number: number
   from: Party
   to: Party
   /** GET, POST; MAIL for what is not HTTP. */
@@ -45,14 +45,14 @@ export interface Answered {
 
 export interface Wire {
   /** Forgets what was: a new ring is a new story. */
-  begin(ring: number): void
+  begin(number: number): void
   /** A message sets out. Answers how to say that it was answered. */
   send(message: Sent): (answer: Answered) => void
   /** A mail reaches the phone's mailbox. */
   showMail(mail: { to: string; subject: string; text: string; link: string }): void
   messages(): readonly WireMessage[]
   /** Hears every message when it sets out, and again when it is answered. Returns how to stop listening. */
-  listen(heard: (message: WireMessage) => void): () => void
+  listen(listener: (message: WireMessage) => void): () => void
 }
 
 /** Messages kept for who opens the page later, and characters shown of a body. */
@@ -62,17 +62,17 @@ const longestBody = 4_000
 export function createWire(): Wire {
   const listeners = new Set<(message: WireMessage) => void>()
   let messages: WireMessage[] = []
-  let ring = 0
+  let number = 0
   let count = 0
 
   function tell(message: WireMessage): void {
-    for (const heard of listeners) heard(message)
+    for (const listener of listeners) listener(message)
   }
 
   function send({ from, to, method, path, meaning, authorization, contentType, body, link }: Sent) {
     const message: WireMessage = {
       id: ++count,
-      ring,
+      number,
       from,
       to,
       method,
@@ -95,8 +95,8 @@ export function createWire(): Wire {
   }
 
   return {
-    begin(number) {
-      ring = number
+    begin(next) {
+      number = next
       messages = []
     },
     send,
@@ -109,9 +109,9 @@ export function createWire(): Wire {
       })
     },
     messages: () => messages,
-    listen(heard) {
-      listeners.add(heard)
-      return () => listeners.delete(heard)
+    listen(listener) {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
     },
   }
 }

@@ -4,7 +4,7 @@ import type { RequestStore } from '../ciba/authentication-request/authentication
 import type { Decide } from '../ciba/decision/decide.ts'
 import type { Clock } from '../platform/clock.ts'
 import { isTooDeep, readQuery } from '../platform/http/form.ts'
-import { Refusal } from '../platform/oauth-error.ts'
+import { OAuthError } from '../platform/oauth-error.ts'
 import { pageHeaders, pagesIn } from '../platform/pages/pages.ts'
 import type { Mailbox } from './mailbox.ts'
 
@@ -51,9 +51,9 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
   app.post('/dev/decide', async (request, reply) => {
     const query = readQuery(request.url)
     const outcome = actions.get(query.get('action') as 'allow')
-    if (outcome === undefined) throw new Refusal('invalid_request', 'action must be allow or deny')
+    if (outcome === undefined) throw new OAuthError('invalid_request', 'action must be allow or deny')
     const found = await needs.requests.findByAuthReqId(query.get('auth_req_id') ?? '')
-    if (found === undefined) throw new Refusal('not_found', 'no such request')
+    if (found === undefined) throw new OAuthError('not_found', 'no such request')
     // As if the user had been at the device just now, authenticated in the way the client likes best (AH-4).
     const [acr] = found.acrValues?.split(' ') ?? []
     const authentication = { authTime: Math.floor(needs.clock.now() / 1000), amr: ['dev'], acr }
@@ -65,8 +65,8 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
       authentication,
       address: request.ip,
     })
-    if (result.kind === 'user unavailable') throw new Refusal('access_denied', 'the user cannot decide now')
-    if (result.kind !== 'settled') throw new Refusal('already_decided', `nothing to decide: ${result.kind}`)
+    if (result.kind === 'user unavailable') throw new OAuthError('access_denied', 'the user cannot decide now')
+    if (result.kind !== 'settled') throw new OAuthError('already_decided', `nothing to decide: ${result.kind}`)
     return reply.code(200).send({ request_id: found.id, status: result.status })
   })
 

@@ -8,8 +8,8 @@ import {
 } from '../ciba/authentication-request/open-request-store.ts'
 import { createUserKey, USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
 import { createDecisionStore, type EndingReason } from '../ciba/decision/consent-history-store.ts'
-import { type EndedBy, endRequests, tellEnded } from '../ciba/decision/end-requests.ts'
-import type { Letter } from '../outbox/notification.ts'
+import { type EndedBy, endRequests, recordEnded } from '../ciba/decision/end-requests.ts'
+import type { OutboxMessage } from '../outbox/notification.ts'
 import { createOutboxStore, OUTBOX } from '../outbox/outbox-store.ts'
 import type { Audit, AuditEventName } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
@@ -37,7 +37,7 @@ export interface EndingOptions {
   /** What else is to happen in the same step, and what the audit calls it. */
   also?: Statement[]
   /** Of which the user is told. */
-  notices?: readonly Letter[]
+  notices?: readonly OutboxMessage[]
   alsoEvent?: AuditEventName
 }
 
@@ -81,7 +81,7 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
 
     const open = await openRequests.endOfUser(userId, mustBe, now, follow)
     if (open === undefined) return false
-    tellEnded(open.filter(isOver), endedBy, audit)
+    recordEnded(open.filter(isOver), endedBy, audit)
     if (options.alsoEvent !== undefined) audit({ event: options.alsoEvent, user: userId, by })
     audit({ event: events[ending], user: userId, by })
     return true

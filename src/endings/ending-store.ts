@@ -1,5 +1,5 @@
 /** What an ending does to each table, in one place: a test holds this list against the schema. */
-import { nobody } from '../ciba/authentication-request/authentication-request.ts'
+import { decoyUserId } from '../ciba/authentication-request/authentication-request.ts'
 import type { Statement } from '../platform/storage/database.ts'
 
 /**
@@ -89,7 +89,7 @@ export const tablesOfUser: readonly TableOfUser[] = [
     table: 'backchannel_auth_requests',
     in: ['erased'],
     statements: ({ userId, erasedAs, now }) => [
-      { sql: anonymizing, values: [userId, nobody(erasedAs), now] },
+      { sql: anonymizing, values: [userId, decoyUserId(erasedAs), now] },
       ...deleting('backchannel_auth_requests')({ userId }),
     ],
     keeps: 'open ones are denied (`endRequests`), finished ones stay for `retention.requests`',

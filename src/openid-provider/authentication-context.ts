@@ -1,17 +1,17 @@
 /** How the user of a token was authenticated, where it was not at our own sign-in page. */
 /** Seconds since 1970 for `authTime`. */
-export interface Vouched {
+export interface AuthenticationContext {
   acr?: string | undefined
   amr?: string[] | undefined
   authTime?: number | undefined
 }
 
-const vouched = new WeakMap<object, Vouched>()
+const contexts = new WeakMap<object, AuthenticationContext>()
 
-export function vouchFor(token: object, authentication: Vouched): void {
-  vouched.set(token, authentication)
+export function setAuthenticationContext(token: object, authentication: AuthenticationContext): void {
+  contexts.set(token, authentication)
 }
 
-export function vouchedFor(token: object): Vouched | undefined {
-  return vouched.get(token)
+export function authenticationContextOf(token: object): AuthenticationContext | undefined {
+  return contexts.get(token)
 }

@@ -13,7 +13,7 @@ import type { OidcModelStore } from './oidc-model-store.ts'
 import { NoPlace, type SignInPlace, type SignInPlaces } from './sign-in-places.ts'
 
 export interface AuthorizeNeeds {
-  handOver: ForwardToOidcProvider
+  forwardToOidcProvider: ForwardToOidcProvider
   places: SignInPlaces
   /** Removes sign-ins that were begun, by the hashes of their ids. */
   remove: OidcModelStore['removeSignIns']
@@ -79,7 +79,7 @@ export function authorizeEndpoint(app: FastifyInstance, path: string, needs: Aut
 
   async function goOn(request: FastifyRequest, reply: FastifyReply, place: SignInPlace) {
     try {
-      return await underWay.run(place, () => needs.handOver(request, reply))
+      return await underWay.run(place, () => needs.forwardToOidcProvider(request, reply))
     } finally {
       const left = place.end()
       if (left.length > 0) await needs.remove(left)

@@ -17,7 +17,7 @@ import { pageHeaders, renderError } from '../platform/pages/pages.ts'
 import type { Profile } from '../platform/security-profile.ts'
 import { PASSKEY_ACR } from '../user/passkey/passkey-strength.ts'
 import type { UserHooks } from '../user/user.ts'
-import { vouchedFor } from './authentication-context.ts'
+import { authenticationContextOf } from './authentication-context.ts'
 import { claimsByScope, claimsOf } from './claims.ts'
 import { asOidcProviderSeesIt, type KnownClient, onlyWithGrants } from './client-view.ts'
 import { certificateOfHandedOver } from './forward-request.ts'
@@ -141,7 +141,7 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       // Kept with the token, so that a decision made with it can say how its user was authenticated.
       extraTokenClaims: (ctx, token) => {
         const { AuthorizationCode, RefreshToken } = ctx?.oidc?.entities ?? {}
-        const source = vouchedFor(token) ?? AuthorizationCode ?? RefreshToken
+        const source = authenticationContextOf(token) ?? AuthorizationCode ?? RefreshToken
         return source && { auth_time: source.authTime, acr: source.acr, amr: source.amr }
       },
       // Nobody has to allow our own app what it is there for.

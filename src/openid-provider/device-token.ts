@@ -1,6 +1,6 @@
 /** An access token with which a user's own page asks and decides, for a user who signed in at another provider. */
 import type { Authentication } from '../user/authentication.ts'
-import { vouchFor } from './authentication-context.ts'
+import { setAuthenticationContext } from './authentication-context.ts'
 import type { CurrentProvider } from './openid-provider.ts'
 
 export interface DeviceToken {
@@ -20,7 +20,7 @@ export function createDeviceToken(currentProvider: CurrentProvider, clientId: st
       scope: 'openid ciba:decide',
       gty: 'authorization_code',
     } as never)
-    vouchFor(token, authentication)
+    setAuthenticationContext(token, authentication)
     const accessToken = await token.save()
     return { accessToken, expiresIn: token.expiration }
   }

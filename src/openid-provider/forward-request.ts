@@ -21,13 +21,13 @@ export type PrepareKeys = (call: {
   slot: Slot | undefined
 }) => Promise<boolean>
 
-export type ForwardToOidcProvider = ReturnType<typeof createHandOver>
+export type ForwardToOidcProvider = ReturnType<typeof createForwardToOidcProvider>
 
 /**
  * @param aliases further addresses of this server: where clients with certificates find the same endpoints (ML-12). A
  *   call that came there is handed over as such; one with any other `Host` came to the issuer, whatever it says
  */
-export function createHandOver(
+export function createForwardToOidcProvider(
   provider: CurrentProvider,
   certificateOf: ReadCertificate,
   proofs: Proofs,
@@ -48,7 +48,7 @@ export function createHandOver(
     const toHandOver = await readProof({ proof, authorization: request.headers.authorization, form })
     const waited = form !== undefined && (await prepareKeys({ form, certificate, slot: slotOf(request.raw) }))
     // It may have left meanwhile, and what is done for it may be done only once.
-    if (waited) await callerOf(reply).mustBeThere()
+    if (waited) await callerOf(reply).throwIfClosed()
     reply.hijack()
     // Fastify's hooks do not see what oidc-provider answers.
     const headers = { ...request.server.commonHeaders, ...proofs.answerHeaders(proof) }

@@ -9,21 +9,21 @@ import { errors, Provider } from 'oidc-provider'
 import { type Proofs, type ReadProof, type SentProof, usedBefore } from '../client/sender-constraint/dpop-proof.ts'
 import { accessTokenOf } from '../platform/http/authorization.ts'
 import type { Form } from '../platform/http/form.ts'
-import { Refusal } from '../platform/oauth-error.ts'
+import { OAuthError } from '../platform/oauth-error.ts'
 import type { CurrentProvider } from './openid-provider.ts'
 
 /** What is known of a call that brings a proof. */
-export interface CallToHandOver {
+export interface ForwardedCall {
   proof: SentProof
   authorization: string | undefined
   form: Form | undefined
 }
 
 /** The proof of a call, or that it does not go along; undefined if none was sent. */
-export type ProofToHandOver = ReadProof | 'withheld' | undefined
+export type ForwardedProof = ReadProof | 'withheld' | undefined
 
-/** @throws {Refusal} `invalid_dpop_proof`, `use_dpop_nonce`, `invalid_token` */
-export type ReadProofToHandOver = (call: CallToHandOver) => Promise<ProofToHandOver>
+/** @throws {OAuthError} `invalid_dpop_proof`, `use_dpop_nonce`, `invalid_token` */
+export type ReadProofToHandOver = (call: ForwardedCall) => Promise<ForwardedProof>
 
 export function createReadProofToHandOver(provider: CurrentProvider, proofs: Proofs): ReadProofToHandOver {
   return async (call) => {
@@ -55,21 +55,21 @@ function routeOf(path: string, provider: Provider): (typeof routes)[number] | un
 }
 
 /** Refused here, since oidc-provider would verify the proof first and look for the token then. */
-async function proofOfResource(call: CallToHandOver, provider: Provider, proofs: Proofs): Promise<ProofToHandOver> {
+async function proofOfResource(call: ForwardedCall, provider: Provider, proofs: Proofs): Promise<ForwardedProof> {
   const sent = accessTokenOf(call.authorization)
   if (sent === undefined) return 'withheld'
   const { scheme, token } = sent
   const proof = await proofs.read(call.proof, scheme === 'dpop' ? token : undefined)
   const found = await provider.AccessToken.find(token)
   if (found !== undefined && found.jkt === proof.key) return proof
-  throw new Refusal('invalid_token', 'the access token is not valid', {
+  throw new OAuthError('invalid_token', 'the access token is not valid', {
     detail: found === undefined ? 'unknown or expired' : 'bound to another key, or to none',
     headers: { 'WWW-Authenticate': proofs.challenge('invalid_token') },
   })
 }
 
 /** A public client has nothing to show but what it brings: without it, its answer is the same as without the proof. */
-async function proofOfGrant(call: CallToHandOver, provider: Provider, proofs: Proofs): Promise<ProofToHandOver> {
+async function proofOfGrant(call: ForwardedCall, provider: Provider, proofs: Proofs): Promise<ForwardedProof> {
   const proof = await proofs.read(call.proof)
   const showsCredentials =
     call.authorization !== undefined || call.form?.has('client_secret') || call.form?.has('client_assertion')
@@ -109,10 +109,10 @@ const sources: Readonly<Record<string, Source | undefined>> = {
   },
 }
 
-const handedOver = new WeakMap<object, Exclude<ProofToHandOver, undefined>>()
+const handedOver = new WeakMap<object, Exclude<ForwardedProof, undefined>>()
 
 /** Remembers what became of the proof of a call. */
-export function rememberProof(request: object, proof: ProofToHandOver): void {
+export function rememberProof(request: object, proof: ForwardedProof): void {
   if (proof !== undefined) handedOver.set(request, proof)
 }
 

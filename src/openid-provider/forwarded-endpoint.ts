@@ -33,7 +33,7 @@ export const discoveryPaths = ['/.well-known/openid-configuration', '/.well-know
 export function handedOverEndpoint(
   app: FastifyInstance,
   provider: CurrentProvider,
-  handOver: ForwardToOidcProvider,
+  forwardToOidcProvider: ForwardToOidcProvider,
 ): void {
   const paths = [
     ...names.map((name) => pathOf(provider(), name)),
@@ -42,7 +42,7 @@ export function handedOverEndpoint(
   ].filter((path) => path !== undefined)
   for (const path of paths) {
     const method = app.supportedMethods.filter((method) => !app.hasRoute({ url: path, method }))
-    if (method.length > 0) app.route({ method, url: path, handler: handOver })
+    if (method.length > 0) app.route({ method, url: path, handler: forwardToOidcProvider })
   }
 }
 

@@ -6,14 +6,18 @@ import type { Log } from '../platform/log.ts'
 import type { ForwardToOidcProvider } from './forward-request.ts'
 
 export interface UserinfoNeeds {
-  handOver: ForwardToOidcProvider
+  forwardToOidcProvider: ForwardToOidcProvider
   log: Log
 }
 
 const INTERACTION = 'x-fapi-interaction-id'
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
-export function userinfoEndpoint(app: FastifyInstance, path: string, { handOver, log }: UserinfoNeeds): void {
+export function userinfoEndpoint(
+  app: FastifyInstance,
+  path: string,
+  { forwardToOidcProvider, log }: UserinfoNeeds,
+): void {
   onlyMethods(app, path, ['GET', 'POST', 'OPTIONS'])
   app.route({
     method: ['GET', 'POST', 'OPTIONS'],
@@ -22,7 +26,7 @@ export function userinfoEndpoint(app: FastifyInstance, path: string, { handOver,
       const interaction = interactionOf(request)
       reply.raw.setHeader(INTERACTION, interaction)
       log.info({ event: 'userinfo.called', interaction })
-      return handOver(request, reply)
+      return forwardToOidcProvider(request, reply)
     },
   })
 }

@@ -9,7 +9,7 @@ import { sameSecret } from '../platform/crypto.ts'
 import { isWithin, rangesOf } from '../platform/http/address.ts'
 import { onlyMethods } from '../platform/http/answer.ts'
 import { bearerOf } from '../platform/http/authorization.ts'
-import { Refusal } from '../platform/oauth-error.ts'
+import { OAuthError } from '../platform/oauth-error.ts'
 import { ownVersion } from '../platform/version.ts'
 import { type Family, gauge } from './metric-families.ts'
 import type { Metrics } from './metrics.ts'
@@ -67,9 +67,9 @@ export function metricsEndpoint(app: FastifyInstance, path: string, needs: Metri
   }
 }
 
-function refusal({ token }: MetricsAccess): Refusal {
-  if (token === undefined) return new Refusal('not_found', 'there is nothing at this address')
-  return new Refusal('invalid_token', 'the token that is set as metrics.token is required', {
+function refusal({ token }: MetricsAccess): OAuthError {
+  if (token === undefined) return new OAuthError('not_found', 'there is nothing at this address')
+  return new OAuthError('invalid_token', 'the token that is set as metrics.token is required', {
     headers: { 'WWW-Authenticate': 'Bearer realm="doorbell"' },
   })
 }

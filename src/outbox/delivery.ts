@@ -2,14 +2,14 @@
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
-import { judge, type Letter, type Outcome } from './notification.ts'
+import { nextState, type OutboxMessage, type Outcome } from './notification.ts'
 import type { OutboxStore } from './outbox-store.ts'
 
 /**
  * How a kind of notification is sent. It may be called again for a notification that did arrive, so the receiver hears
  * at least once. Must settle soon after `signal` fires.
  */
-export type Send = (letter: Letter, signal: AbortSignal) => Promise<Outcome>
+export type Send = (message: OutboxMessage, signal: AbortSignal) => Promise<Outcome>
 
 /** One kind of notification. */
 export interface Sender {
@@ -33,53 +33,53 @@ export interface DeliveryNeeds {
 }
 
 /** Resolves to what came of it; to nothing, if it was not sent, or if that could not be written down. */
-export type Deliver = (letter: Letter, signal: AbortSignal) => Promise<Outcome['kind'] | undefined>
+export type Deliver = (message: OutboxMessage, signal: AbortSignal) => Promise<Outcome['kind'] | undefined>
 
 export function createDelivery(senders: Senders, { outbox, clock, log, audit, ...options }: DeliveryNeeds): Deliver {
-  async function attempt(letter: Letter, signal: AbortSignal): Promise<Outcome | 'stopped'> {
+  async function attempt(message: OutboxMessage, signal: AbortSignal): Promise<Outcome | 'stopped'> {
     if (signal.aborted) return 'stopped'
-    const sender = senders[letter.kind]
-    if (sender === undefined) return { kind: 'refused', words: `no sender for the kind ${letter.kind}` }
-    if (clock.now() >= letter.giveUpAt) return { kind: 'refused', words: 'it expired before it could be sent' }
+    const sender = senders[message.kind]
+    if (sender === undefined) return { kind: 'refused', words: `no sender for the kind ${message.kind}` }
+    if (clock.now() >= message.giveUpAt) return { kind: 'refused', words: 'it expired before it could be sent' }
     try {
-      return await sender.send(letter, signal)
+      return await sender.send(message, signal)
     } catch (error) {
       if (signal.aborted) return 'stopped'
-      log.error({ event: 'outbox.attempt_failed', notification: letter.id, kind: letter.kind, error })
+      log.error({ event: 'outbox.attempt_failed', notification: message.id, kind: message.kind, error })
       return { kind: 'failed', words: 'an internal error' }
     }
   }
 
-  async function record(letter: Letter, outcome: Outcome): Promise<void> {
+  async function record(message: OutboxMessage, outcome: Outcome): Promise<void> {
     const now = clock.now()
-    const attempts = senders[letter.kind]?.isTriedToTheEnd ? Number.POSITIVE_INFINITY : options.attempts
-    const verdict = judge(outcome, letter, now, attempts, Math.random())
-    const subject = options.isAboutUser?.(letter.kind) ? { user: letter.subject } : { request: letter.subject }
-    const about = { ...subject, by: letter.kind, about: letter.id, attempt: letter.attempts }
+    const attempts = senders[message.kind]?.isTriedToTheEnd ? Number.POSITIVE_INFINITY : options.attempts
+    const next = nextState(outcome, message, now, attempts, Math.random())
+    const subject = options.isAboutUser?.(message.kind) ? { user: message.subject } : { request: message.subject }
+    const about = { ...subject, by: message.kind, about: message.id, attempt: message.attempts }
     const tell = (event: 'delivered' | 'failed' | 'parked', outcome: string) =>
       audit({ event: `notification.${event}`, ...about, outcome })
     // Whose lease ended meanwhile has nothing to say: another worker knows more.
-    switch (verdict.state) {
+    switch (next.state) {
       case 'delivered':
-        if (await outbox.delivered(letter, outcome.words, now)) tell('delivered', outcome.words)
+        if (await outbox.delivered(message, outcome.words, now)) tell('delivered', outcome.words)
         return
       case 'waiting':
-        if (await outbox.putBack(letter, outcome.words, verdict.dueAt)) tell('failed', outcome.words)
+        if (await outbox.reschedule(message, outcome.words, next.dueAt)) tell('failed', outcome.words)
         return
       case 'parked':
-        if (await outbox.park(letter, verdict.reason, now)) tell('parked', verdict.reason)
+        if (await outbox.park(message, next.reason, now)) tell('parked', next.reason)
     }
   }
 
-  return async function deliver(letter, signal) {
+  return async function deliver(message, signal) {
     try {
-      const outcome = await attempt(letter, signal)
-      if (outcome === 'stopped') await outbox.handBack(letter, clock.now())
-      else await record(letter, outcome)
+      const outcome = await attempt(message, signal)
+      if (outcome === 'stopped') await outbox.releaseLease(message, clock.now())
+      else await record(message, outcome)
       return outcome === 'stopped' ? undefined : outcome.kind
     } catch (error) {
       // The lease will end by itself, and then somebody takes it on again.
-      log.error({ event: 'outbox.record_failed', notification: letter.id, error })
+      log.error({ event: 'outbox.record_failed', notification: message.id, error })
       return undefined
     }
   }

@@ -2,7 +2,7 @@
 import type { Clock } from '../platform/clock.ts'
 import { newSecret } from '../platform/crypto.ts'
 import type { Statement } from '../platform/storage/database.ts'
-import type { Letter } from './notification.ts'
+import type { OutboxMessage } from './notification.ts'
 import { OUTBOX, type OutboxStore } from './outbox-store.ts'
 import type { Sending } from './sending.ts'
 
@@ -17,11 +17,11 @@ export type AddingStep = (adding: Statement[], topics: string[]) => Promise<bool
  * room is taken on in the same step. The others wait, to be found here or on another node.
  * @returns whether the step happened
  */
-export type Enqueue = (letters: readonly Letter[], step: AddingStep) => Promise<boolean>
+export type Enqueue = (messages: readonly OutboxMessage[], step: AddingStep) => Promise<boolean>
 
 /** For who sends nothing: a command, say. What is added waits for a server. */
 export function enqueueForOthers(outbox: Pick<OutboxStore, 'add'>): Enqueue {
-  return (letters, step) => step(letters.map(outbox.add), letters.length > 0 ? [OUTBOX] : [])
+  return (messages, step) => step(messages.map(outbox.add), messages.length > 0 ? [OUTBOX] : [])
 }
 
 export interface EnqueueNeeds {
@@ -45,10 +45,10 @@ export function newLease(now: number, timeout: number) {
 export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued, clock }: EnqueueNeeds) {
   const underWay = new Set<Promise<boolean>>()
 
-  async function keepAndSend(letters: readonly Letter[], step: AddingStep): Promise<boolean> {
+  async function keepAndSend(messages: readonly OutboxMessage[], step: AddingStep): Promise<boolean> {
     const lease = newLease(clock.now(), timeout)
-    const queued = letters.map((letter) =>
-      isRunning() && sending.reserve(letter) ? { ...letter, ...lease, attempts: 1 } : letter,
+    const queued = messages.map((message) =>
+      isRunning() && sending.reserve(message) ? { ...message, ...lease, attempts: 1 } : message,
     )
     const topics = queued.some(({ state }) => state === 'waiting') ? [OUTBOX] : []
     let kept = false
@@ -58,16 +58,16 @@ export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued,
     } finally {
       // A step may have to wait. What is left of the lease then may be too short for an attempt: it is taken on anew.
       const isInTime = clock.now() <= lease.dueAt - timeout
-      for (const letter of queued.filter(({ state }) => state === 'sending')) {
-        if (kept && isInTime) sending.send(letter)
-        else sending.release(letter)
+      for (const message of queued.filter(({ state }) => state === 'sending')) {
+        if (kept && isInTime) sending.send(message)
+        else sending.release(message)
       }
     }
   }
 
-  const enqueue: Enqueue = (letters, step) => {
-    if (letters.length === 0) return step([], [])
-    const queued = keepAndSend(letters, step).finally(() => {
+  const enqueue: Enqueue = (messages, step) => {
+    if (messages.length === 0) return step([], [])
+    const queued = keepAndSend(messages, step).finally(() => {
       underWay.delete(queued)
       onEnqueued()
     })

@@ -1,22 +1,22 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createVault } from '../platform/crypto.ts'
-import { compose, contentPlace, judge, type Outcome, type Verdict } from './notification.ts'
+import { compose, contentAad, type NextState, nextState, type Outcome } from './notification.ts'
 
 const now = 1_000_000
 const deadline = now + 600_000
 
 /** What follows from the nth attempt of eight. */
-function after(attempt: number, outcome: Outcome, { giveUpAt = deadline, dice = 1 } = {}): Verdict {
-  return judge(outcome, { attempts: attempt, giveUpAt }, now, 8, dice)
+function after(attempt: number, outcome: Outcome, { giveUpAt = deadline, dice = 1 } = {}): NextState {
+  return nextState(outcome, { attempts: attempt, giveUpAt }, now, 8, dice)
 }
 
 /** Milliseconds until the next attempt. */
 function pause(attempt: number, more: { after?: number; dice?: number } = {}): number {
   const { dice = 1, ...asked } = more
-  const verdict = after(attempt, { kind: 'failed', words: 'answered 500', ...asked }, { dice, giveUpAt: now + 1e9 })
-  assert.equal(verdict.state, 'waiting')
-  return verdict.state === 'waiting' ? verdict.dueAt - now : 0
+  const next = after(attempt, { kind: 'failed', words: 'answered 500', ...asked }, { dice, giveUpAt: now + 1e9 })
+  assert.equal(next.state, 'waiting')
+  return next.state === 'waiting' ? next.dueAt - now : 0
 }
 
 describe('what follows from an attempt', () => {
@@ -34,7 +34,7 @@ describe('what follows from an attempt', () => {
   test('the pauses double, up to a minute', () => {
     const pauses = [1, 2, 3, 4, 5, 6, 7].map((attempt) => pause(attempt))
     assert.deepEqual(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 32_000])
-    const later = judge({ kind: 'failed', words: '' }, { attempts: 40, giveUpAt: now + 1e9 }, now, 50, 1)
+    const later = nextState({ kind: 'failed', words: '' }, { attempts: 40, giveUpAt: now + 1e9 }, now, 50, 1)
     assert.deepEqual(later, { state: 'waiting', dueAt: now + 60_000 })
   })
 
@@ -79,13 +79,13 @@ describe('what follows from an attempt', () => {
 
 test('what a notification says lies sealed, and opens nowhere else', () => {
   const vault = createVault(Buffer.alloc(32, 1).toString('base64url'))
-  const notification = { kind: 'tea', subject: 's', lane: 'ana', content: { tea: 'green' }, giveUpAt: deadline }
+  const notification = { kind: 'tea', subject: 's', receiver: 'ana', content: { tea: 'green' }, giveUpAt: deadline }
   const [one, other] = [compose(notification, now, vault), compose(notification, now, vault)]
   assert.deepEqual(
     [one.state, one.dueAt, one.createdAt, one.attempts, one.lease, one.settledAt],
     ['waiting', now, now, 0, undefined, undefined],
   )
   assert.ok(!JSON.stringify(one).includes('green'))
-  assert.deepEqual(JSON.parse(vault.open(one.sealed!, contentPlace(one.id))), { tea: 'green' })
-  assert.throws(() => vault.open(one.sealed!, contentPlace(other.id)), /cannot be decrypted/)
+  assert.deepEqual(JSON.parse(vault.open(one.sealed!, contentAad(one.id))), { tea: 'green' })
+  assert.throws(() => vault.open(one.sealed!, contentAad(other.id)), /cannot be decrypted/)
 })

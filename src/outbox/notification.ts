@@ -12,7 +12,7 @@ export interface Notification {
   /** What it is about: an internal id. */
   subject: string
   /** Who it goes to, as far as one receiver's slowness is concerned. */
-  lane: string
+  receiver: string
   /** Where it goes. Not secret. */
   address: string | undefined
   state: NotificationState
@@ -28,19 +28,19 @@ export interface Notification {
 }
 
 /** A notification together with what it says; the content never appears in a listing or a log. */
-export interface Letter extends Notification {
+export interface OutboxMessage extends Notification {
   sealed: string | undefined
   /** Shows that the one who reports the outcome is the one who took it on. */
   lease: string | undefined
 }
 
 /** Where a notification's content lies sealed, so that it opens nowhere else. */
-export const contentPlace = (notificationId: string) => `notifications/${notificationId}`
+export const contentAad = (notificationId: string) => `notifications/${notificationId}`
 
 export interface NewNotification {
   kind: string
   subject: string
-  lane: string
+  receiver: string
   address?: string | undefined
   /** JSON. Sealed as long as it lies in the outbox, erased on delivery. */
   content: unknown
@@ -48,15 +48,15 @@ export interface NewNotification {
 }
 
 /** A new notification, due at once. */
-export function compose(notification: NewNotification, now: number, vault: Vault): Letter {
+export function compose(notification: NewNotification, now: number, vault: Vault): OutboxMessage {
   const id = newId(now)
   return {
     id,
     kind: notification.kind,
     subject: notification.subject,
-    lane: notification.lane,
+    receiver: notification.receiver,
     address: notification.address,
-    sealed: vault.seal(JSON.stringify(notification.content), contentPlace(id)),
+    sealed: vault.seal(JSON.stringify(notification.content), contentAad(id)),
     lease: undefined,
     state: 'waiting',
     createdAt: now,
@@ -76,7 +76,10 @@ export type Outcome =
   /** Trying again would not help: somebody has to look at it. */
   | { kind: 'refused'; words: string }
 
-export type Verdict = { state: 'delivered' } | { state: 'waiting'; dueAt: number } | { state: 'parked'; reason: string }
+export type NextState =
+  | { state: 'delivered' }
+  | { state: 'waiting'; dueAt: number }
+  | { state: 'parked'; reason: string }
 
 /** Milliseconds before the second attempt; each further pause is twice as long, up to the longest. */
 const firstPause = 500
@@ -86,18 +89,20 @@ const longestPause = 60_000
  * What follows from an attempt. `dice` (0 to 1) spreads the pauses, so that receivers that failed together are not
  * all tried again together.
  */
-export function judge(
+export function nextState(
   outcome: Outcome,
-  letter: Pick<Notification, 'attempts' | 'giveUpAt'>,
+  message: Pick<Notification, 'attempts' | 'giveUpAt'>,
   now: number,
   attempts: number,
   dice: number,
-): Verdict {
+): NextState {
   if (outcome.kind === 'delivered') return { state: 'delivered' }
   if (outcome.kind === 'refused') return { state: 'parked', reason: outcome.words }
-  if (letter.attempts >= attempts) return { state: 'parked', reason: `${outcome.words}; all ${attempts} attempts used` }
-  const pause = Math.min(firstPause * 2 ** (letter.attempts - 1), longestPause) * (0.5 + dice / 2)
+  if (message.attempts >= attempts)
+    return { state: 'parked', reason: `${outcome.words}; all ${attempts} attempts used` }
+  const pause = Math.min(firstPause * 2 ** (message.attempts - 1), longestPause) * (0.5 + dice / 2)
   const dueAt = now + Math.ceil(Math.max(pause, outcome.after ?? 0))
-  if (dueAt >= letter.giveUpAt) return { state: 'parked', reason: `${outcome.words}; no time left for another attempt` }
+  if (dueAt >= message.giveUpAt)
+    return { state: 'parked', reason: `${outcome.words}; no time left for another attempt` }
   return { state: 'waiting', dueAt }
 }

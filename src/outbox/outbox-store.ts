@@ -1,15 +1,16 @@
-import { together } from '../platform/storage/batch.ts'
+import { writeBatch } from '../platform/storage/batch.ts'
 import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
 import { few } from '../platform/storage/sql-dialect.ts'
-import type { Letter, Notification, NotificationState } from './notification.ts'
-import { fewOfLane, type Room } from './shares.ts'
+import { type Capacity, initialCapacityOfReceiver } from './concurrency-limits.ts'
+import type { Notification, NotificationState, OutboxMessage } from './notification.ts'
 
-type NotificationRow = RowOf<Letter>
+/** The column of the receiver is called `lane`. */
+type NotificationRow = Omit<RowOf<OutboxMessage>, 'receiver'> & { lane: string }
 
 /** How an attempt went, from whoever took the notification on. */
-interface Report {
-  letter: Letter
+interface OutboxReport {
+  message: OutboxMessage
   state: Exclude<NotificationState, 'sending'>
   outcome: string
   settledAt: number | null
@@ -33,7 +34,7 @@ export const createOutboxStore = (database: Database) => ({
 function takingOn(database: Database) {
   return {
     /** The statement that adds a notification: it goes into the atomic step of whatever causes it. */
-    add: (letter: Letter): Statement => ({
+    add: (message: OutboxMessage): Statement => ({
       sql: `insert into notifications (id, kind, subject, lane, address, sealed, state, lease, attempts, created_at, due_at,
               give_up_at)
             select id, kind, subject, lane, address, sealed, state, lease, attempts, created_at, due_at, give_up_at
@@ -41,18 +42,18 @@ function takingOn(database: Database) {
               lease text, attempts bigint, created_at bigint, due_at bigint, give_up_at bigint)`,
       rows: [
         {
-          id: letter.id,
-          kind: letter.kind,
-          subject: letter.subject,
-          lane: letter.lane,
-          address: letter.address,
-          sealed: letter.sealed,
-          state: letter.state,
-          lease: letter.lease,
-          attempts: letter.attempts,
-          created_at: letter.createdAt,
-          due_at: letter.dueAt,
-          give_up_at: letter.giveUpAt,
+          id: message.id,
+          kind: message.kind,
+          subject: message.subject,
+          lane: message.receiver,
+          address: message.address,
+          sealed: message.sealed,
+          state: message.state,
+          lease: message.lease,
+          attempts: message.attempts,
+          created_at: message.createdAt,
+          due_at: message.dueAt,
+          give_up_at: message.giveUpAt,
         },
       ],
     }),
@@ -63,21 +64,26 @@ function takingOn(database: Database) {
      *
      * @param claim.now, claim.leaseUntil milliseconds since 1970
      */
-    async claimDue(claim: { now: number; leaseUntil: number; lease: string; room: Room }): Promise<Letter[]> {
-      const { kinds, lanes, ofOtherKind, ofOtherLane } = claim.room
+    async claimDue(claim: {
+      now: number
+      leaseUntil: number
+      lease: string
+      room: Capacity
+    }): Promise<OutboxMessage[]> {
+      const { kinds, receivers, ofOtherKind, ofOtherReceiver } = claim.room
       const rows = await database.step<NotificationRow>({
         sql: claiming,
         values: [
           claim.now,
           JSON.stringify(kinds),
-          JSON.stringify(lanes),
+          JSON.stringify(receivers.map(({ receiver, ...capacity }) => ({ ...capacity, lane: receiver }))),
           ofOtherKind,
-          ofOtherLane,
+          ofOtherReceiver,
           claim.lease,
           claim.leaseUntil,
         ],
       })
-      return rows.map(toLetter).sort((one, other) => (one.id < other.id ? -1 : 1))
+      return rows.map(toMessage).sort((one, other) => (one.id < other.id ? -1 : 1))
     },
 
     /** When the next notification that is not due at `now` is, or its lease ends; and whether any that is due is left. */
@@ -95,10 +101,10 @@ function takingOn(database: Database) {
 /** What became of a notification that was taken on. */
 function reportingOn(database: Database) {
   /** Answers whether the lease was still theirs. Content is erased on delivery. */
-  const report = together<Report, boolean>({
-    apart: ({ letter }) => [letter.id],
-    async carryOut(reports) {
-      const rows = reports.map(({ letter: { id, lease = null }, state, outcome, settledAt, dueAt }) => {
+  const report = writeBatch<OutboxReport, boolean>({
+    conflictKeys: ({ message }) => [message.id],
+    async execute(reports) {
+      const rows = reports.map(({ message: { id, lease = null }, state, outcome, settledAt, dueAt }) => {
         return { id, lease, state, outcome, settled_at: settledAt, due_at: dueAt }
       })
       const changed = await database.step<{ id: string }>({
@@ -112,33 +118,33 @@ function reportingOn(database: Database) {
         rows: rows.sort((one, other) => (one.id < other.id ? -1 : 1)),
       })
       const ids = new Set(changed.map(({ id }) => id))
-      return reports.map(({ letter }) => ids.has(letter.id))
+      return reports.map(({ message }) => ids.has(message.id))
     },
   })
 
   return {
     /** sending → delivered. The content is erased. Answers whether the lease was still ours. */
-    delivered: (letter: Letter, outcome: string, now: number): Promise<boolean> =>
-      report({ letter, state: 'delivered', outcome, settledAt: now, dueAt: letter.dueAt }),
+    delivered: (message: OutboxMessage, outcome: string, now: number): Promise<boolean> =>
+      report({ message, state: 'delivered', outcome, settledAt: now, dueAt: message.dueAt }),
 
     /** sending → waiting, to be sent again at `dueAt`. */
-    putBack: (letter: Letter, outcome: string, dueAt: number): Promise<boolean> =>
-      report({ letter, state: 'waiting', outcome, settledAt: null, dueAt }),
+    reschedule: (message: OutboxMessage, outcome: string, dueAt: number): Promise<boolean> =>
+      report({ message, state: 'waiting', outcome, settledAt: null, dueAt }),
 
     /** sending → parked: kept with the reason until an operator looks at it. */
-    park: (letter: Letter, reason: string, now: number): Promise<boolean> =>
-      report({ letter, state: 'parked', outcome: reason, settledAt: now, dueAt: letter.dueAt }),
+    park: (message: OutboxMessage, reason: string, now: number): Promise<boolean> =>
+      report({ message, state: 'parked', outcome: reason, settledAt: now, dueAt: message.dueAt }),
 
     /** sending → waiting as if it had never been taken on: the attempt does not count. */
-    async handBack(letter: Letter, now: number): Promise<boolean> {
+    async releaseLease(message: OutboxMessage, now: number): Promise<boolean> {
       return changed(
         await database.step(
           {
             sql: `update notifications set state = 'waiting', lease = null, due_at = $3, attempts = attempts - 1
                   where id = $1 and lease = $2 returning id`,
-            values: [letter.id, letter.lease ?? null, now],
+            values: [message.id, message.lease ?? null, now],
           },
-          { announce: [{ topic: OUTBOX, key: letter.id }] },
+          { announce: [{ topic: OUTBOX, key: message.id }] },
         ),
       )
     },
@@ -198,9 +204,9 @@ function lookingAfter(database: Database) {
 
 function lookingAt(database: Database) {
   return {
-    async find(id: string): Promise<Letter | undefined> {
+    async find(id: string): Promise<OutboxMessage | undefined> {
       const [row] = await database.read<NotificationRow>('select * from notifications where id = $1', [id])
-      return row && toLetter(row)
+      return row && toMessage(row)
     },
 
     /** For the operator, newest first. */
@@ -267,7 +273,7 @@ const claiming = `
       and lane > lanes.lane order by lane limit 1)
     from lanes where lane is not null
   ), first_of_lanes as (
-    ${Array.from({ length: fewOfLane }, (_, place) => nthOfLanes(place)).join(' union all ')}
+    ${Array.from({ length: initialCapacityOfReceiver }, (_, place) => nthOfLanes(place)).join(' union all ')}
   ), of_lane as (
     select id, kind, lane, due_at, row_number() over (partition by kind, lane order by due_at, id) as place
     from notifications where id in (select id from first_due union select id from first_of_lanes)
@@ -288,7 +294,7 @@ const claiming = `
 
 const changed = (rows: unknown[]) => rows.length > 0
 
-function toLetter(row: NotificationRow): Letter {
+function toMessage(row: NotificationRow): OutboxMessage {
   return { ...withoutContent(row), sealed: row.sealed ?? undefined, lease: row.lease ?? undefined }
 }
 
@@ -297,7 +303,7 @@ function withoutContent(row: NotificationRow): Notification {
     id: row.id,
     kind: row.kind,
     subject: row.subject,
-    lane: row.lane,
+    receiver: row.lane,
     address: row.address ?? undefined,
     state: row.state,
     createdAt: row.created_at,

@@ -6,13 +6,13 @@ import { countByState, post } from '../../test/support/rows.ts'
 import { until } from '../../test/support/until.ts'
 import type { Outcome } from './notification.ts'
 
-test('a lane that hangs holds up only its own, and never gets more than its share', async (t) => {
+test('a receiver that hangs holds up only its own, and never gets more than its share', async (t) => {
   const { table, worker, served, serve } = await teaRoom(t)
   const opened = Promise.withResolvers<void>()
   let hanging = 0
   let most = 0
-  serve(async (letter) => {
-    if (letter.lane !== 'ben') return drunk
+  serve(async (message) => {
+    if (message.receiver !== 'ben') return drunk
     hanging += 1
     most = Math.max(most, hanging)
     await opened.promise
@@ -20,10 +20,10 @@ test('a lane that hangs holds up only its own, and never gets more than its shar
     return drunk
   })
   worker.start()
-  // One at a time, so that each look finds a lane with something under way already.
+  // One at a time, so that each look finds a receiver with something under way already.
   for (let number = 0; number < 10; number++) {
-    await post(table, tea({ lane: 'ben' }), tea({ lane: 'ana' }))
-    await until(() => served.filter(({ lane }) => lane === 'ana').length === number + 1)
+    await post(table, tea({ receiver: 'ben' }), tea({ receiver: 'ana' }))
+    await until(() => served.filter(({ receiver }) => receiver === 'ana').length === number + 1)
   }
   await until(async () => (await countByState(table)).delivered === 10)
   assert.deepEqual([hanging, most], [4, 4])
@@ -46,8 +46,8 @@ test('three that hang and four that come: still four at once', async (t) => {
   await until(() => hanging === 3)
   await post(table, tea(), tea(), tea(), tea())
   await until(() => hanging === 4)
-  // The next look begins after the last one ended: by the time another lane is served, it has been over.
-  const other = tea({ lane: 'ben' })
+  // The next look begins after the last one ended: by the time another receiver is served, it has been over.
+  const other = tea({ receiver: 'ben' })
   await post(table, other)
   await until(async () => (await outbox.find(other.id))!.state === 'sending')
   assert.equal((await countByState(table)).waiting, 3)
@@ -86,7 +86,7 @@ test('a kind that hangs, whoever it is for, holds up no other kind', async (t) =
   const { table, worker, served, serve, outbox } = await teaRoom(t)
   const opened = Promise.withResolvers<Outcome>()
   serve(() => opened.promise)
-  await post(table, ...Array.from({ length: 700 }, (_, number) => tea({ lane: `lane ${number}` })))
+  await post(table, ...Array.from({ length: 700 }, (_, number) => tea({ receiver: `receiver ${number}` })))
   worker.start()
   await until(() => served.length === 64)
   // It comes after more than are looked at.
@@ -114,7 +114,7 @@ test('what there is no room for waits, and what comes later does not pass it by'
   assert.deepEqual(await postOne(worker, table, fifth), ['outbox'])
   assert.equal((await outbox.find(fifth.id))!.state, 'waiting')
   // Somebody else of the same kind has room.
-  assert.deepEqual(await postOne(worker, table, tea({ lane: 'ben' })), [])
+  assert.deepEqual(await postOne(worker, table, tea({ receiver: 'ben' })), [])
   await until(() => served.length === 5)
 
   // There is room again, and whom it is for has not been seen yet.
@@ -148,26 +148,26 @@ test('whoever takes slowly, though well, gets no more than four at once', async 
   assert.equal(most, 4)
 })
 
-test('while its whole kind is full, a lane without any before it waits as well, and is not passed by', async (t) => {
+test('while its whole kind is full, a receiver without any before it waits as well, and is not passed by', async (t) => {
   const { table, worker, served, serve, fail, logLines } = await teaRoom(t)
   const [first, others] = [Promise.withResolvers<Outcome>(), Promise.withResolvers<Outcome>()]
   serve(
     () => first.promise,
     () => others.promise,
   )
-  await post(table, ...Array.from({ length: 64 }, (_, number) => tea({ lane: `lane ${number}` })))
+  await post(table, ...Array.from({ length: 64 }, (_, number) => tea({ receiver: `receiver ${number}` })))
   worker.start()
   await until(() => served.length === 64)
-  const waiting = tea({ lane: 'ben' })
+  const waiting = tea({ receiver: 'ben' })
   assert.deepEqual(await postOne(worker, table, waiting), ['outbox'])
   fail(1)
   first.resolve(drunk)
   await until(() => logLines.some((line) => line.includes('outbox.look_failed')))
-  assert.deepEqual(await postOne(worker, table, tea({ lane: 'zoe' })), ['outbox'], 'Ben comes before')
-  assert.deepEqual(await postOne(worker, table, tea({ kind: 'milk', lane: 'zoe' })), [], 'of another kind')
+  assert.deepEqual(await postOne(worker, table, tea({ receiver: 'zoe' })), ['outbox'], 'Ben comes before')
+  assert.deepEqual(await postOne(worker, table, tea({ kind: 'milk', receiver: 'zoe' })), [], 'of another kind')
   others.resolve(drunk)
   await worker.idle()
-  assert.deepEqual(await postOne(worker, table, tea({ lane: 'zoe' })), [])
+  assert.deepEqual(await postOne(worker, table, tea({ receiver: 'zoe' })), [])
 })
 
 test('no more than sixty-four are sent at once, and all are sent in the end', async (t) => {
@@ -181,7 +181,7 @@ test('no more than sixty-four are sent at once, and all are sent in the end', as
     atOnce -= 1
     return drunk
   })
-  await post(table, ...Array.from({ length: 300 }, (_, number) => tea({ lane: `lane ${number % 50}` })))
+  await post(table, ...Array.from({ length: 300 }, (_, number) => tea({ receiver: `receiver ${number % 50}` })))
   worker.start()
   await worker.idle()
   assert.ok(most <= 64, `${most} at once`)

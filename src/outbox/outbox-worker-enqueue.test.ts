@@ -10,9 +10,9 @@ test('what is posted is sent as soon as it is kept, and nobody has to look for i
   worker.start()
   await worker.idle()
   const before = claims()
-  const letters = [tea(), tea({ lane: 'ben' })]
+  const messages = [tea(), tea({ receiver: 'ben' })]
   let rowsWhenKept: unknown
-  const happened = await worker.enqueue(letters, async (adding, topics) => {
+  const happened = await worker.enqueue(messages, async (adding, topics) => {
     assert.deepEqual(topics, [], 'no other node needs to hear of it')
     const rows = await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
     rowsWhenKept = (await outbox.list(undefined)).map(({ state, attempts, dueAt }) => [state, attempts, dueAt])
@@ -26,7 +26,7 @@ test('what is posted is sent as soon as it is kept, and nobody has to look for i
   ])
   await until(async () => (await countByState(table)).delivered === 2)
   assert.equal(claims(), before)
-  assert.deepEqual(served.map(({ id }) => id).sort(), letters.map(({ id }) => id).sort())
+  assert.deepEqual(served.map(({ id }) => id).sort(), messages.map(({ id }) => id).sort())
 })
 
 test('what was not kept, because its step did not happen or failed, is not sent and takes no room', async (t) => {
@@ -49,8 +49,8 @@ test('a step that took long leaves too little of the lease: the letter is taken 
   const { table, worker, served, clock, outbox } = await teaRoom(t)
   worker.start()
   await worker.idle()
-  const letter = tea()
-  await worker.enqueue([letter], async (adding) => {
+  const message = tea()
+  await worker.enqueue([message], async (adding) => {
     await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
     clock.advance(2001)
     return true
@@ -59,7 +59,7 @@ test('a step that took long leaves too little of the lease: the letter is taken 
   assert.equal(served.length, 0)
   clock.advance(1000)
   await worker.idle()
-  await until(async () => (await outbox.find(letter.id))!.state === 'delivered')
+  await until(async () => (await outbox.find(message.id))!.state === 'delivered')
   assert.deepEqual(
     served.map(({ attempts }) => attempts),
     [2],
@@ -94,8 +94,8 @@ test('nobody works here, or not any more: what is posted waits for others', asyn
 
   // It ends while a step is under way.
   const kept = Promise.withResolvers<boolean>()
-  const letter = tea()
-  const posted = worker.enqueue([letter], async (adding) => {
+  const message = tea()
+  const posted = worker.enqueue([message], async (adding) => {
     await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
     return kept.promise
   })
@@ -107,7 +107,7 @@ test('nobody works here, or not any more: what is posted waits for others', asyn
   assert.equal(stopped, false)
   kept.resolve(true)
   await Promise.all([posted, stopping])
-  assert.equal((await outbox.find(letter.id))!.state, 'delivered')
+  assert.equal((await outbox.find(message.id))!.state, 'delivered')
   assert.deepEqual(await postOne(worker, table, tea()), ['outbox'])
   assert.equal((await countByState(table)).waiting, 1)
 })

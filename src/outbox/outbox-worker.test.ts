@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { drunk, spilt, start, tea, teaRoom, turn } from '../../test/support/outbox.ts'
-import { countByState, post, roomFor } from '../../test/support/rows.ts'
+import { capacityFor, countByState, post } from '../../test/support/rows.ts'
 import { until } from '../../test/support/until.ts'
-import type { Letter, Outcome } from './notification.ts'
+import type { OutboxMessage, Outcome } from './notification.ts'
 
 test('what is there at the start is sent, and what is added later at once', async (t) => {
   const { table, worker, served, outbox } = await teaRoom(t)
@@ -31,8 +31,8 @@ test('what is added in silence is found on the next patrol', async (t) => {
 test('a failed attempt is made again after growing pauses, until it succeeds', async (t) => {
   const { table, worker, served, clock, outbox, serve } = await teaRoom(t)
   serve(spilt, spilt, spilt, drunk)
-  const letter = tea()
-  await post(table, letter)
+  const message = tea()
+  await post(table, message)
   worker.start()
   for (const [before, pause] of [
     [1, 500],
@@ -41,7 +41,7 @@ test('a failed attempt is made again after growing pauses, until it succeeds', a
   ] as const) {
     await worker.idle()
     assert.equal(served.length, before)
-    const { state, attempts, dueAt, lastOutcome } = (await outbox.find(letter.id))!
+    const { state, attempts, dueAt, lastOutcome } = (await outbox.find(message.id))!
     assert.deepEqual([state, attempts, lastOutcome], ['waiting', before, 'spilt'])
     assert.ok(dueAt - clock.now() >= pause / 2 && dueAt - clock.now() <= pause)
     // The worker set its alarm for that very moment: nobody nudges it.
@@ -52,13 +52,13 @@ test('a failed attempt is made again after growing pauses, until it succeeds', a
     await until(() => served.length === before + 1)
   }
   await worker.idle()
-  assert.equal((await outbox.find(letter.id))!.state, 'delivered')
+  assert.equal((await outbox.find(message.id))!.state, 'delivered')
 })
 
 test('what is refused, has used up its attempts or its time, or is of an unknown kind is parked, with the reason', async (t) => {
   const { table, worker, clock, outbox, serve, served, logLines } = await teaRoom(t, { attempts: 2 })
-  const reasonOf = async (letter: Letter) => {
-    const { state, lastOutcome } = (await outbox.find(letter.id))!
+  const reasonOf = async (message: OutboxMessage) => {
+    const { state, lastOutcome } = (await outbox.find(message.id))!
     return [state, lastOutcome]
   }
   worker.start()
@@ -88,16 +88,16 @@ test('what is refused, has used up its attempts or its time, or is of an unknown
 test('a sender that throws has failed, and is tried again; the log tells', async (t) => {
   const { table, worker, clock, outbox, serve, logLines } = await teaRoom(t)
   serve(() => Promise.reject(new Error('the kettle is broken')), drunk)
-  const letter = tea()
-  await post(table, letter)
+  const message = tea()
+  await post(table, message)
   worker.start()
   await worker.idle()
-  const { state, lastOutcome } = (await outbox.find(letter.id))!
+  const { state, lastOutcome } = (await outbox.find(message.id))!
   assert.deepEqual([state, lastOutcome], ['waiting', 'an internal error'])
   assert.ok(logLines.some((line) => line.includes('the kettle is broken')))
   clock.advance(1000)
   await worker.idle()
-  assert.equal((await outbox.find(letter.id))!.state, 'delivered')
+  assert.equal((await outbox.find(message.id))!.state, 'delivered')
 })
 
 test('stopping waits for what is being sent', async (t) => {
@@ -108,15 +108,15 @@ test('stopping waits for what is being sent', async (t) => {
     begun.resolve()
     return poured.promise
   })
-  const letter = tea()
-  await post(table, letter)
+  const message = tea()
+  await post(table, message)
   worker.start()
   await begun.promise
   const stopped = Promise.all([worker.stop(), worker.stop()])
   await post(table, tea())
   poured.resolve(drunk)
   await stopped
-  assert.equal((await outbox.find(letter.id))!.state, 'delivered')
+  assert.equal((await outbox.find(message.id))!.state, 'delivered')
   assert.equal((await countByState(table)).waiting, 1, 'what came later is left to others')
 })
 
@@ -127,8 +127,8 @@ test('what is not sent within the grace is handed back, as if it had never been 
     begun.resolve()
     return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
   })
-  const letter = tea()
-  await post(table, letter)
+  const message = tea()
+  await post(table, message)
   worker.start()
   await begun.promise
   const stopped = worker.stop(3000)
@@ -141,14 +141,14 @@ test('what is not sent within the grace is handed back, as if it had never been 
     clock.advance(1000)
     return over
   })
-  const { state, attempts, lease } = (await outbox.find(letter.id))!
+  const { state, attempts, lease } = (await outbox.find(message.id))!
   assert.deepEqual([state, attempts, lease], ['waiting', 0, undefined])
 
   serve(async (_, signal) => (signal.aborted ? spilt : drunk))
   worker.start()
   await worker.idle()
   assert.equal(
-    (await outbox.find(letter.id))!.state,
+    (await outbox.find(message.id))!.state,
     'delivered',
     'it can be started again, and nobody is stopped then',
   )
@@ -164,7 +164,7 @@ test('starting twice is starting once, and stopping ends it', async (t) => {
   await worker.stop()
   assert.equal(listeners(), 0)
   await post(table, tea())
-  worker.nudge()
+  worker.wake()
   await worker.idle()
   assert.equal(served.length, 0)
 })
@@ -190,36 +190,36 @@ test('a database that fails is asked again, and nobody is told that there is not
 
 test('an outcome that cannot be written down is made up for after the lease', async (t) => {
   const { table, worker, served, clock, logLines, outbox, failWriting } = await teaRoom(t)
-  const letter = tea()
-  await post(table, letter)
+  const message = tea()
+  await post(table, message)
   failWriting(1)
   worker.start()
   await until(() => logLines.some((line) => line.includes('outbox.record_failed')))
   await worker.idle()
-  assert.equal((await outbox.find(letter.id))!.state, 'sending')
+  assert.equal((await outbox.find(message.id))!.state, 'sending')
   clock.advance(1000 + 2000 - 1)
   await worker.idle()
   assert.equal(served.length, 1)
   clock.advance(1 + 10)
   await until(() => served.length === 2)
   await worker.idle()
-  assert.equal((await outbox.find(letter.id))!.state, 'delivered')
+  assert.equal((await outbox.find(message.id))!.state, 'delivered')
 })
 
 test('whoever stood still while the lease ended says nothing: another worker knows more', async (t) => {
   const { table, worker, served, serve, clock, logLines, outbox } = await teaRoom(t, { attempts: 1 })
-  const letter = tea()
+  const message = tea()
   serve(async () => {
-    const claim = { now: clock.now() + 3000, leaseUntil: clock.now() + 6000, lease: 'of another', room: roomFor() }
+    const claim = { now: clock.now() + 3000, leaseUntil: clock.now() + 6000, lease: 'of another', room: capacityFor() }
     const [taken] = await outbox.claimDue(claim)
     await outbox.delivered(taken!, 'answered 204', clock.now())
     return { kind: 'failed', words: 'timeout' }
   })
-  await post(table, letter)
+  await post(table, message)
   worker.start()
   await worker.idle()
   assert.equal(served.length, 1)
-  assert.equal((await outbox.find(letter.id))!.state, 'delivered')
+  assert.equal((await outbox.find(message.id))!.state, 'delivered')
   assert.deepEqual(
     logLines.filter((line) => line.includes('notification.parked')),
     [],

@@ -8,7 +8,7 @@ export interface OutboxNeeds extends DeliveryNeeds {
   /** Milliseconds an attempt may take; the lease is a little longer. */
   timeout: number
   /** Hears that something was added. Returns how to stop listening. */
-  onNews(heard: () => void): () => void
+  onChange(listener: () => void): () => void
 }
 
 export interface OutboxWorker {
@@ -16,7 +16,7 @@ export interface OutboxWorker {
   start(senders: Senders): void
   enqueue: Enqueue
   /** Looks for due notifications now. */
-  nudge(): void
+  wake(): void
   /** Resolves as soon as nothing is due and nothing is being sent: for tests and for a clean end. */
   idle(): Promise<void>
   /** Takes nothing on any more, gives what is being sent `grace` milliseconds, hands the rest back. Tolerates being called twice. */
@@ -24,9 +24,9 @@ export interface OutboxWorker {
 }
 
 /** Milliseconds between two looks when nobody nudges: for what other nodes left behind. */
-const patrolMs = 2_000
+const pollIntervalMs = 2_000
 /** And when something was due that was not taken on: another node may have had it in hand, or less room than we. */
-const soonMs = 200
+const recheckMs = 200
 /** Milliseconds between two looks at least. */
 const leastPauseMs = 10
 
@@ -43,7 +43,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   const looking = createPeriodicTask({ work: look, onRest: tellIdle, clock })
   const sending = createSending({
     kinds: () => kinds,
-    deliver: (letter) => deliver(letter, stopping.signal),
+    deliver: (message) => deliver(message, stopping.signal),
     onChance: looking.wake,
     isAwaited: () => waitingForIdle.length > 0,
     clock,
@@ -71,10 +71,10 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
       if (taken > 0) looking.wake()
       const { next = Number.POSITIVE_INFINITY, isAnyLeft } = await outbox.nextDue(now)
       hasSeenAll = true
-      return Math.max(Math.min(next - clock.now(), isAnyLeft ? soonMs : patrolMs), leastPauseMs)
+      return Math.max(Math.min(next - clock.now(), isAnyLeft ? recheckMs : pollIntervalMs), leastPauseMs)
     } catch (error) {
       log.error({ event: 'outbox.look_failed', error }, 'the outbox could not be read; it will be tried again')
-      return patrolMs
+      return pollIntervalMs
     }
   }
 
@@ -91,10 +91,10 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
       kinds = Object.keys(senders)
       isRunning = true
       if (stopping.signal.aborted) stopping = new AbortController()
-      stopListening = needs.onNews(looking.wake)
+      stopListening = needs.onChange(looking.wake)
       looking.start(0)
     },
-    nudge: looking.wake,
+    wake: looking.wake,
     idle: () =>
       new Promise((resolve) => {
         if (!isRunning) return resolve()

@@ -98,18 +98,18 @@ export interface AuditNeeds {
   clock: Clock
   log: Log
   /** Hear of each event. What they throw changes nothing. */
-  hearers: ((event: AuditEvent) => unknown)[]
+  listeners: ((event: AuditEvent) => unknown)[]
 }
 
-export function createAudit({ clock, log, hearers }: AuditNeeds): Audit {
+export function createAudit({ clock, log, listeners }: AuditNeeds): Audit {
   const complain = (error: unknown) =>
     log.error({ event: 'audit.hook_failed', error }, 'the audit hook threw an error; the event is still in the log')
 
   /** Most hearers only count: they are done when they return. */
-  function tell(hearer: (event: AuditEvent) => unknown, event: AuditEvent): void {
+  function tell(listen: (event: AuditEvent) => unknown, event: AuditEvent): void {
     try {
-      const heard = hearer(event)
-      if (typeof heard === 'object' && heard !== null) Promise.resolve(heard).catch(complain)
+      const result = listen(event)
+      if (typeof result === 'object' && result !== null) Promise.resolve(result).catch(complain)
     } catch (error) {
       complain(error)
     }
@@ -120,6 +120,6 @@ export function createAudit({ clock, log, hearers }: AuditNeeds): Audit {
     for (const field of fields) if (happening[field] !== undefined) event[field] = happening[field]
     log[levels[happening.event]]({ audit: true, ...event })
     const told = Object.freeze(event) as unknown as AuditEvent
-    for (const hearer of hearers) tell(hearer, told)
+    for (const listen of listeners) tell(listen, told)
   }
 }

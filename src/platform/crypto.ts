@@ -84,12 +84,12 @@ export class OtherSecretError extends Error {
 /** What can be derived from the configured secret. Each purpose has a key of its own. */
 export interface Vault {
   /**
-   * Encrypts `plain`. `place` says where the result will lie (table and row, say): a sealed text that is moved
+   * Encrypts `plain`. `aad` says where the result will lie (table and row, say): a sealed text that is moved
    * elsewhere does not open.
    */
-  seal(plain: string, place: string): string
+  seal(plain: string, aad: string): string
   /** Opens what `seal` made. Throws if it was altered, moved, or sealed under another secret. */
-  open(sealed: string, place: string): string
+  open(sealed: string, aad: string): string
   /** A keyed hash for client secrets: worthless to whoever has the database but not the configured secret. */
   keyedHash(secret: string): string
   /** A key for one purpose, 32 bytes. */
@@ -106,23 +106,23 @@ export function createVault(secret: string): Vault {
 
   return {
     key,
-    seal(plain, place) {
+    seal(plain, aad) {
       const iv = draw(12, (drawn) => Buffer.from(drawn))
-      const cipher = createCipheriv('aes-256-gcm', sealing, iv).setAAD(Buffer.from(place))
+      const cipher = createCipheriv('aes-256-gcm', sealing, iv).setAAD(Buffer.from(aad))
       const body = Buffer.concat([cipher.update(plain, 'utf8'), cipher.final()])
       return `v1.${Buffer.concat([iv, body, cipher.getAuthTag()]).toString('base64url')}`
     },
-    open(sealed, place) {
+    open(sealed, aad) {
       const bytes = sealed.startsWith('v1.') ? Buffer.from(sealed.slice(3), 'base64url') : Buffer.alloc(0)
-      if (bytes.length < 28) throw new Error(`the value stored at ${place} is not encrypted in the expected format`)
+      if (bytes.length < 28) throw new Error(`the value stored at ${aad} is not encrypted in the expected format`)
       const decipher = createDecipheriv('aes-256-gcm', sealing, bytes.subarray(0, 12))
-        .setAAD(Buffer.from(place))
+        .setAAD(Buffer.from(aad))
         .setAuthTag(bytes.subarray(-16))
       try {
         return Buffer.concat([decipher.update(bytes.subarray(12, -16)), decipher.final()]).toString('utf8')
       } catch {
         throw new OtherSecretError(
-          `the value stored at ${place} cannot be decrypted: another secret is configured, or the value was altered`,
+          `the value stored at ${aad} cannot be decrypted: another secret is configured, or the value was altered`,
         )
       }
     },

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Refusal, type RefusalCode } from './oauth-error.ts'
+import { OAuthError, type OAuthErrorCode } from './oauth-error.ts'
 
 describe('the status of a refusal (AE-1)', () => {
-  const table: [status: number, codes: RefusalCode[]][] = [
+  const table: [status: number, codes: OAuthErrorCode[]][] = [
     [400, ['invalid_request', 'invalid_scope', 'expired_login_hint_token', 'unknown_user_id', 'unauthorized_client']],
     [400, ['missing_user_code', 'invalid_user_code', 'invalid_binding_message']],
     [400, ['authorization_pending', 'slow_down', 'expired_token', 'invalid_grant', 'unsupported_grant_type']],
@@ -15,13 +15,13 @@ describe('the status of a refusal (AE-1)', () => {
   ]
   for (const [status, codes] of table) {
     for (const code of codes)
-      test(`${code} ${status} (M9)`, () => assert.equal(new Refusal(code, 'why').status, status))
+      test(`${code} ${status} (M9)`, () => assert.equal(new OAuthError(code, 'why').status, status))
   }
 
   test('may be another where a standard says so, and has three voices', () => {
-    const refusal = new Refusal('access_denied', 'why', { status: 400, detail: 'for us', members: { a: 1 } })
+    const refusal = new OAuthError('access_denied', 'why', { status: 400, detail: 'for us', members: { a: 1 } })
     assert.deepEqual([refusal.status, refusal.hint, refusal.detail, refusal.members], [400, 'why', 'for us', { a: 1 }])
     assert.ok(!refusal.message.includes('for us'))
-    assert.deepEqual(new Refusal('not_found', 'why').headers, {})
+    assert.deepEqual(new OAuthError('not_found', 'why').headers, {})
   })
 })

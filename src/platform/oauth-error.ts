@@ -3,7 +3,7 @@
  * tokens (RFC 6750 §3.1), DPoP (RFC 9449 §5, §8), authorization details (RFC 9396 §5), resource indicators (RFC 8707
  * §2) and step-up (RFC 9470 §3), and three for the device API, which has no standard.
  */
-export type RefusalCode = keyof typeof statuses
+export type OAuthErrorCode = keyof typeof statuses
 
 const statuses = {
   invalid_request: 400,
@@ -35,7 +35,7 @@ const statuses = {
   expired: 410,
 } as const
 
-export interface RefusalVoices {
+export interface OAuthErrorOptions {
   /** For us: goes to the log, never to the outside. */
   detail?: string
   /** When the same code has another status here: `access_denied` is 403 at the backchannel endpoint, 400 at the token endpoint. */
@@ -52,17 +52,17 @@ export interface RefusalVoices {
  * `error_description`: printable ASCII, and nothing in it comes from the request (AE-2, M29). `detail` is for us and
  * goes to the log.
  */
-export class Refusal extends Error {
-  readonly code: RefusalCode
+export class OAuthError extends Error {
+  readonly code: OAuthErrorCode
   readonly hint: string
   readonly status: number
   readonly detail: string | undefined
   readonly headers: Record<string, string>
   readonly members: Record<string, string | number | boolean>
 
-  constructor(code: RefusalCode, hint: string, voices: RefusalVoices = {}) {
+  constructor(code: OAuthErrorCode, hint: string, voices: OAuthErrorOptions = {}) {
     super(`${code}: ${hint}`)
-    this.name = 'Refusal'
+    this.name = 'OAuthError'
     this.code = code
     this.hint = hint
     this.status = voices.status ?? statuses[code]

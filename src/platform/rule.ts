@@ -1,5 +1,5 @@
 /** Rules between settings, metadata or parameters: one form for all places where input is checked as a whole. */
-import type { RefusalCode } from './oauth-error.ts'
+import type { OAuthErrorCode } from './oauth-error.ts'
 
 /**
  * One condition that input must meet.
@@ -17,7 +17,7 @@ export interface Rule<Subject, Context = undefined, Setting extends string = str
   /** Whether the input meets the condition. */
   requires: (subject: Subject, context: Context) => boolean
   /** The OAuth error code of the response, where input that breaks the rule is answered with one. */
-  error?: RefusalCode
+  error?: OAuthErrorCode
   message: string | ((subject: Subject, context: Context) => string)
 }
 

@@ -82,7 +82,7 @@ export function createUserStore(database: Database) {
           ],
         },
         // Else it would wait for whoever ends the user of this id, and go by what it saw before.
-        { also: [reopening(user.id, usedIds, now)], alone: `requests of ${user.id}` },
+        { also: [reopening(user.id, usedIds, now)], lockKeys: `requests of ${user.id}` },
       )
       return rows.length > 0
     },

@@ -108,8 +108,8 @@ function gatedAtTokens(gate: Gate): typeof openDatabase {
       get listening() {
         return database.listening
       },
-      get stretch() {
-        return database.stretch
+      get epoch() {
+        return database.epoch
       },
       async step(first, options) {
         if ('rows' in first && first.rows.some(({ model }) => model === 'AccessToken')) await gate.pass()

@@ -76,7 +76,7 @@ describe('the till rings, and the wire shows what passes', () => {
     const { clock, doorbell, events, ring, decide } = await openDemo(t)
     for (const mode of ['poll', 'ping', 'push'] as const) {
       const number = await ring(mode)
-      await until(() => events.display()?.ring === number && events.has('MAIL'))
+      await until(() => events.display()?.number === number && events.has('MAIL'))
       await decide('denied')
       clock.advance(5_000)
       await until(() => events.display()?.status === 'refused')
@@ -142,7 +142,7 @@ test('no secret leaves the server in full', async (t) => {
   const phone = await signInAsAlice(url)
   for (const mode of ['poll', 'ping', 'push'] as const) {
     const number = await ring(mode)
-    await until(() => events.display()?.ring === number && events.has('MAIL'))
+    await until(() => events.display()?.number === number && events.has('MAIL'))
     if (mode === 'poll') await press(phone, url, events.mailLink(), 'approve')
     else await decide('approved')
     clock.advance(5_000)
@@ -293,7 +293,7 @@ async function openEvents(t: TestContext, url: string) {
   /** In the order in which they set out, each as it was said last. */
   const messages = () => {
     const latest = new Map(named<WireMessage>('wire').map((message) => [message.id, message]))
-    return [...latest.values()].filter(({ ring }) => ring === display()?.ring)
+    return [...latest.values()].filter(({ number: ring }) => ring === display()?.number)
   }
   return {
     text: () => text,

@@ -1,7 +1,7 @@
 /** What was still open when a user is locked or removed, blocks a client, or takes a yes back: its client hears a no. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { Parts } from '../../src/doorbell.ts'
+import type { DoorbellOptions } from '../../src/doorbell.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import type { User } from '../../src/user/user.ts'
 import { byCommand, dora } from '../support/commands.ts'
@@ -212,7 +212,7 @@ async function anasApproved(stage: Stage) {
   return { requestId, authReqId: body.auth_req_id }
 }
 
-function countSteps(): { parts: Parts; steps(): number } {
+function countSteps(): { parts: DoorbellOptions; steps(): number } {
   let steps = 0
   const open: typeof openDatabase = async (...about) => {
     const database = await openDatabase(...about)
@@ -221,8 +221,8 @@ function countSteps(): { parts: Parts; steps(): number } {
       get listening() {
         return database.listening
       },
-      get stretch() {
-        return database.stretch
+      get epoch() {
+        return database.epoch
       },
       step(first, options) {
         steps += 1

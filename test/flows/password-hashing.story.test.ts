@@ -1,110 +1,27 @@
 /** What passwords cost the server: whoever tries them stops nobody else, and what is kept of them is strong. */
 import assert from 'node:assert/strict'
 import { createHook } from 'node:async_hooks'
-import { randomBytes, scryptSync } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
-import { newSecret } from '../../src/platform/crypto.ts'
-import { createLog } from '../../src/platform/log.ts'
-import { openDatabase } from '../../src/platform/storage/open.ts'
 import { createPasswordHashing, passwordOf, userCodeOf } from '../../src/user/password/password-hashing.ts'
-import { type Scrypt, scryptOptions } from '../../src/user/password/scrypt.ts'
-import { createUserCodeStore } from '../../src/user/user-code/user-code-store.ts'
-import { createUserStore } from '../../src/user/user-store.ts'
+import type { Scrypt } from '../../src/user/password/scrypt.ts'
 import { pollClient } from '../support/assertions.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { vault } from '../support/rows.ts'
 import { type Answer, ana, basic, openStage, type Stage } from '../support/stage.ts'
-import { listenToStatements } from '../support/statements.ts'
 import { rowsOf } from '../support/tables.ts'
 import { until } from '../support/until.ts'
-import { openVisitor } from '../support/visitor.ts'
-
-const boothSecret = newSecret()
-const code = '4711'
-
-const config: ConfigInput = {
-  proxy: { trust: ['127.0.0.1/32', '::1'] },
-  users: [{ ...ana, user_code: code }],
-  clients: [pollClient('booth', { client_secret: boothSecret, backchannel_user_code_parameter: true })],
-  // Whoever tries is not to be held up for that alone.
-  limits: { signIn: { perName: 1000, perAddress: 1000 } },
-}
-
-/** Computes nothing until it is let: says how much is under way, and how much was at most. */
-function heldUp() {
-  const waiting: (() => void)[] = []
-  const seen = { most: 0, begun: 0 }
-  let isOpen = false
-  const scrypt: Scrypt = async () => {
-    seen.begun += 1
-    if (!isOpen) {
-      await new Promise<void>((resolve) => {
-        waiting.push(resolve)
-        seen.most = Math.max(seen.most, waiting.length)
-      })
-    }
-    return randomBytes(32)
-  }
-  return {
-    scrypt,
-    seen,
-    underWay: () => waiting.length,
-    letOne: () => waiting.shift()?.(),
-    letAll() {
-      isOpen = true
-      for (const go of waiting.splice(0)) go()
-    },
-  }
-}
-
-/** Tries at the sign-in page, all of them in one browser, from whatever address is said. */
-async function openSignIn(stage: Stage) {
-  const visitor = openVisitor(stage.url)
-  const page = await visitor.follow(await visitor.get('/'))
-  const action = /<form method="post" action="(\/sign-in\/[^"/]+)">/.exec(page.text)![1]!
-  const cookie = [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; ')
-  const attempt = (address: string, name: string, password = 'wrong', signal?: AbortSignal) =>
-    fetch(stage.url + action, {
-      method: 'POST',
-      headers: { cookie, 'x-forwarded-for': address },
-      body: new URLSearchParams({ name, password }),
-      redirect: 'manual',
-      ...(signal && { signal }),
-    })
-  /** A try at this sign-in by a browser that has begun another one. */
-  const withCookie = (cookie: string, address: string) =>
-    fetch(stage.url + action, {
-      method: 'POST',
-      headers: { cookie, 'x-forwarded-for': address },
-      body: new URLSearchParams({ name: 'ana', password: 'wrong' }),
-      redirect: 'manual',
-    })
-  return Object.assign(attempt, { cookie, with: withCookie })
-}
-
-async function openHeldUp(t: TestContext, more: { engine?: Engine; config?: ConfigInput } = {}) {
-  const held = heldUp()
-  const statements = listenToStatements()
-  const { openDatabase } = statements
-  const stage = await openStage(t, {
-    config,
-    ...more,
-    parts: { passwords: { scrypt: held.scrypt, atOnce: 2 }, openDatabase },
-  })
-  t.after(held.letAll)
-  return { held, stage, statements, attempt: await openSignIn(stage) }
-}
-
-/** A whole flow of a client that shows no user code: a request, a decision, tokens. */
-async function issueTokens(stage: Stage): Promise<void> {
-  const { auth_req_id } = (await stage.ring('kiosk')).body
-  await stage.decide(await stage.newestRequest(), 'approved')
-  const { status, body } = await stage.poll('kiosk', auth_req_id)
-  assert.equal(status, 200)
-  assert.ok(body.id_token)
-}
+import {
+  boothSecret,
+  code,
+  config,
+  heldUp,
+  issueTokens,
+  openHeldUp,
+  openSignIn,
+  refusalsAmong,
+} from './held-hashing.ts'
 
 /** Passwords from strangers. Places: 5 for a network, 10 for a /48, 16 in all. */
 const crowds: [string, number, (number: number) => string, number][] = [
@@ -361,20 +278,6 @@ async function secretFor(password: string, of: string): Promise<string> {
   return sent
 }
 
-/** Counts who hears 503. */
-function refusalsAmong(answers: Promise<{ status: number }>[]): () => number {
-  let refused = 0
-  for (const answer of answers) {
-    answer.then(
-      ({ status }) => {
-        if (status === 503) refused += 1
-      },
-      () => {},
-    )
-  }
-  return () => refused
-}
-
 /** How many places in the queue are taken. */
 async function placesOf(stage: Stage): Promise<number> {
   const { text } = await stage.get('/metrics')
@@ -399,62 +302,4 @@ async function codeTriesOf(stage: Stage): Promise<Record<string, number>> {
     sums[of] = (sums[of] ?? 0) + Number(tries)
   }
   return sums
-}
-
-/** As hashes were made before there was a key. */
-function formerHash(password: string): string {
-  const salt = randomBytes(16)
-  const hash = scryptSync(password, salt, 32, scryptOptions({ N: 2 ** 15, r: 8, p: 1 }))
-  return `scrypt.${salt.toString('base64url')}.${hash.toString('base64url')}`
-}
-
-for (const engine of engines) {
-  describe(`a hash of before, on ${engine.name},`, () => {
-    test('is good for one sign-in, in whose place there is a strong one; the same for a user code', async (t) => {
-      const stage = await openStage(t, { engine, config })
-      const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
-      t.after(() => database.close())
-      const password = newSecret(12)
-      const dora = { id: 'dora', username: 'dora', passwordHash: formerHash(password) }
-      await createUserStore(database).add(dora, stage.clock.now())
-      await createUserCodeStore(database).put('dora', formerHash(code), stage.clock.now())
-      const hashes = async () => {
-        const [user] = await rowsOf(stage, "select password_hash from users where id = 'dora'")
-        const [kept] = await rowsOf(stage, "select hash from user_codes where user_id = 'dora'")
-        return [String(user!.password_hash), String(kept!.hash)]
-      }
-      const before = await hashes()
-      const attempt = await openSignIn(stage)
-      const ask = (user_code: string) =>
-        stage.post(
-          '/backchannel/authorize',
-          { scope: 'openid', login_hint: 'dora', user_code },
-          basic('booth', boothSecret),
-        )
-      assert.equal((await attempt('192.0.2.1', 'dora')).status, 401)
-      assert.equal((await ask('4712')).body.error, 'invalid_user_code')
-      assert.deepEqual(await hashes(), before, 'wrong ones change nothing')
-
-      assert.equal((await attempt('192.0.2.1', 'dora', password)).status, 303)
-      assert.equal((await ask(code)).status, 200)
-      const after = await hashes()
-      for (const hash of after) assert.match(hash, /^\$scrypt\$ln=10,r=8,p=1,keyid=/)
-      assert.equal((await (await openSignIn(stage))('192.0.2.1', 'dora', password)).status, 303)
-      assert.equal((await ask(code)).status, 200)
-      assert.deepEqual(await hashes(), after, 'once')
-    })
-
-    test('is not put back in the place of a password or code that was changed meanwhile', async (t) => {
-      const stage = await openStage(t, { engine, config })
-      const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
-      t.after(() => database.close())
-      const [users, codes] = [createUserStore(database), createUserCodeStore(database)]
-      await users.add({ id: 'dora', username: 'dora', passwordHash: 'new' }, stage.clock.now())
-      await codes.put('dora', 'new', stage.clock.now())
-      await users.replacePasswordHash('dora', 'old', 'stronger')
-      await codes.replaceHash('dora', 'old', 'stronger')
-      assert.equal((await users.find('dora'))?.passwordHash, 'new')
-      assert.equal((await codes.find('dora'))?.hash, 'new')
-    })
-  })
 }

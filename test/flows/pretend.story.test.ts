@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { SignJWT } from 'jose'
 import { newSecret } from '../../src/platform/crypto.ts'
-import { Refusal } from '../../src/platform/oauth-error.ts'
+import { OAuthError } from '../../src/platform/oauth-error.ts'
 import { newKey, pollClient } from '../support/assertions.ts'
 import { engines } from '../support/engines.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
@@ -214,7 +214,7 @@ describe('nobody', () => {
       find,
       async findByHint(hint: { value: string }) {
         if (hint.value === 'ana') return ana
-        throw new Refusal('unknown_user_id', 'no such customer')
+        throw new OAuthError('unknown_user_id', 'no such customer')
       },
     }
     const stage = await pretending(t, { config: { users } })

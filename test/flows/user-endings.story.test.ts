@@ -286,8 +286,8 @@ function gatedAt(matches: Matches, gate: Gate): typeof openDatabase {
       get listening() {
         return database.listening
       },
-      get stretch() {
-        return database.stretch
+      get epoch() {
+        return database.epoch
       },
       async step(first, options = {}) {
         if (matches(first)) await gate.pass()

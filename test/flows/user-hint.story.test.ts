@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import { base64url, type CryptoKey, importJWK, SignJWT } from 'jose'
 import { createVault, newSecret } from '../../src/platform/crypto.ts'
-import { Refusal } from '../../src/platform/oauth-error.ts'
+import { OAuthError } from '../../src/platform/oauth-error.ts'
 import type { UserHint } from '../../src/user/user.ts'
 import { type KeyHolder, newKey, pollClient } from '../support/assertions.ts'
 import { signedRequest } from '../support/signed-requests.ts'
@@ -113,7 +113,7 @@ describe("a login_hint_token, and an application's own users", () => {
           find: async (id) => (id === 'user-ana' ? ana : null),
           async findByHint(hint) {
             heard.push(hint)
-            if (hint.value === 'expired') throw new Refusal('expired_login_hint_token', 'the token has expired')
+            if (hint.value === 'expired') throw new OAuthError('expired_login_hint_token', 'the token has expired')
             if (hint.value === 'broken') throw new Error('the directory is down: ldap://secret')
             return hint.value === 'good' ? ana : null
           },

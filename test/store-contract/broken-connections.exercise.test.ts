@@ -105,7 +105,7 @@ test('a node that stands still in the middle of a step does not hold up the othe
   await sent
   // Waits for the lock of the one that stands still.
   const insert = { sql: "insert into doors values ('b') returning name", values: [] }
-  assert.deepEqual(await other.step(insert, { alone: 'doors' }), [{ name: 'b' }])
+  assert.deepEqual(await other.step(insert, { lockKeys: 'doors' }), [{ name: 'b' }])
   assert.deepEqual(await standing, [{ name: 'a' }])
   assert.deepEqual(await rows(), ['a', 'a', 'b'])
 })
@@ -200,7 +200,7 @@ async function tablesAt(t: TestContext, url: string) {
     wire,
     database: url,
     run: (sql: string) => database.read(sql),
-    step: (name: string) => database.step(insert(name), { also: [insert(name)], alone: 'doors' }),
+    step: (name: string) => database.step(insert(name), { also: [insert(name)], lockKeys: 'doors' }),
     rows: async () => {
       const found = await database.read<{ name: string }>('select name from doors order by name')
       return found.map(({ name }) => name)

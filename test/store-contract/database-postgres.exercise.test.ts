@@ -61,7 +61,7 @@ describe('on postgres only', () => {
            where (select count(*) from visits_without_door) < 3 returning number`,
           number,
         ),
-        { alone: [`door ${number % 2}`, 'house'] },
+        { lockKeys: [`door ${number % 2}`, 'house'] },
       )
     const entered = await Promise.all(Array.from({ length: 40 }, (_, n) => enter(n % 3 ? one : other, n)))
     assert.equal(entered.flat().length, 3)

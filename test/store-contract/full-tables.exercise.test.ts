@@ -17,7 +17,7 @@ import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'
 import type { Value } from '../../src/platform/storage/database.ts'
 import { prepareSession } from '../../src/platform/storage/postgres-session.ts'
-import { wordsOfPostgres, wordsOfSqlite } from '../../src/platform/storage/sql-dialect.ts'
+import { toSqliteDialect, wordsOfPostgres } from '../../src/platform/storage/sql-dialect.ts'
 import { asserted, assertionOf, newKey, pollClient } from '../support/assertions.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { addFinishedRows, bigTables } from '../support/finished-rows.ts'
@@ -217,7 +217,7 @@ describe('with a million finished requests of one client', () => {
       if (!isPlanned(sql)) continue
       const parameters = new Set(sql.match(/\$\d+/g)).size
       const steps = database
-        .prepare(`explain query plan ${wordsOfSqlite(sql)}`)
+        .prepare(`explain query plan ${toSqliteDialect(sql)}`)
         .all(...Array.from({ length: parameters }, () => '[]'))
       // Newest first, by the index of ids, until there are enough.
       if (/order by id desc limit \d+$/.test(sql.trim())) continue

@@ -1,21 +1,21 @@
 /** Every promise of the outbox's store, on both engines. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { Letter } from '../../src/outbox/notification.ts'
+import type { OutboxMessage } from '../../src/outbox/notification.ts'
 import type { OutboxStore } from '../../src/outbox/outbox-store.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { engines } from '../support/engines.ts'
-import { allRows, countByState, furnished, newLetter, post, roomFor } from '../support/rows.ts'
+import { allRows, capacityFor, countByState, furnished, newMessage, post } from '../support/rows.ts'
 
 for (const engine of engines) {
   describe(`the outbox, on ${engine.name}`, () => {
     test('of two workers that look at once, none gets what the other has', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
-      const letters = Array.from({ length: 60 }, (_, n) => newLetter(clock.now(), { lane: `lane ${n % 20}` }))
-      await post(one.database, ...letters)
+      const messages = Array.from({ length: 60 }, (_, n) => newMessage(clock.now(), { receiver: `receiver ${n % 20}` }))
+      await post(one.database, ...messages)
       const claims = await Promise.all(
         Array.from({ length: 8 }, (_, n) =>
-          claim((n % 2 ? one : other).outbox, clock.now(), { room: roomFor({ ofOtherKind: 10 }) }),
+          claim((n % 2 ? one : other).outbox, clock.now(), { room: capacityFor({ ofOtherKind: 10 }) }),
         ),
       )
       const taken = claims.flat().map(({ id }) => id)
@@ -30,8 +30,8 @@ for (const engine of engines) {
 
     test('what is not due yet is left, what is due comes in order', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      const early = newLetter(clock.now())
-      const late = newLetter(clock.now(), { dueAt: clock.now() + 1000 })
+      const early = newMessage(clock.now())
+      const late = newMessage(clock.now(), { dueAt: clock.now() + 1000 })
       await post(one.database, late, early)
       assert.deepEqual(await one.outbox.nextDue(clock.now()), { next: clock.now() + 1000, isAnyLeft: true })
       assert.deepEqual(ids(await claim(one.outbox, clock.now(), { leaseUntil: clock.now() + 4000 })), [early.id])
@@ -42,7 +42,7 @@ for (const engine of engines) {
 
     test('the end of a lease lets another worker take over, and the late report of the first changes nothing', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
-      await post(one.database, newLetter(clock.now()))
+      await post(one.database, newMessage(clock.now()))
       const [first] = await claim(one.outbox, clock.now(), { leaseUntil: clock.now() + 1000 })
       assert.deepEqual(await one.outbox.nextDue(clock.now()), { next: clock.now() + 1000, isAnyLeft: false })
       clock.advance(999)
@@ -53,81 +53,89 @@ for (const engine of engines) {
 
       const before = await allRows(one.database, 'notifications')
       assert.equal(await one.outbox.delivered(first!, 'answered 200', clock.now()), false)
-      assert.equal(await one.outbox.putBack(first!, 'answered 500', clock.now()), false)
-      assert.equal(await one.outbox.handBack(first!, clock.now()), false)
+      assert.equal(await one.outbox.reschedule(first!, 'answered 500', clock.now()), false)
+      assert.equal(await one.outbox.releaseLease(first!, clock.now()), false)
       assert.equal(await one.outbox.park(first!, 'answered 400', clock.now()), false)
       assert.deepEqual(await allRows(one.database, 'notifications'), before)
       assert.equal(await other.outbox.delivered(second!, 'answered 200', clock.now()), true)
       assert.equal(await other.outbox.delivered(second!, 'answered 200', clock.now()), false)
     })
 
-    test('a lane has no more than its share under way, and the others go on', async (t) => {
+    test('a receiver has no more than its share under way, and the others go on', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      const [slow, fast] = ['slow', 'fast'].map((lane) =>
-        Array.from({ length: 5 }, () => newLetter(clock.now(), { lane })),
+      const [slow, fast] = ['slow', 'fast'].map((receiver) =>
+        Array.from({ length: 5 }, () => newMessage(clock.now(), { receiver })),
       )
       await post(one.database, ...slow!, ...fast!)
       const [kind, ofOtherLane] = ['tea', 2]
-      const first = await claim(one.outbox, clock.now(), { room: roomFor({ ofOtherLane }) })
-      assert.deepEqual(lanes(first), ['fast', 'fast', 'slow', 'slow'])
+      const first = await claim(one.outbox, clock.now(), { room: capacityFor({ ofOtherReceiver: ofOtherLane }) })
+      assert.deepEqual(receiversOf(first), ['fast', 'fast', 'slow', 'slow'])
       // One of the slow ones still goes, both of the fast ones have arrived.
-      const single = { kind, lane: 'slow', room: 1 }
-      const second = await claim(one.outbox, clock.now(), { room: roomFor({ ofOtherLane, lanes: [single] }) })
-      assert.deepEqual(lanes(second), ['fast', 'fast', 'slow'])
-      const none = { kind, lane: 'slow', room: 0 }
-      const third = await claim(one.outbox, clock.now(), { room: roomFor({ ofOtherLane, lanes: [none] }) })
-      assert.deepEqual(lanes(third), ['fast'])
+      const single = { kind, receiver: 'slow', room: 1 }
+      const second = await claim(one.outbox, clock.now(), {
+        room: capacityFor({ ofOtherReceiver: ofOtherLane, receivers: [single] }),
+      })
+      assert.deepEqual(receiversOf(second), ['fast', 'fast', 'slow'])
+      const none = { kind, receiver: 'slow', room: 0 }
+      const third = await claim(one.outbox, clock.now(), {
+        room: capacityFor({ ofOtherReceiver: ofOtherLane, receivers: [none] }),
+      })
+      assert.deepEqual(receiversOf(third), ['fast'])
     })
 
     test('a kind has no more than its share under way, the oldest first, and the others go on', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const kinds = ['tea', 'coffee']
-      const letters = kinds.map((kind) =>
-        Array.from({ length: 5 }, (_, n) => newLetter(clock.now() - 100 + n, { kind, lane: `lane ${n}` })),
+      const messages = kinds.map((kind) =>
+        Array.from({ length: 5 }, (_, n) => newMessage(clock.now() - 100 + n, { kind, receiver: `receiver ${n}` })),
       )
-      await post(one.database, ...letters.flat())
+      await post(one.database, ...messages.flat())
       const tea = { kind: 'tea', room: 2 }
-      const first = await claim(one.outbox, clock.now(), { room: roomFor({ kinds: [tea] }) })
-      assert.deepEqual(ids(first).sort(), ids([...letters[0]!.slice(0, 2), ...letters[1]!]).sort())
+      const first = await claim(one.outbox, clock.now(), { room: capacityFor({ kinds: [tea] }) })
+      assert.deepEqual(ids(first).sort(), ids([...messages[0]!.slice(0, 2), ...messages[1]!]).sort())
       const full = { kind: 'tea', room: 0 }
-      assert.deepEqual(await claim(one.outbox, clock.now(), { room: roomFor({ kinds: [full] }) }), [])
+      assert.deepEqual(await claim(one.outbox, clock.now(), { room: capacityFor({ kinds: [full] }) }), [])
     })
 
     test('behind thousands that wait for one receiver, the few for others are found at once', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      const crowd = Array.from({ length: 2000 }, () => newLetter(clock.now() - 1000, { lane: 'crowded' }))
-      const hidden = ['ana', 'zoe'].flatMap((lane) =>
-        Array.from({ length: 6 }, (_, n) => newLetter(clock.now() - 10 + n, { lane })),
+      const crowd = Array.from({ length: 2000 }, () => newMessage(clock.now() - 1000, { receiver: 'crowded' }))
+      const hidden = ['ana', 'zoe'].flatMap((receiver) =>
+        Array.from({ length: 6 }, (_, n) => newMessage(clock.now() - 10 + n, { receiver })),
       )
-      const late = newLetter(clock.now() + 1, { lane: 'late' })
-      const coffee = newLetter(clock.now(), { kind: 'coffee', lane: 'crowded' })
+      const late = newMessage(clock.now() + 1, { receiver: 'late' })
+      const coffee = newMessage(clock.now(), { kind: 'coffee', receiver: 'crowded' })
       await post(one.database, ...crowd, ...hidden, late, coffee)
       const kinds = [
         { kind: 'tea', room: 64 },
         { kind: 'coffee', room: 64 },
       ]
-      const full = { kind: 'tea', lane: 'crowded', room: 0 }
-      const taken = await claim(one.outbox, clock.now(), { room: roomFor({ ofOtherLane: 4, kinds, lanes: [full] }) })
-      // The oldest of each lane.
+      const full = { kind: 'tea', receiver: 'crowded', room: 0 }
+      const taken = await claim(one.outbox, clock.now(), {
+        room: capacityFor({ ofOtherReceiver: 4, kinds, receivers: [full] }),
+      })
+      // The oldest of each receiver.
       const expected = [...hidden.slice(0, 4), ...hidden.slice(6, 10), coffee]
       assert.deepEqual(ids(taken).sort(), ids(expected).sort())
-      const more = await claim(one.outbox, clock.now(), { room: roomFor({ ofOtherLane: 4, kinds, lanes: [full] }) })
+      const more = await claim(one.outbox, clock.now(), {
+        room: capacityFor({ ofOtherReceiver: 4, kinds, receivers: [full] }),
+      })
       assert.deepEqual(ids(more).sort(), ids([...hidden.slice(4, 6), ...hidden.slice(10)]).sort())
       // A kind without room is not looked through.
       const none = [{ kind: 'tea', room: 0 }]
-      assert.deepEqual(await claim(one.outbox, clock.now(), { room: roomFor({ kinds: none }) }), [])
+      assert.deepEqual(await claim(one.outbox, clock.now(), { room: capacityFor({ kinds: none }) }), [])
     })
 
     test('outcomes that come together are one step, and each hears of its own', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      const letters = Array.from({ length: 30 }, () => newLetter(clock.now()))
-      await post(one.database, ...letters)
+      const messages = Array.from({ length: 30 }, () => newMessage(clock.now()))
+      await post(one.database, ...messages)
       const taken = await claim(one.outbox, clock.now())
       const lost = { ...taken[0]!, lease: 'of another' }
       const told = await Promise.all([
         one.outbox.delivered(lost, 'answered 200', clock.now()),
         ...taken.slice(1, 10).map((letter) => one.outbox.delivered(letter, 'answered 204', clock.now())),
-        ...taken.slice(10, 20).map((letter) => one.outbox.putBack(letter, 'answered 500', clock.now() + 500)),
+        ...taken.slice(10, 20).map((letter) => one.outbox.reschedule(letter, 'answered 500', clock.now() + 500)),
         ...taken.slice(20).map((letter) => one.outbox.park(letter, 'answered 400', clock.now())),
       ])
       assert.deepEqual(told, [false, ...Array.from({ length: 29 }, () => true)])
@@ -135,22 +143,22 @@ for (const engine of engines) {
       assert.equal((await one.outbox.nextDue(clock.now())).next, clock.now() + 500)
     })
 
-    test('where thousands of lanes wait, their kind is not gone through to find more of them', async (t) => {
+    test('where messages of thousands of receivers wait, their kind is not gone through to find more of them', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const crowd = Array.from({ length: 2000 }, (_, n) =>
-        newLetter(clock.now() - 5000 + n, { lane: `lane ${2000 - n}` }),
+        newMessage(clock.now() - 5000 + n, { receiver: `receiver ${2000 - n}` }),
       )
-      const few = Array.from({ length: 3 }, (_, n) => newLetter(clock.now(), { kind: 'coffee', lane: `${n}` }))
+      const few = Array.from({ length: 3 }, (_, n) => newMessage(clock.now(), { kind: 'coffee', receiver: `${n}` }))
       await post(one.database, ...crowd, ...few)
       const room = (tea: number) =>
-        roomFor({
-          ofOtherLane: 4,
+        capacityFor({
+          ofOtherReceiver: 4,
           kinds: [
             { kind: 'tea', room: tea },
             { kind: 'coffee', room: 64 },
           ],
         })
-      // The oldest of all, and not the first lanes by their names.
+      // The oldest of all, and not the first receivers by their names.
       const taken = await claim(one.outbox, clock.now(), { room: room(64) })
       assert.deepEqual(ids(taken).sort(), ids([...crowd.slice(0, 64), ...few]).sort())
       assert.equal(
@@ -160,9 +168,9 @@ for (const engine of engines) {
       )
     })
 
-    test('delivered letters keep nothing of what they said', async (t) => {
+    test('delivered messages keep nothing of what they said', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      await post(one.database, newLetter(clock.now(), { address: 'https://client.example/notify' }))
+      await post(one.database, newMessage(clock.now(), { address: 'https://client.example/notify' }))
       const [letter] = await claim(one.outbox, clock.now())
       assert.ok(letter!.sealed)
       await one.outbox.delivered(letter!, 'answered 204', clock.now())
@@ -176,9 +184,9 @@ for (const engine of engines) {
 
     test('what failed waits until it is due again, with its content and its count', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      await post(one.database, newLetter(clock.now()))
+      await post(one.database, newMessage(clock.now()))
       const [letter] = await claim(one.outbox, clock.now())
-      assert.equal(await one.outbox.putBack(letter!, 'answered 500', clock.now() + 500), true)
+      assert.equal(await one.outbox.reschedule(letter!, 'answered 500', clock.now() + 500), true)
       assert.deepEqual(await claim(one.outbox, clock.now() + 499), [])
       const [again] = await claim(one.outbox, clock.now() + 500)
       assert.deepEqual([again!.attempts, again!.lastOutcome, again!.sealed], [2, 'answered 500', letter!.sealed])
@@ -187,10 +195,10 @@ for (const engine of engines) {
 
     test('what is handed back counts as never taken on, and is announced', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      await post(one.database, newLetter(clock.now()))
+      await post(one.database, newMessage(clock.now()))
       const [letter] = await claim(one.outbox, clock.now())
       const heard = new Promise((resolve) => one.database.listen('outbox', (key) => key === letter!.id && resolve(key)))
-      assert.equal(await one.outbox.handBack(letter!, clock.now()), true)
+      assert.equal(await one.outbox.releaseLease(letter!, clock.now()), true)
       assert.equal(await heard, letter!.id)
       const [again] = await claim(one.outbox, clock.now())
       assert.equal(again!.attempts, 1)
@@ -198,7 +206,7 @@ for (const engine of engines) {
 
     test('only what is parked and still says something can be retried', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      await post(one.database, newLetter(clock.now()))
+      await post(one.database, newMessage(clock.now()))
       const [letter] = await claim(one.outbox, clock.now())
       const retry = () => one.outbox.retry(letter!.id, clock.now(), clock.now() + 60_000)
       assert.equal(await retry(), false, 'it is being sent')
@@ -225,8 +233,8 @@ for (const engine of engines) {
 
     test('new content takes the place of the old, also when another worker has taken over; never after delivery', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      await post(one.database, newLetter(clock.now()))
-      const replace = async (letter: Letter, content: string) => {
+      await post(one.database, newMessage(clock.now()))
+      const replace = async (letter: OutboxMessage, content: string) => {
         const first = { sql: 'select 1 as one', values: [] }
         await one.database.step(first, { also: [one.outbox.replaceContent(letter.id, content)] })
         return (await one.outbox.find(letter.id))!.sealed
@@ -241,18 +249,18 @@ for (const engine of engines) {
       assert.equal(await replace(second!, 'three'), undefined)
     })
 
-    test('lists are newest first, by state, without what the letters say', async (t) => {
+    test('lists are newest first, by state, without what the messages say', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      const letters: Letter[] = []
+      const messages: OutboxMessage[] = []
       for (let number = 0; number < 3; number++) {
-        letters.push(newLetter(clock.now()))
+        messages.push(newMessage(clock.now()))
         clock.advance(1000)
       }
-      await post(one.database, ...letters)
-      const [oldest] = await claim(one.outbox, clock.now(), { room: roomFor({ ofOtherKind: 1 }) })
+      await post(one.database, ...messages)
+      const [oldest] = await claim(one.outbox, clock.now(), { room: capacityFor({ ofOtherKind: 1 }) })
       await one.outbox.park(oldest!, 'answered 400', clock.now())
-      assert.deepEqual(ids(await one.outbox.list(undefined)), ids(letters.toReversed()))
-      assert.deepEqual(ids(await one.outbox.list(undefined, 1)), ids(letters.slice(2)))
+      assert.deepEqual(ids(await one.outbox.list(undefined)), ids(messages.toReversed()))
+      assert.deepEqual(ids(await one.outbox.list(undefined, 1)), ids(messages.slice(2)))
       const parked = await one.outbox.list('parked')
       assert.deepEqual(ids(parked), [oldest!.id])
       assert.ok(!('sealed' in parked[0]!) && !('lease' in parked[0]!))
@@ -261,7 +269,7 @@ for (const engine of engines) {
 
     test('the table refuses rows that contradict the states', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      await post(one.database, newLetter(clock.now()))
+      await post(one.database, newMessage(clock.now()))
       const nonsense = [
         "state = 'lost'",
         "state = 'sending'",
@@ -285,10 +293,10 @@ function claim(outbox: OutboxStore, now: number, more: Partial<Parameters<Outbox
     now,
     leaseUntil: now + 4000,
     lease: newSecret(12),
-    room: roomFor(),
+    room: capacityFor(),
     ...more,
   })
 }
 
-const ids = (letters: { id: string }[]) => letters.map(({ id }) => id)
-const lanes = (letters: { lane: string }[]) => letters.map(({ lane }) => lane).sort()
+const ids = (messages: { id: string }[]) => messages.map(({ id }) => id)
+const receiversOf = (messages: { receiver: string }[]) => messages.map(({ receiver }) => receiver).sort()

@@ -59,7 +59,7 @@ for (const engine of engines) {
       assert.deepEqual([row!.interval_seconds, row!.last_polled_at], [10, clock.now()])
       // Nobody waits for the news.
       await other.requests.settle('a', yes(clock.now()))
-      assert.ok(database.stretch !== undefined)
+      assert.ok(database.epoch !== undefined)
       assert.equal(await poll(), 'approved')
     })
 
@@ -209,7 +209,7 @@ describe('several nodes', () => {
 
     await cutSubscriptions(stage)
     await until(() => !database().listening)
-    assert.equal(database().stretch, undefined)
+    assert.equal(database().epoch, undefined)
     stage.clock.advance(50)
     const before = wires.calls
     assert.equal((await poll()).error, 'slow_down') // now 15
@@ -244,11 +244,11 @@ describe('several nodes', () => {
 
   test('a subscription that has not shown a sign of life for four seconds is not believed', async (t) => {
     const { one, clock } = await furnished(t, postgres)
-    assert.notEqual(one.database.stretch, undefined)
+    assert.notEqual(one.database.epoch, undefined)
     // As after a pause of the whole process: no timer has run, no answer has come.
     clock.advance(4_001)
-    assert.equal(one.database.stretch, undefined)
-    await until(() => one.database.stretch !== undefined)
+    assert.equal(one.database.epoch, undefined)
+    await until(() => one.database.epoch !== undefined)
   })
 })
 
@@ -269,8 +269,8 @@ async function memory(t: TestContext, engine: Engine) {
   let calls = 0
   const database: Database = {
     ...one.database,
-    get stretch() {
-      return one.database.stretch
+    get epoch() {
+      return one.database.epoch
     },
     read: (...asked) => {
       calls += 1
@@ -307,7 +307,7 @@ async function memory(t: TestContext, engine: Engine) {
   }
 
   /** The clock leapt: the subscription shows a sign of life at the new time. */
-  const awake = () => until(() => one.database.stretch !== undefined)
+  const awake = () => until(() => one.database.epoch !== undefined)
   const log = () => logLines.join('\n')
   return { clock, one, other, database, pending, polling, heard, awake, calls: () => calls, log }
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { expire } from '../../src/ciba/decision/decide.ts'
 import { engines } from '../support/engines.ts'
-import { allRows, approval, furnished, newLetter, newRequest } from '../support/rows.ts'
+import { allRows, approval, furnished, newMessage, newRequest } from '../support/rows.ts'
 import { until } from '../support/until.ts'
 
 const many = { maxOpenPerUser: 1000 }
@@ -52,7 +52,7 @@ for (const engine of engines) {
       const requests = Array.from({ length: 40 }, (_, number) => newRequest(clock.now(), { userId: `user-${number}` }))
       const kept = await Promise.all(requests.map((request) => one.requests.accept(request, request.id, many)))
       assert.ok(kept.every(Boolean))
-      const letterOf = ({ id }: { id: string }) => ({ ...newLetter(clock.now()), subject: id })
+      const letterOf = ({ id }: { id: string }) => ({ ...newMessage(clock.now()), subject: id })
       const isTheirs = (_: unknown, number: number) => number % 4 > 0
       const settled = await Promise.all(
         requests.map((request, number) => {
@@ -77,7 +77,7 @@ for (const engine of engines) {
     test('of moves that are carried out together one whose consequence fails fails alone', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const requests = Array.from({ length: 5 }, (_, number) => newRequest(clock.now(), { userId: `user-${number}` }))
-      const letter = newLetter(clock.now())
+      const letter = newMessage(clock.now())
       const outcomes = await Promise.allSettled(
         // Two of them want to add a row with the same key.
         requests.map((request, number) =>
@@ -182,7 +182,7 @@ for (const engine of engines) {
       const request = newRequest(clock.now(), { deliveryMode: 'push' })
       await one.requests.accept(request, 'a', many)
       const facts = [broken]
-      const notifications = [newLetter(clock.now())]
+      const notifications = [newMessage(clock.now())]
       const unharmed = async (move: () => Promise<unknown>) => {
         const tables = ['backchannel_auth_requests', 'notifications']
         const before = await Promise.all(tables.map((table) => allRows(one.database, table)))

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { fingerprint, newId } from '../../src/platform/crypto.ts'
 import { engines } from '../support/engines.ts'
-import { allRows, approval, furnished, newLetter, newRequest } from '../support/rows.ts'
+import { allRows, approval, furnished, newMessage, newRequest } from '../support/rows.ts'
 import { until } from '../support/until.ts'
 
 const many = { maxOpenPerUser: 1000 }
@@ -89,7 +89,7 @@ for (const engine of engines) {
 
     test('what belongs to a new request is kept with it, and not without it', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      const notifications = () => [newLetter(clock.now())]
+      const notifications = () => [newMessage(clock.now())]
       const [kept, refused, failed] = [1, 2, 3].map(() => newRequest(clock.now()))
       const heard: string[] = []
       one.database.listen('outbox', (key) => heard.push(key))

@@ -9,7 +9,7 @@ import { createOidcModelStore } from '../../src/openid-provider/oidc-model-store
 import { createPruning, type Kept } from '../../src/operations/pruning.ts'
 import type { Database } from '../../src/platform/storage/database.ts'
 import { type Engine, engines } from '../support/engines.ts'
-import { allRows, furnished, newLetter, newRequest, post, roomFor, vault } from '../support/rows.ts'
+import { allRows, capacityFor, furnished, newMessage, newRequest, post, vault } from '../support/rows.ts'
 import { credentials, openStage } from '../support/stage.ts'
 import { countRows } from '../support/tables.ts'
 
@@ -87,9 +87,9 @@ for (const engine of engines) {
   describe(`everything else, on ${engine.name}`, () => {
     test('notifications go when they were delivered or parked long enough ago, and wait as long as they must', async (t) => {
       const { clock, one } = await scene(t, engine)
-      const [delivered, parked, waiting] = [newLetter(clock.now()), newLetter(clock.now()), newLetter(clock.now())]
+      const [delivered, parked, waiting] = [newMessage(clock.now()), newMessage(clock.now()), newMessage(clock.now())]
       await post(one.database, delivered, parked, waiting)
-      const lease = { now: clock.now(), leaseUntil: clock.now() + 1000, lease: 'a', room: roomFor() }
+      const lease = { now: clock.now(), leaseUntil: clock.now() + 1000, lease: 'a', room: capacityFor() }
       for (const letter of await one.outbox.claimDue(lease)) {
         if (letter.id === delivered.id) await one.outbox.delivered(letter, 'answered 204', clock.now())
         if (letter.id === parked.id) await one.outbox.park(letter, 'answered 400', clock.now())

@@ -26,7 +26,7 @@ for (const engine of engines) {
       for (let number = 1; number <= 30; number++) {
         clock.advance(minute / 2)
         const itsPause = await attempts.take(counter, clock.now())
-        await attempts.takeBack(counter.subjectHash, itsPause!)
+        await attempts.uncount(counter.subjectHash, itsPause!)
       }
       assert.equal(await failed(), 20 - 15)
     })

@@ -21,7 +21,7 @@ import {
   stateOf,
 } from '../../src/openid-provider/signing-keys/signing-keys.ts'
 import { createLog } from '../../src/platform/log.ts'
-import { type Database, following } from '../../src/platform/storage/database.ts'
+import { type Database, resolveFollowUps } from '../../src/platform/storage/database.ts'
 import { migrate } from '../../src/platform/storage/migrate.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { createStageClock } from '../support/clock.ts'
@@ -313,6 +313,6 @@ function breakingOff(database: Database): Database {
     listening: true,
     read: database.read,
     step: (first, options = {}) =>
-      database.step(first, { ...options, also: (rows) => [...following(options.also, rows), broken] }),
+      database.step(first, { ...options, also: (rows) => [...resolveFollowUps(options.also, rows), broken] }),
   }
 }

@@ -4,10 +4,10 @@ import { describe, test } from 'node:test'
 import type { AuthenticationRequest } from '../../src/ciba/authentication-request/authentication-request.ts'
 import { createPush } from '../../src/ciba/client-notification/push.ts'
 import type { Issued } from '../../src/ciba/tokens/issue-tokens.ts'
-import type { Letter } from '../../src/outbox/notification.ts'
+import type { OutboxMessage } from '../../src/outbox/notification.ts'
 import { engines } from '../support/engines.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
-import { furnished, newRequest, roomFor, vault } from '../support/rows.ts'
+import { capacityFor, furnished, newRequest, vault } from '../support/rows.ts'
 import { openStage } from '../support/stage.ts'
 import { contentsOf } from '../support/tables.ts'
 import { createWires } from '../support/wires.ts'
@@ -81,7 +81,7 @@ for (const engine of engines) {
 
         const claim = async (node: typeof one) => {
           const lease = { lease: `lease of ${node === one}`, leaseUntil: clock.now() + 1000 }
-          const [letter] = await node.outbox.claimDue({ ...lease, now: clock.now(), room: roomFor() })
+          const [letter] = await node.outbox.claimDue({ ...lease, now: clock.now(), room: capacityFor() })
           return letter!
         }
         const early = await claim(one)
@@ -90,7 +90,7 @@ for (const engine of engines) {
 
         const sent: string[] = []
         const ready = [Promise.withResolvers<void>(), Promise.withResolvers<void>()] as const
-        const pushing = (node: typeof one, letter: Letter, number: 0 | 1) => {
+        const pushing = (node: typeof one, letter: OutboxMessage, number: 0 | 1) => {
           const issueTokens = async (about: AuthenticationRequest): Promise<Issued> => {
             await ready[number].promise
             return { response: { access_token: `token ${number} for ${about.userId}` } as never, statements: [] }

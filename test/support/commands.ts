@@ -36,7 +36,7 @@ export async function byCommand<Result>(stage: Stage, work: (commands: Commands)
   const hashing = createPasswordHashing({ vault, scrypt: scryptHere })
   const users = createUserStore(database)
   const events: AuditEvent[] = []
-  const audit = createAudit({ clock, log, hearers: [(event) => void events.push(event)] })
+  const audit = createAudit({ clock, log, listeners: [(event) => void events.push(event)] })
   const endUser = createEndUser({ database, vault, clock, audit })
   try {
     return await work({

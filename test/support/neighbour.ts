@@ -1,7 +1,7 @@
 /** A second Doorbell on the database of a stage: the same issuer and the same clock, but a port of its own. */
 import type { TestContext } from 'node:test'
 import { loadConfig } from '../../src/config/load.ts'
-import { createDoorbell, type Doorbell, type Parts } from '../../src/doorbell.ts'
+import { createDoorbell, type Doorbell, type DoorbellOptions } from '../../src/doorbell.ts'
 import { createLog } from '../../src/platform/log.ts'
 import { freePort } from './ports.ts'
 import { type Answer, castConfig, type Stage, type StageOptions } from './stage.ts'
@@ -20,7 +20,7 @@ export async function openNeighbour(
   t: TestContext,
   stage: Stage,
   options: StageOptions = {},
-  parts: Parts = {},
+  parts: DoorbellOptions = {},
 ): Promise<Neighbour> {
   const port = await freePort()
   const url = `http://localhost:${port}`

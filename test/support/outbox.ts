@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import type { Send } from '../../src/outbox/delivery.ts'
-import type { Letter, Outcome } from '../../src/outbox/notification.ts'
+import type { OutboxMessage, Outcome } from '../../src/outbox/notification.ts'
 import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
 import { createOutboxWorker, type OutboxWorker } from '../../src/outbox/outbox-worker.ts'
 import { createAudit } from '../../src/platform/audit.ts'
@@ -11,13 +11,13 @@ import type { Database } from '../../src/platform/storage/database.ts'
 import { migrate } from '../../src/platform/storage/migrate.ts'
 import { openSqlite } from '../../src/platform/storage/sqlite.ts'
 import { createStageClock } from './clock.ts'
-import { newLetter } from './rows.ts'
+import { newMessage } from './rows.ts'
 
 export const drunk: Outcome = { kind: 'delivered', words: 'drunk' }
 export const spilt: Outcome = { kind: 'failed', words: 'spilt' }
 
 export const start = 1_700_000_000_000
-export const tea = (more: Parameters<typeof newLetter>[1] = {}) => newLetter(start, more)
+export const tea = (more: Parameters<typeof newMessage>[1] = {}) => newMessage(start, more)
 
 /** A worker that serves tea, on a table of its own. Everything is drunk, unless told. */
 export async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
@@ -41,7 +41,7 @@ export async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
       writingFailures-- > 0 ? Promise.reject(new Error('no pen')) : outbox.delivered(...report),
   }
 
-  const served: Letter[] = []
+  const served: OutboxMessage[] = []
   let manners: (Outcome | Send)[] = [drunk]
   const listeners = new Set<object>()
   const pour: Send = async (letter, signal) => {
@@ -53,7 +53,7 @@ export async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
     outbox: unreliable,
     attempts,
     timeout: 1000,
-    onNews(heard) {
+    onChange(heard) {
       const stop = table.listen('outbox', heard)
       listeners.add(stop)
       return () => {
@@ -63,7 +63,7 @@ export async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
     },
     clock,
     log,
-    audit: createAudit({ clock, log, hearers: [] }),
+    audit: createAudit({ clock, log, listeners: [] }),
   })
   t.after(async () => {
     await worker.stop()
@@ -94,7 +94,7 @@ export async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
 export async function postOne(
   worker: Pick<OutboxWorker, 'enqueue'>,
   table: Database,
-  letter: Letter,
+  letter: OutboxMessage,
 ): Promise<string[]> {
   let announced: string[] = []
   await worker.enqueue([letter], async (adding, topics) => {

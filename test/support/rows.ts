@@ -2,7 +2,7 @@
 import type { TestContext } from 'node:test'
 import {
   type AuthenticationRequest,
-  callBackPlace,
+  callBackAad,
 } from '../../src/ciba/authentication-request/authentication-request.ts'
 import { createRequestStore } from '../../src/ciba/authentication-request/authentication-request-store.ts'
 import { createOpenRequestStore } from '../../src/ciba/authentication-request/open-request-store.ts'
@@ -11,9 +11,14 @@ import { createDecisionStore } from '../../src/ciba/decision/consent-history-sto
 import { createDecide, type DecisionNeeds } from '../../src/ciba/decision/decide.ts'
 import { createBlockedClientStore } from '../../src/ciba/request-limits/blocked-client-store.ts'
 import { createDenialPauseStore } from '../../src/ciba/request-limits/denial-pause-store.ts'
-import { compose, type Letter, type NewNotification, type NotificationState } from '../../src/outbox/notification.ts'
+import type { Capacity } from '../../src/outbox/concurrency-limits.ts'
+import {
+  compose,
+  type NewNotification,
+  type NotificationState,
+  type OutboxMessage,
+} from '../../src/outbox/notification.ts'
 import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
-import type { Room } from '../../src/outbox/shares.ts'
 import { createAudit } from '../../src/platform/audit.ts'
 import { createVault, newId, newSecret } from '../../src/platform/crypto.ts'
 import { createLog } from '../../src/platform/log.ts'
@@ -47,7 +52,7 @@ export async function furnished(
     const requests = createRequestStore(database)
     const decisions = createDecisionStore(database)
     const outbox = createOutboxStore(database)
-    const audit = createAudit({ clock, log, hearers: [] })
+    const audit = createAudit({ clock, log, listeners: [] })
     const needs: DecisionNeeds = {
       requests,
       openRequests: createOpenRequestStore(database),
@@ -84,7 +89,7 @@ export function newRequest(now: number, more: Partial<AuthenticationRequest> = {
     resources: undefined,
     deliveryMode,
     notificationEndpoint: callsBack ? 'http://localhost:9/notify' : undefined,
-    callBackSealed: callsBack ? vault.seal(JSON.stringify(callBack), callBackPlace(id)) : undefined,
+    callBackSealed: callsBack ? vault.seal(JSON.stringify(callBack), callBackAad(id)) : undefined,
     status: 'pending',
     createdAt: now,
     expiresAt: now + 600_000,
@@ -97,23 +102,29 @@ export function newRequest(now: number, more: Partial<AuthenticationRequest> = {
 }
 
 /** Something to be sent: a cup of tea. */
-export function newLetter(now: number, more: Partial<NewNotification> & { dueAt?: number } = {}): Letter {
+export function newMessage(now: number, more: Partial<NewNotification> & { dueAt?: number } = {}): OutboxMessage {
   const { dueAt = now, ...notification } = more
-  const content = { kind: 'tea', subject: newId(now), lane: 'ana', content: { tea: 'green' }, giveUpAt: now + 600_000 }
+  const content = {
+    kind: 'tea',
+    subject: newId(now),
+    receiver: 'ana',
+    content: { tea: 'green' },
+    giveUpAt: now + 600_000,
+  }
   return { ...compose({ ...content, ...notification }, now, vault), dueAt }
 }
 
 /** Room for everything, unless told. */
-export const roomFor = (more: Partial<Room> = {}): Room => ({
+export const capacityFor = (more: Partial<Capacity> = {}): Capacity => ({
   kinds: [],
-  lanes: [],
+  receivers: [],
   ofOtherKind: 100,
-  ofOtherLane: 100,
+  ofOtherReceiver: 100,
   ...more,
 })
 
 /** Puts letters into the outbox, as part of a step that does nothing else. */
-export async function post(database: Database, ...letters: Letter[]): Promise<void> {
+export async function post(database: Database, ...letters: OutboxMessage[]): Promise<void> {
   const { add } = createOutboxStore(database)
   await database.step(
     { sql: 'select 1 as one', values: [] },

@@ -7,7 +7,7 @@
 import type { TestContext } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
 import { loadConfig } from '../../src/config/load.ts'
-import { createDoorbell, type Doorbell, type Parts } from '../../src/doorbell.ts'
+import { createDoorbell, type Doorbell, type DoorbellOptions } from '../../src/doorbell.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { createLog } from '../../src/platform/log.ts'
 import { createStageClock, type StageClock } from './clock.ts'
@@ -45,7 +45,7 @@ export interface StageOptions {
   /** Where Northbank and Till are called back. */
   northbank?: string
   till?: string
-  parts?: Parts
+  parts?: DoorbellOptions
   /** A free one unless told. */
   port?: number
   /** False leaves Kiosk, Northbank and the others at home: the configuration's own clients are the only ones. */
@@ -111,7 +111,7 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
   const clock = createStageClock()
   const logLines: string[] = []
   const config = await loadConfig({ env: {}, overrides: castConfig(port, database, options) })
-  const parts: Parts = {
+  const parts: DoorbellOptions = {
     clock,
     migrate: true,
     log: createLog('debug', { write: (line) => void logLines.push(line) }),

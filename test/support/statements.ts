@@ -1,11 +1,17 @@
 /** A database that writes down what it is asked: for tests in which two ways through the server must be the same. */
 
-import type { Parts } from '../../src/doorbell.ts'
-import { type Database, following, type Statement, type Value, valuesOf } from '../../src/platform/storage/database.ts'
+import type { DoorbellOptions } from '../../src/doorbell.ts'
+import {
+  type Database,
+  resolveFollowUps,
+  type Statement,
+  type Value,
+  valuesOf,
+} from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 
 export interface Statements {
-  openDatabase: NonNullable<Parts['openDatabase']>
+  openDatabase: NonNullable<DoorbellOptions['openDatabase']>
   /** The SQL that `work` leads to, in order. */
   during(work: () => Promise<unknown>): Promise<string[]>
 }
@@ -21,8 +27,8 @@ export function listenToStatements(): Statements {
         get listening() {
           return database.listening
         },
-        get stretch() {
-          return database.stretch
+        get epoch() {
+          return database.epoch
         },
         read(sql, values) {
           hear({ sql })
@@ -31,7 +37,7 @@ export function listenToStatements(): Statements {
         step(first, options) {
           hear(first)
           const also = (rows: never[]) => {
-            const statements = following(options?.also, rows)
+            const statements = resolveFollowUps(options?.also, rows)
             statements.forEach(hear)
             return statements
           }
@@ -53,15 +59,15 @@ export function listenToStatements(): Statements {
 export function collectStatements() {
   const collected = new Map<string, Value[]>()
   const collect = (statement: Statement) => void collected.set(statement.sql, valuesOf(statement))
-  const open: NonNullable<Parts['openDatabase']> = async (...arguments_) => {
+  const open: NonNullable<DoorbellOptions['openDatabase']> = async (...arguments_) => {
     const database = await openDatabase(...arguments_)
     return {
       ...database,
       get listening() {
         return database.listening
       },
-      get stretch() {
-        return database.stretch
+      get epoch() {
+        return database.epoch
       },
       read(sql, values = []) {
         collect({ sql, values })
@@ -70,7 +76,7 @@ export function collectStatements() {
       step(first, options) {
         collect(first)
         const also = (rows: never[]) => {
-          const statements = following(options?.also, rows)
+          const statements = resolveFollowUps(options?.also, rows)
           statements.forEach(collect)
           return statements
         }

@@ -54,8 +54,8 @@ export function createWires(slowness = () => 0): Wires {
       get listening() {
         return database.listening
       },
-      get stretch() {
-        return database.stretch
+      get epoch() {
+        return database.epoch
       },
       read: (sql, values) => through(() => database.read(sql, values)),
       step: (first, options) => through(() => database.step(first, options)),

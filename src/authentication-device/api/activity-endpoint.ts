@@ -11,7 +11,7 @@ import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { readQuery } from '../../platform/http/form.ts'
 import { chooseLanguage, type Language } from '../../platform/i18n/texts.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import { showClient } from '../shown-client.ts'
 import type { IdentifyCaller } from './device-caller.ts'
 import { needed, userRoute } from './user-route.ts'
@@ -48,7 +48,7 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
     async POST({ caller: { userId }, form, request: { ip: address } }) {
       const requestId = needed(form, 'request_id')
       const request = await needs.requests.find(requestId)
-      if (request?.userId !== userId) throw new Refusal('not_found', 'this user has no such request')
+      if (request?.userId !== userId) throw new OAuthError('not_found', 'this user has no such request')
       const revoked = await needs.revokeApproval({ request, address })
       needs.audit({ event: 'request.revoked', request: requestId, client: request.clientId, user: userId, address })
       return { request_id: requestId, revoked }
@@ -59,7 +59,8 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
     async POST({ caller: { userId }, form, request: { ip: address } }) {
       const clientId = needed(form, 'client_id')
       const blocked = readBlocked(needed(form, 'blocked'))
-      if ((await needs.clients.find(clientId)) === undefined) throw new Refusal('not_found', 'there is no such client')
+      if ((await needs.clients.find(clientId)) === undefined)
+        throw new OAuthError('not_found', 'there is no such client')
       if (blocked) await needs.blockClient({ userId, clientId, address })
       else await needs.blockedClients.unblock(userId, clientId)
       needs.audit({ event: blocked ? 'client.blocked' : 'client.unblocked', user: userId, client: clientId, address })
@@ -92,7 +93,7 @@ async function activityOf(userId: string, language: Language, needs: ActivityNee
 /** What is neither does not lift a block by accident. */
 function readBlocked(blocked: string): boolean {
   if (blocked !== 'true' && blocked !== 'false') {
-    throw new Refusal('invalid_request', 'blocked must be true or false')
+    throw new OAuthError('invalid_request', 'blocked must be true or false')
   }
   return blocked === 'true'
 }

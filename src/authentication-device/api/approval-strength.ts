@@ -3,7 +3,7 @@ import { type AuthenticationRequest, statusAt } from '../../ciba/authentication-
 import type { ClientStore } from '../../client/client-store.ts'
 import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
 import type { Clock } from '../../platform/clock.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { asksForPasskey, authenticatedByPasskey, PASSKEY_ACR } from '../../user/passkey/passkey-strength.ts'
@@ -75,7 +75,7 @@ export function signedInJustNow({ authTime }: Authentication, now: number): bool
  * How a user who approves is authenticated: by the passkey just used, or by the sign-in if that is enough.
  *
  * @param passkey what the authenticator answered, as the browser's JSON text
- * @throws {Refusal} `access_denied` if the passkey is not the user's, or a passkey is wanted and none was used
+ * @throws {OAuthError} `access_denied` if the passkey is not the user's, or a passkey is wanted and none was used
  */
 export function createAuthenticateApproval({ passkeys, clients, clock }: ApprovalNeeds): AuthenticateApproval {
   return async (request, approver, passkey) => {
@@ -86,7 +86,7 @@ export function createAuthenticateApproval({ passkeys, clients, clock }: Approva
     if (passkey !== undefined) return confirmed(request, approver, passkey)
     const client = await clients.find(request.clientId)
     if (passkeyRequired(request, client?.metadata, approver, clock.now())) {
-      throw new Refusal('access_denied', 'approving this request requires a passkey', {
+      throw new OAuthError('access_denied', 'approving this request requires a passkey', {
         members: { passkey_required: true },
       })
     }
@@ -95,9 +95,9 @@ export function createAuthenticateApproval({ passkeys, clients, clock }: Approva
 
   async function confirmed(request: AuthenticationRequest, { kind, userId }: Approver, passkey: string) {
     if (kind !== 'user')
-      throw new Refusal('invalid_request', 'passkey may only be sent with an access token of the user')
+      throw new OAuthError('invalid_request', 'passkey may only be sent with an access token of the user')
     if (!(await passkeys.confirm(userId, request.id, passkey))) {
-      throw new Refusal('access_denied', 'the passkey was not accepted')
+      throw new OAuthError('access_denied', 'the passkey was not accepted')
     }
     return authenticatedByPasskey(clock.now())
   }

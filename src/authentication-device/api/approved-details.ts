@@ -3,11 +3,11 @@
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails } from '../../authorization-details/read-details.ts'
 import type { AuthenticationRequest } from '../../ciba/authentication-request/authentication-request.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 
 /**
  * @param approved as the device sent it
- * @throws {Refusal} `invalid_authorization_details` if it is more than the client asked for, or anything else
+ * @throws {OAuthError} `invalid_authorization_details` if it is more than the client asked for, or anything else
  */
 export function narrowed(
   request: AuthenticationRequest,
@@ -16,7 +16,7 @@ export function narrowed(
 ): AuthorizationDetail[] | undefined {
   if (approved === undefined) return undefined
   if (areDetails(approved) && types.allows(request.authorizationDetails ?? [], approved)) return approved
-  throw new Refusal(
+  throw new OAuthError(
     'invalid_authorization_details',
     'authorization_details must equal those of the request, or be a subset where their type allows it',
   )

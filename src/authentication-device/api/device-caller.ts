@@ -9,7 +9,7 @@ import {
   type AuthenticateClient,
   type Client,
   type ClientCredentials,
-  couldRing,
+  isCibaClient,
   isDeviceService,
   mayHintBy,
 } from '../../client/client.ts'
@@ -20,7 +20,7 @@ import type { CurrentProvider } from '../../openid-provider/openid-provider.ts'
 import { accessTokenOf, type SentAccessToken } from '../../platform/http/authorization.ts'
 import type { Form } from '../../platform/http/form.ts'
 import { slotOf } from '../../platform/http/load-shedding.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { UserHooks } from '../../user/user.ts'
 
@@ -71,7 +71,7 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
 export function requireAccessToken(authorization: string | undefined): string {
   const sent = accessTokenOf(authorization)
   if (sent !== undefined) return sent.token
-  throw new Refusal('invalid_token', "send the user's access token", {
+  throw new OAuthError('invalid_token', "send the user's access token", {
     headers: { 'WWW-Authenticate': 'Bearer realm="doorbell"' },
   })
 }
@@ -89,7 +89,7 @@ async function asUser(sent: SentToken, needs: CallerNeeds): Promise<DeviceCaller
 
   const client = token.clientId === undefined ? undefined : await clients.find(token.clientId)
   if (client === undefined) throw invalidToken('the client of this access token no longer exists')
-  if (couldRing(client)) throw notForRingers(client)
+  if (isCibaClient(client)) throw notForCibaClients(client)
 
   const user = await users.find(token.accountId)
   if (user === null || user.disabled) throw invalidToken('the user of this access token is no longer available')
@@ -124,11 +124,11 @@ async function asDeviceService(
   { authenticateClient, findUser }: CallerNeeds,
 ): Promise<DeviceCaller> {
   const client = await authenticateClient(credentials)
-  if (!isDeviceService(client)) throw notForRingers(client)
+  if (!isDeviceService(client)) throw notForCibaClients(client)
   const hints = readHints(credentials.form)
-  if (hints.length !== 1) throw new Refusal('invalid_request', 'send exactly one hint that identifies the user')
+  if (hints.length !== 1) throw new OAuthError('invalid_request', 'send exactly one hint that identifies the user')
   if (!mayHintBy(client, hints[0]!.kind)) {
-    throw new Refusal('invalid_request', 'this client may not use this kind of hint')
+    throw new OAuthError('invalid_request', 'this client may not use this kind of hint')
   }
   const user = await findUser(hints[0]!, client, credentials.slot)
   return { kind: 'device_service', userId: user.id, clientId: client.id, authentication: {} }
@@ -142,21 +142,21 @@ function readHints(form: Form): SentHint[] {
   })
 }
 
-function invalidToken(detail: string, challenge = 'Bearer realm="doorbell", error="invalid_token"'): Refusal {
-  return new Refusal('invalid_token', 'the access token is not valid', {
+function invalidToken(detail: string, challenge = 'Bearer realm="doorbell", error="invalid_token"'): OAuthError {
+  return new OAuthError('invalid_token', 'the access token is not valid', {
     detail,
     headers: { 'WWW-Authenticate': challenge },
   })
 }
 
-function insufficientScope(): Refusal {
-  return new Refusal('insufficient_scope', `the access token lacks the scope ${DECIDE_SCOPE}`, {
+function insufficientScope(): OAuthError {
+  return new OAuthError('insufficient_scope', `the access token lacks the scope ${DECIDE_SCOPE}`, {
     headers: { 'WWW-Authenticate': `Bearer realm="doorbell", error="insufficient_scope", scope="${DECIDE_SCOPE}"` },
   })
 }
 
-function notForRingers(client: Client): Refusal {
-  return new Refusal('access_denied', 'this client may not see or decide requests', {
+function notForCibaClients(client: Client): OAuthError {
+  return new OAuthError('access_denied', 'this client may not see or decide requests', {
     detail: `${client.id} is not a trusted device service`,
   })
 }

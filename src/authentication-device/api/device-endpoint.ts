@@ -10,7 +10,7 @@ import type { Clock } from '../../platform/clock.ts'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { type Form, readJsonFields, readQuery } from '../../platform/http/form.ts'
 import { chooseLanguage, type Language } from '../../platform/i18n/texts.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { NumberMatching } from '../number-matching.ts'
 import { showClient } from '../shown-client.ts'
@@ -77,7 +77,7 @@ async function named(form: Form, requests: RequestStore): Promise<Authentication
   const id = form.get('request_id')
   const authReqId = form.get('auth_req_id')
   if (id !== undefined && authReqId !== undefined) {
-    throw new Refusal('invalid_request', 'send either request_id or auth_req_id, not both')
+    throw new OAuthError('invalid_request', 'send either request_id or auth_req_id, not both')
   }
   if (id !== undefined) return requests.find(id)
   return authReqId === undefined ? undefined : requests.findByAuthReqId(authReqId)
@@ -118,11 +118,13 @@ async function complete(call: DeviceCall, form: Form, address: string, needs: De
   const outcome = readOutcome(form)
   const reported = readReport(form, outcome)
   const approver = { ...caller, authentication: readAuthentication(form, caller) }
-  if (!form.has('request_id') && !form.has('auth_req_id')) throw new Refusal('invalid_request', 'request_id is missing')
+  if (!form.has('request_id') && !form.has('auth_req_id'))
+    throw new OAuthError('invalid_request', 'request_id is missing')
   const request = await named(form, needs.requests)
   if (request === undefined) throw notFound()
   // Cannot be reached by a client as it is registered today; it stays true if registration changes in between.
-  if (request.clientId === caller.clientId) throw new Refusal('access_denied', 'a client cannot decide its own request')
+  if (request.clientId === caller.clientId)
+    throw new OAuthError('access_denied', 'a client cannot decide its own request')
 
   const approvedDetails = readApproved(form, outcome, request, caller, needs)
 
@@ -160,7 +162,7 @@ function readApproved(
   const text = form.get('authorization_details')
   if (text === undefined || request.userId !== caller.userId) return undefined
   if (outcome === 'denied')
-    throw new Refusal('invalid_request', 'authorization_details may only be sent with an approval')
+    throw new OAuthError('invalid_request', 'authorization_details may only be sent with an approval')
   return narrowed(request, parseDetails(text), details)
 }
 
@@ -170,7 +172,7 @@ async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, 
   if (needs.numbers.choicesFor(request) === undefined) return false
   const picked = form.get('number')
   if (picked === undefined)
-    throw new Refusal('invalid_request', 'number is missing: send the number that the client shows')
+    throw new OAuthError('invalid_request', 'number is missing: send the number that the client shows')
   return picked !== request.bindingMessage
 }
 
@@ -184,7 +186,7 @@ const outcomes = new Map([
 
 function readOutcome(form: Form): 'approved' | 'denied' {
   const outcome = outcomes.get(form.get('status') as 'A')
-  if (outcome === undefined) throw new Refusal('invalid_request', 'status must be approved or denied')
+  if (outcome === undefined) throw new OAuthError('invalid_request', 'status must be approved or denied')
   return outcome
 }
 
@@ -192,10 +194,10 @@ function readOutcome(form: Form): 'approved' | 'denied' {
 function readReport(form: Form, outcome: 'approved' | 'denied'): boolean {
   const report = form.get('report')
   if (report !== undefined && report !== 'true' && report !== 'false') {
-    throw new Refusal('invalid_request', 'report must be true or false')
+    throw new OAuthError('invalid_request', 'report must be true or false')
   }
   if (report === 'true' && outcome === 'approved') {
-    throw new Refusal('invalid_request', 'a reported request cannot be approved')
+    throw new OAuthError('invalid_request', 'a reported request cannot be approved')
   }
   return report === 'true'
 }
@@ -205,7 +207,7 @@ function readAuthentication(form: Form, caller: DeviceCaller): Authentication {
   if (caller.kind === 'user') return caller.authentication
   const authTime = form.get('auth_time')
   if (authTime !== undefined && !/^[1-9]\d{0,11}$/.test(authTime)) {
-    throw new Refusal('invalid_request', 'auth_time must be seconds since 1970')
+    throw new OAuthError('invalid_request', 'auth_time must be seconds since 1970')
   }
   return {
     acr: form.get('acr'),
@@ -221,19 +223,21 @@ function settledOrRefused(requestId: string, result: DecisionResult): string {
     case 'unknown':
       throw notFound()
     case 'user unavailable':
-      throw new Refusal('access_denied', 'the user cannot decide now')
+      throw new OAuthError('access_denied', 'the user cannot decide now')
     case 'expired':
-      throw new Refusal('expired', 'the request has expired', { members: { request_id: requestId, status: 'expired' } })
+      throw new OAuthError('expired', 'the request has expired', {
+        members: { request_id: requestId, status: 'expired' },
+      })
     case 'already decided':
-      throw new Refusal('already_decided', 'the request has been decided already', {
+      throw new OAuthError('already_decided', 'the request has been decided already', {
         members: { request_id: requestId, status: result.status },
       })
   }
 }
 
 /** Unknown and somebody else's: one answer. */
-function notFound(): Refusal {
-  return new Refusal('not_found', 'no such request is waiting for this user')
+function notFound(): OAuthError {
+  return new OAuthError('not_found', 'no such request is waiting for this user')
 }
 
 function answer(reply: FastifyReply, body: unknown): FastifyReply {

@@ -1,7 +1,7 @@
 /** What an application that has Doorbell in its own process can do with requests, without HTTP. */
 
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
-import { type Status, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
+import { type RequestStatus, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
 import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
 import type { Decide, DecisionResult } from '../../ciba/decision/decide.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -13,7 +13,7 @@ export interface RequestView {
   requestId: string
   clientId: string
   userId: string
-  status: Status
+  status: RequestStatus
   scope: string
   bindingMessage: string | undefined
   /** What exactly is asked for (RFC 9396), and what the tokens will be for (RFC 8707), if the client says. */
@@ -66,7 +66,7 @@ export function createDeviceApi({ requests, decide, details, clock }: DeviceApiN
      * The user says yes. Your code vouches for having asked the user.
      *
      * @param less what of the details the user approves, if not all of them
-     * @throws {Refusal} `invalid_authorization_details` if that is more than was asked
+     * @throws {OAuthError} `invalid_authorization_details` if that is more than was asked
      */
     async approve(
       requestId: string,

@@ -6,7 +6,7 @@ import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { browserName } from '../../platform/http/browser-name.ts'
 import type { Form } from '../../platform/http/form.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import type { Passkey } from '../../user/passkey/passkey-store.ts'
 import type { UserHooks } from '../../user/user.ts'
@@ -43,7 +43,7 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
         name: readName(form),
         notices: needs.noticesOfChange({ type: 'passkey.added', userId: user.id, browser }),
       })
-      if (added === undefined) throw new Refusal('invalid_request', 'the passkey was not accepted')
+      if (added === undefined) throw new OAuthError('invalid_request', 'the passkey was not accepted')
       audit({ event: 'passkey.added', user: user.id, address: request.ip, about: added.id })
       reply.code(201)
       return show(added)
@@ -58,7 +58,7 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
     async POST({ caller, form, request }) {
       const userId = await justSignedIn(caller)
       const id = needed(form, 'id')
-      if (!(await passkeys.remove(userId, id))) throw new Refusal('not_found', 'the user has no such passkey')
+      if (!(await passkeys.remove(userId, id))) throw new OAuthError('not_found', 'the user has no such passkey')
       audit({ event: 'passkey.removed', user: userId, address: request.ip, about: id })
       return { id, removed: true }
     },
@@ -68,14 +68,14 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
     async POST({ caller: { userId }, form }) {
       const request = await needs.requests.find(needed(form, 'request_id'))
       const waiting = request?.userId === userId && statusAt(request, needs.clock.now()) === 'pending'
-      if (!waiting) throw new Refusal('not_found', 'no such request is waiting for this user')
+      if (!waiting) throw new OAuthError('not_found', 'no such request is waiting for this user')
       const options = await passkeys.confirmOptions(userId, request.id)
-      if (options === undefined) throw new Refusal('not_found', 'the user has no passkey')
+      if (options === undefined) throw new OAuthError('not_found', 'the user has no passkey')
       return options
     },
   })
 
-  /** @throws {Refusal} `insufficient_user_authentication` (RFC 9470) */
+  /** @throws {OAuthError} `insufficient_user_authentication` (RFC 9470) */
   async function justSignedIn(user: DeviceCaller): Promise<string> {
     const hasPasskey = (await passkeys.list(user.userId)).length > 0
     const needed = signInNeeded(user, { ...needs, hasPasskey }, needs.clock.now())
@@ -85,14 +85,14 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
 
   async function findUser(id: string) {
     const user = await needs.users.find(id)
-    if (user === null) throw new Refusal('not_found', 'the user no longer exists')
+    if (user === null) throw new OAuthError('not_found', 'the user no longer exists')
     return user
   }
 }
 
-function notJustSignedIn({ max_age, acr_values }: SignInNeeded): Refusal {
+function notJustSignedIn({ max_age, acr_values }: SignInNeeded): OAuthError {
   const how = acr_values === undefined ? '' : `, acr_values="${acr_values}"`
-  return new Refusal('insufficient_user_authentication', 'changing passkeys requires a recent sign-in', {
+  return new OAuthError('insufficient_user_authentication', 'changing passkeys requires a recent sign-in', {
     headers: {
       'WWW-Authenticate': `Bearer realm="doorbell", error="insufficient_user_authentication", max_age="${max_age}"${how}`,
     },
@@ -102,7 +102,7 @@ function notJustSignedIn({ max_age, acr_values }: SignInNeeded): Refusal {
 function readName(form: Form): string | undefined {
   const name = form.get('name')?.trim()
   if (name !== undefined && !/^[^\p{Cc}]{1,100}$/u.test(name)) {
-    throw new Refusal('invalid_request', 'name must be 1 to 100 characters')
+    throw new OAuthError('invalid_request', 'name must be 1 to 100 characters')
   }
   return name
 }

@@ -1,7 +1,7 @@
 /** The browsers a user wants to be told on, through the device API. */
 import type { FastifyInstance } from 'fastify'
 import { fingerprint } from '../../platform/crypto.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import { type PushSubscriptions, readPushSubscription } from '../channels/push-subscriptions.ts'
 import type { IdentifyCaller } from './device-caller.ts'
 import { userRoute } from './user-route.ts'
@@ -19,7 +19,7 @@ export function pushSubscriptionEndpoint(
   userRoute(app, path, identifyCaller, {
     async POST({ caller, form, reply }) {
       const subscription = readPushSubscription(form.get('subscription') ?? '')
-      if (subscription === undefined) throw new Refusal('invalid_request', 'subscription is not a push subscription')
+      if (subscription === undefined) throw new OAuthError('invalid_request', 'subscription is not a push subscription')
       await subscriptions.add(caller.userId, subscription)
       reply.code(201)
       return { subscribed: true }

@@ -1,6 +1,6 @@
 /** Where a user is signed in, through the device API: noting it, seeing it, ending it. */
 import type { FastifyInstance } from 'fastify'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { IdentifyCaller } from './device-caller.ts'
 import { userRoute } from './user-route.ts'
 
@@ -46,10 +46,10 @@ export function sessionEndpoint(
     async POST({ caller: { userId }, form, request }) {
       const id = form.get('id')
       if (id === undefined) {
-        if (form.get('everywhere') !== 'true') throw new Refusal('invalid_request', 'send id, or everywhere=true')
+        if (form.get('everywhere') !== 'true') throw new OAuthError('invalid_request', 'send id, or everywhere=true')
         await sessions.endAll(userId, request.ip)
       } else if (!(await sessions.end(userId, id, request.ip))) {
-        throw new Refusal('not_found', 'there is no such session', { status: 404 })
+        throw new OAuthError('not_found', 'there is no such session', { status: 404 })
       }
       return { ended: true }
     },

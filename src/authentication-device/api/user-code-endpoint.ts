@@ -4,7 +4,7 @@ import type { Audit, AuditEventName } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { browserName } from '../../platform/http/browser-name.ts'
 import { callerOf } from '../../platform/http/connection.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { PasswordTryThrottle } from '../../user/attempts/sign-in-throttle.ts'
 import type { CheckPassword } from '../../user/password/password-check.ts'
 import type { User, UserHooks } from '../../user/user.ts'
@@ -42,7 +42,7 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
     },
     async POST(call) {
       const code = call.form.get('user_code') ?? ''
-      if (!isUserCode(code)) throw new Refusal('invalid_request', 'user_code must be 4 to 64 visible characters')
+      if (!isUserCode(code)) throw new OAuthError('invalid_request', 'user_code must be 4 to 64 visible characters')
       return change(call, code, 'user_code.set')
     },
   })
@@ -72,7 +72,7 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
 
   async function findUser({ caller }: UserCall): Promise<User> {
     const user = await needs.users.find(caller.userId)
-    if (user === null) throw new Refusal('not_found', 'the user no longer exists')
+    if (user === null) throw new OAuthError('not_found', 'the user no longer exists')
     return user
   }
 
@@ -91,14 +91,14 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
     const pausedUntil = await needs.throttle(user.id)
     if (pausedUntil !== undefined) {
       const seconds = Math.max(1, Math.ceil((pausedUntil - needs.clock.now()) / 1000))
-      throw new Refusal('access_denied', 'the code was changed too often; try again later', {
+      throw new OAuthError('access_denied', 'the code was changed too often; try again later', {
         status: 429,
         headers: { 'Retry-After': String(seconds) },
         members: { too_often: true },
       })
     }
     if (!(await needs.checkPassword(user, code))) return
-    throw new Refusal('invalid_request', 'user_code must not be the password', { members: { is_password: true } })
+    throw new OAuthError('invalid_request', 'user_code must not be the password', { members: { is_password: true } })
   }
 }
 
@@ -107,14 +107,14 @@ function refuseUnlessChanged(change: Change): void {
     case 'changed':
       return
     case 'proof needed':
-      throw new Refusal('access_denied', 'send present_code, or sign in again', { members: { proof_needed: true } })
+      throw new OAuthError('access_denied', 'send present_code, or sign in again', { members: { proof_needed: true } })
     case 'wrong':
-      throw new Refusal('invalid_user_code', 'present_code is wrong')
+      throw new OAuthError('invalid_user_code', 'present_code is wrong')
     case 'locked':
-      throw new Refusal('access_denied', 'too many wrong codes; sign in again, or try later', {
+      throw new OAuthError('access_denied', 'too many wrong codes; sign in again, or try later', {
         members: { locked: true },
       })
     case 'meanwhile changed':
-      throw new Refusal('already_decided', 'the code was changed in the meantime')
+      throw new OAuthError('already_decided', 'the code was changed in the meantime')
   }
 }

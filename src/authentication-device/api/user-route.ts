@@ -2,7 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { type Form, readJsonFields } from '../../platform/http/form.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import { type DeviceCaller, type IdentifyCaller, requireAccessToken } from './device-caller.ts'
 
 export interface UserCall {
@@ -37,10 +37,10 @@ export function userRoute(
   if (handlers.POST) app.post(path, answerWith(handlers.POST))
 }
 
-/** @throws {Refusal} `invalid_request` if it is missing */
+/** @throws {OAuthError} `invalid_request` if it is missing */
 export function needed(form: Form, name: string): string {
   const value = form.get(name)
-  if (value === undefined) throw new Refusal('invalid_request', `${name} is missing`)
+  if (value === undefined) throw new OAuthError('invalid_request', `${name} is missing`)
   return value
 }
 

@@ -4,7 +4,7 @@
  */
 
 import type { Send, Senders } from '../../outbox/delivery.ts'
-import { compose, contentPlace, type Letter } from '../../outbox/notification.ts'
+import { compose, contentAad, type OutboxMessage } from '../../outbox/notification.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { AccountChange, UserHooks } from '../../user/user.ts'
@@ -48,7 +48,7 @@ export function accountKindsOf(config: ChannelSettings): string[] {
 }
 
 /** The notifications of a change, for the step that makes it. Whom a channel reaches is found out when they are sent. */
-export type NoticesOfChange = (change: NewAccountChange) => Letter[]
+export type NoticesOfChange = (change: NewAccountChange) => OutboxMessage[]
 
 export function createNoticesOfChange(needs: {
   kinds: readonly string[]
@@ -60,7 +60,7 @@ export function createNoticesOfChange(needs: {
     // Whatever is slow for one user holds up no other.
     const common = {
       subject: userId,
-      lane: `user/${userId}`,
+      receiver: `user/${userId}`,
       content: { type, browser: browser || undefined },
       giveUpAt: now + life,
     }
@@ -82,23 +82,23 @@ export function createAccountNoticeSenders(channels: readonly Channel[], needs: 
 }
 
 function createSend(channel: Channel, { users, link, vault }: AccountNoticeNeeds): Send {
-  return async (letter, signal) => {
-    const user = await users.find(letter.subject)
+  return async (message, signal) => {
+    const user = await users.find(message.subject)
     // A locked user is told too: it is their account that was changed.
     if (user === null) return { kind: 'refused', words: 'the user no longer exists' }
     // Whom a program reaches, only the program knows.
     if (channel.sendAccount === undefined || !(channel.toProgram || (await channel.reaches(user)))) {
       return { kind: 'delivered', words: 'not needed: this channel does not reach the user' }
     }
-    const content = JSON.parse(vault.open(letter.sealed!, contentPlace(letter.id))) as Pick<
+    const content = JSON.parse(vault.open(message.sealed!, contentAad(message.id))) as Pick<
       AccountChange,
       'type' | 'browser'
     >
     const change = {
-      id: letter.id,
+      id: message.id,
       ...content,
       user_id: user.id,
-      changed_at: Math.floor(letter.createdAt / 1000),
+      changed_at: Math.floor(message.createdAt / 1000),
       link,
     }
     return channel.sendAccount({ change, user }, signal)

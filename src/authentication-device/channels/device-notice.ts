@@ -1,10 +1,10 @@
 /** How the user's device hears of a request: a notification through each channel that reaches the user. */
-import { type AuthenticationRequest, isPretended } from '../../ciba/authentication-request/authentication-request.ts'
+import { type AuthenticationRequest, isDecoy } from '../../ciba/authentication-request/authentication-request.ts'
 import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
 import type { Client } from '../../client/client.ts'
 import type { ClientStore } from '../../client/client-store.ts'
 import type { Send, Senders } from '../../outbox/delivery.ts'
-import { compose, type Letter, type Outcome } from '../../outbox/notification.ts'
+import { compose, type OutboxMessage, type Outcome } from '../../outbox/notification.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { AccountChange, PendingRequest, User, UserHooks } from '../../user/user.ts'
 import type { NumberMatching } from '../number-matching.ts'
@@ -32,7 +32,7 @@ export interface Channel {
   /** Whether it could reach this user, as far as one can tell beforehand. */
   reaches(user: User): boolean | Promise<boolean>
   /** Whose slowness a notice may suffer from: by default the channel's, as all its notices go the same way. */
-  laneOf?(user: User): string
+  receiverOf?(user: User): string
   /** Whether a program takes the notice and shows it as it sees fit, and not the user. Programs pick no numbers. */
   toProgram?: boolean
   /** May be called again for a notice that did arrive. Must settle soon after `signal` fires. */
@@ -47,7 +47,7 @@ export async function noticesFor(
   user: User,
   channels: readonly Channel[],
   vault: Vault,
-): Promise<Letter[]> {
+): Promise<OutboxMessage[]> {
   const reaching = await Promise.all(channels.map((channel) => channel.reaches(user)))
   return channels
     .filter((_channel, index) => reaching[index])
@@ -55,9 +55,9 @@ export async function noticesFor(
 }
 
 /** Whom it is for is looked up when it is sent: an address may lie in the content of a mail, not in a table. */
-function composeNotice(channel: Channel, request: AuthenticationRequest, user: User, vault: Vault): Letter {
-  const lane = channel.laneOf?.(user) ?? channel.kind
-  const notification = { kind: channel.kind, subject: request.id, lane, content: {}, giveUpAt: request.expiresAt }
+function composeNotice(channel: Channel, request: AuthenticationRequest, user: User, vault: Vault): OutboxMessage {
+  const receiver = channel.receiverOf?.(user) ?? channel.kind
+  const notification = { kind: channel.kind, subject: request.id, receiver, content: {}, giveUpAt: request.expiresAt }
   return compose(notification, request.createdAt, vault)
 }
 
@@ -81,11 +81,11 @@ export function createNoticeSenders(channels: readonly Channel[], needs: NoticeN
 
 /** A request that is no longer pending needs nobody's attention. */
 function createSend(channel: Channel, needs: NoticeNeeds): Send {
-  return async (letter, signal) => {
-    const request = await needs.findRequest(letter.subject)
+  return async (message, signal) => {
+    const request = await needs.findRequest(message.subject)
     if (request?.status !== 'pending') return { kind: 'delivered', words: 'no longer needed' }
     // The row is written so that storing the request takes as long as for any other; a decoy user gets no message.
-    if (isPretended(request)) return { kind: 'delivered', words: 'decoy user: nothing to send' }
+    if (isDecoy(request)) return { kind: 'delivered', words: 'decoy user: nothing to send' }
     const user = await needs.users.find(request.userId)
     if (user === null || user.disabled) return { kind: 'refused', words: 'the user no longer exists or is disabled' }
 
@@ -93,7 +93,7 @@ function createSend(channel: Channel, needs: NoticeNeeds): Send {
     const link = `${needs.issuer}/approve/${request.id}`
     const toPick = !channel.toProgram && needs.numbers.choicesFor(request) !== undefined
     const described = { ...describe(request, client), ...(toPick && { binding_message: undefined }) }
-    return channel.send({ id: letter.id, request: described, user, link }, signal)
+    return channel.send({ id: message.id, request: described, user, link }, signal)
   }
 }
 

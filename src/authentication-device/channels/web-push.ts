@@ -47,7 +47,7 @@ export function createWebPushChannel(needs: WebPushNeeds): Channel {
     kind: 'web_push',
     reaches: (user) => needs.subscriptions.has(user.id),
     // The address comes from the user's browser: one that hangs may hold up this user's messages only.
-    laneOf: (user) => `web_push/${user.id}`,
+    receiverOf: (user) => `web_push/${user.id}`,
     send: (notice, signal) =>
       sendToAll(
         { userId: notice.user.id, message: messageOf(notice, texts), expiresAt: notice.request.expires_at },

@@ -1,7 +1,7 @@
 import { enqueueForOthers } from '../../outbox/enqueue.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import { fingerprint, idsBefore } from '../../platform/crypto.ts'
-import { walk } from '../../platform/storage/cursor-prune.ts'
+import { pruneByCursor } from '../../platform/storage/cursor-prune.ts'
 import { atMostRows, type Database } from '../../platform/storage/database.ts'
 import { requestsFoundIn, requestsListedIn } from './request-lookup-store.ts'
 import { acceptingIn, type MoveNeeds, settlingIn } from './request-move-store.ts'
@@ -28,7 +28,7 @@ export function createRequestStore(database: Database, needs: Partial<MoveNeeds>
      * Removes what was finished before `before`, at most so many. A request stays as long as something lives that came
      * out of it: it says whose that is, to take it back. Ids grow with time, so nothing younger is even looked at.
      */
-    forgetFinished: walk({
+    forgetFinished: pruneByCursor({
       async next(after, before, atMost) {
         const rows = await database.read<{ id: string }>(
           `select id from backchannel_auth_requests

@@ -1,10 +1,10 @@
 /** The record in the middle: an authentication request, its states and what each means. The moves are in the store. */
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
-import type { TokenBinding } from '../../client/sender-constraint/confirmation.ts'
+import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import type { Authentication } from '../../user/authentication.ts'
 
-export type Status = 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
+export type RequestStatus = 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
 
 export interface AuthenticationRequest {
   /** The internal id: for links, device pages and logs. Never the `auth_req_id`. */
@@ -25,7 +25,7 @@ export interface AuthenticationRequest {
   notificationEndpoint: string | undefined
   /** `auth_req_id` and notification token, sealed, while a call back is still to be made. */
   callBackSealed: string | undefined
-  status: Status
+  status: RequestStatus
   /** Milliseconds since 1970, like all times here. */
   createdAt: number
   /** The one deadline, fixed at receipt. It outranks every state but `redeemed` and `denied` (M42). */
@@ -34,7 +34,7 @@ export interface AuthenticationRequest {
   interval: number
   settledAt: number | undefined
   /** For a push, whose client never comes for its tokens: the key it rang with. */
-  binding: TokenBinding
+  binding: Confirmation
   /** How the user was authenticated when deciding. Empty until then. */
   authentication: Authentication
 }
@@ -44,11 +44,11 @@ export interface AuthenticationRequest {
  *
  * @param digest tells one nobody from another, and nothing else
  */
-export const nobody = (digest: string) => `∅ ${digest}`
+export const decoyUserId = (digest: string) => `∅ ${digest}`
 
 /** Whether the request is only pretended: nobody is told, nobody sees it, nobody can decide it. It runs out. */
-export function isPretended({ userId }: Pick<AuthenticationRequest, 'userId'>): boolean {
-  return userId.startsWith(nobody(''))
+export function isDecoy({ userId }: Pick<AuthenticationRequest, 'userId'>): boolean {
+  return userId.startsWith(decoyUserId(''))
 }
 
 /** What a ping or a push has to say again later. */
@@ -58,13 +58,13 @@ export interface CallBack {
 }
 
 /** Where a call back lies sealed, so that it opens nowhere else. */
-export const callBackPlace = (requestId: string) => `backchannel_auth_requests/${requestId}`
+export const callBackAad = (requestId: string) => `backchannel_auth_requests/${requestId}`
 
 /**
  * The status as it is now: a row may not have been told yet that its time is over. A denial stays a denial (TE-8);
  * an approval that nobody collected expires like a request that nobody answered (M3).
  */
-export function statusAt(request: Pick<AuthenticationRequest, 'status' | 'expiresAt'>, now: number): Status {
+export function statusAt(request: Pick<AuthenticationRequest, 'status' | 'expiresAt'>, now: number): RequestStatus {
   const open = request.status === 'pending' || request.status === 'approved'
   return open && now >= request.expiresAt ? 'expired' : request.status
 }

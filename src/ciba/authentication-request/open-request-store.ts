@@ -27,7 +27,7 @@ export function createOpenRequestStore(database: Database) {
       also: (rows) => followed(rows).statements,
       announce: (rows) => followed(rows).changes,
       // No request is accepted in between, which the step would not see.
-      alone: `requests of ${userId}`,
+      lockKeys: `requests of ${userId}`,
     })
     return rows.length > 0 ? requestsOf(rows) : undefined
   }

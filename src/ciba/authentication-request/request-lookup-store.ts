@@ -1,6 +1,6 @@
 /** Authentication requests, looked up and listed. */
 import { fingerprint } from '../../platform/crypto.ts'
-import { together } from '../../platform/storage/batch.ts'
+import { writeBatch } from '../../platform/storage/batch.ts'
 import { atMostRows, type Database } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { its, type RequestRow, toRequest } from './request-row.ts'
@@ -16,8 +16,8 @@ export function requestsFoundIn(database: Database) {
   /** Rows that are looked for at the same moment are found by one statement. @param column which has a unique index */
   function finds(column: 'id' | 'auth_req_id_hash'): (value: string) => Promise<RequestRow | undefined> {
     const sql = `select * from backchannel_auth_requests where ${column} in (select value from each($1))`
-    return together<string, RequestRow | undefined>({
-      async carryOut(values) {
+    return writeBatch<string, RequestRow | undefined>({
+      async execute(values) {
         const rows = await database.read<RequestRow>(sql, [JSON.stringify([...new Set(values)])])
         const found = new Map(rows.map((row) => [row[column], row]))
         return values.map((value) => found.get(value))

@@ -4,10 +4,16 @@
  */
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import type { Enqueue } from '../../outbox/enqueue.ts'
-import type { Letter } from '../../outbox/notification.ts'
+import type { OutboxMessage } from '../../outbox/notification.ts'
 import { fingerprint } from '../../platform/crypto.ts'
-import { together } from '../../platform/storage/batch.ts'
-import { type Change, type Database, joined, type Statement, type Value } from '../../platform/storage/database.ts'
+import { writeBatch } from '../../platform/storage/batch.ts'
+import {
+  type Change,
+  type Database,
+  mergeRowStatements,
+  type Statement,
+  type Value,
+} from '../../platform/storage/database.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import {
@@ -47,7 +53,7 @@ interface MovedRow {
 /** What is written in the step of a move, if the request is moved. */
 export interface Consequences {
   facts?: Statement[]
-  notifications?: readonly Letter[]
+  notifications?: readonly OutboxMessage[]
 }
 
 /** One request's move from one state to the next. */
@@ -56,7 +62,7 @@ interface Move {
   /** What the statement that decides is told of it, `id` included. */
   row: Record<string, Value | undefined>
   /** What other moves must not be under way for at the same moment, on any node. */
-  alone?: string[]
+  lockKeys?: string[]
 }
 
 /** A move, and what its step writes and announces besides. */
@@ -80,9 +86,9 @@ type Moves = (sql: string) => (move: Move, consequences: Consequences) => Promis
 function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves {
   /** @param sql over rows, returns a `MovedRow` for each request that was moved. @returns whether this one was */
   function moves(sql: string): ReturnType<Moves> {
-    const carryOut = together<MoveStep, boolean>({
-      apart: ({ id, alone = [] }) => [id, ...alone],
-      async carryOut(all) {
+    const execute = writeBatch<MoveStep, boolean>({
+      conflictKeys: ({ id, lockKeys = [] }) => [id, ...lockKeys],
+      async execute(all) {
         const those = (moved: MovedRow[]) => {
           const ids = new Set(moved.map(({ id }) => id))
           return all.filter(({ id }) => ids.has(id))
@@ -91,9 +97,9 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
           // Everybody takes rows in the same order, so that no two wait for each other.
           { sql, rows: all.map(({ row }) => row).sort((one, other) => (one.id! < other.id! ? -1 : 1)) },
           {
-            also: (moved) => joined(those(moved).flatMap(({ also }) => also)),
+            also: (moved) => mergeRowStatements(those(moved).flatMap(({ also }) => also)),
             announce: (moved) => [...those(moved).flatMap(changesOf), ...changesByUser(moved)],
-            alone: all.flatMap(({ alone = [] }) => alone),
+            lockKeys: all.flatMap(({ lockKeys = [] }) => lockKeys),
           },
         )
         const ids = new Set(moved.map(({ id }) => id))
@@ -101,7 +107,7 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
       },
     })
     return (move, { facts = [], notifications = [] }) =>
-      enqueue(notifications, (adding, topics) => carryOut({ ...move, also: [...facts, ...adding], announce: topics }))
+      enqueue(notifications, (adding, topics) => execute({ ...move, also: [...facts, ...adding], announce: topics }))
   }
 
   const changesOf = ({ id, announce }: MoveStep): Change[] => [
@@ -170,7 +176,7 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
           ...limitRow(limits),
         },
         // Of two that count at once, neither would count the other.
-        alone: [`requests of ${request.userId}`, ...(limits.perClient ? [`requests by ${request.clientId}`] : [])],
+        lockKeys: [`requests of ${request.userId}`, ...(limits.perClient ? [`requests by ${request.clientId}`] : [])],
       }
       return keepWithin(limits)(move, consequences)
     },
@@ -208,7 +214,7 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
         outcome: settlement.outcome,
         decision: settlement.settledBy,
         at: settlement.now,
-        acr: acr,
+        acr,
         amr: jsonOf(amr),
         auth_time: authTime,
         approved_details: jsonOf(settlement.approvedDetails),

@@ -1,6 +1,6 @@
 /** An authentication request as it lies in the table. */
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
-import type { AuthenticationRequest, Status } from './authentication-request.ts'
+import type { AuthenticationRequest, RequestStatus } from './authentication-request.ts'
 
 export interface RequestRow {
   id: string
@@ -13,7 +13,7 @@ export interface RequestRow {
   delivery_mode: DeliveryMode
   notification_endpoint: string | null
   call_back_sealed: string | null
-  status: Status
+  status: RequestStatus
   created_at: number
   expires_at: number
   interval_seconds: number

@@ -1,10 +1,10 @@
 /** From a request that may be made to one that is open: with its deadline, and with a way to call back. */
 
 import type { Client } from '../../client/client.ts'
-import type { TokenBinding } from '../../client/sender-constraint/confirmation.ts'
+import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import { newId, newSecret, type Vault } from '../../platform/crypto.ts'
 import type { User } from '../../user/user.ts'
-import { type AuthenticationRequest, callBackPlace } from '../authentication-request/authentication-request.ts'
+import { type AuthenticationRequest, callBackAad } from '../authentication-request/authentication-request.ts'
 import type { Asked } from './parameters.ts'
 import { detailsOf } from './rules.ts'
 
@@ -27,7 +27,7 @@ export function accept(
   asked: Asked,
   client: Client,
   user: User,
-  binding: TokenBinding,
+  binding: Confirmation,
   receivedAt: number,
   policy: AcceptancePolicy,
   vault: Vault,
@@ -53,7 +53,7 @@ export function accept(
       notificationEndpoint: client.notificationEndpoint,
       // A poll client comes by itself and brings the id: nothing of it needs to be kept.
       callBackSealed:
-        client.deliveryMode === 'poll' ? undefined : vault.seal(JSON.stringify(callBack), callBackPlace(id)),
+        client.deliveryMode === 'poll' ? undefined : vault.seal(JSON.stringify(callBack), callBackAad(id)),
       status: 'pending',
       createdAt: receivedAt,
       expiresAt: receivedAt + lifetime * 1000,

@@ -2,18 +2,18 @@
 import type { FastifyInstance } from 'fastify'
 import type { ReadCertificate } from '../../client/certificate/client-certificate.ts'
 import type { AuthenticateClient, Client, ClientCredentials } from '../../client/client.ts'
-import type { TokenBinding } from '../../client/sender-constraint/confirmation.ts'
+import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import { proofSentWith, type SentProof } from '../../client/sender-constraint/dpop-proof.ts'
-import type { BindTokens } from '../../client/sender-constraint/sender-constraint.ts'
-import type { Letter } from '../../outbox/notification.ts'
+import type { SenderConstraint } from '../../client/sender-constraint/sender-constraint.ts'
+import type { OutboxMessage } from '../../outbox/notification.ts'
 import type { Audit, Happening } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
-import { type Caller, callerOf } from '../../platform/http/connection.ts'
+import { callerOf, type IncomingConnection } from '../../platform/http/connection.ts'
 import { readForm } from '../../platform/http/form.ts'
-import { type InWork, slotOf } from '../../platform/http/load-shedding.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { type LoadShedding, slotOf } from '../../platform/http/load-shedding.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { User } from '../../user/user.ts'
 import type { DemandUserCode } from '../../user/user-code/user-code.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
@@ -24,29 +24,29 @@ import { type LimitSettings, limitsFor, refusalFor, unknownLimitFor } from '../r
 import type { UnknownUserStore } from '../request-limits/unknown-user-counter-store.ts'
 import { type SeekUser, unknownUser } from '../user-hint/find-user.ts'
 import { type AcceptancePolicy, type Acknowledgement, accept, acknowledge } from './accept.ts'
-import { type createStandIns, mustNotLearn, type StandInUser } from './decoy-user.ts'
+import { type createDecoyUsers, mustNotLearn, type StandInUser } from './decoy-user.ts'
 import { type Asked, readAsked } from './parameters.ts'
 import { type RequestPolicy, refuseUnlessAllowed, refuseUnlessItMayRing } from './rules.ts'
 import type { ReadSignedRequest } from './signed-request.ts'
 import type { SignedRequestStore } from './signed-request-store.ts'
 
 export interface BackchannelNeeds {
-  fairly: InWork['fairly']
+  withFairShare: LoadShedding['withFairShare']
   authenticateClient: AuthenticateClient
   certificateOf: ReadCertificate
-  bindTokens: BindTokens
+  senderConstraint: SenderConstraint
   readSignedRequest: ReadSignedRequest
   signedRequests: SignedRequestStore
   seekUser: SeekUser
   unknownUsers: Pick<UnknownUserStore, 'pausedUntil' | 'tell'>
   /** Somebody in the place of a user who is not there, for a client that must not learn it. */
-  standInFor: ReturnType<typeof createStandIns>
+  decoyFor: ReturnType<typeof createDecoyUsers>
   demandUserCode: DemandUserCode
   /** Whether the user does not want to hear of the client any more. */
   isBlocked: BlockedClientStore['isBlocked']
   requests: RequestStore
   /** The notifications that tell the user's device. */
-  noticesFor(request: AuthenticationRequest, user: User): Promise<Letter[]>
+  noticesFor(request: AuthenticationRequest, user: User): Promise<OutboxMessage[]>
   policy: RequestPolicy & AcceptancePolicy & LimitSettings & { unknownUsers: 'error' | 'pretend' }
   vault: Vault
   clock: Clock
@@ -58,7 +58,7 @@ export interface BackchannelCall extends ClientCredentials {
   proof: SentProof
   /** A request's lifetime counts from its receipt (AK-5). */
   receivedAt: number
-  caller: Caller
+  caller: IncomingConnection
 }
 
 export function backchannelEndpoint(app: FastifyInstance, path: string, needs: BackchannelNeeds): void {
@@ -77,17 +77,17 @@ export function backchannelEndpoint(app: FastifyInstance, path: string, needs: B
 
 async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<Acknowledgement> {
   const client = await needs.authenticateClient(call)
-  return needs.fairly(client.id, call.slot, () => hear(call, client, needs))
+  return needs.withFairShare(client.id, call.slot, () => auditOutcome(call, client, needs))
 }
 
 /** Every request of a client that is known comes to one of two ends, and the audit hears of it. */
-async function hear(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<Acknowledgement> {
+async function auditOutcome(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<Acknowledgement> {
   const about: About = { client: client.id, address: call.address }
   needs.audit({ event: 'request.received', ...about })
   try {
-    return await consider(call, client, about, needs)
+    return await authenticateUser(call, client, about, needs)
   } catch (error) {
-    const outcome = error instanceof Refusal ? error.code : 'server_error'
+    const outcome = error instanceof OAuthError ? error.code : 'server_error'
     needs.audit({ event: 'request.refused', ...about, outcome })
     throw error
   }
@@ -97,7 +97,7 @@ async function hear(call: BackchannelCall, client: Client, needs: BackchannelNee
 type About = Omit<Happening, 'event'>
 
 /** The story: who asks, what, may they, about whom; then it is kept, and only then does anybody hear of it. */
-async function consider(
+async function authenticateUser(
   call: BackchannelCall,
   client: Client,
   about: About,
@@ -108,8 +108,8 @@ async function consider(
   const binding = await bindingOf(call, client, needs)
   const asked = await readAsked(call.form, client, needs.readSignedRequest, call.slot)
   refuseUnlessAllowed(asked, client, needs.policy)
-  const { user, standIn } = await findWhomToAsk(asked, client, about, call, needs)
-  if (standIn === undefined) about.user = user.id
+  const { user, decoy } = await findWhomToAsk(asked, client, about, call, needs)
+  if (decoy === undefined) about.user = user.id
 
   const accepted = accept(asked, client, user, binding, call.receivedAt, needs.policy, needs.vault)
   const { request, authReqId } = accepted
@@ -118,14 +118,14 @@ async function consider(
   const facts = signedRequest ? [needs.signedRequests.keep(request.id, signedRequest, request.createdAt)] : []
   const limits = limitsFor(client, needs.policy)
   // Nobody would learn the auth_req_id, and a user would be asked for nothing.
-  await call.caller.mustBeThere()
+  await call.caller.throwIfClosed()
   const kept = await needs.requests.accept(request, authReqId, limits, { facts, notifications: notices })
   if (!kept) throw await overTheLimit(request, limits, about, needs)
 
-  const outcome = standIn === undefined ? request.deliveryMode : 'pretended'
+  const outcome = decoy === undefined ? request.deliveryMode : 'pretended'
   needs.audit({ event: 'request.accepted', request: request.id, ...about, outcome })
   // Somebody must look at it: the client waits for a user whom nothing has told.
-  if (notices.length === 0 && standIn === undefined) {
+  if (notices.length === 0 && decoy === undefined) {
     needs.audit({ event: 'device.unreachable', request: request.id, ...about })
   }
   return acknowledge(accepted)
@@ -148,7 +148,7 @@ async function overTheLimit(
 interface Asking {
   user: User
   /** The same, if the user is not there and the client must not learn it. */
-  standIn: StandInUser | undefined
+  decoy: StandInUser | undefined
 }
 
 /**
@@ -163,45 +163,45 @@ async function findWhomToAsk(
   needs: BackchannelNeeds,
 ): Promise<Asking> {
   const secretly = mustNotLearn(client, needs.policy.unknownUsers)
-  if (!secretly) await refuseWhoeverGuesses(client, about, needs)
+  if (!secretly) await enforceUnknownUserLimit(client, about, needs)
   const sought = await needs.seekUser(asked.hints[0]!, client, call.slot)
   if (sought.user === undefined && !secretly) throw await nobodyThere(sought.detail, client, about, needs)
-  const standIn = sought.user === undefined ? needs.standInFor(sought.named) : undefined
-  const user = sought.user ?? standIn!
+  const decoy = sought.user === undefined ? needs.decoyFor(sought.named) : undefined
+  const user = sought.user ?? decoy!
 
   const from = { address: call.address, connection: call.caller }
-  await needs.demandUserCode(asked.userCode, user, client, standIn, from)
+  await needs.demandUserCode(asked.userCode, user, client, decoy, from)
   // Everybody else is refused by the statement that accepts. Here, somebody who has blocked the client is not there for
   // it, and it does not learn that either.
-  if (!secretly || !(await needs.isBlocked(user.id, client.id))) return { user, standIn }
-  const instead = needs.standInFor(user.id)
-  return { user: instead, standIn: instead }
+  if (!secretly || !(await needs.isBlocked(user.id, client.id))) return { user, decoy }
+  const instead = needs.decoyFor(user.id)
+  return { user: instead, decoy: instead }
 }
 
 /** Before anybody is looked for: a client that has to wait hears the same of those who are there (M30). */
-async function refuseWhoeverGuesses(client: Client, about: About, needs: BackchannelNeeds): Promise<void> {
+async function enforceUnknownUserLimit(client: Client, about: About, needs: BackchannelNeeds): Promise<void> {
   const most = unknownLimitFor(client, needs.policy)
   if (most === 0) return
   const now = needs.clock.now()
   const until = await needs.unknownUsers.pausedUntil(client.id, most, now)
-  if (until !== undefined) throw guessesTooMuch(until, now, about, needs)
+  if (until !== undefined) throw unknownUserLimitReached(until, now, about, needs)
 }
 
 /** Told so often in a minute; then it has to wait. */
-async function nobodyThere(detail: string, client: Client, about: About, needs: BackchannelNeeds): Promise<Refusal> {
+async function nobodyThere(detail: string, client: Client, about: About, needs: BackchannelNeeds): Promise<OAuthError> {
   const most = unknownLimitFor(client, needs.policy)
   const now = needs.clock.now()
   if (most === 0 || (await needs.unknownUsers.tell(client.id, most, now))) return unknownUser(detail)
-  return guessesTooMuch((await needs.unknownUsers.pausedUntil(client.id, most, now)) ?? now, now, about, needs)
+  return unknownUserLimitReached((await needs.unknownUsers.pausedUntil(client.id, most, now)) ?? now, now, about, needs)
 }
 
-function guessesTooMuch(until: number, now: number, about: About, needs: BackchannelNeeds): Refusal {
+function unknownUserLimitReached(until: number, now: number, about: About, needs: BackchannelNeeds): OAuthError {
   const limit = 'perClient.unknownPerMinute'
   needs.audit({ event: 'limit.reached', ...about, outcome: limit })
   return refusalFor({ limit, until }, now)
 }
 
 /** A push client is never seen at the token endpoint: its tokens are bound to the key it rings with (ML-14). */
-async function bindingOf(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<TokenBinding> {
-  return client.deliveryMode === 'push' ? needs.bindTokens(call, client) : {}
+async function bindingOf(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<Confirmation> {
+  return client.deliveryMode === 'push' ? needs.senderConstraint(call, client) : {}
 }

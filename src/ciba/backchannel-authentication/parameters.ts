@@ -5,7 +5,7 @@ import { hintKinds } from '../../client/metadata/client-metadata.ts'
 import { allOf, type Form } from '../../platform/http/form.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import { isStorable } from '../../platform/http/outside-text.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { SentHint } from '../user-hint/find-user.ts'
 import type { ReadSignedRequest, SignedClaims } from './signed-request.ts'
 
@@ -46,7 +46,7 @@ const structures = ['authorization_details', 'resource', 'request_context']
  * Reads a signed request if there is one, else the form. With a signed request nothing else of the form counts: it may
  * hold what authenticates the client, and no parameter that belongs into the JWT (SR-11, SR-12, FI-3).
  *
- * @throws {Refusal} `invalid_request`
+ * @throws {OAuthError} `invalid_request`
  */
 export async function readAsked(
   form: Form,
@@ -113,6 +113,6 @@ function readText(name: string, value: unknown): string {
   return value
 }
 
-function refused(reason: string): Refusal {
-  return new Refusal('invalid_request', reason)
+function refused(reason: string): OAuthError {
+  return new OAuthError('invalid_request', reason)
 }

@@ -6,7 +6,7 @@ import { createDetailTypes } from '../../authorization-details/detail-types.ts'
 import type { Client } from '../../client/client.ts'
 import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import { createVault } from '../../platform/crypto.ts'
-import type { Refusal } from '../../platform/oauth-error.ts'
+import type { OAuthError } from '../../platform/oauth-error.ts'
 import { accept, acknowledge } from './accept.ts'
 import { type Asked, readParameters } from './parameters.ts'
 import { type RequestPolicy, type RequestRule, refuseUnlessAllowed, rules } from './rules.ts'
@@ -65,7 +65,7 @@ describe('the first rule that does not hold speaks (§7.2 keeps this order)', ()
     test(`${rule}: ${rules[rule].error}`, () => {
       assert.throws(
         () => refuseUnlessAllowed(asked(form), ringing('ping'), policy),
-        ({ code, detail }: Refusal) => code === rules[rule].error && detail === `${rule} (c)`,
+        ({ code, detail }: OAuthError) => code === rules[rule].error && detail === `${rule} (c)`,
       )
     })
   }
@@ -90,12 +90,12 @@ describe('a client registered for some kinds of hints (M30)', () => {
     refuseUnlessAllowed(asked({ scope: 'openid', id_token_hint: 'x' }), careful, policy)
     assert.throws(
       () => refuseUnlessAllowed(asked(good), careful, policy),
-      ({ code, detail }: Refusal) => code === 'invalid_request' && detail === 'hintIsAllowed (c)',
+      ({ code, detail }: OAuthError) => code === 'invalid_request' && detail === 'hintIsAllowed (c)',
     )
   })
 })
 
-const refusedFor = (rule: keyof typeof rules) => (refusal: Refusal) =>
+const refusedFor = (rule: keyof typeof rules) => (refusal: OAuthError) =>
   refusal.code === rules[rule].error && refusal.detail === `${rule} (c)`
 
 describe('a request without a fault but one', () => {

@@ -2,10 +2,10 @@
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails } from '../../authorization-details/read-details.ts'
 import { isResourceAddress, knows, type Resources } from '../../authorization-details/resources.ts'
-import { type Client, mayAskFor, mayHintBy, mayRing } from '../../client/client.ts'
+import { type Client, mayAskFor, mayHintBy, mayInitiate } from '../../client/client.ts'
 import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
 import { looksLikeALink } from '../../client/metadata/link-like.ts'
-import { Refusal, type RefusalCode } from '../../platform/oauth-error.ts'
+import { OAuthError, type OAuthErrorCode } from '../../platform/oauth-error.ts'
 import type { Rule } from '../../platform/rule.ts'
 import { isPlain } from '../../platform/validation.ts'
 import { isNumberToMatch } from '../authentication-request/authentication-request.ts'
@@ -37,7 +37,7 @@ interface RequestContext {
 
 /** `settings` are members of `Asked`. The message is the `error_description`. */
 export interface RequestRule extends Rule<Asked, RequestContext, keyof Asked> {
-  error: RefusalCode
+  error: OAuthErrorCode
   message: string
 }
 
@@ -200,8 +200,8 @@ export const rules = {
 
 /** Before its request is even read: whoever may not ask learns nothing about what was asked (VL-9). */
 export function refuseUnlessItMayRing(client: Client): void {
-  if (mayRing(client)) return
-  throw new Refusal('unauthorized_client', 'this client is not registered for backchannel authentication')
+  if (mayInitiate(client)) return
+  throw new OAuthError('unauthorized_client', 'this client is not registered for backchannel authentication')
 }
 
 /** The details, of a request whose details are a list. */
@@ -214,11 +214,11 @@ function isRegisteredToSign({ metadata }: Client): boolean {
   return metadata.backchannel_authentication_request_signing_alg !== undefined
 }
 
-/** @throws {Refusal} of the first rule that does not hold */
+/** @throws {OAuthError} of the first rule that does not hold */
 export function refuseUnlessAllowed(asked: Asked, client: Client, policy: RequestPolicy): void {
   const context = { client, policy }
   for (const [name, { requires, error, message }] of Object.entries<RequestRule>(rules)) {
-    if (!requires(asked, context)) throw new Refusal(error, message, { detail: `${name} (${client.id})` })
+    if (!requires(asked, context)) throw new OAuthError(error, message, { detail: `${name} (${client.id})` })
   }
 }
 

@@ -6,7 +6,7 @@ import type { Clock } from '../../platform/clock.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 
 export interface SignedRequestNeeds {
   issuer: string
@@ -131,8 +131,8 @@ function reasonOf(error: unknown): string {
   return 'it is not a JWT that can be verified with the registered keys'
 }
 
-function refused(reason: string, cause?: unknown): Refusal {
-  return new Refusal('invalid_request', `request: ${reason}`, {
+function refused(reason: string, cause?: unknown): OAuthError {
+  return new OAuthError('invalid_request', `request: ${reason}`, {
     ...(cause !== undefined && { detail: cause instanceof Error ? cause.message : String(cause) }),
   })
 }

@@ -1,11 +1,11 @@
 /** What follows for the client when its request has been settled: in which mode, with which notification. */
 
-import { compose, type Letter } from '../../outbox/notification.ts'
+import { compose, type OutboxMessage } from '../../outbox/notification.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import {
   type AuthenticationRequest,
   type CallBack,
-  callBackPlace,
+  callBackAad,
 } from '../authentication-request/authentication-request.ts'
 import type { SettledStatus } from '../authentication-request/request-move-store.ts'
 import type { PingContent } from './ping.ts'
@@ -25,18 +25,18 @@ export function notificationFor(
   outcome: SettledStatus,
   now: number,
   vault: Vault,
-): Letter | undefined {
+): OutboxMessage | undefined {
   if (request.deliveryMode === 'poll' || request.callBackSealed === undefined) return undefined
   if (request.deliveryMode === 'ping' && outcome === 'expired') return undefined
 
-  const callBack = JSON.parse(vault.open(request.callBackSealed, callBackPlace(request.id))) as CallBack
+  const callBack = JSON.parse(vault.open(request.callBackSealed, callBackAad(request.id))) as CallBack
   const content: PingContent | PushContent =
     request.deliveryMode === 'ping' ? callBack : { ...callBack, outcome, body: undefined }
   return compose(
     {
       kind: request.deliveryMode,
       subject: request.id,
-      lane: request.clientId,
+      receiver: request.clientId,
       address: request.notificationEndpoint,
       content,
       giveUpAt: outcome === 'expired' ? now + afterTheDeadline : request.expiresAt,

@@ -1,7 +1,7 @@
 /** What a ping says (CIBA Core §10.2): that there is a result, and nothing of it. */
 
 import type { Send } from '../../outbox/delivery.ts'
-import { contentPlace } from '../../outbox/notification.ts'
+import { contentAad } from '../../outbox/notification.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { GuardedCaller } from '../../platform/http/outgoing.ts'
 import type { CallBack } from '../authentication-request/authentication-request.ts'
@@ -10,9 +10,9 @@ import { callBack } from './notification-endpoint.ts'
 export type PingContent = CallBack
 
 export function createPing({ caller, vault }: { caller: GuardedCaller; vault: Vault }): Send {
-  return (letter, signal) => {
-    const content = JSON.parse(vault.open(letter.sealed!, contentPlace(letter.id))) as PingContent
+  return (message, signal) => {
+    const content = JSON.parse(vault.open(message.sealed!, contentAad(message.id))) as PingContent
     const body = JSON.stringify({ auth_req_id: content.authReqId })
-    return callBack({ address: letter.address!, bearer: content.notificationToken, body }, caller, signal)
+    return callBack({ address: message.address!, bearer: content.notificationToken, body }, caller, signal)
   }
 }

@@ -1,7 +1,7 @@
 /** What a push says (CIBA Core §10.3, §12): the tokens, or why there are none. */
 
 import type { Send } from '../../outbox/delivery.ts'
-import { contentPlace, type Letter } from '../../outbox/notification.ts'
+import { contentAad, type OutboxMessage } from '../../outbox/notification.ts'
 import type { OutboxStore } from '../../outbox/outbox-store.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -30,23 +30,27 @@ export interface PushNeeds {
 }
 
 export function createPush(needs: PushNeeds): Send {
-  return async (letter, signal) => {
-    const content = read(letter, needs.vault)
-    const body = content.body ?? (await composeBody(letter, content, needs))
+  return async (message, signal) => {
+    const content = read(message, needs.vault)
+    const body = content.body ?? (await composeBody(message, content, needs))
     if (body === undefined)
       return { kind: 'refused', words: 'the approval expired before the tokens could be delivered' }
-    return callBack({ address: letter.address!, bearer: content.notificationToken, body }, needs.caller, signal)
+    return callBack({ address: message.address!, bearer: content.notificationToken, body }, needs.caller, signal)
   }
 }
 
-function read(letter: Letter, vault: Vault): PushContent {
-  return JSON.parse(vault.open(letter.sealed!, contentPlace(letter.id))) as PushContent
+function read(message: OutboxMessage, vault: Vault): PushContent {
+  return JSON.parse(vault.open(message.sealed!, contentAad(message.id))) as PushContent
 }
 
-async function composeBody(letter: Letter, content: PushContent, needs: PushNeeds): Promise<string | undefined> {
+async function composeBody(
+  message: OutboxMessage,
+  content: PushContent,
+  needs: PushNeeds,
+): Promise<string | undefined> {
   switch (content.outcome) {
     case 'approved':
-      return handOver(letter, content, needs)
+      return issuePushTokens(message, content, needs)
     case 'denied':
       return refusal(content, 'access_denied', 'the user refused')
     case 'expired':
@@ -59,21 +63,25 @@ async function composeBody(letter: Letter, content: PushContent, needs: PushNeed
  * before it leaves an approval to be handed over, a crash after it leaves the very body to be sent. The same when no
  * tokens can be made: what the client is told once is what it is told again.
  */
-async function handOver(letter: Letter, content: PushContent, needs: PushNeeds): Promise<string | undefined> {
-  const request = await needs.requests.find(letter.subject)
+async function issuePushTokens(
+  message: OutboxMessage,
+  content: PushContent,
+  needs: PushNeeds,
+): Promise<string | undefined> {
+  const request = await needs.requests.find(message.subject)
   const status = request && statusAt(request, needs.clock.now())
   if (status === 'denied') return refusal(content, 'access_denied', 'the user revoked the approval')
-  if (request === undefined || status !== 'approved') return whatWasKept(letter, needs)
+  if (request === undefined || status !== 'approved') return whatWasKept(message, needs)
   const issued = await needs.issueTokens(request, { pushedAs: content.authReqId, binding: request.binding })
 
   const body =
     issued === undefined
       ? refusal(content, 'transaction_failed', 'the user or the client is no longer available')
       : JSON.stringify({ auth_req_id: content.authReqId, ...issued.response })
-  const sealed = needs.vault.seal(JSON.stringify({ ...content, body }), contentPlace(letter.id))
-  const kept = [...(issued?.statements ?? []), needs.outbox.replaceContent(letter.id, sealed)]
+  const sealed = needs.vault.seal(JSON.stringify({ ...content, body }), contentAad(message.id))
+  const kept = [...(issued?.statements ?? []), needs.outbox.replaceContent(message.id, sealed)]
   const first = await needs.requests.redeem(request.id, needs.clock.now(), kept)
-  if (!first) return whatWasKept(letter, needs)
+  if (!first) return whatWasKept(message, needs)
   const about = { request: request.id, client: request.clientId, user: request.userId, by: 'push' }
   needs.audit(
     issued === undefined
@@ -84,9 +92,9 @@ async function handOver(letter: Letter, content: PushContent, needs: PushNeeds):
 }
 
 /** What another worker handed over, while its lease ended and we took the letter on. */
-async function whatWasKept({ id }: Letter, { outbox, vault }: PushNeeds): Promise<string | undefined> {
-  const letter = await outbox.find(id)
-  return letter?.sealed === undefined ? undefined : read(letter, vault).body
+async function whatWasKept({ id }: OutboxMessage, { outbox, vault }: PushNeeds): Promise<string | undefined> {
+  const message = await outbox.find(id)
+  return message?.sealed === undefined ? undefined : read(message, vault).body
 }
 
 /** Only these three codes exist (PE-1). */

@@ -7,7 +7,7 @@ import { endOpen, type OpenRequestStore } from '../authentication-request/open-r
 import type { Consequences } from '../authentication-request/request-move-store.ts'
 import type { BlockedClientStore } from '../request-limits/blocked-client-store.ts'
 import type { Decision } from './consent-history-store.ts'
-import { changesOf, type EndedBy, type EndRequestsNeeds, endRequests, tellEnded } from './end-requests.ts'
+import { changesOf, type EndedBy, type EndRequestsNeeds, endRequests, recordEnded } from './end-requests.ts'
 
 export interface BlockNeeds extends EndRequestsNeeds {
   openRequests: Pick<OpenRequestStore, 'endOfPair'>
@@ -28,7 +28,7 @@ export function createBlockClient(needs: BlockNeeds): BlockClient {
       const block = needs.blockedClients.blocking(userId, clientId, now)
       return { ...ended, statements: [block, ...ended.statements] }
     })
-    tellEnded(open.filter(isPending), by, needs.audit, address)
+    recordEnded(open.filter(isPending), by, needs.audit, address)
   }
 }
 
@@ -67,7 +67,7 @@ export async function settleReported(report: Report, needs: BlockNeeds): Promise
     }
   })
   if (!isThere(open)) return false
-  tellEnded(others(open), by, needs.audit, report.address)
+  recordEnded(others(open), by, needs.audit, report.address)
   return true
 }
 

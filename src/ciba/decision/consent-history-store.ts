@@ -1,6 +1,6 @@
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import { idsBefore } from '../../platform/crypto.ts'
-import { walk } from '../../platform/storage/cursor-prune.ts'
+import { pruneByCursor } from '../../platform/storage/cursor-prune.ts'
 import { atMostRows, type Database, type Statement } from '../../platform/storage/database.ts'
 import type { RowOf } from '../../platform/storage/row.ts'
 import type { Authentication } from '../../user/authentication.ts'
@@ -136,7 +136,7 @@ export function createDecisionStore(database: Database) {
      * Removes decisions made before `before`, at most so many, but none that something still lives of: users take that
      * back where they see the decision.
      */
-    forget: walk({
+    forget: pruneByCursor({
       async next(after, before, atMost) {
         const rows = await database.read<{ id: string }>(
           `select id from backchannel_auth_consent_history where id > $1 and id < $2 order by id ${atMostRows(atMost)}`,

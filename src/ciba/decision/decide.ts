@@ -9,8 +9,8 @@ import type { Authentication } from '../../user/authentication.ts'
 import type { UserHooks } from '../../user/user.ts'
 import {
   type AuthenticationRequest,
-  isPretended,
-  type Status,
+  isDecoy,
+  type RequestStatus,
   statusAt,
   wasShortAndUnanswered,
 } from '../authentication-request/authentication-request.ts'
@@ -55,14 +55,14 @@ export type DecisionResult =
   | { kind: 'user unavailable' }
   | { kind: 'expired' }
   /** Somebody was faster, or it is asked twice: what stands is `status`. */
-  | { kind: 'already decided'; status: Status }
+  | { kind: 'already decided'; status: RequestStatus }
 
 export type Decide = (answer: Answer) => Promise<DecisionResult>
 
 export function createDecide(needs: DecisionNeeds): Decide {
   return async (answer) => {
     const request = answer.request ?? (await needs.requests.find(answer.requestId))
-    if (request === undefined || request.userId !== answer.userId || isPretended(request)) return { kind: 'unknown' }
+    if (request === undefined || request.userId !== answer.userId || isDecoy(request)) return { kind: 'unknown' }
 
     const user = await needs.findUser(answer.userId)
     if (!user || user.disabled) {
@@ -88,9 +88,9 @@ export function createDecide(needs: DecisionNeeds): Decide {
     const settled = decision.reported
       ? await settleReported({ request, decision, ...then, address: answer.address }, needs)
       : await needs.requests.settle(request.id, settlement, then)
-    if (!settled) return explain(await needs.requests.find(request.id), now)
+    if (!settled) return describeConflict(await needs.requests.find(request.id), now)
 
-    tell(needs.audit, request, decision, answer.address)
+    recordAudit(needs.audit, request, decision, answer.address)
     return { kind: 'settled', status: answer.outcome }
   }
 }
@@ -108,7 +108,7 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
     decidedAt: now,
   }
   const expired = await needs.requests.expire(request, decision.id, now, consequences(request, decision, needs))
-  if (expired) tell(needs.audit, request, decision)
+  if (expired) recordAudit(needs.audit, request, decision)
   return expired
 }
 
@@ -118,9 +118,9 @@ function consequences(
   decision: Decision,
   needs: DecisionNeeds,
 ): Required<Consequences> {
-  const letter = notificationFor(request, decision.outcome, decision.decidedAt, needs.vault)
+  const message = notificationFor(request, decision.outcome, decision.decidedAt, needs.vault)
   return {
-    notifications: letter === undefined ? [] : [letter],
+    notifications: message === undefined ? [] : [message],
     facts: [needs.decisions.add(decision, request), ...askingAgain(request, decision, needs)],
   }
 }
@@ -156,13 +156,13 @@ function toDecision(answer: Answer, now: number): Decision {
   }
 }
 
-function explain(request: AuthenticationRequest | undefined, now: number): DecisionResult {
+function describeConflict(request: AuthenticationRequest | undefined, now: number): DecisionResult {
   if (request === undefined) return { kind: 'unknown' }
   const status = statusAt(request, now)
   return status === 'expired' ? { kind: 'expired' } : { kind: 'already decided', status }
 }
 
-function tell(audit: Audit, request: AuthenticationRequest, decision: Decision, address?: string): void {
+function recordAudit(audit: Audit, request: AuthenticationRequest, decision: Decision, address?: string): void {
   const about = { request: request.id, client: request.clientId, user: request.userId, address }
   const how = { by: decision.decidedBy, about: decision.deviceClientId }
   audit({ event: `request.${decision.outcome}`, ...about, ...how })

@@ -1,10 +1,10 @@
 /** Open requests that end without an answer: the user is locked or gone, or has blocked the client, or takes a yes back. */
 
-import type { Letter } from '../../outbox/notification.ts'
+import type { OutboxMessage } from '../../outbox/notification.ts'
 import { OUTBOX, type OutboxStore } from '../../outbox/outbox-store.ts'
 import type { Audit } from '../../platform/audit.ts'
 import { newId, type Vault } from '../../platform/crypto.ts'
-import { type Change, joined } from '../../platform/storage/database.ts'
+import { type Change, mergeRowStatements } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import { endOpen, type Followed } from '../authentication-request/open-request-store.ts'
 import { announced } from '../authentication-request/request-move-store.ts'
@@ -37,27 +37,31 @@ export function endRequests(
 ): Followed {
   if (open.length === 0) return { statements: [], changes: [] }
   const ended = open.map((request) => {
-    const letter = request.status === 'pending' ? notificationFor(request, 'denied', now, vault) : undefined
-    return { request, decision: decisionOn(request, by, now), letters: letter === undefined ? [] : [letter] }
+    const message = request.status === 'pending' ? notificationFor(request, 'denied', now, vault) : undefined
+    return { request, decision: decisionOn(request, by, now), messages: message === undefined ? [] : [message] }
   })
   return {
-    statements: joined([
+    statements: mergeRowStatements([
       ...ended.map(({ request, decision }) => endOpen(request.id, decision.id, now)),
       ...ended.map(({ request, decision }) => decisions.add(decision, request)),
-      ...ended.flatMap(({ letters }) => letters.map(outbox.add)),
+      ...ended.flatMap(({ messages }) => messages.map(outbox.add)),
     ]),
-    changes: ended.flatMap(({ request, letters }) => changesOf(request, letters, vault)),
+    changes: ended.flatMap(({ request, messages }) => changesOf(request, messages, vault)),
   }
 }
 
 /** How it is announced that a request was settled, to whoever shows it, and what its client is to be told. */
-export function changesOf({ id, userId }: AuthenticationRequest, letters: readonly Letter[], vault: Vault): Change[] {
+export function changesOf(
+  { id, userId }: AuthenticationRequest,
+  messages: readonly OutboxMessage[],
+  vault: Vault,
+): Change[] {
   const ofUser = { topic: USER_REQUESTS, key: createUserKey(vault)(userId) }
-  return [...announced(id), ofUser, ...letters.map((letter) => ({ topic: OUTBOX, key: letter.id }))]
+  return [...announced(id), ofUser, ...messages.map((message) => ({ topic: OUTBOX, key: message.id }))]
 }
 
 /** For the audit, once they have ended. */
-export function tellEnded(open: readonly AuthenticationRequest[], by: EndedBy, audit: Audit, address?: string): void {
+export function recordEnded(open: readonly AuthenticationRequest[], by: EndedBy, audit: Audit, address?: string): void {
   for (const { id, clientId, userId } of open) {
     const about = { request: id, client: clientId, user: userId, address, about: by.deviceClientId }
     audit({ event: 'request.denied', ...about, by: by.auditedAs ?? by.decidedBy, outcome: by.reason })

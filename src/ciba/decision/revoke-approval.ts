@@ -5,7 +5,7 @@ import type { Clock } from '../../platform/clock.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import { statusAt } from '../authentication-request/authentication-request.ts'
 import type { OpenRequestStore } from '../authentication-request/open-request-store.ts'
-import { type EndedBy, type EndRequestsNeeds, endRequests, tellEnded } from './end-requests.ts'
+import { type EndedBy, type EndRequestsNeeds, endRequests, recordEnded } from './end-requests.ts'
 
 export interface RevokeNeeds extends EndRequestsNeeds {
   openRequests: Pick<OpenRequestStore, 'endOne'>
@@ -36,7 +36,7 @@ export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
       return { ...ended, statements: [...ended.statements, needs.removeIssued(request.id)] }
     })
     if (found === undefined) return false
-    tellEnded(collectable(found.request), by, needs.audit, address)
+    recordEnded(collectable(found.request), by, needs.audit, address)
     // What was collected while we waited for the request is removed too, but the look that found it came before.
     const isJustCollected = before.status === 'approved' && found.request.status === 'redeemed'
     return collectable(found.request).length > 0 || found.hasIssued || isJustCollected

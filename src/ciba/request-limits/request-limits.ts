@@ -1,7 +1,7 @@
 /** How much may be asked (CD-4, M31): what is over a limit is refused before anything of it reaches the user. */
 
 import type { Client } from '../../client/client.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { OpenAndPerMinute, ReachedLimit, RequestLimits } from '../authentication-request/request-limit-store.ts'
 
 /** As configured for everybody; 0 is no limit. */
@@ -39,13 +39,13 @@ function whereLimited({ open, perMinute }: OpenAndPerMinute): OpenAndPerMinute {
 const longestAfterOpen = 60
 
 /** CIBA has a code for the user's own will; how much at once is HTTP's 429, with the time to come again. */
-export function refusalFor({ limit, until }: ReachedLimit, now: number): Refusal {
+export function refusalFor({ limit, until }: ReachedLimit, now: number): OAuthError {
   const detail = `limit ${limit}`
   if (limit === 'blocked') {
-    return new Refusal('access_denied', 'the user does not accept requests of this client', { detail })
+    return new OAuthError('access_denied', 'the user does not accept requests of this client', { detail })
   }
   if (limit === 'perUser.open') {
-    return new Refusal('access_denied', 'too many requests are waiting for this user; try again later', { detail })
+    return new OAuthError('access_denied', 'too many requests are waiting for this user; try again later', { detail })
   }
   const seconds = Math.max(1, Math.ceil(((until ?? now) - now) / 1000))
   const retryAfter = limit.endsWith('.open') ? Math.min(seconds, longestAfterOpen) : seconds
@@ -53,5 +53,5 @@ export function refusalFor({ limit, until }: ReachedLimit, now: number): Refusal
     limit === 'pauseAfterDenial'
       ? 'the user has denied a request of this client or left one unanswered; try again later'
       : 'too many requests; try again later'
-  return new Refusal('access_denied', hint, { detail, status: 429, headers: { 'Retry-After': String(retryAfter) } })
+  return new OAuthError('access_denied', hint, { detail, status: 429, headers: { 'Retry-After': String(retryAfter) } })
 }

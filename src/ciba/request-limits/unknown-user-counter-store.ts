@@ -1,4 +1,4 @@
-import { createHearsay, type Mark } from '../../platform/storage/change-tracker.ts'
+import { createChangeTracker, type Snapshot } from '../../platform/storage/change-tracker.ts'
 import type { Database } from '../../platform/storage/database.ts'
 
 export type UnknownUserStore = ReturnType<typeof createUnknownUserStore>
@@ -12,29 +12,29 @@ const mostKnown = 10_000
 /** How often clients were told that nobody is there. Each time is announced under the topic `unknown_user`. */
 export function createUnknownUserStore(database: Database) {
   /** Who did not have to wait when it was looked up, and has been told nothing since. */
-  const free = new Map<string, { mark: Mark; most: number }>()
-  const hearsay = createHearsay(database, 'unknown_user', (clientId) => {
+  const free = new Map<string, { snapshot: Snapshot; most: number }>()
+  const changes = createChangeTracker(database, 'unknown_user', (clientId) => {
     if (clientId === '') free.clear()
     else free.delete(clientId)
   })
 
   function isFree(clientId: string, most: number): boolean {
     const known = free.get(clientId)
-    return known !== undefined && known.most <= most && hearsay.holds(known.mark, clientId)
+    return known !== undefined && known.most <= most && changes.isUnchangedSince(known.snapshot, clientId)
   }
 
   return {
     /** Until when a client has to wait that was told `most` times; nothing if it need not. */
     async pausedUntil(clientId: string, most: number, now: number): Promise<number | undefined> {
       if (isFree(clientId, most)) return undefined
-      const mark = hearsay.mark()
+      const snapshot = changes.snapshot()
       const [row] = await database.read<{ since: number }>(
         'select since from unknown_users where client_id = $1 and told >= cast($2 as bigint) and since > $3',
         [clientId, most, now - minute],
       )
       if (row !== undefined) return row.since + minute
       if (free.size >= mostKnown) free.clear()
-      free.set(clientId, { mark, most })
+      free.set(clientId, { snapshot, most })
       return undefined
     },
 

@@ -2,25 +2,25 @@
 
 import type { DetailTypes } from '../../authorization-details/detail-types.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../../client/client.ts'
-import type { TokenBinding } from '../../client/sender-constraint/confirmation.ts'
+import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import type { SentProof } from '../../client/sender-constraint/dpop-proof.ts'
-import type { BindTokens } from '../../client/sender-constraint/sender-constraint.ts'
+import type { SenderConstraint } from '../../client/sender-constraint/sender-constraint.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
-import type { Caller } from '../../platform/http/connection.ts'
-import type { InWork } from '../../platform/http/load-shedding.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import type { IncomingConnection } from '../../platform/http/connection.ts'
+import type { LoadShedding } from '../../platform/http/load-shedding.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import { type AuthenticationRequest, statusAt } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { IssueTokens, TokenResponse } from '../tokens/issue-tokens.ts'
 import { type HeldPolls, tick } from './long-poll.ts'
 import { answerPoll, type PollAnswer } from './poll-answer.ts'
 import type { PendingRequests } from './poll-cache.ts'
-import { readWantedShare, type WantedShare } from './requested-subset.ts'
+import { type RequestedSubset, readWantedShare } from './requested-subset.ts'
 
 export interface CibaGrantNeeds {
-  fairly: InWork['fairly']
-  whileWaiting: InWork['whileWaiting']
+  withFairShare: LoadShedding['withFairShare']
+  releaseSlotWhile: LoadShedding['releaseSlotWhile']
   authenticateClient: AuthenticateClient
   requests: Pick<RequestStore, 'redeem' | 'find'>
   pending: Pick<PendingRequests, 'recall' | 'poll' | 'isKnown'>
@@ -29,7 +29,7 @@ export interface CibaGrantNeeds {
   longPoll: number
   issueTokens: IssueTokens
   details: DetailTypes
-  bindTokens: BindTokens
+  senderConstraint: SenderConstraint
   /** Hears what each poll was answered. */
   polled(answer: PollAnswer): void
   clock: Clock
@@ -41,7 +41,7 @@ export interface TokenCall extends ClientCredentials {
   proof: SentProof
   /** The pause between polls is measured from arrival to arrival (TK-4). */
   arrivedAt: number
-  caller: Caller
+  caller: IncomingConnection
 }
 
 /** What most polls hear: no failure, so nothing is thrown. */
@@ -50,16 +50,16 @@ export type StillWaiting = 'authorization_pending' | 'slow_down'
 /** The order of the checks is that of TE-7: nothing about a request is told before the client has proven that it is its own. */
 export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
   const client = await needs.authenticateClient(call)
-  return needs.fairly(client.id, call.slot, () => collect(call, client, needs))
+  return needs.withFairShare(client.id, call.slot, () => collect(call, client, needs))
 }
 
 async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
   const { form } = call
   const authReqId = form.get('auth_req_id')
-  if (authReqId === undefined) throw new Refusal('invalid_request', 'auth_req_id is missing')
+  if (authReqId === undefined) throw new OAuthError('invalid_request', 'auth_req_id is missing')
   refuseUnlessItMayCollect(client)
   // Before anything is accounted for: who comes without its key can come again with it (ML-10, DP-11).
-  const binding = await needs.bindTokens(call, client)
+  const binding = await needs.senderConstraint(call, client)
 
   const heard = await listen(authReqId, client.id, call, needs)
   needs.polled(heard.answer)
@@ -107,12 +107,12 @@ async function holdPending(heard: HeardNothing, call: TokenCall, needs: CibaGran
   // Not let go before the deadline, so that it hears of it.
   const until = expiresAt <= patience ? expiresAt + tick : patience
   const held = { requestId: id, until, isCertain: needs.pending.isKnown(id) }
-  const why = await needs.whileWaiting(call.slot, needs.heldPolls.hold(held, call.caller))
+  const why = await needs.releaseSlotWhile(call.slot, needs.heldPolls.hold(held, call.caller))
   const now = needs.clock.now()
   if (why !== 'changed' && now < expiresAt) return heard
   const request = await needs.requests.find(id)
   // Whoever has left can come again: nothing is used up.
-  if (request === undefined || call.caller.isGone()) return heard
+  if (request === undefined || call.caller.isClosed()) return heard
   return hold(heardOf(request, now, false), call, needs)
 }
 
@@ -126,15 +126,15 @@ function heardOf(request: AuthenticationRequest, now: number, tooEarly: boolean)
 /** A push client is told everything and may not ask (TE-4); others need the grant they were registered for (SM-5). */
 function refuseUnlessItMayCollect(client: Client): void {
   if (client.deliveryMode === 'push')
-    throw new Refusal('unauthorized_client', 'this client is registered for push and must not poll')
-  if (!mayUseGrant(client)) throw new Refusal('unauthorized_client', 'this client may not use this grant')
+    throw new OAuthError('unauthorized_client', 'this client is registered for push and must not poll')
+  if (!mayUseGrant(client)) throw new OAuthError('unauthorized_client', 'this client may not use this grant')
 }
 
 /** Makes the tokens, then writes them together with approved → redeemed. Of many that do so at once, one succeeds (TK-14). */
 async function handOut(
   request: AuthenticationRequest,
-  binding: TokenBinding,
-  share: WantedShare,
+  binding: Confirmation,
+  share: RequestedSubset,
   call: TokenCall,
   needs: CibaGrantNeeds,
 ): Promise<TokenResponse> {
@@ -151,7 +151,7 @@ async function handOut(
     throw refusals.access_denied()
   }
   // Tokens that nobody hears of are lost: the approval waits for the client to come again, here or at another node.
-  await call.caller.mustBeThere()
+  await call.caller.throwIfClosed()
   const now = needs.clock.now()
   const won = await needs.requests.redeem(request.id, now, issued.statements)
   if (!won) throw statusAt(request, now) === 'expired' ? refusals.expired_token() : unknown()
@@ -160,13 +160,13 @@ async function handOut(
 }
 
 /** Unknown, somebody else's, already used: one answer (TE-2), and the tokens already handed out stay good (M20). */
-function unknown(): Refusal {
-  return new Refusal('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')
+function unknown(): OAuthError {
+  return new OAuthError('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')
 }
 
-const refusals: Record<Exclude<PollAnswer, 'issue tokens' | StillWaiting>, () => Refusal> = {
+const refusals: Record<Exclude<PollAnswer, 'issue tokens' | StillWaiting>, () => OAuthError> = {
   // 403 belongs to the backchannel authentication endpoint; here it is a plain 400 (AE-1).
-  access_denied: () => new Refusal('access_denied', 'the user refused', { status: 400 }),
-  expired_token: () => new Refusal('expired_token', 'the request expired; start a new one'),
+  access_denied: () => new OAuthError('access_denied', 'the user refused', { status: 400 }),
+  expired_token: () => new OAuthError('expired_token', 'the request expired; start a new one'),
   invalid_grant: unknown,
 }

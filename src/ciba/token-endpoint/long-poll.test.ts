@@ -9,7 +9,7 @@ test('of ten thousand polls a change lets one go, and nobody asks about the othe
   let changed: (id: string) => void = () => {}
   const held = createHeldPolls({
     database: {
-      stretch: 1,
+      epoch: 1,
       listen(_topic, heard) {
         changed = heard
         return () => {}
@@ -24,7 +24,7 @@ test('of ten thousand polls a change lets one go, and nobody asks about the othe
   for (let number = 0; number < 10_000; number++) {
     const requestId = `request-${number}`
     const poll = { requestId, until: clock.now() + 30_000, isCertain: true }
-    const caller = { isGone: () => false, onLeave: () => {} }
+    const caller = { isClosed: () => false, onClose: () => {} }
     held.hold(poll, caller).then((why) => over.set(requestId, why))
   }
   clock.advance(20_000)

@@ -3,7 +3,7 @@
  * hears of it at once. A held poll is an entry in a map: no connection to the database, and one timer for all of them.
  */
 import type { Clock } from '../../platform/clock.ts'
-import type { Caller } from '../../platform/http/connection.ts'
+import type { IncomingConnection } from '../../platform/http/connection.ts'
 import type { Log } from '../../platform/log.ts'
 import type { Database } from '../../platform/storage/database.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
@@ -21,7 +21,7 @@ export interface HeldPoll {
 
 export interface HeldPolls {
   /** Holds a poll of a pending request. One at a time for a request: an older one is over (TK-16). */
-  hold(held: HeldPoll, caller: Pick<Caller, 'isGone' | 'onLeave'>): Promise<Release>
+  hold(held: HeldPoll, caller: Pick<IncomingConnection, 'isClosed' | 'onClose'>): Promise<Release>
   /** Polls held at this moment. */
   count(): number
   /** Lets all go, and holds nothing any more. */
@@ -29,7 +29,7 @@ export interface HeldPolls {
 }
 
 export interface HeldPollsNeeds {
-  database: Pick<Database, 'listen' | 'stretch'>
+  database: Pick<Database, 'listen' | 'epoch'>
   /** Of these ids, those of requests that are pending. One statement for many. */
   stillPending: RequestStore['stillPending']
   /** Polls held at most; what is beyond is answered at once. */
@@ -53,7 +53,7 @@ interface Held {
 export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
   const { database, clock, log, most } = needs
   const held = new Map<string, Held>()
-  let stretch: number | undefined
+  let epoch: number | undefined
   let lookedAt = 0
   let looking = false
   let isClosed = false
@@ -74,7 +74,7 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
     cancelTick = undefined
     const now = clock.now()
     for (const [id, { until }] of held) if (until <= now + tick) release(id, 'over')
-    if (database.stretch !== stretch || (stretch === undefined && now >= lookedAt + patrol)) void lookAtAll()
+    if (database.epoch !== epoch || (epoch === undefined && now >= lookedAt + patrol)) void lookAtAll()
     setTick()
   }
 
@@ -85,11 +85,11 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
   /** Something may have been missed: on SQLite, what another process wrote. */
   async function lookAtAll(): Promise<void> {
     if (looking) {
-      stretch = undefined
+      epoch = undefined
       return
     }
     looking = true
-    stretch = database.stretch
+    epoch = database.epoch
     lookedAt = clock.now()
     const ids = [...held.keys()]
     for (let from = 0; from < ids.length; from += atOnce) await look(ids.slice(from, from + atOnce))
@@ -101,7 +101,7 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
       const pending = await needs.stillPending(ids)
       for (const id of ids) if (!pending.has(id)) release(id, 'changed')
     } catch (error) {
-      stretch = undefined
+      epoch = undefined
       log.warn({ event: 'polls.look_failed', error }, 'held polls could not be checked; it will be tried again')
     }
   }
@@ -109,13 +109,13 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
   return {
     hold({ requestId, until, isCertain }, caller) {
       return new Promise((resolve) => {
-        if (caller.isGone()) return resolve('left')
+        if (caller.isClosed()) return resolve('left')
         release(requestId, 'over')
         if (isClosed || held.size >= most || until <= clock.now() + tick) return resolve('over')
-        if (held.size === 0) stretch = database.stretch
+        if (held.size === 0) epoch = database.epoch
         const one: Held = { until, release: resolve }
         held.set(requestId, one)
-        caller.onLeave(() => {
+        caller.onClose(() => {
           if (held.get(requestId) === one) release(requestId, 'left')
         })
         setTick()

@@ -1,12 +1,18 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { type Status, statusAt } from '../authentication-request/authentication-request.ts'
+import { type RequestStatus, statusAt } from '../authentication-request/authentication-request.ts'
 import { answerPoll, type PollAnswer } from './poll-answer.ts'
 
 const deadline = 600_000
 
 describe('the status of a request, and what a poll hears (§11), before and at the deadline', () => {
-  const table: [kept: Status, before: Status, hears: PollAnswer, at: Status, hearsThen: PollAnswer][] = [
+  const table: [
+    kept: RequestStatus,
+    before: RequestStatus,
+    hears: PollAnswer,
+    at: RequestStatus,
+    hearsThen: PollAnswer,
+  ][] = [
     ['pending', 'pending', 'authorization_pending', 'expired', 'expired_token'],
     ['approved', 'approved', 'issue tokens', 'expired', 'expired_token'],
     ['denied', 'denied', 'access_denied', 'denied', 'access_denied'],

@@ -4,7 +4,7 @@
  * pending is the table's to say.
  */
 import { fingerprint } from '../../platform/crypto.ts'
-import { createHearsay, type Mark } from '../../platform/storage/change-tracker.ts'
+import { createChangeTracker, type Snapshot } from '../../platform/storage/change-tracker.ts'
 import type { Database } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
@@ -33,7 +33,7 @@ export interface RecalledPoll {
 
 export interface PendingNeeds extends WriteBehindNeeds {
   requests: Pick<RequestStore, 'poll' | 'findPolled' | 'keepPolls'>
-  database: Pick<Database, 'listen' | 'stretch'>
+  database: Pick<Database, 'listen' | 'epoch'>
   /** Requests in memory at most. */
   most?: number
 }
@@ -54,7 +54,7 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
    * come late, of a request that is as it was. Once its time is over, that matters no more.
    */
   function doubt(known: RememberedRequest | undefined): void {
-    if (known && known.lastPolledAt > known.writtenAt && clock.now() < known.expiresAt) known.stretch = undefined
+    if (known && known.lastPolledAt > known.writtenAt && clock.now() < known.expiresAt) known.epoch = undefined
     else drop(known)
   }
 
@@ -98,8 +98,8 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
 
     async poll(authReqId, clientId, arrivedAt) {
       const key = fingerprint(authReqId)
-      const mark = news.mark()
-      if (mark.stretch === undefined) return pollInTable(key, authReqId, clientId, arrivedAt)
+      const snapshot = news.snapshot()
+      if (snapshot.epoch === undefined) return pollInTable(key, authReqId, clientId, arrivedAt)
       const found = await requests.findPolled(key, clientId)
       if (found === undefined) return undefined
       const { request } = found
@@ -109,10 +109,10 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
       }
       // Who was pinged comes at once, and perhaps here before the news that there is something to fetch.
       const isPinged = request.deliveryMode === 'ping'
-      if (isPinged || !news.holds(mark, request.id)) {
+      if (isPinged || !news.isUnchangedSince(snapshot, request.id)) {
         return pollInTable(key, authReqId, clientId, arrivedAt)
       }
-      return { request, tooEarly: writing.account(remembered.remember(key, found, mark), arrivedAt) }
+      return { request, tooEarly: writing.account(remembered.remember(key, found, snapshot), arrivedAt) }
     },
 
     flush: writing.flush,
@@ -127,20 +127,21 @@ function isPending({ status, expiresAt }: AuthenticationRequest, now: number): b
 /** When requests change, one by one or all that a client has: with the client its requests end, and nobody says which. */
 function listenForChanges(database: PendingNeeds['database'], doubt: (id: string) => void) {
   /** Grows when any of them may have changed. */
-  let era = 0
-  const hearsay = createHearsay(database, 'request', (id) => {
-    if (id === '') era += 1
+  let changeEpoch = 0
+  const changes = createChangeTracker(database, 'request', (id) => {
+    if (id === '') changeEpoch += 1
     else doubt(id)
   })
   database.listen('client', () => {
-    era += 1
+    changeEpoch += 1
   })
 
   return {
-    mark: (): Moment & Mark => ({ ...hearsay.mark(), era }),
-    holds: (mark: Moment & Mark, id: string) => mark.era === era && hearsay.holds(mark, id),
+    snapshot: (): Moment & Snapshot => ({ ...changes.snapshot(), changeEpoch }),
+    isUnchangedSince: (snapshot: Moment & Snapshot, id: string) =>
+      snapshot.changeEpoch === changeEpoch && changes.isUnchangedSince(snapshot, id),
     /** Whether we would have been told, had it changed since. */
     wouldHaveTold: (since: Moment) =>
-      since.era === era && since.stretch !== undefined && since.stretch === database.stretch,
+      since.changeEpoch === changeEpoch && since.epoch !== undefined && since.epoch === database.epoch,
   }
 }

@@ -4,8 +4,8 @@ import type { PolledRequest } from '../authentication-request/request-lookup-sto
 
 /** While both are what they were, somebody would have told us of a change. */
 export interface Moment {
-  stretch: number | undefined
-  era: number
+  epoch: number | undefined
+  changeEpoch: number
 }
 
 /** A pending request, and the clock of its polls. */
@@ -50,17 +50,17 @@ export function createRememberedRequests(most: number) {
     withId: (id: string) => byId.get(id),
     all: () => byKey.values(),
     /** Of one that is known, only what is newer is taken over. */
-    remember(key: string, { request, lastPolledAt }: PolledRequest, { stretch, era }: Moment): RememberedRequest {
+    remember(key: string, { request, lastPolledAt }: PolledRequest, { epoch, changeEpoch }: Moment): RememberedRequest {
       const { id, clientId, expiresAt, interval } = request
       const known = byKey.get(key)
       if (known) {
-        Object.assign(known, { stretch, era })
+        Object.assign(known, { epoch, changeEpoch })
         hearOf(known, { interval, lastPolledAt })
         known.writtenAt = Math.max(known.writtenAt, lastPolledAt)
         return known
       }
       const polls = { interval, growth: 0, onItsWay: 0, lastPolledAt, writtenAt: lastPolledAt }
-      const added = { key, id, clientId, expiresAt, stretch, era, ...polls, isUsed: false }
+      const added = { key, id, clientId, expiresAt, epoch, changeEpoch, ...polls, isUsed: false }
       byKey.set(key, added)
       byId.set(id, added)
       makeRoom()

@@ -3,10 +3,10 @@
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails, parseDetails } from '../../authorization-details/read-details.ts'
 import { allOf, type Form } from '../../platform/http/form.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 
-export interface WantedShare {
+export interface RequestedSubset {
   resource?: string | undefined
   details?: AuthorizationDetail[] | undefined
 }
@@ -14,17 +14,17 @@ export interface WantedShare {
 /**
  * Of an approved request. What is refused uses nothing up: the client can come again.
  *
- * @throws {Refusal} `invalid_target` (RI-4), `invalid_authorization_details` (RA-6)
+ * @throws {OAuthError} `invalid_target` (RI-4), `invalid_authorization_details` (RA-6)
  */
-export function readWantedShare(form: Form, request: AuthenticationRequest, types: DetailTypes): WantedShare {
+export function readWantedShare(form: Form, request: AuthenticationRequest, types: DetailTypes): RequestedSubset {
   return { resource: wantedResource(form, request), details: wantedDetails(form, request, types) }
 }
 
 function wantedResource(form: Form, { resources = [] }: AuthenticationRequest): string | undefined {
   const [wanted, ...more] = allOf(form, 'resource')
-  if (more.length > 0) throw new Refusal('invalid_target', 'an access token is for one resource: send exactly one')
+  if (more.length > 0) throw new OAuthError('invalid_target', 'an access token is for one resource: send exactly one')
   if (wanted !== undefined && !resources.includes(wanted)) {
-    throw new Refusal('invalid_target', 'resource was not approved')
+    throw new OAuthError('invalid_target', 'resource was not approved')
   }
   return wanted
 }
@@ -34,5 +34,5 @@ function wantedDetails(form: Form, { approvedDetails = [] }: AuthenticationReque
   if (text === undefined) return undefined
   const wanted = parseDetails(text)
   if (areDetails(wanted) && types.covers(approvedDetails, wanted)) return wanted
-  throw new Refusal('invalid_authorization_details', 'authorization_details exceeds what was approved')
+  throw new OAuthError('invalid_authorization_details', 'authorization_details exceeds what was approved')
 }

@@ -4,30 +4,30 @@ import type { ReadCertificate } from '../../client/certificate/client-certificat
 import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
 import { type Proofs, proofSentWith } from '../../client/sender-constraint/dpop-proof.ts'
 import type { ForwardToOidcProvider } from '../../openid-provider/forward-request.ts'
-import { onlyMethods, rawBody, usualAnswer } from '../../platform/http/answer.ts'
+import { onlyMethods, precomputedResponse, rawBody } from '../../platform/http/answer.ts'
 import { callerOf } from '../../platform/http/connection.ts'
 import { readForm } from '../../platform/http/form.ts'
 import { slotOf } from '../../platform/http/load-shedding.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import { type CibaGrantNeeds, redeem } from './ciba-grant.ts'
 
 export interface TokenEndpointNeeds extends CibaGrantNeeds {
   certificateOf: ReadCertificate
   proofs: Proofs
-  handOver: ForwardToOidcProvider
+  forwardToOidcProvider: ForwardToOidcProvider
 }
 
 export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEndpointNeeds): void {
   onlyMethods(app, path, ['POST', 'OPTIONS'])
-  app.options(path, (request, reply) => needs.handOver(request, reply))
+  app.options(path, (request, reply) => needs.forwardToOidcProvider(request, reply))
   app.post(path, async (request, reply) => {
     const arrivedAt = needs.clock.now()
     const form = readForm(request.headers['content-type'], rawBody(request))
     const caller = callerOf(reply)
     if (form.get('grant_type') !== CIBA_GRANT) {
       // A refresh token that comes a second time is taken for stolen, and all that came of it is taken back.
-      await caller.mustBeThere()
-      return needs.handOver(request, reply)
+      await caller.throwIfClosed()
+      return needs.forwardToOidcProvider(request, reply)
     }
 
     const { authorization } = request.headers
@@ -43,6 +43,8 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
 }
 
 const waiting = {
-  authorization_pending: usualAnswer(new Refusal('authorization_pending', 'the user has not decided yet')),
-  slow_down: usualAnswer(new Refusal('slow_down', 'polled too early; the interval is now five seconds longer')),
+  authorization_pending: precomputedResponse(new OAuthError('authorization_pending', 'the user has not decided yet')),
+  slow_down: precomputedResponse(
+    new OAuthError('slow_down', 'polled too early; the interval is now five seconds longer'),
+  ),
 }

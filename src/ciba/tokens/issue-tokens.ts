@@ -6,7 +6,7 @@
 
 import { type AuthorizationDetail, detailsAt } from '../../authorization-details/detail-types.ts'
 import { knows, namesOf, type Resource, type Resources, scopeAt } from '../../authorization-details/resources.ts'
-import type { TokenBinding } from '../../client/sender-constraint/confirmation.ts'
+import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import { claimsOf } from '../../openid-provider/claims.ts'
 import { collectWrites } from '../../openid-provider/oidc-adapter.ts'
 import type { CurrentProvider, Provider } from '../../openid-provider/openid-provider.ts'
@@ -44,7 +44,7 @@ export interface Issued {
  */
 export type IssueTokens = (
   request: AuthenticationRequest,
-  options?: Share & { pushedAs?: string; binding?: TokenBinding },
+  options?: Share & { pushedAs?: string; binding?: Confirmation },
 ) => Promise<Issued | undefined>
 
 /** Of what was approved. Its refresh token stands for all of it. */
@@ -99,7 +99,7 @@ async function issueAccess(
   provider: Provider,
   request: AuthenticationRequest,
   client: OidcClient,
-  binding: TokenBinding,
+  binding: Confirmation,
   share: Share,
   { resources, tokens }: ResourceServerNeeds,
 ) {
@@ -179,7 +179,7 @@ async function issueIdToken(
   request: AuthenticationRequest,
   client: OidcClient,
   user: User,
-  vouchedFor: {
+  authenticationContextOf: {
     accessToken: string
     refreshToken: string | undefined
     pushedAs: string | undefined
@@ -190,18 +190,18 @@ async function issueIdToken(
   const made = new provider.IdToken(available as never, { client, ctx: undefined as never })
   const idToken = made as typeof made & { scope: string }
   // With an access token the user's other claims are at userinfo, by scope (OpenID Connect Core §5.4), if it is good there.
-  idToken.scope = vouchedFor.isForResource ? request.scope : 'openid'
+  idToken.scope = authenticationContextOf.isForResource ? request.scope : 'openid'
   // How the user was authenticated is said whenever it is known, asked for or not (RQ-4).
   const { acr, amr, authTime } = request.authentication
   for (const [claim, value] of Object.entries({ acr, amr, auth_time: authTime })) {
     if (value !== undefined) idToken.set(claim, value)
   }
-  if (vouchedFor.pushedAs !== undefined) {
+  if (authenticationContextOf.pushedAs !== undefined) {
     const algorithm = client.idTokenSignedResponseAlg ?? 'ES256'
-    idToken.set('at_hash', vouchedFor.accessToken)
-    idToken.set('urn:openid:params:jwt:claim:auth_req_id', vouchedFor.pushedAs)
-    if (vouchedFor.refreshToken !== undefined) {
-      idToken.set('urn:openid:params:jwt:claim:rt_hash', tokenHash(vouchedFor.refreshToken, algorithm))
+    idToken.set('at_hash', authenticationContextOf.accessToken)
+    idToken.set('urn:openid:params:jwt:claim:auth_req_id', authenticationContextOf.pushedAs)
+    if (authenticationContextOf.refreshToken !== undefined) {
+      idToken.set('urn:openid:params:jwt:claim:rt_hash', tokenHash(authenticationContextOf.refreshToken, algorithm))
     }
   }
   return idToken.issue({ use: 'idtoken' })

@@ -4,7 +4,7 @@ import type { Client } from '../../client/client.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { User, UserHint, UserHooks } from '../../user/user.ts'
 import type { ReadHintToken } from './hint-token.ts'
 
@@ -44,7 +44,7 @@ export interface HintNeeds {
  */
 const oldestIdTokenHint = 180 * 24 * 3600
 
-/** @throws {Refusal} `invalid_request`, `expired_login_hint_token`, or what the application's hook throws (AE-4) */
+/** @throws {OAuthError} `invalid_request`, `expired_login_hint_token`, or what the application's hook throws (AE-4) */
 export function createSeekUser(needs: HintNeeds): SeekUser {
   return async (sent, client, slot) => {
     const hint = await read(sent, client, slot, needs)
@@ -56,7 +56,7 @@ export function createSeekUser(needs: HintNeeds): SeekUser {
   }
 }
 
-/** For whoever may know that there is nobody. @throws {Refusal} `unknown_user_id` too */
+/** For whoever may know that there is nobody. @throws {OAuthError} `unknown_user_id` too */
 export function createFindUser(seekUser: SeekUser): FindUser {
   return async (sent, client, slot) => {
     const sought = await seekUser(sent, client, slot)
@@ -65,8 +65,8 @@ export function createFindUser(seekUser: SeekUser): FindUser {
   }
 }
 
-export function unknownUser(detail: string): Refusal {
-  return new Refusal('unknown_user_id', 'the hint does not identify a user', { detail })
+export function unknownUser(detail: string): OAuthError {
+  return new OAuthError('unknown_user_id', 'the hint does not identify a user', { detail })
 }
 
 async function read(sent: SentHint, client: Client, slot: Slot | undefined, needs: HintNeeds): Promise<UserHint> {
@@ -89,7 +89,7 @@ async function ask(hint: UserHint, client: Client, { users }: HintNeeds): Promis
   try {
     return await users.findByHint(hint, client.metadata)
   } catch (error) {
-    if (error instanceof Refusal && error.code === 'unknown_user_id') return null
+    if (error instanceof OAuthError && error.code === 'unknown_user_id') return null
     throw error
   }
 }
@@ -119,15 +119,19 @@ async function readIdToken(sent: SentHint, client: Client, needs: HintNeeds): Pr
     const sub = await needs.userOfSubject(client, payload.sub!)
     return { ...sent, claims: { ...payload, sub: sub ?? '' } }
   } catch (error) {
-    if (error instanceof Refusal) throw error
-    throw new Refusal('invalid_request', 'id_token_hint is not an ID token that this provider issued to this client', {
-      detail: `id_token_hint: ${error instanceof errors.JOSEError ? error.code : String(error)}`,
-    })
+    if (error instanceof OAuthError) throw error
+    throw new OAuthError(
+      'invalid_request',
+      'id_token_hint is not an ID token that this provider issued to this client',
+      {
+        detail: `id_token_hint: ${error instanceof errors.JOSEError ? error.code : String(error)}`,
+      },
+    )
   }
 }
 
 function refuseIfTooOld(payload: JWTPayload, now: number): void {
   if (payload.iat! < now / 1000 - oldestIdTokenHint) {
-    throw new Refusal('invalid_request', 'id_token_hint was issued too long ago')
+    throw new OAuthError('invalid_request', 'id_token_hint was issued too long ago')
   }
 }

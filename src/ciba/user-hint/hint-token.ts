@@ -16,7 +16,7 @@ import { holdsOnlyStorable } from '../../platform/http/outside-text.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import type { KeySets } from '../../platform/jose/key-sets.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { HintSubject } from '../../user/user.ts'
 
 /** Somebody whose word is good for who a user is. */
@@ -62,7 +62,7 @@ const types = ['jwt', 'login-hint+jwt', 'login_hint_token+jwt']
 /** @param slot of the call that may have to wait for the issuer's keys */
 export type ReadHintToken = (token: string, slot?: Slot) => Promise<ReadToken>
 
-/** @throws {Refusal} `expired_login_hint_token` if that is all that is wrong with it, else `invalid_request` (AE-4) */
+/** @throws {OAuthError} `expired_login_hint_token` if that is all that is wrong with it, else `invalid_request` (AE-4) */
 export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
   const trusted = new Map(needs.tokenIssuers.map((each) => [each.issuer, { ...each, keys: keysOf(each, needs) }]))
   return async (token, slot) => {
@@ -120,7 +120,7 @@ async function verify(
     if (error instanceof Overloaded) throw error
     // jose looks at the signature first and at `exp` last: whoever hears this made the token.
     if (error instanceof errors.JWTExpired) {
-      throw new Refusal('expired_login_hint_token', 'the login_hint_token has expired')
+      throw new OAuthError('expired_login_hint_token', 'the login_hint_token has expired')
     }
     throw refused(error instanceof errors.JOSEError ? error.code : String(error))
   }
@@ -130,8 +130,8 @@ function isSound(claims: JWTPayload): boolean {
   return !isTooDeep(claims) && holdsOnlyStorable(claims)
 }
 
-function refused(detail: string): Refusal {
-  return new Refusal('invalid_request', 'login_hint_token is not a valid token of a trusted issuer', {
+function refused(detail: string): OAuthError {
+  return new OAuthError('invalid_request', 'login_hint_token is not a valid token of a trusted issuer', {
     detail: `login_hint_token: ${detail}`,
   })
 }

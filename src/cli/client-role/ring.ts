@@ -21,7 +21,7 @@ export type Tokens = Record<string, unknown> & { access_token: string; id_token:
 export type Outcome = { kind: 'approved'; tokens: Tokens } | { kind: 'denied' } | { kind: 'expired' }
 
 /** @param parameters as they go out; what is undefined is left out */
-export async function ring(
+export async function requestAuthentication(
   connection: Connection,
   mode: PlayedClient['mode'],
   parameters: Record<string, string | undefined>,

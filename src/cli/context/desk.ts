@@ -19,7 +19,7 @@ import {
   sayWhich,
 } from './settings.ts'
 
-export interface Desk {
+export interface CommandContext {
   config: Config
   database: Database
   vault: Vault
@@ -29,29 +29,32 @@ export interface Desk {
 }
 
 /** Carries out `work` on a database that is there. */
-export async function atDesk<Result>(options: SettingOptions, work: (desk: Desk) => Promise<Result>): Promise<Result> {
+export async function withDatabase<Result>(
+  options: SettingOptions,
+  work: (context: CommandContext) => Promise<Result>,
+): Promise<Result> {
   refuseEmptyFolder(options)
   const settings = await loadSettings(options)
   sayWhich(settings)
   const file = fileOfDatabase(settings.config.database)
   if (file !== undefined && !existsSync(file)) throw noDatabase(nameOfDatabase(settings.config.database))
-  return withDesk(settings.config, refuseOtherSchema, work)
+  return openCommandContext(settings.config, refuseOtherSchema, work)
 }
 
 /** Carries out `work` on a database that is made if it is a file and not there yet: before the first start, say. */
 export async function atNewDesk<Result>(
   options: SettingOptions,
-  work: (desk: Desk) => Promise<Result>,
+  work: (context: CommandContext) => Promise<Result>,
 ): Promise<Result> {
   const settings = await loadSettings(options)
   sayWhich(settings)
-  return withDesk(settings.config, bringUpIfFile, work)
+  return openCommandContext(settings.config, bringUpIfFile, work)
 }
 
-export async function withDesk<Result>(
+export async function openCommandContext<Result>(
   config: Config,
   prepare: (database: Database) => Promise<unknown>,
-  work: (desk: Desk) => Promise<Result>,
+  work: (context: CommandContext) => Promise<Result>,
 ): Promise<Result> {
   const database = await openFor(config)
   const { audit, heard } = auditOf(config)
@@ -70,7 +73,7 @@ const patience = 5_000
 
 function auditOf({ audit: hook, logLevel }: Config): { audit: Audit; heard(): Promise<unknown> } {
   const told: Promise<unknown>[] = []
-  const hearer = (event: AuditEvent) => {
+  const listen = (event: AuditEvent) => {
     const telling = (async () => hook?.(event))()
     told.push(telling.catch(() => {}))
     return telling
@@ -78,7 +81,7 @@ function auditOf({ audit: hook, logLevel }: Config): { audit: Audit; heard(): Pr
   // Whoever sits before it has typed the command, and reads its answer.
   const log = createLog(process.stderr.isTTY ? 'silent' : logLevel)
   return {
-    audit: createAudit({ clock: systemClock, log, hearers: [hearer] }),
+    audit: createAudit({ clock: systemClock, log, listeners: [listen] }),
     async heard() {
       let cancel = () => {}
       const tooLong = new Promise<void>((resolve) => {

@@ -1,7 +1,7 @@
 /** What a command says when it cannot do what it was asked. */
 import { CommanderError } from 'commander'
 import { ConfigError } from '../../platform/validation.ts'
-import { ink } from './terminal.ts'
+import { colour } from './terminal.ts'
 
 /** A command that cannot go on. The message is one or a few plain sentences and says what to do next. */
 export class Failure extends Error {
@@ -18,7 +18,7 @@ export function explain(error: unknown): { text: string; exitCode: number } {
   // Commander has said everything itself.
   if (error instanceof CommanderError) return { text: '', exitCode: error.exitCode }
   const exitCode = error instanceof Failure ? error.exitCode : 1
-  return { text: `${ink('red', wordsFor(error), process.stderr)}\n`, exitCode }
+  return { text: `${colour('red', wordsFor(error), process.stderr)}\n`, exitCode }
 }
 
 function wordsFor(error: unknown): string {

@@ -6,7 +6,7 @@ type Style = Parameters<typeof styleText>[0]
 type Stream = NodeJS.WriteStream
 
 /** Coloured if `stream` is a terminal and nobody objects (NO_COLOR). */
-export function ink(style: Style, text: string, stream: Stream = process.stdout): string {
+export function colour(style: Style, text: string, stream: Stream = process.stdout): string {
   return styleText(style, text, { stream })
 }
 
@@ -22,7 +22,7 @@ export function printJson(value: unknown): void {
 
 /** What a person may want to know besides the answer. */
 export function note(text: string): void {
-  process.stderr.write(`${ink('dim', text, process.stderr)}\n`)
+  process.stderr.write(`${colour('dim', text, process.stderr)}\n`)
 }
 
 /** Adds examples to the help of a command: what to type, and what it does. */
@@ -44,7 +44,7 @@ export function table(headings: string[], rows: string[][]): string {
       .map((cell, column) => padded(cell, widths[column]!))
       .join('  ')
       .trimEnd()
-  return [ink('dim', line(headings)), ...plain.map(line)].join('\n')
+  return [colour('dim', line(headings)), ...plain.map(line)].join('\n')
 }
 
 function blocks(headings: string[], rows: string[][]): string {
@@ -57,7 +57,7 @@ function blocks(headings: string[], rows: string[][]): string {
 export function listing(entries: [name: string, value: string | undefined][], indent = ''): string {
   const shown = entries.filter((entry): entry is [string, string] => entry[1] !== undefined)
   const width = Math.max(...shown.map(([name]) => widthOf(name)))
-  return shown.map(([name, value]) => `${indent}${ink('dim', padded(name, width))}  ${oneLine(value)}`).join('\n')
+  return shown.map(([name, value]) => `${indent}${colour('dim', padded(name, width))}  ${oneLine(value)}`).join('\n')
 }
 
 /** Control characters would let whoever chose the text write elsewhere on the screen. */

@@ -2,21 +2,21 @@
 import { existsSync } from 'node:fs'
 import { isMailAddress } from '../../authentication-device/channels/mail.ts'
 import { createPushSubscriptionStore } from '../../authentication-device/channels/push-subscription-store.ts'
-import { mayRing } from '../../client/client.ts'
+import { mayInitiate } from '../../client/client.ts'
 import { createClientStore, type RegisteredClient } from '../../client/client-store.ts'
-import { secretPlace } from '../../client/configured-clients.ts'
+import { secretAad } from '../../client/configured-clients.ts'
 import { CONSENT_APP } from '../../client/metadata/client-metadata.ts'
 import { readClientMetadata } from '../../client/metadata/read-client-metadata.ts'
 import { type Config, seesCertificates } from '../../config/config.ts'
 import { isOverdue, keyTimesOf } from '../../openid-provider/signing-keys/key-rotation.ts'
 import { createSigningKeyStore } from '../../openid-provider/signing-keys/signing-key-store.ts'
-import { keyAlgorithms, keyPlace, stateOf } from '../../openid-provider/signing-keys/signing-keys.ts'
+import { keyAlgorithms, signingKeyAad, stateOf } from '../../openid-provider/signing-keys/signing-keys.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import { newSecret } from '../../platform/crypto.ts'
 import { profiles } from '../../platform/security-profile.ts'
 import { migrationStatus } from '../../platform/storage/migrate.ts'
 import { createUserStore } from '../../user/user-store.ts'
-import { type Desk, withDesk } from '../context/desk.ts'
+import { type CommandContext, openCommandContext } from '../context/desk.ts'
 import { adviceOnOtherSecret } from '../context/other-secret.ts'
 import { fileOfDatabase, nameOfDatabase } from '../context/settings.ts'
 import { count } from '../context/terminal.ts'
@@ -32,12 +32,12 @@ export async function examineDatabase(config: Config): Promise<Finding[]> {
     return [{ about, state: 'warn', says: `${name} does not exist yet`, advice: '"npx doorbell serve" creates it' }]
   }
   try {
-    return await withDesk(
+    return await openCommandContext(
       config,
       async () => {},
-      async (desk) => [
-        { about, state: 'ok', says: `${name} answers (${desk.database.engine})` },
-        ...(await examineContent(desk)),
+      async (context) => [
+        { about, state: 'ok', says: `${name} answers (${context.database.engine})` },
+        ...(await examineContent(context)),
       ],
     )
   } catch (error) {
@@ -47,21 +47,21 @@ export async function examineDatabase(config: Config): Promise<Finding[]> {
 }
 
 /** With another schema than ours nothing further can be read. */
-async function examineContent(desk: Desk): Promise<Finding[]> {
-  const schema = await examineSchema(desk)
+async function examineContent(context: CommandContext): Promise<Finding[]> {
+  const schema = await examineSchema(context)
   if (schema.state !== 'ok') return [schema]
   return [
     schema,
-    await examineSecret(desk),
-    await examineKeys(desk),
-    ...(await examineClients(desk)),
-    await examineUsers(desk),
-    ...(await examineReach(desk)),
-    await examineNotifications(desk),
+    await examineSecret(context),
+    await examineKeys(context),
+    ...(await examineClients(context)),
+    await examineUsers(context),
+    ...(await examineReach(context)),
+    await examineNotifications(context),
   ]
 }
 
-async function examineSchema({ database }: Desk): Promise<Finding> {
+async function examineSchema({ database }: CommandContext): Promise<Finding> {
   const about = 'schema'
   const { applied, pending, unknown } = await migrationStatus(database)
   if (unknown.length > 0) {
@@ -73,16 +73,16 @@ async function examineSchema({ database }: Desk): Promise<Finding> {
   return { about, state: 'fail', says, advice: 'run "npx doorbell migrate"' }
 }
 
-async function examineSecret({ database, vault, config }: Desk): Promise<Finding> {
+async function examineSecret({ database, vault, config }: CommandContext): Promise<Finding> {
   const about = 'secret'
   const keys = await createSigningKeyStore(database).list()
   const clients = await createClientStore(database).list()
   const sealed = [
     ...keys.flatMap(({ kid, privateSealed }) =>
-      privateSealed === undefined ? [] : [{ text: privateSealed, place: keyPlace(kid) }],
+      privateSealed === undefined ? [] : [{ text: privateSealed, place: signingKeyAad(kid) }],
     ),
     ...clients.flatMap(({ client: { id, secretSealed } }) =>
-      secretSealed === undefined ? [] : [{ text: secretSealed, place: secretPlace(id) }],
+      secretSealed === undefined ? [] : [{ text: secretSealed, place: secretAad(id) }],
     ),
   ]
   if (sealed.length === 0) return { about, state: 'skipped', says: 'the database has no encrypted values yet' }
@@ -107,7 +107,7 @@ function opens(open: () => string): boolean {
   }
 }
 
-async function examineKeys({ database, clock, config }: Desk): Promise<Finding> {
+async function examineKeys({ database, clock, config }: CommandContext): Promise<Finding> {
   const about = 'keys'
   const keys = await createSigningKeyStore(database).list()
   const signing = keys.filter((key) => stateOf(key, clock.now()) === 'signing')
@@ -135,12 +135,12 @@ async function examineKeys({ database, clock, config }: Desk): Promise<Finding> 
   return { about, state: 'ok', says: `${count(signing.length, 'key signs', 'keys sign')} (${algorithms.join(', ')})` }
 }
 
-async function examineClients({ database, config }: Desk): Promise<Finding[]> {
+async function examineClients({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'clients'
   // Our own is not the operator's to change.
   const registered = (await createClientStore(database).list()).filter(({ client }) => client.id !== CONSENT_APP)
   const lacking = registered.flatMap((one) => problemsIn(one, config))
-  const ringing = registered.filter(({ client }) => mayRing(client)).length
+  const ringing = registered.filter(({ client }) => mayInitiate(client)).length
   const findings: Finding[] = lacking.map((says) => ({
     about,
     state: 'warn',
@@ -180,7 +180,7 @@ function problemsIn({ client }: RegisteredClient, config: Config): string[] {
   return 'problems' in read ? read.problems.map((problem) => `${client.id}: ${problem}`) : []
 }
 
-async function examineUsers({ database, config }: Desk): Promise<Finding> {
+async function examineUsers({ database, config }: CommandContext): Promise<Finding> {
   const about = 'users'
   if (!Array.isArray(config.users)) return { about, state: 'ok', says: "looked up by the application's hooks" }
   const known = config.users.length + (await createUserStore(database).list()).length
@@ -193,7 +193,7 @@ async function examineUsers({ database, config }: Desk): Promise<Finding> {
 const named = 5
 
 /** Who would not hear of a request. Hooks cannot be asked who there is, and tell by themselves whom they like. */
-async function examineReach({ database, config }: Desk): Promise<Finding[]> {
+async function examineReach({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'reach'
   const { users, email, webPush, deviceWebhook, development } = config
   if (!Array.isArray(users) || development || deviceWebhook || !(email || webPush)) return []
@@ -213,7 +213,7 @@ async function examineReach({ database, config }: Desk): Promise<Finding[]> {
   ]
 }
 
-async function examineNotifications({ database }: Desk): Promise<Finding> {
+async function examineNotifications({ database }: CommandContext): Promise<Finding> {
   const about = 'notifications'
   const { waiting, sending, parked } = await createOutboxStore(database).countUndelivered()
   if (parked === 0) return { about, state: 'ok', says: `${waiting + sending} to be sent, none parked` }

@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import { ConfigError } from '../../config/load.ts'
 import { newSecret } from '../../platform/crypto.ts'
 import { loadSettings, type SettingOptions, type Settings, withSettings } from '../context/settings.ts'
-import { count, examples, ink, print, printJson } from '../context/terminal.ts'
+import { colour, count, examples, print, printJson } from '../context/terminal.ts'
 import { examineChannels } from './channels.ts'
 import { examineDatabase, isNothingThere } from './database.ts'
 import type { Finding } from './finding.ts'
@@ -81,11 +81,11 @@ const colours = { ok: 'green', warn: 'yellow', fail: 'red', skipped: 'dim' } as 
 function report(findings: Finding[]): string {
   const width = Math.max(...findings.map(({ about }) => about.length))
   const lines = findings.flatMap(({ about, state, says, advice }) => {
-    const mark = ink(colours[state], `${marks[state]} ${state.padEnd(7)}`)
+    const mark = colour(colours[state], `${marks[state]} ${state.padEnd(7)}`)
     const margin = ' '.repeat(12 + width)
     return [
       `${mark} ${about.padEnd(width)}  ${says}`,
-      ...(advice === undefined ? [] : [ink('dim', `${margin}→ ${advice}`)]),
+      ...(advice === undefined ? [] : [colour('dim', `${margin}→ ${advice}`)]),
     ]
   })
   return [...lines, '', verdict(findings)].join('\n')
@@ -93,7 +93,7 @@ function report(findings: Finding[]): string {
 
 function verdict(findings: Finding[]): string {
   const number = (wanted: Finding['state']) => findings.filter(({ state }) => state === wanted).length
-  if (number('fail') > 0) return ink('red', `${count(number('fail'), 'problem')} must be fixed.`)
-  if (number('warn') > 0) return ink('yellow', `No errors, ${count(number('warn'), 'warning')}.`)
-  return ink('green', 'No problems found.')
+  if (number('fail') > 0) return colour('red', `${count(number('fail'), 'problem')} must be fixed.`)
+  if (number('warn') > 0) return colour('yellow', `No errors, ${count(number('warn'), 'warning')}.`)
+  return colour('green', 'No problems found.')
 }

@@ -3,8 +3,8 @@
  * device API (MD-3). A client authenticates with the one method it registered, and with no other (EP-4, EP-5).
  */
 import type { Audit } from '../../platform/audit.ts'
-import type { InWork } from '../../platform/http/load-shedding.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import type { LoadShedding } from '../../platform/http/load-shedding.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { AuthenticateClient, Client, ClientCredentials } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
 import type { Claim } from './claim.ts'
@@ -17,7 +17,7 @@ export interface AuthenticationNeeds {
   verifySecret: VerifySecret
   verifyAssertion: VerifyAssertion
   verifyCertificate: VerifyCertificate
-  whileProving: InWork['whileProving']
+  whileProving: LoadShedding['whileProving']
   audit: Audit
 }
 
@@ -33,7 +33,7 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
     } catch (error) {
       // What is no client's id may be anything that was pasted there: it is not repeated.
       const happened = { event: 'client.refused', client: client?.id, address: credentials.address } as const
-      if (error instanceof Refusal) needs.audit({ ...happened, outcome: error.code })
+      if (error instanceof OAuthError) needs.audit({ ...happened, outcome: error.code })
       throw error
     }
   }
@@ -86,7 +86,7 @@ function readClaim(credentials: ClientCredentials): Claim {
   const { form, authorization } = credentials
   const asserts = form.has('client_assertion') || form.has('client_assertion_type')
   const ways = Number(authorization !== undefined) + Number(form.has('client_secret')) + Number(asserts)
-  if (ways > 1) throw new Refusal('invalid_request', 'use exactly one client authentication method')
+  if (ways > 1) throw new OAuthError('invalid_request', 'use exactly one client authentication method')
   const claim = readBasic(credentials) ?? readPost(credentials) ?? readAssertion(credentials) ?? readTls(credentials)
   if (claim === undefined) throw failed(credentials, 'the request has no client authentication')
   const named = credentials.form.get('client_id')
@@ -97,10 +97,10 @@ function readClaim(credentials: ClientCredentials): Claim {
 }
 
 /** Every failure looks the same from outside (CA-16); `detail` is for our log. */
-function failed(credentials: ClientCredentials, detail: string): Refusal {
+function failed(credentials: ClientCredentials, detail: string): OAuthError {
   // A scheme is named only to those who tried one (AE-3, ER-4).
   const challenge = { 'WWW-Authenticate': 'Basic realm="doorbell", charset="UTF-8"' }
-  return new Refusal('invalid_client', 'client authentication failed', {
+  return new OAuthError('invalid_client', 'client authentication failed', {
     detail,
     headers: credentials.authorization === undefined ? {} : challenge,
   })

@@ -5,10 +5,10 @@ import type { Vault } from '../../platform/crypto.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Profile } from '../../platform/security-profile.ts'
 import type { Client, ClientCredentials } from '../client.ts'
-import { secretPlace } from '../configured-clients.ts'
+import { secretAad } from '../configured-clients.ts'
 import type { Claim } from './claim.ts'
 import type { ClientKeys } from './client-keys.ts'
 import type { UsedAssertionStore } from './used-jti-store.ts'
@@ -66,7 +66,7 @@ export function readAssertion({ form }: ClientCredentials): Claim | undefined {
   const type = form.get('client_assertion_type')
   if (assertion === undefined && type === undefined) return undefined
   if (assertion === undefined || type !== ASSERTION_TYPE) {
-    throw new Refusal(
+    throw new OAuthError(
       'invalid_client',
       'client_assertion must be sent together with a client_assertion_type of jwt-bearer',
     )
@@ -169,7 +169,7 @@ function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: Asserti
   if (client.metadata.token_endpoint_auth_method !== 'client_secret_jwt') return keys.of(client, slot)
   return async () => {
     if (client.secretSealed === undefined) throw new Error('no secret is stored for this client')
-    return new TextEncoder().encode(vault.open(client.secretSealed, secretPlace(client.id)))
+    return new TextEncoder().encode(vault.open(client.secretSealed, secretAad(client.id)))
   }
 }
 
@@ -181,7 +181,7 @@ function subjectOf(assertion: string): string {
   } catch {
     // not a JWT: falls through to the same refusal
   }
-  throw new Refusal('invalid_client', 'client authentication failed', {
+  throw new OAuthError('invalid_client', 'client authentication failed', {
     detail: 'client_assertion is not a readable JWT',
   })
 }

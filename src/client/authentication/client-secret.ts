@@ -1,7 +1,7 @@
 /** `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1). */
 
 import { fingerprint, newSecret, sameFingerprint, sameSecret, type Vault } from '../../platform/crypto.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Client, ClientCredentials } from '../client.ts'
 import type { Claim } from './claim.ts'
 
@@ -44,7 +44,7 @@ export function readPost({ form }: ClientCredentials): Claim | undefined {
   const proof = form.get('client_secret')
   if (proof === undefined) return undefined
   const clientId = form.get('client_id')
-  if (clientId === undefined) throw new Refusal('invalid_client', 'client_id is missing')
+  if (clientId === undefined) throw new OAuthError('invalid_client', 'client_id is missing')
   return { clientId, couldBe: ['client_secret_post'], proof }
 }
 
@@ -57,8 +57,8 @@ function formDecode(text: string): string {
   }
 }
 
-function unreadable(): Refusal {
-  return new Refusal('invalid_client', 'the Authorization header is not readable as Basic credentials', {
+function unreadable(): OAuthError {
+  return new OAuthError('invalid_client', 'the Authorization header is not readable as Basic credentials', {
     headers: { 'WWW-Authenticate': 'Basic realm="doorbell", charset="UTF-8"' },
   })
 }

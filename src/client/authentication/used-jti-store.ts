@@ -1,5 +1,5 @@
 import { fingerprint } from '../../platform/crypto.ts'
-import { together } from '../../platform/storage/batch.ts'
+import { writeBatch } from '../../platform/storage/batch.ts'
 import { atMostRows, type Database } from '../../platform/storage/database.ts'
 
 type Used = { client_id: string; jti_hash: string; expires_at: number }
@@ -8,9 +8,9 @@ export type UsedAssertionStore = ReturnType<typeof createUsedAssertionStore>
 
 /** Which client assertions have been seen, on any node, until they expire. */
 export function createUsedAssertionStore(database: Database) {
-  const mark = together<Used, boolean>({
-    apart: ({ client_id, jti_hash }) => [`${client_id} ${jti_hash}`],
-    async carryOut(rows) {
+  const mark = writeBatch<Used, boolean>({
+    conflictKeys: ({ client_id, jti_hash }) => [`${client_id} ${jti_hash}`],
+    async execute(rows) {
       const first = await database.step<Used>({
         sql: `insert into used_assertions (client_id, jti_hash, expires_at)
               select client_id, jti_hash, expires_at

@@ -2,7 +2,7 @@
 
 import type { Clock } from '../../platform/clock.ts'
 import { createFetches, type Fetches } from '../../platform/http/fetches.ts'
-import type { InWork, Slot } from '../../platform/http/load-shedding.ts'
+import type { LoadShedding, Slot } from '../../platform/http/load-shedding.ts'
 import type { GuardedCaller } from '../../platform/http/outgoing.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import type { ClientMetadata } from '../metadata/client-metadata.ts'
@@ -13,12 +13,12 @@ export type SectorLists = Fetches<unknown[]>
 
 export interface SectorListNeeds {
   caller: GuardedCaller
-  whileWaiting: InWork['whileWaiting']
+  releaseSlotWhile: LoadShedding['releaseSlotWhile']
   clock: Clock
 }
 
-export function createSectorLists({ caller, whileWaiting, clock }: SectorListNeeds): SectorLists {
-  return createFetches({ load: (uri) => fetchList(uri, caller), whileWaiting, clock })
+export function createSectorLists({ caller, releaseSlotWhile, clock }: SectorListNeeds): SectorLists {
+  return createFetches({ load: (uri) => fetchList(uri, caller), releaseSlotWhile, clock })
 }
 
 /**

@@ -5,7 +5,7 @@ import type { Clock } from '../../platform/clock.ts'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { type Form, readJsonFields } from '../../platform/http/form.ts'
 import { slotOf } from '../../platform/http/load-shedding.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { ReadCertificate } from '../certificate/client-certificate.ts'
 import type { AuthenticateClient, Client } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
@@ -38,11 +38,11 @@ export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs
     const slot = slotOf(request.raw)
     const client = await needs.authenticateClient({ form, authorization, certificate, address, slot })
     if (client.deliveryMode === undefined) {
-      throw new Refusal('unauthorized_client', 'this client is not registered for backchannel authentication')
+      throw new OAuthError('unauthorized_client', 'this client is not registered for backchannel authentication')
     }
     const settings = readSettings(form, client, needs.validationContext)
     const changed = await needs.clients.changeDelivery(client.id, settings.mode, settings.endpoint, needs.clock.now())
-    if (!changed) throw new Refusal('unauthorized_client', 'this client is no longer registered')
+    if (!changed) throw new OAuthError('unauthorized_client', 'this client is no longer registered')
     needs.audit({ event: 'client.settings_changed', client: client.id, address, outcome: settings.mode })
     return reply.header('cache-control', 'no-store').send(underBothNames(settings))
   })
@@ -66,8 +66,8 @@ function readSettings(form: Form, client: Client, context: ValidationContext): S
     },
     context,
   )
-  if ('problems' in read) throw new Refusal('invalid_client_metadata', read.problems.join('; '))
-  if (!staysInSector(client.metadata, read.client)) throw new Refusal('invalid_client_metadata', sectorStays)
+  if ('problems' in read) throw new OAuthError('invalid_client_metadata', read.problems.join('; '))
+  if (!staysInSector(client.metadata, read.client)) throw new OAuthError('invalid_client_metadata', sectorStays)
   return {
     mode: read.client.backchannel_token_delivery_mode!,
     endpoint: read.client.backchannel_client_notification_endpoint,

@@ -5,7 +5,7 @@ import { newId, newSecret, sameSecret, type Vault } from '../../platform/crypto.
 import { networkOf, networksOf } from '../../platform/http/address.ts'
 import { type FairQueue, groupsByNetwork } from '../../platform/http/fair-queue.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Statement } from '../../platform/storage/database.ts'
 import { isPlain } from '../../platform/validation.ts'
 import type { Client } from '../client.ts'
@@ -71,7 +71,7 @@ export interface RegistrationCall {
 
 /**
  * @param permission the initial access token, if one came
- * @throws {Refusal} `invalid_token`, `invalid_client_metadata`, `invalid_redirect_uri`, `access_denied` (429)
+ * @throws {OAuthError} `invalid_token`, `invalid_client_metadata`, `invalid_redirect_uri`, `access_denied` (429)
  */
 export async function register(
   said: unknown,
@@ -106,7 +106,7 @@ function mayTry(from: string, network: string, now: number, needs: RegistrationN
   const { attempts, attemptQueue, policy, registrations, vault } = needs
   const groups = groupsByNetwork('registrations', from, { inAll: 256, wide: 64, narrow: 32 })
   return attemptQueue.withTurn({ groups }, async () => {
-    if (!(await registrations.hasRoom(network, policy.perHour, now))) return false
+    if (!(await registrations.hasCapacity(network, policy.perHour, now))) return false
     const networks = networksOf(from).map((each) => vault.keyedHash(each))
     return attempts.count(networks, policy.perHour * attemptsEach, now)
   })
@@ -228,22 +228,22 @@ function withSecret(metadata: ClientMetadata, secret: string | undefined, before
   return { ...toClient(metadata, vault), secretHash, secretSealed }
 }
 
-function notAllowed(): Refusal {
-  return new Refusal('invalid_token', 'a valid initial access or registration access token is required', {
+function notAllowed(): OAuthError {
+  return new OAuthError('invalid_token', 'a valid initial access or registration access token is required', {
     headers: { 'WWW-Authenticate': 'Bearer realm="doorbell", error="invalid_token"' },
   })
 }
 
-function tooMany(): Refusal {
-  return new Refusal('access_denied', 'too many registrations from this address; try again later', {
+function tooMany(): OAuthError {
+  return new OAuthError('access_denied', 'too many registrations from this address; try again later', {
     status: 429,
     headers: { 'Retry-After': '3600' },
   })
 }
 
-function wrong(...problems: string[]): Refusal {
+function wrong(...problems: string[]): OAuthError {
   const code = problems.every((problem) => problem.startsWith('redirect_uris'))
     ? 'invalid_redirect_uri'
     : 'invalid_client_metadata'
-  return new Refusal(code, problems.join('; '))
+  return new OAuthError(code, problems.join('; '))
 }

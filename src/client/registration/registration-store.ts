@@ -33,13 +33,13 @@ export function createRegistrationStore(database: Database) {
       const rows = await database.step(roomFor(from, perHour, now), {
         also: kept,
         announce: announce(client.id),
-        alone: `registered ${from}`,
+        lockKeys: `registered ${from}`,
       })
       return rows.length > 0
     },
 
     /** Whether another client of this address would be kept now: for an answer before anything is done for it. */
-    async hasRoom(from: string, perHour: number, now: number): Promise<boolean> {
+    async hasCapacity(from: string, perHour: number, now: number): Promise<boolean> {
       const { sql, values } = roomFor(from, perHour, now)
       return (await database.read(sql, values)).length > 0
     },

@@ -4,7 +4,7 @@ import type { Clock } from '../../platform/clock.ts'
 import { fingerprint } from '../../platform/crypto.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { isCostly } from '../../platform/jose/key-members.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Rule } from '../../platform/rule.ts'
 import type { Nonces } from './dpop-nonces.ts'
 
@@ -23,7 +23,7 @@ export interface Proofs {
    *
    * @param accessToken the token that came with the call: the proof has to name it, and what is refused is refused as at
    *   a protected resource (RFC 9449 §7.1)
-   * @throws {Refusal} `invalid_dpop_proof`, `use_dpop_nonce`; 400, or 401 where there is an access token
+   * @throws {OAuthError} `invalid_dpop_proof`, `use_dpop_nonce`; 400, or 401 where there is an access token
    */
   read(sent: SentProof, accessToken?: string): Promise<ReadProof>
   /** The thumbprint (`jkt`) of the key whose holder sent this call: reads the proof and accepts it. For known clients. */
@@ -43,7 +43,7 @@ export interface ReadProof {
    * Verifies the signature, and marks the proof as used: for all nodes, in one statement, so that of two at once one is
    * accepted. Only for a caller that is known by something else, too: its credentials, or a token that is bound to `key`.
    *
-   * @throws {Refusal} `invalid_dpop_proof`
+   * @throws {OAuthError} `invalid_dpop_proof`
    */
   accept(): Promise<void>
   /** Marks it as used, where its signature was verified already. Returns whether this was the first time. */
@@ -84,8 +84,8 @@ const longestJti = 256
 export function createProofs(needs: ProofNeeds): Proofs {
   const challenge = (error: string) => `DPoP realm="doorbell", error="${error}", algs="${needs.algorithms.join(' ')}"`
 
-  function refuse(code: ProofRefusal, hint: string, atResource: boolean): Refusal {
-    return new Refusal(code, hint, {
+  function refuse(code: ProofRefusal, hint: string, atResource: boolean): OAuthError {
+    return new OAuthError(code, hint, {
       ...(atResource && { status: 401 }),
       headers: {
         ...(code === 'use_dpop_nonce' && { 'DPoP-Nonce': needs.nonces.next() }),

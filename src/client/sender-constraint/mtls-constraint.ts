@@ -1,4 +1,4 @@
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import type { ClientCertificate } from '../certificate/client-certificate.ts'
 import type { Client } from '../client.ts'
 
@@ -11,11 +11,14 @@ export function isBoundToCertificate({ metadata }: Pick<Client, 'metadata'>, bou
 /**
  * The thumbprint such tokens are bound to.
  *
- * @throws {Refusal} `invalid_request` if there is no certificate to bind them to (ML-10, FI-2)
+ * @throws {OAuthError} `invalid_request` if there is no certificate to bind them to (ML-10, FI-2)
  */
 export function certificateBinding(shown: ClientCertificate | undefined): string {
   if (shown === undefined) {
-    throw new Refusal('invalid_request', "this client's tokens are bound to its certificate: connect with mutual TLS")
+    throw new OAuthError(
+      'invalid_request',
+      "this client's tokens are bound to its certificate: connect with mutual TLS",
+    )
   }
   return shown.thumbprint
 }

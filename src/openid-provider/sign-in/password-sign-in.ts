@@ -4,9 +4,9 @@ import { createFairQueue, type FairQueue, type QueuedCaller } from '../../platfo
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import {
   type CountedAttempt,
+  combined,
   type HeldBackAttempt,
   type SignInThrottle,
-  together,
 } from '../../user/attempts/sign-in-throttle.ts'
 import type { CheckPassword } from '../../user/password/password-check.ts'
 import { knownUser, lookingUpFrom, strangerAt } from '../../user/password/queued-callers.ts'
@@ -119,7 +119,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     const user = await findUser(given)
     const as = await throttle.as(given.name, user?.id)
     if (as.pausedUntil !== undefined) return as
-    return { user, attempt: { ...as, ...together([from, as]) } }
+    return { user, attempt: { ...as, ...combined([from, as]) } }
   }
 
   async function check({ user, attempt }: Admitted, password: string): Promise<PasswordTryOutcome> {

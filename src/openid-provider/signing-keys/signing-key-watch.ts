@@ -21,13 +21,13 @@ export interface SigningKeyWatch {
 
 export interface WatchNeeds extends RotationNeeds {
   /** Hears that something was changed. Returns how to stop listening. */
-  onNews(heard: () => void): () => void
+  onChange(listener: () => void): () => void
   log: Log
   audit: Audit
 }
 
 /** Milliseconds between two looks when nobody says anything. */
-const patrolMs = 5_000
+const pollIntervalMs = 5_000
 
 /** Milliseconds: timers do not run for a month. */
 const longestSleepMs = 24 * 3600_000
@@ -74,7 +74,7 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
       if (rotates && (await rotate())) kept = await listKeys(needs)
       turn()
     })
-    return patrolMs
+    return pollIntervalMs
   }
 
   async function rotate(): Promise<boolean> {
@@ -105,7 +105,7 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
     start(options) {
       isRunning = true
       rotates = options.rotates
-      stopListening = needs.onNews(looking.wake)
+      stopListening = needs.onChange(looking.wake)
       setAlarm(clock.now())
       looking.start(0)
     },

@@ -56,7 +56,7 @@ export function signingKeysAt(kept: KeptKey[], now: number, vault: Vault): Signi
   const standing = kept.map((key) => ({ key, state: stateOf(key, now) }))
   const inOrder = useful.flatMap((wanted) => standing.filter(({ state }) => state === wanted))
   return {
-    private: inOrder.map(({ key }) => JSON.parse(vault.open(key.privateSealed!, keyPlace(key.kid))) as JWK),
+    private: inOrder.map(({ key }) => JSON.parse(vault.open(key.privateSealed!, signingKeyAad(key.kid))) as JWK),
     published: inOrder.filter(({ state }) => state !== 'unpublished').map(({ key }) => publicHalf(key)),
     public: inOrder.map(({ key }) => publicHalf(key)),
   }
@@ -85,7 +85,7 @@ export function nextGeneration(kept: KeptKey[], algorithm: KeyAlgorithm): number
 }
 
 /** Where a private key lies sealed, so that it opens nowhere else. */
-export const keyPlace = (kid: string) => `signing_keys/${kid}`
+export const signingKeyAad = (kid: string) => `signing_keys/${kid}`
 
 export async function makeKey(
   wanted: { algorithm: KeyAlgorithm; generation: number; now: number; signsFrom: number },
@@ -101,7 +101,7 @@ export async function makeKey(
     algorithm,
     generation,
     publicJwk: JSON.stringify({ ...(await exportJWK(pair.publicKey)), ...marks }),
-    privateSealed: vault.seal(JSON.stringify({ ...(await exportJWK(pair.privateKey)), ...marks }), keyPlace(kid)),
+    privateSealed: vault.seal(JSON.stringify({ ...(await exportJWK(pair.privateKey)), ...marks }), signingKeyAad(kid)),
     createdAt: now,
     signsFrom,
   }

@@ -4,8 +4,16 @@ import { type AddressInfo, connect } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { createLog } from '../log.ts'
-import { Refusal } from '../oauth-error.ts'
-import { answerRefusal, edge, edgeOptions, MAX_BODY_BYTES, onlyMethods, rawBody, usualAnswer } from './answer.ts'
+import { OAuthError } from '../oauth-error.ts'
+import {
+  answerRefusal,
+  edge,
+  edgeOptions,
+  MAX_BODY_BYTES,
+  onlyMethods,
+  precomputedResponse,
+  rawBody,
+} from './answer.ts'
 import { Overloaded } from './unavailable.ts'
 
 type Line = Record<string, unknown>
@@ -26,7 +34,7 @@ const throwing = (error: unknown) => (app: FastifyInstance) => {
 }
 
 test('a refusal becomes its status, JSON and headers', async (t) => {
-  const refusal = new Refusal('invalid_client', 'unknown client', {
+  const refusal = new OAuthError('invalid_client', 'unknown client', {
     detail: 'no row',
     headers: { 'WWW-Authenticate': 'Basic', 'Cache-Control': 'public' },
     members: { interval: 5 },
@@ -47,16 +55,16 @@ test('a refusal becomes its status, JSON and headers', async (t) => {
 
 test('a refusal can be answered without being thrown', async (t) => {
   const { app } = server(t, (app) => {
-    app.get('/', (_request, reply) => answerRefusal(reply, new Refusal('slow_down', 'later')))
+    app.get('/', (_request, reply) => answerRefusal(reply, new OAuthError('slow_down', 'later')))
   })
   const answer = await app.inject('/')
   assert.deepEqual([answer.statusCode, answer.json().error], [400, 'slow_down'])
 })
 
 test('a usual answer is that of the refusal, headers and all, and no line in the log', async (t) => {
-  const refusal = new Refusal('slow_down', 'later')
+  const refusal = new OAuthError('slow_down', 'later')
   const { app, answered } = server(t, (app) => {
-    const answer = usualAnswer(refusal)
+    const answer = precomputedResponse(refusal)
     app.get('/usual', async (_request, reply) => answer(reply.header('DPoP-Nonce', 'n')))
     app.get('/thrown', async (_request, reply) => {
       reply.header('DPoP-Nonce', 'n')
@@ -74,7 +82,7 @@ test('a usual answer is that of the refusal, headers and all, and no line in the
 })
 
 test('error_description keeps to the characters of RFC 6749', async (t) => {
-  const { app } = server(t, throwing(new Refusal('invalid_request', 'a "b" \\ é 😀\r\nc\td\u0000')))
+  const { app } = server(t, throwing(new OAuthError('invalid_request', 'a "b" \\ é 😀\r\nc\td\u0000')))
   assert.equal((await app.inject('/')).json().error_description, 'a ?b? ? ? ?  c d?')
 })
 

@@ -9,7 +9,7 @@ import type {
   HTTPMethods,
 } from 'fastify'
 import type { Log } from '../log.ts'
-import { Refusal } from '../oauth-error.ts'
+import { OAuthError } from '../oauth-error.ts'
 import { followLife } from './life.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
 import { isUnstorableForDatabase } from './outside-text.ts'
@@ -60,7 +60,7 @@ export function isTooLargeToDrain({ headers }: FastifyRequest): boolean {
 }
 
 /** Translates a refusal into HTTP. */
-export function answerRefusal(reply: FastifyReply, refusal: Refusal): void {
+export function answerRefusal(reply: FastifyReply, refusal: OAuthError): void {
   answerError(reply.headers(refusal.headers), refusal.status, membersOf(refusal))
 }
 
@@ -68,7 +68,7 @@ export function answerRefusal(reply: FastifyReply, refusal: Refusal): void {
  * A refusal that is nothing but the usual course of things, given thousands of times a second: made once, written past
  * Fastify, which would look again at what is the same each time, and no line in the log but for who debugs.
  */
-export function usualAnswer(refusal: Refusal): (reply: FastifyReply) => FastifyReply {
+export function precomputedResponse(refusal: OAuthError): (reply: FastifyReply) => FastifyReply {
   const body = JSON.stringify(membersOf(refusal))
   const headers = { ...jsonErrorHeaders, 'content-length': Buffer.byteLength(body) }
   return (reply) => {
@@ -153,7 +153,7 @@ export function onlyMethods(app: FastifyInstance, path: string, methods: CommonM
     url: path,
     exposeHeadRoute: false,
     handler: () => {
-      throw new Refusal('invalid_request', 'method not allowed', { status: 405, headers })
+      throw new OAuthError('invalid_request', 'method not allowed', { status: 405, headers })
     },
   })
 }
@@ -174,7 +174,7 @@ function answerProblem(
   reply: FastifyReply,
   { log, page }: { log: Log; page: UnavailablePage | undefined },
 ): void {
-  if (error instanceof Refusal) {
+  if (error instanceof OAuthError) {
     log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
     answerRefusal(reply, error)
   } else if (error instanceof Unavailable) {
@@ -205,7 +205,7 @@ function answerNotFound(request: FastifyRequest, reply: FastifyReply): void {
     reply.header('content-security-policy', "default-src 'none'; frame-ancestors 'none'")
     reply.code(404).type('text/html; charset=utf-8').send('<!doctype html><title>Not found</title><p>Not found</p>\n')
   } else {
-    answerRefusal(reply, new Refusal('not_found', 'there is nothing at this address'))
+    answerRefusal(reply, new OAuthError('not_found', 'there is nothing at this address'))
   }
 }
 
@@ -213,7 +213,7 @@ function answerError(reply: FastifyReply, status: number, members: Record<string
   reply.code(status).headers(jsonErrorHeaders).send(JSON.stringify(members))
 }
 
-function membersOf({ code, hint, members }: Refusal) {
+function membersOf({ code, hint, members }: OAuthError) {
   return { error: code, error_description: inOAuthCharacters(hint), ...members }
 }
 
@@ -233,10 +233,10 @@ function lineFor(request: FastifyRequest, reply: FastifyReply) {
 }
 
 /** What is answered to what nobody can read or keep. */
-export const malformed = () => new Refusal('invalid_request', 'the request is malformed')
+export const malformed = () => new OAuthError('invalid_request', 'the request is malformed')
 
 const tooLarge = () =>
-  new Refusal('invalid_request', `the body is larger than ${MAX_BODY_BYTES} bytes`, { status: 413 })
+  new OAuthError('invalid_request', `the body is larger than ${MAX_BODY_BYTES} bytes`, { status: 413 })
 
 /** What Fastify itself refuses, a body that broke off included. */
 function isBadRequest(error: Error & Partial<FastifyError>): boolean {

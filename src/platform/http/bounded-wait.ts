@@ -4,7 +4,7 @@
  */
 import { networksOf } from './address.ts'
 import { Bounds } from './bounds.ts'
-import type { InWork, Slot } from './load-shedding.ts'
+import type { LoadShedding, Slot } from './load-shedding.ts'
 
 /** @throws {Overloaded} if too many wait already */
 export type BoundedWait = <T>(slot: Slot | undefined, work: () => Promise<T>) => Promise<T>
@@ -12,13 +12,13 @@ export type BoundedWait = <T>(slot: Slot | undefined, work: () => Promise<T>) =>
 /** Networks are the /24 of an IPv4 address, the /64 and the /48 of an IPv6 address, each by itself. */
 export const waitLimits = { eachNetwork: 100, inAll: 1000 }
 
-export function createBoundedWait(whileWaiting: InWork['whileWaiting']): BoundedWait {
+export function createBoundedWait(releaseSlotWhile: LoadShedding['releaseSlotWhile']): BoundedWait {
   const waiting = new Bounds(waitLimits.inAll)
   return async (slot, work) => {
     const networks = networksOf(slot?.address)
     const leave = waiting.enter(networks.map((network) => ({ key: network, most: waitLimits.eachNetwork })))
     try {
-      return await whileWaiting(slot, work())
+      return await releaseSlotWhile(slot, work())
     } finally {
       leave()
     }

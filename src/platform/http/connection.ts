@@ -1,31 +1,31 @@
 /** Whoever waits for an answer, and may stop waiting. */
 import type { FastifyReply } from 'fastify'
-import { Refusal } from '../oauth-error.ts'
+import { OAuthError } from '../oauth-error.ts'
 
-export interface Caller {
+export interface IncomingConnection {
   /** Whether it is known by now that nobody waits any more. */
-  isGone(): boolean
+  isClosed(): boolean
   /**
    * To be awaited before anything is done for the caller that is done only once: who left comes again, here or at another
    * node. A process that stood still for a while, its machine being moved, say, finds calls that were given up long ago.
    *
-   * @throws {Refusal} if nobody waits any more
+   * @throws {OAuthError} if nobody waits any more
    */
-  mustBeThere(): Promise<void>
-  onLeave(heard: () => void): void
+  throwIfClosed(): Promise<void>
+  onClose(listener: () => void): void
 }
 
-export function callerOf({ raw }: Pick<FastifyReply, 'raw'>): Caller {
-  const isGone = () => raw.destroyed || raw.socket?.destroyed === true || raw.socket?.readableEnded === true
+export function callerOf({ raw }: Pick<FastifyReply, 'raw'>): IncomingConnection {
+  const isClosed = () => raw.destroyed || raw.socket?.destroyed === true || raw.socket?.readableEnded === true
   return {
-    isGone,
-    async mustBeThere() {
+    isClosed,
+    async throwIfClosed() {
       // The end of a connection is read after what came over it: in the next turn of the event loop, if both were there.
       await turn()
       await turn()
-      if (isGone()) throw new Refusal('invalid_request', 'the connection ended before the answer')
+      if (isClosed()) throw new OAuthError('invalid_request', 'the connection ended before the answer')
     },
-    onLeave: (heard) => raw.once('close', heard),
+    onClose: (listener) => raw.once('close', listener),
   }
 }
 

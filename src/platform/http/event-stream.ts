@@ -1,7 +1,7 @@
 /** Server-sent events: an answer that stays open, on which a page hears of news. */
 import type { FastifyReply } from 'fastify'
 import type { Clock } from '../clock.ts'
-import { Refusal } from '../oauth-error.ts'
+import { OAuthError } from '../oauth-error.ts'
 import { callerOf } from './connection.ts'
 
 export interface EventStream {
@@ -53,9 +53,9 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
     cancelBeat = clock.after(heartbeatMs, beat)
   }
 
-  caller.onLeave(end)
+  caller.onClose(end)
   cancelBeat = clock.after(heartbeatMs, beat)
-  if (caller.isGone()) queueMicrotask(end)
+  if (caller.isClosed()) queueMicrotask(end)
   return {
     send(event, data) {
       if (!isOver) raw.write(`event: ${event}\ndata: ${data}\n\n`)
@@ -65,8 +65,8 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
 }
 
 /** For a page beyond a limit. It shows the newest without a stream whenever it is opened. */
-export function tooManyStreams(): Refusal {
-  return new Refusal('access_denied', 'too many event streams are open already; close some pages', {
+export function tooManyStreams(): OAuthError {
+  return new OAuthError('access_denied', 'too many event streams are open already; close some pages', {
     status: 429,
     headers: { 'Retry-After': '30' },
   })

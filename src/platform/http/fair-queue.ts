@@ -4,9 +4,9 @@
  * a few who come again and again do not keep everybody else out. A caller for whom there is no place is told at once.
  */
 
-import { Refusal } from '../oauth-error.ts'
+import { OAuthError } from '../oauth-error.ts'
 import { networksOf } from './address.ts'
-import type { Caller } from './connection.ts'
+import type { IncomingConnection } from './connection.ts'
 import { Overloaded } from './unavailable.ts'
 
 /** Callers who share places: a network, say, or a client. */
@@ -20,7 +20,7 @@ export interface QueuedCaller {
   /** The groups it belongs to, the largest first. Turns go round among the largest, and within each in the same way. */
   groups: readonly PlaceGroup[]
   /** A caller who leaves while waiting frees the place. */
-  connection?: Pick<Caller, 'isGone' | 'onLeave'> | undefined
+  connection?: Pick<IncomingConnection, 'isClosed' | 'onClose'> | undefined
 }
 
 export interface FairQueue {
@@ -59,7 +59,7 @@ export function groupsByNetwork(
 }
 
 /** The caller has left before the turn came. */
-export class CallerLeft extends Refusal {
+export class CallerLeft extends OAuthError {
   constructor() {
     super('invalid_request', 'the connection ended before the answer')
   }
@@ -133,9 +133,9 @@ export function createFairQueue(atOnce: number): FairQueue {
   return {
     hasPlaceFor: ({ groups }) => inTheWayOf(groups) !== 'all',
     async withTurn({ groups, connection }, work) {
-      if (connection?.isGone()) throw new CallerLeft()
+      if (connection?.isClosed()) throw new CallerLeft()
       const entry = enter(groups)
-      connection?.onLeave(() => {
+      connection?.onClose(() => {
         if (entry.state === 'waiting') turnAway(entry, new CallerLeft())
       })
       try {

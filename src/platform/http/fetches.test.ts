@@ -17,7 +17,7 @@ function scene() {
   const begun = new Map<string, PromiseWithResolvers<string>>()
   const fetches = createFetches<string>({
     clock,
-    whileWaiting: (_slot, fetched) => fetched,
+    releaseSlotWhile: (_slot, fetched) => fetched,
     load(url) {
       const pending = Promise.withResolvers<string>()
       begun.set(url, pending)

@@ -8,7 +8,7 @@ import type { Clock } from '../clock.ts'
 import { networksOf } from './address.ts'
 import { type Bound, Bounds } from './bounds.ts'
 import { Failures } from './failures.ts'
-import type { InWork, Slot } from './load-shedding.ts'
+import type { LoadShedding, Slot } from './load-shedding.ts'
 import { receiverOf } from './name-lookup.ts'
 
 export interface Fetches<Document> {
@@ -26,7 +26,7 @@ export interface Fetches<Document> {
 
 export interface FetchNeeds<Document> {
   load(url: string): Promise<Document>
-  whileWaiting: InWork['whileWaiting']
+  releaseSlotWhile: LoadShedding['releaseSlotWhile']
   clock: Clock
 }
 
@@ -39,7 +39,7 @@ export const fetchLimits = {
 /** What works again is noticed within half a minute. */
 const failurePauses = { firstPauseMs: 1_000, longestPauseMs: 30_000, most: 10_000 }
 
-export function createFetches<Document>({ load, whileWaiting, clock }: FetchNeeds<Document>): Fetches<Document> {
+export function createFetches<Document>({ load, releaseSlotWhile, clock }: FetchNeeds<Document>): Fetches<Document> {
   const shared = new Map<string, Promise<Document>>()
   const underWay = new Bounds(fetchLimits.underWay.inAll)
   const waiting = new Bounds(fetchLimits.waiting.inAll)
@@ -73,7 +73,7 @@ export function createFetches<Document>({ load, whileWaiting, clock }: FetchNeed
       if (!shared.has(url)) failures.throwIfPaused(url)
       const leave = waiting.enter(boundsOfWaiting(url, address))
       try {
-        return await whileWaiting(slot, shared.get(url) ?? begin(url, address))
+        return await releaseSlotWhile(slot, shared.get(url) ?? begin(url, address))
       } finally {
         leave()
       }

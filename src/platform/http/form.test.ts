@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { Refusal } from '../oauth-error.ts'
+import { OAuthError } from '../oauth-error.ts'
 import { allOf, readForm, readJsonFields } from './form.ts'
 
 const formType = 'application/x-www-form-urlencoded'
 const form = (body: string | Buffer, type: string | undefined = formType) => readForm(type, Buffer.from(body))
 const json = (body: string | Buffer, type = 'application/json') => readJsonFields(type, Buffer.from(body))
-const invalid = (error: unknown) => error instanceof Refusal && error.code === 'invalid_request'
+const invalid = (error: unknown) => error instanceof OAuthError && error.code === 'invalid_request'
 
 describe('readForm', () => {
   test('reads names and values', () => {
@@ -161,7 +161,7 @@ function neverSurprises(read: () => ReadonlyMap<string, string>) {
       assert.ok(!`${name}${value}`.includes('\0'))
     }
   } catch (error) {
-    if (!(error instanceof Refusal)) throw error
+    if (!(error instanceof OAuthError)) throw error
     assert.equal(error.code, 'invalid_request')
   }
 }

@@ -1,5 +1,5 @@
 /** Reading request bodies: bytes from outside become names and values that are safe to use, or a refusal. */
-import { Refusal } from '../oauth-error.ts'
+import { OAuthError } from '../oauth-error.ts'
 import { holdsOnlyStorable, isStorable } from './outside-text.ts'
 
 /** Names and values of a request, each name once, no value empty. A Map, so that no name (`__proto__`) is special. */
@@ -155,6 +155,6 @@ function mediaType(contentType = ''): string | undefined {
   return type.trim().toLowerCase()
 }
 
-function refused(hint: string): Refusal {
-  return new Refusal('invalid_request', hint)
+function refused(hint: string): OAuthError {
+  return new OAuthError('invalid_request', hint)
 }

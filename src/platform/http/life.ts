@@ -7,7 +7,7 @@ export interface Life {
   /** Whether the end was announced: whoever balances is to send calls elsewhere, and connections end with their answer. */
   readonly isEnding: boolean
   /** Nothing can be answered any more: what it needs is gone. */
-  readonly isOver: boolean
+  readonly isShuttingDown: boolean
   announceEnd(): void
   /** Resolves when no call is in work, those that come meanwhile included, or after so many milliseconds of real time. */
   quiet(atMostMs: number): Promise<void>
@@ -36,7 +36,7 @@ export function followLife(app: FastifyInstance): void {
     get isEnding() {
       return stage !== 'serving'
     },
-    get isOver() {
+    get isShuttingDown() {
       return stage === 'over'
     },
     announceEnd() {

@@ -4,17 +4,17 @@ import { describe, type TestContext, test } from 'node:test'
 import { type FastifyInstance, fastify } from 'fastify'
 import { until } from '../../../test/support/until.ts'
 import { createLog } from '../log.ts'
-import { Refusal } from '../oauth-error.ts'
+import { OAuthError } from '../oauth-error.ts'
 import { edge, edgeOptions } from './answer.ts'
-import { createInWork, type Slot, slotOf } from './load-shedding.ts'
+import { createLoadShedding, type Slot, slotOf } from './load-shedding.ts'
 
 test('what waits for somebody is not in work: neither its place nor its share is taken meanwhile', async (t) => {
   const user = Promise.withResolvers<void>()
   const { call, app, inWork } = await scene(t, 2)
   app.get('/poll', ({ raw }) =>
-    inWork.fairly('kiosk', slotOf(raw), () => inWork.whileWaiting(slotOf(raw), user.promise)),
+    inWork.withFairShare('kiosk', slotOf(raw), () => inWork.releaseSlotWhile(slotOf(raw), user.promise)),
   )
-  app.get('/quick', ({ raw }) => inWork.fairly('kiosk', slotOf(raw), async () => 'done'))
+  app.get('/quick', ({ raw }) => inWork.withFairShare('kiosk', slotOf(raw), async () => 'done'))
   await app.listen()
   const polls = Array.from({ length: 20 }, () => call('/poll'))
   // On connections of their own: all twenty are waiting when the last of these is answered.
@@ -27,7 +27,7 @@ test('what waits for somebody is not in work: neither its place nor its share is
 test('a piece of work that fails gives its place and its share back', async (t) => {
   const { call, app, inWork } = await scene(t, 2)
   app.get('/poll', ({ raw }) =>
-    inWork.fairly('kiosk', slotOf(raw), () => Promise.reject(new Refusal('invalid_request', 'no'))),
+    inWork.withFairShare('kiosk', slotOf(raw), () => Promise.reject(new OAuthError('invalid_request', 'no'))),
   )
   await app.listen()
   for (let number = 0; number < 5; number++) assert.equal(await call('/poll'), 400)
@@ -45,7 +45,7 @@ describe('before a caller has proven which client it is', () => {
         if (knows !== undefined) return 'believed'
         pending += 1
         await proof.promise
-        throw new Refusal('invalid_client', 'no')
+        throw new OAuthError('invalid_client', 'no')
       })
     })
     await app.listen()
@@ -94,12 +94,12 @@ test('who waits for a fetch has neither a place nor a share meanwhile, proven or
   let waiting = 0
   const wait = async (slot: Slot | undefined) => {
     waiting += 1
-    await inWork.whileWaiting(slot, fetched.promise)
+    await inWork.releaseSlotWhile(slot, fetched.promise)
     return 'done'
   }
   app.get('/poll', ({ raw }) => inWork.whileProving('kiosk', slotOf(raw), () => wait(slotOf(raw))))
   app.get('/quick', ({ raw, query }) =>
-    inWork.fairly('till', slotOf(raw), async () => ('wait' in (query as object) ? wait(slotOf(raw)) : 'done')),
+    inWork.withFairShare('till', slotOf(raw), async () => ('wait' in (query as object) ? wait(slotOf(raw)) : 'done')),
   )
   await app.listen()
   const calls: Promise<number>[] = []
@@ -120,11 +120,11 @@ test('who leaves while waiting gives nothing back a second time', async (t) => {
   app.get('/poll', ({ raw }, reply) => {
     waiting += 1
     reply.raw.once('close', () => (left += 1))
-    return inWork.fairly('kiosk', slotOf(raw), () => inWork.whileWaiting(slotOf(raw), fetched.promise))
+    return inWork.withFairShare('kiosk', slotOf(raw), () => inWork.releaseSlotWhile(slotOf(raw), fetched.promise))
   })
   app.get('/quick', ({ raw, query }) => {
     working += 1
-    return inWork.fairly((query as { client: string }).client, slotOf(raw), () => work.promise)
+    return inWork.withFairShare((query as { client: string }).client, slotOf(raw), () => work.promise)
   })
   await app.listen()
   const { port } = app.server.address() as { port: number }
@@ -168,7 +168,7 @@ async function scene(t: { after(done: () => unknown): void }, most: number) {
   const app: FastifyInstance = fastify({ ...edgeOptions, forceCloseConnections: true, trustProxy: true })
   t.after(() => app.close())
   edge(app, createLog('silent'))
-  const inWork = createInWork({ most, clients: ['/poll', '/quick'], free: ['/events'] })
+  const inWork = createLoadShedding({ most, clients: ['/poll', '/quick'], exempt: ['/events'] })
   inWork.guard(app)
   return { app, inWork, call: (path: string, address?: string) => statusOf(app, path, address) }
 }

@@ -10,7 +10,7 @@ import { whenOver } from './life.ts'
 import { Overloaded } from './unavailable.ts'
 import { type Claim, claimOf, ProvenCallers, UnprovenCallers } from './unproven-callers.ts'
 
-export interface InWork {
+export interface LoadShedding {
   /** The routes that are added to `app` from now on take part. */
   guard(app: FastifyInstance): void
   /**
@@ -26,22 +26,22 @@ export interface InWork {
    *
    * @throws {Overloaded}
    */
-  fairly<T>(client: string, slot: Slot | undefined, work: () => Promise<T>): Promise<T>
+  withFairShare<T>(client: string, slot: Slot | undefined, work: () => Promise<T>): Promise<T>
   /** Waits for a fetch, or for a user, without a place and outside of every share. */
-  whileWaiting<T>(slot: Slot | undefined, awaited: Promise<T>): Promise<T>
+  releaseSlotWhile<T>(slot: Slot | undefined, awaited: Promise<T>): Promise<T>
 }
 
 /** What does not know the routes' story: which of them are clients' calls, and which are never refused. */
-export interface Lanes {
+export interface RouteGroups {
   /** Places there are for the calls of clients, and as many again for everybody else's; 0 is no limit. */
   most: number
   /** The routes that clients call. All others are on a user's way, and not taken from them. */
   clients: readonly string[]
   /** Routes that are not counted: a health check, and what stays open on purpose and has a limit of its own. */
-  free: readonly string[]
+  exempt: readonly string[]
 }
 
-interface Lane {
+interface RouteGroup {
   most: number
   inWork: number
   unproven: UnprovenCallers
@@ -49,11 +49,11 @@ interface Lane {
   shares: ClientShares | undefined
 }
 
-const isFull = ({ inWork, most }: Lane) => inWork >= most
+const isFull = ({ inWork, most }: RouteGroup) => inWork >= most
 
 /** The place of a call, and in whose share it is counted at the moment. */
 export class Slot {
-  readonly #lane: Lane
+  readonly #lane: RouteGroup
   readonly #request: FastifyRequest
   #address: string | undefined = undefined
   #share: Share | undefined = undefined
@@ -62,10 +62,10 @@ export class Slot {
   #isWaiting = false
   #isOver = false
 
-  constructor(lane: Lane, request: FastifyRequest) {
-    this.#lane = lane
+  constructor(group: RouteGroup, request: FastifyRequest) {
+    this.#lane = group
     this.#request = request
-    lane.inWork += 1
+    group.inWork += 1
   }
 
   /** The caller's. */
@@ -75,7 +75,7 @@ export class Slot {
   }
 
   /** Whether nobody waits for its answer any more. */
-  get isOver(): boolean {
+  get isShuttingDown(): boolean {
     return this.#isOver
   }
 
@@ -93,7 +93,7 @@ export class Slot {
   /** Counts it as one of a caller that may be anybody. @throws {Overloaded} if there are too many like it */
   countUnproven(clientId: string): void {
     const claim = claimOf(clientId, this.address)
-    if (!this.#lane.unproven.hasRoom(claim)) throw new Overloaded()
+    if (!this.#lane.unproven.hasCapacity(claim)) throw new Overloaded()
     this.#claim = claim
     this.#lane.unproven.enter(claim)
   }
@@ -149,10 +149,10 @@ export function slotOf(raw: object): Slot | undefined {
   return (raw as WithSlot)[slotKey]
 }
 
-export function createInWork({ most: limit, clients, free }: Lanes): InWork {
+export function createLoadShedding({ most: limit, clients, exempt }: RouteGroups): LoadShedding {
   const most = limit === 0 ? Number.POSITIVE_INFINITY : limit
-  const ofClients: Lane = { most, inWork: 0, unproven: new UnprovenCallers(most), shares: new ClientShares() }
-  const ofUsers: Lane = { most, inWork: 0, unproven: new UnprovenCallers(most), shares: undefined }
+  const ofClients: RouteGroup = { most, inWork: 0, unproven: new UnprovenCallers(most), shares: new ClientShares() }
+  const ofUsers: RouteGroup = { most, inWork: 0, unproven: new UnprovenCallers(most), shares: undefined }
   const proven = new ProvenCallers()
 
   async function proveFirst<T>(clientId: string, slot: Slot, prove: () => Promise<T>): Promise<T> {
@@ -169,20 +169,20 @@ export function createInWork({ most: limit, clients, free }: Lanes): InWork {
   return {
     guard(app) {
       app.addHook('onRoute', (route) => {
-        if (free.includes(route.url)) return
-        const lane = clients.includes(route.url) ? ofClients : ofUsers
-        route.onRequest = [refuseWhenFull(lane), route.onRequest ?? []].flat()
-        route.preHandler = [takePlace(lane), route.preHandler ?? []].flat()
+        if (exempt.includes(route.url)) return
+        const group = clients.includes(route.url) ? ofClients : ofUsers
+        route.onRequest = [refuseWhenFull(group), route.onRequest ?? []].flat()
+        route.preHandler = [takePlace(group), route.preHandler ?? []].flat()
       })
     },
     whileProving(clientId, slot, prove) {
       if (slot === undefined) return prove()
       if (!proven.has(clientId, slot.address)) return proveFirst(clientId, slot, prove)
       // Of its share from now on, until its work is done.
-      if (!slot.isOver) slot.countFor(clientId)
+      if (!slot.isShuttingDown) slot.countFor(clientId)
       return prove()
     },
-    async fairly(client, slot, work) {
+    async withFairShare(client, slot, work) {
       slot?.beginWork(client)
       try {
         return await work()
@@ -190,7 +190,7 @@ export function createInWork({ most: limit, clients, free }: Lanes): InWork {
         slot?.uncount()
       }
     },
-    async whileWaiting(slot, awaited) {
+    async releaseSlotWhile(slot, awaited) {
       slot?.beginWaiting()
       try {
         return await awaited
@@ -201,20 +201,20 @@ export function createInWork({ most: limit, clients, free }: Lanes): InWork {
   }
 }
 
-function refuseWhenFull(lane: Lane) {
+function refuseWhenFull(group: RouteGroup) {
   return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {
-    if (!isFull(lane) || isOwnCall(request)) return done()
+    if (!isFull(group) || isOwnCall(request)) return done()
     if (isTooLargeToDrain(request)) reply.header('connection', 'close')
     done(new Overloaded())
   }
 }
 
 /** Only now, that the body is there: who sends it slowly takes nobody's place. */
-function takePlace(lane: Lane) {
+function takePlace(group: RouteGroup) {
   return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {
     if (isOwnCall(request) || reply.raw.destroyed) return done()
-    if (isFull(lane)) return done(new Overloaded())
-    ;(request.raw as WithSlot)[slotKey] = new Slot(lane, request)
+    if (isFull(group)) return done(new Overloaded())
+    ;(request.raw as WithSlot)[slotKey] = new Slot(group, request)
     whenOver(reply.raw, endSlot)
     done()
   }

@@ -32,7 +32,7 @@ export function answerRaw(app: FastifyInstance, log: Log, request: IncomingMessa
 
 /** The host's server may go on after ours has ended. */
 function route(app: FastifyInstance, request: IncomingMessage, response: ServerResponse): void {
-  if (!app.life.isOver) {
+  if (!app.life.isShuttingDown) {
     app.routing(request, response)
     return
   }

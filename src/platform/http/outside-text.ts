@@ -2,7 +2,7 @@
  * Text from outside that can be kept and compared: every value passes here once, where it is read (an address, a form, JSON,
  * the claims of a JWT). PostgreSQL takes neither NUL nor lone surrogates, not even to compare them.
  */
-import { Refusal } from '../oauth-error.ts'
+import { OAuthError } from '../oauth-error.ts'
 
 /** Whether this text can be kept: no NUL, and no lone surrogate, which cannot be written as UTF-8. */
 export function isStorable(text: string): boolean {
@@ -20,20 +20,20 @@ export function holdsOnlyStorable(value: unknown): boolean {
  * An address with NUL in it, in its path or its query, whoever reads it later. Node's parser lets none pass unencoded, and
  * what is no UTF-8 fails or is replaced where it is decoded.
  *
- * @throws {Refusal} `invalid_request`
+ * @throws {OAuthError} `invalid_request`
  */
 export function refuseUnstorableAddress(url: string): void {
-  if (url.includes('%00')) throw new Refusal('invalid_request', 'the request is malformed')
+  if (url.includes('%00')) throw new OAuthError('invalid_request', 'the request is malformed')
 }
 
 /**
  * A form with NUL in it that somebody else is going to read.
  *
- * @throws {Refusal} `invalid_request`
+ * @throws {OAuthError} `invalid_request`
  */
 export function refuseUnstorableForm(body: Buffer): void {
   if (body.includes('%00') || body.includes(0)) {
-    throw new Refusal('invalid_request', 'the body has characters that are not allowed')
+    throw new OAuthError('invalid_request', 'the body has characters that are not allowed')
   }
 }
 

@@ -11,7 +11,7 @@ function come(callers: UnprovenCallers, count: number, client: Each, address: Ea
   let stayed = 0
   for (let n = 0; n < count; n++) {
     const claim = claimOf(at(client, n), at(address, n))
-    if (!callers.hasRoom(claim)) continue
+    if (!callers.hasCapacity(claim)) continue
     callers.enter(claim)
     stayed += 1
   }

@@ -38,7 +38,7 @@ export class UnprovenCallers {
    * divided by the number of networks, and a claimed client two thirds of that, divided by the number of clients that are
    * claimed from there. Beyond three quarters there is none: the last quarter is for those who have proven themselves.
    */
-  hasRoom({ network, clientId }: Claim): boolean {
+  hasCapacity({ network, clientId }: Claim): boolean {
     const most = this.#most
     if (this.#count < most / 4) return true
     if (this.#count >= (most * 3) / 4) return false

@@ -10,7 +10,7 @@ function keySetsOf(set: unknown) {
   const answer = { status: 200, headers: {}, body: JSON.stringify(set) }
   return createKeySets({
     caller: { call: async () => answer, close: async () => {} },
-    whileWaiting: (_slot, fetched) => fetched,
+    releaseSlotWhile: (_slot, fetched) => fetched,
     clock: createStageClock(),
   })
 }

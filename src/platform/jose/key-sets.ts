@@ -3,7 +3,7 @@ import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } f
 import type { Clock } from '../clock.ts'
 import { type fetchThrough, toResponse } from '../http/fetch.ts'
 import { createFetches, type Fetches } from '../http/fetches.ts'
-import type { InWork, Slot } from '../http/load-shedding.ts'
+import type { LoadShedding, Slot } from '../http/load-shedding.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
 import { isPlain } from '../validation.ts'
 import { isCostly, mostKeys, withKnownMembers } from './key-members.ts'
@@ -40,13 +40,13 @@ interface KeySet {
 
 export interface KeySetNeeds {
   caller: GuardedCaller
-  whileWaiting: InWork['whileWaiting']
+  releaseSlotWhile: LoadShedding['releaseSlotWhile']
   clock: Clock
 }
 
-export function createKeySets({ caller, whileWaiting, clock }: KeySetNeeds): KeySets {
+export function createKeySets({ caller, releaseSlotWhile, clock }: KeySetNeeds): KeySets {
   const sets = new Map<string, KeySet>()
-  const fetches = createFetches({ load, whileWaiting, clock })
+  const fetches = createFetches({ load, releaseSlotWhile, clock })
 
   /** The set of before stays in use while another is fetched, and if that fails. */
   async function load(uri: string): Promise<KeySet> {

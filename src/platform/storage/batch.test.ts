@@ -1,18 +1,18 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { together } from './batch.ts'
-import { joined } from './database.ts'
+import { writeBatch } from './batch.ts'
+import { mergeRowStatements } from './database.ts'
 
 /** A kind whose groups are seen, and end when they are told to, or with the test. */
-function seen(t: TestContext, apart?: (item: string) => string[]) {
+function seen(t: TestContext, conflictKeys?: (item: string) => string[]) {
   const groups: { items: string[]; end(): void; fail(error: unknown): void }[] = []
   t.after(async () => {
     for (const { end } of groups) end()
     await turns()
   })
-  const doing = together<string, string>({
-    ...(apart && { apart }),
-    carryOut: (items) =>
+  const doing = writeBatch<string, string>({
+    ...(conflictKeys && { conflictKeys }),
+    execute: (items) =>
       new Promise((resolve, reject) => {
         groups.push({ items, end: () => resolve(items.map((item) => `${item} done`)), fail: reject })
       }),
@@ -91,8 +91,8 @@ test('who has to stay apart is in another group, and not under way with one that
 
 test('what the tables do not take of one is no harm to the others', async () => {
   const refused = Object.assign(new Error('a value is missing'), { code: '23502' })
-  const doing = together<string, string>({
-    async carryOut(items) {
+  const doing = writeBatch<string, string>({
+    async execute(items) {
       if (items.includes('bad')) throw refused
       return items
     },
@@ -136,7 +136,7 @@ test('statements about rows with the same text become one; others stay, in their
     { sql: 'insert a', rows: [{ n: 1 }] },
     { sql: 'update b', values: [1] },
   ]
-  assert.deepEqual(joined([a, b, { sql: 'insert a', rows: [{ n: 2 }] }, b]), [
+  assert.deepEqual(mergeRowStatements([a, b, { sql: 'insert a', rows: [{ n: 2 }] }, b]), [
     { sql: 'insert a', rows: [{ n: 1 }, { n: 2 }] },
     b,
     b,

@@ -6,9 +6,9 @@ import { systemClock } from '../clock.ts'
 
 export interface Kind<Item, Outcome> {
   /** Carries out all of them, or none. @returns an outcome for each, in their order */
-  carryOut(items: Item[]): Promise<Outcome[]>
+  execute(items: Item[]): Promise<Outcome[]>
   /** Items that share one of these words are not carried out at once: each is to see what the one before has done. */
-  apart?(item: Item): string[]
+  conflictKeys?(item: Item): string[]
 }
 
 /** Items carried out at once. */
@@ -44,7 +44,7 @@ interface Waiting<Item, Outcome> {
  * const find = together({ carryOut: async (ids: string[]) => rowsOf(await findAll(ids)) })
  * await Promise.all([find('a'), find('b')]) // one statement
  */
-export function together<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Item) => Promise<Outcome> {
+export function writeBatch<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Item) => Promise<Outcome> {
   let waiting: Waiting<Item, Outcome>[] = []
   const underWay = new Set<{ isSlow: boolean }>()
   /** Of all items that are under way. */
@@ -94,7 +94,7 @@ export function together<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Item)
       busy -= 1
       goOn()
     })
-    await carryOut(group)
+    await execute(group)
     cancel()
     if (!one.isSlow) busy -= 1
     underWay.delete(one)
@@ -102,19 +102,19 @@ export function together<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Item)
     goOnSoon()
   }
 
-  async function carryOut(group: Waiting<Item, Outcome>[]): Promise<void> {
+  async function execute(group: Waiting<Item, Outcome>[]): Promise<void> {
     try {
-      const outcomes = await kind.carryOut(group.map(({ item }) => item))
+      const outcomes = await kind.execute(group.map(({ item }) => item))
       for (const [index, { resolve }] of group.entries()) resolve(outcomes[index]!)
     } catch (error) {
-      if (group.length > 1 && isAboutOne(error)) for (const one of group) await carryOut([one])
+      if (group.length > 1 && isAboutOne(error)) for (const one of group) await execute([one])
       else for (const { reject } of group) reject(error)
     }
   }
 
   return (item) =>
     new Promise((resolve, reject) => {
-      waiting.push({ item, words: kind.apart?.(item) ?? [], resolve, reject })
+      waiting.push({ item, words: kind.conflictKeys?.(item) ?? [], resolve, reject })
       goOnSoon()
     })
 }

@@ -4,16 +4,16 @@
  */
 import type { Database } from './database.ts'
 
-/** A moment. What was read after it may be kept if it still `holds`. */
-export interface Mark {
-  stretch: number | undefined
+/** A row that was read after it may be kept while `isUnchangedSince` returns true. */
+export interface Snapshot {
+  epoch: number | undefined
   heard: number
 }
 
-export interface Hearsay {
-  mark(): Mark
+export interface ChangeTracker {
+  snapshot(): Snapshot
   /** Whether `key` has not changed since, as far as anybody could have told. */
-  holds(mark: Mark, key: string): boolean
+  isUnchangedSince(snapshot: Snapshot, key: string): boolean
 }
 
 /** Keys whose last change is remembered. What was marked before the oldest of them holds no more. */
@@ -23,11 +23,11 @@ const mostKeys = 10_000
  * @param topic under which changes are announced
  * @param forget hears of each change; '' is all
  */
-export function createHearsay(
-  database: Pick<Database, 'listen' | 'stretch'>,
+export function createChangeTracker(
+  database: Pick<Database, 'listen' | 'epoch'>,
   topic: string,
   forget: (key: string) => void,
-): Hearsay {
+): ChangeTracker {
   const changes = new Map<string, number>()
   let heard = 0
   let oldest = 0
@@ -43,11 +43,11 @@ export function createHearsay(
   })
 
   return {
-    mark: () => ({ stretch: database.stretch, heard }),
-    holds: (mark, key) =>
-      mark.stretch !== undefined &&
-      mark.stretch === database.stretch &&
-      mark.heard >= oldest &&
-      (changes.get(key) ?? 0) <= mark.heard,
+    snapshot: () => ({ epoch: database.epoch, heard }),
+    isUnchangedSince: (snapshot, key) =>
+      snapshot.epoch !== undefined &&
+      snapshot.epoch === database.epoch &&
+      snapshot.heard >= oldest &&
+      (changes.get(key) ?? 0) <= snapshot.heard,
   }
 }

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { walk } from './cursor-prune.ts'
+import { pruneByCursor } from './cursor-prune.ts'
 
 /** A table of numbers, of which the odd ones may go. */
 function table(ids: number[]) {
   const left = new Set(ids.map((id) => String(id).padStart(4, '0')))
   let looked = 0
-  const forget = walk({
+  const forget = pruneByCursor({
     async next(after, before, atMost) {
       const found = [...left].filter((id) => id > after && Number(id) < before).slice(0, atMost)
       looked += found.length
@@ -50,7 +50,7 @@ test('what has to stay is gone through once, and only then again', async () => {
 test('a failure is made up for the next time round', async () => {
   let failures = 1
   const left = new Set(['a', 'b', 'c'])
-  const forget = walk({
+  const forget = pruneByCursor({
     next: async (after, _before, atMost) => [...left].filter((id) => id > after).slice(0, atMost),
     async remove(ids) {
       if (failures-- > 0) throw new Error('no table')

@@ -13,7 +13,7 @@ export interface Walk {
 const looks = 10
 
 /** @returns removes at most `atMost`, and answers how many it were: fewer, if it has come to the end or found few */
-export function walk({ next, remove }: Walk): (before: number, atMost: number) => Promise<number> {
+export function pruneByCursor({ next, remove }: Walk): (before: number, atMost: number) => Promise<number> {
   let after = ''
 
   return async (before, atMost) => {

@@ -13,7 +13,7 @@ export interface SingleStatement {
 
 /**
  * A statement about rows: its one parameter is their list, `rows($1) as …`. Several with the same text can be carried
- * out as one about all their rows, see `joined`. A member that is undefined is null, and costs the engines less than one
+ * out as one about all their rows, see `mergeRowStatements`. A member that is undefined is null, and costs the engines less than one
  * that says so.
  */
 export interface ListStatement {
@@ -38,7 +38,7 @@ export interface StepOptions<Row = unknown> {
    * Steps with the same word here run one after the other, on all nodes, so that `first` may count what other such
    * steps added. Any text without secrets; several, if it counts several things.
    */
-  alone?: string | string[]
+  lockKeys?: string | string[]
 }
 
 /** What follows: known before, or told by the rows that the first statement returned. */
@@ -63,9 +63,9 @@ export interface Database {
 
   /**
    * Hears of changes announced on `topic`, by this node or another. The key '' means: you may have missed something,
-   * because announcements did not reach us for a while. `heard` must not throw. Returns a function that stops listening.
+   * because announcements did not reach us for a while. `listener` must not throw. Returns a function that stops listening.
    */
-  listen(topic: string, heard: (key: string) => void): () => void
+  listen(topic: string, listener: (key: string) => void): () => void
 
   /** Whether announcements of other nodes reach us at the moment. Always true on SQLite, which serves one process. */
   readonly listening: boolean
@@ -75,7 +75,7 @@ export interface Database {
    * stretch, and has not been announced as changed since, is still as it was read while the stretch lasts. On SQLite a
    * stretch ends when another process writes.
    */
-  readonly stretch: number | undefined
+  readonly epoch: number | undefined
 
   /**
    * Whether it takes changes at the moment: a standby does not, nor does a file that was moved away, nor a full disk.
@@ -107,7 +107,7 @@ export function atMostRows(most: number): string {
   return `limit ${most}`
 }
 
-export function following<Row, Item>(what: Following<Row, Item> = [], rows: Row[]): Item[] {
+export function resolveFollowUps<Row, Item>(what: Following<Row, Item> = [], rows: Row[]): Item[] {
   return typeof what === 'function' ? what(rows) : what
 }
 
@@ -118,7 +118,7 @@ export function following<Row, Item>(what: Following<Row, Item> = [], rows: Row[
  * joined([{ sql: 'a', rows: [{ n: 1 }] }, { sql: 'b', values: [] }, { sql: 'a', rows: [{ n: 2 }] }])
  * // [{ sql: 'a', rows: [{ n: 1 }, { n: 2 }] }, { sql: 'b', values: [] }]
  */
-export function joined(statements: Statement[]): Statement[] {
+export function mergeRowStatements(statements: Statement[]): Statement[] {
   const lists = new Map<string, ListStatement>()
   return statements.flatMap((statement): Statement[] => {
     if (!('rows' in statement)) return [statement]

@@ -62,8 +62,8 @@ export function watchingForFullDisk(database: Database, clock: Clock): Database 
     get listening() {
       return database.listening
     },
-    get stretch() {
-      return database.stretch
+    get epoch() {
+      return database.epoch
     },
     read: database.read,
     step,

@@ -24,7 +24,7 @@ const trustMs = 4_000
 export interface Subscription {
   readonly listening: boolean
   /** As `Database` has it. */
-  readonly stretch: number | undefined
+  readonly epoch: number | undefined
   end(): Promise<void>
 }
 
@@ -32,15 +32,15 @@ interface Surroundings {
   log: Log
   clock: Clock
   listeners: Listeners
-  voice: OwnVoice
+  publisher: Publisher
 }
 
 /** What this node says itself it hears at once, and once: not again when it comes back by the wire. */
-export interface OwnVoice {
+export interface Publisher {
   /** The changes as they go over the wire, a JSON array of texts, and how to tell them here once they are committed. */
-  say(changes: Change[]): { payloads: string; tellHere(): void }
+  publish(changes: Change[]): { payloads: string; tellHere(): void }
   /** Whether what came by the wire was told here already. */
-  wasTold(origin: unknown): boolean
+  isOwnEcho(origin: unknown): boolean
   /** What was said up to now may never come back. */
   forget(): void
 }
@@ -49,21 +49,21 @@ export interface OwnVoice {
 const mostBytes = 7500
 
 /** Changes that travel in one notification. `origin` says which it is, of all that any node has said. */
-interface Saying {
+interface Announcement {
   origin: string
   changes: Change[]
 }
 
 /** One of our own, each change also as it travels. */
-interface OwnSaying extends Saying {
+interface OwnAnnouncement extends Announcement {
   texts: string[]
 }
 
-export function createOwnVoice(listeners: Listeners): OwnVoice {
+export function createPublisher(listeners: Listeners): Publisher {
   const node = newSecret(6)
   /** Heard on one of the two ways, and not yet on the other. */
   const once = new Set<string>()
-  let said = 0
+  let count = 0
 
   function isSecond(origin: string): boolean {
     if (once.delete(origin)) return true
@@ -72,23 +72,25 @@ export function createOwnVoice(listeners: Listeners): OwnVoice {
   }
 
   return {
-    say(changes) {
-      const sayings = inPieces(changes).map((piece): OwnSaying => ({ origin: `${node}.${++said}`, ...piece }))
+    publish(changes) {
+      const announcements = inPieces(changes).map(
+        (piece): OwnAnnouncement => ({ origin: `${node}.${++count}`, ...piece }),
+      )
       return {
-        payloads: JSON.stringify(sayings.map(payloadOf)),
+        payloads: JSON.stringify(announcements.map(payloadOf)),
         tellHere() {
-          for (const { origin, changes } of sayings) if (!isSecond(origin)) changes.forEach(listeners.tell)
+          for (const { origin, changes } of announcements) if (!isSecond(origin)) changes.forEach(listeners.tell)
         },
       }
     },
-    wasTold: (origin) => typeof origin === 'string' && origin.startsWith(`${node}.`) && isSecond(origin),
+    isOwnEcho: (origin) => typeof origin === 'string' && origin.startsWith(`${node}.`) && isSecond(origin),
     forget: () => once.clear(),
   }
 }
 
 /** One notification for many changes costs everybody less than many. */
-function inPieces(changes: Change[]): Omit<OwnSaying, 'origin'>[] {
-  const pieces: Omit<OwnSaying, 'origin'>[] = []
+function inPieces(changes: Change[]): Omit<OwnAnnouncement, 'origin'>[] {
+  const pieces: Omit<OwnAnnouncement, 'origin'>[] = []
   let room = 0
   for (const change of changes) {
     const text = JSON.stringify([change.topic, change.key])
@@ -105,15 +107,15 @@ function inPieces(changes: Change[]): Omit<OwnSaying, 'origin'>[] {
   return pieces
 }
 
-const payloadOf = ({ origin, texts }: OwnSaying) => `[${JSON.stringify(origin)},${texts.join(',')}]`
+const payloadOf = ({ origin, texts }: OwnAnnouncement) => `[${JSON.stringify(origin)},${texts.join(',')}]`
 
 /** Resolves when announcements reach us for the first time; rejects if that fails. */
 export async function subscribe(
   settings: ClientConfig,
-  { log, clock, listeners, voice }: Surroundings,
+  { log, clock, listeners, publisher }: Surroundings,
 ): Promise<Subscription> {
   let current: Client | undefined
-  let stretch = 0
+  let epoch = 0
   let aliveAt = 0
   let pause = shortestPauseMs
   let cancel = () => {}
@@ -123,7 +125,7 @@ export async function subscribe(
     const client = await openListener(settings, { lose, tell })
     if (ended) return client.end()
     current = client
-    stretch += 1
+    epoch += 1
     aliveAt = clock.now()
     pause = shortestPauseMs
     cancel = clock.after(pulseMs, () => feelPulse(client))
@@ -162,13 +164,13 @@ export async function subscribe(
     if (ended) return
     if (!isBack) return reconnectLater()
     log.info('announcements of other nodes are received again')
-    voice.forget()
+    publisher.forget()
     listeners.tellAll()
   }
 
   function tell(payload: string): void {
     const { origin, changes } = read(payload)
-    if (changes.length > 0 && !voice.wasTold(origin)) changes.forEach(listeners.tell)
+    if (changes.length > 0 && !publisher.isOwnEcho(origin)) changes.forEach(listeners.tell)
   }
 
   await connect()
@@ -177,8 +179,8 @@ export async function subscribe(
       return current !== undefined
     },
     // A process that was stopped for a while wakes up with what it believed before.
-    get stretch() {
-      return current !== undefined && clock.now() - aliveAt <= trustMs ? stretch : undefined
+    get epoch() {
+      return current !== undefined && clock.now() - aliveAt <= trustMs ? epoch : undefined
     },
     async end() {
       ended = true
@@ -210,7 +212,7 @@ async function openListener(
 }
 
 /** Anybody on the same database can write into the channel, so what is not ours is passed over. */
-function read(payload: string): Saying {
+function read(payload: string): Announcement {
   try {
     const [origin, ...changes] = JSON.parse(payload)
     return { origin, changes: changes.filter(isChange).map(([topic, key]: string[]) => ({ topic, key })) }

@@ -6,8 +6,8 @@ import type { Log } from '../log.ts'
 import {
   type Change,
   type Database,
-  following,
   type Run,
+  resolveFollowUps,
   type Statement,
   type StepOptions,
   type Value,
@@ -17,7 +17,7 @@ import { createListeners } from './listeners.ts'
 import { type CommitMark, countWarnings, createCommits, marking } from './postgres-commits.ts'
 import { sendTogether } from './postgres-pipeline.ts'
 import { beginLong, prepareSession } from './postgres-session.ts'
-import { channel, createOwnVoice, type OwnVoice, subscribe } from './postgres-subscription.ts'
+import { channel, createPublisher, type Publisher, subscribe } from './postgres-subscription.ts'
 import { wordsOfPostgres } from './sql-dialect.ts'
 
 /** Why a transaction is worth another try: nothing of it happened, and it was not its own fault. */
@@ -42,13 +42,13 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
     keepAlive: true,
   }
   const listeners = createListeners()
-  const voice = createOwnVoice(listeners)
-  const subscription = await subscribe(settings, { log, clock, listeners, voice }).catch((error: unknown) => {
+  const publisher = createPublisher(listeners)
+  const subscription = await subscribe(settings, { log, clock, listeners, publisher }).catch((error: unknown) => {
     throw new Error(`cannot reach the database ${withoutPassword(url)}: ${reasonOf(error)}`, { cause: error })
   })
   const pool = new Pool({ ...settings, max: 10, types: { getTypeParser: parserOf }, onConnect: prepareConnection })
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
-  const surroundings: Surroundings = { pool, voice, commits: createCommits(pool, send) }
+  const surroundings: Surroundings = { pool, publisher, commits: createCommits(pool, send) }
 
   const running = new Set<Promise<unknown>>()
   let closing: Promise<void> | undefined
@@ -76,8 +76,8 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
     get listening() {
       return subscription.listening
     },
-    get stretch() {
-      return subscription.stretch
+    get epoch() {
+      return subscription.epoch
     },
     read: (sql, values = []) => track(() => query(pool, { sql, values })),
     step: (first, options = {}) => track(() => persistently(() => step(surroundings, first, options))),
@@ -103,7 +103,7 @@ async function prepareConnection(client: ClientBase): Promise<void> {
 
 interface Surroundings {
   pool: Pool
-  voice: OwnVoice
+  publisher: Publisher
   commits: ReturnType<typeof createCommits>
 }
 
@@ -112,8 +112,8 @@ const readOnly: Statement = { sql: `select current_setting('transaction_read_onl
 
 /** What it announces is heard here at once; the others hear it by the wire. */
 function step<Row>(around: Surroundings, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
-  const { also = [], announce = [], alone } = options
-  const isSingle = Array.isArray(also) && also.length === 0 && alone === undefined
+  const { also = [], announce = [], lockKeys } = options
+  const isSingle = Array.isArray(also) && also.length === 0 && lockKeys === undefined
   if (isSingle && Array.isArray(announce)) {
     if (announce.length === 0) return singleStep(around, first)
     if (canBeWrapped(first)) return announcingStep(around, first, announce)
@@ -130,9 +130,9 @@ function singleStep<Row>({ pool, commits }: Surroundings, statement: Statement):
 }
 
 async function announcingStep<Row>(around: Surroundings, first: Statement, announce: Change[]): Promise<Row[]> {
-  const said = around.voice.say(announce)
-  const rows = await singleStep<Row>(around, announcing(first, said.payloads))
-  if (rows.length > 0) said.tellHere()
+  const count = around.publisher.publish(announce)
+  const rows = await singleStep<Row>(around, announcing(first, count.payloads))
+  if (rows.length > 0) count.tellHere()
   return rows
 }
 
@@ -141,35 +141,35 @@ async function announcingStep<Row>(around: Surroundings, first: Statement, annou
  * connection on which anything failed is thrown away, and Postgres rolls back what it had begun.
  */
 async function inTransaction<Row>(
-  { pool, voice, commits }: Surroundings,
+  { pool, publisher, commits }: Surroundings,
   first: Statement,
-  { also, announce, alone = [] }: StepOptions<Row>,
+  { also, announce, lockKeys = [] }: StepOptions<Row>,
 ): Promise<Row[]> {
   const client = await pool.connect()
-  let said: ReturnType<OwnVoice['say']> | undefined
+  let count: ReturnType<Publisher['publish']> | undefined
   let mark: CommitMark | undefined
   let rows: Row[]
   try {
     mark = await commits.nextMark(client)
-    const opening = [begin, ...(mark ? [marking(mark)] : []), ...locksFor([alone].flat()), first]
+    const opening = [begin, ...(mark ? [marking(mark)] : []), ...locksFor([lockKeys].flat()), first]
     rows = (await send(client, opening)).at(-1) as Row[]
     if (rows.length === 0) {
       await send(client, [rollback])
       client.release()
       return rows
     }
-    const consequences = following(also, rows)
-    said = voice.say(following(announce, rows))
-    const closing = [...consequences, ...notifying(said.payloads), commit]
+    const consequences = resolveFollowUps(also, rows)
+    count = publisher.publish(resolveFollowUps(announce, rows))
+    const closing = [...consequences, ...notifying(count.payloads), commit]
     await commits.confirmed(client, () => send(client, closing))
     client.release()
   } catch (error) {
     commits.giveUp(client)
     client.release(error as Error)
     // Only now: the inquiry needs a connection, too.
-    if (said === undefined || !(await commits.happened(mark, error))) throw error
+    if (count === undefined || !(await commits.happened(mark, error))) throw error
   }
-  said.tellHere()
+  count.tellHere()
   return rows!
 }
 

@@ -1,22 +1,22 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { wordsOfPostgres, wordsOfSqlite } from './sql-dialect.ts'
+import { toSqliteDialect, wordsOfPostgres } from './sql-dialect.ts'
 
 test('parameters are numbered in the way of each engine', () => {
   const sql = 'select a from t where b = $1 and c = $12'
   assert.equal(wordsOfPostgres(sql), sql)
-  assert.equal(wordsOfSqlite(sql), 'select a from t where b = ?1 and c = ?12')
+  assert.equal(toSqliteDialect(sql), 'select a from t where b = ?1 and c = ?12')
 })
 
 test('what is quoted or commented is no parameter', () => {
   const sql = `select 'it''s $1', "$2" -- isn't $3\n/* nor is $4 */ from t where b = $5`
-  assert.equal(wordsOfSqlite(sql), `select 'it''s $1', "$2" -- isn't $3\n/* nor is $4 */ from t where b = ?5`)
+  assert.equal(toSqliteDialect(sql), `select 'it''s $1', "$2" -- isn't $3\n/* nor is $4 */ from t where b = ?5`)
 })
 
 test('rows are skipped when locked, where rows can be locked', () => {
   const sql = 'select id from t limit 1 /* for update skip locked */'
   assert.equal(wordsOfPostgres(sql), 'select id from t limit 1 for update skip locked')
-  assert.equal(wordsOfSqlite(sql), sql)
+  assert.equal(toSqliteDialect(sql), sql)
 })
 
 test('a list becomes rows', () => {
@@ -25,7 +25,7 @@ test('a list becomes rows', () => {
     wordsOfPostgres(sql),
     'select value from (select * from (select * from jsonb_array_elements_text($2::jsonb) as item(value) limit (select 1000000000)) as items limit (select 1000000000)) as each where value <> $1',
   )
-  assert.equal(wordsOfSqlite(sql), 'select value from (select value from json_each(?2)) as each where value <> ?1')
+  assert.equal(toSqliteDialect(sql), 'select value from (select value from json_each(?2)) as each where value <> ?1')
 })
 
 test('a list of objects becomes rows with columns', () => {
@@ -35,7 +35,7 @@ test('a list of objects becomes rows with columns', () => {
     'insert into t select id, n from (select * from (select * from json_to_recordset($1::json) as item (id text,\n  n bigint) limit (select 1000000000)) as items limit (select 1000000000)) as asked where n <> $2',
   )
   assert.equal(
-    wordsOfSqlite(sql),
+    toSqliteDialect(sql),
     "insert into t select id, n from (select value ->> 'id' as id, value ->> 'n' as n from json_each(?1) limit -1) as asked where n <> ?2",
   )
 })

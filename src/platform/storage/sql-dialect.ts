@@ -37,7 +37,7 @@ export function few(items: string, name: string): string {
  * `json_each` has more columns than `value`, among them `id` and `type`; left in, they would be ambiguous. A limit, though
  * it is none, has SQLite read each member of an object once, and not again wherever the statement mentions it.
  */
-export function wordsOfSqlite(sql: string): string {
+export function toSqliteDialect(sql: string): string {
   return sql
     .replace(list, (_, number) => `(select value from json_each($${number})) as each`)
     .replace(

@@ -1,5 +1,5 @@
 /**
- * SQLite, for one process on one machine. All steps run one after the other, so `alone` is nothing special here.
+ * SQLite, for one process on one machine. All steps run one after the other, so `lockKeys` need nothing special here.
  *
  * Steps that arrive in the same turn of the event loop are committed together: one sync to disk, many steps. Nothing
  * else runs between the begin and the commit, so a read never sees half a step.
@@ -10,8 +10,8 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { systemClock } from '../clock.ts'
 import {
   type Database,
-  following,
   type Run,
+  resolveFollowUps,
   type Statement,
   type StepOptions,
   type Value,
@@ -19,7 +19,7 @@ import {
 } from './database.ts'
 import { createListeners, type Listeners } from './listeners.ts'
 import { claimFile, isBusy } from './sole-server.ts'
-import { wordsOfSqlite } from './sql-dialect.ts'
+import { toSqliteDialect } from './sql-dialect.ts'
 
 type Rows = Record<string, Value>[]
 
@@ -43,7 +43,7 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
   const file = path === ':memory:' ? undefined : statSync(path)
   const { run, prepare, commitTogether } = committing(connection, path, file)
   const listeners = createListeners()
-  const stretchNow = countingForeignChanges(prepare)
+  const epochNow = countingForeignChanges(prepare)
   let queue: QueuedStep[] = []
   let exclusive: Promise<void> | undefined
   let closing: Promise<void> | undefined
@@ -97,8 +97,8 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
   const database: Database = {
     engine: 'sqlite',
     listening: true,
-    get stretch() {
-      return exclusive || closing ? undefined : stretchNow()
+    get epoch() {
+      return exclusive || closing ? undefined : epochNow()
     },
     async read<Row>(sql: string, values: Value[] = []) {
       while (exclusive) await exclusive
@@ -128,7 +128,7 @@ async function inTransaction<T>(connection: DatabaseSync, work: (run: Run) => Pr
   try {
     insist(connection, 'begin immediate')
     const result = await work(async <Row>(sql: string, values: Value[] = []) => {
-      return rowsOf(connection.prepare(wordsOfSqlite(sql)), values) as Row[]
+      return rowsOf(connection.prepare(toSqliteDialect(sql)), values) as Row[]
     })
     connection.exec('commit')
     return result
@@ -144,7 +144,7 @@ function settle({ outcome, announce, resolve, reject }: QueuedStep, listeners: L
     reject(outcome.error)
     return
   }
-  if (outcome.rows.length > 0) for (const change of following(announce, outcome.rows)) listeners.tell(change)
+  if (outcome.rows.length > 0) for (const change of resolveFollowUps(announce, outcome.rows)) listeners.tell(change)
   resolve(outcome.rows)
 }
 
@@ -171,7 +171,7 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
   function prepare(sql: string): StatementSync {
     const known = prepared.get(sql)
     if (known) return known
-    const statement = connection.prepare(wordsOfSqlite(sql))
+    const statement = connection.prepare(toSqliteDialect(sql))
     prepared.set(sql, statement)
     return statement
   }
@@ -179,7 +179,7 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
   function commitTogether(steps: QueuedStep[]): void {
     refuseIfMoved()
     connection.exec('begin immediate')
-    for (const step of steps) carryOut(step)
+    for (const step of steps) execute(step)
     connection.exec('commit')
   }
 
@@ -193,7 +193,7 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
   }
 
   /** A step that fails takes nothing of its neighbours along, unless SQLite gave up the whole transaction (a full disk, say). */
-  function carryOut(step: QueuedStep): void {
+  function execute(step: QueuedStep): void {
     try {
       step.outcome = { rows: hasMore(step) ? runAll(step) : run(step.first) }
     } catch (error) {
@@ -206,7 +206,7 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
     connection.exec('savepoint step')
     try {
       const rows = run(first)
-      if (rows.length > 0) following(also, rows).forEach(run)
+      if (rows.length > 0) resolveFollowUps(also, rows).forEach(run)
       connection.exec('release step')
       return rows
     } catch (error) {

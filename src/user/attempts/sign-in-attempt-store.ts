@@ -70,7 +70,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
     },
 
     /** Takes one attempt back, with the pause that would have followed it; what others did stays. */
-    async takeBack(subjectHash: string, itsPause: number): Promise<void> {
+    async uncount(subjectHash: string, itsPause: number): Promise<void> {
       await database.step({
         sql: `update sign_in_attempts set attempts = attempts - 1,
                 paused_until = case when paused_until = $2 then 0 else paused_until end

@@ -80,7 +80,7 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
     if (itsPause === undefined) return { pausedUntil: (await attempts.pausedUntil(subjectHash)) ?? now }
     return {
       succeeded: () =>
-        afterSuccess === 'forget' ? attempts.forget(subjectHash) : attempts.takeBack(subjectHash, itsPause),
+        afterSuccess === 'forget' ? attempts.forget(subjectHash) : attempts.uncount(subjectHash, itsPause),
     }
   }
 
@@ -120,7 +120,7 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
         if (attempt.pausedUntil !== undefined) return attempt
         taken.push(attempt)
       }
-      return together(taken)
+      return combined(taken)
     },
 
     async as(name, userId) {
@@ -130,7 +130,7 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
       if (atName.pausedUntil !== undefined) return atName
       const subject = userId === undefined ? `sign-in as nobody, called ${typed}` : `sign-in as user ${userId}`
       const atUser = await count({ ...shared, subject })
-      return atUser.pausedUntil === undefined ? together([atName, atUser]) : { ...atName, isHeldBack: true }
+      return atUser.pausedUntil === undefined ? combined([atName, atUser]) : { ...atName, isHeldBack: true }
     },
 
     with: (browserId) => count(counterWith(browserId)),
@@ -145,7 +145,7 @@ const addressFadesEveryMs = 10 * 60_000
 /** Thousands share a network of a carrier: one failed attempt a minute is forgiven it. */
 const networkFadesEveryMs = 60_000
 
-export function together(attempts: readonly CountedAttempt[]): CountedAttempt {
+export function combined(attempts: readonly CountedAttempt[]): CountedAttempt {
   return {
     async succeeded() {
       for (const attempt of attempts) await attempt.succeeded()

@@ -23,7 +23,7 @@ export function createPasskeyChallengeStore(database: Database) {
         sql: 'delete from passkey_challenges where purpose = $1 and challenge_hash <> $2',
         values: [purpose, hash],
       }
-      await database.step(first, { also: [others], alone: purpose })
+      await database.step(first, { also: [others], lockKeys: purpose })
     },
 
     /** Whether it is there, for this purpose, in time. Then it is gone: of forty who take it at once, one gets it. */

@@ -1,5 +1,5 @@
 import { type Enqueue, enqueueForOthers } from '../../outbox/enqueue.ts'
-import type { Letter } from '../../outbox/notification.ts'
+import type { OutboxMessage } from '../../outbox/notification.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
 import type { RowOf } from '../../platform/storage/row.ts'
@@ -60,7 +60,7 @@ export function createPasskeyStore(
      *
      * @param notices of it, if it is new
      */
-    add: (passkey: Passkey, notices: readonly Letter[] = []): Promise<boolean> =>
+    add: (passkey: Passkey, notices: readonly OutboxMessage[] = []): Promise<boolean> =>
       enqueue(notices, (adding, topics) => insert(passkey, adding, topics)),
 
     /** Answers how many there were. */

@@ -8,7 +8,7 @@ import type {
   PublicKeyCredentialRequestOptionsJSON,
   RegistrationResponseJSON,
 } from '@simplewebauthn/server'
-import type { Letter } from '../../outbox/notification.ts'
+import type { OutboxMessage } from '../../outbox/notification.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint, newId } from '../../platform/crypto.ts'
 import type { User } from '../user.ts'
@@ -27,7 +27,7 @@ export interface PasskeyNeeds {
 export interface Registering {
   name?: string | undefined
   /** Tells the user, in the step that keeps the passkey. */
-  notices: readonly Letter[]
+  notices: readonly OutboxMessage[]
 }
 
 /** The answers of authenticators are taken as the browser's JSON text, from anybody: they are checked here. */

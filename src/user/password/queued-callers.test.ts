@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createFairQueue, type FairQueue, type QueuedCaller } from '../../platform/http/fair-queue.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import { authenticatedClient, knownUser, lookingUpFrom, strangerAt } from './queued-callers.ts'
 
 /** Callers whose work lasts until they are let go. Says who has had a turn, in what order. */
@@ -176,14 +176,14 @@ describe('a crowd', () => {
 describe('a place', () => {
   const connected = () => {
     let leave = () => {}
-    const isGone = { value: false }
+    const isClosed = { value: false }
     return {
-      isGone: () => isGone.value,
-      onLeave: (heard: () => void) => {
+      isClosed: () => isClosed.value,
+      onClose: (heard: () => void) => {
         leave = heard
       },
       leave: () => {
-        isGone.value = true
+        isClosed.value = true
         leave()
       },
     }
@@ -196,7 +196,7 @@ describe('a place', () => {
     const waiting = opened.come('gone', strangerAt('192.0.2.1'), connection)
     await assert.rejects(opened.come('sixth', strangerAt('192.0.2.1')), Overloaded)
     connection.leave()
-    await assert.rejects(waiting, Refusal)
+    await assert.rejects(waiting, OAuthError)
     const after = opened.come('after', strangerAt('192.0.2.1'))
     await settled()
     await opened.endAll()
@@ -209,7 +209,7 @@ describe('a place', () => {
     const opened = openQueue()
     const connection = connected()
     connection.leave()
-    await assert.rejects(opened.come('gone', strangerAt('192.0.2.1'), connection), Refusal)
+    await assert.rejects(opened.come('gone', strangerAt('192.0.2.1'), connection), OAuthError)
     assertEmpty(opened.queue)
   })
 

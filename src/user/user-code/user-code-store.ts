@@ -1,5 +1,5 @@
 import { type Enqueue, enqueueForOthers } from '../../outbox/enqueue.ts'
-import type { Letter } from '../../outbox/notification.ts'
+import type { OutboxMessage } from '../../outbox/notification.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import type { Change, Database, SingleStatement, Statement } from '../../platform/storage/database.ts'
 
@@ -54,7 +54,7 @@ export function createUserCodeStore(
 
 function codesIn(database: Database, enqueue: Enqueue) {
   /** @param statement returns a row if the code was set */
-  const set = (statement: Statement, userId: string, notices: readonly Letter[]): Promise<boolean> =>
+  const set = (statement: Statement, userId: string, notices: readonly OutboxMessage[]): Promise<boolean> =>
     enqueue(notices, async (adding, topics) => {
       const also = [forgetTriesAt(userId), ...adding]
       return (await database.step(statement, { also, announce: topics.map(ofCodes) })).length > 0
@@ -72,7 +72,12 @@ function codesIn(database: Database, enqueue: Enqueue) {
      *
      * @param notices of it, if it was set
      */
-    put: (userId: string, hash: string | undefined, now: number, notices: readonly Letter[] = []): Promise<boolean> =>
+    put: (
+      userId: string,
+      hash: string | undefined,
+      now: number,
+      notices: readonly OutboxMessage[] = [],
+    ): Promise<boolean> =>
       set(
         {
           sql: `insert into user_codes (user_id, hash, set_at)
@@ -93,7 +98,7 @@ function codesIn(database: Database, enqueue: Enqueue) {
       present: string | undefined,
       hash: string | undefined,
       now: number,
-      notices: readonly Letter[] = [],
+      notices: readonly OutboxMessage[] = [],
     ): Promise<boolean> =>
       set(
         {

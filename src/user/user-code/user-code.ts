@@ -3,11 +3,11 @@
  * make that user's phone ring.
  */
 import type { Client } from '../../client/client.ts'
-import type { Letter } from '../../outbox/notification.ts'
+import type { OutboxMessage } from '../../outbox/notification.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { sameSecret } from '../../platform/crypto.ts'
 import type { FairQueue, QueuedCaller } from '../../platform/http/fair-queue.ts'
-import { Refusal } from '../../platform/oauth-error.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import { type PasswordHashing, userCodeOf, type Verified } from '../password/password-hashing.ts'
 import { authenticatedClient, knownUser } from '../password/queued-callers.ts'
 import type { ConfiguredUser, User, UserHooks } from '../user.ts'
@@ -30,7 +30,7 @@ function noCode(hashing: Pick<PasswordHashing, 'verify'>): KnownCode {
 }
 
 /** A user who is not there, but must not be told from one who is: whether that one would have a code. */
-export interface StandIn {
+export interface DecoyUser {
   hasCode: boolean
 }
 
@@ -53,7 +53,7 @@ export type DemandUserCode = (
   code: string | undefined,
   user: User,
   client: Client,
-  standIn: StandIn | undefined,
+  decoy: DecoyUser | undefined,
   from: CodeSender,
 ) => Promise<void>
 
@@ -67,18 +67,18 @@ export interface CodeSender {
  * Lets a client through that may ask this user: one that is not registered for user codes, a user who has none, or the
  * right code. The same work is done for each user, so that time does not tell who has a code, or who is there.
  *
- * @throws {Refusal} `missing_user_code`, `invalid_user_code`, and `access_denied` after too many of those (UC-3, UC-6)
+ * @throws {OAuthError} `missing_user_code`, `invalid_user_code`, and `access_denied` after too many of those (UC-3, UC-6)
  */
 export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
   const { codeOf, tries, limits, hasApproved, hashing, queue, clock } = needs
-  return async (code, user, client, standIn, from) => {
+  return async (code, user, client, decoy, from) => {
     // Such a client is exempt, and what it sends by that name is nothing we know (RQ-5, UC-2).
     if (client.metadata.backchannel_user_code_parameter !== true) return
     const kept = await codeOf(user)
-    const known = standIn === undefined ? kept : standIn.hasCode ? noCode(hashing) : undefined
+    const known = decoy === undefined ? kept : decoy.hasCode ? noCode(hashing) : undefined
     if (code === undefined) {
       if (known === undefined) return
-      throw new Refusal('missing_user_code', 'this user requires a user_code')
+      throw new OAuthError('missing_user_code', 'this user requires a user_code')
     }
     const caller = { groups: authenticatedClient(client.id, from.address), connection: from.connection }
     await queue.withTurn(caller, () => tryCode(code, known, user, client))
@@ -95,14 +95,14 @@ export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
     const mayHear = passes ? await tries.right(trying, counted) : await tries.wrong(trying, counted)
     if (!mayHear) throw locked(user, client)
     if (!passes) {
-      throw new Refusal('invalid_user_code', 'user_code is wrong', { detail: `${client.id} for ${user.id}` })
+      throw new OAuthError('invalid_user_code', 'user_code is wrong', { detail: `${client.id} for ${user.id}` })
     }
     if (stronger !== undefined) await known?.replaceHash?.(stronger)
   }
 }
 
-function locked(user: User, client: Client): Refusal {
-  return new Refusal('access_denied', 'too many wrong user codes; try again later', {
+function locked(user: User, client: Client): OAuthError {
+  return new OAuthError('access_denied', 'too many wrong user codes; try again later', {
     detail: `user ${user.id} or client ${client.id} is locked out`,
   })
 }
@@ -160,7 +160,7 @@ export interface Proof {
   clientId: string
   connection?: QueuedCaller['connection']
   /** Tells the user, in the step that changes the code. */
-  notices: readonly Letter[]
+  notices: readonly OutboxMessage[]
   /** Asked once the code is known to be theirs to change, so that nobody else hears an answer. Throws if it may not be this one. */
   mayBe(code: string): Promise<void>
 }
