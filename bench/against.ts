@@ -1,14 +1,14 @@
 /**
- * `npm run bench -- --against <commit>`: this build of Doorbell beside that of another commit, in one run.
+ * `npm run bench -- --against <commit>`: this build of Doorbell compared with the build of another commit, in one run.
  *
  *     npm run bench -- --against main~10                     fifteen rounds, both engines, about 12 minutes
  *     npm run bench -- --against v0.1.0 --only requests       one kind of work (may be repeated): requests, polls, flows
  *     npm run bench -- --against main~1 --rounds 25 --seconds 3
  *
- * Both builds have a server and a database of their own on each engine, all up at the same time. A round measures one
- * after the other, and every second round begins with the other build, so that whatever slows the machine down for a
- * while slows down both. The ratio is taken within a round. What a build costs is the CPU time of one operation, of the
- * server and of Postgres together: the rate also tells how busy the rest of the machine is.
+ * Each build has a server and a database on each engine; all run at the same time. A round measures one build after the
+ * other, and every second round begins with the other build, so that a disturbance of the machine affects both. The
+ * ratio is taken within a round. The cost of a build is the CPU time of one operation, of the server and of Postgres
+ * together: the rate also depends on the other load of the machine.
  */
 import type { ClientId } from './cast.ts'
 import type { Part } from './part.ts'
@@ -18,32 +18,32 @@ import { circumstances, figure, keepSection, median, medianInterval, table } fro
 import { type BenchStage, onStage } from './stage.ts'
 
 export interface AgainstOptions {
-  /** Any name that git knows a commit by. */
+  /** Any name by which git finds the commit. */
   commit: string
-  /** At least six: with fewer there is no interval. Fifteen unless given. */
+  /** At least six: with fewer there is no confidence interval. Default: fifteen. */
   rounds: number | undefined
-  /** Seconds that one build is measured for in a round. Two unless given. */
+  /** Seconds that each build is measured in a round. Default: two. */
   seconds: number | undefined
-  /** Kinds of work; all unless given. */
+  /** Kinds of work. Default: all. */
   only: string[] | undefined
-  /** Whether `bench/results.md` keeps what was printed. */
+  /** Whether the output is written to `bench/results.md`. */
   write: boolean
 }
 
 interface Work {
   name: string
-  /** What is done once, before the first round. */
+  /** Done once, before the first round. */
   before?: Job['play']
   play: Job['play']
 }
 
 const client: ClientId = 'till'
-/** Seconds between two polls of a request. */
+/** The interval between two polls of a request, in seconds. */
 const interval = 1
-/** Requests that are open while they are polled: more than a server answers polls in an interval. */
+/** Open requests that are polled: more polls than a server answers in an interval. */
 const polled = 25_000
 const connections = 64
-/** Seconds in which all that is done before a round is done, unless a server is very slow. */
+/** Seconds in which the preparation of a round ends, unless a server is very slow. */
 const longestPreparation = 120
 
 const kinds: Work[] = [
@@ -64,7 +64,7 @@ const kinds: Work[] = [
   { name: 'flows', play: { kind: 'flow', client, alg: 'ES256', approves: 'device api' } },
 ]
 
-/** Beyond this a difference is one: the 95 % interval of the ratio of CPU has to touch 1 ± this. */
+/** The 95 % interval of the CPU ratio must touch 1 ± this; otherwise the builds differ. */
 const levelWithin = 0.03
 
 const engines = ['SQLite', 'Postgres'] as const
@@ -75,10 +75,10 @@ interface Build {
   server: Part
 }
 
-/** What one build did in one round. */
+/** The measurements of one build in one round. */
 interface Measured {
   perSecond: number
-  /** Microseconds of CPU for one operation: the server's and that of Postgres. */
+  /** Microseconds of CPU for one operation: of the server and of Postgres. */
   cpu: number
 }
 
@@ -89,7 +89,7 @@ interface Compared {
   before: Measured[]
 }
 
-/** Measures, prints, and keeps the figures if told to. */
+/** Measures, prints, and writes the figures if requested. */
 export async function compareBuilds({ commit, only, write, ...given }: AgainstOptions): Promise<void> {
   const rounds = given.rounds ?? 15
   const seconds = given.seconds ?? 2
@@ -118,7 +118,7 @@ export async function compareBuilds({ commit, only, write, ...given }: AgainstOp
 
 interface Comparing {
   stage: BenchStage
-  /** Where the parts of the other build are. */
+  /** The folder of the other build's parts. */
   other: URL
   rounds: number
   seconds: number
@@ -134,7 +134,7 @@ async function compare(work: Work, engine: Engine, { stage, other, rounds, secon
     builds.push({ name: 'before', server: await startOn(engine, stage, other) })
     for (const build of builds) {
       if (work.before) await load(build, work.before, longestPreparation)
-      // Until everything is compiled.
+      // Warm up, until all code is compiled.
       await load(build, work.play, Math.min(2, seconds * 2))
     }
     for (let round = 0; round < rounds; round++) {
@@ -156,7 +156,7 @@ async function startOn(engine: Engine, { start, stores, assertionKey }: BenchSta
   return start('doorbell', { database, assertionKey, interval } satisfies DoorbellSetup, { parts })
 }
 
-/** Only one build works at a time, so what Postgres uses meanwhile, it uses for that one. */
+/** Only one build works at a time, so the CPU time of Postgres belongs to it. */
 async function cpuOf({ server }: Build, { stores }: BenchStage): Promise<number> {
   return (await server.usage()).cpu + ((await stores.postgresCpu()) ?? 0)
 }

@@ -1,14 +1,14 @@
 /**
- * `npm run bench:attack`: what honest clients feel of an attack, with this build and with another.
+ * `npm run bench:attack`: how an attack affects honest clients, with this build and with another.
  *
  *     npm run bench:attack                            all attacks, both engines, about 25 minutes; writes bench/results.md
- *     npm run bench:attack -- --against main~10        beside another commit than the usual one
+ *     npm run bench:attack -- --against main~10        beside another commit than the default one
  *     npm run bench:attack -- --only ready             one attack (may be repeated); prints only
  *     npm run bench:attack -- --engine postgres        one engine; prints only
  *
- * Honest clients issue tokens: they ask for authentication, the user approves, they redeem. Both builds are up at the
+ * Honest clients send authentication requests, the user approves, and they redeem the tokens. Both builds run at the
  * same time, each with a server and a database of its own, and are measured in turns: first undisturbed, then under
- * attack. Attacks come from a process of their own, are bounded in number and time, and go to this machine only.
+ * attack. Attacks run in a process of their own, are limited in number and time, and go to this machine only.
  */
 import { parseArgs } from 'node:util'
 import { type Attack, type AttackPlan, plans } from './attacks.ts'
@@ -20,7 +20,7 @@ import { type BenchStage, onStage } from './stage.ts'
 const engines = ['SQLite', 'Postgres'] as const
 type Engine = (typeof engines)[number]
 
-/** The last commit before strangers and full tables were kept from stopping a server. */
+/** The last commit before the defences against attackers and full tables. */
 const usualOther = 'ca7be158f7ab'
 
 const { values: options } = parseArgs({
@@ -36,10 +36,10 @@ const { values: options } = parseArgs({
 })
 const rounds = Number(options.rounds)
 const seconds = Number(options.seconds)
-/** What has to hold under each attack. */
+/** Required under each attack: rate and p99 relative to the undisturbed ones. */
 const wanted = { leastRate: 0.5, mostP99: 3 }
 
-/** What honest clients had of a server for a while. */
+/** What honest clients measured at a server for a while. */
 export interface Served {
   perSecond: number
   /** Milliseconds. */
@@ -49,7 +49,7 @@ export interface Served {
 
 export interface Server {
   part: Part
-  /** Where its database is. */
+  /** The URL of its database. */
   url: string
 }
 
@@ -106,7 +106,7 @@ async function play(plan: AttackPlan, engine: Engine, stage: BenchStage, other: 
       const part = await stage.start('doorbell', setup, { parts, ...plan.program?.() })
       const build: Build = { name, server: { part, url }, undisturbed: [], attacked: [], answers: {} }
       builds.push(build)
-      // Until everything is compiled, and the first plans of statements have been made anew.
+      // Warm up, until all code is compiled and Postgres has planned the statements again.
       await honest.serve(build.server, { at: `${plan.name} ${engine} ${name}`, seconds: 2, isAttacked: false })
     }
     await inTurns(builds, async (build) => {
@@ -135,7 +135,7 @@ async function inTurns(builds: Build[], measure: (build: Build) => Promise<void>
   }
 }
 
-/** What does not belong to the attack is over when it begins: signing in, say. */
+/** The preparation, such as signing in, ends before the attack begins. */
 async function prepareAttack(attack: Attack | undefined, { server }: Build, attacker: Part) {
   if (attack === undefined) return async (): Promise<Answers> => ({})
   const { port } = server.part
@@ -175,7 +175,7 @@ function write(all: Played[]): string {
     'attacked',
     'ratio',
     'failed',
-    'what the attacker was answered',
+    'responses to the attacker',
     `≥ ${wanted.leastRate}, ≤ ${wanted.mostP99}`,
   ]
   return [table(head, rows), plans.map(({ name, title }) => `- ${name}: ${title}`).join('\n')].join('\n\n')

@@ -1,4 +1,4 @@
-/** The attacks of `npm run bench:attack`: what is done, what is there before it, and what honest clients do meanwhile. */
+/** The attacks of `npm run bench:attack`: the attack, the data before it, and the work of honest clients. */
 import { createSocket } from 'node:dgram'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -17,34 +17,34 @@ export type { Attack }
 export interface AttackPlan {
   name: string
   title: string
-  /** Nothing: what is filled in is the attack. */
+  /** Undefined if the filled tables, or the silent name server, are the attack. */
   attack?: Attack
   honest(stage: BenchStage): Promise<Honest>
-  /** What is in the tables when it begins. */
+  /** Adds the rows that are in the tables when the attack begins. */
   fill?(server: Server, rows: number): Promise<void>
-  /** What runs the server, if not Node itself. */
+  /** The program that runs the server, if not Node itself. */
   program?(): { program: string }
-  /** Why it cannot be played on this machine, or nothing. */
+  /** Returns why it cannot run on this machine, or undefined. */
   impossibleHere?(): string | undefined
 }
 
-/** What honest clients do, and the settings of the server they do it at. */
+/** The work of honest clients, and the settings of their server. */
 export interface Honest {
   settings: NonNullable<DoorbellSetup['more']>
   serve(server: Server, how: { at: string; seconds: number; isAttacked: boolean }): Promise<Served>
   end(): Promise<void>
 }
 
-/** Users of the built-in directory; with so many, none is asked too often. */
+/** Users of the built-in directory; enough that no limit for one user is reached. */
 const users = 3000
 const password = 'correct horse battery staple'
-/** Pages that listen: users, and pages of each. */
+/** Pages that keep an event stream open: the users, and the pages of each. */
 const listening = { users: 25, pagesOfEach: 4 }
 const connections = 16
-/** Decisions a second whose clients are pinged, and as many whose clients cannot be found. */
+/** Decisions per second whose clients are pinged, and as many whose clients' addresses cannot be resolved. */
 const pingsPerSecond = 20
 
-/** The server looks names up at a name server that never answers. */
+/** The server resolves names at a name server that never answers. */
 const underSilentNameServer: Pick<AttackPlan, 'program' | 'impossibleHere'> = {
   program: () => ({ program: withSilentNameServer() }),
   impossibleHere: () =>
@@ -55,7 +55,7 @@ const underSilentNameServer: Pick<AttackPlan, 'program' | 'impossibleHere'> = {
 
 const redirectUri = 'https://web.example/callback'
 
-/** Limits for one user would be reached: there are few of them. */
+/** Limits for one user would be reached, because there are few users. */
 const limits = {
   perUser: { open: 1000, perMinute: 0 },
   perClientAndUser: { open: 0, perMinute: 0 },
@@ -84,7 +84,7 @@ export const plans: AttackPlan[] = [
   },
   {
     name: 'pages',
-    title: `${listening.users * listening.pagesOfEach} pages of ${listening.users} users listen for news`,
+    title: `${listening.users * listening.pagesOfEach} pages of ${listening.users} users keep an event stream open`,
     attack: { kind: 'pages', ...listening, password },
     honest: (stage) => tokensIssued(stage, directory(listening.users)),
   },
@@ -107,7 +107,7 @@ export const plans: AttackPlan[] = [
   },
   {
     name: 'registrations',
-    title: '1100 clients that nobody knows register every 5 s; the name server of their sector lists is silent',
+    title: '1100 unknown clients register every 5 s; the name server of their sector lists is silent',
     attack: { kind: 'registrations' },
     async honest(stage) {
       const silent = await openSilentNameServer()
@@ -168,7 +168,7 @@ async function calledBack(stage: BenchStage) {
   return { caller, endpoints, ca: authority.cert }
 }
 
-/** Between decision and ping lies a new connection, and so a look for the address of its host. */
+/** Each ping needs a new connection, and so a new look-up of the address of its host. */
 async function pinged(stage: BenchStage): Promise<Honest> {
   const { caller, endpoints, ca } = await calledBack(stage)
   const silent = await openSilentNameServer()
@@ -201,10 +201,10 @@ async function pinged(stage: BenchStage): Promise<Honest> {
   }
 }
 
-/** An address of this machine that nothing else uses. */
+/** An address of this machine that no other program uses. */
 const silentAddress = '127.0.0.99'
 
-/** Takes every question and answers none. */
+/** Receives every query and answers none. */
 function openSilentNameServer(): Promise<{ close(): void }> {
   const socket = createSocket('udp4')
   return new Promise((resolve, reject) => {
@@ -214,8 +214,8 @@ function openSilentNameServer(): Promise<{ close(): void }> {
 }
 
 /**
- * A program that runs Node where the silent name server is the only one: in a view of the files of its own, so that the
- * machine's own settings stay as they are.
+ * Returns a program that runs Node with the silent name server as the only one. It uses a mount namespace, so that the
+ * settings of the machine do not change.
  */
 function withSilentNameServer(): string {
   const folder = mkdtempSync(join(tmpdir(), 'doorbell-bench-names-'))

@@ -1,6 +1,6 @@
 /**
- * What is measured is JavaScript, as in an installed package: with the sources, the memory and the start would be those
- * of Node's TypeScript loader too. For all servers alike.
+ * Builds JavaScript, as in an installed package: with the sources, memory and start time would include Node's
+ * TypeScript loader. The same applies to all servers.
  */
 import { execFileSync } from 'node:child_process'
 import { cpSync, globSync, mkdirSync, rmSync } from 'node:fs'
@@ -10,11 +10,11 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 const project = fileURLToPath(new URL('..', import.meta.url))
 const tsc = join(project, 'node_modules', '.bin', 'tsc')
 
-/** Builds go to a folder within the project, so that what they import is found, where git and npm do not look. */
+/** Inside the project, so that imports are resolved, but where git and npm ignore it. */
 const folder = join(project, 'dist', `bench-${process.pid}`)
 
 /**
- * The parts on the server of this checkout. The build is there until this process ends.
+ * Builds the parts on the server of this checkout. The build is removed when this process ends.
  *
  * @returns the folder of the parts
  */
@@ -24,8 +24,8 @@ export function buildParts(): URL {
 
 /**
  * The parts of this checkout on the server of another commit: the same program uses both, through the package's public
- * names. Both run with the packages that are installed here.
- *
+ * Builds the parts of this checkout on the server of another commit: the same program uses both, through the package's
+ * public names. Both use the packages that are installed here.
  * @param commit any name that git knows a commit by
  * @returns the folder of the parts
  * @throws Error if git knows no such commit
@@ -38,7 +38,7 @@ export function buildPartsOn(commit: string): URL {
   cpSync(join(project, 'bench'), join(source, 'bench'), { recursive: true })
   cpSync(join(project, 'test', 'support'), join(source, 'test', 'support'), { recursive: true })
   cpSync(join(project, 'tsconfig.json'), join(source, 'tsconfig.json'))
-  // The parts are checked against the types of this checkout, when they are built for it.
+  // The types of this checkout are checked when the parts are built for it.
   return build(source, join(folder, 'before'), ['--noCheck'])
 }
 

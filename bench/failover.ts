@@ -1,10 +1,10 @@
 /**
- * A synchronous standby is promoted again and again, at random moments under load:
+ * A synchronous standby is promoted repeatedly, at random moments under load:
  *
- *     npm run bench:failover [promotions]        100 unless told
+ *     npm run bench:failover [promotions]        100 by default
  *
- * Counts what was answered 200 and is missing, and what was handed out twice; writes its section of bench/results.md,
- * and ends with 1 unless both are nothing.
+ * Counts what was answered with 200 and is missing, and what was issued twice; writes its section of bench/results.md,
+ * and exits with 1 unless both counts are 0.
  */
 import { playPromotions } from '../test/crash/promotions.ts'
 import { circumstances, keepSection, table } from './report.ts'
@@ -15,19 +15,19 @@ const atOnce = 12
 const { missing, doubled, wrong, facts, seconds } = await playPromotions({ promotions, atOnce, say: console.log })
 const section = `## Promotions
 
-\`npm run bench:failover\`: two servers on a primary with a synchronous standby. ${atOnce} flows at once ask, decide and
-collect tokens at both servers at the same time, while the primary comes to an end at a random moment and the standby is
-promoted; then a new standby is made. What was answered is compared with the tables each time. A 503 is an outcome that its
-caller does not know.
+\`npm run bench:failover\`: two servers on a primary with a synchronous standby. ${atOnce} flows at once send requests, decide
+and redeem tokens at both servers at the same time, while the primary fails at a random moment and the standby is promoted;
+then a new standby is added. Each time the responses are compared with the tables. After a 503 the caller does not know the
+outcome.
 
 ${circumstances('18', `${promotions} promotions, ${Math.round(seconds)} s`)}
 
 ${table(
   ['what', 'how many'],
   [
-    ['**answered 200 and missing**', `**${missing.length}**`],
-    ['**handed out twice**', `**${doubled.length}**`],
-    ['**answers that no story has**', `**${wrong.length}**`],
+    ['**answered with 200 and missing**', `**${missing.length}**`],
+    ['**issued twice**', `**${doubled.length}**`],
+    ['**other unexpected responses**', `**${wrong.length}**`],
     ...Object.entries(facts)
       .sort(([one], [other]) => (one < other ? -1 : 1))
       .map(([what, many]) => [what, String(many)]),

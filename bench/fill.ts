@@ -1,4 +1,4 @@
-/** Many open requests at once, without ringing for each: rows as `accept` writes them. */
+/** Adds many open requests at once, without sending each of them: rows as `accept` writes them. */
 import { Client } from 'pg'
 import { systemClock } from '../src/platform/clock.ts'
 import { fingerprint, newId } from '../src/platform/crypto.ts'
@@ -17,10 +17,10 @@ export interface Filling {
 }
 
 const batch = 10_000
-/** Milliseconds over which the requests came in, evenly, until now. */
+/** Milliseconds before now in which the requests were created, evenly. */
 const span = (lives.request * 1000) / 2
 
-/** A database of its own, brought to the newest schema, with the requests 0 to `count` - 1, each about another user. */
+/** Creates a database with the newest schema and the requests 0 to `count` - 1, each about another user. */
 export async function fill({ url, clientId, count, interval }: Filling): Promise<void> {
   await withDatabase(url, async (database) => {
     await migrate(database, systemClock)
@@ -46,7 +46,7 @@ export async function fill({ url, clientId, count, interval }: Filling): Promise
 }
 
 /**
- * So many requests that were redeemed a day ago, to the tables of a server that is up: in its schema, whichever that is.
+ * Adds requests that were redeemed a day ago to the tables of a running server, in the schema that it has.
  */
 export async function fillRedeemed(url: string, clientId: string, count: number): Promise<void> {
   const at = Date.now() - 86_400_000
@@ -61,7 +61,7 @@ export async function fillRedeemed(url: string, clientId: string, count: number)
   })
 }
 
-/** So many notifications that were delivered a day ago, likewise. */
+/** Adds notifications that were delivered a day ago, in the same way. */
 export async function fillDelivered(url: string, count: number): Promise<void> {
   const at = Date.now() - 86_400_000
   await inBatches(url, count, 'notifications', {
@@ -85,7 +85,7 @@ async function inBatches(url: string, count: number, table: string, statement: S
   if (url.startsWith('postgres')) await settleDown(url, table)
 }
 
-/** Brings the deadline of the first `count` open requests into the past. */
+/** Moves the deadline of the first `count` open requests into the past. */
 export async function letRunOut(url: string, count: number): Promise<void> {
   await withDatabase(url, (database) =>
     database.step({
@@ -96,14 +96,14 @@ export async function letRunOut(url: string, count: number): Promise<void> {
   )
 }
 
-/** id, hash, time and user, one after the other: all but the last are always as long. */
+/** Contains id, hash, time and user in sequence: all but the last have a fixed length. */
 function rowOf(number: number, createdAt: number): string {
   return newId(createdAt) + fingerprint(authReqIdOf(number)) + createdAt + userOf(number)
 }
 
 /**
- * As after a night: Postgres knows how the rows are spread, and what was written has reached the tables. On a connection of
- * our own, because Postgres does this only where nothing else travels with it.
+ * Runs vacuum, analyze and a checkpoint, as Postgres does over time. On a connection of its own, because Postgres
+ * requires these statements to be alone on theirs.
  */
 async function settleDown(url: string, table: string): Promise<void> {
   const client = new Client({ connectionString: url })

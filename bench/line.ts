@@ -1,4 +1,4 @@
-/** HTTP as the load generator speaks it: prepared text over a raw socket, one request at a time. */
+/** The HTTP of the load generator: prepared text over a raw socket, one request at a time. */
 import { connect, type Socket } from 'node:net'
 import { secretOf } from './cast.ts'
 
@@ -7,7 +7,7 @@ export interface Answer {
   body: string
 }
 
-/** One connection. It is asked one thing at a time. */
+/** One connection. It sends one request at a time. */
 export interface Line {
   send(text: string, answered: (answer: Answer | Error) => void): void
   close(): void
@@ -49,7 +49,7 @@ export function openLine(port: number): Promise<Line> {
   })
 }
 
-/** Nothing while it is not all there. Every server here says how long its answers are. */
+/** Returns undefined until the response is complete. All servers here send its length. */
 function readAnswer(text: string): Answer | Error | undefined {
   const head = text.indexOf('\r\n\r\n')
   if (head < 0) return undefined
@@ -61,8 +61,8 @@ function readAnswer(text: string): Answer | Error | undefined {
 }
 
 /**
- * @param basic the client that calls, if it proves itself with its secret
- * @param more headers besides
+ * @param basic the client that calls, if it authenticates with its secret
+ * @param more additional headers
  */
 export function post(path: string, form: string, basic?: string, more: Record<string, string> = {}): string {
   const authorization =

@@ -1,9 +1,9 @@
 /**
- * Three nodes on one Postgres, with everything that can happen to them:
+ * Three nodes on one Postgres, with all failures that they must survive:
  *
- *     npm run bench:nodes [flows]        20 000 unless told
+ *     npm run bench:nodes [flows]        20 000 by default
  *
- * Counts who was let down, writes its section of bench/results.md, and ends with 1 unless nobody was.
+ * Counts all broken guarantees, writes its section of bench/results.md, and exits with 1 unless all counts are 0.
  */
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -22,7 +22,7 @@ const names: Record<keyof LetDown, string> = {
   notificationsLost: 'notifications lost',
   doubleRedemptions: 'double redemptions',
   wrong5xx: '5xx while the database was there, or without `Retry-After`',
-  wrongAnswers: 'other answers that no story has',
+  wrongAnswers: 'other unexpected responses',
   nodesLost: 'nodes that ended without being killed',
 }
 
@@ -42,9 +42,9 @@ function describe({ letDown, facts, seconds }: Report): string {
   ]
   return `## Several nodes
 
-\`npm run bench:nodes\`: three nodes on one Postgres (\`fsync\` on), clocks 1 s behind, right, and 1 s ahead. Clients ring
-at one node, users decide at another, clients collect at the third and the first at the same time; a third each by poll,
-ping and push, ${atOnce} at once. Meanwhile \`LISTEN\` connections are terminated, a node is killed while it holds leases, Postgres
+\`npm run bench:nodes\`: three nodes on one Postgres (\`fsync\` on), clocks 1 s behind, exact, and 1 s ahead. Clients send
+requests to one node, users decide at another, clients redeem at the third and the first at the same time; a third each by
+poll, ping and push, ${atOnce} at once. Meanwhile \`LISTEN\` connections are terminated, a node is killed while it holds leases, Postgres
 is restarted, then crashes, and a node is stopped for ${stopped / 1000} s.
 
 ${where}; ${Math.round(seconds)} s in all.

@@ -1,9 +1,9 @@
-/** The parts of a benchmark are processes of their own, in `parts/`. What they are asked, they are asked over IPC. */
+/** The parts of a benchmark are separate processes, in `parts/`. They are called over IPC. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
 export interface Usage {
-  /** Microseconds of CPU that the process has used so far, all threads. */
+  /** Microseconds of CPU that all threads of the process have used so far. */
   cpu: number
   /** Resident memory in bytes. */
   rss: number
@@ -12,7 +12,7 @@ export interface Usage {
 export interface Part {
   /** Milliseconds from the start of the process until it was ready. */
   readyAfter: number
-  /** What it said when it was ready. */
+  /** The port that it reported when it was ready, or 0. */
   port: number
   ask<Answer>(what: string, told?: unknown): Promise<Answer>
   usage(): Promise<Usage>
@@ -33,14 +33,14 @@ process.on('exit', () => {
 })
 
 /**
- * Resolves when the program says that it is ready.
+ * Resolves when the program reports that it is ready.
  *
- * @param folder where the parts are, built
- * @param program what runs it, if not Node itself
+ * @param folder the folder of the built parts
+ * @param program the program that runs it, if not Node itself
  */
 export async function startPart(folder: URL, name: string, setup: unknown, program?: string): Promise<Part> {
   const begin = performance.now()
-  // What a server logs is written, as in production, but nobody reads it.
+  // A server writes its log, as in production, but no process reads it.
   const child = fork(fileURLToPath(new URL(`${name}.js`, folder)), {
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     env: { ...process.env, NODE_ENV: 'production' },
@@ -95,7 +95,7 @@ export async function startPart(folder: URL, name: string, setup: unknown, progr
 }
 
 export interface Playing<Answers> {
-  /** 0 if it listens nowhere. */
+  /** 0 if it does not listen. */
   port: number
   answers: Answers
   close(): Promise<void>
@@ -103,7 +103,9 @@ export interface Playing<Answers> {
 
 type Answers = Record<string, (told: never) => unknown>
 
-/** The program's side: it is set up once, answers, and ends when it is told to or when nobody is left who could. */
+/**
+ * Runs in the part's process: sets it up once, answers calls, and ends when it is told to or when its parent has ended.
+ */
 export function playPart<Setup>(begin: (setup: Setup) => Promise<Playing<Answers>>): void {
   let playing: Playing<Answers> | undefined
   const say = (said: Said) => {

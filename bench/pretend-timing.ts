@@ -1,11 +1,11 @@
 /**
- * Whether the time an answer takes tells who is there, where `requests.unknownUsers` is `pretend`:
+ * Tests whether response times reveal which users exist, if `requests.unknownUsers` is `pretend`:
  *
  *     node bench/pretend-timing.ts [pairs]
  *
- * Known and unknown users are asked for in turns, in random order within each pair, over real HTTP on SQLite. Each is
- * asked for once, so that none has more of a history than another, and when nothing else is being done. What is done
- * after the answer, telling the user, is looked at on its own: by the time that another request takes which comes at once.
+ * Requests about known and unknown users are sent in random order within each pair, over real HTTP on SQLite. Each user
+ * is used once, so that none has a longer history than another, and only while nothing else runs. The work after the
+ * response, notifying the user, is measured by the time of another request that follows at once.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -49,7 +49,7 @@ try {
   say('A request', await ask(warmUp, pairs, async (login_hint) => ring('till', { login_hint })))
   const wrongCode = async (login_hint: string) => {
     const { error, milliseconds } = await ring('booth', { login_hint, user_code: 'wrong' })
-    // Not every unknown user has a code.
+    // Not every unknown user has a user code.
     return error === 'invalid_user_code' ? { milliseconds } : undefined
   }
   say('A wrong user code', await ask(warmUp + pairs, codePairs, wrongCode))
@@ -116,7 +116,10 @@ function median(values: number[]): number {
   return sorted.length % 2 ? sorted[Math.floor(half)]! : (sorted[half - 1]! + sorted[half]!) / 2
 }
 
-/** How often one of the first is the longer one, and how probable at least such a tilt is by chance (two-sided, normal). */
+/**
+ * Returns how often a value of `first` is the larger one, and the probability of at least this difference by chance
+ * (two-sided, normal).
+ */
 function mannWhitney(first: number[], second: number[]): { p: number; share: number } {
   const ranked = [...first.map((value) => ({ value, mine: true })), ...second.map((value) => ({ value, mine: false }))]
   ranked.sort((one, other) => one.value - other.value)

@@ -1,4 +1,4 @@
-/** What is printed and kept: tables, and a section of `bench/results.md` for each of the two benchmarks. */
+/** Output: tables, and a section of `bench/results.md` for each of the two benchmarks. */
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
@@ -7,7 +7,6 @@ import { fileURLToPath } from 'node:url'
 
 const file = fileURLToPath(new URL('./results.md', import.meta.url))
 
-/** The one between two of its surroundings for whom it matters. */
 export function median(values: number[]): number {
   const sorted = values.toSorted((one, other) => one - other)
   const half = sorted.length / 2
@@ -15,13 +14,13 @@ export function median(values: number[]): number {
 }
 
 /**
- * Between which two of the values the median of all such values lies, with a confidence of 95 %: by their order alone, so
- * that neither the shape of their distribution nor an outlier matters. At least six values are wanted.
+ * Returns the two values between which the median of the distribution lies, with a confidence of 95 %: by their order
+ * alone, so that neither the shape of the distribution nor an outlier matters. At least six values are needed.
  */
 export function medianInterval(values: number[]): [number, number] {
   const sorted = values.toSorted((one, other) => one - other)
   const count = sorted.length
-  // Of n values, the chance that at most k lie below the median is that of at most k heads in n tosses.
+  // For n values, the chance that at most k are below the median is that of at most k heads in n tosses.
   let chance = 0.5 ** count
   let below = chance
   let rank = 0
@@ -33,7 +32,7 @@ export function medianInterval(values: number[]): [number, number] {
   return [sorted[rank]!, sorted[count - 1 - rank]!]
 }
 
-/** Three figures are enough for anybody: 12 300, 1.23, 0.0123. */
+/** Returns a number with three significant figures: 12 300, 1.23, 0.0123. */
 export function figure(value: number | undefined): string {
   if (value === undefined || Number.isNaN(value)) return '–'
   if (value === 0) return '0'
@@ -49,7 +48,7 @@ export function megabytes(bytes: number): string {
   return String(Math.round(bytes / 1024 / 1024))
 }
 
-/** A table of Markdown, in line. The first column is text, the others are figures. */
+/** Returns a table of Markdown with aligned columns. The first column is text, the others are figures. */
 export function table(head: string[], rows: string[][]): string {
   const widths = head.map((_, column) => Math.max(...[head, ...rows].map((row) => row[column]!.length), 3))
   const line = (row: string[]) => {
@@ -62,10 +61,10 @@ export function table(head: string[], rows: string[][]): string {
   return [line(head), `| ${rule.join(' | ')} |`, ...rows.map(line)].join('\n')
 }
 
-/** Others that keep the machine busy are in the figures, too. */
+/** Other load on the machine affects the figures. */
 const loadBefore = loadavg()[0]!
 
-/** Under which circumstances the figures came about. */
+/** Returns the circumstances of a measurement. */
 export function circumstances(postgres: string, how: string): string {
   const { model = 'unknown' } = cpus()[0] ?? {}
   const gigabytes = (totalmem() / 1024 ** 3).toFixed(0)
@@ -79,7 +78,7 @@ export function circumstances(postgres: string, how: string): string {
   ].join('\n')
 }
 
-/** What is measured is what is committed; if not, it says so. */
+/** Returns the commit that is measured, and whether there are uncommitted changes. */
 function commit(): string {
   const git = (...words: string[]) => spawnSync('git', words, { cwd: new URL('..', import.meta.url), encoding: 'utf8' })
   const { stdout, status } = git('rev-parse', '--short=10', 'HEAD')
@@ -94,7 +93,7 @@ What the benchmarks printed, each in a section of its own; nothing here is writt
 [docs/guides/performance.md](../docs/guides/performance.md) says what is measured and how to read it.
 `
 
-/** Replaces one section and leaves the others as they are. */
+/** Replaces one section and keeps the others. */
 export async function keepSection(name: string, text: string): Promise<void> {
   const [from, to] = [`<!-- ${name} -->`, `<!-- end of ${name} -->`]
   const before = await readFile(file, 'utf8').catch(() => introduction)

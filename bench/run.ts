@@ -1,19 +1,19 @@
 /**
- * `npm run bench`: Doorbell beside oidc-provider with its own CIBA feature, and beside two limits, an HTTP server that
- * answers a constant, and signing alone.
+ * `npm run bench`: Doorbell compared with oidc-provider and its own CIBA feature, and with two upper limits: an HTTP
+ * server that answers a constant, and signing alone.
  *
  *     npm run bench                          everything, within 15 minutes; writes bench/results.md
  *     npm run bench -- --quick               about two minutes; prints only
  *     npm run bench -- --only pending-polls   one workload (may be repeated); prints only
  *
- * `--against <commit>` measures this build beside that of another commit instead: see against.ts.
+ * `--against <commit>` compares this build with the build of another commit instead: see against.ts.
  *
- * `--write` writes in any case. `--rounds`, `--seconds` (of a round), `--requests` and `--connections` change what they
- * say.
+ * `--write` writes in any case. `--rounds`, `--seconds` (of a round), `--requests` and `--connections` set their
+ * values.
  *
- * Every workload has servers and databases of its own, all of them up at the same time. A round asks each for a few
- * seconds, one after the other, in turns beginning with another one, so that whatever slows the machine down for a while
- * slows down all of them. Ratios are taken within rounds. An answer that is not the expected one ends the run.
+ * Every workload has servers and databases of its own, all running at the same time. A round measures each for a few
+ * seconds, one after the other, beginning with another one each time, so that a disturbance of the machine affects all
+ * of them. Ratios are taken within rounds. An unexpected response ends the run.
  */
 import { parseArgs } from 'node:util'
 import { compareBuilds } from './against.ts'
@@ -42,10 +42,10 @@ const { values: options } = parseArgs({
 const usual = options.quick ? quick : full
 const rounds = Number(options.rounds ?? usual.rounds)
 const seconds = Number(options.seconds ?? usual.seconds)
-/** How many open requests are polled. */
+/** The number of open requests that are polled. */
 const requests = Number(options.requests ?? usual.requests)
 const connections = Number(options.connections ?? usual.connections)
-/** Seconds that a client leaves a request alone between two polls; the default of 5 would need five times as many. */
+/** The interval between two polls, in seconds; the default of 5 would need five times as many requests. */
 const interval = 1
 /** So few that each is polled again long before its interval is over. */
 const impatient = Math.max(connections * 2, 200)
@@ -82,7 +82,7 @@ const workloads: Workload[] = [
     title: `Pending polls over ${grouped(requests)} open requests, none too early`,
     servers: [...everyServer, 'bare Node HTTP'],
     filledFor: 'till',
-    // A request is polled many times in its life: what the first poll finds out is known in the rounds.
+    // A request is polled many times: caches are filled by the first poll, before the rounds.
     before: () => ({ ...polling, client: 'till', expects: 'authorization_pending', once: true }),
     play: (server) => ({
       ...polling,
@@ -111,7 +111,7 @@ const workloads: Workload[] = [
     servers: everyServer,
     filledFor: 'till-jwt',
     before: () => ({ ...signedPolling, once: true, assertions: signedPolling.of }),
-    // As many as it will need, and a reserve.
+    // As many as needed, and a reserve.
     play: (_server, last) => ({
       ...signedPolling,
       assertions:
@@ -141,7 +141,7 @@ function wholeFlows(alg: 'ES256' | 'RS256'): Workload {
   })
   return {
     name: `flows-${alg.toLowerCase()}`,
-    title: `Whole flows: ring, approve, redeem, ID token ${alg}`,
+    title: `Whole flows: request, approval, redemption, ID token ${alg}`,
     servers: [...everyServer, 'signing alone'],
     play,
     compare: [
@@ -209,7 +209,7 @@ async function measure(workload: Workload, stage: BenchStage): Promise<Results> 
 }
 
 interface Server extends Part {
-  /** Where its store is, if that is on a disk. */
+  /** The URL of its store, if that is on a disk. */
   url?: string
 }
 
@@ -237,7 +237,7 @@ async function start(name: ServerName, { filledFor }: Workload, stage: BenchStag
   }
 }
 
-/** Until everything is compiled, and known that is known in the rounds. */
+/** Warm up, until all code is compiled and caches are filled. */
 async function prepare(name: ServerName, server: Part, workload: Workload, { load }: BenchStage): Promise<void> {
   if (name === 'signing alone') return
   const at = `${workload.name} ${name}`

@@ -1,16 +1,16 @@
 /**
- * `npm run bench:scale`: what a full table costs Doorbell, on each engine, and how soon a client hears of a decision.
+ * `npm run bench:scale`: what a full table costs Doorbell, on each engine, and the time from a decision to its ping.
  *
  *     npm run bench:scale                     1 000, 100 000 and 1 000 000 open requests; writes bench/results.md
  *     npm run bench:scale -- --quick          without the million; prints only
  *     npm run bench:scale -- --sizes 5000     those sizes (comma separated); prints only
  *
- * `--write` writes in any case, `--only sqlite` or `--only postgres` leaves the other engine out, `--rounds` and
- * `--seconds` (of pings) change what they say.
+ * `--write` writes in any case, `--only sqlite` or `--only postgres` omits the other engine, `--rounds` and `--seconds`
+ * (of pings) set their values.
  *
- * Latencies are measured at the same moderate rate whatever the size, because at full load they tell how many callers
- * there are and little else. The servers of all sizes are up at the same time and take turns, so that whatever slows the
- * machine down for a while slows down all of them.
+ * Latencies are measured at the same moderate rate for every size, because at full load they depend on the number of
+ * callers and little else. The servers of all sizes run at the same time and are measured in turns, so that a
+ * disturbance of the machine affects all of them.
  */
 import { parseArgs } from 'node:util'
 import { certifyServer } from '../test/support/certificates.ts'
@@ -39,18 +39,18 @@ const sizes = options.sizes?.split(',').map(Number) ?? (options.quick ? [1000, 1
 const engines = (['SQLite', 'Postgres'] as const).filter((name) => !options.only || options.only === name.toLowerCase())
 const seconds = Number(options.seconds ?? (options.quick ? 4 : 8))
 const rounds = Number(options.rounds ?? 5)
-/** Requests polled in a round: others in each, so that in each some are polled for the first time. */
+/** Requests polled in a round: others in each, so that each round has first polls. */
 const polled = 200
 if (engines.length === 0 || sizes.some((size) => !(size >= polled * rounds))) {
   throw new Error(`engines are sqlite and postgres, sizes at least ${polled * rounds}`)
 }
 
-/** Seconds that a client leaves a request alone between two polls. */
+/** The interval between two polls, in seconds. */
 const interval = 1
 const connections = 16
-/** Later polls ask each of their requests every other second. */
+/** Later polls poll each of their requests every other second. */
 const perSecond = { first: polled, later: polled / 2, rings: 100, pings: 40, deadPings: 20, pollsUnderLoad: 400 }
-/** Requests whose time is over when the sweep comes. */
+/** Requests that have expired when the sweep runs. */
 const runOut = 10_000
 
 interface Round {
@@ -151,7 +151,7 @@ function setupOf({ database }: Pick<Sized, 'database'>, { assertionKey }: BenchS
 const polls = { kind: 'poll', client: 'till', expects: 'authorization_pending', interval: interval * 1000 } as const
 const rings = { kind: 'ring', client: 'till' } as const
 
-/** With requests that nobody has: everything is compiled and connected then, and nothing is known of any request. */
+/** Polls unknown requests: afterwards all code is compiled and connected, and no request is cached. */
 async function warmUp(server: Part, size: number, { load }: BenchStage): Promise<void> {
   const nobodys = { ...polls, of: 1000, from: size, among: 1000, expects: 'invalid_grant', interval: 0 } as const
   const warm = { port: server.port, at: 'nobody', connections, seconds: Math.min(2, seconds) }
@@ -165,14 +165,14 @@ async function measureRound(server: Part, { engine, size }: Sized, round: number
   const at = `${engine} ${size} ${round}`
   const open = { ...polls, of: polled, among: size, from: round }
   return {
-    // The lap ends it; the seconds are for a server that cannot keep up.
+    // The lap ends it; the seconds are for a server that is too slow.
     first: await ask(at, { ...open, once: true }, perSecond.first),
     later: await ask(at, open, perSecond.later),
     rings: await ask(`rings ${server.port}`, rings, perSecond.rings),
   }
 }
 
-/** Without workers, so that nobody sweeps in between. */
+/** Without workers, so that no other sweep runs in between. */
 async function measureSweeps({ database, size }: Sized, stage: BenchStage) {
   return withServer({ ...setupOf({ database }, stage), workers: false }, stage, async (server) => {
     const sweep = () => server.ask<Sized['sweep']>('sweep')
@@ -250,11 +250,11 @@ async function withServer<Result>(
 
 function write(sized: Sized[], called: Called[]): string {
   return [
-    '### What is wanted',
-    table(['what', 'engine', 'measured', 'wanted', ''], wanted(sized, called)),
+    '### Targets',
+    table(['what', 'engine', 'measured', 'target', ''], wanted(sized, called)),
     '### By the number of open requests',
-    `First polls at ${perSecond.first} a second, later polls at ${perSecond.later}, rings at ${perSecond.rings}, over ${connections} connections. A first
-poll is the first that the process hears about a request.`,
+    `First polls at ${perSecond.first} a second, later polls at ${perSecond.later}, requests at ${perSecond.rings}, over ${connections} connections. A first
+poll is the first one that the process receives for a request.`,
     table(
       [
         'engine',
@@ -263,7 +263,7 @@ poll is the first that the process hears about a request.`,
         'p99',
         'later poll p50 ms',
         'p99',
-        'ring p50 ms',
+        'request p50 ms',
         'p99',
         'start ms',
         'MB idle',
@@ -285,15 +285,7 @@ poll is the first that the process hears about a request.`,
     ),
     '### Expiry sweep',
     table(
-      [
-        'engine',
-        'open requests',
-        'nothing has run out, ms',
-        'run out',
-        'ms',
-        'settled per second',
-        'filling the table, s',
-      ],
+      ['engine', 'open requests', 'none expired, ms', 'expired', 'ms', 'settled per second', 'filling the table, s'],
       sized.map(({ engine, size, sweepOfNothing, sweep, filling }) => [
         engine,
         grouped(size),
@@ -321,7 +313,7 @@ a second.`,
   ].join('\n\n')
 }
 
-/** The figures that the design promises, and whether they were met here. */
+/** Returns the figures that the design promises, and whether they were met. */
 function wanted(sized: Sized[], called: Called[]): string[][] {
   const row = (what: string, engine: string, value: number, most: number, unit: string) => [
     what,
@@ -349,7 +341,7 @@ function wanted(sized: Sized[], called: Called[]): string[][] {
   })
 }
 
-/** The median of what the rounds say, each for itself. */
+/** Returns the median of the ratios within the rounds. */
 function slower(one: Sized, other: Sized, what: 'first' | 'later'): number {
   return median(one.rounds.map((round, number) => round[what].p50 / other.rounds[number]![what].p50))
 }

@@ -1,4 +1,4 @@
-/** What is measured side by side, what comes out, and how it is written down. */
+/** The workloads that are measured side by side, their results, and the report. */
 import type { ClientId } from './cast.ts'
 import type { Job, Played } from './parts/load.ts'
 import { figure, median, megabytes, table } from './report.ts'
@@ -15,12 +15,12 @@ export interface Workload {
   name: string
   title: string
   servers: ServerName[]
-  /** Who asks, and so whose requests the servers are filled with; nothing: they start empty. */
+  /** The client whose requests the servers are filled with; undefined: they start empty. */
   filledFor?: ClientId
-  /** What is done before the first round and does not count. */
+  /** Done before the first round, and not measured. */
   before?(server: ServerName): Job['play']
   play(server: ServerName, last: Played | undefined): Job['play']
-  /** Of the ratios: what has to hold. */
+  /** The ratios, and what they must reach. */
   compare: { of: ServerName; to: ServerName; atLeast?: number }[]
 }
 
@@ -33,7 +33,7 @@ export interface Round extends Played {
 
 export interface Measured {
   rounds: Round[]
-  /** Bytes: before anything is asked, and after the last round. */
+  /** Bytes: before the first request, and after the last round. */
   idle: number
   afterwards: number
   /** Bytes by which the store has grown for each operation of the rounds. */
@@ -42,12 +42,12 @@ export interface Measured {
 
 export type Results = Map<ServerName, Measured>
 
-/** Markdown: the ratios of all workloads, then a table for each. */
+/** Returns Markdown: the ratios of all workloads, then a table for each. */
 export function write(all: { workload: Workload; results: Results }[]): string {
   return ['### Ratios', ratios(all), ...all.flatMap(section)].join('\n\n')
 }
 
-/** Of rates, round by round. */
+/** The ratios of rates, round by round. */
 function ratios(all: { workload: Workload; results: Results }[]): string {
   const rows = all.flatMap(({ workload, results }) =>
     workload.compare.map(({ of, to, atLeast }) => {
@@ -106,6 +106,6 @@ function section({ workload, results }: { workload: Workload; results: Results }
     'generator busy %',
   ]
   const heldBack = [...results.values()].some(({ rounds }) => rounds.some((round) => round.heldBack))
-  const note = '\\* It was faster than the requests there were: all of them had been polled within the interval.'
+  const note = '\\* The number of requests limited it: all of them had been polled within the interval.'
   return [`### ${workload.name}`, `${workload.title}.`, table(head, rows), ...(heldBack ? [note] : [])]
 }

@@ -1,4 +1,4 @@
-/** The server of the soak, in a process of its own: it is told what to be, and says how much memory it takes. */
+/** The server of the soak test, in a process of its own: it gets its settings, and reports its memory. */
 import { loadConfig } from '../src/config/load.ts'
 import { createDoorbell } from '../src/doorbell.ts'
 import { createLog } from '../src/platform/log.ts'
@@ -8,7 +8,7 @@ export interface SoakOrder {
   database: string
   secret: string
   users: number
-  /** Seconds that what is finished is kept. */
+  /** Seconds for which finished records are kept. */
   keepFor: number
 }
 
@@ -34,7 +34,7 @@ async function serve({ port, database, secret, users, keepFor }: SoakOrder): Pro
       database,
       secret,
       requests: { maxOpenPerUser: 1000 },
-      // Tokens run out within the run, too.
+      // Tokens must expire within the run, too.
       tokens: { accessTtl: Math.ceil(keepFor), idTtl: Math.ceil(keepFor) },
       clients: [
         { client_id: 'till', client_secret: secret, backchannel_token_delivery_mode: 'poll' },
@@ -43,7 +43,7 @@ async function serve({ port, database, secret, users, keepFor }: SoakOrder): Pro
       users: Array.from({ length: users }, (_, number) => ({ id: `u${number}`, email: `u${number}@example.com` })),
     },
   })
-  // Settings are whole days, which nobody soaks for.
+  // The retention settings are whole days, longer than a soak test.
   const days = keepFor / 86_400
   const retention = { requests: days, notifications: days }
   const doorbell = await createDoorbell({ ...config, retention }, { log: createLog('error') })

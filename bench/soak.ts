@@ -1,14 +1,13 @@
 /**
- * Whether a server that runs for long stays as it is: memory, latency, and the size of its tables.
+ * Tests whether a server stays stable for a long time: memory, latency, and the size of its tables.
  *
  *     npm run bench:soak                       20 minutes
- *     npm run bench:soak -- --minutes 2        fewer
+ *     npm run bench:soak -- --minutes 2        a shorter run
  *
- * The server runs in a process of its own on SQLite. First it is found out how many whole flows it does in a second (a
- * request, a poll too early, an approval, tokens) if it does nothing else than that and pruning; then 70 % of that are
- * asked for, however long each takes. What is finished is kept for a tenth of the run, and before it begins as many
- * flows have been done as fit into that, so that as much is pruned as is added. The result replaces what stands between
- * the soak marks of bench/results.md.
+ * The server runs in a process of its own on SQLite. First the highest rate of whole flows per second is measured (a
+ * request, an early poll, an approval, tokens), pruning included; then 70 % of that rate is sent, whatever each flow
+ * takes. Finished records are kept for a tenth of the run. Before the measurement begins, flows run for that time, so
+ * that as much is pruned as is added. The result replaces the section between the soak marks of bench/results.md.
  */
 import { execFileSync, fork } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
@@ -28,7 +27,7 @@ import type { SoakOrder, SoakReport } from './soak-server.ts'
 const { values } = parseArgs({ options: { minutes: { type: 'string', default: '20' } } })
 const minutes = Number(values.minutes)
 const share = 0.7
-/** Connections, and so flows under way while it is found out how many there can be. */
+/** Connections, and so concurrent flows while the highest rate is measured. */
 const connections = 64
 const users = 2000
 /** Milliseconds between two samples. */
@@ -54,7 +53,7 @@ interface Sample {
   fileSize: number
 }
 
-/** What may grow, in percent, from the second third of the run to the last: what comes before is warming up. */
+/** The growth allowed from the second third of the run to the last, in percent; the first third is warm-up. */
 const allowed = { rss: 10, p50: 25, p99: 50, rows: 10 }
 
 const tables = ['backchannel_auth_requests', 'notifications', 'oidc_models', 'used_assertions'] as const
@@ -64,7 +63,7 @@ const server = fork(join(import.meta.dirname, 'soak-server.ts'))
 try {
   const order: SoakOrder = { port, database: `sqlite:${file}`, secret, users, keepFor }
   await reportOf(order)
-  // As much as it does while it prunes as much as it keeps: before there is anything to prune it does more.
+  // Measured while it prunes as much as it adds: before there is anything to prune, it is faster.
   say(`for ${keepFor} seconds as fast as it goes, until there is something to prune …`)
   await capacity(keepFor)
   const most = await capacity(Math.min(30, minutes * 3))
@@ -88,7 +87,7 @@ function reportOf(asked: SoakOrder | 'report'): Promise<SoakReport> {
   })
 }
 
-/** As many flows as there are connections, one after the other. */
+/** Runs as many flows at once as there are connections; each is followed by the next. */
 async function capacity(seconds: number): Promise<number> {
   const until = performance.now() + seconds * 1000
   let flows = 0
@@ -103,7 +102,7 @@ async function capacity(seconds: number): Promise<number> {
   return flows / ((performance.now() - begun) / 1000)
 }
 
-/** So many flows begin in a second, whether those before have ended or not: waiting counts. */
+/** Begins this many flows per second, whether earlier ones have ended or not: waiting time counts. */
 async function soak(rate: number): Promise<Sample[]> {
   const samples: Sample[] = []
   let times: number[] = []
@@ -192,7 +191,7 @@ async function look(minute: number, times: number[], failed: number): Promise<Sa
   }
 }
 
-/** As another process: the server is not asked. */
+/** Reads the database as another process; the server is not involved. */
 async function sizes(): Promise<Record<string, number>> {
   const database = await openDatabase(`sqlite:${file}`, { log: createLog('silent'), clock: systemClock })
   try {

@@ -1,4 +1,4 @@
-/** What the benchmarks stand on: the parts, built; somewhere to keep data; a load generator; a client's key. */
+/** The environment of the benchmarks: built parts, stores, a load generator, and a client's key. */
 import type { JsonWebKey } from 'node:crypto'
 import { exportJWK, generateKeyPair } from 'jose'
 import { buildParts, buildPartsOn } from './build.ts'
@@ -8,22 +8,22 @@ import { openStores, type Stores } from './stores.ts'
 
 export interface BenchStage {
   stores: Stores
-  /** Public. */
+  /** The public key. */
   assertionKey: JsonWebKey
   /**
-   * @param from.parts where the part is taken from, if not from the build of this checkout
-   * @param from.program what runs it, if not Node itself
+   * @param from.parts the folder of the part, if not the build of this checkout
+   * @param from.program the program that runs it, if not Node itself
    */
   start(name: string, setup?: unknown, from?: { parts?: URL | undefined; program?: string }): Promise<Part>
   load(job: Job): Promise<Played>
-  /** Builds the parts on the server of another commit. @returns where they are */
+  /** Builds the parts on the server of another commit. @returns their folder */
   buildOn(commit: string): URL
 }
 
-/** Everything is let go of when the work ends, in whatever way. */
+/** Releases all resources when `work` ends, in whatever way. */
 export async function onStage<Result>(work: (stage: BenchStage) => Promise<Result>): Promise<Result> {
   const { privateKey, publicKey } = await generateKeyPair('ES256', { extractable: true })
-  // Told to stop, it cleans up as it does at the end.
+  // A signal cleans up, as the end of the work does.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
   const own = buildParts()
   const stores = await openStores()

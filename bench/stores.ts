@@ -1,4 +1,4 @@
-/** Where the servers of a benchmark keep what they know: files and databases of their own, gone afterwards. */
+/** The databases of a benchmark's servers: files and databases of their own, removed afterwards. */
 import { rmSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -9,18 +9,18 @@ import { startPostgres } from '../test/support/postgres.ts'
 export interface Stores {
   sqlite(): string
   postgres(): Promise<string>
-  /** What makes the figures comparable: version, and whether a commit waits for the disk. */
+  /** The version of Postgres, and whether a commit waits for the disk. */
   aboutPostgres: string
-  /** Bytes on disk of what lies at one of these URLs, what is still in its log included where that is a file beside it. */
+  /** Returns the bytes on disk of the database at one of these URLs, including a log file beside it. */
   sizeOf(url: string): Promise<number>
-  /** Microseconds of CPU that all processes of Postgres have used so far, where the system tells (Linux). */
+  /** Returns the microseconds of CPU that all processes of Postgres have used so far, or undefined except on Linux. */
   postgresCpu(): Promise<number | undefined>
-  /** Lets go of what has been opened so far. */
+  /** Removes what has been opened so far. */
   clear(): Promise<void>
   close(): Promise<void>
 }
 
-/** A Postgres that keeps its promises about the disk, or the one that is named by `DOORBELL_BENCH_POSTGRES`. */
+/** Opens a Postgres that syncs to disk, or the one that `DOORBELL_BENCH_POSTGRES` names. */
 export async function openStores(): Promise<Stores> {
   const folder = await mkdtemp(join(tmpdir(), 'doorbell-bench-'))
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
@@ -79,7 +79,7 @@ async function sizeOfFile(path: string): Promise<number> {
   return (await Promise.all(sizes)).reduce((sum, each) => sum + each, 0)
 }
 
-/** The fields of /proc/<pid>/stat that follow the name, which may hold spaces. */
+/** Returns the fields of /proc/<pid>/stat after the name, which may contain spaces. */
 async function statOf(pid: number | string): Promise<string[]> {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
   return text.slice(text.lastIndexOf(')') + 2).split(' ')
@@ -89,7 +89,10 @@ async function parentOf(pid: number): Promise<number | undefined> {
   return Number((await statOf(pid))[1]) || undefined
 }
 
-/** Those who live, those who have ended (which their parent counts), and the parent. Ticks are hundredths of a second. */
+/**
+ * Sums the running processes, the ended ones (counted by their parent), and the parent. Ticks are hundredths of a
+ * second.
+ */
 async function cpuOfFamily(master: number): Promise<number> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
   const stats = await Promise.all(pids.map(async (pid) => ({ pid, stat: await statOf(pid) })))

@@ -1,7 +1,7 @@
 /**
- * Two nodes behind nginx, then behind HAProxy, with the configurations of docs/proxies: honest clients call all the time,
- * the nodes are restarted one after the other, and no call may fail. Then their database goes away and comes back: calls
- * are answered, or refused with 503 and Retry-After, and never anything else. Takes four minutes, and needs both proxies
+ * Two nodes behind nginx, then behind HAProxy, with the configurations of docs/proxies: honest clients call
+ * continuously, the nodes are restarted one after the other, and no call may fail. Then their database is unreachable
+ * for a while: calls succeed, or are refused with 503 and Retry-After. Takes four minutes, and needs both proxies
  * (`apt-get install nginx haproxy`).
  *
  *   node checks/rolling-restart.ts [nginx|haproxy]
@@ -29,13 +29,16 @@ type ProxyName = keyof typeof proxies
 
 const kiosk = newSecret()
 const phones = newSecret()
-/** Clients that call one after the other, each on a connection that is kept. */
+/** Clients that send one call after another, each on a kept-alive connection. */
 const callers = 12
-/** One for each of them, so that the newest request is its own. */
+/** One user for each client, so that the newest request is its own. */
 const people = Array.from({ length: callers }, (_, number) => ({ username: `user-${number}` }))
-/** Milliseconds each of them rests between two calls: two hundred calls a second are many for one user, few for a server. */
+/**
+ * The pause of each client between two calls, in milliseconds: two hundred calls per second are many for one user, few
+ * for a server.
+ */
 const restMs = 40
-/** Milliseconds that the database is away for. */
+/** Milliseconds for which the database is unreachable. */
 const awayMs = 5_000
 /** How often both nodes are restarted. */
 const rounds = 2
@@ -93,7 +96,7 @@ async function check(name: ProxyName): Promise<void> {
   for (const { process: child } of nodes) await end(child)
 }
 
-/** Clients that are told to wait are not let down; who is told anything else is. */
+/** A 503 with Retry-After is correct; every other error is a failure. */
 async function loseDatabase(name: ProxyName, port: number): Promise<void> {
   const load = startLoad(port, { mayBeAway: true })
   await pause(1_000)
@@ -141,7 +144,7 @@ function spawnNode(file: string): ChildProcess {
   return begin(process.execPath, [bin, 'serve', '--config', file, '--migrate'])
 }
 
-/** @param takesBackAfterMs milliseconds in which the balancer has surely heard that the node is ready again */
+/** @param takesBackAfterMs milliseconds in which the balancer surely detects that the node is ready again */
 async function restart(node: Node, takesBackAfterMs: number): Promise<void> {
   const asked = performance.now()
   const code = await end(node.process)
@@ -177,7 +180,7 @@ async function untilReady(port: number): Promise<void> {
   throw new Error(`nothing is ready on port ${port}`)
 }
 
-/** What docs/proxies says, with the addresses of this check, and without TLS. */
+/** Returns a configuration of docs/proxies, with the addresses of this check, and without TLS. */
 async function configurationOf(
   name: string,
   port: number,
@@ -221,9 +224,9 @@ async function startHaproxy(port: number, nodes: number[]): Promise<ChildProcess
 }
 
 /**
- * Rings, a decision, tokens, and a poll too many; over and over.
+ * Runs flows repeatedly: a request, a decision, tokens, and one poll more.
  *
- * @param options.mayBeAway whether calls may be refused with 503, if they are told when to come again
+ * @param options.mayBeAway whether calls may be refused with 503 and Retry-After
  */
 function startLoad(port: number, { mayBeAway = false } = {}) {
   const failed: string[] = []

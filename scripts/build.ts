@@ -1,4 +1,4 @@
-/** Builds dist/: JavaScript and types by tsc, and beside them the files that are read at run time. */
+/** Builds dist/: JavaScript and types by tsc, and the files that are read at run time. */
 import { execFileSync } from 'node:child_process'
 import { cpSync, globSync, rmSync } from 'node:fs'
 

@@ -1,11 +1,11 @@
-/** CHANGELOG.md as https://keepachangelog.com has it: what is not released yet stands first. */
+/** Updates CHANGELOG.md, in the format of https://keepachangelog.com: unreleased changes are the first section. */
 
 const heading = '## [Unreleased]\n'
 
 /**
- * Returns the changelog in which all that was unreleased belongs to the version, and what the version brings.
+ * Returns the changelog with all unreleased changes moved to the version, and the notes of the version.
  *
- * @param today such as 2026-11-29
+ * @param today the date, such as 2026-11-29
  * @throws if there is nothing to release
  */
 export function releaseChangelog(changelog: string, version: string, today: string) {

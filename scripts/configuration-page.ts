@@ -1,6 +1,6 @@
 /**
- * `npm run docs:configuration`: writes the tables of docs/configuration.md from the declarations of the settings. The text
- * around them is written by hand; which settings a table shows is said in the comment above it.
+ * `npm run docs:configuration`: writes the tables of docs/configuration.md from the declarations of the settings. The
+ * text around them is written by hand; the comment above a table names its settings.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { environmentName } from '../src/config/environment.ts'
@@ -12,7 +12,7 @@ const file = 'docs/configuration.md'
 
 if (import.meta.main) writeFileSync(file, configurationPage(readFileSync(file, 'utf8')))
 
-/** The page with its tables made anew. */
+/** Returns the page with new tables. */
 export function configurationPage(page: string): string {
   const shown: string[] = []
   const written = page
@@ -70,7 +70,7 @@ function environmentTable(): string {
   )
 }
 
-/** Outside code, `<` would start an element of HTML. */
+/** Outside code, `<` would start an HTML element. */
 function cell(text: string): string {
   return text
     .split(/(`[^`]*`)/)
@@ -79,7 +79,7 @@ function cell(text: string): string {
     .replaceAll('|', '\\|')
 }
 
-/** Each column is as wide as what is in it, as Biome formats tables. */
+/** Each column is as wide as its content, as Biome formats tables. */
 function table(head: string[], rows: string[][]): string {
   const widths = head.map((_title, column) => Math.max(...[head, ...rows].map((row) => row[column]!.length)))
   const line = (cells: string[]) => `| ${cells.map((text, column) => text.padEnd(widths[column]!)).join(' | ')} |\n`

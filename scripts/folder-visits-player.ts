@@ -1,4 +1,6 @@
-/** Plays the flows of `folder-visits.ts` at a marked build, and prints the folders each of them came through, as JSON. */
+/**
+ * Runs the flows of `folder-visits.ts` in a marked build, and prints the folders that each of them entered, as JSON.
+ */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -44,7 +46,7 @@ const server = createServer((request, response) =>
 const port = await listen(server)
 
 const found: Record<string, string[]> = {}
-// Once beforehand, so that what is loaded or looked up at first use is not counted.
+// Once beforehand, so that loading and first look-ups are not counted.
 for (let round = 0; round < 2; round++) {
   const { auth_req_id } = await call('request → stored', '/backchannel/authorize', 'till', {
     scope: 'openid',
@@ -71,7 +73,7 @@ for (const each of [server, receiver]) each.closeAllConnections()
 for (const each of [server, receiver]) each.close()
 process.stdout.write(`\n${JSON.stringify(found)}`)
 
-/** @returns the JSON that was answered */
+/** @returns the JSON of the response */
 async function call(flow: string, path: string, client: string, form: Record<string, string>) {
   current = []
   found[flow] = current

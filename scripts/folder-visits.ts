@@ -1,12 +1,12 @@
 /**
- * How often a reader who follows one call through the code comes into another folder:
+ * Counts how often a reader who follows one call through the code enters another folder:
  *
- *     node scripts/folder-visits.ts [commit]        beside the commit before the folders had two levels, unless told
+ *     node scripts/folder-visits.ts [commit]        beside the commit before the folders had two levels, by default
  *
  * Three calls are followed, in this checkout and in the other commit: an authentication request until it is stored; a
- * decision until the ping is sent; a poll until the tokens are answered. Each function that runs on behalf of the call is
- * noted by its folder; a visit begins where the next function is in another folder. Two counts are printed: by the folder
- * a file is in, and by the first level below src/.
+ * decision until the ping is sent; a poll until the tokens are returned. Each function that runs for the call is
+ * recorded by its folder; a visit begins where the next function is in another folder. Two counts are printed: by the
+ * folder of the file, and by the first level below src/.
  */
 import { spawnSync } from 'node:child_process'
 import { globSync, readFileSync, writeFileSync } from 'node:fs'
@@ -15,11 +15,11 @@ import { fileURLToPath } from 'node:url'
 import { type AnyNode, type Function as FunctionNode, parse } from 'acorn'
 import { buildParts, buildPartsOn } from '../bench/build.ts'
 
-/** The last commit whose folders lay side by side. */
+/** The last commit with a flat list of folders. */
 const usualOther = '87791de~1'
 
 const flows = ['request → stored', 'decision → ping', 'poll → tokens'] as const
-/** Of each flow, the folders of the functions that ran, in the order in which they were entered. */
+/** For each flow, the folders of the functions that ran, in order. */
 type Trails = Record<(typeof flows)[number], string[]>
 
 const other = process.argv[2] ?? usualOther
@@ -41,7 +41,7 @@ for (const [title, levels] of [
   }
 }
 
-/** Marks the functions of a build, then plays the flows in a process of its own. */
+/** Marks the functions of a build, then runs the flows in a separate process. */
 function follow(source: string): Trails {
   for (const file of globSync('**/*.js', { cwd: source })) mark(`${source}${file}`, dirname(relative('.', file)))
   const player = fileURLToPath(new URL('./folder-visits-player.ts', import.meta.url))
@@ -50,7 +50,7 @@ function follow(source: string): Trails {
   return JSON.parse(stdout.slice(stdout.lastIndexOf('\n{') + 1)) as Trails
 }
 
-/** Each function of the file says its folder when it is entered. */
+/** Makes each function of the file record its folder when it is entered. */
 function mark(file: string, folder: string): void {
   const text = readFileSync(file, 'utf8')
   const entered = `globalThis.enterFolder?.(${JSON.stringify(folder)});`

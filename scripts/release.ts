@@ -1,11 +1,11 @@
 /**
- * `npm run release -- VERSION`: makes a release, up to what cannot be undone.
+ * `npm run release -- VERSION`: makes a release, except for the steps that cannot be undone.
  *
- *     npm run release -- 0.2.0 --dry-run   shows what it would be, in a clone that is thrown away
+ *     npm run release -- 0.2.0 --dry-run   shows the result, in a temporary clone
  *     npm run release -- 0.2.0             commits and tags it here
- *     --ci COMMAND                         what has to pass first (.ci/run unless told)
+ *     --ci COMMAND                         the checks that must pass first (default: .ci/run)
  *
- * Pushing and publishing stay with the maintainer: the last lines say how.
+ * The maintainer pushes and publishes: the last lines of the output say how.
  */
 import { execFileSync, type StdioOptions } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -75,7 +75,7 @@ function makeRelease(folder: string, version: string, ci: string): void {
   console.log('git push --follow-tags\nnpm publish')
 }
 
-/** What is released is what was committed. */
+/** A release contains only committed changes. */
 function refuseUncommitted(): void {
   const changes = ask('git', ['status', '--porcelain'])
   if (changes !== '') throw new Error(`there are changes that are not committed:\n${changes}`)

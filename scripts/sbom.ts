@@ -1,6 +1,6 @@
 /**
- * `npm run sbom`: a software bill of materials of what an installed package brings, in CycloneDX, from the installed
- * packages and `package-lock.json`. npm makes it; this names the package as it is published and says where it lies.
+ * `npm run sbom`: writes a software bill of materials of an installed package, in CycloneDX, from the installed
+ * packages and `package-lock.json`. npm creates it; this script adds the published name of the package and its address.
  *
  *     npm run sbom                    writes dist/sbom.cdx.json
  *     npm run sbom -- --out FILE      writes it elsewhere
@@ -38,14 +38,14 @@ const shipped = new Set(
       ([path, { version }]) => `${path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length)}@${version}`,
     ),
 )
-// With --omit=dev npm leaves out what is needed, too, if something of development needs it as well.
+// With --omit=dev, npm also omits packages that are needed at run time, if a development dependency needs them too.
 const made = execFileSync('npm', ['sbom', '--sbom-format=cyclonedx', '--sbom-type=application'], {
   encoding: 'utf8',
   maxBuffer: 64 * 1024 * 1024,
   stdio: ['ignore', 'pipe', 'inherit'],
 })
 const bill = JSON.parse(made) as Bill
-// npm takes the name of the folder.
+// npm uses the name of the folder.
 bill.metadata.component.name = (JSON.parse(readFileSync('package.json', 'utf8')) as { name: string }).name
 bill.components = bill.components.filter(isInstalled)
 const refs = new Set([bill.metadata.component, ...bill.components].map((component) => component['bom-ref']))
@@ -56,7 +56,7 @@ mkdirSync(dirname(values.out), { recursive: true })
 writeFileSync(values.out, `${JSON.stringify(bill, undefined, 2)}\n`)
 console.log(`${bill.components.length} components in ${values.out}`)
 
-/** Whether it comes with the package: neither for development, nor for who asks for it only if it is there anyway. */
+/** Returns whether it is installed with the package: neither a development dependency nor an optional peer dependency. */
 function isInstalled({ name, version, properties = [] }: Component): boolean {
   const isMarked = properties.some(
     (property) => property.name === 'cdx:npm:package:development' && property.value === 'true',

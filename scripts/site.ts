@@ -1,12 +1,13 @@
 /**
- * `npm run docs`: the documentation as a site of static files, in `site/dist`. A dead link ends it with an error.
+ * `npm run docs`: builds the documentation as a static site, in `site/dist`. A dead link is an error.
  *
  *     npm run docs            builds the site
  *     npm run docs:dev        serves it while pages are written
  *
  * The pages are those of the repository, at the same addresses, and the API reference from the docstrings of
- * `src/index.ts`. What builds them (VitePress, TypeDoc, and the TypeScript that TypeDoc works with) is in `site/`, a package
- * of its own, so that a checkout without the site stays small. It is installed when it is missing; nothing else is fetched.
+ * `src/index.ts`. The tools (VitePress, TypeDoc, and the TypeScript that TypeDoc needs) are in `site/`, a package of
+ * its own, so that a checkout without the site stays small. It is installed if it is missing; nothing else is
+ * downloaded.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { cpSync, existsSync, globSync, mkdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs'
@@ -17,7 +18,7 @@ const site = join(root, 'site')
 const pages = join(site, 'pages')
 
 const written = ['*.md', 'docs/**/*.md', 'bench/*.md', 'findings/*.md']
-/** Beside the pages, and looked at from there: pictures become part of a page, the rest is handed out as it is. */
+/** Files beside the pages: pictures become part of a page, the others are served unchanged. */
 const pictures = ['docs/images/*']
 const files = ['docs/proxies/*', 'findings/*.sh']
 
@@ -34,7 +35,7 @@ try {
   process.exitCode = 1
 }
 
-/** `npm ci` whenever what is installed is not what the lock file says. */
+/** Runs `npm ci` if the installed packages differ from the lock file. */
 function installTools(): void {
   const installed = join(site, 'node_modules/.installed-lock.json')
   const lock = readFileSync(join(site, 'package-lock.json'), 'utf8')
@@ -43,7 +44,7 @@ function installTools(): void {
   writeFileSync(installed, lock)
 }
 
-/** VitePress finds its own libraries only for pages below its folder, so they are copied there. */
+/** VitePress finds its own libraries only for pages below its folder, so the pages are copied there. */
 function gather(): void {
   for (const path of globSync(written, { cwd: root })) gatherPage(path)
   for (const path of globSync(pictures, { cwd: root })) cpSync(join(root, path), join(pages, path))
@@ -82,7 +83,7 @@ function toolPath(tool: string): string {
   return join(site, 'node_modules', tool, 'bin', tool === 'vitepress' ? 'vitepress.js' : tool)
 }
 
-/** Links to these files are left as they are: they are no pages. */
+/** Links to these files are not changed: they are not pages. */
 function environment(): NodeJS.ProcessEnv {
   return { ...process.env, VITE_EXTRA_EXTENSIONS: 'conf,cfg,sh' }
 }

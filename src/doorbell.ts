@@ -1,6 +1,6 @@
 /**
- * The whole server: configuration, database, clock and users go in; routes and workers come out. What it is made of is in
- * `composition/`, one file a part; the order here is the order in which parts need each other.
+ * Builds the whole server from configuration, database, clock and users. Each part is a file in `composition/`; they are
+ * built here in order of dependency.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyPluginAsync } from 'fastify'
@@ -29,60 +29,60 @@ import { createLog, type Log } from './platform/log.ts'
 import { migrate, refuseOtherSchema } from './platform/storage/migrate.ts'
 import { openDatabase } from './platform/storage/open.ts'
 
-/** What comes in through the door besides the configuration; each has a sensible default. */
+/** Options besides the configuration. All are optional. */
 export interface DoorbellOptions {
   clock?: Clock
   log?: Log
-  /** Bring the database to the newest schema on the way. SQLite is always brought there. */
+  /** Whether to migrate the database to the newest schema first. SQLite is always migrated. */
   migrate?: boolean
-  /** Whether this process sends notifications and settles what runs out. Some process has to. */
+  /** Whether this process sends notifications and settles expired requests; true by default. At least one process has to. */
   workers?: boolean
-  /** How the database is opened. For tests: its wires can be slow, or cut. */
+  /** How the database is opened. For tests: the connection can be slow or cut. */
   openDatabase?: typeof openDatabase
-  /** How long callers may take. For tests. */
+  /** How long callers may take to send a request, in milliseconds. For tests. */
   callerPatience?: CallerPatience
-  /** How passwords and user codes are hashed. For tests: hashes can be cheap, or be held up. */
+  /** How passwords and user codes are hashed. For tests: hashing can be cheap or delayed. */
   passwords?: PasswordParts
 }
 
 /** A running Doorbell. */
 export interface Doorbell {
   /**
-   * For `http.createServer`, Express, Koa or Nest: answers every Doorbell address, and 404 to all others. It reads
-   * bodies itself: mount it before any body parser.
+   * For `http.createServer`, Express, Koa or Nest: responds to every Doorbell address, and with 404 to all others. It reads
+   * bodies itself, so mount it before any body parser.
    */
   handler(request: IncomingMessage, response: ServerResponse): void
   /** A Fastify plugin that adds every Doorbell route to your own server. */
   fastify: FastifyPluginAsync
-  /** For your own code: what waits for a user, and their decision. */
+  /** For your own code: a user's open requests, and the user's decisions. */
   requests: ReturnType<typeof createDeviceApi>
-  /** For an application's own users: what hangs on one ends when the application says so, in one step. */
+  /** For an application's own users: ends what belongs to a user, in one step. */
   users: {
     /** Ends all sessions and tokens of a user. */
     signOut(userId: string): Promise<void>
-    /** Ends everything that hangs on a user who is gone: open requests are denied, passkeys and subscriptions removed. */
+    /** Ends everything that belongs to a removed user: open requests are denied, passkeys and subscriptions removed. */
     end(userId: string): Promise<void>
   }
-  /** Listens on the configured host and port. Answers the address. */
+  /** Listens on the configured host and port. Resolves to the address. */
   listen(options?: { host?: string; port?: number }): Promise<string>
   /** Resolves when no notification is due or under way, and nothing waits to be written. */
   idle(): Promise<void>
-  /** Settles what has run out, now. */
+  /** Settles expired requests now. Resolves to the number of settled requests. */
   sweep(): Promise<number>
-  /** Forgets what is finished and older than `retention` says, now. Answers how many rows it were. */
+  /** Removes finished rows that are older than `retention` allows, now. Resolves to the number of removed rows. */
   prune(): Promise<number>
   /**
-   * Says that the end is near (`/health/ready`, `Connection: close`), serves on for `delay` seconds so that balancers
-   * hear of it, then stops accepting, finishes what runs, hands the rest back and lets the database go. Called again, it
-   * cuts the delay short, unless it is given one.
+   * Shuts down. It announces the shutdown (`/health/ready`, `Connection: close`), continues to serve for `delay` seconds so
+   * that load balancers notice, then stops accepting connections, finishes running work, releases the rest for other nodes
+   * and closes the database. A second call without `delay` ends the delay at once.
    */
   close(options?: { delay?: number }): Promise<void>
 }
 
 /**
- * A complete CIBA provider on the database the configuration names, with its workers running.
+ * Resolves to a complete CIBA provider on the configured database, with its workers running.
  *
- * @throws if the database cannot be reached, or its schema is older than this program and may not be brought up
+ * @throws if the database cannot be reached, or does not have the schema of this version and is not to be migrated
  * @example
  * const doorbell = await createDoorbell(await loadConfig({ file: 'doorbell.config.ts' }))
  * http.createServer(doorbell.handler).listen(4000)
@@ -117,7 +117,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
   const device = composeDeviceApi(needs)
   const work = composeWork(needs, { ciba, device, signingKeys })
 
-  // The demo shows the phone in a frame of its own page. Nobody else is let.
+  // Only the demo shows the phone's pages in a frame, on its own page.
   const framing = channels.demoWire ? 'self' : 'none'
   const { app, routes } = composeHttpServer(platform, parts.callerPatience)
   const send = sendTo(app)
@@ -140,10 +140,10 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
       stored.heldPolls.close()
     },
     async end() {
-      // Real time, whatever the clock: somebody waits for this process to end.
-      const cutOff = systemClock.after(patienceMs, () => app.server.closeAllConnections())
-      const answered = app.life.quiet(patienceMs)
-      await Promise.all([app.close(), answered, work.stop(patienceMs)])
+      // Real time, not the injected clock: a supervisor waits for this process to end.
+      const cutOff = systemClock.after(shutdownTimeoutMs, () => app.server.closeAllConnections())
+      const answered = app.life.quiet(shutdownTimeoutMs)
+      await Promise.all([app.close(), answered, work.stop(shutdownTimeoutMs)])
       cutOff()
       app.life.over()
       await Promise.all([platform.close(), users.close()])
@@ -160,8 +160,8 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
   }
 }
 
-/** Milliseconds that answers and notifications under way are given when the server is to end. */
-const patienceMs = 4_000
+/** Milliseconds that responses and notifications under way have to finish at shutdown. */
+const shutdownTimeoutMs = 4_000
 
 export { ProfileError } from './composition/clients.ts'
 export { SchemaError } from './platform/storage/migrate.ts'

@@ -15,14 +15,14 @@ const quiet = defineConfig({
   users: [{ id: 'u1', username: 'ana' }],
 })
 
-const ring = (url: string) =>
+const sendAuthenticationRequest = (url: string) =>
   fetch(`${url}/backchannel/authorize`, {
     method: 'POST',
     headers: { authorization: `Basic ${Buffer.from('till:a+secret+of+the+till').toString('base64')}` },
     body: new URLSearchParams({ scope: 'openid', login_hint: 'ana' }),
   })
 
-test('the handler answers in a plain Node server, and the application sees and settles what waits', async (t) => {
+test('the handler works in a plain Node server, and the application can list and decide open requests', async (t) => {
   const doorbell = await createDoorbell(quiet)
   t.after(() => doorbell.close())
   const server = createServer(doorbell.handler).listen(0, '127.0.0.1')
@@ -30,7 +30,7 @@ test('the handler answers in a plain Node server, and the application sees and s
   t.after(() => server.close())
   const { port } = server.address() as AddressInfo
 
-  assert.equal((await ring(`http://127.0.0.1:${port}`)).status, 200)
+  assert.equal((await sendAuthenticationRequest(`http://127.0.0.1:${port}`)).status, 200)
 
   const [waiting] = await doorbell.requests.list('u1', { only: 'open' })
   assert.equal(waiting?.clientId, 'till')
@@ -38,7 +38,7 @@ test('the handler answers in a plain Node server, and the application sees and s
   assert.deepEqual(await doorbell.requests.list('u1', { only: 'open' }), [])
 })
 
-test('the plugin adds the routes to a Fastify server and leaves its other routes alone', async (t) => {
+test('the plugin adds the routes to a Fastify server and does not change its other routes', async (t) => {
   const doorbell = await createDoorbell(quiet)
   const host = fastify()
   host.post('/own', async (request) => ({ got: request.body }))
@@ -47,7 +47,7 @@ test('the plugin adds the routes to a Fastify server and leaves its other routes
   t.after(() => host.close())
   t.after(() => doorbell.close())
 
-  assert.equal((await ring(url)).status, 200)
+  assert.equal((await sendAuthenticationRequest(url)).status, 200)
   const own = await fetch(`${url}/own`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
@@ -57,7 +57,7 @@ test('the plugin adds the routes to a Fastify server and leaves its other routes
   assert.equal((await fetch(`${url}/somewhere`)).status, 404)
 })
 
-test('a body that was parsed before gets an error instead of waiting for ever', async (t) => {
+test('a request whose body was already parsed gets status 500 instead of waiting for ever', async (t) => {
   const doorbell = await createDoorbell(quiet)
   t.after(() => doorbell.close())
   const server = createServer(async (request, response) => {
@@ -67,5 +67,5 @@ test('a body that was parsed before gets an error instead of waiting for ever', 
   await once(server, 'listening')
   t.after(() => server.close())
   const { port } = server.address() as AddressInfo
-  assert.equal((await ring(`http://127.0.0.1:${port}`)).status, 500)
+  assert.equal((await sendAuthenticationRequest(`http://127.0.0.1:${port}`)).status, 500)
 })

@@ -1,5 +1,5 @@
 /**
- * The front door: every public name, one by one. Behind it nothing is public.
+ * The public API: every public name is exported here, and no other name is public.
  *
  * @example
  * import { createServer } from 'node:http'
@@ -15,12 +15,12 @@ import { type Doorbell, type DoorbellOptions, createDoorbell as openDoorbell } f
 import { OAuthError, type OAuthErrorCode, type OAuthErrorOptions } from './platform/oauth-error.ts'
 
 /**
- * A complete CIBA provider, with its workers running, on the database the configuration names.
+ * Resolves to a complete CIBA provider on the configured database, with its workers running.
  *
- * @param config the settings, as `defineConfig` takes them; what is left out has its default
- * @param options clock and log, if yours are to be used
- * @throws {ConfigError} with every problem at once
- * @throws {SchemaError} if the database's schema is not the one this version works with
+ * @param config the settings, as for `defineConfig`; a setting that is left out has its default
+ * @param options for example your own clock and log
+ * @throws {ConfigError} with all problems at once
+ * @throws {SchemaError} if the database does not have the schema of this version
  * @example
  * const doorbell = await createDoorbell({ development: true, database: 'sqlite::memory:' })
  * const waiting = await doorbell.requests.list('u1', { only: 'open' })

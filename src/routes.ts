@@ -2,7 +2,7 @@
 import { discoveryPaths } from './openid-provider/forwarded-endpoint.ts'
 import { paths } from './openid-provider/paths.ts'
 
-/** The CIBA addresses; those of everything else are in `openid-provider/`. */
+/** The paths of CIBA and the device API; all others are in `openid-provider/`. */
 export const endpoints = {
   backchannel: '/backchannel/authorize',
   authinfo: '/backchannel/authinfo',
@@ -19,7 +19,7 @@ export const endpoints = {
 
 export { paths }
 
-/** What clients call. What is not here leads users to their decision, which is worth more than a poll. */
+/** Routes that clients call. The other routes lead users to a decision, which has priority over a client's poll. */
 export const routesOfClients = [
   endpoints.backchannel,
   endpoints.clientconfig,
@@ -32,10 +32,10 @@ export const routesOfClients = [
   ...discoveryPaths,
 ]
 
-/** Never refused for others: whoever looks after the server, and pages that listen, of which there is a limit. */
+/** Routes exempt from load shedding: for operators, and event streams of pages, which have a limit of their own. */
 export const routesNeverRefused = ['/health/live', '/health/ready', '/metrics', '/events', '/demo/events']
 
-/** What a client with a certificate calls, all but where users go (ML-12). */
+/** Returns the `mtls_endpoint_aliases` (RFC 8705 §5): endpoints that a client calls with a certificate. */
 export function aliasesAt(address: string) {
   return {
     token_endpoint: address + paths.token,

@@ -1,7 +1,7 @@
 /**
- * What strangers do to a server while honest clients use it, in a process of its own. Attacks are bounded in number and
- * time, and call this machine only. A pause after each answer keeps the attacker from taking the processor that it and the
- * server share: what is measured is what an attack costs the server.
+ * Attacks a server while honest clients use it, in a process of its own. Attacks are limited in number and time, and
+ * call this machine only. A pause after each response leaves the processor, which both share, to the server: the
+ * benchmark measures what an attack costs the server.
  */
 import { randomBytes } from 'node:crypto'
 import { type ClientRequest, get } from 'node:http'
@@ -14,15 +14,20 @@ import { playPart } from '../part.ts'
 export type Attack =
   /** 40 connections ask whether the server is ready. */
   | { kind: 'ready' }
-  /** 150 at once try passwords for other names, and again half a second after each answer. */
+  /** 150 at once try passwords for other names, each again half a second after the response. */
   | { kind: 'passwords'; users: number }
-  /** Users who have signed in keep so many pages open each. */
+  /** Signed-in users each keep this many pages open. */
   | { kind: 'pages'; users: number; pagesOfEach: number; password: string }
-  /** 1100 calls every five seconds, more than a server has in work at once, with assertions that nobody can verify, in the name of this client. */
+  /**
+   * 1100 calls every five seconds, more than a server handles at once, with unverifiable assertions in the name of this
+   * client.
+   */
   | { kind: 'assertions'; client: string }
-  /** As many clients that nobody knows register, each with the list of its sector at another host whose address is not to be had. */
+  /**
+   * As many unknown clients register, each with a sector identifier at another host whose address cannot be resolved.
+   */
   | { kind: 'registrations' }
-  /** Sign-ins that are begun with long parameters, and left. */
+  /** Sign-ins that are begun with long parameters and abandoned. */
   | { kind: 'sign-ins'; client: string; redirectUri: string }
 
 export interface AttackJob {
@@ -31,13 +36,13 @@ export interface AttackJob {
   seconds: number
 }
 
-/** How often each answer came: its status, or `hung up`. */
+/** How often each response came: its status, or `hung up`. */
 export type Answers = Record<string, number>
 
-/** Who attacks, and where their forms are sent. */
+/** The attackers' browsers, and the addresses of their forms. */
 interface Prepared {
   visitors: Visitor[]
-  /** Of each visitor, if it is at the sign-in page. */
+  /** The form of each visitor at the sign-in page. */
   signInForms: string[]
 }
 
@@ -46,7 +51,7 @@ playPart(async () => {
   return {
     port: 0,
     answers: {
-      /** What has to be there before the attack, and does not belong to it. */
+      /** Prepares what the attack needs but does not include. */
       async prepare({ port, attack }: Omit<AttackJob, 'seconds'>): Promise<void> {
         prepared = { visitors: [], signInForms: [] }
         if (attack.kind === 'pages') prepared.visitors = await signedIn(port, attack)
@@ -124,7 +129,9 @@ const attacks: Record<Attack['kind'], (job: AttackJob, count: Count, prepared: P
 const triers = 150
 const addressOf = (who: number) => (who < triers / 3 ? '198.51.100.7' : `2001:db8:1:${who.toString(16)}::1`)
 
-/** Where a sign-in was begun, passwords can be tried. A few at a time, from elsewhere, so that none is refused yet. */
+/**
+ * Begins sign-ins, in which passwords can be tried. A few at a time, from other addresses, so that none is refused yet.
+ */
 async function atSignIn(port: number): Promise<Prepared> {
   const prepared: Prepared = { visitors: [], signInForms: [] }
   for (let who = 0; who < triers; who++) {
@@ -138,7 +145,7 @@ async function atSignIn(port: number): Promise<Prepared> {
   return prepared
 }
 
-/** So many do something again and again, with a pause, until the time is over. */
+/** Runs an action in parallel, again and again with a pause, until the time is over. */
 function manyTimes(
   number: number,
   pauseMs: number,
@@ -173,7 +180,7 @@ const cookiesOf = ({ jar }: Pick<Visitor, 'jar'>) => [...jar].map(([name, value]
 
 const ask = (line: Line, text: string) => new Promise<Answer | Error>((resolve) => line.send(text, resolve))
 
-/** A page of the consent app listens for what is new. */
+/** Opens the event stream of a page of the consent app. */
 function openPage(port: number, { jar }: Visitor, count: Count): ClientRequest {
   const headers = { accept: 'text/event-stream', cookie: cookiesOf({ jar }), 'x-forwarded-proto': 'https' }
   const page = get({ port, host: '127.0.0.1', path: '/events', headers }, (response) => {
@@ -183,12 +190,12 @@ function openPage(port: number, { jar }: Visitor, count: Count): ClientRequest {
   return page.on('error', () => {})
 }
 
-/** Each call over a connection of its own, which stays open until the attack is over. */
+/** Each call has a connection of its own, which stays open until the attack is over. */
 async function elevenHundredEachFiveSeconds({ port, seconds }: AttackJob, count: Count, call: () => string) {
   const all: Line[] = []
   for (let left = seconds; left > 0; left -= 5) {
     const over = sleep(Math.min(left, 5) * 1000)
-    // Within a second: what connections cost that come all in one instant is another question.
+    // Spread over a second: the cost of simultaneous connections is not measured here.
     for (let piece = 0; piece < 10; piece++) {
       const next = sleep(100)
       const lines = await Promise.all(Array.from({ length: 110 }, () => openLine(port)))
@@ -211,7 +218,7 @@ function registration(): string {
   return post(paths.register, body, undefined, headers)
 }
 
-/** Its signature is as long as one of ES256, and of a key that nobody has. */
+/** Its signature has the length of ES256, but no key verifies it. */
 function unverifiable(client: string): string {
   const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
   const now = Math.floor(Date.now() / 1000)

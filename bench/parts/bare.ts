@@ -1,4 +1,4 @@
-/** The limit for anything that speaks HTTP on Node: it reads the body and answers what a poll usually hears. */
+/** The upper limit for HTTP on Node: reads the body and sends the usual response to a poll. */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { playPart } from '../part.ts'

@@ -1,6 +1,6 @@
 /**
- * A client that is pinged, and the service that decides, in one process, so that one clock tells how long a ping takes;
- * and a client whose endpoint takes calls and never answers.
+ * A client that is pinged and the service that decides, in one process, so that one clock measures the time until a
+ * ping; and a client whose endpoint accepts calls and never answers.
  */
 import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
@@ -12,24 +12,24 @@ import { playPart } from '../part.ts'
 export interface CalledBackSetup {
   cert: string
   key: string
-  /** Whether it ends each connection after an answer, so that every ping needs a new one. */
+  /** Whether it closes each connection after a response, so that every ping needs a new one. */
   closes?: boolean
 }
 
 export interface PingJob {
-  /** The Doorbell that is rung. */
+  /** The port of the Doorbell that is called. */
   port: number
-  /** How many decisions about requests of the client that answers, and how many a second. */
+  /** The number of decisions about requests of the answering client, and how many per second. */
   count: number
   perSecond: number
-  /** How many a second about requests of the client that never answers, in between. */
+  /** Decisions per second about requests of the client that never answers, in between. */
   deadPerSecond?: number
 }
 
 export interface Pinged {
   /** Milliseconds from sending the decision to the arrival of the ping. */
   latencies: number[]
-  /** Pings that had not come ten seconds after the last decision. */
+  /** Pings that had not arrived ten seconds after the last decision. */
   missing: number
 }
 

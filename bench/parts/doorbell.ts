@@ -1,6 +1,6 @@
 /**
- * Doorbell as an application runs it that has its own users. Settings are the defaults, the log included, but for the
- * lives that all servers share and the interval between polls.
+ * Doorbell as in an application that has users of its own. All settings have their defaults, the log included, except
+ * the lifetimes that all servers share and the interval between polls.
  */
 import type { JsonWebKey } from 'node:crypto'
 import { createServer } from 'node:http'
@@ -12,11 +12,11 @@ import { playPart } from '../part.ts'
 export interface DoorbellSetup {
   database: string
   assertionKey: JsonWebKey
-  /** Seconds between two polls. */
+  /** The interval between two polls, in seconds. */
   interval: number
-  /** More clients than the usual ones, and settings besides. Users that are listed take the place of the application's. */
+  /** Additional clients and settings. Listed users replace the application's. */
   more?: Omit<ConfigInput, 'users'> & { users?: { id: string; username: string; password?: string }[] }
-  /** False: nothing is sent and nothing runs out by itself. */
+  /** False: nothing is sent, and no request expires by itself. */
   workers?: boolean
 }
 

@@ -1,9 +1,9 @@
 /**
- * The load generator: a process of its own, so that it takes no turn of the event loop from the server it measures.
+ * The load generator: a process of its own, so that it does not use the event loop of the server that it measures.
  *
- * Raw sockets with prepared requests, kept alive, each with one request at a time: on a machine with two cores every
- * microsecond that the generator takes is missing elsewhere, and tools such as autocannon or undici take more of them
- * than most servers here need for an answer. How busy it was is part of the results.
+ * Raw sockets with prepared requests, kept alive, each with one request at a time: on a machine with two cores the
+ * generator takes CPU time from the server, and tools such as autocannon or undici use more of it than most servers
+ * here need for a response. The results include how busy it was.
  */
 import { createPrivateKey, type JsonWebKey, type KeyObject, randomUUID, sign } from 'node:crypto'
 import { ASSERTION_TYPE, authReqIdOf, CIBA, type ClientId, issuer, paths, userOf } from '../cast.ts'
@@ -12,36 +12,39 @@ import { playPart } from '../part.ts'
 
 export interface Job {
   port: number
-  /** What is remembered from one job to the next is remembered for this: a server. */
+  /** The server: what one job remembers for it, later jobs can use. */
   at: string
   play: PollPlay | RingPlay | FlowPlay
   connections: number
-  /** It ends after this, or earlier when the play has nothing left. */
+  /** The job ends after this time, or earlier when the play has no more operations. */
   seconds: number
-  /** So many a second and no more; else as fast as answers come. */
+  /** The rate, at most; by default as fast as responses arrive. */
   perSecond?: number
-  /** Whether each latency is told, and not only what they come to. */
+  /** Whether each latency is returned, and not only their percentiles. */
   each?: boolean
-  /** Whether answers that are not the expected ones are counted instead of ending the run. */
+  /** Whether unexpected responses are counted instead of ending the run. */
   countsFailures?: boolean
 }
 
-/** Polls, each of another request: of `of` of those that the server was filled with, evenly among `among`. */
+/** Polls, each for another request: `of` of the requests that the server was filled with, evenly among `among`. */
 export interface PollPlay {
   kind: 'poll'
   client: ClientId
   of: number
   among: number
   expects: 'authorization_pending' | 'slow_down' | 'invalid_grant'
-  /** The number of the first of them; 0 unless told. */
+  /** The number of the first of them. Default: 0. */
   from?: number
-  /** Whether they are those that a play before has made and remembered, instead of those the server was filled with. */
+  /**
+   * Whether they are the requests that an earlier play made and remembered, instead of those the server was filled
+   * with.
+   */
   remembered?: boolean
-  /** Milliseconds that a request is left alone after it was polled. */
+  /** The pause in milliseconds between two polls of a request. */
   interval: number
   /** Ends when every request was polled once. */
   once?: boolean
-  /** With `private_key_jwt`: so many assertions are signed before it begins. */
+  /** With `private_key_jwt`: the number of assertions that are signed before it begins. */
   assertions?: number
 }
 
@@ -49,18 +52,18 @@ export interface PollPlay {
 export interface RingPlay {
   kind: 'ring'
   client: ClientId
-  /** So many are made and remembered for the polls that follow; then it ends. */
+  /** This many are made and remembered for later polls; then it ends. */
   remember?: number
 }
 
-/** Ring, approve, redeem. */
+/** Whole flows: request, approval, tokens. */
 export interface FlowPlay {
   kind: 'flow'
   client: ClientId
   alg: 'ES256' | 'RS256'
-  /** How this server is told of a decision. */
+  /** How this server receives a decision. */
   approves: 'device api' | 'bench route'
-  /** So many users, again and again; each flow is about another one unless told. */
+  /** The number of users, used in turns. Default: another user for each flow. */
   users?: number
 }
 
@@ -72,21 +75,23 @@ export interface Played {
   p99: number
   most: number
   latencies?: number[]
-  /** Share of one core that the generator used, 0 to 1 and beyond. */
+  /** Share of one core that the generator used: 1 is one core. */
   busy: number
-  /** Operations that ended with another answer than the expected one, or none. */
+  /** Operations that ended with an unexpected response, or none. */
   failed: number
-  /** Whether it had to wait because every request had been polled too lately: the server could have done more. */
+  /**
+   * Whether it had to wait because all requests had been polled within the interval: the server could have done more.
+   */
   heldBack: boolean
 }
 
-/** One request of an operation. It complains about an answer that is not the expected one, or says what comes next. */
+/** One request of an operation. Throws at an unexpected response, or returns the next request. */
 interface Move {
   text: string
   follows(answer: Answer): Move | undefined
 }
 
-/** The next operation, 'wait' when there will be one later, or nothing any more. */
+/** Returns the next operation, 'wait' if there will be one later, or undefined if there are no more. */
 type Play = () => Move | 'wait' | undefined
 
 playPart(async ({ assertionKey }: { assertionKey: JsonWebKey }) => {
@@ -107,9 +112,9 @@ playPart(async ({ assertionKey }: { assertionKey: JsonWebKey }) => {
 
 interface Memory {
   next: number
-  /** Of requests that were made to be polled. */
+  /** The requests that were made to be polled. */
   authReqIds: string[]
-  /** By request: before this it is not polled again. */
+  /** The time before which each request is not polled again. */
   restingUntil: Float64Array
 }
 
@@ -162,7 +167,7 @@ function pollPlay(
       text,
       follows(answer) {
         if (answer.status !== 400 || !answer.body.includes(expected)) throw unexpected(expects, answer)
-        // The server's clock shows whole milliseconds.
+        // The server's clock has a resolution of one millisecond.
         if (interval > 0) restingUntil[index] = Date.now() + interval + 2
         return undefined
       },
@@ -210,7 +215,7 @@ function flow({ client, alg, approves, users = Number.POSITIVE_INFINITY }: FlowP
   }))
 }
 
-/** Good once, for as long as the strictest server lets it be. */
+/** Returns an assertion, valid once and for as long as the strictest server accepts. */
 function assert(client: ClientId, key: KeyObject): string {
   const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
   const now = Math.floor(Date.now() / 1000)
@@ -251,12 +256,12 @@ async function run(job: Job, play: Play): Promise<Played> {
   }
 }
 
-/** What is counted while a play is on. */
+/** Counted during a play. */
 type Tally = Pick<Played, 'failed' | 'heldBack'> & { latencies: number[] }
 
 /**
- * Every line takes the next operation as soon as it has finished one, or as soon as one is due. Resolves when the time
- * is over or the play has nothing left, and every operation that was begun has ended.
+ * Each line begins the next operation when it has finished one, or when one is due. Resolves when the time is over or
+ * the play has no more operations, and every begun operation has ended.
  */
 async function drive(lines: Line[], play: Play, job: Job, tally: Tally): Promise<void> {
   const { port, seconds, perSecond, countsFailures = false } = job
@@ -267,7 +272,7 @@ async function drive(lines: Line[], play: Play, job: Job, tally: Tally): Promise
   let started = 0
   let isOver = false
 
-  /** @param lateness whether a late start counts: it does when every line was taken */
+  /** @param lateness whether a late start counts: it does if all lines were in use */
   function begins(line: Line, lateness: boolean): boolean {
     const now = performance.now()
     const dueAt = perSecond === undefined ? now : begin + (started / perSecond) * 1000
@@ -303,7 +308,7 @@ async function drive(lines: Line[], play: Play, job: Job, tally: Tally): Promise
     if (isOver && free.length === lines.length) resolve()
   }
 
-  /** A connection that broke takes no other operation. */
+  /** A broken connection is replaced. */
   function replace(line: Line): void {
     openLine(port).then((opened) => {
       line.close()

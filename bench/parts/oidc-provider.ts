@@ -1,9 +1,9 @@
 /**
- * oidc-provider with its own CIBA feature on, as its documentation says. Same addresses, clients, lives, key types and
- * users as at Doorbell; it logs nothing.
+ * oidc-provider with its own CIBA feature, configured as documented. It has the same addresses, clients, lifetimes, key
+ * types and users as Doorbell, and logs nothing.
  *
- * A decision comes in at `/bench/approve` and goes through `backchannelResult`. Nobody has to prove there who they are,
- * which is less than Doorbell asks of the service that decides.
+ * A decision arrives at `/bench/approve` and is passed to `backchannelResult`. The caller is not authenticated there,
+ * which is less than Doorbell requires of the service that decides.
  */
 import type { JsonWebKey } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
@@ -49,7 +49,7 @@ playPart(async ({ store, assertionKey }: OidcProviderSetup) => {
   }
   const provider = new Provider(issuer, configuration)
   provider.proxy = true
-  // What goes wrong inside becomes a 500, which the load generator refuses.
+  // An internal error becomes a 500, which the load generator does not accept.
   const answer = provider.callback()
 
   async function approve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -74,7 +74,7 @@ playPart(async ({ store, assertionKey }: OidcProviderSetup) => {
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
 
-  /** Requests that wait, by numbers: one is saved by the library, the others are like it. */
+  /** Adds pending requests with ids derived from numbers: the library saves one, the others are copies. */
   async function fill({ clientId, count }: { clientId: string; count: number }): Promise<void> {
     const request = new provider.BackchannelAuthenticationRequest({
       client: (await provider.Client.find(clientId))!,

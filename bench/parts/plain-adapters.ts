@@ -1,13 +1,13 @@
 /**
  * Adapters for oidc-provider such as its users write. On Postgres: one table for all models, the payload as JSON, found
- * by id, uid, user code and grant. In memory: one map, because the library's own remembers a thousand things only.
+ * by id, uid, user code and grant. In memory: one map, because the library's own keeps at most a thousand entries.
  */
 import type { Adapter, AdapterPayload } from 'oidc-provider'
 import { Pool } from 'pg'
 
 export interface PlainAdapters {
   of(model: string): Adapter
-  /** For many requests at once: what lies under one id, again under each of these. */
+  /** For many requests at once: stores the entry of one id under further ids. */
   copy(model: string, id: string, ids: string[]): Promise<void>
   close(): Promise<void>
 }
@@ -92,7 +92,7 @@ export async function openPostgresAdapters(url: string): Promise<PlainAdapters> 
   }
 }
 
-/** What has expired stays: nothing does within a benchmark. */
+/** Expired entries are kept: none expires during a benchmark. */
 export function openMemoryAdapters(): PlainAdapters {
   const payloads = new Map<string, AdapterPayload>()
   const ids = {

@@ -1,6 +1,6 @@
 /**
- * The limit for anything that hands out signed ID tokens: signing alone, by the library with which both servers sign,
- * as many at once as there are connections in the other workloads.
+ * The upper limit for a server that issues signed ID tokens: signing alone, by the library with which both servers
+ * sign, as many at once as there are connections in the other workloads.
  */
 import { generateKeyPair, SignJWT } from 'jose'
 import { issuer } from '../cast.ts'

@@ -1,7 +1,7 @@
 /**
- * A Doorbell whose tables are empty beside one with a million finished requests of the client that asks, on the Postgres
- * that `DOORBELL_BENCH_POSTGRES` names. Both are up at the same time and take turns, so that whatever slows the machine
- * down for a while slows down both; the ratio of their rates is taken within a round. Ends with 1 unless they are level.
+ * A Doorbell with empty tables beside one with a million finished requests of the client that calls, on the Postgres
+ * that `DOORBELL_BENCH_POSTGRES` names. Both run at the same time and are measured in turns, so that a disturbance of
+ * the machine affects both; the ratio of their rates is taken within a round. Exits with 1 unless they are level.
  */
 import { parseArgs } from 'node:util'
 import type { ClientId } from '../../bench/cast.ts'
@@ -60,7 +60,7 @@ async function measure(stage: BenchStage): Promise<Measured[]> {
     return stage.start('doorbell', setup, parts === undefined ? {} : { parts })
   }
   const [empty, full] = [await stage.stores.postgres(), await stage.stores.postgres()]
-  // The build that is measured makes the tables.
+  // The measured build migrates the database.
   await (await start(full)).stop()
   process.stderr.write(`${grouped(rows)} finished rows …\n`)
   await addFinishedRows({ url: full, clientId: client, count: rows })
@@ -75,7 +75,7 @@ async function measure(stage: BenchStage): Promise<Measured[]> {
         const played = await stage.load(job)
         return played.operations / played.seconds
       }
-      // Until everything is compiled.
+      // Warm up, until all code is compiled.
       for (const which of ['empty', 'full'] as const) await rate(which)
       for (let round = 0; round < rounds; round++) {
         for (const which of round % 2 ? (['full', 'empty'] as const) : (['empty', 'full'] as const)) {

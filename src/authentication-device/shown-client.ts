@@ -1,7 +1,7 @@
 import type { Client } from '../client/client.ts'
 import { usesItsKeys } from '../client/metadata/sector.ts'
 
-/** What a user may know of a client: a list of names, so that nothing gets in by itself (M28). */
+/** The members of a client that users see: an explicit list, so that new members are not shown unintentionally. */
 export function showClient(clientId: string, client: Client | undefined) {
   return {
     client_id: clientId,
@@ -13,12 +13,13 @@ export function showClient(clientId: string, client: Client | undefined) {
   }
 }
 
-/** Hosts that are named; a client with more of them is known by the first ones. */
+/** The number of hosts shown; a client with more is shown with the first ones. */
 const mostHosts = 3
 
 /**
- * Of a client that registered itself: that it did, and the hosts of the addresses that it is reached at. Others, redirects
- * of a client that rings or keys that it does not use, may be anybody's: it could name its victim there.
+ * For a client that registered itself, returns that fact and the hosts of the addresses at which it is called. Addresses
+ * that it does not use are left out, such as the redirect URIs of a CIBA client or unused keys: it could name the host of a
+ * victim there.
  */
 export function selfRegistration(client: Client | undefined): { self_registered?: true; hosts?: string[] } {
   if (!client?.registeredItself) return {}

@@ -1,55 +1,56 @@
 /**
- * What exactly a client asks for (RFC 9396): details of types that the operator has declared, each with what it must
- * look like, how it is said to a user, and how much less of it a user may approve.
+ * Authorization details (RFC 9396) of the types that the operator has declared. Each type has a schema, a description for
+ * users, and the rule by which a user may approve less.
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { Language } from '../platform/i18n/texts.ts'
 import { isPlain } from '../platform/validation.ts'
 
-/** One thing asked for. Kept and handed on as it came: nothing in it is normalised (RA-10). */
+/** One authorization detail. It is stored and returned as received: nothing is normalised. */
 export interface AuthorizationDetail {
   readonly type: string
   readonly [field: string]: unknown
 }
 
-/** What says whether a value is as it should be. The schemas of zod are such, and those of others with this method. */
+/** Validates a value: a schema of zod, or any other with this method. */
 export interface DetailSchema {
   safeParse(value: unknown): { success: boolean; data?: unknown }
 }
 
-/** What a user reads of a detail: one line, or several. */
+/** Returns the description of a detail for a user: one line, or several. */
 export type DescribeDetail = (detail: AuthorizationDetail, locale: Language) => string | readonly string[]
 
-/** Whether `approved` is no more than `asked`. Both are of the type, and fit its schema. */
+/** Returns whether `approved` is no more than `asked`. Both are of the type and match its schema. */
 export type IsNoMore = (asked: AuthorizationDetail, approved: AuthorizationDetail) => boolean
 
 export interface DetailType {
-  /** All fields but `type`. A field it does not name is refused, unless it says that others may be there. */
+  /** For all fields but `type`. Unknown fields are refused unless the schema allows them. */
   schema: DetailSchema
   describe: DescribeDetail
-  /** The lists of which a user may leave members out; or whatever else is less. Without it: all or nothing. */
+  /** The lists from which a user may leave out members, or a function. Without it: all or nothing. */
   narrow?: readonly string[] | IsNoMore
 }
 
-/** A detail in words. */
+/** A detail as text. */
 export interface DescribedDetail {
   lines: string[]
-  /** The lists of which the user may leave members out, each member in words. */
+  /** The lists from which the user may leave out members, each member as text. */
   choices?: { field: string; members: string[] }[]
 }
 
+/** The declared types of a server. */
 export interface DetailTypes {
   names: readonly string[]
-  /** Whether a detail is of a known type and as that wants it. */
+  /** Whether a detail is of a known type and matches its schema. */
   fits(detail: AuthorizationDetail): boolean
   describe(details: readonly AuthorizationDetail[], locale: Language): DescribedDetail[]
-  /** Whether what a user approves is what was asked, one by one, or less where its type allows that. */
+  /** Whether each approved detail equals the requested one at the same index, or is less as its type allows. */
   allows(asked: readonly AuthorizationDetail[], approved: readonly AuthorizationDetail[]): boolean
-  /** Whether each of `wanted` is one of `granted`, or less than one: what a client may have of its grant (RA-6). */
+  /** Whether each of `wanted` equals one of `granted` or is less (RFC 9396 §6). Each granted detail counts once. */
   covers(granted: readonly AuthorizationDetail[], wanted: readonly AuthorizationDetail[]): boolean
 }
 
-/** @param onFailure hears that a type could not be described; the user then reads its fields as they are */
+/** @param onFailure called if `describe` of a type throws; its fields are then shown as they are */
 export function createDetailTypes(
   declared: Readonly<Record<string, DetailType>>,
   onFailure: (type: string, error: unknown) => void = () => {},
@@ -58,7 +59,7 @@ export function createDetailTypes(
 
   function fits({ type, ...fields }: AuthorizationDetail): boolean {
     const read = types.get(type)?.schema.safeParse(fields)
-    // Many schemas drop what they do not know, and say nothing.
+    // Many schemas drop unknown fields without an error.
     return read?.success === true && !dropsAny(fields, read.data)
   }
 
@@ -69,10 +70,10 @@ export function createDetailTypes(
     return typeof narrow === 'function' ? narrow(asked, approved) === true : hasShorterLists(asked, approved, narrow)
   }
 
-  function say(detail: AuthorizationDetail, locale: Language): string[] {
+  function linesFor(detail: AuthorizationDetail, locale: Language): string[] {
     try {
-      const said = [types.get(detail.type)?.describe(detail, locale) ?? []].flat()
-      const lines = said.filter((line) => line.trim() !== '')
+      const texts = [types.get(detail.type)?.describe(detail, locale) ?? []].flat()
+      const lines = texts.filter((line) => line.trim() !== '')
       if (lines.length > 0) return lines
     } catch (error) {
       onFailure(detail.type, error)
@@ -86,7 +87,7 @@ export function createDetailTypes(
     describe: (details, locale) =>
       details.map((detail) => {
         const choices = choicesIn(detail, types.get(detail.type)?.narrow)
-        return { lines: say(detail, locale).map(visible), ...(choices.length > 0 && { choices }) }
+        return { lines: linesFor(detail, locale).map(visible), ...(choices.length > 0 && { choices }) }
       }),
     allows: (asked, approved) =>
       asked.length === approved.length && asked.every((detail, index) => isNoMore(detail, approved[index]!)),
@@ -95,7 +96,7 @@ export function createDetailTypes(
       return wanted.every((detail) => {
         const same = left.findIndex((each) => isDeepStrictEqual(each, detail))
         const found = same >= 0 ? same : left.findIndex((each) => isNoMore(each, detail))
-        // Two payments are not one payment twice.
+        // One granted payment does not cover two.
         if (found >= 0) left.splice(found, 1)
         return found >= 0
       })
@@ -104,8 +105,8 @@ export function createDetailTypes(
 }
 
 /**
- * What of the details is the business of the service a token is for: those that name it among their `locations`
- * (RFC 9396 §2.2, §9), and those that name none.
+ * Returns the details for a resource: those that have one of its names in `locations` (RFC 9396 §2.2, §9), and those
+ * without `locations`.
  */
 export function detailsAt(details: readonly AuthorizationDetail[], names: readonly string[]): AuthorizationDetail[] {
   return details.filter(
@@ -119,7 +120,7 @@ function dropsAny(given: unknown, kept: unknown): boolean {
   return Object.entries(given).some(([name, value]) => !Object.hasOwn(kept, name) || dropsAny(value, kept[name]))
 }
 
-/** An empty list is no shorter one: to whoever reads it later it may well mean "all". */
+/** An empty list does not count as shorter: a service may take it for "all". */
 function hasShorterLists(asked: AuthorizationDetail, approved: AuthorizationDetail, lists: readonly string[]): boolean {
   if (!isDeepStrictEqual(Object.keys(asked).sort(), Object.keys(approved).sort())) return false
   return Object.entries(asked).every(([name, value]) => {
@@ -129,7 +130,7 @@ function hasShorterLists(asked: AuthorizationDetail, approved: AuthorizationDeta
   })
 }
 
-/** The same members in the same order, some of them left out. */
+/** Whether `part` has members of `whole` in the same order, some left out. */
 function isPartOf(part: readonly unknown[], whole: readonly unknown[]): boolean {
   let next = 0
   for (const member of whole) if (next < part.length && isDeepStrictEqual(member, part[next])) next++
@@ -146,14 +147,14 @@ function choicesIn(detail: AuthorizationDetail, narrow: DetailType['narrow']) {
   })
 }
 
-/** A value of JSON for somebody who does not read JSON. */
+/** Returns a JSON value as text for a user. */
 export function inWords(value: unknown): string {
   if (Array.isArray(value)) return value.map(inWords).join(', ')
   if (!isPlain(value)) return value === null || value === undefined ? '–' : String(value)
   return Object.values(value).map(inWords).join(' ')
 }
 
-/** Whoever decides by a line sees all of it, in the order in which it is written (RA-10). */
+/** Replaces characters that are invisible or change the writing direction, so that the user sees the whole line. */
 function visible(line: string): string {
   return line.replaceAll(/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu, '\uFFFD')
 }

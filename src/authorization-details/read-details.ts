@@ -1,16 +1,16 @@
-/** Authorization details as they come from outside: JSON that is checked for what could harm, before its type is asked. */
+/** Reads authorization details from a request: checks size, depth and form before their types are checked. */
 
 import { isStorable } from '../platform/http/outside-text.ts'
 import { isPlain } from '../platform/validation.ts'
 import type { AuthorizationDetail } from './detail-types.ts'
 
-/** Bytes of JSON. A user cannot judge more, and every token carries it. */
+/** Bytes of JSON. A user cannot judge more, and every token contains it. */
 const mostBytes = 16 * 1024
 const mostDetails = 20
-/** Lists and objects within each other, the outermost list included. */
+/** Levels of nested lists and objects, including the outermost list. */
 const deepest = 8
 
-/** The JSON in a text. What is none, or too long to be looked at, stays the text, which is no list of details. */
+/** Returns the parsed JSON, or the text itself if it is not JSON or too long: a text is no list of details. */
 export function parseDetails(text: string): unknown {
   if (Buffer.byteLength(text) > mostBytes) return text
   try {
@@ -20,7 +20,7 @@ export function parseDetails(text: string): unknown {
   }
 }
 
-/** Whether this is a list of details, each of some type: not whether anybody knows that type (RA-2, RA-3). */
+/** Whether a value is a list of details that each have a type. The type itself is not checked. */
 export function areDetails(value: unknown): value is AuthorizationDetail[] {
   return (
     Array.isArray(value) &&
@@ -34,7 +34,7 @@ export function areDetails(value: unknown): value is AuthorizationDetail[] {
 
 const commonLists = ['locations', 'actions', 'datatypes', 'privileges']
 
-/** The fields that RFC 9396 §2.2 gives a meaning in all types. */
+/** Checks `type` and the common fields of RFC 9396 §2.2. */
 function isDetail(value: unknown): boolean {
   if (!isPlain(value) || !isWord(value.type)) return false
   const lists = commonLists.filter((name) => Object.hasOwn(value, name)).map((name) => value[name])
@@ -48,7 +48,7 @@ function isWord(value: unknown): boolean {
   return typeof value === 'string' && value !== ''
 }
 
-/** What survives being written and read again: the user approves what is kept, to the letter. */
+/** Whether a value is unchanged after it is stored and read again, so that the user approves exactly what is stored. */
 function isSound(value: unknown, levels: number): boolean {
   if (typeof value === 'string') return isStorable(value)
   if (typeof value === 'number')

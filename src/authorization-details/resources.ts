@@ -1,24 +1,25 @@
-/** The services that tokens are for, by the addresses clients know them by (RFC 8707). */
+/** The resources that tokens are for, by their resource indicators (RFC 8707). */
 
 export interface Resource {
-  /** What it understands of what is asked for; everything unless told. Its tokens carry nothing else (RI-5). */
+  /** The scopes that its tokens may contain. Default: all. */
   scopes?: readonly string[]
-  /** The `aud` of its tokens; its address unless told. */
+  /** The `aud` of its tokens. Default: its address. */
   audience?: string
-  /** `opaque` unless told: to be introspected, and gone when taken back. A `jwt` is good until it runs out. */
+  /** `opaque` (default): checked by introspection, and invalid once revoked. `jwt`: valid until it expires. */
   accessTokenFormat?: 'opaque' | 'jwt'
-  /** Life of its access tokens in seconds; `tokens.accessTtl` unless told. */
+  /** Lifetime of its access tokens in seconds. Default: `tokens.accessTtl`. */
   accessTtl?: number
 }
 
-/** By address, compared letter by letter. */
+/** By address, compared as exact strings. */
 export type Resources = Readonly<Record<string, Resource>>
 
+/** Whether a resource is configured. */
 export function knows(resources: Resources, address: string): boolean {
   return Object.hasOwn(resources, address)
 }
 
-/** An absolute URI without a fragment, in one spelling: no spaces, no control characters (RI-1). */
+/** Whether a value is an absolute URI without a fragment (RFC 8707 §2), and without spaces or control characters. */
 export function isResourceAddress(address: unknown): address is string {
   return (
     typeof address === 'string' &&
@@ -28,12 +29,12 @@ export function isResourceAddress(address: unknown): address is string {
   )
 }
 
-/** What details may call a resource: its address, or the `aud` of its tokens. */
+/** Returns the names of a resource in `locations`: its address, and the `aud` of its tokens. */
 export function namesOf(address: string, { audience }: Resource): string[] {
   return audience === undefined ? [address] : [address, audience]
 }
 
-/** What of a scope a resource understands. */
+/** Returns the part of a scope that a resource accepts. */
 export function scopeAt({ scopes }: Resource, scope: string): string {
   return scope
     .split(' ')

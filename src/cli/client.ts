@@ -1,4 +1,4 @@
-/** `doorbell client`: the registered clients. Secrets are shown once, when they are made, and never again. */
+/** `doorbell client`: the registered clients. A generated secret is shown once, when it is created. */
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { type Client, isDeviceService } from '../client/client.ts'
@@ -137,7 +137,7 @@ async function gather(options: AddOptions): Promise<Record<string, unknown>> {
     grant_types: options.grantType,
   }
   const given = Object.entries(fromOptions).filter(([, value]) => value !== undefined)
-  // What begins with a dash would be taken for an option by every command it is given to.
+  // Commands would read an id that begins with a dash as an option.
   const madeUp = newSecret(12).replace(/^-/, '_')
   return { client_id: madeUp, ...fromFile, ...Object.fromEntries(given) }
 }
@@ -146,7 +146,7 @@ async function readMetadata(file: string): Promise<Record<string, unknown>> {
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     throw new Failure(`${file} cannot be read: ${error.code === 'ENOENT' ? 'there is no such file' : error.message}.`)
   })
-  // The parser's message would quote the file, which may hold a secret.
+  // The parser's message would quote the file, which may contain a secret.
   const metadata = parseJson(text)
   if (!isPlain(metadata)) throw new Failure(`${file} must contain one JSON object of client metadata.`)
   return metadata
@@ -178,7 +178,7 @@ function check(input: Record<string, unknown>, config: Config): ClientMetadata {
   return read.client
 }
 
-/** What else is worth a line: everything that is set, as the standards call it. */
+/** Returns all other metadata that is set, under its registered names. */
 function entriesOf(metadata: ClientMetadata): [string, string][] {
   return Object.entries(metadata).flatMap(([name, value]): [string, string][] => {
     if (name === 'client_id' || value === undefined || (Array.isArray(value) && value.length === 0)) return []

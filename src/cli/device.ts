@@ -1,4 +1,4 @@
-/** `doorbell device`: plays the user's device from the terminal, through a trusted device service. Development only. */
+/** `doorbell device`: acts as the user's device, through a trusted device service. For development only. */
 import { createInterface } from 'node:readline'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Command } from 'commander'
@@ -78,7 +78,7 @@ async function findService(options: DeviceOptions): Promise<Service> {
   return { issuer: cast.issuer, id, secret, method: known?.token_endpoint_auth_method ?? 'client_secret_basic' }
 }
 
-/** Nobody should get used to deciding for users from a terminal. */
+/** Refuses to decide for users outside development. */
 function refuseProduction({ issuer, development }: Cast): void {
   if (!URL.canParse(issuer)) throw new Failure(`${issuer} is not an http or https address; see --issuer.`)
   if (development && isLoopback(new URL(issuer).hostname)) return
@@ -111,9 +111,9 @@ function createDevice(service: Service, user: string) {
       if (answer.status !== 200) throw new Refused(`The server does not list the requests of ${user}`, answer)
       return answer.body.requests as WaitingRequest[]
     },
-    /** Answers nothing if there was nothing to decide any more. */
+    /** Resolves to a message if there was nothing left to decide, else to undefined. */
     async decide(requestId: string, status: 'approved' | 'denied'): Promise<string | undefined> {
-      // The user sits at this terminal now; more is not known.
+      // The user is present at this terminal; nothing else is known about the authentication.
       const how = { auth_time: String(Math.floor(Date.now() / 1000)), amr: 'dev' }
       const answer = await post('/backchannel/complete', { request_id: requestId, status, ...how })
       if (answer.status === 200) return undefined
@@ -153,7 +153,7 @@ async function list(device: Device, options: DeviceOptions): Promise<void> {
   for (const request of requests) print(`\n${describe(request)}\n  ${colour('dim', `--approve ${request.request_id}`)}`)
 }
 
-/** Milliseconds between two looks. */
+/** Milliseconds between two queries. */
 const look = 1000
 
 async function waitForOne(device: Device): Promise<WaitingRequest[]> {
@@ -167,7 +167,7 @@ async function waitForOne(device: Device): Promise<WaitingRequest[]> {
   }
 }
 
-/** The message stands alone, because the user is to compare it. */
+/** The binding message has its own line, because the user compares it. */
 function describe({
   client,
   binding_message: message,
@@ -198,7 +198,7 @@ const answers = new Map<string, 'approved' | 'denied' | 'skip'>([
   ['skip', 'skip'],
 ])
 
-/** Asks about one request after the other, the oldest first. */
+/** Asks about one request after another, the oldest first. */
 async function converse(device: Device): Promise<void> {
   process.once('SIGINT', () => process.exit(0))
   const skipped = new Set<string>()
@@ -214,7 +214,7 @@ async function converse(device: Device): Promise<void> {
     hasSaid = false
     print(`\n${describe(next)}\n`)
     const answer = await ask()
-    // The next prompt of the shell would stand on our line.
+    // Ends the line, so that the next prompt of the shell begins on its own.
     if (answer === undefined) return print()
     if (answer === 'skip') skipped.add(next.request_id)
     else print(`  ${(await device.decide(next.request_id, answer)) ?? verdicts[answer]}`)
@@ -223,7 +223,7 @@ async function converse(device: Device): Promise<void> {
 
 const verdicts = { approved: colour('green', 'Approved.'), denied: colour('red', 'Denied.') }
 
-/** Answers nothing when the user has had enough. */
+/** Resolves to undefined when the user quits. */
 async function ask(): Promise<'approved' | 'denied' | 'skip' | undefined> {
   for (;;) {
     const typed = await prompt('  Approve, deny or skip? [a/d/s] ')
@@ -233,7 +233,7 @@ async function ask(): Promise<'approved' | 'denied' | 'skip' | undefined> {
   }
 }
 
-/** Without a listener, Ctrl-C and the end of input would leave the question open for ever. */
+/** Ctrl-C and the end of input close the terminal; without this listener the promise would never settle. */
 function prompt(question: string): Promise<string | undefined> {
   const terminal = createInterface({ input: process.stdin, output: process.stdout })
   return new Promise((resolve) => {

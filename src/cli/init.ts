@@ -1,4 +1,4 @@
-/** `doorbell init`: the files to start from. */
+/** `doorbell init`: writes a configuration file to start from. */
 import { existsSync } from 'node:fs'
 import { appendFile, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -30,7 +30,7 @@ async function run({ force = false }: InitOptions): Promise<void> {
     throw new Failure(`${there.join(' and ')} ${are} here already; nothing was written. Use --force to overwrite.`)
   }
   await writeFile(configFile, configTemplate())
-  // The mode counts only for a file that is new, but then it counts from the first moment.
+  // The mode applies only when the file is created, and then from the first moment.
   await writeFile(environmentFile, environmentTemplate(), { mode: 0o600 })
   const ignored = await keepOutOfGit(process.cwd())
   print(`Wrote ${colour('bold', configFile)} and ${colour('bold', environmentFile)}.`)
@@ -39,10 +39,12 @@ async function run({ force = false }: InitOptions): Promise<void> {
   if (existsSync(database)) print(databaseIsThere)
 }
 
-/** What holds secrets here, or may. */
+/** Files that contain secrets, or may contain them. */
 const secretFiles = [environmentFile, '.env', 'doorbell.db*']
 
-/** Resolves to the lines that were added: none where they are there, or where nothing is kept in Git. */
+/**
+ * Resolves to the lines that were added: none if they are there already, or if the folder is not in a Git repository.
+ */
 async function keepOutOfGit(folder: string): Promise<string[]> {
   if (!isInGit(folder)) return []
   const file = join(folder, '.gitignore')

@@ -1,4 +1,4 @@
-/** `doorbell client invite`: a token with which a client registers itself. */
+/** `doorbell client invite`: an initial access token for dynamic registration (RFC 7591 §3). */
 import type { Command } from 'commander'
 import { createInitialAccessStore } from '../client/registration/initial-access-token-store.ts'
 import { newSecret } from '../platform/crypto.ts'

@@ -1,4 +1,4 @@
-/** `doorbell keys`: what tokens are signed with, and how the next key takes over. */
+/** `doorbell keys`: the signing keys and their rotation. */
 import { type Command, Option } from 'commander'
 import {
   keyTimesOf,
@@ -92,7 +92,7 @@ async function rotateAt(
   return rotations
 }
 
-/** With `--revoke` alone, only the lost key's algorithm is meant. */
+/** With `--revoke` alone, only the algorithm of the revoked key is rotated. */
 function algorithmsOf({ alg, revoke }: RotateOptions): readonly KeyAlgorithm[] {
   if (alg === 'PS256') return ['RS256']
   if (alg === undefined || alg === 'all') return alg === undefined && revoke !== undefined ? [] : keyAlgorithms

@@ -1,4 +1,4 @@
-/** The `doorbell` command: one file a subcommand, and one place where what went wrong becomes a sentence and an exit code. */
+/** The `doorbell` command: one file for each subcommand; errors become a message and an exit code here. */
 import { Command } from 'commander'
 import { ownVersion } from '../platform/version.ts'
 import { addClient } from './client.ts'
@@ -52,7 +52,7 @@ function createProgram(): Command {
   return program
 }
 
-/** Something may still keep this process alive, an open database say; it has nothing left to do. */
+/** Exits although something, such as an open database, may still keep this process alive. */
 function giveUp(error: unknown): void {
   const { text, exitCode } = explain(error)
   process.exitCode = exitCode
@@ -60,7 +60,7 @@ function giveUp(error: unknown): void {
   process.stderr.write(text, () => process.exit(exitCode))
 }
 
-/** Whoever reads our output may have seen enough, as `head` does. */
+/** The reader of our output may close it early, as `head` does. */
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0)
   throw error

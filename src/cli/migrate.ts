@@ -1,4 +1,4 @@
-/** `doorbell migrate`: brings the database to the schema of this version. */
+/** `doorbell migrate`: migrates the database to the schema of this version. */
 import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import { type MigrationStatus, migrate, migrationStatus } from '../platform/storage/migrate.ts'

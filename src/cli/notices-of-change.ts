@@ -1,4 +1,6 @@
-/** Telling users of what a command changes in their account: written by the command, sent by a running server. */
+/**
+ * Notifies users of changes that a command makes to their account: enqueued by the command, sent by a running server.
+ */
 import {
   accountKindsOf,
   createNoticesOfChange,

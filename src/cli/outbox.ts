@@ -1,4 +1,4 @@
-/** `doorbell outbox`: what was sent, what waits, and what is parked and why. Never what it says. */
+/** `doorbell outbox`: notifications that were sent, wait or are parked, and why. Their content is never shown. */
 import { type Command, Option } from 'commander'
 import { isAboutAccount } from '../authentication-device/channels/account-notice.ts'
 import { createRequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
@@ -164,7 +164,7 @@ async function runRetry(id: string | undefined, options: RetryOptions): Promise<
   else print(`${count(retried.length, 'notification')} will be sent again. A running server starts within two seconds.`)
 }
 
-/** Those that are parked now: what is given up again meanwhile must not be taken up again and again. */
+/** Only those that are parked at the start: a message that is parked again meanwhile must not be retried endlessly. */
 async function retryAll(context: CommandContext): Promise<string[]> {
   const outbox = createOutboxStore(context.database)
   const parked = await outbox.list('parked', Number.MAX_SAFE_INTEGER)
@@ -187,7 +187,7 @@ async function retryOne(id: string, context: CommandContext): Promise<string[]> 
   return [id]
 }
 
-/** Milliseconds a retried notification is given at least: what it tells of has often run out by then. */
+/** Milliseconds that a retried notification has at least: its request has often expired by then. */
 const anotherChance = 10 * 60_000
 
 async function giveUpAt(subject: string, { database, clock }: CommandContext): Promise<number> {

@@ -1,4 +1,4 @@
-/** `doorbell request`: plays a client from the terminal, from the ring to the tokens. */
+/** `doorbell request`: acts as a client, from the authentication request to the tokens. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { demoUsers } from '../config/demo.ts'
 import { type CallBackEndpoint, openCallBack } from './client-role/callback.ts'
@@ -167,7 +167,7 @@ function describeRinging(
   return `${colour('bold', client.name)} asks for approval${bindingMessage === undefined ? '.' : `: ${colour('bold', bindingMessage)}`}\n\n${facts}\n`
 }
 
-/** A newcomer's next question is how to answer. With other people's providers we do not know. */
+/** How to decide is known for our own server only, not for other providers. */
 function adviceFor({ loginHint, client, json, issuer }: RequestOptions, { clients, issuer: base }: Cast): string {
   const isDemo = client.startsWith('demo-') && clients.some(({ client_id }) => client_id === client)
   if (!isDemo || json || loginHint === undefined) return ''
@@ -197,12 +197,12 @@ async function outcomeOf(
     tell('Pinged: the result is ready. Fetching it.')
     return poll(connection, ringing, tell)
   }
-  // That time is over is pushed, too, when it is over.
+  // The provider also pushes the error of an expired request, after its deadline (CIBA Core §12).
   const pushed = await endpoint.hears(ringing, ringing.deadline + grace)
   return pushed === undefined ? { kind: 'expired' } : readPush(pushed)
 }
 
-/** Milliseconds in which a push that tells of the deadline arrives. */
+/** Milliseconds after the deadline within which that push must arrive. */
 const grace = 10_000
 
 function readPush(body: Record<string, unknown>): Outcome {

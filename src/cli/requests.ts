@@ -1,4 +1,4 @@
-/** `doorbell requests`: what waits for an answer, and what became of the rest. */
+/** `doorbell requests`: open authentication requests, and the outcomes of settled ones. */
 import type { Command } from 'commander'
 import { type AuthenticationRequest, statusAt } from '../ciba/authentication-request/authentication-request.ts'
 import { createRequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
@@ -35,7 +35,7 @@ async function run(options: RequestsOptions): Promise<void> {
   } else print(options.all ? 'There are no requests yet.' : 'No request is waiting. --all includes settled requests.')
 }
 
-/** The `auth_req_id` is the client's secret and is not kept, so nobody finds it here. */
+/** Omits the `auth_req_id`: it is a secret of the client and is not stored. */
 function forScripts(request: AuthenticationRequest) {
   return {
     request_id: request.id,

@@ -1,4 +1,4 @@
-/** `doorbell serve`: the provider and its workers, until somebody says stop. */
+/** `doorbell serve`: runs the provider and its workers until it is stopped. */
 import { type Command, InvalidArgumentError } from 'commander'
 import type { Config, ConfigInput } from '../config/config.ts'
 import { demoUsers } from '../config/demo.ts'
@@ -42,7 +42,7 @@ async function run(options: ServeOptions): Promise<void> {
   const config = await settle(options)
   const log = createLog(logLevelFor(config))
   const stop = expectStop(log, config)
-  // The whole server: not loaded for commands that need none of it.
+  // Imported here, so that other commands do not load the whole server.
   const { createDoorbell } = await import('../doorbell.ts')
   const doorbell = await createDoorbell(config, { log, migrate: options.migrate ?? false }).catch(
     explainOtherSecret(config),
@@ -62,7 +62,8 @@ async function settle(options: ServeOptions): Promise<Config> {
   const overrides: ConfigInput = { port, host }
   if (port === undefined) return load(overrides)
   const before = await load({ host })
-  // What "doorbell init" writes names the port twice; on this machine they belong together.
+  // The file of "doorbell init" contains the port twice: in `port` and in the issuer. On this machine they must be
+  // equal.
   const follows = before.development && before.issuer === `http://localhost:${before.port}`
   return load({ ...overrides, issuer: follows ? `http://localhost:${port}` : undefined })
 }
@@ -84,23 +85,23 @@ function explainOtherSecret(config: Config) {
   }
 }
 
-/** Between lines of JSON nobody would find what the demo has to say. */
+/** Log lines at level info would hide the instructions of the demo. */
 function logLevelFor({ demo, logLevel }: Config): Config['logLevel'] {
   const isTold = Boolean(process.env.DOORBELL_LOG_LEVEL) || logLevel !== 'info'
   return demo && process.stdout.isTTY && process.stderr.isTTY && !isTold ? 'warn' : logLevel
 }
 
-/** Milliseconds from the signal to the end, however much still hangs: ten seconds are what most supervisors give. */
+/** Milliseconds from the signal to the exit, at most. Most supervisors allow ten seconds. */
 const longestEndMs = 9_500
-/** Milliseconds of it for what happens when the delay is over. */
+/** Milliseconds of these for the work after the delay. */
 const endAfterDelayMs = 4_500
 
-/** Seconds. Whoever sits at the terminal waits for it to end; nobody balances calls to it there. */
+/** In seconds. On a terminal there is no load balancer to wait for, and the operator waits for the exit. */
 function delayAfter(signal: NodeJS.Signals, { shutdown }: Config): number {
   return signal === 'SIGINT' && process.stdin.isTTY ? 0 : shutdown.delay
 }
 
-/** Resolves at the first signal. The second one ends the process at once. */
+/** Resolves at the first signal. A second signal ends the process at once. */
 function expectStop(log: Log, config: Config): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     let isAsked = false

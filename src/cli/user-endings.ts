@@ -1,4 +1,4 @@
-/** `doorbell user`: what ends with a user, and what is kept about one. */
+/** `doorbell user`: commands that end a user's access or data, and the export of the data. */
 import type { Command } from 'commander'
 import { createEndUser, type EndingOptions, type EndUser, type UserEnding } from '../endings/end-user.ts'
 import { exportUser } from '../endings/export-user.ts'
@@ -122,7 +122,7 @@ async function runPassword(who: string, options: PasswordOptions): Promise<void>
   print('It is shown only once: give it to the user in a safe way.')
 }
 
-/** The password, and what tells the user of it, for the same step. */
+/** Resolves to the password and the user's notification of the change, to be written in the same step. */
 async function passwordSetting(id: string, passwordHash: string, users: UserStore, context: CommandContext) {
   const notices = noticesOfChange({ type: 'password.set', userId: id }, context)
   return { also: [users.settingPassword(id, passwordHash)], notices }
@@ -162,7 +162,7 @@ async function runRemove(who: string, options: UserOptions): Promise<void> {
   else print(`Removed ${who}. No client can ask this user any more.`)
 }
 
-/** Always JSON: it is for the user, and for programs. */
+/** Prints JSON without `--json` too: it is for the user, and for programs. */
 async function runExport(who: string, options: UserOptions): Promise<void> {
   const kept = await about(who, options, ({ id, context }) => {
     const configured = Array.isArray(context.config.users)
@@ -174,7 +174,7 @@ async function runExport(who: string, options: UserOptions): Promise<void> {
   printJson(kept)
 }
 
-/** It may be repeated: a name that is not known any more is that of somebody erased before, or was typed wrongly. */
+/** May be repeated: an unknown name is that of a user who was erased before, or a typing error. */
 async function runErase(who: string, options: UserOptions): Promise<void> {
   const { id, wasThere, others } = await about(who, options, async ({ id, context, endUser, users: added }) => {
     const { users } = context.config

@@ -146,7 +146,7 @@ function check(options: AddOptions, configured: readonly ConfiguredUser[]): User
   return read.users.at(-1)!
 }
 
-/** A problem about an entry of a list, said of the one user who is to be added. */
+/** Rewrites a problem of the list of users for the one user that is added. */
 function inOwnWords(problem: string, index: number): string {
   return problem
     .replace(`users[${index}]`, '')
@@ -214,7 +214,7 @@ async function runList(options: UserOptions): Promise<void> {
   else print('There are no users yet. "npx doorbell user add --help" says how.')
 }
 
-/** Named one by one, so that no password and no hash gets in by itself. */
+/** Lists each member by name, so that no password or hash can be included by accident. */
 function forScripts({ user, from }: ListedUser) {
   const { id, username, email, phone_number, name, locale, disabled, claims } = user
   return { id, username, email, phone_number, name, locale, disabled: disabled ?? false, claims, origin: from }
@@ -225,7 +225,7 @@ function rowOf({ user, from }: ListedUser): string[] {
   return [...columns.map((cell) => cell ?? ''), user.disabled ? `${from} (disabled)` : from]
 }
 
-/** Users remove their own, but only after signing in with one: whoever has lost them all comes to the operator. */
+/** Users can remove their own passkeys only after signing in with one; if all are lost, the operator removes them. */
 async function runForgetPasskeys(who: string, options: UserOptions): Promise<void> {
   const { id, forgotten } = await withDatabase(options, async ({ config, database, audit }) => {
     const id = await idOf(who, Array.isArray(config.users) ? config.users : [], createUserStore(database))

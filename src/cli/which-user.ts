@@ -1,4 +1,4 @@
-/** Whom a command means, and what it is told of them. */
+/** Finds the user that a command names. */
 import { text as readAll } from 'node:stream/consumers'
 import type { Config } from '../config/config.ts'
 import type { Vault } from '../platform/crypto.ts'
@@ -9,15 +9,15 @@ import type { ConfiguredUser } from '../user/user.ts'
 import type { UserStore } from '../user/user-store.ts'
 import { Failure } from './context/failure.ts'
 
-/** With hooks, the users are the application's, and the built-in directory is asked nothing. */
+/** With hooks, the application has the users, and the built-in directory is not used. */
 export function configuredUsers({ users }: Config): readonly ConfiguredUser[] {
   if (Array.isArray(users)) return users
   throw new Failure('This configuration looks up users by hooks; the built-in directory is not in use.')
 }
 
 /**
- * The id of the user who is called so: by id, username, e-mail address or phone number. What nobody here is called is
- * taken for an id: that of somebody who is gone, or of an application's own user.
+ * Resolves to the id of the user with this id, username, email address or phone number. An unknown name is returned as
+ * it is: it may be the id of a removed user, or of a user of the application.
  */
 export async function idOf(who: string, configured: readonly ConfiguredUser[], users: UserStore): Promise<string> {
   const byId = configured.find(({ id }) => id === who)
@@ -25,7 +25,7 @@ export async function idOf(who: string, configured: readonly ConfiguredUser[], u
   return (byId ?? byName ?? (await users.findByIdentifier(who)))?.id ?? who
 }
 
-/** A user in an answer: as the operator typed it, and the id if that is something else. */
+/** Returns how output names a user: as the operator typed it, with the id if that differs. */
 export function named(who: string, id: string): string {
   return who === id ? who : `${who} (${id})`
 }
@@ -40,14 +40,14 @@ export async function notAdded(who: string, id: string, config: Config, users: U
   )
 }
 
-/** What users who were added by command are called. */
+/** Resolves to all names of the users that were added by command. */
 export async function namesOf(users: UserStore): Promise<string[]> {
   return (await users.list()).flatMap((user) =>
     [user.id, user.username, user.email].filter((name) => name !== undefined),
   )
 }
 
-/** For the end of a sentence: whose name is nearly the one that was typed; empty if none is. */
+/** Returns a suggestion for the end of a sentence, or an empty text if no name is similar. */
 export const nearTo = (who: string, names: string[]) => didYouMean(nearest(who, names))
 
 export async function readSecret(what: 'password' | 'code'): Promise<string> {
@@ -58,5 +58,5 @@ export async function readSecret(what: 'password' | 'code'): Promise<string> {
   return secret
 }
 
-/** With the secret of the configuration: a hash made with another matches nothing at the server. */
+/** Uses the configured secret: with another one, no hash would match on the server. */
 export const hashingWith = (vault: Vault) => createPasswordHashing({ vault, scrypt: scryptHere })

@@ -1,13 +1,13 @@
-/** The registered clients, from memory where it can be: each call of a client begins with finding it. */
+/** A cache for registered clients: each call of a client begins with finding it. */
 import type { Clock } from '../platform/clock.ts'
 import { createChangeTracker, type Snapshot } from '../platform/storage/change-tracker.ts'
 import type { Database } from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
 import type { ClientStore } from './client-store.ts'
 
-/** Milliseconds a client is known without looking, although nobody has said that it changed. */
-const knownFor = 5_000
-/** Clients in memory; of more, the one known longest is looked up anew. One costs about 2 kB. */
+/** Milliseconds that a client is cached without an announced change. */
+const cachedForMs = 5_000
+/** Cached clients; beyond this, the oldest entry is dropped. One takes about 2 kB. */
 const most = 10_000
 
 interface Known {
@@ -16,7 +16,7 @@ interface Known {
   until: number
 }
 
-/** The same store, with a memory. A change is heard at once, wherever it was made. */
+/** Returns the same store with a cache. An announced change, from any node, takes effect at once. */
 export function createKnownClients(
   clients: ClientStore,
   { database, clock }: { database: Pick<Database, 'listen' | 'epoch'>; clock: Clock },
@@ -33,7 +33,7 @@ export function createKnownClients(
     known.delete(id)
     if (client === undefined || !changes.isUnchangedSince(snapshot, id)) return client
     if (known.size >= most) known.delete(known.keys().next().value!)
-    known.set(id, { client: freeze(client), snapshot, until: clock.now() + knownFor })
+    known.set(id, { client: freeze(client), snapshot, until: clock.now() + cachedForMs })
     return client
   }
 
@@ -47,7 +47,7 @@ export function createKnownClients(
   }
 }
 
-/** Everybody is given the same object. */
+/** All callers share the same object. */
 function freeze<Value>(value: Value): Value {
   if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
     Object.freeze(value)

@@ -18,7 +18,7 @@ export interface ClientRow {
 
 export interface RegisteredClient {
   client: Client
-  /** Who registered it: the configuration, a command, or the client itself. */
+  /** How it was registered: by the configuration, by a command, or by the client itself. */
   origin: 'config' | 'command' | 'registration'
 }
 
@@ -41,7 +41,7 @@ export function createClientStore(database: Database) {
       }))
     },
 
-    /** What users know the clients by that an operator registered: their names, and the ids of those without one. */
+    /** Resolves to the names under which users know the operator's clients: `client_name`, or the id if there is none. */
     async knownNames(): Promise<string[]> {
       const rows = await database.read<Pick<ClientRow, 'id' | 'metadata'>>(
         'select id, metadata from clients where registration_token_hash is null',
@@ -49,16 +49,16 @@ export function createClientStore(database: Database) {
       return rows.flatMap(({ id, metadata }) => [id, (JSON.parse(metadata) as ClientMetadata).client_name ?? id])
     },
 
-    /** Adds a client. Answers whether it was added: not if the id is taken. */
+    /** Adds a client. Resolves to whether it was added: false if the id is taken. */
     async add(client: Client, now: number): Promise<boolean> {
       const rows = await database.step(insertClient(client, now))
       return rows.length > 0
     },
 
     /**
-     * Brings a client of the configuration into the table. What the client changed itself since (`changeDelivery`)
-     * stays, until the configuration says something new: `configFingerprint` tells. One that had registered itself is
-     * the operator's from now on. Answers whether the configuration said something new.
+     * Adds or updates a client of the configuration. Changes that the client made itself (`changeDelivery`) stay until
+     * the configuration changes, which `configFingerprint` shows. A client that had registered itself becomes the
+     * operator's. Resolves to whether the configuration has changed.
      */
     async putConfigured(client: Client, configFingerprint: string, now: number): Promise<boolean> {
       const rows = await database.step(
@@ -79,8 +79,9 @@ export function createClientStore(database: Database) {
     },
 
     /**
-     * Removes the clients that a configuration once named and this one no longer does. Answers their ids.
-     * @param ending what ends with each
+     * Removes clients that the configuration no longer contains. Resolves to their ids.
+     *
+     * @param ending statements that end what belongs to one client
      */
     async removeConfiguredBut(ids: string[], ending: (id: string) => Statement[]): Promise<string[]> {
       const rows = await database.step<{ id: string }>(
@@ -96,7 +97,7 @@ export function createClientStore(database: Database) {
       return rows.map((row) => row.id)
     },
 
-    /** @param also what ends with the client */
+    /** @param also statements that end what belongs to the client */
     async remove(id: string, also: Statement[]): Promise<boolean> {
       const rows = await database.step(
         { sql: 'delete from clients where id = $1 returning id', values: [id] },
@@ -105,7 +106,7 @@ export function createClientStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Changes how the outcome reaches a client, for requests made from now on. */
+    /** Changes delivery mode and notification endpoint, for requests made from now on. */
     async changeDelivery(id: string, mode: DeliveryMode, endpoint: string | undefined, now: number): Promise<boolean> {
       const rows = await database.step(
         {
@@ -120,12 +121,12 @@ export function createClientStore(database: Database) {
   }
 }
 
-/** Ids come from strangers: what no client can be called is not asked for. Postgres would fail at a NUL. */
+/** Ids are untrusted input: those that no client can have are not looked up. Postgres would fail at a NUL. */
 function couldBeAnId(id: string): boolean {
   return /^[\x21-\x7e]{1,255}$/.test(id)
 }
 
-/** Adds a client, unless its id is taken. */
+/** Returns the statement that adds a client, unless its id is taken. */
 export function insertClient(client: Client, now: number): Statement {
   return insert(client, 'command', null, now, 'on conflict (id) do nothing')
 }
@@ -153,7 +154,7 @@ function insert(
       client.deliveryMode ?? null,
       client.notificationEndpoint ?? null,
       now,
-      // What is kept already keeps its own: this is for an id that is new, or has come back.
+      // A row that exists keeps its own: this is for a new id, or one that is registered again.
       newId(now),
     ],
   }

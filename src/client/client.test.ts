@@ -15,7 +15,7 @@ function client(deliveryMode: DeliveryMode | undefined, grants: string[], more: 
   }
 }
 
-describe('who may ring, collect and decide (VL-9, RG-2, M1)', () => {
+describe('which clients may send requests, get tokens and decide (CIBA §4, §7.1)', () => {
   const service = { backchannel_device_service: true }
   const table: [name: string, client: Client, ring: boolean, grant: boolean, could: boolean, decides: boolean][] = [
     ['poll', client('poll', [CIBA_GRANT]), true, true, true, false],
@@ -28,7 +28,7 @@ describe('who may ring, collect and decide (VL-9, RG-2, M1)', () => {
     ['a device service that has the grant', client(undefined, [CIBA_GRANT], service), false, true, true, false],
     ['a device service that has a mode', client('push', [], service), true, false, true, false],
     [
-      'not quite a device service',
+      'an incomplete device service',
       client(undefined, [], { backchannel_device_service: 'true' as never }),
       false,
       false,

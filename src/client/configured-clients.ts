@@ -1,13 +1,14 @@
-/** From registered metadata to a client as it is kept: the secret goes in here and nowhere further. */
+/** Converts registered metadata to a client as it is stored. The secret is hashed or encrypted here and not passed on. */
 import { fingerprint, type Vault } from '../platform/crypto.ts'
 import type { Statement } from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
 import type { ClientStore } from './client-store.ts'
 import type { ClientMetadata } from './metadata/client-metadata.ts'
 
-/** Where a sealed client secret lies, so that it opens nowhere else. */
+/** The additional authenticated data of a client's encrypted secret: it names the row that the secret belongs to. */
 export const secretAad = (clientId: string) => `clients/${clientId}`
 
+/** Returns the client as it is stored, without the secret in clear text. */
 export function toClient({ client_secret: secret, ...metadata }: ClientMetadata, vault: Vault): Client {
   const id = metadata.client_id
   return {
@@ -23,7 +24,10 @@ export function toClient({ client_secret: secret, ...metadata }: ClientMetadata,
   }
 }
 
-/** Makes the table agree with the clients the configuration names. Answers the ids of those it no longer names, and hears of those it says something new of. */
+/**
+ * Synchronises the table with the configured clients. Resolves to the ids of those that were removed; reports those whose
+ * configuration changed.
+ */
 export async function registerConfigured(
   configured: readonly ClientMetadata[],
   needs: {
@@ -31,16 +35,16 @@ export async function registerConfigured(
     vault: Vault
     now: number
     changed?: (clientId: string) => void
-    /** What ends with a client that is named no more. */
+    /** Statements that end what belongs to a removed client. */
     endings(clientId: string, now: number): Statement[]
   },
 ): Promise<string[]> {
   const put = (metadata: ClientMetadata) => {
-    // Keyed, because it is made from the secret too: the table must not offer a way to try secrets.
+    // Keyed, because the secret is part of it: the table must not allow guesses at secrets to be checked.
     const said = needs.vault.keyedHash(fingerprint(JSON.stringify(metadata)))
     return needs.clients.putConfigured(toClient(metadata, needs.vault), said, needs.now)
   }
-  // All at once: a thousand would take as many turns at the database before the server can answer.
+  // All at once: a thousand clients, one after the other, would delay the start.
   const news = await Promise.all(configured.map(put))
   for (const [index, { client_id }] of configured.entries()) if (news[index]) needs.changed?.(client_id)
   const named = configured.map((metadata) => metadata.client_id)

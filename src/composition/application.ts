@@ -1,8 +1,9 @@
-/** What the application that runs the server may ask of it, in its own code. */
+/** The part of the public API that an application calls in its own code. */
 import { createDeviceApi } from '../authentication-device/api/in-process-api.ts'
 import type { Ciba, CibaNeeds } from './ciba.ts'
 import type { Work } from './operations.ts'
 
+/** Returns the members of `Doorbell` that an application calls. */
 export function forTheApplication({ platform, users, stored, outbox }: CibaNeeds, { decide }: Ciba, work: Work) {
   const { config, details, clock } = platform
   return {
@@ -12,7 +13,7 @@ export function forTheApplication({ platform, users, stored, outbox }: CibaNeeds
         await users.endUser(userId, 'signed_out', { by: 'application' })
       },
       async end(userId: string) {
-        // Who is there among its own users, and who comes back, only the application says.
+        // If users come from the application's hooks, only the application decides whether a user exists or returns.
         await users.endUser(userId, 'removed', { by: 'application', closes: Array.isArray(config.users) })
       },
     },

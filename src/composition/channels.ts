@@ -1,4 +1,4 @@
-/** How the devices of users are notified: the channels that are configured, and what they need. */
+/** The configured channels by which users' devices are notified, and what these channels need. */
 import {
   accountKindsOf,
   createAccountNoticeSenders,
@@ -42,7 +42,7 @@ export async function composeChannels(platform: Platform, { clients }: Clients, 
   const noticeNeeds = { findRequest: stored.requests.find, clients, users, numbers, issuer: config.issuer }
   return {
     channels,
-    /** What sends each kind of notification to a device. */
+    /** The senders of notifications to devices, by kind. */
     senders: {
       ...createNoticeSenders(channels, noticeNeeds),
       ...createAccountNoticeSenders(channels, { users, link: whereToCheck, vault }),
@@ -56,6 +56,7 @@ export async function composeChannels(platform: Platform, { clients }: Clients, 
   }
 }
 
+/** Returns how long an attempt to send a notification may take, in milliseconds. */
 export const timeoutMsOf = ({ notifications }: Config) => notifications.timeout * 1000
 
 function emailOf({ config, texts }: Platform) {
@@ -68,7 +69,7 @@ type VapidKeys = Awaited<ReturnType<typeof loadVapidKeys>>
 type Subscriptions = ReturnType<typeof createPushSubscriptions>
 
 function webPushOf({ config, texts, clock, openCaller }: Platform, keys: VapidKeys, subscriptions: Subscriptions) {
-  // Whoever signs in names these addresses, so they stay outside even where clients' may be in the house.
+  // Browsers of users supply these addresses, so private networks stay forbidden even if they are allowed for clients.
   const caller = openCaller({ allowPrivateNetworks: config.development })
   return createWebPushChannel({ ...config.webPush!, keys, subscriptions, texts, caller, clock })
 }

@@ -1,4 +1,4 @@
-/** What happens to an authentication request: it is made, decided, collected or delivered, or runs out. */
+/** The life of an authentication request: sent by the client, decided by the user, polled or delivered, or expired. */
 import type { FastifyInstance } from 'fastify'
 import { noticesFor } from '../authentication-device/channels/device-notice.ts'
 import { backchannelEndpoint } from '../ciba/backchannel-authentication/backchannel-authentication-endpoint.ts'
@@ -22,7 +22,7 @@ import type { Platform } from './platform.ts'
 import type { Requests } from './requests.ts'
 import type { UserHints, Users } from './users.ts'
 
-/** What CIBA stands on. */
+/** The parts that CIBA needs. */
 export interface CibaNeeds {
   platform: Platform
   clients: Clients
@@ -42,7 +42,7 @@ export function composeCiba(needs: CibaNeeds) {
   const { config, vault, clock, log, audit } = platform
   const issueTokens = createIssueTokens(openid.provider, users.findUser, config)
   const { requests, openRequests, decisions, blockedClients, denialPauses } = stored
-  /** What settles a request. */
+  /** What a decision needs. */
   const decisionNeeds = {
     requests,
     openRequests,
@@ -68,7 +68,7 @@ export function composeCiba(needs: CibaNeeds) {
 
 type IssueTokens = ReturnType<typeof createIssueTokens>
 
-/** What sends each kind of notification. */
+/** Returns the senders of all notifications, by kind. */
 function sendersOf({ platform, stored, channels, outbox }: CibaNeeds, issueTokens: IssueTokens): Senders {
   const { vault, clock, audit, toClients: caller } = platform
   const pushNeeds = { requests: stored.requests, outbox: outbox.store, issueTokens, caller, vault, clock, audit }
@@ -79,7 +79,7 @@ function sendersOf({ platform, stored, channels, outbox }: CibaNeeds, issueToken
   }
 }
 
-/** Where clients ask, and where they come for their tokens. */
+/** Adds the backchannel authentication endpoint and the token endpoint. */
 export function addCibaRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba): void {
   addBackchannelRoute(app, needs)
   const { platform, clients, openid, stored } = needs
@@ -119,7 +119,7 @@ function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds): void {
     readSignedRequest: createReadSignedRequest({
       issuer: config.issuer,
       keysOf: clientKeys.of,
-      // With a space, so that no client's assertions are meant.
+      // The space separates these entries from client assertions, which are stored under the client id.
       useOnce: (clientId, jti, expiresAt) => usedAssertions.use(`request ${clientId}`, jti, expiresAt),
       clock,
     }),
@@ -138,7 +138,7 @@ function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds): void {
   })
 }
 
-/** What a request may ask for. */
+/** Returns the limits and rules for authentication requests. */
 function requestPolicyOf({ config, profile, details }: Platform) {
   return {
     ...config.requests,

@@ -1,4 +1,4 @@
-/** Who may ask: the registered clients, how they prove who they are, and how they look after themselves. */
+/** The registered clients, their authentication, and their own management: registration and notification settings. */
 import type { FastifyInstance } from 'fastify'
 import { createClientAuthentication } from '../client/authentication/authenticate-client.ts'
 import { createAcceptAssertion, createAssertionVerification } from '../client/authentication/client-assertion.ts'
@@ -36,7 +36,7 @@ import type { Platform } from './platform.ts'
 
 export type Clients = Awaited<ReturnType<typeof composeClients>>
 
-/** @throws {ProfileError} if a registered client breaks the profile */
+/** @throws {ProfileError} if a registered client violates the profile */
 export async function composeClients(platform: Platform) {
   const { config, database, vault, clock, audit, profile, details } = platform
   const clients = createKnownClients(createClientStore(database), { database, clock })
@@ -51,13 +51,13 @@ export async function composeClients(platform: Platform) {
   const registered = await clients.list()
   refuseProfileViolations(registered, profile)
   for (const client of dropped) audit({ event: 'client.removed', client, by: 'configuration' })
-  // Neither a request nor a ping is to wait until what calls its client, or fetches its keys, is loaded.
+  // Load the HTTP client now, so that no authentication request or ping waits for it later.
   const isCalled = ({ client }: RegisteredClient) => client.notificationEndpoint ?? client.metadata.jwks_uri
   if (config.hints.tokenIssuers.length > 0 || registered.some(isCalled)) await prepareCalls()
 
   return {
     clients,
-    /** The consent app, as a client. */
+    /** The client metadata of the consent app. */
     ownApp,
     pairwise: createPairwiseSubjects({ subjects: createPairwiseSubjectStore(database), vault, clock }),
     initialAccess: createInitialAccessStore(database),
@@ -73,7 +73,7 @@ export async function composeClients(platform: Platform) {
   }
 }
 
-/** How clients prove who they are, and whose key tokens are bound to. */
+/** Client authentication and sender-constrained tokens. */
 function composeAuthentication(platform: Platform, clients: ReturnType<typeof createKnownClients>) {
   const { config, database, vault, clock, log, audit, profile, loadShedding, keySets } = platform
   const clientKeys = createClientKeys(keySets)
@@ -85,14 +85,14 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
     clock,
     log,
   })
-  // The names under which clients know us: the issuer, and where they find us with their certificates.
+  // The base addresses that clients use: the issuer and, for mutual TLS, its alias.
   const alias = config.mutualTls?.issuer
   const addresses = [config.issuer, ...(alias === undefined ? [] : [alias])]
   const at = (...which: string[]) => addresses.flatMap((address) => which.map((path) => address + path))
   const audiences = [config.issuer, ...at(paths.token, endpoints.backchannel)]
   const acceptAssertion = createAcceptAssertion({
     issuer: config.issuer,
-    // At its own endpoints oidc-provider takes their addresses, too.
+    // At its own endpoints oidc-provider also accepts their addresses.
     audiences: [...audiences, ...at(paths.introspection, paths.revocation)],
     strictAudience: config.strictAssertionAudience,
     used: usedAssertions,
@@ -104,7 +104,7 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
     algorithms: profile.clientSigning,
     nonces: createNonces(nonceKey, clock),
     requireNonce: config.dpop.requireNonce,
-    // With a space, so that no client's assertions are meant.
+    // The space separates these entries from client assertions, which are stored under the client id.
     useOnce: (key, jti, expiresAt) => usedAssertions.use(`dpop ${key}`, jti, expiresAt),
     clock,
   })
@@ -135,11 +135,11 @@ interface ClientRouteNeeds {
   platform: Platform
   clients: Clients
   provider: OpenidProvider['provider']
-  /** Whether users have codes at all. */
+  /** Whether any user can have a user code. */
   hasUserCodes: boolean
 }
 
-/** Where clients change how they are notified, and register themselves. */
+/** Adds the endpoints where clients change how they are notified, and where they register. */
 export function addClientRoutes(
   app: FastifyInstance,
   { platform, clients: ours, provider, hasUserCodes }: ClientRouteNeeds,
@@ -177,7 +177,7 @@ export function addClientRoutes(
   })
 }
 
-/** The consent app is a client like others: confidential, with a secret that every node derives for itself. */
+/** The consent app is a confidential client like others, with a secret that every node derives from the server's secret. */
 function ownClient(issuer: string, vault: Vault): ClientMetadata {
   return {
     client_id: CONSENT_APP,
@@ -191,7 +191,7 @@ function ownClient(issuer: string, vault: Vault): ClientMetadata {
   }
 }
 
-/** Clients may have been registered before the deployment had a profile; the server's own is part of the server. */
+/** Clients may have been registered before the profile was set. The consent app is part of the server and not checked. */
 function refuseProfileViolations(registered: RegisteredClient[], profile: Profile): void {
   const problems = registered
     .filter(({ client }) => client.id !== CONSENT_APP)
@@ -201,7 +201,7 @@ function refuseProfileViolations(registered: RegisteredClient[], profile: Profil
   if (problems.length > 0) throw new ProfileError(problems)
 }
 
-/** Registered clients that break the profile. The message names each, and what is wrong with it. */
+/** Registered clients violate the profile. The message lists each client with its violation. */
 export class ProfileError extends Error {
   override readonly name = 'ProfileError'
 

@@ -1,4 +1,4 @@
-/** The pages on which users approve: a client of the device API, that signs its users in here or elsewhere. */
+/** The pages on which users approve: a client of the device API, whose users sign in here or at another provider. */
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
@@ -15,14 +15,15 @@ import type { Framing } from '../platform/pages/pages.ts'
 import type { CibaNeeds } from './ciba.ts'
 
 export interface ConsentAppParts {
-  /** Calls to the server itself. */
+  /** Sends a request to this server itself. */
   send: SendToServer
   framing: Framing
 }
 
-/** Milliseconds that another provider has to answer when a user signs in there. */
+/** Milliseconds within which another provider must respond when a user signs in there. */
 const signInTimeoutMs = 10_000
 
+/** Adds the pages of the consent app. */
 export async function addConsentApp(app: FastifyInstance, needs: CibaNeeds, parts: ConsentAppParts): Promise<void> {
   const { platform, clients, users, openid, stored, channels } = needs
   const { config, database, texts, clock, log, audit, loadShedding } = platform
@@ -75,7 +76,7 @@ function signingInElsewhere({ platform, clients, users, openid }: CibaNeeds) {
     clientId: client_id!,
     clientSecret: client_secret!,
     scope: 'openid profile email',
-    // The operator has named this provider; it may well be in the house.
+    // The operator has configured this provider; it may be in a private network.
     fetch: fetchThrough(openCaller({ allowPrivateNetworks: true, timeoutMs: signInTimeoutMs })),
     admit: createAdmission({
       users: users.users,
@@ -87,7 +88,7 @@ function signingInElsewhere({ platform, clients, users, openid }: CibaNeeds) {
   }
 }
 
-/** Calls of the server to itself, without a connection. */
+/** Returns a function that sends requests to this server itself, without a connection. */
 export function sendTo(app: FastifyInstance): SendToServer {
   return async ({ path, body, from, ...request }) => {
     const call = { ...request, url: path, ...(body !== undefined && { payload: body }) }
@@ -98,7 +99,7 @@ export function sendTo(app: FastifyInstance): SendToServer {
   }
 }
 
-/** Fastify does not let a server that closes ask itself any more. */
+/** Fastify rejects `inject` while the server closes. */
 function notWhileClosing(error: Error & { code?: string }): never {
   throw error.code === 'FST_ERR_REOPENED_CLOSE_SERVER' ? new Unavailable('the server closes') : error
 }

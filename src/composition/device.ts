@@ -1,4 +1,4 @@
-/** The device API: what users see of their requests, how they decide, and how they look after what is theirs. */
+/** The device API: users see their requests, decide them, and manage their passkeys, user codes, subscriptions and sessions. */
 import type { FastifyInstance } from 'fastify'
 import { activityEndpoint } from '../authentication-device/api/activity-endpoint.ts'
 import { createAuthenticateApproval } from '../authentication-device/api/approval-strength.ts'
@@ -37,7 +37,7 @@ export function addDeviceRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ci
   addAccountRoutes(app, needs, device)
 }
 
-/** What waits, how it is decided, and what was decided. */
+/** Adds the routes for open requests, decisions and the history. */
 function addDecisionRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, { identifyCaller }: DeviceApi): void {
   const { platform, users, stored, channels } = needs
   const { clients } = needs.clients
@@ -68,7 +68,7 @@ function addDecisionRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, {
   })
 }
 
-/** Passkeys, user codes, push subscriptions and sessions. */
+/** Adds the routes for passkeys, user codes, push subscriptions and sessions. */
 function addAccountRoutes(app: FastifyInstance, needs: CibaNeeds, device: DeviceApi): void {
   const { platform, users: ours, openid, stored, channels } = needs
   const { config, clock, audit } = platform

@@ -1,4 +1,4 @@
-/** The server that all routes are added to, and what every answer has in common. */
+/** The HTTP server that all routes are added to, and what all its responses have in common. */
 import { type FastifyInstance, fastify } from 'fastify'
 import type { Config } from '../config/config.ts'
 import { type CallerPatience, edge, edgeOptions, serverPatience } from '../platform/http/answer.ts'
@@ -10,19 +10,20 @@ import { pageHeaders, renderError } from '../platform/pages/pages.ts'
 import { profiles } from '../platform/security-profile.ts'
 import type { Platform } from './platform.ts'
 
+/** Returns a Fastify server without routes, and the list in which added routes are collected. */
 export function composeHttpServer(
   { config, texts, profile, metrics, loadShedding, log }: Platform,
   patience?: CallerPatience,
 ) {
-  const patienceWithCallers = serverPatience(patience)
+  const timeouts = serverPatience(patience)
   const app: FastifyInstance = fastify({
     ...edgeOptions,
     logger: false,
     ...(config.tls
-      ? { https: { ...tlsOptions(config.tls, profile === profiles.core), ...patienceWithCallers } }
-      : { http: patienceWithCallers }),
+      ? { https: { ...tlsOptions(config.tls, profile === profiles.core), ...timeouts } }
+      : { http: timeouts }),
     forceCloseConnections: 'idle',
-    requestTimeout: patienceWithCallers.requestTimeout,
+    requestTimeout: timeouts.requestTimeout,
   })
   edge(app, log, (acceptLanguage) => unavailablePage(texts, acceptLanguage), strictTransport(config))
   nameCallers(app, config.proxy.trust)
@@ -35,13 +36,13 @@ export function composeHttpServer(
   return { app, routes }
 }
 
-/** Browsers keep it by host: in development that may be `localhost`, and everybody's. */
+/** Browsers store HSTS by host (RFC 6797). In development the host may be `localhost`, which other programs use too. */
 function strictTransport({ issuer, development, hsts }: Config): Record<string, string> {
   if (!issuer.startsWith('https:') || development) return {}
   return { 'strict-transport-security': `max-age=${hsts.maxAge}` }
 }
 
-/** What browsers see while the server cannot answer. */
+/** The page for browsers while the server is unavailable. */
 function unavailablePage(texts: Texts, acceptLanguage: string | undefined) {
   const lang = chooseLanguage(acceptLanguage)
   const say = texts.in(lang)

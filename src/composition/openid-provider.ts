@@ -1,4 +1,4 @@
-/** Everything that is not CIBA, by oidc-provider: its configuration, signing in, and what is forwarded to it. */
+/** oidc-provider, for everything that is not CIBA: its configuration, sign-in, and the requests that are forwarded to it. */
 import type { FastifyInstance } from 'fastify'
 import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'
 import { assertionAlgorithms } from '../client/authentication/client-assertion.ts'
@@ -95,7 +95,7 @@ function settingsOf({ config, profile, details, vault, texts, clock, log, audit 
   }
 }
 
-/** How oidc-provider finds clients, and what they prove themselves with. */
+/** How oidc-provider finds clients, and what it needs to authenticate them. */
 function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Clients) {
   const { clients, ownApp, nonceKey, acceptAssertion, pairwise } = ours
   return {
@@ -114,7 +114,7 @@ function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Cl
   }
 }
 
-/** What the metadata document says of CIBA. */
+/** The CIBA members of the metadata document (CIBA §4). */
 function metadataOf({ config, profile }: Platform, { alias }: Clients, hasUserCodes: boolean) {
   return {
     backchannel_authentication_endpoint: config.issuer + endpoints.backchannel,
@@ -131,15 +131,15 @@ interface OpenidRouteNeeds {
   clients: Clients
   users: Users
   openid: OpenidProvider
-  /** Who may show the pages in a frame. */
+  /** Which sites may show the pages in a frame. */
   framing: Framing
 }
 
-/** Signing in, and the endpoints of oidc-provider. */
+/** Adds sign-in and the endpoints of oidc-provider. */
 export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): void {
   const { forwardToOidcProvider, provider, places, models } = needs.openid
   addSignIn(app, needs)
-  // oidc-provider says 404 to a method it does not take.
+  // For a method that is not allowed, oidc-provider would respond with 404.
   for (const path of [paths.introspection, paths.revocation]) {
     onlyMethods(app, path, ['POST', 'OPTIONS'])
     app.post(path, forwardToOidcProvider)

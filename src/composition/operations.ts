@@ -1,4 +1,4 @@
-/** What runs by itself, and what an operator sees: expiry, removal by age, health, metrics. */
+/** Background work (expiry, removal by age) and what an operator sees (health, metrics, warnings). */
 import type { FastifyInstance } from 'fastify'
 import { createExpirySweep } from '../ciba/decision/expiry-sweep.ts'
 import { weakValues } from '../config/weak-values.ts'
@@ -10,19 +10,19 @@ import type { Ciba, CibaNeeds } from './ciba.ts'
 import type { DeviceApi } from './device.ts'
 import type { SigningKeys } from './signing-keys.ts'
 
-/** What is looked after besides requests. */
+/** The parts, besides `CibaNeeds`, that the background work needs. */
 export interface LookedAfter {
   ciba: Ciba
   device: DeviceApi
   signingKeys: SigningKeys
 }
 
-/** Milliseconds a parked notification keeps what it says, so that an operator can send it after all (PU-11). */
+/** Milliseconds for which a parked notification keeps its content, so that an operator can retry it. */
 const parkedKeepContentMs = 24 * 3600_000
 
 export type Work = ReturnType<typeof composeWork>
 
-/** All that runs by itself, to be started and stopped together. */
+/** Returns all background work, which is started and stopped together. */
 export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   const { ciba, signingKeys } = around
   const { outbox } = needs
@@ -31,7 +31,7 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   return {
     sweep,
     pruning,
-    /** @param options.works false: it only follows the signing keys, and the work is done by another process */
+    /** @param options.works false: this process only follows changes of the signing keys; another one does the work */
     start({ works }: { works: boolean }): void {
       signingKeys.watch.start({ rotates: works })
       if (!works) return
@@ -39,13 +39,13 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
       sweep.start()
       pruning.start()
     },
-    async stop(patienceMs: number): Promise<void> {
-      await Promise.all([sweep.stop(), pruning.stop(), outbox.worker.stop(patienceMs), signingKeys.watch.stop()])
+    async stop(timeoutMs: number): Promise<void> {
+      await Promise.all([sweep.stop(), pruning.stop(), outbox.worker.stop(timeoutMs), signingKeys.watch.stop()])
     },
   }
 }
 
-/** Settles what runs out, and forgets at the same time what nobody can use any more. */
+/** Settles expired requests, and removes rows that have no use after a certain time. */
 function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: LookedAfter) {
   const { platform, clients, users, openid, stored, outbox } = needs
   const { config } = platform
@@ -64,7 +64,7 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
   ])
 }
 
-/** Removes what is finished, by age. */
+/** Removes finished rows by age. */
 function composePruning({ platform, clients, openid, stored, outbox }: CibaNeeds) {
   const { retention } = platform.config
   const { requests, signedRequests, decisions } = stored
@@ -84,11 +84,12 @@ function composePruning({ platform, clients, openid, stored, outbox }: CibaNeeds
 
 const loopback = ['127.0.0.0/8', '::1']
 
+/** Adds the health routes and, if enabled, `/metrics`. */
 export function addOperationsRoutes(app: FastifyInstance, { platform, users, stored, outbox }: CibaNeeds): void {
   const { config, database, metrics, clock } = platform
   healthEndpoint(app, { database, readiness: createReadinessStore({ database, clock }) })
   if (!config.metrics.enabled) return
-  // In development whoever is at this machine may look.
+  // In development, callers on the same machine may read the metrics.
   const from = [...config.metrics.from, ...(config.development ? loopback : [])]
   metricsEndpoint(app, '/metrics', {
     metrics,
@@ -101,7 +102,7 @@ export function addOperationsRoutes(app: FastifyInstance, { platform, users, sto
   })
 }
 
-/** Says at the start what an operator should change. */
+/** Logs at the start which settings an operator should change. */
 export function warnOfWeakSettings({ platform, channels }: CibaNeeds): void {
   const { config, log } = platform
   for (const { setting, problem, isKey, advice } of weakValues(config)) {

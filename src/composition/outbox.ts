@@ -1,4 +1,4 @@
-/** Notifications that wait to be sent: to clients, to users' devices. What sends them is told when the work starts. */
+/** Notifications to clients and users' devices that wait to be sent. Their senders are passed when the work starts. */
 import { isAboutAccount } from '../authentication-device/channels/account-notice.ts'
 import { createOutboxStore, OUTBOX } from '../outbox/outbox-store.ts'
 import { createOutboxWorker } from '../outbox/outbox-worker.ts'

@@ -1,4 +1,4 @@
-/** What everything else stands on: configuration, database, clock, log, keys, texts, and calls to the outside. */
+/** What all other parts use: configuration, database, clock, log, keys, texts, and outgoing calls. */
 import { createDetailTypes } from '../authorization-details/detail-types.ts'
 import type { Config } from '../config/config.ts'
 import { createMetrics } from '../operations/metrics.ts'
@@ -14,7 +14,7 @@ import { profiles } from '../platform/security-profile.ts'
 import type { Database } from '../platform/storage/database.ts'
 import { routesNeverRefused, routesOfClients } from '../routes.ts'
 
-/** What a server is given. */
+/** What a server is built from. */
 export interface Given {
   config: Config
   database: Database
@@ -29,7 +29,7 @@ export function composePlatform({ config, database, clock, log }: Given) {
   const audit: Audit = createAudit({ clock, log, listeners: [metrics.hear, ...(config.audit ? [config.audit] : [])] })
   const callers: GuardedCaller[] = []
 
-  /** Calls to addresses that others name. They end with the server. */
+  /** Returns a caller for untrusted addresses. It is closed with the server. */
   function openCaller(how: {
     allowPrivateNetworks: boolean
     timeoutMs?: number
@@ -70,12 +70,12 @@ export function composePlatform({ config, database, clock, log }: Given) {
         'authorization details could not be described; users are shown the fields as they are',
       ),
     ),
-    /** To addresses that clients name. */
+    /** Calls addresses that clients have registered. */
     toClients,
     openCaller,
-    /** Of clients. */
+    /** The key sets of clients. */
     keySets: openKeySets(),
-    /** Others, whose fetches never stand in each other's way. */
+    /** Returns separate key sets, whose fetches are not delayed by those of clients. */
     openKeySets,
     async close(): Promise<void> {
       await Promise.all(callers.map((caller) => caller.close()))
@@ -83,5 +83,5 @@ export function composePlatform({ config, database, clock, log }: Given) {
   }
 }
 
-/** Bytes of an answer to a call of ours that are read: a key set is the largest thing we ask for (JO-4). */
+/** Bytes that are read of the response to an outgoing call: a key set is the largest response. */
 const mostBytesRead = 64 * 1024

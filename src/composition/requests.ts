@@ -1,4 +1,4 @@
-/** What is kept of authentication requests, and who hears of it when it changes. */
+/** The stores of authentication requests and their decisions, and the polls that wait for changes. */
 import { createRequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
 import { createOpenRequestStore } from '../ciba/authentication-request/open-request-store.ts'
 import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'
@@ -21,7 +21,7 @@ export function composeRequests({ config, database, vault, clock, log }: Platfor
   const { stillPending } = requests
   return {
     requests,
-    /** Under which a user's changes are announced. */
+    /** Returns the key under which changes of a user's requests are announced. */
     userKey,
     openRequests: createOpenRequestStore(database),
     signedRequests: createSignedRequestStore(database, vault),

@@ -1,4 +1,4 @@
-/** Whom requests are about: users, their passwords, codes and passkeys, and how a hint leads to one of them. */
+/** Users, their passwords, user codes and passkeys, and how a hint identifies one of them. */
 import { createFindUser, createSeekUser } from '../ciba/user-hint/find-user.ts'
 import { createReadHintToken } from '../ciba/user-hint/hint-token.ts'
 import { endUnnamedUsers } from '../endings/configured-users.ts'
@@ -29,14 +29,15 @@ import type { Outbox } from './outbox.ts'
 import type { Platform } from './platform.ts'
 import type { SigningKeys } from './signing-keys.ts'
 
-/** How passwords and user codes are hashed. For tests: hashes can be cheap, or be held up. */
+/** How passwords and user codes are hashed. For tests: hashing can be cheap or delayed. */
 export interface PasswordParts extends Partial<Pick<HashingNeeds, 'cost' | 'scrypt'>> {
-  /** Hashes that are computed at the same time. */
+  /** How many hashes are computed at the same time. */
   atOnce?: number
 }
 
 export type Users = Awaited<ReturnType<typeof composeUsers>>
 
+/** Also ends users that have been removed from the configuration since the last start. */
 export async function composeUsers(platform: Platform, { enqueue }: Outbox, parts: PasswordParts = {}) {
   const { atOnce = HASHES_AT_ONCE, ...hashingParts } = parts
   const { config, database, vault, clock, audit } = platform
@@ -45,7 +46,7 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
   if (Array.isArray(config.users)) await endUnnamedUsers(config.users, { database, endUser, now: clock.now() })
   const scryptThreads = createScryptThreads(atOnce)
   const hashing = createPasswordHashing({ vault, scrypt: scryptThreads.scrypt, ...hashingParts })
-  // How an application checks passwords of its own users, and how many at once, is its own affair.
+  // An application that checks its users' passwords itself also limits how many it checks at once.
   const credentialQueue = createFairQueue(Array.isArray(config.users) ? atOnce : Number.POSITIVE_INFINITY)
   const users: UserHooks = Array.isArray(config.users) ? createUserDirectory(config.users, store) : config.users
   const challenges = createPasskeyChallengeStore(database)
@@ -72,7 +73,7 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
   }
 }
 
-/** How often signing in may be tried. */
+/** The limits on sign-in attempts. */
 function composeAttempts({ config, database, vault, clock }: Platform) {
   const { signIn: limits } = config.limits
   const { pause, longestPause } = limits
@@ -85,7 +86,7 @@ function composeAttempts({ config, database, vault, clock }: Platform) {
   }
 }
 
-/** Codes of an application's own users are the application's; those of the built-in directory their users look after. */
+/** An application manages the user codes of its own users; users of the built-in directory manage their own. */
 function composeUserCodes(
   { config, database, clock }: Platform,
   users: UserHooks,
@@ -110,7 +111,7 @@ function composeUserCodes(
 
 export type UserHints = ReturnType<typeof composeUserHints>
 
-/** How a hint leads to a user. */
+/** Finds the user that a hint identifies. */
 export function composeUserHints(platform: Platform, users: Users, { pairwise }: Clients, signingKeys: SigningKeys) {
   const { config, clock, profile } = platform
   const { tokenIssuers } = config.hints

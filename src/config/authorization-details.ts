@@ -1,4 +1,4 @@
-/** The settings of what clients may ask for in detail, and of what tokens may be for. */
+/** The settings `authorizationDetails` (RFC 9396) and `resources` (RFC 8707). */
 import { z } from 'zod'
 import { describeWith } from '../authorization-details/detail-template.ts'
 import type { DetailSchema, DetailType, IsNoMore } from '../authorization-details/detail-types.ts'
@@ -28,7 +28,7 @@ const typeSchema = z.strictObject({
     .exactOptional(),
 })
 
-/** Every problem starts with the setting's name. */
+/** Each problem begins with the name of the setting. */
 export function readDetailTypes(input: unknown): { types: Record<string, DetailType>; problems: string[] } {
   const place = 'authorizationDetails.types'
   if (!isPlain(input)) return { types: {}, problems: [`${place} must be an object of types by their name`] }
@@ -69,7 +69,7 @@ function isSchema(value: unknown): value is DetailSchema {
   return typeof value === 'object' && value !== null && 'safeParse' in value && typeof value.safeParse === 'function'
 }
 
-/** The schema, or what is wrong with it. */
+/** Returns the schema, or what is wrong with it. */
 function fromJsonSchema(schema: Record<string, unknown>): DetailSchema | string {
   if (schema.type !== 'object') return 'must be a JSON Schema with "type": "object"'
   try {
@@ -95,7 +95,7 @@ const resourceSchema = z.strictObject({
     .exactOptional(),
 })
 
-/** @param scopes those of the server; nothing if they are not known */
+/** @param scopes the scopes of the server; undefined if they are not known */
 export function readResources(
   input: unknown,
   scopes: readonly string[] | undefined,

@@ -1,4 +1,4 @@
-/** The configuration as it was written → complete and checked, or all problems at once. */
+/** Completes and checks the configuration, and reports all problems at once. */
 import { violationsOf } from '../platform/rule.ts'
 import { profiles } from '../platform/security-profile.ts'
 import { readSettings } from '../platform/validation.ts'
@@ -10,13 +10,15 @@ import { declarations, type GivenSettings, knownSettings, schema, usualValue } f
 import { readUsers } from './users.ts'
 
 export interface ValidationContext {
-  /** Whether the demo cast was asked for. */
+  /** Whether the demo clients and users were requested. */
   demo?: boolean
   /** Returns how a problem names a setting, e.g. with the environment variable it came from. */
   nameOf?: (path: string) => string
 }
 
-/** Completes `input` with defaults and checks it: each setting, and how they fit together. No problem contains a secret. */
+/**
+ * Completes `input` with defaults and checks each setting and the rules between settings. No problem contains a secret.
+ */
 export function checkConfig(
   input: Record<string, unknown>,
   { demo = false, nameOf = (path) => path }: ValidationContext = {},
@@ -26,7 +28,7 @@ export function checkConfig(
   const ownScopes = isBroken('tokens.scopes', broken) ? undefined : scopesOf(value)
   const { resources, ...resourceReading } = readResources(value.resources, ownScopes)
   const clients = readClients(value.clients, {
-    // While it is not known which it is, problems that production would have are only noise.
+    // While `development` is invalid, problems that only production has would be misleading.
     development: value.development !== false || broken.has('development'),
     profile: broken.has('profile') ? profiles.core : profiles[value.profile],
     seesCertificates: broken.has('tls') || seesCertificates(value),
@@ -82,14 +84,14 @@ export function checkConfig(
   return { config: freeze(config) }
 }
 
-/** With sections in the place of `true` and `false` that are short for them. */
+/** Replaces `true` and `false` by the sections that they stand for. */
 function spelledOut(input: Record<string, unknown>): Record<string, unknown> {
   const short = declarations.filter(({ path, info }) => info.shortFor && typeof input[path] === 'boolean')
   const sections = short.map(({ path, info }) => [path, { [info.shortFor!]: input[path] }])
   return { ...input, ...Object.fromEntries(sections) }
 }
 
-/** An operator who has requests run out sooner than usual does not have to say it twice. */
+/** Returns the default of `requests.minExpiry`: never more than the other expiry settings. */
 function leastExpiryOf(given: GivenSettings): number {
   const { defaultExpiry, maxExpiry } = given.requests
   return Math.min(usualValue('requests.minExpiry', given), defaultExpiry, maxExpiry)
@@ -114,7 +116,7 @@ function isBroken(path: string, broken: Set<string>): boolean {
   return broken.has(path) || broken.has(path.split('.')[0]!)
 }
 
-/** Whether a section has what it is useless without; a rule names what is missing. */
+/** Returns whether a section has the settings that it needs; a rule names the missing ones. */
 function isWhole<Section extends object>(
   section: Section | undefined,
   names: (keyof Section)[],

@@ -1,4 +1,4 @@
-/** Clients, users and issuers of hints in a configuration. */
+/** Tests of clients, users and issuers of hints in a configuration. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { accepted, problemsIn, production } from '../../test/support/configurations.ts'
@@ -8,7 +8,7 @@ describe('issuers of login_hint_tokens', () => {
   const found = { issuer: 'https://finder.example', jwks }
   const withIssuers = (...tokenIssuers: unknown[]) => ({ ...production, hints: { tokenIssuers } })
 
-  test('are taken with keys or with their address', () => {
+  test('are accepted with keys or with the address of their keys', () => {
     const { hints } = accepted(
       withIssuers(found, { issuer: 'other', jwksUri: 'https://o.example/keys', subject: 'email' }),
     )
@@ -45,11 +45,11 @@ describe('clients', () => {
   const till = { client_id: 'till', client_secret: 's', backchannel_token_delivery_mode: 'PING' }
   const local = { ...till, backchannel_client_notification_endpoint: 'http://localhost:1/cb' }
 
-  test('are completed', () => {
+  test('are completed with defaults', () => {
     const [client] = accepted({ development: true, clients: [local] }).clients
     assert.equal(client?.backchannel_token_delivery_mode, 'ping')
   })
-  test('are complained about by their place', () => {
+  test('are named in problems by their position', () => {
     assert.deepEqual(problemsIn({ ...production, clients: [till, local, { ...local, scope: 'x' }] }), [
       'clients[0].backchannel_client_notification_endpoint is missing; backchannel_token_delivery_mode ping needs it (RG-3)',
       'clients[1].backchannel_client_notification_endpoint must be an https address, without user name and fragment; it is 21 characters long',

@@ -1,4 +1,4 @@
-/** The clients of the configuration. */
+/** Reads the clients of the configuration. */
 import { type ClientMetadata, CONSENT_APP, DECIDE_SCOPE } from '../client/metadata/client-metadata.ts'
 import { readClientMetadata, type ValidationContext } from '../client/metadata/read-client-metadata.ts'
 import { isPlain } from '../platform/validation.ts'
@@ -6,7 +6,7 @@ import type { Config } from './config.ts'
 
 interface ClientReading extends Required<Omit<ValidationContext, 'detailTypes'>> {
   detailTypes?: readonly string[]
-  /** What clients may be registered for; nothing if the application adds scopes of its own. */
+  /** The scopes that clients may register; undefined if the application adds scopes of its own. */
   scopes: string[] | undefined
 }
 
@@ -39,7 +39,7 @@ export function readClients(
   return { clients, problems }
 }
 
-/** What tokens may be for: the configured scopes, and ours. */
+/** Returns the scopes that tokens may have: the configured ones, and Doorbell's own. */
 export function scopesOf(config: Pick<Config, 'tokens'>): string[] {
   return [...new Set([...config.tokens.scopes, DECIDE_SCOPE])]
 }

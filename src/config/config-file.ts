@@ -6,7 +6,7 @@ import { basename, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { isPlain } from '../platform/validation.ts'
 
-/** In the order in which they are looked for. */
+/** In the order of search. */
 export const configFileNames = ['doorbell.config.ts', 'doorbell.config.js', 'doorbell.config.json']
 
 export interface FileReading {
@@ -14,7 +14,7 @@ export interface FileReading {
   problems: string[]
 }
 
-/** The file to read, as an absolute path, or nothing if none was named and none is there. */
+/** Returns the absolute path of the file to read, or undefined if none was named and none exists. */
 export function findConfigFile(named: string | undefined, cwd: string): string | undefined {
   if (named) return resolve(cwd, named)
   return configFileNames.map((name) => resolve(cwd, name)).find((path) => existsSync(path))
@@ -36,7 +36,7 @@ export async function readConfigFile(path: string): Promise<FileReading> {
 
 class NotJson extends Error {}
 
-/** The parser's own message is not passed on: it quotes the file, and the file may hold secrets. */
+/** The parser's message is omitted: it quotes the file, which may contain secrets. */
 function parseJson(text: string): unknown {
   try {
     return JSON.parse(text.replace(/^\uFEFF/, ''))
@@ -59,7 +59,7 @@ async function importDefault(path: string): Promise<unknown> {
   const source = await readFile(path, 'utf8')
   const isModule = /^\s*(import|export)\b/m.test(source)
   const hooks = registerHooks({
-    // A fresh package.json often says "commonjs". Whoever writes export default means a module all the same.
+    // A new package.json often says "commonjs". `export default` still means an ES module.
     load(asked, context, next): LoadFnOutput {
       if (asked !== url || !isModule) return next(asked, context)
       return next(asked, { ...context, format: /ts$/.test(path) ? 'module-typescript' : 'module' })
@@ -76,7 +76,7 @@ async function importDefault(path: string): Promise<unknown> {
 function describe(error: unknown, name: string): string {
   if (error instanceof NotJson) return error.message
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
-  // Messages about syntax quote the file, too.
+  // Messages about syntax errors quote the file, too.
   if (error instanceof SyntaxError || code.includes('TYPESCRIPT')) {
     return `has a syntax error; "node ${name}" shows where`
   }

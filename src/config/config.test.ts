@@ -73,7 +73,7 @@ test('defaults', () => {
   })
 })
 
-test('keys do not follow each other faster than they are published', () => {
+test('keys.rotateEvery must be more than keys.publishAhead', () => {
   const keys = (rotateEvery: number, publishAhead?: number) => ({ ...production, keys: { rotateEvery, publishAhead } })
   accepted(keys(3601))
   accepted(keys(7200, 7199))
@@ -149,13 +149,13 @@ test('production needs an issuer and a secret, development neither', () => {
   assert.match(problemsIn({ development: true, port: 0 }).join(), /^issuer is missing; with port 0/)
 })
 
-test('history is not kept for less than requests are', () => {
+test('retention.history must be at least retention.requests', () => {
   const kept = (requests: number, history: number) => ({ ...production, retention: { requests, history } })
   assert.deepEqual(accepted(kept(30, 30)).retention, { requests: 30, notifications: 30, history: 30 })
   assert.deepEqual(problemsIn(kept(30, 29)), ['retention.history must be at least retention.requests (30 days)'])
 })
 
-test('the result cannot be changed', () => {
+test('the configuration is frozen', () => {
   const config = accepted({ ...production, users: [{ username: 'a' }] })
   assert.throws(() => {
     config.requests.interval = 1
@@ -165,7 +165,7 @@ test('the result cannot be changed', () => {
 })
 
 describe('development', () => {
-  test('is for this machine, unless it is said to be exposed', () => {
+  test('is for this machine only, unless it is "exposed"', () => {
     for (const here of [
       {},
       { issuer: 'https://localhost:4000' },
@@ -212,7 +212,7 @@ describe('a setting that does not exist', () => {
   }
 })
 
-test('everything is complained about at once', () => {
+test('all problems are reported at once', () => {
   const problems = problemsIn({
     requests: { interval: 0, defaultExpiry: 99_999, intervall: 3 },
     port: 'x',
@@ -279,7 +279,7 @@ test('docs/configuration.md lists every setting, and no other', () => {
   assert.deepEqual(listed.sort(), [...settingKinds.keys()].sort())
 })
 
-test('docs/configuration.md says what each is unless it is set', () => {
+test('docs/configuration.md gives the default of each setting', () => {
   const config = accepted(production)
   const inWords: Record<string, string> = {
     issuer: '`http://localhost:<port>` in development',
@@ -289,7 +289,7 @@ test('docs/configuration.md says what each is unless it is set', () => {
     'metrics.enabled': '`true` in development, or if `metrics.token` or `metrics.from` is set',
     'shutdown.delay': '5; in development 0',
   }
-  // It is another name of `requests.maxOpenPerUser`.
+  // It is an alias of `requests.maxOpenPerUser`.
   const whole = {
     ...config,
     limits: { ...config.limits, perUser: { open: config.requests.maxOpenPerUser, ...config.limits.perUser } },
@@ -305,7 +305,7 @@ function valueAt(config: object, path: string): unknown {
     .reduce<unknown>((inner, name) => (inner as Record<string, unknown> | undefined)?.[name], config)
 }
 
-/** As the tables write it: `86 400`, but `3600`. */
+/** Returns a number as the tables show it: `86 400`, but `3600`. */
 function written(value: unknown): string {
   if (value === undefined) return '–'
   if (typeof value === 'number') return value < 10_000 ? String(value) : value.toLocaleString('fr').replace(/\s/g, ' ')

@@ -7,16 +7,16 @@ import type { ConfiguredUser, UserHooks } from '../user/user.ts'
 import type { EditorHelp, MetricsHelp } from './editor-help.ts'
 import type { GivenSettings, schema } from './schema.ts'
 
-/** What `Settings` are once these are certain to be there. */
+/** `Settings` in which `Names` are always present. */
 type With<Settings, Names extends keyof Settings> = Settings & Required<Pick<Settings, Names>>
 type SectionOf<Name extends keyof GivenSettings> = NonNullable<GivenSettings[Name]>
 
-/** Settings that are completed from others, or read further than the schema does. */
+/** Settings that are completed from others, or validated beyond the schema. */
 interface CompletedSettings {
   issuer: string
-  /** Whether this is for development, exposed to others or not. */
+  /** Whether this is for development; also true if `development` is `"exposed"`. */
   development: boolean
-  /** At least 32 bytes, base64url. Everything at rest is sealed and hashed with keys made from it. */
+  /** At least 32 bytes, base64url. The keys that encrypt and hash stored values are derived from it. */
   secret: string
   tls?: With<SectionOf<'tls'>, 'key' | 'cert'>
   mutualTls?: With<SectionOf<'mutualTls'>, 'issuer'>
@@ -32,13 +32,13 @@ interface CompletedSettings {
   authorizationDetails: { types: Record<string, DetailType> }
   resources: Resources
   clients: ClientMetadata[]
-  /** A list, or an application's own hooks. */
+  /** A list, or hooks of the application. */
   users: ConfiguredUser[] | UserHooks
 }
 
 type GivenLimits = SectionOf<'limits'>
 
-/** `perUser.open` is another name of `requests.maxOpenPerUser`, and is not kept. */
+/** `perUser.open` is an alias of `requests.maxOpenPerUser`; it is resolved and removed. */
 export interface Limits extends Omit<GivenLimits, 'perUser' | 'perClient' | 'perClientAndUser' | 'pauseAfterDenial'> {
   perUser: Required<Omit<GivenLimits['perUser'], 'open'>>
   perClient: Required<GivenLimits['perClient']>
@@ -47,15 +47,15 @@ export interface Limits extends Omit<GivenLimits, 'perUser' | 'perClient' | 'per
 }
 
 /**
- * The checked configuration: everything resolved, nothing left to guess, frozen. What each setting is for is said where
- * it is declared, in settings/, and in docs/configuration.md.
+ * The checked configuration: complete and frozen. Each setting is described where it is declared, in settings/, and in
+ * docs/configuration.md.
  */
 export interface Config extends Omit<GivenSettings, keyof CompletedSettings>, CompletedSettings {
-  /** Whether the demo cast is on stage: an option of the command, not a setting. */
+  /** Whether the demo clients and users are added: an option of the command, not a setting. */
   demo: boolean
 }
 
-/** What may be given for a schema: each setting of a section may be left out, and `undefined` counts as left out. */
+/** The input of a schema: each setting of a section may be left out; `undefined` counts as left out. */
 type InputOf<Schema> =
   Schema extends z.ZodObject<infer Shape>
     ? { [Name in keyof Shape]?: InputOf<Shape[Name]> | undefined }
@@ -65,13 +65,13 @@ type InputOf<Schema> =
 
 type SchemaInput = InputOf<typeof schema>
 
-/** The configuration as it is written: everything may be left out, `undefined` counts as left out. */
+/** The configuration as it is written: every setting may be left out; `undefined` counts as left out. */
 export type ConfigInput = Omit<SchemaInput, 'metrics'> &
   EditorHelp & { metrics?: boolean | (SchemaInput['metrics'] & MetricsHelp) }
 
 /**
- * Gives an editor the names and types of the settings. It changes and checks nothing: that happens when the server
- * starts, with all problems at once.
+ * Gives an editor the names and types of the settings. It neither changes nor checks them: the server does when it
+ * starts, and reports all problems at once.
  *
  * @example
  * // doorbell.config.ts
@@ -87,10 +87,10 @@ export function defineConfig(input: ConfigInput): ConfigInput {
   return input
 }
 
-/** A configuration that is complete but for the secret, which development finds in a file. */
+/** A configuration that is complete except for the secret, which development reads from a file. */
 export type CheckedConfig = Omit<Config, 'secret'> & { secret?: string }
 
-/** Hooks and what goes to oidc-provider stay as they are: they belong to the application. */
+/** Does not freeze hooks and the settings of oidc-provider: they belong to the application. */
 export function freeze<Settings extends Omit<CheckedConfig, 'secret'>>(config: Settings): Settings {
   for (const [name, value] of Object.entries(config)) {
     if (name === 'oidc' || (name === 'users' && !Array.isArray(value))) continue
@@ -106,7 +106,7 @@ function freezeDeeply(value: unknown): void {
   }
 }
 
-/** Whether certificates of clients can be seen at all. */
+/** Returns whether the server can receive client certificates, over its own TLS or from a proxy. */
 export function seesCertificates({
   tls,
   proxy,

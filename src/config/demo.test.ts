@@ -11,7 +11,7 @@ async function load(overrides: LoadOptions['overrides'] = {}) {
   return loadConfig({ cwd, env: {}, demo: true, overrides: { database, ...overrides } })
 }
 
-test('the cast is on stage', async () => {
+test('the demo clients and users are added', async () => {
   const config = await load()
   assert.equal(config.demo, true)
   assert.equal(config.development, true)
@@ -29,7 +29,7 @@ test('the cast is on stage', async () => {
   assert.deepEqual(config.users, demoUsers)
 })
 
-test('callbacks come from this very server', async () => {
+test('notification endpoints are at this server', async () => {
   const endpoint = async (overrides: LoadOptions['overrides']) =>
     (await load(overrides)).clients[1]?.backchannel_client_notification_endpoint
   assert.equal(await endpoint({ port: 4321 }), 'http://localhost:4321/dev/callback/demo-shop')
@@ -38,7 +38,7 @@ test('callbacks come from this very server', async () => {
   assert.equal(await endpoint(elsewhere), 'http://localhost:4000/dev/callback/demo-shop')
 })
 
-test('others may join, and take a part', async () => {
+test('configured clients and users are added, and replace those with the same id', async () => {
   const till = { ...demoClients('')[0], client_id: 'demo-till', client_name: 'My Till' }
   const config = await load({ clients: [till], users: [{ username: 'dora' }] })
   assert.equal(config.clients.length, 5)
@@ -46,6 +46,6 @@ test('others may join, and take a part', async () => {
   assert.ok(Array.isArray(config.users) && config.users.length === 4)
 })
 
-test('in production it is refused', async () => {
+test('the demo is refused in production', async () => {
   await assert.rejects(load({ development: false, issuer: 'https://id.example.com' }), /development must be true/)
 })

@@ -1,10 +1,10 @@
-/** The demo cast: a café, a shop, a bank, a phone, and three people. Every password here is known to everybody. */
+/** The demo clients and users: a café, a shop, a bank, a phone, and three people. Their passwords are public. */
 import { CIBA_GRANT, type ClientMetadataInput } from '../client/metadata/client-metadata.ts'
 import { isLoopback } from '../platform/http/web-address.ts'
 import { isPlain } from '../platform/validation.ts'
 import type { ConfiguredUserInput } from './settings/clients-and-users.ts'
 
-/** @param base where this server is reached from itself, without a slash at the end */
+/** @param base the address at which this server can call itself, without a slash at the end */
 export function demoClients(base: string): ClientMetadataInput[] {
   return [
     {
@@ -41,7 +41,7 @@ export function demoClients(base: string): ClientMetadataInput[] {
       client_name: 'Demo Phone App',
       application_type: 'native',
       token_endpoint_auth_method: 'none',
-      // The port is free to choose on the loopback address (RFC 8252 §7.3).
+      // Any port of the loopback address is accepted (RFC 8252 §7.3).
       redirect_uris: ['http://127.0.0.1/callback'],
       grant_types: ['authorization_code', 'refresh_token'],
       scope: 'openid ciba:decide',
@@ -55,7 +55,7 @@ export const demoUsers: ConfiguredUserInput[] = [
   { id: 'carol', username: 'carol', email: 'carol@example.com', name: 'Carol Castro', locale: 'es', password: 'carol' },
 ]
 
-/** `input` with the cast added. A client or user of the same id in `input` takes the part instead. */
+/** Returns `input` with the demo clients and users. Those of `input` replace demo ones with the same id. */
 export function withDemo(input: Record<string, unknown>): Record<string, unknown> {
   return {
     development: true,
@@ -65,7 +65,7 @@ export function withDemo(input: Record<string, unknown>): Record<string, unknown
   }
 }
 
-/** Hooks, and what is wrong anyhow, stay as they are. */
+/** Returns hooks and invalid values unchanged. */
 function joined(cast: readonly object[], given: unknown, key: string): unknown {
   if (given === undefined) return cast
   if (!Array.isArray(given)) return given
@@ -73,7 +73,7 @@ function joined(cast: readonly object[], given: unknown, key: string): unknown {
   return [...cast.filter((entry) => !taken.includes(Reflect.get(entry, key))), ...given]
 }
 
-/** The callbacks come from this very server, and plain http is only accepted on this machine. */
+/** The demo's notification endpoints are on this server, and plain http is accepted on this machine only. */
 function demoBase({ issuer, port }: Record<string, unknown>): string {
   if (typeof issuer === 'string' && URL.canParse(issuer) && isLoopback(new URL(issuer).hostname)) {
     return issuer.replace(/\/+$/, '')

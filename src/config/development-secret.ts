@@ -1,4 +1,4 @@
-/** In development nobody should have to invent a secret: one is kept in a file beside the database. */
+/** In development a secret is generated and kept in a file beside the database. */
 import { randomUUID } from 'node:crypto'
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
@@ -7,8 +7,8 @@ import { ConfigError } from '../platform/validation.ts'
 import { isSecret } from './settings/formats.ts'
 
 /**
- * @param database as `Config` has it
- * @param cwd where the file goes if the database is not a file
+ * @param database as in `Config`
+ * @param cwd the folder of the file if the database is not a file
  */
 export async function keepSecret(database: string, cwd: string): Promise<string> {
   if (database === 'sqlite::memory:') return newSecret()
@@ -22,7 +22,7 @@ export async function keepSecret(database: string, cwd: string): Promise<string>
   return secret
 }
 
-/** Returns the file in which development has kept a secret, or undefined if there is none, or it holds `secret`. */
+/** Returns the file with a secret from development, or undefined if there is none or it contains `secret`. */
 export async function fileOfOtherSecret(
   { database, secret }: { database: string; secret: string },
   cwd: string,
@@ -38,8 +38,8 @@ function fileFor(database: string, cwd: string): string {
 }
 
 /**
- * The file appears under its name only when it is complete, and only once: of processes that start together one is
- * first, and the others read what it wrote.
+ * The file gets its name only when it is complete, and only once: of processes that start together one creates it, and
+ * the others read it.
  */
 async function create(path: string): Promise<string> {
   const draft = `${path}.${randomUUID()}`

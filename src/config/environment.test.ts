@@ -20,7 +20,7 @@ describe('names', () => {
   })
 })
 
-test('values become what the setting is', () => {
+test('values are converted to the type of the setting', () => {
   const { input, problems, sources } = readEnvironment({
     DOORBELL_ISSUER: 'https://a.example',
     DOORBELL_PORT: '0',
@@ -44,7 +44,7 @@ test('values become what the setting is', () => {
   assert.equal(sources.get('requests.interval'), 'DOORBELL_REQUESTS_INTERVAL')
 })
 
-test('an unknown variable is complained about, without its value', () => {
+test('an unknown variable is a problem that does not contain its value', () => {
   const { problems } = readEnvironment({
     DOORBELL_REQUESTS_INTERVALL: 'hush',
     DOORBELL_SECRETE: 'hush',
@@ -59,7 +59,7 @@ test('an unknown variable is complained about, without its value', () => {
   ])
 })
 
-test('what Kubernetes, tests and the loader itself set is not a setting', () => {
+test('variables of Kubernetes, of tests and of the loader itself are ignored', () => {
   const { input, problems } = readEnvironment({
     DOORBELL_CONFIG: 'x.ts',
     DOORBELL_TEST_POSTGRES: 'x',

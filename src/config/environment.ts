@@ -1,20 +1,20 @@
-/** Settings from environment variables: `requests.defaultExpiry` is `DOORBELL_REQUESTS_DEFAULT_EXPIRY`. */
+/** Reads settings from environment variables: `requests.defaultExpiry` is `DOORBELL_REQUESTS_DEFAULT_EXPIRY`. */
 import { didYouMean, nearest } from '../platform/validation.ts'
 import { type SettingKind, settingKinds } from './schema.ts'
 
 export type Environment = Record<string, string | undefined>
 
-/** What the environment says: settings, where each comes from, and what is wrong with it. */
+/** The settings in the environment, where each comes from, and the problems. */
 export interface EnvironmentReading {
   input: Record<string, unknown>
-  /** The variable a setting came from, by the setting's dotted path. */
+  /** The variable that a setting came from, by the setting's dotted path. */
   sources: Map<string, string>
   problems: string[]
 }
 
 const pathsByName = new Map([...settingKinds.keys()].map((path) => [environmentName(path), path]))
 
-/** The environment variable of a setting given by its dotted path. */
+/** Returns the environment variable of a setting, given by its dotted path. */
 export function environmentName(path: string): string {
   return `DOORBELL_${path
     .replaceAll('.', '_')
@@ -22,7 +22,7 @@ export function environmentName(path: string): string {
     .toUpperCase()}`
 }
 
-/** A variable that is empty counts as not set. */
+/** An empty variable counts as not set. */
 export function readEnvironment(environment: Environment): EnvironmentReading {
   const reading: EnvironmentReading = { input: {}, sources: new Map(), problems: [] }
   for (const [name, value] of Object.entries(environment)) {
@@ -52,7 +52,7 @@ function settable(): string[] {
   return [...pathsByName].filter(([, path]) => settingKinds.get(path) !== 'structure').map(([name]) => name)
 }
 
-/** What does not parse stays a text: the check of the setting then says what it should have been. */
+/** A value that cannot be parsed stays a string: the check of the setting then reports what it must be. */
 function parse(value: string, kind: SettingKind): unknown {
   if (kind === 'number') return /^-?\d+(\.\d+)?$/.test(value.trim()) ? Number(value) : value
   if (kind === 'yes or no') return parseYesOrNo(value)

@@ -48,7 +48,7 @@ export default { development: true, requests: { interval: seconds } } satisfies 
     })
   }
 
-  test('named by option, by environment, or absent', async (t) => {
+  test('a file named by option or by environment, or no file', async (t) => {
     const cwd = folderWith(t, { 'one.json': '{"port":1}', 'two.json': '{"port":2}' })
     const overrides = memory
     assert.equal((await loadConfig({ cwd, overrides, env: { DOORBELL_CONFIG: 'two.json' } })).port, 2)
@@ -83,7 +83,7 @@ export default { development: true, requests: { interval: seconds } } satisfies 
   }
 })
 
-test('each layer wins over the one before', async (t) => {
+test('each layer overrides the one before', async (t) => {
   const cwd = folderWith(t, {
     'doorbell.config.json': JSON.stringify({
       ...memory,
@@ -102,7 +102,7 @@ test('each layer wins over the one before', async (t) => {
   )
 })
 
-test('problems of file, environment and cross checks come together, naming the variable', async (t) => {
+test('problems of the file, the environment and the rules are reported together, with the name of the variable', async (t) => {
   const cwd = folderWith(t, { 'doorbell.config.json': '{ "prot": 1, "requests": { "maxExpiry": 5 } }' })
   const env = { DOORBELL_REQUESTS_INTERVAL: 'five', DOORBELL_SECRET: 'hush', DOORBELL_ISUER: 'x' }
   const problems = await problemsOf({ cwd, env })
@@ -117,8 +117,8 @@ test('problems of file, environment and cross checks come together, naming the v
   assert.deepEqual(readdirSync(cwd), ['doorbell.config.json'])
 })
 
-describe('where the database is', () => {
-  test('starts from the folder of the file, else from the working directory', async (t) => {
+describe('the path of the database', () => {
+  test('is relative to the folder of the file, else to the working directory', async (t) => {
     const cwd = folderWith(t)
     mkdirSync(join(cwd, 'etc'))
     writeFileSync(join(cwd, 'etc', 'c.json'), '{ "development": true, "database": "sqlite:./x.db" }')
@@ -131,7 +131,7 @@ describe('where the database is', () => {
   })
 })
 
-test('the folder of texts starts from the folder of the file, and has to be there', async (t) => {
+test('the folder of texts is relative to the folder of the file, and must exist', async (t) => {
   const cwd = folderWith(t)
   mkdirSync(join(cwd, 'etc', 'texts'), { recursive: true })
   writeFileSync(join(cwd, 'etc', 'c.json'), '{ "development": true, "texts": "texts" }')
@@ -140,14 +140,14 @@ test('the folder of texts starts from the folder of the file, and has to be ther
   await assert.rejects(wrong, /texts must be a folder; there is none at .*words/)
 })
 
-test('the problems of a ConfigError are also there under their former name', () => {
+test('the problems of a ConfigError are also available under their former name', () => {
   const error = new ConfigError(['issuer is missing'])
   assert.deepEqual(error.problems, ['issuer is missing'])
   assert.equal(error.complaints, error.problems)
 })
 
-describe('the secret of development', () => {
-  test('is made once and kept, readable for its owner only', async (t) => {
+describe('the secret in development', () => {
+  test('is generated once and kept, readable by its owner only', async (t) => {
     const cwd = folderWith(t)
     const load = () => loadConfig({ cwd, env: {}, overrides: { development: true, database: 'sqlite:data/d.db' } })
     const first = await load()
@@ -158,7 +158,7 @@ describe('the secret of development', () => {
     assert.deepEqual(readdirSync(join(cwd, 'data')), ['d.db.secret'])
   })
 
-  test('is one, however many start together', async (t) => {
+  test('is the same for all processes that start together', async (t) => {
     const cwd = folderWith(t)
     const loads = Array.from({ length: 20 }, () => loadConfig({ cwd, env: {}, overrides: { development: true } }))
     const secrets = (await Promise.all(loads)).map(({ secret }) => secret)
@@ -166,7 +166,7 @@ describe('the secret of development', () => {
     assert.deepEqual(readdirSync(cwd), ['doorbell.db.secret'])
   })
 
-  test('lies in the working directory if the database is a server, and nowhere for one in memory', async (t) => {
+  test('is kept in the working directory if the database is a server, and not kept for a database in memory', async (t) => {
     const cwd = folderWith(t)
     await loadConfig({ cwd, env: {}, overrides: memory })
     assert.deepEqual(readdirSync(cwd), [])
@@ -174,7 +174,7 @@ describe('the secret of development', () => {
     assert.deepEqual(readdirSync(cwd), ['doorbell.secret'])
   })
 
-  test('is not made up if one is configured, and not replaced if the file is spoilt', async (t) => {
+  test('is not generated if one is configured, and not replaced if the file is damaged', async (t) => {
     const secret = newSecret()
     const cwd = folderWith(t, { 'doorbell.db.secret': 'hush' })
     const given = { cwd, env: { DOORBELL_SECRET: secret }, overrides: { development: true } }
@@ -184,13 +184,13 @@ describe('the secret of development', () => {
   })
 })
 
-test('settings at hand are resolved without file and environment, and frozen', async () => {
+test('given settings are resolved without file and environment, and frozen', async () => {
   const config = await resolveConfig(memory)
   assert.ok(Object.isFrozen(config))
   assert.equal(config.secret.length, 43)
 })
 
-test('TLS is given as texts or as files beside the configuration, and has to fit together', async (t) => {
+test('TLS is given as texts or as files beside the configuration; key and certificate must match', async (t) => {
   const cwd = folderWith(t)
   const one = await certify({ subject: 'CN=one' })
   const other = await certify({ subject: 'CN=other' })
@@ -213,7 +213,7 @@ test('TLS is given as texts or as files beside the configuration, and has to fit
   }
 })
 
-test('an authority of the house is given as a text or a file, and has to be one', async (t) => {
+test('a private certificate authority is given as a text or a file, and must be valid', async (t) => {
   const cwd = folderWith(t)
   const { cert } = await certify({ subject: 'CN=house' })
   const torn = cert.replace(/\n.{8}/, '\n')

@@ -1,4 +1,4 @@
-/** Brings the layers together: defaults, the demo cast, the file, the environment, and what the caller insists on. */
+/** Merges the layers: defaults, the demo, the file, the environment, and the caller's overrides. */
 import { readFileSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { ConfigError, isPlain } from '../platform/validation.ts'
@@ -13,20 +13,22 @@ import { declarations, settingsIn } from './schema.ts'
 export { ConfigError } from '../platform/validation.ts'
 
 export interface LoadOptions {
-  /** The configuration file, relative to `cwd`. Else `DOORBELL_CONFIG`, else `doorbell.config.ts`, `.js` or `.json` there. */
+  /**
+   * The configuration file, relative to `cwd`. Default: `DOORBELL_CONFIG`, else `doorbell.config.ts`, `.js` or `.json`.
+   */
   file?: string | undefined
-  /** The working directory; the process's unless told. */
+  /** The working directory. Default: that of the process. */
   cwd?: string | undefined
-  /** Where `DOORBELL_*` is looked for; the process's environment unless told. */
+  /** The environment with the `DOORBELL_*` variables. Default: that of the process. */
   env?: Environment | undefined
-  /** Settings that win over everything else, e.g. options of a command. */
+  /** Settings that override all others, e.g. options of a command. */
   overrides?: ConfigInput | undefined
-  /** Whether the demo cast is added. */
+  /** Whether the demo clients and users are added. */
   demo?: boolean | undefined
 }
 
 /**
- * The configuration of this process. Throws a `ConfigError` with every problem at once.
+ * Resolves to the configuration of this process. Throws a `ConfigError` with all problems at once.
  *
  * In development it may write a file: the secret beside the database, if there is none yet.
  */
@@ -36,7 +38,7 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
   const file = path === undefined ? { input: {}, problems: [] } : await readConfigFile(path)
   const environment = readEnvironment(env)
   const earlierProblems = [...file.problems, ...environment.problems]
-  // Without the file, what is missing and what does not fit together cannot be known.
+  // If the file cannot be read, missing settings and the rules between settings cannot be checked.
   if (file.problems.length > 0) throw new ConfigError(earlierProblems)
 
   const input = merge(merge(file.input, environment.input), overrides)
@@ -50,18 +52,18 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
 }
 
 export interface ResolveOptions {
-  /** The working directory; the process's unless told. */
+  /** The working directory. Default: that of the process. */
   cwd?: string | undefined
-  /** What relative paths of the database and of texts start from; `cwd` unless told. */
+  /** The folder that relative paths of the database and of texts start from. Default: `cwd`. */
   folder?: string | undefined
   demo?: boolean | undefined
-  /** The environment variables settings came from, by dotted path. */
+  /** The environment variables that settings came from, by dotted path. */
   sources?: ReadonlyMap<string, string> | undefined
-  /** The problems found before, where the input was read. */
+  /** Problems found earlier, while the input was read. */
   earlierProblems?: string[] | undefined
 }
 
-/** Completes and checks settings that are at hand, without looking for a file or at the environment. */
+/** Completes and checks the given settings; reads neither a file nor the environment. */
 export async function resolveConfig(input: ConfigInput, options: ResolveOptions = {}): Promise<Config> {
   const { cwd = process.cwd(), demo = false, sources, earlierProblems = [] } = options
   const folder = options.folder ?? cwd
@@ -84,7 +86,7 @@ function locate(database: string, folder: string): string {
   return `sqlite:${resolve(folder, database.slice('sqlite:'.length))}`
 }
 
-/** A folder that is not there would be taken for one that replaces nothing. */
+/** A missing folder must not count as one that replaces no texts. */
 function locateTexts(texts: string, folder: string): string {
   const place = resolve(folder, texts)
   if (!statSync(place, { throwIfNoEntry: false })?.isDirectory()) {
@@ -93,12 +95,12 @@ function locateTexts(texts: string, folder: string): string {
   return place
 }
 
-/** The section and the name of each setting that may be a file. */
+/** The section and the name of each setting that may be a file name. */
 const fileSettings = settingsIn(declarations)
   .filter(({ info }) => info.isFile)
   .map(({ path }) => path.split('.') as [string, string])
 
-/** The texts in the place of the files; a file that cannot be read stays what it was, which is no PEM. */
+/** Replaces file names by the files' texts; if a file cannot be read, the name stays and is rejected as no PEM. */
 function readPemFiles(input: Record<string, unknown>, folder: string): Record<string, unknown> {
   const read = { ...input }
   for (const [section, name] of fileSettings) {
@@ -120,7 +122,7 @@ function readPem(value: unknown, folder: string): unknown {
 /** These are replaced as a whole: they are lists, or belong to the application. */
 const wholes = ['clients', 'users', 'oidc']
 
-/** `over` wins, section by section. What is `undefined` counts as left out. */
+/** `over` overrides `under`, section by section. `undefined` counts as left out. */
 function merge(under: Record<string, unknown>, over: Record<string, unknown>): Record<string, unknown> {
   const merged = new Map(Object.entries(under))
   for (const [name, value] of Object.entries(over)) {

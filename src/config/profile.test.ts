@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { accepted, problemsIn, production } from '../../test/support/configurations.ts'
 
-describe('the profile fapi-ciba refuses, each by name,', () => {
+describe('the profile fapi-ciba', () => {
   const proxied = { proxy: { trust: ['10.0.0.1'], clientCertificateHeader: 'x-client-cert' } }
   const bank = {
     client_id: 'bank',
@@ -13,16 +13,16 @@ describe('the profile fapi-ciba refuses, each by name,', () => {
     jwks_uri: 'https://bank.example/jwks',
   }
   const cases: [name: string, input: Record<string, unknown>, expected: RegExp][] = [
-    ['a server that sees no certificates', { proxy: {} }, /^profile "fapi-ciba" needs tls or proxy.*FI-2/],
+    ['a server that receives no client certificates', { proxy: {} }, /^profile "fapi-ciba" needs tls or proxy.*FI-2/],
     [
-      'tokens that anybody may use',
+      'tokens that are not sender-constrained',
       { clients: [{ ...bank, tls_client_certificate_bound_access_tokens: false }] },
-      /^clients\[0\].tls_client_certificate_bound_access_tokens must be true.*FI-2/,
+      /^clients\[0\].tls_client_certificate_bound_access_tokens or dpop_bound_access_tokens must be true.*FI-2/,
     ],
     ['an http issuer', { issuer: 'http://localhost:4000', development: true }, /^issuer must start with https/],
     ['ID tokens by RS256', { tokens: { idTokenAlg: 'RS256' } }, /^tokens.idTokenAlg must be ES256 or PS256.*FC-15/],
     ['unsigned requests', { requests: { requireSigned: false } }, /^requests.requireSigned must not be false.*FC-7/],
-    ['what oidc-provider is told directly', { oidc: { pkce: {} } }, /^oidc must be empty/],
+    ['direct settings of oidc-provider', { oidc: { pkce: {} } }, /^oidc must be empty/],
     [
       'push',
       {
@@ -68,14 +68,14 @@ describe('the profile fapi-ciba refuses, each by name,', () => {
     ],
   ]
   for (const [name, input, expected] of cases) {
-    test(name, () => {
+    test(`refuses ${name}`, () => {
       const problems = problemsIn({ ...production, ...proxied, profile: 'fapi-ciba', ...input })
       assert.equal(problems.length, 1, problems.join('\n'))
       assert.match(problems[0]!, expected)
     })
   }
 
-  test('and takes what keeps to it', () => {
+  test('accepts a configuration that conforms to it', () => {
     const { requests, clients } = accepted({ ...production, ...proxied, profile: 'fapi-ciba', clients: [bank] })
     assert.deepEqual([requests.requireSigned, clients.length], [true, 1])
   })

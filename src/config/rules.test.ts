@@ -205,7 +205,7 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
 
 const notSeenBothWays = noteOutcomes(rules)
 for (const [problem, broken, mended, options] of cases) {
-  test(`${problem}, and not where that is mended`, () => {
+  test(`${problem}: reported, and not for a correct configuration`, () => {
     const found = problemsIn(broken, options)
     assert.equal(found.length, 1, found.join('\n'))
     assert.ok(found[0]!.startsWith(problem), found[0])
@@ -213,7 +213,7 @@ for (const [problem, broken, mended, options] of cases) {
   })
 }
 
-test('the cases above show each rule both ways', () => {
+test('the cases above show each rule satisfied and violated', () => {
   assert.equal(cases.length, rules.length)
   assert.deepEqual(notSeenBothWays(), [])
 })

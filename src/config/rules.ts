@@ -1,4 +1,4 @@
-/** Rules between settings, in the order in which problems are named. */
+/** Rules between settings, in the order in which problems are reported. */
 import { X509Certificate } from 'node:crypto'
 import { createSecureContext } from 'node:tls'
 import type { ClientMetadata } from '../client/metadata/client-metadata.ts'
@@ -12,12 +12,12 @@ import { type GivenSettings, valuesOf } from './schema.ts'
 import { secretForm } from './settings/formats.ts'
 
 /**
- * A rule that needs more than one setting, or words of its own. `requires` sees the settings completed with defaults and,
- * beside them, as they were given. The message goes on after the name of the first setting.
+ * A rule that needs more than one setting, or a message of its own. `requires` gets the settings completed with
+ * defaults, and the settings as given. The message follows the name of the first setting.
  */
 export type SettingRule = Rule<CheckedConfig, GivenSettings>
 
-/** What a deployment with a security profile must be set to. The profile `core` requires none of it. */
+/** What a security profile requires of a deployment. The profile `core` requires none of it. */
 const profileRules: SettingRule[] = [
   {
     settings: ['issuer', 'profile'],
@@ -63,7 +63,7 @@ const profileRules: SettingRule[] = [
   },
 ]
 
-/** Node would pass over what it cannot read in a list of authorities, and trust nobody for it. */
+/** Node would skip unreadable entries in a list of authorities, and then trust none of them. */
 function isCertificateList(pem: string): boolean {
   const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []
   return blocks.length > 0 && blocks.every((block) => isCertificate(block))
@@ -77,7 +77,7 @@ function isCertificate(pem: string): boolean {
   }
 }
 
-/** Returns what is wrong with key and certificates, or undefined if they can be used. */
+/** Returns what is wrong with the key and certificates, or undefined if they can be used. */
 function tlsProblem({ key, cert, clientCa }: NonNullable<Config['tls']>): string | undefined {
   try {
     createSecureContext({ key, cert, ...(clientCa !== undefined && { ca: clientCa }) })
@@ -107,7 +107,7 @@ export const rules: SettingRule[] = [
     message: (config) => issuerProblem(config)!,
   },
   {
-    // Whoever reaches /dev/decide approves for everybody.
+    // Each caller that reaches /dev/decide can approve every request.
     settings: ['development', 'issuer', 'host'],
     requires: ({ issuer, host }, { development }) =>
       development !== true ||
@@ -143,7 +143,7 @@ export const rules: SettingRule[] = [
   },
   {
     settings: ['requests.minExpiry', 'requests.defaultExpiry'],
-    // Where the default is more than the maximum, the rule before says so.
+    // If the default exceeds the maximum, the rule before reports it.
     requires: ({ requests }) =>
       requests.minExpiry <= requests.defaultExpiry || requests.defaultExpiry > requests.maxExpiry,
     message: ({ requests }) =>
@@ -156,7 +156,7 @@ export const rules: SettingRule[] = [
       `must be more than userCodes.maxTries (${userCodes.maxTries}): otherwise one client could lock a user out at all other clients`,
   },
   {
-    // Their addresses are called: for jwks_uri, for sector_identifier_uri, to be told.
+    // The server calls addresses of clients: `jwks_uri`, `sector_identifier_uri`, the notification endpoint.
     settings: ['registration.mode', 'notifications.allowPrivateNetworks', 'development'],
     requires: ({ registration, notifications, development }) =>
       registration.mode !== 'open' || !notifications.allowPrivateNetworks || development,
@@ -252,19 +252,19 @@ export const rules: SettingRule[] = [
   },
 ]
 
-/** The demo client whose secret a client of the configuration has. */
+/** Returns the demo client whose secret a configured client has. */
 function publishedSecretIn(clients: ClientMetadata[]): string | undefined {
   const taken = clients.map(({ client_secret: secret }) => secret)
   return demoClients('').find(({ client_secret: secret }) => secret !== undefined && taken.includes(secret))?.client_id
 }
 
-/** oidc-provider takes a feature that is named for one that is on. */
+/** For oidc-provider, a feature that is named is enabled. */
 function asksForDevInteractions({ features }: Record<string, unknown>): boolean {
   const asked = isPlain(features) ? features.devInteractions : undefined
   return isPlain(asked) && asked.enabled !== false
 }
 
-/** The section of a setting is there or not; if it is, it needs this setting. */
+/** Requires the setting if its section is given. */
 function needed(path: string): SettingRule {
   const [section, name] = path.split('.') as [keyof GivenSettings, string]
   const lacks = (settings: unknown) => isPlain(settings) && !(name in settings)
@@ -276,8 +276,8 @@ function needed(path: string): SettingRule {
 }
 
 /**
- * Returns what is wrong with the issuer, or undefined if nothing is. It is compared letter by letter, by us and by every
- * client: only its plainest spelling is accepted.
+ * Returns what is wrong with the issuer, or undefined if nothing is. Clients and this server compare it character by
+ * character, so only its normalized form is accepted.
  */
 function issuerProblem({ issuer, development }: CheckedConfig): string | undefined {
   if (!URL.canParse(issuer) || !/^https?:\/\//i.test(issuer)) return 'must be an address that starts with https://'

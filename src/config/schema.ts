@@ -1,4 +1,4 @@
-/** All settings: what each may be, by itself, what it is when it is left out, and what it is for. */
+/** All settings: their types, defaults and descriptions. */
 import { z } from 'zod'
 import { clientAndUserSettings } from './settings/clients-and-users.ts'
 import { connectionSettings } from './settings/connections.ts'
@@ -10,7 +10,7 @@ import { serverSettings } from './settings/server.ts'
 import { type SettingInfo, settingInfo } from './settings/setting.ts'
 import { tokenSettings } from './settings/tokens.ts'
 
-/** The one declaration of each setting. Types, documentation, template and environment names are made from it. */
+/** The only declaration of each setting. Types, documentation, template and environment names are derived from it. */
 export const schema = z.strictObject({
   ...serverSettings,
   ...connectionSettings,
@@ -22,13 +22,13 @@ export const schema = z.strictObject({
   ...clientAndUserSettings,
 })
 
-/** What was given, each setting checked by itself. */
+/** The settings as given, each checked by itself. */
 export type GivenSettings = z.output<typeof schema>
 
-/** What a setting of the environment is turned into. */
+/** The type to which the environment variable of a setting is converted. */
 export type SettingKind = 'text' | 'number' | 'yes or no' | 'list' | 'structure'
 
-/** A setting, or a section with the settings in it. */
+/** A setting, or a section with its settings. */
 export interface Declaration {
   /** The dotted path. */
   path: string
@@ -36,43 +36,43 @@ export interface Declaration {
   name: string
   info: SettingInfo
   kind: SettingKind | 'section'
-  /** What it is when it is left out, if the schema says so. */
+  /** The default, if the schema has one. */
   default?: unknown
-  /** Those of a section; none for a setting. */
+  /** The settings of a section; empty for a setting. */
   settings: Declaration[]
 }
 
-/** Every section and every setting that is in none, in the order of the schema. */
+/** All sections, and all settings outside sections, in the order of the schema. */
 export const declarations: readonly Declaration[] = declarationsOf(schema.shape, '')
 
-/** Every single setting by its dotted path. */
+/** All settings by their dotted paths. */
 export const settingKinds: ReadonlyMap<string, SettingKind> = new Map(
   settingsIn(declarations).map(({ path, kind }) => [path, kind as SettingKind]),
 )
 
-/** What may be named: every setting, and every section. */
+/** All valid names: every setting and every section. */
 export const knownSettings = [...settingKinds.keys()].flatMap((path) =>
   path.includes('.') ? [path.split('.')[0]!, path] : [path],
 )
 
-/** The single settings, without the sections they are in. */
+/** Returns the settings, without the sections that contain them. */
 export function settingsIn(declared: readonly Declaration[]): Declaration[] {
   return declared.flatMap((each) => (each.kind === 'section' ? settingsIn(each.settings) : [each]))
 }
 
-/** The sections, each before those in it. */
+/** Returns the sections, each before the sections it contains. */
 export function sectionsIn(declared: readonly Declaration[]): Declaration[] {
   return declared.flatMap((each) => (each.kind === 'section' ? [each, ...sectionsIn(each.settings)] : []))
 }
 
 const infos = new Map(settingsIn(declarations).map(({ path, info }) => [path, info]))
 
-/** What the value of a setting may be. */
+/** Returns a description of the values that a setting accepts. */
 export function valuesOf(path: string): string | undefined {
   return infos.get(path)?.values
 }
 
-/** The value of a setting that is left out and has no default in the schema. */
+/** Returns the value of a setting that is left out and has no default in the schema. */
 export function usualValue(path: string, { development }: Pick<GivenSettings, 'development'>): number {
   const usual = infos.get(path)?.usual
   if (usual === undefined) throw new Error(`${path} is declared without a usual value`)

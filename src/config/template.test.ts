@@ -18,12 +18,12 @@ function folderWith(t: TestContext, text: string): string {
   return folder
 }
 
-/** With every optional setting switched on. */
+/** Uncomments every optional setting. */
 function uncommented(text: string): string {
   return text.replace(/^(\s*)\/\/(?! )/gm, '$1')
 }
 
-test('loads as it is written, with the secret of the .env text', async (t) => {
+test('the template loads unchanged, with the secret of the .env text', async (t) => {
   const cwd = folderWith(t, configTemplate({ port: 4100, database: "sqlite:./it's.db" }))
   const env = parseEnv(environmentTemplate())
   const config = await loadConfig({ cwd, env })
@@ -33,7 +33,7 @@ test('loads as it is written, with the secret of the .env text', async (t) => {
   assert.deepEqual(config.clients, [])
 })
 
-test('shows the defaults: with everything switched on only the examples are new', async (t) => {
+test('the template shows the defaults: with all lines uncommented only the examples differ', async (t) => {
   const plain = await loadConfig({ cwd: folderWith(t, configTemplate()), env: {} })
   const full = await loadConfig({ cwd: folderWith(t, uncommented(configTemplate())), env: {} })
   assert.equal(full.clients.length, 1)
@@ -49,7 +49,7 @@ function withoutExamples(config: Config) {
   return settings
 }
 
-test('names every setting, in the section it is in, whatever is switched on', () => {
+test('the template names every setting, in its section', () => {
   const sections: string[] = []
   const named = new Set<string>()
   for (const [, indent = '', name = '', rest] of configTemplate().matchAll(/^( +)(?:\/\/ ?)?(\w+): (.*)$/gm)) {
@@ -64,7 +64,7 @@ test('names every setting, in the section it is in, whatever is switched on', ()
   )
 })
 
-test('the variables in the .env text exist', async () => {
+test('all variables in the .env text exist', async () => {
   const env = { ...parseEnv(environmentTemplate().replace(/^#(?=DOORBELL_)/gm, '')), DOORBELL_DEVELOPMENT: 'exposed' }
   await loadConfig({ cwd: tmpdir(), env })
 })
@@ -73,7 +73,7 @@ test('two .env texts have two secrets', () => {
   assert.notEqual(environmentTemplate(), environmentTemplate())
 })
 
-test('type-checks', (t) => {
+test('the template type-checks', (t) => {
   const root = join(import.meta.dirname, '..', '..')
   const cwd = folderWith(t, uncommented(configTemplate()))
   const config = {

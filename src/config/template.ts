@@ -1,4 +1,4 @@
-/** What `doorbell init` writes, made from the declarations of the settings. */
+/** The files that `doorbell init` writes, derived from the declarations of the settings. */
 import { newSecret } from '../platform/crypto.ts'
 import { environmentName } from './environment.ts'
 import { type Declaration, declarations, settingsIn } from './schema.ts'
@@ -11,7 +11,7 @@ export interface TemplateChoices {
   database?: string
 }
 
-/** The text of a commented `doorbell.config.ts`. It imports types only, so it loads wherever it lies. */
+/** Returns a commented `doorbell.config.ts`. It imports only types, so it loads in any folder. */
 export function configTemplate(choices: TemplateChoices = {}): string {
   const port = choices.port ?? 4000
   const chosen: Chosen = {
@@ -32,7 +32,7 @@ ${declarations.map((each) => linesOf(each, chosen, '  ').join('\n')).join('\n\n'
 `
 }
 
-/** TypeScript of the settings that the file sets, by name. */
+/** The TypeScript of the settings that the file sets, by name. */
 type Chosen = Partial<Record<string, string>>
 
 const width = 120
@@ -63,7 +63,7 @@ function settingLines(setting: Declaration, chosen: Chosen, indent: string): str
   return [...comment(description, indent), ...withValues(lines, setting, indent)]
 }
 
-/** What the value may be stands behind the setting where there is room, else above it. */
+/** Puts the accepted values behind the setting if they fit, else above it. */
 function withValues(lines: string[], { kind, info }: Declaration, indent: string): string[] {
   if (kind === 'structure' || info.values === '`true`, `false`') return lines
   const values = plain(info.values ?? '')
@@ -71,14 +71,14 @@ function withValues(lines: string[], { kind, info }: Declaration, indent: string
   return lines.length === 1 && line.length <= width ? [line] : [...comment(`(${values})`, indent), ...lines]
 }
 
-/** What a setting is when it is left out, where the line that shows it does not say so. */
+/** Returns the default of a setting, if the line of the setting does not show it. */
 function noteOnDefault(info: SettingInfo): string {
   const { unlessSet, usual, example, isSketch } = info
   if (unlessSet === undefined || usual !== undefined || isSketch) return noteOnDevelopment(info)
   return example === undefined || plain(unlessSet) === example ? '' : ` Unless set: ${unlessSet}.`
 }
 
-/** Whether what is shown holds as soon as the slashes are taken away, here in development. */
+/** Returns whether the line is valid once it is uncommented, in development. */
 function isReady({ info, default: fallback }: Declaration): boolean {
   const { usual, example, isSketch } = info
   const isSameInDevelopment = usual !== undefined && usual.development === usual.production
@@ -97,7 +97,7 @@ function code(value: unknown): string {
   return Array.isArray(value) ? `[${value.map(code).join(', ')}]` : JSON.stringify(value)
 }
 
-/** Markdown as a comment. */
+/** Returns Markdown as a comment. */
 function comment(markdown: string, indent: string): string[] {
   const start = `${indent}// `
   const lines: string[] = []
@@ -109,7 +109,7 @@ function comment(markdown: string, indent: string): string[] {
   return lines
 }
 
-/** Without marks of code, commands in quotes, and with the files that links lead to. */
+/** Returns Markdown as plain text: commands in quotes, links replaced by their files. */
 function plain(markdown: string): string {
   return markdown
     .replaceAll(/\[[^\]]*\]\(([^)]+)\)/g, 'docs/$1')
@@ -117,7 +117,7 @@ function plain(markdown: string): string {
     .replaceAll('`', '')
 }
 
-/** The text of an `.env` file with a fresh secret. Not for a repository. */
+/** Returns a `.env` file with a new secret. Must not be committed. */
 export function environmentTemplate(secret: string = newSecret()): string {
   return `# Doorbell does not read this file. The command that starts it must load it:
 #   set -a; . ./.env; set +a; npx doorbell serve

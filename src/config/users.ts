@@ -1,9 +1,9 @@
-/** The users of a configuration: a list, or an application's own hooks. */
+/** Reads the users of a configuration: a list, or hooks of the application. */
 import { z } from 'zod'
 import { didYouMean, expectation, isPlain, nearest, readSettings, secretExpectation } from '../platform/validation.ts'
 import type { ConfiguredUser, UserHooks } from '../user/user.ts'
 
-/** Every problem starts with `users`. None contains a password. */
+/** Each problem begins with `users`. None contains a password. */
 export function readUsers(input: unknown): { users: ConfiguredUser[] | UserHooks; problems: string[] } {
   if (Array.isArray(input)) return readList(input)
   if (typeof input === 'object' && input !== null) return readHooks(input)
@@ -91,7 +91,7 @@ function isLanguage(locale: string): boolean {
   }
 }
 
-/** A hint must lead to one user, whichever of the identifiers it is. */
+/** A hint must identify one user, whichever of the identifiers it is. */
 function complainAboutTwins(users: ConfiguredUser[]): string[] {
   const owners = new Map<string, { index: number; place: string }>()
   const problems: string[] = []

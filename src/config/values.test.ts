@@ -1,11 +1,11 @@
-/** Which values a setting takes. */
+/** Tests of the values that each setting accepts. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { accepted, problemsIn, production, setting } from '../../test/support/configurations.ts'
 import { newSecret } from '../platform/crypto.ts'
 
 describe('limits', () => {
-  test('of what users are asked are off in development unless they are set, and those of sign-ins are not', () => {
+  test('of requests are off in development unless they are set; those of sign-ins are not', () => {
     const { perUser, perClientAndUser, pauseAfterDenial, signIn } = accepted({ development: true }).limits
     assert.deepEqual([perUser.perMinute, perClientAndUser.perMinute, pauseAfterDenial.first], [0, 0, 0])
     assert.equal(signIn.perName, 5)
@@ -25,7 +25,7 @@ describe('limits', () => {
 
 describe('metrics', () => {
   const token = 't'.repeat(32)
-  test('are for nobody outside development until somebody is named', () => {
+  test('cannot be read outside development until a reader is configured', () => {
     assert.equal(accepted({ development: true }).metrics.enabled, true)
     assert.equal(accepted({ ...production, metrics: { token } }).metrics.enabled, true)
     assert.equal(accepted({ ...production, metrics: { from: ['10.0.0.0/8'] } }).metrics.enabled, true)
@@ -35,7 +35,7 @@ describe('metrics', () => {
       assert.match(problemsIn({ ...production, metrics }).join(), /^metrics.enabled needs metrics.token/)
     }
   })
-  test('a token is long and no secret of a problem', () => {
+  test('a token must be long, and no problem contains it', () => {
     for (const wrong of ['hush', `${token} hush`, 5]) {
       const problems = problemsIn({ ...production, metrics: { token: wrong } })
       assert.equal(problems.length, 1)
@@ -45,7 +45,7 @@ describe('metrics', () => {
   })
 })
 
-test('the audit hook is a function', () => {
+test('the audit hook must be a function', () => {
   const audit = () => {}
   assert.equal(accepted({ ...production, audit }).audit, audit)
   assert.match(problemsIn({ ...production, audit: 'log' }).join(), /^audit must be a function/)
@@ -81,12 +81,12 @@ describe('numbers at their boundaries', () => {
       }
     })
   }
-  test('say what they are', () => {
+  test('are named in problems, with their range', () => {
     assert.deepEqual(problemsIn(setting('requests.interval', 'five')), [
       'requests.interval must be a whole number of seconds, at least 1 and at most 3600; it is "five"',
     ])
   })
-  test('fit together', () => {
+  test('must satisfy the rules between settings', () => {
     accepted({ ...production, requests: { defaultExpiry: 60, maxExpiry: 60 } })
     const inside = { allowPrivateNetworks: true }
     accepted({ ...production, notifications: inside, registration: { mode: 'token' } })
@@ -181,7 +181,7 @@ describe('values', () => {
     })
   }
 
-  test('an issuer in development may be plain http, and is told its plainest spelling', () => {
+  test('an issuer in development may be plain http; a problem gives its normalized form', () => {
     accepted({ development: 'exposed', issuer: 'http://192.168.1.5:4000' })
     assert.match(
       problemsIn({ development: true, issuer: 'http://LOCALHOST:4000/' }).join(),

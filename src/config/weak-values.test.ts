@@ -16,7 +16,7 @@ function configured(settings: object): CheckedConfig & { secret: string } {
 
 const named = (settings: object) => weakValues(configured(settings)).map(({ setting }) => setting)
 
-test('what is random is not taken for guessable, however it is written', () => {
+test('a random value is not guessable, in any encoding', () => {
   for (let turn = 0; turn < 2000; turn++) {
     const bytes = randomBytes(32)
     for (const encoding of ['base64url', 'hex'] as const) {
@@ -25,7 +25,7 @@ test('what is random is not taken for guessable, however it is written', () => {
   }
 })
 
-test('what repeats itself or follows a pattern is guessable', () => {
+test('a value that repeats itself or follows a pattern is guessable', () => {
   const patterns = [
     's'.repeat(43),
     'ab'.repeat(22),
@@ -39,7 +39,7 @@ test('what repeats itself or follows a pattern is guessable', () => {
   for (const pattern of patterns) assert.equal(isGuessable(pattern), true, pattern)
 })
 
-test('every weak value is named at once, and none is repeated', () => {
+test('all weak values are reported at once, and no message contains them', () => {
   const client = { grant_types: ['urn:openid:params:grant-type:ciba'], backchannel_token_delivery_mode: 'poll' }
   const weak = weakValues(
     configured({
@@ -74,13 +74,13 @@ test('every weak value is named at once, and none is repeated', () => {
   assert.doesNotMatch(JSON.stringify(weak), /sssss|mmmm|webhook-webhook|zzzz|Bernadette/)
 })
 
-test('nothing is named in development, nor of users who are the application’s', () => {
+test('nothing is reported in development, nor about users of the application', () => {
   const users = { find: () => null, findByHint: () => null }
   assert.deepEqual(named({ users }), [])
   assert.deepEqual(named({ development: true, issuer: 'http://localhost:4000', secret: 's'.repeat(43) }), [])
 })
 
-test('in production the secrets of the demo, and sign-in as anybody, are refused', () => {
+test('in production the secrets of the demo and devInteractions are refused', () => {
   const refused = (settings: object) => {
     const checked = checkConfig({ issuer: 'https://id.example.com', secret: random, ...settings })
     return 'problems' in checked ? checked.problems.join('\n') : ''

@@ -1,24 +1,26 @@
-/** Values that a server starts with and an attacker tries first. Each is named at start and by `doorbell doctor`. */
+/**
+ * Finds weak secrets and passwords, which an attacker tries first. They are reported at start and by `doorbell doctor`.
+ */
 import type { Config } from './config.ts'
 
 export interface WeakValue {
-  /** The setting; it names the client or the user. Never the value. */
+  /** The setting, with the client or the user. Never the value. */
   setting: string
-  /** Whether everything hangs on it: what is kept, or who may call. */
+  /** Whether it protects stored data or access for callers. */
   isKey: boolean
   problem: string
-  /** What to do. */
+  /** What the operator should do. */
   advice: string
 }
 
-/** Characters of base64url that hold 128 bits: fewer can be tried one by one. */
+/** The number of base64url characters that contain 128 bits: shorter values can be found by trying. */
 const leastSecretLength = 22
 
-/** Characters; NIST SP 800-63B, section 5.1.1.2. */
+/** In characters; NIST SP 800-63B §5.1.1.2. */
 const leastPasswordLength = 8
 
 /**
- * What is weak in a configuration; nothing in development, where everything is on this machine.
+ * Returns the weak values of a configuration; none in development, where the server is on this machine only.
  *
  * @example
  * weakValues(config) // [{ setting: 'secret', isKey: true, problem: 'is not random …', advice: 'take what …' }]
@@ -28,7 +30,7 @@ export function weakValues(config: Config): WeakValue[] {
   return [...weakKeys(config), ...config.clients.flatMap(weakClient), ...weakPasswords(config)]
 }
 
-/** What has to be random, all of it. */
+/** Checks the values that must be random. */
 function weakKeys({ secret, metrics, deviceWebhook }: Config): WeakValue[] {
   const keys = { secret, 'metrics.token': metrics.token, 'deviceWebhook.secret': deviceWebhook?.secret }
   return Object.entries(keys).flatMap(([setting, value]) =>
@@ -41,8 +43,9 @@ function weakKeys({ secret, metrics, deviceWebhook }: Config): WeakValue[] {
 const advice = 'use the output of: node -p "crypto.randomBytes(32).toString(\'base64url\')"'
 
 /**
- * Whether a text that should hold 256 random bits has too few different characters, or too many that follow one another.
- * 43 random characters of base64url have 31 different ones, and one pair of neighbours; hexadecimal ones have all 16.
+ * Returns whether a text that should contain 256 random bits has too few different characters, or too many in sequence.
+ * 43 random characters of base64url have 31 different ones and one pair in sequence; hexadecimal ones use all 16
+ * digits.
  */
 export function isGuessable(text: string): boolean {
   const codes = Array.from(text, (character) => character.codePointAt(0)!)

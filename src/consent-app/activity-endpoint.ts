@@ -1,4 +1,4 @@
-/** What was decided, and taking it back. */
+/** The page of past decisions, where the user can revoke access and block clients. */
 import type { FastifyInstance } from 'fastify'
 import type { DeviceApi } from './device-api.ts'
 import { nameOf, type Shell } from './shell.ts'

@@ -1,4 +1,4 @@
-/** One request: what is asked, and the answer. */
+/** The page of one request, and the form for the decision. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../platform/clock.ts'
 import type { Form } from '../platform/http/form.ts'
@@ -67,7 +67,7 @@ export function approveEndpoint(app: FastifyInstance, shell: Shell, { api, clock
   }
 }
 
-/** Sends a decision to the device API, and says on which page its reader goes on. */
+/** Sends a decision to the device API, and redirects to the next page. */
 function deciding({ notTheirs, sessionOver, formExpired }: Shell, api: DeviceApi) {
   interface Decided {
     reader: Reader
@@ -107,7 +107,7 @@ function deciding({ notTheirs, sessionOver, formExpired }: Shell, api: DeviceApi
         return notTheirs(reply, reader, to)
       case 409:
       case 410:
-        // Somebody, perhaps they themselves in another window, was faster, or time ran out: the page says what stands.
+        // Decided meanwhile, perhaps in another window, or expired: the page shows the status.
         return reply.redirect(to, 303)
       case 403:
         return reply.redirect(`${to}?passkey=${answer.body.passkey_required ? 'needed' : 'refused'}`, 303)
@@ -118,13 +118,13 @@ function deciding({ notTheirs, sessionOver, formExpired }: Shell, api: DeviceApi
   }
 }
 
-/** What is left of the details, where the page let its reader leave some out. */
+/** Resolves to the approved details, or undefined if the page had no boxes. */
 async function approvedOn(form: Form, session: Session, id: string, api: DeviceApi) {
   const shown = (await api.show(session.accessToken, id)).body.requests?.[0]
   return shown && approvedIn(form, shown)
 }
 
-/** What the page about a request that waits shows, in the reader's language. */
+/** The values of the page of a pending request, in the user's language. */
 function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
   const until = new Date(now + shown.expires_in * 1000)
   const wants = shown.scope.split(' ').map((scope) => {
@@ -148,7 +148,7 @@ function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
   }
 }
 
-/** Which of the outcome texts: fresh from the form, or what stands since before. */
+/** Selects the text of the outcome: just decided in this form, or decided before. */
 function outcomeKey(shown: ShownRequest, just: string | undefined): string {
   if (shown.status === 'denied' && (just === 'deny' || just === 'report' || just === 'wrong_number')) {
     return { deny: 'denied', report: 'reported', wrong_number: 'wrong_number' }[just]

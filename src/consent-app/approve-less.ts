@@ -1,17 +1,18 @@
-/** Approving less than was asked: the boxes on the page, and what is left when some of them are not ticked. */
+/** Approving less than was requested: the boxes on the page, and the details that remain if some are not ticked. */
 import type { Form } from '../platform/http/form.ts'
 import type { ShownRequest } from './device-api.ts'
 
-/** More boxes than a form may have parameters: then it is all or nothing. */
+/** A form may not have more parameters. With more boxes, only all of it can be approved. */
 const mostBoxes = 80
 
+/** A checkbox on the page. */
 export interface Box {
-  /** The parameter that says it is ticked. */
+  /** The form parameter of the box. */
   name: string
   text: string
 }
 
-/** The boxes of each detail; none where nothing may be left out. */
+/** Returns the boxes of each detail: none if nothing may be left out, or there would be too many. */
 export function boxesOf({ authorization_details_text: texts = [] }: ShownRequest): Box[][] {
   const boxes = texts.map(({ choices = [] }, index) =>
     choices.flatMap(({ members }, list) =>
@@ -21,7 +22,7 @@ export function boxesOf({ authorization_details_text: texts = [] }: ShownRequest
   return boxes.flat().length > mostBoxes ? [] : boxes
 }
 
-/** What is approved, if the page had boxes; nothing if all of it is. */
+/** Returns the approved details, or undefined if the page had no boxes: then all are approved. */
 export function approvedIn(form: Form, request: ShownRequest): Record<string, unknown>[] | undefined {
   if (boxesOf(request).flat().length === 0) return undefined
   return request.authorization_details?.map((detail, index) => {

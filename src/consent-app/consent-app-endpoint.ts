@@ -1,6 +1,6 @@
 /**
- * The consent app: a person signs in, sees who asks for what, and approves or denies; later looks at what was approved
- * and takes it back. It works without scripts and is better with them. It knows the device API and nothing else.
+ * The consent app: a user signs in, sees which client asks for what, and approves or denies; later sees past decisions and
+ * can revoke them. It works without scripts, and better with them. It only uses the device API.
  */
 import cookie from '@fastify/cookie'
 import type { FastifyInstance } from 'fastify'
@@ -20,25 +20,28 @@ import { userCodeEndpoint } from './user-code-endpoint.ts'
 
 export interface ConsentAppNeeds extends SessionNeeds {
   texts: Texts
-  /** The public key with which browsers subscribe to push messages, if they can. */
+  /** The public key with which browsers subscribe to push messages; undefined if there are none. */
   pushKey: string | undefined
-  /** Whether users look after their user codes here. */
+  /** Whether users manage their user codes here. */
   userCodes: boolean
-  /** Hears that a user's requests have changed, by `userKey`; '' means that changes may have been missed. */
+  /**
+   * Calls `listener` with the `userKey` of each user whose requests have changed; '' means that changes may have been
+   * missed. Returns a function that removes it.
+   */
   onChange(listener: (userKey: string) => void): () => void
   userKey(userId: string): string
   framing: Framing
-  /** Pages that may listen at the same time, at this process. */
+  /** Limits on open event streams, in this process. */
   streams: StreamLimits
   log: Log
 }
 
 export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentAppNeeds): Promise<void> {
   const { api, providerCookie, userCodes, pushKey, streams } = needs
-  // Where users are signed in is known where they sign in here.
+  // Sessions can only be listed if users sign in at this provider.
   const has = { userCodes, sessions: providerCookie !== undefined }
   await app.register(cookie)
-  // Redirects too: they say what has just been done. Files that are the same for everybody say otherwise themselves.
+  // Redirects too: their addresses say what was just done. Static files set a header of their own.
   app.addHook('onRequest', async (_request, reply) => {
     reply.header('cache-control', 'no-store')
   })
@@ -46,7 +49,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
   const { readerOf, page, toSignIn } = shell
   filesEndpoint(app)
 
-  // ── what waits ──
+  // ── pending requests ──
   app.get('/', async (request, reply) => {
     const reader = readerOf(request)
     if (reader.session === undefined) return toSignIn(reply, '/')

@@ -1,13 +1,13 @@
-/** The device API, as the consent app sees it: HTTP, with the user's own access token, and nothing else of the server. */
+/** The consent app's client of the device API: HTTP with the user's own access token. It uses no other part of the server. */
 import { Unavailable } from '../platform/http/unavailable.ts'
 
-/** Sends one HTTP request to the server that has the device API. */
+/** Sends one HTTP request to the server of the device API. */
 export type SendToServer = (request: {
   method: 'GET' | 'POST'
   path: string
   headers: Record<string, string>
   body?: string
-  /** The IP address on whose behalf: what is done is done from there. */
+  /** The IP address of the user's browser, for limits and audit. */
   from?: string
 }) => Promise<{ status: number; headers: Record<string, string>; text: string }>
 
@@ -17,12 +17,12 @@ export interface ShownClient {
   logo_uri?: string
   policy_uri?: string
   tos_uri?: string
-  /** Only of a client that registered itself: that it did, and the hosts of its addresses. */
+  /** Only for a client that registered itself, with the hosts of its addresses. */
   self_registered?: true
   hosts?: string[]
 }
 
-/** A detail of what is asked, in words, and the lists of which the user may leave members out. */
+/** The text of one of the authorization details, and the lists from which the user may leave members out. */
 export interface ShownDetail {
   lines: string[]
   choices?: { field: string; members: string[] }[]
@@ -35,14 +35,14 @@ export interface ShownRequest {
   scope: string
   authorization_details?: Record<string, unknown>[]
   authorization_details_text?: ShownDetail[]
-  /** What the tokens are for. */
+  /** The resources that the tokens are for. */
   resource?: string[]
   created_at: number
   /** Seconds. */
   expires_in: number
   client: ShownClient
   passkey_required: boolean
-  /** The user picks the one that the client shows. */
+  /** For number matching: the user picks the number that the client shows. */
   number_choices?: string[]
 }
 
@@ -68,7 +68,7 @@ export interface ShownPasskey {
   used_at?: number
 }
 
-/** The user has to sign in again before changing anything; with a passkey if `acr_values` says so. */
+/** The user must sign in again before a change; with a passkey if `acr_values` says so. */
 export interface SignInNeeded {
   max_age: number
   acr_values?: string
@@ -88,11 +88,11 @@ export interface ShownUserCode {
   set: boolean
   /** Seconds since 1970, if the user set it. */
   set_at?: number
-  /** The user signed in a while ago, and has to show that the code is theirs. */
+  /** The sign-in is not recent, so that the current code is required for a change. */
   present_code_needed: boolean
 }
 
-/** What the API answered: its status, and its JSON. */
+/** A response of the API: status and JSON body. */
 export interface Answered<Body> {
   status: number
   body: Body & {
@@ -109,6 +109,7 @@ export interface Answered<Body> {
 
 export type DeviceApi = ReturnType<typeof createDeviceApiClient>
 
+/** Creates the client. Responses other than 503 are returned with their status, not thrown. */
 export function createDeviceApiClient(send: SendToServer) {
   async function get<Body>(accessToken: string, path: string): Promise<Answered<Body>> {
     return read(await send({ method: 'GET', path, headers: headersFor(accessToken) }))
@@ -148,7 +149,7 @@ export function createDeviceApiClient(send: SendToServer) {
     passkeys: (token: string) =>
       get<{ passkeys: ShownPasskey[]; sign_in_needed?: SignInNeeded }>(token, '/backchannel/passkeys'),
     passkeyOptions: (token: string) => post<object>(token, '/backchannel/passkeys/options', {}),
-    /** @param userAgent the browser's: the user is told which it was */
+    /** @param userAgent the browser's, named in the message to the user */
     addPasskey: (token: string, passkey: string, from: string, userAgent?: string) =>
       post<object>(token, '/backchannel/passkeys', { passkey }, from, userAgent),
     removePasskey: (token: string, id: string, from: string) =>
@@ -167,7 +168,7 @@ export function createDeviceApiClient(send: SendToServer) {
       post<object>(token, '/backchannel/push-subscriptions', { subscription }),
     unsubscribe: (token: string, endpoint: string) =>
       post<object>(token, '/backchannel/push-subscriptions/remove', { endpoint }),
-    /** Whether the user is told on this browser. Another user's subscription there ends. */
+    /** Resolves to whether this browser gets the user's notifications. Ends another user's subscription in it. */
     claimSubscription: (token: string, browser: { endpoint: string } | { endpoint_hash: string }) =>
       post<{ subscribed: boolean; ended_another: boolean }>(token, '/backchannel/push-subscriptions/claim', browser),
   }
@@ -177,7 +178,7 @@ function headersFor(accessToken: string): Record<string, string> {
   return { authorization: `Bearer ${accessToken}`, accept: 'application/json' }
 }
 
-/** @throws {Unavailable} where the API says that it cannot answer now: then a page cannot say anything else */
+/** @throws {Unavailable} if the API returned 503 */
 function read<Body>({ status, text }: { status: number; text: string }): Answered<Body> {
   if (status === 503) throw new Unavailable('the device API cannot answer now')
   return { status, body: (text === '' ? {} : JSON.parse(text)) as Answered<Body>['body'] }

@@ -1,4 +1,4 @@
-/** The pages that listen for news of what waits for their user: how many there may be, and what they hear. */
+/** Event streams for open pages: a page is notified when its user's pending requests change. Their number is limited. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../platform/clock.ts'
 import { type EventStream, openEventStream, tooManyStreams } from '../platform/http/event-stream.ts'
@@ -14,7 +14,7 @@ export interface StreamLimits {
 
 export interface EventsNeeds extends RequestWatchNeeds {
   sessionOf(request: FastifyRequest): Session | undefined
-  /** Under which key the changes of a user's requests are announced. */
+  /** Returns the key under which changes of a user's requests are announced. */
   userKey(userId: string): string
   limits: StreamLimits
   clock: Clock
@@ -27,20 +27,20 @@ export function eventsEndpoint(app: FastifyInstance, path: string, needs: Events
   const ofSession = createCounts()
   const ofUser = createCounts()
 
-  // A HEAD of it would never end.
+  // A response to HEAD would never end.
   app.get(path, { exposeHeadRoute: false }, (request, reply) => {
     const session = sessionOf(request)
     if (session === undefined) throw new OAuthError('invalid_token', 'sign in first')
     open(reply, session)
   })
 
-  // A page that listens would hold up the end of the server for ever.
+  // Open streams would keep the server from closing.
   app.addHook('preClose', async () => {
     watch.close()
     for (const stream of streams) stream.end()
   })
 
-  /** Answers with a stream that says `changed` whenever the page should be fetched again. */
+  /** Responds with a stream that sends `changed` whenever the page should be fetched again. */
   function open(reply: FastifyReply, session: Session): void {
     const { formToken, userId, accessToken } = session
     const isTooMany =
@@ -70,7 +70,7 @@ export function eventsEndpoint(app: FastifyInstance, path: string, needs: Events
   }
 }
 
-/** How many there are of each. What there is none of takes no room. */
+/** Counts by key. A count of 0 takes no memory. */
 function createCounts() {
   const counts = new Map<string, number>()
   const of = (key: string) => counts.get(key) ?? 0

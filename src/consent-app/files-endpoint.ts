@@ -1,9 +1,9 @@
-/** The files of the app that are the same for everybody. */
+/** The static files of the app. */
 import type { FastifyInstance } from 'fastify'
 import { icon } from '../platform/pages/pages.ts'
 import { appScript, serviceWorker } from './pages.ts'
 
-/** The files that are the same for everybody, and what makes the app installable. */
+/** Adds the static files, with the manifest and the service worker that make the app installable. */
 export function filesEndpoint(app: FastifyInstance): void {
   const manifest = JSON.stringify({
     name: 'Doorbell',

@@ -1,4 +1,4 @@
-/** Whether this browser is told of requests by push messages, and for whom. */
+/** Push messages for this browser: subscribing, unsubscribing, and for which user. */
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { fingerprint } from '../platform/crypto.ts'
 import type { DeviceApi } from './device-api.ts'
@@ -25,7 +25,7 @@ export function notificationsEndpoint(app: FastifyInstance, shell: Shell, { api,
     return '/'
   })
 
-  // Asked by each page of a browser that has a subscription: it may be that of somebody who was here before.
+  // Called by each page in a browser with a subscription, which may belong to the user who was signed in before.
   app.post('/notifications/claim', async (request, reply) => {
     const { session } = readerOf(request)
     const form = formOf(request)

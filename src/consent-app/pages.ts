@@ -1,15 +1,16 @@
-/** The pages of the app, and the files that go with them. */
+/** The pages of the app, and their scripts. */
 import { fileText, pageHeaders, pagesIn } from '../platform/pages/pages.ts'
 
 export type AppPage = 'waiting' | 'approve' | 'outcome' | 'activity' | 'passkeys' | 'sessions' | 'user-code' | 'problem'
 
+/** Renders a page of the app as HTML. */
 export const renderPage = pagesIn<AppPage>(new URL('./views/', import.meta.url))
 
 export const appScript = fileText(new URL('./scripts/app.js', import.meta.url))
-/** What makes the app installable. */
+/** Makes the app installable. */
 export const serviceWorker = fileText(new URL('./scripts/service-worker.js', import.meta.url))
 
-/** As for all pages; the app also sends forms to itself, can be installed, and shows clients' logos. */
+/** The headers of all pages, which also permit forms to the app itself, a manifest, a service worker and clients' logos. */
 export const appHeaders = {
   ...pageHeaders,
   'content-security-policy': `${pageHeaders['content-security-policy'].replace("img-src 'self' data:", "img-src 'self' data: https:")}; form-action 'self'; manifest-src 'self'; worker-src 'self'`,

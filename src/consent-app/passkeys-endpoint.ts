@@ -1,4 +1,4 @@
-/** The passkeys of the user. */
+/** The page of the user's passkeys. */
 import type { FastifyInstance } from 'fastify'
 import type { DeviceApi } from './device-api.ts'
 import { formOf, type Shell, staleForm } from './shell.ts'
@@ -35,7 +35,7 @@ export function passkeysEndpoint(app: FastifyInstance, shell: Shell, api: Device
   act('/passkeys', async (session, form, from, { request }) => {
     const browser = request.headers['user-agent']
     const { status } = await api.addPasskey(session.accessToken, form.get('passkey') ?? '', from, browser)
-    // Signed in too long ago: the page says so.
+    // The sign-in is not recent: the page says so.
     if (status === 401) return '/passkeys'
     return `/passkeys?done=${status === 201 ? 'added' : 'failed'}`
   })

@@ -1,4 +1,4 @@
-/** What it costs to keep pages up to date: looks are counted, never timed. */
+/** The cost of keeping pages up to date: reads are counted, never timed. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createGate } from '../../test/support/gate.ts'
@@ -6,13 +6,13 @@ import { until } from '../../test/support/until.ts'
 import { createLog } from '../platform/log.ts'
 import { createRequestWatch } from './request-watch.ts'
 
-test('a change of one of a hundred users is one look; a change of a user whose pages are closed is none', async () => {
+test('a change for one of a hundred users costs one read; one for a user without an open page costs none', async () => {
   const { watch, open, change, looks } = scene()
   const pages = Array.from({ length: 100 }, (_, number) => open(`user ${number}`))
   await until(() => looks.length === 100)
   change('user 7', 'new')
   await until(() => pages[7]!.changes === 1)
-  change('user nobody', 'new')
+  change('user without a page', 'new')
   change('user 8', 'new')
   await until(() => pages[8]!.changes === 1)
   assert.deepEqual(looks.slice(100), ['token of user 7', 'token of user 8'])
@@ -20,7 +20,7 @@ test('a change of one of a hundred users is one look; a change of a user whose p
   watch.close()
 })
 
-test('a hundred pages of each of ten users: one look for each change, told to all hundred', async () => {
+test('ten users with a hundred pages each: a change costs one read, and all hundred pages are notified', async () => {
   const { open, change, looks } = scene()
   const pages = Array.from({ length: 1000 }, (_, number) => open(`user ${number % 10}`))
   await until(() => looks.length === 10)
@@ -30,7 +30,7 @@ test('a hundred pages of each of ten users: one look for each change, told to al
   assert.equal(pages.filter(({ changes }) => changes === 1).length, 100)
 })
 
-test('changes during a look share the next one', async () => {
+test('changes during a read share the next read', async () => {
   const { open, change, looks, gate } = scene()
   const page = open('ana')
   await until(() => looks.length === 1)
@@ -43,7 +43,7 @@ test('changes during a look share the next one', async () => {
   assert.equal(looks.length, 3)
 })
 
-test('after a gap in the announcements every user is looked at once, eight at a time', async () => {
+test('after a gap in the announcements the requests of every user are read once, eight users at a time', async () => {
   const { open, change, looks, gate } = scene()
   const pages = Array.from({ length: 300 }, (_, number) => open(`user ${number % 100}`))
   await until(() => looks.length === 100)
@@ -54,13 +54,13 @@ test('after a gap in the announcements every user is looked at once, eight at a 
   assert.equal(looks.length, 108)
   gate.release()
   await until(() => pages.every(({ changes }) => changes > 0) && looks.length === 208)
-  // The eight that were being looked at when the second gap was told of have been looked at again.
+  // The eight users whose read was in progress at the second gap have been read again.
   change('user 1', 'new')
   await until(() => pages[101]!.changes === 3)
   assert.equal(looks.length, 209)
 })
 
-test('a page whose token is good no longer ends, and the next one is asked with', async () => {
+test('a page whose token is no longer valid is closed, and the token of the next page is used', async () => {
   const { open, change, looks, revoke } = scene()
   const [one, other] = [open('ana', 'token 1'), open('ana', 'token 2')]
   await until(() => looks.length === 1)
@@ -74,7 +74,7 @@ test('a page whose token is good no longer ends, and the next one is asked with'
   assert.deepEqual(looks.slice(3), ['token 2'])
 })
 
-test('a look that fails ends the pages of that user only: they come again', async () => {
+test('a read that fails closes only the pages of that user: they reconnect', async () => {
   const { open, change, looks, fail } = scene()
   const [anas, bens] = [open('ana'), open('ben')]
   await until(() => looks.length === 2)
@@ -86,7 +86,7 @@ test('a look that fails ends the pages of that user only: they come again', asyn
   assert.equal(bens.ended, false)
 })
 
-test('who has no page open any more is forgotten, and looked at again when one is opened', async () => {
+test('a user without an open page is forgotten, and read again when a page is opened', async () => {
   const { open, change, looks } = scene()
   const page = open('ana')
   await until(() => looks.length === 1)
@@ -107,8 +107,8 @@ function scene() {
   const users = new Map<string, string>()
   let listener: (userKey: string) => void = () => {}
   const watch = createRequestWatch({
-    onChange(heard) {
-      listener = heard
+    onChange(added) {
+      listener = added
       return () => {
         listener = () => {}
       }
@@ -141,7 +141,7 @@ function scene() {
       })
       return page
     },
-    /** For everybody, if no user is named. */
+    /** For all users if `user` is ''. */
     change(user: string, id: string) {
       const changed = user === '' ? new Set(users.values()) : [user]
       for (const each of changed) waiting.set(each, [...(waiting.get(each) ?? []), id])

@@ -1,47 +1,50 @@
 /**
- * Watches what waits for the users whose pages are open. A change is announced by user: it costs one look, with the
- * token of one of that user's pages, and its result is told to all of them. Changes that come while a look is under way
- * share the next one.
+ * Watches the pending requests of users with open pages. Changes are announced by user. Each costs one read, with the token
+ * of one of that user's pages, and all pages of the user are notified. Changes during a read share the next one.
  */
 import type { Log } from '../platform/log.ts'
 import type { DeviceApi } from './device-api.ts'
 
+/** An open page of a user. */
 export interface WatchingPage {
-  /** Good for the user's requests. */
+  /** An access token for the user's requests. */
   accessToken: string
-  /** What waits has changed: the page fetches it itself. */
+  /** The pending requests have changed: the page should be fetched again. */
   changed(): void
-  /** The page's token is good no longer, or nothing could be learned. Its last call. */
+  /** The token is no longer valid, or the read failed. No further call follows. */
   end(): void
 }
 
 export interface RequestWatch {
-  /** @returns how to stop */
+  /** @returns a function that removes the page */
   add(userKey: string, page: WatchingPage): () => void
   /** Stops listening for changes. */
   close(): void
 }
 
 export interface RequestWatchNeeds {
-  /** Hears of each change, by the key of its user; '' means that changes may have been missed. Returns how to stop. */
+  /**
+   * Calls `listener` with the key of each user whose requests have changed; '' means that changes may have been missed.
+   * Returns a function that removes it.
+   */
   onChange(listener: (userKey: string) => void): () => void
   waiting: DeviceApi['waiting']
   log: Log
 }
 
-/** Looks under way at the same time. After a gap in the announcements all users are due at once. */
+/** Reads at the same time. After a gap in the announcements all users are due at once. */
 const looksAtOnce = 8
 
 interface WatchedUser {
   pages: Set<WatchingPage>
-  /** The ids of what waited at the last look. */
+  /** The ids of the requests that were pending at the last read. */
   waiting: string | undefined
   isLookedAt: boolean
 }
 
 export function createRequestWatch({ onChange, waiting, log }: RequestWatchNeeds): RequestWatch {
   const users = new Map<string, WatchedUser>()
-  /** In the order in which they are looked at. */
+  /** Users to read, in this order. */
   const due = new Set<WatchedUser>()
   let underWay = 0
 
@@ -67,7 +70,7 @@ export function createRequestWatch({ onChange, waiting, log }: RequestWatchNeeds
       await look(user)
     } catch (error) {
       log.warn({ event: 'consent_app.events_failed', error })
-      // They come again by themselves, and look then.
+      // The pages reconnect by themselves, which causes another read.
       for (const page of user.pages) page.end()
     }
     user.isLookedAt = false
@@ -75,7 +78,7 @@ export function createRequestWatch({ onChange, waiting, log }: RequestWatchNeeds
     lookAtDue()
   }
 
-  /** With the first token that is good: a page whose session is over ends, and says nothing about the others. */
+  /** Reads with the first valid token. A page whose token is not valid is closed; the others stay open. */
   async function look(user: WatchedUser): Promise<void> {
     for (const page of user.pages) {
       const { status, body } = await waiting(page.accessToken)
@@ -96,7 +99,7 @@ export function createRequestWatch({ onChange, waiting, log }: RequestWatchNeeds
       const user = users.get(userKey) ?? { pages: new Set(), waiting: undefined, isLookedAt: false }
       users.set(userKey, user)
       user.pages.add(page)
-      // What later looks are compared with. A page that joins others fetches what is new when its stream opens.
+      // The first read is the base for comparison. A page that is not the first fetches its content when its stream opens.
       if (user.pages.size === 1) {
         due.add(user)
         lookAtDue()

@@ -1,4 +1,4 @@
-/** Signing in and out, here or at the provider where users sign in. */
+/** Signing in and out, at this provider or at another one. */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
@@ -15,21 +15,21 @@ export interface SessionNeeds {
   issuer: string
   api: DeviceApi
   signIn: SignIn
-  /** How the provider is waited for where users sign in. */
+  /** Bounds the wait for the provider at which users sign in. */
   whileSigningIn: BoundedWait
   cookies: Cookies
-  /** Ends a session for good: what a client of the device API cannot, as the provider's session is part of it. */
+  /** Ends a session, including the provider's session, which the device API cannot end. */
   endSession(session: EndedSession): Promise<void>
-  /** The cookie in which the provider keeps its session, where it is the provider here. */
+  /** The name of the provider's session cookie, if users sign in at this provider. */
   providerCookie: string | undefined
   clock: Clock
   audit: Audit
 }
 
-/** What is known of a session that ends. */
+/** A session to be ended, as far as its parts are known. */
 export interface EndedSession {
   accessToken: string | undefined
-  /** As the provider's cookie has it. */
+  /** The value of the provider's session cookie. */
   providerSession: string | undefined
   pushEndpointHash: string | undefined
   address: string
@@ -37,7 +37,7 @@ export interface EndedSession {
 
 export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: SessionNeeds): void {
   const { issuer, api, signIn, whileSigningIn, cookies, endSession, providerCookie, clock, audit } = needs
-  // With its signature beside it.
+  // The cookie and its signature.
   const providerCookies = providerCookie === undefined ? [] : [providerCookie, `${providerCookie}.sig`]
   const { readerOf, isTrustworthy, isFromElsewhere, notOurUser, formExpired, startAgain } = shell
 
@@ -66,7 +66,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
       reply.clearCookie(cookies.signedOutName, cookies.options)
       return reply.redirect(underWay.to, 303)
     } catch (error) {
-      // The page can be loaded again.
+      // The sign-in stays open, so that the page can be loaded again.
       if (isUnavailable(error)) throw error
       reply.clearCookie(cookies.signInName, cookies.options)
       audit({ event: 'sign_in.failed', address: request.ip, by: 'consent app', outcome: nameOfError(error) })
@@ -74,7 +74,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     }
   })
 
-  // The app's own session may be over while the provider's goes on, and so may the subscription.
+  // The app's session may be over while the provider's session and the push subscription still exist.
   app.post('/session/end', async (request, reply) => {
     const reader = readerOf(request)
     const form = formOf(request)
@@ -94,7 +94,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     return reply.redirect('/session/start', 303)
   })
 
-  /** Whoever was here before, and did not sign out, is no longer told in a browser that somebody else uses now. */
+  /** Ends the subscription of a former user of this browser who did not sign out. */
   async function endSubscriptionOfAnother(request: FastifyRequest, { accessToken }: { accessToken: string }) {
     const endpoint_hash = cookies.openBrowser(request.cookies[cookies.browserName])
     if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })

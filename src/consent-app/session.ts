@@ -1,20 +1,20 @@
-/** Who is using the app: kept in a cookie that only we can read and write. */
+/** The session of the app, in a cookie that only this server can read and write. */
 import type { Clock } from '../platform/clock.ts'
 import { newSecret, sameSecret, type Vault } from '../platform/crypto.ts'
 
 export interface Session {
   userId: string
   name: string
-  /** BCP 47, if the provider told it. */
+  /** BCP 47, if the provider returned it. */
   locale: string | undefined
   accessToken: string
-  /** What a form must bring along to show that it is ours. */
+  /** Every form of the session must contain it, against cross-site request forgery. */
   formToken: string
   /** Milliseconds since 1970. */
   expiresAt: number
 }
 
-/** A sign-in under way: what the answer will be checked against, and where it was to lead. */
+/** A sign-in in progress: the values to check the response against, and the page to open afterwards. */
 export interface SignInUnderWay {
   state: string
   nonce: string
@@ -26,9 +26,9 @@ export interface SignInUnderWay {
 export interface Cookies {
   sessionName: string
   signInName: string
-  /** Says that somebody signed out here: whoever comes next is asked who they are, even if the provider knows them. */
+  /** Set after signing out: the next user must sign in, even if the provider still has a session. */
   signedOutName: string
-  /** Says which push subscription was made in this browser, whoever uses it: the SHA-256 of its endpoint. */
+  /** The push subscription of this browser, whichever user is signed in: the SHA-256 of its endpoint. */
   browserName: string
   /** For `Set-Cookie`. */
   options: { path: '/'; httpOnly: true; sameSite: 'lax'; secure: boolean }
@@ -37,26 +37,26 @@ export interface Cookies {
   sealSignIn(signIn: Omit<SignInUnderWay, 'expiresAt'>): string
   openSignIn(value: string | undefined): SignInUnderWay | undefined
   sealBrowser(pushEndpointHash: string): string
-  /** Returns the hash of the endpoint, or undefined if there is none. */
+  /** Returns the hash of the endpoint, or undefined if the cookie is missing or not valid. */
   openBrowser(value: string | undefined): string | undefined
-  /** The same, of a whole `Cookie` header. */
+  /** The same for a whole `Cookie` header. */
   browserIn(header: string | undefined): string | undefined
 }
 
-/** Seconds for which a browser is known again: longer than a provider knows it, and as long as browsers keep a cookie. */
+/** Seconds for which a browser is recognised: longer than a provider's session, and as long as browsers keep a cookie. */
 export const rememberedForSeconds = 400 * 24 * 3600
 
-/** Milliseconds a sign-in may take. */
+/** Milliseconds that a sign-in may take. */
 const signInTakes = 15 * 60_000
 
-/** With https the names carry `__Host-`: no other host and no unprotected page can set such a cookie. */
+/** With https the names have the prefix `__Host-`: no other host and no http page can set such a cookie. */
 export function createCookies({ secure, vault, clock }: { secure: boolean; vault: Vault; clock: Clock }): Cookies {
   const prefix = secure ? '__Host-' : ''
 
-  function open<T extends { expiresAt: number }>(value: string | undefined, place: string): T | undefined {
+  function open<T extends { expiresAt: number }>(value: string | undefined, aad: string): T | undefined {
     if (value === undefined) return undefined
     try {
-      const opened = JSON.parse(vault.open(value, place)) as T
+      const opened = JSON.parse(vault.open(value, aad)) as T
       return opened.expiresAt > clock.now() ? opened : undefined
     } catch {
       return undefined
@@ -73,7 +73,7 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
     signedOutName: `${prefix}doorbell_app_signed_out`,
     browserName,
     options: { path: '/', httpOnly: true, sameSite: 'lax', secure },
-    // A new form token with each session: what somebody planted before the sign-in is worth nothing after it.
+    // A new form token for each session: one planted before the sign-in is not valid after it.
     sealSession: (session) =>
       vault.seal(JSON.stringify({ ...session, formToken: newSecret(16) }), 'consent-app/session'),
     openSession: (value) => open<Session>(value, 'consent-app/session'),
@@ -93,12 +93,12 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
   }
 }
 
-/** Whether a form was made by us for this session. */
+/** Whether a form has the form token of this session. */
 export function isOurs(form: ReadonlyMap<string, string>, session: Session): boolean {
   return sameSecret(form.get('form_token') ?? '', session.formToken)
 }
 
-/** Only addresses of this app: whoever makes a link must not be able to send the user elsewhere after signing in. */
+/** Returns `to` if it is a page of this app, or else `/`: a link must not redirect to another site after the sign-in. */
 export function safeReturn(to: string | undefined): string {
   return to !== undefined && /^\/(approve\/[A-Za-z0-9-]{1,64}|activity|passkeys|sessions|user-code)?$/.test(to)
     ? to

@@ -1,4 +1,4 @@
-/** The page on which a user sees where they are signed in, and signs out there or everywhere. */
+/** The page of the browsers in which the user is signed in, with signing out there or everywhere. */
 import type { FastifyInstance } from 'fastify'
 import type { DeviceApi } from './device-api.ts'
 import type { Shell } from './shell.ts'

@@ -1,4 +1,4 @@
-/** What all pages of the app have in common: who reads, how forms are checked, and what goes wrong. */
+/** Shared by all pages of the app: session and language, checks of forms, error pages. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { rawBody } from '../platform/http/answer.ts'
 import { type Form, readForm } from '../platform/http/form.ts'
@@ -9,7 +9,7 @@ import type { ShownRequest } from './device-api.ts'
 import { type AppPage, appHeaders, renderPage } from './pages.ts'
 import { type Cookies, isOurs, type Session, safeReturn } from './session.ts'
 
-/** What every page is given. */
+/** The values that every page gets. */
 export interface Reader {
   session: Session | undefined
   language: Language
@@ -21,7 +21,7 @@ export interface ShellNeeds {
   cookies: Pick<Cookies, 'openSession' | 'sessionName'>
   texts: Texts
   framing: Framing
-  /** Which pages there are, besides those that everybody has. */
+  /** Which optional pages there are. */
   has: { userCodes: boolean; sessions: boolean }
 }
 
@@ -38,8 +38,8 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
   }
 
   /**
-   * A form of ours, sent by a page of ours. The token shows it; browsers that say where a form came from are believed
-   * when they say "elsewhere".
+   * Whether a form was sent by a page of this app: it has the form token, and the headers `Origin` and `Sec-Fetch-Site`, if
+   * present, do not name another site.
    */
   function isTrustworthy(request: FastifyRequest, form: Form, session: Session): boolean {
     return !isFromElsewhere(request) && isOurs(form, session)
@@ -63,7 +63,7 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
     )
   }
 
-  /** A form that does something and leads to a page: with a session and made by us, or nothing happens. */
+  /** Adds a form that changes something and redirects to a page. Without a session or a valid form token, nothing changes. */
   function act(
     path: string,
     work: (session: Session, form: Form, from: string, reply: FastifyReply) => Promise<string>,
@@ -83,7 +83,7 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
 
 type ShowPage = (reply: FastifyReply, name: AppPage, reader: Reader, values: Record<string, unknown>) => FastifyReply
 
-/** What is shown where something cannot go on, and where it goes on then. */
+/** Error pages, each with a link to continue. */
 function problemPages(page: ShowPage) {
   function toSignIn(reply: FastifyReply, to: string) {
     return reply.redirect(`/session/start?to=${encodeURIComponent(to)}`, 303)
@@ -112,17 +112,18 @@ function problemPages(page: ShowPage) {
   return { toSignIn, notTheirs, notOurUser, sessionOver, formExpired, startAgain }
 }
 
-/** Nothing, where there is no body. */
+/** Returns the fields of a form; empty if there is no body. */
 export function formOf(request: FastifyRequest): Form {
   if (rawBody(request).length === 0) return new Map()
   return readForm(request.headers['content-type'], rawBody(request))
 }
 
+/** Returns the error for a call by script with an invalid form token. Forms get a page instead. */
 export function staleForm(): OAuthError {
   return new OAuthError('access_denied', 'the form has expired or was sent from another site')
 }
 
-/** How a client is called. */
+/** Returns the name of a client, or its id if it has none. */
 export function nameOf({ client }: Pick<ShownRequest, 'client'>): string {
   return client.client_name ?? client.client_id
 }

@@ -11,14 +11,15 @@ export interface SignInNeeds {
   clientSecret: string
   redirectUri: string
   scope: string
-  /** How the provider is reached. */
+  /** Sends requests to the provider. */
   fetch: openid.CustomFetch
-  /** Who somebody is that signed in, and with which token they ask the device API. Nothing: not one of our users. */
+  /** Resolves to our user and a token for the device API, or undefined if there is no such user. */
   admit(signedIn: SignedIn): Promise<Admitted | undefined>
 }
 
+/** The result of a sign-in at the provider. */
 export interface SignedIn {
-  /** Of the ID token, which has been checked. */
+  /** The claims of the verified ID token. */
   claims: openid.IDToken
   idToken: string
   userInfo: openid.UserInfoResponse
@@ -27,12 +28,13 @@ export interface SignedIn {
   expiresIn: number
 }
 
+/** Our user, with an access token for the device API. `expiresIn` is in seconds. */
 export type Admitted = Pick<Session, 'userId' | 'name' | 'locale' | 'accessToken'> & { expiresIn: number }
 
 export interface SignInWishes {
-  /** Whether the user is to be asked, even if the provider knows this browser: somebody else comes, or has to show it again. */
+  /** Whether the user must sign in even if the provider has a session: for another user, or for a recent sign-in. */
   asked?: boolean
-  /** How strongly they are to be authenticated. */
+  /** The requested strength of authentication. */
   acrValues?: string | undefined
   uiLocales?: string | undefined
 }
@@ -44,12 +46,13 @@ export interface StartedSignIn {
 
 export type SignIn = ReturnType<typeof createSignIn>
 
+/** Creates the OpenID Connect client. The provider is discovered at the first sign-in. */
 export function createSignIn(needs: SignInNeeds) {
   let discovered: Promise<openid.Configuration> | undefined
 
   function provider(): Promise<openid.Configuration> {
     discovered ??= discover(needs)
-    // A provider that could not be reached once is asked again the next time.
+    // A failed discovery is tried again at the next sign-in.
     discovered.catch(() => {
       discovered = undefined
     })
@@ -76,8 +79,8 @@ export function createSignIn(needs: SignInNeeds) {
     },
 
     /**
-     * Answers nothing if whoever signed in is not one of our users.
-     * @throws if the answer is not the one to this sign-in, or nobody signed in
+     * Resolves to undefined if the person who signed in is not one of our users.
+     * @throws if the response does not belong to this sign-in, or is an error
      */
     async finish(answer: URL, underWay: SignInUnderWay, now: number): Promise<Omit<Session, 'formToken'> | undefined> {
       const tokens = await openid.authorizationCodeGrant(await provider(), answer, {
@@ -101,7 +104,7 @@ export function createSignIn(needs: SignInNeeds) {
   }
 }
 
-/** At this provider the user's own access token is the one for the device API. */
+/** For a sign-in at this provider: its access token is valid at the device API. */
 export async function admitOwn({ claims, userInfo, accessToken, expiresIn }: SignedIn): Promise<Admitted> {
   const name = userInfo.name ?? userInfo.preferred_username ?? claims.sub
   return { userId: claims.sub, name, locale: userInfo.locale, accessToken, expiresIn }
@@ -114,14 +117,14 @@ async function discover(needs: SignInNeeds): Promise<openid.Configuration> {
     { redirect_uris: [needs.redirectUri] },
     openid.ClientSecretBasic(needs.clientSecret),
     {
-      // Whether http will do was decided with the configuration.
+      // The configuration was checked for whether http is allowed.
       execute: needs.issuer.startsWith('http://') ? [openid.allowInsecureRequests] : [],
       [openid.customFetch]: needs.fetch,
     },
   )
 }
 
-/** The provider behind the same door as the device API. */
+/** Returns a `fetch` that sends requests to the provider in the way of the device API. */
 export function fetchFrom(send: SendToServer): openid.CustomFetch {
   return async (url, { method, headers, body }) => {
     const { pathname, search } = new URL(url)

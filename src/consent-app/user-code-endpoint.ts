@@ -1,4 +1,4 @@
-/** The code that a user tells clients: set, changed, removed. */
+/** The page of the user code (CIBA Core §7.1.2): setting, changing, removing it. */
 import type { FastifyInstance } from 'fastify'
 import type { Answered, DeviceApi } from './device-api.ts'
 import type { Shell } from './shell.ts'
@@ -36,7 +36,7 @@ export function userCodeEndpoint(app: FastifyInstance, shell: Shell, api: Device
 
 const codeProblems = ['differs', 'wrong', 'locked', 'too_often', 'proof_needed', 'is_password', 'not_a_code']
 
-/** Why a user code was not changed. */
+/** Returns why a user code was not changed, as part of the address of the page. */
 function codeProblemOf({ body }: Answered<object>): string {
   if (body.error === 'invalid_user_code') return 'wrong'
   if (body.locked) return 'locked'

@@ -1,6 +1,6 @@
 /**
- * /demo: one page that shows CIBA to somebody who has never seen it. A till that rings, the phone that answers, and
- * between them every message as it passes. Nothing is played: the till is a client, the phone is the consent app.
+ * /demo: one page that shows CIBA to newcomers: a till that rings (sends an authentication request), the phone on which the
+ * user decides, and every message between them. Nothing is simulated: the till is a client, the phone is the consent app.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../platform/clock.ts'
@@ -15,18 +15,18 @@ import type { Answered, Wire } from './wire.ts'
 
 const renderPage = pagesIn<'demo'>(new URL('./views/', import.meta.url))
 
-/** The demo's page shows the phone in a frame, and is in none itself. */
+/** The demo's page shows the phone in a frame, and may not be framed itself. */
 const demoHeaders = {
   ...pageHeaders,
   'content-security-policy': `${pageHeaders['content-security-policy']}; frame-src 'self'; form-action 'self'`,
 }
 
 export interface DemoNeeds {
-  /** Where phones ask and decide. */
+  /** The paths of the device API that phones call. */
   paths: { authinfo: string; complete: string }
   till: Till
   wire: Wire
-  /** Pages that may listen at the same time. */
+  /** The number of event streams that may be open at the same time. */
   mostStreams: number
   clock: Clock
 }
@@ -58,7 +58,7 @@ export function demoEndpoint(app: FastifyInstance, { paths, till, wire, mostStre
     )
   }
 
-  /** First what has been, then what comes. A message that is said again, with its answer, has the same id. */
+  /** Sends all messages so far, then new ones. A message is sent again with its response, under the same id. */
   function openStream(reply: FastifyReply): void {
     if (streams.size >= mostStreams) throw tooManyStreams()
     const stream = openEventStream(reply, {
@@ -91,7 +91,7 @@ function readOrder(form: Form): Order {
   return { mode, item, amount }
 }
 
-/** Whatever phone it is: what asks and decides here is on the wire. */
+/** Shows every call of the device API as a message of the phone, whatever device it comes from. */
 function watchPhone(app: FastifyInstance, paths: DemoNeeds['paths'], wire: Wire): void {
   const underWay = new WeakMap<FastifyRequest, (answer: Answered) => void>()
 

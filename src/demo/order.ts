@@ -1,10 +1,10 @@
-/** What is ordered at the demo's till, and what its display shows of it. */
+/** An order at the demo's till, and the till's display. */
 
 export const modes = ['poll', 'ping', 'push'] as const
 
 export type Mode = (typeof modes)[number]
 
-/** The client that rings in each mode. */
+/** The client that sends the authentication request in each delivery mode. */
 export const clientOf: Readonly<Record<Mode, string>> = { poll: 'demo-till', ping: 'demo-shop', push: 'demo-bank' }
 
 export interface Order {
@@ -13,25 +13,26 @@ export interface Order {
   amount: string
 }
 
-/** What the till's display shows. */
+/** The till's display. */
 export interface Display extends Order {
-  /** Counts the rings since the start. */
+  /** The number of the purchase since the start, from 1. */
   number: number
   status: 'ringing' | 'waiting' | 'paid' | 'refused' | 'expired' | 'failed'
-  /** Why, where the status does not say it. */
+  /** The reason, if the status does not give it; else empty. */
   detail: string
-  /** While it waits. */
+  /** 0 unless the status is `waiting`. */
   secondsLeft: number
-  /** What the ID token says, its signature checked. */
+  /** Claims of the verified ID token. */
   claims: [name: string, value: string][]
 }
 
+/** A ping or push that /dev/callback has received. */
 export interface ReceivedCallBack {
   /** The name in /dev/callback/:name. */
   name: string
   authorization: string | undefined
   contentType: string | undefined
   body: string
-  /** What it was answered. */
+  /** The status of the response. */
   status: number
 }

@@ -1,4 +1,4 @@
-/** One purchase at the demo's till: it asks, waits as the delivery mode says, gets tokens and checks them. */
+/** One purchase at the demo's till: it sends an authentication request, waits for the result, and verifies the tokens. */
 
 import { createLocalJWKSet, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
 import type { Clock } from '../platform/clock.ts'
@@ -12,7 +12,7 @@ import { shorten } from './wire.ts'
 export interface PurchaseNeeds {
   issuer: string
   till: TillClient
-  /** Hears what the display shows, whenever that changes. */
+  /** Called whenever the display changes. */
   show(display: Display): void
   clock: Clock
   log: Log
@@ -20,15 +20,15 @@ export interface PurchaseNeeds {
 
 export interface Purchase {
   display(): Display
-  /** A notification has come for this client; whether it is for us shows its bearer token. */
+  /** Takes a ping or push for this client. It is ignored unless its bearer token is that of this purchase. */
   receive(call: ReceivedCallBack): void
-  /** Nobody waits for it any more. */
+  /** Stops waiting for the result. */
   cancel(): void
 }
 
-/** Seconds the demo's user is given: time to sign in, and not too long to see what expiring looks like. */
+/** Seconds until the request expires: enough to sign in, and short enough to see a request expire. */
 const expirySeconds = 180
-/** Milliseconds a till that is called back waits longer than the request lives. */
+/** Milliseconds that the till waits for a ping or push after the request has expired. */
 const graceMs = 15_000
 
 interface State {
@@ -39,7 +39,7 @@ interface State {
   expiresAt?: number
 }
 
-/** What the display shows of a purchase, until nobody waits for it any more. */
+/** The display of a purchase, until it is cancelled. */
 function createProgress(order: Order, number: number, { show, clock }: Pick<PurchaseNeeds, 'show' | 'clock'>) {
   const state: State = { status: 'ringing', detail: '', claims: [] }
   let cancelTimer = () => {}
@@ -62,7 +62,7 @@ function createProgress(order: Order, number: number, { show, clock }: Pick<Purc
       cancelTimer()
       change({ status, ...more })
     },
-    /** One thing at a time is waited for. */
+    /** Only one timer runs at a time. */
     after(milliseconds: number, then: () => void): void {
       cancelTimer = clock.after(milliseconds, then)
     },
@@ -99,7 +99,7 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
     if (status !== 200) return finish('failed', { detail: reasonIn(body) })
     authReqId = String(body.auth_req_id)
     const lifeMs = Number(body.expires_in) * 1000
-    // Alice may have been faster than the answer.
+    // Alice may have decided before the acknowledgement arrived.
     const stands = progress.status() === 'ringing' ? 'waiting' : progress.status()
     progress.change({ status: stands, expiresAt: clock.now() + lifeMs })
     if (mode === 'poll') {
@@ -124,7 +124,7 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
     refused(body)
   }
 
-  /** Believes the signature and nothing else; only then is the sale paid. */
+  /** The purchase is paid only if the signature of the ID token is valid. */
   async function check({ id_token: idToken }: Json): Promise<void> {
     const payload = await readIdToken(idToken, await till.fetchKeys(), { issuer, audience: client, now: clock.now() })
     if (isCancelled()) return
@@ -137,7 +137,7 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
     if (call.name !== client || progress.status() === 'paid') return
     if (!hasBearer(call.authorization, notificationToken)) return
     const body = parse(call.body)
-    // The answer with the number may still be on its way to us; its token is only known to Doorbell.
+    // The acknowledgement may not have arrived yet. Only Doorbell has the bearer token, so the auth_req_id is trusted.
     authReqId ??= String(body.auth_req_id)
     if (authReqId !== body.auth_req_id) return
     till.showNotification(call, mode === 'ping')
@@ -151,7 +151,7 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
   return { display: progress.display, receive, cancel: progress.cancel }
 }
 
-/** In the ID token of a push (CIBA Core §10.3.1). */
+/** A claim in the ID token of a push (CIBA Core §10.3.1). */
 const AUTH_REQ_ID = 'urn:openid:params:jwt:claim:auth_req_id'
 
 async function readIdToken(
@@ -164,7 +164,7 @@ async function readIdToken(
   return (await jwtVerify(String(idToken), keySet, options)).payload
 }
 
-/** What is asked (CIBA Core §7.1). */
+/** The parameters of the authentication request (CIBA Core §7.1). */
 function fieldsOf({ mode, item, amount }: Order, notificationToken: string): Record<string, string> {
   return {
     scope: 'openid',
@@ -196,7 +196,7 @@ function displayOf(shown: Order & State & { number: number }, now: number): Disp
   return { number: number, mode, item, amount, status, detail, claims, secondsLeft }
 }
 
-/** The claims that answer: who says it, about whom, to whom, and how they know. */
+/** The claims about the issuer, the user, the client and the authentication. */
 function claimsShown(payload: JWTPayload): Display['claims'] {
   const time = (seconds: unknown) => `${new Date(Number(seconds) * 1000).toISOString().slice(11, 19)} UTC`
   const shown = {

@@ -1,4 +1,4 @@
-/** What the demo's till sends to the server and hears from it: plain HTTP, shown on the wire with what it means. */
+/** The HTTP calls of the demo's till. Each is shown on the page with an explanation. */
 import type { ReceivedCallBack } from './order.ts'
 import type { Wire } from './wire.ts'
 
@@ -17,7 +17,7 @@ export interface TillClientNeeds {
   wire: Wire
 }
 
-/** A call, and what it means to somebody who has never seen it: without the answer, and with it. */
+/** A call, with its explanation for newcomers: before the response (`meaning`) and after it (`meaningOf`). */
 interface Call {
   client: string
   path: string
@@ -57,7 +57,7 @@ export function createTillClient({ paths, secretOf, send, wire }: TillClientNeed
   }
 
   return {
-    /** The backchannel authentication request (CIBA Core §7.1). */
+    /** Sends the authentication request (CIBA Core §7.1). */
     requestAuthentication(client: string, fields: Record<string, string>): Promise<TillAnswer> {
       const meaning = 'The till sends an authentication request for Alice.'
       const meaningOf = ({ status }: TillAnswer) =>
@@ -65,7 +65,7 @@ export function createTillClient({ paths, secretOf, send, wire }: TillClientNeed
       return post({ client, path: paths.backchannel, fields, meaning, meaningOf })
     },
 
-    /** The token request (CIBA Core §10.1): the same for poll, again and again, and for ping, once. */
+    /** Sends the token request (CIBA Core §10.1): repeatedly for poll, once for ping. */
     requestTokens(client: string, authReqId: string, isPolling: boolean): Promise<TillAnswer> {
       const meaning = isPolling ? 'The till polls: has Alice decided?' : 'The till fetches the result.'
       const meaningOf = ({ status, body }: TillAnswer) => {
@@ -76,7 +76,7 @@ export function createTillClient({ paths, secretOf, send, wire }: TillClientNeed
       return post({ client, path: paths.token, fields, meaning, meaningOf })
     },
 
-    /** The server's public keys. */
+    /** Fetches the server's public keys. */
     async fetchKeys(): Promise<Json> {
       const path = paths.jwks
       const meaning = 'The till fetches the public keys and checks the signature of the ID token.'
@@ -100,7 +100,7 @@ export function createTillClient({ paths, secretOf, send, wire }: TillClientNeed
   }
 }
 
-/** What is not a JSON object says nothing. */
+/** Returns a JSON object, or an empty one if the text is not a JSON object. */
 export function parse(text: string): Json {
   try {
     const value: unknown = JSON.parse(text)

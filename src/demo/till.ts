@@ -1,6 +1,6 @@
 /**
- * The demo's till: a client like any other. It asks, waits as its delivery mode says, gets tokens and checks them.
- * What it knows of the server it learns from the answers.
+ * The demo's till: an ordinary client. It sends an authentication request, waits according to its delivery mode, gets tokens
+ * and verifies them. It has no information about the server but the responses.
  */
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
@@ -15,11 +15,12 @@ export interface TillNeeds extends TillClientNeeds {
 }
 
 export interface Till {
+  /** Starts a purchase in place of the current one. Returns its number. */
   number(order: Order): number
-  /** A notification endpoint was called; whether it is for us shows its bearer token. */
+  /** Takes a ping or push. It is ignored unless its bearer token is that of the current purchase. */
   hear(call: ReceivedCallBack): void
   display(): Display | undefined
-  /** Hears whenever the display changes. Returns how to stop listening. */
+  /** Calls `listener` whenever the display changes. Returns a function that removes it. */
   listen(listener: (display: Display) => void): () => void
   stop(): void
 }
@@ -36,7 +37,7 @@ export function createTill({ issuer, clock, log, ...connection }: TillNeeds): Ti
 
   return {
     number(order) {
-      // Who asks anew no longer waits for the answer to before.
+      // A new purchase replaces the one before.
       current?.cancel()
       count += 1
       connection.wire.begin(count)

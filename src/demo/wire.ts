@@ -1,28 +1,29 @@
-/** What the demo shows between its till, Doorbell and the phone: every message that passed, with its secrets shortened. */
+/** The messages that the demo shows between its till, Doorbell and the phone, with their secrets shortened. */
 
 export type Party = 'till' | 'doorbell' | 'phone'
 
-/** A message as it is shown: nothing in it can be used. */
+/** A message as shown. It contains no usable secret. */
 export interface WireMessage {
   id: number
-  /** To which ring of the till it belongs; 0 before the first. */
+  /** The number of the purchase that it belongs to; 0 before the first. */
   number: number
   from: Party
   to: Party
-  /** GET, POST; MAIL for what is not HTTP. */
+  /** GET or POST; MAIL for a mail. */
   method: string
   path: string
-  /** What it means, for somebody who has never seen it. */
+  /** An explanation for newcomers. */
   meaning: string
   authorization: string | undefined
   sent: string
-  /** Once it is answered. */
+  /** The status of the response; undefined until then. */
   status: number | string | undefined
   answer: string
-  /** For a mail: where its link leads, without the origin. */
+  /** For a mail: the path of its link. */
   link: string | undefined
 }
 
+/** A message before its secrets are shortened. */
 export interface Sent {
   from: Party
   to: Party
@@ -35,27 +36,28 @@ export interface Sent {
   link?: string
 }
 
+/** The response to a message. */
 export interface Answered {
   status: number | string
   contentType?: string | undefined
   body?: string | undefined
-  /** If the answer says more than the question. */
+  /** Replaces the explanation of the request, if set. */
   meaning?: string | undefined
 }
 
 export interface Wire {
-  /** Forgets what was: a new ring is a new story. */
+  /** Begins a new purchase and discards all messages. */
   begin(number: number): void
-  /** A message sets out. Answers how to say that it was answered. */
+  /** Adds a message. Returns a function that adds its response. */
   send(message: Sent): (answer: Answered) => void
-  /** A mail reaches the phone's mailbox. */
+  /** Adds a mail to the phone. */
   showMail(mail: { to: string; subject: string; text: string; link: string }): void
   messages(): readonly WireMessage[]
-  /** Hears every message when it sets out, and again when it is answered. Returns how to stop listening. */
+  /** Calls `listener` for every message, and again with its response. Returns a function that removes it. */
   listen(listener: (message: WireMessage) => void): () => void
 }
 
-/** Messages kept for who opens the page later, and characters shown of a body. */
+/** Messages kept for pages that are opened later, and characters shown of a body. */
 const kept = 200
 const longestBody = 4_000
 
@@ -130,12 +132,12 @@ const secretNames = new Set([
   'passkey',
 ])
 
-/** The first six characters: enough to see that two are the same. */
+/** Returns the first six characters: enough to compare two secrets. */
 export function shorten(secret: string): string {
   return `${secret.slice(0, 6)}…`
 }
 
-/** Whatever it is called: what is as long as our secrets, or looks like a JWT, is shortened as well. */
+/** Also shortens values under unknown names, if they are as long as our secrets or look like a JWT. */
 function shortenWords(text: string): string {
   return text.replaceAll(/[\w-]{40,}(\.[\w-]+)*/g, shorten)
 }

@@ -1,4 +1,4 @@
-/** Aids for development: decide with one call, receive call backs, read the mails. None of it is there otherwise. */
+/** Routes that exist in development only: decide with one call, receive notifications, read mails. */
 import type { FastifyInstance } from 'fastify'
 import type { RequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
 import type { Decide } from '../ciba/decision/decide.ts'
@@ -12,7 +12,7 @@ export interface DevelopmentNeeds {
   requests: RequestStore
   decide: Decide
   mailbox: Mailbox
-  /** Hears of every call that /dev/callback receives, with its body as it came and what it is answered. */
+  /** Called for every call to /dev/callback, with its unparsed body and the status of the response. */
   onCall?: ((call: HeardCall) => void) | undefined
   clock: Clock
 }
@@ -31,13 +31,13 @@ export interface ReceivedCall {
   body: unknown
 }
 
-/** A call as it came. */
+/** A call with its unparsed body. */
 export interface HeardCall {
   name: string
   authorization: string | undefined
   contentType: string | undefined
   body: string
-  /** What it is answered. */
+  /** The status of the response. */
   status: number
 }
 
@@ -54,7 +54,7 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
     if (outcome === undefined) throw new OAuthError('invalid_request', 'action must be allow or deny')
     const found = await needs.requests.findByAuthReqId(query.get('auth_req_id') ?? '')
     if (found === undefined) throw new OAuthError('not_found', 'no such request')
-    // As if the user had been at the device just now, authenticated in the way the client likes best (AH-4).
+    // As if the user had just been authenticated, with the first of the requested `acr_values`.
     const [acr] = found.acrValues?.split(' ') ?? []
     const authentication = { authTime: Math.floor(needs.clock.now() / 1000), amr: ['dev'], acr }
     const result = await needs.decide({
@@ -78,7 +78,7 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
   })
 }
 
-/** A notification endpoint for trying pings and pushes: it records what it was sent. The seed's `testcibacallback`. */
+/** A client notification endpoint that records pings and pushes, like doorkeeper-ciba's `testcibacallback`. */
 function callbackRoutes(app: FastifyInstance, { clock, onCall }: DevelopmentNeeds): void {
   const received = new Map<string, ReceivedCall[]>()
 

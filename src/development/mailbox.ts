@@ -1,4 +1,4 @@
-/** In development what is mailed, or would be, is kept too, and shown at /dev/mailbox. */
+/** Keeps every notification as a mail, for /dev/mailbox. In development only. */
 
 import { writeAccountMail } from '../authentication-device/channels/account-notice-text.ts'
 import type { Channel } from '../authentication-device/channels/device-notice.ts'
@@ -9,9 +9,9 @@ import type { Texts } from '../platform/i18n/texts.ts'
 import type { User } from '../user/user.ts'
 
 export interface KeptMail extends Mail {
-  /** The same when it is sent again. */
+  /** The same at each retry. */
   id: string
-  /** Absent from mails about no request. */
+  /** Undefined for mails about an account. */
   requestId?: string
   to: string
   link: string
@@ -29,10 +29,11 @@ const kept = 100
 export interface MailboxNeeds {
   texts: Texts
   clock: Clock
-  /** Hears of every mail that comes in. */
+  /** Called for every new mail. */
   onMail?: ((mail: KeptMail) => void) | undefined
 }
 
+/** Creates a mailbox in memory, which keeps the newest 100 mails of all users. */
 export function createMailbox({ texts, clock, onMail }: MailboxNeeds): Mailbox {
   const mails: KeptMail[] = []
   return {
@@ -50,7 +51,7 @@ export function createMailbox({ texts, clock, onMail }: MailboxNeeds): Mailbox {
   }
 
   function keep(written: Omit<KeptMail, 'at'>): Outcome {
-    if (mails.some(({ id }) => id === written.id)) return { kind: 'delivered', words: 'there already' }
+    if (mails.some(({ id }) => id === written.id)) return { kind: 'delivered', words: 'already in the mailbox' }
     const mail = { ...written, at: new Date(clock.now()).toISOString() }
     mails.unshift(mail)
     mails.length = Math.min(mails.length, kept)
@@ -59,5 +60,5 @@ export function createMailbox({ texts, clock, onMail }: MailboxNeeds): Mailbox {
   }
 }
 
-/** A user without an address is shown here all the same. */
+/** Users without a mail address have a name here too. */
 const nameOf = (user: User) => user.email ?? user.username ?? user.id

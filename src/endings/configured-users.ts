@@ -1,11 +1,11 @@
-/** Users of the configuration end as those added by command do: when it names them no more, or says they are disabled. */
+/** Users of the configuration end as users added by a command do: when they are no longer listed, or are disabled. */
 import type { Database } from '../platform/storage/database.ts'
 import type { ConfiguredUser } from '../user/user.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { createConfiguredUserStore } from './configured-user-store.ts'
 import type { EndUser } from './end-user.ts'
 
-/** At the start of each node, before it serves. What another node does at the same moment is done once. */
+/** Runs at the start of each node, before it serves. If several nodes do so at the same time, each change happens once. */
 export async function endUnnamedUsers(
   users: readonly ConfiguredUser[],
   { database, endUser, now }: { database: Database; endUser: EndUser; now: number },

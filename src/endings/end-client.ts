@@ -1,8 +1,8 @@
-/** What ends with a client, whoever removes it: a command, the client itself, or a configuration that names it no more. */
+/** What ends with a client that is removed: by a command, by the client itself, or from the configuration. */
 import type { Statement } from '../platform/storage/database.ts'
 import { statementsForClient } from './ending-store.ts'
 
-/** The statements for the step that removes a client: its tokens, its open requests, and what it was still to be told. */
+/** Returns the statements that end a client's tokens, open requests and waiting notifications, for the step that removes it. */
 export type EndClient = (clientId: string, now: number) => Statement[]
 
 export const endClient: EndClient = statementsForClient

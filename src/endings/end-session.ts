@@ -1,7 +1,7 @@
 /**
- * The end of the session a user is in, when they sign out: the provider's session, the grants and tokens it led to, and the
- * browser's push subscription, in one step. Where users sign in elsewhere there is only the app's token to end: the
- * session there is the other provider's.
+ * Sign-out ends a user's current session: the provider's session, its grants and tokens, and the browser's push
+ * subscription, in one step. If users sign in at another provider, only the consent app's token ends here: the session
+ * belongs to that provider.
  */
 
 import { USER_REQUESTS, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
@@ -11,15 +11,15 @@ import type { Clock } from '../platform/clock.ts'
 import { fingerprint } from '../platform/crypto.ts'
 import type { SessionEndingStore } from './session-ending-store.ts'
 
-/** What is known of the session: by any of it the rest is found. */
+/** What is known about the session. Each of the first two members is enough to find the rest of it. */
 export interface SessionToEnd {
-  /** The app's. */
+  /** The access token of the consent app. */
   accessToken: string | undefined
-  /** The id of the provider's session, as its cookie has it. */
+  /** The id of the provider's session, from its cookie. */
   providerSession: string | undefined
   /** SHA-256 of the endpoint of this browser's push subscription. */
   pushEndpointHash: string | undefined
-  /** The IP address it is ended from, for the audit, where it is known. */
+  /** The IP address of the caller, for the audit, if known. */
   address: string | undefined
 }
 
@@ -31,6 +31,7 @@ export interface EndSessionNeeds {
   audit: Audit
 }
 
+/** Ends the session, and resolves when the step is committed. What is unknown or has ended already is skipped. */
 export type EndSession = (session: SessionToEnd) => Promise<void>
 
 interface Bound {
@@ -42,13 +43,14 @@ interface Bound {
 interface ProviderSession {
   uid: string
   accountId?: string
-  /** By client. A client whose refresh tokens the user allowed to outlive the session keeps its grant. */
+  /** By client id. With `persistsLogout` the grant stays: the user lets the refresh tokens outlive the session. */
   authorizations?: Record<string, { grantId?: string; persistsLogout?: boolean }>
 }
 
-/** The types of oidc-provider lack it. */
+/** This option is missing in the types of oidc-provider. */
 const evenIfSessionIsOver = { ignoreSessionBinding: true } as object
 
+/** Returns the function that ends a session and audits it. */
 export function createEndSession({ provider, store, userKey, clock, audit }: EndSessionNeeds): EndSession {
   return async ({ accessToken, providerSession, pushEndpointHash, address }) => {
     const { AccessToken, Session } = provider()
@@ -68,7 +70,7 @@ export function createEndSession({ provider, store, userKey, clock, audit }: End
         endpoints: pushEndpointHash === undefined ? [] : [pushEndpointHash],
       },
       clock.now(),
-      // The session's pages look, and find that it is over.
+      // Pages of the session check it when they receive this, and find that it has ended.
       users.map((userId) => ({ topic: USER_REQUESTS, key: userKey(userId) })),
     )
     for (const user of users) audit({ event: 'session.ended', user, address, by: 'user' })

@@ -1,4 +1,4 @@
-/** One ending of a user, in one step: sessions, grants, tokens, open requests and, for good, all that is the user's. */
+/** Ends a user in one step: sessions, grants, tokens, open requests and, on removal, everything that belongs to the user. */
 
 import type { AuthenticationRequest } from '../ciba/authentication-request/authentication-request.ts'
 import {
@@ -27,21 +27,22 @@ export interface EndUserNeeds {
   audit: Audit
 }
 
+/** Options of one ending. */
 export interface EndingOptions {
-  /** Who the user has to be; whoever unless told. */
+  /** Which kind of user it has to be; any by default. */
   mustBe?: MustBe
-  /** Who ends it, for the audit. */
+  /** What caused the ending, for the audit. */
   by: 'command' | 'configuration' | 'application'
-  /** Nothing is asked of the user until they are let in again; unless told, for all endings but a sign-out. */
+  /** Whether requests to the user are refused until the user is enabled again. Default: for all endings but a sign-out. */
   closes?: boolean
-  /** What else is to happen in the same step, and what the audit calls it. */
+  /** Further statements of the same step; `alsoEvent` is their audit event. */
   also?: Statement[]
-  /** Of which the user is told. */
+  /** Notices to the user, added in the same step. */
   notices?: readonly OutboxMessage[]
   alsoEvent?: AuditEventName
 }
 
-/** Resolves to whether it happened: not if the user is not who `mustBe` says. */
+/** Resolves to whether the ending happened: it does not if the user is not of the kind `mustBe`. */
 export type EndUser = (userId: string, ending: UserEnding, options: EndingOptions) => Promise<boolean>
 
 /** @example await endUser('u1', 'locked', { mustBe: 'added', by: 'command' }) */
@@ -57,7 +58,7 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
     const closes = options.closes ?? ending !== 'signed_out'
     const endedBy: EndedBy = { decidedBy: 'application', auditedAs: by, deviceClientId: undefined, reason }
 
-    // Whoever was signed out can still answer. What a stolen session has approved must bring nothing: it is not collected.
+    // After a sign-out the user can still decide open requests. Approved ones end, as a stolen session may have approved them.
     const isOver = ({ status }: AuthenticationRequest) => ending !== 'signed_out' || status === 'approved'
 
     function follow(open: AuthenticationRequest[]): Followed {
@@ -70,7 +71,7 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
           ...also,
           ...notices.map(needs.outbox.add),
         ],
-        // Pages that listen look, and find that they are signed out.
+        // Pages check their session when they receive this, and find that they are signed out.
         changes: [
           ...requests.changes,
           { topic: USER_REQUESTS, key: userKey(userId) },
@@ -88,12 +89,12 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
   }
 }
 
-/** As what the id of an erased user is remembered: it is not given again, and says nothing of who had it. */
+/** Returns what is stored instead of an erased user's id: the id is not assigned again, and cannot be read from it. */
 export function erasedAs(userId: string, vault: Vault): string {
   return `erased ${vault.keyedHash(`user ${userId}`)}`
 }
 
-/** Why open requests end. */
+/** The reason recorded for open requests that end. */
 const reasons: Record<UserEnding, EndingReason> = {
   signed_out: 'user_signed_out',
   locked: 'user_locked',

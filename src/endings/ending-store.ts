@@ -1,23 +1,25 @@
-/** What an ending does to each table, in one place: a test holds this list against the schema. */
+/** What an ending does to each table, in one place: a test compares this list with the schema. */
 import { decoyUserId } from '../ciba/authentication-request/authentication-request.ts'
 import type { Statement } from '../platform/storage/database.ts'
 
 /**
- * `signed_out`: whatever was issued ends, and no browser is told anything. `locked`: nothing is asked, decided or issued either, until the user is let in
- * again. `removed`: all that is the user's goes; what was decided stays, as evidence. `erased`: that goes too.
+ * `signed_out`: everything issued ends, and browsers are no longer notified. `locked`: also, nothing is requested, decided or
+ * issued until the user is unlocked. `removed`: everything that belongs to the user is deleted, except decisions, which stay
+ * as evidence. `erased`: these are deleted too.
  */
 export type UserEnding = 'signed_out' | 'locked' | 'removed' | 'erased'
 
+/** The user that ends, and when, in milliseconds since 1970. */
 export interface Ended {
   userId: string
-  /** What an erased id becomes, so that it is not given again: a keyed hash. */
+  /** Replaces an erased id, so that the id is not assigned again: a keyed hash. */
   erasedAs: string
   now: number
 }
 
 interface TableOfUser {
   table: string
-  /** In which endings the statements are carried out. */
+  /** The endings in which the statements are executed. */
   in: readonly UserEnding[]
   statements(ended: Ended): Statement[]
   /** What stays, and why. */
@@ -27,7 +29,7 @@ interface TableOfUser {
 const all: readonly UserEnding[] = ['signed_out', 'locked', 'removed', 'erased']
 const gone: readonly UserEnding[] = ['removed', 'erased']
 
-/** In the order in which it is done: what is found through other rows goes before these. */
+/** In order of execution: rows that are found through other rows come before those. */
 export const tablesOfUser: readonly TableOfUser[] = [
   { table: 'users', in: ['locked'], statements: ({ userId }) => [{ sql: disabling, values: [userId] }] },
   { table: 'users', in: gone, statements: deleting('users', 'id') },
@@ -51,7 +53,7 @@ export const tablesOfUser: readonly TableOfUser[] = [
     keeps:
       'models without a grant, and those being issued now: invalid in the next generation, and removed when expired',
   },
-  // No generation is remembered under an erased id: what is kept would count again for whoever has it next.
+  // An erased id has no generation any more: models that stayed would be valid again for the next user with the id.
   { table: 'oidc_models', in: ['erased'], statements: deleting('oidc_models') },
   { table: 'user_sessions', in: all, statements: deleting('user_sessions') },
   {
@@ -60,7 +62,7 @@ export const tablesOfUser: readonly TableOfUser[] = [
     statements: deleting('passkeys'),
     keeps: 'locked: the user has them again when unlocked',
   },
-  // The browsers go with the sessions: one that was left behind, or lost, is told nothing any more.
+  // Subscriptions end with the sessions: a browser on a lost device is no longer notified.
   { table: 'push_subscriptions', in: all, statements: deleting('push_subscriptions') },
   { table: 'user_codes', in: gone, statements: deleting('user_codes') },
   { table: 'user_code_tries', in: gone, statements: deleting('user_code_tries') },
@@ -102,6 +104,7 @@ export const untouchedByUser: Record<string, string> = {
   sign_in_attempts: 'a keyed hash, forgotten after a day: an ending lifts no limit',
 }
 
+/** Returns the statements of an ending, in order of execution. */
 export function statementsFor(ending: UserEnding, ended: Ended): Statement[] {
   return tablesOfUser.filter((one) => one.in.includes(ending)).flatMap(({ statements }) => statements(ended))
 }
@@ -112,13 +115,13 @@ interface TableOfClient {
   keeps?: string
 }
 
-/** What each table loses with a client. Its requests come first: whoever redeems one at this moment has done so, or cannot. */
+/** What each table loses with a client. Requests come first, so that a concurrent redemption is either done or fails. */
 export const tablesOfClient: readonly TableOfClient[] = [
   {
     table: 'backchannel_auth_requests',
     statements: (clientId, now) => [
       { sql: endingRequests, values: [clientId, now] },
-      { sql: tellingOfEnded, values: [clientId, now] },
+      { sql: recordingEnded, values: [clientId, now] },
     ],
     keeps: 'open requests have expired by then, and are history like the others',
   },
@@ -141,6 +144,7 @@ export const untouchedByClient: Record<string, string> = {
   user_code_tries: 'a client that is registered again with this id stays locked out; removed by age',
 }
 
+/** Returns the statements that remove what belongs to a client, in order of execution. */
 export function statementsForClient(clientId: string, now: number): Statement[] {
   return tablesOfClient.flatMap(({ statements }) => statements(clientId, now))
 }
@@ -161,16 +165,16 @@ const deletingSigned = `delete from signed_requests where request_id in (${reque
 const deletingNotices = `delete from notifications where (subject in (${requestsOf})
   and (kind not in ('ping', 'push') or state in ('delivered', 'parked'))) or subject = $1 or lane = $2`
 
-/** What a client may still ask about stays until it is pruned, about nobody. */
+/** Denied requests that a client may still poll stay until they are pruned, with a decoy user id and without the details. */
 const anonymizing = `update backchannel_auth_requests set user_id = $2, binding_message = null, acr_values = null,
     authorization_details = null, approved_details = null, acr = null, amr = null, auth_time = null
   where user_id = $1 and status = 'denied' and expires_at > $3`
 
-/** Settled at once: a deadline of now would leave it to the clocks of other nodes. Its history row has the request's own id. */
+/** Settled directly: a deadline of now would depend on the clocks of other nodes. The history row has the request's id. */
 const endingRequests = `update backchannel_auth_requests
   set status = 'expired', settled_by = id, settled_at = $2, call_back_sealed = null
   where client_id = $1 and status in ('pending', 'approved')`
-const tellingOfEnded = `insert into backchannel_auth_consent_history (id, request_id, client_id, user_id, outcome,
+const recordingEnded = `insert into backchannel_auth_consent_history (id, request_id, client_id, user_id, outcome,
     decided_by, scope, binding_message, decided_at, authorization_details, resources, reason)
   select id, id, client_id, user_id, 'expired', 'application', scope, binding_message, settled_at,
     coalesce(approved_details, authorization_details), resources, 'client_removed'

@@ -1,10 +1,14 @@
-/** All that is kept about a user, for the user: readable, and without any secret. */
+/** Exports all data stored about a user, for the user: readable, and without secrets. */
 import { isoOf } from '../platform/clock.ts'
 import type { Database, Value } from '../platform/storage/database.ts'
 import type { ConfiguredUser } from '../user/user.ts'
 import { createUserDataStore, type KeptRow } from './user-data-store.ts'
 
-/** @param configured what the configuration says of the user @returns undefined if nothing is kept */
+/**
+ * Resolves to the data by table, or undefined if there is none.
+ *
+ * @param configured the user's entry in the configuration
+ */
 export async function exportUser(
   userId: string,
   configured: ConfiguredUser | undefined,
@@ -17,7 +21,7 @@ export async function exportUser(
   return { id: userId, ...(configured && { configuration }), ...Object.fromEntries(tables) }
 }
 
-/** Times are milliseconds in the tables, but for `auth_time`, which is the standard's. Some texts are JSON. */
+/** Times are stored in milliseconds, except `auth_time`, which is in seconds (OpenID Connect Core §2). Some texts are JSON. */
 function readable(row: KeptRow): Record<string, unknown> {
   const entries = Object.entries(row).filter(([, value]) => value !== null)
   return Object.fromEntries(entries.map(([name, value]) => [name, readableValue(name, value)]))

@@ -1,10 +1,10 @@
 import type { Change, Database } from '../platform/storage/database.ts'
 
-/** All by SHA-256. */
+/** What ends with a session. All values are SHA-256 hashes. */
 export interface SessionRows {
   /** The provider's sessions, by their `uid`. */
   sessions: string[]
-  /** What hangs on these goes with them. */
+  /** Everything issued under these grants ends with them. */
   grants: string[]
   tokens: string[]
   /** Endpoints of push subscriptions. */
@@ -15,7 +15,7 @@ export type SessionEndingStore = ReturnType<typeof createSessionEndingStore>
 
 export function createSessionEndingStore(database: Database) {
   return {
-    /** Ends all of it in one step. What is gone already stays gone. */
+    /** Ends all of it in one step. What has ended before is skipped. */
     async end({ sessions, grants, tokens, endpoints }: SessionRows, now: number, announce: Change[]): Promise<void> {
       const [sessionList, grantList, tokenList, endpointList] = [sessions, grants, tokens, endpoints].map((hashes) =>
         JSON.stringify(hashes),
@@ -45,11 +45,11 @@ export function createSessionEndingStore(database: Database) {
           values: [endpointList],
         },
       ]
-      // Nothing decides: whoever ends a session that has ended meanwhile has what they want.
+      // The first statement has no condition: if the session has ended meanwhile, the result is the same.
       await database.step({ sql: 'select 1 as one', values: [] }, { also, announce })
     },
 
-    /** Removes what ended before `before`. */
+    /** Removes the record of sessions that ended before `before`. Resolves to their number. */
     async forget(before: number): Promise<number> {
       const rows = await database.step({
         sql: 'delete from ended_sessions where ended_at < $1 returning uid_hash',

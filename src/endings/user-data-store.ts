@@ -3,8 +3,8 @@ import type { Database, Value } from '../platform/storage/database.ts'
 export type KeptRow = Record<string, Value>
 
 /**
- * What is kept about a user, table by table, without secrets and without what would help to find one. `$1` is the id.
- * Each table of `tablesOfUser` is here: a test holds them against each other.
+ * The query for each table with data about a user, without secrets and without anything that helps to find one. `$1` is the
+ * user id. Each table of `tablesOfUser` is here: a test compares the two lists.
  */
 export const keptByTable: Record<string, string> = {
   users: `select id, username, email, phone_number, name, locale, disabled, claims, created_at,
@@ -38,7 +38,7 @@ export const keptByTable: Record<string, string> = {
 
 export function createUserDataStore(database: Database) {
   return {
-    /** The rows of each table that has some. */
+    /** Resolves to the rows of the user by table; tables without rows are left out. */
     async find(userId: string): Promise<Record<string, KeptRow[]>> {
       const found: Record<string, KeptRow[]> = {}
       for (const [table, sql] of Object.entries(keptByTable)) {

@@ -2,15 +2,14 @@ import { counts, noteSession, type UsedSession } from '../openid-provider/oidc-m
 import type { Change, Database, Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
 
-/** A session as its user sees it. */
+/** A session as the user sees it. Times are in milliseconds since 1970. */
 export interface UserSession {
   id: string
   userId: string
   /** SHA-256 of the `uid` of the provider's session. */
   uidHash: string
-  /** Which browser on which system. */
+  /** The names of the browser and its operating system. */
   browser: string
-  /** Milliseconds since 1970, as all times here. */
   signedInAt: number
   seenAt: number
   expiresAt: number
@@ -18,15 +17,15 @@ export interface UserSession {
 
 export type UserSessionStore = ReturnType<typeof createUserSessionStore>
 
-/** Where users are signed in, and the end of it. */
+/** The sessions of users, and their end. */
 export function createUserSessionStore(database: Database) {
   return {
-    /** Notes that a session is used, if it is there. */
+    /** Records that a session is used, if it exists. */
     async note(used: UsedSession): Promise<void> {
       await database.step(noteSession(used))
     },
 
-    /** Those that still live, whichever client they were begun for, the one used last first. */
+    /** Resolves to the valid sessions of a user, begun for any client, the one used last first, at most 100. */
     async list(userId: string, now: number): Promise<UserSession[]> {
       const rows = await database.read<RowOf<UserSession>>(
         `select * from user_sessions where user_id = $1 and expires_at > $2 and exists (
@@ -46,7 +45,7 @@ export function createUserSessionStore(database: Database) {
       }))
     },
 
-    /** Ends one session of a user. Its tokens are good only while it is there. Resolves to whether there was one. */
+    /** Ends one session of a user, and with it its tokens. Resolves to whether there was such a session. */
     async end(userId: string, id: string, now: number, announce: Change[]): Promise<boolean> {
       const rows = await database.step<{ uid_hash: string }>(
         {
@@ -59,8 +58,8 @@ export function createUserSessionStore(database: Database) {
     },
 
     /**
-     * Ends all sessions of a user, whichever client they were begun for, what they led to, and messages to browsers.
-     * What the user has approved for clients stays: they look after it where they see what they approved.
+     * Ends all sessions of a user, begun for any client, with their grants and tokens, and the push subscriptions. Approvals of
+     * authentication requests stay: the user revokes these in the list of approvals.
      */
     async endAll(userId: string, now: number, announce: Change[]): Promise<void> {
       const also: Statement[] = [
@@ -86,7 +85,7 @@ export function createUserSessionStore(database: Database) {
       await database.step({ sql: 'select 1 as one', values: [] }, { also, announce })
     },
 
-    /** Removes those that ran out before `before`. */
+    /** Removes sessions that expired before `before`. Resolves to their number. */
     async forget(before: number): Promise<number> {
       const rows = await database.step({
         sql: 'delete from user_sessions where expires_at < $1 returning id',

@@ -1,4 +1,4 @@
-/** Where a user is signed in at this provider: seen, and ended, by the user. */
+/** A user's sessions at this provider: the user can list and end them. */
 
 import { USER_REQUESTS, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
 import type { CurrentProvider } from '../openid-provider/openid-provider.ts'
@@ -17,8 +17,9 @@ export interface UserSessionsNeeds {
 
 export type UserSessions = ReturnType<typeof createUserSessions>
 
+/** Returns the functions by which users list and end their sessions. */
 export function createUserSessions({ provider, store, userKey, clock, audit }: UserSessionsNeeds) {
-  /** The provider's session that a token belongs to, if any. */
+  /** Resolves to the provider's session that a token belongs to, or undefined if there is none. */
   async function sessionOf(accessToken: string) {
     const token = await provider().AccessToken.find(accessToken)
     const uid = (token as { sessionUid?: string } | undefined)?.sessionUid
@@ -30,8 +31,8 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
 
   return {
     /**
-     * Notes that a token's session is used, by which browser: an application may know it better than by its `User-Agent`.
-     * Without a session here there is nothing to note.
+     * Records that a token's session is used, and by which browser: an application may know it better than the `User-Agent`
+     * tells. Does nothing if the token has no session at this provider.
      */
     async note(accessToken: string, browser: string): Promise<void> {
       const session = await sessionOf(accessToken)
@@ -41,14 +42,14 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
       await store.note({ id: newId(now), uidHash: fingerprint(session.uid), browser, signedInAt, now })
     },
 
-    /** @param accessToken the one the user asks with: its session is the one they are in */
+    /** Resolves to the user's sessions. @param accessToken the token of this call, whose session gets `isCurrent` */
     async list(userId: string, accessToken: string) {
       const [sessions, own] = await Promise.all([store.list(userId, clock.now()), sessionOf(accessToken)])
       const ownHash = own && fingerprint(own.uid)
       return sessions.map((session) => ({ ...session, isCurrent: session.uidHash === ownHash }))
     },
 
-    /** Resolves to whether there was such a session of this user. */
+    /** Ends one session. Resolves to whether this user had such a session. */
     async end(userId: string, id: string, address: string): Promise<boolean> {
       const ended = await store.end(userId, id, clock.now(), announced(userId))
       if (ended) audit({ event: 'session.ended', user: userId, address, by: 'user', about: id })

@@ -1,17 +1,19 @@
-/** How the user of a token was authenticated, where it was not at our own sign-in page. */
-/** Seconds since 1970 for `authTime`. */
+/** How the user of a token was authenticated (OpenID Connect Core §2), where it was not at our own sign-in page. */
 export interface AuthenticationContext {
   acr?: string | undefined
   amr?: string[] | undefined
+  /** Seconds since 1970. */
   authTime?: number | undefined
 }
 
 const contexts = new WeakMap<object, AuthenticationContext>()
 
+/** Remembers the authentication context of a token until it is saved. */
 export function setAuthenticationContext(token: object, authentication: AuthenticationContext): void {
   contexts.set(token, authentication)
 }
 
+/** Returns the remembered context, or undefined if the user signed in at our own page. */
 export function authenticationContextOf(token: object): AuthenticationContext | undefined {
   return contexts.get(token)
 }

@@ -1,6 +1,6 @@
 /**
- * The authorization endpoint is oidc-provider's. Before it keeps what a stranger sent, it is seen to that this is not too
- * much: of one call, of one network, and in all.
+ * The authorization endpoint: oidc-provider's, with limits added. oidc-provider stores the parameters before a user has
+ * signed in, so their length and the number of unfinished sign-ins are limited, for each network and in all.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -15,17 +15,17 @@ import { NoPlace, type SignInPlace, type SignInPlaces } from './sign-in-places.t
 export interface AuthorizeNeeds {
   forwardToOidcProvider: ForwardToOidcProvider
   places: SignInPlaces
-  /** Removes sign-ins that were begun, by the hashes of their ids. */
+  /** Removes unfinished sign-ins, by the hashes of their ids. */
   remove: OidcModelStore['removeSignIns']
   texts: Texts
 }
 
-/** Bytes of JSON, in which they are kept: a control character takes six. */
+/** Bytes of JSON, as the parameters are stored: a control character takes six. */
 const longest = {
   inAll: 8192,
-  /** What comes back as it was, or is compared. */
+  /** Values that are returned unchanged, or compared. */
   ids: 1024,
-  /** Structures, and what is signed. */
+  /** JSON structures and JWTs. */
   structures: 4096,
   others: 2048,
 } as const
@@ -43,16 +43,17 @@ const longestOf: Readonly<Record<string, number>> = {
 
 const underWay = new AsyncLocalStorage<SignInPlace>()
 
-/** The place of the call that is being answered, if it is one that begins to sign in or goes on. */
+/** Returns the place of the current call, or undefined if the call neither begins nor continues a sign-in. */
 export function placeOfThisCall(): SignInPlace | undefined {
   return underWay.getStore()
 }
 
+/** Adds the authorization endpoint and the address at which a user returns from the sign-in pages. */
 export function authorizeEndpoint(app: FastifyInstance, path: string, needs: AuthorizeNeeds): void {
   const { places } = needs
 
   app.route({
-    // It takes a HEAD for a GET, and keeps as much.
+    // oidc-provider treats HEAD as GET and stores as much.
     method: ['GET', 'HEAD', 'POST'],
     url: path,
     exposeHeadRoute: false,
@@ -106,7 +107,7 @@ interface Refused {
   retryAfter?: number
 }
 
-/** What is too long in a request, for whoever sent the person here. */
+/** Returns what is too long in a request, in English for the developer of the client, or undefined. */
 function tooLongIn(request: FastifyRequest): string | undefined {
   let inAll = 0
   for (const sent of [targetOf(request.raw.url ?? '').search, rawBody(request).toString('latin1')]) {

@@ -1,24 +1,25 @@
-/** A client as oidc-provider sees it: without its CIBA side, and with a hash in the place of its secret. */
+/** A client as oidc-provider sees it: without its CIBA metadata, and with a hash in place of its secret. */
 import type { AdapterPayload, Provider } from 'oidc-provider'
 import { CIBA_GRANT, type ClientMetadata } from '../client/metadata/client-metadata.ts'
 import { isBoundToCertificate } from '../client/sender-constraint/mtls-constraint.ts'
 
+/** A registered client, with its secret or the hash of it. */
 export interface KnownClient {
   metadata: ClientMetadata
   secretHash: string | undefined
-  /** Only where the method needs it. */
+  /** Only where the authentication method needs it. */
   secret: string | undefined
 }
 
-/** What counts for clients that do not say. */
+/** The defaults for clients that do not specify them. */
 export interface TokenDefaults {
   idTokenAlg: string
   scopes: readonly string[]
 }
 
 /**
- * A client without its CIBA side, which is none of oidc-provider's business. Where only a hash of its secret is kept,
- * the hash stands in the secret's place and is compared as one (below).
+ * Returns a client without its CIBA metadata. Where only a hash of its secret is stored, the hash takes the secret's
+ * place; `compareHashedSecrets` compares it.
  */
 export function asOidcProviderSeesIt(
   { metadata, secret, secretHash }: KnownClient,
@@ -41,9 +42,9 @@ export function asOidcProviderSeesIt(
   } = metadata
   return {
     id_token_signed_response_alg: idTokenAlg,
-    // Deciding is for clients that were registered for it by name, not for whoever may ask for everything.
+    // Without the scope for decisions: only a client whose own registration names it gets that one.
     scope: scopes.join(' '),
-    // A copy of its own, which it writes into: to each key it adds what it has found out.
+    // A copy, because oidc-provider adds members to each key.
     ...structuredClone(rest),
     ...(boundTokens &&
       isBoundToCertificate({ metadata }, true) && { tls_client_certificate_bound_access_tokens: true }),
@@ -52,13 +53,16 @@ export function asOidcProviderSeesIt(
   } as AdapterPayload
 }
 
-/** Where nobody can ask for refresh tokens, oidc-provider does not know a client that might. It gets the rest. */
+/** Removes the refresh grant where no refresh tokens are issued: oidc-provider would reject the client as invalid. */
 export function onlyWithGrants(client: AdapterPayload, scopes: readonly string[]): AdapterPayload {
   if (scopes.includes('offline_access')) return client
   return { ...client, grant_types: (client.grant_types as string[]).filter((grant) => grant !== 'refresh_token') }
 }
 
-/** Whether oidc-provider can work with a client that our own rules have let through; else what it says about it. */
+/**
+ * Validates a client that our own rules accept against those of oidc-provider. Resolves to what is wrong, or undefined if
+ * nothing is.
+ */
 export function createAcceptance(provider: () => Provider, tokens: TokenDefaults) {
   return async (client: { metadata: ClientMetadata; secretHash: string | undefined }): Promise<string | undefined> => {
     const seen = asOidcProviderSeesIt({ ...client, secret: undefined }, tokens, false)

@@ -1,4 +1,4 @@
-/** What oidc-provider is told: which features there are, who clients and users are, how long things live. */
+/** The configuration of oidc-provider: features, clients, users, lifetimes. */
 import { type Configuration, errors, type KoaContextWithOIDC, type ResponseType } from 'oidc-provider'
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import type { Resources } from '../authorization-details/resources.ts'
@@ -33,54 +33,54 @@ import type { SigningKeys } from './signing-keys/signing-keys.ts'
 export interface AuthorizationServerNeeds {
   issuer: string
   development: boolean
-  /** Whether DPoP proofs have to hold a nonce, and what nonces are made from: 32 bytes. */
+  /** Whether DPoP proofs must contain a nonce (RFC 9449 §8), and the key that nonces are derived from: 32 bytes. */
   dpop: { requireNonce: boolean; nonceKey: Buffer }
-  /** Whether clients can show certificates: by TLS of our own, or through a proxy. */
+  /** Whether clients can present certificates: over our own TLS, or through a proxy. */
   seesCertificates: boolean
-  /** What the deployment keeps to: it narrows what is offered. */
+  /** The security profile: it restricts what is offered. */
   profile: Profile
   tokens: { accessTtl: number; idTtl: number; refreshTtl: number; idTokenAlg: string; scopes: readonly string[] }
-  /** Seconds a session lives without being used, and after its user was authenticated. */
+  /** Lifetimes of a session in seconds: since it was last used, and since its user was authenticated. */
   sessions: { idleTtl: number; absoluteTtl: number }
-  /** What tokens may be for (RFC 8707). */
+  /** The resources that tokens can be issued for (RFC 8707). */
   resources: Resources
-  /** What may be asked for in detail (RFC 9396). */
+  /** The types of authorization details (RFC 9396). */
   details: DetailTypes
-  /** What only CIBA adds to the metadata document (MD-1). */
+  /** The members that CIBA adds to the metadata document (CIBA Core §4). */
   cibaMetadata: Record<string, unknown>
-  /** How client assertions may be signed. */
+  /** Algorithms that client assertions may be signed with. */
   assertionAlgorithms: readonly string[]
-  /** What is wrong with one that was verified; nothing only once for each (CA-9). */
+  /** Resolves to what is wrong with a verified client assertion; to undefined at most once for each assertion. */
   acceptAssertion: AcceptAssertion
   keys: SigningKeys
-  /** Seconds that a fetched key set may be kept. */
+  /** Seconds for which clients may cache our key set. */
   keySetMaxAge: number
   models: OidcModelStore
-  /** For sign-ins that were begun. */
+  /** Limits the number of unfinished sign-ins. */
   places: SignInPlaces
-  /** The client id of our own app. */
+  /** The client id of the consent app. */
   ownClient: string
   /**
-   * Ends all that hangs on a session, in one step.
-   * @param cookies the `Cookie` header of the browser it is in
+   * Ends a session and all that depends on it, in one step.
+   * @param cookies the `Cookie` header of the browser that has the session
    */
   endSession(providerSession: string, cookies: string | undefined): Promise<void>
-  /** A registered client, with what its secret is to be compared with. */
+  /** Resolves to a registered client with its secret or the hash of it, or undefined if there is none. */
   findClient(id: string): Promise<KnownClient | undefined>
   findUser: UserHooks['find']
   pairwise: PairwiseSubjects
-  /** How it fetches what clients name (`jwks_uri`): through the same guard as everything else. */
+  /** Fetches addresses that clients name (`jwks_uri`), with the same guard as all outgoing calls. */
   fetch: ReturnType<typeof fetchThrough>
   vault: Vault
   texts: Texts
   clock: Clock
   log: Log
   audit: Audit
-  /** Passed to oidc-provider last, as it is; `features` one by one. */
+  /** Overrides everything else, unchanged; `features`, `ttl` and `cookies` member by member. */
   extra: Record<string, unknown>
 }
 
-/** How clients may authenticate themselves here at all. */
+/** Client authentication methods that are always implemented. */
 const authenticationMethods = [
   'client_secret_basic',
   'client_secret_post',
@@ -89,15 +89,15 @@ const authenticationMethods = [
   'none',
 ]
 
-/** And these, where their certificates can be seen. */
+/** Methods that also need the client certificate to be visible. */
 const certificateMethods = ['tls_client_auth', 'self_signed_tls_client_auth']
 
-/** Seconds. */
+/** Seconds that a sign-in may take once a user has signed in. */
 const interactionTtl = 3600
-/** As long as nobody has signed in, who it is for could be anybody: long enough for a password that has to be looked up. */
-const strangersTtl = 600
+/** Seconds that a sign-in may take before a user has signed in: long enough to look up a password. */
+const anonymousTtl = 600
 
-/** All that oidc-provider is told. */
+/** Returns the whole configuration of oidc-provider, with the operator's own settings over ours. */
 export function configurationOf(needs: AuthorizationServerNeeds): Configuration {
   const { tokens, vault } = needs
   const accepted = [...authenticationMethods, ...(needs.seesCertificates ? certificateMethods : [])]
@@ -119,7 +119,7 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       clientAuthMethods: accepted as never,
       enabledJWA: {
         idTokenSigningAlgValues: [...needs.profile.idTokenSigning],
-        // The same as at the backchannel authentication endpoint (MD-3).
+        // The same as at the backchannel authentication endpoint.
         clientAuthSigningAlgValues: [...needs.assertionAlgorithms] as never,
         dPoPSigningAlgValues: [...needs.profile.clientSigning] as never,
       },
@@ -128,23 +128,24 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
         const known = await needs.findClient(client.clientId)
         return known === undefined ? userId : needs.pairwise.subjectFor(known.metadata, userId)
       },
-      // Good once among our own endpoints and these. What oidc-provider remembers by itself it looks up first and writes then.
+      // Accepts an assertion once, at our endpoints and oidc-provider's together. oidc-provider's own check reads first and
+      // writes later, so that two calls at once would both pass.
       assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, header, client) => {
         const wrong = await needs.acceptAssertion({ header, claims }, client.clientId)
         if (wrong !== undefined) throw new errors.InvalidClientAuth(wrong)
       },
       pkce: { required: () => true },
       features: featuresOf(needs),
-      ttl: livesOf(needs),
-      // Confidential clients prove themselves at each refresh; a token that changes is one more thing to lose (RT-5).
+      ttl: lifetimesOf(needs),
+      // Confidential clients authenticate at each refresh; rotation would only risk that a response with the token is lost.
       rotateRefreshToken: (ctx) => ctx.oidc.client?.clientAuthMethod === 'none',
-      // Kept with the token, so that a decision made with it can say how its user was authenticated.
+      // Stored with the token, so that a decision made with it records how its user was authenticated.
       extraTokenClaims: (ctx, token) => {
         const { AuthorizationCode, RefreshToken } = ctx?.oidc?.entities ?? {}
         const source = authenticationContextOf(token) ?? AuthorizationCode ?? RefreshToken
         return source && { auth_time: source.authTime, acr: source.acr, amr: source.amr }
       },
-      // Nobody has to allow our own app what it is there for.
+      // The consent app needs no consent.
       loadExistingGrant: (ctx) => loadGrant(ctx, needs.ownClient),
       interactions: { url: (_ctx, interaction) => `/sign-in/${interaction.uid}`, policy: signInPolicy() },
       cookies: {
@@ -153,7 +154,7 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       },
       discovery: {
         ...needs.cibaMetadata,
-        // Our own app stands on both sides of its secret; nobody else is offered the method.
+        // The consent app may use a further method, which is not offered to other clients.
         token_endpoint_auth_methods_supported: offered,
       } as never,
       fetch: needs.fetch as never,
@@ -163,13 +164,13 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
   )
 }
 
-/** How it finds clients and keeps what is its own. */
+/** The storage of oidc-provider, and how it finds clients. */
 function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
   const { tokens, vault } = needs
   return createAdapterFactory({
     models: needs.models,
     places: needs.places,
-    // Whoever has switched that on: there a browser in which nobody has signed in has to be known again.
+    // The device flow (RFC 8628) needs the session of a browser in which no user has signed in.
     keepsStrangers: isSwitchedOn(needs.extra, 'deviceFlow'),
     clock: needs.clock,
     vault,
@@ -178,7 +179,7 @@ function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
       if (client === undefined) return undefined
       const bound = needs.profile.boundTokensOnly && id !== needs.ownClient
       const seen = onlyWithGrants(asOidcProviderSeesIt(client, tokens, bound), tokens.scopes)
-      // Which types it may ask for was seen to when it rang; here it only takes of what it was granted.
+      // The authentication request was checked for the types that this client may use; a refresh only selects from them.
       return needs.details.names.length > 0 ? { ...seen, authorization_details_types: [...needs.details.names] } : seen
     },
   })
@@ -187,16 +188,16 @@ function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
 function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] {
   return {
     devInteractions: { enabled: false },
-    // The hand-over has checked the proof and its nonce. What is left to oidc-provider is the signature and the binding;
-    // it asks whether the proof is new, and is told by the list of ours.
+    // forwarded-dpop-proof.ts has checked the proof and its nonce. oidc-provider verifies the signature and the binding, and
+    // checks against our list of used proofs.
     dPoP: {
       enabled: true,
       nonceSecret: needs.dpop.nonceKey,
       requireNonce: () => false,
     },
-    // On unless told otherwise; not in this version yet, so it is not promised in the metadata (MD-5).
+    // On by default in oidc-provider. Not supported yet, so it must not be in the metadata.
     pushedAuthorizationRequests: { enabled: false },
-    // The same certificates, seen and compared in the same way as at our own endpoints.
+    // Certificates are received and compared as at our own endpoints.
     mTLS: {
       enabled: needs.seesCertificates,
       certificateBoundAccessTokens: true,
@@ -212,8 +213,8 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
     userinfo: { enabled: true },
     introspection: {
       enabled: true,
-      // A client learns about its own tokens, and a service about those that are for it: it is a client whose id is
-      // the audience. About anybody else's they learn nothing (IN-6).
+      // A client may introspect its own tokens, and a service (a client whose id is the audience) the tokens issued for
+      // it. Other tokens are reported as not active.
       allowedPolicy: async (_ctx, client, token) =>
         client.clientAuthMethod !== 'none' &&
         [token.clientId, ...audienceOf(token)].includes(client.clientId) &&
@@ -221,7 +222,7 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
     },
     revocation: {
       enabled: true,
-      // A foreign token is answered like an unknown one, and stays valid (RV-2).
+      // The token of another client gets the response of an unknown token (RFC 7009 §2.2), and stays valid.
       allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId,
     },
     rpInitiatedLogout: signOutPages(needs),
@@ -230,8 +231,8 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
   }
 }
 
-/** Seconds. */
-function livesOf(needs: AuthorizationServerNeeds): Configuration['ttl'] {
+/** Lifetimes in seconds. */
+function lifetimesOf(needs: AuthorizationServerNeeds): Configuration['ttl'] {
   const { tokens } = needs
   return {
     AccessToken: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? tokens.accessTtl,
@@ -239,14 +240,14 @@ function livesOf(needs: AuthorizationServerNeeds): Configuration['ttl'] {
     RefreshToken: tokens.refreshTtl,
     AuthorizationCode: 60,
     Grant: Math.max(tokens.refreshTtl, needs.sessions.absoluteTtl),
-    Session: (_ctx, session) => (session.accountId === undefined ? strangersTtl : sessionTtl(session, needs)),
-    Interaction: (_ctx, { session }) => (session?.accountId === undefined ? strangersTtl : interactionTtl),
+    Session: (_ctx, session) => (session.accountId === undefined ? anonymousTtl : sessionTtl(session, needs)),
+    Interaction: (_ctx, { session }) => (session?.accountId === undefined ? anonymousTtl : interactionTtl),
   }
 }
 
 /**
- * Seconds a session lives on from this use: no longer than it may live since its user was authenticated, however often
- * it is used. Who authenticates again begins anew.
+ * Returns the seconds that a session lives after this use. However often it is used, it ends `absoluteTtl` after its user
+ * was authenticated; authenticating again starts that time anew.
  */
 function sessionTtl(session: { loginTs?: number | undefined }, { sessions, clock }: AuthorizationServerNeeds): number {
   const now = Math.floor(clock.now() / 1000)
@@ -254,12 +255,12 @@ function sessionTtl(session: { loginTs?: number | undefined }, { sessions, clock
   return Math.max(1, Math.min(sessions.idleTtl, left))
 }
 
-/** A token of a user who is gone or disabled is not active (RFC 7662 §2.2). */
+/** A token is not active if its user was removed or disabled (RFC 7662 §2.2). */
 async function isUserThere(token: object, { findUser }: Pick<AuthorizationServerNeeds, 'findUser'>): Promise<boolean> {
   const { accountId } = token as { accountId?: string }
   if (accountId === undefined) return true
   const user = await findUser(accountId)
-  // A hook in plain JavaScript may well answer undefined.
+  // A hook in plain JavaScript may return undefined.
   return Boolean(user) && !user!.disabled
 }
 
@@ -268,8 +269,8 @@ function audienceOf(token: object): string[] {
 }
 
 /**
- * The operator's configuration of oidc-provider over ours. Switching one feature on, or changing the life of one kind of
- * token or the options of one kind of cookie, leaves all others as they are (M49).
+ * Merges the operator's configuration of oidc-provider into ours. A change of one feature, of the lifetime of one kind of
+ * token or of the options of one kind of cookie leaves all others as they are.
  */
 function withExtra(own: Configuration, extra: Record<string, unknown>): Configuration {
   const { features, ttl, cookies } = extra as Configuration
@@ -292,7 +293,7 @@ function isSwitchedOn({ features }: Record<string, unknown>, name: string): bool
   return (features as Record<string, { enabled?: boolean } | undefined> | undefined)?.[name]?.enabled === true
 }
 
-/** What a person sees of an error of a sign-in that a client began. */
+/** The page that a user sees after an error in a sign-in that a client began. */
 function showError(ctx: KoaContextWithOIDC, out: ErrorOut, error: Error, texts: Texts): void {
   const lang = chooseLanguage(ctx.get('accept-language'))
   const say = texts.in(lang)
@@ -302,7 +303,7 @@ function showError(ctx: KoaContextWithOIDC, out: ErrorOut, error: Error, texts: 
     say,
     title: say('error.title'),
     description: say(isUnavailable(error) ? 'error.away' : 'error.from_elsewhere'),
-    // For whoever sent the person here. It is English whatever the page is in.
+    // For the developer of the client: in English, whatever the language of the page.
     error: isUnavailable(error) ? undefined : [out.error, out.error_description].filter(Boolean).join(': '),
   })
 }

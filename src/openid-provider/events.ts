@@ -1,4 +1,4 @@
-/** What oidc-provider tells of: refusals, failures and tokens of its own grants. */
+/** oidc-provider's events for the log and the audit: errors, and tokens of its own grants. */
 import type { EventEmitter } from 'node:events'
 import type { Provider } from 'oidc-provider'
 import type { Audit } from '../platform/audit.ts'
@@ -19,15 +19,16 @@ const clientErrors = [
 
 const lostConnection = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED', 'ECANCELED'])
 
+/** Logs errors, and turns failures of the database into the same responses as at our own endpoints. */
 export function reportErrors(provider: Provider, log: Log): void {
   for (const what of clientErrors) {
-    // The event names are known to the types one by one, but not as a union.
+    // The types accept each event name, but not a union of them.
     const emitter: EventEmitter = provider
     emitter.on(`${what}.error`, (_ctx: unknown, error: Error & { error_detail?: string }) => {
       log.info({ event: 'oidc.refused', endpoint: what, code: error.message, detail: error.error_detail })
     })
   }
-  // Else Koa writes it to standard error by itself, past the log: ten lines for each answer whose connection is gone.
+  // Without a listener Koa writes to standard error, past the log: ten lines for each response to a closed connection.
   const koa: EventEmitter = provider
   koa.on('error', (error: Error & { code?: string }) => {
     const isLost = lostConnection.has(error.code ?? '')
@@ -43,12 +44,12 @@ export function reportErrors(provider: Provider, log: Log): void {
     if (!isUnavailable(error)) return
     ctx.status = unavailable.status
     ctx.set(unavailable.headers)
-    // A page stays one.
+    // A page stays a page.
     if (typeof ctx.body === 'object') ctx.body = unavailable.body
   })
 }
 
-/** Tokens of the other grants: of a sign-in, and refreshed ones. */
+/** Audits tokens of the authorization code grant and of refreshes. */
 export function reportTokens(provider: Provider, audit: Audit): void {
   provider.on('grant.success', ({ oidc }) => {
     const { client, params, entities } = oidc

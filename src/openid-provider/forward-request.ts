@@ -1,4 +1,4 @@
-/** Hands a request to oidc-provider, body and all, although we have read the body already. */
+/** Forwards a request to oidc-provider with its body, which we have read already. */
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -14,7 +14,7 @@ import { createReadProofToHandOver, rememberProof } from './forwarded-dpop-proof
 import { holdingGenerations } from './held-generations.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
 
-/** Brings what oidc-provider would have to fetch to know a client. Resolves to whether the caller was kept waiting. */
+/** Fetches the keys that oidc-provider needs to authenticate a client. Resolves to whether the caller had to wait. */
 export type PrepareKeys = (call: {
   form: Form
   certificate: ClientCertificate | undefined
@@ -24,8 +24,8 @@ export type PrepareKeys = (call: {
 export type ForwardToOidcProvider = ReturnType<typeof createForwardToOidcProvider>
 
 /**
- * @param aliases further addresses of this server: where clients with certificates find the same endpoints (ML-12). A
- *   call that came there is handed over as such; one with any other `Host` came to the issuer, whatever it says
+ * @param aliases further addresses of this server, for clients with certificates (RFC 8705 §5). A call whose `Host` is an
+ *   alias is forwarded with that address; any other call with the issuer's, whatever its `Host`
  */
 export function createForwardToOidcProvider(
   provider: CurrentProvider,
@@ -45,25 +45,25 @@ export function createForwardToOidcProvider(
     refuseUnstorableForm(body)
     const certificate = certificateOf(request.raw)
     const form = formIn(request, body)
-    const toHandOver = await readProof({ proof, authorization: request.headers.authorization, form })
+    const forwardedProof = await readProof({ proof, authorization: request.headers.authorization, form })
     const waited = form !== undefined && (await prepareKeys({ form, certificate, slot: slotOf(request.raw) }))
-    // It may have left meanwhile, and what is done for it may be done only once.
+    // The caller may have closed the connection meanwhile, and a code or proof must not be used up in vain.
     if (waited) await callerOf(reply).throwIfClosed()
     reply.hijack()
-    // Fastify's hooks do not see what oidc-provider answers.
+    // Fastify's hooks do not run for responses of oidc-provider.
     const headers = { ...request.server.commonHeaders, ...proofs.answerHeaders(proof) }
     for (const [name, value] of Object.entries(headers)) reply.raw.setHeader(name, value)
     if (request.method === 'POST') reply.raw.setHeader('Cache-Control', 'no-store')
     const address = known.get(request.raw.headers.host?.toLowerCase() ?? '') ?? issuer
-    const replayed = replay(request.raw, body, address, toHandOver === 'withheld')
+    const replayed = replay(request.raw, body, address, forwardedProof === 'withheld')
     if (certificate !== undefined) certificates.set(replayed, certificate)
-    rememberProof(replayed, toHandOver)
+    rememberProof(replayed, forwardedProof)
     await holdingGenerations(() => callbackOf(provider())(replayed, reply.raw))
     return reply
   }
 }
 
-/** A callback is made once for each provider, of which there is one at a time. */
+/** Creates the callback once for each instance of oidc-provider; one instance is current at a time. */
 function rememberCallback() {
   let made: { provider: Provider; callback: ReturnType<Provider['callback']> } | undefined
   return (provider: Provider) => {
@@ -73,8 +73,8 @@ function rememberCallback() {
 }
 
 /**
- * What a client says of itself is in a form. Read as strictly as ours: what we could not read, and oidc-provider could,
- * would be a way past what is prepared here.
+ * The credentials of a client are in a form. It is read as strictly as at our own endpoints: a form that only oidc-provider
+ * could read would bypass the checks made here.
  */
 function formIn({ method, headers }: FastifyRequest, body: Buffer): Form | undefined {
   const type = headers['content-type']
@@ -83,12 +83,12 @@ function formIn({ method, headers }: FastifyRequest, body: Buffer): Form | undef
 
 const certificates = new WeakMap<IncomingMessage, ClientCertificate>()
 
-/** The client certificate of a call that was handed over. */
+/** Returns the client certificate of a forwarded call, or undefined if it came without one. */
 export function certificateOfHandedOver(request: IncomingMessage): ClientCertificate | undefined {
   return certificates.get(request)
 }
 
-/** The request again, with a body that can still be read, and addressed to us by our own name. */
+/** Returns a copy of the request with a readable body and with `address` as its host. */
 function replay(raw: IncomingMessage, body: Buffer, address: URL, withoutProof: boolean): IncomingMessage {
   const headers = {
     ...raw.headers,
@@ -97,7 +97,7 @@ function replay(raw: IncomingMessage, body: Buffer, address: URL, withoutProof: 
     'x-forwarded-proto': address.protocol.slice(0, -1),
     'x-forwarded-host': address.host,
   }
-  // One spelling: its router would find the same route for others.
+  // The normalised path: oidc-provider's router also accepts other spellings.
   const { path, search } = targetOf(raw.url ?? '')
   const stream = Readable.from(body.length > 0 ? [body] : [])
   return Object.assign(stream, {

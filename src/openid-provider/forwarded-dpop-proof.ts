@@ -1,8 +1,8 @@
 /**
- * The DPoP proof of a call that oidc-provider answers. Anybody can make one, so it goes along only where it can be of use
- * and something else is known of the caller: its credentials, which oidc-provider looks at before the proof, or a token
- * or code that exists. oidc-provider then verifies its signature, and has it marked as used here, when the token it comes
- * with was found and is the client's.
+ * The DPoP proof of a call that is forwarded to oidc-provider. Every caller can make proofs, so a proof is forwarded only
+ * where it is needed and the caller has also sent credentials, which oidc-provider checks before the proof, or an existing
+ * token or code. oidc-provider then verifies the signature; when it has found the token and it is the client's, the proof is
+ * marked as used here.
  */
 
 import { errors, Provider } from 'oidc-provider'
@@ -12,14 +12,14 @@ import type { Form } from '../platform/http/form.ts'
 import { OAuthError } from '../platform/oauth-error.ts'
 import type { CurrentProvider } from './openid-provider.ts'
 
-/** What is known of a call that brings a proof. */
+/** A call with a proof. */
 export interface ForwardedCall {
   proof: SentProof
   authorization: string | undefined
   form: Form | undefined
 }
 
-/** The proof of a call, or that it does not go along; undefined if none was sent. */
+/** The proof of a call, or `withheld` if it is not forwarded; undefined if none was sent. */
 export type ForwardedProof = ReadProof | 'withheld' | undefined
 
 /** @throws {OAuthError} `invalid_dpop_proof`, `use_dpop_nonce`, `invalid_token` */
@@ -41,7 +41,7 @@ export function createReadProofToHandOver(provider: CurrentProvider, proofs: Pro
   }
 }
 
-/** Where oidc-provider looks at proofs. The last one exists only where an operator has switched it on. */
+/** The routes where oidc-provider reads proofs. The last one exists only where an operator has enabled it. */
 const routes = ['userinfo', 'token', 'pushed_authorization_request'] as const
 
 function routeOf(path: string, provider: Provider): (typeof routes)[number] | undefined {
@@ -54,7 +54,7 @@ function routeOf(path: string, provider: Provider): (typeof routes)[number] | un
   })
 }
 
-/** Refused here, since oidc-provider would verify the proof first and look for the token then. */
+/** Finds the token first: oidc-provider would verify the signature of the proof before it looks for the token. */
 async function proofOfResource(call: ForwardedCall, provider: Provider, proofs: Proofs): Promise<ForwardedProof> {
   const sent = accessTokenOf(call.authorization)
   if (sent === undefined) return 'withheld'
@@ -68,15 +68,15 @@ async function proofOfResource(call: ForwardedCall, provider: Provider, proofs: 
   })
 }
 
-/** A public client has nothing to show but what it brings: without it, its answer is the same as without the proof. */
+/** A public client only has its code or token. If that is not valid, the response is the same as without the proof. */
 async function proofOfGrant(call: ForwardedCall, provider: Provider, proofs: Proofs): Promise<ForwardedProof> {
   const proof = await proofs.read(call.proof)
   const showsCredentials =
     call.authorization !== undefined || call.form?.has('client_secret') || call.form?.has('client_assertion')
-  return showsCredentials || (await bringsItsOwn(call.form, proof, provider)) ? proof : 'withheld'
+  return showsCredentials || (await hasValidCodeOrToken(call.form, proof, provider)) ? proof : 'withheld'
 }
 
-async function bringsItsOwn(form: Form | undefined, { key }: ReadProof, provider: Provider): Promise<boolean> {
+async function hasValidCodeOrToken(form: Form | undefined, { key }: ReadProof, provider: Provider): Promise<boolean> {
   const sought = sources[form?.get('grant_type') ?? '']
   const value = sought && form?.get(sought.parameter)
   if (value === undefined) return false
@@ -93,7 +93,7 @@ interface Source {
   ): Promise<{ clientId?: string | undefined; jkt?: string | undefined } | undefined>
 }
 
-/** What clients that cannot prove who they are may bring instead, by grant. */
+/** What a public client must present instead of credentials, by grant. */
 const sources: Readonly<Record<string, Source | undefined>> = {
   authorization_code: {
     parameter: 'code',
@@ -109,27 +109,28 @@ const sources: Readonly<Record<string, Source | undefined>> = {
   },
 }
 
-const handedOver = new WeakMap<object, Exclude<ForwardedProof, undefined>>()
+const forwarded = new WeakMap<object, Exclude<ForwardedProof, undefined>>()
 
-/** Remembers what became of the proof of a call. */
+/** Remembers the proof of a forwarded call, or that it was withheld. */
 export function rememberProof(request: object, proof: ForwardedProof): void {
-  if (proof !== undefined) handedOver.set(request, proof)
+  if (proof !== undefined) forwarded.set(request, proof)
 }
 
+/** Whether the call came with a proof that was not forwarded. */
 export function wasProofWithheld(request: object): boolean {
-  return handedOver.get(request) === 'withheld'
+  return forwarded.get(request) === 'withheld'
 }
 
 /**
- * oidc-provider asks whether a proof is new when all else about its call is known. It would look for the `jti` and mark it
- * then; of ten at once, several would get through.
+ * Replaces oidc-provider's replay check, which comes after all other checks of a call. It would read the `jti` first and
+ * write it later, so that several of ten simultaneous calls with one proof would pass.
  */
 export function markProofsInOneStep(provider: Provider): void {
   const { ReplayDetection } = provider
   const unique = ReplayDetection.unique.bind(ReplayDetection)
   ReplayDetection.unique = async (issuer, jti, expiresAt) => {
     const request = Provider.ctx?.req
-    const proof = request && handedOver.get(request)
+    const proof = request && forwarded.get(request)
     if (proof === undefined || proof === 'withheld' || proof.jti !== jti) return unique(issuer, jti, expiresAt)
     if (await proof.useOnce()) return true
     throw new errors.InvalidDpopProof(usedBefore)

@@ -1,11 +1,11 @@
-/** The addresses that are oidc-provider's alone: those it has itself, and we have no endpoint for. */
+/** The addresses of oidc-provider for which we have no endpoint of our own. */
 import type { FastifyInstance } from 'fastify'
 import type { ForwardToOidcProvider } from './forward-request.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
 
 /**
- * What it calls its routes. Which of them exist, and where, is up to the configuration: an operator may have switched
- * features on, and moved them. (CIBA and registration are ours.)
+ * oidc-provider's names for its routes. The configuration says which of them exist, and at which path: an operator may
+ * enable features and change paths. (CIBA and registration are ours.)
  */
 const names = [
   'authorization',
@@ -23,13 +23,16 @@ const names = [
   'challenge',
 ] as const
 
-/** Those to which a user comes back; their address ends in the id of the interaction. */
+/** Routes to which a user returns; their path ends in the id of the interaction. */
 const namesWithUid = ['resume', 'device_resume'] as const
 
-/** Both are called `discovery`. */
+/** oidc-provider names both of them `discovery`. */
 export const discoveryPaths = ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']
 
-/** Adds each of them that `app` has no endpoint for yet. No pattern stands for several: its router spells generously. */
+/**
+ * Adds each route that `app` has no endpoint for yet. There is no wildcard route: oidc-provider's router also accepts other
+ * spellings of a path.
+ */
 export function handedOverEndpoint(
   app: FastifyInstance,
   provider: CurrentProvider,
@@ -50,7 +53,7 @@ function pathOf(provider: Provider, name: string, uid?: string): string | undefi
   try {
     return provider.pathFor(name, { mountPath: '', uid })
   } catch {
-    // A feature that is not switched on.
+    // The feature is not enabled.
     return undefined
   }
 }

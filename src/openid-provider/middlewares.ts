@@ -1,16 +1,16 @@
-/** Where oidc-provider answers otherwise than the rest of the server, or knows more than it should tell. */
+/** Adapts responses of oidc-provider to those of our own endpoints, and removes what should not be published. */
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { sameSecret, type Vault } from '../platform/crypto.ts'
 import { wasProofWithheld } from './forwarded-dpop-proof.ts'
 import { paths } from './paths.ts'
 import type { SigningKeys } from './signing-keys/signing-keys.ts'
 
-/** What is at none of its addresses, oidc-provider leaves without a word of its own. */
+/** Adds a body to the 404 response that oidc-provider leaves empty. */
 export function answerNotFound(provider: Provider): void {
   provider.use(async (ctx, next) => {
     await next()
     if (ctx.status !== 404 || ctx.body !== undefined) return
-    // Setting a body makes it a 200.
+    // Setting a body sets the status to 200.
     ctx.body = { error: 'not_found', error_description: 'there is nothing at this address' }
     ctx.status = 404
     ctx.set('Cache-Control', 'no-store')
@@ -18,8 +18,8 @@ export function answerNotFound(provider: Provider): void {
 }
 
 /**
- * Where a user comes back from signing in, an authorization request goes on that was read before. A query there means
- * nothing, and oidc-provider fails when it has an error to tell and the query names a client.
+ * When a user returns from the sign-in pages, the stored authorization request is continued. A query has no meaning there,
+ * but oidc-provider fails if it has to report an error and the query names a client; so the query is removed.
  */
 export function readOnlyWhatWasAsked(provider: Provider): void {
   provider.use(async (ctx, next) => {
@@ -28,7 +28,7 @@ export function readOnlyWhatWasAsked(provider: Provider): void {
   })
 }
 
-/** oidc-provider would compare what a client sends with what is kept; we keep a keyed hash, so the hashes are compared. */
+/** Compares the keyed hash of the secret that a client sends with the stored hash. */
 export function compareHashedSecrets(provider: Provider, vault: Vault): void {
   const prototype = provider.Client.prototype as { compareClientSecret(actual: string): boolean }
   prototype.compareClientSecret = function compareClientSecret(this: { clientSecret?: string }, actual) {
@@ -36,7 +36,7 @@ export function compareHashedSecrets(provider: Provider, vault: Vault): void {
   }
 }
 
-/** Keys that only verify hints are oidc-provider's to know, but no client's. Other keys, of the operator's own, stay. */
+/** Removes keys that only verify hints from the published key set. Keys that the operator has added stay. */
 export function narrowKeySet(
   provider: Provider,
   { keys, keySetMaxAge }: { keys: SigningKeys; keySetMaxAge: number },
@@ -52,7 +52,7 @@ export function narrowKeySet(
   })
 }
 
-/** Where oidc-provider answers otherwise than our own endpoints: nonces nobody has asked for, and a missing proof. */
+/** Gives the same responses as our own endpoints: no nonce unless one is required, and an error for a missing proof. */
 export function agreeAboutProofs(provider: Provider, { requireNonce }: { requireNonce: boolean }): void {
   provider.use(async (ctx, next) => {
     await next()

@@ -1,4 +1,4 @@
-/** oidc-provider's storage, on our tables. It also lets writes be collected, to be carried out in one step with ours. */
+/** oidc-provider's storage, on our tables. Its writes can be collected, to be executed in one step with ours. */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Adapter, AdapterPayload } from 'oidc-provider'
 import Provider, { errors } from 'oidc-provider'
@@ -13,13 +13,13 @@ import type { SignInPlaces } from './sign-in-places.ts'
 
 export interface AdapterNeeds {
   models: OidcModelStore
-  /** A client as oidc-provider is to see it. */
+  /** Resolves to a client in the form that oidc-provider uses, or undefined if there is none. */
   findClient(id: string): Promise<AdapterPayload | undefined>
   vault: Vault
   clock: Clock
-  /** Where sign-ins that were begun have their places. */
+  /** The places of unfinished sign-ins. */
   places: Pick<SignInPlaces, 'ended'>
-  /** Whether sessions in which nobody has signed in are kept: only where a feature needs them. */
+  /** Whether to store sessions in which no user has signed in: only where a feature needs them. */
   keepsStrangers: boolean
 }
 
@@ -31,8 +31,8 @@ interface Collected {
 const collecting = new AsyncLocalStorage<Collected>()
 
 /**
- * Runs `work`; what oidc-provider would save meanwhile is not saved but handed back as statements, marked with the
- * authentication request they come out of.
+ * Runs `work`. What oidc-provider saves meanwhile is not written, but returned as statements that record the id of the
+ * authentication request.
  */
 export async function collectWrites<T>(requestId: string, work: () => Promise<T>): Promise<[T, Statement[]]> {
   const collected: Collected = { statements: [], requestId }
@@ -40,21 +40,22 @@ export async function collectWrites<T>(requestId: string, work: () => Promise<T>
   return [result, collected.statements]
 }
 
-/** What is taken back with a grant. A sign-in under way knows the grant too, and goes on without it. */
+/** Models that are revoked with their grant. An interaction refers to a grant too, but continues without it. */
 const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode'])
 
+/** Returns oidc-provider's adapter factory: clients are read-only, all other models are stored encrypted. */
 export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Adapter {
   return (model) => (model === 'Client' ? clientAdapter(needs) : modelAdapter(model, needs))
 }
 
 function modelAdapter(model: string, { models, vault, clock, places, keepsStrangers }: AdapterNeeds): Adapter {
-  const place = (idHash: string) => `oidc_models/${model}/${idHash}`
+  const aadOf = (idHash: string) => `oidc_models/${model}/${idHash}`
 
   function open(found: FoundModel | undefined) {
     if (found === undefined) return undefined
     if (found.user_id !== null) holdGeneration(found.user_id, found.user_generation)
     if (found.client_id !== null) holdRegistration(found.client_id, found.client_registration_id)
-    const payload = JSON.parse(vault.open(found.sealed, place(found.id_hash))) as AdapterPayload
+    const payload = JSON.parse(vault.open(found.sealed, aadOf(found.id_hash))) as AdapterPayload
     if (found.consumed_at !== null) payload.consumed = Math.floor(found.consumed_at / 1000)
     return payload
   }
@@ -70,7 +71,7 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
       const statement = models.put({
         model,
         idHash,
-        sealed: vault.seal(JSON.stringify(payload), place(idHash)),
+        sealed: vault.seal(JSON.stringify(payload), aadOf(idHash)),
         grantHash: goesWithGrant.has(model) && payload.grantId ? fingerprint(payload.grantId) : undefined,
         uidHash: payload.uid === undefined ? undefined : fingerprint(payload.uid),
         clientId,
@@ -89,7 +90,7 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
     findByUid: async (uid) => open(await models.findByUid(model, fingerprint(uid), clock.now())),
     findByUserCode: async () => undefined,
     async consume(id) {
-      // oidc-provider looks first and marks then; of two that looked at once, only one may go on.
+      // oidc-provider reads first and marks later; of two simultaneous calls, only one may continue.
       const first = await models.consume(model, fingerprint(id), clock.now())
       if (!first) throw new errors.InvalidGrant(`${model} is already consumed`)
     },
@@ -97,20 +98,20 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
       const idHash = fingerprint(id)
       if (model === 'Interaction') places.ended(idHash)
       const removed = await models.remove(model, idHash)
-      // Again it looks first and removes then; each that goes on would begin a sign-in of its own, and be kept.
+      // oidc-provider reads first and removes later; of several simultaneous calls, each would sign in and store a session.
       if (model === 'Interaction' && !removed) throw new errors.SessionNotFound('interaction session not found')
     },
     revokeByGrantId: (grantId) => models.removeByGrant(fingerprint(grantId)),
   }
 }
 
-/** Whom a model is about. A sign-in under way is about who has just signed in, or was signed in before. */
+/** The user that a model is about. For an interaction: the user who has just signed in, or was signed in before. */
 function userOf({ accountId, result, session }: AdapterPayload): string | undefined {
   const signedIn = (result as { login?: { accountId?: string } } | undefined)?.login?.accountId
   return accountId ?? signedIn ?? (session as { accountId?: string } | undefined)?.accountId
 }
 
-/** The use that a session is being written for: by the browser whose call is being answered. */
+/** The use of a session, by the browser of the current call. */
 function useOf({ uid, loginTs }: AdapterPayload, now: number): UsedSession {
   return {
     id: newId(now),
@@ -121,7 +122,7 @@ function useOf({ uid, loginTs }: AdapterPayload, now: number): UsedSession {
   }
 }
 
-/** Clients have a table and a life of their own; oidc-provider only reads them. */
+/** Clients are stored in our own table; oidc-provider only reads them. */
 function clientAdapter({ findClient }: AdapterNeeds): Adapter {
   const never = async () => {
     throw new Error('clients are registered with Doorbell, not with oidc-provider')

@@ -1,6 +1,6 @@
 import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
 
-/** A model of oidc-provider as it is kept: nothing in it can be used by whoever reads the database. */
+/** A model of oidc-provider as stored: hashed and encrypted, so that reading the database gives no usable token. */
 export interface KeptModel {
   model: string
   idHash: string
@@ -9,26 +9,27 @@ export interface KeptModel {
   uidHash: string | undefined
   clientId: string | undefined
   userId: string | undefined
-  /** The authentication request it came out of. */
+  /** The id of the authentication request that it was issued for. */
   requestId: string | undefined
   expiresAt: number | undefined
-  /** The user's generation and the client's registration it is issued in; those of the moment unless told. */
+  /** The user's generation and the client's registration at the time of issue; by default, the current ones. */
   userGeneration?: number | undefined
   clientRegistration?: string | undefined
 }
 
-/** That a session is used, by which browser. */
+/** A use of a session by a browser. */
 export interface UsedSession {
-  /** Of the note; one that is there keeps its own. */
+  /** The id of a new row; an existing row keeps its id. */
   id: string
   uidHash: string
-  /** Which browser on which system; empty if that is not known. */
+  /** The names of the browser and of its system; empty if unknown. */
   browser: string
   /** Milliseconds since 1970. */
   signedInAt: number
   now: number
 }
 
+/** A row of a valid model. */
 export interface FoundModel {
   id_hash: string
   sealed: string
@@ -40,9 +41,10 @@ export interface FoundModel {
 }
 
 /**
- * What is issued counts while the user's generation and the client's registration are those it was issued in, and as long
- * as its grant is there; a session, until its user has ended it, even if a call that began before has written it back. Part of the statement that finds it, so that nothing has to be looked up besides, and nothing
- * known from memory can be out of date.
+ * The condition under which a model is valid: the user's generation and the client's registration are those at the time of
+ * issue, and its grant exists. A session is not valid once its user has ended it, even if a call that began before has
+ * written it again. The condition is part of the statement that reads the model: no further query is needed, and no cached
+ * value can be out of date.
  */
 export const counts = `
   not exists (select 1 from user_generations ended
@@ -59,10 +61,10 @@ const found = `select id_hash, sealed, consumed_at, user_id, user_generation, cl
 
 export type OidcModelStore = ReturnType<typeof createOidcModelStore>
 
-/** oidc-provider's tokens, grants, sessions and interactions. */
+/** Stores oidc-provider's tokens, grants, sessions and interactions. */
 export function createOidcModelStore(database: Database) {
   return {
-    /** The statement that keeps a model, or replaces it. */
+    /** Returns the statement that adds or replaces a model. */
     put: (kept: KeptModel): Statement => ({
       sql: `insert into oidc_models (model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id,
               expires_at, user_generation, client_registration_id)
@@ -83,19 +85,19 @@ export function createOidcModelStore(database: Database) {
     }),
 
     /**
-     * Keeps a session in which somebody has signed in, and in the same step the note of it: whichever client it was begun
-     * for, its user sees it.
+     * Stores the session of a signed-in user and, in the same step, the entry in the user's list of sessions, whichever
+     * client the session was begun for.
      */
     async runSession(statement: Statement, used: UsedSession): Promise<void> {
       await database.step(statement, { also: [noteSession(used)] })
     },
 
-    /** @param instead hashes of the sign-ins that make room for what is kept: they go in the same step */
+    /** @param instead id hashes of unfinished sign-ins that are removed in the same step, to make room */
     async run(statement: Statement, instead: string[] = []): Promise<void> {
       await database.step(statement, { also: instead.length > 0 ? [withoutSignIns(instead)] : [] })
     },
 
-    /** Removes sign-ins that were begun. */
+    /** Removes unfinished sign-ins. */
     async removeSignIns(idHashes: string[]): Promise<void> {
       await database.step(withoutSignIns(idHashes))
     },
@@ -116,7 +118,7 @@ export function createOidcModelStore(database: Database) {
       return row
     },
 
-    /** Marks as used. Answers whether this was the first time. */
+    /** Marks a model as used. Resolves to whether this was its first use. */
     async consume(model: string, idHash: string, now: number): Promise<boolean> {
       const rows = await database.step({
         sql: `update oidc_models set consumed_at = $3
@@ -126,7 +128,7 @@ export function createOidcModelStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Answers whether it was there. */
+    /** Resolves to whether the model existed. */
     async remove(model: string, idHash: string): Promise<boolean> {
       const rows = await database.step({
         sql: 'delete from oidc_models where model = $1 and id_hash = $2 returning id_hash',
@@ -143,11 +145,11 @@ export function createOidcModelStore(database: Database) {
     },
 
     /**
-     * Everything that came out of an authentication request, what was refreshed since included: all of it hangs on the
-     * request's grant, which outlives the first tokens.
+     * Returns the statement that removes all tokens of an authentication request, including refreshed ones: all belong to
+     * the request's grant, which outlives the first tokens.
      */
     removeByRequest: (requestId: string): Statement => ({
-      // Each part goes by an index; with "or" Postgres would go through all tokens there are.
+      // Each part of the union uses an index; with "or" Postgres would scan all tokens.
       sql: `with theirs as materialized (
               select model, id_hash from oidc_models where request_id = $1
               union
@@ -159,7 +161,7 @@ export function createOidcModelStore(database: Database) {
       values: [requestId],
     }),
 
-    /** Removes what ran out before `before`, at most so many. */
+    /** Removes up to `atMost` models that expired before `before`. Resolves to how many were removed. */
     async forgetExpired(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
         sql: `with old as materialized (
@@ -191,8 +193,8 @@ function rowOf(kept: KeptModel) {
 }
 
 /**
- * The statement that notes for the user that a session is used. A session that has ended is not noted. Two calls of one
- * browser may have left two rows of a session, one of which is on its way out.
+ * Returns the statement that records the use of a session in its user's list. A session that has ended is not recorded. Two
+ * calls of one browser may have left two rows of a session; the one that expires later is used.
  */
 export const noteSession = ({ id, uidHash, browser, signedInAt, now }: UsedSession): Statement => ({
   sql: `insert into user_sessions (id, user_id, uid_hash, browser, signed_in_at, seen_at, expires_at)

@@ -1,6 +1,6 @@
 /**
- * Everything in OAuth and OpenID Connect that is not CIBA: oidc-provider, configured, on our database. Only its public
- * API is used.
+ * All of OAuth and OpenID Connect that is not CIBA: oidc-provider, configured, on our database. Only its public API is
+ * used.
  */
 import { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
@@ -19,12 +19,12 @@ import type { SigningKeyWatch } from './signing-keys/signing-key-watch.ts'
 
 export type { Provider }
 
-/** The oidc-provider of the moment. Ask again for each request, and keep to one answer in it. */
+/** Returns the current instance of oidc-provider. Call it once for each request, and use that instance throughout. */
 export type CurrentProvider = () => Provider
 
 /**
- * oidc-provider takes its keys when it is made, so when they change another one takes its place. Requests under way end
- * where they began. All that it remembers is in the database, or made from the configuration.
+ * oidc-provider reads its keys only when it is created, so a new instance replaces it when they change. Requests in progress
+ * finish on the old instance. An instance has no state that is not in the database or made from the configuration.
  */
 export function createCurrentProvider(
   keys: Pick<SigningKeyWatch, 'use'>,
@@ -39,9 +39,9 @@ export function createCurrentProvider(
 
 function createProvider(needs: AuthorizationServerNeeds): Provider {
   const provider = new Provider(needs.issuer, configurationOf(needs))
-  // Its URLs are made from what the hand-over tells it: the issuer, whatever Host a caller claims.
+  // It builds URLs from the headers that forward-request.ts sets, not from the Host that a caller sends.
   provider.proxy = true
-  // It lists the grant (MD-2); requests with it never reach oidc-provider.
+  // Registered so that the metadata lists the grant; requests with it never reach oidc-provider.
   provider.registerGrantType(CIBA_GRANT, () => {
     throw new Error('the CIBA grant is answered before oidc-provider')
   })

@@ -1,6 +1,6 @@
 /** The addresses of oidc-provider, and the names of its cookies. */
 
-/** The paths are Doorkeeper's. */
+/** The same paths as Doorkeeper's. */
 export const paths = {
   authorization: '/oauth/authorize',
   token: '/oauth/token',
@@ -13,8 +13,8 @@ export const paths = {
 } as const
 
 /**
- * With https no other host and no unprotected page can set the session's cookie (`__Host-`). The other two belong to
- * one sign-in each, by their path, which leaves them the weaker prefix.
+ * With https, no other host and no http page can set the session's cookie (`__Host-`). The other two cookies have the path
+ * of one sign-in, so only the weaker prefix `__Secure-` is possible.
  */
 export function cookieNames(issuer: string) {
   const [host, secure] = issuer.startsWith('https:') ? ['__Host-', '__Secure-'] : ['', '']

@@ -1,4 +1,4 @@
-/** Resource indicators (RFC 8707) and authorization details (RFC 9396), as oidc-provider is to treat them. */
+/** oidc-provider's configuration for resource indicators (RFC 8707) and authorization details (RFC 9396). */
 import { type Configuration, errors, type KoaContextWithOIDC, type ResourceServer } from 'oidc-provider'
 import { type AuthorizationDetail, type DetailTypes, detailsAt } from '../authorization-details/detail-types.ts'
 import { areDetails, parseDetails } from '../authorization-details/read-details.ts'
@@ -11,7 +11,7 @@ export interface ResourceServerNeeds {
   tokens: { accessTtl: number; idTokenAlg: string; scopes: readonly string[] }
 }
 
-/** A resource in oidc-provider's words. */
+/** Converts a resource to oidc-provider's format. */
 export function resourceServer(
   { scopes, audience, accessTtl, accessTokenFormat }: Resource,
   tokens: ResourceServerNeeds['tokens'],
@@ -21,12 +21,12 @@ export function resourceServer(
     audience,
     accessTokenTTL: accessTtl ?? tokens.accessTtl,
     accessTokenFormat: accessTokenFormat ?? 'opaque',
-    // Where ID tokens may be signed so, access tokens may.
+    // Signed with the same algorithm as ID tokens.
     ...(accessTokenFormat === 'jwt' && { jwt: { sign: { alg: tokens.idTokenAlg as 'ES256' } } }),
   }
 }
 
-/** At a refresh: a token is for one resource, the first that was approved unless the client names another (RI-4). */
+/** At a refresh, a token is for one resource: the one that the client names, or else the first one approved. */
 export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): Features['resourceIndicators'] {
   return {
     enabled: true,
@@ -37,14 +37,14 @@ export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): 
       return named ? oneOf : oneOf[0]!
     },
     getResourceServerInfo: (ctx, address) => {
-      // Asking for one is a matter of the backchannel authentication endpoint.
+      // New resources can be requested only at the backchannel authentication endpoint.
       if (!atTokenEndpoint(ctx) || !knows(resources, address)) throw new errors.InvalidTarget()
       return resourceServer(resources[address]!, tokens)
     },
   }
 }
 
-/** At a refresh: what was granted, or as much of it as the client says it needs (RA-6). */
+/** At a refresh, a token gets what was granted, or the part of it that the client requests (RFC 9396 §6). */
 export function richAuthorizationRequests({
   details,
   resources,
@@ -87,14 +87,14 @@ interface AccessTokenFor {
   resourceServer?: { identifier(): string }
 }
 
-/** A service hears of what is its own business (RA-7). */
+/** Only the details for the service that the token is for, by their `locations`. */
 function ownOf({ resourceServer }: AccessTokenFor, wanted: AuthorizationDetail[], resources: Resources) {
   const address = resourceServer?.identifier()
   if (address === undefined || !knows(resources, address)) return wanted
   return detailsAt(wanted, namesOf(address, resources[address]!))
 }
 
-/** What a token or grant carries. */
+/** The authorization details of a token or grant. */
 function rarOf(carrier: object | undefined): AuthorizationDetail[] | undefined {
   return (carrier as { rar?: AuthorizationDetail[] } | undefined)?.rar
 }

@@ -1,30 +1,34 @@
 /**
- * What begins to sign in is kept before anybody has signed in: a row that every stranger can make. So there are places
- * for them, so many for one network and for all, in this process. Whoever has signed in, or is late, gives the place up.
+ * A limit on unfinished sign-ins. Every caller can begin one, and each is stored as a row before a user has signed in. Each
+ * takes a place; this process has a limited number of places for each network and in all. A place becomes free when the
+ * sign-in is finished or expires.
  */
 import type { Clock } from '../platform/clock.ts'
 import { networksOf } from '../platform/http/address.ts'
 
 export interface SignInLimits {
-  /** Sign-ins that one network (/24; /64, and four times as many of a /48) may have begun and not ended. */
+  /** Unfinished sign-ins of one network: a /24 or a /64. A /48 may have four times as many. */
   perNetwork: number
-  /** And all networks together, at this process. */
+  /** Unfinished sign-ins of all networks together, in this process. */
   inAll: number
 }
 
-/** A place for one sign-in under way; it stays taken when something was kept for it. */
+/** A place for one unfinished sign-in. It stays taken after the call if a row was stored for it. */
 export interface SignInPlace {
-  /** What was kept for it, by the hash of its id, and until when. Returns what is to be removed in its stead. */
+  /**
+   * Records the row that was stored: the hash of its id, and when it expires, in milliseconds since 1970. Returns the id
+   * hashes of rows that must be removed to make room.
+   */
   keep(idHash: string, expiresAt: number): string[]
-  /** Nothing more will be kept by this call. Returns what is to be removed all the same. */
+  /** Ends the call. Returns the id hashes of rows that still must be removed. */
   end(): string[]
 }
 
 export type SignInPlaces = ReturnType<typeof createSignInPlaces>
 
-/** Milliseconds that whoever has begun to sign in is left alone, however many come after. */
+/** Milliseconds for which a sign-in keeps its place, however many begin after it. */
 const undisturbedMs = 60_000
-/** A /48 is many /64s, of one household or of a whole company. */
+/** A /48 contains many /64s, of one household or of a whole company. */
 const widerTimes = 4
 
 interface Taken {
@@ -34,7 +38,7 @@ interface Taken {
   idHash?: string
 }
 
-/** There is no place; `retryAfter` seconds from now there may be one. */
+/** No place is free. One may be free after `retryAfter` seconds. */
 export class NoPlace extends Error {
   override readonly name = 'NoPlace'
   readonly retryAfter: number
@@ -45,6 +49,7 @@ export class NoPlace extends Error {
   }
 }
 
+/** Creates the places of this process, which are kept in memory. */
 export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: Clock) {
   const places = createTakenPlaces(clock)
   const { all, ofNetwork, take, giveUp } = places
@@ -55,7 +60,10 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
     return its.size >= most
   }
 
-  /** Where all places are taken, whoever has more than the one that comes gives one up; else the oldest of all. */
+  /**
+   * Selects the sign-in that loses its place when all are taken: the oldest of the network with the most, if that has more
+   * than the caller's; else the oldest of all.
+   */
   function oneOfAll(networks: readonly string[], now: number): Taken {
     let most: ReadonlySet<Taken> = new Set()
     for (const its of ofNetwork.values()) if (its.size > most.size) most = its
@@ -64,7 +72,7 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
     return own + 1 < most.size && oldest?.idHash !== undefined ? oldest : oldestOf(all, now)
   }
 
-  /** Those that give their place up for one that begins. */
+  /** Frees places for a new sign-in. Returns the id hashes of the rows that must be removed. */
   function makeRoom(networks: readonly string[]): string[] {
     const now = clock.now()
     const removed: string[] = []
@@ -81,17 +89,17 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
   }
 
   return {
-    /** @throws {NoPlace} */
+    /** @throws {NoPlace} if no place is free and none can be freed */
     begin(address: string): SignInPlace {
       const networks = networksOf(address)
       const removed = makeRoom(networks)
       return placeOf(places, networks, take(networks), removed)
     },
-    /** One that goes on, here or from another node: what is kept next takes its place, without a question. */
+    /** A sign-in that continues, begun here or on another node: its next row takes a place without a check. */
     goOn: (address: string): SignInPlace => placeOf(places, networksOf(address), undefined, []),
-    /** It is no longer kept. */
+    /** Frees the place of a row that was removed. */
     ended: places.ended,
-    /** Places taken at this moment. */
+    /** Returns the number of places taken. */
     count: () => all.size,
   }
 }
@@ -99,7 +107,7 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
 type TakenPlaces = ReturnType<typeof createTakenPlaces>
 
 function createTakenPlaces(clock: Clock) {
-  /** In the order in which they were taken, as are those of each network. */
+  /** In the order in which places were taken; so are the sets of each network. */
   const all = new Set<Taken>()
   const ofNetwork = new Map<string, Set<Taken>>()
   const byId = new Map<string, Taken>()
@@ -138,7 +146,10 @@ function createTakenPlaces(clock: Clock) {
   }
 }
 
-/** The oldest of `its` makes room, if it has had its time; else there is no room. */
+/**
+ * Returns the oldest sign-in of `its`.
+ * @throws {NoPlace} if it has not had its `undisturbedMs`, or its row is not stored yet
+ */
 function oldestOf(its: ReadonlySet<Taken>, now: number): Taken {
   const [oldest] = its
   const wait = (oldest?.since ?? now) + undisturbedMs - now
@@ -146,7 +157,7 @@ function oldestOf(its: ReadonlySet<Taken>, now: number): Taken {
   return oldest
 }
 
-/** @param removed those that have made room, until somebody is told to remove them */
+/** @param removed id hashes of the rows that must be removed, until they are returned once */
 function placeOf(
   { take, keep, giveUp }: TakenPlaces,
   networks: readonly string[],

@@ -1,10 +1,10 @@
-/** When a user is asked to sign in again, and who is asked for consent. */
+/** When users must sign in again, and which clients need consent. */
 import { interactionPolicy, type KoaContextWithOIDC, type Provider } from 'oidc-provider'
 import { acceptsOnlyPasskey, PASSKEY_ACR } from '../user/passkey/passkey-strength.ts'
 
 /**
- * oidc-provider's own, and: whoever signed in with a password is asked again where only a passkey will do, and a
- * browser that still knows somebody who is gone or disabled asks who is there.
+ * oidc-provider's own policy, with two more reasons to sign in: the client requires a passkey and the user signed in with a
+ * password, or the signed-in user was removed or disabled.
  */
 export function signInPolicy(): interactionPolicy.DefaultPolicy {
   const { Check, base } = interactionPolicy
@@ -24,7 +24,7 @@ export function signInPolicy(): interactionPolicy.DefaultPolicy {
   return policy
 }
 
-/** What a user has allowed a client. Nobody has to allow our own app what it is there for. */
+/** Resolves to what a user has allowed a client, or undefined. The consent app gets a grant without asking the user. */
 export async function loadGrant(
   ctx: KoaContextWithOIDC,
   ownClient: string,

@@ -1,4 +1,4 @@
-/** The pages of RP-initiated logout: oidc-provider's own load styles and fonts from elsewhere. */
+/** The pages of RP-initiated logout. oidc-provider's own pages load styles and fonts from other hosts. */
 import { type Configuration, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
 import { pageHeaders, pagesIn, renderError } from '../platform/pages/pages.ts'
@@ -13,7 +13,7 @@ type RpInitiatedLogout = NonNullable<NonNullable<Configuration['features']>['rpI
 
 const renderPage = pagesIn<'sign-out'>(new URL('./views/', import.meta.url))
 
-/** What oidc-provider is to show: before somebody signs out, and when it is done. */
+/** The pages before and after a user signs out. */
 export function signOutPages({ texts, findUser }: SignOutNeeds): RpInitiatedLogout {
   const languageOf = (ctx: KoaContextWithOIDC, locale?: string) => {
     const asked = ctx.oidc.params?.ui_locales
@@ -48,8 +48,8 @@ export function signOutPages({ texts, findUser }: SignOutNeeds): RpInitiatedLogo
 }
 
 /**
- * Where nobody is signed in there is nothing to end, and nothing to ask: the browser goes on to where it would be in the
- * end. oidc-provider would keep a session for it first, for every stranger who comes along.
+ * If no user is signed in, there is nothing to end: the browser is redirected at once to the final address. oidc-provider
+ * would first store a session, for every caller.
  */
 export function endWithoutSession(provider: Provider): void {
   provider.use(async (ctx, next) => {
@@ -62,14 +62,14 @@ export function endWithoutSession(provider: Provider): void {
     }
     const target = new URL(postLogoutRedirectUri ?? provider.urlFor('end_session_success'))
     if (postLogoutRedirectUri !== undefined && state !== undefined) target.searchParams.set('state', state)
-    // Of a session that is not kept.
+    // The cookie of a session that was not stored.
     ctx.remove('Set-Cookie')
     ctx.status = 303
     ctx.redirect(target.href)
   })
 }
 
-/** oidc-provider would remove the session's own row only: a call that began before writes it back, and it goes on. */
+/** Ends the session for good. oidc-provider would only remove its row, and a call that began before could write it again. */
 export function endWholeSession(
   provider: Provider,
   endSession: (id: string, cookies: string | undefined) => Promise<void>,

@@ -1,4 +1,4 @@
-/** Userinfo is oidc-provider's. What FAPI wants of every protected resource is added here: calls that can be told apart. */
+/** The userinfo endpoint: oidc-provider's, with the header `x-fapi-interaction-id` that FAPI requires of resources. */
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { onlyMethods } from '../platform/http/answer.ts'
@@ -31,7 +31,7 @@ export function userinfoEndpoint(
   })
 }
 
-/** The caller's, so that both find the same call in their logs; our own if it sent none that could be one (RS-5). */
+/** Returns the caller's UUID, so that both sides find the call in their logs, or a new one if none was sent. */
 function interactionOf(request: FastifyRequest): string {
   const given = request.headers[INTERACTION]
   return typeof given === 'string' && uuid.test(given) ? given : randomUUID()

@@ -1,4 +1,4 @@
-/** Whether the server lives, and whether it can serve: for load balancers and for whoever is called at night. */
+/** Health: whether the process runs, and whether it can serve requests. For load balancers and operators. */
 import type { FastifyInstance } from 'fastify'
 import type { Database } from '../platform/storage/database.ts'
 import type { Readiness } from './readiness-store.ts'
@@ -8,7 +8,7 @@ export interface HealthNeeds {
   readiness: Readiness
 }
 
-/** Both answer anybody, and are never refused: they cost next to nothing, and tell no numbers (those are in `/metrics`). */
+/** Both routes need no authentication and are exempt from load shedding: they cost little, and figures are in `/metrics`. */
 export function healthEndpoint(app: FastifyInstance, { database, readiness }: HealthNeeds): void {
   app.get('/health/live', (_request, reply) => reply.send({ status: 'live' }))
 

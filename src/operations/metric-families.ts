@@ -20,6 +20,7 @@ export interface Family {
   samples(): Sample[]
 }
 
+/** Returns a counter with one series for each combination of label values. */
 export function createCounter(name: string, help: string) {
   const values = new Map<string, { labels: Labels; value: number }>()
   return {
@@ -36,7 +37,7 @@ export function createCounter(name: string, help: string) {
   } satisfies Family & { add(labels: Labels): void }
 }
 
-/** For each call there is one observation or two: without a list that would only be made to be joined. */
+/** Called once or twice for each HTTP request, so it does not build an array to join. */
 function keyOf(labels: Labels): string {
   let key = ''
   for (const name in labels) key += `${labels[name]}\n`
@@ -45,7 +46,7 @@ function keyOf(labels: Labels): string {
 
 interface Series {
   labels: Labels
-  /** For each bucket, how many observations were not above its upper bound. */
+  /** For each bucket, the number of observations not above its upper bound. */
   counts: number[]
   sum: number
   count: number
@@ -88,12 +89,12 @@ function histogramSamples({ labels, counts, sum, count }: Series, upperBounds: r
   ]
 }
 
-/** What is true at this moment. */
+/** Returns a family with the value of this moment. */
 export function gauge(name: string, help: string, value: number | Sample[]): Family {
   return { name, help, type: 'gauge', samples: () => samplesOf(value) }
 }
 
-/** A total that something else counts. */
+/** Returns a counter whose total is counted elsewhere. */
 export function total(name: string, help: string, value: number): Family {
   return { name, help, type: 'counter', samples: () => samplesOf(value) }
 }
@@ -102,7 +103,7 @@ function samplesOf(value: number | Sample[]): Sample[] {
   return typeof value === 'number' ? [{ value }] : value
 }
 
-/** Returns the families as Prometheus reads them. */
+/** Returns the families in the text format of Prometheus. */
 export function renderFamilies(families: Family[]): string {
   return families.map(renderFamily).join('')
 }

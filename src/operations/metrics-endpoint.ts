@@ -1,5 +1,4 @@
-/** `/metrics` for Prometheus: for those who were named, or bring the token; for everybody else there is nothing here. */
-
+/** `/metrics` for Prometheus, for configured addresses or with the token. Others get 401, or 404 if no token is set. */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { RequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
 import type { HeldPolls } from '../ciba/token-endpoint/long-poll.ts'
@@ -25,15 +24,17 @@ export interface MetricsNeeds {
   clock: Clock
 }
 
+/** Callers that may read the metrics: those with the token, and those from these addresses. */
 export interface MetricsAccess {
   token?: string
   /** Addresses and CIDR ranges. */
   from: readonly string[]
 }
 
-/** Milliseconds for which what the database has counted is good enough. */
+/** Milliseconds for which counts from the database are reused. */
 const countedFor = 10_000
 
+/** Adds the route at `path`. */
 export function metricsEndpoint(app: FastifyInstance, path: string, needs: MetricsNeeds): void {
   const trusted = rangesOf(needs.access.from)
   const counted = createCounting(needs)
@@ -74,7 +75,7 @@ function refusal({ token }: MetricsAccess): OAuthError {
   })
 }
 
-/** Asked by however many, the database counts once in a while. */
+/** Returns a function that resolves to the database counts, which are read at most once in `countedFor`. */
 function createCounting({ countOpen, outbox, clock }: MetricsNeeds) {
   let last: { at: number; families: Promise<Family[]> } | undefined
 

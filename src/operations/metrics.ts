@@ -1,6 +1,6 @@
 /**
- * What is counted for Prometheus. Labels have values of our own, routes' patterns and client ids: nothing that whoever
- * calls could make up.
+ * Metrics for Prometheus. Label values are constants, route patterns and ids of registered clients: a caller cannot add new
+ * ones.
  */
 import type { AuditEvent } from '../platform/audit.ts'
 import { createCounter, createHistogram, type Family, renderFamilies } from './metric-families.ts'
@@ -8,14 +8,15 @@ import { createCounter, createHistogram, type Family, renderFamilies } from './m
 export interface Metrics {
   /** Counts an event of the audit stream. */
   hear(event: AuditEvent): void
-  /** Counts a poll by what it was answered. */
+  /** Counts a poll by its answer. */
   polled(answer: string): void
-  /** Counts a call. @param seconds from its arrival to its answer */
+  /** Counts an HTTP request. @param seconds from its arrival to its response */
   answered(call: { route: string; method: string; status: number }, seconds: number): void
-  /** All of it as text, together with what is true at this moment. */
+  /** Returns all metrics as text, together with `others`. */
   render(others: Family[]): string
 }
 
+/** Returns metrics that all start at zero. */
 export function createMetrics(): Metrics {
   const requests = createCounter('doorbell_requests_total', 'Authentication requests, by client and result.')
   const limits = createCounter('doorbell_limits_reached_total', 'Authentication requests over a limit, by limit.')

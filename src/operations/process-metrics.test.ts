@@ -7,7 +7,7 @@ import { runInNewContext } from 'node:vm'
 import { createStageClock } from '../../test/support/clock.ts'
 import { createProcessMetrics } from './process-metrics.ts'
 
-/** Returns what is shown at the moment, by name and labels. */
+/** Returns a function that reads the current values, by name and labels. */
 function open(t: TestContext) {
   const clock = createStageClock()
   const metrics = createProcessMetrics(clock)
@@ -31,7 +31,7 @@ function keepBusy(milliseconds: number): void {
   while (performance.now() < end);
 }
 
-test('CPU time is that of the process since it started, user and system together', (t) => {
+test('CPU time is the time of the process since its start, user and system together', (t) => {
   const { read } = open(t)
   const before = read()
   keepBusy(50)
@@ -41,7 +41,7 @@ test('CPU time is that of the process since it started, user and system together
   assert.ok(Math.abs(after.process_cpu_seconds_total! - parts) < 1e-6)
 })
 
-test('the lag of the event loop is what a timer is late, without the time it was set to', async (t) => {
+test('the event loop lag is the delay of a timer, without the time for which it was set', async (t) => {
   const { read } = open(t)
   await setTimeout(100)
   keepBusy(100)
@@ -51,7 +51,7 @@ test('the lag of the event loop is what a timer is late, without the time it was
   assert.ok(lag.nodejs_eventloop_lag_min_seconds! < 0.005, String(lag.nodejs_eventloop_lag_min_seconds))
 })
 
-test('every reader sees the same lag for ten seconds; then that of the period since', async (t) => {
+test('all readers get the same lag for ten seconds, then the lag of the period since', async (t) => {
   const { clock, read } = open(t)
   await setTimeout(50)
   keepBusy(100)
@@ -64,7 +64,7 @@ test('every reader sees the same lag for ten seconds; then that of the period si
   assert.ok(read().nodejs_eventloop_lag_max_seconds! < first)
 })
 
-test('before the event loop was looked at there is no lag, not one that is no number', (t) => {
+test('before the first measurement the lag is left out, rather than shown as NaN', (t) => {
   const { read } = open(t)
   const names = Object.keys(read())
   assert.deepEqual(
@@ -74,7 +74,7 @@ test('before the event loop was looked at there is no lag, not one that is no nu
   assert.ok(Object.values(read()).every(Number.isFinite))
 })
 
-test('every garbage collection is counted, also when several come before the event loop goes round', async (t) => {
+test('every garbage collection is counted, even if several run in one turn of the event loop', async (t) => {
   const { read, stop } = open(t)
   let seen = 0
   const observer = new PerformanceObserver((list) => {

@@ -1,4 +1,4 @@
-/** Numbers of the process: CPU, event loop, garbage collection, memory. They have the names that prom-client gave them. */
+/** Metrics of the process: CPU, event loop, garbage collection, memory, with the names that prom-client uses. */
 import {
   constants,
   monitorEventLoopDelay,
@@ -56,25 +56,25 @@ function runtime(): Family[] {
   ]
 }
 
-/** Milliseconds between two looks at the event loop. */
+/** Milliseconds between two measurements of the event loop. */
 const lookEveryMs = 10
 
-/** Milliseconds for which the same lag is shown, so that a second reader does not find a period that has just begun. */
+/** Milliseconds for which the same lag is shown, so that a second reader does not get a period that has just begun. */
 const lagShownMs = 10_000
 
-/** How much later than planned a timer runs: how long everything else waits, too. */
+/** Measures how much later than planned a timer runs: all other work in the event loop is delayed as much. */
 function observeEventLoop(clock: Clock) {
   const delays = monitorEventLoopDelay({ resolution: lookEveryMs })
   delays.enable()
   let shown: { at: number; families: Family[] } | undefined
 
-  /** Node records the time from look to look, which is the planned one and the lag. */
+  /** Node records the time between two measurements: the planned interval plus the lag. */
   const seconds = (nanoseconds: number) => Math.max(0, nanoseconds / 1e6 - lookEveryMs) / 1000
 
   return {
     families(): Family[] {
       if (shown !== undefined && clock.now() - shown.at < lagShownMs) return shown.families
-      // Without a look since the last period there is nothing to tell, and the numbers would be none.
+      // Without a measurement since the last period, the values would be NaN.
       if (delays.count === 0) return []
       shown = {
         at: clock.now(),
@@ -119,7 +119,7 @@ function observeGarbageCollection() {
     pauseBuckets,
   )
   const observer = new PerformanceObserver((list) => {
-    // Under load there are several in a list: all that ran before the event loop came round.
+    // Under load a list has several entries: all collections in one turn of the event loop.
     for (const { detail, duration } of list.getEntries() as GarbageCollection[]) {
       durations.observe({ kind: kinds[detail.kind] ?? 'other' }, duration / 1000)
     }

@@ -1,41 +1,41 @@
 /**
- * Forgetting what is finished and old enough: a little at a time, with a rest in between, so that whoever is being
- * served does not wait for it.
+ * Removes finished rows that are old enough, in small batches with pauses, so that requests are not delayed.
  */
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
 import { createPeriodicTask } from '../platform/periodic-task.ts'
 
-/** One kind of rows that are not kept for ever. */
+/** One kind of rows that are removed by age. */
 export interface Kept {
   what: string
-  /** Days they are kept after they have no use any more; nothing: for ever. */
+  /** Days for which rows are kept after they are finished; undefined means for ever. */
   days: number | undefined
   /**
-   * Removes rows that have had no use since before `before`, at most so many, in one step. Answers how many it were.
-   * Several nodes may do so at the same time.
+   * Removes rows that were finished before `before`, at most `atMost`, in one step. Resolves to the number of removed rows.
+   * Several nodes may call it at the same time.
    */
   forget(before: number, atMost: number): Promise<number>
 }
 
 export interface Pruning {
   start(): void
-  /** Forgets everything that is old enough now. Answers how many rows it were. */
+  /** Removes all rows that are old enough now. Resolves to their number. */
   prune(): Promise<number>
   stop(): Promise<void>
 }
 
-/** Milliseconds between two looks, and between two batches as long as there is more. */
+/** Milliseconds between two runs, and between two batches while there is more to remove. */
 const pauseMs = 10_000
 const restMs = 25
 
-/** Rows of a kind in one step: some milliseconds, for which SQLite answers nobody else. */
+/** Rows of a kind in one step: it takes some milliseconds, in which SQLite does nothing else. */
 const batch = 100
 
 const day = 86_400_000
 
+/** Returns the task, not yet started. */
 export function createPruning({ kept, clock, log }: { kept: Kept[]; clock: Clock; log: Log }): Pruning {
-  /** One batch of each kind, and whether one of them was full. */
+  /** Removes one batch of each kind. Resolves to the number of rows and whether any batch was full. */
   async function once(): Promise<{ gone: number; more: boolean }> {
     let gone = 0
     let more = false

@@ -1,15 +1,16 @@
-/** Whether the database answers, and takes changes. Asked by anybody, at any rate, it has one trivial statement under way. */
+/** Whether the database responds and accepts changes. However many callers ask, only one trivial statement is under way. */
 import type { Clock } from '../platform/clock.ts'
 import type { Database } from '../platform/storage/database.ts'
 
-/** Milliseconds after which a database that is silent counts as away. */
+/** Milliseconds after which a database that does not respond counts as away. */
 const answersWithinMs = 2_000
 
-/** `read-only`: a standby that was not promoted yet, or a full disk, say. */
+/** `read-only`: for example a standby that has not been promoted, or a full disk. */
 export type DatabaseState = 'ready' | 'read-only' | 'away'
 
 export type Readiness = ReturnType<typeof createReadinessStore>
 
+/** Returns the check of the database. */
 export function createReadinessStore({ database, clock }: { database: Pick<Database, 'writable'>; clock: Clock }) {
   let underWay: Promise<DatabaseState> | undefined
 
@@ -25,7 +26,7 @@ export function createReadinessStore({ database, clock }: { database: Pick<Datab
   }
 
   return {
-    /** Resolves when the database has answered, or does not; callers that come meanwhile share the answer. */
+    /** Resolves when the database has responded, or after 2 s. Concurrent callers share the result. */
     check(): Promise<DatabaseState> {
       underWay ??= ask()
       return underWay

@@ -1,22 +1,27 @@
-/** Who has fallen behind: in which receivers, and whole kinds, some wait that came before those who come now. */
+/** Receivers and kinds with a backlog: newer messages queue behind older ones. */
 import { type Capacity, initialCapacityOfReceiver, keyOf, type Place, type Receiver } from './concurrency-limits.ts'
 
 export type Backlog = ReturnType<typeof createBacklog>
 
+/** Returns an empty backlog. */
 export function createBacklog() {
-  /** With the number of the look that had begun when the last of them came. */
+  /** Each place with the number of the latest look that had begun when its last message was noted. */
   const places = new Map<string, { place: Place; sinceLook: number }>()
   let looks = 0
 
   return {
-    /** Whether somebody is before whoever comes now. */
+    /** Whether older messages wait for this receiver or its kind. */
     isBefore: ({ kind, receiver }: Receiver): boolean =>
       places.has(keyOf({ kind })) || places.has(keyOf({ kind, receiver })),
 
-    /** From now on somebody waits there. */
+    /** Records that a message waits there. */
     note: (place: Place): void => void places.set(keyOf(place), { place, sinceLook: looks }),
 
-    /** A look begins. @returns to be told what it has found: where there was more room than was taken, nobody waits any more */
+    /**
+     * Records that the worker begins to look for due messages.
+     *
+     * @returns a function for the messages that it took; a place that had more capacity than was taken has no backlog any more
+     */
     look(room: Capacity): (taken: readonly Receiver[]) => void {
       looks += 1
       const number = looks
@@ -24,7 +29,7 @@ export function createBacklog() {
         if (places.size === 0) return
         const isFilled = filling(taken, room)
         for (const [key, { place, sinceLook }] of places) {
-          // Who came since the look began may not have been seen.
+          // The look may not have seen messages that were added after it began.
           if (sinceLook < number && !isFilled(place)) places.delete(key)
         }
       }
@@ -43,7 +48,7 @@ function filling(taken: readonly Receiver[], room: Capacity): (place: Place) => 
   return ({ kind, receiver }) => {
     if (isTaken({ kind }, rooms.get(kind) ?? room.ofOtherKind)) return true
     if (receiver === undefined) return false
-    // However much room a receiver has, no more than these may have been looked for.
+    // The query may have looked for no more than this, even if the receiver has more capacity.
     return isTaken(
       { kind, receiver },
       Math.min(rooms.get(keyOf({ kind, receiver })) ?? room.ofOtherReceiver, initialCapacityOfReceiver),

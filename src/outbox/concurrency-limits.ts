@@ -1,9 +1,10 @@
 /**
- * How much may be under way at once. Each kind has room of its own, so that a channel that hangs holds up no other; and
- * within it one receiver has little, so that a receiver that hangs holds up only its own. Whoever takes quickly gets more.
+ * Limits how many messages may be under way at once. Each kind has its own limit, so that a channel that hangs does not delay
+ * others. Within a kind each receiver has a small limit, so that a receiver that hangs delays only its own messages. A
+ * receiver that responds quickly gets a higher limit.
  */
 
-/** One receiver's share of one kind. */
+/** A receiver of messages of one kind. */
 export interface Receiver {
   kind: string
   receiver: string
@@ -12,15 +13,16 @@ export interface Receiver {
 /** A receiver, or a whole kind. */
 export type Place = Pick<Receiver, 'kind'> & Partial<Receiver>
 
-/** What of a kind may be under way at once. */
-const ofKind = 64
-/** What of a receiver: at first, and as long as it takes quickly. As many as there are connections to one receiver. */
+/** The largest number of messages of one kind that are under way. */
+const capacityPerKind = 64
+/** The largest number for one receiver at first. */
 export const initialCapacityOfReceiver = 4
+/** The largest number for a receiver that responds quickly: as many as there are connections to one receiver. */
 const mostCapacityOfReceiver = 16
-/** Lanes at rest that are known to take quickly, at most. */
-const remembered = 1_000
+/** How many idle receivers with a raised limit are remembered. */
+const maxIdleReceivers = 1_000
 
-/** How much more may be taken on: of each kind that can be sent, of each receiver in which something is under way, of any other. */
+/** How many more messages may be claimed: of each kind, of each receiver with messages under way, and of any other. */
 export interface Capacity {
   kinds: { kind: string; room: number }[]
   receivers: (Receiver & { room: number })[]
@@ -28,17 +30,19 @@ export interface Capacity {
   ofOtherReceiver: number
 }
 
+/** How a receiver responded: `badly` is slowly, or with an error. */
 export type Manner = 'quickly' | 'badly'
 
 type KnownReceiver = Receiver & { underWay: number; share: number }
 
 export type ConcurrencyLimits = ReturnType<typeof createConcurrencyLimits>
 
+/** Returns the limits, with nothing under way. */
 export function createConcurrencyLimits() {
   const kinds = new Map<string, number>()
   const receivers = new Map<string, KnownReceiver>()
 
-  const capacityOfKind = (kind: string) => Math.max(0, ofKind - (kinds.get(kind) ?? 0))
+  const capacityOfKind = (kind: string) => Math.max(0, capacityPerKind - (kinds.get(kind) ?? 0))
   const capacityOfReceiver = (receiver: Receiver) => {
     const known = receivers.get(keyOf(receiver))
     return known ? Math.max(0, known.share - known.underWay) : initialCapacityOfReceiver
@@ -54,7 +58,7 @@ export function createConcurrencyLimits() {
       receivers: [...receivers.values()]
         .filter(({ underWay }) => underWay > 0)
         .map(({ kind, receiver }) => ({ kind, receiver, room: capacityOfReceiver({ kind, receiver }) })),
-      ofOtherKind: ofKind,
+      ofOtherKind: capacityPerKind,
       ofOtherReceiver: initialCapacityOfReceiver,
     }),
 
@@ -70,26 +74,27 @@ export function createConcurrencyLimits() {
       receivers.set(keyOf(known), known)
     },
 
-    /** @param manner how it was taken; nothing, if that is not known */
+    /** @param manner how the receiver responded, or undefined if that is unknown */
     end(receiver: Receiver, manner?: Manner): void {
       kinds.set(receiver.kind, kinds.get(receiver.kind)! - 1)
       const known = receivers.get(keyOf(receiver))!
       known.underWay -= 1
       if (manner === 'quickly') known.share = Math.min(known.share * 2, mostCapacityOfReceiver)
       if (manner === 'badly') known.share = initialCapacityOfReceiver
-      if (known.underWay === 0) rest(known)
+      if (known.underWay === 0) becomeIdle(known)
     },
   }
 
-  /** Nothing of it is under way any more. Those at rest are in the order in which they came to it. */
-  function rest(receiver: KnownReceiver): void {
+  /** Called when a receiver has no messages under way. Idle receivers stay in the order in which they became idle. */
+  function becomeIdle(receiver: KnownReceiver): void {
     receivers.delete(keyOf(receiver))
     if (receiver.share > initialCapacityOfReceiver) receivers.set(keyOf(receiver), receiver)
-    if (receivers.size <= remembered) return
+    if (receivers.size <= maxIdleReceivers) return
     for (const [oldest, { underWay }] of receivers) {
       if (underWay === 0) return void receivers.delete(oldest)
     }
   }
 }
 
+/** Returns the key of a receiver or a kind in a map. */
 export const keyOf = ({ kind, receiver }: Place) => (receiver === undefined ? kind : `${kind} ${receiver}`)

@@ -1,4 +1,4 @@
-/** One attempt to send a notification, and what is written down of it. */
+/** One attempt to send a notification, and the record of its outcome. */
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
@@ -6,35 +6,36 @@ import { nextState, type OutboxMessage, type Outcome } from './notification.ts'
 import type { OutboxStore } from './outbox-store.ts'
 
 /**
- * How a kind of notification is sent. It may be called again for a notification that did arrive, so the receiver hears
- * at least once. Must settle soon after `signal` fires.
+ * Sends a notification of one kind. It may be called again for a notification that arrived: delivery is at least once. It
+ * must settle soon after `signal` is aborted.
  */
 export type Send = (message: OutboxMessage, signal: AbortSignal) => Promise<Outcome>
 
-/** One kind of notification. */
+/** How one kind of notification is sent. */
 export interface Sender {
   send: Send
-  /** Whether it is tried as long as it has time, however often that is. */
+  /** Whether attempts continue until `giveUpAt`, without a limit on their number. */
   isTriedToTheEnd?: boolean
 }
 
-/** By kind. */
+/** The senders by kind. */
 export type Senders = Readonly<Record<string, Sender>>
 
 export interface DeliveryNeeds {
   outbox: OutboxStore
   /** Attempts before a notification is parked. */
   attempts: number
-  /** Whether the subject of a kind is a user; that of the others is a request. */
+  /** Whether the subject of a kind is a user; otherwise it is a request. */
   isAboutUser?: (kind: string) => boolean
   clock: Clock
   log: Log
   audit: Audit
 }
 
-/** Resolves to what came of it; to nothing, if it was not sent, or if that could not be written down. */
+/** Resolves to the kind of outcome, or undefined if the message was not sent or the outcome could not be recorded. */
 export type Deliver = (message: OutboxMessage, signal: AbortSignal) => Promise<Outcome['kind'] | undefined>
 
+/** Returns the function that makes one attempt and records the outcome. It never rejects. */
 export function createDelivery(senders: Senders, { outbox, clock, log, audit, ...options }: DeliveryNeeds): Deliver {
   async function attempt(message: OutboxMessage, signal: AbortSignal): Promise<Outcome | 'stopped'> {
     if (signal.aborted) return 'stopped'
@@ -58,7 +59,7 @@ export function createDelivery(senders: Senders, { outbox, clock, log, audit, ..
     const about = { ...subject, by: message.kind, about: message.id, attempt: message.attempts }
     const tell = (event: 'delivered' | 'failed' | 'parked', outcome: string) =>
       audit({ event: `notification.${event}`, ...about, outcome })
-    // Whose lease ended meanwhile has nothing to say: another worker knows more.
+    // Not audited if the lease has ended: another worker has the message then.
     switch (next.state) {
       case 'delivered':
         if (await outbox.delivered(message, outcome.words, now)) tell('delivered', outcome.words)
@@ -78,7 +79,7 @@ export function createDelivery(senders: Senders, { outbox, clock, log, audit, ..
       else await record(message, outcome)
       return outcome === 'stopped' ? undefined : outcome.kind
     } catch (error) {
-      // The lease will end by itself, and then somebody takes it on again.
+      // The message is claimed again after the lease ends.
       log.error({ event: 'outbox.record_failed', notification: message.id, error })
       return undefined
     }

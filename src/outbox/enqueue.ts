@@ -1,4 +1,4 @@
-/** Adds notifications in the step of whatever causes them, and sends them as soon as they are kept. */
+/** Adds notifications in the step that causes them, and sends them as soon as that step is committed. */
 import type { Clock } from '../platform/clock.ts'
 import { newSecret } from '../platform/crypto.ts'
 import type { Statement } from '../platform/storage/database.ts'
@@ -7,19 +7,21 @@ import { OUTBOX, type OutboxStore } from './outbox-store.ts'
 import type { Sending } from './sending.ts'
 
 /**
- * Carries out the step that adds notifications, with the statements that add them and the topics under which they are
- * announced. @returns whether it happened
+ * Executes a step, with the statements that add the notifications and the topics under which they are announced.
+ *
+ * @returns whether the step happened
  */
 export type AddingStep = (adding: Statement[], topics: string[]) => Promise<boolean>
 
 /**
- * Adds notifications in the step of whatever causes them, and sends them as soon as they are kept: for whom there is
- * room is taken on in the same step. The others wait, to be found here or on another node.
+ * Adds notifications in the step that causes them, and sends them as soon as that step is committed. Where there is capacity,
+ * the same step claims them for this node. The others wait until this or another node claims them.
+ *
  * @returns whether the step happened
  */
 export type Enqueue = (messages: readonly OutboxMessage[], step: AddingStep) => Promise<boolean>
 
-/** For who sends nothing: a command, say. What is added waits for a server. */
+/** For a process that sends nothing, such as a command: the messages wait for a server. */
 export function enqueueForOthers(outbox: Pick<OutboxStore, 'add'>): Enqueue {
   return (messages, step) => step(messages.map(outbox.add), messages.length > 0 ? [OUTBOX] : [])
 }
@@ -27,21 +29,23 @@ export function enqueueForOthers(outbox: Pick<OutboxStore, 'add'>): Enqueue {
 export interface EnqueueNeeds {
   outbox: Pick<OutboxStore, 'add'>
   sending: Pick<Sending, 'reserve' | 'send' | 'release'>
-  /** Milliseconds an attempt may take. */
+  /** Milliseconds that an attempt may take. */
   timeout: number
-  /** While it is not, all of them wait. */
+  /** While it returns false, all messages wait. */
   isRunning(): boolean
   onEnqueued(): void
   clock: Pick<Clock, 'now'>
 }
 
-/** Added to the timeout: time to write the outcome down before the lease ends. */
+/** Added to the timeout: time to record the outcome before the lease ends. */
 const leaseMarginMs = 2_000
 
+/** Returns the members of a message that is claimed at `now`, for one attempt of `timeout` milliseconds. */
 export function newLease(now: number, timeout: number) {
   return { state: 'sending' as const, lease: newSecret(12), dueAt: now + timeout + leaseMarginMs }
 }
 
+/** Returns `enqueue`, and the steps that it has under way. */
 export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued, clock }: EnqueueNeeds) {
   const underWay = new Set<Promise<boolean>>()
 
@@ -56,7 +60,7 @@ export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued,
       kept = await step(queued.map(outbox.add), topics)
       return kept
     } finally {
-      // A step may have to wait. What is left of the lease then may be too short for an attempt: it is taken on anew.
+      // If the step took long, the rest of the lease may be too short for an attempt: the message is claimed again later.
       const isInTime = clock.now() <= lease.dueAt - timeout
       for (const message of queued.filter(({ state }) => state === 'sending')) {
         if (kept && isInTime) sending.send(message)

@@ -6,12 +6,12 @@ import { compose, contentAad, type NextState, nextState, type Outcome } from './
 const now = 1_000_000
 const deadline = now + 600_000
 
-/** What follows from the nth attempt of eight. */
+/** Returns the state after the nth attempt of eight. */
 function after(attempt: number, outcome: Outcome, { giveUpAt = deadline, dice = 1 } = {}): NextState {
   return nextState(outcome, { attempts: attempt, giveUpAt }, now, 8, dice)
 }
 
-/** Milliseconds until the next attempt. */
+/** Returns the milliseconds until the next attempt. */
 function pause(attempt: number, more: { after?: number; dice?: number } = {}): number {
   const { dice = 1, ...asked } = more
   const next = after(attempt, { kind: 'failed', words: 'answered 500', ...asked }, { dice, giveUpAt: now + 1e9 })
@@ -19,14 +19,14 @@ function pause(attempt: number, more: { after?: number; dice?: number } = {}): n
   return next.state === 'waiting' ? next.dueAt - now : 0
 }
 
-describe('what follows from an attempt', () => {
-  test('what arrived is delivered, whichever attempt it was and however late', () => {
+describe('the state after an attempt', () => {
+  test('a message that arrived is delivered, after any number of attempts and however late', () => {
     const arrived: Outcome = { kind: 'delivered', words: 'answered 204' }
     for (const attempt of [1, 8, 99]) assert.deepEqual(after(attempt, arrived), { state: 'delivered' })
     assert.deepEqual(after(1, arrived, { giveUpAt: now }), { state: 'delivered' })
   })
 
-  test('what was refused is parked at once', () => {
+  test('a message that was refused is parked at once', () => {
     const refused: Outcome = { kind: 'refused', words: 'answered 401' }
     assert.deepEqual(after(1, refused), { state: 'parked', reason: 'answered 401' })
   })
@@ -38,7 +38,7 @@ describe('what follows from an attempt', () => {
     assert.deepEqual(later, { state: 'waiting', dueAt: now + 60_000 })
   })
 
-  test('the dice shorten a pause by at most a half', () => {
+  test('chance shortens a pause by at most a half', () => {
     for (const attempt of [1, 4, 7]) {
       const longest = pause(attempt, { dice: 1 })
       assert.equal(pause(attempt, { dice: 0 }), longest / 2)
@@ -47,12 +47,12 @@ describe('what follows from an attempt', () => {
     }
   })
 
-  test('a receiver that asks for a longer pause gets it, for a shorter one it does not', () => {
+  test('a receiver can ask for a longer pause, but not for a shorter one', () => {
     assert.equal(pause(1, { after: 30_000 }), 30_000)
     assert.equal(pause(7, { after: 1000 }), 32_000)
   })
 
-  test('times are whole milliseconds, whatever a receiver asks for', () => {
+  test('times are whole milliseconds, even if a receiver asks for a fraction', () => {
     for (const asked of [1000.5, 600.0001]) {
       const took = pause(1, { after: asked })
       assert.ok(Number.isInteger(took) && took >= asked)
@@ -60,7 +60,7 @@ describe('what follows from an attempt', () => {
     assert.ok(Number.isInteger(pause(1, { dice: 0.123456 })))
   })
 
-  test('the last attempt was the last', () => {
+  test('a message is parked after its last attempt', () => {
     const failed: Outcome = { kind: 'failed', words: 'timeout' }
     assert.equal(after(7, failed).state, 'waiting')
     for (const attempt of [8, 9]) {
@@ -68,7 +68,7 @@ describe('what follows from an attempt', () => {
     }
   })
 
-  test('nothing is tried at its deadline or later', () => {
+  test('there is no attempt at the deadline or later', () => {
     const failed: Outcome = { kind: 'failed', words: 'timeout' }
     const parked = { state: 'parked', reason: 'timeout; no time left for another attempt' }
     assert.deepEqual(after(1, failed, { giveUpAt: now + 500 }), parked)
@@ -77,7 +77,7 @@ describe('what follows from an attempt', () => {
   })
 })
 
-test('what a notification says lies sealed, and opens nowhere else', () => {
+test('the content of a notification is encrypted, and does not decrypt in another row', () => {
   const vault = createVault(Buffer.alloc(32, 1).toString('base64url'))
   const notification = { kind: 'tea', subject: 's', receiver: 'ana', content: { tea: 'green' }, giveUpAt: deadline }
   const [one, other] = [compose(notification, now, vault), compose(notification, now, vault)]

@@ -1,53 +1,55 @@
 /**
- * A notification: something that must reach somebody, kept until it has. The outbox knows no CIBA: what a kind says
- * and where it goes is composed by a function handed in under the kind's name.
+ * A notification is stored until it has reached its receiver. The outbox is independent of CIBA: a function registered for
+ * the kind composes the content and sends it.
  */
 import { newId, type Vault } from '../platform/crypto.ts'
 
 export type NotificationState = 'waiting' | 'sending' | 'delivered' | 'parked'
 
+/** A notification without its content. Times are in milliseconds since 1970. */
 export interface Notification {
   id: string
   kind: string
-  /** What it is about: an internal id. */
+  /** The internal id of the request or user that it is about. */
   subject: string
-  /** Who it goes to, as far as one receiver's slowness is concerned. */
+  /** Groups the messages of a kind for the concurrency limits: one that hangs delays only messages with the same receiver. */
   receiver: string
-  /** Where it goes. Not secret. */
+  /** The address that it is sent to. Not secret. */
   address: string | undefined
   state: NotificationState
   createdAt: number
-  /** When to send it next; while it is being sent, when another worker may take it over. Milliseconds since 1970. */
+  /** When to send it next; while it is being sent, when another worker may claim it. */
   dueAt: number
-  /** After this it is not tried again. */
+  /** There is no attempt at or after this time. */
   giveUpAt: number
   attempts: number
-  /** What the last attempt came to, in a few words. */
+  /** The outcome of the last attempt, in a few words. */
   lastOutcome: string | undefined
   settledAt: number | undefined
 }
 
-/** A notification together with what it says; the content never appears in a listing or a log. */
+/** A notification with its encrypted content, which never appears in a list or a log. */
 export interface OutboxMessage extends Notification {
   sealed: string | undefined
-  /** Shows that the one who reports the outcome is the one who took it on. */
+  /** Identifies the worker that claimed the message: only that worker may record the outcome. */
   lease: string | undefined
 }
 
-/** Where a notification's content lies sealed, so that it opens nowhere else. */
+/** Returns the additional authenticated data of the content, so that it does not decrypt in another row. */
 export const contentAad = (notificationId: string) => `notifications/${notificationId}`
 
+/** What is needed to compose a notification. `giveUpAt` is in milliseconds since 1970. */
 export interface NewNotification {
   kind: string
   subject: string
   receiver: string
   address?: string | undefined
-  /** JSON. Sealed as long as it lies in the outbox, erased on delivery. */
+  /** Stored as encrypted JSON, and erased on delivery. */
   content: unknown
   giveUpAt: number
 }
 
-/** A new notification, due at once. */
+/** Returns a new message, due at once, with its content encrypted. */
 export function compose(notification: NewNotification, now: number, vault: Vault): OutboxMessage {
   const id = newId(now)
   return {
@@ -68,26 +70,27 @@ export function compose(notification: NewNotification, now: number, vault: Vault
   }
 }
 
-/** What an attempt came to. */
+/** The outcome of an attempt. */
 export type Outcome =
   | { kind: 'delivered'; words: string }
-  /** Worth another try. `after`: milliseconds the receiver asked us to wait. */
+  /** May succeed later. `after`: milliseconds that the receiver asked us to wait. */
   | { kind: 'failed'; words: string; after?: number }
-  /** Trying again would not help: somebody has to look at it. */
+  /** A retry would not help: an operator has to look at it. */
   | { kind: 'refused'; words: string }
 
+/** The state after an attempt, with the time of the next one or the reason for parking. */
 export type NextState =
   | { state: 'delivered' }
   | { state: 'waiting'; dueAt: number }
   | { state: 'parked'; reason: string }
 
-/** Milliseconds before the second attempt; each further pause is twice as long, up to the longest. */
+/** Milliseconds before the second attempt; each further pause is twice as long, up to the longest pause. */
 const firstPause = 500
 const longestPause = 60_000
 
 /**
- * What follows from an attempt. `dice` (0 to 1) spreads the pauses, so that receivers that failed together are not
- * all tried again together.
+ * Returns the state after an attempt. `dice` (0 to 1) spreads the pauses, so that messages that failed at the same time are
+ * not all retried at the same time.
  */
 export function nextState(
   outcome: Outcome,

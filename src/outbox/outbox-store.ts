@@ -8,7 +8,7 @@ import type { Notification, NotificationState, OutboxMessage } from './notificat
 /** The column of the receiver is called `lane`. */
 type NotificationRow = Omit<RowOf<OutboxMessage>, 'receiver'> & { lane: string }
 
-/** How an attempt went, from whoever took the notification on. */
+/** The outcome of an attempt, from the worker that claimed the message. */
 interface OutboxReport {
   message: OutboxMessage
   state: Exclude<NotificationState, 'sending'>
@@ -17,12 +17,15 @@ interface OutboxReport {
   dueAt: number
 }
 
-/** The topic under which it is announced that notifications wait. */
+/** The topic under which waiting notifications are announced. */
 export const OUTBOX = 'outbox'
 
 export type OutboxStore = ReturnType<typeof createOutboxStore>
 
-/** The outbox. What is handed back or retried is announced under the topic `outbox`; what is added, by whoever adds it. */
+/**
+ * The outbox. Messages whose lease is released, and messages that are retried, are announced under the topic `outbox`; new
+ * messages are announced by the step that adds them.
+ */
 export const createOutboxStore = (database: Database) => ({
   ...takingOn(database),
   ...reportingOn(database),
@@ -30,10 +33,10 @@ export const createOutboxStore = (database: Database) => ({
   ...lookingAt(database),
 })
 
-/** Adding notifications, and taking them on when they are due. */
+/** Adds messages, and claims those that are due. */
 function takingOn(database: Database) {
   return {
-    /** The statement that adds a notification: it goes into the atomic step of whatever causes it. */
+    /** Returns the statement that adds a message, for the step that causes it. */
     add: (message: OutboxMessage): Statement => ({
       sql: `insert into notifications (id, kind, subject, lane, address, sealed, state, lease, attempts, created_at, due_at,
               give_up_at)
@@ -59,8 +62,8 @@ function takingOn(database: Database) {
     }),
 
     /**
-     * Takes on what is due, as far as there is room for its kind and its lane: of a lane the oldest first. What another
-     * worker took on and did not finish by the end of its lease is due again.
+     * Claims due messages while their kind and receiver have capacity, the oldest of each receiver first. A message whose
+     * lease has ended is due again.
      *
      * @param claim.now, claim.leaseUntil milliseconds since 1970
      */
@@ -86,7 +89,7 @@ function takingOn(database: Database) {
       return rows.map(toMessage).sort((one, other) => (one.id < other.id ? -1 : 1))
     },
 
-    /** When the next notification that is not due at `now` is, or its lease ends; and whether any that is due is left. */
+    /** Resolves to the next time after `now` at which a message is due or a lease ends, and whether any is due at `now`. */
     async nextDue(now: number): Promise<{ next: number | undefined; isAnyLeft: boolean }> {
       const [row] = await database.read<{ next: number | null; is_any_left: number }>(
         `select (select min(due_at) from notifications where state in ('waiting', 'sending') and due_at > $1) as next,
@@ -98,9 +101,9 @@ function takingOn(database: Database) {
   }
 }
 
-/** What became of a notification that was taken on. */
+/** Records the outcome of messages that were claimed. */
 function reportingOn(database: Database) {
-  /** Answers whether the lease was still theirs. Content is erased on delivery. */
+  /** Resolves to whether the lease was still valid. The content is erased on delivery. */
   const report = writeBatch<OutboxReport, boolean>({
     conflictKeys: ({ message }) => [message.id],
     async execute(reports) {
@@ -114,7 +117,7 @@ function reportingOn(database: Database) {
               from rows($1) as report (id text, lease text, state text, outcome text, settled_at bigint, due_at bigint)
               where notifications.id = report.id and notifications.lease = report.lease
               returning notifications.id as id`,
-        // Those who report take rows in the same order, so that no two wait for each other.
+        // All workers lock rows in the same order, which prevents deadlocks.
         rows: rows.sort((one, other) => (one.id < other.id ? -1 : 1)),
       })
       const ids = new Set(changed.map(({ id }) => id))
@@ -123,7 +126,7 @@ function reportingOn(database: Database) {
   })
 
   return {
-    /** sending → delivered. The content is erased. Answers whether the lease was still ours. */
+    /** sending → delivered. The content is erased. Resolves to whether the lease was still valid. */
     delivered: (message: OutboxMessage, outcome: string, now: number): Promise<boolean> =>
       report({ message, state: 'delivered', outcome, settledAt: now, dueAt: message.dueAt }),
 
@@ -135,7 +138,7 @@ function reportingOn(database: Database) {
     park: (message: OutboxMessage, reason: string, now: number): Promise<boolean> =>
       report({ message, state: 'parked', outcome: reason, settledAt: now, dueAt: message.dueAt }),
 
-    /** sending → waiting as if it had never been taken on: the attempt does not count. */
+    /** sending → waiting as if it had never been claimed: the attempt does not count. */
     async releaseLease(message: OutboxMessage, now: number): Promise<boolean> {
       return changed(
         await database.step(
@@ -150,8 +153,8 @@ function reportingOn(database: Database) {
     },
 
     /**
-     * The statement that replaces the content of a notification, in the atomic step of the caller. Whoever holds the
-     * lease: what the step did must not go unsaid because the lease ended meanwhile.
+     * Returns the statement that replaces the content of a message, for a step of the caller. It does not check the lease: the
+     * new content must be stored even if the lease has ended.
      */
     replaceContent: (id: string, sealed: string): Statement => ({
       sql: `update notifications set sealed = $2 where id = $1 and state <> 'delivered'`,
@@ -160,10 +163,10 @@ function reportingOn(database: Database) {
   }
 }
 
-/** What operators do, and what age does. */
+/** Changes by an operator, and removal by age. */
 function lookingAfter(database: Database) {
   return {
-    /** parked → waiting, due at once, with all its attempts. Not once its content has been erased. */
+    /** parked → waiting, due at once, with all its attempts. Resolves to false if its content has been erased. */
     async retry(id: string, now: number, giveUpAt: number): Promise<boolean> {
       return changed(
         await database.step(
@@ -177,7 +180,7 @@ function lookingAfter(database: Database) {
       )
     },
 
-    /** Erases what parked notifications still say, once nobody can want to send them any more. */
+    /** Erases the content of messages parked before `parkedBefore`; then they cannot be retried. Resolves to their number. */
     async eraseParked(parkedBefore: number): Promise<number> {
       const rows = await database.step({
         sql: `update notifications set sealed = null
@@ -187,7 +190,7 @@ function lookingAfter(database: Database) {
       return rows.length
     },
 
-    /** Removes what was delivered or parked before `before`, at most so many. */
+    /** Removes messages delivered or parked before `before`, at most `atMost`. Resolves to their number. */
     async forgetSettled(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
         sql: `with old as materialized (
@@ -209,7 +212,7 @@ function lookingAt(database: Database) {
       return row && toMessage(row)
     },
 
-    /** For the operator, newest first. */
+    /** Resolves to notifications without their content, newest first. */
     async list(state: NotificationState | undefined, limit = 100): Promise<Notification[]> {
       const rows = await database.read<NotificationRow>(
         `select * from notifications where $2 = '' or state = $2 order by created_at desc, id desc limit $1`,
@@ -218,10 +221,10 @@ function lookingAt(database: Database) {
       return rows.map(withoutContent)
     },
 
-    /** By state. What is delivered is not counted: there may be millions of it, and nobody has to do anything about it. */
+    /** Counts messages by state, without the delivered ones: there may be millions of them, and they need no attention. */
     async countUndelivered(): Promise<Record<Exclude<NotificationState, 'delivered'>, number>> {
       const rows = await database.read<{ state: Exclude<NotificationState, 'delivered'>; number: number }>(
-        // Each half has the very condition of an index that holds these rows alone.
+        // The condition of each half is that of a partial index.
         `select state, count(*) as number from notifications where state in ('waiting', 'sending') group by state
          union all select 'parked', count(*) from notifications where state = 'parked'`,
       )
@@ -233,21 +236,22 @@ function lookingAt(database: Database) {
 }
 
 /**
- * Mostly little is due, and all of it is looked at. If it is more than this, somebody has fallen behind, and those whose
- * turn would only come after that are looked for by their lanes.
+ * Usually fewer messages are due, and all of them are considered. If more are due, some receivers have a backlog, and the
+ * messages behind it are looked up by receiver (the column `lane`).
  */
 const manyDue = 512
 
-/** Of each lane the one that is due for longest, or the next after it, … */
+/** Selects, for each lane, the message that has been due longest, or the one `place` positions after it. */
 const nthOfLanes = (place: number) => `
     select (select id from notifications where state in ('waiting', 'sending') and kind = lanes.kind
       and lane = lanes.lane and due_at <= $1 order by due_at limit 1 offset ${place}) as id
     from ${few('lanes', 'lanes')} where lane is not null`
 
 /**
- * What is due is looked at in the order in which it became so. Where much is, and not enough of a kind among it, the first
- * few of each lane of that kind as well: lane after lane, by the index. Of these, each lane and then each kind gets those
- * for which it has room. They are chosen before they are locked: rows cannot be locked where they are counted.
+ * Considers due messages in the order in which they became due. If many are due, and too few of a kind are among the first,
+ * it also considers the first few of each lane of that kind, found lane by lane through the index. Of these it takes as many
+ * as each lane, and then each kind, has capacity for. Rows are chosen before they are locked, because SQL cannot lock rows in
+ * a query with window functions.
  */
 const claiming = `
   with recursive kind_room as (

@@ -6,7 +6,7 @@ import { countByState, post } from '../../test/support/rows.ts'
 import { until } from '../../test/support/until.ts'
 import type { Outcome } from './notification.ts'
 
-test('a receiver that hangs holds up only its own, and never gets more than its share', async (t) => {
+test('a receiver that hangs delays only its own messages, and never gets more than four at once', async (t) => {
   const { table, worker, served, serve } = await teaRoom(t)
   const opened = Promise.withResolvers<void>()
   let hanging = 0
@@ -20,7 +20,7 @@ test('a receiver that hangs holds up only its own, and never gets more than its 
     return drunk
   })
   worker.start()
-  // One at a time, so that each look finds a receiver with something under way already.
+  // One at a time, so that each look finds a receiver that already has a message under way.
   for (let number = 0; number < 10; number++) {
     await post(table, tea({ receiver: 'ben' }), tea({ receiver: 'ana' }))
     await until(() => served.filter(({ receiver }) => receiver === 'ana').length === number + 1)
@@ -32,7 +32,7 @@ test('a receiver that hangs holds up only its own, and never gets more than its 
   assert.deepEqual(await countByState(table), { waiting: 0, sending: 0, delivered: 20, parked: 0 })
 })
 
-test('three that hang and four that come: still four at once', async (t) => {
+test('if three messages hang and four more arrive, still four are sent at once', async (t) => {
   const { table, worker, serve, outbox } = await teaRoom(t)
   const opened = Promise.withResolvers<void>()
   let hanging = 0
@@ -46,7 +46,7 @@ test('three that hang and four that come: still four at once', async (t) => {
   await until(() => hanging === 3)
   await post(table, tea(), tea(), tea(), tea())
   await until(() => hanging === 4)
-  // The next look begins after the last one ended: by the time another receiver is served, it has been over.
+  // Looks run one after the other: when the message to another receiver is sent, the look before has ended.
   const other = tea({ receiver: 'ben' })
   await post(table, other)
   await until(async () => (await outbox.find(other.id))!.state === 'sending')
@@ -56,7 +56,7 @@ test('three that hang and four that come: still four at once', async (t) => {
   assert.equal(hanging, 8)
 })
 
-test('who takes well gets more at once, sixteen at most, and four again after a failure', async (t) => {
+test('a receiver that responds quickly gets up to sixteen at once, and four again after a failure', async (t) => {
   const { table, worker, serve } = await teaRoom(t)
   let atOnce = 0
   let most = 0
@@ -82,14 +82,14 @@ test('who takes well gets more at once, sixteen at most, and four again after a 
   assert.equal(most, 4)
 })
 
-test('a kind that hangs, whoever it is for, holds up no other kind', async (t) => {
+test('a kind that hangs for all receivers does not delay another kind', async (t) => {
   const { table, worker, served, serve, outbox } = await teaRoom(t)
   const opened = Promise.withResolvers<Outcome>()
   serve(() => opened.promise)
   await post(table, ...Array.from({ length: 700 }, (_, number) => tea({ receiver: `receiver ${number}` })))
   worker.start()
   await until(() => served.length === 64)
-  // It comes after more than are looked at.
+  // More messages are due before it than one look considers.
   const milk = tea({ kind: 'milk' })
   await post(table, milk)
   await until(async () => (await outbox.find(milk.id))!.state === 'delivered')
@@ -99,7 +99,7 @@ test('a kind that hangs, whoever it is for, holds up no other kind', async (t) =
   assert.equal(served.length, 700)
 })
 
-test('what there is no room for waits, and what comes later does not pass it by', async (t) => {
+test('a message without capacity waits, and later messages do not overtake it', async (t) => {
   const { table, worker, served, serve, outbox, fail, logLines } = await teaRoom(t)
   const [first, others] = [Promise.withResolvers<Outcome>(), Promise.withResolvers<Outcome>()]
   serve(
@@ -113,11 +113,11 @@ test('what there is no room for waits, and what comes later does not pass it by'
   const fifth = tea()
   assert.deepEqual(await postOne(worker, table, fifth), ['outbox'])
   assert.equal((await outbox.find(fifth.id))!.state, 'waiting')
-  // Somebody else of the same kind has room.
+  // Another receiver of the same kind has capacity.
   assert.deepEqual(await postOne(worker, table, tea({ receiver: 'ben' })), [])
   await until(() => served.length === 5)
 
-  // There is room again, and whom it is for has not been seen yet.
+  // There is capacity again, but the waiting message has not been found yet.
   fail(1)
   first.resolve(drunk)
   await until(() => logLines.some((line) => line.includes('outbox.look_failed')))
@@ -125,11 +125,11 @@ test('what there is no room for waits, and what comes later does not pass it by'
   others.resolve(drunk)
   await worker.idle()
   assert.equal(served.length, 7)
-  // Nobody is before them any more.
+  // The receiver has no backlog any more.
   assert.deepEqual(await postOne(worker, table, tea()), [])
 })
 
-test('whoever takes slowly, though well, gets no more than four at once', async (t) => {
+test('a receiver that responds slowly, even without errors, gets no more than four at once', async (t) => {
   const { table, worker, serve, clock } = await teaRoom(t)
   let atOnce = 0
   let most = 0
@@ -148,7 +148,7 @@ test('whoever takes slowly, though well, gets no more than four at once', async 
   assert.equal(most, 4)
 })
 
-test('while its whole kind is full, a receiver without any before it waits as well, and is not passed by', async (t) => {
+test('while its whole kind is full, a message to a free receiver waits too, and is not overtaken', async (t) => {
   const { table, worker, served, serve, fail, logLines } = await teaRoom(t)
   const [first, others] = [Promise.withResolvers<Outcome>(), Promise.withResolvers<Outcome>()]
   serve(
@@ -163,7 +163,7 @@ test('while its whole kind is full, a receiver without any before it waits as we
   fail(1)
   first.resolve(drunk)
   await until(() => logLines.some((line) => line.includes('outbox.look_failed')))
-  assert.deepEqual(await postOne(worker, table, tea({ receiver: 'zoe' })), ['outbox'], 'Ben comes before')
+  assert.deepEqual(await postOne(worker, table, tea({ receiver: 'zoe' })), ['outbox'], 'the message to Ben is older')
   assert.deepEqual(await postOne(worker, table, tea({ kind: 'milk', receiver: 'zoe' })), [], 'of another kind')
   others.resolve(drunk)
   await worker.idle()

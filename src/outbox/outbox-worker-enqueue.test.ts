@@ -1,11 +1,11 @@
-/** Messages that are sent as soon as the step that adds them is done. */
+/** Messages are sent as soon as the step that adds them is committed. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { postFour, postOne, start, tea, teaRoom, turn } from '../../test/support/outbox.ts'
 import { countByState } from '../../test/support/rows.ts'
 import { until } from '../../test/support/until.ts'
 
-test('what is posted is sent as soon as it is kept, and nobody has to look for it', async (t) => {
+test('a message is sent as soon as it is stored, without a query for due messages', async (t) => {
   const { table, worker, served, outbox, claims } = await teaRoom(t)
   worker.start()
   await worker.idle()
@@ -13,13 +13,13 @@ test('what is posted is sent as soon as it is kept, and nobody has to look for i
   const messages = [tea(), tea({ receiver: 'ben' })]
   let rowsWhenKept: unknown
   const happened = await worker.enqueue(messages, async (adding, topics) => {
-    assert.deepEqual(topics, [], 'no other node needs to hear of it')
+    assert.deepEqual(topics, [], 'it is not announced to other nodes')
     const rows = await table.step({ sql: 'select 1 as one', values: [] }, { also: adding })
     rowsWhenKept = (await outbox.list(undefined)).map(({ state, attempts, dueAt }) => [state, attempts, dueAt])
     return rows.length > 0
   })
   assert.equal(happened, true)
-  // Taken on already: if this process ended now, another would take over at the end of the lease.
+  // Already claimed: if this process ended now, another one would claim them at the end of the lease.
   assert.deepEqual(rowsWhenKept, [
     ['sending', 1, start + 3000],
     ['sending', 1, start + 3000],
@@ -29,7 +29,7 @@ test('what is posted is sent as soon as it is kept, and nobody has to look for i
   assert.deepEqual(served.map(({ id }) => id).sort(), messages.map(({ id }) => id).sort())
 })
 
-test('what was not kept, because its step did not happen or failed, is not sent and takes no room', async (t) => {
+test('a message whose step did not happen or failed is not sent and uses no capacity', async (t) => {
   const { table, worker, served } = await teaRoom(t)
   worker.start()
   for (let times = 0; times < 10; times++) {
@@ -45,7 +45,7 @@ test('what was not kept, because its step did not happen or failed, is not sent 
   await until(() => served.length === 4)
 })
 
-test('a step that took long leaves too little of the lease: the letter is taken on anew, and sent once', async (t) => {
+test('if a step took so long that the lease is too short, the message is claimed again and sent once', async (t) => {
   const { table, worker, served, clock, outbox } = await teaRoom(t)
   worker.start()
   await worker.idle()
@@ -66,7 +66,7 @@ test('a step that took long leaves too little of the lease: the letter is taken 
   )
 })
 
-test('nobody is idle while a step is under way that may add something', async (t) => {
+test('the worker is not idle while a step that adds messages is under way', async (t) => {
   const { worker, table, served } = await teaRoom(t)
   worker.start()
   const kept = Promise.withResolvers<boolean>()
@@ -85,14 +85,14 @@ test('nobody is idle while a step is under way that may add something', async (t
   assert.equal(served.length, 1)
 })
 
-test('nobody works here, or not any more: what is posted waits for others', async (t) => {
+test('before the worker starts and after it stops, messages wait for other nodes', async (t) => {
   const { table, worker, served, outbox } = await teaRoom(t)
   assert.deepEqual(await postOne(worker, table, tea()), ['outbox'])
   worker.start()
   await worker.idle()
   assert.equal(served.length, 1)
 
-  // It ends while a step is under way.
+  // The worker is stopped while a step is under way.
   const kept = Promise.withResolvers<boolean>()
   const message = tea()
   const posted = worker.enqueue([message], async (adding) => {

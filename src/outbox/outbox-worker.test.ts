@@ -1,4 +1,4 @@
-/** The worker serves tea. It knows nothing else, which shows that the outbox knows no CIBA. */
+/** The worker of these tests serves tea and nothing else, which shows that the outbox is independent of CIBA. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { drunk, spilt, start, tea, teaRoom, turn } from '../../test/support/outbox.ts'
@@ -6,7 +6,7 @@ import { capacityFor, countByState, post } from '../../test/support/rows.ts'
 import { until } from '../../test/support/until.ts'
 import type { OutboxMessage, Outcome } from './notification.ts'
 
-test('what is there at the start is sent, and what is added later at once', async (t) => {
+test('messages stored before the start are sent, and messages added later are sent at once', async (t) => {
   const { table, worker, served, outbox } = await teaRoom(t)
   await post(table, tea(), tea())
   worker.start()
@@ -19,7 +19,7 @@ test('what is there at the start is sent, and what is added later at once', asyn
   assert.equal((await outbox.find(served[0]!.id))!.lastOutcome, 'drunk')
 })
 
-test('what is added in silence is found on the next patrol', async (t) => {
+test('a message that was not announced is found by the next regular query', async (t) => {
   const { table, worker, served, clock, outbox } = await teaRoom(t)
   worker.start()
   await worker.idle()
@@ -44,7 +44,7 @@ test('a failed attempt is made again after growing pauses, until it succeeds', a
     const { state, attempts, dueAt, lastOutcome } = (await outbox.find(message.id))!
     assert.deepEqual([state, attempts, lastOutcome], ['waiting', before, 'spilt'])
     assert.ok(dueAt - clock.now() >= pause / 2 && dueAt - clock.now() <= pause)
-    // The worker set its alarm for that very moment: nobody nudges it.
+    // The worker has set a timer for that time: nothing else wakes it.
     clock.advance(dueAt - clock.now() - 1)
     await worker.idle()
     assert.equal(served.length, before)
@@ -55,7 +55,7 @@ test('a failed attempt is made again after growing pauses, until it succeeds', a
   assert.equal((await outbox.find(message.id))!.state, 'delivered')
 })
 
-test('what is refused, has used up its attempts or its time, or is of an unknown kind is parked, with the reason', async (t) => {
+test('a message that is refused, out of attempts or time, or of an unknown kind is parked, with the reason', async (t) => {
   const { table, worker, clock, outbox, serve, served, logLines } = await teaRoom(t, { attempts: 2 })
   const reasonOf = async (message: OutboxMessage) => {
     const { state, lastOutcome } = (await outbox.find(message.id))!
@@ -81,11 +81,11 @@ test('what is refused, has used up its attempts or its time, or is of an unknown
   await worker.idle()
   assert.deepEqual(await reasonOf(late!), ['parked', 'it expired before it could be sent'])
   assert.deepEqual(await reasonOf(coffee!), ['parked', 'no sender for the kind coffee'])
-  assert.equal(served.length, before, 'nobody was bothered with them')
+  assert.equal(served.length, before, 'they were not sent')
   assert.equal(logLines.filter((line) => line.includes('notification.parked')).length, 4)
 })
 
-test('a sender that throws has failed, and is tried again; the log tells', async (t) => {
+test('if a sender throws, the attempt has failed, is retried, and the error is logged', async (t) => {
   const { table, worker, clock, outbox, serve, logLines } = await teaRoom(t)
   serve(() => Promise.reject(new Error('the kettle is broken')), drunk)
   const message = tea()
@@ -100,7 +100,7 @@ test('a sender that throws has failed, and is tried again; the log tells', async
   assert.equal((await outbox.find(message.id))!.state, 'delivered')
 })
 
-test('stopping waits for what is being sent', async (t) => {
+test('stopping waits for messages that are being sent', async (t) => {
   const { table, worker, serve, outbox } = await teaRoom(t)
   const poured = Promise.withResolvers<Outcome>()
   const begun = Promise.withResolvers<void>()
@@ -117,10 +117,10 @@ test('stopping waits for what is being sent', async (t) => {
   poured.resolve(drunk)
   await stopped
   assert.equal((await outbox.find(message.id))!.state, 'delivered')
-  assert.equal((await countByState(table)).waiting, 1, 'what came later is left to others')
+  assert.equal((await countByState(table)).waiting, 1, 'a later message is left to other nodes')
 })
 
-test('what is not sent within the grace is handed back, as if it had never been taken on', async (t) => {
+test('a message that is not sent within the grace period is released, as if it had never been claimed', async (t) => {
   const { table, worker, serve, outbox, clock } = await teaRoom(t)
   const begun = Promise.withResolvers<void>()
   serve((_, signal) => {
@@ -132,7 +132,7 @@ test('what is not sent within the grace is handed back, as if it had never been 
   worker.start()
   await begun.promise
   const stopped = worker.stop(3000)
-  // The alarm of the grace is set after the last look: it rings as soon as it is there.
+  // The timer of the grace period is set only after the last look, so the clock advances until it has fired.
   let over = false
   stopped.then(() => {
     over = true
@@ -147,14 +147,10 @@ test('what is not sent within the grace is handed back, as if it had never been 
   serve(async (_, signal) => (signal.aborted ? spilt : drunk))
   worker.start()
   await worker.idle()
-  assert.equal(
-    (await outbox.find(message.id))!.state,
-    'delivered',
-    'it can be started again, and nobody is stopped then',
-  )
+  assert.equal((await outbox.find(message.id))!.state, 'delivered', 'after another start, nothing is aborted')
 })
 
-test('starting twice is starting once, and stopping ends it', async (t) => {
+test('a second start or stop has no effect, and nothing is sent after the stop', async (t) => {
   const { table, worker, served, listeners } = await teaRoom(t)
   worker.start()
   worker.start()
@@ -169,7 +165,7 @@ test('starting twice is starting once, and stopping ends it', async (t) => {
   assert.equal(served.length, 0)
 })
 
-test('a database that fails is asked again, and nobody is told that there is nothing to do', async (t) => {
+test('after a database error the query is repeated, and until then the worker is not idle', async (t) => {
   const { table, worker, served, clock, logLines, fail } = await teaRoom(t)
   await post(table, tea())
   fail(2)
@@ -188,7 +184,7 @@ test('a database that fails is asked again, and nobody is told that there is not
   await until(() => idle)
 })
 
-test('an outcome that cannot be written down is made up for after the lease', async (t) => {
+test('if an outcome cannot be recorded, the message is sent again after the lease', async (t) => {
   const { table, worker, served, clock, logLines, outbox, failWriting } = await teaRoom(t)
   const message = tea()
   await post(table, message)
@@ -206,7 +202,7 @@ test('an outcome that cannot be written down is made up for after the lease', as
   assert.equal((await outbox.find(message.id))!.state, 'delivered')
 })
 
-test('whoever stood still while the lease ended says nothing: another worker knows more', async (t) => {
+test('an outcome is discarded if the lease ended meanwhile and another worker has the message', async (t) => {
   const { table, worker, served, serve, clock, logLines, outbox } = await teaRoom(t, { attempts: 1 })
   const message = tea()
   serve(async () => {

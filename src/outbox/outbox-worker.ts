@@ -1,35 +1,36 @@
-/** Sends what is added as soon as it is kept, and what is due by the clock. */
+/** Sends messages as soon as they are stored, and again when they are due. */
 import { createPeriodicTask } from '../platform/periodic-task.ts'
 import { createDelivery, type Deliver, type DeliveryNeeds, type Senders } from './delivery.ts'
 import { createEnqueue, type Enqueue, newLease } from './enqueue.ts'
 import { createSending } from './sending.ts'
 
 export interface OutboxNeeds extends DeliveryNeeds {
-  /** Milliseconds an attempt may take; the lease is a little longer. */
+  /** Milliseconds that an attempt may take; the lease is a little longer. */
   timeout: number
-  /** Hears that something was added. Returns how to stop listening. */
+  /** Calls `listener` when a message was added. Returns a function that stops listening. */
   onChange(listener: () => void): () => void
 }
 
 export interface OutboxWorker {
-  /** From now on what is due is sent. @param senders by kind; what nobody here sends is parked */
+  /** Starts sending due messages. @param senders by kind; a message of another kind is parked */
   start(senders: Senders): void
   enqueue: Enqueue
-  /** Looks for due notifications now. */
+  /** Looks for due messages now. */
   wake(): void
-  /** Resolves as soon as nothing is due and nothing is being sent: for tests and for a clean end. */
+  /** Resolves as soon as nothing is due and nothing is being sent: for tests and for a clean shutdown. */
   idle(): Promise<void>
-  /** Takes nothing on any more, gives what is being sent `grace` milliseconds, hands the rest back. Tolerates being called twice. */
+  /** Claims no more, waits up to `grace` milliseconds for messages being sent, releases the rest. May be called twice. */
   stop(grace?: number): Promise<void>
 }
 
-/** Milliseconds between two looks when nobody nudges: for what other nodes left behind. */
+/** Milliseconds between two queries for due messages without an announcement: other nodes may have left some. */
 const pollIntervalMs = 2_000
-/** And when something was due that was not taken on: another node may have had it in hand, or less room than we. */
+/** The same if a due message was not claimed: another node may have locked it, or have less capacity than this one. */
 const recheckMs = 200
-/** Milliseconds between two looks at least. */
+/** The shortest pause between two queries, in milliseconds. */
 const leastPauseMs = 10
 
+/** Returns a worker that has not been started: until then, enqueued messages wait. */
 export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   const { outbox, clock, log, timeout } = needs
   let deliver: Deliver = createDelivery({}, needs)
@@ -61,7 +62,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
     if (waitingForIdle.length > 0) looking.wake()
   }
 
-  /** Whoever makes room looks again, and so does, after a while, whoever has some and was not given what was due. */
+  /** Claims and sends due messages. Resolves to the pause until the next query, in milliseconds. */
   async function look(): Promise<number> {
     hasSeenAll = false
     try {

@@ -1,4 +1,4 @@
-/** What is being sent at this moment: never more of a receiver than its share, and nothing before what waits there already. */
+/** The messages being sent at the moment: within the limit of each receiver, and never ahead of older waiting messages. */
 import type { Clock } from '../platform/clock.ts'
 import { createBacklog } from './backlog.ts'
 import { type Capacity, createConcurrencyLimits, type Manner } from './concurrency-limits.ts'
@@ -8,24 +8,25 @@ export interface SendingNeeds {
   /** The kinds that can be sent. */
   kinds(): string[]
   deliver(message: OutboxMessage): Promise<Outcome['kind'] | undefined>
-  /** There is room where there was none, or something may be due again: it is time to look. */
+  /** Called when capacity became free where there was none, or when a message may be due again. */
   onChance(): void
-  /** Whether somebody waits for the last one to be sent. */
+  /** Whether a caller waits until nothing is being sent. */
   isAwaited(): boolean
   clock: Pick<Clock, 'now'>
 }
 
-/** Milliseconds within which whoever takes something takes it quickly. */
+/** A delivery within this many milliseconds counts as quick. */
 const quickMs = 1_000
 
 export type Sending = ReturnType<typeof createSending>
 
+/** Returns the functions that reserve capacity and send. */
 export function createSending({ kinds, deliver, onChance, isAwaited, clock }: SendingNeeds) {
   const limits = createConcurrencyLimits()
   const backlog = createBacklog()
   const underWay = new Set<Promise<void>>()
 
-  /** If there was none before, somebody may have waited for it. */
+  /** If there was no capacity before, messages may wait for it. */
   function freeCapacity(message: OutboxMessage, manner?: Manner): void {
     const hadRoom = limits.hasCapacity(message)
     limits.end(message, manner)
@@ -37,14 +38,14 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
     const sent = deliver(message).then((outcome) => {
       underWay.delete(sent)
       freeCapacity(message, outcome && mannerOf(outcome, clock.now() - begun))
-      // It may have to be sent again soon.
+      // A message that was not delivered may be due again soon.
       if (outcome !== 'delivered' || isAwaited()) onChance()
     })
     underWay.add(sent)
   }
 
   return {
-    /** Takes room for one that nobody waits before. Else it has to wait, and those that come after it, too. */
+    /** Reserves capacity if no older message waits. Otherwise this message, and later ones, have to wait. */
     reserve(message: OutboxMessage): boolean {
       const { kind, receiver } = message
       const isNext = !backlog.isBefore(message) && limits.hasCapacity(message)
@@ -52,21 +53,21 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
       else backlog.note(limits.isKindFull(kind) ? { kind } : { kind, receiver })
       return isNext
     },
-    /** Sends one for which room was taken. */
+    /** Sends a message for which capacity was reserved. */
     send,
-    /** It is not sent now after all. */
+    /** Frees the reserved capacity without sending. */
     release: (message: OutboxMessage) => freeCapacity(message),
-    /** Sends what is due, as far as there is room. @returns how many it were */
+    /** Claims and sends due messages, as far as there is capacity. @returns their number */
     async takeOn(claim: (room: Capacity) => Promise<OutboxMessage[]>): Promise<number> {
       const room = limits.room(kinds())
       if (room.kinds.every(({ room }) => room === 0)) return 0
-      const forgetWhoCaughtUp = backlog.look(room)
+      const updateBacklog = backlog.look(room)
       const messages = await claim(room)
       for (const message of messages) {
         limits.begin(message)
         send(message)
       }
-      forgetWhoCaughtUp(messages)
+      updateBacklog(messages)
       return messages.length
     },
     underWay: (): readonly Promise<void>[] => [...underWay],

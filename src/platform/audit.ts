@@ -1,13 +1,13 @@
 /**
- * The audit stream: what happened to whom, one event a step, in one vocabulary (CD-19). docs/audit.md lists them. An
- * event names its request by the internal id; no secret, token, `auth_req_id`, hint or code is ever in one.
+ * The audit stream: one event for each step. docs/audit.md lists the events. An event names its request by the internal id
+ * and never contains a secret, token, `auth_req_id`, hint or code.
  */
 import { type Clock, isoOf } from './clock.ts'
 import type { Log } from './log.ts'
 
 export type AuditEventName = keyof typeof levels
 
-/** At which level each is logged. */
+/** The log level of each event. */
 const levels = {
   // a request
   'request.received': 'info',
@@ -20,7 +20,7 @@ const levels = {
   'request.revoked': 'info',
   'decision.refused': 'warn',
   'limit.reached': 'warn',
-  // what users' devices and clients are told
+  // notifications to users' devices and clients
   'device.unreachable': 'error',
   'notification.delivered': 'info',
   'notification.failed': 'warn',
@@ -60,10 +60,10 @@ const levels = {
   'keys.revoked': 'warn',
 } as const
 
-/** The whole vocabulary. */
+/** The names of all events. */
 export const auditEvents = Object.keys(levels) as AuditEventName[]
 
-/** One event. What is not known is left out. */
+/** One event. Unknown fields are left out. */
 export interface AuditEvent {
   event: AuditEventName
   /** ISO 8601. */
@@ -74,44 +74,46 @@ export interface AuditEvent {
   user?: string
   /** The IP address the call came from. */
   address?: string
-  /** What it came to, as a code. */
+  /** The result, as a code. */
   outcome?: string
-  /** What it was done by or through: who decided, how somebody signed in, the kind of a notification. */
+  /** The means: who decided, how a user signed in, the kind of a notification. */
   by?: string
-  /** Another id that goes with it: of a notification, of a passkey, of the client of a user's device. */
+  /** A related id: of a notification, of a passkey, of the client of a user's device. */
   about?: string
-  /** Which attempt to deliver a notification it was, from 1. */
+  /** The attempt to deliver a notification, from 1. */
   attempt?: number
 }
 
+/** Records an event. */
 export type Audit = (event: Happening) => void
 
-/** An event as whoever causes it tells it. */
+/** An event as its cause reports it. */
 export type Happening = Pick<AuditEvent, 'event'> & {
   [Field in (typeof fields)[number]]?: AuditEvent[Field] | undefined
 }
 
-/** Nothing else gets into an event, whatever a caller hands over. */
+/** The only fields that are copied into an event. */
 const fields = ['request', 'client', 'user', 'address', 'outcome', 'by', 'about', 'attempt'] as const
 
 export interface AuditNeeds {
   clock: Clock
   log: Log
-  /** Hear of each event. What they throw changes nothing. */
+  /** Called with each event. Errors that they throw are logged and change nothing. */
   listeners: ((event: AuditEvent) => unknown)[]
 }
 
+/** Returns a function that adds the time to an event, logs it and passes it to the listeners. */
 export function createAudit({ clock, log, listeners }: AuditNeeds): Audit {
-  const complain = (error: unknown) =>
+  const logError = (error: unknown) =>
     log.error({ event: 'audit.hook_failed', error }, 'the audit hook threw an error; the event is still in the log')
 
-  /** Most hearers only count: they are done when they return. */
-  function tell(listen: (event: AuditEvent) => unknown, event: AuditEvent): void {
+  /** Most listeners only count and return nothing to wait for. */
+  function notify(listen: (event: AuditEvent) => unknown, event: AuditEvent): void {
     try {
       const result = listen(event)
-      if (typeof result === 'object' && result !== null) Promise.resolve(result).catch(complain)
+      if (typeof result === 'object' && result !== null) Promise.resolve(result).catch(logError)
     } catch (error) {
-      complain(error)
+      logError(error)
     }
   }
 
@@ -119,7 +121,7 @@ export function createAudit({ clock, log, listeners }: AuditNeeds): Audit {
     const event: Record<string, unknown> = { event: happening.event, at: isoOf(clock.now()) }
     for (const field of fields) if (happening[field] !== undefined) event[field] = happening[field]
     log[levels[happening.event]]({ audit: true, ...event })
-    const told = Object.freeze(event) as unknown as AuditEvent
-    for (const listen of listeners) tell(listen, told)
+    const frozen = Object.freeze(event) as unknown as AuditEvent
+    for (const listen of listeners) notify(listen, frozen)
   }
 }

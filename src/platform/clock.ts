@@ -1,8 +1,8 @@
-/** Time comes in through the door: nothing in the story asks the machine what time it is. */
+/** The only source of time: it is injected, so that tests can set it. */
 export interface Clock {
   /** Milliseconds since 1970. */
   now(): number
-  /** Calls back once after `milliseconds`, unless cancelled before. Never keeps the process alive by itself. */
+  /** Calls back once after `milliseconds`, unless the returned function is called before. Does not keep the process alive. */
   after(milliseconds: number, callback: () => void): () => void
 }
 
@@ -17,7 +17,7 @@ export const systemClock: Clock = {
 
 let last = { time: Number.NaN, text: '' }
 
-/** ISO 8601. The last one is remembered: many lines of a log are of the same millisecond. */
+/** Returns the time in ISO 8601. The last result is cached: many log lines are of the same millisecond. */
 export function isoOf(time: number): string {
   if (last.time !== time) last = { time, text: new Date(time).toISOString() }
   return last.text

@@ -5,14 +5,14 @@ import { createVault, fingerprint, newId, newSecret, sameSecret } from './crypto
 const configured = (fill: number) => Buffer.alloc(32, fill).toString('base64url')
 
 describe('a new secret', () => {
-  test('is 256 bits in the alphabet of an auth_req_id (AK-2, AK-3)', () => {
+  test('is 256 bits in the alphabet of an auth_req_id (CIBA §7.3)', () => {
     const made = Array.from({ length: 500 }, () => newSecret())
     for (const secret of made) assert.match(secret, /^[A-Za-z0-9_-]{43}$/)
     assert.equal(new Set(made).size, 500)
     assert.equal(newSecret(16).length, 22)
   })
 
-  test('shares no bytes with another, however many are made and whatever their length', () => {
+  test('shares no bytes with another, for any number and length of secrets', () => {
     const bytes = Array.from({ length: 3000 }, (_, n) => Buffer.from(newSecret(12 + (n % 30)), 'base64url'))
     const pieces = bytes.flatMap((secret) => [secret.toString('hex', 0, 6), secret.toString('hex', secret.length - 6)])
     assert.equal(new Set(pieces).size, pieces.length)
@@ -28,7 +28,7 @@ describe('a new id', () => {
   })
 })
 
-describe('comparing', () => {
+describe('a comparison', () => {
   for (const [one, other, same] of [
     ['a', 'a', true],
     ['a', 'b', false],
@@ -63,16 +63,16 @@ describe('the vault', () => {
     return `v1.${bytes.toString('base64url')}`
   }
   for (const [name, open] of [
-    ['elsewhere', () => vault.open(sealed, 'table/other')],
+    ['moved elsewhere', () => vault.open(sealed, 'table/other')],
     ['under another secret', () => createVault(configured(2)).open(sealed, 'table/row')],
     ['with another start', () => vault.open(flipped(0), 'table/row')],
     ['with another middle', () => vault.open(flipped(14), 'table/row')],
     ['with another end', () => vault.open(flipped(-1), 'table/row')],
     ['cut short', () => vault.open(sealed.slice(0, 20), 'table/row')],
     ['of another version', () => vault.open(sealed.replace('v1.', 'v2.'), 'table/row')],
-    ['that is nothing', () => vault.open('', 'table/row')],
+    ['that is empty', () => vault.open('', 'table/row')],
   ] as const) {
-    test(`does not open what lies ${name}, and does not repeat it`, () => {
+    test(`does not decrypt a value ${name}, and does not repeat it`, () => {
       assert.throws(
         open,
         (error: Error) => /cannot be decrypted|is not encrypted/.test(error.message) && !error.message.includes(sealed),
@@ -80,7 +80,7 @@ describe('the vault', () => {
     })
   }
 
-  test('has another key for each purpose and each secret', () => {
+  test('has a different key for each purpose and each secret', () => {
     const keys = [vault.key('a'), vault.key('b'), createVault(configured(2)).key('a')].map(String)
     assert.equal(new Set(keys).size, 3)
     assert.deepEqual(vault.key('a'), createVault(configured(1)).key('a'))

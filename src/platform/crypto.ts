@@ -1,9 +1,9 @@
 /**
- * Secrets: making them, comparing them, keeping them.
+ * Making, comparing and storing secrets.
  *
- * What only needs to be recognised is hashed; what must be sent again is sealed (AES-256-GCM) with a key derived from
- * the configured secret. Secrets made by machines go through a keyed hash that is fast enough for every poll; what humans
- * chose is hashed slowly, in `password/`.
+ * Secrets that are only compared are hashed. Secrets that must be sent again are encrypted (AES-256-GCM) with a key derived
+ * from the configured secret. Generated secrets use a keyed hash that is fast enough for every poll; passwords and user codes
+ * are hashed slowly, in `password/`.
  */
 import {
   createCipheriv,
@@ -17,19 +17,19 @@ import {
   timingSafeEqual,
 } from 'node:crypto'
 
-/** A new secret of `bytes` random bytes, base64url. 32 bytes are 256 bits and 43 characters (AK-2, AK-3). */
+/** Returns a new secret of `bytes` random bytes, base64url. 32 bytes are 256 bits and 43 characters. */
 export function newSecret(bytes = 32): string {
   return draw(bytes, (drawn) => drawn.toString('base64url'))
 }
 
 /**
- * Random bytes to come. To ask the system for them takes longer than all else that is done with them, so it is asked for
- * many at once, as Node does for its UUIDs; none stays here once it was given out.
+ * A buffer of random bytes. A call to the system's generator takes longer than all other work on them, so many are fetched at
+ * once, as Node does for its UUIDs. Bytes are wiped from the buffer once used.
  */
 const store = Buffer.alloc(4096)
 let given = store.length
 
-/** @param take makes something of the bytes, or a copy: they are wiped afterwards */
+/** @param take converts or copies the bytes: they are wiped afterwards */
 function draw<Taken>(bytes: number, take: (drawn: Buffer) => Taken): Taken {
   if (given + bytes > store.length) {
     randomFillSync(store)
@@ -43,16 +43,16 @@ function draw<Taken>(bytes: number, take: (drawn: Buffer) => Taken): Taken {
 }
 
 /**
- * A new id that is unique and grows with time (UUID version 7), so that rows are added at the end of their index.
- * Not a secret: it may stand in links and logs.
+ * Returns a new unique id that grows with time (UUID version 7), so that rows are added at the end of their index. Not a
+ * secret: it may be in links and logs.
  */
 export function newId(now: number): string {
   const time = hexOf(now)
-  // From its third group on, a UUID of version 4 is random in the very places; Node draws many at once.
+  // From its third group on, a UUID of version 4 has its random bits in the same places; Node generates many at once.
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
 
-/** What every id made before `time` (milliseconds since 1970) is smaller than, and no later one. */
+/** Returns a bound greater than every id made before `time` (milliseconds since 1970), and not than later ones. */
 export function idsBefore(time: number): string {
   const hex = hexOf(Math.max(0, time))
   return `${hex.slice(0, 8)}-${hex.slice(8)}`
@@ -61,38 +61,38 @@ export function idsBefore(time: number): string {
 /** The first 48 bits of an id. */
 const hexOf = (time: number) => time.toString(16).padStart(12, '0')
 
-/** SHA-256, base64url: how a high-entropy secret is looked up without being kept. */
+/** Returns SHA-256, base64url: a high-entropy secret is looked up by it and not stored itself. */
 export function fingerprint(secret: string): string {
   return hash('sha256', secret, 'base64url')
 }
 
-/** Compares two strings in a time that depends on neither's content nor on where they differ. */
+/** Compares two strings in constant time. */
 export function sameSecret(one: string, other: string): boolean {
   return sameFingerprint(fingerprint(one), fingerprint(other))
 }
 
-/** The same for two fingerprints, which are equally long. As text: Node takes four times as long to hash into a buffer. */
+/** Compares two fingerprints in constant time. As text, because Node takes four times as long to hash into a buffer. */
 export function sameFingerprint(one: string, other: string): boolean {
   return timingSafeEqual(Buffer.from(one), Buffer.from(other))
 }
 
-/** Something was sealed under another secret, or altered since. */
+/** A value was encrypted with another secret, or altered since. */
 export class OtherSecretError extends Error {
   override readonly name = 'OtherSecretError'
 }
 
-/** What can be derived from the configured secret. Each purpose has a key of its own. */
+/** Keys derived from the configured secret, a different one for each purpose. */
 export interface Vault {
   /**
-   * Encrypts `plain`. `aad` says where the result will lie (table and row, say): a sealed text that is moved
-   * elsewhere does not open.
+   * Encrypts `plain`. `aad` is the additional authenticated data, for instance table and row: a value that is moved elsewhere
+   * does not decrypt.
    */
   seal(plain: string, aad: string): string
-  /** Opens what `seal` made. Throws if it was altered, moved, or sealed under another secret. */
+  /** Decrypts what `seal` returned. Throws if it was altered, moved, or encrypted with another secret. */
   open(sealed: string, aad: string): string
-  /** A keyed hash for client secrets: worthless to whoever has the database but not the configured secret. */
+  /** A keyed hash for client secrets: useless without the configured secret. */
   keyedHash(secret: string): string
-  /** A key for one purpose, 32 bytes. */
+  /** Returns a key for one purpose, 32 bytes. */
   key(purpose: string): Buffer
 }
 
@@ -100,7 +100,7 @@ export interface Vault {
 export function createVault(secret: string): Vault {
   const root = Buffer.from(secret, 'base64url')
   const key = (purpose: string) => Buffer.from(hkdfSync('sha256', root, 'doorbell', purpose, 32))
-  // As a key object: with bytes Node makes one of them for every cipher, which takes longer than the ciphering.
+  // As a key object: given bytes, Node makes one for every cipher, which takes longer than the encryption.
   const sealing = createSecretKey(key('sealing'))
   const hashing = createSecretKey(key('client secrets'))
 

@@ -22,7 +22,7 @@ const secretNames = [
   ...['token', 'password', 'authorization', 'cookie'],
 ]
 
-describe('the log hides what is secret by its name (M12, RQ-11, NE-4)', () => {
+describe('the log hides members with secret names', () => {
   for (const name of secretNames) {
     test(name, () => {
       const text = logged((log) => log.info({ [name]: 'hush-hush', form: { [name]: 'hush-hush' } }))
@@ -31,7 +31,7 @@ describe('the log hides what is secret by its name (M12, RQ-11, NE-4)', () => {
     })
   }
 
-  test('and changes nothing of what was handed to it, or of the rest of the line', () => {
+  test('and changes neither its input nor the rest of the line', () => {
     const form = { scope: 'openid', token: 'hush-hush' }
     const line = { event: 'x', token: 'hush-hush', form, at: new Date(0), ids: ['a'], none: null }
     const text = logged((log) => log.info(line, 'said'))
@@ -49,13 +49,13 @@ describe('the log hides what is secret by its name (M12, RQ-11, NE-4)', () => {
     assert.deepEqual([line.token, line.form, form.token], ['hush-hush', form, 'hush-hush'])
   })
 
-  test('also what hangs on an error that is logged under another name', () => {
+  test('also on an error that is logged under another name', () => {
     const cause = Object.assign(new Error('broken'), { token: 'hush-hush', code: 'E1' })
     const text = logged((log) => log.warn({ cause }))
     assert.deepEqual(JSON.parse(text).cause, { code: 'E1', token: '[secret]' })
   })
 
-  test('and keeps of an error its name, message and place, not what libraries hang on it', () => {
+  test('and keeps of an error its name, message and place, not the properties that libraries add', () => {
     const error = Object.assign(new TypeError('broken'), { request: { body: 'hush-hush' }, response: 'hush-hush' })
     const text = logged((log) => log.error({ error }))
     assert.ok(!text.includes('hush'), text)
@@ -71,7 +71,7 @@ describe('the log hides what is secret by its name (M12, RQ-11, NE-4)', () => {
   })
 })
 
-test('what is said in the last turn before the end of the process is written', () => {
+test('what is logged in the last turn before the process ends is written', () => {
   const program = `
     const { createLog } = await import(${JSON.stringify(import.meta.resolve('./log.ts'))})
     const [log, other] = [createLog('info'), createLog('info')]

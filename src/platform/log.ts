@@ -1,8 +1,8 @@
-/** The log: one JSON object a line. Nothing secret is ever handed to it; the list below is the second fence. */
+/** The log: one JSON object a line. No secret should be passed to it; the list below is a second safeguard. */
 import { type DestinationStream, pino } from 'pino'
 import { isoOf, systemClock } from './clock.ts'
 
-/** A pino logger, and of it what the fence stands around: no children, and nothing that is put into a message. */
+/** The part of a pino logger that hides secrets: no child loggers, and no values that are put into a message. */
 export interface Log {
   debug: Write
   info: Write
@@ -33,7 +33,7 @@ const neverLogged = new Set([
   'cookie',
 ])
 
-/** @param destination where lines go; standard error unless told, so that standard output stays for answers */
+/** @param destination where lines go; standard error by default, so that standard output is free for results */
 export function createLog(level: string, destination: DestinationStream = standardError()): Log {
   return pino(
     {
@@ -48,8 +48,8 @@ export function createLog(level: string, destination: DestinationStream = standa
 }
 
 /**
- * Lines are written once a turn of the event loop, and when the process ends: writing each takes longer than making it.
- * A process that is killed takes along what it said in that turn.
+ * Lines are written once in each turn of the event loop, and when the process ends: writing a line takes longer than making
+ * it. A process that is killed loses the lines of its last turn.
  */
 const standardError = once((): DestinationStream => {
   const out = pino.destination({ fd: 2, sync: true })
@@ -77,14 +77,14 @@ function once<T>(make: () => T): () => T {
 }
 
 /**
- * What has a secret's name is hidden, and so it is one level deeper. pino's own `redact` says the same, and takes ten
- * times as long for it as the rest of a line takes; there is a line for nearly every call.
+ * Hides members with a secret name, and those one level deeper. pino's own `redact` does the same, but takes ten times as
+ * long as the rest of a line; nearly every call writes a line.
  */
 function hideSecrets(line: Fields, within: (value: unknown) => unknown): Fields {
   let shown = line
   for (const name in line) {
     const value = line[name]
-    // Of an error only what is safe is described anyway.
+    // Errors are reduced to their safe properties anyway.
     const safe = neverLogged.has(name) ? '[secret]' : name === 'error' ? value : within(value)
     if (safe === value) continue
     if (shown === line) shown = { ...line }
@@ -101,7 +101,7 @@ function hideSecretsWithin(value: unknown): unknown {
 
 const asItIs = (value: unknown) => value
 
-/** An error as the log shows it: what and where, without the properties libraries hang on errors (they may hold request data). */
+/** Reduces an error to what and where, without the properties that libraries add (they may contain request data). */
 function describeError(error: unknown) {
   if (!(error instanceof Error)) return { message: String(error) }
   return { name: error.name, message: error.message, stack: error.stack }

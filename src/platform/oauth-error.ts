@@ -1,7 +1,7 @@
 /**
- * The codes a refusal may carry to the outside. Those of CIBA Core §11 and §13, OAuth 2.0 (RFC 6749 §5.2), bearer
- * tokens (RFC 6750 §3.1), DPoP (RFC 9449 §5, §8), authorization details (RFC 9396 §5), resource indicators (RFC 8707
- * §2) and step-up (RFC 9470 §3), and three for the device API, which has no standard.
+ * The error codes in responses: those of CIBA Core §11 and §13, OAuth 2.0 (RFC 6749 §5.2), bearer tokens (RFC 6750 §3.1),
+ * DPoP (RFC 9449 §5, §8), authorization details (RFC 9396 §5), resource indicators (RFC 8707 §2) and step-up (RFC 9470 §3),
+ * and three for the device API, which has no standard.
  */
 export type OAuthErrorCode = keyof typeof statuses
 
@@ -36,21 +36,20 @@ const statuses = {
 } as const
 
 export interface OAuthErrorOptions {
-  /** For us: goes to the log, never to the outside. */
+  /** Logged only, never sent in a response. */
   detail?: string
-  /** When the same code has another status here: `access_denied` is 403 at the backchannel endpoint, 400 at the token endpoint. */
+  /** Overrides the status of the code: `access_denied` is 403 at the backchannel endpoint, 400 at the token endpoint. */
   status?: number
   headers?: Record<string, string>
-  /** Further members of the JSON answer. */
+  /** Additional members of the JSON response. */
   members?: Record<string, string | number | boolean>
 }
 
 /**
- * A request that is refused: made where the reason is known, translated into HTTP in one place (`platform/http/answer.ts`).
+ * An error response: thrown where the reason is found, converted to HTTP in one place (`platform/http/answer.ts`).
  *
- * It has three voices. The `code` is the standard's, for the client. `hint` is for the client's developer and becomes
- * `error_description`: printable ASCII, and nothing in it comes from the request (AE-2, M29). `detail` is for us and
- * goes to the log.
+ * The `code` is the standard's, for the client. `hint` is for the client's developer and becomes `error_description`:
+ * printable ASCII, and nothing in it comes from the request. `detail` is for the operator and goes to the log.
  */
 export class OAuthError extends Error {
   readonly code: OAuthErrorCode
@@ -60,14 +59,14 @@ export class OAuthError extends Error {
   readonly headers: Record<string, string>
   readonly members: Record<string, string | number | boolean>
 
-  constructor(code: OAuthErrorCode, hint: string, voices: OAuthErrorOptions = {}) {
+  constructor(code: OAuthErrorCode, hint: string, options: OAuthErrorOptions = {}) {
     super(`${code}: ${hint}`)
     this.name = 'OAuthError'
     this.code = code
     this.hint = hint
-    this.status = voices.status ?? statuses[code]
-    this.detail = voices.detail
-    this.headers = voices.headers ?? {}
-    this.members = voices.members ?? {}
+    this.status = options.status ?? statuses[code]
+    this.detail = options.detail
+    this.headers = options.headers ?? {}
+    this.members = options.members ?? {}
   }
 }

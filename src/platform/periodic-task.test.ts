@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import { createStageClock } from '../../test/support/clock.ts'
 import { createPeriodicTask } from './periodic-task.ts'
 
-/** Work that ends when it is told to, and is then to be done again after a second. */
+/** Work that ends when the test says so, and is then due again after a second. */
 function heldWork(onRest?: () => void) {
   const clock = createStageClock()
   const ends: (() => void)[] = []
@@ -24,7 +24,7 @@ function heldWork(onRest?: () => void) {
 }
 
 describe('periodic work', () => {
-  test('is begun after the first pause, and again after each pause that it asks for', async () => {
+  test('begins after the first pause, and again after each pause that it asks for', async () => {
     const { task, clock, begun, end } = heldWork()
     task.start(500)
     clock.advance(499)
@@ -38,7 +38,7 @@ describe('periodic work', () => {
     assert.equal(begun(), 2)
   })
 
-  test('is done once more, and not at the same time, however often it was asked for meanwhile', async () => {
+  test('is repeated once, and never in parallel, however often it is requested meanwhile', async () => {
     let rests = 0
     const { task, begun, end } = heldWork(() => {
       rests += 1
@@ -52,7 +52,7 @@ describe('periodic work', () => {
     assert.deepEqual([begun(), rests], [2, 1])
   })
 
-  test('is begun anew by who asks for it at the moment it has come to rest', async () => {
+  test('begins anew when it is requested at the moment it comes to rest', async () => {
     let asked = false
     const { task, begun, end } = heldWork(() => {
       if (!asked) task.wake()
@@ -63,7 +63,7 @@ describe('periodic work', () => {
     assert.equal(begun(), 2)
   })
 
-  test('does nothing before it was started, nor after it was stopped, which waits for what is under way', async () => {
+  test('does nothing before start nor after stop, which waits for work under way', async () => {
     const { task, clock, begun, end } = heldWork()
     task.wake()
     assert.equal(begun(), 0)

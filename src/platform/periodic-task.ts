@@ -1,20 +1,20 @@
-/** Work that is done again and again: when its time has come, and whenever somebody asks for it. */
+/** Work that is repeated after a pause, and whenever it is requested. */
 import type { Clock } from './clock.ts'
 
 export interface PeriodicTask {
-  /** From now on the work is done: the first time after so many milliseconds. Does nothing if it was started before. */
+  /** Begins: the work is first done after `afterMs`. Does nothing if it was started before. */
   start(afterMs: number): void
-  /** Does the work now; if it is under way, once more when that is done. Does nothing unless it was started. */
+  /** Does the work now; if it is under way, once more afterwards. Does nothing unless it was started. */
   wake(): void
-  /** Nothing more is begun. Resolves when what is under way has ended. */
+  /** Begins no more work. Resolves when work under way has ended. */
   stop(): Promise<void>
 }
 
 export interface PeriodicTaskNeeds {
-  /** Never runs twice at the same time. Resolves to the milliseconds after which it is done again, and must not reject. */
+  /** Never runs in parallel. Resolves to the milliseconds until it is repeated; must not reject. */
   work(): Promise<number>
   clock: Pick<Clock, 'after'>
-  /** Called when the work has ended and nobody has asked for it meanwhile. */
+  /** Called when the work has ended and was not requested again meanwhile. */
   onRest?: () => void
 }
 
@@ -43,7 +43,7 @@ export function createPeriodicTask({ work, clock, onRest }: PeriodicTaskNeeds): 
       const pauseMs = await work()
       if (isRunning) cancel = clock.after(pauseMs, wake)
     }
-    // In the same turn as the last look at what is asked: who asks from now on begins anew.
+    // In the same turn as the last check of `isAsked`: a later request begins anew.
     working = undefined
     if (isRunning) onRest?.()
   }

@@ -12,7 +12,7 @@ const rules: Rule<Range, { limit: number }, keyof Range>[] = [
   { settings: ['min', 'max'], requires: ({ min, max }) => min <= max, message: 'is more than max' },
 ]
 
-test('each rule that does not hold is reported in its order, by its first setting', () => {
+test('each broken rule is reported in order, under its first setting', () => {
   assert.deepEqual(violationsOf(rules, { min: 9, max: 8 }, { limit: 7 }), [
     { setting: 'max', message: 'exceeds 7' },
     { setting: 'min', message: 'is more than max' },

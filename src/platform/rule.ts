@@ -12,24 +12,25 @@ import type { OAuthErrorCode } from './oauth-error.ts'
  * }
  */
 export interface Rule<Subject, Context = undefined, Setting extends string = string> {
-  /** What the condition is about. The message is about the first. */
+  /** The settings that the condition is about. The message is about the first. */
   settings: readonly [Setting, ...Setting[]]
   /** Whether the input meets the condition. */
   requires: (subject: Subject, context: Context) => boolean
-  /** The OAuth error code of the response, where input that breaks the rule is answered with one. */
+  /** The OAuth error code, where a broken rule becomes an error response. */
   error?: OAuthErrorCode
   message: string | ((subject: Subject, context: Context) => string)
 }
 
+/** A broken rule, reported under its first setting. */
 export interface Violation<Setting extends string = string> {
   setting: Setting
   message: string
 }
 
 /**
- * Returns what breaks the rules, in their order.
+ * Returns the violations, in the order of the rules.
  *
- * @param isInvalid whether a setting is invalid by itself: rules about it are skipped, they would only repeat that
+ * @param isInvalid whether a setting is invalid by itself: rules about it are skipped, because they would only repeat that
  */
 export function violationsOf<Subject, Context, Setting extends string>(
   rules: readonly Rule<Subject, Context, Setting>[],

@@ -1,21 +1,21 @@
-/** What a deployment has promised to keep to. Whoever has to know asks the profile, and nobody asks for its name. */
+/** What a security profile requires. Code asks for the single properties, never for the profile's name. */
 
 export interface Profile {
   name: 'core' | 'fapi-ciba'
-  /** How outcomes may reach clients. */
+  /** Allowed delivery modes. */
   deliveryModes: readonly ('poll' | 'ping' | 'push')[]
-  /** How clients may authenticate themselves. */
+  /** Allowed client authentication methods. */
   clientAuthentication: readonly string[]
-  /** What client assertions, signed requests and DPoP proofs may be signed with. Never a shared secret where one is listed here. */
+  /** Allowed signing algorithms of client assertions, signed requests and DPoP proofs. HMAC is not among them. */
   clientSigning: readonly string[]
   idTokenSigning: readonly ('ES256' | 'RS256' | 'PS256')[]
-  /** Whether client assertions are for the issuer alone, unless the configuration says otherwise. */
+  /** Whether the issuer must be the only audience of client assertions, unless configured otherwise. */
   issuerAsAudience: boolean
-  /** Whether a request has to be signed, registered for it or not. */
+  /** Whether every authentication request must be signed, whatever the client registered. */
   signedRequestsOnly: boolean
-  /** Whether a request has to say what it is about: by its details or by a binding message. */
+  /** Whether a request must say what it is about: by authorization details or a binding message. */
   uniqueContext: boolean
-  /** Whether every access token is bound to a key of its client. */
+  /** Whether every access token must be sender-constrained. */
   boundTokensOnly: boolean
 }
 
@@ -39,7 +39,7 @@ const core: Profile = {
   boundTokensOnly: false,
 }
 
-/** FAPI-CIBA, Implementer's Draft 1, with what it inherits of FAPI 1.0: FC-2 to FC-7, FC-15, FI-1, FI-2, FI-5. */
+/** FAPI-CIBA, Implementer's Draft 1, with the requirements of FAPI 1.0 that it includes. */
 const fapiCiba: Profile = {
   name: 'fapi-ciba',
   deliveryModes: ['poll', 'ping'],
@@ -52,4 +52,5 @@ const fapiCiba: Profile = {
   boundTokensOnly: true,
 }
 
+/** The profiles by name. */
 export const profiles = { core, 'fapi-ciba': fapiCiba } as const

@@ -1,9 +1,9 @@
-/** Reads settings with a schema and says in sentences what is wrong with them: everything at once. */
+/** Reads settings with a schema and reports all problems at once, in sentences. */
 import type { z } from 'zod'
 
-/** A configuration that cannot be used. The message holds every problem, one a line. */
+/** An invalid configuration. The message contains every problem, one a line. */
 export class ConfigError extends Error {
-  /** One sentence each, starting with the name of the setting. No secret is in any of them. */
+  /** One sentence each, starting with the name of the setting. None contains a secret. */
   readonly problems: string[]
 
   constructor(problems: string[]) {
@@ -18,24 +18,26 @@ export class ConfigError extends Error {
   }
 }
 
+/** The result of reading settings. */
 export interface Reading<Value> {
-  /** What was read. Whatever had to be complained about is absent or has its default, so that checking can go on. */
+  /** The valid settings. Invalid ones are absent or have their defaults, so that checking can continue. */
   value: Value
   problems: string[]
-  /** The settings complained about, as dotted paths. */
+  /** The invalid settings, as dotted paths. */
   broken: Set<string>
 }
 
 export interface ReadingManner {
-  /** Dotted paths of everything that may be set: for "did you mean". */
+  /** Dotted paths of all settings: for "did you mean". */
   known?: string[]
-  /** How a setting is called in a problem. */
+  /** Returns the name of a setting for messages. */
   nameOf?: (path: string) => string
 }
 
-/** Zod would write a program for each schema, which pays only where it is used again and again. */
+/** Zod would compile each schema, which pays off only if it is used repeatedly. */
 const readOnce = { jitless: true }
 
+/** Validates settings with a schema. Invalid ones are left out of the result and reported, all at once. */
 export function readSettings<Schema extends z.ZodType>(
   schema: Schema,
   input: Record<string, unknown>,
@@ -63,7 +65,7 @@ function describe(issue: z.core.$ZodIssue, known: string[], nameOf: (path: strin
   })
 }
 
-/** An entry of a list is not a setting of its own: its list is. */
+/** A problem of a list entry belongs to the list. */
 function settingsOf(issue: z.core.$ZodIssue): string[][] {
   const entry = issue.path.findIndex((step) => typeof step === 'number')
   const path = (entry < 0 ? issue.path : issue.path.slice(0, entry)).map(String)
@@ -85,7 +87,7 @@ function without(settings: Record<string, unknown>, [first, ...rest]: string[]):
   return Object.fromEntries(entries)
 }
 
-/** For a schema's `error`: what the setting must be and what it is. Not for settings that may hold a secret. */
+/** For a schema's `error`: says what the setting must be and what it is. Not for settings that may contain a secret. */
 export function expectation(what: string): { error: (issue: { input?: unknown }) => string } {
   return { error: ({ input }) => `must be ${what}; it is ${show(input)}` }
 }
@@ -96,7 +98,7 @@ export function secretExpectation(what: string): { error: (issue: { input?: unkn
 }
 
 function show(value: unknown): string {
-  // What was pasted into the wrong place may be an address with a password in it.
+  // A misplaced value may be an address with a password in it.
   const isPrivate = typeof value === 'string' && (value.length > 40 || value.includes('://'))
   if (isPrivate) return showSecret(value)
   if (typeof value === 'string') return JSON.stringify(value)
@@ -119,7 +121,7 @@ export function didYouMean(nearest: string | undefined): string {
   return nearest === undefined ? '' : `; did you mean ${nearest}?`
 }
 
-/** The candidate that `word` is probably a slip of, or nothing if none is near. */
+/** Returns the candidate that `word` is probably a misspelling of, or undefined. */
 export function nearest(word: string, candidates: string[]): string | undefined {
   return closest(candidates, (candidate) => slips(word, candidate), Math.max(1, Math.floor(word.length / 4)))
 }
@@ -150,7 +152,7 @@ function closest(candidates: string[], distance: (candidate: string) => number, 
   return first !== undefined && first.distance <= allowed ? first.candidate : undefined
 }
 
-/** How many letters must be added, dropped or changed (Levenshtein). Case and underscores do not count. */
+/** Returns how many letters must be added, dropped or changed (Levenshtein). Case and underscores do not count. */
 function slips(one: string, other: string): number {
   const from = one.toLowerCase().replaceAll('_', '')
   const to = other.toLowerCase().replaceAll('_', '')
@@ -165,7 +167,7 @@ function slips(one: string, other: string): number {
   return row.at(-1)!
 }
 
-/** Whether this is an object as written in a file: no list, no instance of a class. */
+/** Whether this is a plain object: no list, no instance of a class. */
 export function isPlain(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null) return false
   const prototype = Object.getPrototypeOf(value)

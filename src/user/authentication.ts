@@ -1,7 +1,7 @@
-/** How strongly the user was authenticated when deciding, as far as it is known. */
+/** How the user was authenticated when deciding, as far as it is known. */
 export interface Authentication {
   acr?: string | undefined
   amr?: string[] | undefined
-  /** Seconds since 1970: when the user was authenticated, not when the decision was made (M43). */
+  /** Seconds since 1970: when the user was authenticated, not when the decision was made. */
   authTime?: number | undefined
 }

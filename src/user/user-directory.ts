@@ -1,13 +1,12 @@
-/** The built-in users behind the questions that an application's own hooks answer. Their passwords: `password-check.ts`. */
+/** Implements, for the built-in users, the hooks that an application may provide. Their passwords: `password-check.ts`. */
 import type { ConfiguredUser, HintSubject, User, UserHooks } from './user.ts'
 import type { UserStore } from './user-store.ts'
 
 /**
  * Users from the configuration come first, then those added by command.
  *
- * A `login_hint` is an id, a username, an e-mail address (in any letter case) or a phone number. An `id_token_hint`
- * names its subject. A `login_hint_token` names a user by the claim that the configuration says; one that nobody could
- * check means nothing here.
+ * A `login_hint` is an id, a username, an e-mail address (in any letter case) or a phone number. An `id_token_hint` names its
+ * subject. A `login_hint_token` names a user by the configured claim; an unverified one matches no user.
  */
 export function createUserDirectory(configured: readonly ConfiguredUser[], users: UserStore): UserHooks {
   const byId = new Map(configured.map((user) => [user.id, user]))
@@ -20,12 +19,12 @@ export function createUserDirectory(configured: readonly ConfiguredUser[], users
 
   async function findByName(name: string): Promise<User | null> {
     const configured = byIdentifier.get(name) ?? byIdentifier.get(name.toLowerCase())
-    // Looked for in any case: the time it takes must not tell which names exist.
+    // Looked up in any case: the time it takes must not reveal which names exist.
     const added = await users.findByIdentifier(name)
     return configured ? withoutSecrets(configured) : (added ?? null)
   }
 
-  /** What the claim is called says which of a user's names it is: an address is nobody's username. */
+  /** The claim determines which identifier is compared: an e-mail address does not match a username. */
   async function findBySubject({ claim, value }: HintSubject): Promise<User | null> {
     if (typeof value !== 'string' || value === '') return null
     if (!Object.hasOwn(namesByClaim, claim)) return find(value)
@@ -44,7 +43,7 @@ export function createUserDirectory(configured: readonly ConfiguredUser[], users
   }
 }
 
-/** Claims that hold one of a user's names. Any other holds the user's id. */
+/** Claims that contain one of a user's identifiers. Any other contains the user's id. */
 const namesByClaim = { email: 'email', phone_number: 'phone_number', preferred_username: 'username' } as const
 
 function identifiersOf(user: ConfiguredUser): string[] {

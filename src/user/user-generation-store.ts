@@ -2,13 +2,13 @@ import type { Database, Statement } from '../platform/storage/database.ts'
 
 export interface UserGeneration {
   generation: number
-  /** Locked, or gone: nobody signs in as this user, and nothing is asked of them. */
+  /** Locked or removed: the user cannot sign in and gets no requests. */
   isClosed: boolean
 }
 
 export type UserGenerationStore = ReturnType<typeof createUserGenerationStore>
 
-/** Which generation each user is in: what was issued in an earlier one counts no more. */
+/** The current generation of each user: what was issued in an earlier one is no longer valid. */
 export function createUserGenerationStore(database: Pick<Database, 'read'>) {
   return {
     async find(userId: string): Promise<UserGeneration> {
@@ -19,7 +19,7 @@ export function createUserGenerationStore(database: Pick<Database, 'read'>) {
       return { generation: row?.generation ?? 0, isClosed: row?.is_closed === 1 }
     },
 
-    /** Of these users, those who are closed. */
+    /** Resolves to those of these users who are closed. */
     async closedOf(userIds: string[]): Promise<Set<string>> {
       const rows = await database.read<{ user_id: string }>(
         'select user_id from user_generations where is_closed = 1 and user_id in (select value from each($1))',
@@ -29,9 +29,9 @@ export function createUserGenerationStore(database: Pick<Database, 'read'>) {
     },
 
     /**
-     * The statement that begins the next generation.
+     * Returns the statement that begins the next generation.
      *
-     * @param ending.closes whether the user can no longer be asked
+     * @param ending.closes whether the user becomes closed
      * @param ending.endedAt milliseconds since 1970: requests received before are refused; undefined: no request is
      */
     next: (userId: string, { closes, endedAt }: { closes: boolean; endedAt: number | undefined }): Statement => ({

@@ -9,10 +9,11 @@ export interface KnownUser extends User {
 
 type UserRow = RowOf<Omit<KnownUser, 'has_user_code'>>
 
+/** How the id of a new user relates to former users. */
 export interface Addition {
-  /** As what the id is remembered if it was somebody's before. */
+  /** The forms in which a former use of the id is remembered. */
   usedIds?: readonly string[]
-  /** Whether that was the same person. */
+  /** Whether the id belonged to the same person before. */
   isSamePerson?: boolean
 }
 
@@ -26,7 +27,7 @@ export function createUserStore(database: Database) {
       return row && toUser(row)
     },
 
-    /** Finds by what a client may know of a user: id, username, e-mail address or phone number. */
+    /** Finds a user by what a client may know: id, username, e-mail address or phone number. */
     async findByIdentifier(identifier: string): Promise<KnownUser | undefined> {
       const [row] = await database.read<UserRow>(
         `select * from users where id = $1 or username = $1 or email = $2 or phone_number = $1
@@ -41,7 +42,7 @@ export function createUserStore(database: Database) {
       return rows.map(toUser)
     },
 
-    /** Puts a stronger hash of the same password in the place of `present`. Not if the password was changed meanwhile. */
+    /** Replaces `present` by a stronger hash of the same password. Does nothing if the password was changed meanwhile. */
     async replacePasswordHash(id: string, present: string, stronger: string): Promise<void> {
       await database.step({
         sql: 'update users set password_hash = $3 where id = $1 and password_hash = $2 returning id',
@@ -50,8 +51,8 @@ export function createUserStore(database: Database) {
     },
 
     /**
-     * Answers whether the user was added: not if the id or one of the identifiers is taken, nor if the id was somebody's
-     * before, unless that was the same person.
+     * Resolves to whether the user was added: false if the id or one of the identifiers is taken, or if the id belonged to
+     * another person before.
      */
     async add(
       user: KnownUser,
@@ -81,13 +82,13 @@ export function createUserStore(database: Database) {
             JSON.stringify(usedIds),
           ],
         },
-        // Else it would wait for whoever ends the user of this id, and go by what it saw before.
+        // Else it would wait for a step that ends the user of this id, and then use what it read before.
         { also: [reopening(user.id, usedIds, now)], lockKeys: `requests of ${user.id}` },
       )
       return rows.length > 0
     },
 
-    /** Lets a locked user in again. What ended with the lock stays ended. */
+    /** Unlocks a user. What ended with the lock stays ended. */
     async unlock(id: string, now: number): Promise<boolean> {
       const rows = await database.step(
         { sql: 'update users set disabled = 0 where id = $1 returning id', values: [id] },
@@ -96,7 +97,7 @@ export function createUserStore(database: Database) {
       return rows.length > 0
     },
 
-    /** The statement that sets a password, for the step that ends what was begun with the one before. */
+    /** Returns the statement that sets a password, for the step that ends what was begun with the previous one. */
     settingPassword: (id: string, passwordHash: string): Statement => ({
       sql: 'update users set password_hash = $2 where id = $1',
       values: [id, passwordHash],
@@ -104,7 +105,7 @@ export function createUserStore(database: Database) {
   }
 }
 
-/** Nothing ended is in the generation that goes on. @param usedIds as what the id may be remembered */
+/** Continues in the same generation, in which nothing has ended. @param usedIds forms in which the id may be remembered */
 function reopening(id: string, usedIds: readonly string[], now: number): Statement {
   return {
     sql: `update user_generations set user_id = $1, is_closed = 0, changed_at = $3

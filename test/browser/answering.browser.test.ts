@@ -1,4 +1,4 @@
-/** From a ring to tokens, and everything else that can become of a request, in a real browser. */
+/** From an authentication request to tokens, and all other outcomes of a request, in a real browser. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import * as openid from 'openid-client'
@@ -22,8 +22,8 @@ import { ana, ben, newNotificationToken, openStage, type RingingClient, type Sta
 const kiosk = { client: 'Kiosk' }
 const message = 'Coffee 4.20'
 
-describe('Ana is rung, gets a mail, follows its link, signs in, looks and approves', () => {
-  test('Kiosk polls and gets its tokens', async (t) => {
+describe('Ana gets a mail about a request, follows its link, signs in and approves', () => {
+  test('Kiosk polls and gets tokens', async (t) => {
     const { stage, mails } = await openHouse(t)
     const client = await playedBy(stage, 'kiosk')
     const rung = await ring(client, 'kiosk')
@@ -33,7 +33,7 @@ describe('Ana is rung, gets a mail, follows its link, signs in, looks and approv
     assert.ok(Math.abs(Number(claims.auth_time) - Date.now() / 1000) < 60, 'auth_time is that of the sign-in')
   })
 
-  test('Northbank is pinged and collects its tokens', async (t) => {
+  test('Northbank gets a ping and redeems the tokens', async (t) => {
     const { stage, mails, northbank } = await openHouse(t)
     const client = await playedBy(stage, 'northbank')
     const rung = await ring(client, 'northbank')
@@ -43,7 +43,7 @@ describe('Ana is rung, gets a mail, follows its link, signs in, looks and approv
     assert.equal((await collect(client, rung)).claims()!.sub, ana.id)
   })
 
-  test('Till is pushed its tokens', async (t) => {
+  test('Till gets the tokens by push', async (t) => {
     const { stage, mails, till } = await openHouse(t)
     const client = await playedBy(stage, 'till')
     const rung = await ring(client, 'till')
@@ -55,15 +55,15 @@ describe('Ana is rung, gets a mail, follows its link, signs in, looks and approv
   })
 })
 
-describe('Ana says no', () => {
-  test('Deny is as near as Approve, and the client hears it', async (t) => {
+describe('Ana denies', () => {
+  test('Deny is as easy to reach as Approve, and the client gets the denial', async (t) => {
     const { client, rung, page } = await looking(t)
     await press(page, says('approve.deny'))
     await seesHeading(page, says('outcome.denied_title'))
     assert.equal((await refusalOf(collect(client, rung))).error, 'access_denied')
   })
 
-  test('"this was not me" denies, and her history keeps that she said so', async (t) => {
+  test('"this was not me" denies, and her history records the report', async (t) => {
     const { client, rung, page } = await looking(t)
     await press(page, says('approve.not_me'))
     await seesHeading(page, says('outcome.reported_title'))
@@ -77,8 +77,8 @@ describe('Ana says no', () => {
   })
 })
 
-describe('time and other people', () => {
-  test('the time runs out while the page is open: it counts down, and says by itself that it is too late', async (t) => {
+describe('expiry, and other users', () => {
+  test('a request expires while the page is open: the page counts down, and then shows the expiry', async (t) => {
     const stage = await openStageInRealTime(t)
     const page = await openWindow(t)
     await page.goto(stage.url)
@@ -94,7 +94,7 @@ describe('time and other people', () => {
     assert.equal((await refusalOf(collect(client, rung))).error, 'expired_token')
   })
 
-  test('who comes back to the link later reads that it was decided', async (t) => {
+  test('the link of a decided request shows that it was decided', async (t) => {
     const { page } = await looking(t)
     const link = page.url()
     await press(page, says('approve.deny'))
@@ -103,7 +103,7 @@ describe('time and other people', () => {
     assert.ok((await readPage(page)).includes(says('outcome.already_denied')))
   })
 
-  test('two tabs decide at once: one wins, the other says that it is decided', async (t) => {
+  test('two tabs decide at the same time: one succeeds, the other shows that it is decided', async (t) => {
     const stage = await openStage(t)
     const browser = await openChromium(t)
     const client = await playedBy(stage, 'kiosk')
@@ -125,7 +125,7 @@ describe('time and other people', () => {
     }
   })
 
-  test('the page of a tab that comes too late with the same answer is told so too', async (t) => {
+  test('a second tab with the same decision also shows that it is decided', async (t) => {
     const { page } = await looking(t)
     const other = await page.context().newPage()
     await other.goto(page.url())
@@ -135,7 +135,7 @@ describe('time and other people', () => {
     assert.ok((await readPage(other)).includes(says('outcome.already_approved')))
   })
 
-  test("Ben opens Ana's link: he is told that it is not his and nothing of what it is; she signs in and answers", async (t) => {
+  test("Ben opens Ana's link: he sees only that it is not his; she signs in and decides", async (t) => {
     const stage = await openStage(t)
     const client = await playedBy(stage, 'kiosk')
     const rung = await ring(client, 'kiosk')
@@ -155,7 +155,7 @@ describe('time and other people', () => {
     assert.equal((await collect(client, rung)).claims()!.sub, ana.id)
   })
 
-  test('whoever signs out is asked who they are, and what was theirs is gone from the window', async (t) => {
+  test('after a sign-out the next user must sign in, and sees nothing of the previous user', async (t) => {
     const { stage, page } = await looking(t)
     const link = page.url()
     await press(page, says('app.sign_out'))
@@ -168,7 +168,7 @@ describe('time and other people', () => {
   })
 })
 
-/** A Doorbell that mails, with the endpoints of those who are called back. */
+/** A Doorbell that sends mail, with the notification endpoints of the clients. */
 async function openHouse(t: TestContext) {
   const [server, northbank, till] = await Promise.all([
     openMailServer(t),
@@ -209,7 +209,7 @@ async function approveFromMail(
   await seesHeading(page, says('outcome.approved_title'))
 }
 
-/** Ana, signed in, looks at a request of Kiosk. */
+/** Ana, signed in, views a request of Kiosk. */
 async function looking(
   t: TestContext,
 ): Promise<{ stage: Stage; client: openid.Configuration; rung: Rung; page: Page }> {

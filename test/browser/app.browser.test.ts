@@ -1,4 +1,4 @@
-/** What the app does beside one request: what waits, what was, passkeys, numbers, notifications. */
+/** The pages of the consent app beside the request page: open requests, activity, passkeys, numbers, notifications. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import * as openid from 'openid-client'
@@ -9,8 +9,8 @@ import { collect, playedBy, refusalOf } from '../support/foreign-client.ts'
 import { openPushService } from '../support/push-service.ts'
 import { ana, ben, openStage, type Stage } from '../support/stage.ts'
 
-describe('what waits', () => {
-  test('a new request appears by itself, and goes by itself when it is answered elsewhere', async (t) => {
+describe('open requests', () => {
+  test('a new request appears by itself, and disappears when it is decided elsewhere', async (t) => {
     const { stage, page } = await atHome(t)
     assert.ok((await readPage(page)).includes(says('waiting.none')))
     await stage.ring('kiosk')
@@ -25,9 +25,9 @@ describe('what waits', () => {
     await seesHeading(page, says('approve.title', { client: 'Kiosk' }))
   })
 
-  test('what comes between the page and its line to the server is not missed', async (t) => {
+  test('a request that arrives between the page and its event stream is not missed', async (t) => {
     const { stage, page } = await atHome(t)
-    // Once: a stream that is cut comes back by itself.
+    // Once, because an interrupted stream reconnects by itself.
     await page.route(
       '**/events',
       async (route) => {
@@ -40,7 +40,7 @@ describe('what waits', () => {
     await page.getByRole('heading', { level: 2, name: 'Kiosk' }).waitFor()
   })
 
-  test("somebody else's requests do not appear", async (t) => {
+  test('requests about another user do not appear', async (t) => {
     const { stage, page } = await atHome(t)
     await stage.ring('kiosk', { login_hint: ben.email, binding_message: 'for Ben' })
     await stage.ring('kiosk', { binding_message: 'for Ana' })
@@ -50,7 +50,7 @@ describe('what waits', () => {
 })
 
 describe('activity', () => {
-  test('Ana takes access back: the tokens are worth nothing from then on', async (t) => {
+  test('Ana revokes access: the tokens are invalid from then on', async (t) => {
     const { stage, page } = await atHome(t)
     const client = await playedBy(stage, 'kiosk')
     const rung = await openid.initiateBackchannelAuthentication(client, {
@@ -75,7 +75,7 @@ describe('activity', () => {
     assert.equal((await refusalOf(openid.refreshTokenGrant(client, tokens.refresh_token!))).error, 'invalid_grant')
   })
 
-  test('Ana blocks a client: it can no longer ask her; she unblocks it, and it can', async (t) => {
+  test('Ana blocks a client: it can send no requests about her; she unblocks it, and it can', async (t) => {
     const { stage, page } = await atHome(t)
     await stage.ring('kiosk')
     await stage.decide(await stage.newestRequest(), 'denied')
@@ -94,7 +94,7 @@ describe('activity', () => {
 })
 
 describe('passkeys', () => {
-  test('Ana adds one, signs in with it, and the tokens tell of it', async (t) => {
+  test('Ana adds one, signs in with it, and the ID token contains its amr', async (t) => {
     const { stage, page } = await atHome(t)
     await plugInAuthenticator(page)
     await addPasskey(page, stage)
@@ -113,13 +113,13 @@ describe('passkeys', () => {
       acr_values: 'phr',
     })
     await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
-    // Just signed in with it: that is enough.
+    // No confirmation: she has just signed in with it.
     await press(page, says('approve.approve'))
     await seesHeading(page, says('outcome.approved_title'))
     assert.equal((await collect(client, rung)).claims()!.acr, 'phr')
   })
 
-  test('signed in with a password, she confirms with it what has to be confirmed so; without one it is not approved', async (t) => {
+  test('signed in with a password, she approves with a passkey where one is required', async (t) => {
     const { stage, page } = await atHome(t)
     const authenticator = await plugInAuthenticator(page)
     await addPasskey(page, stage)
@@ -149,7 +149,7 @@ describe('passkeys', () => {
     assert.ok((claims.amr as string[]).includes('hwk') || (claims.amr as string[]).includes('pop'), String(claims.amr))
   })
 
-  test('she removes it, after signing in with it: it signs nobody in any more', async (t) => {
+  test('she removes it, after signing in with it: it can no longer be used to sign in', async (t) => {
     const { stage, page } = await atHome(t)
     await plugInAuthenticator(page)
     await addPasskey(page, stage)
@@ -182,13 +182,13 @@ describe('number matching', () => {
     await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
     const numbers = await page.locator('button.number').allTextContents()
     assert.equal(numbers.length, 3)
-    assert.deepEqual(numbers, numbers.toSorted(), 'their order tells nothing')
+    assert.deepEqual(numbers, numbers.toSorted(), 'their order reveals nothing')
     await press(page, '4711')
     await seesHeading(page, says('outcome.approved_title'))
     assert.equal((await stage.poll('kiosk', rung.body.auth_req_id)).status, 200)
   })
 
-  test('a wrong one denies, and says so', async (t) => {
+  test('a wrong one denies, and the page says so', async (t) => {
     const { stage, page } = await atHome(t, config)
     const rung = await stage.ring('kiosk', { binding_message: '4711' })
     await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
@@ -200,7 +200,7 @@ describe('number matching', () => {
 })
 
 describe('on the phone', () => {
-  test('it can be installed: the manifest, its icon and the service worker are there', async (t) => {
+  test('the app can be installed: it has a manifest, an icon and a service worker', async (t) => {
     const { page } = await atHome(t)
     const state = await page.evaluate(
       'navigator.serviceWorker.ready.then(({ scope, active }) => [scope, active.scriptURL])',
@@ -216,14 +216,14 @@ describe('on the phone', () => {
     const icon = await page.request.get(`${origin}${manifest.icons[0]!.src}`)
     assert.equal(icon.headers()['content-type'], 'image/svg+xml')
     const { installabilityErrors } = await devtools.send('Page.getInstallabilityErrors')
-    // A private window, which a test's is, can install nothing.
+    // A test's context is a private window, which can install nothing.
     assert.deepEqual(
       installabilityErrors.map(({ errorId }) => errorId).filter((id) => id !== 'in-incognito'),
       [],
     )
   })
 
-  test('Ana wants to be told here: her subscription arrives, is rung, and is forgotten when she no longer wants it', async (t) => {
+  test('Ana enables notifications: her subscription gets messages, and is deleted when she disables them', async (t) => {
     const { stage, page, subscriber } = await atHomeWithPush(t)
     await press(page, says('push.offer'))
     await page.getByText(says('push.on')).waitFor()
@@ -239,7 +239,7 @@ describe('on the phone', () => {
     assert.equal(subscriber.received.length, 1)
   })
 
-  test('Ana signs out, Ben signs in: she is told here no more, he is not told until he wants it, and then he is', async (t) => {
+  test('Ana signs out, Ben signs in: her messages stop; his begin only when he enables them', async (t) => {
     const { stage, page, told, isSubscribed } = await atHomeWithPush(t)
     await press(page, says('push.offer'))
     await page.getByText(says('push.on')).waitFor()
@@ -257,7 +257,7 @@ describe('on the phone', () => {
     assert.deepEqual([await told(ana), await told(ben)], [0, 1])
   })
 
-  test('Ana does not sign out, her cookies go, Ben signs in: the page ends what she has left here', async (t) => {
+  test('Ana does not sign out, her cookies go, Ben signs in: the page ends her subscription', async (t) => {
     const { stage, page, told, isSubscribed } = await atHomeWithPush(t)
     await press(page, says('push.offer'))
     await page.getByText(says('push.on')).waitFor()
@@ -269,7 +269,7 @@ describe('on the phone', () => {
     assert.deepEqual([await told(ana), await told(ben), await isSubscribed()], [0, 0, false])
   })
 
-  test('what is pushed becomes a notification, and a click on it opens the request and decides nothing', async (t) => {
+  test('a push message becomes a notification, and a click on it opens the request without a decision', async (t) => {
     const { stage, page } = await atHome(t)
     await page.context().grantPermissions(['notifications'])
     await stage.ring('kiosk')
@@ -295,7 +295,7 @@ describe('on the phone', () => {
     assert.deepEqual(shown, [{ title, body, tag, data: { link } }])
 
     const opened = await worker.evaluate(`new Promise(async (resolve) => {
-      // A window may only be opened when somebody has really clicked.
+      // A window may be opened only after a real click.
       self.clients.openWindow = resolve
       const [notification] = await self.registration.getNotifications()
       self.dispatchEvent(Object.assign(new NotificationEvent('notificationclick', { notification }), { waitUntil() {} }))
@@ -305,7 +305,7 @@ describe('on the phone', () => {
   })
 })
 
-/** Ana, signed in, at the start page. */
+/** Ana, signed in, on the start page. */
 async function atHome(t: TestContext, config: ConfigInput = {}, prepare?: (page: Page) => Promise<unknown>) {
   const stage = await openStage(t, { config })
   const page = await (await openChromium(t)).newPage()
@@ -316,7 +316,7 @@ async function atHome(t: TestContext, config: ConfigInput = {}, prepare?: (page:
   return { stage, page }
 }
 
-/** Chromium without a screen has no push service: `subscribe` is played, everything after it is real. */
+/** Headless Chromium has no push service: `subscribe` is simulated, everything after it is real. */
 async function atHomeWithPush(t: TestContext) {
   const subscriber = (await openPushService(t)).newBrowser()
   const { stage, page } = await atHome(t, { webPush: { subject: 'mailto:ops@example.com' } }, async (page) => {
@@ -338,7 +338,7 @@ async function atHomeWithPush(t: TestContext) {
     page,
     subscriber,
     isSubscribed: () => page.evaluate(`sessionStorage.getItem('subscription') !== null`),
-    /** Rings, and says how many messages this browser got. */
+    /** Sends a request about this user, and returns the number of messages that this browser got. */
     async told(who: typeof ana | typeof ben) {
       const before = subscriber.received.length
       await stage.ring('kiosk', { login_hint: who.email })
@@ -348,7 +348,7 @@ async function atHomeWithPush(t: TestContext) {
   }
 }
 
-/** An authenticator that is always at hand: it says that it knows its user, unless told otherwise. */
+/** An authenticator that is always present: it reports that the user is verified, unless told otherwise. */
 async function plugInAuthenticator(page: Page) {
   const devtools = await page.context().newCDPSession(page)
   await devtools.send('WebAuthn.enable')

@@ -1,4 +1,4 @@
-/** Every page in each of the languages, by the user's locale or by what the browser says. */
+/** Every page in each language, by the user's locale or the browser's settings. */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
@@ -12,7 +12,7 @@ const sections = Object.keys(JSON.parse(readFileSync(`${textsFolder}/en.json`, '
 const keyName = new RegExp(`\\b(${sections})\\.[a-z_]+\\b(?!\\.[a-z])`)
 
 for (const language of languages) {
-  test(`${language}: sign-in, request, outcome, what waits, activity, passkeys`, async (t) => {
+  test(`${language}: sign-in, request, outcome, open requests, activity, passkeys`, async (t) => {
     const say = texts.in(language)
     const { username, password, email, id } = ana
     const stage = await openStage(t, {
@@ -46,7 +46,7 @@ for (const language of languages) {
   })
 }
 
-test("the user's locale goes before what the browser says; without one the browser is asked", async (t) => {
+test("the user's locale overrides the languages of the browser; without one the browser's apply", async (t) => {
   const stage = await openStage(t, { config: { users: [{ ...ana, locale: 'de-AT' }, ben] } })
   const page = await openWindow(t, { locale: 'fr-CA' })
   await page.goto(stage.url)

@@ -1,4 +1,4 @@
-/** Every page: for those who see badly, use a keyboard, have a small screen, or have switched scripts off. */
+/** Accessibility of every page: contrast, keyboard, small screens, and no scripts. */
 import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -9,11 +9,11 @@ import { openChromium, openWindow, press, readPage, says, seesHeading, signInAs 
 import { ana, ben, openStage, type Stage } from '../support/stage.ts'
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-/** Not committed: to be looked at. */
+/** Not committed; for review by eye. */
 const screenshots = 'test/screenshots'
 mkdirSync(screenshots, { recursive: true })
 
-/** How to come to each page, signed in as Ana, one after the other. */
+/** How to reach each page, signed in as Ana, one after the other. */
 const pages: Record<string, (page: Page, stage: Stage) => Promise<unknown>> = {
   'waiting, nothing': (page, stage) => page.goto(stage.url),
   'activity, nothing': (page, stage) => page.goto(`${stage.url}/activity`),
@@ -145,7 +145,7 @@ test('every page: axe finds nothing in light and dark, 360 pixels are enough, ta
     await inspect(page, 'sign-in')
     await page.setViewportSize({ width: 390, height: 844 })
     await signInAs(page, ana)
-    // The sign-in has the real time: on a busy machine it would be in the future of a clock that stands still.
+    // The sign-in uses real time: on a busy machine it would be in the future of a clock that stands still.
     stage.clock.advance(Math.max(0, Date.now() - stage.clock.now()))
     await page.close()
   })
@@ -161,14 +161,14 @@ test('every page: axe finds nothing in light and dark, 360 pixels are enough, ta
 })
 
 describe('with the keyboard only', () => {
-  test('the first key leads past the navigation; Approve and Deny follow each other and show where one is', async (t) => {
+  test('the first Tab reaches the skip link; Approve and Deny are adjacent and show the focus', async (t) => {
     const { stage, page } = await signedIn(t)
     await openRequest(page, stage)
     await page.keyboard.press('Tab')
     const skip = page.getByRole('link', { name: says('app.skip') })
     assert.ok(await isFocused(skip))
     const box = (await skip.boundingBox())!
-    assert.ok(box.x >= 0 && box.y >= 0, 'it is seen when it has the focus')
+    assert.ok(box.x >= 0 && box.y >= 0, 'it is visible when it has the focus')
     await page.keyboard.press('Enter')
 
     await page.keyboard.press('Tab')
@@ -183,7 +183,7 @@ describe('with the keyboard only', () => {
     await seesHeading(page, says('outcome.denied_title'))
   })
 
-  test('whoever tabs through the whole page comes by everything once, and sees where', async (t) => {
+  test('Tab visits every target of the page once, and shows the focus', async (t) => {
     const { stage, page } = await signedIn(t)
     await openRequest(page, stage)
     const targets = await page.locator('a[href], button').filter({ visible: true }).count()
@@ -215,7 +215,7 @@ describe('with the keyboard only', () => {
 })
 
 describe('without scripts', () => {
-  test('Ana signs in, looks, approves, and takes it back', async (t) => {
+  test('Ana signs in, views, approves, and revokes', async (t) => {
     const stage = await openStage(t)
     const { body } = await stage.ring('kiosk')
     const page = await openWindow(t, { javaScriptEnabled: false })
@@ -233,7 +233,7 @@ describe('without scripts', () => {
     await seesHeading(page, says('sign_in.title'))
   })
 
-  test('Ben hands the window to Ana', async (t) => {
+  test('Ben switches the window to Ana', async (t) => {
     const stage = await openStage(t)
     await stage.ring('kiosk')
     const page = await openWindow(t, { javaScriptEnabled: false })
@@ -241,12 +241,12 @@ describe('without scripts', () => {
     await signInAs(page, ben)
     await page.getByRole('link', { name: says('outcome.switch') }).click()
     await signInAs(page, ana)
-    // oidc-provider's own step between two users, which scripts would take.
+    // oidc-provider's own step between two users, which scripts would submit.
     await press(page, 'Continue')
     await seesHeading(page, says('approve.title', { client: 'Kiosk' }))
   })
 
-  test('what cannot be done without them says so', async (t) => {
+  test('pages say what needs scripts', async (t) => {
     const stage = await openStage(t)
     const page = await openWindow(t, { javaScriptEnabled: false })
     await page.goto(`${stage.url}/passkeys`)
@@ -311,7 +311,7 @@ interface AxeResults {
   violations: { id: string; nodes: { html: string }[] }[]
 }
 
-/** What is to be hit with a finger and is lower than 44 pixels. Links within a sentence may be. */
+/** Pointer targets lower than 44 pixels. Links within a sentence are exempt. */
 const smallTargets = `[...document.querySelectorAll('a[href], button, input:not([type=hidden]), select')]
   .filter((target) => target.checkVisibility() && !target.matches('.skip'))
   .filter((target) => !(target.matches('a') && [...target.parentNode.childNodes].some((node) => node.nodeType === 3 && node.data.trim())))

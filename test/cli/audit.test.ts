@@ -1,4 +1,4 @@
-/** What operators do by command is in the audit stream too (CD-19). */
+/** Changes by command are in the audit stream, too (CD-19). */
 import assert from 'node:assert/strict'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -6,7 +6,7 @@ import { describe, test } from 'node:test'
 import type { AuditEvent } from '../../src/platform/audit.ts'
 import { cleanAfterSuite, openTerminal } from './terminal.ts'
 
-/** The hook takes its time, as one that writes to somewhere else would. */
+/** The hook is slow, as one that writes to another system. */
 const configuration = `
 import { appendFile } from 'node:fs/promises'
 import { setTimeout } from 'node:timers/promises'
@@ -20,10 +20,10 @@ export default {
   },
 }`
 
-describe('what is done by command', () => {
+describe('a change by command', () => {
   const suite = cleanAfterSuite()
 
-  test('is told to the hook before the command ends, and to standard error, without any secret', async () => {
+  test('is passed to the audit hook before the command ends, and to standard error, without any secret', async () => {
     const terminal = await openTerminal(suite, { DOORBELL_SECRET: 's'.repeat(43) })
     await writeFile(join(terminal.cwd, 'doorbell.config.js'), configuration)
     await writeFile(join(terminal.cwd, 'package.json'), '{"type":"module"}')
@@ -67,7 +67,7 @@ describe('what is done by command', () => {
     for (const secret of secrets) assert.ok(!JSON.stringify([heard, logged]).includes(secret))
   })
 
-  test('and came to nothing is not', async () => {
+  test('is not audited if it had no effect', async () => {
     const terminal = await openTerminal(suite, { DOORBELL_SECRET: 's'.repeat(43) })
     await writeFile(join(terminal.cwd, 'doorbell.config.json'), '{"issuer":"https://id.example.com"}')
     await terminal.run(['migrate'])

@@ -1,4 +1,4 @@
-/** What the doctor says of the ways in which users hear of requests. */
+/** `doorbell doctor`: the channels that notify users. */
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -14,7 +14,7 @@ interface Finding {
   advice?: string
 }
 
-describe('doctor looks at the channels', () => {
+describe('doctor checks the channels', () => {
   const suite = cleanAfterSuite()
 
   async function findings(settings: object): Promise<Finding[]> {
@@ -27,7 +27,7 @@ describe('doctor looks at the channels', () => {
     return answer.findings
   }
 
-  test('a mail server that takes mail, and a user whom mail does not reach', async (t) => {
+  test('a mail server that accepts mail: ok; a user without a mail address: a warning', async (t) => {
     const server = await openMailServer(t)
     const found = await findings({ email: { smtp: server.url, from: 'Doorbell <no-reply@example.com>' } })
     assert.equal(found.find(({ about }) => about === 'mail')?.state, 'ok')
@@ -37,7 +37,7 @@ describe('doctor looks at the channels', () => {
     assert.ok(!lost.says.includes('ana'))
   })
 
-  test('a mail server that is not there: failed, with what to look at', async () => {
+  test('an unreachable mail server: failed, with advice', async () => {
     const smtp = `smtp://me:hush-hush@127.0.0.1:${await freePort()}`
     const found = await findings({ email: { smtp, from: 'no-reply@example.com' } })
     const mail = found.find(({ about }) => about === 'mail')
@@ -46,7 +46,7 @@ describe('doctor looks at the channels', () => {
     assert.doesNotMatch(JSON.stringify(found), /hush-hush/)
   })
 
-  test('nobody is told at all: a warning that says what follows', async () => {
+  test('no channel: a warning with the consequence', async () => {
     const found = await findings({})
     const channels = found.find(({ about }) => about === 'channels')
     assert.equal(channels?.state, 'warn')

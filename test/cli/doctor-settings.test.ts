@@ -1,4 +1,4 @@
-/** What the doctor says of settings that are allowed and still worth a second look, and of whoever the server asks. */
+/** `doorbell doctor`: risky settings, and the other servers that Doorbell calls. */
 import assert from 'node:assert/strict'
 import { readdir, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
@@ -17,7 +17,7 @@ interface Finding {
   advice?: string
 }
 
-describe('doctor looks at the settings', () => {
+describe('doctor checks the settings', () => {
   const suite = cleanAfterSuite()
 
   async function findings(settings: object, secret = newSecret()): Promise<Finding[]> {
@@ -28,7 +28,7 @@ describe('doctor looks at the settings', () => {
   }
   const of = (found: Finding[], about: string) => found.filter((finding) => finding.about === about)
 
-  test('a short secret, registration open to anybody, a proxy that is not named', async () => {
+  test('warnings for a short secret, open registration, a proxy that is not configured', async () => {
     const client = { grant_types: ['urn:openid:params:grant-type:ciba'], backchannel_token_delivery_mode: 'poll' }
     const clients = [
       { ...client, client_id: 'short', client_secret: 'hush-hush' },
@@ -47,7 +47,7 @@ describe('doctor looks at the settings', () => {
     assert.match(of(found, 'proxy')[0]!.advice!, /proxy\.trust/)
   })
 
-  test('values that an attacker tries first; what everything hangs on fails', async () => {
+  test('weak values are warnings; a weak key fails', async () => {
     const [key, password, ...more] = of(
       await findings(
         { users: [{ username: 'ana', password: 'x' }], metrics: { token: newSecret() } },
@@ -60,7 +60,7 @@ describe('doctor looks at the settings', () => {
     assert.match(password!.says, /^the password of ana has fewer than 8 characters/)
   })
 
-  test('nothing of it in development, nor where it is as it should be', async () => {
+  test('no findings in development, or with strong values', async () => {
     const good = {
       registration: { mode: 'open' },
       requests: { unknownUsers: 'pretend' },
@@ -73,7 +73,7 @@ describe('doctor looks at the settings', () => {
     }
   })
 
-  test('all that is wrong is named at once, as "serve" does: what is missing too', async () => {
+  test('all problems are reported at once, as by "serve", including missing settings', async () => {
     const wrong = { issuer: 'http://id.example.com', port: 'x', tokens: { accessTtl: -1 } }
     for (const env of [{}, { DOORBELL_SECRET: 'hush', DOORBELL_REQUESTS_INTERVAL: 'five' }]) {
       const terminal = await openTerminal(suite, env)
@@ -90,7 +90,7 @@ describe('doctor looks at the settings', () => {
     }
   })
 
-  test('a certificate: for whom, and for how long', async () => {
+  test('a certificate: its host, and the days until it expires', async () => {
     const server = (names: string, until: number) =>
       certify({ subject: 'CN=x', names: [{ type: 'dns', value: names }], until, from: -30 })
     for (const [certified, state, says] of [
@@ -105,7 +105,7 @@ describe('doctor looks at the settings', () => {
     }
   })
 
-  test('who vouches for users, and where they sign in', async (t: TestContext) => {
+  test('the issuers of hints, and the provider where users sign in', async (t: TestContext) => {
     const served = createServer((request, response) =>
       response.end(JSON.stringify(request.url === '/keys' ? { keys: [] } : { issuer: 'x' })),
     )

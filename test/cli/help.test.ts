@@ -56,7 +56,7 @@ test('--version is that of the package', async (t) => {
   assert.deepEqual([code, stdout], [0, `${version}\n`])
 })
 
-test('a slip is answered with a suggestion, and not with 0', async (t) => {
+test('a mistyped command or option gets a suggestion, and a non-zero exit code', async (t) => {
   const terminal = await openTerminal(t)
   const slip = await terminal.run(['doktor'])
   assert.equal(slip.code, 1)

@@ -1,4 +1,4 @@
-/** `doorbell keys`: rotating beside a server, and what the commands and the doctor say of it. */
+/** `doorbell keys`: rotation beside a server, and the output of the commands and of `doorbell doctor`. */
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -57,7 +57,7 @@ describe('beside a server', () => {
   }
   const listed = async () => (await terminal.json(['keys', 'list'])).keys as ShownKey[]
 
-  test('rotate says what happens when, the server publishes it, and a second time there is nothing to do', async () => {
+  test('rotate prints the times of each change, the server publishes the key, and a second rotation does nothing', async () => {
     const { code, stdout } = await terminal.run(['keys', 'rotate'])
     assert.equal(code, 0)
     for (const algorithm of ['ES256', 'RS256 and PS256']) {
@@ -86,7 +86,7 @@ describe('beside a server', () => {
     assert.match(list.stdout, /ES256 +1 .*signs until \d{4}/)
   })
 
-  test('--now, by the name of either RSA algorithm', async () => {
+  test('--now works with the name of either RSA algorithm', async () => {
     const [rotation, ...others] = await rotate('--alg', 'PS256', '--now')
     assert.deepEqual([rotation!.algorithm, rotation!.outcome, others.length], ['RS256', 'rotated', 0])
     assert.equal(rotation!.next.state, 'signing')
@@ -96,7 +96,7 @@ describe('beside a server', () => {
     assert.ok(rotation!.former!.verifies_until! > rotation!.former!.published_until!)
   })
 
-  test('--now --revoke: of that algorithm only, and what waits is revoked with it', async () => {
+  test('--now --revoke affects that algorithm only, and revokes a waiting key with it', async () => {
     const lost = (await listed()).find(({ algorithm, state }) => algorithm === 'ES256' && state === 'signing')!
     assert.match((await terminal.run(['keys', 'rotate', '--revoke', lost.kid])).stderr, /--revoke needs --now/)
     const [rotation, ...others] = await rotate('--now', '--revoke', lost.kid)
@@ -118,7 +118,7 @@ describe('beside a server', () => {
     assert.match(stdout, /ok +keys +2 keys sign \(ES256, RS256\)/)
   })
 
-  test('an algorithm that there is not is a slip', async () => {
+  test('an unknown algorithm is an error', async () => {
     const { code, stderr } = await terminal.run(['keys', 'rotate', '--alg', 'HS256'])
     assert.equal(code, 1)
     assert.match(stderr, /Allowed choices are ES256, RS256, PS256, all/)
@@ -128,7 +128,7 @@ describe('beside a server', () => {
 describe('the doctor', () => {
   const suite = cleanAfterSuite()
 
-  /** What it says of keys that were made `age` milliseconds ago. */
+  /** Returns the finding about keys that were created `age` milliseconds ago. */
   async function findingOf(age: number, settings: object, change = 'select 1 as one'): Promise<Record<string, string>> {
     const terminal = await openTerminal(suite, { DOORBELL_SECRET: secret })
     const config = { issuer: 'https://id.example.com', ...settings }
@@ -145,7 +145,7 @@ describe('the doctor', () => {
     return findings.find(({ about }) => about === 'keys')!
   }
 
-  test('says that a rotation is overdue, if there is to be one', async () => {
+  test('warns of an overdue rotation, if rotation is configured', async () => {
     const keys = { rotateEvery: 7200 }
     assert.equal((await findingOf(3 * hour, {})).state, 'ok')
     assert.equal((await findingOf(hour, { keys })).state, 'ok')
@@ -155,7 +155,7 @@ describe('the doctor', () => {
     assert.match(overdue.advice!, /keys rotate/)
   })
 
-  test('says that no key signs', async () => {
+  test('reports that no key signs', async () => {
     const retire = `update signing_keys set retired_at = created_at + 1, published_until = created_at + 2,
                     verifies_until = created_at + 3 where algorithm = 'ES256' returning kid`
     const none = await findingOf(hour, {}, retire)

@@ -1,4 +1,4 @@
-/** Looking into a database and changing what is registered, beside the server. */
+/** Commands that read the database or change registrations, beside the server. */
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -21,7 +21,7 @@ describe('beside a server', () => {
     terminal = await openTerminal(suite, { DOORBELL_SECRET: 's'.repeat(43) })
     northbank = await openNotificationEndpoint()
     suite.after(northbank.close)
-    // Not found: parked at once, because the same call again would end the same way.
+    // Response 404: parked at once, because a retry would have the same result.
     northbank.behaves(404)
     port = await freePort()
     await writeFile(
@@ -64,7 +64,7 @@ describe('beside a server', () => {
     assert.equal(answer.status, 200)
   }
 
-  test('requests: the open ones, or all', async () => {
+  test('requests lists the open ones, or all', async () => {
     const open = await terminal.run(['requests'])
     assert.match(open.stdout, /^REQUEST +CLIENT +USER +MODE +STATUS +CREATED +DEADLINE +MESSAGE\n/)
     assert.match(open.stdout, /northbank +ana +ping +pending +\d+ \w+ ago +in \d+ min +Transfer 200/)
@@ -81,7 +81,7 @@ describe('beside a server', () => {
     ])
   })
 
-  test('outbox: what is parked, why, and once more', async () => {
+  test('outbox lists parked notifications with the reason, and retries them', async () => {
     const parked = await terminal.json(['outbox', 'list', '--state', 'parked'])
     const [ping] = parked.notifications as [Record<string, string>]
     assert.equal(ping.kind, 'ping')
@@ -109,7 +109,7 @@ describe('beside a server', () => {
     assert.equal((await terminal.run(['outbox', '--state', 'lost'])).code, 1)
   })
 
-  test('keys: what signs, without the private halves', async () => {
+  test('keys lists the signing keys, without the private halves', async () => {
     const { stdout } = await terminal.run(['keys'])
     assert.match(stdout, /ES256 +1 +.* ago +signs/)
     const { keys } = await terminal.json(['keys', 'list'])
@@ -117,7 +117,7 @@ describe('beside a server', () => {
     assert.doesNotMatch(JSON.stringify(keys), /"d"|v1\./)
   })
 
-  test('doctor: well, and with the wrong secret', async () => {
+  test('doctor with the right and with the wrong secret', async () => {
     const well = await terminal.run(['doctor'])
     assert.equal(well.code, 0, well.stdout)
     for (const about of [
@@ -145,7 +145,7 @@ describe('beside a server', () => {
       failed.map(({ about }) => about),
       ['secret'],
     )
-    // On a copy: the file itself is served.
+    // On a copy, because the file itself is served.
     const copy = join(terminal.cwd, 'copy.db')
     const database = new DatabaseSync(join(terminal.cwd, 'doorbell.db'))
     database.exec(`vacuum into '${copy}'`)
@@ -156,7 +156,7 @@ describe('beside a server', () => {
     assert.match(started.stderr, /another secret is configured.*\n.*doorbell doctor/)
   })
 
-  test('doctor: complaints about the configuration, and about a database that is away', async () => {
+  test('doctor reports problems of the configuration, and an unreachable database', async () => {
     const env = { DOORBELL_PORT: 'many', DOORBELL_DATABASE: 'postgres://nobody@127.0.0.1:1/none' }
     const broken = await terminal.run(['doctor'], { env })
     assert.equal(broken.code, 1)
@@ -167,7 +167,7 @@ describe('beside a server', () => {
     assert.match(away.stdout, /fail +database +cannot reach the database postgres:\/\/127\.0\.0\.1:1\/none/)
   })
 
-  test('client: added, played, shown, removed', async () => {
+  test('client: add, act as it, show, remove', async () => {
     const added = await terminal.run(['client', 'add', '--id', 'till', '--name', 'Till', '--mode', 'poll'])
     assert.equal(added.code, 0, added.stderr)
     const [, tillSecret = ''] = /client_secret +(\S+)/.exec(added.stdout) ?? []
@@ -218,7 +218,7 @@ describe('beside a server', () => {
     assert.equal((await terminal.run(['client', 'show', 'till'])).code, 1)
   })
 
-  test("client: Doorbell's own is neither listed, counted, added nor removed", async () => {
+  test("client: Doorbell's own client is neither listed, counted, added nor removed", async () => {
     const { clients } = await terminal.json(['client', 'list'])
     assert.deepEqual(
       (clients as { client_id: string }[]).map(({ client_id }) => client_id),
@@ -236,7 +236,7 @@ describe('beside a server', () => {
     assert.deepEqual([added.code, /is Doorbell's own client/.test(added.stderr)], [1, true])
   })
 
-  test('client add: from a file, with all complaints', async () => {
+  test('client add: from a file, with all problems', async () => {
     const file = join(terminal.cwd, 'metadata.json')
     const endpoint = 'https://bank.example/ciba'
     await writeFile(file, JSON.stringify({ client_name: 'Bank', backchannel_token_delivery_mode: 'push' }))
@@ -258,7 +258,7 @@ describe('beside a server', () => {
     assert.doesNotMatch(unreadable.stderr, /very-secret/)
   })
 
-  test('user: added, asked, listed, removed', async () => {
+  test('user: add, request, list, remove', async () => {
     const added = await terminal.run([
       'user',
       'add',
@@ -273,7 +273,7 @@ describe('beside a server', () => {
     assert.match(added.stdout, /password +\S{16}/)
     const given = await terminal.json(['user', 'add', '--username', 'emil', '--password-stdin'], { input: 'chosen\n' })
     assert.equal(given.username, 'emil')
-    assert.match(String(given.id), /^[0-9a-f-]{36}$/, 'an id is never given twice, so it is not a name')
+    assert.match(String(given.id), /^[0-9a-f-]{36}$/, 'an id is never reused, so it is not a name')
 
     const { requests } = await terminal.json(['device', '--user', 'dora'])
     assert.deepEqual(requests, [])
@@ -298,11 +298,11 @@ describe('beside a server', () => {
     assert.match(taken.stderr, /email is that of a user in the configuration/)
     assert.match((await terminal.run(['user', 'add', '--username', 'dora'])).stderr, /already/)
     assert.match((await terminal.run(['user', 'remove', 'ana'])).stderr, /^ana comes from the configuration/m)
-    // M15: an operator can lock them, and is told where it is done for others.
+    // M15: an operator can lock them, and gets advice for the other users.
     assert.match((await terminal.run(['user', 'lock', 'ana'])).stderr, /^ana comes from the configuration/m)
     assert.equal((await terminal.run(['user', 'lock', 'dora'])).code, 0)
     assert.equal((await terminal.run(['user', 'password', 'dora'])).code, 0)
-    assert.match((await terminal.run(['user', 'list'])).stdout, /dora.*\(disabled\)/, 'a new password unlocks nobody')
+    assert.match((await terminal.run(['user', 'list'])).stdout, /dora.*\(disabled\)/, 'a new password does not unlock')
     const { unlocked } = await terminal.json(['user', 'unlock', 'dora'])
     assert.match(String(unlocked), /^[0-9a-f-]{36}$/)
     assert.doesNotMatch((await terminal.run(['user', 'list'])).stdout, /disabled/)

@@ -1,4 +1,4 @@
-/** The newcomer's three terminals: a server, a client that rings, a phone that answers. */
+/** The three terminals of a new user: a server, a client, and a device. */
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
@@ -7,7 +7,7 @@ import { before, describe, test } from 'node:test'
 import { freePort } from '../support/ports.ts'
 import { cleanAfterSuite, openTerminal, type Terminal } from './terminal.ts'
 
-describe('the three terminals of a newcomer', () => {
+describe('the three terminals of a new user', () => {
   const suite = cleanAfterSuite()
   let first: Terminal
   let second: Terminal
@@ -18,7 +18,7 @@ describe('the three terminals of a newcomer', () => {
     const port = await freePort()
     issuer = ['--issuer', `http://localhost:${port}`]
     first = await openTerminal(suite, { DOORBELL_REQUESTS_INTERVAL: '1' })
-    // Clients and phones are played from anywhere.
+    // The client and the device run in other folders.
     second = await openTerminal(suite)
     third = await openTerminal(suite)
     await first.serve(['--demo', '--port', String(port)])
@@ -28,7 +28,7 @@ describe('the three terminals of a newcomer', () => {
     second.start(['request', '--client', client, '--login-hint', user, ...issuer, ...more])
   const answer = (user: string, ...how: string[]) => third.run(['device', '--user', user, ...issuer, '--wait', ...how])
 
-  test('the till rings, Alice approves, and the tokens are shown', async () => {
+  test('the till sends a request, Alice approves, and the tokens are shown', async () => {
     const request = ring('demo-till', 'alice@example.com', '--binding-message', 'Coffee 4.20')
     await request.says(/Waiting for the decision/)
 
@@ -52,7 +52,7 @@ describe('the three terminals of a newcomer', () => {
     ['demo-shop', 'ping'],
     ['demo-bank', 'push'],
   ] as const) {
-    test(`${mode}: approved is 0, denied is 2, expired is 3`, async () => {
+    test(`${mode}: the exit code is 0 for approved, 2 for denied, 3 for expired`, async () => {
       const approved = ring(client, 'bob', '--scope', 'openid offline_access', '--json')
       assert.equal((await answer('bob', '--approve', 'latest')).code, 0)
       const { code, stdout, stderr } = await approved.ended
@@ -76,7 +76,7 @@ describe('the three terminals of a newcomer', () => {
     })
   }
 
-  test('what is decided already, or for somebody else, is told in a sentence', async () => {
+  test('a request that is decided already, or about another user, is an error in plain words', async () => {
     const request = ring('demo-till', 'alice')
     await request.says(/Waiting/)
     const waiting = await third.json(['device', '--user', 'alice', ...issuer])
@@ -93,7 +93,7 @@ describe('the three terminals of a newcomer', () => {
     assert.equal((await request.ended).code, 2)
   })
 
-  test('beside the server, everything can be looked at without a configuration', async () => {
+  test('beside the server, all commands work without a configuration', async () => {
     const requests = await first.run(['requests', '--all'])
     assert.equal(requests.code, 0, requests.stderr)
     assert.match(requests.stdout, /demo-till +alice +poll/)
@@ -104,11 +104,11 @@ describe('the three terminals of a newcomer', () => {
     assert.equal((await first.run(['doctor'])).code, 0)
   })
 
-  test('playing leaves no files behind', async () => {
+  test('acting as a client or device creates no files', async () => {
     assert.deepEqual([...(await readdir(second.cwd)), ...(await readdir(third.cwd))], [])
   })
 
-  test('what the provider refuses is said in its words, with advice', async () => {
+  test('an error of the provider is shown in its words, with advice', async () => {
     const nobody = ring('demo-till', 'nobody', '--json')
     const { code, stdout, stderr } = await nobody.ended
     assert.equal(code, 1)
@@ -122,7 +122,7 @@ describe('the three terminals of a newcomer', () => {
   })
 })
 
-test('without a server, a sentence says how to start one', async (t) => {
+test('without a server, the error says how to start one', async (t) => {
   const terminal = await openTerminal(t)
   const port = await freePort()
   const args = ['--issuer', `http://localhost:${port}`]
@@ -132,7 +132,7 @@ test('without a server, a sentence says how to start one', async (t) => {
   assert.equal((await terminal.run(['device', '--user', 'alice', ...args])).code, 1)
 })
 
-test('without a database, looking makes none', async (t) => {
+test('without a database, commands that read create none', async (t) => {
   const terminal = await openTerminal(t)
   for (const command of [
     ['requests'],
@@ -149,7 +149,7 @@ test('without a database, looking makes none', async (t) => {
   assert.equal(existsSync(join(terminal.cwd, 'doorbell.db')), false)
 })
 
-test('a device is not played where users are real', async (t) => {
+test('the device command is refused in production', async (t) => {
   const terminal = await openTerminal(t)
   const { code, stderr } = await terminal.run(['device', '--user', 'alice', '--issuer', 'https://id.example.com'])
   assert.equal(code, 1)

@@ -1,4 +1,4 @@
-/** From the demo to production in one folder: what is kept was sealed with a secret that lies in a file. */
+/** From the demo to production in one folder: stored values were encrypted with a secret that is kept in a file. */
 import assert from 'node:assert/strict'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** `request` against providers that behave in their own ways. */
+/** `doorbell request` with providers that behave in unusual ways. */
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage } from 'node:http'
@@ -14,13 +14,13 @@ type Reply = { status: number; headers?: Record<string, string>; body: object }
 
 interface OddProvider {
   issuer: string
-  /** When each poll came, and what the ring was. */
+  /** The time of each poll, and the authentication request. */
   polls: number[]
   rung: Promise<Form>
   idToken(claims: object): Promise<string>
 }
 
-/** A provider that answers each poll with the next of `replies`. */
+/** Starts a provider that answers each poll with the next of `replies`. */
 async function openProvider(
   t: TestContext,
   replies: (provider: OddProvider) => Promise<Reply>[] | Reply[],
@@ -94,7 +94,7 @@ const played = (issuer: string) => [
   issuer,
 ]
 
-test('the pauses: at once, then as asked; 503 is waited out, and slow_down counts for good', async (t) => {
+test('polls at once, then after the interval; 503 is waited out, and slow_down lengthens all later intervals', async (t) => {
   const terminal = await openTerminal(t)
   const provider = await openProvider(t, ({ idToken }) => [
     Promise.resolve({ status: 400, body: { error: 'authorization_pending' } }),
@@ -107,12 +107,12 @@ test('the pauses: at once, then as asked; 503 is waited out, and slow_down count
   assert.match(stdout, /slower polling: every 6 s/)
   const pauses = provider.polls.slice(1).map((time, index) => time - provider.polls[index]!)
   for (const [index, least] of [1000, 2000, 6000].entries()) {
-    // A timer may fire a little before its time, by another clock.
+    // A timer may fire slightly early according to another clock.
     assert.ok(pauses[index]! >= least - 20, `pause ${index}: ${pauses[index]}`)
   }
 })
 
-test('an ID token for somebody else is not believed', async (t) => {
+test('an ID token with another audience is rejected', async (t) => {
   const terminal = await openTerminal(t)
   const provider = await openProvider(t, ({ idToken }) => [
     idToken({ aud: 'another' }).then((id_token) => ok({ access_token: 'a', token_type: 'Bearer', id_token })),
@@ -123,7 +123,7 @@ test('an ID token for somebody else is not believed', async (t) => {
   assert.match(stderr, /ID token that is not valid: unexpected "aud"/)
 })
 
-test('a provider that calls itself something else is not used', async (t) => {
+test('a provider with another issuer is rejected', async (t) => {
   const terminal = await openTerminal(t)
   const provider = await openProvider(t, () => [ok({})])
   const other = provider.issuer.replace('localhost', '127.0.0.1')
@@ -132,7 +132,7 @@ test('a provider that calls itself something else is not used', async (t) => {
   assert.match(stderr, /has the issuer http:\/\/localhost/)
 })
 
-test('a push at an endpoint of its own: strangers are ignored, and what the ID token does not vouch for is refused', async (t) => {
+test('a push: unknown callers are ignored, and tokens that do not match the ID token are rejected', async (t) => {
   const terminal = await openTerminal(t)
   const port = await freePort()
   const provider = await openProvider(t, () => [ok({})])
@@ -154,7 +154,7 @@ test('a push at an endpoint of its own: strangers are ignored, and what the ID t
   assert.match(stderr, /does not match the tokens that were pushed with it: at_hash is wrong/)
 })
 
-test('a pushed ID token that the provider has not signed is not believed', async (t) => {
+test('a pushed ID token that the provider has not signed is rejected', async (t) => {
   const terminal = await openTerminal(t)
   const port = await freePort()
   const provider = await openProvider(t, () => [ok({})])
@@ -172,7 +172,7 @@ test('a pushed ID token that the provider has not signed is not believed', async
   assert.match(stderr, /ID token that is not valid: .*signature verification failed/)
 })
 
-test('pings and pushes of a real server arrive at the endpoint the configuration names', async (t) => {
+test('pings and pushes of a real server arrive at the endpoint of the configuration', async (t) => {
   const terminal = await openTerminal(t)
   const [port, shop, bank] = [await freePort(), await freePort(), await freePort()]
   const client = (client_id: string, mode: string, at: number) => ({

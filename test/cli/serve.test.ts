@@ -19,7 +19,7 @@ function answers(port: number): Promise<boolean> {
   )
 }
 
-test('a bad configuration: every complaint, and nothing is started', async (t) => {
+test('an invalid configuration: all problems are reported, and no server starts', async (t) => {
   const terminal = await openTerminal(t)
   const port = await freePort()
   await configure(terminal, { port, isuer: 'x', requests: { interval: 0 }, clients: [{ client_id: 'till' }] })
@@ -33,7 +33,7 @@ test('a bad configuration: every complaint, and nothing is started', async (t) =
   assert.equal(await answers(port), false)
 })
 
-test('without a configuration, a sentence says what to do', async (t) => {
+test('without a configuration, the error says what to do', async (t) => {
   const terminal = await openTerminal(t)
   const { code, stderr } = await terminal.run(['serve'])
   assert.equal(code, 1)
@@ -41,7 +41,7 @@ test('without a configuration, a sentence says what to do', async (t) => {
   assert.match(stderr, /doorbell init/)
 })
 
-test('a port that is in use', async (t) => {
+test('a port in use is reported with advice', async (t) => {
   const terminal = await openTerminal(t)
   const port = String(await freePort())
   await terminal.serve(['--demo', '--port', port])
@@ -52,7 +52,7 @@ test('a port that is in use', async (t) => {
   assert.doesNotMatch(stderr, /^ +at /m)
 })
 
-test('what init writes loads and serves, and --port takes the issuer along', async (t) => {
+test('the files of init can be served, and --port also changes the port of the issuer', async (t) => {
   const terminal = await openTerminal(t)
   const first = await terminal.run(['init'])
   assert.equal(first.code, 0, first.stderr)
@@ -68,7 +68,7 @@ test('what init writes loads and serves, and --port takes the issuer along', asy
   assert.equal(((await metadata.json()) as { issuer: string }).issuer, `http://localhost:${port}`)
 })
 
-test('init keeps what holds secrets out of Git, and says so, once', async (t) => {
+test('init adds files with secrets to .gitignore once, and reports it', async (t) => {
   const terminal = await openTerminal(t)
   const wherever = await terminal.run(['init'])
   assert.doesNotMatch(wherever.stdout, /gitignore/)
@@ -81,7 +81,7 @@ test('init keeps what holds secrets out of Git, and says so, once', async (t) =>
   assert.equal(ignored, 'node_modules\n/.env\n.env.example\ndoorbell.db*\n')
 })
 
-test('init says so where a database of before is', async (t) => {
+test('init reports an existing database', async (t) => {
   const terminal = await openTerminal(t)
   assert.doesNotMatch((await terminal.run(['init'])).stdout, /is here already/)
   await terminal.serve(['--port', String(await freePort())])
@@ -118,7 +118,7 @@ test('an old schema on Postgres is refused until migrate has run', async (t) => 
   assert.equal((await server.ended).code, 0)
 })
 
-test('--migrate brings the schema up on the way', async (t) => {
+test('--migrate migrates the database at the start', async (t) => {
   const { url, drop } = await freshPostgres()
   t.after(drop)
   const terminal = await openTerminal(t, { DOORBELL_DATABASE: url })
@@ -129,7 +129,7 @@ test('--migrate brings the schema up on the way', async (t) => {
   assert.equal((await server.ended).code, 0)
 })
 
-test('SIGTERM: whatever hangs, the server ends with 0 in time and hands back what it was sending', async (t) => {
+test('SIGTERM: even with hanging connections the server exits with 0 in time, and releases its leases', async (t) => {
   const bank = await openNotificationEndpoint(t)
   bank.behaves('hang')
   const terminal = await openTerminal(t)
@@ -160,7 +160,7 @@ test('SIGTERM: whatever hangs, the server ends with 0 in time and hands back wha
   assert.equal((await terminal.run(['device', '--user', 'ana', '--approve', 'latest'])).code, 0)
   await bank.hears(1)
 
-  // A request of which the rest never comes.
+  // A request whose body never arrives completely.
   const hanging = connect(port, '127.0.0.1').on('error', () => {})
   t.after(() => hanging.destroy())
   await new Promise<void>((resolve) => {
@@ -192,7 +192,7 @@ test('a second signal ends the server at once', async (t) => {
       resolve(),
     )
   })
-  // The server has heard of it when it answers a later call.
+  // The server has read it when it answers a later call.
   await answers(port)
   server.process.kill('SIGINT')
   await server.says(/server\.stopping/)

@@ -1,4 +1,4 @@
-/** Signals, to a process of its own. */
+/** Signals to a separate server process. */
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -7,7 +7,7 @@ import { freePort } from '../support/ports.ts'
 import { openTerminal } from './terminal.ts'
 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
-  test(`${signal} ends it in order; in development at once`, async (t) => {
+  test(`${signal} stops the server in order; in development at once`, async (t) => {
     const terminal = await openTerminal(t)
     const server = await terminal.serve(['--demo', '--port', String(await freePort())])
     server.process.kill(signal)
@@ -18,7 +18,7 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
   })
 }
 
-test('with a delay it still serves, and says that it is not ready; a second signal ends it at once', async (t) => {
+test('during the delay it still serves, and is not ready; a second signal ends it at once', async (t) => {
   const terminal = await openTerminal(t)
   const port = await freePort()
   const configuration = { port, development: true, shutdown: { delay: 300 } }
@@ -35,7 +35,7 @@ test('with a delay it still serves, and says that it is not ready; a second sign
   assert.equal((await server.ended).code, 130)
 })
 
-test('the delay passes by itself', async (t) => {
+test('the server ends by itself after the delay', async (t) => {
   const terminal = await openTerminal(t)
   const port = await freePort()
   const server = await terminal.serve(['--demo', '--port', String(port)], { env: { DOORBELL_SHUTDOWN_DELAY: '1' } })

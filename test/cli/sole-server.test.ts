@@ -1,4 +1,6 @@
-/** A SQLite file has one server: a second one is told so, by whatever name it knows the file. Commands work beside it. */
+/**
+ * A SQLite file has one server: a second one is refused, by whatever path it opens the file. Commands work beside it.
+ */
 import assert from 'node:assert/strict'
 import { link, mkdir, rm, stat, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -10,7 +12,7 @@ import { freePort } from '../support/ports.ts'
 import { openStage } from '../support/stage.ts'
 import { openTerminal } from './terminal.ts'
 
-test('a second server on the file is refused, commands are not, and after kill -9 the next one starts', async (t) => {
+test('a second server on the file is refused, commands are not, and after SIGKILL the next server starts', async (t) => {
   const terminal = await openTerminal(t, { DOORBELL_DATABASE: 'sqlite:./doorbell.db' })
   const serve = async () => ['serve', '--demo', '--port', String(await freePort())]
   const first = await terminal.serve((await serve()).slice(1))
@@ -41,19 +43,19 @@ test('a second server on the file is refused, commands are not, and after kill -
   assert.match(last.output(), /server\.listening/)
 })
 
-test('in one process too, until the first is closed; what only looks into the file takes nothing away', async (t) => {
+test('a second server in one process is refused until the first is closed, also after a command', async (t) => {
   const stage = await openStage(t, { engine: engines[0]! })
   const path = stage.database.slice('sqlite:'.length)
   await assert.rejects(openNeighbour(t, stage), /another Doorbell server uses/)
   const command = openSqlite(path)
   await command.close()
-  await assert.rejects(openNeighbour(t, stage), /another Doorbell server uses/, 'it is held all this while')
+  await assert.rejects(openNeighbour(t, stage), /another Doorbell server uses/, 'the lock is still held')
   assert.equal((await stage.ring('kiosk')).status, 200)
   await stage.restart()
   assert.equal((await stage.ring('kiosk')).status, 200)
 })
 
-test('a file with another name, by which a second server would have a lock and a log of its own, is served by neither', async (t) => {
+test('a file with a hard link is served under neither name: a second server would use another lock and log', async (t) => {
   const stage = await openStage(t, { engine: engines[0]! })
   const path = stage.database.slice('sqlite:'.length)
   await link(path, `${path}.other`)
@@ -66,7 +68,7 @@ test('a file with another name, by which a second server would have a lock and a
   await serve(path).close()
 })
 
-test('what is kept in memory is for each its own', async () => {
+test('each in-memory database is separate', async () => {
   const servers = [openSqlite(':memory:', { serves: true }), openSqlite(':memory:', { serves: true })]
   for (const server of servers) await server.close()
 })

@@ -1,4 +1,4 @@
-/** A terminal: the real command, in a process of its own, in a folder of its own. */
+/** A terminal: runs the real command in a process and a folder of its own. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -9,7 +9,7 @@ import { compileCache } from '../support/compile-cache.ts'
 
 const bin = fileURLToPath(new URL('../../bin/doorbell.js', import.meta.url))
 
-/** Milliseconds. A command that takes longer hangs; a server may be shared by a whole suite. */
+/** In milliseconds. A command that takes longer hangs; a server may be shared by a whole suite. */
 const patience = { command: 60_000, server: 280_000 }
 
 export interface Ended {
@@ -20,9 +20,9 @@ export interface Ended {
 
 export interface Running {
   process: ChildProcess
-  /** What it has written so far, on both streams. */
+  /** The output so far, of both streams. */
   output(): string
-  /** Resolves with the match as soon as the output has one. Fails if the process ends without. */
+  /** Resolves with the match as soon as the output has one. Rejects if the process ends without one. */
   says(pattern: RegExp): Promise<RegExpExecArray>
   ended: Promise<Ended>
 }
@@ -31,9 +31,9 @@ export interface Terminal {
   cwd: string
   /** Runs a command to its end. */
   run(args: string[], how?: How): Promise<Ended>
-  /** The same for `--json`: what it answered. */
+  /** Runs a command with `--json`, and resolves to its result. */
   json(args: string[], how?: How): Promise<Record<string, unknown>>
-  /** Begins a command. It is killed when the test ends. */
+  /** Starts a command. It is killed when the test ends. */
   start(args: string[], how?: How): Running
   /** Starts a server and waits until it listens. */
   serve(args: string[], how?: How): Promise<Running>
@@ -44,12 +44,14 @@ export interface How {
   input?: string
 }
 
-/** Whoever cleans up in the end: a test, or a whole suite. */
+/** Runs clean-up functions at the end of a test or a suite. */
 export interface Cleaner {
   after(clean: () => Promise<void>): void
 }
 
-/** For what several tests of a suite share. To be called in the suite itself: in a hook, the end is the hook's. */
+/**
+ * For resources that tests of a suite share. Call it in the suite itself: in a hook, clean-up runs when the hook ends.
+ */
 export function cleanAfterSuite(): Cleaner {
   const cleanings: (() => Promise<void>)[] = []
   after(async () => {
@@ -58,7 +60,7 @@ export function cleanAfterSuite(): Cleaner {
   return { after: (clean) => void cleanings.push(clean) }
 }
 
-/** @param env what is set in this terminal */
+/** @param env environment variables of this terminal */
 export async function openTerminal(t: Cleaner, env: Record<string, string> = {}): Promise<Terminal> {
   const cwd = await mkdtemp(join(tmpdir(), 'doorbell-cli-'))
   const started = new Set<ChildProcess>()
@@ -137,7 +139,7 @@ function listenTo(child: ChildProcess): Running {
   }
 }
 
-/** Nothing of the configuration of whoever runs the tests. */
+/** Returns the environment without the configuration of the developer who runs the tests. */
 function outside(): NodeJS.ProcessEnv {
   const names = Object.keys(process.env).filter((name) => !/^(DOORBELL_|FORCE_COLOR|NODE_TEST_CONTEXT)/.test(name))
   const env = Object.fromEntries(names.map((name) => [name, process.env[name]]))

@@ -1,4 +1,4 @@
-/** What operators end by command, and what they are told of it. */
+/** `doorbell user`: commands that end a user's access or data, and their output. */
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -6,7 +6,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { openTerminal } from './terminal.ts'
 
-test('a user is called in an answer as the operator typed it, with the id', async (t) => {
+test('output names a user as the operator typed it, with the id', async (t) => {
   const terminal = await openTerminal(t, { DOORBELL_SECRET: 's'.repeat(43) })
   const configuration = {
     issuer: 'https://id.example.com',
@@ -36,7 +36,7 @@ interface Column {
   type: string
 }
 
-test('a user by command: another password, signed out, exported, removed, erased; no id is given twice', async (t) => {
+test('user: password, sign-out, export, remove, erase; no id is reused', async (t) => {
   const terminal = await openTerminal(t, { DOORBELL_SECRET: 's'.repeat(43) })
   const configuration = {
     issuer: 'https://id.example.com',
@@ -47,7 +47,7 @@ test('a user by command: another password, signed out, exported, removed, erased
   assert.equal(added.id, 'dora')
 
   const changed = await terminal.json(['user', 'password', 'dee'])
-  assert.equal(changed.id, 'dora', 'a name will do')
+  assert.equal(changed.id, 'dora', 'a username is enough')
   assert.match(String(changed.password), /^\S{16}$/)
   assert.notEqual(changed.password, added.password)
   const chosen = await terminal.run(['user', 'password', 'dora', '--password-stdin'], { input: 'heron-4711\n' })
@@ -78,7 +78,7 @@ test('a user by command: another password, signed out, exported, removed, erased
   )
 })
 
-test('erasing may be repeated: there is nothing left, and that is no failure', async (t) => {
+test('erase may be repeated: with no data left it succeeds', async (t) => {
   const terminal = await openTerminal(t, { DOORBELL_SECRET: 's'.repeat(43) })
   await writeFile(join(terminal.cwd, 'doorbell.config.json'), '{"issuer":"https://id.example.com"}')
   const { id } = await terminal.json(['user', 'add', '--username', 'dora'])

@@ -1,4 +1,4 @@
-/** What the suite looks at in each answer (fapi-ciba.md §6). */
+/** The checks of the suite on each response (fapi-ciba.md §6). */
 import assert from 'node:assert/strict'
 import type { JSONWebKeySet } from 'jose'
 import type { Heard } from '../support/notification-endpoint.ts'
@@ -14,14 +14,14 @@ export function assertAcknowledgement(answer: Answer): { authReqId: string; expi
   const authReqId = String(auth_req_id)
   assert.match(authReqId, /^[A-Za-z0-9_.-]+$/)
   assert.ok(Buffer.byteLength(authReqId) >= 16)
-  // Above 160 the suite does not even warn.
+  // Above 160 bits the suite does not even warn.
   assert.ok(entropyOf(authReqId) > 160, `${entropyOf(authReqId)} bits`)
   assert.ok(typeof expiresIn === 'number' && expiresIn > 0 && expiresIn <= 30_758_400)
   assert.ok(typeof interval === 'number' && interval >= 0 && interval <= 21_600)
   return { authReqId, expiresIn, interval }
 }
 
-/** An error of the backchannel authentication endpoint, which must say nothing besides. */
+/** Checks an error of the backchannel authentication endpoint, which must have no other members. */
 export function assertBackchannelError(answer: Answer, ...allowed: [status: number, error: string][]): void {
   assertError(answer, ...allowed)
   const members = Object.keys(answer.body).filter((name) => !['error', 'error_description', 'error_uri'].includes(name))
@@ -76,7 +76,7 @@ export function assertKeySet({ keys }: JSONWebKeySet): void {
   assert.equal(new Set(keys.map(({ kid }) => kid)).size, keys.length, 'FI-17')
 }
 
-/** How the suite estimates entropy: that of the characters as they are spread over this one text, times its length. */
+/** Estimates entropy as the suite does: from the frequencies of the characters in this one text, times its length. */
 function entropyOf(text: string): number {
   const counts = new Map<string, number>()
   for (const char of text) counts.set(char, (counts.get(char) ?? 0) + 1)

@@ -1,6 +1,6 @@
 /**
- * The plan `fapi-ciba-id1-test-plan`: which modules run in which variant. Each test is named after its module, and the
- * number of modules of each variant is checked, so that none can be forgotten.
+ * The plan `fapi-ciba-id1-test-plan`: the modules of each variant. Each test is named after its module, and the number
+ * of modules of each variant is checked, so that none is missing.
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
@@ -11,7 +11,7 @@ import { pingOnly } from './modules/ping.ts'
 import { requestObjectNegatives } from './modules/request-object.ts'
 import { openSuite, type Suite, type Variant } from './suite.ts'
 
-/** What the suite does, by the module's name. */
+/** The actions of the suite, by the module's name. */
 export type Modules = Record<string, (suite: Suite) => Promise<void>>
 
 const modulesIn = {
@@ -33,7 +33,7 @@ export function modulesOf({ clientAuthType, cibaMode }: Variant): Modules {
   return modules
 }
 
-/** Static clients on the embedded database, those that register themselves on Postgres. */
+/** Static clients on SQLite, clients that register themselves on Postgres. */
 export function runPlan(clientAuthType: Variant['clientAuthType']): void {
   for (const cibaMode of ['poll', 'ping'] as const) {
     for (const clientRegistration of ['static_client', 'dynamic_client'] as const) {

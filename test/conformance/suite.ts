@@ -1,7 +1,7 @@
 /**
- * What the OpenID Foundation's suite does to a provider in the plan `fapi-ciba-id1-test-plan`, written after its
- * description (fapi-ciba.md §3 to §8): two clients with keys and certificates of their own, static or registered on the
- * spot, a notification endpoint on TLS, and the steps that every flow takes, with every check it makes on the way.
+ * The actions of the OpenID Foundation's suite in the plan `fapi-ciba-id1-test-plan`, written after its description
+ * (fapi-ciba.md §3 to §8): two clients with keys and certificates of their own, static or registered dynamically, a
+ * notification endpoint on TLS, and the steps of every flow with all its checks.
  */
 import assert from 'node:assert/strict'
 import { mock, type TestContext } from 'node:test'
@@ -28,16 +28,16 @@ export interface SuiteClient {
   id: string
   key: KeyHolder
   certified: Certified
-  /** Which of the two: they differ in details that the plan varies on purpose. */
+  /** Whether it is the first of the two: they differ in details that the plan varies on purpose. */
   first: boolean
 }
 
-/** What a module changes about a flow. */
+/** What a module changes in a flow. */
 export interface Changes {
   /** Claims of the request object; `undefined` leaves one out. */
   claims?: Record<string, unknown>
   header?: Record<string, unknown>
-  /** Instead of the client's own. */
+  /** Replaces the client's own key. */
   key?: KeyHolder['privateKey']
 }
 
@@ -48,12 +48,12 @@ export interface Acknowledged {
   notificationToken: string
 }
 
-/** A started flow after the steps 1 to 7: acknowledged, and twice told that it is pending. */
+/** A flow after the steps 1 to 7: acknowledged, and polled twice with authorization_pending. */
 export type Flow = Acknowledged & { client: SuiteClient }
 
 export type Tokens = Record<string, unknown> & { access_token: string; id_token: string }
 
-/** Who takes part, and what the provider says of itself. */
+/** The clients, and the metadata of the provider. */
 interface Parties {
   stage: TlsStage
   variant: Variant
@@ -65,32 +65,32 @@ interface Parties {
 }
 
 interface Calls {
-  /** A signed request with the claims of step 3. */
+  /** Returns a signed request with the claims of step 3. */
   requestObject(client: SuiteClient, changes?: Changes): Promise<string>
-  /** POST to the backchannel authentication endpoint, authenticated as this client. */
+  /** POSTs to the backchannel authentication endpoint, authenticated as this client. */
   ring(client: SuiteClient, form: Record<string, string>): Promise<Answer>
-  /** The same with nothing added: the form, and the certificate if there is one. */
+  /** POSTs only this form, with the certificate if there is one. */
   ringBare(form: Record<string, string>, certified?: Certified): Promise<Answer>
   token(client: SuiteClient, form: Record<string, string>): Promise<Answer>
   tokenBare(form: Record<string, string>, certified?: Certified): Promise<Answer>
   poll(client: SuiteClient, authReqId: string): Promise<Answer>
-  /** The form fields that say who the client is, at one of the two endpoints. */
+  /** Returns the form fields that authenticate the client at one of the two endpoints. */
   credentials(client: SuiteClient, audience: string, options?: AssertionChanges): Promise<Record<string, string>>
   backchannelEndpoint: string
   tokenEndpoint: string
-  /** The approval hook. */
+  /** The approval hook of the suite. */
   decide(authReqId: string, action: 'allow' | 'deny'): Promise<Answer>
-  /** The protected resource, with this client's certificate. */
+  /** Calls the protected resource with this client's certificate. */
   resource(client: SuiteClient, token: string, headers?: Record<string, string>): Promise<Answer>
   waitSeconds(seconds: number): void
 }
 
 interface Flows {
-  /** Steps 2 to 7. */
+  /** Runs steps 2 to 7. */
   start(client: SuiteClient, changes?: Changes): Promise<Flow>
-  /** Steps 8 to 10, and what tokens there are. */
+  /** Runs steps 8 to 10. Resolves to the tokens. */
   finish(flow: Flow): Promise<Tokens>
-  /** The ping of this flow, checked; for poll clients that there is none. */
+  /** Checks the ping of this flow; for poll clients, that there is none. */
   pinged(flow: Flow): Promise<void>
   checkTokens(client: SuiteClient, tokens: Answer): Promise<Tokens>
 }
@@ -111,7 +111,7 @@ export async function openSuite(t: TestContext, variant: Variant, engine: Engine
   const endpoint = await openNotificationEndpoint(t, {
     tls: { key: suiteCertificate.key, cert: suiteCertificate.cert },
   })
-  // Certificates of static clients are an authority's, those of dynamic ones their own.
+  // An authority issues the certificates of static clients; those of dynamic ones are self-signed.
   const isStatic = variant.clientRegistration === 'static_client'
   const authority = await certify({ subject: 'CN=Authority of the suite', isAuthority: true })
   const by = isStatic ? authority : undefined
@@ -122,7 +122,7 @@ export async function openSuite(t: TestContext, variant: Variant, engine: Engine
     port,
     config: {
       profile: 'fapi-ciba',
-      // As docs/fapi-ciba.md sets it for the suite: CT-5 names the token endpoint.
+      // As docs/fapi-ciba.md configures it for the suite: CT-5 uses the token endpoint.
       strictAssertionAudience: false,
       development: true,
       tls: { clientCa: authority.cert },
@@ -135,7 +135,7 @@ export async function openSuite(t: TestContext, variant: Variant, engine: Engine
     },
     cast: false,
   })
-  // What is not CIBA reads the system's clock, and has to wait with the rest.
+  // Code other than CIBA reads the system's clock, which must stand still as well.
   mock.timers.enable({ apis: ['Date'], now: stage.clock.now() })
   t.after(() => mock.timers.reset())
   const metadata = (await stage.as().get('/.well-known/openid-configuration')).body
@@ -176,7 +176,7 @@ function metadataOf(
   }
 }
 
-/** §4.4, with its checks. */
+/** Registers a client (§4.4), and checks the response. */
 async function register(
   client: SuiteClient,
   stage: TlsStage,
@@ -197,11 +197,12 @@ async function register(
   client.id = String(answer.body.client_id)
 }
 
-/** The provider's endpoints, called as the two clients. */
+/** Calls the provider's endpoints as the two clients. */
 function callsTo({ stage, variant, metadata }: Parties): Calls {
   const isMtls = variant.clientAuthType === 'mtls'
   const aliases = metadata.mtls_endpoint_aliases as Record<string, string>
-  // CT-4: keys ring at the plain address, certificates at the alias; tokens are always fetched at the alias.
+  // CT-4: clients with keys use the plain address for authentication requests, those with certificates the alias;
+  // tokens are always fetched at the alias.
   const backchannelEndpoint = String(
     isMtls ? aliases.backchannel_authentication_endpoint : metadata.backchannel_authentication_endpoint,
   )
@@ -216,7 +217,7 @@ function callsTo({ stage, variant, metadata }: Parties): Calls {
     requestObject: (client, { claims, header, key } = {}) =>
       signedRequest({ clock: stage.clock, url: String(metadata.issuer) }, client.id, {
         key: key ?? client.key.privateKey,
-        // The second client says a type, in odd letters on purpose.
+        // The second client sends a type, with unusual capital letters on purpose.
         header: {
           alg: 'PS256',
           kid: String(client.key.publicJwk.kid),
@@ -227,7 +228,7 @@ function callsTo({ stage, variant, metadata }: Parties): Calls {
       }),
 
     async ring(client, form) {
-      // CT-6: what the assertion is for differs on purpose.
+      // CT-6: the audience of the assertion differs on purpose.
       const audience = client.first ? String(metadata.issuer) : String(metadata.token_endpoint)
       const who = await calls.credentials(client, audience)
       return calls.ringBare({ ...form, ...who }, isMtls ? client.certified : undefined)
@@ -268,7 +269,7 @@ function callsTo({ stage, variant, metadata }: Parties): Calls {
   return calls
 }
 
-/** The steps of a flow, with every check on the way. */
+/** The steps of a flow, with all their checks. */
 function flowsOf({ stage, variant, metadata, keys, endpoint }: Parties, calls: Calls): Flows {
   const flows: Flows = {
     async start(client, changes = {}) {
@@ -281,7 +282,7 @@ function flowsOf({ stage, variant, metadata, keys, endpoint }: Parties, calls: C
       const acknowledged = assertAcknowledgement(await calls.ring(client, { request }))
       const flow = { client, notificationToken, ...acknowledged }
       if ('client_notification_token' in claims) flow.notificationToken = String(claims.client_notification_token)
-      // Step 6: at once. Step 7: after the interval, and once more if that was too fast.
+      // Step 6: at once. Step 7: after the interval, and once more after slow_down.
       let wait = Math.max(5, flow.interval)
       assertPending(await calls.poll(client, flow.authReqId))
       calls.waitSeconds(wait)
@@ -299,7 +300,7 @@ function flowsOf({ stage, variant, metadata, keys, endpoint }: Parties, calls: C
       const hook = await calls.decide(flow.authReqId, 'allow')
       assert.equal(Math.floor(hook.status / 100), 2, hook.text)
       await flows.pinged(flow)
-      // CT-1: a ping is answered at once, whatever the interval is; polls wait.
+      // CT-1: after a ping the client polls at once, whatever the interval is; a poll client waits.
       if (variant.cibaMode === 'poll') calls.waitSeconds(flow.interval)
       return flows.checkTokens(flow.client, await calls.poll(flow.client, flow.authReqId))
     },

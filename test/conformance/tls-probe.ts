@@ -1,4 +1,4 @@
-/** What the suite tries of an endpoint's TLS (fapi-ciba.md §8). */
+/** The suite's tests of an endpoint's TLS (fapi-ciba.md §8). */
 import assert from 'node:assert/strict'
 import type { Suite } from './suite.ts'
 

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { Client } from 'pg'
 import type { Stage } from '../support/stage.ts'
 
-/** In all the shapes in which somebody might keep or print it. */
+/** Returns all encodings in which a secret could be stored or printed. */
 export function formsOf(secret: string): string[] {
   const bytes = Buffer.from(secret)
   return [
@@ -16,7 +16,7 @@ export function formsOf(secret: string): string[] {
   ]
 }
 
-/** Every byte of the SQLite file and of its log of changes; every row of every table of Postgres. */
+/** Resolves to every byte of the SQLite file and its write-ahead log, or to every row of every table of Postgres. */
 export async function everythingKept(stage: Stage, engine: string): Promise<Buffer> {
   if (engine === 'sqlite') {
     const path = stage.database.slice('sqlite:'.length)

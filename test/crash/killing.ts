@@ -1,6 +1,6 @@
 /**
- * Whoever got an answer can rely on it, whatever happens to the process: fifty times it is killed between a decision
- * and its delivery, and in the end everybody has been told what was decided.
+ * A response can be relied on, even if the process is killed: it is killed fifty times between a decision and its
+ * delivery, and in the end every client has been notified of the decision.
  */
 import assert from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -22,7 +22,7 @@ import { until } from '../support/until.ts'
 
 const kills = Number(process.env.DOORBELL_TEST_KILLS ?? 50)
 
-/** A request whose client is called back, and what the test knows of it. */
+/** A request whose client is notified, and what the test expects of it. */
 interface Rung {
   client: 'northbank' | 'till'
   authReqId: string
@@ -37,7 +37,7 @@ interface Call {
   answered: number
 }
 
-/** By `auth_req_id`, in the order in which they came. */
+/** By `auth_req_id`, in the order of arrival. */
 type Calls = Map<string, Call[]>
 
 type Read = <Row extends Record<string, Value>>(sql: string) => Promise<Row[]>
@@ -46,7 +46,7 @@ type Json = Record<string, unknown>
 
 export function killedAndStopped(engine: Engine): void {
   describe(`a process on ${engine.name}`, () => {
-    test(`is killed ${kills} times around decisions, and nothing that was answered is lost`, async (t) => {
+    test(`is killed ${kills} times around decisions, and no acknowledged decision is lost`, async (t) => {
       const world = await open(t, engine)
       let server = await world.start()
       t.after(() => server.kill())
@@ -57,7 +57,7 @@ export function killedAndStopped(engine: Engine): void {
         const rung = await Promise.all([world.ring('northbank'), world.ring('till')])
         all.push(...rung)
         const answers = rung.map((one) => world.decide(one).catch(() => undefined))
-        // Every other time the user knows already that it worked.
+        // In every second round the user has already received the response.
         if (round % 2) await Promise.all(answers)
         await pause(Math.random() * 15)
         await server.kill()
@@ -70,7 +70,7 @@ export function killedAndStopped(engine: Engine): void {
           const status = await world.statusOf(one)
           const stands = status === one.wanted || (status === 'redeemed' && one.client === 'till')
           assert.ok(stands || (!answered && status === 'pending'), `${one.wanted}, answered ${answered}, is ${status}`)
-          // Not at all there: it can be decided again. Fully there: it cannot.
+          // Not stored at all: it can be decided again. Stored completely: it cannot.
           if (!answered) assert.equal((await world.decide(one)).status, stands ? 409 : 200)
           if (!answered) count[stands ? 'answerLostButDecided' : 'answerLostAndPending'] += 1
           if (stands) count[called[index] ? 'afterDelivery' : 'decidedBeforeDelivery'] += 1
@@ -89,7 +89,7 @@ export function killedAndStopped(engine: Engine): void {
       t.diagnostic(`${world.calls.size} clients told, ${again} of them more than once, each time the same`)
     })
 
-    test('is told to stop while it works: it ends within ten seconds, and nothing is lost or left leased', async (t) => {
+    test('is stopped during work: it ends within ten seconds, and nothing is lost or left leased', async (t) => {
       const world = await open(t, engine, { slow: 200 })
       let server = await world.start()
       t.after(() => server.kill())
@@ -155,7 +155,7 @@ async function open(t: TestContext, engine: Engine, { slow = 0 } = {}) {
   }
 }
 
-/** Where both clients are called back, by request. */
+/** Starts the notification endpoint of both clients, which records calls by request. */
 async function openClientsEndpoint(t: TestContext, slow: number): Promise<{ calls: Calls; notify: string }> {
   const calls: Calls = new Map()
   const endpoint = createServer(async (request, response) => {
@@ -163,7 +163,7 @@ async function openClientsEndpoint(t: TestContext, slow: number): Promise<{ call
     for await (const chunk of request) text += chunk
     const { auth_req_id: id } = JSON.parse(text) as { auth_req_id: string }
     const before = calls.get(id) ?? []
-    // Now and then the first call is answered 500, and has to be made again.
+    // Sometimes the first call is answered with 500 and must be retried.
     const answered = before.length === 0 && Math.random() < 0.3 ? 500 : 204
     calls.set(id, [...before, { text, authorization: request.headers.authorization, answered }])
     if (slow > 0) await pause(Math.random() * slow)
@@ -177,7 +177,7 @@ async function openClientsEndpoint(t: TestContext, slow: number): Promise<{ call
   return { calls, notify: `http://localhost:${(endpoint.address() as AddressInfo).port}/notify` }
 }
 
-/** The server as its clients, Ana's phone and a service see it. */
+/** The server as seen by its clients, Ana's phone and a service. */
 function callServer(url: string) {
   async function post(path: string, form: Record<string, string>, authorization: string) {
     const response = await fetch(url + path, {
@@ -233,16 +233,18 @@ function whatMustHold({ calls, server: { poll, userOf }, read }: Witnesses) {
       const untold = () =>
         all.filter(({ authReqId }) => !calls.get(authReqId)?.some(({ answered }) => answered === 204))
       await until(() => untold().length === 0, 90_000).catch(() => {})
-      assert.deepEqual(untold(), [], 'everybody is told')
+      assert.deepEqual(untold(), [], 'every client is notified')
     },
 
-    /** A report may have been cut off by a kill. Then the letter is sent again after its lease, and reported again. */
+    /**
+     * A kill may have prevented the report of a delivery. Then the message is sent and reported again after its lease.
+     */
     async nothingLeftToSend(): Promise<void> {
       const left = "select id from notifications where state in ('waiting', 'sending') and kind in ('ping', 'push')"
       await until(async () => (await read(left)).length === 0, 60_000)
     },
 
-    /** What the client was told is the one truth, and works. */
+    /** The client was notified of the stored outcome, and its tokens work. */
     async provesRight(one: Rung): Promise<void> {
       const told = calls.get(one.authReqId)!
       for (const { text, authorization } of told) {

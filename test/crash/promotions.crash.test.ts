@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { playPromotions } from './promotions.ts'
 
-test('five promotions: nothing answered 200 is missing, nothing is handed out twice', {
+test('five promotions: nothing answered with 200 is missing, no tokens are issued twice', {
   timeout: 120_000,
 }, async (t) => {
   const { missing, doubled, wrong, facts, seconds } = await playPromotions({
@@ -13,6 +13,6 @@ test('five promotions: nothing answered 200 is missing, nothing is handed out tw
   })
   t.diagnostic(`${Math.round(seconds)} s`)
   assert.deepEqual({ missing, doubled, wrong }, { missing: [], doubled: [], wrong: [] })
-  // It was felt.
+  // The promotions had effects.
   for (const what of ['answers 200', 'answers 503', 'requests verified']) assert.ok((facts[what] ?? 0) > 0, what)
 })

@@ -1,7 +1,7 @@
 /**
  * Two servers on a primary with a synchronous standby. Under load of requests, decisions and redemptions the primary
- * comes to an end at a random moment, and the standby is promoted. Then it is counted what was answered 200 and is not
- * there, and what was handed out twice.
+ * fails at a random moment, and the standby is promoted. Then it is counted what was answered with 200 and is missing,
+ * and what was issued twice.
  */
 import { createHash } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -15,17 +15,17 @@ import { until } from '../support/until.ts'
 
 export interface PromotionPlay {
   promotions: number
-  /** Flows at the same time. */
+  /** The number of concurrent flows. */
   atOnce: number
   say(line: string): void
 }
 
 export interface PromotionReport {
-  /** Answered 200, and the new primary does not have it. */
+  /** Answered with 200, but missing on the new primary. */
   missing: string[]
-  /** Tokens of one approval handed out twice, or stored twice. */
+  /** Tokens of one approval that were issued twice, or stored twice. */
   doubled: string[]
-  /** Any other answer that a client should not have got. */
+  /** Any other response that a client must not get. */
   wrong: string[]
   facts: Record<string, number>
   seconds: number
@@ -37,13 +37,13 @@ interface Answer {
   body: Record<string, unknown>
 }
 
-/** One authentication request, and how far clients and users were told it has come. */
+/** One authentication request, and its progress as clients and users were told it. */
 interface Flow {
   authReqId: string
   isDecided: boolean
-  /** How often tokens were handed out. */
+  /** How often tokens were issued. */
   redeemed: number
-  /** How often an answer was 503 where one would have been tokens. */
+  /** How often a response was 503 where one could have been tokens. */
   unknown: number
 }
 
@@ -93,7 +93,7 @@ async function openNode(port: number, database: string, issuer: string) {
   return { url: `http://localhost:${port}`, close: () => doorbell.close() }
 }
 
-/** What is found out on the way. */
+/** What is found during the run. */
 type Findings = Omit<PromotionReport, 'seconds'> & { count(what: string): void }
 
 function createFindings(): Findings {
@@ -104,7 +104,7 @@ function createFindings(): Findings {
   return { missing: [], doubled: [], wrong: [], facts, count }
 }
 
-/** As many flows at the same time as wanted, one after the other. */
+/** Runs this many flows at the same time, each followed by the next. */
 function startLoad(urls: string[]) {
   const findings = createFindings()
   const flows = new Set<Flow>()
@@ -119,7 +119,7 @@ function startLoad(urls: string[]) {
 
   return {
     ...findings,
-    /** Flows that came to their end. */
+    /** The number of finished flows. */
     get done() {
       return done
     },
@@ -127,12 +127,12 @@ function startLoad(urls: string[]) {
       isOver = false
       running = Promise.all(Array.from({ length: atOnce }, (_, number) => playOn(number)))
     },
-    /** Resolves when every flow has come to its end. */
+    /** Resolves when every flow has finished. */
     async end(): Promise<void> {
       isOver = true
       await running
     },
-    /** What was told of each flow since the last time is compared with what lies in the tables. */
+    /** Compares all flows since the last verification with the tables. */
     async verify(url: string): Promise<void> {
       await verify(url, flows, findings)
       flows.clear()
@@ -140,7 +140,7 @@ function startLoad(urls: string[]) {
   }
 }
 
-/** What clients and devices send to the nodes. An answer 5xx that no client should get is noted. */
+/** Sends the calls of clients and devices to the nodes. Records 5xx responses that no client should get. */
 function callNodes(urls: string[], { wrong, count }: Findings) {
   async function post(
     node: number,
@@ -173,7 +173,7 @@ function callNodes(urls: string[], { wrong, count }: Findings) {
   }
 }
 
-/** Again and again while the answer is 503. */
+/** Repeats the call while the response is 503. */
 async function insist(call: () => Promise<Answer>): Promise<Answer> {
   for (;;) {
     const answer = await call()
@@ -182,11 +182,11 @@ async function insist(call: () => Promise<Answer>): Promise<Answer> {
   }
 }
 
-/** One flow, from ring to tokens. Resolves to whether it came to its end. */
+/** Runs one flow, from the request to the tokens. Resolves to whether it finished. */
 function createPlay({ ring, device, pollAll }: ReturnType<typeof callNodes>, findings: Findings, flows: Set<Flow>) {
   const { missing, wrong, count } = findings
 
-  /** At both nodes at the same time. */
+  /** Polls both nodes at the same time. */
   async function collect(flow: Flow): Promise<void> {
     for (let attempt = 0; attempt < 40; attempt++) {
       const polls = await pollAll(flow.authReqId)
@@ -205,7 +205,7 @@ function createPlay({ ring, device, pollAll }: ReturnType<typeof callNodes>, fin
 
   return async (number: number): Promise<boolean> => {
     const [one, other] = [number % 2, (number + 1) % 2]
-    // Not insisted on: who is told 503 does not know, and may ask the user again.
+    // Not repeated: after a 503 the client does not know the outcome, and may send a new request.
     const { status, body } = await ring(one)
     if (status !== 200) {
       await pause(50)
@@ -222,7 +222,7 @@ function createPlay({ ring, device, pollAll }: ReturnType<typeof callNodes>, fin
     const decision = { request_id: request.request_id, status: 'approved' }
     const decided = await insist(() => device(other, '/backchannel/complete', decision))
     flow.isDecided = decided.status === 200
-    if (!flow.isDecided) count(`decisions told again: ${decided.status}`)
+    if (!flow.isDecided) count(`decisions sent again: ${decided.status}`)
     await collect(flow)
     return true
   }
@@ -237,7 +237,7 @@ async function verify(url: string, flows: Set<Flow>, { missing, doubled, count }
     if (!row) missing.push('a request')
     else if (redeemed > 0 && row.status !== 'redeemed') missing.push(`tokens: the request is ${row.status}`)
     else if (isDecided && row.status === 'pending') missing.push('a decision')
-    if (redeemed > 1) doubled.push(`tokens were handed out ${redeemed} times`)
+    if (redeemed > 1) doubled.push(`tokens were issued ${redeemed} times`)
     if (Number(row?.tokens ?? 0) > 1) doubled.push(`${row!.tokens} access tokens are stored for one approval`)
   }
 }

@@ -1,6 +1,6 @@
 /**
- * M12: no secret lies in the log or in the database. Everything is played once, well and badly; what was secret on the
- * way is then looked for in every log line and in every byte that was kept.
+ * M12: neither the log nor the database contains a secret in clear text. All flows run once, with valid and invalid
+ * calls; then their secrets are searched in every log line and in every stored byte.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -24,7 +24,7 @@ import { playDevice } from './secret-device.ts'
 
 for (const engine of engines) {
   describe(`secrets, on ${engine.name}`, () => {
-    test('none lies in the log or in the database', async (t) => {
+    test('none is in the log or in the database', async (t) => {
       const tap = tapWires(t)
       const endpoint = await openNotificationEndpoint(t)
       const pushes = await openPushService(t)
@@ -98,11 +98,11 @@ for (const engine of engines) {
         ...['push_subscriptions', 'passkeys', 'passkey_challenges', 'blocked_clients', 'server_keys'],
         ...['initial_access_tokens', 'user_codes', 'user_code_tries', 'signed_requests', 'used_assertions'],
       ]) {
-        assert.ok((await rowsOf(stage, `select * from ${table}`)).length > 0, `nothing was played that fills ${table}`)
+        assert.ok((await rowsOf(stage, `select * from ${table}`)).length > 0, `no flow has filled ${table}`)
       }
-      // The search finds what is there: the request's id is in both, and much was overheard.
+      // The search works: it finds the request's id in both, and many secrets were recorded.
       assert.ok(kept.includes(requestId) && log.includes(requestId), 'the search works')
-      assert.ok(tap.secrets.size > 80, `only ${tap.secrets.size} secrets were overheard`)
+      assert.ok(tap.secrets.size > 80, `only ${tap.secrets.size} secrets were recorded`)
       assert.ok(stage.logLines.length > 60)
       assert.ok(audited.length > 60)
       t.diagnostic(`${tap.secrets.size} secrets, ${log.length} bytes of log, ${kept.length} bytes of database`)
@@ -120,7 +120,7 @@ for (const engine of engines) {
       const later = await everythingKept(stage, engine.name)
       assert.ok(later.includes(requestId))
       const left = [...tap.secrets].filter(([secret]) => formsOf(secret).some((form) => later.includes(form)))
-      assert.deepEqual(left, [], 'nor after it was closed')
+      assert.deepEqual(left, [], 'none after the server was closed')
     })
   })
 }
@@ -128,7 +128,7 @@ for (const engine of engines) {
 const phone = ana.phone_number
 const finder = 'https://finder.example'
 const boothSecret = newSecret()
-/** As people choose them, but nowhere else by chance. */
+/** As users choose them, but unlikely to occur elsewhere. */
 const codes = { configured: newSecret(12), chosen: newSecret(12), signed: newSecret(12) }
 type Assertions = Record<'hmac' | 'key', () => Promise<string>>
 type Endpoint = Awaited<ReturnType<typeof openNotificationEndpoint>>
@@ -185,7 +185,7 @@ async function playWell(stage: Stage, tap: Wiretap, endpoint: Endpoint, assertio
     assert.equal(again.status, 200, `${name}: ${again.text}`)
   }
 
-  // Call backs that fail, and whose answers say what they were sent, stay parked.
+  // Failed notifications, and responses that quote what was sent, stay parked.
   const said = tap.note(newSecret(), "a call back's answer")
   endpoint.behaves(
     { status: 400, body: said, headers: { 'x-said': said } },
@@ -208,7 +208,7 @@ async function playWell(stage: Stage, tap: Wiretap, endpoint: Endpoint, assertio
   return requestIds[0]!
 }
 
-/** User codes, signed requests, hint tokens, proofs of DPoP, and a client that registers itself: right and wrong. */
+/** User codes, signed requests, hint tokens, DPoP proofs, and a client that registers itself: valid and invalid. */
 async function playBank(stage: Stage, tap: Wiretap, key: KeyHolder): Promise<void> {
   const secret = (where: string) => tap.note(newSecret(), where)
   const authorization = basic('booth', boothSecret)
@@ -256,7 +256,7 @@ async function playBank(stage: Stage, tap: Wiretap, key: KeyHolder): Promise<voi
   assert.equal((await prove('/oauth/token', { nonce, jti: secret('a jti') })).error, 'invalid_grant')
   assert.equal((await prove('/oauth/token', { nonce, htm: secret('a method') })).error, 'invalid_dpop_proof')
   assert.equal((await prove('/oauth/token', {}, secret('no proof'))).error, 'invalid_dpop_proof')
-  // Nothing is bound there, so the proof is not looked at.
+  // Nothing is bound there, so the proof is not validated.
   assert.equal((await prove('/oauth/introspect', {}, secret('no proof'))).error, 'invalid_request')
 
   const invitation = secret('an initial access token')
@@ -284,7 +284,7 @@ async function playBank(stage: Stage, tap: Wiretap, key: KeyHolder): Promise<voi
   assert.equal((await call('GET', uri, replaced.body.registration_access_token!)).status, 200)
 }
 
-/** Secrets where they do not belong, in requests that are refused. */
+/** Secrets in the wrong places, in requests that are refused. */
 async function playBadly(stage: Stage, tap: Wiretap): Promise<void> {
   const secret = (where: string) => tap.note(newSecret(), where)
   const send = async (path: string, init: RequestInit) => {

@@ -5,7 +5,7 @@ import type { PushService } from '../support/push-service.ts'
 import { ana, type Stage } from '../support/stage.ts'
 import type { Wiretap } from '../support/wiretap.ts'
 
-/** A browser that is told, a passkey that confirms and challenges nobody answers, a client that is blocked. */
+/** A browser with web push, a passkey that confirms, challenges that are not answered, a client that is blocked. */
 export async function playDevice(stage: Stage, tap: Wiretap, pushes: PushService): Promise<void> {
   const bearer = `Bearer ${(await signIn(stage)).access_token}`
   const post = async <Body>(path: string, form: Record<string, string>): Promise<Body> => {

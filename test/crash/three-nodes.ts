@@ -1,7 +1,7 @@
 /**
- * Three servers on one Postgres, each a process of its own, with clocks that are two seconds apart. Clients ring at one,
- * users decide at another, clients ask a third; meanwhile nodes are killed and stopped, Postgres goes away, and
- * announcements are cut off. In the end it is counted who was let down.
+ * Three servers on one Postgres, each a separate process, with clocks up to two seconds apart. Clients send requests to
+ * one, users decide at another, clients redeem at a third; meanwhile nodes are killed and stopped, Postgres is
+ * unreachable for a while, and announcements are cut off. In the end all broken guarantees are counted.
  */
 import { startRestartablePostgres } from '../support/postgres.ts'
 import { createBalancer } from './three-nodes/balancer.ts'
@@ -15,7 +15,7 @@ import { createFindings, goesOn, type Play, type Progress, type Report } from '.
 
 export type { LetDown, Play, Report } from './three-nodes/play.ts'
 
-/** Resolves when all flows are over and everything has been counted. */
+/** Resolves when all flows are over and all tables have been compared. */
 export async function playThreeNodes(play: Play): Promise<Report> {
   const end: (() => Promise<unknown>)[] = []
   try {
@@ -62,7 +62,7 @@ async function playWith(play: Play, end: (() => Promise<unknown>)[]): Promise<Re
   }
   await countTables(postgres.url, progress, findings)
   count('flows', progress.begun)
-  count('clients told more than once', clientsEnd.repeated())
+  count('clients notified more than once', clientsEnd.repeated())
   for (const words of clientsEnd.complaints) blame('doubleRedemptions', words)
   return { letDown, facts, complaints, logged: cluster.logged(), seconds: (performance.now() - begin) / 1000 }
 }

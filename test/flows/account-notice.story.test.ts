@@ -1,4 +1,7 @@
-/** Ana hears of it when her account gets a new passkey, password or code: she, or somebody else, has changed it. */
+/**
+ * Ana is notified when her account gets a new passkey, password or user code, whether she made the change or an
+ * attacker did.
+ */
 import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
@@ -29,8 +32,8 @@ const firefox = { 'user-agent': 'Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko
 const from = 'Doorbell <no-reply@id.example>'
 
 for (const engine of engines) {
-  describe(`a changed account, on ${engine.name}`, () => {
-    test('a passkey: one mail, one message to her browser, one signed call, in her language and without secrets', async (t) => {
+  describe(`a change to an account is notified, on ${engine.name}`, () => {
+    test('a new passkey: one mail, one web push message and one signed call, in her language and without secrets', async (t) => {
       const { stage, mails, calls, browser } = await scene(t, engine)
       const { authenticator, status } = await addPasskeyInApp(stage)
       assert.equal(status, 303)
@@ -74,7 +77,7 @@ for (const engine of engines) {
       assert.deepEqual((box.mails as { subject: string }[])[0]?.subject, mail!.subject)
     })
 
-    test('a code: told when it is set and when it is changed, not when it is taken away', async (t) => {
+    test('a user code: she is notified when it is set or changed, not when it is removed', async (t) => {
       const { stage, mails } = await scene(t, engine)
       const authorization = await bearerOf(stage)
       for (const user_code of ['pelican-0', 'pelican-1']) {
@@ -94,7 +97,7 @@ for (const engine of engines) {
       assert.doesNotMatch(mails[0]!.text, /Von:|pelican/)
     })
 
-    test('change and notice are one step: where the notice cannot be written, nothing has changed', async (t) => {
+    test('change and notification are one step: if the notification cannot be written, nothing changes', async (t) => {
       const { stage, mails, calls } = await scene(t, engine)
       const authorization = await bearerOf(stage)
       await byCommand(stage, async ({ database }) => {
@@ -111,7 +114,7 @@ for (const engine of engines) {
       assert.deepEqual([mails.length, calls.length], [0, 0])
     })
 
-    test('what is refused is not told: a passkey sent twice, and one that Ben has', async (t) => {
+    test('a refused change is not notified: a passkey sent twice, and a passkey that belongs to Ben', async (t) => {
       const { stage, mails } = await scene(t, engine)
       const authenticator = createAuthenticator(stage.url)
       const [anas, bens] = [await bearerOf(stage), await bearerOf(stage, ben)]
@@ -124,16 +127,16 @@ for (const engine of engines) {
       )
     })
 
-    test('a password or a code by command: written by the command, sent by the server that runs', async (t) => {
+    test('a password or user code set by command: the command writes the message, the running server sends it', async (t) => {
       const { stage, mails } = await scene(t, engine)
       await byCommand(stage, ({ addDora }) => addDora())
       const terminal = await openTerminal(t, { DOORBELL_SECRET: stageSecret, DOORBELL_DATABASE: stage.database })
       const settings = { issuer: 'https://id.example.com', email: { smtp: 'smtp://mail.example.com', from } }
       await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify(settings))
-      // What the command writes is due at once.
+      // A message that the command writes is due at once.
       stage.clock.advance(hour)
       await terminal.json(['user', 'password', 'dora'])
-      // On Postgres the server hears of it; its clock stands still, so that it does not look by itself.
+      // On Postgres the server is notified of the message. Its clock stands still, so it does not poll for it.
       if (engine.name === 'postgres') await until(() => mails.length === 1)
       await stage.doorbell.idle()
       assert.deepEqual(
@@ -151,7 +154,7 @@ for (const engine of engines) {
       await terminal.json(['user', 'password', 'dora'])
       if (engine.name === 'postgres') await until(() => mails.length === 3)
       await stage.doorbell.idle()
-      assert.equal(mails.length, 3, 'locked, she is told too')
+      assert.equal(mails.length, 3, 'a locked user is notified too')
       const listed = await terminal.json(['outbox', 'list'])
       const about = (listed.notifications as Record<string, unknown>[]).map(({ user_id, request_id }) => [
         user_id,
@@ -162,7 +165,7 @@ for (const engine of engines) {
   })
 }
 
-test('a mail server that is away for a day: it is tried for a day, and told of the user, not of a request', async (t) => {
+test('while the mail server is down, the mail is retried for one day; the log names the user and no request', async (t) => {
   const { stage, mailServer, mails } = await scene(t)
   await mailServer.stop()
   assert.equal((await addPasskey(stage, await bearerOf(stage))).status, 201)
@@ -179,7 +182,7 @@ test('a mail server that is away for a day: it is tried for a day, and told of t
   assert.equal(mails.length, 0)
 })
 
-describe('with users of an application', () => {
+describe("with the application's own users", () => {
   const users = (more: object) => {
     const found = async (user: User | null) => user
     return {
@@ -190,7 +193,7 @@ describe('with users of an application', () => {
     }
   }
 
-  test('the hook notifyAccount is called with the change and the user, again if it threw', async (t) => {
+  test('the hook notifyAccount is called with the change and the user, and again after it throws', async (t) => {
     const heard: [AccountChange, User][] = []
     const notifyAccount = async (...call: [AccountChange, User]) => {
       heard.push(call)
@@ -206,7 +209,7 @@ describe('with users of an application', () => {
     assert.equal(heard[0]![0].id, heard[1]![0].id)
   })
 
-  test('a hook notify that knows only requests is not called', async (t) => {
+  test('the hook notify, which handles only requests, is not called', async (t) => {
     let calls = 0
     const notify = async () => void calls++
     const stage = await openStage(t, { config: { users: users({ notify }) } })
@@ -257,7 +260,7 @@ async function addPasskey(stage: Stage, authorization: string, authenticator = c
   return stage.post('/backchannel/passkeys', { passkey }, authorization)
 }
 
-/** As docs/guides/device-channels.md has it. */
+/** As in docs/guides/device-channels.md. */
 function signatureOf(body: string, time: number): string {
   return `t=${time},v1=${createHmac('sha256', secret).update(`${time}.`).update(body).digest('hex')}`
 }

@@ -1,4 +1,4 @@
-/** Ana looks back at what she decided, takes back what came of it, and no longer wants to hear of a client (CD-14). */
+/** Ana reads her history, revokes an approval, and blocks a client (CD-14). */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { engines } from '../support/engines.ts'
@@ -11,8 +11,8 @@ import { until } from '../support/until.ts'
 type Entry = Record<string, unknown>
 
 for (const engine of engines) {
-  describe(`what Ana decided, on ${engine.name}`, () => {
-    test("is listed newest first, with what she was shown, and is nobody else's", async (t) => {
+  describe(`the history of Ana's decisions, on ${engine.name}`, () => {
+    test('is listed newest first, with what she was shown, and without the requests of others', async (t) => {
       const stage = await openStage(t, { engine })
       const bearer = await bearerOf(stage)
       assert.deepEqual(await activity(stage, bearer), [])
@@ -22,7 +22,7 @@ for (const engine of engines) {
       stage.clock.advance(1_000)
       const reported = await rung(stage, { binding_message: 'Transfer 900' })
       await stage.decide(reported.requestId, 'denied', { report: 'true' })
-      // A report blocks the client (CD-5): Ana lets it in again.
+      // A report blocks the client (CD-5); Ana unblocks it.
       await stage.post('/backchannel/block', { client_id: 'kiosk', blocked: 'false' }, bearer)
       await rung(stage, { requested_expiry: '5' })
       stage.clock.advance(5_000)
@@ -52,7 +52,7 @@ for (const engine of engines) {
       assert.deepEqual(await activity(stage, await bearerOf(stage, ben)), [])
     })
 
-    test('is in use from the approval until the last token has run out, whatever was refreshed in between', async (t) => {
+    test('an approval is in use until its last token expires, including refreshed tokens', async (t) => {
       const stage = await openStage(t, { engine, config: { tokens: { accessTtl: 600, refreshTtl: 3600 } } })
       const { requestId, authReqId } = await rung(stage, { scope: 'openid offline_access' })
       await stage.decide(requestId, 'approved')
@@ -63,7 +63,7 @@ for (const engine of engines) {
       stage.clock.advance(55 * 60_000)
       const { access_token } = (await refresh(stage, refresh_token)).body
       stage.clock.advance(6 * 60_000)
-      // What has run out is forgotten once a minute: in the end nothing is left of the first tokens.
+      // Expired tokens are removed once a minute: at the end none of the first tokens is left.
       const firstTokens = "select id_hash from oidc_models where model = 'RefreshToken'"
       await until(async () => {
         stage.clock.advance(1_000)
@@ -77,7 +77,7 @@ for (const engine of engines) {
       assert.equal(await isInUse(stage), false)
     })
 
-    test('is no longer in use when its only token has run out', async (t) => {
+    test('an approval is no longer in use when its only token has expired', async (t) => {
       const stage = await openStage(t, { engine, config: { tokens: { accessTtl: 60 } } })
       const { requestId, authReqId } = await rung(stage)
       await stage.decide(requestId, 'approved')
@@ -88,8 +88,8 @@ for (const engine of engines) {
     })
   })
 
-  describe(`what Ana takes back, on ${engine.name}`, () => {
-    test('is worth nothing any more: access, refresh and refreshed tokens; other approvals stay', async (t) => {
+  describe(`an approval that Ana revokes, on ${engine.name}`, () => {
+    test('invalidates its access tokens, refresh tokens and refreshed tokens; other approvals stay', async (t) => {
       const stage = await openStage(t, { engine })
       const bearer = await bearerOf(stage)
       const collect = async () => {
@@ -120,7 +120,7 @@ for (const engine of engines) {
       assert.equal((await revoke(stage, taken.requestId, bearer)).body.revoked, false, 'there was nothing left')
     })
 
-    test('is denied from then on, if nobody has collected it yet', async (t) => {
+    test('is denied from then on if its tokens were not collected yet', async (t) => {
       const stage = await openStage(t, { engine })
       const bearer = await bearerOf(stage)
       const { requestId, authReqId } = await rung(stage)
@@ -141,7 +141,7 @@ for (const engine of engines) {
       assert.equal(again.body.revoked, false)
     })
 
-    test('is pushed as denied, if the push had not been made yet', async (t) => {
+    test('is pushed as denied if the push was not made yet', async (t) => {
       const till = await openNotificationEndpoint(t)
       const stage = await openStage(t, { engine, till: till.url, parts: { workers: false } })
       const bearer = await bearerOf(stage)
@@ -163,7 +163,7 @@ for (const engine of engines) {
       await sending.close()
     })
 
-    test("is hers: what is Ben's, unknown or unnamed stays as it is", async (t) => {
+    test('must be her own: requests of Ben, unknown ids and a missing id change nothing', async (t) => {
       const stage = await openStage(t, { engine })
       const { requestId, authReqId } = await rung(stage)
       await stage.decide(requestId, 'approved')
@@ -176,8 +176,8 @@ for (const engine of engines) {
     })
   })
 
-  describe(`a client Ana does not want to hear of, on ${engine.name}`, () => {
-    test('is refused before anything reaches her, until she lets it ring again; others ring as before', async (t) => {
+  describe(`a client that Ana blocks, on ${engine.name}`, () => {
+    test('is refused before anything reaches her, until she unblocks it; other clients are not affected', async (t) => {
       const stage = await openStage(t, { engine })
       const bearer = await bearerOf(stage)
       await rung(stage)
@@ -198,12 +198,12 @@ for (const engine of engines) {
       await stage.doorbell.idle()
       assert.deepEqual(await countRows(stage), before, 'no request, no notification')
       const { body } = await stage.get('/dev/mailbox', { accept: 'application/json' })
-      assert.equal((body.mails as unknown[]).length, 1, 'the mail of the first ring')
+      assert.equal((body.mails as unknown[]).length, 1, 'the mail of the first request')
 
       assert.equal((await stage.ring('northbank')).status, 200)
-      assert.equal((await stage.ring('kiosk', { login_hint: 'ben' })).status, 200, 'it is her word, for herself')
+      assert.equal((await stage.ring('kiosk', { login_hint: 'ben' })).status, 200, 'Ben is not affected')
       assert.equal((await block(stage, 'kiosk', 'perhaps', bearer)).status, 400)
-      assert.equal((await stage.ring('kiosk')).status, 403, 'what is neither does not lift it')
+      assert.equal((await stage.ring('kiosk')).status, 403, 'an invalid value does not unblock it')
       await stage.restart()
       assert.equal((await stage.ring('kiosk')).status, 403, 'it is kept')
 
@@ -211,7 +211,7 @@ for (const engine of engines) {
       assert.equal((await stage.ring('kiosk')).status, 200)
     })
 
-    test('must be one there is', async (t) => {
+    test('must exist', async (t) => {
       const stage = await openStage(t, { engine })
       const bearer = await bearerOf(stage)
       assert.equal((await block(stage, 'nobody', 'true', bearer)).status, 404)
@@ -222,11 +222,11 @@ for (const engine of engines) {
   })
 }
 
-describe('only Ana herself looks back', () => {
+describe('only Ana herself can use these addresses', () => {
   const callers: [who: string, authorization: string | undefined][] = [
     ['the phone service', credentials.phoneService],
-    ['the client that rings', credentials.kiosk],
-    ['a token nobody made', 'Bearer made-up'],
+    ['the client that sends authentication requests', credentials.kiosk],
+    ['an invented token', 'Bearer made-up'],
     ['nobody', undefined],
   ]
   for (const [who, authorization] of callers) {
@@ -250,7 +250,7 @@ describe('only Ana herself looks back', () => {
     })
   }
 
-  test('the token a client got for her approval opens none of it', async (t) => {
+  test('an access token issued for her approval opens none of them', async (t) => {
     const stage = await openStage(t)
     const { requestId, authReqId } = await rung(stage)
     await stage.decide(requestId, 'approved')
@@ -278,7 +278,7 @@ async function activity(stage: Stage, authorization: string): Promise<Entry[]> {
   return body.activity as Entry[]
 }
 
-/** Whether what Ana decided last is in use. She signs in anew: her own token may have run out with the others. */
+/** Whether Ana's last approval is in use. She signs in again: her own token may have expired with the others. */
 async function isInUse(stage: Stage): Promise<unknown> {
   return (await activity(stage, await bearerOf(stage)))[0]!.in_use
 }
@@ -295,5 +295,5 @@ function refresh(stage: Stage, token: unknown) {
   return stage.post('/oauth/token', { grant_type: 'refresh_token', refresh_token: String(token) }, credentials.kiosk)
 }
 
-/** For a second node on the database of the first, which it leaves alone when it closes. */
+/** A second node on the database of the first; closing it leaves the first alone. */
 const sameDatabase = (stage: Stage) => ({ url: stage.database, drop: async () => {} })

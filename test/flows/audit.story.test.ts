@@ -1,4 +1,4 @@
-/** CD-19: one stream of events, one for each step, in one vocabulary, and nothing secret in it. */
+/** One stream of audit events: one event for each step, one vocabulary, no secrets (CD-19). */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, type TestContext, test } from 'node:test'
@@ -22,7 +22,7 @@ import { formTokenOn, openVisitor } from '../support/visitor.ts'
 
 const minutes = 60_000
 
-/** What was said of an event, but for when, and for what is another each time. */
+/** An event without its time and the values that differ from run to run. */
 function short({ event, by, outcome }: AuditEvent): string {
   return [event, by, outcome].filter((word) => word !== undefined).join(' ')
 }
@@ -40,9 +40,9 @@ async function played(t: TestContext, options: StageOptions = {}) {
   return { stage, endpoint, during }
 }
 
-type Ending = 'approved' | 'denied' | 'reported' | 'expired' | 'nobody collects'
+type Ending = 'approved' | 'denied' | 'reported' | 'expired' | 'not collected'
 
-/** What follows upon ringing, for each mode and ending. */
+/** The events that follow an authentication request, for each mode and ending. */
 const endings: Record<Ending, Record<RingingClient, string[]>> = {
   approved: {
     kiosk: ['request.approved device_service', 'tokens.issued poll'],
@@ -71,14 +71,14 @@ const endings: Record<Ending, Record<RingingClient, string[]>> = {
   },
   expired: {
     kiosk: ['request.expired clock'],
-    // It will see when it asks: a ping says that there is a result (CIBA Core §10.2).
+    // The client sees it when it polls: a ping only says that there is a result (CIBA Core §10.2).
     northbank: ['request.expired clock'],
     till: ['request.expired clock', 'notification.delivered push answered 204'],
   },
-  'nobody collects': {
+  'not collected': {
     kiosk: ['request.approved device_service', 'request.expired clock'],
     northbank: ['request.approved device_service', 'notification.delivered ping answered 204', 'request.expired clock'],
-    // A push is handed over at once: there is nothing to collect.
+    // A push brings the tokens at once: there is nothing to collect.
     till: ['request.approved device_service', 'tokens.issued push', 'notification.delivered push answered 204'],
   },
 }
@@ -112,17 +112,17 @@ async function end(stage: Stage, as: RingingClient, ending: Ending, authReqId: u
       return
     case 'expired':
       return runOut()
-    case 'nobody collects':
+    case 'not collected':
       await stage.decide(requestId, 'approved')
       return runOut()
   }
 }
 
 for (const engine of engines) {
-  describe(`what is told of a request, on ${engine.name} (CD-19),`, () => {
+  describe(`audit events of a request, on ${engine.name} (CD-19)`, () => {
     for (const [ending, byClient] of Object.entries(endings) as [Ending, Record<RingingClient, string[]>][]) {
       for (const [as, expected] of Object.entries(byClient) as [RingingClient, string[]][]) {
-        test(`${mode[as]}, ${ending}: each step once, in order, and of which request it was`, async (t) => {
+        test(`${mode[as]}, ${ending}: one event for each step, in order, with the id of the request`, async (t) => {
           const { stage, during } = await played(t, { engine })
           let requestId = ''
           const events = await during(async () => {
@@ -137,7 +137,7 @@ for (const engine of engines) {
             'notification.delivered mailbox handed to mailbox',
             ...expected,
           ]
-          // The worker may be quicker with what follows than whoever decided is with saying so.
+          // The worker may record its events before the call that decided has recorded its own.
           const told = events.map(short)
           assert.deepEqual(told.filter(byWorker), inAll.filter(byWorker))
           assert.deepEqual(
@@ -159,8 +159,8 @@ for (const engine of engines) {
   })
 }
 
-describe('what else is told (CD-19)', () => {
-  test('calls that are refused, and why: of strangers no name, of clients theirs', async (t) => {
+describe('other audit events (CD-19)', () => {
+  test('refused calls, with the reason: unauthenticated callers without a name, clients with theirs', async (t) => {
     const { stage, during } = await played(t, { config: { requests: { maxOpenPerUser: 1 } } })
     const ring = (authorization: string) =>
       stage.post('/backchannel/authorize', { scope: 'openid', login_hint: 'ana' }, authorization)
@@ -193,7 +193,7 @@ describe('what else is told (CD-19)', () => {
     assert.ok(events.every(({ event, address }) => event.startsWith('notification') || address === '127.0.0.1'))
   })
 
-  test('call backs that fail are told of each time, and parked ones at last', async (t) => {
+  test('each failed callback, and at last the parked message', async (t) => {
     const { stage, endpoint, during } = await played(t, { config: { notifications: { attempts: 2 } } })
     endpoint.behaves(500, 400)
     const events = await during(async () => {
@@ -212,7 +212,7 @@ describe('what else is told (CD-19)', () => {
     )
   })
 
-  test('what users do: signing in and failing to, deciding in the app, taking back, blocking', async (t) => {
+  test('what users do: sign in, fail to sign in, decide in the app, revoke, block', async (t) => {
     const { stage, during } = await played(t)
     const { browser, page } = await startSignIn(stage)
     assert.deepEqual((await during(() => browser.submit(page, { name: 'ana', password: 'wrong' }))).map(short), [
@@ -251,7 +251,7 @@ describe('what else is told (CD-19)', () => {
     assert.ok(events.every(({ user, address }) => user === ana.id && address === '127.0.0.1'))
   })
 
-  test('clients that come, change and go', async (t) => {
+  test('clients that are added, changed and removed', async (t) => {
     const { stage, during } = await played(t, { config: { registration: { mode: 'open' } } })
     assert.deepEqual(
       auditOf(stage, 'client.configured')
@@ -259,7 +259,7 @@ describe('what else is told (CD-19)', () => {
         .sort(),
       ['doorbell-consent-app', 'kiosk', 'northbank', 'phone-app', 'phone-service', 'till'],
     )
-    assert.deepEqual(await during(() => stage.restart()), [], 'what is as before is not told again')
+    assert.deepEqual(await during(() => stage.restart()), [], 'an unchanged client causes no event')
 
     const send = async (method: string, path: string, body?: unknown, token = '') => {
       const headers = { 'content-type': 'application/json', authorization: `Bearer ${token}` }
@@ -293,8 +293,8 @@ describe('what else is told (CD-19)', () => {
   })
 })
 
-describe('where it goes (CD-19)', () => {
-  test('one line in the log and one call of the hook for each event, the same in both, in the same order', async (t) => {
+describe('where audit events go (CD-19)', () => {
+  test('each event is one log line and one call of the hook, with the same content and in the same order', async (t) => {
     const heard: AuditEvent[] = []
     const { stage } = await played(t, { config: { audit: (event) => void heard.push(event) } })
     const { body } = await stage.ring('kiosk')
@@ -311,7 +311,7 @@ describe('where it goes (CD-19)', () => {
       assert.ok(auditEvents.includes(event.event))
       assert.throws(() => Object.assign(event, { outcome: 'another' }), TypeError)
     }
-    // Whatever has a name of the vocabulary is of the stream: nothing is said beside it.
+    // Every line with a name of the vocabulary belongs to the stream; there are no others.
     const named = stage.logLines.map((line) => JSON.parse(line)).filter(({ event }) => auditEvents.includes(event))
     assert.ok(named.every(({ audit }) => audit === true))
     assert.equal(named.length, heard.length)
@@ -338,7 +338,7 @@ describe('where it goes (CD-19)', () => {
     })
   }
 
-  test('nothing that was secret on the way is in it', async (t) => {
+  test('no audit event contains a secret', async (t) => {
     const heard: AuditEvent[] = []
     const { stage, endpoint } = await played(t, { config: { audit: (event) => void heard.push(event) } })
     const secretsOnTheWay: string[] = [ana.password, ana.email, 'Coffee 4.20']

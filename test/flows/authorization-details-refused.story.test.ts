@@ -1,4 +1,4 @@
-/** Authorization details that cannot be asked for, and types that cannot be declared. */
+/** Authorization details that are refused in a request, and types that the configuration refuses. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { z } from 'zod'
@@ -9,7 +9,7 @@ import { basic, openStage } from '../support/stage.ts'
 import { countRows } from '../support/tables.ts'
 import { accounts, type Detail, json, limit, payment, refused, types, withTypes } from './detail-types.ts'
 
-describe('what cannot be asked', () => {
+describe('details that are refused in a request', () => {
   const many = (count: number, detail: Detail = limit) => Array.from({ length: count }, () => detail)
   const nested = (levels: number): unknown => (levels === 0 ? 1 : { a: nested(levels - 1) })
   const wrong: [string, unknown][] = [
@@ -24,32 +24,32 @@ describe('what cannot be asked', () => {
     ['no type', [{ amount: 1 }]],
     ['a type that is a number', [{ ...payment, type: 1 }]],
     ['an unknown type', [{ type: 'crypto' }]],
-    ['a type of the language', [{ type: 'constructor' }]],
-    ['a type in other letters', [{ ...payment, type: 'Payment_initiation' }]],
+    ['a type named like a built-in property', [{ type: 'constructor' }]],
+    ['a type in other upper and lower case', [{ ...payment, type: 'Payment_initiation' }]],
     ['a known and an unknown type', [payment, { type: 'crypto' }]],
     ['an unknown field', [{ ...payment, urgent: true }]],
     ['an unknown field that the schema would drop', [{ ...limit, least: 1 }]],
-    ['one within', [{ ...limit, nested: { a: 1, b: 2 } }]],
+    ['an unknown nested field', [{ ...limit, nested: { a: 1, b: 2 } }]],
     ['an unknown field beside a JSON Schema', [{ ...accounts, iban: 'x' }]],
-    ['a field of another kind', [{ ...payment, amount: '123.50' }]],
+    ['a field of the wrong type', [{ ...payment, amount: '123.50' }]],
     ['a value that is not allowed', [{ ...accounts, actions: ['write'] }]],
     ['a missing field', [{ type: 'payment_initiation', amount: payment.amount }]],
-    ['locations that are no list', [{ ...payment, locations: 'https://api.example' }]],
+    ['locations that are not a list', [{ ...payment, locations: 'https://api.example' }]],
     ['an empty location', [{ ...payment, locations: [''] }]],
-    ['a number that cannot be kept', `[{"type":"limit","most":1e999}]`],
-    ['a number that would be another', `[{"type":"limit","most":12345678901234567890}]`],
+    ['a number that cannot be stored exactly', `[{"type":"limit","most":1e999}]`],
+    ['a number that would be rounded', `[{"type":"limit","most":12345678901234567890}]`],
     ['__proto__', `[{"type":"limit","most":1,"__proto__":{"a":1}}]`],
     ['a NUL', [{ ...payment, creditor: 'a\0b' }]],
-    ['half a letter', `[{"type":"payment_initiation","creditor":"\\ud800"}]`],
+    ['half a surrogate pair', `[{"type":"payment_initiation","creditor":"\\ud800"}]`],
     ['too many', many(21)],
     ['too deep', [{ ...limit, nested: nested(8) }]],
-    ['so deep that it could hurt', `${'['.repeat(8000)}${']'.repeat(8000)}`],
+    ['nested so deeply that it could exhaust the stack', `${'['.repeat(8000)}${']'.repeat(8000)}`],
     ['too long (16 KiB)', [{ ...payment, creditor: 'x'.repeat(16 * 1024) }]],
-    ['too long by spaces only', `${JSON.stringify([payment])}${' '.repeat(16 * 1024)}`],
+    ['too long only because of spaces', `${JSON.stringify([payment])}${' '.repeat(16 * 1024)}`],
   ]
   const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value))
 
-  test('each of these is an invalid_authorization_details, and nothing is kept (RA-3)', async (t) => {
+  test('each of these is an invalid_authorization_details, and nothing is stored (RA-3)', async (t) => {
     const stage = await openStage(t, withTypes())
     for (const [what, value] of wrong) {
       const answer = await stage.ring('kiosk', { authorization_details: text(value) })
@@ -61,12 +61,12 @@ describe('what cannot be asked', () => {
     assert.equal((await stage.ring('kiosk', { authorization_details: '' })).status, 200, 'empty is absent (RQ-9)')
   })
 
-  test('a server that declares no type refuses, rather than let something be approved that nobody saw', async (t) => {
+  test('a server without declared types refuses the parameter, so that no user approves details that were not shown', async (t) => {
     const stage = await openStage(t)
     refused(await stage.ring('kiosk', json(payment)), 'invalid_authorization_details')
   })
 
-  test('a client that registered types may use these, and no other (RA-8)', async (t) => {
+  test('a client that registered types may use these and no others (RA-8)', async (t) => {
     const clients = [pollClient('narrow', { client_secret: 'narrow-secret', authorization_details_types: ['limit'] })]
     const stage = await openStage(t, withTypes({ config: { clients } }))
     const ring = (...details: Detail[]) =>
@@ -86,7 +86,7 @@ describe('what cannot be asked', () => {
     )
   })
 
-  test('the metadata name the types, if there are any; registration knows them (RA-8)', async (t) => {
+  test('the metadata list the types, if there are any; registration accepts them (RA-8)', async (t) => {
     const stage = await openStage(t, withTypes({ config: { registration: { mode: 'open' } } }))
     const { body } = await stage.get('/.well-known/openid-configuration')
     assert.deepEqual(body.authorization_details_types_supported, Object.keys(types))
@@ -109,7 +109,7 @@ describe('what cannot be asked', () => {
     assert.ok(!('authorization_details_types_supported' in metadata))
   })
 
-  test('at the authorization endpoint, where nobody would see it', async (t) => {
+  test('are refused at the authorization endpoint, where users would not see them', async (t) => {
     const stage = await openStage(t, withTypes())
     const query = new URLSearchParams({
       client_id: 'phone-app',
@@ -125,7 +125,7 @@ describe('what cannot be asked', () => {
   })
 })
 
-describe('the configuration', () => {
+describe('the configuration of types', () => {
   const load = (authorizationDetails: unknown) =>
     loadConfig({
       env: {},
@@ -133,7 +133,7 @@ describe('the configuration', () => {
     })
   const good = { schema: z.strictObject({}), describe: () => 'x' }
 
-  test('says of everything that is wrong what would be right', async () => {
+  test('reports each problem and the correct form', async () => {
     for (const [types, complaint] of [
       [5, 'authorizationDetails.types must be an object'],
       [{ a: 5 }, 'authorizationDetails.types.a must be an object with schema and describe'],

@@ -7,8 +7,8 @@ import { ana, ben, openStage } from '../support/stage.ts'
 import { formTokenOn, openVisitor } from '../support/visitor.ts'
 import { accounts, type Detail, limit, payment, rung, withTypes } from './detail-types.ts'
 
-describe('who decides', () => {
-  test("the user's own app narrows with JSON; Ben learns nothing of Ana's", async (t) => {
+describe('deciding through the device API', () => {
+  test("the user's own app reduces the details with JSON; Ben learns nothing of Ana's", async (t) => {
     const stage = await openStage(t, withTypes())
     const { authReqId, requestId } = await rung(stage, [accounts])
     const complete = async (who: typeof ana | typeof ben, authorization_details: unknown) => {
@@ -28,7 +28,7 @@ describe('who decides', () => {
     assert.deepEqual(body.authorization_details, [{ ...accounts, accounts: ['DE40'] }])
   })
 
-  test('the words are in the language that is asked for, and hide nothing (RA-10)', async (t) => {
+  test('the text is in the requested language and leaves out no field (RA-10)', async (t) => {
     const stage = await openStage(t, withTypes())
     const authorization = await bearerOf(stage)
     const words = async (query: string, headers = {}) => {
@@ -46,7 +46,7 @@ describe('who decides', () => {
     assert.deepEqual(await words(''), ['Pay A\ufffdB\ufffdC\ufffdD: 123.50 EUR'])
   })
 
-  test('a description that fails, or says nothing, shows the fields as they are', async (t) => {
+  test('if a description fails or is empty, the fields are shown as they are', async (t) => {
     const schema = z.looseObject({})
     const failing = {
       throws: { schema, describe: () => assert.fail('bug') },
@@ -65,7 +65,7 @@ describe('who decides', () => {
     assert.match(stage.logLines.join(''), /"event":"details.not_described","type":"throws"/)
   })
 
-  test('application code sees them and may approve less, not more', async (t) => {
+  test('application code reads the details and may approve less, not more', async (t) => {
     const stage = await openStage(t, withTypes())
     const { authReqId, requestId } = await rung(stage, [accounts])
     const { requests } = stage.doorbell
@@ -81,7 +81,7 @@ describe('who decides', () => {
   })
 })
 
-describe('on the page', () => {
+describe('on the page of the consent app', () => {
   async function looking(t: TestContext, details: Detail[]) {
     const stage = await openStage(t, withTypes())
     const { authReqId, requestId } = await rung(stage, details)
@@ -95,7 +95,7 @@ describe('on the page', () => {
     return { stage, path, page, visitor, authReqId, boxes: new Map(boxes.map(([, name, text]) => [text!, name!])) }
   }
 
-  test('it says in words what is asked, escaped, beside what the scope says (RA-4)', async (t) => {
+  test("the details are described in words, escaped, beside the scope's description (RA-4)", async (t) => {
     const { page, boxes, visitor } = await looking(t, [payment])
     assert.match(page.text, /know who you are/)
     assert.match(page.text, /Details of the request:/)
@@ -105,7 +105,7 @@ describe('on the page', () => {
     assert.match(page.text, /<form id="approving" method="post"/)
   })
 
-  test('boxes that are not ticked are not allowed, without any script; the history says so', async (t) => {
+  test('unticked boxes are not approved, without any script; the history says so', async (t) => {
     const { stage, path, page, visitor, authReqId, boxes } = await looking(t, [payment, accounts])
     assert.deepEqual([...boxes.keys()], ['read_balances', 'read_transactions', 'DE40', 'DE75', 'DE91'])
     const ticked = ['read_transactions', 'DE75'].map((text) => [boxes.get(text)!, 'yes'])
@@ -118,14 +118,14 @@ describe('on the page', () => {
     assert.match(activity, /<p>Pay Merchant &lt;A&gt; &amp; Söhne: 123.50 EUR<\/p>/)
   })
 
-  test('with all boxes ticked all of it is allowed', async (t) => {
+  test('with all boxes ticked, everything is approved', async (t) => {
     const { stage, path, page, visitor, authReqId, boxes } = await looking(t, [accounts])
     const ticked = Object.fromEntries([...boxes.values()].map((name) => [name, 'yes']))
     await visitor.post(path, { form_token: formTokenOn(page), decision: 'approve', ...ticked })
     assert.deepEqual((await stage.poll('kiosk', authReqId)).body.authorization_details, [accounts])
   })
 
-  test('with none ticked nothing is decided, and the page says what to do', async (t) => {
+  test('with no box ticked nothing is decided, and the page says what to do', async (t) => {
     const { stage, path, page, visitor, boxes } = await looking(t, [accounts])
     for (const ticked of [{}, { [boxes.get('DE40')!]: 'yes' }]) {
       const seen = await visitor.post(path, { form_token: formTokenOn(page), decision: 'approve', ...ticked })
@@ -135,10 +135,10 @@ describe('on the page', () => {
     assert.equal((await stage.waiting())[0]!.status, 'pending')
     await visitor.post(path, { form_token: formTokenOn(page), decision: 'deny' })
     const activity = (await visitor.get('/activity')).text
-    assert.match(activity, /<p>See accounts DE40, DE75, DE91<\/p>/, 'what was not allowed')
+    assert.match(activity, /<p>See accounts DE40, DE75, DE91<\/p>/, 'the details that were not approved')
   })
 
-  test('with more boxes than a form can hold it is all or nothing', async (t) => {
+  test('details with more boxes than a form can hold are approved as a whole or not at all', async (t) => {
     const long = { ...accounts, accounts: Array.from({ length: 90 }, (_, n) => `DE${n}`) }
     const { stage, path, page, visitor, authReqId, boxes } = await looking(t, [long])
     assert.equal(boxes.size, 0)

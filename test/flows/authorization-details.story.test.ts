@@ -1,4 +1,7 @@
-/** Clients that say exactly what they want (RFC 9396): in words to the user, who may allow less, and to the letter in the tokens. */
+/**
+ * Clients that state in detail what they request (RFC 9396). The user reads it in words and may approve less; the
+ * tokens carry it unchanged.
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { decodeJwt } from 'jose'
@@ -41,8 +44,8 @@ const redeem = (stage: Stage, authReqId: unknown, more: Record<string, string>) 
   )
 
 for (const engine of engines) {
-  describe(`a client says what it wants, on ${engine.name}`, () => {
-    test('it is shown, approved, and the same to the letter in tokens, introspection and refresh (RA-1, RA-2, RA-5, RA-7)', async (t) => {
+  describe(`a client requests authorization details, on ${engine.name}`, () => {
+    test('details are shown, approved, and unchanged in tokens, introspection and refresh (RA-1, RA-2, RA-5, RA-7)', async (t) => {
       const stage = await openStage(t, withTypes({ engine }))
       const { authReqId, requestId } = await rung(stage, [payment, accounts], { scope: 'openid offline_access' })
       const [waiting] = await stage.waiting()
@@ -72,7 +75,7 @@ for (const engine of engines) {
       assert.deepEqual((await introspect(stage, again.body.access_token)).body, { active: false })
     })
 
-    test('the user allows less: only that is in the tokens, in the history, and refreshed', async (t) => {
+    test('the user approves less: only that is in the tokens, in the history, and after a refresh', async (t) => {
       const stage = await openStage(t, withTypes({ engine }))
       const { authReqId, requestId } = await rung(stage, [payment, accounts, limit], { scope: 'openid offline_access' })
       const less = [
@@ -97,7 +100,7 @@ for (const engine of engines) {
       assert.deepEqual((entry!.authorization_details_text as { lines: string[] }[])[2], { lines: ['Up to 50'] })
     })
 
-    test('whatever is more than was asked is refused, and nothing is decided', async (t) => {
+    test('more than was requested is refused, and nothing is decided', async (t) => {
       const stage = await openStage(t, withTypes({ engine }))
       const { requestId } = await rung(stage, [payment, accounts, limit])
       const wrong: [string, unknown][] = [
@@ -139,7 +142,7 @@ for (const engine of engines) {
       assert.equal((await stage.decide(requestId, 'approved', json(payment, accounts, limit))).status, 200)
     })
 
-    test('of two answers at once one stands, with its details', async (t) => {
+    test('of two decisions at once one takes effect, with its own details', async (t) => {
       const stage = await openStage(t, withTypes({ engine }))
       const { authReqId, requestId } = await rung(stage, [accounts])
       const answers = ['DE40', 'DE75', 'DE91', 'DE40'].map((account) => ({ ...accounts, accounts: [account] }))
@@ -157,7 +160,7 @@ for (const engine of engines) {
 }
 
 describe('in a signed request', () => {
-  test('as JSON or as a text of it; beside it, it does not count (SR-2, RA-2)', async (t) => {
+  test('are given as JSON or as JSON text; a parameter beside the JWT is ignored (SR-2, RA-2)', async (t) => {
     const key = await newKey('one')
     const bank = pollClient('bank', {
       client_secret: 'bank-secret',
@@ -184,7 +187,7 @@ describe('in a signed request', () => {
 })
 
 describe('at the token endpoint', () => {
-  test('a client may take less than was approved; the rest stays for refreshed tokens (RA-6)', async (t) => {
+  test('a client may request less than was approved; the rest stays available at refresh (RA-6)', async (t) => {
     const stage = await openStage(t, withTypes({ config: { resources: { 'https://api.example': {} } } }))
     const resource = 'https://api.example'
     const { authReqId, requestId } = await rung(stage, [payment, accounts, limit], {
@@ -198,11 +201,7 @@ describe('at the token endpoint', () => {
     }
     refused(await redeem(stage, authReqId, { authorization_details: '{' }), 'invalid_authorization_details')
     const { body } = await redeem(stage, authReqId, json(one, { ...limit, most: 5 }))
-    assert.deepEqual(
-      body.authorization_details,
-      [one, { ...limit, most: 5 }],
-      'nothing was used up by what was refused',
-    )
+    assert.deepEqual(body.authorization_details, [one, { ...limit, most: 5 }], 'the refused call used nothing up')
     assert.deepEqual((await introspect(stage, body.access_token)).body.authorization_details, [
       one,
       { ...limit, most: 5 },
@@ -216,7 +215,7 @@ describe('at the token endpoint', () => {
     }
   })
 
-  test('nothing was asked for in detail: nothing can be taken in detail', async (t) => {
+  test('without approved details, none can be requested', async (t) => {
     const stage = await openStage(t, withTypes())
     const { auth_req_id } = (await stage.ring('kiosk')).body
     await stage.decide(await stage.newestRequest(), 'approved')
@@ -248,7 +247,7 @@ describe('a token for one service', () => {
   }
 
   for (const engine of engines) {
-    test(`carries what names it among its locations, or names none, on ${engine.name} (RA-7)`, async (t) => {
+    test(`lists only the details that name it as a location or name none, on ${engine.name} (RA-7)`, async (t) => {
       const stage = await openStage(t, serving(engine))
       const all = [at(api), at('ledger'), at(ledger, api), at('https://elsewhere.example'), accounts]
       const forApi = [at(api), at(ledger, api), accounts]
@@ -265,7 +264,7 @@ describe('a token for one service', () => {
     })
   }
 
-  test('carries none where none is its business; without a resource all of them are there', async (t) => {
+  test('has no details if none concern it; without a resource a token has all of them', async (t) => {
     const stage = await openStage(t, serving(engines[0]!))
     const first = (await redeem(stage, await approvedFor(stage, [at('ledger')]), {})).body
     const again = (await refresh(stage, first.refresh_token)).body
@@ -280,7 +279,7 @@ describe('a token for one service', () => {
   })
 })
 
-test('a push brings what was granted, and only that (RA-5)', async (t) => {
+test('a push brings the granted details and no others (RA-5)', async (t) => {
   const endpoint = await openNotificationEndpoint(t)
   const stage = await openStage(t, withTypes({ till: endpoint.url }))
   await stage.ring('till', { ...json(accounts) })

@@ -1,10 +1,13 @@
-/** Rubbish at every address: the right refusal, nothing written, nothing repeated, never our fault (M29, EP-3, RQ-8). */
+/**
+ * Malformed input at every address: it is refused with the right error, nothing is written, input is not repeated, and
+ * no answer is a 5xx (M29, EP-3, RQ-8).
+ */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { type Answer, CIBA, credentials, openStage, type Stage, secrets } from '../support/stage.ts'
 import { countRows } from '../support/tables.ts'
 
-/** Stands in every kind of rubbish: no answer may repeat it. */
+/** Part of every malformed input: no answer may repeat it. */
 const marker = 'q7Zx-marker-q7Zx'
 
 let stage: Stage
@@ -19,7 +22,7 @@ after(() => close())
 interface Address {
   path: string
   allow: string
-  /** What a good call brings; the rubbish is added to it. */
+  /** The parameters of a valid call; the malformed input is added to it. */
   form: Record<string, string>
   authorization?: string
   takesJson?: boolean
@@ -60,13 +63,13 @@ const addresses: Address[] = [
 const ours = addresses.filter(({ allow }) => allow !== '')
 const FORM = 'application/x-www-form-urlencoded'
 
-type Rubbish = [name: string, body: string | Uint8Array, contentType?: string]
+type Malformed = [name: string, body: string | Uint8Array, contentType?: string]
 
-const rubbish: Rubbish[] = [
+const malformed: Malformed[] = [
   ['malformed percent-encoding', `x=${marker}%zz`],
   ['percent-encoding that breaks off', `x=${marker}%2`],
-  ['percent-encoded bytes that are no UTF-8', `x=${marker}%ff%fe`],
-  ['bytes that are no UTF-8', new Uint8Array([0x61, 0x3d, 0xff, 0xfe])],
+  ['percent-encoded bytes that are not UTF-8', `x=${marker}%ff%fe`],
+  ['bytes that are not UTF-8', new Uint8Array([0x61, 0x3d, 0xff, 0xfe])],
   ['a repeated parameter (RQ-8)', `foo=${marker}&foo=2`],
   ['a repeated parameter, the second empty', `foo=${marker}&foo=`],
   ['NUL in a value', `foo=${marker}%00`],
@@ -75,9 +78,9 @@ const rubbish: Rubbish[] = [
   ['a form that says it is text', `x=${marker}`, 'text/plain'],
   ['a form in another character set', `x=${marker}`, `${FORM}; charset=iso-8859-1`],
   ['multipart', `--b\r\n\r\n${marker}\r\n--b--`, 'multipart/form-data; boundary=b'],
-  ['a content type that is none', `x=${marker}`, marker],
+  ['an invalid content type', `x=${marker}`, marker],
 ]
-const jsonRubbish: Rubbish[] = [
+const malformedJson: Malformed[] = [
   ['JSON that breaks off', `{"x":"${marker}`, 'application/json'],
   ['a JSON list', `["${marker}"]`, 'application/json'],
   ['a JSON null', 'null', 'application/json'],
@@ -87,12 +90,12 @@ const jsonRubbish: Rubbish[] = [
 ]
 
 for (const address of addresses) {
-  describe(`${address.path} is sent (M29)`, () => {
+  describe(`malformed input at ${address.path} (M29)`, () => {
     const isOurs = address.allow !== ''
-    // With another content type oidc-provider reads another form, or none.
+    // With another content type, oidc-provider reads another form or none.
     const all = isOurs
-      ? [...rubbish, ...(address.takesJson ? jsonRubbish : jsonRubbish.slice(0, 1))]
-      : rubbish.slice(0, 8)
+      ? [...malformed, ...(address.takesJson ? malformedJson : malformedJson.slice(0, 1))]
+      : malformed.slice(0, 8)
     for (const [name, body, contentType = FORM] of all) {
       test(`${name}: 400 invalid_request`, async () => {
         const before = await countRows(stage)
@@ -111,13 +114,13 @@ for (const address of addresses) {
       assertHarmless(answer)
     })
 
-    test('nothing at all', async () => {
+    test('an empty body', async () => {
       const answer = await send(address, '', FORM)
       assert.ok(answer.status < 500)
       assertHarmless(answer)
     })
 
-    test('__proto__ and constructor: names like others (VL-7)', async () => {
+    test('__proto__ and constructor are names like others (VL-7)', async () => {
       const names = '__proto__=1&constructor=2&__proto__[admin]=true&toString=3'
       const answer = await send(address, `${new URLSearchParams(address.form)}&${names}`, FORM)
       const usual = await stage.post(address.path, address.form, address.authorization)
@@ -127,7 +130,7 @@ for (const address of addresses) {
   })
 }
 
-describe('a method that an address does not take is answered 405 with Allow (EP-3)', () => {
+describe('a method that an address does not support: 405 with Allow (EP-3)', () => {
   const others = [
     { path: '/oauth/introspect', allow: 'POST, OPTIONS' },
     { path: '/oauth/revoke', allow: 'POST, OPTIONS' },
@@ -145,7 +148,7 @@ describe('a method that an address does not take is answered 405 with Allow (EP-
   }
 })
 
-describe('parameters count in the body alone', () => {
+describe('parameters are read from the body alone', () => {
   test('credentials and parameters in the query are not read (EP-3)', async () => {
     const query = new URLSearchParams({
       client_id: 'kiosk',
@@ -164,7 +167,7 @@ describe('parameters count in the body alone', () => {
     assert.equal((await send(addresses[0]!, `&&${form}&&`, `${FORM}; charset=UTF-8`)).status, 200)
   })
 
-  test('an address nobody has: 404, without repeating it', async () => {
+  test('an unknown address: 404, without repeating it', async () => {
     for (const path of [
       `/${marker}`,
       `/oauth/${marker}`,
@@ -181,7 +184,7 @@ describe('parameters count in the body alone', () => {
   })
 })
 
-describe('no parameter is a switch (M10)', () => {
+describe('no parameter switches checks off (M10)', () => {
   for (const [kind, contentType, make] of [
     [
       'a form',
@@ -202,8 +205,8 @@ describe('no parameter is a switch (M10)', () => {
   }
 })
 
-describe('what a client adds stays where it is (M28)', () => {
-  test('secret-looking parameters reach neither authinfo nor the mailbox', async () => {
+describe('parameters that a client adds are not passed on (M28)', () => {
+  test('secret-looking parameters appear neither in authinfo nor in the mailbox', async () => {
     const secret = `${marker}-secret`
     await stage.ring('northbank', {
       client_secret_2: secret,
@@ -218,7 +221,7 @@ describe('what a client adds stays where it is (M28)', () => {
     for (const { text } of [info, mailbox]) {
       assert.ok(text.includes('Coffee 4.20'))
       assert.ok(!text.includes(marker))
-      assert.ok(!text.includes('auth_req_id'), 'M27: the approval side never sees the auth_req_id')
+      assert.ok(!text.includes('auth_req_id'), 'the approval side never sees the auth_req_id (M27)')
     }
     const [newest] = info.body.requests as Record<string, unknown>[]
     assert.deepEqual(Object.keys(newest!).sort(), [

@@ -1,4 +1,4 @@
-/** What strangers can have kept: rows are counted, from one network and from many. */
+/** How many rows unauthenticated callers can cause: limited for one network, and for all networks together. */
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
@@ -19,13 +19,13 @@ const asked = {
 
 const pathOf = (more: Record<string, string> = {}) => `/oauth/authorize?${new URLSearchParams({ ...asked, ...more })}`
 
-/** The test is the proxy: it says where a call comes from. */
+/** The test acts as the proxy: it says where a call comes from. */
 function openBehindProxy(t: TestContext, engine?: Engine, signIn: NonNullable<ConfigInput['limits']>['signIn'] = {}) {
   const config: ConfigInput = { proxy: { trust: ['127.0.0.1'] }, limits: { signIn } }
   return openStage(t, { config, ...(engine && { engine }) })
 }
 
-/** A stranger who begins to sign in, with a browser that knows nothing yet. */
+/** A caller that begins to sign in, with a browser without cookies. */
 async function begin(stage: Stage, from: string, more: Record<string, string> = {}) {
   const { status, headers, text } = await stage.get(pathOf(more), { 'x-forwarded-for': from, accept: 'text/html' })
   return { status, text, retryAfter: headers.get('retry-after'), type: headers.get('content-type') }
@@ -47,7 +47,7 @@ async function signInPage(visitor: Visitor, headers: Record<string, string> = {}
   return location
 }
 
-/** The same call again and again, in one piece over one connection, so that all of them are read before one is answered. */
+/** Sends one call repeatedly, in one piece over one connection: all are read before the first is answered. */
 async function sendTogether({ url }: Stage, path: string, cookie: string, times: number): Promise<string[]> {
   const { hostname, port } = new URL(url)
   const call = (more: string) => `GET ${path} HTTP/1.1\r\nHost: ${hostname}\r\nCookie: ${cookie}\r\n${more}\r\n`
@@ -58,8 +58,8 @@ async function sendTogether({ url }: Stage, path: string, cookie: string, times:
 }
 
 for (const engine of engines) {
-  describe(`${engine.name}: sign-ins that were begun`, () => {
-    test('one network has so many, however often it begins; others are not touched by it', async (t) => {
+  describe(`sign-ins that were begun, on ${engine.name}`, () => {
+    test('one network has a limited number of them; other networks are not affected', async (t) => {
       const stage = await openBehindProxy(t, engine, { openPerNetwork: 20 })
       const statuses: number[] = []
       for (let number = 0; number < 60; number++) {
@@ -76,25 +76,25 @@ for (const engine of engines) {
       assert.equal((await begin(stage, '2001:db8::7')).status, 303)
     })
 
-    test('all at the same time: not one more', async (t) => {
+    test('the limit holds for simultaneous calls', async (t) => {
       const stage = await openBehindProxy(t, engine, { openPerNetwork: 5 })
       const begun = await Promise.all(Array.from({ length: 30 }, () => begin(stage, '198.51.100.7')))
       assert.equal(begun.filter(({ status }) => status === 303).length, 5)
       assert.equal((await kept(stage)).length, 5)
     })
 
-    test('from many networks, the rows are so many in all, and every network has its share', async (t) => {
+    test('from many networks, all rows together are limited, and every network has its share', async (t) => {
       const stage = await openBehindProxy(t, engine, { openPerNetwork: 20, openInAll: 40 })
       for (let number = 0; number < 40; number++) await begin(stage, `198.51.${number % 2}.7`)
       // Both have their twenty. Ten times as many networks come, each with many.
       for (let number = 0; number < 200; number++) await begin(stage, `203.0.${number % 20}.7`)
       assert.equal((await kept(stage)).length, 40)
-      // Somebody from elsewhere still gets in, and stays.
+      // A caller from another network can still begin, and keeps its place.
       assert.equal((await begin(stage, '192.0.2.7')).status, 303)
       assert.equal((await kept(stage)).length, 40)
     })
 
-    test('a /48 has four times what a /64 has', async (t) => {
+    test('a /48 has four times the limit of a /64', async (t) => {
       const stage = await openBehindProxy(t, engine, { openPerNetwork: 3 })
       const statuses: number[] = []
       for (let number = 0; number < 40; number++) {
@@ -104,7 +104,7 @@ for (const engine of engines) {
       assert.equal((await kept(stage)).length, 12)
     })
 
-    test('whoever begins is left alone for a minute, then the oldest makes room', async (t) => {
+    test('a begun sign-in is kept for at least a minute; after that the oldest makes room', async (t) => {
       const stage = await openBehindProxy(t, engine, { openPerNetwork: 2 })
       const from = { 'x-forwarded-for': '198.51.100.7' }
       const slow = openVisitor(stage.url)
@@ -116,12 +116,12 @@ for (const engine of engines) {
       assert.deepEqual([(await begin(stage, '198.51.100.9')).status, (await slow.get(page, from)).status], [429, 200])
       stage.clock.advance(1_000)
       assert.equal((await begin(stage, '198.51.100.9')).status, 303)
-      assert.equal((await slow.get(page, from)).status, 410, 'the oldest has made room')
+      assert.equal((await slow.get(page, from)).status, 410, 'the oldest was removed')
       assert.equal((await second.get(other, from)).status, 200)
       assert.equal((await kept(stage)).length, 2)
     })
 
-    test('whoever signs in gives the place back', async (t) => {
+    test('a completed sign-in frees its place', async (t) => {
       const stage = await openBehindProxy(t, engine, { openPerNetwork: 1 })
       for (let number = 0; number < 3; number++) {
         const visitor = openVisitor(stage.url)
@@ -130,7 +130,7 @@ for (const engine of engines) {
       }
     })
 
-    test('they live for ten minutes; whoever has signed in has an hour to agree', async (t) => {
+    test('a begun sign-in lives for ten minutes; after the password, the user has an hour to consent', async (t) => {
       const stage = await openBehindProxy(t, engine)
       const visitor = openVisitor(stage.url)
       const page = await signInPage(visitor)
@@ -143,7 +143,7 @@ for (const engine of engines) {
       assert.equal(consent!.expires_at - stage.clock.now(), 3600_000)
     })
 
-    test('coming back without having signed in takes no further place', async (t) => {
+    test('returning without having signed in takes no further place', async (t) => {
       const stage = await openBehindProxy(t, engine, { openPerNetwork: 2 })
       const visitor = openVisitor(stage.url)
       let page = await signInPage(visitor)
@@ -157,7 +157,7 @@ for (const engine of engines) {
       assert.equal((await begin(stage, '127.0.0.1')).status, 429)
     })
 
-    test('coming back many times at once: one goes on', async (t) => {
+    test('of many returns at once, one continues', async (t) => {
       const stage = await openBehindProxy(t, engine, { openPerNetwork: 2 })
       for (let number = 0; number < 3; number++) {
         const visitor = openVisitor(stage.url)
@@ -171,7 +171,7 @@ for (const engine of engines) {
       }
     })
 
-    test('no other address keeps anything for somebody who has not signed in', async (t) => {
+    test('no other address stores anything for a caller that has not signed in', async (t) => {
       const stage = await openBehindProxy(t, engine)
       const visitor = openVisitor(stage.url)
       const page = await signInPage(visitor)
@@ -188,7 +188,7 @@ for (const engine of engines) {
         }
         await visitor.post('/oauth/logout/confirm', { xsrf: 'x' })
         await visitor.post(`${page}/passkey`, {})
-        // A cookie that was good once.
+        // A cookie that was valid once.
         visitor.jar.set('doorbell_session', 'x')
       }
       assert.deepEqual(await countRows(stage), before)
@@ -198,8 +198,8 @@ for (const engine of engines) {
   })
 }
 
-describe('the size of what is kept', () => {
-  test('each parameter has its length, and all of them together', async (t) => {
+describe('the size of stored parameters', () => {
+  test('each parameter has a maximum length, and so have all of them together', async (t) => {
     const stage = await openBehindProxy(t)
     const tooLong: Record<string, string>[] = [
       { state: 'x'.repeat(1025) },
@@ -221,7 +221,7 @@ describe('the size of what is kept', () => {
     assert.deepEqual(await kept(stage), [])
   })
 
-  test('what fits goes on as ever, and is kept in less than twice what all may have', async (t) => {
+  test('what fits works as before, and is stored in less than twice the limit', async (t) => {
     const stage = await openBehindProxy(t)
     const long = { state: 's'.repeat(1000), nonce: 'n'.repeat(1000), login_hint: 'l'.repeat(2000) }
     const more = { ...long, claims: `{"id_token":{"email":{"value":"${'x'.repeat(3200)}"}}}` }

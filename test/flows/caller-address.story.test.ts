@@ -1,4 +1,4 @@
-/** Where a call comes from, when proxies stand before the server: what is believed, and what is only said. */
+/** The address of a caller behind proxies: which entries of the header are trusted, and which are not. */
 import assert from 'node:assert/strict'
 import { request as httpRequest } from 'node:http'
 import { describe, type TestContext, test } from 'node:test'
@@ -34,13 +34,13 @@ async function openBehindProxies(
 interface Call {
   method?: string
   path: string
-  /** A list is sent as several lines. */
+  /** A list is sent as several header lines. */
   forwarded: string | string[] | undefined
   headers?: Record<string, string>
   body?: string
 }
 
-/** Over a connection of its own, with the header as it is: `fetch` would join and trim. */
+/** Over its own connection, with the header unchanged: `fetch` would join and trim it. */
 function send({ url }: Stage, { method = 'GET', path, forwarded, headers = {}, body = '' }: Call): Promise<number> {
   return new Promise((resolve, reject) => {
     const sent = httpRequest(
@@ -65,44 +65,44 @@ const ring = (forwarded: Call['forwarded']): Call => ({
   body: 'scope=openid',
 })
 
-/** Header → whose call it is. `/metrics` is open for 192.0.2.7 and 2001:db8::7, and for both kinds of proxy. */
+/** Header → the caller's address. `/metrics` is open for 192.0.2.7 and 2001:db8::7, and for both kinds of proxy. */
 const addresses: [name: string, forwarded: Call['forwarded'], address: string, mayReadMetrics: boolean][] = [
-  ['no header: the proxy itself, which asks for health', undefined, '127.0.0.1', true],
+  ['no header: the proxy itself, for a health check', undefined, '127.0.0.1', true],
   ['one address', '192.0.2.7', '192.0.2.7', true],
   ['a stranger', '198.51.100.7', '198.51.100.7', false],
   ['white space around it', ' \t192.0.2.7\t ', '192.0.2.7', true],
-  ['what a stranger says stands left of its address', '192.0.2.7, 198.51.100.7', '198.51.100.7', false],
+  ['entries that a caller invented, left of its address', '192.0.2.7, 198.51.100.7', '198.51.100.7', false],
   ['the same through two proxies', '192.0.2.7, 198.51.100.7, 10.0.0.9', '198.51.100.7', false],
   ['the same in several lines', ['192.0.2.7', '198.51.100.7', '10.0.0.9'], '198.51.100.7', false],
-  ['rubbish left of a stranger', 'rubbish, 198.51.100.7', '198.51.100.7', false],
-  ['rubbish left of a stranger, in a line of its own', ['rubbish', '198.51.100.7'], '198.51.100.7', false],
-  ['rubbish left of an honest caller, who is still known', 'rubbish, 192.0.2.7', '192.0.2.7', true],
-  ['nothing left of a stranger', ', ,,198.51.100.7', '198.51.100.7', false],
-  ['a thousand entries left of a stranger', `${'10.0.0.1,'.repeat(1000)}198.51.100.7`, '198.51.100.7', false],
+  ['malformed entries left of a caller', 'rubbish, 198.51.100.7', '198.51.100.7', false],
+  ['malformed entries left of a caller, in a line of their own', ['rubbish', '198.51.100.7'], '198.51.100.7', false],
+  ['malformed entries left of an honest caller, whose address is still found', 'rubbish, 192.0.2.7', '192.0.2.7', true],
+  ['an empty entry left of a caller', ', ,,198.51.100.7', '198.51.100.7', false],
+  ['a thousand entries left of a caller', `${'10.0.0.1,'.repeat(1000)}198.51.100.7`, '198.51.100.7', false],
   ['a thousand proxies', `192.0.2.7,${'10.0.0.1,'.repeat(999)}10.0.0.1`, '192.0.2.7', true],
-  ['only proxies: the first of them calls', '10.1.2.3, 10.0.0.9', '10.1.2.3', true],
-  ['rubbish alone', 'rubbish', 'unknown', false],
-  ['rubbish where a proxy says who called it', 'rubbish, 10.0.0.9', 'unknown', false],
-  ['rubbish between', '192.0.2.7, rubbish, 10.0.0.9', 'unknown', false],
-  ['rubbish at the right end', '192.0.2.7, rubbish', 'unknown', false],
+  ['only proxies: the first of them is the caller', '10.1.2.3, 10.0.0.9', '10.1.2.3', true],
+  ['malformed entries alone', 'rubbish', 'unknown', false],
+  ['a malformed entry where a proxy names its caller', 'rubbish, 10.0.0.9', 'unknown', false],
+  ['a malformed entry between', '192.0.2.7, rubbish, 10.0.0.9', 'unknown', false],
+  ['a malformed entry at the right end', '192.0.2.7, rubbish', 'unknown', false],
   ['an empty header', '', 'unknown', false],
   ['an empty entry at the right end', '192.0.2.7,', 'unknown', false],
   ['an empty entry between proxies', '192.0.2.7,,10.0.0.9', 'unknown', false],
   ['the word unknown', 'unknown', 'unknown', false],
-  ['a hidden name', '_hidden, 10.0.0.9', 'unknown', false],
+  ['an obfuscated identifier', '_hidden, 10.0.0.9', 'unknown', false],
   ['the notation of another header', 'for=192.0.2.7', 'unknown', false],
   ['a quoted address', '"192.0.2.7"', 'unknown', false],
-  ['a socket in the file system', 'unix:', 'unknown', false],
+  ['a Unix socket path', 'unix:', 'unknown', false],
   ['a name', 'localhost', 'unknown', false],
-  ['a number that is an address elsewhere', '2130706433', 'unknown', false],
+  ['a number that other programs read as an address', '2130706433', 'unknown', false],
   ['leading zeros', '192.0.2.007', 'unknown', false],
   ['a range', '192.0.2.7/32', 'unknown', false],
   ['semicolons', '10.0.0.9; 192.0.2.7', 'unknown', false],
   ['a port', '192.0.2.7:4711', '192.0.2.7', true],
-  ['another port of a stranger', '198.51.100.7:4712', '198.51.100.7', false],
-  ['ports all the way', '192.0.2.7:1, 10.0.0.9:65535', '192.0.2.7', true],
-  ['a port that is none', '192.0.2.7:', 'unknown', false],
-  ['a port of a name', 'localhost:80', 'unknown', false],
+  ['another port of the same caller', '198.51.100.7:4712', '198.51.100.7', false],
+  ['a port in every entry', '192.0.2.7:1, 10.0.0.9:65535', '192.0.2.7', true],
+  ['an invalid port', '192.0.2.7:', 'unknown', false],
+  ['a host name with a port', 'localhost:80', 'unknown', false],
   ['IPv6', '2001:db8::7', '2001:db8::7', true],
   ['IPv6 in another spelling', '2001:0DB8:0:0:0:0:0:7', '2001:db8::7', true],
   ['IPv6 in brackets', '[2001:db8::7]', '2001:db8::7', true],
@@ -114,12 +114,12 @@ const addresses: [name: string, forwarded: Call['forwarded'], address: string, m
   ['a zone', '2001:db8::7%eth0', '2001:db8::7', true],
   ['IPv4 within IPv6', '::ffff:192.0.2.7', '192.0.2.7', true],
   ['IPv4 within IPv6, in hexadecimal', '::ffff:c000:207', '192.0.2.7', true],
-  ['a proxy within IPv6', '198.51.100.7, ::ffff:10.0.0.9', '198.51.100.7', false],
-  ['loopback said by a stranger', '127.0.0.1, 198.51.100.7', '198.51.100.7', false],
+  ['an IPv4 proxy within IPv6', '198.51.100.7, ::ffff:10.0.0.9', '198.51.100.7', false],
+  ['loopback, claimed by a caller', '127.0.0.1, 198.51.100.7', '198.51.100.7', false],
 ]
 
 describe('behind trusted proxies', () => {
-  test('each form of the header leads to one address, in the audit and where addresses open doors', async (t) => {
+  test('each form of the header leads to one address, in the audit log and where access depends on the address', async (t) => {
     const { stage, heard } = await openBehindProxies(t)
     for (const [name, forwarded, address, mayReadMetrics] of addresses) {
       heard.length = 0
@@ -133,7 +133,7 @@ describe('behind trusted proxies', () => {
     }
   })
 
-  test('ports do not make several callers of one, and all that are unknown are one', async (t) => {
+  test('ports do not make several callers of one; all callers with unknown addresses count as one', async (t) => {
     const { stage } = await openBehindProxies(t, { registration: { mode: 'open', perHour: 2 } })
     const register = (forwarded: string) =>
       send(stage, {
@@ -151,11 +151,11 @@ describe('behind trusted proxies', () => {
       [201, 201, 429],
     )
     assert.equal(await register('198.51.100.9'), 201, 'another caller is another')
-    // The proxy, which registers for itself, has not been used up by anybody.
+    // The proxy's own registrations have not been used up.
     assert.equal(await register('10.0.0.9'), 201)
   })
 
-  test('ten times as many from many networks: each is counted as itself', async (t) => {
+  test('registrations from many networks are counted for each network', async (t) => {
     const { stage, heard } = await openBehindProxies(t)
     const callers = Array.from({ length: 100 }, (_, number) => `198.51.${number}.7`)
     for (const caller of callers) await send(stage, ring(`10.1.2.3, rubbish, ${caller}:${caller.length}, 10.0.0.9:80`))
@@ -169,7 +169,7 @@ describe('behind trusted proxies', () => {
 describe('without a trusted proxy', () => {
   const anyHeader = ['192.0.2.7', 'rubbish', '', '127.0.0.1', '192.0.2.7, rubbish', '[2001:db8::7]:443']
 
-  test('the header means nothing, whatever it says', async (t) => {
+  test('the header is ignored', async (t) => {
     for (const trust of [[], ['10.0.0.0/8']]) {
       const { stage, heard } = await openBehindProxies(t, {}, trust)
       for (const forwarded of anyHeader) await send(stage, ring(forwarded))

@@ -1,4 +1,4 @@
-/** How users choose, change and remove their code: the API, and the page. */
+/** How users choose, change and remove their user code: by the device API and on the page. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { newSecret } from '../../src/platform/crypto.ts'
@@ -9,8 +9,8 @@ import { countRows, rowsOf } from '../support/tables.ts'
 import { formTokenOn, openVisitor, type Visitor } from '../support/visitor.ts'
 import { assertRefused, code, minutes, openCodeStage } from './user-codes.ts'
 
-describe('the address of the code', () => {
-  test('is for the user alone: no client that rings, no device service, nobody without a token', async (t) => {
+describe('the address of the user code', () => {
+  test('is for the user alone: not for CIBA clients, device services or callers without a token', async (t) => {
     const stage = await openCodeStage(t)
     for (const authorization of [undefined, credentials.phoneService, credentials.kiosk, 'Bearer x']) {
       const fields = { login_hint: 'ana', user_code: 'pelican-1' }
@@ -34,7 +34,7 @@ describe('the address of the code', () => {
     for (const right of ['abcd', 'x'.repeat(64), 'ちょうちん']) assert.equal((await set(right)).status, 200, right)
   })
 
-  test('tells nobody which password is right who has not shown that the code is theirs', async (t) => {
+  test('confirms a password only to a caller that has proven to be the user', async (t) => {
     const stage = await openCodeStage(t)
     const authorization = await bearerOf(stage)
     stage.clock.advance(6 * minutes)
@@ -45,15 +45,15 @@ describe('the address of the code', () => {
       assert.deepEqual([right.status, right.text], [wrong.status, wrong.text])
     }
     assert.equal((await guess(ana.password, code)).body.is_password, true)
-    assert.equal((await guess('pelican-1', code)).status, 200, 'and the present code stays until then')
+    assert.equal((await guess('pelican-1', code)).status, 200, 'and the current code stays until then')
   })
   for (const engine of engines) {
-    test(`does not help to find out the password: only who may change it is told, and only so often, on ${engine.name}`, async (t) => {
+    test(`does not help to guess the password: only a caller that may change the code learns whether it was right, and only a few times, on ${engine.name}`, async (t) => {
       const stage = await openCodeStage(t, { engine, config: { limits: { signIn: { perName: 3, pause: 30 } } } })
       const authorization = await bearerOf(stage)
       const set = (user_code: string, more = {}) =>
         stage.post('/backchannel/user-code', { user_code, ...more }, authorization)
-      // As many as a user has places.
+      // As many attempts as a user has places.
       const tries = await Promise.all(Array.from({ length: 8 }, (_, number) => set(`guess-${number}`)))
       assert.equal(tries.filter(({ status }) => status === 200).length, 3)
       for (const { status, body, headers } of tries.filter(({ status }) => status !== 200)) {
@@ -62,8 +62,8 @@ describe('the address of the code', () => {
           [429, 'access_denied', true, '30'],
         )
       }
-      assert.equal((await set(ana.password)).status, 429, 'not even the right one is looked at')
-      assert.ok((await bearerOf(stage)).startsWith('Bearer '), 'she can sign in all the same')
+      assert.equal((await set(ana.password)).status, 429, 'even the right one is not checked')
+      assert.ok((await bearerOf(stage)).startsWith('Bearer '), 'she can still sign in')
       stage.clock.advance(30_000)
       assert.equal((await set(ana.password)).body.is_password, true)
       assert.equal((await set('pelican-1')).status, 429)
@@ -71,7 +71,7 @@ describe('the address of the code', () => {
       stage.clock.advance(6 * minutes)
       for (const present_code of ['', 'anything']) {
         const { body } = await set(ana.password, { present_code })
-        assert.ok(!('is_password' in body), 'whoever only has the session hears nothing of it')
+        assert.ok(!('is_password' in body), 'the session alone reveals nothing about the code')
       }
     })
   }
@@ -93,7 +93,7 @@ describe('the address of the code', () => {
   })
 })
 
-describe('the page of the code', () => {
+describe('the page of the user code', () => {
   const form = (page: { text: string }, fields: Record<string, string>) => ({
     form_token: formTokenOn(page as never),
     ...fields,
@@ -145,7 +145,7 @@ describe('the page of the code', () => {
     assert.equal((await stage.askFor(undefined, { about: 'ben' })).status, 200)
   })
 
-  test('changes nothing for a form that is not ours, or without a session', async (t) => {
+  test('changes nothing for a foreign form, or without a session', async (t) => {
     const stage = await openCodeStage(t)
     const visitor = openVisitor(stage.url)
     await visitor.signIn(ben, '/user-code')

@@ -32,7 +32,7 @@ function logged(stage: Stage, event: string): Record<string, unknown>[] {
 }
 
 describe('by mail', () => {
-  test('a German user gets text and HTML in German, with what was asked and where to decide', async (t) => {
+  test('a German user gets text and HTML in German, with the request and the link to decide', async (t) => {
     const server = await openMailServer(t)
     const config: ConfigInput = { email: { smtp: server.url, from }, users: [{ ...ana, locale: 'de-AT' }, ben] }
     const stage = await openStage(t, { config })
@@ -68,7 +68,7 @@ describe('by mail', () => {
     assert.deepEqual([kept?.subject, kept?.html?.trim()], [mail!.subject, mail!.html.trim()])
   })
 
-  test('everybody else gets it in English, with the texts that the operator has replaced', async (t) => {
+  test('other users get it in English, with the texts that the operator has replaced', async (t) => {
     const server = await openMailServer(t)
     const texts = await mkdtemp(join(tmpdir(), 'doorbell-texts-'))
     t.after(() => rm(texts, { recursive: true }))
@@ -81,7 +81,7 @@ describe('by mail', () => {
     assert.match(server.mails[0]!.text, /You can decide until .* UTC\./)
   })
 
-  test('the mail server is down for an hour: the mail arrives when it is back', async (t) => {
+  test('after an hour in which the mail server is down, the mail arrives', async (t) => {
     const server = await openMailServer(t)
     const stage = await openStage(t, { config: { email: { smtp: server.url, from } } })
     await server.stop()
@@ -100,7 +100,7 @@ describe('by mail', () => {
     assert.equal(server.mails.length, 1)
   })
 
-  test('a recipient that is refused for good parks the mail, with the reason and without the address', async (t) => {
+  test('a permanently refused recipient parks the mail, with the reason and without the address', async (t) => {
     const server = await openMailServer(t)
     const stage = await openStage(t, { config: { email: { smtp: server.url, from } } })
     server.refuses(`550 5.1.1 <${ana.email}> no such person`)
@@ -111,7 +111,7 @@ describe('by mail', () => {
     assert.ok(!stage.logLines.join('').includes(ana.email))
   })
 
-  test('a recipient that is refused for now is tried again', async (t) => {
+  test('a temporarily refused recipient is tried again', async (t) => {
     const server = await openMailServer(t)
     const stage = await openStage(t, { config: { email: { smtp: server.url, from } } })
     server.refuses('451 4.7.1 greylisted, come back')
@@ -153,7 +153,7 @@ for (const engine of engines) {
       return { service, stage, subscriptions, open }
     }
 
-    test('the browser can read it, nobody else; the push service knows who sent it', async (t) => {
+    test('only the browser can read the message; the push service can identify the sender', async (t) => {
       const { service, stage, open } = await setUp(t)
       const browser = await open()
       const rung = await stage.ring('kiosk', { requested_expiry: '120' })
@@ -190,7 +190,7 @@ for (const engine of engines) {
       assert.ok(browser.received[1]?.headers.authorization?.endsWith(`k=${key}`), 'the key stays the same')
     })
 
-    test('one browser that takes it is enough; those that have gone are forgotten', async (t) => {
+    test('one browser that accepts it is enough; expired subscriptions are removed', async (t) => {
       const { stage, subscriptions, open } = await setUp(t)
       const [gone, failing, well] = [await open(), await open(), await open()]
       gone.answers(410)
@@ -208,7 +208,7 @@ for (const engine of engines) {
       assert.deepEqual(kept.sort(), [failing, well].map(({ subscription }) => subscription.endpoint).sort())
     })
 
-    test('as long as no browser takes it, it is tried again', async (t) => {
+    test('it is retried until a browser accepts it', async (t) => {
       const { stage, open } = await setUp(t)
       const browser = await open()
       browser.answers(503)
@@ -222,7 +222,7 @@ for (const engine of engines) {
       assert.equal(browser.received.length, 2)
     })
 
-    test('a browser belongs to the user who subscribed last', async (t) => {
+    test('a subscription belongs to the user who subscribed last', async (t) => {
       const { stage, subscriptions, open } = await setUp(t)
       const browser = await open(ana.id)
       await subscriptions.add(ben.id, browser.subscription)
@@ -240,14 +240,14 @@ describe('by a device service', () => {
   const secret = newSecret()
   const whsec = `whsec_${randomBytes(32).toString('base64')}`
 
-  /** The receiver's check of the older header, as docs/guides/device-channels.md has it. */
+  /** The receiver's check of the older header, as in docs/guides/device-channels.md. */
   function isGenuine(header: string, body: string, now: number): boolean {
     const [, time = '', given = ''] = /^t=(\d+),v1=([0-9a-f]{64})$/.exec(header) ?? []
     const expected = createHmac('sha256', secret).update(`${time}.${body}`).digest('hex')
     return given === expected && Math.abs(now / 1000 - Number(time)) <= 300
   }
 
-  test('it is told everything it needs, signed, and nothing secret', async (t) => {
+  test('it receives everything it needs, signed, without secrets', async (t) => {
     const service = await openNotificationEndpoint(t)
     const stage = await openStage(t, { config: { deviceWebhook: { url: service.url, secret } } })
     const rung = await stage.ring('kiosk')
@@ -291,7 +291,7 @@ describe('by a device service', () => {
       await stage.doorbell.idle()
 
       const webhook = new Webhook(received)
-      // The package compares with the time of the machine.
+      // The package compares with the real time.
       t.mock.timers.enable({ apis: ['Date'], now: stage.clock.now() })
       const [first, again] = service.heard.map(({ text, headers }) => ({
         text,
@@ -299,7 +299,7 @@ describe('by a device service', () => {
       }))
       assert.deepEqual(webhook.verify(first!.text, first!.headers), service.heard[0]!.body)
       webhook.verify(again!.text, again!.headers)
-      assert.equal(again!.headers['webhook-id'], first!.headers['webhook-id'], 'a repeat shows')
+      assert.equal(again!.headers['webhook-id'], first!.headers['webhook-id'], 'a repetition is detected')
       assert.throws(
         () => webhook.verify(first!.text.replace('kiosk', 'kiosc'), first!.headers),
         /No matching signature/,
@@ -311,7 +311,7 @@ describe('by a device service', () => {
     })
   }
 
-  test('what its answers mean: 503 try again, 403 somebody has to look', async (t) => {
+  test('its answers: 503 is retried, 403 parks the message for the operator', async (t) => {
     const service = await openNotificationEndpoint(t)
     const stage = await openStage(t, { config: { deviceWebhook: { url: service.url, secret } } })
     service.behaves(503, 204, 403)
@@ -344,7 +344,7 @@ describe('by the hook notify', () => {
     assert.equal(user.id, ana.id)
   })
 
-  test('what it throws means: try again', async (t) => {
+  test('an error it throws leads to a retry', async (t) => {
     let calls = 0
     const notify = async () => {
       calls += 1
@@ -360,7 +360,7 @@ describe('by the hook notify', () => {
   })
 })
 
-test('a user whom no channel reaches: an error is logged, and the request can be answered all the same', async (t) => {
+test('a user without any channel: an error is logged, and the request can still be decided', async (t) => {
   const nowhere = 'https://client.example/notify'
   const stage = await openStage(t, {
     northbank: nowhere,

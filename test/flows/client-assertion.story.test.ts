@@ -1,4 +1,6 @@
-/** Clients that sign instead of telling a secret: what an assertion must say, and that it is good once (EP-6, CA-9). */
+/**
+ * Clients that authenticate with an assertion: which claims it must have, and that it is accepted once (EP-6, CA-9).
+ */
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -79,7 +81,7 @@ describe('the audience may be (EP-6)', () => {
   }
 })
 
-describe('an assertion is refused, and leaves no trace, with', () => {
+describe('a refused assertion changes nothing: with', () => {
   const good = (): AssertionOptions => ({ key: key.privateKey })
   const hs = new TextEncoder().encode(secret)
   const wrong: [string, () => Promise<string> | string][] = [
@@ -90,8 +92,8 @@ describe('an assertion is refused, and leaves no trace, with', () => {
     ['another issuer', () => sign({ iss: 'other' })],
     ['no issuer', () => sign({ iss: undefined })],
     ['no subject', () => sign({ sub: undefined })],
-    ['another subject, whose key it is not', () => sign({ sub: 'other', iss: 'other' })],
-    ['a subject that nobody knows', () => sign({ sub: 'nobody', iss: 'nobody' })],
+    ['another subject than the owner of the key', () => sign({ sub: 'other', iss: 'other' })],
+    ['an unknown subject', () => sign({ sub: 'nobody', iss: 'nobody' })],
     ['an exp that has passed', () => sign({ iat: inSeconds(-100), exp: inSeconds(-11) })],
     ['no exp', () => sign({ exp: undefined })],
     ['an exp that is text', () => sign({ exp: String(inSeconds(60)) })],
@@ -100,9 +102,9 @@ describe('an assertion is refused, and leaves no trace, with', () => {
     ['an nbf in the future', () => sign({ nbf: inSeconds(12) })],
     ['no jti', () => sign({ jti: undefined })],
     ['alg none', () => unsigned('key')],
-    ['the key of somebody else', () => assertionOf(stage, 'key', { key: foreign.privateKey })],
+    ['the key of another client', () => assertionOf(stage, 'key', { key: foreign.privateKey })],
     ['an unknown kid', () => assertionOf(stage, 'key', { ...good(), header: { kid: 'two' } })],
-    ['a critical header that nobody understands', () => broken()],
+    ['an unknown critical header', () => broken()],
     ['HS256 keyed with the public key as JSON', () => hmacWith(JSON.stringify(key.publicJwk))],
     ['HS256 keyed with the public key as PEM', async () => hmacWith(await exportSPKI((await publicKey()) as never))],
     [
@@ -110,7 +112,7 @@ describe('an assertion is refused, and leaves no trace, with', () => {
       () => assertionOf(stage, 'key', { key: hs, header: { alg: 'HS256' } }),
     ],
     ['another algorithm than registered', () => assertionOf(stage, 'strict', good())],
-    ['a key, though registered for client_secret_jwt', () => assertionOf(stage, 'hmac', good())],
+    ['signed with a key, though registered for client_secret_jwt', () => assertionOf(stage, 'hmac', good())],
     [
       'a wrong shared secret',
       () => assertionOf(stage, 'hmac', { key: new TextEncoder().encode(newSecret()), header: { alg: 'HS256' } }),
@@ -129,13 +131,13 @@ describe('an assertion is refused, and leaves no trace, with', () => {
     })
   }
 
-  test('a client_id beside it that is another (RQ-10)', async () => {
+  test('a client_id beside it that differs (RQ-10)', async () => {
     assertInvalidClient(await tell(await sign({}), cibaEndpoints[0], { client_id: 'other' }))
     assert.ok(isBelieved(await tell(await sign({}), cibaEndpoints[0], { client_id: 'key' })))
   })
 })
 
-describe('clocks may be ten seconds apart', () => {
+describe('clocks may differ by ten seconds', () => {
   for (const [name, claims] of [
     ['exp just passed', () => ({ exp: inSeconds(-9) })],
     ['iat and nbf ahead', () => ({ iat: inSeconds(9), nbf: inSeconds(9) })],
@@ -145,9 +147,9 @@ describe('clocks may be ten seconds apart', () => {
   }
 })
 
-describe('an assertion is good once (CA-9)', () => {
+describe('an assertion is accepted once (CA-9)', () => {
   for (const who of ['key', 'hmac'] as const) {
-    test(`${who}: its replay is refused, at either endpoint, as long as it would be good`, async () => {
+    test(`${who}: a replay is refused at either endpoint for as long as the assertion is valid`, async () => {
       const options =
         who === 'key' ? { key: key.privateKey } : { key: new TextEncoder().encode(secret), header: { alg: 'HS256' } }
       const assertion = await assertionOf(stage, who, options)
@@ -159,7 +161,7 @@ describe('an assertion is good once (CA-9)', () => {
     })
   }
 
-  /** Those that are ours, and those that are handed over: each with something behind it that is not there. */
+  /** Our own endpoints and those that forward to oidc-provider: each is called for something that does not exist. */
   const everywhere = [
     ...cibaEndpoints,
     { path: '/oauth/introspect', form: { token: 'unknown' } },
@@ -168,7 +170,7 @@ describe('an assertion is good once (CA-9)', () => {
   ] as const
   const passed = ({ status, body }: Answer) => status === 200 || body.error === 'invalid_grant'
 
-  test('wherever it was shown first, it is worth nothing at any other endpoint', async () => {
+  test('after its first use it is refused at every other endpoint', async () => {
     for (const first of everywhere) {
       const assertion = await sign({})
       const show = ({ path, form }: (typeof everywhere)[number]) =>
@@ -182,7 +184,7 @@ describe('an assertion is good once (CA-9)', () => {
     }
   })
 
-  test('nor does it help to show it everywhere at once', async () => {
+  test('of simultaneous uses at all endpoints, one is accepted', async () => {
     const assertion = await sign({})
     const answers = await Promise.all(
       [...everywhere, ...everywhere].map(({ path, form }) => stage.post(path, { ...form, ...asserted(assertion) })),
@@ -190,14 +192,14 @@ describe('an assertion is good once (CA-9)', () => {
     assert.equal(answers.filter(passed).length, 1)
   })
 
-  test('one that lives too long is refused by all of them (CA-10)', async () => {
+  test('a lifetime that is too long is refused by every endpoint (CA-10)', async () => {
     for (const { path, form } of everywhere) {
       const { body } = await stage.post(path, { ...form, ...asserted(await sign({ exp: inSeconds(320) })) })
       assert.equal(body.error, 'invalid_client', path)
     }
   })
 
-  test('one that another server could use here as well is refused by all of them', async () => {
+  test('one that is valid at another server too is refused by every endpoint', async () => {
     const others: ((url: string) => unknown)[] = [
       (url) => [url, 'https://elsewhere.example'],
       (url) => ['https://elsewhere.example/token', `${url}/oauth/token`],
@@ -214,7 +216,7 @@ describe('an assertion is good once (CA-9)', () => {
     }
   })
 
-  test('one whose type says that it is another kind of JWT is refused by all of them', async () => {
+  test('one whose typ names another kind of JWT is refused by every endpoint', async () => {
     const show = async ({ path, form }: (typeof everywhere)[number], typ: string) => {
       const assertion = await assertionOf(stage, 'key', { key: key.privateKey, header: { typ } })
       return stage.post(path, { ...form, ...asserted(assertion) })
@@ -237,7 +239,7 @@ describe('an assertion is good once (CA-9)', () => {
     }
   })
 
-  test('with strictAssertionAudience only the issuer alone is its audience, everywhere (CA-14)', async (t) => {
+  test('with strictAssertionAudience every endpoint accepts the issuer alone as audience (CA-14)', async (t) => {
     const client = { token_endpoint_auth_method: 'private_key_jwt' as const, jwks: { keys: [key.publicJwk] } }
     const grant_types = ['urn:openid:params:grant-type:ciba', 'refresh_token']
     const strict = await openStage(t, {
@@ -268,7 +270,7 @@ describe('an assertion is good once (CA-9)', () => {
     assert.equal(answers.filter(({ status }) => status === 401).length, 9)
   })
 
-  test('on two nodes on one Postgres, too', async (t) => {
+  test('also on two nodes that share one Postgres', async (t) => {
     const clients = [
       pollClient('key', { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [key.publicJwk] } }),
     ]
@@ -285,7 +287,7 @@ describe('an assertion is good once (CA-9)', () => {
 })
 
 describe('jwks_uri', () => {
-  test('is fetched once, and once more for a kid it did not have, but not as often as somebody likes (CA-7)', async (t) => {
+  test('is fetched once, and again for an unknown kid, but not as often as callers like (CA-7)', async (t) => {
     const old = await newKey('old')
     const next = await newKey('next')
     const server = await serveKeys(t, [old.publicJwk])
@@ -299,7 +301,7 @@ describe('jwks_uri', () => {
       (await Promise.all([1, 2, 3, 4].map(() => ring(old, 'old')))).map(({ status }) => status),
       [200, 200, 200, 200],
     )
-    assert.equal(server.fetched(), 1, 'JO-5: all who wait share one fetch')
+    assert.equal(server.fetched(), 1, 'all waiting calls share one fetch (JO-5)')
 
     server.publish([next.publicJwk])
     own.clock.advance(31_000)
@@ -348,7 +350,7 @@ function assertInvalidClient({ status, body }: Answer): void {
   )
 }
 
-/** Another Doorbell on the stage's database, under the same issuer. Answers where it listens. */
+/** Another Doorbell on the stage's database, with the same issuer. Returns its address. */
 async function secondNode(t: TestContext, of: Stage, clients: ReturnType<typeof pollClient>[]): Promise<string> {
   const config = castConfig(Number(new URL(of.url).port), of.database, { config: { clients, issuer: of.url } })
   const node = await createDoorbell(await loadConfig({ env: {}, overrides: config }), {

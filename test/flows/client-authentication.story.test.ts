@@ -1,4 +1,7 @@
-/** Which client is calling: by the one method it registered, at both CIBA endpoints alike (MD-3, EP-4, EP-5, TK-1). */
+/**
+ * Client authentication: only the registered method is accepted, the same at both CIBA endpoints (MD-3, EP-4, EP-5,
+ * TK-1).
+ */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import * as openid from 'openid-client'
@@ -38,7 +41,7 @@ before(async () => {
 })
 after(() => close())
 
-describe('every method lets its client in, played by openid-client', () => {
+describe('every method works for its client, with openid-client', () => {
   const methods: [string, () => openid.ClientAuth][] = [
     ['hard:id%', () => openid.ClientSecretBasic(hardSecret)],
     ['post', () => openid.ClientSecretPost(secret)],
@@ -46,7 +49,7 @@ describe('every method lets its client in, played by openid-client', () => {
     ['key', () => openid.PrivateKeyJwt({ key: key.privateKey, kid: 'one' })],
   ]
   for (const [id, method] of methods) {
-    test(`${id}: rings and collects`, async () => {
+    test(`${id}: sends a request and collects its tokens`, async () => {
       const client = await discover(stage, id, method())
       stage.clock.advance(1) // so that its request is the newest
       const rung = await openid.initiateBackchannelAuthentication(client, { scope: 'openid', login_hint: 'ana' })
@@ -55,7 +58,7 @@ describe('every method lets its client in, played by openid-client', () => {
     })
   }
 
-  test('Basic is read however the client encodes it: only what must be is encoded (CA-3)', async () => {
+  test('Basic is read whichever characters the client percent-encodes (CA-3)', async () => {
     // `+` is a space in a form, and `%` starts an escape; other characters may stand for themselves.
     const loose = `hard%3Aid%25:${hardSecret.replaceAll('%', '%25').replaceAll('+', '%2B').replaceAll(' ', '+')}`
     const answer = await stage.post(
@@ -71,7 +74,7 @@ type Attempt = [name: string, form: Record<string, string>, authorization?: stri
 
 const encoded = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`
 
-describe('whoever fails gets 401 invalid_client at both endpoints, and nothing changes (M9, M27)', () => {
+describe('failed client authentication: 401 invalid_client at both endpoints, and nothing changes (M9, M27)', () => {
   const attempts: Attempt[] = [
     ['no credentials', {}],
     ['only a client_id', { client_id: 'kiosk' }],
@@ -81,7 +84,7 @@ describe('whoever fails gets 401 invalid_client at both endpoints, and nothing c
     ['a wrong secret', {}, basic('kiosk', secrets.till)],
     ['an empty secret', {}, encoded('kiosk:')],
     ['a secret with something after it', {}, basic('kiosk', `${secrets.kiosk} `)],
-    ['the hash of the secret as it is kept', {}, 'keyed hash'],
+    ['the hash of the secret as it is stored', {}, 'keyed hash'],
     ['no colon', {}, encoded('kiosk')],
     ['bad percent-encoding', {}, encoded('kiosk:%zz')],
     ['not base64', {}, 'Basic !!!'],
@@ -95,10 +98,10 @@ describe('whoever fails gets 401 invalid_client at both endpoints, and nothing c
     ['a secret without a client_id', { client_secret: secrets.kiosk }],
     ['another client_id in the body (RQ-10)', { client_id: 'till' }, credentials.kiosk],
     ['an assertion without its type', { client_assertion: 'x.y.z' }],
-    ['an assertion of a type we do not know', { client_assertion: 'x.y.z', client_assertion_type: 'saml' }],
+    ['an assertion of an unknown type', { client_assertion: 'x.y.z', client_assertion_type: 'saml' }],
     ['an assertion type without an assertion', { client_assertion_type: asserted('').client_assertion_type }],
-    ['an assertion that is no JWT', asserted('not-a-jwt')],
-    ['an assertion that is huge', asserted('x'.repeat(20_000))],
+    ['an assertion that is not a JWT', asserted('not-a-jwt')],
+    ['an assertion that is too long', asserted('x'.repeat(20_000))],
   ]
   for (const [name, form, said] of attempts) {
     test(name, async () => {
@@ -107,7 +110,7 @@ describe('whoever fails gets 401 invalid_client at both endpoints, and nothing c
       for (const endpoint of cibaEndpoints) {
         const answer = await stage.post(endpoint.path, { ...endpoint.form, ...form }, authorization)
         assert.deepEqual([answer.status, answer.body.error], [401, 'invalid_client'], endpoint.path)
-        // AE-3: the challenge is for those who tried the header.
+        // The challenge is for callers that used the Authorization header (AE-3).
         const challenge = answer.headers.get('www-authenticate')
         if (authorization !== undefined) assert.match(String(challenge), /^Basic realm="doorbell"/)
         else assert.equal(challenge, null)
@@ -119,7 +122,7 @@ describe('whoever fails gets 401 invalid_client at both endpoints, and nothing c
     })
   }
 
-  test('every kind of failure of a known and an unknown client reads the same', async () => {
+  test('every kind of failure has the same answer for known and unknown clients', async () => {
     const texts = new Set<string>()
     for (const authorization of [basic('nobody', 'x'), basic('kiosk', 'x'), basic('post', 'x'), basic('key', 'x')]) {
       texts.add((await stage.post('/backchannel/authorize', { scope: 'openid' }, authorization)).text)
@@ -127,7 +130,7 @@ describe('whoever fails gets 401 invalid_client at both endpoints, and nothing c
     assert.equal(texts.size, 1)
   })
 
-  test('a right auth_req_id does not help whoever fails, and does not suffer (TE-2, M24, TE-9)', async () => {
+  test('a valid auth_req_id does not help a caller that fails, and stays usable (TE-2, M24, TE-9)', async () => {
     stage.clock.advance(1)
     const { auth_req_id } = (await stage.ring('kiosk')).body
     await stage.decide(await stage.newestRequest(), 'approved')
@@ -149,10 +152,10 @@ describe('whoever fails gets 401 invalid_client at both endpoints, and nothing c
   })
 })
 
-describe('two methods at once are refused before either is looked at (CA-2)', () => {
+describe('two methods at once are refused before either is checked (CA-2)', () => {
   const ways: [string, () => Promise<Attempt>][] = [
     ['basic and post', async () => ['', { client_id: 'kiosk', client_secret: secrets.kiosk }, credentials.kiosk]],
-    ['basic and an empty-handed post', async () => ['', { client_secret: 'x' }, credentials.kiosk]],
+    ['basic and a post without a secret', async () => ['', { client_secret: 'x' }, credentials.kiosk]],
     [
       'basic and an assertion',
       async () => ['', asserted(await assertionOf(stage, 'key', { key: key.privateKey })), credentials.kiosk],
@@ -177,14 +180,14 @@ describe('two methods at once are refused before either is looked at (CA-2)', ()
   }
 })
 
-describe('the same method may say who it is twice', () => {
-  test('client_id in the body is welcome if it is the same (RQ-10)', async () => {
+describe('the client id may be sent twice', () => {
+  test('client_id in the body is accepted if it is the same (RQ-10)', async () => {
     for (const { path, form } of cibaEndpoints) {
       assert.ok(isBelieved(await stage.post(path, { ...form, client_id: 'kiosk' }, credentials.kiosk)))
     }
   })
 
-  test('a client that is gone collects nothing (SM-5)', async (t) => {
+  test('a removed client collects nothing (SM-5)', async (t) => {
     const own = await openStage(t)
     const { auth_req_id } = (await own.ring('kiosk')).body
     await own.decide(await own.newestRequest(), 'approved')

@@ -1,4 +1,7 @@
-/** A client that is taken out of the configuration, or removed by command, has nothing left, even if its id comes back. */
+/**
+ * A client that leaves the configuration, or is removed by command, has nothing left that works, even if its id is used
+ * again.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { openDatabase } from '../../src/platform/storage/open.ts'
@@ -15,12 +18,12 @@ const shop = {
   backchannel_token_delivery_mode: 'poll' as const,
 }
 const asShop = basic(shop.client_id, shop.client_secret)
-/** The phone service is the resource server too, so that it may ask about tokens. */
+/** The phone service is a resource server too, so that it may introspect tokens. */
 const resources = { [api]: { audience: 'phone-service' } }
 
 for (const engine of engines) {
-  describe(`a client that ends, on ${engine.name}`, () => {
-    test('by the configuration: its tokens are not active, what is open is not collected, and nothing comes back', async (t) => {
+  describe(`the removal of a client, on ${engine.name}`, () => {
+    test('by the configuration: its tokens are not active, its open requests cannot be collected, and a new client with its id gets nothing back', async (t) => {
       const { stage, tokens, waiting } = await scene(t, engine)
       assert.equal(await isActive(stage, tokens.access_token), true)
       await stage.restart({ clients: [] })
@@ -29,7 +32,7 @@ for (const engine of engines) {
       await assertNothingWorks(stage, tokens, waiting)
     })
 
-    test('by command, while the server runs: the same', async (t) => {
+    test('by command while the server runs: the same', async (t) => {
       const { stage, tokens, waiting } = await scene(t, engine)
       await byCommand(stage, ({ removeClient }) => removeClient('shop'))
       assert.equal(await isActive(stage, tokens.access_token), false)
@@ -38,7 +41,7 @@ for (const engine of engines) {
       await assertNothingWorks(stage, tokens, waiting)
     })
 
-    test('and a token that is being issued at that moment', async (t) => {
+    test('a token that is being issued at that moment is not active either', async (t) => {
       const gate = createGate()
       const { stage, tokens } = await scene(t, engine, gate)
       gate.hold()
@@ -49,10 +52,10 @@ for (const engine of engines) {
       const { body } = await refreshing
       assert.equal(await isActive(stage, body.access_token), false)
       await stage.restart()
-      assert.equal(await isActive(stage, body.access_token), false, 'nor when the id comes back')
+      assert.equal(await isActive(stage, body.access_token), false, 'nor when the id is used again')
     })
 
-    test('but a new secret ends nothing', async (t) => {
+    test('but a new secret removes nothing', async (t) => {
       const { stage, tokens } = await scene(t, engine)
       await stage.restart({ clients: [{ ...shop, client_secret: 'another secret of some length too' }] })
       assert.equal(await isActive(stage, tokens.access_token), true)
@@ -72,7 +75,7 @@ async function scene(t: TestContext, engine: Engine, gate?: Gate) {
   return { stage, tokens, waiting: await ring(stage) }
 }
 
-/** An approved request. @returns its auth_req_id */
+/** Sends a request that is then approved. @returns its auth_req_id */
 async function ring(stage: Stage): Promise<unknown> {
   stage.clock.advance(1)
   const asked = { scope: 'openid offline_access', login_hint: 'ana', resource: api }
@@ -99,7 +102,7 @@ async function isActive(stage: Stage, token: unknown): Promise<unknown> {
   return body.active
 }
 
-/** Holds up an access token that is kept by itself, until the gate is opened. */
+/** Holds up a write of a single access token until the barrier is opened. */
 function gatedAtTokens(gate: Gate): typeof openDatabase {
   return async (...about) => {
     const database = await openDatabase(...about)

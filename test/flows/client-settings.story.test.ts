@@ -1,4 +1,4 @@
-/** A client changes how it hears of outcomes: the seed's `clientconfig` (M7, M11, RG-3, RG-4, OV-4). */
+/** A client changes how it is notified of results, with the seed's `clientconfig` (M7, M11, RG-3, RG-4, OV-4). */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
@@ -16,7 +16,7 @@ describe('a client changes its settings', () => {
     ["the standard's names", { [mode]: 'ping', [endpoint]: 'https://kiosk.example/notify' }],
     ["the seed's names", { ciba_notify_type: 'PING', ciba_notify_endpoint: 'https://kiosk.example/notify' }],
   ] as [string, Record<string, string>][]) {
-    test(`with ${name}, and hears what is in force under both`, async (t) => {
+    test(`with ${name}, and gets the settings in force under both`, async (t) => {
       const stage = await openStage(t)
       const { status, body, headers } = await change(stage, form)
       assert.equal(status, 200)
@@ -37,7 +37,7 @@ describe('a client changes its settings', () => {
     })
   }
 
-  test('requests that are open keep the old mode; the next one has the new', async (t) => {
+  test('open requests keep the old mode; the next one has the new', async (t) => {
     const old = await openNotificationEndpoint(t)
     const next = await openNotificationEndpoint(t)
     const stage = await openStage(t, { northbank: old.url })
@@ -62,7 +62,7 @@ describe('a client changes its settings', () => {
   })
 })
 
-describe('what is refused changes nothing (M7)', () => {
+describe('a refused change leaves the settings as they were (M7)', () => {
   const cases: [string, Record<string, string>, boolean?][] = [
     ['an endpoint for poll', { [mode]: 'poll', [endpoint]: 'https://kiosk.example/notify' }],
     ['an endpoint alone, by a poll client', { [endpoint]: 'https://kiosk.example/notify' }],
@@ -73,7 +73,7 @@ describe('what is refused changes nothing (M7)', () => {
     ['another scheme', { [mode]: 'push', [endpoint]: 'ftp://kiosk.example/notify' }],
     ['no address', { [mode]: 'push', [endpoint]: 'notify' }],
     ["the seed's misspelt POOL (M11)", { ciba_notify_type: 'POOL' }],
-    ['a mode there is not', { [mode]: 'pull' }],
+    ['an unknown mode', { [mode]: 'pull' }],
     ['http on this machine, in production', { [mode]: 'ping', [endpoint]: 'http://localhost:9/notify' }, false],
   ]
   for (const [name, form, development = true] of cases) {
@@ -87,7 +87,7 @@ describe('what is refused changes nothing (M7)', () => {
     })
   }
 
-  test('who does not ring has nothing to set: unauthorized_client; who is not authenticated: 401', async (t) => {
+  test('a client without the CIBA grant: unauthorized_client; an unauthenticated caller: 401', async (t) => {
     const stage = await openStage(t)
     const form = { [mode]: 'poll' }
     const service = await change(stage, form, credentials.phoneService)

@@ -6,7 +6,7 @@ import { formTokenOn, openVisitor, type Seen, type Visitor } from '../support/vi
 import { assertRefused, looking, nothingDecided } from './consent-app-visits.ts'
 
 describe('signing in', () => {
-  test('leads nowhere but to pages of the app', async (t) => {
+  test('leads to no pages but those of the app', async (t) => {
     const stage = await openStage(t)
     const visitor = openVisitor(stage.url)
     await visitor.signIn(ana)
@@ -37,7 +37,7 @@ describe('signing in', () => {
     assert.equal(await lastStep(visitor, '/session/start?to=/activity&to=//evil.example'), '/')
   })
 
-  test('a cookie planted before the sign-in is worth nothing after it', async (t) => {
+  test('a cookie planted before the sign-in is not accepted after it', async (t) => {
     const stage = await openStage(t)
     const mallory = openVisitor(stage.url)
     const malloryToken = formTokenOn(await mallory.signIn(ben))
@@ -65,7 +65,7 @@ describe('signing in', () => {
     }
   })
 
-  test("nobody can be signed in as somebody else: the answer to another browser's sign-in is refused (login CSRF)", async (t) => {
+  test("the answer to another browser's sign-in is refused (login CSRF)", async (t) => {
     const stage = await openStage(t)
     const mallory = openVisitor(stage.url)
     let step = await mallory.get('/session/start')
@@ -84,7 +84,7 @@ describe('signing in', () => {
     }
   })
 
-  test('the same answer is taken once', async (t) => {
+  test('the same answer is accepted once', async (t) => {
     const stage = await openStage(t)
     const visitor = openVisitor(stage.url)
     let step = await visitor.get('/session/start')
@@ -97,7 +97,7 @@ describe('signing in', () => {
     assertRefused(await visitor.get(step.location), 400)
   })
 
-  test('who has signed out is not signed in again by a link', async (t) => {
+  test('after sign-out, a link does not sign in again', async (t) => {
     const { stage, path, page, visitor } = await looking(t)
     const copied = visitor.jar.get('doorbell_app')!
     assert.ok(copied)
@@ -107,7 +107,7 @@ describe('signing in', () => {
     assert.match(seen.text, /<h1>Sign in<\/h1>/)
     assert.ok(!/Kiosk/.test(seen.text))
 
-    // Whoever had copied the session has nothing.
+    // A copy of the session does not work either.
     const copy = openVisitor(stage.url)
     copy.jar.set('doorbell_app', copied)
     assert.match((await copy.get(path)).location ?? '', /^\/session\/start/)
@@ -115,7 +115,7 @@ describe('signing in', () => {
   })
 })
 
-/** Where somebody who is known to the provider ends up. */
+/** The page that a user with a session at the provider ends at. */
 async function lastStep(visitor: Visitor, path: string): Promise<string | undefined> {
   let at: string | undefined = path
   for (;;) {

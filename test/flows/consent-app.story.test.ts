@@ -1,4 +1,4 @@
-/** The consent app and people who mean no good, or are unlucky: nothing is decided, and a clear page says so. */
+/** The consent app under attack or in unlucky circumstances: nothing is decided, and the page says so. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -10,7 +10,7 @@ import { assertRefused, looking, nothingDecided } from './consent-app-visits.ts'
 const minutes = 60_000
 
 describe('forms', () => {
-  test('one without the token, with a made-up one, or with that of another session decides nothing', async (t) => {
+  test('a form without the token, with an invented one, or with that of another session decides nothing', async (t) => {
     const { stage, path, page, visitor } = await looking(t)
     const other = openVisitor(stage.url)
     const otherToken = formTokenOn(await other.signIn(ana))
@@ -22,7 +22,7 @@ describe('forms', () => {
     await nothingDecided(stage)
   })
 
-  test('one that comes from another site decides nothing, even with the right token', async (t) => {
+  test('a form from another site decides nothing, even with the right token', async (t) => {
     const { stage, path, page, visitor } = await looking(t)
     const form = { decision: 'approve', form_token: formTokenOn(page) }
     for (const headers of [
@@ -42,7 +42,7 @@ describe('forms', () => {
     assert.equal((await visitor.post(path, form, ours)).location, `${path}?just=approve`)
   })
 
-  test('one from before a new sign-in is stale', async (t) => {
+  test('a form from before a new sign-in is too old', async (t) => {
     const { stage, path, page, visitor } = await looking(t)
     await visitor.follow(await visitor.get('/session/start'))
     assertRefused(await visitor.post(path, { decision: 'approve', form_token: formTokenOn(page) }), 403, /has expired/)
@@ -51,7 +51,7 @@ describe('forms', () => {
     assert.equal((await visitor.post(path, { decision: 'deny', form_token: fresh })).status, 303)
   })
 
-  test('one that says nothing, something else, twice, or in another way, decides nothing', async (t) => {
+  test('a form with a missing, unknown, repeated or differently encoded decision decides nothing', async (t) => {
     const { stage, path, page, visitor } = await looking(t)
     const form_token = formTokenOn(page)
     for (const form of [{}, { decision: '' }, { decision: 'approved' }, { decision: 'APPROVE' }]) {
@@ -70,7 +70,7 @@ describe('forms', () => {
     await nothingDecided(stage)
   })
 
-  test('all other forms are as strict: taking back, blocking, passkeys, notifications, signing out', async (t) => {
+  test('all other forms are as strict: revoking, blocking, passkeys, notifications, signing out', async (t) => {
     const { stage, visitor } = await looking(t)
     for (const [path, form] of [
       ['/activity/revoke', { request_id: await stage.newestRequest() }],
@@ -92,8 +92,8 @@ describe('forms', () => {
   })
 })
 
-describe('who is at the page', () => {
-  test("Ben decides nothing about Ana's request, and learns nothing of it", async (t) => {
+describe('the user at the page', () => {
+  test("Ben cannot decide Ana's request, and learns nothing of it", async (t) => {
     const { stage, path } = await looking(t)
     const visitor = openVisitor(stage.url)
     const form_token = formTokenOn(await visitor.signIn(ben))
@@ -109,7 +109,7 @@ describe('who is at the page', () => {
     await nothingDecided(stage)
   })
 
-  test('the session ends in the middle of a decision: a page says so, nothing is decided, and signing in leads back', async (t) => {
+  test('the session ends during a decision: the page says so, nothing is decided, and signing in leads back', async (t) => {
     const { stage, path, page, visitor } = await looking(t, {}, { requested_expiry: '3600' })
     stage.clock.advance(10 * minutes + 1000)
     const seen = await visitor.post(path, { decision: 'approve', form_token: formTokenOn(page) })
@@ -132,7 +132,7 @@ describe('who is at the page', () => {
     await nothingDecided(stage)
   })
 
-  test('Ana is disabled while she looks: her answer is not taken, no page of hers is shown', async (t) => {
+  test('Ana is disabled while the page is open: her decision is refused, and no page of hers is shown', async (t) => {
     const { stage, hooks } = await openStageWithHooks(t)
     await stage.ring('kiosk')
     const path = `/approve/${await stage.newestRequest()}`
@@ -149,7 +149,7 @@ describe('who is at the page', () => {
     await nothingDecided(stage)
   })
 
-  test('a link that is only fetched decides nothing: by a scanner, by a preview, by her own browser', async (t) => {
+  test('fetching a link decides nothing: by a scanner, by a preview, by her own browser', async (t) => {
     const { stage, path, visitor } = await looking(t)
     const cookie = [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; ')
     for (const headers of [{}, { cookie }]) {
@@ -167,8 +167,8 @@ describe('who is at the page', () => {
   })
 })
 
-describe('what every answer says', () => {
-  test('cookies are the host’s own, hidden from scripts, not sent along by other sites', async (t) => {
+describe('headers and content of every answer', () => {
+  test('cookies are limited to the host, hidden from scripts, and not sent by other sites', async (t) => {
     const config: ConfigInput = { issuer: 'https://id.example', development: false }
     const elsewhere = { northbank: 'https://northbank.example/n', till: 'https://till.example/n' }
     const stage = await openStage(t, { config, ...elsewhere })
@@ -209,7 +209,7 @@ describe('what every answer says', () => {
     for (const secret of ['ana@example.com', 'user-ana']) assert.ok(!everything.includes(secret), 'nothing readable')
   })
 
-  test('every page allows our own scripts only, no frames, no storing, and tells nobody where one came from', async (t) => {
+  test('every page allows our own scripts only, no frames, no caching, no referrer', async (t) => {
     const { stage, path, page, visitor } = await looking(t)
     const form_token = formTokenOn(page)
     const stranger = openVisitor(stage.url)
@@ -244,7 +244,7 @@ describe('what every answer says', () => {
     }
   })
 
-  test('what is decided cannot be answered from a cache, nor the way there', async (t) => {
+  test('a decision cannot be answered from a cache, nor can the way to it', async (t) => {
     const { stage, path, page, visitor } = await looking(t)
     for (const seen of [
       await visitor.post(path, { decision: 'deny', form_token: formTokenOn(page) }),
@@ -256,7 +256,7 @@ describe('what every answer says', () => {
     }
   })
 
-  test('what others wrote is shown as text, not obeyed', async (t) => {
+  test('text from others is shown as text, never as markup', async (t) => {
     const stage = await openStage(t)
     const hostile = '<script>alert(1)</script>"\'><img src=x onerror=alert(1)>'
     await stage.ring('kiosk', { binding_message: hostile })
@@ -270,7 +270,7 @@ describe('what every answer says', () => {
     }
   })
 
-  test('an error that another site brought about is told in the reader’s language, the technical words below it', async (t) => {
+  test('an error that another site caused is shown in the reader’s language, with the technical words below it', async (t) => {
     const stage = await openStage(t)
     for (const [language, says] of [
       ['de', 'lässt sich nicht beantworten'],
@@ -286,7 +286,7 @@ describe('what every answer says', () => {
   })
 })
 
-/** Users of an application, one of whom can be disabled at any time. */
+/** Users of an application; any of them can be disabled at any time. */
 async function openStageWithHooks(t: TestContext) {
   let disabled = false
   const { password, ...known } = ana

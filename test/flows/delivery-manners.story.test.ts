@@ -1,4 +1,6 @@
-/** How a notification endpoint may behave, and that its behaviour is nobody else's problem (M6, M51, M52, PI-5 to PI-8). */
+/**
+ * How a notification endpoint may behave, and that its behaviour affects no other client (M6, M51, M52, PI-5 to PI-8).
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { type Manner, openNotificationEndpoint } from '../support/notification-endpoint.ts'
@@ -17,7 +19,7 @@ async function openWith(t: TestContext, as: Mode, ...manners: Manner[]) {
 async function decided(stage: Stage, as: Mode, status: 'approved' | 'denied' = 'approved') {
   const rung = (await stage.ring(as)).body
   const answer = await stage.decide(await stage.newestRequest(), status)
-  assert.equal(answer.status, 200, 'M6: whatever the endpoint does, the decision stands')
+  assert.equal(answer.status, 200, 'the decision stands, whatever the endpoint does (M6)')
   return rung
 }
 
@@ -26,7 +28,7 @@ async function lastOf(stage: Stage) {
   return (await callBacksOf(stage)).at(-1)!
 }
 
-describe('delivered, and never said again', () => {
+describe('delivered, and not repeated', () => {
   const manners: [string, Manner][] = [
     ['204', 204],
     ['200', 200],
@@ -49,7 +51,7 @@ describe('delivered, and never said again', () => {
   }
 })
 
-describe('parked at once, and not tried again', () => {
+describe('parked at once, and not retried', () => {
   for (const as of ['northbank', 'till'] as const) {
     for (const status of [400, 401, 403, 404, 410] as const) {
       test(`${as} answers ${status} (M51, PI-8)`, async (t) => {
@@ -64,7 +66,7 @@ describe('parked at once, and not tried again', () => {
     }
 
     for (const status of [301, 302, 307, 308] as const) {
-      test(`${as} answers ${status}, and where it points to hears nothing (M17, M51, PI-7)`, async (t) => {
+      test(`${as} answers ${status}, and the redirect is not followed (M17, M51, PI-7)`, async (t) => {
         const elsewhere = await openNotificationEndpoint(t)
         const { endpoint, stage } = await openWith(t, as, { status, headers: { location: elsewhere.url } })
         await decided(stage, as)
@@ -74,7 +76,7 @@ describe('parked at once, and not tried again', () => {
     }
   }
 
-  test('an error is pushed by the same rules (M52)', async (t) => {
+  test('the push of an error follows the same rules (M52)', async (t) => {
     const { endpoint, stage } = await openWith(t, 'till', 401)
     await decided(stage, 'till', 'denied')
     const { state, last_outcome } = await lastOf(stage)
@@ -82,7 +84,7 @@ describe('parked at once, and not tried again', () => {
   })
 })
 
-describe('tried again, a few times', () => {
+describe('retried a few times', () => {
   const manners: [string, Manner][] = [
     ['500', 500],
     ['503', 503],
@@ -116,7 +118,7 @@ describe('tried again, a few times', () => {
     assert.equal((await lastOf(stage)).state, 'delivered')
   })
 
-  test('a push that is said again says the same, byte for byte (M37, PU-11)', async (t) => {
+  test('a repeated push is the same, byte for byte (M37, PU-11)', async (t) => {
     const { endpoint, stage } = await openWith(t, 'till', 500, 'drop', 204)
     await decided(stage, 'till')
     await stage.doorbell.idle()
@@ -126,10 +128,10 @@ describe('tried again, a few times', () => {
     assert.equal(endpoint.heard.length, 3)
     assert.equal(new Set(endpoint.heard.map(({ text }) => text)).size, 1)
     const authorization = `Bearer ${endpoint.heard[2]!.body.access_token}`
-    assert.equal((await stage.get('/oauth/userinfo', { authorization })).status, 200, 'M36: the tokens are good')
+    assert.equal((await stage.get('/oauth/userinfo', { authorization })).status, 200, 'the tokens work (M36)')
   })
 
-  test('never after the request has run out (PI-8)', async (t) => {
+  test('a request that has expired is not retried (PI-8)', async (t) => {
     const { endpoint, stage } = await openWith(t, 'northbank', 500)
     await stage.ring('northbank', { requested_expiry: '1' })
     await stage.decide(await stage.newestRequest(), 'approved')
@@ -141,7 +143,7 @@ describe('tried again, a few times', () => {
   })
 })
 
-describe('the answer is there, whatever became of the ping (M6, M51)', () => {
+describe('the result can be polled, whether or not the ping arrived (M6, M51)', () => {
   for (const manner of [401, 302, 500, 'drop'] as Manner[]) {
     test(`Northbank answers ${manner}, polls, and gets its tokens (PI-8)`, async (t) => {
       const { endpoint, stage } = await openWith(t, 'northbank', manner)
@@ -152,7 +154,7 @@ describe('the answer is there, whatever became of the ping (M6, M51)', () => {
     })
   }
 
-  test('Northbank hangs: neither a push to Till nor any request waits for it', async (t) => {
+  test("Northbank's endpoint hangs: pushes to Till and requests are not delayed", async (t) => {
     const till = await openNotificationEndpoint(t)
     const northbank = await openNotificationEndpoint(t)
     northbank.behaves('hang')
@@ -172,13 +174,13 @@ describe('the answer is there, whatever became of the ping (M6, M51)', () => {
     await stage.decide(await stage.newestRequest(), 'approved')
     assert.equal((await stage.poll('kiosk', kiosk.auth_req_id)).status, 200)
     assert.ok(performance.now() - started < 5_000)
-    assert.equal(northbank.heard.length, 4, 'no more than its share at once')
+    assert.equal(northbank.heard.length, 4, 'no more than its limit at once')
     northbank.behaves(204)
-    await northbank.close() // lets the calls fail, so that the stage can end
+    await northbank.close() // Lets the calls fail, so that the stage can close.
   })
 })
 
-describe('no call goes where only we can reach (M16, M17)', () => {
+describe('callbacks to internal addresses are refused (M16, M17)', () => {
   for (const as of ['northbank', 'till'] as const) {
     for (const host of [
       'localhost',
@@ -210,7 +212,7 @@ describe('no call goes where only we can reach (M16, M17)', () => {
   }
 })
 
-/** Lets time pass from one attempt to the next. */
+/** Advances the clock from one attempt to the next. */
 async function tryUntilSettled(stage: Stage) {
   for (let round = 0; round < 8; round++) {
     await stage.doorbell.idle()

@@ -1,4 +1,4 @@
-/** The three ways in which an answer reaches a client, on both engines, to clients that are not ours (M53). */
+/** Poll, ping and push bring the result to the client, on both engines, with independent client libraries (M53). */
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { describe, test } from 'node:test'
@@ -14,9 +14,9 @@ const AUTH_REQ_ID = 'urn:openid:params:jwt:claim:auth_req_id'
 const RT_HASH = 'urn:openid:params:jwt:claim:rt_hash'
 
 for (const engine of engines) {
-  describe(`an answer reaches the client, on ${engine.name}`, () => {
+  describe(`the result reaches the client, on ${engine.name}`, () => {
     for (const as of ['kiosk', 'northbank'] as const) {
-      test(`${as}: tokens once, and refresh, userinfo, introspection and revocation know them (TK-9, TK-11, TK-12)`, async (t) => {
+      test(`${as}: tokens once; refresh, userinfo, introspection and revocation accept them (TK-9, TK-11, TK-12)`, async (t) => {
         const { stage } = await openStageWithEndpoints(t, { engine })
         const client = await playedBy(stage, as)
         const rung = await ring(client, as, { scope: 'openid email offline_access' })
@@ -30,14 +30,14 @@ for (const engine of engines) {
         const tokens = await collect(client, rung)
         const claims = tokens.claims()!
         assert.equal(claims.sub, 'user-ana')
-        // M13, M43: how and when the user was authenticated; nothing that belongs to a push, no claims by scope.
+        // How and when the user was authenticated; no claims of a push, no claims by scope (M13, M43).
         assert.deepEqual([claims.acr, claims.amr, claims.auth_time], ['urn:bank:strong', ['face', 'hwk'], authTime])
         for (const absent of ['at_hash', AUTH_REQ_ID, RT_HASH, 'email', 'nonce']) assert.ok(!(absent in claims), absent)
         assert.deepEqual(await refusalOf(collect(client, rung)), { error: 'invalid_grant', status: 400 })
         await refreshLookUpAndRevoke(client, tokens)
       })
 
-      test(`${as} hears a no, and hears it again when it asks again, as a plain 400 (M5, TE-8, AE-1)`, async (t) => {
+      test(`${as} gets a denial, and the same plain 400 when it polls again (M5, TE-8, AE-1)`, async (t) => {
         const { stage } = await openStageWithEndpoints(t, { engine })
         const client = await playedBy(stage, as)
         const rung = await ring(client, as)
@@ -46,7 +46,7 @@ for (const engine of engines) {
         assert.deepEqual(await refusalOf(collect(client, rung)), { error: 'access_denied', status: 400 })
       })
 
-      test(`${as} polls at the deadline and hears expired_token, swept or not (M14, M42)`, async (t) => {
+      test(`${as} polls at the deadline and gets expired_token, before or after the sweep (M14, M42)`, async (t) => {
         const { stage, northbank } = await openStageWithEndpoints(t, { engine })
         const client = await playedBy(stage, as)
         const rung = await ring(client, as, { requested_expiry: '60' })
@@ -56,7 +56,7 @@ for (const engine of engines) {
         await stage.doorbell.sweep()
         await stage.doorbell.idle()
         assert.deepEqual(await refusalOf(collect(client, rung)), { error: 'expired_token', status: 400 })
-        assert.equal(northbank.heard.length, 0, 'PI-2: nobody is pinged because time ran out')
+        assert.equal(northbank.heard.length, 0, 'an expiry causes no ping (PI-2)')
       })
     }
 
@@ -102,7 +102,7 @@ for (const engine of engines) {
       await refreshLookUpAndRevoke(client, body as never)
     })
 
-    test('without a refresh token a push vouches for none (PU-4)', async (t) => {
+    test('a push without a refresh token has no hash of one (PU-4)', async (t) => {
       const { stage, till } = await openStageWithEndpoints(t, { engine })
       await stage.ring('till')
       await stage.decide(await stage.newestRequest(), 'approved')
@@ -123,11 +123,11 @@ for (const engine of engines) {
       assert.deepEqual(pushError(push!), ['access_denied', rung.body.auth_req_id])
     })
 
-    test('Till is pushed expired_token by the sweep, and nobody has to ask for it (M14)', async (t) => {
+    test('the sweep pushes expired_token to Till, without any poll (M14)', async (t) => {
       const { stage, till } = await openStageWithEndpoints(t, { engine })
       const rung = await stage.ring('till', { requested_expiry: '30' })
       stage.clock.advance(30_000)
-      // The worker's own sweep may be quicker than this one.
+      // The worker's own sweep may come before this one.
       await stage.doorbell.sweep()
       const [push] = await till.hears(1)
       assert.deepEqual(pushError(push!), ['expired_token', rung.body.auth_req_id])
@@ -137,7 +137,7 @@ for (const engine of engines) {
       assert.equal(till.heard.length, 1)
     })
 
-    test('Till may not poll, decided or not (TE-4)', async (t) => {
+    test('Till may not poll, before or after the decision (TE-4)', async (t) => {
       const { stage, till } = await openStageWithEndpoints(t, { engine })
       const { auth_req_id } = (await stage.ring('till')).body
       assert.deepEqual(outcome(await stage.poll('till', auth_req_id)), [400, 'unauthorized_client'])
@@ -171,7 +171,7 @@ describe('tokens follow the request and the client', () => {
     })
   }
 
-  test('a refresh token is only there for offline_access, and never more scope than was asked', async (t) => {
+  test('a refresh token is issued for offline_access only, and scope never exceeds what was requested', async (t) => {
     const stage = await openStage(t)
     const { auth_req_id } = (await stage.ring('kiosk', { scope: 'openid email' })).body
     await stage.decide(await stage.newestRequest(), 'approved')
@@ -183,7 +183,7 @@ describe('tokens follow the request and the client', () => {
     assert.deepEqual(userinfo.body, { sub: 'user-ana', email: 'ana@example.com' })
   })
 
-  test('the answer comes at once, and expires_in is the deadline that is enforced (OV-2, M44)', async (t) => {
+  test('the acknowledgement comes at once, and expires_in is the deadline that is enforced (OV-2, M44)', async (t) => {
     const stage = await openStage(t)
     const { auth_req_id, expires_in } = (await stage.ring('kiosk', { requested_expiry: '90' })).body
     stage.clock.advance(Number(expires_in) * 1000 - 1)

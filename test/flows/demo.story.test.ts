@@ -1,4 +1,4 @@
-/** The demo page: a till that rings for real, and every message on the wire, with nothing in it that could be used. */
+/** The demo page: a till that sends real authentication requests, and all messages, without any usable secret. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -14,8 +14,8 @@ import { freePort } from '../support/ports.ts'
 import { basic, openStage } from '../support/stage.ts'
 import { until } from '../support/until.ts'
 
-describe('the till rings, and the wire shows what passes', () => {
-  test('poll: the till comes by until Alice has approved on her phone', async (t) => {
+describe('the till sends a request, and the page shows the messages', () => {
+  test('poll: the till polls until Alice has approved on her phone', async (t) => {
     const { url, clock, events, ring } = await openDemo(t)
     const phone = await signInAsAlice(url)
     await ring('poll')
@@ -72,7 +72,7 @@ describe('the till rings, and the wire shows what passes', () => {
     ])
   })
 
-  test('a no is a no in every mode, and what nobody answers runs out', async (t) => {
+  test('a denial works in every mode, and unanswered requests expire', async (t) => {
     const { clock, doorbell, events, ring, decide } = await openDemo(t)
     for (const mode of ['poll', 'ping', 'push'] as const) {
       const number = await ring(mode)
@@ -89,7 +89,7 @@ describe('the till rings, and the wire shows what passes', () => {
     await until(() => events.display()?.status === 'expired')
   })
 
-  test('whoever opens the page later sees what has been', async (t) => {
+  test('a page that is opened later shows earlier messages', async (t) => {
     const { url, events, ring, decide } = await openDemo(t)
     await ring('ping')
     await until(() => events.has('MAIL'))
@@ -101,7 +101,7 @@ describe('the till rings, and the wire shows what passes', () => {
     assert.equal(later.display()?.status, 'paid')
   })
 
-  test('a refusal of the server is shown as it is, and what is no order is refused', async (t) => {
+  test('an error of the server is shown unchanged, and an invalid order is refused', async (t) => {
     const { url, events, ring } = await openDemo(t, { requests: { maxBindingMessageLength: 10 } })
     await ring('poll', 'A coffee and a slice of cake')
     await until(() => events.display()?.status === 'failed')
@@ -120,7 +120,7 @@ describe('the till rings, and the wire shows what passes', () => {
     assert.equal((await post(`${url}/demo/ring`, { mode: 'poll', item: 'a', amount: '1' }, elsewhere)).status, 403)
   })
 
-  test('somebody who calls the notification endpoint without the token changes nothing', async (t) => {
+  test('a call of the notification endpoint without the token changes nothing', async (t) => {
     const { url, events, ring } = await openDemo(t)
     await ring('ping')
     await until(() => events.display()?.status === 'waiting' && events.has('MAIL'))
@@ -137,7 +137,7 @@ describe('the till rings, and the wire shows what passes', () => {
   })
 })
 
-test('no secret leaves the server in full', async (t) => {
+test('no secret is shown in full', async (t) => {
   const { url, events, ring, decide, clock } = await openDemo(t)
   const phone = await signInAsAlice(url)
   for (const mode of ['poll', 'ping', 'push'] as const) {
@@ -157,7 +157,7 @@ test('no secret leaves the server in full', async (t) => {
     ])
   })
   const secrets = (await Promise.all(received)).flat().filter((value) => value.length > 20)
-  // Ping: its token and number. Push: those, and access and ID token.
+  // Ping: its token and id. Push: those, and access token and ID token.
   assert.equal(secrets.length, 6)
   const text = events.text()
   for (const secret of secrets) {
@@ -177,17 +177,17 @@ interface Received {
   body: Record<string, unknown>
 }
 
-describe('it is only there where it belongs', () => {
+describe('the demo exists only where it is switched on', () => {
   const pages = ['/demo', '/demo/events', '/assets/demo.js', '/assets/demo.css']
 
-  test('no more pages listen than may', async (t) => {
+  test('the number of pages that listen is limited', async (t) => {
     const { url } = await openDemo(t, { limits: { streams: { inAll: 2 } } })
     await openEvents(t, url)
     const { status, headers } = await fetch(`${url}/demo/events`)
     assert.deepEqual([status, headers.get('retry-after')], [429, '30'])
   })
 
-  test('with the demo: a page without inline script or style, whose frame is of the same origin', async (t) => {
+  test('with the demo: pages without inline script or style, framed by the same origin only', async (t) => {
     const { url } = await openDemo(t)
     const page = await fetch(`${url}/demo`)
     assert.equal(page.status, 200)
@@ -207,7 +207,7 @@ describe('it is only there where it belongs', () => {
     }
   })
 
-  test('in development without the demo it is not there, and nobody frames the app', async (t) => {
+  test('in development without the demo: it does not exist, and the app may not be framed', async (t) => {
     const stage = await openStage(t)
     for (const page of pages) assert.equal((await stage.get(page)).status, 404, page)
     assert.equal((await stage.post('/demo/ring', { mode: 'poll', item: 'Coffee', amount: '4.20' })).status, 404)
@@ -216,7 +216,7 @@ describe('it is only there where it belongs', () => {
     assert.equal(headers.get('x-frame-options'), 'DENY')
   })
 
-  test('outside development it is not there, even if a program insists', async (t) => {
+  test('outside development it does not exist, even if a program asks for it', async (t) => {
     const port = await freePort()
     const overrides = { port, issuer: 'https://id.example.com', database: 'sqlite::memory:', secret, users: [] }
     const config = await loadConfig({ env: {}, overrides })
@@ -253,13 +253,13 @@ async function openDemo(
     clock,
     doorbell,
     events,
-    /** Answers the ring's number. */
+    /** Sends a request and returns its number. */
     async ring(mode: Display['mode'], item = 'Coffee'): Promise<number> {
       const answer = await post(`${url}/demo/ring`, { mode, item, amount: '4.20' })
       assert.equal(answer.status, 202)
       return ((await answer.json()) as { ring: number }).ring
     },
-    /** Alice decides about the ring whose mail came last, through a device service. */
+    /** Alice decides the request of the latest mail, through a device service. */
     async decide(status: 'approved' | 'denied'): Promise<void> {
       const request_id = events.mailLink().split('/').at(-1)!
       const authorization = basic('demo-device', 'demo-device-secret-not-for-production')
@@ -273,7 +273,7 @@ function post(url: string, fields: Record<string, string>, headers: Record<strin
   return fetch(url, { method: 'POST', headers, body: new URLSearchParams(fields) })
 }
 
-/** What a page that is open would show. */
+/** The messages that an open page would show. */
 async function openEvents(t: TestContext, url: string) {
   const stop = new AbortController()
   t.after(() => stop.abort())
@@ -290,7 +290,7 @@ async function openEvents(t: TestContext, url: string) {
       .filter(([, event]) => event === name)
       .map(([, , data]) => JSON.parse(data!) as Data)
   const display = () => named<Display>('till').at(-1)
-  /** In the order in which they set out, each as it was said last. */
+  /** In the order in which they began, each in its latest form. */
   const messages = () => {
     const latest = new Map(named<WireMessage>('wire').map((message) => [message.id, message]))
     return [...latest.values()].filter(({ number: ring }) => ring === display()?.number)

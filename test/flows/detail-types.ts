@@ -1,4 +1,4 @@
-/** Types of authorization details, and clients that ask with them. */
+/** Types of authorization details, and clients that request them. */
 import assert from 'node:assert/strict'
 import { z } from 'zod'
 import { type Answer, credentials, type Stage, type StageOptions } from '../support/stage.ts'
@@ -7,7 +7,7 @@ export type Detail = { type: string; [field: string]: unknown }
 
 export const amount = z.strictObject({ currency: z.string().length(3), value: z.string() })
 
-/** A payment is approved or not; of accounts a user may leave some out; a limit may be lowered. */
+/** A payment is approved or not; accounts may be left out; a limit may be lowered. */
 export const types = {
   payment_initiation: {
     schema: z.strictObject({ amount, creditor: z.string(), locations: z.array(z.string()).exactOptional() }),
@@ -31,7 +31,7 @@ export const types = {
     narrow: ['actions', 'accounts'],
   },
   limit: {
-    // Drops what it does not know, as schemas do unless told otherwise.
+    // Drops unknown fields, as schemas do by default.
     schema: z.object({ most: z.number(), nested: z.object({ a: z.number() }).exactOptional() }),
     describe: ({ most }: Detail) => `Up to ${most}`,
     narrow: (asked: Detail, approved: Detail) => Number(approved.most) <= Number(asked.most),
@@ -58,7 +58,7 @@ export const withTypes = (options: StageOptions = {}): StageOptions => ({
 
 export const json = (...details: unknown[]) => ({ authorization_details: JSON.stringify(details) })
 
-/** Rings with details and answers what the client got and the request's id. */
+/** Sends a request with details. Returns the client's answer and the id of the request. */
 export async function rung(stage: Stage, details: Detail[], more: Record<string, string> = {}) {
   const { status, body, text } = await stage.ring('kiosk', { ...json(...details), ...more })
   assert.equal(status, 200, text)

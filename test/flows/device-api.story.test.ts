@@ -1,4 +1,4 @@
-/** The device side: what waits for Ana, and her decision, through her own token or her bank's service (CN-3 to CN-5). */
+/** The device API: pending requests of Ana, and her decision, by her own token or her bank's service (CN-3 to CN-5). */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { decodeJwt } from 'jose'
@@ -38,7 +38,7 @@ const devices: [name: string, make: (stage: Stage, user: typeof ana | typeof ben
 
 for (const [name, make] of devices) {
   describe(`through ${name}`, () => {
-    test('Ana sees what waits, newest first, with what she needs to judge it (CN-3)', async (t) => {
+    test('Ana reads pending requests, newest first, with what she needs to decide (CN-3)', async (t) => {
       const stage = await openStage(t)
       const device = await make(stage, ana)
       const first = (await stage.ring('kiosk', { requested_expiry: '60', scope: 'openid email' })).body.auth_req_id
@@ -78,7 +78,7 @@ for (const [name, make] of devices) {
       assert.equal(((await device.authinfo({ poolingMode: 'false' })).body.requests as unknown[]).length, 2)
     })
 
-    test("another user's request is like none: not listed, 404 (CN-4)", async (t) => {
+    test("another user's request is treated as unknown: not listed, 404 (CN-4)", async (t) => {
       const stage = await openStage(t)
       const bens = await make(stage, ben)
       const { auth_req_id } = (await stage.ring('kiosk')).body
@@ -99,7 +99,7 @@ for (const [name, make] of devices) {
       ['denied', 'denied', 'auth_req_id'],
       ['D', 'denied', 'request_id'],
     ] as const) {
-      test(`${said} means ${status}, by ${by}; deciding it again is 409 with what stands (M22)`, async (t) => {
+      test(`${said} means ${status}, by ${by}; a second decision gets 409 with the first one (M22)`, async (t) => {
         const stage = await openStage(t)
         const device = await make(stage, ana)
         const { auth_req_id } = (await stage.ring('kiosk')).body
@@ -118,7 +118,7 @@ for (const [name, make] of devices) {
       })
     }
 
-    test('"this was not me" is a no that is written down; it is no yes', async (t) => {
+    test('"this was not me" is a denial that is recorded as a report; it never approves', async (t) => {
       const stage = await openStage(t)
       const device = await make(stage, ana)
       const { auth_req_id } = (await stage.ring('kiosk')).body
@@ -153,8 +153,8 @@ for (const [name, make] of devices) {
   })
 }
 
-describe('what a decision says about the sign-in', () => {
-  test('a device service tells acr, amr and auth_time: ID token and history say the same (M43, SM-4, RQ-4)', async (t) => {
+describe('authentication context in a decision', () => {
+  test('a device service gives acr, amr and auth_time: ID token and history have the same (M43, SM-4, RQ-4)', async (t) => {
     const stage = await openStage(t)
     const { auth_req_id } = (await stage.ring('kiosk', { acr_values: 'strong' })).body
     const auth_time = Math.floor(stage.clock.now() / 1000) - 120
@@ -179,7 +179,7 @@ describe('what a decision says about the sign-in', () => {
     )
   })
 
-  test('a user cannot make it up', async (t) => {
+  test('a user cannot set it', async (t) => {
     const stage = await openStage(t)
     const authorization = await bearerOf(stage)
     const { auth_req_id } = (await stage.ring('kiosk')).body
@@ -207,7 +207,7 @@ describe('what a decision says about the sign-in', () => {
 })
 
 describe('a device service', () => {
-  test('says with exactly one hint about whom it speaks', async (t) => {
+  test('names the user with exactly one hint', async (t) => {
     const stage = await openStage(t)
     const ask = (form: Record<string, string>) => stage.post('/backchannel/authinfo', form, credentials.phoneService)
     assert.equal((await ask({})).body.error, 'invalid_request')
@@ -216,7 +216,7 @@ describe('a device service', () => {
     assert.deepEqual((await ask({ login_hint: 'ana' })).body, { requests: [] })
   })
 
-  test('says it only in the ways that are allowed to it', async (t) => {
+  test('names the user only with the hints it may use', async (t) => {
     const secret = newSecret()
     const clients = [
       {
@@ -239,7 +239,7 @@ describe('a device service', () => {
     assert.equal((await stage.waiting())[0]!.status, 'pending')
   })
 
-  test('the request_id opens nothing at the token endpoint (M39)', async (t) => {
+  test('the request_id is not accepted at the token endpoint (M39)', async (t) => {
     const stage = await openStage(t)
     await stage.ring('kiosk')
     const requestId = await stage.newestRequest()

@@ -1,4 +1,4 @@
-/** What Doorbell says of itself: all of it works, and it does not depend on who asks (MD-1, MD-2, MD-5, M46). */
+/** Provider metadata: everything it promises works, and it is the same for every caller (MD-1, MD-2, MD-5, M46). */
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
 import { describe, test } from 'node:test'
@@ -12,7 +12,7 @@ const production = {
 }
 
 describe('the metadata (M46)', () => {
-  test('say exactly this, in both documents', async (t) => {
+  test('are exactly these, in both documents', async (t) => {
     const stage = await openStage(t, production)
     for (const path of documents) {
       const { status, body, headers } = await stage.get(path)
@@ -62,14 +62,14 @@ describe('the metadata (M46)', () => {
   })
 })
 
-describe('a provider that can tell nobody of a request (M50)', () => {
-  test('says so when it starts', async (t) => {
+describe('a provider without a way to notify users (M50)', () => {
+  test('logs a warning when it starts', async (t) => {
     const { logLines } = await openStage(t, production)
     assert.match(logLines.join(''), /"event":"device.no_channel".*\/backchannel\/authinfo/)
   })
 })
 
-describe('what is for development (M12)', () => {
+describe('features for development (M12)', () => {
   const routes: [string, string][] = [
     ['POST', '/dev/decide?auth_req_id=x&action=allow'],
     ['GET', '/dev/mailbox'],
@@ -77,7 +77,7 @@ describe('what is for development (M12)', () => {
     ['GET', '/dev/callback/x'],
     ['GET', '/demo'],
   ]
-  test('is absent outside development', async (t) => {
+  test('are absent outside development', async (t) => {
     const stage = await openStage(t, production)
     const { auth_req_id } = (await stage.ring('kiosk')).body
     for (const [method, path] of [
@@ -91,7 +91,7 @@ describe('what is for development (M12)', () => {
     assert.equal((await stage.poll('kiosk', auth_req_id)).body.error, 'authorization_pending')
   })
 
-  test('works in development: decide, call backs, mailbox', async (t) => {
+  test('work in development: decide, callbacks, mailbox', async (t) => {
     const stage = await openStage(t)
     const { auth_req_id } = (await stage.ring('kiosk')).body
     await stage.doorbell.idle()

@@ -1,4 +1,4 @@
-/** Tokens that are bound to a key by DPoP: without a proof they are good for nothing. */
+/** Tokens that are bound to a key by DPoP: without a proof they are refused. */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { exportJWK, type JWK } from 'jose'
@@ -34,7 +34,7 @@ describe('a bound token', () => {
       claims: { htm: method, htu: stage.url + path, ath: ath(token), ...options.claims },
     })
 
-  test('is refused at userinfo from whoever only bears it, or proves the wrong thing (DP-15)', async () => {
+  test('is refused at userinfo without a proof, or with a wrong one (DP-15)', async () => {
     const { access_token: token } = await bound()
     const path = '/oauth/userinfo'
     const look = async (scheme: string, dpop: string | undefined) =>
@@ -59,7 +59,7 @@ describe('a bound token', () => {
     assert.ok((await look('Bearer', await at(path, 'GET', token))).status >= 400)
   })
 
-  test('is what a client gets that sends a proof without having registered for it (DP-14)', async () => {
+  test('is issued to a client that sends a proof without having registered for it (DP-14)', async () => {
     const asKiosk = credentials.kiosk
     const { body } = await pollWith(stage, await proof(), await approved(stage, asKiosk), asKiosk)
     assert.equal(body.token_type, 'DPoP')
@@ -74,7 +74,7 @@ describe('a bound token', () => {
 describe('a public client', () => {
   const scope = 'openid ciba:decide offline_access'
 
-  test('keeps its key: the refresh token is bound to it, and so is what decides (RFC 9449 §5)', async () => {
+  test('keeps its key: its refresh token is bound to it, and so is its token for decisions (RFC 9449 §5)', async () => {
     catchUp(stage)
     const keys = await openid.randomDPoPKeyPair('ES256')
     const tokens = await signIn(stage, ana, { scope, prompt: 'consent' }, { id: 'pocket-app', dpopKeys: keys })
@@ -91,7 +91,7 @@ describe('a public client', () => {
     assert.equal(fresh.token_type, 'dpop')
   })
 
-  test('decides with a proof for the very address, and with nothing less', async () => {
+  test('decides only with a proof for exactly this address', async () => {
     catchUp(stage)
     const keys = await openid.randomDPoPKeyPair('ES256', { extractable: true })
     const { access_token: token } = await signIn(stage, ana, {}, { id: 'pocket-app', dpopKeys: keys })

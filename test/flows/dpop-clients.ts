@@ -1,4 +1,4 @@
-/** Clients with DPoP, and what they do. */
+/** Clients that use DPoP, and their calls. */
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import type { TestContext } from 'node:test'
@@ -10,7 +10,7 @@ import { type Answer, basic, CIBA, openStage, type Stage, type StageOptions } fr
 export const secret = newSecret()
 export const grant_types = [CIBA, 'refresh_token']
 
-/** Wallet's tokens are always bound; Kiosk may bind them. The pocket app signs users in and keeps no secret. */
+/** Wallet's tokens are always bound; Kiosk's may be. The pocket app signs users in and has no secret. */
 export const cast: NonNullable<ConfigInput['clients']> = [
   pollClient('wallet', { client_secret: secret, grant_types, dpop_bound_access_tokens: true }),
   {
@@ -42,7 +42,7 @@ export async function approved(stage: Stage, authorization = asWallet): Promise<
   return authReqId
 }
 
-/** A foreign library goes by the real time. */
+/** An independent library uses the real time. */
 export const catchUp = ({ clock }: Stage) => clock.advance(Math.max(0, Date.now() - clock.now()))
 
 export const ath = (token: unknown) => createHash('sha256').update(String(token)).digest('base64url')

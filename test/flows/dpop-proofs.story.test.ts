@@ -23,24 +23,24 @@ after(() => close())
 
 const proof = (options: ProofOptions = {}) => proofOf(stage, key, options)
 
-describe('a proof is good at the token endpoint', () => {
+describe('a proof is accepted at the token endpoint', () => {
   const good: [string, () => Promise<string>][] = [
     ['as it is', () => proof()],
     ['made a minute ago', () => proof({ claims: { iat: inSeconds(-60) } })],
     ['made by a clock that is a minute ahead', () => proof({ claims: { iat: inSeconds(60) } })],
     ['with query and fragment in htu', () => proof({ claims: { htu: `${stage.url}/oauth/token?a=b#c` } })],
     [
-      'with htu in other letters',
+      'with htu in other upper and lower case',
       () => proof({ claims: { htu: `${stage.url.replace('http://l', 'HTTP://L')}/oauth/./token` } }),
     ],
-    ['with claims nobody knows', () => proof({ claims: { foo: { bar: 1 } } })],
+    ['with unknown claims', () => proof({ claims: { foo: { bar: 1 } } })],
     ['by an RSA key', () => proofOf(stage, rsa, { header: { alg: 'RS256' } })],
   ]
   for (const [name, make] of good) {
     test(name, async () => assertRefused(await pollWith(stage, await make(), 'unknown', asWallet), 'invalid_grant'))
   }
 
-  test('and at each of the two addresses, where there is one for certificates (DP-12)', async (t) => {
+  test('at each of the two addresses, if there is one for certificates (DP-12)', async (t) => {
     const alias = 'https://mtls.example.com'
     const ours = await openTlsStage(t, {
       config: { mutualTls: { issuer: alias }, clients: [...cast] },
@@ -64,7 +64,7 @@ describe('a proof is good at the token endpoint', () => {
 
 const inSeconds = (seconds: number) => Math.floor(stage.clock.now() / 1000) + seconds
 
-describe('a proof is an invalid_dpop_proof, and the poll clock stands still, with (DP-2, DP-3, DP-11)', () => {
+describe('a refused proof is an invalid_dpop_proof, and the poll clock is unchanged: with (DP-2, DP-3, DP-11)', () => {
   const wrong: [string, () => Promise<string | string[]> | string][] = [
     ['two headers', async () => [await proof(), await proof()]],
     ['one header with two proofs', async () => `${await proof()}, ${await proof()}`],
@@ -72,9 +72,9 @@ describe('a proof is an invalid_dpop_proof, and the poll clock stands still, wit
     ['no JWT', () => 'x'],
     ['two parts', async () => (await proof()).split('.').slice(0, 2).join('.')],
     ['five parts', () => 'a.b.c.d.e'],
-    ['the same bytes, spelled otherwise', async () => respelled(await proof())],
+    ['the same bytes in another encoding', async () => respelled(await proof())],
     ['padding', async () => `${await proof()}==`],
-    ['parts that are no JSON', async () => `AAAA.AAAA.${(await proof()).split('.')[2]}`],
+    ['parts that are not JSON', async () => `AAAA.AAAA.${(await proof()).split('.')[2]}`],
     ['one that is too long (JO-4)', () => proof({ claims: { padding: 'x'.repeat(9000) } })],
     ...[undefined, '', 'JWT', 'at+jwt', 'DPOP+JWT', 'application/dpop+jwt', 5].map(
       (typ): [string, () => Promise<string>] => [`typ ${typ}`, () => proof({ header: { typ } })],
@@ -89,13 +89,13 @@ describe('a proof is an invalid_dpop_proof, and the poll clock stands still, wit
     ['a jwk that is a list', () => proof({ header: { jwk: [key.jwk] } })],
     ['a private jwk', async () => proof({ header: { jwk: await exportJWK(key.privateKey) } })],
     ['a jwk with one private part', () => proof({ header: { jwk: { ...key.jwk, k: 'x' } } })],
-    ['a jwk that is no key', () => proof({ header: { jwk: { kty: 'EC', crv: 'P-256', x: 'x', y: 'y' } } })],
+    ['a jwk that is not a key', () => proof({ header: { jwk: { kty: 'EC', crv: 'P-256', x: 'x', y: 'y' } } })],
     [
-      'a jwk with which verifying would be work',
+      'a jwk that makes verification expensive',
       () => proof({ header: { jwk: { kty: 'RSA', n: 'x'.repeat(512), e: 'x'.repeat(500) } } }),
     ],
     ['another key in jwk', async () => proof({ header: { jwk: (await newProofKey()).jwk } })],
-    ['crit that nobody here understands (JO-1)', () => critical()],
+    ['an unknown crit (JO-1)', () => critical()],
     ...['jti', 'htm', 'htu', 'iat'].map((claim): [string, () => Promise<string>] => [
       `no ${claim}`,
       () => proof({ claims: { [claim]: undefined } }),
@@ -125,9 +125,9 @@ describe('a proof is an invalid_dpop_proof, and the poll clock stands still, wit
     ['an iat more than a minute ahead', () => proof({ claims: { iat: inSeconds(61) } })],
     ['an iat that is a text', () => proof({ claims: { iat: String(inSeconds(0)) } })],
     ['an exp that has passed', () => proof({ claims: { exp: inSeconds(-61) } })],
-    ['an nbf to come', () => proof({ claims: { nbf: inSeconds(62) } })],
+    ['an nbf in the future', () => proof({ claims: { nbf: inSeconds(62) } })],
     ['an empty jti', () => proof({ claims: { jti: '' } })],
-    ['a jti of 257 letters', () => proof({ claims: { jti: 'x'.repeat(257) } })],
+    ['a jti of 257 characters', () => proof({ claims: { jti: 'x'.repeat(257) } })],
     ['a jti that is a number', () => proof({ claims: { jti: 5 } })],
     ['claims that are a list', () => listed()],
   ]
@@ -142,7 +142,7 @@ describe('a proof is an invalid_dpop_proof, and the poll clock stands still, wit
     })
   }
 
-  test('what is wrong is said, and nothing of it is repeated', async () => {
+  test('the error names the problem and repeats nothing of the proof', async () => {
     const says = async (sent: string | string[]) =>
       (await pollWith(stage, sent, 'unknown', asWallet)).body.error_description
     assert.equal(await says([await proof(), await proof()]), 'send exactly one DPoP header')
@@ -153,7 +153,7 @@ describe('a proof is an invalid_dpop_proof, and the poll clock stands still, wit
     )
   })
 
-  test('no proof at all, from a client that registered to send one (DP-6)', async () => {
+  test('a missing proof, from a client that registered to send one (DP-6)', async () => {
     const authReqId = await approved(stage)
     assertRefused(await pollWith(stage, undefined, authReqId, asWallet), 'invalid_dpop_proof')
     assert.equal(await lastPoll(), null)
@@ -165,7 +165,7 @@ describe('a proof is an invalid_dpop_proof, and the poll clock stands still, wit
     assert.equal((await callWith(stage, 'POST', '/oauth/token', headers, refresh)).status, 200)
   })
 
-  test('whoever is not the client hears that first (TE-7)', async () => {
+  test('failed client authentication is reported first (TE-7)', async () => {
     assertRefused(await pollWith(stage, 'x', 'unknown', basic('wallet', 'wrong')), 'invalid_client', 401)
     assertRefused(await pollWith(stage, 'x', '', asWallet), 'invalid_request')
   })
@@ -188,7 +188,7 @@ describe('nonces (DP-8)', () => {
     pollWith(ours, await proofOf(ours, key, { claims: { nonce, ...more } }), await authReqId, asWallet)
   let authReqId: Promise<string>
 
-  test('without one the client is told which to use; that costs no poll (DP-11)', async () => {
+  test('a proof without a nonce is answered with the nonce to use; that costs no poll (DP-11)', async () => {
     authReqId = ring(ours)
     const asked = await poll(undefined)
     assertRefused(asked, 'use_dpop_nonce')
@@ -198,7 +198,7 @@ describe('nonces (DP-8)', () => {
     assertRefused(await poll(nonce), 'slow_down')
   })
 
-  test('a wrong one is no better, nor one of another server, nor one that is no text', async () => {
+  test('a wrong nonce is refused too, also one of another server or one that is not a string', async () => {
     const elsewhere = await openDpopStage({ after: (fn: () => void) => after(fn) } as never, {
       config: { dpop: { requireNonce: true }, secret: newSecret() },
     })
@@ -210,7 +210,7 @@ describe('nonces (DP-8)', () => {
     }
   })
 
-  test('one is good for three minutes, whatever the client’s clock says, and not for ten', async () => {
+  test('a nonce is valid for three minutes, whatever the client’s clock, and not for ten', async () => {
     const nonce = (await poll(undefined)).headers.get('dpop-nonce')
     ours.clock.advance(180_000)
     assertRefused(await poll(nonce, { iat: 1000 }), 'authorization_pending')
@@ -218,13 +218,13 @@ describe('nonces (DP-8)', () => {
     assertRefused(await poll(nonce), 'use_dpop_nonce')
   })
 
-  test('answers name the next one, so that nobody has to ask', async () => {
+  test('answers carry the next nonce, so that clients need not ask for one', async () => {
     const answer = await poll((await poll(undefined)).headers.get('dpop-nonce'))
     assert.equal((await poll(answer.headers.get('dpop-nonce'))).status, 400)
     assert.notEqual((await poll(answer.headers.get('dpop-nonce'))).body.error, 'use_dpop_nonce')
   })
 
-  test('where none is asked for, none is told; an old one is exchanged', async () => {
+  test('a server that requires no nonce sends none; an old nonce is replaced', async () => {
     const { headers, body } = await pollWith(stage, await proof(), await approved(stage), asWallet)
     assert.equal(headers.get('dpop-nonce'), null)
     const refresh = { grant_type: 'refresh_token', refresh_token: String(body.refresh_token) }
@@ -243,7 +243,7 @@ describe('nonces (DP-8)', () => {
   })
 })
 
-/** The last letter of a signature holds four bits that mean nothing. */
+/** The last character of a signature has four bits without meaning. */
 function respelled(jwt: string): string {
   const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
   return jwt.slice(0, -1) + alphabet[alphabet.indexOf(jwt.at(-1)!) + 1]
@@ -255,7 +255,7 @@ function unsigned(jwt: string): string {
   return `${Buffer.from(JSON.stringify({ ...said, alg: 'none' })).toString('base64url')}.${payload}.`
 }
 
-/** Says another algorithm than the one it was signed with. */
+/** Changes the algorithm in the header after signing. */
 async function relabelled(alg: string): Promise<string> {
   const [header, ...rest] = (await proof()).split('.')
   const said = JSON.parse(Buffer.from(header!, 'base64url').toString()) as object

@@ -1,4 +1,6 @@
-/** Clients that prove with each call that they hold a key (DPoP, RFC 9449), and tokens that are of no use without it. */
+/**
+ * Clients that prove with each call that they hold a key (DPoP, RFC 9449), and tokens that cannot be used without it.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import * as openid from 'openid-client'
@@ -33,9 +35,9 @@ import {
 } from './dpop-clients.ts'
 
 for (const engine of engines) {
-  describe(`a foreign client library with its own DPoP, on ${engine.name}`, () => {
+  describe(`an independent client library with its own DPoP, on ${engine.name}`, () => {
     for (const requireNonce of [false, true]) {
-      test(`rings, polls, gets bound tokens, uses and refreshes them${requireNonce ? ', with nonces (DP-8)' : ''} (DP-1, DP-4, DP-5, DP-10)`, async (t) => {
+      test(`sends a request, polls, gets bound tokens, uses and refreshes them${requireNonce ? ', with nonces (DP-8)' : ''} (DP-1, DP-4, DP-5, DP-10)`, async (t) => {
         const stage = await openDpopStage(t, { engine, config: { dpop: { requireNonce } } })
         const wallet = await discover(stage, 'wallet', openid.ClientSecretBasic(secret))
         const DPoP = openid.getDPoPHandle(wallet, await openid.randomDPoPKeyPair('ES256'))
@@ -61,7 +63,7 @@ for (const engine of engines) {
         assert.equal(fresh.token_type, 'dpop')
         assert.equal((await openid.fetchUserInfo(wallet, fresh.access_token, ana.id, { DPoP })).sub, ana.id)
 
-        // A confidential client's refresh token is bound to the client, so it may go on with another key.
+        // A confidential client's refresh token is bound to the client, so the client may use another key from now on.
         const other = openid.getDPoPHandle(wallet, await openid.randomDPoPKeyPair('ES256'))
         catchUp(stage)
         const moved = await openid.refreshTokenGrant(wallet, fresh.refresh_token!, undefined, { DPoP: other })
@@ -72,8 +74,8 @@ for (const engine of engines) {
     }
   })
 
-  describe(`a proof is good once, on ${engine.name} (DP-9)`, () => {
-    test('of ten at once one is accepted, and it stays used after a restart', async (t) => {
+  describe(`a proof is accepted once, on ${engine.name} (DP-9)`, () => {
+    test('of ten uses at once one is accepted, and the proof stays used after a restart', async (t) => {
       const stage = await openDpopStage(t, { engine })
       const authReqId = await ring(stage)
       const proof = await proofOf(stage, await newProofKey())
@@ -87,7 +89,7 @@ for (const engine of engines) {
       assertRefused(await send(), 'invalid_dpop_proof')
     })
 
-    test('of ten refreshes at once, and of ten looks at userinfo', async (t) => {
+    test('also of ten refreshes at once, and of ten calls of userinfo', async (t) => {
       const stage = await openDpopStage(t, { engine })
       const key = await newProofKey()
       const { body } = await pollWith(stage, await proofOf(stage, key), await approved(stage), asWallet)
@@ -106,7 +108,7 @@ for (const engine of engines) {
       assert.deepEqual(seen.map(({ status }) => status).sort(), [200, ...Array(9).fill(401)])
     })
 
-    test('what nobody would accept any more is forgotten', async (t) => {
+    test('a proof is forgotten when it is too old to be accepted', async (t) => {
       const stage = await openDpopStage(t, { engine })
       const used = async () =>
         (await rowsOf(stage, "select 1 as x from used_assertions where client_id like 'dpop %'")).length
@@ -118,8 +120,8 @@ for (const engine of engines) {
     })
   })
 
-  describe(`what is pushed, on ${engine.name}`, () => {
-    test('it is bound to the key that was proven when ringing, and without a proof nothing is rung (M33, ML-14, DP-13)', async (t) => {
+  describe(`pushed tokens, on ${engine.name}`, () => {
+    test('are bound to the key that was proven at the authentication request; without a proof the request is refused (M33, ML-14, DP-13)', async (t) => {
       const endpoint = await openNotificationEndpoint(t)
       const signing = await newProofKey()
       const stage = await openDpopStage(t, {
@@ -154,7 +156,7 @@ for (const engine of engines) {
       assertRefused(await send(await proofOf(stage, key)), 'invalid_dpop_proof')
       const asked = await send(await proof())
       assertRefused(asked, 'use_dpop_nonce')
-      assert.deepEqual(await stage.waiting(), [], 'nobody has been disturbed')
+      assert.deepEqual(await stage.waiting(), [], 'the user was not notified')
       // The same signed request: it was not used up.
       const nonce = asked.headers.get('dpop-nonce')
       const rung = await send(await proof({ nonce }))
@@ -185,7 +187,7 @@ describe('one token, one key (DP-14)', () => {
     tls_client_certificate_bound_access_tokens: true,
   }
 
-  test('a client registers to bind tokens to its certificate or by DPoP, not both', () => {
+  test('a client registers for tokens bound to its certificate or by DPoP, not both', () => {
     const { problems } = checkConfig({
       development: true,
       proxy: { trust: ['127.0.0.1'], clientCertificateHeader: 'X-C' },
@@ -194,7 +196,7 @@ describe('one token, one key (DP-14)', () => {
     assert.match(problems.join('\n'), /^clients\[0\]\.dpop_bound_access_tokens and tls_.* must not both be true/)
   })
 
-  test('who is bound to a certificate sends no proof', async (t) => {
+  test('a client with certificate-bound tokens sends no proof', async (t) => {
     const ours = await openTlsStage(t, { config: { clients: [pollClient('bank', bank)] } })
     const certified = ours.as(await certify({ subject: 'CN=bank' }))
     const key = await newProofKey()
@@ -205,7 +207,7 @@ describe('one token, one key (DP-14)', () => {
     assertRefused(await certified.post('/oauth/token', form, without), 'invalid_grant')
   })
 
-  test('fapi-ciba: DPoP instead of a certificate, with ES256 or PS256 (FI-2, FC-15, FC-42)', async (t) => {
+  test('fapi-ciba accepts DPoP instead of a certificate, with ES256 or PS256 (FI-2, FC-15, FC-42)', async (t) => {
     const [signing, key, rsa] = [await newProofKey(), await newProofKey(), await newProofKey('RS256')]
     const client = (id: string, more = {}) =>
       pollClient(id, {
@@ -241,7 +243,7 @@ describe('one token, one key (DP-14)', () => {
   })
 })
 
-/** Behind a proxy, because the profile wants https; the cast's own clients have secrets, which it forbids. */
+/** Behind a proxy, because the profile requires https; the usual test clients have secrets, which it forbids. */
 async function openFapiStage(t: TestContext, clients: NonNullable<ConfigInput['clients']>) {
   const issuer = 'https://id.example.com'
   const port = await freePort()

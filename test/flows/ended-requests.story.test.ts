@@ -1,4 +1,6 @@
-/** What was still open when a user is locked or removed, blocks a client, or takes a yes back: its client hears a no. */
+/**
+ * Open requests when a user is locked or removed, blocks a client, or revokes an approval: the client gets a denial.
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { DoorbellOptions } from '../../src/doorbell.ts'
@@ -43,7 +45,7 @@ for (const engine of engines) {
       })
     }
 
-    test('of a user who is signed out stay; what was approved and not collected yet is denied', async (t) => {
+    test('of a user who is signed out stay pending; an approved one that was not collected yet is denied', async (t) => {
       const stage = await openStage(t, { engine })
       await byCommand(stage, ({ addDora }) => addDora())
       const [waiting, approved] = [await rung(stage, 'kiosk'), await rung(stage, 'kiosk')]
@@ -61,7 +63,7 @@ for (const engine of engines) {
       assert.deepEqual(history, [{ outcome: 'denied', decided_by: 'application', reason: 'user_signed_out' }])
     })
     for (const by of ['command', 'configuration', 'application'] as const) {
-      test(`are audited as denied by what has ended the user: ${by}`, async (t) => {
+      test(`are audited as denied by the cause of the user's ending: ${by}`, async (t) => {
         const stage = await openStage(t, { engine })
         const asked = await byCommand(stage, async ({ addDora }) => {
           await addDora()
@@ -80,7 +82,7 @@ for (const engine of engines) {
       })
     }
 
-    test('that are held by a long poll hear of it at once', async (t) => {
+    test('that a long poll waits for are answered at once', async (t) => {
       const stage = await openStage(t, { engine, config: { requests: { longPoll: 25 } } })
       await byCommand(stage, ({ addDora }) => addDora())
       const { authReqId } = await rung(stage, 'kiosk')
@@ -89,7 +91,7 @@ for (const engine of engines) {
       assert.equal((await whileTimePasses(stage, polling)).body.error, 'access_denied')
     })
 
-    test('of a client end when the user says of one that it was not them; those of others do not', async (t) => {
+    test('of a client are denied when the user reports one of them; those of other clients stay', async (t) => {
       const endpoint = await openNotificationEndpoint(t)
       const stage = await openStage(t, { engine, northbank: endpoint.url })
       await byCommand(stage, ({ addDora }) => addDora())
@@ -121,7 +123,7 @@ for (const engine of engines) {
       assert.equal(again.status, 409, 'it is settled once')
     })
 
-    test('of a client end when the user blocks it in her history', async (t) => {
+    test('of a client are denied when the user blocks it in her history', async (t) => {
       const stage = await openStage(t, { engine })
       const bearer = await bearerOf(stage)
       const { body } = await stage.ring('kiosk')
@@ -132,7 +134,7 @@ for (const engine of engines) {
       assert.equal((await stage.poll('kiosk', body.auth_req_id)).body.error, 'access_denied')
     })
 
-    test("of an application's own user: its tokens are not active while the user is disabled, and open requests end on its word", async (t) => {
+    test("of an application's own user are denied when the application says so; while the user is disabled, the tokens are not active", async (t) => {
       const person: User = { id: 'user-ana', email: 'ana@example.com' }
       const users = { find: async () => person, findByHint: async () => person }
       const stage = await openStage(t, { engine, config: { users } })
@@ -152,7 +154,7 @@ for (const engine of engines) {
       assert.equal((await stage.ring('kiosk')).status, 200)
     })
 
-    test('an approval is revoked in one step: what can be collected and what has been', async (t) => {
+    test('an approval is revoked in one step: tokens that can be collected, and tokens that were', async (t) => {
       const counting = countSteps()
       const stage = await openStage(t, { engine, parts: counting.parts })
       const bearer = await bearerOf(stage)
@@ -172,7 +174,7 @@ for (const engine of engines) {
       assert.equal((await stage.poll('kiosk', waiting.authReqId)).body.error, 'access_denied')
     })
 
-    test('of a revocation and a poll at once, the client keeps nothing', async (t) => {
+    test('of a revocation and a poll at once: the client keeps no usable token', async (t) => {
       const stage = await openStage(t, { engine })
       const bearer = await bearerOf(stage)
       for (let round = 0; round < 8; round++) {
@@ -190,7 +192,7 @@ for (const engine of engines) {
   })
 }
 
-/** SQLite tells another process nothing: a server finds what a command has done when its timers say so. */
+/** SQLite does not notify other processes: a server finds changes made by a command when its timers check. */
 async function whileTimePasses<Result>(stage: Stage, waited: Promise<Result>): Promise<Result> {
   const ticking = setInterval(() => stage.clock.advance(500), 50)
   try {

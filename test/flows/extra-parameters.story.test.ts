@@ -1,6 +1,6 @@
 /**
- * Parameters that an endpoint does not ask for change nothing: neither whose tokens are issued nor who gets them. And a
- * public client, which anybody can pretend to be, can neither ask nor redeem.
+ * Parameters that an endpoint does not define change nothing: neither whose tokens are issued nor which client gets
+ * them. A public client, which any caller can impersonate, can neither send an authentication request nor redeem one.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -25,7 +25,7 @@ import { rowsOf } from '../support/tables.ts'
 
 const modes: RingingClient[] = ['kiosk', 'northbank', 'till']
 
-/** What a caller might try in order to be somebody else, or to be given what is somebody else's. */
+/** What a caller might try in order to act as another user or client, or to get what belongs to another. */
 const aboutBen: Record<string, string> = {
   sub: ben.id,
   user: ben.id,
@@ -65,7 +65,7 @@ async function settledFor(as: RingingClient, stage: Stage, pushed: () => Record<
 }
 
 for (const engine of engines) {
-  describe(`extra parameters on ${engine.name}`, () => {
+  describe(`extra parameters, on ${engine.name}`, () => {
     test('at every address of a flow, in each mode: the tokens are those of the user who was asked', async (t) => {
       const endpoint = await openNotificationEndpoint(t)
       const stage = await openStage(t, { engine, northbank: endpoint.url, till: endpoint.url })
@@ -87,7 +87,7 @@ for (const engine of engines) {
       }
     })
 
-    test('nor do they when tokens are refreshed', async (t) => {
+    test('at a refresh they change nothing either', async (t) => {
       const stage = await openStage(t, { engine })
       const { body } = await stage.ring('kiosk', { scope: 'openid offline_access' })
       await stage.decide(await stage.newestRequest(), 'approved')
@@ -100,19 +100,19 @@ for (const engine of engines) {
       assert.equal(stolen.body.error, 'invalid_grant')
     })
 
-    test('a decision is about the request that is named, whoever else is named beside it', async (t) => {
+    test('a decision is about the request that is named, whichever other ids are sent with it', async (t) => {
       const stage = await openStage(t, { engine })
       await stage.ring('kiosk', { login_hint: ben.email })
       const bens = await stage.newestRequest('ben')
       await stage.ring('kiosk')
       const anas = await stage.newestRequest('ana')
       const foreign = await stage.decide(bens, 'approved', aboutBen)
-      assert.equal(foreign.status, 404, 'it is decided for Ana, whose request it is not')
+      assert.equal(foreign.status, 404, "another user's request cannot be decided")
       assert.equal((await stage.decide(anas, 'denied', { ...aboutBen, other_request_id: bens })).status, 200)
       assert.equal((await stage.waiting('ben')).length, 1)
     })
 
-    test('a public client can neither ask nor redeem, at any address, whoever it says it is', async (t) => {
+    test('a public client can neither ask nor redeem, at any address, whichever client it claims to be', async (t) => {
       const endpoint = await openNotificationEndpoint(t)
       const stage = await openStage(t, { engine, northbank: endpoint.url, till: endpoint.url })
       for (const as of modes) {
@@ -149,13 +149,13 @@ for (const engine of engines) {
   })
 }
 
-/** How a body is read does not depend on the engine: one of the two tries both ways. */
+/** How a body is parsed does not depend on the engine, so each way is tested on one of the two. */
 function typesOn({ name }: Engine): string[] {
   const form = 'application/x-www-form-urlencoded'
   return name === 'sqlite' ? [form, 'application/json'] : [form]
 }
 
-/** Where users see to what is theirs, with a token of their own and nothing else. */
+/** Addresses at which users manage what belongs to them, with their own token alone. */
 const ownAddresses = [
   '/backchannel/revoke',
   '/backchannel/block',
@@ -173,7 +173,7 @@ const ownAddresses = [
 ]
 
 for (const engine of engines) {
-  describe(`what is the bearer's own, on ${engine.name}`, () => {
+  describe(`data of the token's user, on ${engine.name}`, () => {
     for (const type of typesOn(engine)) {
       test(`requests, history, approvals and blocks are those of the token's user (${type})`, async (t) => {
         const { stage, ana: anas, ben: bens } = await bothSignedIn(t, engine, type)
@@ -248,7 +248,7 @@ for (const engine of engines) {
       })
     }
 
-    test('without a token of the user, no client is let in by naming one', async (t) => {
+    test('without a token of the user, no client gets access by naming one', async (t) => {
       const stage = await openStage(t, { engine })
       const naming = { ...besideToken, login_hint: ana.email, user: ana.id, user_id: ana.id, sub: ana.id }
       const meant = { request_id: 'x', client_id: 'till', blocked: 'true', user_code: '4711', everywhere: 'true' }
@@ -266,7 +266,7 @@ for (const engine of engines) {
       }
     })
 
-    test('a client revokes and looks at its own tokens, whatever it says besides', async (t) => {
+    test('a client revokes and introspects its own tokens, whichever other parameters it sends', async (t) => {
       const stage = await openStage(t, { engine })
       const hers = await approvedBy(stage, 'ana')
       const others = await codeFor(stage, ben).then(({ exchange }) => exchange())
@@ -291,7 +291,7 @@ for (const engine of engines) {
       assert.deepEqual([await worksAt(stage, hers.token), await worksAt(stage, bens.token)], [false, true])
     })
 
-    test('an authorization code is for whoever signed in, and for the client that asked', async (t) => {
+    test('an authorization code belongs to the user who signed in, and to the client that asked', async (t) => {
       const stage = await openStage(t, { engine })
       const browser = openBrowser(stage.url)
       // The second time with a session of Ana's.
@@ -313,7 +313,7 @@ interface Bearer {
   post(path: string, form?: Record<string, string>): Promise<Answer>
 }
 
-/** Ana and Ben with a token each, who say in every call that they are the other. */
+/** Ana and Ben with a token each; every call also names the other one. */
 async function bothSignedIn(t: TestContext, engine: Engine, type: string) {
   const stage = await openStage(t, { engine })
   const bearer = async (who: typeof ana | typeof ben, beside: Record<string, string>): Promise<Bearer> => {
@@ -334,12 +334,12 @@ async function bothSignedIn(t: TestContext, engine: Engine, type: string) {
     Object.entries(besideToken).map(([name, value]) => [name, value.replaceAll('ben', 'ana')]),
   )
   const both = { ana: await bearer(ana, besideToken), ben: await bearer(ben, aboutAna) }
-  // oidc-provider goes by the machine's clock: by that of the stage, they are yet to sign in.
+  // oidc-provider uses the real clock; by the stage's clock, their sign-in is still to come.
   stage.clock.advance(Math.max(0, Date.now() - stage.clock.now()))
   return { stage, ...both }
 }
 
-/** A request of the kiosk that a user has approved, and the access token that came of it. */
+/** A request of the kiosk that a user has approved, and the access token issued for it. */
 async function approvedBy(stage: Stage, name: 'ana' | 'ben') {
   const { body } = await stage.ring('kiosk', { login_hint: name })
   const requestId = await stage.newestRequest(name)
@@ -348,7 +348,7 @@ async function approvedBy(stage: Stage, name: 'ana' | 'ben') {
   return { requestId, token: String(access_token) }
 }
 
-/** Whether an access token is still one. */
+/** Whether an access token is still active. */
 async function worksAt(stage: Stage, token: string): Promise<boolean> {
   return (await stage.get('/oauth/userinfo', { authorization: `Bearer ${token}` })).status === 200
 }

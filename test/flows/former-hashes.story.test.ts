@@ -1,4 +1,7 @@
-/** Hashes of passwords and user codes that were made before they had a key: still good, and replaced when next used. */
+/**
+ * Hashes of passwords and user codes from before there was a key for them: still accepted, and replaced at the next
+ * use.
+ */
 import assert from 'node:assert/strict'
 import { randomBytes, scryptSync } from 'node:crypto'
 import { describe, test } from 'node:test'
@@ -21,8 +24,8 @@ function formerHash(password: string): string {
 }
 
 for (const engine of engines) {
-  describe(`a hash of before, on ${engine.name},`, () => {
-    test('is good for one sign-in, in whose place there is a strong one; the same for a user code', async (t) => {
+  describe(`a hash from before there was a key, on ${engine.name}`, () => {
+    test('is accepted at one sign-in and replaced by a keyed one; the same for a user code', async (t) => {
       const stage = await openStage(t, { engine, config })
       const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
       t.after(() => database.close())
@@ -45,7 +48,7 @@ for (const engine of engines) {
         )
       assert.equal((await attempt('192.0.2.1', 'dora')).status, 401)
       assert.equal((await ask('4712')).body.error, 'invalid_user_code')
-      assert.deepEqual(await hashes(), before, 'wrong ones change nothing')
+      assert.deepEqual(await hashes(), before, 'wrong passwords and codes change nothing')
 
       assert.equal((await attempt('192.0.2.1', 'dora', password)).status, 303)
       assert.equal((await ask(code)).status, 200)
@@ -56,7 +59,7 @@ for (const engine of engines) {
       assert.deepEqual(await hashes(), after, 'once')
     })
 
-    test('is not put back in the place of a password or code that was changed meanwhile', async (t) => {
+    test('does not replace a password or code that was changed meanwhile', async (t) => {
       const stage = await openStage(t, { engine, config })
       const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
       t.after(() => database.close())

@@ -1,4 +1,4 @@
-/** Guessing names of users or their passwords: it finds out nothing, and is slowed down. */
+/** Guessing user names or passwords: it reveals nothing and is slowed down. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -12,10 +12,10 @@ import { until } from '../support/until.ts'
 import { assertTooMuch, minute, second } from './limited-requests.ts'
 
 for (const engine of engines) {
-  describe(`a client that names people to find out who is there, on ${engine.name} (M30),`, () => {
+  describe(`a client that sends names to find out which users exist, on ${engine.name} (M30)`, () => {
     const limits = { perClient: { unknownPerMinute: 3 } }
 
-    test('of twenty names at once hears of three that nobody is there, and of the others that it is too much', async (t) => {
+    test('of twenty unknown names at once, three get unknown_user_id, and the others the error of the limit', async (t) => {
       const stage = await openStage(t, { engine, config: { limits } })
       const names = Array.from({ length: 20 }, (_, number) => `nobody-${number}`)
       const answers = await Promise.all(names.map((login_hint) => stage.ring('kiosk', { login_hint })))
@@ -31,7 +31,7 @@ for (const engine of engines) {
       )
     })
 
-    test('then hears the same of those who are there, even with a wrong user code, until the minute is over', async (t) => {
+    test('existing names then get the same error, even with a wrong user code, until the minute is over', async (t) => {
       const client_secret = newSecret()
       const booth = {
         client_id: 'booth',
@@ -50,7 +50,7 @@ for (const engine of engines) {
       for (const answer of too) assertTooMuch(answer, 60)
       assert.equal(new Set(too.map(({ text }) => text)).size, 1, 'word by word')
       assert.deepEqual(await countRows(stage), before)
-      assert.equal((await stage.ring('kiosk')).status, 200, 'another client is not concerned')
+      assert.equal((await stage.ring('kiosk')).status, 200, 'another client is not affected')
       stage.clock.advance(20 * second)
       assertTooMuch(await ask('ben'), 40)
       await stage.restart()
@@ -62,8 +62,8 @@ for (const engine of engines) {
   })
 }
 
-describe('names of nobody', () => {
-  test('are counted neither where the client is not told of them, nor for a hint that is wrong in itself', async (t) => {
+describe('unknown names', () => {
+  test('are not counted where the client is not told of them, nor for an invalid hint', async (t) => {
     const limits = { perClient: { unknownPerMinute: 1 } }
     const stage = await openStage(t, { config: { limits, requests: { unknownUsers: 'pretend' } } })
     for (const login_hint of ['a', 'b', 'c', 'ana']) {
@@ -77,7 +77,7 @@ describe('names of nobody', () => {
     assert.equal((await countRows(plain)).unknown_users, 0)
   })
 
-  test('are counted outside development unless told otherwise, by client if the operator says so, and forgotten', async (t) => {
+  test('are counted outside development by default, with a limit that the operator can set for each client; the count expires', async (t) => {
     const issuer = 'https://id.example.com'
     const own = (client_id: string, unknownPerMinute: number) => ({
       client_id,
@@ -108,14 +108,14 @@ describe('names of nobody', () => {
     }
     assertTooMuch(await stage.ring('kiosk', { login_hint: 'nobody' }), 60)
     await until(async () => {
-      // The sweep forgets by itself, a minute after it last did.
+      // The sweep removes expired counts, a minute after its last run.
       stage.clock.advance(minute)
       return (await countRows(stage)).unknown_users === 0
     })
   })
 })
 
-describe('whoever tries passwords (M30)', () => {
+describe('password attempts (M30)', () => {
   const limits = { signIn: { perName: 3, perAddress: 100, pause: 30, longestPause: 100 } }
 
   async function trying(t: TestContext, config: ConfigInput = { limits }, ui_locales = 'en') {
@@ -125,7 +125,7 @@ describe('whoever tries passwords (M30)', () => {
     return { stage, attempt }
   }
 
-  test('waits after so many that failed, longer each time; the right password waits too', async (t) => {
+  test('are delayed after several failures, longer each time; the right password is delayed too', async (t) => {
     const { stage, attempt } = await trying(t)
     for (let number = 0; number < 3; number++) assert.equal((await attempt('ana')).status, 401)
     for (const [pause, says] of [
@@ -149,7 +149,7 @@ describe('whoever tries passwords (M30)', () => {
     assert.partialDeepStrictEqual(auditOf(stage, 'sign_in.succeeded'), [{ user: ana.id, by: 'password' }])
   })
 
-  test('hears the same of names that exist and names that do not, word by word', async (t) => {
+  test('get the same answers for existing and for unknown names', async (t) => {
     const { attempt } = await trying(t)
     for (let number = 0; number < 5; number++) {
       const known = await attempt('ana')
@@ -160,7 +160,7 @@ describe('whoever tries passwords (M30)', () => {
     }
   })
 
-  test('holds up that name only, and a success starts anew', async (t) => {
+  test('delay that name only, and a success resets the count', async (t) => {
     const { attempt } = await trying(t)
     for (let number = 0; number < 3; number++) await attempt('ben')
     assert.equal((await attempt('ben')).status, 429)
@@ -169,7 +169,7 @@ describe('whoever tries passwords (M30)', () => {
     assert.match((await attempt('ana', ana.password)).text, /Allow access/)
   })
 
-  test('from one address waits too, whatever names they try, and whoever they are themselves', async (t) => {
+  test("from one address are delayed too, whichever names they use, even for the right password of the caller's own account", async (t) => {
     const own = { limits: { signIn: { perName: 100, perAddress: 4, pause: 30 } } }
     const { stage } = await trying(t, own)
     const attempt = async (name: string, password = 'wrong') => {
@@ -177,7 +177,7 @@ describe('whoever tries passwords (M30)', () => {
       return browser.submit(page, { name, password })
     }
     for (const name of ['a', 'b', 'c']) assert.equal((await attempt(name)).status, 401)
-    // Signing in with an account of one's own gives back nothing but that attempt.
+    // Signing in with one's own account gives back that attempt only.
     assert.match((await attempt('ben', ben.password)).text, /Allow access/)
     assert.equal((await attempt('d')).status, 401)
     assert.equal((await attempt('e')).status, 429)
@@ -189,13 +189,13 @@ describe('whoever tries passwords (M30)', () => {
   })
 
   for (const engine of engines) {
-    test(`of twenty at once no more are looked at than one after the other, and a restart forgets nothing, on ${engine.name}`, async (t) => {
+    test(`of twenty at once no more are checked than one after the other would be, and a restart forgets nothing, on ${engine.name}`, async (t) => {
       const stage = await openStage(t, { engine, config: { limits } })
       const { browser, page } = await startSignIn(stage)
       const attempt = () => browser.submit(page, { name: 'ana', password: 'wrong' })
       const statuses = (await Promise.all(Array.from({ length: 20 }, attempt))).map(({ status }) => status)
       assert.equal(statuses.filter((status) => status === 401).length, 3)
-      // Who comes while all places are taken is told to come again, before it is known that there is a pause.
+      // A caller that finds all places taken is told to retry, before the server has looked for a pause.
       assert.equal(statuses.filter((status) => status === 429 || status === 503).length, 17)
       await stage.restart()
       assert.equal((await attempt()).status, 429)
@@ -204,7 +204,7 @@ describe('whoever tries passwords (M30)', () => {
       const hashes = rows.map(({ subject_hash }) => String(subject_hash))
       assert.ok(
         hashes.every((hash) => /^[\w-]{43}$/.test(hash)),
-        'neither who nor from where',
+        'neither the user nor the address',
       )
     })
   }
@@ -218,7 +218,7 @@ describe('whoever tries passwords (M30)', () => {
     ['pt-BR', /Muitas tentativas\. Tente novamente em 15 minutos\./],
   ]
   for (const [language, says] of languages) {
-    test(`reads when to try again, in ${language}`, async (t) => {
+    test(`the page says when to try again, in ${language}`, async (t) => {
       const { attempt } = await trying(t, { limits: { signIn: { perName: 1, pause: 900 } } }, language)
       await attempt('ana')
       assert.match((await attempt('ana')).text, says)

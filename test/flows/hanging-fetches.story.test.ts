@@ -1,6 +1,6 @@
 /**
- * What clients name for us to fetch hangs: their key sets, the lists of their sectors. Strangers can make us fetch it, a
- * thousand times; nobody else is to notice.
+ * What clients register for us to fetch (key sets, lists of sectors) hangs, and unauthenticated callers can cause a
+ * thousand fetches: other users and clients must not notice.
  */
 import assert from 'node:assert/strict'
 import { Agent, request } from 'node:http'
@@ -25,7 +25,7 @@ import { type Answer, basic, CIBA, openStage, type Stage, type StageOptions, sec
 import { rowsOf } from '../support/tables.ts'
 import { until } from '../support/until.ts'
 
-/** Far fewer than wait for the fetch. */
+/** Far fewer wait for the fetch. */
 const inFlight = 8
 const stranger = '198.51.100'
 const { waiting, underWay } = fetchLimits
@@ -40,11 +40,11 @@ before(async () => {
 interface Scene {
   stage: Stage
   server: DocumentServer
-  /** Posts a form as somebody at an address. */
+  /** Posts a form from an address. */
   from(address: string): (path: string, form: Record<string, string>, authorization?: string) => Promise<Answer>
-  /** Opens a page as somebody at an address. */
+  /** Opens a page from an address. */
   visit(address: string, path: string, cookie?: string): Promise<Answer>
-  /** Registers as somebody at an address. */
+  /** Registers from an address. */
   register(address: string, metadata: object): Promise<Answer>
 }
 
@@ -58,7 +58,7 @@ async function scene(t: TestContext, config: ConfigInput = {}, options: StageOpt
     config: {
       limits: { inFlight },
       proxy: { trust: ['127.0.0.0/8', '::1'] },
-      // Nothing ends by itself while the test runs.
+      // Nothing times out by itself while the test runs.
       notifications: { timeout: 60 },
       ...config,
       clients: [
@@ -74,9 +74,9 @@ async function scene(t: TestContext, config: ConfigInput = {}, options: StageOpt
       ],
     },
   })
-  // Before the stage closes: it would wait for what hangs.
+  // Before the stage closes: it would wait for the hanging calls.
   t.after(server.drop)
-  // Room for all who wait; the rest comes one after the other, or the machine would be busy with connections.
+  // Enough for all that wait; the others come one after the other, or the machine would be busy with connections.
   const agent = new Agent({ keepAlive: true, maxSockets: waiting.eachUrl + 24 })
   t.after(() => agent.destroy())
   const send = (address: string, path: string, type: string, body: string, authorization?: string) =>
@@ -112,7 +112,9 @@ function call(agent: Agent, url: string, body: string | undefined, headers: Reco
   })
 }
 
-/** Wherever a client proves itself with an assertion, at our own endpoints and at those that are handed over. */
+/**
+ * All places where a client proves itself with an assertion: our own endpoints and those that forward to oidc-provider.
+ */
 const doors = [
   ...cibaEndpoints,
   { path: '/oauth/token', form: { grant_type: 'refresh_token', refresh_token: 'x' } },
@@ -121,7 +123,7 @@ const doors = [
   { path: '/backchannel/clientconfig', form: {} },
 ]
 
-/** So many calls that claim to be the client, with assertions that somebody else has signed. */
+/** Calls that claim to be the client, with assertions that another key has signed. */
 async function unverifiable({ stage, from }: Scene, count: number, addressOf: (n: number) => string, as = 'slow') {
   const assertion = await assertionOf(stage, as, { key: foreign.privateKey })
   const ways = as === 'slow' ? doors : [{ path: '/backchannel/authinfo', form: { login_hint: 'ana' } }]
@@ -133,7 +135,7 @@ async function unverifiable({ stage, from }: Scene, count: number, addressOf: (n
   )
 }
 
-/** Other clients are served: by secret and by key, polls and requests, from the stranger's network and from others. */
+/** Other clients are served: by secret and by key, polls and requests, from the attacker's network and from others. */
 async function assertOthersAreServed({ stage, from }: Scene): Promise<void> {
   const kiosk = basic('kiosk', secrets.kiosk)
   for (const address of [`${stranger}.250`, '203.0.113.9', '2001:db8::9']) {
@@ -151,14 +153,14 @@ async function assertOthersAreServed({ stage, from }: Scene): Promise<void> {
 
 const service = basic('phone-service', secrets.phoneService)
 
-describe('the key set of a client hangs, and strangers claim to be that client', () => {
+describe('the key set of a client hangs, and attackers claim to be that client', () => {
   for (const engine of engines) {
-    test(`${engine.name}: hundreds of them, at every endpoint: few wait, without a place, and others are served`, async (t) => {
+    test(`hundreds of calls at every endpoint: few wait, without a place, and other clients are served, on ${engine.name}`, async (t) => {
       const it = await scene(t, {}, { engine })
       const calls = await unverifiable(it, 1000, (n) => `${stranger}.${n % 200}`)
       await calls.allBut(waiting.eachNetworkAndUrl)
       assert.equal(it.server.asked(), 1, 'one fetch, shared')
-      assert.deepEqual(calls.statuses(), [503], 'nothing else is said yet')
+      assert.deepEqual(calls.statuses(), [503], 'no other answer yet')
       assert.equal(calls.answers[0]!.headers.get('retry-after'), '1')
       await assertOthersAreServed(it)
       assert.ok(calls.answers.length < 1000 - inFlight, 'more wait than there are places')
@@ -169,7 +171,7 @@ describe('the key set of a client hangs, and strangers claim to be that client',
       assert.equal(it.server.asked(), 1)
     })
 
-    test(`${engine.name}: from a hundred networks: as many wait as may for one key set`, async (t) => {
+    test(`from a hundred networks: the limit for one key set holds, on ${engine.name}`, async (t) => {
       const it = await scene(t, {}, { engine })
       const calls = await unverifiable(it, 1000, (n) => (n % 2 ? `10.0.${n % 50}.1` : `2001:db8:${n % 50}::${n}`))
       await calls.allBut(waiting.eachUrl)
@@ -179,7 +181,7 @@ describe('the key set of a client hangs, and strangers claim to be that client',
       await calls.all()
     })
 
-    test(`${engine.name}: as a device service: the places of users stay free`, async (t) => {
+    test(`as a device service: the places of users stay free, on ${engine.name}`, async (t) => {
       const it = await scene(t, {}, { engine })
       const calls = await unverifiable(it, 200, () => `${stranger}.1`, 'slow-service')
       await calls.allBut(waiting.eachNetworkAndUrl)
@@ -191,7 +193,7 @@ describe('the key set of a client hangs, and strangers claim to be that client',
     })
   }
 
-  test('in a form that only oidc-provider could read: it is refused, and nothing is fetched', async (t) => {
+  test('in a form that only oidc-provider can read: it is refused, and nothing is fetched', async (t) => {
     const it = await scene(t)
     const assertion = await assertionOf(it.stage, 'slow', { key: foreign.privateKey })
     const body = String(new URLSearchParams({ token: 'x', ...asserted(assertion) }))
@@ -210,7 +212,7 @@ describe('the key set of a client hangs, and strangers claim to be that client',
     assert.equal(it.server.asked(), 0)
   })
 
-  test('is left alone for a while after it failed, and used again soon after it works again', async (t) => {
+  test('the key set is not fetched for a while after it failed, and used again soon after it works again', async (t) => {
     const it = await scene(t, { limits: { inFlight: 1000 } })
     const once = async (holder: KeyHolder) => {
       const assertion = await assertionOf(it.stage, 'slow', { key: holder.privateKey })
@@ -234,7 +236,7 @@ describe('the key set of a client hangs, and strangers claim to be that client',
     assert.deepEqual(await once(foreign), { believed: false, fetched: 0 })
   })
 
-  test('while the client itself is served with the keys that are known', async (t) => {
+  test('meanwhile the client itself is served with the known keys', async (t) => {
     const it = await scene(t)
     it.server.publish({ keys: [key.publicJwk] })
     const own = async (path: string, form: Record<string, string>) => {
@@ -254,12 +256,12 @@ describe('the key set of a client hangs, and strangers claim to be that client',
     assert.equal((await own('/oauth/introspect', { token: 'x' })).status, 200)
     it.server.drop()
     await calls.all()
-    assert.ok(isBelieved(await own(path, form)), 'a fetch that failed takes nothing away')
+    assert.ok(isBelieved(await own(path, form)), 'after a failed fetch, the known keys stay usable')
   })
 })
 
-describe('a client that has proven itself makes us fetch what hangs', () => {
-  test('keys of a signed request, or of an issuer of hints: it holds neither a place nor its own share', async (t) => {
+describe('an authenticated client makes us fetch what hangs', () => {
+  test("keys of a signed request or of an issuer of hints: the call holds neither a place nor the client's share", async (t) => {
     const issuer = 'https://finder.example'
     const hints = await openDocumentServer(t)
     const it = await scene(t, { hints: { tokenIssuers: [{ issuer, jwksUri: hints.byName }] } })
@@ -283,8 +285,8 @@ describe('a client that has proven itself makes us fetch what hangs', () => {
   })
 })
 
-describe('the provider hangs where users sign in', () => {
-  test('hundreds who want to sign in hold no place, neither at the start nor on the way back', async (t) => {
+describe('the provider for sign-ins hangs', () => {
+  test('hundreds of sign-ins hold no place, neither at the start nor on the way back', async (t) => {
     const bank = await openDocumentServer(t)
     const issuer = new URL(bank.byName).origin
     const it = await scene(t, { login: { issuer, client_id: 'house', client_secret: newSecret() } })
@@ -322,12 +324,12 @@ describe('the provider hangs where users sign in', () => {
   })
 })
 
-describe('anybody may register, and the list of a sector hangs', () => {
+describe('registration is open, and the list of a sector hangs', () => {
   const open = { registration: { mode: 'open', perHour: 1000 } } satisfies ConfigInput
   const metadata = { redirect_uris: ['https://a.example/cb'], grant_types: ['authorization_code'] }
 
   for (const engine of engines) {
-    test(`${engine.name}: hundreds of attempts, each with another address: few fetches, and others are served`, async (t) => {
+    test(`hundreds of attempts, each with another address: few fetches, and others are served, on ${engine.name}`, async (t) => {
       const it = await scene(t, open, { engine })
       const calls = gather(
         Array.from({ length: 1000 }, (_, n) =>
@@ -338,7 +340,7 @@ describe('anybody may register, and the list of a sector hangs', () => {
       await until(() => it.server.asked() === underWay.eachNetwork)
       assert.deepEqual(calls.statuses(), [503])
       await assertOthersAreServed(it)
-      // Another receiver, and another network: its list is fetched at once.
+      // Another receiver and another network: its list is fetched at once.
       const list = await openDocumentServer(t)
       list.publish(metadata.redirect_uris)
       const other = await it.register('203.0.113.9', { ...metadata, sector_identifier_uri: list.byAddress })
@@ -349,7 +351,7 @@ describe('anybody may register, and the list of a sector hangs', () => {
       assert.equal(it.server.asked(), underWay.eachNetwork)
     })
 
-    test(`${engine.name}: from many networks at one receiver: no more fetches than one receiver may have`, async (t) => {
+    test(`from many networks at one receiver: the limit of fetches for one receiver holds, on ${engine.name}`, async (t) => {
       const it = await scene(t, open, { engine })
       const calls = gather(
         Array.from({ length: 400 }, (_, n) =>
@@ -363,7 +365,7 @@ describe('anybody may register, and the list of a sector hangs', () => {
       await calls.all()
     })
 
-    test(`${engine.name}: attempts count, ten for each client that may be registered, for a network`, async (t) => {
+    test(`attempts of a network are limited to ten for each client that it may register, on ${engine.name}`, async (t) => {
       const it = await scene(t, { registration: { mode: 'open', perHour: 2 }, limits: { inFlight: 1000 } }, { engine })
       const wrong = { ...metadata, redirect_uris: ['nonsense'] }
       const tries = async (count: number, addressOf: (n: number) => string) => {
@@ -380,7 +382,7 @@ describe('anybody may register, and the list of a sector hangs', () => {
       it.stage.clock.advance(3600_000)
       assert.deepEqual(await tries(1, () => `${stranger}.1`), [1, 0])
       await until(async () => {
-        // The sweep forgets by itself, a minute after it last did.
+        // The sweep removes expired counts, a minute after its last run.
         it.stage.clock.advance(60_000)
         return (await rowsOf(it.stage, 'select attempts from registration_attempts')).length === 1
       })

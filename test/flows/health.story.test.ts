@@ -1,4 +1,4 @@
-/** Health checks: anybody may call them, at any rate, so they cost next to nothing and tell no numbers. */
+/** Health checks: any caller may use them at any rate, so they cost almost nothing and reveal no numbers. */
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { describe, type TestContext, test } from 'node:test'
@@ -9,7 +9,7 @@ import { createGate } from '../support/gate.ts'
 import { openStage } from '../support/stage.ts'
 import { until } from '../support/until.ts'
 
-/** A server whose database is asked through a gate, and that knows how many calls have reached it. */
+/** A server whose database calls can be held at a barrier, and are counted there. */
 async function watched(t: TestContext, engine: Engine) {
   const gate = createGate()
   const asked: string[] = []
@@ -52,9 +52,9 @@ async function watched(t: TestContext, engine: Engine) {
   return {
     stage,
     gate,
-    /** The statements the database was asked to read since the server is up. */
+    /** The statements that read from the database since the server started. */
     asked,
-    /** Calls from so many at once. Resolves when all of them wait for the database; `answers` when they are answered. */
+    /** That many calls at once. Resolves when all of them wait for the database; `answers` when they are answered. */
     async call(path: string, callers: number) {
       const before = arrived
       const answers = Promise.all(Array.from({ length: callers }, () => fetch(`http://127.0.0.1:${port}${path}`)))
@@ -68,7 +68,7 @@ async function watched(t: TestContext, engine: Engine) {
 for (const engine of engines) {
   describe(`health, on ${engine.name}`, () => {
     for (const callers of [50, 500]) {
-      test(`${callers} who ask at once whether the server is ready share one statement`, async (t) => {
+      test(`${callers} readiness checks at once share one statement`, async (t) => {
         const { gate, asked, call } = await watched(t, engine)
         gate.hold()
         const { answers } = await call('/health/ready', callers)
@@ -79,7 +79,7 @@ for (const engine of engines) {
         assert.equal(asked.length, 1)
       })
 
-      test(`${callers} who read the metrics at once, and again soon, make the database count once`, async (t) => {
+      test(`${callers} reads of the metrics at once, and again soon after, make the database count once`, async (t) => {
         const { stage, gate, asked, call } = await watched(t, engine)
         gate.hold()
         const { answers } = await call('/metrics', callers)
@@ -94,7 +94,7 @@ for (const engine of engines) {
       })
     }
 
-    test('whether it is ready is told without touching a table, and strangers hear no numbers', async (t) => {
+    test('readiness is checked without reading a table, and unauthenticated callers get no numbers', async (t) => {
       const { stage, asked } = await watched(t, engine)
       await stage.ring('kiosk')
       asked.length = 0
@@ -104,7 +104,7 @@ for (const engine of engines) {
       assert.deepEqual(asked, ['whether it takes changes'])
     })
 
-    test('a database that is silent counts as away after two seconds, and is asked anew by who comes then', async (t) => {
+    test('a database that is silent for two seconds counts as unavailable, and later checks ask it again', async (t) => {
       const { stage, gate, asked, call } = await watched(t, engine)
       gate.hold()
       const { answers } = await call('/health/ready', 50)

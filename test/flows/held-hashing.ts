@@ -1,4 +1,4 @@
-/** A stage whose hashes can be held up, and passwords that are tried at it. */
+/** A stage whose hashes can be held up, and password attempts on it. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import type { TestContext } from 'node:test'
@@ -18,11 +18,11 @@ export const config: ConfigInput = {
   proxy: { trust: ['127.0.0.1/32', '::1'] },
   users: [{ ...ana, user_code: code }],
   clients: [pollClient('booth', { client_secret: boothSecret, backchannel_user_code_parameter: true })],
-  // Whoever tries is not to be held up for that alone.
+  // Attempts must not be delayed by the limits of sign-in attempts alone.
   limits: { signIn: { perName: 1000, perAddress: 1000 } },
 }
 
-/** Computes nothing until it is let: says how much is under way, and how much was at most. */
+/** Computes nothing until released: returns how many are under way, and the most there were. */
 export function heldUp() {
   const waiting: (() => void)[] = []
   const seen = { most: 0, begun: 0 }
@@ -49,7 +49,7 @@ export function heldUp() {
   }
 }
 
-/** Tries at the sign-in page, all of them in one browser, from whatever address is said. */
+/** Attempts at the sign-in page, all in one browser, from the given address. */
 export async function openSignIn(stage: Stage) {
   const visitor = openVisitor(stage.url)
   const page = await visitor.follow(await visitor.get('/'))
@@ -63,7 +63,7 @@ export async function openSignIn(stage: Stage) {
       redirect: 'manual',
       ...(signal && { signal }),
     })
-  /** A try at this sign-in by a browser that has begun another one. */
+  /** An attempt at this sign-in by a browser that has begun another one. */
   const withCookie = (cookie: string, address: string) =>
     fetch(stage.url + action, {
       method: 'POST',
@@ -87,7 +87,7 @@ export async function openHeldUp(t: TestContext, more: { engine?: Engine; config
   return { held, stage, statements, attempt: await openSignIn(stage) }
 }
 
-/** A whole flow of a client that shows no user code: a request, a decision, tokens. */
+/** A whole flow of a client without user codes: a request, a decision, tokens. */
 export async function issueTokens(stage: Stage): Promise<void> {
   const { auth_req_id } = (await stage.ring('kiosk')).body
   await stage.decide(await stage.newestRequest(), 'approved')
@@ -96,7 +96,7 @@ export async function issueTokens(stage: Stage): Promise<void> {
   assert.ok(body.id_token)
 }
 
-/** Counts who hears 503. */
+/** Counts the 503 answers. */
 export function refusalsAmong(answers: Promise<{ status: number }>[]): () => number {
   let refused = 0
   for (const answer of answers) {

@@ -1,6 +1,6 @@
 /**
- * Whoever gives up waiting comes again, here or at another node. What they asked for before is not done any more if it
- * can be done only once: nobody would have the tokens, and a user would be asked for nothing.
+ * A caller that hangs up tries again, here or at another node. Work for the former call stops if it can be done only
+ * once: its tokens would be lost, or a user would be asked in vain.
  */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -15,7 +15,7 @@ const many = 20
 
 for (const engine of engines) {
   describe(`a client that has hung up, on ${engine.name}`, () => {
-    test('its poll takes no tokens: the next one has them (TK-14)', async (t) => {
+    test('its poll redeems nothing: the next one gets the tokens (TK-14)', async (t) => {
       const stage = await openStage(t, { engine })
       const rung = await Promise.all(Array.from({ length: many }, () => stage.ring('kiosk')))
       for (const { request_id: id } of await stage.waiting()) await stage.decide(String(id), 'approved')
@@ -25,7 +25,7 @@ for (const engine of engines) {
       for (const { auth_req_id: id } of polls) assert.equal((await stage.poll('kiosk', id)).status, 200)
     })
 
-    test('its request asks nobody', async (t) => {
+    test('its authentication request reaches no user', async (t) => {
       const stage = await openStage(t, { engine })
       for (let number = 0; number < many; number++) {
         hangUp(stage, '/backchannel/authorize', { scope: 'openid', login_hint: 'ana@example.com' })
@@ -47,7 +47,7 @@ for (const engine of engines) {
   })
 }
 
-test('callers that hang up write nothing past the log, whoever was about to answer', async (t) => {
+test('a caller that hangs up causes no output outside the log, whichever part of the server was about to answer', async (t) => {
   const printed = t.mock.method(console, 'error', () => {})
   const stage = await openStage(t)
   const { hostname, port } = new URL(stage.url)
@@ -64,7 +64,7 @@ test('callers that hang up write nothing past the log, whoever was about to answ
   assert.equal(printed.mock.callCount(), 0)
 })
 
-/** Asks, and is gone before anybody could have read it. */
+/** Sends a call, and hangs up before it can be read. */
 function hangUp({ url }: Stage, path: string, form: Record<string, string>): void {
   const body = String(new URLSearchParams(form))
   const lines = [

@@ -1,4 +1,4 @@
-/** Signing keys change while everybody goes on: no request fails, and every token verifies for whoever keeps a key set. */
+/** Signing keys change during operation: no request fails, and every token verifies with a cached key set. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import {
@@ -35,12 +35,12 @@ const minute = 60_000
 const hour = 60 * minute
 const day = 24 * hour
 
-/** ID tokens last an hour, and keys are published an hour ahead: the defaults. Hints of old keys: a month. */
+/** ID tokens last an hour, and keys are published an hour ahead: the defaults. Hints with old keys: a month. */
 const settings = { keys: { publishAhead: 3600, keepForHints: 30 * 24 * 3600 }, tokens: { idTtl: 3600, accessTtl: 600 } }
 
 for (const engine of engines) {
-  describe(`a rotation, on ${engine.name}`, () => {
-    test('while rings and polls go on: none fails, and every ID token verifies with any key set that is still fresh', async (t) => {
+  describe(`a rotation of signing keys, on ${engine.name}`, () => {
+    test('during requests and polls: none fails, and every ID token verifies with any key set that is still fresh', async (t) => {
       const { stage, nodes } = await staged(t, { engine })
       const remote = nodes.map(({ url }) => createRemoteJWKSet(new URL(`${url}/oauth/jwks`)))
       const start = stage.clock.now()
@@ -63,7 +63,7 @@ for (const engine of engines) {
         const sets = [...fresh.map(({ keys }) => createLocalJWKSet(keys)), ...remote]
         for (const keys of sets) await jwtVerify(token, keys, { issuer: stage.url, audience: 'kiosk' })
       }
-      /** Everything at once, on all nodes; `meanwhile` happens when the first half of it is under way. */
+      /** Many flows at once, on all nodes; `meanwhile` runs when the first half of them is under way. */
       const traffic = async (meanwhile: () => unknown = () => {}) => {
         const flows = Array.from({ length: 8 }, (_, n) => flow(nodes[n % nodes.length]!, nodes.at(-1)!))
         const happening = meanwhile()
@@ -76,18 +76,18 @@ for (const engine of engines) {
       }
       const step = async (milliseconds: number) => {
         stage.clock.advance(milliseconds)
-        // What was given before, and has not run out yet, verifies with what is published now.
+        // Tokens from before that have not expired yet verify with the published keys.
         for (const { token, at } of given) if (stage.clock.now() < at + hour) await verify(token, { at: start })
       }
 
       await look()
       await traffic()
       await traffic(() => rotateAt(stage, (needs) => rotateKey('ES256', {}, needs)))
-      await everybodyPublishes(stage, nodes, 3)
+      await allNodesPublish(stage, nodes, 3)
       const firstKeys = [...signers]
       assert.equal(firstKeys.length, 1)
 
-      // Up to the last moment with key sets that were fetched before the new key was known.
+      // Up to the last moment with key sets that were fetched before the new key was published.
       while (stage.clock.now() < start + hour - 5 * minute) {
         await step(5 * minute)
         if (stage.clock.now() >= fetched.at(-1)!.at + 25 * minute) await look()
@@ -101,7 +101,7 @@ for (const engine of engines) {
       assert.equal(signers.size, 1)
       assert.ok(!signers.has(firstKeys[0]!), 'from then on, it alone signs')
 
-      // The former is there as long as a token of its own is.
+      // The former key is published as long as its tokens live.
       for (let n = 0; n < 12; n++) {
         await step(5 * minute)
         await look()
@@ -115,12 +115,12 @@ for (const engine of engines) {
       assert.equal(problems(stage).length, 0, problems(stage).join('\n'))
     })
 
-    test('--now: nodes sign with it at once, and a foreign client that meets an unknown key fetches the set again', async (t) => {
+    test('--now: nodes sign with the new key at once; an independent client that meets an unknown key fetches the set again', async (t) => {
       const { stage, nodes } = await staged(t, { engine })
       const kiosk = await playedBy(stage, 'kiosk')
       const first = await ringAndCollect(stage, kiosk)
       await rotateAt(stage, (needs) => rotateKey('ES256', { atOnce: true }, needs))
-      await everybodyPublishes(stage, nodes, 3)
+      await allNodesPublish(stage, nodes, 3)
       const again = await playedBy(stage, 'kiosk')
       const second = await ringAndCollect(stage, again)
       assert.notEqual(decodeProtectedHeader(second.id_token!).kid, decodeProtectedHeader(first.id_token!).kid)
@@ -131,13 +131,13 @@ for (const engine of engines) {
       }
     })
 
-    test('--revoke: the key leaves the key set at once and verifies nothing, no hint either; all else goes on', async (t) => {
+    test('--revoke: the key leaves the key set at once and verifies nothing, not even hints; other keys are not affected', async (t) => {
       const { stage, nodes } = await staged(t, { engine })
       const lost = await flow(nodes[0]!, nodes.at(-1)!)
       const { kid } = decodeProtectedHeader(lost)
       assert.equal((await hinted(stage, lost)).status, 200)
       await rotateAt(stage, (needs) => revokeKey(kid!, needs))
-      await everybody(stage, nodes, (keys) => !keys.some((key) => key.kid === kid))
+      await allNodesHave(stage, nodes, (keys) => !keys.some((key) => key.kid === kid))
       for (const node of nodes) {
         const keys = createRemoteJWKSet(new URL(`${node.url}/oauth/jwks`))
         await assert.rejects(jwtVerify(lost, keys), { code: 'ERR_JWKS_NO_MATCHING_KEY' })
@@ -151,19 +151,19 @@ for (const engine of engines) {
       assert.equal((await logOut(stage, lost)).status, 400)
     })
 
-    test('a hint outlives its key in the key set by the time that was configured, and no longer (SC-6)', async (t) => {
+    test('hints are accepted for the configured time after their key has left the key set, and no longer (SC-6)', async (t) => {
       const { stage, nodes } = await staged(t, { engine })
       const node = nodes.at(-1)!
       const token = await flow(node, node)
       const { kid } = decodeProtectedHeader(token)
       await rotateAt(stage, (needs) => rotateKey('ES256', { atOnce: true }, needs))
-      await everybodyPublishes(stage, nodes, 3)
+      await allNodesPublish(stage, nodes, 3)
       const retiredAt = stage.clock.now()
       stage.clock.advance(day)
-      await everybody(stage, nodes, (keys) => !keys.some((key) => key.kid === kid))
+      await allNodesHave(stage, nodes, (keys) => !keys.some((key) => key.kid === kid))
       assert.equal((await hinted(stage, token)).status, 200)
-      // Nobody is signed in, so there is nothing to confirm.
-      assert.equal((await logOut(stage, token)).status, 303, 'nor need anybody stay signed in')
+      // There is no session, so there is nothing to confirm.
+      assert.equal((await logOut(stage, token)).status, 303, 'nor does the user have to stay signed in')
       stage.clock.advance(retiredAt + 30 * day - minute - stage.clock.now())
       assert.equal((await hinted(stage, token)).status, 200)
       stage.clock.advance(minute)
@@ -177,12 +177,12 @@ for (const engine of engines) {
       })
     })
 
-    test('whoever is in the middle of signing in when the keys change comes to an end', async (t) => {
+    test('a sign-in that has begun when the keys change can be completed', async (t) => {
       const { stage, nodes } = await staged(t, { engine })
       const { browser, page, tokens } = await startSignIn(stage)
       const turn = async (generation: number) => {
         await rotateAt(stage, (needs) => rotateKey('ES256', { atOnce: true }, needs))
-        await everybodyPublishes(stage, nodes, 1 + generation)
+        await allNodesPublish(stage, nodes, 1 + generation)
       }
       await turn(2)
       const consent = await browser.submit(page, { name: 'ana', password: ana.password })
@@ -198,7 +198,7 @@ for (const engine of engines) {
       }
     })
 
-    test('refresh and userinfo do not care which key signed before; push and RSA do not either', async (t) => {
+    test('refresh and userinfo work whichever key signed before; push and RSA do too', async (t) => {
       const till = await openNotificationEndpoint(t)
       const rsa: ConfigInput['clients'] = [
         {
@@ -216,7 +216,7 @@ for (const engine of engines) {
       for (const algorithm of ['ES256', 'RS256'] as const) {
         await rotateAt(stage, (needs) => rotateKey(algorithm, { atOnce: true }, needs))
       }
-      await everybodyPublishes(stage, nodes, 4)
+      await allNodesPublish(stage, nodes, 4)
       const jwks = createRemoteJWKSet(new URL(`${stage.url}/oauth/jwks`))
       const refresh = { grant_type: 'refresh_token', refresh_token: String(before.refresh_token) }
       for (const node of nodes) {
@@ -245,7 +245,7 @@ for (const engine of engines) {
       assert.equal(protectedHeader.kid, newest!.kid)
     })
 
-    test('a server that starts in the middle of a rotation goes on with it', async (t) => {
+    test('a server that starts in the middle of a rotation continues it', async (t) => {
       const { stage } = await staged(t, { engine, alone: true })
       const rotation = await rotateAt(stage, (needs) => rotateKey('ES256', {}, needs))
       await stage.restart()
@@ -257,7 +257,7 @@ for (const engine of engines) {
       assert.equal(await signer(), rotation.next.kid)
     })
 
-    test('a key that a node cannot open changes nothing: it signs as before, says so, and goes on once it is revoked', async (t) => {
+    test('a key that a node cannot decrypt changes nothing: the node signs as before, logs it, and follows once the key is revoked', async (t) => {
       const { stage, nodes } = await staged(t, { engine })
       const broken = await rotateAt(stage, (needs) => {
         return rotateKey('ES256', { atOnce: true }, { ...needs, vault: createVault('x'.repeat(43)) })
@@ -266,20 +266,20 @@ for (const engine of engines) {
       const token = await flow(nodes[0]!, nodes.at(-1)!)
       assert.equal(decodeProtectedHeader(token).kid, broken.former!.kid)
       const healed = await rotateAt(stage, (needs) => revokeKey(broken.next.kid, needs))
-      await everybody(stage, nodes, (keys) => keys.some(({ kid }) => kid === healed!.next.kid))
+      await allNodesHave(stage, nodes, (keys) => keys.some(({ kid }) => kid === healed!.next.kid))
       assert.equal(decodeProtectedHeader(await flow(nodes[0]!, nodes[0]!)).kid, healed!.next.kid)
     })
 
-    test('with keys.rotateEvery keys change by themselves, at one time on all nodes', async (t) => {
+    test('with keys.rotateEvery keys rotate automatically, at the same time on all nodes', async (t) => {
       const config: ConfigInput = { keys: { rotateEvery: 24 * 3600 } }
       const { stage, nodes } = await staged(t, { engine, config })
       const kids = async (): Promise<unknown[]> =>
         (await rowsOf(stage, 'select kid from signing_keys')).map(({ kid }) => kid)
       const first = await kids()
       stage.clock.advance(22 * hour)
-      await everybodyPublishes(stage, nodes, 2)
+      await allNodesPublish(stage, nodes, 2)
       stage.clock.advance(hour)
-      await everybodyPublishes(stage, nodes, 4)
+      await allNodesPublish(stage, nodes, 4)
       const signer = async () => decodeProtectedHeader(await flow(nodes[0]!, nodes.at(-1)!)).kid
       assert.ok(first.includes(await signer()))
       stage.clock.advance(hour)
@@ -295,12 +295,12 @@ for (const engine of engines) {
       await flow(here(stage), here(stage))
       assert.equal((await rowsOf(stage, 'select kid from signing_keys')).length, 2)
       const { next } = await rotateAt(stage, (needs) => rotateKey('ES256', { atOnce: true }, needs))
-      await everybody(stage, [here(stage)], (keys) => keys.some(({ kid }) => kid === next.kid))
+      await allNodesHave(stage, [here(stage)], (keys) => keys.some(({ kid }) => kid === next.kid))
     })
   })
 }
 
-test('the key set says how long it may be kept, and shows public members only (DM-10)', async (t) => {
+test('the key set says how long it may be cached, and has public members only (DM-10)', async (t) => {
   const stage = await openStage(t, { config: { keys: { publishAhead: 600 } } })
   const { body, headers, status } = await stage.get('/oauth/jwks')
   assert.equal(status, 200)
@@ -310,7 +310,7 @@ test('the key set says how long it may be kept, and shows public members only (D
   assert.deepEqual([...new Set(members)].sort(), ['alg', 'crv', 'e', 'kid', 'kty', 'n', 'use', 'x', 'y'])
 })
 
-test("an operator's own keys are oidc-provider's, and are shown as they are", async (t) => {
+test("an operator's own keys are left to oidc-provider and published as they are", async (t) => {
   const pair = await generateKeyPair('ES256', { extractable: true })
   const own = { ...(await exportJWK(pair.privateKey)), kid: 'our own', use: 'sig', alg: 'ES256' }
   const stage = await openStage(t, { config: { oidc: { jwks: { keys: [own] } } } })
@@ -334,7 +334,7 @@ async function staged(t: TestContext, { alone = false, ...options }: StageOption
   return { stage, nodes }
 }
 
-/** As the command does: in another process, which tells nobody on SQLite. */
+/** Like the command: in another process, which on SQLite cannot notify the server. */
 async function rotateAt<Result>(stage: Stage, rotate: (needs: RotationNeeds) => Promise<Result>): Promise<Result> {
   const { clock } = stage
   const database = await openDatabase(stage.database, { log: createLog('silent'), clock })
@@ -346,7 +346,7 @@ async function rotateAt<Result>(stage: Stage, rotate: (needs: RotationNeeds) => 
   }
 }
 
-/** Kiosk rings at one node, Ana answers at the other, and Kiosk polls at the first. */
+/** Kiosk sends its request to one node, Ana decides at the other, and Kiosk polls at the first. */
 async function flow(node: Node, other: Node): Promise<string> {
   const ringing = { scope: 'openid', login_hint: 'ana', binding_message: 'Coffee 4.20' }
   const rung = await node.post('/backchannel/authorize', ringing, credentials.kiosk)
@@ -375,22 +375,22 @@ function logOut(stage: Stage, idToken: string) {
   return stage.get(`/oauth/logout?id_token_hint=${idToken}`)
 }
 
-/** Nobody tells another process on SQLite: it looks every five seconds. */
+/** On SQLite there are no notifications from other processes: the server checks every five seconds. */
 async function untilNoticed(stage: Stage, holds: () => boolean | Promise<boolean>): Promise<void> {
   const onSqlite = stage.database.startsWith('sqlite:')
   if (onSqlite) stage.clock.advance(5000)
   await until(holds)
 }
 
-function everybody(stage: Stage, nodes: Node[], holds: (keys: JSONWebKeySet['keys']) => boolean): Promise<void> {
+function allNodesHave(stage: Stage, nodes: Node[], holds: (keys: JSONWebKeySet['keys']) => boolean): Promise<void> {
   return untilNoticed(stage, async () => {
     const sets = await Promise.all(nodes.map((node) => node.get('/oauth/jwks')))
     return sets.every(({ body }) => holds((body as unknown as JSONWebKeySet).keys))
   })
 }
 
-function everybodyPublishes(stage: Stage, nodes: Node[], keys: number): Promise<void> {
-  return everybody(stage, nodes, ({ length }) => length === keys)
+function allNodesPublish(stage: Stage, nodes: Node[], keys: number): Promise<void> {
+  return allNodesHave(stage, nodes, ({ length }) => length === keys)
 }
 
 function problems(stage: Stage): string[] {

@@ -1,4 +1,7 @@
-/** Who tries a user's password is counted by the user, from where it comes, and in a browser the user knows by itself. */
+/**
+ * Attempts on a user's password are counted for the user and for the caller's network; a browser known to the user has
+ * its own count.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -18,7 +21,7 @@ function openProxied(t: TestContext, engine?: Engine, limits: ConfigInput['limit
   return openStage(t, { ...(engine && { engine }), config: { proxy, limits } })
 }
 
-/** A browser at the sign-in page. Its tries come from whatever address is said. */
+/** A browser at the sign-in page. Its attempts come from the given address. */
 async function openBrowserAt(stage: Stage, jar: ReadonlyMap<string, string> = new Map(), issuer?: string) {
   const visitor = openVisitor(stage.url, issuer)
   for (const [name, value] of jar) visitor.jar.set(name, value)
@@ -32,7 +35,7 @@ async function openBrowserAt(stage: Stage, jar: ReadonlyMap<string, string> = ne
   return { visitor, action, attempt }
 }
 
-/** The cookies of a browser in which somebody has signed in, without what says that they still are. */
+/** The cookies of a browser in which a user has signed in, without those of the session. */
 async function knownTo(stage: Stage, who: { username: string; password: string }, before?: Map<string, string>) {
   const { visitor, attempt } = await openBrowserAt(stage, before)
   assert.equal((await attempt(who.username, who.password)).status, 303)
@@ -41,7 +44,7 @@ async function knownTo(stage: Stage, who: { username: string; password: string }
   return new Map([known])
 }
 
-/** So many at a user, of all names, from as many networks, that no stranger is let. */
+/** Enough attempts on one user, under all names and from as many networks, that unknown browsers are refused. */
 async function besiege(stage: Stage, times = 12) {
   const { attempt } = await openBrowserAt(stage)
   for (let number = 0; number < times; number++) {
@@ -50,15 +53,15 @@ async function besiege(stage: Stage, times = 12) {
 }
 
 for (const engine of engines) {
-  describe(`tries at one user, on ${engine.name},`, () => {
-    test('are counted together, whichever of four names is used; the right password waits too', async (t) => {
+  describe(`attempts on one user, on ${engine.name}`, () => {
+    test('are counted together, whichever of the four names is used; the right password is delayed too', async (t) => {
       const stage = await openProxied(t, engine)
       const { attempt } = await openBrowserAt(stage)
       for (const name of names) assert.equal((await attempt(name)).status, 401)
       for (const name of names) {
         assert.notEqual((await attempt(name, ana.password)).status, 303, `${name} is not a fifth try`)
       }
-      assert.equal((await attempt(ben.username, ben.password)).status, 303, 'nobody else waits')
+      assert.equal((await attempt(ben.username, ben.password)).status, 303, 'other users are not delayed')
       stage.clock.advance(minute)
       assert.equal((await attempt(ana.email, ana.password)).status, 303)
     })
@@ -72,7 +75,7 @@ for (const engine of engines) {
       assert.ok(right.every(({ status }) => status !== 303))
     })
 
-    test('look the same as tries at names that are nobody’s, step by step', async (t) => {
+    test('get the same answers as attempts on unknown names, step by step', async (t) => {
       const stage = await openProxied(t, engine)
       const { attempt } = await openBrowserAt(stage)
       for (let round = 0; round < 6; round++) {
@@ -86,8 +89,8 @@ for (const engine of engines) {
     })
   })
 
-  describe(`a browser in which Ana has signed in before, on ${engine.name},`, () => {
-    test('is not held up by wrong passwords from elsewhere, nor by others at its own address', async (t) => {
+  describe(`a browser in which Ana has signed in before, on ${engine.name}`, () => {
+    test('is not delayed by wrong passwords from elsewhere, nor by others at its own address', async (t) => {
       const stage = await openProxied(t, engine, { signIn: { ...signIn, perAddress: 6 } })
       const jar = await knownTo(stage, ana)
       await besiege(stage)
@@ -98,18 +101,18 @@ for (const engine of engines) {
       assert.equal((await attempt(ana.username, ana.password)).status, 303)
     })
 
-    test('has tries of its own: four, and then it waits while another one does not', async (t) => {
+    test('has attempts of its own: after four it is delayed, while another known browser is not', async (t) => {
       const stage = await openProxied(t, engine)
       const [one, other] = [await knownTo(stage, ana), await knownTo(stage, ana)]
       const { attempt } = await openBrowserAt(stage, one)
       const tries = await Promise.all(Array.from({ length: 20 }, () => attempt(ana.username)))
       assert.equal(tries.filter(({ status }) => status === 401).length, 4)
-      // A user has eight places; what comes beyond is not looked at.
+      // A user has eight places; further attempts are not checked.
       assert.equal(tries.filter(({ status }) => status === 429 || status === 503).length, 16)
       for (const name of names) assert.equal((await attempt(name, ana.password)).status, 429)
       assert.equal((await (await openBrowserAt(stage, other)).attempt(ana.email, ana.password)).status, 303)
       const { attempt: stranger } = await openBrowserAt(stage)
-      assert.equal((await stranger(ana.username, ana.password)).status, 303, 'nor does a stranger')
+      assert.equal((await stranger(ana.username, ana.password)).status, 303, 'an unknown browser does not either')
       stage.clock.advance(minute)
       assert.equal((await attempt(ana.username, ana.password)).status, 303)
     })
@@ -117,7 +120,7 @@ for (const engine of engines) {
 }
 
 describe('the cookie of a known browser', () => {
-  test('is worth nothing when it is forged, altered, or of somebody else', async (t) => {
+  test("is ignored when it is forged, altered or another user's", async (t) => {
     const stage = await openProxied(t)
     const [anas, bens] = [await knownTo(stage, ana), await knownTo(stage, ben)]
     const value = anas.get('doorbell_browser')!
@@ -152,7 +155,7 @@ describe('the cookie of a known browser', () => {
     assert.equal((await attempt(ana.username, ana.password)).status, 303)
   })
 
-  test('helps to sign in as nobody: with it, a password is still asked for, and only so often', async (t) => {
+  test('does not sign in by itself: a password is still required, and attempts are limited', async (t) => {
     const stage = await openProxied(t)
     const stolen = await knownTo(stage, ana)
     const { attempt } = await openBrowserAt(stage, stolen)
@@ -163,7 +166,7 @@ describe('the cookie of a known browser', () => {
     assert.equal((await fresh.attempt(ana.username, 'guess-6')).status, 429, 'it is the cookie that is counted')
   })
 
-  test('remembers each of a family, the last five, and is read by the server alone', async (t) => {
+  test('remembers each user of a shared browser, the last five, and is readable by the server alone', async (t) => {
     const stage = await openProxied(t)
     const both = await knownTo(stage, ben, await knownTo(stage, ana))
     await besiege(stage)
@@ -172,16 +175,16 @@ describe('the cookie of a known browser', () => {
     assert.equal(seen.status, 303)
     const [line] = seen.headers.getSetCookie().filter((each) => each.startsWith('doorbell_browser='))
     assert.match(line!, /; Max-Age=15552000; Path=\/; HttpOnly; SameSite=Lax$/)
-    assert.ok(!Buffer.from(visitor.jar.get('doorbell_browser')!, 'base64url').includes(ana.id), 'nor does it say who')
+    assert.ok(!Buffer.from(visitor.jar.get('doorbell_browser')!, 'base64url').includes(ana.id), 'nor the user')
   })
 })
 
-describe('tries from one network', () => {
+describe('attempts from one network', () => {
   for (const [what, addressOf, elsewhere] of [
     ['a /48 of 65 536 /64s', (number: number) => `2001:db8:1:${number.toString(16)}::1`, '2001:db8:2::1'],
     ['a /24', (number: number) => `192.0.2.${number}`, '198.51.100.1'],
   ] as const) {
-    test(`of ${what} are counted together, whatever address each comes from and whatever name it is for`, async (t) => {
+    test(`of ${what} are counted together, whichever address they come from and whichever name they are for`, async (t) => {
       const stage = await openProxied(t, undefined, { signIn: { ...signIn, perNetwork: 20 } })
       const { attempt } = await openBrowserAt(stage)
       const statuses: number[] = []
@@ -195,7 +198,7 @@ describe('tries from one network', () => {
       const later = await Promise.all([1, 2, 3].map((number) => attempt(`more-${number}`, 'wrong', addressOf(number))))
       assert.ok(
         later.every(({ status }) => status === 401),
-        'a minute forgives one',
+        'one is forgiven each minute',
       )
     })
   }

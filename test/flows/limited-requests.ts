@@ -1,4 +1,4 @@
-/** Many requests at once, and the answers that limits give. */
+/** Many requests at once, and the answers of the limits. */
 import assert from 'node:assert/strict'
 import type { Answer } from '../support/stage.ts'
 

@@ -1,4 +1,4 @@
-/** Who asks too much, too often, or where they are not wanted: nothing of it reaches the user (CD-4, CD-5, M30, M31). */
+/** Limits on authentication requests: refused ones never reach the user (CD-4, CD-5, M30, M31). */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { checkConfig } from '../../src/config/check.ts'
@@ -22,9 +22,9 @@ const limited: [string, ConfigInput['limits'], RingingClient[], string[]][] = [
 ]
 
 for (const engine of engines) {
-  describe(`of twenty requests at once, on ${engine.name} (M31, CD-4),`, () => {
+  describe(`of twenty requests at once, on ${engine.name} (M31, CD-4)`, () => {
     for (const [name, limits, who, about] of limited) {
-      test(`three are accepted under ${name}; of the others nobody hears, and the client knows when to come again`, async (t) => {
+      test(`three are accepted under ${name}; the others reach no user, and the client is told when to retry`, async (t) => {
         const stage = await openStage(t, { engine, config: { limits } })
         const answers = await ringAtOnce(stage, 20, who, about)
         assert.equal(answers.filter(({ status }) => status === 200).length, 3)
@@ -33,7 +33,7 @@ for (const engine of engines) {
         const waiting = [...(await stage.waiting('ana')), ...(await stage.waiting('ben'))]
         assert.equal(waiting.length, 3)
         const { backchannel_auth_requests, notifications } = await countRows(stage)
-        assert.deepEqual([backchannel_auth_requests, notifications], [3, 3], 'one notice each, and no row besides')
+        assert.deepEqual([backchannel_auth_requests, notifications], [3, 3], 'one notification each, no other row')
         const reached = auditOf(stage, 'limit.reached')
         assert.equal(reached.length, 17)
         assert.ok(reached.every(({ outcome, user, client }) => outcome === name && user && client))
@@ -41,7 +41,7 @@ for (const engine of engines) {
       })
     }
 
-    test('one client fills two of a user’s five places as it is outside development, for a day or not', async (t) => {
+    test('one client fills two of a user’s five places with the defaults outside development, for a day or not', async (t) => {
       const { limits } = checkedFor({ issuer: 'https://id.example.com', secret: newSecret(32) })
       const stage = await openStage(t, { engine, config: { limits, requests: { maxOpenPerUser: 5 } } })
       const day = { requested_expiry: '86400' }
@@ -52,7 +52,7 @@ for (const engine of engines) {
       for (const as of ['northbank', 'till', 'till'] as const) assert.equal((await stage.ring(as, day)).status, 200)
     })
 
-    test('a pause after a denial holds up all of them, and so does a block', async (t) => {
+    test('a pause after a denial refuses all of them, and so does a block', async (t) => {
       const stage = await openStage(t, { engine, config: { limits: { pauseAfterDenial: { first: 30 } } } })
       await stage.ring('kiosk')
       await stage.decide(await stage.newestRequest(), 'denied')
@@ -68,23 +68,23 @@ for (const engine of engines) {
 }
 
 describe('a limit', () => {
-  test('of a minute: Retry-After says when the first of them is a minute old, and then there is room for one', async (t) => {
+  test('for a minute: Retry-After says when the oldest request leaves the minute, and then there is room for one', async (t) => {
     const stage = await openStage(t, { config: { limits: { perUser: { perMinute: 2 } } } })
     assert.equal((await stage.ring('kiosk')).status, 200)
     stage.clock.advance(20 * second)
     assert.equal((await stage.ring('northbank')).status, 200)
     assertTooMuch(await stage.ring('kiosk'), 40)
-    assert.equal((await stage.ring('kiosk', { login_hint: 'ben' })).status, 200, 'Ben is not concerned')
+    assert.equal((await stage.ring('kiosk', { login_hint: 'ben' })).status, 200, 'Ben is not affected')
     stage.clock.advance(40 * second)
     assert.equal((await stage.ring('kiosk')).status, 200)
     assertTooMuch(await stage.ring('kiosk'), 20)
   })
 
-  test('of what is open: a decision makes room at once', async (t) => {
+  test('on open requests: a decision makes room at once', async (t) => {
     const stage = await openStage(t, { config: { limits: { perClientAndUser: { open: 1 } } } })
     await stage.ring('kiosk', { requested_expiry: '20' })
     assertTooMuch(await stage.ring('kiosk'), 20)
-    assert.equal((await stage.ring('northbank')).status, 200, 'another client is not concerned')
+    assert.equal((await stage.ring('northbank')).status, 200, 'another client is not affected')
     stage.clock.advance(20 * second)
     assert.equal((await stage.ring('kiosk')).status, 200)
     assertTooMuch(await stage.ring('kiosk'), 60)
@@ -92,7 +92,7 @@ describe('a limit', () => {
     assert.equal((await stage.ring('kiosk')).status, 200)
   })
 
-  test('of what waits for a user stays CIBA’s own refusal, under both its names (AE-1)', async (t) => {
+  test('on pending requests of a user keeps CIBA’s own error, under both its names (AE-1)', async (t) => {
     for (const config of [{ requests: { maxOpenPerUser: 1 } }, { limits: { perUser: { open: 1 } } }] as ConfigInput[]) {
       const stage = await openStage(t, {
         config: { ...config, requests: { maxOpenPerUser: undefined, ...config.requests } },
@@ -104,7 +104,7 @@ describe('a limit', () => {
     }
   })
 
-  test('of its own a client has from the operator, and from nobody else', async (t) => {
+  test('for one client is set by the operator alone', async (t) => {
     const client_secret = newSecret()
     const own = {
       client_id: 'own',
@@ -137,21 +137,21 @@ describe('a limit', () => {
   })
 })
 
-describe('who was denied', () => {
+describe('a client that was denied', () => {
   const limits = { pauseAfterDenial: { first: 30, longest: 100 } }
   async function denied(stage: Stage): Promise<void> {
     assert.equal((await stage.ring('kiosk')).status, 200)
     await stage.decide(await stage.newestRequest(), 'denied')
   }
 
-  test('waits before asking that user again, twice as long each time up to the longest, until an approval', async (t) => {
+  test('waits before asking that user again, twice as long each time up to the longest pause, until an approval', async (t) => {
     const stage = await openStage(t, { config: { limits } })
     for (const pause of [30, 60, 100, 100]) {
       await denied(stage)
       assertTooMuch(await stage.ring('kiosk'), pause)
       assert.equal((await stage.ring('northbank')).status, 200, 'another client may ask')
       assert.equal((await stage.ring('kiosk', { login_hint: 'ben' })).status, 200, 'and it may ask Ben')
-      // The refused one above came a few milliseconds after the denial.
+      // The refused request above came a few milliseconds after the denial.
       stage.clock.advance(pause * second - 10)
       assertTooMuch(await stage.ring('kiosk'), 1)
       stage.clock.advance(10)
@@ -164,7 +164,7 @@ describe('who was denied', () => {
     assert.ok(refused.every(({ outcome }) => outcome === 'pauseAfterDenial'))
   })
 
-  test('still waits after a restart, and is forgiven a day later', async (t) => {
+  test('still waits after a restart; the pause is forgotten a day later', async (t) => {
     const stage = await openStage(t, { config: { limits } })
     await denied(stage)
     await stage.restart()
@@ -172,19 +172,19 @@ describe('who was denied', () => {
     assert.equal((await countRows(stage)).denial_pauses, 1)
     stage.clock.advance(24 * 60 * minute + 31 * second)
     await until(async () => {
-      // The sweep forgets by itself, a minute after it last did.
+      // The sweep removes expired pauses, a minute after its last run.
       stage.clock.advance(minute)
       return (await countRows(stage)).denial_pauses === 0
     })
   })
 
-  test('does not wait where the setting says so', async (t) => {
+  test('does not wait where the setting switches pauses off', async (t) => {
     const stage = await openStage(t, { config: { limits: { pauseAfterDenial: { first: 0 } } } })
     await denied(stage)
     await denied(stage)
   })
 
-  test('and reported is blocked, until the user lets it in again (CD-5)', async (t) => {
+  test('and reported is blocked, until the user unblocks it (CD-5)', async (t) => {
     const stage = await openStage(t, { config: { limits } })
     await stage.ring('kiosk')
     const requestId = await stage.newestRequest()
@@ -198,7 +198,7 @@ describe('who was denied', () => {
     const { status, body } = await stage.ring('kiosk')
     assert.deepEqual([status, body.error], [403, 'access_denied'])
     assert.deepEqual(await countRows(stage), before)
-    assert.equal((await stage.ring('kiosk', { login_hint: 'ben' })).status, 200, 'Ben has not reported anybody')
+    assert.equal((await stage.ring('kiosk', { login_hint: 'ben' })).status, 200, 'Ben has reported no client')
     assert.equal((await stage.ring('northbank')).status, 200)
 
     const bearer = await bearerOf(stage)
@@ -210,7 +210,7 @@ describe('who was denied', () => {
     assert.partialDeepStrictEqual(unblocked, [{ client: 'kiosk', user: ana.id, address: '127.0.0.1' }])
   })
 
-  test('by the clock alone does not wait, where there was time to answer', async (t) => {
+  test('does not wait after an expiry, if there was time to answer', async (t) => {
     const stage = await openStage(t, { config: { limits } })
     await stage.ring('kiosk', { requested_expiry: '60' })
     stage.clock.advance(60 * second)
@@ -219,7 +219,7 @@ describe('who was denied', () => {
   })
 })
 
-describe('pages that listen for news', () => {
+describe('pages that listen for changes', () => {
   async function listening(t: TestContext, streams: { perSession?: number; inAll?: number }) {
     const stage = await openStage(t, { config: { limits: { streams } } })
     const listen = async (visitor: { jar: Map<string, string> }) => {
@@ -234,7 +234,7 @@ describe('pages that listen for news', () => {
     return { listen, anas, bens }
   }
 
-  test('are so many of one session; a page that is closed makes room', async (t) => {
+  test('are limited for each session; a closed page makes room', async (t) => {
     const { listen, anas, bens } = await listening(t, { perSession: 2 })
     const streams = [await listen(anas), await listen(anas)]
     assert.deepEqual(
@@ -243,14 +243,14 @@ describe('pages that listen for news', () => {
     )
     const { response } = await listen(anas)
     assert.deepEqual([response.status, response.headers.get('retry-after')], [429, '30'])
-    assert.equal((await listen(bens)).response.status, 200, 'of another session others')
+    assert.equal((await listen(bens)).response.status, 200, 'another session has its own')
     streams[0]!.stop()
     let again = await listen(anas)
     for (let look = 0; again.response.status === 429 && look < 200; look++) again = await listen(anas)
     assert.equal(again.response.status, 200)
   })
 
-  test('and so many in all', async (t) => {
+  test('are limited for all sessions together', async (t) => {
     const { listen, anas, bens } = await listening(t, { perSession: 2, inAll: 2 })
     assert.equal((await listen(anas)).response.status, 200)
     assert.equal((await listen(bens)).response.status, 200)
@@ -258,7 +258,7 @@ describe('pages that listen for news', () => {
   })
 })
 
-/** Rings so often at the same moment, the clients taking turns. */
+/** That many requests at the same moment, the clients taking turns. */
 function ringAtOnce(stage: Stage, times: number, who: RingingClient[], about = ['ana']): Promise<Answer[]> {
   const numbers = Array.from({ length: times }, (_, number) => number)
   return Promise.all(
@@ -268,7 +268,7 @@ function ringAtOnce(stage: Stage, times: number, who: RingingClient[], about = [
   )
 }
 
-/** The settings that a configuration makes. */
+/** The settings that a configuration leads to. */
 function checkedFor(input: Record<string, unknown>): CheckedConfig {
   const checked = checkConfig(input)
   return 'config' in checked ? checked.config : assert.fail(checked.problems.join())

@@ -1,4 +1,4 @@
-/** Pages that listen: what a change costs, how many pages there may be, and when they end. Looks are counted. */
+/** Pages that listen: the database reads that a change costs, the limits, and when streams end. Reads are counted. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { Client } from 'pg'
@@ -18,7 +18,7 @@ import { openVisitor } from '../support/visitor.ts'
 
 for (const engine of engines) {
   describe(`pages that listen, on ${engine.name}`, () => {
-    test('of a hundred users: a new request is one look, its decision another, its expiry one more', async (t) => {
+    test('of a hundred users: a new request costs one read, its decision another, its expiry one more', async (t) => {
       const { stage, pages, looksDuring } = await listening(t, engine, { users: 100, pagesEach: 1 })
       const [ana, ben] = [pages[0]!, pages[99]!]
       const looks = await looksDuring(async () => {
@@ -38,7 +38,7 @@ for (const engine of engines) {
       assert.equal(pages.filter(({ changes }) => changes > 0).length, 2)
     })
 
-    test('a hundred of each of ten users: opened with ten looks, a change is one and is told to all hundred', async (t) => {
+    test('a hundred of each of ten users: opening costs ten reads, a change costs one and reaches all hundred', async (t) => {
       const { stage, pages, looksDuring, opening } = await listening(t, engine, { users: 10, pagesEach: 100 })
       assert.equal(opening, 10)
       const looks = await looksDuring(async () => {
@@ -48,7 +48,7 @@ for (const engine of engines) {
       assert.equal(looks, 1)
     })
 
-    test('when tokens are collected nothing else waits, and nothing is looked at', async (t) => {
+    test('collecting tokens changes nothing that waits, so nothing is read', async (t) => {
       const { stage, pages, looksDuring } = await listening(t, engine, { users: 2, pagesEach: 1 })
       const { body } = await ring(stage, 0)
       await stage.decide(await stage.newestRequest('user-0'), 'approved', { login_hint: 'user-0' })
@@ -62,7 +62,7 @@ for (const engine of engines) {
       assert.equal(looks, 1)
     })
 
-    test('a page ends with its session', async (t) => {
+    test("a page's stream ends with its session", async (t) => {
       const { stage, pages } = await listening(t, engine, { users: 1, pagesEach: 2 })
       stage.clock.advance(26_000)
       assert.deepEqual(
@@ -75,7 +75,7 @@ for (const engine of engines) {
   })
 }
 
-test('what changes at one node is one look at the node where the pages are, and none at the other', async (t) => {
+test('a change at one node costs one read at the node that has the pages, and none at the other', async (t) => {
   const postgres = engines.find(({ name }) => name === 'postgres')!
   const { stage, options, pages, looksDuring } = await listening(t, postgres, { users: 10, pagesEach: 10 })
   const atOther = countLooks()
@@ -88,7 +88,7 @@ test('what changes at one node is one look at the node where the pages are, and 
   assert.deepEqual([looks, atOther.looks()], [1, 0])
 })
 
-test('whoever else listens on the database learns that something happened, and not about whom', async (t) => {
+test('other listeners on the database learn that something changed, but not for which user', async (t) => {
   const postgres = engines.find(({ name }) => name === 'postgres')!
   const { stage } = await openHouse(t, postgres, 2)
   const other = new Client({ connectionString: stage.database })
@@ -106,12 +106,12 @@ test('whoever else listens on the database learns that something happened, and n
 })
 
 for (const engine of engines) {
-  describe(`how many, on ${engine.name}`, () => {
+  describe(`the number of pages that listen, on ${engine.name}`, () => {
     const limits = (streams: { perSession?: number; perUser?: number; inAll?: number }): ConfigInput => ({
       limits: { streams },
     })
 
-    test('of one user, in whichever sessions; a page that is closed makes room', async (t) => {
+    test('is limited for each user, over all sessions; a closed page makes room', async (t) => {
       const { stage } = await openHouse(t, engine, 2, limits({ perSession: 2, perUser: 3 }))
       const sessions = [await signIn(stage, 0), await signIn(stage, 0), await signIn(stage, 0)]
       const open = async (session: string) => (await openPage(t, stage, session)).status
@@ -123,7 +123,7 @@ for (const engine of engines) {
       await until(async () => (await open(sessions[2]!)) === 200)
     })
 
-    test('who has signed in twenty-five times has no more than others', async (t) => {
+    test('is the same for a user with twenty-five sessions', async (t) => {
       const { stage } = await openHouse(t, engine, 1, limits({}))
       const sessions: string[] = []
       while (sessions.length < 25) sessions.push(await signIn(stage, 0))
@@ -133,7 +133,7 @@ for (const engine of engines) {
   })
 }
 
-/** Users 0, 1, 2 … of an application that takes any password. */
+/** Users 0, 1, 2 … of an application that accepts any password. */
 async function openHouse(t: TestContext, engine: Engine, users: number, config: ConfigInput = {}) {
   const known = new Set(Array.from({ length: users }, (_, number) => `user-${number}`))
   const find = async (id: string) => (known.has(id) ? { id, username: id } : null)
@@ -158,7 +158,7 @@ async function listening(t: TestContext, engine: Engine, { users, pagesEach }: {
   const streams = { perSession: pagesEach, perUser: pagesEach }
   const house = await openHouse(t, engine, users, { limits: { streams } })
   const sessions = await signInMany(house.stage, users)
-  // The page that the sign-in led to has looked too.
+  // The page that the sign-in led to has read too.
   const before = house.looks()
   let pages: Page[] = []
   const opening = await house.looksDuring(async () => {
@@ -170,7 +170,7 @@ async function listening(t: TestContext, engine: Engine, { users, pagesEach }: {
   return { ...house, pages, opening }
 }
 
-/** How often a database was asked what waits for a user. */
+/** How often the database was asked for pending requests of a user. */
 function countLooks() {
   let looks = 0
   const isLook = (sql: string) => /from backchannel_auth_requests where user_id = \$1 and status = 'pending'/.test(sql)
@@ -193,7 +193,10 @@ async function signIn(stage: Stage, number: number): Promise<string> {
   return [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; ')
 }
 
-/** One really signs in; the others get what it got, with their own name in it: a sign-in costs more than all the rest. */
+/**
+ * One really signs in; the others get copies of its session with their own name, because a sign-in costs more than all
+ * the rest.
+ */
 async function signInMany(stage: Stage, users: number): Promise<string[]> {
   const { clock, database: url } = stage
   const cookies = createCookies({ secure: false, vault, clock })
@@ -225,7 +228,7 @@ const ring = (stage: Stage, number: number, more: Record<string, string> = {}) =
 
 interface Page {
   status: number
-  /** How often it was told that something has changed. */
+  /** How often it was notified of a change. */
   changes: number
   isOpen: boolean
   close(): void

@@ -1,4 +1,4 @@
-/** A locked user: nothing is approved any more, and clients cannot tell. */
+/** A locked user: nothing is approved any more, and clients cannot detect the lock. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { UserHooks } from '../../src/user/user.ts'
@@ -11,7 +11,7 @@ import { countRows, rowsOf } from '../support/tables.ts'
 import { formTokenOn, openVisitor } from '../support/visitor.ts'
 import { second } from './limited-requests.ts'
 
-/** Users of an application, of whom Ana can be locked at any time. */
+/** Users of an application; Ana can be locked at any time. */
 async function openWithLock(t: TestContext, engine = engines[0]!, till?: string) {
   let disabled = false
   const { password, ...known } = ana
@@ -38,7 +38,7 @@ async function openWithLock(t: TestContext, engine = engines[0]!, till?: string)
 }
 
 for (const engine of engines) {
-  describe(`Ana is locked, on ${engine.name} (M15),`, () => {
+  describe(`Ana is locked, on ${engine.name} (M15)`, () => {
     test('before the request: it is refused', async (t) => {
       const { stage, lock } = await openWithLock(t, engine)
       lock()
@@ -47,7 +47,7 @@ for (const engine of engines) {
     })
 
     type Decider = (stage: Stage, rung: { requestId: string; authReqId: string }) => Promise<() => Promise<number>>
-    /** How each way of deciding says no; what has to be done before the lock is done first. */
+    /** How each way of deciding reports a refusal; preparations come before the lock. */
     const ways: [string, number, Decider][] = [
       [
         'through the device service',
@@ -86,7 +86,7 @@ for (const engine of engines) {
           },
       ],
       [
-        'with the aid for development',
+        'with the development address',
         403,
         async (stage, { authReqId }) =>
           async () =>
@@ -94,7 +94,7 @@ for (const engine of engines) {
       ],
     ]
     for (const [name, status, prepare] of ways) {
-      test(`before the decision ${name}: it is refused, and the request goes on waiting`, async (t) => {
+      test(`before the decision ${name}: it is refused, and the request stays pending`, async (t) => {
         const { stage, lock } = await openWithLock(t, engine)
         const authReqId = String((await stage.ring('kiosk')).body.auth_req_id)
         const requestId = await stage.newestRequest()
@@ -108,7 +108,7 @@ for (const engine of engines) {
       })
     }
 
-    test('before the redemption: no tokens; once she is back they can be collected', async (t) => {
+    test('before the redemption: no tokens; once she is unlocked they can be collected', async (t) => {
       const { stage, lock } = await openWithLock(t, engine)
       const authReqId = (await stage.ring('kiosk')).body.auth_req_id
       await stage.decide(await stage.newestRequest(), 'approved')
@@ -120,14 +120,14 @@ for (const engine of engines) {
       assert.equal((await stage.poll('kiosk', authReqId)).status, 200)
     })
 
-    test('before the push: it says that there are none, and that stands', async (t) => {
+    test('before the push: it brings transaction_failed, and that is final', async (t) => {
       const till = await openNotificationEndpoint(t)
       till.behaves(500, 204)
       const { stage, lock, lockAfterNextLook } = await openWithLock(t, engine, till.url)
       await stage.ring('till')
       const requestId = await stage.newestRequest()
       await stage.doorbell.idle()
-      // The worker is quick: she is locked as soon as it has been looked whether she may decide.
+      // The worker is quick: she is locked right after the check whether she may decide.
       lockAfterNextLook()
       assert.equal((await stage.doorbell.requests.approve(requestId, ana.id)).kind, 'settled')
       await till.hears(1)
@@ -140,7 +140,7 @@ for (const engine of engines) {
       assert.deepEqual(await rowsOf(stage, 'select * from oidc_models'), [])
     })
 
-    test('after it: what was issued is not refreshed, and tells nothing more', async (t) => {
+    test('after the redemption: tokens are not refreshed, and userinfo reveals nothing more', async (t) => {
       const { stage, lock } = await openWithLock(t, engine)
       const authReqId = (await stage.ring('kiosk', { scope: 'openid email offline_access' })).body.auth_req_id
       await stage.decide(await stage.newestRequest(), 'approved')

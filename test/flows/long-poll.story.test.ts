@@ -1,4 +1,4 @@
-/** Long polling (CIBA §10.1): a poll waits with the client, and is answered when there is something to say. */
+/** Long polling (CIBA §10.1): a poll is held until there is a result. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createRequestStore } from '../../src/ciba/authentication-request/authentication-request-store.ts'
@@ -29,7 +29,7 @@ for (const engine of engines) {
       })
     }
 
-    test('for no longer than it may be (TK-6)', async (t) => {
+    test('for no longer than the limit (TK-6)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       const poll = await ring()
       const answer = poll()
@@ -40,7 +40,7 @@ for (const engine of engines) {
       assert.equal((await answer).body.error, 'authorization_pending')
     })
 
-    test('who was held for longer than the interval may come again at once (TK-4, TK-7)', async (t) => {
+    test('a poll that was held for longer than the interval may be followed by another at once (TK-4, TK-7)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       const poll = await ring()
       for (let number = 0; number < 3; number++) {
@@ -53,7 +53,7 @@ for (const engine of engines) {
       assert.equal(row!.interval_seconds, 5)
     })
 
-    test('a second one too early is slowed down, one in time takes the place of the first, and tokens come once (TK-16)', async (t) => {
+    test('a second poll that is too early gets slow_down, one in time replaces the first, and tokens are issued once (TK-16)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       const poll = await ring()
       const first = poll()
@@ -68,7 +68,7 @@ for (const engine of engines) {
       assert.ok((await second).body.access_token)
     })
 
-    test('it hears when the request runs out (TK-17)', async (t) => {
+    test('until the request expires, and is answered then (TK-17)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       const poll = await ring({ requested_expiry: '10' })
       const answer = poll()
@@ -77,7 +77,7 @@ for (const engine of engines) {
       assert.equal((await answer).body.error, 'expired_token')
     })
 
-    test('a client that hangs up is held no longer, uses nothing up, and can come again (TK-17)', async (t) => {
+    test('until its client hangs up: that uses nothing up, and the client can poll again (TK-17)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       const poll = await ring()
       const leaving = new AbortController()
@@ -90,7 +90,7 @@ for (const engine of engines) {
       assert.ok((await poll()).body.access_token)
     })
 
-    test('a server that is told to stop lets everybody go (TK-17)', async (t) => {
+    test('until the server stops: then all are answered (TK-17)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       const polls = await Promise.all([ring(), ring()])
       const answers = polls.map((poll) => poll())
@@ -98,12 +98,12 @@ for (const engine of engines) {
       await stage.restart()
       for (const { body, connection } of await Promise.all(answers)) {
         assert.equal(body.error, 'authorization_pending')
-        // Kept, it would keep the server from ending.
+        // Held, it would keep the server from ending.
         assert.equal(connection, 'close')
       }
     })
 
-    test('beyond the most that may be held polls are answered at once (TK-17)', async (t) => {
+    test('up to a maximum; further polls are answered at once (TK-17)', async (t) => {
       const { stage, ring, holds } = await patient(t, engine, { maxHeldPolls: 1 })
       const [one, other] = [await ring(), await ring()]
       const held = one()
@@ -113,14 +113,14 @@ for (const engine of engines) {
       await held
     })
 
-    test("somebody else's request holds nobody (TE-2)", async (t) => {
+    test("but not for another client's request (TE-2)", async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       await ring()
       assert.equal((await stage.poll('northbank', 'unknown')).body.error, 'invalid_grant')
       await holds(0)
     })
 
-    test('what another process decides is heard too', async (t) => {
+    test('and answered after a decision of another process', async (t) => {
       const { stage, ring, holds } = await patient(t, engine)
       const poll = await ring()
       const answer = poll()
@@ -135,7 +135,7 @@ for (const engine of engines) {
         authentication: {},
       })
       await elsewhere.close()
-      // SQLite has nobody who would say so: it is looked at four times a second.
+      // On SQLite there are no notifications from other processes: it is checked four times a second.
       stage.clock.advance(250)
       assert.equal((await answer).body.error, 'access_denied')
     })
@@ -145,7 +145,7 @@ for (const engine of engines) {
 describe('on two nodes', () => {
   const postgres = engines.find(({ name }) => name === 'postgres')!
 
-  test('Ana answers at one, and the poll that the other holds is answered', async (t) => {
+  test('Ana decides at one, and the poll that the other holds is answered', async (t) => {
     const { stage, ring, holds, options } = await patient(t, postgres)
     const other = await openNeighbour(t, stage, options)
     const poll = await ring()
@@ -156,7 +156,7 @@ describe('on two nodes', () => {
     assert.ok((await answer).body.access_token)
   })
 
-  test('a decision while nobody could tell of it is found when announcements come again', async (t) => {
+  test('a decision while announcements are interrupted is found when they work again', async (t) => {
     let database: Awaited<ReturnType<typeof openDatabase>> | undefined
     const open = async (...asked: Parameters<typeof openDatabase>) => {
       database = await openDatabase(...asked)
@@ -191,7 +191,7 @@ async function patient(t: TestContext, engine: Engine, requests = {}, parts = {}
   return {
     stage,
     options,
-    /** Rings, and answers how to poll. */
+    /** Sends a request and returns how to poll it. */
     async ring(parameters = {}) {
       const { auth_req_id } = (await stage.ring('kiosk', parameters)).body
       return (signal?: AbortSignal) => poll(stage, auth_req_id, signal)

@@ -1,4 +1,4 @@
-/** Numbers for Prometheus: who may read them, and what they say. */
+/** Metrics for Prometheus: access and content. */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, type TestContext, test } from 'node:test'
@@ -15,15 +15,15 @@ function openInProduction(t: TestContext, config: ConfigInput): Promise<Stage> {
   return openStage(t, { northbank: nowhere, till: nowhere, config: { ...production, ...config } })
 }
 
-describe('who may read them', () => {
-  test('outside development nobody, until somebody is named: there is nothing at the address', async (t) => {
+describe('access to the metrics', () => {
+  test('outside development: disabled until a caller is configured; the address does not exist', async (t) => {
     const stage = await openInProduction(t, {})
     assert.equal((await stage.get('/metrics')).status, 404)
     const off = await openInProduction(t, { metrics: { enabled: false, from: ['127.0.0.1'] } })
     assert.equal((await off.get('/metrics')).status, 404)
   })
 
-  test('whoever has the token, and nobody with another or none, even from this machine', async (t) => {
+  test('with the token; refused with another or none, even from this machine', async (t) => {
     const token = newSecret()
     const stage = await openInProduction(t, { metrics: { token } })
     assert.equal((await stage.get('/metrics', { authorization: `Bearer ${token}` })).status, 200)
@@ -33,16 +33,16 @@ describe('who may read them', () => {
       assert.match(String(headers.get('www-authenticate')), /^Bearer/)
       assert.ok(!text.includes('doorbell_'))
     }
-    assert.equal((await stage.get(`/metrics?token=${token}`)).status, 401, 'a token does not belong into an address')
+    assert.equal((await stage.get(`/metrics?token=${token}`)).status, 401, 'a token in the URL is not accepted')
     assert.ok(!stage.logLines.join('').includes(token))
   })
 
-  test('whoever comes from a named address; through a trusted proxy it is the address before it that counts', async (t) => {
+  test('from a named address; behind a trusted proxy the address before the proxy counts', async (t) => {
     const stage = await openInProduction(t, { metrics: { from: ['127.0.0.0/8'] } })
     assert.equal((await stage.get('/metrics')).status, 200)
     const elsewhere = await openInProduction(t, { metrics: { from: ['10.0.0.0/8', '2001:db8::/32'] } })
     assert.equal((await elsewhere.get('/metrics')).status, 404)
-    assert.equal((await elsewhere.get('/metrics', { 'x-forwarded-for': '10.1.2.3' })).status, 404, 'anybody can say so')
+    assert.equal((await elsewhere.get('/metrics', { 'x-forwarded-for': '10.1.2.3' })).status, 404, 'only a claim')
 
     const behind = await openInProduction(t, {
       proxy: { trust: ['127.0.0.1'] },
@@ -53,7 +53,7 @@ describe('who may read them', () => {
     assert.equal((await behind.get('/metrics', { 'x-forwarded-for': '10.1.2.3, 198.51.100.7' })).status, 404)
   })
 
-  test('in development this machine, unless it is switched off; only GET', async (t) => {
+  test('in development: from this machine, unless switched off; only GET', async (t) => {
     const stage = await openStage(t)
     const { status, headers } = await stage.get('/metrics')
     assert.equal(status, 200)
@@ -65,8 +65,8 @@ describe('who may read them', () => {
   })
 })
 
-describe('what they say', () => {
-  test('everything that happened, once; and nothing that a caller could make up', async (t) => {
+describe('content of the metrics', () => {
+  test("every event, counted once; no label comes from a caller's input", async (t) => {
     const endpoint = await openNotificationEndpoint(t)
     endpoint.behaves(204, 400)
     const limits = { perClientAndUser: { perMinute: 3 } }
@@ -139,7 +139,7 @@ describe('what they say', () => {
     )
   })
 
-  test('servers in one process count by themselves', async (t) => {
+  test('servers in one process count separately', async (t) => {
     const [one, other] = [await openStage(t), await openStage(t)]
     await one.ring('kiosk')
     const accepted = 'doorbell_requests_total{client="kiosk",result="accepted"}'
@@ -147,7 +147,7 @@ describe('what they say', () => {
     assert.equal((await numbersOf(other))[accepted], undefined)
   })
 
-  test('how long calls take, by the pattern of their address: each bucket holds the ones before it', async (t) => {
+  test('durations of calls, by route pattern: each bucket includes the smaller ones', async (t) => {
     const stage = await openStage(t)
     for (let number = 0; number < 3; number++) await stage.ring('kiosk')
     await stage.get('/approve/one')
@@ -167,10 +167,10 @@ describe('what they say', () => {
     )
     assert.ok(buckets.at(-1)![0].includes('le="+Inf"') && counts.at(-1) === 3)
     const pages = Object.keys(numbers).filter((key) => key.startsWith(`${name}_count{route="/approve/:id"`))
-    assert.equal(pages.length, 1, 'whatever is asked for there')
+    assert.equal(pages.length, 1, 'under one label for every path')
   })
 
-  test('in the form that Prometheus reads: each family explained once, one sample a line', async (t) => {
+  test('the format of Prometheus: each family explained once, one sample a line', async (t) => {
     const stage = await openStage(t)
     await stage.ring('kiosk')
     const { text } = await stage.get('/metrics')

@@ -1,4 +1,4 @@
-/** Clients that show a certificate (RFC 8705): who they are by it, and tokens that are of no use to anybody without it. */
+/** Clients that present a certificate (RFC 8705): authentication by it, and tokens that cannot be used without it. */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import * as openid from 'openid-client'
@@ -61,10 +61,10 @@ before(async () => {
   Object.assign(wrong, {
     'another subject': await certify({ subject: 'O=Acme, CN=till2', by }),
     'the same subject of another authority': await certify({ subject: 'O=Acme, CN=till', by: other }),
-    'the same subject, signed by itself': await certify({ subject: 'O=Acme, CN=till' }),
+    'the same subject, self-signed': await certify({ subject: 'O=Acme, CN=till' }),
     'one that has expired': await certify({ subject: 'O=Acme, CN=till', by, from: -10, until: -1 }),
-    'one whose time has not come': await certify({ subject: 'O=Acme, CN=till', by, from: 1 }),
-    'one issued by a certificate that is no authority': await certify({ subject: 'O=Acme, CN=till', by: leaf }),
+    'one that is not valid yet': await certify({ subject: 'O=Acme, CN=till', by, from: 1 }),
+    'one issued by a certificate that is not an authority': await certify({ subject: 'O=Acme, CN=till', by: leaf }),
   })
 })
 const closings: (() => unknown)[] = []
@@ -84,11 +84,11 @@ const redeem = (caller: Caller, clientId: string, authReqId: unknown, more = {})
 
 async function approve(): Promise<void> {
   const service = { authorization: credentials.phoneService }
-  const nobody = stage.as()
-  const { body } = await nobody.post('/backchannel/authinfo', { login_hint: 'ana', status: 'pending' }, service)
+  const caller = stage.as()
+  const { body } = await caller.post('/backchannel/authinfo', { login_hint: 'ana', status: 'pending' }, service)
   const { request_id } = (body.requests as Record<string, string>[])[0]!
   const form = { login_hint: 'ana', request_id: request_id!, status: 'approved' }
-  assert.equal((await nobody.post('/backchannel/complete', form, service)).status, 200)
+  assert.equal((await caller.post('/backchannel/complete', form, service)).status, 200)
 }
 
 function assertInvalidClient({ status, body }: Answer): void {
@@ -99,19 +99,19 @@ function assertInvalidClient({ status, body }: Answer): void {
 }
 
 describe('tls_client_auth', () => {
-  test('a certificate of the trusted authority with the registered subject is enough (ML-2, ML-3)', async () => {
+  test('accepts a certificate of the trusted authority with the registered subject (ML-2, ML-3)', async () => {
     stage.clock.advance(1)
     assert.equal((await ring(stage.as(till), 'till-tls')).status, 200)
     assert.equal((await ring(stage.as(till), 'till-host')).status, 200)
   })
 
-  test('the client has to say which it is: a certificate picks none (ML-1, FI-18)', async () => {
+  test('requires client_id: the certificate does not select the client (ML-1, FI-18)', async () => {
     const { client_id, ...unnamed } = form('till-tls')
     assert.equal(client_id, 'till-tls')
     assertInvalidClient((await stage.as(till).post('/backchannel/authorize', unnamed)) as Answer & { body: never })
   })
 
-  test('any other certificate is refused, all alike (CA-16)', async () => {
+  test('refuses any other certificate, always with the same answer (CA-16)', async () => {
     for (const [name, certified] of Object.entries(wrong)) {
       const answer = await ring(stage.as(certified), 'till-tls')
       assert.deepEqual([answer.status, answer.body.error], [401, 'invalid_client'], name)
@@ -120,20 +120,20 @@ describe('tls_client_auth', () => {
     assertInvalidClient(await ring(stage.as(self), 'till-tls'))
   })
 
-  test('no certificate is no authentication', async () => {
+  test('refuses a client without a certificate', async () => {
     assert.equal((await ring(stage.as(), 'till-tls')).body.error, 'invalid_client')
   })
 
-  test('a certificate does not stand in for another method (EP-5)', async () => {
+  test('a certificate does not replace another method (EP-5)', async () => {
     for (const id of ['secretive', 'signing']) assertInvalidClient(await ring(stage.as(till), id))
   })
 })
 
 describe('self_signed_tls_client_auth', () => {
-  test('the very certificate that was registered (ML-5)', async () => {
+  test('accepts exactly the registered certificate (ML-5)', async () => {
     assert.equal((await ring(stage.as(self), 'selfish')).status, 200)
   })
-  test('another with the same subject is not it', async () => {
+  test('refuses another one with the same subject', async () => {
     assertInvalidClient(await ring(stage.as(stranger), 'selfish'))
     assertInvalidClient(await ring(stage.as(till), 'selfish'))
   })
@@ -142,7 +142,7 @@ describe('self_signed_tls_client_auth', () => {
 describe('tokens bound to a certificate', () => {
   const bearer = (token: unknown) => ({ authorization: `Bearer ${token}` })
 
-  test('a whole flow: bound, shown as bound, refreshed, and of no use with another certificate (ML-6 – ML-9, ML-13)', async () => {
+  test('in a whole flow: bound, shown as bound, refreshed, and refused with another certificate (ML-6 – ML-9, ML-13)', async () => {
     stage.clock.advance(1)
     const caller = stage.as(till)
     const { body: rung } = await ring(caller, 'till-tls')
@@ -168,7 +168,7 @@ describe('tokens bound to a certificate', () => {
     assert.equal((await stage.as().get('/oauth/userinfo', bearer(fresh.access_token))).status, 401)
   })
 
-  test('a client that signs assertions needs the certificate too, and nothing is used up without it (ML-10)', async () => {
+  test('a client that signs assertions needs the certificate too; without it nothing is used up (ML-10)', async () => {
     stage.clock.advance(1)
     const caller = stage.as(self)
     const proof = async () => asserted(await assertionOf(stage, 'signing', { key: signingKey }))
@@ -182,7 +182,7 @@ describe('tokens bound to a certificate', () => {
     assert.equal((await stage.as().get('/oauth/userinfo', bearer(body.access_token))).status, 401)
   })
 
-  test('what is pushed is bound to the certificate that was shown when ringing, and none is refused (M33, ML-14)', async (t) => {
+  test('pushed tokens are bound to the certificate of the authentication request; without one it is refused (M33, ML-14)', async (t) => {
     const northbank = await openNotificationEndpoint(t)
     const ours = await openTlsStage(t, {
       config: {
@@ -215,8 +215,8 @@ describe('tokens bound to a certificate', () => {
   })
 })
 
-describe('endpoints of their own for clients with certificates (ML-12)', () => {
-  test('are published without the one where users go, and may be the audience of an assertion (CT-5, EP-8)', async (t) => {
+describe('separate endpoints for clients with certificates (ML-12)', () => {
+  test('are published, without the authorization endpoint, and accepted as audience of an assertion (CT-5, EP-8)', async (t) => {
     const alias = 'https://mtls.example.com'
     const key = await newKey('one')
     const ours = await openTlsStage(t, {
@@ -256,7 +256,7 @@ describe('endpoints of their own for clients with certificates (ML-12)', () => {
 })
 
 describe('own TLS', () => {
-  test('TLS 1.3 where the client has it (TL-5)', async () => {
+  test('TLS 1.3 with clients that support it (TL-5)', async () => {
     assert.match(await stage.handshake({}), /^TLSv1.3 TLS_AES/)
   })
 
@@ -271,7 +271,7 @@ describe('own TLS', () => {
     }
   })
 
-  test('and with no other, nor an older version (TL-4, TL-6)', async () => {
+  test('no other cipher suite, and no older version (TL-4, TL-6)', async () => {
     for (const ciphers of [
       'ECDHE-RSA-AES128-SHA256',
       'ECDHE-RSA-CHACHA20-POLY1305',
@@ -292,12 +292,12 @@ describe('own TLS', () => {
     }
   })
 
-  test('nobody has to show a certificate: pages answer without', async () => {
+  test('a certificate is optional: pages are served without one', async () => {
     assert.equal((await stage.as().get('/health/live')).status, 200)
   })
 })
 
-test('a foreign client library gets through: openid-client with its TlsClientAuth', async () => {
+test('an independent client library works: openid-client with its TlsClientAuth', async () => {
   stage.clock.advance(1)
   const configuration = await openid.discovery(new URL(stage.url), 'till-tls', {}, openid.TlsClientAuth(), {
     [openid.customFetch]: ((url: string, options: object) =>
@@ -311,7 +311,7 @@ test('a foreign client library gets through: openid-client with its TlsClientAut
   assert.equal(userinfo.sub, 'user-ana')
 })
 
-test('the cookies of a sign-in are set by this host only, and over TLS only', async () => {
+test('sign-in cookies are set for this host only, and over TLS only', async () => {
   const caller = stage.as()
   const query = new URLSearchParams({
     client_id: 'phone-app',

@@ -1,4 +1,4 @@
-/** With number matching, Ana picks the number that Kiosk shows: who approves without looking picks wrong (CD-8). */
+/** With number matching, Ana picks the number that Kiosk shows: an approval without looking usually fails (CD-8). */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { newSecret } from '../../src/platform/crypto.ts'
@@ -12,7 +12,7 @@ const on: StageOptions = { config: { requests: { numberMatching: true } } }
 
 for (const engine of engines) {
   describe(`Ana picks a number, on ${engine.name}`, () => {
-    test('the right one among others, the same ones whenever she looks: approved', async (t) => {
+    test('the right one among others, in the same order each time: approved', async (t) => {
       const stage = await openStage(t, { ...on, engine })
       const bearer = await bearerOf(stage)
       const { requestId, authReqId } = await rung(stage, '47')
@@ -31,7 +31,7 @@ for (const engine of engines) {
       assert.equal((await stage.poll('kiosk', authReqId)).status, 200)
     })
 
-    test('a wrong one: denied, for good', async (t) => {
+    test('a wrong one: denied, finally', async (t) => {
       const stage = await openStage(t, { ...on, engine })
       const bearer = await bearerOf(stage)
       const { requestId, authReqId } = await rung(stage, '0815')
@@ -45,8 +45,8 @@ for (const engine of engines) {
   })
 }
 
-describe('where numbers are matched', () => {
-  test("none picked: nothing is decided; a no needs none; of Ben's request nothing is said", async (t) => {
+describe('where number matching applies', () => {
+  test("without a number nothing is decided; a denial needs none; Ben's request is not revealed", async (t) => {
     const stage = await openStage(t, on)
     const bearer = await bearerOf(stage)
     const { requestId } = await rung(stage, '47')
@@ -62,7 +62,7 @@ describe('where numbers are matched', () => {
   })
 
   for (const message of ['Coffee 4.20', '7', '1234567', '47 ', '４７', '']) {
-    test(`"${message}" is no number: shown and compared as always`, async (t) => {
+    test(`"${message}" is not a number: it is shown and compared as usual`, async (t) => {
       const stage = await openStage(t, on)
       const bearer = await bearerOf(stage)
       const { requestId } = await rung(stage, message)
@@ -80,7 +80,7 @@ describe('where numbers are matched', () => {
     assert.equal((await stage.decide(requestId, 'approved')).body.status, 'approved')
   })
 
-  test('elsewhere a number is a message like others', async (t) => {
+  test('with number matching off, a number is a message like others', async (t) => {
     const stage = await openStage(t)
     const bearer = await bearerOf(stage)
     const { requestId } = await rung(stage, '47')
@@ -89,7 +89,7 @@ describe('where numbers are matched', () => {
     assert.equal((await approve(stage, bearer, requestId)).body.status, 'approved')
   })
 
-  test('where it is required, a client can ask with nothing else', async (t) => {
+  test('where it is required, every request must have a number as its message', async (t) => {
     const stage = await openStage(t, { config: { requests: { numberMatching: 'required' } } })
     for (const binding_message of ['', 'Coffee 4.20', '4', '1234567', '12 34', '１２３', '-47']) {
       const { status, body } = await stage.ring('kiosk', { binding_message })
@@ -100,7 +100,7 @@ describe('where numbers are matched', () => {
     assert.equal((await look(stage, await bearerOf(stage), requestId)).binding_message, undefined)
   })
 
-  test('no mail and no push message gives it away; a device service is told', async (t) => {
+  test('no mail and no web push message contains the number; a device service gets it', async (t) => {
     const pushes = await openPushService(t)
     const service = await openNotificationEndpoint(t)
     const config = {
@@ -128,7 +128,7 @@ describe('where numbers are matched', () => {
 })
 
 for (const engine of engines) {
-  describe(`the browsers that Ana is told on, on ${engine.name}`, () => {
+  describe(`the browsers that receive Ana's messages, on ${engine.name}`, () => {
     async function setUp(t: Parameters<typeof openStage>[0]) {
       const service = await openPushService(t)
       const stage = await openStage(t, { engine, config: { webPush: { subject: 'mailto:ops@id.example' } } })
@@ -139,7 +139,7 @@ for (const engine of engines) {
       return { stage, browser: service.newBrowser(), bearer: await bearerOf(stage), ring }
     }
 
-    test('are added and removed by her, and by nobody else', async (t) => {
+    test('are added and removed by her alone', async (t) => {
       const { stage, browser, bearer, ring } = await setUp(t)
       const { endpoint } = browser.subscription
       const added = await subscribe(stage, bearer, JSON.stringify({ ...browser.subscription, expirationTime: null }))
@@ -150,13 +150,13 @@ for (const engine of engines) {
 
       assert.equal((await unsubscribe(stage, await bearerOf(stage, ben), endpoint)).status, 200)
       await ring()
-      assert.equal(browser.received.length, 2, 'Ben has no say in it')
+      assert.equal(browser.received.length, 2, 'Ben cannot remove hers')
       assert.deepEqual((await unsubscribe(stage, bearer, endpoint)).body, { subscribed: false })
       await ring()
       assert.equal(browser.received.length, 2)
     })
 
-    test('nothing else is taken for one', async (t) => {
+    test('an invalid subscription is refused', async (t) => {
       const { stage, browser, bearer, ring } = await setUp(t)
       const { endpoint, keys } = browser.subscription
       const garbage = [
@@ -172,7 +172,7 @@ for (const engine of engines) {
         assert.deepEqual([status, body.error], [400, 'invalid_request'], subscription.slice(0, 80))
       }
       for (const nowhere of ['', 'nonsense']) {
-        assert.equal((await unsubscribe(stage, bearer, nowhere)).status, 200, 'what is not there is gone')
+        assert.equal((await unsubscribe(stage, bearer, nowhere)).status, 200, 'an unknown one counts as removed')
       }
       await ring()
       assert.equal(browser.received.length, 0)
@@ -180,7 +180,7 @@ for (const engine of engines) {
   })
 }
 
-test('a device service, a client that rings and nobody add no browsers', async (t) => {
+test('cannot be added by a device service, a CIBA client or a caller without a token', async (t) => {
   const stage = await openStage(t)
   for (const authorization of [credentials.phoneService, credentials.kiosk, 'Bearer made-up', undefined]) {
     assert.equal((await subscribe(stage, authorization, '{}')).status, 401)

@@ -1,4 +1,4 @@
-/** What an operator tells oidc-provider directly changes that, and nothing beside it. */
+/** Options that an operator gives to oidc-provider directly change only what they name. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { bearerOf } from '../support/phone-app.ts'
@@ -19,18 +19,18 @@ async function cookiesOf(stage: Awaited<ReturnType<typeof openStage>>): Promise<
 }
 
 describe('options of oidc-provider', () => {
-  test('the life of one kind of token leaves that of the others', async (t) => {
+  test('the lifetime of one kind of token leaves those of the others', async (t) => {
     const stage = await openStage(t, {
       config: { tokens: { accessTtl: 77 }, oidc: { ttl: { AuthorizationCode: 30 } } },
     })
     const { body } = await stage.ring('kiosk')
     await stage.doorbell.requests.approve(await stage.newestRequest(), ana.id)
     assert.equal((await stage.poll('kiosk', body.auth_req_id)).body.expires_in, 77)
-    // That of a sign-in: its authorization code is still good, its access token lives as long as any other.
+    // A sign-in: its authorization code is still valid, its access token lives as long as any other.
     assert.ok(await bearerOf(stage))
   })
 
-  test('one option of one kind of cookie leaves names, keys and the other options', async (t) => {
+  test('an option of one kind of cookie leaves names, keys and the other options', async (t) => {
     const usual = await cookiesOf(await openStage(t))
     const stage = await openStage(t, { config: { oidc: { cookies: { short: { sameSite: 'strict' } } } } })
     const changed = await cookiesOf(stage)

@@ -1,4 +1,4 @@
-/** No input anywhere is our fault: every text from outside is checked where it is read, at every address, on both engines. */
+/** No input leads to a 5xx: every text from outside is checked where it is read, at every address, on both engines. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { fastify } from 'fastify'
@@ -14,7 +14,7 @@ import { ana, basic, ben, CIBA, credentials, openStage, type Stage } from '../su
 const NUL = '\0'
 const lone = '\ud800'
 
-/** Texts that some part of some program cannot keep, compare, count or write. */
+/** Texts that some program cannot store, compare, count or write. */
 const inputs: [string, string][] = [
   ['NUL', NUL],
   ['NUL in the middle', `a${NUL}b`],
@@ -26,7 +26,7 @@ const inputs: [string, string][] = [
   ['U+FFFF, which is no character', '\uffff'],
   ['a byte order mark', '\ufeffana'],
   ['ten thousand letters', 'a'.repeat(10_000)],
-  ['ten thousand letters nobody can compress', newSecret(7_500)],
+  ['ten thousand random letters, which cannot be compressed', newSecret(7_500)],
   ['ten thousand characters of four bytes', '😀'.repeat(5_000)],
   ['a number larger than any', '1e300'],
   ['one more than a bigint holds', '9223372036854775808'],
@@ -36,7 +36,7 @@ const inputs: [string, string][] = [
   ['a dollar and a number', '$1'],
   ['percent signs', '%%%'],
   ['a line break', 'a\r\nb: c'],
-  ['the name of every object’s maker', '__proto__'],
+  ['the name of a property that every object has', '__proto__'],
 ]
 
 const fields = [
@@ -53,7 +53,7 @@ const fields = [
 ]
 
 for (const engine of engines) {
-  describe(`no input is a 5xx, on ${engine.name}:`, () => {
+  describe(`no input leads to a 5xx, on ${engine.name}`, () => {
     test('each text at each address: in its path, its query, a form, JSON, and headers', async (t) => {
       const { stage, bearer } = await open(t, engine)
       const shots = (await routesOf(stage)).flatMap((route) => inputs.flatMap((input) => shotsAt(route, input, bearer)))
@@ -176,7 +176,7 @@ function ring(stage: Stage, client: string, form: Record<string, string>) {
 
 type Key = Awaited<ReturnType<typeof newKey>>
 
-/** Claims as they are said, whatever they are. */
+/** Claims are sent unchanged, whatever their type. */
 function jwt(stage: Stage, key: Key, claims: object): Promise<string> {
   const now = Math.floor(stage.clock.now() / 1000)
   const usual = { aud: stage.url, iat: now, exp: now + 60, jti: newSecret(12) }
@@ -200,14 +200,14 @@ interface Shot {
   body?: string
 }
 
-/** What is not of this world (a lone surrogate) as the bytes that would stand for it. */
+/** Replaces what UTF-8 cannot encode (a lone surrogate) with the bytes that would stand for it. */
 function encode(text: string): string {
   return text.isWellFormed() ? encodeURIComponent(text) : '%ed%a0%80'
 }
 
 const clientsAddresses = /^\/(backchannel\/(authorize|clientconfig)|oauth\/(token|introspect|revoke))$/
 
-/** Everything a route may be sent: in its path, for each of its methods; and by the method that says most. */
+/** Every way to send input to a route: its path, each of its methods, and everything by the method that takes most. */
 function shotsAt({ method, url }: KnownRoute, [name, value]: [string, string], bearer: string): Shot[] {
   // Streams do not end.
   const methods = ['POST', 'PUT', 'DELETE', 'GET'].filter((each) => [method].flat().includes(each as never))
@@ -258,7 +258,7 @@ async function shootAll<One extends { name: string }>(
   assert.deepEqual(faults.slice(0, 20), [])
 }
 
-/** The database is the last line, not the first: nothing came so far that it had to refuse. */
+/** The checks come before the database: it never had to refuse a text. */
 function assertNoneUnchecked({ logLines }: Stage): void {
   assert.deepEqual(
     logLines.filter((line) => /unchecked|"level":50/.test(line)).map((line) => line.slice(0, 400)),

@@ -1,4 +1,4 @@
-/** More is asked than can be answered: what is refused is refused early, what is accepted is answered, decisions pass. */
+/** Load shedding: an overloaded server refuses early, answers what it accepted, and serves decisions. */
 import assert from 'node:assert/strict'
 import { connect, type Socket } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
@@ -9,7 +9,7 @@ import { until } from '../support/until.ts'
 
 const people = [ana, ben]
 
-/** Looking for the user of a new request is held up at the gate: its call stays in work for as long as the test wants. */
+/** Looking for the user of a new request is held at the barrier: the call stays in work as long as the test wants. */
 async function busy(t: TestContext, inFlight: number) {
   const gate = createGate()
   const users: UserHooks = {
@@ -31,7 +31,7 @@ async function busy(t: TestContext, inFlight: number) {
   return {
     gate,
     stage,
-    /** The id of a request that was there before. */
+    /** The id of a request from before. */
     waiting,
     held,
     async fill(as: RingingClient, count: number) {
@@ -48,7 +48,7 @@ function assertShed({ status, headers, body, text }: Answer): void {
   assert.equal(body.error, 'temporarily_unavailable')
 }
 
-describe('when as much is in work as may be', () => {
+describe('when the maximum of calls is in work', () => {
   test('further calls of clients are refused with 503 and Retry-After, and those under way are answered', async (t) => {
     const { stage, gate, fill, held } = await busy(t, 3)
     await fill('kiosk', 2)
@@ -64,7 +64,7 @@ describe('when as much is in work as may be', () => {
     assert.equal((await stage.ring('northbank')).status, 200)
   })
 
-  test('it is said before the body is read, and to whoever sends one without end the connection is closed', async (t) => {
+  test('the refusal comes before the body is read, and a connection with an endless body is closed', async (t) => {
     const { stage, fill } = await busy(t, 1)
     await fill('kiosk', 1)
     const small = open(t, stage, head('/oauth/token', 'content-length: 1000'))
@@ -76,7 +76,7 @@ describe('when as much is in work as may be', () => {
     assert.match(await huge.closed(), /^HTTP\/1\.1 503 [\s\S]*connection: close/i)
   })
 
-  test('decisions pass, on whichever way they come, and so do health and metrics', async (t) => {
+  test('decisions are served in every way, and so are health and metrics', async (t) => {
     const { stage, fill, waiting, held } = await busy(t, 2)
     await fill('kiosk', 1)
     await fill('northbank', 1)
@@ -91,7 +91,7 @@ describe('when as much is in work as may be', () => {
     assertShed(await stage.poll('kiosk', 'unknown'))
   })
 
-  test('who goes away gives the place free for others, and so does who is refused or fails', async (t) => {
+  test('a caller that hangs up frees its place, and so does a call that is refused or fails', async (t) => {
     const { stage, gate } = await busy(t, 1)
     const body = 'scope=openid&login_hint=ana'
     const authorization = `authorization: ${credentials.kiosk}`
@@ -109,15 +109,15 @@ describe('when as much is in work as may be', () => {
       assert.equal((await stage.post('/oauth/token', { foo: 'a' })).status, 400)
       assert.equal((await stage.post('/backchannel/authorize', {})).status, 401)
     }
-    // What Kiosk left behind is still being done, and counts as its share.
+    // Kiosk's abandoned call is still running, and counts towards its share.
     assertShed(await stage.poll('kiosk', 'unknown'))
     gate.release()
     await until(async () => (await stage.poll('kiosk', 'unknown')).status === 400)
   })
 })
 
-describe('one client asks for everything', () => {
-  test('it gets half, and whoever comes after it is served', async (t) => {
+describe('one client sends as many calls as it can', () => {
+  test('it gets half of the places, and other clients are served', async (t) => {
     const { stage, fill, gate, held } = await busy(t, 8)
     await fill('kiosk', 4)
     assertShed(await stage.ring('kiosk'))
@@ -132,13 +132,13 @@ describe('one client asks for everything', () => {
     for (const answer of again) assert.equal(answer.status, 200, answer.text)
   })
 
-  test('while nobody else needs them, half of the places are its own', async (t) => {
+  test('while no other client needs them, half of the places are its own', async (t) => {
     const { fill, held } = await busy(t, 8)
     await fill('kiosk', 4)
     assert.equal(held.length, 4)
   })
 
-  test('0 is no limit', async (t) => {
+  test('0 means no limit', async (t) => {
     const { fill, gate, held } = await busy(t, 0)
     await fill('kiosk', 30)
     gate.release()
@@ -146,10 +146,10 @@ describe('one client asks for everything', () => {
   })
 })
 
-describe('who sends slowly, or without end, costs nothing', () => {
+describe('slow or endless input costs nothing', () => {
   const impatient = { callerPatience: { headers: 200, request: 400 } }
 
-  test('a connection that says nothing, half a head, or half a body is closed, and takes nobody’s place', async (t) => {
+  test('a connection without data, with half a head or half a body is closed, and takes no place', async (t) => {
     const stage = await openStage(t, { config: { limits: { inFlight: 1 } }, parts: impatient })
     const half = head('/oauth/token', 'content-length: 1000')
     const slow = [
@@ -165,7 +165,7 @@ describe('who sends slowly, or without end, costs nothing', () => {
     }
   })
 
-  test('a body beyond 64 KiB is refused as soon as that is known, and the connection closed', async (t) => {
+  test('a body beyond 64 KiB is refused as soon as its size is known, and the connection is closed', async (t) => {
     const stage = await openStage(t)
     const announced = open(t, stage, head('/oauth/token', 'content-length: 99999999999'))
     assert.match(await announced.closed(), /^HTTP\/1\.1 413 /)
@@ -186,7 +186,7 @@ describe('who sends slowly, or without end, costs nothing', () => {
 const head = (path: string, ...headers: string[]) =>
   `${[`POST ${path} HTTP/1.1`, 'host: localhost', 'content-type: application/x-www-form-urlencoded', ...headers].join('\r\n')}\r\n\r\n`
 
-/** A connection on which everything can be said, and nothing. */
+/** A raw connection, on which a test can send anything or nothing. */
 function open(t: TestContext, stage: Stage, said: string) {
   const socket: Socket = connect(Number(new URL(stage.url).port), '127.0.0.1')
   t.after(() => socket.destroy())
@@ -195,13 +195,13 @@ function open(t: TestContext, stage: Stage, said: string) {
   socket.on('data', (chunk) => {
     text += chunk
   })
-  // Whoever still writes when the other side has had enough is told by a reset.
+  // A caller that still writes after the server has closed gets a reset.
   socket.on('error', () => {})
   socket.on('close', () => end.resolve(text))
   socket.write(said)
   return {
     socket,
-    /** All that was answered until the other side closed. */
+    /** Everything that was answered until the other side closed. */
     closed: () => end.promise,
     async heard(pattern: RegExp) {
       await until(() => pattern.test(text))

@@ -1,4 +1,6 @@
-/** Pairwise subjects: clients of one sector know a user by the same subject, and no other client gets into it. */
+/**
+ * Pairwise subjects: clients of one sector know a user by the same subject, and no client gets into another's sector.
+ */
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -9,7 +11,7 @@ import { basic, CIBA } from '../support/stage.ts'
 import { open, opened, poll } from './registration-calls.ts'
 
 describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
-  /** Key sets and lists of two parties, each on a host of its own. */
+  /** Key sets and lists of two parties, each on its own host. */
   async function parties(t: TestContext, keys: unknown[]) {
     const pages = new Map<string, unknown>([['/jwks', { keys }]])
     let fetched = 0
@@ -25,7 +27,7 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
   }
 
   for (const engine of engines) {
-    test(`${engine.name}: each sector knows Ana by another name, for good, and may hint with it`, async (t) => {
+    test(`each sector has its own lasting subject for Ana, and may use it in a hint, on ${engine.name}`, async (t) => {
       const key = await newKey('one')
       const { one, two } = await parties(t, [key.publicJwk])
       const { stage, register } = await opened(t, open, engine)
@@ -76,7 +78,7 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
     })
   }
 
-  test('sector_identifier_uri has to list what the client uses, and is fetched with care (RG-9, DR-10)', async (t) => {
+  test('sector_identifier_uri must list what the client uses, and is fetched with limits (RG-9, DR-10)', async (t) => {
     const key = await newKey('one')
     const { one, two, pages } = await parties(t, [key.publicJwk])
     const { stage, register } = await opened(t)
@@ -92,17 +94,17 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
       const { status, body } = await register(metadata)
       assert.deepEqual([status, body.error], [400, 'invalid_client_metadata'], JSON.stringify(list))
       assert.match(String(body.error_description), /^sector_identifier_uri/)
-      // An address that failed is left alone for a while.
+      // An address that failed is not fetched again for a while.
       stage.clock.advance(30_000)
     }
     pages.set('/sector', ['https://another.example/cb', `${one}/jwks`])
     const { jwks_uri: _, ...unlisted } = { ...metadata, jwks: { keys: [key.publicJwk] } }
-    assert.equal((await register(unlisted)).status, 400, 'RG-8: with keys of its own only, it belongs nowhere')
+    assert.equal((await register(unlisted)).status, 400, 'with its own keys only, it has no sector (RG-8)')
     assert.equal((await register(metadata)).status, 201)
     assert.equal((await register({ ...metadata, sector_identifier_uri: 'http://10.0.0.1/sector' })).status, 400)
   })
 
-  test('nothing is fetched for an address that may register no more', async (t) => {
+  test('nothing is fetched for a network that may register no more clients', async (t) => {
     const { one, pages, fetched } = await parties(t, [])
     pages.set('/sector', [])
     const { register } = await opened(t, { registration: { mode: 'open', perHour: 1 } })
@@ -113,7 +115,7 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
     assert.equal(fetched(), 1)
   })
 
-  test('a client that was let into a sector cannot have its tokens sent elsewhere (RG-9)', async (t) => {
+  test('a client that was accepted into a sector cannot have its tokens sent elsewhere (RG-9)', async (t) => {
     const { two, pages } = await parties(t, [])
     const { stage, register } = await opened(t)
     const listed = `${two}/told`
@@ -127,12 +129,12 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
       assert.ok(body.client_id, text)
       const moved = await settle(body, { [endpoint]: 'http://127.0.0.1:9/told' })
       assert.deepEqual([moved.status, moved.body.error], [400, 'invalid_client_metadata'], moved.text)
-      assert.equal((await settle(body, { [endpoint]: listed })).status, 200, 'what it is stays')
+      assert.equal((await settle(body, { [endpoint]: listed })).status, 200, 'the client is unchanged')
     }
   })
 })
 
-describe('a client does not get into the sector of somebody else (PW-1, PW-2)', () => {
+describe("a client does not get into another party's sector (PW-1, PW-2)", () => {
   const shop = 'https://shop.example'
   const pushed = {
     grant_types: [],
@@ -141,7 +143,7 @@ describe('a client does not get into the sector of somebody else (PW-1, PW-2)', 
     backchannel_client_notification_endpoint: 'https://mine.example/n',
   }
 
-  test('by signing users in elsewhere than its keys or its endpoint are', async (t) => {
+  test('by redirects to another host than that of its keys or its endpoint', async (t) => {
     const { register } = await opened(t)
     const signsIn = { redirect_uris: ['https://mine.example/cb'], response_types: ['code'] }
     const rings = {
@@ -156,7 +158,7 @@ describe('a client does not get into the sector of somebody else (PW-1, PW-2)', 
     assert.equal((await register({ ...own, ...signsIn })).status, 201)
   })
 
-  test('by moving there while its requests are open', async (t) => {
+  test('by changing its registration while its requests are open', async (t) => {
     const { stage, register, send } = await opened(t)
     const { body } = await register(pushed)
     const credentials = basic(String(body.client_id), String(body.client_secret))

@@ -1,4 +1,4 @@
-/** Approvals that need the confirmation of a passkey. */
+/** Approvals that a passkey must confirm. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { ClientMetadataInput } from '../../src/client/metadata/client-metadata.ts'
@@ -14,7 +14,7 @@ import { type Answer, basic, ben, CIBA, type Stage, secrets } from '../support/s
 import { added, lies, listed, passkeys, signedIn, signedInWith } from './passkeys.ts'
 
 describe('Ana confirms with her passkey', () => {
-  test('what Kiosk asks her with acr_values=phr, and the tokens of the ring say phr', async (t) => {
+  test('a request of Kiosk with acr_values=phr, and its tokens say phr', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
     const { authReqId, requestId } = await rung(stage, { acr_values: 'phr' })
@@ -31,7 +31,7 @@ describe('Ana confirms with her passkey', () => {
     assert.deepEqual([claims.acr, claims.amr, claims.auth_time], ['phr', ['pop', 'user'], now])
   })
 
-  test('also where nobody asked for it', async (t) => {
+  test('also when it was not requested', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
     const { authReqId, requestId } = await rung(stage)
@@ -41,7 +41,7 @@ describe('Ana confirms with her passkey', () => {
     assert.equal(idTokenClaims((await stage.poll('kiosk', authReqId)).body).acr, 'phr')
   })
 
-  test('whatever a client asks that always wants it', async (t) => {
+  test('every request of a client that always requires it', async (t) => {
     const bank: ClientMetadataInput = {
       client_id: 'strict-bank',
       client_secret: secrets.kiosk,
@@ -60,7 +60,7 @@ describe('Ana confirms with her passkey', () => {
     assert.equal((await approve(stage, requestId, bearer, response)).status, 200)
   })
 
-  test('but not just after signing in with it; five minutes later, again', async (t) => {
+  test('but not right after signing in with it; five minutes later, again', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
     const strong = await signedInWith(stage, authenticator)
@@ -69,7 +69,7 @@ describe('Ana confirms with her passkey', () => {
     assert.equal((await approve(stage, first.requestId, strong)).status, 200)
     assert.equal(idTokenClaims((await stage.poll('kiosk', first.authReqId)).body).acr, 'phr')
 
-    // oidc-provider takes the time of a sign-in from the machine, which went on a little since the stage was set.
+    // oidc-provider takes the time of a sign-in from the real clock, which is slightly ahead of the stage's.
     stage.clock.advance(5 * 60_000 + 5_000)
     const second = await rung(stage, { acr_values: 'phr' })
     assert.equal(await requiredOf(stage, second.requestId, strong), true)
@@ -77,7 +77,7 @@ describe('Ana confirms with her passkey', () => {
     assert.equal(await statusOf(stage, second.requestId), 'pending')
   })
 
-  test('a no needs none, and a device service says itself how it knows her', async (t) => {
+  test('a denial needs none, and a device service states its own authentication context', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const one = await rung(stage, { acr_values: 'phr' })
     const denied = await stage.post(
@@ -95,7 +95,7 @@ describe('Ana confirms with her passkey', () => {
     assert.equal(idTokenClaims((await stage.poll('kiosk', two.authReqId)).body).acr, 'urn:bank:face')
   })
 
-  test('nothing that is not right decides anything', async (t) => {
+  test('no invalid confirmation decides anything', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const bens = `Bearer ${(await signIn(stage, ben)).access_token}`
     const anas = await added(stage, bearer)
@@ -134,7 +134,7 @@ describe('Ana confirms with her passkey', () => {
     assert.equal((await approve(stage, other.requestId, bearer)).status, 409)
   })
 
-  test('of forty who use one answer at once, one passes', async (t) => {
+  test('of forty uses of one answer at once, one is accepted', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
     const { requestId } = await rung(stage, { acr_values: 'phr' })
@@ -144,7 +144,7 @@ describe('Ana confirms with her passkey', () => {
     assert.equal(await statusOf(stage, requestId), 'approved')
   })
 
-  test('an authenticator that does not count is used as often as she likes', async (t) => {
+  test('an authenticator without a counter can be used repeatedly', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer, createAuthenticator(stage.url, { counts: false }))
     for (const _ of [1, 2, 3]) {
@@ -154,7 +154,7 @@ describe('Ana confirms with her passkey', () => {
     }
   })
 
-  test('a passkey that was removed is worth nothing', async (t) => {
+  test('a removed passkey is refused', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
     const { requestId } = await rung(stage, { acr_values: 'phr' })
@@ -169,7 +169,7 @@ describe('Ana confirms with her passkey', () => {
 })
 
 async function rung(stage: Stage, parameters: Record<string, string> = {}) {
-  // No two at the same time, so that it is clear which is the newest.
+  // Not two at the same time, so that it is clear which is the newest.
   stage.clock.advance(1)
   const { body } = await stage.ring('kiosk', parameters)
   return { authReqId: body.auth_req_id, requestId: await stage.newestRequest() }

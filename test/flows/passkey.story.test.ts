@@ -1,4 +1,4 @@
-/** Ana adds a passkey, signs in with it, and confirms with it what she approves. */
+/** Ana adds a passkey, signs in with it, and confirms approvals with it. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createAuthenticator, type Lies, passkeyOptions, pressPasskey, sendPasskey } from '../support/authenticator.ts'
@@ -8,7 +8,7 @@ import { ana, ben, credentials, openStage, type Stage } from '../support/stage.t
 import { added, creationOptions, lies, listed, passkeys, signedIn, signedInWith } from './passkeys.ts'
 
 describe('Ana adds a passkey', () => {
-  test('after signing in with her password, sees it in her list, and removes it', async (t) => {
+  test('after signing in with her password; it appears in her list, and she removes it', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = createAuthenticator(stage.url)
     const options = await creationOptions(stage, bearer)
@@ -34,7 +34,7 @@ describe('Ana adds a passkey', () => {
     assert.equal((await stage.post(`${passkeys}/remove`, { id: String(id) }, strong)).status, 404)
   })
 
-  test('but not what was made elsewhere, for somebody else, without recognising her, or twice', async (t) => {
+  test('but not one made for another site or user, without user verification, or twice', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const bens = `Bearer ${(await signIn(stage, ben)).access_token}`
     const lies: Lies[] = [
@@ -66,7 +66,7 @@ describe('Ana adds a passkey', () => {
     assert.equal((await listed(stage, bearer)).length, 1)
   })
 
-  test('only Ana herself can: no device service, nobody without her token, and Ben cannot remove hers', async (t) => {
+  test('only with her own token: a device service and a caller without a token are refused, and Ben cannot remove hers', async (t) => {
     const { stage, bearer } = await signedIn(t)
     await added(stage, bearer)
     const [{ id }] = (await listed(stage, bearer)) as [{ id: string }]
@@ -109,7 +109,7 @@ describe('changing passkeys requires a recent sign-in (RFC 9470)', () => {
     assert.equal((await stage.post(passkeys, { passkey: made }, bearer)).status, 401, 'too late')
   })
 
-  test('once she has a passkey, whoever knows her password adds none and removes none', async (t) => {
+  test('once she has a passkey, her password alone neither adds nor removes one', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
     assert.deepEqual(await neededOf(stage, bearer), { max_age: 300, acr_values: 'phr' })
@@ -121,7 +121,7 @@ describe('changing passkeys requires a recent sign-in (RFC 9470)', () => {
     assert.equal((await listed(stage, strong)).length, 2)
   })
 
-  test('a sign-in that lies in the future is none of just now', async (t) => {
+  test('a sign-in time in the future does not count as recent', async (t) => {
     const behind = await openStage(t, { parts: { clock: createStageClock(Date.now() - 3_600_000) } })
     const early = `Bearer ${(await signIn(behind)).access_token}`
     assert.equal((await behind.post(`${passkeys}/options`, {}, early)).status, 401)
@@ -129,7 +129,7 @@ describe('changing passkeys requires a recent sign-in (RFC 9470)', () => {
 })
 
 describe('Ana signs in with her passkey', () => {
-  test('and the tokens say so: phr, pop and user, and when', async (t) => {
+  test('and the tokens say phr, pop, user, and the time', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
     const { browser, page, tokens } = await startSignIn(stage)
@@ -144,13 +144,13 @@ describe('Ana signs in with her passkey', () => {
     assert.equal(typeof ((await listed(stage, bearer)) as [{ used_at: number }])[0].used_at, 'number')
   })
 
-  test('while a password leaves acr unsaid', async (t) => {
+  test('while a password sets no acr', async (t) => {
     const stage = await openStage(t)
     const claims = (await signIn(stage)).claims()!
     assert.deepEqual([claims.acr, claims.amr], [undefined, ['pwd']])
   })
 
-  test('nobody learns who has one: the options name no passkey', async (t) => {
+  test('without revealing which users have one: the options name no passkey', async (t) => {
     const { stage, bearer } = await signedIn(t)
     await added(stage, bearer)
     const { browser, page } = await startSignIn(stage, { login_hint: 'ana@example.com' })
@@ -158,7 +158,7 @@ describe('Ana signs in with her passkey', () => {
     assert.deepEqual(Object.keys(options).sort(), ['challenge', 'rpId', 'timeout', 'userVerification'])
   })
 
-  test('where the app asks for phr and nothing else, a password will not do', async (t) => {
+  test('where the app requires phr, a password is not accepted', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
     const { browser, page, tokens } = await startSignIn(stage, { acr_values: 'phr' })
@@ -173,7 +173,7 @@ describe('Ana signs in with her passkey', () => {
     assert.match(either.page.text, /type="password"/)
   })
 
-  test('not even in a browser that signed her in with the password before; with the passkey, it is enough', async (t) => {
+  test('also in a browser with an earlier password session; with the passkey, it is enough', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
     const { app, browser, page, tokens } = await startSignIn(stage)
@@ -199,7 +199,7 @@ describe('Ana signs in with her passkey', () => {
     assert.match((await ask({})).text, /Allow access/, 'no second sign-in')
   })
 
-  test('but not with anything that is not right, and says so on the page', async (t) => {
+  test('but not with an invalid answer; the page says so', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
     const { browser, page } = await startSignIn(stage)
@@ -226,7 +226,7 @@ describe('Ana signs in with her passkey', () => {
     assert.equal((await sendPasskey(other, otherPage, response)).status, 401, 'replayed')
   })
 
-  test('in her language: what the app asks for, else what her browser says', async (t) => {
+  test("in her language: the one the app asks for, else her browser's", async (t) => {
     const stage = await openStage(t)
     const { page } = await startSignIn(stage, { ui_locales: 'de' })
     assert.match(page.text, /<html lang="de">/)
@@ -234,7 +234,7 @@ describe('Ana signs in with her passkey', () => {
     assert.match(over.text, /<html lang="fr">/)
   })
 
-  test('the script comes from the server, as a file', async (t) => {
+  test('with a script that the server delivers as a file', async (t) => {
     const stage = await openStage(t)
     const { status, headers, text } = await stage.get('/assets/passkey.js')
     assert.deepEqual([status, headers.get('content-type')], [200, 'text/javascript; charset=utf-8'])

@@ -1,4 +1,4 @@
-/** What passwords cost the server: whoever tries them stops nobody else, and what is kept of them is strong. */
+/** The cost of password hashing: attempts by one caller do not stop others, and stored hashes are strong. */
 import assert from 'node:assert/strict'
 import { createHook } from 'node:async_hooks'
 import { availableParallelism } from 'node:os'
@@ -23,7 +23,7 @@ import {
   refusalsAmong,
 } from './held-hashing.ts'
 
-/** Passwords from strangers. Places: 5 for a network, 10 for a /48, 16 in all. */
+/** Passwords from unknown callers. Places: 5 for a network, 10 for a /48, 16 in all. */
 const crowds: [string, number, (number: number) => string, number][] = [
   ['fifty from one address', 50, () => '192.0.2.1', 5],
   ['a hundred and fifty from three addresses', 150, (number) => `192.0.${number % 3}.1`, 15],
@@ -32,10 +32,10 @@ const crowds: [string, number, (number: number) => string, number][] = [
   ['a hundred and fifty from one /48', 150, (number) => `2001:db8:1:${number.toString(16)}::1`, 10],
 ]
 
-/** Sign-ins that are looked up at the same time. */
+/** Sign-ins that look up their user at the same time. */
 const lookUpsAtOnce = 8
 
-/** Codes from clients that have shown who they are. Places: 8 for a client, 32 for its network, 64 in all. */
+/** User codes from authenticated clients. Places: 8 for a client, 32 for its network, 64 in all. */
 const codeCrowds: [string, CodeCrowd][] = [
   ['fifty of one client', { count: 50, clients: 1, addressOf: () => '192.0.2.1', places: 8 }],
   ['a hundred of one client, from as many networks', { count: 100, clients: 1, addressOf: eachElsewhere, places: 8 }],
@@ -61,7 +61,7 @@ function eachElsewhere(number: number): string {
   return `10.${number >> 8}.${number & 255}.1`
 }
 
-/** Clients that ask for codes, and tries enough that the number of places alone decides. */
+/** Clients that use codes, with high limits of attempts, so that the number of places alone decides. */
 function withCodes(clients: number): ConfigInput {
   const booth = { client_secret: boothSecret, backchannel_user_code_parameter: true }
   return {
@@ -82,16 +82,16 @@ async function sendWrongCode(stage: Stage, as: string, address: string): Promise
 }
 
 for (const engine of engines) {
-  describe(`a crowd of wrong passwords, on ${engine.name},`, () => {
+  describe(`a crowd of wrong passwords, on ${engine.name}`, () => {
     for (const [name, count, addressOf, places] of crowds) {
-      test(`${name}: two hashes under way, ${places} tries in the queue, 503 for the others; tokens are issued`, async (t) => {
+      test(`${name}: two hashes under way, ${places} attempts in the queue, 503 for the others; tokens are issued`, async (t) => {
         const { held, stage, statements, attempt } = await openHeldUp(t, { engine })
         const sql = await statements.during(async () => {
           const answers = Array.from({ length: count }, (_, number) => attempt(addressOf(number), `u${number}`))
           const refused = refusalsAmong(answers)
           await until(async () => refused() === count - places && (await placesOf(stage)) === places, 30_000)
           await until(() => held.underWay() === 2)
-          assert.equal(await triesOf(stage), 4 * 2, 'only those whose turn it is have been counted')
+          assert.equal(await triesOf(stage), 4 * 2, 'only attempts whose turn has come are counted')
           await issueTokens(stage)
           held.letAll()
           const statuses = (await Promise.all(answers)).map(({ status }) => status)
@@ -99,17 +99,17 @@ for (const engine of engines) {
           assert.equal(statuses.filter((status) => status === 503).length, count - places)
         })
         assert.deepEqual(held.seen, { most: 2, begun: places })
-        assert.equal(await triesOf(stage), 4 * places, 'who was refused has not tried')
-        assert.equal(aboutTries(sql).length, 4 * places, 'who was refused has not been counted, and then not')
+        assert.equal(await triesOf(stage), 4 * places, 'a refused attempt does not count as tried')
+        assert.equal(aboutTries(sql).length, 4 * places, 'a refused attempt has not been counted and uncounted again')
         const lookUps = sql.filter((each) => / from oidc_models /.test(each)).length
         assert.ok(lookUps <= places + lookUpsAtOnce, `${lookUps} sign-ins were looked up for ${places} places`)
       })
     }
   })
 
-  describe(`a crowd of wrong user codes, on ${engine.name},`, () => {
+  describe(`a crowd of wrong user codes, on ${engine.name}`, () => {
     for (const [name, { count, clients, addressOf, places }] of codeCrowds) {
-      test(`${name}: two hashes under way, ${places} tries in the queue, 503 for the others; tokens are issued`, async (t) => {
+      test(`${name}: two hashes under way, ${places} attempts in the queue, 503 for the others; tokens are issued`, async (t) => {
         const { held, stage } = await openHeldUp(t, { engine, config: withCodes(clients) })
         const answers = Array.from({ length: count }, (_, number) =>
           sendWrongCode(stage, `booth-${number % clients}`, addressOf(number)),
@@ -117,7 +117,7 @@ for (const engine of engines) {
         const refused = refusalsAmong(answers)
         await until(async () => refused() === count - places && (await placesOf(stage)) === places, 30_000)
         await until(() => held.underWay() === 2)
-        assert.deepEqual(await codeTriesOf(stage), { pair: 2 }, 'only those whose turn it is have been counted')
+        assert.deepEqual(await codeTriesOf(stage), { pair: 2 }, 'only attempts whose turn has come are counted')
         await issueTokens(stage)
         held.letAll()
         const heard = (await Promise.all(answers)).map(({ status, headers, body }) =>
@@ -133,7 +133,7 @@ for (const engine of engines) {
 }
 
 describe('wrong passwords at once', () => {
-  test('a page says in words that it is to be tried again, and when', async (t) => {
+  test('a page says that the attempt must be repeated, and when', async (t) => {
     const { held, stage, attempt } = await openHeldUp(t)
     const answers = Array.from({ length: 6 }, () => attempt('192.0.2.1', 'ana'))
     const refused = await Promise.race(answers)
@@ -147,7 +147,7 @@ describe('wrong passwords at once', () => {
     await Promise.all(answers)
   })
 
-  test('whoever comes from elsewhere, and a client with a user code, take the next turns', async (t) => {
+  test('a user from another network, and a client with a user code, get the next turns', async (t) => {
     const held = heldUp()
     const names = new Map([
       [await secretFor(ana.password, passwordOf(ana.id)), 'ana'],
@@ -180,9 +180,10 @@ describe('wrong passwords at once', () => {
   })
 
   for (const engine of engines) {
-    test(`who hangs up while waiting frees the place, and leaves no trace, on ${engine.name}`, (t) => hangUp(t, engine))
+    test(`a caller that hangs up while waiting frees its place and leaves nothing behind, on ${engine.name}`, (t) =>
+      hangUp(t, engine))
 
-    test(`who needs no hash waits for none, and takes nobody's place, on ${engine.name}`, async (t) => {
+    test(`a call that needs no hash does not wait and takes no place, on ${engine.name}`, async (t) => {
       const limits = { signIn: { perName: 1000, perAddress: 1, perNetwork: 1000, pause: 60 } }
       const { held, stage, attempt } = await openHeldUp(t, { engine, config: { ...config, limits } })
       const first = attempt('192.0.2.1', 'ana')
@@ -232,10 +233,10 @@ describe('wrong passwords at once', () => {
       (await Promise.all([...two, third])).map(({ status }) => status),
       [401, 401, 401],
     )
-    assert.equal(held.seen.begun, 3, 'for those who have left nothing was computed')
+    assert.equal(held.seen.begun, 3, 'nothing was computed for callers that have left')
   }
 
-  test('as many hashes are computed at once as the machine has processors to spare, two at most', async (t) => {
+  test('as many hashes are computed at once as there are spare processors, at most two', async (t) => {
     const held = heldUp()
     const stage = await openStage(t, { config, parts: { passwords: { scrypt: held.scrypt } } })
     t.after(held.letAll)
@@ -248,7 +249,7 @@ describe('wrong passwords at once', () => {
     assert.equal(held.seen.most, availableParallelism() > 2 ? 2 : 1)
   })
 
-  test('none of it runs in the threads of libuv, in which signatures are made', async (t) => {
+  test('no hash runs in the threads of libuv, in which signatures are made', async (t) => {
     let inLibuv = 0
     const hook = createHook({
       init(_id, type) {
@@ -267,7 +268,7 @@ describe('wrong passwords at once', () => {
   })
 })
 
-/** What goes into scrypt for a password at the stage. */
+/** The input of scrypt for a password on the stage. */
 async function secretFor(password: string, of: string): Promise<string> {
   let sent = ''
   const scrypt: Scrypt = async ({ secret }) => {
@@ -289,12 +290,12 @@ async function triesOf(stage: Stage): Promise<number> {
   return Number(row!.tries)
 }
 
-/** Statements that count tries, or take them back. */
+/** Statements that count attempts, or uncount them. */
 function aboutTries(sql: string[]): string[] {
   return sql.filter((each) => /^(insert into|update|delete from) sign_in_attempts/.test(each))
 }
 
-/** What is counted of user codes: for pairs of client and user, for clients, for users. */
+/** The counters of user codes: for pairs of client and user, for clients, for users. */
 async function codeTriesOf(stage: Stage): Promise<Record<string, number>> {
   const sums: Record<string, number> = {}
   for (const { counter, tries } of await rowsOf(stage, 'select counter, tries from user_code_tries')) {

@@ -9,7 +9,7 @@ import { countRows, rowsOf } from '../support/tables.ts'
 
 for (const engine of engines) {
   describe(`the pause between polls, on ${engine.name}`, () => {
-    test('the first poll may come at once; each early one adds five seconds, for good (M40, M5, TE-1, TK-18)', async (t) => {
+    test('the first poll may come at once; each early one adds five seconds, permanently (M40, M5, TE-1, TK-18)', async (t) => {
       const stage = await openStage(t, { engine })
       const { auth_req_id, interval } = (await stage.ring('kiosk')).body
       assert.equal(interval, 5)
@@ -32,7 +32,7 @@ for (const engine of engines) {
     })
 
     for (const status of ['approved', 'denied'] as const) {
-      test(`a ready answer is never hidden behind slow_down: ${status} (M5, TK-15)`, async (t) => {
+      test(`slow_down never hides a result: ${status} (M5, TK-15)`, async (t) => {
         const stage = await openStage(t, { engine })
         const { auth_req_id } = (await stage.ring('kiosk')).body
         for (let i = 0; i < 3; i++) await stage.poll('kiosk', auth_req_id)
@@ -80,7 +80,7 @@ for (const engine of engines) {
       })
     }
 
-    test('an approval that nobody collected expires with the request; no token is made (M3)', async (t) => {
+    test('an approval that was not collected expires with the request; no token is made (M3)', async (t) => {
       const stage = await openStage(t, { engine })
       const { auth_req_id } = (await stage.ring('kiosk', { requested_expiry: '60' })).body
       await stage.decide(await stage.newestRequest(), 'approved')
@@ -107,7 +107,7 @@ for (const engine of engines) {
       assert.equal((await stage.poll('kiosk', second)).body.error, 'expired_token')
     })
 
-    test('a denial after the approval is a conflict, and of both at once one stands (M22, CN-5)', async (t) => {
+    test('a denial after the approval is a conflict, and of both at once one takes effect (M22, CN-5)', async (t) => {
       const stage = await openStage(t, { engine })
       const { auth_req_id } = (await stage.ring('kiosk')).body
       const requestId = await stage.newestRequest()
@@ -129,7 +129,7 @@ for (const engine of engines) {
       assert.equal(history.length, 1)
     })
 
-    test("another client's auth_req_id reads like an unknown one, and nothing changes (M24, M25, TE-2, TE-9, TK-2)", async (t) => {
+    test("another client's auth_req_id gets the same answer as an unknown one, and nothing changes (M24, M25, TE-2, TE-9, TK-2)", async (t) => {
       const stage = await openStage(t, { engine })
       const { auth_req_id } = (await stage.ring('kiosk')).body
       await stage.poll('kiosk', auth_req_id)

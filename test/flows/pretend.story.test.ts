@@ -1,6 +1,6 @@
 /**
- * M30, AE-5, CD-18: a client that must not learn who is there. Whom nobody knows it hears of as of somebody who never
- * answers.
+ * A client that must not learn which users exist: a request about an unknown user looks like one that the user never
+ * answers (M30, AE-5, CD-18).
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -35,7 +35,7 @@ function pretending(t: TestContext, { config, ...options }: StageOptions = {}): 
   return openStage(t, { ...options, config: { users: [ana, ben, dora, cleo], ...config, requests } })
 }
 
-/** An answer without what is another each time. */
+/** An answer without the values that differ from call to call. */
 function shapeOf({ status, headers, body }: Answer) {
   const names = [...headers.keys()].filter((name) => name !== 'date').sort()
   const length = headers.get('content-length')
@@ -47,9 +47,9 @@ function shapeOf({ status, headers, body }: Answer) {
 const rows = (stage: Stage) => rowsOf(stage, "select * from backchannel_auth_requests where user_id like '∅%'")
 
 for (const engine of engines) {
-  describe(`somebody nobody knows, on ${engine.name}`, () => {
+  describe(`a request about an unknown user, on ${engine.name}`, () => {
     for (const as of ['kiosk', 'northbank', 'till'] as RingingClient[]) {
-      test(`${as} hears the same as of Ana, letter for letter, and the database the same statements`, async (t) => {
+      test(`gets ${as} the same answer as one about Ana, letter for letter, and the database the same statements`, async (t) => {
         const statements = listenToStatements()
         const email = { smtp: 'smtp://localhost:1', from: 'a@example.com' }
         const stage = await pretending(t, {
@@ -74,7 +74,7 @@ for (const engine of engines) {
       })
     }
 
-    test('polls are answered as those of any request, until it has run out', async (t) => {
+    test('is polled like any other request, until it has expired', async (t) => {
       const stage = await pretending(t, { engine })
       const ids = await Promise.all(
         ['ana', 'zoe'].map(async (login_hint) => (await stage.ring('kiosk', { login_hint })).body.auth_req_id),
@@ -97,8 +97,8 @@ for (const engine of engines) {
   })
 }
 
-describe('nobody', () => {
-  test('is told, sees the request, or can decide it', async (t) => {
+describe('a request about a decoy user', () => {
+  test('is not notified, shown, or open to a decision', async (t) => {
     const hook = await openNotificationEndpoint(t)
     const stage = await pretending(t, {
       config: { deviceWebhook: { url: hook.url, secret: newSecret() }, notifications: { allowPrivateNetworks: true } },
@@ -128,10 +128,10 @@ describe('nobody', () => {
       stage.logLines.some((line) => line.includes('"outcome":"pretended"')),
       'the operator can see it',
     )
-    assert.ok(!JSON.stringify(await rows(stage)).includes('zoe'), 'whom the client named is not kept')
+    assert.ok(!JSON.stringify(await rows(stage)).includes('zoe'), 'the name that the client sent is not stored')
   })
 
-  test('a push client hears at the end what it hears of a user who never answered; a ping client hears nothing', async (t) => {
+  test('expires like any unanswered request: a push client gets the same error; a ping client gets nothing', async (t) => {
     const [pushed, pinged] = [await openNotificationEndpoint(t), await openNotificationEndpoint(t)]
     const stage = await pretending(t, { till: pushed.url, northbank: pinged.url })
     const ids = new Map<unknown, string>()
@@ -150,7 +150,7 @@ describe('nobody', () => {
     assert.equal(pinged.heard.length, 0)
   })
 
-  test('has only so many open requests: by name, in whatever letters, however it was said', async (t) => {
+  test('counts for the limit of open requests: by name, in any case, however it was sent', async (t) => {
     const key = await newKey('finder')
     const tokenIssuers = [{ issuer: 'https://finder.example', jwks: { keys: [key.publicJwk] } }]
     const stage = await pretending(t, { config: { requests: { maxOpenPerUser: 2 }, hints: { tokenIssuers } } })
@@ -182,7 +182,7 @@ describe('nobody', () => {
     assert.deepEqual(byToken, [200, 200, 403])
   })
 
-  test('a user who has blocked the client is nobody for it', async (t) => {
+  test('gets the same answer as one about a user who has blocked the client', async (t) => {
     const stage = await pretending(t)
     const authorization = await bearerOf(stage)
     await stage.post('/backchannel/block', { client_id: 'kiosk', blocked: 'true' }, authorization)
@@ -193,7 +193,7 @@ describe('nobody', () => {
     assert.equal((await stage.waiting()).length, 1)
   })
 
-  test('what is wrong with a hint itself is still said', async (t) => {
+  test('is not created for an invalid hint: its error is returned', async (t) => {
     const stage = await pretending(t)
     const ring = (hints: Record<string, string>) => stage.ring('kiosk', { login_hint: '', ...hints })
     for (const hints of [{}, { id_token_hint: 'x.y.z' }, { login_hint: 'zoe', login_hint_token: 'x' }]) {
@@ -202,13 +202,13 @@ describe('nobody', () => {
     assert.equal((await rows(stage)).length, 0)
   })
 
-  test('a device service is told that there is nobody: it knows its users', async (t) => {
+  test('is not created for a device service: it gets the error, because it knows its users', async (t) => {
     const stage = await pretending(t)
     const { body } = await stage.post('/backchannel/authinfo', { login_hint: 'zoe' }, credentials.phoneService)
     assert.equal(body.error, 'unknown_user_id')
   })
 
-  test("is what a hook's own refusal means, too", async (t) => {
+  test('is also created when a hook refuses the user', async (t) => {
     const find = async (id: string) => (id === ana.id ? ana : null)
     const users = {
       find,
@@ -223,7 +223,7 @@ describe('nobody', () => {
   })
 })
 
-describe('it is for each client to say (M30)', () => {
+describe('the setting of a client (M30)', () => {
   const open = (t: TestContext, unknownUsers: 'error' | 'pretend') =>
     openStage(t, {
       config: {
@@ -241,7 +241,7 @@ describe('it is for each client to say (M30)', () => {
     ['error', 400],
     ['pretend', 200],
   ] as const) {
-    test(`whatever the deployment says: ${unknownUsers}`, async (t) => {
+    test(`overrides that of the deployment: ${unknownUsers}`, async (t) => {
       const stage = await open(t, unknownUsers)
       const answers = [await ring(stage, 'open'), await ring(stage, 'closed')]
       assert.deepEqual(
@@ -255,7 +255,7 @@ describe('it is for each client to say (M30)', () => {
     })
   }
 
-  test('but not for one that registers itself', async (t) => {
+  test('but a client that registers itself cannot set it', async (t) => {
     const stage = await openStage(t, {
       config: { registration: { mode: 'open' }, requests: { unknownUsers: 'pretend' } },
     })
@@ -275,7 +275,7 @@ describe('it is for each client to say (M30)', () => {
   })
 })
 
-describe('user codes and nobody (M47)', () => {
+describe('decoy users and user codes (M47)', () => {
   const open = async (t: TestContext) => {
     const booth = pollClient('booth', { client_secret: secret, backchannel_user_code_parameter: true })
     const statements = listenToStatements()
@@ -290,14 +290,14 @@ describe('user codes and nobody (M47)', () => {
       })
       return { ...shapeOf(answer!), sql }
     }
-    // Which of them would have a code nobody can tell beforehand.
+    // It cannot be predicted which of them have a code.
     const names = Array.from({ length: 30 }, (_, number) => `zoe${number}@example.com`)
     const withoutCode: string[] = []
     for (const name of names) if ((await ask(name)).status === 200) withoutCode.push(name)
     return { stage, ask, withoutCode, withCode: names.filter((name) => !withoutCode.includes(name)) }
   }
 
-  test('some of those who are not there have a code and others none, for good, like those who are', async (t) => {
+  test('some decoy users have a code and others none, permanently, like existing users', async (t) => {
     const { ask, withCode, withoutCode, stage } = await open(t)
     assert.ok(withCode.length > 3 && withoutCode.length > 3, `${withCode.length} and ${withoutCode.length}`)
     const missing = await ask('cleo')
@@ -314,7 +314,7 @@ describe('user codes and nobody (M47)', () => {
     }
   })
 
-  test('a wrong code looks the same, and so does being locked out', async (t) => {
+  test('a wrong code and a lock-out look the same as for existing users', async (t) => {
     const { ask, withCode } = await open(t)
     const hear = async (name: string) => {
       const all = []

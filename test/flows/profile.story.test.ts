@@ -1,4 +1,4 @@
-/** A deployment that has promised to keep to FAPI-CIBA: what it refuses to start with, and how its resources answer. */
+/** The profile FAPI-CIBA: configurations it refuses at start, and how its resources answer. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createLocalJWKSet, jwtVerify } from 'jose'
@@ -21,9 +21,9 @@ import { signedRequest } from '../support/signed-requests.ts'
 import { ana, CIBA, openStage } from '../support/stage.ts'
 import { openTlsStage } from '../support/tls-stage.ts'
 
-describe('clients that were registered before the profile was', () => {
+describe('clients that were registered before the profile was switched on', () => {
   for (const engine of engines) {
-    test(`${engine.name}: keep the server from starting, each by name (FC-4, FC-7, FI-1)`, async (t) => {
+    test(`keep the server from starting, each named in the error, on ${engine.name} (FC-4, FC-7, FI-1)`, async (t) => {
       const { url, drop } = await engine.fresh()
       t.after(drop)
       const clock = createStageClock()
@@ -70,10 +70,10 @@ describe('clients that were registered before the profile was', () => {
   }
 })
 
-describe('userinfo answers with the interaction it belongs to (RS-5)', () => {
+describe('userinfo returns the interaction id (RS-5)', () => {
   const id = '93bac548-d2de-4546-b106-880a5018460d'
 
-  test('the one that the caller names, and its log line has it', async (t) => {
+  test("the caller's own, which is also in the log line", async (t) => {
     const stage = await openStage(t)
     const authorization = await bearerOf(stage, ana)
     const { status, headers, body } = await stage.get('/oauth/userinfo', { authorization, 'x-fapi-interaction-id': id })
@@ -85,7 +85,7 @@ describe('userinfo answers with the interaction it belongs to (RS-5)', () => {
     assert.ok(stage.logLines.some((line) => line.includes('userinfo.called') && line.includes(id)))
   })
 
-  test('one of our own where it names none, or what could be none', async (t) => {
+  test("a generated one, if the caller's is missing or invalid", async (t) => {
     const stage = await openStage(t)
     const authorization = await bearerOf(stage, ana)
     for (const given of [undefined, 'x', `${id}\t`, '<script>']) {
@@ -97,7 +97,7 @@ describe('userinfo answers with the interaction it belongs to (RS-5)', () => {
     }
   })
 
-  test('no token in the address; an address of the caller’s customer is no reason to refuse (RS-2, RS-6)', async (t) => {
+  test("no token in the URL; the header with the customer's address is accepted (RS-2, RS-6)", async (t) => {
     const stage = await openStage(t)
     const authorization = await bearerOf(stage, ana)
     const inAddress = await stage.get(`/oauth/userinfo?access_token=${authorization.slice('Bearer '.length)}`)
@@ -163,7 +163,7 @@ describe('a bank under the profile, over TLS', () => {
     return { stage, ring, post, asBank, certified, key }
   }
 
-  /** Whether the client is believed with assertions of each of these audiences, at each endpoint. */
+  /** Whether an assertion with each of these audiences authenticates the client, at each endpoint. */
   async function believed(bank: Awaited<ReturnType<typeof openBank>>, audiences: unknown[]) {
     const { stage, post, asBank, key } = bank
     const answers: [string, unknown, boolean][] = []
@@ -182,7 +182,7 @@ describe('a bank under the profile, over TLS', () => {
     return answers
   }
 
-  test('client assertions name the issuer as their audience and nothing else, unless told otherwise', async (t) => {
+  test('client assertions must have the issuer as their only audience, unless configured otherwise', async (t) => {
     const bank = await openBank(t)
     const { url } = bank.stage
     assert.deepEqual(
@@ -197,7 +197,7 @@ describe('a bank under the profile, over TLS', () => {
     for (const [path, aud, passed] of await believed(lenient, usual)) assert.equal(passed, true, `${path}: ${aud}`)
   })
 
-  test('details say what it is about as well as a binding message does; with neither it is refused (FC-3, RA-11)', async (t) => {
+  test('authorization details count as a binding message does; without either the request is refused (FC-3, RA-11)', async (t) => {
     const { ring } = await openBank(t)
     const nothing = await ring({ binding_message: undefined })
     assert.deepEqual([nothing.status, nothing.body.error], [400, 'invalid_request'])
@@ -214,7 +214,7 @@ describe('a bank under the profile, over TLS', () => {
     }
   })
 
-  test('a JWT says which certificate it is bound to and what was approved, refreshed too (ML-7, FI-2, RA-7)', async (t) => {
+  test('a JWT names the certificate it is bound to and what was approved, also after a refresh (ML-7, FI-2, RA-7)', async (t) => {
     const { stage, ring, post, asBank, certified } = await openBank(t)
     const details = [payment, { ...payment, locations: ['https://elsewhere.example'] }]
     const asked = { scope: 'openid offline_access', resource: api, binding_message: undefined }

@@ -1,4 +1,7 @@
-/** DPoP proofs of strangers: anybody can make them, so they leave no row and no signature is verified for them. */
+/**
+ * DPoP proofs of unauthenticated callers: any caller can make them, so they store no row, and no signature is verified
+ * for them.
+ */
 import assert from 'node:assert/strict'
 import { createHash, generateKeyPairSync, sign } from 'node:crypto'
 import { describe, type TestContext, test } from 'node:test'
@@ -29,7 +32,7 @@ const clients: NonNullable<ConfigInput['clients']> = [
   },
 ]
 
-/** The test is the proxy: it says where a call comes from. */
+/** The test acts as the proxy: it says where a call comes from. */
 const openBehindProxy = (t: TestContext, engine: Engine) =>
   openStage(t, { engine, config: { proxy: { trust: ['127.0.0.1', '::1'] }, clients } })
 
@@ -49,7 +52,7 @@ interface Attempt {
   path: string
   authorization?: string
   form?: Record<string, string>
-  /** The access token the proof is to name. */
+  /** The access token that the proof must name. */
   token?: string
 }
 
@@ -58,7 +61,7 @@ const wrong = basic('wallet', newSecret())
 const code = { grant_type: 'authorization_code', code: newSecret(), redirect_uri: 'http://127.0.0.1/callback' }
 const refresh = { grant_type: 'refresh_token', refresh_token: newSecret() }
 
-/** Without anything that is a client's or a user's. */
+/** Without any client's or user's credentials. */
 const attempts: Attempt[] = [
   { method: 'POST', path: '/oauth/token', form: { ...code, client_id: 'pocket-app', code_verifier: newSecret() } },
   { method: 'POST', path: '/oauth/token', form: { ...refresh, client_id: 'pocket-app' } },
@@ -86,7 +89,7 @@ const attempts: Attempt[] = [
   { method: 'GET', path: '/.well-known/openid-configuration' },
 ]
 
-/** Those that cost least, for a great many: one at each endpoint where proofs mean something. */
+/** The cheapest attempts, for large numbers: one at each endpoint that reads proofs. */
 const quick = [attempts[1]!, attempts[10]!, attempts[12]!]
 
 async function send(stage: Stage, key: ProofKey, { method, path, authorization, form, token }: Attempt) {
@@ -95,7 +98,7 @@ async function send(stage: Stage, key: ProofKey, { method, path, authorization, 
   return callWith(stage, method, path, { dpop, authorization }, form)
 }
 
-/** So many calls, each with a proof of its own, thirty at a time, of each attempt in turn. */
+/** That many calls, each with its own proof, thirty at a time, of each attempt in turn. */
 async function sendMany(t: TestContext, stage: Stage, count: number, of: Attempt[], from: (number: number) => string) {
   const makeProof = proofMaker(stage)
   const pool = new Pool(stage.url, { connections: 30 })
@@ -123,7 +126,7 @@ async function sendMany(t: TestContext, stage: Stage, count: number, of: Attempt
   await Promise.all(Array.from({ length: 30 }, sender))
 }
 
-/** Makes them as quickly as somebody would who makes many. */
+/** Makes proofs as quickly as an attacker would. */
 function proofMaker({ url, clock }: Stage) {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
@@ -147,7 +150,7 @@ async function signInWithKey(stage: Stage) {
 }
 
 for (const engine of engines) {
-  describe(`${engine.name}: proofs that anybody can make`, () => {
+  describe(`proofs that any caller can make, on ${engine.name}`, () => {
     test('a thousand from one network, ten thousand from many: no row, no signature verified', async (t) => {
       const stage = await openBehindProxy(t, engine)
       const verifications = countVerifications(t)
@@ -157,7 +160,7 @@ for (const engine of engines) {
       assert.deepEqual([await rowsOfProofs(stage), verifications()], [0, 0])
     })
 
-    test('nor with tokens that were stolen from a client that keeps its key', async (t) => {
+    test('the same with tokens that were stolen from a client that keeps its key', async (t) => {
       const stage = await openBehindProxy(t, engine)
       const { accessToken: token, refreshToken, key } = await signInWithKey(stage)
       const before = await rowsOfProofs(stage)
@@ -190,8 +193,8 @@ for (const engine of engines) {
     })
   })
 
-  describe(`${engine.name}: the proof of a client`, () => {
-    test('a public client refreshes ten times at once with one proof: one passes, and its tokens stay', async (t) => {
+  describe(`the proof of a client, on ${engine.name}`, () => {
+    test('of ten refreshes by a public client at once with one proof, one passes, and its tokens stay', async (t) => {
       const stage = await openBehindProxy(t, engine)
       const { key, refreshToken } = await signInWithKey(stage)
       const before = await rowsOfProofs(stage)
@@ -208,10 +211,10 @@ for (const engine of engines) {
       assert.equal((await rowsOfProofs(stage)) - before, 1)
       const again = { ...form, refresh_token: String(passed[0]!.body.refresh_token) }
       const next = await callWith(stage, 'POST', '/oauth/token', { dpop: await proofOf(stage, key) }, again)
-      assert.equal(next.status, 200, 'nothing was taken for stolen')
+      assert.equal(next.status, 200, 'no token was taken for stolen')
     })
 
-    test('came with a call that failed: it is as good as one that was never sent, once', async (t) => {
+    test('that came with a failed call can be used again, once', async (t) => {
       const stage = await openBehindProxy(t, engine)
       const { key, refreshToken } = await signInWithKey(stage)
       const form = { ...refresh, client_id: 'pocket-app' }

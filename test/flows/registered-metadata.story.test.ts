@@ -1,4 +1,4 @@
-/** What a client registers: what is kept of it, and what is refused. */
+/** Client metadata at registration: what is stored, and what is refused. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createLog } from '../../src/platform/log.ts'
@@ -7,8 +7,8 @@ import { newKey } from '../support/assertions.ts'
 import { ana, basic, CIBA, openStage, type Stage } from '../support/stage.ts'
 import { calls, opened, poll } from './registration-calls.ts'
 
-describe('what is registered', () => {
-  test('is answered whole, defaults included, and only what is understood (DR-2, DR-4, DR-7)', async (t) => {
+describe('registered metadata', () => {
+  test('are returned completely, with defaults, and without unknown members (DR-2, DR-4, DR-7)', async (t) => {
     const { stage, register } = await opened(t)
     const { status, body, headers } = await register({
       ...poll,
@@ -34,7 +34,7 @@ describe('what is registered', () => {
     assert.equal(client_id_issued_at, Math.floor(stage.clock.now() / 1000))
   })
 
-  test('needs no redirect for CIBA alone, and no secret where keys prove (DR-6, DR-8)', async (t) => {
+  test('need no redirect URI for CIBA alone, and come without a secret if the client has keys (DR-6, DR-8)', async (t) => {
     const { register } = await opened(t)
     const { publicJwk } = await newKey('one', 'PS256')
     const { status, body } = await register({
@@ -51,7 +51,7 @@ describe('what is registered', () => {
     assert.ok(!('client_secret' in body) && !('client_secret_expires_at' in body))
   })
 
-  test('keeps of keys what keys have, and nothing that only takes memory', async (t) => {
+  test('keep only the known members of a key', async (t) => {
     const { register } = await opened(t)
     const { publicJwk } = await newKey('one')
     const many = Array.from({ length: 10_000 }, () => [])
@@ -64,14 +64,14 @@ describe('what is registered', () => {
     assert.deepEqual(body.jwks, { keys: [{ ...publicJwk, x5c: ['MII'] }] })
   })
 
-  test('does not spare a client the code that users ask for, whatever it says, then or later (UC-2)', async (t) => {
+  test('cannot exempt a client from user codes, at registration or later (UC-2)', async (t) => {
     const cleo = { id: 'user-cleo', username: 'cleo', user_code: 'otter-1234' }
     const stage = await openStage(t, { config: { registration: { mode: 'open' }, users: [ana, cleo] } })
     const { register, send } = calls(stage)
     for (const backchannel_user_code_parameter of [undefined, false, true]) {
       const said = { ...poll, backchannel_user_code_parameter }
       const { body } = await register(said)
-      assert.equal(body.backchannel_user_code_parameter, true, 'and it is told so')
+      assert.equal(body.backchannel_user_code_parameter, true, 'and the answer says so')
       const token = String(body.registration_access_token)
       const replaced = await send(
         'PUT',
@@ -85,13 +85,13 @@ describe('what is registered', () => {
         stage.post('/backchannel/authorize', { scope: 'openid', login_hint, ...more }, credentials)
       assert.equal((await ring('cleo')).body.error, 'missing_user_code')
       assert.equal((await ring('cleo', { user_code: 'otter-1234' })).status, 200)
-      assert.equal((await ring('ana')).status, 200, 'who has no code is asked for none')
+      assert.equal((await ring('ana')).status, 200, 'a user without a code needs none')
     }
     const signIn = { redirect_uris: ['https://app.example/callback'] }
-    assert.ok(!('backchannel_user_code_parameter' in (await register(signIn)).body), 'it does not ring')
+    assert.ok(!('backchannel_user_code_parameter' in (await register(signIn)).body), 'a client without the CIBA grant')
   })
 
-  test('says nothing of codes where no user can have one', async (t) => {
+  test('have no member about user codes where no user can have one', async (t) => {
     const users = { find: async () => null, findByHint: async () => null }
     const stage = await openStage(t, { config: { registration: { mode: 'open' }, users } })
     const { body } = await calls(stage).register({ ...poll, backchannel_user_code_parameter: false })
@@ -126,7 +126,7 @@ describe('what is registered', () => {
       /fragment/,
     ],
     [
-      'a mode nobody knows (RG-6)',
+      'an unknown mode (RG-6)',
       { ...poll, backchannel_token_delivery_mode: 'pool' },
       'invalid_client_metadata',
       /delivery_mode/,
@@ -160,19 +160,19 @@ describe('what is registered', () => {
       /private member/,
     ],
     [
-      'a key with which verifying would be work',
+      'a key that makes verification expensive',
       { ...poll, jwks: { keys: [{ kty: 'RSA', n: 'x'.repeat(512), e: 'x'.repeat(500) }] } },
       'invalid_client_metadata',
       /exponent of at most 32 bits/,
     ],
     [
-      'more keys than anybody has',
+      'more keys than allowed',
       { ...poll, jwks: { keys: Array.from({ length: 101 }, () => ({ kty: 'EC' })) } },
       'invalid_client_metadata',
       /at most 100 keys/,
     ],
     [
-      'a list so long that complaining about it would be work',
+      'a list so long that its error message would be expensive',
       {
         ...poll,
         redirect_uris: Array.from({ length: 15_000 }, () => ''),
@@ -200,13 +200,13 @@ describe('what is registered', () => {
       /redirect_uris must be https/,
     ],
     [
-      'a public client that rings (EP-11)',
+      'a public client with the CIBA grant (EP-11)',
       { ...poll, token_endpoint_auth_method: 'none' },
       'invalid_client_metadata',
       /must not be none/,
     ],
     [
-      'the power to answer for users',
+      'the privilege to decide for users',
       { token_endpoint_auth_method: 'client_secret_basic', backchannel_device_service: true, grant_types: [] },
       'invalid_client_metadata',
       /by the operator/,
@@ -217,7 +217,7 @@ describe('what is registered', () => {
       'invalid_client_metadata',
       /only the operator/,
     ],
-    ['a scope that nobody knows', { ...poll, scope: 'openid zebra' }, 'invalid_client_metadata', /scope contains/],
+    ['an unknown scope', { ...poll, scope: 'openid zebra' }, 'invalid_client_metadata', /scope contains/],
     [
       'pairwise without jwks_uri (RG-8, RG-10)',
       { ...poll, subject_type: 'pairwise' },
@@ -225,13 +225,13 @@ describe('what is registered', () => {
       /RG-8/,
     ],
     [
-      'pairwise without use of its keys (RG-12)',
+      'pairwise without a grant that uses its keys (RG-12)',
       { ...poll, subject_type: 'pairwise', jwks_uri: 'https://a.example/jwks' },
       'invalid_client_metadata',
       /RG-12/,
     ],
     [
-      "somebody else's sector by its keys, with a redirect of one's own (RG-8)",
+      "another party's sector by its keys, with a redirect of its own (RG-8)",
       {
         ...poll,
         grant_types: [CIBA, 'authorization_code'],
@@ -244,7 +244,7 @@ describe('what is registered', () => {
       /redirect_uris must all have the host/,
     ],
     [
-      "somebody else's sector by where it is told, with a redirect of one's own (RG-11)",
+      "another party's sector by its notification endpoint, with a redirect of its own (RG-11)",
       {
         grant_types: ['authorization_code'],
         backchannel_token_delivery_mode: 'push',
@@ -266,7 +266,7 @@ describe('what is registered', () => {
     ['nothing', [], 'invalid_client_metadata', /JSON object/],
     ['no JSON', '{', 'invalid_request', /JSON/],
   ]
-  test('is refused with a code, and the metadata it is about; nothing is kept (DR-3)', async (t) => {
+  test('are refused with an error code and the name of the member; nothing is stored (DR-3)', async (t) => {
     const { stage, register } = await opened(t)
     const before = await countClients(stage)
     for (const [name, metadata, error, names] of wrong) {
@@ -278,7 +278,7 @@ describe('what is registered', () => {
     assert.equal(await countClients(stage), before)
   })
 
-  test('is nothing that anybody may send in another way', async (t) => {
+  test('cannot be sent in any other way', async (t) => {
     const { stage, send } = await opened(t)
     const form = await stage.post('/oauth/register', { client_name: 'x' })
     assert.deepEqual([form.status, form.body.error], [400, 'invalid_request'])

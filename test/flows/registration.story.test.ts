@@ -16,7 +16,7 @@ import { open, opened, poll } from './registration-calls.ts'
 describe('from registration to tokens (M35)', () => {
   for (const engine of engines) {
     for (const mode of ['poll', 'ping', 'push'] as const) {
-      test(`${engine.name}: a client that registers for ${mode} rings and gets its tokens`, async (t) => {
+      test(`a client that registers for ${mode} sends a request and gets its tokens, on ${engine.name}`, async (t) => {
         const { stage, register } = await opened(t, open, engine)
         const hears = await openNotificationEndpoint(t)
         const { status, body, text } = await register({
@@ -51,7 +51,7 @@ describe('from registration to tokens (M35)', () => {
 })
 
 describe('who may register', () => {
-  test('nobody, unless it is switched on; and it is promised only then', async (t) => {
+  test('no client, unless registration is switched on; only then the metadata announce it', async (t) => {
     const { stage, register } = await opened(t, {})
     assert.equal((await register(poll)).status, 404)
     assert.ok(!('registration_endpoint' in (await stage.get('/.well-known/openid-configuration')).body))
@@ -61,7 +61,7 @@ describe('who may register', () => {
   })
 
   for (const engine of engines) {
-    test(`${engine.name}: with tokens, who has one, as often as it says, until it ends`, async (t) => {
+    test(`with initial access tokens: a client that has one, as often as the token allows, until it expires, on ${engine.name}`, async (t) => {
       const { stage, register } = await opened(t, { registration: { mode: 'token' } }, engine)
       const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
       t.after(() => database.close())
@@ -82,7 +82,7 @@ describe('who may register', () => {
       assert.equal((await register(poll, 'another')).status, 401, 'its time is over')
     })
 
-    test(`${engine.name}: where it is open, one address registers so many in an hour (DR-13)`, async (t) => {
+    test(`with open registration: a limited number for one address in an hour, on ${engine.name} (DR-13)`, async (t) => {
       const { stage, register } = await opened(t, { registration: { mode: 'open', perHour: 3 } }, engine)
       const answers = await Promise.all(Array.from({ length: 8 }, () => register(poll)))
       assert.deepEqual(answers.map(({ status }) => status).sort(), [201, 201, 201, ...Array(5).fill(429)])
@@ -92,7 +92,7 @@ describe('who may register', () => {
       assert.equal((await register(poll)).status, 201)
     })
 
-    test(`${engine.name}: another address is not had by saying so, nor within one's own IPv6 network`, async (t) => {
+    test(`an invented address header, or another address within the same IPv6 network, does not raise the limit, on ${engine.name}`, async (t) => {
       const from = async (stage: Stage, address: string) => {
         const headers = { 'content-type': 'application/json', 'x-forwarded-for': address }
         const body = JSON.stringify(poll)
@@ -111,8 +111,8 @@ describe('who may register', () => {
   }
 })
 
-describe('a client looks after its registration (DR-11, DR-12)', () => {
-  test('reads it, replaces it whole, and gets a new token for the next time', async (t) => {
+describe('a client manages its registration (DR-11, DR-12)', () => {
+  test('reads it, replaces it as a whole, and gets a new token for the next time', async (t) => {
     const { stage, register, send } = await opened(t)
     const { body: made } = await register({ ...poll, client_name: 'Trolley', contacts: ['a@b.example'] })
     const uri = String(made.registration_client_uri)
@@ -125,7 +125,7 @@ describe('a client looks after its registration (DR-11, DR-12)', () => {
     const replaced = await send('PUT', uri, { client_id: made.client_id, ...poll, client_name: 'Trolley 2' }, token)
     assert.equal(replaced.status, 200, replaced.text)
     assert.equal(replaced.body.client_name, 'Trolley 2')
-    assert.ok(!('contacts' in replaced.body), 'what is not said again is gone')
+    assert.ok(!('contacts' in replaced.body), 'a member that is left out is removed')
     assert.notEqual(replaced.body.registration_access_token, token)
     assert.equal((await send('GET', uri, undefined, token)).status, 401, 'the old token')
 
@@ -134,7 +134,7 @@ describe('a client looks after its registration (DR-11, DR-12)', () => {
     assert.equal(ring.status, 200, 'the secret has stayed')
   })
 
-  test('two replacements at once: one of them stands', async (t) => {
+  test('of two replacements at once one takes effect', async (t) => {
     const { register, send } = await opened(t)
     const { body: made } = await register(poll)
     const change = (client_name: string) =>
@@ -148,7 +148,7 @@ describe('a client looks after its registration (DR-11, DR-12)', () => {
     assert.deepEqual(answers.map(({ status }) => status).sort(), [200, 401, 401])
   })
 
-  test('another method brings a secret, or takes it away', async (t) => {
+  test('another authentication method adds or removes a secret', async (t) => {
     const { register, send } = await opened(t)
     const { publicJwk } = await newKey('one')
     const { body: made } = await register(poll)
@@ -175,7 +175,7 @@ describe('a client looks after its registration (DR-11, DR-12)', () => {
     assert.ok(third.client_secret && third.client_secret !== made.client_secret)
   })
 
-  test('what it may not say is refused, and nothing is changed', async (t) => {
+  test('a forbidden value is refused, and nothing is changed', async (t) => {
     const { register, send } = await opened(t)
     const { body: made } = await register({ ...poll, client_name: 'Trolley' })
     const uri = String(made.registration_client_uri)
@@ -197,7 +197,7 @@ describe('a client looks after its registration (DR-11, DR-12)', () => {
     assert.equal((await send('PUT', uri, same, token)).status, 200)
   })
 
-  test('a wrong token and an unknown client are answered alike, and no other method is taken', async (t) => {
+  test('a wrong token and an unknown client get the same answer, and other methods are refused', async (t) => {
     const { stage, register, send } = await opened(t)
     const { body: made } = await register(poll)
     const { body: other } = await register(poll)
@@ -216,7 +216,7 @@ describe('a client looks after its registration (DR-11, DR-12)', () => {
   })
 
   for (const engine of engines) {
-    test(`${engine.name}: and ends it, with its tokens, its requests, and what it was still to be told`, async (t) => {
+    test(`and ends it, with its tokens, its requests and its pending notifications, on ${engine.name}`, async (t) => {
       const { stage, register, send } = await opened(t, open, engine)
       const silent = await openNotificationEndpoint(t)
       silent.behaves(503)
@@ -256,9 +256,9 @@ describe('a client looks after its registration (DR-11, DR-12)', () => {
   }
 })
 
-describe('a registered client that an operator takes into the configuration', () => {
+describe('a registered client that an operator adds to the configuration', () => {
   for (const engine of engines) {
-    test(`${engine.name}: is the operator's from then on: its own token changes and removes nothing`, async (t) => {
+    test(`belongs to the operator from then on: its own token changes and removes nothing, on ${engine.name}`, async (t) => {
       const { stage, register, send } = await opened(t, open, engine)
       const { body } = await register(poll)
       const [uri, token] = [String(body.registration_client_uri), String(body.registration_access_token)]
@@ -270,7 +270,7 @@ describe('a registered client that an operator takes into the configuration', ()
         config: { ...open, issuer: stage.url, clients: [adopted] },
       })
       const loaded = await loadConfig({ env: {}, overrides: config })
-      // A SQLite file is for one server; on Postgres the one that was there before may go on.
+      // A SQLite file is for one server; on Postgres the earlier server may keep running.
       if (engine.name === 'sqlite') await stage.doorbell.close()
       const node = await createDoorbell(loaded, { clock: stage.clock, log: createLog('silent') })
       closeAfter(t, () => node.close())

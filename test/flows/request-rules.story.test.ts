@@ -1,4 +1,4 @@
-/** What a client may ask, and what it hears if it may not: the errors of CIBA §13 with their status (M9, AE-1). */
+/** What a client may request, and the errors of CIBA §13 with their status (M9, AE-1). */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { newSecret } from '../../src/platform/crypto.ts'
@@ -34,8 +34,8 @@ const accepted: Case[] = [
   ['a token of 1024 characters', { [token]: 'a'.repeat(1024) }, 'northbank'],
   ['a token of one character', { [token]: 'a' }, 'till'],
   ['a token with all of its alphabet', { [token]: 'aZ0-._~+/==' }, 'northbank'],
-  ['a token that a poll client has no use for', { [token]: 'not a token' }],
-  ['parameters nobody knows (VL-7)', { foo: 'bar', user_code: '1234', nonce: 'x', 'a b': 'ü' }],
+  ['a token from a poll client, which does not need one', { [token]: 'not a token' }],
+  ['unknown parameters (VL-7)', { foo: 'bar', user_code: '1234', nonce: 'x', 'a b': 'ü' }],
 ]
 
 const refused: [error: string, cases: Case[]][] = [
@@ -101,10 +101,10 @@ const refused: [error: string, cases: Case[]][] = [
       ['nothing but spaces', { binding_message: '   ' }],
     ],
   ],
-  ['unknown_user_id', [['a user nobody knows (VL-5)', { login_hint: 'zoe@example.com' }]]],
+  ['unknown_user_id', [['an unknown user (VL-5)', { login_hint: 'zoe@example.com' }]]],
 ]
 
-describe('what may be asked (M9)', () => {
+describe('accepted parameters (M9)', () => {
   for (const [name, parameters, as = 'kiosk'] of accepted) {
     test(name, async () => {
       const { status, text, headers, body } = await stage.ring(as, parameters)
@@ -123,14 +123,14 @@ describe('what may be asked (M9)', () => {
     ['86401', 86_400],
     ['999999999', 86_400],
   ] as const) {
-    test(`requested_expiry "${asked}" is answered with expires_in ${given} (M8, M43, RQ-6)`, async () => {
+    test(`requested_expiry "${asked}" leads to expires_in ${given} (M8, M43, RQ-6)`, async () => {
       assert.equal((await stage.ring('kiosk', { requested_expiry: asked })).body.expires_in, given)
     })
   }
 })
 
 for (const [error, cases] of refused) {
-  describe(`400 ${error} (M8, M9)`, () => {
+  describe(`refused parameters: 400 ${error} (M8, M9)`, () => {
     for (const [name, parameters, as = 'kiosk'] of cases) {
       test(name, async () => {
         const before = await countRows(stage)
@@ -140,15 +140,15 @@ for (const [error, cases] of refused) {
         assert.equal(headers.get('cache-control'), 'no-store')
         assert.deepEqual(await countRows(stage), before)
         for (const value of Object.values(parameters)) {
-          assert.ok(value.length < 8 || !text.includes(value), 'M29: nothing of the request is repeated')
+          assert.ok(value.length < 8 || !text.includes(value), 'nothing of the request is repeated (M29)')
         }
       })
     }
   })
 }
 
-describe('who may ask (M9)', () => {
-  test('unauthorized_client: a device service does not ring (VL-9)', async () => {
+describe('which clients may send requests (M9)', () => {
+  test('a device service may not: unauthorized_client (VL-9)', async () => {
     const form = { scope: 'openid', login_hint: 'ana' }
     const { status, body } = await stage.post('/backchannel/authorize', form, credentials.phoneService)
     assert.deepEqual([status, body.error], [400, 'unauthorized_client'])
@@ -157,14 +157,14 @@ describe('who may ask (M9)', () => {
     assert.deepEqual([polled.status, polled.body.error], [400, 'unauthorized_client'])
   })
 
-  test('a stranger learns nothing of the rules: authentication comes first (VL-1)', async () => {
+  test('an unauthenticated caller learns nothing about the rules: authentication comes first (VL-1)', async () => {
     for (const parameters of [{}, { scope: 'x' }, { requested_expiry: '-1' }, { login_hint: 'zoe' }]) {
       const { status, body } = await stage.post('/backchannel/authorize', parameters, basic('kiosk', 'wrong'))
       assert.deepEqual([status, body.error], [401, 'invalid_client'])
     }
   })
 
-  test('a malformed request does not tell whether a user exists: the hint comes last', async () => {
+  test('a malformed request does not reveal whether a user exists: the hint is read last', async () => {
     const texts = new Set<string>()
     for (const login_hint of ['ana', 'zoe']) {
       texts.add((await stage.ring('kiosk', { login_hint, requested_expiry: '0' })).text)
@@ -172,7 +172,7 @@ describe('who may ask (M9)', () => {
     assert.equal(texts.size, 1)
   })
 
-  test('a client asks for no scope it was not registered for', async () => {
+  test('a client cannot request a scope it was not registered for', async () => {
     const ring = (scope: string) =>
       stage.post('/backchannel/authorize', { scope, login_hint: 'ana' }, basic('narrow', secret))
     assert.equal((await ring('openid email')).status, 200)
@@ -180,8 +180,8 @@ describe('who may ask (M9)', () => {
   })
 })
 
-describe('too many requests wait for one user (M31)', () => {
-  test('access_denied with 403, without a notice; it passes when one is decided or runs out (AE-1)', async (t) => {
+describe('too many pending requests for one user (M31)', () => {
+  test('access_denied with 403 and no notification; there is room again when one is decided or expires (AE-1)', async (t) => {
     const own = await openStage(t, { config: { requests: { maxOpenPerUser: 2 } } })
     assert.equal((await own.ring('kiosk', { requested_expiry: '60' })).status, 200)
     assert.equal((await own.ring('northbank')).status, 200)
@@ -190,7 +190,7 @@ describe('too many requests wait for one user (M31)', () => {
     const third = await own.ring('kiosk')
     assert.deepEqual([third.status, third.body.error], [403, 'access_denied'])
     assert.deepEqual(await countRows(own), before)
-    assert.equal((await own.ring('kiosk', { login_hint: 'ben' })).status, 200, 'Ben is not concerned')
+    assert.equal((await own.ring('kiosk', { login_hint: 'ben' })).status, 200, 'Ben is not affected')
 
     await own.decide(await own.newestRequest(), 'denied')
     assert.equal((await own.ring('kiosk')).status, 200)

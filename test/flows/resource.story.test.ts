@@ -1,4 +1,6 @@
-/** Tokens for one service and no other (RFC 8707): asked for when ringing, taken one at a time. */
+/**
+ * Tokens for one service (RFC 8707): resources are named in the authentication request, and a token is for one of them.
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose'
@@ -67,8 +69,8 @@ function refused({ status, body, text }: Answer, what?: string) {
 }
 
 for (const engine of engines) {
-  describe(`a token is for what it was asked for, on ${engine.name}`, () => {
-    test('the first unless the client names another; refreshed tokens may be for any of them (RI-4, RI-5)', async (t) => {
+  describe(`a token is for the requested resource, on ${engine.name}`, () => {
+    test('the first one unless the client names another; refreshed tokens may be for any of them (RI-4, RI-5)', async (t) => {
       const stage = await openStage(t, withResources({ engine }))
       const { authReqId } = await approved(stage, [api, ledger, api])
       assert.deepEqual((await stage.waiting())[0]!.resource, [api, ledger])
@@ -81,7 +83,7 @@ for (const engine of engines) {
       const same = await refresh(stage, first.body.refresh_token)
       assert.equal((await introspect(stage, same)).aud, api, same.text)
       const other = await refresh(stage, first.body.refresh_token, [ledger])
-      assert.deepEqual([other.body.scope, other.body.expires_in], ['email', 60], 'as much as it understands')
+      assert.deepEqual([other.body.scope, other.body.expires_in], ['email', 60], 'only what applies to it')
       const { aud, scope } = await introspect(stage, other)
       assert.deepEqual([aud, scope], ['ledger', 'email'])
       for (const wrong of [[urn], ['https://api.example.com/'], [api, ledger], ['/api'], [`${api}#x`]]) {
@@ -91,7 +93,7 @@ for (const engine of engines) {
       assert.deepEqual(await introspect(stage, other), { active: false })
     })
 
-    test('one that was approved may be named when collecting; what is refused uses nothing up (RI-4)', async (t) => {
+    test('an approved resource may be named at the token endpoint; a refused call uses nothing up (RI-4)', async (t) => {
       const stage = await openStage(t, withResources({ engine }))
       const { authReqId } = await approved(stage, [api, ledger])
       for (const wrong of [[urn], ['https://API.example.com'], [api, ledger], ['x'], [`${ledger}#`]]) {
@@ -103,7 +105,7 @@ for (const engine of engines) {
       assert.equal((await redeem(stage, authReqId, [ledger])).body.error, 'invalid_grant')
     })
 
-    test('without any, tokens are as ever, and cannot be for one either (RI-6)', async (t) => {
+    test('without resources, tokens are as usual, and none can be named later (RI-6)', async (t) => {
       const stage = await openStage(t, withResources({ engine }))
       const { authReqId } = await approved(stage, [])
       refused(await redeem(stage, authReqId, [api]))
@@ -118,7 +120,7 @@ for (const engine of engines) {
   })
 }
 
-test('a token for a service is not for userinfo: the ID token says what userinfo would have', async (t) => {
+test('a token for a service is not for userinfo: the ID token has the claims instead', async (t) => {
   const stage = await openStage(t, withResources())
   const answer = await redeem(stage, (await approved(stage, [api])).authReqId)
   const userinfo = await stage.get('/oauth/userinfo', { authorization: `Bearer ${answer.body.access_token}` })
@@ -129,7 +131,7 @@ test('a token for a service is not for userinfo: the ID token says what userinfo
   }
 })
 
-test('a service that wants JWTs gets them, signed by the published keys (AT-1, AT-2, AT-5)', async (t) => {
+test('a service configured for JWTs gets them, signed by the published keys (AT-1, AT-2, AT-5)', async (t) => {
   const stage = await openStage(t, withResources())
   const answer = await redeem(stage, (await approved(stage, [urn, api])).authReqId)
   const keys = createRemoteJWKSet(new URL(`${stage.url}/oauth/jwks`))
@@ -150,7 +152,7 @@ test('a service that wants JWTs gets them, signed by the published keys (AT-1, A
   assert.equal((await introspect(stage, opaque)).aud, api)
 })
 
-test('a push is for the first', async (t) => {
+test('a push has a token for the first', async (t) => {
   const endpoint = await openNotificationEndpoint(t)
   const stage = await openStage(t, withResources({ till: endpoint.url }))
   await stage.ring('till', { resource: urn })
@@ -159,7 +161,7 @@ test('a push is for the first', async (t) => {
   assert.equal(decodeJwt(String(heard!.body.access_token)).aud, urn)
 })
 
-test('the service learns about tokens that are for it, and about no others (IN-6)', async (t) => {
+test('the service can introspect tokens that are for it, and no others (IN-6)', async (t) => {
   const services = ['ledger', 'printer'].map((client_id) => ({
     client_id,
     client_secret: newSecret(),
@@ -182,7 +184,7 @@ test('the service learns about tokens that are for it, and about no others (IN-6
   assert.deepEqual(await ask(ledgerService!, ofKiosk), { active: false }, 'its refresh token is the client’s alone')
 })
 
-test('a JWT calls the user as the client knows them, and in no other way (PW-1)', async (t) => {
+test("a JWT names the user by the client's own subject only (PW-1)", async (t) => {
   const key = await newKey('one')
   const shop = pollClient('shop', {
     token_endpoint_auth_method: 'private_key_jwt',
@@ -210,7 +212,7 @@ test('a JWT calls the user as the client knows them, and in no other way (PW-1)'
   }
 })
 
-describe('what cannot be asked', () => {
+describe('resources that are refused', () => {
   const wrong = [
     'https://unknown.example.com',
     `${api}/`,
@@ -227,7 +229,7 @@ describe('what cannot be asked', () => {
     `https://${'x'.repeat(3000)}.example`,
   ]
 
-  test('each of these is an invalid_target, alone or beside a good one, and nothing is kept (RI-1, RI-3)', async (t) => {
+  test('each of these is an invalid_target, alone or beside a valid one, and nothing is stored (RI-1, RI-3)', async (t) => {
     const stage = await openStage(t, withResources())
     for (const resource of wrong) {
       refused(await stage.ring('kiosk', { resource }), resource)
@@ -240,7 +242,7 @@ describe('what cannot be asked', () => {
     refused(await plain.ring('kiosk', { resource: api }), 'where none is configured')
   })
 
-  test('in a signed request a text or a list of texts (RI-2, SR-2)', async (t) => {
+  test('in a signed request the claim is a string or a list of strings (RI-2, SR-2)', async (t) => {
     const key = await newKey('one')
     const bank = pollClient('bank', {
       client_secret: 'bank-secret',
@@ -272,7 +274,7 @@ describe('what cannot be asked', () => {
     assert.equal((await send(undefined, { resource: api })).body.error, 'invalid_request', 'SR-11')
   })
 
-  test('any other parameter may still not be repeated (RQ-8)', async (t) => {
+  test('other parameters may still not be repeated (RQ-8)', async (t) => {
     const stage = await openStage(t, withResources())
     const form = new URLSearchParams({ scope: 'openid', login_hint: 'ana', resource: api })
     form.append('login_hint', 'ben')
@@ -280,7 +282,7 @@ describe('what cannot be asked', () => {
     assert.deepEqual([status, body.error], [400, 'invalid_request'])
   })
 
-  test('at the authorization endpoint', async (t) => {
+  test('refused at the authorization endpoint', async (t) => {
     const stage = await openStage(t, withResources())
     const query = new URLSearchParams({
       client_id: 'phone-app',
@@ -296,7 +298,7 @@ describe('what cannot be asked', () => {
   })
 })
 
-test('the page and the history say what it is for', async (t) => {
+test('the page and the history show which service it is for', async (t) => {
   const stage = await openStage(t, withResources())
   await stage.ring('kiosk', { resource: ledger })
   const path = `/approve/${await stage.newestRequest()}`
@@ -307,7 +309,7 @@ test('the page and the history say what it is for', async (t) => {
   assert.ok((await visitor.get('/activity')).text.includes(shown))
 })
 
-test('one that is no longer configured gets no token, rather than one that is good everywhere', async (t) => {
+test('a resource that is no longer configured gets no token, rather than one that is valid everywhere', async (t) => {
   const { fresh } = engines[0]!
   const { url, drop } = await fresh()
   const sharing = { name: 'sqlite' as const, fresh: async () => ({ url, drop: async () => {} }) }
@@ -320,7 +322,7 @@ test('one that is no longer configured gets no token, rather than one that is go
   t.after(drop)
 })
 
-test('the configuration says of everything that is wrong what would be right', async () => {
+test('the configuration reports each problem and the correct form', async () => {
   for (const [resources, complaint] of [
     [5, 'resources must be an object of resources by address'],
     [{ x: {} }, 'resources["x"] must be an absolute URI without a fragment'],

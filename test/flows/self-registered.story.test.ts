@@ -1,4 +1,4 @@
-/** Clients that registered themselves: users are told so, and see no name and no link that would mislead them. */
+/** Clients that registered themselves: users are told so, and see no misleading name or link. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -30,7 +30,7 @@ async function ring(stage: Stage, { client_id, client_secret }: Record<string, s
   return stage.post('/backchannel/authorize', form, basic(client_id!, client_secret!))
 }
 
-/** Sent to the mailbox by the worker, which is told when it may. */
+/** The worker sends it to the mailbox when the test lets it. */
 async function newestMail(stage: Stage): Promise<{ text: string; html: string }> {
   await stage.doorbell.idle()
   const { body } = await stage.get('/dev/mailbox', { accept: 'application/json' })
@@ -39,7 +39,7 @@ async function newestMail(stage: Stage): Promise<{ text: string; html: string }>
 
 for (const engine of engines) {
   describe(`a client that registered itself, on ${engine.name}`, () => {
-    test('is shown as such, with the hosts of its addresses, on the page, in the mail and to device services', async (t) => {
+    test('is marked as self-registered, with the hosts of its addresses, on the page, in the mail and for device services', async (t) => {
       const stage = await openStage(t, { engine, config: open })
       const { body: shop } = await register(stage, { ...ping, client_name: 'Shop' })
       await ring(stage, shop, { client_notification_token: newNotificationToken() })
@@ -51,7 +51,7 @@ for (const engine of engines) {
       const mail = await newestMail(stage)
       for (const part of [mail.text, mail.html]) {
         assert.match(part, says)
-        assert.ok(!part.includes('callbacks.shop.example'), 'nothing that a mail program makes a link of')
+        assert.ok(!part.includes('callbacks.shop.example'), 'nothing that a mail program turns into a link')
       }
       const [{ client }] = (await stage.waiting()) as [{ client: Record<string, unknown> }]
       assert.deepEqual([client.self_registered, client.hosts], [true, ['callbacks.shop.example']])
@@ -66,7 +66,7 @@ for (const engine of engines) {
       assert.deepEqual([kiosk.self_registered, kiosk.hosts], [undefined, undefined])
     })
 
-    test('has no host of somebody else shown, that it is never called at', async (t) => {
+    test('is not shown with the host of an address at which it is never called', async (t) => {
       const stage = await openStage(t, { engine, config: open })
       const elsewhere = { redirect_uris: ['https://www.bank.example/'], jwks_uri: 'https://bank.example/keys' }
       const grant_types = [CIBA, 'authorization_code']
@@ -87,7 +87,7 @@ for (const engine of engines) {
       assert.deepEqual(client.hosts, ['callbacks.shop.example'])
     })
 
-    test('cannot take the name of a client of the operator, nor one that cannot be read, when it registers or later', async (t) => {
+    test("cannot take the name of an operator's client, or an unreadable one, at registration or later", async (t) => {
       const stage = await openStage(t, { engine, config: open })
       const wrong = ['Kiosk', 'KIOSK', 'K i o s k', 'Ｋｉｏｓｋ', 'Kіоsk', 'phone-service', 'Doorbell', '\u3164', '🚕']
       for (const client_name of wrong) {
@@ -97,17 +97,13 @@ for (const engine of engines) {
       }
       const { status, body } = await register(stage, { ...poll, client_name: 'Kiosk of Ben' })
       assert.equal(status, 201)
-      assert.equal(
-        (await register(stage, { ...poll, client_name: 'Kiosk of Ben' })).status,
-        201,
-        'no name is taken by a stranger',
-      )
+      assert.equal((await register(stage, { ...poll, client_name: 'Kiosk of Ben' })).status, 201, 'no name was taken')
       const replacing = { ...poll, client_id: body.client_id, client_name: 'Kiosk' }
       const replaced = await call(body.registration_client_uri!, 'PUT', replacing, body.registration_access_token)
       assert.deepEqual([replaced.status, replaced.body.error], [400, 'invalid_client_metadata'])
     })
 
-    test('and any other sends nothing that looks like a link, in names and binding messages, where it is mailed', async (t) => {
+    test('or any other has no link in names and binding messages that are mailed', async (t) => {
       const links = ['evil.com', 'Pay at https://evil.example', 'shop.example/pay']
       const prices = ['Coffee 4.20', 'Fr. 12.50', 'v1.2']
       const stage = await openStage(t, { engine, config: mailed, parts: { workers: false } })

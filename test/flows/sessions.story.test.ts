@@ -1,4 +1,4 @@
-/** Ana sees where she is signed in, and signs out there, or everywhere. */
+/** Ana sees where she is signed in, and signs out there or everywhere. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -15,7 +15,7 @@ const firefox = { 'user-agent': 'Mozilla/5.0 (Windows NT 10.0; rv:128.0) Gecko/2
 
 for (const engine of engines) {
   describe(`sessions, on ${engine.name}`, () => {
-    test('Ana sees both of her browsers, which of them she is in, and none of Ben’s', async (t) => {
+    test('Ana sees both of her browsers, which of them is the current one, and none of Ben’s', async (t) => {
       const { stage, home, office } = await scene(t, engine)
       stage.clock.advance(11 * 60_000)
       await comeBack(office, firefox)
@@ -26,12 +26,12 @@ for (const engine of engines) {
       assert.match(first!, /This browser/)
       assert.match(second!, /<h2>Unknown browser<\/h2>/)
       assert.doesNotMatch(second!, /This browser/)
-      assert.equal((await rowsOf(stage, 'select id from user_sessions')).length, 3, 'come back to, it is the same')
+      assert.equal((await rowsOf(stage, 'select id from user_sessions')).length, 3, 'on return it is the same session')
       await comeBack(home)
       assert.match((await home.get('/sessions')).text, /Firefox · Windows/)
     })
 
-    test('the page says in her language that sessions end by themselves, too', async (t) => {
+    test('the page says in her language that sessions also end by themselves', async (t) => {
       const { office } = await scene(t, engine)
       for (const [language, words] of Object.entries(endsByItself)) {
         assert.match((await office.get('/sessions', { 'accept-language': language })).text, words)
@@ -42,17 +42,17 @@ for (const engine of engines) {
       const { home, office, bens } = await scene(t, engine)
       const seen = await act(office, { id: idOf((await office.get('/sessions')).text) })
       assert.equal(seen.location, '/sessions?done=ended')
-      assert.match((await home.get('/')).location ?? '', /^\/session\/start/, 'its token is worth nothing')
+      assert.match((await home.get('/')).location ?? '', /^\/session\/start/, 'its token is refused')
       assert.deepEqual(await Promise.all([home, office, bens].map(isSignedIn)), [false, true, true])
     })
 
-    test('Ben cannot end what is not his', async (t) => {
+    test('Ben cannot end her sessions', async (t) => {
       const { home, office, bens } = await scene(t, engine)
       await act(bens, { id: idOf((await office.get('/sessions')).text) })
       assert.deepEqual(await Promise.all([home, office, bens].map(isSignedIn)), [true, true, true])
     })
 
-    test('she signs out everywhere: in apps too; what clients were allowed stays', async (t) => {
+    test('she signs out everywhere, also of apps; clients keep what was approved', async (t) => {
       const { stage, home, office, bens } = await scene(t, engine)
       const parameters = { scope: 'openid offline_access ciba:decide', prompt: 'consent' }
       const tokens = await signIn(stage, ana, parameters, { id: 'tablet' })
@@ -70,7 +70,7 @@ for (const engine of engines) {
       assert.equal((await stage.get('/oauth/userinfo', bearer(approved.body.access_token))).status, 200)
     })
 
-    test('a browser that signed in for another client is listed, with its name, and she signs out of it', async (t) => {
+    test('a browser that signed in for another client is listed with its name, and she signs out of it', async (t) => {
       const { stage, office } = await scene(t, engine)
       stage.clock.advance(1000)
       const browser = openBrowser(stage.url, firefox)
@@ -98,7 +98,7 @@ for (const engine of engines) {
       assert.equal((await office.get('/sessions')).text.match(/<article/g)?.length, 2)
     })
 
-    test('a session that was left alone for too long, or ended at the provider, is not listed', async (t) => {
+    test('a session that was unused for too long, or ended at the provider, is not listed', async (t) => {
       const { stage, office } = await scene(t, engine)
       stage.clock.advance(20 * 3_600_000)
       await comeBack(office)
@@ -108,13 +108,13 @@ for (const engine of engines) {
       assert.equal(await listed(), 3)
       stage.clock.advance(5 * 3_600_000)
       await comeBack(office)
-      assert.equal(await listed(), 2, 'home was not used for a day')
+      assert.equal(await listed(), 2, 'the home browser was unused for a day')
       const xsrf = /name="xsrf" value="([^"]+)"/.exec((await third.get('/oauth/logout')).text)![1]!
       await third.post('/oauth/logout/confirm', { xsrf, logout: 'yes' })
       assert.equal(await listed(), 1)
     })
 
-    test('it is noted in the step that writes a session, and costs a flow of CIBA nothing', async (t) => {
+    test('the list is updated in the step that writes a session, and costs a CIBA flow nothing', async (t) => {
       const statements = listenToStatements()
       const stage = await openStage(t, { engine, parts: { workers: false, openDatabase: statements.openDatabase } })
       const noted = (sqls: string[]) => sqls.filter((sql) => sql.includes('user_sessions')).length
@@ -167,7 +167,7 @@ async function signInFor(stage: Stage, browser: Browser) {
   return { tokens: await tokens(end.url) }
 }
 
-/** An app that may stay signed in. */
+/** An app with a refresh token. */
 const tablet: NonNullable<ConfigInput['clients']>[number] = {
   client_id: 'tablet',
   application_type: 'native',

@@ -1,4 +1,6 @@
-/** Requests that nobody could have answered in time: they live longer, and unanswered they slow their client down. */
+/**
+ * Requests with too little time for an answer: their lifetime is extended, and unanswered ones slow their client down.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { expire } from '../../src/ciba/decision/decide.ts'
@@ -11,19 +13,19 @@ import { rowsOf } from '../support/tables.ts'
 
 const second = 1_000
 
-/** As it is outside development. */
+/** The limits as outside development. */
 const usual: ConfigInput = {
   requests: { minExpiry: 30 },
   limits: { perClientAndUser: { open: 2, perMinute: 5 }, pauseAfterDenial: { first: 30, longest: 3600 } },
 }
 
 for (const engine of engines) {
-  describe(`requests that run out within a minute, on ${engine.name},`, () => {
-    // The sweep looks when the test says so, and at no other time.
+  describe(`requests that expire within a minute, on ${engine.name}`, () => {
+    // The sweep runs when the test says so, and at no other time.
     const open = (t: TestContext, config: ConfigInput = usual): Promise<Stage> =>
       openStage(t, { engine, config, parts: { workers: false } })
 
-    /** Time passes, and what has run out meanwhile is written down. */
+    /** Advances the clock, and lets the sweep settle what has expired. */
     async function wait(stage: Stage, seconds: number): Promise<void> {
       stage.clock.advance(seconds * second)
       await stage.doorbell.sweep()
@@ -31,7 +33,7 @@ for (const engine of engines) {
 
     const outcome = ({ status, headers }: Answer) => [status, headers.get('retry-after')]
 
-    test('live as long as the server says, and their client hears it', async (t) => {
+    test("get the server's minimum as lifetime, and their client is told it", async (t) => {
       const stage = await open(t)
       for (const [asked, given] of [
         ['1', 30],
@@ -48,7 +50,7 @@ for (const engine of engines) {
       assert.equal((await stage.waiting('ana')).length, 1, 'the user can still answer')
     })
 
-    test('are asked ever more seldom: of 240 within an hour, eight reach the user', async (t) => {
+    test('are accepted less and less often: of 240 within an hour, eight reach the user', async (t) => {
       const stage = await open(t)
       const acceptedAt: number[] = []
       for (let seconds = 0; seconds < 3600; seconds += 15) {
@@ -56,11 +58,11 @@ for (const engine of engines) {
         if (status === 200) acceptedAt.push(seconds)
         await wait(stage, 15)
       }
-      // Two wait beside each other, run out after each other, and each lengthens the pause.
+      // Two are pending at once, expire one after the other, and each lengthens the pause.
       assert.equal(acceptedAt.length, 8, String(acceptedAt))
     })
 
-    test('count before anybody has written down that they ran out', async (t) => {
+    test('count before the sweep has settled them', async (t) => {
       const stage = await open(t)
       await stage.ring('kiosk', { requested_expiry: '30' })
       stage.clock.advance(30 * second)
@@ -71,7 +73,7 @@ for (const engine of engines) {
       assert.deepEqual(outcome(await stage.ring('kiosk')), [429, '30'])
     })
 
-    test('slow nobody down who was approved, or asked for a minute; and an approval clears the pause', async (t) => {
+    test('cause no pause if they are approved, or asked for at least a minute; an approval clears the pause', async (t) => {
       const stage = await open(t)
       await stage.ring('kiosk', { requested_expiry: '30' })
       await stage.decide(await stage.newestRequest(), 'approved')
@@ -92,7 +94,7 @@ for (const engine of engines) {
       assert.deepEqual(await pauses(), [])
     })
 
-    test('are slowed down the same about somebody who is not there', async (t) => {
+    test('cause the same pauses for a decoy user', async (t) => {
       const stage = await open(t, { ...usual, requests: { ...usual.requests, unknownUsers: 'pretend' } })
       const story = async (login_hint: string) => {
         const heard = [outcome(await stage.ring('kiosk', { login_hint, requested_expiry: '1' }))]
@@ -105,7 +107,7 @@ for (const engine of engines) {
       assert.deepEqual(await story('somebody'), await story('ana'))
     })
 
-    test('change nothing where there are no pauses', async (t) => {
+    test('change nothing where pauses are switched off', async (t) => {
       const stage = await open(t, {})
       for (const each of [1, 2, 3]) {
         const { status, body } = await stage.ring('kiosk', { requested_expiry: '1' })
@@ -116,7 +118,7 @@ for (const engine of engines) {
 
     test('lengthen the pause in the step of their expiry, once, however many nodes find them', async (t) => {
       const { clock, nodes, one } = await furnished(t, engine, { count: 2 })
-      const everybody = nodes.map((node) => ({
+      const nodeNeeds = nodes.map((node) => ({
         ...node.needs,
         denialPauses: createDenialPauseStore(node.database, { first: 30 * second, longest: 3600 * second }),
       }))
@@ -131,8 +133,8 @@ for (const engine of engines) {
       clock.advance(30 * second)
       const [forwards, backwards] = [requests, requests.toReversed()]
       const done = await Promise.all([
-        ...forwards.map((request) => expire(request, everybody[0]!)),
-        ...backwards.map((request) => expire(request, everybody[1]!)),
+        ...forwards.map((request) => expire(request, nodeNeeds[0]!)),
+        ...backwards.map((request) => expire(request, nodeNeeds[1]!)),
       ])
       assert.equal(done.filter(Boolean).length, 60)
       const pauses = await allRows(one.database, 'denial_pauses')
@@ -143,7 +145,7 @@ for (const engine of engines) {
       }
     })
 
-    test('an approval that came in just before the sweep is no unanswered request', async (t) => {
+    test('an approval just before the sweep does not count as unanswered', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const limits = { first: 30 * second, longest: 3600 * second }
       const needs = { ...one.needs, denialPauses: createDenialPauseStore(one.database, limits) }
@@ -152,12 +154,12 @@ for (const engine of engines) {
       const yes = { userId: request.userId, outcome: 'approved', settledBy: 'x', now: clock.now(), authentication: {} }
       await one.requests.settle(request.id, { ...yes, outcome: 'approved' })
       clock.advance(30 * second)
-      assert.equal(await expire(request, needs), false, 'it has been read as one that waits')
+      assert.equal(await expire(request, needs), false, 'the sweep has read it as pending')
       assert.equal(await expire((await one.requests.find(request.id))!, needs), true)
       assert.deepEqual(await allRows(one.database, 'denial_pauses'), [])
     })
 
-    test('a pause never grows beyond the longest, however many end in one step', async (t) => {
+    test('a pause never exceeds the longest one, however many expire in one step', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const pauses = createDenialPauseStore(one.database, { first: 30 * second, longest: 100 * second })
       const [statement] = pauses.lengthen('u', 'c', clock.now())

@@ -1,4 +1,7 @@
-/** The end of a server: told first, so that calls go elsewhere, and no call is left without an answer. */
+/**
+ * The shutdown of a server: readiness ends first, so that load balancers send calls elsewhere; no call is left without
+ * an answer.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { Agent, createServer, request as httpRequest, type IncomingMessage } from 'node:http'
@@ -52,7 +55,7 @@ const ring: Call = { path: '/backchannel/authorize', form: { scope: 'openid', lo
 const poll = (id: unknown): Call => ({ path: '/oauth/token', form: { grant_type: CIBA, auth_req_id: String(id) } })
 const refresh: Call = { path: '/oauth/token', form: { grant_type: 'refresh_token', refresh_token: 'x' } }
 
-/** Looking for a user is held up at the gate. */
+/** Looking for a user is held at the barrier. */
 async function openAtGate(t: TestContext, options: Parameters<typeof openStage>[1] = {}) {
   const gate = createGate()
   const people = [ana, ben]
@@ -77,8 +80,8 @@ async function isListening({ url }: Stage): Promise<boolean> {
 }
 
 for (const engine of engines) {
-  describe(`${engine.name}: with a delay`, () => {
-    test('it is not ready at once, and serves everything until the delay is over, each call the last of its connection', async (t) => {
+  describe(`shutdown with a delay, on ${engine.name}`, () => {
+    test('readiness ends at once; everything is served until the delay is over, each call as the last of its connection', async (t) => {
       const stage = await openStage(t, { engine })
       const kept = keptConnection(t)
       assert.equal((await send(stage.url, ring, kept)).connection, 'keep-alive')
@@ -97,7 +100,7 @@ for (const engine of engines) {
       assert.deepEqual([rung.status, rung.connection], [200, 'close'])
       const polled = await send(stage.url, poll(rung.body.auth_req_id), keptConnection(t))
       assert.deepEqual([polled.status, polled.body.error, polled.connection], [400, 'authorization_pending', 'close'])
-      // What oidc-provider writes, and a poll that comes too soon, which is written past everything.
+      // An answer that oidc-provider writes, and an early poll, whose answer is precomputed.
       for (const call of [refresh, poll(rung.body.auth_req_id), { path: '/oauth/jwks' }, { path: '/nothing' }]) {
         assert.equal((await send(stage.url, call, keptConnection(t))).connection, 'close', call.path)
       }
@@ -109,7 +112,7 @@ for (const engine of engines) {
       assert.equal(await isListening(stage), false)
     })
 
-    test('what is in work when it closes is answered, whatever else its connection brings', async (t) => {
+    test('calls in work are answered at the end, whatever else arrives on their connection', async (t) => {
       const { gate, stage } = await openAtGate(t, { engine })
       gate.hold()
       const kept = keptConnection(t)
@@ -129,8 +132,8 @@ for (const engine of engines) {
   })
 }
 
-describe('with a delay', () => {
-  test('without one, closing again cuts it short', async (t) => {
+describe('during the delay', () => {
+  test('closing again without one ends it at once', async (t) => {
     const stage = await openStage(t)
     const closed = stage.doorbell.close({ delay: 300 })
     assert.equal((await send(stage.url, ring)).status, 200)
@@ -152,7 +155,7 @@ describe('with a delay', () => {
     await closed
   })
 
-  test('pages that listen are told to come again soon, and their stream ends as a whole', async (t) => {
+  test('pages that listen are told to reconnect soon, and their stream ends cleanly', async (t) => {
     const stage = await openStage(t)
     const visitor = openVisitor(stage.url)
     await visitor.signIn(ana)
@@ -166,8 +169,8 @@ describe('with a delay', () => {
   })
 })
 
-describe('within another server', () => {
-  test('what is in work is waited for, and calls that come later are told to come again', async (t) => {
+describe('shutdown within another server', () => {
+  test('calls in work are completed, and later calls are told to retry', async (t) => {
     const { gate, stage } = await openAtGate(t)
     const host = createServer(stage.doorbell.handler).listen(0, '127.0.0.1')
     t.after(() => host.close())

@@ -6,7 +6,7 @@ import { ana, openStage, type Stage } from '../support/stage.ts'
 
 const client = { client_id: 'house-app', client_secret: 'the secret of the house app' }
 
-/** Two providers: users sign in at the bank, and answer at the house. */
+/** Two providers: users sign in at the bank, and decide at the house. */
 const verified = { ...ana, id: 'customer-4711', claims: { email_verified: true } }
 
 async function openBoth(t: TestContext, bankUsers: object[] = [verified]): Promise<{ bank: Stage; house: Stage }> {
@@ -32,7 +32,7 @@ async function signInAtBank(bank: Stage, house: Stage, who: { username: string; 
 }
 
 describe('users sign in at another provider', () => {
-  test('Ana signs in at her bank and sees what waits for her here', async (t) => {
+  test('Ana signs in at her bank and sees her pending requests here', async (t) => {
     const { bank, house } = await openBoth(t)
     await house.ring('kiosk')
     const id = await house.newestRequest()
@@ -45,7 +45,7 @@ describe('users sign in at another provider', () => {
     assert.match(page.text, /Kiosk/)
   })
 
-  test('somebody whom only the bank knows gets no further', async (t) => {
+  test('a user known only to the bank cannot sign in here', async (t) => {
     const eve = { id: 'user-eve', username: 'eve', email: 'eve@example.com', name: 'Eve', password: 'eve-of-the-bank' }
     const { bank, house } = await openBoth(t, [eve])
     await house.ring('kiosk')
@@ -58,11 +58,11 @@ describe('users sign in at another provider', () => {
   })
 
   const pretenders = {
-    'with the id of somebody here': { id: ana.id, username: 'mallory', email: 'mallory@example.com' },
+    'with the id of a user here': { id: ana.id, username: 'mallory', email: 'mallory@example.com' },
     'with an address that the bank has not verified': { id: 'm', username: 'mallory', email: ana.email },
   }
   for (const [how, pretender] of Object.entries(pretenders)) {
-    test(`nobody gets in ${how}`, async (t) => {
+    test(`sign-in is refused ${how}`, async (t) => {
       const mallory = { ...pretender, password: 'mallory-of-the-bank' }
       const { bank, house } = await openBoth(t, [mallory])
       const page = await signInAtBank(bank, house, mallory, '/')

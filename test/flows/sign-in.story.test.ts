@@ -1,4 +1,4 @@
-/** Ana signs in on her phone, and decides with the token her app got. */
+/** Ana signs in on her phone, and decides with her app's token. */
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { describe, test } from 'node:test'
@@ -16,7 +16,7 @@ import { ana, ben, CIBA, castConfig, credentials, openStage, secrets } from '../
 import { countRows } from '../support/tables.ts'
 
 describe('Ana signs in on her phone', () => {
-  test('with name and password and her consent; what she decides then carries the time and way of her sign-in (M43)', async (t) => {
+  test('with name and password and her consent; her decision then carries time and method of the sign-in (M43)', async (t) => {
     const stage = await openStage(t)
     const { browser, page, tokens } = await startSignIn(stage)
     assert.equal(page.status, 200)
@@ -47,7 +47,7 @@ describe('Ana signs in on her phone', () => {
     assert.equal(ring.sub, 'user-ana')
   })
 
-  test('and a refreshed token still knows when and how she signed in (M43)', async (t) => {
+  test('and a refreshed token still has the time and method of her sign-in (M43)', async (t) => {
     const app: ClientMetadataInput = {
       client_id: 'staying-app',
       application_type: 'native',
@@ -69,7 +69,7 @@ describe('Ana signs in on her phone', () => {
     assert.ok(Math.abs(Number(ring.auth_time) - Number(signedIn.claims()!.iat)) <= 1)
   })
 
-  test('but not with a wrong password, nor as somebody who does not exist: one answer for both', async (t) => {
+  test('but not with a wrong password or as an unknown user: one answer for both', async (t) => {
     const stage = await openStage(t)
     const { browser, page } = await startSignIn(stage)
     const wrong = await browser.submit(page, { name: 'ana', password: 'wrong' })
@@ -83,7 +83,7 @@ describe('Ana signs in on her phone', () => {
     assert.match(right.text, /Allow access/)
   })
 
-  test('but not with an empty password, and not as Ben who is disabled', async (t) => {
+  test('but not with an empty password, and not as Ben, who is disabled', async (t) => {
     const stage = await openStage(t, {
       config: {
         users: [
@@ -97,7 +97,7 @@ describe('Ana signs in on her phone', () => {
     assert.equal((await browser.submit(page, { name: 'ben', password: ben.password })).status, 401)
   })
 
-  test('or cancels, at the sign-in or at the consent: the app hears access_denied', async (t) => {
+  test('or cancels, at the sign-in or at the consent: the app gets access_denied', async (t) => {
     const stage = await openStage(t)
     const first = await startSignIn(stage)
     const cancelled = await first.browser.submit(first.page, { cancel: '1' })
@@ -110,7 +110,7 @@ describe('Ana signs in on her phone', () => {
     await assert.rejects(second.tokens(refused.url))
   })
 
-  test('in no other browser than the one in which it began', async (t) => {
+  test('only in the browser in which it began', async (t) => {
     const stage = await openStage(t)
     const { page } = await startSignIn(stage)
     const foreign = openBrowser(stage.url)
@@ -123,7 +123,7 @@ describe('Ana signs in on her phone', () => {
     assert.equal((await stage.get('/sign-in/no-such-sign-in')).status, 410)
   })
 
-  test('only with PKCE, and a code buys tokens once', async (t) => {
+  test('only with PKCE, and a code is redeemed once', async (t) => {
     const stage = await openStage(t)
     const started = await startSignIn(stage)
     const consent = await started.browser.submit(started.page, { name: 'ana', password: ana.password })
@@ -139,7 +139,7 @@ describe('Ana signs in on her phone', () => {
     assert.equal(new URL(without.url).searchParams.get('error'), 'invalid_request')
   })
 
-  test('a token without ciba:decide decides nothing (403), a revoked or invented one neither (401)', async (t) => {
+  test('a token without ciba:decide gets 403, a revoked or invented one 401', async (t) => {
     const stage = await openStage(t)
     await stage.ring('kiosk')
     const requestId = await stage.newestRequest()
@@ -176,7 +176,7 @@ describe("a user's token at the device API", () => {
           authorization,
         )
       ).status
-    // A code that is used twice takes back what it bought.
+    // A code that is used twice revokes the tokens it was redeemed for.
     const { browser, page, tokens } = await startSignIn(stage)
     const end = await browser.submit(await browser.submit(page, { name: ana.username, password: ana.password }))
     const bought = `Bearer ${(await tokens(end.url)).access_token}`
@@ -191,7 +191,7 @@ describe("a user's token at the device API", () => {
     assert.equal((await stage.waiting())[0]!.status, 'pending')
   })
 
-  test('cannot be had for a service of its own, which could decide with it (RFC 8707)', async (t) => {
+  test('cannot be issued for a resource of its own, which could decide with it (RFC 8707)', async (t) => {
     const api = 'https://api.example.com'
     const verifier = 'v'.repeat(43)
     const stage = await openStage(t, { config: { resources: { [api]: {} } } })
@@ -211,8 +211,8 @@ describe("a user's token at the device API", () => {
   })
 })
 
-describe('a client that rings decides nothing, whatever it holds (M1)', () => {
-  /** It may ring, and it may sign users in: the worst case. */
+describe('a CIBA client decides nothing, whatever it holds (M1)', () => {
+  /** It may send authentication requests and sign users in: the worst case. */
   const both: ClientMetadataInput = {
     client_id: 'both',
     client_secret: secrets.kiosk,
@@ -260,13 +260,13 @@ describe('a client that rings decides nothing, whatever it holds (M1)', () => {
     assert.equal((await stage.poll('kiosk', auth_req_id)).body.error, 'authorization_pending')
   })
 
-  test('ciba:decide cannot be had by ringing', async (t) => {
+  test('ciba:decide cannot be requested through CIBA', async (t) => {
     const stage = await openStage(t)
     const rung = await stage.ring('kiosk', { scope: 'openid ciba:decide' })
     assert.deepEqual([rung.status, rung.body.error], [400, 'invalid_scope'])
   })
 
-  test('and if a client has got it by signing Ana in and rings one day, it is worth nothing', async (t) => {
+  test('a token with ciba:decide is refused once its client becomes a CIBA client', async (t) => {
     const { backchannel_token_delivery_mode, ...signsIn } = both
     const app = { ...signsIn, grant_types: ['authorization_code'], scope: 'openid ciba:decide' }
     const stage = await openStage(t, { config: { clients: [app] } })
@@ -303,7 +303,7 @@ describe('a client that rings decides nothing, whatever it holds (M1)', () => {
     assert.equal(searchParams.get('error'), 'invalid_scope')
   })
 
-  test('no client without a user gets to see anything, and a hint in an address is not even read (M2)', async (t) => {
+  test("without a user's token no client sees anything, and a hint in an address is not read (M2)", async (t) => {
     const stage = await openStage(t)
     await stage.ring('kiosk')
     for (const authorization of [credentials.phoneService, credentials.kiosk]) {
@@ -313,7 +313,7 @@ describe('a client that rings decides nothing, whatever it holds (M1)', () => {
     assert.equal((await stage.get('/backchannel/authinfo?login_hint=ana')).status, 401)
   })
 
-  test('a refresh token of a ring brings no more scope than Ana approved', async (t) => {
+  test('a CIBA refresh token brings no more scope than Ana approved', async (t) => {
     const stage = await openStage(t)
     const { auth_req_id } = (await stage.ring('kiosk', { scope: 'openid offline_access' })).body
     await stage.decide(await stage.newestRequest(), 'approved')

@@ -1,4 +1,4 @@
-/** RP-initiated logout: pages of our own, in the reader's language, and nothing loaded from elsewhere. */
+/** RP-initiated logout: our own pages, in the reader's language, without external resources. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { languages } from '../../src/platform/i18n/texts.ts'
@@ -21,7 +21,7 @@ function assertOurs({ headers, text }: Seen): void {
 const xsrfOn = ({ text }: Seen) => /name="xsrf" value="([^"]+)"/.exec(text)?.[1] ?? ''
 
 describe('signing out at the provider', () => {
-  test('whoever is signed in is asked, and is out afterwards', async (t) => {
+  test('asks a signed-in user, who is signed out afterwards', async (t) => {
     const stage = await openStage(t)
     const visitor = openVisitor(stage.url)
     await visitor.signIn(ana)
@@ -37,7 +37,7 @@ describe('signing out at the provider', () => {
     assert.match((await visitor.get('/oauth/logout')).location ?? '', /\/oauth\/logout\/success$/)
   })
 
-  test('whoever would rather stay is told so', async (t) => {
+  test('confirms that the user stays signed in after a refusal', async (t) => {
     const stage = await openStage(t)
     const visitor = openVisitor(stage.url)
     await visitor.signIn(ana)
@@ -48,7 +48,7 @@ describe('signing out at the provider', () => {
     assert.equal((await visitor.get('/oauth/logout')).status, 200)
   })
 
-  test('in every language', async (t) => {
+  test('is available in every language', async (t) => {
     const stage = await openStage(t)
     const visitor = openVisitor(stage.url)
     await visitor.signIn(ana)
@@ -61,7 +61,7 @@ describe('signing out at the provider', () => {
     assert.equal(titles.size, languages.length)
   })
 
-  test('where nobody is signed in there is no page and no session: on to where the client wants', async (t) => {
+  test('needs no page and no session if the user is not signed in: it redirects to the client', async (t) => {
     const back = 'https://client.example/out'
     const client = {
       client_id: 'shop',
@@ -70,7 +70,7 @@ describe('signing out at the provider', () => {
       redirect_uris: ['https://client.example/callback'],
       post_logout_redirect_uris: [back],
     }
-    // Such addresses only clients have that the operator gives to oidc-provider itself.
+    // Only clients that the operator gives to oidc-provider itself have such addresses.
     const stage = await openStage(t, { config: { oidc: { clients: [client] } } })
     const visitor = openVisitor(stage.url)
     const query = new URLSearchParams({ client_id: 'shop', post_logout_redirect_uri: back, state: 'a&b' })

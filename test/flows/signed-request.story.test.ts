@@ -1,4 +1,4 @@
-/** Clients that sign what they ask (CIBA Core §7.1.1): everything in the JWT counts, and nothing beside it. */
+/** Signed authentication requests (CIBA Core §7.1.1): the parameters in the JWT count, and no others. */
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -66,18 +66,18 @@ const shown = async () => {
   return newest!
 }
 
-describe('a signed request is accepted, and means what the form would mean', () => {
+describe('a signed request is accepted, and means the same as the form', () => {
   const good: [string, () => Promise<string>, { as?: string; expires_in?: number }?][] = [
     ['as it is', () => sign()],
     ['requested_expiry as a string (SR-2)', () => sign({ requested_expiry: '30' }), { expires_in: 30 }],
     ['requested_expiry as a number (SR-2)', () => sign({ requested_expiry: 10 }), { expires_in: 10 }],
     ['aud as a list (SR-6)', () => sign({ aud: ['https://elsewhere.example', stage.url] })],
     ['typ JWT (SR-15)', () => sign({}, { header: { typ: 'JWT' } })],
-    ['typ in odd letters', () => sign({}, { header: { typ: 'OautH-auThZ-REQ+jWt' } })],
+    ['typ in mixed case', () => sign({}, { header: { typ: 'OautH-auThZ-REQ+jWt' } })],
     ['typ with application/', () => sign({}, { header: { typ: 'application/oauth-authz-req+jwt' } })],
     ['a sub that is not the client', () => sign({ sub: 'somebody' })],
     ['request_context as an object (FC-12)', () => sign({ request_context: { geo: [1, 2], depth: { er: true } } })],
-    ['claims nobody knows (VL-7)', () => sign({ client_id: 'bank', foo: { bar: 1 }, nonce: 5 })],
+    ['unknown claims (VL-7)', () => sign({ client_id: 'bank', foo: { bar: 1 }, nonce: 5 })],
     ['an empty parameter, which is an absent one', () => sign({ acr_values: '' })],
     ['times within ten seconds of clocks that differ (SR-8)', () => sign({ nbf: inSeconds(9), iat: inSeconds(9) })],
     ['a life of exactly 60 minutes (FC-10)', () => sign({ exp: inSeconds(3600) })],
@@ -97,14 +97,14 @@ describe('a signed request is accepted, and means what the form would mean', () 
     })
   }
 
-  test('a ping client says its notification token in it', async () => {
+  test('a ping client sends its notification token in it', async () => {
     const token = newNotificationToken()
     assert.equal((await post(await sign({ client_notification_token: token }, {}, 'pinged'), 'pinged')).status, 200)
     const without = await post(await sign({}, {}, 'pinged'), 'pinged')
     assert.deepEqual([without.status, without.body.error], [400, 'invalid_request'])
   })
 
-  test('every rule for the parameters holds as for a form', async () => {
+  test('every rule for the parameters applies as for a form', async () => {
     for (const [error, claims] of [
       ['invalid_scope', { scope: 'email' }],
       ['invalid_request', { scope: undefined }],
@@ -122,7 +122,7 @@ describe('a signed request is accepted, and means what the form would mean', () 
   })
 })
 
-describe('a signed request is an invalid_request, and nothing of it is kept, with (SR-17)', () => {
+describe('a refused signed request is an invalid_request, and nothing of it is stored: with (SR-17)', () => {
   const wrong: [string, () => Promise<string> | string, as?: string][] = [
     ...['aud', 'iss', 'exp', 'iat', 'nbf', 'jti'].map((claim): [string, () => Promise<string>] => [
       `no ${claim} (SR-5)`,
@@ -138,7 +138,7 @@ describe('a signed request is an invalid_request, and nothing of it is kept, wit
     ['an nbf 10 minutes ahead', () => sign({ nbf: inSeconds(600), exp: inSeconds(900) })],
     ['an nbf 70 minutes ago (FC-11)', () => sign({ nbf: inSeconds(-4200), exp: inSeconds(60) })],
     ['an iat in the future', () => sign({ iat: inSeconds(11) })],
-    ['times that are no numbers', () => sign({ exp: String(inSeconds(60)) })],
+    ['times that are not numbers', () => sign({ exp: String(inSeconds(60)) })],
     ['a jti that is a number', () => sign({ jti: 5 })],
     ['an empty jti', () => sign({ jti: '' })],
     ['a key of another client', () => sign({}, { key: foreign.privateKey })],
@@ -150,12 +150,12 @@ describe('a signed request is an invalid_request, and nothing of it is kept, wit
     ['alg none', async () => unsigned(await sign())],
     ['a signature that was changed', async () => withOtherSignature(await sign())],
     ['five parts (SR-14)', () => 'a.b.c.d.e'],
-    ['no JWT at all', () => 'x'],
+    ['not a JWT', () => 'x'],
     ['one that is too long (JO-4)', () => sign({ padding: 'x'.repeat(17_000) })],
     ...['dpop+jwt', 'at+jwt', 'client-authentication+jwt', 'logout+jwt', ''].map(
       (typ): [string, () => Promise<string>] => [`typ "${typ}" (SR-15)`, () => sign({}, { header: { typ } })],
     ),
-    ['crit that nobody here understands (JO-1)', () => critical()],
+    ['an unknown crit (JO-1)', () => critical()],
     ['a payload that is not encoded (RFC 7797)', () => plainPayload()],
     ['a request in it (SR-16)', () => sign({ request: 'x.y.z' })],
     ['a request_uri in it', () => sign({ request_uri: 'https://x.example' })],
@@ -181,7 +181,7 @@ describe('a signed request is an invalid_request, and nothing of it is kept, wit
     })
   }
 
-  test('a key or an address of keys in its header: neither counts, and nothing is fetched (JO-3)', async (t) => {
+  test('a key or a key set address in its header is ignored, and nothing is fetched (JO-3)', async (t) => {
     let fetched = 0
     const keys = createServer((_request, response) => {
       fetched++
@@ -193,12 +193,12 @@ describe('a signed request is an invalid_request, and nothing of it is kept, wit
     for (const header of [{ jku: at }, { x5u: at }, { jwk: foreign.publicJwk }, { kid: `one`, jku: at }] as object[]) {
       const { status, body } = await post(await sign({}, { key: foreign.privateKey, header }))
       assert.deepEqual([status, body.error], [400, 'invalid_request'], JSON.stringify(header))
-      assert.equal((await post(await sign({}, { header }))).status, 200, 'beside the right key it means nothing')
+      assert.equal((await post(await sign({}, { header }))).status, 200, 'ignored beside the right key')
     }
     assert.equal(fetched, 0)
   })
 
-  test('any parameter beside it (SR-11, SR-12)', async () => {
+  test('no parameter of the request may stand beside it (SR-11, SR-12)', async () => {
     for (const beside of [
       { scope: 'openid' },
       { login_hint: 'ana' },
@@ -220,7 +220,7 @@ describe('a signed request is an invalid_request, and nothing of it is kept, wit
     )
   })
 
-  test('a client id beside it that is another’s', async () => {
+  test("another client's id beside it", async () => {
     const { status, body } = await post(await sign(), 'bank', { client_id: 'other' })
     assert.deepEqual([status, body.error], [401, 'invalid_client'])
   })
@@ -231,15 +231,15 @@ describe('a signed request is an invalid_request, and nothing of it is kept, wit
     assert.deepEqual([status, body.error], [400, 'invalid_request'])
   })
 
-  test('a client that may not ring, whatever it signs (VL-9)', async () => {
+  test('a client without the CIBA grant is refused, whatever it signs (VL-9)', async () => {
     const { body } = await stage.post('/backchannel/authorize', { request: 'x' }, basic('phone-service', 'wrong'))
     assert.equal(body.error, 'invalid_client')
   })
 })
 
-describe('a signed request is good once (SR-9)', () => {
+describe('a signed request is accepted once (SR-9)', () => {
   for (const engine of engines) {
-    test(`${engine.name}: of ten at once one is accepted, and it stays used after a restart`, async (t) => {
+    test(`of ten at once one is accepted, and it stays used after a restart, on ${engine.name}`, async (t) => {
       const ours = await openStage(t, { engine, config: { clients: [signing('bank', 'ES256', [key])] } })
       const jwt = await signedRequest(ours, 'bank', { key: key.privateKey })
       const send = () => ours.post('/backchannel/authorize', { request: jwt }, basic('bank', secret))
@@ -249,7 +249,7 @@ describe('a signed request is good once (SR-9)', () => {
       assert.equal((await send()).body.error, 'invalid_request')
     })
 
-    test(`${engine.name}: it is kept as received, sealed, for whoever has to prove it later (FC-14)`, async (t) => {
+    test(`it is stored as received, encrypted, as later evidence, on ${engine.name} (FC-14)`, async (t) => {
       const ours = await openStage(t, { engine, config: { clients: [signing('bank', 'ES256', [key])] } })
       const jwt = await signedRequest(ours, 'bank', { key: key.privateKey })
       await ours.post('/backchannel/authorize', { request: jwt }, basic('bank', secret))
@@ -264,13 +264,13 @@ describe('a signed request is good once (SR-9)', () => {
     })
   }
 
-  test('two clients may choose the same jti, and an assertion’s jti is another matter', async () => {
+  test('two clients may use the same jti, and an assertion’s jti is independent of it', async () => {
     assert.equal((await post(await sign({ jti: 'chosen' }))).status, 200)
     assert.equal((await post(await sign({ jti: 'chosen' }, { key: foreign.privateKey }, 'other'), 'other')).status, 200)
     assert.equal((await post(await sign({ jti: 'chosen' }))).status, 400)
   })
 
-  test('a key set that the client serves itself is fetched, and a new key in it is found', async (t) => {
+  test('a key set that the client serves itself is fetched, and again for a new key', async (t) => {
     let keys = [key.publicJwk]
     const served = createServer((_request, response) => response.end(JSON.stringify({ keys })))
     await new Promise<void>((resolve) => served.listen(0, '127.0.0.1', resolve))
@@ -291,7 +291,7 @@ describe('a signed request is good once (SR-9)', () => {
   })
 })
 
-test('whatever is changed in a signed request, it is refused', async () => {
+test('a signed request with any change is refused', async () => {
   const jwt = await sign()
   await fc.assert(
     fc.asyncProperty(fc.nat(jwt.length - 1), fc.constantFrom(0, 1), letters, async (at, cut, letter) => {
@@ -302,10 +302,10 @@ test('whatever is changed in a signed request, it is refused', async () => {
     }),
     { numRuns: Number(process.env.DOORBELL_TEST_RUNS ?? 500) },
   )
-  assert.equal((await post(jwt)).status, 200, 'nothing of this has used it up')
+  assert.equal((await post(jwt)).status, 200, 'none of this has used it up')
 })
 
-/** Some of them lenient readers pass over. */
+/** Some of them are ignored by lenient parsers. */
 const letters = fc.constantFrom('', ...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_', ...'.=+/ \n')
 
 function critical(): Promise<string> {
@@ -316,7 +316,7 @@ function critical(): Promise<string> {
     .sign(key.privateKey, { crit: { 'urn:x': true } })
 }
 
-/** Rightly signed over its payload as it is, which here is one that needs no encoding. */
+/** Correctly signed over its unencoded payload, here one that needs no encoding. */
 async function plainPayload(): Promise<string> {
   const [, payload = ''] = (await sign()).split('.')
   const header = { alg: 'ES256', b64: false, crit: ['b64'] }

@@ -1,4 +1,4 @@
-/** Who signs out is out: at the provider too, in this browser's push messages, and for calls that began before. */
+/** Signing out: it also ends the session at the provider, this browser's push messages, and calls that began before. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -15,7 +15,7 @@ const hour = 60 * minute
 
 for (const engine of engines) {
   describe(`signing out, on ${engine.name}`, () => {
-    test('ends the session of the provider: a copy of all cookies signs nobody in', async (t) => {
+    test('ends the session of the provider: a copy of all cookies is not signed in', async (t) => {
       const { stage, visitor, isSignedIn } = await signedIn(t, engine)
       const copy = openVisitor(stage.url)
       for (const [name, value] of visitor.jar) copy.jar.set(name, value)
@@ -27,17 +27,17 @@ for (const engine of engines) {
       assert.deepEqual(left, [])
     })
 
-    test('does so when the session of the app has run out before', async (t) => {
+    test('does so when the session of the app has expired before', async (t) => {
       const { stage, visitor, isSignedIn } = await signedIn(t, engine)
       const copy = openVisitor(stage.url)
       for (const [name, value] of visitor.jar) copy.jar.set(name, value)
       stage.clock.advance(11 * minute)
-      assert.match((await visitor.get('/')).location ?? '', /^\/session\/start/, 'it has run out')
+      assert.match((await visitor.get('/')).location ?? '', /^\/session\/start/, 'it has expired')
       await visitor.post('/session/end', {})
       assert.equal(await isSignedIn(copy), false)
     })
 
-    test('leaves the sessions of other browsers, and of others, alone', async (t) => {
+    test("leaves the user's sessions in other browsers, and other users', as they are", async (t) => {
       const { stage, visitor, isSignedIn } = await signedIn(t, engine)
       const [anas, bens] = [openVisitor(stage.url), openVisitor(stage.url)]
       await anas.signIn(ana)
@@ -46,7 +46,7 @@ for (const engine of engines) {
       for (const other of [anas, bens]) assert.equal(await isSignedIn(other), true)
     })
 
-    test('a call that began before, and writes the session back afterwards, brings back nothing', async (t) => {
+    test('also holds when a call that began before writes the session back afterwards', async (t) => {
       const { stage, visitor, isSignedIn, gate } = await signedIn(t, engine)
       const copy = openVisitor(stage.url)
       for (const [name, value] of visitor.jar) copy.jar.set(name, value)
@@ -86,7 +86,7 @@ for (const engine of engines) {
       }
     })
 
-    test('is asked by our own pages only', async (t) => {
+    test('can be requested by our own pages only', async (t) => {
       const { visitor, isSignedIn } = await signedIn(t, engine)
       visitor.jar.delete('doorbell_app')
       const seen = await visitor.post('/session/end', {}, { origin: 'https://elsewhere.example' })
@@ -95,8 +95,8 @@ for (const engine of engines) {
     })
   })
 
-  describe(`a session ends by itself, on ${engine.name}`, () => {
-    test('when the configuration says', async (t) => {
+  describe(`a session expires, on ${engine.name}`, () => {
+    test('at the configured time', async (t) => {
       const { stage, visitor, isSignedIn } = await signedIn(t, engine, {
         sessions: { idleTtl: 1800, absoluteTtl: 3600 },
       })
@@ -107,7 +107,7 @@ for (const engine of engines) {
     })
   })
 
-  describe(`messages to a browser that somebody else uses, on ${engine.name}`, () => {
+  describe(`messages to a browser that another user uses, on ${engine.name}`, () => {
     const subject = 'mailto:ops@id.example'
     const config = { webPush: { subject } }
 
@@ -132,22 +132,22 @@ for (const engine of engines) {
       assert.equal(await told(ana), 0)
     })
 
-    test('end when their user signs out after the session has run out', async (t) => {
+    test('end when their user signs out after the session has expired', async (t) => {
       const { stage, visitor, told } = await toldHere(t)
       stage.clock.advance(25 * hour)
       await visitor.post('/session/end', {})
       assert.equal(await told(ana), 0)
     })
 
-    test('end when somebody else signs in there, though nobody has signed out', async (t) => {
+    test('end when another user signs in there, though the first has not signed out', async (t) => {
       const { stage, visitor, told } = await toldHere(t)
       stage.clock.advance(25 * hour)
       await visitor.signIn(ben)
       assert.equal(await told(ana), 0)
-      assert.equal(await told(ben), 0, 'who has not asked for it')
+      assert.equal(await told(ben), 0, 'who has not subscribed')
     })
 
-    test('end when a page tells of them, in a browser whose cookies are gone', async (t) => {
+    test('end when a page reports the subscription, in a browser without cookies', async (t) => {
       const { stage, browser, told } = await toldHere(t)
       const bens = openVisitor(stage.url)
       await bens.signIn(ben)
@@ -173,8 +173,8 @@ for (const engine of engines) {
   })
 }
 
-describe('unless told otherwise a session ends', () => {
-  test('when it was not used for a day', async (t) => {
+describe('by default a session ends', () => {
+  test('after a day without use', async (t) => {
     const { stage, visitor, isSignedIn } = await signedIn(t, engines[0]!)
     for (let use = 0; use < 3; use++) {
       stage.clock.advance(23 * hour)
@@ -209,7 +209,7 @@ async function signedIn(t: TestContext, engine: Engine, config: ConfigInput = {}
   const stage = await openStage(t, { engine, config, parts: { openDatabase: open } })
   const visitor = openVisitor(stage.url)
   await visitor.signIn(ana)
-  /** Whether the provider still knows who is there: the app's own session is left out. */
+  /** Whether the provider still has a session for the browser: the app's own session is left out. */
   const isSignedIn = async (who: Visitor) => {
     who.jar.delete('doorbell_app')
     who.jar.delete('doorbell_app_signed_out')

@@ -1,4 +1,4 @@
-/** Each address has one spelling: over bare sockets, because clients put in order what they send. */
+/** Each address has exactly one spelling. Tested over raw sockets, because HTTP clients normalize what they send. */
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
@@ -13,7 +13,7 @@ interface Heard {
   body: string
 }
 
-/** One call on a connection of its own, its target as it is. */
+/** One call on a connection of its own, with the target unchanged. */
 function say(port: number, method: string, target: string, headers: string[] = [], body = ''): Promise<Heard> {
   return new Promise((resolve, reject) => {
     let text = ''
@@ -35,7 +35,7 @@ function say(port: number, method: string, target: string, headers: string[] = [
   })
 }
 
-/** Ways to write a path that some router takes for the same. */
+/** Spellings of a path that some routers treat as the same. */
 function otherSpellings(path: string): string[] {
   const last = path.lastIndexOf('/')
   const [folder, name] = [path.slice(0, last), path.slice(last + 1)]
@@ -78,7 +78,7 @@ function otherSpellings(path: string): string[] {
 const FORM = 'Content-Type: application/x-www-form-urlencoded'
 const refresh = 'grant_type=refresh_token&refresh_token=x'
 
-/** Something at each of the story's addresses that is answered otherwise than 404. */
+/** A call to each of these addresses whose answer is not 404. */
 const addresses: [method: string, path: string, headers: string[], body: string][] = [
   ['POST', '/oauth/token', [FORM, `Authorization: ${credentials.kiosk}`], refresh],
   ['OPTIONS', '/oauth/token', ['Origin: https://app.example', 'Access-Control-Request-Method: POST'], ''],
@@ -126,16 +126,16 @@ describe('each address has one spelling', () => {
       const right = await say(port, method, path, headers, body)
       assert.notEqual(right.status, 404, right.body)
       const whole = await say(port, method, `http://elsewhere.example${path}`, headers, body)
-      assert.equal(whole.status, right.status, 'a whole address is a spelling that HTTP asks servers to take')
+      assert.equal(whole.status, right.status, 'an absolute URI, which servers must accept (RFC 9112 §3.2.2)')
       const asked = await say(port, method, `${path}?x=%2F`, headers, body)
-      assert.equal(asked.status, right.status, 'a query is no part of it')
+      assert.equal(asked.status, right.status, 'the query does not belong to it')
       const parameter = /\/nothing(\/|$)/.test(path)
       for (const spelling of otherSpellings(path)) {
         const other = await say(port, method, spelling, headers, body)
-        // What a parameter is, is up to the route: an id nobody has.
+        // The route decides what a parameter may be: here an unknown id.
         if (parameter && other.status === right.status && keepsItsSegments(spelling, path)) continue
         assert.ok([400, 404].includes(other.status), `${spelling} ${other.status}`)
-        // Targets that HTTP does not know are refused before there is a path.
+        // Targets that HTTP does not allow are refused before there is a path.
         if (other.status === 400)
           assert.match(
             other.body,
@@ -147,7 +147,7 @@ describe('each address has one spelling', () => {
     })
   }
 
-  test('what reaches oidc-provider is spelled as its route', async () => {
+  test('calls reach oidc-provider only in the spelling of its route', async () => {
     const heard = await say(port, 'GET', 'HTTP://elsewhere.example/oauth/authorize/x?client_id=kiosk')
     assert.equal(heard.status, 400)
     assert.match(heard.body, /invalid_request/)
@@ -162,7 +162,7 @@ describe('each address has one spelling', () => {
     }
   })
 
-  test('other spellings of the token endpoint never come to the work of a token', async () => {
+  test('other spellings of the token endpoint never reach the token code', async () => {
     const before = stage.logLines.length
     for (const spelling of otherSpellings('/oauth/token')) {
       await say(port, 'POST', spelling, [FORM, `Authorization: ${basic('kiosk', 'wrong')}`], refresh)
@@ -178,7 +178,7 @@ function keepsItsSegments(spelling: string, path: string): boolean {
 }
 
 describe('within another server', () => {
-  test('one that is generous itself does not make us so', async (t) => {
+  test('a lenient outer server does not make this one lenient', async (t) => {
     const stage = await openStage(t)
     const generous = fastify({
       routerOptions: { ignoreTrailingSlash: true, ignoreDuplicateSlashes: true, caseSensitive: false },
@@ -188,7 +188,7 @@ describe('within another server', () => {
     t.after(() => generous.close())
 
     const mounted = createServer(stage.doorbell.handler).listen(0, '127.0.0.1')
-    // As frameworks do it: who is mounted below sees the rest of the address.
+    // As frameworks do: a mounted handler gets the rest of the address.
     const prefixed = createServer((request, response) => {
       request.url = request.url?.replace(/^\/id/, '')
       stage.doorbell.handler(request, response)

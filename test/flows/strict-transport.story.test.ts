@@ -1,4 +1,4 @@
-/** Strict-Transport-Security: in every answer, whoever writes it. */
+/** Strict-Transport-Security: in every answer, whichever part of the server writes it. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -23,14 +23,14 @@ const paths = [
   '/%zz',
 ]
 
-test('with an https issuer it stands in every answer: pages, refusals, what oidc-provider writes', async (t) => {
+test('Strict-Transport-Security is in every answer with an https issuer: pages, errors, answers of oidc-provider', async (t) => {
   const stage = await openStage(t, { northbank: nowhere, till: nowhere, config: production })
   for (const path of paths) {
     const { headers, status } = await stage.get(path)
     assert.equal(headers.get('strict-transport-security'), 'max-age=31536000', `${path} ${status}`)
   }
   const rung = await stage.ring('kiosk')
-  // The usual answer to a poll is written past everything.
+  // The usual answer to a poll is precomputed.
   for (const answer of [
     rung,
     await stage.poll('kiosk', rung.body.auth_req_id),
@@ -40,7 +40,7 @@ test('with an https issuer it stands in every answer: pages, refusals, what oidc
   }
 })
 
-test('every page says what it may load and that nobody may frame it, those of errors too', async (t) => {
+test('every page, also an error page, has a content security policy and may not be framed', async (t) => {
   const stage = await openStage(t, { northbank: nowhere, till: nowhere, config: production })
   for (const path of paths) {
     const { headers } = await stage.get(path, { accept: 'text/html' })
@@ -51,7 +51,7 @@ test('every page says what it may load and that nobody may frame it, those of er
   }
 })
 
-test('its time is a setting; in development, and with http, it is not there', async (t) => {
+test('the max-age of Strict-Transport-Security is a setting; in development, and with http, the header is absent', async (t) => {
   const short = await openStage(t, {
     northbank: nowhere,
     till: nowhere,

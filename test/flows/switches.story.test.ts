@@ -1,6 +1,6 @@
 /**
- * M49: a switch that is about something else must not break CIBA. Each is thrown alone, and every kind of client rings
- * and gets its tokens, or hears what the switch is there for.
+ * A switch for another feature must not break CIBA (M49). Each is set alone, and every kind of client sends a request
+ * and gets its tokens, or the error that the switch is for.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -23,9 +23,9 @@ const secret = newSecret()
 
 interface Switch {
   config: ConfigInput
-  /** What an unsigned request hears. */
+  /** The error of an unsigned request. */
   unsigned?: string
-  /** What a request about nobody hears. */
+  /** The error of a request about an unknown user. */
   aboutNobody?: string | undefined
 }
 
@@ -71,7 +71,7 @@ const switches: Record<string, Switch> = {
   },
 }
 
-describe('every switch, and a start of every kind (M49)', () => {
+describe('every switch, with a flow of every kind of client (M49)', () => {
   for (const [name, { config, unsigned, ...expected }] of Object.entries(switches)) {
     const { aboutNobody } = { ...nobodyKnows, ...expected }
     test(name, async (t) => {
@@ -127,7 +127,7 @@ describe('every switch, and a start of every kind (M49)', () => {
     assertTokens((await stage.poll('kiosk', auth_req_id)).body)
   })
 
-  test('profile fapi-ciba: a signed start by a client with a key, tokens bound to its certificate', async (t) => {
+  test('profile fapi-ciba: a signed request by a client with a key, tokens bound to its certificate', async (t) => {
     const { url: database, drop } = await engines[0]!.fresh()
     const port = await freePort()
     const clock = createStageClock()

@@ -1,6 +1,6 @@
 /**
- * Ten thousand clients poll and wait, each with a connection of its own, at one process (CIBA §10.1). They cost memory
- * and nothing else: the database is free, decisions arrive at once, and those who leave leave nothing behind.
+ * Ten thousand clients poll one process and wait, each with its own connection (CIBA §10.1). They cost memory and
+ * nothing else: the database is free, decisions arrive at once, and clients that leave leave nothing behind.
  */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
@@ -24,19 +24,21 @@ import { CIBA, castConfig, credentials } from '../support/stage.ts'
 import { until } from '../support/until.ts'
 
 const many = 10_000
-/** The first of them hear of a decision, the last stay until the server stops. All others hang up. */
+/** The first of them get a decision, the last stay until the server stops. All others hang up. */
 const [decided, staying] = [200, 1_000]
 /** Polls that are sent at once: fewer than a client may have in work. */
 const wave = 400
-/** Seconds a poll is held, by a clock that is slow: nobody's time is over before the test is. */
+/** Seconds for which a poll is held, by a slow clock, so that none times out before the test is over. */
 const longPoll = 30
 const clockPace = 0.1
-/** Milliseconds until it is clear that something will not happen. Nobody waits for them to be over. */
+/** Milliseconds until it is clear that something will not happen. No test waits for them to pass. */
 const patience = 120_000
 
 /** Bytes that a held poll, with its connection, may cost: they were 11 500 and 27 000. Twice that would be too much. */
 const most = { kept: 18_000, resident: 45_000 }
-/** Bytes that may be left of one that is over: what is remembered of its request, and its share of what grew at first use. */
+/**
+ * Bytes that may be left of a finished poll: what is cached of its request, and its share of what grew at first use.
+ */
 const left = 2_000
 
 for (const engine of engines) {
@@ -46,7 +48,7 @@ for (const engine of engines) {
     await untilHeld(0)
     const idle = await server.weigh()
 
-    // ── they come ──
+    // ── the polls arrive ──
     const clients: PollingClient[] = []
     t.after(() => clients.map(({ hangUp }) => hangUp()))
     const begin = performance.now()
@@ -80,15 +82,15 @@ for (const engine of engines) {
     const latest = Math.max(...(await Promise.all(lateness)))
     t.diagnostic(`${decided} decisions, heard at most ${Math.max(0, Math.round(latest))} ms after their users`)
     await untilHeld(many - decided)
-    assert.equal(clients.filter(({ isAnswered }) => isAnswered()).length, decided, 'nobody is woken for nothing')
+    assert.equal(clients.filter(({ isAnswered }) => isAnswered()).length, decided, 'no held poll is woken needlessly')
 
-    // ── most of them leave ──
+    // ── most of them hang up ──
     for (const { hangUp } of clients.slice(0, -staying)) hangUp()
     await untilHeld(staying)
     const emptier = await server.weigh()
     t.diagnostic(`memory: ${inWords(emptier)} with ${staying} polls`)
     const kept = emptier.kept - idle.kept - staying * each.kept
-    assert.ok(kept <= left * many, `${kept} bytes are kept of those who have left`)
+    assert.ok(kept <= left * many, `${kept} bytes are left of finished polls`)
 
     // ── the server stops ──
     const rest = clients.slice(-staying)
@@ -100,7 +102,7 @@ for (const engine of engines) {
   })
 }
 
-/** Each process has one for every connection. Node takes as many as the shell allows at most. */
+/** Each process has one file descriptor for every connection. Node takes as many as the shell allows at most. */
 function refuseTooFewFiles(): void {
   const allowed = spawnSync('sh', ['-c', 'ulimit -n'], { encoding: 'utf8' }).stdout.trim()
   const needed = many + 1_000
@@ -109,7 +111,7 @@ function refuseTooFewFiles(): void {
 }
 
 async function open(t: TestContext, engine: Engine) {
-  // Whoever came last goes first.
+  // The latest connections close first.
   const endings: (() => unknown)[] = []
   t.after(async () => {
     for (const end of endings.toReversed()) await end()
@@ -138,7 +140,7 @@ async function open(t: TestContext, engine: Engine) {
     port,
     databaseIsFree: watch.isFree,
 
-    /** Asks not too often: a question costs as much as some polls. */
+    /** Checks at intervals: a check costs as much as some polls. */
     async untilHeld(count: number): Promise<void> {
       await until(async () => {
         const response = await fetch(`http://127.0.0.1:${port}/metrics`)
@@ -169,7 +171,7 @@ async function readRequestIds(url: string): Promise<Map<string, string>> {
   return new Map(rows.map(({ id, user_id: user }) => [user, id]))
 }
 
-/** Whether anybody holds on to the database: as another process sees it. */
+/** Whether any connection holds the database: as seen by another process. */
 const watchers = {
   /** Others may write: no transaction is open. */
   async sqlite(url: string) {
@@ -186,7 +188,7 @@ const watchers = {
       end: async () => database.close(),
     }
   },
-  /** The server has its eleven connections, and nothing is going on at any of them. */
+  /** The server has its eleven connections, and all of them are idle. */
   async postgres(url: string) {
     const client = new Client({ connectionString: url })
     await client.connect()
@@ -203,7 +205,7 @@ const watchers = {
 }
 
 interface Outcome {
-  /** When it was heard. */
+  /** The time at which it arrived. */
   at: number
   body: Record<string, unknown>
 }

@@ -46,7 +46,7 @@ describe('behind a proxy that ends TLS', () => {
   }
   const loopback = ['127.0.0.0/8', '::1']
 
-  test('its header is read in each of the three usual spellings', async (t) => {
+  test('its header is read in each of the three usual formats', async (t) => {
     const { shown, through } = await behind(t, loopback)
     for (const header of [
       encodeURIComponent(shown.cert),
@@ -59,7 +59,7 @@ describe('behind a proxy that ends TLS', () => {
     assert.equal((await through(self.x5c, 'selfish')).status, 200)
   })
 
-  test('a certificate of nobody, or out of its time, is refused there too', async (t) => {
+  test('an unknown or expired certificate is refused there too', async (t) => {
     const { authority, through, ours } = await behind(t, loopback)
     const old = await certify({ subject: 'CN=till', by: authority, from: -9, until: -1 })
     const strange = await certify({
@@ -80,7 +80,7 @@ describe('behind a proxy that ends TLS', () => {
     )
   })
 
-  test("the certificate that the proxy itself connects with is nobody's: who showed none has none (ML-10)", async (t) => {
+  test("the certificate of the proxy's own connection is ignored: a client without a certificate has none (ML-10)", async (t) => {
     const ours = await openTlsStage(t, {
       config: {
         proxy: { trust: loopback, clientCertificateHeader: 'X-Client-Cert' },
@@ -96,7 +96,7 @@ describe('behind a proxy that ends TLS', () => {
     assert.equal(shown.body.error, 'invalid_grant', shown.text)
   })
 
-  test('from anybody else it is ignored, and logged without what it says (BP-3)', async (t) => {
+  test('from any other caller the header is ignored, and logged without its content (BP-3)', async (t) => {
     const { ours, shown, through } = await behind(t, ['192.0.2.1'])
     assert.equal((await through(shown.x5c)).status, 401)
     const spoofed = ours.logLines.filter((line) => line.includes('client_certificate.spoofed'))
@@ -104,7 +104,7 @@ describe('behind a proxy that ends TLS', () => {
     assert.ok(!spoofed[0]!.includes(shown.x5c.slice(0, 30)))
   })
 
-  test('whatever is changed in a certificate, it is not accepted', async (t) => {
+  test('a certificate with any change is not accepted', async (t) => {
     const { shown, through } = await behind(t, loopback)
     const der = Buffer.from(shown.x5c, 'base64')
     await fc.assert(
@@ -123,12 +123,12 @@ describe('behind a proxy that ends TLS', () => {
     assert.equal(
       (await through(Buffer.concat([der, Buffer.from([0])]).toString('base64'))).status,
       401,
-      'with a byte more',
+      'with one more byte',
     )
   })
 })
 
-test('mounted in an application that ends TLS itself, its certificates are seen', async (t) => {
+test("mounted in an application that terminates TLS, it uses the application's client certificates", async (t) => {
   const ours = await openStage(t, {
     config: {
       tls: { key: self.key, cert: self.cert },

@@ -1,4 +1,7 @@
-/** What a client does with the tokens of a ring, and what nobody else may: refresh, revocation, introspection (RFC 6749, 7009, 7662). */
+/**
+ * What a client may do with its CIBA tokens, and others may not: refresh, revocation, introspection (RFC 6749, 7009,
+ * 7662).
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { decodeJwt } from 'jose'
@@ -12,13 +15,13 @@ async function tokensOf(stage: Stage, scope = 'openid email offline_access') {
 }
 
 function calls(stage: Stage) {
-  const post = (path: string, form: Record<string, string>, as: RingingClient | 'nobody' = 'kiosk') =>
-    stage.post(path, form, as === 'nobody' ? undefined : credentials[as])
+  const post = (path: string, form: Record<string, string>, as: RingingClient | 'none' = 'kiosk') =>
+    stage.post(path, form, as === 'none' ? undefined : credentials[as])
   return {
-    refresh: (refresh_token: string, more = {}, as?: RingingClient | 'nobody') =>
+    refresh: (refresh_token: string, more = {}, as?: RingingClient | 'none') =>
       post('/oauth/token', { grant_type: 'refresh_token', refresh_token, ...more }, as),
-    revoke: (form: Record<string, string>, as?: RingingClient | 'nobody') => post('/oauth/revoke', form, as),
-    introspect: (form: Record<string, string>, as?: RingingClient | 'nobody') => post('/oauth/introspect', form, as),
+    revoke: (form: Record<string, string>, as?: RingingClient | 'none') => post('/oauth/revoke', form, as),
+    introspect: (form: Record<string, string>, as?: RingingClient | 'none') => post('/oauth/introspect', form, as),
   }
 }
 
@@ -33,13 +36,13 @@ function assertRefused({ status, body, headers, text }: Answer, error: string, e
 }
 
 for (const engine of engines) {
-  describe(`the tokens of a ring, on ${engine.name}`, () => {
+  describe(`tokens issued by CIBA, on ${engine.name}`, () => {
     test('are refreshed by their client, for no more than was approved (RT-1, RT-2, RT-3, ER-2, ER-5, ER-6)', async (t) => {
       const stage = await openStage(t, { engine })
       const { refresh } = calls(stage)
       const first = await tokensOf(stage)
       assertRefused(await refresh(first.refresh_token!, {}, 'northbank'), 'invalid_grant')
-      assertRefused(await refresh(first.refresh_token!, {}, 'nobody'), 'invalid_request')
+      assertRefused(await refresh(first.refresh_token!, {}, 'none'), 'invalid_request')
       assertRefused(await refresh('made-up'), 'invalid_grant')
       assertRefused(await refresh(first.access_token!), 'invalid_grant')
       assertRefused(await refresh(first.refresh_token!, { scope: 'openid email phone' }), 'invalid_scope')
@@ -52,17 +55,17 @@ for (const engine of engines) {
       for (const claim of ['iss', 'sub', 'aud', 'auth_time']) assert.deepEqual(after[claim], before[claim], claim)
       assert.ok(!('nonce' in after))
       const whole = await refresh(first.refresh_token!)
-      assert.ok(String(whole.body.scope).includes('offline_access'), 'it stands for all of it still (RT-5)')
+      assert.ok(String(whole.body.scope).includes('offline_access'), 'it keeps the whole scope (RT-5)')
     })
 
-    test('are revoked by their client, under whatever hint, and by nobody else (RV-1 – RV-5)', async (t) => {
+    test('are revoked by their client alone, with any token_type_hint (RV-1 – RV-5)', async (t) => {
       const stage = await openStage(t, { engine })
       const { refresh, revoke, introspect } = calls(stage)
       const { access_token: access = '', refresh_token: refreshing = '' } = await tokensOf(stage)
       const isActive = async (token: string) => (await introspect({ token })).body.active
 
       assertRefused(await revoke({}), 'invalid_request')
-      assertRefused(await revoke({ token: access }, 'nobody'), 'invalid_request')
+      assertRefused(await revoke({ token: access }, 'none'), 'invalid_request')
       for (const [token, as] of [
         [access, 'northbank'],
         [refreshing, 'till'],
@@ -84,11 +87,11 @@ for (const engine of engines) {
       assert.equal(userinfo.status, 401)
     })
 
-    test('are told about to their client, and to others not even that they are there (IN-1 – IN-4, IN-6)', async (t) => {
+    test('are introspected by their client; to others they look unknown (IN-1 – IN-4, IN-6)', async (t) => {
       const stage = await openStage(t, { engine })
       const { introspect } = calls(stage)
       const { access_token: token = '' } = await tokensOf(stage)
-      assertRefused(await introspect({ token }, 'nobody'), 'invalid_request')
+      assertRefused(await introspect({ token }, 'none'), 'invalid_request')
       assertRefused(await introspect({}), 'invalid_request')
       const { body, headers } = await introspect({ token, token_type_hint: 'nonsense' })
       assert.partialDeepStrictEqual(body, { active: true, client_id: 'kiosk', token_type: 'Bearer', iss: stage.url })
@@ -104,7 +107,7 @@ for (const engine of engines) {
   })
 }
 
-test('userinfo says nothing to nobody, and why to whoever brings a token (ER-7)', async (t) => {
+test('userinfo gives no error code without a token, and the reason with an invalid one (ER-7)', async (t) => {
   const stage = await openStage(t)
   const bare = await stage.get('/oauth/userinfo')
   assert.equal(bare.status, 401)
@@ -115,7 +118,7 @@ test('userinfo says nothing to nobody, and why to whoever brings a token (ER-7)'
   assert.match(String(wrong.headers.get('www-authenticate')), /error="invalid_token"/)
 })
 
-test('the token endpoint knows no password grant, no other method, and no parameter twice (BP-5, ER-1)', async (t) => {
+test('the token endpoint supports no password grant, no other method, and no repeated parameter (BP-5, ER-1)', async (t) => {
   const stage = await openStage(t)
   for (const grant_type of ['password', 'client_credentials', 'implicit', '', CIBA.toUpperCase()]) {
     const { status, body } = await stage.post(
@@ -131,7 +134,7 @@ test('the token endpoint knows no password grant, no other method, and no parame
   assertRefused(await stage.post('/oauth/token', twice, credentials.kiosk), 'invalid_request')
 })
 
-test('a client cannot be called like a user: who registers itself is given its id (BP-4)', async (t) => {
+test('a client cannot have the id of a user: at registration its id is generated (BP-4)', async (t) => {
   const stage = await openStage(t, { config: { registration: { mode: 'open' } } })
   const response = await fetch(`${stage.url}/oauth/register`, {
     method: 'POST',

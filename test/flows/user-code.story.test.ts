@@ -1,4 +1,4 @@
-/** User codes: not every client that has heard a name makes that user's phone ring (UC-1 to UC-6, M47, M48). */
+/** User codes: knowing a user's name is not enough to send that user a request (UC-1 to UC-6, M47, M48). */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -13,7 +13,7 @@ import { until } from '../support/until.ts'
 import { assertRefused, cleo, code, minutes, openCodeStage, secret } from './user-codes.ts'
 
 describe('a user with a code', () => {
-  test('none sent is missing_user_code, another invalid_user_code, and only the right one rings (M47, UC-3)', async (t) => {
+  test('without it missing_user_code, with a wrong one invalid_user_code; only the right one is accepted (M47, UC-3)', async (t) => {
     const stage = await openCodeStage(t)
     assertRefused(await stage.askFor(undefined), 'missing_user_code')
     assertRefused(await stage.askFor(''), 'missing_user_code')
@@ -28,7 +28,7 @@ describe('a user with a code', () => {
     assert.ok((await stage.post('/oauth/token', form, basic('booth', secret))).body.id_token)
   })
 
-  test('clients that do not ask for codes, and users without one, are exempt, whatever is sent (UC-2)', async (t) => {
+  test('clients that do not use codes, and users without one, are exempt, whatever is sent (UC-2)', async (t) => {
     const stage = await openCodeStage(t)
     for (const parameters of [{}, { user_code: 'wrong' }])
       assert.equal((await stage.ring('kiosk', parameters)).status, 200)
@@ -51,7 +51,7 @@ describe('a user with a code', () => {
     assert.equal((await ring({ user_code: code })).status, 200)
   })
 
-  test('a malformed request does not tell whether a code is right', async (t) => {
+  test('a malformed request does not reveal whether a code is right', async (t) => {
     const stage = await openCodeStage(t)
     for (const user_code of [code, 'wrong']) {
       const form = { scope: 'openid', login_hint: 'ana', user_code, requested_expiry: '0' }
@@ -60,7 +60,7 @@ describe('a user with a code', () => {
     assert.equal((await countRows(stage)).user_code_tries, 0)
   })
 
-  test('the metadata say whether there are codes: not with hooks that verify none (UC-1)', async (t) => {
+  test('the metadata announce codes, but not with hooks that verify none (UC-1)', async (t) => {
     const find = async () => ana
     const announced = async (users: ConfigInput['users']) => {
       const stage = await openStage(t, { config: { users } })
@@ -78,7 +78,7 @@ describe("an application's own users (M48)", () => {
     return { users: { find, findByHint: find, verifyUserCode: async (each: User, sent: string) => verify(each, sent) } }
   }
 
-  test('the hook is given the user and what was sent, letter by letter', async (t) => {
+  test('the hook gets the user and the code exactly as sent', async (t) => {
     const heard: [string, string][] = []
     const config = own((user, sent) => heard.push([user.id, sent]) > 0 && sent === 'Ünï côdé 🛎')
     const stage = await openCodeStage(t, { config })
@@ -91,13 +91,13 @@ describe("an application's own users (M48)", () => {
     ])
   })
 
-  test('a user who is said to have no code is not asked for one, and the hook neither', async (t) => {
+  test('for a user without a code, according to the application, neither the client nor the hook is asked', async (t) => {
     const stage = await openCodeStage(t, { config: own(() => assert.fail('asked'), { ...ana, has_user_code: false }) })
     assert.equal((await stage.askFor(undefined)).status, 200)
     assert.equal((await stage.askFor('anything')).status, 200)
   })
 
-  test('and there is no page and no address here to change a code', async (t) => {
+  test('there is no page and no address here to change a code', async (t) => {
     const stage = await openCodeStage(t, { config: own(() => true) })
     assert.equal((await stage.get('/backchannel/user-code')).status, 404)
     assert.equal((await stage.get('/user-code')).status, 404)
@@ -106,14 +106,14 @@ describe("an application's own users (M48)", () => {
 
 for (const engine of engines) {
   describe(`lock-out, on ${engine.name} (UC-6)`, () => {
-    test('of a client at one user: not even the right code passes, until the time is over; others go on', async (t) => {
+    test('of a client for one user: even the right code is refused until the time is over; other clients are not affected', async (t) => {
       const stage = await openCodeStage(t, { engine })
       for (let each = 0; each < 5; each++) assertRefused(await stage.askFor('wrong'), 'invalid_user_code')
       assertRefused(await stage.askFor(code), 'access_denied', 403)
       assertRefused(await stage.askFor('wrong'), 'access_denied', 403)
       assert.equal((await stage.askFor(cleo.user_code, { about: 'cleo' })).status, 200)
       assertRefused(await stage.askFor('wrong', { as: 'stand' }), 'invalid_user_code')
-      assert.equal((await stage.askFor(code, { as: 'stand' })).status, 200, 'another client is not spoilt')
+      assert.equal((await stage.askFor(code, { as: 'stand' })).status, 200, 'another client is not affected')
       assertRefused(await stage.askFor(undefined), 'missing_user_code')
       assert.equal((await stage.ring('kiosk')).status, 200)
       stage.clock.advance(15 * minutes - 100)
@@ -122,7 +122,7 @@ for (const engine of engines) {
       assert.equal((await stage.askFor(code)).status, 200)
     })
 
-    test("a right code forgives the user's wrong ones, and so does time", async (t) => {
+    test("a right code resets the user's wrong ones, and so does time", async (t) => {
       const stage = await openCodeStage(t, { engine })
       const fourWrong = async () => {
         for (let each = 0; each < 4; each++) assertRefused(await stage.askFor('wrong'), 'invalid_user_code')
@@ -135,7 +135,7 @@ for (const engine of engines) {
       assert.equal((await stage.askFor(code)).status, 200)
     })
 
-    test('of a client, whoever the users are: right codes forgive nothing; others go on', async (t) => {
+    test('of a client for all users: right codes reset nothing; other clients are not affected', async (t) => {
       const userCodes = { maxTriesPerClient: 3 }
       const clients = ['booth', 'stand'].map((id) =>
         pollClient(id, { client_secret: secret, backchannel_user_code_parameter: true }),
@@ -151,12 +151,12 @@ for (const engine of engines) {
       assertRefused(await stage.askFor(code), 'access_denied', 403)
       assert.equal((await stage.askFor(code, { as: 'stand' })).status, 200)
       const [row] = await rowsOf(stage, `select tries from user_code_tries where counter = 'pair ["booth","user-ana"]'`)
-      assert.equal(row, undefined, 'while it is locked out, nothing of it is counted')
+      assert.equal(row, undefined, 'while it is locked out, its attempts are not counted')
       stage.clock.advance(15 * minutes)
       assert.equal((await stage.askFor(code)).status, 200)
     })
 
-    test('of many wrong ones at once no more than are allowed are looked at, and all of those are counted', async (t) => {
+    test('of many wrong codes at once only the allowed number is checked, and all of those are counted', async (t) => {
       const stage = await openCodeStage(t, { engine })
       // A client has eight places.
       const answers = await Promise.all(Array.from({ length: 20 }, () => stage.askFor('wrong')))
@@ -176,7 +176,7 @@ for (const engine of engines) {
       assertRefused(await stage.askFor(code), 'access_denied', 403)
     })
 
-    test('of a client that tries many users at once: it hears of no more than if it tried one after the other', async (t) => {
+    test('of a client that tries many users at once: it gets no more results than one after the other', async (t) => {
       const crowd = Array.from({ length: 8 }, (_, each) => ({
         id: `user-${each}`,
         username: `u${each}`,
@@ -189,7 +189,7 @@ for (const engine of engines) {
       assert.equal(wrong.filter(({ body }) => body.error === 'invalid_user_code').length, 3)
       assert.equal(wrong.filter(({ body }) => body.error === 'access_denied').length, 5)
       stage.clock.advance(15 * minutes)
-      // Right ones among them are no better than later ones: nobody hears of them once the client is locked out.
+      // Right codes among them are treated like later ones: they have no effect once the client is locked out.
       const mixed = await Promise.all(
         crowd.map(({ username }, each) => stage.askFor(each < 7 ? 'wrong' : code, { about: username })),
       )
@@ -197,7 +197,7 @@ for (const engine of engines) {
       assertRefused(await stage.askFor(code, { about: 'u7' }), 'access_denied', 403)
     })
 
-    test('tries that lock nothing any more are forgotten', async (t) => {
+    test('attempts that no longer count are deleted', async (t) => {
       const stage = await openCodeStage(t, { engine })
       await stage.askFor('wrong')
       assert.equal((await countRows(stage)).user_code_tries, 3)
@@ -207,7 +207,7 @@ for (const engine of engines) {
   })
 
   describe(`codes tried by many clients, on ${engine.name}`, () => {
-    /** The booth, and thirty clients of one attacker, as anybody can register where registration is open. */
+    /** The booth, and thirty clients of one attacker, as any caller can register where registration is open. */
     async function openCrowd(t: TestContext) {
       const strangers = Array.from({ length: 30 }, (_, number) => `stranger-${number}`)
       const clients = ['booth', 'stand', ...strangers].map((id) =>
@@ -219,7 +219,7 @@ for (const engine of engines) {
 
     const count = (answers: Answer[], error: string) => answers.filter(({ body }) => body.error === error).length
 
-    test('twenty wrong ones of thirty clients are heard; then strangers wait, and whom the user approved goes on', async (t) => {
+    test('twenty wrong ones of thirty clients are answered; then unknown clients wait, and a client that the user approved goes on', async (t) => {
       const { stage, strangers } = await openCrowd(t)
       await stage.askFor(code)
       await stage.decide(await stage.newestRequest(), 'approved')
@@ -237,7 +237,7 @@ for (const engine of engines) {
       for (const as of ['booth', 'stand']) assert.equal((await stage.askFor(code, { as })).status, 200)
     })
 
-    test('one of them alone never reaches what all share', async (t) => {
+    test('a single client never reaches the limit that all share', async (t) => {
       const { stage } = await openCrowd(t)
       for (let round = 0; round < 6; round++) {
         const answers = await Promise.all(Array.from({ length: 7 }, () => stage.askFor('wrong', { as: 'stranger-0' })))
@@ -247,7 +247,7 @@ for (const engine of engines) {
       }
     })
 
-    test('a right one forgives its own client, and nothing of the strangers', async (t) => {
+    test('a right code resets the counters of its own client only', async (t) => {
       const { stage, strangers } = await openCrowd(t)
       for (let each = 0; each < 5; each++) await stage.askFor('wrong', { as: 'stranger-0' })
       assert.equal((await stage.askFor(code, { as: 'stand' })).status, 200)
@@ -259,7 +259,7 @@ for (const engine of engines) {
   })
 
   describe(`a user's own code, on ${engine.name} (UC-5)`, () => {
-    test('is set, asked for, changed and removed; the one of the configuration does not come back', async (t) => {
+    test('is set, required, changed and removed; the configured one does not come back', async (t) => {
       const stage = await openCodeStage(t, { engine })
       const authorization = await bearerOf(stage)
       const change = (path: string, fields: Record<string, string>) =>
@@ -285,7 +285,7 @@ for (const engine of engines) {
       assert.equal(row?.hash, null)
     })
 
-    test('some time after the sign-in it takes the present code, and wrong ones are counted as others are', async (t) => {
+    test('some time after the sign-in its change needs the current code, and wrong ones count as usual', async (t) => {
       const stage = await openCodeStage(t, { engine })
       const authorization = await bearerOf(stage)
       const set = (fields: Record<string, string>) => stage.post('/backchannel/user-code', fields, authorization)
@@ -304,16 +304,16 @@ for (const engine of engines) {
       const locked = await set({ user_code: 'pelican-3', present_code: 'pelican-2' })
       assertRefused(locked, 'access_denied', 403)
       assert.equal(locked.body.locked, true)
-      assert.equal((await stage.askFor('pelican-2')).status, 200, 'clients are counted by themselves')
-      // Whoever signs in again sets a new one, and what was tried at the old one counts no more.
+      assert.equal((await stage.askFor('pelican-2')).status, 200, 'clients are counted separately')
+      // After a new sign-in the user sets a new code, and attempts at the old one no longer count.
       const again = await bearerOf(stage)
-      // oidc-provider goes by the real time, which stands still on this stage.
+      // oidc-provider uses the real time, which does not move on this stage.
       stage.clock.advance(-5 * minutes)
       assert.equal((await stage.post('/backchannel/user-code', { user_code: 'pelican-4' }, again)).status, 200)
       assert.equal((await stage.askFor('pelican-4')).status, 200)
     })
 
-    test('without a code, and some time after the sign-in, nobody can set the first one', async (t) => {
+    test('some time after the sign-in, a first code cannot be set', async (t) => {
       const stage = await openCodeStage(t, { engine })
       const authorization = await bearerOf(stage, ben)
       stage.clock.advance(6 * minutes)
@@ -324,7 +324,7 @@ for (const engine of engines) {
       assert.equal((await countRows(stage)).user_codes, 0)
     })
 
-    test('of two changes at once that prove the same code, one holds', async (t) => {
+    test('of two changes at once that prove the same code, one takes effect', async (t) => {
       const stage = await openCodeStage(t, { engine })
       const authorization = await bearerOf(stage)
       await stage.post('/backchannel/user-code', { user_code: 'pelican-0' }, authorization)

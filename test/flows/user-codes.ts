@@ -1,4 +1,4 @@
-/** Users with codes, and a client that asks for them. */
+/** Users with codes, and a client that uses them. */
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import { newSecret } from '../../src/platform/crypto.ts'
@@ -10,7 +10,7 @@ export const code = 'heron-4711'
 export const cleo = { id: 'user-cleo', username: 'cleo', email: 'cleo@example.com', user_code: 'otter-1234' }
 export const minutes = 60_000
 
-/** Ana and Cleo have codes, Ben has none. The booth asks for codes, as does the kiosk next to it; Kiosk does not. */
+/** Ana and Cleo have codes, Ben has none. The booth uses codes, and so does the kiosk next to it; Kiosk does not. */
 export async function openCodeStage(t: TestContext, options: StageOptions = {}) {
   const clients = ['booth', 'stand'].map((id) =>
     pollClient(id, { client_secret: secret, backchannel_user_code_parameter: true }),

@@ -1,4 +1,6 @@
-/** Whoever is removed, locked or signed out has nothing left that works: not later, and not for somebody else. */
+/**
+ * A user who is removed, locked or signed out has nothing left that works: not later either, and not for another user.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { UserEnding } from '../../src/endings/end-user.ts'
@@ -32,25 +34,25 @@ const endingsOfCodes: Record<string, (commands: Commands) => Promise<boolean>> =
 for (const engine of engines) {
   describe(`what a user had, on ${engine.name}`, () => {
     for (const ending of ['removed', 'locked', 'signed_out'] as UserEnding[]) {
-      test(`is worth nothing once the user is ${ending}, and never again`, async (t) => {
+      test(`stops working once the user is ${ending}, permanently`, async (t) => {
         const { stage, had } = await scene(t, { engine })
         assert.deepEqual(await whatWorks(stage, had), everything)
         await byCommand(stage, ({ endUser }) => endUser(dora.id, ending, { mustBe: 'added', by: 'command' }))
-        // A passkey is not of a session: whoever is signed out everywhere signs in with it.
+        // A passkey does not belong to a session: a user who is signed out everywhere still signs in with it.
         const passkey = ending !== 'removed'
         assert.deepEqual(await whatWorks(stage, had), { ...nothing, passkey: ending === 'signed_out' })
         await byCommand(stage, async ({ addDora, unlock }) => {
           if (ending === 'removed') assert.equal(await addDora({ isSamePerson: true }), true)
           if (ending === 'locked') assert.equal(await unlock(dora.id), true)
         })
-        // Who is let in again has the passkey; nothing else of before comes back.
+        // A user who is unlocked has the passkey again; nothing else from before comes back.
         assert.deepEqual(await whatWorks(stage, had), { ...nothing, passkey })
         const anew = await signIn(stage, dora)
         assert.equal(await asksTheDeviceApi(stage, anew.access_token), true)
       })
     }
 
-    test('is worth nothing with another password, which is the only one from then on', async (t) => {
+    test('stops working with a new password, which is the only one from then on', async (t) => {
       const { stage, had } = await scene(t, { engine })
       await byCommand(stage, ({ setPassword }) => setPassword(dora.id, 'another one'))
       assert.deepEqual(await whatWorks(stage, had), { ...nothing, passkey: true })
@@ -58,13 +60,13 @@ for (const engine of engines) {
       assert.ok(await signIn(stage, { ...dora, password: 'another one' }))
     })
 
-    test('ends with a user of the configuration whom it names no more, or as disabled', async (t) => {
+    test('ends when the configuration no longer has the user, or has the user as disabled', async (t) => {
       const { stage, had } = await scene(t, { engine, config: { users: [dora] }, added: false })
       const other = { id: 'other', username: 'other', password: 'x' }
       await stage.restart({ users: [other] })
       assert.deepEqual(await whatWorks(stage, had), nothing)
       await stage.restart({ users: [dora] })
-      assert.deepEqual(await whatWorks(stage, had), nothing, 'somebody else may be called so now')
+      assert.deepEqual(await whatWorks(stage, had), nothing, 'another user may have the name now')
       const anew = await signIn(stage, dora)
       await stage.restart({ users: [{ ...dora, disabled: true }] })
       await stage.restart({ users: [dora] })
@@ -72,17 +74,17 @@ for (const engine of engines) {
       assert.equal((await stage.ring('kiosk', { login_hint: 'dora' })).status, 200, 'and can be asked again')
     })
 
-    test('a name goes to somebody else, an id does not', async (t) => {
+    test('a name can be given to another user, an id cannot', async (t) => {
       const { stage } = await scene(t, { engine })
       await byCommand(stage, async ({ endUser, addDora }) => {
         await endUser(dora.id, 'removed', { mustBe: 'added', by: 'command' })
         assert.equal(await addDora(), false)
-        assert.equal(await endUser(dora.id, 'removed', { mustBe: 'added', by: 'command' }), false, 'there is nobody')
+        assert.equal(await endUser(dora.id, 'removed', { mustBe: 'added', by: 'command' }), false, 'no such user')
         assert.equal(await addDora({ isSamePerson: true }), true)
       })
     })
 
-    test('what is being issued at the moment of the ending is worth nothing either', async (t) => {
+    test('what is being issued at the moment of the ending does not work either', async (t) => {
       const gate = createGate()
       const { stage, had } = await scene(t, { engine, parts: { openDatabase: gatedAt(keeping('AccessToken'), gate) } })
       gate.hold()
@@ -98,7 +100,7 @@ for (const engine of engines) {
     })
 
     for (const model of ['Interaction', 'Session']) {
-      test(`nor is a sign-in whose password was right when it was asked: held up before its ${model} is kept`, async (t) => {
+      test(`a sign-in whose password was checked before does not work either: held up before its ${model} is stored`, async (t) => {
         const gate = createGate()
         const { stage } = await scene(t, { engine, parts: { openDatabase: gatedAt(keeping(model), gate) } })
         const visitor = openVisitor(stage.url)
@@ -112,14 +114,14 @@ for (const engine of engines) {
       })
     }
 
-    test('a sign-in that an erased user has begun is not that of whom the configuration calls so afterwards', async (t) => {
+    test('a sign-in that a removed user has begun does not become that of a new user with the same name', async (t) => {
       const stage = await openStage(t, { engine })
       await byCommand(stage, ({ addDora }) => addDora())
       const visitor = openVisitor(stage.url)
       const page = await visitor.follow(await visitor.get('/'))
       const action = /<form method="post" action="(\/sign-in\/[^"/]+)">/.exec(page.text)![1]!
       const next = await visitor.post(action, { name: dora.username, password: dora.password })
-      assert.equal(next.status, 303, 'the password was right, and she has not been led on yet')
+      assert.equal(next.status, 303, 'the password was right, and the browser has not been redirected yet')
       await byCommand(stage, ({ endUser }) => endUser(dora.id, 'erased', { by: 'command' }))
       assert.deepEqual(await rowsOf(stage, 'select model from oidc_models where user_id = $1', [dora.id]), [])
       await stage.restart({ users: [{ ...dora, password: 'of somebody else' }] })
@@ -128,7 +130,7 @@ for (const engine of engines) {
     })
 
     for (const [ending, end] of Object.entries(endingsOfCodes)) {
-      test(`an authorization code of before is worth nothing once the user is ${ending}`, async (t) => {
+      test(`an authorization code from before does not work once the user is ${ending}`, async (t) => {
         const stage = await openStage(t, { engine })
         await byCommand(stage, ({ addDora }) => addDora())
         const browser = openBrowser(stage.url)
@@ -143,12 +145,12 @@ for (const engine of engines) {
           if (ending === 'locked') await unlock(dora.id)
           if (ending === 'removed') await addDora({ isSamePerson: true })
         })
-        assert.equal((await second.exchange()).body.error, 'invalid_grant', 'nor when she is let in again')
-        assert.equal((await bens.exchange()).status, 200, "nobody else's ends")
+        assert.equal((await second.exchange()).body.error, 'invalid_grant', 'nor when she is unlocked')
+        assert.equal((await bens.exchange()).status, 200, 'sessions of other users stay')
       })
     }
 
-    test('an approval that is collected while the user ends brings nothing', async (t) => {
+    test('an approval that is collected while the user ends brings no tokens', async (t) => {
       const gate = createGate()
       const { stage } = await scene(t, { engine, parts: { openDatabase: gatedAt(redeeming, gate) } })
       const { authReqId } = await approved(stage)
@@ -187,7 +189,7 @@ const nothing = Object.fromEntries(Object.keys(everything).map((what) => [what, 
 
 type SceneOptions = StageOptions & { engine: Engine; added?: boolean }
 
-/** Dora has signed in everywhere, added a passkey, and approved something. */
+/** Dora has signed in everywhere, added a passkey, and approved a request. */
 async function scene(t: TestContext, { added = true, ...options }: SceneOptions): Promise<{ stage: Stage; had: Had }> {
   const stage = await openStage(t, options)
   if (added) await byCommand(stage, ({ addDora }) => addDora())
@@ -198,7 +200,7 @@ async function scene(t: TestContext, { added = true, ...options }: SceneOptions)
   const appToken = (await tokens((await browser.submit(consent)).url)).access_token
   const bearer = `Bearer ${appToken}`
   const authenticator = createAuthenticator(stage.url)
-  // oidc-provider goes by the machine's clock: by that of the stage, she is yet to sign in.
+  // oidc-provider uses the real clock; by the stage's clock, her sign-in is still to come.
   stage.clock.advance(Math.max(0, Date.now() - stage.clock.now()))
   const { body: creation, text } = await stage.post('/backchannel/passkeys/options', {}, bearer)
   assert.ok(creation.rp, text)
@@ -257,7 +259,7 @@ const asksTheDeviceApi = async (stage: Stage, token: unknown) =>
 
 const isSignedIn = async (visitor: Visitor) => (await visitor.get('/activity')).status === 200
 
-/** Whether some browser is told of what waits for Dora. */
+/** Whether any browser is notified of Dora's pending requests. */
 const isToldAnywhere = async (stage: Stage) =>
   (await rowsOf(stage, 'select id from push_subscriptions where user_id = $1', [dora.id])).length > 0
 
@@ -269,7 +271,7 @@ async function signsInByPasskey(stage: Stage, authenticator: Authenticator): Pro
 
 type Matches = (first: Statement) => boolean
 
-/** A model about Dora is kept. */
+/** The write of a model about Dora. */
 const keeping =
   (model: string): Matches =>
   (first) =>
@@ -277,7 +279,7 @@ const keeping =
 
 const redeeming: Matches = ({ sql }) => sql.includes("set status = 'redeemed'")
 
-/** Holds up such a step until the gate is opened. */
+/** Holds up such a step until the barrier is opened. */
 function gatedAt(matches: Matches, gate: Gate): typeof openDatabase {
   return async (...about) => {
     const database = await openDatabase(...about)

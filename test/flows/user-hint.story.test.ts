@@ -1,4 +1,4 @@
-/** About whom: what a client may say, and what it hears if that leads to nobody (VL-4, VL-5, AE-4, SC-3 to SC-8). */
+/** Hints: which ones a client may send, and the errors if they lead to no user (VL-4, VL-5, AE-4, SC-3 to SC-8). */
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -26,7 +26,7 @@ before(async () => {
 })
 after(() => close())
 
-describe('a login_hint leads to its user, whichever name it is (M26)', () => {
+describe('a login_hint leads to its user by id or by any identifier (M26)', () => {
   for (const [hint, user] of [
     ['user-ana', ana],
     ['ana', ana],
@@ -54,7 +54,7 @@ describe('a login_hint leads to its user, whichever name it is (M26)', () => {
     'constructor',
     '%',
   ]) {
-    test(`"${hint}" leads to nobody who can be asked: unknown_user_id`, async () => {
+    test(`"${hint}" leads to no user who can be asked: unknown_user_id`, async () => {
       assertRefused(await stage.ring('kiosk', { login_hint: hint }), 'unknown_user_id')
     })
   }
@@ -65,7 +65,7 @@ describe('an id_token_hint', () => {
   const hinted = (id_token_hint: string, as: 'kiosk' | 'northbank' = 'kiosk') =>
     stage.ring(as, { login_hint: '', id_token_hint })
 
-  test('that this client was given leads to its user, even long after its exp (SC-3, SC-8)', async () => {
+  test('issued to this client leads to its user, even long after its exp (SC-3, SC-8)', async () => {
     const { auth_req_id } = (await stage.ring('kiosk')).body
     await stage.decide(await stage.newestRequest(), 'approved')
     const idToken = String((await stage.poll('kiosk', auth_req_id)).body.id_token)
@@ -85,15 +85,15 @@ describe('an id_token_hint', () => {
     ['that is an access token by its type', () => idTokenOf({}, { typ: 'at+jwt' })],
     ['that is a logout token by its type', () => idTokenOf({}, { typ: 'logout+jwt' })],
     ['with alg none', () => `${base64url.encode('{"alg":"none"}')}.${base64url.encode(JSON.stringify(claimsOf({})))}.`],
-    ['signed by somebody else (SC-6)', foreignlySigned],
+    ["signed with another issuer's key (SC-6)", foreignlySigned],
     ['with HS256, keyed with our public key', hmacSigned],
-    ['that is no JWT', () => 'ana'],
+    ['that is not a JWT', () => 'ana'],
   ]
   for (const [name, make] of wrong) {
     test(`${name}: invalid_request`, async () => assertRefused(await hinted(await make()), 'invalid_request'))
   }
 
-  test('about a user who is gone or disabled: unknown_user_id', async () => {
+  test('about a user who is removed or disabled: unknown_user_id', async () => {
     for (const sub of ['nobody', 'user-dora', '__proto__']) {
       assertRefused(await hinted(await idTokenOf({ sub })), 'unknown_user_id')
     }
@@ -101,11 +101,11 @@ describe('an id_token_hint', () => {
 })
 
 describe("a login_hint_token, and an application's own users", () => {
-  test('means nothing to the built-in directory', async () => {
+  test('is refused by the built-in directory', async () => {
     assertRefused(await stage.ring('kiosk', { login_hint: '', login_hint_token: 'ana' }), 'unknown_user_id')
   })
 
-  test('goes to the hook, which answers with a user, with nobody, or with a refusal of its own', async (t) => {
+  test('goes to the hook, which returns a user, no user, or its own error', async (t) => {
     const heard: UserHint[] = []
     const own = await openStage(t, {
       config: {
@@ -127,7 +127,7 @@ describe("a login_hint_token, and an application's own users", () => {
     assertRefused(await ring('expired'), 'expired_login_hint_token')
     const broken = await ring('broken')
     assert.deepEqual([broken.status, broken.body.error], [500, 'server_error'])
-    assert.ok(!broken.text.includes('ldap'), 'what went wrong inside stays inside')
+    assert.ok(!broken.text.includes('ldap'), 'internal errors are not revealed')
   })
 })
 
@@ -186,7 +186,7 @@ describe('a login_hint_token of an issuer that the operator trusts (M27, SC-1)',
     }
   })
 
-  test('that has expired says so, if nothing else is wrong with it (AE-4)', async () => {
+  test('that has expired gets expired_login_hint_token, if it is valid otherwise (AE-4)', async () => {
     assertRefused(await ring(await token({ iat: now() - 100, exp: now() - 11 })), 'expired_login_hint_token')
     const { privateKey, publicJwk } = await newKey('finder')
     const forged = await token({ exp: now() - 11 }, {}, { privateKey, publicJwk })
@@ -196,10 +196,10 @@ describe('a login_hint_token of an issuer that the operator trusts (M27, SC-1)',
   })
 
   const wrong: [string, () => Promise<string> | string][] = [
-    ['of nobody we trust', () => token({ iss: 'https://other.example' })],
+    ['of an issuer that is not trusted', () => token({ iss: 'https://other.example' })],
     ['without an issuer', () => token({ iss: undefined })],
     ['with the key of another issuer', () => token({}, { kid: 'post', alg: 'PS256' }, keys.post)],
-    ['with a key that nobody knows', async () => token({}, {}, await newKey('finder'))],
+    ['with an unknown key', async () => token({}, {}, await newKey('finder'))],
     [
       'that brings its own key',
       async () => {
@@ -219,18 +219,18 @@ describe('a login_hint_token of an issuer that the operator trusts (M27, SC-1)',
           .setProtectedHeader({ alg: 'HS256' })
           .sign(new TextEncoder().encode(JSON.stringify(keys.finder.publicJwk))),
     ],
-    ['for somebody else', () => token({ aud: 'https://elsewhere.example' })],
-    ['for nobody', () => token({ aud: undefined })],
+    ['for another audience', () => token({ aud: 'https://elsewhere.example' })],
+    ['without an audience', () => token({ aud: undefined })],
     ['for our issuer, where another audience was agreed', () => byPost({ email: ana.email, aud: trusting.url })],
     ['without exp', () => token({ exp: undefined })],
     ['without iat', () => token({ iat: undefined })],
-    ['of the future', () => token({ iat: now() + 60 })],
+    ['issued in the future', () => token({ iat: now() + 60 })],
     ['not good yet', () => token({ nbf: now() + 60 })],
-    ['without the claim that says who', () => token({ sub: undefined })],
-    ['without the claim that was agreed', () => byPost({})],
+    ['without the claim that names the user', () => token({ sub: undefined })],
+    ['without the configured claim', () => byPost({})],
     ['that is an access token by its type', () => token({}, { typ: 'at+jwt' })],
     ['that is a DPoP proof by its type', () => token({}, { typ: 'dpop+jwt' })],
-    ['that is no JWT', () => 'ana'],
+    ['that is not a JWT', () => 'ana'],
     ['that is encrypted', () => 'a.b.c.d.e'],
     ['that is too long', () => 'a.'.repeat(10_000)],
   ]
@@ -238,22 +238,22 @@ describe('a login_hint_token of an issuer that the operator trusts (M27, SC-1)',
     test(`${name}: invalid_request`, async () => assertRefused(await ring(await make()), 'invalid_request'))
   }
 
-  const nobody: [string, () => Promise<string>][] = [
-    ['a user nobody knows', () => token({ sub: 'nobody' })],
+  const unknown: [string, () => Promise<string>][] = [
+    ['an unknown user', () => token({ sub: 'nobody' })],
     ['a disabled user', () => token({ sub: 'user-dora' })],
     ['a name that is not the id', () => token({ sub: 'ana@example.com' })],
-    ['no text', () => token({ sub: '' })],
+    ['not a string', () => token({ sub: '' })],
     ['an object', () => byPost({ email: { ana: true } })],
     ['an address that is not verified', () => byPost({ email: ana.email, email_verified: false })],
     ['an address that is not verified, as a text', () => byPost({ email: ana.email, email_verified: 'false' })],
-    ["an address that is somebody's username", () => byPost({ email: 'ana@example.org' })],
+    ["an address that is another user's username", () => byPost({ email: 'ana@example.org' })],
     ['an id where an address was agreed', () => byPost({ email: 'user-ana' })],
   ]
-  for (const [name, make] of nobody) {
+  for (const [name, make] of unknown) {
     test(`${name}: unknown_user_id`, async () => assertRefused(await ring(await make()), 'unknown_user_id'))
   }
 
-  test("its keys may be at an address: fetched once, and again for a key that is new; an issuer's fault is not ours", async (t) => {
+  test("its keys may be at an address: fetched once, and again for a new key; an issuer's mistake is an invalid_request, not a 5xx", async (t) => {
     const [first, second] = [await newKey('first'), await newKey('second')]
     let set = [first.publicJwk]
     let fetches = 0
@@ -278,7 +278,7 @@ describe('a login_hint_token of an issuer that the operator trusts (M27, SC-1)',
     assert.equal(fetches, 2)
   })
 
-  test('for a hook it has been checked, and its claims are handed over', async (t) => {
+  test('for a hook it is verified first, and the hook gets its claims', async (t) => {
     const heard: UserHint[] = []
     const own = await openStage(t, {
       config: {
@@ -299,10 +299,10 @@ describe('a login_hint_token of an issuer that the operator trusts (M27, SC-1)',
   })
 })
 
-describe('a client that may not say who in every way (M30)', () => {
+describe('a client that may use some hints only (M30)', () => {
   const secret = newSecret()
 
-  test('is refused before anybody is looked for, signed or not', async (t) => {
+  test('is refused before any user is looked up, signed or not', async (t) => {
     const looked: string[] = []
     const find = async () => ana
     const findByHint = async ({ kind }: UserHint) => {
@@ -343,7 +343,7 @@ describe('a client that may not say who in every way (M30)', () => {
   })
 })
 
-describe('a user is looked at again at every step (M15)', () => {
+describe('a user is checked again at every step (M15)', () => {
   for (const as of ['kiosk', 'till'] as const) {
     test(`disabled after the decision, ${as} gets no tokens`, async (t) => {
       let locked = false
@@ -390,7 +390,7 @@ async function hmacSigned(): Promise<string> {
   return new SignJWT(claimsOf({})).setProtectedHeader({ alg: 'HS256' }).sign(new TextEncoder().encode(jwks.text))
 }
 
-/** What only the server has: the test knows the configured secret, and takes the key from the table. */
+/** What only the server has: the test uses the configured secret, and takes the key from the table. */
 async function ourSigningKey(of: Stage) {
   const [row] = await rowsOf(of, "select * from signing_keys where algorithm = 'ES256'")
   const vault = createVault(Buffer.alloc(32, 7).toString('base64url'))

@@ -1,4 +1,4 @@
-/** A server says at every start which of its values an attacker would try first, and never what they are. */
+/** At every start a server logs which of its secrets are weak, and never the secrets themselves. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -39,8 +39,8 @@ const named = [
 ]
 
 for (const engine of engines) {
-  describe(`weak values, on ${engine.name},`, () => {
-    test('are named in the log, each once at every start, with what to do about it', async (t) => {
+  describe(`weak values, on ${engine.name}`, () => {
+    test('are named in the log, once at every start, with advice', async (t) => {
       const stage = await openStage(t, { engine, cast: false, config: { ...production, ...weak } })
       assert.deepEqual(namedBy(stage), named)
       await stage.restart()
@@ -48,7 +48,7 @@ for (const engine of engines) {
       for (const { advice, msg } of linesAbout(stage)) assert.ok(String(advice) && String(msg))
     })
 
-    test('are in no line of the log', async (t) => {
+    test('never appear in the log themselves', async (t) => {
       const stage = await openStage(t, { engine, cast: false, config: { ...production, ...weak } })
       const log = stage.logLines.join('')
       const values = [

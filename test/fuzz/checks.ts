@@ -1,8 +1,8 @@
-/** What must hold of every answer, whatever was sent. */
+/** What must hold for every response, whatever was sent. */
 import { mayBeMet, type Shot } from './shot.ts'
 import type { Heard } from './wire.ts'
 
-/** What is wrong with an answer, in a few words that are the same for the same fault; nothing if it is right. */
+/** Returns what is wrong with a response, in the same few words for the same fault, or undefined if it is correct. */
 export function faultOf(shot: Shot, heard: Heard): string | undefined {
   if (heard.kind === 'silence') return 'no answer in time'
   if (heard.kind === 'closed') {
@@ -14,7 +14,7 @@ export function faultOf(shot: Shot, heard: Heard): string | undefined {
 }
 
 function faultOfError({ status, headers, body }: Heard): string | undefined {
-  // Node itself answers what is no HTTP/1.1, without a word.
+  // Node itself answers requests that are not HTTP/1.1, with an empty body.
   if (body === '' && (status === 417 || (status === 400 && headers.get('connection') === 'close'))) return undefined
   const type = headers.get('content-type')?.split(';')[0]
   if (type === 'application/json') return isErrorJson(body) ? undefined : `a ${status} whose JSON names no error`
@@ -38,13 +38,13 @@ interface LogLine {
   error?: { message?: string }
 }
 
-/** A line of the log that nobody wants to find there. */
+/** Returns what is wrong with a line of the log, or undefined. */
 export function faultOfLine(line: string, isSecret: (word: string) => boolean): string | undefined {
   const words = line.match(/[\w~+/=.-]{12,}/g) ?? []
   const leaked = words.some((word) => isSecret(word) || word.split(/[.=/+]/).some(isSecret))
   if (leaked) return 'a secret in the log'
   const { level, msg, error, audit } = JSON.parse(line) as LogLine
-  // What the audit tells is no error of ours, however weighty: a notification that nobody takes is parked.
+  // An audit event is not an error of the server, whatever its level: a parked notification, for example.
   return level >= 50 && audit !== true
     ? `logged as an error: ${msg} (${error?.message?.split('\n')[0] ?? ''})`
     : undefined

@@ -1,4 +1,4 @@
-/** What `npm run fuzz` has found, one test each. */
+/** One test for each fault that `npm run fuzz` has found. */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { createHoles, type Holes, holeFor } from './holes.ts'
@@ -33,16 +33,16 @@ function send(method: string, target: string, headers: Record<string, string> = 
 }
 
 describe('found by fuzzing', () => {
-  test('a proof with a request that names a whole address instead of a path was answered 500', async () => {
+  test('a DPoP proof with an absolute URI as request target is not answered with 500', async () => {
     const claims = { jti: '$new', htm: 'GET', htu: '{{issuer}}/oauth/userinfo', iat: '$now' }
     const header = { typ: 'dpop+jwt', alg: 'ES256', jwk: '$proofJwk' }
     const dpop = holeFor({ key: 'proof', header, claims })
     const heard = await send('GET', 'http://t/oauth/userinfo', { dpop })
-    // Without a token the proof is not looked at.
+    // Without a token the proof is not validated.
     assert.equal(heard.status, 401)
   })
 
-  test('what a trusted proxy hands on as an address, and is none, stood in the log', async () => {
+  test('an invalid address from a trusted proxy is not written to the log', async () => {
     const pasted = 'pasted-secret-pasted-secret'
     house.takeLog()
     for (const forwarded of [pasted, `${pasted}, 10.0.0.1`, `10.0.0.1, ${pasted}`]) {
@@ -63,7 +63,7 @@ describe('found by fuzzing', () => {
     assert.ok(!log.includes(pasted))
   })
 
-  test('metadata and keys that cannot become a text were answered 500', async () => {
+  test('metadata and keys that cannot be converted to a string are not answered with 500', async () => {
     const spiteful = { toString: 1, valueOf: 2 }
     const json = { 'content-type': 'application/json' }
     for (const metadata of [
@@ -93,14 +93,14 @@ describe('found by fuzzing', () => {
     assert.equal((JSON.parse(heard.body) as { error: string }).error, 'invalid_dpop_proof')
   })
 
-  test('JSON within JSON, thousands of times: a call back that could be recorded but not shown again', async () => {
+  test('a notification with thousands of nested JSON arrays is recorded and can be shown', async () => {
     const json = { 'content-type': 'application/json' }
     const deep = `${'['.repeat(15_000)}${']'.repeat(15_000)}`
     assert.equal((await send('POST', '/dev/callback/deep', json, deep)).status, 204)
     const shown = await send('GET', '/dev/callback/deep')
     assert.equal(shown.status, 200)
     const { calls } = JSON.parse(shown.body) as { calls: { body: unknown }[] }
-    assert.equal(calls[0]!.body, deep, 'as the text it was')
+    assert.equal(calls[0]!.body, deep, 'as the original text')
 
     for (const path of ['/oauth/register', '/backchannel/complete', '/backchannel/authinfo']) {
       const heard = await send(
@@ -113,7 +113,7 @@ describe('found by fuzzing', () => {
     }
   })
 
-  test('an address under /oauth that nobody has was answered as plain text', async () => {
+  test('an unknown path under /oauth is answered as JSON', async () => {
     for (const [method, path] of [
       ['GET', '/oauth/nothing'],
       ['POST', '/oauth/'],
@@ -126,7 +126,7 @@ describe('found by fuzzing', () => {
     }
   })
 
-  test('coming back to no sign-in, with the name of a client, was answered 500', async () => {
+  test('the return address of an unknown sign-in, with a client_id, is not answered with 500', async () => {
     for (const [way, status] of [
       ['x', 400],
       ['./', 404],
@@ -138,7 +138,7 @@ describe('found by fuzzing', () => {
     }
   })
 
-  test('a HEAD of the stream of news never ended, and kept its place among the streams', async () => {
+  test('a HEAD of the event stream ends, and takes no place among the streams', async () => {
     const heard = await send('HEAD', '/events', { cookie: '{{session}}' })
     assert.equal(heard.status, 404)
   })

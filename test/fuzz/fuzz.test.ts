@@ -1,4 +1,4 @@
-/** A few thousand requests of `npm run fuzz` that are always the same; and that it would see what it looks for. */
+/** A few thousand fixed requests of `npm run fuzz`, and tests that it detects faults. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { faultOf, faultOfLine } from './checks.ts'
@@ -19,12 +19,12 @@ describe('fuzzing', () => {
         [],
       )
       assert.equal(answered, 2500)
-      // Behind the first door, too: requests are made, decided and redeemed.
+      // Also beyond authentication: requests are sent, decided and redeemed.
       for (const status of [200, 201, 204, 303, 400, 401, 403, 404, 405]) assert.ok(statuses.has(status), `${status}`)
     })
   }
 
-  test('every route of the server is among the addresses', async () => {
+  test('every route of the server is covered', async () => {
     const house = await openHouse()
     await house.close()
     const paths = seedsOf(house.routes).map(({ method, path }) => `${method} ${path}`)
@@ -43,7 +43,7 @@ describe('fuzzing', () => {
     assert.ok(paths.length > 150, `${paths.length}`)
   })
 
-  test('the same seed shoots the same', () => {
+  test('the same seed generates the same requests', () => {
     const shots = (seed: number) => {
       const random = createRandom(seed)
       return Array.from({ length: 50 }, () => shoot(readSeeds(), random))
@@ -53,7 +53,7 @@ describe('fuzzing', () => {
   })
 })
 
-describe('what it looks for, it sees', () => {
+describe('it detects faults', () => {
   const shot: Shot = {
     method: 'GET',
     target: '/',
@@ -70,7 +70,7 @@ describe('what it looks for, it sees', () => {
     body,
   })
 
-  test('5xx, silence, and errors that are not told as such', () => {
+  test('5xx, silence, and malformed errors', () => {
     assert.equal(faultOf(shot, answer(200, 'text/plain', 'ok')), undefined)
     assert.equal(faultOf(shot, answer(400, 'application/json', '{"error":"x"}')), undefined)
     assert.equal(faultOf(shot, answer(404, 'text/html; charset=utf-8', '<!doctype html>')), undefined)
@@ -96,7 +96,7 @@ describe('what it looks for, it sees', () => {
     )
   })
 
-  test('a request that fails is made small', async () => {
+  test('a failing request is minimized', async () => {
     const large: Shot = {
       ...shot,
       method: 'POST',

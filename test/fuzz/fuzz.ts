@@ -1,13 +1,13 @@
 /**
- * `npm run fuzz`: structured random requests against every address, over real HTTP.
+ * `npm run fuzz`: structured random requests against every route, over real HTTP.
  *
  *     npm run fuzz                                    500 000 requests
- *     npm run fuzz -- --requests 20000 --seed 7       fewer, others
- *     npm run fuzz -- --engine postgres               on Postgres, which takes less of what it is given than SQLite
- *     npm run fuzz -- --shot '{"method":…}'           one that was reported, again
+ *     npm run fuzz -- --requests 20000 --seed 7       a shorter run with another seed
+ *     npm run fuzz -- --engine postgres               on Postgres, which rejects more values than SQLite
+ *     npm run fuzz -- --shot '{"method":…}'           repeats a reported request
  *
- * It ends with 1 if an answer was a 5xx or came too late, if a promise was left alone, if something secret stood in the
- * log, or if an error was not told as one.
+ * Exits with 1 if a response was a 5xx or came too late, if a rejected promise was not handled, if a secret was in the
+ * log, or if an error was malformed.
  */
 import { parseArgs } from 'node:util'
 import { again, type Finding, type FuzzReport, fuzz } from './run.ts'

@@ -1,4 +1,4 @@
-/** From requests as they should be to requests as they should not: what is sent follows from the numbers alone. */
+/** Generates requests by changing valid ones. The random numbers alone determine what is sent. */
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { KnownRoute } from '../../src/platform/http/mount.ts'
@@ -9,7 +9,7 @@ import type { Framing, Said, Seed, Shot } from './shot.ts'
 const corpus = join(import.meta.dirname, 'corpus')
 const read = (name: string): unknown => JSON.parse(readFileSync(join(corpus, name), 'utf8'))
 
-/** Texts that have surprised somebody's program before. */
+/** Texts that often cause faults. */
 export const nasty = (read('texts.json') as string[]).concat(madeTexts())
 
 export function readSeeds(): Seed[] {
@@ -17,7 +17,7 @@ export function readSeeds(): Seed[] {
   return files.flatMap((name) => read(name) as Seed[])
 }
 
-/** A request for each method of each route, so that no address is left out because nobody thought of it. */
+/** Returns a request for each method of each route, so that every route is covered. */
 export function seedsOf(routes: readonly KnownRoute[]): Seed[] {
   const form = { request_id: '{{request_id:1}}', form_token: '{{form_token:0}}', status: 'denied' }
   const headers = { cookie: '{{session}}', authorization: 'Bearer {{user_token}}' }
@@ -29,7 +29,7 @@ export function seedsOf(routes: readonly KnownRoute[]): Seed[] {
 
 const hasBody = (method: string) => ['POST', 'PUT', 'PATCH'].includes(method)
 
-/** A seed as it is, or changed in one way or several. */
+/** Returns a request from a seed, unchanged or changed in one or several ways. */
 export function shoot(seeds: readonly Seed[], random: Random): Shot {
   let seed = structuredClone(random.pick(seeds))
   const changes = random.chance(0.15) ? 0 : 1 + random.below(3)
@@ -39,7 +39,7 @@ export function shoot(seeds: readonly Seed[], random: Random): Shot {
   return shot
 }
 
-// ── what is said is changed ──
+// ── changes of the content ──
 
 type SeedChange = (seed: Seed, random: Random) => Seed
 
@@ -184,7 +184,7 @@ const headerValues = [
 ]
 
 const seedChanges: SeedChange[] = [
-  // Somebody else's value, or none that makes sense.
+  // Another client's value, or an invalid one.
   (seed, random) => onFields(seed, random, (fields, name) => ({ ...fields, [name]: random.pick(nasty) })),
   (seed, random) => onFields(seed, random, (fields, name) => ({ ...fields, [name]: random.pick(nasty) })),
   (seed, random) => onFields(seed, random, (fields, name) => ({ ...fields, [name]: newJwtOr(random) })),
@@ -196,7 +196,7 @@ const seedChanges: SeedChange[] = [
       ...fields,
       [name]: changedText(Object.hasOwn(fields, name) ? fields[name]! : '', random),
     })),
-  // JWTs, wherever they are.
+  // JWTs, in any place.
   changeJwt,
   changeJwt,
   changeJwt,
@@ -225,13 +225,13 @@ const seedChanges: SeedChange[] = [
   (seed, random) => ({ ...seed, path: spelledOtherwise(seed.path, random) }),
   (seed, random) => ({ ...seed, method: random.pick(['GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'HEAD']) }),
   (seed, random) => ({ ...seed, path: changedPath(seed.path, random) }),
-  // What belongs into a form, as JSON or in the address, and the other way round.
+  // Form fields as JSON or in the address, and the reverse.
   ({ form, ...seed }) => (form === undefined ? seed : { ...seed, json: form }),
   ({ form, ...seed }) => (form === undefined ? seed : { ...seed, query: form }),
   ({ json, ...seed }) => (isObject(json) ? { ...seed, form: onlyTexts(json) } : seed),
 ]
 
-/** What stands in `X-Forwarded-For`, alone or in a list. The test is the proxy: the last one is who calls. */
+/** Values of `X-Forwarded-For`, alone or in a list. The test acts as the proxy: the last entry is the caller. */
 const hops = [
   '1.2.3.4',
   '1.2.3.4:5678',
@@ -260,7 +260,7 @@ const hops = [
   '1'.repeat(3000),
 ]
 
-/** Names that show another one than they are, or nothing, or a link. */
+/** Names that look like another one, or are empty, or contain a link. */
 const shownNames = [
   'Kiosk',
   'kiosk ',
@@ -288,7 +288,7 @@ function changeName(seed: Seed, random: Random): Seed {
   return seed.form === undefined ? seed : { ...seed, form: { ...seed.form, binding_message: name } }
 }
 
-/** Other spellings of the same address, as one router or another takes them for it. */
+/** Returns another spelling of the same path, as routers may accept it. */
 function spelledOtherwise(path: string, random: Random): string {
   const at = 1 + random.below(Math.max(1, path.length - 1))
   const letter = path[at] ?? 'a'
@@ -308,7 +308,7 @@ function spelledOtherwise(path: string, random: Random): string {
 
 type Fields = Record<string, Said>
 
-/** Of the body if there is one, else of the query; now and then of the other one. */
+/** Changes a field of the body if there is one, else of the query; sometimes the reverse. */
 function onFields(seed: Seed, random: Random, change: (fields: Fields, name: string) => Fields): Seed {
   const place = seed.form !== undefined && !random.chance(0.1) ? 'form' : 'query'
   const fields = seed[place] ?? {}
@@ -393,7 +393,7 @@ const wholeJwt = (random: Random): Jwt => ({
   },
 })
 
-/** A proof for this very call, with whatever key is meant. */
+/** Returns a DPoP proof for this request, with a random choice of key. */
 const proofFor = ({ method, path }: Seed): Jwt => ({
   key: 'proof',
   header: { typ: 'dpop+jwt', alg: 'ES256', jwk: '$proofJwk' },
@@ -557,7 +557,7 @@ function nested(depth: number): unknown {
   return value
 }
 
-/** Changes one place in a body of JSON, however deep. */
+/** Changes one value in a JSON body, at any depth. */
 function changeJson(seed: Seed, random: Random): Seed {
   if (seed.json === undefined) return seed
   if (!isObject(seed.json) || random.chance(0.15)) return { ...seed, json: oddJson(random) }
@@ -606,9 +606,9 @@ function onlyTexts(json: Record<string, unknown>): Fields {
   )
 }
 
-// ── writing ──
+// ── serialization ──
 
-/** What JSON cannot be made to say by itself. */
+/** JSON texts that `JSON.stringify` cannot produce. */
 const spelledJson = [
   '{"a":1e999}',
   '{"a":"\\ud800"}',
@@ -664,7 +664,7 @@ function formOf(fields: Fields): string {
     .join('&')
 }
 
-/** Leaves holes as they are; lone surrogates become what somebody would send for them. */
+/** Keeps placeholders; lone surrogates are encoded as a lenient client would. */
 function percent(text: string): string {
   return text
     .split(/(\{\{[^{}]*\}\})/)
@@ -672,11 +672,11 @@ function percent(text: string): string {
     .join('')
 }
 
-/** A header that is one: in a line, with the bytes of UTF-8. */
+/** Returns a valid header value: one line, with the bytes of UTF-8. */
 const headerText = (text: string) => latin1(text.replaceAll(/[\r\n\0]/g, '')).slice(0, 6000)
 const latin1 = (text: string) => Buffer.from(text, 'utf8').toString('latin1')
 
-// ── how it is said is changed ──
+// ── changes of the HTTP message ──
 
 type ShotChange = (shot: Shot, random: Random) => Shot
 
@@ -806,7 +806,7 @@ function multipart(body: string): string {
   return `${parts.join('')}--b--\r\n`
 }
 
-/** What is too long, or no text that JSON could hold. */
+/** Texts that are too long, or cannot be represented in JSON. */
 function madeTexts(): string[] {
   const deep = `${'['.repeat(4000)}1${']'.repeat(4000)}`
   return [

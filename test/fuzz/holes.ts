@@ -1,6 +1,6 @@
 /**
- * What fills the holes of a request: `{{basic:kiosk}}`, `{{auth_req_id:3}}`, `{{jwt:…}}`. What the server gave out
- * before is kept here, so that later requests can be about something that is there.
+ * Fills the placeholders of a request: `{{basic:kiosk}}`, `{{auth_req_id:3}}`, `{{jwt:…}}`. Values that the server
+ * issued earlier are kept here, so that later requests can use them.
  */
 import { createHash, createHmac, sign } from 'node:crypto'
 import { newSecret } from '../../src/platform/crypto.ts'
@@ -8,32 +8,34 @@ import { basic, credentials, secrets } from '../support/stage.ts'
 import type { House, KeyName } from './house.ts'
 import type { Heard } from './wire.ts'
 
-/** A JWT to be made. Of the claims, `"$now+60"` is a time, `"$new"` something new, `"$hash:…"` the hash of a hole. */
+/**
+ * A JWT to be made. In the claims, `"$now+60"` is a time, `"$new"` a new value, `"$hash:…"` the hash of a placeholder.
+ */
 export interface Jwt {
-  /** `none` leaves the signature out, `secret` is an HMAC with a client's secret. */
+  /** `none` omits the signature, `secret` is an HMAC with a client's secret. */
   key: KeyName | 'none' | 'secret'
   header: Record<string, unknown>
   claims: unknown
-  /** Instead of the claims: not even JSON. */
+  /** Replaces the claims; may be invalid JSON. */
   payload?: string
-  /** Done to the finished JWT. */
+  /** A change of the finished JWT. */
   spoiled?: 'cut' | 'dots' | 'swapped' | 'bit' | 'padded' | 'huge'
 }
 
 export interface Holes {
   fill(text: string, encode: (value: string) => string): string
-  /** Remembers what an answer gives out. */
+  /** Remembers the values that a response contains. */
   learn(heard: Heard): void
-  /** Whether this was given out, or is one of the secrets: it must not be in a log. */
+  /** Returns whether this is an issued value or a secret: it must not be in a log. */
   isSecret(word: string): boolean
 }
 
 export const holeFor = (jwt: Jwt) => `{{jwt:${Buffer.from(JSON.stringify(jwt)).toString('base64url')}}}`
 
-/** Of each kind of thing so many are remembered. */
+/** At most this many values of each kind are remembered. */
 const most = 24
 
-/** What is in answers and is worth coming back with. Not all of it is secret: ids may be logged. */
+/** Values of responses that later requests can use. Not all are secret: ids may be logged. */
 const learnt = [
   'auth_req_id',
   'access_token',
@@ -47,7 +49,7 @@ const mayBeLogged = ['request_id', 'client_id', 'session_id', 'uid', 'form_token
 
 export function createHoles(house: House): Holes {
   const known = new Map<string, string[]>()
-  /** Those that come first: of somebody who is signed in now. */
+  /** Values of the current session, which have priority. */
   const current: Record<string, () => string> = {
     access_token: () => house.userToken,
     form_token: () => house.formToken,
@@ -125,7 +127,7 @@ export function createHoles(house: House): Holes {
   return { fill, learn, isSecret: (word) => secret.has(word) || house.secrets.includes(word) }
 }
 
-/** Makes the JWT that a hole describes; `fill` fills the holes within its header and claims. */
+/** Returns a function that makes the JWT of a placeholder; `fill` fills the placeholders in its header and claims. */
 function createJwtMaker(house: House, fill: (text: string) => string) {
   function makeJwt({ key, header, claims, payload, spoiled }: Jwt): string {
     const now = Math.floor(house.clock.now() / 1000)
@@ -156,7 +158,7 @@ function createJwtMaker(house: House, fill: (text: string) => string) {
     )
   }
 
-  /** A hole may have been cut like everything else. */
+  /** A placeholder may be truncated like any other text. */
   return (detail: string): string => {
     try {
       return makeJwt(JSON.parse(Buffer.from(detail, 'base64url').toString()) as Jwt)

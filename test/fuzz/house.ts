@@ -1,4 +1,4 @@
-/** A server with everything switched on, and what somebody who knows it well could hold in their hands. */
+/** A server with everything enabled, and the credentials that an attacker with inside knowledge could have. */
 import { createHash, generateKeyPairSync, type KeyObject, type webcrypto } from 'node:crypto'
 import { fastify } from 'fastify'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -21,27 +21,30 @@ export interface House {
   port: number
   clock: StageClock
   routes: readonly KnownRoute[]
-  /** Lines logged since somebody looked last. */
+  /** Returns the lines logged since the last call. */
   takeLog(): string[]
-  /** What must not be in the log, ever. */
+  /** Values that must never be in the log. */
   secrets: string[]
   keys: Record<KeyName, KeyObject>
   proofJwk: webcrypto.JsonWebKey
   proofThumbprint: string
-  /** PEM, as a proxy hands it on. */
+  /** PEM, as a proxy passes it on. */
   certificate: string
-  /** Of somebody who has signed in. */
+  /** The access token of a user who has signed in. */
   userToken: string
   sessionCookie: string
   formToken: string
-  /** Signs in again where a request has ended the session or the token: else the rest would stay at the first door. */
+  /**
+   * Signs in again if a request has ended the session or the token: otherwise later requests would only be
+   * unauthorized.
+   */
   staySignedIn(): Promise<void>
   close(): Promise<void>
 }
 
 export type KeyName = 'signer' | 'stranger' | 'proof'
 
-/** Times that signing in may be refused one after the other: more is no chance. */
+/** The number of consecutive sign-ins that may be refused by coincidence. */
 const mostRefused = 10
 
 const ec = () => generateKeyPairSync('ec', { namedCurve: 'P-256' })
@@ -98,7 +101,8 @@ export async function openHouse(engineName: Engine['name'] = 'sqlite'): Promise<
         await staySignedIn()
         refused = 0
       } catch (error) {
-        // Meanwhile another request may have ended all of Ana's sessions, this sign-in among them: next time, then.
+        // Meanwhile another request may have ended all of Ana's sessions, this one included; then the next attempt
+        // signs in.
         refused += 1
         if (refused >= mostRefused) throw error
       }
@@ -117,7 +121,7 @@ export async function openHouse(engineName: Engine['name'] = 'sqlite'): Promise<
       house.secrets.push(house.userToken)
     }
     if (await isGood('/activity', { cookie: house.sessionCookie })) return
-    // From elsewhere, so that tries of others at the same password are not its own.
+    // From another address, so that failed attempts of other requests do not count against it.
     const visitor = openVisitor(url, url, { 'x-forwarded-for': '203.0.113.9' })
     house.formToken = formTokenOn(await visitor.signIn(ana, '/activity'))
     house.sessionCookie = [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; ')
@@ -134,7 +138,7 @@ interface Held {
   clientCa: string
 }
 
-/** Limits are out of the way: behind them there is more to find. */
+/** Limits are disabled, so that requests reach the code behind them. */
 function everythingOn(cast: ConfigInput, { signer, userCode, metricsToken, clientCa }: Held): ConfigInput {
   const poll = { grant_types: [CIBA, 'refresh_token'], backchannel_token_delivery_mode: 'poll' as const }
   const jwks = { keys: [signer] } as never
@@ -186,7 +190,7 @@ function everythingOn(cast: ConfigInput, { signer, userCode, metricsToken, clien
   }
 }
 
-/** As another server would get them. */
+/** Resolves to Doorbell's routes, as registered in a new Fastify server. */
 async function routesOf(doorbell: Doorbell): Promise<readonly KnownRoute[]> {
   const host = fastify()
   const routes = collectRoutes(host)
@@ -196,7 +200,7 @@ async function routesOf(doorbell: Doorbell): Promise<readonly KnownRoute[]> {
   return routes
 }
 
-/** RFC 7638, of a key on a curve. */
+/** Returns the thumbprint (RFC 7638) of an elliptic-curve key. */
 function thumbprint({ crv, kty, x, y }: webcrypto.JsonWebKey): string {
   return createHash('sha256').update(JSON.stringify({ crv, kty, x, y })).digest('base64url')
 }

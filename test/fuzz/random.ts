@@ -1,10 +1,10 @@
-/** Chance that comes again: the same seed, the same numbers. */
+/** A reproducible random generator: the same seed gives the same numbers. */
 export interface Random {
-  /** From 0 up to, and without, 1. */
+  /** Returns a number from 0 up to, but not including, 1. */
   next(): number
-  /** A whole number from 0 up to, and without, `end`. */
+  /** Returns a whole number from 0 up to, but not including, `end`. */
   below(end: number): number
-  /** Whether something happens that happens so often: 0.1 is once in ten. */
+  /** Returns true with this probability: 0.1 is once in ten. */
   chance(share: number): boolean
   pick<T>(of: readonly T[]): T
 }

@@ -1,4 +1,4 @@
-/** Many requests against one server, from several connections at once, and what went wrong. */
+/** Sends many requests to one server, over several connections at once, and collects faults. */
 import { setTimeout as pause } from 'node:timers/promises'
 import { faultOf, faultOfLine } from './checks.ts'
 import { readSeeds, seedsOf, shoot } from './grammar.ts'
@@ -12,39 +12,42 @@ import { type Heard, openWire, type Wire } from './wire.ts'
 export interface FuzzOptions {
   requests: number
   seed: number
-  /** The database: SQLite unless told. */
+  /** The database. Default: SQLite. */
   engine?: 'sqlite' | 'postgres'
-  /** Called now and then with how many were answered. */
+  /** Called from time to time with the number of responses. */
   onProgress?: (answered: number) => void
-  /** Called with each kind of fault when it is met first. */
+  /** Called with the first fault of each kind. */
   onFinding?: (what: string) => void
 }
 
 export interface Finding {
   what: string
   shot: Shot
-  /** What went through the wire, made as small as it goes. */
+  /** The bytes of the request, minimized. */
   bytes: Buffer
-  /** Whether it happens again when it is sent alone. */
+  /** Whether it occurs again when the request is sent alone. */
   repeats: boolean
   times: number
-  /** Lines of the log that came with it. */
+  /** The log lines of the request. */
   log: string[]
 }
 
 export interface FuzzReport {
   answered: number
-  /** How many were answered with each status; 0: closed without an answer, because it was no HTTP. */
+  /** The number of responses by status; 0: closed without a response, because the request was not HTTP. */
   statuses: Map<number, number>
-  /** How many went to each first part of an address. */
+  /** The number of requests by the first parts of the path. */
   routes: Map<string, number>
   findings: Finding[]
   milliseconds: number
 }
 
-/** Milliseconds until silence is a fault. The slowest answer is to a registration that names an address of nobody. */
+/**
+ * Milliseconds after which a missing response is a fault. The slowest one is of a registration whose address cannot be
+ * resolved.
+ */
 const patience = 10_000
-/** And while a request that failed is made smaller. */
+/** The same while a failing request is minimized. */
 const lessPatience = 1000
 const lanes = 16
 
@@ -65,7 +68,7 @@ export async function fuzz({
   }
 }
 
-/** Sends one request to a new server, as often as it takes to see whether something is wrong with it. */
+/** Sends one request to a new server, repeatedly, until it is clear whether something is wrong. */
 export async function again(shot: Shot): Promise<{ fault: string | undefined; heard: Heard; log: string[] }> {
   const house = await openHouse()
   try {
@@ -83,7 +86,7 @@ export async function again(shot: Shot): Promise<{ fault: string | undefined; he
 
 async function attack(house: House, loose: Loose, options: Required<FuzzOptions>): Promise<FuzzReport> {
   const holes = createHoles(house)
-  // Every address is there; those that have something to say come more often.
+  // Every route is covered; routes with more logic have more seeds.
   const seeds = [...Array.from({ length: 8 }, readSeeds).flat(), ...seedsOf(house.routes)]
   const statuses = new Map<number, number>()
   const routes = new Map<string, number>()
@@ -162,20 +165,20 @@ async function attack(house: House, loose: Loose, options: Required<FuzzOptions>
 
 type Remember = (what: string, shot: Shot, bytes: Buffer, log: string[]) => void
 
-/** Looks where faults show that are in no answer. */
+/** Looks for faults that no response shows. */
 function createLookout(house: House, loose: Loose, holes: Holes, remember: Remember) {
-  /** What shows in no answer: the log, loose promises, and prototypes that have changed. */
+  /** Checks the log, unhandled rejections, and changed prototypes. */
   async function lookAround(shot: Shot, bytes: Buffer): Promise<void> {
     lookAtLog(house.takeLog(), shot, bytes)
     for (const error of loose.take())
-      remember(`nobody caught: ${String(error)}`, shot, bytes, [String((error as Error)?.stack)])
+      remember(`uncaught: ${String(error)}`, shot, bytes, [String((error as Error)?.stack)])
     for (const name in {}) remember(`the prototype of all objects has ${name}`, shot, bytes, [])
   }
 
   function lookAtLog(lines: string[], shot: Shot, bytes: Buffer): void {
     for (const line of lines) {
       const fault = faultOfLine(line, holes.isSecret)
-      // Requests that failed are noted by their answer.
+      // Failed requests are recorded by their response.
       if (fault !== undefined && !fault.includes('a request failed')) remember(fault, shot, bytes, [line])
     }
   }
@@ -215,7 +218,7 @@ interface Loose {
   stop(): void
 }
 
-/** Errors and rejections that nobody catches end a server: here they are kept, to be told. */
+/** Uncaught errors and unhandled rejections would end a server: here they are collected and reported. */
 function catchLoose(): Loose {
   let caught: unknown[] = []
   const heard = (error: unknown) => void caught.push(error)

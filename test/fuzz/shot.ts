@@ -1,9 +1,9 @@
-/** One request, as text that can be kept, changed and sent again. */
+/** One request, as text that can be stored, changed and sent again. */
 import type { Jwt } from './holes.ts'
 
 /**
- * Texts hold one byte a character, and holes, `{{…}}`, for what only the running server or a key can give (see
- * `holes.ts`).
+ * Texts have one byte per character, and placeholders, `{{…}}`, for values that only the running server or a key can
+ * provide (see `holes.ts`).
  */
 export interface Shot {
   method: string
@@ -11,17 +11,19 @@ export interface Shot {
   version: string
   headers: [name: string, value: string][]
   body: string
-  /** How the body is announced. */
+  /** How the length of the body is declared. */
   framing: Framing
 }
 
-/** `short` and `long` announce less and more than there is; `twice` says it in two ways; `garbled` breaks the chunks. */
+/**
+ * `short` and `long` declare less and more than there is; `twice` declares it in two ways; `garbled` breaks the chunks.
+ */
 export type Framing = 'length' | 'chunked' | 'short' | 'long' | 'twice' | 'garbled' | 'none'
 
 /** A text, or a JWT that is signed when it is sent. */
 export type Said = string | { $jwt: Jwt }
 
-/** A request as it should be: what the grammar starts from. `test/fuzz/corpus/*.json` holds lists of them. */
+/** A valid request, from which the grammar starts. `test/fuzz/corpus/*.json` contains lists of them. */
 export interface Seed {
   method: string
   path: string
@@ -36,7 +38,10 @@ export function isWellFramed({ framing, headers }: Shot): boolean {
   return isPlain && !headers.some(([name]) => /^(transfer-encoding|content-length)$/i.test(name))
 }
 
-/** Whether the server may close the connection without a word: what came was no HTTP, or asked for something else. */
+/**
+ * Returns whether the server may close the connection without a response: the request was not HTTP, or asked for
+ * another protocol.
+ */
 export function mayBeMet(shot: Shot): 'only by an answer' | 'by silence too' {
   const plain = /^[A-Z]+$/.test(shot.method) && shot.method !== 'CONNECT' && shot.version === 'HTTP/1.1'
   const clean = shot.headers.every(
@@ -45,7 +50,7 @@ export function mayBeMet(shot: Shot): 'only by an answer' | 'by silence too' {
   return plain && clean && isWellFramed(shot) ? 'only by an answer' : 'by silence too'
 }
 
-/** What goes through the wire; `fill` answers what stands in a hole. */
+/** Returns the bytes of the request; `fill` returns the value of a placeholder. */
 export function bytesOf(shot: Shot, fill: (text: string, encode: (value: string) => string) => string): Buffer {
   const form = isForm(shot)
   const body = Buffer.from(fill(shot.body, form ? encodeURIComponent : withinJson), 'latin1')
@@ -93,7 +98,7 @@ function chunked(body: Buffer): Buffer {
   return Buffer.concat([...chunks, Buffer.from('0\r\n\r\n')])
 }
 
-/** For people: control characters and what is no ASCII are escaped, long repetitions counted. */
+/** Returns readable text: control characters and non-ASCII are escaped, long repetitions counted. */
 export function readable(bytes: Buffer): string {
   const text = bytes.toString('latin1').replaceAll(/(.)\1{40,}/gs, (all, one) => `${one}«${all.length} times»`)
   return text

@@ -1,10 +1,10 @@
-/** Makes a request that fails as small as it goes, so that somebody can read it. */
+/** Minimizes a failing request, so that it can be read. */
 import type { Shot } from './shot.ts'
 
-/** Tries at most so many smaller ones. */
+/** The maximum number of attempts. */
 const most = 300
 
-/** @returns the smallest that still fails; nothing if not even the request itself fails again */
+/** @returns the smallest request that still fails, or undefined if the original does not fail again */
 export async function shrink(shot: Shot, fails: (shot: Shot) => Promise<boolean>): Promise<Shot | undefined> {
   if (!(await fails(shot))) return undefined
   let smallest = shot
@@ -39,13 +39,13 @@ function* smallerThan(shot: Shot): Generator<Shot> {
   yield* shorter(shot.target).map((target) => ({ ...shot, target }))
 }
 
-/** The text without one of its pieces. */
+/** Returns the texts with one piece removed. */
 function pieces(text: string, between: string): string[] {
   const all = text.split(between)
   return all.length < 2 ? [] : all.map((_, index) => all.toSpliced(index, 1).join(between))
 }
 
-/** The text without a half, a quarter, an eighth of it. */
+/** Returns the texts with a half, a quarter or an eighth removed. */
 function shorter(text: string): string[] {
   const results: string[] = []
   for (let length = Math.floor(text.length / 2); length >= 1 && results.length < 30; length = Math.floor(length / 2)) {

@@ -1,22 +1,22 @@
-/** HTTP by hand: what `fetch` would refuse to send, on connections that are kept as long as they are good. */
+/** Low-level HTTP: sends what `fetch` would reject, on connections that are reused while possible. */
 import { connect, type Socket } from 'node:net'
 
 export interface Heard {
   kind: 'answer' | 'closed' | 'silence'
   status: number
   headers: Map<string, string>
-  /** Of each `Set-Cookie`. */
+  /** The values of `Set-Cookie`. */
   cookies: string[]
   body: string
 }
 
 export interface Wire {
-  /** @param alone nothing else may go through the connection afterwards; we close our side of it */
+  /** @param alone the connection is not reused; our side of it is closed */
   say(bytes: Buffer, how: { withoutBody: boolean; alone: boolean }): Promise<Heard>
   close(): void
 }
 
-/** @param patience milliseconds until silence is what was heard */
+/** @param patience milliseconds after which the result is `silence` */
 export function openWire(port: number, patience: number): Wire {
   let socket: Socket | undefined
 
@@ -25,7 +25,7 @@ export function openWire(port: number, patience: number): Wire {
       const isOld = !manner.alone && socket?.writable === true && socket.readable
       if (!isOld) socket = renew(socket)
       const heard = await converse(socket!, bytes, { ...manner, patience })
-      // Like every client: a connection that was kept may have been closed just now.
+      // Retry, as every client does: a kept-alive connection may have just been closed.
       if (heard.kind !== 'closed' || !isOld) return heard
       socket = renew(socket)
       return converse(socket, bytes, { ...manner, patience })
@@ -78,8 +78,8 @@ function converse(socket: Socket, bytes: Buffer, { withoutBody, alone, patience 
     socket.once('close', () => look(true))
     socket.on('error', () => look(true))
     socket.write(bytes)
-    // Whoever still waits for more learns that there is none, but only after the others have had time to answer: a
-    // server forgets what it was about to say to somebody who has hung up.
+    // When our side is closed, a server that waits for more data fails the request. The delay gives other responses
+    // time to arrive: a server may discard pending responses when the client closes.
     const hangUp = alone ? setTimeout(() => socket.end(), patience / 20) : undefined
   })
 }
@@ -90,12 +90,12 @@ function nothing(kind: 'closed' | 'silence'): Heard {
 
 interface Read {
   heard: Heard
-  /** Of all that was read. */
+  /** The number of bytes that were read. */
   length: number
   endless: boolean
 }
 
-/** The first whole answer in `text`; nothing, if there is more to come. */
+/** Returns the first complete response in `text`, or undefined if it is incomplete. */
 function readAnswer(text: string, withoutBody: boolean, isOver: boolean): Read | undefined {
   const headEnd = text.indexOf('\r\n\r\n')
   if (headEnd === -1) return undefined

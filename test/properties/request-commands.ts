@@ -1,4 +1,4 @@
-/** What clients, users, the clock and crashes do to authentication requests. */
+/** The actions of clients, users, the clock and crashes on authentication requests. */
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import type { RingingClient, Stage } from '../support/stage.ts'
@@ -21,7 +21,7 @@ import {
 
 type Command = fc.AsyncCommand<Model, Real>
 
-/** A move on one of the requests there are. */
+/** A command on one of the existing requests. */
 abstract class Move implements Command {
   readonly which: number
   constructor(which: number) {
@@ -91,7 +91,7 @@ class Decide extends Move {
   }
   override async move(request: ModelRequest, real: Real, model: Model): Promise<void> {
     const expected = expectDecision(request, this.outcome, real.stage.clock.now())
-    // An approval that is to be pushed is redeemed as soon as it is handed over.
+    // An approval that is pushed is redeemed as soon as the push is sent.
     const handedOver = expected.replace('approved', 'redeemed')
     const word = wordOfDecision(await real.stage.decide(request.requestId, this.outcome))
     if (request.client !== 'till' || !expected.startsWith('already')) assert.equal(word, expected)
@@ -109,7 +109,7 @@ class DecideAsBen extends Move {
   override toString = () => `decideAsBen(${this.which})`
 }
 
-/** Everybody at once: some say yes, some say no, some poll. */
+/** Concurrent approvals, denials and polls. */
 class Crowd extends Move {
   readonly yes: number
   readonly no: number
@@ -141,13 +141,14 @@ class Crowd extends Move {
     if (tokens === 1) {
       assert.equal(request.status, 'approved')
       request.status = 'redeemed'
-    } else if (before === 'approved' && request.client !== 'till') assert.equal(this.polls, 0, 'somebody gets them')
+    } else if (before === 'approved' && request.client !== 'till')
+      assert.equal(this.polls, 0, 'one poll gets the tokens')
 
     const slowed = words.filter((word) => word === 'slow_down').length
     const pending = words.filter((word) => word === 'authorization_pending').length
     request.interval += 5 * slowed
-    assert.ok(pending <= 1, 'one at most was in time')
-    if (before !== 'pending') assert.equal(pending + slowed, 0, 'a ready answer is not hidden')
+    assert.ok(pending <= 1, 'at most one poll kept the interval')
+    if (before !== 'pending') assert.equal(pending + slowed, 0, 'a result is never hidden by slow_down')
     if (this.polls > 0 && request.client !== 'till') request.lastPolledAt = stage.clock.now()
     await deliver(model, real)
   }
@@ -180,7 +181,7 @@ class Sweep implements Command {
   toString = () => 'sweep'
 }
 
-/** The process dies in the middle of a decision and of what follows from it, at any of its calls to the database. */
+/** The process ends during a decision and its consequences, at any of its calls to the database. */
 class DieDeciding extends Move {
   readonly outcome: 'approved' | 'denied'
   readonly calls: number
@@ -217,7 +218,7 @@ class DieDeciding extends Move {
     `dieDeciding(${this.which}, ${this.outcome}, ${this.calls} calls later, ${this.losing} lost)`
 }
 
-/** The process dies in the middle of handing out tokens. */
+/** The process ends while it issues tokens. */
 class DiePolling extends Move {
   readonly calls: number
   readonly losing: 'call' | 'answer'
@@ -242,14 +243,14 @@ class DiePolling extends Move {
     else if (after !== before) assert.deepEqual([before, after], ['approved', 'redeemed'])
     return this.pollAgain(request, stage)
   }
-  /** Whether the poll was counted before the process died is open; much later it does not matter any more. */
+  /** It is unknown whether the poll was counted before the process ended; much later this has no effect. */
   async pollAgain(request: ModelRequest, stage: Stage): Promise<void> {
     const word = wordOfPoll(await stage.poll(request.client, request.authReqId))
     const now = stage.clock.now()
     if (word === 'slow_down') {
       const form = { login_hint: 'ana', auth_req_id: request.authReqId }
       assert.equal((await stage.post('/backchannel/authinfo', form, phoneService)).status, 200)
-      // Once or twice too early: the model takes over the interval that the table has, once it has it.
+      // One or two early polls: the model adopts the interval in the table, once it is stored.
       await stage.doorbell.idle()
       request.interval = await intervalOf(stage, request.requestId)
       request.lastPolledAt = now

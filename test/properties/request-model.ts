@@ -1,4 +1,4 @@
-/** What the states of an authentication request should be, whatever happens. */
+/** A model of the states of an authentication request. */
 import assert from 'node:assert/strict'
 import { createLog } from '../../src/platform/log.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
@@ -18,9 +18,9 @@ export interface ModelRequest {
   expiresAt: number
   interval: number
   lastPolledAt: number | undefined
-  /** What was settled, in order. */
+  /** The settled outcomes, in order. */
   history: string[]
-  /** A worker died when this one may have been in its hands: then its deadline may come before its next attempt. */
+  /** A worker that may have leased this request's message was killed: its deadline may pass before the next attempt. */
   shaken: boolean
 }
 
@@ -34,13 +34,13 @@ export interface Real {
   heardOf(authReqId: string): string[]
 }
 
-/** What counts is the deadline, whatever the row says (architecture, section 3). */
+/** The deadline decides, whatever the row says (architecture, section 3). */
 export function statusAt(request: ModelRequest, now: number): Status {
   const open = request.status === 'pending' || request.status === 'approved'
   return open && now >= request.expiresAt ? 'expired' : request.status
 }
 
-/** The answer of the token endpoint, and what the poll does to the model. */
+/** Returns the expected response of the token endpoint, and applies the poll to the model. */
 export function expectPoll(request: ModelRequest, now: number): string {
   if (request.client === 'till') return 'unauthorized_client'
   const status = statusAt(request, now)
@@ -62,7 +62,7 @@ export function expectPoll(request: ModelRequest, now: number): string {
   }
 }
 
-/** The answer to a decision, and what it does to the model. */
+/** Returns the expected response to a decision, and applies it to the model. */
 export function expectDecision(request: ModelRequest, outcome: 'approved' | 'denied', now: number): string {
   const status = statusAt(request, now)
   if (status === 'expired') return 'expired'
@@ -79,7 +79,7 @@ export const wordOfDecision = ({ status, body }: Answer) => {
   return body.error === 'already_decided' ? `already_decided: ${body.status}` : String(body.error)
 }
 
-/** A push is handed over as soon as the worker comes to it; then the request is redeemed. */
+/** A push is sent as soon as the worker finds it; then the request is redeemed. */
 export async function deliver(model: Model, { stage }: Real): Promise<void> {
   await stage.doorbell.idle()
   for (const request of model.requests) {
@@ -89,7 +89,7 @@ export async function deliver(model: Model, { stage }: Real): Promise<void> {
   }
 }
 
-/** After a crash the model asks what became of a request: several things are right. */
+/** Reads the state of a request after a crash, when several states are correct. */
 export async function learn(request: ModelRequest, stage: Stage): Promise<Status> {
   const form = { login_hint: 'ana', auth_req_id: request.authReqId }
   const { body } = await stage.post('/backchannel/authinfo', form, phoneService)
@@ -98,9 +98,9 @@ export async function learn(request: ModelRequest, stage: Stage): Promise<Status
 }
 
 /**
- * The clock of the polls is written behind, so a process that dies takes the last of it along: it never makes it stricter.
+ * Poll times are written later than the polls, so a crash loses the latest of them; it never makes an interval longer.
  *
- * @param polled of which nobody knows whether its last poll was counted
+ * @param polled the request whose last poll may or may not have been counted
  */
 export async function learnClocks(model: Model, stage: Stage, polled?: ModelRequest): Promise<void> {
   const rows = await rowsOf(stage, 'select id, interval_seconds, last_polled_at from backchannel_auth_requests')

@@ -1,9 +1,9 @@
 /**
- * The states of an authentication request (architecture, section 3), against a model of them: whatever clients, users,
- * the clock and crashes do in whatever order, each answer is the one that the model gives, and in the end everybody was
- * told what they should have been told.
+ * Compares the states of an authentication request (architecture, section 3) with a model: for any sequence of actions
+ * of clients, users, the clock and crashes, each response is the one of the model, and in the end each client and user
+ * has been notified as required.
  *
- *     DOORBELL_TEST_RUNS=1000 npm test -- test/properties      more of it
+ *     DOORBELL_TEST_RUNS=1000 npm test -- test/properties      more runs
  *     DOORBELL_TEST_SEED=…                                    a failure prints its seed; this repeats it
  */
 import assert from 'node:assert/strict'
@@ -20,18 +20,18 @@ import { lookUp, type Model, type ModelRequest, type Real, type Status } from '.
 const numRuns = Number(process.env.DOORBELL_TEST_RUNS ?? 40)
 
 const seed = process.env.DOORBELL_TEST_SEED === undefined ? {} : { seed: Number(process.env.DOORBELL_TEST_SEED) }
-/** Milliseconds for the search for a shorter sequence that fails too. */
+/** Milliseconds for the search for a shorter failing sequence. */
 const patience = process.env.DOORBELL_TEST_RUNS === undefined ? { interruptAfterTimeLimit: 120_000 } : {}
 
 for (const engine of engines) {
-  test(`whatever happens in whatever order, the answers are those of the model, on ${engine.name}`, async (t) => {
+  test(`for any sequence of actions, the responses are those of the model, on ${engine.name}`, async (t) => {
     const endpoint = await openNotificationEndpoint(t)
     const wires = createWires()
     const stage = await openStage(t, {
       engine,
       northbank: endpoint.url,
       till: endpoint.url,
-      // Sweeps happen when the model says so.
+      // Sweeps run when the model requests them.
       config: { logLevel: 'silent' },
       parts: { openDatabase: wires.open, log: createLog('silent') },
     })
@@ -62,11 +62,11 @@ for (const engine of engines) {
   })
 }
 
-/** Leases end, then time is up for everything that is open, and the last letters go out. */
+/** Leases end, then all open requests expire, and the last messages are sent. */
 async function settleEverything(stage: Stage): Promise<void> {
   await stage.doorbell.idle()
   stage.clock.advance(5_000)
-  // Whoever is told that time ran out is told now: ten minutes from now it would be too late.
+  // Notifications of expiry are sent now: ten minutes later their deadline would have passed.
   await stage.doorbell.sweep()
   await stage.doorbell.idle()
   stage.clock.advance(700_000)
@@ -80,7 +80,7 @@ async function checkInTheEnd(request: ModelRequest, { stage, heardOf }: Real): P
   const { row, history, letters } = await lookUp(stage, request.requestId)
   const heard = heardOf(request.authReqId)
   const said = heard.map((text) => JSON.parse(text) as Record<string, unknown>)
-  assert.equal(new Set(heard).size <= 1, true, 'every attempt said the same')
+  assert.equal(new Set(heard).size <= 1, true, 'every attempt had the same content')
 
   const decided = request.history.find((word) => word !== 'expired')
   const outcomes = history.map((fact) => fact.outcome)
@@ -104,17 +104,17 @@ async function checkInTheEnd(request: ModelRequest, { stage, heardOf }: Real): P
   if (request.client === 'kiosk') assert.deepEqual(heard, [])
   if (request.client === 'northbank') {
     for (const body of said) assert.deepEqual(body, { auth_req_id: request.authReqId })
-    if (decided === undefined) assert.deepEqual(heard, [], 'nobody is pinged because time ran out')
+    if (decided === undefined) assert.deepEqual(heard, [], 'no ping is sent for an expired request')
     else assert.ok(heard.length > 0 || parked)
     if (!request.shaken && decided !== undefined) assert.equal(heard.length, 1)
   }
   if (request.client === 'till') {
-    assert.ok(heard.length > 0 || parked, 'a push client is told everything')
+    assert.ok(heard.length > 0 || parked, 'a push client is notified of every outcome')
     const word = { denied: 'access_denied', expired: 'expired_token', redeemed: undefined }[status as 'denied']
     for (const body of said) {
       assert.equal(body.error, word)
       assert.equal(typeof body.access_token, word === undefined ? 'string' : 'undefined')
     }
-    if (status === 'expired') assert.ok(heard.length > 0, 'there is time enough to tell that time ran out')
+    if (status === 'expired') assert.ok(heard.length > 0, 'there is enough time to notify of the expiry')
   }
 }

@@ -1,4 +1,4 @@
-/** What happens to a step, and to who waits for it, when a connection breaks at the worst moment, or somebody stands still. */
+/** What happens to a step, and to its caller, when a connection breaks at the worst moment or a node stalls. */
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
 import { describe, type TestContext, test } from 'node:test'
@@ -18,14 +18,14 @@ import { createWires } from '../support/wires.ts'
 const postgres = engines.find(({ name }) => name === 'postgres')!
 
 describe('a connection that breaks at the commit', () => {
-  test('after it: the step has happened, and says so', async (t) => {
+  test('after it: the step has happened, and its result says so', async (t) => {
     const { step, rows, wire } = await tables(t)
     void wire.next('answer lost')
     assert.deepEqual(await step('a'), [{ name: 'a' }])
     assert.deepEqual(await rows(), ['a', 'a'])
   })
 
-  test('before it: nothing has happened, and it says so', async (t) => {
+  test('before it: nothing has happened, and the error says so', async (t) => {
     const { step, rows, wire } = await tables(t)
     void wire.next('lost')
     await assert.rejects(step('a'), /Connection terminated/)
@@ -33,7 +33,7 @@ describe('a connection that breaks at the commit', () => {
     assert.deepEqual(await step('a'), [{ name: 'a' }])
   })
 
-  test('a client that redeems just then gets its tokens (TK-14)', async (t) => {
+  test('a client that redeems at that moment gets its tokens (TK-14)', async (t) => {
     const { url, drop } = await postgres.fresh()
     t.after(drop)
     const wire = await openPostgresWire(t, url)
@@ -48,7 +48,7 @@ describe('a connection that breaks at the commit', () => {
   })
 })
 
-test('a commit that was lost in a crash is not taken for one that came after it and has its number', {
+test('a commit that was lost in a crash is not confused with a later one that has the same number', {
   timeout: 60_000,
 }, async (t) => {
   const server = await startRestartablePostgres()
@@ -56,7 +56,7 @@ test('a commit that was lost in a crash is not taken for one that came after it 
   t.after(() => server.stop())
   const sent = wire.next('lost')
   const lost = step('a')
-  // Somebody hears of it before it is waited for.
+  // One listener hears of it before the test waits for it.
   lost.catch(() => {})
   await sent
   await server.end('crashed')
@@ -69,7 +69,7 @@ test('a commit that was lost in a crash is not taken for one that came after it 
   assert.deepEqual(await rows(), ['b', 'b', 'b', 'b', 'b'])
 })
 
-test('connections that break on their way from one step to the next do not end the process', async (t) => {
+test('connections that break between two steps do not end the process', async (t) => {
   const { step, rows, wire, database, run } = await tables(t)
   const inUse = "select 'in use' as words"
   const ten = () => Promise.all(Array.from({ length: 10 }, () => run(`${inUse} from pg_sleep(0.05)`)))
@@ -86,7 +86,7 @@ test('connections that break on their way from one step to the next do not end t
   )
   await operator.end()
   await until(() => answers.saying('57P01') === 10)
-  // Each connection is given to who waits for it, and is gone in the same moment.
+  // Each connection is handed to the waiting caller and breaks at the same moment.
   answers.letGo()
   assert.equal((await first).length, 10)
   await waiting
@@ -94,7 +94,7 @@ test('connections that break on their way from one step to the next do not end t
   assert.deepEqual((await rows()).slice(-2), ['b', 'b'])
 })
 
-test('a node that stands still in the middle of a step does not hold up the others, and makes up for it', {
+test('a node that stalls in the middle of a step does not block the others, and catches up', {
   timeout: 20_000,
 }, async (t) => {
   const { step, rows, wire, database } = await tables(t)
@@ -103,7 +103,7 @@ test('a node that stands still in the middle of a step does not hold up the othe
   const sent = wire.next('kept')
   const standing = step('a')
   await sent
-  // Waits for the lock of the one that stands still.
+  // Waits for the lock of the stalled node.
   const insert = { sql: "insert into doors values ('b') returning name", values: [] }
   assert.deepEqual(await other.step(insert, { lockKeys: 'doors' }), [{ name: 'b' }])
   assert.deepEqual(await standing, [{ name: 'a' }])
@@ -111,7 +111,7 @@ test('a node that stands still in the middle of a step does not hold up the othe
 })
 
 for (const engine of engines) {
-  describe(`who stops waiting loses nothing, on ${engine.name}`, () => {
+  describe(`a caller that stops waiting loses nothing, on ${engine.name}`, () => {
     test('the tokens are there for the next poll', async (t) => {
       const { stage, hangUp } = await slowStage(t, engine)
       const { auth_req_id: id } = (await stage.ring('kiosk')).body
@@ -128,7 +128,7 @@ for (const engine of engines) {
   })
 }
 
-test('while the database is away, every address says 503 and when to come again', async (t) => {
+test('while the database is unavailable, every address answers 503 with Retry-After', async (t) => {
   let isAway = false
   const stage = await openStage(t, {
     parts: {
@@ -181,7 +181,7 @@ test('while the database is away, every address says 503 and when to come again'
   assert.equal((await stage.get('/oauth/userinfo', bearer)).status, 200)
 })
 
-/** A table behind a wire, and a step that adds two rows to it, of which nobody else may add any meanwhile. */
+/** A table behind a faulty connection, and a step that adds two rows to it under a lock. */
 async function tables(t: TestContext) {
   const { url, drop } = await postgres.fresh()
   const all = await tablesAt(t, url)
@@ -213,7 +213,7 @@ async function slowStage(t: TestContext, engine: Engine) {
   const wires = createWires(() => slowness)
   const stage = await openStage(t, { engine, parts: { openDatabase: wires.open } })
 
-  /** As Kiosk, and not waiting for the answer. Resolves when it has come to nothing. */
+  /** As Kiosk, without waiting for the answer. Resolves when the call has failed. */
   async function hangUp(path: string, form: Record<string, string>): Promise<void> {
     await stage.doorbell.idle()
     slowness = 50

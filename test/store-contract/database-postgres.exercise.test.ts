@@ -1,4 +1,4 @@
-/** What `Database` promises where it is Postgres. */
+/** What `Database` guarantees on Postgres. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Client } from 'pg'
@@ -11,7 +11,7 @@ import { claim, flow, furnish, hearing, letters, logbook, rest, say, stage } fro
 describe('on postgres only', () => {
   const postgres = engines.find(({ name }) => name === 'postgres')!
 
-  test('a lost subscription says so, comes back, and tells that something may have been missed', async (t) => {
+  test('a lost subscription is logged and restored, and reports that announcements may have been missed', async (t) => {
     const { url, drop } = await postgres.fresh()
     t.after(drop)
     const clock = handClock()
@@ -31,7 +31,7 @@ describe('on postgres only', () => {
     assert.equal(await heard.next(), 'a')
   })
 
-  test('the pauses between attempts to come back grow', async () => {
+  test('the pauses between attempts to reconnect grow', async () => {
     const { url, drop } = await postgres.fresh()
     const clock = handClock()
     const database = await openDatabase(url, { log: logbook().log, clock })
@@ -41,7 +41,7 @@ describe('on postgres only', () => {
     await database.close()
   })
 
-  test('a subscription has to answer now and then', async (t) => {
+  test('a subscription must respond at intervals', async (t) => {
     const { url, drop } = await postgres.fresh()
     t.after(drop)
     const clock = handClock()
@@ -52,7 +52,7 @@ describe('on postgres only', () => {
     assert.equal(database.listening, true)
   })
 
-  test('steps that count each other do so on several connections, too', async (t) => {
+  test('steps that count rows for the same limit run one after the other, also on several connections', async (t) => {
     const [one, other] = await stage(t, postgres, 2)
     const enter = (database: Database, number: number) =>
       database.step(
@@ -67,7 +67,7 @@ describe('on postgres only', () => {
     assert.equal(entered.flat().length, 3)
   })
 
-  test('an idle connection that is lost is logged, and another takes its place', async (t) => {
+  test('an idle connection that is lost is logged and replaced', async (t) => {
     const { url, drop } = await postgres.fresh()
     t.after(drop)
     const log = logbook()
@@ -87,7 +87,7 @@ describe('on postgres only', () => {
     assert.deepEqual(await database.step(say('select 2 as two'), rest(say('select 3'))), [{ two: 2 }])
   })
 
-  test('a step that lost a race between transactions is tried three times', async (t) => {
+  test('a step that fails with a serialization conflict is tried three times', async (t) => {
     const [database] = await stage(t, postgres)
     await database.step(say('create sequence attempts'))
     await database.step(
@@ -103,7 +103,7 @@ describe('on postgres only', () => {
     assert.deepEqual(await database.read('select last_value as attempts from attempts'), [{ attempts: 6 }])
   })
 
-  test('a claimer does not wait for rows that another holds', async (t) => {
+  test('a worker that claims rows does not wait for rows that another holds', async (t) => {
     const { url, drop } = await postgres.fresh()
     t.after(drop)
     const database = await openDatabase(url, { log: logbook().log, clock: systemClock })

@@ -1,4 +1,4 @@
-/** Every promise of `Database`, on both engines. */
+/** The guarantees of `Database`, on both engines. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -17,8 +17,8 @@ import { claim, hearing, letters, rest, say, stage } from './doors.ts'
 const sound = 'create table sound (a text);\n'
 
 for (const engine of engines) {
-  describe(`on ${engine.name}`, () => {
-    test('of forty who decide at the same moment, one wins', async (t) => {
+  describe(`a database, on ${engine.name}`, () => {
+    test('of forty decisions at the same moment, one wins', async (t) => {
       const [one, other] = await stage(t, engine, 2)
       await one.step(say("insert into doors values ('a', 'open', null)"))
       const decisions = Array.from({ length: 40 }, (_, number) => {
@@ -33,14 +33,14 @@ for (const engine of engines) {
       assert.deepEqual(await one.read('select number from visits'), [{ number: Number(winners[0]!.by.slice(1)) }])
     })
 
-    test('what a step did is there when it resolves, for others too', async (t) => {
+    test('what a step wrote is visible when it resolves, to others too', async (t) => {
       const [one, other] = await stage(t, engine, 2)
       const rows = await one.step(say("insert into doors values ('a', 'open', null) returning name, by"))
       assert.deepEqual(rows, [{ name: 'a', by: null }])
       assert.deepEqual(await other.read('select name from doors'), [{ name: 'a' }])
     })
 
-    test('the rest of a step happens only if its first statement won', async (t) => {
+    test('the rest of a step runs only if its first statement changed a row', async (t) => {
       const [database] = await stage(t, engine)
       const also = [say("insert into visits values ('a', 1)"), say("update visits set number = 2 where door = 'a'")]
       assert.deepEqual(await database.step(decide('a', 'me'), { also }), [])
@@ -50,7 +50,7 @@ for (const engine of engines) {
       assert.deepEqual(await database.read('select * from visits'), [{ door: 'a', number: 2 }])
     })
 
-    test('a step that fails leaves nothing, and its neighbours are unharmed', async (t) => {
+    test('a step that fails leaves nothing, and other steps of its batch are unharmed', async (t) => {
       const [database] = await stage(t, engine)
       const enter = (name: string, ...also: Statement[]) => {
         return database.step(say("insert into doors values ($1, 'open', null) returning name", name), { also })
@@ -73,9 +73,9 @@ for (const engine of engines) {
       assert.equal(await list(database, 'select door as item from visits order by door'), 'a e')
     })
 
-    test('an announcement is heard after the commit, and only of a step that won', async (t) => {
+    test('an announcement arrives after the commit, and only for a step that changed something', async (t) => {
       const [one, other] = await stage(t, engine, 2)
-      // SQLite serves one process; there the listener is beside the speaker.
+      // SQLite serves one process, so the listener is in the process that announces.
       const listener = engine.name === 'sqlite' ? one : other
       const heard = hearing(listener, 'door')
       const announce = (...keys: string[]) => ({ announce: keys.map((key) => ({ topic: 'door', key })) })
@@ -108,7 +108,7 @@ for (const engine of engines) {
       assert.deepEqual(heard.waiting(), [])
     })
 
-    test('who stopped listening hears no more', async (t) => {
+    test('a removed listener gets nothing more', async (t) => {
       const [database] = await stage(t, engine)
       const deaf = hearing(database, 'door')
       const heard = hearing(database, 'door')
@@ -140,7 +140,7 @@ for (const engine of engines) {
       assert.equal(await list(database, numbers, '[1, 2]'), '2 3')
     })
 
-    test('claimers take different rows', async (t) => {
+    test('workers that claim at once get different rows', async (t) => {
       const [one, other] = await stage(t, engine, 2)
       await one.step(say("insert into doors select value, 'open', null from each($1)", JSON.stringify(letters)))
       const claimed = await Promise.all(
@@ -159,7 +159,7 @@ for (const engine of engines) {
       )
     })
 
-    test('closing waits for what is running, and then nothing runs', async (t) => {
+    test('closing waits for what is running; after that nothing runs', async (t) => {
       const [database, other] = await stage(t, engine, 2)
       const steps = letters.map((name) => {
         const also = [say('insert into visits values ($1, 1)', name)]
@@ -172,7 +172,7 @@ for (const engine of engines) {
       await assert.rejects(database.read('select 1'), /the database is closed/)
     })
 
-    test('exclusive work happens one at a time and as a whole, whatever else goes on', async (t) => {
+    test('exclusive work runs one at a time and as a whole, whatever else runs', async (t) => {
       const [one, other] = await stage(t, engine, 2)
       const begun = Promise.withResolvers<void>()
       const go = Promise.withResolvers<void>()
@@ -195,7 +195,7 @@ for (const engine of engines) {
       assert.equal(await list(other, 'select name as item from doors'), 'a')
     })
 
-    test('migrations are applied once, in order, and the status tells', async (t) => {
+    test('migrations are applied once, in order, and the status shows it', async (t) => {
       const [database] = await stage(t, engine)
       const folder = await migrations(t, { '0001_first': 'create table first (a text);\n', '0002_second': sound })
       assert.deepEqual(await migrationStatus(database, folder), {
@@ -217,7 +217,7 @@ for (const engine of engines) {
       assert.deepEqual([pending, unknown], [['0003_third'], ['0002_second']])
     })
 
-    test('a migration that fails leaves nothing of itself behind', async (t) => {
+    test('a migration that fails leaves nothing behind', async (t) => {
       const [database] = await stage(t, engine)
       const folder = await migrations(t, {
         '0001_first': 'create table first (a text);\n',
@@ -232,7 +232,7 @@ for (const engine of engines) {
       assert.deepEqual(await migrate(database, systemClock, folder), ['0002_broken'])
     })
 
-    test('a migration that was changed after it had been applied is named', async (t) => {
+    test('a migration that was changed after it had been applied is reported by name', async (t) => {
       const [database] = await stage(t, engine)
       const folder = await migrations(t, { '0001_first': sound })
       await migrate(database, systemClock, folder)
@@ -240,7 +240,7 @@ for (const engine of engines) {
       await assert.rejects(migrate(database, systemClock, folder), /migration 0001_first was changed/)
     })
 
-    test('two processes that migrate at the same moment share the work', async (t) => {
+    test('two processes that migrate at the same moment apply each migration once', async (t) => {
       const { url, drop } = await engine.fresh()
       t.after(drop)
       const names = Array.from({ length: 12 }, (_, index) => `${String(index + 1).padStart(4, '0')}_table`)

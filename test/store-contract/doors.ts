@@ -1,4 +1,4 @@
-/** Databases with doors that are open or closed, visits and letters; and what is done to them. */
+/** Databases with doors that are open or closed, visits and letters, and operations on them. */
 import type { TestContext } from 'node:test'
 import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'
@@ -25,7 +25,7 @@ export function claim(by: string): Statement {
   )
 }
 
-/** `count` openings of one furnished database; all is put away after the test. */
+/** Opens one furnished database `count` times; everything is closed and dropped after the test. */
 export async function stage<Count extends 1 | 2 = 1>(
   t: TestContext,
   engine: Engine,
@@ -58,7 +58,7 @@ export async function furnish(database: Database): Promise<void> {
   for (const table of tables) await database.step(say(table))
 }
 
-/** What is heard on a topic, to be asked for one after the other. */
+/** The announcements on a topic, to be read one after the other. */
 export function hearing(database: Database, topic: string) {
   const keys = flow<string>()
   const stop = database.listen(topic, keys.push)

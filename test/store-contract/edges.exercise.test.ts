@@ -1,4 +1,4 @@
-/** What the engines treat differently must not show: odd texts and numbers, and a database that is away. */
+/** Differences between the engines that must not show: unusual texts and numbers, and an unavailable database. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { asserted, assertionOf, type KeyHolder, newKey, pollClient } from '../support/assertions.ts'
@@ -7,8 +7,8 @@ import { basic, CIBA, credentials, openStage } from '../support/stage.ts'
 import { createWires } from '../support/wires.ts'
 
 for (const engine of engines) {
-  describe(`at the edges, on ${engine.name}`, () => {
-    test('a text that a database cannot keep is an unknown one', async (t) => {
+  describe(`edge cases, on ${engine.name}`, () => {
+    test('a text that a database cannot store is treated as an unknown one', async (t) => {
       const stage = await openStage(t, { engine })
       for (const id of ['kiosk\0', '\0', `${'k'.repeat(5000)}`, 'kiösk', "kiosk' --"]) {
         const poll = { grant_type: CIBA, auth_req_id: 'x' }
@@ -20,7 +20,7 @@ for (const engine of engines) {
         ] as const) {
           const { status, body } = await stage.post(path, form, basic(id, 'a secret'))
           const answer = `${status} ${body.error}`
-          // oidc-provider finds some of them malformed and some unknown.
+          // oidc-provider treats some of them as malformed and some as unknown.
           const right = ['401 invalid_client', '400 invalid_request']
           assert.ok(right.includes(answer), `${path} ${JSON.stringify(id.slice(0, 20))}: ${answer}`)
         }
@@ -36,7 +36,7 @@ for (const engine of engines) {
       assert.ok(status < 500, `authorize: ${status}`)
     })
 
-    test('times of an assertion may have fractions; its jti is a text', async (t) => {
+    test('times of an assertion may have fractions; its jti is a string', async (t) => {
       const key = await newKey('its-key')
       const client = keyClient(key)
       const stage = await openStage(t, { engine, config: { clients: [client] } })
@@ -46,12 +46,12 @@ for (const engine of engines) {
           .error
       }
       const now = stage.clock.now() / 1000
-      assert.equal(await poll({ exp: now + 60.123456, iat: now - 0.5 }), 'invalid_grant', 'it was let in')
+      assert.equal(await poll({ exp: now + 60.123456, iat: now - 0.5 }), 'invalid_grant', 'it was accepted')
       for (const jti of [7, ['a'], { a: 'b' }, null])
         assert.equal(await poll({ jti }), 'invalid_client', JSON.stringify(jti))
     })
 
-    test('a database that fails is our fault, not that of whoever calls', async (t) => {
+    test('a failing database is an error of the server, not of the caller', async (t) => {
       const key = await newKey('its-key')
       const client = keyClient(key)
       const wires = createWires()

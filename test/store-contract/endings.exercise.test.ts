@@ -1,4 +1,4 @@
-/** No table is forgotten when a user or a client ends: the list of the endings is held against the schema. */
+/** The end of a user or a client covers every table: the list of the endings is compared with the schema. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -18,13 +18,13 @@ import { createUserStore } from '../../src/user/user-store.ts'
 import { engines } from '../support/engines.ts'
 import { allRows, furnished, newRequest, vault } from '../support/rows.ts'
 
-/** Columns of text that name a user or a client, under whatever name. */
+/** Text columns that name a user or a client, under any name. */
 const ofUser = /user|subject|(^|_)sub(_|$)|account|owner|person|counter|purpose/
 const ofClient = /client|lane|counter/
 
 for (const engine of engines) {
   describe(`the tables of the endings, on ${engine.name}`, () => {
-    test('are all that have a column about a user, or about a client', async (t) => {
+    test('are all tables with a column about a user or a client', async (t) => {
       const { one } = await furnished(t, engine)
       const schema = await schemaOf(one.database)
       assert.ok(schema.length > 20)
@@ -37,7 +37,7 @@ for (const engine of engines) {
       assert.deepEqual(unnamed(grown, ofClient, 'clients', namedFor(tablesOfClient, untouchedByClient)), ['keepsakes'])
     })
 
-    test('none is forgotten that calls its users something else', async (t) => {
+    test('include tables that name their users in another column', async (t) => {
       const { one } = await furnished(t, engine)
       const columns = ['user_id', 'account_id', 'owner', 'sub', 'sub_hash', 'person', 'subject']
       const tables = columns.map((column) => `keepsakes_by_${column}`)
@@ -48,12 +48,12 @@ for (const engine of engines) {
       assert.deepEqual(unnamed(grown, ofUser, 'users', namedFor(tablesOfUser, untouchedByUser)), tables.sort())
     })
 
-    test('and what is exported is from each from which an ending takes something', () => {
+    test('are also the tables of which an export has rows', () => {
       assert.deepEqual(Object.keys(keptByTable).sort(), [...new Set(tablesOfUser.map(({ table }) => table))].sort())
     })
 
     for (const ending of ['signed_out', 'locked', 'removed', 'erased'] as UserEnding[]) {
-      test(`hold nothing of a user who is ${ending} but what the list says`, async (t) => {
+      test(`keep of a user who is ${ending} only what the list says`, async (t) => {
         const { one, clock } = await furnished(t, engine)
         const { database } = one
         const endUser = createEndUser({ database, vault, clock, audit: () => {} })
@@ -70,7 +70,7 @@ for (const engine of engines) {
           [...new Set(taken)].filter((table) => !(ending === 'locked' && table === 'users')).sort(),
         )
         const bens = await keptAbout(database, 'user-ben')
-        assert.deepEqual(Object.keys(bens).sort(), Object.keys(keptByTable).sort(), "nothing of anybody else's")
+        assert.deepEqual(Object.keys(bens).sort(), Object.keys(keptByTable).sort(), 'rows of other users stay')
         if (ending !== 'erased') return
         const everything = JSON.stringify(
           await Promise.all(Object.keys(keptByTable).map((table) => allRows(database, table))),
@@ -80,7 +80,7 @@ for (const engine of engines) {
       })
     }
 
-    test('of a client hold what the list says, and its approvals cannot be collected', async (t) => {
+    test('keep of a removed client only what the list says, and its approvals cannot be collected', async (t) => {
       const { one, clock } = await furnished(t, engine)
       const { database } = one
       const clients = createClientStore(database)
@@ -97,7 +97,7 @@ for (const engine of engines) {
       assert.deepEqual(open, [])
     })
 
-    test('a generation begins with each ending, and those of a closed user stay closed', async (t) => {
+    test('a generation begins with each ending, and all of a closed user stay closed', async (t) => {
       const { one, clock } = await furnished(t, engine)
       const endUser = createEndUser({ database: one.database, vault, clock, audit: () => {} })
       const generations = createUserGenerationStore(one.database)
@@ -136,7 +136,7 @@ for (const engine of engines) {
       })
     }
 
-    test('nor is a code kept for a user who was removed while it was hashed; for one who is locked it is', async (t) => {
+    test('a code that was hashed while its user was removed is not stored; for a locked user it is', async (t) => {
       const { one, clock } = await furnished(t, engine)
       const { database } = one
       const codes = createUserCodeStore(database)
@@ -156,7 +156,7 @@ for (const engine of engines) {
       }
     })
 
-    test('a call that came before its user ended asks nobody, though the user is closed nowhere', async (t) => {
+    test('a call from before its user ended creates no request, even if the user is not closed', async (t) => {
       const { one, clock } = await furnished(t, engine)
       const endUser = createEndUser({ database: one.database, vault, clock, audit: () => {} })
       const [before, after] = [newRequest(clock.now()), newRequest(clock.now() + 2000)]
@@ -165,10 +165,10 @@ for (const engine of engines) {
       clock.advance(1000)
       const accept = (request: typeof before) => one.requests.accept(request, request.id, { maxOpenPerUser: 9 })
       assert.equal(await accept(before), false)
-      assert.equal(await accept(after), true, 'who comes back can be asked')
+      assert.equal(await accept(after), true, 'a user who comes back can be asked')
     })
 
-    test('a request that came before its user signed out is accepted', async (t) => {
+    test('a request from before its user signed out is accepted', async (t) => {
       const { one, clock } = await furnished(t, engine)
       const endUser = createEndUser({ database: one.database, vault, clock, audit: () => {} })
       for (let times = 1; times <= 2; times++) {
@@ -179,7 +179,7 @@ for (const engine of engines) {
       }
     })
 
-    test('of a removal and an addition at the same moment, the id is not given to somebody else', async (t) => {
+    test('of a removal and an addition at the same moment, the id is never given to another user', async (t) => {
       const { nodes, clock } = await furnished(t, engine, { count: 2 })
       const [here, there] = nodes.map(({ database }) => database) as [Database, Database]
       const endUser = createEndUser({ database: here, vault, clock, audit: () => {} })
@@ -194,7 +194,7 @@ for (const engine of engines) {
       }
     })
 
-    test('of a request that is kept and a lock at the same moment, nothing stays open', async (t) => {
+    test('of new requests and a lock at the same moment, no request stays open', async (t) => {
       const { nodes, clock } = await furnished(t, engine, { count: 2 })
       const [one, other] = nodes as [(typeof nodes)[0], (typeof nodes)[0]]
       const endUser = createEndUser({ database: other.database, vault, clock, audit: () => {} })
@@ -234,7 +234,7 @@ function namedFor(tables: readonly { table: string }[], untouched: Record<string
   return new Set([...tables.map(({ table }) => table), ...Object.keys(untouched)])
 }
 
-/** A row or more in each table, about Ana and about Ben. @returns what is kept about Ana */
+/** Adds one row or more to each table, about Ana and about Ben. @returns what is stored about Ana */
 async function fill(database: Database, now: number): Promise<Record<string, unknown>> {
   for (const name of ['ana', 'ben']) {
     const user = `user-${name}`
@@ -292,9 +292,9 @@ async function fill(database: Database, now: number): Promise<Record<string, unk
       decided_at: now,
     })
     await put('signed_requests', { request_id: `old ${name}`, sealed: 'x', received_at: now })
-    const letter = { subject: `new ${name}`, state: 'waiting', created_at: now, due_at: now, give_up_at: now + 1 }
-    await put('notifications', { id: name, kind: 'web_push', lane: `web_push/${user}`, ...letter })
-    const ofAccount = { kind: 'account_email', lane: `user/${user}`, ...letter, subject: user }
+    const message = { subject: `new ${name}`, state: 'waiting', created_at: now, due_at: now, give_up_at: now + 1 }
+    await put('notifications', { id: name, kind: 'web_push', lane: `web_push/${user}`, ...message })
+    const ofAccount = { kind: 'account_email', lane: `user/${user}`, ...message, subject: user }
     await put('notifications', { id: `account of ${name}`, ...ofAccount })
   }
   return keptAbout(database, 'user-ana')

@@ -1,6 +1,6 @@
 /**
- * What is known of a commit after the primary has died and its standby has been promoted, or after a crash: a step is
- * said to have happened only if the database that goes on has it.
+ * What a step reports about its commit after the primary has died and its standby was promoted, or after a crash: it
+ * reports success only if the database that goes on has it.
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, type TestContext, test } from 'node:test'
@@ -16,7 +16,7 @@ import { openRelay } from '../support/relay.ts'
 import { openStage } from '../support/stage.ts'
 import { until } from '../support/until.ts'
 
-/** `checkpoint` as often as a promoted database makes one by and by. */
+/** As many checkpoints as a promoted database makes after a while. */
 const checkpoints = { 'before the first checkpoint': 0, 'after the second checkpoint': 2 }
 
 describe('a standby that was promoted', () => {
@@ -27,7 +27,7 @@ describe('a standby that was promoted', () => {
   })
   after(() => pair.stop())
 
-  /** The same pair for all: whoever has promoted the standby gets a new one. */
+  /** The same pair for all tests; after a promotion, the next test gets a new pair. */
   async function opened(t: TestContext, { synchronous = false } = {}) {
     if (!hasStandby) await pair.addStandby()
     hasStandby = true
@@ -46,7 +46,7 @@ describe('a standby that was promoted', () => {
     return { ...room, killAndPromote, onPrimary: (sql: string) => ask(pair.primary, sql) }
   }
 
-  test('is not ready before, and is afterwards', async (t) => {
+  test('is not ready before its promotion, and is afterwards', async (t) => {
     const engine = { name: 'postgres', fresh: async () => ({ url: pair.url, drop: async () => {} }) } as const
     const stage = await openStage(t, { engine })
     await pair.endPrimary('killed')
@@ -63,7 +63,7 @@ describe('a standby that was promoted', () => {
   })
 
   for (const [when, times] of Object.entries(checkpoints)) {
-    test(`has used an id again: whose it was before is not told that it has committed, ${when}`, async (t) => {
+    test(`does not make a caller report success when its transaction id is used again, ${when}`, async (t) => {
       const { step, wire, rows, killAndPromote, onPrimary } = await opened(t)
       pair.replication.cut()
       const sent = wire.next('kept')
@@ -79,7 +79,7 @@ describe('a standby that was promoted', () => {
     })
   }
 
-  test('has what ten committed whose answers were lost: all of them are told so', async (t) => {
+  test('has what ten committed whose answers were lost: all of them report success', async (t) => {
     const { steps, wire, rows, killAndPromote } = await opened(t, { synchronous: true })
     const names = Array.from({ length: 10 }, (_, number) => `kept ${number}`)
     const answered = wire.next('answer kept', names.length)
@@ -97,7 +97,7 @@ describe('a standby that was promoted', () => {
     )
   })
 
-  test('lacks what ten were committing: each is told, none that it has happened', async (t) => {
+  test('lacks what ten were committing: none of them reports success', async (t) => {
     const { steps, rows, killAndPromote, onPrimary } = await opened(t, { synchronous: true })
     pair.replication.cut()
     const lost = steps(Array.from({ length: 10 }, (_, number) => `lost ${number}`))
@@ -109,7 +109,7 @@ describe('a standby that was promoted', () => {
   })
 
   for (const how of ['pg_cancel_backend', 'pg_terminate_backend'] as const) {
-    test(`lacks what only the old primary has: no caller is told that it has happened, after ${how}`, async (t) => {
+    test(`lacks what only the old primary has: no caller gets success, after ${how}`, async (t) => {
       const { step, single, announced, killAndPromote, onPrimary, rows } = await opened(t, { synchronous: true })
       pair.replication.cut()
       let told = 0
@@ -120,7 +120,7 @@ describe('a standby that was promoted', () => {
       )
       await until(async () => (await waitingForStandby(onPrimary)).length === 3)
       await onPrimary(`select ${how}(pid) from pg_stat_activity where wait_event = 'SyncRep'`)
-      // As far as the old primary is concerned.
+      // The old primary regards it as committed.
       await until(async () => (await onPrimary("select 1 from doors where name <> 'before'")).length === 4)
       await until(async () => (await waitingForStandby(onPrimary)).length + told === 3)
       await killAndPromote()
@@ -130,7 +130,7 @@ describe('a standby that was promoted', () => {
     })
   }
 
-  test('that only came back late has what was committed: it is told so', async (t) => {
+  test('has what was committed also when it comes back late: the caller gets success', async (t) => {
     const { step, single, onPrimary, rows } = await opened(t, { synchronous: true })
     pair.replication.cut()
     const kept = [settled(step('step')), settled(single('single'))]
@@ -144,7 +144,7 @@ describe('a standby that was promoted', () => {
 })
 
 for (const [when, times] of Object.entries(checkpoints)) {
-  test(`a crash that lost an id: whose it was is not told that it has committed, ${when}`, async (t) => {
+  test(`after a crash, a lost transaction id that is used again does not make its former owner report success, ${when}`, async (t) => {
     const server = await startRestartablePostgres()
     t.after(() => server.stop())
     const address = await openRelay()
@@ -174,21 +174,21 @@ type OnServer = (sql: string) => Promise<Record<string, unknown>[]>
 
 const waitingForStandby = (on: OnServer) => on("select 1 from pg_stat_activity where wait_event = 'SyncRep'")
 
-/** The id of the one transaction that is open. */
+/** The id of the one open transaction. */
 async function idInUse(on: OnServer): Promise<number> {
   const found = await on('select cast(backend_xid as text) as id from pg_stat_activity where backend_xid is not null')
   assert.equal(found.length, 1)
   return Number(found[0]!.id)
 }
 
-/** Others do something until one of them has committed with this id. */
+/** Runs other transactions until one of them has committed with this id. */
 async function useUp(id: number, on: OnServer): Promise<void> {
   let used = 0
   while (used < id) {
     const rows = await on("insert into doors values ('another') returning cast(txid_current() as text) as id")
     used = Number(rows[0]!.id)
   }
-  assert.equal(used, id, 'the id was given again')
+  assert.equal(used, id, 'the id was used again')
 }
 
 const settled = (step: Promise<unknown>): Promise<string> =>

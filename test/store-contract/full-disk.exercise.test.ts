@@ -1,4 +1,7 @@
-/** While the disk is full a node is not ready, until something can be written again: by a call, or by readiness itself. */
+/**
+ * While the disk is full a node is not ready, until a write succeeds again: by a call, or by the readiness check
+ * itself.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { Database, StepOptions } from '../../src/platform/storage/database.ts'
@@ -11,13 +14,13 @@ import { openStage, type Stage } from '../support/stage.ts'
 
 for (const engine of engines) {
   describe(`a full disk, on ${engine.name}`, () => {
-    test('a node is not ready from the first write that failed, and ready when its own try succeeds', async (t) => {
+    test('a node is not ready from the first failed write, and ready when its own attempt succeeds', async (t) => {
       const { stage, database, tries, disk } = await opened(t, engine)
       assert.deepEqual(await readiness(stage), [200, undefined])
       await disk.fill()
       assert.deepEqual(await readiness(stage), [503, 'read-only'])
       stage.clock.advance(1_000)
-      assert.deepEqual(await readiness(stage), [503, 'read-only'], 'the try failed')
+      assert.deepEqual(await readiness(stage), [503, 'read-only'], 'the attempt failed')
       await disk.empty()
       stage.clock.advance(1_000)
       assert.deepEqual(await readiness(stage), [200, undefined])
@@ -25,7 +28,7 @@ for (const engine of engines) {
       assert.deepEqual(await database().read(`select model from oidc_models where model = 'Trial'`), [])
     })
 
-    test('a call that writes says so too, without a try', async (t) => {
+    test('a call that writes makes it ready too, without an attempt', async (t) => {
       const { stage, tries, disk } = await opened(t, engine)
       await disk.fill()
       assert.equal((await readiness(stage))[0], 503)
@@ -36,7 +39,7 @@ for (const engine of engines) {
     })
 
     for (const callers of [20, 200]) {
-      test(`${callers} who ask within a second lead to one try; without a full disk to none`, async (t) => {
+      test(`${callers} checks within a second lead to one attempt; without a full disk to none`, async (t) => {
         const { stage, tries, disk } = await opened(t, engine)
         const all = () => Promise.all(Array.from({ length: callers }, () => readiness(stage)))
         const statusesOf = async () => [...new Set((await all()).map(([status]) => status))]
@@ -45,7 +48,7 @@ for (const engine of engines) {
         assert.deepEqual(await statusesOf(), [200])
         assert.equal(tries(), 0)
         await disk.fill()
-        assert.deepEqual([await statusesOf(), tries()], [[503], 0], 'what has just failed is the try of this second')
+        assert.deepEqual([await statusesOf(), tries()], [[503], 0], 'the failed write is the attempt of this second')
         stage.clock.advance(1_000)
         assert.deepEqual([await statusesOf(), tries()], [[503], 1])
         stage.clock.advance(999)
@@ -55,7 +58,7 @@ for (const engine of engines) {
       })
     }
 
-    test('a step that changes nothing does not say that there is room', async (t) => {
+    test('a step that changes nothing does not make it ready', async (t) => {
       const { stage, database, disk } = await opened(t, engine)
       await disk.fill()
       await database().step({ sql: `delete from oidc_models where model = 'none' returning id_hash`, values: [] })
@@ -69,7 +72,7 @@ async function readiness(stage: Stage) {
   return [status, status === 200 ? undefined : body.database]
 }
 
-/** A server, how often readiness has tried to write, and its disk. */
+/** A server, the number of write attempts by its readiness check, and its disk. */
 async function opened(t: TestContext, engine: Engine) {
   let database: Database
   let tried = 0
@@ -104,7 +107,7 @@ function fileOf(stage: Stage, database: () => Database) {
     async fill() {
       const [row] = await database().read<{ page_count: number }>('pragma page_count')
       await database().read(`pragma max_page_count = ${row!.page_count}`)
-      // What is free in the last pages is used up.
+      // Fills the free space of the last pages.
       let answered = 200
       while (answered === 200) answered = (await stage.ring('kiosk')).status
       assert.equal(answered, 503)
@@ -113,7 +116,7 @@ function fileOf(stage: Stage, database: () => Database) {
   }
 }
 
-/** Tables that may not grow: Postgres fails so where a file of a table cannot be made longer. */
+/** Tables that may not grow: Postgres fails like this when a table's file cannot be extended. */
 function tablesOf(stage: Stage) {
   const tables = ['backchannel_auth_requests', 'oidc_models']
   const each = (sql: (table: string) => string) => ask(stage.database, tables.map(sql).join(';'))

@@ -1,7 +1,7 @@
 /**
- * What is finished costs nothing: with a million finished requests of one client, no statement of a server is expected to
- * cost more than a look or two into an index. The statements are those that whole flows lead to, with the settings of our
- * sessions; what Postgres expects of them decides on its plans, and on JIT where there is one.
+ * Finished requests cost nothing: with a million of one client, no statement of a server is expected to cost more than
+ * a look or two into an index. The statements are those of whole flows, with the settings of our sessions. Postgres
+ * chooses plans, and JIT where it has one, by these expected costs.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -31,14 +31,14 @@ const [sqlite, postgres] = engines as [Engine, Engine]
 const count = 1_000_000
 const mostCost = 1_000
 
-/** Each limit there is, of the size that somebody might give it. */
+/** Every limit, at a size that an operator might choose. */
 const limits = {
   perUser: { perMinute: 100 },
   perClient: { open: 10_000, perMinute: 1_000 },
   perClientAndUser: { open: 50, perMinute: 60 },
 }
 
-/** What has to be among what was collected: otherwise the flows lead past it. */
+/** Statements that must be among those collected: otherwise the flows miss them. */
 const expected = [
   /^insert into backchannel_auth_requests/,
   /from backchannel_auth_requests where auth_req_id_hash in/,
@@ -123,7 +123,7 @@ async function collectAndUse(stage: Stage, { authReqId }: { authReqId: string })
   await stage.post('/oauth/revoke', { token }, credentials.kiosk)
 }
 
-/** What the user sees of it, and takes back. */
+/** What the user sees of it, and revokes. */
 async function lookBack(stage: Stage): Promise<void> {
   const { access_token } = await signIn(stage)
   const anas = { authorization: `Bearer ${access_token}` }
@@ -141,7 +141,7 @@ async function reachLimits(stage: Stage): Promise<void> {
   assert.ok(answers.some(({ status }) => status === 403))
 }
 
-/** Moves that take turns with others, or that only happen now and then. */
+/** Transitions that take turns with others, or that are rare. */
 async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase'], stage: Stage): Promise<void> {
   const database = await open(stage.database, { log: createLog('silent'), clock: systemClock })
   const requests: RequestStore = createRequestStore(database)
@@ -170,7 +170,7 @@ function assertComplete(collected: Map<string, Value[]>): void {
   )
 }
 
-/** Statements that are no plan: of a transaction, or of the schema. */
+/** Statements without a plan: of a transaction, or of the schema. */
 const isPlanned = (sql: string) => /^\s*(select|insert|update|delete|with)\b/i.test(sql)
 
 interface Plan {
@@ -183,14 +183,14 @@ interface Plan {
 const nodesOf = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodesOf)]
 
 describe('with a million finished requests of one client', () => {
-  test('on Postgres no statement is expected to cost more than a few looks, and none goes through a big table', async (t) => {
+  test('on Postgres no statement is expected to cost more than a few looks, and none scans a big table', async (t) => {
     const { stage, collected } = await playFlows(t, postgres)
     assertComplete(collected)
     const client = new Client({ connectionString: stage.database })
     await client.connect()
     client.on('error', () => {})
     t.after(() => client.end())
-    // Nothing of it has to be there after a crash.
+    // The data need not survive a crash.
     for (const table of bigTables) await client.query(`alter table ${table} set unlogged`)
     await addFinishedRows({ url: stage.database, clientId: 'kiosk', count, others: count / 5 })
     await prepareSession(client)
@@ -206,7 +206,7 @@ describe('with a million finished requests of one client', () => {
     assert.deepEqual({ dear, scanning }, { dear: [], scanning: [] })
   })
 
-  test('on SQLite no statement goes through a big table', async (t) => {
+  test('on SQLite no statement scans a big table', async (t) => {
     const { stage, collected } = await playFlows(t, sqlite)
     assertComplete(collected)
     const { DatabaseSync } = process.getBuiltinModule('node:sqlite')
@@ -228,7 +228,7 @@ describe('with a million finished requests of one client', () => {
   })
 })
 
-/** The plan that each connection makes once, for whatever values come. */
+/** The plan that each connection makes once, for all values. */
 async function planOf(client: Client, name: string, sql: string, values: Value[]): Promise<Plan> {
   await client.query(`prepare ${name} as ${wordsOfPostgres(sql)}`)
   const literals = values.map((value) => (value === null ? 'null' : client.escapeLiteral(String(value))))
@@ -237,7 +237,7 @@ async function planOf(client: Client, name: string, sql: string, values: Value[]
   return rows[0]['QUERY PLAN'][0].Plan
 }
 
-/** An index that holds open rows alone is gone through for what is open; one of all rows, or the table, is not. */
+/** An index of open rows alone is scanned for open rows; an index of all rows, or the table, is not. */
 function goesThroughAll(detail: string): boolean {
   const [, table, index] = /^SCAN (\w+)(?:.* USING (?:COVERING )?INDEX (\w+))?/.exec(detail) ?? []
   if (table === undefined || !bigTables.some((big) => big === table)) return false

@@ -1,4 +1,4 @@
-/** Every promise of the outbox's store, on both engines. */
+/** The guarantees of the outbox's store, on both engines. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { OutboxMessage } from '../../src/outbox/notification.ts'
@@ -9,7 +9,7 @@ import { allRows, capacityFor, countByState, furnished, newMessage, post } from 
 
 for (const engine of engines) {
   describe(`the outbox, on ${engine.name}`, () => {
-    test('of two workers that look at once, none gets what the other has', async (t) => {
+    test('of two workers that claim at once, none gets a message of the other', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
       const messages = Array.from({ length: 60 }, (_, n) => newMessage(clock.now(), { receiver: `receiver ${n % 20}` }))
       await post(one.database, ...messages)
@@ -19,7 +19,7 @@ for (const engine of engines) {
         ),
       )
       const taken = claims.flat().map(({ id }) => id)
-      assert.equal(new Set(taken).size, taken.length, 'no letter twice')
+      assert.equal(new Set(taken).size, taken.length, 'no message twice')
       for (const { lease, attempts, state } of claims.flat()) {
         assert.ok(lease)
         assert.deepEqual([attempts, state], [1, 'sending'])
@@ -28,7 +28,7 @@ for (const engine of engines) {
       assert.deepEqual(await countByState(one.database), { waiting: 0, sending: 60, delivered: 0, parked: 0 })
     })
 
-    test('what is not due yet is left, what is due comes in order', async (t) => {
+    test('a message that is not due stays, due ones come in order', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const early = newMessage(clock.now())
       const late = newMessage(clock.now(), { dueAt: clock.now() + 1000 })
@@ -40,7 +40,7 @@ for (const engine of engines) {
       assert.deepEqual(ids(await claim(one.outbox, clock.now())), [late.id])
     })
 
-    test('the end of a lease lets another worker take over, and the late report of the first changes nothing', async (t) => {
+    test('after the end of a lease another worker takes over, and the late report of the first changes nothing', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
       await post(one.database, newMessage(clock.now()))
       const [first] = await claim(one.outbox, clock.now(), { leaseUntil: clock.now() + 1000 })
@@ -61,7 +61,7 @@ for (const engine of engines) {
       assert.equal(await other.outbox.delivered(second!, 'answered 200', clock.now()), false)
     })
 
-    test('a receiver has no more than its share under way, and the others go on', async (t) => {
+    test('a receiver has no more under way than its limit, and others go on', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const [slow, fast] = ['slow', 'fast'].map((receiver) =>
         Array.from({ length: 5 }, () => newMessage(clock.now(), { receiver })),
@@ -83,7 +83,7 @@ for (const engine of engines) {
       assert.deepEqual(receiversOf(third), ['fast'])
     })
 
-    test('a kind has no more than its share under way, the oldest first, and the others go on', async (t) => {
+    test('a kind has no more under way than its limit, the oldest first, and others go on', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const kinds = ['tea', 'coffee']
       const messages = kinds.map((kind) =>
@@ -97,7 +97,7 @@ for (const engine of engines) {
       assert.deepEqual(await claim(one.outbox, clock.now(), { room: capacityFor({ kinds: [full] }) }), [])
     })
 
-    test('behind thousands that wait for one receiver, the few for others are found at once', async (t) => {
+    test('behind thousands for one receiver, the few for others are found at once', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const crowd = Array.from({ length: 2000 }, () => newMessage(clock.now() - 1000, { receiver: 'crowded' }))
       const hidden = ['ana', 'zoe'].flatMap((receiver) =>
@@ -121,12 +121,12 @@ for (const engine of engines) {
         room: capacityFor({ ofOtherReceiver: 4, kinds, receivers: [full] }),
       })
       assert.deepEqual(ids(more).sort(), ids([...hidden.slice(4, 6), ...hidden.slice(10)]).sort())
-      // A kind without room is not looked through.
+      // A kind without capacity is not searched.
       const none = [{ kind: 'tea', room: 0 }]
       assert.deepEqual(await claim(one.outbox, clock.now(), { room: capacityFor({ kinds: none }) }), [])
     })
 
-    test('outcomes that come together are one step, and each hears of its own', async (t) => {
+    test('outcomes that arrive together are one step, and each gets its own result', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const messages = Array.from({ length: 30 }, () => newMessage(clock.now()))
       await post(one.database, ...messages)
@@ -134,16 +134,16 @@ for (const engine of engines) {
       const lost = { ...taken[0]!, lease: 'of another' }
       const told = await Promise.all([
         one.outbox.delivered(lost, 'answered 200', clock.now()),
-        ...taken.slice(1, 10).map((letter) => one.outbox.delivered(letter, 'answered 204', clock.now())),
-        ...taken.slice(10, 20).map((letter) => one.outbox.reschedule(letter, 'answered 500', clock.now() + 500)),
-        ...taken.slice(20).map((letter) => one.outbox.park(letter, 'answered 400', clock.now())),
+        ...taken.slice(1, 10).map((message) => one.outbox.delivered(message, 'answered 204', clock.now())),
+        ...taken.slice(10, 20).map((message) => one.outbox.reschedule(message, 'answered 500', clock.now() + 500)),
+        ...taken.slice(20).map((message) => one.outbox.park(message, 'answered 400', clock.now())),
       ])
       assert.deepEqual(told, [false, ...Array.from({ length: 29 }, () => true)])
       assert.deepEqual(await countByState(one.database), { waiting: 10, sending: 1, delivered: 9, parked: 10 })
       assert.equal((await one.outbox.nextDue(clock.now())).next, clock.now() + 500)
     })
 
-    test('where messages of thousands of receivers wait, their kind is not gone through to find more of them', async (t) => {
+    test('with messages for thousands of receivers, a kind is not scanned to find more of them', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const crowd = Array.from({ length: 2000 }, (_, n) =>
         newMessage(clock.now() - 5000 + n, { receiver: `receiver ${2000 - n}` }),
@@ -158,7 +158,7 @@ for (const engine of engines) {
             { kind: 'coffee', room: 64 },
           ],
         })
-      // The oldest of all, and not the first receivers by their names.
+      // The oldest of all, and not those of the first receivers by name.
       const taken = await claim(one.outbox, clock.now(), { room: room(64) })
       assert.deepEqual(ids(taken).sort(), ids([...crowd.slice(0, 64), ...few]).sort())
       assert.equal(
@@ -168,13 +168,13 @@ for (const engine of engines) {
       )
     })
 
-    test('delivered messages keep nothing of what they said', async (t) => {
+    test('delivered messages keep no content', async (t) => {
       const { clock, one } = await furnished(t, engine)
       await post(one.database, newMessage(clock.now(), { address: 'https://client.example/notify' }))
-      const [letter] = await claim(one.outbox, clock.now())
-      assert.ok(letter!.sealed)
-      await one.outbox.delivered(letter!, 'answered 204', clock.now())
-      const kept = (await one.outbox.find(letter!.id))!
+      const [message] = await claim(one.outbox, clock.now())
+      assert.ok(message!.sealed)
+      await one.outbox.delivered(message!, 'answered 204', clock.now())
+      const kept = (await one.outbox.find(message!.id))!
       assert.deepEqual(
         [kept.state, kept.sealed, kept.lease, kept.lastOutcome, kept.settledAt, kept.address],
         ['delivered', undefined, undefined, 'answered 204', clock.now(), 'https://client.example/notify'],
@@ -182,43 +182,43 @@ for (const engine of engines) {
       assert.deepEqual(await claim(one.outbox, clock.now() + 1e9), [])
     })
 
-    test('what failed waits until it is due again, with its content and its count', async (t) => {
+    test('a failed message waits until it is due again, with its content and its number of attempts', async (t) => {
       const { clock, one } = await furnished(t, engine)
       await post(one.database, newMessage(clock.now()))
-      const [letter] = await claim(one.outbox, clock.now())
-      assert.equal(await one.outbox.reschedule(letter!, 'answered 500', clock.now() + 500), true)
+      const [message] = await claim(one.outbox, clock.now())
+      assert.equal(await one.outbox.reschedule(message!, 'answered 500', clock.now() + 500), true)
       assert.deepEqual(await claim(one.outbox, clock.now() + 499), [])
       const [again] = await claim(one.outbox, clock.now() + 500)
-      assert.deepEqual([again!.attempts, again!.lastOutcome, again!.sealed], [2, 'answered 500', letter!.sealed])
-      assert.notEqual(again!.lease, letter!.lease)
+      assert.deepEqual([again!.attempts, again!.lastOutcome, again!.sealed], [2, 'answered 500', message!.sealed])
+      assert.notEqual(again!.lease, message!.lease)
     })
 
-    test('what is handed back counts as never taken on, and is announced', async (t) => {
+    test('a message whose lease is released counts as never claimed, and is announced', async (t) => {
       const { clock, one } = await furnished(t, engine)
       await post(one.database, newMessage(clock.now()))
-      const [letter] = await claim(one.outbox, clock.now())
-      const heard = new Promise((resolve) => one.database.listen('outbox', (key) => key === letter!.id && resolve(key)))
-      assert.equal(await one.outbox.releaseLease(letter!, clock.now()), true)
-      assert.equal(await heard, letter!.id)
+      const [taken] = await claim(one.outbox, clock.now())
+      const heard = new Promise((resolve) => one.database.listen('outbox', (key) => key === taken!.id && resolve(key)))
+      assert.equal(await one.outbox.releaseLease(taken!, clock.now()), true)
+      assert.equal(await heard, taken!.id)
       const [again] = await claim(one.outbox, clock.now())
       assert.equal(again!.attempts, 1)
     })
 
-    test('only what is parked and still says something can be retried', async (t) => {
+    test('only a parked message that still has content can be retried', async (t) => {
       const { clock, one } = await furnished(t, engine)
       await post(one.database, newMessage(clock.now()))
-      const [letter] = await claim(one.outbox, clock.now())
-      const retry = () => one.outbox.retry(letter!.id, clock.now(), clock.now() + 60_000)
+      const [message] = await claim(one.outbox, clock.now())
+      const retry = () => one.outbox.retry(message!.id, clock.now(), clock.now() + 60_000)
       assert.equal(await retry(), false, 'it is being sent')
-      await one.outbox.park(letter!, 'answered 400', clock.now())
-      const parked = (await one.outbox.find(letter!.id))!
-      assert.deepEqual([parked.state, parked.sealed, parked.lastOutcome], ['parked', letter!.sealed, 'answered 400'])
+      await one.outbox.park(message!, 'answered 400', clock.now())
+      const parked = (await one.outbox.find(message!.id))!
+      assert.deepEqual([parked.state, parked.sealed, parked.lastOutcome], ['parked', message!.sealed, 'answered 400'])
 
       clock.advance(1000)
       const heard = new Promise((resolve) => one.database.listen('outbox', resolve))
       assert.equal(await retry(), true)
       assert.equal(await retry(), false, 'it waits')
-      assert.equal(await heard, letter!.id)
+      assert.equal(await heard, message!.id)
       const [again] = await claim(one.outbox, clock.now())
       assert.deepEqual([again!.attempts, again!.giveUpAt, again!.settledAt], [1, clock.now() + 60_000, undefined])
       await one.outbox.park(again!, 'answered 400', clock.now())
@@ -226,30 +226,30 @@ for (const engine of engines) {
       assert.equal(await one.outbox.eraseParked(clock.now()), 0)
       assert.equal(await one.outbox.eraseParked(clock.now() + 1), 1)
       assert.equal(await one.outbox.eraseParked(clock.now() + 1), 0)
-      assert.equal((await one.outbox.find(letter!.id))!.sealed, undefined)
-      assert.equal(await retry(), false, 'it has nothing to say any more')
-      assert.equal(await one.outbox.retry('no such letter', clock.now(), clock.now()), false)
+      assert.equal((await one.outbox.find(message!.id))!.sealed, undefined)
+      assert.equal(await retry(), false, 'it has no content any more')
+      assert.equal(await one.outbox.retry('no such message', clock.now(), clock.now()), false)
     })
 
-    test('new content takes the place of the old, also when another worker has taken over; never after delivery', async (t) => {
+    test('new content replaces the old, also when another worker has taken over; never after delivery', async (t) => {
       const { clock, one } = await furnished(t, engine)
       await post(one.database, newMessage(clock.now()))
-      const replace = async (letter: OutboxMessage, content: string) => {
+      const replace = async (message: OutboxMessage, content: string) => {
         const first = { sql: 'select 1 as one', values: [] }
-        await one.database.step(first, { also: [one.outbox.replaceContent(letter.id, content)] })
-        return (await one.outbox.find(letter.id))!.sealed
+        await one.database.step(first, { also: [one.outbox.replaceContent(message.id, content)] })
+        return (await one.outbox.find(message.id))!.sealed
       }
       const [first] = await claim(one.outbox, clock.now(), { leaseUntil: clock.now() + 1000 })
       assert.equal(await replace(first!, 'one'), 'one')
       clock.advance(1000)
       const [second] = await claim(one.outbox, clock.now())
-      // The first holder redeems the request in the same step: what it will say must not be lost with its lease.
+      // The first holder redeems the request in the same step: the content must not be lost with its lease.
       assert.equal(await replace(first!, 'two'), 'two')
       await one.outbox.delivered(second!, 'answered 204', clock.now())
       assert.equal(await replace(second!, 'three'), undefined)
     })
 
-    test('lists are newest first, by state, without what the messages say', async (t) => {
+    test('lists are newest first, by state, without the content of messages', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const messages: OutboxMessage[] = []
       for (let number = 0; number < 3; number++) {

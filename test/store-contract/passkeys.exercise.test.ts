@@ -1,4 +1,4 @@
-/** What the stores of passkeys promise, on both engines. */
+/** The guarantees of the stores of passkeys, on both engines. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createPasskeys } from '../../src/user/passkey/passkey.ts'
@@ -10,7 +10,7 @@ import { allRows, furnished } from '../support/rows.ts'
 
 for (const engine of engines) {
   describe(`passkeys, on ${engine.name}`, () => {
-    test('one is found as it was added, by its user and by its credential', async (t) => {
+    test('a passkey is found as it was added, by its user and by its credential', async (t) => {
       const { store, clock } = await stores(t, engine)
       const one = passkey({ createdAt: clock.now() })
       const two = passkey({ id: 'p2', credentialId: 'c2', name: undefined, transports: [], createdAt: clock.now() + 1 })
@@ -20,7 +20,7 @@ for (const engine of engines) {
       assert.deepEqual([await store.findByCredential('c3'), await store.listForUser('user-ben')], [undefined, []])
     })
 
-    test('a credential has one user, even if forty want it at once', async (t) => {
+    test('a credential belongs to one user, also of forty additions at once', async (t) => {
       const { store } = await stores(t, engine)
       const adding = Array.from({ length: 40 }, (_, n) => store.add(passkey({ id: `p${n}`, userId: `u${n}` })))
       const added = await Promise.all(adding)
@@ -28,7 +28,7 @@ for (const engine of engines) {
       assert.equal((await store.findByCredential('c1'))!.userId, `u${added.indexOf(true)}`)
     })
 
-    test('a counter only goes on; of forty uses with the same one, one counts', async (t) => {
+    test('a counter only grows; of forty uses with the same value, one is accepted', async (t) => {
       const { store } = await stores(t, engine)
       await store.add(passkey({ counter: 5 }))
       assert.deepEqual([await store.markUsed('p1', 5, 1000), await store.markUsed('p1', 4, 1000)], [false, false])
@@ -36,17 +36,17 @@ for (const engine of engines) {
       assert.equal(uses.filter(Boolean).length, 1)
       const { counter, usedAt } = (await store.findByCredential('c1'))!
       assert.deepEqual([counter, usedAt], [6, 2000])
-      assert.equal(await store.markUsed('p1', 0, 3000), false, 'it used to count')
+      assert.equal(await store.markUsed('p1', 0, 3000), false, 'it had a counter')
       assert.equal(await store.markUsed('p9', 9, 3000), false)
     })
 
-    test('one that never counts is used again and again', async (t) => {
+    test('an authenticator without a counter can be used repeatedly', async (t) => {
       const { store } = await stores(t, engine)
       await store.add(passkey({ counter: 0 }))
       assert.deepEqual([await store.markUsed('p1', 0, 1), await store.markUsed('p1', 0, 2)], [true, true])
     })
 
-    test('only its user removes it', async (t) => {
+    test('only its user can remove it', async (t) => {
       const { store } = await stores(t, engine)
       await store.add(passkey())
       assert.equal(await store.remove('p1', 'user-ben'), false)
@@ -54,7 +54,7 @@ for (const engine of engines) {
       assert.equal(await store.remove('p1', 'user-ana'), false)
     })
 
-    test('a challenge is taken once, for its purpose, in time, and does not lie there in clear', async (t) => {
+    test('a challenge is accepted once, for its purpose, in time, and is not stored in clear text', async (t) => {
       const { challenges, database } = await stores(t, engine)
       await challenges.keep('a challenge', 'register:u1', 1000)
       assert.ok(!JSON.stringify(await allRows(database, 'passkey_challenges')).includes('a challenge'))
@@ -67,7 +67,7 @@ for (const engine of engines) {
       assert.equal(takes.filter(Boolean).length, 1)
     })
 
-    test('what has expired is forgotten', async (t) => {
+    test('expired challenges are deleted', async (t) => {
       const { challenges, database } = await stores(t, engine)
       await challenges.keep('old', 'sign-in:1', 1000)
       await challenges.keep('new', 'sign-in:2', 1001)
@@ -78,7 +78,7 @@ for (const engine of engines) {
       )
     })
 
-    test('forty answers to one challenge at once: one passes', async (t) => {
+    test('of forty answers to one challenge at once, one is accepted', async (t) => {
       const { store, challenges, clock } = await stores(t, engine)
       const origin = 'https://id.example.com'
       const passkeys = createPasskeys({ store, challenges, issuer: `${origin}/ciba`, clock })

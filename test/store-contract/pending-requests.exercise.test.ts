@@ -1,4 +1,4 @@
-/** What a node says of pending requests from memory, and when it does not dare to. */
+/** When a node answers polls of pending requests from memory, and when it asks the database. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { Client } from 'pg'
@@ -18,7 +18,7 @@ import { createWires } from '../support/wires.ts'
 
 for (const engine of engines) {
   describe(`requests known to be pending, on ${engine.name}`, () => {
-    test('the first poll asks the table, the others the memory; the answers are the same', async (t) => {
+    test('the first poll reads the table, the others the memory; the answers are the same', async (t) => {
       const { clock, calls, polling, awake } = await memory(t, engine)
       const poll = await polling('a')
       assert.deepEqual([await poll(), calls()], ['authorization_pending', 1])
@@ -32,7 +32,7 @@ for (const engine of engines) {
       assert.equal(calls(), before)
     })
 
-    test('a decision is found by the next poll, however early it comes (TK-15)', async (t) => {
+    test('the next poll finds a decision, however early it comes (TK-15)', async (t) => {
       const { clock, one, polling } = await memory(t, engine)
       const poll = await polling('a')
       for (const expected of ['authorization_pending', 'slow_down']) assert.equal(await poll(), expected)
@@ -50,20 +50,20 @@ for (const engine of engines) {
       assert.equal(await poll(), 'approved')
     })
 
-    test('of who is going to be pinged the table is asked each time: the ping may be faster than the news (PI-1)', async (t) => {
+    test('for ping clients the table is read each time: the ping may be faster than the announcement (PI-1)', async (t) => {
       const { clock, one, other, polling, pending, database } = await memory(t, engine)
       const poll = await polling('a', 'ping')
       for (const expected of ['authorization_pending', 'slow_down']) assert.equal(await poll(), expected)
       assert.equal(pending.isKnown('a'), false)
       const [row] = await allRows(one.database, 'backchannel_auth_requests')
       assert.deepEqual([row!.interval_seconds, row!.last_polled_at], [10, clock.now()])
-      // Nobody waits for the news.
+      // The test does not wait for the announcement.
       await other.requests.settle('a', yes(clock.now()))
       assert.ok(database.epoch !== undefined)
       assert.equal(await poll(), 'approved')
     })
 
-    test('nothing is pending at its deadline (M42)', async (t) => {
+    test('no request is pending at its deadline (M42)', async (t) => {
       const { clock, polling } = await memory(t, engine)
       const poll = await polling('a')
       assert.equal(await poll(), 'authorization_pending')
@@ -71,7 +71,7 @@ for (const engine of engines) {
       assert.equal(await poll(), 'expired')
     })
 
-    test("to other clients it is unknown, and their polls don't count (TE-2)", async (t) => {
+    test("for other clients it is unknown, and their polls don't count (TE-2)", async (t) => {
       const { polling, pending, clock } = await memory(t, engine)
       const poll = await polling('a')
       await poll()
@@ -81,7 +81,7 @@ for (const engine of engines) {
       assert.equal(await poll(), 'authorization_pending')
     })
 
-    test('what changes while it is being read is not remembered', async (t) => {
+    test('a request that changes while it is being read is not cached', async (t) => {
       const { clock, one, pending } = await memory(t, engine)
       await one.requests.accept(newRequest(clock.now(), { id: 'a' }), 'a', many)
       const poll = pending.poll('a', 'kiosk', clock.now())
@@ -90,7 +90,7 @@ for (const engine of engines) {
       assert.equal((await pending.poll('a', 'kiosk', clock.now()))?.request.status, 'approved')
     })
 
-    test('what an interval has grown by is written within a second, the last poll at the end (TE-1)', async (t) => {
+    test('the growth of an interval is written within a second, the last poll at the end (TE-1)', async (t) => {
       const { clock, polling, pending, other, awake } = await memory(t, engine)
       const poll = await polling('a')
       await poll()
@@ -106,7 +106,7 @@ for (const engine of engines) {
       assert.deepEqual([row!.interval_seconds, row!.last_polled_at], [20, start + 31_000])
     })
 
-    test('news that come late do not make a poll forgotten (TE-1)', async (t) => {
+    test('a late announcement does not make a poll forgotten (TE-1)', async (t) => {
       const { clock, polling, other, heard } = await memory(t, engine)
       const poll = await polling('a')
       assert.equal(await poll(), 'authorization_pending')
@@ -118,7 +118,7 @@ for (const engine of engines) {
       assert.equal(await poll(), 'slow_down')
     })
 
-    test('a table that cannot be written is written later, and nothing counts twice', async (t) => {
+    test('if the table cannot be written, it is written later, and nothing counts twice', async (t) => {
       const { polling, pending, one, other, log } = await memory(t, engine)
       const poll = await polling('a')
       await poll()
@@ -134,7 +134,7 @@ for (const engine of engines) {
       assert.equal((await other.requests.find('a'))?.interval, 10)
     })
 
-    test('memory has an end: what was not polled for longest is forgotten, and asked for again', async (t) => {
+    test('memory is limited: the request that was polled least recently is dropped, and read again later', async (t) => {
       const { clock, one, polling } = await memory(t, engine)
       const small = createPendingRequests({
         requests: one.requests,
@@ -151,12 +151,12 @@ for (const engine of engines) {
       assert.deepEqual(known(), [undefined, 'slow_down', 'slow_down'])
       await small.poll('a', 'kiosk', clock.now())
       assert.equal(known().filter((answer) => answer === undefined).length, 1)
-      // What was forgotten had grown, and that is written all the same.
+      // The interval of the dropped request had grown, and that is written all the same.
       await small.close()
       for (const id of ['b', 'c']) assert.ok((await one.requests.find(id))!.interval >= 10)
     })
 
-    test('a client that changed is known anew at once, and one nobody spoke of after five seconds', async (t) => {
+    test('a changed client is read again at once; a change without an announcement is found after five seconds', async (t) => {
       const { clock, one, database, calls } = await memory(t, engine)
       const store = createClientStore(database)
       const clients = createKnownClients(store, { database, clock })
@@ -181,7 +181,7 @@ for (const engine of engines) {
 describe('several nodes', () => {
   const postgres = engines.find(({ name }) => name === 'postgres')!
 
-  test('Ana answers at another node: this one forgets that her request was pending', async (t) => {
+  test('Ana decides at another node: this one drops her request from memory', async (t) => {
     const wires = createWires()
     const { stage, other, heard } = await twoNodes(t, wires.open)
     const { auth_req_id } = (await stage.ring('kiosk')).body
@@ -199,7 +199,7 @@ describe('several nodes', () => {
     assert.ok((await poll()).access_token)
   })
 
-  test('while announcements do not reach a node it believes nothing it remembers', async (t) => {
+  test('while announcements do not reach a node, it uses nothing from memory', async (t) => {
     const wires = createWires()
     const { stage, other, database } = await twoNodes(t, wires.open)
     const { auth_req_id } = (await stage.ring('kiosk')).body
@@ -220,10 +220,10 @@ describe('several nodes', () => {
     const request = await stage.newestRequest()
     const decision = { login_hint: 'ana', request_id: request, status: 'approved' }
     assert.equal((await other.post('/backchannel/complete', decision, credentials.phoneService)).status, 200)
-    assert.ok((await poll()).access_token, 'nobody could say so, and it is found all the same')
+    assert.ok((await poll()).access_token, 'the decision is found without an announcement')
   })
 
-  test('what was remembered before the gap is asked for again after it', async (t) => {
+  test('what was in memory before the gap is read again after it', async (t) => {
     const wires = createWires()
     const { stage, database } = await twoNodes(t, wires.open)
     const { auth_req_id } = (await stage.ring('kiosk')).body
@@ -242,7 +242,7 @@ describe('several nodes', () => {
     assert.equal(await asked(), 0, 'known again')
   })
 
-  test('a subscription that has not shown a sign of life for four seconds is not believed', async (t) => {
+  test('a subscription without a sign of life for four seconds is not trusted', async (t) => {
     const { one, clock } = await furnished(t, postgres)
     assert.notEqual(one.database.epoch, undefined)
     // As after a pause of the whole process: no timer has run, no answer has come.
@@ -306,7 +306,7 @@ async function memory(t: TestContext, engine: Engine) {
     }
   }
 
-  /** The clock leapt: the subscription shows a sign of life at the new time. */
+  /** The clock jumped: the subscription shows a sign of life at the new time. */
   const awake = () => until(() => one.database.epoch !== undefined)
   const log = () => logLines.join('\n')
   return { clock, one, other, database, pending, polling, heard, awake, calls: () => calls, log }

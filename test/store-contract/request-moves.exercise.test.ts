@@ -1,4 +1,4 @@
-/** Every promise of the moves of authentication requests, on both engines: each happens once, or not at all. */
+/** The guarantees of the transitions of authentication requests, on both engines: each happens once, or not at all. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { expire } from '../../src/ciba/decision/decide.ts'
@@ -10,9 +10,9 @@ const many = { maxOpenPerUser: 1000 }
 const broken = { sql: 'insert into no_such_table values (1) returning 1', values: [] }
 
 for (const engine of engines) {
-  describe(`moves of authentication requests, on ${engine.name}`, () => {
+  describe(`transitions of authentication requests, on ${engine.name}`, () => {
     for (const deliveryMode of ['poll', 'ping', 'push'] as const) {
-      test(`of twenty yes and twenty no at the same moment one stands (${deliveryMode})`, async (t) => {
+      test(`of twenty approvals and twenty denials at the same moment one takes effect (${deliveryMode})`, async (t) => {
         const { clock, one, other } = await furnished(t, engine, { count: 2 })
         const request = newRequest(clock.now(), { deliveryMode })
         await one.requests.accept(request, 'a', many)
@@ -37,9 +37,9 @@ for (const engine of engines) {
           history.map(({ outcome }) => outcome),
           [status],
         )
-        const letters = await allRows(one.database, 'notifications')
+        const stored = await allRows(one.database, 'notifications')
         assert.deepEqual(
-          letters.map(({ kind, subject }) => [kind, subject]),
+          stored.map(({ kind, subject }) => [kind, subject]),
           deliveryMode === 'poll' ? [] : [[deliveryMode, request.id]],
         )
         const [row] = await allRows(one.database, 'backchannel_auth_requests')
@@ -47,12 +47,12 @@ for (const engine of engines) {
       })
     }
 
-    test('of moves that are carried out together each succeeds or not by itself, with what follows from it', async (t) => {
+    test('of transitions in one batch each succeeds or not by itself, with its consequences', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const requests = Array.from({ length: 40 }, (_, number) => newRequest(clock.now(), { userId: `user-${number}` }))
       const kept = await Promise.all(requests.map((request) => one.requests.accept(request, request.id, many)))
       assert.ok(kept.every(Boolean))
-      const letterOf = ({ id }: { id: string }) => ({ ...newMessage(clock.now()), subject: id })
+      const messageOf = ({ id }: { id: string }) => ({ ...newMessage(clock.now()), subject: id })
       const isTheirs = (_: unknown, number: number) => number % 4 > 0
       const settled = await Promise.all(
         requests.map((request, number) => {
@@ -60,7 +60,7 @@ for (const engine of engines) {
           return one.requests.settle(
             request.id,
             { ...approval(clock.now()), userId },
-            { notifications: [letterOf(request)] },
+            { notifications: [messageOf(request)] },
           )
         }),
       )
@@ -74,14 +74,14 @@ for (const engine of engines) {
       for (const id of theirs) assert.equal((await one.requests.find(id))!.status, 'redeemed')
     })
 
-    test('of moves that are carried out together one whose consequence fails fails alone', async (t) => {
+    test('of transitions in one batch one whose consequence fails fails alone', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const requests = Array.from({ length: 5 }, (_, number) => newRequest(clock.now(), { userId: `user-${number}` }))
-      const letter = newMessage(clock.now())
+      const message = newMessage(clock.now())
       const outcomes = await Promise.allSettled(
-        // Two of them want to add a row with the same key.
+        // Two of them add a row with the same key.
         requests.map((request, number) =>
-          one.requests.accept(request, request.id, many, { notifications: [1, 3].includes(number) ? [letter] : [] }),
+          one.requests.accept(request, request.id, many, { notifications: [1, 3].includes(number) ? [message] : [] }),
         ),
       )
       assert.deepEqual(
@@ -95,7 +95,7 @@ for (const engine of engines) {
       )
     })
 
-    test('who is not the hinted user decides nothing', async (t) => {
+    test('only the hinted user can decide', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const request = newRequest(clock.now())
       await one.requests.accept(request, 'a', many)
@@ -108,7 +108,7 @@ for (const engine of engines) {
       assert.deepEqual(await allRows(one.database, 'backchannel_auth_consent_history'), [])
     })
 
-    test('a request whose deadline has come is met by every move, and only its expiry succeeds', async (t) => {
+    test('at its deadline a request can only expire', async (t) => {
       const { clock, one } = await furnished(t, engine)
       for (const status of ['pending', 'approved'] as const) {
         const asked = newRequest(clock.now(), { deliveryMode: 'push' })
@@ -144,11 +144,11 @@ for (const engine of engines) {
         assert.deepEqual([kept.status, kept.settledAt, kept.callBackSealed], ['expired', now, undefined])
         assert.equal((await one.decisions.listForRequest(request.id)).length, 1)
       }
-      const letters = await allRows(one.database, 'notifications')
-      assert.equal(letters.length, 2, 'a push client is told of both')
+      const stored = await allRows(one.database, 'notifications')
+      assert.equal(stored.length, 2, 'a push client is notified of both')
     })
 
-    test('decided and denied requests do not run out', async (t) => {
+    test('approved and denied requests do not expire', async (t) => {
       const { clock, one } = await furnished(t, engine)
       for (const outcome of ['denied', 'redeemed'] as const) {
         const request = newRequest(clock.now())
@@ -167,7 +167,7 @@ for (const engine of engines) {
       }
     })
 
-    test('the oldest deadline runs out first', async (t) => {
+    test('the oldest deadline expires first', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const lives = [3000, 1000, 2000, 900_000]
       const requests = lives.map((life) => newRequest(clock.now(), { expiresAt: clock.now() + life }))
@@ -177,7 +177,7 @@ for (const engine of engines) {
       assert.deepEqual(ids, [requests[1]!.id, requests[2]!.id])
     })
 
-    test('a statement that fails in a move leaves everything as it was', async (t) => {
+    test('a statement that fails in a transition leaves everything as it was', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const request = newRequest(clock.now(), { deliveryMode: 'push' })
       await one.requests.accept(request, 'a', many)
@@ -199,7 +199,7 @@ for (const engine of engines) {
       assert.equal(await one.requests.redeem(request.id, now, []), true)
     })
 
-    test('the call back stays with an approval that is to be pushed until it is handed over, and with nothing else', async (t) => {
+    test('the callback stays with an approval until its push has been issued, and with no other request', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const keeps = async (deliveryMode: 'ping' | 'push', outcome: 'approved' | 'denied') => {
         const request = newRequest(clock.now(), { deliveryMode })
@@ -216,7 +216,7 @@ for (const engine of engines) {
       assert.equal((await one.requests.find(id))!.callBackSealed, undefined)
     })
 
-    test('how the user was authenticated is kept with the decision', async (t) => {
+    test('how the user was authenticated is stored with the decision', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const request = newRequest(clock.now())
       await one.requests.accept(request, 'a', many)
@@ -253,7 +253,7 @@ for (const engine of engines) {
       )
     })
 
-    test('an approval that nobody collected leaves two facts, in order', async (t) => {
+    test('an approval that was not collected leaves two facts, in order', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const request = newRequest(clock.now())
       await one.requests.accept(request, 'a', many)
@@ -270,9 +270,9 @@ for (const engine of engines) {
       )
     })
 
-    test('each move is announced, on the other node too, and a move that did not happen is not', async (t) => {
+    test('each transition is announced, also to the other node; one that did not happen is not', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
-      // SQLite serves one process; there the listener is beside the speaker.
+      // SQLite serves one process, so the listener is in the process that announces.
       const heard: string[] = []
       const listener = engine.name === 'sqlite' ? one : other
       listener.database.listen('request', (key) => heard.push(key))

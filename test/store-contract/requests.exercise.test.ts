@@ -1,4 +1,4 @@
-/** Every promise of the authentication requests' store, on both engines: what is kept, counted, polled and listed. */
+/** The guarantees of the authentication requests' store, on both engines: storing, counting, polling and listing. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { fingerprint, newId } from '../../src/platform/crypto.ts'
@@ -11,7 +11,7 @@ const broken = { sql: 'insert into no_such_table values (1) returning 1', values
 
 for (const engine of engines) {
   describe(`authentication requests, on ${engine.name}`, () => {
-    test('what is accepted is found as it was, by its id and by the hash of auth_req_id', async (t) => {
+    test('an accepted request is found as it was, by its id and by the hash of auth_req_id', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
       const more = { authorizationDetails: [{ type: 'tea', cups: [1, { of: 'é\'"' }] }], resources: ['urn:tea'] }
       const request = newRequest(clock.now(), { deliveryMode: 'push', acrValues: 'urn:one urn:two', ...more })
@@ -26,7 +26,7 @@ for (const engine of engines) {
       assert.ok(!JSON.stringify(row).includes('its-auth-req-id'))
     })
 
-    test('a user has at most so many open requests, however many come at once, to whichever node', async (t) => {
+    test('the limit of open requests of a user holds, however many come at once, to whichever node', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
       const facts = [{ sql: 'select 1', values: [] }]
       const ring = (userId: string, number: number) => {
@@ -34,7 +34,7 @@ for (const engine of engines) {
         return (number % 2 ? one : other).requests.accept(request, newId(clock.now()), { maxOpenPerUser: 5 }, { facts })
       }
       const numbers = Array.from({ length: 40 }, (_, number) => number)
-      // All connections are open before they come, so that they really come at once.
+      // All connections are opened before, so that the calls really come at once.
       await Promise.all(numbers.map((number) => (number % 2 ? one : other).requests.find('nobody')))
       const [ana, ben] = await Promise.all([
         Promise.all(numbers.map((number) => ring('user-ana', number))),
@@ -45,7 +45,7 @@ for (const engine of engines) {
       assert.equal((await one.requests.listForUser('user-ana', 'all', clock.now())).length, 5)
     })
 
-    test('what a client may ask in a minute is counted over all users and all nodes, and two countings at once do not wait for each other for ever (M31)', async (t) => {
+    test("a client's requests in a minute are counted over all users and all nodes, and two counts at once do not deadlock (M31)", async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
       const limits = { ...many, perClient: { perMinute: 5 }, perClientAndUser: { open: 4 } }
       const numbers = Array.from({ length: 40 }, (_, number) => number)
@@ -70,7 +70,7 @@ for (const engine of engines) {
       )
     })
 
-    test('only what is open counts: what was decided or has run out leaves room', async (t) => {
+    test('only open requests count: decided or expired ones leave room', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const ring = async (more = {}) => {
         const request = newRequest(clock.now(), more)
@@ -87,7 +87,7 @@ for (const engine of engines) {
       assert.ok(await ring())
     })
 
-    test('what belongs to a new request is kept with it, and not without it', async (t) => {
+    test('rows that belong to a new request are stored with it, and not without it', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const notifications = () => [newMessage(clock.now())]
       const [kept, refused, failed] = [1, 2, 3].map(() => newRequest(clock.now()))
@@ -109,7 +109,7 @@ for (const engine of engines) {
       assert.deepEqual(heard, [kept!.id, 'end'])
     })
 
-    test('the first poll is never too early; one before the interval is over makes it five seconds longer for good', async (t) => {
+    test('the first poll is never too early; one before the interval is over adds five seconds permanently', async (t) => {
       const { clock, one } = await furnished(t, engine)
       await one.requests.accept(newRequest(clock.now()), 'a', many)
       const poll = async (after: number) => {
@@ -135,7 +135,7 @@ for (const engine of engines) {
       assert.equal((await one.requests.findByAuthReqId('a'))!.interval, 5 + 9 * 5)
     })
 
-    test("somebody else's request is like none, and their poll leaves no trace", async (t) => {
+    test("another client's request is treated as unknown, and its poll leaves nothing behind", async (t) => {
       const { clock, one } = await furnished(t, engine)
       await one.requests.accept(newRequest(clock.now()), 'a', many)
       const before = await allRows(one.database, 'backchannel_auth_requests')
@@ -144,7 +144,7 @@ for (const engine of engines) {
       assert.deepEqual(await allRows(one.database, 'backchannel_auth_requests'), before)
     })
 
-    test('a request that is decided or over is never polled too early', async (t) => {
+    test('a request that is decided or expired is never polled too early', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const decided = newRequest(clock.now())
       const over = newRequest(clock.now(), { expiresAt: clock.now() + 1000 })
@@ -159,7 +159,7 @@ for (const engine of engines) {
       }
     })
 
-    test('lists are of one user, newest first; open ones leave out what is settled or over', async (t) => {
+    test('lists are of one user, newest first; the open list leaves out settled and expired requests', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const ring = async (more = {}) => {
         const request = newRequest(clock.now(), more)

@@ -1,4 +1,7 @@
-/** What is finished and old enough is pruned, in small steps; what is still of use stays (docs/operating.md, Pruning). */
+/**
+ * Finished rows are pruned after their retention time, in small steps; rows still in use stay (docs/operating.md,
+ * Pruning).
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { AuthenticationRequest } from '../../src/ciba/authentication-request/authentication-request.ts'
@@ -17,7 +20,7 @@ const day = 86_400_000
 
 for (const engine of engines) {
   describe(`requests, on ${engine.name}`, () => {
-    test('what was finished before goes, however it ended; what is open or younger stays', async (t) => {
+    test('requests that finished before the limit are deleted, however they ended; open or younger ones stay', async (t) => {
       const { clock, one, ring, settle } = await scene(t, engine)
       const denied = await ring()
       const redeemed = await ring()
@@ -41,7 +44,7 @@ for (const engine of engines) {
       assert.equal((await allRows(one.database, 'backchannel_auth_consent_history')).length, 5, 'history is kept')
     })
 
-    test('an old request that was finished just now has its whole time yet', async (t) => {
+    test('an old request that has just finished keeps its whole retention time', async (t) => {
       const { clock, one, ring, settle } = await scene(t, engine)
       const slow = await ring({ expiresAt: clock.now() + 10 * day })
       clock.advance(9 * day)
@@ -50,7 +53,7 @@ for (const engine of engines) {
       assert.equal(await one.requests.forgetFinished(clock.now() + 1, 10), 1)
     })
 
-    test('a request stays while a token lives that came out of it, and so does its place in the history', async (t) => {
+    test('a request stays while a token issued for it is valid, and so does its row in the history', async (t) => {
       const { clock, one, ring, settle } = await scene(t, engine)
       const models = createOidcModelStore(one.database)
       const request = await ring()
@@ -67,7 +70,7 @@ for (const engine of engines) {
       assert.equal(await one.decisions.forget(later, 10), 1)
     })
 
-    test('no more at once than was said, the oldest first; of two nodes each takes its own', async (t) => {
+    test('no more at once than the batch size, the oldest first; of two nodes each takes its own', async (t) => {
       const { clock, one, other, ring, settle } = await scene(t, engine)
       const requests: AuthenticationRequest[] = []
       for (let number = 0; number < 25; number++) {
@@ -85,14 +88,14 @@ for (const engine of engines) {
   })
 
   describe(`everything else, on ${engine.name}`, () => {
-    test('notifications go when they were delivered or parked long enough ago, and wait as long as they must', async (t) => {
+    test('notifications are deleted when they were delivered or parked long enough ago; waiting ones stay', async (t) => {
       const { clock, one } = await scene(t, engine)
       const [delivered, parked, waiting] = [newMessage(clock.now()), newMessage(clock.now()), newMessage(clock.now())]
       await post(one.database, delivered, parked, waiting)
       const lease = { now: clock.now(), leaseUntil: clock.now() + 1000, lease: 'a', room: capacityFor() }
-      for (const letter of await one.outbox.claimDue(lease)) {
-        if (letter.id === delivered.id) await one.outbox.delivered(letter, 'answered 204', clock.now())
-        if (letter.id === parked.id) await one.outbox.park(letter, 'answered 400', clock.now())
+      for (const message of await one.outbox.claimDue(lease)) {
+        if (message.id === delivered.id) await one.outbox.delivered(message, 'answered 204', clock.now())
+        if (message.id === parked.id) await one.outbox.park(message, 'answered 400', clock.now())
       }
       assert.equal(await one.outbox.forgetSettled(clock.now(), 10), 0)
       assert.equal(await one.outbox.forgetSettled(clock.now() + 1, 1), 1)
@@ -100,7 +103,7 @@ for (const engine of engines) {
       assert.deepEqual(await idsIn(one.database, 'notifications'), [waiting.id])
     })
 
-    test('signed requests, used assertions and models go by their own age, a few at a time', async (t) => {
+    test('signed requests, used assertions and models are deleted by their own age, a few at a time', async (t) => {
       const { clock, one } = await scene(t, engine)
       const signed = createSignedRequestStore(one.database, vault)
       const used = createUsedAssertionStore(one.database)
@@ -114,14 +117,14 @@ for (const engine of engines) {
       const forgetters = [signed.forget, used.forgetExpired, models.forgetExpired]
       for (const forget of forgetters) {
         assert.equal(await forget(clock.now(), 10), 0, 'not yet')
-        assert.equal(await forget(clock.now() + 1, 2), 2, 'no more than was said')
+        assert.equal(await forget(clock.now() + 1, 2), 2, 'no more than the batch size')
         assert.equal(await forget(clock.now() + 1, 2), 1)
       }
     })
   })
 
   describe(`a whole server, on ${engine.name}`, () => {
-    test('after its days a flow leaves its line in the history, and nothing else', async (t) => {
+    test('after the retention time a flow leaves its row in the history, and nothing else', async (t) => {
       const stage = await openStage(t, { engine, config: { retention: { requests: 2, notifications: 1 } } })
       await stage.ring('northbank')
       const request = await stage.newestRequest()
@@ -141,7 +144,7 @@ for (const engine of engines) {
       assert.deepEqual([late.status, late.body.error], [404, 'not_found'])
     })
 
-    test('what hangs on an access token goes with it, if nothing can be refreshed', async (t) => {
+    test('rows of an access token are deleted with it, if it cannot be refreshed', async (t) => {
       const stage = await openStage(t, { engine, config: { tokens: { accessTtl: 600 } } })
       const tokens = async (scope: string) => {
         const { auth_req_id } = (await stage.ring('kiosk', { scope })).body
@@ -158,12 +161,12 @@ for (const engine of engines) {
       stage.clock.advance(10_000)
       assert.equal(await introspect(access_token), false)
       await stage.doorbell.prune()
-      // Of the one that can be refreshed: the refresh token, and what it stands for.
+      // Of the one that can be refreshed: the refresh token, and its grant.
       assert.equal((await countRows(stage)).oidc_models, 2)
       assert.equal(await introspect(refresh_token), true)
     })
 
-    test('history goes too where somebody says so', async (t) => {
+    test('history is deleted too if configured', async (t) => {
       const stage = await openStage(t, { engine, config: { retention: { requests: 2, history: 3 } } })
       await stage.ring('kiosk')
       await stage.decide(await stage.newestRequest(), 'denied')
@@ -175,13 +178,13 @@ for (const engine of engines) {
   })
 }
 
-test('pruning takes one batch of each kind, rests, and goes on; a failure is made up for', async (t) => {
+test('pruning takes one batch of each kind, pauses, and goes on; a failure is made up for', async (t) => {
   const { clock, log, logLines } = await scene(t, engines[0]!)
   const sizes = { full: [100, 100, 7], failing: [0] }
   const asked: string[] = []
   const news = Promise.withResolvers<void>()
   const kept: Kept[] = [
-    { what: 'for ever', days: undefined, forget: () => assert.fail('nobody said how long') },
+    { what: 'for ever', days: undefined, forget: () => assert.fail('no retention configured') },
     {
       what: 'letters',
       days: 3,
@@ -215,8 +218,8 @@ const idsIn = async (database: Database, table: string) => (await allRows(databa
 const idsOf = (...requests: AuthenticationRequest[]) => requests.map(({ id }) => id).sort()
 
 function grantOf(request: AuthenticationRequest, expiresAt: number) {
-  const nobody = { grantHash: undefined, uidHash: undefined, clientId: undefined, userId: undefined }
-  return { model: 'Grant', idHash: request.id, sealed: 'x', ...nobody, requestId: request.id, expiresAt }
+  const unowned = { grantHash: undefined, uidHash: undefined, clientId: undefined, userId: undefined }
+  return { model: 'Grant', idHash: request.id, sealed: 'x', ...unowned, requestId: request.id, expiresAt }
 }
 
 async function scene(t: TestContext, engine: Engine) {

@@ -1,4 +1,4 @@
-/** Defaults that whoever runs the Postgres has set for a database must not change what our sessions do. */
+/** Defaults that an operator has set for a Postgres database must not change how our sessions work. */
 import assert from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -52,8 +52,8 @@ async function opened(t: TestContext, defaults: Record<string, string>) {
 }
 
 for (const isolation of ['repeatable read', 'serializable', 'read uncommitted']) {
-  describe(`where transactions are ${isolation} unless told`, () => {
-    test('limits hold for many at once at two nodes, and nobody hears of a conflict', async (t) => {
+  describe(`where transactions are ${isolation} by default`, () => {
+    test('limits hold for many calls at once at two nodes, and no caller sees a conflict', async (t) => {
       const engine = postgresWith({ default_transaction_isolation: isolation })
       const limits = { perClient: { open: 12 } } as const
       const options = { engine, config: { limits, requests: { maxOpenPerUser: 5 } } }
@@ -64,7 +64,7 @@ for (const isolation of ['repeatable read', 'serializable', 'read uncommitted'])
         const post = number % 4 < 2 ? stage.post : neighbour.post
         return post('/backchannel/authorize', form, number % 3 ? credentials.kiosk : credentials.northbank)
       }
-      // All connections are open before they come, so that they really come at once.
+      // All connections are opened before, so that the calls really come at once.
       const poll = (post: typeof stage.post, number: number) =>
         post('/oauth/token', { grant_type: CIBA, auth_req_id: `${number}` }, credentials.kiosk)
       const numbers = Array.from({ length: 60 }, (_, number) => number)
@@ -73,7 +73,7 @@ for (const isolation of ['repeatable read', 'serializable', 'read uncommitted'])
       for (const user of ['ana', 'ben']) assert.equal((await stage.waiting(user)).length, 5, user)
     })
 
-    test('of many decisions and redemptions at once one stands, and every answer is one of the protocol', async (t) => {
+    test('of many decisions and redemptions at once one takes effect, and every answer is one of the protocol', async (t) => {
       const engine = postgresWith({ default_transaction_isolation: isolation })
       const stage = await openStage(t, { engine })
       const neighbour = await openNeighbour(t, stage, { engine })
@@ -127,14 +127,14 @@ test('a session has the settings it relies on, whatever the defaults of the data
 })
 
 for (const stronger of ['remote_apply', 'remote_write', 'local']) {
-  test(`a commit that is to wait for ${stronger} still does`, async (t) => {
+  test(`a database default of ${stronger} for commits is kept`, async (t) => {
     const { database } = await opened(t, { synchronous_commit: stronger })
     const [row] = await database.read<{ is: string }>(`select current_setting('synchronous_commit') as is`)
     assert.equal(row!.is, stronger)
   })
 }
 
-test('where idle sessions are ended after 300 ms, ours are not: neither the one that listens nor those of the pool', async (t) => {
+test('where idle sessions are ended after 300 ms, ours are not: neither the listening one nor those of the pool', async (t) => {
   const { url, database } = await opened(t, { idle_session_timeout: '300' })
   await Promise.all([1, 2, 3].map(() => database.read('select 1 as one')))
   const pids = async () => {
@@ -151,7 +151,7 @@ test('where idle sessions are ended after 300 ms, ours are not: neither the one 
   assert.equal(database.listening, true)
 })
 
-test('a migration may take longer than a statement of the database may', async (t) => {
+test("a migration may take longer than the database's statement timeout", async (t) => {
   const { database } = await opened(t, { statement_timeout: '200', lock_timeout: '200' })
   const folder = await mkdtemp(join(tmpdir(), 'doorbell-migrations-'))
   t.after(() => rm(folder, { recursive: true, force: true }))

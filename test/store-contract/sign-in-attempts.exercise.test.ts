@@ -1,4 +1,4 @@
-/** An office signs in from one address, day after day, and mistypes now and then: nobody there has to wait. */
+/** An office signs in from one address, day after day, with a few wrong passwords: no user there is delayed. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createSignInAttemptStore } from '../../src/user/attempts/sign-in-attempt-store.ts'
@@ -8,12 +8,12 @@ import { allRows, furnished, vault } from '../support/rows.ts'
 
 const minute = 60_000
 const pause = { first: 30_000, longest: 900_000 }
-/** As they are unless configured. */
+/** The default limits. */
 const limits = { perName: 5, perAddress: 50, perNetwork: 200 }
 
 for (const engine of engines) {
-  describe(`attempts that fade, on ${engine.name}`, () => {
-    test('do so one by one as time passes, however often somebody signs in meanwhile', async (t) => {
+  describe(`failed attempts are forgotten, on ${engine.name}`, () => {
+    test('one by one as time passes, however many sign-ins succeed meanwhile', async (t) => {
       const { one, clock } = await furnished(t, engine)
       const attempts = createSignInAttemptStore(one.database, pause)
       const counter = { subjectHash: 'network', free: 100, fadesEveryMs: minute }
@@ -35,11 +35,11 @@ for (const engine of engines) {
       ['one IPv4 address', '198.51.100.7'],
       ['one /64', '2001:db8:1:1::7'],
     ] as const) {
-      test(`of an office behind ${what} do not add up over days`, async (t) => {
+      test(`of an office behind ${what}, so that they do not add up over days`, async (t) => {
         const { one, clock } = await furnished(t, engine)
         const attempts = createSignInAttemptStore(one.database, pause)
         const throttle = createSignInThrottle({ attempts, limits, vault, clock })
-        // Each twenty minutes one mistypes, and three sign in: of 216 mistakes in three days none keeps anybody out.
+        // Every twenty minutes one attempt is wrong, and three are right: 216 mistakes in three days delay no user.
         for (let passed = 0; passed < 3 * 24 * 60; passed += 5) {
           clock.advance(5 * minute)
           const attempt = await throttle.from(address)
@@ -49,7 +49,7 @@ for (const engine of engines) {
       })
     }
 
-    test('hold up who tries without an end: fewer than four hundred a day from one address', async (t) => {
+    test('but endless attempts are delayed: fewer than four hundred a day from one address', async (t) => {
       const { one, clock } = await furnished(t, engine)
       const attempts = createSignInAttemptStore(one.database, pause)
       const throttle = createSignInThrottle({ attempts, limits, vault, clock })

@@ -1,4 +1,4 @@
-/** What the signing keys promise, on both engines: each rotation is one step, whoever else is at it. */
+/** The guarantees of the signing keys, on both engines: each rotation is one step, whatever runs beside it. */
 import assert from 'node:assert/strict'
 import { copyFile, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -47,7 +47,7 @@ for (const engine of engines) {
       assert.ok(secretParts.every((d) => !JSON.stringify(kept).includes(d)))
     })
 
-    test('the clock alone leads a key through its life', async (t) => {
+    test('a key changes its state by the clock alone', async (t) => {
       const { one, clock } = await keyed(t, engine)
       await loadSigningKeys(one)
       const start = clock.now()
@@ -73,7 +73,7 @@ for (const engine of engines) {
         const keys = signingKeysAt(kept, now, vault)
         assert.deepEqual(kidsOf(keys.published), published)
         assert.deepEqual(kidsOf(keys.public), verifying)
-        // The first is the one that oidc-provider signs with.
+        // oidc-provider signs with the first one.
         assert.deepEqual(kidsOf(keys.private), verifying)
       }
       await one.keys.forgetRemoved(start + 30 * day + hour - 1)
@@ -87,12 +87,12 @@ for (const engine of engines) {
       await loadSigningKeys(one)
       const rotations = await Promise.all(Array.from({ length: 40 }, (_, n) => rotateKey('ES256', {}, nodes[n % 2]!)))
       assert.equal(rotations.filter(({ outcome }) => outcome === 'rotated').length, 1)
-      assert.equal(new Set(rotations.map(({ next }) => next.kid)).size, 1, 'everybody is told of the same key')
+      assert.equal(new Set(rotations.map(({ next }) => next.kid)).size, 1, 'all get the same key')
       assert.deepEqual((await one.keys.list()).map(nameOf), ['ES256 2', 'ES256 1', 'RS256 1'])
       assert.equal((await rotateKey('ES256', {}, one)).outcome, 'under_way', 'nor does one a little later')
     })
 
-    test('whoever wants a new key at once gets it, also when others rotate without haste', async (t) => {
+    test('a rotation with --now gets a new key at once, also beside rotations without it', async (t) => {
       const { nodes, one, clock } = await keyed(t, engine)
       await loadSigningKeys(one)
       const rotations = Array.from({ length: 20 }, (_, n) =>
@@ -104,7 +104,7 @@ for (const engine of engines) {
       assert.ok(kept.find((key) => stateOf(key, clock.now()) === 'signing')!.generation > 1)
     })
 
-    test('--now lets a key that waits already sign, and nothing else is made', async (t) => {
+    test('--now lets a key that waits already sign, and makes no other', async (t) => {
       const { one, clock } = await keyed(t, engine)
       await loadSigningKeys(one)
       const waiting = (await rotateKey('ES256', {}, one)).next
@@ -120,7 +120,7 @@ for (const engine of engines) {
       assert.deepEqual((await one.keys.list()).map(nameOf), ['ES256 2', 'ES256 1', 'RS256 1'])
     })
 
-    test('a revoked key is good for nothing, and what waited beside it goes too', async (t) => {
+    test('a revoked key cannot be used, and the key that waited beside it is removed too', async (t) => {
       const { one, clock } = await keyed(t, engine)
       const before = await loadSigningKeys(one)
       const lost = before.private[0]!.kid!
@@ -146,7 +146,7 @@ for (const engine of engines) {
       assert.equal((await one.keys.list()).filter(({ revokedAt }) => revokedAt !== undefined).length, 2)
     })
 
-    test('a key that has retired can be revoked too, and is not in the way of the one that signs', async (t) => {
+    test('a retired key can be revoked too, without an effect on the one that signs', async (t) => {
       const { one, clock } = await keyed(t, engine)
       const [first] = (await loadSigningKeys(one)).private
       await rotateKey('ES256', { atOnce: true }, one)
@@ -160,7 +160,7 @@ for (const engine of engines) {
       assert.equal(kept[2]!.retirement!.at, clock.now() - day, 'when it retired stays known')
     })
 
-    test('a revocation is carried out whatever else rotates at the moment', async (t) => {
+    test('a revocation is carried out whatever other rotations run', async (t) => {
       const { nodes, one, clock } = await keyed(t, engine)
       const lost = (await loadSigningKeys(one)).private[0]!.kid!
       const others = Array.from({ length: 10 }, (_, n) => rotateKey('ES256', { atOnce: n % 2 === 0 }, nodes[n % 2]!))
@@ -173,7 +173,7 @@ for (const engine of engines) {
       assert.deepEqual(signingAmong(kept, clock.now()), 1)
     })
 
-    test('a rotation that breaks off has not happened, and the next one does it', async (t) => {
+    test('a rotation that breaks off has not happened, and the next one completes it', async (t) => {
       const { one, clock } = await keyed(t, engine)
       const { published } = await loadSigningKeys(one)
       const breaking = { ...one, keys: createSigningKeyStore(breakingOff(one.database)) }
@@ -190,7 +190,7 @@ for (const engine of engines) {
       )
     })
 
-    test('what is due rotates by itself: ahead of its time, once, and not while the next one waits', async (t) => {
+    test('a due key rotates automatically: ahead of its time, once, and not while the next one waits', async (t) => {
       const { nodes, one, clock } = await keyed(t, engine)
       const needs = nodes.map((node) => ({ ...node, times: { ...times, rotateEvery: day } }))
       await loadSigningKeys(one)
@@ -201,7 +201,7 @@ for (const engine of engines) {
       clock.advance(1)
       const rotated = await look()
       assert.deepEqual(rotated.map(({ algorithm }) => algorithm).sort(), ['ES256', 'RS256'])
-      // Each signs for a day, as it was said.
+      // Each signs for a day, as configured.
       assert.ok(rotated.every(({ next, former }) => next.signsFrom - former!.signsFrom === day))
       assert.deepEqual(await look(), [])
       clock.advance(day - 1)
@@ -211,7 +211,7 @@ for (const engine of engines) {
       assert.deepEqual(await rotateWhatIsDue(await one.keys.list(), one), [], 'without rotateEvery nothing is due')
     })
 
-    test('if tokens are to last longer, so does the key that still signs them; what has retired stays as it was', async (t) => {
+    test('if tokens are to last longer, the signing key is published longer; retired keys stay as they were', async (t) => {
       const { one, clock } = await keyed(t, engine)
       await loadSigningKeys(one)
       await rotateKey('RS256', { atOnce: true }, one)
@@ -230,7 +230,7 @@ for (const engine of engines) {
       assert.equal((await ends())[1]!.verifiesUntil, at + 40 * day)
     })
 
-    test('keys of before there were rotations go on signing, and rotate', async (t) => {
+    test('keys from before rotation existed go on signing, and rotate', async (t) => {
       const { url, drop } = await engine.fresh()
       const clock = createStageClock()
       const database = await openDatabase(url, { log: createLog('silent'), clock })
@@ -255,7 +255,7 @@ for (const engine of engines) {
       assert.equal((await rotateKey('ES256', {}, needs)).former!.kid, key.kid)
     })
 
-    test('where nothing signs with an algorithm, a start makes a key that does', async (t) => {
+    test('if no key signs with an algorithm, a start makes one', async (t) => {
       const { one, clock } = await keyed(t, engine)
       await loadSigningKeys(one)
       const end = [clock.now(), clock.now() + hour, clock.now() + day]
@@ -270,12 +270,12 @@ for (const engine of engines) {
   })
 }
 
-test('times come from the settings: a key stays published as long as the longest token lasts, and clocks differ', () => {
+test('times come from the settings: a key stays published for the lifetime of the longest token, and clocks may differ', () => {
   const keys = { publishAhead: 60, rotateEvery: 7200, keepForHints: 86_400 }
   const read = keyTimesOf({ keys, tokens: { idTtl: 3600, accessTtl: 600 } })
   assert.deepEqual(read, { publishAhead: minute, rotateEvery: 2 * hour, tokensLast: hour + 5 * minute, hintsLast: day })
   assert.equal(keyTimesOf({ keys, tokens: { idTtl: 600, accessTtl: 7200 } }).tokensLast, 2 * hour + 5 * minute)
-  // A service's own access tokens are checked with our keys, too.
+  // A service's own access tokens are verified with our keys, too.
   const resources = { 'https://api.example': { accessTtl: 10_800 }, 'https://other.example': {} }
   assert.equal(
     keyTimesOf({ keys, tokens: { idTtl: 600, accessTtl: 7200 }, resources }).tokensLast,
@@ -283,7 +283,7 @@ test('times come from the settings: a key stays published as long as the longest
   )
 })
 
-test('overdue is what still signs when its successor should', () => {
+test('a key is overdue when it still signs after its successor should', () => {
   const key = { signsFrom: 0, retirement: undefined, revokedAt: undefined } as KeptKey
   const every = { ...times, rotateEvery: day }
   assert.equal(isOverdue(key, day + 5 * minute, every), false)

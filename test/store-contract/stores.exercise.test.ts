@@ -1,4 +1,4 @@
-/** Every promise of the smaller stores, on both engines: clients, users, used assertions, oidc-provider's models. */
+/** The guarantees of the smaller stores, on both engines: clients, users, used assertions, oidc-provider's models. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createUsedAssertionStore } from '../../src/client/authentication/used-jti-store.ts'
@@ -25,7 +25,7 @@ for (const engine of engines) {
       assert.ok(!JSON.stringify(await allRows(database, 'clients')).includes('a secret of'))
     })
 
-    test('an id is given once, even to forty who want it at once', async (t) => {
+    test('an id is given once, also of forty additions at once', async (t) => {
       const { clients, clock } = await stores(t, engine)
       const adding = Array.from({ length: 40 }, (_, n) => {
         return clients.add(toClient(metadata('same', { client_name: `${n}` }), vault), clock.now())
@@ -35,7 +35,7 @@ for (const engine of engines) {
       assert.equal((await clients.find('same'))!.metadata.client_name, `${added.indexOf(true)}`)
     })
 
-    test('what a client changed itself stays until the configuration says something new', async (t) => {
+    test("a client's own changes stay until the configuration changes", async (t) => {
       const { clients, clock } = await stores(t, engine)
       const configure = (...configured: ClientMetadata[]) =>
         registerConfigured(configured, { clients, vault, now: clock.now(), endings: endClient })
@@ -50,7 +50,7 @@ for (const engine of engines) {
       assert.equal(await modeOf(), 'ping', 'another one, be it only the secret')
     })
 
-    test('what the configuration no longer names is removed; what was added by command is not', async (t) => {
+    test('a client that leaves the configuration is removed; one that was added by command is not', async (t) => {
       const { clients, clock } = await stores(t, engine)
       const needs = { clients, vault, now: clock.now(), endings: endClient }
       await clients.add(toClient(metadata('by-command'), vault), clock.now())
@@ -69,7 +69,7 @@ for (const engine of engines) {
       )
     })
 
-    test('delivery changes only for clients that ring, and only to what makes sense', async (t) => {
+    test('delivery settings change only for CIBA clients, and only to valid combinations', async (t) => {
       const { clients, clock } = await stores(t, engine)
       const {
         backchannel_token_delivery_mode: _,
@@ -90,7 +90,7 @@ for (const engine of engines) {
       )
     })
 
-    test('every change is announced, and what changed nothing is not', async (t) => {
+    test('every change is announced, and an update without a change is not', async (t) => {
       const { clients, clock, database } = await stores(t, engine)
       const heard: string[] = []
       database.listen('client', (key) => heard.push(key || 'all'))
@@ -119,7 +119,7 @@ for (const engine of engines) {
       passwordHash: 'scrypt.x.y',
     }
 
-    test('a user is found by everything a client may know', async (t) => {
+    test('a user is found by every identifier a client may use', async (t) => {
       const { users, clock } = await stores(t, engine)
       assert.equal(await users.add(ana, clock.now()), true)
       const kept = { ...ana, email: 'ana@example.com', disabled: false }
@@ -148,7 +148,7 @@ for (const engine of engines) {
       assert.deepEqual(await users.list(), [(await users.find('u1'))!, { id: 'u2', disabled: true }])
     })
 
-    test("an id goes before somebody else's username", async (t) => {
+    test("an id has priority over another user's username", async (t) => {
       const { users, clock } = await stores(t, engine)
       await users.add({ id: 'u1', username: 'u2' }, clock.now())
       await users.add({ id: 'u2', username: 'u1' }, clock.now())
@@ -167,7 +167,7 @@ for (const engine of engines) {
       assert.equal(await used[1]!.use('kiosk', 'another jti', clock.now() + 1000), true)
     })
 
-    test('it is remembered until it has expired, and no longer', async (t) => {
+    test('a use is remembered until the assertion has expired, and no longer', async (t) => {
       const { database, clock } = await stores(t, engine)
       const used = createUsedAssertionStore(database)
       await used.use('kiosk', 'a jti', clock.now() + 1000)
@@ -187,7 +187,7 @@ for (const engine of engines) {
       kind: 'AccessToken',
     }
 
-    test('a model is found by its id and its uid until it expires, and lies sealed', async (t) => {
+    test('a model is found by its id and its uid until it expires, and is stored encrypted', async (t) => {
       const { adapter, clock, database } = await models(t, engine)
       const tokens = adapter('AccessToken')
       await tokens.upsert('the-token', payload, 60)
@@ -206,7 +206,7 @@ for (const engine of engines) {
       assert.equal(await tokens.findByUid('a uid'), undefined)
     })
 
-    test('of forty who use a code at once, one goes on', async (t) => {
+    test('of forty uses of a code at once, one succeeds', async (t) => {
       const { adapter } = await models(t, engine)
       const codes = adapter('AuthorizationCode')
       await codes.upsert('the-code', payload, 60)
@@ -216,7 +216,7 @@ for (const engine of engines) {
       assert.ok((await codes.find('the-code'))!.consumed)
     })
 
-    test('revoking a grant takes everything that came of it, and nothing else', async (t) => {
+    test('revoking a grant removes everything issued from it, and nothing else', async (t) => {
       const { adapter } = await models(t, engine)
       await adapter('AccessToken').upsert('one', payload, 60)
       await adapter('RefreshToken').upsert('two', payload, 60)
@@ -229,7 +229,7 @@ for (const engine of engines) {
       assert.equal(await adapter('AccessToken').find('three'), undefined)
     })
 
-    test('what is collected is not written until somebody writes it', async (t) => {
+    test('collected writes are not executed until the caller executes them', async (t) => {
       const { adapter, database } = await models(t, engine)
       const [result, statements] = await collectWrites('the request', async () => {
         await adapter('Grant').upsert('a grant', payload, 60)
@@ -239,7 +239,7 @@ for (const engine of engines) {
       assert.equal(result, 'done')
       assert.equal((await allRows(database, 'oidc_models')).length, 2, 'the grants it began with')
       await adapter('AccessToken').upsert('beside', payload, 60)
-      assert.equal((await allRows(database, 'oidc_models')).length, 3, 'outside of it all is as usual')
+      assert.equal((await allRows(database, 'oidc_models')).length, 3, 'other writes are executed as usual')
 
       await database.step({ sql: 'select 1 as one', values: [] }, { also: statements })
       const of = await database.read("select model from oidc_models where request_id = 'the request' order by model")
@@ -247,7 +247,7 @@ for (const engine of engines) {
       assert.deepEqual(await adapter('AccessToken').find('a token'), payload)
     })
 
-    test('what has expired is forgotten, what never does is not', async (t) => {
+    test('expired models are deleted, models without expiry are not', async (t) => {
       const { adapter, database, clock, store } = await models(t, engine)
       await adapter('AccessToken').upsert('short', payload, 60)
       await adapter('Grant').upsert('for ever', payload, undefined as never)
@@ -281,7 +281,7 @@ async function stores(t: TestContext, engine: Engine) {
   return { database, clock, clients: createClientStore(database), users: createUserStore(database) }
 }
 
-/** What is issued hangs on a client that is registered, and on a grant. */
+/** Tokens that are issued belong to a registered client and to a grant. */
 async function models(t: TestContext, engine: Engine) {
   const { one, clock } = await furnished(t, engine)
   const store = createOidcModelStore(one.database)

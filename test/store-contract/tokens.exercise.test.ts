@@ -1,4 +1,6 @@
-/** Tokens are handed out once, whole, and with whatever the request knows, on both engines, however slow the database. */
+/**
+ * Tokens are issued once, completely, and with the request's latest data, on both engines, however slow the database.
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { AuthenticationRequest } from '../../src/ciba/authentication-request/authentication-request.ts'
@@ -13,7 +15,7 @@ import { contentsOf } from '../support/tables.ts'
 import { createWires } from '../support/wires.ts'
 
 for (const engine of engines) {
-  describe(`handing out tokens, on ${engine.name}`, () => {
+  describe(`issuing tokens, on ${engine.name}`, () => {
     test('of forty polls at the same moment one gets tokens, and the tokens work', async (t) => {
       const wires = createWires(() => Math.random() * 10)
       const stage = await openStage(t, { engine, parts: { openDatabase: wires.open } })
@@ -36,12 +38,12 @@ for (const engine of engines) {
       assert.deepEqual(
         models.sort(),
         ['AccessToken of it', 'Grant of it', 'RefreshToken of it'],
-        'those who lost left nothing',
+        'the other polls left nothing behind',
       )
       assert.ok(refresh_token)
     })
 
-    test('a deadline that passes while the tokens are made is a deadline that has passed', async (t) => {
+    test('a deadline that passes while the tokens are made counts as passed', async (t) => {
       const wires = createWires()
       const stage = await openStage(t, { engine, parts: { openDatabase: wires.open } })
       const { auth_req_id: authReqId } = (await stage.ring('kiosk', { requested_expiry: '60' })).body
@@ -65,14 +67,14 @@ for (const engine of engines) {
       const stage = await openStage(t, { engine, parts: { openDatabase: wires.open } })
       const { auth_req_id: authReqId } = (await stage.ring('kiosk')).body
       await stage.decide(await stage.newestRequest(), 'approved')
-      // The client is known; the request is looked at, and then nothing more gets through.
+      // The client is known, and the request is read; after that no statement gets through.
       wires.cut(1)
       assert.equal((await stage.poll('kiosk', authReqId)).status, 500)
       await stage.restart()
       assert.equal((await stage.poll('kiosk', authReqId)).status, 200)
     })
 
-    test('two workers that have the same push in hand say the same, whoever redeems', async (t) => {
+    test('two workers that hold the same push send the same content, whichever redeems', async (t) => {
       for (const first of ['the one whose lease ended', 'the one who took over']) {
         const { clock, one, other } = await furnished(t, engine, { count: 2 })
         const request = newRequest(clock.now(), { deliveryMode: 'push' })
@@ -81,8 +83,8 @@ for (const engine of engines) {
 
         const claim = async (node: typeof one) => {
           const lease = { lease: `lease of ${node === one}`, leaseUntil: clock.now() + 1000 }
-          const [letter] = await node.outbox.claimDue({ ...lease, now: clock.now(), room: capacityFor() })
-          return letter!
+          const [message] = await node.outbox.claimDue({ ...lease, now: clock.now(), room: capacityFor() })
+          return message!
         }
         const early = await claim(one)
         clock.advance(1000)
@@ -90,7 +92,7 @@ for (const engine of engines) {
 
         const sent: string[] = []
         const ready = [Promise.withResolvers<void>(), Promise.withResolvers<void>()] as const
-        const pushing = (node: typeof one, letter: OutboxMessage, number: 0 | 1) => {
+        const pushing = (node: typeof one, message: OutboxMessage, number: 0 | 1) => {
           const issueTokens = async (about: AuthenticationRequest): Promise<Issued> => {
             await ready[number].promise
             return { response: { access_token: `token ${number} for ${about.userId}` } as never, statements: [] }
@@ -102,7 +104,7 @@ for (const engine of engines) {
           const caller = { call, close: async () => {} }
           const { requests, outbox, needs } = node
           const send = createPush({ requests, outbox, issueTokens, caller, vault, clock, audit: needs.audit })
-          return send(letter, new AbortController().signal)
+          return send(message, new AbortController().signal)
         }
         const outcomes = [pushing(one, early, 0), pushing(other, late, 1)]
         const order = first === 'the one whose lease ended' ? ([0, 1] as const) : ([1, 0] as const)
@@ -116,13 +118,13 @@ for (const engine of engines) {
       }
     })
 
-    test('a push to be made for a user who is gone says so once and for all', async (t) => {
+    test('a push for a removed or disabled user says so, and that is final', async (t) => {
       const till = await openNotificationEndpoint(t)
       const user = { id: 'user-ana', email: 'ana@example.com', disabled: false }
       let deciding = false
       const find = async () => {
         const seen = { ...user }
-        // Ana is disabled as soon as it has been looked whether she may decide.
+        // Ana is disabled right after the check whether she may decide.
         if (deciding) user.disabled = true
         return seen
       }
@@ -131,10 +133,10 @@ for (const engine of engines) {
       till.behaves(500, 500, 204)
       const { auth_req_id: authReqId } = (await stage.ring('till')).body
       const requestId = await stage.newestRequest()
-      // Who has been told of it was looked up too.
+      // The notified user was looked up too.
       await stage.doorbell.idle()
 
-      // Ana says yes, and is disabled at the same moment; when the push is tried again, she is back.
+      // Ana approves, and is disabled at the same moment; when the push is retried, she is enabled again.
       deciding = true
       const decided = await stage.doorbell.requests.approve(requestId, 'user-ana')
       assert.deepEqual(decided, { kind: 'settled', status: 'approved' })
@@ -151,14 +153,14 @@ for (const engine of engines) {
       stage.clock.advance(700_000)
       await stage.doorbell.sweep()
       await stage.doorbell.idle()
-      assert.equal(till.heard.length, 3, 'nothing else is told later')
+      assert.equal(till.heard.length, 3, 'no other result is sent later')
       for (const { body } of till.heard) {
         assert.deepEqual([body.auth_req_id, body.error], [authReqId, 'transaction_failed'])
       }
       assert.equal(new Set(till.heard.map(({ text }) => text)).size, 1)
     })
 
-    test('what is kept on a notification is what was sent, until it has arrived', async (t) => {
+    test('a notification keeps the content that was sent, until it is delivered', async (t) => {
       const till = await openNotificationEndpoint(t)
       const stage = await openStage(t, { engine, till: till.url })
       till.behaves(500, 500, 500, 204)

@@ -1,4 +1,4 @@
-/** Two Doorbells on one Postgres are one provider. */
+/** Two Doorbells on one Postgres act as one provider. */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { loadConfig } from '../../src/config/load.ts'
@@ -15,19 +15,19 @@ import { until } from '../support/until.ts'
 
 const postgres = engines.find(({ name }) => name === 'postgres')!
 
-test('Kiosk rings at one, Ana answers at the other, Kiosk polls at the first', async (t) => {
+test('Kiosk sends its request to one node, Ana decides at the other, Kiosk polls at the first', async (t) => {
   const { stage, other } = await twoNodes(t)
   const { auth_req_id: authReqId } = (await stage.ring('kiosk')).body
   assert.equal((await stage.poll('kiosk', authReqId)).body.error, 'authorization_pending')
-  // Each has a clock of its own for its polls: a client that keeps its interval is never told that it came too early
-  // because two nodes disagree about the time.
+  // Each has its own clock for its polls: a client that keeps its interval is never told that it came too early because
+  // two nodes disagree about the time.
   const words = ['authorization_pending', 'slow_down']
   for (const word of words) {
     assert.equal((await other.post('/oauth/token', poll(authReqId), credentials.kiosk)).body.error, word)
   }
   const decision = { login_hint: 'ana', request_id: await stage.newestRequest(), status: 'approved' }
   assert.equal((await other.post('/backchannel/complete', decision, credentials.phoneService)).status, 200)
-  // A moment later the first one knows.
+  // The first node learns of it a moment later.
   let tokens = await stage.poll('kiosk', authReqId)
   await until(async () => {
     if (words.includes(String(tokens.body.error))) tokens = await stage.poll('kiosk', authReqId)
@@ -38,7 +38,7 @@ test('Kiosk rings at one, Ana answers at the other, Kiosk polls at the first', a
   assert.equal((await other.post('/oauth/token', poll(authReqId), credentials.kiosk)).body.error, 'invalid_grant')
 })
 
-test('twenty decisions, two workers awake: everybody is called once', async (t) => {
+test('after twenty decisions, with two workers awake, each client is called once', async (t) => {
   const endpoint = await openNotificationEndpoint(t)
   const { stage, other } = await twoNodes(t, endpoint.url)
   const rung = await Promise.all(
@@ -78,12 +78,12 @@ test('two sweeps at once settle each request once', async (t) => {
   assert.deepEqual(new Set(requests.map(({ status }) => status)), new Set(['expired']))
   const settled = contents.backchannel_auth_consent_history!.map(({ request_id }) => String(request_id)).sort()
   assert.deepEqual(settled, requests.map(({ id }) => String(id)).sort())
-  // The alarm of the clock may have swept a part before us.
+  // The timer may have swept a part before.
   assert.ok(swept.reduce((sum, count) => sum + count) <= 30)
-  assert.equal(endpoint.heard.length, 10, 'each push client is told once')
+  assert.equal(endpoint.heard.length, 10, 'each push client is notified once')
 })
 
-test('a DPoP proof that one has seen is used up at the other, and a nonce of one is good at the other (DP-8, DP-9)', async (t) => {
+test('a DPoP proof used at one node is refused at the other, and a nonce of one is accepted by the other (DP-8, DP-9)', async (t) => {
   const { stage, other } = await twoNodes(t)
   const key = await newProofKey()
   const proof = await proofOf(stage, key)
@@ -100,7 +100,7 @@ test('a DPoP proof that one has seen is used up at the other, and a nonce of one
   assert.equal(again.body.error, 'invalid_grant')
 })
 
-test('two first starts at once on an empty database agree on keys and clients', async (t) => {
+test('two first starts at once on an empty database end up with the same keys and clients', async (t) => {
   const { url: database, drop } = await postgres.fresh()
   const ports = await Promise.all([freePort(), freePort()])
   const start = async (port: number) => {

@@ -1,4 +1,4 @@
-/** Whatever passes by itself is answered 503 with `Retry-After`, on every kind of address; here it really happens. */
+/** Temporary failures are answered 503 with `Retry-After`, on every kind of address; here they really happen. */
 import assert from 'node:assert/strict'
 import { rename, writeFile } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
@@ -16,7 +16,7 @@ const [sqlite, postgres] = engines as [Engine, Engine]
 
 describe('on postgres', () => {
   const mishaps: Record<string, { setting: string; isHeldUp: boolean }> = {
-    'a lock that is not to be had in time (55P03)': { setting: 'lock_timeout = 50', isHeldUp: true },
+    'a lock that is not available in time (55P03)': { setting: 'lock_timeout = 50', isHeldUp: true },
     'a statement that takes too long (57014)': { setting: 'statement_timeout = 50', isHeldUp: true },
     'a database that is read-only (25006)': { setting: 'default_transaction_read_only = on', isHeldUp: false },
   }
@@ -40,7 +40,7 @@ describe('on postgres', () => {
     })
   }
 
-  test('what a statement fails with, and fails with again at each further try', async (t) => {
+  test('a statement that fails, and fails again at each retry', async (t) => {
     const { stage } = await opened(t, postgres)
     for (const code of ['40001', '40P01', '53100', '53200', '53300', '55006', '57P01', '58030']) {
       await ask(
@@ -88,7 +88,7 @@ describe('on sqlite', () => {
       'pragma page_count',
     )
     await database().read(`pragma max_page_count = ${pages}`)
-    // What is free in the last pages is used up.
+    // Fills the free space of the last pages.
     for (let answered = 200; answered === 200; ) answered = (await stage.ring('kiosk')).status
     await unavailableAt({ ring: calls.ring, show: calls.ring, ready: () => stage.get('/health/ready') })
     await database().read('pragma max_page_count = 1000000')
@@ -106,7 +106,7 @@ describe('on sqlite', () => {
     assert.equal((await stage.ring('kiosk')).status, 200)
   })
 
-  test('a connection that only reads (SQLITE_READONLY): calls of clients, pages, sign-in, and tokens', async (t) => {
+  test('a read-only connection (SQLITE_READONLY): calls of clients, pages, sign-in, and tokens', async (t) => {
     const { stage, database, calls } = await opened(t, sqlite)
     await database().read('pragma query_only = on')
     await unavailableAt(calls)
@@ -114,7 +114,7 @@ describe('on sqlite', () => {
     assert.equal((await stage.ring('kiosk')).status, 200)
   })
 
-  test('a file that was moved away: it is not ready until it is back, and nothing is answered that nobody would find', async (t) => {
+  test('a file that was moved away: the server is not ready until it is back, and accepts nothing that would be lost', async (t) => {
     const { stage, calls } = await opened(t, sqlite)
     const path = stage.database.slice('sqlite:'.length)
     await rename(path, `${path}.away`)
@@ -138,7 +138,7 @@ async function unavailableAt(calls: Calls): Promise<void> {
   }
 }
 
-/** A server with a request that waits for Ana, who has signed in, and calls of every kind that change something. */
+/** A server with a pending request for Ana, who has signed in, and calls of every kind that change something. */
 async function opened(t: TestContext, engine: Engine) {
   let database: Database
   const stage = await openStage(t, {
@@ -185,7 +185,7 @@ async function opened(t: TestContext, engine: Engine) {
   return { stage, calls, comeBack, database: () => database }
 }
 
-/** Resolves to the address of the app to which the browser is sent in the end. */
+/** Resolves to the address of the app to which the browser is finally redirected. */
 async function signInUpToCallback(visitor: Visitor): Promise<string> {
   const page = await visitor.follow(await visitor.get('/'))
   const action = /<form method="post" action="(\/sign-in\/[^"/]+)">/.exec(page.text)![1]!
@@ -194,7 +194,7 @@ async function signInUpToCallback(visitor: Visitor): Promise<string> {
   return seen.location!
 }
 
-/** What the database says to all who come from now on; nothing: as before. Who is there has to come again. */
+/** Sets a default of the database for all new connections, or resets all defaults. Open connections are ended. */
 async function change({ database }: Stage, setting?: string): Promise<void> {
   const name = new URL(database).pathname.slice(1)
   const admin = Object.assign(new URL(database), { pathname: 'postgres' }).href

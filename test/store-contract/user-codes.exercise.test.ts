@@ -1,4 +1,4 @@
-/** The tries at user codes: each is counted, however many come at once, to whichever node (UC-6). */
+/** Attempts at user codes: each is counted, however many come at once, to whichever node (UC-6). */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createEndUser } from '../../src/endings/end-user.ts'
@@ -13,7 +13,7 @@ const by = (clientId: string, at: number, userId = 'u') => ({ userId, clientId, 
 const forty = Array.from({ length: 40 }, (_, number) => number)
 
 for (const engine of engines) {
-  describe(`tries at user codes, on ${engine.name}`, () => {
+  describe(`attempts at user codes, on ${engine.name}`, () => {
     const open = async (t: Parameters<typeof furnished>[0]) => {
       const { one, other, clock } = await furnished(t, engine, { count: 2 })
       const [here, there] = [createUserCodeStore(one.database), createUserCodeStore(other.database)]
@@ -32,7 +32,7 @@ for (const engine of engines) {
       }
     }
 
-    test('all are counted, at the user and at the client', async (t) => {
+    test('all are counted, for the user and for the client', async (t) => {
       const { node, now, counted } = await open(t)
       const wide = { ...limits, maxTries: 1000 }
       await Promise.all(
@@ -44,14 +44,14 @@ for (const engine of engines) {
       assert.deepEqual(await counted(), { 'pair ["c","u"]': 40, 'user u': 40, 'client c': 40 })
     })
 
-    test('no more than are allowed go on', async (t) => {
+    test('no more than the limit are let through', async (t) => {
       const { node, now, counted } = await open(t)
       const went = await Promise.all(forty.map((number) => node(number).begin(by('c', now), limits)))
       assert.equal(went.filter(Boolean).length, 5)
       assert.deepEqual(await counted(), { 'pair ["c","u"]': 5 })
     })
 
-    test('while a client is locked out, its tries lock out nobody', async (t) => {
+    test('while a client is locked out, its attempts lock out no user', async (t) => {
       const { here, node, now, counted } = await open(t)
       const strict = { ...limits, maxTriesPerClient: 1 }
       await here.wrong(by('c', now, 'another'), strict)
@@ -62,7 +62,7 @@ for (const engine of engines) {
       assert.equal(await here.begin(by('c', now + limits.lockFor), strict), true)
     })
 
-    test('of many clients at one user, no more than all may have together hear an answer', async (t) => {
+    test('of many clients for one user: no more than the shared limit get an answer', async (t) => {
       const { node, now, counted } = await open(t)
       const shared = { ...limits, maxTriesPerUser: 12 }
       const heard = await Promise.all(forty.map((number) => node(number).wrong(by(`c${number}`, now), shared)))
@@ -76,7 +76,7 @@ for (const engine of engines) {
       assert.equal(await node(1).right(by('known', now), known), true)
     })
 
-    test('a new code takes every counter about its user along', async (t) => {
+    test('a new code deletes every counter about its user', async (t) => {
       const { here, now, counted } = await open(t)
       for (const client of ['a', 'b']) {
         await here.begin(by(client, now), limits)
@@ -86,7 +86,7 @@ for (const engine of engines) {
       assert.deepEqual(await counted(), { 'client a': 1, 'client b': 1 })
     })
 
-    test('count anew once the last is long enough ago, and are forgotten', async (t) => {
+    test('are counted anew once the last is long enough ago, and are deleted', async (t) => {
       const { here, now, counted } = await open(t)
       for (const each of [1, 2, 3]) await here.begin(by('c', now + each), limits)
       await here.wrong(by('c', now), limits)
@@ -99,7 +99,7 @@ for (const engine of engines) {
       assert.deepEqual(await counted(), {})
     })
 
-    test('a user who is removed takes the code along', async (t) => {
+    test("a removed user's code is deleted too", async (t) => {
       const { here, now, database, clock } = await open(t)
       const users = createUserStore(database)
       const endUser = createEndUser({ database, vault, clock, audit: () => {} })

@@ -1,4 +1,4 @@
-/** Client assertions, right and wrong in every way, and the clients that send them. */
+/** Client assertions, valid and invalid, and the clients that send them. */
 import { type CryptoKey, exportJWK, generateKeyPair, type JWTHeaderParameters, SignJWT } from 'jose'
 import type { ClientMetadataInput, PublicJwk } from '../../src/client/metadata/client-metadata.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
@@ -26,7 +26,7 @@ export interface AssertionOptions {
   claims?: Record<string, unknown>
 }
 
-/** What is not said in `claims` is as it should be; `undefined` leaves a claim out. */
+/** Missing `claims` have valid values; `undefined` leaves a claim out. */
 export function assertionOf(stage: Stage, clientId: string, options: AssertionOptions): Promise<string> {
   const now = Math.floor(stage.clock.now() / 1000)
   const usual = { iss: clientId, sub: clientId, aud: stage.url, jti: newSecret(12), iat: now, exp: now + 60 }
@@ -46,7 +46,7 @@ export const cibaEndpoints = [
   { path: '/oauth/token', form: { grant_type: CIBA, auth_req_id: 'unknown' } },
 ] as const
 
-/** Whether an answer means that the client was believed, at either of the two endpoints above. */
+/** Returns whether the response, of either endpoint above, means that the assertion was accepted. */
 export function isBelieved({ status, body }: Answer): boolean {
   return status === 200 || (status === 400 && body.error === 'invalid_grant')
 }

@@ -1,10 +1,10 @@
-/** The audit stream of a stage, as it stands in the log. */
+/** Reads the audit events of a server from its log. */
 import type { AuditEvent } from '../../src/platform/audit.ts'
 import type { Stage } from './stage.ts'
 
 export type LoggedEvent = AuditEvent & { level: number }
 
-/** All events so far, in order. @param only their names start so */
+/** Returns all events so far, in order. @param only the prefix of their names */
 export function auditOf(stage: Stage, only = ''): LoggedEvent[] {
   return stage.logLines
     .map((line) => JSON.parse(line) as LoggedEvent & { audit?: true })

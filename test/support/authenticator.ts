@@ -1,24 +1,24 @@
 /**
- * An authenticator in software: it makes passkeys and answers challenges as a browser would pass it on. What goes wrong
- * with one in the real world, it does when told to.
+ * An authenticator in software: it creates passkeys and answers challenges in the form that a browser sends. On request
+ * it produces invalid responses.
  */
 import { createHash, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto'
 import type { Browser, Page } from './browser.ts'
 
 export interface Lies {
-  /** The page on which it was asked. */
+  /** The origin of the page. */
   origin?: string
-  /** The relying party it was asked for. */
+  /** The id of the relying party. */
   rpId?: string
-  /** How often it was used, so it says. */
+  /** The signature counter that it reports. */
   counter?: number
-  /** Whether it recognised the person, and not only a finger on a button. */
+  /** Whether it reports that the user was verified, and not only present. */
   userVerified?: boolean
   challenge?: string
   type?: string
-  /** Whom it takes the user for. */
+  /** The user handle that it returns. */
   userHandle?: string
-  /** Signs with somebody else's key. */
+  /** Signs with another key. */
   key?: KeyObject
 }
 
@@ -35,13 +35,13 @@ export interface RequestOptions {
 
 export interface Authenticator {
   credentialId: string
-  /** Makes its passkey; answers what a browser sends. */
+  /** Creates its passkey. Returns what a browser sends. */
   create(options: CreationOptions, lies?: Lies): string
   /** Answers a challenge with its passkey. */
   get(options: RequestOptions, lies?: Lies): string
 }
 
-/** @param counts whether it counts how often it is used; synced passkeys do not */
+/** @param counts whether it counts its uses; synced passkeys do not */
 export function createAuthenticator(origin: string, { counts = true } = {}): Authenticator {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const id = randomBytes(32)
@@ -103,7 +103,7 @@ export function createAuthenticator(origin: string, { counts = true } = {}): Aut
   }
 }
 
-/** What the page's script does when its passkey button is pressed. */
+/** Does what the page's script does when its passkey button is pressed. */
 export async function pressPasskey(browser: Browser, page: Page, authenticator: Authenticator, lies: Lies = {}) {
   const options = await passkeyOptions(browser, page)
   return sendPasskey(browser, page, authenticator.get(options, lies))
@@ -139,7 +139,7 @@ function coseKey(key: KeyObject): Buffer {
 
 type Cbor = string | number | Buffer | Map<string | number, Cbor>
 
-/** As much CBOR as a passkey needs (RFC 8949). */
+/** The parts of CBOR that a passkey needs (RFC 8949). */
 function cbor(value: Cbor): Buffer {
   if (typeof value === 'number') return value < 0 ? head(1, -1 - value) : head(0, value)
   if (typeof value === 'string') return Buffer.concat([head(3, Buffer.byteLength(value)), Buffer.from(value)])

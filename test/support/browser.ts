@@ -1,7 +1,7 @@
 /** A browser without scripts: it keeps cookies, follows redirects, and fills in forms. */
 
 export interface Page {
-  /** Where the browser ended up: on a page, or at an address that is not Doorbell's. */
+  /** The final address: of a page, or an address outside Doorbell. */
   url: string
   status: number
   text: string
@@ -15,7 +15,7 @@ export interface Browser {
 }
 
 /**
- * @param home where the browser browses; it stops where a redirect leads elsewhere
+ * @param home the origin of the server; a redirect to another origin is not followed
  * @param always headers of every call
  */
 export function openBrowser(home: string, always: Record<string, string> = {}): Browser {
@@ -93,7 +93,7 @@ function formsOf(html: string): Form[] {
   )
 }
 
-/** A button is only sent if it is the one that was pressed. */
+/** A button is sent only if it was pressed. */
 function withoutButtons({ fields, buttons }: Form): Record<string, string> {
   return Object.fromEntries(Object.entries(fields).filter(([name]) => !buttons.includes(name)))
 }

@@ -1,4 +1,4 @@
-/** Certificates made on the spot: an authority, the server's, and those of clients, right and wrong in every way. */
+/** Creates certificates: of an authority, of the server, and of clients, valid and invalid. */
 import 'reflect-metadata'
 import { webcrypto, X509Certificate } from 'node:crypto'
 import {
@@ -17,10 +17,10 @@ export interface Certified {
   cert: string
   /** PEM, PKCS #8. */
   key: string
-  /** The DER in base64, as `x5c` has it. */
+  /** The DER in base64, as in `x5c` (RFC 7515 §4.1.6). */
   x5c: string
   thumbprint: string
-  /** To sign other certificates with. */
+  /** To sign other certificates. */
   keys: webcrypto.CryptoKeyPair
   subject: string
 }
@@ -28,10 +28,10 @@ export interface Certified {
 export interface CertificateOptions {
   subject: string
   names?: JsonGeneralNames
-  /** Who signs it; itself unless told. */
+  /** The issuer. Default: self-signed. */
   by?: Certified
   isAuthority?: boolean
-  /** Days from now. */
+  /** In days from now. */
   from?: number
   until?: number
   kind?: 'rsa' | 'ec'
@@ -81,7 +81,10 @@ export async function certify(options: CertificateOptions): Promise<Certified> {
   }
 }
 
-/** An authority, and a server certificate of it for this machine, with the RSA key that FAPI's cipher suites want. */
+/**
+ * Returns an authority, and its server certificate for this machine, with the RSA key that FAPI's cipher suites
+ * require.
+ */
 export async function certifyServer(): Promise<{ authority: Certified; server: Certified }> {
   const authority = await certify({ subject: 'CN=Test authority', isAuthority: true, kind: 'rsa' })
   const server = await certify({

@@ -1,11 +1,11 @@
-/** Where Chromium is on this machine, and how it gets there. */
+/** Finds or installs Chromium. */
 import { spawnSync } from 'node:child_process'
 import { accessSync, constants, existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
 const names = ['chromium', 'chromium-browser', 'google-chrome']
 
-/** The program: `DOORBELL_TEST_CHROMIUM`, else what is on the PATH, else where Debian puts it. */
+/** Returns the program: `DOORBELL_TEST_CHROMIUM`, else that on the PATH, else that of Debian's package. */
 export function findChromium(env: NodeJS.ProcessEnv = process.env): string | undefined {
   const told = env.DOORBELL_TEST_CHROMIUM
   if (told) {
@@ -17,9 +17,9 @@ export function findChromium(env: NodeJS.ProcessEnv = process.env): string | und
 }
 
 /**
- * Finds it, or installs it where that needs nobody's permission: as root on a Debian-like system.
+ * Finds it, or installs it where no permission is needed: as root on a Debian-like system.
  *
- * @throws if it is not there; the message has the line to type
+ * @throws if it is missing; the message contains the command to install it
  */
 export function needChromium(): string {
   const found = findChromium()

@@ -1,4 +1,4 @@
-/** A real browser in a user's hand, and what the user does in it. */
+/** A real browser, and the actions of a user in it. */
 import assert from 'node:assert/strict'
 import { after, type TestContext } from 'node:test'
 import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
@@ -9,17 +9,17 @@ import type { ReceivedMail } from './mail-server.ts'
 import { openStage, type Stage, type StageOptions } from './stage.ts'
 import { closeAfter } from './teardown.ts'
 
-/** What the pages say to somebody who reads English. */
+/** The texts of the pages in English. */
 export const says = loadTexts().in('en')
 
-/** Milliseconds after which what has not appeared will not. */
+/** Milliseconds after which an expected element is missing. */
 const patience = 10_000
 
 let browser: Promise<Browser> | undefined
 
 after(async () => (await browser)?.close())
 
-/** One browser for each test file. */
+/** Starts one browser for each test file. */
 function launch(): Promise<Browser> {
   browser ??= chromium.launch({
     executablePath: findChromium() ?? 'chromium',
@@ -37,7 +37,7 @@ function launch(): Promise<Browser> {
   return browser
 }
 
-/** A browser of somebody's own: no cookies, nothing remembered. It fails the test if a page's script fails or is refused. */
+/** Opens a browser context without cookies. The test fails if a script of a page fails or is blocked. */
 export async function openChromium(t: TestContext, options: BrowserContextOptions = {}): Promise<BrowserContext> {
   const running = await launch()
   const context = await running.newContext({ locale: 'en', viewport: { width: 390, height: 844 }, ...options })
@@ -54,12 +54,12 @@ export async function openChromium(t: TestContext, options: BrowserContextOption
   return context
 }
 
-/** A window of a browser of its own. */
+/** Opens a page in a new browser context. */
 export async function openWindow(t: TestContext, options: BrowserContextOptions = {}): Promise<Page> {
   return (await openChromium(t, options)).newPage()
 }
 
-/** In real time: what a page counts down, the browser's clock counts. */
+/** Opens a server in real time, because the browser's clock drives the countdown of pages. */
 export function openStageInRealTime(t: TestContext, options: StageOptions = {}): Promise<Stage> {
   return openStage(t, { ...options, parts: { clock: systemClock, ...options.parts } })
 }
@@ -74,24 +74,24 @@ export async function signInAs(page: Page, { username, password }: { username: s
   ])
 }
 
-/** The link of a mail. */
+/** Returns the link in a mail. */
 export function linkIn(mail: ReceivedMail | undefined): string {
   const link = /https?:\/\/\S+\/approve\/\S+/.exec(mail?.text ?? '')?.[0]
   assert.ok(link, 'the mail has a link')
   return link
 }
 
-/** Presses a button, by what it says, and sees the page that follows. */
+/** Presses the button with this text, and waits for the next page. */
 export async function press(page: Page, name: string): Promise<void> {
   await Promise.all([page.waitForEvent('domcontentloaded'), page.getByRole('button', { name, exact: true }).click()])
 }
 
-/** Waits until the page is headed so. */
+/** Waits until the page has this heading. */
 export async function seesHeading(page: Page, text: string): Promise<void> {
   await page.getByRole('heading', { level: 1, name: text, exact: true }).waitFor()
 }
 
-/** All that can be read on the page. */
+/** Returns all visible text of the page. */
 export async function readPage(page: Page): Promise<string> {
   return String(await page.evaluate('document.body.innerText'))
 }

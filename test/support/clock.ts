@@ -1,8 +1,8 @@
-/** A clock that stands still until it is told to go on: a test lives through a ten-minute expiry in no time. */
+/** A clock that advances only on request: a test passes a ten-minute expiry at once. */
 import type { Clock } from '../../src/platform/clock.ts'
 
 export interface StageClock extends Clock {
-  /** Lets time pass. What was to happen meanwhile happens, in order. */
+  /** Advances the time. Timers that are due run, in order. */
   advance(milliseconds: number): void
 }
 
@@ -11,7 +11,7 @@ interface Timer {
   callback: () => void
 }
 
-/** Starts at the real time, because tokens of oidc-provider and foreign libraries go by that. */
+/** Starts at the real time, because tokens of oidc-provider and other libraries use it. */
 export function createStageClock(start = Date.now()): StageClock {
   let now = start
   const timers = new Set<Timer>()

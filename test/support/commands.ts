@@ -1,4 +1,4 @@
-/** What an operator does by command, beside a running stage: in a database opening of its own, as a process of its own would. */
+/** The actions of an operator's commands beside a running server, on a database connection of their own. */
 
 import { createClientStore } from '../../src/client/client-store.ts'
 import { endClient } from '../../src/endings/end-client.ts'
@@ -19,7 +19,7 @@ export const dora = { id: 'user-dora', username: 'dora', email: 'dora@example.co
 export interface Commands {
   database: Database
   endUser: EndUser
-  /** What the audit was told. */
+  /** The recorded audit events. */
   events: AuditEvent[]
   addDora(more?: { isSamePerson?: boolean }): Promise<boolean>
   unlock(id: string): Promise<boolean>
@@ -27,7 +27,7 @@ export interface Commands {
   removeClient(id: string): Promise<boolean>
 }
 
-/** Closed when the work is done. */
+/** The connection is closed when the work is done. */
 export async function byCommand<Result>(stage: Stage, work: (commands: Commands) => Promise<Result>): Promise<Result> {
   const log = createLog('silent')
   const database = await openDatabase(stage.database, { log, clock: systemClock })

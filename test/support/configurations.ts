@@ -1,4 +1,4 @@
-/** Configurations, and what is said of them. */
+/** Configurations, and the problems found in them. */
 import assert from 'node:assert/strict'
 import { checkConfig, type ValidationContext } from '../../src/config/check.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
@@ -16,7 +16,7 @@ export function problemsIn(input: Record<string, unknown>, context?: ValidationC
   return 'problems' in checked ? checked.problems : []
 }
 
-/** A setting by its dotted path, as input. */
+/** Returns the input with one setting, given by its dotted path. */
 export function setting(path: string, value: unknown): Record<string, unknown> {
   const nested = path.split('.').reduceRight<unknown>((inner, name) => ({ [name]: inner }), value)
   return { ...production, ...(nested as Record<string, unknown>) }

@@ -1,4 +1,4 @@
-/** A server of documents that clients name, key sets say, which may stop answering. */
+/** A server of documents that clients name, such as key sets. It can stop responding. */
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -6,17 +6,17 @@ import type { TestContext } from 'node:test'
 import { until } from './until.ts'
 
 export interface DocumentServer {
-  /** Reached by its name, and at its address: two receivers. */
+  /** By name and by address: the server counts as two receivers. */
   byName: string
   byAddress: string
-  /** Requests so far. */
+  /** Returns the number of requests so far. */
   asked(): number
-  /** Requests that have no answer yet. */
+  /** Returns the number of requests without a response. */
   hanging(): number
-  /** What is answered from now on, whatever the path. Without it nothing is answered at all. */
+  /** Sets the response to all paths. Before the first call, no request is answered. */
   publish(document: unknown): void
   hang(): void
-  /** Breaks off what hangs. */
+  /** Closes the connections of pending requests. */
   drop(): void
 }
 
@@ -55,14 +55,14 @@ export async function openDocumentServer(t: TestContext): Promise<DocumentServer
   }
 }
 
-/** Answers as they come: how many there are so far, and what they say. */
+/** Collects responses as they arrive, and their statuses. */
 export function gather<Answer extends { status: number }>(calls: Promise<Answer>[]) {
   const answers: Answer[] = []
   for (const call of calls) call.then((answer) => answers.push(answer))
   return {
     answers,
     statuses: () => [...new Set(answers.map(({ status }) => status))].sort(),
-    /** Resolves when all but `most` have been answered; a thousand calls take their time on a busy machine. */
+    /** Resolves when all but `most` have been answered; a thousand calls are slow on a busy machine. */
     allBut: (most: number) => until(() => answers.length >= calls.length - most, 120_000),
     all: () => Promise.all(calls),
   }

@@ -1,4 +1,4 @@
-/** Both engines, for tests that hold on both. */
+/** Both engines, for tests that must pass on both. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,7 +6,7 @@ import { freshPostgres } from './postgres.ts'
 
 export interface Engine {
   name: 'sqlite' | 'postgres'
-  /** The URL of an empty database that nobody else uses. */
+  /** Resolves to the URL of a new, empty database. */
   fresh(): Promise<{ url: string; drop(): Promise<void> }>
 }
 

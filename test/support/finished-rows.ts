@@ -1,13 +1,13 @@
-/** A Postgres as it is after a year: whatever came is finished, and none of it has been pruned yet. */
+/** Fills a Postgres database as after a year: all records are finished, and none has been pruned. */
 import { Client } from 'pg'
 
 export interface FinishedRows {
   url: string
-  /** Whose requests they are. */
+  /** The client of the requests. */
   clientId: string
-  /** Requests; each user has twenty of them. */
+  /** The number of requests; each user has twenty of them. */
   count: number
-  /** Rows in each of the other big tables; as many unless told. */
+  /** The number of rows in each of the other big tables. Default: `count`. */
   others?: number
 }
 
@@ -19,7 +19,7 @@ export const bigTables = [
   'used_assertions',
 ] as const
 
-/** When the first of them came, milliseconds since 1970, and milliseconds from one to the next. */
+/** The time of the first request, in milliseconds since 1970, and the milliseconds from each to the next. */
 const first = 1_600_000_000_000
 const apart = 80
 
@@ -45,7 +45,7 @@ const perTable: Record<(typeof bigTables)[number], string> = {
     insert into used_assertions (client_id, jti_hash, expires_at) select client, hash, at + 60000 from finished`,
 }
 
-/** Adds the rows, and has Postgres count them, as it does by itself in the night. */
+/** Adds the rows and updates the statistics of Postgres, as autovacuum does. */
 export async function addFinishedRows({ url, clientId, count, others = count }: FinishedRows): Promise<void> {
   const finished = (count: number) => `with finished as (
     select substr(time, 1, 8) || '-' || substr(time, 9) || '-7' || lpad(n::text, 20, '0') as id,

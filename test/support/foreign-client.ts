@@ -1,8 +1,8 @@
-/** A client that is not ours: `openid-client`, told nothing but the issuer. */
+/** An independent client: `openid-client`, which is given only the issuer. */
 import * as openid from 'openid-client'
 import { type RingingClient, type Stage, secrets } from './stage.ts'
 
-/** Signatures of ID tokens are checked with the keys published at `jwks_uri`. */
+/** Signatures of ID tokens are verified with the keys published at `jwks_uri`. */
 export async function discover(
   stage: Stage,
   clientId: string,
@@ -20,20 +20,20 @@ export async function discover(
   )
 }
 
-/** One of the cast, with its secret in the Authorization header. */
+/** Acts as one of the test clients, with its secret in the Authorization header. */
 export function playedBy(stage: Stage, as: RingingClient): Promise<openid.Configuration> {
   return discover(stage, as, openid.ClientSecretBasic(secrets[as]))
 }
 
 export type Rung = openid.BackchannelAuthenticationResponse
 
-/** Polls at once: the pause before the first poll is a courtesy that a test has no time for. */
+/** Polls at once: waiting for the interval before the first poll is optional. */
 export function collect(client: openid.Configuration, rung: Rung) {
   const signal = AbortSignal.timeout(3000)
   return openid.pollBackchannelAuthenticationGrant(client, { ...rung, interval: 0 }, undefined, { signal })
 }
 
-/** The code with which a call of `openid-client` was refused. */
+/** Resolves to the OAuth error of a call of `openid-client`. */
 export async function refusalOf(call: Promise<unknown>): Promise<{ error: string; status: number }> {
   try {
     await call

@@ -1,12 +1,12 @@
-/** A gate: while it is closed whoever comes waits before it, and the test knows how many do. */
+/** A barrier: while it is closed, callers wait, and the test can count them. */
 export interface Gate {
-  /** Resolves at once, or when the gate is opened. */
+  /** Resolves when the barrier is open. */
   pass(): Promise<void>
-  /** From now on everybody waits. */
+  /** Closes it: from now on all callers wait. */
   hold(): void
-  /** Resolves when so many are waiting. */
+  /** Resolves when this many callers wait. */
   waiting(count: number): Promise<void>
-  /** Lets all of them go, and whoever comes. */
+  /** Opens it, for waiting and later callers. */
   release(): void
 }
 

@@ -1,6 +1,6 @@
 /**
- * A server in a process of its own, that hears one ring and one poll, ends, and says what it loaded: as JSON, the
- * libraries until it listened, and all files after that. It is told its settings as JSON.
+ * A server in a process of its own that answers one authentication request and one poll, ends, and prints as JSON what
+ * it loaded: the libraries until it listened, and all files after that. It receives its settings as JSON.
  */
 import { once } from 'node:events'
 import { createServer } from 'node:http'

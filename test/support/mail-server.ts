@@ -1,4 +1,4 @@
-/** A mail server that keeps what it is handed, refuses recipients it does not like, and can be switched off. */
+/** A mail server that keeps all mail, can reject recipients, and can be stopped. */
 import { once } from 'node:events'
 import type { TestContext } from 'node:test'
 import { SMTPServer } from 'smtp-server'
@@ -6,12 +6,12 @@ import { freePort } from './ports.ts'
 
 export interface ReceivedMail {
   to: string[]
-  /** Names in lower case; as they came over the wire, folded lines joined. */
+  /** Names in lower case; values as received, folded lines joined. */
   headers: Record<string, string>
   subject: string
   text: string
   html: string
-  /** All of it, as it came. */
+  /** The whole mail, as received. */
   raw: string
 }
 
@@ -19,7 +19,9 @@ export interface MailServer {
   /** smtp://localhost:<port> */
   url: string
   mails: ReceivedMail[]
-  /** What it says to every recipient from now on: nothing, or a refusal like `550 5.1.1 no such person`. */
+  /**
+   * Sets the response to each recipient: undefined accepts it; otherwise an error such as `550 5.1.1 no such person`.
+   */
   refuses(answer: string | undefined): void
   stop(): Promise<void>
   start(): Promise<void>

@@ -1,4 +1,4 @@
-/** A process that applies migrations once it is told to: `node migrating.ts <database url> <folder>`. */
+/** A process that applies migrations when it is told to: `node migrating.ts <database url> <folder>`. */
 import { once } from 'node:events'
 import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'

@@ -1,19 +1,22 @@
-/** A name server on loopback: it knows some names, denies all others, and is silent about those it was told to. */
+/**
+ * A name server on loopback: it resolves some names, rejects the others, and does not answer about names that are
+ * hushed.
+ */
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { isIPv4 } from 'node:net'
 import type { TestContext } from 'node:test'
 
 export interface NameServer {
-  /** As `Resolver.setServers` takes it. */
+  /** In the form that `Resolver.setServers` accepts. */
   address: string
-  /** What was asked so far, `a.example A` say. */
+  /** The queries so far, such as `a.example A`. */
   asked: string[]
-  /** Addresses of a name. */
+  /** Sets the addresses of a name. */
   tell(name: string, addresses: string[]): void
-  /** From now on nothing is answered about names that fit; to questions of one type only, if that is said. */
+  /** Stops answering queries about matching names, or only queries of one type. */
   hush(names: RegExp, type?: 'A' | 'AAAA'): void
-  /** Resolves when `holds`, looked at after each question. */
+  /** Resolves when `holds` returns true; checked after each query. */
   until(holds: () => boolean): Promise<void>
 }
 
@@ -34,7 +37,7 @@ export async function openNameServer(t: TestContext): Promise<NameServer> {
   })
   socket.bind(0, '127.0.0.1')
   await once(socket, 'listening')
-  // Many ask at the same time, and who is not heard asks again only seconds later.
+  // Many resolvers query at the same time, and retry only seconds later if the query is lost.
   socket.setRecvBufferSize(4 * 1024 * 1024)
   t.after(() => socket.close())
   return {
@@ -64,7 +67,7 @@ function read(question: Buffer): { name: string; type: 'A' | 'AAAA'; end: number
   return { name: labels.join('.').toLowerCase(), type: types[question.readUInt16BE(at + 1)]!, end: at + 5 }
 }
 
-/** RFC 1035 §4: the header, the question again, and one record for each address of the family that was asked for. */
+/** RFC 1035 §4: the header, the question, and one record for each address of the queried family. */
 function answer(question: Buffer, addresses: string[] | undefined, type: 'A' | 'AAAA'): Buffer {
   const records = (addresses ?? []).filter((each) => isIPv4(each) === (type === 'A')).map((each) => record(each))
   const header = Buffer.from(question.subarray(0, headerLength))

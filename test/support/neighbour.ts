@@ -1,4 +1,4 @@
-/** A second Doorbell on the database of a stage: the same issuer and the same clock, but a port of its own. */
+/** A second Doorbell on the database of a test server: the same issuer and clock, another port. */
 import type { TestContext } from 'node:test'
 import { loadConfig } from '../../src/config/load.ts'
 import { createDoorbell, type Doorbell, type DoorbellOptions } from '../../src/doorbell.ts'
@@ -9,13 +9,13 @@ import { closeAfter } from './teardown.ts'
 
 export interface Neighbour {
   doorbell: Doorbell
-  /** Where it listens. It calls itself what the stage does. */
+  /** The address on which it listens. Its issuer is that of the first server. */
   url: string
   get(path: string, headers?: Record<string, string>): Promise<Answer>
   post(path: string, form: Record<string, string>, authorization: string): Promise<Answer>
 }
 
-/** @param options those of the stage */
+/** @param options those of the first server */
 export async function openNeighbour(
   t: TestContext,
   stage: Stage,

@@ -1,4 +1,4 @@
-/** A client's notification endpoint: it writes down what it is sent, and behaves as badly as it is told to. */
+/** A client's notification endpoint: it records calls, and can misbehave. */
 import {
   createServer,
   type IncomingHttpHeaders,
@@ -20,7 +20,7 @@ export interface Heard {
   body: Record<string, unknown>
 }
 
-/** What the endpoint answers. `hang` never answers, `drop` cuts the connection. */
+/** The response of the endpoint. `hang` never answers, `drop` closes the connection. */
 export type Manner =
   | number
   | { status: number; headers?: Record<string, string>; body?: string }
@@ -30,19 +30,19 @@ export type Manner =
 
 export interface NotificationEndpoint {
   url: string
-  /** Everything it was sent so far. */
+  /** All calls so far. */
   heard: Heard[]
-  /** Resolves as soon as `count` calls have come. */
+  /** Resolves as soon as `count` calls have arrived. */
   hears(count: number): Promise<Heard[]>
-  /** How it behaves from now on: one manner for each call, the last for all further ones. */
+  /** Sets the responses to further calls: one for each call, the last for all that follow. */
   behaves(...manners: Manner[]): void
   close(): Promise<void>
 }
 
 export interface NotificationEndpointOptions {
-  /** A free one unless told. */
+  /** Default: a free port. */
   port?: number
-  /** It speaks TLS then. */
+  /** If given, the endpoint uses TLS. */
   tls?: { key: string; cert: string }
 }
 

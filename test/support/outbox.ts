@@ -1,4 +1,4 @@
-/** An outbox worker that serves tea. It knows nothing else, which shows that the outbox knows no CIBA. */
+/** An outbox worker with a kind of message of its own, which shows that the outbox does not depend on CIBA. */
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import type { Send } from '../../src/outbox/delivery.ts'
@@ -19,7 +19,7 @@ export const spilt: Outcome = { kind: 'failed', words: 'spilt' }
 export const start = 1_700_000_000_000
 export const tea = (more: Parameters<typeof newMessage>[1] = {}) => newMessage(start, more)
 
-/** A worker that serves tea, on a table of its own. Everything is drunk, unless told. */
+/** Returns a worker on a table of its own. By default every message is delivered. */
 export async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
   const clock = createStageClock(start)
   const logLines: string[] = []
@@ -90,7 +90,7 @@ export async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
   }
 }
 
-/** Posts in a step that does nothing else. @returns the topics it was to announce */
+/** Enqueues a message in a step without other effects. @returns the topics that the step announces */
 export async function postOne(
   worker: Pick<OutboxWorker, 'enqueue'>,
   table: Database,

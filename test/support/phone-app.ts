@@ -1,4 +1,4 @@
-/** The phone app: it signs users in through `openid-client` and a browser, and decides with the token it gets. */
+/** The phone app: it signs users in through `openid-client` and a browser, and decides with the access token. */
 import * as openid from 'openid-client'
 import { type Browser, openBrowser, type Page } from './browser.ts'
 import { discover } from './foreign-client.ts'
@@ -9,7 +9,7 @@ export interface SignInStarted {
   browser: Browser
   /** The sign-in page. */
   page: Page
-  /** To be called with the address at which the browser came back to the app. */
+  /** To be called with the redirect address that the browser was sent to. */
   tokens(cameBack: string): ReturnType<typeof openid.authorizationCodeGrant>
 }
 
@@ -50,7 +50,7 @@ export async function startSignIn(
   }
 }
 
-/** Signs a user in, Ana unless told, and answers the tokens. */
+/** Signs a user in, by default Ana. Resolves to the tokens. */
 export async function signIn(
   stage: Stage,
   who: { username: string; password: string } = ana,
@@ -63,15 +63,15 @@ export async function signIn(
   return tokens(end.url)
 }
 
-/** `Authorization: Bearer …` for a signed-in user. */
+/** Resolves to `Authorization: Bearer …` for a user who has signed in. */
 export async function bearerOf(...signedIn: Parameters<typeof signIn>): Promise<string> {
   return `Bearer ${(await signIn(...signedIn)).access_token}`
 }
 
 /**
- * Signs a user in up to the moment in which the app has a code, and leaves it to the test when that is exchanged.
+ * Signs a user in until the app has an authorization code; the test exchanges the code.
  *
- * @param parameters beside those of the authorization request
+ * @param parameters additional parameters of the authorization request
  */
 export async function codeFor(
   stage: Stage,

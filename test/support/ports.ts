@@ -2,8 +2,8 @@ import { randomInt } from 'node:crypto'
 import { createServer } from 'node:net'
 
 /**
- * A TCP port on this machine that is free now, and likely to stay so: below those that the system gives to whoever
- * connects to somebody, and above those that browsers, and `fetch`, call nobody at (10080 is the last of them).
+ * Resolves to a free TCP port of this machine that is likely to stay free: below the ephemeral ports of the system, and
+ * above the ports that browsers and `fetch` refuse (10080 is the last of them).
  */
 export async function freePort(): Promise<number> {
   for (;;) {

@@ -1,6 +1,6 @@
 /**
- * A primary and its standby, both real. The standby is a copy of the primary's folder (`pg_basebackup` does not come
- * with the binaries): it streams what the primary writes through a relay that can be cut.
+ * A primary and its standby, both real. The standby is a copy of the primary's folder (`pg_basebackup` is not among the
+ * binaries) and replicates through a relay that can be cut.
  */
 import { chown, mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -23,30 +23,30 @@ import { openRelay, type Relay } from './relay.ts'
 import { until } from './until.ts'
 
 /**
- * - `killed`: all its processes die at once, as with their machine;
+ * - `killed`: all its processes end at once, as when the machine fails;
  * - `crashed`: an immediate shutdown;
- * - `stopped`: a fast shutdown: connections that wait for the standby are told so and closed;
- * - `cut off`: it cannot be reached any more, and a moment later it is killed.
+ * - `stopped`: a fast shutdown: connections that wait for the standby get an error and are closed;
+ * - `cut off`: it becomes unreachable, and is killed a moment later.
  */
 export type PrimaryEnd = 'killed' | 'crashed' | 'stopped' | 'cut off'
 
 export interface PostgresPair {
-  /** Wherever the primary is. */
+  /** The address of the current primary. */
   url: string
-  /** The one that takes changes, without the relay. */
+  /** The address of the server that accepts changes, without the relay. */
   readonly primary: string
   readonly standby: string
-  /** Whether commits wait for the standby. */
+  /** Sets whether commits wait for the standby. */
   setSynchronous(isSynchronous: boolean): Promise<void>
-  /** What the primary writes does not reach the standby any more, or again. */
+  /** Cuts or restores replication to the standby. */
   replication: { cut(): void; restore(): void }
-  /** The primary comes to its end; the address leads nowhere. Resolves when nothing of it runs any more. */
+  /** Ends the primary; the address leads nowhere. Resolves when all its processes have ended. */
   endPrimary(how: PrimaryEnd): Promise<void>
-  /** The standby becomes the primary. The address leads nowhere until `lead`. */
+  /** Promotes the standby to primary. The address leads nowhere until `lead`. */
   promote(): Promise<void>
-  /** The address leads to the primary, or to the standby. */
+  /** Points the address at the primary, or at the standby. */
   lead(to?: 'standby'): void
-  /** A new standby beside the primary that is left. */
+  /** Adds a new standby to the remaining primary. */
   addStandby(): Promise<void>
   stop(): Promise<void>
 }
@@ -107,7 +107,7 @@ async function createPair(binaries: Binaries, folder: string, account: Account, 
       }
       if (how === 'crashed') process.kill(await postmaster(primary.folder), 'SIGQUIT')
       else if (how === 'stopped') process.kill(await postmaster(primary.folder), 'SIGINT')
-      // The shell that watches over it leads the group of its processes.
+      // The shell that supervises it is the leader of its process group.
       else process.kill(-primary.child.pid!, 'SIGKILL')
       await primary.ended
       address.cut()
@@ -141,7 +141,7 @@ async function start(binaries: Binaries, folder: string, account: Account, strea
     full_page_writes: 'on',
     wal_keep_size: '64MB',
     min_wal_size: '32MB',
-    // What a transaction writes reaches the disk, and the standby, with a commit; not by and by.
+    // Data reach the disk and the standby at a commit, and not earlier.
     wal_writer_delay: '10s',
     autovacuum: 'off',
     ...(stream && { primary_conninfo: `host=127.0.0.1 port=${stream.port} user=postgres application_name=standby` }),
@@ -153,7 +153,7 @@ async function start(binaries: Binaries, folder: string, account: Account, strea
   return { ...launched, port, folder }
 }
 
-/** A base backup by hand, as the manual of Postgres describes it. */
+/** Makes a base backup by hand, as the manual of Postgres describes it. */
 async function copy(from: Node, to: string, account: Account): Promise<void> {
   const client = new Client({ connectionString: urlOf(from) })
   await client.connect()
@@ -168,7 +168,7 @@ async function copy(from: Node, to: string, account: Account): Promise<void> {
   }
 }
 
-/** What it has written lately comes by the stream. */
+/** Recent changes arrive by replication. */
 const copyFolder = `
   mkdir -m 700 "$2" && cd "$1" &&
   tar -cf - --exclude './pg_wal/*' --exclude './postmaster.*' . | tar -xf - -C "$2"
@@ -187,7 +187,7 @@ async function writeFor(account: Account, file: string, text: string): Promise<v
 
 const urlOf = ({ port }: { port: number }) => `postgres://postgres@127.0.0.1:${port}/postgres`
 
-/** One statement on a connection of its own. */
+/** Runs one statement on a connection of its own. */
 export async function ask(url: string, sql: string): Promise<Record<string, unknown>[]> {
   const client = new Client({ connectionString: url })
   client.on('error', () => {})

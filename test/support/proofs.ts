@@ -1,4 +1,4 @@
-/** DPoP proofs, right and wrong in every way, and calls that bring them. */
+/** DPoP proofs, valid and invalid, and calls that contain them. */
 import { request } from 'node:http'
 import { type CryptoKey, calculateJwkThumbprint, type JWK, type JWTHeaderParameters, SignJWT } from 'jose'
 import { newSecret } from '../../src/platform/crypto.ts'
@@ -20,7 +20,7 @@ export async function newProofKey(alg = 'ES256'): Promise<ProofKey> {
 
 export interface ProofOptions {
   header?: Record<string, unknown>
-  /** What is not said is as it should be for a token request; `undefined` leaves a claim out. */
+  /** Missing claims have valid values for a token request; `undefined` leaves a claim out. */
   claims?: Record<string, unknown>
   signedWith?: CryptoKey | Uint8Array
 }
@@ -41,7 +41,7 @@ export function proofOf(
     .sign(signedWith ?? key.privateKey)
 }
 
-/** Sends what `fetch` would tidy up: a header several times, and any letters in it. */
+/** Sends headers that `fetch` would normalize: repeated ones, and names in any case. */
 export function callWith(
   stage: Pick<Stage, 'url'>,
   method: 'GET' | 'POST',

@@ -1,4 +1,4 @@
-/** A push service with the browsers behind it: it answers as it is told, and the browsers decrypt (RFC 8291). */
+/** A push service and its browsers: its responses can be set, and the browsers decrypt messages (RFC 8291). */
 import { createDecipheriv, createECDH, hkdfSync, randomBytes } from 'node:crypto'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -12,14 +12,14 @@ export interface Pushed {
 
 export interface Browser {
   subscription: PushSubscription
-  /** What it was sent, decrypted. */
+  /** The received messages, decrypted. */
   received: Pushed[]
-  /** What the push service answers for it from now on; 201 unless told. */
+  /** Sets the status that the push service returns for it. Default: 201. */
   answers(status: number): void
 }
 
 export interface PushService {
-  /** What a VAPID token must be made out to. */
+  /** The audience that a VAPID token must have (RFC 8292 §2). */
   origin: string
   newBrowser(): Browser
 }
@@ -80,6 +80,6 @@ function decrypt(body: Buffer, keys: ReturnType<typeof createECDH>, auth: Buffer
   const decipher = createDecipheriv('aes-128-gcm', derive('aes128gcm', 16), derive('nonce', 12))
   decipher.setAuthTag(record.subarray(-16))
   const padded = Buffer.concat([decipher.update(record.subarray(0, -16)), decipher.final()])
-  // The last record ends in 2 and zeros.
+  // The last record ends with 2 and zeros (RFC 8188 §2).
   return padded.subarray(0, padded.lastIndexOf(2)).toString('utf8')
 }

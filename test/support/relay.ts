@@ -1,9 +1,9 @@
-/** An address that stays while what is behind it changes: for what fails over, and for wires that are cut. */
+/** A fixed address whose target can change, for failover and for broken connections. */
 import { connect, createServer, type Socket } from 'node:net'
 
 export interface Relay {
   port: number
-  /** From now on connections lead there. */
+  /** From now on connections lead to this port. */
   leadTo(port: number): void
   /** Breaks every connection. Until `leadTo`, new ones break at once. */
   cut(): void

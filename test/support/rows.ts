@@ -1,4 +1,4 @@
-/** Furnished databases, and things to put into them, for tests that go below HTTP. */
+/** Databases with all tables, and rows to insert, for tests below HTTP. */
 import type { TestContext } from 'node:test'
 import {
   type AuthenticationRequest,
@@ -30,7 +30,7 @@ import type { Engine } from './engines.ts'
 
 export const vault = createVault(Buffer.alloc(32, 7).toString('base64url'))
 
-/** `count` openings of one database with all tables, closed and dropped after the test. */
+/** Opens a database with all tables `count` times. All are closed, and the database is dropped, after the test. */
 export async function furnished(
   t: TestContext,
   engine: Engine,
@@ -71,7 +71,7 @@ export async function furnished(
   return { clock, log, logLines, nodes, one: nodes[0]!, other: nodes.at(-1)! }
 }
 
-/** A pending request that Kiosk, or another client, made about Ana just now. */
+/** Returns a pending request of Kiosk, or another client, about Ana, created now. */
 export function newRequest(now: number, more: Partial<AuthenticationRequest> = {}): AuthenticationRequest {
   const id = more.id ?? newId(now)
   const deliveryMode = more.deliveryMode ?? 'poll'
@@ -101,7 +101,7 @@ export function newRequest(now: number, more: Partial<AuthenticationRequest> = {
   }
 }
 
-/** Something to be sent: a cup of tea. */
+/** Returns a new message. */
 export function newMessage(now: number, more: Partial<NewNotification> & { dueAt?: number } = {}): OutboxMessage {
   const { dueAt = now, ...notification } = more
   const content = {
@@ -114,7 +114,7 @@ export function newMessage(now: number, more: Partial<NewNotification> & { dueAt
   return { ...compose({ ...content, ...notification }, now, vault), dueAt }
 }
 
-/** Room for everything, unless told. */
+/** Returns unlimited capacity, unless `more` limits it. */
 export const capacityFor = (more: Partial<Capacity> = {}): Capacity => ({
   kinds: [],
   receivers: [],
@@ -123,7 +123,7 @@ export const capacityFor = (more: Partial<Capacity> = {}): Capacity => ({
   ...more,
 })
 
-/** Puts letters into the outbox, as part of a step that does nothing else. */
+/** Adds messages to the outbox, in a step without other effects. */
 export async function post(database: Database, ...letters: OutboxMessage[]): Promise<void> {
   const { add } = createOutboxStore(database)
   await database.step(
@@ -132,17 +132,17 @@ export async function post(database: Database, ...letters: OutboxMessage[]): Pro
   )
 }
 
-/** Ana's approval, as it is settled. */
+/** Returns Ana's approval, as a settlement. */
 export function approval(now: number): Settlement {
   return { userId: 'user-ana', outcome: 'approved', settledBy: newId(now), now, authentication: {} }
 }
 
-/** Everything that lies in a table. */
+/** Resolves to all rows of a table. */
 export function allRows(database: Database, table: string, order = '1'): Promise<Record<string, Value>[]> {
   return database.read<Record<string, Value>>(`select * from ${table} order by ${order}`)
 }
 
-/** How many notifications are in each state: all of them are counted. */
+/** Resolves to the number of notifications in each state. */
 export async function countByState(database: Database): Promise<Record<NotificationState, number>> {
   const counts = { waiting: 0, sending: 0, delivered: 0, parked: 0 }
   for (const { state } of await allRows(database, 'notifications')) counts[state as NotificationState] += 1

@@ -1,10 +1,10 @@
-/** Whether tests have seen each rule of a list both hold and be broken. */
+/** Records whether tests have seen each rule of a list both satisfied and violated. */
 import type { Rule } from '../../src/platform/rule.ts'
 
 /**
- * From now on notes what becomes of each rule.
+ * From now on records the outcomes of each rule.
  *
- * @returns a function that returns the first settings of the rules that have not been seen both ways, in their order
+ * @returns a function that returns the first settings of the rules that lack one of the two outcomes, in their order
  */
 export function noteOutcomes<Subject, Context, Setting extends string>(
   rules: Rule<Subject, Context, Setting>[],

@@ -1,4 +1,4 @@
-/** Loaded before a server, it says how much memory that needs, as a line of its log, whenever it is sent SIGUSR2. */
+/** Loaded before a server, it logs the memory in use as one line, at each SIGUSR2. */
 process.on('SIGUSR2', () => {
   globalThis.gc!()
   const { heapUsed, external, rss } = process.memoryUsage()

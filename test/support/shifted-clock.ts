@@ -1,6 +1,6 @@
 /**
- * Loaded before a server, it makes the machine's clock go ahead by `DOORBELL_TEST_CLOCK_AHEAD` milliseconds, or behind, and
- * from now on `DOORBELL_TEST_CLOCK_PACE` times as fast.
+ * Loaded before a server, it shifts the clock by `DOORBELL_TEST_CLOCK_AHEAD` milliseconds, which may be negative, and
+ * makes it run `DOORBELL_TEST_CLOCK_PACE` times as fast.
  */
 const ahead = Number(process.env.DOORBELL_TEST_CLOCK_AHEAD ?? 0)
 const pace = Number(process.env.DOORBELL_TEST_CLOCK_PACE ?? 1)

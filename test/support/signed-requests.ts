@@ -1,4 +1,4 @@
-/** Signed authentication requests, right and wrong in every way. */
+/** Signed authentication requests (CIBA §7.1.1), valid and invalid. */
 import { type CryptoKey, type JWTHeaderParameters, SignJWT } from 'jose'
 import { newSecret } from '../../src/platform/crypto.ts'
 import type { Stage } from './stage.ts'
@@ -9,7 +9,7 @@ export interface SignedRequestOptions {
   claims?: Record<string, unknown>
 }
 
-/** What is not said in `claims` is as the standard wants it; `undefined` leaves a claim out. */
+/** Missing `claims` have valid values; `undefined` leaves a claim out. */
 export function signedRequest(
   stage: Pick<Stage, 'clock' | 'url'>,
   clientId: string,

@@ -1,8 +1,8 @@
 /**
- * The stage: a Doorbell of its own for each test, with the cast on it.
+ * A new Doorbell for each test, with the test clients and users:
  *
- * Ana and Ben are users. Kiosk polls, Northbank is called back with a ping, Till gets a push. Ana's bank has an app
- * whose back end, the phone service, answers for users it has authenticated; the phone app signs users in itself.
+ * Ana and Ben are users. Kiosk polls, Northbank gets a ping, Till gets a push. The back end of the app of Ana's bank,
+ * the phone service, decides for users it has authenticated; the phone app signs users in itself.
  */
 import type { TestContext } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -17,7 +17,7 @@ import { closeAfter } from './teardown.ts'
 
 export const CIBA = 'urn:openid:params:grant-type:ciba'
 
-/** The secrets of the cast. Random, so that a search for one finds nothing else. */
+/** The secrets of the clients. Random, so that a search for one finds nothing else. */
 export const secrets = {
   kiosk: newSecret(),
   northbank: newSecret(),
@@ -35,20 +35,20 @@ export const ana = {
 }
 export const ben = { id: 'user-ben', username: 'ben', email: 'ben@example.com', name: 'Ben', password: newSecret(12) }
 
-/** Passwords of tests are not worth half a second each. */
+/** Passwords in tests use a cheap hash, because a real one takes half a second. */
 export const cheapCost = { N: 2 ** 10, r: 8, p: 1 }
 
 export interface StageOptions {
   engine?: Engine
-  /** Merged over the cast's configuration, section by section. */
+  /** Merged into the test configuration, section by section. */
   config?: ConfigInput
-  /** Where Northbank and Till are called back. */
+  /** The notification endpoint of Northbank. */
   northbank?: string
   till?: string
   parts?: DoorbellOptions
-  /** A free one unless told. */
+  /** Default: a free port. */
   port?: number
-  /** False leaves Kiosk, Northbank and the others at home: the configuration's own clients are the only ones. */
+  /** False omits Kiosk, Northbank and the others: only the clients of `config` are registered. */
   cast?: false
 }
 
@@ -56,7 +56,7 @@ export interface Answer {
   status: number
   headers: Headers
   text: string
-  /** The JSON answer; empty if it is none. */
+  /** The JSON of the response; empty if it has none. */
   body: Record<string, unknown>
 }
 
@@ -65,31 +65,31 @@ export interface Stage {
   /** The issuer: http://localhost:<port>. */
   url: string
   clock: StageClock
-  /** Every line logged so far, on all restarts. */
+  /** Every line of the log so far, across restarts. */
   logLines: string[]
   /** The URL of the database. */
   database: string
   /** POSTs a form. */
   post(path: string, form: Record<string, string> | URLSearchParams, authorization?: string): Promise<Answer>
   get(path: string, headers?: Record<string, string>): Promise<Answer>
-  /** Rings as one of the cast: about Ana unless the parameters say otherwise. An empty value leaves a parameter out. */
+  /** Sends an authentication request as a test client, by default about Ana. An empty value leaves a parameter out. */
   ring(as: RingingClient, parameters?: Record<string, string>): Promise<Answer>
-  /** Polls as one of the cast. */
+  /** Polls as a test client. */
   poll(as: RingingClient, authReqId: unknown): Promise<Answer>
-  /** Decides through the phone service, for Ana unless told. */
+  /** Decides through the phone service, by default for Ana. */
   decide(requestId: unknown, status: 'approved' | 'denied', more?: Record<string, string>): Promise<Answer>
-  /** What waits for a user, through the phone service, newest first. */
+  /** Resolves to the open requests about a user, through the phone service, newest first. */
   waiting(loginHint?: string): Promise<Record<string, unknown>[]>
   /** The internal id of the newest request about a user. */
   newestRequest(loginHint?: string): Promise<string>
-  /** Closes Doorbell and opens it again on the same database, with another configuration if there is one. */
+  /** Closes Doorbell and opens it again on the same database, optionally with another configuration. */
   restart(config?: ConfigInput): Promise<void>
   close(): Promise<void>
 }
 
 export type RingingClient = 'kiosk' | 'northbank' | 'till'
 
-/** `Authorization: Basic …` for one of the cast. */
+/** Returns `Authorization: Basic …` for a client. */
 export function basic(clientId: string, secret: string): string {
   return `Basic ${Buffer.from(`${encodeURIComponent(clientId)}:${encodeURIComponent(secret)}`).toString('base64')}`
 }
@@ -101,7 +101,7 @@ export const credentials = {
   phoneService: basic('phone-service', secrets.phoneService),
 }
 
-/** A client_notification_token: different for each request, as the standard wants. */
+/** Returns a client_notification_token: different for each request, as CIBA §7.1 requires. */
 export const newNotificationToken = () => newSecret(24)
 
 export async function openStage(t: TestContext, options: StageOptions = {}): Promise<Stage> {
@@ -136,7 +136,7 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
       }),
     get: (path, headers = {}) => send(`${stage.url}${path}`, { headers }),
     ring(as, parameters = {}) {
-      // No two at the same time, so that it is clear which request is the newest.
+      // One request at a time, so that it is clear which is the newest.
       clock.advance(1)
       return stage.post('/backchannel/authorize', ringing(as, parameters), credentials[as])
     },
@@ -215,7 +215,7 @@ export function castConfig(port: number, database: string, options: StageOptions
 }
 
 function castClients({ northbank, till, config }: StageOptions): NonNullable<ConfigInput['clients']> {
-  // Nobody listens there: for tests in which nothing is sent.
+  // No server listens there: for tests without notifications.
   const nowhere = 'http://localhost:9/notify'
   const grant_types = [CIBA, 'refresh_token']
   return [

@@ -1,4 +1,4 @@
-/** A database that writes down what it is asked: for tests in which two ways through the server must be the same. */
+/** A database that records its statements, for tests that compare two paths through the server. */
 
 import type { DoorbellOptions } from '../../src/doorbell.ts'
 import {
@@ -12,7 +12,7 @@ import { openDatabase } from '../../src/platform/storage/open.ts'
 
 export interface Statements {
   openDatabase: NonNullable<DoorbellOptions['openDatabase']>
-  /** The SQL that `work` leads to, in order. */
+  /** Resolves to the SQL that `work` causes, in order. */
   during(work: () => Promise<unknown>): Promise<string[]>
 }
 
@@ -49,13 +49,13 @@ export function listenToStatements(): Statements {
     async during(work) {
       heard = []
       await work()
-      // Which client asks is known from memory, or not, whomever it asks about.
+      // The client may be cached or not, independent of the user.
       return heard.filter((sql) => sql !== 'select * from clients where id = $1')
     },
   }
 }
 
-/** A database that remembers each statement it was given, with the values it came with last. */
+/** Returns a database that records each statement with the values of its last use. */
 export function collectStatements() {
   const collected = new Map<string, Value[]>()
   const collect = (statement: Statement) => void collected.set(statement.sql, valuesOf(statement))

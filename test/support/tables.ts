@@ -1,4 +1,4 @@
-/** What lies in the tables: for tests that look whether something was written, and what became of a notification. */
+/** Reads tables, for tests of what was written, and of the state of notifications. */
 import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
@@ -28,7 +28,7 @@ export const tables = [
 
 type Row = Record<string, string | number | null>
 
-/** Reads as another process would. */
+/** Reads on a connection of its own, as another process would. */
 export async function rowsOf(stage: Stage, sql: string, values: (string | number)[] = []): Promise<Row[]> {
   const database = await openDatabase(stage.database, { log: createLog('silent'), clock: systemClock })
   try {
@@ -49,13 +49,13 @@ export async function contentsOf(stage: Stage): Promise<Record<string, Row[]>> {
   }
 }
 
-/** How many rows each table has. */
+/** Resolves to the number of rows of each table. */
 export async function countRows(stage: Stage): Promise<Record<string, number>> {
   const contents = await contentsOf(stage)
   return Object.fromEntries(Object.entries(contents).map(([table, rows]) => [table, rows.length]))
 }
 
-/** The pings and pushes, oldest first, with what became of each. */
+/** Resolves to the pings and pushes, oldest first, with their states. */
 export function callBacksOf(stage: Stage): Promise<Row[]> {
   return rowsOf(
     stage,

@@ -1,4 +1,4 @@
-/** What is opened last is closed first: nothing comes back to a server that is gone. */
+/** Resources are closed in the opposite order of opening, so that no call reaches a closed server. */
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -7,10 +7,10 @@ import { closeAfter } from './teardown.ts'
 
 const closed: string[] = []
 after(() => {
-  assert.deepEqual(closed, ['third', 'second', 'first', 'a server, with nobody left who calls it'])
+  assert.deepEqual(closed, ['third', 'second', 'first', 'a server without callers'])
 })
 
-test('in the opposite order, one after the other', async (t) => {
+test('resources are closed in the opposite order, one after the other', async (t) => {
   closeAfter(t, () => void closed.push('first'))
   closeAfter(t, async () => {
     await new Promise((resolve) => setImmediate(resolve))
@@ -19,16 +19,16 @@ test('in the opposite order, one after the other', async (t) => {
   closeAfter(t, () => void closed.push('third'))
 })
 
-test('what calls a server again and again is stopped before the server is', async (t) => {
+test('a client that calls a server repeatedly is stopped before the server', async (t) => {
   const server = createServer((_request, response) => void response.end())
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   closeAfter(t, async () => {
     await new Promise((resolve) => server.close(resolve))
-    closed.push('a server, with nobody left who calls it')
+    closed.push('a server without callers')
   })
   let isStopped = false
   const { port } = server.address() as AddressInfo
-  // As a page does whose stream ends: were the server closed first, this would fail after the test.
+  // Like a page whose event stream ends: if the server were closed first, this call would fail after the test.
   const calling = (async () => {
     while (!isStopped) await fetch(`http://127.0.0.1:${port}`, { headers: { connection: 'close' } })
   })()

@@ -1,7 +1,7 @@
 /**
- * What a test has opened is closed in the opposite order: the browser before the server it looks at, the second node
- * before the database of the first. `t.after` alone closes the server first, and a page that is still open then comes
- * back to it: what answers the page's calls in the test runs on after the test has ended, and fails there.
+ * Resources of a test are closed in the opposite order of opening: the browser before its server, the second node
+ * before the database of the first. `t.after` alone closes the server first; an open page then calls it again, and the
+ * test's handler of these calls fails after the test has ended.
  */
 import type { TestContext } from 'node:test'
 
@@ -9,7 +9,7 @@ type Close = () => unknown
 
 const opened = new WeakMap<TestContext, Close[]>()
 
-/** `close` is called when the test is over, before what was opened earlier is closed, whether or not others fail. */
+/** Calls `close` after the test, before resources that were opened earlier are closed, even if others fail. */
 export function closeAfter(t: TestContext, close: Close): void {
   const known = opened.get(t)
   if (known) {

@@ -1,4 +1,4 @@
-/** The stage over real TLS, and callers that show a certificate there. */
+/** A test server over real TLS, and callers with client certificates. */
 import type { TestContext } from 'node:test'
 import { type ConnectionOptions, connect } from 'node:tls'
 import { Agent, request } from 'undici'
@@ -7,11 +7,11 @@ import { freePort } from './ports.ts'
 import { type Answer, openStage, type Stage, type StageOptions } from './stage.ts'
 
 export interface TlsStage extends Stage {
-  /** Signed the server's certificate, and those of clients that are to be trusted. */
+  /** The authority that signed the server's certificate, and the certificates of trusted clients. */
   authority: Certified
-  /** Calls with this certificate, or with none. */
+  /** Returns a caller with this certificate, or with none. */
   as(certified?: Certified): Caller
-  /** What a TLS client with these options gets: version and cipher suite, or how it was refused. */
+  /** Resolves to the result of a TLS handshake with these options: version and cipher suite, or the error. */
   handshake(options: ConnectionOptions): Promise<string>
 }
 

@@ -1,7 +1,7 @@
-/** Waits for something that announces itself to nobody. */
+/** Waits for a condition that sends no event. */
 import { setTimeout as pause } from 'node:timers/promises'
 
-/** Resolves as soon as `holds`; fails after `patience` milliseconds, so that a broken promise does not hang the run. */
+/** Resolves as soon as `holds` returns true; rejects after `patience` milliseconds, so that a failed test ends. */
 export async function until(holds: () => boolean | Promise<boolean>, patience = 10_000): Promise<void> {
   const deadline = performance.now() + patience
   while (!(await holds())) {

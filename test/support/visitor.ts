@@ -1,11 +1,10 @@
 /**
- * Somebody with a browser that does exactly what it is told: it keeps cookies, goes one step at a time, and says in its
- * headers whatever one wants it to say.
+ * A low-level browser: it keeps cookies, follows one redirect at a time, and can send any headers.
  */
 
 export interface Seen {
   status: number
-  /** Where it leads, without the server's name if it is the server's own. */
+  /** The redirect address, without the origin if it is the server's own. */
   location: string | undefined
   headers: Headers
   text: string
@@ -15,15 +14,15 @@ export interface Visitor {
   jar: Map<string, string>
   get(path: string, headers?: Record<string, string>): Promise<Seen>
   post(path: string, form: Record<string, string>, headers?: Record<string, string>): Promise<Seen>
-  /** Goes where one is led, to the page at the end. */
+  /** Follows redirects to the final page. */
   follow(seen: Seen): Promise<Seen>
-  /** Signs in, coming from `path`. Answers what is seen then. */
+  /** Signs in, coming from `path`. Resolves to the next page. */
   signIn(who: { username: string; password: string }, path?: string): Promise<Seen>
 }
 
 /**
- * @param url where the server really listens
- * @param issuer what it calls itself
+ * @param url the address on which the server listens
+ * @param issuer its issuer
  * @param always headers of every call
  */
 export function openVisitor(url: string, issuer = url, always: Record<string, string> = {}): Visitor {
@@ -71,7 +70,7 @@ export function openVisitor(url: string, issuer = url, always: Record<string, st
   return visitor
 }
 
-/** What shows that a form on this page is the app's. */
+/** Returns the anti-forgery token of a form on this page. */
 export function formTokenOn({ text }: Seen): string {
   const token = /name="form_token" value="([^"]+)"/.exec(text)?.[1]
   if (token === undefined) throw new Error(`no form on this page: ${text}`)

@@ -1,18 +1,18 @@
-/** A database at the end of long wires: its answers may be slow, and the wires can be cut. */
+/** A database whose connections can be slow and can be cut. */
 import type { Database } from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 
 export interface Wires {
-  /** In place of `openDatabase`. What is opened while the wires are whole stays cut once they were cut. */
+  /** Replaces `openDatabase`. Once the connections are cut, databases opened before stay cut. */
   open: typeof openDatabase
-  /** Milliseconds that each call takes longer. */
+  /** Returns the milliseconds by which each call is delayed. */
   slowness(): number
   /**
-   * Cuts everything that is open now, after so many further calls. The call at which it happens is not carried out, or
-   * it is and its answer is lost. All later ones fail: to the database it looks as if the process had been killed.
+   * Cuts all open connections after this many further calls. The call at which it happens is not executed, or it is and
+   * its response is lost. All later calls fail: for the database, the process has been killed.
    */
   cut(calls?: number, what?: 'call' | 'answer'): void
-  /** Calls begun so far. */
+  /** The number of calls so far. */
   calls: number
 }
 

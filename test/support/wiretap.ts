@@ -1,7 +1,7 @@
-/** Overhears every HTTP call of this process and keeps what is secret in it, for tests that look where secrets end up. */
+/** Records every HTTP call of this process and keeps the secrets in it, for tests of where secrets are stored. */
 import type { TestContext } from 'node:test'
 
-/** Where secrets travel by name: in forms, JSON and addresses. */
+/** Names of secrets in forms, JSON and addresses. */
 const secretNames = new Set([
   'auth_req_id',
   'client_secret',
@@ -27,9 +27,9 @@ const secretNames = new Set([
 const shortest = 8
 
 export interface Wiretap {
-  /** Each secret, and where it was overheard first. */
+  /** Each secret, and where it was seen first. */
   secrets: Map<string, string>
-  /** Keeps a secret that does not travel under its name. Answers it. */
+  /** Keeps a secret that has no name of its own in the call. Returns it. */
   note(secret: string, where: string): string
 }
 

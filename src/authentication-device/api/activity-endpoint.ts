@@ -1,4 +1,4 @@
-/** A user's own history: what was decided, taking back what was issued, and clients not to be heard of any more. */
+/** A user's history in the device API: past decisions, revoking an approval, blocking a client. */
 import type { FastifyInstance } from 'fastify'
 import type { DetailTypes } from '../../authorization-details/detail-types.ts'
 import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
@@ -24,7 +24,7 @@ export interface ActivityNeeds {
   blockClient: BlockClient
   clients: ClientStore
   blockedClients: BlockedClientStore
-  /** How details are said to users. */
+  /** The texts of authorization details for users. */
   details: DetailTypes
   clock: Clock
   audit: Audit
@@ -90,7 +90,7 @@ async function activityOf(userId: string, language: Language, needs: ActivityNee
   )
 }
 
-/** What is neither does not lift a block by accident. */
+/** Only accepts `true` and `false`, so that a typing error does not lift a block. */
 function readBlocked(blocked: string): boolean {
   if (blocked !== 'true' && blocked !== 'false') {
     throw new OAuthError('invalid_request', 'blocked must be true or false')

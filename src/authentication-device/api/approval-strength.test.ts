@@ -9,7 +9,7 @@ const ago = (seconds: number) => now / 1000 - seconds
 const asking = (acrValues: string | undefined) => ({ acrValues }) as AuthenticationRequest
 const client = (required?: boolean) => ({ backchannel_require_passkey: required }) as ClientMetadata
 
-test('a user needs a passkey where request or client want one and the sign-in is not a fresh one with a passkey', () => {
+test('a passkey is required if request or client ask for one and the user has not just signed in with one', () => {
   const password = { amr: ['pwd'], authTime: ago(1) }
   const phr = (seconds: number) => ({ acr: 'phr', authTime: ago(seconds) })
   for (const [acrValues, required, authentication, needed] of [
@@ -30,7 +30,7 @@ test('a user needs a passkey where request or client want one and the sign-in is
   }
 })
 
-test('a device service does not; of a client that is gone only the request is left to ask', () => {
+test('a device service needs no passkey; if the client was removed, only the request can require one', () => {
   const service = { kind: 'device_service' as const, authentication: {} }
   assert.equal(passkeyRequired(asking('phr'), client(true), service, now), false)
   const user = { kind: 'user' as const, authentication: {} }

@@ -1,4 +1,4 @@
-/** How strongly a user must be authenticated to approve a request, and how strongly the user is. */
+/** How strongly a user must be authenticated to approve a request, and how strongly the user is authenticated. */
 import { type AuthenticationRequest, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
 import type { ClientStore } from '../../client/client-store.ts'
 import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
@@ -23,14 +23,14 @@ export type AuthenticateApproval = (
   passkey: string | undefined,
 ) => Promise<Authentication>
 
-/** Seconds for which a sign-in is one of just now. */
+/** Seconds for which a sign-in is recent. */
 const freshFor = 5 * 60
-/** Milliseconds that two clocks may be apart. */
+/** Milliseconds that two clocks may differ. */
 const skew = 10_000
 
 /**
- * Whether this approver has to confirm with a passkey: the request or its client wants one, and the user's sign-in was
- * none, or is a while ago. A device service has authenticated its user itself, and says how.
+ * Whether this approver must confirm with a passkey: the request or its client requires one, and the user has not recently
+ * signed in with one. A device service authenticates its users itself, and states how.
  */
 export function passkeyRequired(
   request: AuthenticationRequest,
@@ -44,10 +44,11 @@ export function passkeyRequired(
 }
 
 /**
- * What a user has to do before changing how they sign in: whoever finds an open session, or has stolen a password or a
- * token, must not be able to make it last. Nothing if they have just signed in, with a passkey if they have one.
+ * Returns which sign-in is required before a user may change how they sign in, or undefined if the last one is recent and,
+ * where the user has a passkey, was made with it. So an attacker with an open session, a stolen password or a stolen token
+ * cannot make the access permanent.
  *
- * @param signsInHere whether our own sign-in pages are the ones that users see; another provider's strength is its own
+ * @param signsInHere whether users sign in on our own pages; of another provider no passkey is required
  */
 export function signInNeeded(
   { authentication }: Pick<Approver, 'authentication'>,
@@ -59,27 +60,27 @@ export function signInNeeded(
   return { max_age: freshFor, ...(strongly && { acr_values: PASSKEY_ACR }) }
 }
 
-/** In the words of an authorization request (RFC 9470). */
+/** Parameters of the authorization request to send (RFC 9470 §4). */
 export interface SignInNeeded {
   /** Seconds. */
   max_age: number
   acr_values?: string
 }
 
+/** Whether the user signed in during the last five minutes. */
 export function signedInJustNow({ authTime }: Authentication, now: number): boolean {
-  // What another provider says of the future is no proof of the present.
+  // Another provider may state a time in the future, which does not count.
   return authTime !== undefined && authTime * 1000 <= now + skew && now < (authTime + freshFor) * 1000
 }
 
 /**
- * How a user who approves is authenticated: by the passkey just used, or by the sign-in if that is enough.
- *
- * @param passkey what the authenticator answered, as the browser's JSON text
- * @throws {OAuthError} `access_denied` if the passkey is not the user's, or a passkey is wanted and none was used
+ * Returns a function that resolves to how the approving user is authenticated: by the passkey just used, or by the sign-in if
+ * that is sufficient. Its `passkey` is the authenticator's response as JSON text. It throws an OAuthError `access_denied` if
+ * the passkey is not the user's, or one is required and none was used.
  */
 export function createAuthenticateApproval({ passkeys, clients, clock }: ApprovalNeeds): AuthenticateApproval {
   return async (request, approver, passkey) => {
-    // There is nothing left to approve: the decision's own step says what became of the request.
+    // Nothing can be approved: the step of the decision returns the request's status.
     if (request.userId !== approver.userId || statusAt(request, clock.now()) !== 'pending') {
       return approver.authentication
     }

@@ -1,6 +1,7 @@
 /**
- * Who may look at a user's requests and decide them: the user, with an access token of their own, or a trusted device
- * service on behalf of a user it has authenticated. Never a client that rings, whatever it holds (M1).
+ * Authenticates callers of the device API. A user's requests are shown to, and decided by, the user with their own access
+ * token, or a trusted device service on behalf of a user whom it has authenticated. A client that may send authentication
+ * requests is always refused, whatever tokens it has.
  */
 
 import type { FindUser, SentHint } from '../../ciba/user-hint/find-user.ts'
@@ -24,12 +25,13 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { UserHooks } from '../../user/user.ts'
 
+/** An authenticated caller of the device API. */
 export interface DeviceCaller {
   kind: 'user' | 'device_service'
   userId: string
-  /** The client through which the call comes. It may not decide requests of its own (M1). */
+  /** The client of the call. It may not decide its own requests. */
   clientId: string
-  /** What a user's own token says of their sign-in. A device service says it with each decision. */
+  /** How the user signed in, from the user's own token. A device service states it with each decision instead. */
   authentication: Authentication
 }
 
@@ -43,12 +45,13 @@ export interface CallerNeeds {
   findUser: FindUser
 }
 
-/** The request as it came in: its `Authorization` header, its DPoP proof, and the certificate of its connection. */
+/** The incoming request: its `Authorization` header, its DPoP proof, and the certificate of its connection. */
 export type DeviceCall = CertificateCall & CallWithProof
 
-/** @param address the IP address it came from, for the audit */
+/** @param address the caller's IP address, for the audit */
 export type IdentifyCaller = (call: DeviceCall, form: Form, address?: string) => Promise<DeviceCaller>
 
+/** Creates the authentication of callers: by an access token if one is sent, or else as a device service. */
 export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
   return (call, form, address) => {
     const { authorization } = call.headers
@@ -65,8 +68,8 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
 }
 
 /**
- * For a GET, where only the user's own token is accepted: credentials and hints do not belong into an address (M2).
- * Returns that token.
+ * For a GET, which only accepts the user's own access token: credentials and hints must not be in a URL. Returns that token.
+ * @throws {OAuthError} `invalid_token` if there is none
  */
 export function requireAccessToken(authorization: string | undefined): string {
   const sent = accessTokenOf(authorization)
@@ -98,7 +101,7 @@ async function asUser(sent: SentToken, needs: CallerNeeds): Promise<DeviceCaller
   return { kind: 'user', userId: user.id, clientId: client.id, authentication: { authTime: auth_time, acr, amr } }
 }
 
-/** A token that is bound to a key is of no use to whoever only bears it (ML-9, DP-15). */
+/** Refuses a sender-constrained token without its certificate (RFC 8705 §3) or DPoP proof (RFC 9449 §7). */
 async function refuseUnlessTheirs(
   { token, scheme, call }: SentToken,
   boundTo: { 'x5t#S256'?: string | undefined; jkt?: string | undefined },
@@ -114,7 +117,7 @@ async function refuseUnlessTheirs(
   if (boundTo.jkt === undefined) throw invalidToken('the access token is not bound to a key', challenge)
   if (isBearer) throw invalidToken('the access token is bound to a key, but no DPoP proof was sent', challenge)
   const proof = await proofs.read(proofSentWith(call), token)
-  // Before its signature costs anything, or it is remembered: who has only found the token has no such key.
+  // Compared before the costly check of the signature, and before the proof is stored as used.
   if (proof.key !== boundTo.jkt) throw invalidToken('the access token is bound to another key', challenge)
   await proof.accept()
 }

@@ -1,4 +1,4 @@
-/** The device API: what waits for a user, and the user's decision. */
+/** The device API: a user's requests, and the user's decision. */
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { DetailTypes } from '../../authorization-details/detail-types.ts'
 import { parseDetails } from '../../authorization-details/read-details.ts'
@@ -23,10 +23,10 @@ export interface DeviceNeeds {
   requests: RequestStore
   clients: ClientStore
   decide: Decide
-  /** Which numbers users pick from before they approve. */
+  /** The numbers that users pick from before they approve. */
   numbers: NumberMatching
   authenticateApproval: AuthenticateApproval
-  /** How details are said to users, and how much less of them they may approve. */
+  /** The texts of authorization details, and which parts of them users may leave out. */
   details: DetailTypes
   clock: Clock
 }
@@ -62,7 +62,7 @@ async function authinfo(call: DeviceCall, form: Form, needs: DeviceNeeds) {
   return { requests: await Promise.all(requests.map((request) => describe(request, caller, language, now, needs))) }
 }
 
-/** One if it is named, else all of the user's; somebody else's is like none (M2). */
+/** Returns the named request, or all of the user's if none is named. Another user's request is treated as unknown. */
 async function asked(form: Form, caller: DeviceCaller, now: number, { requests }: DeviceNeeds) {
   const openOnly = form.get('status') === 'pending' || form.get('poolingMode') === 'true'
   if (!form.has('request_id') && !form.has('auth_req_id')) {
@@ -83,7 +83,7 @@ async function named(form: Form, requests: RequestStore): Promise<Authentication
   return authReqId === undefined ? undefined : requests.findByAuthReqId(authReqId)
 }
 
-/** What a device may know: a list of names, so that nothing gets in by itself (M28). */
+/** The members of a request that devices see: an explicit list, so that new members are not shown unintentionally. */
 async function describe(
   request: AuthenticationRequest,
   caller: DeviceCaller,
@@ -96,7 +96,7 @@ async function describe(
   return {
     request_id: request.id,
     status: statusAt(request, now),
-    // Where the user is to pick it, it is not shown.
+    // With number matching it is the right number, which must not be shown.
     binding_message: choices === undefined ? request.bindingMessage : undefined,
     scope: request.scope,
     authorization_details: request.authorizationDetails,
@@ -122,15 +122,15 @@ async function complete(call: DeviceCall, form: Form, address: string, needs: De
     throw new OAuthError('invalid_request', 'request_id is missing')
   const request = await named(form, needs.requests)
   if (request === undefined) throw notFound()
-  // Cannot be reached by a client as it is registered today; it stays true if registration changes in between.
+  // A CIBA client is refused before this. The check also holds if its registration changes in between.
   if (request.clientId === caller.clientId)
     throw new OAuthError('access_denied', 'a client cannot decide its own request')
 
   const approvedDetails = readApproved(form, outcome, request, caller, needs)
 
-  // Who approves without looking picks wrong, and that is a no.
+  // Approving with a wrong number is a denial.
   const misread = outcome === 'approved' && (await picksWrong(request, caller, form, needs))
-  // A no is heard from anybody who may say it, a passkey or not.
+  // A denial needs no passkey.
   const authentication =
     outcome === 'approved' && !misread
       ? await needs.authenticateApproval(request, approver, form.get('passkey'))
@@ -151,7 +151,7 @@ async function complete(call: DeviceCall, form: Form, address: string, needs: De
   return { request_id: request.id, status, ...(misread && { reason: 'wrong_number' }) }
 }
 
-/** Before anything is decided or used up. Of somebody else's request nothing is said. */
+/** Read before anything is decided or a passkey is used. Reveals nothing about another user's request. */
 function readApproved(
   form: Form,
   outcome: 'approved' | 'denied',
@@ -166,7 +166,7 @@ function readApproved(
   return narrowed(request, parseDetails(text), details)
 }
 
-/** Whether the user was to pick a number and picked another than the client shows. Of somebody else's request nothing is said. */
+/** Whether the user picked another number than the client shows. Reveals nothing about another user's request. */
 async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, form: Form, needs: DeviceNeeds) {
   if (caller.kind !== 'user' || request.userId !== caller.userId) return false
   if (needs.numbers.choicesFor(request) === undefined) return false
@@ -176,7 +176,7 @@ async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, 
   return picked !== request.bindingMessage
 }
 
-/** The standard has no words for it; `A` and `D` are the seed's. */
+/** CIBA defines no values for it; `A` and `D` are those of doorkeeper-ciba. */
 const outcomes = new Map([
   ['approved', 'approved'],
   ['denied', 'denied'],
@@ -190,7 +190,7 @@ function readOutcome(form: Form): 'approved' | 'denied' {
   return outcome
 }
 
-/** "This was not me" only makes sense with a no. */
+/** Only a denial can be reported as "This was not me". */
 function readReport(form: Form, outcome: 'approved' | 'denied'): boolean {
   const report = form.get('report')
   if (report !== undefined && report !== 'true' && report !== 'false') {
@@ -202,7 +202,7 @@ function readReport(form: Form, outcome: 'approved' | 'denied'): boolean {
   return report === 'true'
 }
 
-/** How the user was authenticated: a device service says so itself, for a user's own token we know. */
+/** How the user was authenticated: stated by a device service, or taken from the user's own token. */
 function readAuthentication(form: Form, caller: DeviceCaller): Authentication {
   if (caller.kind === 'user') return caller.authentication
   const authTime = form.get('auth_time')
@@ -235,7 +235,7 @@ function settledOrRefused(requestId: string, result: DecisionResult): string {
   }
 }
 
-/** Unknown and somebody else's: one answer. */
+/** The same response for an unknown request and one of another user. */
 function notFound(): OAuthError {
   return new OAuthError('not_found', 'no such request is waiting for this user')
 }

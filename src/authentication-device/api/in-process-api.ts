@@ -1,4 +1,4 @@
-/** What an application that has Doorbell in its own process can do with requests, without HTTP. */
+/** Listing and deciding requests without HTTP, for an application that runs Doorbell in its own process. */
 
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { type RequestStatus, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
@@ -16,7 +16,7 @@ export interface RequestView {
   status: RequestStatus
   scope: string
   bindingMessage: string | undefined
-  /** What exactly is asked for (RFC 9396), and what the tokens will be for (RFC 8707), if the client says. */
+  /** Authorization details (RFC 9396) and resource indicators (RFC 8707), if the client sent them. */
   authorizationDetails?: AuthorizationDetail[] | undefined
   resources?: string[] | undefined
   createdAt: number
@@ -31,6 +31,8 @@ export interface DeviceApiNeeds {
 }
 
 /**
+ * Lists and decides requests without HTTP. `approve` and `deny` resolve when the decision is stored.
+ *
  * @example
  * const [waiting] = await doorbell.requests.list('u1', { only: 'open' })
  * await doorbell.requests.approve(waiting.requestId, 'u1', { authTime: 1_790_000_000, amr: ['face'] })
@@ -38,14 +40,14 @@ export interface DeviceApiNeeds {
 export function createDeviceApi({ requests, decide, details, clock }: DeviceApiNeeds) {
   const decidedBy = 'application'
 
-  /** A request that is not there, or about somebody else, is the decision's to answer. */
+  /** Resolves to undefined for a request that is unknown or another user's: `decide` reports it. */
   async function readApproved(requestId: string, userId: string, approved: AuthorizationDetail[] | undefined) {
     const request = approved && (await requests.find(requestId))
     return request?.userId === userId ? narrowed(request, approved, details) : undefined
   }
 
   return {
-    /** The requests about a user, newest first. */
+    /** Resolves to the requests of a user, newest first. */
     async list(userId: string, { only = 'all' }: { only?: 'open' | 'all' } = {}): Promise<RequestView[]> {
       const now = clock.now()
       const found = await requests.listForUser(userId, only, now)
@@ -63,10 +65,10 @@ export function createDeviceApi({ requests, decide, details, clock }: DeviceApiN
       }))
     },
     /**
-     * The user says yes. Your code vouches for having asked the user.
+     * Approves a request. Your code must have asked the user before.
      *
-     * @param less what of the details the user approves, if not all of them
-     * @throws {OAuthError} `invalid_authorization_details` if that is more than was asked
+     * @param less the part of the authorization details that the user approves, if not all of them
+     * @throws {OAuthError} `invalid_authorization_details` if it is more than was requested
      */
     async approve(
       requestId: string,
@@ -77,7 +79,7 @@ export function createDeviceApi({ requests, decide, details, clock }: DeviceApiN
       const approvedDetails = await readApproved(requestId, userId, less.authorizationDetails)
       return decide({ requestId, userId, outcome: 'approved', decidedBy, authentication, approvedDetails })
     },
-    /** The user says no. */
+    /** Denies a request. */
     deny: (requestId: string, userId: string, authentication: Authentication = {}): Promise<DecisionResult> =>
       decide({ requestId, userId, outcome: 'denied', decidedBy, authentication }),
   }

@@ -1,4 +1,4 @@
-/** A user's own passkeys, through the device API: adding, listing, removing, and being asked for one. */
+/** A user's own passkeys in the device API: adding, listing, removing, and options for confirming with one. */
 import type { FastifyInstance } from 'fastify'
 import { statusAt } from '../../ciba/authentication-request/authentication-request.ts'
 import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
@@ -21,7 +21,7 @@ export interface PasskeyEndpointNeeds {
   requests: RequestStore
   passkeys: Passkeys
   noticesOfChange: NoticesOfChange
-  /** Whether users see our own sign-in pages, where a passkey signs them in. */
+  /** Whether users sign in on our own pages, where a passkey can be used. */
   signsInHere: boolean
   clock: Clock
   audit: Audit

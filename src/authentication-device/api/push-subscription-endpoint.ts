@@ -1,4 +1,4 @@
-/** The browsers a user wants to be told on, through the device API. */
+/** A user's push subscriptions in the device API. */
 import type { FastifyInstance } from 'fastify'
 import { fingerprint } from '../../platform/crypto.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'

@@ -1,4 +1,4 @@
-/** Where a user is signed in, through the device API: noting it, seeing it, ending it. */
+/** The sessions of a user in the device API: recording, listing and ending them. */
 import type { FastifyInstance } from 'fastify'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { IdentifyCaller } from './device-caller.ts'

@@ -1,4 +1,4 @@
-/** A user's own code, through the device API: whether there is one, setting, changing and removing it (UC-5). */
+/** A user's own user code in the device API: whether one is set, setting, changing and removing it. */
 import type { FastifyInstance } from 'fastify'
 import type { Audit, AuditEventName } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -21,7 +21,7 @@ export interface UserCodeEndpointNeeds {
   checkPassword: CheckPassword | undefined
   ownCode: OwnCode
   noticesOfChange: NoticesOfChange
-  /** Whoever says that a code is not the password has tried a password. */
+  /** Limits checks of whether a code is the password, as each is an attempt at the password. */
   throttle: PasswordTryThrottle
   clock: Clock
   audit: Audit
@@ -51,7 +51,7 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
     POST: (call) => change(call, undefined, 'user_code.removed'),
   })
 
-  /** @param code what it is to be, or nothing to have none any more */
+  /** @param code the new code, or undefined to remove the code */
   async function change(call: UserCall, code: string | undefined, event: AuditEventName) {
     const { caller, form, request, reply } = call
     const user = await findUser(call)
@@ -76,15 +76,15 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
     return user
   }
 
-  /** Having none any more lets nobody in. */
+  /** Removing the code is not notified: it gives no access. */
   function noticesOf(code: string | undefined, userId: string, userAgent: string | undefined) {
     if (code === undefined) return []
     return needs.noticesOfChange({ type: 'user_code.set', userId, browser: browserName(userAgent) })
   }
 
   /**
-   * It is told to clients, which must never hear what its user signs in with. Whoever has got hold of a session must not
-   * find the password out so: each code that is to be set counts as a password that was tried.
+   * Refuses the password as a user code, because users give their codes to clients. Each new code counts as an attempt at
+   * the password, so that an attacker with an open session cannot find out the password.
    */
   async function refusePassword(code: string, user: User): Promise<void> {
     if (needs.checkPassword === undefined) return

@@ -1,4 +1,4 @@
-/** Addresses of the device API that take a user's own access token and nothing else: what is behind them is the user's. */
+/** Routes of the device API that only accept the user's own access token, and only act on that user's data. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { type Form, readJsonFields } from '../../platform/http/form.ts'
@@ -6,7 +6,7 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import { type DeviceCaller, type IdentifyCaller, requireAccessToken } from './device-caller.ts'
 
 export interface UserCall {
-  /** Whose token it is, and what the token says of the sign-in. */
+  /** The user of the token, and how the user signed in. */
   caller: DeviceCaller
   accessToken: string
   /** Empty for a GET, and for a POST without a body. */
@@ -15,10 +15,10 @@ export interface UserCall {
   reply: FastifyReply
 }
 
-/** Resolves to the body of the answer, which is JSON that no cache keeps. */
+/** Resolves to the body of the response, sent as JSON with `no-store`. */
 export type UserHandler = (call: UserCall) => Promise<object>
 
-/** Answers the methods for which there is a handler, and no others. */
+/** Adds a route for the methods that have a handler; other methods are refused. */
 export function userRoute(
   app: FastifyInstance,
   path: string,
@@ -37,14 +37,17 @@ export function userRoute(
   if (handlers.POST) app.post(path, answerWith(handlers.POST))
 }
 
-/** @throws {OAuthError} `invalid_request` if it is missing */
+/**
+ * Returns a required field.
+ * @throws {OAuthError} `invalid_request` if it is missing
+ */
 export function needed(form: Form, name: string): string {
   const value = form.get(name)
   if (value === undefined) throw new OAuthError('invalid_request', `${name} is missing`)
   return value
 }
 
-/** A call that says nothing does not have to say of what type that is. */
+/** A request without a body needs no content type. */
 function readBody(request: FastifyRequest): Form {
   if (request.method === 'GET' || rawBody(request).length === 0) return new Map()
   return readJsonFields(request.headers['content-type'], rawBody(request))

@@ -1,4 +1,4 @@
-/** What messages say of a change of the user's account. */
+/** The texts of messages about a change of the user's account. */
 import { fileURLToPath } from 'node:url'
 import { Eta } from 'eta'
 import { chooseLanguage, type Texts } from '../../platform/i18n/texts.ts'
@@ -6,6 +6,7 @@ import type { AccountNotice } from './device-notice.ts'
 import type { Mail } from './mail.ts'
 import { formatTime, onOneLine } from './notice-text.ts'
 
+/** Returns the texts of a message about a change. `from` is undefined if the browser is unknown. */
 export function accountWords({ change, user }: AccountNotice, texts: Texts) {
   const language = chooseLanguage(user.locale)
   const say = texts.in(language)

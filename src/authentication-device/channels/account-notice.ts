@@ -1,6 +1,6 @@
 /**
- * How users hear that their account was changed: a notification through each channel, written in the step of the change.
- * It is about no request.
+ * Notifies users of changes of their account: one message through each channel, written in the step of the change. These
+ * messages do not belong to a request.
  */
 
 import type { Send, Senders } from '../../outbox/delivery.ts'
@@ -10,15 +10,15 @@ import type { Vault } from '../../platform/crypto.ts'
 import type { AccountChange, UserHooks } from '../../user/user.ts'
 import type { Channel } from './device-notice.ts'
 
-/** A change, as what makes it tells of it. */
+/** A change of an account. */
 export interface NewAccountChange {
   type: AccountChange['type']
   userId: string
-  /** Which browser on which system, if known: of our own list, as it is mailed. */
+  /** The names of the browser and of its system, if known: from our own list, as they are mailed. */
   browser?: string
 }
 
-/** Milliseconds after which a change is not told any more. */
+/** Milliseconds after which a notification of a change is given up. */
 const life = 24 * 3600_000
 
 const kindOf = (channel: string) => `account_${channel}`
@@ -26,7 +26,7 @@ const kindOf = (channel: string) => `account_${channel}`
 /** Whether notifications of this kind are about a user, and not about a request. */
 export const isAboutAccount = (kind: string): boolean => kind.startsWith(kindOf(''))
 
-/** As much of the configuration as says which channels there are: a command has none of its own. */
+/** The part of the configuration that determines the channels: a command creates no channels. */
 interface ChannelSettings {
   development: boolean
   email?: unknown
@@ -35,7 +35,7 @@ interface ChannelSettings {
   users: object
 }
 
-/** The kinds of the notifications that tell of a change: one for each channel that is set up. */
+/** Returns the kinds of notifications of a change: one for each configured channel. */
 export function accountKindsOf(config: ChannelSettings): string[] {
   const isSetUp = {
     mailbox: config.development,
@@ -47,7 +47,7 @@ export function accountKindsOf(config: ChannelSettings): string[] {
   return Object.entries(isSetUp).flatMap(([channel, is]) => (is ? [kindOf(channel)] : []))
 }
 
-/** The notifications of a change, for the step that makes it. Whom a channel reaches is found out when they are sent. */
+/** Returns the notifications of a change, for its step. Whether a channel reaches the user is checked when they are sent. */
 export type NoticesOfChange = (change: NewAccountChange) => OutboxMessage[]
 
 export function createNoticesOfChange(needs: {
@@ -57,7 +57,7 @@ export function createNoticesOfChange(needs: {
 }): NoticesOfChange {
   return ({ type, userId, browser }) => {
     const now = needs.clock.now()
-    // Whatever is slow for one user holds up no other.
+    // A receiver for each user: slow deliveries to one user do not delay those to others.
     const common = {
       subject: userId,
       receiver: `user/${userId}`,
@@ -70,12 +70,12 @@ export function createNoticesOfChange(needs: {
 
 export interface AccountNoticeNeeds {
   users: UserHooks
-  /** Where users see what can be done in their account, and end what is not theirs. */
+  /** The page on which users check their account and end what is not theirs. */
   link: string
   vault: Vault
 }
 
-/** By kind, how the notifications of a change are sent. */
+/** Returns the senders of notifications of a change, by kind. */
 export function createAccountNoticeSenders(channels: readonly Channel[], needs: AccountNoticeNeeds): Senders {
   const senderOf = (channel: Channel) => ({ send: createSend(channel, needs), isTriedToTheEnd: true })
   return Object.fromEntries(channels.map((channel) => [kindOf(channel.kind), senderOf(channel)]))
@@ -84,9 +84,9 @@ export function createAccountNoticeSenders(channels: readonly Channel[], needs: 
 function createSend(channel: Channel, { users, link, vault }: AccountNoticeNeeds): Send {
   return async (message, signal) => {
     const user = await users.find(message.subject)
-    // A locked user is told too: it is their account that was changed.
+    // A locked user is notified too: their account was changed.
     if (user === null) return { kind: 'refused', words: 'the user no longer exists' }
-    // Whom a program reaches, only the program knows.
+    // Only the program itself can tell which users it reaches.
     if (channel.sendAccount === undefined || !(channel.toProgram || (await channel.reaches(user)))) {
       return { kind: 'delivered', words: 'not needed: this channel does not reach the user' }
     }

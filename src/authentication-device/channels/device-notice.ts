@@ -1,4 +1,4 @@
-/** How the user's device hears of a request: a notification through each channel that reaches the user. */
+/** Notifies the user's device of a request: one message through each channel that reaches the user. */
 import { type AuthenticationRequest, isDecoy } from '../../ciba/authentication-request/authentication-request.ts'
 import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
 import type { Client } from '../../client/client.ts'
@@ -10,38 +10,38 @@ import type { AccountChange, PendingRequest, User, UserHooks } from '../../user/
 import type { NumberMatching } from '../number-matching.ts'
 import { selfRegistration } from '../shown-client.ts'
 
-/** What the user is told. It holds nothing that could be used: the link only leads to where the user signs in. */
+/** A message to the user about a request. It contains no secret: the link leads to a page that requires signing in. */
 export interface Notice {
-  /** The same when it is sent again, so that repeats can be recognised. */
+  /** The same at each retry, so that repeats can be recognised. */
   id: string
   request: PendingRequest
   user: User
   link: string
 }
 
-/** What a user is told of a change of their account. */
+/** A message to a user about a change of their account. */
 export interface AccountNotice {
   change: AccountChange
   user: User
 }
 
-/** A way to reach a user: mail, a push message, … */
+/** A way to notify a user: mail, a push message, … */
 export interface Channel {
-  /** Names the channel in the outbox: the notification's kind. */
+  /** The name of the channel, and the kind of its messages in the outbox. */
   kind: string
-  /** Whether it could reach this user, as far as one can tell beforehand. */
+  /** Whether the channel can reach this user, as far as is known before sending. */
   reaches(user: User): boolean | Promise<boolean>
-  /** Whose slowness a notice may suffer from: by default the channel's, as all its notices go the same way. */
+  /** The receiver, whose slow deliveries delay each other; by default one for the channel, as all its messages go one way. */
   receiverOf?(user: User): string
-  /** Whether a program takes the notice and shows it as it sees fit, and not the user. Programs pick no numbers. */
+  /** Whether the message goes to a program, which decides what to show. Programs do not take part in number matching. */
   toProgram?: boolean
-  /** May be called again for a notice that did arrive. Must settle soon after `signal` fires. */
+  /** May be called again for a message that was delivered. Must settle soon after `signal` is aborted. */
   send(notice: Notice, signal: AbortSignal): Promise<Outcome>
-  /** The same for a change of the user's account; missing where none can be told. */
+  /** The same for a change of the user's account; undefined if the channel does not support it. */
   sendAccount?(notice: AccountNotice, signal: AbortSignal): Promise<Outcome>
 }
 
-/** The notifications for a new request, one a channel that reaches the user. */
+/** Resolves to the messages for a new request: one for each channel that reaches the user. */
 export async function noticesFor(
   request: AuthenticationRequest,
   user: User,
@@ -54,7 +54,7 @@ export async function noticesFor(
     .map((channel) => composeNotice(channel, request, user, vault))
 }
 
-/** Whom it is for is looked up when it is sent: an address may lie in the content of a mail, not in a table. */
+/** The user's address is read when the message is sent, so that it is not stored in a table. */
 function composeNotice(channel: Channel, request: AuthenticationRequest, user: User, vault: Vault): OutboxMessage {
   const receiver = channel.receiverOf?.(user) ?? channel.kind
   const notification = { kind: channel.kind, subject: request.id, receiver, content: {}, giveUpAt: request.expiresAt }
@@ -65,26 +65,26 @@ export interface NoticeNeeds {
   findRequest: RequestStore['find']
   clients: ClientStore
   users: UserHooks
-  /** Which numbers users pick from. What they are to pick must not be read out to them before. */
+  /** The numbers that users pick from. A message must not reveal the right one. */
   numbers: NumberMatching
   issuer: string
 }
 
 /**
- * By kind, how the notices of requests are sent: until the request runs out, for a mail server that is down for an hour is
- * up again while it still waits.
+ * Returns the senders of messages about requests, by kind. Each is retried until the request expires: a mail server may be
+ * down for an hour while the request is still pending.
  */
 export function createNoticeSenders(channels: readonly Channel[], needs: NoticeNeeds): Senders {
   const senderOf = (channel: Channel) => ({ send: createSend(channel, needs), isTriedToTheEnd: true })
   return Object.fromEntries(channels.map((channel) => [channel.kind, senderOf(channel)]))
 }
 
-/** A request that is no longer pending needs nobody's attention. */
+/** Sends nothing for a request that is no longer pending. */
 function createSend(channel: Channel, needs: NoticeNeeds): Send {
   return async (message, signal) => {
     const request = await needs.findRequest(message.subject)
     if (request?.status !== 'pending') return { kind: 'delivered', words: 'no longer needed' }
-    // The row is written so that storing the request takes as long as for any other; a decoy user gets no message.
+    // The row exists so that storing the request takes as long as for any other; a decoy user gets no message.
     if (isDecoy(request)) return { kind: 'delivered', words: 'decoy user: nothing to send' }
     const user = await needs.users.find(request.userId)
     if (user === null || user.disabled) return { kind: 'refused', words: 'the user no longer exists or is disabled' }
@@ -97,7 +97,7 @@ function createSend(channel: Channel, needs: NoticeNeeds): Send {
   }
 }
 
-/** The fields of /backchannel/authinfo that matter while it waits. */
+/** The fields of /backchannel/authinfo that matter for a pending request. */
 function describe(request: AuthenticationRequest, client: Client | undefined): PendingRequest {
   return {
     request_id: request.id,

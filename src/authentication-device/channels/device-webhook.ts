@@ -1,5 +1,5 @@
 /**
- * Telling a device service of the operator's own: one signed call for each request and each change of an account. See
+ * Notifies the operator's device service: one signed call for each request and each change of an account. See
  * docs/guides/device-channels.md.
  */
 import { createHmac } from 'node:crypto'
@@ -21,13 +21,13 @@ export function createDeviceWebhook({ url, secret, caller, clock }: DeviceWebhoo
   return {
     kind: 'device_webhook',
     toProgram: true,
-    // Whom the service reaches, only the service knows.
+    // Only the service itself can tell which users it reaches.
     reaches: () => true,
     send: ({ id, request }, signal) => call(id, { event: 'request.pending', ...request }, signal),
     sendAccount: ({ change }, signal) => call(change.id, { event: 'account.changed', ...change }, signal),
   }
 
-  /** @param id the same when it is sent again: receivers recognise repeats by it */
+  /** @param id the same at each retry, so that receivers recognise repeats */
   function call(id: string, said: object, signal: AbortSignal): Promise<Outcome> {
     const body = JSON.stringify(said)
     const seconds = Math.floor(clock.now() / 1000)
@@ -42,7 +42,7 @@ export function createDeviceWebhook({ url, secret, caller, clock }: DeviceWebhoo
   }
 }
 
-/** The time is signed too, so that whoever has overheard a call cannot repeat it later as a new one. */
+/** Returns the signature of a call. It covers the time, so that a recorded call cannot be replayed later. */
 export function signature(secret: string, seconds: number, body: string): string {
   return `t=${seconds},v1=${createHmac('sha256', secret).update(`${seconds}.${body}`).digest('hex')}`
 }
@@ -53,8 +53,8 @@ function standardSignature(key: Buffer, id: string, seconds: number, body: strin
 }
 
 /**
- * The key of Standard Webhooks. A secret in that standard's form, `whsec_` and base64, stands for the bytes that are encoded
- * in it; any other text is a key as it is, and `whsec_` with its base64 is what a receiver configures.
+ * Returns the key of Standard Webhooks. A secret in that standard's format, `whsec_` and base64, is decoded. Any other text
+ * is used as it is; a receiver then configures `whsec_` followed by the base64 of that text.
  */
 function standardKeyOf(secret: string): Buffer {
   const encoded = /^whsec_(.+)$/.exec(secret)?.[1]

@@ -1,4 +1,4 @@
-/** Telling users by mail. */
+/** Notifies users by mail. */
 
 import type { Outcome } from '../../outbox/notification.ts'
 import { isLoopback } from '../../platform/http/web-address.ts'
@@ -11,7 +11,7 @@ import { isMailAddress, type Mail, writeMail } from './mail.ts'
 export interface MailServer {
   /** `smtp://user:password@host:port`, or `smtps://` for TLS from the first byte. */
   smtp: string
-  /** Milliseconds for everything: finding it, connecting, handing over. */
+  /** Milliseconds for a whole delivery: DNS, connection, transfer. */
   timeout: number
 }
 
@@ -21,6 +21,7 @@ export interface EmailNeeds extends MailServer {
   texts: Texts
 }
 
+/** Creates the mail channel, which reaches users with one valid mail address. Permanent SMTP errors are not retried. */
 export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeeds): Channel {
   const settings = settingsFor(server)
   const { hostname } = new URL(issuer)
@@ -38,7 +39,7 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
       await transport.sendMail({
         ...mail,
         from,
-        // As an object it is taken for one address, not parsed for several.
+        // As an object it is one address; a string would be parsed as a list.
         to: { name: '', address: email },
         messageId: `<${id}@${hostname}>`,
         headers: { 'Auto-Submitted': 'auto-generated' },
@@ -52,7 +53,7 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
   }
 }
 
-/** Whether the mail server answers and takes our credentials; if not, why. */
+/** Connects and authenticates to the mail server. Resolves to the reason if that fails, or undefined. */
 export async function tryMailServer(server: MailServer): Promise<string | undefined> {
   const transport = await openTransport(settingsFor(server))
   try {
@@ -65,7 +66,7 @@ export async function tryMailServer(server: MailServer): Promise<string | undefi
   }
 }
 
-/** Loaded for the first mail: most servers send none. */
+/** Imported for the first mail: most servers send none. */
 const nodemailer = () => import('nodemailer')
 
 async function openTransport(settings: ReturnType<typeof settingsFor>) {
@@ -82,7 +83,7 @@ function settingsFor({ smtp, timeout }: MailServer) {
     secure,
     ...(url.username !== '' && {
       auth: { user: decodeURIComponent(url.username), pass: decodeURIComponent(url.password) },
-      // A password does not go over a wire in clear because somebody on the way hid that TLS is offered.
+      // STARTTLS is mandatory: otherwise an attacker could hide that it is offered and read the password.
       requireTLS: !secure && !isLoopback(url.hostname),
     }),
     dnsTimeout: timeout,
@@ -101,7 +102,7 @@ interface SmtpError {
   response?: string
 }
 
-/** 5xx is the server's last word, anything else may pass. The server's own sentence may hold the address: not kept. */
+/** 5xx is permanent; any other failure is retried. The server's own text is not stored: it may contain the address. */
 function meaningOfRefusal(error: unknown): Outcome {
   const { code, responseCode, response } = error as SmtpError
   if (responseCode !== undefined) {

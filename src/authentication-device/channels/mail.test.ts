@@ -24,7 +24,7 @@ function notice({ user = {}, request = {} }: { user?: Partial<User>; request?: P
   }
 }
 
-test('a client name cannot add headers, lines or texts of ours', () => {
+test('a client name cannot add headers, lines, markup or our own texts', () => {
   const name = 'Till\r\nBcc: x@y.example\u2028$t(mail.why) {{name}} <b>'
   const mail = writeMail(notice({ request: { client: { client_id: 'till', client_name: name } } }), texts)
   assert.equal(mail.subject, 'Till Bcc: x@y.example $t(mail.why) {{name}} <b> asks for your approval')
@@ -32,27 +32,27 @@ test('a client name cannot add headers, lines or texts of ours', () => {
   assert.ok(!mail.html.includes('<b>'))
 })
 
-test('without a binding message or a name nothing stands in their place', () => {
+test('without a binding message or a name, the mail has no placeholder for them', () => {
   const { text, html } = writeMail(notice(), texts)
   assert.match(text, /^Till asks for your approval\.\n\nView the request:\nhttps:\/\/id\.example\/approve\/r1\n/)
   assert.doesNotMatch(text + html, /Compare|Hello|undefined/)
 })
 
-describe('the time is written as the user writes times', () => {
+describe('the time has the format of the user’s locale and time zone', () => {
   const cases: [string, Partial<User>, RegExp][] = [
-    ['nothing known', {}, /September 21, 2026 at 2:23.PM UTC/],
+    ['no locale', {}, /September 21, 2026 at 2:23.PM UTC/],
     ['a region', { locale: 'en-GB' }, /21 September 2026 at 14:23 UTC/],
-    ['a language we do not speak', { locale: 'sw' }, /September 21, 2026 at 2:23.PM UTC/],
-    ['a locale that is none', { locale: 'en_!' }, /September 21, 2026 at 2:23.PM UTC/],
+    ['a language that is not supported', { locale: 'sw' }, /September 21, 2026 at 2:23.PM UTC/],
+    ['an invalid locale', { locale: 'en_!' }, /September 21, 2026 at 2:23.PM UTC/],
     ['a time zone', { locale: 'de', claims: { zoneinfo: 'Europe/Berlin' } }, /21\. September 2026 um 16:23 MESZ/],
-    ['a time zone that is none', { locale: 'de', claims: { zoneinfo: 'Moon' } }, /21\. September 2026 um 14:23 UTC/],
+    ['an invalid time zone', { locale: 'de', claims: { zoneinfo: 'Moon' } }, /21\. September 2026 um 14:23 UTC/],
   ]
   for (const [name, user, expected] of cases) {
     test(name, () => assert.match(writeMail(notice({ user }), texts).text, expected))
   }
 })
 
-test('one address is an address', () => {
+test('only a single address is a mail address', () => {
   for (const right of ['a@b.c', 'o’neil+x@b.example', 'ana@localhost', 'ü@bücher.example'])
     assert.ok(isMailAddress(right), right)
   for (const wrong of [undefined, '', 'a', 'a@b@c', 'a@b.c,d@e.f', 'a <a@b.c>', 'a@b.c\r\nX: y', 'a b@c.d']) {

@@ -1,4 +1,4 @@
-/** The mail that tells a user of a request. */
+/** The mail to a user about a request. */
 import { fileURLToPath } from 'node:url'
 import { Eta } from 'eta'
 import type { Texts } from '../../platform/i18n/texts.ts'
@@ -11,7 +11,7 @@ export interface Mail {
   html: string
 }
 
-/** Whether mail can be sent there: one address, and nothing that could pass for a second one or for a header. */
+/** Whether this is a single mail address, with nothing that could be read as a second one or as a header. */
 export function isMailAddress(address: string | undefined): address is string {
   return address !== undefined && /^[^\s@<>()[\],;:"\\\p{Cc}]+@[^\s@<>()[\],;:"\\\p{Cc}]+$/u.test(address)
 }

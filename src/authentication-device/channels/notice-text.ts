@@ -1,20 +1,22 @@
-/** What every message to a user needs: their language, the client's name, the time until which they can decide. */
+/** Texts of every message to a user: their language, the client's name, when the request expires. */
 
 import { saySelfRegistered } from '../../platform/i18n/self-registered.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../../platform/i18n/texts.ts'
 import type { User } from '../../user/user.ts'
 import type { Notice } from './device-notice.ts'
 
+/** The texts of a message, in the language of the user. */
 export interface Words {
   language: Language
   say: Say
   clientName: string
-  /** That the client registered itself and where it is, if so. */
+  /** For a client that registered itself: a text that says so, with its hosts. */
   selfRegistered: string | undefined
-  /** Until when the user can decide, as they write times. */
+  /** When the request expires, in the format of the user's locale. */
   until: string
 }
 
+/** Returns the texts of a message about a request. */
 export function wordsFor({ request, user }: Notice, texts: Texts): Words {
   const language = chooseLanguage(user.locale)
   const say = texts.in(language)
@@ -29,17 +31,17 @@ export function wordsFor({ request, user }: Notice, texts: Texts): Words {
   }
 }
 
-/** The host reads the same, but no mail program makes a link of it: the user is to know it, not to go there. */
+/** Adds invisible characters to a host, so that no mail program makes a link of it. */
 function unlinked(host: string): string {
   return host.replaceAll('.', '.\u2060')
 }
 
-/** Whatever would begin a new line, or a new header, becomes a space. */
+/** Replaces control characters and line separators, which could begin a new line or header, by spaces. */
 export function onOneLine(text: string): string {
   return text.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ').trim()
 }
 
-/** In the user's own way of writing, with the time zone's name: which zone they are in is seldom known. */
+/** Formats a time in the user's locale, with the name of the time zone, as the user's zone is seldom known. */
 export function formatTime(time: number, user: User, language: Language): string {
   const format: Intl.DateTimeFormatOptions = {
     year: 'numeric',
@@ -53,7 +55,7 @@ export function formatTime(time: number, user: User, language: Language): string
   return new Intl.DateTimeFormat(isTheirs ? user.locale : language, { ...format, timeZone: zoneOf(user) }).format(time)
 }
 
-/** `zoneinfo` is OpenID Connect's claim for it. */
+/** Returns the valid time zone of the claim `zoneinfo` (OpenID Connect Core §5.1), or UTC. */
 function zoneOf({ claims }: User): string {
   const zone = claims?.zoneinfo
   try {

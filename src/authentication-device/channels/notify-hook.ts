@@ -1,17 +1,18 @@
-/** Telling users through the application that Doorbell runs in: its hooks `notify` and `notifyAccount`. */
+/** Notifies users through the application that Doorbell runs in, by its hooks `notify` and `notifyAccount`. */
 
 import type { Outcome } from '../../outbox/notification.ts'
 import type { Log } from '../../platform/log.ts'
 import type { UserHooks } from '../../user/user.ts'
 import type { Channel } from './device-notice.ts'
 
+/** Whether the application has at least one of the hooks. */
 export function hasNotify(users: UserHooks): boolean {
   return (users.notify ?? users.notifyAccount) !== undefined
 }
 
 export interface NotifyHookNeeds {
   users: UserHooks
-  /** Milliseconds it may take. */
+  /** Milliseconds that a hook may take. */
   timeout: number
   log: Log
 }
@@ -20,7 +21,7 @@ export function createNotifyHook({ users, timeout, log }: NotifyHookNeeds): Chan
   return {
     kind: 'notify',
     toProgram: true,
-    // Whom the application reaches, only the application knows.
+    // Only the application itself can tell which users it reaches.
     reaches: () => users.notify !== undefined,
     send: ({ request, user }, signal) =>
       call(() => users.notify?.(request, user), signal, { request: request.request_id }),
@@ -39,14 +40,14 @@ export function createNotifyHook({ users, timeout, log }: NotifyHookNeeds): Chan
   }
 }
 
-/** What the hook throws is for the log alone: nobody knows what is in it. */
+/** The error of a hook is only logged, not stored: its content is unknown. */
 function failure(error: unknown, about: object, log: Log): Outcome {
   if (error instanceof DOMException && error.name === 'TimeoutError') return { kind: 'failed', words: 'timeout' }
   log.error({ event: 'notify_hook.failed', ...about, error }, 'a hook that notifies users threw an error')
   return { kind: 'failed', words: 'the hook threw an error' }
 }
 
-/** A hook cannot be stopped; waiting for it can. */
+/** Stops waiting when `signal` is aborted. The hook itself cannot be stopped. */
 function inTime(work: Promise<void> | undefined, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const end = () => reject(signal.reason)

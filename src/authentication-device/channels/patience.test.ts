@@ -22,8 +22,8 @@ const notice: Notice = {
   },
 }
 
-/** A mail server that takes connections and says nothing. */
-async function openSilence(t: TestContext): Promise<string> {
+/** A mail server that accepts connections and never responds. */
+async function openSilentServer(t: TestContext): Promise<string> {
   const sockets: Socket[] = []
   const server = createServer((socket) => void sockets.push(socket)).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -44,15 +44,15 @@ function hookThatNeverEnds(timeout: number) {
 }
 
 for (const [name, open] of [
-  ['a mail server', async (t: TestContext, timeout: number) => emailTo(await openSilence(t), timeout)],
+  ['a mail server', async (t: TestContext, timeout: number) => emailTo(await openSilentServer(t), timeout)],
   ['a hook', async (_t: TestContext, timeout: number) => hookThatNeverEnds(timeout)],
 ] as const) {
-  test(`${name} that says nothing is waited for no longer than allowed`, async (t) => {
+  test(`${name} that does not respond fails after the timeout`, async (t) => {
     const channel = await open(t, 20)
     assert.deepEqual(await channel.send(notice, new AbortController().signal), { kind: 'failed', words: 'timeout' })
   })
 
-  test(`${name} is left at once when the server ends`, async (t) => {
+  test(`waiting for ${name} stops at once when the server shuts down`, async (t) => {
     const channel = await open(t, 60_000)
     const ending = new AbortController()
     const sent = channel.send(notice, ending.signal)

@@ -1,6 +1,7 @@
 import type { Database } from '../../platform/storage/database.ts'
 import type { RowOf } from '../../platform/storage/row.ts'
 
+/** A subscription as stored; `sealed` is encrypted. */
 export interface KeptSubscription {
   id: string
   userId: string
@@ -10,12 +11,12 @@ export interface KeptSubscription {
 
 export type PushSubscriptionStore = ReturnType<typeof createPushSubscriptionStore>
 
-/** Where users' browsers are told, sealed: whoever could read it could write to the device. */
+/** Stores users' push subscriptions, encrypted: with a readable one, messages could be sent to the device. */
 export function createPushSubscriptionStore(database: Database) {
   return {
     /**
-     * One row an endpoint: it moves to the user who subscribed last. Of a user's rows the newest `most` are kept. Of a
-     * user who was locked or removed since the call began, none.
+     * Adds a subscription. Each endpoint has one row, which moves to the user who subscribed last. Only the newest `most`
+     * rows of a user are kept. Nothing is added for a user who was locked or removed since the call began.
      */
     async add(subscription: KeptSubscription, now: number, most: number): Promise<void> {
       const { id, userId, endpointHash, sealed } = subscription
@@ -54,7 +55,7 @@ export function createPushSubscriptionStore(database: Database) {
       }))
     },
 
-    /** Whether this user is told at this endpoint. A subscription that another user has made there ends. */
+    /** Ends another user's subscription with this endpoint. Resolves to whether this user has one, and whether it ended one. */
     async claim(userId: string, endpointHash: string): Promise<{ isSubscribed: boolean; endedAnother: boolean }> {
       const ended = await database.step({
         sql: 'delete from push_subscriptions where endpoint_hash = $1 and user_id <> $2 returning id',
@@ -67,7 +68,7 @@ export function createPushSubscriptionStore(database: Database) {
       return { isSubscribed: own.length > 0, endedAnother: ended.length > 0 }
     },
 
-    /** The users who have subscribed on some device. */
+    /** Resolves to the ids of all users with a subscription. */
     async users(): Promise<string[]> {
       const rows = await database.read<{ user_id: string }>('select distinct user_id from push_subscriptions')
       return rows.map(({ user_id }) => user_id)
@@ -80,7 +81,7 @@ export function createPushSubscriptionStore(database: Database) {
       })
     },
 
-    /** Answers whether there was one of this user with this endpoint. */
+    /** Resolves to whether this user had a subscription with this endpoint. */
     async remove(userId: string, endpointHash: string): Promise<boolean> {
       const rows = await database.step({
         sql: 'delete from push_subscriptions where user_id = $1 and endpoint_hash = $2 returning id',

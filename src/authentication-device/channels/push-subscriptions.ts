@@ -1,39 +1,40 @@
-/** The browsers that users want to be told on. */
+/** Users' push subscriptions: the browsers in which they want to be notified. */
 import { z } from 'zod'
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint, newId, type Vault } from '../../platform/crypto.ts'
 import type { PushSubscriptionStore } from './push-subscription-store.ts'
 
-/** As the browser's `PushSubscription` becomes JSON. */
+/** The JSON form of the browser's `PushSubscription`. */
 export interface PushSubscription {
   endpoint: string
   keys: { p256dh: string; auth: string }
 }
 
+/** A stored subscription, decrypted. */
 export interface OwnSubscription extends PushSubscription {
   id: string
 }
 
 export type PushSubscriptions = ReturnType<typeof createPushSubscriptions>
 
-/** Devices of one user: each request is sent to all of them. */
+/** Limits the subscriptions of one user, as each request is sent to all of them. */
 const mostOfAUser = 20
 
 export function createPushSubscriptions(needs: { store: PushSubscriptionStore; vault: Vault; clock: Clock }) {
   const { store, vault, clock } = needs
   return {
-    /** This browser, and whoever uses it now. */
+    /** Subscribes a browser for its present user, in place of any other user. */
     async add(userId: string, { endpoint, keys: { p256dh, auth } }: PushSubscription): Promise<void> {
       const endpointHash = fingerprint(endpoint)
       const now = clock.now()
-      const sealed = vault.seal(JSON.stringify({ endpoint, keys: { p256dh, auth } }), placeOf(userId, endpointHash))
+      const sealed = vault.seal(JSON.stringify({ endpoint, keys: { p256dh, auth } }), aadOf(userId, endpointHash))
       await store.add({ id: newId(now), userId, endpointHash, sealed }, now, mostOfAUser)
     },
 
     async of(userId: string): Promise<OwnSubscription[]> {
       const kept = await store.listForUser(userId)
       return kept.map(({ id, endpointHash, sealed }) => {
-        const opened = JSON.parse(vault.open(sealed, placeOf(userId, endpointHash))) as PushSubscription
+        const opened = JSON.parse(vault.open(sealed, aadOf(userId, endpointHash))) as PushSubscription
         return { id, ...opened }
       })
     },
@@ -45,18 +46,18 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
     used: (id: string): Promise<void> => store.used(id, clock.now()),
 
     /**
-     * Whether this user is told on the browser they use now, by the SHA-256 of its endpoint. Another user's subscription
-     * there ends: it is their browser no more.
+     * Ends another user's subscription in the browser that this user uses now, found by the SHA-256 of its endpoint. Resolves
+     * to whether this user is subscribed there, and whether another's subscription was ended.
      */
     claim: (userId: string, endpointHash: string) => store.claim(userId, endpointHash),
 
-    /** Answers whether there was one. */
+    /** Resolves to whether the user had this subscription. */
     remove: (userId: string, endpoint: string): Promise<boolean> => store.remove(userId, fingerprint(endpoint)),
   }
 }
 
-/** With the user in it: a row that is given to somebody else by hand does not open. */
-const placeOf = (userId: string, endpointHash: string) => `push_subscriptions/${userId}/${endpointHash}`
+/** Contains the user id: a row that is moved to another user does not decrypt. */
+const aadOf = (userId: string, endpointHash: string) => `push_subscriptions/${userId}/${endpointHash}`
 
 const base64url = (bytes: number) =>
   z.string().refine((text) => /^[\w-]+={0,2}$/.test(text) && Buffer.from(text, 'base64url').length === bytes)
@@ -67,13 +68,13 @@ const schema = z.object({
     .max(2048)
     .refine((text) => /^https?:\/\//.test(text) && URL.canParse(text)),
   keys: z.object({
-    // An uncompressed point of P-256.
+    // An uncompressed P-256 point (RFC 8291 §3.1).
     p256dh: base64url(65),
     auth: base64url(16),
   }),
 })
 
-/** What a browser wrote as JSON, if it is a subscription. */
+/** Parses a browser's JSON text. Returns undefined if it is not a valid subscription. */
 export function readPushSubscription(text: string): PushSubscription | undefined {
   return schema.safeParse(parseJson(text)).data
 }

@@ -1,5 +1,6 @@
 import type { Database } from '../../platform/storage/database.ts'
 
+/** A key pair as stored: `sealed` is the encrypted private key. `createdAt` is in milliseconds since 1970. */
 export interface ServerKey {
   name: string
   public: string
@@ -9,7 +10,7 @@ export interface ServerKey {
 
 export type ServerKeyStore = ReturnType<typeof createServerKeyStore>
 
-/** Keys the server makes for itself. The private halves lie here sealed. */
+/** Stores keys that the server generates for itself, private keys encrypted. */
 export function createServerKeyStore(database: Database) {
   return {
     async find(name: string): Promise<Pick<ServerKey, 'public' | 'sealed'> | undefined> {
@@ -20,7 +21,7 @@ export function createServerKeyStore(database: Database) {
       return row
     },
 
-    /** Adds a key, unless there is one of its name: of two nodes that start together, one's key is kept. */
+    /** Adds a key, unless its name exists: if two nodes start at once, only one key is added. */
     async add(key: ServerKey): Promise<void> {
       await database.step({
         sql: `insert into server_keys (name, public, sealed, created_at) values ($1, $2, $3, $4)

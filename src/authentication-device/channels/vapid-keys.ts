@@ -1,26 +1,27 @@
-/** The keys by which push services recognise this server (RFC 8292): made on first start, the same on all nodes. */
+/** The keys by which push services identify this server (RFC 8292): generated at the first start, the same on all nodes. */
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { ServerKeyStore } from './server-key-store.ts'
 
-/** Both base64url. A browser subscribes for the public one: with another it would have to subscribe anew. */
+/** Both base64url. Browsers subscribe with the public key; with a new key they would have to subscribe again. */
 export interface VapidKeys {
   publicKey: string
   privateKey: string
 }
 
 const name = 'vapid'
-const place = 'server_keys/vapid'
+const aad = 'server_keys/vapid'
 
+/** Reads the keys, or generates them if there are none. Safe on several nodes at once. */
 export async function loadVapidKeys(needs: { keys: ServerKeyStore; vault: Vault; clock: Clock }): Promise<VapidKeys> {
   const { keys, vault } = needs
   if ((await keys.find(name)) === undefined) await makeFirst(needs)
   const kept = (await keys.find(name))!
-  return { publicKey: kept.public, privateKey: vault.open(kept.sealed, place) }
+  return { publicKey: kept.public, privateKey: vault.open(kept.sealed, aad) }
 }
 
 async function makeFirst({ keys, vault, clock }: { keys: ServerKeyStore; vault: Vault; clock: Clock }): Promise<void> {
   const { default: webPush } = await import('web-push')
   const { publicKey, privateKey } = webPush.generateVAPIDKeys()
-  await keys.add({ name, public: publicKey, sealed: vault.seal(privateKey, place), createdAt: clock.now() })
+  await keys.add({ name, public: publicKey, sealed: vault.seal(privateKey, aad), createdAt: clock.now() })
 }

@@ -28,7 +28,7 @@ for (const engine of engines) {
       return { database, close }
     }
 
-    test('nodes that start together agree on one key, and it lies sealed', async (t) => {
+    test('nodes that start at once use one key, which is stored encrypted', async (t) => {
       const { database, close } = await open()
       t.after(close)
       const keys = createServerKeyStore(database)
@@ -39,7 +39,7 @@ for (const engine of engines) {
       await assert.rejects(loadVapidKeys({ keys, vault: createVault(newSecret()), clock }), /another secret/)
     })
 
-    test('subscriptions: one row an endpoint, the newest twenty of a user', async (t) => {
+    test('each endpoint has one subscription, and the newest twenty of a user are kept', async (t) => {
       const { database, close } = await open()
       t.after(close)
       let now = 1_000
@@ -72,7 +72,7 @@ for (const engine of engines) {
   })
 }
 
-test('what a browser sends is checked', () => {
+test('an invalid push subscription is rejected', () => {
   const keys = { p256dh: Buffer.alloc(65, 4).toString('base64url'), auth: Buffer.alloc(16).toString('base64url') }
   const endpoint = 'https://push.example/x'
   const written = JSON.stringify({ endpoint, expirationTime: null, keys })

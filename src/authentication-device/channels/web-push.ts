@@ -1,4 +1,4 @@
-/** Telling users on the browsers they have subscribed with (RFC 8030, RFC 8291). */
+/** Notifies users by push messages to their subscribed browsers (RFC 8030, RFC 8291). */
 
 import { type Post, post } from '../../ciba/client-notification/notification-endpoint.ts'
 import type { Outcome } from '../../outbox/notification.ts'
@@ -12,7 +12,7 @@ import type { OwnSubscription, PushSubscription, PushSubscriptions } from './pus
 import type { VapidKeys } from './vapid-keys.ts'
 
 export interface WebPushNeeds {
-  /** Whom a push service can write to about us: `mailto:` or `https:`. */
+  /** The contact for push services (RFC 8292 §2.1): `mailto:` or `https:`. */
   subject: string
   keys: VapidKeys
   subscriptions: PushSubscriptions
@@ -21,23 +21,23 @@ export interface WebPushNeeds {
   clock: Clock
 }
 
-/** What the service worker shows. */
+/** The message that the service worker shows. */
 export interface PushMessage {
-  /** Of a message about a request. */
+  /** Only for a message about a request. */
   request_id?: string
   title: string
   body: string
   link: string
-  /** Of two messages with the same tag the later one takes the place of the earlier. */
+  /** A message replaces an earlier one with the same tag. */
   tag: string
-  /** What the notification's buttons say, if it has any. Both open the page: deciding takes a look and a signed-in user. */
+  /** The buttons of the notification. Each only opens the page, as a decision requires a signed-in user. */
   actions: { action: 'approve' | 'deny'; title: string }[]
 }
 
 interface Push {
   userId: string
   message: PushMessage
-  /** Seconds since 1970: when the push service may forget it. */
+  /** Seconds since 1970, after which the push service may discard the message. */
   expiresAt: number
 }
 
@@ -46,7 +46,7 @@ export function createWebPushChannel(needs: WebPushNeeds): Channel {
   return {
     kind: 'web_push',
     reaches: (user) => needs.subscriptions.has(user.id),
-    // The address comes from the user's browser: one that hangs may hold up this user's messages only.
+    // The address comes from the user's browser: if it hangs, only this user's messages wait.
     receiverOf: (user) => `web_push/${user.id}`,
     send: (notice, signal) =>
       sendToAll(
@@ -72,20 +72,20 @@ async function sendTo(
   if (message === undefined) return { kind: 'refused', words: 'the subscription has an invalid key' }
   const outcome = await post(message, needs.caller, signal)
   if (outcome.kind === 'delivered') await needs.subscriptions.used(subscription.id)
-  // The push service says that this browser has gone for good (RFC 8030 §7.3).
+  // The subscription no longer exists (RFC 8030 §7.3).
   if (outcome.status === 404 || outcome.status === 410) {
     await needs.subscriptions.remove(push.userId, subscription.endpoint)
   }
   return outcome
 }
 
-/** The key comes from outside: one that is no point of the curve must not keep the other devices from hearing. */
+/** Resolves to undefined if the key is invalid: a bad key of one browser must not block messages to the others. */
 async function tryToEncrypt(
   subscription: PushSubscription,
   push: Push,
   needs: WebPushNeeds,
 ): Promise<Post | undefined> {
-  // Loaded for the first message.
+  // Imported for the first message.
   const { default: webPush } = await import('web-push')
   try {
     return encrypt(webPush.generateRequestDetails, subscription, push, needs)
@@ -104,7 +104,7 @@ function encrypt(
     vapidDetails: { subject: needs.subject, ...needs.keys },
     TTL: Math.max(0, expiresAt - Math.floor(needs.clock.now() / 1000)),
     urgency: 'high',
-    // 32 characters are allowed; with it the push service itself forgets the earlier of two.
+    // At most 32 characters. The push service replaces an undelivered message with the same topic (RFC 8030 §5.4).
     topic: message.tag.replaceAll('-', ''),
   })
   const headers = Object.entries(details.headers).map(([header, value]) => [header, String(value)])
@@ -137,13 +137,13 @@ function accountPush(notice: AccountNotice, texts: Texts): Push {
 
 const secondsInADay = 24 * 3600
 
-/** Push services take 4096 bytes in all, and screens less. */
+/** Push services accept 4096 bytes in all, and screens show less. */
 function shorten(text: string): string {
   const letters = [...text]
   return letters.length <= 240 ? text : `${letters.slice(0, 239).join('')}…`
 }
 
-/** One device that has it is enough: the user knows. */
+/** Combines the outcomes of all devices: delivered if at least one device was reached. */
 function sum(outcomes: Outcome[]): Outcome {
   const those = (kind: Outcome['kind']) => outcomes.filter((outcome) => outcome.kind === kind)
   const count = `${those('delivered').length} of ${outcomes.length} devices`

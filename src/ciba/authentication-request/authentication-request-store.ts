@@ -10,11 +10,11 @@ import { pollsIn } from './request-poll-store.ts'
 export type RequestStore = ReturnType<typeof createRequestStore>
 
 /**
- * The authentication requests. Each move is one conditional statement: of two that happen at once, one finds its
- * condition gone. Moves are announced under the topic `request`, and by user under `user_requests` where something else
- * waits for the user from then on. Moves of the same kind that come together are carried out together.
+ * Stores the authentication requests. Each transition is one conditional statement: of two concurrent ones, only one
+ * finds its condition true. Transitions are announced under the topic `request`, and by user under `user_requests` if
+ * the requests that wait for the user change. Concurrent transitions of the same kind are written in one batch.
  *
- * @param needs not needed by who only reads; notifications wait for a server unless told
+ * @param needs not needed for reading. Without `enqueue`, notifications wait in the outbox for a server to send them
  */
 export function createRequestStore(database: Database, needs: Partial<MoveNeeds> = {}) {
   const moving = { userKey: fingerprint, enqueue: enqueueForOthers(createOutboxStore(database)), ...needs }
@@ -25,8 +25,8 @@ export function createRequestStore(database: Database, needs: Partial<MoveNeeds>
     ...requestsListedIn(database),
     ...pollsIn(database),
     /**
-     * Removes what was finished before `before`, at most so many. A request stays as long as something lives that came
-     * out of it: it says whose that is, to take it back. Ids grow with time, so nothing younger is even looked at.
+     * Removes requests that were finished before `before`, at most the given number. A request is kept while a token
+     * issued for it exists: the row names the user, who can revoke it. Ids grow with time, so no newer row is read.
      */
     forgetFinished: pruneByCursor({
       async next(after, before, atMost) {

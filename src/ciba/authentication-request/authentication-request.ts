@@ -1,9 +1,10 @@
-/** The record in the middle: an authentication request, its states and what each means. The moves are in the store. */
+/** An authentication request: its states and what each means. The transitions are in the store. */
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import type { Authentication } from '../../user/authentication.ts'
 
+/** The stored status. `statusAt` also takes the deadline into account. */
 export type RequestStatus = 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
 
 export interface AuthenticationRequest {
@@ -14,72 +15,73 @@ export interface AuthenticationRequest {
   scope: string
   acrValues: string | undefined
   bindingMessage: string | undefined
-  /** What exactly is asked for (RFC 9396), as it came. */
+  /** The details requested (RFC 9396), as received. */
   authorizationDetails?: AuthorizationDetail[] | undefined
-  /** What of it the user approved. Nothing until then, and nothing if nothing was asked for. */
+  /** The details that the user approved; undefined before the approval, or if none were requested. */
   approvedDetails?: AuthorizationDetail[] | undefined
-  /** What the tokens are for (RFC 8707), in the order in which it was asked for. */
+  /** The resources that the tokens are for (RFC 8707), in the order of the request. */
   resources?: string[] | undefined
-  /** Fixed when the client rang: a change of the client's settings concerns later requests. */
+  /** Fixed when the request is received: a change of the client's settings affects later requests only. */
   deliveryMode: DeliveryMode
   notificationEndpoint: string | undefined
-  /** `auth_req_id` and notification token, sealed, while a call back is still to be made. */
+  /** `auth_req_id` and notification token, encrypted, while a ping or push is still to be sent. */
   callBackSealed: string | undefined
   status: RequestStatus
   /** Milliseconds since 1970, like all times here. */
   createdAt: number
-  /** The one deadline, fixed at receipt. It outranks every state but `redeemed` and `denied` (M42). */
+  /** The one deadline, fixed at receipt. Once it has passed, a pending or approved request is expired. */
   expiresAt: number
-  /** Seconds between two polls. Grows with each `slow_down`, for good (TE-1). */
+  /** Seconds between two polls. Each `slow_down` lengthens it permanently (CIBA §11). */
   interval: number
   settledAt: number | undefined
-  /** For a push, whose client never comes for its tokens: the key it rang with. */
+  /** For push only, as the client never calls the token endpoint: the key proven with the authentication request. */
   binding: Confirmation
-  /** How the user was authenticated when deciding. Empty until then. */
+  /** How the user was authenticated for the decision. Empty before it. */
   authentication: Authentication
 }
 
 /**
- * Whom a request is about whose client must not learn that there is nobody. No user's id looks like this: ids are ASCII.
+ * Returns the user id of a decoy request: the user does not exist and the client must not find out. It differs from
+ * every real user id, as those are ASCII.
  *
- * @param digest tells one nobody from another, and nothing else
+ * @param digest distinguishes decoy users, and reveals nothing about the hint
  */
 export const decoyUserId = (digest: string) => `∅ ${digest}`
 
-/** Whether the request is only pretended: nobody is told, nobody sees it, nobody can decide it. It runs out. */
+/** Whether the request is about a decoy user: no device is notified, no user can see or decide it, and it expires. */
 export function isDecoy({ userId }: Pick<AuthenticationRequest, 'userId'>): boolean {
   return userId.startsWith(decoyUserId(''))
 }
 
-/** What a ping or a push has to say again later. */
+/** The values of the authentication request that a ping or a push needs later. */
 export interface CallBack {
   authReqId: string
   notificationToken: string
 }
 
-/** Where a call back lies sealed, so that it opens nowhere else. */
+/** Additional authenticated data of an encrypted `CallBack`: moved to another row, it does not decrypt. */
 export const callBackAad = (requestId: string) => `backchannel_auth_requests/${requestId}`
 
 /**
- * The status as it is now: a row may not have been told yet that its time is over. A denial stays a denial (TE-8);
- * an approval that nobody collected expires like a request that nobody answered (M3).
+ * Returns the status at `now`: a row may still say `pending` or `approved` after its deadline. A denied request stays
+ * denied; an approved one that the client did not collect expires like an unanswered one.
  */
 export function statusAt(request: Pick<AuthenticationRequest, 'status' | 'expiresAt'>, now: number): RequestStatus {
   const open = request.status === 'pending' || request.status === 'approved'
   return open && now >= request.expiresAt ? 'expired' : request.status
 }
 
-/** Milliseconds. A request that runs out sooner than this gave its user no time to answer. */
+/** Milliseconds. A request with a shorter lifetime leaves the user too little time to answer. */
 export const shortLife = 60_000
 
-/** Of a request that has run out: whether nobody answered it, and hardly anybody could have. */
+/** Whether an expired request was not answered, and its lifetime was below `shortLife`. */
 export function wasShortAndUnanswered(
   request: Pick<AuthenticationRequest, 'status' | 'createdAt' | 'expiresAt'>,
 ): boolean {
   return request.status === 'pending' && request.expiresAt - request.createdAt < shortLife
 }
 
-/** Whether a binding message is a number that a user can pick among others (CD-8). */
+/** Whether a binding message is a number that a user can pick among others. */
 export function isNumberToMatch(bindingMessage: string | undefined): bindingMessage is string {
   return bindingMessage !== undefined && /^\d{2,6}$/.test(bindingMessage)
 }

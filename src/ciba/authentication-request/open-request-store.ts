@@ -1,9 +1,9 @@
-/** Ends open requests in one step with whatever ends them. */
+/** Ends open requests in the same step as the change that causes it. */
 import type { Change, Database, ListStatement, Statement } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { type RequestRow, toRequest } from './request-row.ts'
 
-/** What follows from the requests that were found, in the same step. */
+/** Statements and announcements for the requests that were found, all in the same step. */
 export interface Followed {
   statements: Statement[]
   changes: Change[]
@@ -11,14 +11,14 @@ export interface Followed {
 
 type Follow = (found: AuthenticationRequest[]) => Followed
 
-/** Who the user has to be for anything to happen: of the built-in directory, of the configuration, or whoever. */
+/** Condition for the step: the user is in the built-in directory, in the configuration, or may be any user. */
 export type MustBe = 'added' | 'configured' | 'anybody'
 
 export type OpenRequestStore = ReturnType<typeof createOpenRequestStore>
 
 /**
- * Each step locks the requests it is about first, so that what it found stays as it was found: of a decision, a
- * redemption or an expiry at the same moment one comes before the step, or finds its condition gone.
+ * Each step first locks the requests that it finds, so that they do not change before it ends: a concurrent decision,
+ * redemption or expiry either comes before the step, or finds its condition false.
  */
 export function createOpenRequestStore(database: Database) {
   async function step(first: Statement, follow: Follow, userId: string) {
@@ -26,22 +26,22 @@ export function createOpenRequestStore(database: Database) {
     const rows = await database.step<FoundRow>(first, {
       also: (rows) => followed(rows).statements,
       announce: (rows) => followed(rows).changes,
-      // No request is accepted in between, which the step would not see.
+      // Otherwise a request could be accepted meanwhile, which the step would not see.
       lockKeys: `requests of ${userId}`,
     })
     return rows.length > 0 ? requestsOf(rows) : undefined
   }
 
   return {
-    /** Of a user. @returns those that were open; undefined if the user is not who `mustBe` says, and nothing happened */
+    /** Ends a user's open requests. @returns them; undefined if `mustBe` is not met: then nothing was changed */
     endOfUser: (userId: string, mustBe: MustBe, now: number, follow: Follow) =>
       step({ sql: ofUser, values: [userId, now, mustBe] }, follow, userId),
 
-    /** Of a client about a user. @returns those that were open */
+    /** Ends the open requests of a client about a user. @returns them */
     endOfPair: async (userId: string, clientId: string, now: number, follow: Follow) =>
       (await step({ sql: ofPair, values: [userId, now, clientId] }, follow, userId)) ?? [],
 
-    /** One of a user's requests, in whatever state. @returns it as it was, and whether something came out of it */
+    /** Ends one request of a user, in any state. @returns it as it was, and whether tokens have been issued for it */
     async endOne(id: string, userId: string, follow: (found: AuthenticationRequest) => Followed) {
       const followed = once(([row]: FoundRow[]) => follow(toRequest(row as RequestRow)))
       const [row] = await database.step<RequestRow & { has_issued: number }>(
@@ -53,7 +53,7 @@ export function createOpenRequestStore(database: Database) {
   }
 }
 
-/** pending or approved → denied. For a step that has locked the request. @param settledBy the history row that says why */
+/** pending or approved → denied, for a step that has locked the request. @param settledBy id of the history row */
 export function endOpen(id: string, settledBy: string, now: number): ListStatement {
   return {
     sql: `update backchannel_auth_requests
@@ -64,7 +64,7 @@ export function endOpen(id: string, settledBy: string, now: number): ListStateme
   }
 }
 
-/** A step's first statement has to return a row for anything to happen: without open requests it is one of nulls. */
+/** A step continues only if its first statement returns a row: without open requests it is a row of nulls. */
 type FoundRow = RequestRow | { id: null }
 
 const open = (whose: string) => `
@@ -95,7 +95,7 @@ function requestsOf(rows: readonly FoundRow[]): AuthenticationRequest[] {
   return rows.filter((row) => row.id !== null).map(toRequest)
 }
 
-/** What follows is worked out once for the rows of one attempt: statements and announcements are about the same. */
+/** Calls `work` once for the rows of one attempt, so that statements and announcements agree (ids are generated). */
 function once<Row>(work: (rows: Row[]) => Followed): (rows: Row[]) => Followed {
   let last: { rows: Row[]; followed: Followed } | undefined
   return (rows) => {

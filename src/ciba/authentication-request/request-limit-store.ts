@@ -1,32 +1,32 @@
 /**
- * How much may be asked: what is counted, and how far. It is counted in the statement that accepts a request, so that of
- * many at once none slips through.
+ * Limits on authentication requests. Requests are counted in the statement that accepts a new one, so that concurrent
+ * requests cannot exceed a limit.
  *
- * Nothing is counted further than up to its limit, and what has no limit is not counted at all. So a statement costs what
- * the limits say, by Postgres' estimate too, however many rows there are. The estimate goes by the texts alone: a `limit`
- * that is a parameter would be taken for a tenth of the table. That is why there is one text for each order of magnitude.
+ * Counting stops at the limit, and without a limit nothing is counted. So the cost of a statement depends on the limits,
+ * not on the number of rows. The same holds for the estimate of Postgres' planner, which sees only the SQL text: it takes
+ * a `limit` given as a parameter for a tenth of the table. Hence there is one text for each order of magnitude.
  */
 import { type AuthenticationRequest, shortLife } from './authentication-request.ts'
 
-/** How much may be asked; what is left out has no limit. */
+/** Limits on requests; a limit left out does not apply. */
 export interface RequestLimits {
-  /** Requests that may wait at the same time. */
+  /** Pending requests at the same time. */
   maxOpenPerUser: number
   perUser?: { perMinute?: number | undefined }
   perClient?: OpenAndPerMinute
   perClientAndUser?: OpenAndPerMinute
-  /** Whether there are pauses after denials, and after short requests that nobody answered. */
+  /** Whether a client has to pause after a denial, and after a short request that was not answered. */
   pauses?: boolean
 }
 
 export interface OpenAndPerMinute {
-  /** Requests that may wait at the same time. */
+  /** Pending requests at the same time. */
   open?: number | undefined
   /** Requests accepted within any sixty seconds. */
   perMinute?: number | undefined
 }
 
-/** Why a request was not accepted, the weightiest first. */
+/** Why a request was not accepted, the most important reason first. */
 export type LimitName =
   | 'blocked'
   | 'pauseAfterDenial'
@@ -40,7 +40,7 @@ export type LimitName =
 
 export interface ReachedLimit {
   limit: LimitName
-  /** When there is room again at the latest; milliseconds since 1970. Nothing: when the user says so. */
+  /** When the limit no longer applies, at the latest; milliseconds since 1970. Undefined: it is not known. */
   until: number | undefined
 }
 
@@ -61,7 +61,7 @@ interface Count {
   most: number
 }
 
-/** The limits by the names that statements have for them. */
+/** The limits by their column names in the statements. */
 function limitsByName({ maxOpenPerUser, perUser, perClientAndUser: pair, perClient }: RequestLimits) {
   return {
     user_open: maxOpenPerUser,
@@ -73,14 +73,14 @@ function limitsByName({ maxOpenPerUser, perUser, perClientAndUser: pair, perClie
   } satisfies Record<Counted, number | undefined>
 }
 
-/** What is limited, the weightiest first. */
+/** The limits that apply, the most important first. */
 function countsOf(limits: RequestLimits): Count[] {
   return Object.entries(limitsByName(limits)).flatMap(([name, most]) =>
     most === undefined ? [] : [{ name: name as Counted, limit: limitNames[name as Counted], most }],
   )
 }
 
-/** Milliseconds over which what was accepted is counted. */
+/** Milliseconds over which accepted requests are counted. */
 const minute = 60_000
 
 interface Asked {
@@ -90,8 +90,8 @@ interface Asked {
 }
 
 /**
- * Which rows are counted. A pair's are found by the user: a client has many more, and SQLite, which keeps no statistics,
- * would go by the client.
+ * Returns the SQL that selects the rows to count. Those of a pair are found by the index on the user: a client has many
+ * more, and SQLite, which keeps no statistics, would use the index on the client.
  */
 function rowsOf(name: Counted, { user, client, now }: Asked): string {
   const [who, which] = name.split('_') as ['user' | 'pair' | 'client', 'open' | 'recent']
@@ -105,12 +105,12 @@ function rowsOf(name: Counted, { user, client, now }: Asked): string {
 
 const ofPair = (user: string, client: string) => `user_id = ${user} and coalesce(client_id, '') = ${client}`
 
-/** The number of rows, or some number that is not below the limit. */
+/** SQL for the number of rows; counting stops at a number that is not below the limit. */
 function counted({ name, most }: Count, asked: Asked): string {
   return `(select count(*) from (select 1 as one ${rowsOf(name, asked)} limit ${orderOf(most)}) as found)`
 }
 
-/** The power of ten that is not below it. */
+/** The smallest power of ten that is not below `most`. */
 function orderOf(most: number): number {
   let order = 1
   while (order < most) order *= 10
@@ -118,8 +118,8 @@ function orderOf(most: number): number {
 }
 
 /**
- * The conditions for what is open, or for what is recent. What is counted for a pair is among what is counted for its user,
- * so that one look at those rows tells both: where the limit cuts them off, there are too many for the user already.
+ * Returns the conditions for open requests, or for recent ones. The rows of a pair are among those of its user, so one
+ * subquery counts both: if its `limit` cuts rows off, the user's limit is exceeded anyway.
  */
 function within(limits: RequestLimits, which: 'open' | 'recent', asked: Asked): string[] {
   const counts = countsOf(limits).filter(({ name }) => name.endsWith(which))
@@ -134,37 +134,38 @@ function within(limits: RequestLimits, which: 'open' | 'recent', asked: Asked): 
   return [both, ...others.map((count) => `${counted(count, asked)} < ${count.name}`)]
 }
 
-/** Limits with the same key have the same text. */
+/** Limits with the same key have the same SQL text. */
 export function orderKey(limits: RequestLimits): string {
   let key = limits.pauses ? '+' : ''
   for (const most of Object.values(limitsByName(limits))) key += ` ${most === undefined ? '' : orderOf(most)}`
   return key
 }
 
-/** When a counted row leaves room: it runs out, or a minute has passed since it came. */
+/** SQL for the time at which a row is no longer counted: it expires, or was created a minute ago. */
 function leavesRoomAt({ name }: Count, asked: Asked): string {
   const first = name.endsWith('_open') ? 'min(expires_at)' : `min(created_at) + ${minute}`
   return `(select ${first} ${rowsOf(name, asked)})`
 }
 
 /**
- * Requests that ran out soon and unanswered, whose pause begins when the sweep finds them, any moment now. A client that
- * comes in between waits for that.
+ * The condition for short requests that expired unanswered and that the sweep has not settled yet. Their pause begins
+ * when it does; until then the client may not send another request about this user.
  */
 function unsettledShort({ user, client, now }: Asked, short: string): string {
   return `${ofPair(user, client)} and status = 'pending' and expires_at <= cast(${now} as bigint)
     and expires_at - created_at < cast(${short} as bigint)`
 }
 
-/** The columns of `acceptingWithin` that say what the limits are. */
+/** The columns in which the statement that accepts requests receives the limits. */
 export const limitColumns = `user_open bigint, user_recent bigint, pair_open bigint, pair_recent bigint,
   client_open bigint, client_recent bigint, short_life bigint`
 
+/** The values of `limitColumns`. */
 export function limitRow(limits: RequestLimits): Record<Counted | 'short_life', number | undefined> {
   return { ...limitsByName(limits), short_life: limits.pauses ? shortLife : undefined }
 }
 
-/** The condition under which a request `asked`, with `limitColumns`, is accepted; the same text for limits of an order. */
+/** The SQL condition on `asked`, with `limitColumns`, for accepting a request. Equal `orderKey`s give the same text. */
 export function acceptedWithin(limits: RequestLimits): string {
   const asked = { user: 'asked.user_id', client: 'asked.client_id', now: 'asked.created_at' }
   const conditions = [
@@ -173,11 +174,11 @@ export function acceptedWithin(limits: RequestLimits): string {
     `not exists (select 1 from denial_pauses
       where user_id = asked.user_id and client_id = asked.client_id and paused_until > asked.created_at)`,
     ...(limits.pauses
-      ? // Counted, and not looked for with "exists": that Postgres would make a join of, and go through all that are open.
+      ? // Counted, because Postgres would turn "exists" into a join that reads all open requests.
         [`(select count(*) from backchannel_auth_requests where ${unsettledShort(asked, 'short_life')}) = 0`]
       : []),
     'not exists (select 1 from blocked_clients where user_id = asked.user_id and client_id = asked.client_id)',
-    // Of an application's own user only this tells: who has ended since the call came is closed nowhere.
+    // For a user of the application's own directory only changed_at shows an ending after the call arrived.
     `not exists (select 1 from user_generations where user_id = asked.user_id
       and (is_closed = 1 or changed_at > asked.created_at))`,
   ]
@@ -188,7 +189,7 @@ export type ObstacleRow = { blocked: number; paused_until: number | null; unsett
   [name in Counted]?: number
 } & { [until in `${Counted}_until`]?: number | null }
 
-/** What stands in the way of a request that was not accepted. */
+/** Returns the query for the reasons for which a request was not accepted. */
 export function lookingForObstacle(
   { userId, clientId }: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
   limits: RequestLimits,
@@ -209,6 +210,7 @@ export function lookingForObstacle(
   }
 }
 
+/** Returns the most important limit that was reached, or undefined if none applies any more. */
 export function weightiest(row: ObstacleRow, limits: RequestLimits): ReachedLimit | undefined {
   if (row.blocked > 0) return { limit: 'blocked', until: undefined }
   if (row.paused_until !== null) return { limit: 'pauseAfterDenial', until: row.paused_until }

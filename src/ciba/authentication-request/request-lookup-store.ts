@@ -1,19 +1,19 @@
-/** Authentication requests, looked up and listed. */
+/** Finds and lists authentication requests. */
 import { fingerprint } from '../../platform/crypto.ts'
 import { writeBatch } from '../../platform/storage/batch.ts'
 import { atMostRows, type Database } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { its, type RequestRow, toRequest } from './request-row.ts'
 
-/** A request, and when the table has it polled last; milliseconds since 1970, 0 for never. */
+/** A request, and the time of its last poll in the table: milliseconds since 1970, 0 for never. */
 export interface PolledRequest {
   request: AuthenticationRequest
   lastPolledAt: number
 }
 
-/** One request, by what is known of it. */
+/** Finds single requests. */
 export function requestsFoundIn(database: Database) {
-  /** Rows that are looked for at the same moment are found by one statement. @param column which has a unique index */
+  /** Concurrent look-ups share one statement. @param column has a unique index */
   function finds(column: 'id' | 'auth_req_id_hash'): (value: string) => Promise<RequestRow | undefined> {
     const sql = `select * from backchannel_auth_requests where ${column} in (select value from each($1))`
     return writeBatch<string, RequestRow | undefined>({
@@ -39,7 +39,7 @@ export function requestsFoundIn(database: Database) {
       return row && toRequest(row)
     },
 
-    /** For a poll that is accounted for elsewhere: the request, if it is this client's, and when it was last polled. */
+    /** For a poll that is counted in memory. Resolves to undefined if the request is unknown or another client's. */
     async findPolled(authReqIdHash: string, clientId: string): Promise<PolledRequest | undefined> {
       const row = await findByHash(authReqIdHash)
       if (row?.client_id !== clientId) return undefined
@@ -48,9 +48,10 @@ export function requestsFoundIn(database: Database) {
   }
 }
 
+/** Lists requests, at most `limit`, and counts them. */
 export function requestsListedIn(database: Database) {
   return {
-    /** How many wait for their users. */
+    /** The number of pending requests. */
     async countOpen(now: number): Promise<number> {
       const [row] = await database.read<{ number: number }>(
         `select count(*) as number from backchannel_auth_requests where status in ('pending', 'approved') and status = 'pending' and redeemed_at is null and expires_at > $1`,
@@ -59,7 +60,7 @@ export function requestsListedIn(database: Database) {
       return row!.number
     },
 
-    /** Of these ids, those of pending requests. */
+    /** Resolves to those of the ids that belong to pending requests. */
     async stillPending(ids: string[]): Promise<Set<string>> {
       const rows = await database.read<{ id: string }>(
         `select id from backchannel_auth_requests where ${its('status')} = 'pending' and id in (select value from each($1))`,
@@ -68,7 +69,7 @@ export function requestsListedIn(database: Database) {
       return new Set(rows.map(({ id }) => id))
     },
 
-    /** The requests about a user, newest first. @param only `open` leaves out what is settled or has run out */
+    /** The requests about a user, newest first. @param only `open` leaves out settled and expired ones */
     async listForUser(
       userId: string,
       only: 'open' | 'all',
@@ -84,7 +85,7 @@ export function requestsListedIn(database: Database) {
       return rows.map(toRequest)
     },
 
-    /** For the operator: the newest requests, whoever they are about. Ids grow with time, and have an index. */
+    /** For the operator: the newest requests of all users. Ids grow with time, and have an index. */
     async list(only: 'open' | 'all', now: number, limit = 100): Promise<AuthenticationRequest[]> {
       const condition =
         only === 'open'
@@ -97,7 +98,7 @@ export function requestsListedIn(database: Database) {
       return rows.map(toRequest)
     },
 
-    /** Requests whose time is over and whose row does not say so yet, the oldest deadline first. */
+    /** Requests whose deadline has passed and that are not settled as expired yet, the oldest deadline first. */
     async runOut(now: number, limit: number): Promise<AuthenticationRequest[]> {
       const rows = await database.read<RequestRow>(
         `select * from backchannel_auth_requests

@@ -1,6 +1,6 @@
 /**
- * What changes the state of an authentication request. Each move is one conditional statement: of two that happen at once,
- * one finds its condition gone. Moves of the same kind that come together are carried out together.
+ * The transitions of an authentication request. Each is one conditional statement: of two concurrent ones, only one finds
+ * its condition true. Concurrent transitions of the same kind are written in one batch.
  */
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import type { Enqueue } from '../../outbox/enqueue.ts'
@@ -33,24 +33,24 @@ import { USER_REQUESTS, type UserKey } from './user-announcement.ts'
 export type SettledStatus = 'approved' | 'denied' | 'expired'
 
 export interface Settlement {
-  /** The user who answers: the row is only touched if the request is about that user. */
+  /** The user who decides: the row is changed only if the request is about this user. */
   userId: string
   outcome: 'approved' | 'denied'
-  /** Id of the history row that says who and how. */
+  /** Id of the history row of the decision. */
   settledBy: string
   now: number
   authentication: Authentication
-  /** What of the details was approved. */
+  /** The details that were approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
 }
 
-/** A request that a statement has moved. Its user is only told where what waits for the user has changed. */
+/** A request that a statement has moved. With `user_id`, the change is announced by user too. */
 interface MovedRow {
   id: string
   user_id?: string
 }
 
-/** What is written in the step of a move, if the request is moved. */
+/** Written in the step of a move, only if the request is moved. */
 export interface Consequences {
   facts?: Statement[]
   notifications?: readonly OutboxMessage[]
@@ -59,32 +59,32 @@ export interface Consequences {
 /** One request's move from one state to the next. */
 interface Move {
   id: string
-  /** What the statement that decides is told of it, `id` included. */
+  /** The input row of the conditional statement, `id` included. */
   row: Record<string, Value | undefined>
-  /** What other moves must not be under way for at the same moment, on any node. */
+  /** Moves that share a key do not run at the same time, on any node. */
   lockKeys?: string[]
 }
 
-/** A move, and what its step writes and announces besides. */
+/** A move, with the further statements and announcements of its step. */
 interface MoveStep extends Move {
   also: Statement[]
   announce: string[]
 }
 
 export interface MoveNeeds {
-  /** Under which key a user's changes are announced. */
+  /** Returns the key under which changes of a user's requests are announced. */
   userKey: UserKey
   enqueue: Enqueue
 }
 
-/** How a move is announced. */
+/** The announcement of a move. */
 export const announced = (id: string): Change[] => [{ topic: 'request', key: id }]
 
-/** Carries out moves of one kind, told apart by their SQL. */
+/** Returns the function for moves of one kind, given by their SQL. It resolves to whether the request was moved. */
 type Moves = (sql: string) => (move: Move, consequences: Consequences) => Promise<boolean>
 
 function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves {
-  /** @param sql over rows, returns a `MovedRow` for each request that was moved. @returns whether this one was */
+  /** @param sql takes a list of rows and returns a `MovedRow` for each request that it moved */
   function moves(sql: string): ReturnType<Moves> {
     const execute = writeBatch<MoveStep, boolean>({
       conflictKeys: ({ id, lockKeys = [] }) => [id, ...lockKeys],
@@ -94,7 +94,7 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
           return all.filter(({ id }) => ids.has(id))
         }
         const moved = await database.step<MovedRow>(
-          // Everybody takes rows in the same order, so that no two wait for each other.
+          // Every node locks rows in the same order, so that no two steps deadlock.
           { sql, rows: all.map(({ row }) => row).sort((one, other) => (one.id! < other.id! ? -1 : 1)) },
           {
             also: (moved) => mergeRowStatements(those(moved).flatMap(({ also }) => also)),
@@ -115,7 +115,7 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
     ...announce.map((topic) => ({ topic, key: id })),
   ]
 
-  /** One for each user, however many of their requests were moved. */
+  /** One announcement for each user, however many of the user's requests were moved. */
   const changesByUser = (moved: MovedRow[]): Change[] =>
     [...new Set(moved.flatMap(({ user_id }) => user_id ?? []))].map((id) => ({
       topic: USER_REQUESTS,
@@ -125,11 +125,11 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
   return moves
 }
 
-/** Keeping a new request, within its limits. */
+/** Stores new requests, within their limits. */
 export function acceptingIn(database: Database, needs: MoveNeeds) {
   const moves = createMoves(database, needs)
 
-  /** Limits of the same orders of magnitude share a text, and so do their requests. There are as many as are configured. */
+  /** By `orderKey`: limits of the same orders of magnitude share an SQL text. Their number depends on the configuration. */
   const keepers = new Map<string, ReturnType<typeof moves>>()
   function keepWithin(limits: RequestLimits): ReturnType<typeof moves> {
     const key = orderKey(limits)
@@ -142,10 +142,10 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
 
   return {
     /**
-     * Keeps a new request, with what must happen next. Not beyond a limit, nor if the user has blocked the client or
-     * has just denied it something, nor if the user was locked or removed since it was looked whom the request is about:
-     * all of it is counted and looked up in the statement that accepts.
-     * @returns whether it was kept
+     * Stores a new request with its consequences. It is not stored if a limit is reached, if the user has blocked the
+     * client, if the client has to pause after a denial, or if the user was locked or removed after the request was
+     * received. One statement checks all of this.
+     * @returns whether it was stored
      */
     accept: (
       request: AuthenticationRequest,
@@ -175,13 +175,13 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
           resources: jsonOf(request.resources),
           ...limitRow(limits),
         },
-        // Of two that count at once, neither would count the other.
+        // Two steps that count at the same time would not count each other's request.
         lockKeys: [`requests of ${request.userId}`, ...(limits.perClient ? [`requests by ${request.clientId}`] : [])],
       }
       return keepWithin(limits)(move, consequences)
     },
 
-    /** What stands in the way of a request that was not accepted, to be explained; nothing if it is gone meanwhile. */
+    /** Resolves to the reason why a request was not accepted, or undefined if it no longer applies. */
     async obstacleTo(
       about: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
       limits: RequestLimits,
@@ -194,7 +194,7 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
   }
 }
 
-/** What becomes of a request: decided, run out, redeemed. */
+/** Settles and redeems requests: approved, denied, expired, redeemed. */
 export function settlingIn(database: Database, needs: MoveNeeds) {
   const moves = createMoves(database, needs)
   const settle = moves(settling)
@@ -203,8 +203,8 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
 
   return {
     /**
-     * pending → approved or denied, before the deadline. A notification takes the call back over; only an approval that
-     * is to be pushed keeps it, in case it runs out before it could be handed over.
+     * pending → approved or denied, before the deadline. `call_back_sealed` is erased, as the notification contains it.
+     * Only an approval for a push client keeps it, in case it expires before the tokens are delivered.
      */
     settle(id: string, settlement: Settlement, consequences: Consequences = {}): Promise<boolean> {
       const { acr, amr, authTime } = settlement.authentication
@@ -223,8 +223,8 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
     },
 
     /**
-     * pending or approved → expired, once the deadline has passed. What follows depends on which of the two it was, so it
-     * must be as it was read.
+     * pending or approved → expired, once the deadline has passed. The consequences depend on which of the two it was, so
+     * the status must still be the one given.
      */
     expire: (
       { id, status }: Pick<AuthenticationRequest, 'id' | 'status'>,
@@ -233,7 +233,7 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
       consequences: Consequences = {},
     ): Promise<boolean> => expire({ id, row: { id, was: status, decision: settledBy, at: now } }, consequences),
 
-    /** approved → redeemed, before the deadline, together with the tokens among the facts: all of it, or none. */
+    /** approved → redeemed, before the deadline, in one step with `facts`, which contain the tokens. */
     redeem: (id: string, now: number, facts: Statement[]): Promise<boolean> =>
       redeem({ id, row: { id, at: now } }, { facts }),
   }

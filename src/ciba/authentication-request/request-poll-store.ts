@@ -1,20 +1,20 @@
-/** When a request was polled last, and how long its client has to pause. */
+/** The time of the last poll of a request, and its interval. */
 import { fingerprint } from '../../platform/crypto.ts'
 import type { Database } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { its, type RequestRow, toRequest } from './request-row.ts'
 
-/** A poll, accounted for: the request as it is now, and whether this poll came too early. */
+/** A poll that was counted: the request as it is now, and whether the poll came too early. */
 export interface Poll {
   request: AuthenticationRequest
   tooEarly: boolean
 }
 
-/** What happened to a poll's clock that is not in the table yet. */
+/** Polls of a request that are not in the table yet. */
 export interface UnwrittenPolls {
-  /** Milliseconds since 1970; 0 for none. */
+  /** Milliseconds since 1970; 0 if there was none. */
   lastPolledAt: number
-  /** Seconds that the interval has grown by. */
+  /** Seconds by which the interval has grown. */
   growth: number
 }
 
@@ -22,15 +22,17 @@ export interface KeptPoll extends UnwrittenPolls {
   authReqIdHash: string
 }
 
+/** Counts polls in the table. */
 export function pollsIn(database: Database) {
   return {
     /**
-     * Accounts for a poll by the client the request belongs to, and raises the interval by five seconds if a pending
-     * request is polled too early (TE-1). The first poll is never too early (TK-18). One statement: of two polls at
-     * once the second sees the first (M45). Somebody else's request is like none, and is not touched (TE-2, TE-9).
+     * Counts a poll by the client that owns the request, and lengthens the interval by five seconds if a pending request
+     * is polled too early (CIBA §11). The first poll is never too early. As it is one statement, the second of two
+     * concurrent polls takes the first into account. Resolves to undefined, and changes nothing, if the request is
+     * unknown or belongs to another client.
      *
-     * @param arrivedAt when the poll arrived, not when it is answered (TK-4)
-     * @param unwritten what was accounted for elsewhere and is written with it
+     * @param arrivedAt when the poll arrived, not when it is answered
+     * @param unwritten polls that were counted in memory and are written with this one
      */
     async poll(
       authReqId: string,
@@ -49,9 +51,9 @@ export function pollsIn(database: Database) {
       return row && { request: toRequest(row), tooEarly: row.slowed_at === arrivedAt }
     },
 
-    /** Writes down polls that were accounted for elsewhere. @returns the intervals as they are now, in seconds */
+    /** Writes polls that were counted in memory. @returns the new intervals in seconds, by `authReqIdHash` */
     async keepPolls(polls: KeptPoll[]): Promise<Map<string, number>> {
-      // Fields of fixed width: both engines have lists of texts, but not of more than that.
+      // Each poll is one text with fields of fixed width, because `each` takes a list of texts.
       const texts = polls.map(
         ({ authReqIdHash, lastPolledAt, growth }) =>
           authReqIdHash.padEnd(43) + String(lastPolledAt).padStart(15, '0') + growth,
@@ -72,7 +74,7 @@ export function pollsIn(database: Database) {
 
 const grown = 'interval_seconds + cast($5 as bigint)'
 
-/** A poll is early if a request that is still open was polled less than its interval ago. A ready answer never is (TK-15). */
+/** Too early: the request is pending and was polled less than its interval ago. A settled one is never too early. */
 const early = `status = 'pending' and expires_at > $3
                   and (coalesce($3 < last_polled_at + (${grown}) * 1000, false)
                     or cast($4 as bigint) > 0 and $3 < cast($4 as bigint) + (${grown}) * 1000)`

@@ -1,4 +1,4 @@
-/** An authentication request as it lies in the table. */
+/** The table row of an authentication request. */
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import type { AuthenticationRequest, RequestStatus } from './authentication-request.ts'
 
@@ -30,6 +30,7 @@ export interface RequestRow {
   resources: string | null
 }
 
+/** Converts a row; columns that are null become undefined. */
 export function toRequest(row: RequestRow): AuthenticationRequest {
   return {
     id: row.id,
@@ -58,7 +59,7 @@ export function toRequest(row: RequestRow): AuthenticationRequest {
   }
 }
 
-/** A column of JSON, as it is written and as it is read. */
+/** The value of a JSON column; `fromJson` reads it. */
 export function jsonOf(value: object | undefined): string | undefined {
   return value === undefined ? undefined : JSON.stringify(value)
 }
@@ -68,7 +69,7 @@ export function fromJson<Value>(text: string | null): Value | undefined {
 }
 
 /**
- * A column of a request that is found by its id: no index goes by it. Where Postgres believes that few requests are open, as
- * it does until it has counted again, it would rather go through all that are, for each that is looked for.
+ * Returns a column in a form that no index matches, for requests that are found by their id. While the statistics of
+ * Postgres say that few requests are open, it would otherwise read all open ones for each id.
  */
 export const its = (column: string) => `${column} || ''`

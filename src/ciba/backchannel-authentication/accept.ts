@@ -1,4 +1,4 @@
-/** From a request that may be made to one that is open: with its deadline, and with a way to call back. */
+/** Turns a valid authentication request into a pending one, with its deadline and the values for a ping or push. */
 
 import type { Client } from '../../client/client.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
@@ -10,7 +10,7 @@ import { detailsOf } from './rules.ts'
 
 export interface Acceptance {
   request: AuthenticationRequest
-  /** The client's name for the request. It is told to the client now and never again; what is kept is its hash. */
+  /** Returned to the client once; only its hash is stored. */
   authReqId: string
 }
 
@@ -22,7 +22,7 @@ export interface AcceptancePolicy {
   interval: number
 }
 
-/** @param receivedAt when the client's request came in: its lifetime counts from there (AK-5, M44) */
+/** @param receivedAt when the request was received, in milliseconds since 1970: its lifetime starts then (CIBA §7.3) */
 export function accept(
   asked: Asked,
   client: Client,
@@ -51,7 +51,7 @@ export function accept(
       ...(resources.length > 0 && { resources }),
       deliveryMode: client.deliveryMode!,
       notificationEndpoint: client.notificationEndpoint,
-      // A poll client comes by itself and brings the id: nothing of it needs to be kept.
+      // A poll client sends the id itself, so it need not be stored.
       callBackSealed:
         client.deliveryMode === 'poll' ? undefined : vault.seal(JSON.stringify(callBack), callBackAad(id)),
       status: 'pending',
@@ -65,19 +65,20 @@ export function accept(
   }
 }
 
-/** What the client asks for, within what the operator allows; `expires_in` says which it became (RQ-7). */
+/** Returns the requested lifetime in seconds, within the operator's limits; `expires_in` tells the client the result. */
 function lifetimeOf({ requestedExpiry }: Asked, policy: AcceptancePolicy): number {
   const wanted = Number(requestedExpiry ?? policy.defaultExpiry)
   return Math.max(policy.minExpiry, Math.min(wanted, policy.maxExpiry))
 }
 
+/** The response of CIBA §7.3. */
 export interface Acknowledgement {
   auth_req_id: string
   expires_in: number
   interval?: number
 }
 
-/** What the client gets (§7.3). A push client never polls, so it hears of no interval (AK-4). */
+/** Returns the response for the client. A push client never polls, so it gets no `interval`. */
 export function acknowledge({ request, authReqId }: Acceptance): Acknowledgement {
   return {
     auth_req_id: authReqId,

@@ -1,4 +1,4 @@
-/** The backchannel authentication endpoint (CIBA Core §7): a client asks us to authenticate a user it cannot see. */
+/** The backchannel authentication endpoint (CIBA Core §7): receives the authentication requests of clients. */
 import type { FastifyInstance } from 'fastify'
 import type { ReadCertificate } from '../../client/certificate/client-certificate.ts'
 import type { AuthenticateClient, Client, ClientCredentials } from '../../client/client.ts'
@@ -39,13 +39,13 @@ export interface BackchannelNeeds {
   signedRequests: SignedRequestStore
   seekUser: SeekUser
   unknownUsers: Pick<UnknownUserStore, 'pausedUntil' | 'tell'>
-  /** Somebody in the place of a user who is not there, for a client that must not learn it. */
+  /** Returns a decoy user, for a client that must not learn that the user does not exist. */
   decoyFor: ReturnType<typeof createDecoyUsers>
   demandUserCode: DemandUserCode
-  /** Whether the user does not want to hear of the client any more. */
+  /** Whether the user has blocked the client. */
   isBlocked: BlockedClientStore['isBlocked']
   requests: RequestStore
-  /** The notifications that tell the user's device. */
+  /** Resolves to the notifications for the user's devices. */
   noticesFor(request: AuthenticationRequest, user: User): Promise<OutboxMessage[]>
   policy: RequestPolicy & AcceptancePolicy & LimitSettings & { unknownUsers: 'error' | 'pretend' }
   vault: Vault
@@ -53,14 +53,15 @@ export interface BackchannelNeeds {
   audit: Audit
 }
 
-/** What comes with a call of this endpoint. */
+/** A call of this endpoint. */
 export interface BackchannelCall extends ClientCredentials {
   proof: SentProof
-  /** A request's lifetime counts from its receipt (AK-5). */
+  /** Milliseconds since 1970. The lifetime of a request starts at its receipt. */
   receivedAt: number
   caller: IncomingConnection
 }
 
+/** Adds the backchannel authentication endpoint to the server. */
 export function backchannelEndpoint(app: FastifyInstance, path: string, needs: BackchannelNeeds): void {
   onlyMethods(app, path, ['POST'])
   app.post(path, async (request, reply) => {
@@ -80,7 +81,7 @@ async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<
   return needs.withFairShare(client.id, call.slot, () => auditOutcome(call, client, needs))
 }
 
-/** Every request of a client that is known comes to one of two ends, and the audit hears of it. */
+/** Records each request of an authenticated client in the audit, and whether it was accepted or refused. */
 async function auditOutcome(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<Acknowledgement> {
   const about: About = { client: client.id, address: call.address }
   needs.audit({ event: 'request.received', ...about })
@@ -93,10 +94,10 @@ async function auditOutcome(call: BackchannelCall, client: Client, needs: Backch
   }
 }
 
-/** What the audit is told of a request, as far as it is known. */
+/** The audit fields of a request, as far as they are known. */
 type About = Omit<Happening, 'event'>
 
-/** The story: who asks, what, may they, about whom; then it is kept, and only then does anybody hear of it. */
+/** Checks the request and finds its user, then stores it together with the notifications for the user's devices. */
 async function authenticateUser(
   call: BackchannelCall,
   client: Client,
@@ -104,11 +105,11 @@ async function authenticateUser(
   needs: BackchannelNeeds,
 ): Promise<Acknowledgement> {
   refuseUnlessItMayRing(client)
-  // Before a signed request is used up: who has to come again with a nonce can send the same one (DP-11).
+  // Before the `jti` of a signed request is marked as used: a client that gets a DPoP nonce can send the same one again.
   const binding = await bindingOf(call, client, needs)
   const asked = await readAsked(call.form, client, needs.readSignedRequest, call.slot)
   refuseUnlessAllowed(asked, client, needs.policy)
-  const { user, decoy } = await findWhomToAsk(asked, client, about, call, needs)
+  const { user, decoy } = await findUserToAsk(asked, client, about, call, needs)
   if (decoy === undefined) about.user = user.id
 
   const accepted = accept(asked, client, user, binding, call.receivedAt, needs.policy, needs.vault)
@@ -117,22 +118,22 @@ async function authenticateUser(
   const { signedRequest } = asked
   const facts = signedRequest ? [needs.signedRequests.keep(request.id, signedRequest, request.createdAt)] : []
   const limits = limitsFor(client, needs.policy)
-  // Nobody would learn the auth_req_id, and a user would be asked for nothing.
+  // A client that has disconnected would not get the auth_req_id, and its user would be asked in vain.
   await call.caller.throwIfClosed()
   const kept = await needs.requests.accept(request, authReqId, limits, { facts, notifications: notices })
-  if (!kept) throw await overTheLimit(request, limits, about, needs)
+  if (!kept) throw await limitError(request, limits, about, needs)
 
   const outcome = decoy === undefined ? request.deliveryMode : 'pretended'
   needs.audit({ event: 'request.accepted', request: request.id, ...about, outcome })
-  // Somebody must look at it: the client waits for a user whom nothing has told.
+  // For the operator: the client waits, but no device of the user can be notified.
   if (notices.length === 0 && decoy === undefined) {
     needs.audit({ event: 'device.unreachable', request: request.id, ...about })
   }
   return acknowledge(accepted)
 }
 
-/** Looked up again only to say which it was; if there is room meanwhile, the client may ask again at once. */
-async function overTheLimit(
+/** Looks up which limit was reached. If none applies any more, the client may repeat the request at once. */
+async function limitError(
   request: AuthenticationRequest,
   limits: RequestLimits,
   about: About,
@@ -145,40 +146,40 @@ async function overTheLimit(
   return refusalFor(reached, now)
 }
 
-interface Asking {
+interface UserToAsk {
   user: User
-  /** The same, if the user is not there and the client must not learn it. */
+  /** The same user, if it is a decoy. */
   decoy: StandInUser | undefined
 }
 
 /**
- * The user, if this client may ask: somebody is there, and the code is right. Where the client must not learn who is
- * there, the way is the same for somebody and for nobody, step by step.
+ * Resolves to the user of the hint, if there is one and the user code is correct. For a client that must not learn which
+ * users exist, the steps are the same for a user and for a decoy.
  */
-async function findWhomToAsk(
+async function findUserToAsk(
   asked: Asked,
   client: Client,
   about: About,
   call: BackchannelCall,
   needs: BackchannelNeeds,
-): Promise<Asking> {
-  const secretly = mustNotLearn(client, needs.policy.unknownUsers)
-  if (!secretly) await enforceUnknownUserLimit(client, about, needs)
+): Promise<UserToAsk> {
+  const hidesUnknown = mustNotLearn(client, needs.policy.unknownUsers)
+  if (!hidesUnknown) await enforceUnknownUserLimit(client, about, needs)
   const sought = await needs.seekUser(asked.hints[0]!, client, call.slot)
-  if (sought.user === undefined && !secretly) throw await nobodyThere(sought.detail, client, about, needs)
+  if (sought.user === undefined && !hidesUnknown) throw await noUserError(sought.detail, client, about, needs)
   const decoy = sought.user === undefined ? needs.decoyFor(sought.named) : undefined
   const user = sought.user ?? decoy!
 
   const from = { address: call.address, connection: call.caller }
   await needs.demandUserCode(asked.userCode, user, client, decoy, from)
-  // Everybody else is refused by the statement that accepts. Here, somebody who has blocked the client is not there for
-  // it, and it does not learn that either.
-  if (!secretly || !(await needs.isBlocked(user.id, client.id))) return { user, decoy }
-  const instead = needs.decoyFor(user.id)
-  return { user: instead, decoy: instead }
+  // The client must not learn that it is blocked either, so it gets a decoy. For other clients, the statement that accepts
+  // requests checks this.
+  if (!hidesUnknown || !(await needs.isBlocked(user.id, client.id))) return { user, decoy }
+  const substitute = needs.decoyFor(user.id)
+  return { user: substitute, decoy: substitute }
 }
 
-/** Before anybody is looked for: a client that has to wait hears the same of those who are there (M30). */
+/** Called before the user is looked up, so that a client over the limit gets the same error for existing users. */
 async function enforceUnknownUserLimit(client: Client, about: About, needs: BackchannelNeeds): Promise<void> {
   const most = unknownLimitFor(client, needs.policy)
   if (most === 0) return
@@ -187,8 +188,8 @@ async function enforceUnknownUserLimit(client: Client, about: About, needs: Back
   if (until !== undefined) throw unknownUserLimitReached(until, now, about, needs)
 }
 
-/** Told so often in a minute; then it has to wait. */
-async function nobodyThere(detail: string, client: Client, about: About, needs: BackchannelNeeds): Promise<OAuthError> {
+/** Returns `unknown_user_id`, or the limit's error if the client has got that one too often within a minute. */
+async function noUserError(detail: string, client: Client, about: About, needs: BackchannelNeeds): Promise<OAuthError> {
   const most = unknownLimitFor(client, needs.policy)
   const now = needs.clock.now()
   if (most === 0 || (await needs.unknownUsers.tell(client.id, most, now))) return unknownUser(detail)
@@ -201,7 +202,7 @@ function unknownUserLimitReached(until: number, now: number, about: About, needs
   return refusalFor({ limit, until }, now)
 }
 
-/** A push client is never seen at the token endpoint: its tokens are bound to the key it rings with (ML-14). */
+/** A push client never calls the token endpoint, so its tokens are bound to the key of its authentication request. */
 async function bindingOf(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<Confirmation> {
   return client.deliveryMode === 'push' ? needs.senderConstraint(call, client) : {}
 }

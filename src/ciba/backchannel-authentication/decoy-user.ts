@@ -1,5 +1,6 @@
 /**
- * A request about nobody that looks like any other: what a client hears does not tell which users exist (AE-5, M30).
+ * Decoy users: a request about an unknown user is answered like any other, so that a client cannot find out which users
+ * exist (CIBA §13, `unknown_user_id`).
  */
 import { createHmac } from 'node:crypto'
 import type { Client } from '../../client/client.ts'
@@ -10,14 +11,14 @@ import { decoyUserId } from '../authentication-request/authentication-request.ts
 
 export type StandInUser = User & DecoyUser
 
-/** Whether this client must not learn that there is nobody. */
+/** Whether this client must not learn that a user does not exist. */
 export function mustNotLearn({ metadata }: Client, unknownUsers: 'error' | 'pretend'): boolean {
   return (metadata.backchannel_unknown_users ?? unknownUsers) === 'pretend'
 }
 
 /**
- * Makes users who are not there. The same name gives the same one, whom only so many requests may be about, and who has
- * a user code or has none; which of the two, nobody can tell beforehand.
+ * Returns a function that makes decoy users. The same name gives the same decoy, so that the limits for a user apply. Half
+ * of the decoys have a user code; which ones cannot be predicted without the key.
  */
 export function createDecoyUsers(vault: Vault): (named: string) => StandInUser {
   const key = vault.key('users who are not there')
@@ -25,7 +26,7 @@ export function createDecoyUsers(vault: Vault): (named: string) => StandInUser {
     const digest = createHmac('sha256', key).update(named).digest()
     return {
       id: decoyUserId(digest.subarray(1).toString('base64url')),
-      // So that a mail is written, if never sent: most users have an address.
+      // So that a mail is composed, though never sent: most users have an address.
       email: 'nobody@nowhere.invalid',
       hasCode: digest[0]! % 2 === 0,
     }

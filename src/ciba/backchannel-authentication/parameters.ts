@@ -1,4 +1,4 @@
-/** What the client asks: a form or a signed request, read once into the same type. */
+/** The parameters of an authentication request, read from a form or a signed request into the same type. */
 import { parseDetails } from '../../authorization-details/read-details.ts'
 import type { Client } from '../../client/client.ts'
 import { hintKinds } from '../../client/metadata/client-metadata.ts'
@@ -9,7 +9,7 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import type { SentHint } from '../user-hint/find-user.ts'
 import type { ReadSignedRequest, SignedClaims } from './signed-request.ts'
 
-/** The parameters of CIBA Core §7.1, as sent. The rules decide whether they may be so. */
+/** The parameters of CIBA Core §7.1, as sent. `rules.ts` validates them. */
 export interface Asked {
   scope: string | undefined
   hints: SentHint[]
@@ -17,18 +17,18 @@ export interface Asked {
   acrValues: string | undefined
   bindingMessage: string | undefined
   requestedExpiry: string | undefined
-  /** RFC 9396: the JSON, whatever it is. */
+  /** RFC 9396: the JSON, not validated. */
   authorizationDetails: unknown
-  /** RFC 8707: each that was named, whatever it is. */
+  /** RFC 8707: each value, not validated. */
   resources: unknown[]
-  /** FAPI-CIBA: what the client tells of the place it asks from. The JSON, whatever it is. */
+  /** FAPI-CIBA: the context in which the client asks. The JSON, not validated. */
   requestContext: unknown
   userCode: string | undefined
-  /** The JWT all this was in, letter by letter; nothing if it came as a form. */
+  /** The JWT as received; undefined if the parameters were in the form. */
   signedRequest: string | undefined
 }
 
-/** The parameters by name. In a signed request each is text (SR-1), but for those that say otherwise themselves. */
+/** Parameters that are JSON strings in a signed request (CIBA §7.1.1). */
 const texts = [
   'scope',
   ...hintKinds,
@@ -39,12 +39,12 @@ const texts = [
   'requested_expiry',
 ]
 
-/** Of a standard of their own (RFC 9396, RFC 8707, FAPI-CIBA): any JSON may be there (SR-2); a form has it as text. */
+/** Parameters of RFC 9396, RFC 8707 and FAPI-CIBA: any JSON in a signed request, text in a form. */
 const structures = ['authorization_details', 'resource', 'request_context']
 
 /**
- * Reads a signed request if there is one, else the form. With a signed request nothing else of the form counts: it may
- * hold what authenticates the client, and no parameter that belongs into the JWT (SR-11, SR-12, FI-3).
+ * Reads the signed request if there is one, otherwise the form. Beside a signed request the form may contain client
+ * authentication, but no parameter of the authentication request (CIBA §7.1.1).
  *
  * @throws {OAuthError} `invalid_request`
  */
@@ -62,7 +62,7 @@ export async function readAsked(
   return { ...readParameters(readClaims(claims)), ...readStructures(claims), signedRequest }
 }
 
-/** By name. What it does not know it leaves alone (VL-7). A form value that was empty is not in the form at all (RQ-9). */
+/** Reads the parameters of a form. Unknown ones are ignored; `readForm` has left out empty ones. */
 export function readParameters(form: Form): Asked {
   return {
     scope: form.get('scope'),
@@ -82,13 +82,13 @@ export function readParameters(form: Form): Asked {
   }
 }
 
-/** Claims as a form would have them: each parameter a text, and none of them empty. */
+/** Returns the string claims as a form, without empty ones. */
 function readClaims(claims: SignedClaims): Form {
   const present = texts.filter((name) => Object.hasOwn(claims, name) && claims[name] !== '')
   return new Map(present.map((name) => [name, readText(name, claims[name])]))
 }
 
-/** The parameters that are not texts: as JSON, or as the text a form would have (RA-2, RI-2). */
+/** Reads the structured parameters: as JSON, or as text in the way a form has them. */
 function readStructures(claims: SignedClaims): Pick<Asked, 'authorizationDetails' | 'resources' | 'requestContext'> {
   const [authorizationDetails, resource, requestContext] = structures.map((name) =>
     Object.hasOwn(claims, name) && claims[name] !== '' ? claims[name] : undefined,
@@ -104,11 +104,11 @@ function parsed(value: unknown): unknown {
   return typeof value === 'string' ? parseDetails(value) : value
 }
 
-/** A JSON text (SR-18). Only the requested lifetime may be a number as well (SR-2). */
+/** Returns a JSON string. Only `requested_expiry` may also be a number (CIBA §7.1.1). */
 function readText(name: string, value: unknown): string {
   if (name === 'requested_expiry' && typeof value === 'number') return String(value)
   if (typeof value !== 'string') throw refused(`${name} must be a JSON string`)
-  // The same two things that no form may hold: they can be neither stored nor written.
+  // The characters that `readForm` refuses too: they cannot be stored.
   if (!isStorable(value)) throw refused(`${name} has characters that are not allowed`)
   return value
 }

@@ -27,7 +27,7 @@ const policy = {
 }
 const strict = { ...policy, requireSigned: true, requireContext: true }
 
-function ringing(deliveryMode: DeliveryMode): Client {
+function clientOf(deliveryMode: DeliveryMode): Client {
   const metadata = { client_id: 'c', grant_types: [CIBA_GRANT] } as ClientMetadata
   const notificationEndpoint = deliveryMode === 'poll' ? undefined : 'https://c.example/n'
   return { id: 'c', metadata, deliveryMode, notificationEndpoint, secretHash: undefined, secretSealed: undefined }
@@ -39,8 +39,8 @@ function asked(parameters: Record<string, string>): Asked {
 
 const good = { scope: 'openid', login_hint: 'ana' }
 
-describe('the first rule that does not hold speaks (§7.2 keeps this order)', () => {
-  // Each has every fault of those after it, too.
+describe('the rules apply in order: the first one that is violated gives the error (CIBA §7.2)', () => {
+  // From the last rule to the first: each request also has the faults before it in this list.
   const faults: [rule: keyof typeof rules, fault: Record<string, string>][] = [
     ['resourcesAreKnown', { resource: 'https://coffee.example' }],
     ['resourcesAreAddresses', { resource: '/tea' }],
@@ -64,29 +64,29 @@ describe('the first rule that does not hold speaks (§7.2 keeps this order)', ()
     const form = { ...parameters }
     test(`${rule}: ${rules[rule].error}`, () => {
       assert.throws(
-        () => refuseUnlessAllowed(asked(form), ringing('ping'), policy),
+        () => refuseUnlessAllowed(asked(form), clientOf('ping'), policy),
         ({ code, detail }: OAuthError) => code === rules[rule].error && detail === `${rule} (c)`,
       )
     })
   }
 
-  test('and none, if all hold', () => {
-    refuseUnlessAllowed(asked(good), ringing('poll'), policy)
-    refuseUnlessAllowed(asked({ ...good, client_notification_token: 'x' }), ringing('push'), policy)
+  test('a request without faults is accepted', () => {
+    refuseUnlessAllowed(asked(good), clientOf('poll'), policy)
+    refuseUnlessAllowed(asked({ ...good, client_notification_token: 'x' }), clientOf('push'), policy)
   })
 
-  test('not even a server that knows ciba:decide gives it to a client that rings (M1)', () => {
+  test('a CIBA client does not get ciba:decide even if the server has that scope (M1)', () => {
     const wide = { ...policy, scopes: ['openid', 'ciba:decide'] }
-    assert.throws(() => refuseUnlessAllowed(asked({ ...good, scope: 'openid ciba:decide' }), ringing('poll'), wide), {
+    assert.throws(() => refuseUnlessAllowed(asked({ ...good, scope: 'openid ciba:decide' }), clientOf('poll'), wide), {
       code: 'invalid_scope',
     })
   })
 })
 
 describe('a client registered for some kinds of hints (M30)', () => {
-  const careful = ringing('poll')
+  const careful = clientOf('poll')
   careful.metadata.backchannel_allowed_hints = ['id_token_hint']
-  test('may use those, and no other', () => {
+  test('may use these kinds and no other', () => {
     refuseUnlessAllowed(asked({ scope: 'openid', id_token_hint: 'x' }), careful, policy)
     assert.throws(
       () => refuseUnlessAllowed(asked(good), careful, policy),
@@ -95,10 +95,10 @@ describe('a client registered for some kinds of hints (M30)', () => {
   })
 })
 
-const refusedFor = (rule: keyof typeof rules) => (refusal: OAuthError) =>
-  refusal.code === rules[rule].error && refusal.detail === `${rule} (c)`
+const refusedFor = (rule: keyof typeof rules) => (error: OAuthError) =>
+  error.code === rules[rule].error && error.detail === `${rule} (c)`
 
-describe('a request without a fault but one', () => {
+describe('a request with exactly one fault', () => {
   const numbered = { ...policy, requireNumber: true }
   const cases: [rule: keyof typeof rules, mode: DeliveryMode, fault: Record<string, string>, policy: RequestPolicy][] =
     [
@@ -110,40 +110,40 @@ describe('a request without a fault but one', () => {
   for (const [rule, mode, fault, allowed] of cases) {
     test(`is refused by ${rule}: ${rules[rule].error}`, () => {
       const form = Object.fromEntries(Object.entries({ ...good, ...fault }).filter(([, value]) => value !== ''))
-      assert.throws(() => refuseUnlessAllowed(asked(form), ringing(mode), allowed), refusedFor(rule))
+      assert.throws(() => refuseUnlessAllowed(asked(form), clientOf(mode), allowed), refusedFor(rule))
     })
   }
-  test('is accepted once that is mended', () => {
-    refuseUnlessAllowed(asked({ ...good, binding_message: 'tea' }), ringing('poll'), policy)
-    refuseUnlessAllowed(asked({ ...good, binding_message: '42' }), ringing('poll'), numbered)
+  test('is accepted when the fault is corrected', () => {
+    refuseUnlessAllowed(asked({ ...good, binding_message: 'tea' }), clientOf('poll'), policy)
+    refuseUnlessAllowed(asked({ ...good, binding_message: '42' }), clientOf('poll'), numbered)
   })
 })
 
-describe('what a profile may demand', () => {
+describe('requirements of a security profile', () => {
   test('a signed request (FC-7)', () => {
-    assert.throws(() => refuseUnlessAllowed(asked(good), ringing('poll'), strict), refusedFor('signedWhereItMustBe'))
+    assert.throws(() => refuseUnlessAllowed(asked(good), clientOf('poll'), strict), refusedFor('signedWhereItMustBe'))
   })
 
-  test('a context of its own: the binding message, or the details (FC-3, RA-11)', () => {
+  test('a unique context: a binding message or details (FC-3, RA-11)', () => {
     const signed = { ...asked(good), signedRequest: 'x' }
-    assert.throws(() => refuseUnlessAllowed(signed, ringing('poll'), strict), refusedFor('contextIsUnique'))
-    refuseUnlessAllowed({ ...signed, bindingMessage: '1234' }, ringing('poll'), strict)
-    refuseUnlessAllowed({ ...signed, authorizationDetails: [{ type: 'tea', cups: 2 }] }, ringing('poll'), strict)
+    assert.throws(() => refuseUnlessAllowed(signed, clientOf('poll'), strict), refusedFor('contextIsUnique'))
+    refuseUnlessAllowed({ ...signed, bindingMessage: '1234' }, clientOf('poll'), strict)
+    refuseUnlessAllowed({ ...signed, authorizationDetails: [{ type: 'tea', cups: 2 }] }, clientOf('poll'), strict)
   })
 
-  test('and a client that registered an algorithm demands it of itself (RG-7)', () => {
-    const client = ringing('poll')
+  test('a client that registered an algorithm must sign, without a profile too (RG-7)', () => {
+    const client = clientOf('poll')
     client.metadata.backchannel_authentication_request_signing_alg = 'ES256'
     assert.throws(() => refuseUnlessAllowed(asked(good), client, policy), refusedFor('signedWhereItMustBe'))
   })
 })
 
 describe('the rules', () => {
-  test('have each been seen both ways by now', () => {
+  test('have each been met and violated by the tests above', () => {
     assert.deepEqual(notSeenBothWays(), [])
   })
 
-  test('read nothing of a request but their settings', () => {
+  test('read only the members of a request that they declare as settings', () => {
     const request = { ...asked({ ...good, client_notification_token: 'token' }), signedRequest: 'x' }
     for (const [name, { settings, requires }] of Object.entries<RequestRule>(rules)) {
       const read = new Set<string>()
@@ -153,7 +153,7 @@ describe('the rules', () => {
           return target[member]
         },
       })
-      requires(watched, { client: ringing('ping'), policy: strict })
+      requires(watched, { client: clientOf('ping'), policy: strict })
       assert.deepEqual(
         [...read].filter((member) => !settings.some((setting) => setting === member)),
         [],
@@ -164,7 +164,7 @@ describe('the rules', () => {
 })
 
 describe('the parameters', () => {
-  test('are read by name, and what nobody knows is left alone (VL-7)', () => {
+  test('are read by name, and unknown ones are ignored (VL-7)', () => {
     assert.deepEqual(asked({ user_code: 'x', foo: 'x' }), {
       scope: undefined,
       hints: [],
@@ -193,7 +193,7 @@ describe('a request that is accepted', () => {
   const made = (mode: DeliveryMode, more: Record<string, string> = {}) =>
     accept(
       asked({ ...good, client_notification_token: 'bearer', ...more }),
-      ringing(mode),
+      clientOf(mode),
       user,
       {},
       1_000,
@@ -223,7 +223,7 @@ describe('a request that is accepted', () => {
     ['ping', 7, true],
     ['push', undefined, true],
   ] as const) {
-    test(`${mode}: interval ${interval} (AK-4), call back ${sealed ? 'sealed' : 'not kept'} (M39)`, () => {
+    test(`${mode}: interval ${interval}, call back ${sealed ? 'encrypted' : 'not stored'} (AK-4, M39)`, () => {
       const accepted = made(mode)
       assert.equal(acknowledge(accepted).interval, interval)
       assert.equal(accepted.request.callBackSealed !== undefined, sealed)
@@ -233,7 +233,7 @@ describe('a request that is accepted', () => {
     })
   }
 
-  test('has each scope once, in the order asked', () => {
+  test('has each scope once, in the requested order', () => {
     assert.equal(made('poll', { scope: 'email openid email' }).request.scope, 'email openid')
   })
 })

@@ -1,4 +1,4 @@
-/** What a request must be like: every rule, in the order in which they apply (CIBA Core §7.2). */
+/** The rules for authentication requests, in the order in which they are checked (CIBA Core §7.2). */
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails } from '../../authorization-details/read-details.ts'
 import { isResourceAddress, knows, type Resources } from '../../authorization-details/resources.ts'
@@ -15,21 +15,21 @@ export interface RequestPolicy {
   scopes: readonly string[]
   /** Characters. */
   maxBindingMessageLength: number
-  /** Whether binding messages stand in mails, where what looks like a link becomes one. */
+  /** Whether binding messages are mailed: mail programs turn text that looks like a link into one. */
   mailed: boolean
-  /** Whether requests have to be signed, whatever their client registered (FC-7). */
+  /** Whether all requests must be signed, even if their client has not registered an algorithm. */
   requireSigned: boolean
-  /** Whether a request must say what it is about, so that the user can tell it from another (FC-3). */
+  /** Whether a request must have a binding message or details, so that the user can tell it from another. */
   requireContext: boolean
-  /** Whether every binding message has to be a number that the user picks among others. */
+  /** Whether every binding message must be a number, which the user picks among others. */
   requireNumber: boolean
-  /** What may be asked for in detail (RFC 9396). */
+  /** The types of authorization details (RFC 9396). */
   details: DetailTypes
-  /** What tokens may be for (RFC 8707). */
+  /** The resources that tokens may be for (RFC 8707). */
   resources: Resources
 }
 
-/** What a request is checked against: the client that sends it, and what this server allows. */
+/** A request is checked against its client and the policy of this server. */
 interface RequestContext {
   client: Client
   policy: RequestPolicy
@@ -42,11 +42,11 @@ export interface RequestRule extends Rule<Asked, RequestContext, keyof Asked> {
 }
 
 /**
- * The client has been authenticated before the first of these, so a stranger learns nothing here; and the user is
- * looked up after the last, so a malformed request cannot be used to probe which users exist.
+ * The client is authenticated before the first rule, so an unauthenticated caller learns nothing here. The user is looked
+ * up after the last one, so a malformed request cannot be used to probe which users exist.
  */
 export const rules = {
-  // Before the parameters are looked at: unsigned, anybody on the way may have written them.
+  // First, because unsigned parameters may have been changed on the way.
   signedWhereItMustBe: {
     settings: ['signedRequest'],
     requires: (asked, { client, policy }) =>
@@ -74,7 +74,7 @@ export const rules = {
   },
   scopesAreAllowed: {
     settings: ['scope'],
-    // The scope with which a user's device decides is never given to a client that rings (M1).
+    // A CIBA client never gets the scope with which a user's device decides.
     requires: (asked, { client, policy }) =>
       asked.scope!.split(' ').every((scope) => scope !== DECIDE_SCOPE && mayAskFor(scope, client, policy.scopes)),
     error: 'invalid_scope',
@@ -92,7 +92,7 @@ export const rules = {
     error: 'invalid_request',
     message: 'this client may not use this kind of hint',
   },
-  // We call this client back, so it must tell us how to prove that it is us.
+  // This server authenticates at the client notification endpoint with this token.
   tokenWhenWeCallBack: {
     settings: ['notificationToken'],
     requires: (asked, { client }) => client.deliveryMode === 'poll' || asked.notificationToken !== undefined,
@@ -120,7 +120,7 @@ export const rules = {
     error: 'invalid_binding_message',
     message: 'binding_message is too long for a user to compare',
   },
-  // The user compares it letter by letter: nothing in it may be invisible or change the direction of the rest (CD-7).
+  // The user compares it character by character: none may be invisible or change the writing direction.
   bindingMessageCanBeShown: {
     settings: ['bindingMessage'],
     requires: (asked) => asked.bindingMessage === undefined || isPlainLine(asked.bindingMessage),
@@ -134,7 +134,7 @@ export const rules = {
     error: 'invalid_binding_message',
     message: 'binding_message must not look like a link: it is mailed to the user',
   },
-  // Else a client could spare its users the choice by choosing its words (CD-8).
+  // Otherwise a client could avoid the choice of numbers by sending another text.
   numberCanBeMatched: {
     settings: ['bindingMessage'],
     requires: (asked, { policy }) => !policy.requireNumber || isNumberToMatch(asked.bindingMessage),
@@ -198,23 +198,23 @@ export const rules = {
   },
 } satisfies Record<string, RequestRule>
 
-/** Before its request is even read: whoever may not ask learns nothing about what was asked (VL-9). */
+/** @throws {OAuthError} `unauthorized_client`. Called before the request is read, so that no other error is revealed */
 export function refuseUnlessItMayRing(client: Client): void {
   if (mayInitiate(client)) return
   throw new OAuthError('unauthorized_client', 'this client is not registered for backchannel authentication')
 }
 
-/** The details, of a request whose details are a list. */
+/** Returns the details of a request; call it only where they are a list or missing. */
 export function detailsOf({ authorizationDetails }: Asked): AuthorizationDetail[] {
   return (authorizationDetails ?? []) as AuthorizationDetail[]
 }
 
-/** A client that registered an algorithm has said that all its requests are signed (RG-5, RG-7). */
+/** A client that registers an algorithm signs all its requests (CIBA §4). */
 function isRegisteredToSign({ metadata }: Client): boolean {
   return metadata.backchannel_authentication_request_signing_alg !== undefined
 }
 
-/** @throws {OAuthError} of the first rule that does not hold */
+/** @throws {OAuthError} of the first rule that is violated */
 export function refuseUnlessAllowed(asked: Asked, client: Client, policy: RequestPolicy): void {
   const context = { client, policy }
   for (const [name, { requires, error, message }] of Object.entries<RequestRule>(rules)) {
@@ -222,7 +222,7 @@ export function refuseUnlessAllowed(asked: Asked, client: Client, policy: Reques
   }
 }
 
-/** No control, format (zero width, direction), surrogate or line separating characters, and something to see. */
+/** No control, format (zero width, direction), surrogate, unassigned or line separating characters; not only spaces. */
 function isPlainLine(text: string): boolean {
   return !/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/u.test(text) && /\S/.test(text)
 }

@@ -3,32 +3,32 @@ import { atMostRows, type Database, type Statement } from '../../platform/storag
 
 export type SignedRequestStore = ReturnType<typeof createSignedRequestStore>
 
-/** Where a signed request lies sealed, so that it opens nowhere else. */
-const place = (requestId: string) => `signed_requests/${requestId}`
+/** Additional authenticated data: moved to another row, an encrypted request does not decrypt. */
+const aad = (requestId: string) => `signed_requests/${requestId}`
 
-/** Signed authentication requests as they were received (FC-14). */
+/** Stores signed authentication requests as received, encrypted. */
 export function createSignedRequestStore(database: Database, vault: Vault) {
   return {
-    /** To be written in the step that keeps the request. */
+    /** Returns the statement for the step that stores the authentication request. */
     keep(requestId: string, jwt: string, receivedAt: number): Statement {
       return {
         sql: `insert into signed_requests (request_id, sealed, received_at)
               select request_id, sealed, received_at
               from rows($1) as kept (request_id text, sealed text, received_at bigint)`,
-        rows: [{ request_id: requestId, sealed: vault.seal(jwt, place(requestId)), received_at: receivedAt }],
+        rows: [{ request_id: requestId, sealed: vault.seal(jwt, aad(requestId)), received_at: receivedAt }],
       }
     },
 
-    /** The JWT letter by letter, if the request was a signed one. */
+    /** Resolves to the JWT as received, or undefined if the request was not signed. */
     async find(requestId: string): Promise<string | undefined> {
       const [row] = await database.read<{ sealed: string }>(
         'select sealed from signed_requests where request_id = $1',
         [requestId],
       )
-      return row && vault.open(row.sealed, place(requestId))
+      return row && vault.open(row.sealed, aad(requestId))
     },
 
-    /** Removes those of requests received before `before`, at most so many. */
+    /** Removes signed requests received before `before`, at most `atMost`. @returns how many were removed */
     async forget(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
         sql: `with old as materialized (

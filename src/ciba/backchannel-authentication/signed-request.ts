@@ -1,4 +1,4 @@
-/** A signed authentication request (CIBA Core §7.1.1): a JWT in which the client vouches for all that it asks. */
+/** Verifies signed authentication requests (CIBA Core §7.1.1): JWTs that contain all parameters. */
 import { decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from 'jose'
 import type { ClientKeys } from '../../client/authentication/client-keys.ts'
 import type { Client } from '../../client/client.ts'
@@ -10,9 +10,9 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 
 export interface SignedRequestNeeds {
   issuer: string
-  /** The client's own public keys; no other key counts, whatever the header names (JO-3). */
+  /** The client's registered public keys. A key named in the JWT's header is never used. */
   keysOf: ClientKeys['of']
-  /** Marks a request as used, for all nodes, until it would expire anyway. Answers whether this was the first time. */
+  /** Marks a request as used, for all nodes, until `expiresAt`. Resolves to whether this was the first use. */
   useOnce(clientId: string, jti: string, expiresAt: number): Promise<boolean>
   clock: Clock
 }
@@ -22,29 +22,29 @@ export type SignedClaims = Readonly<Record<string, unknown>>
 /** @param slot of the call that may have to wait for the client's keys */
 export type ReadSignedRequest = (jwt: string, client: Client, slot?: Slot) => Promise<SignedClaims>
 
-/** Seconds that two clocks may be apart (SR-8). */
+/** Seconds by which two clocks may differ. */
 const skew = 10
-/** Seconds from `nbf` to `exp`, and from `nbf` to now (FC-10, FC-11): how long a captured request could be of use. */
+/** Seconds from `nbf` to `exp`, and from `nbf` to now (FAPI-CIBA §5.2.2): limits the use of a captured request. */
 const longestLife = 3600
-/** Characters; a longer JWT is not even decoded (JO-4). */
+/** Characters; a longer JWT is not decoded. */
 const longestRequest = 16_384
 
-/** Types that name an authentication request, or nothing in particular. Any other names another kind of JWT (SR-15). */
+/** Accepted values of `typ`: generic, or of a signed request (RFC 9101 §10.8). Others mean another kind of JWT. */
 const types = ['jwt', 'oauth-authz-req+jwt']
 
-/** RFC 7519: about the JWT, never parameters of the request (SR-16). */
+/** RFC 7519 §4.1: claims about the JWT, never parameters of the request. */
 const registeredClaims = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti']
 
 /**
- * Verifies a signed request and answers its parameters, the JWT's own claims left out.
+ * Returns a function that verifies a signed request and resolves to its parameters, without the registered claims of JWT.
+ * The `jti` is checked last, so that only the client can use up its request.
  *
- * Whatever is wrong with it is an `invalid_request` (SR-17). The replay is looked at last, so that nobody but the
- * client can use its request up.
+ * The function throws an `OAuthError` with `invalid_request` for every problem of the JWT.
  */
 export function createReadSignedRequest(needs: SignedRequestNeeds): ReadSignedRequest {
   return async (jwt, client, slot) => {
     const algorithm = client.metadata.backchannel_authentication_request_signing_alg
-    if (algorithm === undefined) throw refused('this client is not registered for signed requests (RG-7)')
+    if (algorithm === undefined) throw refused('this client is not registered for signed requests')
     if (jwt.length > longestRequest) throw refused(`it is longer than ${longestRequest} characters`)
     if (jwt.split('.').length === 5) throw refused('encrypted requests are not supported')
     if (!isPlainJws(jwt)) throw refused('it is not a JWT')
@@ -62,7 +62,7 @@ export function createReadSignedRequest(needs: SignedRequestNeeds): ReadSignedRe
   }
 }
 
-/** Without a type, or with one that fits; in any letters, with `application/` or without. */
+/** Accepts a missing `typ`, or one of `types`, in any case, with or without `application/` (RFC 7515 §4.1.9). */
 function refuseOtherKinds(jwt: string): void {
   const { typ } = readHeader(jwt)
   if (typ === undefined) return
@@ -116,7 +116,7 @@ function refuseUnlessAskedNow({ exp, iat, nbf, jti }: RequestClaims, now: number
   if (exp - nbf > longestLife) throw refused('exp must be at most 60 minutes after nbf')
 }
 
-/** For the client's developer; nothing in it comes from the JWT. */
+/** A reason for the client's developer. It contains no text of the JWT. */
 function reasonOf(error: unknown): string {
   if (error instanceof errors.JWTExpired) return 'it has expired'
   if (error instanceof errors.JWTClaimValidationFailed) {

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import { CallFailed, type CallFailure, type GuardedCaller, type OutgoingCall } from '../../platform/http/outgoing.ts'
 import { callBack, meaningOf } from './notification-endpoint.ts'
 
-describe('what the answer to a call back means (M51, M52, PI-5 to PI-8)', () => {
+describe('the outcome of a call by the status of the response (M51, M52, PI-5 to PI-8)', () => {
   const table: [kind: string, statuses: number[]][] = [
     ['delivered', [200, 201, 202, 204, 299]],
     ['refused', [100, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 408, 410, 499]],
@@ -33,17 +33,17 @@ describe('what the answer to a call back means (M51, M52, PI-5 to PI-8)', () => 
     })
   }
 
-  test('a date means nothing from somebody who does not say what time it is', () => {
+  test('a date in Retry-After is ignored in a response without a Date header', () => {
     const meaning = meaningOf(503, { 'retry-after': 'Tue, 24 Nov 2026 10:01:30 GMT' })
     assert.deepEqual(meaning, { kind: 'failed', words: 'answered 503' })
   })
 })
 
-describe('a call back', () => {
+describe('a call of the client notification endpoint', () => {
   const request = { address: 'https://client.example/n', bearer: 'token', body: '{}' }
   const signal = new AbortController().signal
 
-  test('brings the bearer token as JSON, and no interest in the answer (NE-2)', async () => {
+  test('is a POST of JSON with the bearer token, and ignores the body of the response (NE-2)', async () => {
     const calls: OutgoingCall[] = []
     const caller = {
       call: async (call: OutgoingCall) => {
@@ -85,9 +85,9 @@ describe('a call back', () => {
     })
   }
 
-  test('that is stopped, or breaks through our own mistake, is no outcome', async () => {
+  test('that is stopped, or fails by an error in our code, rejects', async () => {
     await assert.rejects(callBack(request, failing(new CallFailed('stopped')), signal), CallFailed)
-    await assert.rejects(callBack(request, failing(new TypeError('our mistake')), signal), TypeError)
+    await assert.rejects(callBack(request, failing(new TypeError('bug')), signal), TypeError)
   })
 })
 

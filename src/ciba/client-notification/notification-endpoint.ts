@@ -1,15 +1,16 @@
-/** How a notification endpoint is called, and what its answers mean: the same for all of them, errors included (M52). */
+/** Calls a client notification endpoint. Its responses mean the same for each notification, also for one of an error. */
 
 import type { Outcome } from '../../outbox/notification.ts'
 import { CallFailed, type GuardedCaller } from '../../platform/http/outgoing.ts'
 
 export interface CallBackRequest {
   address: string
-  /** The `client_notification_token` of this very request (NE-2). */
+  /** The `client_notification_token` of the authentication request (CIBA §9). */
   bearer: string
   body: string
 }
 
+/** Sends a ping or push. Resolves to its outcome; rejects if it was stopped. */
 export function callBack(request: CallBackRequest, caller: GuardedCaller, signal: AbortSignal): Promise<Outcome> {
   const headers = { authorization: `Bearer ${request.bearer}`, 'content-type': 'application/json' }
   return post({ url: request.address, headers, body: request.body }, caller, signal)
@@ -21,14 +22,14 @@ export interface Post {
   body: string | Buffer
 }
 
-/** Posts, and says what the answer means; `status` if there was one. */
+/** Sends a POST. Resolves to its outcome, with `status` if there was a response; rejects if it was stopped. */
 export async function post(
   { url, headers, body }: Post,
   caller: GuardedCaller,
   signal: AbortSignal,
 ): Promise<Outcome & { status?: number }> {
   try {
-    // Whatever it says besides its status is none of our business (PI-5).
+    // CIBA §10.2: the body of the response is ignored.
     const answer = await caller.call({ url, method: 'POST', headers, body, ignoreBody: true, signal })
     return { ...meaningOf(answer.status, answer.headers), status: answer.status }
   } catch (error) {
@@ -38,8 +39,9 @@ export async function post(
 }
 
 /**
- * 2xx arrived. 3xx is never followed (PI-7) and, like 4xx, needs a person: the same call again would end the same
- * way (PI-8, M51). 429 and 5xx may pass.
+ * Returns what a response means. 2xx: delivered. 3xx is never followed and, like 4xx, means refused: repeating the same
+ * call would give the same result, so an operator is needed. 429 and 5xx are temporary: failed, to be retried after
+ * `Retry-After`, one hour at most.
  */
 export function meaningOf(status: number, headers: Record<string, string> = {}): Outcome {
   const words = `answered ${status}`
@@ -51,9 +53,9 @@ export function meaningOf(status: number, headers: Record<string, string> = {}):
   return { kind: 'refused', words }
 }
 
-/** Seconds, or a date, which counts by the clock of whoever says it (RFC 9110 §10.2.3). */
-function retryAfter({ 'retry-after': said = '', date = '' }: Record<string, string>): number {
-  return /^\d+$/.test(said) ? Number(said) : (Date.parse(said) - Date.parse(date)) / 1000
+/** Returns seconds. A date is compared with the `Date` of the same response (RFC 9110 §10.2.3). */
+function retryAfter({ 'retry-after': value = '', date = '' }: Record<string, string>): number {
+  return /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.parse(date)) / 1000
 }
 
 function meaningOfFailure({ word }: CallFailed): Outcome {

@@ -1,4 +1,4 @@
-/** What follows for the client when its request has been settled: in which mode, with which notification. */
+/** The notification of the client when its request is settled, by delivery mode. */
 
 import { compose, type OutboxMessage } from '../../outbox/notification.ts'
 import type { Vault } from '../../platform/crypto.ts'
@@ -11,14 +11,14 @@ import type { SettledStatus } from '../authentication-request/request-move-store
 import type { PingContent } from './ping.ts'
 import type { PushContent } from './push.ts'
 
-/** Milliseconds in which a push client can be told that its request ran out: the deadline itself has passed then. */
+/** Milliseconds after the deadline in which a push client can be notified of the expiry. */
 const afterTheDeadline = 10 * 60_000
 
 /**
- * The notification that a settlement causes, if any.
+ * Returns the notification that a settlement causes, or undefined if there is none.
  *
- * A poll client asks by itself. A ping client is pinged when the user has decided, yes or no (PI-1), not when time
- * ran out (PI-2). A push client is told everything (PU-1, PU-2).
+ * A poll client gets none. A ping client gets one after an approval or denial, not after an expiry (CIBA §10.2). A push
+ * client gets one in all three cases (CIBA §10.3, §12).
  */
 export function notificationFor(
   request: AuthenticationRequest,

@@ -1,4 +1,4 @@
-/** What a ping says (CIBA Core §10.2): that there is a result, and nothing of it. */
+/** Sends a ping (CIBA Core §10.2): it tells the client that there is a result, not which. */
 
 import type { Send } from '../../outbox/delivery.ts'
 import { contentAad } from '../../outbox/notification.ts'
@@ -9,6 +9,7 @@ import { callBack } from './notification-endpoint.ts'
 
 export type PingContent = CallBack
 
+/** Returns the sender of pings for the outbox. */
 export function createPing({ caller, vault }: { caller: GuardedCaller; vault: Vault }): Send {
   return (message, signal) => {
     const content = JSON.parse(vault.open(message.sealed!, contentAad(message.id))) as PingContent

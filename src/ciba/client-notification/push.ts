@@ -1,4 +1,4 @@
-/** What a push says (CIBA Core §10.3, §12): the tokens, or why there are none. */
+/** Sends a push (CIBA Core §10.3, §12): the tokens, or the error. */
 
 import type { Send } from '../../outbox/delivery.ts'
 import { contentAad, type OutboxMessage } from '../../outbox/notification.ts'
@@ -15,7 +15,7 @@ import { callBack } from './notification-endpoint.ts'
 
 export interface PushContent extends CallBack {
   outcome: SettledStatus
-  /** What is sent, once it has been composed: every further attempt says exactly the same (PU-11, M37). */
+  /** The body, once it has been composed: each further attempt sends exactly the same. */
   body: string | undefined
 }
 
@@ -29,6 +29,7 @@ export interface PushNeeds {
   audit: Audit
 }
 
+/** Returns the sender of pushes for the outbox. It issues the tokens at the first attempt. */
 export function createPush(needs: PushNeeds): Send {
   return async (message, signal) => {
     const content = read(message, needs.vault)
@@ -52,16 +53,16 @@ async function composeBody(
     case 'approved':
       return issuePushTokens(message, content, needs)
     case 'denied':
-      return refusal(content, 'access_denied', 'the user refused')
+      return errorBody(content, 'access_denied', 'the user refused')
     case 'expired':
-      return refusal(content, 'expired_token', 'the request expired')
+      return errorBody(content, 'expired_token', 'the request expired')
   }
 }
 
 /**
- * Makes the tokens and keeps them, sealed, on the notification, in the one step that redeems the request. A crash
- * before it leaves an approval to be handed over, a crash after it leaves the very body to be sent. The same when no
- * tokens can be made: what the client is told once is what it is told again.
+ * Makes the tokens and stores the body, encrypted, in the outbox message, in the step that redeems the request. After a
+ * crash before the step the request is still approved; after a crash after it the stored body is sent. If no tokens can
+ * be made, the error is stored in the same way, so that every attempt sends the same.
  */
 async function issuePushTokens(
   message: OutboxMessage,
@@ -70,18 +71,18 @@ async function issuePushTokens(
 ): Promise<string | undefined> {
   const request = await needs.requests.find(message.subject)
   const status = request && statusAt(request, needs.clock.now())
-  if (status === 'denied') return refusal(content, 'access_denied', 'the user revoked the approval')
-  if (request === undefined || status !== 'approved') return whatWasKept(message, needs)
+  if (status === 'denied') return errorBody(content, 'access_denied', 'the user revoked the approval')
+  if (request === undefined || status !== 'approved') return findStoredBody(message, needs)
   const issued = await needs.issueTokens(request, { pushedAs: content.authReqId, binding: request.binding })
 
   const body =
     issued === undefined
-      ? refusal(content, 'transaction_failed', 'the user or the client is no longer available')
+      ? errorBody(content, 'transaction_failed', 'the user or the client is no longer available')
       : JSON.stringify({ auth_req_id: content.authReqId, ...issued.response })
   const sealed = needs.vault.seal(JSON.stringify({ ...content, body }), contentAad(message.id))
   const kept = [...(issued?.statements ?? []), needs.outbox.replaceContent(message.id, sealed)]
   const first = await needs.requests.redeem(request.id, needs.clock.now(), kept)
-  if (!first) return whatWasKept(message, needs)
+  if (!first) return findStoredBody(message, needs)
   const about = { request: request.id, client: request.clientId, user: request.userId, by: 'push' }
   needs.audit(
     issued === undefined
@@ -91,15 +92,15 @@ async function issuePushTokens(
   return body
 }
 
-/** What another worker handed over, while its lease ended and we took the letter on. */
-async function whatWasKept({ id }: OutboxMessage, { outbox, vault }: PushNeeds): Promise<string | undefined> {
+/** Resolves to the body stored by another worker, whose lease on the message ended before it was sent. */
+async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeeds): Promise<string | undefined> {
   const message = await outbox.find(id)
   return message?.sealed === undefined ? undefined : read(message, vault).body
 }
 
-/** Only these three codes exist (PE-1). */
+/** The error codes of CIBA §12. */
 type PushError = 'access_denied' | 'expired_token' | 'transaction_failed'
 
-function refusal({ authReqId }: PushContent, error: PushError, description: string): string {
+function errorBody({ authReqId }: PushContent, error: PushError, description: string): string {
   return JSON.stringify({ auth_req_id: authReqId, error, error_description: description })
 }

@@ -1,4 +1,4 @@
-/** A user does not want to hear of a client any more: what it still asks of this user ends in the step that blocks it. */
+/** A user blocks a client. The client's pending requests about this user end in the same step. */
 
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -18,7 +18,7 @@ export interface BlockNeeds extends EndRequestsNeeds {
 
 export type BlockClient = (block: { userId: string; clientId: string; address: string }) => Promise<void>
 
-/** Blocks a client. What waits for the user's answer is denied; what the user has approved stands until it is revoked. */
+/** Blocks a client. Its pending requests about the user are denied; approved ones stay valid until they are revoked. */
 export function createBlockClient(needs: BlockNeeds): BlockClient {
   return async ({ userId, clientId, address }) => {
     const now = needs.clock.now()
@@ -32,7 +32,7 @@ export function createBlockClient(needs: BlockNeeds): BlockClient {
   }
 }
 
-/** A denial that reports the client, with all that is written with it; the block is among the facts. */
+/** A denial that reports the client, with its consequences; `facts` contain the block. */
 export interface Report extends Required<Consequences> {
   request: AuthenticationRequest
   decision: Decision
@@ -40,9 +40,9 @@ export interface Report extends Required<Consequences> {
 }
 
 /**
- * Settles a request whose user says "this was not me", and the client's others with it.
+ * Denies a request that the user reports ("this was not me"), and the client's other pending requests about the user.
  *
- * @returns whether it was still there to be settled; if not, nothing happened
+ * @returns whether the request was still pending; if not, nothing was changed
  */
 export async function settleReported(report: Report, needs: BlockNeeds): Promise<boolean> {
   const { request, decision, notifications, facts } = report
@@ -50,11 +50,11 @@ export async function settleReported(report: Report, needs: BlockNeeds): Promise
   const { decidedBy, deviceClientId } = decision
   const by: EndedBy = { decidedBy, deviceClientId, reason: 'client_blocked' }
   const isReported = ({ id }: AuthenticationRequest) => id === request.id
-  const isThere = (open: AuthenticationRequest[]) => open.filter(isPending).some(isReported)
+  const includesReported = (open: AuthenticationRequest[]) => open.filter(isPending).some(isReported)
   const others = (open: AuthenticationRequest[]) => open.filter((one) => isPending(one) && !isReported(one))
 
   const open = await needs.openRequests.endOfPair(request.userId, request.clientId, now, (open) => {
-    if (!isThere(open)) return { statements: [], changes: [] }
+    if (!includesReported(open)) return { statements: [], changes: [] }
     const ended = endRequests(others(open), by, now, needs)
     return {
       statements: [
@@ -66,7 +66,7 @@ export async function settleReported(report: Report, needs: BlockNeeds): Promise
       changes: [...changesOf(request, notifications, needs.vault), ...ended.changes],
     }
   })
-  if (!isThere(open)) return false
+  if (!includesReported(open)) return false
   recordEnded(others(open), by, needs.audit, report.address)
   return true
 }

@@ -10,35 +10,35 @@ import { fromJson, jsonOf } from '../authentication-request/request-row.ts'
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
 
-/** Why a request ended that nobody answered. */
+/** Why a request was ended without an answer of the user. */
 export type EndingReason = 'user_signed_out' | 'user_locked' | 'user_removed' | 'client_blocked' | 'client_removed'
 
-/** A fact: who settled a request, from where, how strongly authenticated, and what they were shown. */
+/** How a request was settled: by whom, through which client, and how the user was authenticated. */
 export interface Decision extends Authentication {
   id: string
   requestId: string
   outcome: SettledStatus
   decidedBy: DecidedBy
-  /** The client through which the user decided: the app that got the user's token, or the device service. */
+  /** The client through which the user decided: the app with the user's token, or the device service. */
   deviceClientId: string | undefined
-  /** The user says: this was not me. */
+  /** Whether the user reported the request as unexpected ("this was not me"). */
   reported: boolean
-  /** What of the details was approved. */
+  /** The details that were approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
-  /** Only where nobody answered. */
+  /** Only for requests that were ended without an answer. */
   reason?: EndingReason | undefined
   decidedAt: number
 }
 
-/** A decision as the user's history shows it. */
+/** A decision as shown in the user's history. */
 export interface HistoryEntry extends Decision {
   clientId: string
   scope: string
   bindingMessage: string | undefined
-  /** What was approved, or what was not. */
+  /** The details that were approved, or else those of the request. */
   authorizationDetails: AuthorizationDetail[] | undefined
   resources: string[] | undefined
-  /** Whether tokens that came out of it are still good, or can still be fetched. */
+  /** Whether tokens issued for it are still valid, or can still be collected. */
   inUse: boolean
 }
 
@@ -46,10 +46,10 @@ type DecisionRow = RowOf<Omit<HistoryEntry, 'approvedDetails' | 'inUse'>>
 
 export type DecisionStore = ReturnType<typeof createDecisionStore>
 
-/** The consent history. Its rows are written in the step that settles a request, and never changed. */
+/** The consent history. Rows are written in the step that settles a request, and never changed. */
 export function createDecisionStore(database: Database) {
   return {
-    /** The statement that keeps a decision, for the atomic step that carries it out. */
+    /** Returns the statement that stores a decision, for the step that settles the request. */
     add: (decision: Decision, request: AuthenticationRequest): Statement => ({
       sql: `insert into backchannel_auth_consent_history (id, request_id, client_id, user_id, outcome, decided_by,
               device_client_id, acr, amr, auth_time, reported, scope, binding_message, decided_at,
@@ -85,9 +85,9 @@ export function createDecisionStore(database: Database) {
     }),
 
     /**
-     * What was settled about a user, newest first, and whether a client still holds tokens that came out of it: whatever
-     * hangs on the grant of the request. No more is said of it, so that it is looked up by that and nothing else: by
-     * model, SQLite would go through all tokens there are.
+     * The decisions about a user, newest first, and whether tokens issued under the grant of the request are still valid.
+     * The subquery has no condition on the model: with one, SQLite would read all tokens instead of using the index on the
+     * grant.
      */
     async listForUser(userId: string, now: number, limit = 100): Promise<HistoryEntry[]> {
       const rows = await database.read<DecisionRow & { in_use: number }>(
@@ -123,7 +123,7 @@ export function createDecisionStore(database: Database) {
       return rows.length > 0
     },
 
-    /** All that was settled about a request, in order: at most an approval and, if nobody collected, its expiry. */
+    /** The decisions on a request, oldest first: more than one if an approval expired or was ended before redemption. */
     async listForRequest(requestId: string): Promise<Decision[]> {
       const rows = await database.read<DecisionRow>(
         'select * from backchannel_auth_consent_history where request_id = $1 order by decided_at, id',
@@ -133,8 +133,8 @@ export function createDecisionStore(database: Database) {
     },
 
     /**
-     * Removes decisions made before `before`, at most so many, but none that something still lives of: users take that
-     * back where they see the decision.
+     * Removes decisions made before `before`, at most the given number. A decision is kept while a token issued for it
+     * exists: the history is where users revoke it.
      */
     forget: pruneByCursor({
       async next(after, before, atMost) {

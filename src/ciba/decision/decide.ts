@@ -1,4 +1,4 @@
-/** The user's yes or no, settled exactly once; and the clock's, for those who never answered. */
+/** Settles each request exactly once: approved or denied by the user, or expired. */
 
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import type { Audit } from '../../platform/audit.ts'
@@ -25,40 +25,42 @@ export interface DecisionNeeds extends BlockNeeds {
   requests: RequestStore
   decisions: DecisionStore
   denialPauses: Pick<DenialPauseStore, 'lengthen' | 'lift'>
-  /** Whether the user is still there, and still may decide (M15). */
+  /** Finds the user, to check that it still exists and is not disabled. */
   findUser: UserHooks['find']
   log: Log
 }
 
 export interface Answer {
   requestId: string
-  /** As whoever answers has just read it. What of it can change is not believed. */
+  /** The request, if the caller has just read it. Its status is not relied on. */
   request?: AuthenticationRequest | undefined
-  /** The user who answers. It must be the one the request is about (CN-4). */
+  /** The user who decides. It must be the user of the request. */
   userId: string
   outcome: 'approved' | 'denied'
   decidedBy: DecidedBy
   deviceClientId?: string | undefined
   authentication?: Authentication
-  /** What of the details is approved, where it is less than what was asked. Whoever answers has checked that it is no more. */
+  /** The approved details, if fewer than requested. The caller has checked that they are not more. */
   approvedDetails?: AuthorizationDetail[] | undefined
   reported?: boolean
-  /** The IP address it came from, for the audit. */
+  /** The IP address of the caller, for the audit. */
   address?: string | undefined
 }
 
+/** The result of a decision: only `settled` means that this call settled the request. */
 export type DecisionResult =
   | { kind: 'settled'; status: 'approved' | 'denied' }
-  /** Unknown, or about another user: the same to whoever asks. */
+  /** Unknown, or about another user: the caller cannot tell which. */
   | { kind: 'unknown' }
-  /** The user is gone or disabled: whoever asks, nothing is decided in their name (M15). */
+  /** The user does not exist any more or is disabled: no decision is accepted, from any caller. */
   | { kind: 'user unavailable' }
   | { kind: 'expired' }
-  /** Somebody was faster, or it is asked twice: what stands is `status`. */
+  /** Another call was faster, or this one is a repetition: the request has `status`. */
   | { kind: 'already decided'; status: RequestStatus }
 
 export type Decide = (answer: Answer) => Promise<DecisionResult>
 
+/** Returns the function that settles a request by the user's answer, at most once for each request. */
 export function createDecide(needs: DecisionNeeds): Decide {
   return async (answer) => {
     const request = answer.request ?? (await needs.requests.find(answer.requestId))
@@ -75,8 +77,8 @@ export function createDecide(needs: DecisionNeeds): Decide {
     const approvedDetails =
       answer.outcome === 'approved' ? (answer.approvedDetails ?? request.authorizationDetails) : undefined
     const decision = { ...toDecision(answer, now), approvedDetails }
-    const then = consequences(request, decision, needs)
-    // The read above only prepares: whether the request is still pending is decided in this one step (M22).
+    const effects = consequences(request, decision, needs)
+    // The request read above may be out of date: this one step checks that it is still pending.
     const settlement = {
       userId: answer.userId,
       outcome: answer.outcome,
@@ -86,8 +88,8 @@ export function createDecide(needs: DecisionNeeds): Decide {
       approvedDetails,
     }
     const settled = decision.reported
-      ? await settleReported({ request, decision, ...then, address: answer.address }, needs)
-      : await needs.requests.settle(request.id, settlement, then)
+      ? await settleReported({ request, decision, ...effects, address: answer.address }, needs)
+      : await needs.requests.settle(request.id, settlement, effects)
     if (!settled) return describeConflict(await needs.requests.find(request.id), now)
 
     recordAudit(needs.audit, request, decision, answer.address)
@@ -95,7 +97,7 @@ export function createDecide(needs: DecisionNeeds): Decide {
   }
 }
 
-/** Settles one request whose time is over. Answers whether this call did it. */
+/** Settles one request whose deadline has passed. Resolves to whether this call settled it. */
 export async function expire(request: AuthenticationRequest, needs: DecisionNeeds): Promise<boolean> {
   const now = needs.clock.now()
   const decision: Decision = {
@@ -112,7 +114,7 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
   return expired
 }
 
-/** What is written together with the outcome: the fact, what the client must be told, and how soon it may ask again. */
+/** Returns what is written in the same step: the history row, the client's notification, and its pause. */
 function consequences(
   request: AuthenticationRequest,
   decision: Decision,
@@ -121,15 +123,15 @@ function consequences(
   const message = notificationFor(request, decision.outcome, decision.decidedAt, needs.vault)
   return {
     notifications: message === undefined ? [] : [message],
-    facts: [needs.decisions.add(decision, request), ...askingAgain(request, decision, needs)],
+    facts: [needs.decisions.add(decision, request), ...pauseStatements(request, decision, needs)],
   }
 }
 
 /**
- * A denial lengthens the client's pause, and so does a short request that nobody answered; an approval clears it; a report
- * blocks the client (CD-4, CD-5).
+ * A denial lengthens the client's pause, and so does a short request that was not answered. An approval clears it. A report
+ * blocks the client.
  */
-function askingAgain(request: AuthenticationRequest, decision: Decision, needs: DecisionNeeds): Statement[] {
+function pauseStatements(request: AuthenticationRequest, decision: Decision, needs: DecisionNeeds): Statement[] {
   const { userId, clientId } = request
   switch (decision.outcome) {
     case 'approved':

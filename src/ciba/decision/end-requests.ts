@@ -1,4 +1,4 @@
-/** Open requests that end without an answer: the user is locked or gone, or has blocked the client, or takes a yes back. */
+/** Ends open requests without an answer: the user is locked or removed, has blocked the client, or revokes an approval. */
 
 import type { OutboxMessage } from '../../outbox/notification.ts'
 import { OUTBOX, type OutboxStore } from '../../outbox/outbox-store.ts'
@@ -18,16 +18,16 @@ export interface EndRequestsNeeds {
   vault: Vault
 }
 
-/** Who ended them, and why if it was not the answer to one of them. */
+/** Who ended the requests, and the reason if they were not answered. */
 export interface EndedBy extends Pick<Decision, 'decidedBy' | 'deviceClientId'> {
   reason?: EndingReason | undefined
-  /** As whom the audit names them, where it knows more than the history: a command, say. */
+  /** The name for the audit, if more precise than `decidedBy`: for example, a command. */
   auditedAs?: string
 }
 
 /**
- * Settles open requests as denied: status, history, and what their clients are told, by ping or push as after a denial.
- * A push client whose approval has not been handed over hears of it by the notification that waits already.
+ * Returns the statements and announcements that settle open requests as denied: status, history, and ping or push as after
+ * a denial. An approved request of a push client needs no new notification: the one in the outbox delivers the error.
  */
 export function endRequests(
   open: readonly AuthenticationRequest[],
@@ -50,7 +50,7 @@ export function endRequests(
   }
 }
 
-/** How it is announced that a request was settled, to whoever shows it, and what its client is to be told. */
+/** Returns the announcements of a settled request: by request, by user, and of the client's notifications. */
 export function changesOf(
   { id, userId }: AuthenticationRequest,
   messages: readonly OutboxMessage[],
@@ -60,7 +60,7 @@ export function changesOf(
   return [...announced(id), ofUser, ...messages.map((message) => ({ topic: OUTBOX, key: message.id }))]
 }
 
-/** For the audit, once they have ended. */
+/** Writes the audit events. Call it when the step has been committed. */
 export function recordEnded(open: readonly AuthenticationRequest[], by: EndedBy, audit: Audit, address?: string): void {
   for (const { id, clientId, userId } of open) {
     const about = { request: id, client: clientId, user: userId, address, about: by.deviceClientId }

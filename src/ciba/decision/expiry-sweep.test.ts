@@ -1,4 +1,4 @@
-/** The sweep settles what has run out: all of it, once, and again after it failed. */
+/** The sweep settles all expired requests, once, and continues after a failure. */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { engines } from '../../../test/support/engines.ts'
@@ -6,7 +6,7 @@ import { furnished, newRequest } from '../../../test/support/rows.ts'
 import { until } from '../../../test/support/until.ts'
 import { createExpirySweep } from './expiry-sweep.ts'
 
-test('more than one batch of requests that have run out is settled in one sweep', async (t) => {
+test('one sweep settles more than one batch of expired requests', async (t) => {
   const { one, clock, sweep } = await scene(t)
   const requests = Array.from({ length: 450 }, () => newRequest(clock.now(), { expiresAt: clock.now() + 1000 }))
   await Promise.all(requests.map((request) => one.requests.accept(request, request.id, { maxOpenPerUser: 999 })))
@@ -17,7 +17,7 @@ test('more than one batch of requests that have run out is settled in one sweep'
   assert.deepEqual(await one.requests.runOut(clock.now(), 10), [])
 })
 
-test('the clock lets it look every second, until it is stopped', async (t) => {
+test('a started sweep runs every second until it is stopped', async (t) => {
   const { one, clock, sweep } = await scene(t)
   const request = newRequest(clock.now(), { expiresAt: clock.now() + 1 })
   await one.requests.accept(request, 'a', { maxOpenPerUser: 9 })
@@ -31,7 +31,7 @@ test('the clock lets it look every second, until it is stopped', async (t) => {
   assert.equal((await one.requests.find(next.id))!.status, 'pending')
 })
 
-test('a sweep that fails is logged and made up for; what else is old is forgotten once a minute', async (t) => {
+test('a failed sweep is logged and repeated; other old rows are removed once a minute', async (t) => {
   const { one, clock, sweep, needs, logLines, forgot } = await scene(t)
   const { runOut } = needs.requests
   let failures = 1

@@ -1,19 +1,20 @@
-/** Looks, now and then, for requests whose time is over: the row is told, and so is a push client (M14). */
+/** Settles expired requests periodically, so that their rows are up to date and push clients are notified. */
 import type { Clock } from '../../platform/clock.ts'
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { type DecisionNeeds, expire } from './decide.ts'
 
 export interface ExpirySweep {
   start(): void
-  /** One look. Answers how many requests it settled. */
+  /** Settles all expired requests. Resolves to their number. */
   sweep(): Promise<number>
   stop(): Promise<void>
 }
 
-/** Milliseconds between two looks. Polls and decisions do not wait for it: they compare with the deadline themselves. */
+/** Milliseconds between two sweeps. Polls and decisions do not depend on them: they check the deadline themselves. */
 const pauseMs = 1_000
 const batch = 200
 
+/** @param alsoForget called once a minute, one after the other, to remove other old rows */
 export function createExpirySweep(
   needs: DecisionNeeds,
   alsoForget: ((now: number) => Promise<unknown>)[],
@@ -27,12 +28,12 @@ export function createExpirySweep(
       const over = await needs.requests.runOut(clock.now(), batch)
       const done = await Promise.all(over.map((request) => expire(request, needs)))
       settled += done.filter(Boolean).length
-      // Another node may be sweeping too: what it took is not in the next batch.
+      // Requests that another node has settled meanwhile are not in the next batch.
       if (over.length < batch) return settled
     }
   }
 
-  async function look(): Promise<number> {
+  async function run(): Promise<number> {
     try {
       await sweep()
       await forgetOnceAMinute(clock)
@@ -48,6 +49,6 @@ export function createExpirySweep(
     for (const forget of alsoForget) await forget(now())
   }
 
-  const looking = createPeriodicTask({ work: look, clock })
-  return { start: () => looking.start(pauseMs), sweep, stop: looking.stop }
+  const task = createPeriodicTask({ work: run, clock })
+  return { start: () => task.start(pauseMs), sweep, stop: task.stop }
 }

@@ -1,4 +1,4 @@
-/** A user takes an approval back: what could still be collected, and what has been, in one step. */
+/** A user revokes an approval: a request not yet redeemed and tokens already issued, in one step. */
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -9,36 +9,36 @@ import { type EndedBy, type EndRequestsNeeds, endRequests, recordEnded } from '.
 
 export interface RevokeNeeds extends EndRequestsNeeds {
   openRequests: Pick<OpenRequestStore, 'endOne'>
-  /** The statement that removes what was issued for a request. */
+  /** Returns the statement that removes the tokens issued for a request. */
   removeIssued: OidcModelStore['removeByRequest']
   audit: Audit
   clock: Clock
 }
 
 export type RevokeApproval = (revocation: {
-  /** As it was read just now: one of the user's own. */
+  /** A request of this user, as just read. */
   request: AuthenticationRequest
   address: string
 }) => Promise<boolean>
 
 /**
- * An approval that its client has not collected becomes a denial, of which the client hears; tokens that came of it are
- * worth nothing. Resolves to whether there was anything to take back.
+ * Revokes an approval. A request that its client has not redeemed is denied, and the client is notified; tokens already
+ * issued are removed. The returned function resolves to whether there was anything to revoke.
  */
 export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
   return async ({ request: before, address }) => {
     const now = needs.clock.now()
     const by: EndedBy = { decidedBy: 'user', deviceClientId: undefined }
-    const collectable = (request: AuthenticationRequest) => (statusAt(request, now) === 'approved' ? [request] : [])
+    const redeemable = (request: AuthenticationRequest) => (statusAt(request, now) === 'approved' ? [request] : [])
 
     const found = await needs.openRequests.endOne(before.id, before.userId, (request) => {
-      const ended = endRequests(collectable(request), by, now, needs)
+      const ended = endRequests(redeemable(request), by, now, needs)
       return { ...ended, statements: [...ended.statements, needs.removeIssued(request.id)] }
     })
     if (found === undefined) return false
-    recordEnded(collectable(found.request), by, needs.audit, address)
-    // What was collected while we waited for the request is removed too, but the look that found it came before.
+    recordEnded(redeemable(found.request), by, needs.audit, address)
+    // If the client redeemed the request while this step waited for its lock, `hasIssued` can be out of date.
     const isJustCollected = before.status === 'approved' && found.request.status === 'redeemed'
-    return collectable(found.request).length > 0 || found.hasIssued || isJustCollected
+    return redeemable(found.request).length > 0 || found.hasIssued || isJustCollected
   }
 }

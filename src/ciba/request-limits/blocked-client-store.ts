@@ -2,7 +2,7 @@ import type { Database, Statement } from '../../platform/storage/database.ts'
 
 export type BlockedClientStore = ReturnType<typeof createBlockedClientStore>
 
-/** The clients that users do not want to hear of any more. */
+/** Stores which clients users have blocked. */
 export function createBlockedClientStore(database: Database) {
   return {
     async isBlocked(userId: string, clientId: string): Promise<boolean> {
@@ -13,10 +13,10 @@ export function createBlockedClientStore(database: Database) {
       return rows.length > 0
     },
 
-    /** The statement that blocks, for the step of whatever made the user do so. */
+    /** Returns the statement that blocks a client, for the step that causes it. */
     blocking,
 
-    /** Whoever is let in again does not wait for what was denied before. */
+    /** Unblocks a client, and clears its pause after denials. */
     async unblock(userId: string, clientId: string): Promise<void> {
       const values = [userId, clientId]
       await database.step(

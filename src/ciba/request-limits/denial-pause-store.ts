@@ -1,8 +1,8 @@
 import type { Database, Statement } from '../../platform/storage/database.ts'
 
-/** Milliseconds. */
+/** In milliseconds. */
 export interface PauseAfterDenial {
-  /** After the first denial; each further one makes it twice as long. 0: there is none. */
+  /** The pause after the first denial; each further one doubles it. 0: no pauses. */
   first: number
   longest: number
 }
@@ -10,20 +10,20 @@ export interface PauseAfterDenial {
 export type DenialPauseStore = ReturnType<typeof createDenialPauseStore>
 
 /**
- * How long clients wait before they may ask a user again who has denied them something, or has not answered what ran out
- * soon.
+ * Stores the pauses of clients: for how long a client may not ask a user again after a denial, or after a short request
+ * that was not answered.
  */
 export function createDenialPauseStore(database: Database, limits: PauseAfterDenial) {
   const lengthening = lengtheningBy(limits)
 
   return {
-    /** The statements for the step of a denial: the pair waits, and the next time twice as long. */
+    /** Returns the statements for the step of a denial: the first starts a pause, each further one doubles it. */
     lengthen(userId: string, clientId: string, now: number): Statement[] {
       if (limits.first === 0) return []
       return [{ sql: lengthening, rows: [{ user_id: userId, client_id: clientId, at: now }] }]
     },
 
-    /** The statements for the step of an approval: whatever was denied before is forgiven. */
+    /** Returns the statements for the step of an approval: they clear the pause. */
     lift: (userId: string, clientId: string): Statement[] => [
       {
         sql: `delete from denial_pauses where (user_id, client_id) in (
@@ -32,7 +32,7 @@ export function createDenialPauseStore(database: Database, limits: PauseAfterDen
       },
     ],
 
-    /** Forgets denials whose pause has been over for a day. */
+    /** Removes pauses that ended more than a day ago. @returns how many were removed */
     async forgetOver(now: number): Promise<number> {
       const rows = await database.step({
         sql: 'delete from denial_pauses where paused_until < $1 returning user_id',
@@ -43,12 +43,12 @@ export function createDenialPauseStore(database: Database, limits: PauseAfterDen
   }
 }
 
-/** More doublings than lead from the shortest first pause to the longest one. */
+/** More doublings than it takes from the shortest possible pause to the longest one. */
 const mostDoublings = 20
 
 /**
- * One statement for many pairs, in the order of their names, so that no two steps wait for each other. A pair that comes
- * more than once in a step is doubled as often. The two settings are the same for every call of this process.
+ * Returns one statement for many pairs of user and client, in sorted order, so that no two steps deadlock. For a pair that
+ * occurs more than once in a step, the pause is doubled as often. The two settings are constant in a process.
  */
 function lengtheningBy({ first, longest }: PauseAfterDenial): string {
   const shortest = Math.min(first, longest)

@@ -1,10 +1,10 @@
-/** How much may be asked (CD-4, M31): what is over a limit is refused before anything of it reaches the user. */
+/** The limits on authentication requests. A request over a limit is refused before the user is notified. */
 
 import type { Client } from '../../client/client.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { OpenAndPerMinute, ReachedLimit, RequestLimits } from '../authentication-request/request-limit-store.ts'
 
-/** As configured for everybody; 0 is no limit. */
+/** The limits configured for all clients; 0 means no limit. */
 export interface LimitSettings {
   maxOpenPerUser: number
   perUser: { perMinute: number }
@@ -13,32 +13,35 @@ export interface LimitSettings {
   pauseAfterDenial: { first: number }
 }
 
-/** What the operator says of this client wins. */
-export function limitsFor({ metadata: { limits: own } }: Client, everybodys: LimitSettings): RequestLimits {
-  const perClient = { ...everybodys.perClient, ...own?.perClient }
+/** Returns the limits for a client. Those in its metadata take precedence. */
+export function limitsFor({ metadata: { limits: own } }: Client, defaults: LimitSettings): RequestLimits {
+  const perClient = { ...defaults.perClient, ...own?.perClient }
   return {
-    maxOpenPerUser: everybodys.maxOpenPerUser,
-    perUser: whereLimited(everybodys.perUser),
-    perClientAndUser: whereLimited({ ...everybodys.perClientAndUser, ...own?.perClientAndUser }),
-    pauses: everybodys.pauseAfterDenial.first > 0,
-    // Counting a client's requests makes them wait for each other: only where it is asked for.
+    maxOpenPerUser: defaults.maxOpenPerUser,
+    perUser: whereLimited(defaults.perUser),
+    perClientAndUser: whereLimited({ ...defaults.perClientAndUser, ...own?.perClientAndUser }),
+    pauses: defaults.pauseAfterDenial.first > 0,
+    // Counting the requests of a client serializes them, so it is done only where it is configured.
     ...((perClient.open > 0 || perClient.perMinute > 0) && { perClient: whereLimited(perClient) }),
   }
 }
 
-/** How often within a minute this client may be told that nobody is there (M30); 0 is no limit. */
-export function unknownLimitFor({ metadata: { limits: own } }: Client, everybodys: LimitSettings): number {
-  return own?.perClient?.unknownPerMinute ?? everybodys.perClient.unknownPerMinute
+/** Returns how often within a minute this client may get `unknown_user_id`; 0 means no limit. */
+export function unknownLimitFor({ metadata: { limits: own } }: Client, defaults: LimitSettings): number {
+  return own?.perClient?.unknownPerMinute ?? defaults.perClient.unknownPerMinute
 }
 
 function whereLimited({ open, perMinute }: OpenAndPerMinute): OpenAndPerMinute {
   return { open: open || undefined, perMinute: perMinute || undefined }
 }
 
-/** Seconds. Requests that wait may be decided any moment: it is worth asking again long before they run out. */
+/** Seconds. Pending requests may be decided at any time, so a client may try again long before they expire. */
 const longestAfterOpen = 60
 
-/** CIBA has a code for the user's own will; how much at once is HTTP's 429, with the time to come again. */
+/**
+ * Returns the error for a limit: `access_denied`, as CIBA defines it, if the user has blocked the client or too many requests
+ * wait for the user. For the other limits it has status 429 and `Retry-After`.
+ */
 export function refusalFor({ limit, until }: ReachedLimit, now: number): OAuthError {
   const detail = `limit ${limit}`
   if (limit === 'blocked') {

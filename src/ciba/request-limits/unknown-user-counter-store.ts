@@ -3,42 +3,42 @@ import type { Database } from '../../platform/storage/database.ts'
 
 export type UnknownUserStore = ReturnType<typeof createUnknownUserStore>
 
-/** Milliseconds over which is counted, from the first. */
+/** Milliseconds over which is counted, from the first error on. */
 const minute = 60_000
 
-/** Clients that are known not to have to wait; of more, all are looked up anew. */
+/** Maximum number of cached clients. When it is reached, the cache is cleared. */
 const mostKnown = 10_000
 
-/** How often clients were told that nobody is there. Each time is announced under the topic `unknown_user`. */
+/** Counts how often clients got `unknown_user_id`. Each time is announced under the topic `unknown_user`. */
 export function createUnknownUserStore(database: Database) {
-  /** Who did not have to wait when it was looked up, and has been told nothing since. */
-  const free = new Map<string, { snapshot: Snapshot; most: number }>()
+  /** Clients that were below the limit when they were looked up. */
+  const belowLimit = new Map<string, { snapshot: Snapshot; most: number }>()
   const changes = createChangeTracker(database, 'unknown_user', (clientId) => {
-    if (clientId === '') free.clear()
-    else free.delete(clientId)
+    if (clientId === '') belowLimit.clear()
+    else belowLimit.delete(clientId)
   })
 
-  function isFree(clientId: string, most: number): boolean {
-    const known = free.get(clientId)
+  function isBelowLimit(clientId: string, most: number): boolean {
+    const known = belowLimit.get(clientId)
     return known !== undefined && known.most <= most && changes.isUnchangedSince(known.snapshot, clientId)
   }
 
   return {
-    /** Until when a client has to wait that was told `most` times; nothing if it need not. */
+    /** Resolves to the time until which a client that got `most` errors has to wait, or undefined if it is below. */
     async pausedUntil(clientId: string, most: number, now: number): Promise<number | undefined> {
-      if (isFree(clientId, most)) return undefined
+      if (isBelowLimit(clientId, most)) return undefined
       const snapshot = changes.snapshot()
       const [row] = await database.read<{ since: number }>(
         'select since from unknown_users where client_id = $1 and told >= cast($2 as bigint) and since > $3',
         [clientId, most, now - minute],
       )
       if (row !== undefined) return row.since + minute
-      if (free.size >= mostKnown) free.clear()
-      free.set(clientId, { snapshot, most })
+      if (belowLimit.size >= mostKnown) belowLimit.clear()
+      belowLimit.set(clientId, { snapshot, most })
       return undefined
     },
 
-    /** Accounts for telling it once more. Of many at once no more than `most` may. @returns whether this one may */
+    /** Counts one more error. @returns whether it is within the limit; concurrent calls cannot exceed `most` */
     async tell(clientId: string, most: number, now: number): Promise<boolean> {
       const rows = await database.step(
         {

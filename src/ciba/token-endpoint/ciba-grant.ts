@@ -1,4 +1,4 @@
-/** The CIBA grant: a client asks whether the user has decided, and takes its tokens once. */
+/** The CIBA grant (CIBA §10.1): a client polls until the user has decided, and gets its tokens once. */
 
 import type { DetailTypes } from '../../authorization-details/detail-types.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../../client/client.ts'
@@ -25,29 +25,33 @@ export interface CibaGrantNeeds {
   requests: Pick<RequestStore, 'redeem' | 'find'>
   pending: Pick<PendingRequests, 'recall' | 'poll' | 'isKnown'>
   heldPolls: Pick<HeldPolls, 'hold'>
-  /** Seconds a poll of a pending request is held; 0 is not at all. */
+  /** Seconds for which a poll of a pending request is held; 0 turns long polling off. */
   longPoll: number
   issueTokens: IssueTokens
   details: DetailTypes
   senderConstraint: SenderConstraint
-  /** Hears what each poll was answered. */
+  /** Called with the answer to each poll. */
   polled(answer: PollAnswer): void
   clock: Clock
   audit: Audit
 }
 
-/** What comes with a call of the token endpoint. */
+/** A call of the token endpoint. */
 export interface TokenCall extends ClientCredentials {
   proof: SentProof
-  /** The pause between polls is measured from arrival to arrival (TK-4). */
+  /** Milliseconds since 1970. The interval between polls is measured from arrival to arrival. */
   arrivedAt: number
   caller: IncomingConnection
 }
 
-/** What most polls hear: no failure, so nothing is thrown. */
+/** The most frequent answers. They are returned, not thrown. */
 export type StillWaiting = 'authorization_pending' | 'slow_down'
 
-/** The order of the checks is that of TE-7: nothing about a request is told before the client has proven that it is its own. */
+/**
+ * Answers a poll. Nothing about a request is revealed before the client has authenticated and proven that it owns it.
+ *
+ * @throws {OAuthError} all other errors of CIBA §11
+ */
 export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
   const client = await needs.authenticateClient(call)
   return needs.withFairShare(client.id, call.slot, () => collect(call, client, needs))
@@ -58,80 +62,80 @@ async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): 
   const authReqId = form.get('auth_req_id')
   if (authReqId === undefined) throw new OAuthError('invalid_request', 'auth_req_id is missing')
   refuseUnlessItMayCollect(client)
-  // Before anything is accounted for: who comes without its key can come again with it (ML-10, DP-11).
+  // Before the poll is counted: a client whose proof is missing or invalid can repeat the call with a valid one.
   const binding = await needs.senderConstraint(call, client)
 
-  const heard = await listen(authReqId, client.id, call, needs)
-  needs.polled(heard.answer)
-  switch (heard.answer) {
+  const result = await getResult(authReqId, client.id, call, needs)
+  needs.polled(result.answer)
+  switch (result.answer) {
     case 'authorization_pending':
     case 'slow_down':
-      return heard.answer
+      return result.answer
     case 'issue tokens':
-      return handOut(heard.request, binding, readWantedShare(form, heard.request, needs.details), call, needs)
+      return redeemApproved(result.request, binding, readWantedShare(form, result.request, needs.details), call, needs)
     default:
-      throw refusals[heard.answer]()
+      throw pollErrors[result.answer]()
   }
 }
 
-interface HeardNothing {
+interface PendingResult {
   answer: StillWaiting
   id: string
   expiresAt: number
 }
 
-type Heard =
-  | HeardNothing
+type Result =
+  | PendingResult
   | { answer: 'issue tokens'; request: AuthenticationRequest }
   | { answer: Exclude<PollAnswer, StillWaiting | 'issue tokens'> }
 
-/** What the poll hears: now or, with long polling, as soon as there is something to hear. */
-async function listen(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Heard> {
+/** Resolves to the result of the poll: at once or, with long polling, as soon as the request is no longer pending. */
+async function getResult(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
   const { arrivedAt } = call
   const recalled = needs.pending.recall(authReqId, clientId, arrivedAt)
   if (recalled !== undefined) return hold(recalled, call, needs)
   const poll = await needs.pending.poll(authReqId, clientId, arrivedAt)
   if (poll === undefined) return { answer: 'invalid_grant' }
-  return hold(heardOf(poll.request, arrivedAt, poll.tooEarly), call, needs)
+  return hold(resultOf(poll.request, arrivedAt, poll.tooEarly), call, needs)
 }
 
-/** A poll that came too early is answered at once, and so is one that hears something. Most do not wait for a promise. */
-function hold(heard: Heard, call: TokenCall, needs: CibaGrantNeeds): Promise<Heard> | Heard {
-  if (needs.longPoll === 0 || heard.answer !== 'authorization_pending') return heard
-  return holdPending(heard, call, needs)
+/** Holds the poll if the result is `authorization_pending`; any other result is returned at once, without a promise. */
+function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> | Result {
+  if (needs.longPoll === 0 || result.answer !== 'authorization_pending') return result
+  return holdPending(result, call, needs)
 }
 
-async function holdPending(heard: HeardNothing, call: TokenCall, needs: CibaGrantNeeds): Promise<Heard> {
-  const { id, expiresAt } = heard
-  const patience = call.arrivedAt + needs.longPoll * 1000
-  // Not let go before the deadline, so that it hears of it.
-  const until = expiresAt <= patience ? expiresAt + tick : patience
+async function holdPending(result: PendingResult, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
+  const { id, expiresAt } = result
+  const longPollEnd = call.arrivedAt + needs.longPoll * 1000
+  // If the deadline comes first, the poll is released after it and answered with `expired_token`.
+  const until = expiresAt <= longPollEnd ? expiresAt + tick : longPollEnd
   const held = { requestId: id, until, isCertain: needs.pending.isKnown(id) }
-  const why = await needs.releaseSlotWhile(call.slot, needs.heldPolls.hold(held, call.caller))
+  const release = await needs.releaseSlotWhile(call.slot, needs.heldPolls.hold(held, call.caller))
   const now = needs.clock.now()
-  if (why !== 'changed' && now < expiresAt) return heard
+  if (release !== 'changed' && now < expiresAt) return result
   const request = await needs.requests.find(id)
-  // Whoever has left can come again: nothing is used up.
-  if (request === undefined || call.caller.isClosed()) return heard
-  return hold(heardOf(request, now, false), call, needs)
+  // A client that has disconnected can poll again: nothing is used up.
+  if (request === undefined || call.caller.isClosed()) return result
+  return hold(resultOf(request, now, false), call, needs)
 }
 
-function heardOf(request: AuthenticationRequest, now: number, tooEarly: boolean): Heard {
+function resultOf(request: AuthenticationRequest, now: number, tooEarly: boolean): Result {
   const { id, expiresAt } = request
   const answer = answerPoll(request, now, tooEarly)
   if (answer === 'issue tokens') return { answer, request }
   return answer === 'authorization_pending' || answer === 'slow_down' ? { answer, id, expiresAt } : { answer }
 }
 
-/** A push client is told everything and may not ask (TE-4); others need the grant they were registered for (SM-5). */
+/** A push client gets its result by push and must not poll (CIBA §11); others must be registered for the grant. */
 function refuseUnlessItMayCollect(client: Client): void {
   if (client.deliveryMode === 'push')
     throw new OAuthError('unauthorized_client', 'this client is registered for push and must not poll')
   if (!mayUseGrant(client)) throw new OAuthError('unauthorized_client', 'this client may not use this grant')
 }
 
-/** Makes the tokens, then writes them together with approved → redeemed. Of many that do so at once, one succeeds (TK-14). */
-async function handOut(
+/** Makes the tokens, then writes them in one step with approved → redeemed. Of concurrent calls only one succeeds. */
+async function redeemApproved(
   request: AuthenticationRequest,
   binding: Confirmation,
   share: RequestedSubset,
@@ -148,24 +152,24 @@ async function handOut(
   const issued = await needs.issueTokens(request, { binding, ...share })
   if (issued === undefined) {
     needs.audit({ event: 'tokens.refused', ...about, outcome: 'user_unavailable' })
-    throw refusals.access_denied()
+    throw pollErrors.access_denied()
   }
-  // Tokens that nobody hears of are lost: the approval waits for the client to come again, here or at another node.
+  // Tokens sent to a closed connection would be lost. The request stays approved, and the client can poll again.
   await call.caller.throwIfClosed()
   const now = needs.clock.now()
   const won = await needs.requests.redeem(request.id, now, issued.statements)
-  if (!won) throw statusAt(request, now) === 'expired' ? refusals.expired_token() : unknown()
+  if (!won) throw statusAt(request, now) === 'expired' ? pollErrors.expired_token() : unknown()
   needs.audit({ event: 'tokens.issued', ...about })
   return issued.response
 }
 
-/** Unknown, somebody else's, already used: one answer (TE-2), and the tokens already handed out stay good (M20). */
+/** The same error for an id that is unknown, used or another client's (CIBA §11). Tokens issued before stay valid. */
 function unknown(): OAuthError {
   return new OAuthError('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')
 }
 
-const refusals: Record<Exclude<PollAnswer, 'issue tokens' | StillWaiting>, () => OAuthError> = {
-  // 403 belongs to the backchannel authentication endpoint; here it is a plain 400 (AE-1).
+const pollErrors: Record<Exclude<PollAnswer, 'issue tokens' | StillWaiting>, () => OAuthError> = {
+  // 403 is for the backchannel authentication endpoint (CIBA §13); the token endpoint answers 400.
   access_denied: () => new OAuthError('access_denied', 'the user refused', { status: 400 }),
   expired_token: () => new OAuthError('expired_token', 'the request expired; start a new one'),
   invalid_grant: unknown,

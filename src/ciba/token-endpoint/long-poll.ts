@@ -1,6 +1,6 @@
 /**
- * Long polling (CIBA §10.1): a poll of a request that is pending is held until something happens, so that the client
- * hears of it at once. A held poll is an entry in a map: no connection to the database, and one timer for all of them.
+ * Long polling (CIBA §10.1): a poll of a pending request is held until the request changes, so that the client gets the
+ * result at once. A held poll is an entry in a map: it uses no database connection, and all share one timer.
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { IncomingConnection } from '../../platform/http/connection.ts'
@@ -8,41 +8,40 @@ import type { Log } from '../../platform/log.ts'
 import type { Database } from '../../platform/storage/database.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 
-/** Why a poll is held no longer: something happened, nothing did, or nobody waits for the answer any more. */
+/** Why a held poll is released: the request may have changed, the time is over, or the client has disconnected. */
 export type Release = 'changed' | 'over' | 'left'
 
 export interface HeldPoll {
   requestId: string
   /** Milliseconds since 1970. */
   until: number
-  /** Whether the request is known to be pending at this moment; if not, it is looked at again. */
+  /** Whether the request is known to be pending now; if not, the table is checked once more. */
   isCertain: boolean
 }
 
 export interface HeldPolls {
-  /** Holds a poll of a pending request. One at a time for a request: an older one is over (TK-16). */
+  /** Holds a poll of a pending request until it is released. At most one for each request: an older one is released. */
   hold(held: HeldPoll, caller: Pick<IncomingConnection, 'isClosed' | 'onClose'>): Promise<Release>
-  /** Polls held at this moment. */
+  /** Returns the number of held polls. */
   count(): number
-  /** Lets all go, and holds nothing any more. */
+  /** Releases all polls; later ones are not held. */
   close(): void
 }
 
 export interface HeldPollsNeeds {
   database: Pick<Database, 'listen' | 'epoch'>
-  /** Of these ids, those of requests that are pending. One statement for many. */
   stillPending: RequestStore['stillPending']
-  /** Polls held at most; what is beyond is answered at once. */
+  /** Maximum number of held polls; further polls are answered at once. */
   most: number
   clock: Clock
   log: Log
 }
 
-/** Milliseconds by which a poll may be let go too early: nobody notices, and one timer is enough. */
+/** Milliseconds between two runs of the timer. A poll may be released too early by as much. */
 export const tick = 250
-/** Milliseconds between two looks at the table while nobody would tell us of a change. */
-const patrol = 2_000
-/** Requests looked at in one statement. */
+/** Milliseconds between two checks of the table while change notifications may be missed. */
+const recheckMs = 2_000
+/** Requests checked in one statement. */
 const atOnce = 500
 
 interface Held {
@@ -50,17 +49,18 @@ interface Held {
   release(why: Release): void
 }
 
+/** Returns the polls held by this process. */
 export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
   const { database, clock, log, most } = needs
   const held = new Map<string, Held>()
   let epoch: number | undefined
-  let lookedAt = 0
-  let looking = false
+  let checkedAt = 0
+  let isChecking = false
   let isClosed = false
   let cancelTick: (() => void) | undefined
 
   database.listen('request', (id) => {
-    if (id === '') void lookAtAll()
+    if (id === '') void checkAll()
     else release(id, 'changed')
   })
 
@@ -70,33 +70,33 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
     one?.release(why)
   }
 
-  function goOn(): void {
+  function onTick(): void {
     cancelTick = undefined
     const now = clock.now()
     for (const [id, { until }] of held) if (until <= now + tick) release(id, 'over')
-    if (database.epoch !== epoch || (epoch === undefined && now >= lookedAt + patrol)) void lookAtAll()
+    if (database.epoch !== epoch || (epoch === undefined && now >= checkedAt + recheckMs)) void checkAll()
     setTick()
   }
 
   function setTick(): void {
-    if (held.size > 0) cancelTick ??= clock.after(tick, goOn)
+    if (held.size > 0) cancelTick ??= clock.after(tick, onTick)
   }
 
-  /** Something may have been missed: on SQLite, what another process wrote. */
-  async function lookAtAll(): Promise<void> {
-    if (looking) {
+  /** A change may have been missed: on SQLite, one that another process wrote. */
+  async function checkAll(): Promise<void> {
+    if (isChecking) {
       epoch = undefined
       return
     }
-    looking = true
+    isChecking = true
     epoch = database.epoch
-    lookedAt = clock.now()
+    checkedAt = clock.now()
     const ids = [...held.keys()]
-    for (let from = 0; from < ids.length; from += atOnce) await look(ids.slice(from, from + atOnce))
-    looking = false
+    for (let from = 0; from < ids.length; from += atOnce) await check(ids.slice(from, from + atOnce))
+    isChecking = false
   }
 
-  async function look(ids: string[]): Promise<void> {
+  async function check(ids: string[]): Promise<void> {
     try {
       const pending = await needs.stillPending(ids)
       for (const id of ids) if (!pending.has(id)) release(id, 'changed')
@@ -119,7 +119,7 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
           if (held.get(requestId) === one) release(requestId, 'left')
         })
         setTick()
-        if (!isCertain) void look([requestId])
+        if (!isCertain) void check([requestId])
       })
     },
     count: () => held.size,

@@ -1,4 +1,4 @@
-/** What a poll hears: one answer for each state, and the clock above all of them. */
+/** The answer to a poll, by the status of the request at that time. */
 import { type AuthenticationRequest, statusAt } from '../authentication-request/authentication-request.ts'
 
 export type PollAnswer =
@@ -10,8 +10,11 @@ export type PollAnswer =
   | 'invalid_grant'
 
 /**
- * @param tooEarly whether the poll came before its interval was over. It matters only while the user has not decided:
- *   a ready answer is never hidden behind `slow_down` (TK-15, M5)
+ * Returns the answer to a poll.
+ *
+ * @param now milliseconds since 1970
+ * @param tooEarly whether the poll came before its interval was over. It matters only while the request is pending: any
+ *   other result is returned even then
  * @example
  * answerPoll({ status: 'pending', expiresAt: 600_000 }, 1_000, false) // 'authorization_pending'
  * answerPoll({ status: 'approved', expiresAt: 600_000 }, 600_000, false) // 'expired_token'

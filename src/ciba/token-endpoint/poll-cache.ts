@@ -1,7 +1,7 @@
 /**
- * The requests that this node knows to be pending, and the clock of their polls: most polls hear that nothing has
- * happened, and that a node can say from memory, as long as somebody would tell it if something had. Anything but
- * pending is the table's to say.
+ * A cache of pending requests and the times of their polls. Most polls are answered with `authorization_pending`. This node
+ * answers them from memory while it receives change notifications for the requests. Any other status is read from the
+ * table.
  */
 import { fingerprint } from '../../platform/crypto.ts'
 import { createChangeTracker, type Snapshot } from '../../platform/storage/change-tracker.ts'
@@ -13,15 +13,15 @@ import { createPollWriteBehind, type WriteBehindNeeds } from './poll-write-behin
 import { createRememberedRequests, hearOf, type Moment, type RememberedRequest } from './remembered-requests.ts'
 
 export interface PendingRequests {
-  /** What a poll hears of a request that is known to be pending, accounted for. Nothing: `poll` has to ask. */
+  /** Counts a poll of a request that is known to be pending, and returns its answer; undefined: call `poll`. */
   recall(authReqId: string, clientId: string, arrivedAt: number): RecalledPoll | undefined
-  /** Whether the request is known to be pending at this moment. */
+  /** Whether the request is known to be pending now. */
   isKnown(id: string): boolean
-  /** Looks at the table. What is pending there is remembered, and the poll accounted for in memory; else in the table. */
+  /** Reads the table and counts the poll: in memory if the request can be cached as pending, otherwise in the table. */
   poll(authReqId: string, clientId: string, arrivedAt: number): Promise<Poll | undefined>
-  /** Writes down by how much intervals have grown. */
+  /** Writes the growth of the intervals to the table. */
   flush(): Promise<void>
-  /** Writes down all there is, the time of each last poll included. */
+  /** Writes everything to the table, including the time of each last poll. */
   close(): Promise<void>
 }
 
@@ -34,26 +34,27 @@ export interface RecalledPoll {
 export interface PendingNeeds extends WriteBehindNeeds {
   requests: Pick<RequestStore, 'poll' | 'findPolled' | 'keepPolls'>
   database: Pick<Database, 'listen' | 'epoch'>
-  /** Requests in memory at most. */
+  /** Maximum number of requests in memory. */
   most?: number
 }
 
-/** More polls than these would be, in five seconds, no node answers. */
+/** More requests than one node can answer polls for, at one poll every five seconds. */
 const usualMost = 100_000
 
 const nothingUnwritten = { growth: 0, lastPolledAt: 0 }
 
+/** Returns the cache of this process. Call `close` before the process ends. */
 export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   const { requests, database, clock } = needs
   const remembered = createRememberedRequests(needs.most ?? usualMost)
   const writing = createPollWriteBehind(needs)
-  const news = listenForChanges(database, (id) => doubt(remembered.withId(id)))
+  const tracker = listenForChanges(database, (id) => invalidate(remembered.withId(id)))
 
   /**
-   * It has changed, and is looked up again. When it was polled last is only known here until it is written, and news may
-   * come late, of a request that is as it was. Once its time is over, that matters no more.
+   * The request has changed: the next poll reads it again. An entry whose last poll is not in the table yet is kept until
+   * the deadline, because the notification may be late and the request may still be pending.
    */
-  function doubt(known: RememberedRequest | undefined): void {
+  function invalidate(known: RememberedRequest | undefined): void {
     if (known && known.lastPolledAt > known.writtenAt && clock.now() < known.expiresAt) known.epoch = undefined
     else drop(known)
   }
@@ -64,7 +65,7 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
     writing.forget(known)
   }
 
-  /** While nobody would tell us of a change, each poll is accounted for in the table, which all nodes share. */
+  /** Without reliable change notifications, each poll is counted in the table, which all nodes share. */
   async function pollInTable(key: string, authReqId: string, clientId: string, arrivedAt: number) {
     const ours = remembered.withKey(key)
     const known = ours?.clientId === clientId ? ours : undefined
@@ -85,7 +86,7 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   return {
     recall(authReqId, clientId, arrivedAt) {
       const known = remembered.withKey(fingerprint(authReqId))
-      if (known?.clientId !== clientId || arrivedAt >= known.expiresAt || !news.wouldHaveTold(known)) return undefined
+      if (known?.clientId !== clientId || arrivedAt >= known.expiresAt || !tracker.isCurrent(known)) return undefined
       known.isUsed = true
       const answer = writing.account(known, arrivedAt) ? 'slow_down' : 'authorization_pending'
       return { answer, id: known.id, expiresAt: known.expiresAt }
@@ -93,12 +94,12 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
 
     isKnown(id) {
       const known = remembered.withId(id)
-      return known !== undefined && news.wouldHaveTold(known)
+      return known !== undefined && tracker.isCurrent(known)
     },
 
     async poll(authReqId, clientId, arrivedAt) {
       const key = fingerprint(authReqId)
-      const snapshot = news.snapshot()
+      const snapshot = tracker.snapshot()
       if (snapshot.epoch === undefined) return pollInTable(key, authReqId, clientId, arrivedAt)
       const found = await requests.findPolled(key, clientId)
       if (found === undefined) return undefined
@@ -107,9 +108,9 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
         drop(remembered.withKey(key))
         return { request, tooEarly: false }
       }
-      // Who was pinged comes at once, and perhaps here before the news that there is something to fetch.
+      // A client that was pinged polls at once, perhaps before the notification of the change arrives at this node.
       const isPinged = request.deliveryMode === 'ping'
-      if (isPinged || !news.isUnchangedSince(snapshot, request.id)) {
+      if (isPinged || !tracker.isUnchangedSince(snapshot, request.id)) {
         return pollInTable(key, authReqId, clientId, arrivedAt)
       }
       return { request, tooEarly: writing.account(remembered.remember(key, found, snapshot), arrivedAt) }
@@ -124,13 +125,13 @@ function isPending({ status, expiresAt }: AuthenticationRequest, now: number): b
   return status === 'pending' && now < expiresAt
 }
 
-/** When requests change, one by one or all that a client has: with the client its requests end, and nobody says which. */
-function listenForChanges(database: PendingNeeds['database'], doubt: (id: string) => void) {
-  /** Grows when any of them may have changed. */
+/** Tracks changes of single requests, and of clients: when a client is removed, its requests end without being named. */
+function listenForChanges(database: PendingNeeds['database'], invalidate: (id: string) => void) {
+  /** Incremented when any request may have changed. */
   let changeEpoch = 0
   const changes = createChangeTracker(database, 'request', (id) => {
     if (id === '') changeEpoch += 1
-    else doubt(id)
+    else invalidate(id)
   })
   database.listen('client', () => {
     changeEpoch += 1
@@ -140,8 +141,8 @@ function listenForChanges(database: PendingNeeds['database'], doubt: (id: string
     snapshot: (): Moment & Snapshot => ({ ...changes.snapshot(), changeEpoch }),
     isUnchangedSince: (snapshot: Moment & Snapshot, id: string) =>
       snapshot.changeEpoch === changeEpoch && changes.isUnchangedSince(snapshot, id),
-    /** Whether we would have been told, had it changed since. */
-    wouldHaveTold: (since: Moment) =>
+    /** Whether a change since then would have been announced to this node. */
+    isCurrent: (since: Moment) =>
       since.changeEpoch === changeEpoch && since.epoch !== undefined && since.epoch === database.epoch,
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Whether a poll came too early, told from memory. The clock of the polls is written behind: what a request's interval has grown by within a second, the time of its last
- * poll when the process ends in order.
+ * Counts polls in memory and writes them to the table later: the growth of an interval within a second, the time of the
+ * last poll when the process shuts down.
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { Log } from '../../platform/log.ts'
@@ -14,7 +14,7 @@ export interface WriteBehindNeeds {
   log: Log
 }
 
-/** Milliseconds that what an interval has grown by may be in memory only. */
+/** Milliseconds within which the growth of an interval is written. */
 const writtenWithinMs = 1_000
 /** Rows in one statement. */
 const atOnce = 500
@@ -76,7 +76,7 @@ export function createPollWriteBehind({ requests, clock, log }: WriteBehindNeeds
   }
 
   return {
-    /** Whether the poll came too early (TE-1). The first never does (TK-18); of two at once the second does (M45). */
+    /** Counts a poll. @returns whether it came too early: never the first; of two at the same time, the second */
     account(known: RememberedRequest, arrivedAt: number): boolean {
       const interval = known.interval + known.growth + known.onItsWay
       const isEarly = known.lastPolledAt > 0 && arrivedAt < known.lastPolledAt + interval * 1000
@@ -89,9 +89,9 @@ export function createPollWriteBehind({ requests, clock, log }: WriteBehindNeeds
       return isEarly
     },
     forget: (known: RememberedRequest): void => void grown.delete(known),
-    /** Writes down by how much intervals have grown. */
+    /** Writes the growth of the intervals. */
     flush,
-    /** Writes down all there is, the time of each last poll included, and nothing more afterwards. */
+    /** Writes everything, including the time of each last poll. Nothing is written afterwards. */
     async close(all: () => Iterable<RememberedRequest>): Promise<void> {
       await flush()
       stopWaiting()

@@ -1,39 +1,41 @@
-/** The requests that a node knows to be pending, in memory, by both names they are known by. */
+/** The cached pending requests of a node, by the hash of their `auth_req_id` and by their internal id. */
 
 import type { PolledRequest } from '../authentication-request/request-lookup-store.ts'
 
-/** While both are what they were, somebody would have told us of a change. */
+/** While both values are unchanged, this node has missed no change of the request. */
 export interface Moment {
   epoch: number | undefined
   changeEpoch: number
 }
 
-/** A pending request, and the clock of its polls. */
+/** A pending request, and its polls. */
 export interface RememberedRequest extends Moment {
   /** The hash of its `auth_req_id`. */
   key: string
   id: string
   clientId: string
   expiresAt: number
-  /** Seconds, as the table has them; what they have grown by since; how much of that is on its way there. */
+  /** Seconds, as in the table. */
   interval: number
+  /** Seconds by which the interval has grown since. */
   growth: number
+  /** Seconds of growth that are being written. */
   onItsWay: number
   lastPolledAt: number
-  /** The time of the last poll in the table. */
+  /** Time of the last poll in the table. */
   writtenAt: number
-  /** Polled since it was last thought of being forgotten. */
+  /** Whether it was polled since `makeRoom` last considered it. */
   isUsed: boolean
 }
 
 export type RememberedRequests = ReturnType<typeof createRememberedRequests>
 
-/** @param most requests at most. One costs about 700 bytes */
+/** @param most maximum number of requests; each takes about 700 bytes */
 export function createRememberedRequests(most: number) {
   const byKey = new Map<string, RememberedRequest>()
   const byId = new Map<string, RememberedRequest>()
 
-  /** Forgets those that were not polled for longest, as near as it is cheap to know. What has grown is still written. */
+  /** Removes approximately the least recently polled requests. The growth of their intervals is still written. */
   function makeRoom(): void {
     while (byKey.size > most) {
       const [key, oldest] = byKey.entries().next().value!
@@ -49,7 +51,7 @@ export function createRememberedRequests(most: number) {
     withKey: (key: string) => byKey.get(key),
     withId: (id: string) => byId.get(id),
     all: () => byKey.values(),
-    /** Of one that is known, only what is newer is taken over. */
+    /** Adds a request, or updates a known one with newer values. */
     remember(key: string, { request, lastPolledAt }: PolledRequest, { epoch, changeEpoch }: Moment): RememberedRequest {
       const { id, clientId, expiresAt, interval } = request
       const known = byKey.get(key)
@@ -73,7 +75,7 @@ export function createRememberedRequests(most: number) {
   }
 }
 
-/** What others have written of its polls. Neither an interval nor the time of a last poll ever goes back. */
+/** Takes over what other nodes have written. Neither the interval nor the time of the last poll ever decreases. */
 export function hearOf(known: RememberedRequest, news: Pick<RememberedRequest, 'interval' | 'lastPolledAt'>): void {
   known.interval = Math.max(known.interval, news.interval)
   known.lastPolledAt = Math.max(known.lastPolledAt, news.lastPolledAt)

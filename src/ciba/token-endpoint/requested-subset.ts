@@ -1,4 +1,4 @@
-/** What a client wants of what its user approved: a token for one of the resources, with all details or some of them. */
+/** The part of the approval that a client requests a token for: one of the resources, all or some of the details. */
 
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails, parseDetails } from '../../authorization-details/read-details.ts'
@@ -12,9 +12,10 @@ export interface RequestedSubset {
 }
 
 /**
- * Of an approved request. What is refused uses nothing up: the client can come again.
+ * Reads `resource` (RFC 8707) and `authorization_details` (RFC 9396) for an approved request. An error uses nothing up: the
+ * client can repeat the call.
  *
- * @throws {OAuthError} `invalid_target` (RI-4), `invalid_authorization_details` (RA-6)
+ * @throws {OAuthError} `invalid_target`, `invalid_authorization_details`
  */
 export function readWantedShare(form: Form, request: AuthenticationRequest, types: DetailTypes): RequestedSubset {
   return { resource: wantedResource(form, request), details: wantedDetails(form, request, types) }

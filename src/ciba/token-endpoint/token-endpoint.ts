@@ -1,4 +1,4 @@
-/** The token endpoint: the CIBA grant is ours (CIBA Core §10.1, §11), every other grant is handed to oidc-provider. */
+/** The token endpoint: answers the CIBA grant (CIBA Core §10.1, §11) and forwards every other grant to oidc-provider. */
 import type { FastifyInstance } from 'fastify'
 import type { ReadCertificate } from '../../client/certificate/client-certificate.ts'
 import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
@@ -17,6 +17,7 @@ export interface TokenEndpointNeeds extends CibaGrantNeeds {
   forwardToOidcProvider: ForwardToOidcProvider
 }
 
+/** Adds the token endpoint to the server. */
 export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEndpointNeeds): void {
   onlyMethods(app, path, ['POST', 'OPTIONS'])
   app.options(path, (request, reply) => needs.forwardToOidcProvider(request, reply))
@@ -25,7 +26,7 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     const form = readForm(request.headers['content-type'], rawBody(request))
     const caller = callerOf(reply)
     if (form.get('grant_type') !== CIBA_GRANT) {
-      // A refresh token that comes a second time is taken for stolen, and all that came of it is taken back.
+      // The client would repeat a refresh whose answer it did not get, and a reused refresh token revokes its whole grant.
       await caller.throwIfClosed()
       return needs.forwardToOidcProvider(request, reply)
     }

@@ -1,7 +1,7 @@
 /**
- * Tokens for an approved request, made by oidc-provider's own classes, so that refresh, userinfo, introspection and
- * revocation know them. Nothing is saved here: the caller gets what is to be written, and writes it in the one step
- * that redeems the request.
+ * Makes the tokens for an approved request with oidc-provider's own classes, so that they work at refresh, userinfo,
+ * introspection and revocation. Nothing is saved here: the caller gets the statements and executes them in the step that
+ * redeems the request.
  */
 
 import { type AuthorizationDetail, detailsAt } from '../../authorization-details/detail-types.ts'
@@ -16,13 +16,14 @@ import type { Statement } from '../../platform/storage/database.ts'
 import type { User, UserHooks } from '../../user/user.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 
+/** The token response (CIBA §10.1.1, RFC 6749 §5.1). */
 export interface TokenResponse {
   access_token: string
   token_type: string
   expires_in: number
   id_token: string
   refresh_token?: string
-  /** Of the access token: less than was approved where its resource understands less (RI-5). */
+  /** The scope of the access token: the approved one, reduced to the scopes of its resource. */
   scope: string
   /** As granted (RFC 9396 §7). */
   authorization_details?: AuthorizationDetail[]
@@ -30,29 +31,30 @@ export interface TokenResponse {
 
 export interface Issued {
   response: TokenResponse
-  /** What makes the tokens real. */
+  /** The statements that save the tokens. Without them the tokens are not valid. */
   statements: Statement[]
 }
 
 /**
- * Answers nothing if the user or the client is gone or disabled, or a resource is: then there is nothing to make tokens for.
- * @param options.pushedAs the `auth_req_id` under which the tokens will be pushed; the ID token vouches for it then,
- *   and for the other tokens (PU-4). Otherwise it does not: those claims belong to push (M13)
- * @param options.binding whose key the access token is bound to
- * @param options.resource what the access token is for, of the resources that were approved: the first unless told
- * @param options.details what the access token carries of the details that were approved: all unless told
+ * Resolves to undefined if the client or a resource does not exist any more, or if the user does not exist or is disabled.
+ * @param options.pushedAs the `auth_req_id` of a push: the ID token then contains it, and the hashes of the other tokens
+ *   (CIBA §10.3.1). These claims are for push only
+ * @param options.binding the certificate or key that the access token is bound to
+ * @param options.resource the approved resource that the access token is for. Default: the first
+ * @param options.details the approved details that the access token contains. Default: all
  */
 export type IssueTokens = (
   request: AuthenticationRequest,
   options?: Share & { pushedAs?: string; binding?: Confirmation },
 ) => Promise<Issued | undefined>
 
-/** Of what was approved. Its refresh token stands for all of it. */
+/** The part of the approval that the access token is for. The refresh token is for all of it. */
 interface Share {
   resource?: string | undefined
   details?: AuthorizationDetail[] | undefined
 }
 
+/** Returns the function that issues tokens with the current oidc-provider. */
 export function createIssueTokens(
   currentProvider: CurrentProvider,
   findUser: UserHooks['find'],
@@ -63,7 +65,7 @@ export function createIssueTokens(
     const client = await provider.Client.find(request.clientId)
     const user = await findUser(request.userId)
     if (client === undefined || user === null || user.disabled) return undefined
-    // A token without its audience would be good for more than was approved.
+    // A token without its audience would be valid for more than was approved.
     if (request.resources?.some((address) => !knows(known.resources, address))) return undefined
 
     const [response, statements] = await collectWrites(request.id, async () => {
@@ -86,14 +88,14 @@ export function createIssueTokens(
 
 type OidcClient = NonNullable<Awaited<ReturnType<Provider['Client']['find']>>>
 
-/** Claims that a refreshed ID token repeats (RT-3). */
-const alwaysSaid = { acr: null, amr: null, auth_time: null }
+/** Claims that a refreshed ID token contains too. */
+const authenticationClaims = { acr: null, amr: null, auth_time: null }
 
 /**
- * Seconds that a grant is kept longer than the one access token it is for, which is made after it and is good for nothing
- * without it. One that can be refreshed lives as long as other grants.
+ * Seconds for which a grant outlives its only access token, which is made after it and is not valid without it. A grant
+ * with a refresh token lives as long as other grants.
  */
-const afterItsToken = 5
+const grantMarginSeconds = 5
 
 async function issueAccess(
   provider: Provider,
@@ -110,10 +112,10 @@ async function issueAccess(
   const grant = new provider.Grant({
     accountId,
     clientId: client.clientId,
-    ...(!wantsRefresh && { expiresIn: (resource?.accessTtl ?? tokens.accessTtl) + afterItsToken }),
+    ...(!wantsRefresh && { expiresIn: (resource?.accessTtl ?? tokens.accessTtl) + grantMarginSeconds }),
   } as never)
   grant.addOIDCScope(scope)
-  grant.addOIDCClaims(Object.keys(alwaysSaid))
+  grant.addOIDCClaims(Object.keys(authenticationClaims))
   for (const [address, resource] of approvedResources(request, resources)) {
     grant.addResourceScope(address, scopeAt(resource, scope))
   }
@@ -148,7 +150,7 @@ async function issueAccess(
         rotations: 0,
         ...(request.resources !== undefined && { resource: request.resources }),
         ...(request.approvedDetails !== undefined && { rar: request.approvedDetails }),
-        claims: { id_token: alwaysSaid },
+        claims: { id_token: authenticationClaims },
       } as never).save()
     : undefined
 
@@ -159,12 +161,12 @@ async function issueAccess(
     tokenType: access.tokenType,
     scope: access.scope ?? scope,
     details,
-    // Such a token is not for userinfo.
+    // A token for a resource is not accepted at userinfo.
     isForResource: resource !== undefined,
   }
 }
 
-/** A service hears of what is its own business (RA-7). */
+/** Returns the details for a resource (RFC 9396 §9), or undefined if there are none. */
 function detailsFor(resource: Resource, address: string, granted: readonly AuthorizationDetail[] = []) {
   const details = detailsAt(granted, namesOf(address, resource))
   return details.length > 0 ? details : undefined
@@ -179,7 +181,7 @@ async function issueIdToken(
   request: AuthenticationRequest,
   client: OidcClient,
   user: User,
-  authenticationContextOf: {
+  issued: {
     accessToken: string
     refreshToken: string | undefined
     pushedAs: string | undefined
@@ -189,19 +191,19 @@ async function issueIdToken(
   const available = { ...claimsOf(user), sub: request.userId }
   const made = new provider.IdToken(available as never, { client, ctx: undefined as never })
   const idToken = made as typeof made & { scope: string }
-  // With an access token the user's other claims are at userinfo, by scope (OpenID Connect Core §5.4), if it is good there.
-  idToken.scope = authenticationContextOf.isForResource ? request.scope : 'openid'
-  // How the user was authenticated is said whenever it is known, asked for or not (RQ-4).
+  // The claims of other scopes are at userinfo (OpenID Connect Core §5.4), unless the access token is not accepted there.
+  idToken.scope = issued.isForResource ? request.scope : 'openid'
+  // The authentication context is included whenever it is known, even if it was not requested.
   const { acr, amr, authTime } = request.authentication
   for (const [claim, value] of Object.entries({ acr, amr, auth_time: authTime })) {
     if (value !== undefined) idToken.set(claim, value)
   }
-  if (authenticationContextOf.pushedAs !== undefined) {
+  if (issued.pushedAs !== undefined) {
     const algorithm = client.idTokenSignedResponseAlg ?? 'ES256'
-    idToken.set('at_hash', authenticationContextOf.accessToken)
-    idToken.set('urn:openid:params:jwt:claim:auth_req_id', authenticationContextOf.pushedAs)
-    if (authenticationContextOf.refreshToken !== undefined) {
-      idToken.set('urn:openid:params:jwt:claim:rt_hash', tokenHash(authenticationContextOf.refreshToken, algorithm))
+    idToken.set('at_hash', issued.accessToken)
+    idToken.set('urn:openid:params:jwt:claim:auth_req_id', issued.pushedAs)
+    if (issued.refreshToken !== undefined) {
+      idToken.set('urn:openid:params:jwt:claim:rt_hash', tokenHash(issued.refreshToken, algorithm))
     }
   }
   return idToken.issue({ use: 'idtoken' })

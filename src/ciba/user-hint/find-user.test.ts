@@ -4,7 +4,7 @@ import { exportJWK, generateKeyPair, type JSONWebKeySet, SignJWT } from 'jose'
 import type { Client } from '../../client/client.ts'
 import { createSeekUser } from './find-user.ts'
 
-test('our keys are asked for at each use: a retired one counts as long as it is kept, and no longer (SC-6)', async () => {
+test('an id_token_hint verifies with a retired key as long as that key is kept (SC-6)', async () => {
   const { privateKey, publicKey } = await generateKeyPair('ES256')
   const issuer = 'https://id.example.com'
   const now = 1_800_000_000

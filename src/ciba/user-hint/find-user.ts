@@ -1,4 +1,4 @@
-/** About whom: one of three kinds of hint becomes one user (VL-4). */
+/** Finds the user of a hint, of any of the three kinds (CIBA §7.1). */
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
 import type { Client } from '../../client/client.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -11,52 +11,55 @@ import type { ReadHintToken } from './hint-token.ts'
 /** A hint as the client sent it. */
 export type SentHint = Pick<UserHint, 'kind' | 'value'>
 
-/** Whom a hint leads to: a user who can be asked, or nobody. */
+/** The result for a hint: a user who is not disabled, or none. */
 export type Sought =
   | { user: User }
   | {
       user: undefined
-      /** Whom it names, the same in whatever letters and in each token: enough to know the same nobody again. */
+      /** The name in the hint, in lower case: the same for each hint that names the same user. */
       named: string
       /** For the log. */
       detail: string
     }
 
-/** @param slot of the call that may have to wait for the keys of a hint */
+/** @param slot of the call, which may have to wait for the keys of a hint's issuer */
 export type SeekUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<Sought>
 export type FindUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<User>
 
 export interface HintNeeds {
   users: UserHooks
   issuer: string
-  /** Our own public keys, retired ones included: they bound how old an `id_token_hint` can be (SC-6). Asked each time. */
+  /** This server's public keys, including retired ones, which limit the age of an `id_token_hint`. Called each time. */
   publicKeys(): Promise<JSONWebKeySet>
-  /** Which user a subject stands for: the user's id itself, unless the client knows users by names of its own. */
+  /** Resolves to the user id of a subject: they are the same unless the client has pairwise subjects. */
   userOfSubject(client: Client, subject: string): Promise<string | undefined>
-  /** Nothing where no issuer of `login_hint_token`s is trusted: then a token goes to the users' hook as it is. */
+  /** Undefined if no issuer of `login_hint_token`s is configured: then the hook gets the token unverified. */
   readHintToken: ReadHintToken | undefined
   clock: Clock
 }
 
 /**
- * Seconds since it was issued that an ID token is still good as a hint. Its `exp` does not count: it says how long
- * the sign-in is fresh, not how long the user is the same (SC-3, SC-8).
+ * Maximum age of an ID token as a hint, in seconds since `iat`. Its `exp` is ignored: it limits the sign-in, not the
+ * identity of the user.
  */
 const oldestIdTokenHint = 180 * 24 * 3600
 
-/** @throws {OAuthError} `invalid_request`, `expired_login_hint_token`, or what the application's hook throws (AE-4) */
+/**
+ * Returns the function that finds the user of a hint. It throws an `OAuthError` with `invalid_request` or
+ * `expired_login_hint_token`, or what the application's hook throws.
+ */
 export function createSeekUser(needs: HintNeeds): SeekUser {
   return async (sent, client, slot) => {
     const hint = await read(sent, client, slot, needs)
     const user = isDisproved(hint) ? null : await ask(hint, client, needs)
-    // A hook in plain JavaScript may well answer undefined.
+    // A hook in plain JavaScript may return undefined.
     if (!user) return { user: undefined, named: nameIn(hint), detail: `no user for a ${sent.kind}` }
     if (user.disabled) return { user: undefined, named: user.id, detail: `user ${user.id} is disabled` }
     return { user }
   }
 }
 
-/** For whoever may know that there is nobody. @throws {OAuthError} `unknown_user_id` too */
+/** The same, for callers that may learn that the user does not exist: it also throws `unknown_user_id`. */
 export function createFindUser(seekUser: SeekUser): FindUser {
   return async (sent, client, slot) => {
     const sought = await seekUser(sent, client, slot)
@@ -65,6 +68,7 @@ export function createFindUser(seekUser: SeekUser): FindUser {
   }
 }
 
+/** @param detail for the log, not for the client */
 export function unknownUser(detail: string): OAuthError {
   return new OAuthError('unknown_user_id', 'the hint does not identify a user', { detail })
 }
@@ -77,14 +81,14 @@ async function read(sent: SentHint, client: Client, slot: Slot | undefined, need
   return sent
 }
 
-/** An address or number that its issuer has not verified may be anybody's. */
+/** Whether the issuer says that the e-mail address or phone number is not verified: it may belong to another person. */
 function isDisproved({ claims, subject }: UserHint): boolean {
   const verified = subject && claims?.[`${subject.claim}_verified`]
-  // Some write it as a text.
+  // Some issuers write a string.
   return verified === false || verified === 'false'
 }
 
-/** A hook may say in the standard's words that there is nobody. */
+/** Calls the hook. It may also throw `unknown_user_id` if there is no user. */
 async function ask(hint: UserHint, client: Client, { users }: HintNeeds): Promise<User | null> {
   try {
     return await users.findByHint(hint, client.metadata)
@@ -96,11 +100,11 @@ async function ask(hint: UserHint, client: Client, { users }: HintNeeds): Promis
 
 function nameIn({ kind, value, claims, subject }: UserHint): string {
   const name = subject?.value ?? (kind === 'id_token_hint' && claims?.sub ? claims.sub : value)
-  // Not every object of JSON can become a text by itself.
+  // String() fails for some JSON objects.
   return (typeof name === 'string' ? name : JSON.stringify(name)).toLowerCase()
 }
 
-/** Our own signature, our own issuer, and issued to the client that presents it (SC-4, SC-5, SC-6). */
+/** Verifies an `id_token_hint`: signed by this server, with its issuer, and issued to the client that presents it. */
 async function readIdToken(sent: SentHint, client: Client, needs: HintNeeds): Promise<UserHint> {
   try {
     if (!isPlainJws(sent.value)) throw new Error('not a JWT')
@@ -110,10 +114,10 @@ async function readIdToken(sent: SentHint, client: Client, needs: HintNeeds): Pr
       audience: client.id,
       requiredClaims: ['sub', 'iat'],
       algorithms: ['ES256', 'RS256', 'PS256'],
-      // The age is judged below by iat; this keeps the library from judging it by exp.
+      // With this date jose accepts any exp; refuseIfTooOld checks iat.
       currentDate: new Date(0),
     })
-    // Access and logout tokens carry a type of their own; an ID token has none, or the plain one (JO-2).
+    // Access and logout tokens have their own typ; an ID token has none, or "JWT".
     if (!['jwt', undefined].includes(protectedHeader.typ?.toLowerCase())) throw new Error('another kind of JWT')
     refuseIfTooOld(payload, needs.clock.now())
     const sub = await needs.userOfSubject(client, payload.sub!)

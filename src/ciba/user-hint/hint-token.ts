@@ -1,4 +1,4 @@
-/** A `login_hint_token`: a JWT in which somebody the operator trusts says who is meant (SC-1). */
+/** Verifies a `login_hint_token`: a JWT in which a trusted issuer identifies the user. */
 import {
   createLocalJWKSet,
   decodeJwt,
@@ -19,20 +19,20 @@ import type { KeySets } from '../../platform/jose/key-sets.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { HintSubject } from '../../user/user.ts'
 
-/** Somebody whose word is good for who a user is. */
+/** A trusted issuer of `login_hint_token`s. */
 export interface TokenIssuer {
   /** The `iss` of its tokens. */
   issuer: string
-  /** Its public keys, or where they are. Exactly one of the two. */
+  /** Its public keys. Exactly one of `jwks` and `jwksUri` is required. */
   jwks?: { keys: Record<string, unknown>[] }
   jwksUri?: string
-  /** What it calls this server in `aud`: this server's issuer unless told. */
+  /** The `aud` of its tokens for this server. Default: this server's issuer. */
   audience?: string
-  /** What it signs with: any asymmetric algorithm unless told. */
+  /** Its signing algorithms. Default: any of the accepted asymmetric ones. */
   algorithms?: string[]
   /**
-   * The claim that says who: `sub` unless told. `email` and `phone_number` are compared with what the directory knows
-   * by that name, `preferred_username` with its usernames; any other claim holds a user's id.
+   * The claim that identifies the user. Default: `sub`. `email` and `phone_number` are compared with the directory's values
+   * of that name, `preferred_username` with its usernames; any other claim contains a user id.
    */
   subject?: string
 }
@@ -41,7 +41,7 @@ export interface HintTokenNeeds {
   tokenIssuers: readonly TokenIssuer[]
   /** This server's issuer. */
   audience: string
-  /** What may be signed with. Never a shared secret. */
+  /** The accepted signing algorithms, all asymmetric. */
   algorithms: readonly string[]
   keySets: KeySets
   clock: Clock
@@ -52,17 +52,20 @@ export interface ReadToken {
   subject: HintSubject
 }
 
-/** Seconds that two clocks may be apart. */
+/** Seconds by which two clocks may differ. */
 const skew = 10
-/** Characters; a longer token is not even decoded (JO-4). */
+/** Characters; a longer token is not decoded. */
 const longestToken = 16_384
-/** A type that names nothing in particular, or this very kind. Any other names another kind of JWT (JO-2). */
+/** Accepted values of `typ`: generic, or of a `login_hint_token`. Others mean another kind of JWT. */
 const types = ['jwt', 'login-hint+jwt', 'login_hint_token+jwt']
 
-/** @param slot of the call that may have to wait for the issuer's keys */
+/** @param slot of the call, which may have to wait for the issuer's keys */
 export type ReadHintToken = (token: string, slot?: Slot) => Promise<ReadToken>
 
-/** @throws {OAuthError} `expired_login_hint_token` if that is all that is wrong with it, else `invalid_request` (AE-4) */
+/**
+ * Returns the function that verifies a token. It throws an `OAuthError`: `expired_login_hint_token` if the token is expired
+ * and otherwise valid, else `invalid_request`.
+ */
 export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
   const trusted = new Map(needs.tokenIssuers.map((each) => [each.issuer, { ...each, keys: keysOf(each, needs) }]))
   return async (token, slot) => {
@@ -73,7 +76,7 @@ export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
     const claims = await verify(token, issuer, slot, needs)
     const claim = issuer.subject ?? 'sub'
     if (claims[claim] === undefined) throw refused(`the claim ${claim} is missing`)
-    // Its issuer is trusted to know who is meant, not to have checked what it was told.
+    // The issuer is trusted to identify the user, not to have validated its input.
     if (!isSound(claims)) throw refused('a claim has characters that are not allowed, or is nested too deeply')
     return { claims, subject: { claim, value: claims[claim] } }
   }
@@ -87,7 +90,7 @@ function keysOf({ jwks, jwksUri }: TokenIssuer, { keySets }: HintTokenNeeds): Ke
   return () => keys
 }
 
-/** Only to choose the keys: nothing in it counts before it has been verified with them. */
+/** Reads the unverified `iss`, only to select the keys that verify the token. */
 function issuerNamedIn(token: string): string {
   try {
     const { typ } = decodeProtectedHeader(token)
@@ -118,7 +121,7 @@ async function verify(
     return payload
   } catch (error) {
     if (error instanceof Overloaded) throw error
-    // jose looks at the signature first and at `exp` last: whoever hears this made the token.
+    // jose verifies the signature first and `exp` last, so only a genuine token gets this error.
     if (error instanceof errors.JWTExpired) {
       throw new OAuthError('expired_login_hint_token', 'the login_hint_token has expired')
     }

@@ -1,4 +1,6 @@
-/** Being called back: a notification endpoint of our own, or the one that a server in development has for trying out. */
+/**
+ * Receives pings and pushes: at an endpoint of this command, or through the recording endpoint of a development server.
+ */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -10,18 +12,21 @@ import { Failure } from '../context/failure.ts'
 import type { Ringing } from './ring.ts'
 import { call, Unreachable } from './web.ts'
 
-/** What the provider said when it called back. */
+/** The body of a notification: `auth_req_id`, and for a push the tokens or the error. */
 export type CallBackBody = Record<string, unknown> & { auth_req_id: string }
 
 export interface CallBackEndpoint {
-  /** Where it is, for whoever looks on. */
+  /** The address of the endpoint, for the user of the command. */
   description: string
-  /** The call that belongs to the request, or nothing if none came by `until` (milliseconds since 1970). */
+  /**
+   * Resolves to the notification for the request, or undefined if none has arrived by `until` (milliseconds since
+   * 1970).
+   */
   hears(ringing: Ringing, until: number): Promise<CallBackBody | undefined>
   close(): void
 }
 
-/** @param listenOn the port to listen on, if it is not the one the address has: behind a tunnel, say */
+/** @param listenOn the port to listen on, if it differs from the port of the address, as behind a tunnel */
 export async function openCallBack(
   endpoint: string | undefined,
   issuer: string,
@@ -47,7 +52,7 @@ function isOfServer(endpoint: string, issuer: string): boolean {
   return origin === new URL(issuer).origin && pathname.startsWith('/dev/callback/')
 }
 
-/** Milliseconds between two looks. */
+/** Milliseconds between two queries of the server. */
 const look = 300
 
 interface RecordedCall {
@@ -56,7 +61,7 @@ interface RecordedCall {
   body?: unknown
 }
 
-/** The server is called back itself, and anybody may read what it was told. */
+/** Reads the notifications that a development server has recorded. */
 function watchServer(endpoint: string): CallBackEndpoint {
   return {
     description: `${endpoint} (the server keeps the notifications that arrive there)`,
@@ -72,7 +77,7 @@ function watchServer(endpoint: string): CallBackEndpoint {
   }
 }
 
-/** A server that is away for a moment may have been restarted; the request waits in its database. */
+/** Returns no calls if the server does not answer: it may be restarting, and the request is kept in its database. */
 async function callsAt(endpoint: string): Promise<RecordedCall[]> {
   try {
     const { body } = await call(endpoint, { headers: { accept: 'application/json' } })
@@ -86,7 +91,7 @@ async function callsAt(endpoint: string): Promise<RecordedCall[]> {
 interface Place {
   port: number
   host: string
-  /** Any, if nothing. */
+  /** The path that is accepted; undefined accepts any. */
   path: string | undefined
 }
 
@@ -138,7 +143,7 @@ function begin(server: Server, { port, host }: Place): Promise<void> {
 
 const mostBytes = 256 * 1024
 
-/** Everybody who calls is thanked; whether the call is believed is decided where the request is known. */
+/** Acknowledges each call. Whether it is genuine is checked later, against the request. */
 async function receive(
   request: IncomingMessage,
   response: ServerResponse,

@@ -1,4 +1,4 @@
-/** Whom a command can play: the clients of the configuration, and the demo cast. */
+/** The clients and users that a command can act as: those of the configuration, and the demo clients and users. */
 import type { ClientMetadata, ClientMetadataInput } from '../../client/metadata/client-metadata.ts'
 import { demoClients } from '../../config/demo.ts'
 import { newSecret } from '../../platform/crypto.ts'
@@ -8,15 +8,15 @@ export interface Cast {
   issuer: string
   /** Whether the configuration, if there is one, is one for development. */
   development: boolean
-  /** Of two with the same id the first one counts. */
+  /** If two have the same id, the first one is used. */
   clients: readonly ClientMetadataInput[]
 }
 
 export async function findCast(options: SettingOptions & { issuer?: string }): Promise<Cast> {
-  // Nothing is opened with this secret. Given, so that none is made and kept in a folder where somebody plays a client.
+  // The secret encrypts nothing here. It is given so that none is generated and stored in the current folder.
   const { config, hasFile } = await loadSettings(options, { secret: newSecret() })
   const issuer = options.issuer ?? config.issuer
-  // The demo clients live at the server that is called, wherever the configuration here would put them.
+  // The addresses of the demo clients belong to the server that is called, not to this configuration.
   const demo = demoClients(issuer.replace(/\/+$/, ''))
   const clients: readonly ClientMetadataInput[] = hasFile ? [...config.clients.map(asInput), ...demo] : demo
   return { issuer, development: config.development, clients }

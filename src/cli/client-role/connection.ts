@@ -1,4 +1,6 @@
-/** Speaking to a provider as a registered client, by openid-client. Only this file loads it, and only when it is needed. */
+/**
+ * Calls a provider as a registered client, by openid-client. Only this file loads openid-client, and only when needed.
+ */
 import type { ClientAuth, Configuration, CustomFetch } from 'openid-client'
 import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
 import { Failure } from '../context/failure.ts'
@@ -9,7 +11,7 @@ type Library = typeof import('openid-client')
 
 type Credentials = Pick<PlayedClient, 'id' | 'secret' | 'method'>
 
-/** POSTs a form to an address that openid-client does not know, with the client's proof of who it is. */
+/** POSTs a form to an endpoint that openid-client does not support, with the client's authentication. */
 export async function postAs(client: Credentials, url: string, form: URLSearchParams, issuer: string): Promise<Answer> {
   const authenticate = authenticationOf(client, await import('openid-client'))
   const body = new URLSearchParams(form)
@@ -19,15 +21,15 @@ export async function postAs(client: Credentials, url: string, form: URLSearchPa
 }
 
 export interface Connection {
-  /** Resolves to the answer to an authentication request (CIBA Core §7): acknowledged or refused. */
+  /** Resolves to the response to an authentication request (CIBA Core §7): an acknowledgement or an error. */
   initiate(parameters: URLSearchParams): Promise<Answer>
-  /** Resolves to the answer of the token endpoint. If it is tokens, their ID token has been verified. */
+  /** Resolves to the response of the token endpoint. If it contains tokens, the ID token has been verified. */
   redeem(authReqId: string): Promise<Answer>
-  /** Throws unless the ID token among pushed tokens can be believed. */
+  /** Throws unless the ID token among pushed tokens is valid. */
   verifyPushed(tokens: object): Promise<void>
 }
 
-/** Seconds that the provider's clock may differ from ours. */
+/** Accepted difference, in seconds, between the provider's clock and ours. */
 const clockToleranceSeconds = 5
 
 export async function connect(client: PlayedClient, metadata: ProviderMetadata): Promise<Connection> {
@@ -38,14 +40,14 @@ export async function connect(client: PlayedClient, metadata: ProviderMetadata):
     const rules = { [library.clockTolerance]: clockToleranceSeconds }
     const configuration = new library.Configuration({ ...metadata }, client.id, rules, authentication)
     library.allowInsecureRequests(configuration)
-    // Signatures of ID tokens are verified, although they come over TLS.
+    // Verify signatures of ID tokens although they arrive over TLS.
     library.enableNonRepudiationChecks(configuration)
     configuration.timeout = timeoutMs / 1000
     configuration[library.customFetch] = fetch
     return configuration
   }
 
-  /** Resolves to the answer as it came: openid-client tells less of a refusal, and has `bearer` for `Bearer`. */
+  /** Resolves to the response as received: openid-client drops details of errors and changes `Bearer` to `bearer`. */
   async function answerTo(send: (configuration: Configuration) => Promise<unknown>): Promise<Answer> {
     const answers: Answer[] = []
     const configuration = configure(async (url, options) => {
@@ -68,7 +70,7 @@ export async function connect(client: PlayedClient, metadata: ProviderMetadata):
     redeem: (authReqId) =>
       answerTo((configuration) => library.genericGrantRequest(configuration, CIBA_GRANT, { auth_req_id: authReqId })),
     async verifyPushed(tokens) {
-      // A push holds what the token endpoint would answer (CIBA Core §10.3.1), so it is checked as that answer.
+      // A push has the content of a token response (CIBA Core §10.3.1), so it is validated as one.
       const configuration = configure(async (url, options) =>
         options.method === 'POST' ? Response.json(tokens) : fetchWhole(url, options as RequestInit),
       )
@@ -98,7 +100,7 @@ function unreachableBehind(error: unknown): Unreachable | undefined {
   return error instanceof Error && error.cause instanceof Unreachable ? error.cause : undefined
 }
 
-/** What openid-client has against an answer of 200. The cause that it names says more than its own message. */
+/** Returns why openid-client rejected a response with status 200. The `cause` it gives says more than its message. */
 function unbelievable(error: unknown): Failure {
   const problem = error instanceof Error && error.cause instanceof Error ? error.cause : (error as Error)
   const { claim, body } = Object(problem.cause) as { claim?: string; body?: object }

@@ -1,4 +1,4 @@
-/** Asking for the outcome at the token endpoint, no more often than one may (CIBA Core §10.1, §11). */
+/** Polls the token endpoint, no more often than allowed (CIBA Core §10.1, §11). */
 import { setTimeout as wait } from 'node:timers/promises'
 import { Failure } from '../context/failure.ts'
 import type { Connection } from './connection.ts'
@@ -6,12 +6,12 @@ import { Refused } from './provider.ts'
 import type { Outcome, Ringing, Tokens } from './ring.ts'
 import { type Answer, Unreachable } from './web.ts'
 
-/** Hears what a person may want to know while nothing else happens. */
+/** Receives progress messages for the user of the command. */
 export type Tell = (news: string) => void
 
 /**
- * Polls at once, and then with pauses, until there is an outcome or the deadline has passed. openid-client's own loop
- * waits before the first poll, says nothing meanwhile, and gives up when the provider is away for a moment.
+ * Polls at once and then after each interval, until there is a result or the deadline has passed. openid-client's own
+ * loop waits before the first poll, reports no progress, and fails if the provider is unreachable for a moment.
  */
 export async function poll(connection: Connection, ringing: Ringing, tell: Tell): Promise<Outcome> {
   let { interval } = ringing
@@ -20,19 +20,19 @@ export async function poll(connection: Connection, ringing: Ringing, tell: Tell)
     const outcome = answer && outcomeOf(answer)
     if (outcome) return outcome
     if (answer?.body.error === 'slow_down') {
-      // For all polls from now on.
+      // Applies to all further polls (CIBA Core §11).
       interval += 5
       tell(`The provider asks for slower polling: every ${interval} s from now on.`)
     }
     const pause = Math.max(interval, answer ? retryAfter(answer) : 0) * 1000
     const left = ringing.deadline - Date.now()
     await wait(Math.max(0, Math.min(pause, left)))
-    // Asking once more would only be answered with expired_token.
+    // A further poll would only return expired_token.
     if (Date.now() >= ringing.deadline) return { kind: 'expired' }
   }
 }
 
-/** Nothing if nobody answers at the moment: the request still waits there, so it is no reason to give up. */
+/** Resolves to undefined if the provider cannot be reached: the request is still stored there, so polling continues. */
 async function ask(connection: Connection, { authReqId }: Ringing, tell: Tell): Promise<Answer | undefined> {
   try {
     return await connection.redeem(authReqId)
@@ -62,7 +62,7 @@ function outcomeOf(answer: Answer): Outcome | undefined {
   }
 }
 
-/** Seconds that an overloaded server asks to be left alone: given as a number or as a date (RFC 9110 §10.2.3). */
+/** Returns the seconds of `Retry-After`, which may be a number or a date (RFC 9110 §10.2.3). */
 function retryAfter({ headers }: Answer): number {
   const said = headers.get('retry-after')
   if (said === null) return 0

@@ -1,4 +1,4 @@
-/** What a client knows of a provider: its metadata document, and what its refusals mean. */
+/** A provider as a client sees it: its metadata document, and advice on its errors. */
 import { Failure } from '../context/failure.ts'
 import { type Answer, call } from './web.ts'
 
@@ -10,14 +10,14 @@ export interface ProviderMetadata {
   id_token_signing_alg_values_supported?: string[]
 }
 
-/** The client that is played. */
+/** The client that the command acts as. */
 export interface PlayedClient {
   id: string
   name: string
   secret: string
   method: string
   mode: 'poll' | 'ping' | 'push'
-  /** Where it is registered to be notified. */
+  /** The registered notification endpoint. */
   endpoint: string | undefined
 }
 
@@ -28,7 +28,7 @@ export async function discover(issuer: string): Promise<ProviderMetadata> {
     throw new Failure(`${issuer} is not an http or https address; see --issuer.`)
   const { status, body } = await call(`${issuer.replace(/\/+$/, '')}/.well-known/openid-configuration`)
   if (status !== 200) throw new Failure(`${issuer} is not an OpenID provider: its metadata document answers ${status}.`)
-  // OpenID Connect Discovery §4.3: otherwise anybody could speak in another's name.
+  // OpenID Connect Discovery §4.3: a different issuer could impersonate this one.
   if (body.issuer !== issuer) {
     throw new Failure(
       `The provider at ${issuer} has the issuer ${String(body.issuer)}. Use that address: --issuer ${String(body.issuer)}`,
@@ -39,7 +39,7 @@ export async function discover(issuer: string): Promise<ProviderMetadata> {
   return body as unknown as ProviderMetadata
 }
 
-/** A refusal of the provider, in its own words. */
+/** An OAuth error of the provider, with its own description. */
 export class Refused extends Failure {
   override readonly name = 'Refused'
   readonly error: string

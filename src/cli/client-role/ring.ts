@@ -1,9 +1,9 @@
-/** Ringing: the authentication request of CIBA Core §7, and what became of it. */
+/** Sends an authentication request (CIBA Core §7). Defines its possible outcomes. */
 import { newSecret } from '../../platform/crypto.ts'
 import type { Connection } from './connection.ts'
 import { type PlayedClient, Refused } from './provider.ts'
 
-/** A request that the provider has taken on. */
+/** A request that the provider has acknowledged. */
 export interface Ringing {
   authReqId: string
   /** Seconds. */
@@ -12,7 +12,7 @@ export interface Ringing {
   deadline: number
   /** Seconds between two polls. */
   interval: number
-  /** What the provider proves itself with when it calls back. */
+  /** The bearer token that the provider sends with a ping or push (CIBA Core §7.1). */
   notificationToken: string
 }
 
@@ -20,7 +20,7 @@ export type Tokens = Record<string, unknown> & { access_token: string; id_token:
 
 export type Outcome = { kind: 'approved'; tokens: Tokens } | { kind: 'denied' } | { kind: 'expired' }
 
-/** @param parameters as they go out; what is undefined is left out */
+/** @param parameters as they are sent; undefined ones are left out */
 export async function requestAuthentication(
   connection: Connection,
   mode: PlayedClient['mode'],
@@ -38,7 +38,7 @@ export async function requestAuthentication(
     authReqId: String(authReqId),
     expiresIn: Number(expiresIn),
     deadline: Date.now() + Number(expiresIn) * 1000,
-    // CIBA Core §7.3: five unless the provider says otherwise.
+    // CIBA Core §7.3: the default interval is 5 seconds.
     interval: Number(interval ?? 5),
     notificationToken,
   }

@@ -1,4 +1,4 @@
-/** What an ID token says, and whether it vouches for what was pushed with it (CIBA Core §10.3.1). */
+/** Reads an ID token, and checks the claims that bind pushed tokens to it (CIBA Core §10.3.1). */
 import { decodeJwt, decodeProtectedHeader, type JWTPayload } from 'jose'
 import { tokenHash } from '../../platform/jose/token-hash.ts'
 import { Failure } from '../context/failure.ts'
@@ -9,13 +9,13 @@ export interface IdToken {
   claims: JWTPayload
 }
 
-/** @param tokens their ID token has been verified */
+/** @param tokens their ID token has already been verified */
 export function readIdToken({ id_token: token }: Tokens): IdToken {
   const { alg, kid } = decodeProtectedHeader(token)
   return { header: { alg: String(alg), ...(kid !== undefined && { kid }) }, claims: decodeJwt(token) }
 }
 
-/** In a push the ID token vouches for the other tokens and for the request they belong to. */
+/** The ID token of a push contains hashes of the other tokens, and the `auth_req_id` (CIBA Core §10.3.1). */
 export function checkPushed(tokens: Tokens, { header, claims }: IdToken, authReqId: string): void {
   const wrong = [
     claims.at_hash === tokenHash(tokens.access_token, header.alg) ? [] : ['at_hash'],

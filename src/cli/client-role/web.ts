@@ -1,29 +1,29 @@
-/** Calls to a provider, as any client makes them, and sentences for when there is no answer. */
+/** HTTP calls to a provider, and error messages for calls without a response. */
 import { Failure } from '../context/failure.ts'
 
 export interface Answer {
   status: number
   headers: Headers
-  /** The JSON answer; empty if it is none. */
+  /** The JSON of the response; empty if it has none. */
   body: Record<string, unknown>
 }
 
-/** Nobody answered, so trying again may help. */
+/** The provider did not respond; a retry may succeed. */
 export class Unreachable extends Failure {
   override readonly name = 'Unreachable'
 }
 
-/** Longer than any answer of a provider that works, a held poll included. */
+/** In milliseconds; longer than any response of a working provider takes, a long poll included. */
 export const timeoutMs = 40_000
 
 export async function call(url: string, request: RequestInit = {}): Promise<Answer> {
   return answerOf(await fetchWhole(url, request))
 }
 
-/** Resolves when the whole response is there. Throws an {@link Unreachable} if none comes. */
+/** Resolves when the whole response has been received. Throws an {@link Unreachable} if none is. */
 export async function fetchWhole(url: string, request: RequestInit): Promise<Response> {
   try {
-    // Credentials are not carried to wherever a redirect may lead.
+    // Do not follow redirects: credentials must not be sent to another address.
     const response = await fetch(url, { redirect: 'manual', signal: AbortSignal.timeout(timeoutMs), ...request })
     const { status, statusText, headers } = response
     return new Response((await response.text()) || null, { status, statusText, headers })
@@ -58,7 +58,7 @@ function wordsFor(error: unknown, { origin }: URL): string {
   return `${origin} does not answer${code ? ` (${code})` : ''}.`
 }
 
-/** fetch says little itself; what happened is its cause, or the causes of all addresses it tried. */
+/** Returns the error code. fetch gives it only in its cause, or in the causes of all addresses it tried. */
 function codeOf(error: unknown): string {
   if (!(error instanceof Error)) return ''
   if (error.name === 'TimeoutError') return 'timeout'

@@ -1,4 +1,4 @@
-/** The database, opened for one command beside the running server. */
+/** Opens the database for one command, beside a running server. */
 import { existsSync } from 'node:fs'
 import type { Config } from '../../config/config.ts'
 import { type Audit, type AuditEvent, createAudit } from '../../platform/audit.ts'
@@ -24,11 +24,11 @@ export interface CommandContext {
   database: Database
   vault: Vault
   clock: Clock
-  /** What is done by command is told to the same hook, and to standard error where that is kept. */
+  /** Events go to the configured audit hook, and to standard error where the log is kept. */
   audit: Audit
 }
 
-/** Carries out `work` on a database that is there. */
+/** Runs `work` on a database that must exist. */
 export async function withDatabase<Result>(
   options: SettingOptions,
   work: (context: CommandContext) => Promise<Result>,
@@ -41,7 +41,7 @@ export async function withDatabase<Result>(
   return openCommandContext(settings.config, refuseOtherSchema, work)
 }
 
-/** Carries out `work` on a database that is made if it is a file and not there yet: before the first start, say. */
+/** Runs `work` on a database that is created if it is a file that does not exist, as before the first start. */
 export async function atNewDesk<Result>(
   options: SettingOptions,
   work: (context: CommandContext) => Promise<Result>,
@@ -68,7 +68,7 @@ export async function openCommandContext<Result>(
   }
 }
 
-/** Milliseconds that the hook is given before the command ends. */
+/** Milliseconds that the audit hook has before the command ends. */
 const patience = 5_000
 
 function auditOf({ audit: hook, logLevel }: Config): { audit: Audit; heard(): Promise<unknown> } {
@@ -78,7 +78,7 @@ function auditOf({ audit: hook, logLevel }: Config): { audit: Audit; heard(): Pr
     told.push(telling.catch(() => {}))
     return telling
   }
-  // Whoever sits before it has typed the command, and reads its answer.
+  // Silent on a terminal: there the operator sees the command and its output.
   const log = createLog(process.stderr.isTTY ? 'silent' : logLevel)
   return {
     audit: createAudit({ clock: systemClock, log, listeners: [listen] }),

@@ -1,9 +1,9 @@
-/** What a command says when it cannot do what it was asked. */
+/** Error messages and exit codes of commands. */
 import { CommanderError } from 'commander'
 import { ConfigError } from '../../platform/validation.ts'
 import { colour } from './terminal.ts'
 
-/** A command that cannot go on. The message is one or a few plain sentences and says what to do next. */
+/** A command cannot continue. The message is one or a few plain sentences and says what to do next. */
 export class Failure extends Error {
   override readonly name: string = 'Failure'
   readonly exitCode: number
@@ -15,7 +15,7 @@ export class Failure extends Error {
 }
 
 export function explain(error: unknown): { text: string; exitCode: number } {
-  // Commander has said everything itself.
+  // Commander has already printed the error.
   if (error instanceof CommanderError) return { text: '', exitCode: error.exitCode }
   const exitCode = error instanceof Failure ? error.exitCode : 1
   return { text: `${colour('red', wordsFor(error), process.stderr)}\n`, exitCode }
@@ -26,7 +26,7 @@ function wordsFor(error: unknown): string {
   if (isDebugging()) return error.stack ?? error.message
   if (error instanceof Failure || error instanceof ConfigError) return error.message
   const words = sentence(error.message || error.name)
-  // By name, because the classes live beside the server, which most commands need not load.
+  // Compared by name: the classes are in modules of the server, which most commands do not load.
   if (['SchemaError', 'SoleServerError', 'SeveralNamesError'].includes(error.name)) return words
   return `${words}\n"npx doorbell doctor" looks for the cause; DOORBELL_LOG_LEVEL=debug shows the stack trace.`
 }
@@ -35,7 +35,7 @@ export function isDebugging(): boolean {
   return ['debug', 'trace'].includes(process.env.DOORBELL_LOG_LEVEL ?? '')
 }
 
-/** With a capital letter and a full stop. */
+/** Returns the text with a capital letter and a full stop. */
 export function sentence(text: string): string {
   const line = text.charAt(0).toUpperCase() + text.slice(1)
   return /[.!?]$/.test(line) ? line : `${line}.`

@@ -1,9 +1,9 @@
-/** What to do where a database was made with another secret than the one that is configured. */
+/** Advice for a database that was created with another secret than the configured one. */
 import type { Config } from '../../config/config.ts'
 import { fileOfOtherSecret } from '../../config/development-secret.ts'
 import { shortPath } from './settings.ts'
 
-/** From the demo, or from development, to production in one folder there never was a former DOORBELL_SECRET, but a file. */
+/** After the demo or development, the former secret is in a file, not in DOORBELL_SECRET. */
 export async function adviceOnOtherSecret(config: Config): Promise<string> {
   const file = await fileOfOtherSecret(config, process.cwd())
   const anew = 'or use a new database (the setting "database", DOORBELL_DATABASE)'

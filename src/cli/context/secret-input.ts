@@ -1,4 +1,4 @@
-/** The secret of a client that is played. */
+/** Reads the secret of the client that a command acts as. */
 import { text as readAll } from 'node:stream/consumers'
 import { Failure } from './failure.ts'
 
@@ -7,7 +7,7 @@ export interface SecretOptions {
   clientSecretStdin?: boolean
 }
 
-/** Nothing if none was given: then it is looked for elsewhere. */
+/** Resolves to undefined if no secret was given: it is then looked up in the configuration. */
 export async function readSecret({ clientSecret, clientSecretStdin }: SecretOptions): Promise<string | undefined> {
   if (!clientSecretStdin) return clientSecret
   if (clientSecret !== undefined) throw new Failure('Give either --client-secret or --client-secret-stdin, not both.')

@@ -1,4 +1,4 @@
-/** Which configuration a command works with, and saying so. */
+/** Finds the configuration for a command, and reports which one it uses. */
 import { existsSync } from 'node:fs'
 import { basename, relative, resolve } from 'node:path'
 import type { Command } from 'commander'
@@ -15,12 +15,12 @@ export interface SettingOptions {
 
 export interface Settings {
   config: Config
-  /** The name of the file, or what was taken instead of one. */
+  /** The name of the file, or what is used instead of a file. */
   source: string
   hasFile: boolean
 }
 
-/** The options of a command that works with a configuration; `--config` belongs to the program. */
+/** Adds the options of a command that works with a configuration; `--config` belongs to the program. */
 export function withSettings(command: Command): Command {
   return command.option(
     '--demo',
@@ -29,8 +29,8 @@ export function withSettings(command: Command): Command {
 }
 
 /**
- * The configuration, for commands that accompany a server. Without a file that is the demo configuration, so that
- * what `npm start` runs can be looked into from another terminal.
+ * Returns the configuration for commands used beside a server. Without a file it is the demo configuration, so that
+ * the server that `npm start` runs can be inspected from another terminal.
  */
 export async function loadSettings(options: SettingOptions, overrides: ConfigInput = {}): Promise<Settings> {
   const file = configFile(options)
@@ -43,7 +43,7 @@ export function configFile(options: SettingOptions): string | undefined {
   return findConfigFile(options.config || process.env.DOORBELL_CONFIG, process.cwd())
 }
 
-/** Without a file everything may come from the environment. An issuer with plain http can only mean trying things out. */
+/** Without a file, all settings may come from the environment. A plain http issuer means a trial. */
 function isForProduction(): boolean {
   return process.env.DOORBELL_ISSUER?.startsWith('https:') === true
 }
@@ -58,7 +58,7 @@ export function sayWhich({ config, source, hasFile }: Settings): void {
   note(`Using ${source}${why}, database ${nameOfDatabase(config.database)}`)
 }
 
-/** A database address as it may be shown: without user name and password. */
+/** Returns a database address without user name and password. */
 export function nameOfDatabase(database: string): string {
   const file = fileOfDatabase(database)
   if (file !== undefined) return shortPath(file)
@@ -78,8 +78,8 @@ export function fileOfDatabase(database: string): string | undefined {
 }
 
 /**
- * Before the configuration is loaded, because loading it keeps a secret beside the database: looking around in any
- * folder must not leave one there.
+ * Must run before the configuration is loaded, because loading stores a secret beside the database: a command that only
+ * reads must not create one in an unrelated folder.
  */
 export function refuseEmptyFolder(options: SettingOptions): void {
   const somethingSaid = configFile(options) !== undefined || process.env.DOORBELL_DATABASE

@@ -1,37 +1,37 @@
-/** How things are written: answers on standard output, notes on standard error, columns aligned, colour only for eyes. */
+/** Output: results on standard output, notes on standard error, aligned columns, colour only on a terminal. */
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
 
 type Style = Parameters<typeof styleText>[0]
 type Stream = NodeJS.WriteStream
 
-/** Coloured if `stream` is a terminal and nobody objects (NO_COLOR). */
+/** Returns coloured text if `stream` is a terminal and NO_COLOR is not set. */
 export function colour(style: Style, text: string, stream: Stream = process.stdout): string {
   return styleText(style, text, { stream })
 }
 
-/** The answer of a command. */
+/** Prints the result of a command. */
 export function print(text = ''): void {
   process.stdout.write(`${text}\n`)
 }
 
-/** The answer of a command for a script. */
+/** Prints the result of a command as JSON, for scripts. */
 export function printJson(value: unknown): void {
   print(JSON.stringify(value, null, 2))
 }
 
-/** What a person may want to know besides the answer. */
+/** Prints information beside the result, on standard error. */
 export function note(text: string): void {
   process.stderr.write(`${colour('dim', text, process.stderr)}\n`)
 }
 
-/** Adds examples to the help of a command: what to type, and what it does. */
+/** Adds examples to the help of a command: the command line, and what it does. */
 export function examples(command: Command, list: [typed: string, does: string][]): Command {
   const lines = list.map(([typed, does]) => `  # ${does}\n  ${typed}`)
   return command.addHelpText('after', `\n${list.length > 1 ? 'Examples' : 'Example'}:\n${lines.join('\n\n')}`)
 }
 
-/** A table with aligned columns, or, on a terminal that is too narrow for it, one block a row. */
+/** Returns a table with aligned columns, or one block for each row if the terminal is too narrow. */
 export function table(headings: string[], rows: string[][]): string {
   const plain = rows.map((row) => row.map(oneLine))
   const widths = headings.map((heading, column) => {
@@ -53,14 +53,14 @@ function blocks(headings: string[], rows: string[][]): string {
   return rows.map((row) => listing(entries(row))).join('\n\n')
 }
 
-/** Names and values below each other. What has no value is left out. */
+/** Returns names and values, one pair on each line. Entries without a value are left out. */
 export function listing(entries: [name: string, value: string | undefined][], indent = ''): string {
   const shown = entries.filter((entry): entry is [string, string] => entry[1] !== undefined)
   const width = Math.max(...shown.map(([name]) => widthOf(name)))
   return shown.map(([name, value]) => `${indent}${colour('dim', padded(name, width))}  ${oneLine(value)}`).join('\n')
 }
 
-/** Control characters would let whoever chose the text write elsewhere on the screen. */
+/** Removes control characters: a text chosen by a client could otherwise write elsewhere on the screen. */
 function oneLine(text: string): string {
   return text.replaceAll(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ')
 }
@@ -72,12 +72,12 @@ function padded(text: string, width: number): string {
 const letters = new Intl.Segmenter()
 const wide = /\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]/u
 
-/** Columns that a text takes up. */
+/** Returns the number of columns that a text takes up. */
 function widthOf(text: string): number {
   return [...letters.segment(text)].reduce((width, { segment }) => width + (wide.test(segment) ? 2 : 1), 0)
 }
 
-/** "in 9 min", "3 h ago": how far a time is from now. */
+/** Returns a time relative to now: "in 9 min", "3 h ago". */
 export function fromNow(time: number, now = Date.now()): string {
   return time > now ? `in ${duration(time - now)}` : `${duration(now - time)} ago`
 }
@@ -89,7 +89,7 @@ const units: [name: string, milliseconds: number][] = [
   ['s', 1000],
 ]
 
-/** In the largest unit of which there are two or more. */
+/** Returns a duration in the largest unit of which there are two or more. */
 export function duration(milliseconds: number): string {
   const [name, unit] = units.find(([, length]) => milliseconds >= 2 * length) ?? units.at(-1)!
   return `${Math.round(milliseconds / unit)} ${name}`

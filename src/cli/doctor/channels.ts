@@ -1,4 +1,4 @@
-/** How users are told, as `doorbell doctor` finds it. */
+/** `doorbell doctor`: the channels that notify users. */
 import { connect } from 'node:net'
 import { tryMailServer } from '../../authentication-device/channels/email.ts'
 import type { Config } from '../../config/config.ts'
@@ -30,7 +30,7 @@ async function examineMail({ email, notifications }: Config): Promise<Finding> {
   return { about, state: 'fail', says: `${host}: ${trouble}`, advice }
 }
 
-/** Push services write to whoever is named there, or refuse one who cannot exist. */
+/** Push services may report problems to this address, and may refuse one that cannot exist. */
 function examineWebPush({ subject }: NonNullable<Config['webPush']>): Finding {
   const about = 'web push'
   const host = subject.startsWith('mailto:') ? subject.split('@')[1]! : new URL(subject).hostname
@@ -54,7 +54,7 @@ async function examineWebhook({ url }: NonNullable<Config['deviceWebhook']>): Pr
   }
 }
 
-/** Connects and hangs up: what would be said there is for requests only. */
+/** Connects and disconnects without sending data: only requests are sent to this service. */
 function reach(host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host, port, timeout: answersWithinMs })

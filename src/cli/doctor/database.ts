@@ -1,4 +1,4 @@
-/** What `doorbell doctor` finds in the database. */
+/** `doorbell doctor`: the database. */
 import { existsSync } from 'node:fs'
 import { isMailAddress } from '../../authentication-device/channels/mail.ts'
 import { createPushSubscriptionStore } from '../../authentication-device/channels/push-subscription-store.ts'
@@ -46,7 +46,7 @@ export async function examineDatabase(config: Config): Promise<Finding[]> {
   }
 }
 
-/** With another schema than ours nothing further can be read. */
+/** If the schema differs from ours, nothing else can be read. */
 async function examineContent(context: CommandContext): Promise<Finding[]> {
   const schema = await examineSchema(context)
   if (schema.state !== 'ok') return [schema]
@@ -137,7 +137,7 @@ async function examineKeys({ database, clock, config }: CommandContext): Promise
 
 async function examineClients({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'clients'
-  // Our own is not the operator's to change.
+  // Doorbell's own client is not the operator's to change.
   const registered = (await createClientStore(database).list()).filter(({ client }) => client.id !== CONSENT_APP)
   const lacking = registered.flatMap((one) => problemsIn(one, config))
   const ringing = registered.filter(({ client }) => mayInitiate(client)).length
@@ -164,9 +164,9 @@ async function examineClients({ database, config }: CommandContext): Promise<Fin
   ]
 }
 
-/** What was good in development may not be in production: a client stays as it was registered. */
+/** A client keeps its registered metadata, so metadata from development may be invalid in production. */
 function problemsIn({ client }: RegisteredClient, config: Config): string[] {
-  // Only its hash is kept; that there is one is all that is asked here.
+  // The stored hash is not the secret; this check only asks whether there is a secret.
   const secret = client.secretHash === undefined ? {} : { client_secret: newSecret() }
   const read = readClientMetadata(
     { ...client.metadata, ...secret },
@@ -189,10 +189,10 @@ async function examineUsers({ database, config }: CommandContext): Promise<Findi
   return { about, state: 'warn', says: 'there are no users', advice }
 }
 
-/** Names shown; the rest is a number. */
+/** At most this many ids are listed; the others are counted. */
 const named = 5
 
-/** Who would not hear of a request. Hooks cannot be asked who there is, and tell by themselves whom they like. */
+/** Finds users whom no channel can notify. Hooks cannot list users, and send their own notifications. */
 async function examineReach({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'reach'
   const { users, email, webPush, deviceWebhook, development } = config
@@ -225,7 +225,7 @@ async function examineNotifications({ database }: CommandContext): Promise<Findi
   }
 }
 
-/** No database file has been made yet. */
+/** Returns whether the database does not exist yet. */
 export function isNothingThere(config: Pick<Config, 'database'>): boolean {
   const file = fileOfDatabase(config.database)
   return config.database === 'sqlite::memory:' || (file !== undefined && !existsSync(file))

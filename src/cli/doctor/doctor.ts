@@ -1,4 +1,4 @@
-/** `doorbell doctor`: looks at everything that can be looked at, and says what to do. */
+/** `doorbell doctor`: checks the whole deployment, and gives advice. */
 import type { Command } from 'commander'
 import { ConfigError } from '../../config/load.ts'
 import { newSecret } from '../../platform/crypto.ts'
@@ -63,11 +63,11 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
   }
 }
 
-/** Looking must not leave a secret behind, as a first start in development does. */
+/** Loads the configuration without storing a secret, as a first start in development would. */
 async function withoutKeepingSecret(options: DoctorOptions): Promise<Settings> {
   const first = await loadSettings(options, { secret: newSecret() }).catch(() => undefined)
   if (first?.config.development && isNothingThere(first.config)) return first
-  // What could not be loaded with a secret fails here too, before one is kept, and with all problems: about the secret too.
+  // If the configuration could not be loaded with that secret, this fails before one is stored, with all problems.
   return loadSettings(options)
 }
 

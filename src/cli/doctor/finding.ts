@@ -1,8 +1,8 @@
-/** What `doorbell doctor` has found out about one thing. */
+/** The result of one check of `doorbell doctor`. */
 export interface Finding {
   about: string
   state: 'ok' | 'warn' | 'fail' | 'skipped'
   says: string
-  /** What to do. */
+  /** What the operator should do. */
   advice?: string
 }

@@ -1,9 +1,9 @@
-/** What `doorbell doctor` hears from the server itself and from the servers that it relies on. */
+/** `doorbell doctor`: the server itself, and the other servers that it calls. */
 import type { Config } from '../../config/config.ts'
 import { type Answer, call } from '../client-role/web.ts'
 import type { Finding } from './finding.ts'
 
-/** Milliseconds that anybody is given to answer. */
+/** Milliseconds that each server has to respond. */
 export const answersWithinMs = 3000
 
 export async function examineServer({ issuer }: Config): Promise<Finding[]> {
@@ -31,14 +31,14 @@ function judgeIssuer({ status, body }: Answer, issuer: string): Finding {
   return { about, state: 'fail', says: `the server at ${issuer} has the issuer ${String(body.issuer)}`, advice }
 }
 
-/** Milliseconds that a clock may be wrong before tokens are refused somewhere. */
+/** Accepted clock difference in milliseconds: with more, tokens are refused. */
 const tolerableMs = 5_000
 
 function examineClock({ headers }: Answer): Finding | undefined {
   const about = 'clock'
   const there = Date.parse(headers.get('date') ?? '')
   if (Number.isNaN(there)) return undefined
-  // The header names whole seconds only.
+  // The Date header has a resolution of one second.
   const apart = Math.max(0, Math.abs(Date.now() - there) - 1000)
   if (apart <= tolerableMs) return { about, state: 'ok', says: "agrees with the issuer's" }
   const says = `${Math.round(apart / 1000)} s different from the issuer's`
@@ -50,12 +50,12 @@ function examineClock({ headers }: Answer): Finding | undefined {
   }
 }
 
-/** Whom it asks: the provider where users sign in, and whoever vouches for them in hints. */
+/** Checks the provider where users sign in, and the issuers of login_hint_tokens. */
 export async function examineOthers({ login, hints, mutualTls, tls }: Config): Promise<Finding[]> {
   const discovery = '/.well-known/openid-configuration'
   const asked = [
     ...(login.issuer === 'self' ? [] : [['login', login.issuer.replace(/\/+$/, '') + discovery, 'login.issuer']]),
-    // With own TLS it is this very server, which has been looked at.
+    // With its own TLS this is the same server, which has already been checked.
     ...(mutualTls === undefined || tls !== undefined
       ? []
       : [['mutual tls', mutualTls.issuer + discovery, 'mutualTls.issuer']]),

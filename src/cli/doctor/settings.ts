@@ -1,4 +1,4 @@
-/** What `doorbell doctor` says of the configuration itself. */
+/** `doorbell doctor`: the configuration itself. */
 import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import type { Config } from '../../config/config.ts'
@@ -6,13 +6,13 @@ import { weakValues } from '../../config/weak-values.ts'
 import { count } from '../context/terminal.ts'
 import type { Finding } from './finding.ts'
 
-/** What is allowed, and still worth a second look outside development. */
+/** Finds settings that are allowed, but risky outside development. */
 export function examineSettings(config: Config): Finding[] {
   const certificate = config.tls === undefined ? [] : [examineCertificate(config.tls.cert, config.issuer)]
   return config.development ? certificate : [...certificate, ...secondLooks(config)]
 }
 
-/** Days in which a certificate can be renewed without haste. */
+/** Warn this many days before a certificate expires. */
 const inTime = 14
 
 function examineCertificate(pem: string, issuer: string): Finding {

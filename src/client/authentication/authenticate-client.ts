@@ -1,6 +1,6 @@
 /**
- * Proving which client is calling: the same for the backchannel authentication endpoint, the CIBA grant and the
- * device API (MD-3). A client authenticates with the one method it registered, and with no other (EP-4, EP-5).
+ * Client authentication, the same for the backchannel authentication endpoint, the CIBA grant and the device API. A
+ * client authenticates only with the one method that it registered.
  */
 import type { Audit } from '../../platform/audit.ts'
 import type { LoadShedding } from '../../platform/http/load-shedding.ts'
@@ -31,7 +31,7 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
         return await authenticate(client, claim, credentials, needs)
       })
     } catch (error) {
-      // What is no client's id may be anything that was pasted there: it is not repeated.
+      // A malformed client_id may be anything that was pasted there, a secret for instance: it is not repeated.
       const happened = { event: 'client.refused', client: client?.id, address: credentials.address } as const
       if (error instanceof OAuthError) needs.audit({ ...happened, outcome: error.code })
       throw error
@@ -58,7 +58,6 @@ async function authenticate(
   return client
 }
 
-/** One line a method. */
 function prove(
   method: string,
   claim: Claim,
@@ -81,7 +80,7 @@ function prove(
   }
 }
 
-/** Finds the one claim a call makes. Two at once are refused before either is looked at (CA-2). */
+/** Returns the one claim that a call makes. Two at once are refused before either is verified (RFC 6749 §2.3). */
 function readClaim(credentials: ClientCredentials): Claim {
   const { form, authorization } = credentials
   const asserts = form.has('client_assertion') || form.has('client_assertion_type')
@@ -96,9 +95,9 @@ function readClaim(credentials: ClientCredentials): Claim {
   return claim
 }
 
-/** Every failure looks the same from outside (CA-16); `detail` is for our log. */
+/** Returns the same error for every failure, so that a caller cannot tell the reason; `detail` goes to the log only. */
 function failed(credentials: ClientCredentials, detail: string): OAuthError {
-  // A scheme is named only to those who tried one (AE-3, ER-4).
+  // The scheme is named only to callers that tried one (RFC 6749 §5.2).
   const challenge = { 'WWW-Authenticate': 'Basic realm="doorbell", charset="UTF-8"' }
   return new OAuthError('invalid_client', 'client authentication failed', {
     detail,

@@ -1,7 +1,7 @@
-/** What a caller claims, before anything of it is believed. */
+/** What a caller claims, before any of it is verified. */
 export interface Claim {
   clientId: string
-  /** The methods this way of calling can be: the client's registered one must be among them. */
+  /** The methods that fit the way the caller authenticates: the client's registered method must be among them. */
   couldBe: readonly string[]
   proof: string
 }

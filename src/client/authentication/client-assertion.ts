@@ -1,4 +1,4 @@
-/** `client_secret_jwt` and `private_key_jwt` (OpenID Connect Core §9, RFC 7523), with CIBA's audience rule (EP-6). */
+/** `client_secret_jwt` and `private_key_jwt` (OpenID Connect Core §9, RFC 7523), with the audience rule of CIBA Core §7.1. */
 import { decodeJwt, type JWTHeaderParameters, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
@@ -13,28 +13,28 @@ import type { Claim } from './claim.ts'
 import type { ClientKeys } from './client-keys.ts'
 import type { UsedAssertionStore } from './used-jti-store.ts'
 
-/** Answers what is wrong, or nothing. */
+/** Resolves to what is wrong, or undefined. */
 export type VerifyAssertion = (assertion: string, client: Client, slot?: Slot) => Promise<string | undefined>
 
 export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 
 const symmetric = ['HS256', 'HS384', 'HS512']
 
-/** Seconds that two clocks may be apart. */
-const skew = 10
-/** Seconds ahead that an assertion may expire: it bounds what has to be remembered against replay (CA-10). */
-const longestLife = 300
-/** Characters; a longer JWT is not even decoded (JO-4). */
+/** Allowed clock difference, in seconds. */
+const skewSeconds = 10
+/** Longest time until an assertion expires, in seconds: it limits how long used assertions have to be stored. */
+const longestLifeSeconds = 300
+/** Longest assertion, in characters. A longer one is not decoded. */
 const longestAssertion = 16_384
 
-/** What client assertions may be signed with. Where secrets may be used at all, they may be used for this, too. */
+/** Returns the algorithms for client assertions. HMAC is among them if client secrets are allowed at all. */
 export function assertionAlgorithms({ clientSigning, clientAuthentication }: Profile): string[] {
   return clientAuthentication.includes('client_secret_jwt') ? [...clientSigning, ...symmetric] : [...clientSigning]
 }
 
 export interface AssertionNeeds {
   profile: Profile
-  /** Each of these is a valid `aud`: issuer, token endpoint, backchannel authentication endpoint (EP-6, CA-12). */
+  /** Each of these is a valid `aud`: issuer, token endpoint, backchannel authentication endpoint (CIBA Core §7.1). */
   audiences: string[]
   vault: Vault
   keys: ClientKeys
@@ -42,20 +42,19 @@ export interface AssertionNeeds {
   clock: Clock
 }
 
-/** An assertion whose signature was verified. */
 export interface VerifiedAssertion {
   header: Pick<JWTHeaderParameters, 'typ'>
   claims: JWTPayload
 }
 
-/** Returns what is wrong with an assertion that was verified, or undefined. */
+/** Resolves to what is wrong with an assertion whose signature was verified, or undefined. */
 export type AcceptAssertion = (assertion: VerifiedAssertion, clientId: string) => Promise<string | undefined>
 
 export interface AcceptanceNeeds {
   issuer: string
-  /** All that may stand in `aud`: every address at which clients authenticate themselves. */
+  /** All values that `aud` may have: every address at which clients authenticate. */
   audiences: readonly string[]
-  /** Whether `aud` has to be the issuer and nothing else, as RFC 7523's successor and FAPI 2.0 want it (CA-14). */
+  /** Whether `aud` must be the issuer and nothing else, as draft-ietf-oauth-rfc7523bis and FAPI 2.0 require. */
   strictAudience: boolean
   used: UsedAssertionStore
   clock: Clock
@@ -84,11 +83,11 @@ export function createAssertionVerification(needs: AssertionNeeds): VerifyAssert
     try {
       verified = await verify(assertion, client, slot, needs)
     } catch (error) {
-      // Too many wait for the keys: nothing is known of the assertion.
+      // Too many calls wait for keys: this says nothing about the assertion.
       if (error instanceof Overloaded) throw error
       return `client assertion refused: ${error instanceof Error ? error.message : String(error)}`
     }
-    // Not within the try: a database that is away is no fault of the client.
+    // Outside of the try: an unavailable database is not the client's fault.
     return needs.accept(verified, client.id)
   }
 }
@@ -106,16 +105,16 @@ async function verify(
     subject: client.id,
     audience: needs.audiences,
     requiredClaims: ['exp', 'jti'],
-    clockTolerance: skew,
+    clockTolerance: skewSeconds,
     currentDate: new Date(needs.clock.now()),
   })
   return { header: protectedHeader, claims: payload }
 }
 
 /**
- * What is asked of an assertion besides its signature, wherever that is verified: here, or at the endpoints that are
- * handed over. Good once among all of them: remembered until it would expire anyway, in one statement, so that of two at
- * once one passes (CA-9).
+ * Checks all that is required of an assertion besides its signature, for our endpoints and for those forwarded to
+ * oidc-provider. An assertion is accepted once at all of them: it is stored as used until it expires, in one statement,
+ * so that only one of two simultaneous uses is accepted (RFC 7523 §3).
  */
 export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
   const { used, clock } = needs
@@ -125,14 +124,14 @@ export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
     if (wrong !== undefined) return wrong
     const { exp, jti } = claims
     if (typeof jti !== 'string') return 'jti is not a string'
-    const fresh = await used.use(clientId, jti, Math.ceil((exp! + skew) * 1000))
+    const fresh = await used.use(clientId, jti, Math.ceil((exp! + skewSeconds) * 1000))
     return fresh ? undefined : 'client assertion was used before'
   }
 }
 
 /**
- * The media type of client assertions (draft-ietf-oauth-rfc7523bis §4), and what says nothing: a JWT of another kind that
- * the same key has signed, a request object say, is not taken for an assertion (RFC 8725 §3.11).
+ * Accepted `typ` values: the media type of client assertions (draft-ietf-oauth-rfc7523bis §4), and the generic one. A JWT
+ * of another kind that the same key signed, such as a request object, is not accepted as an assertion (RFC 8725 §3.11).
  */
 const assertionTypes = ['jwt', 'client-authentication+jwt']
 
@@ -144,7 +143,7 @@ function problemWithType({ typ }: VerifiedAssertion['header']): string | undefin
   return assertionTypes.includes(type) ? undefined : 'typ is that of another kind of JWT'
 }
 
-/** Who is named besides us could use the assertion here, as the client. */
+/** Another audience in `aud` could replay the assertion here and act as the client. */
 function problemWithAudience({ aud }: JWTPayload, needs: AcceptanceNeeds): string | undefined {
   if (needs.strictAudience) return aud === needs.issuer ? undefined : 'aud must be the issuer and nothing else'
   const named = [aud ?? []].flat()
@@ -153,12 +152,12 @@ function problemWithAudience({ aud }: JWTPayload, needs: AcceptanceNeeds): strin
 }
 
 function problemWithTimes({ exp, iat }: JWTPayload, now: number): string | undefined {
-  if (typeof exp !== 'number' || exp > now + longestLife + skew)
-    return `it expires more than ${longestLife} seconds from now`
-  return iat !== undefined && iat > now + skew ? 'iat is in the future' : undefined
+  if (typeof exp !== 'number' || exp > now + longestLifeSeconds + skewSeconds)
+    return `it expires more than ${longestLifeSeconds} seconds from now`
+  return iat !== undefined && iat > now + skewSeconds ? 'iat is in the future' : undefined
 }
 
-/** The algorithms come from the registration, never from the header alone (CA-15). */
+/** The algorithms come from the registration, never from the header alone (RFC 8725 §3.1). */
 function algorithmsFor(client: Client, profile: Profile): string[] {
   const family = client.metadata.token_endpoint_auth_method === 'client_secret_jwt' ? symmetric : profile.clientSigning
   const registered = client.metadata.token_endpoint_auth_signing_alg
@@ -173,13 +172,13 @@ function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: Asserti
   }
 }
 
-/** Read without believing it: it only says whose keys to try. */
+/** Returns the unverified subject: it only selects whose keys to try. */
 function subjectOf(assertion: string): string {
   try {
     const { sub } = assertion.length > longestAssertion ? {} : decodeJwt(assertion)
     if (typeof sub === 'string' && sub !== '') return sub
   } catch {
-    // not a JWT: falls through to the same refusal
+    // not a JWT: the same error as below
   }
   throw new OAuthError('invalid_client', 'client authentication failed', {
     detail: 'client_assertion is not a readable JWT',

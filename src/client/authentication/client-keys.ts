@@ -1,4 +1,4 @@
-/** The public keys of clients: from their registration, or from their `jwks_uri`. */
+/** The public keys of clients, from their registration or from their `jwks_uri`. */
 import { createLocalJWKSet, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import type { KeySets } from '../../platform/jose/key-sets.ts'
@@ -6,16 +6,16 @@ import { thumbprintOf } from '../certificate/client-certificate.ts'
 import type { Client } from '../client.ts'
 
 export interface ClientKeys {
-  /** @param slot of the call that may have to wait for them */
+  /** @param slot of the call that may have to wait for the keys */
   of(client: Client, slot: Slot | undefined): JWTVerifyGetKey
-  /** Thumbprints of the certificates the client has registered: the first of each key's `x5c` (ML-5). */
+  /** Resolves to the thumbprints of the client's registered certificates: the first of each key's `x5c` (RFC 8705 §2.2.2). */
   certificatesOf(client: Client, slot: Slot | undefined): Promise<string[]>
 }
 
 export function createClientKeys(keySets: KeySets): ClientKeys {
   const readKeys = new WeakMap<object, JWTVerifyGetKey>()
 
-  /** A key is read once for as long as its client is known. */
+  /** Cached for as long as the client is, so that a key is imported once. */
   function keysIn(jwks: object): JWTVerifyGetKey {
     const known = readKeys.get(jwks)
     if (known) return known

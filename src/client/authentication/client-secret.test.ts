@@ -9,7 +9,7 @@ const [secret, other] = [newSecret(), newSecret()]
 
 const clientWith = (secretHash: string | undefined) => ({ id: 'kiosk', secretHash }) as Client
 
-test('what a client has proven itself with once opens nothing to anything else', () => {
+test('a verified secret is not accepted for another secret or another client', () => {
   const verify = createSecretVerification(vault)
   const client = clientWith(vault.keyedHash(secret))
   for (const [shown, isRight] of [
@@ -25,7 +25,7 @@ test('what a client has proven itself with once opens nothing to anything else',
   }
 })
 
-test('a client that has another secret now, or none any more, has proven nothing yet', () => {
+test('a client whose secret changed or was removed has to be verified anew', () => {
   const verify = createSecretVerification(vault)
   assert.equal(verify(secret, clientWith(vault.keyedHash(secret))), undefined)
   for (const now of [clientWith(vault.keyedHash(other)), clientWith(undefined)]) {

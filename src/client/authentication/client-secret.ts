@@ -5,13 +5,12 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Client, ClientCredentials } from '../client.ts'
 import type { Claim } from './claim.ts'
 
-/** Answers what is wrong, or nothing. */
+/** Returns what is wrong, or undefined. */
 export type VerifySecret = (secret: string, client: Client) => string | undefined
 
 /**
- * A client calls again and again with the one secret it has. What it has proven itself with is known again by a hash
- * that takes a fraction of the time, and is worth nothing outside of this process: it is salted with what nobody else
- * knows, and gone with the client as it is known now.
+ * A client calls repeatedly with its one secret. A secret that was verified is recognised by a faster hash. That hash is
+ * useless outside of this process: its salt is random and kept in memory only. It is dropped with the cached client.
  */
 export function createSecretVerification(vault: Vault): VerifySecret {
   const proven = new WeakMap<Client, string>()
@@ -27,6 +26,7 @@ export function createSecretVerification(vault: Vault): VerifySecret {
   }
 }
 
+/** Returns the claim in the `Authorization` header, or undefined if there is none. @throws {OAuthError} */
 export function readBasic({ authorization }: ClientCredentials): Claim | undefined {
   if (authorization === undefined) return undefined
   const encoded = /^basic +([A-Za-z0-9+/]+={0,2})$/i.exec(authorization)?.[1]
@@ -40,6 +40,7 @@ export function readBasic({ authorization }: ClientCredentials): Claim | undefin
   }
 }
 
+/** Returns the claim in the form, or undefined if there is none. @throws {OAuthError} */
 export function readPost({ form }: ClientCredentials): Claim | undefined {
   const proof = form.get('client_secret')
   if (proof === undefined) return undefined
@@ -48,7 +49,7 @@ export function readPost({ form }: ClientCredentials): Claim | undefined {
   return { clientId, couldBe: ['client_secret_post'], proof }
 }
 
-/** Both halves of the Basic credentials are form-encoded before they are joined (CA-3). */
+/** Both parts of the Basic credentials are form-encoded before they are joined (RFC 6749 §2.3.1). */
 function formDecode(text: string): string {
   try {
     return decodeURIComponent(text.replaceAll('+', ' '))

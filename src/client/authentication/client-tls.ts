@@ -1,4 +1,4 @@
-/** `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705 §2): the certificate of the connection is the proof. */
+/** `tls_client_auth` and `self_signed_tls_client_auth` (RFC 8705 §2): authentication by the certificate. */
 
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import type { ClientCertificate } from '../certificate/client-certificate.ts'
@@ -7,7 +7,7 @@ import type { Client, ClientCredentials } from '../client.ts'
 import type { Claim } from './claim.ts'
 import type { ClientKeys } from './client-keys.ts'
 
-/** Answers what is wrong, or nothing. */
+/** Resolves to what is wrong, or undefined. */
 export type VerifyCertificate = (
   method: 'tls_client_auth' | 'self_signed_tls_client_auth',
   shown: ClientCertificate | undefined,
@@ -15,7 +15,7 @@ export type VerifyCertificate = (
   slot?: Slot,
 ) => Promise<string | undefined>
 
-/** A certificate never says which client calls: `client_id` does, and the certificate has to be that client's (ML-1, FI-18). */
+/** A certificate does not identify the client: `client_id` does, and the certificate must be that client's (RFC 8705 §2). */
 export function readTls({ form, certificate }: ClientCredentials): Claim | undefined {
   const clientId = form.get('client_id')
   if (clientId === undefined || certificate === undefined) return undefined
@@ -26,7 +26,7 @@ export function createCertificateVerification(keys: Pick<ClientKeys, 'certificat
   return async (method, shown, client, slot) => {
     if (shown === undefined) return 'no certificate was sent'
     if (method === 'self_signed_tls_client_auth') {
-      // Nobody vouches for it, so it has to be the very certificate that was registered (ML-5).
+      // No authority issued it, so it must be exactly the registered certificate (RFC 8705 §2.2).
       const registered = await keys.certificatesOf(client, slot)
       return registered.includes(shown.thumbprint) ? undefined : 'the certificate is not registered'
     }

@@ -1,7 +1,7 @@
 /**
- * Keys of clients whose authentication is oidc-provider's. It would fetch them in the middle of its work, for anybody who
- * claims to be such a client; so they are brought before the call is handed over, as they are for our own endpoints, and
- * it finds them here.
+ * Fetches the keys of clients that oidc-provider authenticates. oidc-provider would fetch them while it handles the call,
+ * for any caller that claims to be such a client. So they are fetched before the call is forwarded, with the same limits
+ * as at our own endpoints, and oidc-provider gets them from the cache.
  */
 import { type CompactJWSHeaderParameters, decodeProtectedHeader } from 'jose'
 import type { Slot } from '../../platform/http/load-shedding.ts'
@@ -18,10 +18,9 @@ export interface PrepareKeysNeeds {
 }
 
 /**
- * Whatever is wrong with the credentials, or with the keys, oidc-provider finds too, and says so. Resolves to whether the
- * caller may have been kept waiting.
+ * Ignores invalid credentials and keys: oidc-provider reports them. Resolves to whether the caller may have waited.
  *
- * @throws {Overloaded} if too many wait for keys
+ * @throws {Overloaded} if too many calls wait for keys
  */
 export function createPrepareKeys({ clients, keys }: PrepareKeysNeeds) {
   return async (call: Pick<ClientCredentials, 'form' | 'certificate' | 'slot'>): Promise<boolean> => {
@@ -42,7 +41,7 @@ async function bringKeys(client: Client, proof: string, slot: Slot | undefined, 
   const { token_endpoint_auth_method: method } = client.metadata
   if (method === 'self_signed_tls_client_auth') await keys.certificatesOf(client, slot)
   if (method !== 'private_key_jwt') return
-  // The key is not used: looking for it fetches the set again if it is not in there.
+  // The key is not used here: looking it up fetches the set again if the key is not in it.
   await keys.of(client, slot)(decodeProtectedHeader(proof) as CompactJWSHeaderParameters, {
     payload: '',
     signature: '',

@@ -6,7 +6,7 @@ type Used = { client_id: string; jti_hash: string; expires_at: number }
 
 export type UsedAssertionStore = ReturnType<typeof createUsedAssertionStore>
 
-/** Which client assertions have been seen, on any node, until they expire. */
+/** Client assertions that were used, on any node, until they expire. */
 export function createUsedAssertionStore(database: Database) {
   const mark = writeBatch<Used, boolean>({
     conflictKeys: ({ client_id, jti_hash }) => [`${client_id} ${jti_hash}`],
@@ -24,11 +24,15 @@ export function createUsedAssertionStore(database: Database) {
   })
 
   return {
-    /** Marks an assertion as used. Answers whether this was the first time. @param expiresAt milliseconds since 1970 */
+    /**
+     * Marks an assertion as used. Resolves to whether this was the first use.
+     *
+     * @param expiresAt milliseconds since 1970
+     */
     use: (clientId: string, jti: string, expiresAt: number): Promise<boolean> =>
       mark({ client_id: clientId, jti_hash: fingerprint(jti), expires_at: expiresAt }),
 
-    /** Removes those that ran out before `before`, at most so many. */
+    /** Removes those that expired before `before`, at most `atMost`. */
     async forgetExpired(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
         sql: `with old as materialized (

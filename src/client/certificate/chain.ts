@@ -1,9 +1,9 @@
-/** Whether an authority that is trusted has issued a certificate, where a proxy has ended TLS and no handshake tells. */
+/** Whether a trusted authority issued a certificate, for connections whose TLS a proxy terminates. */
 import type { X509Certificate } from 'node:crypto'
 
 /**
- * Each authority named is trusted for itself, so one step is enough; one that lies between belongs into the bundle too.
- * Names, purposes and lengths of longer paths are the proxy's to check.
+ * Each configured authority is trusted directly, so one step is enough; an intermediate authority must be in the bundle
+ * too. The proxy checks name constraints, purposes and lengths of longer paths.
  */
 export function isIssuedBy(
   certificate: X509Certificate,
@@ -19,6 +19,7 @@ export function isIssuedBy(
   )
 }
 
+/** @param now milliseconds since 1970 */
 export function isValidAt({ validFromDate, validToDate }: X509Certificate, now: number): boolean {
   return validFromDate.getTime() <= now && now <= validToDate.getTime()
 }

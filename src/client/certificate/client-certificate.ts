@@ -1,4 +1,4 @@
-/** The certificate a client shows (RFC 8705): from the connection itself, or from a proxy that has seen it. */
+/** The certificate that a client presents (RFC 8705): on the connection, or in the header of a trusted proxy. */
 import { createHash, X509Certificate } from 'node:crypto'
 import { TLSSocket } from 'node:tls'
 import type { Clock } from '../../platform/clock.ts'
@@ -8,13 +8,13 @@ import { isIssuedBy, isValidAt } from './chain.ts'
 
 export interface ClientCertificate {
   certificate: X509Certificate
-  /** SHA-256 of the certificate, base64url: `x5t#S256`. What tokens are bound to, and self-signed ones compared by. */
+  /** SHA-256 of the certificate, base64url (`x5t#S256`): for binding tokens and comparing self-signed certificates. */
   thumbprint: string
-  /** Whether one of the trusted authorities has issued it, and it is valid now. Says nothing about whose it is. */
+  /** Whether a trusted authority issued it and it is valid now. Does not say to which client it belongs. */
   isTrusted: boolean
 }
 
-/** As much of a call as is needed to see its certificate. */
+/** The part of a call that is needed to read its certificate. */
 export interface CertificateCall {
   socket: { remoteAddress?: string | undefined }
   headers: Readonly<Record<string, string | string[] | undefined>>
@@ -23,19 +23,19 @@ export interface CertificateCall {
 export type ReadCertificate = (call: CertificateCall) => ClientCertificate | undefined
 
 export interface CertificateNeeds {
-  /** The name of the header in which a trusted proxy hands certificates on, if there is one. */
+  /** The name of the header in which a trusted proxy forwards certificates, if configured. */
   header: string | undefined
-  /** Addresses and ranges of the proxies whose header is believed. */
+  /** Addresses and ranges of the proxies whose header is trusted. */
   trustedProxies: readonly string[]
-  /** PEM certificates of the authorities whose word is good for `tls_client_auth`. */
+  /** PEM certificates of the authorities that are trusted for `tls_client_auth`. */
   authorities: string | undefined
   clock: Clock
   log: Log
 }
 
 /**
- * Only what the connection or a trusted proxy shows is seen. A header from anywhere else is ignored and logged: whoever
- * sends one wants to be taken for somebody (BP-3, TL-9).
+ * Returns a function that reads the certificate from the connection or from a trusted proxy. The header from any other
+ * address is ignored and logged as an attempt to spoof a certificate.
  */
 export function createReadCertificate(needs: CertificateNeeds): ReadCertificate {
   const authorities = readBundle(needs.authorities)
@@ -50,7 +50,7 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
 
   return ({ socket, headers }) => {
     const handedOn = (header === undefined ? undefined : headers[header]) || undefined
-    // Behind a proxy the connection is the proxy's: what it shows itself is not the client's.
+    // Behind a proxy the connection is the proxy's, so a certificate on it is not the client's.
     if (header !== undefined && isWithin(socket.remoteAddress, proxies)) {
       const certificate = handedOn === undefined ? undefined : decode(handedOn)
       return certificate && seen(certificate, isIssuedBy(certificate, authorities, needs.clock.now()))
@@ -63,27 +63,28 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
     }
     if (!(socket instanceof TLSSocket)) return undefined
     const certificate = socket.getPeerX509Certificate()
-    // OpenSSL has built the chain, with the certificates between that only the handshake brings.
+    // OpenSSL has verified the chain, including intermediate certificates that only the handshake contains.
     return certificate && seen(certificate, socket.authorized && authorities.length > 0)
   }
 }
 
+/** Returns SHA-256 of the DER, base64url (`x5t#S256`, RFC 8705 §3.1). */
 export function thumbprintOf(der: Uint8Array): string {
   return createHash('sha256').update(der).digest('base64url')
 }
 
-/** The certificates of a PEM text, one after the other. */
+/** Returns the certificates in a PEM text, in order. */
 export function readBundle(pem: string | undefined): X509Certificate[] {
   const blocks = pem?.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
   return blocks.map((block) => new X509Certificate(block))
 }
 
-/** A certificate is some 2 KiB; three times that is none. Characters. */
+/** Longest header, in characters. A certificate has about 2 KiB. */
 const longestHeader = 16_384
 
 /**
- * The three ways proxies write a certificate into a header: PEM percent-encoded (nginx), PEM or base64 of the DER in
- * one line, and `:base64:` (RFC 9440). What is none of them is no certificate.
+ * Reads the three formats that proxies use: percent-encoded PEM (nginx), PEM or base64 of the DER in one line, and
+ * `:base64:` (RFC 9440). Returns undefined for anything else.
  */
 function decode(value: string | string[]): X509Certificate | undefined {
   if (typeof value !== 'string' || value.length > longestHeader) return undefined
@@ -96,7 +97,7 @@ function decode(value: string | string[]): X509Certificate | undefined {
     if (!/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) return undefined
     const der = Buffer.from(base64, 'base64')
     const certificate = new X509Certificate(der)
-    // Bytes after the certificate would change its thumbprint, and nothing else.
+    // Additional bytes after the certificate would change its thumbprint.
     return certificate.raw.equals(der) ? certificate : undefined
   } catch {
     return undefined

@@ -22,7 +22,7 @@ before(async () => {
   certificate = new X509Certificate(cert)
 })
 
-describe('tls_client_auth_subject_dn is compared by meaning (ML-3)', () => {
+describe('tls_client_auth_subject_dn is compared by meaning (RFC 8705 §2.1.2)', () => {
   const same = [
     'emailAddress=till@acme.example,OU=Tills+CN=till One,O=Acme\\, Inc.,C=DE',
     '1.2.840.113549.1.9.1=till@acme.example, CN=TILL one+OU=tills , o=acme\\2C inc., c=de',
@@ -43,12 +43,12 @@ describe('tls_client_auth_subject_dn is compared by meaning (ML-3)', () => {
     'emailAddress=till@acme.example,OU=Tills+CN=till One,O=Acme\\, Inc.,C=DE,C=DE',
   ]
   for (const name of others) {
-    test(`another: ${name}`, () => {
+    test(`different: ${name}`, () => {
       assert.equal(subjectMatches(certificate, 'tls_client_auth_subject_dn', name), false)
     })
   }
 
-  test('what is no name is none, and matches nothing', () => {
+  test('what is not a distinguished name is rejected and matches nothing', () => {
     for (const text of ['', 'till', 'CN', '=x', 'CN=a,', 'CN=#0c0161', ',CN=a', 'x CN=a', '!CN=a', 'CN=a,x,O=b']) {
       assert.equal(isDistinguishedName(text), false, text)
       assert.equal(subjectMatches(certificate, 'tls_client_auth_subject_dn', text), false, text)
@@ -64,7 +64,7 @@ describe('tls_client_auth_subject_dn is compared by meaning (ML-3)', () => {
     }
   })
 
-  test('a name without subject parts is not that of a certificate without subject', async () => {
+  test('a name without subject parts does not match a certificate without subject', async () => {
     const { cert } = await certify({ subject: '' })
     assert.equal(subjectMatches(new X509Certificate(cert), 'tls_client_auth_subject_dn', ''), false)
   })
@@ -84,7 +84,7 @@ describe('alternative names', () => {
     })
   }
 
-  test('the subject is no alternative name', async () => {
+  test('the subject is not used as an alternative name', async () => {
     const { cert } = await certify({ subject: 'CN=till.acme.example, E=till@acme.example' })
     const other = new X509Certificate(cert)
     assert.equal(subjectMatches(other, 'tls_client_auth_san_dns', 'till.acme.example'), false)

@@ -1,11 +1,11 @@
 /**
- * Whose a certificate is: its subject and its alternative names, compared with what a client registered (RFC 8705 §2.1).
- * Why names are read here and not by a library: docs/decisions/0022-libraries-weighed.md.
+ * Compares the subject and the alternative names of a certificate with what a client registered (RFC 8705 §2.1). Why
+ * names are parsed here and not by a library: docs/decisions/0022-libraries-weighed.md.
  */
 import type { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 
-/** The client metadata of `tls_client_auth`, of which a client registers exactly one (ML-3). */
+/** The client metadata of `tls_client_auth`. A client registers exactly one of them (RFC 8705 §2.1.2). */
 export const subjectMetadata = [
   'tls_client_auth_subject_dn',
   'tls_client_auth_san_dns',
@@ -16,7 +16,7 @@ export const subjectMetadata = [
 
 export type SubjectMetadata = (typeof subjectMetadata)[number]
 
-/** Whether the certificate carries exactly what was registered. Wildcards and subjects stand for nobody but themselves. */
+/** Whether the certificate contains exactly the name. Wildcards do not match; the subject is no alternative name. */
 export function subjectMatches(certificate: X509Certificate, name: SubjectMetadata, expected: string): boolean {
   switch (name) {
     case 'tls_client_auth_subject_dn':
@@ -32,7 +32,7 @@ export function subjectMatches(certificate: X509Certificate, name: SubjectMetada
   }
 }
 
-/** `DNS:a, URI:"b, c"`: Node quotes, as JSON does, what could be taken for two. */
+/** `DNS:a, URI:"b, c"`: Node quotes ambiguous values as JSON strings. */
 function alternativeNames({ subjectAltName = '' }: X509Certificate, kind: string): string[] {
   const entries = subjectAltName.match(/[^,"\s]+:("(\\.|[^"\\])*"|[^,"]*)/g) ?? []
   return entries
@@ -41,12 +41,12 @@ function alternativeNames({ subjectAltName = '' }: X509Certificate, kind: string
     .map((value) => (value.startsWith('"') ? (JSON.parse(value) as string) : value))
 }
 
-/** One part of a name; several at once where they are joined by a plus, in no order. */
+/** A relative distinguished name: its attributes, several if joined by a plus, in no order. */
 type Relative = string[]
 
 /**
- * Distinguished names mean the same whatever their spaces, letters' case and spelling of escapes (ML-3). RFC 4514 writes
- * the last part first; Node has a line for each part, the first one first.
+ * Compares distinguished names regardless of spaces, letter case and escapes (RFC 4518). RFC 4514 writes the last part
+ * first; Node writes one part a line, the first one first.
  */
 function sameName(subject: string, expected: string): boolean {
   const registered = readName(expected, ',')
@@ -59,7 +59,7 @@ function spelled(name: Relative[]): string {
   return JSON.stringify(name.map((parts) => [...parts].sort()))
 }
 
-/** Whether a text is a name that a subject can be compared with: for registration. */
+/** Whether a text is a distinguished name that can be compared with a subject: for registration. */
 export function isDistinguishedName(text: string): boolean {
   const name = readName(text, ',')
   return name !== undefined && name.length > 0
@@ -73,7 +73,7 @@ function readName(text: string, separator: ',' | '\n'): Relative[] | undefined {
   }
 }
 
-/** At separators that are neither escaped nor within quotes. */
+/** Splits at separators that are neither escaped nor within quotes. */
 function split(text: string, separator: string): string[] {
   const pieces: string[] = []
   let piece = ''
@@ -99,13 +99,13 @@ function readPart(part: string): string {
   return `${attributeIds[type] ?? type}=${comparable(readValue(part.slice(end + 1).trim()))}`
 }
 
-/** RFC 4518, as far as people write names: letters in one case, one space for several, none at the ends. */
+/** Normalises as RFC 4518 does, for common names: lower case, single spaces, none at the ends. */
 function comparable(value: string): string {
   return value.normalize('NFKC').toLowerCase().replaceAll(/\s+/g, ' ').trim()
 }
 
 function readValue(value: string): string {
-  // A value in hexadecimal stands for its encoding, which nothing here could be compared with.
+  // A hexadecimal value is a BER encoding (RFC 4514 §2.4), which cannot be compared here.
   if (value.startsWith('#')) throw new Error('a value in hexadecimal')
   const bare = /^".*"$/s.test(value) ? value.slice(1, -1) : value
   const bytes = bare.match(/\\[0-9a-f]{2}|\\.|[^\\]+/gis) ?? []
@@ -117,7 +117,7 @@ function readValue(value: string): string {
   ).toString()
 }
 
-/** The names of attributes that may be written as such, and what OpenSSL calls them. */
+/** Attribute names that RFC 4514 allows, and OpenSSL's names for them. */
 const attributeIds: Record<string, string> = {
   cn: '2.5.4.3',
   commonname: '2.5.4.3',

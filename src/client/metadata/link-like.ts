@@ -1,14 +1,14 @@
 /**
- * Text that programs turn into a link. What a client says goes into mails that come from us: it must not lead anywhere. Mail
- * programs make links of addresses without a scheme too, of whatever ends like a name of the internet.
+ * Detects text that programs turn into links. Names of clients are shown in our mails and must not lead anywhere. Mail
+ * programs also make links of addresses without a scheme, from anything that ends like a domain name.
  */
 
 const scheme = /[a-z][a-z0-9+.-]*:\/\/|(?:mailto|tel|sms|data|javascript):\S|(?<![\p{L}\p{N}])www\d?\./iu
 
-/** Labels with dots between them, the ideographic ones included, and what follows. */
+/** Labels separated by dots, including ideographic ones, and what follows. */
 const dotted = /[\p{L}\p{N}_-]+(?:[.\u3002\uff61][\p{L}\p{N}_-]+)+(?:[:/]\S?)?/gu
 
-/** Endings of names that are sold to anybody and are words or no country's code. A path after it makes any ending one. */
+/** Top-level domains open to all that are words or no country code. With a path after it, any ending counts. */
 const endings = new Set(
   (
     'com net org info biz name pro mobi app dev xyz online site website shop store top club vip icu link click live cloud ' +
@@ -35,7 +35,7 @@ function isAddress(found: string): boolean {
   const labels = name.split(/[.\u3002\uff61]/)
   const ending = labels.at(-1)!
   const goesOn = path !== undefined && path !== ''
-  // Four numbers are an address only with a path: versions look the same. Prices and dates are no addresses with one.
+  // Four numbers are an address only with a path: versions look the same. Prices and dates with a path are not.
   if (/^\d+$/.test(ending)) return goesOn && labels.length === 4 && labels.every((label) => /^\d{1,3}$/.test(label))
   if (goesOn && /^\p{L}{2,}$/u.test(ending)) return true
   return endings.has(ending) || ending.startsWith('xn--') || isCountry(ending)

@@ -103,7 +103,7 @@ const cases: [problem: RegExp, broken: Metadata, mended: Metadata, context?: Par
 
 const notSeenBothWays = noteOutcomes(rules)
 for (const [problem, broken, mended, context] of cases) {
-  test(`${problem.source}, and not where that is mended`, () => {
+  test(`${problem.source}, and not once it is corrected`, () => {
     const found = problemsIn(broken, context)
     assert.equal(found.length, 1, found.join('\n'))
     assert.match(found[0]!, problem)
@@ -111,7 +111,7 @@ for (const [problem, broken, mended, context] of cases) {
   })
 }
 
-test('the cases above show each rule both ways', () => {
+test('the cases above break and keep each rule', () => {
   assert.equal(cases.length, rules.length)
   assert.deepEqual(notSeenBothWays(), [])
 })

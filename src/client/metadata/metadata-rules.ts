@@ -1,4 +1,4 @@
-/** What has to fit together in client metadata, in the order in which problems are named. */
+/** Rules between metadata of a client, in the order in which problems are reported. */
 import { isLoopback } from '../../platform/http/web-address.ts'
 import type { Rule } from '../../platform/rule.ts'
 import { subjectMetadata } from '../certificate/subject-name.ts'
@@ -82,7 +82,7 @@ export const rules: MetadataRule[] = [
   },
   {
     settings: ['client_secret', method],
-    // HMAC with SHA-256 asks for a key at least as long as its output (RFC 7518 §3.2).
+    // HMAC with SHA-256 needs a key at least as long as its output (RFC 7518 §3.2).
     requires: (client) =>
       client[method] !== 'client_secret_jwt' || client.client_secret === undefined || client.client_secret.length >= 32,
     message: (client) =>
@@ -131,7 +131,7 @@ export const rules: MetadataRule[] = [
   },
   {
     settings: [dpopBound, certificateBound],
-    // RFC 7800 §3.1: a token confirms one key, and a server that checks it has to know which.
+    // RFC 7800 §3.1: a token confirms one key, and a resource server must know which.
     requires: (client) => client[dpopBound] !== true || client[certificateBound] !== true,
     message: `${dpopBound} and ${certificateBound} must not both be true: a token is bound to one key`,
   },
@@ -190,7 +190,7 @@ export const rules: MetadataRule[] = [
   },
 ]
 
-/** With poll and ping, a client fetches its tokens at the token endpoint (CIBA Core §10.1). */
+/** With poll and ping, a client gets its tokens at the token endpoint (CIBA Core §10.1). */
 function usesTokenEndpoint(client: ClientMetadata): boolean {
   return client[mode] === 'poll' || client[mode] === 'ping'
 }
@@ -203,7 +203,7 @@ function hasKeys(client: ClientMetadata): boolean {
   return client.jwks !== undefined || client.jwks_uri !== undefined
 }
 
-/** Where there is no sector, another rule says so. */
+/** A missing sector is reported by another rule. */
 function redirectsToItsSector(client: ClientMetadata): boolean {
   const sector = sectorOf(client)
   return sector === undefined || client.redirect_uris.every((uri) => new URL(uri).host === sector)
@@ -227,6 +227,6 @@ function fitsKind(uri: string, client: ClientMetadata, development: boolean): bo
   const isNative = client.application_type === 'native'
   if (protocol === 'https:') return true
   if (protocol === 'http:') return isLoopback(hostname) && (isNative || development)
-  // RFC 8252 §7.1: a scheme of one's own is a domain name turned round.
+  // RFC 8252 §7.1: a private-use scheme is a domain name in reverse order.
   return isNative && protocol.includes('.')
 }

@@ -1,4 +1,4 @@
-/** What each member of client metadata may be, by itself. */
+/** The schema of each member of client metadata. */
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import { isRedirectAddress, isSafeAddress, isTidy, isWebAddress } from '../../platform/http/web-address.ts'
@@ -25,16 +25,16 @@ const methods = [
 ] as const
 export const tlsMethods: string[] = ['tls_client_auth', 'self_signed_tls_client_auth']
 
-/** JWS algorithms of a client's own keys. */
+/** JWS algorithms for a client's own keys. */
 export const keySigningAlgs = ['ES256', 'RS256', 'PS256', 'Ed25519', 'EdDSA']
 export type MetadataSchema = ReturnType<typeof makeSchema>
-/** What was given, each member checked by itself. */
+/** The input, each member validated by itself. */
 export type MetadataDraft = z.output<MetadataSchema>
 
-/** Making one takes longer than reading a client, and a configuration may hold a thousand clients. */
+/** Cached: making a schema takes longer than validating a client, and a configuration may contain a thousand clients. */
 const made: { development: boolean; profile: Profile; schema: MetadataSchema }[] = []
 
-/** What each member may be, by itself. */
+/** Returns the schema for this context, from the cache if it exists. */
 export function schemaFor({ development, profile = profiles.core }: SchemaContext): MetadataSchema {
   const known = made.find((each) => each.development === development && each.profile === profile)
   if (known) return known.schema
@@ -94,7 +94,7 @@ function generalMembers() {
   }
 }
 
-/** How the client proves who it is. */
+/** Members for client authentication. */
 function authenticationMembers(httpsAddress: HttpsAddress) {
   return {
     token_endpoint_auth_method: z.enum(methods, expectation(`one of ${methods.join(', ')}`)).exactOptional(),
@@ -134,7 +134,7 @@ function openidMembers(httpsAddress: HttpsAddress) {
   }
 }
 
-/** CIBA Core §4, and what Doorbell adds. */
+/** Members of CIBA Core §4, and Doorbell's own. */
 function cibaMembers(httpsAddress: HttpsAddress, profile: Profile) {
   return {
     backchannel_token_delivery_mode: z
@@ -171,7 +171,7 @@ function text(what: string, holds: (value: string) => boolean) {
   return z.string(expectation(what)).refine(holds, expectation(what))
 }
 
-/** For secrets, and for addresses, which may hold one. */
+/** For secrets, and for addresses, which may contain one. */
 function secretText(what: string, holds: (value: string) => boolean) {
   return z.string(secretExpectation(what)).refine(holds, secretExpectation(what))
 }
@@ -190,7 +190,7 @@ function yesOrNo() {
   return z.boolean(expectation('true or false'))
 }
 
-/** A name is shown to somebody who decides by it: nothing that reorders or hides its letters. */
+/** Users decide by the name: it must not contain characters that reorder or hide letters. */
 function isShowable(name: string): boolean {
   return /^[^\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]{1,255}$/u.test(name) && name.trim() !== ''
 }

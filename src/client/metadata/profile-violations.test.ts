@@ -56,7 +56,7 @@ for (const [setting, message, metadata] of cases) {
   })
 }
 
-test('a client that keeps to the profile violates nothing', () => {
+test('metadata that keeps to the profile has no violations', () => {
   assert.deepEqual(profileViolations(registered(bank), profiles['fapi-ciba']), [])
   const dpop = { ...bank, tls_client_certificate_bound_access_tokens: false, dpop_bound_access_tokens: true }
   assert.deepEqual(profileViolations(registered(dpop), profiles['fapi-ciba']), [])

@@ -1,4 +1,4 @@
-/** What the security profile of the deployment does not allow in the metadata of a client. */
+/** Rules of the deployment's security profile for client metadata. */
 import { type Rule, type Violation, violationsOf } from '../../platform/rule.ts'
 import { type Profile, profiles } from '../../platform/security-profile.ts'
 import type { ClientMetadata } from './client-metadata.ts'
@@ -30,7 +30,7 @@ const rules: ProfileRule[] = [
   },
 ]
 
-/** The value, if there is one, must be one of those that the profile allows. */
+/** Requires the value, if present, to be one that the profile allows. */
 function oneOf(
   name: keyof ClientMetadata,
   allowedBy: (profile: Profile) => readonly string[],
@@ -40,7 +40,7 @@ function oneOf(
     settings: [name],
     requires: (client, profile) => {
       const value = String(client[name])
-      // A value that not even `core` allows is refused by the schema.
+      // A value that not even `core` allows is reported by the schema.
       return allowedBy(profile).includes(value) || !allowedBy(profiles.core).includes(value)
     },
     message: (_client, profile) =>
@@ -49,8 +49,8 @@ function oneOf(
 }
 
 /**
- * Returns what of a client its deployment's profile does not allow, each with the clause. A client may have been
- * registered before the deployment had a profile.
+ * Returns each rule of the profile that the client violates, with the clause. A client may have been registered before
+ * the deployment had the profile.
  */
 export function profileViolations(client: ClientMetadata, profile: Profile): Violation<keyof ClientMetadata>[] {
   return violationsOf(rules, client, profile)

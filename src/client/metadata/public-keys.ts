@@ -1,4 +1,4 @@
-/** The JWK Set that a client registers: public keys, of a known kind, long enough. */
+/** Validates a JWK Set that a client registers: public keys only, of supported types, long enough. */
 import type { z } from 'zod'
 import { isCostly, mostKeys, withKnownMembers } from '../../platform/jose/key-members.ts'
 import { isPlain } from '../../platform/validation.ts'
@@ -7,7 +7,7 @@ import type { PublicJwk } from './client-metadata.ts'
 const keyTypes: unknown[] = ['EC', 'RSA', 'OKP']
 const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
 
-/** For a schema: a JWK Set with nothing private in it. */
+/** A zod refinement: reports private members, unsupported types and keys that are too short or too costly. */
 export function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void {
   const complain = (message: string) => context.addIssue({ code: 'custom', message })
   const keys = isPlain(jwks) ? jwks.keys : undefined
@@ -27,12 +27,12 @@ export function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void
   }
 }
 
-/** What is kept of them. */
+/** Returns the keys with known members only. */
 export function onlyKnownMembers({ keys }: { keys: PublicJwk[] }): { keys: PublicJwk[] } {
   return { keys: keys.map((key) => withKnownMembers(key) as PublicJwk) }
 }
 
-/** No curve that is known is too short. */
+/** Curves need no check: every supported one is strong enough. */
 function isWeak({ kty, n }: Record<string, unknown>): boolean {
   return kty === 'RSA' && (typeof n !== 'string' || Buffer.from(n, 'base64url').length < 2048 / 8)
 }

@@ -46,7 +46,7 @@ describe('defaults', () => {
     })
   }
 
-  test('take null for left out and drop what is unknown (DR-4)', () => {
+  test('null counts as left out, and unknown members are dropped (RFC 7591 §2)', () => {
     const client = accepted({ ...poll, logo_uri: null, software_id: 'x' })
     assert.deepEqual(Object.keys(client).sort(), [
       'backchannel_token_delivery_mode',
@@ -59,7 +59,7 @@ describe('defaults', () => {
     ])
   })
 
-  test('take the delivery mode in any letter case, but not misspelt (M11)', () => {
+  test('the delivery mode is accepted in any letter case, but not misspelt (CIBA §4)', () => {
     assert.equal(accepted({ ...poll, backchannel_token_delivery_mode: 'POLL' }).backchannel_token_delivery_mode, 'poll')
     assert.deepEqual(problemsIn({ ...poll, backchannel_token_delivery_mode: 'POOL' }), [
       'backchannel_token_delivery_mode must be "poll", "ping" or "push"; it is "pool"',
@@ -67,7 +67,7 @@ describe('defaults', () => {
   })
 })
 
-describe('what is refused', () => {
+describe('rejected input', () => {
   const jwt = { client_id: 'k', token_endpoint_auth_method: 'private_key_jwt', backchannel_token_delivery_mode: 'poll' }
   const app = { client_id: 'a', token_endpoint_auth_method: 'none', redirect_uris: ['https://a.example/cb'] }
   const cases: [string, Record<string, unknown>, RegExp][] = [
@@ -108,14 +108,14 @@ describe('what is refused', () => {
       { ...jwt, jwks: { keys: [key] }, token_endpoint_auth_signing_alg: 'HS256' },
       /signing_alg does not fit/,
     ],
-    ['a public client that rings (EP-11)', { ...poll, token_endpoint_auth_method: 'none' }, /EP-11/],
+    ['a public CIBA client (EP-11)', { ...poll, token_endpoint_auth_method: 'none' }, /EP-11/],
     [
       'a public device service',
       { client_id: 'd', token_endpoint_auth_method: 'none', backchannel_device_service: true },
       /device service must authenticate/,
     ],
-    ['a device service that rings', { ...poll, backchannel_device_service: true }, /device service does not send/],
-    ['a ringing client that decides', { ...poll, scope: 'openid ciba:decide' }, /never decides/],
+    ['a device service with a mode', { ...poll, backchannel_device_service: true }, /device service does not send/],
+    ['a CIBA client that decides', { ...poll, scope: 'openid ciba:decide' }, /never decides/],
     [
       'tls_client_auth without a subject (ML-3)',
       { ...poll, token_endpoint_auth_method: 'tls_client_auth' },
@@ -133,7 +133,7 @@ describe('what is refused', () => {
     ],
     ['a subject without its method', { ...poll, tls_client_auth_san_dns: 'a.example' }, /must be left out/],
     [
-      'a subject that is no name',
+      'a subject that is not a name',
       { ...poll, token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_subject_dn: 'till' },
       /^tls_client_auth_subject_dn must be a distinguished name/,
     ],
@@ -153,7 +153,7 @@ describe('what is refused', () => {
       /^backchannel_authentication_request_signing_alg must be one of ES256/,
     ],
     [
-      'a hint of no known kind (M30)',
+      'a hint of an unknown kind (M30)',
       { ...poll, backchannel_allowed_hints: ['phone'] },
       /^backchannel_allowed_hints\[0\] must be one of login_hint, id_token_hint, login_hint_token/,
     ],
@@ -190,7 +190,7 @@ describe('what is refused', () => {
     ['a script as redirect', { ...app, redirect_uris: ['javascript:alert(1)'] }, /^redirect_uris\[0\] must be/],
     ['a script as logo', { ...poll, logo_uri: 'javascript:alert(1)' }, /^logo_uri must be/],
     ['code without its grant', { ...poll, response_types: ['code'] }, /^response_types must contain/],
-    ['a name that turns letters round', { ...poll, client_name: 'Bank\u202e' }, /^client_name must be/],
+    ['a name that reverses letters', { ...poll, client_name: 'Bank\u202e' }, /^client_name must be/],
     ...[
       'Ba\u200bnk',
       'Bank\u061c',
@@ -201,12 +201,12 @@ describe('what is refused', () => {
       'Bank\u2028',
       '\ufeff',
     ].map((client_name): [string, Record<string, unknown>, RegExp] => [
-      `a name with something in it that nobody sees: ${JSON.stringify(client_name)}`,
+      `a name with invisible characters: ${JSON.stringify(client_name)}`,
       { ...poll, client_name },
       /^client_name must be/,
     ]),
     [
-      'a host name that stands for all below it',
+      'a wildcard host name',
       { ...poll, token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_san_dns: '.bank.example' },
       /^tls_client_auth_san_dns must be/,
     ],
@@ -221,11 +221,11 @@ describe('what is refused', () => {
     })
   }
 
-  test('anything that is no object', () => {
+  test('anything that is not an object', () => {
     for (const input of [null, 'x', [], 3]) assert.equal(problemsIn(input).length, 1)
   })
 
-  test('everything at once, without a secret in it', () => {
+  test('all problems are reported at once, without a secret', () => {
     const problems = problemsIn({
       client_id: 'a b',
       client_secret: 'tiny-sécret',
@@ -279,12 +279,12 @@ describe('a notification endpoint', () => {
   }
 })
 
-test('an app of its own scheme, or on the loopback address, is native', () => {
+test('a client with its own scheme or a loopback address is native', () => {
   const app = { client_id: 'a', token_endpoint_auth_method: 'none', application_type: 'native' }
   accepted({ ...app, redirect_uris: ['com.example.app:/cb', 'http://127.0.0.1/cb', 'https://a.example/cb'] })
 })
 
-test('a push client may have refresh tokens to use', () => {
+test('a push client may register for refresh tokens', () => {
   const client = accepted({ ...ping, backchannel_token_delivery_mode: 'push', grant_types: ['refresh_token'] })
   assert.deepEqual(client.grant_types, ['refresh_token'])
 })

@@ -1,4 +1,4 @@
-/** Client metadata, read: each member by itself, completed with defaults, then checked as a whole. */
+/** Validates client metadata: each member by itself, then the defaults are added, then the rules are checked. */
 import { violationsOf } from '../../platform/rule.ts'
 import { type Profile, profiles } from '../../platform/security-profile.ts'
 import { isPlain, readSettings } from '../../platform/validation.ts'
@@ -7,13 +7,13 @@ import { rules } from './metadata-rules.ts'
 import { type MetadataDraft, schemaFor } from './metadata-schema.ts'
 import { profileViolations } from './profile-violations.ts'
 
-/** What client metadata is validated against: what the deployment is and can do. */
+/** What client metadata is validated against: the deployment and what it supports. */
 export interface ValidationContext {
   /** Whether plain http is accepted for addresses on this machine. */
   development: boolean
   /** The security profile of the deployment, by default `core`. */
   profile?: Profile
-  /** Whether the server sees the certificates of clients, by default true. */
+  /** Whether the server receives client certificates, by default true. */
   seesCertificates?: boolean
   /** The types of authorization details that clients may use, by default all. */
   detailTypes?: readonly string[]
@@ -28,16 +28,16 @@ const lists = [
   'backchannel_allowed_hints',
 ] as const satisfies (keyof ClientMetadata)[]
 
-/** Of a list. Describing the problem of an entry takes a hundred times as long as reading it. */
+/** Most entries of a list. Describing the problem of an entry takes a hundred times as long as reading it. */
 const mostEntries = 500
 
-/** Returns the client, or all problems: each starts with the name of the metadata it is about, none contains a secret. */
+/** Returns the client, or all problems. Each problem starts with the name of the metadata; none contains a secret. */
 export function readClientMetadata(
   input: unknown,
   context: ValidationContext,
 ): { client: ClientMetadata } | { problems: string[] } {
   if (!isPlain(input)) return { problems: ['client metadata must be an object'] }
-  // RFC 7591 §2: null means left out.
+  // RFC 7591 §2: null counts as left out.
   const given = Object.fromEntries(Object.entries(input).filter(([, value]) => value !== null && value !== undefined))
   const long = lists.filter((name) => Array.isArray(given[name]) && given[name].length > mostEntries)
   if (long.length > 0) return { problems: long.map((name) => `${name} must have at most ${mostEntries} entries`) }
@@ -66,7 +66,7 @@ function complete(draft: MetadataDraft): ClientMetadata {
 
 function defaultGrants(mode: DeliveryMode | undefined, isDeviceService: boolean): string[] {
   if (mode === 'poll' || mode === 'ping') return [CIBA_GRANT]
-  // A push client is given its tokens and a device service needs none: neither uses the token endpoint (RG-2).
+  // A push client receives its tokens and a device service needs none: neither uses the token endpoint (CIBA Core §4).
   if (mode === 'push' || isDeviceService) return []
   return ['authorization_code']
 }

@@ -1,22 +1,22 @@
-/** Which clients know a user by the same pairwise subject (CIBA Core §4, RG-8 – RG-12). */
+/** Sectors: clients of one sector get the same pairwise subject for a user (OpenID Connect Core §8.1, CIBA Core §4). */
 import type { ClientMetadata } from './client-metadata.ts'
 
 /**
- * The host that stands for all clients of one party: that of `sector_identifier_uri` if there is one; else, for who
- * polls or is pinged, of `jwks_uri`, for who is pushed to, of the notification endpoint, for others of their redirects.
+ * Returns the host that identifies the sector of a client: that of `sector_identifier_uri` if there is one; else of
+ * `jwks_uri` for poll and ping, of the notification endpoint for push, of the redirect URI for others.
  */
 export function sectorOf(client: ClientMetadata): string | undefined {
   const address = client.sector_identifier_uri ?? standsFor(client)
   if (address === undefined) return undefined
   const { protocol, host } = new URL(address)
-  // An app's own scheme, or the machine it runs on, is nobody's: anybody could say the same.
+  // A private-use scheme or a loopback address belongs to no party: any client could register the same.
   const isSomebodys = protocol === 'https:' || (protocol === 'http:' && client.application_type !== 'native')
   return isSomebodys ? host : undefined
 }
 
 /**
- * Whether a client that changes only how it is told is still what was let into its sector: nobody asks the sector's list
- * then, as at registration.
+ * Whether a client stays in its sector when only its delivery settings change. The list at `sector_identifier_uri` is not
+ * fetched for this, unlike at registration.
  */
 export function staysInSector(before: ClientMetadata, after: ClientMetadata): boolean {
   if (after.subject_type !== 'pairwise') return true
@@ -25,7 +25,7 @@ export function staysInSector(before: ClientMetadata, after: ClientMetadata): bo
     : standsFor(before) === standsFor(after)
 }
 
-/** The address that has to be in the list at `sector_identifier_uri` (RG-9), and without one is the sector. */
+/** Returns the address that `sector_identifier_uri` must list; without it, its host is the sector (CIBA Core §4). */
 export function standsFor(client: ClientMetadata): string | undefined {
   switch (client.backchannel_token_delivery_mode) {
     case 'poll':
@@ -39,8 +39,8 @@ export function standsFor(client: ClientMetadata): string | undefined {
 }
 
 /**
- * Whether a client that changes would be in another sector, which it must not. Requests that are open end as they began,
- * with other addresses and proofs: in the sector of somebody else it would hear what users are called there.
+ * Whether a change would move a client to another sector, which is not allowed. Open requests keep the addresses and
+ * proofs they began with: in another party's sector, the client would learn that party's subjects.
  */
 export function leavesSector(before: ClientMetadata, after: ClientMetadata): boolean {
   return after.subject_type === 'pairwise' && sectorOf(before) !== sectorOf(after)
@@ -48,7 +48,7 @@ export function leavesSector(before: ClientMetadata, after: ClientMetadata): boo
 
 export const sectorStays = 'the sector of a client with pairwise subjects cannot change: register another client'
 
-/** Whether the client proves with its keys that `jwks_uri` is its own (RG-12). */
+/** Whether the client proves with its keys that `jwks_uri` is its own (CIBA Core §4). */
 export function usesItsKeys(client: ClientMetadata): boolean {
   return (
     client.backchannel_authentication_request_signing_alg !== undefined ||

@@ -6,7 +6,7 @@ import { complainAboutName } from './shown-name.ts'
 const known = ['Northbank', 'Zürich Café', 'paypal', 'till-7', 'Modern Wien']
 const about = (name: string, mailed = false) => complainAboutName(name, { known, mailed })
 
-test('a name that is the same at a glance as that of a known client is refused', () => {
+test('a name that looks the same as that of a known client is refused', () => {
   const alike = [
     'Northbank',
     'NORTHBANK',
@@ -33,7 +33,7 @@ test('a name that is the same at a glance as that of a known client is refused',
   for (const name of alike) assert.match(about(name) ?? '', /that of another client|mix letters/, name)
 })
 
-test('letters of several scripts are not mixed, but for those that are written together', () => {
+test('a name must not mix scripts, except those that are written together', () => {
   for (const name of ['Nоrthpole', 'Shop Αpple', 'Bаnk', 'Кiоsk shop'])
     assert.match(about(name) ?? '', /several scripts/, name)
   for (const name of ['Кофейня', 'Καφενείο', 'カフェ喫茶 Tokyo', '서울 Cafe', 'قهوة', 'Cafe 24', 'Łódź & Søn', 'π']) {
@@ -41,7 +41,7 @@ test('letters of several scripts are not mixed, but for those that are written t
   }
 })
 
-test('a name that only looks like letters of a known one is refused: in a script of nobody’s, or in signs', () => {
+test('a name that only resembles letters of a known one is refused: in an unused script, or in symbols', () => {
   for (const name of ['ꓠꓳꓣꓔꓧꓐꓮꓠꓗ', 'ᏢᎪᎩᏢᎪᏞ']) assert.match(about(name) ?? '', /everyday use/, name)
   for (const name of ['🅝orthbank', '🅿aypal', '🇳orthbank']) assert.match(about(name) ?? '', /symbols that stand/, name)
   for (const name of ['தமிழ் கடை', 'বাংলা', 'ሱቅ', 'ร้านกาแฟ', 'Taxi 🚕']) assert.equal(about(name), undefined, name)
@@ -63,7 +63,7 @@ test('a name that cannot be read is refused', () => {
   for (const name of ['...', '🚕', '—', '\u0301']) assert.match(about(name) ?? '', /letter or a number/, name)
 })
 
-test('a name like a link is refused where it would be mailed', () => {
+test('a name that looks like a link is refused where names are mailed', () => {
   for (const name of ['shop.example/pay', 'evil.com', 'www.shop']) {
     assert.equal(about(name), undefined, name)
     assert.match(about(name, true) ?? '', /link/, name)
@@ -72,7 +72,7 @@ test('a name like a link is refused where it would be mailed', () => {
     assert.equal(about(name, true), undefined, name)
 })
 
-test('what mail programs make a link of looks like one', () => {
+test('what mail programs turn into a link looks like one', () => {
   const links = [
     'https://evil.example',
     'HTTP://X',
@@ -100,7 +100,7 @@ test('what mail programs make a link of looks like one', () => {
   for (const text of links) assert.equal(looksLikeALink(text), true, text)
 })
 
-test('prices, versions, dates and sentences do not', () => {
+test('prices, versions, dates and sentences do not look like links', () => {
   const plain = [
     'Coffee 4.20',
     'Fr. 12.50',

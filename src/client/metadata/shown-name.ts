@@ -1,13 +1,13 @@
 /**
- * Names that clients give themselves. A user decides by them: one must be readable, and not be taken for that of a client
+ * Names that clients give themselves. Users decide by them: a name must be readable and not look like that of a client
  * that the operator registered.
  */
 import { looksLikeALink } from './link-like.ts'
 
 export interface NameNeeds {
-  /** What users know the operator's clients by. */
+  /** The names under which users know the operator's clients. */
   known: readonly string[]
-  /** Whether names stand in mails. */
+  /** Whether names are shown in mails. */
   mailed: boolean
 }
 
@@ -26,13 +26,13 @@ export function complainAboutName(name: string, { known, mailed }: NameNeeds): s
 }
 
 /**
- * What a name looks like at a glance: the same for names that differ in case, accents, spaces and signs only, or in letters
- * that look like each other. Letters of Cyrillic and Greek that look like Latin ones stand for those, and `1`, `l` and `i`
- * for one another; Unicode's whole table of confusable characters (UTS 39) is ten thousand lines, most of them of scripts
- * that a mixed name is refused for.
+ * Returns a normal form that is the same for names that look alike: those that differ only in case, accents, spaces and
+ * symbols, or in similar letters. Cyrillic and Greek letters that look Latin are mapped to Latin ones, and `1`, `l` and
+ * `i` to one letter. Unicode's whole table of confusable characters (UTS 39) has ten thousand lines, most of them for
+ * scripts that are refused in a mixed name.
  */
 export function skeletonOf(name: string): string {
-  // Signs first: made plain, some become letters, as ™ does.
+  // Symbols first: normalisation turns some into letters, for instance ™.
   const plain = name.replace(noLetters, '').normalize('NFKC').toLowerCase().normalize('NFKD')
   const letters = plain.replace(/\p{M}/gu, '').replace(noLetters, '')
   return [...letters]
@@ -74,14 +74,14 @@ const lookAlikes = new Map(
   }).flatMap(([latin, alike]) => [...alike].map((letter): [string, string] => [letter, latin])),
 )
 
-/** UAX 31's recommended ones. Of the others, some (Lisu, Cherokee) could write whole names that look like Latin ones. */
+/** The recommended scripts of UAX 31. Some others (Lisu, Cherokee) could write whole names that look Latin. */
 const scripts: [string, RegExp][] = [
   ...['Latin', 'Greek', 'Cyrillic', 'Armenian', 'Hebrew', 'Arabic', 'Thaana', 'Ethiopic', 'Georgian'],
   ...['Devanagari', 'Bengali', 'Gurmukhi', 'Gujarati', 'Oriya', 'Tamil', 'Telugu', 'Kannada', 'Malayalam', 'Sinhala'],
   ...['Thai', 'Lao', 'Tibetan', 'Myanmar', 'Khmer', 'Han', 'Hiragana', 'Katakana', 'Hangul', 'Bopomofo'],
 ].map((script) => [script, new RegExp(`\\p{Script=${script}}`, 'u')])
 
-/** Scripts that are written together, and with Latin, as UTS 39 §5.2 has them for "highly restrictive". */
+/** Scripts that may be mixed with each other and with Latin: "highly restrictive" in UTS 39 §5.2. */
 const together = [
   ['Latin', 'Han', 'Hiragana', 'Katakana'],
   ['Latin', 'Han', 'Hangul'],

@@ -2,7 +2,7 @@ import type { Database } from '../../platform/storage/database.ts'
 
 export type PairwiseSubjectStore = ReturnType<typeof createPairwiseSubjectStore>
 
-/** Which user each pairwise subject stands for, so that an `id_token_hint` leads back. */
+/** The user of each pairwise subject, so that an `id_token_hint` can be resolved. */
 export function createPairwiseSubjectStore(database: Database) {
   return {
     async remember(subject: string, userId: string, now: number): Promise<void> {

@@ -1,4 +1,4 @@
-/** Pairwise subjects (OpenID Connect Core §8.1): the same user, known to each sector by another name. */
+/** Pairwise subjects (OpenID Connect Core §8.1): each sector gets its own subject for a user. */
 import { createHmac } from 'node:crypto'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
@@ -7,9 +7,9 @@ import { sectorOf } from '../metadata/sector.ts'
 import type { PairwiseSubjectStore } from './pairwise-subject-store.ts'
 
 export interface PairwiseSubjects {
-  /** What a client calls the user. Always the same, on every node; nobody without our key can turn it round (PW-1). */
+  /** Resolves to the subject of the user for the client: stable, the same on every node, not reversible without the key. */
   subjectFor(client: ClientMetadata, userId: string): Promise<string>
-  /** Whom a client means. What is no subject of its own leads to nobody. */
+  /** Resolves to the user that a client's subject stands for, or undefined if it is not a subject of its sector. */
   userFor(client: ClientMetadata, subject: string): Promise<string | undefined>
 }
 
@@ -32,7 +32,7 @@ export function createPairwiseSubjects(needs: {
     async userFor(client, subject) {
       if (client.subject_type !== 'pairwise') return subject
       const userId = await needs.subjects.find(subject)
-      // Another sector's subject is nobody's here, even if it stands for somebody there.
+      // A subject of another sector is not valid here.
       return userId !== undefined && subjectOf(sectorOf(client)!, userId) === subject ? userId : undefined
     },
   }

@@ -1,4 +1,4 @@
-/** `sector_identifier_uri`: whether a client may call itself part of a sector (OpenID Connect Registration §5, RG-9). */
+/** `sector_identifier_uri`: whether a client may belong to a sector (OpenID Connect Registration §5, CIBA Core §4). */
 
 import type { Clock } from '../../platform/clock.ts'
 import { createFetches, type Fetches } from '../../platform/http/fetches.ts'
@@ -22,10 +22,10 @@ export function createSectorLists({ caller, releaseSlotWhile, clock }: SectorLis
 }
 
 /**
- * Returns what is wrong, or undefined. The list is fetched once, when the client is registered.
+ * Resolves to what is wrong, or undefined. The list is fetched once, when the client is registered.
  *
- * @param slot of the call that waits for it
- * @throws {Overloaded} if too much is fetched already
+ * @param slot of the call that waits for the list
+ * @throws {Overloaded} if too much is being fetched already
  */
 export async function complainAboutSector(
   client: ClientMetadata,
@@ -37,7 +37,7 @@ export async function complainAboutSector(
   const listed = await listAt(uri, lists, slot)
   if (listed === undefined) return 'sector_identifier_uri must answer with a JSON list of addresses'
   const needed = [standsFor(client), ...client.redirect_uris].filter((address) => address !== undefined)
-  // Whoever uses none of them shows by nothing that it belongs there (RG-8).
+  // A client with none of these addresses cannot show that it belongs to the sector.
   return needed.length > 0 && needed.every((address) => listed.includes(address))
     ? undefined
     : 'sector_identifier_uri must list the jwks_uri or notification endpoint, and every redirect_uri'

@@ -1,4 +1,4 @@
-/** A client changes how it wants to hear of outcomes: the seed's `clientconfig`, with its old names and the standard's. */
+/** A client changes how it is notified: `clientconfig`, with its former names and those of the standard. */
 import type { FastifyInstance } from 'fastify'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -48,7 +48,7 @@ export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs
   })
 }
 
-/** The new settings obey the rules of registration: a mode that exists, an address exactly where it is called back (RG-3, RG-4, M7). */
+/** Returns the new settings, valid as at registration: a known mode, an endpoint exactly for ping and push (CIBA Core §4). */
 function readSettings(form: Form, client: Client, context: ValidationContext): Settings {
   const asked = form.get('backchannel_token_delivery_mode') ?? form.get('ciba_notify_type') ?? client.deliveryMode
   const mode = asked?.toLowerCase()
@@ -59,7 +59,7 @@ function readSettings(form: Form, client: Client, context: ValidationContext): S
   const read = readClientMetadata(
     {
       ...client.metadata,
-      // Its secret is not changed here, and is not at hand; the rules only want to see that it has one.
+      // The secret is not changed here and not available in clear; the rules only check that there is one.
       ...(client.secretHash !== undefined && { client_secret: client.secretHash }),
       backchannel_token_delivery_mode: mode,
       backchannel_client_notification_endpoint: endpoint ?? kept,

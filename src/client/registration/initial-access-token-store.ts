@@ -3,7 +3,7 @@ import type { Database, Statement } from '../../platform/storage/database.ts'
 
 export type InitialAccessStore = ReturnType<typeof createInitialAccessStore>
 
-/** Tokens that let clients register themselves. */
+/** Initial access tokens (RFC 7591 §3). */
 export function createInitialAccessStore(database: Database) {
   return {
     async add(token: string, uses: number, now: number, expiresAt: number): Promise<void> {
@@ -14,14 +14,17 @@ export function createInitialAccessStore(database: Database) {
       })
     },
 
-    /** Takes one use, if there is one left. First of the step that keeps the client: of two at once, one gets it. */
+    /**
+     * Returns the statement that takes one use, if one is left. It is the first of the step that adds the client: of two
+     * simultaneous registrations, one gets the last use.
+     */
     use: (token: string, now: number): Statement => ({
       sql: `update initial_access_tokens set uses_left = uses_left - 1
             where token_hash = $1 and uses_left > 0 and expires_at > $2 returning token_hash`,
       values: [fingerprint(token), now],
     }),
 
-    /** Whether it could be used now: for an answer that says what is wrong before the metadata is looked at. */
+    /** Whether the token could be used now, so that an invalid one is refused before the metadata is read. */
     async isGood(token: string, now: number): Promise<boolean> {
       const rows = await database.read(
         'select uses_left from initial_access_tokens where token_hash = $1 and uses_left > 0 and expires_at > $2',

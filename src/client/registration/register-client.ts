@@ -1,4 +1,4 @@
-/** Clients that register themselves (RFC 7591, RFC 7592): what they say is checked like everybody's, and never grants power. */
+/** Dynamic client registration (RFC 7591, RFC 7592). It never grants what only an operator may grant. */
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { newId, newSecret, sameSecret, type Vault } from '../../platform/crypto.ts'
@@ -21,24 +21,27 @@ import type { RegistrationAttemptStore } from './registration-attempt-store.ts'
 import type { RegistrationStore } from './registration-store.ts'
 
 export interface RegistrationNeeds {
-  /** `token`: whoever has an initial access token may register. `open`: anybody, so many in an hour from one address (of IPv6, from one network), and ten times as many attempts from its network. */
+  /**
+   * `token`: an initial access token is required. `open`: none is; `perHour` clients may be registered from one address
+   * (IPv6: from one network), and ten times as many attempts made from its network.
+   */
   policy: { mode: 'token' | 'open'; perHour: number }
   clients: ClientStore
   registrations: RegistrationStore
   attempts: Pick<RegistrationAttemptStore, 'count'>
-  /** In which attempts of anonymous callers wait to be counted. */
+  /** Where attempts of anonymous callers wait to be counted. */
   attemptQueue: FairQueue
   initialAccess: InitialAccessStore
   validationContext: ValidationContext
-  /** What a client may ask for that does not say what. Never includes the scope with which users decide. */
+  /** The scopes of a client that names none. Never includes the scope with which users decide. */
   scopes: readonly string[]
-  /** Whether users may have codes. Only an operator says who need not ask for them (UC-2). */
+  /** Whether users may have codes. Only an operator can exempt a client from asking for them. */
   userCodes: boolean
-  /** Whether names of clients stand in mails to users. */
+  /** Whether names of clients are shown in mails to users. */
   mailed: boolean
-  /** Whether oidc-provider can work with the client too; else what it says. */
+  /** Resolves to oidc-provider's objection to the client, or undefined. */
   accepts(client: Client): Promise<string | undefined>
-  /** What ends with a client, for the step that removes it. */
+  /** Statements that end what belongs to a client, for the step that removes it. */
   endings(clientId: string, now: number): Statement[]
   sectorLists: Pick<SectorLists, 'get'>
   vault: Vault
@@ -46,31 +49,33 @@ export interface RegistrationNeeds {
   audit: Audit
 }
 
-/** A client and what only it is told. */
+/** A client, with what is returned to the client only. */
 export interface Registration {
   client: Client
-  /** The secret in clear, if one was made just now. */
+  /** The secret in clear text, if a new one was made. */
   secret: string | undefined
-  /** With it the client looks after its registration. */
+  /** The registration access token (RFC 7592 §3). */
   registrationToken: string
   /** Milliseconds since 1970. */
   registeredAt: number
 }
 
-/** What only an operator may say of a client. Ignoring it would leave a client that is not what it believes to be. */
+/** Members that only an operator may set. Ignoring them would register another client than the caller expects. */
 const operatorsOnly = ['backchannel_device_service', 'backchannel_unknown_users', 'limits']
 
-/** Attempts that may be made for each client that may be registered: enough for whoever tries until it is right. */
+/** Attempts allowed for each client that may be registered, so that a developer can correct mistakes. */
 const attemptsEach = 10
 
-/** Who calls: the address, for counting and for the audit, and the place of the call. */
+/** The caller's address, for limits and the audit, and the slot of the call. */
 export interface RegistrationCall {
   from: string
   slot: Slot | undefined
 }
 
 /**
- * @param permission the initial access token, if one came
+ * Registers a client (RFC 7591 §3).
+ *
+ * @param permission the initial access token, if one was sent
  * @throws {OAuthError} `invalid_token`, `invalid_client_metadata`, `invalid_redirect_uri`, `access_denied` (429)
  */
 export async function register(
@@ -81,7 +86,7 @@ export async function register(
 ): Promise<Registration> {
   const { registrations, initialAccess, policy, clock, vault } = needs
   const now = clock.now()
-  // Before the metadata is looked at: a stranger learns nothing, and has nothing fetched.
+  // Before the metadata is read: without a valid token, a caller learns nothing and causes no fetch.
   if (policy.mode === 'token' && !(permission !== undefined && (await initialAccess.isGood(permission, now)))) {
     throw notAllowed()
   }
@@ -99,8 +104,8 @@ export async function register(
 }
 
 /**
- * Counts an attempt before anything is done for it: an attempt that is refused later has caused a fetch. One at a time:
- * hundreds at once from one network would all wait for the same row, each with a connection to the database.
+ * Counts an attempt before it is processed, because a refused attempt may have caused a fetch already. One at a time:
+ * hundreds at once from one network would all wait for the same row, each with its own database connection.
  */
 function mayTry(from: string, network: string, now: number, needs: RegistrationNeeds): Promise<boolean> {
   const { attempts, attemptQueue, policy, registrations, vault } = needs
@@ -112,7 +117,7 @@ function mayTry(from: string, network: string, now: number, needs: RegistrationN
   })
 }
 
-/** The client that a registration token looks after; somebody else's and none at all are answered alike (DR-12). */
+/** Resolves to the client of a registration access token. A wrong token and an unknown client get the same error. */
 export async function find(id: string, token: string | undefined, needs: RegistrationNeeds): Promise<Client> {
   const own = token !== undefined && (await needs.registrations.isLookedAfterBy(id, token))
   const client = own ? await needs.clients.find(id) : undefined
@@ -120,7 +125,7 @@ export async function find(id: string, token: string | undefined, needs: Registr
   return client
 }
 
-/** A full replacement: what is not said again goes back to its default (DR-11). The token is another one afterwards. */
+/** Replaces all metadata (RFC 7592 §2.2): what is left out returns to its default. The token changes. */
 export async function replace(
   id: string,
   token: string | undefined,
@@ -138,7 +143,7 @@ export async function replace(
   return { client, secret, registrationToken, registeredAt: now }
 }
 
-/** Ends all that the client has open: its tokens, its requests, what it was to be told. */
+/** Removes the client and all it has open: its tokens, its requests, its pending notifications. */
 export async function remove(
   id: string,
   token: string | undefined,
@@ -151,7 +156,7 @@ export async function remove(
   needs.audit({ event: 'client.removed', client: id, address: from, by: 'registration' })
 }
 
-/** RFC 7592 §2.2: these are ours to say; a client may only repeat what it is called and what its secret is. */
+/** RFC 7592 §2.2: the server sets these members; a client may only repeat its client_id and its secret. */
 function refuseWhatMayNotChange(said: Record<string, unknown>, before: Client, vault: Vault): void {
   const ours = [
     'registration_access_token',
@@ -187,10 +192,10 @@ async function read(
     {
       scope: needs.scopes.join(' '),
       ...own,
-      // Else whoever wants to make phones ring would exempt itself. RFC 7591 §3.2.1: it is told what it is registered with.
-      ...(needs.userCodes && rings(own) && { backchannel_user_code_parameter: true }),
+      // Else a client could exempt itself. RFC 7591 §3.2.1: the response shows the registered value.
+      ...(needs.userCodes && sendsRequests(own) && { backchannel_user_code_parameter: true }),
       client_id: id,
-      // Where the present secret stays, the rules only want to see that there is one.
+      // If the present secret stays, the rules only check that there is one.
       ...(needsSecret(method) && { client_secret: secret ?? before!.secretHash }),
     },
     needs.validationContext,
@@ -217,7 +222,7 @@ async function read(
   return { client, secret }
 }
 
-function rings({ backchannel_token_delivery_mode: mode }: Record<string, unknown>): boolean {
+function sendsRequests({ backchannel_token_delivery_mode: mode }: Record<string, unknown>): boolean {
   return mode !== undefined && mode !== null
 }
 

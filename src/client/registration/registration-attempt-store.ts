@@ -2,18 +2,18 @@ import type { Database } from '../../platform/storage/database.ts'
 
 export type RegistrationAttemptStore = ReturnType<typeof createRegistrationAttemptStore>
 
-/** Milliseconds over which is counted, from the first. */
-const hour = 3600_000
+/** Milliseconds of the period in which attempts are counted, from the first. */
+const hourMs = 3600_000
 
-/** How often clients were registered, or were to be, from which networks. */
+/** Counts attempts to register clients, by network. */
 export function createRegistrationAttemptStore(database: Database) {
   return {
     /**
-     * Counts one attempt in each of the networks, unless `most` were made in one of them within the hour. Of many at once
-     * no more than `most` may.
+     * Counts one attempt in each of the networks, unless one of them had `most` within the hour. Of simultaneous
+     * attempts, at most `most` succeed.
      *
      * @param networks hashes
-     * @returns whether it may be made
+     * @returns whether the attempt may be made
      */
     async count(networks: readonly string[], most: number, now: number): Promise<boolean> {
       const rows = await database.step({
@@ -28,7 +28,7 @@ export function createRegistrationAttemptStore(database: Database) {
                 since = case when registration_attempts.since <= $3 then excluded.since else registration_attempts.since end
               where registration_attempts.attempts < cast($4 as bigint) or registration_attempts.since <= $3
               returning network`,
-        values: [JSON.stringify(networks), now, now - hour, most],
+        values: [JSON.stringify(networks), now, now - hourMs, most],
       })
       return rows.length === networks.length
     },
@@ -36,7 +36,7 @@ export function createRegistrationAttemptStore(database: Database) {
     async forgetOld(now: number): Promise<void> {
       await database.step({
         sql: 'delete from registration_attempts where since <= $1 returning network',
-        values: [now - hour],
+        values: [now - hourMs],
       })
     },
   }

@@ -1,4 +1,4 @@
-/** Dynamic registration of clients (RFC 7591), and looking after a registration (RFC 7592). */
+/** Dynamic client registration (RFC 7591), and its management (RFC 7592). */
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
@@ -61,11 +61,11 @@ function readBody(request: FastifyRequest): unknown {
 
 function bearer(request: FastifyRequest): string | undefined {
   const token = bearerOf(request.headers.authorization)
-  // None of ours is longer: it need not be hashed.
+  // A valid token is never longer, so a longer one is not hashed.
   return token !== undefined && token.length <= 255 ? token : undefined
 }
 
-/** All that is registered, defaults included, and what only the client is told (DR-2). */
+/** Returns all registered metadata, defaults included, with the members that only the client receives (RFC 7591 §3.2.1). */
 function whole({ client, secret, registrationToken, registeredAt }: Registration, uri: string) {
   return {
     ...withoutSecret(client.metadata),

@@ -5,31 +5,31 @@ import { insertClient } from '../client-store.ts'
 
 export type RegistrationStore = ReturnType<typeof createRegistrationStore>
 
-/** Milliseconds over which registrations from one address are counted. */
-const hour = 3600_000
+/** Milliseconds of the period in which registrations from one address are counted. */
+const hourMs = 3600_000
 
-/** The clients that registered themselves. Changes are announced under the topic `client`. */
+/** Clients that registered themselves. Changes are announced under the topic `client`. */
 export function createRegistrationStore(database: Database) {
   const announce = (id: string) => [{ topic: 'client', key: id }]
   const roomFor = (from: string, perHour: number, now: number) => ({
     sql: `select 1 as room where (select count(*) from clients where registered_from = $1 and created_at > $2) < $3`,
-    values: [from, now - hour, perHour],
+    values: [from, now - hourMs, perHour],
   })
 
   return {
     /**
-     * Keeps a client that has shown an initial access token: `permission` uses one up, in the same step.
-     * @returns whether it was kept: not if the token has no use left
+     * Adds a client that presented an initial access token: `permission` takes one use, in the same step.
+     * @returns whether it was added: false if the token has no use left
      */
     async addPermitted(client: Client, registrationToken: string, permission: Statement, now: number) {
       const kept = [insertClient(client, now), mark(client.id, registrationToken, undefined)]
       return (await database.step(permission, { also: kept, announce: announce(client.id) })).length > 0
     },
 
-    /** Keeps a client that nobody vouches for, unless its address has registered `perHour` others within the hour. */
+    /** Adds a client without initial access token, unless its address has registered `perHour` others within the hour. */
     async addOpen(client: Client, registrationToken: string, from: string, perHour: number, now: number) {
       const kept = [insertClient(client, now), mark(client.id, registrationToken, from)]
-      // Of two that count at once, neither would count the other.
+      // Two that count at the same time would not count each other.
       const rows = await database.step(roomFor(from, perHour, now), {
         also: kept,
         announce: announce(client.id),
@@ -38,13 +38,13 @@ export function createRegistrationStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Whether another client of this address would be kept now: for an answer before anything is done for it. */
+    /** Whether this address may register another client now: a call can be refused before work is done for it. */
     async hasCapacity(from: string, perHour: number, now: number): Promise<boolean> {
       const { sql, values } = roomFor(from, perHour, now)
       return (await database.read(sql, values)).length > 0
     },
 
-    /** Whether this token looks after that client. */
+    /** Whether this is the client's registration access token. */
     async isLookedAfterBy(id: string, registrationToken: string): Promise<boolean> {
       const rows = await database.read('select id from clients where id = $1 and registration_token_hash = $2', [
         id,
@@ -53,7 +53,7 @@ export function createRegistrationStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Replaces what a client registered and the token for the next time. Not if another update was faster. */
+    /** Replaces the metadata and the registration access token. Resolves to false if another update came first. */
     async replace(client: Client, registrationToken: string, next: string, now: number): Promise<boolean> {
       const {
         backchannel_token_delivery_mode: _,
@@ -82,7 +82,7 @@ export function createRegistrationStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Removes a client with all that hangs on it. */
+    /** Removes a client with all that belongs to it. */
     async remove(id: string, registrationToken: string, also: Statement[]): Promise<boolean> {
       const rows = await database.step(
         {

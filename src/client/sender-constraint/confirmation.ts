@@ -1,4 +1,4 @@
-/** Who alone may use a token: whoever holds this key. Nothing in it means that bearing the token is enough. */
+/** The key that a token is bound to (`cnf`, RFC 7800). If empty, the token is a bearer token. */
 export interface Confirmation {
   /** SHA-256 of the client certificate, base64url: `x5t#S256` (RFC 8705 §3.1). */
   certificate?: string | undefined

@@ -1,19 +1,19 @@
-/** Nonces for DPoP proofs (RFC 9449 §8): made from the time and a key that all nodes have, so that none is kept. */
+/** Nonces for DPoP proofs (RFC 9449 §8), derived from the time and a key that all nodes share, so that none is stored. */
 import { hkdfSync } from 'node:crypto'
 import type { Clock } from '../../platform/clock.ts'
 import { sameSecret } from '../../platform/crypto.ts'
 
 export interface Nonces {
-  /** What the next proof is to say. Good for at least three minutes. */
+  /** Returns the nonce for the next proof. Valid for at least three minutes. */
   next(): string
   isGood(nonce: unknown): boolean
 }
 
-/** Milliseconds. */
+/** Milliseconds for which the same nonce is issued. */
 const step = 60_000
 
 /**
- * The derivation is that of oidc-provider, which is given the same key: a nonce from one endpoint is good at all others.
+ * Uses the same derivation and key as oidc-provider: a nonce from one endpoint is valid at all others.
  *
  * @param key 32 bytes
  */

@@ -1,4 +1,4 @@
-/** DPoP (RFC 9449): with each call a client proves anew that it holds the key its tokens are bound to. */
+/** DPoP (RFC 9449): with each call a client proves that it holds the key its tokens are bound to. */
 import { calculateJwkThumbprint, importJWK, type JWK, type JWTPayload, jwtVerify } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint } from '../../platform/crypto.ts'
@@ -8,76 +8,77 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Rule } from '../../platform/rule.ts'
 import type { Nonces } from './dpop-nonces.ts'
 
-/** A proof as it was sent, if one was, and the call it has to be about. */
+/** A proof as received, if one was, and the call that it must match. */
 export interface SentProof {
   header: string | string[] | undefined
   method: string
-  /** Of the address that was called, without its query. */
+  /** Of the called address, without its query. */
   path: string
 }
 
 export interface Proofs {
   /**
-   * All checks that cost next to nothing. Anybody can make a proof that passes them: nothing is written and no signature
-   * is verified before more is known of the caller.
+   * Makes all cheap checks. Anybody can make a proof that passes them, so nothing is written and no signature is verified
+   * until more is known of the caller.
    *
-   * @param accessToken the token that came with the call: the proof has to name it, and what is refused is refused as at
-   *   a protected resource (RFC 9449 §7.1)
-   * @throws {OAuthError} `invalid_dpop_proof`, `use_dpop_nonce`; 400, or 401 where there is an access token
+   * @param accessToken the token that came with the call: the proof must contain its hash, and errors are those of a
+   *   protected resource (RFC 9449 §7.1)
+   * @throws {OAuthError} `invalid_dpop_proof`, `use_dpop_nonce`; 400, or 401 with an access token
    */
   read(sent: SentProof, accessToken?: string): Promise<ReadProof>
-  /** The thumbprint (`jkt`) of the key whose holder sent this call: reads the proof and accepts it. For known clients. */
+  /** Reads and accepts the proof. Resolves to the thumbprint (`jkt`) of its key. For authenticated clients. */
   keyOf(sent: SentProof): Promise<string>
-  /** `WWW-Authenticate` for a refusal at a protected resource. */
+  /** Returns `WWW-Authenticate` for an error at a protected resource. */
   challenge(error: string): string
-  /** What an answer says beside its body: the nonce for the next proof, where one has to be in it (RFC 9449 §8.2). */
+  /** Returns headers for the response: the nonce for the next proof, where nonces are required (RFC 9449 §8.2). */
   answerHeaders(sent: SentProof): Record<string, string>
 }
 
-/** A proof in which everything is as it should be, but for the signature, which was not looked at yet. */
+/** A proof that passed all checks except that of its signature. */
 export interface ReadProof {
-  /** The thumbprint (`jkt`) of the key it names. */
+  /** The thumbprint (`jkt`) of its key. */
   key: string
   jti: string
   /**
-   * Verifies the signature, and marks the proof as used: for all nodes, in one statement, so that of two at once one is
-   * accepted. Only for a caller that is known by something else, too: its credentials, or a token that is bound to `key`.
+   * Verifies the signature and marks the proof as used: for all nodes, in one statement, so that one of two simultaneous
+   * uses is accepted. Only for a caller that also presented credentials, or a token that is bound to `key`.
    *
    * @throws {OAuthError} `invalid_dpop_proof`
    */
   accept(): Promise<void>
-  /** Marks it as used, where its signature was verified already. Returns whether this was the first time. */
+  /** Marks the proof as used, where its signature was verified already. Resolves to whether this was the first use. */
   useOnce(): Promise<boolean>
 }
 
 export interface ProofNeeds {
-  /** Under which names clients call us: the issuer, and where they find us with certificates (DP-12). */
+  /** The addresses at which clients call this server: the issuer, and the one for client certificates. */
   addresses: readonly string[]
   algorithms: readonly string[]
   nonces: Nonces
-  /** Whether each proof has to hold a nonce of ours. */
+  /** Whether each proof must contain a nonce of this server. */
   requireNonce: boolean
-  /** Marks a proof as used, for all nodes, until nobody would accept it anyway. Answers whether this was the first time. */
+  /** Marks a proof as used, for all nodes, until it would be refused anyway. Resolves to whether this was the first use. */
   useOnce(key: string, jti: string, expiresAt: number): Promise<boolean>
   clock: Clock
 }
 
-/** As much of a call as is needed to see its proof. */
+/** The part of a call that is needed to read its proof. */
 export interface CallWithProof {
   headers: Readonly<Record<string, string | string[] | undefined>>
   method?: string | undefined
   url?: string | undefined
 }
 
+/** Returns the proof of a call as received, unverified. */
 export function proofSentWith({ headers, method = '', url = '' }: CallWithProof): SentProof {
   return { header: headers.dpop, method, path: url.split('?')[0]! }
 }
 
-/** Seconds between the clock of a client and ours, in both directions. */
-const skew = 60
-/** Milliseconds a proof is remembered: as long as the nonce in it could be good, which is longer than the skew. */
-const remembered = 300_000
-/** Characters; a longer proof is not even decoded (JO-4). */
+/** Allowed clock difference to a client, in seconds, in both directions. */
+const skewSeconds = 60
+/** Milliseconds that a used proof is stored: as long as its nonce could be valid, which is longer than `skewSeconds`. */
+const storedForMs = 300_000
+/** Longest proof, in characters. A longer one is not decoded. */
 const longestProof = 8192
 const longestJti = 256
 
@@ -107,14 +108,14 @@ export function createProofs(needs: ProofNeeds): Proofs {
     const key = await thumbprintOf(proof.header.jwk as JWK)
     if (key === undefined) throw refused(notVerified)
     const jti = proof.claims.jti as string
-    const useOnce = () => needs.useOnce(key, jti, needs.clock.now() + remembered)
+    const useOnce = () => needs.useOnce(key, jti, needs.clock.now() + storedForMs)
     return {
       key,
       jti,
       useOnce,
       async accept() {
         if (!(await isSignedByItsKey(proof, needs.clock))) throw refused(notVerified)
-        // Last, so that nobody but the holder of the key can use it up.
+        // Last, so that only the holder of the key can mark the proof as used.
         if (!(await useOnce())) throw refused(usedBefore)
       },
     }
@@ -134,12 +135,12 @@ export function createProofs(needs: ProofNeeds): Proofs {
 }
 
 const notVerified = 'the proof: it cannot be verified with its jwk'
-/** What is said of a proof that comes a second time, wherever that is noticed. */
+/** The hint of the error for a proof that was used before. */
 export const usedBefore = 'the proof: this jti was used before'
 
 type ProofRefusal = 'invalid_dpop_proof' | 'use_dpop_nonce'
 
-/** What a proof is checked against: the call it was sent with, and what this server allows. */
+/** What a proof is checked against: its call, and the server's settings. */
 interface ProofContext {
   call: SentProof & { accessToken: string | undefined }
   needs: ProofNeeds
@@ -153,8 +154,8 @@ interface ProofRule extends Rule<Proof, ProofContext> {
 }
 
 /**
- * RFC 9449 §4.3, after "one header" and "one JWT", and before its signature and "used once". Nothing said comes from the
- * proof.
+ * The checks of RFC 9449 §4.3, except "one header" and "one JWT" before them, and the signature and "used once" after
+ * them. No message repeats anything from the proof.
  */
 const rules: readonly ProofRule[] = [
   {
@@ -203,7 +204,7 @@ const rules: readonly ProofRule[] = [
   {
     settings: ['iat'],
     requires: ({ claims }, { needs }) => isNow(claims, Math.floor(needs.clock.now() / 1000)),
-    message: `iat must be a number, at most ${skew} seconds away from now`,
+    message: `iat must be a number, at most ${skewSeconds} seconds away from now`,
   },
   {
     settings: ['exp', 'nbf'],
@@ -218,7 +219,7 @@ interface Proof {
   claims: Record<string, unknown>
 }
 
-/** Node joins what is sent several times. */
+/** Node joins repeated headers. */
 function isOneHeader(header: SentProof['header']): header is string {
   return typeof header === 'string' && !header.includes(',')
 }
@@ -247,7 +248,7 @@ function isPublicKey(jwk: unknown): boolean {
   return !privateMembers.some((name) => name in jwk)
 }
 
-/** Undefined if it is no key. */
+/** Resolves to undefined if it is not a key. */
 async function thumbprintOf(jwk: JWK): Promise<string | undefined> {
   try {
     return await calculateJwkThumbprint(jwk)
@@ -260,20 +261,20 @@ async function isSignedByItsKey({ jwt, header }: Proof, clock: Clock): Promise<b
   try {
     const alg = header.alg as string
     const key = await importJWK(header.jwk as JWK, alg)
-    await jwtVerify(jwt, key, { algorithms: [alg], clockTolerance: skew, currentDate: new Date(clock.now()) })
+    await jwtVerify(jwt, key, { algorithms: [alg], clockTolerance: skewSeconds, currentDate: new Date(clock.now()) })
     return true
   } catch {
     return false
   }
 }
 
-/** Without query and fragment, and after what every URL parser normalises: letters of the host, its usual port, dots. */
+/** Compares as RFC 9449 §4.3 says: without query and fragment, normalised (case of the host, default port, dots). */
 function isAddress(htu: unknown, path: string, addresses: readonly string[]): boolean {
   if (typeof htu !== 'string' || !/^[\x21-\x5b\x5d-\x7e]+$/.test(htu) || !URL.canParse(htu)) return false
   const called = new URL(htu)
   called.search = ''
   called.hash = ''
-  // A request may name a whole address instead of a path (RFC 9112 §3.2.2); added to another, it is none.
+  // A request may contain a whole address instead of a path (RFC 9112 §3.2.2); appended to ours, it is invalid.
   return addresses.some((address) => URL.parse(address + path)?.href === called.href)
 }
 
@@ -281,13 +282,13 @@ function isShort(jti: unknown): boolean {
   return typeof jti === 'string' && jti.length >= 1 && jti.length <= longestJti
 }
 
-/** Our nonce tells when a proof was made, and a till's clock may be wrong (RFC 9449 §4.3, item 11). */
+/** A nonce of ours shows when a proof was made, so that the client's clock does not matter (RFC 9449 §4.3, item 11). */
 function isNow({ iat, nonce }: JWTPayload, now: number): boolean {
-  return Number.isFinite(iat) && (nonce !== undefined || Math.abs(now - iat!) <= skew)
+  return Number.isFinite(iat) && (nonce !== undefined || Math.abs(now - iat!) <= skewSeconds)
 }
 
-/** A proof needs no `exp` and no `nbf`. */
+/** `exp` and `nbf` are optional in a proof. */
 function isInTime({ exp, nbf }: JWTPayload, now: number): boolean {
   if (![exp, nbf].every((time) => time === undefined || Number.isFinite(time))) return false
-  return (exp === undefined || exp > now - skew) && (nbf === undefined || nbf <= now + skew)
+  return (exp === undefined || exp > now - skewSeconds) && (nbf === undefined || nbf <= now + skewSeconds)
 }

@@ -2,16 +2,16 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import type { ClientCertificate } from '../certificate/client-certificate.ts'
 import type { Client } from '../client.ts'
 
-/** Whether a client's tokens are bound to its certificate: it wants them to be, or the deployment does and it chose no DPoP. */
+/** Whether a client's tokens are bound to its certificate: by its registration, or by the deployment and without DPoP. */
 export function isBoundToCertificate({ metadata }: Pick<Client, 'metadata'>, boundTokensOnly: boolean): boolean {
   if (metadata.tls_client_certificate_bound_access_tokens === true) return true
   return boundTokensOnly && metadata.dpop_bound_access_tokens !== true
 }
 
 /**
- * The thumbprint such tokens are bound to.
+ * Returns the certificate thumbprint to bind tokens to.
  *
- * @throws {OAuthError} `invalid_request` if there is no certificate to bind them to (ML-10, FI-2)
+ * @throws {OAuthError} `invalid_request` if there is no certificate
  */
 export function certificateBinding(shown: ClientCertificate | undefined): string {
   if (shown === undefined) {

@@ -1,4 +1,4 @@
-/** Whose key the tokens of a call are bound to: decided before anything is accounted for or used up (DP-11, ML-10). */
+/** Decides which key the tokens of a call are bound to, before anything is counted or marked as used. */
 
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { ClientCertificate } from '../certificate/client-certificate.ts'
@@ -9,11 +9,11 @@ import { certificateBinding, isBoundToCertificate } from './mtls-constraint.ts'
 
 export interface BindingNeeds {
   proofs: Proofs
-  /** Whether the deployment gives out no token that whoever bears it may use. */
+  /** Whether the deployment issues no bearer tokens. */
   boundTokensOnly: boolean
 }
 
-/** What a client shows of its keys. */
+/** The keys that a client presents. */
 export interface ShownKeys {
   certificate?: ClientCertificate | undefined
   proof: SentProof
@@ -22,8 +22,8 @@ export interface ShownKeys {
 export type SenderConstraint = (shown: ShownKeys, client: Client) => Promise<Confirmation>
 
 /**
- * A token is bound to one key (RFC 7800 §3.1), and which kind of key that is follows from what the client registered
- * (DP-14): to its certificate if it or the deployment wants that, else to the key of its proof if it sends one.
+ * A token is bound to one key (RFC 7800 §3.1). The registration decides which: the certificate if the client or the
+ * deployment requires it, else the key of the DPoP proof if one is sent.
  */
 export function createSenderConstraint({ proofs, boundTokensOnly }: BindingNeeds): SenderConstraint {
   return async ({ certificate, proof }, client) => {
@@ -33,7 +33,7 @@ export function createSenderConstraint({ proofs, boundTokensOnly }: BindingNeeds
   }
 }
 
-/** Other clients may send a proof whenever they like; tokens are bound then, too. */
+/** Clients that are not registered for DPoP may send a proof too; their tokens are then bound. */
 async function dpopBinding({ metadata }: Client, proof: SentProof, proofs: Proofs): Promise<Confirmation> {
   if (proof.header !== undefined) return { dpopKey: await proofs.keyOf(proof) }
   if (metadata.dpop_bound_access_tokens !== true) return { dpopKey: undefined }

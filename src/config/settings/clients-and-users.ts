@@ -1,4 +1,4 @@
-/** Who there is: clients, users, and where users sign in. */
+/** Settings of clients, of users, and of where users sign in. */
 import { z } from 'zod'
 import type { ClientMetadataInput } from '../../client/metadata/client-metadata.ts'
 import { expectation } from '../../platform/validation.ts'
@@ -6,7 +6,7 @@ import type { ConfiguredUser, UserHooks } from '../../user/user.ts'
 import { choice, readElsewhere, secretText, section, text, whole } from './kinds.ts'
 import { setting } from './setting.ts'
 
-/** A user as it is configured: without `id` it is the username, else the email address. */
+/** A user as configured. The default of `id` is the username, else the email address. */
 export type ConfiguredUserInput = Omit<ConfiguredUser, 'id'> & { id?: string | undefined }
 
 const clientsExample = `[

@@ -1,4 +1,4 @@
-/** TLS, proxies, and the keys that clients prove to have. */
+/** Settings of TLS, proxies, client certificates, client assertions and DPoP. */
 import { isRange } from './formats.ts'
 import { list, pem, section, text, whole, year, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'

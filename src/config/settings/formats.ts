@@ -1,4 +1,4 @@
-/** What single settings look like: whether a value is one, and how to say so. */
+/** Formats of single settings: whether a value has the format, and how an error message describes it. */
 import { isIP } from 'node:net'
 
 export const smtpForms = '"smtp://user:password@host:port" or "smtps://…", user, password and port as needed'
@@ -18,7 +18,7 @@ export function databaseForms(): string {
 
 export function isDatabase(address: string): boolean {
   if (/^postgres(ql)?:\/\//.test(address)) return URL.canParse(address)
-  // sqlite://file looks like a host name to some and like a path to others.
+  // sqlite://file could be read as a host name or as a path.
   return /^sqlite:./.test(address) && !/^sqlite:\/\/(?!\/)/.test(address)
 }
 
@@ -26,12 +26,12 @@ export function secretForm(): string {
   return 'at least 32 bytes in base64url, which are 43 characters'
 }
 
-/** Whether this can be the configured secret: at least 32 bytes, base64url. */
+/** Returns whether this can be the configured secret: at least 32 bytes, base64url. */
 export function isSecret(secret: string): boolean {
   return /^[A-Za-z0-9_-]+$/.test(secret) && Buffer.from(secret, 'base64url').length >= 32
 }
 
-/** A slip in here would be found out with the first mail only. */
+/** A mistake in this setting would otherwise appear only with the first mail. */
 export function isSmtp(address: string): boolean {
   const url = URL.parse(address)
   return (

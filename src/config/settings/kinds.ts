@@ -1,4 +1,4 @@
-/** Kinds of settings, each with the sentence that says what is wrong with another value. */
+/** Types of settings, each with the error message for other values. */
 import { z } from 'zod'
 import { expectation, secretExpectation } from '../../platform/validation.ts'
 import { isPem, pemForm } from './formats.ts'
@@ -24,12 +24,12 @@ export function text(what: string, holds: (value: string) => boolean) {
   return withValues(z.string(expectation(what)).refine(holds, expectation(what)), what)
 }
 
-/** A text that no problem shows, such as a password or an address with one in it. */
+/** A string that no error message contains, such as a password or an address with one in it. */
 export function secretText(what: string, holds: (value: string) => boolean) {
   return withValues(z.string(secretExpectation(what)).refine(holds, secretExpectation(what)), what)
 }
 
-/** PEM as text, or the file it is in: loading puts the text in the place of the file. Keys are secret. */
+/** PEM as text, or the name of its file; loading replaces the name by the text. Keys are secret. */
 export function pem(what: 'key' | 'certificate' | 'certificates') {
   const form = pemForm(what)
   const type = what === 'key' ? secretText(form, isPem) : text(form, isPem)
@@ -55,7 +55,7 @@ export function yesOrNo(word?: string) {
   return withValues(type, `\`true\`, \`false\`, \`"${word}"\``)
 }
 
-/** Typed for an editor here, and read by a file of its own. */
+/** Typed here for editors, and validated by a file of its own. */
 export function readElsewhere<Value>(values: string) {
   return withValues(z.custom<Value>(), values)
 }

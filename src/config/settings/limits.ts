@@ -1,4 +1,4 @@
-/** How much may be asked, and tried; and who may read the numbers. */
+/** Settings of limits on requests and attempts, and of access to the metrics. */
 import { isRange, metricsTokenForm } from './formats.ts'
 import { list, secretText, section, whole, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'

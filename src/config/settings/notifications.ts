@@ -1,4 +1,4 @@
-/** How clients learn of decisions, and users of requests. */
+/** Settings of notifications to clients (ping and push) and to users. */
 import {
   isPlainUrl,
   isSender,

@@ -1,4 +1,4 @@
-/** Authentication requests, and what says which user they are about. */
+/** Settings of authentication requests, hints and user codes. */
 import { z } from 'zod'
 import { complainAboutKeys } from '../../client/metadata/public-keys.ts'
 import { profiles } from '../../platform/security-profile.ts'
@@ -7,7 +7,7 @@ import { isPlainUrl } from './formats.ts'
 import { choice, section, text, whole, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'
 
-/** In seconds. Timers of Node run for 24 days at most; a request must be able to expire on one. */
+/** In seconds. Timers of Node.js last at most 24 days; the expiry of a request must fit into one. */
 const latest = 14 * 86_400
 
 export const requestSettings = {

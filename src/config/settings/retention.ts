@@ -1,4 +1,4 @@
-/** How long what is finished is kept. */
+/** Settings of how long finished records are kept. */
 import { section, whole } from './kinds.ts'
 import { setting } from './setting.ts'
 

@@ -1,4 +1,4 @@
-/** The server itself. */
+/** Settings of the server itself. */
 import { z } from 'zod'
 import type { AuditEvent } from '../../platform/audit.ts'
 import { expectation, isPlain } from '../../platform/validation.ts'
@@ -8,7 +8,7 @@ import { setting } from './setting.ts'
 
 export const serverSettings = {
   issuer: setting(
-    // What an issuer looks like depends on other settings: rules.ts.
+    // The valid form of the issuer depends on other settings: see rules.ts.
     secretText('an address', () => true).exactOptional(),
     'The address at which clients and users reach this server: https, without a slash at the end. It is also the ' +
       'name of the server: clients compare it character by character, and tokens contain it. Required outside ' +

@@ -1,32 +1,35 @@
-/** What is said about a setting beside its type. The documentation and the template of `doorbell init` are made of it. */
+/**
+ * Information about a setting beside its type. The documentation and the template of `doorbell init` are derived from
+ * it.
+ */
 import { z } from 'zod'
 
 export interface SettingInfo {
-  /** What it is for: one paragraph of Markdown. Links are relative to docs/. */
+  /** Its purpose: one paragraph of Markdown. Links are relative to docs/. */
   description?: string
-  /** What its value may be, as Markdown. Each kind of setting says it by itself (kinds.ts). */
+  /** The accepted values, as Markdown. The types in kinds.ts provide it. */
   values?: string
   /**
-   * The value of a setting that is left out and has no default in the schema. In development most limits are off: there
-   * the same user is asked again and again.
+   * The value of a setting that is left out and has no default in the schema. In development most limits are off,
+   * because there the same user gets many requests.
    */
   usual?: { production: number; development: number }
-  /** The same in words, where a value does not say it. */
+  /** The default in words, if it cannot be given as a value. */
   unlessSet?: string
-  /** Of a section: the setting in it for which `true` and `false` in the place of the section are short. */
+  /** For a section: the setting for which `true` and `false` in place of the section are short forms. */
   shortFor?: string
-  /** Whether it may be the name of a file whose text is the value. */
+  /** Whether the value may be the name of a file that contains it. */
   isFile?: boolean
-  /** TypeScript that the template shows in the place of the default. */
+  /** TypeScript that the template shows instead of the default. */
   example?: string
-  /** Whether the example cannot be used as it stands: it names a file, or needs another setting. */
+  /** Whether the example cannot be used unchanged: it names a file, or needs another setting. */
   isSketch?: boolean
 }
 
-/** A registry of our own: the global one of zod belongs to the application that Doorbell runs in. */
+/** A separate registry: the global one of zod belongs to the application that runs Doorbell. */
 export const settingInfo = z.registry<SettingInfo>()
 
-/** Declares a setting, or a section of settings: its type, and what it is for. */
+/** Declares a setting, or a section of settings: its type and its description. */
 export function setting<Type extends z.ZodType>(
   type: Type,
   description: string,
@@ -36,13 +39,13 @@ export function setting<Type extends z.ZodType>(
   return type
 }
 
-/** For the kinds of settings: what a value of this type may be. */
+/** For the types in kinds.ts: adds the description of the accepted values. */
 export function withValues<Type extends z.ZodType>(type: Type, values: string): Type {
   settingInfo.add(type, { values })
   return type
 }
 
-/** What else is said of a setting that is less strict in development, as a sentence; nothing of any other. */
+/** Returns a sentence about the value in development, or an empty text if it is the same as in production. */
 export function noteOnDevelopment({ usual }: SettingInfo): string {
   return usual === undefined || usual.development === usual.production
     ? ''

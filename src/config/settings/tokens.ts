@@ -1,4 +1,4 @@
-/** How long users stay signed in, tokens, the keys they are signed with, and what they may be for. */
+/** Settings of sessions, tokens, signing keys, authorization details and resources. */
 import type { DetailTexts } from '../../authorization-details/detail-template.ts'
 import type { DescribeDetail, DetailSchema, IsNoMore } from '../../authorization-details/detail-types.ts'
 import type { Resource } from '../../authorization-details/resources.ts'
@@ -6,13 +6,16 @@ import { isScope } from './formats.ts'
 import { choice, list, readElsewhere, section, whole, year } from './kinds.ts'
 import { setting } from './setting.ts'
 
-/** A type of authorization details as it is configured: with code, or, where the configuration is JSON, without. */
+/** A type of authorization details as configured: with code, or without code if the configuration is JSON. */
 export interface DetailTypeInput {
-  /** A schema of zod, or a JSON Schema: of all fields but `type`. */
+  /** A schema of zod, or a JSON Schema, of all fields except `type`. */
   schema: DetailSchema | Record<string, unknown>
-  /** A function, or texts by language with the fields of the detail in them: `{ en: 'Pay {{amount}}' }`. */
+  /** A function, or texts by language that contain fields of the detail: `{ en: 'Pay {{amount}}' }`. */
   describe: DescribeDetail | DetailTexts
-  /** The lists of which a user may leave members out, or a function that says whether one detail is no more than another. */
+  /**
+   * The lists from which a user may remove members, or a function that returns whether one detail grants no more than
+   * another.
+   */
   narrow?: readonly string[] | IsNoMore | undefined
 }
 

@@ -1,4 +1,4 @@
-/** Who somebody is here that signed in at another provider. */
+/** Finds our user for a person who signed in at another provider. */
 
 import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
 import type { Audit } from '../../platform/audit.ts'
@@ -10,9 +10,9 @@ import type { createDeviceToken } from '../device-token.ts'
 
 export interface AdmissionNeeds {
   users: UserHooks
-  /** Whether the users are an application's own, which then says who somebody is. */
+  /** Whether an application supplies the users; then its hook finds the user. */
   usersAreHooks: boolean
-  /** Our own app, as the client that asks. */
+  /** The consent app, as the client of the look-up. */
   app: ClientMetadata
   audit: Audit
   deviceToken: ReturnType<typeof createDeviceToken>
@@ -25,9 +25,9 @@ interface Arrived {
 }
 
 /**
- * Finds the user: an application's hook is asked with the ID token and its claims; the built-in directory knows a user
- * by an e-mail address that the other provider has verified, and by nothing else: a subject there is not a user id
- * here. What that provider says of the sign-in's strength is believed.
+ * Finds the user. An application's hook gets the ID token and its claims. The built-in directory only uses an e-mail address
+ * that the other provider has verified: a `sub` of that provider is not a user id of ours. The authentication context that
+ * the other provider states is trusted. Resolves to undefined if there is no such user, or the user is disabled.
  */
 export function createAdmission({ users, usersAreHooks, app, audit, deviceToken }: AdmissionNeeds) {
   return async ({ claims, idToken, userInfo }: Arrived) => {
@@ -50,7 +50,7 @@ export function createAdmission({ users, usersAreHooks, app, audit, deviceToken 
   }
 }
 
-/** Address and verification have to be said together, and the address has to be the user's address: not a name that looks like one. */
+/** `email` and `email_verified` must come from one source, and the address must be the user's `email`, not a login name. */
 async function findByMail(
   { email, email_verified }: Record<string, unknown>,
   users: UserHooks,

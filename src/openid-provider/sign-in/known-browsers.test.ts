@@ -26,7 +26,7 @@ test('a browser is known for a user until all sessions of the user end', async (
   assert.ok(await known('ben'))
 })
 
-test('a browser is known for 180 days after the sign-in, by the server’s own count', async () => {
+test('a browser is known for 180 days after the sign-in, by the clock of the server', async () => {
   let now = 1_000_000
   const browsers = createKnownBrowsers({ secure: true, vault, clock: { ...systemClock, now: () => now } })
   const cookies = cookieOf(await browsers.remember('ana', undefined))
@@ -36,7 +36,7 @@ test('a browser is known for 180 days after the sign-in, by the server’s own c
   assert.equal(browsers.signInsOf(cookies).length, 0)
 })
 
-test('each sign-in gives the browser another id: a copy of the cookie of before is counted apart', async () => {
+test('each sign-in gives the browser a new id, so that a copy of the former cookie is counted separately', async () => {
   const browsers = createKnownBrowsers({ secure: true, vault, clock: systemClock })
   const before = cookieOf(await browsers.remember('ana', undefined))
   const after = cookieOf(await browsers.remember('ana', before))
@@ -46,7 +46,7 @@ test('each sign-in gives the browser another id: a copy of the cookie of before 
   assert.notDeepEqual(ids[0], ids[1])
 })
 
-test('over https its name says that it is this host’s alone; it stays small, whoever signs in', async () => {
+test('over https the cookie has the prefix __Host- and stays below 4096 bytes for any number of users', async () => {
   const browsers = createKnownBrowsers({ secure: true, vault, clock: systemClock })
   let set = ''
   for (let number = 0; number < 300; number++) {

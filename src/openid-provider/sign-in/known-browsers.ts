@@ -1,7 +1,7 @@
 /**
- * Browsers in which a user has signed in before, known again by a cookie (OWASP's "device cookie"). Such a browser is
- * judged by its own tries, so that whoever else tries this user's password does not lock it out. The cookie opens
- * nothing: it says whose password may be tried here, not that it is known.
+ * Browsers in which a user has signed in before, recognised by a cookie (OWASP's "device cookie"). Attempts in such a browser
+ * are counted separately, so that wrong passwords from elsewhere do not lock it out. The cookie gives no access: it only says
+ * for which users attempts are counted separately.
  */
 import type { Clock } from '../../platform/clock.ts'
 import { newSecret, type Vault } from '../../platform/crypto.ts'
@@ -9,7 +9,7 @@ import { newSecret, type Vault } from '../../platform/crypto.ts'
 /** One user's sign-in in a browser. */
 interface KnownSignIn {
   userId: string
-  /** What this browser's tries are counted by. */
+  /** The key by which attempts in this browser are counted. */
   browserId: string
   generation: number
   /** Milliseconds since 1970. */
@@ -19,25 +19,25 @@ interface KnownSignIn {
 export interface KnownBrowserNeeds {
   /** Whether cookies are sent over https alone. */
   secure: boolean
-  /** It becomes another one whenever all sessions of the user end; then no browser is known any more. */
+  /** Changes whenever all sessions of the user end; then no browser is known for the user any more. */
   generationOf?(userId: string): Promise<number>
   vault: Vault
   clock: Clock
 }
 
 export interface KnownBrowsers {
-  /** Who has signed in in the browser that sends these cookies, as far as the cookie itself tells. */
+  /** Returns the sign-ins in the cookie, without a check of the generations. */
   signInsOf(cookies: string | undefined): readonly KnownSignIn[]
-  /** Resolves to what the browser's tries are counted by, or undefined if this user is not known in it. */
+  /** Resolves to the key by which attempts in the browser are counted, or undefined if it is not known for this user. */
   browserIdFor(userId: string, signIns: readonly KnownSignIn[]): Promise<string | undefined>
-  /** Resolves to the `Set-Cookie` of an answer to somebody who has signed in. */
+  /** Resolves to the `Set-Cookie` header for a browser in which the user has just signed in. */
   remember(userId: string, cookies: string | undefined): Promise<string>
 }
 
-/** Users of one browser who are remembered: those who signed in last. */
+/** Users remembered in one browser: those who signed in last. */
 const mostUsers = 5
 
-/** Browsers take 4096 bytes, name and attributes included. */
+/** Browsers accept 4096 bytes, name and attributes included. */
 const mostCharacters = 3500
 
 const keptForSeconds = 180 * 24 * 3600
@@ -59,7 +59,7 @@ export function createKnownBrowsers(needs: KnownBrowserNeeds): KnownBrowsers {
     }
   }
 
-  /** As many as fit. */
+  /** Encrypts as many sign-ins as fit into a cookie. */
   function seal(signIns: KnownSignIn[]): string {
     const sealed = vault.seal(JSON.stringify(signIns), aad)
     return sealed.length <= mostCharacters ? sealed : seal(signIns.slice(0, -1))
@@ -75,7 +75,7 @@ export function createKnownBrowsers(needs: KnownBrowserNeeds): KnownBrowsers {
     },
 
     async remember(userId, cookies) {
-      // A new id each time: who has copied the cookie of before is counted apart from now on.
+      // A new id each time: attempts with a copy of the former cookie are counted separately from now on.
       const generation = await generationOf(userId)
       const signIn: KnownSignIn = { userId, browserId: newSecret(16), generation, at: clock.now() }
       const others = signInsOf(cookies).filter((each) => each.userId !== userId)

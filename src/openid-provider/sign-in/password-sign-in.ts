@@ -1,4 +1,4 @@
-/** One try to sign in with a name and a password: who may try, whether it is right, and what follows from it. */
+/** One attempt to sign in with a name and a password: its limits, the check, and how it is counted. */
 import type { ClientStore } from '../../client/client-store.ts'
 import { createFairQueue, type FairQueue, type QueuedCaller } from '../../platform/http/fair-queue.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
@@ -16,21 +16,21 @@ import type { KnownBrowsers } from './known-browsers.ts'
 
 export interface PasswordSignInNeeds {
   users: UserHooks
-  /** Undefined if no passwords are checked here: then none is right. */
+  /** Undefined if no passwords are checked here: then every password is wrong. */
   checkPassword: CheckPassword | undefined
   clients: Pick<ClientStore, 'find'>
   /**
-   * Holds on to the generation the user is in before the password is looked at: what ends meanwhile ends this sign-in too.
+   * Remembers the user's generation before the password is checked: if the user's sessions end meanwhile, this one does too.
    * Resolves to whether the user may sign in.
    */
   beginFor: BeginFor
   throttle: SignInThrottle
   knownBrowsers: KnownBrowsers
-  /** In which passwords wait to be checked. */
+  /** The queue in which passwords wait to be checked. */
   credentialQueue: FairQueue
 }
 
-/** Where a try comes from. */
+/** Where an attempt comes from. */
 export interface TryOrigin {
   address: string
   /** The `Cookie` header. */
@@ -46,35 +46,37 @@ export interface PasswordTry extends TryOrigin {
 
 export type PasswordTryOutcome =
   | { kind: 'right'; user: User }
-  /** `isHeldBack`: so many tries at this user were wrong that this one was not to be right. Only the audit is told. */
+  /** `isHeldBack`: rejected whatever the password, after too many failed attempts for this user. Only audited, not shown. */
   | { kind: 'wrong'; isHeldBack: boolean }
   | Paused
 
-/** There is a pause: the password was not looked at, and the try does not count. */
+/** There is a pause: the password was not checked, and the attempt does not count. */
 export interface Paused {
   kind: 'paused'
   /** Milliseconds since 1970. */
   until: number
 }
 
-/** Says which password it is. */
+/** Checks the password of the attempt. */
 export type CheckTry = (password: string) => Promise<PasswordTryOutcome>
 
-/** Two steps, so that only a caller who needs a hash takes a place where passwords wait to be checked. */
+/** In two steps, so that only a caller that needs a hash takes a place in the queue. */
 export interface PasswordSignIn {
   /**
-   * Carries out the reads before a check: of many at once, a few at a time, and none while there is no place in which
-   * a password could be checked.
+   * Executes the reads before a check: a limited number at a time, and none while the queue for passwords has no place.
    *
    * @throws {Overloaded} if there is no place
-   * @throws {CallerLeft} if the caller leaves before
+   * @throws {CallerLeft} if the caller closes the connection before
    */
   lookUp<Result>(from: TryOrigin, reads: () => Promise<Result>): Promise<Result>
-  /** Looks who tries, and whether there is a pause. Counts nothing. The result may throw what `lookUp` throws; that is no try. */
+  /**
+   * Finds out whether the browser is known and whether there is a pause. Counts nothing. The returned function may throw what
+   * `lookUp` throws; that does not count as an attempt.
+   */
   begin(given: PasswordTry): Promise<Paused | CheckTry>
 }
 
-/** Who tries, and the try as it was counted. */
+/** The user, and the attempt as it was counted. */
 interface Admitted {
   user: User | undefined
   attempt: CountedAttempt | HeldBackAttempt
@@ -86,7 +88,7 @@ interface KnownBrowser {
   browserId: string
 }
 
-/** Sign-ins that are looked up at the same time. */
+/** Look-ups at the same time. */
 const LOOK_UPS_AT_ONCE = 8
 
 export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn {
@@ -99,7 +101,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     return user ?? undefined
   }
 
-  /** Only where somebody has signed in before is a user looked for before it is known where the try comes from. */
+  /** Looks for a user only if the cookie has a sign-in: other attempts are first limited by their address. */
   async function findKnownBrowser(given: PasswordTry): Promise<KnownBrowser | undefined> {
     const signIns = knownBrowsers.signInsOf(given.cookies)
     const user = signIns.length === 0 ? undefined : await findUser(given)
@@ -113,7 +115,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
   }
 
   async function admitStranger(given: PasswordTry): Promise<Admitted | { pausedUntil: number }> {
-    // Where it comes from first: a caller who has to wait there keeps nobody else from signing in.
+    // The address first: a caller paused by its address must not use up attempts at the name.
     const from = await throttle.from(given.address)
     if (from.pausedUntil !== undefined) return from
     const user = await findUser(given)
@@ -124,7 +126,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
 
   async function check({ user, attempt }: Admitted, password: string): Promise<PasswordTryOutcome> {
     const mayBegin = await beginFor(user?.id ?? '')
-    // The same work for a user who exists and one who does not: the answer's time tells nothing.
+    // The same work whether the user exists or not: the response time reveals nothing.
     const isRight = await checkPassword?.(user, password)
     const isHeldBack = 'isHeldBack' in attempt
     if (!isRight || isHeldBack || user === undefined || !mayBegin || user.disabled) return { kind: 'wrong', isHeldBack }
@@ -139,7 +141,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
       if (!hasPlace()) throw new Overloaded()
       const groups = lookingUpFrom(from.address, mayBeKnown)
       return lookUps.withTurn({ groups, connection: from.connection }, async () => {
-        // Of those who have waited for this, most have nothing to look up any more.
+        // The last place may have been taken while this look-up waited.
         if (!hasPlace()) throw new Overloaded()
         return reads()
       })

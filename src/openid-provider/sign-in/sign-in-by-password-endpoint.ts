@@ -1,4 +1,4 @@
-/** A try to sign in with a password, and what is answered to it. */
+/** An attempt to sign in with a password, and the response. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -22,7 +22,7 @@ export function signingInByPassword({ find, show, over, busy, sayTo, welcome }: 
     try {
       const { interaction, begun } = await lookUp(request, reply, form.get('name') ?? '')
       if (interaction === undefined) return over(request, reply)
-      // A page that was open in two tabs, say: the user has signed in by now.
+      // For example, the page was open in two tabs and the user has signed in through the other one.
       if (interaction.prompt.name !== 'login') return show(request, reply, interaction)
       if (begun === undefined) {
         return show(request, reply, interaction, {
@@ -33,13 +33,13 @@ export function signingInByPassword({ find, show, over, busy, sayTo, welcome }: 
       const outcome = typeof begun === 'function' ? await begun(form.get('password') ?? '') : begun
       return answer(request, reply, interaction, form.get('name') ?? '', outcome)
     } catch (error) {
-      // A user sits before a page, and is told on a page.
+      // A user in a browser needs a page, not JSON.
       if (error instanceof Overloaded) return busy(request, reply)
       throw error
     }
   }
 
-  /** The sign-in under way, and the try at it, if a password is good enough for it. */
+  /** Resolves to the interaction, and the attempt unless the interaction requires a passkey. */
   function lookUp(request: FastifyRequest, reply: FastifyReply, name: string) {
     const from = { address: request.ip, cookies: request.headers.cookie, connection: callerOf(reply) }
     return passwordSignIn.lookUp(from, async () => {

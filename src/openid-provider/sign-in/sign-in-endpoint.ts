@@ -1,4 +1,4 @@
-/** Sign-in and consent on the authentication device: the interactions of oidc-provider, with a password or a passkey. */
+/** Sign-in with a password or a passkey, and consent: the interactions of oidc-provider. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { InteractionResults } from 'oidc-provider'
 import { rawBody } from '../../platform/http/answer.ts'
@@ -13,7 +13,7 @@ import { createSignInPages, type Interaction, type SignInPageNeeds, type SignInP
 
 export interface SignInNeeds extends SignInPageNeeds, ByPasswordNeeds {
   passkeys: Passkeys
-  /** Holds on to the generation the user is in. Resolves to whether the user may sign in. */
+  /** Remembers the user's generation. Resolves to whether the user may sign in. */
   beginFor: BeginFor
 }
 
@@ -52,7 +52,7 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   post('/sign-in/:uid/passkey', async (request, reply) => {
     const interaction = await find(request, reply)
     if (interaction === undefined) return over(request, reply)
-    // Whoever is at the consent page has signed in.
+    // At the consent page the user has signed in already.
     if (interaction.prompt.name !== 'login') return show(request, reply, interaction)
     const form = readJsonFields(request.headers['content-type'], rawBody(request))
     return signInByPasskey(request, reply, interaction, form.get('passkey') ?? '')
@@ -80,7 +80,7 @@ function signingInByPasskey({ show, sayTo, welcome }: SignInPages, needs: SignIn
   ) {
     const about = { client: String(interaction.params.client_id), address: request.ip, by: 'passkey' }
     const userId = await passkeys.signIn(interaction.uid, response)
-    // First whether the user may sign in, then who it is: of two the other way round, an ending could come in between.
+    // In this order: otherwise the user could end between the two reads.
     const mayBegin = userId !== undefined && (await beginFor(userId))
     const user = mayBegin ? await users.find(userId) : null
     if (user === null || user.disabled) {

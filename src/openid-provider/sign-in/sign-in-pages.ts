@@ -1,4 +1,4 @@
-/** What a sign-in under way is shown, and how it goes on: the interactions of oidc-provider. */
+/** The pages of a sign-in, and its next steps: the interactions of oidc-provider. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errors, type InteractionResults } from 'oidc-provider'
 import { chooseLanguage, type Language, type Say, type Texts } from '../../platform/i18n/texts.ts'
@@ -19,7 +19,7 @@ export interface SignInPageNeeds {
 /** A sign-in under way. */
 export type Interaction = Awaited<ReturnType<Provider['interactionDetails']>>
 
-/** What went wrong, for the reader, and the name as it was typed. */
+/** An error for the user to read, and the name as it was typed. */
 export interface Mishap {
   status: number
   text: string
@@ -28,7 +28,7 @@ export interface Mishap {
   retryAfter?: number
 }
 
-/** Where more passwords wait to be checked than can be soon. */
+/** Seconds until another attempt, when the queue of passwords is full. */
 const retryAfterSeconds = 5
 
 const renderPage = pagesIn<'sign-in' | 'consent'>(new URL('./views/', import.meta.url))
@@ -39,7 +39,7 @@ export function createSignInPages(needs: SignInPageNeeds) {
   const { provider, texts, knownBrowsers } = needs
   const headers = framed(pageHeaders, needs.framing)
 
-  /** The interaction whose cookie the browser holds; a link without it leads nowhere. */
+  /** Resolves to the interaction of the cookie, or undefined: a link alone gives no access to an interaction. */
   async function find(request: FastifyRequest, reply: FastifyReply): Promise<Interaction | undefined> {
     try {
       const interaction = await provider().interactionDetails(request.raw, reply.raw)
@@ -50,7 +50,7 @@ export function createSignInPages(needs: SignInPageNeeds) {
     }
   }
 
-  /** From now on the browser is known for this user. */
+  /** Finishes the sign-in. From now on the browser is known for this user. */
   async function welcome(
     request: FastifyRequest,
     reply: FastifyReply,
@@ -73,7 +73,7 @@ export function createSignInPages(needs: SignInPageNeeds) {
     return reply.code(410).headers(headers).send(renderError(values))
   }
 
-  /** For a caller whose password cannot be looked at now. Rendered without anything being read. */
+  /** The page for a caller whose password cannot be checked now. Nothing is read from the database for it. */
   function busy(request: FastifyRequest, reply: FastifyReply) {
     const lang = languageOf(request)
     const say = texts.in(lang)
@@ -116,13 +116,13 @@ function showing({ provider, users, texts }: SignInPageNeeds, headers: Record<st
   }
 }
 
-/** @param locale of the user, where it is known already who reads */
+/** @param locale of the user, if already known */
 export function languageOf(request: FastifyRequest, interaction?: Interaction, locale?: string): Language {
   const { ui_locales: asked } = interaction?.params ?? {}
   return chooseLanguage(locale, typeof asked === 'string' ? asked : undefined, request.headers['accept-language'])
 }
 
-/** A scope of the operator's own has no text: it is shown as it is. */
+/** A scope that the operator has added has no text: its name is shown. */
 function describeScope(scope: string, say: Say): string {
   const key = `scope.${scope}`
   const text = say(key)

@@ -1,4 +1,4 @@
-/** How the next signing key takes over from the last. Each rotation is one step; the rest is the clock's. */
+/** Rotation of signing keys. Each rotation is one step; afterwards the state of a key only depends on the clock. */
 import type { KeptKey, Retirement } from './signing-key-store.ts'
 import {
   type KeyAlgorithm,
@@ -12,13 +12,13 @@ import {
 
 /** Milliseconds. */
 export interface KeyTimes {
-  /** How long a key is published before it signs, so that whoever keeps a key set has it by then. */
+  /** How long a key is published before it signs, so that cached key sets contain it by then. */
   publishAhead: number
-  /** How long a token that is signed now may be verified. */
+  /** How long a token that is signed now is valid. */
   tokensLast: number
-  /** How long an ID token that is signed now may be used as a hint. */
+  /** How long an ID token that is signed now can be used as `id_token_hint`. */
   hintsLast: number
-  /** How long a key signs before the next does by itself; never, if it is left out. */
+  /** How long a key signs before it is rotated automatically; without it, keys are never rotated automatically. */
   rotateEvery?: number | undefined
 }
 
@@ -26,21 +26,22 @@ export interface RotationNeeds extends KeyNeeds {
   times: KeyTimes
 }
 
+/** The result of a rotation. */
 export interface Rotation {
   algorithm: KeyAlgorithm
-  /** `under_way`: the next key was published before, by somebody else or at an earlier time; nothing has changed. */
+  /** `under_way`: the next key was published before, by this or another process; nothing has changed. */
   outcome: 'rotated' | 'under_way'
-  /** The key that signs next, or by now. */
+  /** The key that signs now or next. */
   next: KeptKey
-  /** The one that it takes over from. */
+  /** The key before it. */
   former: KeptKey | undefined
   revoked: KeptKey[]
 }
 
-/** Milliseconds that clocks may differ, and that an answer may be under way with a key that has just retired. */
+/** Milliseconds for clocks that differ, and for responses on their way that a just retired key has signed. */
 const slack = 5 * 60_000
 
-/** @param settings the sections of the configuration, in seconds */
+/** @param settings sections of the configuration; times in seconds */
 export function keyTimesOf(settings: {
   keys: { publishAhead: number; rotateEvery?: number | undefined; keepForHints: number }
   tokens: { idTtl: number; accessTtl: number }
@@ -57,17 +58,17 @@ export function keyTimesOf(settings: {
 }
 
 /**
- * Seconds that a fetched key set may be kept: half of the time that a key is published ahead. The other half is for
- * nodes that hear of a key a little later, and for clocks that differ.
+ * Returns the seconds for which clients may cache the key set: half of the time that a key is published ahead. The other
+ * half is for nodes that read a new key a little later, and for clocks that differ.
  */
 export function keySetMaxAge(publishAhead: number): number {
   return Math.floor(publishAhead / 2)
 }
 
 /**
- * Publishes the next key, to sign after `publishAhead`. Where one waits already, nothing changes: of two who rotate at
- * once, one does.
- * @param options.atOnce let it sign now: a key that waits already, else a new one that nobody has heard of
+ * Publishes the next key, which signs after `publishAhead`. Nothing changes if such a key exists already, so of two
+ * simultaneous rotations only one takes effect.
+ * @param options.atOnce the published key signs now; if there is none, a new key signs that no client has fetched yet
  */
 export async function rotateKey(
   algorithm: KeyAlgorithm,
@@ -83,7 +84,7 @@ export async function rotateKey(
       ? await succeed({ algorithm, signsFrom: atOnce ? now : now + times.publishAhead }, kept, needs)
       : atOnce && (await keys.hasten(waiting, now, retirement(now, times)))
   const after = await keys.list()
-  // Somebody was faster, with a key that is to wait.
+  // Another process was faster and published a key that does not sign yet.
   if (!changed && atOnce && waitingOf(after, algorithm, now) !== undefined) {
     return rotateKey(algorithm, { atOnce }, needs)
   }
@@ -91,8 +92,8 @@ export async function rotateKey(
 }
 
 /**
- * A key in the wrong hands: from now on it is worth nothing, and a new one signs. What waited to sign lay beside it and
- * is revoked with it. Answers nothing if there is no such key that could be revoked.
+ * Revokes a compromised key. It is not valid any more, and a new key signs. A key that does not sign yet was stored beside it
+ * and is revoked too. Resolves to undefined if there is no such key, or it was revoked before.
  */
 export async function revokeKey(kid: string, needs: RotationNeeds): Promise<Rotation | undefined> {
   for (;;) {
@@ -102,12 +103,12 @@ export async function revokeKey(kid: string, needs: RotationNeeds): Promise<Rota
     const algorithm = lost.algorithm as KeyAlgorithm
     const now = needs.clock.now()
     const changed = await succeed({ algorithm, signsFrom: now, revoke: { kid, now } }, kept, needs)
-    // If not, somebody rotated meanwhile: then the key is still there.
+    // If nothing changed, another process rotated meanwhile, and the key is not revoked yet.
     if (changed) return report(algorithm, true, kept, await needs.keys.list())
   }
 }
 
-/** Rotates what has signed for its time, a little before: the next key is published ahead. */
+/** Rotates the keys that are due: `publishAhead` before their time is over. Resolves to the rotations that took effect. */
 export async function rotateWhatIsDue(kept: KeptKey[], needs: RotationNeeds): Promise<Rotation[]> {
   const { publishAhead, rotateEvery } = needs.times
   if (rotateEvery === undefined) return []
@@ -120,7 +121,7 @@ export async function rotateWhatIsDue(kept: KeptKey[], needs: RotationNeeds): Pr
   return rotations.filter(({ outcome }) => outcome === 'rotated')
 }
 
-/** Whether a key signs for longer than it was to: whoever rotates by itself does not run. */
+/** Whether a key signs for longer than `rotateEvery`: no process that rotates automatically is running. */
 export function isOverdue(key: KeptKey, now: number, { rotateEvery }: KeyTimes): boolean {
   return rotateEvery !== undefined && stateOf(key, now) === 'signing' && now > key.signsFrom + rotateEvery + slack
 }

@@ -8,9 +8,9 @@ export interface KeptKey {
   generation: number
   /** JSON. */
   publicJwk: string
-  /** Gone when the key was revoked. */
+  /** Undefined if the key was revoked. */
   privateSealed: string | undefined
-  /** Since then it is in the key set. */
+  /** In the key set since then. */
   createdAt: number
   signsFrom: number
   /** Known as soon as there is a successor. */
@@ -22,13 +22,13 @@ export interface KeptKey {
 export interface Retirement {
   /** When its successor takes over. */
   at: number
-  /** When everything it signed has run out, and it leaves the key set. */
+  /** When all that it signed has expired, and it is removed from the key set. */
   publishedUntil: number
-  /** Until when an ID token it signed is good as a hint. */
+  /** Until when an ID token that it signed is accepted as `id_token_hint`. */
   verifiesUntil: number
 }
 
-/** A key that is to sign. */
+/** A key that signs now or later. */
 export type NewKey = Omit<KeptKey, 'privateSealed' | 'retirement' | 'revokedAt'> & { privateSealed: string }
 
 type KeyRow = RowOf<Omit<KeptKey, 'retirement'>> & {
@@ -39,7 +39,7 @@ type KeyRow = RowOf<Omit<KeptKey, 'retirement'>> & {
 
 export type SigningKeyStore = ReturnType<typeof createSigningKeyStore>
 
-/** The signing keys. The private halves lie here sealed. Changes are announced under the topic `signing_keys`. */
+/** Stores the signing keys, private keys encrypted. Changes are announced under the topic `signing_keys`. */
 export function createSigningKeyStore(database: Database) {
   const announce = (kid: string) => [{ topic: 'signing_keys', key: kid }]
 
@@ -50,15 +50,15 @@ export function createSigningKeyStore(database: Database) {
       return rows.map(toKey)
     },
 
-    /** Adds a key, unless its generation exists: of two nodes that start together, one's key is kept. */
+    /** Adds a key, unless its generation exists: if two nodes start at once, only one key is added. */
     async add(key: NewKey): Promise<void> {
       await database.step(insert(key), { announce: announce(key.kid) })
     },
 
     /**
-     * Adds the next key, and says how the one before ends. Answers false if there is a key of that generation already:
-     * then somebody else was faster, and nothing has changed.
-     * @param revoke a key that is worth nothing from now on. With it goes what waits to sign: it lay beside it
+     * Adds the next key, and sets the end of the one before. Resolves to false if a key of that generation exists: then
+     * another process was faster, and nothing has changed.
+     * @param revoke a key to revoke. Keys that do not sign yet were stored beside it and are revoked too
      */
     async succeed(next: NewKey, retirement: Retirement, revoke?: { kid: string; now: number }): Promise<boolean> {
       const rows = await database.step(insert(next), {
@@ -68,7 +68,7 @@ export function createSigningKeyStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Lets a key that waits to sign do so now. Answers false if it does not wait any more. */
+    /** Makes a published key sign now. Resolves to false if it signs already or was revoked. */
     async hasten(next: KeptKey, now: number, retirement: Retirement): Promise<boolean> {
       const rows = await database.step(
         {
@@ -82,8 +82,8 @@ export function createSigningKeyStore(database: Database) {
     },
 
     /**
-     * For when tokens are to last longer than when a key's end was fixed: what signs still is kept for what it will
-     * have signed. Milliseconds.
+     * Extends the ends of keys that still sign, after the lifetimes in the configuration were raised: each is kept until
+     * all that it signs has expired. Lifetimes in milliseconds.
      */
     async keepAtLeast(
       now: number,
@@ -103,7 +103,7 @@ export function createSigningKeyStore(database: Database) {
       )
     },
 
-    /** Removes the keys that verify nothing any more. What was revoked stays in the list, for whoever asks later. */
+    /** Removes the keys that verify nothing any more. Revoked keys stay in the list, for the record. */
     async forgetRemoved(now: number): Promise<void> {
       await database.step({
         sql: 'delete from signing_keys where verifies_until <= $1 and revoked_at is null returning kid',
@@ -121,7 +121,7 @@ function insert(key: NewKey): Statement {
   }
 }
 
-/** What retires earlier already is left alone. */
+/** Keys that retire earlier are not changed. */
 function retireBefore(
   { algorithm, generation }: Pick<KeptKey, 'algorithm' | 'generation'>,
   { at, publishedUntil, verifiesUntil }: Retirement,

@@ -1,6 +1,6 @@
 /**
- * The signing keys as they are at the moment. A node hears of a change at once, notices by the clock when a key's time
- * has come, and looks now and then at what it may not have heard of: on SQLite, a command in another process.
+ * Keeps the current signing keys in memory. A node gets an announcement of each change, sets a timer for the next change of
+ * state, and polls for changes that were not announced: on SQLite, those made by a command in another process.
  */
 import type { Audit } from '../../platform/audit.ts'
 import type { Log } from '../../platform/log.ts'
@@ -10,34 +10,34 @@ import type { KeptKey } from './signing-key-store.ts'
 import { listKeys, nextTurn, type SigningKeys, signingKeysAt, stateOf, useful } from './signing-keys.ts'
 
 export interface SigningKeyWatch {
-  /** From memory: it costs nothing. */
+  /** Returns the current keys from memory. */
   now(): SigningKeys
-  /** Calls `use` with the keys as they are, and again whenever they have changed. */
+  /** Calls `use` with the current keys, and again after each change. */
   use(use: (keys: SigningKeys) => void): void
-  /** @param options.rotates whether this node rotates what is due by itself */
+  /** @param options.rotates whether this node rotates due keys automatically */
   start(options: { rotates: boolean }): void
   stop(): Promise<void>
 }
 
 export interface WatchNeeds extends RotationNeeds {
-  /** Hears that something was changed. Returns how to stop listening. */
+  /** Calls `listener` after each announced change. Returns a function that removes it. */
   onChange(listener: () => void): () => void
   log: Log
   audit: Audit
 }
 
-/** Milliseconds between two looks when nobody says anything. */
+/** Milliseconds between two reads without an announcement. */
 const pollIntervalMs = 5_000
 
-/** Milliseconds: timers do not run for a month. */
+/** Milliseconds: a timer cannot run for a month. */
 const longestSleepMs = 24 * 3600_000
 
-/** @throws if a key cannot be opened: it was sealed with another secret */
+/** @throws if a key cannot be decrypted: it was encrypted with another secret */
 export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningKeyWatch> {
   const { clock, vault, log } = needs
   await needs.keys.keepAtLeast(clock.now(), needs.times)
   let kept = await listKeys(needs)
-  let standing = standingOf(kept, clock.now())
+  let knownStates = statesAsText(kept, clock.now())
   let current = signingKeysAt(kept, clock.now(), vault)
   const users: ((keys: SigningKeys) => void)[] = []
 
@@ -46,15 +46,15 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
   let cancelAlarm = () => {}
   let stopListening = () => {}
 
-  /** What the clock says of the keys we know. */
+  /** Updates the states of the known keys by the clock. */
   function turn(): void {
     const now = clock.now()
-    const next = standingOf(kept, now)
-    if (next !== standing) {
+    const next = statesAsText(kept, now)
+    if (next !== knownStates) {
       const keys = signingKeysAt(kept, now, vault)
       for (const use of users) use(keys)
       current = keys
-      standing = next
+      knownStates = next
       log.info({ event: 'keys.changed', keys: JSON.parse(next) })
     }
     setAlarm(now)
@@ -85,7 +85,7 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
     return rotations.length > 0
   }
 
-  /** Whatever goes wrong here, the keys known so far go on working. */
+  /** After an error, the keys read before stay in use. */
   async function trying(work: () => void | Promise<void>): Promise<void> {
     try {
       await work()
@@ -118,8 +118,8 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
   }
 }
 
-/** Which key is good for what. Equal texts mean that nothing has to be made anew. */
-function standingOf(kept: KeptKey[], now: number): string {
+/** The state of each key as text. If it is unchanged, the users of the keys need no update. */
+function statesAsText(kept: KeptKey[], now: number): string {
   const states = kept.map((key) => [key.kid, stateOf(key, now)] as const)
   return JSON.stringify(states.filter(([, state]) => useful.includes(state)))
 }

@@ -104,7 +104,7 @@ const notAddresses = [
   '8.8.8',
 ]
 
-/** Unusual notations, which a URL brings into the usual one before anything is asked. */
+/** Unusual notations, which the URL parser normalises before the check. */
 const notations = [
   '127.1',
   '127.0.1',
@@ -131,22 +131,22 @@ test('addresses of the public internet are public', () => {
   for (const ip of publicOnes) assert.equal(isPublicAddress(ip), true, ip)
 })
 
-test('special addresses are not', () => {
+test('special addresses are not public', () => {
   for (const ip of others) assert.equal(isPublicAddress(ip), false, ip)
 })
 
-test('what is not an address in the usual notation is not', () => {
+test('what is not an address in the usual notation is not public', () => {
   for (const ip of notAddresses) assert.equal(isPublicAddress(ip), false, ip)
 })
 
-test('unusual notations end as the special address they mean', () => {
+test('unusual notations are read as the special address they mean', () => {
   for (const host of notations) {
     const { hostname } = new URL(`https://${host}/`)
     assert.equal(isPublicAddress(hostname.replace(/^\[|\]$/g, '')), false, host)
   }
 })
 
-test('an address counts for its networks, however it is written', () => {
+test('an address belongs to the same networks in any notation', () => {
   assert.deepEqual(networksOf('192.0.2.7'), ['192.0.2.0/24'])
   assert.deepEqual(networksOf('::ffff:192.0.2.7'), ['192.0.2.0/24'])
   for (const same of ['2001:db8:1:2::7', '2001:0DB8:0001:0002:ffff::', '2001:db8:1:2:3:4:192.0.2.7']) {
@@ -160,11 +160,11 @@ test('an address counts for its networks, however it is written', () => {
   assert.equal(networkOf('2001:0db8:1:2::7'), networkOf('2001:db8:1:2:ffff::'))
 })
 
-test('every spelling that Node takes for an IPv6 address is in the networks of that address', () => {
+test('every spelling that Node accepts as an IPv6 address is in the networks of that address', () => {
   fc.assert(
     fc.property(fc.ipV6(), (spelling) => {
       const usual = new SocketAddress({ address: spelling, family: 'ipv6' }).address
-      // One that is mapped may be written without dots, which no caller's address is.
+      // A mapped address may be written without dots; no caller's address is.
       fc.pre(!usual.startsWith('::ffff:'))
       assert.deepEqual(networksOf(spelling), networksOf(usual))
     }),

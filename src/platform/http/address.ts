@@ -1,11 +1,11 @@
 /**
- * Which IP addresses lie on the public internet. Everything a client makes us call must (M16). The ranges are written
- * here: those of ipaddr.js let more pass (docs/decisions/0022-libraries-weighed.md).
+ * Which IP addresses are on the public internet. Every address that a client makes the server call must be. The ranges are
+ * listed here because those of ipaddr.js exclude less (docs/decisions/0022-libraries-weighed.md).
  */
 import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
-/** IPv4 is public unless listed here (IANA special-purpose registry, and one address clouds made special). */
+/** IPv4 is public unless listed here (IANA special-purpose registry, and one address that is special in Azure). */
 const special4 = subnets('ipv4', [
   '0.0.0.0/8', // this network, unspecified
   '10.0.0.0/8', // private
@@ -26,8 +26,8 @@ const special4 = subnets('ipv4', [
 ])
 
 /**
- * IPv6 is the other way round: only global unicast is public. That leaves out loopback, unique-local, link-local and
- * multicast, and the forms that carry an IPv4 address inside (mapped, compatible, NAT64).
+ * IPv6 is public only if it is global unicast. That excludes loopback, unique-local, link-local and multicast, and the forms
+ * that contain an IPv4 address (mapped, compatible, NAT64).
  */
 const global6 = subnets('ipv6', ['2000::/3'])
 
@@ -38,7 +38,7 @@ const special6 = subnets('ipv6', [
   '3fff::/20', // documentation
 ])
 
-/** @param ip an address as the system writes it. What is not one (a name, an unusual notation, a zone) is not public. */
+/** @param ip an address as the system writes it. Anything else (a name, an unusual notation, a zone) is not public. */
 export function isPublicAddress(ip: string): boolean {
   if (ip.includes('%')) return false
   const version = isIP(ip)
@@ -47,7 +47,7 @@ export function isPublicAddress(ip: string): boolean {
   return false
 }
 
-/** Addresses and CIDR ranges, as in settings. */
+/** Parses addresses and CIDR ranges, as in settings. */
 export function rangesOf(ranges: readonly string[]): BlockList {
   const list = new BlockList()
   for (const range of ranges) {
@@ -59,18 +59,19 @@ export function rangesOf(ranges: readonly string[]): BlockList {
   return list
 }
 
+/** Whether an address is in one of the ranges. A zone is ignored; a mapped IPv4 address counts as IPv4. */
 export function isWithin(address: string | undefined, ranges: BlockList): boolean {
   if (address === undefined) return false
   const plain = plainAddress(address).split('%')[0]!
   return ranges.check(plain, isIPv6(plain) ? 'ipv6' : 'ipv4')
 }
 
-/** A listener on all addresses sees IPv4 callers as mapped ones. */
+/** Returns an IPv4-mapped IPv6 address as IPv4: a listener on all addresses sees IPv4 callers as mapped ones. */
 export function plainAddress(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/i, '')
 }
 
-/** What counts as one caller: whoever has one IPv6 address has the 2⁶⁴ beside it too. */
+/** Returns the network that counts as one caller: the address in IPv4, the /64 in IPv6. */
 export function networkOf(address: string): string {
   if (!address.includes(':')) return address
   const plain = plainAddress(address)
@@ -78,8 +79,8 @@ export function networkOf(address: string): string {
 }
 
 /**
- * The networks an address lies in for limits that are shared fairly between networks, narrow before wide: the /24 of an
- * IPv4 address, the /64 and the /48 of an IPv6 address. Text that is no address is a network of its own, `unknown`.
+ * Returns the networks of an address, for limits that are shared fairly between networks, narrow before wide: the /24 of an
+ * IPv4 address, the /64 and the /48 of an IPv6 address. Text that is not an address is in a network of its own, `unknown`.
  *
  * @example
  * networksOf('192.0.2.7') // ['192.0.2.0/24']
@@ -94,9 +95,9 @@ export function networksOf(address: string | undefined): [string] | [string, str
   return [isIPv4(plain) ? `${plain.split('.').slice(0, 3).join('.')}.0/24` : 'unknown']
 }
 
-/** The eight groups of an IPv6 address, each without leading zeros and in lower case. */
+/** Returns the eight groups of an IPv6 address, each without leading zeros and in lower case. */
 function groupsOf(address: string): string[] {
-  // ipaddr.js takes fewer zones than Node does.
+  // ipaddr.js accepts fewer zones than Node does.
   const { parts } = ipaddr.IPv6.parse(address.split('%')[0]!)
   return parts.map((group) => group.toString(16))
 }

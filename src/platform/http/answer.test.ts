@@ -33,7 +33,7 @@ const throwing = (error: unknown) => (app: FastifyInstance) => {
   })
 }
 
-test('a refusal becomes its status, JSON and headers', async (t) => {
+test('an OAuthError becomes its status, JSON and headers', async (t) => {
   const refusal = new OAuthError('invalid_client', 'unknown client', {
     detail: 'no row',
     headers: { 'WWW-Authenticate': 'Basic', 'Cache-Control': 'public' },
@@ -53,7 +53,7 @@ test('a refusal becomes its status, JSON and headers', async (t) => {
   assert.equal(lines[0]?.code, 'invalid_client')
 })
 
-test('a refusal can be answered without being thrown', async (t) => {
+test('an OAuthError can be answered without being thrown', async (t) => {
   const { app } = server(t, (app) => {
     app.get('/', (_request, reply) => answerRefusal(reply, new OAuthError('slow_down', 'later')))
   })
@@ -61,7 +61,7 @@ test('a refusal can be answered without being thrown', async (t) => {
   assert.deepEqual([answer.statusCode, answer.json().error], [400, 'slow_down'])
 })
 
-test('a usual answer is that of the refusal, headers and all, and no line in the log', async (t) => {
+test('a precomputed response equals that of the error, with headers, and writes no log line', async (t) => {
   const refusal = new OAuthError('slow_down', 'later')
   const { app, answered } = server(t, (app) => {
     const answer = precomputedResponse(refusal)
@@ -86,7 +86,7 @@ test('error_description keeps to the characters of RFC 6749', async (t) => {
   assert.equal((await app.inject('/')).json().error_description, 'a ?b? ? ? ?  c d?')
 })
 
-test('an error says nothing but where to look', async (t) => {
+test('an unexpected error reveals nothing but where to look', async (t) => {
   const { app, lines } = server(t, throwing(new Error('secret inside')))
   const answer = await app.inject('/')
   assert.equal(answer.statusCode, 500)
@@ -96,7 +96,7 @@ test('an error says nothing but where to look', async (t) => {
   assert.ok(answer.json().error_description.includes(line?.request))
 })
 
-test('what passes by itself is a 503, whatever it was the cause of', async (t) => {
+test('an unavailable dependency is a 503, whatever error it caused', async (t) => {
   const gone = Object.assign(new Error('away'), { code: 'ECONNREFUSED' })
   for (const error of [gone, new Error('the sign-in failed', { cause: gone }), new Overloaded()]) {
     const { app } = server(t, throwing(error))
@@ -131,7 +131,7 @@ test('a body may be as large as allowed, and no larger', async (t) => {
   assert.deepEqual([answer.statusCode, answer.json().error], [413, 'invalid_request'])
 })
 
-test('what Fastify refuses is an invalid_request that repeats nothing', async (t) => {
+test('what Fastify rejects is an invalid_request that repeats nothing', async (t) => {
   const { app } = server(t, (app) => {
     app.post('/', (_request, reply) => reply.send('ok'))
     app.get('/by/:id', (_request, reply) => reply.send('ok'))
@@ -160,7 +160,7 @@ test('an unknown address is a 404 that repeats nothing', async (t) => {
   assert.ok(!page.body.includes('nowhere'))
 })
 
-test('a known address refuses other methods and says which it takes', async (t) => {
+test('a known address refuses other methods and lists the allowed ones', async (t) => {
   const { app } = server(t, (app) => {
     onlyMethods(app, '/token', ['POST'])
     app.post('/token', (_request, reply) => reply.send('ok'))
@@ -177,7 +177,7 @@ test('a known address refuses other methods and says which it takes', async (t) 
   assert.equal((await app.inject({ method: 'POST', url: '/page' })).headers.allow, 'GET, HEAD')
 })
 
-test('every request leaves one line, with the pattern of its route', async (t) => {
+test('every request writes one log line, with the pattern of its route', async (t) => {
   const { app, lines, answered } = server(t, (app) => {
     app.get('/by/:id', (_request, reply) => reply.send('ok'))
   })
@@ -197,7 +197,7 @@ test('every request leaves one line, with the pattern of its route', async (t) =
   assert.ok(!JSON.stringify(lines).includes('hidden'))
 })
 
-test('a body that breaks off does no harm', async (t) => {
+test('an incomplete body does no harm', async (t) => {
   const seen = Promise.withResolvers<void>()
   const { app, lines } = server(t, (app) => {
     app.addHook('onRequest', async () => seen.resolve())
@@ -213,7 +213,7 @@ test('a body that breaks off does no harm', async (t) => {
   assert.ok(lines.every((line) => line.level !== 50))
 })
 
-test('who is answered while the server stops is not waited for', async (t) => {
+test('a response during shutdown does not keep the connection open', async (t) => {
   const [seen, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   const { app } = server(t, (app) => {
     app.addHook('preClose', async () => goOn.resolve())

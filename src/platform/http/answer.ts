@@ -1,4 +1,4 @@
-/** The edge of the server: how bodies come in, and how refusals, errors and everything else go out. */
+/** How bodies are received, and how errors become responses. */
 import type { OutgoingHttpHeaders } from 'node:http'
 import type {
   FastifyError,
@@ -15,17 +15,17 @@ import { refuseOtherSpellings } from './one-spelling.ts'
 import { isUnstorableForDatabase } from './outside-text.ts'
 import { answerUnavailable, isUnavailable, jsonErrorHeaders, Unavailable, type UnavailablePage } from './unavailable.ts'
 
-/** The largest body that is read: a signed request with all its claims is a tenth of it. */
+/** The largest body that is read. A signed request with all its claims is a tenth of it. */
 export const MAX_BODY_BYTES = 64 * 1024
 
-/** What Fastify must be told when it is made; the rest is `edge`. */
+/** Options for Fastify's constructor; `edge` does the rest. */
 export const edgeOptions = {
-  // Calls that still come while the server closes are answered by their routes; Fastify's own 503 has a form of its own.
+  // Calls that arrive while the server closes are answered by their routes; Fastify's own 503 has another format.
   return503OnClosing: false,
   bodyLimit: MAX_BODY_BYTES,
-  // No route has a schema. What Fastify would load to compile some is larger than the rest of it.
+  // No route has a schema. The schema compiler that Fastify would load is larger than the rest of it.
   schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
-  // Without this Fastify answers a malformed path by repeating it.
+  // Without this, Fastify repeats a malformed path in its response.
   frameworkErrors: (_error, _request, reply) => {
     setCommonHeaders(reply)
     answerRefusal(reply, malformed())
@@ -36,7 +36,7 @@ function noSchemas(): never {
   throw new Error('routes have no schemas')
 }
 
-/** Milliseconds a caller has to send something, each counted from the first byte, or from when it connected. */
+/** Milliseconds in which a caller must send something, each from the first byte, or from when it connected. */
 export interface CallerPatience {
   headers: number
   /** Headers and body. */
@@ -45,7 +45,7 @@ export interface CallerPatience {
 
 const callerPatience: CallerPatience = { headers: 10_000, request: 30_000 }
 
-/** Who sends slowly, or nothing at all, is let go; what Node's server must be told for it. */
+/** Options for Node's server that close connections of callers that send slowly or nothing. */
 export function serverPatience({ headers, request } = callerPatience) {
   return {
     headersTimeout: headers,
@@ -54,26 +54,26 @@ export function serverPatience({ headers, request } = callerPatience) {
   }
 }
 
-/** Whether a body that nobody is going to read would have to be received before the connection can be used again. */
+/** Whether an unread body would have to be received before the connection can be used again. */
 export function isTooLargeToDrain({ headers }: FastifyRequest): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES
 }
 
-/** Translates a refusal into HTTP. */
+/** Sends an OAuthError as an HTTP response. */
 export function answerRefusal(reply: FastifyReply, refusal: OAuthError): void {
   answerError(reply.headers(refusal.headers), refusal.status, membersOf(refusal))
 }
 
 /**
- * A refusal that is nothing but the usual course of things, given thousands of times a second: made once, written past
- * Fastify, which would look again at what is the same each time, and no line in the log but for who debugs.
+ * Prepares a response for an error that is expected thousands of times a second. It is made once, written without Fastify,
+ * which would process the same values each time, and logged at level debug only.
  */
 export function precomputedResponse(refusal: OAuthError): (reply: FastifyReply) => FastifyReply {
   const body = JSON.stringify(membersOf(refusal))
   const headers = { ...jsonErrorHeaders, 'content-length': Buffer.byteLength(body) }
   return (reply) => {
     reply.isUsual = true
-    // What was said before goes along: a nonce, say.
+    // Headers set before are included, for instance a nonce.
     const all = { ...headers, ...reply.server.commonHeaders, ...(reply.getHeaders() as OutgoingHttpHeaders) }
     const { raw } = reply.hijack()
     atTheEndOfTheTurn(() => raw.writeHead(refusal.status, all).end(body))
@@ -84,9 +84,9 @@ export function precomputedResponse(refusal: OAuthError): (reply: FastifyReply) 
 let answers: (() => void)[] = []
 
 /**
- * What is answered in one turn of the event loop goes out together, when all that came in it has been read. Answer by
- * answer, whoever is on the other side is woken by each of them, and waking somebody takes longer than a poll. (Other
- * answers come together by themselves, when the statement they waited for is done.)
+ * Collects the responses of one turn of the event loop and sends them together, once all requests that arrived in it are
+ * read. Sent one by one, each would wake the receiver, and that takes longer than a poll. (Other responses are sent together
+ * anyway, when the statement they waited for is done.)
  */
 function atTheEndOfTheTurn(answer: () => void): void {
   if (answers.length === 0) setImmediate(answerAll)
@@ -101,19 +101,20 @@ function answerAll(): void {
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** What every answer says. */
+    /** Headers of every response. */
     commonHeaders: Readonly<Record<string, string>>
   }
   interface FastifyReply {
-    /** Nothing anybody wants to read of in the log. */
+    /** Whether the response is expected, and logged at level debug only. */
     isUsual: boolean
   }
 }
 
 /**
- * Makes `app` behave at its edges. To be called before routes are added.
- * @param page what browsers see while the server cannot answer
- * @param more what every answer says besides
+ * Installs raw bodies, error responses and log lines. Must be called before routes are added.
+ *
+ * @param page the page for browsers while the server is unavailable
+ * @param more additional headers for every response
  */
 export function edge(app: FastifyInstance, log: Log, page?: UnavailablePage, more: Record<string, string> = {}): void {
   app.decorate('commonHeaders', { 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', ...more })
@@ -134,7 +135,7 @@ export function edge(app: FastifyInstance, log: Log, page?: UnavailablePage, mor
   })
 }
 
-/** The body as it came, for `readForm` and its like; empty if there was none. */
+/** Returns the body as received, for `readForm` and similar functions; empty if there was none. */
 export function rawBody(request: FastifyRequest): Buffer {
   return Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0)
 }
@@ -143,9 +144,9 @@ const commonMethods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS
 
 type CommonMethod = (typeof commonMethods)[number]
 
-/** Answers all methods but `methods` at `path` with 405. The routes of `methods` themselves are added by whoever has them. */
+/** Answers all methods except `methods` at `path` with 405. The caller adds the routes of `methods`. */
 export function onlyMethods(app: FastifyInstance, path: string, methods: CommonMethod[]): void {
-  // Fastify adds HEAD wherever there is GET.
+  // Fastify adds HEAD to each GET.
   const allowed = methods.includes('GET') ? [...new Set<CommonMethod>([...methods, 'HEAD'])] : methods
   const headers = { Allow: allowed.join(', ') }
   app.route({
@@ -158,10 +159,10 @@ export function onlyMethods(app: FastifyInstance, path: string, methods: CommonM
   })
 }
 
-/** Fastify's own parsers replace, guess and merge; ours refuse (see form.ts). */
+/** Fastify's own parsers replace, guess and merge; ours reject (see form.ts). */
 function keepBodiesRaw(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
-  // Fastify remembers whose parser is named, and takes apart all other types anew with each call: forms are most calls.
+  // Fastify caches a parser by its exact type, and parses all other types anew with each call: most calls are forms.
   const types = ['application/x-www-form-urlencoded', '*']
   app.addContentTypeParser(types, { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) =>
     done(null, body),
@@ -221,7 +222,7 @@ function setCommonHeaders(reply: FastifyReply): void {
   reply.headers(reply.server.commonHeaders)
 }
 
-/** The route's pattern, never the URL: a URL may carry an auth_req_id. */
+/** The route's pattern, never the URL: a URL may contain an auth_req_id. */
 function lineFor(request: FastifyRequest, reply: FastifyReply) {
   return {
     request: request.id,
@@ -232,13 +233,13 @@ function lineFor(request: FastifyRequest, reply: FastifyReply) {
   }
 }
 
-/** What is answered to what nobody can read or keep. */
+/** The error for input that cannot be read or stored. */
 export const malformed = () => new OAuthError('invalid_request', 'the request is malformed')
 
 const tooLarge = () =>
   new OAuthError('invalid_request', `the body is larger than ${MAX_BODY_BYTES} bytes`, { status: 413 })
 
-/** What Fastify itself refuses, a body that broke off included. */
+/** Whether Fastify itself rejected the request, including an incomplete body. */
 function isBadRequest(error: Error & Partial<FastifyError>): boolean {
   return error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500
 }
@@ -247,7 +248,7 @@ function isTooLarge(error: Error & Partial<FastifyError>): boolean {
   return error.code === 'FST_ERR_CTP_BODY_TOO_LARGE'
 }
 
-/** The characters RFC 6749 §5.2 allows in `error_description`. */
+/** Replaces characters that RFC 6749 §5.2 does not allow in `error_description`. */
 function inOAuthCharacters(text: string): string {
   return text.replace(/\s/g, ' ').replace(/[^\x20-\x21\x23-\x5b\x5d-\x7e]/gu, '?')
 }

@@ -1,17 +1,18 @@
 /**
- * Waiting for a service that the operator has named, another provider where users sign in, say. Anybody can make us wait
- * for it: so nobody holds a place meanwhile, and so many wait at a time.
+ * Waiting for a service that the operator has configured, for instance another provider where users sign in. Any caller can
+ * cause such a wait, so a waiting call holds no slot, and the number of waiting calls is limited.
  */
 import { networksOf } from './address.ts'
 import { Bounds } from './bounds.ts'
 import type { LoadShedding, Slot } from './load-shedding.ts'
 
-/** @throws {Overloaded} if too many wait already */
+/** @throws {Overloaded} if too many calls wait already */
 export type BoundedWait = <T>(slot: Slot | undefined, work: () => Promise<T>) => Promise<T>
 
-/** Networks are the /24 of an IPv4 address, the /64 and the /48 of an IPv6 address, each by itself. */
+/** A network is the /24 of an IPv4 address, or the /64 and the /48 of an IPv6 address, each counted separately. */
 export const waitLimits = { eachNetwork: 100, inAll: 1000 }
 
+/** Returns a function that runs `work` without the slot of its call, within the limits. */
 export function createBoundedWait(releaseSlotWhile: LoadShedding['releaseSlotWhile']): BoundedWait {
   const waiting = new Bounds(waitLimits.inAll)
   return async (slot, work) => {
@@ -25,5 +26,5 @@ export function createBoundedWait(releaseSlotWhile: LoadShedding['releaseSlotWhi
   }
 }
 
-/** For what does not leave this process. */
+/** For work that does not leave this process. */
 export const noWait: BoundedWait = (_slot, work) => work()

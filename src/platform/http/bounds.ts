@@ -1,11 +1,13 @@
-/** How many of something there are now, in all and for each key; what goes beyond a bound is refused at once. */
+/** Counters with upper bounds, in all and for each key; what exceeds a bound is refused at once. */
 import { Overloaded } from './unavailable.ts'
 
+/** At most `most` under `key` at the same time. */
 export interface Bound {
   key: string
   most: number
 }
 
+/** Counters for `inAll` and for each key. */
 export class Bounds {
   readonly #inAll: number
   readonly #counts = new Map<string, number>()
@@ -15,15 +17,15 @@ export class Bounds {
     this.#inAll = inAll
   }
 
-  /** How many there are now. */
+  /** The number in all. */
   get count(): number {
     return this.#count
   }
 
   /**
-   * Counts one under each of the keys. Returns how it leaves.
+   * Counts one under each of the keys. Returns the function that removes it.
    *
-   * @throws {Overloaded} if there is no room in all, or under one of the keys
+   * @throws {Overloaded} if the bound in all, or of one of the keys, is reached
    */
   enter(bounds: readonly Bound[]): () => void {
     const isFull = ({ key, most }: Bound) => (this.#counts.get(key) ?? 0) >= most

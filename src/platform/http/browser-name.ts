@@ -1,6 +1,6 @@
-/** Which browser it is on which system, in words its user knows: from `User-Agent`, which may say anything. */
+/** Names browser and system from `User-Agent`, for users; the header is untrusted. */
 
-/** The first that fits: most browsers name others besides themselves. */
+/** The first match counts: most browsers name others besides themselves. */
 const browsers: [RegExp, string][] = [
   [/\bEdg(e|A|iOS)?\//, 'Edge'],
   [/\b(OPR|Opera)\//, 'Opera'],

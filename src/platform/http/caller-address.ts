@@ -1,27 +1,27 @@
-/** Which address a call comes from, where proxies stand before the server. */
+/** Determines a caller's address behind proxies. */
 import type { IncomingMessage } from 'node:http'
 import { isIPv4, isIPv6, SocketAddress } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { isWithin, plainAddress, rangesOf } from './address.ts'
 
-/** Stands for an address that cannot be told: it is in no range, and all who have it are one network for limits. */
+/** Stands for an unknown address: it is in no range, and all callers with it are one network for limits. */
 export const UNKNOWN_ADDRESS = 'unknown'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** What `ip` says, once somebody has asked. */
+    /** The cached value of `ip`. */
     callerAddress: string | undefined
   }
 }
 
-/** As much of a call as is needed. */
+/** The part of a call that is needed. */
 export type AddressedCall = Pick<IncomingMessage, 'headers'> & { socket: { remoteAddress?: string | undefined } }
 
 /**
- * Makes `request.ip` the caller's address, in its canonical form. Fastify's own `trustProxy` is to be left off: it takes
- * an entry that is no address for one, with its port for instance.
+ * Makes `request.ip` the caller's address, in its canonical form. Fastify's own `trustProxy` must stay off: it accepts
+ * entries that are not addresses, with a port for instance.
  *
- * @param trusted addresses and ranges of the proxies whose `X-Forwarded-For` is believed
+ * @param trusted addresses and ranges of the proxies whose `X-Forwarded-For` is trusted
  */
 export function nameCallers(app: FastifyInstance, trusted: readonly string[]): void {
   const addressOf = createCallerAddress(trusted)
@@ -35,14 +35,14 @@ export function nameCallers(app: FastifyInstance, trusted: readonly string[]): v
 }
 
 /**
- * Each proxy adds the address it was called from at the right end of `X-Forwarded-For`. So the header is read from
- * there, hop by hop, as long as the hop before is a trusted proxy; the first that is none is the caller. What stands
- * left of it the caller has written, and means nothing. A hop that is reached and is no address leaves the caller
- * unknown: taking the last proxy instead would give the caller what the proxy may do.
+ * Each proxy appends the address that called it to `X-Forwarded-For`. So the header is read from the right, hop by hop, while
+ * the previous hop is a trusted proxy; the first address that is not one is the caller. Anything to the left of it was
+ * written by the caller and is ignored. If the caller's entry is not an address, the caller is unknown: the last proxy's
+ * address instead would give the caller that proxy's rights.
  */
 export function createCallerAddress(trusted: readonly string[]): (call: AddressedCall) => string {
   const proxies = rangesOf(trusted)
-  /** A connection has one peer, whatever comes over it. */
+  /** Cached for each connection: its peer does not change. */
   const peers = new WeakMap<object, string | undefined>()
 
   function peerOf(socket: AddressedCall['socket']): string | undefined {
@@ -81,8 +81,8 @@ function withoutPort(entry: string): string {
 }
 
 /**
- * One spelling for each address: IPv6 compressed and in lower case, without the zone (which means something on one
- * machine only), an IPv4 address as itself where it is mapped into IPv6. Nothing if it is none.
+ * Returns the canonical spelling of an address: IPv6 compressed and in lower case, without the zone (which has meaning on one
+ * machine only), a mapped IPv4 address as IPv4. Returns undefined if it is not an address.
  */
 function readAddress(text: string): string | undefined {
   if (isIPv4(text)) return text

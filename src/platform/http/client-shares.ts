@@ -1,4 +1,4 @@
-/** How many of the calls in work come from each client. */
+/** Counts the calls in work for each client. */
 
 /** A client's calls in work. */
 export interface Share {
@@ -6,7 +6,7 @@ export interface Share {
   inWork: number
 }
 
-/** Clients without a call in work that are remembered: a client that polls begins and ends thousands a second. */
+/** Clients without a call in work whose entry is kept: a polling client begins and ends thousands a second. */
 const usualIdle = 1_000
 
 export class ClientShares {
@@ -15,12 +15,12 @@ export class ClientShares {
   #busy = 0
   #tidyAt = usualIdle
 
-  /** How many calls of the client are in work. */
+  /** Returns the client's calls in work. */
   inWorkOf(client: string): number {
     return this.#shares.get(client)?.inWork ?? 0
   }
 
-  /** How many clients have calls in work, this one counted in any case. */
+  /** Returns the number of clients with calls in work, this one included in any case. */
   clientsWith(client: string): number {
     return this.#busy + (this.inWorkOf(client) === 0 ? 1 : 0)
   }

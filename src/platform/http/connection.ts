@@ -1,26 +1,27 @@
-/** Whoever waits for an answer, and may stop waiting. */
+/** The connection that waits for a response and may be closed. */
 import type { FastifyReply } from 'fastify'
 import { OAuthError } from '../oauth-error.ts'
 
 export interface IncomingConnection {
-  /** Whether it is known by now that nobody waits any more. */
+  /** Whether the connection is known to be closed. */
   isClosed(): boolean
   /**
-   * To be awaited before anything is done for the caller that is done only once: who left comes again, here or at another
-   * node. A process that stood still for a while, its machine being moved, say, finds calls that were given up long ago.
+   * Must be awaited before work that is done only once: a caller that disconnected tries again, at this or another node. A
+   * process that was paused, while its machine was moved for instance, finds calls that were abandoned long ago.
    *
-   * @throws {OAuthError} if nobody waits any more
+   * @throws {OAuthError} if the connection is closed
    */
   throwIfClosed(): Promise<void>
   onClose(listener: () => void): void
 }
 
+/** Returns the connection of a reply. */
 export function callerOf({ raw }: Pick<FastifyReply, 'raw'>): IncomingConnection {
   const isClosed = () => raw.destroyed || raw.socket?.destroyed === true || raw.socket?.readableEnded === true
   return {
     isClosed,
     async throwIfClosed() {
-      // The end of a connection is read after what came over it: in the next turn of the event loop, if both were there.
+      // The end of a connection is read after its data: in the next turn of the event loop, if both were there.
       await turn()
       await turn()
       if (isClosed()) throw new OAuthError('invalid_request', 'the connection ended before the answer')
@@ -31,7 +32,7 @@ export function callerOf({ raw }: Pick<FastifyReply, 'raw'>): IncomingConnection
 
 let underWay: Promise<void> | undefined
 
-/** The rest of this turn of the event loop. One for all who wait: what goes on together is written together. */
+/** Waits for the rest of this turn of the event loop. Shared, so that calls which continue together are written together. */
 function turn(): Promise<void> {
   underWay ??= new Promise((resolve) =>
     setImmediate(() => {

@@ -1,4 +1,4 @@
-/** Server-sent events: an answer that stays open, on which a page hears of news. */
+/** Server-sent events: a response that stays open and sends news to a page. */
 import type { FastifyReply } from 'fastify'
 import type { Clock } from '../clock.ts'
 import { OAuthError } from '../oauth-error.ts'
@@ -7,22 +7,22 @@ import { callerOf } from './connection.ts'
 export interface EventStream {
   /** @param data one line */
   send(event: string, data: string): void
-  /** Ends it from our side. The page comes again after a while by itself. */
+  /** Ends the stream. The page reconnects by itself after a while. */
   end(): void
 }
 
 export interface StreamOptions {
   clock: Clock
-  /** Whether it may go on; asked at each heartbeat. */
+  /** Whether the stream may stay open; called at each heartbeat. */
   mayGoOn?(): boolean
-  /** Called once, whichever side has ended it. */
+  /** Called once, whichever side ends the stream. */
   onEnd(): void
 }
 
-/** Milliseconds between two heartbeats: proxies cut connections on which nothing is sent. */
+/** Milliseconds between two heartbeats: proxies close idle connections. */
 const heartbeatMs = 25_000
 
-/** Takes the reply over and begins the stream. The connection may be gone already: then `onEnd` is called soon. */
+/** Takes over the reply and begins the stream. If the connection is closed already, `onEnd` is called soon. */
 export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: StreamOptions): EventStream {
   const caller = callerOf(reply)
   reply.hijack()
@@ -33,7 +33,7 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
     'cache-control': 'no-store',
     'x-accel-buffering': 'no',
   })
-  // Where it ends because the server does, the page soon comes again, to another one.
+  // If it ends because the server stops, the page reconnects soon, to another server.
   raw.write('retry: 1000\n\n')
   let isOver = false
   let cancelBeat = () => {}
@@ -64,7 +64,7 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
   }
 }
 
-/** For a page beyond a limit. It shows the newest without a stream whenever it is opened. */
+/** Returns the error for a page beyond the limit. Without a stream, it shows the current state each time it is opened. */
 export function tooManyStreams(): OAuthError {
   return new OAuthError('access_denied', 'too many event streams are open already; close some pages', {
     status: 429,

@@ -1,12 +1,12 @@
-/** What failed lately, and until when it is not tried again: after each failure in a row twice as long, up to a limit. */
+/** Remembers what failed, and for how long it is not tried again: each failure in a row doubles the pause. */
 import type { Clock } from '../clock.ts'
 
 export interface FailureOptions {
   /** The pause after the first failure. */
   firstPauseMs: number
-  /** The pause never grows beyond this: what works again is noticed after it at the latest. */
+  /** The longest pause: recovery is noticed after it at the latest. */
   longestPauseMs: number
-  /** Failures that are remembered; of more, the one remembered longest is forgotten. */
+  /** Failures that are remembered; beyond this, the oldest is dropped. */
   most: number
   clock: Clock
 }
@@ -25,7 +25,7 @@ export class Failures {
     this.#options = options
   }
 
-  /** @throws the error of the last try, while its pause lasts */
+  /** @throws the error of the last attempt, while its pause lasts */
   throwIfPaused(key: string): void {
     const failure = this.#failures.get(key)
     if (failure !== undefined && this.#options.clock.now() < failure.until) throw failure.error

@@ -1,7 +1,7 @@
 /**
- * A short queue for what takes long, fair between those who wait: by turns, and with a bound on how many places one of
- * them can have. Where all places are taken, the caller with the most that wait gives one up for a caller who has fewer:
- * a few who come again and again do not keep everybody else out. A caller for whom there is no place is told at once.
+ * A short queue for slow work, fair between groups of callers: they take turns, and the places of each group are limited. If
+ * all places are taken, the group with the most waiting callers gives one up to a group that has fewer: a few callers that
+ * return again and again do not shut out the others. A caller that gets no place is refused at once.
  */
 
 import { OAuthError } from '../oauth-error.ts'
@@ -9,40 +9,40 @@ import { networksOf } from './address.ts'
 import type { IncomingConnection } from './connection.ts'
 import { Overloaded } from './unavailable.ts'
 
-/** Callers who share places: a network, say, or a client. */
+/** Callers that share places, for instance those of a network or a client. */
 export interface PlaceGroup {
   name: string
-  /** Places its callers can have at the same time, those whose turn it is included. */
+  /** Most places of the group, including callers that have their turn. */
   most: number
 }
 
 export interface QueuedCaller {
-  /** The groups it belongs to, the largest first. Turns go round among the largest, and within each in the same way. */
+  /** The groups of the caller, the largest first. Turns alternate between the largest groups, and so within each. */
   groups: readonly PlaceGroup[]
-  /** A caller who leaves while waiting frees the place. */
+  /** A caller that disconnects while waiting frees its place. */
   connection?: Pick<IncomingConnection, 'isClosed' | 'onClose'> | undefined
 }
 
 export interface FairQueue {
-  /** Whether such a caller would have a place now, be it that of another who has more. */
+  /** Whether such a caller would get a place now, including one that another group must give up. */
   hasPlaceFor(caller: Pick<QueuedCaller, 'groups'>): boolean
   /**
-   * Takes a place, and carries out `work` when it is this caller's turn, at once if it is already. Nothing of the work
-   * has begun before: who is refused or leaves has cost nothing but a place. Work under way keeps its turn until it
-   * ends, although its caller has left: it cannot be stopped.
+   * Takes a place, and runs `work` when it is this caller's turn, possibly at once. No work begins before: a caller that is
+   * refused or disconnects has cost only a place. Work that has begun cannot be stopped and keeps its turn until it ends,
+   * even if its caller disconnects.
    *
    * @throws {Overloaded} at once, if there is no place for this caller; or while waiting, if the place was given up
-   * @throws {CallerLeft} if the caller has left before the turn came
+   * @throws {CallerLeft} if the caller disconnected before its turn
    */
   withTurn<Result>(caller: QueuedCaller, work: () => Promise<Result>): Promise<Result>
-  /** How many places are taken, and how many callers have their turn. */
+  /** Returns the number of places taken, and of callers that have their turn. */
   counts(): { places: number; turns: number }
 }
 
 /**
- * The groups of a caller who has shown nothing yet: by network, and by the wider one that it is a part of.
+ * Returns the groups of a caller that has not authenticated: its network, and the wider network that contains it.
  *
- * @param kind what it comes for: callers of different kinds share no places
+ * @param kind the kind of work: callers of different kinds share no places
  * @param most places of all callers of this kind, of an IPv6 /48, and of an IPv4 /24 or an IPv6 /64
  */
 export function groupsByNetwork(
@@ -58,7 +58,7 @@ export function groupsByNetwork(
   ]
 }
 
-/** The caller has left before the turn came. */
+/** The caller disconnected before its turn. */
 export class CallerLeft extends OAuthError {
   constructor() {
     super('invalid_request', 'the connection ended before the answer')
@@ -74,11 +74,11 @@ interface Entry {
 
 interface GroupUse {
   places: number
-  /** When one of the group last had a turn, as a count of turns. */
+  /** When a caller of the group last had a turn, as a count of turns. */
   lastTurn: number
 }
 
-/** @param atOnce how many have their turn at the same time */
+/** @param atOnce how many callers have their turn at the same time */
 export function createFairQueue(atOnce: number): FairQueue {
   const taken = createTakenPlaces()
   const { entries, uses, inTheWayOf } = taken
@@ -102,7 +102,7 @@ export function createFairQueue(atOnce: number): FairQueue {
     giveTurns()
   }
 
-  /** One that waits. */
+  /** Only for an entry that waits. */
   function turnAway(entry: Entry, why: Error): void {
     entry.turn.reject(why)
     leave(entry)
@@ -120,7 +120,7 @@ export function createFairQueue(atOnce: number): FairQueue {
     }
   }
 
-  /** The group that had its last turn longest ago goes first, the largest groups compared before smaller ones. */
+  /** The group whose last turn is longest ago goes first; the largest groups are compared before smaller ones. */
   function byTurn(one: Entry, other: Entry): number {
     const lastTurnOf = ({ groups }: Entry, level: number) => uses.get(groups[level]!.name)!.lastTurn
     for (let level = 0; level < Math.min(one.groups.length, other.groups.length); level++) {
@@ -149,7 +149,7 @@ export function createFairQueue(atOnce: number): FairQueue {
   }
 }
 
-/** Which callers have places, and which would have to give one up. */
+/** Which callers have places, and which of them would have to give one up. */
 function createTakenPlaces() {
   const entries = new Set<Entry>()
   const uses = new Map<string, GroupUse>()
@@ -157,10 +157,10 @@ function createTakenPlaces() {
 
   const placesOf = ({ name }: PlaceGroup) => uses.get(name)?.places ?? 0
   const isFull = (group: PlaceGroup) => placesOf(group) >= group.most
-  /** How many places the group next to the largest has: a network's, say. */
+  /** The places of the group next to the largest, for instance of a network. */
   const placesBelow = ({ groups }: Pick<Entry, 'groups'>) => (groups[1] === undefined ? 0 : placesOf(groups[1]))
 
-  /** The one that came last of those that wait in the group that has most places. */
+  /** Of the callers that wait in the group with most places, returns the last one. */
   function latestOfMost(largest: PlaceGroup): Entry | undefined {
     let found: Entry | undefined
     for (const entry of entries) {
@@ -174,15 +174,15 @@ function createTakenPlaces() {
     entries,
     uses,
     /**
-     * Returns the one that is to give up a place for a caller of these groups, undefined if there is a free one, or
-     * `all` if none is to.
+     * Returns the entry that must give up its place for a caller of these groups, undefined if a place is free, or `all` if
+     * none must.
      */
     inTheWayOf(groups: readonly PlaceGroup[]): Entry | undefined | 'all' {
       const [largest, ...smaller] = groups
       if (smaller.some(isFull)) return 'all'
       if (largest === undefined || !isFull(largest)) return undefined
       const latest = latestOfMost(largest)
-      // With as many as the caller would have then there is nothing to be made fairer.
+      // If the group would have fewer places than the caller's after that, the exchange is not fairer.
       if (latest === undefined || placesBelow(latest) <= placesBelow({ groups }) + 1) return 'all'
       return latest
     },

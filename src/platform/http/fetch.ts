@@ -1,4 +1,4 @@
-/** `fetch`, as libraries want to be handed it, through a door of ours. */
+/** `fetch` as libraries expect it, through the guarded caller. */
 import type { GuardedCaller } from './outgoing.ts'
 
 interface FetchOptions {
@@ -7,7 +7,7 @@ interface FetchOptions {
   body?: unknown
 }
 
-/** Every call goes through the guarded caller. */
+/** Returns a `fetch` whose calls all go through the guarded caller. */
 export function fetchThrough(caller: GuardedCaller) {
   return async (url: string | URL, options: FetchOptions = {}): Promise<Response> => {
     const { status, body, headers } = await caller.call({

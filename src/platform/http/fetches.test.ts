@@ -11,7 +11,7 @@ type Each = string | ((n: number) => string)
 
 const at = (each: Each, n: number) => (typeof each === 'string' ? each : each(n))
 
-/** Everything that is fetched hangs until the test says what comes of it. */
+/** Every fetch stays open until the test ends it. */
 function scene() {
   const clock = createStageClock()
   const begun = new Map<string, PromiseWithResolvers<string>>()
@@ -28,7 +28,7 @@ function scene() {
     clock,
     begun,
     fetches,
-    /** Outcomes, as far as there are some: a document, or why there is none. */
+    /** The results so far: a document, or an error. */
     ask(count: number, url: Each, address: Each) {
       const outcomes = Array.from({ length: count }, (_, n) =>
         fetches.get(at(url, n), { address: at(address, n) } as Slot).catch((error: Error) => error),
@@ -45,7 +45,7 @@ function scene() {
 const refused = (outcomes: unknown[]) => outcomes.filter((each) => each instanceof Overloaded).length
 
 describe('callers that wait for one document', () => {
-  test('share one fetch, and are so many from one network', async () => {
+  test('share one fetch, and are limited for each network', async () => {
     const { ask, begun, fetches, end } = scene()
     const outcomes = ask(1000, 'https://a.example/keys', (n) => `192.0.2.${n % 256}`)
     assert.deepEqual(fetches.count(), { underWay: 1, waiting: waiting.eachNetworkAndUrl })
@@ -55,7 +55,7 @@ describe('callers that wait for one document', () => {
     assert.deepEqual(fetches.count(), { underWay: 0, waiting: 0 })
   })
 
-  test('are so many from all networks: ten thousand callers of a thousand', async () => {
+  test('are limited in all: ten thousand callers of a thousand networks', async () => {
     const { ask, fetches, end } = scene()
     const outcomes = ask(10_000, 'https://a.example/keys', (n) => `10.${n % 250}.${n % 4}.1`)
     assert.deepEqual(fetches.count(), { underWay: 1, waiting: waiting.eachUrl })
@@ -73,7 +73,7 @@ describe('callers that wait for one document', () => {
 })
 
 describe('fetches under way', () => {
-  test('are so many for one network, whatever it names, and so many callers of it wait', async () => {
+  test('are limited for each network, whatever it names, and so are its waiting callers', async () => {
     const { ask, fetches, end } = scene()
     const outcomes = ask(1000, (n) => `https://a${n}.example/`, '192.0.2.1')
     assert.deepEqual(fetches.count(), { underWay: underWay.eachNetwork, waiting: underWay.eachNetwork })
@@ -84,7 +84,7 @@ describe('fetches under way', () => {
     assert.deepEqual(await others, ['list'])
   })
 
-  test('are so many at one receiver, and so many in all, from ten thousand callers of as many networks', async () => {
+  test('are limited for each receiver and in all, for ten thousand callers of as many networks', async () => {
     const { ask, fetches, end } = scene()
     const network = (n: number) => `${10 + Math.floor(n / 65_536)}.${(n >> 8) & 255}.${n & 255}.1`
     const one = ask(1000, (n) => `https://x${n}.evil.example/${n}`, network)
@@ -95,7 +95,7 @@ describe('fetches under way', () => {
     assert.equal(refused([...(await one), ...(await all)]), 11_000 - underWay.inAll)
   })
 
-  test('that failed are not begun again for a while, and then by one caller', async () => {
+  test('that failed are not repeated for a while, and then by one caller', async () => {
     const { ask, begun, fetches, clock, end } = scene()
     const once = () => ask(1, 'https://a.example/', '192.0.2.1')
     const first = once()

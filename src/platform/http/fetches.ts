@@ -1,8 +1,8 @@
 /**
- * Documents that clients name and we fetch: key sets, lists of a sector. A caller that nobody knows yet can cause a
- * fetch, so all of it is bounded: one fetch at a time for an address, shared by all who wait for it; so many under way for
- * the networks that caused them, for one receiver, and in all; so many callers that wait; and what failed is left alone
- * for a while. Who waits holds no place meanwhile.
+ * Documents that clients name and the server fetches: key sets, lists of a sector. An unauthenticated caller can cause a
+ * fetch, so everything is limited: one fetch at a time for an address, shared by all callers that wait for it; the fetches
+ * under way for each network that caused them, for each receiver, and in all; the waiting callers; and a failed fetch is not
+ * repeated for a while. A waiting call holds no slot.
  */
 import type { Clock } from '../clock.ts'
 import { networksOf } from './address.ts'
@@ -14,11 +14,11 @@ import { receiverOf } from './name-lookup.ts'
 export interface Fetches<Document> {
   /**
    * @param slot of the call that waits
-   * @throws {Overloaded} beyond a bound
-   * @throws whatever the fetch failed with, now or moments ago
+   * @throws {Overloaded} beyond a limit
+   * @throws the error of the fetch, or of one that failed shortly before
    */
   get(url: string, slot: Slot | undefined): Promise<Document>
-  /** @throws what the last fetch of it failed with, while it is left alone */
+  /** @throws the error of the last fetch, while its pause lasts */
   throwIfPaused(url: string): void
   /** Fetches under way, and callers that wait for one. */
   count(): { underWay: number; waiting: number }
@@ -30,13 +30,13 @@ export interface FetchNeeds<Document> {
   clock: Clock
 }
 
-/** Networks are the /24 of an IPv4 address, the /64 and the /48 of an IPv6 address, each by itself. */
+/** A network is the /24 of an IPv4 address, or the /64 and the /48 of an IPv6 address, each counted separately. */
 export const fetchLimits = {
   underWay: { eachNetwork: 8, eachReceiver: 8, inAll: 256 },
   waiting: { eachNetwork: 100, eachUrl: 200, eachNetworkAndUrl: 20, inAll: 1000 },
 }
 
-/** What works again is noticed within half a minute. */
+/** Recovery is noticed within half a minute. */
 const failurePauses = { firstPauseMs: 1_000, longestPauseMs: 30_000, most: 10_000 }
 
 export function createFetches<Document>({ load, releaseSlotWhile, clock }: FetchNeeds<Document>): Fetches<Document> {
@@ -61,7 +61,7 @@ export function createFetches<Document>({ load, releaseSlotWhile, clock }: Fetch
   function begin(url: string, address: string | undefined): Promise<Document> {
     const leave = underWay.enter(boundsOfFetch(url, address))
     const fetching = fetchOnce(url).finally(leave)
-    // Whoever waits hears of it; perhaps nobody may wait.
+    // Callers that wait handle the error; there may be none.
     fetching.catch(() => {})
     shared.set(url, fetching)
     return fetching

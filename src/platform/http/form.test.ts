@@ -24,7 +24,7 @@ describe('readForm', () => {
     )
   })
 
-  test('an empty value is an absent one', () => {
+  test('an empty value counts as absent', () => {
     assert.deepEqual([...form('a=&b&&c=1&')], [['c', '1']])
     assert.equal(form('').size, 0)
   })
@@ -36,7 +36,7 @@ describe('readForm', () => {
     assert.equal(read.get('toString'), undefined)
   })
 
-  test('takes the content type in any case, and UTF-8 said aloud', () => {
+  test('accepts the content type in any case, and an explicit UTF-8', () => {
     for (const type of [
       'Application/X-WWW-Form-Urlencoded',
       `${formType};charset=UTF-8`,
@@ -52,13 +52,13 @@ describe('readForm', () => {
       assert.throws(() => form('a=1', type), invalid, type)
   })
 
-  test('refuses what cannot be decoded', () => {
+  test('refuses invalid encodings', () => {
     for (const body of ['a=%', 'a=%4', 'a=%zz', '%=1', 'a=%ff', 'a=%C3', 'a=%ED%A0%80', 'a=%C0%80', 'a=%00', 'a\0=1'])
       assert.throws(() => form(body), invalid, body)
     assert.throws(() => form(Buffer.from([0x61, 0x3d, 0xff])), invalid)
   })
 
-  test('resource alone may be repeated, and then has all its values (RQ-8)', () => {
+  test('resource alone may be repeated, and then has all its values (RFC 8707 §2)', () => {
     const read = form('resource=a&x=1&resource=&resource=b%20c')
     assert.deepEqual(allOf(read, 'resource'), ['a', 'b c'])
     assert.deepEqual(allOf(read, 'other'), [])
@@ -76,7 +76,7 @@ describe('readForm', () => {
     assert.throws(() => form(many(101)), invalid)
   })
 
-  test('hints say nothing of the input', () => {
+  test('hints do not repeat the input', () => {
     for (const body of ['secretname=1&secretname=2', 'secretname=%zz', 'secretname=%00'])
       assert.throws(
         () => form(body),
@@ -84,7 +84,7 @@ describe('readForm', () => {
       )
   })
 
-  test('whatever comes, the answer is a form or a refusal', () => {
+  test('any input results in a form or an OAuthError', () => {
     const pieces = fc.array(
       fc.constantFrom('a', 'b', '=', '&', '+', '%', '%41', '%C3', '%A9', '%00', 'é', '\0', '__proto__'),
     )
@@ -110,7 +110,7 @@ describe('readForm', () => {
 })
 
 describe('readJsonFields', () => {
-  test('reads strings, numbers and booleans; null and empty are absent', () => {
+  test('reads strings, numbers and booleans; null and empty count as absent', () => {
     const read = json('{"a":"x","b":1.5,"c":true,"d":null,"e":"","__proto__":"p"}', 'application/json; charset=utf-8')
     assert.deepEqual(
       [...read],
@@ -149,7 +149,7 @@ describe('readJsonFields', () => {
     assert.throws(() => json(Buffer.from([0x22, 0xff, 0x22])), invalid)
   })
 
-  test('whatever JSON comes, the answer is a form or a refusal', () => {
+  test('any JSON results in a form or an OAuthError', () => {
     fc.assert(fc.property(fc.json(), (text) => neverSurprises(() => json(text))))
   })
 })

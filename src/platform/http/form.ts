@@ -1,16 +1,16 @@
-/** Reading request bodies: bytes from outside become names and values that are safe to use, or a refusal. */
+/** Reads request bodies: bytes from outside become validated names and values, or an OAuthError. */
 import { OAuthError } from '../oauth-error.ts'
 import { holdsOnlyStorable, isStorable } from './outside-text.ts'
 
 /** Names and values of a request, each name once, no value empty. A Map, so that no name (`__proto__`) is special. */
 export type Form = ReadonlyMap<string, string>
 
-/** The one parameter that its own standard lets repeat (RFC 8707). To be read with `allOf`. */
+/** The one parameter that may be repeated (RFC 8707 §2). To be read with `allOf`. */
 const repeatable = 'resource'
-/** Stands between its values in a form: no value can hold it. */
+/** Separates its values in a form: no value can contain it. */
 const separator = '\0'
 
-/** All values of a parameter that may repeat. */
+/** Returns all values of a parameter that may be repeated. */
 export function allOf(form: Form, name: string): string[] {
   return (form.get(name) ?? '').split(separator).filter((value) => value !== '')
 }
@@ -19,12 +19,12 @@ const MAX_PARAMETERS = 100
 const formType = 'application/x-www-form-urlencoded'
 const jsonType = 'application/json'
 
-/** Whether a body says that it is a form, in characters that can be read or not. */
+/** Whether the content type is that of a form, in any character set. */
 export function isForm(contentType = ''): boolean {
   return contentType.split(';')[0]!.trim().toLowerCase() === formType
 }
 
-/** Reads an application/x-www-form-urlencoded body. Stricter than URLSearchParams, which replaces what it cannot decode. */
+/** Reads an application/x-www-form-urlencoded body. Stricter than URLSearchParams, which replaces invalid encodings. */
 export function readForm(contentType: string | undefined, body: Buffer): Form {
   if (mediaType(contentType) !== formType) throw refused(`the body must be ${formType}`)
   const pairs: [name: string, value: string][] = []
@@ -33,9 +33,9 @@ export function readForm(contentType: string | undefined, body: Buffer): Form {
 }
 
 /**
- * Reads a body that may be a form or a flat JSON object. Numbers and booleans become text, null is absent.
+ * Reads a body that may be a form or a flat JSON object. Numbers and booleans become text, null counts as absent.
  *
- * @param structures members that may hold any JSON: they become the JSON text that a form would have there
+ * @param structures members that may have any JSON value: they become the JSON text that a form would contain
  */
 export function readJsonFields(
   contentType: string | undefined,
@@ -51,13 +51,13 @@ export function readJsonFields(
   )
 }
 
-/** Reads a body of any JSON. What is in it is the reader's to check. */
+/** Reads a body of any JSON. The caller must validate its content. */
 export function readJson(contentType: string | undefined, body: Buffer): unknown {
   if (mediaType(contentType) !== jsonType) throw refused(`the body must be ${jsonType}`)
   return parseJson(decodeUtf8(body))
 }
 
-/** Reads the query of an address. Only what is not secret belongs there. */
+/** Reads the query of an address. Secrets do not belong there. */
 export function readQuery(url: string): Form {
   const start = url.indexOf('?')
   return readForm(formType, Buffer.from(start === -1 ? '' : url.slice(start + 1)))
@@ -71,13 +71,13 @@ function gather(pairs: [name: string, value: string][]): Form {
     if (value === '') isAnyEmpty = true
     if (!isStorable(name) || !isStorable(value)) throw refused('the body has characters that are not allowed')
     const before = form.get(name)
-    if (before !== undefined && name !== repeatable) throw refused('a parameter is repeated') // RQ-8
+    if (before !== undefined && name !== repeatable) throw refused('a parameter is repeated') // RFC 6749 §3.1
     form.set(name, before === undefined ? value : before + separator + value)
   }
   return isAnyEmpty ? withoutEmpty(form) : form
 }
 
-/** RQ-9: an empty value is an absent one. Only after all are gathered, since an empty one may be the repetition. */
+/** An empty value counts as absent (RFC 6749 §3.1). Only after all are read, since an empty one may be the repetition. */
 function withoutEmpty(form: Form): Form {
   return new Map([...form].filter(([, value]) => value !== ''))
 }
@@ -128,10 +128,10 @@ function parseJson(text: string): unknown {
   return value
 }
 
-/** Levels of JSON within JSON. Whoever needs more than a handful wants to see who runs out of stack. */
+/** Deepest nesting of JSON. Real input needs a handful of levels; deeper input aims at a stack overflow. */
 const deepest = 64
 
-/** Whether a value of JSON is nested so deeply that walking through it, or writing it again, could fail. */
+/** Whether a JSON value is nested so deeply that traversing or serialising it could fail. */
 export function isTooDeep(value: unknown, levels = deepest): boolean {
   if (typeof value !== 'object' || value === null) return false
   return levels === 0 || Object.values(value).some((inner) => isTooDeep(inner, levels - 1))
@@ -144,7 +144,7 @@ function textOf(value: unknown): string {
   throw refused('every member of the JSON object must be a string, a number or a boolean')
 }
 
-/** The media type in lower case, or nothing if it is missing or says that the text is not UTF-8. */
+/** Returns the media type in lower case, or undefined if it is missing or declares another character set than UTF-8. */
 function mediaType(contentType = ''): string | undefined {
   if (contentType === formType) return formType
   const [type = '', ...parameters] = contentType.split(';')

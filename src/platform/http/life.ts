@@ -1,15 +1,15 @@
-/** How a server ends without taking an answer from anybody: announced first, then quiet, then over. */
+/** Graceful shutdown: the end is announced, calls in work are finished, then nothing is answered any more. */
 import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { type Clock, systemClock } from '../clock.ts'
 
 export interface Life {
-  /** Whether the end was announced: whoever balances is to send calls elsewhere, and connections end with their answer. */
+  /** Whether the end was announced: load balancers should send calls elsewhere, and each connection ends with its response. */
   readonly isEnding: boolean
-  /** Nothing can be answered any more: what it needs is gone. */
+  /** Whether calls can no longer be answered, because what they need is closed. */
   readonly isShuttingDown: boolean
   announceEnd(): void
-  /** Resolves when no call is in work, those that come meanwhile included, or after so many milliseconds of real time. */
+  /** Resolves when no call is in work, including those that arrive meanwhile, or after `atMostMs` of real time. */
   quiet(atMostMs: number): Promise<void>
   over(): void
 }
@@ -20,16 +20,16 @@ declare module 'fastify' {
   }
 }
 
-/** Follows the calls of `app`, which has its `life` from then on. */
+/** Tracks the calls of `app`, and adds `life` to it. */
 export function followLife(app: FastifyInstance): void {
   const inWork = createUnorderedList<ServerResponse>()
   const waiting: (() => void)[] = []
   let stage: 'serving' | 'ending' | 'over' = 'serving'
 
-  /** One function for all calls, told by `this` which of them is over. */
+  /** One function for all calls: `this` is the response that has ended. */
   function leave(this: ServerResponse): void {
     inWork.remove(this)
-    ;(this as Followed)[heard]?.(this)
+    ;(this as Followed)[onOver]?.(this)
     if (inWork.members.length === 0) for (const resolve of waiting.splice(0)) resolve()
   }
   const life: Life = {
@@ -57,7 +57,7 @@ export function followLife(app: FastifyInstance): void {
   app.decorate('life', life)
   app.addHook('onRequest', ({ raw: request }, { raw: response }, done) => {
     if (life.isEnding) closeAfter(response)
-    // What the server asks itself is part of a call that is followed.
+    // Injected requests of the server itself are part of a call that is tracked already.
     if (request instanceof IncomingMessage) {
       inWork.add(response)
       response.on('close', leave)
@@ -70,20 +70,20 @@ export function followLife(app: FastifyInstance): void {
   })
 }
 
-const heard = Symbol('heard')
+const onOver = Symbol('onOver')
 
-type Followed = ServerResponse & { [heard]?: (response: ServerResponse) => void }
+type Followed = ServerResponse & { [onOver]?: (response: ServerResponse) => void }
 
-/** Calls `hear` once nobody waits for the answer any more: one function for each answer of an app that is followed. */
-export function whenOver(response: ServerResponse, hear: (response: ServerResponse) => void): void {
-  ;(response as Followed)[heard] = hear
+/** Calls `callback` once the response has ended or its connection was closed. One function for each response. */
+export function whenOver(response: ServerResponse, callback: (response: ServerResponse) => void): void {
+  ;(response as Followed)[onOver] = callback
 }
 
 const place = Symbol('place')
 
 /**
- * What is in work, in no order. A `Set` that gains and loses thousands of members a second makes the garbage collector
- * keep the members of its former tables alive: it took a tenth of all that a poll costs.
+ * The calls in work, in no order. A `Set` that gains and loses thousands of members a second makes the garbage collector keep
+ * the members of its former tables alive: that took a tenth of the whole cost of a poll.
  */
 function createUnorderedList<T extends object>() {
   type Placed = T & { [place]?: number }
@@ -93,7 +93,7 @@ function createUnorderedList<T extends object>() {
     add(member: Placed): void {
       member[place] = members.push(member) - 1
     },
-    /** To be called once for each that was added. */
+    /** Must be called once for each member that was added. */
     remove(member: Placed): void {
       const last = members.pop()!
       if (last === member) return
@@ -103,7 +103,7 @@ function createUnorderedList<T extends object>() {
   }
 }
 
-/** The connection ends with this answer, whoever writes it. */
+/** Closes the connection after this response. */
 function closeAfter(response: ServerResponse): void {
   if (!response.headersSent) response.setHeader('connection', 'close')
 }
@@ -114,7 +114,7 @@ export interface EndingNeeds {
   end(): Promise<void>
 }
 
-/** Announces the end, lets `delay` seconds pass and ends; once. Without a delay, whoever calls again cuts it short. */
+/** Returns a function that announces the end, waits `delay` seconds and ends. A second call without delay ends the wait. */
 export function createEnding({ clock, announce, end }: EndingNeeds) {
   let ended: Promise<void> | undefined
   let cutShort = () => {}

@@ -8,7 +8,7 @@ import { OAuthError } from '../oauth-error.ts'
 import { edge, edgeOptions } from './answer.ts'
 import { createLoadShedding, type Slot, slotOf } from './load-shedding.ts'
 
-test('what waits for somebody is not in work: neither its place nor its share is taken meanwhile', async (t) => {
+test('a waiting call is not in work: its slot and its share are free meanwhile', async (t) => {
   const user = Promise.withResolvers<void>()
   const { call, app, inWork } = await scene(t, 2)
   app.get('/poll', ({ raw }) =>
@@ -17,14 +17,14 @@ test('what waits for somebody is not in work: neither its place nor its share is
   app.get('/quick', ({ raw }) => inWork.withFairShare('kiosk', slotOf(raw), async () => 'done'))
   await app.listen()
   const polls = Array.from({ length: 20 }, () => call('/poll'))
-  // On connections of their own: all twenty are waiting when the last of these is answered.
+  // On separate connections: all twenty are waiting when the last of these is answered.
   for (let number = 0; number < 20; number++) assert.equal(await call('/quick'), 200)
   user.resolve()
   assert.deepEqual(new Set(await Promise.all(polls)), new Set([200]))
   assert.equal(await call('/quick'), 200)
 })
 
-test('a piece of work that fails gives its place and its share back', async (t) => {
+test('failed work gives its slot and its share back', async (t) => {
   const { call, app, inWork } = await scene(t, 2)
   app.get('/poll', ({ raw }) =>
     inWork.withFairShare('kiosk', slotOf(raw), () => Promise.reject(new OAuthError('invalid_request', 'no'))),
@@ -33,8 +33,8 @@ test('a piece of work that fails gives its place and its share back', async (t) 
   for (let number = 0; number < 5; number++) assert.equal(await call('/poll'), 400)
 })
 
-describe('before a caller has proven which client it is', () => {
-  /** Proving takes until the test says so, for strangers; for the client itself no time. */
+describe('before a caller has authenticated', () => {
+  /** For strangers, authentication lasts until the test ends it; for the client itself it takes no time. */
   async function proving(t: TestContext, most: number) {
     const { app, inWork, call } = await scene(t, most)
     const proof = Promise.withResolvers<void>()
@@ -52,7 +52,7 @@ describe('before a caller has proven which client it is', () => {
     return {
       stranger: (client: string, address: string) => call(`/poll?client=${client}`, address),
       client: (client: string, address: string) => call(`/poll?client=${client}&knows=1`, address),
-      /** Resolves when all but so many have been refused. */
+      /** Resolves when all but `count` calls have been refused. */
       async allBut(count: number, calls: Promise<number>[]) {
         let answered = 0
         for (const each of calls) each.then(() => (answered += 1))
@@ -67,7 +67,7 @@ describe('before a caller has proven which client it is', () => {
     const { stranger, client, allBut, end } = await proving(t, 24)
     assert.equal(await client('victim', '203.0.113.1'), 200)
     const calls = Array.from({ length: 100 }, (_, n) => stranger('victim', `198.51.100.${n}`))
-    // A third of the places: a quarter for all, then two thirds of half.
+    // A third of the slots: a quarter for all, then two thirds of half.
     await allBut(8, calls)
     assert.equal(await client('victim', '203.0.113.1'), 200, 'from where it is known')
     assert.equal(await client('victim', '192.0.2.1'), 200, 'from where it is not known')
@@ -76,19 +76,19 @@ describe('before a caller has proven which client it is', () => {
     assert.deepEqual(count(await Promise.all(calls)), { 401: 8, 503: 92 })
   })
 
-  test('strangers of a hundred networks leave a quarter to those who are known', async (t) => {
+  test('strangers of a hundred networks leave a quarter to clients that have authenticated before', async (t) => {
     const { stranger, client, allBut, end } = await proving(t, 24)
     assert.equal(await client('victim', '203.0.113.1'), 200)
     const calls = Array.from({ length: 1000 }, (_, n) => stranger('victim', `10.0.${n % 100}.1`))
     await allBut(18, calls)
-    assert.equal(await client('victim', '192.0.2.1'), 503, 'nobody else has room')
+    assert.equal(await client('victim', '192.0.2.1'), 503, 'no other caller has capacity')
     assert.equal(await client('victim', '203.0.113.1'), 200)
     end()
     assert.deepEqual(count(await Promise.all(calls)), { 401: 18, 503: 982 })
   })
 })
 
-test('who waits for a fetch has neither a place nor a share meanwhile, proven or not', async (t) => {
+test('a call that waits for a fetch has neither a slot nor a share, authenticated or not', async (t) => {
   const { app, inWork, call } = await scene(t, 2)
   const fetched = Promise.withResolvers<void>()
   let waiting = 0
@@ -113,7 +113,7 @@ test('who waits for a fetch has neither a place nor a share meanwhile, proven or
   assert.equal(await call('/quick'), 200)
 })
 
-test('who leaves while waiting gives nothing back a second time', async (t) => {
+test('a caller that disconnects while waiting gives nothing back a second time', async (t) => {
   const { app, inWork, call } = await scene(t, 2)
   const [fetched, work] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   let [waiting, left, working] = [0, 0, 0]
@@ -143,7 +143,7 @@ test('who leaves while waiting gives nothing back a second time', async (t) => {
   assert.deepEqual(await Promise.all(calls), [200, 200])
 })
 
-test('a call from inside is never refused, and takes nobody’s place', async (t) => {
+test('an internal call is never refused and takes no slot', async (t) => {
   const work = Promise.withResolvers<void>()
   const { call, app } = await scene(t, 1)
   let begun = 0
@@ -173,7 +173,7 @@ async function scene(t: { after(done: () => unknown): void }, most: number) {
   return { app, inWork, call: (path: string, address?: string) => statusOf(app, path, address) }
 }
 
-/** On a connection of its own. */
+/** On a separate connection. */
 function statusOf(app: FastifyInstance, path: string, address = '192.0.2.1'): Promise<number> {
   const { port } = app.server.address() as { port: number }
   return new Promise((resolve, reject) => {

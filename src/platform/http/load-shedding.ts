@@ -1,6 +1,6 @@
 /**
- * How much is in work at the same time. A call that could not be answered soon is better refused at once, before its
- * body is read: whoever is being served goes on being served quickly, and the caller knows to come again.
+ * Limits the calls in work. A call that could not be answered soon is refused at once, before its body is read: the calls in
+ * work stay fast, and the caller learns to try again later.
  */
 import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -11,33 +11,33 @@ import { Overloaded } from './unavailable.ts'
 import { type Claim, claimOf, ProvenCallers, UnprovenCallers } from './unproven-callers.ts'
 
 export interface LoadShedding {
-  /** The routes that are added to `app` from now on take part. */
+  /** Applies to all routes that are added to `app` from now on. */
   guard(app: FastifyInstance): void
   /**
-   * Finds out whether a caller is the client it claims to be; meanwhile it is counted as `unproven-callers.ts` says.
+   * Runs the authentication of a client; until it succeeds the call is counted as `unproven-callers.ts` describes.
    *
-   * @param slot the call's
+   * @param slot the call's slot
    * @throws {Overloaded}
    */
   whileProving<T>(clientId: string, slot: Slot | undefined, prove: () => Promise<T>): Promise<T>
   /**
-   * Carries out a client's work. Once half of the places are taken, each client has no more of that half than any
-   * other: one that asks for everything does not get what the others need.
+   * Runs a client's work. Once half of the slots are taken, the other half is shared equally between clients, so that one
+   * client cannot take what others need.
    *
    * @throws {Overloaded}
    */
   withFairShare<T>(client: string, slot: Slot | undefined, work: () => Promise<T>): Promise<T>
-  /** Waits for a fetch, or for a user, without a place and outside of every share. */
+  /** Waits for a fetch or for a user. Meanwhile the call holds no slot and is in no share. */
   releaseSlotWhile<T>(slot: Slot | undefined, awaited: Promise<T>): Promise<T>
 }
 
-/** What does not know the routes' story: which of them are clients' calls, and which are never refused. */
+/** Which routes clients call, and which are exempt. */
 export interface RouteGroups {
-  /** Places there are for the calls of clients, and as many again for everybody else's; 0 is no limit. */
+  /** Slots for the calls of clients, and as many again for all other calls; 0 is no limit. */
   most: number
-  /** The routes that clients call. All others are on a user's way, and not taken from them. */
+  /** The routes that clients call. All others are called by users, and have slots of their own. */
   clients: readonly string[]
-  /** Routes that are not counted: a health check, and what stays open on purpose and has a limit of its own. */
+  /** Routes that are not counted: health checks, and calls that stay open on purpose and have their own limit. */
   exempt: readonly string[]
 }
 
@@ -45,15 +45,15 @@ interface RouteGroup {
   most: number
   inWork: number
   unproven: UnprovenCallers
-  /** What users call is not shared between clients. */
+  /** Undefined for calls of users, which are not shared between clients. */
   shares: ClientShares | undefined
 }
 
 const isFull = ({ inWork, most }: RouteGroup) => inWork >= most
 
-/** The place of a call, and in whose share it is counted at the moment. */
+/** The slot of a call, and the share in which it is counted at the moment. */
 export class Slot {
-  readonly #lane: RouteGroup
+  readonly #group: RouteGroup
   readonly #request: FastifyRequest
   #address: string | undefined = undefined
   #share: Share | undefined = undefined
@@ -63,25 +63,25 @@ export class Slot {
   #isOver = false
 
   constructor(group: RouteGroup, request: FastifyRequest) {
-    this.#lane = group
+    this.#group = group
     this.#request = request
     group.inWork += 1
   }
 
-  /** The caller's. */
+  /** The caller's address. */
   get address(): string {
     this.#address ??= this.#request.ip
     return this.#address
   }
 
-  /** Whether nobody waits for its answer any more. */
+  /** Whether the response has ended or its connection was closed. */
   get isShuttingDown(): boolean {
     return this.#isOver
   }
 
-  /** Counts it as the client's, unless it is already. @throws {Overloaded} if the client has its share of the lane */
+  /** Counts the call for the client, unless it is counted already. @throws {Overloaded} if the client has its full share */
   countFor(client: string): void {
-    const { shares, inWork, most } = this.#lane
+    const { shares, inWork, most } = this.#group
     if (shares === undefined || this.#share !== undefined) return
     const half = most / 2
     if (inWork > half && shares.inWorkOf(client) >= Math.max(1, half / shares.clientsWith(client))) {
@@ -90,21 +90,21 @@ export class Slot {
     this.#share = shares.enter(client)
   }
 
-  /** Counts it as one of a caller that may be anybody. @throws {Overloaded} if there are too many like it */
+  /** Counts the call as one of an unproven caller. @throws {Overloaded} if there are too many */
   countUnproven(clientId: string): void {
     const claim = claimOf(clientId, this.address)
-    if (!this.#lane.unproven.hasCapacity(claim)) throw new Overloaded()
+    if (!this.#group.unproven.hasCapacity(claim)) throw new Overloaded()
     this.#claim = claim
-    this.#lane.unproven.enter(claim)
+    this.#group.unproven.enter(claim)
   }
 
-  /** What a client leaves behind counts as its share until it is done. */
+  /** If the client disconnects, its work counts as its share until it is done. */
   beginWork(client: string): void {
     this.countFor(client)
     this.#isWorking = true
   }
 
-  /** From here on it is in nobody's share. */
+  /** From now on the call is in no share. */
   uncount(): void {
     if (!this.#isWaiting) this.#leaveShare()
     this.#share = undefined
@@ -114,27 +114,27 @@ export class Slot {
 
   beginWaiting(): void {
     this.#isWaiting = true
-    if (!this.#isOver) this.#lane.inWork -= 1
+    if (!this.#isOver) this.#group.inWork -= 1
     this.#leaveShare()
   }
 
   endWaiting(): void {
     this.#isWaiting = false
-    if (!this.#isOver) this.#lane.inWork += 1
-    if (this.#share !== undefined) this.#share = this.#lane.shares!.enter(this.#share.client)
-    if (this.#claim !== undefined) this.#lane.unproven.enter(this.#claim)
+    if (!this.#isOver) this.#group.inWork += 1
+    if (this.#share !== undefined) this.#share = this.#group.shares!.enter(this.#share.client)
+    if (this.#claim !== undefined) this.#group.unproven.enter(this.#claim)
   }
 
-  /** Nobody waits for its answer any more. */
+  /** The response has ended or its connection was closed. */
   end(): void {
     this.#isOver = true
-    if (!this.#isWaiting) this.#lane.inWork -= 1
+    if (!this.#isWaiting) this.#group.inWork -= 1
     if (this.#share !== undefined && !this.#isWorking) this.uncount()
   }
 
   #leaveShare(): void {
-    if (this.#share !== undefined) this.#lane.shares!.leave(this.#share)
-    if (this.#claim !== undefined) this.#lane.unproven.leave(this.#claim)
+    if (this.#share !== undefined) this.#group.shares!.leave(this.#share)
+    if (this.#claim !== undefined) this.#group.unproven.leave(this.#claim)
   }
 }
 
@@ -144,7 +144,7 @@ interface WithSlot {
   [slotKey]?: Slot
 }
 
-/** The slot of a call, or undefined if it has none: it comes from inside, or its route is not counted. */
+/** Returns the slot of a call, or undefined if it has none: it is internal, or its route is exempt. */
 export function slotOf(raw: object): Slot | undefined {
   return (raw as WithSlot)[slotKey]
 }
@@ -178,7 +178,7 @@ export function createLoadShedding({ most: limit, clients, exempt }: RouteGroups
     whileProving(clientId, slot, prove) {
       if (slot === undefined) return prove()
       if (!proven.has(clientId, slot.address)) return proveFirst(clientId, slot, prove)
-      // Of its share from now on, until its work is done.
+      // In the client's share from now on, until its work is done.
       if (!slot.isShuttingDown) slot.countFor(clientId)
       return prove()
     },
@@ -209,7 +209,7 @@ function refuseWhenFull(group: RouteGroup) {
   }
 }
 
-/** Only now, that the body is there: who sends it slowly takes nobody's place. */
+/** Only after the body was received: a caller that sends slowly takes no slot. */
 function takePlace(group: RouteGroup) {
   return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {
     if (isOwnCall(request) || reply.raw.destroyed) return done()
@@ -224,7 +224,7 @@ function endSlot(response: ServerResponse): void {
   slotOf(response.req)!.end()
 }
 
-/** The consent app calls the device API without a network in between: it is in work already. */
+/** The consent app calls the device API without a network: the outer call is counted already. */
 function isOwnCall({ raw }: FastifyRequest): boolean {
   return !(raw instanceof IncomingMessage)
 }

@@ -1,4 +1,4 @@
-/** Ways to put the server into somebody else's: as a plain handler, or as a Fastify plugin. */
+/** Mounts the server in another one: as a plain handler, or as a Fastify plugin. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyPluginAsync, HTTPMethods } from 'fastify'
 import type { Log } from '../log.ts'
@@ -9,7 +9,7 @@ export interface KnownRoute {
   url: string
 }
 
-/** Notes every route that is added from now on. */
+/** Collects every route that is added from now on. */
 export function collectRoutes(app: FastifyInstance): readonly KnownRoute[] {
   const routes: KnownRoute[] = []
   app.addHook('onRoute', ({ method, url }) => {
@@ -21,7 +21,7 @@ export function collectRoutes(app: FastifyInstance): readonly KnownRoute[] {
 /** Answers a request of a plain Node server. */
 export function answerRaw(app: FastifyInstance, log: Log, request: IncomingMessage, response: ServerResponse): void {
   if (request.readableEnded) {
-    // Waiting for a body that somebody has read already would wait for ever.
+    // Reading a body that was consumed already would never end.
     log.error({ event: 'mount.body_consumed' }, 'a body parser ran before Doorbell: mount Doorbell before it')
     response.writeHead(500, { 'content-type': 'application/json' })
     response.end(JSON.stringify({ error: 'server_error', error_description: 'the server is not set up correctly' }))
@@ -30,7 +30,7 @@ export function answerRaw(app: FastifyInstance, log: Log, request: IncomingMessa
   route(app, request, response)
 }
 
-/** The host's server may go on after ours has ended. */
+/** The host's server may continue after ours has ended. */
 function route(app: FastifyInstance, request: IncomingMessage, response: ServerResponse): void {
   if (!app.life.isShuttingDown) {
     app.routing(request, response)
@@ -41,7 +41,7 @@ function route(app: FastifyInstance, request: IncomingMessage, response: ServerR
   response.end(JSON.stringify(body))
 }
 
-/** The same routes on another Fastify server. Bodies go through unread. */
+/** Returns a plugin that adds the same routes to another Fastify server. Bodies are passed on unread. */
 export function asPlugin(app: FastifyInstance, routes: readonly KnownRoute[]): FastifyPluginAsync {
   return async (host) => {
     host.removeAllContentTypeParsers()

@@ -13,7 +13,7 @@ import { type NameServer, openNameServer } from '../../../test/support/name-serv
 import { createNameLookup, lookupLimits, type NameLookupOptions, receiverOf } from './name-lookup.ts'
 import { CallFailed, type CallFailure, createGuardedCaller } from './outgoing.ts'
 
-/** A deadline that no test waits for. */
+/** A deadline that no test reaches. */
 const longMs = 60_000
 const shortMs = 200
 
@@ -48,7 +48,7 @@ describe('a receiver whose name server is silent', () => {
     assert.equal(namesAsked(server, /silent/).size, lookupLimits.each)
   })
 
-  test('ten times as many names of many receivers: no more under way than may be in all', async (t) => {
+  test('ten times as many names of many receivers: no more lookups than allowed in all', async (t) => {
     const { server, lookup } = await scene(t)
     server.hush(/\.silent\d+\.example$/)
     const hanging = ask(lookup, 1000, (n) => `n${n}.silent${n % 100}.example`)
@@ -61,7 +61,7 @@ describe('a receiver whose name server is silent', () => {
     assert.ok(namesAsked(server).size <= lookupLimits.inAll)
   })
 
-  test('is not waited for beyond the deadline, and no lookup goes on after it', async (t) => {
+  test('is not waited for beyond the deadline, and its lookup ends then', async (t) => {
     const { server, lookup } = await scene(t, { timeoutMs: shortMs })
     server.hush(/^silent/)
     await assert.rejects(lookup.resolve('silent.example'), failsWith('ETIMEOUT'))
@@ -69,7 +69,7 @@ describe('a receiver whose name server is silent', () => {
     assert.equal(lookup.underWay(), 0)
   })
 
-  test('is left alone for a while, longer each time, and never for long', async (t) => {
+  test('is not asked for a while, longer each time up to a limit', async (t) => {
     const { server, lookup, clock } = await scene(t, { timeoutMs: 40 })
     server.hush(/^silent/)
     const tries = async () => {
@@ -98,7 +98,7 @@ describe('a receiver whose name server is silent', () => {
     await server.until(() => lookup.underWay() === 1)
   })
 
-  test('about IPv6 only is no obstacle: what has answered counts', async (t) => {
+  test('about IPv6 only is no obstacle: the answer for IPv4 is used', async (t) => {
     const { server, lookup } = await scene(t, { timeoutMs: shortMs })
     server.tell('half.example', ['192.0.2.1', '2001:db8::1'])
     server.hush(/^half/, 'AAAA')
@@ -107,7 +107,7 @@ describe('a receiver whose name server is silent', () => {
 })
 
 describe('a lookup', () => {
-  test('brings the addresses of both families, and is shared by all who want it at the same time', async (t) => {
+  test('returns the addresses of both families, and is shared by simultaneous callers', async (t) => {
     const { server, lookup } = await scene(t)
     server.tell('both.example', ['192.0.2.1', '192.0.2.2', '2001:db8::1'])
     const found = await Promise.all(Array.from({ length: 50 }, () => lookup.resolve('Both.example')))
@@ -118,7 +118,7 @@ describe('a lookup', () => {
     assert.deepEqual(addressesOf(await lookup.resolve('both.example')), ['192.0.2.1', '192.0.2.2', '2001:db8::1'])
   })
 
-  test('of a name that is in the hosts file asks nobody, and hears when the file changes', async (t) => {
+  test('of a name in the hosts file asks no server, and notices when the file changes', async (t) => {
     const folder = await mkdtemp(join(tmpdir(), 'doorbell-hosts-'))
     t.after(() => rm(folder, { recursive: true }))
     const hosts = join(folder, 'hosts')
@@ -134,7 +134,7 @@ describe('a lookup', () => {
     await assert.rejects(lookup.resolve('kiosk'), failsWith('ENOTFOUND'))
   })
 
-  test('of localhost asks nobody, whatever the files say', async (t) => {
+  test('of localhost asks no server, whatever the files contain', async (t) => {
     const { server, lookup } = await scene(t)
     for (const name of ['localhost', 'LOCALHOST', 'localhost.', 'a.localhost']) {
       assert.deepEqual(addressesOf(await lookup.resolve(name)), ['::1', '127.0.0.1'], name)
@@ -142,7 +142,7 @@ describe('a lookup', () => {
     assert.deepEqual(server.asked, [])
   })
 
-  test('completes short names as resolv.conf says', async (t) => {
+  test('completes short names as resolv.conf specifies', async (t) => {
     const folder = await mkdtemp(join(tmpdir(), 'doorbell-resolv-'))
     t.after(() => rm(folder, { recursive: true }))
     const resolvConf = join(folder, 'resolv.conf')
@@ -158,7 +158,7 @@ describe('a lookup', () => {
     assert.deepEqual([...namesAsked(server)], ['kiosk'])
   })
 
-  test('ends with everything', async (t) => {
+  test('ends when the lookup is closed', async (t) => {
     const { server, lookup } = await scene(t)
     server.hush(/./)
     const hanging = ask(lookup, 20, (n) => `n${n}.example`)
@@ -167,7 +167,7 @@ describe('a lookup', () => {
     await hanging
   })
 
-  test('belongs to a receiver: the domain that somebody has registered, about', () => {
+  test('belongs to a receiver: roughly the registered domain', () => {
     const receivers = {
       'example.com': 'example.com',
       'a.b.example.com': 'example.com',
@@ -183,7 +183,7 @@ describe('a lookup', () => {
 })
 
 describe('a guarded call', () => {
-  test('never asks getaddrinfo, which cannot be ended', async (t) => {
+  test('never uses getaddrinfo, which cannot be cancelled', async (t) => {
     const { lookup } = dns.promises
     let asked = 0
     dns.promises.lookup = (() => {
@@ -219,7 +219,7 @@ describe('a guarded call', () => {
     await Promise.all(hanging)
   })
 
-  test('to a name that is not resolved says why, and so does the next one, without asking', async (t) => {
+  test('to a name that is not resolved reports why, and so does the next one, without a lookup', async (t) => {
     const { call, server } = await guarded(t, 400)
     server.hush(/silent/)
     const failure = (name: string) => call({ url: `https://${name}/`, method: 'GET' })
@@ -231,7 +231,7 @@ describe('a guarded call', () => {
     assert.equal(server.asked.length, before)
   })
 
-  test('goes to no name that has a private address among those its name server tells', async (t) => {
+  test('is refused if one of the addresses of the name is private', async (t) => {
     const { call, server } = await guarded(t, longMs, false)
     for (const [name, address] of Object.entries({ a: '10.0.0.1', b: '::1', c: '127.0.0.1', d: 'fd00::1' })) {
       server.tell(`${name}.example`, ['93.184.216.34', '2606:2800:220:1::1', address])
@@ -272,10 +272,10 @@ const failedAs = (word: CallFailure) => (error: unknown) => {
   return true
 }
 
-/** A place is given back a turn of the event loop after its lookup has ended. */
+/** A place is given back one turn of the event loop after its lookup has ended. */
 const turn = () => new Promise(setImmediate)
 
-/** Resolves when all of them have ended, one way or the other. */
+/** Resolves when all of them have ended, successfully or not. */
 function ask(lookup: { resolve(name: string): Promise<unknown> }, count: number, name: (n: number) => string) {
   return Promise.allSettled(Array.from({ length: count }, (_, n) => lookup.resolve(name(n))))
 }

@@ -1,8 +1,8 @@
 /**
- * Names of receivers to addresses, asked of the name servers by us. The system's own lookup (`getaddrinfo`) cannot be
- * ended, and libuv runs few of them at the same time: one receiver whose name server is silent would stop everybody's
- * new connections. A lookup here ends by the deadline, a receiver has its share of those under way, and a name that
- * could not be resolved is left alone for a while.
+ * Resolves names of receivers through `dns.Resolver`. The system's own lookup (`getaddrinfo`) cannot be cancelled, and libuv
+ * runs few of them at the same time: one receiver whose name server is silent would block all new connections. A lookup here
+ * ends by the deadline, each receiver has a share of the lookups under way, and a name that could not be resolved is not
+ * tried again for a while.
  */
 import { getDefaultResultOrder } from 'node:dns'
 import { Resolver } from 'node:dns/promises'
@@ -13,32 +13,32 @@ import { Places } from './places.ts'
 import { type Address, createSystemNames, type NameFiles } from './system-names.ts'
 
 export interface NameLookupOptions {
-  /** Milliseconds for one lookup, waiting for a place included. */
+  /** Milliseconds for one lookup, including the wait for a place. */
   timeoutMs: number
   clock: Clock
-  /** For tests: who is asked, `127.0.0.1:5353` say, instead of the name servers of the system. */
+  /** For tests: the name servers to ask, for instance `127.0.0.1:5353`, instead of those of the system. */
   servers?: string[] | undefined
-  /** For tests: in the place of the system's files. */
+  /** For tests: instead of the system's files. */
   files?: NameFiles | undefined
 }
 
 export interface NameLookup {
   /**
-   * All addresses of a name. Lookups of one name at the same time are one.
+   * Resolves to all addresses of a name. Simultaneous lookups of one name are shared.
    *
    * @throws an error with a `code`: `ENOTFOUND`, `ENODATA`, `ETIMEOUT` and others of `node:dns`
    */
   resolve(name: string): Promise<Address[]>
-  /** Lookups that ask a name server now. */
+  /** Returns the number of lookups that ask a name server now. */
   underWay(): number
   /** Ends the lookups that are under way. */
   close(): void
 }
 
-/** Lookups under way: for the names of one receiver, and in all. Each costs a socket or two. */
+/** Most lookups under way: for the names of one receiver, and in all. Each costs a socket or two. */
 export const lookupLimits = { each: 8, inAll: 256 }
 
-/** How long a name that could not be resolved is left alone: no longer than the outbox waits between its tries. */
+/** Pauses after a failed lookup: no longer than the outbox waits between attempts. */
 const failurePauses = { firstPauseMs: 500, longestPauseMs: 30_000, most: 10_000 }
 
 export function createNameLookup({ timeoutMs, clock, servers, files }: NameLookupOptions): NameLookup {
@@ -48,9 +48,9 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
   const shared = new Map<string, Promise<Address[]>>()
   const underWay = new Set<AbortController>()
 
-  /** With its own resolver: to be ended without ending others, and with the name servers as they are configured now. */
+  /** Uses a resolver of its own, which can be cancelled separately and uses the name servers that are configured now. */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    // Twice at most, the second time twice as long: one server that is silent is noticed before the deadline.
+    // Two attempts at most, the second twice as long: a silent server is noticed before the deadline.
     const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
     if (servers !== undefined) resolver.setServers(servers)
     const cancel = () => resolver.cancel()
@@ -82,7 +82,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
     const timer = setTimeout(() => ending.abort(timedOut(name)), timeoutMs)
     underWay.add(ending)
     try {
-      // Waiting for a place may take too long, too. That is no fault of the name, and not remembered.
+      // The wait for a place may also take too long. That is not the name's fault, and not remembered as a failure.
       const leave = await places.enter(receiverOf(name), ending.signal)
       return await askOrRemember(name, ending.signal).finally(leave)
     } finally {
@@ -122,8 +122,8 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
 }
 
 /**
- * Both families are asked for. When one has answered with addresses, the other has `graceMs` left: there are name
- * servers that never answer for IPv6. What has not been answered is not connected to.
+ * Asks for both families. Once one has returned addresses, the other has `graceMs` left, because some name servers never
+ * answer for IPv6. Addresses that arrive later are not used.
  */
 async function askForBoth(resolver: Resolver, name: string, graceMs: number): Promise<Address[]> {
   let grace: NodeJS.Timeout | undefined
@@ -147,14 +147,13 @@ function addressesIn(answer: PromiseSettledResult<string[]>, family: 4 | 6): Add
 }
 
 /**
- * IPv6 before IPv4, as on machines that have both; where there is no IPv6, connecting to it fails at once. Node's
- * `--dns-result-order=ipv4first` turns it round.
+ * Orders IPv6 before IPv4; without IPv6, connecting to it fails at once. Node's `--dns-result-order=ipv4first` reverses it.
  */
 function inDefaultOrder(addresses: Address[]): Address[] {
   return getDefaultResultOrder() === 'ipv4first' ? addresses.toSorted((a, b) => a.family - b.family) : addresses
 }
 
-/** Whether the name server has answered, and there is nothing. */
+/** Whether the name server answered that there is no address. */
 function meansNone(error: unknown): boolean {
   return ['ENOTFOUND', 'ENODATA'].includes(codeOf(error))
 }
@@ -168,8 +167,8 @@ function timedOut(name: string): Error {
 }
 
 /**
- * Whose names share their lookups: about the domain somebody has registered, so that one receiver with a thousand names
- * is one receiver. Under a short second level (`co.uk`, `com.au`) that is one label more. An address is its own.
+ * Returns the receiver that a name counts for: roughly the registered domain, so that a receiver with a thousand names counts
+ * once. Under a short second level (`co.uk`, `com.au`) that is one label more. An IP address counts for itself.
  */
 export function receiverOf(name: string): string {
   if (isIP(name) !== 0) return name

@@ -1,12 +1,12 @@
 /**
- * Each address has one spelling. Routers are generous in ways that differ: what one takes for `/oauth/token` (`%74oken`,
- * a slash at the end, another case) is something else for the next, and whatever is decided by the route, as who has how
- * many places, could be walked around. So what is not spelled as its route is not there.
+ * Accepts only one spelling of each address. Routers differ in what they accept: what one takes for `/oauth/token`
+ * (`%74oken`, a trailing slash, another case) is another address for the next, and decisions by route, such as limits, could
+ * be circumvented. So an address that is not spelled as its route is not found.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { refuseUnstorableAddress } from './outside-text.ts'
 
-/** Answers calls that are not spelled as their route with `notFound`, and refuses addresses that cannot be kept. */
+/** Answers calls that are not spelled as their route with `notFound`, and refuses addresses that cannot be stored. */
 export function refuseOtherSpellings(
   app: FastifyInstance,
   notFound: (request: FastifyRequest, reply: FastifyReply) => void,
@@ -17,7 +17,7 @@ export function refuseOtherSpellings(
   })
   app.addHook('onRequest', (request, reply, done) => {
     const { url } = request.routeOptions
-    // Most calls are spelled as their route, and have no query.
+    // The usual case: spelled as its route, without a query.
     if (url !== undefined && request.raw.url === url) return done()
     refuseUnstorableAddress(request.url)
     const path = targetOf(request.raw.url ?? '').path
@@ -27,8 +27,8 @@ export function refuseOtherSpellings(
 }
 
 /**
- * Path and query as they came, undecoded. A request may name the whole address (RFC 9112 §3.2.2); whose it says it is
- * means nothing here.
+ * Returns path and query as received, undecoded. A request may contain a whole address (RFC 9112 §3.2.2); its host is ignored
+ * here.
  */
 export function targetOf(target: string): { path: string; search: string } {
   const origin = /^https?:\/\/[^/?#]*/i.exec(target)?.[0] ?? ''
@@ -37,7 +37,7 @@ export function targetOf(target: string): { path: string; search: string } {
   return { path: target.slice(origin.length, query), search: target.slice(query) }
 }
 
-/** `/sign-in/:uid` → its own segments to the letter, and one that is not empty for each parameter. */
+/** Returns the pattern of a route such as `/sign-in/:uid`: its segments exactly, any non-empty one for a parameter. */
 function patternOf(route: string): RegExp {
   const parts = route.split(/(:\w+|\*)/).map((part) => {
     if (part === '*') return '.*'

@@ -1,4 +1,4 @@
-/** Where the guarded caller does not connect to, and whom it does not trust. */
+/** Addresses that the guarded caller does not connect to, and servers that it does not trust. */
 import assert from 'node:assert/strict'
 import { createServer as createTlsServer } from 'node:https'
 import { connect, type Socket } from 'node:net'
@@ -34,7 +34,7 @@ describe('the guard', () => {
     }
   })
 
-  test('connects to the addresses it checked: a name that turns private later is not asked again', async (t) => {
+  test('connects to the addresses it checked: a name is not resolved again', async (t) => {
     const answers = [[one], [loopback]]
     const dialled: string[] = []
     const { call } = caller(t, {
@@ -52,7 +52,7 @@ describe('the guard', () => {
     assert.deepEqual(dialled, [one.address])
   })
 
-  test('asks the socket whom it reached, and sends nothing to whom it must not', async (t) => {
+  test('checks the address that the socket reached, and sends nothing to a forbidden one', async (t) => {
     const received: Buffer[] = []
     const gone = Promise.withResolvers<void>()
     const port = await tcpServer(t, (socket) => {
@@ -65,7 +65,7 @@ describe('the guard', () => {
     assert.deepEqual(received, [])
   })
 
-  test('pins the addresses of the lookup', async (t) => {
+  test('connects only to the addresses of the lookup', async (t) => {
     const seen: string[] = []
     const url = new URL(
       await httpServer(t, (request, response) => {
@@ -80,13 +80,13 @@ describe('the guard', () => {
 })
 
 describe('TLS', () => {
-  test('answers that are not TLS are tls_failed', async (t) => {
+  test('a response that is not TLS is tls_failed', async (t) => {
     const port = await tcpServer(t, (socket) => socket.write('220 this is not TLS\r\n'))
     const url = `https://127.0.0.1:${port}/`
     await assert.rejects(caller(t).call({ url, method: 'GET' }), failsWith('tls_failed'))
   })
 
-  test('a certificate counts when it is trusted and has the name', async (t) => {
+  test('a certificate is accepted when it is trusted and has the name', async (t) => {
     const names = [{ type: 'dns' as const, value: 'client.example' }]
     const { key, cert } = await certify({ subject: 'CN=client.example', names })
     const server = createTlsServer({ key, cert }, (_request, response) => response.end('ok'))
@@ -114,7 +114,7 @@ describe('TLS', () => {
   })
 })
 
-/** A socket that cannot connect, without asking the network. */
+/** A socket that cannot connect, without using the network. */
 function brokenSocket(): Socket {
   return connect({
     host: 'broken.invalid',

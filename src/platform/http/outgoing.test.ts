@@ -16,7 +16,7 @@ import {
 import { freePort } from '../../../test/support/ports.ts'
 import type { Address } from './outgoing.ts'
 
-describe('an answer', () => {
+describe('a response', () => {
   test('comes with status, headers and body', async (t) => {
     const seen: string[] = []
     const url = await httpServer(t, (request, response) => {
@@ -37,7 +37,7 @@ describe('an answer', () => {
     assert.deepEqual(seen, ['POST /path?q=1 Bearer x', '{}'])
   })
 
-  test('sends nothing that was not asked for: no cookies, no Expect', async (t) => {
+  test('is requested without additions: no cookies, no Expect', async (t) => {
     const seen: string[][] = []
     const url = await httpServer(t, (request, response) => {
       seen.push(Object.keys(request.headers).sort())
@@ -52,7 +52,7 @@ describe('an answer', () => {
     ])
   })
 
-  test('of a redirect is the redirect', async (t) => {
+  test('that redirects is returned, not followed', async (t) => {
     let calls = 0
     const url = await httpServer(t, (_request, response) => {
       calls += 1
@@ -84,7 +84,7 @@ describe('an answer', () => {
     await assert.rejects(caller(t).call({ url: `http://127.0.0.1:${port}/`, method: 'GET' }), failsWith('too_large'))
   })
 
-  test('whose body is ignored is there with its headers, whatever follows', async (t) => {
+  test('whose body is ignored is complete with its headers, whatever follows', async (t) => {
     const url = await httpServer(t, (request, response) => {
       if (request.url === '/endless') return pour(request, response)
       response.writeHead(200).flushHeaders()
@@ -95,7 +95,7 @@ describe('an answer', () => {
       assert.deepEqual(await call({ url: url + path, method: 'POST', ignoreBody: true }).then(essence), [200, ''])
   })
 
-  test('whose body is ignored gives up its connection at the deadline', async (t) => {
+  test('whose body is ignored closes its connection at the deadline', async (t) => {
     const url = await httpServer(t, async (_request, response) => {
       response.writeHead(200).flushHeaders()
       await once(response, 'close')
@@ -106,7 +106,7 @@ describe('an answer', () => {
     await given.promise
   })
 
-  test('whose long body is ignored gives up its connection long before', { timeout: longEnough }, async (t) => {
+  test('whose long body is ignored closes its connection long before', { timeout: longEnough }, async (t) => {
     const given = Promise.withResolvers<void>()
     const url = await httpServer(t, (request, response) => {
       response.once('close', () => given.resolve())
@@ -174,13 +174,13 @@ describe('a call fails', () => {
     await assert.rejects(caller(t).call({ url, method: 'GET' }), failsWith('connection_lost'))
   })
 
-  test('with connection_lost when the answer is not HTTP', async (t) => {
+  test('with connection_lost when the response is not HTTP', async (t) => {
     const port = await tcpServer(t, (socket) => socket.end('hello\r\n\r\n'))
     const url = `http://127.0.0.1:${port}/`
     await assert.rejects(caller(t).call({ url, method: 'GET' }), failsWith('connection_lost'))
   })
 
-  test('with refused when nobody listens', async (t) => {
+  test('with refused when no server listens', async (t) => {
     const url = `http://127.0.0.1:${await freePort()}/`
     await assert.rejects(caller(t).call({ url, method: 'GET' }), failsWith('refused'))
     const { call } = caller(t, { lookup: async () => [loopback, { address: '127.0.0.2', family: 4 }] })
@@ -206,7 +206,7 @@ describe('a call fails', () => {
     await assert.rejects(caller(t).call({ url: 'ftp://client.example/', method: 'GET' }), failsWith('not_https'))
   })
 
-  test('saying nothing of what was called or sent', async (t) => {
+  test('without revealing what was called or sent', async (t) => {
     const url = await httpServer(t, (request) => request.socket.destroy())
     const call = { url: `${url}/p?q=hidden`, headers: { authorization: 'Bearer hidden' }, body: 'hidden' }
     await assert.rejects(caller(t).call({ ...call, method: 'POST' }), (error: Error) => {
@@ -217,7 +217,7 @@ describe('a call fails', () => {
 })
 
 describe('a call stops', () => {
-  test('when its signal says so, before and meanwhile', async (t) => {
+  test('when its signal is aborted, before or during the call', async (t) => {
     const arrived = Promise.withResolvers<void>()
     const url = await httpServer(t, () => arrived.resolve())
     const { call } = caller(t)
@@ -243,7 +243,7 @@ describe('a call stops', () => {
 })
 
 describe('a target that hangs', () => {
-  /** Answers nobody until told to. Counts, where they are opened, the connections to it. */
+  /** Does not respond until the test says so. Counts the connections to it at the client. */
   async function hangingTarget(t: TestContext) {
     const first16 = Promise.withResolvers<void>()
     const dialled: Socket[] = []
@@ -272,7 +272,7 @@ describe('a target that hangs', () => {
     }
   }
 
-  test('fills its own connections and takes nothing from another', async (t) => {
+  test('fills its own connections and takes none from another', async (t) => {
     const { url, dial, dialled, first16, recovers } = await hangingTarget(t)
     const quick = await httpServer(t, (_request, response) => response.end('ok'))
     const { call } = caller(t, { dial, timeout: 10 * longEnough })
@@ -288,10 +288,10 @@ describe('a target that hangs', () => {
     await Promise.all(hanging)
     recovers()
     assert.equal((await call({ url, method: 'GET' })).body, 'ok')
-    assert.equal(dialled.length, 17, 'nobody connects for a call that has ended')
+    assert.equal(dialled.length, 17, 'no connection is opened for a call that has ended')
   })
 
-  test('keeps nobody longer than allowed, and never has more connections than it may', async (t) => {
+  test('holds no call longer than allowed, and never has more connections than allowed', async (t) => {
     const { url, dial, atOnce } = await hangingTarget(t)
     const { call } = caller(t, { dial, timeout: soon })
     const hanging = Array.from({ length: 100 }, () =>
@@ -301,7 +301,7 @@ describe('a target that hangs', () => {
     assert.equal(atOnce(), 16)
   })
 
-  test('is called by those who waited, as soon as it answers', async (t) => {
+  test('is called by the waiting calls as soon as it responds', async (t) => {
     const { url, dial, atOnce, first16, recovers } = await hangingTarget(t)
     const { call } = caller(t, { dial, timeout: 10 * longEnough })
     const stop = new AbortController()

@@ -1,12 +1,11 @@
 /**
- * Calls to addresses that others gave us: notifications, key sets, push services. All of them go through here (NE-5,
- * M16, M17).
+ * Calls to addresses that others gave us: notifications, key sets, push services. All of them go through here.
  *
- * Whoever registers a client, or subscribes a browser, chooses where we call, so a call could be aimed at what only we
- * can reach. Therefore a name is resolved by us (`name-lookup.ts`), once for each connection; all its addresses are
- * checked; those, and no others, are connected to; and before a byte is sent the socket is asked whom it reached.
- * Redirects are not followed, nothing is taken from the environment (proxies, cookies), and no target may take more time
- * or memory than allowed.
+ * A client or a browser chooses these addresses, so a call could be aimed at a service that only this server can reach.
+ * Therefore the server resolves a name itself (`name-lookup.ts`), once for each connection; checks all its addresses;
+ * connects to those and no others; and checks the address that the socket reached before a byte is sent. Redirects are not
+ * followed, nothing is taken from the environment (proxies, cookies), and no target may take more time or memory than
+ * allowed.
  */
 import { connect, isIP, type Socket } from 'node:net'
 import { getCACertificates } from 'node:tls'
@@ -26,12 +25,12 @@ export interface OutgoingCall {
   body?: string | Buffer
   /** Ends the call: it fails with `stopped`. */
   signal?: AbortSignal
-  /** The answer is complete when its headers are there; `body` is ''. What the other side still sends is of no interest. */
+  /** Completes the response with its headers; `body` is ''. The rest is not read. */
   ignoreBody?: boolean
 }
 
 export interface OutgoingAnswer {
-  /** Any status. A 3xx is an answer like others: redirects are not followed. */
+  /** Any status. A 3xx is returned like any other: redirects are not followed. */
   status: number
   /** Names in lower case. */
   headers: Record<string, string>
@@ -50,7 +49,7 @@ export type CallFailure =
   | 'connection_lost'
   | 'stopped'
 
-/** A call that brought no answer. Says the kind of failure and perhaps a system code, nothing of what was called or sent. */
+/** A call without a response: the kind of failure, perhaps a system code, and nothing of what was called or sent. */
 export class CallFailed extends Error {
   readonly word: CallFailure
 
@@ -62,19 +61,19 @@ export class CallFailed extends Error {
 }
 
 export interface GuardedCallerOptions {
-  /** Milliseconds for the whole call, from asking for the name to the end of the body. */
+  /** Milliseconds for the whole call, from resolving the name to the end of the body. */
   timeout: number
-  /** Bytes an answer's body may have. */
+  /** Largest body of a response, in bytes. */
   maxBytes: number
   /** For development: calls may go to any address. */
   allowPrivateNetworks: boolean
   /** For development: http URLs too. */
   allowHttp: boolean
-  /** PEM certificates that are trusted besides those of Node's own list. */
+  /** PEM certificates that are trusted besides Node's own list. */
   ca?: string | undefined
-  /** How long a name that was not resolved is left alone goes by it. The machine's unless told. */
+  /** Measures the pauses after failed lookups; the system clock by default. */
   clock?: Clock
-  /** For tests: the name servers that are asked, instead of those of the system. */
+  /** For tests: the name servers to ask, instead of those of the system. */
   nameServers?: string[]
   /** For tests: what a name resolves to. */
   lookup?: (name: string) => Promise<Address[]>
@@ -88,18 +87,18 @@ export interface GuardedCaller {
   close(): Promise<void>
 }
 
-/** A slow target fills its own connections; those of other targets are not touched. */
+/** For each origin, so that a slow target takes no connections from others. */
 const CONNECTIONS_PER_ORIGIN = 16
 
-/** How long an idle connection is kept at most, whatever the target proposes: its address was checked when it was opened. */
+/** Longest time an idle connection is kept, whatever the target proposes: its address was checked when it was opened. */
 const IDLE_MILLISECONDS = 30_000
 
 export function createGuardedCaller(options: GuardedCallerOptions): GuardedCaller {
   const { timeout: timeoutMs, clock = systemClock } = options
   const names = createNameLookup({ timeoutMs, clock, servers: options.nameServers })
   const agent = createAgent({ lookup: names.resolve, ...options })
-  // undici keeps calls that have ended in its queue: each would still open a connection, only to drop it, and hold up
-  // those behind it. So they wait here, and leave when their end comes.
+  // undici keeps ended calls in its queue: each would still open a connection, only to drop it, and delay those behind it. So
+  // calls wait here, and leave when they end.
   const places = new Places({ each: CONNECTIONS_PER_ORIGIN })
   const underway = new Set<Ending>()
   let closed = false
@@ -113,7 +112,7 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   async function exchange(url: URL, call: OutgoingCall, ending: Ending): Promise<OutgoingAnswer> {
     const leave = await places.enter(url.origin, ending.signal)
     const requested = agent.request(requestOf(url, call, ending.signal))
-    // When the connection is free or gone, which may be later than the call's end.
+    // When the connection is free or closed, which may be later than the end of the call.
     requested.then(({ body }) => body.once('close', leave), leave)
     const response = await ending.orEarlier(requested)
     response.body.once('close', () => ending.release())
@@ -144,10 +143,10 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   }
 }
 
-/** Loaded when somebody is called, or is going to be: it is large, and many servers never call anybody. */
+/** Loaded when a call is made or expected: it is large, and many servers never make one. */
 const undici = () => import('undici')
 
-/** So that the first call does not have to wait for it. */
+/** Loads undici, so that the first call does not have to wait for it. */
 export async function prepareCalls(): Promise<void> {
   await undici()
 }
@@ -163,7 +162,7 @@ function createAgent(options: ConnectorOptions) {
       connect: guardedConnector(options, buildConnector),
       connections: CONNECTIONS_PER_ORIGIN,
       keepAliveMaxTimeout: IDLE_MILLISECONDS,
-      // One connection carries one call at a time, so that a call that is ended takes no other down.
+      // One connection carries one call at a time, so that a cancelled call ends no other.
       allowH2: false,
       // The deadline of the call covers these.
       headersTimeout: 0,
@@ -182,7 +181,7 @@ function createAgent(options: ConnectorOptions) {
   }
 }
 
-/** What can end a call early: its deadline, its caller, or the closing of everything. */
+/** What can end a call early: its deadline, its caller, or `close`. */
 class Ending {
   readonly #controller = new AbortController()
   readonly #timer: NodeJS.Timeout
@@ -208,7 +207,7 @@ class Ending {
     this.#released()
   }
 
-  /** The result of `work`, unless the end comes earlier. A request whose connection is being opened does not notice its signal. */
+  /** Resolves to the result of `work` unless the call ends before: a request that is still connecting ignores its signal. */
   orEarlier<T>(work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const end = () => reject(this.signal.reason)
@@ -250,7 +249,7 @@ async function read(body: Body, maxBytes: number): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
-/** Lets the body run out so that the connection can be used again; one that is long or slow loses its connection instead. */
+/** Reads the rest of the body so that the connection can be used again; a long or slow body closes the connection instead. */
 function drain(body: Body, maxBytes: number): '' {
   body.dump({ limit: maxBytes }).catch(() => {})
   return ''
@@ -263,7 +262,7 @@ function flatten(headers: Record<string, string | string[] | undefined>): Record
 function describe(error: unknown): unknown {
   if (error instanceof CallFailed) return error
   const code = codeOf(error)
-  // Our own mistake, such as a header that is none: not a failure of the call.
+  // A programming error, such as an invalid header: not a failure of the call.
   if (code === 'UND_ERR_INVALID_ARG' || code === 'UND_ERR_NOT_SUPPORTED') return error
   if (code === 'UND_ERR_HEADERS_OVERFLOW') return new CallFailed('too_large', code)
   if (code === 'UND_ERR_DESTROYED' || code === 'UND_ERR_CLOSED') return new CallFailed('stopped')
@@ -275,17 +274,17 @@ function codeOf(error: unknown): string | undefined {
   return typeof code === 'string' ? code : undefined
 }
 
-/** Opens connections, to checked addresses only. Every connection of the pool comes from here. */
+/** Opens connections, to checked addresses only. All connections of the pool are opened here. */
 function guardedConnector(options: ConnectorOptions, build: typeof buildConnector): buildConnector.connector {
   const { timeout, lookup, dial = dialPinned } = options
   const permits = (ip: string | undefined) => options.allowPrivateNetworks || isPublicAddress(ip ?? '')
-  // Naming one's own takes the place of Node's list, so that is named too.
+  // Certificates of our own replace Node's list, so that list is added too.
   const trusted = options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] }
   const secure = build({ timeout, allowH2: false, ...trusted })
 
   async function open(target: buildConnector.Options): Promise<Socket> {
     const addresses = await find(target.hostname, lookup)
-    // One forbidden address condemns the name: a mixed answer is how rebinding starts.
+    // One forbidden address excludes the name: DNS rebinding begins with a mixed answer.
     if (!addresses.every(({ address }) => permits(address))) throw new CallFailed('address_forbidden')
     const socket = dial(addresses, Number(target.port || (target.protocol === 'https:' ? 443 : 80)))
     await connected(socket, timeout)
@@ -329,7 +328,7 @@ async function ask(name: string, lookup: (name: string) => Promise<Address[]>): 
   }
 }
 
-/** Connects to one of `addresses`, whichever answers: no name is looked up a second time. */
+/** Connects to one of `addresses`, the first that answers: the name is not resolved a second time. */
 function dialPinned(addresses: Address[], port: number): Socket {
   return connect({
     host: 'pinned.invalid',
@@ -347,7 +346,7 @@ function connected(socket: Socket, timeout: number): Promise<void> {
       reject(failure)
     }
     const timer = setTimeout(() => fail(new CallFailed('timeout')), timeout)
-    // Stays for good: until the next owner listens, an error must not be one that nobody hears.
+    // Never removed: until the next owner of the socket listens, an error must not be unhandled.
     socket.on('error', (error) => fail(connectFailure(error)))
     socket.once('connect', () => {
       clearTimeout(timer)

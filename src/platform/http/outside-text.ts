@@ -1,15 +1,15 @@
 /**
- * Text from outside that can be kept and compared: every value passes here once, where it is read (an address, a form, JSON,
- * the claims of a JWT). PostgreSQL takes neither NUL nor lone surrogates, not even to compare them.
+ * Text from outside that can be stored and compared. Every value is checked once, where it is read (an address, a form, JSON,
+ * the claims of a JWT). PostgreSQL accepts neither NUL nor lone surrogates, not even in comparisons.
  */
 import { OAuthError } from '../oauth-error.ts'
 
-/** Whether this text can be kept: no NUL, and no lone surrogate, which cannot be written as UTF-8. */
+/** Whether this text can be stored: no NUL, and no lone surrogate, which cannot be written as UTF-8. */
 export function isStorable(text: string): boolean {
   return !text.includes('\0') && text.isWellFormed()
 }
 
-/** The same of every text in a value of JSON, names of members included. The value must not be too deep to walk through. */
+/** Checks every text in a JSON value, including member names. The value must not be too deep to traverse. */
 export function holdsOnlyStorable(value: unknown): boolean {
   if (typeof value === 'string') return isStorable(value)
   if (typeof value !== 'object' || value === null) return true
@@ -17,8 +17,8 @@ export function holdsOnlyStorable(value: unknown): boolean {
 }
 
 /**
- * An address with NUL in it, in its path or its query, whoever reads it later. Node's parser lets none pass unencoded, and
- * what is no UTF-8 fails or is replaced where it is decoded.
+ * Refuses an address with NUL in its path or query, whoever reads it later. Node's parser accepts none unencoded, and invalid
+ * UTF-8 fails or is replaced where it is decoded.
  *
  * @throws {OAuthError} `invalid_request`
  */
@@ -27,7 +27,7 @@ export function refuseUnstorableAddress(url: string): void {
 }
 
 /**
- * A form with NUL in it that somebody else is going to read.
+ * Refuses a form with NUL in it that other code is going to read.
  *
  * @throws {OAuthError} `invalid_request`
  */
@@ -38,8 +38,8 @@ export function refuseUnstorableForm(body: Buffer): void {
 }
 
 /**
- * Whether the database could not take a value: not text in its encoding, not a number in its range, too long for an index.
- * The last line: such values are refused where they are read, and what comes this far is a check that is missing there.
+ * Whether the database rejected a value: text not in its encoding, a number out of range, a value too long for an index. The
+ * last check: such values should be refused where they are read, so one that gets here shows a missing check.
  */
 export function isUnstorableForDatabase(error: Error & { code?: unknown }): boolean {
   return /^(22021|22P05|22P02|22003|54000)$/.test(String(error.code))

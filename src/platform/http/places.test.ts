@@ -3,10 +3,10 @@ import { describe, test } from 'node:test'
 import { Places } from './places.ts'
 
 const never = new AbortController().signal
-/** Who leaves makes room a turn of the event loop later. */
+/** A place becomes free one turn of the event loop after it was left. */
 const turn = () => new Promise(setImmediate)
 
-/** Everybody who comes, in the order in which they enter. */
+/** All callers, in the order in which they enter. */
 function visitors(places: Places) {
   const entered: string[] = []
   const leave = new Map<string, () => void>()
@@ -24,7 +24,7 @@ function visitors(places: Places) {
 }
 
 describe('places', () => {
-  test('are so many for each, and so many in all', async () => {
+  test('are limited for each key and in all', async () => {
     const places = new Places({ each: 2, inAll: 5 })
     const { come, entered } = visitors(places)
     for (const key of ['a', 'b', 'c']) for (const number of [1, 2, 3]) void come(key, number)
@@ -42,7 +42,7 @@ describe('places', () => {
     assert.deepEqual(entered.slice(4), ['a3', 'b3', 'c1', 'd1'])
   })
 
-  test('are not kept for those who have given up', async () => {
+  test('are not kept for callers that have given up', async () => {
     const places = new Places({ each: 1 })
     const { come, go, entered } = visitors(places)
     const stop = new AbortController()

@@ -1,7 +1,7 @@
-/** Places that are taken and given back: so many for each key, so many in all. Who finds none waits in line. */
+/** Places that are taken and given back, limited for each key and in all. A caller that finds none waits in a line. */
 
 export interface PlaceLimits {
-  /** Places for one key, a receiver say. */
+  /** Places for one key, for instance a receiver. */
   each: number
   /** Places in all. */
   inAll?: number
@@ -16,7 +16,7 @@ export class Places {
   readonly #each: number
   readonly #inAll: number
   readonly #lines = new Map<string, Line>()
-  /** Lines in which somebody waits. A place that becomes free goes to each of them in turn. */
+  /** Lines with waiting callers. A place that becomes free goes to each of them in turn. */
   readonly #blocked = new Set<Line>()
   #taken = 0
 
@@ -30,11 +30,11 @@ export class Places {
     return this.#taken
   }
 
-  /** Resolves with how to leave; rejects with the signal's reason if that comes first. */
+  /** Resolves to the function that gives the place back; rejects with the signal's reason if that comes first. */
   enter(key: string, signal: AbortSignal): Promise<() => void> {
     const line = this.#lines.get(key) ?? { taken: 0, waiting: new Set() }
     this.#lines.set(key, line)
-    // A little later: whose end comes at the same time is not to be next.
+    // In a later turn: a caller that gives up at the same time must not be next.
     const leave = () => void setImmediate(() => this.#leave(key, line))
     return new Promise((resolve, reject) => {
       const enter = () => {

@@ -1,7 +1,7 @@
 /**
- * What this machine itself says about names: its hosts file, and how `resolv.conf` completes short names. Read by us,
- * because `dns.Resolver` reads neither. Both are small and local and are read in place, not by libuv's few threads:
- * those may be busy, and a lookup has a deadline.
+ * Names that this machine itself defines: its hosts file, and how `resolv.conf` completes short names. Read here because
+ * `dns.Resolver` reads neither. Both files are small and local and are read synchronously, not by libuv's few threads: those
+ * may be busy, and a lookup has a deadline.
  */
 import { readFileSync, statSync } from 'node:fs'
 import { isIP } from 'node:net'
@@ -12,7 +12,7 @@ export interface Address {
   family: number
 }
 
-/** Where the files are; those of the machine unless told. */
+/** The paths of the files; those of the system by default. */
 export interface NameFiles {
   hosts?: string | undefined
   resolvConf?: string | undefined
@@ -23,7 +23,7 @@ export const hostsPath =
     ? join(process.env.SystemRoot ?? 'C:\\Windows', 'System32', 'drivers', 'etc', 'hosts')
     : '/etc/hosts'
 
-/** Of more, glibc would ask too; each costs every short name another round. */
+/** glibc uses more of them; each costs another lookup for every short name. */
 const mostSearchDomains = 6
 
 export type SystemNames = ReturnType<typeof createSystemNames>
@@ -33,15 +33,15 @@ export function createSystemNames({ hosts = hostsPath, resolvConf = '/etc/resolv
   const searchList = whenChanged(resolvConf, parseSearchList)
 
   return {
-    /** The addresses the machine has for a name without asking anybody, or undefined if a name server has to be asked. */
+    /** Returns the addresses that the machine itself defines for a name, or undefined if a name server must be asked. */
     addressesOf(name: string): Address[] | undefined {
       const own = hostsFile().get(name)
       if (own !== undefined) return own
-      // RFC 6761 §6.3: never asked of a name server.
+      // RFC 6761 §6.3: never resolved by a name server.
       return name === 'localhost' || name.endsWith('.localhost') ? loopback : undefined
     },
 
-    /** The full names that a name may stand for, in the order in which they are asked for. */
+    /** Returns the full names that a name may stand for, in the order in which they are tried. */
     candidatesFor(name: string): string[] {
       if (name.endsWith('.')) return [name]
       const { domains, ndots } = searchList()
@@ -56,7 +56,7 @@ const loopback: Address[] = [
   { address: '127.0.0.1', family: 4 },
 ]
 
-/** Each line an address and its names; `#` begins a comment. */
+/** Each line contains an address and its names; `#` begins a comment. */
 export function parseHosts(text: string): Map<string, Address[]> {
   const found = new Map<string, Address[]>()
   for (const line of text.split(/\r?\n/)) {
@@ -72,11 +72,11 @@ export function parseHosts(text: string): Map<string, Address[]> {
 
 interface SearchList {
   domains: string[]
-  /** A name with fewer dots is completed first, and asked for as it is last. */
+  /** A name with fewer dots is completed first, and tried unchanged last. */
   ndots: number
 }
 
-/** resolv.conf(5): of several `search` and `domain` lines the last one counts. */
+/** resolv.conf(5): the last of several `search` and `domain` lines counts. */
 export function parseSearchList(text: string): SearchList {
   const list: SearchList = { domains: [], ndots: 1 }
   for (const line of text.split(/\r?\n/)) {
@@ -97,7 +97,7 @@ function wordsOf(text: string): string[] {
   return text.split(/\s+/).filter((word) => word !== '')
 }
 
-/** What a file says, read again when the file has changed. One that is not there, or cannot be read, says nothing. */
+/** Caches a parsed file until the file changes. A missing or unreadable file counts as empty. */
 function whenChanged<Content>(path: string, parse: (text: string) => Content): () => Content {
   let version: string | undefined
   let content = parse('')

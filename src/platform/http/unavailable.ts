@@ -1,4 +1,4 @@
-/** What is answered where trying again helps: 503 with `Retry-After`, as JSON or as a page. */
+/** Responses where trying again helps: 503 with `Retry-After`, as JSON or as a page. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { isDatabaseUnavailable } from '../storage/unavailable.ts'
 
@@ -7,7 +7,7 @@ export class Unavailable extends Error {
   override readonly name: string = 'Unavailable'
 }
 
-/** More is asked than can be answered soon. */
+/** More work is requested than can be done soon. */
 export class Overloaded extends Unavailable {
   override readonly name = 'Overloaded'
 
@@ -25,15 +25,16 @@ export const unavailable = {
   },
 } as const
 
-/** Whether an error, or what has caused it, passes by itself. */
+/** Whether an error, or its cause, is temporary. */
 export function isUnavailable(error: unknown): boolean {
   if (error instanceof Unavailable || isDatabaseUnavailable(error)) return true
   return error instanceof Error && error.cause !== undefined && isUnavailable(error.cause)
 }
 
-/** A page for browsers, in the language that they ask for. */
+/** Renders a page for browsers, in the requested language. */
 export type UnavailablePage = (acceptLanguage: string | undefined) => { headers: Record<string, string>; text: string }
 
+/** Sends the 503: as a page to a browser if there is one, else as JSON. */
 export function answerUnavailable(request: FastifyRequest, reply: FastifyReply, page?: UnavailablePage): void {
   reply.code(unavailable.status).headers(unavailable.headers)
   if (page && request.headers.accept?.includes('text/html')) {
@@ -44,6 +45,7 @@ export function answerUnavailable(request: FastifyRequest, reply: FastifyReply, 
   }
 }
 
+/** Headers of every error response in JSON. */
 export const jsonErrorHeaders = {
   'cache-control': 'no-store',
   pragma: 'no-cache',

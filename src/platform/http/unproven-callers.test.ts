@@ -6,7 +6,7 @@ type Each = string | ((n: number) => string)
 
 const at = (each: Each, n: number) => (typeof each === 'string' ? each : each(n))
 
-/** So many come; those for whom there is room stay. Returns how many that are. */
+/** So many callers enter; those with capacity stay. Returns how many stay. */
 function come(callers: UnprovenCallers, count: number, client: Each, address: Each): number {
   let stayed = 0
   for (let n = 0; n < count; n++) {
@@ -18,8 +18,8 @@ function come(callers: UnprovenCallers, count: number, client: Each, address: Ea
   return stayed
 }
 
-describe('of a lane with 1000 places, strangers', () => {
-  test('who claim one client from one network have a third, and that client has room from its own', () => {
+describe('of 1000 slots, strangers', () => {
+  test('that claim one client from one network have a third, and that client has capacity from its own', () => {
     const callers = new UnprovenCallers(1000)
     assert.equal(
       come(callers, 1000, 'victim', (n) => `198.51.100.${n % 256}`),
@@ -29,7 +29,7 @@ describe('of a lane with 1000 places, strangers', () => {
     assert.equal(come(callers, 100, 'victim', '203.0.113.1'), 100, 'the client itself')
   })
 
-  test('who claim a thousand clients from one network have half, and other networks have room', () => {
+  test('that claim a thousand clients from one network have half, and other networks have capacity', () => {
     const callers = new UnprovenCallers(1000)
     const addressOf = (n: number) => `2001:db8:1:${n.toString(16)}::1`
     assert.equal(
@@ -39,7 +39,7 @@ describe('of a lane with 1000 places, strangers', () => {
     assert.equal(come(callers, 100, 'victim', '2001:db8:2::1'), 100)
   })
 
-  test('of ten thousand networks have three quarters, and none of it is left behind', () => {
+  test('of ten thousand networks have three quarters, and no count is left behind', () => {
     const callers = new UnprovenCallers(1000)
     const addressOf = (n: number) => `10.${n >> 8}.${n & 255}.1`
     assert.equal(come(callers, 10_000, 'victim', addressOf), 750)
@@ -48,12 +48,12 @@ describe('of a lane with 1000 places, strangers', () => {
     assert.equal(come(callers, 1000, 'victim', '203.0.113.1'), 334)
   })
 
-  test('always find one place while there are few', () => {
+  test('always get one slot while there are few', () => {
     for (const most of [1, 2, 3]) assert.equal(come(new UnprovenCallers(most), 1, 'a', '192.0.2.1'), 1)
   })
 })
 
-test('who has proven to be a client is known by address, of IPv6 by its /64', () => {
+test('a client that has authenticated is recognised by address, in IPv6 by its /64', () => {
   const proven = new ProvenCallers()
   proven.add('kiosk', '192.0.2.1')
   proven.add('kiosk', '2001:db8::1')
@@ -64,7 +64,7 @@ test('who has proven to be a client is known by address, of IPv6 by its /64', ()
   assert.equal(proven.has('northbank', '192.0.2.1'), false)
 })
 
-test('what is remembered of them is bounded', () => {
+test('the number of remembered clients is limited', () => {
   const proven = new ProvenCallers()
   for (let n = 0; n < 20_000; n++) proven.add('kiosk', `10.${n >> 8}.${n & 255}.1`)
   assert.equal(proven.has('kiosk', '10.0.0.1'), false)

@@ -1,8 +1,8 @@
 /**
- * Callers that have yet to prove which client they are. Their shares go by the network they call from and, within it, by
- * the client they claim to be: a stranger who claims to be a client takes nothing from that client, which calls from
- * another network, and nothing from other clients that call from the same one. Whoever has proven before, from this
- * address, to be the client is counted as that client at once, and takes no part in what strangers share.
+ * Callers that have not authenticated yet. Their shares depend on the network they call from and, within it, on the client
+ * they claim to be. A stranger that claims to be a client takes nothing from that client, which calls from another network,
+ * and nothing from other clients of the same network. A caller that has authenticated as the client before, from this
+ * address, is counted as that client at once, outside of these shares.
  */
 import { networkOf, networksOf } from './address.ts'
 
@@ -13,30 +13,30 @@ export interface Claim {
 
 interface NetworkShare {
   count: number
-  /** By the client that is claimed. */
+  /** Counts by claimed client. */
   claims: Map<string, number>
 }
 
-/** Counts of one lane. */
+/** Counts for one group of routes. */
 export class UnprovenCallers {
   readonly #networks = new Map<string, NetworkShare>()
   readonly #most: number
   #count = 0
 
-  /** @param most places of the lane */
+  /** @param most slots of the group */
   constructor(most: number) {
     this.#most = most
   }
 
-  /** Unproven callers that hold a place now. */
+  /** Unproven callers that hold a slot now. */
   get count(): number {
     return this.#count
   }
 
   /**
-   * Whether there is room for one more. A quarter of the lane is for all; then a network may have half of the lane,
-   * divided by the number of networks, and a claimed client two thirds of that, divided by the number of clients that are
-   * claimed from there. Beyond three quarters there is none: the last quarter is for those who have proven themselves.
+   * Whether there is capacity for one more. The first quarter of the slots is for all. Then a network may have half of the
+   * slots divided by the number of networks, and a claimed client two thirds of that divided by the number of clients claimed
+   * from there. The last quarter is reserved for callers that have authenticated.
    */
   hasCapacity({ network, clientId }: Claim): boolean {
     const most = this.#most
@@ -69,18 +69,18 @@ export class UnprovenCallers {
   }
 }
 
-/** The network is the widest that limits count, so that an IPv6 network of 65 536 smaller ones is one. */
+/** The network is the widest that limits count, so that an IPv6 network of 65 536 smaller ones counts as one. */
 export function claimOf(clientId: string, address: string | undefined): Claim {
   return { clientId, network: networksOf(address).at(-1)! }
 }
 
-/** Addresses that are remembered, and clients for each; of more, the one remembered longest is forgotten. */
+/** Addresses that are remembered, and clients for each; beyond this, the oldest is dropped. */
 const mostAddresses = 10_000
 const mostClients = 1_000
 
 /**
- * From which addresses clients have proven themselves. Only who has proven itself is remembered, so strangers cannot
- * make it forget. By exact IPv4 address, since neighbours may be strangers; of IPv6 by the 2⁶⁴ that are one caller's.
+ * The addresses from which clients have authenticated. Only successes are remembered, so strangers cannot displace them. By
+ * exact IPv4 address, since neighbours may be strangers; in IPv6 by the /64, which belongs to one caller.
  */
 export class ProvenCallers {
   readonly #addresses = new Map<string, Set<string>>()

@@ -1,11 +1,11 @@
-/** Addresses that others name: which of them may be called, shown, or led to. */
+/** Which addresses that others name may be called, shown, or redirected to. */
 
 /** http or https. */
 export function isWebAddress(address: string): boolean {
   return /^https?:\/\//.test(address) && isTidy(address)
 }
 
-/** Where secrets are sent: https, or this very machine in development. */
+/** For addresses that receive secrets: https, or this machine in development. */
 export function isSafeAddress(address: string, development: boolean): boolean {
   if (!isWebAddress(address) || address.includes('#')) return false
   const url = new URL(address)
@@ -13,12 +13,12 @@ export function isSafeAddress(address: string, development: boolean): boolean {
   return url.protocol === 'https:' || (development && isLoopback(url.hostname))
 }
 
-/** Where a browser may be led: anything but what it would run or show as its own. */
+/** For redirects of browsers: any address except those whose content the browser would run or show as this server's own. */
 export function isRedirectAddress(address: string): boolean {
   return isTidy(address) && !address.includes('#') && !/^(javascript|data|vbscript|file|blob|about):/i.test(address)
 }
 
-/** URL parsers forgive spaces, line breaks and backslashes, each in its own way; we want one reading only. */
+/** Excludes spaces, line breaks and backslashes, which URL parsers read in different ways. */
 export function isTidy(address: string): boolean {
   return address.length <= 2048 && /^[\x21-\x5b\x5d-\x7e]+$/.test(address) && URL.canParse(address)
 }

@@ -9,14 +9,14 @@ import { chooseLanguage, type Language, languages, loadTexts, textsFolder } from
 const english = read('en')
 const others = languages.filter((language) => language !== 'en')
 
-/** Texts that are the same as in English, and why that is right. */
+/** Texts that are the same as in English, with the reason. */
 const sameAsEnglish: { key: string; in: readonly Language[]; because: string }[] = [
   { key: 'app.name', in: others, because: 'a name' },
   { key: 'app.passkeys', in: ['de'], because: 'the German word is Passkeys' },
   { key: 'passkeys.title', in: ['de'], because: 'the German word is Passkeys' },
 ]
 
-/** What stands on a button, as wide as a phone of 360 pixels at most. */
+/** Texts on buttons, at most as wide as a phone of 360 pixels. */
 const buttons = [
   'app.sign_out',
   'app.cancel',
@@ -48,7 +48,7 @@ const buttons = [
   'error.back',
 ]
 
-test('there is one file a language', () => {
+test('there is one file for each language', () => {
   assert.deepEqual(readdirSync(textsFolder).sort(), languages.map((language) => `${language}.json`).sort())
 })
 
@@ -56,33 +56,33 @@ for (const language of languages) {
   describe(`the texts in ${language}`, () => {
     const texts = read(language)
 
-    test('are those that English has, in its order', () => {
+    test('have the keys of English, in its order', () => {
       assert.deepEqual([...texts.keys()], [...english.keys()])
     })
 
-    test('have the placeholders that English has', () => {
+    test('have the placeholders of English', () => {
       assert.deepEqual(each(texts, placeholders), each(english, placeholders))
     })
 
-    test('are not empty and not padded', () => {
+    test('are not empty and have no spaces at the ends', () => {
       assert.deepEqual(
         keysOf(texts, (text) => text === '' || text !== text.trim()),
         [],
       )
     })
 
-    test('hold no HTML', () => {
+    test('contain no HTML', () => {
       assert.deepEqual(keysOf(texts, isHtml), [])
     })
 
-    test('nest no other text', () => {
+    test('include no other text', () => {
       assert.deepEqual(
         keysOf(texts, (text) => text.includes('$t(')),
         [],
       )
     })
 
-    test('are said by their keys', () => {
+    test('are used by their keys', () => {
       const say = loadTexts().in(language)
       const said = new Map([...texts].map(([key, text]) => [key, say(key, itself(text))]))
       assert.deepEqual(said, texts)
@@ -102,7 +102,7 @@ for (const language of languages) {
 }
 
 for (const language of others) {
-  test(`only what should be is the same in ${language} as in English`, () => {
+  test(`only listed texts are the same in ${language} as in English`, () => {
     const allowed = sameAsEnglish.filter((entry) => entry.in.includes(language)).map(({ key }) => key)
     assert.deepEqual(
       keysOf(read(language), (text, key) => text === english.get(key)),
@@ -111,14 +111,14 @@ for (const language of others) {
   })
 }
 
-test('French has an unbreakable space before a double mark and within quotes', () => {
+test('French has a no-break space before double punctuation and within quotes', () => {
   assert.deepEqual(
     keysOf(read('fr'), (text) => /[^\u00a0][:;?!»]|«[^\u00a0]/.test(text)),
     [],
   )
 })
 
-describe('what the checks find', () => {
+describe('the checks find', () => {
   test('HTML', () => {
     for (const text of ['<b>now</b>', 'a<br>', 'a &amp; b', '&#39;', '&nbsp;']) assert.ok(isHtml(text), text)
     for (const text of ['Bed & breakfast', 'a; b', '„so“']) assert.ok(!isHtml(text), text)
@@ -156,7 +156,7 @@ describe('keys in the code', () => {
     ])
   })
 
-  test('are all known', () => {
+  test('are all defined', () => {
     const source = fileURLToPath(new URL('../../', import.meta.url))
     const files = globSync('**/*.{ts,eta,js}', { cwd: source }).filter(
       (file) => !file.startsWith('platform/i18n') && !/\.test\.[jt]s$/.test(file),
@@ -165,7 +165,7 @@ describe('keys in the code', () => {
     const used = files.flatMap((file) =>
       literalKeys(readFileSync(join(source, file), 'utf8')).map((key) => ({ file, key })),
     )
-    assert.ok(used.length > 0, 'code says texts')
+    assert.ok(used.length > 0, 'code uses texts')
     assert.deepEqual(
       used.filter(({ key }) => !english.has(key)),
       [],
@@ -176,34 +176,34 @@ describe('keys in the code', () => {
 describe('a value', () => {
   const say = loadTexts().in('en')
   for (const client of ['{{name}}', '{{client}}', '$t(app.name)', '$& $1 $$', '<b>&amp;</b>', 'a.b:c', '']) {
-    test(`is put in as it is: ${JSON.stringify(client)}`, () => {
+    test(`is inserted unchanged: ${JSON.stringify(client)}`, () => {
       assert.equal(say('approve.title', { client }), `${client} asks for your approval`)
     })
   }
 })
 
-test('an unknown key is said itself', () => {
+test('an unknown key is returned itself', () => {
   assert.equal(loadTexts().in('de')('no.such:key'), 'no.such:key')
 })
 
 describe('the language', () => {
   const cases: [string, (string | undefined)[], Language][] = [
-    ['nothing is wished for', [], 'en'],
-    ['nothing but nothing', [undefined, ''], 'en'],
-    ['a language we speak', ['ja'], 'ja'],
+    ['no wishes', [], 'en'],
+    ['only empty wishes', [undefined, ''], 'en'],
+    ['a supported language', ['ja'], 'ja'],
     ['in capitals', ['FR'], 'fr'],
     ["a user's locale before a header", ['fr', 'de, en'], 'fr'],
     ["a user's locale with a region before a header", ['es-MX', 'de;q=1'], 'es'],
     ['no locale', [undefined, 'de, en'], 'de'],
-    ['a locale that we do not speak', ['nl', 'de, en'], 'de'],
+    ['an unsupported locale', ['nl', 'de, en'], 'de'],
     ['ui_locales, separated by spaces', ['nl fr-CA en'], 'fr'],
     ['a region', ['de-CH'], 'de'],
     ['a region and a script', ['ja-Jpan-JP'], 'ja'],
     ['another Portuguese', ['pt-PT'], 'pt-BR'],
     ['just Portuguese', ['pt'], 'pt-BR'],
     ['Portuguese of Brazil', ['pt-BR'], 'pt-BR'],
-    ['in small letters', ['pt-br'], 'pt-BR'],
-    ['a language that only begins like ours', ['des, fra'], 'en'],
+    ['in lower case', ['pt-br'], 'pt-BR'],
+    ['a language that only begins like a supported one', ['des, fra'], 'en'],
     ['the first of equals', ['es, fr'], 'es'],
     ['weights', ['en;q=0.5, de;q=0.9, fr;q=0.7'], 'de'],
     ['no weight is the whole weight', ['en;q=0.9, fr'], 'fr'],
@@ -211,10 +211,10 @@ describe('the language', () => {
     ['spaces around the semicolon', ['de  ;  q=0.1,fr;q=0.2'], 'fr'],
     ['tabs', ['de;\tq=0.1,\tfr'], 'fr'],
     ['weightless', ['de;q=0, fr;q=0.1'], 'fr'],
-    ['weightless in all digits', ['de;q=0.000'], 'en'],
+    ['a weight of zero with all digits', ['de;q=0.000'], 'en'],
     ['everything', ['*'], 'en'],
     ['everything else', ['*, ja;q=0.5'], 'ja'],
-    ['a weight that is none', ['de;q=0.1.2, fr;q=0.1'], 'fr'],
+    ['an invalid weight', ['de;q=0.1.2, fr;q=0.1'], 'fr'],
     ['garbage', [';;;,,,=q;-', '\u0000\uffff', '../../etc/passwd', '__proto__', 'constructor', '-'], 'en'],
     ['garbage before a language', [',;q=1,,-, es'], 'es'],
     ['a very long header', [`de,${'x'.repeat(1_000_000)}`], 'de'],
@@ -259,7 +259,7 @@ describe('a folder of overrides', () => {
   }
 })
 
-/** Keys that stand in code as they are: `say('…')`, `t('…')`, `data-text="…"`, `data-text-…="…"`. */
+/** Literal keys in code: `say('…')`, `t('…')`, `data-text="…"`, `data-text-…="…"`. */
 function literalKeys(code: string): string[] {
   const called = code.matchAll(/(?<![\w$])(?:say|t)\(\s*(['"`])([^'"`$\s]+)\1\s*[,)]/g)
   const marked = code.matchAll(/\bdata-text(?:-[\w-]+)?=(['"])([^'"<$\s]+)\1/g)
@@ -292,7 +292,7 @@ function placeholders(text: string): string[] {
   return [...text.matchAll(/\{\{(.*?)\}\}/g)].map((match) => match[1]!.trim()).sort()
 }
 
-/** Values that stand for themselves: `{ client: '{{client}}' }`. */
+/** Values that equal their placeholders: `{ client: '{{client}}' }`. */
 function itself(text: string): Record<string, string> {
   return Object.fromEntries(placeholders(text).map((name) => [name, `{{${name}}}`]))
 }
@@ -301,7 +301,7 @@ function isHtml(text: string): boolean {
   return /[<>]|&#?\w+;/.test(text)
 }
 
-/** In Latin letters; a Japanese one is as wide as two. */
+/** Width in Latin letters; a Japanese letter is as wide as two. */
 function width(text: string): number {
   return [...text].reduce((sum, letter) => sum + (letter >= '\u3000' ? 2 : 1), 0)
 }

@@ -4,23 +4,25 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import i18next, { type i18n } from 'i18next'
 
-/** The languages Doorbell speaks. The first is what everybody gets who speaks none of them. */
+/** The languages that Doorbell supports. The first is the default. */
 export const languages = ['en', 'de', 'es', 'fr', 'ja', 'pt-BR'] as const
 export type Language = (typeof languages)[number]
 
-/** Says a text: `say('approve.title', { client: 'Till' })`. Values are put in as they are; pages escape them. */
+/** Returns a text: `say('approve.title', { client: 'Till' })`. Values are inserted unchanged; pages escape them. */
 export type Say = (key: string, values?: Record<string, string | number>) => string
 
+/** The texts of all languages. */
 export interface Texts {
   in(language: Language): Say
 }
 
-/** Where the texts lie: one JSON file a language. */
+/** The folder of the texts: one JSON file for each language. */
 export const textsFolder = fileURLToPath(new URL('./texts/', import.meta.url))
 
 /**
- * Reads the texts.
- * @param overrides a folder with files of the same names: what they say replaces what Doorbell says, key by key
+ * Loads the texts.
+ *
+ * @param overrides a folder with files of the same names: their texts replace Doorbell's, key by key
  * @throws if a file there cannot be read; the message names it
  */
 export function loadTexts(overrides?: string): Texts {
@@ -33,7 +35,7 @@ export function loadTexts(overrides?: string): Texts {
     initAsync: false,
     // A colon is part of a key, as in `scope.ciba:decide`.
     nsSeparator: false,
-    // Escaping is the page's business: it happens where a value is shown, once.
+    // Pages escape each value once, where it is shown.
     interpolation: { escapeValue: false },
     showSupportNotice: false,
     resources: Object.fromEntries(Object.entries(own).map(([language, texts]) => [language, { translation: texts }])),
@@ -65,7 +67,7 @@ function readTexts(file: string): Record<string, unknown> {
 }
 
 /**
- * The first language that somebody reads and we speak.
+ * Returns the first wanted language that Doorbell supports, else the default.
  *
  * @param wishes in order: a user's locale, `ui_locales`, an `Accept-Language` header; each may list several
  * @example
@@ -82,7 +84,7 @@ export function chooseLanguage(...wishes: (string | undefined)[]): Language {
   return languages[0]
 }
 
-/** A list of language tags, separated by commas or spaces, with or without weights. */
+/** Parses a list of language tags, separated by commas or spaces, with or without weights. */
 function inOrder(list: string): string[] {
   return list
     .slice(0, 500)

@@ -1,6 +1,6 @@
 /**
- * Whether a compact JWS (RFC 7515 §7.1) is spelled in the one way its bytes have. Libraries read past spaces, line
- * breaks, padding and bits that mean nothing: what was changed so would still verify.
+ * Whether a compact JWS (RFC 7515 §7.1) has its canonical spelling. Libraries ignore spaces, line breaks, padding and unused
+ * bits, so an altered spelling would still verify.
  */
 export function isPlainJws(jws: string): boolean {
   const parts = jws.split('.')

@@ -1,24 +1,25 @@
 /**
- * What is kept of a key set that a client names. Strangers may be clients, and many sets are remembered: text becomes a
- * hundred times as large once it is read as JSON, if it holds nothing but small things.
+ * Reduces a key set that a client names to what is needed. Many sets are cached, also those of unknown clients, and JSON of
+ * many small values takes a hundred times its size once parsed.
  */
 
-/** Of a public key: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. */
+/** Members of public keys: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. */
 const members = ['kty', 'use', 'key_ops', 'alg', 'kid', 'x5u', 'x5c', 'x5t', 'x5t#S256', 'crv', 'x', 'y', 'n', 'e']
 
-/** Keys of a set. */
+/** Most keys of a set. */
 export const mostKeys = 100
-/** Texts in a member that is a list: a chain of certificates is shorter. */
+/** Most texts in a member that is a list: a certificate chain is shorter. */
 const mostTexts = 10
 
-/** The key with the members that keys have, as far as they are texts or short lists of texts. */
+/** Returns the key with known members only, if they are texts or short lists of texts. */
 export function withKnownMembers(key: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(members.filter((name) => isSmall(key[name])).map((name) => [name, key[name]]))
 }
 
 /**
- * Whether to verify with a key takes as long as a hundred others: an RSA key with an exponent beyond 32 bits, or a modulus
- * beyond 8192. Nobody has one; whoever names one has us work for signatures that anybody can make up.
+ * Whether verifying with a key takes as long as with a hundred others: an RSA key with an exponent beyond 32 bits, or a
+ * modulus beyond 8192. Such keys are not used in practice; a client could name one to make the server work for signatures
+ * that anybody can invent.
  */
 export function isCostly({ kty, n, e }: Record<string, unknown>): boolean {
   return kty === 'RSA' && (bytesOf(n) > 8192 / 8 || bytesOf(e) > 32 / 8)

@@ -18,19 +18,19 @@ function keySetsOf(set: unknown) {
 const address = 'https://client.example/keys'
 const latest = (set: unknown) => keySetsOf(set).latest(address, undefined)
 
-/** Texts, lists and objects in a value: what it costs to remember it. */
+/** Counts texts, lists and objects in a value: what it costs to cache it. */
 function valuesIn(value: unknown): number {
   if (typeof value !== 'object' || value === null) return 1
   return Object.values(value).reduce((sum: number, inner) => sum + valuesIn(inner), 1)
 }
 
-describe('of a key set that is fetched', () => {
-  test('what keys have is remembered', async () => {
+describe('of a fetched key set', () => {
+  test('known members of keys are kept', async () => {
     const rsa = { kty: 'RSA', n: 'n', e: 'AQAB', x5c: ['MII', 'MII'], 'x5t#S256': 'x', key_ops: ['verify'] }
     assert.deepEqual(await latest({ keys: [key, rsa] }), { keys: [key, rsa] })
   })
 
-  test('nothing else is, however many small things 64 kB of text hold', async () => {
+  test('nothing else is kept, however many small values 64 kB of text contain', async () => {
     const many = Array.from({ length: 20_000 }, () => [])
     const names = Object.fromEntries(many.map((_, number) => [`x${number}`, {}]))
     for (const more of [{ a: many }, { kid: many }, { x5c: many.map(() => 'x') }, { x5u: names }, names]) {
@@ -39,7 +39,7 @@ describe('of a key set that is fetched', () => {
     }
   })
 
-  test('keys with which verifying would be work are left out', async () => {
+  test('keys that make verification slow are left out', async () => {
     const rsa = { kty: 'RSA', n: Buffer.alloc(384, 1).toString('base64url'), e: 'AQAB' }
     const long = Buffer.alloc(383, 1).toString('base64url')
     const costly = [
@@ -50,7 +50,7 @@ describe('of a key set that is fetched', () => {
     assert.deepEqual(await latest({ keys: [...costly, rsa] }), { keys: [rsa] })
   })
 
-  test('more keys than anybody has are no key set', async () => {
+  test('a set with more keys than the limit is refused', async () => {
     assert.equal((await latest({ keys: Array.from({ length: mostKeys }, () => key) })).keys.length, mostKeys)
     for (const keys of [Array.from({ length: mostKeys + 1 }, () => ({})), 'keys', null]) {
       await assert.rejects(latest({ keys }), /no list of at most/)

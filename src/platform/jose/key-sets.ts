@@ -1,4 +1,4 @@
-/** Public keys at addresses that others name: fetched through the guarded caller, and remembered for a while. */
+/** Public keys at addresses that others name: fetched through the guarded caller, and cached for a while. */
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Clock } from '../clock.ts'
 import { type fetchThrough, toResponse } from '../http/fetch.ts'
@@ -9,14 +9,14 @@ import { isPlain } from '../validation.ts'
 import { isCostly, mostKeys, withKnownMembers } from './key-members.ts'
 
 export interface KeySets {
-  /** Finds the key that a signature names. One that is not in the set may have been added since: it is fetched again. */
+  /** Returns a function that finds the key of a signature. If the set does not contain it, the set is fetched again. */
   at(uri: string, slot: Slot | undefined): JWTVerifyGetKey
-  /** The set as it was moments ago: for what was removed from it to count soon. */
+  /** Resolves to a set fetched moments ago, so that removed keys soon stop working. */
   latest(uri: string, slot: Slot | undefined): Promise<JSONWebKeySet>
   /**
-   * The set if it is known, or undefined: for whoever fetches by itself what it does not get.
+   * Returns the cached set, or undefined: for a caller that then fetches the set itself.
    *
-   * @throws what the last fetch failed with, moments ago
+   * @throws the error of the last fetch, while its pause lasts
    */
   known(uri: string): JSONWebKeySet | undefined
   /** Fetches under way, and callers that wait for one. */
@@ -24,17 +24,17 @@ export interface KeySets {
 }
 
 /** Milliseconds a fetched key set is used before it is fetched again. */
-const freshFor = 10 * 60_000
-/** Milliseconds between two fetches for a key that is not in the set (CA-7: once, and not as often as a caller likes). */
-const patience = 30_000
+const freshForMs = 10 * 60_000
+/** Least milliseconds between two fetches for a key that is not in the set, however often callers ask for it. */
+const refetchPauseMs = 30_000
 
-/** Key sets that are remembered; of more, the one fetched longest ago is forgotten. */
+/** Cached key sets; beyond this, the oldest is dropped. */
 const mostSets = 1000
 
 interface KeySet {
   keys: JSONWebKeySet
   find: JWTVerifyGetKey
-  /** When its fetch began. */
+  /** When its fetch began, in milliseconds since 1970. */
   at: number
 }
 
@@ -48,7 +48,7 @@ export function createKeySets({ caller, releaseSlotWhile, clock }: KeySetNeeds):
   const sets = new Map<string, KeySet>()
   const fetches = createFetches({ load, releaseSlotWhile, clock })
 
-  /** The set of before stays in use while another is fetched, and if that fails. */
+  /** The previous set stays in use while another is fetched, and if that fails. */
   async function load(uri: string): Promise<KeySet> {
     const at = clock.now()
     const keySet = { ...(await fetchKeySet(uri, caller)), at }
@@ -67,16 +67,16 @@ export function createKeySets({ caller, releaseSlotWhile, clock }: KeySetNeeds):
     at: (uri, slot) => async (header, token) => {
       const now = clock.now()
       try {
-        return await (await keySetAt(uri, now - freshFor, slot)).find(header, token)
+        return await (await keySetAt(uri, now - freshForMs, slot)).find(header, token)
       } catch (error) {
         if (!(error instanceof errors.JWKSNoMatchingKey)) throw error
-        return await (await keySetAt(uri, now - patience, slot)).find(header, token)
+        return await (await keySetAt(uri, now - refetchPauseMs, slot)).find(header, token)
       }
     },
-    latest: async (uri, slot) => (await keySetAt(uri, clock.now() - patience, slot)).keys,
+    latest: async (uri, slot) => (await keySetAt(uri, clock.now() - refetchPauseMs, slot)).keys,
     known(uri) {
       const keySet = sets.get(uri)
-      if (keySet !== undefined && keySet.at >= clock.now() - freshFor) return keySet.keys
+      if (keySet !== undefined && keySet.at >= clock.now() - freshForMs) return keySet.keys
       fetches.throwIfPaused(uri)
       return undefined
     },
@@ -84,7 +84,7 @@ export function createKeySets({ caller, releaseSlotWhile, clock }: KeySetNeeds):
   }
 }
 
-/** `fetch` for oidc-provider, which asks for keys of clients, and seldom for anything else. */
+/** Returns a `fetch` for oidc-provider, which mostly requests keys of clients: known key sets come from the cache. */
 export function knownKeysOr(
   keySets: Pick<KeySets, 'known'>,
   elsewhere: ReturnType<typeof fetchThrough>,

@@ -1,7 +1,7 @@
-/** The hash by which an ID token vouches for another token (OpenID Connect Core §3.1.3.6, CIBA Core §10.3.1). */
+/** The hash of another token in an ID token, such as `at_hash` (OpenID Connect Core §3.1.3.6, CIBA Core §10.3.1). */
 import { createHash } from 'node:crypto'
 
-/** SHA-2 of the size in the signing algorithm's name; the left half, base64url (M13). */
+/** Returns the left half of the SHA-2 hash whose size is in the name of the signing algorithm, base64url. */
 export function tokenHash(token: string, algorithm: string): string {
   const size = /^(?:ES|PS|RS|HS)(256|384|512)$/.exec(algorithm)?.[1] ?? '512'
   const digest = createHash(`sha${size}`).update(token, 'ascii').digest()

@@ -6,7 +6,7 @@ import { Eta } from 'eta'
 /** Renders a page by its name. Every value is escaped where it is shown. */
 export type RenderPage<Name extends string> = (name: Name, values: Record<string, unknown>) => string
 
-/** The pages in a folder, beside who shows them. `@layout` is the layout that all may use. */
+/** Returns a renderer for the pages in a folder. `@layout` is the layout that all may use. */
 export function pagesIn<Name extends string>(folder: URL): RenderPage<Name> {
   const eta = new Eta({ views: fileURLToPath(folder), autoEscape: true, cache: true })
   eta.loadTemplate('@layout', layout)
@@ -16,24 +16,24 @@ export function pagesIn<Name extends string>(folder: URL): RenderPage<Name> {
 const layout = read('./views/layout.eta')
 const renderOwn = pagesIn<'error'>(new URL('./views/', import.meta.url))
 
-/** What can be told of a failure in a browser, wherever it happened. */
+/** Renders the error page for browsers. */
 export const renderError = (values: Record<string, unknown>) => renderOwn('error', values)
 
 export const styleSheet = read('./views/doorbell.css')
 export const icon = read('./views/icon.svg')
-/** Asks the browser for a passkey. */
+/** The script that asks the browser for a passkey. */
 export const passkeyScript = read('./scripts/passkey.js')
 
 function read(file: string): string {
   return fileText(new URL(file, import.meta.url))
 }
 
-/** A file that is served as it is. */
+/** Returns the text of a file. */
 export function fileText(file: URL): string {
   return readFileSync(file, 'utf8')
 }
 
-/** Our own scripts, nothing from elsewhere, not in a frame. */
+/** Only the server's own scripts, nothing from elsewhere, not in a frame. */
 export const pageHeaders = {
   'content-type': 'text/html; charset=utf-8',
   'content-security-policy':
@@ -43,10 +43,10 @@ export const pageHeaders = {
   'x-frame-options': 'DENY',
 }
 
-/** Who may show the pages a person decides on inside a page of their own: nobody, or this origin, for the demo's phone. */
+/** Which pages may embed the pages on which users decide: none, or this origin's, for the demo's phone. */
 export type Framing = 'none' | 'self'
 
-/** `headers` for pages that may be framed as `framing` says. */
+/** Returns `headers` for pages that may be framed as `framing` allows. */
 export function framed<Headers extends typeof pageHeaders>(headers: Headers, framing: Framing): Record<string, string> {
   if (framing === 'none') return headers
   const { 'x-frame-options': _denied, 'content-security-policy': policy, ...rest } = headers

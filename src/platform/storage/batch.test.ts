@@ -3,8 +3,8 @@ import { type TestContext, test } from 'node:test'
 import { writeBatch } from './batch.ts'
 import { mergeRowStatements } from './database.ts'
 
-/** A kind whose groups are seen, and end when they are told to, or with the test. */
-function seen(t: TestContext, conflictKeys?: (item: string) => string[]) {
+/** A kind that records its groups. A group ends when the test calls `end` or `fail`, or with the test. */
+function recordGroups(t: TestContext, conflictKeys?: (item: string) => string[]) {
   const groups: { items: string[]; end(): void; fail(error: unknown): void }[] = []
   t.after(async () => {
     for (const { end } of groups) end()
@@ -21,14 +21,14 @@ function seen(t: TestContext, conflictKeys?: (item: string) => string[]) {
 }
 
 const turn = () => new Promise((resolve) => setImmediate(resolve))
-/** Two of them: in the first a group that has ended lets the next one begin. */
+/** Two turns: in the first, the end of a group lets the next one begin. */
 const turns = async () => {
   await turn()
   await turn()
 }
 
-test('what comes in the same turn is done together, and each hears of its own', async (t) => {
-  const { groups, doing, items } = seen(t)
+test('items that arrive in the same turn are executed together, and each gets its own outcome', async (t) => {
+  const { groups, doing, items } = recordGroups(t)
   const outcomes = Promise.all(['a', 'b', 'c'].map(doing))
   await turn()
   assert.deepEqual(items(), ['a b c'])
@@ -36,8 +36,8 @@ test('what comes in the same turn is done together, and each hears of its own', 
   assert.deepEqual(await outcomes, ['a done', 'b done', 'c done'])
 })
 
-test('what comes while a group is under way waits, and is the next group', async (t) => {
-  const { groups, doing, items } = seen(t)
+test('items that arrive while a group is under way wait and form the next group', async (t) => {
+  const { groups, doing, items } = recordGroups(t)
   void doing('a')
   await turn()
   void doing('b')
@@ -49,11 +49,11 @@ test('what comes while a group is under way waits, and is the next group', async
   assert.deepEqual(items(), ['a', 'b c'])
 })
 
-test('while the database is busy with another kind, it waits for company, but not for long', async (t) => {
-  // However slow this machine is, the other is not held up.
+test('while the database is busy with another kind, a group waits for more items, but not for long', async (t) => {
+  // With mocked timers, the other group never counts as slow, even on a slow machine.
   t.mock.timers.enable({ apis: ['setTimeout'] })
-  const other = seen(t)
-  const { doing, items } = seen(t)
+  const other = recordGroups(t)
+  const { doing, items } = recordGroups(t)
   void other.doing('something else')
   await turn()
   void doing('a')
@@ -63,8 +63,8 @@ test('while the database is busy with another kind, it waits for company, but no
   assert.deepEqual(items(), ['a b'])
 })
 
-test('a group that is held up holds up nobody else for long', async (t) => {
-  const { doing, items } = seen(t)
+test('a slow group delays other groups only briefly', async (t) => {
+  const { doing, items } = recordGroups(t)
   void doing('held up')
   await turn()
   void doing('a')
@@ -72,8 +72,8 @@ test('a group that is held up holds up nobody else for long', async (t) => {
   assert.deepEqual(items(), ['held up', 'a'])
 })
 
-test('who has to stay apart is in another group, and not under way with one that is held up', async (t) => {
-  const { groups, doing, items } = seen(t, (item) => [item[0]!])
+test('items with the same conflict key are in different groups, and wait even for a slow group', async (t) => {
+  const { groups, doing, items } = recordGroups(t, (item) => [item[0]!])
   for (const item of ['a1', 'a2', 'b1', 'a3']) void doing(item)
   await turn()
   assert.deepEqual(items(), ['a1 b1'])
@@ -89,7 +89,7 @@ test('who has to stay apart is in another group, and not under way with one that
   assert.deepEqual(items().at(-1), 'a3')
 })
 
-test('what the tables do not take of one is no harm to the others', async () => {
+test('an item whose values the database rejects does not fail the others', async () => {
   const refused = Object.assign(new Error('a value is missing'), { code: '23502' })
   const doing = writeBatch<string, string>({
     async execute(items) {
@@ -105,8 +105,8 @@ test('what the tables do not take of one is no harm to the others', async () => 
   ])
 })
 
-test('what fails for another reason fails once, for all: it may have been carried out', async (t) => {
-  const { groups, doing, items } = seen(t)
+test('any other error fails the whole group without a retry: it may have been executed', async (t) => {
+  const { groups, doing, items } = recordGroups(t)
   const outcomes = Promise.allSettled(['a', 'b'].map(doing))
   await turn()
   const gone = new Error('Connection terminated unexpectedly')
@@ -118,8 +118,8 @@ test('what fails for another reason fails once, for all: it may have been carrie
   assert.deepEqual(items(), ['a b'])
 })
 
-test('a crowd is taken in groups of a size that the database can answer soon', async (t) => {
-  const { groups, doing } = seen(t)
+test('many items are split into groups of at most 128', async (t) => {
+  const { groups, doing } = recordGroups(t)
   for (let number = 0; number < 300; number++) void doing(`${number}`)
   for (let group = 0; group < 3; group++) {
     await turns()
@@ -131,7 +131,7 @@ test('a crowd is taken in groups of a size that the database can answer soon', a
   )
 })
 
-test('statements about rows with the same text become one; others stay, in their order', () => {
+test('row statements with the same text are merged; all others stay, in their order', () => {
   const [a, b] = [
     { sql: 'insert a', rows: [{ n: 1 }] },
     { sql: 'update b', values: [1] },

@@ -1,68 +1,71 @@
 /**
- * Doing together what comes at the same time: one statement and one commit for many. The more there is to do, the more
- * is done at once; alone, nothing waits for company.
+ * Batches items that arrive at the same time: one statement and one commit for many. Batches grow with the load; a single
+ * item does not wait for others.
  */
 import { systemClock } from '../clock.ts'
 
+/** How the items of one kind are executed. */
 export interface Kind<Item, Outcome> {
-  /** Carries out all of them, or none. @returns an outcome for each, in their order */
+  /** Executes all items, or none. @returns one outcome for each item, in their order */
   execute(items: Item[]): Promise<Outcome[]>
-  /** Items that share one of these words are not carried out at once: each is to see what the one before has done. */
+  /** Items that share a key are never under way at the same time, so that each sees the effect of the one before. */
   conflictKeys?(item: Item): string[]
 }
 
-/** Items carried out at once. */
-const most = 128
+/** The largest number of items in one group. */
+const maxGroupSize = 128
 
-/** Milliseconds after which others do not wait any longer for those who are under way: somebody may hold them up. */
-const patience = 25
+/** Milliseconds after which a group counts as slow, perhaps blocked by a lock: other groups stop waiting for it. */
+const slowAfterMs = 25
 
-/** Groups under way at most, of each kind. */
-const mostGroups = 4
+/** The largest number of groups of one kind that are under way. */
+const maxGroups = 4
 
 /**
- * Turns of the event loop within which others may come along while the database is busy with other kinds: it would not
- * begin at once anyway, and has less to do if more is done by one.
+ * Turns of the event loop for which a group waits for more items while the database is busy with other kinds. The database
+ * could not start on it at once anyway, and one larger group is less work.
  */
 const turnsWhileBusy = 3
 
-/** Groups of all kinds that are under way, but for those that are held up. */
+/** The number of groups of all kinds that are under way and not slow. */
 let busy = 0
 
 interface Waiting<Item, Outcome> {
   item: Item
-  words: string[]
+  keys: string[]
   resolve(outcome: Outcome): void
   reject(error: unknown): void
 }
 
 /**
- * What comes in the same turn of the event loop, or while the group before is under way, is one group; and while those of
- * other kinds are, what comes within a few turns.
+ * Returns a function that adds an item to a group and resolves to its outcome. Items form one group if they arrive in the
+ * same turn of the event loop, or while the previous group is under way, or, while groups of other kinds are under way,
+ * within a few turns. If the database rejects the values of one item, each item of the group is executed alone; any other
+ * error fails the whole group.
  *
  * @example
- * const find = together({ carryOut: async (ids: string[]) => rowsOf(await findAll(ids)) })
+ * const find = writeBatch({ execute: async (ids: string[]) => rowsOf(await findAll(ids)) })
  * await Promise.all([find('a'), find('b')]) // one statement
  */
 export function writeBatch<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Item) => Promise<Outcome> {
   let waiting: Waiting<Item, Outcome>[] = []
   const underWay = new Set<{ isSlow: boolean }>()
-  /** Of all items that are under way. */
-  const taken = new Set<string>()
-  let isAwaited = false
+  /** The conflict keys of all items that are under way. */
+  const keysInUse = new Set<string>()
+  let isScheduled = false
 
-  function goOnSoon(): void {
-    if (isAwaited) return
-    isAwaited = true
-    goOnWithin(turnsWhileBusy)
+  function scheduleStart(): void {
+    if (isScheduled) return
+    isScheduled = true
+    startWithin(turnsWhileBusy)
   }
 
-  function goOnWithin(turns: number): void {
-    setImmediate(() => (busy > 0 && turns > 1 ? goOnWithin(turns - 1) : goOn()))
+  function startWithin(turns: number): void {
+    setImmediate(() => (busy > 0 && turns > 1 ? startWithin(turns - 1) : startGroups()))
   }
 
-  function goOn(): void {
-    isAwaited = false
+  function startGroups(): void {
+    isScheduled = false
     while (waiting.length > 0 && mayBegin()) {
       const group = takeGroup()
       if (group.length === 0) return
@@ -70,14 +73,14 @@ export function writeBatch<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Ite
     }
   }
 
-  const mayBegin = () => underWay.size < mostGroups && [...underWay].every(({ isSlow }) => isSlow)
+  const mayBegin = () => underWay.size < maxGroups && [...underWay].every(({ isSlow }) => isSlow)
 
-  /** In the order they came; who has to stay apart from one of them waits. */
+  /** Takes items in order of arrival. An item stays in the queue while one of its conflict keys is in use. */
   function takeGroup(): Waiting<Item, Outcome>[] {
     const group: Waiting<Item, Outcome>[] = []
     waiting = waiting.filter((one) => {
-      if (group.length >= most || one.words.some((word) => taken.has(word))) return true
-      for (const word of one.words) taken.add(word)
+      if (group.length >= maxGroupSize || one.keys.some((key) => keysInUse.has(key))) return true
+      for (const key of one.keys) keysInUse.add(key)
       group.push(one)
       return false
     })
@@ -88,18 +91,18 @@ export function writeBatch<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Ite
     const one = { isSlow: false }
     underWay.add(one)
     busy += 1
-    // Real time, whatever the clock: it is about how busy the database is.
-    const cancel = systemClock.after(patience, () => {
+    // Real time, not the injected clock: this measures how busy the database is.
+    const cancel = systemClock.after(slowAfterMs, () => {
       one.isSlow = true
       busy -= 1
-      goOn()
+      startGroups()
     })
     await execute(group)
     cancel()
     if (!one.isSlow) busy -= 1
     underWay.delete(one)
-    for (const { words } of group) for (const word of words) taken.delete(word)
-    goOnSoon()
+    for (const { keys } of group) for (const key of keys) keysInUse.delete(key)
+    scheduleStart()
   }
 
   async function execute(group: Waiting<Item, Outcome>[]): Promise<void> {
@@ -114,14 +117,14 @@ export function writeBatch<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Ite
 
   return (item) =>
     new Promise((resolve, reject) => {
-      waiting.push({ item, words: kind.conflictKeys?.(item) ?? [], resolve, reject })
-      goOnSoon()
+      waiting.push({ item, keys: kind.conflictKeys?.(item) ?? [], resolve, reject })
+      scheduleStart()
     })
 }
 
 /**
- * Whether one of several is to blame, and the others would have gone through: what the tables do not take (SQLSTATE
- * classes 22 and 23; of SQLite too big, constraint, mismatch). Whatever else fails, fails for all.
+ * Whether the error is about the values of one item, so that the other items would succeed without it: SQLSTATE classes 22
+ * and 23; SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH.
  */
 function isAboutOne(error: unknown): boolean {
   const { code, errcode } = error as { code?: unknown; errcode?: unknown }

@@ -1,27 +1,29 @@
 /**
- * What may be kept in memory of what lies in the database: only what somebody would have told us had it changed. A row
- * is read, and on the way to us it may be announced as changed: so whoever reads takes the mark before, and asks after.
+ * Cache database rows only while we receive change notifications for them. A change may be announced while a row is being
+ * read, so take a snapshot before the read and check it afterwards.
  */
 import type { Database } from './database.ts'
 
 /** A row that was read after it may be kept while `isUnchangedSince` returns true. */
 export interface Snapshot {
   epoch: number | undefined
+  /** How many changes had been received. */
   heard: number
 }
 
+/** Tells whether a row that was read may have changed since a snapshot. */
 export interface ChangeTracker {
   snapshot(): Snapshot
-  /** Whether `key` has not changed since, as far as anybody could have told. */
+  /** Returns true only if no change of `key` can have happened since the snapshot. */
   isUnchangedSince(snapshot: Snapshot, key: string): boolean
 }
 
-/** Keys whose last change is remembered. What was marked before the oldest of them holds no more. */
+/** How many keys are remembered with their last change. Snapshots taken before the oldest of these are no longer valid. */
 const mostKeys = 10_000
 
 /**
- * @param topic under which changes are announced
- * @param forget hears of each change; '' is all
+ * @param topic the topic under which changes are announced
+ * @param forget called with the key of each change; '' means all keys
  */
 export function createChangeTracker(
   database: Pick<Database, 'listen' | 'epoch'>,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pruneByCursor } from './cursor-prune.ts'
 
-/** A table of numbers, of which the odd ones may go. */
+/** A table of numbers, of which the odd ones may be removed. */
 function table(ids: number[]) {
   const left = new Set(ids.map((id) => String(id).padStart(4, '0')))
   let looked = 0
@@ -24,7 +24,7 @@ function table(ids: number[]) {
 const numbers = (from: number, to: number, step = 1) =>
   Array.from({ length: Math.floor((to - from) / step) + 1 }, (_, index) => from + index * step)
 
-test('no more are removed than was said, what is too young is left', async () => {
+test('at most the given number of rows is removed, and none that is too young', async () => {
   const { forget, left } = table(numbers(1, 10))
   assert.equal(await forget(8, 2), 2)
   assert.deepEqual(left(), [2, 4, 5, 6, 7, 8, 9, 10])
@@ -32,9 +32,9 @@ test('no more are removed than was said, what is too young is left', async () =>
   assert.deepEqual(left(), [2, 4, 6, 8, 9, 10])
 })
 
-test('what has to stay is gone through once, and only then again', async () => {
+test('rows that must stay are looked at once before the scan starts again', async () => {
   const { forget, left, looked } = table([...numbers(2, 2000, 2), ...numbers(2001, 2009, 2)])
-  // Of a thousand that stay, a hundred at a time.
+  // A thousand rows stay; each call looks at a hundred.
   for (let time = 0; time < 10; time++) {
     assert.equal(await forget(9999, 10), 0)
     assert.equal(looked(), (time + 1) * 100)
@@ -42,12 +42,12 @@ test('what has to stay is gone through once, and only then again', async () => {
   assert.equal(await forget(9999, 10), 5)
   assert.equal(looked(), 1005)
   assert.equal(left().length, 1000)
-  // From the beginning again.
+  // It starts again at the beginning.
   assert.equal(await forget(9999, 10), 0)
   assert.equal(looked(), 1105)
 })
 
-test('a failure is made up for the next time round', async () => {
+test('rows whose removal failed are removed in the next round', async () => {
   let failures = 1
   const left = new Set(['a', 'b', 'c'])
   const forget = pruneByCursor({

@@ -1,6 +1,6 @@
 /**
- * What Doorbell needs from a database: reading, and changing in atomic steps. Two engines keep it, SQLite and Postgres,
- * with one SQL text; `docs/reference/storage.md` tells the rules that text obeys.
+ * What Doorbell needs from a database: reads, and changes in atomic steps. SQLite and Postgres implement it with one SQL
+ * text; `docs/reference/storage.md` has the rules for that text.
  */
 
 export type Value = string | number | null
@@ -12,9 +12,8 @@ export interface SingleStatement {
 }
 
 /**
- * A statement about rows: its one parameter is their list, `rows($1) as …`. Several with the same text can be carried
- * out as one about all their rows, see `mergeRowStatements`. A member that is undefined is null, and costs the engines less than one
- * that says so.
+ * A statement about a list of rows, its only parameter: `rows($1) as …`. Statements with the same text can be merged, see
+ * `mergeRowStatements`. An undefined member becomes null in SQL, and is cheaper than an explicit null.
  */
 export interface ListStatement {
   sql: string
@@ -23,99 +22,106 @@ export interface ListStatement {
 
 export type Statement = SingleStatement | ListStatement
 
-/** Something happened that other parts, or other nodes, may be waiting for. `key` holds no secret. */
+/** A change that other parts of the server, or other nodes, may be waiting for. `key` contains no secret. */
 export interface Change {
   topic: string
   key: string
 }
 
+/** What else happens in a step, or after it. */
 export interface StepOptions<Row = unknown> {
-  /** Carried out in the same atomic step, in this order, and only if the first statement returned a row. */
+  /** Executed in the same atomic step, in this order, and only if the first statement returned a row. */
   also?: Following<Row, Statement>
   /** Published when the step has been committed, on every node, and only if the first statement returned a row. */
   announce?: Following<Row, Change>
   /**
-   * Steps with the same word here run one after the other, on all nodes, so that `first` may count what other such
-   * steps added. Any text without secrets; several, if it counts several things.
+   * Steps that share a lock key run one after the other, on all nodes, so that `first` may count rows that other such steps
+   * added. Any text without secrets; several if it counts several things.
    */
   lockKeys?: string | string[]
 }
 
-/** What follows: known before, or told by the rows that the first statement returned. */
+/** Items known in advance, or computed from the rows that the first statement returned. */
 export type Following<Row, Item> = Item[] | ((rows: Row[]) => Item[])
 
+/** Executes one statement and resolves to its rows. */
 export type Run = <Row>(sql: string, values?: Value[]) => Promise<Row[]>
 
+/** An open database. */
 export interface Database {
   readonly engine: 'sqlite' | 'postgres'
 
-  /** Reads. The statement changes nothing. */
+  /** Executes a statement that changes nothing, and resolves to its rows. */
   read<Row>(sql: string, values?: Value[]): Promise<Row[]>
 
   /**
-   * One atomic step. `first` decides: it is a conditional change with `returning`. If it returns no row, somebody else
-   * was faster or the condition does not hold, and nothing else of the step happens. If any statement fails, nothing
-   * of the step has happened. When the promise resolves the step is durable.
+   * Executes one atomic step. `first` is a conditional change with `returning`. If it returns no row, another step was
+   * faster or the condition does not hold, and no other statement of the step is executed. If any statement fails, nothing
+   * of the step has happened. When the promise resolves, the step is durable.
    *
    * @returns the rows of `first`
    */
   step<Row>(first: Statement, options?: StepOptions<Row>): Promise<Row[]>
 
   /**
-   * Hears of changes announced on `topic`, by this node or another. The key '' means: you may have missed something,
-   * because announcements did not reach us for a while. `listener` must not throw. Returns a function that stops listening.
+   * Calls `listener` for each change announced on `topic`, by this node or another. The key '' means that announcements may
+   * have been missed. `listener` must not throw. Returns a function that stops listening.
    */
   listen(topic: string, listener: (key: string) => void): () => void
 
-  /** Whether announcements of other nodes reach us at the moment. Always true on SQLite, which serves one process. */
+  /** Whether announcements of other nodes are received at the moment. Always true on SQLite, which serves one process. */
   readonly listening: boolean
 
   /**
-   * Which stretch of time this is, each without a gap in what is heard; nothing during a gap. What was read within a
-   * stretch, and has not been announced as changed since, is still as it was read while the stretch lasts. On SQLite a
-   * stretch ends when another process writes.
+   * The number of the current epoch, a period in which no announcement can have been missed; undefined between epochs. A row
+   * that was read in an epoch, and has not been announced as changed since, is unchanged while that epoch lasts. On SQLite
+   * an epoch ends when another process writes.
    */
   readonly epoch: number | undefined
 
   /**
-   * Whether it takes changes at the moment: a standby does not, nor does a file that was moved away, nor a full disk.
-   * Rejects if it cannot be reached. Costs one trivial statement, or a look at the file; once a second while the disk is
-   * full, a write.
+   * Resolves to whether changes are possible at the moment: not on a standby, on a file that was moved away, or on a full
+   * disk. Rejects if the database cannot be reached. Costs one trivial statement, or a check of the file; while the disk is
+   * full, also a write once a second.
    */
   writable(): Promise<boolean>
 
   /**
-   * For migrations only: carries out `work` while no other process does the same, all of it or, if it throws, nothing.
-   * The work goes through `run` alone; `read` and `step` of the same database may wait until it is over.
+   * For migrations only: executes `work` in one transaction, while no other process can do the same. If it throws, nothing
+   * has happened. `work` must use `run` only: `read` and `step` of the same database may wait until it ends.
    */
   exclusively<T>(work: (run: Run) => Promise<T>): Promise<T>
 
-  /** Resolves when running steps are done and the database is let go. */
+  /** Resolves when running steps are done and the database is closed. */
   close(): Promise<void>
 }
 
+/** Returns the parameters of a statement; a list of rows is one JSON text. */
 export function valuesOf(statement: Statement): Value[] {
   return 'rows' in statement ? [JSON.stringify(statement.rows)] : statement.values
 }
 
 /**
- * How many rows a statement brings at most, as its last words: in the text, because Postgres takes a parameter there for a
- * tenth of the table, and plans for that. For the few numbers that are constants of the program.
+ * Returns a limit clause with the number in the text: Postgres assumes that a limit given as a parameter is a tenth of the
+ * table, and plans for that. Use it only for constants of the program.
+ *
+ * @throws {RangeError} if `most` is not a non-negative integer
  */
 export function atMostRows(most: number): string {
   if (!Number.isSafeInteger(most) || most < 0) throw new RangeError(`not a number of rows: ${most}`)
   return `limit ${most}`
 }
 
+/** Returns the items, computed from the rows if they are a function. */
 export function resolveFollowUps<Row, Item>(what: Following<Row, Item> = [], rows: Row[]): Item[] {
   return typeof what === 'function' ? what(rows) : what
 }
 
 /**
- * The same with fewer statements: those about rows that have the same text become one, at the place of the first.
+ * Returns the statements with row statements of the same text merged into one, at the position of the first.
  *
  * @example
- * joined([{ sql: 'a', rows: [{ n: 1 }] }, { sql: 'b', values: [] }, { sql: 'a', rows: [{ n: 2 }] }])
+ * mergeRowStatements([{ sql: 'a', rows: [{ n: 1 }] }, { sql: 'b', values: [] }, { sql: 'a', rows: [{ n: 2 }] }])
  * // [{ sql: 'a', rows: [{ n: 1 }, { n: 2 }] }, { sql: 'b', values: [] }]
  */
 export function mergeRowStatements(statements: Statement[]): Statement[] {

@@ -1,30 +1,31 @@
 /**
- * A disk that is full: reads go on, and with luck a small change too, but most of what clients ask for fails. So the
- * database counts as not writable from the first step that failed so until one succeeds. A node that is out of rotation
- * gets no calls that could succeed; so who asks whether it is writable makes it try, now and then.
+ * On a full disk, reads and perhaps small changes still succeed, but most requests of clients fail. The database counts as
+ * not writable from the first step that fails for this reason until a step succeeds. A node that is out of rotation gets no
+ * requests that could succeed, so `writable` itself tries a write from time to time.
  */
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '../clock.ts'
 import type { Database, Statement } from './database.ts'
 
-/** Milliseconds from one try to the next, and from the step that failed to the first. */
+/** Milliseconds between two attempts, and between the failed step and the first attempt. */
 const triesEveryMs = 1_000
 
 const SQLITE_FULL = 13
 
+/** Whether a database error was caused by a full disk. */
 export function isDiskFull(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   const { code, errcode } = error as { code?: unknown; errcode?: unknown }
   return code === '53100' || (code === 'ERR_SQLITE_ERROR' && (Number(errcode) & 0xff) === SQLITE_FULL)
 }
 
-/** The same database, which is not `writable` while its disk is full. */
+/** Returns the same database, whose `writable` resolves to false while its disk is full. */
 export function watchingForFullDisk(database: Database, clock: Clock): Database {
-  /** While the disk is full: when to try the next time. */
+  /** When to attempt the next write; undefined unless the disk is full. */
   let nextTryAt: number | undefined
 
   function succeeded(rows: unknown[]): void {
-    // A step without rows has changed nothing: it would have succeeded on a full disk too.
+    // A step without rows has changed nothing: it would also have succeeded on a full disk.
     if (rows.length > 0) nextTryAt = undefined
   }
 
@@ -75,8 +76,8 @@ export function watchingForFullDisk(database: Database, clock: Clock): Database 
 }
 
 /**
- * A row that is gone again when the step is committed. It is longer than a page of either engine, and does not get shorter
- * by compression, so that it needs new room: a small one might find a place that is free in a page.
+ * Inserts a row and deletes it in the same step. The row is longer than a page of either engine and cannot be compressed, so
+ * that it needs new space: a small row might fit into a page that is partly free.
  */
 function trial(): { first: Statement; also: Statement[] } {
   const values = [randomBytes(16).toString('base64url')]

@@ -4,7 +4,7 @@ import { createListeners } from './listeners.ts'
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
 
-test('a change reaches those who listen to its topic', async () => {
+test('a change reaches the listeners of its topic', async () => {
   const listeners = createListeners()
   const heard: string[] = []
   listeners.add('request', (key) => heard.push(`one ${key}`))
@@ -15,7 +15,7 @@ test('a change reaches those who listen to its topic', async () => {
   assert.deepEqual(heard, ['one a', 'two a'])
 })
 
-test('who stopped listening hears nothing, not even what is on its way', async () => {
+test('a removed listener is not called again, not even for a change that was already announced', async () => {
   const listeners = createListeners()
   const heard: string[] = []
   const hear = (key: string) => heard.push(key)
@@ -28,7 +28,7 @@ test('who stopped listening hears nothing, not even what is on its way', async (
   assert.deepEqual(heard, ['a'])
 })
 
-test('everybody is told that something may have been missed', async () => {
+test('all listeners are called when announcements may have been missed', async () => {
   const listeners = createListeners()
   const heard: string[] = []
   listeners.add('request', (key) => heard.push(`request:${key}`))

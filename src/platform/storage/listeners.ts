@@ -1,31 +1,32 @@
-/** Who listens to which topic, in this process. */
+/** The listeners of each topic in this process. */
 import type { Change } from './database.ts'
 
-type Heard = (key: string) => void
+type OnChange = (key: string) => void
 
 export interface Listeners {
-  add(topic: string, heard: Heard): () => void
+  /** Returns a function that removes the listener. */
+  add(topic: string, onChange: OnChange): () => void
   tell(change: Change): void
-  /** Tells everybody that something may have been missed. */
+  /** Calls every listener with the key '': announcements may have been missed. */
   tellAll(): void
 }
 
 export function createListeners(): Listeners {
-  const topics = new Map<string, Set<{ heard: Heard }>>()
+  const topics = new Map<string, Set<{ onChange: OnChange }>>()
 
-  // In a turn of their own: a listener that throws is our mistake and shows as one, but breaks no commit and no connection.
-  const tellEach = (listeners: Iterable<{ heard: Heard }>, topic: string, key: string) => {
+  // In a microtask of its own: a listener that throws is a bug and is reported as one, but breaks no commit and no connection.
+  const tellEach = (listeners: Iterable<{ onChange: OnChange }>, topic: string, key: string) => {
     for (const listener of listeners) {
       queueMicrotask(() => {
-        if (topics.get(topic)?.has(listener)) listener.heard(key)
+        if (topics.get(topic)?.has(listener)) listener.onChange(key)
       })
     }
   }
 
   return {
-    add(topic, heard) {
-      // Wrapped, so that the same function added twice is called twice and removed one at a time.
-      const listener = { heard }
+    add(topic, onChange) {
+      // Wrapped, so that a function that was added twice is called twice and removed one at a time.
+      const listener = { onChange }
       const listeners = topics.get(topic) ?? new Set()
       topics.set(topic, listeners.add(listener))
       return () => {

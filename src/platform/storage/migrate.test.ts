@@ -9,10 +9,10 @@ test('statements end with a semicolon at the end of a line', () => {
   ])
 })
 
-test('comments are no statements, even when they end like one', () => {
+test('comments are not statements, even if they end with a semicolon', () => {
   assert.deepEqual(statementsIn('-- first this;\nselect 1;\n  -- then that;\n'), ['select 1'])
 })
 
-test('the last statement may go without its semicolon', () => {
+test('the last statement needs no semicolon', () => {
   assert.deepEqual(statementsIn('select 1;\nselect 2'), ['select 1', 'select 2'])
 })

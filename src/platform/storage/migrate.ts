@@ -1,6 +1,6 @@
 /**
- * The schema grows by numbered files, `migrations/0001_foundation.sql` and so on, each applied once and as a whole. A
- * file that was applied is history: what follows goes into the next one.
+ * The schema changes by numbered files, `migrations/0001_foundation.sql` and so on. Each is applied once and as a whole. A
+ * file that was applied must not change: a further change needs a new file.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -9,6 +9,7 @@ import type { Clock } from '../clock.ts'
 import { fingerprint } from '../crypto.ts'
 import type { Database, Run } from './database.ts'
 
+/** A row of the migration history. `appliedAt` is in milliseconds since 1970. */
 export interface AppliedMigration {
   number: number
   name: string
@@ -16,11 +17,12 @@ export interface AppliedMigration {
   appliedAt: number
 }
 
+/** How the schema of a database compares with the migrations of this program. */
 export interface MigrationStatus {
   applied: AppliedMigration[]
-  /** Not applied yet: the program is newer than the schema. */
+  /** Names of migrations that are not applied yet: the program is newer than the schema. */
   pending: string[]
-  /** Applied, but no file of ours: the schema is newer than the program. */
+  /** Names of applied migrations for which this program has no file: the schema is newer than the program. */
   unknown: string[]
 }
 
@@ -32,18 +34,24 @@ interface Migration {
 
 const ownFolder = fileURLToPath(new URL('./migrations/', import.meta.url))
 
-/** Applies what is missing. @returns the names of what was applied now */
+/**
+ * Applies the missing migrations, each in its own transaction.
+ *
+ * @returns the names of the migrations that this call applied
+ * @throws if an applied migration file was changed, or a migration fails
+ */
 export async function migrate(database: Database, clock: Clock, folder = ownFolder): Promise<string[]> {
   const applied: string[] = []
   const before = await historyOf(database)
   for (const migration of await migrationsIn(folder)) {
-    // Usually all are, and one look is quicker than a transaction for each.
+    // Usually all are applied, and one read is faster than a transaction for each.
     if (isIn(before, migration)) continue
     if (await database.exclusively((run) => apply(run, migration, clock))) applied.push(migration.name)
   }
   return applied
 }
 
+/** Resolves to the applied, pending and unknown migrations; changes nothing. */
 export async function migrationStatus(database: Database, folder = ownFolder): Promise<MigrationStatus> {
   const migrations = await migrationsIn(folder)
   const applied = await historyOf(database)
@@ -54,7 +62,7 @@ export async function migrationStatus(database: Database, folder = ownFolder): P
   }
 }
 
-/** Looks whether it is still missing only now, when no other process can be at it. */
+/** Checks again that the migration is missing, now that no other process can apply it. @returns whether it was applied */
 async function apply(run: Run, migration: Migration, clock: Clock): Promise<boolean> {
   await run(historyTable)
   if (isIn(await history(run), migration)) return false
@@ -72,7 +80,7 @@ async function apply(run: Run, migration: Migration, clock: Clock): Promise<bool
   return true
 }
 
-/** @throws if it is, but was another then */
+/** Whether the migration was applied. @throws if it was applied with another name or content */
 function isIn(history: AppliedMigration[], { number, name, text }: Migration): boolean {
   const before = history.find((each) => each.number === number)
   if (before === undefined) return false
@@ -111,7 +119,7 @@ async function migrationsIn(folder: string): Promise<Migration[]> {
   return migrations
 }
 
-/** Line ends depend on how the files were checked out, so they do not count as a change. */
+/** Line endings depend on how the files were checked out, so they do not count as a change. */
 async function readMigration(folder: string, file: string): Promise<Migration> {
   const number = /^(\d{4})_[a-z0-9_]+\.sql$/.exec(file)?.[1]
   if (!number) throw new Error(`a migration must be named like 0001_foundation.sql, not ${file}`)
@@ -119,7 +127,7 @@ async function readMigration(folder: string, file: string): Promise<Migration> {
   return { number: Number(number), name: file.slice(0, -'.sql'.length), text }
 }
 
-/** Statements end with a semicolon at the end of a line. Lines of comment go first, for they may end so too. */
+/** Splits at each semicolon that ends a line. Comment lines are removed first, as they may also end with one. */
 export function statementsIn(text: string): string[] {
   return text
     .replace(/^\s*--.*$/gm, '')
@@ -132,7 +140,7 @@ function has(list: { number: number }[], number: number): boolean {
   return list.some((one) => one.number === number)
 }
 
-/** @throws {SchemaError} if there are migrations that were not carried out, or that this program does not know */
+/** @throws {SchemaError} if a migration is pending, or was applied but is unknown to this program */
 export async function refuseOtherSchema(database: Database): Promise<void> {
   const { pending, unknown } = await migrationStatus(database)
   if (pending.length === 0 && unknown.length === 0) return
@@ -143,7 +151,7 @@ export async function refuseOtherSchema(database: Database): Promise<void> {
   )
 }
 
-/** The database is there, but not at the schema this program works with. The message says what to do. */
+/** The database does not have the schema that this program needs. The message says what to do. */
 export class SchemaError extends Error {
   override readonly name = 'SchemaError'
 }

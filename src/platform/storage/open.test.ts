@@ -15,7 +15,7 @@ const lines: string[] = []
 const log = createLog('trace', { write: (line) => void lines.push(line) })
 const open = (url: string) => openDatabase(url, { log, clock: systemClock })
 
-test('a SQLite file is made, for its owner only', async () => {
+test('a SQLite file is created with access for its owner only', async () => {
   for (const url of [`sqlite:${folder}/one.db`, `sqlite://${folder}/two.db`]) {
     const database = await open(url)
     await database.step({ sql: 'create table a (b text)', values: [] })
@@ -33,11 +33,11 @@ test('a database in memory needs no file', async () => {
   await database.close()
 })
 
-test('a folder that is not there is said to be missing', async () => {
+test('the error for a missing folder says so', async () => {
   await assert.rejects(open(`sqlite:${folder}/no/such/folder.db`), /cannot open the database file .*no such file/)
 })
 
-test('a URL of another kind is refused without being repeated', async () => {
+test('the error for an unsupported URL does not repeat the URL', async () => {
   const urls = [
     'mysql://me:hunter2@host/x',
     'hunter2',
@@ -49,7 +49,7 @@ test('a URL of another kind is refused without being repeated', async () => {
   for (const url of urls) await assert.rejects(open(url), withoutSecret)
 })
 
-test('a Postgres that is not there is named without the password', async () => {
+test('the error for an unreachable Postgres names it without the password', async () => {
   const port = await unusedPort()
   await assert.rejects(open(`postgres://me:hunter2@localhost:${port}/bell?password=hunter2`), (error: Error) => {
     assert.match(

@@ -10,11 +10,11 @@ const forms = 'sqlite:./doorbell.db, sqlite::memory: or postgres://user@host/nam
 interface Surroundings {
   log: Log
   clock: Clock
-  /** Whether it is opened by a server, and not by a command beside it. A SQLite file has one server at a time. */
+  /** Whether a server opens the database, not a command. Only one server may use a SQLite file at a time. */
   serves?: boolean
 }
 
-/** @param url `sqlite:` and a path, `sqlite::memory:`, or a Postgres URL. It may hold a password, so no error repeats it. */
+/** @param url `sqlite:` and a path, `sqlite::memory:`, or a Postgres URL. It may contain a password, so no error repeats it. */
 export async function openDatabase(url: string, surroundings: Surroundings): Promise<Database> {
   return watchingForFullDisk(await openEngine(url, surroundings), surroundings.clock)
 }
@@ -34,7 +34,7 @@ async function openEngine(url: string, surroundings: Surroundings): Promise<Data
   return openPostgres(url, surroundings)
 }
 
-/** `sqlite:///var/doorbell.db` is how other programs write an absolute path. */
+/** Returns the path. `sqlite:///var/doorbell.db` is accepted too: other programs write an absolute path like this. */
 function pathIn(url: string): string {
   const path = url.slice('sqlite:'.length).replace(/^\/\/(?=\/)/, '')
   if (path === '' || path.startsWith('//')) throw new Error(`a SQLite database URL must name a file: ${forms}`)

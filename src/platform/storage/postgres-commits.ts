@@ -1,17 +1,17 @@
 /**
- * Whether a commit has happened whose answer was lost.
+ * Finds out whether a commit happened if the response was lost.
  *
  * Each transaction writes its number into a row that belongs to its connection (`last_commits`). If the connection breaks
- * at the commit, another one locks that row: it waits until Postgres has ended the transaction, and the number it then
- * finds there is ours or not. Transaction ids cannot tell: Postgres gives an id again that it lost in a crash, or that a
- * promoted standby never had. See docs/decisions/0012-commit-unknown.md.
+ * during the commit, another connection locks that row. It waits until Postgres has ended the transaction, and then reads
+ * whether the number was written. Transaction ids do not work for this: Postgres reuses an id that it lost in a crash, or
+ * that a promoted standby never had. See docs/decisions/0012-commit-unknown.md.
  */
 import { type ClientBase, DatabaseError, type Pool, type PoolClient } from 'pg'
 import { systemClock } from '../clock.ts'
 import { newSecret } from '../crypto.ts'
 import type { Statement } from './database.ts'
 
-/** Sends statements in one piece and resolves to the rows of each. */
+/** Sends statements in one round trip and resolves to the rows of each. */
 export type Send = (client: PoolClient, statements: Statement[]) => Promise<Record<string, unknown>[][]>
 
 /** A row of `last_commits`, and the number that a transaction writes into it. */
@@ -20,7 +20,7 @@ export interface CommitMark {
   step: number
 }
 
-/** Whether a step was carried out cannot be known. SQLSTATE 08007: transaction resolution unknown. */
+/** It is unknown whether a step was committed. SQLSTATE 08007: transaction resolution unknown. */
 export class CommitUnknown extends Error {
   override readonly name = 'CommitUnknown'
   readonly code = '08007'
@@ -30,26 +30,27 @@ export class CommitUnknown extends Error {
   }
 }
 
-/** How long the database is asked before the outcome counts as unknown: a caller waits for the answer. */
+/** How long the database is asked before the outcome counts as unknown: a caller waits for the result. */
 const inquiryTimeoutMs = 4_000
 const inquiryIntervalMs = 100
 
-/** A connection that is used for long registers again, so that rows of connections that are gone can be told by their age. */
+/** A connection registers again after this time, so that an old row can only belong to a closed connection. */
 const registrationHoldsMs = 3_600_000
 const rowsAreKeptMs = 86_400_000
 
 const undefinedTable = '42P01'
 
+/** Returns the functions that mark transactions, and that find out later whether they were committed. */
 export function createCommits(pool: Pool, send: Send) {
   const confirmed = confirming(send)
   return { ...markingConnections(pool), happened: inquiring(pool, send, confirmed), confirmed }
 }
 
-/** Which row of `last_commits` belongs to which connection. */
+/** Assigns a row of `last_commits` to each connection. */
 function markingConnections(pool: Pool) {
   const node = newSecret(9)
   const registrations = new WeakMap<PoolClient, { mark: CommitMark; until: number }>()
-  /** Rows of connections that were closed in good order. */
+  /** Rows of connections that were closed without an error. */
   const free: CommitMark[] = []
   let registered = 0
 
@@ -58,7 +59,7 @@ function markingConnections(pool: Pool) {
     if (registration) free.push(registration.mark)
   })
 
-  /** The mark for the next transaction on this connection, or undefined before the table has been made. */
+  /** Resolves to the mark for the next transaction on this connection, or undefined if the table does not exist yet. */
   async function nextMark(client: PoolClient): Promise<CommitMark | undefined> {
     const known = registrations.get(client)
     const isKnown = known !== undefined && systemClock.now() < known.until
@@ -83,7 +84,7 @@ function markingConnections(pool: Pool) {
     return mark
   }
 
-  /** The row of a broken connection is not used again: what it did last may still be asked for, or under way. */
+  /** The row of a broken connection is not reused: its last transaction may still be running, or be asked for. */
   function giveUp(client: PoolClient): void {
     registrations.delete(client)
   }
@@ -93,21 +94,21 @@ function markingConnections(pool: Pool) {
 
 type Confirmed = ReturnType<typeof confirming>
 
-/** What became of a commit whose answer was lost. */
+/** Asks the database for the outcome of a commit whose response was lost. */
 function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
   /**
-   * Whether the transaction was committed at which this error came up.
-   * @throws CommitUnknown if the database does not say in time
+   * Resolves to whether the transaction in which this error occurred was committed.
+   * @throws CommitUnknown if the database does not respond in time
    */
   async function happened(mark: CommitMark | undefined, error: unknown): Promise<boolean> {
-    // An error of a statement comes before the commit.
+    // An error of a statement occurs before the commit.
     if (error instanceof DatabaseError && error.severity === 'ERROR') return false
     const step = mark && (await lastStepOf(mark.connection))
     if (step === undefined) throw new CommitUnknown(error)
     return step === mark!.step
   }
 
-  /** The last step this connection has committed, 0 if the database never heard of it, or undefined if it does not say. */
+  /** Resolves to the last step this connection committed, 0 if it has no row, or undefined if the database does not respond. */
   async function lastStepOf(connection: string): Promise<number | undefined> {
     let isOver = false
     const timeout = Promise.withResolvers<undefined>()
@@ -128,7 +129,7 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
     return step
   }
 
-  /** It writes too, so that its own commit waits for the standby, and with it for what was committed before. */
+  /** The inquiry itself writes, so that its commit waits until the standby has it and everything committed before. */
   async function inquire(connection: string): Promise<number> {
     const client = await pool.connect()
     try {
@@ -147,8 +148,9 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
 
 function confirming(send: Send) {
   /**
-   * If waiting for a synchronous standby is called off, Postgres says that it has committed, and adds a warning. Then
-   * another write has to reach the standby, which receives everything in order.
+   * If the wait for a synchronous standby is cancelled, Postgres reports the commit as done, with a warning. Then another
+   * write must reach the standby, which receives everything in order.
+   * @throws CommitUnknown if that write does not reach the standby either
    */
   async function confirmed<T>(client: PoolClient, commit: () => Promise<T>): Promise<T> {
     const before = warningsOn(client)
@@ -174,7 +176,7 @@ const registering = `
   insert into last_commits (connection, step, registered_at) values ($1, $2, $3)
   on conflict (connection) do update set step = excluded.step, registered_at = excluded.registered_at`
 
-/** The first statement of a transaction. */
+/** Returns the first statement of a transaction, which writes its mark. */
 export function marking({ connection, step }: CommitMark): Statement {
   return { sql: 'update last_commits set step = $2 where connection = $1', values: [connection, step] }
 }
@@ -184,17 +186,17 @@ const lockTimeout: Statement = {
   values: [],
 }
 
-/** No condition on the number: a row is only waited for if it fits before the transaction in question has ended. */
+/** No condition on the number: Postgres waits for a locked row only if the row version before the change matches. */
 const lastStep = 'update last_commits set step = step where connection = $1 returning step'
 
-/** Something to commit that changes nothing: a message in the write-ahead log. */
+/** A write that changes no table: a message in the write-ahead log. */
 const write: Statement = { sql: `select pg_logical_emit_message(true, 'doorbell', '')`, values: [] }
 
 const warnings = new WeakMap<object, number>()
 
 const warningsOn = (client: object) => warnings.get(client) ?? 0
 
-/** From now on warnings on this connection are counted. */
+/** Counts the warnings on this connection from now on. */
 export function countWarnings(client: ClientBase): void {
   client.on('notice', ({ code }) => {
     if (code !== '00000') warnings.set(client, warningsOn(client) + 1)

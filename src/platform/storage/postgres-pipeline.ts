@@ -1,11 +1,11 @@
 /**
- * Statements that travel together: sent in one piece, answered in one piece. What `pg` has for this asks Postgres for an
- * answer after each statement, which costs more than most statements do.
+ * Sends several statements in one round trip. The pipelining of `pg` itself asks Postgres for a response after each
+ * statement, which costs more than most statements do.
  */
 import type { Connection, DatabaseError, PoolClient, Submittable } from 'pg'
 
+/** A statement with a name, prepared once on each connection. */
 export interface PreparedStatement {
-  /** Planned once on each connection, under this name. */
   name: string
   text: string
   values: readonly (string | number | null)[]
@@ -13,12 +13,12 @@ export interface PreparedStatement {
 
 type Row = Record<string, unknown>
 
-/** How a value of a type is read from its text. */
+/** Returns the function that parses the text of a value of this type. */
 type ParserOf = (type: number) => (text: string) => unknown
 
 /**
- * Carries them out in their order, and answers the rows of each. After one that fails none is carried out; then the
- * connection must not be used any more, because nobody knows which of them it has prepared.
+ * Executes the statements in order and resolves to the rows of each. It stops at the first that fails. Then the connection
+ * must not be used any more, because it is unknown which statements it has prepared.
  */
 export function sendTogether(
   client: PoolClient,
@@ -30,7 +30,7 @@ export function sendTogether(
   })
 }
 
-/** What has been prepared on which connection. */
+/** The names of the statements that were prepared on each connection. */
 const preparedOn = new WeakMap<object, Set<string>>()
 
 interface Field {
@@ -38,7 +38,7 @@ interface Field {
   parse(text: string): unknown
 }
 
-/** What pg calls with each message, as it calls its own queries. */
+/** `pg` calls this object with each message, as it calls its own queries. */
 class Pipeline implements Submittable {
   readonly #statements: readonly PreparedStatement[]
   readonly #parserOf: ParserOf
@@ -94,7 +94,7 @@ class Pipeline implements Submittable {
     this.#fields = []
   }
 
-  /** Of the statements, or of the connection. pg forgets us then, so it is the end. */
+  /** An error of a statement or of the connection. `pg` drops this object then: no further message arrives. */
   handleError(error: DatabaseError): void {
     this.#reject(error)
   }

@@ -1,6 +1,6 @@
 /**
- * The one connection that hears what other nodes announce. When it is lost it comes back by itself, and then everybody
- * who listens is told that something may have been missed.
+ * The connection on which announcements of other nodes arrive. If it is lost, it is opened again, and then all listeners are
+ * called with '': announcements may have been missed.
  */
 import { Client, type ClientConfig } from 'pg'
 import type { Clock } from '../clock.ts'
@@ -10,20 +10,21 @@ import type { Change } from './database.ts'
 import type { Listeners } from './listeners.ts'
 import { prepareSession } from './postgres-session.ts'
 
+/** The channel of LISTEN and NOTIFY. */
 export const channel = 'doorbell'
 
 const shortestPauseMs = 100
 const longestPauseMs = 10_000
 
-/** A connection can be gone without a word (a cut cable, a forgetful router), so it has to answer now and then. */
-const pulseMs = 2_000
+/** A connection can be lost without notice (a cut cable, a router that dropped it), so it is checked with a query. */
+const checkIntervalMs = 2_000
 
-/** How long after a sign of life we go on to believe that nothing was missed: no longer than between two polls. */
+/** How long after a successful check the epoch stays valid: no longer than the pause between two polls. */
 const trustMs = 4_000
 
 export interface Subscription {
   readonly listening: boolean
-  /** As `Database` has it. */
+  /** See `Database.epoch`. */
   readonly epoch: number | undefined
   end(): Promise<void>
 }
@@ -35,33 +36,34 @@ interface Surroundings {
   publisher: Publisher
 }
 
-/** What this node says itself it hears at once, and once: not again when it comes back by the wire. */
+/** Announces the changes of this node. Its own listeners are called at once, and not again when the echo arrives. */
 export interface Publisher {
-  /** The changes as they go over the wire, a JSON array of texts, and how to tell them here once they are committed. */
+  /** Returns the changes as they are sent, a JSON array of texts, and a function that calls the listeners on this node. */
   publish(changes: Change[]): { payloads: string; tellHere(): void }
-  /** Whether what came by the wire was told here already. */
+  /** Whether a received announcement came from this node and its listeners were already called. */
   isOwnEcho(origin: unknown): boolean
-  /** What was said up to now may never come back. */
+  /** Forgets the announcements so far: their echoes may never arrive. */
   forget(): void
 }
 
-/** Bytes that fit into one notification: Postgres takes less than 8000, and the rest is ours. */
+/** Bytes of changes in one notification: Postgres allows less than 8000, of which some are needed for `origin`. */
 const mostBytes = 7500
 
-/** Changes that travel in one notification. `origin` says which it is, of all that any node has said. */
+/** The changes in one notification. `origin` is unique among all announcements of all nodes. */
 interface Announcement {
   origin: string
   changes: Change[]
 }
 
-/** One of our own, each change also as it travels. */
+/** An announcement of this node, with each change also in the form in which it is sent. */
 interface OwnAnnouncement extends Announcement {
   texts: string[]
 }
 
+/** Returns the publisher of this node. */
 export function createPublisher(listeners: Listeners): Publisher {
   const node = newSecret(6)
-  /** Heard on one of the two ways, and not yet on the other. */
+  /** Origins seen once: either published here or received as an echo, but not yet both. */
   const once = new Set<string>()
   let count = 0
 
@@ -73,7 +75,7 @@ export function createPublisher(listeners: Listeners): Publisher {
 
   return {
     publish(changes) {
-      const announcements = inPieces(changes).map(
+      const announcements = splitChanges(changes).map(
         (piece): OwnAnnouncement => ({ origin: `${node}.${++count}`, ...piece }),
       )
       return {
@@ -88,8 +90,8 @@ export function createPublisher(listeners: Listeners): Publisher {
   }
 }
 
-/** One notification for many changes costs everybody less than many. */
-function inPieces(changes: Change[]): Omit<OwnAnnouncement, 'origin'>[] {
+/** Divides the changes among as few notifications as possible: one notification costs every node less than many. */
+function splitChanges(changes: Change[]): Omit<OwnAnnouncement, 'origin'>[] {
   const pieces: Omit<OwnAnnouncement, 'origin'>[] = []
   let room = 0
   for (const change of changes) {
@@ -109,7 +111,7 @@ function inPieces(changes: Change[]): Omit<OwnAnnouncement, 'origin'>[] {
 
 const payloadOf = ({ origin, texts }: OwnAnnouncement) => `[${JSON.stringify(origin)},${texts.join(',')}]`
 
-/** Resolves when announcements reach us for the first time; rejects if that fails. */
+/** Resolves when announcements are received for the first time; rejects if that fails. */
 export async function subscribe(
   settings: ClientConfig,
   { log, clock, listeners, publisher }: Surroundings,
@@ -128,15 +130,15 @@ export async function subscribe(
     epoch += 1
     aliveAt = clock.now()
     pause = shortestPauseMs
-    cancel = clock.after(pulseMs, () => feelPulse(client))
+    cancel = clock.after(checkIntervalMs, () => checkConnection(client))
   }
 
-  function feelPulse(client: Client): void {
+  function checkConnection(client: Client): void {
     client.query('select 1').then(
       () => {
         if (client !== current) return
         aliveAt = clock.now()
-        cancel = clock.after(pulseMs, () => feelPulse(client))
+        cancel = clock.after(checkIntervalMs, () => checkConnection(client))
       },
       () => lose(client),
     )
@@ -178,7 +180,7 @@ export async function subscribe(
     get listening() {
       return current !== undefined
     },
-    // A process that was stopped for a while wakes up with what it believed before.
+    // A process that was suspended for a while may have missed announcements without noticing the lost connection.
     get epoch() {
       return current !== undefined && clock.now() - aliveAt <= trustMs ? epoch : undefined
     },
@@ -191,7 +193,7 @@ export async function subscribe(
   }
 }
 
-/** A connection on which announcements arrive. `lose` hears when it ends, whatever ended it. */
+/** Opens a connection on which announcements arrive. `lose` is called when it ends, for any reason. */
 async function openListener(
   settings: ClientConfig,
   { lose, tell }: { lose(client: Client): void; tell(payload: string): void },
@@ -211,7 +213,7 @@ async function openListener(
   return client
 }
 
-/** Anybody on the same database can write into the channel, so what is not ours is passed over. */
+/** Any program on the same database can write to the channel, so messages of another form are ignored. */
 function read(payload: string): Announcement {
   try {
     const [origin, ...changes] = JSON.parse(payload)

@@ -1,4 +1,4 @@
-/** Postgres, for one process or many. Announcements travel by LISTEN and NOTIFY. */
+/** Postgres, for one process or many. Announcements are sent by LISTEN and NOTIFY. */
 import { hash } from 'node:crypto'
 import { type ClientBase, Pool, type PoolClient, types } from 'pg'
 import { type Clock, systemClock } from '../clock.ts'
@@ -20,20 +20,22 @@ import { beginLong, prepareSession } from './postgres-session.ts'
 import { channel, createPublisher, type Publisher, subscribe } from './postgres-subscription.ts'
 import { wordsOfPostgres } from './sql-dialect.ts'
 
-/** Why a transaction is worth another try: nothing of it happened, and it was not its own fault. */
+/** SQLSTATEs after which a transaction is retried: nothing of it happened, and the retry may succeed. */
 const retriable = new Set(['40001', '40P01', '25P03'])
 const attempts = 3
 
 /**
- * Plans are as good as what was known of the tables when they were made, and on the first day they are empty. So they are
- * made anew after a second, and then ever later: in between no table grows by more than it has grown before.
+ * A plan depends on the table statistics of the time when it was made, and at first the tables are empty. So each connection
+ * plans its statements again after a second, and then after pauses that double: between two times, no table grows by more
+ * than it has grown before. Milliseconds.
  */
-const firstPlansHoldFor = 1_000
-const plansHoldFor = 600_000
+const firstPlansHoldMs = 1_000
+const plansHoldMs = 600_000
 
-/** Any number, as long as no other program on the same database means something else by it. */
+/** The key of our advisory locks: an arbitrary number that no other program on the same database should use. */
 const exclusiveLock = 0x646f6f72
 
+/** @throws if the database cannot be reached; the message names it without the password */
 export async function openPostgres(url: string, { log, clock }: { log: Log; clock: Clock }): Promise<Database> {
   const settings = {
     connectionString: url,
@@ -53,7 +55,7 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   const running = new Set<Promise<unknown>>()
   let closing: Promise<void> | undefined
 
-  /** Everything goes through here, so that closing can wait for it. */
+  /** All work passes through here, so that closing can wait for it. */
   async function track<T>(work: () => Promise<T>): Promise<T> {
     if (closing) throw new Error('the database is closed')
     const promise = work()
@@ -65,7 +67,7 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
     }
   }
 
-  async function letGo(): Promise<void> {
+  async function closeAll(): Promise<void> {
     await Promise.allSettled(running)
     await subscription.end()
     await pool.end()
@@ -80,7 +82,7 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
       return subscription.epoch
     },
     read: (sql, values = []) => track(() => query(pool, { sql, values })),
-    step: (first, options = {}) => track(() => persistently(() => step(surroundings, first, options))),
+    step: (first, options = {}) => track(() => withRetries(() => step(surroundings, first, options))),
     async writable() {
       const [row] = await track(() => query<{ readOnly: string }>(pool, readOnly))
       return row!.readOnly === 'off'
@@ -88,14 +90,14 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
     listen: listeners.add,
     exclusively: (work) => track(() => exclusively(pool, work)),
     close() {
-      closing ??= letGo()
+      closing ??= closeAll()
       return closing
     },
   }
 }
 
 async function prepareConnection(client: ClientBase): Promise<void> {
-  // On its way from one user to the next nobody listens to a connection, and its loss would end the process.
+  // While a connection changes hands in the pool it has no other error listener, and its loss would end the process.
   client.on('error', () => {})
   countWarnings(client)
   await prepareSession(client)
@@ -107,10 +109,10 @@ interface Surroundings {
   commits: ReturnType<typeof createCommits>
 }
 
-/** `on` on a standby too. */
+/** The setting is also `on` on a standby. */
 const readOnly: Statement = { sql: `select current_setting('transaction_read_only') as "readOnly"`, values: [] }
 
-/** What it announces is heard here at once; the others hear it by the wire. */
+/** The listeners of this node are called as soon as the step is committed; other nodes receive the notification. */
 function step<Row>(around: Surroundings, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
   const { also = [], announce = [], lockKeys } = options
   const isSingle = Array.isArray(also) && also.length === 0 && lockKeys === undefined
@@ -121,7 +123,7 @@ function step<Row>(around: Surroundings, first: Statement, options: StepOptions<
   return inTransaction(around, first, options)
 }
 
-/** One round trip. If the connection breaks meanwhile, it fails, although it may have been carried out. */
+/** One round trip. If the connection breaks meanwhile, the step fails, although it may have been executed. */
 function singleStep<Row>({ pool, commits }: Surroundings, statement: Statement): Promise<Row[]> {
   return withClient(pool, async (client) => {
     const [rows] = await commits.confirmed(client, () => send(client, [statement]))
@@ -130,15 +132,15 @@ function singleStep<Row>({ pool, commits }: Surroundings, statement: Statement):
 }
 
 async function announcingStep<Row>(around: Surroundings, first: Statement, announce: Change[]): Promise<Row[]> {
-  const count = around.publisher.publish(announce)
-  const rows = await singleStep<Row>(around, announcing(first, count.payloads))
-  if (rows.length > 0) count.tellHere()
+  const announcement = around.publisher.publish(announce)
+  const rows = await singleStep<Row>(around, announcing(first, announcement.payloads))
+  if (rows.length > 0) announcement.tellHere()
   return rows
 }
 
 /**
- * Two round trips, however much there is to do: up to what the first statement says, and all that follows from it. A
- * connection on which anything failed is thrown away, and Postgres rolls back what it had begun.
+ * Always two round trips: one up to and including the first statement, one for all that follows from its rows. A connection
+ * on which anything failed is discarded, and Postgres rolls back its transaction.
  */
 async function inTransaction<Row>(
   { pool, publisher, commits }: Surroundings,
@@ -146,7 +148,7 @@ async function inTransaction<Row>(
   { also, announce, lockKeys = [] }: StepOptions<Row>,
 ): Promise<Row[]> {
   const client = await pool.connect()
-  let count: ReturnType<Publisher['publish']> | undefined
+  let announcement: ReturnType<Publisher['publish']> | undefined
   let mark: CommitMark | undefined
   let rows: Row[]
   try {
@@ -159,28 +161,28 @@ async function inTransaction<Row>(
       return rows
     }
     const consequences = resolveFollowUps(also, rows)
-    count = publisher.publish(resolveFollowUps(announce, rows))
-    const closing = [...consequences, ...notifying(count.payloads), commit]
+    announcement = publisher.publish(resolveFollowUps(announce, rows))
+    const closing = [...consequences, ...notifying(announcement.payloads), commit]
     await commits.confirmed(client, () => send(client, closing))
     client.release()
   } catch (error) {
     commits.giveUp(client)
     client.release(error as Error)
-    // Only now: the inquiry needs a connection, too.
-    if (count === undefined || !(await commits.happened(mark, error))) throw error
+    // Only after the release: the inquiry needs a connection too.
+    if (announcement === undefined || !(await commits.happened(mark, error))) throw error
   }
-  count.tellHere()
+  announcement.tellHere()
   return rows!
 }
 
 /**
- * A statement sees what was committed when it began, so the lock is taken by one before it. Both travel together. Of
- * two words with the same hash one waits for nothing; that is all. Everybody takes several in the same order, so that
- * no two wait for each other.
+ * A statement sees what was committed when it began, so a separate statement takes the locks first, in the same round trip.
+ * Two keys with the same hash only cause an unnecessary wait. All steps take their locks in the same order, which prevents
+ * deadlocks.
  */
-function locksFor(words: string[]): Statement[] {
-  if (words.length === 0) return []
-  const hashes = words.map(numberOf).sort((a, b) => a - b)
+function locksFor(keys: string[]): Statement[] {
+  if (keys.length === 0) return []
+  const hashes = keys.map(numberOf).sort((a, b) => a - b)
   return [
     {
       sql: `select count(pg_advisory_xact_lock(${exclusiveLock}, cast(each.value as int))) from each($1)`,
@@ -189,17 +191,17 @@ function locksFor(words: string[]): Statement[] {
   ]
 }
 
-/** The first 32 bits of its hash. */
-const numberOf = (word: string) => Number.parseInt(hash('sha256', word).slice(0, 8), 16) | 0
+/** Returns the first 32 bits of the hash. */
+const numberOf = (key: string) => Number.parseInt(hash('sha256', key).slice(0, 8), 16) | 0
 
-/** Postgres allows no changing statement in a `with` within a `with`. */
+/** Postgres allows no data-modifying statement in a nested `with`. */
 function canBeWrapped({ sql }: Statement): boolean {
   return !/^\s*with\b[\s\S]*\(\s*(insert|update|delete|merge)\b/i.test(sql)
 }
 
 /**
- * The change and its announcements in one round trip. `said` has exactly one row whatever happens, being a count,
- * and it counts nothing, and so says nothing, when the change returned no row.
+ * Returns one statement that executes the change and notifies. `said` is a count, so it always has exactly one row; if the
+ * change returned no row, it calls `pg_notify` for none.
  */
 function announcing(statement: Statement, payloads: string): Statement {
   const { sql } = statement
@@ -222,7 +224,7 @@ const begin: Statement = { sql: 'begin', values: [] }
 const commit: Statement = { sql: 'commit', values: [] }
 const rollback: Statement = { sql: 'rollback', values: [] }
 
-/** Once a lock is held to the end of the transaction, whoever waited for it sees all that was committed before. */
+/** The lock is held to the end of the transaction, so the next holder sees everything that was committed before. */
 async function exclusively<T>(pool: Pool, work: (run: Run) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   try {
@@ -241,12 +243,12 @@ async function exclusively<T>(pool: Pool, work: (run: Run) => Promise<T>): Promi
   }
 }
 
-async function persistently<T>(work: () => Promise<T>, left = attempts): Promise<T> {
+async function withRetries<T>(work: () => Promise<T>, left = attempts): Promise<T> {
   try {
     return await work()
   } catch (error) {
     if (left <= 1 || !retriable.has(codeOf(error))) throw error
-    return persistently(work, left - 1)
+    return withRetries(work, left - 1)
   }
 }
 
@@ -257,7 +259,7 @@ function query<Row>(pool: Pool, statement: Statement): Promise<Row[]> {
   })
 }
 
-/** A connection on which anything failed is thrown away. */
+/** A connection on which anything failed is discarded. */
 async function withClient<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   try {
@@ -279,15 +281,15 @@ async function send(client: PoolClient, statements: Statement[]) {
 
 const discardPlans: Statement = { sql: 'discard plans', values: [] }
 
-/** When each connection plans anew, and milliseconds from then to the next time. */
+/** When each connection plans its statements again, and how many milliseconds later the next time is. */
 const plans = new WeakMap<PoolClient, { dueAt: number; hold: number }>()
 
 function isPlanningDue(client: PoolClient): boolean {
   const now = systemClock.now()
   const known = plans.get(client)
   if (known && now < known.dueAt) return false
-  const hold = known?.hold ?? firstPlansHoldFor
-  plans.set(client, { dueAt: now + hold, hold: Math.min(hold * 2, plansHoldFor) })
+  const hold = known?.hold ?? firstPlansHoldMs
+  plans.set(client, { dueAt: now + hold, hold: Math.min(hold * 2, plansHoldMs) })
   return known !== undefined
 }
 
@@ -297,7 +299,7 @@ function ready(statement: Statement) {
 
 const known = new Map<string, { name: string; text: string }>()
 
-/** A named statement is planned once on each connection. Statements are constants of the program, so the map stays small. */
+/** A named statement is planned once on each connection. SQL texts are constants of the program, so the map stays small. */
 function prepared(sql: string): { name: string; text: string } {
   const found = known.get(sql)
   if (found) return found
@@ -311,7 +313,7 @@ function prepared(sql: string): { name: string; text: string } {
 
 const { BOOL, INT8, NUMERIC, JSON: JSON_TEXT, JSONB } = types.builtins
 
-/** Rows hold strings, numbers and nulls, as on SQLite: counts and sums are numbers, comparisons 1 or 0, JSON its text. */
+/** Rows contain strings, numbers and nulls, as on SQLite: counts and sums are numbers, booleans 1 or 0, JSON is text. */
 function parserOf(type: number, format?: string): (text: string) => unknown {
   if (type === INT8 || type === NUMERIC) return Number
   if (type === BOOL) return (text) => (text === 't' ? 1 : 0)
@@ -323,7 +325,7 @@ function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : ''
 }
 
-/** When a name stands for several addresses, Node reports all attempts together and says nothing itself. */
+/** If a name has several addresses, Node reports all attempts in one AggregateError without a message of its own. */
 function reasonOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(reasonOf).join(', ')
   return error instanceof Error ? error.message || codeOf(error) : String(error)

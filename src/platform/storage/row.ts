@@ -1,6 +1,6 @@
 /**
- * The row in which a record is kept: a column in snake case for each member. A member that may be undefined is null in
- * the row, a boolean is 0 or 1, a list or an object is JSON.
+ * The row of a record: one column in snake case for each member. An undefined member is null in the row, a boolean is 0 or
+ * 1, a list or an object is JSON.
  *
  * @example
  * RowOf<{ userId: string; isLast: boolean; usedAt?: number }>

@@ -1,27 +1,30 @@
 /**
- * A SQLite file is served by one process: what another server on it does, the first one does not hear of. So a server
- * holds a lock for as long as it lives. Commands take none: they work beside a server.
+ * Only one server may use a SQLite file: a server receives no announcements of another one. So a server holds a lock until
+ * its process ends. Commands take no lock: they work beside a server.
  *
- * The lock is SQLite's own, on an empty file beside the database. The operating system lets it go when the process ends,
- * in whatever way; the file stays, and means nothing by itself.
+ * The lock is SQLite's own, on an empty file beside the database. The operating system releases it whenever the process
+ * ends. The file stays; its existence has no meaning.
  */
 import { closeSync, openSync, realpathSync, statSync } from 'node:fs'
 import type { DatabaseSync } from 'node:sqlite'
 
-/** How long a server that is about to end may still hold the lock. */
-const patienceMs = 2_000
+/** How long to wait for the lock of a server that is shutting down. */
+const lockTimeoutMs = 2_000
 
 /**
- * @param path of the database file, which is there; by whatever name: it is known by its real path
- * @returns lets the lock go
- * @throws if another server holds it
+ * Takes the lock of a server.
+ *
+ * @param path any path of the database file, which must exist; the lock uses its real path
+ * @returns a function that releases the lock
+ * @throws {SoleServerError} if another server holds the lock
+ * @throws {SeveralNamesError} if the file has hard links
  */
 export function claimFile(path: string, { DatabaseSync }: typeof import('node:sqlite')): () => void {
   const database = realpathSync(path)
   if (statSync(database).nlink > 1) throw new SeveralNamesError(database)
   const file = `${database}-serving`
   createPrivately(file)
-  const connection: DatabaseSync = new DatabaseSync(file, { timeout: patienceMs })
+  const connection: DatabaseSync = new DatabaseSync(file, { timeout: lockTimeoutMs })
   try {
     connection.exec('begin exclusive')
   } catch (error) {
@@ -31,12 +34,12 @@ export function claimFile(path: string, { DatabaseSync }: typeof import('node:sq
   return () => connection.close()
 }
 
-/** Whether SQLite refused because somebody else holds a lock. */
+/** Whether the error is SQLITE_BUSY: another connection holds a lock. */
 export function isBusy(error: unknown): boolean {
   return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === 5
 }
 
-/** Another server has the file. The message says what to do. */
+/** Another server uses the file. The message says what to do. */
 export class SoleServerError extends Error {
   override readonly name = 'SoleServerError'
 
@@ -49,8 +52,8 @@ export class SoleServerError extends Error {
 }
 
 /**
- * Another name of the same file has a lock and a write-ahead log of its own: servers by two of them would overwrite each
- * other's pages.
+ * The file has several hard links. Each name has its own lock and write-ahead log, so servers that use different names would
+ * overwrite each other's pages.
  */
 export class SeveralNamesError extends Error {
   override readonly name = 'SeveralNamesError'
@@ -63,7 +66,7 @@ export class SeveralNamesError extends Error {
   }
 }
 
-/** Opened only if it is not there: to close a file lets go of every lock that this process has on it. */
+/** Opens the file only if it does not exist: closing a file releases every lock that this process holds on it. */
 function createPrivately(file: string): void {
   try {
     closeSync(openSync(file, 'ax', 0o600))

@@ -2,18 +2,18 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { toSqliteDialect, wordsOfPostgres } from './sql-dialect.ts'
 
-test('parameters are numbered in the way of each engine', () => {
+test('parameters are written in the syntax of each engine', () => {
   const sql = 'select a from t where b = $1 and c = $12'
   assert.equal(wordsOfPostgres(sql), sql)
   assert.equal(toSqliteDialect(sql), 'select a from t where b = ?1 and c = ?12')
 })
 
-test('what is quoted or commented is no parameter', () => {
+test('text in quotes and comments is not a parameter', () => {
   const sql = `select 'it''s $1', "$2" -- isn't $3\n/* nor is $4 */ from t where b = $5`
   assert.equal(toSqliteDialect(sql), `select 'it''s $1', "$2" -- isn't $3\n/* nor is $4 */ from t where b = ?5`)
 })
 
-test('rows are skipped when locked, where rows can be locked', () => {
+test('locked rows are skipped on Postgres; SQLite keeps the comment', () => {
   const sql = 'select id from t limit 1 /* for update skip locked */'
   assert.equal(wordsOfPostgres(sql), 'select id from t limit 1 for update skip locked')
   assert.equal(toSqliteDialect(sql), sql)
@@ -40,6 +40,6 @@ test('a list of objects becomes rows with columns', () => {
   )
 })
 
-test('other functions that end in each are left alone', () => {
+test('other functions whose names end in "each" are not changed', () => {
   assert.equal(wordsOfPostgres('select 1 from jsonb_each($1)'), 'select 1 from jsonb_each($1)')
 })

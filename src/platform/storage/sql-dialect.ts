@@ -1,21 +1,22 @@
 /**
- * The few words in which the engines differ, so that everything else is one SQL text:
+ * The few expressions that differ between the engines; all other SQL is the same text for both:
  *
  * - `/* for update *\/` and `/* for update skip locked *\/` become clauses on Postgres. SQLite has one writer and needs none.
  * - `each($3)` in a from clause stands for the rows of a JSON array given as a parameter, in one column, `each.value`.
- *   Its items are strings or numbers. A number is text on Postgres, so compare `cast(each.value as bigint)`.
+ *   Its items are strings or numbers. Postgres returns a number as text, so compare `cast(each.value as bigint)`.
  * - `rows($1) as asked (id text, number bigint)` in a from clause stands for the objects of a JSON array given as a
- *   parameter: one row each, with these of their members.
- * - `$1` is `?1` on SQLite, where `$1` would be a name.
+ *   parameter: one row for each, with the listed members as columns.
+ * - `$1` becomes `?1` on SQLite, where `$1` would be a named parameter.
  */
 
 const list = /\beach\(\$(\d+)\)/g
 const table = /\brows\(\$(\d+)\) as (\w+) \(([^)]*)\)/g
 const locking = /\/\*\s*(for update(?: skip locked)?)\s*\*\//g
 
-/** Text in quotes and comments is matched first, and left alone: a price of '$1' is no parameter. */
+/** Text in quotes and comments is matched first and not changed: a price of '$1' is not a parameter. */
 const quotedOrParameter = /'(?:[^']|'')*'|"[^"]*"|--[^\n]*|\/\*[\s\S]*?\*\/|\$(\d+)/g
 
+/** Returns the text for Postgres. */
 export function wordsOfPostgres(sql: string): string {
   return sql
     .replace(locking, '$1')
@@ -24,9 +25,8 @@ export function wordsOfPostgres(sql: string): string {
 }
 
 /**
- * Rows of which there are few, which Postgres cannot know: a JSON array, or what a recursion brings, it takes for a hundred
- * and plans for so many. A limit that it cannot tell beforehand it takes for a tenth of what there is; these two leave
- * nothing out.
+ * Returns a subquery for which Postgres expects few rows. It assumes a hundred rows for a JSON array or a recursion, and for
+ * a limit whose value it cannot know in advance a tenth of the rows. The two limits exclude nothing.
  */
 export function few(items: string, name: string): string {
   const everything = 'limit (select 1000000000)'
@@ -34,8 +34,9 @@ export function few(items: string, name: string): string {
 }
 
 /**
- * `json_each` has more columns than `value`, among them `id` and `type`; left in, they would be ambiguous. A limit, though
- * it is none, has SQLite read each member of an object once, and not again wherever the statement mentions it.
+ * Returns the text for SQLite. `json_each` has more columns than `value`, among them `id` and `type`, which would be
+ * ambiguous, so only the needed ones are selected. With `limit -1`, which excludes nothing, SQLite reads each member of an
+ * object once, and not again wherever the statement uses it.
  */
 export function toSqliteDialect(sql: string): string {
   return sql

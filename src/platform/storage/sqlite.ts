@@ -1,8 +1,8 @@
 /**
- * SQLite, for one process on one machine. All steps run one after the other, so `lockKeys` need nothing special here.
+ * SQLite, for one process on one machine. All steps run one after the other, so `lockKeys` are not needed here.
  *
- * Steps that arrive in the same turn of the event loop are committed together: one sync to disk, many steps. Nothing
- * else runs between the begin and the commit, so a read never sees half a step.
+ * Steps that arrive in the same turn of the event loop are committed together, with one sync to disk. Nothing else runs
+ * between `begin` and `commit`, so a read never sees half a step.
  */
 import { closeSync, constants, openSync, type Stats, statSync } from 'node:fs'
 import { access, stat } from 'node:fs/promises'
@@ -23,7 +23,7 @@ import { toSqliteDialect } from './sql-dialect.ts'
 
 type Rows = Record<string, Value>[]
 
-/** A step in the queue, and what became of it. */
+/** A step in the queue, and its outcome. */
 interface QueuedStep extends StepOptions<Record<string, Value>> {
   first: Statement
   outcome: { rows: Rows } | { error: unknown }
@@ -31,15 +31,15 @@ interface QueuedStep extends StepOptions<Record<string, Value>> {
   reject(error: unknown): void
 }
 
-/** How long another process may hold up the start of this one, in milliseconds. */
+/** How long this process waits for another one when it starts, in milliseconds. */
 const startWithinMs = 60_000
 
 /**
- * @param path a file, made if it is not there, or `:memory:`
- * @param options.serves whether it is for a server, of which a file has one at a time
+ * @param path a file, which is created if it does not exist, or `:memory:`
+ * @param options.serves whether a server opens it; only one server may use a file at a time
  */
 export function openSqlite(path: string, { serves = false } = {}): Database {
-  const { connection, letFileGo } = connect(path, serves)
+  const { connection, releaseFile } = connect(path, serves)
   const file = path === ':memory:' ? undefined : statSync(path)
   const { run, prepare, commitTogether } = committing(connection, path, file)
   const listeners = createListeners()
@@ -83,11 +83,11 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
     }
   }
 
-  async function letGo(): Promise<void> {
+  async function closeAll(): Promise<void> {
     while (exclusive) await exclusive
     flush()
     connection.close()
-    letFileGo()
+    releaseFile()
   }
 
   function refuseIfClosing(): void {
@@ -116,17 +116,17 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
     listen: listeners.add,
     exclusively,
     close() {
-      closing ??= letGo()
+      closing ??= closeAll()
       return closing
     },
   }
   return database
 }
 
-/** A transaction that nothing else is carried out in, for as long as `work` takes. */
+/** Executes `work` in a transaction of its own. */
 async function inTransaction<T>(connection: DatabaseSync, work: (run: Run) => Promise<T>): Promise<T> {
   try {
-    insist(connection, 'begin immediate')
+    execWhenFree(connection, 'begin immediate')
     const result = await work(async <Row>(sql: string, values: Value[] = []) => {
       return rowsOf(connection.prepare(toSqliteDialect(sql)), values) as Row[]
     })
@@ -138,7 +138,7 @@ async function inTransaction<T>(connection: DatabaseSync, work: (run: Run) => Pr
   }
 }
 
-/** Listeners come first: when the caller goes on, this process knows already. */
+/** Listeners are called first, so that caches of this process are up to date when the caller continues. */
 function settle({ outcome, announce, resolve, reject }: QueuedStep, listeners: Listeners): void {
   if ('error' in outcome) {
     reject(outcome.error)
@@ -148,7 +148,7 @@ function settle({ outcome, announce, resolve, reject }: QueuedStep, listeners: L
   resolve(outcome.rows)
 }
 
-/** A number that grows when another process has written: a command. Asked once in each turn of the event loop. */
+/** Returns a function for a number that changes when another process, a command, has written. Read once per event loop turn. */
 function countingForeignChanges(prepare: (sql: string) => StatementSync): () => number {
   let known: number | undefined
   return () => {
@@ -162,7 +162,7 @@ function countingForeignChanges(prepare: (sql: string) => StatementSync): () => 
   }
 }
 
-/** How steps are carried out on a connection. @param file as it was when it was opened, or undefined if it is in memory */
+/** Executes steps on a connection. @param file the file as it was when it was opened, or undefined for `:memory:` */
 function committing(connection: DatabaseSync, path: string, file: Stats | undefined) {
   const prepared = new Map<string, StatementSync>()
 
@@ -183,7 +183,7 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
     connection.exec('commit')
   }
 
-  /** What is written once the file has another name, or none, nobody finds again; with a log of writes SQLite does not notice. */
+  /** Rows written after the file was renamed or deleted would be lost, and in WAL mode SQLite does not notice it. */
   function refuseIfMoved(): void {
     if (file === undefined) return
     const present = statSync(path, { throwIfNoEntry: false })
@@ -192,7 +192,7 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
     throw Object.assign(new Error('the database file was moved away'), { code: 'ERR_SQLITE_ERROR', errcode: 1032 })
   }
 
-  /** A step that fails takes nothing of its neighbours along, unless SQLite gave up the whole transaction (a full disk, say). */
+  /** A failed step does not affect the others, unless SQLite rolled back the whole transaction, as it may on a full disk. */
   function execute(step: QueuedStep): void {
     try {
       step.outcome = { rows: hasMore(step) ? runAll(step) : run(step.first) }
@@ -222,19 +222,19 @@ function connect(path: string, serves: boolean) {
   const isFile = path !== ':memory:'
   if (isFile) createPrivately(path)
   const sqlite = loadSqlite()
-  const letFileGo = isFile && serves ? claimFile(path, sqlite) : () => {}
+  const releaseFile = isFile && serves ? claimFile(path, sqlite) : () => {}
   try {
     const connection = new sqlite.DatabaseSync(path, { timeout: 5000 })
-    insist(connection, 'pragma journal_mode = wal')
+    execWhenFree(connection, 'pragma journal_mode = wal')
     connection.exec('pragma synchronous = full; pragma foreign_keys = on')
-    return { connection, letFileGo }
+    return { connection, releaseFile }
   } catch (error) {
-    letFileGo()
+    releaseFile()
     throw error
   }
 }
 
-/** The file that was opened, and not in a file system that has become read-only. */
+/** Whether the path still leads to the opened file and is writable: a file system may have become read-only. */
 async function isStillThere(path: string, opened: Stats | undefined): Promise<boolean> {
   try {
     await access(path, constants.W_OK)
@@ -245,7 +245,7 @@ async function isStillThere(path: string, opened: Stats | undefined): Promise<bo
   }
 }
 
-/** SQLite gives its side files (-wal, -shm) the mode of the database file. */
+/** Creates the file with mode 0600. SQLite gives its side files (-wal, -shm) the mode of the database file. */
 function createPrivately(path: string): void {
   try {
     closeSync(openSync(path, 'a', 0o600))
@@ -254,7 +254,7 @@ function createPrivately(path: string): void {
   }
 }
 
-/** The first releases of Node 24 call node:sqlite experimental when it is loaded, before the answer of each command. */
+/** The first releases of Node 24 warn that node:sqlite is experimental. Without this, every command would print it first. */
 function loadSqlite(): typeof import('node:sqlite') {
   const { emitWarning } = process
   process.emitWarning = (...warning: unknown[]) => {
@@ -272,22 +272,22 @@ function hasMore({ also = [] }: QueuedStep): boolean {
   return typeof also === 'function' || also.length > 0
 }
 
-/** Rows as plain objects, as Postgres gives them. */
+/** Returns rows as plain objects, as with Postgres. */
 function rowsOf(statement: StatementSync, values: Value[]): Rows {
   const rows = statement.all(...values.map(bindable)) as Rows
   return rows.map((row) => ({ ...row }))
 }
 
-/** node:sqlite binds numbers as floating point, so that 7 would be kept in a text column as '7.0'; bigints it binds as integers. */
+/** node:sqlite binds a number as floating point, so 7 would become '7.0' in a text column. It binds a bigint as an integer. */
 function bindable(value: Value): Value | bigint {
   return Number.isSafeInteger(value) ? BigInt(value as number) : value
 }
 
 /**
- * For what is done once, at the start, when another process may be at the same. SQLite's own waiting is not enough: a
- * migration may take longer than five seconds, and a busy change of the journal is reported at once.
+ * Retries while the database is busy. For statements at the start, when another process may execute the same. SQLite's own
+ * timeout is not enough: a migration may take longer than five seconds, and a change of the journal mode fails at once.
  */
-function insist(connection: DatabaseSync, sql: string): void {
+function execWhenFree(connection: DatabaseSync, sql: string): void {
   const deadline = systemClock.now() + startWithinMs
   while (true) {
     try {

@@ -1,27 +1,27 @@
 /**
- * Which failures pass by themselves, or once an operator has mended something outside: what failed may be tried again, and
- * other nodes may be able to do it. All others are faults of ours.
+ * Recognises failures that are temporary or that an operator can repair outside Doorbell: the operation may be tried again,
+ * and other nodes may be able to do it. All other failures are bugs.
  */
 
 /** SQLSTATE: a whole class by its first two characters, or one code. */
 const sqlStates: Record<string, string> = {
-  '08': 'the connection broke, or none came about; 08007: whether a commit happened is unknown',
-  '0A000': 'a plan of before a migration, or a standby that is asked for more than it can',
+  '08': 'the connection broke or could not be opened; 08007: it is unknown whether a commit happened',
+  '0A000': 'a plan from before a migration, or an operation that a standby does not support',
   '25006': 'read-only: a standby, or `default_transaction_read_only`',
-  '25P03': 'the transaction stood still for too long',
+  '25P03': 'the transaction was idle for too long',
   '25P04': 'the transaction took too long',
-  '28': 'the password was changed, the role may not log in, or not from here',
-  '3D000': 'the database is not there: it is being restored, perhaps',
+  '28': 'the password was changed, or the role may not log in, or not from this host',
+  '3D000': 'the database does not exist: perhaps it is being restored',
   '40': 'serialization failures and deadlocks, after the retries',
-  '53': 'the disk is full, memory or connections are used up',
+  '53': 'the disk is full, or memory or connections are exhausted',
   '55000': 'the database accepts no connections',
-  '55006': 'something is being used by others',
-  '55P03': 'a lock was not to be had in time',
-  '57': 'cancelled, out of time, shutting down, starting up, crashed',
+  '55006': 'an object is in use',
+  '55P03': 'a lock was not available in time',
+  '57': 'cancelled, timed out, shutting down, starting up or crashed',
   '58': 'the disk or the operating system of Postgres failed',
 }
 
-/** Primary result codes; the lower byte of an extended one. */
+/** Primary result codes: the low byte of an extended code. */
 const sqliteCodes: Record<number, string> = {
   5: 'SQLITE_BUSY',
   6: 'SQLITE_LOCKED',
@@ -35,7 +35,7 @@ const sqliteCodes: Record<number, string> = {
   17: 'SQLITE_SCHEMA',
 }
 
-/** Of Node: the network, name resolution, files and sockets used up, certificates of the database server. */
+/** Node's codes: the network, name resolution, exhausted files and sockets, certificates of the database server. */
 const systemErrors = new Set([
   ...['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'EADDRNOTAVAIL', 'ENOBUFS'],
   ...['EHOSTUNREACH', 'EHOSTDOWN', 'ENETUNREACH', 'ENETDOWN', 'ENETRESET', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL'],
@@ -44,10 +44,11 @@ const systemErrors = new Set([
   ...['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'ERR_TLS_CERT_ALTNAME_INVALID'],
 ])
 
-/** What `pg`, its pool and our own storage say without a code. */
+/** Errors of `pg`, its pool and our storage that have no code. */
 const messages =
   /^Connection terminated|^timeout exceeded when trying to connect$|^timeout expired$|^Query read timeout$|is not queryable$|^SASL: |^The server does not support SSL connections$|^the database is closed$/
 
+/** Whether the error means that the database cannot be used at the moment. */
 export function isDatabaseUnavailable(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   const { code, errcode, syscall } = error as { code?: unknown; errcode?: unknown; syscall?: unknown }

@@ -1,34 +1,34 @@
 import type { Database } from '../../platform/storage/database.ts'
 
-/** Milliseconds. */
+/** In milliseconds. */
 export interface GrowingPause {
   first: number
   longest: number
 }
 
-/** What attempts are counted by. */
+/** One counter of attempts. */
 export interface AttemptCounter {
-  /** A keyed hash of what they have in common. */
+  /** A keyed hash of what its attempts have in common. */
   subjectHash: string
-  /** Attempts that are followed by no pause. */
+  /** Attempts that are not followed by a pause. */
   free: number
-  /** One attempt is forgotten each time this has passed, whatever else happens; unless told, all are a day after the last. */
+  /** One attempt is forgotten each time this period has passed; by default, all are forgotten a day after the last. */
   fadesEveryMs?: number | undefined
 }
 
 export type SignInAttemptStore = ReturnType<typeof createSignInAttemptStore>
 
-/** Attempts to sign in, by a keyed hash of what they have in common. */
+/** Attempts to sign in, each counted under a keyed hash of what they have in common. */
 export function createSignInAttemptStore(database: Database, pause: GrowingPause) {
   return {
     /**
-     * Accounts for an attempt before it is known how it ends, so that of many at once none slips through: from the
-     * `free`th on it is followed by a pause, twice as long each time. An attempt within a pause is not made and does
-     * not count.
-     * @returns the end of the pause that follows, or nothing if there is a pause now
+     * Counts an attempt before its result is known, so that simultaneous attempts are all counted. From the `free`th on, an
+     * attempt is followed by a pause, twice as long each time. During a pause no attempt is made or counted.
+     *
+     * @returns the end of the pause that follows, or undefined if there is a pause now
      */
     async take(
-      { subjectHash, free, fadesEveryMs = remembered }: AttemptCounter,
+      { subjectHash, free, fadesEveryMs = countedForMs }: AttemptCounter,
       now: number,
     ): Promise<number | undefined> {
       const [row] = await database.step<{ paused_until: number }>({
@@ -38,7 +38,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
                 attempts = ${counted}, paused_until = ${pausedAfter(counted)}, last_at = ${fadedUpTo}
               where sign_in_attempts.paused_until <= $2
               returning paused_until`,
-        values: [subjectHash, now, free, pause.first, pause.longest, now - remembered, fadesEveryMs],
+        values: [subjectHash, now, free, pause.first, pause.longest, now - countedForMs, fadesEveryMs],
       })
       return row?.paused_until
     },
@@ -51,7 +51,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
       return row?.paused_until
     },
 
-    /** Until when attempts of any of these are not made, if there is a pause now. */
+    /** Resolves to the end of the longest pause of these counters, or undefined if there is none now. */
     async longestPauseOf(subjectHashes: readonly string[], now: number): Promise<number | undefined> {
       const [row] = await database.read<{ paused_until: number | null }>(
         `select max(paused_until) as paused_until from sign_in_attempts
@@ -69,7 +69,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
       })
     },
 
-    /** Takes one attempt back, with the pause that would have followed it; what others did stays. */
+    /** Takes one attempt back, with the pause that would have followed it; other attempts stay. */
     async uncount(subjectHash: string, itsPause: number): Promise<void> {
       await database.step({
         sql: `update sign_in_attempts set attempts = attempts - 1,
@@ -82,15 +82,15 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
     async forgetOld(now: number): Promise<number> {
       const rows = await database.step({
         sql: 'delete from sign_in_attempts where last_at < $1 and paused_until <= $2 returning subject_hash',
-        values: [now - remembered, now],
+        values: [now - countedForMs, now],
       })
       return rows.length
     },
   }
 }
 
-/** Milliseconds after which attempts count no more. */
-const remembered = 24 * 3600_000
+/** Milliseconds after which attempts no longer count. */
+const countedForMs = 24 * 3600_000
 
 /** $7: milliseconds after which one attempt is forgotten. */
 const faded = '(cast($2 as bigint) - sign_in_attempts.last_at) / cast($7 as bigint)'
@@ -101,8 +101,8 @@ const counted = `case
   else sign_in_attempts.attempts - ${faded} + 1 end`
 
 /**
- * When the attempt came, or, where attempts fade, up to when they have: what has passed since then counts towards the next.
- * Else a network in which somebody signs in every half a minute would never be forgiven anything.
+ * When the attempt came; or, where attempts fade, the time up to which fading was applied: what has passed since then counts
+ * towards the next. Else a network with a sign-in every half a minute would never have an attempt forgotten.
  */
 const fadedUpTo = `case
   when sign_in_attempts.last_at < cast($6 as bigint) or cast($7 as bigint) >= cast($2 as bigint) - cast($6 as bigint)
@@ -111,8 +111,8 @@ const fadedUpTo = `case
   else sign_in_attempts.last_at end`
 
 /**
- * Until when: $3 attempts are free, then $4 milliseconds from $2, doubled for each further one, $5 at most. What is free
- * is followed by no pause at all, not even by one of a node whose clock is a moment behind.
+ * The end of the pause: $3 attempts are free, then $4 milliseconds from $2, doubled for each further one, $5 at most. Free
+ * attempts are followed by no pause at all, not even one from a node whose clock is slightly behind.
  */
 function pausedAfter(attempts: string): string {
   const further = `(${attempts}) - cast($3 as bigint)`

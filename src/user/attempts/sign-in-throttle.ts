@@ -1,7 +1,7 @@
 /**
- * How often passwords may be tried (M30). A browser in which the user has signed in before is counted by itself. Others
- * are counted by where they come from, by the name as it was typed, and by whose name it is: each of a user's names has
- * its own count, and all of them share one. Names that are nobody's are counted in the same way.
+ * Limits attempts at passwords. A browser in which the user has signed in before has a counter of its own. Other attempts are
+ * counted by address, by the name as it was typed, and by user: each name of a user has its own counter, and all of them
+ * share one. Unknown names are counted in the same way.
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
@@ -10,45 +10,46 @@ import type { SignInAttemptStore } from './sign-in-attempt-store.ts'
 
 export interface SignInThrottleNeeds {
   attempts: SignInAttemptStore
-  /** Attempts that fail before there is a pause. */
+  /** Failed attempts before there is a pause. */
   limits: { perName: number; perAddress: number; perNetwork: number }
   vault: Vault
   clock: Clock
 }
 
-/** Either it has to wait, or it may be made; then it counts as failed until it is said that it succeeded. */
+/** Either there is a pause, or the attempt may be made; then it counts as failed until it is reported as successful. */
 export type SignInAttempt = { pausedUntil: number } | CountedAttempt
 
+/** An attempt that may be made. It counts as failed until `succeeded` is called. */
 export interface CountedAttempt {
   pausedUntil?: undefined
   succeeded(): Promise<void>
 }
 
 export interface SignInThrottle {
-  /** Counts an attempt where it comes from: a success gives back that attempt and no other. */
+  /** Counts an attempt by its address: a success takes back that attempt and no other. */
   from(address: string): Promise<SignInAttempt>
-  /** Counts an attempt at a name, and at the user whose name it is, if it is one. */
+  /** Counts an attempt by name, and by the user with that name, if there is one. */
   as(name: string, userId: string | undefined): Promise<SignInAttempt | HeldBackAttempt>
   /** Counts an attempt of a browser in which this user has signed in before. */
   with(browserId: string): Promise<SignInAttempt>
-  /** Until when attempts from there are not made, if there is a pause now. Counts nothing. */
+  /** Resolves to the end of the pause for this address, or undefined if there is none now. Counts nothing. */
   pauseFrom(address: string): Promise<number | undefined>
-  /** The same of a browser. */
+  /** The same for a browser. */
   pauseWith(browserId: string): Promise<number | undefined>
 }
 
 /**
- * This name has attempts left, but the user has none: they were made under other names. It has to fail, and to look like
- * any that fails: a pause would tell that these names are one user's.
+ * This name has attempts left, but the user has none: they were made under other names. The attempt must fail like any other:
+ * a pause would reveal that these names belong to one user.
  */
 export type HeldBackAttempt = CountedAttempt & { isHeldBack: true }
 
-/** Answers until when there is a pause, or nothing: then the try has been counted. */
+/** Resolves to the end of the pause, or to undefined: then the attempt has been counted. */
 export type PasswordTryThrottle = (userId: string) => Promise<number | undefined>
 
 /**
- * For whoever is signed in and says something that is compared with the password: it is as good as trying one. Counted
- * for the user alone, where it keeps nobody from signing in.
+ * For signed-in users who enter something that is compared with the password, which is as good as trying one. Counted by user
+ * alone, in a counter that does not block signing in.
  */
 export function createPasswordTryThrottle({
   attempts,
@@ -74,7 +75,7 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
 
   async function count({ subject, free, fadesEveryMs, afterSuccess }: Counter): Promise<SignInAttempt> {
     const now = clock.now()
-    // A row shows neither who nor from where.
+    // A row reveals neither user nor address.
     const subjectHash = vault.keyedHash(subject)
     const itsPause = await attempts.take({ subjectHash, free, fadesEveryMs }, now)
     if (itsPause === undefined) return { pausedUntil: (await attempts.pausedUntil(subjectHash)) ?? now }
@@ -91,7 +92,7 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
     )
 
   const countersOf = (address: string): Counter[] => [
-    // With an account of one's own one could otherwise try others' for ever: a success gives back only itself.
+    // Else an attacker with an account could try others for ever: a success takes back only its own attempt.
     {
       subject: `sign-in from ${networkOf(address)}`,
       free: limits.perAddress,
@@ -139,12 +140,13 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
   }
 }
 
-/** An office behind one address mistypes all day, every day: what was forgiven it by the day only would add up for ever. */
+/** Many users share an office address and mistype every day: without fading, their attempts would add up for ever. */
 const addressFadesEveryMs = 10 * 60_000
 
-/** Thousands share a network of a carrier: one failed attempt a minute is forgiven it. */
+/** Thousands of users share a carrier's network: one failed attempt a minute is forgotten. */
 const networkFadesEveryMs = 60_000
 
+/** Returns one attempt that stands for several. */
 export function combined(attempts: readonly CountedAttempt[]): CountedAttempt {
   return {
     async succeeded() {

@@ -7,7 +7,7 @@ const clientDataJSON = base64url({ challenge: 'abc' })
 const answer = (more: object = {}, response: object = {}) =>
   JSON.stringify({ id: 'c1', response: { clientDataJSON, ...response }, ...more })
 
-test('an answer names its passkey and its challenge', () => {
+test('a response names its passkey and its challenge', () => {
   const text = answer({}, { userHandle: 'dQ', transports: ['usb', 'hybrid'] })
   assert.deepEqual(readAnswer(text), {
     credentialId: 'c1',
@@ -19,7 +19,7 @@ test('an answer names its passkey and its challenge', () => {
   assert.equal(readAnswer(answer())!.userHandle, undefined)
 })
 
-test('of transports only what could be one is kept', () => {
+test('only possible values of transports are kept', () => {
   const transports = ['usb', 7, null, 'Not one', '<b>', 'x'.repeat(21), ...Array(30).fill('nfc')]
   const kept = readAnswer(answer({}, { transports }))!.transports
   assert.deepEqual([...new Set(kept)], ['usb', 'nfc'])
@@ -27,7 +27,7 @@ test('of transports only what could be one is kept', () => {
   assert.deepEqual(readAnswer(answer({}, { transports: { length: 3 } }))!.transports, [])
 })
 
-test('what is no answer is none', () => {
+test('input that is not a response is rejected', () => {
   for (const text of [
     '',
     'nonsense',

@@ -1,13 +1,13 @@
-/** What a browser sends of an authenticator: JSON text from a stranger, read as far as we need it ourselves. */
+/** Reads the response of an authenticator: untrusted JSON text, parsed as far as this server needs it itself. */
 
 export interface AuthenticatorAnswer {
   credentialId: string
-  /** The challenge it says it answers. Whether that is so, its signature tells. */
+  /** The challenge that it claims to answer. The signature proves it. */
   challenge: string
-  /** Whom the authenticator takes the user for, base64url. */
+  /** The user that the authenticator names, base64url. */
   userHandle: string | undefined
   transports: string[]
-  /** All of it, for the library that checks it. */
+  /** The whole response, for the library that verifies it. */
   whole: unknown
 }
 
@@ -20,7 +20,7 @@ export function readAnswer(text: string): AuthenticatorAnswer | undefined {
   const credentialId = textOf(whole?.id)
   const challenge = textOf(clientData?.challenge)
   if (credentialId === undefined || challenge === undefined) return undefined
-  // PostgreSQL cannot hold NUL in a text, not even to compare it.
+  // PostgreSQL cannot store NUL in a text, nor compare it.
   if (!/^[\w-]{1,1400}$/.test(credentialId)) return undefined
   return {
     credentialId,

@@ -3,13 +3,13 @@ import type { Database } from '../../platform/storage/database.ts'
 
 export type PasskeyChallengeStore = ReturnType<typeof createPasskeyChallengeStore>
 
-/** The challenges that authenticators were given, until they are answered. */
+/** Challenges that were issued, until they are answered. */
 export function createPasskeyChallengeStore(database: Database) {
   return {
     /**
-     * Takes the place of the one that was kept for the same purpose: who asks again and again makes no more rows.
+     * Replaces the challenge for the same purpose: repeated requests add no rows.
      *
-     * @param purpose what it may be answered for, and by whom
+     * @param purpose what it may be used for, and by which user
      * @param expiresAt milliseconds since 1970
      */
     async keep(challenge: string, purpose: string, expiresAt: number): Promise<void> {
@@ -26,7 +26,7 @@ export function createPasskeyChallengeStore(database: Database) {
       await database.step(first, { also: [others], lockKeys: purpose })
     },
 
-    /** Whether it is there, for this purpose, in time. Then it is gone: of forty who take it at once, one gets it. */
+    /** Removes a challenge. Resolves to whether it existed, for this purpose, unexpired. Of two calls at once, one succeeds. */
     async take(challenge: string, purpose: string, now: number): Promise<boolean> {
       const rows = await database.step({
         sql: `delete from passkey_challenges where challenge_hash = $1 and purpose = $2 and expires_at > $3

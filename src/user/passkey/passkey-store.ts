@@ -4,15 +4,15 @@ import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
 import type { RowOf } from '../../platform/storage/row.ts'
 
-/** A public key with which a user signs in and confirms. */
+/** A public key with which a user signs in and confirms requests. */
 export interface Passkey {
   id: string
   userId: string
-  /** What the authenticator calls it, base64url. */
+  /** The authenticator's id of it, base64url. */
   credentialId: string
   /** COSE, base64url. */
   publicKey: string
-  /** How often the authenticator says it was used; 0 for ever with those that do not count. */
+  /** How often the authenticator says it was used; always 0 for those that do not count. */
   counter: number
   /** How a browser reaches the authenticator: `internal`, `hybrid`, `usb`, … */
   transports: string[]
@@ -55,15 +55,15 @@ export function createPasskeyStore(
 
   return {
     /**
-     * Keeps a passkey. Returns whether it is new: what one user has, no other can add, and a user who was locked or
-     * removed since the call began adds none.
+     * Adds a passkey. Resolves to whether it is new: false if a user has it already, or if the user was locked or removed
+     * since the call began.
      *
-     * @param notices of it, if it is new
+     * @param notices messages about it, if it is new
      */
     add: (passkey: Passkey, notices: readonly OutboxMessage[] = []): Promise<boolean> =>
       enqueue(notices, (adding, topics) => insert(passkey, adding, topics)),
 
-    /** Answers how many there were. */
+    /** Resolves to how many there were. */
     async removeAllOf(userId: string): Promise<number> {
       const rows = await database.step({
         sql: 'delete from passkeys where user_id = $1 returning id',
@@ -87,8 +87,8 @@ export function createPasskeyStore(
     },
 
     /**
-     * Accounts for a use. Answers whether the counter went on: one that stands still or goes back belongs to a copy.
-     * Of two uses with the same counter at once, one is refused.
+     * Records a use. Resolves to whether the counter increased: one that stands still or decreases belongs to a copy. Of two
+     * simultaneous uses with the same counter, one is refused.
      */
     async markUsed(id: string, counter: number, now: number): Promise<boolean> {
       const rows = await database.step({
@@ -100,7 +100,7 @@ export function createPasskeyStore(
       return rows.length > 0
     },
 
-    /** Somebody else's is like none. */
+    /** Resolves to false for a passkey of another user, as for an unknown one. */
     async remove(id: string, userId: string): Promise<boolean> {
       const rows = await database.step({
         sql: 'delete from passkeys where id = $1 and user_id = $2 returning id',

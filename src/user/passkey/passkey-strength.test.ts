@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { acceptsOnlyPasskey, asksForPasskey, authenticatedByPasskey } from './passkey-strength.ts'
 
-test('acr_values ask for a passkey wherever they name phr, and accept nothing else where they name nothing else', () => {
+test('acr_values request a passkey wherever they contain phr, and require it where they contain nothing else', () => {
   for (const [acrValues, asks, accepts] of [
     ['phr', true, true],
     ['phr phr', true, true],
@@ -18,7 +18,7 @@ test('acr_values ask for a passkey wherever they name phr, and accept nothing el
   }
 })
 
-test('who has just used a passkey was authenticated in this second', () => {
+test('a user who has just used a passkey was authenticated in this second', () => {
   assert.deepEqual(authenticatedByPasskey(1_790_000_000_999), {
     acr: 'phr',
     amr: ['pop', 'user'],

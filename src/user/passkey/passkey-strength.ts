@@ -1,11 +1,11 @@
-/** How strong a sign-in or a confirmation with a passkey is, and who asks for it. */
+/** The authentication context of a passkey, and which requests ask for it. */
 
 /** Phishing-resistant (OpenID Connect EAP ACR Values). */
 export const PASSKEY_ACR = 'phr'
 
 /**
- * What we know (RFC 8176): a key was proved to be there (`pop`), and so was a person (`user`). Not `hwk`: without
- * attestation a key may as well be synced between devices. How the authenticator recognised the person, it does not say.
+ * What is certain (RFC 8176): possession of a key was proved (`pop`), and presence of a person (`user`). Not `hwk`: without
+ * attestation a key may be synced between devices. The authenticator does not say how it recognised the person.
  */
 export const PASSKEY_AMR = ['pop', 'user']
 
@@ -14,12 +14,12 @@ export function authenticatedByPasskey(now: number) {
   return { acr: PASSKEY_ACR, amr: [...PASSKEY_AMR], authTime: Math.floor(now / 1000) }
 }
 
-/** Whether a list of `acr_values` names it, wherever in the list. */
+/** Whether a list of `acr_values` contains it, in any position. */
 export function asksForPasskey(acrValues: unknown): boolean {
   return wishes(acrValues).includes(PASSKEY_ACR)
 }
 
-/** Whether it names nothing else, so that a password will not do. */
+/** Whether the list contains nothing else, so that a password is not enough. */
 export function acceptsOnlyPasskey(acrValues: unknown): boolean {
   return asksForPasskey(acrValues) && wishes(acrValues).every((value) => value === PASSKEY_ACR)
 }

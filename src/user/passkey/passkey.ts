@@ -1,6 +1,6 @@
 /**
- * Passkeys (WebAuthn): adding one, signing in with one, confirming a decision with one. Every answer of an
- * authenticator is to a challenge of ours, made for one purpose, answered once and within five minutes.
+ * Passkeys (WebAuthn): registering one, signing in with one, confirming a decision with one. Every response of an
+ * authenticator answers a challenge of this server, issued for one purpose, accepted once and within five minutes.
  */
 import type {
   AuthenticationResponseJSON,
@@ -19,41 +19,41 @@ import type { Passkey, PasskeyStore } from './passkey-store.ts'
 export interface PasskeyNeeds {
   store: PasskeyStore
   challenges: PasskeyChallengeStore
-  /** Its host is the relying party, its origin the only one whose answers count. */
+  /** Its host is the relying party id, its origin the only one that is accepted. */
   issuer: string
   clock: Clock
 }
 
 export interface Registering {
   name?: string | undefined
-  /** Tells the user, in the step that keeps the passkey. */
+  /** Messages that tell the user, sent in the step that stores the passkey. */
   notices: readonly OutboxMessage[]
 }
 
-/** The answers of authenticators are taken as the browser's JSON text, from anybody: they are checked here. */
+/** Responses of authenticators are the browser's JSON text, untrusted: they are verified here. */
 export interface Passkeys {
   registrationOptions(user: User): Promise<PublicKeyCredentialCreationOptionsJSON>
-  /** Adds a passkey. Answers nothing if the response does not hold, or somebody has this passkey already. */
+  /** Registers a passkey. Resolves to undefined if the response is invalid, or a user has this passkey already. */
   register(user: User, response: string, how: Registering): Promise<Passkey | undefined>
-  /** Names no user and no passkey, so that nobody learns who has one. @param signIn the id of the sign-in under way */
+  /** Names no user and no passkey, so that it does not reveal who has one. @param signIn the id of the sign-in under way */
   signInOptions(signIn: string): Promise<PublicKeyCredentialRequestOptionsJSON>
-  /** The id of the user whose passkey it is, if the response holds. Whether that user may sign in, it does not know. */
+  /** Resolves to the id of the passkey's user if the response is valid. Does not check whether that user may sign in. */
   signIn(signIn: string, response: string): Promise<string | undefined>
-  /** Nothing if the user has no passkey. */
+  /** Resolves to undefined if the user has no passkey. */
   confirmOptions(userId: string, requestId: string): Promise<PublicKeyCredentialRequestOptionsJSON | undefined>
-  /** Whether the response is this user's, for this request. */
+  /** Whether the response is valid, of this user and for this request. */
   confirm(userId: string, requestId: string, response: string): Promise<boolean>
   list(userId: string): Promise<Passkey[]>
   remove(userId: string, id: string): Promise<boolean>
 }
 
-/** ES256, EdDSA, RS256 (COSE): what every browser offers. Not what the library would add where the runtime can. */
+/** ES256, EdDSA, RS256 (COSE): every browser offers them. Listed so that the library adds no others where the runtime can. */
 const algorithms = [-7, -8, -257]
 
 /** Milliseconds. */
-const challengeLife = 5 * 60_000
+const challengeLifeMs = 5 * 60_000
 
-/** Loaded when the first user takes a passkey: it knows every kind of attestation, and is large. */
+/** Loaded with the first use of a passkey: it supports every kind of attestation, and is large. */
 const webauthn = () => import('@simplewebauthn/server')
 
 export function createPasskeys(needs: PasskeyNeeds): Passkeys {
@@ -61,10 +61,10 @@ export function createPasskeys(needs: PasskeyNeeds): Passkeys {
   const { hostname: rpID, origin } = new URL(issuer)
   const around: Around = {
     ...needs,
-    always: { rpID, timeout: challengeLife },
+    always: { rpID, timeout: challengeLifeMs },
     expected: { expectedOrigin: origin, expectedRPID: rpID, requireUserVerification: true },
     async kept(options, purpose) {
-      await challenges.keep(options.challenge, purpose, clock.now() + challengeLife)
+      await challenges.keep(options.challenge, purpose, clock.now() + challengeLifeMs)
       return options
     },
   }
@@ -77,15 +77,15 @@ export function createPasskeys(needs: PasskeyNeeds): Passkeys {
 }
 
 interface Around extends PasskeyNeeds {
-  /** What all options say. */
+  /** Members of all options. */
   always: { rpID: string; timeout: number }
-  /** What all answers have to say. */
+  /** Expected in all responses. */
   expected: { expectedOrigin: string; expectedRPID: string; requireUserVerification: boolean }
-  /** Keeps the challenge of the options. */
+  /** Stores the challenge of the options. */
   kept<Options extends { challenge: string }>(options: Options, purpose: string): Promise<Options>
 }
 
-/** Adding a passkey. */
+/** Registration of a passkey. */
 function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 'register'> {
   const { store, challenges, clock, always, expected, kept } = around
   return {
@@ -138,11 +138,11 @@ function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 're
   }
 }
 
-/** Showing one: to sign in, or to confirm a decision. */
+/** Authentication with a passkey: to sign in, or to confirm a decision. */
 function authenticating(around: Around): Pick<Passkeys, 'signInOptions' | 'signIn' | 'confirmOptions' | 'confirm'> {
   const { store, challenges, clock, always, expected, kept } = around
 
-  /** The passkey's user, once everything about the answer has been checked. */
+  /** Resolves to the passkey's user, once the response has been fully verified. */
   async function userOf(response: string, purpose: string, mustBe?: string): Promise<string | undefined> {
     const answer = readAnswer(response)
     const passkey = answer && (await store.findByCredential(answer.credentialId))
@@ -196,14 +196,14 @@ function authenticating(around: Around): Pick<Passkeys, 'signInOptions' | 'signI
 
 const confirming = (userId: string, requestId: string) => `confirm:${userId}:${requestId}`
 
-/** What an authenticator knows the user by: always the same, at most 64 bytes, and it says nothing about the user. */
+/** The user handle: always the same, at most 64 bytes, and without information about the user. */
 const userHandle = (userId: string) => fingerprint(`passkeys of ${userId}`)
 
 function describe({ credentialId, transports }: Passkey) {
   return { id: credentialId, ...(transports.length > 0 && { transports }) }
 }
 
-/** The library throws for whatever is wrong with a response. The database is asked elsewhere, so nothing of it is hidden. */
+/** The library throws for any invalid response. The database is not called within, so none of its errors is hidden. */
 async function unlessItThrows<Result>(check: () => Promise<Result>): Promise<Result | undefined> {
   try {
     return await check()

@@ -1,14 +1,14 @@
-/** Whether a password is a user's: asked of the built-in directory, or of an application's own hook. */
+/** Checks passwords: by the built-in directory, or by an application's own hook. */
 
 import { sameSecret } from '../../platform/crypto.ts'
 import type { ConfiguredUser, User, UserHooks } from '../user.ts'
 import type { UserStore } from '../user-store.ts'
 import { type PasswordHashing, passwordOf } from './password-hashing.ts'
 
-/** @param user undefined if the name that was given is nobody's: then the same work is done, in vain */
+/** @param user undefined if the name is unknown: then the same work is done without result */
 export type CheckPassword = (user: User | undefined, password: string) => Promise<boolean>
 
-/** The passwords of the built-in directory: those in the configuration, and the hashes of users added by command. */
+/** Checks passwords of the built-in directory: those in the configuration, and the hashes of users added by command. */
 export function createPasswordCheck(
   configured: readonly ConfiguredUser[],
   users: Pick<UserStore, 'find' | 'replacePasswordHash'>,
@@ -20,7 +20,7 @@ export function createPasswordCheck(
     const kept = await users.find(id)
     const plain = fromConfiguration.get(id)
     const hash = plain === undefined ? kept?.passwordHash : undefined
-    // Done in any case: the time it takes must not tell which names exist.
+    // Done in any case: the time it takes must not reveal which names exist.
     const { matches, stronger } = await hashing.verify(password, hash, passwordOf(id))
     if (plain !== undefined) return sameSecret(plain.normalize('NFKC'), password.normalize('NFKC'))
     if (stronger !== undefined) await users.replacePasswordHash(id, hash!, stronger)
@@ -28,7 +28,7 @@ export function createPasswordCheck(
   }
 }
 
-/** How passwords are checked is the application's. Returns undefined if it checks none. */
+/** Checks passwords with the application's hook. Returns undefined if it has none. */
 export function passwordCheckOfHook(users: UserHooks): CheckPassword | undefined {
   if (users.verifyPassword === undefined) return undefined
   return async (user, password) => (await users.verifyPassword?.(user ?? { id: '' }, password)) === true

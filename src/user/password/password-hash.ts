@@ -1,16 +1,15 @@
 /**
- * How a hash is written down: as a PHC string, which says what it cost and which key was used. With base64 as the PHC
- * writes it, without `=`:
+ * The format of a hash: a PHC string, with its cost and the key that was used. Base64 as in PHC strings, without `=`:
  *
  *     $scrypt$ln=17,r=8,p=1,keyid=<id>$<salt>$<hash>
  *
- * Older ones are `scrypt.<salt>.<hash>`: of the password itself, without a key, at 2^15. They are still read.
+ * Older hashes are `scrypt.<salt>.<hash>`: of the password itself, without a key, at 2^15. They can still be read.
  */
 import type { ScryptCost } from './scrypt.ts'
 
 export interface PasswordHash {
   cost: ScryptCost
-  /** Which key was used before scrypt; undefined if none was. */
+  /** The key that was used before scrypt; undefined if none was. */
   keyId: string | undefined
   salt: Uint8Array
   hash: Uint8Array
@@ -24,7 +23,7 @@ export function writePasswordHash({ cost, keyId, salt, hash }: PasswordHash): st
   return `$scrypt$ln=${Math.log2(N)},r=${r},p=${p}${key}$${base64(salt)}$${base64(hash)}`
 }
 
-/** Returns undefined for what is no hash, and for one whose cost nobody could pay. */
+/** Returns undefined for text that is not a hash, and for a hash whose cost is too high. */
 export function readPasswordHash(text: string | undefined): PasswordHash | undefined {
   if (text === undefined) return undefined
   const [, ln, r, p, keyId, salt, hash] = phc.exec(text) ?? []
@@ -42,12 +41,13 @@ function readFormer(text: string): PasswordHash | undefined {
   return { cost: formerCost, keyId: undefined, salt: bytes(salt), hash: bytes(hash!) }
 }
 
-/** A row that somebody has written must not take the memory of the machine. 256 MiB is twice what is usual. */
+/** A manipulated row must not exhaust the memory. 256 MiB is twice the usual cost. */
 function isPayable({ N, r, p }: ScryptCost): boolean {
   return N >= 2 && r >= 1 && p >= 1 && p <= 16 && 128 * N * r <= 2 ** 28
 }
 
-/** Node reads both alphabets of base64. */
+/** Node decodes both alphabets of base64. */
 const bytes = (text: string) => Uint8Array.from(Buffer.from(text, 'base64'))
 
+/** Returns base64 without padding, as PHC strings use it. */
 export const base64 = (of: Uint8Array) => Buffer.from(of).toString('base64').replace(/=+$/, '')

@@ -12,7 +12,7 @@ const cheap: ScryptCost = { N: 16, r: 8, p: 1 }
 const hashing = createPasswordHashing({ vault, scrypt: scryptHere, cost: cheap })
 const of = passwordOf('u1')
 
-/** As hashes were made before there was a key. */
+/** The format of hashes before there was a key. */
 function formerHash(password: string): string {
   const salt = randomBytes(16)
   const hash = scryptSync(password, salt, 32, scryptOptions({ N: 2 ** 15, r: 8, p: 1 }))
@@ -29,7 +29,7 @@ describe('the hash of a password', () => {
     }
   })
 
-  test('matches however the letters were composed', async () => {
+  test('matches in any Unicode composition', async () => {
     const hash = await hashing.hash('caf\u00e9', of)
     assert.equal((await hashing.verify('cafe\u0301', hash, of)).matches, true)
   })
@@ -41,7 +41,7 @@ describe('the hash of a password', () => {
     }
   })
 
-  test('says what it cost and which key was used: N is 2^17 unless told', async () => {
+  test('contains its cost and its key: N is 2^17 by default', async () => {
     const jobs: ScryptJob[] = []
     const real = createPasswordHashing({
       vault,
@@ -57,7 +57,7 @@ describe('the hash of a password', () => {
   })
 })
 
-describe('what is no hash', () => {
+describe('text that is not a hash', () => {
   for (const none of [
     undefined,
     '',
@@ -78,7 +78,7 @@ describe('what is no hash', () => {
 })
 
 describe('a stolen database', () => {
-  test('is worth nothing without the secret: of ten thousand codes, none is found', async () => {
+  test('is useless without the secret: of ten thousand codes, none is found', async () => {
     const hash = await hashing.hash('4711', userCodeOf('u1'))
     const { salt, hash: expected } = readPasswordHash(hash)!
     for (let number = 0; number < 10_000; number++) {
@@ -87,7 +87,7 @@ describe('a stolen database', () => {
     }
   })
 
-  test('holds hashes that match nothing under another secret, not even the right code', async () => {
+  test('contains hashes that match nothing under another secret, not even the right code', async () => {
     const hash = await hashing.hash('4711', userCodeOf('u1'))
     const other = createPasswordHashing({ vault: otherVault, scrypt: scryptHere, cost: cheap })
     assert.deepEqual(await other.verify('4711', hash, userCodeOf('u1')), { matches: false })
@@ -97,7 +97,7 @@ describe('a stolen database', () => {
 })
 
 describe('an older hash', () => {
-  test('still matches, and a stronger one comes with it; so for one of a lower cost', async () => {
+  test('still matches and is replaced by a stronger one; the same for one of a lower cost', async () => {
     const { matches, stronger } = await hashing.verify('correct horse', formerHash('correct horse'), of)
     assert.deepEqual([matches, await hashing.verify('correct horse', stronger, of)], [true, { matches: true }])
     assert.deepEqual(await hashing.verify('wrong', formerHash('correct horse'), of), { matches: false })
@@ -109,7 +109,7 @@ describe('an older hash', () => {
 })
 
 describe('the work of a verification', () => {
-  test('is the same for every user and for none, right or wrong, whatever was written down when', async () => {
+  test('is the same for every user and for none, right or wrong, whatever hash is stored', async () => {
     let work = 0
     const counted = createPasswordHashing({
       vault,

@@ -1,8 +1,8 @@
 /**
- * Hashing what a human chose: passwords and user codes.
+ * Hashing of passwords and user codes.
  *
- * First comes an HMAC with a key made from the configured secret, then scrypt. A reader of the database who does not
- * have the secret cannot try a single guess, not even at a code of four digits; one who has both pays scrypt for each.
+ * First comes an HMAC with a key derived from the configured secret, then scrypt. A reader of the database without the secret
+ * cannot test a single guess, not even at a code of four digits; with the secret, each guess costs a scrypt computation.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { Vault } from '../../platform/crypto.ts'
@@ -10,41 +10,43 @@ import { base64, type PasswordHash, readPasswordHash, writePasswordHash } from '
 import { HASH_BYTES, type Scrypt, type ScryptCost, STANDARD_COST, workOf } from './scrypt.ts'
 
 export interface PasswordHashing {
-  /** @param of whose it is, and what: a hash that is moved elsewhere matches nothing there. See `passwordOf`, `userCodeOf` */
+  /** @param of owner and kind of the value, made by `passwordOf` or `userCodeOf`: moved elsewhere, a hash matches nothing */
   hash(password: string, of: string): Promise<string>
-  /** With no hash it does the same work, and there is no match. */
+  /** Without a hash it does the same work and finds no match. */
   verify(password: string, hash: string | undefined, of: string): Promise<Verified>
 }
 
 export interface Verified {
   matches: boolean
-  /** A hash to put in the place of the one that matched, where that was made without the key or at a lower cost. */
+  /** A hash to replace the one that matched, where that was made without the key or at a lower cost. */
   stronger?: string
 }
 
 export interface HashingNeeds {
   vault: Pick<Vault, 'key'>
   scrypt: Scrypt
-  /** Of new hashes. */
+  /** The cost of new hashes. */
   cost?: ScryptCost
 }
 
+/** Owner and kind for `hash` and `verify`: a password. */
 export const passwordOf = (userId: string) => `password of ${userId}`
+/** Owner and kind for `hash` and `verify`: a user code. */
 export const userCodeOf = (userId: string) => `user code of ${userId}`
 
 export function createPasswordHashing({ vault, scrypt, cost = STANDARD_COST }: HashingNeeds): PasswordHashing {
   const key = vault.key('passwords')
   const keyId = base64(createHmac('sha256', key).update('key id').digest().subarray(0, 6))
 
-  /** What goes into scrypt. In Unicode's one form for characters that look alike, whatever keyboard they came from. */
+  /** Returns the input of scrypt. In Unicode's NFKC form, so that the same characters from any keyboard are equal. */
   function secretOf(password: string, of: string, keyUsed: string | undefined): Uint8Array {
     const text = Buffer.from(password.normalize('NFKC'))
     if (keyUsed === undefined) return text
-    // The digest of the name is of one length: no password can look like a part of it.
+    // The digest of the name has a fixed length, so no password can imitate a part of it.
     return createHmac('sha256', key).update(createHmac('sha256', key).update(of).digest()).update(text).digest()
   }
 
-  /** A cheaper hash than today's takes as long as today's would: the time must not tell whose password is old. */
+  /** A cheaper hash takes as long as one of today's cost: the time must not reveal whose password is old. */
   async function makeUpFor(cheaper: ScryptCost, secret: Uint8Array): Promise<void> {
     const p = Math.floor((workOf(cost) - workOf(cheaper)) / (cheaper.N * cheaper.r))
     if (p > 0) await scrypt({ secret, salt: noSalt, cost: { ...cheaper, p } })
@@ -72,7 +74,7 @@ export function createPasswordHashing({ vault, scrypt, cost = STANDARD_COST }: H
 
 const noSalt = new Uint8Array(16)
 
-/** Of nobody's password: 256 bits that no computation comes to. */
+/** Matches no password: 256 random bits that no computation returns. */
 function noHash(cost: ScryptCost, keyId: string): PasswordHash {
   return { cost, keyId, salt: noSalt, hash: Uint8Array.from(randomBytes(HASH_BYTES)) }
 }

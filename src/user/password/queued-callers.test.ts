@@ -5,7 +5,7 @@ import { Overloaded } from '../../platform/http/unavailable.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import { authenticatedClient, knownUser, lookingUpFrom, strangerAt } from './queued-callers.ts'
 
-/** Callers whose work lasts until they are let go. Says who has had a turn, in what order. */
+/** Callers whose work lasts until the test ends it. Reports who had a turn, in what order. */
 function openQueue() {
   const queue = createFairQueue(2)
   const begun: string[] = []
@@ -21,7 +21,7 @@ function openQueue() {
     })
   }
 
-  /** Ends the work of who has had the turn for longest, and resolves when the next has begun. */
+  /** Ends the work that began first, and resolves when the next has begun. */
   async function end(): Promise<void> {
     const [name, resolve] = [...ends][0]!
     ends.delete(name)
@@ -37,7 +37,7 @@ function openQueue() {
 
 const settled = () => new Promise(setImmediate)
 
-/** As many at once. Resolves to how many were refused. */
+/** Many callers at once. Resolves to how many were refused. */
 async function crowd(
   { come }: ReturnType<typeof openQueue>,
   count: number,
@@ -66,7 +66,7 @@ describe('a crowd', () => {
     ['of one /64', 50, (number) => strangerAt(`2001:db8:1:1::${number}`), 5],
     ['of one /48', 500, (number) => strangerAt(`2001:db8:1:${number.toString(16)}::1`), 10],
     ['of a thousand and a half networks', 1500, (number) => strangerAt(`10.${number >> 8}.${number & 255}.1`), 16],
-    ['of addresses that nobody can read', 50, () => strangerAt(undefined), 5],
+    ['of unreadable addresses', 50, () => strangerAt(undefined), 5],
     ['of one client', 50, () => authenticatedClient('kiosk', '192.0.2.1'), 8],
     ['of clients of one network', 50, (number) => authenticatedClient(`c${number}`, '192.0.2.1'), 32],
     ['of one user', 50, () => knownUser('ana'), 8],
@@ -75,7 +75,7 @@ describe('a crowd', () => {
     ['that looks sign-ins up, of as many networks', 1500, (n) => lookingUpFrom(`10.${n >> 8}.${n & 255}.1`, true), 256],
   ]
   for (const [name, count, groupsOf, places] of crowds) {
-    test(`${name}, ${count} at once, has ${places} places, two of them a turn; all others hear so at once`, async () => {
+    test(`${name}, ${count} at once, has ${places} places, two with a turn; others are refused at once`, async () => {
       const opened = openQueue()
       assert.equal(await crowd(opened, count, groupsOf), count - places)
       assert.deepEqual(opened.queue.counts(), { places, turns: 2 })
@@ -86,7 +86,7 @@ describe('a crowd', () => {
     })
   }
 
-  test('lets whoever comes from another network take the next turn', async () => {
+  test('lets a caller of another network take the next turn', async () => {
     const opened = openQueue()
     await crowd(opened, 50, () => strangerAt('192.0.2.1'))
     const honest = opened.come('honest', strangerAt('198.51.100.7'))
@@ -96,7 +96,7 @@ describe('a crowd', () => {
     assert.equal(await honest, 'honest')
   })
 
-  test('of a /48 takes turns as one: whoever comes from elsewhere does not wait for each /64', async () => {
+  test('of a /48 takes turns as one group: a caller from elsewhere does not wait for each /64', async () => {
     const opened = openQueue()
     await crowd(opened, 500, (number) => strangerAt(`2001:db8:1:${number.toString(16)}::1`))
     opened.come('one', strangerAt('2001:db8:2::1'))
@@ -107,7 +107,7 @@ describe('a crowd', () => {
     await opened.endAll()
   })
 
-  test('of strangers takes no place of a client or of a user who is known, and they take the next turns', async () => {
+  test('of strangers takes no place of a client or of a known user, and these take the next turns', async () => {
     const opened = openQueue()
     const refused = await crowd(opened, 1500, (number) => strangerAt(`10.${number >> 8}.${number & 255}.1`))
     assert.equal(refused, 1484)
@@ -135,14 +135,14 @@ describe('a crowd', () => {
     ],
   ]
   for (const [name, groupsOf, elsewhere] of few) {
-    test(`of ${name} takes all places and comes again and again: who comes from elsewhere has a turn soon`, async () => {
+    test(`of ${name} takes all places and returns repeatedly: a caller from elsewhere soon has a turn`, async () => {
       const opened = openQueue()
       await crowd(opened, 500, groupsOf)
       const { places } = opened.queue.counts()
       const honest = opened.come('honest', elsewhere)
       assert.equal(await crowd(opened, 500, groupsOf), 500)
       assert.equal(opened.queue.counts().places, places, 'no more than before')
-      // By turns: after one for each of the others at most.
+      // In turns: at most after one turn of each of the others.
       for (let turn = 0; turn < 4; turn++) await opened.end()
       assert.ok(opened.begun.includes('honest'))
       await opened.endAll()
@@ -152,11 +152,11 @@ describe('a crowd', () => {
     })
   }
 
-  test('of few networks gives up places until all have as many, and none that has its turn', async () => {
+  test('of few networks gives up places until all have as many, but none that has its turn', async () => {
     const opened = openQueue()
     await crowd(opened, 15, (number) => strangerAt(`203.0.${number % 3}.1`))
     const refused = await crowd(opened, 50, () => strangerAt('192.0.2.1'))
-    // Four of the sixteen places, for which the three others have given up one each; then nobody gains.
+    // Four of the sixteen places: the three others have given up one each; another exchange would not be fairer.
     assert.equal(refused, 46)
     assert.deepEqual(opened.queue.counts(), { places: 16, turns: 2 })
     await opened.endAll()
@@ -205,7 +205,7 @@ describe('a place', () => {
     assertEmpty(opened.queue)
   })
 
-  test('is not even taken for a caller who has left already', async () => {
+  test('is not taken for a caller that has disconnected already', async () => {
     const opened = openQueue()
     const connection = connected()
     connection.leave()
@@ -213,7 +213,7 @@ describe('a place', () => {
     assertEmpty(opened.queue)
   })
 
-  test('keeps its turn until the work ends, although its caller has left: it cannot be stopped', async () => {
+  test('keeps its turn until the work ends, although its caller has disconnected: it cannot be stopped', async () => {
     const opened = openQueue()
     const connection = connected()
     const working = opened.come('gone', strangerAt('192.0.2.1'), connection)

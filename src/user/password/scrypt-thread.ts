@@ -6,10 +6,10 @@ import { HASH_BYTES, type ScryptJob, scryptOptions } from './scrypt.ts'
 
 export type ScryptAnswer = { hash: Uint8Array } | { problem: string }
 
-/** Where the system is asked to give the thread less of a busy processor: tokens go before passwords. */
+/** Gives the thread a lower priority on a busy processor: tokens are more urgent than passwords. */
 const niceness = 10
 
-// On Linux a priority is a thread's. Elsewhere it would be the whole server's.
+// On Linux each thread has a priority. Elsewhere it would apply to the whole server.
 if (process.platform === 'linux') {
   try {
     setPriority(0, niceness)

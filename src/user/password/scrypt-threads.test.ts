@@ -8,7 +8,7 @@ import { createScryptThreads, HASHES_AT_ONCE } from './scrypt-threads.ts'
 const cost = { N: 16, r: 8, p: 1 }
 const job = (number: number) => ({ secret: Uint8Array.of(number), salt: new Uint8Array(16), cost })
 
-test('threads are started when there is work, compute what Node would, and nothing of it in the threads of libuv', async (t) => {
+test('threads start when there is work, return what Node would, and use no threads of libuv', async (t) => {
   const expected = [1, 2].map((number) =>
     scryptSync(Uint8Array.of(number), new Uint8Array(16), 32, scryptOptions(cost)),
   )
@@ -30,7 +30,7 @@ test('threads are started when there is work, compute what Node would, and nothi
   assert.equal(requests, 0)
 })
 
-test('of many jobs at once no more are under way than there may be threads, and each has its own answer', async (t) => {
+test('of many simultaneous jobs no more run than there may be threads, and each gets its own result', async (t) => {
   const most = HASHES_AT_ONCE
   const threads = createScryptThreads()
   t.after(threads.close)
@@ -43,7 +43,7 @@ test('of many jobs at once no more are under way than there may be threads, and 
   )
 })
 
-test('a job that cannot be done is said to be one, and the thread goes on', async (t) => {
+test('a job that fails is rejected, and its thread continues', async (t) => {
   const threads = createScryptThreads()
   t.after(threads.close)
   await assert.rejects(threads.scrypt({ ...job(1), cost: { N: 3, r: 8, p: 1 } }), /scrypt failed/)
@@ -51,7 +51,7 @@ test('a job that cannot be done is said to be one, and the thread goes on', asyn
   assert.equal(threads.count(), 1)
 })
 
-test('once closed there are no threads: what they computed is rejected, and nothing is computed any more', async () => {
+test('after close there are no threads: jobs under way and later ones are rejected', async () => {
   const threads = createScryptThreads()
   const long = { ...job(1), cost: { N: 2 ** 17, r: 8, p: 1 } }
   const underWay = Array.from({ length: HASHES_AT_ONCE }, () => assert.rejects(threads.scrypt(long), /ended/))

@@ -1,6 +1,6 @@
 /**
- * Threads that compute scrypt. Node's own asynchronous scrypt runs in libuv's four threads, in which signatures, files
- * and name look-ups wait behind it.
+ * Threads that compute scrypt. Node's own asynchronous scrypt runs in libuv's four threads, where signatures, files and name
+ * lookups would wait behind it.
  */
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
@@ -9,21 +9,20 @@ import type { Scrypt, ScryptJob } from './scrypt.ts'
 import type { ScryptAnswer } from './scrypt-thread.ts'
 
 export interface ScryptThreads {
-  /** In an idle thread, or a new one. Where all there may be are at work, it waits for one of them. */
+  /** Computes in an idle thread or a new one; waits if all allowed threads are busy. */
   scrypt: Scrypt
   /** How many threads there are. */
   count(): number
-  /** Ends all threads; what they were computing is rejected. */
+  /** Ends all threads; jobs under way are rejected. */
   close(): Promise<void>
 }
 
-/** Beside this file, in the language that this file is in: TypeScript in a checkout, JavaScript in the package. */
+/** In the same folder and language as this file: TypeScript in a checkout, JavaScript in the package. */
 const program = new URL(`./scrypt-thread${extname(import.meta.url)}`, import.meta.url)
 
 /**
- * How many hashes are computed at the same time; each takes 128 MiB while it is. With two processors one is left to
- * everything else: a low priority of the threads does not help a database beside the server, whose processes the system
- * weighs by themselves.
+ * How many hashes are computed at the same time; each takes 128 MiB. With two processors one is left to everything else: the
+ * threads' low priority does not help a database on the same machine, because the system weighs processes separately.
  */
 export const HASHES_AT_ONCE = availableParallelism() > 2 ? 2 : 1
 
@@ -49,7 +48,7 @@ export function createScryptThreads(atOnce = HASHES_AT_ONCE): ScryptThreads {
   function start(): Worker {
     const thread = new Worker(program, { name: 'scrypt' })
     threads.add(thread)
-    // Heard by who waits for it, if anybody does; one that was idle is only replaced.
+    // The job's promise is rejected elsewhere; an idle thread is only replaced.
     thread.on('error', () => {})
     thread.once('exit', () => {
       threads.delete(thread)

@@ -1,4 +1,4 @@
-/** scrypt (RFC 7914): what one computation takes, and what it costs. Plain data, which can be sent to a thread. */
+/** scrypt (RFC 7914): the input and the cost of a computation. Plain data, which can be sent to a thread. */
 import { scrypt as scryptOfNode } from 'node:crypto'
 import { promisify } from 'node:util'
 
@@ -15,7 +15,7 @@ export interface ScryptJob {
   cost: ScryptCost
 }
 
-/** Resolves to the 32 bytes that a job comes to. */
+/** Resolves to the 32 bytes that a job results in. */
 export type Scrypt = (job: ScryptJob) => Promise<Uint8Array>
 
 /** OWASP's first choice: 128 MiB for each computation. */
@@ -28,13 +28,13 @@ export function workOf({ N, r, p }: ScryptCost): number {
   return N * r * p
 }
 
-/** What Node's functions want: the cost, and leave to take the memory. */
+/** Returns the options of Node's functions: the cost, and the memory that it needs. */
 export function scryptOptions(cost: ScryptCost) {
   const { N, r, p } = cost
   return { ...cost, maxmem: 128 * r * (N + p + 2) }
 }
 
-/** For a command, which does nothing beside. A server has threads of its own for it (`scrypt-threads.ts`). */
+/** For a command, which does nothing else meanwhile. A server uses separate threads (`scrypt-threads.ts`). */
 export const scryptHere: Scrypt = ({ secret, salt, cost }) => compute(secret, salt, HASH_BYTES, scryptOptions(cost))
 
 const compute = promisify<Uint8Array, Uint8Array, number, ReturnType<typeof scryptOptions>, Buffer>(scryptOfNode)

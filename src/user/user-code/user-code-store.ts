@@ -3,27 +3,27 @@ import type { OutboxMessage } from '../../outbox/notification.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import type { Change, Database, SingleStatement, Statement } from '../../platform/storage/database.ts'
 
-/** What a user said last of the code: its hash, or nothing if it was removed. */
+/** The user's latest setting of the code: its hash, or undefined if it was removed. */
 export interface KeptCode {
   hash: string | undefined
   /** Milliseconds since 1970. */
   setAt: number
 }
 
-/** Who tries whose code. */
+/** A client that tries a user's code. */
 export interface Trying {
   userId: string
   clientId: string
-  /** Milliseconds since 1970: when the try began. Its counters all bear this time, so that their locks end together. */
+  /** Milliseconds since 1970: when the try began. All its counters have this time, so that their locks end together. */
   at: number
 }
 
 export interface TryLimits {
   /** Tries of one client at one user's code. */
   maxTries: number
-  /** Wrong tries of one client, whoever the users are. */
+  /** Wrong tries of one client at any users' codes. */
   maxTriesPerClient: number
-  /** Wrong tries at one user's code, whoever the clients are; undefined: this client is not counted among them. */
+  /** Wrong tries of any clients at one user's code; undefined: this client is not counted among them. */
   maxTriesPerUser: number | undefined
   /** Milliseconds. */
   lockFor: number
@@ -36,7 +36,7 @@ interface CodeRow {
 
 export type UserCodeStore = ReturnType<typeof createUserCodeStore>
 
-/** A locked user is: an operator may give them another code before letting them in. */
+/** True for a locked user too: an operator may set another code before unlocking. */
 const isThere = `(not exists (select 1 from user_generations where user_id = $1 and is_closed = 1)
   or exists (select 1 from users where id = $1) or exists (select 1 from configured_users where user_id = $1))`
 
@@ -44,7 +44,7 @@ const ofPair = ({ clientId, userId }: Trying) => `pair ${JSON.stringify([clientI
 const ofClient = ({ clientId }: Trying) => `client ${clientId}`
 const ofUser = ({ userId }: Pick<Trying, 'userId'>) => `user ${userId}`
 
-/** The codes of users, and the tries at them. */
+/** User codes, and the tries at them. */
 export function createUserCodeStore(
   database: Database,
   enqueue: Enqueue = enqueueForOthers(createOutboxStore(database)),
@@ -67,10 +67,10 @@ function codesIn(database: Database, enqueue: Enqueue) {
     },
 
     /**
-     * Sets or removes a code, whatever it was. What was tried at the old one counts no more. Resolves to whether it was: a
-     * user who was removed while the code was hashed is given none.
+     * Sets or removes a code, whatever it was. Former tries no longer count. Resolves to whether it was done: false for a
+     * user who was removed while the code was hashed.
      *
-     * @param notices of it, if it was set
+     * @param notices messages about it, if it was set
      */
     put: (
       userId: string,
@@ -90,8 +90,8 @@ function codesIn(database: Database, enqueue: Enqueue) {
       ),
 
     /**
-     * The same, but only if the code is still the one whose hash is `present`. Without one there is no row: the code was
-     * the configuration's. Answers whether it was.
+     * The same, but only if `present` is still the hash of the code. If undefined there is no row: the code was that of the
+     * configuration. Resolves to whether it was done.
      */
     replace: (
       userId: string,
@@ -112,7 +112,7 @@ function codesIn(database: Database, enqueue: Enqueue) {
         notices,
       ),
 
-    /** Puts a stronger hash of the same code in the place of `present`. Not if the code was changed meanwhile. */
+    /** Replaces `present` by a stronger hash of the same code. Does nothing if the code was changed meanwhile. */
     async replaceHash(userId: string, present: string, stronger: string): Promise<void> {
       await database.step({
         sql: 'update user_codes set hash = $3 where user_id = $1 and hash = $2 returning user_id',
@@ -126,9 +126,9 @@ function codesIn(database: Database, enqueue: Enqueue) {
 function triesIn(database: Database) {
   return {
     /**
-     * Counts a client's try at a user's code before anybody looks whether it is right, so that of many at once no more
-     * than are allowed are looked at. Resolves to whether it may go on: not while the pair of them is locked, nor the
-     * client, nor the user for clients that are counted together.
+     * Counts a client's try at a user's code before the code is checked, so that of simultaneous tries no more than allowed
+     * are checked. Resolves to whether the code may be checked: false while this pair is locked, or the client, or the user
+     * for clients that are counted together.
      */
     async begin(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { userId, at } = trying
@@ -145,13 +145,13 @@ function triesIn(database: Database) {
     },
 
     /**
-     * The try was wrong: it counts for the client, and for the user. Resolves to whether the client may hear so: not if
-     * other tries have locked one of the two meanwhile.
+     * Counts a wrong try for the client and for the user. Resolves to whether the client may be told: false if other tries
+     * have locked one of the two meanwhile.
      */
     async wrong(trying: Trying, limits: TryLimits): Promise<boolean> {
       const counted = sharedCounters(trying, limits)
       const rows = await database.step({
-        // Everybody takes the client's counter first, so that no two wait for each other.
+        // All transactions lock the client's counter first, so that they cannot deadlock.
         sql: `insert into user_code_tries (counter, user_id, tries, tried_at)
               select counter, user_id, 1, cast($2 as bigint)
               from rows($1) as wrong (counter text, user_id text) where true order by counter
@@ -171,8 +171,8 @@ function triesIn(database: Database) {
     },
 
     /**
-     * The try was right: the user is there, and what was tried before through this client was theirs, or has failed.
-     * Resolves to whether the client may hear so: not if other tries have locked it or the user meanwhile.
+     * Resets the tries after a right code. Resolves to whether the client may be told: false if other tries have locked it or
+     * the user meanwhile.
      */
     async right(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { sql, values } = noneLocked(trying, limits, 1)
@@ -180,7 +180,7 @@ function triesIn(database: Database) {
       return rows.length > 0
     },
 
-    /** Tries that lock nothing any more. */
+    /** Removes tries that lock nothing any more. */
     forgetTries: (before: number) =>
       database.step({
         sql: 'delete from user_code_tries where tried_at <= $1 returning counter',
@@ -189,7 +189,7 @@ function triesIn(database: Database) {
   }
 }
 
-/** The counters that more than one pair of client and user share, and how many wrong tries lock each. */
+/** The counters that several pairs of client and user share, with the wrong tries that lock each. */
 function sharedCounters(trying: Trying, { maxTriesPerClient, maxTriesPerUser }: TryLimits) {
   const ofThisClient = { counter: ofClient(trying), userId: null, most: maxTriesPerClient }
   if (maxTriesPerUser === undefined) return [ofThisClient]
@@ -210,7 +210,7 @@ function noneLocked(trying: Trying, limits: TryLimits, first: number): SingleSta
   }
 }
 
-/** @param before tries up to then count no more */
+/** @param before tries up to this time no longer count */
 const oneMore = (before: string) => `
   tries = case when user_code_tries.tried_at <= ${before} then 1 else user_code_tries.tries + 1 end,
   tried_at = case when user_code_tries.tried_at > excluded.tried_at then user_code_tries.tried_at else excluded.tried_at end`
@@ -220,7 +220,7 @@ const forget = (trying: Trying): Statement => ({
   values: [ofPair(trying)],
 })
 
-/** Whose code it is, an announcement does not say. */
+/** The announcement does not say whose code it is. */
 const ofCodes = (topic: string): Change => ({ topic, key: 'user_codes' })
 
 const forgetTriesAt = (userId: string): Statement => ({

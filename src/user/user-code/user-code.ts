@@ -1,6 +1,5 @@
 /**
- * A user's code (CIBA Core §7.1.2): something only the user knows, so that not every client that has heard a name can
- * make that user's phone ring.
+ * The user code (CIBA Core §7.1.2): a secret of the user, so that a client which only knows a name cannot disturb the user.
  */
 import type { Client } from '../../client/client.ts'
 import type { OutboxMessage } from '../../outbox/notification.ts'
@@ -13,23 +12,23 @@ import { authenticatedClient, knownUser } from '../password/queued-callers.ts'
 import type { ConfiguredUser, User, UserHooks } from '../user.ts'
 import type { TryLimits, UserCodeStore } from './user-code-store.ts'
 
-/** What is known of a user's code. */
+/** A user's code. */
 export interface KnownCode {
-  /** Whether this is the code. Takes its time, right or wrong. */
+  /** Checks a code. Takes the same time whether it is right or wrong. */
   verify(code: string): Promise<Verified>
-  /** Where it is kept as a hash: puts a stronger one of the same code in its place. */
+  /** If it is stored as a hash: replaces that by a stronger one of the same code. */
   replaceHash?(stronger: string): Promise<void>
 }
 
 /** Resolves to undefined if the user has none. */
 export type CodeOf = (user: User) => Promise<KnownCode | undefined>
 
-/** No code is this one; finding that out takes as long as with any other. */
+/** Matches no code; takes as long as any other check. */
 function noCode(hashing: Pick<PasswordHashing, 'verify'>): KnownCode {
   return { verify: (code) => hashing.verify(code, undefined, userCodeOf('')) }
 }
 
-/** A user who is not there, but must not be told from one who is: whether that one would have a code. */
+/** A decoy user: whether it appears to have a code. */
 export interface DecoyUser {
   hasCode: boolean
 }
@@ -39,7 +38,7 @@ interface CodeNeeds {
   tries: Pick<UserCodeStore, 'begin' | 'wrong' | 'right'>
   limits: TryLimits
   hashing: PasswordHashing
-  /** In which codes wait to be checked. */
+  /** Where checks of codes wait for their turn. */
   queue: FairQueue
   clock: Clock
 }
@@ -49,6 +48,7 @@ export interface DemandNeeds extends CodeNeeds {
   hasApproved(userId: string, clientId: string): Promise<boolean>
 }
 
+/** Resolves if the client may ask the user; throws as `createDemandUserCode` describes. */
 export type DemandUserCode = (
   code: string | undefined,
   user: User,
@@ -57,22 +57,22 @@ export type DemandUserCode = (
   from: CodeSender,
 ) => Promise<void>
 
-/** From where a code was sent, and the connection that waits for an answer. */
+/** The address that sent a code, and the connection that waits for the response. */
 export interface CodeSender {
   address: string | undefined
   connection?: QueuedCaller['connection']
 }
 
 /**
- * Lets a client through that may ask this user: one that is not registered for user codes, a user who has none, or the
- * right code. The same work is done for each user, so that time does not tell who has a code, or who is there.
+ * Accepts a client that is not registered for user codes, a user who has no code, or the right code. The same work is done
+ * for each user, so that the time does not reveal who has a code or exists.
  *
- * @throws {OAuthError} `missing_user_code`, `invalid_user_code`, and `access_denied` after too many of those (UC-3, UC-6)
+ * @throws {OAuthError} `missing_user_code`, `invalid_user_code`, and `access_denied` after too many of those
  */
 export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
   const { codeOf, tries, limits, hasApproved, hashing, queue, clock } = needs
   return async (code, user, client, decoy, from) => {
-    // Such a client is exempt, and what it sends by that name is nothing we know (RQ-5, UC-2).
+    // Such a client is exempt, and its `user_code` is ignored as an unknown parameter.
     if (client.metadata.backchannel_user_code_parameter !== true) return
     const kept = await codeOf(user)
     const known = decoy === undefined ? kept : decoy.hasCode ? noCode(hashing) : undefined
@@ -86,7 +86,7 @@ export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
 
   async function tryCode(code: string, known: KnownCode | undefined, user: User, client: Client): Promise<void> {
     const trying = { userId: user.id, clientId: client.id, at: clock.now() }
-    // However many strangers have tried, a client that the user knows is not held up by it.
+    // The tries of unknown clients do not lock out a client whose request the user has approved before.
     const isKnown = await hasApproved(user.id, client.id)
     const counted = isKnown ? { ...limits, maxTriesPerUser: undefined } : limits
     if (!(await tries.begin(trying, counted))) throw locked(user, client)
@@ -107,7 +107,7 @@ function locked(user: User, client: Client): OAuthError {
   })
 }
 
-/** The codes of the built-in directory: what the user said last, else what the configuration says. */
+/** User codes of the built-in directory: the one that the user set last, else that of the configuration. */
 export function createCodeDirectory(
   configured: readonly ConfiguredUser[],
   store: Pick<UserCodeStore, 'find' | 'replaceHash'>,
@@ -131,14 +131,14 @@ export function createCodeDirectory(
 function configuredCode(plain: string, hashing: Pick<PasswordHashing, 'verify'>): KnownCode {
   return {
     async verify(code) {
-      // Hashed in any case: where a code lies must not be told by the time it takes.
+      // Hashed in any case: the time must not reveal where a code is stored.
       await noCode(hashing).verify(code)
       return { matches: sameSecret(plain.normalize('NFKC'), code.normalize('NFKC')) }
     },
   }
 }
 
-/** The codes of an application's own users, which only the application knows. */
+/** User codes of an application's own users, which the application checks. */
 export function createCodesOfHooks(users: UserHooks & Required<Pick<UserHooks, 'verifyUserCode'>>): CodeOf {
   return async (user) =>
     user.has_user_code === false
@@ -146,22 +146,23 @@ export function createCodesOfHooks(users: UserHooks & Required<Pick<UserHooks, '
       : { verify: async (code) => ({ matches: (await users.verifyUserCode(user, code)) === true }) }
 }
 
+/** For deployments without user codes. */
 export const noCodes: CodeOf = async () => undefined
 
 export function hasUserCodes(users: UserHooks): users is UserHooks & Required<Pick<UserHooks, 'verifyUserCode'>> {
   return users.verifyUserCode !== undefined
 }
 
-/** How users show that a code is theirs to change: they know it, or have signed in just now. */
+/** How users prove that they may change the code: they know it, or have signed in just now. */
 export interface Proof {
   presentCode: string | undefined
   signedInJustNow: boolean
-  /** Through which client they come. */
+  /** The client through which they change it. */
   clientId: string
   connection?: QueuedCaller['connection']
-  /** Tells the user, in the step that changes the code. */
+  /** Messages that tell the user, sent in the step that changes the code. */
   notices: readonly OutboxMessage[]
-  /** Asked once the code is known to be theirs to change, so that nobody else hears an answer. Throws if it may not be this one. */
+  /** Called once the proof is verified, so that no other caller learns the result. Throws if the new code is not allowed. */
   mayBe(code: string): Promise<void>
 }
 
@@ -171,16 +172,16 @@ export interface OwnCodeNeeds extends CodeNeeds {
   store: Pick<UserCodeStore, 'find' | 'put' | 'replace'>
 }
 
-/** What users of the built-in directory do with their codes. */
+/** Users of the built-in directory read and change their own codes. */
 export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, clock }: OwnCodeNeeds) {
   return {
-    /** Whether there is one, and since when, if the user set it. */
+    /** Resolves to whether there is a code, and since when, if the user set it. */
     async look(user: User): Promise<{ isSet: boolean; setAt: number | undefined }> {
       const isSet = (await codeOf(user)) !== undefined
       return { isSet, setAt: isSet ? (await store.find(user.id))?.setAt : undefined }
     },
 
-    /** @param code the new one, or nothing to have none any more */
+    /** @param code the new code, or undefined to have none any more */
     async change(user: User, code: string | undefined, proof: Proof): Promise<Change> {
       const caller = { groups: knownUser(user.id), connection: proof.connection }
       return queue.withTurn(caller, () => changeInTurn(user, code, proof))
@@ -200,13 +201,13 @@ export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, cl
     const present = await store.find(user.id)
     const known = await codeOf(user)
     const trying = { userId: user.id, clientId: proof.clientId, at: clock.now() }
-    // Through a token of the user: what strangers tried does not count here.
+    // The call has a token of the user: tries of other clients do not count here.
     if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
     const { matches } = await (known ?? noCode(hashing)).verify(presentCode)
     if (!matches) return known === undefined ? 'proof needed' : 'wrong'
-    // Only now: a token that was found somewhere must not be good for trying passwords.
+    // Only now: a stolen token must not be enough to test passwords.
     if (code !== undefined) await proof.mayBe(code)
-    // Of two who change it at once, the one who proved an older code loses.
+    // Of two simultaneous changes, the one that proved an older code fails.
     const hash = await hashOf(code)
     const isChanged = await store.replace(user.id, present?.hash, hash, clock.now(), proof.notices)
     return isChanged ? 'changed' : 'meanwhile changed'
@@ -215,7 +216,7 @@ export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, cl
 
 export type OwnCode = ReturnType<typeof createOwnCode>
 
-/** Whether this can be a code: 4 to 64 characters, none of them invisible, and something to see. */
+/** Whether this can be a code: 4 to 64 characters, none of them invisible, no spaces at the ends. */
 export function isUserCode(code: string): boolean {
   return /^[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]{4,64}$/u.test(code) && code.trim() === code
 }

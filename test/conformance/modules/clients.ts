@@ -1,4 +1,4 @@
-/** Callers who are not the client they should be (fapi-ciba.md §3.2). */
+/** Requests with the wrong client authentication or from the wrong client (fapi-ciba.md §3.2). */
 import assert from 'node:assert/strict'
 import { CIBA } from '../../support/stage.ts'
 import { assertBackchannelError, assertError, assertPending } from '../checks.ts'
@@ -31,7 +31,7 @@ export const tokenEndpointNegatives: Modules = {
       const allowed = ['invalid_request', 'invalid_grant', 'invalid_client'] as const
       assertError(answer, [401, 'invalid_client'], ...allowed.map((error): [number, string] => [400, error]))
     }
-    // The request is none the worse for it (CT-7).
+    // The request is still valid (CT-7).
     await suite.checkTokens(suite.first, await suite.poll(suite.first, flow.authReqId))
   },
 }

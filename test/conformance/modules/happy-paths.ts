@@ -1,4 +1,4 @@
-/** Discovery, and flows that end as they should (fapi-ciba.md §3.2, §7). */
+/** Discovery, and successful flows (fapi-ciba.md §3.2, §7). */
 import assert from 'node:assert/strict'
 import { decodeJwt } from 'jose'
 import { newSecret } from '../../../src/platform/crypto.ts'
@@ -92,7 +92,7 @@ export const happyPaths: Modules = {
     assert.equal(flow.expiresIn, 10)
     suite.waitSeconds(flow.expiresIn + 5)
     assertError(await suite.poll(suite.first, flow.authReqId), [400, 'expired_token'])
-    // A ping about it is optional, and we send none: the client knows the deadline.
+    // A ping about it is optional, and Doorbell sends none: the client knows the deadline.
     await suite.stage.doorbell.sweep()
     await suite.stage.doorbell.idle()
     assert.deepEqual(suite.endpoint.heard, [])
@@ -175,7 +175,7 @@ function refresh(suite: Suite, client: SuiteClient, tokens: Record<string, unkno
   return suite.token(client, { grant_type: 'refresh_token', refresh_token: String(tokens.refresh_token), ...more })
 }
 
-/** What a ping client must always say. */
+/** Returns the parameters that a ping client must always send. */
 export function callBack({ variant }: Suite): Record<string, string> {
   return variant.cibaMode === 'ping' ? { client_notification_token: newSecret(24) } : {}
 }

@@ -1,4 +1,4 @@
-/** Requests that are not as they should be: 400 invalid_request, and nothing besides (fapi-ciba.md §3.2). */
+/** Invalid requests: 400 invalid_request, without other members (fapi-ciba.md §3.2). */
 import { exportJWK, importJWK, UnsecuredJWT } from 'jose'
 import { newSecret } from '../../../src/platform/crypto.ts'
 import { assertBackchannelError } from '../checks.ts'
@@ -74,7 +74,7 @@ async function refused(suite: Suite, form: Record<string, string>): Promise<void
   assertBackchannelError(await suite.ring(suite.first, form), [400, 'invalid_request'])
 }
 
-/** The client's own RSA key, for the older kind of signature. */
+/** Returns the client's RSA key for RS256. */
 export async function asRs256({ privateKey }: Suite['first']['key']): Promise<Suite['first']['key']['privateKey']> {
   const { alg: _PS256, ...jwk } = await exportJWK(privateKey)
   return (await importJWK(jwk, 'RS256')) as Suite['first']['key']['privateKey']

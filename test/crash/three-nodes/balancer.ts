@@ -1,4 +1,4 @@
-/** What stands before the nodes: a balancer, and clients that ask again where no answer came. */
+/** The balancer in front of the nodes, and clients that retry without a response. */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Cluster, Node } from './cluster.ts'
 import type { Doubt, Findings, Json, Progress } from './play.ts'
@@ -6,11 +6,11 @@ import type { Doubt, Findings, Json, Progress } from './play.ts'
 export interface Answer {
   status: number
   body: Json
-  /** What became of earlier attempts whose outcome nobody knows: the connection broke, nobody answered, or a 503. */
+  /** Earlier attempts with an unknown outcome: the connection broke, there was no response, or it was a 503. */
   doubts: Doubt[]
 }
 
-/** POST to a path, at this node first. Resolves to an answer that is no 5xx. */
+/** POSTs to a path, first at this node. Resolves to a response that is not a 5xx. */
 export type Ask = (node: number, path: string, form: Record<string, string>, authorization: string) => Promise<Answer>
 
 export function createBalancer({ nodes, send }: Cluster, progress: Progress, { count, blame }: Findings): Ask {
@@ -23,7 +23,7 @@ export function createBalancer({ nodes, send }: Cluster, progress: Progress, { c
       const answer = await send(node, path, form, authorization).catch((error: Error) => {
         node.awayUntil = performance.now() + 500
         doubts.push(/timeout|aborted/i.test(`${error.name} ${error.message}`) ? 'no answer in time' : 'connection lost')
-        count(`attempts without an answer: ${doubts.at(-1)}`)
+        count(`attempts without a response: ${doubts.at(-1)}`)
       })
       if (answer === undefined) continue
       if (answer.status < 500) return { ...answer, doubts } satisfies Answer
@@ -36,7 +36,7 @@ export function createBalancer({ nodes, send }: Cluster, progress: Progress, { c
       doubts.push('answered 503')
       await pause(100)
     }
-    throw new Error(`nobody answers ${path}`)
+    throw new Error(`no response to ${path}`)
   }
 
   function chooseNode(number: number): Node {

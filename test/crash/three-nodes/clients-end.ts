@@ -7,7 +7,7 @@ import type { Json } from './play.ts'
 
 export type ClientsEnd = Awaited<ReturnType<typeof openClientsEnd>>
 
-/** Where clients are called back. Can keep its callers waiting. */
+/** The notification endpoint of all clients. It can delay its responses. */
 export async function openClientsEnd() {
   const expected = new Map<
     string,
@@ -27,7 +27,7 @@ export async function openClientsEnd() {
     one.calls += 1
     one.texts.add(text)
     if (incoming.headers.authorization !== `Bearer ${one.bearer}`) complaints.push(`a wrong bearer for ${id}`)
-    // Every attempt says the same: another text of a push would be other tokens.
+    // All attempts must have the same content: another push would contain other tokens.
     if (one.texts.size > 1) complaints.push(`two texts for one request`)
     response.once('close', () => {
       held.delete(response)
@@ -37,7 +37,7 @@ export async function openClientsEnd() {
       held.add(response)
       return
     }
-    // Now and then the first call is answered 500, and has to be made again.
+    // Sometimes the first call is answered with 500 and must be retried.
     if (one.calls === 1 && randomInt(20) === 0) return void response.writeHead(500).end()
     response.writeHead(204).end()
     one.heard.resolve(JSON.parse(text) as Json)
@@ -59,12 +59,12 @@ export async function openClientsEnd() {
       return Promise.race([promise, late])
     },
     repeated: () => [...expected.values()].filter(({ calls }) => calls > 1).length,
-    /** From now on nobody is answered; resolves when so many wait. */
+    /** From now on no call is answered; resolves when this many wait. */
     async holds(many: number): Promise<void> {
       holding = true
       await until(() => held.size >= many, 20_000)
     },
-    /** Nobody waits any longer, and nobody was heard: they are told that it failed. */
+    /** Ends the delay: the waiting calls fail, as if the client had not received them. */
     release(): void {
       holding = false
       for (const response of held) response.writeHead(503).end()

@@ -1,4 +1,4 @@
-/** Three servers, each a process of its own, with clocks that are two seconds apart. */
+/** Three servers, each a separate process, with clocks up to two seconds apart. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,14 +8,14 @@ import { type ServerProcess, startServer } from '../../support/process.ts'
 import { castConfig } from '../../support/stage.ts'
 import { type Json, type Play, userNames } from './play.ts'
 
-/** Milliseconds that the clocks of the nodes are ahead. */
+/** Milliseconds by which the clocks of the nodes are ahead. */
 const clocks = [-1000, 0, 1000]
 
 export interface Node {
   number: number
   port: number
   process: ServerProcess
-  /** A balancer sends nobody here before this. */
+  /** The balancer does not use this node before this time. */
   awayUntil: number
 }
 
@@ -25,7 +25,7 @@ export async function openCluster(play: Play, database: string, notify: string) 
   const folder = await mkdtemp(join(tmpdir(), 'doorbell-nodes-'))
   const configFile = await writeConfig(folder, play, database, notify)
   const agent = new Agent({ connections: 256, headersTimeout: 0, bodyTimeout: 0 })
-  /** Milliseconds a balancer waits for an answer. */
+  /** Milliseconds that the balancer waits for a response. */
   const patienceMs = 3000
   const nodes: Node[] = []
   const past: string[] = []
@@ -96,7 +96,7 @@ export async function openCluster(play: Play, database: string, notify: string) 
 
 async function writeConfig(folder: string, play: Play, database: string, notify: string): Promise<string> {
   const configFile = join(folder, 'doorbell.config.json')
-  // The issuer is the balancer's address: nobody listens there.
+  // The issuer is the address of the balancer, on which no server listens.
   const issuerPort = await freePort()
   const users = userNames.map((name) => ({ id: `id-${name}`, username: name, email: `${name}@example.com` }))
   const config = castConfig(issuerPort, database, {
@@ -107,7 +107,7 @@ async function writeConfig(folder: string, play: Play, database: string, notify:
       users,
       issuer: `http://localhost:${issuerPort}`,
       notifications: { timeout: play.timeout, attempts: 50 },
-      // Tokens that have run out are deleted, and could not be counted in the end.
+      // Expired tokens are deleted, and could not be counted in the end.
       tokens: { accessTtl: 86_400 },
     },
   })

@@ -2,7 +2,7 @@ import { Pool } from 'pg'
 import { until } from '../../support/until.ts'
 import type { Findings, Progress } from './play.ts'
 
-/** Compares what was told to clients and users with what the tables say of it. */
+/** Compares what clients and users were told with the tables. */
 export async function countTables(url: string, progress: Progress, { count, blame }: Findings): Promise<void> {
   const pool = new Pool({ connectionString: url, max: 1 })
   try {
@@ -32,7 +32,7 @@ export async function countTables(url: string, progress: Progress, { count, blam
     )
     count('notifications that took more than one attempt', more.rows[0].again)
     count('notifications parked', more.rows[0].parked)
-    count('rings whose answer was lost', rows.length - progress.begun - progress.patientRings)
+    count('requests whose response was lost', rows.length - progress.begun - progress.patientRings)
   } finally {
     await pool.end()
   }

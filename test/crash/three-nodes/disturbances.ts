@@ -1,4 +1,4 @@
-/** What happens to the nodes, to Postgres and to announcements while flows are under way. */
+/** Failures of nodes, of Postgres and of announcements during the flows. */
 import { setTimeout as pause } from 'node:timers/promises'
 import { Client } from 'pg'
 import type { startRestartablePostgres } from '../../support/postgres.ts'
@@ -18,7 +18,7 @@ export interface Disturbed {
   findings: Findings
 }
 
-/** Lets one after the other happen, evenly over the play. Resolves when all have happened. */
+/** Runs all disturbances one after the other, evenly over the run. Resolves when all have ended. */
 export async function disturb({ play, postgres, clientsEnd, cluster, progress, findings }: Disturbed): Promise<void> {
   const nodeEnds = createNodeEnds({ play, clientsEnd, cluster, findings })
   const databaseEnds = createDatabaseEnds(postgres, progress, findings)
@@ -70,18 +70,18 @@ function createDatabaseEnds(postgres: Postgres, progress: Progress, { count }: F
 function createNodeEnds({ play, clientsEnd, cluster, findings }: Omit<Disturbed, 'postgres' | 'progress'>) {
   const { nodes } = cluster
   const { count, blame } = findings
-  // With more than sixteen under way each of the nodes has some: none has more than four for each of two clients.
+  // With more than sixteen messages in progress each node has some: none has more than four for each of two clients.
   const manyCalls = Math.min(play.atOnce - 1, 18)
 
   async function nodeKilled(): Promise<void> {
     const node = nodes[0]!
     let wasFelt = false
-    // The calls that wait may all be other nodes': then it is killed once more.
+    // All waiting calls may come from other nodes: then another node is killed.
     for (let time = 0; time < play.kills || (!wasFelt && time < play.kills + 5); time++) {
       await clientsEnd.holds(manyCalls)
       const before = clientsEnd.cutOff
       await node.process.kill()
-      // Its connections are seen to be gone, before the others are answered.
+      // The end of its connections must be noticed before the others are answered.
       await pause(100)
       clientsEnd.release()
       await pause(1000)

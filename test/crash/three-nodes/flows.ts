@@ -1,4 +1,4 @@
-/** What clients and users do: ring at one node, decide at another, ask a third. */
+/** Clients and users: a request at one node, a decision at another, polls at a third. */
 import { randomInt } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { CIBA, credentials, newNotificationToken } from '../../support/stage.ts'
@@ -6,7 +6,7 @@ import type { Ask } from './balancer.ts'
 import type { ClientsEnd } from './clients-end.ts'
 import { clientNames, type Doubt, type Findings, type Flow, type Json, type Progress, userNames } from './play.ts'
 
-/** In which order a flow comes to the nodes. */
+/** The order in which a flow uses the nodes. */
 export const nodeOrders = [
   [0, 1, 2],
   [1, 2, 0],
@@ -23,7 +23,7 @@ interface FlowNeeds {
   findings: Findings
 }
 
-/** Returns what plays one flow, from ring to tokens. */
+/** Returns a function that runs one flow, from the request to the tokens. */
 export function createFlowPlay({ ask, clientsEnd, progress, findings: { count, blame } }: FlowNeeds) {
   const { collect, checkPush } = createCollector(ask, { count, blame })
 
@@ -36,7 +36,7 @@ export function createFlowPlay({ ask, clientsEnd, progress, findings: { count, b
     const bearer = newNotificationToken()
     const ring = { scope: 'openid', login_hint: user, client_notification_token: bearer }
     const rung = await ask(ringsAt, '/backchannel/authorize', ring, credentials[client])
-    if (rung.status !== 200) return blame('wrongAnswers', `a ring: ${rung.status} ${JSON.stringify(rung.body)}`)
+    if (rung.status !== 200) return blame('wrongAnswers', `a request: ${rung.status} ${JSON.stringify(rung.body)}`)
     const authReqId = String(rung.body.auth_req_id)
     if (client !== 'kiosk') clientsEnd.expect(authReqId, bearer)
 
@@ -71,9 +71,9 @@ export function createFlowPlay({ ask, clientsEnd, progress, findings: { count, b
   return playFlow
 }
 
-/** How a client comes to its tokens, or to its denial. */
+/** Returns functions by which a client gets its tokens, or its denial. */
 function createCollector(ask: Ask, { count, blame }: Pick<Findings, 'count' | 'blame'>) {
-  /** Two nodes are asked at the same time: of an approval, one of them has the tokens. */
+  /** Polls two nodes at the same time: after an approval, one of them returns the tokens. */
   async function collect(flow: Flow, ...at: [number, number]): Promise<void> {
     const { client, wanted, requestId, givenUp } = flow
     const doubts: Doubt[] = []
@@ -96,12 +96,12 @@ function createCollector(ask: Ask, { count, blame }: Pick<Findings, 'count' | 'b
         return
       }
       if (errors.has('invalid_grant')) {
-        // Redeemed, and the answer died on its way: with its node, or with a caller that had waited long enough.
+        // Redeemed, and the response was lost: with its node, or because the caller had stopped waiting.
         if (doubts.length > 0) return count(`answers with tokens lost: ${[...new Set(doubts)].join(', ')}`)
         break
       }
       if (!errors.has('authorization_pending') && !errors.has('slow_down')) break
-      count('polls that heard of a decision later than its user')
+      count('polls that returned a decision later than its user saw it')
       await pause(100)
     }
     const instead = JSON.stringify({ heard, givenUp })

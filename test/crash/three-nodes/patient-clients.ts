@@ -4,9 +4,9 @@ import type { Ask } from './balancer.ts'
 import { nodeOrders } from './flows.ts'
 import { type Findings, goesOn, type Play, type Progress, userNames } from './play.ts'
 
-/** Returns what plays a client that keeps its interval until the play is over. */
+/** Returns a function that runs a client that keeps its interval until the end. */
 export function createPatientClients(ask: Ask, play: Play, progress: Progress, { count, blame }: Findings) {
-  /** Polls in turn at all nodes, never before its interval is over, and nobody ever decides. */
+  /** Polls all nodes in turn, never within the interval; the request is never decided. */
   async function waitPatiently(number: number): Promise<void> {
     const order = nodeOrders[number]!
     const ring = { scope: 'openid', login_hint: userNames[number]! }

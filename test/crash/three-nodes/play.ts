@@ -1,42 +1,42 @@
-/** What is played with three nodes, how far it has come, and what is counted. */
+/** The settings of a run with three nodes, its progress, and what is counted. */
 export interface Play {
-  /** At least so many; it goes on until everything has happened. */
+  /** The minimum number; the run continues until all disturbances have taken place. */
   flows: number
-  /** Clients that ring at the same time. */
+  /** Clients that send requests at the same time. */
   atOnce: number
   /** How often a node is killed. */
   kills: number
-  /** Milliseconds a node is stopped where it is. */
+  /** Milliseconds for which a node is stopped (SIGSTOP). */
   stopped: number
-  /** Seconds a client has to answer a ping or push; leases are two seconds longer. */
+  /** Seconds that a client has to answer a ping or push; leases are two seconds longer. */
   timeout: number
   /** Whether Postgres syncs to disk. */
   durable: boolean
   say(line: string): void
 }
 
-/** Nobody may be let down: each is 0, or something is wrong. */
+/** Broken guarantees: each must be 0. */
 export interface LetDown {
-  /** A user was told that their answer counts, and it does not, or the client never learned of it. */
+  /** A decision was acknowledged to the user but is not stored, or the client never received it. */
   decisionsLost: number
-  /** A ping or push that never arrived, or does not lie in the table as delivered. */
+  /** A ping or push that never arrived, or is not stored as delivered. */
   notificationsLost: number
-  /** Tokens were handed out twice for one approval, or are in the table twice. */
+  /** Tokens were issued twice for one approval, or are stored twice. */
   doubleRedemptions: number
-  /** An answer 5xx while the database was there, or without Retry-After. */
+  /** A 5xx while the database was reachable, or without Retry-After. */
   wrong5xx: number
-  /** Any other answer that no story has. */
+  /** Any other unexpected response. */
   wrongAnswers: number
-  /** Servers that ended without having been killed. */
+  /** Servers that ended without being killed. */
   nodesLost: number
 }
 
 export interface Report {
   letDown: LetDown
   facts: Record<string, number>
-  /** What was wrong, in words: the first few. */
+  /** Descriptions of the first faults. */
   complaints: string[]
-  /** What the servers logged as errors, and how often. */
+  /** The errors in the logs of the servers, and how often each occurred. */
   logged: Record<string, number>
   seconds: number
 }
@@ -48,7 +48,7 @@ export type ClientName = (typeof clientNames)[number]
 
 export const userNames = Array.from({ length: 200 }, (_, number) => `user${number}`)
 
-/** What became of an attempt whose outcome nobody knows. */
+/** Why the outcome of an attempt is unknown. */
 export type Doubt = 'connection lost' | 'no answer in time' | 'answered 503'
 
 export interface Flow {
@@ -57,21 +57,24 @@ export interface Flow {
   wanted: 'approved' | 'denied'
   requestId: string
   authReqId: string
-  /** What became of polls before the decision. They excuse nothing: who has given one up loses nothing by it. */
+  /**
+   * Unknown outcomes of polls before the decision. They excuse no missing tokens: a lost poll before the decision loses
+   * none.
+   */
   givenUp: Doubt[]
 }
 
-/** How far the play has come. */
+/** The progress of the run. */
 export interface Progress {
   /** Flows begun. */
   begun: number
-  /** Flows that came as far as a decision that counts. */
+  /** Flows with an acknowledged decision. */
   flows: Flow[]
   /** Requests of clients that keep their interval. */
   patientRings: number
-  /** When Postgres was last away, by `performance.now()`. */
+  /** When Postgres was last unreachable, by `performance.now()`. */
   databaseAway?: { from: number; until: number }
-  /** Whether everything that was to happen meanwhile has happened. */
+  /** Whether all disturbances have taken place. */
   happened: boolean
   failed: boolean
 }
@@ -79,7 +82,7 @@ export interface Progress {
 export const goesOn = ({ flows }: Play, { failed, begun, happened }: Progress) =>
   !failed && (begun < flows || !happened)
 
-/** What is counted while the play is on, and what was wrong. */
+/** Counts events during the run, and collects faults. */
 export type Findings = ReturnType<typeof createFindings>
 
 export function createFindings() {
