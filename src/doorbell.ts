@@ -22,7 +22,7 @@ import { composeSigningKeys } from './composition/signing-keys.ts'
 import { composeUserHints, composeUsers, type PasswordParts } from './composition/users.ts'
 import type { Config } from './config/config.ts'
 import { type Clock, systemClock } from './platform/clock.ts'
-import type { CallerPatience } from './platform/http/answer.ts'
+import type { CallerTimeouts } from './platform/http/answer.ts'
 import { createEnding } from './platform/http/life.ts'
 import { answerRaw, asPlugin } from './platform/http/mount.ts'
 import { createLog, type Log } from './platform/log.ts'
@@ -40,7 +40,7 @@ export interface DoorbellOptions {
   /** How the database is opened. For tests: the connection can be slow or cut. */
   openDatabase?: typeof openDatabase
   /** How long callers may take to send a request, in milliseconds. For tests. */
-  callerPatience?: CallerPatience
+  callerPatience?: CallerTimeouts
   /** How passwords and user codes are hashed. For tests: hashing can be cheap or delayed. */
   passwords?: PasswordParts
 }

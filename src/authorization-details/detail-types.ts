@@ -21,14 +21,14 @@ export interface DetailSchema {
 export type DescribeDetail = (detail: AuthorizationDetail, locale: Language) => string | readonly string[]
 
 /** Returns whether `approved` is no more than `asked`. Both are of the type and match its schema. */
-export type IsNoMore = (asked: AuthorizationDetail, approved: AuthorizationDetail) => boolean
+export type IsSubset = (asked: AuthorizationDetail, approved: AuthorizationDetail) => boolean
 
 export interface DetailType {
   /** For all fields but `type`. Unknown fields are refused unless the schema allows them. */
   schema: DetailSchema
   describe: DescribeDetail
   /** The lists from which a user may leave out members, or a function. Without it: all or nothing. */
-  narrow?: readonly string[] | IsNoMore
+  narrow?: readonly string[] | IsSubset
 }
 
 /** A detail as text. */

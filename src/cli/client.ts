@@ -15,7 +15,7 @@ import { endClient } from '../endings/end-client.ts'
 import { newSecret } from '../platform/crypto.ts'
 import { profiles } from '../platform/security-profile.ts'
 import { didYouMean, isPlain, nearest } from '../platform/validation.ts'
-import { atNewDesk, withDatabase } from './context/desk.ts'
+import { withDatabase, withNewDatabase } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
 import { colour, examples, listing, note, print, printJson, table } from './context/terminal.ts'
@@ -97,7 +97,7 @@ export function addClient(program: Command): void {
 async function runAdd(options: AddOptions): Promise<void> {
   const input = await gather(options)
   const madeSecret = needsSecret(input) ? newSecret() : undefined
-  const added = await atNewDesk(options, async ({ config, database, vault, clock, audit }) => {
+  const added = await withNewDatabase(options, async ({ config, database, vault, clock, audit }) => {
     const metadata = check({ ...input, ...(madeSecret !== undefined && { client_secret: madeSecret }) }, config)
     const isConfigured = config.clients.some(({ client_id }) => client_id === metadata.client_id)
     if (metadata.client_id === CONSENT_APP)

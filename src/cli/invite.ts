@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import { createInitialAccessStore } from '../client/registration/initial-access-token-store.ts'
 import { newSecret } from '../platform/crypto.ts'
-import { atNewDesk } from './context/desk.ts'
+import { withNewDatabase } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
 import { count, examples, iso, note, print, printJson } from './context/terminal.ts'
@@ -30,7 +30,7 @@ async function runInvite(options: InviteOptions): Promise<void> {
   const uses = readUses(options.uses)
   const lifetime = readTime(options.expires)
   const token = newSecret()
-  const made = await atNewDesk(options, async ({ config, database, clock, audit }) => {
+  const made = await withNewDatabase(options, async ({ config, database, clock, audit }) => {
     const now = clock.now()
     await createInitialAccessStore(database).add(token, uses, now, now + lifetime)
     audit({ event: 'client.invited', by: 'command' })

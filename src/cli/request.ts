@@ -6,7 +6,7 @@ import { type Cast, findCast } from './client-role/cast.ts'
 import { type Connection, connect } from './client-role/connection.ts'
 import { poll } from './client-role/poll.ts'
 import { discover, type PlayedClient, type ProviderMetadata, Refused } from './client-role/provider.ts'
-import { type Outcome, type Ringing, requestAuthentication, type Tokens } from './client-role/ring.ts'
+import { type Outcome, requestAuthentication, type StartedRequest, type Tokens } from './client-role/ring.ts'
 import { checkPushed, type IdToken, readIdToken } from './client-role/verify.ts'
 import { Failure } from './context/failure.ts'
 import { readSecret } from './context/secret-input.ts'
@@ -150,7 +150,7 @@ function parametersOf(options: RequestOptions): Record<string, string | undefine
 }
 
 function describeRinging(
-  { authReqId, expiresIn, deadline, interval }: Ringing,
+  { authReqId, expiresIn, deadline, interval }: StartedRequest,
   client: PlayedClient,
   { bindingMessage }: RequestOptions,
   endpoint: CallBackEndpoint | undefined,
@@ -181,7 +181,7 @@ interface Played {
   client: PlayedClient
   metadata: ProviderMetadata
   connection: Connection
-  ringing: Ringing
+  ringing: StartedRequest
   options: RequestOptions
 }
 

@@ -11,7 +11,7 @@ import { isUserCode } from '../user/user-code/user-code.ts'
 import { createUserCodeStore } from '../user/user-code/user-code-store.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { createUserStore } from '../user/user-store.ts'
-import { atNewDesk, withDatabase } from './context/desk.ts'
+import { withDatabase, withNewDatabase } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
 import { colour, examples, listing, print, printJson, table } from './context/terminal.ts'
@@ -102,7 +102,7 @@ export function addUser(program: Command): void {
 async function runAdd(options: AddOptions): Promise<void> {
   const given = options.passwordStdin ? await readSecret('password') : undefined
   const password = given ?? newSecret(12)
-  const added = await atNewDesk(options, async ({ config, database, vault, clock, audit }) => {
+  const added = await withNewDatabase(options, async ({ config, database, vault, clock, audit }) => {
     const now = clock.now()
     const user = check({ ...options, id: options.id ?? newId(now) }, configuredUsers(config))
     const users = createUserStore(database)

@@ -1,7 +1,7 @@
 /** The HTTP server that all routes are added to, and what all its responses have in common. */
 import { type FastifyInstance, fastify } from 'fastify'
 import type { Config } from '../config/config.ts'
-import { type CallerPatience, edge, edgeOptions, serverPatience } from '../platform/http/answer.ts'
+import { type CallerTimeouts, edge, edgeOptions, serverTimeouts } from '../platform/http/answer.ts'
 import { nameCallers } from '../platform/http/caller-address.ts'
 import { collectRoutes } from '../platform/http/mount.ts'
 import { tlsOptions } from '../platform/http/tls.ts'
@@ -13,9 +13,9 @@ import type { Platform } from './platform.ts'
 /** Returns a Fastify server without routes, and the list in which added routes are collected. */
 export function composeHttpServer(
   { config, texts, profile, metrics, loadShedding, log }: Platform,
-  patience?: CallerPatience,
+  patience?: CallerTimeouts,
 ) {
-  const timeouts = serverPatience(patience)
+  const timeouts = serverTimeouts(patience)
   const app: FastifyInstance = fastify({
     ...edgeOptions,
     logger: false,

@@ -10,7 +10,7 @@ import { createEndSession } from '../endings/end-session.ts'
 import { createSessionEndingStore } from '../endings/session-ending-store.ts'
 import { authorizeEndpoint } from '../openid-provider/authorize-endpoint.ts'
 import { createForwardToOidcProvider } from '../openid-provider/forward-request.ts'
-import { handedOverEndpoint } from '../openid-provider/forwarded-endpoint.ts'
+import { forwardedEndpoint } from '../openid-provider/forwarded-endpoint.ts'
 import { createBeginFor } from '../openid-provider/held-generations.ts'
 import { createOidcModelStore } from '../openid-provider/oidc-model-store.ts'
 import { createCurrentProvider } from '../openid-provider/openid-provider.ts'
@@ -148,7 +148,7 @@ export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): 
   onlyMethods(app, paths.jwks, ['GET', 'OPTIONS'])
   const { texts } = needs.platform
   authorizeEndpoint(app, paths.authorization, { forwardToOidcProvider, places, remove: models.removeSignIns, texts })
-  handedOverEndpoint(app, provider, forwardToOidcProvider)
+  forwardedEndpoint(app, provider, forwardToOidcProvider)
 }
 
 function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openid, framing }: OpenidRouteNeeds): void {

@@ -1,7 +1,7 @@
 /** The settings `authorizationDetails` (RFC 9396) and `resources` (RFC 8707). */
 import { z } from 'zod'
 import { describeWith } from '../authorization-details/detail-template.ts'
-import type { DetailSchema, DetailType, IsNoMore } from '../authorization-details/detail-types.ts'
+import type { DetailSchema, DetailType, IsSubset } from '../authorization-details/detail-types.ts'
 import { isResourceAddress, type Resources } from '../authorization-details/resources.ts'
 import { expectation, isPlain, readSettings } from '../platform/validation.ts'
 import type { DetailTypeInput } from './settings/tokens.ts'
@@ -21,7 +21,7 @@ const typeSchema = z.strictObject({
     expectation(describeForm),
   ),
   narrow: z
-    .custom<readonly string[] | IsNoMore>(
+    .custom<readonly string[] | IsSubset>(
       (value) => typeof value === 'function' || z.array(z.string().min(1)).min(1).safeParse(value).success,
       expectation(narrowForm),
     )

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../platform/clock.ts'
 import type { Form } from '../platform/http/form.ts'
 import { saySelfRegistered } from '../platform/i18n/self-registered.ts'
-import { approvedIn, boxesOf } from './approve-less.ts'
+import { approvedIn, checkboxesOf } from './approve-less.ts'
 import type { DeviceApi, ShownRequest } from './device-api.ts'
 import { type Session, safeReturn } from './session.ts'
 import { formOf, nameOf, type Reader, type Shell, staleForm } from './shell.ts'
@@ -131,7 +131,7 @@ function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
     const text = say(`scope.${scope}`)
     return text === `scope.${scope}` ? say('scope.other', { scope }) : text
   })
-  const boxes = boxesOf(shown)
+  const boxes = checkboxesOf(shown)
   const details = (shown.authorization_details_text ?? []).map(({ lines }, index) => ({
     lines,
     boxes: boxes[index] ?? [],

@@ -6,14 +6,14 @@ import type { ShownRequest } from './device-api.ts'
 const mostBoxes = 80
 
 /** A checkbox on the page. */
-export interface Box {
+export interface DetailCheckbox {
   /** The form parameter of the box. */
   name: string
   text: string
 }
 
 /** Returns the boxes of each detail: none if nothing may be left out, or there would be too many. */
-export function boxesOf({ authorization_details_text: texts = [] }: ShownRequest): Box[][] {
+export function checkboxesOf({ authorization_details_text: texts = [] }: ShownRequest): DetailCheckbox[][] {
   const boxes = texts.map(({ choices = [] }, index) =>
     choices.flatMap(({ members }, list) =>
       members.map((text, member) => ({ name: boxName(index, list, member), text })),
@@ -24,7 +24,7 @@ export function boxesOf({ authorization_details_text: texts = [] }: ShownRequest
 
 /** Returns the approved details, or undefined if the page had no boxes: then all are approved. */
 export function approvedIn(form: Form, request: ShownRequest): Record<string, unknown>[] | undefined {
-  if (boxesOf(request).flat().length === 0) return undefined
+  if (checkboxesOf(request).flat().length === 0) return undefined
   return request.authorization_details?.map((detail, index) => {
     const lists = (request.authorization_details_text?.[index]?.choices ?? []).map(({ field }, list) => {
       const members = (detail[field] as unknown[]).filter((_, member) => form.has(boxName(index, list, member)))

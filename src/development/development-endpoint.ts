@@ -13,7 +13,7 @@ export interface DevelopmentNeeds {
   decide: Decide
   mailbox: Mailbox
   /** Called for every call to /dev/callback, with its unparsed body and the status of the response. */
-  onCall?: ((call: HeardCall) => void) | undefined
+  onCall?: ((call: RecordedCall) => void) | undefined
   clock: Clock
 }
 
@@ -32,7 +32,7 @@ export interface ReceivedCall {
 }
 
 /** A call with its unparsed body. */
-export interface HeardCall {
+export interface RecordedCall {
   name: string
   authorization: string | undefined
   contentType: string | undefined

@@ -20,7 +20,7 @@ import type { UserHooks } from '../user/user.ts'
 import { authenticationContextOf } from './authentication-context.ts'
 import { claimsByScope, claimsOf } from './claims.ts'
 import { asOidcProviderSeesIt, type KnownClient, onlyWithGrants } from './client-view.ts'
-import { certificateOfHandedOver } from './forward-request.ts'
+import { certificateOfForwarded } from './forward-request.ts'
 import { createAdapterFactory } from './oidc-adapter.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
 import { cookieNames, paths } from './paths.ts'
@@ -203,10 +203,10 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
       certificateBoundAccessTokens: true,
       selfSignedTlsClientAuth: true,
       tlsClientAuth: true,
-      getCertificate: (ctx) => certificateOfHandedOver(ctx.req)?.certificate,
-      certificateAuthorized: (ctx) => certificateOfHandedOver(ctx.req)?.isTrusted === true,
+      getCertificate: (ctx) => certificateOfForwarded(ctx.req)?.certificate,
+      certificateAuthorized: (ctx) => certificateOfForwarded(ctx.req)?.isTrusted === true,
       certificateSubjectMatches: (ctx, property, expected) => {
-        const shown = certificateOfHandedOver(ctx.req)
+        const shown = certificateOfForwarded(ctx.req)
         return shown !== undefined && subjectMatches(shown.certificate, property as SubjectMetadata, expected)
       },
     },

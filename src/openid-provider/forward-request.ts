@@ -10,7 +10,7 @@ import { type Form, isForm, readForm } from '../platform/http/form.ts'
 import { type Slot, slotOf } from '../platform/http/load-shedding.ts'
 import { targetOf } from '../platform/http/one-spelling.ts'
 import { refuseUnstorableForm } from '../platform/http/outside-text.ts'
-import { createReadProofToHandOver, rememberProof } from './forwarded-dpop-proof.ts'
+import { createReadForwardedProof, rememberProof } from './forwarded-dpop-proof.ts'
 import { holdingGenerations } from './held-generations.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
 
@@ -35,7 +35,7 @@ export function createForwardToOidcProvider(
   prepareKeys: PrepareKeys,
 ) {
   const callbackOf = rememberCallback()
-  const readProof = createReadProofToHandOver(provider, proofs)
+  const readProof = createReadForwardedProof(provider, proofs)
   const issuer = new URL(provider().issuer)
   const known = new Map(aliases.map((alias) => [new URL(alias).host, new URL(alias)]))
 
@@ -84,7 +84,7 @@ function formIn({ method, headers }: FastifyRequest, body: Buffer): Form | undef
 const certificates = new WeakMap<IncomingMessage, ClientCertificate>()
 
 /** Returns the client certificate of a forwarded call, or undefined if it came without one. */
-export function certificateOfHandedOver(request: IncomingMessage): ClientCertificate | undefined {
+export function certificateOfForwarded(request: IncomingMessage): ClientCertificate | undefined {
   return certificates.get(request)
 }
 

@@ -23,9 +23,9 @@ export interface ForwardedCall {
 export type ForwardedProof = ReadProof | 'withheld' | undefined
 
 /** @throws {OAuthError} `invalid_dpop_proof`, `use_dpop_nonce`, `invalid_token` */
-export type ReadProofToHandOver = (call: ForwardedCall) => Promise<ForwardedProof>
+export type ReadForwardedProof = (call: ForwardedCall) => Promise<ForwardedProof>
 
-export function createReadProofToHandOver(provider: CurrentProvider, proofs: Proofs): ReadProofToHandOver {
+export function createReadForwardedProof(provider: CurrentProvider, proofs: Proofs): ReadForwardedProof {
   return async (call) => {
     if (call.proof.header === undefined) return undefined
     switch (routeOf(call.proof.path, provider())) {

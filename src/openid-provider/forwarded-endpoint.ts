@@ -33,7 +33,7 @@ export const discoveryPaths = ['/.well-known/openid-configuration', '/.well-know
  * Adds each route that `app` has no endpoint for yet. There is no wildcard route: oidc-provider's router also accepts other
  * spellings of a path.
  */
-export function handedOverEndpoint(
+export function forwardedEndpoint(
   app: FastifyInstance,
   provider: CurrentProvider,
   forwardToOidcProvider: ForwardToOidcProvider,

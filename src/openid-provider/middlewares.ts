@@ -53,7 +53,7 @@ export function narrowKeySet(
 }
 
 /** Gives the same responses as our own endpoints: no nonce unless one is required, and an error for a missing proof. */
-export function agreeAboutProofs(provider: Provider, { requireNonce }: { requireNonce: boolean }): void {
+export function configureDpop(provider: Provider, { requireNonce }: { requireNonce: boolean }): void {
   provider.use(async (ctx, next) => {
     await next()
     if (!requireNonce) ctx.remove('DPoP-Nonce')

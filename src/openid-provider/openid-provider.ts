@@ -8,9 +8,9 @@ import { type AuthorizationServerNeeds, configurationOf } from './configuration.
 import { reportErrors, reportTokens } from './events.ts'
 import { markProofsInOneStep } from './forwarded-dpop-proof.ts'
 import {
-  agreeAboutProofs,
   answerNotFound,
   compareHashedSecrets,
+  configureDpop,
   narrowKeySet,
   readOnlyWhatWasAsked,
 } from './middlewares.ts'
@@ -51,7 +51,7 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   readOnlyWhatWasAsked(provider)
   compareHashedSecrets(provider, needs.vault)
   narrowKeySet(provider, needs)
-  agreeAboutProofs(provider, needs.dpop)
+  configureDpop(provider, needs.dpop)
   markProofsInOneStep(provider)
   reportErrors(provider, needs.log)
   reportTokens(provider, needs.audit)

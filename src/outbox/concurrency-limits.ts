@@ -31,7 +31,7 @@ export interface Capacity {
 }
 
 /** How a receiver responded: `badly` is slowly, or with an error. */
-export type Manner = 'quickly' | 'badly'
+export type ReceiverPace = 'quickly' | 'badly'
 
 type KnownReceiver = Receiver & { underWay: number; share: number }
 
@@ -75,7 +75,7 @@ export function createConcurrencyLimits() {
     },
 
     /** @param manner how the receiver responded, or undefined if that is unknown */
-    end(receiver: Receiver, manner?: Manner): void {
+    end(receiver: Receiver, manner?: ReceiverPace): void {
       kinds.set(receiver.kind, kinds.get(receiver.kind)! - 1)
       const known = receivers.get(keyOf(receiver))!
       known.underWay -= 1

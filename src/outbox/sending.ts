@@ -1,7 +1,7 @@
 /** The messages being sent at the moment: within the limit of each receiver, and never ahead of older waiting messages. */
 import type { Clock } from '../platform/clock.ts'
 import { createBacklog } from './backlog.ts'
-import { type Capacity, createConcurrencyLimits, type Manner } from './concurrency-limits.ts'
+import { type Capacity, createConcurrencyLimits, type ReceiverPace } from './concurrency-limits.ts'
 import type { OutboxMessage, Outcome } from './notification.ts'
 
 export interface SendingNeeds {
@@ -27,7 +27,7 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
   const underWay = new Set<Promise<void>>()
 
   /** If there was no capacity before, messages may wait for it. */
-  function freeCapacity(message: OutboxMessage, manner?: Manner): void {
+  function freeCapacity(message: OutboxMessage, manner?: ReceiverPace): void {
     const hadRoom = limits.hasCapacity(message)
     limits.end(message, manner)
     if (!hadRoom) onChance()
@@ -75,5 +75,5 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
   }
 }
 
-const mannerOf = (outcome: Outcome['kind'], tookMs: number): Manner =>
+const mannerOf = (outcome: Outcome['kind'], tookMs: number): ReceiverPace =>
   outcome === 'delivered' && tookMs <= quickMs ? 'quickly' : 'badly'

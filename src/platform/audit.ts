@@ -85,10 +85,10 @@ export interface AuditEvent {
 }
 
 /** Records an event. */
-export type Audit = (event: Happening) => void
+export type Audit = (event: AuditRecord) => void
 
 /** An event as its cause reports it. */
-export type Happening = Pick<AuditEvent, 'event'> & {
+export type AuditRecord = Pick<AuditEvent, 'event'> & {
   [Field in (typeof fields)[number]]?: AuditEvent[Field] | undefined
 }
 

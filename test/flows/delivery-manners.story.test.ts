@@ -3,13 +3,13 @@
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
-import { type Manner, openNotificationEndpoint } from '../support/notification-endpoint.ts'
+import { openNotificationEndpoint, type ReceiverPace } from '../support/notification-endpoint.ts'
 import { openStage, type Stage } from '../support/stage.ts'
 import { callBacksOf } from '../support/tables.ts'
 
 type Mode = 'northbank' | 'till'
 
-async function openWith(t: TestContext, as: Mode, ...manners: Manner[]) {
+async function openWith(t: TestContext, as: Mode, ...manners: ReceiverPace[]) {
   const endpoint = await openNotificationEndpoint(t)
   endpoint.behaves(...manners)
   const stage = await openStage(t, { [as]: endpoint.url, config: { notifications: { timeout: 1, attempts: 3 } } })
@@ -29,7 +29,7 @@ async function lastOf(stage: Stage) {
 }
 
 describe('delivered, and not repeated', () => {
-  const manners: [string, Manner][] = [
+  const manners: [string, ReceiverPace][] = [
     ['204', 204],
     ['200', 200],
     ['200 with a body', { status: 200, body: '{"error":"invalid_request"}' }],
@@ -85,7 +85,7 @@ describe('parked at once, and not retried', () => {
 })
 
 describe('retried a few times', () => {
-  const manners: [string, Manner][] = [
+  const manners: [string, ReceiverPace][] = [
     ['500', 500],
     ['503', 503],
     ['429', 429],
@@ -144,7 +144,7 @@ describe('retried a few times', () => {
 })
 
 describe('the result can be polled, whether or not the ping arrived (M6, M51)', () => {
-  for (const manner of [401, 302, 500, 'drop'] as Manner[]) {
+  for (const manner of [401, 302, 500, 'drop'] as ReceiverPace[]) {
     test(`Northbank answers ${manner}, polls, and gets its tokens (PI-8)`, async (t) => {
       const { endpoint, stage } = await openWith(t, 'northbank', manner)
       const { auth_req_id } = await decided(stage, 'northbank')

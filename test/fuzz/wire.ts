@@ -39,13 +39,13 @@ export function openWire(port: number, patience: number): Wire {
   }
 }
 
-interface Manner {
+interface ReceiverPace {
   withoutBody: boolean
   alone: boolean
   patience: number
 }
 
-function converse(socket: Socket, bytes: Buffer, { withoutBody, alone, patience }: Manner): Promise<Heard> {
+function converse(socket: Socket, bytes: Buffer, { withoutBody, alone, patience }: ReceiverPace): Promise<Heard> {
   return new Promise((resolve) => {
     let text = ''
     const timer = setTimeout(() => end(nothing('silence'), false), patience)

@@ -21,7 +21,7 @@ export interface Heard {
 }
 
 /** The response of the endpoint. `hang` never answers, `drop` closes the connection. */
-export type Manner =
+export type ReceiverPace =
   | number
   | { status: number; headers?: Record<string, string>; body?: string }
   | 'hang'
@@ -35,7 +35,7 @@ export interface NotificationEndpoint {
   /** Resolves as soon as `count` calls have arrived. */
   hears(count: number): Promise<Heard[]>
   /** Sets the responses to further calls: one for each call, the last for all that follow. */
-  behaves(...manners: Manner[]): void
+  behaves(...manners: ReceiverPace[]): void
   close(): Promise<void>
 }
 
@@ -51,7 +51,7 @@ export async function openNotificationEndpoint(
   { port = 0, tls }: NotificationEndpointOptions = {},
 ): Promise<NotificationEndpoint> {
   const heard: Heard[] = []
-  let manners: Manner[] = [204]
+  let manners: ReceiverPace[] = [204]
   let waiting: { count: number; resolve: (heard: Heard[]) => void }[] = []
 
   const listener: RequestListener = async (request, response) => {
@@ -99,7 +99,7 @@ async function read(request: IncomingMessage): Promise<Heard> {
   }
 }
 
-function answer(response: ServerResponse, manner: Manner): void {
+function answer(response: ServerResponse, manner: ReceiverPace): void {
   if (manner === 'hang') return
   if (manner === 'drop') {
     response.destroy()

@@ -211,7 +211,7 @@ export function lookingForObstacle(
 }
 
 /** Returns the most important limit that was reached, or undefined if none applies any more. */
-export function weightiest(row: ObstacleRow, limits: RequestLimits): ReachedLimit | undefined {
+export function mostImportantLimit(row: ObstacleRow, limits: RequestLimits): ReachedLimit | undefined {
   if (row.blocked > 0) return { limit: 'blocked', until: undefined }
   if (row.paused_until !== null) return { limit: 'pauseAfterDenial', until: row.paused_until }
   if (row.unsettled_short > 0) return { limit: 'pauseAfterDenial', until: undefined }

@@ -21,11 +21,11 @@ import {
   limitColumns,
   limitRow,
   lookingForObstacle,
+  mostImportantLimit,
   type ObstacleRow,
   orderKey,
   type ReachedLimit,
   type RequestLimits,
-  weightiest,
 } from './request-limit-store.ts'
 import { its, jsonOf } from './request-row.ts'
 import { USER_REQUESTS, type UserKey } from './user-announcement.ts'
@@ -189,7 +189,7 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
     ): Promise<ReachedLimit | undefined> {
       const { sql, values } = lookingForObstacle(about, limits, now)
       const [row] = await database.read<ObstacleRow>(sql, values)
-      return weightiest(row!, limits)
+      return mostImportantLimit(row!, limits)
     },
   }
 }

@@ -6,7 +6,7 @@ import type { Confirmation } from '../../client/sender-constraint/confirmation.t
 import { proofSentWith, type SentProof } from '../../client/sender-constraint/dpop-proof.ts'
 import type { SenderConstraint } from '../../client/sender-constraint/sender-constraint.ts'
 import type { OutboxMessage } from '../../outbox/notification.ts'
-import type { Audit, Happening } from '../../platform/audit.ts'
+import type { Audit, AuditRecord } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
@@ -24,9 +24,9 @@ import { type LimitSettings, limitsFor, refusalFor, unknownLimitFor } from '../r
 import type { UnknownUserStore } from '../request-limits/unknown-user-counter-store.ts'
 import { type SeekUser, unknownUser } from '../user-hint/find-user.ts'
 import { type AcceptancePolicy, type Acknowledgement, accept, acknowledge } from './accept.ts'
-import { type createDecoyUsers, mustNotLearn, type StandInUser } from './decoy-user.ts'
+import { type createDecoyUsers, hidesUnknownUsers, type UserOrDecoy } from './decoy-user.ts'
 import { type Asked, readAsked } from './parameters.ts'
-import { type RequestPolicy, refuseUnlessAllowed, refuseUnlessItMayRing } from './rules.ts'
+import { type RequestPolicy, refuseUnlessAllowed, refuseUnlessMayInitiate } from './rules.ts'
 import type { ReadSignedRequest } from './signed-request.ts'
 import type { SignedRequestStore } from './signed-request-store.ts'
 
@@ -95,7 +95,7 @@ async function auditOutcome(call: BackchannelCall, client: Client, needs: Backch
 }
 
 /** The audit fields of a request, as far as they are known. */
-type About = Omit<Happening, 'event'>
+type About = Omit<AuditRecord, 'event'>
 
 /** Checks the request and finds its user, then stores it together with the notifications for the user's devices. */
 async function authenticateUser(
@@ -104,7 +104,7 @@ async function authenticateUser(
   about: About,
   needs: BackchannelNeeds,
 ): Promise<Acknowledgement> {
-  refuseUnlessItMayRing(client)
+  refuseUnlessMayInitiate(client)
   // Before the `jti` of a signed request is marked as used: a client that gets a DPoP nonce can send the same one again.
   const binding = await bindingOf(call, client, needs)
   const asked = await readAsked(call.form, client, needs.readSignedRequest, call.slot)
@@ -149,7 +149,7 @@ async function limitError(
 interface UserToAsk {
   user: User
   /** The same user, if it is a decoy. */
-  decoy: StandInUser | undefined
+  decoy: UserOrDecoy | undefined
 }
 
 /**
@@ -163,7 +163,7 @@ async function findUserToAsk(
   call: BackchannelCall,
   needs: BackchannelNeeds,
 ): Promise<UserToAsk> {
-  const hidesUnknown = mustNotLearn(client, needs.policy.unknownUsers)
+  const hidesUnknown = hidesUnknownUsers(client, needs.policy.unknownUsers)
   if (!hidesUnknown) await enforceUnknownUserLimit(client, about, needs)
   const sought = await needs.seekUser(asked.hints[0]!, client, call.slot)
   if (sought.user === undefined && !hidesUnknown) throw await noUserError(sought.detail, client, about, needs)

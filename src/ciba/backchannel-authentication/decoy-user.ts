@@ -9,10 +9,10 @@ import type { User } from '../../user/user.ts'
 import type { DecoyUser } from '../../user/user-code/user-code.ts'
 import { decoyUserId } from '../authentication-request/authentication-request.ts'
 
-export type StandInUser = User & DecoyUser
+export type UserOrDecoy = User & DecoyUser
 
 /** Whether this client must not learn that a user does not exist. */
-export function mustNotLearn({ metadata }: Client, unknownUsers: 'error' | 'pretend'): boolean {
+export function hidesUnknownUsers({ metadata }: Client, unknownUsers: 'error' | 'pretend'): boolean {
   return (metadata.backchannel_unknown_users ?? unknownUsers) === 'pretend'
 }
 
@@ -20,7 +20,7 @@ export function mustNotLearn({ metadata }: Client, unknownUsers: 'error' | 'pret
  * Returns a function that makes decoy users. The same name gives the same decoy, so that the limits for a user apply. Half
  * of the decoys have a user code; which ones cannot be predicted without the key.
  */
-export function createDecoyUsers(vault: Vault): (named: string) => StandInUser {
+export function createDecoyUsers(vault: Vault): (named: string) => UserOrDecoy {
   const key = vault.key('users who are not there')
   return (named) => {
     const digest = createHmac('sha256', key).update(named).digest()

@@ -199,7 +199,7 @@ export const rules = {
 } satisfies Record<string, RequestRule>
 
 /** @throws {OAuthError} `unauthorized_client`. Called before the request is read, so that no other error is revealed */
-export function refuseUnlessItMayRing(client: Client): void {
+export function refuseUnlessMayInitiate(client: Client): void {
   if (mayInitiate(client)) return
   throw new OAuthError('unauthorized_client', 'this client is not registered for backchannel authentication')
 }

@@ -16,7 +16,7 @@ import type { IssueTokens, TokenResponse } from '../tokens/issue-tokens.ts'
 import { type HeldPolls, tick } from './long-poll.ts'
 import { answerPoll, type PollAnswer } from './poll-answer.ts'
 import type { PendingRequests } from './poll-cache.ts'
-import { type RequestedSubset, readWantedShare } from './requested-subset.ts'
+import { type RequestedSubset, readRequestedSubset } from './requested-subset.ts'
 
 export interface CibaGrantNeeds {
   withFairShare: LoadShedding['withFairShare']
@@ -72,7 +72,13 @@ async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): 
     case 'slow_down':
       return result.answer
     case 'issue tokens':
-      return redeemApproved(result.request, binding, readWantedShare(form, result.request, needs.details), call, needs)
+      return redeemApproved(
+        result.request,
+        binding,
+        readRequestedSubset(form, result.request, needs.details),
+        call,
+        needs,
+      )
     default:
       throw pollErrors[result.answer]()
   }

@@ -10,7 +10,7 @@ import type { AuthenticationRequest } from '../authentication-request/authentica
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { Poll } from '../authentication-request/request-poll-store.ts'
 import { createPollWriteBehind, type WriteBehindNeeds } from './poll-write-behind.ts'
-import { createRememberedRequests, hearOf, type Moment, type RememberedRequest } from './remembered-requests.ts'
+import { applyUpdate, createRememberedRequests, type Moment, type RememberedRequest } from './remembered-requests.ts'
 
 export interface PendingRequests {
   /** Counts a poll of a request that is known to be pending, and returns its answer; undefined: call `poll`. */
@@ -77,7 +77,7 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
     })
     if (poll === undefined || !isPending(poll.request, arrivedAt)) drop(known)
     else if (known) {
-      hearOf(known, { interval: poll.request.interval, lastPolledAt: arrivedAt })
+      applyUpdate(known, { interval: poll.request.interval, lastPolledAt: arrivedAt })
       known.writtenAt = known.lastPolledAt
     }
     return poll

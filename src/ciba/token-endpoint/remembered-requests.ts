@@ -57,7 +57,7 @@ export function createRememberedRequests(most: number) {
       const known = byKey.get(key)
       if (known) {
         Object.assign(known, { epoch, changeEpoch })
-        hearOf(known, { interval, lastPolledAt })
+        applyUpdate(known, { interval, lastPolledAt })
         known.writtenAt = Math.max(known.writtenAt, lastPolledAt)
         return known
       }
@@ -76,7 +76,10 @@ export function createRememberedRequests(most: number) {
 }
 
 /** Takes over what other nodes have written. Neither the interval nor the time of the last poll ever decreases. */
-export function hearOf(known: RememberedRequest, news: Pick<RememberedRequest, 'interval' | 'lastPolledAt'>): void {
+export function applyUpdate(
+  known: RememberedRequest,
+  news: Pick<RememberedRequest, 'interval' | 'lastPolledAt'>,
+): void {
   known.interval = Math.max(known.interval, news.interval)
   known.lastPolledAt = Math.max(known.lastPolledAt, news.lastPolledAt)
 }

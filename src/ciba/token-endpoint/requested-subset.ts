@@ -17,7 +17,7 @@ export interface RequestedSubset {
  *
  * @throws {OAuthError} `invalid_target`, `invalid_authorization_details`
  */
-export function readWantedShare(form: Form, request: AuthenticationRequest, types: DetailTypes): RequestedSubset {
+export function readRequestedSubset(form: Form, request: AuthenticationRequest, types: DetailTypes): RequestedSubset {
   return { resource: wantedResource(form, request), details: wantedDetails(form, request, types) }
 }
 

@@ -9,7 +9,7 @@ import { bearerOf } from '../../platform/http/authorization.ts'
 import { isLoopback } from '../../platform/http/web-address.ts'
 import { isPlain } from '../../platform/validation.ts'
 import { Failure } from '../context/failure.ts'
-import type { Ringing } from './ring.ts'
+import type { StartedRequest } from './ring.ts'
 import { call, Unreachable } from './web.ts'
 
 /** The body of a notification: `auth_req_id`, and for a push the tokens or the error. */
@@ -22,7 +22,7 @@ export interface CallBackEndpoint {
    * Resolves to the notification for the request, or undefined if none has arrived by `until` (milliseconds since
    * 1970).
    */
-  hears(ringing: Ringing, until: number): Promise<CallBackBody | undefined>
+  hears(ringing: StartedRequest, until: number): Promise<CallBackBody | undefined>
   close(): void
 }
 

@@ -3,7 +3,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { Failure } from '../context/failure.ts'
 import type { Connection } from './connection.ts'
 import { Refused } from './provider.ts'
-import type { Outcome, Ringing, Tokens } from './ring.ts'
+import type { Outcome, StartedRequest, Tokens } from './ring.ts'
 import { type Answer, Unreachable } from './web.ts'
 
 /** Receives progress messages for the user of the command. */
@@ -13,7 +13,7 @@ export type Tell = (news: string) => void
  * Polls at once and then after each interval, until there is a result or the deadline has passed. openid-client's own
  * loop waits before the first poll, reports no progress, and fails if the provider is unreachable for a moment.
  */
-export async function poll(connection: Connection, ringing: Ringing, tell: Tell): Promise<Outcome> {
+export async function poll(connection: Connection, ringing: StartedRequest, tell: Tell): Promise<Outcome> {
   let { interval } = ringing
   for (;;) {
     const answer = await ask(connection, ringing, tell)
@@ -33,7 +33,7 @@ export async function poll(connection: Connection, ringing: Ringing, tell: Tell)
 }
 
 /** Resolves to undefined if the provider cannot be reached: the request is still stored there, so polling continues. */
-async function ask(connection: Connection, { authReqId }: Ringing, tell: Tell): Promise<Answer | undefined> {
+async function ask(connection: Connection, { authReqId }: StartedRequest, tell: Tell): Promise<Answer | undefined> {
   try {
     return await connection.redeem(authReqId)
   } catch (error) {

@@ -4,7 +4,7 @@ import type { Connection } from './connection.ts'
 import { type PlayedClient, Refused } from './provider.ts'
 
 /** A request that the provider has acknowledged. */
-export interface Ringing {
+export interface StartedRequest {
   authReqId: string
   /** Seconds. */
   expiresIn: number
@@ -25,7 +25,7 @@ export async function requestAuthentication(
   connection: Connection,
   mode: PlayedClient['mode'],
   parameters: Record<string, string | undefined>,
-): Promise<Ringing> {
+): Promise<StartedRequest> {
   const notificationToken = newSecret()
   const form = new URLSearchParams()
   for (const [name, value] of Object.entries(parameters)) if (value !== undefined) form.set(name, value)

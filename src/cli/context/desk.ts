@@ -42,7 +42,7 @@ export async function withDatabase<Result>(
 }
 
 /** Runs `work` on a database that is created if it is a file that does not exist, as before the first start. */
-export async function atNewDesk<Result>(
+export async function withNewDatabase<Result>(
   options: SettingOptions,
   work: (context: CommandContext) => Promise<Result>,
 ): Promise<Result> {

@@ -28,7 +28,7 @@ export async function examineDatabase(config: Config): Promise<Finding[]> {
   if (config.database === 'sqlite::memory:') {
     return [{ about, state: 'skipped', says: 'everything is in memory, where only the server can read it' }]
   }
-  if (isNothingThere(config)) {
+  if (isDatabaseMissing(config)) {
     return [{ about, state: 'warn', says: `${name} does not exist yet`, advice: '"npx doorbell serve" creates it' }]
   }
   try {
@@ -226,7 +226,7 @@ async function examineNotifications({ database }: CommandContext): Promise<Findi
 }
 
 /** Returns whether the database does not exist yet. */
-export function isNothingThere(config: Pick<Config, 'database'>): boolean {
+export function isDatabaseMissing(config: Pick<Config, 'database'>): boolean {
   const file = fileOfDatabase(config.database)
   return config.database === 'sqlite::memory:' || (file !== undefined && !existsSync(file))
 }

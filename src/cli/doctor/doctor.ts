@@ -5,7 +5,7 @@ import { newSecret } from '../../platform/crypto.ts'
 import { loadSettings, type SettingOptions, type Settings, withSettings } from '../context/settings.ts'
 import { colour, count, examples, print, printJson } from '../context/terminal.ts'
 import { examineChannels } from './channels.ts'
-import { examineDatabase, isNothingThere } from './database.ts'
+import { examineDatabase, isDatabaseMissing } from './database.ts'
 import type { Finding } from './finding.ts'
 import { examineOthers, examineServer } from './others.ts'
 import { examineSettings } from './settings.ts'
@@ -66,7 +66,7 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
 /** Loads the configuration without storing a secret, as a first start in development would. */
 async function withoutKeepingSecret(options: DoctorOptions): Promise<Settings> {
   const first = await loadSettings(options, { secret: newSecret() }).catch(() => undefined)
-  if (first?.config.development && isNothingThere(first.config)) return first
+  if (first?.config.development && isDatabaseMissing(first.config)) return first
   // If the configuration could not be loaded with that secret, this fails before one is stored, with all problems.
   return loadSettings(options)
 }

@@ -1,13 +1,13 @@
 /** The schema of each member of client metadata. */
 import { isIP } from 'node:net'
 import { z } from 'zod'
-import { isRedirectAddress, isSafeAddress, isTidy, isWebAddress } from '../../platform/http/web-address.ts'
+import { isNormalized, isRedirectAddress, isSafeAddress, isWebAddress } from '../../platform/http/web-address.ts'
 import { type Profile, profiles } from '../../platform/security-profile.ts'
 import { expectation, secretExpectation } from '../../platform/validation.ts'
 import { isDistinguishedName } from '../certificate/subject-name.ts'
 import { CIBA_GRANT, hintKinds, type PublicJwk } from './client-metadata.ts'
 import { orOf } from './profile-violations.ts'
-import { complainAboutKeys, onlyKnownMembers } from './public-keys.ts'
+import { keysProblem, onlyKnownMembers } from './public-keys.ts'
 
 interface SchemaContext {
   development: boolean
@@ -106,12 +106,12 @@ function authenticationMembers(httpsAddress: HttpsAddress) {
       isDistinguishedName,
     ).exactOptional(),
     tls_client_auth_san_dns: text('a host name', (name) => /^[a-z0-9][a-z0-9.-]{0,252}$/i.test(name)).exactOptional(),
-    tls_client_auth_san_uri: text('an absolute address', isTidy).exactOptional(),
+    tls_client_auth_san_uri: text('an absolute address', isNormalized).exactOptional(),
     tls_client_auth_san_ip: text('an IP address', (address) => isIP(address) !== 0).exactOptional(),
     tls_client_auth_san_email: text('a mail address', (address) => /^[^\s@]+@[^\s@]+$/.test(address)).exactOptional(),
     tls_client_certificate_bound_access_tokens: yesOrNo().exactOptional(),
     dpop_bound_access_tokens: yesOrNo().exactOptional(),
-    jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(complainAboutKeys).transform(onlyKnownMembers).exactOptional(),
+    jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(keysProblem).transform(onlyKnownMembers).exactOptional(),
     jwks_uri: httpsAddress('user name and fragment').exactOptional(),
   }
 }

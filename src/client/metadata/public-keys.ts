@@ -1,6 +1,6 @@
 /** Validates a JWK Set that a client registers: public keys only, of supported types, long enough. */
 import type { z } from 'zod'
-import { isCostly, mostKeys, withKnownMembers } from '../../platform/jose/key-members.ts'
+import { isCostlyToVerify, mostKeys, withKnownMembers } from '../../platform/jose/key-members.ts'
 import { isPlain } from '../../platform/validation.ts'
 import type { PublicJwk } from './client-metadata.ts'
 
@@ -8,7 +8,7 @@ const keyTypes: unknown[] = ['EC', 'RSA', 'OKP']
 const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
 
 /** A zod refinement: reports private members, unsupported types and keys that are too short or too costly. */
-export function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void {
+export function keysProblem(jwks: unknown, context: z.RefinementCtx): void {
   const complain = (message: string) => context.addIssue({ code: 'custom', message })
   const keys = isPlain(jwks) ? jwks.keys : undefined
   if (!Array.isArray(keys) || keys.length === 0) {
@@ -21,7 +21,7 @@ export function complainAboutKeys(jwks: unknown, context: z.RefinementCtx): void
     const member = isPlain(key) ? privateMembers.find((name) => name in key) : undefined
     if (member !== undefined) complain(`${which} has the private member "${member}"`)
     else if (!isPlain(key) || !keyTypes.includes(key.kty)) complain(`${which} has an unsupported type`)
-    else if (isCostly(key))
+    else if (isCostlyToVerify(key))
       complain(`must contain RSA keys of at most 8192 bits with an exponent of at most 32 bits, unlike key ${index}`)
     else if (isWeak(key)) complain(`must contain RSA keys of at least 2048 bits, but key ${index} is shorter (FI-6)`)
   }

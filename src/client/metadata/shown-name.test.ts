@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { looksLikeALink } from './link-like.ts'
-import { complainAboutName } from './shown-name.ts'
+import { nameProblem } from './shown-name.ts'
 
 const known = ['Northbank', 'Zürich Café', 'paypal', 'till-7', 'Modern Wien']
-const about = (name: string, mailed = false) => complainAboutName(name, { known, mailed })
+const about = (name: string, mailed = false) => nameProblem(name, { known, mailed })
 
 test('a name that looks the same as that of a known client is refused', () => {
   const alike = [

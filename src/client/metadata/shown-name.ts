@@ -12,7 +12,7 @@ export interface NameNeeds {
 }
 
 /** Returns what is wrong with a name that a client gives itself, or undefined. */
-export function complainAboutName(name: string, { known, mailed }: NameNeeds): string | undefined {
+export function nameProblem(name: string, { known, mailed }: NameNeeds): string | undefined {
   const skeleton = skeletonOf(name)
   if (/[\p{Default_Ignorable_Code_Point}\u2800]/u.test(name)) return 'client_name must not contain invisible characters'
   if (skeleton === '') return 'client_name must contain a letter or a number'

@@ -27,7 +27,7 @@ export function createSectorLists({ caller, releaseSlotWhile, clock }: SectorLis
  * @param slot of the call that waits for the list
  * @throws {Overloaded} if too much is being fetched already
  */
-export async function complainAboutSector(
+export async function sectorProblem(
   client: ClientMetadata,
   lists: Pick<SectorLists, 'get'>,
   slot: Slot | undefined,

@@ -14,8 +14,8 @@ import { toClient } from '../configured-clients.ts'
 import { type ClientMetadata, DECIDE_SCOPE, needsSecret } from '../metadata/client-metadata.ts'
 import { readClientMetadata, type ValidationContext } from '../metadata/read-client-metadata.ts'
 import { leavesSector, sectorStays } from '../metadata/sector.ts'
-import { complainAboutName } from '../metadata/shown-name.ts'
-import { complainAboutSector, type SectorLists } from '../pairwise/sector-identifier.ts'
+import { nameProblem } from '../metadata/shown-name.ts'
+import { type SectorLists, sectorProblem } from '../pairwise/sector-identifier.ts'
 import type { InitialAccessStore } from './initial-access-token-store.ts'
 import type { RegistrationAttemptStore } from './registration-attempt-store.ts'
 import type { RegistrationStore } from './registration-store.ts'
@@ -204,7 +204,7 @@ async function read(
   const { client_name: name } = checked.client
   const { mailed } = needs
   const misnamed =
-    name === undefined ? undefined : complainAboutName(name, { known: await needs.clients.knownNames(), mailed })
+    name === undefined ? undefined : nameProblem(name, { known: await needs.clients.knownNames(), mailed })
   if (misnamed !== undefined) throw wrong(misnamed)
   const scopes = checked.client.scope?.split(' ') ?? []
   if (scopes.includes(DECIDE_SCOPE))
@@ -213,7 +213,7 @@ async function read(
   if (strange) throw wrong('scope contains a value that this provider does not support')
   const { client_secret: __, ...metadata } = checked.client
   if (before !== undefined && leavesSector(before.metadata, metadata)) throw wrong(sectorStays)
-  const sector = await complainAboutSector(metadata, needs.sectorLists, slot)
+  const sector = await sectorProblem(metadata, needs.sectorLists, slot)
   if (sector !== undefined) throw wrong(sector)
 
   const client = withSecret(metadata, secret, keeps ? before : undefined, needs.vault)

@@ -3,7 +3,7 @@ import { calculateJwkThumbprint, importJWK, type JWK, type JWTPayload, jwtVerify
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint } from '../../platform/crypto.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
-import { isCostly } from '../../platform/jose/key-members.ts'
+import { isCostlyToVerify } from '../../platform/jose/key-members.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Rule } from '../../platform/rule.ts'
 import type { Nonces } from './dpop-nonces.ts'
@@ -244,7 +244,7 @@ const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv']
 function isPublicKey(jwk: unknown): boolean {
   if (typeof jwk !== 'object' || jwk === null) return false
   const { kty } = jwk as JWK
-  if (typeof kty !== 'string' || !['EC', 'RSA', 'OKP'].includes(kty) || isCostly({ ...jwk })) return false
+  if (typeof kty !== 'string' || !['EC', 'RSA', 'OKP'].includes(kty) || isCostlyToVerify({ ...jwk })) return false
   return !privateMembers.some((name) => name in jwk)
 }
 

@@ -1,6 +1,6 @@
 /** Settings of authentication requests, hints and user codes. */
 import { z } from 'zod'
-import { complainAboutKeys } from '../../client/metadata/public-keys.ts'
+import { keysProblem } from '../../client/metadata/public-keys.ts'
 import { profiles } from '../../platform/security-profile.ts'
 import { expectation } from '../../platform/validation.ts'
 import { isPlainUrl } from './formats.ts'
@@ -92,7 +92,7 @@ export const requestSettings = {
 function tokenIssuer() {
   return section({
     issuer: text('its "iss": a string', (issuer) => issuer !== ''),
-    jwks: z.custom<{ keys: Record<string, unknown>[] }>().superRefine(complainAboutKeys).exactOptional(),
+    jwks: z.custom<{ keys: Record<string, unknown>[] }>().superRefine(keysProblem).exactOptional(),
     jwksUri: text('an https address, or http in development', isPlainUrl).exactOptional(),
     audience: text('a string', (audience) => audience !== '').exactOptional(),
     algorithms: z

@@ -1,6 +1,6 @@
 /** Settings of sessions, tokens, signing keys, authorization details and resources. */
 import type { DetailTexts } from '../../authorization-details/detail-template.ts'
-import type { DescribeDetail, DetailSchema, IsNoMore } from '../../authorization-details/detail-types.ts'
+import type { DescribeDetail, DetailSchema, IsSubset } from '../../authorization-details/detail-types.ts'
 import type { Resource } from '../../authorization-details/resources.ts'
 import { isScope } from './formats.ts'
 import { choice, list, readElsewhere, section, whole, year } from './kinds.ts'
@@ -16,7 +16,7 @@ export interface DetailTypeInput {
    * The lists from which a user may remove members, or a function that returns whether one detail grants no more than
    * another.
    */
-  narrow?: readonly string[] | IsNoMore | undefined
+  narrow?: readonly string[] | IsSubset | undefined
 }
 
 const detailTypesExample = `{

@@ -7,7 +7,7 @@ import type { Log } from '../../platform/log.ts'
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { type RotationNeeds, rotateWhatIsDue } from './key-rotation.ts'
 import type { KeptKey } from './signing-key-store.ts'
-import { listKeys, nextTurn, type SigningKeys, signingKeysAt, stateOf, useful } from './signing-keys.ts'
+import { listKeys, nextRotationAt, type SigningKeys, signingKeysAt, stateOf, useful } from './signing-keys.ts'
 
 export interface SigningKeyWatch {
   /** Returns the current keys from memory. */
@@ -62,7 +62,7 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
 
   function setAlarm(now: number): void {
     cancelAlarm()
-    const next = nextTurn(kept, now)
+    const next = nextRotationAt(kept, now)
     if (isRunning && next !== undefined) {
       cancelAlarm = clock.after(Math.min(next - now, longestSleepMs), () => trying(turn))
     }

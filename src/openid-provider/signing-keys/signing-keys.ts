@@ -79,7 +79,7 @@ export function stateOf({ signsFrom, retirement, revokedAt }: KeptKey, now: numb
 }
 
 /** Returns when the next state change by the clock is due, in milliseconds since 1970, or undefined if none is. */
-export function nextTurn(kept: KeptKey[], now: number): number | undefined {
+export function nextRotationAt(kept: KeptKey[], now: number): number | undefined {
   const turns = kept.flatMap(({ signsFrom, retirement }) => [signsFrom, ...Object.values(retirement ?? {})])
   const coming = turns.filter((time) => time > now)
   return coming.length === 0 ? undefined : Math.min(...coming)

@@ -6,7 +6,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { createLog } from '../log.ts'
 import { OAuthError } from '../oauth-error.ts'
 import {
-  answerRefusal,
+  answerOAuthError,
   edge,
   edgeOptions,
   MAX_BODY_BYTES,
@@ -55,7 +55,7 @@ test('an OAuthError becomes its status, JSON and headers', async (t) => {
 
 test('an OAuthError can be answered without being thrown', async (t) => {
   const { app } = server(t, (app) => {
-    app.get('/', (_request, reply) => answerRefusal(reply, new OAuthError('slow_down', 'later')))
+    app.get('/', (_request, reply) => answerOAuthError(reply, new OAuthError('slow_down', 'later')))
   })
   const answer = await app.inject('/')
   assert.deepEqual([answer.statusCode, answer.json().error], [400, 'slow_down'])

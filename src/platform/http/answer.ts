@@ -10,7 +10,7 @@ import type {
 } from 'fastify'
 import type { Log } from '../log.ts'
 import { OAuthError } from '../oauth-error.ts'
-import { followLife } from './life.ts'
+import { trackConnections } from './life.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
 import { isUnstorableForDatabase } from './outside-text.ts'
 import { answerUnavailable, isUnavailable, jsonErrorHeaders, Unavailable, type UnavailablePage } from './unavailable.ts'
@@ -28,7 +28,7 @@ export const edgeOptions = {
   // Without this, Fastify repeats a malformed path in its response.
   frameworkErrors: (_error, _request, reply) => {
     setCommonHeaders(reply)
-    answerRefusal(reply, malformed())
+    answerOAuthError(reply, malformed())
   },
 } satisfies FastifyServerOptions
 
@@ -37,16 +37,16 @@ function noSchemas(): never {
 }
 
 /** Milliseconds in which a caller must send something, each from the first byte, or from when it connected. */
-export interface CallerPatience {
+export interface CallerTimeouts {
   headers: number
   /** Headers and body. */
   request: number
 }
 
-const callerPatience: CallerPatience = { headers: 10_000, request: 30_000 }
+const callerPatience: CallerTimeouts = { headers: 10_000, request: 30_000 }
 
 /** Options for Node's server that close connections of callers that send slowly or nothing. */
-export function serverPatience({ headers, request } = callerPatience) {
+export function serverTimeouts({ headers, request } = callerPatience) {
   return {
     headersTimeout: headers,
     requestTimeout: request,
@@ -60,7 +60,7 @@ export function isTooLargeToDrain({ headers }: FastifyRequest): boolean {
 }
 
 /** Sends an OAuthError as an HTTP response. */
-export function answerRefusal(reply: FastifyReply, refusal: OAuthError): void {
+export function answerOAuthError(reply: FastifyReply, refusal: OAuthError): void {
   answerError(reply.headers(refusal.headers), refusal.status, membersOf(refusal))
 }
 
@@ -118,7 +118,7 @@ declare module 'fastify' {
  */
 export function edge(app: FastifyInstance, log: Log, page?: UnavailablePage, more: Record<string, string> = {}): void {
   app.decorate('commonHeaders', { 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', ...more })
-  followLife(app)
+  trackConnections(app)
   keepBodiesRaw(app)
   refuseOtherSpellings(app, answerNotFound)
   app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, { log, page }))
@@ -177,14 +177,14 @@ function answerProblem(
 ): void {
   if (error instanceof OAuthError) {
     log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
-    answerRefusal(reply, error)
+    answerOAuthError(reply, error)
   } else if (error instanceof Unavailable) {
     answerUnavailable(request, reply, page)
   } else if (isBadRequest(error)) {
-    answerRefusal(reply, isTooLarge(error) ? tooLarge() : malformed())
+    answerOAuthError(reply, isTooLarge(error) ? tooLarge() : malformed())
   } else if (isUnstorableForDatabase(error)) {
     log.error({ request: request.id, error }, 'a value from outside reached the database unchecked')
-    answerRefusal(reply, malformed())
+    answerOAuthError(reply, malformed())
   } else if (isUnavailable(error)) {
     log.error({ request: request.id, error }, 'cannot be answered now')
     answerUnavailable(request, reply, page)
@@ -206,7 +206,7 @@ function answerNotFound(request: FastifyRequest, reply: FastifyReply): void {
     reply.header('content-security-policy', "default-src 'none'; frame-ancestors 'none'")
     reply.code(404).type('text/html; charset=utf-8').send('<!doctype html><title>Not found</title><p>Not found</p>\n')
   } else {
-    answerRefusal(reply, new OAuthError('not_found', 'there is nothing at this address'))
+    answerOAuthError(reply, new OAuthError('not_found', 'there is nothing at this address'))
   }
 }
 

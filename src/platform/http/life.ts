@@ -21,7 +21,7 @@ declare module 'fastify' {
 }
 
 /** Tracks the calls of `app`, and adds `life` to it. */
-export function followLife(app: FastifyInstance): void {
+export function trackConnections(app: FastifyInstance): void {
   const inWork = createUnorderedList<ServerResponse>()
   const waiting: (() => void)[] = []
   let stage: 'serving' | 'ending' | 'over' = 'serving'
@@ -75,7 +75,7 @@ const onOver = Symbol('onOver')
 type Followed = ServerResponse & { [onOver]?: (response: ServerResponse) => void }
 
 /** Calls `callback` once the response has ended or its connection was closed. One function for each response. */
-export function whenOver(response: ServerResponse, callback: (response: ServerResponse) => void): void {
+export function onResponseEnd(response: ServerResponse, callback: (response: ServerResponse) => void): void {
   ;(response as Followed)[onOver] = callback
 }
 

@@ -6,7 +6,7 @@ import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { isTooLargeToDrain } from './answer.ts'
 import { ClientShares, type Share } from './client-shares.ts'
-import { whenOver } from './life.ts'
+import { onResponseEnd } from './life.ts'
 import { Overloaded } from './unavailable.ts'
 import { type Claim, claimOf, ProvenCallers, UnprovenCallers } from './unproven-callers.ts'
 
@@ -215,7 +215,7 @@ function takePlace(group: RouteGroup) {
     if (isOwnCall(request) || reply.raw.destroyed) return done()
     if (isFull(group)) return done(new Overloaded())
     ;(request.raw as WithSlot)[slotKey] = new Slot(group, request)
-    whenOver(reply.raw, endSlot)
+    onResponseEnd(reply.raw, endSlot)
     done()
   }
 }

@@ -2,7 +2,7 @@
 
 /** http or https. */
 export function isWebAddress(address: string): boolean {
-  return /^https?:\/\//.test(address) && isTidy(address)
+  return /^https?:\/\//.test(address) && isNormalized(address)
 }
 
 /** For addresses that receive secrets: https, or this machine in development. */
@@ -15,11 +15,13 @@ export function isSafeAddress(address: string, development: boolean): boolean {
 
 /** For redirects of browsers: any address except those whose content the browser would run or show as this server's own. */
 export function isRedirectAddress(address: string): boolean {
-  return isTidy(address) && !address.includes('#') && !/^(javascript|data|vbscript|file|blob|about):/i.test(address)
+  return (
+    isNormalized(address) && !address.includes('#') && !/^(javascript|data|vbscript|file|blob|about):/i.test(address)
+  )
 }
 
 /** Excludes spaces, line breaks and backslashes, which URL parsers read in different ways. */
-export function isTidy(address: string): boolean {
+export function isNormalized(address: string): boolean {
   return address.length <= 2048 && /^[\x21-\x5b\x5d-\x7e]+$/.test(address) && URL.canParse(address)
 }
 

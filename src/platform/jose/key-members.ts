@@ -21,7 +21,7 @@ export function withKnownMembers(key: Record<string, unknown>): Record<string, u
  * modulus beyond 8192. Such keys are not used in practice; a client could name one to make the server work for signatures
  * that anybody can invent.
  */
-export function isCostly({ kty, n, e }: Record<string, unknown>): boolean {
+export function isCostlyToVerify({ kty, n, e }: Record<string, unknown>): boolean {
   return kty === 'RSA' && (bytesOf(n) > 8192 / 8 || bytesOf(e) > 32 / 8)
 }
 

@@ -2,7 +2,7 @@
  * Removes old rows from a table in which some old rows are still needed. Each call continues where the previous one stopped;
  * from the beginning, it would look again and again at all rows that must stay.
  */
-export interface Walk {
+export interface PruneSteps {
   /** Resolves to the next ids after `after` of rows older than `before`, in order, at most `atMost`. */
   next(after: string, before: number, atMost: number): Promise<string[]>
   /** Removes the rows that are no longer needed. @returns the number of removed rows */
@@ -13,7 +13,7 @@ export interface Walk {
 const maxLookups = 10
 
 /** Returns a function that removes at most `atMost` rows and resolves to their number. */
-export function pruneByCursor({ next, remove }: Walk): (before: number, atMost: number) => Promise<number> {
+export function pruneByCursor({ next, remove }: PruneSteps): (before: number, atMost: number) => Promise<number> {
   let after = ''
 
   return async (before, atMost) => {

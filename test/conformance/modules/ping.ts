@@ -1,6 +1,6 @@
 /** A misbehaving notification endpoint: the tokens can be redeemed nevertheless (fapi-ciba.md §3.2). */
 import assert from 'node:assert/strict'
-import type { Manner } from '../../support/notification-endpoint.ts'
+import type { ReceiverPace } from '../../support/notification-endpoint.ts'
 import type { Modules } from '../plan.ts'
 import type { Suite } from '../suite.ts'
 
@@ -19,7 +19,7 @@ export const pingOnly: Modules = {
     ),
 }
 
-async function flowWhileItAnswers(suite: Suite, manner: Manner, seconds = 0): Promise<void> {
+async function flowWhileItAnswers(suite: Suite, manner: ReceiverPace, seconds = 0): Promise<void> {
   suite.endpoint.behaves(manner)
   try {
     const flow = await suite.start(suite.first)
