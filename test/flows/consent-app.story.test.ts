@@ -273,7 +273,7 @@ describe('headers and content of every answer', () => {
   test('an error that another site caused is shown in the reader’s language, with the technical words below it', async (t) => {
     const stage = await openStage(t)
     for (const [language, says] of [
-      ['de', 'lässt sich nicht beantworten'],
+      ['de', 'sich nicht beantworten lässt'],
       ['fr', 'ne peut pas être traitée'],
       ['en', 'cannot be answered'],
     ] as const) {
