@@ -65,5 +65,7 @@ function build(source: string, target: string, flags: string[]): URL {
   for (const file of globSync('src/**/*.{sql,eta,css,js,json,svg}', { cwd: source })) {
     cpSync(join(source, file), join(target, file))
   }
+  // The server reads its version there.
+  cpSync(join(project, 'package.json'), join(target, 'package.json'))
   return pathToFileURL(join(target, 'bench', 'parts/'))
 }

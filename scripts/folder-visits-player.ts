@@ -11,7 +11,7 @@ const trail = new AsyncLocalStorage<string[]>()
 Object.assign(globalThis, { enterFolder: (folder: string) => trail.getStore()?.push(folder) })
 
 const { createDoorbell } = await import(pathToFileURL(`${source}index.js`).href)
-const secret = 'A-secret-of-this-script_with-enough-of-it'
+const secret = 'A-secret-of-this-script_with-enough-of-it-43'
 const pinged = Promise.withResolvers<void>()
 const receiver = createServer((request, response) => {
   request.resume().on('end', () => {
