@@ -1,7 +1,8 @@
 /**
  * `npm test`: a Chromium and one Postgres for all test files, then Node's own test runner.
  *
- *     npm test                                       everything
+ *     npm test                                       everything but test/tools
+ *     npm run test:tools                             benchmarks, release and bill of materials
  *     npm test -- src/platform test/flows/x.test.ts  some folders and files
  *     npm test -- --test-name-pattern='a list'        the runner's flags
  */
@@ -17,7 +18,7 @@ const usual = ['--test-concurrency=2', '--test-timeout=300000']
 
 const { flags, patterns } = sort(process.argv.slice(2))
 const files = globSync(patterns.length > 0 ? patterns.map(withinFolder) : everything, {
-  exclude: ['**/node_modules/**'],
+  exclude: ['**/node_modules/**', ...(patterns.length > 0 ? [] : ['test/tools/**'])],
 })
 if (files.length === 0) {
   console.error(`No test files match ${(patterns.length > 0 ? patterns : everything).join(' ')}.`)

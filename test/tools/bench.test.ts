@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { test } from 'node:test'
-import { medianInterval } from '../bench/report.ts'
-import { startPostgres } from './support/postgres.ts'
+import { medianInterval } from '../../bench/report.ts'
+import { startPostgres } from '../support/postgres.ts'
 
 test('npm run bench: every server answers polls and whole flows as it should', async (t) => {
   const few = ['--rounds', '1', '--seconds', '0.2', '--requests', '400', '--connections', '4']

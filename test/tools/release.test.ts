@@ -5,7 +5,7 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFile
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { releaseChangelog } from '../scripts/changelog.ts'
+import { releaseChangelog } from '../../scripts/changelog.ts'
 
 describe('the changelog of a release', () => {
   const empty = '# Changelog\n\n## [Unreleased]\n'
