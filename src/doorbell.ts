@@ -1,6 +1,6 @@
 /**
- * Builds the whole server from configuration, database, clock and users. Each part is a file in `composition/`; they are
- * built here in order of dependency.
+ * Builds the whole server from configuration, database, clock and users. Each part is a file in `composition/`. The parts
+ * are built here in order of dependency.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyPluginAsync } from 'fastify'
@@ -35,7 +35,10 @@ export interface DoorbellOptions {
   log?: Log
   /** Whether to migrate the database to the newest schema first. SQLite is always migrated. */
   migrate?: boolean
-  /** Whether this process sends notifications and settles expired requests; true by default. At least one process has to. */
+  /**
+   * Whether this process sends notifications and settles expired requests; true by default. At least one process has to do
+   * this.
+   */
   workers?: boolean
   /** How the database is opened. For tests: the connection can be slow or cut. */
   openDatabase?: typeof openDatabase
@@ -56,11 +59,11 @@ export interface Doorbell {
   fastify: FastifyPluginAsync
   /** For your own code: a user's open requests, and the user's decisions. */
   requests: ReturnType<typeof createDeviceApi>
-  /** For an application's own users: ends what belongs to a user, in one step. */
+  /** For an application's own users: signs out or removes a user, in one transaction. */
   users: {
     /** Ends all sessions and tokens of a user. */
     signOut(userId: string): Promise<void>
-    /** Ends everything that belongs to a removed user: open requests are denied, passkeys and subscriptions removed. */
+    /** Removes what belongs to a removed user: sessions, tokens, passkeys and subscriptions. Open requests are denied. */
     end(userId: string): Promise<void>
   }
   /** Listens on the configured host and port. Resolves to the address. */
@@ -69,12 +72,12 @@ export interface Doorbell {
   idle(): Promise<void>
   /** Settles expired requests now. Resolves to the number of settled requests. */
   sweep(): Promise<number>
-  /** Removes finished rows that are older than `retention` allows, now. Resolves to the number of removed rows. */
+  /** Removes finished rows that are older than `retention` allows. Resolves to the number of removed rows. */
   prune(): Promise<number>
   /**
-   * Shuts down. It announces the shutdown (`/health/ready`, `Connection: close`), continues to serve for `delay` seconds so
-   * that load balancers notice, then stops accepting connections, finishes running work, releases the rest for other nodes
-   * and closes the database. A second call without `delay` ends the delay at once.
+   * Shuts the server down. The server first announces this (`/health/ready`, `Connection: close`) and continues to serve for
+   * `delay` seconds, so that load balancers notice. Then it stops accepting connections, finishes running work, releases the
+   * remaining work for other nodes and closes the database. A second call without `delay` ends the delay at once.
    */
   close(options?: { delay?: number }): Promise<void>
 }
@@ -82,7 +85,7 @@ export interface Doorbell {
 /**
  * Resolves to a complete CIBA provider on the configured database, with its workers running.
  *
- * @throws if the database cannot be reached, or does not have the schema of this version and is not to be migrated
+ * @throws if the database cannot be reached, or does not have the schema of this version and `migrate` is not set
  * @example
  * const doorbell = await createDoorbell(await loadConfig({ file: 'doorbell.config.ts' }))
  * http.createServer(doorbell.handler).listen(4000)
@@ -140,7 +143,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
       stored.heldPolls.close()
     },
     async end() {
-      // Real time, not the injected clock: a supervisor waits for this process to end.
+      // The system clock, not the injected one, because a supervisor waits in real time for this process to end.
       const cutOff = systemClock.after(shutdownTimeoutMs, () => app.server.closeAllConnections())
       const answered = app.life.quiet(shutdownTimeoutMs)
       await Promise.all([app.close(), answered, work.stop(shutdownTimeoutMs)])
@@ -160,7 +163,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
   }
 }
 
-/** Milliseconds that responses and notifications under way have to finish at shutdown. */
+/** Maximum time at shutdown, in milliseconds, in which responses and notifications under way can finish. */
 const shutdownTimeoutMs = 4_000
 
 export { ProfileError } from './composition/clients.ts'

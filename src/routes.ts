@@ -19,7 +19,7 @@ export const endpoints = {
 
 export { paths }
 
-/** Routes that clients call. The other routes lead users to a decision, which has priority over a client's poll. */
+/** Routes that clients call. All other routes help users to decide, and have priority over clients' polls. */
 export const routesOfClients = [
   endpoints.backchannel,
   endpoints.clientconfig,
@@ -32,7 +32,7 @@ export const routesOfClients = [
   ...discoveryPaths,
 ]
 
-/** Routes exempt from load shedding: for operators, and event streams of pages, which have a limit of their own. */
+/** Routes exempt from load shedding: routes for operators, and event streams of pages, which have their own limit. */
 export const routesNeverRefused = ['/health/live', '/health/ready', '/metrics', '/events', '/demo/events']
 
 /** Returns the `mtls_endpoint_aliases` (RFC 8705 §5): endpoints that a client calls with a certificate. */

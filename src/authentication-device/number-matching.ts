@@ -1,6 +1,6 @@
 /**
  * Number matching: instead of comparing the numbers on both devices, the user picks the number that the client's device
- * shows. A user who approves without looking is likely to pick a wrong one, which denies the request.
+ * shows. A user who approves without looking is likely to pick a wrong number, which denies the request.
  */
 import { createHmac } from 'node:crypto'
 import { type AuthenticationRequest, isNumberToMatch } from '../ciba/authentication-request/authentication-request.ts'
@@ -11,9 +11,13 @@ export interface NumberMatching {
   choicesFor(request: Pick<AuthenticationRequest, 'id' | 'bindingMessage'>): string[] | undefined
 }
 
+/** How many wrong numbers are shown. */
 const fakes = 2
 
-/** @param key derives the wrong numbers: if they changed when the page is reloaded, they would reveal the right one */
+/**
+ * @param key the wrong numbers are derived from it, so that they are the same when the page is reloaded: if they
+ *   changed, the user could recognise the right number
+ */
 export function createNumberMatching(key: Buffer): NumberMatching {
   return {
     choicesFor({ id, bindingMessage }) {

@@ -13,13 +13,13 @@ export function showClient(clientId: string, client: Client | undefined) {
   }
 }
 
-/** The number of hosts shown; a client with more is shown with the first ones. */
+/** Maximum number of hosts that are shown for a client. */
 const mostHosts = 3
 
 /**
- * For a client that registered itself, returns that fact and the hosts of the addresses at which it is called. Addresses
- * that it does not use are left out, such as the redirect URIs of a CIBA client or unused keys: it could name the host of a
- * victim there.
+ * For a client that registered itself, returns this fact and the hosts of the addresses that the client uses. Addresses
+ * that the client does not use are left out, such as the redirect URIs of a CIBA client or unused keys: in unused
+ * addresses, it could name hosts that are not its own.
  */
 export function selfRegistration(client: Client | undefined): { self_registered?: true; hosts?: string[] } {
   if (!client?.registeredItself) return {}

@@ -12,7 +12,7 @@ export interface AuthorizationDetail {
   readonly [field: string]: unknown
 }
 
-/** Validates a value: a schema of zod, or any other with this method. */
+/** Validates a value: a schema of zod, or another object with this method. */
 export interface DetailSchema {
   safeParse(value: unknown): { success: boolean; data?: unknown }
 }
@@ -20,18 +20,21 @@ export interface DetailSchema {
 /** Returns the description of a detail for a user: one line, or several. */
 export type DescribeDetail = (detail: AuthorizationDetail, locale: Language) => string | readonly string[]
 
-/** Returns whether `approved` is no more than `asked`. Both are of the type and match its schema. */
+/** Returns whether `approved` is no more than `asked`. Both details have the type and match its schema. */
 export type IsSubset = (asked: AuthorizationDetail, approved: AuthorizationDetail) => boolean
 
 export interface DetailType {
-  /** For all fields but `type`. Unknown fields are refused unless the schema allows them. */
+  /** The schema of all fields except `type`. Unknown fields are refused unless the schema allows them. */
   schema: DetailSchema
   describe: DescribeDetail
-  /** The lists from which a user may leave out members, or a function. Without it: all or nothing. */
+  /**
+   * How a user may approve less: the names of lists from which the user may leave out members, or a function. If
+   * undefined, a user can only approve or deny the whole detail.
+   */
   narrow?: readonly string[] | IsSubset
 }
 
-/** A detail as text. */
+/** A detail as text for the user. */
 export interface DescribedDetail {
   lines: string[]
   /** The lists from which the user may leave out members, each member as text. */
@@ -46,11 +49,14 @@ export interface DetailTypes {
   describe(details: readonly AuthorizationDetail[], locale: Language): DescribedDetail[]
   /** Whether each approved detail equals the requested one at the same index, or is less as its type allows. */
   allows(asked: readonly AuthorizationDetail[], approved: readonly AuthorizationDetail[]): boolean
-  /** Whether each of `wanted` equals one of `granted` or is less (RFC 9396 §6). Each granted detail counts once. */
+  /**
+   * Whether each wanted detail equals a granted detail, or is less (RFC 9396 §6). A granted detail covers only one wanted
+   * detail.
+   */
   covers(granted: readonly AuthorizationDetail[], wanted: readonly AuthorizationDetail[]): boolean
 }
 
-/** @param onFailure called if `describe` of a type throws; its fields are then shown as they are */
+/** @param onFailure called if `describe` of a type throws; the fields of the detail are then shown as they are */
 export function createDetailTypes(
   declared: Readonly<Record<string, DetailType>>,
   onFailure: (type: string, error: unknown) => void = () => {},
@@ -96,7 +102,7 @@ export function createDetailTypes(
       return wanted.every((detail) => {
         const same = left.findIndex((each) => isDeepStrictEqual(each, detail))
         const found = same >= 0 ? same : left.findIndex((each) => isNoMore(each, detail))
-        // One granted payment does not cover two.
+        // For example, one granted payment does not cover two payments.
         if (found >= 0) left.splice(found, 1)
         return found >= 0
       })
@@ -120,7 +126,10 @@ function dropsAny(given: unknown, kept: unknown): boolean {
   return Object.entries(given).some(([name, value]) => !Object.hasOwn(kept, name) || dropsAny(value, kept[name]))
 }
 
-/** An empty list does not count as shorter: a service may take it for "all". */
+/**
+ * Whether the details are equal except for shorter `lists`. An empty list does not count as shorter, because a service may
+ * understand it as "all".
+ */
 function hasShorterLists(asked: AuthorizationDetail, approved: AuthorizationDetail, lists: readonly string[]): boolean {
   if (!isDeepStrictEqual(Object.keys(asked).sort(), Object.keys(approved).sort())) return false
   return Object.entries(asked).every(([name, value]) => {

@@ -4,13 +4,13 @@ import { isStorable } from '../platform/http/outside-text.ts'
 import { isPlain } from '../platform/validation.ts'
 import type { AuthorizationDetail } from './detail-types.ts'
 
-/** Bytes of JSON. A user cannot judge more, and every token contains it. */
+/** Maximum size of the JSON in bytes. Users cannot judge longer details, and every token contains the details. */
 const mostBytes = 16 * 1024
 const mostDetails = 20
 /** Levels of nested lists and objects, including the outermost list. */
 const deepest = 8
 
-/** Returns the parsed JSON, or the text itself if it is not JSON or too long: a text is no list of details. */
+/** Returns the parsed JSON, or the text itself if it is not JSON or too long. `areDetails` refuses text. */
 export function parseDetails(text: string): unknown {
   if (Buffer.byteLength(text) > mostBytes) return text
   try {

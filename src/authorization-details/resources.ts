@@ -11,7 +11,7 @@ export interface Resource {
   accessTtl?: number
 }
 
-/** By address, compared as exact strings. */
+/** Resources by address. Addresses are compared as exact strings. */
 export type Resources = Readonly<Record<string, Resource>>
 
 /** Whether a resource is configured. */
@@ -29,7 +29,7 @@ export function isResourceAddress(address: unknown): address is string {
   )
 }
 
-/** Returns the names of a resource in `locations`: its address, and the `aud` of its tokens. */
+/** Returns the names by which `locations` can refer to a resource: its address, and the `aud` of its tokens. */
 export function namesOf(address: string, { audience }: Resource): string[] {
   return audience === undefined ? [address] : [address, audience]
 }

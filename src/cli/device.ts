@@ -111,7 +111,7 @@ function createDevice(service: Service, user: string) {
       if (answer.status !== 200) throw new Refused(`The server does not list the requests of ${user}`, answer)
       return answer.body.requests as WaitingRequest[]
     },
-    /** Resolves to a message if there was nothing left to decide, else to undefined. */
+    /** Resolves to a message if the request could no longer be decided, otherwise to undefined. */
     async decide(requestId: string, status: 'approved' | 'denied'): Promise<string | undefined> {
       // The user is present at this terminal; nothing else is known about the authentication.
       const how = { auth_time: String(Math.floor(Date.now() / 1000)), amr: 'dev' }
@@ -214,7 +214,7 @@ async function converse(device: Device): Promise<void> {
     hasSaid = false
     print(`\n${describe(next)}\n`)
     const answer = await ask()
-    // Ends the line, so that the next prompt of the shell begins on its own.
+    // Ends the line, so that the next prompt of the shell begins on a new one.
     if (answer === undefined) return print()
     if (answer === 'skip') skipped.add(next.request_id)
     else print(`  ${(await device.decide(next.request_id, answer)) ?? verdicts[answer]}`)
@@ -233,7 +233,7 @@ async function ask(): Promise<'approved' | 'denied' | 'skip' | undefined> {
   }
 }
 
-/** Ctrl-C and the end of input close the terminal; without this listener the promise would never settle. */
+/** Ctrl-C and the end of input close the terminal. Without a listener for this, the promise would never settle. */
 function prompt(question: string): Promise<string | undefined> {
   const terminal = createInterface({ input: process.stdin, output: process.stdout })
   return new Promise((resolve) => {

@@ -30,7 +30,7 @@ async function run({ force = false }: InitOptions): Promise<void> {
     throw new Failure(`${there.join(' and ')} ${are} here already; nothing was written. Use --force to overwrite.`)
   }
   await writeFile(configFile, configTemplate())
-  // The mode applies only when the file is created, and then from the first moment.
+  // The mode is set when the file is created. It does not change the mode of a file that exists.
   await writeFile(environmentFile, environmentTemplate(), { mode: 0o600 })
   const ignored = await keepOutOfGit(process.cwd())
   print(`Wrote ${colour('bold', configFile)} and ${colour('bold', environmentFile)}.`)

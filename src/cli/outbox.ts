@@ -164,7 +164,9 @@ async function runRetry(id: string | undefined, options: RetryOptions): Promise<
   else print(`${count(retried.length, 'notification')} will be sent again. A running server starts within two seconds.`)
 }
 
-/** Only those that are parked at the start: a message that is parked again meanwhile must not be retried endlessly. */
+/**
+ * Retries only messages that are parked when the command starts. One that is parked again must not be retried endlessly.
+ */
 async function retryAll(context: CommandContext): Promise<string[]> {
   const outbox = createOutboxStore(context.database)
   const parked = await outbox.list('parked', Number.MAX_SAFE_INTEGER)
@@ -187,7 +189,9 @@ async function retryOne(id: string, context: CommandContext): Promise<string[]> 
   return [id]
 }
 
-/** Milliseconds that a retried notification has at least: its request has often expired by then. */
+/**
+ * A message is retried for at least this many milliseconds, because the deadline of its request has often passed already.
+ */
 const anotherChance = 10 * 60_000
 
 async function giveUpAt(subject: string, { database, clock }: CommandContext): Promise<number> {

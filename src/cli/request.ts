@@ -167,7 +167,7 @@ function describeRinging(
   return `${colour('bold', client.name)} asks for approval${bindingMessage === undefined ? '.' : `: ${colour('bold', bindingMessage)}`}\n\n${facts}\n`
 }
 
-/** How to decide is known for our own server only, not for other providers. */
+/** Returns advice on how to decide the request. It is known only for the demo, not for other clients and providers. */
 function adviceFor({ loginHint, client, json, issuer }: RequestOptions, { clients, issuer: base }: Cast): string {
   const isDemo = client.startsWith('demo-') && clients.some(({ client_id }) => client_id === client)
   if (!isDemo || json || loginHint === undefined) return ''
@@ -202,7 +202,7 @@ async function outcomeOf(
   return pushed === undefined ? { kind: 'expired' } : readPush(pushed)
 }
 
-/** Milliseconds after the deadline within which that push must arrive. */
+/** Milliseconds after the deadline within which the push of that error must arrive. */
 const grace = 10_000
 
 function readPush(body: Record<string, unknown>): Outcome {

@@ -62,8 +62,8 @@ async function settle(options: ServeOptions): Promise<Config> {
   const overrides: ConfigInput = { port, host }
   if (port === undefined) return load(overrides)
   const before = await load({ host })
-  // The file of "doorbell init" contains the port twice: in `port` and in the issuer. On this machine they must be
-  // equal.
+  // The file of "doorbell init" contains the port twice: in `port` and in the issuer. If the issuer is on this machine,
+  // both ports must be equal.
   const follows = before.development && before.issuer === `http://localhost:${before.port}`
   return load({ ...overrides, issuer: follows ? `http://localhost:${port}` : undefined })
 }
@@ -85,18 +85,24 @@ function explainOtherSecret(config: Config) {
   }
 }
 
-/** Log lines at level info would hide the instructions of the demo. */
+/** Returns the log level. On a terminal, log lines at level info would hide the instructions of the demo. */
 function logLevelFor({ demo, logLevel }: Config): Config['logLevel'] {
   const isTold = Boolean(process.env.DOORBELL_LOG_LEVEL) || logLevel !== 'info'
   return demo && process.stdout.isTTY && process.stderr.isTTY && !isTold ? 'warn' : logLevel
 }
 
-/** Milliseconds from the signal to the exit, at most. Most supervisors allow ten seconds. */
+/**
+ * Longest time from the signal to the exit, in milliseconds. Most supervisors allow ten seconds. A configured delay can
+ * make it longer.
+ */
 const longestEndMs = 9_500
-/** Milliseconds of these for the work after the delay. */
+/** Milliseconds that the work after the delay has at least. */
 const endAfterDelayMs = 4_500
 
-/** In seconds. On a terminal there is no load balancer to wait for, and the operator waits for the exit. */
+/**
+ * Returns the delay in seconds. After Ctrl-C there is none: a server on a terminal has no load balancer to wait for, and
+ * the operator waits for the exit.
+ */
 function delayAfter(signal: NodeJS.Signals, { shutdown }: Config): number {
   return signal === 'SIGINT' && process.stdin.isTTY ? 0 : shutdown.delay
 }

@@ -1,4 +1,4 @@
-/** `doorbell user`: commands that end a user's access or data, and the export of the data. */
+/** `doorbell user`: commands that sign out, lock, remove or erase users, set their passwords, or export their data. */
 import type { Command } from 'commander'
 import { createEndUser, type EndingOptions, type EndUser, type UserEnding } from '../endings/end-user.ts'
 import { exportUser } from '../endings/export-user.ts'
@@ -90,7 +90,9 @@ function about<Result>(who: string, options: SettingOptions, work: (meant: Meant
   })
 }
 
-/** Ends a user who was added by command. Resolves to the id. */
+/**
+ * Carries out an ending (such as signed out or locked) for a user who was added by command. Resolves to the id of the user.
+ */
 function end(
   who: string,
   ending: UserEnding,
@@ -122,7 +124,7 @@ async function runPassword(who: string, options: PasswordOptions): Promise<void>
   print('It is shown only once: give it to the user in a safe way.')
 }
 
-/** Resolves to the password and the user's notification of the change, to be written in the same step. */
+/** Resolves to the statement that sets the password and to the messages about it, both for one transaction. */
 async function passwordSetting(id: string, passwordHash: string, users: UserStore, context: CommandContext) {
   const notices = noticesOfChange({ type: 'password.set', userId: id }, context)
   return { also: [users.settingPassword(id, passwordHash)], notices }
@@ -162,7 +164,7 @@ async function runRemove(who: string, options: UserOptions): Promise<void> {
   else print(`Removed ${who}. No client can ask this user any more.`)
 }
 
-/** Prints JSON without `--json` too: it is for the user, and for programs. */
+/** Prints JSON even without `--json`: the data is for the user, and for programs. */
 async function runExport(who: string, options: UserOptions): Promise<void> {
   const kept = await about(who, options, ({ id, context }) => {
     const configured = Array.isArray(context.config.users)
@@ -174,7 +176,7 @@ async function runExport(who: string, options: UserOptions): Promise<void> {
   printJson(kept)
 }
 
-/** May be repeated: an unknown name is that of a user who was erased before, or a typing error. */
+/** Succeeds even if there is nothing to erase: the user may have been erased before, or the name may be mistyped. */
 async function runErase(who: string, options: UserOptions): Promise<void> {
   const { id, wasThere, others } = await about(who, options, async ({ id, context, endUser, users: added }) => {
     const { users } = context.config

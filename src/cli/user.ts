@@ -146,7 +146,7 @@ function check(options: AddOptions, configured: readonly ConfiguredUser[]): User
   return read.users.at(-1)!
 }
 
-/** Rewrites a problem of the list of users for the one user that is added. */
+/** Rewrites a problem of the list of users, so that it is about the one user that is added. */
 function inOwnWords(problem: string, index: number): string {
   return problem
     .replace(`users[${index}]`, '')
@@ -225,7 +225,9 @@ function rowOf({ user, from }: ListedUser): string[] {
   return [...columns.map((cell) => cell ?? ''), user.disabled ? `${from} (disabled)` : from]
 }
 
-/** Users can remove their own passkeys only after signing in with one; if all are lost, the operator removes them. */
+/**
+ * Users can remove their own passkeys only after signing in with one. If a user has lost all, the operator removes them.
+ */
 async function runForgetPasskeys(who: string, options: UserOptions): Promise<void> {
   const { id, forgotten } = await withDatabase(options, async ({ config, database, audit }) => {
     const id = await idOf(who, Array.isArray(config.users) ? config.users : [], createUserStore(database))

@@ -9,15 +9,17 @@ import type { ConfiguredUser } from '../user/user.ts'
 import type { UserStore } from '../user/user-store.ts'
 import { Failure } from './context/failure.ts'
 
-/** With hooks, the application has the users, and the built-in directory is not used. */
+/**
+ * Returns the users of the configuration. Throws if the application has its own users: there is then no built-in directory.
+ */
 export function configuredUsers({ users }: Config): readonly ConfiguredUser[] {
   if (Array.isArray(users)) return users
   throw new Failure('This configuration looks up users by hooks; the built-in directory is not in use.')
 }
 
 /**
- * Resolves to the id of the user with this id, username, email address or phone number. An unknown name is returned as
- * it is: it may be the id of a removed user, or of a user of the application.
+ * Resolves to the id of the user with this id, username, email address or phone number. An unknown name is returned
+ * unchanged: it may be the id of a removed user, or of a user of the application.
  */
 export async function idOf(who: string, configured: readonly ConfiguredUser[], users: UserStore): Promise<string> {
   const byId = configured.find(({ id }) => id === who)
@@ -30,7 +32,7 @@ export function named(who: string, id: string): string {
   return who === id ? who : `${who} (${id})`
 }
 
-/** Only users added by command can be changed by command. */
+/** Returns the failure for a user who cannot be changed by command, because the user was not added by command. */
 export async function notAdded(who: string, id: string, config: Config, users: UserStore): Promise<Failure> {
   if (configuredUsers(config).some((user) => user.id === id)) {
     return new Failure(`${who} comes from the configuration. Remove the user there and restart the server.`)
@@ -58,5 +60,5 @@ export async function readSecret(what: 'password' | 'code'): Promise<string> {
   return secret
 }
 
-/** Uses the configured secret: with another one, no hash would match on the server. */
+/** Hashes with the configured secret: with another secret, no hash would match on the server. */
 export const hashingWith = (vault: Vault) => createPasswordHashing({ vault, scrypt: scryptHere })

@@ -1,13 +1,13 @@
-/** A cache for registered clients: each call of a client begins with finding it. */
+/** A cache for registered clients: each call of a client begins with a look-up of the client. */
 import type { Clock } from '../platform/clock.ts'
 import { createChangeTracker, type Snapshot } from '../platform/storage/change-tracker.ts'
 import type { Database } from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
 import type { ClientStore } from './client-store.ts'
 
-/** Milliseconds that a client is cached without an announced change. */
+/** Milliseconds after which a cached client is read again, even if no change was announced. */
 const cachedForMs = 5_000
-/** Cached clients; beyond this, the oldest entry is dropped. One takes about 2 kB. */
+/** Largest number of cached clients. Beyond it, the oldest entry is dropped. One entry takes about 2 kB. */
 const most = 10_000
 
 interface Known {
@@ -16,7 +16,7 @@ interface Known {
   until: number
 }
 
-/** Returns the same store with a cache. An announced change, from any node, takes effect at once. */
+/** Returns the store with a cached `find`. A change that any node announces takes effect at once. */
 export function createKnownClients(
   clients: ClientStore,
   { database, clock }: { database: Pick<Database, 'listen' | 'epoch'>; clock: Clock },
@@ -47,7 +47,7 @@ export function createKnownClients(
   }
 }
 
-/** All callers share the same object. */
+/** Freezes a cached client, because all callers share the same object. */
 function freeze<Value>(value: Value): Value {
   if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
     Object.freeze(value)

@@ -18,7 +18,7 @@ export interface ClientRow {
 
 export interface RegisteredClient {
   client: Client
-  /** How it was registered: by the configuration, by a command, or by the client itself. */
+  /** How the client was registered: by the configuration, by a command, or by itself. */
   origin: 'config' | 'command' | 'registration'
 }
 
@@ -56,9 +56,9 @@ export function createClientStore(database: Database) {
     },
 
     /**
-     * Adds or updates a client of the configuration. Changes that the client made itself (`changeDelivery`) stay until
-     * the configuration changes, which `configFingerprint` shows. A client that had registered itself becomes the
-     * operator's. Resolves to whether the configuration has changed.
+     * Adds or updates a client of the configuration. Changes that the client made itself (`changeDelivery`) stay until its
+     * configuration changes, that is, until `configFingerprint` differs. If the client had registered itself, it becomes a
+     * client of the configuration. Resolves to whether the configuration has changed.
      */
     async putConfigured(client: Client, configFingerprint: string, now: number): Promise<boolean> {
       const rows = await database.step(
@@ -81,7 +81,7 @@ export function createClientStore(database: Database) {
     /**
      * Removes clients that the configuration no longer contains. Resolves to their ids.
      *
-     * @param ending statements that end what belongs to one client
+     * @param ending returns the statements that revoke or remove all that belongs to a client
      */
     async removeConfiguredBut(ids: string[], ending: (id: string) => Statement[]): Promise<string[]> {
       const rows = await database.step<{ id: string }>(
@@ -97,7 +97,7 @@ export function createClientStore(database: Database) {
       return rows.map((row) => row.id)
     },
 
-    /** @param also statements that end what belongs to the client */
+    /** @param also statements that revoke or remove all that belongs to the client */
     async remove(id: string, also: Statement[]): Promise<boolean> {
       const rows = await database.step(
         { sql: 'delete from clients where id = $1 returning id', values: [id] },
@@ -106,7 +106,7 @@ export function createClientStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Changes delivery mode and notification endpoint, for requests made from now on. */
+    /** Changes delivery mode and notification endpoint for later requests; earlier requests keep theirs. */
     async changeDelivery(id: string, mode: DeliveryMode, endpoint: string | undefined, now: number): Promise<boolean> {
       const rows = await database.step(
         {
@@ -121,7 +121,7 @@ export function createClientStore(database: Database) {
   }
 }
 
-/** Ids are untrusted input: those that no client can have are not looked up. Postgres would fail at a NUL. */
+/** Ids are untrusted input. An id that no client can have is not looked up: Postgres would report an error for a NUL. */
 function couldBeAnId(id: string): boolean {
   return /^[\x21-\x7e]{1,255}$/.test(id)
 }
@@ -154,7 +154,7 @@ function insert(
       client.deliveryMode ?? null,
       client.notificationEndpoint ?? null,
       now,
-      // A row that exists keeps its own: this is for a new id, or one that is registered again.
+      // The `registration_id` of a new row. If the row exists already, it keeps its `registration_id`.
       newId(now),
     ],
   }

@@ -1,4 +1,4 @@
-/** Converts registered metadata to a client as it is stored. The secret is hashed or encrypted here and not passed on. */
+/** Converts client metadata to the form in which a client is stored: its secret is hashed or encrypted. */
 import { fingerprint, type Vault } from '../platform/crypto.ts'
 import type { Statement } from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
@@ -25,8 +25,8 @@ export function toClient({ client_secret: secret, ...metadata }: ClientMetadata,
 }
 
 /**
- * Synchronises the table with the configured clients. Resolves to the ids of those that were removed; reports those whose
- * configuration changed.
+ * Synchronises the table with the configured clients. Resolves to the ids of the removed clients. Calls `changed` for each
+ * client whose configuration changed.
  */
 export async function registerConfigured(
   configured: readonly ClientMetadata[],
@@ -35,16 +35,16 @@ export async function registerConfigured(
     vault: Vault
     now: number
     changed?: (clientId: string) => void
-    /** Statements that end what belongs to a removed client. */
+    /** Returns the statements that revoke or remove all that belongs to a removed client. */
     endings(clientId: string, now: number): Statement[]
   },
 ): Promise<string[]> {
   const put = (metadata: ClientMetadata) => {
-    // Keyed, because the secret is part of it: the table must not allow guesses at secrets to be checked.
+    // A keyed hash, because the metadata contains the secret: a reader of the table must not be able to test guesses.
     const said = needs.vault.keyedHash(fingerprint(JSON.stringify(metadata)))
     return needs.clients.putConfigured(toClient(metadata, needs.vault), said, needs.now)
   }
-  // All at once: a thousand clients, one after the other, would delay the start.
+  // In parallel: a thousand clients, one after the other, would delay the start.
   const news = await Promise.all(configured.map(put))
   for (const [index, { client_id }] of configured.entries()) if (news[index]) needs.changed?.(client_id)
   const named = configured.map((metadata) => metadata.client_id)

@@ -13,7 +13,8 @@ export function forTheApplication({ platform, users, stored, outbox }: CibaNeeds
         await users.endUser(userId, 'signed_out', { by: 'application' })
       },
       async end(userId: string) {
-        // If users come from the application's hooks, only the application decides whether a user exists or returns.
+        // If an application supplies the users, its hooks alone decide whether a user exists. So the user is not locked
+        // here.
         await users.endUser(userId, 'removed', { by: 'application', closes: Array.isArray(config.users) })
       },
     },

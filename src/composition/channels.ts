@@ -69,7 +69,7 @@ type VapidKeys = Awaited<ReturnType<typeof loadVapidKeys>>
 type Subscriptions = ReturnType<typeof createPushSubscriptions>
 
 function webPushOf({ config, texts, clock, openCaller }: Platform, keys: VapidKeys, subscriptions: Subscriptions) {
-  // Browsers of users supply these addresses, so private networks stay forbidden even if they are allowed for clients.
+  // These addresses come from users' browsers, so private networks stay forbidden even if they are allowed for clients.
   const caller = openCaller({ allowPrivateNetworks: config.development })
   return createWebPushChannel({ ...config.webPush!, keys, subscriptions, texts, caller, clock })
 }

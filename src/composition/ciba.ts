@@ -1,4 +1,7 @@
-/** The life of an authentication request: sent by the client, decided by the user, polled or delivered, or expired. */
+/**
+ * The parts that handle authentication requests: the client sends a request, the user decides it, and the result is polled
+ * or delivered, or the request expires.
+ */
 import type { FastifyInstance } from 'fastify'
 import { noticesFor } from '../authentication-device/channels/device-notice.ts'
 import { backchannelEndpoint } from '../ciba/backchannel-authentication/backchannel-authentication-endpoint.ts'
@@ -42,7 +45,6 @@ export function composeCiba(needs: CibaNeeds) {
   const { config, vault, clock, log, audit } = platform
   const issueTokens = createIssueTokens(openid.provider, users.findUser, config)
   const { requests, openRequests, decisions, blockedClients, denialPauses } = stored
-  /** What a decision needs. */
   const decisionNeeds = {
     requests,
     openRequests,
@@ -119,7 +121,7 @@ function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds): void {
     readSignedRequest: createReadSignedRequest({
       issuer: config.issuer,
       keysOf: clientKeys.of,
-      // The space separates these entries from client assertions, which are stored under the client id.
+      // The prefix `request ` separates these entries from client assertions, which are stored under the client id alone.
       useOnce: (clientId, jti, expiresAt) => usedAssertions.use(`request ${clientId}`, jti, expiresAt),
       clock,
     }),

@@ -1,4 +1,6 @@
-/** The registered clients, their authentication, and their own management: registration and notification settings. */
+/**
+ * Registered clients, their authentication, and the endpoints at which they register and change their notification settings.
+ */
 import type { FastifyInstance } from 'fastify'
 import { createClientAuthentication } from '../client/authentication/authenticate-client.ts'
 import { createAcceptAssertion, createAssertionVerification } from '../client/authentication/client-assertion.ts'
@@ -62,7 +64,7 @@ export async function composeClients(platform: Platform) {
     pairwise: createPairwiseSubjects({ subjects: createPairwiseSubjectStore(database), vault, clock }),
     initialAccess: createInitialAccessStore(database),
     registrationAttempts: createRegistrationAttemptStore(database),
-    /** What the metadata of a client is validated against. */
+    /** The context in which client metadata is validated. */
     validationContext: {
       development: config.development,
       profile,
@@ -92,7 +94,7 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
   const audiences = [config.issuer, ...at(paths.token, endpoints.backchannel)]
   const acceptAssertion = createAcceptAssertion({
     issuer: config.issuer,
-    // At its own endpoints oidc-provider also accepts their addresses.
+    // For its own endpoints, oidc-provider also accepts their addresses as the audience.
     audiences: [...audiences, ...at(paths.introspection, paths.revocation)],
     strictAudience: config.strictAssertionAudience,
     used: usedAssertions,
@@ -104,7 +106,7 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
     algorithms: profile.clientSigning,
     nonces: createNonces(nonceKey, clock),
     requireNonce: config.dpop.requireNonce,
-    // The space separates these entries from client assertions, which are stored under the client id.
+    // The prefix `dpop ` separates these entries from client assertions, which are stored under the client id alone.
     useOnce: (key, jti, expiresAt) => usedAssertions.use(`dpop ${key}`, jti, expiresAt),
     clock,
   })
@@ -139,7 +141,7 @@ interface ClientRouteNeeds {
   hasUserCodes: boolean
 }
 
-/** Adds the endpoints where clients change how they are notified, and where they register. */
+/** Adds the endpoints at which clients change how they are notified, and at which they register. */
 export function addClientRoutes(
   app: FastifyInstance,
   { platform, clients: ours, provider, hasUserCodes }: ClientRouteNeeds,
@@ -191,7 +193,10 @@ function ownClient(issuer: string, vault: Vault): ClientMetadata {
   }
 }
 
-/** Clients may have been registered before the profile was set. The consent app is part of the server and not checked. */
+/**
+ * Throws if a client was registered before the profile was set and violates it. The consent app is part of the server and
+ * not checked.
+ */
 function refuseProfileViolations(registered: RegisteredClient[], profile: Profile): void {
   const problems = registered
     .filter(({ client }) => client.id !== CONSENT_APP)

@@ -88,7 +88,7 @@ function signingInElsewhere({ platform, clients, users, openid }: CibaNeeds) {
   }
 }
 
-/** Returns a function that sends requests to this server itself, without a connection. */
+/** Returns a function that sends requests to this server itself, without a network connection. */
 export function sendTo(app: FastifyInstance): SendToServer {
   return async ({ path, body, from, ...request }) => {
     const call = { ...request, url: path, ...(body !== undefined && { payload: body }) }

@@ -1,4 +1,4 @@
-/** The device API: users see their requests, decide them, and manage their passkeys, user codes, subscriptions and sessions. */
+/** The device API: users see and decide their requests, and manage their passkeys, user codes, subscriptions and sessions. */
 import type { FastifyInstance } from 'fastify'
 import { activityEndpoint } from '../authentication-device/api/activity-endpoint.ts'
 import { createAuthenticateApproval } from '../authentication-device/api/approval-strength.ts'

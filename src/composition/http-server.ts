@@ -1,4 +1,7 @@
-/** The HTTP server that all routes are added to, and what all its responses have in common. */
+/**
+ * The HTTP server to which all routes are added: timeouts, headers, error pages, metrics and load shedding of all its
+ * responses.
+ */
 import { type FastifyInstance, fastify } from 'fastify'
 import type { Config } from '../config/config.ts'
 import { type CallerTimeouts, edge, edgeOptions, serverTimeouts } from '../platform/http/answer.ts'
@@ -36,7 +39,10 @@ export function composeHttpServer(
   return { app, routes }
 }
 
-/** Browsers store HSTS by host (RFC 6797). In development the host may be `localhost`, which other programs use too. */
+/**
+ * Returns no header in development: browsers store HSTS by host (RFC 6797), and other programs also use the host
+ * `localhost`.
+ */
 function strictTransport({ issuer, development, hsts }: Config): Record<string, string> {
   if (!issuer.startsWith('https:') || development) return {}
   return { 'strict-transport-security': `max-age=${hsts.maxAge}` }

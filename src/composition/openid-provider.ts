@@ -95,7 +95,7 @@ function settingsOf({ config, profile, details, vault, texts, clock, log, audit 
   }
 }
 
-/** How oidc-provider finds clients, and what it needs to authenticate them. */
+/** Returns the functions with which oidc-provider finds clients, and the values that it needs to authenticate them. */
 function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Clients) {
   const { clients, ownApp, nonceKey, acceptAssertion, pairwise } = ours
   return {

@@ -31,7 +31,9 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   return {
     sweep,
     pruning,
-    /** @param options.works false: this process only follows changes of the signing keys; another one does the work */
+    /**
+     * @param options.works false: this process only follows changes of the signing keys; another process does the other work
+     */
     start({ works }: { works: boolean }): void {
       signingKeys.watch.start({ rotates: works })
       if (!works) return
@@ -45,7 +47,7 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   }
 }
 
-/** Settles expired requests, and removes rows that have no use after a certain time. */
+/** Settles expired requests, and removes rows that are not needed after a certain time. */
 function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: LookedAfter) {
   const { platform, clients, users, openid, stored, outbox } = needs
   const { config } = platform
@@ -89,7 +91,7 @@ export function addOperationsRoutes(app: FastifyInstance, { platform, users, sto
   const { config, database, metrics, clock } = platform
   healthEndpoint(app, { database, readiness: createReadinessStore({ database, clock }) })
   if (!config.metrics.enabled) return
-  // In development, callers on the same machine may read the metrics.
+  // In development, callers on the same machine may also read the metrics.
   const from = [...config.metrics.from, ...(config.development ? loopback : [])]
   metricsEndpoint(app, '/metrics', {
     metrics,
@@ -102,7 +104,7 @@ export function addOperationsRoutes(app: FastifyInstance, { platform, users, sto
   })
 }
 
-/** Logs at the start which settings an operator should change. */
+/** At the start, logs the settings that an operator should change. */
 export function warnOfWeakSettings({ platform, channels }: CibaNeeds): void {
   const { config, log } = platform
   for (const { setting, problem, isKey, advice } of weakValues(config)) {

@@ -1,4 +1,7 @@
-/** Notifications to clients and users' devices that wait to be sent. Their senders are passed when the work starts. */
+/**
+ * The outbox: notifications to clients and to users' devices that wait to be sent. The functions that send them are passed
+ * when the background work starts.
+ */
 import { isAboutAccount } from '../authentication-device/channels/account-notice.ts'
 import { createOutboxStore, OUTBOX } from '../outbox/outbox-store.ts'
 import { createOutboxWorker } from '../outbox/outbox-worker.ts'

@@ -1,4 +1,4 @@
-/** What all other parts use: configuration, database, clock, log, keys, texts, and outgoing calls. */
+/** The parts that all others use: configuration, database, clock, log, keys, texts, and outgoing calls. */
 import { createDetailTypes } from '../authorization-details/detail-types.ts'
 import type { Config } from '../config/config.ts'
 import { createMetrics } from '../operations/metrics.ts'
@@ -14,7 +14,7 @@ import { profiles } from '../platform/security-profile.ts'
 import type { Database } from '../platform/storage/database.ts'
 import { routesNeverRefused, routesOfClients } from '../routes.ts'
 
-/** What a server is built from. */
+/** The values that a server is built from. */
 export interface Given {
   config: Config
   database: Database
@@ -29,7 +29,7 @@ export function composePlatform({ config, database, clock, log }: Given) {
   const audit: Audit = createAudit({ clock, log, listeners: [metrics.hear, ...(config.audit ? [config.audit] : [])] })
   const callers: GuardedCaller[] = []
 
-  /** Returns a caller for untrusted addresses. It is closed with the server. */
+  /** Returns a caller for untrusted addresses. The caller is closed together with the server. */
   function openCaller(how: {
     allowPrivateNetworks: boolean
     timeoutMs?: number
@@ -83,5 +83,5 @@ export function composePlatform({ config, database, clock, log }: Given) {
   }
 }
 
-/** Bytes that are read of the response to an outgoing call: a key set is the largest response. */
+/** Maximum number of bytes that are read from the response to an outgoing call. The largest responses are key sets. */
 const mostBytesRead = 64 * 1024

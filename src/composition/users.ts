@@ -37,7 +37,7 @@ export interface PasswordParts extends Partial<Pick<HashingNeeds, 'cost' | 'scry
 
 export type Users = Awaited<ReturnType<typeof composeUsers>>
 
-/** Also ends users that have been removed from the configuration since the last start. */
+/** Also removes users that are no longer in the configuration, and locks users that the configuration disables. */
 export async function composeUsers(platform: Platform, { enqueue }: Outbox, parts: PasswordParts = {}) {
   const { atOnce = HASHES_AT_ONCE, ...hashingParts } = parts
   const { config, database, vault, clock, audit } = platform
@@ -46,7 +46,7 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
   if (Array.isArray(config.users)) await endUnnamedUsers(config.users, { database, endUser, now: clock.now() })
   const scryptThreads = createScryptThreads(atOnce)
   const hashing = createPasswordHashing({ vault, scrypt: scryptThreads.scrypt, ...hashingParts })
-  // An application that checks its users' passwords itself also limits how many it checks at once.
+  // If an application checks its users' passwords itself, it must also limit how many it checks at the same time.
   const credentialQueue = createFairQueue(Array.isArray(config.users) ? atOnce : Number.POSITIVE_INFINITY)
   const users: UserHooks = Array.isArray(config.users) ? createUserDirectory(config.users, store) : config.users
   const challenges = createPasskeyChallengeStore(database)
@@ -86,7 +86,7 @@ function composeAttempts({ config, database, vault, clock }: Platform) {
   }
 }
 
-/** An application manages the user codes of its own users; users of the built-in directory manage their own. */
+/** An application manages the user codes of its own users. Users of the built-in directory manage their codes themselves. */
 function composeUserCodes(
   { config, database, clock }: Platform,
   users: UserHooks,

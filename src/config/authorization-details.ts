@@ -69,7 +69,7 @@ function isSchema(value: unknown): value is DetailSchema {
   return typeof value === 'object' && value !== null && 'safeParse' in value && typeof value.safeParse === 'function'
 }
 
-/** Returns the schema, or what is wrong with it. */
+/** Returns the schema, or a description of what is wrong with it. */
 function fromJsonSchema(schema: Record<string, unknown>): DetailSchema | string {
   if (schema.type !== 'object') return 'must be a JSON Schema with "type": "object"'
   try {

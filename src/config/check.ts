@@ -12,7 +12,7 @@ import { readUsers } from './users.ts'
 export interface ValidationContext {
   /** Whether the demo clients and users were requested. */
   demo?: boolean
-  /** Returns how a problem names a setting, e.g. with the environment variable it came from. */
+  /** Returns the name of a setting in a problem, e.g. with the environment variable that the setting came from. */
   nameOf?: (path: string) => string
 }
 
@@ -28,7 +28,7 @@ export function checkConfig(
   const ownScopes = isBroken('tokens.scopes', broken) ? undefined : scopesOf(value)
   const { resources, ...resourceReading } = readResources(value.resources, ownScopes)
   const clients = readClients(value.clients, {
-    // While `development` is invalid, problems that only production has would be misleading.
+    // If `development` is invalid, clients are checked as in development: problems of production alone would be misleading.
     development: value.development !== false || broken.has('development'),
     profile: broken.has('profile') ? profiles.core : profiles[value.profile],
     seesCertificates: broken.has('tls') || seesCertificates(value),
@@ -116,7 +116,7 @@ function isBroken(path: string, broken: Set<string>): boolean {
   return broken.has(path) || broken.has(path.split('.')[0]!)
 }
 
-/** Returns whether a section has the settings that it needs; a rule names the missing ones. */
+/** Returns whether a section has the settings that it needs. If not, a rule reports the missing ones. */
 function isWhole<Section extends object>(
   section: Section | undefined,
   names: (keyof Section)[],

@@ -59,7 +59,8 @@ async function importDefault(path: string): Promise<unknown> {
   const source = await readFile(path, 'utf8')
   const isModule = /^\s*(import|export)\b/m.test(source)
   const hooks = registerHooks({
-    // A new package.json often says "commonjs". `export default` still means an ES module.
+    // The file is loaded as an ES module because of its `import` or `export`, even if package.json says "commonjs", as a
+    // new one often does.
     load(asked, context, next): LoadFnOutput {
       if (asked !== url || !isModule) return next(asked, context)
       return next(asked, { ...context, format: /ts$/.test(path) ? 'module-typescript' : 'module' })

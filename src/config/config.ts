@@ -11,7 +11,7 @@ import type { GivenSettings, schema } from './schema.ts'
 type With<Settings, Names extends keyof Settings> = Settings & Required<Pick<Settings, Names>>
 type SectionOf<Name extends keyof GivenSettings> = NonNullable<GivenSettings[Name]>
 
-/** Settings that are completed from others, or validated beyond the schema. */
+/** Settings that are completed from other settings, or validated beyond the schema. */
 interface CompletedSettings {
   issuer: string
   /** Whether this is for development; also true if `development` is `"exposed"`. */
@@ -70,8 +70,8 @@ export type ConfigInput = Omit<SchemaInput, 'metrics'> &
   EditorHelp & { metrics?: boolean | (SchemaInput['metrics'] & MetricsHelp) }
 
 /**
- * Gives an editor the names and types of the settings. It neither changes nor checks them: the server does when it
- * starts, and reports all problems at once.
+ * Gives an editor the names and types of the settings. It neither changes nor checks the settings: the server checks
+ * them when it starts, and reports all problems at once.
  *
  * @example
  * // doorbell.config.ts
@@ -90,7 +90,7 @@ export function defineConfig(input: ConfigInput): ConfigInput {
 /** A configuration that is complete except for the secret, which development reads from a file. */
 export type CheckedConfig = Omit<Config, 'secret'> & { secret?: string }
 
-/** Does not freeze hooks and the settings of oidc-provider: they belong to the application. */
+/** Freezes the configuration, except for hooks and the settings of oidc-provider, which belong to the application. */
 export function freeze<Settings extends Omit<CheckedConfig, 'secret'>>(config: Settings): Settings {
   for (const [name, value] of Object.entries(config)) {
     if (name === 'oidc' || (name === 'users' && !Array.isArray(value))) continue

@@ -55,7 +55,7 @@ export const demoUsers: ConfiguredUserInput[] = [
   { id: 'carol', username: 'carol', email: 'carol@example.com', name: 'Carol Castro', locale: 'es', password: 'carol' },
 ]
 
-/** Returns `input` with the demo clients and users. Those of `input` replace demo ones with the same id. */
+/** Returns `input` with the demo clients and users. A client or user of `input` replaces a demo one with the same id. */
 export function withDemo(input: Record<string, unknown>): Record<string, unknown> {
   return {
     development: true,
@@ -65,7 +65,7 @@ export function withDemo(input: Record<string, unknown>): Record<string, unknown
   }
 }
 
-/** Returns hooks and invalid values unchanged. */
+/** Adds the demo entries to a list. Returns hooks and invalid values unchanged. */
 function joined(cast: readonly object[], given: unknown, key: string): unknown {
   if (given === undefined) return cast
   if (!Array.isArray(given)) return given
@@ -73,7 +73,10 @@ function joined(cast: readonly object[], given: unknown, key: string): unknown {
   return [...cast.filter((entry) => !taken.includes(Reflect.get(entry, key))), ...given]
 }
 
-/** The demo's notification endpoints are on this server, and plain http is accepted on this machine only. */
+/**
+ * Returns the base address of the demo's notification endpoints, which are on this server. It is a loopback address,
+ * because plain http is accepted only there.
+ */
 function demoBase({ issuer, port }: Record<string, unknown>): string {
   if (typeof issuer === 'string' && URL.canParse(issuer) && isLoopback(new URL(issuer).hostname)) {
     return issuer.replace(/\/+$/, '')

@@ -38,8 +38,8 @@ function fileFor(database: string, cwd: string): string {
 }
 
 /**
- * The file gets its name only when it is complete, and only once: of processes that start together one creates it, and
- * the others read it.
+ * Creates the file, and never overwrites one. It is written under another name first, so that no process reads it while it
+ * is incomplete. Of processes that start together, one creates the file and the others read it.
  */
 async function create(path: string): Promise<string> {
   const draft = `${path}.${randomUUID()}`

@@ -4,7 +4,7 @@ import { type SettingKind, settingKinds } from './schema.ts'
 
 export type Environment = Record<string, string | undefined>
 
-/** The settings in the environment, where each comes from, and the problems. */
+/** The settings in the environment, the variable that each came from, and the problems. */
 export interface EnvironmentReading {
   input: Record<string, unknown>
   /** The variable that a setting came from, by the setting's dotted path. */
@@ -52,7 +52,9 @@ function settable(): string[] {
   return [...pathsByName].filter(([, path]) => settingKinds.get(path) !== 'structure').map(([name]) => name)
 }
 
-/** A value that cannot be parsed stays a string: the check of the setting then reports what it must be. */
+/**
+ * Converts a value. One that cannot be parsed stays a string: the check of the setting then reports which values are valid.
+ */
 function parse(value: string, kind: SettingKind): unknown {
   if (kind === 'number') return /^-?\d+(\.\d+)?$/.test(value.trim()) ? Number(value) : value
   if (kind === 'yes or no') return parseYesOrNo(value)

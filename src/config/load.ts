@@ -30,7 +30,7 @@ export interface LoadOptions {
 /**
  * Resolves to the configuration of this process. Throws a `ConfigError` with all problems at once.
  *
- * In development it may write a file: the secret beside the database, if there is none yet.
+ * In development, a secret is generated and written to a file beside the database, if there is no secret yet.
  */
 export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
   const { cwd = process.cwd(), env = process.env, overrides = {}, demo = false } = options
@@ -86,7 +86,7 @@ function locate(database: string, folder: string): string {
   return `sqlite:${resolve(folder, database.slice('sqlite:'.length))}`
 }
 
-/** A missing folder must not count as one that replaces no texts. */
+/** Returns the absolute path of the folder. Throws if there is none: a mistyped path must not count as an empty folder. */
 function locateTexts(texts: string, folder: string): string {
   const place = resolve(folder, texts)
   if (!statSync(place, { throwIfNoEntry: false })?.isDirectory()) {
@@ -100,7 +100,10 @@ const fileSettings = settingsIn(declarations)
   .filter(({ info }) => info.isFile)
   .map(({ path }) => path.split('.') as [string, string])
 
-/** Replaces file names by the files' texts; if a file cannot be read, the name stays and is rejected as no PEM. */
+/**
+ * Replaces file names by the contents of the files. If a file cannot be read, its name stays, and is later rejected because
+ * it is no PEM.
+ */
 function readPemFiles(input: Record<string, unknown>, folder: string): Record<string, unknown> {
   const read = { ...input }
   for (const [section, name] of fileSettings) {
@@ -119,7 +122,7 @@ function readPem(value: unknown, folder: string): unknown {
   }
 }
 
-/** These are replaced as a whole: they are lists, or belong to the application. */
+/** Settings that are replaced as a whole, because they are lists or belong to the application. */
 const wholes = ['clients', 'users', 'oidc']
 
 /** `over` overrides `under`, section by section. `undefined` counts as left out. */

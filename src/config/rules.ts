@@ -17,7 +17,7 @@ import { secretForm } from './settings/formats.ts'
  */
 export type SettingRule = Rule<CheckedConfig, GivenSettings>
 
-/** What a security profile requires of a deployment. The profile `core` requires none of it. */
+/** The requirements of security profiles for a deployment. The profile `core` has none of them. */
 const profileRules: SettingRule[] = [
   {
     settings: ['issuer', 'profile'],
@@ -63,7 +63,7 @@ const profileRules: SettingRule[] = [
   },
 ]
 
-/** Node would skip unreadable entries in a list of authorities, and then trust none of them. */
+/** Whether the text contains certificates that can all be read. Node would skip unreadable ones, and not trust them. */
 function isCertificateList(pem: string): boolean {
   const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []
   return blocks.length > 0 && blocks.every((block) => isCertificate(block))
@@ -143,7 +143,7 @@ export const rules: SettingRule[] = [
   },
   {
     settings: ['requests.minExpiry', 'requests.defaultExpiry'],
-    // If the default exceeds the maximum, the rule before reports it.
+    // If the default exceeds the maximum, the rule above reports it.
     requires: ({ requests }) =>
       requests.minExpiry <= requests.defaultExpiry || requests.defaultExpiry > requests.maxExpiry,
     message: ({ requests }) =>
@@ -252,13 +252,16 @@ export const rules: SettingRule[] = [
   },
 ]
 
-/** Returns the demo client whose secret a configured client has. */
+/** Returns the id of the demo client that has the same secret as one of the configured clients, or undefined. */
 function publishedSecretIn(clients: ClientMetadata[]): string | undefined {
   const taken = clients.map(({ client_secret: secret }) => secret)
   return demoClients('').find(({ client_secret: secret }) => secret !== undefined && taken.includes(secret))?.client_id
 }
 
-/** For oidc-provider, a feature that is named is enabled. */
+/**
+ * Whether the settings of oidc-provider enable `devInteractions`: it is enabled if they contain it, unless `enabled` is
+ * false.
+ */
 function asksForDevInteractions({ features }: Record<string, unknown>): boolean {
   const asked = isPlain(features) ? features.devInteractions : undefined
   return isPlain(asked) && asked.enabled !== false
@@ -276,8 +279,8 @@ function needed(path: string): SettingRule {
 }
 
 /**
- * Returns what is wrong with the issuer, or undefined if nothing is. Clients and this server compare it character by
- * character, so only its normalized form is accepted.
+ * Returns what is wrong with the issuer, or undefined if nothing is. Clients and this server compare the issuer character
+ * by character, so only its normalized form is accepted.
  */
 function issuerProblem({ issuer, development }: CheckedConfig): string | undefined {
   if (!URL.canParse(issuer) || !/^https?:\/\//i.test(issuer)) return 'must be an address that starts with https://'

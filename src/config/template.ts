@@ -63,7 +63,7 @@ function settingLines(setting: Declaration, chosen: Chosen, indent: string): str
   return [...comment(description, indent), ...withValues(lines, setting, indent)]
 }
 
-/** Puts the accepted values behind the setting if they fit, else above it. */
+/** Puts the accepted values behind the setting if they fit on the line, otherwise above it. */
 function withValues(lines: string[], { kind, info }: Declaration, indent: string): string[] {
   if (kind === 'structure' || info.values === '`true`, `false`') return lines
   const values = plain(info.values ?? '')
@@ -78,7 +78,7 @@ function noteOnDefault(info: SettingInfo): string {
   return example === undefined || plain(unlessSet) === example ? '' : ` Unless set: ${unlessSet}.`
 }
 
-/** Returns whether the line is valid once it is uncommented, in development. */
+/** Returns whether the line is valid in development once it is uncommented. */
 function isReady({ info, default: fallback }: Declaration): boolean {
   const { usual, example, isSketch } = info
   const isSameInDevelopment = usual !== undefined && usual.development === usual.production
@@ -117,7 +117,7 @@ function plain(markdown: string): string {
     .replaceAll('`', '')
 }
 
-/** Returns a `.env` file with a new secret. Must not be committed. */
+/** Returns the text of a `.env` file with a new secret. The file must not be committed. */
 export function environmentTemplate(secret: string = newSecret()): string {
   return `# Doorbell does not read this file. The command that starts it must load it:
 #   set -a; . ./.env; set +a; npx doorbell serve

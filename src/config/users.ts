@@ -91,7 +91,7 @@ function isLanguage(locale: string): boolean {
   }
 }
 
-/** A hint must identify one user, whichever of the identifiers it is. */
+/** Reports identifiers that two users share: a hint may contain any identifier, and must identify one user. */
 function complainAboutTwins(users: ConfiguredUser[]): string[] {
   const owners = new Map<string, { index: number; place: string }>()
   const problems: string[] = []

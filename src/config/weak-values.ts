@@ -6,14 +6,14 @@ import type { Config } from './config.ts'
 export interface WeakValue {
   /** The setting, with the client or the user. Never the value. */
   setting: string
-  /** Whether it protects stored data or access for callers. */
+  /** Whether the value protects stored data, or the access of callers. */
   isKey: boolean
   problem: string
   /** What the operator should do. */
   advice: string
 }
 
-/** The number of base64url characters that contain 128 bits: shorter values can be found by trying. */
+/** The number of base64url characters that contain 128 bits: a shorter value can be found by trying. */
 const leastSecretLength = 22
 
 /** In characters; NIST SP 800-63B §5.1.1.2. */
@@ -43,9 +43,9 @@ function weakKeys({ secret, metrics, deviceWebhook }: Config): WeakValue[] {
 const advice = 'use the output of: node -p "crypto.randomBytes(32).toString(\'base64url\')"'
 
 /**
- * Returns whether a text that should contain 256 random bits has too few different characters, or too many in sequence.
- * 43 random characters of base64url have 31 different ones and one pair in sequence; hexadecimal ones use all 16
- * digits.
+ * Returns whether a text that should contain 256 random bits is easy to guess: it has too few different characters, or too
+ * many neighbouring characters that are equal or consecutive. Of 43 random base64url characters, 31 are different, and one
+ * pair of neighbours is consecutive. Random hexadecimal text uses all 16 digits.
  */
 export function isGuessable(text: string): boolean {
   const codes = Array.from(text, (character) => character.codePointAt(0)!)

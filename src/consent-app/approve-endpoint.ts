@@ -107,7 +107,7 @@ function deciding({ notTheirs, sessionOver, formExpired }: Shell, api: DeviceApi
         return notTheirs(reply, reader, to)
       case 409:
       case 410:
-        // Decided meanwhile, perhaps in another window, or expired: the page shows the status.
+        // The request was already decided, perhaps in another window, or has expired. The page shows its status.
         return reply.redirect(to, 303)
       case 403:
         return reply.redirect(`${to}?passkey=${answer.body.passkey_required ? 'needed' : 'refused'}`, 303)
@@ -118,13 +118,13 @@ function deciding({ notTheirs, sessionOver, formExpired }: Shell, api: DeviceApi
   }
 }
 
-/** Resolves to the approved details, or undefined if the page had no boxes. */
+/** Resolves to the approved details, or undefined if the page had no checkboxes. */
 async function approvedOn(form: Form, session: Session, id: string, api: DeviceApi) {
   const shown = (await api.show(session.accessToken, id)).body.requests?.[0]
   return shown && approvedIn(form, shown)
 }
 
-/** The values of the page of a pending request, in the user's language. */
+/** Returns the values for the page of a pending request, in the user's language. */
 function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
   const until = new Date(now + shown.expires_in * 1000)
   const wants = shown.scope.split(' ').map((scope) => {
@@ -148,7 +148,7 @@ function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
   }
 }
 
-/** Selects the text of the outcome: just decided in this form, or decided before. */
+/** Selects the text for a request that is not pending. It depends on whether the user has just decided in this form. */
 function outcomeKey(shown: ShownRequest, just: string | undefined): string {
   if (shown.status === 'denied' && (just === 'deny' || just === 'report' || just === 'wrong_number')) {
     return { deny: 'denied', report: 'reported', wrong_number: 'wrong_number' }[just]

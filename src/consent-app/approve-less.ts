@@ -1,8 +1,13 @@
-/** Approving less than was requested: the boxes on the page, and the details that remain if some are not ticked. */
+/**
+ * Approval of a part of a request: the checkboxes on the page, and the details that remain if the user unticks some of them.
+ */
 import type { Form } from '../platform/http/form.ts'
 import type { ShownRequest } from './device-api.ts'
 
-/** A form may not have more parameters. With more boxes, only all of it can be approved. */
+/**
+ * Maximum number of checkboxes, because a form may not have more parameters. A request that needs more gets none: the user
+ * can only approve all of it.
+ */
 const mostBoxes = 80
 
 /** A checkbox on the page. */
@@ -12,7 +17,7 @@ export interface DetailCheckbox {
   text: string
 }
 
-/** Returns the boxes of each detail: none if nothing may be left out, or there would be too many. */
+/** Returns the checkboxes of each detail. There are none if nothing may be left out, or if there would be too many. */
 export function checkboxesOf({ authorization_details_text: texts = [] }: ShownRequest): DetailCheckbox[][] {
   const boxes = texts.map(({ choices = [] }, index) =>
     choices.flatMap(({ members }, list) =>
@@ -22,7 +27,7 @@ export function checkboxesOf({ authorization_details_text: texts = [] }: ShownRe
   return boxes.flat().length > mostBoxes ? [] : boxes
 }
 
-/** Returns the approved details, or undefined if the page had no boxes: then all are approved. */
+/** Returns the approved details, or undefined if the page had no checkboxes. Then all details are approved. */
 export function approvedIn(form: Form, request: ShownRequest): Record<string, unknown>[] | undefined {
   if (checkboxesOf(request).flat().length === 0) return undefined
   return request.authorization_details?.map((detail, index) => {

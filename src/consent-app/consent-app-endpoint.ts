@@ -1,6 +1,7 @@
 /**
- * The consent app: a user signs in, sees which client asks for what, and approves or denies; later sees past decisions and
- * can revoke them. It works without scripts, and better with them. It only uses the device API.
+ * The consent app. A user signs in, sees which client asks for what, and approves or denies. Later the user sees past
+ * decisions and can revoke approvals. The app also works without scripts, but with them it is more convenient. It only uses
+ * the device API.
  */
 import cookie from '@fastify/cookie'
 import type { FastifyInstance } from 'fastify'
@@ -20,13 +21,13 @@ import { userCodeEndpoint } from './user-code-endpoint.ts'
 
 export interface ConsentAppNeeds extends SessionNeeds {
   texts: Texts
-  /** The public key with which browsers subscribe to push messages; undefined if there are none. */
+  /** The public key with which browsers subscribe to push messages; undefined if push messages are off. */
   pushKey: string | undefined
   /** Whether users manage their user codes here. */
   userCodes: boolean
   /**
-   * Calls `listener` with the `userKey` of each user whose requests have changed; '' means that changes may have been
-   * missed. Returns a function that removes it.
+   * Calls `listener` with the `userKey` of each user whose requests have changed, or with '' if changes for any user may
+   * have been missed. Returns a function that removes `listener`.
    */
   onChange(listener: (userKey: string) => void): () => void
   userKey(userId: string): string
@@ -41,7 +42,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
   // Sessions can only be listed if users sign in at this provider.
   const has = { userCodes, sessions: providerCookie !== undefined }
   await app.register(cookie)
-  // Redirects too: their addresses say what was just done. Static files set a header of their own.
+  // For redirects too, because their addresses tell what the user has just done. Static files set their own header.
   app.addHook('onRequest', async (_request, reply) => {
     reply.header('cache-control', 'no-store')
   })

@@ -17,7 +17,7 @@ export interface ShownClient {
   logo_uri?: string
   policy_uri?: string
   tos_uri?: string
-  /** Only for a client that registered itself, with the hosts of its addresses. */
+  /** Only if the client registered itself. Then `hosts` contains the hosts of its addresses. */
   self_registered?: true
   hosts?: string[]
 }
@@ -86,9 +86,9 @@ export interface ShownSession {
 
 export interface ShownUserCode {
   set: boolean
-  /** Seconds since 1970, if the user set it. */
+  /** Seconds since 1970; undefined if the user did not set the code. */
   set_at?: number
-  /** The sign-in is not recent, so that the current code is required for a change. */
+  /** Whether a change requires the current code, because the sign-in is not recent. */
   present_code_needed: boolean
 }
 
@@ -109,7 +109,7 @@ export interface Answered<Body> {
 
 export type DeviceApi = ReturnType<typeof createDeviceApiClient>
 
-/** Creates the client. Responses other than 503 are returned with their status, not thrown. */
+/** Creates the client. Its functions return the response, whatever its status is. Only for 503 they throw `Unavailable`. */
 export function createDeviceApiClient(send: SendToServer) {
   async function get<Body>(accessToken: string, path: string): Promise<Answered<Body>> {
     return read(await send({ method: 'GET', path, headers: headersFor(accessToken) }))
@@ -149,7 +149,7 @@ export function createDeviceApiClient(send: SendToServer) {
     passkeys: (token: string) =>
       get<{ passkeys: ShownPasskey[]; sign_in_needed?: SignInNeeded }>(token, '/backchannel/passkeys'),
     passkeyOptions: (token: string) => post<object>(token, '/backchannel/passkeys/options', {}),
-    /** @param userAgent the browser's, named in the message to the user */
+    /** @param userAgent the `User-Agent` of the browser, which is named in the message to the user */
     addPasskey: (token: string, passkey: string, from: string, userAgent?: string) =>
       post<object>(token, '/backchannel/passkeys', { passkey }, from, userAgent),
     removePasskey: (token: string, id: string, from: string) =>
@@ -168,7 +168,9 @@ export function createDeviceApiClient(send: SendToServer) {
       post<object>(token, '/backchannel/push-subscriptions', { subscription }),
     unsubscribe: (token: string, endpoint: string) =>
       post<object>(token, '/backchannel/push-subscriptions/remove', { endpoint }),
-    /** Resolves to whether this browser gets the user's notifications. Ends another user's subscription in it. */
+    /**
+     * Resolves to whether this browser gets the user's notifications. Removes another user's subscription in this browser.
+     */
     claimSubscription: (token: string, browser: { endpoint: string } | { endpoint_hash: string }) =>
       post<{ subscribed: boolean; ended_another: boolean }>(token, '/backchannel/push-subscriptions/claim', browser),
   }

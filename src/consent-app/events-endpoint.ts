@@ -1,4 +1,7 @@
-/** Event streams for open pages: a page is notified when its user's pending requests change. Their number is limited. */
+/**
+ * Event streams for open pages: a page is notified when its user's pending requests change. The number of streams is
+ * limited.
+ */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../platform/clock.ts'
 import { type EventStream, openEventStream, tooManyStreams } from '../platform/http/event-stream.ts'
@@ -27,7 +30,7 @@ export function eventsEndpoint(app: FastifyInstance, path: string, needs: Events
   const ofSession = createCounts()
   const ofUser = createCounts()
 
-  // A response to HEAD would never end.
+  // There is no route for HEAD, because its response would never end.
   app.get(path, { exposeHeadRoute: false }, (request, reply) => {
     const session = sessionOf(request)
     if (session === undefined) throw new OAuthError('invalid_token', 'sign in first')

@@ -1,4 +1,4 @@
-/** Push messages for this browser: subscribing, unsubscribing, and for which user. */
+/** Push messages in this browser: subscribing, unsubscribing, and making sure that they are for the signed-in user. */
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { fingerprint } from '../platform/crypto.ts'
 import type { DeviceApi } from './device-api.ts'
@@ -25,7 +25,7 @@ export function notificationsEndpoint(app: FastifyInstance, shell: Shell, { api,
     return '/'
   })
 
-  // Called by each page in a browser with a subscription, which may belong to the user who was signed in before.
+  // Each page calls this if its browser has a subscription, which may belong to a user who was signed in before.
   app.post('/notifications/claim', async (request, reply) => {
     const { session } = readerOf(request)
     const form = formOf(request)

@@ -1,6 +1,7 @@
 /**
- * Watches the pending requests of users with open pages. Changes are announced by user. Each costs one read, with the token
- * of one of that user's pages, and all pages of the user are notified. Changes during a read share the next one.
+ * Watches the pending requests of users with open pages. Each change is announced with the key of the user, and causes one
+ * read with the access token of one of the user's pages. If the pending requests have changed, all pages of the user are
+ * notified. If several changes are announced during a read, one further read covers all of them.
  */
 import type { Log } from '../platform/log.ts'
 import type { DeviceApi } from './device-api.ts'
@@ -9,9 +10,9 @@ import type { DeviceApi } from './device-api.ts'
 export interface WatchingPage {
   /** An access token for the user's requests. */
   accessToken: string
-  /** The pending requests have changed: the page should be fetched again. */
+  /** Called if the pending requests have changed: the page should be fetched again. */
   changed(): void
-  /** The token is no longer valid, or the read failed. No further call follows. */
+  /** Called if the token is no longer valid or the read failed. No further call follows. */
   end(): void
 }
 
@@ -24,15 +25,15 @@ export interface RequestWatch {
 
 export interface RequestWatchNeeds {
   /**
-   * Calls `listener` with the key of each user whose requests have changed; '' means that changes may have been missed.
-   * Returns a function that removes it.
+   * Calls `listener` with the key of each user whose requests have changed, or with '' if changes for any user may have been
+   * missed. Returns a function that removes `listener`.
    */
   onChange(listener: (userKey: string) => void): () => void
   waiting: DeviceApi['waiting']
   log: Log
 }
 
-/** Reads at the same time. After a gap in the announcements all users are due at once. */
+/** Maximum number of reads at the same time. After a gap in the announcements, the requests of all users must be read. */
 const looksAtOnce = 8
 
 interface WatchedUser {
@@ -44,7 +45,7 @@ interface WatchedUser {
 
 export function createRequestWatch({ onChange, waiting, log }: RequestWatchNeeds): RequestWatch {
   const users = new Map<string, WatchedUser>()
-  /** Users to read, in this order. */
+  /** Users whose requests must be read, in this order. */
   const due = new Set<WatchedUser>()
   let underWay = 0
 
@@ -99,7 +100,8 @@ export function createRequestWatch({ onChange, waiting, log }: RequestWatchNeeds
       const user = users.get(userKey) ?? { pages: new Set(), waiting: undefined, isLookedAt: false }
       users.set(userKey, user)
       user.pages.add(page)
-      // The first read is the base for comparison. A page that is not the first fetches its content when its stream opens.
+      // The first page of a user causes a read: its result is the base for comparison. Further pages fetch their content
+      // when their streams open.
       if (user.pages.size === 1) {
         due.add(user)
         lookAtDue()

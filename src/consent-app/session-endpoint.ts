@@ -15,7 +15,7 @@ export interface SessionNeeds {
   issuer: string
   api: DeviceApi
   signIn: SignIn
-  /** Bounds the wait for the provider at which users sign in. */
+  /** Limits how many calls wait for the provider at which users sign in. */
   whileSigningIn: BoundedWait
   cookies: Cookies
   /** Ends a session, including the provider's session, which the device API cannot end. */
@@ -66,7 +66,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
       reply.clearCookie(cookies.signedOutName, cookies.options)
       return reply.redirect(underWay.to, 303)
     } catch (error) {
-      // The sign-in stays open, so that the page can be loaded again.
+      // The sign-in is not discarded, so that the user can load the page again.
       if (isUnavailable(error)) throw error
       reply.clearCookie(cookies.signInName, cookies.options)
       audit({ event: 'sign_in.failed', address: request.ip, by: 'consent app', outcome: nameOfError(error) })
@@ -74,7 +74,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     }
   })
 
-  // The app's session may be over while the provider's session and the push subscription still exist.
+  // Also for a browser without a session of the app: it may still have the provider's session and a push subscription.
   app.post('/session/end', async (request, reply) => {
     const reader = readerOf(request)
     const form = formOf(request)
@@ -94,7 +94,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     return reply.redirect('/session/start', 303)
   })
 
-  /** Ends the subscription of a former user of this browser who did not sign out. */
+  /** Removes the push subscription of a former user of this browser who did not sign out. */
   async function endSubscriptionOfAnother(request: FastifyRequest, { accessToken }: { accessToken: string }) {
     const endpoint_hash = cookies.openBrowser(request.cookies[cookies.browserName])
     if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })

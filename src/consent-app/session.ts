@@ -8,7 +8,7 @@ export interface Session {
   /** BCP 47, if the provider returned it. */
   locale: string | undefined
   accessToken: string
-  /** Every form of the session must contain it, against cross-site request forgery. */
+  /** Every form must contain this token, which protects against cross-site request forgery. */
   formToken: string
   /** Milliseconds since 1970. */
   expiresAt: number
@@ -26,9 +26,15 @@ export interface SignInUnderWay {
 export interface Cookies {
   sessionName: string
   signInName: string
-  /** Set after signing out: the next user must sign in, even if the provider still has a session. */
+  /**
+   * The name of a cookie that is set after signing out: the next user must sign in, even if the provider still has a
+   * session.
+   */
   signedOutName: string
-  /** The push subscription of this browser, whichever user is signed in: the SHA-256 of its endpoint. */
+  /**
+   * The name of a cookie with the SHA-256 of the endpoint of this browser's push subscription. It is independent of the
+   * signed-in user.
+   */
   browserName: string
   /** For `Set-Cookie`. */
   options: { path: '/'; httpOnly: true; sameSite: 'lax'; secure: boolean }
@@ -39,17 +45,20 @@ export interface Cookies {
   sealBrowser(pushEndpointHash: string): string
   /** Returns the hash of the endpoint, or undefined if the cookie is missing or not valid. */
   openBrowser(value: string | undefined): string | undefined
-  /** The same for a whole `Cookie` header. */
+  /** Like `openBrowser`, but for a whole `Cookie` header. */
   browserIn(header: string | undefined): string | undefined
 }
 
 /** Seconds for which a browser is recognised: longer than a provider's session, and as long as browsers keep a cookie. */
 export const rememberedForSeconds = 400 * 24 * 3600
 
-/** Milliseconds that a sign-in may take. */
+/** Maximum duration of a sign-in in milliseconds. */
 const signInTakes = 15 * 60_000
 
-/** With https the names have the prefix `__Host-`: no other host and no http page can set such a cookie. */
+/**
+ * Returns functions that read and write the cookies. With https, their names have the prefix `__Host-`, so that no other
+ * host and no http page can set them.
+ */
 export function createCookies({ secure, vault, clock }: { secure: boolean; vault: Vault; clock: Clock }): Cookies {
   const prefix = secure ? '__Host-' : ''
 
@@ -73,7 +82,8 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
     signedOutName: `${prefix}doorbell_app_signed_out`,
     browserName,
     options: { path: '/', httpOnly: true, sameSite: 'lax', secure },
-    // A new form token for each session: one planted before the sign-in is not valid after it.
+    // Each session gets a new form token: a token that an attacker put into the browser before the sign-in is not valid
+    // after it.
     sealSession: (session) =>
       vault.seal(JSON.stringify({ ...session, formToken: newSecret(16) }), 'consent-app/session'),
     openSession: (value) => open<Session>(value, 'consent-app/session'),
@@ -98,7 +108,7 @@ export function isOurs(form: ReadonlyMap<string, string>, session: Session): boo
   return sameSecret(form.get('form_token') ?? '', session.formToken)
 }
 
-/** Returns `to` if it is a page of this app, or else `/`: a link must not redirect to another site after the sign-in. */
+/** Returns `to` if it is a page of this app, or else `/`. So a link cannot redirect to another site after the sign-in. */
 export function safeReturn(to: string | undefined): string {
   return to !== undefined && /^\/(approve\/[A-Za-z0-9-]{1,64}|activity|passkeys|sessions|user-code)?$/.test(to)
     ? to

@@ -1,4 +1,4 @@
-/** The page of the browsers in which the user is signed in, with signing out there or everywhere. */
+/** The page that lists the browsers in which the user is signed in. The user can sign out in one of them, or everywhere. */
 import type { FastifyInstance } from 'fastify'
 import type { DeviceApi } from './device-api.ts'
 import type { Shell } from './shell.ts'

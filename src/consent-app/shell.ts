@@ -38,8 +38,8 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
   }
 
   /**
-   * Whether a form was sent by a page of this app: it has the form token, and the headers `Origin` and `Sec-Fetch-Site`, if
-   * present, do not name another site.
+   * Whether a form was sent by a page of this app. It must contain the form token, and the headers `Origin` and
+   * `Sec-Fetch-Site`, if present, must not name another site.
    */
   function isTrustworthy(request: FastifyRequest, form: Form, session: Session): boolean {
     return !isFromElsewhere(request) && isOurs(form, session)
@@ -63,7 +63,10 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
     )
   }
 
-  /** Adds a form that changes something and redirects to a page. Without a session or a valid form token, nothing changes. */
+  /**
+   * Adds a route for a form. `work` makes the change and resolves to the path to redirect to. It is called only if there is
+   * a session and the form token is valid.
+   */
   function act(
     path: string,
     work: (session: Session, form: Form, from: string, reply: FastifyReply) => Promise<string>,
@@ -118,7 +121,7 @@ export function formOf(request: FastifyRequest): Form {
   return readForm(request.headers['content-type'], rawBody(request))
 }
 
-/** Returns the error for a call by script with an invalid form token. Forms get a page instead. */
+/** Returns the error for a call from a script with an invalid form token. For forms, an error page is shown instead. */
 export function staleForm(): OAuthError {
   return new OAuthError('access_denied', 'the form has expired or was sent from another site')
 }

@@ -32,9 +32,9 @@ export interface SignedIn {
 export type Admitted = Pick<Session, 'userId' | 'name' | 'locale' | 'accessToken'> & { expiresIn: number }
 
 export interface SignInWishes {
-  /** Whether the user must sign in even if the provider has a session: for another user, or for a recent sign-in. */
+  /** Whether the user must sign in even if the provider has a session: to change the user, or to get a recent sign-in. */
   asked?: boolean
-  /** The requested strength of authentication. */
+  /** The requested strength of authentication (`acr_values`). */
   acrValues?: string | undefined
   uiLocales?: string | undefined
 }
@@ -79,7 +79,7 @@ export function createSignIn(needs: SignInNeeds) {
     },
 
     /**
-     * Resolves to undefined if the person who signed in is not one of our users.
+     * Resolves to the new session, or undefined if the person who signed in is not one of our users.
      * @throws if the response does not belong to this sign-in, or is an error
      */
     async finish(answer: URL, underWay: SignInUnderWay, now: number): Promise<Omit<Session, 'formToken'> | undefined> {
@@ -104,7 +104,7 @@ export function createSignIn(needs: SignInNeeds) {
   }
 }
 
-/** For a sign-in at this provider: its access token is valid at the device API. */
+/** Admits every user who signed in at this provider: the access token of the sign-in is valid at the device API. */
 export async function admitOwn({ claims, userInfo, accessToken, expiresIn }: SignedIn): Promise<Admitted> {
   const name = userInfo.name ?? userInfo.preferred_username ?? claims.sub
   return { userId: claims.sub, name, locale: userInfo.locale, accessToken, expiresIn }
@@ -117,14 +117,14 @@ async function discover(needs: SignInNeeds): Promise<openid.Configuration> {
     { redirect_uris: [needs.redirectUri] },
     openid.ClientSecretBasic(needs.clientSecret),
     {
-      // The configuration was checked for whether http is allowed.
+      // The configuration accepts an http address only if http is allowed.
       execute: needs.issuer.startsWith('http://') ? [openid.allowInsecureRequests] : [],
       [openid.customFetch]: needs.fetch,
     },
   )
 }
 
-/** Returns a `fetch` that sends requests to the provider in the way of the device API. */
+/** Returns a `fetch` that sends requests to the provider with `send`, which also sends those of the device API. */
 export function fetchFrom(send: SendToServer): openid.CustomFetch {
   return async (url, { method, headers, body }) => {
     const { pathname, search } = new URL(url)

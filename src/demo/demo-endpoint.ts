@@ -1,6 +1,7 @@
 /**
- * /demo: one page that shows CIBA to newcomers: a till that rings (sends an authentication request), the phone on which the
- * user decides, and every message between them. Nothing is simulated: the till is a client, the phone is the consent app.
+ * /demo: one page that shows CIBA to newcomers. It shows a till (a cash register) that rings, that is, sends an
+ * authentication request; the phone on which the user decides; and every message between them. Nothing is simulated: the
+ * till is a client, and the phone is the consent app.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../platform/clock.ts'
@@ -15,7 +16,7 @@ import type { Answered, Wire } from './wire.ts'
 
 const renderPage = pagesIn<'demo'>(new URL('./views/', import.meta.url))
 
-/** The demo's page shows the phone in a frame, and may not be framed itself. */
+/** The page of the demo shows the phone in a frame. No other page may show the demo in a frame. */
 const demoHeaders = {
   ...pageHeaders,
   'content-security-policy': `${pageHeaders['content-security-policy']}; frame-src 'self'; form-action 'self'`,
@@ -58,7 +59,10 @@ export function demoEndpoint(app: FastifyInstance, { paths, till, wire, mostStre
     )
   }
 
-  /** Sends all messages so far, then new ones. A message is sent again with its response, under the same id. */
+  /**
+   * Sends all messages so far, then each new one. When the response to a message arrives, the message is sent again with the
+   * response, under the same id.
+   */
   function openStream(reply: FastifyReply): void {
     if (streams.size >= mostStreams) throw tooManyStreams()
     const stream = openEventStream(reply, {
@@ -91,7 +95,7 @@ function readOrder(form: Form): Order {
   return { mode, item, amount }
 }
 
-/** Shows every call of the device API as a message of the phone, whatever device it comes from. */
+/** Shows every call of the device API as a message of the phone, even if it comes from another device. */
 function watchPhone(app: FastifyInstance, paths: DemoNeeds['paths'], wire: Wire): void {
   const underWay = new WeakMap<FastifyRequest, (answer: Answered) => void>()
 

@@ -20,13 +20,13 @@ export interface PurchaseNeeds {
 
 export interface Purchase {
   display(): Display
-  /** Takes a ping or push for this client. It is ignored unless its bearer token is that of this purchase. */
+  /** Takes a ping or push for this client. Ignores a call whose bearer token is not that of this purchase. */
   receive(call: ReceivedCallBack): void
   /** Stops waiting for the result. */
   cancel(): void
 }
 
-/** Seconds until the request expires: enough to sign in, and short enough to see a request expire. */
+/** Seconds until the request expires: long enough to sign in, and short enough to see a request expire. */
 const expirySeconds = 180
 /** Milliseconds that the till waits for a ping or push after the request has expired. */
 const graceMs = 15_000
@@ -39,7 +39,7 @@ interface State {
   expiresAt?: number
 }
 
-/** The display of a purchase, until it is cancelled. */
+/** Creates the display of a purchase. It does not change after the purchase was cancelled. */
 function createProgress(order: Order, number: number, { show, clock }: Pick<PurchaseNeeds, 'show' | 'clock'>) {
   const state: State = { status: 'ringing', detail: '', claims: [] }
   let cancelTimer = () => {}

@@ -100,7 +100,7 @@ export function createTillClient({ paths, secretOf, send, wire }: TillClientNeed
   }
 }
 
-/** Returns a JSON object, or an empty one if the text is not a JSON object. */
+/** Returns the JSON object in `text`, or an empty object if `text` is not a JSON object. */
 export function parse(text: string): Json {
   try {
     const value: unknown = JSON.parse(text)

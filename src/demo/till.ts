@@ -1,6 +1,6 @@
 /**
- * The demo's till: an ordinary client. It sends an authentication request, waits according to its delivery mode, gets tokens
- * and verifies them. It has no information about the server but the responses.
+ * The demo's till (a cash register) is an ordinary client. It sends an authentication request, waits as its delivery mode
+ * requires, gets tokens and verifies them. It has no information about the server except the responses.
  */
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
@@ -17,7 +17,7 @@ export interface TillNeeds extends TillClientNeeds {
 export interface Till {
   /** Starts a purchase in place of the current one. Returns its number. */
   number(order: Order): number
-  /** Takes a ping or push. It is ignored unless its bearer token is that of the current purchase. */
+  /** Takes a ping or push. Ignores a call whose bearer token is not that of the current purchase. */
   hear(call: ReceivedCallBack): void
   display(): Display | undefined
   /** Calls `listener` whenever the display changes. Returns a function that removes it. */

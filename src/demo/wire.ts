@@ -5,7 +5,7 @@ export type Party = 'till' | 'doorbell' | 'phone'
 /** A message as shown. It contains no usable secret. */
 export interface WireMessage {
   id: number
-  /** The number of the purchase that it belongs to; 0 before the first. */
+  /** The number of the purchase that the message belongs to; 0 before the first purchase. */
   number: number
   from: Party
   to: Party
@@ -16,7 +16,7 @@ export interface WireMessage {
   meaning: string
   authorization: string | undefined
   sent: string
-  /** The status of the response; undefined until then. */
+  /** The status of the response; undefined until the response has arrived. */
   status: number | string | undefined
   answer: string
   /** For a mail: the path of its link. */
@@ -57,8 +57,9 @@ export interface Wire {
   listen(listener: (message: WireMessage) => void): () => void
 }
 
-/** Messages kept for pages that are opened later, and characters shown of a body. */
+/** Maximum number of messages that are kept for pages opened later. */
 const kept = 200
+/** Maximum number of characters of a body that are shown. */
 const longestBody = 4_000
 
 export function createWire(): Wire {
@@ -137,7 +138,7 @@ export function shorten(secret: string): string {
   return `${secret.slice(0, 6)}…`
 }
 
-/** Also shortens values under unknown names, if they are as long as our secrets or look like a JWT. */
+/** Shortens every word that is as long as our secrets, and every JWT, because the name of its parameter may be unknown. */
 function shortenWords(text: string): string {
   return text.replaceAll(/[\w-]{40,}(\.[\w-]+)*/g, shorten)
 }

@@ -12,7 +12,7 @@ export interface DevelopmentNeeds {
   requests: RequestStore
   decide: Decide
   mailbox: Mailbox
-  /** Called for every call to /dev/callback, with its unparsed body and the status of the response. */
+  /** Called for every call to /dev/callback, with the unparsed body and the status of the response. */
   onCall?: ((call: RecordedCall) => void) | undefined
   clock: Clock
 }
@@ -41,8 +41,9 @@ export interface RecordedCall {
   status: number
 }
 
-/** Calls kept for each name, and names kept. */
+/** Maximum number of calls that are kept for each name. */
 const callsKept = 50
+/** Maximum number of names that are kept. */
 const namesKept = 100
 
 const renderPage = pagesIn<'mailbox'>(new URL('./views/', import.meta.url))
@@ -54,7 +55,7 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
     if (outcome === undefined) throw new OAuthError('invalid_request', 'action must be allow or deny')
     const found = await needs.requests.findByAuthReqId(query.get('auth_req_id') ?? '')
     if (found === undefined) throw new OAuthError('not_found', 'no such request')
-    // As if the user had just been authenticated, with the first of the requested `acr_values`.
+    // The decision is stored as if the user had just been authenticated, with the first of the requested `acr_values`.
     const [acr] = found.acrValues?.split(' ') ?? []
     const authentication = { authTime: Math.floor(needs.clock.now() / 1000), amr: ['dev'], acr }
     const result = await needs.decide({

@@ -9,7 +9,7 @@ import type { Texts } from '../platform/i18n/texts.ts'
 import type { User } from '../user/user.ts'
 
 export interface KeptMail extends Mail {
-  /** The same at each retry. */
+  /** Each retry of a notification has the same id. */
   id: string
   /** Undefined for mails about an account. */
   requestId?: string
@@ -60,5 +60,5 @@ export function createMailbox({ texts, clock, onMail }: MailboxNeeds): Mailbox {
   }
 }
 
-/** Users without a mail address have a name here too. */
+/** Returns the user's mail address, or another name of the user if there is none. */
 const nameOf = (user: User) => user.email ?? user.username ?? user.id

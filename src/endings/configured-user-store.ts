@@ -1,6 +1,6 @@
 import type { Database } from '../platform/storage/database.ts'
 
-/** The ids of the users in the configuration, stored so that a later start notices which ones were removed from it. */
+/** Stores the ids of the users in the configuration, so that a later start notices which users were removed from it. */
 export function createConfiguredUserStore(database: Database) {
   return {
     async list(): Promise<string[]> {
@@ -17,7 +17,7 @@ export function createConfiguredUserStore(database: Database) {
       })
     },
 
-    /** Allows requests to users whom the configuration lists or enables again. Everything that ended stays ended. */
+    /** Unlocks users whom the configuration lists or enables again. Their former sessions, tokens and requests stay ended. */
     async reopen(userIds: readonly string[], now: number): Promise<void> {
       await database.step({
         sql: `update user_generations set is_closed = 0, changed_at = $2

@@ -1,11 +1,17 @@
-/** Users of the configuration end as users added by a command do: when they are no longer listed, or are disabled. */
+/**
+ * Removes users that the configuration no longer lists, and locks users that it disables. The effect is the same as that of
+ * the commands for users who were added by a command.
+ */
 import type { Database } from '../platform/storage/database.ts'
 import type { ConfiguredUser } from '../user/user.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { createConfiguredUserStore } from './configured-user-store.ts'
 import type { EndUser } from './end-user.ts'
 
-/** Runs at the start of each node, before it serves. If several nodes do so at the same time, each change happens once. */
+/**
+ * Runs at the start of each node, before the node serves requests. If several nodes start at the same time, each change is
+ * made once.
+ */
 export async function endUnnamedUsers(
   users: readonly ConfiguredUser[],
   { database, endUser, now }: { database: Database; endUser: EndUser; now: number },

@@ -1,8 +1,11 @@
-/** What ends with a client that is removed: by a command, by the client itself, or from the configuration. */
+/** What is removed together with a client. A client can be removed by a command, by itself, or from the configuration. */
 import type { Statement } from '../platform/storage/database.ts'
 import { statementsForClient } from './ending-store.ts'
 
-/** Returns the statements that end a client's tokens, open requests and waiting notifications, for the step that removes it. */
+/**
+ * Returns the statements that remove a client's tokens, settle its open requests as expired and park its waiting
+ * notifications. They belong to the transaction that removes the client.
+ */
 export type EndClient = (clientId: string, now: number) => Statement[]
 
 export const endClient: EndClient = statementsForClient

@@ -1,7 +1,7 @@
 /**
- * Sign-out ends a user's current session: the provider's session, its grants and tokens, and the browser's push
- * subscription, in one step. If users sign in at another provider, only the consent app's token ends here: the session
- * belongs to that provider.
+ * Sign-out. It ends the user's current session in one transaction: the provider's session, its grants and tokens, and the
+ * push subscription of the browser. If users sign in at another provider, that provider's session does not end: only the
+ * consent app's token and the push subscription are removed here.
  */
 
 import { USER_REQUESTS, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
@@ -11,7 +11,9 @@ import type { Clock } from '../platform/clock.ts'
 import { fingerprint } from '../platform/crypto.ts'
 import type { SessionEndingStore } from './session-ending-store.ts'
 
-/** What is known about the session. Each of the first two members is enough to find the rest of it. */
+/**
+ * The known parts of a session. `accessToken` or `providerSession` is enough to find the session, its grants and its tokens.
+ */
 export interface SessionToEnd {
   /** The access token of the consent app. */
   accessToken: string | undefined
@@ -31,7 +33,10 @@ export interface EndSessionNeeds {
   audit: Audit
 }
 
-/** Ends the session, and resolves when the step is committed. What is unknown or has ended already is skipped. */
+/**
+ * Ends the session, and resolves when the transaction is committed. Parts that are unknown or have already ended are
+ * skipped.
+ */
 export type EndSession = (session: SessionToEnd) => Promise<void>
 
 interface Bound {
@@ -43,7 +48,10 @@ interface Bound {
 interface ProviderSession {
   uid: string
   accountId?: string
-  /** By client id. With `persistsLogout` the grant stays: the user lets the refresh tokens outlive the session. */
+  /**
+   * By client id. A grant with `persistsLogout` is not removed: the user has allowed refresh tokens that stay valid after
+   * the session.
+   */
   authorizations?: Record<string, { grantId?: string; persistsLogout?: boolean }>
 }
 
@@ -70,7 +78,7 @@ export function createEndSession({ provider, store, userKey, clock, audit }: End
         endpoints: pushEndpointHash === undefined ? [] : [pushEndpointHash],
       },
       clock.now(),
-      // Pages of the session check it when they receive this, and find that it has ended.
+      // Open pages check their session when they receive this announcement, and find that the session has ended.
       users.map((userId) => ({ topic: USER_REQUESTS, key: userKey(userId) })),
     )
     for (const user of users) audit({ event: 'session.ended', user, address, by: 'user' })

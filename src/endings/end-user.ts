@@ -1,4 +1,7 @@
-/** Ends a user in one step: sessions, grants, tokens, open requests and, on removal, everything that belongs to the user. */
+/**
+ * Signs out, locks, removes or erases a user, in one transaction. Each of these is called an ending: it ends sessions,
+ * grants, tokens and open requests. A removal also deletes what else belongs to the user (`UserEnding`).
+ */
 
 import type { AuthenticationRequest } from '../ciba/authentication-request/authentication-request.ts'
 import {
@@ -29,20 +32,20 @@ export interface EndUserNeeds {
 
 /** Options of one ending. */
 export interface EndingOptions {
-  /** Which kind of user it has to be; any by default. */
+  /** The kind of user for whom this ending is allowed; by default, any kind. */
   mustBe?: MustBe
   /** What caused the ending, for the audit. */
   by: 'command' | 'configuration' | 'application'
-  /** Whether requests to the user are refused until the user is enabled again. Default: for all endings but a sign-out. */
+  /** Whether requests for the user are refused until the user is enabled again. By default, true except for `signed_out`. */
   closes?: boolean
-  /** Further statements of the same step; `alsoEvent` is their audit event. */
+  /** Further statements of the same transaction; `alsoEvent` is their audit event. */
   also?: Statement[]
-  /** Notices to the user, added in the same step. */
+  /** Notices to the user, added in the same transaction. */
   notices?: readonly OutboxMessage[]
   alsoEvent?: AuditEventName
 }
 
-/** Resolves to whether the ending happened: it does not if the user is not of the kind `mustBe`. */
+/** Resolves to whether the ending happened. If the user is not of the kind `mustBe`, nothing is changed. */
 export type EndUser = (userId: string, ending: UserEnding, options: EndingOptions) => Promise<boolean>
 
 /** @example await endUser('u1', 'locked', { mustBe: 'added', by: 'command' }) */
@@ -58,7 +61,8 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
     const closes = options.closes ?? ending !== 'signed_out'
     const endedBy: EndedBy = { decidedBy: 'application', auditedAs: by, deviceClientId: undefined, reason }
 
-    // After a sign-out the user can still decide open requests. Approved ones end, as a stolen session may have approved them.
+    // After a sign-out the user can still decide pending requests. Approved requests are denied, because a stolen session
+    // may have approved them.
     const isOver = ({ status }: AuthenticationRequest) => ending !== 'signed_out' || status === 'approved'
 
     function follow(open: AuthenticationRequest[]): Followed {
@@ -71,7 +75,7 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
           ...also,
           ...notices.map(needs.outbox.add),
         ],
-        // Pages check their session when they receive this, and find that they are signed out.
+        // Open pages check their session when they receive this announcement, and find that the user is signed out.
         changes: [
           ...requests.changes,
           { topic: USER_REQUESTS, key: userKey(userId) },
@@ -89,12 +93,15 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
   }
 }
 
-/** Returns what is stored instead of an erased user's id: the id is not assigned again, and cannot be read from it. */
+/**
+ * Returns the value that is stored instead of an erased user's id. It prevents that the id is assigned again, and does not
+ * reveal the id.
+ */
 export function erasedAs(userId: string, vault: Vault): string {
   return `erased ${vault.keyedHash(`user ${userId}`)}`
 }
 
-/** The reason recorded for open requests that end. */
+/** The reason that is recorded for the user's open requests, by ending. */
 const reasons: Record<UserEnding, EndingReason> = {
   signed_out: 'user_signed_out',
   locked: 'user_locked',

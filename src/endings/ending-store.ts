@@ -1,19 +1,24 @@
-/** What an ending does to each table, in one place: a test compares this list with the schema. */
+/**
+ * Lists what each ending does to each table. An ending is the sign-out, lock, removal or erasure of a user, or the removal
+ * of a client. A test compares the lists with the schema.
+ */
 import { decoyUserId } from '../ciba/authentication-request/authentication-request.ts'
 import type { Statement } from '../platform/storage/database.ts'
 
 /**
- * `signed_out`: everything issued ends, and browsers are no longer notified. `locked`: also, nothing is requested, decided or
- * issued until the user is unlocked. `removed`: everything that belongs to the user is deleted, except decisions, which stay
- * as evidence. `erased`: these are deleted too.
+ * `signed_out`: all sessions, grants and tokens of the user are removed, and browsers are no longer notified. `locked`: in
+ * addition, requests for the user are not accepted or decided, and no tokens are issued, until the user is unlocked.
+ * `removed`: everything that belongs to the user is deleted, except decisions, which stay as evidence. `erased`: the
+ * decisions are deleted too.
  */
 export type UserEnding = 'signed_out' | 'locked' | 'removed' | 'erased'
 
-/** The user that ends, and when, in milliseconds since 1970. */
+/** The values that the statements of an ending need. */
 export interface Ended {
   userId: string
-  /** Replaces an erased id, so that the id is not assigned again: a keyed hash. */
+  /** A keyed hash that replaces the id of an erased user, so that the id is not assigned again. */
   erasedAs: string
+  /** The time of the ending, in milliseconds since 1970. */
   now: number
 }
 
@@ -22,14 +27,14 @@ interface TableOfUser {
   /** The endings in which the statements are executed. */
   in: readonly UserEnding[]
   statements(ended: Ended): Statement[]
-  /** What stays, and why. */
+  /** Which rows stay, and why. */
   keeps?: string
 }
 
 const all: readonly UserEnding[] = ['signed_out', 'locked', 'removed', 'erased']
 const gone: readonly UserEnding[] = ['removed', 'erased']
 
-/** In order of execution: rows that are found through other rows come before those. */
+/** In order of execution. Rows that are found through the rows of another table are deleted before the rows of that table. */
 export const tablesOfUser: readonly TableOfUser[] = [
   { table: 'users', in: ['locked'], statements: ({ userId }) => [{ sql: disabling, values: [userId] }] },
   { table: 'users', in: gone, statements: deleting('users', 'id') },
@@ -50,19 +55,18 @@ export const tablesOfUser: readonly TableOfUser[] = [
       { sql: deletingIssued, values: [userId] },
       { sql: deletingIssuing, values: [userId] },
     ],
-    keeps:
-      'models without a grant, and those being issued now: invalid in the next generation, and removed when expired',
+    keeps: 'models without a grant, and models issued at the same time: not valid any more, and removed when expired',
   },
-  // An erased id has no generation any more: models that stayed would be valid again for the next user with the id.
+  // After an erasure the id has no generation. Models that stayed would be valid for the next user with the same id.
   { table: 'oidc_models', in: ['erased'], statements: deleting('oidc_models') },
   { table: 'user_sessions', in: all, statements: deleting('user_sessions') },
   {
     table: 'passkeys',
     in: gone,
     statements: deleting('passkeys'),
-    keeps: 'locked: the user has them again when unlocked',
+    keeps: 'a locked user can use them again when unlocked',
   },
-  // Subscriptions end with the sessions: a browser on a lost device is no longer notified.
+  // Push subscriptions are removed together with sessions: a browser on a lost device is no longer notified.
   { table: 'push_subscriptions', in: all, statements: deleting('push_subscriptions') },
   { table: 'user_codes', in: gone, statements: deleting('user_codes') },
   { table: 'user_code_tries', in: gone, statements: deleting('user_code_tries') },
@@ -73,19 +77,19 @@ export const tablesOfUser: readonly TableOfUser[] = [
     table: 'signed_requests',
     in: ['erased'],
     statements: ({ userId }) => [{ sql: deletingSigned, values: [userId] }],
-    keeps: 'evidence, by request id alone',
+    keeps: 'evidence; the rows name the request, not the user',
   },
   {
     table: 'notifications',
     in: ['erased'],
     statements: ({ userId }) => [{ sql: deletingNotices, values: [userId, `web_push/${userId}`] }],
-    keeps: 'notices of a request that has ended are not sent; notifications of clients are',
+    keeps: 'notices to devices about an ended request are not sent; notifications to clients are sent',
   },
   {
     table: 'backchannel_auth_consent_history',
     in: ['erased'],
     statements: deleting('backchannel_auth_consent_history'),
-    keeps: 'evidence of what was decided; `retention.history` says how long',
+    keeps: 'evidence of what was decided; `retention.history` sets how long',
   },
   {
     table: 'backchannel_auth_requests',
@@ -94,14 +98,14 @@ export const tablesOfUser: readonly TableOfUser[] = [
       { sql: anonymizing, values: [userId, decoyUserId(erasedAs), now] },
       ...deleting('backchannel_auth_requests')({ userId }),
     ],
-    keeps: 'open ones are denied (`endRequests`), finished ones stay for `retention.requests`',
+    keeps: 'open requests are denied (`endRequests`); finished requests stay for `retention.requests`',
   },
 ]
 
-/** Tables about users from which an ending takes nothing, and why. */
+/** Tables with data about users that an ending does not change, and why. */
 export const untouchedByUser: Record<string, string> = {
-  passkey_challenges: 'names a user only with a purpose, is valid for five minutes, and only together with a session',
-  sign_in_attempts: 'a keyed hash, forgotten after a day: an ending lifts no limit',
+  passkey_challenges: 'only the purpose of a row names a user; valid for five minutes and only together with a session',
+  sign_in_attempts: 'contains only keyed hashes, removed after a day; an ending must not reset a limit',
 }
 
 /** Returns the statements of an ending, in order of execution. */
@@ -115,7 +119,10 @@ interface TableOfClient {
   keeps?: string
 }
 
-/** What each table loses with a client. Requests come first, so that a concurrent redemption is either done or fails. */
+/**
+ * The statements for each table when a client is removed. Requests come first, so that a redemption at the same time is
+ * either complete or fails.
+ */
 export const tablesOfClient: readonly TableOfClient[] = [
   {
     table: 'backchannel_auth_requests',
@@ -123,23 +130,23 @@ export const tablesOfClient: readonly TableOfClient[] = [
       { sql: endingRequests, values: [clientId, now] },
       { sql: recordingEnded, values: [clientId, now] },
     ],
-    keeps: 'open requests have expired by then, and are history like the others',
+    keeps: 'open requests are set to expired, and stay like all finished requests',
   },
   {
     table: 'notifications',
     statements: (clientId, now) => [{ sql: parking, values: [clientId, 'the client is gone', now] }],
-    keeps: 'parked, so that the operator sees them, without their content',
+    keeps: 'parked without their content, so that the operator sees them',
   },
   { table: 'oidc_models', statements: (clientId) => [{ sql: deletingOfClient, values: [clientId] }] },
 ]
 
-/** Tables about clients from which an ending takes nothing, and why. */
+/** Tables with data about clients that the removal of a client does not change, and why. */
 export const untouchedByClient: Record<string, string> = {
-  clients: 'the row itself goes in the statement that decides',
-  blocked_clients: "the user's own wish: a client that is registered again with this id stays blocked",
-  denial_pauses: 'also holds for a client that is registered again with this id; removed a day after the pause',
+  clients: 'the row itself is deleted by the statement that removes the client',
+  blocked_clients: "the user's own choice: a client that is registered again with this id stays blocked",
+  denial_pauses: 'also apply to a client that is registered again with this id; removed a day after the pause',
   backchannel_auth_consent_history: 'evidence of what was decided',
-  unknown_users: 'an ending lifts no limit; forgotten after a minute',
+  unknown_users: 'an ending must not reset a limit; removed after a minute',
   used_assertions: 'a used assertion stays used, even if the id is registered again; removed when it has expired',
   user_code_tries: 'a client that is registered again with this id stays locked out; removed by age',
 }
@@ -170,7 +177,10 @@ const anonymizing = `update backchannel_auth_requests set user_id = $2, binding_
     authorization_details = null, approved_details = null, acr = null, amr = null, auth_time = null
   where user_id = $1 and status = 'denied' and expires_at > $3`
 
-/** Settled directly: a deadline of now would depend on the clocks of other nodes. The history row has the request's id. */
+/**
+ * Settles the requests directly. If their deadline were set to now instead, the result would depend on the clocks of other
+ * nodes. The history row gets the id of the request.
+ */
 const endingRequests = `update backchannel_auth_requests
   set status = 'expired', settled_by = id, settled_at = $2, call_back_sealed = null
   where client_id = $1 and status in ('pending', 'approved')`

@@ -7,7 +7,7 @@ import { createUserDataStore, type KeptRow } from './user-data-store.ts'
 /**
  * Resolves to the data by table, or undefined if there is none.
  *
- * @param configured the user's entry in the configuration
+ * @param configured the user's entry in the configuration, if there is one
  */
 export async function exportUser(
   userId: string,
@@ -21,7 +21,10 @@ export async function exportUser(
   return { id: userId, ...(configured && { configuration }), ...Object.fromEntries(tables) }
 }
 
-/** Times are stored in milliseconds, except `auth_time`, which is in seconds (OpenID Connect Core §2). Some texts are JSON. */
+/**
+ * Times are stored in milliseconds, except `auth_time`, which is in seconds (OpenID Connect Core §2). Some text columns
+ * contain JSON.
+ */
 function readable(row: KeptRow): Record<string, unknown> {
   const entries = Object.entries(row).filter(([, value]) => value !== null)
   return Object.fromEntries(entries.map(([name, value]) => [name, readableValue(name, value)]))

@@ -1,10 +1,10 @@
 import type { Change, Database } from '../platform/storage/database.ts'
 
-/** What ends with a session. All values are SHA-256 hashes. */
+/** The rows that are removed with a session. All values are SHA-256 hashes. */
 export interface SessionRows {
   /** The provider's sessions, by their `uid`. */
   sessions: string[]
-  /** Everything issued under these grants ends with them. */
+  /** The grants of the session. Everything that was issued under a grant is removed too. */
   grants: string[]
   tokens: string[]
   /** Endpoints of push subscriptions. */
@@ -15,7 +15,7 @@ export type SessionEndingStore = ReturnType<typeof createSessionEndingStore>
 
 export function createSessionEndingStore(database: Database) {
   return {
-    /** Ends all of it in one step. What has ended before is skipped. */
+    /** Removes all these rows in one transaction. Rows that do not exist are skipped. */
     async end({ sessions, grants, tokens, endpoints }: SessionRows, now: number, announce: Change[]): Promise<void> {
       const [sessionList, grantList, tokenList, endpointList] = [sessions, grants, tokens, endpoints].map((hashes) =>
         JSON.stringify(hashes),
@@ -45,11 +45,12 @@ export function createSessionEndingStore(database: Database) {
           values: [endpointList],
         },
       ]
-      // The first statement has no condition: if the session has ended meanwhile, the result is the same.
+      // The first statement has no condition: if another call has ended the session at the same time, the result is the
+      // same.
       await database.step({ sql: 'select 1 as one', values: [] }, { also, announce })
     },
 
-    /** Removes the record of sessions that ended before `before`. Resolves to their number. */
+    /** Removes the records of sessions that ended before `before` (milliseconds since 1970). Resolves to their number. */
     async forget(before: number): Promise<number> {
       const rows = await database.step({
         sql: 'delete from ended_sessions where ended_at < $1 returning uid_hash',

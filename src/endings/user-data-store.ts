@@ -3,8 +3,8 @@ import type { Database, Value } from '../platform/storage/database.ts'
 export type KeptRow = Record<string, Value>
 
 /**
- * The query for each table with data about a user, without secrets and without anything that helps to find one. `$1` is the
- * user id. Each table of `tablesOfUser` is here: a test compares the two lists.
+ * The query for each table with data about a user. The queries read no secrets, and no data that helps to find a secret.
+ * `$1` is the user id. Each table of `tablesOfUser` is here: a test compares the two lists.
  */
 export const keptByTable: Record<string, string> = {
   users: `select id, username, email, phone_number, name, locale, disabled, claims, created_at,

@@ -17,15 +17,18 @@ export interface UserSession {
 
 export type UserSessionStore = ReturnType<typeof createUserSessionStore>
 
-/** The sessions of users, and their end. */
+/** Lists the sessions of users, and ends them. */
 export function createUserSessionStore(database: Database) {
   return {
-    /** Records that a session is used, if it exists. */
+    /** Records that a session is used, if the session exists. */
     async note(used: UsedSession): Promise<void> {
       await database.step(noteSession(used))
     },
 
-    /** Resolves to the valid sessions of a user, begun for any client, the one used last first, at most 100. */
+    /**
+     * Resolves to at most 100 valid sessions of a user, the last used first. They include sessions that were begun for any
+     * client.
+     */
     async list(userId: string, now: number): Promise<UserSession[]> {
       const rows = await database.read<RowOf<UserSession>>(
         `select * from user_sessions where user_id = $1 and expires_at > $2 and exists (
@@ -45,7 +48,7 @@ export function createUserSessionStore(database: Database) {
       }))
     },
 
-    /** Ends one session of a user, and with it its tokens. Resolves to whether there was such a session. */
+    /** Ends one session of a user; the tokens of the session end with it. Resolves to whether the user had such a session. */
     async end(userId: string, id: string, now: number, announce: Change[]): Promise<boolean> {
       const rows = await database.step<{ uid_hash: string }>(
         {
@@ -58,8 +61,8 @@ export function createUserSessionStore(database: Database) {
     },
 
     /**
-     * Ends all sessions of a user, begun for any client, with their grants and tokens, and the push subscriptions. Approvals of
-     * authentication requests stay: the user revokes these in the list of approvals.
+     * Ends all sessions of a user that were begun for any client. Also removes their grants and tokens, and the user's push
+     * subscriptions. Approvals of authentication requests stay valid: the user can revoke them in the list of approvals.
      */
     async endAll(userId: string, now: number, announce: Change[]): Promise<void> {
       const also: Statement[] = [
@@ -85,7 +88,7 @@ export function createUserSessionStore(database: Database) {
       await database.step({ sql: 'select 1 as one', values: [] }, { also, announce })
     },
 
-    /** Removes sessions that expired before `before`. Resolves to their number. */
+    /** Removes sessions that expired before `before` (milliseconds since 1970). Resolves to their number. */
     async forget(before: number): Promise<number> {
       const rows = await database.step({
         sql: 'delete from user_sessions where expires_at < $1 returning id',

@@ -31,8 +31,8 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
 
   return {
     /**
-     * Records that a token's session is used, and by which browser: an application may know it better than the `User-Agent`
-     * tells. Does nothing if the token has no session at this provider.
+     * Records that the session of a token is used. Does nothing if the token has no session at this provider.
+     * @param browser the name of the browser: an application may have a more exact name than the `User-Agent` header
      */
     async note(accessToken: string, browser: string): Promise<void> {
       const session = await sessionOf(accessToken)
@@ -42,7 +42,10 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
       await store.note({ id: newId(now), uidHash: fingerprint(session.uid), browser, signedInAt, now })
     },
 
-    /** Resolves to the user's sessions. @param accessToken the token of this call, whose session gets `isCurrent` */
+    /**
+     * Resolves to the user's sessions.
+     * @param accessToken the token of this call. Its session is marked with `isCurrent`
+     */
     async list(userId: string, accessToken: string) {
       const [sessions, own] = await Promise.all([store.list(userId, clock.now()), sessionOf(accessToken)])
       const ownHash = own && fingerprint(own.uid)
@@ -56,6 +59,7 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
       return ended
     },
 
+    /** Ends all sessions of the user. */
     async endAll(userId: string, address: string): Promise<void> {
       await store.endAll(userId, clock.now(), announced(userId))
       audit({ event: 'session.ended', user: userId, address, by: 'user', outcome: 'everywhere' })

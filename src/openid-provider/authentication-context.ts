@@ -1,4 +1,6 @@
-/** How the user of a token was authenticated (OpenID Connect Core §2), where it was not at our own sign-in page. */
+/**
+ * How the user of a token was authenticated (OpenID Connect Core §2). Used only if the user did not sign in at our own page.
+ */
 export interface AuthenticationContext {
   acr?: string | undefined
   amr?: string[] | undefined
@@ -8,12 +10,12 @@ export interface AuthenticationContext {
 
 const contexts = new WeakMap<object, AuthenticationContext>()
 
-/** Remembers the authentication context of a token until it is saved. */
+/** Remembers the authentication context of a token until the token is saved. */
 export function setAuthenticationContext(token: object, authentication: AuthenticationContext): void {
   contexts.set(token, authentication)
 }
 
-/** Returns the remembered context, or undefined if the user signed in at our own page. */
+/** Returns the remembered context of a token, or undefined if the user signed in at our own page. */
 export function authenticationContextOf(token: object): AuthenticationContext | undefined {
   return contexts.get(token)
 }

@@ -1,6 +1,7 @@
 /**
- * The authorization endpoint: oidc-provider's, with limits added. oidc-provider stores the parameters before a user has
- * signed in, so their length and the number of unfinished sign-ins are limited, for each network and in all.
+ * The authorization endpoint of oidc-provider, with limits added. oidc-provider stores the parameters of a request before
+ * any user has signed in. Therefore the length of the parameters is limited, and the number of unfinished sign-ins too, for
+ * each network and in total.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -20,12 +21,12 @@ export interface AuthorizeNeeds {
   texts: Texts
 }
 
-/** Bytes of JSON, as the parameters are stored: a control character takes six. */
+/** Limits in bytes of JSON, because oidc-provider stores the parameters as JSON: a control character takes six bytes. */
 const longest = {
   inAll: 8192,
-  /** Values that are returned unchanged, or compared. */
+  /** For values that are only returned unchanged or compared. */
   ids: 1024,
-  /** JSON structures and JWTs. */
+  /** For JSON structures and JWTs. */
   structures: 4096,
   others: 2048,
 } as const
@@ -48,12 +49,12 @@ export function placeOfThisCall(): SignInPlace | undefined {
   return underWay.getStore()
 }
 
-/** Adds the authorization endpoint and the address at which a user returns from the sign-in pages. */
+/** Adds the authorization endpoint, and the path to which a user returns from the sign-in pages. */
 export function authorizeEndpoint(app: FastifyInstance, path: string, needs: AuthorizeNeeds): void {
   const { places } = needs
 
   app.route({
-    // oidc-provider treats HEAD as GET and stores as much.
+    // oidc-provider treats HEAD like GET, so a HEAD request also stores a sign-in.
     method: ['GET', 'HEAD', 'POST'],
     url: path,
     exposeHeadRoute: false,
@@ -107,7 +108,10 @@ interface Refused {
   retryAfter?: number
 }
 
-/** Returns what is too long in a request, in English for the developer of the client, or undefined. */
+/**
+ * Returns an error message if a parameter, or all parameters together, are too long; otherwise undefined. The message is in
+ * English, because it is for the developer of the client.
+ */
 function tooLongIn(request: FastifyRequest): string | undefined {
   let inAll = 0
   for (const sent of [targetOf(request.raw.url ?? '').search, rawBody(request).toString('latin1')]) {

@@ -3,19 +3,19 @@ import type { User } from '../user/user.ts'
 
 /** Claims by the scope that requests them (OpenID Connect Core §5.4). */
 const claims = {
-  // The authentication context is included whenever it is known, requested or not, also in refreshed ID tokens.
+  // `acr`, `amr` and `auth_time` are included if they are known, even if not requested, and also in refreshed ID tokens.
   openid: ['sub', 'acr', 'amr', 'auth_time'],
   profile: ['name', 'preferred_username', 'locale'],
   email: ['email', 'email_verified'],
   phone: ['phone_number', 'phone_number_verified'],
 }
 
-/** Returns the claims of the scopes that are offered. */
+/** Returns the claims by scope, for the scopes that this server offers. */
 export function claimsByScope(scopes: readonly string[]): Record<string, string[]> {
   return Object.fromEntries(Object.entries(claims).filter(([scope]) => scopes.includes(scope)))
 }
 
-/** Returns the values of all claims; oidc-provider selects those of the granted scopes. */
+/** Returns the values of all claims of a user. oidc-provider selects the claims of the granted scopes. */
 export function claimsOf(user: User): Record<string, unknown> {
   return {
     ...user.claims,

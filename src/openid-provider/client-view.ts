@@ -1,4 +1,7 @@
-/** A client as oidc-provider sees it: without its CIBA metadata, and with a hash in place of its secret. */
+/**
+ * Converts a client to oidc-provider's format: without its CIBA metadata, and with a hash instead of its secret if only the
+ * hash is stored.
+ */
 import type { AdapterPayload, Provider } from 'oidc-provider'
 import { CIBA_GRANT, type ClientMetadata } from '../client/metadata/client-metadata.ts'
 import { isBoundToCertificate } from '../client/sender-constraint/mtls-constraint.ts'
@@ -7,19 +10,19 @@ import { isBoundToCertificate } from '../client/sender-constraint/mtls-constrain
 export interface KnownClient {
   metadata: ClientMetadata
   secretHash: string | undefined
-  /** Only where the authentication method needs it. */
+  /** Undefined unless the client's authentication method needs the secret itself. */
   secret: string | undefined
 }
 
-/** The defaults for clients that do not specify them. */
+/** Defaults for clients whose metadata does not contain these values. */
 export interface TokenDefaults {
   idTokenAlg: string
   scopes: readonly string[]
 }
 
 /**
- * Returns a client without its CIBA metadata. Where only a hash of its secret is stored, the hash takes the secret's
- * place; `compareHashedSecrets` compares it.
+ * Returns a client without its CIBA metadata. If only a hash of its secret is stored, `client_secret` is that hash, and
+ * `compareHashedSecrets` compares secrets with it.
  */
 export function asOidcProviderSeesIt(
   { metadata, secret, secretHash }: KnownClient,
@@ -42,9 +45,9 @@ export function asOidcProviderSeesIt(
   } = metadata
   return {
     id_token_signed_response_alg: idTokenAlg,
-    // Without the scope for decisions: only a client whose own registration names it gets that one.
+    // This default does not contain `ciba:decide`: a client gets that scope only if its own registration names it.
     scope: scopes.join(' '),
-    // A copy, because oidc-provider adds members to each key.
+    // oidc-provider adds members to each key, so it gets a copy.
     ...structuredClone(rest),
     ...(boundTokens &&
       isBoundToCertificate({ metadata }, true) && { tls_client_certificate_bound_access_tokens: true }),
@@ -53,15 +56,18 @@ export function asOidcProviderSeesIt(
   } as AdapterPayload
 }
 
-/** Removes the refresh grant where no refresh tokens are issued: oidc-provider would reject the client as invalid. */
+/**
+ * Removes the refresh token grant if this server issues no refresh tokens. Otherwise oidc-provider would reject the client
+ * as invalid.
+ */
 export function onlyWithGrants(client: AdapterPayload, scopes: readonly string[]): AdapterPayload {
   if (scopes.includes('offline_access')) return client
   return { ...client, grant_types: (client.grant_types as string[]).filter((grant) => grant !== 'refresh_token') }
 }
 
 /**
- * Validates a client that our own rules accept against those of oidc-provider. Resolves to what is wrong, or undefined if
- * nothing is.
+ * Returns a function that applies oidc-provider's rules to a client that our own rules have accepted. The function resolves
+ * to the description of the error, or undefined if the client is valid.
  */
 export function createAcceptance(provider: () => Provider, tokens: TokenDefaults) {
   return async (client: { metadata: ClientMetadata; secretHash: string | undefined }): Promise<string | undefined> => {

@@ -37,10 +37,10 @@ export interface AuthorizationServerNeeds {
   dpop: { requireNonce: boolean; nonceKey: Buffer }
   /** Whether clients can present certificates: over our own TLS, or through a proxy. */
   seesCertificates: boolean
-  /** The security profile: it restricts what is offered. */
+  /** The security profile. It restricts client authentication methods and signature algorithms. */
   profile: Profile
   tokens: { accessTtl: number; idTtl: number; refreshTtl: number; idTokenAlg: string; scopes: readonly string[] }
-  /** Lifetimes of a session in seconds: since it was last used, and since its user was authenticated. */
+  /** Lifetimes of a session in seconds: `idleTtl` since its last use, `absoluteTtl` since its user was authenticated. */
   sessions: { idleTtl: number; absoluteTtl: number }
   /** The resources that tokens can be issued for (RFC 8707). */
   resources: Resources
@@ -50,7 +50,10 @@ export interface AuthorizationServerNeeds {
   cibaMetadata: Record<string, unknown>
   /** Algorithms that client assertions may be signed with. */
   assertionAlgorithms: readonly string[]
-  /** Resolves to what is wrong with a verified client assertion; to undefined at most once for each assertion. */
+  /**
+   * Resolves to the reason why a verified client assertion is rejected, or undefined if it is accepted. Each assertion is
+   * accepted at most once.
+   */
   acceptAssertion: AcceptAssertion
   keys: SigningKeys
   /** Seconds for which clients may cache our key set. */
@@ -61,22 +64,25 @@ export interface AuthorizationServerNeeds {
   /** The client id of the consent app. */
   ownClient: string
   /**
-   * Ends a session and all that depends on it, in one step.
+   * Ends a session, its grants and its tokens, in one transaction.
    * @param cookies the `Cookie` header of the browser that has the session
    */
   endSession(providerSession: string, cookies: string | undefined): Promise<void>
-  /** Resolves to a registered client with its secret or the hash of it, or undefined if there is none. */
+  /** Resolves to a registered client with its secret or the hash of its secret, or undefined if the client does not exist. */
   findClient(id: string): Promise<KnownClient | undefined>
   findUser: UserHooks['find']
   pairwise: PairwiseSubjects
-  /** Fetches addresses that clients name (`jwks_uri`), with the same guard as all outgoing calls. */
+  /** Fetches addresses from client metadata (`jwks_uri`), with the same protection as all outgoing calls. */
   fetch: ReturnType<typeof fetchThrough>
   vault: Vault
   texts: Texts
   clock: Clock
   log: Log
   audit: Audit
-  /** Overrides everything else, unchanged; `features`, `ttl` and `cookies` member by member. */
+  /**
+   * The operator's own configuration of oidc-provider. It overrides ours; `features`, `ttl` and `cookies` are merged member
+   * by member.
+   */
   extra: Record<string, unknown>
 }
 
@@ -89,15 +95,15 @@ const authenticationMethods = [
   'none',
 ]
 
-/** Methods that also need the client certificate to be visible. */
+/** Client authentication methods that are available only if the server can see client certificates. */
 const certificateMethods = ['tls_client_auth', 'self_signed_tls_client_auth']
 
-/** Seconds that a sign-in may take once a user has signed in. */
+/** Lifetime in seconds of an interaction after its user has signed in. */
 const interactionTtl = 3600
-/** Seconds that a sign-in may take before a user has signed in: long enough to look up a password. */
+/** Lifetime in seconds of interactions and sessions in which no user has signed in: long enough to look up a password. */
 const anonymousTtl = 600
 
-/** Returns the whole configuration of oidc-provider, with the operator's own settings over ours. */
+/** Returns the whole configuration of oidc-provider. The operator's own settings override ours. */
 export function configurationOf(needs: AuthorizationServerNeeds): Configuration {
   const { tokens, vault } = needs
   const accepted = [...authenticationMethods, ...(needs.seesCertificates ? certificateMethods : [])]
@@ -119,7 +125,7 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       clientAuthMethods: accepted as never,
       enabledJWA: {
         idTokenSigningAlgValues: [...needs.profile.idTokenSigning],
-        // The same as at the backchannel authentication endpoint.
+        // The same algorithms as at the backchannel authentication endpoint.
         clientAuthSigningAlgValues: [...needs.assertionAlgorithms] as never,
         dPoPSigningAlgValues: [...needs.profile.clientSigning] as never,
       },
@@ -128,8 +134,8 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
         const known = await needs.findClient(client.clientId)
         return known === undefined ? userId : needs.pairwise.subjectFor(known.metadata, userId)
       },
-      // Accepts an assertion once, at our endpoints and oidc-provider's together. oidc-provider's own check reads first and
-      // writes later, so that two calls at once would both pass.
+      // Each assertion is accepted once, counting our endpoints and oidc-provider's. oidc-provider's own check reads first
+      // and writes later, so that two simultaneous calls with one assertion would both pass.
       assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, header, client) => {
         const wrong = await needs.acceptAssertion({ header, claims }, client.clientId)
         if (wrong !== undefined) throw new errors.InvalidClientAuth(wrong)
@@ -137,15 +143,15 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       pkce: { required: () => true },
       features: featuresOf(needs),
       ttl: lifetimesOf(needs),
-      // Confidential clients authenticate at each refresh; rotation would only risk that a response with the token is lost.
+      // Not for confidential clients: they authenticate at each refresh, and could lose a rotated token with its response.
       rotateRefreshToken: (ctx) => ctx.oidc.client?.clientAuthMethod === 'none',
-      // Stored with the token, so that a decision made with it records how its user was authenticated.
+      // Stored with the access token: a decision that is made with this token records how its user was authenticated.
       extraTokenClaims: (ctx, token) => {
         const { AuthorizationCode, RefreshToken } = ctx?.oidc?.entities ?? {}
         const source = authenticationContextOf(token) ?? AuthorizationCode ?? RefreshToken
         return source && { auth_time: source.authTime, acr: source.acr, amr: source.amr }
       },
-      // The consent app needs no consent.
+      // The consent app is part of this server, so its users are not asked for consent.
       loadExistingGrant: (ctx) => loadGrant(ctx, needs.ownClient),
       interactions: { url: (_ctx, interaction) => `/sign-in/${interaction.uid}`, policy: signInPolicy() },
       cookies: {
@@ -154,7 +160,7 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       },
       discovery: {
         ...needs.cibaMetadata,
-        // The consent app may use a further method, which is not offered to other clients.
+        // The consent app may use another method, which is not offered to other clients.
         token_endpoint_auth_methods_supported: offered,
       } as never,
       fetch: needs.fetch as never,
@@ -164,13 +170,13 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
   )
 }
 
-/** The storage of oidc-provider, and how it finds clients. */
+/** Returns the storage of oidc-provider, which also looks up clients. */
 function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
   const { tokens, vault } = needs
   return createAdapterFactory({
     models: needs.models,
     places: needs.places,
-    // The device flow (RFC 8628) needs the session of a browser in which no user has signed in.
+    // The device flow (RFC 8628) needs sessions in which no user has signed in yet.
     keepsStrangers: isSwitchedOn(needs.extra, 'deviceFlow'),
     clock: needs.clock,
     vault,
@@ -179,7 +185,8 @@ function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
       if (client === undefined) return undefined
       const bound = needs.profile.boundTokensOnly && id !== needs.ownClient
       const seen = onlyWithGrants(asOidcProviderSeesIt(client, tokens, bound), tokens.scopes)
-      // The authentication request was checked for the types that this client may use; a refresh only selects from them.
+      // All types are allowed here. The authentication request was checked for the types that this client may use, and a
+      // refresh can only select from the granted details.
       return needs.details.names.length > 0 ? { ...seen, authorization_details_types: [...needs.details.names] } : seen
     },
   })
@@ -188,16 +195,16 @@ function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
 function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] {
   return {
     devInteractions: { enabled: false },
-    // forwarded-dpop-proof.ts has checked the proof and its nonce. oidc-provider verifies the signature and the binding, and
-    // checks against our list of used proofs.
+    // forwarded-dpop-proof.ts has already checked the proof and its nonce. oidc-provider verifies the signature and the
+    // binding, and our list of used proofs replaces its replay check.
     dPoP: {
       enabled: true,
       nonceSecret: needs.dpop.nonceKey,
       requireNonce: () => false,
     },
-    // On by default in oidc-provider. Not supported yet, so it must not be in the metadata.
+    // oidc-provider enables this by default. We do not support it yet, so it must not be in the metadata.
     pushedAuthorizationRequests: { enabled: false },
-    // Certificates are received and compared as at our own endpoints.
+    // Certificates are read and compared in the same way as at our own endpoints.
     mTLS: {
       enabled: needs.seesCertificates,
       certificateBoundAccessTokens: true,
@@ -213,8 +220,8 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
     userinfo: { enabled: true },
     introspection: {
       enabled: true,
-      // A client may introspect its own tokens, and a service (a client whose id is the audience) the tokens issued for
-      // it. Other tokens are reported as not active.
+      // A client may introspect its own tokens. A service (a client whose id is the audience of a token) may introspect that
+      // token. For all other tokens the response is that they are not active.
       allowedPolicy: async (_ctx, client, token) =>
         client.clientAuthMethod !== 'none' &&
         [token.clientId, ...audienceOf(token)].includes(client.clientId) &&
@@ -222,7 +229,7 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
     },
     revocation: {
       enabled: true,
-      // The token of another client gets the response of an unknown token (RFC 7009 §2.2), and stays valid.
+      // For another client's token, the response is the same as for an unknown token (RFC 7009 §2.2). The token stays valid.
       allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId,
     },
     rpInitiatedLogout: signOutPages(needs),
@@ -246,8 +253,8 @@ function lifetimesOf(needs: AuthorizationServerNeeds): Configuration['ttl'] {
 }
 
 /**
- * Returns the seconds that a session lives after this use. However often it is used, it ends `absoluteTtl` after its user
- * was authenticated; authenticating again starts that time anew.
+ * Returns the lifetime of a session after this use, in seconds. It is `idleTtl`, but the session always ends `absoluteTtl`
+ * after its user was authenticated. If the user is authenticated again, `absoluteTtl` starts again.
  */
 function sessionTtl(session: { loginTs?: number | undefined }, { sessions, clock }: AuthorizationServerNeeds): number {
   const now = Math.floor(clock.now() / 1000)
@@ -255,7 +262,7 @@ function sessionTtl(session: { loginTs?: number | undefined }, { sessions, clock
   return Math.max(1, Math.min(sessions.idleTtl, left))
 }
 
-/** A token is not active if its user was removed or disabled (RFC 7662 §2.2). */
+/** Resolves to false if the user of a token was removed or disabled. Then the token is not active (RFC 7662 §2.2). */
 async function isUserThere(token: object, { findUser }: Pick<AuthorizationServerNeeds, 'findUser'>): Promise<boolean> {
   const { accountId } = token as { accountId?: string }
   if (accountId === undefined) return true
@@ -269,8 +276,8 @@ function audienceOf(token: object): string[] {
 }
 
 /**
- * Merges the operator's configuration of oidc-provider into ours. A change of one feature, of the lifetime of one kind of
- * token or of the options of one kind of cookie leaves all others as they are.
+ * Merges the operator's configuration of oidc-provider into ours. An operator can change one feature, the lifetime of one
+ * kind of token or the options of one kind of cookie; our values of all others stay.
  */
 function withExtra(own: Configuration, extra: Record<string, unknown>): Configuration {
   const { features, ttl, cookies } = extra as Configuration
@@ -293,7 +300,7 @@ function isSwitchedOn({ features }: Record<string, unknown>, name: string): bool
   return (features as Record<string, { enabled?: boolean } | undefined> | undefined)?.[name]?.enabled === true
 }
 
-/** The page that a user sees after an error in a sign-in that a client began. */
+/** Responds with the error page for a user whom a client has sent here to sign in. */
 function showError(ctx: KoaContextWithOIDC, out: ErrorOut, error: Error, texts: Texts): void {
   const lang = chooseLanguage(ctx.get('accept-language'))
   const say = texts.in(lang)
@@ -303,7 +310,7 @@ function showError(ctx: KoaContextWithOIDC, out: ErrorOut, error: Error, texts: 
     say,
     title: say('error.title'),
     description: say(isUnavailable(error) ? 'error.away' : 'error.from_elsewhere'),
-    // For the developer of the client: in English, whatever the language of the page.
+    // This line is for the developer of the client. It is in English, even if the page is in another language.
     error: isUnavailable(error) ? undefined : [out.error, out.error_description].filter(Boolean).join(': '),
   })
 }

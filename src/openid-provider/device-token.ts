@@ -1,4 +1,4 @@
-/** An access token for the device API, for a user who signed in at another provider. */
+/** Issues access tokens for the device API to users who signed in at another provider. */
 import type { Authentication } from '../user/authentication.ts'
 import { setAuthenticationContext } from './authentication-context.ts'
 import type { CurrentProvider } from './openid-provider.ts'
@@ -9,7 +9,10 @@ export interface DeviceToken {
   expiresIn: number
 }
 
-/** @param clientId the client that the token is issued to */
+/**
+ * Returns a function that issues and stores such a token.
+ * @param clientId the client that the token is issued to
+ */
 export function createDeviceToken(currentProvider: CurrentProvider, clientId: string) {
   return async (userId: string, authentication: Authentication): Promise<DeviceToken> => {
     const provider = currentProvider()

@@ -1,4 +1,4 @@
-/** oidc-provider's events for the log and the audit: errors, and tokens of its own grants. */
+/** Writes events of oidc-provider to the log and the audit: errors, and the tokens that its own grants issue. */
 import type { EventEmitter } from 'node:events'
 import type { Provider } from 'oidc-provider'
 import type { Audit } from '../platform/audit.ts'
@@ -28,7 +28,8 @@ export function reportErrors(provider: Provider, log: Log): void {
       log.info({ event: 'oidc.refused', endpoint: what, code: error.message, detail: error.error_detail })
     })
   }
-  // Without a listener Koa writes to standard error, past the log: ten lines for each response to a closed connection.
+  // Without a listener, Koa writes errors to standard error instead of the log: ten lines for each response to a closed
+  // connection.
   const koa: EventEmitter = provider
   koa.on('error', (error: Error & { code?: string }) => {
     const isLost = lostConnection.has(error.code ?? '')
@@ -44,12 +45,12 @@ export function reportErrors(provider: Provider, log: Log): void {
     if (!isUnavailable(error)) return
     ctx.status = unavailable.status
     ctx.set(unavailable.headers)
-    // A page stays a page.
+    // An HTML page is not replaced by JSON.
     if (typeof ctx.body === 'object') ctx.body = unavailable.body
   })
 }
 
-/** Audits tokens of the authorization code grant and of refreshes. */
+/** Audits tokens that are issued for authorization codes and refresh tokens. */
 export function reportTokens(provider: Provider, audit: Audit): void {
   provider.on('grant.success', ({ oidc }) => {
     const { client, params, entities } = oidc

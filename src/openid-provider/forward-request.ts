@@ -1,4 +1,4 @@
-/** Forwards a request to oidc-provider with its body, which we have read already. */
+/** Forwards a request to oidc-provider, with the body that this server has already read. */
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -24,8 +24,9 @@ export type PrepareKeys = (call: {
 export type ForwardToOidcProvider = ReturnType<typeof createForwardToOidcProvider>
 
 /**
- * @param aliases further addresses of this server, for clients with certificates (RFC 8705 §5). A call whose `Host` is an
- *   alias is forwarded with that address; any other call with the issuer's, whatever its `Host`
+ * Returns the function that forwards requests.
+ * @param aliases further addresses of this server, for clients with certificates (RFC 8705 §5). If the `Host` header of a
+ *   call is an alias, the call is forwarded with the address of the alias; otherwise with the address of the issuer
  */
 export function createForwardToOidcProvider(
   provider: CurrentProvider,
@@ -47,10 +48,10 @@ export function createForwardToOidcProvider(
     const form = formIn(request, body)
     const forwardedProof = await readProof({ proof, authorization: request.headers.authorization, form })
     const waited = form !== undefined && (await prepareKeys({ form, certificate, slot: slotOf(request.raw) }))
-    // The caller may have closed the connection meanwhile, and a code or proof must not be used up in vain.
+    // If the caller has closed the connection during this wait, its code and its proof must stay unused.
     if (waited) await callerOf(reply).throwIfClosed()
     reply.hijack()
-    // Fastify's hooks do not run for responses of oidc-provider.
+    // Fastify's hooks do not run for responses of oidc-provider, so their headers are set here.
     const headers = { ...request.server.commonHeaders, ...proofs.answerHeaders(proof) }
     for (const [name, value] of Object.entries(headers)) reply.raw.setHeader(name, value)
     if (request.method === 'POST') reply.raw.setHeader('Cache-Control', 'no-store')
@@ -63,7 +64,10 @@ export function createForwardToOidcProvider(
   }
 }
 
-/** Creates the callback once for each instance of oidc-provider; one instance is current at a time. */
+/**
+ * Creates the callback of each instance of oidc-provider once. It remembers one callback, because one instance is current at
+ * a time.
+ */
 function rememberCallback() {
   let made: { provider: Provider; callback: ReturnType<Provider['callback']> } | undefined
   return (provider: Provider) => {
@@ -73,8 +77,8 @@ function rememberCallback() {
 }
 
 /**
- * The credentials of a client are in a form. It is read as strictly as at our own endpoints: a form that only oidc-provider
- * could read would bypass the checks made here.
+ * Returns the form of a call, which may contain client credentials, or undefined if there is none. A form is read as
+ * strictly as at our own endpoints: a form that only oidc-provider could read would bypass the checks made here.
  */
 function formIn({ method, headers }: FastifyRequest, body: Buffer): Form | undefined {
   const type = headers['content-type']
@@ -83,7 +87,7 @@ function formIn({ method, headers }: FastifyRequest, body: Buffer): Form | undef
 
 const certificates = new WeakMap<IncomingMessage, ClientCertificate>()
 
-/** Returns the client certificate of a forwarded call, or undefined if it came without one. */
+/** Returns the client certificate of a forwarded call, or undefined if the call came without one. */
 export function certificateOfForwarded(request: IncomingMessage): ClientCertificate | undefined {
   return certificates.get(request)
 }
@@ -97,7 +101,7 @@ function replay(raw: IncomingMessage, body: Buffer, address: URL, withoutProof: 
     'x-forwarded-proto': address.protocol.slice(0, -1),
     'x-forwarded-host': address.host,
   }
-  // The normalised path: oidc-provider's router also accepts other spellings.
+  // The normalised path, because oidc-provider's router also accepts other spellings of a path.
   const { path, search } = targetOf(raw.url ?? '')
   const stream = Readable.from(body.length > 0 ? [body] : [])
   return Object.assign(stream, {

@@ -1,8 +1,8 @@
 /**
- * The DPoP proof of a call that is forwarded to oidc-provider. Every caller can make proofs, so a proof is forwarded only
- * where it is needed and the caller has also sent credentials, which oidc-provider checks before the proof, or an existing
- * token or code. oidc-provider then verifies the signature; when it has found the token and it is the client's, the proof is
- * marked as used here.
+ * The DPoP proof of a call that is forwarded to oidc-provider. Every caller can make proofs. So a proof is forwarded only to
+ * endpoints that need it, and only if the caller has also sent client credentials, or a code or token that exists.
+ * oidc-provider checks credentials before the proof, and then verifies the signature of the proof. Its last check marks the
+ * proof as used (`markProofsInOneStep`).
  */
 
 import { errors, Provider } from 'oidc-provider'
@@ -19,7 +19,7 @@ export interface ForwardedCall {
   form: Form | undefined
 }
 
-/** The proof of a call, or `withheld` if it is not forwarded; undefined if none was sent. */
+/** The proof of a call; `withheld` if the proof is not forwarded; undefined if the caller sent none. */
 export type ForwardedProof = ReadProof | 'withheld' | undefined
 
 /** @throws {OAuthError} `invalid_dpop_proof`, `use_dpop_nonce`, `invalid_token` */
@@ -41,7 +41,7 @@ export function createReadForwardedProof(provider: CurrentProvider, proofs: Proo
   }
 }
 
-/** The routes where oidc-provider reads proofs. The last one exists only where an operator has enabled it. */
+/** The routes at which oidc-provider reads proofs. The last route exists only if an operator has enabled it. */
 const routes = ['userinfo', 'token', 'pushed_authorization_request'] as const
 
 function routeOf(path: string, provider: Provider): (typeof routes)[number] | undefined {
@@ -54,7 +54,10 @@ function routeOf(path: string, provider: Provider): (typeof routes)[number] | un
   })
 }
 
-/** Finds the token first: oidc-provider would verify the signature of the proof before it looks for the token. */
+/**
+ * For a protected resource. Looks for the access token first, because oidc-provider would verify the signature of the proof
+ * before it looks for the token.
+ */
 async function proofOfResource(call: ForwardedCall, provider: Provider, proofs: Proofs): Promise<ForwardedProof> {
   const sent = accessTokenOf(call.authorization)
   if (sent === undefined) return 'withheld'
@@ -68,7 +71,10 @@ async function proofOfResource(call: ForwardedCall, provider: Provider, proofs: 
   })
 }
 
-/** A public client only has its code or token. If that is not valid, the response is the same as without the proof. */
+/**
+ * For the token endpoint. A public client has no credentials, only its code or token. If the code or token is not valid, the
+ * proof is withheld, so that the response is the same as without a proof.
+ */
 async function proofOfGrant(call: ForwardedCall, provider: Provider, proofs: Proofs): Promise<ForwardedProof> {
   const proof = await proofs.read(call.proof)
   const showsCredentials =
@@ -93,7 +99,7 @@ interface Source {
   ): Promise<{ clientId?: string | undefined; jkt?: string | undefined } | undefined>
 }
 
-/** What a public client must present instead of credentials, by grant. */
+/** The parameter that a public client must send instead of credentials, by grant type. */
 const sources: Readonly<Record<string, Source | undefined>> = {
   authorization_code: {
     parameter: 'code',
@@ -111,7 +117,7 @@ const sources: Readonly<Record<string, Source | undefined>> = {
 
 const forwarded = new WeakMap<object, Exclude<ForwardedProof, undefined>>()
 
-/** Remembers the proof of a forwarded call, or that it was withheld. */
+/** Remembers the proof of a forwarded call, or that the proof was withheld. */
 export function rememberProof(request: object, proof: ForwardedProof): void {
   if (proof !== undefined) forwarded.set(request, proof)
 }
@@ -122,8 +128,8 @@ export function wasProofWithheld(request: object): boolean {
 }
 
 /**
- * Replaces oidc-provider's replay check, which comes after all other checks of a call. It would read the `jti` first and
- * write it later, so that several of ten simultaneous calls with one proof would pass.
+ * Replaces the replay check of oidc-provider, which comes after all other checks of a call. oidc-provider would read the
+ * `jti` first and write it later, so that several of ten simultaneous calls with one proof would pass.
  */
 export function markProofsInOneStep(provider: Provider): void {
   const { ReplayDetection } = provider

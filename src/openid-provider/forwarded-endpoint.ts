@@ -1,11 +1,12 @@
-/** The addresses of oidc-provider for which we have no endpoint of our own. */
+/** Routes of oidc-provider for which we have no endpoint of our own. */
 import type { FastifyInstance } from 'fastify'
 import type { ForwardToOidcProvider } from './forward-request.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
 
 /**
- * oidc-provider's names for its routes. The configuration says which of them exist, and at which path: an operator may
- * enable features and change paths. (CIBA and registration are ours.)
+ * oidc-provider's names for its routes. The configuration determines which of these routes exist, and at which paths,
+ * because an operator may enable features and change paths. CIBA and registration are not in this list: they have endpoints
+ * of our own.
  */
 const names = [
   'authorization',
@@ -23,15 +24,15 @@ const names = [
   'challenge',
 ] as const
 
-/** Routes to which a user returns; their path ends in the id of the interaction. */
+/** Routes to which a user's browser returns from an interaction. Their paths end with the id of the interaction. */
 const namesWithUid = ['resume', 'device_resume'] as const
 
-/** oidc-provider names both of them `discovery`. */
+/** The paths of the metadata document. oidc-provider gives both routes the name `discovery`. */
 export const discoveryPaths = ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']
 
 /**
- * Adds each route that `app` has no endpoint for yet. There is no wildcard route: oidc-provider's router also accepts other
- * spellings of a path.
+ * Adds each route of oidc-provider for which `app` has no endpoint yet. It adds no wildcard route, because oidc-provider's
+ * router also accepts other spellings of a path.
  */
 export function forwardedEndpoint(
   app: FastifyInstance,

@@ -1,6 +1,7 @@
 /**
- * During a call, the generation in which a user was first read and the registration of a client are remembered. Tokens are
- * stored with these, so that they are not valid if the user or the client has ended before they were stored.
+ * Remembers, during one call, the generation in which each user was first read, and the registration of each client. Tokens
+ * are stored with these values. So a token is not valid if its user was signed out, locked or removed, or its client was
+ * removed, before the token was stored.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { UserGenerationStore } from '../user/user-generation-store.ts'
@@ -14,36 +15,39 @@ interface Held {
 
 const held = new AsyncLocalStorage<Held>()
 
-/** Runs the work of one call, and remembers generations and registrations until it ends. */
+/** Runs `work`, which handles one call. Generations and registrations are remembered until it has finished. */
 export function holdingGenerations<T>(work: () => T): T {
   return held.run({ generations: new Map(), registrations: new Map() }, work)
 }
 
-/** Remembers the generation of a user; later calls for the same user have no effect. */
+/** Remembers the generation of a user. If one is remembered for this user already, nothing changes. */
 export function holdGeneration(userId: string, generation: number): void {
   const generations = held.getStore()?.generations
   if (generations?.has(userId) === false) generations.set(userId, generation)
 }
 
-/** Remembers the registration of a client; later calls for the same client have no effect. */
+/** Remembers the registration of a client. If one is remembered for this client already, nothing changes. */
 export function holdRegistration(clientId: string, registration: string): void {
   const registrations = held.getStore()?.registrations
   if (registrations?.has(clientId) === false) registrations.set(clientId, registration)
 }
 
-/** Returns the generation that this call remembers, or undefined if it has not read the user. */
+/** Returns the remembered generation of a user, or undefined if this call has not read the user. */
 export function heldGeneration(userId: string): number | undefined {
   return held.getStore()?.generations.get(userId)
 }
 
-/** Returns the registration that this call remembers, or undefined if it has not read the client. */
+/** Returns the remembered registration of a client, or undefined if this call has not read the client. */
 export function heldRegistration(clientId: string): string | undefined {
   return held.getStore()?.registrations.get(clientId)
 }
 
 export type BeginFor = ReturnType<typeof createBeginFor>
 
-/** For a sign-in: remembers the generation before anything of the user is read. Resolves to whether the user may sign in. */
+/**
+ * Returns a function for sign-ins. It remembers the generation of the user, and must be called before anything else of the
+ * user is read. It resolves to whether the user may sign in.
+ */
 export function createBeginFor(generations: Pick<UserGenerationStore, 'find'>) {
   return async (userId: string): Promise<boolean> => {
     const { generation, isClosed } = await generations.find(userId)

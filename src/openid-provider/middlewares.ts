@@ -1,4 +1,4 @@
-/** Adapts responses of oidc-provider to those of our own endpoints, and removes what should not be published. */
+/** Makes responses of oidc-provider like those of our own endpoints, and removes keys that should not be published. */
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { sameSecret, type Vault } from '../platform/crypto.ts'
 import { wasProofWithheld } from './forwarded-dpop-proof.ts'
@@ -18,8 +18,9 @@ export function answerNotFound(provider: Provider): void {
 }
 
 /**
- * When a user returns from the sign-in pages, the stored authorization request is continued. A query has no meaning there,
- * but oidc-provider fails if it has to report an error and the query names a client; so the query is removed.
+ * Removes the query from the address to which a user returns from the sign-in pages. The query has no meaning there, because
+ * the stored authorization request is continued. But oidc-provider would fail if it had to report an error and the query
+ * named a client.
  */
 export function readOnlyWhatWasAsked(provider: Provider): void {
   provider.use(async (ctx, next) => {
@@ -36,7 +37,7 @@ export function compareHashedSecrets(provider: Provider, vault: Vault): void {
   }
 }
 
-/** Removes keys that only verify hints from the published key set. Keys that the operator has added stay. */
+/** Removes keys that only verify `id_token_hint` from the published key set. Keys that the operator has added stay. */
 export function narrowKeySet(
   provider: Provider,
   { keys, keySetMaxAge }: { keys: SigningKeys; keySetMaxAge: number },
@@ -52,7 +53,10 @@ export function narrowKeySet(
   })
 }
 
-/** Gives the same responses as our own endpoints: no nonce unless one is required, and an error for a missing proof. */
+/**
+ * Makes DPoP responses the same as at our own endpoints: a nonce only if nonces are required, and the error
+ * `invalid_dpop_proof` if the proof is missing.
+ */
 export function configureDpop(provider: Provider, { requireNonce }: { requireNonce: boolean }): void {
   provider.use(async (ctx, next) => {
     await next()

@@ -1,4 +1,7 @@
-/** oidc-provider's storage, on our tables. Its writes can be collected, to be executed in one step with ours. */
+/**
+ * Stores the models of oidc-provider in our tables. The writes of oidc-provider can be collected, and executed in one
+ * transaction with our own.
+ */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Adapter, AdapterPayload } from 'oidc-provider'
 import Provider, { errors } from 'oidc-provider'
@@ -19,7 +22,7 @@ export interface AdapterNeeds {
   clock: Clock
   /** The places of unfinished sign-ins. */
   places: Pick<SignInPlaces, 'ended'>
-  /** Whether to store sessions in which no user has signed in: only where a feature needs them. */
+  /** Whether to store sessions in which no user has signed in. Only needed for some features. */
   keepsStrangers: boolean
 }
 
@@ -31,8 +34,8 @@ interface Collected {
 const collecting = new AsyncLocalStorage<Collected>()
 
 /**
- * Runs `work`. What oidc-provider saves meanwhile is not written, but returned as statements that record the id of the
- * authentication request.
+ * Runs `work`. Models that oidc-provider saves during `work` are not written. Resolves to the result of `work`, and to the
+ * statements that write these models, each with the id of the authentication request.
  */
 export async function collectWrites<T>(requestId: string, work: () => Promise<T>): Promise<[T, Statement[]]> {
   const collected: Collected = { statements: [], requestId }
@@ -40,10 +43,10 @@ export async function collectWrites<T>(requestId: string, work: () => Promise<T>
   return [result, collected.statements]
 }
 
-/** Models that are revoked with their grant. An interaction refers to a grant too, but continues without it. */
+/** Models that are revoked together with their grant. An interaction also refers to a grant, but continues without it. */
 const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode'])
 
-/** Returns oidc-provider's adapter factory: clients are read-only, all other models are stored encrypted. */
+/** Returns the adapter factory for oidc-provider. Clients are read-only. All other models are stored encrypted. */
 export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Adapter {
   return (model) => (model === 'Client' ? clientAdapter(needs) : modelAdapter(model, needs))
 }
@@ -90,7 +93,7 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
     findByUid: async (uid) => open(await models.findByUid(model, fingerprint(uid), clock.now())),
     findByUserCode: async () => undefined,
     async consume(id) {
-      // oidc-provider reads first and marks later; of two simultaneous calls, only one may continue.
+      // oidc-provider reads the model first and marks it later. Of two simultaneous calls, only one may continue.
       const first = await models.consume(model, fingerprint(id), clock.now())
       if (!first) throw new errors.InvalidGrant(`${model} is already consumed`)
     },
@@ -98,20 +101,24 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
       const idHash = fingerprint(id)
       if (model === 'Interaction') places.ended(idHash)
       const removed = await models.remove(model, idHash)
-      // oidc-provider reads first and removes later; of several simultaneous calls, each would sign in and store a session.
+      // oidc-provider reads the interaction first and removes it later. Without this error, each of several simultaneous
+      // calls would sign in and store a session.
       if (model === 'Interaction' && !removed) throw new errors.SessionNotFound('interaction session not found')
     },
     revokeByGrantId: (grantId) => models.removeByGrant(fingerprint(grantId)),
   }
 }
 
-/** The user that a model is about. For an interaction: the user who has just signed in, or was signed in before. */
+/**
+ * Returns the id of the user of a model, or undefined. For an interaction, this is the user who has just signed in, or else
+ * the user of its session.
+ */
 function userOf({ accountId, result, session }: AdapterPayload): string | undefined {
   const signedIn = (result as { login?: { accountId?: string } } | undefined)?.login?.accountId
   return accountId ?? signedIn ?? (session as { accountId?: string } | undefined)?.accountId
 }
 
-/** The use of a session, by the browser of the current call. */
+/** Returns the record of this use of a session by the browser of the current call. */
 function useOf({ uid, loginTs }: AdapterPayload, now: number): UsedSession {
   return {
     id: newId(now),

@@ -1,6 +1,9 @@
 import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
 
-/** A model of oidc-provider as stored: hashed and encrypted, so that reading the database gives no usable token. */
+/**
+ * A model of oidc-provider as it is stored: ids are hashed and the content is encrypted, so that the database contains no
+ * usable token.
+ */
 export interface KeptModel {
   model: string
   idHash: string
@@ -9,7 +12,7 @@ export interface KeptModel {
   uidHash: string | undefined
   clientId: string | undefined
   userId: string | undefined
-  /** The id of the authentication request that it was issued for. */
+  /** The id of the authentication request that the model was issued for. */
   requestId: string | undefined
   expiresAt: number | undefined
   /** The user's generation and the client's registration at the time of issue; by default, the current ones. */
@@ -19,10 +22,10 @@ export interface KeptModel {
 
 /** A use of a session by a browser. */
 export interface UsedSession {
-  /** The id of a new row; an existing row keeps its id. */
+  /** The id of the row, if a new row is added. An existing row keeps its id. */
   id: string
   uidHash: string
-  /** The names of the browser and of its system; empty if unknown. */
+  /** The names of the browser and of its operating system; empty if unknown. */
   browser: string
   /** Milliseconds since 1970. */
   signedInAt: number
@@ -41,10 +44,10 @@ export interface FoundModel {
 }
 
 /**
- * The condition under which a model is valid: the user's generation and the client's registration are those at the time of
- * issue, and its grant exists. A session is not valid once its user has ended it, even if a call that began before has
- * written it again. The condition is part of the statement that reads the model: no further query is needed, and no cached
- * value can be out of date.
+ * SQL condition for a valid model: the user's generation and the client's registration are those at the time of issue, the
+ * grant of the model exists, and the session was not ended. An ended session stays invalid even if a call that began before
+ * the sign-out has written its row again. The condition is part of the statement that reads the model. So no further query
+ * is needed, and no cached value can be out of date.
  */
 export const counts = `
   not exists (select 1 from user_generations ended
@@ -85,19 +88,22 @@ export function createOidcModelStore(database: Database) {
     }),
 
     /**
-     * Stores the session of a signed-in user and, in the same step, the entry in the user's list of sessions, whichever
-     * client the session was begun for.
+     * Stores the session of a signed-in user and, in the same transaction, its entry in the user's list of sessions. The
+     * list contains sessions that were begun for any client.
      */
     async runSession(statement: Statement, used: UsedSession): Promise<void> {
       await database.step(statement, { also: [noteSession(used)] })
     },
 
-    /** @param instead id hashes of unfinished sign-ins that are removed in the same step, to make room */
+    /**
+     * Executes `statement`.
+     * @param instead id hashes of unfinished sign-ins, which are removed in the same transaction to make room
+     */
     async run(statement: Statement, instead: string[] = []): Promise<void> {
       await database.step(statement, { also: instead.length > 0 ? [withoutSignIns(instead)] : [] })
     },
 
-    /** Removes unfinished sign-ins. */
+    /** Removes unfinished sign-ins, by the hashes of their ids. */
     async removeSignIns(idHashes: string[]): Promise<void> {
       await database.step(withoutSignIns(idHashes))
     },
@@ -145,8 +151,8 @@ export function createOidcModelStore(database: Database) {
     },
 
     /**
-     * Returns the statement that removes all tokens of an authentication request, including refreshed ones: all belong to
-     * the request's grant, which outlives the first tokens.
+     * Returns the statement that removes all tokens of an authentication request, refreshed tokens too: all of them belong
+     * to the grant of the request, which exists longer than the first tokens.
      */
     removeByRequest: (requestId: string): Statement => ({
       // Each part of the union uses an index; with "or" Postgres would scan all tokens.
@@ -161,7 +167,9 @@ export function createOidcModelStore(database: Database) {
       values: [requestId],
     }),
 
-    /** Removes up to `atMost` models that expired before `before`. Resolves to how many were removed. */
+    /**
+     * Removes up to `atMost` models that expired before `before` (milliseconds since 1970). Resolves to the number removed.
+     */
     async forgetExpired(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
         sql: `with old as materialized (
@@ -193,8 +201,8 @@ function rowOf(kept: KeptModel) {
 }
 
 /**
- * Returns the statement that records the use of a session in its user's list. A session that has ended is not recorded. Two
- * calls of one browser may have left two rows of a session; the one that expires later is used.
+ * Returns the statement that records the use of a session in the user's list of sessions. A session that has ended is not
+ * recorded. Two calls of one browser may have left two rows for one session; then the row that expires later is used.
  */
 export const noteSession = ({ id, uidHash, browser, signedInAt, now }: UsedSession): Statement => ({
   sql: `insert into user_sessions (id, user_id, uid_hash, browser, signed_in_at, seen_at, expires_at)

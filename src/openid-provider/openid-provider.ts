@@ -1,6 +1,6 @@
 /**
- * All of OAuth and OpenID Connect that is not CIBA: oidc-provider, configured, on our database. Only its public API is
- * used.
+ * The parts of OAuth and OpenID Connect that are not CIBA: oidc-provider with our configuration and our database. Only the
+ * public API of oidc-provider is used.
  */
 import { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
@@ -19,12 +19,16 @@ import type { SigningKeyWatch } from './signing-keys/signing-key-watch.ts'
 
 export type { Provider }
 
-/** Returns the current instance of oidc-provider. Call it once for each request, and use that instance throughout. */
+/**
+ * Returns the current instance of oidc-provider. Call this function once for each request, and use the same instance for the
+ * whole request.
+ */
 export type CurrentProvider = () => Provider
 
 /**
- * oidc-provider reads its keys only when it is created, so a new instance replaces it when they change. Requests in progress
- * finish on the old instance. An instance has no state that is not in the database or made from the configuration.
+ * Creates the current instance of oidc-provider. An instance reads the signing keys only when it is created, so a new
+ * instance replaces it when the keys change. Requests in progress finish on the old instance. All state of an instance is in
+ * the database or comes from the configuration, so nothing is lost.
  */
 export function createCurrentProvider(
   keys: Pick<SigningKeyWatch, 'use'>,
@@ -39,9 +43,9 @@ export function createCurrentProvider(
 
 function createProvider(needs: AuthorizationServerNeeds): Provider {
   const provider = new Provider(needs.issuer, configurationOf(needs))
-  // It builds URLs from the headers that forward-request.ts sets, not from the Host that a caller sends.
+  // oidc-provider builds URLs from the headers that forward-request.ts sets, not from the `Host` header of the caller.
   provider.proxy = true
-  // Registered so that the metadata lists the grant; requests with it never reach oidc-provider.
+  // Registered only so that the metadata lists the grant type. Requests with this grant type never reach oidc-provider.
   provider.registerGrantType(CIBA_GRANT, () => {
     throw new Error('the CIBA grant is answered before oidc-provider')
   })

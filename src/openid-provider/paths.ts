@@ -1,4 +1,4 @@
-/** The addresses of oidc-provider, and the names of its cookies. */
+/** The paths of oidc-provider, and the names of its cookies. */
 
 /** The same paths as Doorkeeper's. */
 export const paths = {
@@ -13,8 +13,9 @@ export const paths = {
 } as const
 
 /**
- * With https, no other host and no http page can set the session's cookie (`__Host-`). The other two cookies have the path
- * of one sign-in, so only the weaker prefix `__Secure-` is possible.
+ * Returns the names of the cookies. With https, the prefix `__Host-` prevents other hosts and http pages from setting the
+ * session cookie. The other two cookies are restricted to the path of one sign-in, so only the weaker prefix `__Secure-` is
+ * possible for them.
  */
 export function cookieNames(issuer: string) {
   const [host, secure] = issuer.startsWith('https:') ? ['__Host-', '__Secure-'] : ['', '']

@@ -26,7 +26,9 @@ export function resourceServer(
   }
 }
 
-/** At a refresh, a token is for one resource: the one that the client names, or else the first one approved. */
+/**
+ * At a refresh, the new token is for one resource: the resource that the client names, or else the first approved resource.
+ */
 export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): Features['resourceIndicators'] {
   return {
     enabled: true,
@@ -37,14 +39,14 @@ export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): 
       return named ? oneOf : oneOf[0]!
     },
     getResourceServerInfo: (ctx, address) => {
-      // New resources can be requested only at the backchannel authentication endpoint.
+      // At all other endpoints of oidc-provider, no resource can be requested: use the backchannel authentication endpoint.
       if (!atTokenEndpoint(ctx) || !knows(resources, address)) throw new errors.InvalidTarget()
       return resourceServer(resources[address]!, tokens)
     },
   }
 }
 
-/** At a refresh, a token gets what was granted, or the part of it that the client requests (RFC 9396 §6). */
+/** At a refresh, the new token has all granted details, or the part of them that the client requests (RFC 9396 §6). */
 export function richAuthorizationRequests({
   details,
   resources,
@@ -87,14 +89,14 @@ interface AccessTokenFor {
   resourceServer?: { identifier(): string }
 }
 
-/** Only the details for the service that the token is for, by their `locations`. */
+/** Returns only the details for the service that the token is for, selected by their `locations`. */
 function ownOf({ resourceServer }: AccessTokenFor, wanted: AuthorizationDetail[], resources: Resources) {
   const address = resourceServer?.identifier()
   if (address === undefined || !knows(resources, address)) return wanted
   return detailsAt(wanted, namesOf(address, resources[address]!))
 }
 
-/** The authorization details of a token or grant. */
+/** Returns the authorization details of a token or grant, or undefined if it has none. */
 function rarOf(carrier: object | undefined): AuthorizationDetail[] | undefined {
   return (carrier as { rar?: AuthorizationDetail[] } | undefined)?.rar
 }

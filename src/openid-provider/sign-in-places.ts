@@ -1,34 +1,38 @@
 /**
- * A limit on unfinished sign-ins. Every caller can begin one, and each is stored as a row before a user has signed in. Each
- * takes a place; this process has a limited number of places for each network and in all. A place becomes free when the
- * sign-in is finished or expires.
+ * Limits the number of unfinished sign-ins. Every caller can begin a sign-in, and each sign-in is stored as a row before a
+ * user has signed in. Therefore each unfinished sign-in takes a place, and this process has a limited number of places, for
+ * each network and in total. The place becomes free when the sign-in is finished or has expired.
  */
 import type { Clock } from '../platform/clock.ts'
 import { networksOf } from '../platform/http/address.ts'
 
 export interface SignInLimits {
-  /** Unfinished sign-ins of one network: a /24 or a /64. A /48 may have four times as many. */
+  /**
+   * Maximum number of unfinished sign-ins of one network: a /24 (IPv4) or a /64 (IPv6). A /48 may have four times as many.
+   */
   perNetwork: number
-  /** Unfinished sign-ins of all networks together, in this process. */
+  /** Maximum number of unfinished sign-ins of all networks together, in this process. */
   inAll: number
 }
 
-/** A place for one unfinished sign-in. It stays taken after the call if a row was stored for it. */
+/** A place for one unfinished sign-in. After the call, the place stays taken only if a row was stored for the sign-in. */
 export interface SignInPlace {
   /**
-   * Records the row that was stored: the hash of its id, and when it expires, in milliseconds since 1970. Returns the id
-   * hashes of rows that must be removed to make room.
+   * Records the row of the sign-in: the hash of its id, and its expiry in milliseconds since 1970. Returns the id hashes of
+   * other rows, which must be removed to make room.
    */
   keep(idHash: string, expiresAt: number): string[]
-  /** Ends the call. Returns the id hashes of rows that still must be removed. */
+  /** Must be called when the call has finished. Returns the id hashes of rows that must still be removed. */
   end(): string[]
 }
 
 export type SignInPlaces = ReturnType<typeof createSignInPlaces>
 
-/** Milliseconds for which a sign-in keeps its place, however many begin after it. */
+/**
+ * Milliseconds during which a sign-in keeps its place, even if a new sign-in needs one. For the exception, see `oneOfAll`.
+ */
 const undisturbedMs = 60_000
-/** A /48 contains many /64s, of one household or of a whole company. */
+/** Factor for the limit of a /48, because it contains many /64 networks: those of one household, or of a whole company. */
 const widerTimes = 4
 
 interface Taken {
@@ -38,7 +42,7 @@ interface Taken {
   idHash?: string
 }
 
-/** No place is free. One may be free after `retryAfter` seconds. */
+/** Thrown if no place is free. A place may become free after `retryAfter` seconds. */
 export class NoPlace extends Error {
   override readonly name = 'NoPlace'
   readonly retryAfter: number
@@ -61,8 +65,10 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
   }
 
   /**
-   * Selects the sign-in that loses its place when all are taken: the oldest of the network with the most, if that has more
-   * than the caller's; else the oldest of all.
+   * Selects the sign-in that loses its place to a new one when the limit for all networks together is reached. This is the
+   * oldest sign-in of the network with the most sign-ins. But if the network of the new sign-in would then have as many
+   * sign-ins as that network, or more, it is the oldest sign-in of all networks.
+   * @throws {NoPlace} if the oldest sign-in of all networks is younger than `undisturbedMs`, or its row is not stored yet
    */
   function oneOfAll(networks: readonly string[], now: number): Taken {
     let most: ReadonlySet<Taken> = new Set()
@@ -95,11 +101,14 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
       const removed = makeRoom(networks)
       return placeOf(places, networks, take(networks), removed)
     },
-    /** A sign-in that continues, begun here or on another node: its next row takes a place without a check. */
+    /**
+     * Returns the place of a sign-in that continues, and that may have begun on another node. When its next row is stored,
+     * it takes a place, even if no place is free.
+     */
     goOn: (address: string): SignInPlace => placeOf(places, networksOf(address), undefined, []),
-    /** Frees the place of a row that was removed. */
+    /** Frees the place of a sign-in whose row was removed. */
     ended: places.ended,
-    /** Returns the number of places taken. */
+    /** Returns the number of taken places. */
     count: () => all.size,
   }
 }
@@ -107,7 +116,7 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
 type TakenPlaces = ReturnType<typeof createTakenPlaces>
 
 function createTakenPlaces(clock: Clock) {
-  /** In the order in which places were taken; so are the sets of each network. */
+  /** All taken places, in the order in which they were taken. The sets in `ofNetwork` have the same order. */
   const all = new Set<Taken>()
   const ofNetwork = new Map<string, Set<Taken>>()
   const byId = new Map<string, Taken>()
@@ -148,7 +157,7 @@ function createTakenPlaces(clock: Clock) {
 
 /**
  * Returns the oldest sign-in of `its`.
- * @throws {NoPlace} if it has not had its `undisturbedMs`, or its row is not stored yet
+ * @throws {NoPlace} if this sign-in is younger than `undisturbedMs`, or its row is not stored yet
  */
 function oldestOf(its: ReadonlySet<Taken>, now: number): Taken {
   const [oldest] = its
@@ -157,7 +166,7 @@ function oldestOf(its: ReadonlySet<Taken>, now: number): Taken {
   return oldest
 }
 
-/** @param removed id hashes of the rows that must be removed, until they are returned once */
+/** @param removed id hashes of rows that must be removed. The first call of `keep` or `end` returns them */
 function placeOf(
   { take, keep, giveUp }: TakenPlaces,
   networks: readonly string[],

@@ -3,8 +3,8 @@ import { interactionPolicy, type KoaContextWithOIDC, type Provider } from 'oidc-
 import { acceptsOnlyPasskey, PASSKEY_ACR } from '../user/passkey/passkey-strength.ts'
 
 /**
- * oidc-provider's own policy, with two more reasons to sign in: the client requires a passkey and the user signed in with a
- * password, or the signed-in user was removed or disabled.
+ * Returns oidc-provider's own policy, with two more reasons why a user must sign in: the signed-in user was removed or
+ * disabled, or the client requires a passkey and the user signed in with a password.
  */
 export function signInPolicy(): interactionPolicy.DefaultPolicy {
   const { Check, base } = interactionPolicy
@@ -24,7 +24,10 @@ export function signInPolicy(): interactionPolicy.DefaultPolicy {
   return policy
 }
 
-/** Resolves to what a user has allowed a client, or undefined. The consent app gets a grant without asking the user. */
+/**
+ * Resolves to the grant that a user has given to a client, or undefined if there is none. The consent app gets a grant
+ * without asking the user.
+ */
 export async function loadGrant(
   ctx: KoaContextWithOIDC,
   ownClient: string,

@@ -1,4 +1,4 @@
-/** The pages of RP-initiated logout. oidc-provider's own pages load styles and fonts from other hosts. */
+/** The pages of RP-initiated logout. They replace oidc-provider's own pages, which load styles and fonts from other hosts. */
 import { type Configuration, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
 import { pageHeaders, pagesIn, renderError } from '../platform/pages/pages.ts'
@@ -13,7 +13,7 @@ type RpInitiatedLogout = NonNullable<NonNullable<Configuration['features']>['rpI
 
 const renderPage = pagesIn<'sign-out'>(new URL('./views/', import.meta.url))
 
-/** The pages before and after a user signs out. */
+/** Returns the pages that are shown before and after a user signs out. */
 export function signOutPages({ texts, findUser }: SignOutNeeds): RpInitiatedLogout {
   const languageOf = (ctx: KoaContextWithOIDC, locale?: string) => {
     const asked = ctx.oidc.params?.ui_locales
@@ -48,8 +48,8 @@ export function signOutPages({ texts, findUser }: SignOutNeeds): RpInitiatedLogo
 }
 
 /**
- * If no user is signed in, there is nothing to end: the browser is redirected at once to the final address. oidc-provider
- * would first store a session, for every caller.
+ * If no user is signed in, redirects the browser to the final address at once, because no session has to be ended. Otherwise
+ * oidc-provider would store a new session for every such caller.
  */
 export function endWithoutSession(provider: Provider): void {
   provider.use(async (ctx, next) => {
@@ -62,14 +62,18 @@ export function endWithoutSession(provider: Provider): void {
     }
     const target = new URL(postLogoutRedirectUri ?? provider.urlFor('end_session_success'))
     if (postLogoutRedirectUri !== undefined && state !== undefined) target.searchParams.set('state', state)
-    // The cookie of a session that was not stored.
+    // This cookie belongs to a session that was not stored.
     ctx.remove('Set-Cookie')
     ctx.status = 303
     ctx.redirect(target.href)
   })
 }
 
-/** Ends the session for good. oidc-provider would only remove its row, and a call that began before could write it again. */
+/**
+ * Makes a sign-out at oidc-provider call `endSession`, which records that the session has ended. oidc-provider itself only
+ * deletes the session's row. Without the record, a call that began before the sign-out could write the row again, and the
+ * session would be valid again.
+ */
 export function endWholeSession(
   provider: Provider,
   endSession: (id: string, cookies: string | undefined) => Promise<void>,

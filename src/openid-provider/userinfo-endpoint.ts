@@ -1,4 +1,4 @@
-/** The userinfo endpoint: oidc-provider's, with the header `x-fapi-interaction-id` that FAPI requires of resources. */
+/** The userinfo endpoint of oidc-provider, with the header `x-fapi-interaction-id` that FAPI requires of resources. */
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { onlyMethods } from '../platform/http/answer.ts'
@@ -31,7 +31,10 @@ export function userinfoEndpoint(
   })
 }
 
-/** Returns the caller's UUID, so that both sides find the call in their logs, or a new one if none was sent. */
+/**
+ * Returns the UUID that the caller sent, so that both sides find the call in their logs. If the caller sent none, returns a
+ * new UUID.
+ */
 function interactionOf(request: FastifyRequest): string {
   const given = request.headers[INTERACTION]
   return typeof given === 'string' && uuid.test(given) ? given : randomUUID()

@@ -8,7 +8,10 @@ export interface HealthNeeds {
   readiness: Readiness
 }
 
-/** Both routes need no authentication and are exempt from load shedding: they cost little, and figures are in `/metrics`. */
+/**
+ * Adds `/health/live` and `/health/ready`. Both routes need no authentication. They are exempt from load shedding, because
+ * they cost little. Counts are in `/metrics`.
+ */
 export function healthEndpoint(app: FastifyInstance, { database, readiness }: HealthNeeds): void {
   app.get('/health/live', (_request, reply) => reply.send({ status: 'live' }))
 

@@ -1,18 +1,18 @@
 /**
- * Counters, histograms and gauges in the text format of Prometheus (0.0.4). Why it is not prom-client:
- * docs/decisions/0022-libraries-weighed.md.
+ * Counters, histograms and gauges in the text format of Prometheus (0.0.4). docs/decisions/0022-libraries-weighed.md says why
+ * prom-client is not used.
  */
 
 export type Labels = Record<string, string>
 
 export interface Sample {
-  /** Added to the family's name: `_bucket`, `_sum`, `_count`. */
+  /** Appended to the name of the family: `_bucket`, `_sum` or `_count`. */
   suffix?: string
   labels?: Labels
   value: number
 }
 
-/** All series of one name. */
+/** All time series with one name. */
 export interface Family {
   name: string
   help: string
@@ -37,7 +37,7 @@ export function createCounter(name: string, help: string) {
   } satisfies Family & { add(labels: Labels): void }
 }
 
-/** Called once or twice for each HTTP request, so it does not build an array to join. */
+/** Returns the key of a set of label values. Called once or twice for each HTTP request, so it builds no array. */
 function keyOf(labels: Labels): string {
   let key = ''
   for (const name in labels) key += `${labels[name]}\n`
@@ -46,13 +46,17 @@ function keyOf(labels: Labels): string {
 
 interface Series {
   labels: Labels
-  /** For each bucket, the number of observations not above its upper bound. */
+  /** For each bucket, the number of observations that are at most the upper bound of the bucket. */
   counts: number[]
   sum: number
   count: number
 }
 
-/** @param upperBounds of its buckets in seconds, ascending */
+/**
+ * Returns a histogram with one series for each combination of label values.
+ *
+ * @param upperBounds the upper bounds of the buckets in seconds, in ascending order
+ */
 export function createHistogram(name: string, help: string, upperBounds: readonly number[]) {
   const series = new Map<string, Series>()
   return {
@@ -89,12 +93,12 @@ function histogramSamples({ labels, counts, sum, count }: Series, upperBounds: r
   ]
 }
 
-/** Returns a family with the value of this moment. */
+/** Returns a gauge with the given current value, or with the given samples. */
 export function gauge(name: string, help: string, value: number | Sample[]): Family {
   return { name, help, type: 'gauge', samples: () => samplesOf(value) }
 }
 
-/** Returns a counter whose total is counted elsewhere. */
+/** Returns a counter whose total other code has counted. */
 export function total(name: string, help: string, value: number): Family {
   return { name, help, type: 'counter', samples: () => samplesOf(value) }
 }

@@ -1,4 +1,7 @@
-/** `/metrics` for Prometheus, for configured addresses or with the token. Others get 401, or 404 if no token is set. */
+/**
+ * `/metrics` for Prometheus. A caller needs the token, or must call from a configured address. Other callers get 401, or 404
+ * if no token is configured.
+ */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { RequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
 import type { HeldPolls } from '../ciba/token-endpoint/long-poll.ts'
@@ -24,7 +27,7 @@ export interface MetricsNeeds {
   clock: Clock
 }
 
-/** Callers that may read the metrics: those with the token, and those from these addresses. */
+/** Which callers may read the metrics: callers with the token, and callers from the addresses in `from`. */
 export interface MetricsAccess {
   token?: string
   /** Addresses and CIDR ranges. */
@@ -75,7 +78,7 @@ function refusal({ token }: MetricsAccess): OAuthError {
   })
 }
 
-/** Returns a function that resolves to the database counts, which are read at most once in `countedFor`. */
+/** Returns a function that resolves to the counts from the database, which are read at most once in `countedFor` ms. */
 function createCounting({ countOpen, outbox, clock }: MetricsNeeds) {
   let last: { at: number; families: Promise<Family[]> } | undefined
 

@@ -1,6 +1,6 @@
 /**
- * Metrics for Prometheus. Label values are constants, route patterns and ids of registered clients: a caller cannot add new
- * ones.
+ * Metrics for Prometheus. Label values are constants, route patterns and ids of registered clients, so a caller cannot create
+ * new label values.
  */
 import type { AuditEvent } from '../platform/audit.ts'
 import { createCounter, createHistogram, type Family, renderFamilies } from './metric-families.ts'
@@ -10,7 +10,7 @@ export interface Metrics {
   hear(event: AuditEvent): void
   /** Counts a poll by its answer. */
   polled(answer: string): void
-  /** Counts an HTTP request. @param seconds from its arrival to its response */
+  /** Counts an HTTP request. @param seconds from the arrival of the request to the end of the response */
   answered(call: { route: string; method: string; status: number }, seconds: number): void
   /** Returns all metrics as text, together with `others`. */
   render(others: Family[]): string
@@ -64,5 +64,5 @@ export function createMetrics(): Metrics {
   }
 }
 
-/** Seconds. */
+/** The upper bounds of the buckets, in seconds. */
 const durationBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]

@@ -17,7 +17,7 @@ export interface ProcessMetrics {
   stop(): void
 }
 
-/** Observes the process from now on. */
+/** Starts to observe the process, and returns its metrics. */
 export function createProcessMetrics(clock: Clock): ProcessMetrics {
   const eventLoop = observeEventLoop(clock)
   const garbageCollection = observeGarbageCollection()
@@ -59,22 +59,25 @@ function runtime(): Family[] {
 /** Milliseconds between two measurements of the event loop. */
 const lookEveryMs = 10
 
-/** Milliseconds for which the same lag is shown, so that a second reader does not get a period that has just begun. */
+/**
+ * Milliseconds for which measured values are reused. Without this, a second reader would get the values of a very short
+ * period.
+ */
 const lagShownMs = 10_000
 
-/** Measures how much later than planned a timer runs: all other work in the event loop is delayed as much. */
+/** Measures the lag: how much later than planned a timer runs. All other work in the event loop has the same delay. */
 function observeEventLoop(clock: Clock) {
   const delays = monitorEventLoopDelay({ resolution: lookEveryMs })
   delays.enable()
   let shown: { at: number; families: Family[] } | undefined
 
-  /** Node records the time between two measurements: the planned interval plus the lag. */
+  /** Returns the lag. Node records the time between two measurements, which is the planned interval plus the lag. */
   const seconds = (nanoseconds: number) => Math.max(0, nanoseconds / 1e6 - lookEveryMs) / 1000
 
   return {
     families(): Family[] {
       if (shown !== undefined && clock.now() - shown.at < lagShownMs) return shown.families
-      // Without a measurement since the last period, the values would be NaN.
+      // If nothing was measured since the last reset, the values would be NaN.
       if (delays.count === 0) return []
       shown = {
         at: clock.now(),
@@ -99,7 +102,7 @@ function lag(name: string, what: string, seconds: number): Family {
   return gauge(`nodejs_eventloop_lag_${name}_seconds`, `${what} lag of the event loop in the last period.`, seconds)
 }
 
-/** Seconds. */
+/** The upper bounds of the buckets, in seconds. */
 const pauseBuckets = [0.001, 0.01, 0.1, 1, 2, 5]
 
 const kinds: Record<number, string> = {
@@ -109,7 +112,7 @@ const kinds: Record<number, string> = {
   [constants.NODE_PERFORMANCE_GC_WEAKCB]: 'weakcb',
 }
 
-/** An entry of the type `gc`; @types/node has no name for it. */
+/** An entry of the type `gc`. @types/node has no name for this type. */
 type GarbageCollection = PerformanceEntry & { detail: NodeGCPerformanceDetail }
 
 function observeGarbageCollection() {
@@ -119,7 +122,7 @@ function observeGarbageCollection() {
     pauseBuckets,
   )
   const observer = new PerformanceObserver((list) => {
-    // Under load a list has several entries: all collections in one turn of the event loop.
+    // The list contains all collections in one turn of the event loop. Under load there are several.
     for (const { detail, duration } of list.getEntries() as GarbageCollection[]) {
       durations.observe({ kind: kinds[detail.kind] ?? 'other' }, duration / 1000)
     }

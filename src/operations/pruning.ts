@@ -1,6 +1,4 @@
-/**
- * Removes finished rows that are old enough, in small batches with pauses, so that requests are not delayed.
- */
+/** Removes finished rows that are old enough, in small batches with pauses, so that requests are not delayed. */
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
 import { createPeriodicTask } from '../platform/periodic-task.ts'
@@ -11,29 +9,30 @@ export interface Kept {
   /** Days for which rows are kept after they are finished; undefined means for ever. */
   days: number | undefined
   /**
-   * Removes rows that were finished before `before`, at most `atMost`, in one step. Resolves to the number of removed rows.
-   * Several nodes may call it at the same time.
+   * Removes at most `atMost` rows that were finished before the time `before`, in one transaction. Resolves to the number of
+   * removed rows. Several nodes may call this function at the same time.
    */
   forget(before: number, atMost: number): Promise<number>
 }
 
 export interface Pruning {
   start(): void
-  /** Removes all rows that are old enough now. Resolves to their number. */
+  /** Removes all rows that are old enough now. Resolves to the number of removed rows. */
   prune(): Promise<number>
   stop(): Promise<void>
 }
 
-/** Milliseconds between two runs, and between two batches while there is more to remove. */
+/** Milliseconds between two runs. */
 const pauseMs = 10_000
+/** Milliseconds between two batches, if there are more rows to remove. */
 const restMs = 25
 
-/** Rows of a kind in one step: it takes some milliseconds, in which SQLite does nothing else. */
+/** Rows of one kind in one transaction. The transaction takes some milliseconds, in which SQLite does nothing else. */
 const batch = 100
 
 const day = 86_400_000
 
-/** Returns the task, not yet started. */
+/** Returns the task, which has not been started. */
 export function createPruning({ kept, clock, log }: { kept: Kept[]; clock: Clock; log: Log }): Pruning {
   /** Removes one batch of each kind. Resolves to the number of rows and whether any batch was full. */
   async function once(): Promise<{ gone: number; more: boolean }> {

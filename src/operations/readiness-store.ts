@@ -1,8 +1,8 @@
-/** Whether the database responds and accepts changes. However many callers ask, only one trivial statement is under way. */
+/** Checks whether the database responds and accepts changes. Only one check, a trivial statement, is under way at a time. */
 import type { Clock } from '../platform/clock.ts'
 import type { Database } from '../platform/storage/database.ts'
 
-/** Milliseconds after which a database that does not respond counts as away. */
+/** Milliseconds after which a database that does not respond counts as `away`. */
 const answersWithinMs = 2_000
 
 /** `read-only`: for example a standby that has not been promoted, or a full disk. */

@@ -1,26 +1,30 @@
-/** Receivers and kinds with a backlog: newer messages queue behind older ones. */
+/** Which receivers and kinds have a backlog: older messages wait, and newer messages queue behind the older ones. */
 import { type Capacity, initialCapacityOfReceiver, keyOf, type Place, type Receiver } from './concurrency-limits.ts'
 
 export type Backlog = ReturnType<typeof createBacklog>
 
 /** Returns an empty backlog. */
 export function createBacklog() {
-  /** Each place with the number of the latest look that had begun when its last message was noted. */
+  /**
+   * The receivers and kinds with a backlog, by key. A look is one query of the worker for due messages. `sinceLook` is the
+   * number of looks that had begun when a waiting message was last noted.
+   */
   const places = new Map<string, { place: Place; sinceLook: number }>()
   let looks = 0
 
   return {
-    /** Whether older messages wait for this receiver or its kind. */
+    /** Returns whether older messages of this receiver or of the whole kind wait. */
     isBefore: ({ kind, receiver }: Receiver): boolean =>
       places.has(keyOf({ kind })) || places.has(keyOf({ kind, receiver })),
 
-    /** Records that a message waits there. */
+    /** Records that a message of this receiver or kind waits. */
     note: (place: Place): void => void places.set(keyOf(place), { place, sinceLook: looks }),
 
     /**
      * Records that the worker begins to look for due messages.
      *
-     * @returns a function for the messages that it took; a place that had more capacity than was taken has no backlog any more
+     * @returns a function to be called with the messages that the worker claimed. If the capacity of a receiver or kind was not
+     * used up, no message waits for it any more, and its backlog is removed
      */
     look(room: Capacity): (taken: readonly Receiver[]) => void {
       looks += 1
@@ -29,7 +33,7 @@ export function createBacklog() {
         if (places.size === 0) return
         const isFilled = filling(taken, room)
         for (const [key, { place, sinceLook }] of places) {
-          // The look may not have seen messages that were added after it began.
+          // This look may have missed messages that were noted after the look began: their backlog is kept.
           if (sinceLook < number && !isFilled(place)) places.delete(key)
         }
       }
@@ -48,7 +52,7 @@ function filling(taken: readonly Receiver[], room: Capacity): (place: Place) => 
   return ({ kind, receiver }) => {
     if (isTaken({ kind }, rooms.get(kind) ?? room.ofOtherKind)) return true
     if (receiver === undefined) return false
-    // The query may have looked for no more than this, even if the receiver has more capacity.
+    // The query may have considered at most `initialCapacityOfReceiver` messages, even if the receiver has more capacity.
     return isTaken(
       { kind, receiver },
       Math.min(rooms.get(keyOf({ kind, receiver })) ?? room.ofOtherReceiver, initialCapacityOfReceiver),

@@ -1,7 +1,7 @@
 /**
- * Limits how many messages may be under way at once. Each kind has its own limit, so that a channel that hangs does not delay
- * others. Within a kind each receiver has a small limit, so that a receiver that hangs delays only its own messages. A
- * receiver that responds quickly gets a higher limit.
+ * Limits how many messages may be under way at the same time. Each kind has its own limit, so that a channel that hangs does
+ * not delay other channels. Within a kind each receiver has a small limit, so that a receiver that hangs delays only its own
+ * messages. A receiver that responds quickly gets a higher limit.
  */
 
 /** A receiver of messages of one kind. */
@@ -13,16 +13,19 @@ export interface Receiver {
 /** A receiver, or a whole kind. */
 export type Place = Pick<Receiver, 'kind'> & Partial<Receiver>
 
-/** The largest number of messages of one kind that are under way. */
+/** Upper limit for the messages of one kind that are under way. */
 const capacityPerKind = 64
-/** The largest number for one receiver at first. */
+/** Upper limit for the messages to one receiver, until the receiver has responded quickly. */
 export const initialCapacityOfReceiver = 4
-/** The largest number for a receiver that responds quickly: as many as there are connections to one receiver. */
+/** Upper limit for the messages to a receiver that responds quickly. It equals the limit for connections to one origin. */
 const mostCapacityOfReceiver = 16
-/** How many idle receivers with a raised limit are remembered. */
+/** Upper limit for the idle receivers whose raised limit is remembered. */
 const maxIdleReceivers = 1_000
 
-/** How many more messages may be claimed: of each kind, of each receiver with messages under way, and of any other. */
+/**
+ * How many more messages may be claimed: of each kind in `kinds`, of each receiver with messages under way, of each other
+ * kind, and of each other receiver.
+ */
 export interface Capacity {
   kinds: { kind: string; room: number }[]
   receivers: (Receiver & { room: number })[]
@@ -30,7 +33,7 @@ export interface Capacity {
   ofOtherReceiver: number
 }
 
-/** How a receiver responded: `badly` is slowly, or with an error. */
+/** How a receiver responded. `badly` means slowly, or with an error. */
 export type ReceiverPace = 'quickly' | 'badly'
 
 type KnownReceiver = Receiver & { underWay: number; share: number }
@@ -85,7 +88,10 @@ export function createConcurrencyLimits() {
     },
   }
 
-  /** Called when a receiver has no messages under way. Idle receivers stay in the order in which they became idle. */
+  /**
+   * Called when a receiver has no messages under way any more. The receiver is remembered only if its limit is raised. Idle
+   * receivers are kept in the order in which they became idle, and the oldest is dropped first.
+   */
   function becomeIdle(receiver: KnownReceiver): void {
     receivers.delete(keyOf(receiver))
     if (receiver.share > initialCapacityOfReceiver) receivers.set(keyOf(receiver), receiver)

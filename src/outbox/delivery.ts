@@ -1,4 +1,4 @@
-/** One attempt to send a notification, and the record of its outcome. */
+/** Makes one attempt to send a notification, and records the outcome. */
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
@@ -6,8 +6,8 @@ import { nextState, type OutboxMessage, type Outcome } from './notification.ts'
 import type { OutboxStore } from './outbox-store.ts'
 
 /**
- * Sends a notification of one kind. It may be called again for a notification that arrived: delivery is at least once. It
- * must settle soon after `signal` is aborted.
+ * Sends a notification of one kind. Delivery is at least once: the function may be called again for a notification that has
+ * already arrived. The returned promise must settle soon after `signal` is aborted.
  */
 export type Send = (message: OutboxMessage, signal: AbortSignal) => Promise<Outcome>
 
@@ -23,9 +23,9 @@ export type Senders = Readonly<Record<string, Sender>>
 
 export interface DeliveryNeeds {
   outbox: OutboxStore
-  /** Attempts before a notification is parked. */
+  /** Number of failed attempts after which a notification is parked. */
   attempts: number
-  /** Whether the subject of a kind is a user; otherwise it is a request. */
+  /** Returns whether the subject of notifications of this kind is a user. Otherwise the subject is a request. */
   isAboutUser?: (kind: string) => boolean
   clock: Clock
   log: Log
@@ -35,7 +35,7 @@ export interface DeliveryNeeds {
 /** Resolves to the kind of outcome, or undefined if the message was not sent or the outcome could not be recorded. */
 export type Deliver = (message: OutboxMessage, signal: AbortSignal) => Promise<Outcome['kind'] | undefined>
 
-/** Returns the function that makes one attempt and records the outcome. It never rejects. */
+/** Returns the function that makes one attempt and records the outcome. The promise of this function never rejects. */
 export function createDelivery(senders: Senders, { outbox, clock, log, audit, ...options }: DeliveryNeeds): Deliver {
   async function attempt(message: OutboxMessage, signal: AbortSignal): Promise<Outcome | 'stopped'> {
     if (signal.aborted) return 'stopped'
@@ -59,7 +59,7 @@ export function createDelivery(senders: Senders, { outbox, clock, log, audit, ..
     const about = { ...subject, by: message.kind, about: message.id, attempt: message.attempts }
     const tell = (event: 'delivered' | 'failed' | 'parked', outcome: string) =>
       audit({ event: `notification.${event}`, ...about, outcome })
-    // Not audited if the lease has ended: another worker has the message then.
+    // If the lease has ended, the outcome is not audited, because another worker may have claimed the message.
     switch (next.state) {
       case 'delivered':
         if (await outbox.delivered(message, outcome.words, now)) tell('delivered', outcome.words)
@@ -79,7 +79,7 @@ export function createDelivery(senders: Senders, { outbox, clock, log, audit, ..
       else await record(message, outcome)
       return outcome === 'stopped' ? undefined : outcome.kind
     } catch (error) {
-      // The message is claimed again after the lease ends.
+      // The message is claimed again after its lease has ended.
       log.error({ event: 'outbox.record_failed', notification: message.id, error })
       return undefined
     }

@@ -1,4 +1,4 @@
-/** Adds notifications in the step that causes them, and sends them as soon as that step is committed. */
+/** Adds notifications in the step (the transaction) that causes them, and sends them as soon as the step is committed. */
 import type { Clock } from '../platform/clock.ts'
 import { newSecret } from '../platform/crypto.ts'
 import type { Statement } from '../platform/storage/database.ts'
@@ -7,21 +7,23 @@ import { OUTBOX, type OutboxStore } from './outbox-store.ts'
 import type { Sending } from './sending.ts'
 
 /**
- * Executes a step, with the statements that add the notifications and the topics under which they are announced.
+ * Executes a step of the caller, together with `adding`, the statements that add the notifications. Announces the
+ * notifications under `topics`.
  *
- * @returns whether the step happened
+ * @returns whether the step was executed
  */
 export type AddingStep = (adding: Statement[], topics: string[]) => Promise<boolean>
 
 /**
- * Adds notifications in the step that causes them, and sends them as soon as that step is committed. Where there is capacity,
- * the same step claims them for this node. The others wait until this or another node claims them.
+ * Adds notifications in the step that causes them, and sends them as soon as the step is committed. If there is capacity for
+ * a notification, the same step claims the notification for this node. The other notifications wait until this node or
+ * another claims them.
  *
- * @returns whether the step happened
+ * @returns whether the step was executed
  */
 export type Enqueue = (messages: readonly OutboxMessage[], step: AddingStep) => Promise<boolean>
 
-/** For a process that sends nothing, such as a command: the messages wait for a server. */
+/** Returns `enqueue` for a process that sends nothing, such as a command: the messages wait until a server claims them. */
 export function enqueueForOthers(outbox: Pick<OutboxStore, 'add'>): Enqueue {
   return (messages, step) => step(messages.map(outbox.add), messages.length > 0 ? [OUTBOX] : [])
 }
@@ -31,21 +33,21 @@ export interface EnqueueNeeds {
   sending: Pick<Sending, 'reserve' | 'send' | 'release'>
   /** Milliseconds that an attempt may take. */
   timeout: number
-  /** While it returns false, all messages wait. */
+  /** While this function returns false, no message is claimed: all messages wait. */
   isRunning(): boolean
   onEnqueued(): void
   clock: Pick<Clock, 'now'>
 }
 
-/** Added to the timeout: time to record the outcome before the lease ends. */
+/** The lease is this much longer than the timeout of an attempt, so that the outcome is recorded before the lease ends. */
 const leaseMarginMs = 2_000
 
-/** Returns the members of a message that is claimed at `now`, for one attempt of `timeout` milliseconds. */
+/** Returns the members that change when a message is claimed at `now` for one attempt of at most `timeout` milliseconds. */
 export function newLease(now: number, timeout: number) {
   return { state: 'sending' as const, lease: newSecret(12), dueAt: now + timeout + leaseMarginMs }
 }
 
-/** Returns `enqueue`, and the steps that it has under way. */
+/** Returns `enqueue`, and functions that return which of its steps are under way. */
 export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued, clock }: EnqueueNeeds) {
   const underWay = new Set<Promise<boolean>>()
 
@@ -60,7 +62,8 @@ export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued,
       kept = await step(queued.map(outbox.add), topics)
       return kept
     } finally {
-      // If the step took long, the rest of the lease may be too short for an attempt: the message is claimed again later.
+      // If the step took long, the rest of the lease may be too short for an attempt. Then the message is not sent now: it is
+      // claimed again after the lease has ended.
       const isInTime = clock.now() <= lease.dueAt - timeout
       for (const message of queued.filter(({ state }) => state === 'sending')) {
         if (kept && isInTime) sending.send(message)

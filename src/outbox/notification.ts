@@ -1,6 +1,6 @@
 /**
- * A notification is stored until it has reached its receiver. The outbox is independent of CIBA: a function registered for
- * the kind composes the content and sends it.
+ * A notification is stored until it has reached its receiver. The outbox is independent of CIBA: for each kind of
+ * notification, a registered function composes the content and sends it.
  */
 import { newId, type Vault } from '../platform/crypto.ts'
 
@@ -10,15 +10,15 @@ export type NotificationState = 'waiting' | 'sending' | 'delivered' | 'parked'
 export interface Notification {
   id: string
   kind: string
-  /** The internal id of the request or user that it is about. */
+  /** The internal id of the request or user that the notification is about. */
   subject: string
-  /** Groups the messages of a kind for the concurrency limits: one that hangs delays only messages with the same receiver. */
+  /** Groups messages of a kind for the concurrency limits: a message that hangs delays only messages to the same receiver. */
   receiver: string
-  /** The address that it is sent to. Not secret. */
+  /** The address to which the notification is sent. Not secret. */
   address: string | undefined
   state: NotificationState
   createdAt: number
-  /** When to send it next; while it is being sent, when another worker may claim it. */
+  /** The time of the next attempt. During an attempt, the time from which another worker may claim the notification. */
   dueAt: number
   /** There is no attempt at or after this time. */
   giveUpAt: number
@@ -28,17 +28,17 @@ export interface Notification {
   settledAt: number | undefined
 }
 
-/** A notification with its encrypted content, which never appears in a list or a log. */
+/** A notification with its encrypted content. The content never appears in a list or a log. */
 export interface OutboxMessage extends Notification {
   sealed: string | undefined
   /** Identifies the worker that claimed the message: only that worker may record the outcome. */
   lease: string | undefined
 }
 
-/** Returns the additional authenticated data of the content, so that it does not decrypt in another row. */
+/** Returns the additional authenticated data of the content, so that the content does not decrypt in another row. */
 export const contentAad = (notificationId: string) => `notifications/${notificationId}`
 
-/** What is needed to compose a notification. `giveUpAt` is in milliseconds since 1970. */
+/** The data from which a notification is composed. `giveUpAt` is in milliseconds since 1970. */
 export interface NewNotification {
   kind: string
   subject: string
@@ -73,24 +73,27 @@ export function compose(notification: NewNotification, now: number, vault: Vault
 /** The outcome of an attempt. */
 export type Outcome =
   | { kind: 'delivered'; words: string }
-  /** May succeed later. `after`: milliseconds that the receiver asked us to wait. */
+  /** A later attempt may succeed. `after` is the pause in milliseconds that the receiver asked for. */
   | { kind: 'failed'; words: string; after?: number }
-  /** A retry would not help: an operator has to look at it. */
+  /** A retry would not help: an operator has to look at the notification. */
   | { kind: 'refused'; words: string }
 
-/** The state after an attempt, with the time of the next one or the reason for parking. */
+/** The state after an attempt, with the time of the next attempt or the reason for parking. */
 export type NextState =
   | { state: 'delivered' }
   | { state: 'waiting'; dueAt: number }
   | { state: 'parked'; reason: string }
 
-/** Milliseconds before the second attempt; each further pause is twice as long, up to the longest pause. */
+/** Milliseconds between the first and the second attempt. Each further pause is twice as long, up to `longestPause`. */
 const firstPause = 500
 const longestPause = 60_000
 
 /**
- * Returns the state after an attempt. `dice` (0 to 1) spreads the pauses, so that messages that failed at the same time are
- * not all retried at the same time.
+ * Returns the state after an attempt.
+ *
+ * @param attempts the largest number of attempts
+ * @param dice a random number from 0 to 1. It varies the pauses, so that messages that failed at the same time are not all
+ * retried at the same time
  */
 export function nextState(
   outcome: Outcome,

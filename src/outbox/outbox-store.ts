@@ -23,8 +23,8 @@ export const OUTBOX = 'outbox'
 export type OutboxStore = ReturnType<typeof createOutboxStore>
 
 /**
- * The outbox. Messages whose lease is released, and messages that are retried, are announced under the topic `outbox`; new
- * messages are announced by the step that adds them.
+ * Returns the store of the outbox. It announces messages whose lease is released and messages that are retried, under the
+ * topic `outbox`. New messages are announced by the step that adds them.
  */
 export const createOutboxStore = (database: Database) => ({
   ...takingOn(database),
@@ -33,10 +33,10 @@ export const createOutboxStore = (database: Database) => ({
   ...lookingAt(database),
 })
 
-/** Adds messages, and claims those that are due. */
+/** Adds messages, and claims due messages. */
 function takingOn(database: Database) {
   return {
-    /** Returns the statement that adds a message, for the step that causes it. */
+    /** Returns the statement that adds a message. The step that causes the message must contain this statement. */
     add: (message: OutboxMessage): Statement => ({
       sql: `insert into notifications (id, kind, subject, lane, address, sealed, state, lease, attempts, created_at, due_at,
               give_up_at)
@@ -62,10 +62,8 @@ function takingOn(database: Database) {
     }),
 
     /**
-     * Claims due messages while their kind and receiver have capacity, the oldest of each receiver first. A message whose
-     * lease has ended is due again.
-     *
-     * @param claim.now, claim.leaseUntil milliseconds since 1970
+     * Claims as many due messages as their kinds and receivers have capacity for, the oldest of each receiver first. A message
+     * whose lease has ended is due again. `now` and `leaseUntil` are in milliseconds since 1970.
      */
     async claimDue(claim: {
       now: number
@@ -89,7 +87,10 @@ function takingOn(database: Database) {
       return rows.map(toMessage).sort((one, other) => (one.id < other.id ? -1 : 1))
     },
 
-    /** Resolves to the next time after `now` at which a message is due or a lease ends, and whether any is due at `now`. */
+    /**
+     * Resolves to `next`, the first time after `now` at which a message is due or a lease ends, and to `isAnyLeft`, whether a
+     * message is due at `now`.
+     */
     async nextDue(now: number): Promise<{ next: number | undefined; isAnyLeft: boolean }> {
       const [row] = await database.read<{ next: number | null; is_any_left: number }>(
         `select (select min(due_at) from notifications where state in ('waiting', 'sending') and due_at > $1) as next,
@@ -101,7 +102,7 @@ function takingOn(database: Database) {
   }
 }
 
-/** Records the outcome of messages that were claimed. */
+/** Records the outcomes of claimed messages. */
 function reportingOn(database: Database) {
   /** Resolves to whether the lease was still valid. The content is erased on delivery. */
   const report = writeBatch<OutboxReport, boolean>({
@@ -130,15 +131,15 @@ function reportingOn(database: Database) {
     delivered: (message: OutboxMessage, outcome: string, now: number): Promise<boolean> =>
       report({ message, state: 'delivered', outcome, settledAt: now, dueAt: message.dueAt }),
 
-    /** sending → waiting, to be sent again at `dueAt`. */
+    /** sending → waiting. The message is sent again at `dueAt`. */
     reschedule: (message: OutboxMessage, outcome: string, dueAt: number): Promise<boolean> =>
       report({ message, state: 'waiting', outcome, settledAt: null, dueAt }),
 
-    /** sending → parked: kept with the reason until an operator looks at it. */
+    /** sending → parked. The message is kept with the reason until an operator looks at it. */
     park: (message: OutboxMessage, reason: string, now: number): Promise<boolean> =>
       report({ message, state: 'parked', outcome: reason, settledAt: now, dueAt: message.dueAt }),
 
-    /** sending → waiting as if it had never been claimed: the attempt does not count. */
+    /** sending → waiting, as if the message had never been claimed: the attempt is not counted. */
     async releaseLease(message: OutboxMessage, now: number): Promise<boolean> {
       return changed(
         await database.step(
@@ -153,8 +154,8 @@ function reportingOn(database: Database) {
     },
 
     /**
-     * Returns the statement that replaces the content of a message, for a step of the caller. It does not check the lease: the
-     * new content must be stored even if the lease has ended.
+     * Returns the statement that replaces the content of a message, for a step of the caller. The statement does not check the
+     * lease: the new content must be stored even if the lease has ended.
      */
     replaceContent: (id: string, sealed: string): Statement => ({
       sql: `update notifications set sealed = $2 where id = $1 and state <> 'delivered'`,
@@ -166,7 +167,10 @@ function reportingOn(database: Database) {
 /** Changes by an operator, and removal by age. */
 function lookingAfter(database: Database) {
   return {
-    /** parked → waiting, due at once, with all its attempts. Resolves to false if its content has been erased. */
+    /**
+     * parked → waiting. The message is due at once, and all its attempts are available again. Resolves to false if its content
+     * has been erased.
+     */
     async retry(id: string, now: number, giveUpAt: number): Promise<boolean> {
       return changed(
         await database.step(
@@ -180,7 +184,10 @@ function lookingAfter(database: Database) {
       )
     },
 
-    /** Erases the content of messages parked before `parkedBefore`; then they cannot be retried. Resolves to their number. */
+    /**
+     * Erases the content of messages that were parked before `parkedBefore`, so that these messages cannot be retried any
+     * more. Resolves to the number of messages.
+     */
     async eraseParked(parkedBefore: number): Promise<number> {
       const rows = await database.step({
         sql: `update notifications set sealed = null
@@ -190,7 +197,7 @@ function lookingAfter(database: Database) {
       return rows.length
     },
 
-    /** Removes messages delivered or parked before `before`, at most `atMost`. Resolves to their number. */
+    /** Removes at most `atMost` messages that were delivered or parked before `before`. Resolves to the number of messages. */
     async forgetSettled(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
         sql: `with old as materialized (
@@ -221,10 +228,10 @@ function lookingAt(database: Database) {
       return rows.map(withoutContent)
     },
 
-    /** Counts messages by state, without the delivered ones: there may be millions of them, and they need no attention. */
+    /** Counts messages by state. Delivered messages are not counted: there may be millions, and they need no attention. */
     async countUndelivered(): Promise<Record<Exclude<NotificationState, 'delivered'>, number>> {
       const rows = await database.read<{ state: Exclude<NotificationState, 'delivered'>; number: number }>(
-        // The condition of each half is that of a partial index.
+        // The condition of each half of the statement is the condition of a partial index.
         `select state, count(*) as number from notifications where state in ('waiting', 'sending') group by state
          union all select 'parked', count(*) from notifications where state = 'parked'`,
       )
@@ -236,22 +243,23 @@ function lookingAt(database: Database) {
 }
 
 /**
- * Usually fewer messages are due, and all of them are considered. If more are due, some receivers have a backlog, and the
- * messages behind it are looked up by receiver (the column `lane`).
+ * Usually fewer messages than this are due, and all of them are considered. If this many are due, some receivers have a
+ * backlog. Then the messages of the other receivers are looked up by receiver (the column `lane`).
  */
 const manyDue = 512
 
-/** Selects, for each lane, the message that has been due longest, or the one `place` positions after it. */
+/** Selects one message for each lane: the message at the position `place`, counted from 0, in the order of `due_at`. */
 const nthOfLanes = (place: number) => `
     select (select id from notifications where state in ('waiting', 'sending') and kind = lanes.kind
       and lane = lanes.lane and due_at <= $1 order by due_at limit 1 offset ${place}) as id
     from ${few('lanes', 'lanes')} where lane is not null`
 
 /**
- * Considers due messages in the order in which they became due. If many are due, and too few of a kind are among the first,
- * it also considers the first few of each lane of that kind, found lane by lane through the index. Of these it takes as many
- * as each lane, and then each kind, has capacity for. Rows are chosen before they are locked, because SQL cannot lock rows in
- * a query with window functions.
+ * Claims due messages. The statement considers the first `manyDue` messages, in the order in which they became due. If these
+ * are too few for the capacity of a kind, the statement also considers the first few messages of each lane of that kind, which
+ * it finds lane by lane through the index. Of all considered messages, it selects as many as each lane has capacity for, and
+ * of those as many as each kind has capacity for. Rows are selected before they are locked, because SQL cannot lock rows in a
+ * query with window functions.
  */
 const claiming = `
   with recursive kind_room as (

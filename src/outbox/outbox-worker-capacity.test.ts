@@ -20,7 +20,7 @@ test('a receiver that hangs delays only its own messages, and never gets more th
     return drunk
   })
   worker.start()
-  // One at a time, so that each look finds a receiver that already has a message under way.
+  // Messages are added in pairs, so that at each look the receiver already has a message under way.
   for (let number = 0; number < 10; number++) {
     await post(table, tea({ receiver: 'ben' }), tea({ receiver: 'ana' }))
     await until(() => served.filter(({ receiver }) => receiver === 'ana').length === number + 1)
@@ -46,7 +46,7 @@ test('if three messages hang and four more arrive, still four are sent at once',
   await until(() => hanging === 3)
   await post(table, tea(), tea(), tea(), tea())
   await until(() => hanging === 4)
-  // Looks run one after the other: when the message to another receiver is sent, the look before has ended.
+  // Looks run one after the other: when the message to the other receiver is being sent, the previous look has ended.
   const other = tea({ receiver: 'ben' })
   await post(table, other)
   await until(async () => (await outbox.find(other.id))!.state === 'sending')
@@ -89,7 +89,7 @@ test('a kind that hangs for all receivers does not delay another kind', async (t
   await post(table, ...Array.from({ length: 700 }, (_, number) => tea({ receiver: `receiver ${number}` })))
   worker.start()
   await until(() => served.length === 64)
-  // More messages are due before it than one look considers.
+  // Before the milk, more messages are due than one look considers.
   const milk = tea({ kind: 'milk' })
   await post(table, milk)
   await until(async () => (await outbox.find(milk.id))!.state === 'delivered')

@@ -19,7 +19,7 @@ test('a message is sent as soon as it is stored, without a query for due message
     return rows.length > 0
   })
   assert.equal(happened, true)
-  // Already claimed: if this process ended now, another one would claim them at the end of the lease.
+  // The messages are already claimed. If this process ended now, another process would claim them at the end of the lease.
   assert.deepEqual(rowsWhenKept, [
     ['sending', 1, start + 3000],
     ['sending', 1, start + 3000],

@@ -44,7 +44,7 @@ test('a failed attempt is made again after growing pauses, until it succeeds', a
     const { state, attempts, dueAt, lastOutcome } = (await outbox.find(message.id))!
     assert.deepEqual([state, attempts, lastOutcome], ['waiting', before, 'spilt'])
     assert.ok(dueAt - clock.now() >= pause / 2 && dueAt - clock.now() <= pause)
-    // The worker has set a timer for that time: nothing else wakes it.
+    // The worker has set a timer for `dueAt`. Nothing else wakes the worker.
     clock.advance(dueAt - clock.now() - 1)
     await worker.idle()
     assert.equal(served.length, before)

@@ -1,4 +1,4 @@
-/** Sends messages as soon as they are stored, and again when they are due. */
+/** Sends messages as soon as they are stored, and retries them when they are due. */
 import { createPeriodicTask } from '../platform/periodic-task.ts'
 import { createDelivery, type Deliver, type DeliveryNeeds, type Senders } from './delivery.ts'
 import { createEnqueue, type Enqueue, newLease } from './enqueue.ts'
@@ -7,30 +7,33 @@ import { createSending } from './sending.ts'
 export interface OutboxNeeds extends DeliveryNeeds {
   /** Milliseconds that an attempt may take; the lease is a little longer. */
   timeout: number
-  /** Calls `listener` when a message was added. Returns a function that stops listening. */
+  /** Calls `listener` when a waiting message is announced. Returns a function that removes the listener. */
   onChange(listener: () => void): () => void
 }
 
 export interface OutboxWorker {
-  /** Starts sending due messages. @param senders by kind; a message of another kind is parked */
+  /** Starts sending due messages. @param senders the senders by kind; a message of a kind without a sender is parked */
   start(senders: Senders): void
   enqueue: Enqueue
   /** Looks for due messages now. */
   wake(): void
-  /** Resolves as soon as nothing is due and nothing is being sent: for tests and for a clean shutdown. */
+  /** Resolves as soon as no message is due and no message is being sent: for tests and for a clean shutdown. */
   idle(): Promise<void>
-  /** Claims no more, waits up to `grace` milliseconds for messages being sent, releases the rest. May be called twice. */
+  /**
+   * Claims no more messages, and waits up to `grace` milliseconds for the messages that are being sent. Then it releases the
+   * leases of the messages that are left. May be called twice.
+   */
   stop(grace?: number): Promise<void>
 }
 
-/** Milliseconds between two queries for due messages without an announcement: other nodes may have left some. */
+/** Milliseconds between two queries for due messages if none is announced: other nodes may have left messages unsent. */
 const pollIntervalMs = 2_000
-/** The same if a due message was not claimed: another node may have locked it, or have less capacity than this one. */
+/** Milliseconds until the next query if a due message was not claimed: for lack of capacity, or another node locked it. */
 const recheckMs = 200
 /** The shortest pause between two queries, in milliseconds. */
 const leastPauseMs = 10
 
-/** Returns a worker that has not been started: until then, enqueued messages wait. */
+/** Returns a worker that has not been started. Messages that are enqueued before its start wait. */
 export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   const { outbox, clock, log, timeout } = needs
   let deliver: Deliver = createDelivery({}, needs)

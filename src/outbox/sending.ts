@@ -1,4 +1,4 @@
-/** The messages being sent at the moment: within the limit of each receiver, and never ahead of older waiting messages. */
+/** Sends messages within the concurrency limits. A new message is never sent before older messages of its receiver. */
 import type { Clock } from '../platform/clock.ts'
 import { createBacklog } from './backlog.ts'
 import { type Capacity, createConcurrencyLimits, type ReceiverPace } from './concurrency-limits.ts'
@@ -8,9 +8,9 @@ export interface SendingNeeds {
   /** The kinds that can be sent. */
   kinds(): string[]
   deliver(message: OutboxMessage): Promise<Outcome['kind'] | undefined>
-  /** Called when capacity became free where there was none, or when a message may be due again. */
+  /** Called when a receiver or kind that had no capacity has capacity again, or when a message may be due again. */
   onChance(): void
-  /** Whether a caller waits until nothing is being sent. */
+  /** Returns whether a caller waits until no message is being sent. */
   isAwaited(): boolean
   clock: Pick<Clock, 'now'>
 }
@@ -20,13 +20,13 @@ const quickMs = 1_000
 
 export type Sending = ReturnType<typeof createSending>
 
-/** Returns the functions that reserve capacity and send. */
+/** Returns the functions that reserve capacity and send messages. */
 export function createSending({ kinds, deliver, onChance, isAwaited, clock }: SendingNeeds) {
   const limits = createConcurrencyLimits()
   const backlog = createBacklog()
   const underWay = new Set<Promise<void>>()
 
-  /** If there was no capacity before, messages may wait for it. */
+  /** Frees the capacity of a message. If there was none before, other messages may wait for it. */
   function freeCapacity(message: OutboxMessage, manner?: ReceiverPace): void {
     const hadRoom = limits.hasCapacity(message)
     limits.end(message, manner)
@@ -45,7 +45,10 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
   }
 
   return {
-    /** Reserves capacity if no older message waits. Otherwise this message, and later ones, have to wait. */
+    /**
+     * Reserves capacity for a message and returns true, if there is capacity and no older message waits for it. Otherwise
+     * returns false: the message has to wait, and later messages wait behind it.
+     */
     reserve(message: OutboxMessage): boolean {
       const { kind, receiver } = message
       const isNext = !backlog.isBefore(message) && limits.hasCapacity(message)
@@ -57,7 +60,7 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
     send,
     /** Frees the reserved capacity without sending. */
     release: (message: OutboxMessage) => freeCapacity(message),
-    /** Claims and sends due messages, as far as there is capacity. @returns their number */
+    /** Claims and sends as many due messages as there is capacity for. @returns the number of messages */
     async takeOn(claim: (room: Capacity) => Promise<OutboxMessage[]>): Promise<number> {
       const room = limits.room(kinds())
       if (room.kinds.every(({ room }) => room === 0)) return 0

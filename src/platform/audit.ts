@@ -1,6 +1,6 @@
 /**
- * The audit stream: one event for each step. docs/audit.md lists the events. An event names its request by the internal id
- * and never contains a secret, token, `auth_req_id`, hint or code.
+ * The audit stream: one event for each action. docs/audit.md lists the events. An event identifies its request by the
+ * internal id, and never contains a secret, token, `auth_req_id`, hint or code.
  */
 import { type Clock, isoOf } from './clock.ts'
 import type { Log } from './log.ts'
@@ -63,7 +63,7 @@ const levels = {
 /** The names of all events. */
 export const auditEvents = Object.keys(levels) as AuditEventName[]
 
-/** One event. Unknown fields are left out. */
+/** One event. A field without a value is left out. */
 export interface AuditEvent {
   event: AuditEventName
   /** ISO 8601. */
@@ -72,22 +72,22 @@ export interface AuditEvent {
   request?: string
   client?: string
   user?: string
-  /** The IP address the call came from. */
+  /** The IP address from which the call came. */
   address?: string
   /** The result, as a code. */
   outcome?: string
-  /** The means: who decided, how a user signed in, the kind of a notification. */
+  /** Depends on the event: who decided, how a user signed in, or the kind of a notification. */
   by?: string
-  /** A related id: of a notification, of a passkey, of the client of a user's device. */
+  /** A related id: the id of a notification, of a passkey, or of the client of a user's device. */
   about?: string
-  /** The attempt to deliver a notification, from 1. */
+  /** The number of the attempt to deliver a notification, counted from 1. */
   attempt?: number
 }
 
 /** Records an event. */
 export type Audit = (event: AuditRecord) => void
 
-/** An event as its cause reports it. */
+/** An event as it is passed to `Audit`, without the time. */
 export type AuditRecord = Pick<AuditEvent, 'event'> & {
   [Field in (typeof fields)[number]]?: AuditEvent[Field] | undefined
 }
@@ -98,7 +98,7 @@ const fields = ['request', 'client', 'user', 'address', 'outcome', 'by', 'about'
 export interface AuditNeeds {
   clock: Clock
   log: Log
-  /** Called with each event. Errors that they throw are logged and change nothing. */
+  /** Functions that are called with each event. An error that a listener throws is logged and has no other effect. */
   listeners: ((event: AuditEvent) => unknown)[]
 }
 
@@ -107,7 +107,7 @@ export function createAudit({ clock, log, listeners }: AuditNeeds): Audit {
   const logError = (error: unknown) =>
     log.error({ event: 'audit.hook_failed', error }, 'the audit hook threw an error; the event is still in the log')
 
-  /** Most listeners only count and return nothing to wait for. */
+  /** Calls a listener. Most listeners only count and return no promise. */
   function notify(listen: (event: AuditEvent) => unknown, event: AuditEvent): void {
     try {
       const result = listen(event)

@@ -1,8 +1,11 @@
-/** The only source of time: it is injected, so that tests can set it. */
+/** The only source of time. A clock is injected, so that tests can set the time. */
 export interface Clock {
   /** Milliseconds since 1970. */
   now(): number
-  /** Calls back once after `milliseconds`, unless the returned function is called before. Does not keep the process alive. */
+  /**
+   * Calls `callback` once after `milliseconds`, unless the returned function is called first. The timer does not keep the
+   * process alive.
+   */
   after(milliseconds: number, callback: () => void): () => void
 }
 
@@ -17,7 +20,7 @@ export const systemClock: Clock = {
 
 let last = { time: Number.NaN, text: '' }
 
-/** Returns the time in ISO 8601. The last result is cached: many log lines are of the same millisecond. */
+/** Returns the time in ISO 8601. The last result is cached, because many log lines are written in the same millisecond. */
 export function isoOf(time: number): string {
   if (last.time !== time) last = { time, text: new Date(time).toISOString() }
   return last.text

@@ -1,9 +1,9 @@
 /**
  * Making, comparing and storing secrets.
  *
- * Secrets that are only compared are hashed. Secrets that must be sent again are encrypted (AES-256-GCM) with a key derived
- * from the configured secret. Generated secrets use a keyed hash that is fast enough for every poll; passwords and user codes
- * are hashed slowly, in `password/`.
+ * Secrets that are only compared are hashed. Secrets that must be sent again are encrypted (AES-256-GCM) with a key that is
+ * derived from the configured secret. For generated secrets the hash is fast, because it is computed at every poll. For
+ * passwords and user codes the hash is slow (`user/password/`).
  */
 import {
   createCipheriv,
@@ -23,13 +23,13 @@ export function newSecret(bytes = 32): string {
 }
 
 /**
- * A buffer of random bytes. A call to the system's generator takes longer than all other work on them, so many are fetched at
- * once, as Node does for its UUIDs. Bytes are wiped from the buffer once used.
+ * A buffer of random bytes. A call of the system's generator takes longer than all other work on the bytes, so one call
+ * fetches many bytes, as Node does for its UUIDs. Used bytes are overwritten with zeros.
  */
 const store = Buffer.alloc(4096)
 let given = store.length
 
-/** @param take converts or copies the bytes: they are wiped afterwards */
+/** @param take must convert or copy the bytes, because they are overwritten afterwards */
 function draw<Taken>(bytes: number, take: (drawn: Buffer) => Taken): Taken {
   if (given + bytes > store.length) {
     randomFillSync(store)
@@ -43,25 +43,25 @@ function draw<Taken>(bytes: number, take: (drawn: Buffer) => Taken): Taken {
 }
 
 /**
- * Returns a new unique id that grows with time (UUID version 7), so that rows are added at the end of their index. Not a
- * secret: it may be in links and logs.
+ * Returns a new unique id (UUID version 7). Later ids are greater, so that rows are added at the end of their index. An id is
+ * not a secret: it may appear in links and logs.
  */
 export function newId(now: number): string {
   const time = hexOf(now)
-  // From its third group on, a UUID of version 4 has its random bits in the same places; Node generates many at once.
+  // The random bits come from a UUID of version 4, which has them at the same positions. Node generates many UUIDs at once.
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
 
-/** Returns a bound greater than every id made before `time` (milliseconds since 1970), and not than later ones. */
+/** Returns a text that is greater than all ids made before `time` (milliseconds since 1970) and less than all other ids. */
 export function idsBefore(time: number): string {
   const hex = hexOf(Math.max(0, time))
   return `${hex.slice(0, 8)}-${hex.slice(8)}`
 }
 
-/** The first 48 bits of an id. */
+/** Returns the first 48 bits of an id, in hexadecimal. */
 const hexOf = (time: number) => time.toString(16).padStart(12, '0')
 
-/** Returns SHA-256, base64url: a high-entropy secret is looked up by it and not stored itself. */
+/** Returns the SHA-256 hash, base64url. A high-entropy secret is stored and looked up by this hash only. */
 export function fingerprint(secret: string): string {
   return hash('sha256', secret, 'base64url')
 }
@@ -71,36 +71,36 @@ export function sameSecret(one: string, other: string): boolean {
   return sameFingerprint(fingerprint(one), fingerprint(other))
 }
 
-/** Compares two fingerprints in constant time. As text, because Node takes four times as long to hash into a buffer. */
+/** Compares two fingerprints in constant time. They are texts, because Node takes four times as long to hash into a buffer. */
 export function sameFingerprint(one: string, other: string): boolean {
   return timingSafeEqual(Buffer.from(one), Buffer.from(other))
 }
 
-/** A value was encrypted with another secret, or altered since. */
+/** Thrown if a value was encrypted with another secret, or was altered after its encryption. */
 export class OtherSecretError extends Error {
   override readonly name = 'OtherSecretError'
 }
 
-/** Keys derived from the configured secret, a different one for each purpose. */
+/** Keys derived from the configured secret, a different key for each purpose. */
 export interface Vault {
   /**
-   * Encrypts `plain`. `aad` is the additional authenticated data, for instance table and row: a value that is moved elsewhere
-   * does not decrypt.
+   * Encrypts `plain`. `aad` is the additional authenticated data, for instance the table and the row: a value that is moved
+   * to another row does not decrypt.
    */
   seal(plain: string, aad: string): string
-  /** Decrypts what `seal` returned. Throws if it was altered, moved, or encrypted with another secret. */
+  /** Decrypts a value from `seal`. Throws if the value was altered, moved, or encrypted with another secret. */
   open(sealed: string, aad: string): string
-  /** A keyed hash for client secrets: useless without the configured secret. */
+  /** Returns a keyed hash, for instance of a client secret. A guess cannot be checked without the configured secret. */
   keyedHash(secret: string): string
   /** Returns a key for one purpose, 32 bytes. */
   key(purpose: string): Buffer
 }
 
-/** @param secret at least 32 bytes, base64url */
+/** Returns the vault of a configured secret. @param secret at least 32 bytes, base64url */
 export function createVault(secret: string): Vault {
   const root = Buffer.from(secret, 'base64url')
   const key = (purpose: string) => Buffer.from(hkdfSync('sha256', root, 'doorbell', purpose, 32))
-  // As a key object: given bytes, Node makes one for every cipher, which takes longer than the encryption.
+  // From bytes, Node would create a key object for every cipher, which takes longer than the encryption.
   const sealing = createSecretKey(key('sealing'))
   const hashing = createSecretKey(key('client secrets'))
 

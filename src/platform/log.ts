@@ -1,8 +1,11 @@
-/** The log: one JSON object a line. No secret should be passed to it; the list below is a second safeguard. */
+/** The log: one JSON object per line. Callers should not pass secrets; the list of names below is a second safeguard. */
 import { type DestinationStream, pino } from 'pino'
 import { isoOf, systemClock } from './clock.ts'
 
-/** The part of a pino logger that hides secrets: no child loggers, and no values that are put into a message. */
+/**
+ * The part of a pino logger for which secrets are hidden. Child loggers, and values that pino inserts into a message, are not
+ * part of it.
+ */
 export interface Log {
   debug: Write
   info: Write
@@ -33,7 +36,7 @@ const neverLogged = new Set([
   'cookie',
 ])
 
-/** @param destination where lines go; standard error by default, so that standard output is free for results */
+/** @param destination where lines are written: by default standard error, so that standard output contains only results */
 export function createLog(level: string, destination: DestinationStream = standardError()): Log {
   return pino(
     {
@@ -48,8 +51,8 @@ export function createLog(level: string, destination: DestinationStream = standa
 }
 
 /**
- * Lines are written once in each turn of the event loop, and when the process ends: writing a line takes longer than making
- * it. A process that is killed loses the lines of its last turn.
+ * Collects lines, and writes them once in each turn of the event loop and when the process exits, because writing a line takes
+ * longer than creating the line. A process that is killed loses the lines of its last turn.
  */
 const standardError = once((): DestinationStream => {
   const out = pino.destination({ fd: 2, sync: true })
@@ -77,14 +80,14 @@ function once<T>(make: () => T): () => T {
 }
 
 /**
- * Hides members with a secret name, and those one level deeper. pino's own `redact` does the same, but takes ten times as
- * long as the rest of a line; nearly every call writes a line.
+ * Hides the values of members with a secret name, in the line and one level deeper. pino's own `redact` does the same, but
+ * takes ten times as long as all other work on a line, and nearly every call writes a line.
  */
 function hideSecrets(line: Fields, within: (value: unknown) => unknown): Fields {
   let shown = line
   for (const name in line) {
     const value = line[name]
-    // Errors are reduced to their safe properties anyway.
+    // `describeError` reduces errors to safe properties.
     const safe = neverLogged.has(name) ? '[secret]' : name === 'error' ? value : within(value)
     if (safe === value) continue
     if (shown === line) shown = { ...line }
@@ -101,7 +104,7 @@ function hideSecretsWithin(value: unknown): unknown {
 
 const asItIs = (value: unknown) => value
 
-/** Reduces an error to what and where, without the properties that libraries add (they may contain request data). */
+/** Reduces an error to name, message and stack. Other properties, added by libraries, may contain data of a request. */
 function describeError(error: unknown) {
   if (!(error instanceof Error)) return { message: String(error) }
   return { name: error.name, message: error.message, stack: error.stack }

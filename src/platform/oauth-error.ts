@@ -1,7 +1,7 @@
 /**
  * The error codes in responses: those of CIBA Core §11 and §13, OAuth 2.0 (RFC 6749 §5.2), bearer tokens (RFC 6750 §3.1),
  * DPoP (RFC 9449 §5, §8), authorization details (RFC 9396 §5), resource indicators (RFC 8707 §2) and step-up (RFC 9470 §3),
- * and three for the device API, which has no standard.
+ * and three codes for the device API, which has no standard.
  */
 export type OAuthErrorCode = keyof typeof statuses
 
@@ -38,7 +38,7 @@ const statuses = {
 export interface OAuthErrorOptions {
   /** Logged only, never sent in a response. */
   detail?: string
-  /** Overrides the status of the code: `access_denied` is 403 at the backchannel endpoint, 400 at the token endpoint. */
+  /** Overrides the HTTP status of the code: `access_denied` is 403 at the backchannel endpoint, 400 at the token endpoint. */
   status?: number
   headers?: Record<string, string>
   /** Additional members of the JSON response. */
@@ -46,10 +46,10 @@ export interface OAuthErrorOptions {
 }
 
 /**
- * An error response: thrown where the reason is found, converted to HTTP in one place (`platform/http/answer.ts`).
+ * An error response. It is thrown by the code that finds the reason, and converted to HTTP in `platform/http/answer.ts`.
  *
- * The `code` is the standard's, for the client. `hint` is for the client's developer and becomes `error_description`:
- * printable ASCII, and nothing in it comes from the request. `detail` is for the operator and goes to the log.
+ * `code` is for the client. `hint` is for the developer of the client and becomes `error_description`: printable ASCII that
+ * contains nothing from the request. `detail` is for the operator and is only logged.
  */
 export class OAuthError extends Error {
   readonly code: OAuthErrorCode

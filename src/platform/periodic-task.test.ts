@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import { createStageClock } from '../../test/support/clock.ts'
 import { createPeriodicTask } from './periodic-task.ts'
 
-/** Work that ends when the test says so, and is then due again after a second. */
+/** Work that ends when the test calls `end`, and is due again one second later. */
 function heldWork(onRest?: () => void) {
   const clock = createStageClock()
   const ends: (() => void)[] = []

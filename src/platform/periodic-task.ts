@@ -2,27 +2,29 @@
 import type { Clock } from './clock.ts'
 
 export interface PeriodicTask {
-  /** Begins: the work is first done after `afterMs`. Does nothing if it was started before. */
+  /** Starts the task: the work is first done after `afterMs` milliseconds. Does nothing if the task is already started. */
   start(afterMs: number): void
-  /** Does the work now; if it is under way, once more afterwards. Does nothing unless it was started. */
+  /** Does the work now. If the work is under way, it is done once more afterwards. Does nothing if the task is not started. */
   wake(): void
-  /** Begins no more work. Resolves when work under way has ended. */
+  /** Stops the task. Resolves when work that is under way has ended. */
   stop(): Promise<void>
 }
 
 export interface PeriodicTaskNeeds {
-  /** Never runs in parallel. Resolves to the milliseconds until it is repeated; must not reject. */
+  /** The work, never run in parallel with itself. Resolves to the milliseconds until it is repeated; must not reject. */
   work(): Promise<number>
   clock: Pick<Clock, 'after'>
-  /** Called when the work has ended and was not requested again meanwhile. */
+  /** Called when the work has ended and was not requested again while it ran. */
   onRest?: () => void
 }
 
 /**
+ * Returns a task that has not been started.
+ *
  * @example
  * const looking = createPeriodicTask({ clock, work: async () => (await lookAgain(), 5_000) })
  * looking.start(0)
- * whenNewsCome(looking.wake)
+ * database.listen('outbox', looking.wake)
  */
 export function createPeriodicTask({ work, clock, onRest }: PeriodicTaskNeeds): PeriodicTask {
   let isRunning = false
@@ -43,7 +45,7 @@ export function createPeriodicTask({ work, clock, onRest }: PeriodicTaskNeeds): 
       const pauseMs = await work()
       if (isRunning) cancel = clock.after(pauseMs, wake)
     }
-    // In the same turn as the last check of `isAsked`: a later request begins anew.
+    // Cleared in the same turn as the last check of `isAsked`, so that a later request starts the work again.
     working = undefined
     if (isRunning) onRest?.()
   }

@@ -1,4 +1,4 @@
-/** Rules between settings, metadata or parameters: one form for all places where input is checked as a whole. */
+/** Rules about settings, metadata or request parameters. All code that checks several of them together uses this form. */
 import type { OAuthErrorCode } from './oauth-error.ts'
 
 /**
@@ -12,16 +12,16 @@ import type { OAuthErrorCode } from './oauth-error.ts'
  * }
  */
 export interface Rule<Subject, Context = undefined, Setting extends string = string> {
-  /** The settings that the condition is about. The message is about the first. */
+  /** The settings that the condition is about. A violation is reported under the first setting. */
   settings: readonly [Setting, ...Setting[]]
   /** Whether the input meets the condition. */
   requires: (subject: Subject, context: Context) => boolean
-  /** The OAuth error code, where a broken rule becomes an error response. */
+  /** The OAuth error code, if a violation becomes an error response. */
   error?: OAuthErrorCode
   message: string | ((subject: Subject, context: Context) => string)
 }
 
-/** A broken rule, reported under its first setting. */
+/** A rule that is not met, reported under the first setting of the rule. */
 export interface Violation<Setting extends string = string> {
   setting: Setting
   message: string
@@ -30,7 +30,8 @@ export interface Violation<Setting extends string = string> {
 /**
  * Returns the violations, in the order of the rules.
  *
- * @param isInvalid whether a setting is invalid by itself: rules about it are skipped, because they would only repeat that
+ * @param isInvalid returns whether a setting is invalid by itself. Rules about such a setting are skipped, because they would
+ * report the same problem again
  */
 export function violationsOf<Subject, Context, Setting extends string>(
   rules: readonly Rule<Subject, Context, Setting>[],

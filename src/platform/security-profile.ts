@@ -1,4 +1,4 @@
-/** What a security profile requires. Code asks for the single properties, never for the profile's name. */
+/** The requirements of each security profile. Code checks the single properties, never the name of the profile. */
 
 export interface Profile {
   name: 'core' | 'fapi-ciba'
@@ -6,7 +6,7 @@ export interface Profile {
   deliveryModes: readonly ('poll' | 'ping' | 'push')[]
   /** Allowed client authentication methods. */
   clientAuthentication: readonly string[]
-  /** Allowed signing algorithms of client assertions, signed requests and DPoP proofs. HMAC is not among them. */
+  /** Allowed signing algorithms of client assertions, signed requests and DPoP proofs, without the HMAC algorithms. */
   clientSigning: readonly string[]
   idTokenSigning: readonly ('ES256' | 'RS256' | 'PS256')[]
   /** Whether the issuer must be the only audience of client assertions, unless configured otherwise. */
@@ -39,7 +39,7 @@ const core: Profile = {
   boundTokensOnly: false,
 }
 
-/** FAPI-CIBA, Implementer's Draft 1, with the requirements of FAPI 1.0 that it includes. */
+/** FAPI-CIBA, Implementer's Draft 1, with the requirements of FAPI 1.0 that this draft includes. */
 const fapiCiba: Profile = {
   name: 'fapi-ciba',
   deliveryModes: ['poll', 'ping'],

@@ -1,9 +1,9 @@
 /** Reads settings with a schema and reports all problems at once, in sentences. */
 import type { z } from 'zod'
 
-/** An invalid configuration. The message contains every problem, one a line. */
+/** Thrown if a configuration is invalid. The message contains every problem, one per line. */
 export class ConfigError extends Error {
-  /** One sentence each, starting with the name of the setting. None contains a secret. */
+  /** One sentence for each problem. It starts with the name of the setting and contains no secret. */
   readonly problems: string[]
 
   constructor(problems: string[]) {
@@ -20,7 +20,7 @@ export class ConfigError extends Error {
 
 /** The result of reading settings. */
 export interface Reading<Value> {
-  /** The valid settings. Invalid ones are absent or have their defaults, so that checking can continue. */
+  /** The valid settings. Invalid settings are absent or have their defaults, so that further checks are possible. */
   value: Value
   problems: string[]
   /** The invalid settings, as dotted paths. */
@@ -28,16 +28,16 @@ export interface Reading<Value> {
 }
 
 export interface ReadingManner {
-  /** Dotted paths of all settings: for "did you mean". */
+  /** Dotted paths of all settings, for the suggestion "did you mean". */
   known?: string[]
   /** Returns the name of a setting for messages. */
   nameOf?: (path: string) => string
 }
 
-/** Zod would compile each schema, which pays off only if it is used repeatedly. */
+/** Without this option Zod would compile each schema, which saves time only if the schema is used many times. */
 const readOnce = { jitless: true }
 
-/** Validates settings with a schema. Invalid ones are left out of the result and reported, all at once. */
+/** Validates settings with a schema. Invalid settings are left out of the result, and all of them are reported at once. */
 export function readSettings<Schema extends z.ZodType>(
   schema: Schema,
   input: Record<string, unknown>,
@@ -65,7 +65,7 @@ function describe(issue: z.core.$ZodIssue, known: string[], nameOf: (path: strin
   })
 }
 
-/** A problem of a list entry belongs to the list. */
+/** Returns the paths of the settings that an issue is about. For an entry of a list, that is the path of the list. */
 function settingsOf(issue: z.core.$ZodIssue): string[][] {
   const entry = issue.path.findIndex((step) => typeof step === 'number')
   const path = (entry < 0 ? issue.path : issue.path.slice(0, entry)).map(String)
@@ -87,18 +87,18 @@ function without(settings: Record<string, unknown>, [first, ...rest]: string[]):
   return Object.fromEntries(entries)
 }
 
-/** For a schema's `error`: says what the setting must be and what it is. Not for settings that may contain a secret. */
+/** For a schema's `error`: the message says what a setting must be and what it is. Not for settings that may be secret. */
 export function expectation(what: string): { error: (issue: { input?: unknown }) => string } {
   return { error: ({ input }) => `must be ${what}; it is ${show(input)}` }
 }
 
-/** The same for a setting whose value must not be shown. */
+/** Like `expectation`, but for a setting whose value must not be shown. */
 export function secretExpectation(what: string): { error: (issue: { input?: unknown }) => string } {
   return { error: ({ input }) => `must be ${what}; it is ${showSecret(input)}` }
 }
 
 function show(value: unknown): string {
-  // A misplaced value may be an address with a password in it.
+  // A value in the wrong setting may be an address that contains a password.
   const isPrivate = typeof value === 'string' && (value.length > 40 || value.includes('://'))
   if (isPrivate) return showSecret(value)
   if (typeof value === 'string') return JSON.stringify(value)
@@ -121,7 +121,7 @@ export function didYouMean(nearest: string | undefined): string {
   return nearest === undefined ? '' : `; did you mean ${nearest}?`
 }
 
-/** Returns the candidate that `word` is probably a misspelling of, or undefined. */
+/** Returns the candidate that `word` is probably a misspelling of, or undefined if there is none. */
 export function nearest(word: string, candidates: string[]): string | undefined {
   return closest(candidates, (candidate) => slips(word, candidate), Math.max(1, Math.floor(word.length / 4)))
 }
@@ -152,7 +152,7 @@ function closest(candidates: string[], distance: (candidate: string) => number, 
   return first !== undefined && first.distance <= allowed ? first.candidate : undefined
 }
 
-/** Returns how many letters must be added, dropped or changed (Levenshtein). Case and underscores do not count. */
+/** Returns how many letters must be added, dropped or changed (Levenshtein distance). Case and underscores are ignored. */
 function slips(one: string, other: string): number {
   const from = one.toLowerCase().replaceAll('_', '')
   const to = other.toLowerCase().replaceAll('_', '')
@@ -167,7 +167,7 @@ function slips(one: string, other: string): number {
   return row.at(-1)!
 }
 
-/** Whether this is a plain object: no list, no instance of a class. */
+/** Whether this is a plain object: neither a list nor an instance of a class. */
 export function isPlain(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null) return false
   const prototype = Object.getPrototypeOf(value)

@@ -1,4 +1,4 @@
-/** How the user was authenticated when deciding, as far as it is known. */
+/** How the user who made a decision was authenticated, as far as this is known. */
 export interface Authentication {
   acr?: string | undefined
   amr?: string[] | undefined

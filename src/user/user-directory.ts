@@ -1,12 +1,12 @@
-/** Implements, for the built-in users, the hooks that an application may provide. Their passwords: `password-check.ts`. */
+/** Implements the hooks of an application for the built-in users. Their passwords are checked in `password-check.ts`. */
 import type { ConfiguredUser, HintSubject, User, UserHooks } from './user.ts'
 import type { UserStore } from './user-store.ts'
 
 /**
- * Users from the configuration come first, then those added by command.
+ * Users from the configuration are searched first, then those added by command.
  *
  * A `login_hint` is an id, a username, an e-mail address (in any letter case) or a phone number. An `id_token_hint` names its
- * subject. A `login_hint_token` names a user by the configured claim; an unverified one matches no user.
+ * subject. A verified `login_hint_token` names a user by the configured claim; an unverified one matches no user.
  */
 export function createUserDirectory(configured: readonly ConfiguredUser[], users: UserStore): UserHooks {
   const byId = new Map(configured.map((user) => [user.id, user]))
@@ -19,7 +19,7 @@ export function createUserDirectory(configured: readonly ConfiguredUser[], users
 
   async function findByName(name: string): Promise<User | null> {
     const configured = byIdentifier.get(name) ?? byIdentifier.get(name.toLowerCase())
-    // Looked up in any case: the time it takes must not reveal which names exist.
+    // Looked up even if the configuration has the name: the time must not reveal which names exist.
     const added = await users.findByIdentifier(name)
     return configured ? withoutSecrets(configured) : (added ?? null)
   }
@@ -43,7 +43,7 @@ export function createUserDirectory(configured: readonly ConfiguredUser[], users
   }
 }
 
-/** Claims that contain one of a user's identifiers. Any other contains the user's id. */
+/** Claims that contain one of the identifiers of a user. Any other claim contains the id of the user. */
 const namesByClaim = { email: 'email', phone_number: 'phone_number', preferred_username: 'username' } as const
 
 function identifiersOf(user: ConfiguredUser): string[] {

@@ -2,13 +2,13 @@ import type { Database, Statement } from '../platform/storage/database.ts'
 
 export interface UserGeneration {
   generation: number
-  /** Locked or removed: the user cannot sign in and gets no requests. */
+  /** The user is locked or removed: the user cannot sign in and gets no requests. */
   isClosed: boolean
 }
 
 export type UserGenerationStore = ReturnType<typeof createUserGenerationStore>
 
-/** The current generation of each user: what was issued in an earlier one is no longer valid. */
+/** The current generation of each user. Anything that was issued in an earlier generation is no longer valid. */
 export function createUserGenerationStore(database: Pick<Database, 'read'>) {
   return {
     async find(userId: string): Promise<UserGeneration> {
@@ -19,7 +19,7 @@ export function createUserGenerationStore(database: Pick<Database, 'read'>) {
       return { generation: row?.generation ?? 0, isClosed: row?.is_closed === 1 }
     },
 
-    /** Resolves to those of these users who are closed. */
+    /** Resolves to the ids of those users that are closed. */
     async closedOf(userIds: string[]): Promise<Set<string>> {
       const rows = await database.read<{ user_id: string }>(
         'select user_id from user_generations where is_closed = 1 and user_id in (select value from each($1))',
@@ -32,7 +32,8 @@ export function createUserGenerationStore(database: Pick<Database, 'read'>) {
      * Returns the statement that begins the next generation.
      *
      * @param ending.closes whether the user becomes closed
-     * @param ending.endedAt milliseconds since 1970: requests received before are refused; undefined: no request is
+     * @param ending.endedAt milliseconds since 1970: requests that were received earlier are refused; undefined if no further
+     *   requests are to be refused
      */
     next: (userId: string, { closes, endedAt }: { closes: boolean; endedAt: number | undefined }): Statement => ({
       sql: `insert into user_generations (user_id, generation, is_closed, changed_at)

@@ -11,7 +11,7 @@ type UserRow = RowOf<Omit<KnownUser, 'has_user_code'>>
 
 /** How the id of a new user relates to former users. */
 export interface Addition {
-  /** The forms in which a former use of the id is remembered. */
+  /** The values under which a former user with this id may be stored: the id, and what replaced it if the user was erased. */
   usedIds?: readonly string[]
   /** Whether the id belonged to the same person before. */
   isSamePerson?: boolean
@@ -42,7 +42,7 @@ export function createUserStore(database: Database) {
       return rows.map(toUser)
     },
 
-    /** Replaces `present` by a stronger hash of the same password. Does nothing if the password was changed meanwhile. */
+    /** Replaces `present` by a stronger hash of the same password. Does nothing if the password has been changed in between. */
     async replacePasswordHash(id: string, present: string, stronger: string): Promise<void> {
       await database.step({
         sql: 'update users set password_hash = $3 where id = $1 and password_hash = $2 returning id',
@@ -51,8 +51,8 @@ export function createUserStore(database: Database) {
     },
 
     /**
-     * Resolves to whether the user was added: false if the id or one of the identifiers is taken, or if the id belonged to
-     * another person before.
+     * Adds a user. Resolves to whether the user was added: false if the id or one of the identifiers is taken, or if the id
+     * belonged to another person before.
      */
     async add(
       user: KnownUser,
@@ -82,13 +82,13 @@ export function createUserStore(database: Database) {
             JSON.stringify(usedIds),
           ],
         },
-        // Else it would wait for a step that ends the user of this id, and then use what it read before.
+        // Locked: otherwise this step could wait for one that removes the user with this id, and then use outdated values.
         { also: [reopening(user.id, usedIds, now)], lockKeys: `requests of ${user.id}` },
       )
       return rows.length > 0
     },
 
-    /** Unlocks a user. What ended with the lock stays ended. */
+    /** Unlocks a user. Sessions, tokens and requests that the lock revoked stay revoked. */
     async unlock(id: string, now: number): Promise<boolean> {
       const rows = await database.step(
         { sql: 'update users set disabled = 0 where id = $1 returning id', values: [id] },
@@ -97,7 +97,7 @@ export function createUserStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Returns the statement that sets a password, for the step that ends what was begun with the previous one. */
+    /** Returns the statement that sets a password, for the transaction that revokes all sessions and tokens. */
     settingPassword: (id: string, passwordHash: string): Statement => ({
       sql: 'update users set password_hash = $2 where id = $1',
       values: [id, passwordHash],
@@ -105,7 +105,11 @@ export function createUserStore(database: Database) {
   }
 }
 
-/** Continues in the same generation, in which nothing has ended. @param usedIds forms in which the id may be remembered */
+/**
+ * Returns the statement that reopens a closed user. The generation stays: the closing has already begun a new one.
+ *
+ * @param usedIds as in `Addition`
+ */
 function reopening(id: string, usedIds: readonly string[], now: number): Statement {
   return {
     sql: `update user_generations set user_id = $1, is_closed = 0, changed_at = $3

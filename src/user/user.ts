@@ -24,18 +24,18 @@ export interface HintSubject {
   value: unknown
 }
 
-/** How a client names the user of a request. */
+/** The hint by which a client names the user of a request. */
 export interface UserHint {
   kind: 'login_hint' | 'id_token_hint' | 'login_hint_token'
   /** As the client sent it. */
   value: string
   /** The verified claims, if the hint is a token. A `login_hint_token` is verified only if `hints.tokenIssuers` is set. */
   claims?: Record<string, unknown> | undefined
-  /** Of a verified `login_hint_token`. */
+  /** The subject of a verified `login_hint_token`. */
   subject?: HintSubject | undefined
 }
 
-/** A pending request as it is shown outside: it contains nothing that helps to get the tokens. */
+/** A pending request as users and applications may see it: it contains nothing that helps to get the tokens. */
 export interface PendingRequest {
   request_id: string
   user_id: string
@@ -62,7 +62,7 @@ export interface PendingRequest {
   expires_at: number
 }
 
-/** A change of a user's account by which another person could get access, as it is reported. It contains nothing secret. */
+/** A report of a change to a user's account by which another person could get access. It contains no secret. */
 export interface AccountChange {
   /** The same in each delivery, so that repeats can be recognised. */
   id: string
@@ -72,11 +72,13 @@ export interface AccountChange {
   browser?: string | undefined
   /** Seconds since 1970. */
   changed_at: number
-  /** Where the user can end access that is not theirs. */
+  /** The address where the user can revoke access that the user has not granted. */
   link: string
 }
 
-/** An application's own users. Called for every request, so results may change at any time. */
+/**
+ * Gives access to an application's own users. The hooks are called for every request, so their results may change at any time.
+ */
 export interface UserHooks {
   /** Resolves to the user that a client means, or null. */
   findByHint(hint: UserHint, client: ClientMetadata): Promise<User | null>
@@ -91,7 +93,9 @@ export interface UserHooks {
    * called more than once for one request.
    */
   notify?(request: PendingRequest, user: User): Promise<void>
-  /** The same for a change of the user's account. Without it, no changes are reported this way. */
+  /**
+   * Notifies a user of a change to the account, in the same way as `notify`. If it is left out, no hook reports such changes.
+   */
   notifyAccount?(change: AccountChange, user: User): Promise<void>
 }
 

@@ -23,14 +23,14 @@ export type AuthenticateApproval = (
   passkey: string | undefined,
 ) => Promise<Authentication>
 
-/** Seconds for which a sign-in is recent. */
+/** For how long a sign-in counts as recent, in seconds. */
 const freshFor = 5 * 60
-/** Milliseconds that two clocks may differ. */
+/** Milliseconds by which two clocks may differ. */
 const skew = 10_000
 
 /**
- * Whether this approver must confirm with a passkey: the request or its client requires one, and the user has not recently
- * signed in with one. A device service authenticates its users itself, and states how.
+ * Whether this approver must confirm with a passkey: the request or its client requires a passkey, and the user has not
+ * recently signed in with a passkey. A device service needs no passkey, because it authenticates its users itself.
  */
 export function passkeyRequired(
   request: AuthenticationRequest,
@@ -44,11 +44,11 @@ export function passkeyRequired(
 }
 
 /**
- * Returns which sign-in is required before a user may change how they sign in, or undefined if the last one is recent and,
- * where the user has a passkey, was made with it. So an attacker with an open session, a stolen password or a stolen token
- * cannot make the access permanent.
+ * Returns the sign-in that is required before a user may change their passkeys. Returns undefined if the last sign-in is
+ * recent and, if the user has a passkey, was made with a passkey. Otherwise an attacker with an open session, a
+ * stolen password or a stolen token could make their access permanent.
  *
- * @param signsInHere whether users sign in on our own pages; of another provider no passkey is required
+ * @param signsInHere whether users sign in on this server's pages. If not, no passkey is required
  */
 export function signInNeeded(
   { authentication }: Pick<Approver, 'authentication'>,
@@ -74,13 +74,13 @@ export function signedInJustNow({ authTime }: Authentication, now: number): bool
 }
 
 /**
- * Returns a function that resolves to how the approving user is authenticated: by the passkey just used, or by the sign-in if
- * that is sufficient. Its `passkey` is the authenticator's response as JSON text. It throws an OAuthError `access_denied` if
- * the passkey is not the user's, or one is required and none was used.
+ * Returns a function that resolves to how the approving user is authenticated: by the passkey just used or, if
+ * sufficient, by the sign-in. `passkey` is the authenticator's response as JSON text. The function throws an
+ * `OAuthError` with `access_denied` if the passkey is not the user's, or if a passkey is required and none was used.
  */
 export function createAuthenticateApproval({ passkeys, clients, clock }: ApprovalNeeds): AuthenticateApproval {
   return async (request, approver, passkey) => {
-    // Nothing can be approved: the step of the decision returns the request's status.
+    // This request cannot be approved. `decide` is called next and returns the reason.
     if (request.userId !== approver.userId || statusAt(request, clock.now()) !== 'pending') {
       return approver.authentication
     }

@@ -1,4 +1,4 @@
-/** The authorization details that the user approves: all that were requested, or less where the type allows it. */
+/** The authorization details that the user approves: all that were requested, or less if their type allows it. */
 
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails } from '../../authorization-details/read-details.ts'
@@ -6,9 +6,9 @@ import type { AuthenticationRequest } from '../../ciba/authentication-request/au
 import { OAuthError } from '../../platform/oauth-error.ts'
 
 /**
- * Returns the approved details, or undefined if the device sent none: then all are approved.
+ * Returns the approved details, or undefined if the device sent none. In that case all requested details are approved.
  * @param approved as the device sent it
- * @throws {OAuthError} `invalid_authorization_details` if it is neither what the client requested nor a permitted part of it
+ * @throws {OAuthError} `invalid_authorization_details` if `approved` is neither what was requested nor a permitted part
  */
 export function narrowed(
   request: AuthenticationRequest,

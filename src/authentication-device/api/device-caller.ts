@@ -1,7 +1,7 @@
 /**
- * Authenticates callers of the device API. A user's requests are shown to, and decided by, the user with their own access
- * token, or a trusted device service on behalf of a user whom it has authenticated. A client that may send authentication
- * requests is always refused, whatever tokens it has.
+ * Authenticates callers of the device API. Two kinds of callers may see and decide a user's requests: the user, with their
+ * own access token, and a trusted device service on behalf of a user that it has authenticated. A client that may send
+ * authentication requests is always refused, regardless of its tokens.
  */
 
 import type { FindUser, SentHint } from '../../ciba/user-hint/find-user.ts'
@@ -31,7 +31,7 @@ export interface DeviceCaller {
   userId: string
   /** The client of the call. It may not decide its own requests. */
   clientId: string
-  /** How the user signed in, from the user's own token. A device service states it with each decision instead. */
+  /** How the user signed in, from the user's token. Empty for a device service, which states this with each decision. */
   authentication: Authentication
 }
 
@@ -51,7 +51,7 @@ export type DeviceCall = CertificateCall & CallWithProof
 /** @param address the caller's IP address, for the audit */
 export type IdentifyCaller = (call: DeviceCall, form: Form, address?: string) => Promise<DeviceCaller>
 
-/** Creates the authentication of callers: by an access token if one is sent, or else as a device service. */
+/** Returns the function that authenticates callers: by an access token if one is sent, otherwise as a device service. */
 export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
   return (call, form, address) => {
     const { authorization } = call.headers
@@ -68,7 +68,8 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
 }
 
 /**
- * For a GET, which only accepts the user's own access token: credentials and hints must not be in a URL. Returns that token.
+ * Returns the user's access token, for calls that accept no other authentication. This is so for each GET, because
+ * credentials and hints must not be in a URL.
  * @throws {OAuthError} `invalid_token` if there is none
  */
 export function requireAccessToken(authorization: string | undefined): string {
@@ -117,7 +118,7 @@ async function refuseUnlessTheirs(
   if (boundTo.jkt === undefined) throw invalidToken('the access token is not bound to a key', challenge)
   if (isBearer) throw invalidToken('the access token is bound to a key, but no DPoP proof was sent', challenge)
   const proof = await proofs.read(proofSentWith(call), token)
-  // Compared before the costly check of the signature, and before the proof is stored as used.
+  // The key is compared before the costly check of the signature, and before the proof is stored as used.
   if (proof.key !== boundTo.jkt) throw invalidToken('the access token is bound to another key', challenge)
   await proof.accept()
 }

@@ -31,6 +31,7 @@ export interface DeviceNeeds {
   clock: Clock
 }
 
+/** Adds the routes for reading and deciding requests. */
 export function deviceEndpoint(
   app: FastifyInstance,
   paths: { authinfo: string; complete: string },
@@ -62,7 +63,7 @@ async function authinfo(call: DeviceCall, form: Form, needs: DeviceNeeds) {
   return { requests: await Promise.all(requests.map((request) => describe(request, caller, language, now, needs))) }
 }
 
-/** Returns the named request, or all of the user's if none is named. Another user's request is treated as unknown. */
+/** Returns the named request, or all of the user's requests if none is named. Requests of other users are unknown. */
 async function asked(form: Form, caller: DeviceCaller, now: number, { requests }: DeviceNeeds) {
   const openOnly = form.get('status') === 'pending' || form.get('poolingMode') === 'true'
   if (!form.has('request_id') && !form.has('auth_req_id')) {
@@ -96,7 +97,7 @@ async function describe(
   return {
     request_id: request.id,
     status: statusAt(request, now),
-    // With number matching it is the right number, which must not be shown.
+    // With number matching, the binding message is the right number, which must not be shown.
     binding_message: choices === undefined ? request.bindingMessage : undefined,
     scope: request.scope,
     authorization_details: request.authorizationDetails,
@@ -122,7 +123,7 @@ async function complete(call: DeviceCall, form: Form, address: string, needs: De
     throw new OAuthError('invalid_request', 'request_id is missing')
   const request = await named(form, needs.requests)
   if (request === undefined) throw notFound()
-  // A CIBA client is refused before this. The check also holds if its registration changes in between.
+  // CIBA clients are refused above. This check is for a client whose registration changed after it sent the request.
   if (request.clientId === caller.clientId)
     throw new OAuthError('access_denied', 'a client cannot decide its own request')
 
@@ -151,7 +152,7 @@ async function complete(call: DeviceCall, form: Form, address: string, needs: De
   return { request_id: request.id, status, ...(misread && { reason: 'wrong_number' }) }
 }
 
-/** Read before anything is decided or a passkey is used. Reveals nothing about another user's request. */
+/** Called before anything is decided or a passkey is used. Reveals nothing about another user's request. */
 function readApproved(
   form: Form,
   outcome: 'approved' | 'denied',
@@ -176,7 +177,7 @@ async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, 
   return picked !== request.bindingMessage
 }
 
-/** CIBA defines no values for it; `A` and `D` are those of doorkeeper-ciba. */
+/** Values of `status`, which CIBA does not define. `A` and `D` are the values of doorkeeper-ciba. */
 const outcomes = new Map([
   ['approved', 'approved'],
   ['denied', 'denied'],
@@ -235,7 +236,7 @@ function settledOrRefused(requestId: string, result: DecisionResult): string {
   }
 }
 
-/** The same response for an unknown request and one of another user. */
+/** Returns the same error for an unknown request and for a request of another user. */
 function notFound(): OAuthError {
   return new OAuthError('not_found', 'no such request is waiting for this user')
 }

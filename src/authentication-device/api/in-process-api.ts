@@ -40,7 +40,7 @@ export interface DeviceApiNeeds {
 export function createDeviceApi({ requests, decide, details, clock }: DeviceApiNeeds) {
   const decidedBy = 'application'
 
-  /** Resolves to undefined for a request that is unknown or another user's: `decide` reports it. */
+  /** Resolves to undefined if the request is unknown or about another user: `decide` then returns `unknown`. */
   async function readApproved(requestId: string, userId: string, approved: AuthorizationDetail[] | undefined) {
     const request = approved && (await requests.find(requestId))
     return request?.userId === userId ? narrowed(request, approved, details) : undefined
@@ -68,7 +68,7 @@ export function createDeviceApi({ requests, decide, details, clock }: DeviceApiN
      * Approves a request. Your code must have asked the user before.
      *
      * @param less the part of the authorization details that the user approves, if not all of them
-     * @throws {OAuthError} `invalid_authorization_details` if it is more than was requested
+     * @throws {OAuthError} `invalid_authorization_details` if this part is more than was requested
      */
     async approve(
       requestId: string,

@@ -21,7 +21,7 @@ export interface PasskeyEndpointNeeds {
   requests: RequestStore
   passkeys: Passkeys
   noticesOfChange: NoticesOfChange
-  /** Whether users sign in on our own pages, where a passkey can be used. */
+  /** Whether users sign in on this server's pages, where a passkey can be used. */
   signsInHere: boolean
   clock: Clock
   audit: Audit

@@ -17,11 +17,11 @@ import { type UserCall, userRoute } from './user-route.ts'
 export interface UserCodeEndpointNeeds {
   identifyCaller: IdentifyCaller
   users: UserHooks
-  /** Undefined if no passwords are checked here. */
+  /** Undefined if this server checks no passwords. */
   checkPassword: CheckPassword | undefined
   ownCode: OwnCode
   noticesOfChange: NoticesOfChange
-  /** Limits checks of whether a code is the password, as each is an attempt at the password. */
+  /** Limits how often a new code is compared with the password: each comparison is an attempt at the password. */
   throttle: PasswordTryThrottle
   clock: Clock
   audit: Audit
@@ -76,7 +76,7 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
     return user
   }
 
-  /** Removing the code is not notified: it gives no access. */
+  /** Returns the notifications of a new code. There are none for a removed code, because removing gives no access. */
   function noticesOf(code: string | undefined, userId: string, userAgent: string | undefined) {
     if (code === undefined) return []
     return needs.noticesOfChange({ type: 'user_code.set', userId, browser: browserName(userAgent) })

@@ -23,6 +23,7 @@ export function accountWords({ change, user }: AccountNotice, texts: Texts) {
 
 const eta = new Eta({ views: fileURLToPath(new URL('./views/', import.meta.url)), autoEscape: true, cache: true })
 
+/** Returns the mail about a change, in the language of the user. */
 export function writeAccountMail(notice: AccountNotice, texts: Texts): Mail {
   const words = accountWords(notice, texts)
   const { say, title, when, from, notYou } = words

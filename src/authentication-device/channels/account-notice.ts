@@ -1,6 +1,6 @@
 /**
- * Notifies users of changes of their account: one message through each channel, written in the step of the change. These
- * messages do not belong to a request.
+ * Notifies users of changes of their account: one message through each channel, written in the transaction of the change.
+ * These messages do not belong to an authentication request.
  */
 
 import type { Send, Senders } from '../../outbox/delivery.ts'
@@ -14,7 +14,7 @@ import type { Channel } from './device-notice.ts'
 export interface NewAccountChange {
   type: AccountChange['type']
   userId: string
-  /** The names of the browser and of its system, if known: from our own list, as they are mailed. */
+  /** The names of the browser and of its system, if known. They come from a fixed list, because they are mailed. */
   browser?: string
 }
 
@@ -26,7 +26,7 @@ const kindOf = (channel: string) => `account_${channel}`
 /** Whether notifications of this kind are about a user, and not about a request. */
 export const isAboutAccount = (kind: string): boolean => kind.startsWith(kindOf(''))
 
-/** The part of the configuration that determines the channels: a command creates no channels. */
+/** The settings that determine which channels exist. Commands read these settings, as they create no channels. */
 interface ChannelSettings {
   development: boolean
   email?: unknown
@@ -47,7 +47,10 @@ export function accountKindsOf(config: ChannelSettings): string[] {
   return Object.entries(isSetUp).flatMap(([channel, is]) => (is ? [kindOf(channel)] : []))
 }
 
-/** Returns the notifications of a change, for its step. Whether a channel reaches the user is checked when they are sent. */
+/**
+ * Returns the notifications of a change, for the transaction of the change. Whether a channel reaches the user is checked
+ * when the notifications are sent.
+ */
 export type NoticesOfChange = (change: NewAccountChange) => OutboxMessage[]
 
 export function createNoticesOfChange(needs: {
@@ -57,7 +60,7 @@ export function createNoticesOfChange(needs: {
 }): NoticesOfChange {
   return ({ type, userId, browser }) => {
     const now = needs.clock.now()
-    // A receiver for each user: slow deliveries to one user do not delay those to others.
+    // A receiver for each user: slow deliveries to one user do not delay deliveries to other users.
     const common = {
       subject: userId,
       receiver: `user/${userId}`,
@@ -70,7 +73,7 @@ export function createNoticesOfChange(needs: {
 
 export interface AccountNoticeNeeds {
   users: UserHooks
-  /** The page on which users check their account and end what is not theirs. */
+  /** The page on which users check their account and remove what is not theirs. */
   link: string
   vault: Vault
 }
@@ -84,9 +87,9 @@ export function createAccountNoticeSenders(channels: readonly Channel[], needs: 
 function createSend(channel: Channel, { users, link, vault }: AccountNoticeNeeds): Send {
   return async (message, signal) => {
     const user = await users.find(message.subject)
-    // A locked user is notified too: their account was changed.
+    // A locked user is notified too, because the account of this user was changed.
     if (user === null) return { kind: 'refused', words: 'the user no longer exists' }
-    // Only the program itself can tell which users it reaches.
+    // If the messages go to a program, only the program itself can tell which users it reaches.
     if (channel.sendAccount === undefined || !(channel.toProgram || (await channel.reaches(user)))) {
       return { kind: 'delivered', words: 'not needed: this channel does not reach the user' }
     }

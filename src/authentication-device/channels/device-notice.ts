@@ -31,13 +31,16 @@ export interface Channel {
   kind: string
   /** Whether the channel can reach this user, as far as is known before sending. */
   reaches(user: User): boolean | Promise<boolean>
-  /** The receiver, whose slow deliveries delay each other; by default one for the channel, as all its messages go one way. */
+  /**
+   * Returns the receiver. A slow delivery delays only messages to the same receiver. By default, all messages of a channel
+   * have one receiver.
+   */
   receiverOf?(user: User): string
-  /** Whether the message goes to a program, which decides what to show. Programs do not take part in number matching. */
+  /** Whether the message goes to a program, which decides what to show. Number matching does not apply to programs. */
   toProgram?: boolean
-  /** May be called again for a message that was delivered. Must settle soon after `signal` is aborted. */
+  /** Sends a message. May be called again for a message that was delivered. Must settle soon after `signal` is aborted. */
   send(notice: Notice, signal: AbortSignal): Promise<Outcome>
-  /** The same for a change of the user's account; undefined if the channel does not support it. */
+  /** Sends a message about a change of the user's account; undefined if the channel does not support it. */
   sendAccount?(notice: AccountNotice, signal: AbortSignal): Promise<Outcome>
 }
 
@@ -54,7 +57,7 @@ export async function noticesFor(
     .map((channel) => composeNotice(channel, request, user, vault))
 }
 
-/** The user's address is read when the message is sent, so that it is not stored in a table. */
+/** The user's address is read when the message is sent, so that the message is stored without the address. */
 function composeNotice(channel: Channel, request: AuthenticationRequest, user: User, vault: Vault): OutboxMessage {
   const receiver = channel.receiverOf?.(user) ?? channel.kind
   const notification = { kind: channel.kind, subject: request.id, receiver, content: {}, giveUpAt: request.expiresAt }
@@ -65,14 +68,14 @@ export interface NoticeNeeds {
   findRequest: RequestStore['find']
   clients: ClientStore
   users: UserHooks
-  /** The numbers that users pick from. A message must not reveal the right one. */
+  /** The numbers that users pick from. A message must not reveal the right number. */
   numbers: NumberMatching
   issuer: string
 }
 
 /**
- * Returns the senders of messages about requests, by kind. Each is retried until the request expires: a mail server may be
- * down for an hour while the request is still pending.
+ * Returns the senders of messages about requests, by kind. Each message is retried until the request expires, because
+ * a mail server may be down for an hour while the request is still pending.
  */
 export function createNoticeSenders(channels: readonly Channel[], needs: NoticeNeeds): Senders {
   const senderOf = (channel: Channel) => ({ send: createSend(channel, needs), isTriedToTheEnd: true })
@@ -84,7 +87,7 @@ function createSend(channel: Channel, needs: NoticeNeeds): Send {
   return async (message, signal) => {
     const request = await needs.findRequest(message.subject)
     if (request?.status !== 'pending') return { kind: 'delivered', words: 'no longer needed' }
-    // The row exists so that storing the request takes as long as for any other; a decoy user gets no message.
+    // A decoy user gets no message. The row exists so that storing the request takes as long as for a real user.
     if (isDecoy(request)) return { kind: 'delivered', words: 'decoy user: nothing to send' }
     const user = await needs.users.find(request.userId)
     if (user === null || user.disabled) return { kind: 'refused', words: 'the user no longer exists or is disabled' }

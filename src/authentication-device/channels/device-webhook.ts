@@ -47,14 +47,14 @@ export function signature(secret: string, seconds: number, body: string): string
   return `t=${seconds},v1=${createHmac('sha256', secret).update(`${seconds}.${body}`).digest('hex')}`
 }
 
-/** The signature of Standard Webhooks 1.0.0, which receivers in many languages have a library for. */
+/** The signature of Standard Webhooks 1.0.0, for which libraries exist in many programming languages. */
 function standardSignature(key: Buffer, id: string, seconds: number, body: string): string {
   return `v1,${createHmac('sha256', key).update(`${id}.${seconds}.${body}`).digest('base64')}`
 }
 
 /**
- * Returns the key of Standard Webhooks. A secret in that standard's format, `whsec_` and base64, is decoded. Any other text
- * is used as it is; a receiver then configures `whsec_` followed by the base64 of that text.
+ * Returns the key of Standard Webhooks. A secret in the format of this standard, `whsec_` and base64, is decoded. Any
+ * other secret is used as it is. The receiver of such a secret configures `whsec_` followed by the base64 of the secret.
  */
 function standardKeyOf(secret: string): Buffer {
   const encoded = /^whsec_(.+)$/.exec(secret)?.[1]

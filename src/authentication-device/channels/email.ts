@@ -21,7 +21,7 @@ export interface EmailNeeds extends MailServer {
   texts: Texts
 }
 
-/** Creates the mail channel, which reaches users with one valid mail address. Permanent SMTP errors are not retried. */
+/** Creates the mail channel, which reaches users that have a valid mail address. Permanent SMTP errors are not retried. */
 export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeeds): Channel {
   const settings = settingsFor(server)
   const { hostname } = new URL(issuer)
@@ -39,7 +39,7 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
       await transport.sendMail({
         ...mail,
         from,
-        // As an object it is one address; a string would be parsed as a list.
+        // An object is one address; a string would be parsed as a list of addresses.
         to: { name: '', address: email },
         messageId: `<${id}@${hostname}>`,
         headers: { 'Auto-Submitted': 'auto-generated' },
@@ -66,7 +66,7 @@ export async function tryMailServer(server: MailServer): Promise<string | undefi
   }
 }
 
-/** Imported for the first mail: most servers send none. */
+/** Imported when the first mail is sent, because most servers send no mail. */
 const nodemailer = () => import('nodemailer')
 
 async function openTransport(settings: ReturnType<typeof settingsFor>) {
@@ -83,7 +83,7 @@ function settingsFor({ smtp, timeout }: MailServer) {
     secure,
     ...(url.username !== '' && {
       auth: { user: decodeURIComponent(url.username), pass: decodeURIComponent(url.password) },
-      // STARTTLS is mandatory: otherwise an attacker could hide that it is offered and read the password.
+      // STARTTLS is required: otherwise an attacker could remove the server's offer of STARTTLS and read the password.
       requireTLS: !secure && !isLoopback(url.hostname),
     }),
     dnsTimeout: timeout,
@@ -102,7 +102,10 @@ interface SmtpError {
   response?: string
 }
 
-/** 5xx is permanent; any other failure is retried. The server's own text is not stored: it may contain the address. */
+/**
+ * Returns the outcome of a failed delivery. 5xx and an invalid address are permanent; other failures are retried. The text
+ * of the mail server is not stored, because it may contain the user's address.
+ */
 function meaningOfRefusal(error: unknown): Outcome {
   const { code, responseCode, response } = error as SmtpError
   if (responseCode !== undefined) {

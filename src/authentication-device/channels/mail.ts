@@ -11,11 +11,12 @@ export interface Mail {
   html: string
 }
 
-/** Whether this is a single mail address, with nothing that could be read as a second one or as a header. */
+/** Whether this is a single mail address that cannot be read as two addresses or as a header. */
 export function isMailAddress(address: string | undefined): address is string {
   return address !== undefined && /^[^\s@<>()[\],;:"\\\p{Cc}]+@[^\s@<>()[\],;:"\\\p{Cc}]+$/u.test(address)
 }
 
+/** Returns the mail about a request, in the language of the user. */
 export function writeMail(notice: Notice, texts: Texts): Mail {
   const words = wordsFor(notice, texts)
   return {

@@ -1,4 +1,4 @@
-/** Texts of every message to a user: their language, the client's name, when the request expires. */
+/** Texts that all messages to users have in common: language, name of the client, time of expiry. */
 
 import { saySelfRegistered } from '../../platform/i18n/self-registered.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../../platform/i18n/texts.ts'
@@ -31,7 +31,7 @@ export function wordsFor({ request, user }: Notice, texts: Texts): Words {
   }
 }
 
-/** Adds invisible characters to a host, so that no mail program makes a link of it. */
+/** Adds invisible characters to a host, so that no mail program makes a link of the host. */
 function unlinked(host: string): string {
   return host.replaceAll('.', '.\u2060')
 }
@@ -41,7 +41,7 @@ export function onOneLine(text: string): string {
   return text.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ').trim()
 }
 
-/** Formats a time in the user's locale, with the name of the time zone, as the user's zone is seldom known. */
+/** Formats a time in the user's locale. It names the time zone, because the user's own zone is seldom known. */
 export function formatTime(time: number, user: User, language: Language): string {
   const format: Intl.DateTimeFormatOptions = {
     year: 'numeric',

@@ -40,7 +40,7 @@ export function createNotifyHook({ users, timeout, log }: NotifyHookNeeds): Chan
   }
 }
 
-/** The error of a hook is only logged, not stored: its content is unknown. */
+/** Returns the outcome of a failed hook. The error is logged, but not stored, because its content is unknown. */
 function failure(error: unknown, about: object, log: Log): Outcome {
   if (error instanceof DOMException && error.name === 'TimeoutError') return { kind: 'failed', words: 'timeout' }
   log.error({ event: 'notify_hook.failed', ...about, error }, 'a hook that notifies users threw an error')

@@ -11,12 +11,15 @@ export interface KeptSubscription {
 
 export type PushSubscriptionStore = ReturnType<typeof createPushSubscriptionStore>
 
-/** Stores users' push subscriptions, encrypted: with a readable one, messages could be sent to the device. */
+/**
+ * Stores users' push subscriptions. They are encrypted: a subscription is all that is needed to send messages to a
+ * device.
+ */
 export function createPushSubscriptionStore(database: Database) {
   return {
     /**
      * Adds a subscription. Each endpoint has one row, which moves to the user who subscribed last. Only the newest `most`
-     * rows of a user are kept. Nothing is added for a user who was locked or removed since the call began.
+     * rows of a user are kept. Nothing is added if the user is locked or was removed.
      */
     async add(subscription: KeptSubscription, now: number, most: number): Promise<void> {
       const { id, userId, endpointHash, sealed } = subscription
@@ -55,7 +58,10 @@ export function createPushSubscriptionStore(database: Database) {
       }))
     },
 
-    /** Ends another user's subscription with this endpoint. Resolves to whether this user has one, and whether it ended one. */
+    /**
+     * Removes another user's subscription with this endpoint. Resolves to whether the given user has a subscription with
+     * this endpoint, and whether another user's subscription was removed.
+     */
     async claim(userId: string, endpointHash: string): Promise<{ isSubscribed: boolean; endedAnother: boolean }> {
       const ended = await database.step({
         sql: 'delete from push_subscriptions where endpoint_hash = $1 and user_id <> $2 returning id',

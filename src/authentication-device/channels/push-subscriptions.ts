@@ -1,4 +1,4 @@
-/** Users' push subscriptions: the browsers in which they want to be notified. */
+/** Users' push subscriptions: the browsers in which users want to be notified. */
 import { z } from 'zod'
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint, newId, type Vault } from '../../platform/crypto.ts'
@@ -17,13 +17,13 @@ export interface OwnSubscription extends PushSubscription {
 
 export type PushSubscriptions = ReturnType<typeof createPushSubscriptions>
 
-/** Limits the subscriptions of one user, as each request is sent to all of them. */
+/** Maximum number of subscriptions of one user, because each message is sent to all of them. */
 const mostOfAUser = 20
 
 export function createPushSubscriptions(needs: { store: PushSubscriptionStore; vault: Vault; clock: Clock }) {
   const { store, vault, clock } = needs
   return {
-    /** Subscribes a browser for its present user, in place of any other user. */
+    /** Subscribes a browser for this user. A subscription of another user in the same browser is replaced. */
     async add(userId: string, { endpoint, keys: { p256dh, auth } }: PushSubscription): Promise<void> {
       const endpointHash = fingerprint(endpoint)
       const now = clock.now()
@@ -46,8 +46,9 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
     used: (id: string): Promise<void> => store.used(id, clock.now()),
 
     /**
-     * Ends another user's subscription in the browser that this user uses now, found by the SHA-256 of its endpoint. Resolves
-     * to whether this user is subscribed there, and whether another's subscription was ended.
+     * Removes another user's subscription in the browser that this user uses now. `endpointHash` is the SHA-256 of the
+     * browser's endpoint. Resolves to whether this user is subscribed in this browser, and whether another user's
+     * subscription was removed.
      */
     claim: (userId: string, endpointHash: string) => store.claim(userId, endpointHash),
 
@@ -56,7 +57,7 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
   }
 }
 
-/** Contains the user id: a row that is moved to another user does not decrypt. */
+/** Additional authenticated data. It contains the user id, so a row that is moved to another user cannot be decrypted. */
 const aadOf = (userId: string, endpointHash: string) => `push_subscriptions/${userId}/${endpointHash}`
 
 const base64url = (bytes: number) =>

@@ -1,9 +1,11 @@
-/** The keys by which push services identify this server (RFC 8292): generated at the first start, the same on all nodes. */
+/**
+ * The keys by which push services identify this server (RFC 8292): generated at the first start, the same on all nodes.
+ */
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { ServerKeyStore } from './server-key-store.ts'
 
-/** Both base64url. Browsers subscribe with the public key; with a new key they would have to subscribe again. */
+/** Both keys are base64url. Browsers subscribe with the public key. If it changed, they would have to subscribe again. */
 export interface VapidKeys {
   publicKey: string
   privateKey: string
@@ -12,7 +14,7 @@ export interface VapidKeys {
 const name = 'vapid'
 const aad = 'server_keys/vapid'
 
-/** Reads the keys, or generates them if there are none. Safe on several nodes at once. */
+/** Reads the keys, or generates them if there are none. Several nodes may call it at the same time. */
 export async function loadVapidKeys(needs: { keys: ServerKeyStore; vault: Vault; clock: Clock }): Promise<VapidKeys> {
   const { keys, vault } = needs
   if ((await keys.find(name)) === undefined) await makeFirst(needs)

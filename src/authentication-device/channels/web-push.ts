@@ -46,7 +46,7 @@ export function createWebPushChannel(needs: WebPushNeeds): Channel {
   return {
     kind: 'web_push',
     reaches: (user) => needs.subscriptions.has(user.id),
-    // The address comes from the user's browser: if it hangs, only this user's messages wait.
+    // The address comes from the user's browser. If it does not respond, only messages to this user are delayed.
     receiverOf: (user) => `web_push/${user.id}`,
     send: (notice, signal) =>
       sendToAll(
@@ -79,13 +79,13 @@ async function sendTo(
   return outcome
 }
 
-/** Resolves to undefined if the key is invalid: a bad key of one browser must not block messages to the others. */
+/** Resolves to undefined if the key is invalid: the key of one browser must not block messages to other browsers. */
 async function tryToEncrypt(
   subscription: PushSubscription,
   push: Push,
   needs: WebPushNeeds,
 ): Promise<Post | undefined> {
-  // Imported for the first message.
+  // Imported when the first message is sent.
   const { default: webPush } = await import('web-push')
   try {
     return encrypt(webPush.generateRequestDetails, subscription, push, needs)
@@ -137,7 +137,7 @@ function accountPush(notice: AccountNotice, texts: Texts): Push {
 
 const secondsInADay = 24 * 3600
 
-/** Push services accept 4096 bytes in all, and screens show less. */
+/** Shortens a text to 240 characters: push services accept 4096 bytes in all, and screens show less. */
 function shorten(text: string): string {
   const letters = [...text]
   return letters.length <= 240 ? text : `${letters.slice(0, 239).join('')}…`

@@ -10,11 +10,12 @@ import { pollsIn } from './request-poll-store.ts'
 export type RequestStore = ReturnType<typeof createRequestStore>
 
 /**
- * Stores the authentication requests. Each transition is one conditional statement: of two concurrent ones, only one
- * finds its condition true. Transitions are announced under the topic `request`, and by user under `user_requests` if
- * the requests that wait for the user change. Concurrent transitions of the same kind are written in one batch.
+ * Stores the authentication requests. Each transition is one conditional statement. If two transitions of a request run
+ * at the same time, only the first finds its condition true. Concurrent transitions of the same kind are written in one
+ * batch. Each transition is announced under the topic `request`. If it changes which requests wait for a user, it is also
+ * announced under the topic `user_requests`, with the key of the user.
  *
- * @param needs not needed for reading. Without `enqueue`, notifications wait in the outbox for a server to send them
+ * @param needs may be left out for reading. Without `enqueue`, notifications wait in the outbox for a server to send them
  */
 export function createRequestStore(database: Database, needs: Partial<MoveNeeds> = {}) {
   const moving = { userKey: fingerprint, enqueue: enqueueForOthers(createOutboxStore(database)), ...needs }
@@ -25,8 +26,9 @@ export function createRequestStore(database: Database, needs: Partial<MoveNeeds>
     ...requestsListedIn(database),
     ...pollsIn(database),
     /**
-     * Removes requests that were finished before `before`, at most the given number. A request is kept while a token
-     * issued for it exists: the row names the user, who can revoke it. Ids grow with time, so no newer row is read.
+     * Removes denied, expired and redeemed requests that were settled before `before`, at most `atMost`. A request
+     * is kept while a token that was issued for it exists, because the row names the user who may revoke the token.
+     * Ids grow with time, so the condition on the id excludes newer rows without reading them.
      */
     forgetFinished: pruneByCursor({
       async next(after, before, atMost) {

@@ -1,4 +1,4 @@
-/** An authentication request: its states and what each means. The transitions are in the store. */
+/** The authentication request and its states. The transitions are in `request-move-store.ts`. */
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
@@ -8,7 +8,7 @@ import type { Authentication } from '../../user/authentication.ts'
 export type RequestStatus = 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
 
 export interface AuthenticationRequest {
-  /** The internal id: for links, device pages and logs. Never the `auth_req_id`. */
+  /** The internal id, used in links, device pages and logs. It is not the `auth_req_id`. */
   id: string
   clientId: string
   userId: string
@@ -21,34 +21,40 @@ export interface AuthenticationRequest {
   approvedDetails?: AuthorizationDetail[] | undefined
   /** The resources that the tokens are for (RFC 8707), in the order of the request. */
   resources?: string[] | undefined
-  /** Fixed when the request is received: a change of the client's settings affects later requests only. */
+  /** Fixed when the request is received. A later change of the client's settings does not affect this request. */
   deliveryMode: DeliveryMode
   notificationEndpoint: string | undefined
-  /** `auth_req_id` and notification token, encrypted, while a ping or push is still to be sent. */
+  /** The encrypted `CallBack`, kept while a ping or push may still have to be composed from it. */
   callBackSealed: string | undefined
   status: RequestStatus
   /** Milliseconds since 1970, like all times here. */
   createdAt: number
-  /** The one deadline, fixed at receipt. Once it has passed, a pending or approved request is expired. */
+  /** The deadline, fixed when the request is received. A pending or approved request expires at this time. */
   expiresAt: number
-  /** Seconds between two polls. Each `slow_down` lengthens it permanently (CIBA §11). */
+  /** Minimum seconds between two polls. Each `slow_down` lengthens the interval for all later polls (CIBA §11). */
   interval: number
   settledAt: number | undefined
-  /** For push only, as the client never calls the token endpoint: the key proven with the authentication request. */
+  /**
+   * For push: the certificate or key that the client proved with the authentication request, because a push client never
+   * calls the token endpoint. Empty for poll and ping.
+   */
   binding: Confirmation
-  /** How the user was authenticated for the decision. Empty before it. */
+  /** How the user was authenticated for the decision. Empty before the decision. */
   authentication: Authentication
 }
 
 /**
- * Returns the user id of a decoy request: the user does not exist and the client must not find out. It differs from
- * every real user id, as those are ASCII.
+ * Returns the user id of a decoy user. A decoy user stands for a user that does not exist, so that the client cannot find
+ * this out. Real user ids are ASCII, so none of them equals the id of a decoy user.
  *
  * @param digest distinguishes decoy users, and reveals nothing about the hint
  */
 export const decoyUserId = (digest: string) => `∅ ${digest}`
 
-/** Whether the request is about a decoy user: no device is notified, no user can see or decide it, and it expires. */
+/**
+ * Whether the request is about a decoy user. No device is notified of such a request, and no user can see or decide it: it
+ * expires at its deadline.
+ */
 export function isDecoy({ userId }: Pick<AuthenticationRequest, 'userId'>): boolean {
   return userId.startsWith(decoyUserId(''))
 }
@@ -59,29 +65,29 @@ export interface CallBack {
   notificationToken: string
 }
 
-/** Additional authenticated data of an encrypted `CallBack`: moved to another row, it does not decrypt. */
+/** Additional authenticated data of an encrypted `CallBack`: a copy of it in another row cannot be decrypted. */
 export const callBackAad = (requestId: string) => `backchannel_auth_requests/${requestId}`
 
 /**
- * Returns the status at `now`: a row may still say `pending` or `approved` after its deadline. A denied request stays
- * denied; an approved one that the client did not collect expires like an unanswered one.
+ * Returns the status at `now`. After the deadline, a row that still says `pending` or `approved` counts as expired. A
+ * denied or redeemed request does not expire.
  */
 export function statusAt(request: Pick<AuthenticationRequest, 'status' | 'expiresAt'>, now: number): RequestStatus {
   const open = request.status === 'pending' || request.status === 'approved'
   return open && now >= request.expiresAt ? 'expired' : request.status
 }
 
-/** Milliseconds. A request with a shorter lifetime leaves the user too little time to answer. */
+/** In milliseconds. A request with a shorter lifetime leaves the user too little time to answer. */
 export const shortLife = 60_000
 
-/** Whether an expired request was not answered, and its lifetime was below `shortLife`. */
+/** Whether an expired request had a lifetime below `shortLife` and the user did not answer it. */
 export function wasShortAndUnanswered(
   request: Pick<AuthenticationRequest, 'status' | 'createdAt' | 'expiresAt'>,
 ): boolean {
   return request.status === 'pending' && request.expiresAt - request.createdAt < shortLife
 }
 
-/** Whether a binding message is a number that a user can pick among others. */
+/** Whether a binding message is a number that a user can pick among other numbers: two to six digits. */
 export function isNumberToMatch(bindingMessage: string | undefined): bindingMessage is string {
   return bindingMessage !== undefined && /^\d{2,6}$/.test(bindingMessage)
 }

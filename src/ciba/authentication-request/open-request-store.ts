@@ -1,9 +1,12 @@
-/** Ends open requests in the same step as the change that causes it. */
+/**
+ * Denies open requests: those that are pending, or approved and not redeemed. This happens in the same transaction as the
+ * change that causes it, such as the removal of a user.
+ */
 import type { Change, Database, ListStatement, Statement } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { type RequestRow, toRequest } from './request-row.ts'
 
-/** Statements and announcements for the requests that were found, all in the same step. */
+/** Further statements and announcements of the transaction, for the requests that its first statement found. */
 export interface Followed {
   statements: Statement[]
   changes: Change[]
@@ -11,14 +14,17 @@ export interface Followed {
 
 type Follow = (found: AuthenticationRequest[]) => Followed
 
-/** Condition for the step: the user is in the built-in directory, in the configuration, or may be any user. */
+/**
+ * Which users the transaction accepts: those in the built-in directory (`added`), those in the configuration
+ * (`configured`), or any user (`anybody`).
+ */
 export type MustBe = 'added' | 'configured' | 'anybody'
 
 export type OpenRequestStore = ReturnType<typeof createOpenRequestStore>
 
 /**
- * Each step first locks the requests that it finds, so that they do not change before it ends: a concurrent decision,
- * redemption or expiry either comes before the step, or finds its condition false.
+ * Each transaction first locks the requests that it finds, so that they cannot change before its commit. A concurrent
+ * decision, redemption or expiry is either committed before, or finds its condition false.
  */
 export function createOpenRequestStore(database: Database) {
   async function step(first: Statement, follow: Follow, userId: string) {
@@ -26,22 +32,28 @@ export function createOpenRequestStore(database: Database) {
     const rows = await database.step<FoundRow>(first, {
       also: (rows) => followed(rows).statements,
       announce: (rows) => followed(rows).changes,
-      // Otherwise a request could be accepted meanwhile, which the step would not see.
+      // Without this lock, a request for the user could be accepted during this transaction, which would not find it.
       lockKeys: `requests of ${userId}`,
     })
     return rows.length > 0 ? requestsOf(rows) : undefined
   }
 
   return {
-    /** Ends a user's open requests. @returns them; undefined if `mustBe` is not met: then nothing was changed */
+    /**
+     * Locks a user's open requests and executes what `follow` returns for them.
+     * @returns the requests before the change; undefined, and nothing is changed, if `mustBe` is not met
+     */
     endOfUser: (userId: string, mustBe: MustBe, now: number, follow: Follow) =>
       step({ sql: ofUser, values: [userId, now, mustBe] }, follow, userId),
 
-    /** Ends the open requests of a client about a user. @returns them */
+    /** The same for the open requests of one client about one user. @returns the requests before the change */
     endOfPair: async (userId: string, clientId: string, now: number, follow: Follow) =>
       (await step({ sql: ofPair, values: [userId, now, clientId] }, follow, userId)) ?? [],
 
-    /** Ends one request of a user, in any state. @returns it as it was, and whether tokens have been issued for it */
+    /**
+     * The same for one request of a user, in any state.
+     * @returns the request before the change, and whether tokens exist that were issued for it; undefined if not found
+     */
     async endOne(id: string, userId: string, follow: (found: AuthenticationRequest) => Followed) {
       const followed = once(([row]: FoundRow[]) => follow(toRequest(row as RequestRow)))
       const [row] = await database.step<RequestRow & { has_issued: number }>(
@@ -53,7 +65,10 @@ export function createOpenRequestStore(database: Database) {
   }
 }
 
-/** pending or approved → denied, for a step that has locked the request. @param settledBy id of the history row */
+/**
+ * Returns the statement for pending or approved → denied, for a transaction that has locked the request.
+ * @param settledBy id of the history row
+ */
 export function endOpen(id: string, settledBy: string, now: number): ListStatement {
   return {
     sql: `update backchannel_auth_requests
@@ -64,7 +79,10 @@ export function endOpen(id: string, settledBy: string, now: number): ListStateme
   }
 }
 
-/** A step continues only if its first statement returns a row: without open requests it is a row of nulls. */
+/**
+ * `database.step` executes further statements only if the first one returned a row. If there are no open requests, the
+ * first statement therefore returns one row of nulls.
+ */
 type FoundRow = RequestRow | { id: null }
 
 const open = (whose: string) => `
@@ -95,7 +113,10 @@ function requestsOf(rows: readonly FoundRow[]): AuthenticationRequest[] {
   return rows.filter((row) => row.id !== null).map(toRequest)
 }
 
-/** Calls `work` once for the rows of one attempt, so that statements and announcements agree (ids are generated). */
+/**
+ * Calls `work` only once for the same rows. `work` generates ids, which must be the same in the statements and in the
+ * announcements.
+ */
 function once<Row>(work: (rows: Row[]) => Followed): (rows: Row[]) => Followed {
   let last: { rows: Row[]; followed: Followed } | undefined
   return (rows) => {

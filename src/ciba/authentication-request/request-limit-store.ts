@@ -1,28 +1,29 @@
 /**
- * Limits on authentication requests. Requests are counted in the statement that accepts a new one, so that concurrent
- * requests cannot exceed a limit.
+ * Limits on authentication requests. Requests are counted in the statement that accepts a new request, so that
+ * concurrent requests cannot exceed a limit.
  *
- * Counting stops at the limit, and without a limit nothing is counted. So the cost of a statement depends on the limits,
- * not on the number of rows. The same holds for the estimate of Postgres' planner, which sees only the SQL text: it takes
- * a `limit` given as a parameter for a tenth of the table. Hence there is one text for each order of magnitude.
+ * A statement stops counting at the limit, and does not count if there is no limit. Its cost therefore depends on the
+ * limits, not on the number of rows in the table. The SQL contains `limit` as a constant: for a parameter, the planner of
+ * Postgres would assume a tenth of the table. The constant is the limit rounded up to a power of ten, so that there are
+ * only a few different SQL strings.
  */
 import { type AuthenticationRequest, shortLife } from './authentication-request.ts'
 
-/** Limits on requests; a limit left out does not apply. */
+/** Limits on requests. A limit that is undefined does not apply. */
 export interface RequestLimits {
-  /** Pending requests at the same time. */
+  /** Maximum number of pending requests at the same time. */
   maxOpenPerUser: number
   perUser?: { perMinute?: number | undefined }
   perClient?: OpenAndPerMinute
   perClientAndUser?: OpenAndPerMinute
-  /** Whether a client has to pause after a denial, and after a short request that was not answered. */
+  /** Whether a client has to pause after a denial, or after an unanswered request with a lifetime below `shortLife`. */
   pauses?: boolean
 }
 
 export interface OpenAndPerMinute {
-  /** Pending requests at the same time. */
+  /** Maximum number of pending requests at the same time. */
   open?: number | undefined
-  /** Requests accepted within any sixty seconds. */
+  /** Maximum number of requests that are accepted within any sixty seconds. */
   perMinute?: number | undefined
 }
 
@@ -40,7 +41,7 @@ export type LimitName =
 
 export interface ReachedLimit {
   limit: LimitName
-  /** When the limit no longer applies, at the latest; milliseconds since 1970. Undefined: it is not known. */
+  /** The latest time at which the limit stops applying, in milliseconds since 1970; undefined if it is not known. */
   until: number | undefined
 }
 
@@ -80,7 +81,7 @@ function countsOf(limits: RequestLimits): Count[] {
   )
 }
 
-/** Milliseconds over which accepted requests are counted. */
+/** The period over which accepted requests are counted, in milliseconds. */
 const minute = 60_000
 
 interface Asked {
@@ -90,8 +91,9 @@ interface Asked {
 }
 
 /**
- * Returns the SQL that selects the rows to count. Those of a pair are found by the index on the user: a client has many
- * more, and SQLite, which keeps no statistics, would use the index on the client.
+ * Returns the SQL that selects the rows to count. The rows of a pair of user and client must be found by the index on the
+ * user, because a client has many more rows than a user. SQLite, which keeps no statistics, would use the index on the
+ * client; `coalesce` in `ofPair` prevents this.
  */
 function rowsOf(name: Counted, { user, client, now }: Asked): string {
   const [who, which] = name.split('_') as ['user' | 'pair' | 'client', 'open' | 'recent']
@@ -105,7 +107,7 @@ function rowsOf(name: Counted, { user, client, now }: Asked): string {
 
 const ofPair = (user: string, client: string) => `user_id = ${user} and coalesce(client_id, '') = ${client}`
 
-/** SQL for the number of rows; counting stops at a number that is not below the limit. */
+/** Returns the SQL for the number of rows. It counts no more rows than `orderOf(most)`. */
 function counted({ name, most }: Count, asked: Asked): string {
   return `(select count(*) from (select 1 as one ${rowsOf(name, asked)} limit ${orderOf(most)}) as found)`
 }
@@ -118,8 +120,9 @@ function orderOf(most: number): number {
 }
 
 /**
- * Returns the conditions for open requests, or for recent ones. The rows of a pair are among those of its user, so one
- * subquery counts both: if its `limit` cuts rows off, the user's limit is exceeded anyway.
+ * Returns the conditions on the number of open requests, or of recent requests. The rows of a pair are among the rows of
+ * its user, so one subquery counts both. If the `limit` of the subquery leaves out rows of the pair, the user's own limit
+ * is reached anyway.
  */
 function within(limits: RequestLimits, which: 'open' | 'recent', asked: Asked): string[] {
   const counts = countsOf(limits).filter(({ name }) => name.endsWith(which))
@@ -134,29 +137,30 @@ function within(limits: RequestLimits, which: 'open' | 'recent', asked: Asked): 
   return [both, ...others.map((count) => `${counted(count, asked)} < ${count.name}`)]
 }
 
-/** Limits with the same key have the same SQL text. */
+/** Returns a key for the SQL string: limits with the same key use the same string. */
 export function orderKey(limits: RequestLimits): string {
   let key = limits.pauses ? '+' : ''
   for (const most of Object.values(limitsByName(limits))) key += ` ${most === undefined ? '' : orderOf(most)}`
   return key
 }
 
-/** SQL for the time at which a row is no longer counted: it expires, or was created a minute ago. */
+/** Returns the SQL for the earliest time at which a row is no longer counted: it expires, or becomes a minute old. */
 function leavesRoomAt({ name }: Count, asked: Asked): string {
   const first = name.endsWith('_open') ? 'min(expires_at)' : `min(created_at) + ${minute}`
   return `(select ${first} ${rowsOf(name, asked)})`
 }
 
 /**
- * The condition for short requests that expired unanswered and that the sweep has not settled yet. Their pause begins
- * when it does; until then the client may not send another request about this user.
+ * Returns the condition for requests with a short lifetime that expired without an answer and that the sweep has not
+ * settled yet. The client's pause begins when the sweep settles the request. Before that, this condition prevents another
+ * request of the client about this user.
  */
 function unsettledShort({ user, client, now }: Asked, short: string): string {
   return `${ofPair(user, client)} and status = 'pending' and expires_at <= cast(${now} as bigint)
     and expires_at - created_at < cast(${short} as bigint)`
 }
 
-/** The columns in which the statement that accepts requests receives the limits. */
+/** The input columns for the limits, in the statement that accepts requests. */
 export const limitColumns = `user_open bigint, user_recent bigint, pair_open bigint, pair_recent bigint,
   client_open bigint, client_recent bigint, short_life bigint`
 
@@ -165,7 +169,10 @@ export function limitRow(limits: RequestLimits): Record<Counted | 'short_life', 
   return { ...limitsByName(limits), short_life: limits.pauses ? shortLife : undefined }
 }
 
-/** The SQL condition on `asked`, with `limitColumns`, for accepting a request. Equal `orderKey`s give the same text. */
+/**
+ * Returns the SQL condition for accepting a request. It is about the input row `asked`, which has `limitColumns`. Limits
+ * with the same `orderKey` get the same condition.
+ */
 export function acceptedWithin(limits: RequestLimits): string {
   const asked = { user: 'asked.user_id', client: 'asked.client_id', now: 'asked.created_at' }
   const conditions = [
@@ -174,11 +181,11 @@ export function acceptedWithin(limits: RequestLimits): string {
     `not exists (select 1 from denial_pauses
       where user_id = asked.user_id and client_id = asked.client_id and paused_until > asked.created_at)`,
     ...(limits.pauses
-      ? // Counted, because Postgres would turn "exists" into a join that reads all open requests.
+      ? // Not "exists", because Postgres would turn it into a join that reads all open requests.
         [`(select count(*) from backchannel_auth_requests where ${unsettledShort(asked, 'short_life')}) = 0`]
       : []),
     'not exists (select 1 from blocked_clients where user_id = asked.user_id and client_id = asked.client_id)',
-    // For a user of the application's own directory only changed_at shows an ending after the call arrived.
+    // is_closed is not set for users of the application's own directory: only changed_at shows that they were locked or removed.
     `not exists (select 1 from user_generations where user_id = asked.user_id
       and (is_closed = 1 or changed_at > asked.created_at))`,
   ]
@@ -210,7 +217,7 @@ export function lookingForObstacle(
   }
 }
 
-/** Returns the most important limit that was reached, or undefined if none applies any more. */
+/** Returns the most important limit that was reached, or undefined if no limit is reached any more. */
 export function mostImportantLimit(row: ObstacleRow, limits: RequestLimits): ReachedLimit | undefined {
   if (row.blocked > 0) return { limit: 'blocked', until: undefined }
   if (row.paused_until !== null) return { limit: 'pauseAfterDenial', until: row.paused_until }

@@ -5,7 +5,7 @@ import { atMostRows, type Database } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { its, type RequestRow, toRequest } from './request-row.ts'
 
-/** A request, and the time of its last poll in the table: milliseconds since 1970, 0 for never. */
+/** A request, and the time of its last poll as stored in the table: milliseconds since 1970, 0 if never polled. */
 export interface PolledRequest {
   request: AuthenticationRequest
   lastPolledAt: number
@@ -13,7 +13,7 @@ export interface PolledRequest {
 
 /** Finds single requests. */
 export function requestsFoundIn(database: Database) {
-  /** Concurrent look-ups share one statement. @param column has a unique index */
+  /** Concurrent look-ups share one statement. @param column a column with a unique index */
   function finds(column: 'id' | 'auth_req_id_hash'): (value: string) => Promise<RequestRow | undefined> {
     const sql = `select * from backchannel_auth_requests where ${column} in (select value from each($1))`
     return writeBatch<string, RequestRow | undefined>({
@@ -39,7 +39,10 @@ export function requestsFoundIn(database: Database) {
       return row && toRequest(row)
     },
 
-    /** For a poll that is counted in memory. Resolves to undefined if the request is unknown or another client's. */
+    /**
+     * Finds the request of a poll that is counted in memory. Resolves to undefined if the request is unknown or belongs to
+     * another client.
+     */
     async findPolled(authReqIdHash: string, clientId: string): Promise<PolledRequest | undefined> {
       const row = await findByHash(authReqIdHash)
       if (row?.client_id !== clientId) return undefined
@@ -51,7 +54,7 @@ export function requestsFoundIn(database: Database) {
 /** Lists requests, at most `limit`, and counts them. */
 export function requestsListedIn(database: Database) {
   return {
-    /** The number of pending requests. */
+    /** Resolves to the number of pending requests. */
     async countOpen(now: number): Promise<number> {
       const [row] = await database.read<{ number: number }>(
         `select count(*) as number from backchannel_auth_requests where status in ('pending', 'approved') and status = 'pending' and redeemed_at is null and expires_at > $1`,
@@ -69,7 +72,7 @@ export function requestsListedIn(database: Database) {
       return new Set(rows.map(({ id }) => id))
     },
 
-    /** The requests about a user, newest first. @param only `open` leaves out settled and expired ones */
+    /** Resolves to the requests about a user, newest first. @param only `open` leaves out settled and expired requests */
     async listForUser(
       userId: string,
       only: 'open' | 'all',
@@ -85,7 +88,7 @@ export function requestsListedIn(database: Database) {
       return rows.map(toRequest)
     },
 
-    /** For the operator: the newest requests of all users. Ids grow with time, and have an index. */
+    /** Resolves to the newest requests of all users, for the operator. Sorting by id uses an index: ids grow with time. */
     async list(only: 'open' | 'all', now: number, limit = 100): Promise<AuthenticationRequest[]> {
       const condition =
         only === 'open'
@@ -98,7 +101,7 @@ export function requestsListedIn(database: Database) {
       return rows.map(toRequest)
     },
 
-    /** Requests whose deadline has passed and that are not settled as expired yet, the oldest deadline first. */
+    /** Resolves to requests whose deadline has passed and that are not settled as expired yet, oldest deadline first. */
     async runOut(now: number, limit: number): Promise<AuthenticationRequest[]> {
       const rows = await database.read<RequestRow>(
         `select * from backchannel_auth_requests

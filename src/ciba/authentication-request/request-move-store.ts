@@ -1,6 +1,7 @@
 /**
- * The transitions of an authentication request. Each is one conditional statement: of two concurrent ones, only one finds
- * its condition true. Concurrent transitions of the same kind are written in one batch.
+ * The transitions of an authentication request. Each transition is one conditional statement. If two transitions of a
+ * request run at the same time, only the first finds its condition true. Concurrent transitions of the same kind are
+ * written in one batch.
  */
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import type { Enqueue } from '../../outbox/enqueue.ts'
@@ -44,13 +45,13 @@ export interface Settlement {
   approvedDetails?: AuthorizationDetail[] | undefined
 }
 
-/** A request that a statement has moved. With `user_id`, the change is announced by user too. */
+/** A request that was moved to another state. If it has `user_id`, the change is also announced for this user. */
 interface MovedRow {
   id: string
   user_id?: string
 }
 
-/** Written in the step of a move, only if the request is moved. */
+/** What is written in the same transaction, only if the request is moved. */
 export interface Consequences {
   facts?: Statement[]
   notifications?: readonly OutboxMessage[]
@@ -65,7 +66,7 @@ interface Move {
   lockKeys?: string[]
 }
 
-/** A move, with the further statements and announcements of its step. */
+/** A move, with the further statements and announcements of its transaction. */
 interface MoveStep extends Move {
   also: Statement[]
   announce: string[]
@@ -80,7 +81,7 @@ export interface MoveNeeds {
 /** The announcement of a move. */
 export const announced = (id: string): Change[] => [{ topic: 'request', key: id }]
 
-/** Returns the function for moves of one kind, given by their SQL. It resolves to whether the request was moved. */
+/** Returns the function that executes the moves of one kind. The function resolves to whether the request was moved. */
 type Moves = (sql: string) => (move: Move, consequences: Consequences) => Promise<boolean>
 
 function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves {
@@ -94,7 +95,7 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
           return all.filter(({ id }) => ids.has(id))
         }
         const moved = await database.step<MovedRow>(
-          // Every node locks rows in the same order, so that no two steps deadlock.
+          // Every node locks rows in the same order, so that no two transactions deadlock.
           { sql, rows: all.map(({ row }) => row).sort((one, other) => (one.id! < other.id! ? -1 : 1)) },
           {
             also: (moved) => mergeRowStatements(those(moved).flatMap(({ also }) => also)),
@@ -129,7 +130,7 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
 export function acceptingIn(database: Database, needs: MoveNeeds) {
   const moves = createMoves(database, needs)
 
-  /** By `orderKey`: limits of the same orders of magnitude share an SQL text. Their number depends on the configuration. */
+  /** By `orderKey`. The number of entries depends on the different limits of clients, not on the number of requests. */
   const keepers = new Map<string, ReturnType<typeof moves>>()
   function keepWithin(limits: RequestLimits): ReturnType<typeof moves> {
     const key = orderKey(limits)
@@ -142,10 +143,10 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
 
   return {
     /**
-     * Stores a new request with its consequences. It is not stored if a limit is reached, if the user has blocked the
-     * client, if the client has to pause after a denial, or if the user was locked or removed after the request was
-     * received. One statement checks all of this.
-     * @returns whether it was stored
+     * Stores a new request with its consequences. The request is not stored if a limit is reached, if the user has
+     * blocked the client, if the client has to pause after a denial, or if the user was locked or removed after the
+     * request was received. One statement checks all of this.
+     * @returns whether the request was stored
      */
     accept: (
       request: AuthenticationRequest,
@@ -175,13 +176,13 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
           resources: jsonOf(request.resources),
           ...limitRow(limits),
         },
-        // Two steps that count at the same time would not count each other's request.
+        // Without these locks, two concurrent transactions would not count each other's request.
         lockKeys: [`requests of ${request.userId}`, ...(limits.perClient ? [`requests by ${request.clientId}`] : [])],
       }
       return keepWithin(limits)(move, consequences)
     },
 
-    /** Resolves to the reason why a request was not accepted, or undefined if it no longer applies. */
+    /** Resolves to the reason why a request was not accepted, or undefined if no reason applies any more. */
     async obstacleTo(
       about: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
       limits: RequestLimits,
@@ -203,8 +204,9 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
 
   return {
     /**
-     * pending → approved or denied, before the deadline. `call_back_sealed` is erased, as the notification contains it.
-     * Only an approval for a push client keeps it, in case it expires before the tokens are delivered.
+     * pending → approved or denied, before the deadline. `call_back_sealed` is erased, because the notification in the
+     * outbox contains its values. An approval for a push client keeps `call_back_sealed`: if the approval expires before
+     * the tokens are delivered, another notification is composed from it.
      */
     settle(id: string, settlement: Settlement, consequences: Consequences = {}): Promise<boolean> {
       const { acr, amr, authTime } = settlement.authentication
@@ -223,8 +225,8 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
     },
 
     /**
-     * pending or approved → expired, once the deadline has passed. The consequences depend on which of the two it was, so
-     * the status must still be the one given.
+     * pending or approved → expired, once the deadline has passed. The consequences depend on the status before, so the
+     * row must still have the given status.
      */
     expire: (
       { id, status }: Pick<AuthenticationRequest, 'id' | 'status'>,
@@ -233,7 +235,7 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
       consequences: Consequences = {},
     ): Promise<boolean> => expire({ id, row: { id, was: status, decision: settledBy, at: now } }, consequences),
 
-    /** approved → redeemed, before the deadline, in one step with `facts`, which contain the tokens. */
+    /** approved → redeemed, before the deadline, in one transaction with `facts`, which save the tokens. */
     redeem: (id: string, now: number, facts: Statement[]): Promise<boolean> =>
       redeem({ id, row: { id, at: now } }, { facts }),
   }

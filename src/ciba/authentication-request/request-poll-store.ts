@@ -1,10 +1,10 @@
-/** The time of the last poll of a request, and its interval. */
+/** Stores when a request was last polled, and the interval between its polls. */
 import { fingerprint } from '../../platform/crypto.ts'
 import type { Database } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { its, type RequestRow, toRequest } from './request-row.ts'
 
-/** A poll that was counted: the request as it is now, and whether the poll came too early. */
+/** A poll that was counted: the request as it is after the poll, and whether the poll came too early. */
 export interface Poll {
   request: AuthenticationRequest
   tooEarly: boolean
@@ -12,12 +12,13 @@ export interface Poll {
 
 /** Polls of a request that are not in the table yet. */
 export interface UnwrittenPolls {
-  /** Milliseconds since 1970; 0 if there was none. */
+  /** The time of the last of these polls, in milliseconds since 1970; 0 if there was none. */
   lastPolledAt: number
-  /** Seconds by which the interval has grown. */
+  /** Seconds by which these polls have lengthened the interval. */
   growth: number
 }
 
+/** Polls of one request that are to be written to the table. */
 export interface KeptPoll extends UnwrittenPolls {
   authReqIdHash: string
 }
@@ -27,12 +28,12 @@ export function pollsIn(database: Database) {
   return {
     /**
      * Counts a poll by the client that owns the request, and lengthens the interval by five seconds if a pending request
-     * is polled too early (CIBA §11). The first poll is never too early. As it is one statement, the second of two
-     * concurrent polls takes the first into account. Resolves to undefined, and changes nothing, if the request is
+     * is polled too early (CIBA §11). The first poll is never too early. All of this is one statement, so the second of
+     * two concurrent polls takes the first into account. Resolves to undefined, and changes nothing, if the request is
      * unknown or belongs to another client.
      *
      * @param arrivedAt when the poll arrived, not when it is answered
-     * @param unwritten polls that were counted in memory and are written with this one
+     * @param unwritten polls that were counted in memory and are written together with this poll
      */
     async poll(
       authReqId: string,
@@ -53,7 +54,7 @@ export function pollsIn(database: Database) {
 
     /** Writes polls that were counted in memory. @returns the new intervals in seconds, by `authReqIdHash` */
     async keepPolls(polls: KeptPoll[]): Promise<Map<string, number>> {
-      // Each poll is one text with fields of fixed width, because `each` takes a list of texts.
+      // Each poll is one string with fields of fixed width, because `each` takes a list of strings.
       const texts = polls.map(
         ({ authReqIdHash, lastPolledAt, growth }) =>
           authReqIdHash.padEnd(43) + String(lastPolledAt).padStart(15, '0') + growth,
@@ -74,7 +75,7 @@ export function pollsIn(database: Database) {
 
 const grown = 'interval_seconds + cast($5 as bigint)'
 
-/** Too early: the request is pending and was polled less than its interval ago. A settled one is never too early. */
+/** A poll is too early if the request is pending and its last poll was less than the interval ago. */
 const early = `status = 'pending' and expires_at > $3
                   and (coalesce($3 < last_polled_at + (${grown}) * 1000, false)
                     or cast($4 as bigint) > 0 and $3 < cast($4 as bigint) + (${grown}) * 1000)`

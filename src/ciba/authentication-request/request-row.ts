@@ -59,17 +59,19 @@ export function toRequest(row: RequestRow): AuthenticationRequest {
   }
 }
 
-/** The value of a JSON column; `fromJson` reads it. */
+/** Returns the value for a JSON column, which `fromJson` reads. */
 export function jsonOf(value: object | undefined): string | undefined {
   return value === undefined ? undefined : JSON.stringify(value)
 }
 
+/** Parses the value of a JSON column; null becomes undefined. */
 export function fromJson<Value>(text: string | null): Value | undefined {
   return text === null ? undefined : (JSON.parse(text) as Value)
 }
 
 /**
- * Returns a column in a form that no index matches, for requests that are found by their id. While the statistics of
- * Postgres say that few requests are open, it would otherwise read all open ones for each id.
+ * Returns the SQL for a column in a form that no index matches, for statements that find requests by id.
+ * Otherwise Postgres would use the index on the status and read all open requests for each id, as long as its statistics
+ * say that few requests are open.
  */
 export const its = (column: string) => `${column} || ''`

@@ -1,4 +1,4 @@
-/** Turns a valid authentication request into a pending one, with its deadline and the values for a ping or push. */
+/** Turns a valid authentication request into a pending request, with its deadline and the values for a ping or push. */
 
 import type { Client } from '../../client/client.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
@@ -10,19 +10,19 @@ import { detailsOf } from './rules.ts'
 
 export interface Acceptance {
   request: AuthenticationRequest
-  /** Returned to the client once; only its hash is stored. */
+  /** Returned to the client once. It is stored as a hash and, for ping and push, encrypted. */
   authReqId: string
 }
 
+/** In seconds. */
 export interface AcceptancePolicy {
-  /** Seconds. */
   defaultExpiry: number
   maxExpiry: number
   minExpiry: number
   interval: number
 }
 
-/** @param receivedAt when the request was received, in milliseconds since 1970: its lifetime starts then (CIBA §7.3) */
+/** @param receivedAt milliseconds since 1970; the lifetime of the request starts at this time (CIBA §7.3) */
 export function accept(
   asked: Asked,
   client: Client,
@@ -51,7 +51,7 @@ export function accept(
       ...(resources.length > 0 && { resources }),
       deliveryMode: client.deliveryMode!,
       notificationEndpoint: client.notificationEndpoint,
-      // A poll client sends the id itself, so it need not be stored.
+      // A poll client gets no notification, so the id is not needed again.
       callBackSealed:
         client.deliveryMode === 'poll' ? undefined : vault.seal(JSON.stringify(callBack), callBackAad(id)),
       status: 'pending',
@@ -65,7 +65,7 @@ export function accept(
   }
 }
 
-/** Returns the requested lifetime in seconds, within the operator's limits; `expires_in` tells the client the result. */
+/** Returns the lifetime in seconds: as requested, but within the operator's limits. It is returned as `expires_in`. */
 function lifetimeOf({ requestedExpiry }: Asked, policy: AcceptancePolicy): number {
   const wanted = Number(requestedExpiry ?? policy.defaultExpiry)
   return Math.max(policy.minExpiry, Math.min(wanted, policy.maxExpiry))

@@ -105,7 +105,8 @@ async function authenticateUser(
   needs: BackchannelNeeds,
 ): Promise<Acknowledgement> {
   refuseUnlessMayInitiate(client)
-  // Before the `jti` of a signed request is marked as used: a client that gets a DPoP nonce can send the same one again.
+  // Checked before the `jti` of a signed request is marked as used, so that a client that needs a new DPoP nonce can send
+  // the same signed request again.
   const binding = await bindingOf(call, client, needs)
   const asked = await readAsked(call.form, client, needs.readSignedRequest, call.slot)
   refuseUnlessAllowed(asked, client, needs.policy)
@@ -118,7 +119,7 @@ async function authenticateUser(
   const { signedRequest } = asked
   const facts = signedRequest ? [needs.signedRequests.keep(request.id, signedRequest, request.createdAt)] : []
   const limits = limitsFor(client, needs.policy)
-  // A client that has disconnected would not get the auth_req_id, and its user would be asked in vain.
+  // A client that has disconnected would not get the auth_req_id, so its user must not be asked.
   await call.caller.throwIfClosed()
   const kept = await needs.requests.accept(request, authReqId, limits, { facts, notifications: notices })
   if (!kept) throw await limitError(request, limits, about, needs)
@@ -132,7 +133,7 @@ async function authenticateUser(
   return acknowledge(accepted)
 }
 
-/** Looks up which limit was reached. If none applies any more, the client may repeat the request at once. */
+/** Resolves to the error for the limit that was reached. If no limit is reached any more, `Retry-After` is one second. */
 async function limitError(
   request: AuthenticationRequest,
   limits: RequestLimits,
@@ -148,13 +149,13 @@ async function limitError(
 
 interface UserToAsk {
   user: User
-  /** The same user, if it is a decoy. */
+  /** The same user if it is a decoy user, otherwise undefined. */
   decoy: UserOrDecoy | undefined
 }
 
 /**
- * Resolves to the user of the hint, if there is one and the user code is correct. For a client that must not learn which
- * users exist, the steps are the same for a user and for a decoy.
+ * Resolves to the user of the hint. Throws if there is no such user, or if the user code is wrong. For a client that must
+ * not learn which users exist, a decoy user replaces an unknown user, and the same checks are made.
  */
 async function findUserToAsk(
   asked: Asked,
@@ -172,14 +173,14 @@ async function findUserToAsk(
 
   const from = { address: call.address, connection: call.caller }
   await needs.demandUserCode(asked.userCode, user, client, decoy, from)
-  // The client must not learn that it is blocked either, so it gets a decoy. For other clients, the statement that accepts
-  // requests checks this.
+  // Such a client must not learn either that the user has blocked it, so it gets a decoy user. For other clients, the
+  // statement that accepts requests checks whether the user has blocked them.
   if (!hidesUnknown || !(await needs.isBlocked(user.id, client.id))) return { user, decoy }
   const substitute = needs.decoyFor(user.id)
   return { user: substitute, decoy: substitute }
 }
 
-/** Called before the user is looked up, so that a client over the limit gets the same error for existing users. */
+/** Called before the user is looked up, so that a client at its limit gets the same error for existing users. */
 async function enforceUnknownUserLimit(client: Client, about: About, needs: BackchannelNeeds): Promise<void> {
   const most = unknownLimitFor(client, needs.policy)
   if (most === 0) return
@@ -188,7 +189,9 @@ async function enforceUnknownUserLimit(client: Client, about: About, needs: Back
   if (until !== undefined) throw unknownUserLimitReached(until, now, about, needs)
 }
 
-/** Returns `unknown_user_id`, or the limit's error if the client has got that one too often within a minute. */
+/**
+ * Resolves to the error `unknown_user_id`, or to an error with status 429 if the client got `unknown_user_id` too often.
+ */
 async function noUserError(detail: string, client: Client, about: About, needs: BackchannelNeeds): Promise<OAuthError> {
   const most = unknownLimitFor(client, needs.policy)
   const now = needs.clock.now()
@@ -202,7 +205,7 @@ function unknownUserLimitReached(until: number, now: number, about: About, needs
   return refusalFor({ limit, until }, now)
 }
 
-/** A push client never calls the token endpoint, so its tokens are bound to the key of its authentication request. */
+/** A push client never calls the token endpoint, so its tokens are bound to the certificate or key of this call. */
 async function bindingOf(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<Confirmation> {
   return client.deliveryMode === 'push' ? needs.senderConstraint(call, client) : {}
 }

@@ -1,6 +1,6 @@
 /**
- * Decoy users: a request about an unknown user is answered like any other, so that a client cannot find out which users
- * exist (CIBA §13, `unknown_user_id`).
+ * Decoy users: a request about an unknown user is answered like any other request, so that a client cannot find out which
+ * users exist (CIBA §13, `unknown_user_id`).
  */
 import { createHmac } from 'node:crypto'
 import type { Client } from '../../client/client.ts'
@@ -17,8 +17,8 @@ export function hidesUnknownUsers({ metadata }: Client, unknownUsers: 'error' | 
 }
 
 /**
- * Returns a function that makes decoy users. The same name gives the same decoy, so that the limits for a user apply. Half
- * of the decoys have a user code; which ones cannot be predicted without the key.
+ * Returns a function that makes decoy users. The same name gives the same decoy user, so that the limits for one
+ * user apply to it. Half of the decoy users have a user code; without the key, it cannot be predicted which of them.
  */
 export function createDecoyUsers(vault: Vault): (named: string) => UserOrDecoy {
   const key = vault.key('users who are not there')
@@ -26,7 +26,7 @@ export function createDecoyUsers(vault: Vault): (named: string) => UserOrDecoy {
     const digest = createHmac('sha256', key).update(named).digest()
     return {
       id: decoyUserId(digest.subarray(1).toString('base64url')),
-      // So that a mail is composed, though never sent: most users have an address.
+      // Most users have an address. With this one a mail is composed too, but it is never sent.
       email: 'nobody@nowhere.invalid',
       hasCode: digest[0]! % 2 === 0,
     }

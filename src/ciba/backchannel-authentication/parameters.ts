@@ -39,7 +39,7 @@ const texts = [
   'requested_expiry',
 ]
 
-/** Parameters of RFC 9396, RFC 8707 and FAPI-CIBA: any JSON in a signed request, text in a form. */
+/** Parameters of RFC 9396, RFC 8707 and FAPI-CIBA: any JSON value in a signed request, a string in a form. */
 const structures = ['authorization_details', 'resource', 'request_context']
 
 /**
@@ -62,7 +62,7 @@ export async function readAsked(
   return { ...readParameters(readClaims(claims)), ...readStructures(claims), signedRequest }
 }
 
-/** Reads the parameters of a form. Unknown ones are ignored; `readForm` has left out empty ones. */
+/** Reads the parameters of a form. Unknown parameters are ignored; `readForm` has left out empty ones. */
 export function readParameters(form: Form): Asked {
   return {
     scope: form.get('scope'),
@@ -88,7 +88,7 @@ function readClaims(claims: SignedClaims): Form {
   return new Map(present.map((name) => [name, readText(name, claims[name])]))
 }
 
-/** Reads the structured parameters: as JSON, or as text in the way a form has them. */
+/** Reads the structured parameters of a signed request: JSON values, or strings as in a form. */
 function readStructures(claims: SignedClaims): Pick<Asked, 'authorizationDetails' | 'resources' | 'requestContext'> {
   const [authorizationDetails, resource, requestContext] = structures.map((name) =>
     Object.hasOwn(claims, name) && claims[name] !== '' ? claims[name] : undefined,
@@ -104,11 +104,11 @@ function parsed(value: unknown): unknown {
   return typeof value === 'string' ? parseDetails(value) : value
 }
 
-/** Returns a JSON string. Only `requested_expiry` may also be a number (CIBA §7.1.1). */
+/** Returns a claim that must be a JSON string. Only `requested_expiry` may also be a number (CIBA §7.1.1). */
 function readText(name: string, value: unknown): string {
   if (name === 'requested_expiry' && typeof value === 'number') return String(value)
   if (typeof value !== 'string') throw refused(`${name} must be a JSON string`)
-  // The characters that `readForm` refuses too: they cannot be stored.
+  // `readForm` refuses the same characters, because they cannot be stored.
   if (!isStorable(value)) throw refused(`${name} has characters that are not allowed`)
   return value
 }

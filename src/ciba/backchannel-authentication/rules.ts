@@ -13,15 +13,15 @@ import type { Asked } from './parameters.ts'
 
 export interface RequestPolicy {
   scopes: readonly string[]
-  /** Characters. */
+  /** In characters. */
   maxBindingMessageLength: number
-  /** Whether binding messages are mailed: mail programs turn text that looks like a link into one. */
+  /** Whether binding messages are mailed: mail programs make a link of text that looks like one. */
   mailed: boolean
   /** Whether all requests must be signed, even if their client has not registered an algorithm. */
   requireSigned: boolean
-  /** Whether a request must have a binding message or details, so that the user can tell it from another. */
+  /** Whether a request must have a binding message or details, so that the user can distinguish it from other requests. */
   requireContext: boolean
-  /** Whether every binding message must be a number, which the user picks among others. */
+  /** Whether every binding message must be a number, which the user picks among other numbers. */
   requireNumber: boolean
   /** The types of authorization details (RFC 9396). */
   details: DetailTypes
@@ -42,11 +42,11 @@ export interface RequestRule extends Rule<Asked, RequestContext, keyof Asked> {
 }
 
 /**
- * The client is authenticated before the first rule, so an unauthenticated caller learns nothing here. The user is looked
- * up after the last one, so a malformed request cannot be used to probe which users exist.
+ * The client is authenticated before the first rule, so no rule reveals anything to an unauthenticated caller. The user is
+ * looked up after the last rule, so a malformed request cannot be used to find out which users exist.
  */
 export const rules = {
-  // First, because unsigned parameters may have been changed on the way.
+  // This rule is first, because unsigned parameters may have been changed on the way.
   signedWhereItMustBe: {
     settings: ['signedRequest'],
     requires: (asked, { client, policy }) =>
@@ -120,7 +120,7 @@ export const rules = {
     error: 'invalid_binding_message',
     message: 'binding_message is too long for a user to compare',
   },
-  // The user compares it character by character: none may be invisible or change the writing direction.
+  // The user compares each character, so no character may be invisible or change the writing direction.
   bindingMessageCanBeShown: {
     settings: ['bindingMessage'],
     requires: (asked) => asked.bindingMessage === undefined || isPlainLine(asked.bindingMessage),
@@ -134,7 +134,7 @@ export const rules = {
     error: 'invalid_binding_message',
     message: 'binding_message must not look like a link: it is mailed to the user',
   },
-  // Otherwise a client could avoid the choice of numbers by sending another text.
+  // Otherwise a client could avoid number matching by sending text that is not a number.
   numberCanBeMatched: {
     settings: ['bindingMessage'],
     requires: (asked, { policy }) => !policy.requireNumber || isNumberToMatch(asked.bindingMessage),
@@ -198,13 +198,16 @@ export const rules = {
   },
 } satisfies Record<string, RequestRule>
 
-/** @throws {OAuthError} `unauthorized_client`. Called before the request is read, so that no other error is revealed */
+/**
+ * Called before the request is read, so that such a client gets no other error.
+ * @throws {OAuthError} `unauthorized_client`
+ */
 export function refuseUnlessMayInitiate(client: Client): void {
   if (mayInitiate(client)) return
   throw new OAuthError('unauthorized_client', 'this client is not registered for backchannel authentication')
 }
 
-/** Returns the details of a request; call it only where they are a list or missing. */
+/** Returns the authorization details of a request. Call it only if they are a list or missing. */
 export function detailsOf({ authorizationDetails }: Asked): AuthorizationDetail[] {
   return (authorizationDetails ?? []) as AuthorizationDetail[]
 }
@@ -214,7 +217,7 @@ function isRegisteredToSign({ metadata }: Client): boolean {
   return metadata.backchannel_authentication_request_signing_alg !== undefined
 }
 
-/** @throws {OAuthError} of the first rule that is violated */
+/** @throws {OAuthError} the error of the first rule that is violated */
 export function refuseUnlessAllowed(asked: Asked, client: Client, policy: RequestPolicy): void {
   const context = { client, policy }
   for (const [name, { requires, error, message }] of Object.entries<RequestRule>(rules)) {
@@ -222,7 +225,10 @@ export function refuseUnlessAllowed(asked: Asked, client: Client, policy: Reques
   }
 }
 
-/** No control, format (zero width, direction), surrogate, unassigned or line separating characters; not only spaces. */
+/**
+ * Whether a text is visible and on one line: not only spaces, and no control, format (zero width, direction), surrogate,
+ * private-use, unassigned or line-separating characters.
+ */
 function isPlainLine(text: string): boolean {
   return !/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/u.test(text) && /\S/.test(text)
 }

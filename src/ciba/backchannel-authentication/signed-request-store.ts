@@ -3,13 +3,13 @@ import { atMostRows, type Database, type Statement } from '../../platform/storag
 
 export type SignedRequestStore = ReturnType<typeof createSignedRequestStore>
 
-/** Additional authenticated data: moved to another row, an encrypted request does not decrypt. */
+/** Additional authenticated data: a copy of an encrypted request in another row cannot be decrypted. */
 const aad = (requestId: string) => `signed_requests/${requestId}`
 
 /** Stores signed authentication requests as received, encrypted. */
 export function createSignedRequestStore(database: Database, vault: Vault) {
   return {
-    /** Returns the statement for the step that stores the authentication request. */
+    /** Returns the statement that stores the JWT, for the transaction that stores the authentication request. */
     keep(requestId: string, jwt: string, receivedAt: number): Statement {
       return {
         sql: `insert into signed_requests (request_id, sealed, received_at)

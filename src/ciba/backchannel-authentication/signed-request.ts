@@ -10,7 +10,7 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 
 export interface SignedRequestNeeds {
   issuer: string
-  /** The client's registered public keys. A key named in the JWT's header is never used. */
+  /** The client's registered public keys. A key in the header of the JWT is never used. */
   keysOf: ClientKeys['of']
   /** Marks a request as used, for all nodes, until `expiresAt`. Resolves to whether this was the first use. */
   useOnce(clientId: string, jti: string, expiresAt: number): Promise<boolean>
@@ -19,17 +19,20 @@ export interface SignedRequestNeeds {
 
 export type SignedClaims = Readonly<Record<string, unknown>>
 
-/** @param slot of the call that may have to wait for the client's keys */
+/** @param slot the slot of the call, which may have to wait for the client's keys */
 export type ReadSignedRequest = (jwt: string, client: Client, slot?: Slot) => Promise<SignedClaims>
 
 /** Seconds by which two clocks may differ. */
 const skew = 10
-/** Seconds from `nbf` to `exp`, and from `nbf` to now (FAPI-CIBA §5.2.2): limits the use of a captured request. */
+/**
+ * Maximum seconds from `nbf` to `exp`, and from `nbf` to now (FAPI-CIBA §5.2.2). This limits how long a captured request
+ * can be used.
+ */
 const longestLife = 3600
 /** Characters; a longer JWT is not decoded. */
 const longestRequest = 16_384
 
-/** Accepted values of `typ`: generic, or of a signed request (RFC 9101 §10.8). Others mean another kind of JWT. */
+/** Accepted values of `typ`: generic, or for a signed request (RFC 9101 §10.8). Other values mean another kind of JWT. */
 const types = ['jwt', 'oauth-authz-req+jwt']
 
 /** RFC 7519 §4.1: claims about the JWT, never parameters of the request. */
@@ -37,7 +40,7 @@ const registeredClaims = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti']
 
 /**
  * Returns a function that verifies a signed request and resolves to its parameters, without the registered claims of JWT.
- * The `jti` is checked last, so that only the client can use up its request.
+ * The `jti` is marked as used last, so that only a valid request of the client uses it up.
  *
  * The function throws an `OAuthError` with `invalid_request` for every problem of the JWT.
  */
@@ -62,7 +65,9 @@ export function createReadSignedRequest(needs: SignedRequestNeeds): ReadSignedRe
   }
 }
 
-/** Accepts a missing `typ`, or one of `types`, in any case, with or without `application/` (RFC 7515 §4.1.9). */
+/**
+ * Accepts a missing `typ`, or one of `types`, in upper or lower case, with or without `application/` (RFC 7515 §4.1.9).
+ */
 function refuseOtherKinds(jwt: string): void {
   const { typ } = readHeader(jwt)
   if (typ === undefined) return
@@ -116,7 +121,7 @@ function refuseUnlessAskedNow({ exp, iat, nbf, jti }: RequestClaims, now: number
   if (exp - nbf > longestLife) throw refused('exp must be at most 60 minutes after nbf')
 }
 
-/** A reason for the client's developer. It contains no text of the JWT. */
+/** Returns a reason for the client's developer. It contains no value of the JWT. */
 function reasonOf(error: unknown): string {
   if (error instanceof errors.JWTExpired) return 'it has expired'
   if (error instanceof errors.JWTClaimValidationFailed) {

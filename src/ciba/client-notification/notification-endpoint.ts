@@ -1,4 +1,4 @@
-/** Calls a client notification endpoint. Its responses mean the same for each notification, also for one of an error. */
+/** Calls a client notification endpoint. A response has the same meaning for every ping and push. */
 
 import type { Outcome } from '../../outbox/notification.ts'
 import { CallFailed, type GuardedCaller } from '../../platform/http/outgoing.ts'
@@ -10,7 +10,7 @@ export interface CallBackRequest {
   body: string
 }
 
-/** Sends a ping or push. Resolves to its outcome; rejects if it was stopped. */
+/** Sends a ping or push. Resolves to the outcome; rejects if `signal` stopped the call. */
 export function callBack(request: CallBackRequest, caller: GuardedCaller, signal: AbortSignal): Promise<Outcome> {
   const headers = { authorization: `Bearer ${request.bearer}`, 'content-type': 'application/json' }
   return post({ url: request.address, headers, body: request.body }, caller, signal)
@@ -22,7 +22,7 @@ export interface Post {
   body: string | Buffer
 }
 
-/** Sends a POST. Resolves to its outcome, with `status` if there was a response; rejects if it was stopped. */
+/** Sends a POST. Resolves to the outcome, with `status` if there was a response; rejects if `signal` stopped the call. */
 export async function post(
   { url, headers, body }: Post,
   caller: GuardedCaller,
@@ -39,9 +39,9 @@ export async function post(
 }
 
 /**
- * Returns what a response means. 2xx: delivered. 3xx is never followed and, like 4xx, means refused: repeating the same
- * call would give the same result, so an operator is needed. 429 and 5xx are temporary: failed, to be retried after
- * `Retry-After`, one hour at most.
+ * Returns the outcome that a response means. 2xx means delivered. 3xx and 4xx mean refused: a redirect is never followed,
+ * and the same call would be refused again, so an operator has to act. 429 and 5xx are temporary and mean failed: the call
+ * is repeated after `Retry-After`, or after one hour if that is sooner.
  */
 export function meaningOf(status: number, headers: Record<string, string> = {}): Outcome {
   const words = `answered ${status}`
@@ -53,7 +53,7 @@ export function meaningOf(status: number, headers: Record<string, string> = {}):
   return { kind: 'refused', words }
 }
 
-/** Returns seconds. A date is compared with the `Date` of the same response (RFC 9110 §10.2.3). */
+/** Returns the seconds of `Retry-After`. A date is compared with the `Date` of the same response (RFC 9110 §10.2.3). */
 function retryAfter({ 'retry-after': value = '', date = '' }: Record<string, string>): number {
   return /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.parse(date)) / 1000
 }

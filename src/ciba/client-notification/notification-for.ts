@@ -11,7 +11,7 @@ import type { SettledStatus } from '../authentication-request/request-move-store
 import type { PingContent } from './ping.ts'
 import type { PushContent } from './push.ts'
 
-/** Milliseconds after the deadline in which a push client can be notified of the expiry. */
+/** For how long a push client can be notified of an expiry, in milliseconds. */
 const afterTheDeadline = 10 * 60_000
 
 /**

@@ -1,4 +1,4 @@
-/** Sends a ping (CIBA Core §10.2): it tells the client that there is a result, not which. */
+/** Sends a ping (CIBA Core §10.2): it says that a result is available, but does not contain the result. */
 
 import type { Send } from '../../outbox/delivery.ts'
 import { contentAad } from '../../outbox/notification.ts'

@@ -15,7 +15,7 @@ import { callBack } from './notification-endpoint.ts'
 
 export interface PushContent extends CallBack {
   outcome: SettledStatus
-  /** The body, once it has been composed: each further attempt sends exactly the same. */
+  /** The composed body, which every further attempt sends again; undefined if it is not composed yet. */
   body: string | undefined
 }
 
@@ -60,9 +60,9 @@ async function composeBody(
 }
 
 /**
- * Makes the tokens and stores the body, encrypted, in the outbox message, in the step that redeems the request. After a
- * crash before the step the request is still approved; after a crash after it the stored body is sent. If no tokens can
- * be made, the error is stored in the same way, so that every attempt sends the same.
+ * Makes the tokens. One transaction redeems the request and stores the body, encrypted, in the outbox message. If the
+ * process crashes before this transaction, the request is still approved; if it crashes later, the stored body is sent. If
+ * no tokens can be made, the error is stored in the same way, so that every attempt sends the same body.
  */
 async function issuePushTokens(
   message: OutboxMessage,
@@ -92,7 +92,7 @@ async function issuePushTokens(
   return body
 }
 
-/** Resolves to the body stored by another worker, whose lease on the message ended before it was sent. */
+/** Resolves to the body that another worker stored but did not send before its lease ended, or to undefined. */
 async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeeds): Promise<string | undefined> {
   const message = await outbox.find(id)
   return message?.sealed === undefined ? undefined : read(message, vault).body

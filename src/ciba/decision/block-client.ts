@@ -1,4 +1,4 @@
-/** A user blocks a client. The client's pending requests about this user end in the same step. */
+/** A user blocks a client. The client's pending requests about this user are denied in the same transaction. */
 
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -18,7 +18,9 @@ export interface BlockNeeds extends EndRequestsNeeds {
 
 export type BlockClient = (block: { userId: string; clientId: string; address: string }) => Promise<void>
 
-/** Blocks a client. Its pending requests about the user are denied; approved ones stay valid until they are revoked. */
+/**
+ * Blocks a client. Its pending requests about the user are denied. Approved requests stay valid until they are revoked.
+ */
 export function createBlockClient(needs: BlockNeeds): BlockClient {
   return async ({ userId, clientId, address }) => {
     const now = needs.clock.now()
@@ -32,7 +34,7 @@ export function createBlockClient(needs: BlockNeeds): BlockClient {
   }
 }
 
-/** A denial that reports the client, with its consequences; `facts` contain the block. */
+/** A denial that reports the client, with its consequences; `facts` include the statement that blocks the client. */
 export interface Report extends Required<Consequences> {
   request: AuthenticationRequest
   decision: Decision

@@ -10,7 +10,7 @@ import { fromJson, jsonOf } from '../authentication-request/request-row.ts'
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
 
-/** Why a request was ended without an answer of the user. */
+/** Why a request was denied without an answer of the user. */
 export type EndingReason = 'user_signed_out' | 'user_locked' | 'user_removed' | 'client_blocked' | 'client_removed'
 
 /** How a request was settled: by whom, through which client, and how the user was authenticated. */
@@ -25,7 +25,7 @@ export interface Decision extends Authentication {
   reported: boolean
   /** The details that were approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
-  /** Only for requests that were ended without an answer. */
+  /** Only for requests that were denied without an answer of the user. */
   reason?: EndingReason | undefined
   decidedAt: number
 }
@@ -35,10 +35,10 @@ export interface HistoryEntry extends Decision {
   clientId: string
   scope: string
   bindingMessage: string | undefined
-  /** The details that were approved, or else those of the request. */
+  /** The approved details or, if there are none, the requested details. */
   authorizationDetails: AuthorizationDetail[] | undefined
   resources: string[] | undefined
-  /** Whether tokens issued for it are still valid, or can still be collected. */
+  /** Whether tokens for this decision are still valid, or can still be collected by the client. */
   inUse: boolean
 }
 
@@ -46,10 +46,10 @@ type DecisionRow = RowOf<Omit<HistoryEntry, 'approvedDetails' | 'inUse'>>
 
 export type DecisionStore = ReturnType<typeof createDecisionStore>
 
-/** The consent history. Rows are written in the step that settles a request, and never changed. */
+/** The consent history. Rows are written in the transaction that settles a request, and never changed. */
 export function createDecisionStore(database: Database) {
   return {
-    /** Returns the statement that stores a decision, for the step that settles the request. */
+    /** Returns the statement that stores a decision, for the transaction that settles the request. */
     add: (decision: Decision, request: AuthenticationRequest): Statement => ({
       sql: `insert into backchannel_auth_consent_history (id, request_id, client_id, user_id, outcome, decided_by,
               device_client_id, acr, amr, auth_time, reported, scope, binding_message, decided_at,
@@ -85,9 +85,9 @@ export function createDecisionStore(database: Database) {
     }),
 
     /**
-     * The decisions about a user, newest first, and whether tokens issued under the grant of the request are still valid.
-     * The subquery has no condition on the model: with one, SQLite would read all tokens instead of using the index on the
-     * grant.
+     * Resolves to the decisions about a user, newest first, and whether tokens issued under the grant of each request
+     * are still valid. The subquery has no condition on the column `model`: with such a condition, SQLite would read all
+     * tokens instead of using the index on the grant.
      */
     async listForUser(userId: string, now: number, limit = 100): Promise<HistoryEntry[]> {
       const rows = await database.read<DecisionRow & { in_use: number }>(
@@ -123,7 +123,7 @@ export function createDecisionStore(database: Database) {
       return rows.length > 0
     },
 
-    /** The decisions on a request, oldest first: more than one if an approval expired or was ended before redemption. */
+    /** Resolves to the decisions on a request, oldest first. An approval may be followed by its expiry or revocation. */
     async listForRequest(requestId: string): Promise<Decision[]> {
       const rows = await database.read<DecisionRow>(
         'select * from backchannel_auth_consent_history where request_id = $1 order by decided_at, id',
@@ -133,8 +133,8 @@ export function createDecisionStore(database: Database) {
     },
 
     /**
-     * Removes decisions made before `before`, at most the given number. A decision is kept while a token issued for it
-     * exists: the history is where users revoke it.
+     * Removes decisions made before `before`, at most `atMost`. A decision is kept while a token issued for it exists,
+     * because users revoke the token in their history.
      */
     forget: pruneByCursor({
       async next(after, before, atMost) {

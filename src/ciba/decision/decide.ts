@@ -32,7 +32,7 @@ export interface DecisionNeeds extends BlockNeeds {
 
 export interface Answer {
   requestId: string
-  /** The request, if the caller has just read it. Its status is not relied on. */
+  /** The request, if the caller has just read it. Its status is checked again. */
   request?: AuthenticationRequest | undefined
   /** The user who decides. It must be the user of the request. */
   userId: string
@@ -40,7 +40,7 @@ export interface Answer {
   decidedBy: DecidedBy
   deviceClientId?: string | undefined
   authentication?: Authentication
-  /** The approved details, if fewer than requested. The caller has checked that they are not more. */
+  /** The approved details, if not all were approved. The caller must have checked that they do not exceed the request. */
   approvedDetails?: AuthorizationDetail[] | undefined
   reported?: boolean
   /** The IP address of the caller, for the audit. */
@@ -50,12 +50,12 @@ export interface Answer {
 /** The result of a decision: only `settled` means that this call settled the request. */
 export type DecisionResult =
   | { kind: 'settled'; status: 'approved' | 'denied' }
-  /** Unknown, or about another user: the caller cannot tell which. */
+  /** The request is unknown or about another user; the result does not show which. */
   | { kind: 'unknown' }
   /** The user does not exist any more or is disabled: no decision is accepted, from any caller. */
   | { kind: 'user unavailable' }
   | { kind: 'expired' }
-  /** Another call was faster, or this one is a repetition: the request has `status`. */
+  /** Another call has settled the request, or this call is a repetition. The request has `status`. */
   | { kind: 'already decided'; status: RequestStatus }
 
 export type Decide = (answer: Answer) => Promise<DecisionResult>
@@ -78,7 +78,7 @@ export function createDecide(needs: DecisionNeeds): Decide {
       answer.outcome === 'approved' ? (answer.approvedDetails ?? request.authorizationDetails) : undefined
     const decision = { ...toDecision(answer, now), approvedDetails }
     const effects = consequences(request, decision, needs)
-    // The request read above may be out of date: this one step checks that it is still pending.
+    // `request` may be out of date. The transaction checks that the request is still pending.
     const settlement = {
       userId: answer.userId,
       outcome: answer.outcome,
@@ -114,7 +114,7 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
   return expired
 }
 
-/** Returns what is written in the same step: the history row, the client's notification, and its pause. */
+/** Returns what is written in the same transaction: the history row, the client's notification, and its pause. */
 function consequences(
   request: AuthenticationRequest,
   decision: Decision,
@@ -128,8 +128,8 @@ function consequences(
 }
 
 /**
- * A denial lengthens the client's pause, and so does a short request that was not answered. An approval clears it. A report
- * blocks the client.
+ * A denial, or a short request that was not answered, lengthens the client's pause. An approval clears the pause. A report
+ * also blocks the client.
  */
 function pauseStatements(request: AuthenticationRequest, decision: Decision, needs: DecisionNeeds): Statement[] {
   const { userId, clientId } = request

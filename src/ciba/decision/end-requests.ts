@@ -1,4 +1,4 @@
-/** Ends open requests without an answer: the user is locked or removed, has blocked the client, or revokes an approval. */
+/** Denies open requests when the user is locked or removed, blocks the client, or revokes an approval. */
 
 import type { OutboxMessage } from '../../outbox/notification.ts'
 import { OUTBOX, type OutboxStore } from '../../outbox/outbox-store.ts'
@@ -18,16 +18,17 @@ export interface EndRequestsNeeds {
   vault: Vault
 }
 
-/** Who ended the requests, and the reason if they were not answered. */
+/** What the history and the audit say about denied requests. The reason is left out if the user answered. */
 export interface EndedBy extends Pick<Decision, 'decidedBy' | 'deviceClientId'> {
   reason?: EndingReason | undefined
-  /** The name for the audit, if more precise than `decidedBy`: for example, a command. */
+  /** Recorded in the audit instead of `decidedBy` if it is more precise: for example, the name of a command. */
   auditedAs?: string
 }
 
 /**
  * Returns the statements and announcements that settle open requests as denied: status, history, and ping or push as after
- * a denial. An approved request of a push client needs no new notification: the one in the outbox delivers the error.
+ * a denial. An approved request of a push client needs no new notification, because the message that is already in
+ * the outbox delivers the error.
  */
 export function endRequests(
   open: readonly AuthenticationRequest[],
@@ -50,7 +51,7 @@ export function endRequests(
   }
 }
 
-/** Returns the announcements of a settled request: by request, by user, and of the client's notifications. */
+/** Returns the announcements of a settled request: of the request, of its user, and of the client's notifications. */
 export function changesOf(
   { id, userId }: AuthenticationRequest,
   messages: readonly OutboxMessage[],
@@ -60,7 +61,7 @@ export function changesOf(
   return [...announced(id), ofUser, ...messages.map((message) => ({ topic: OUTBOX, key: message.id }))]
 }
 
-/** Writes the audit events. Call it when the step has been committed. */
+/** Writes the audit events. Call it after the transaction is committed. */
 export function recordEnded(open: readonly AuthenticationRequest[], by: EndedBy, audit: Audit, address?: string): void {
   for (const { id, clientId, userId } of open) {
     const about = { request: id, client: clientId, user: userId, address, about: by.deviceClientId }

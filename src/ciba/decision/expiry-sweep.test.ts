@@ -1,4 +1,4 @@
-/** The sweep settles all expired requests, once, and continues after a failure. */
+/** The sweep settles each expired request once, and continues after a failure. */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { engines } from '../../../test/support/engines.ts'

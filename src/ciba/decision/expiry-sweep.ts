@@ -10,11 +10,11 @@ export interface ExpirySweep {
   stop(): Promise<void>
 }
 
-/** Milliseconds between two sweeps. Polls and decisions do not depend on them: they check the deadline themselves. */
+/** Milliseconds between two sweeps. Polls and decisions do not depend on sweeps: they check the deadline themselves. */
 const pauseMs = 1_000
 const batch = 200
 
-/** @param alsoForget called once a minute, one after the other, to remove other old rows */
+/** @param alsoForget functions that remove other old rows, called one after the other, once a minute */
 export function createExpirySweep(
   needs: DecisionNeeds,
   alsoForget: ((now: number) => Promise<unknown>)[],
@@ -28,7 +28,7 @@ export function createExpirySweep(
       const over = await needs.requests.runOut(clock.now(), batch)
       const done = await Promise.all(over.map((request) => expire(request, needs)))
       settled += done.filter(Boolean).length
-      // Requests that another node has settled meanwhile are not in the next batch.
+      // The loop ends: a settled request, also one that another node has settled, is not read again.
       if (over.length < batch) return settled
     }
   }

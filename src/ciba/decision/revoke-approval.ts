@@ -1,4 +1,7 @@
-/** A user revokes an approval: a request not yet redeemed and tokens already issued, in one step. */
+/**
+ * A user revokes an approval. One transaction denies the request, if it is not redeemed yet, and removes the tokens that
+ * were issued for it.
+ */
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -16,14 +19,14 @@ export interface RevokeNeeds extends EndRequestsNeeds {
 }
 
 export type RevokeApproval = (revocation: {
-  /** A request of this user, as just read. */
+  /** The request as it was just read. It must be about the user who revokes it. */
   request: AuthenticationRequest
   address: string
 }) => Promise<boolean>
 
 /**
- * Revokes an approval. A request that its client has not redeemed is denied, and the client is notified; tokens already
- * issued are removed. The returned function resolves to whether there was anything to revoke.
+ * Returns the function that revokes an approval. A request that the client has not redeemed is denied, so that the client
+ * gets `access_denied`. Tokens already issued are removed. The function resolves to whether there was anything to revoke.
  */
 export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
   return async ({ request: before, address }) => {
@@ -37,7 +40,7 @@ export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
     })
     if (found === undefined) return false
     recordEnded(redeemable(found.request), by, needs.audit, address)
-    // If the client redeemed the request while this step waited for its lock, `hasIssued` can be out of date.
+    // If the client redeemed the request while this transaction waited for a lock on it, `hasIssued` can be out of date.
     const isJustCollected = before.status === 'approved' && found.request.status === 'redeemed'
     return redeemable(found.request).length > 0 || found.hasIssued || isJustCollected
   }

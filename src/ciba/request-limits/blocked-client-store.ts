@@ -13,7 +13,7 @@ export function createBlockedClientStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Returns the statement that blocks a client, for the step that causes it. */
+    /** Returns the statement that blocks a client, for the transaction of the block or report. */
     blocking,
 
     /** Unblocks a client, and clears its pause after denials. */

@@ -1,29 +1,30 @@
 import type { Database, Statement } from '../../platform/storage/database.ts'
 
-/** In milliseconds. */
+/** The lengths of pauses, in milliseconds. */
 export interface PauseAfterDenial {
-  /** The pause after the first denial; each further one doubles it. 0: no pauses. */
+  /** The pause after the first denial. Each further denial doubles the pause. 0 means no pauses. */
   first: number
+  /** The maximum length of a pause. */
   longest: number
 }
 
 export type DenialPauseStore = ReturnType<typeof createDenialPauseStore>
 
 /**
- * Stores the pauses of clients: for how long a client may not ask a user again after a denial, or after a short request
- * that was not answered.
+ * Stores the pauses of clients. After a denial, or after a short request that was not answered, a client may not send
+ * another request about the same user until the pause is over.
  */
 export function createDenialPauseStore(database: Database, limits: PauseAfterDenial) {
   const lengthening = lengtheningBy(limits)
 
   return {
-    /** Returns the statements for the step of a denial: the first starts a pause, each further one doubles it. */
+    /** Returns the statements for the transaction of a denial: they start a pause, or double the present pause. */
     lengthen(userId: string, clientId: string, now: number): Statement[] {
       if (limits.first === 0) return []
       return [{ sql: lengthening, rows: [{ user_id: userId, client_id: clientId, at: now }] }]
     },
 
-    /** Returns the statements for the step of an approval: they clear the pause. */
+    /** Returns the statements for the transaction of an approval: they clear the pause. */
     lift: (userId: string, clientId: string): Statement[] => [
       {
         sql: `delete from denial_pauses where (user_id, client_id) in (
@@ -43,12 +44,16 @@ export function createDenialPauseStore(database: Database, limits: PauseAfterDen
   }
 }
 
-/** More doublings than it takes from the shortest possible pause to the longest one. */
+/**
+ * Upper limit for the number of doublings in one statement. After 17 doublings, the shortest possible pause (one second)
+ * exceeds the longest possible pause (one day).
+ */
 const mostDoublings = 20
 
 /**
- * Returns one statement for many pairs of user and client, in sorted order, so that no two steps deadlock. For a pair that
- * occurs more than once in a step, the pause is doubled as often. The two settings are constant in a process.
+ * Returns one statement for the denials of many pairs of user and client. It updates the pairs in sorted order, so that no
+ * two transactions deadlock. A pair may have several denials: each of them counts. The two settings are part of the SQL,
+ * because they are constant in a process.
  */
 function lengtheningBy({ first, longest }: PauseAfterDenial): string {
   const shortest = Math.min(first, longest)

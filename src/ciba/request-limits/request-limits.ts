@@ -13,7 +13,7 @@ export interface LimitSettings {
   pauseAfterDenial: { first: number }
 }
 
-/** Returns the limits for a client. Those in its metadata take precedence. */
+/** Returns the limits for a client. The limits in the client's metadata take precedence. */
 export function limitsFor({ metadata: { limits: own } }: Client, defaults: LimitSettings): RequestLimits {
   const perClient = { ...defaults.perClient, ...own?.perClient }
   return {
@@ -21,7 +21,7 @@ export function limitsFor({ metadata: { limits: own } }: Client, defaults: Limit
     perUser: whereLimited(defaults.perUser),
     perClientAndUser: whereLimited({ ...defaults.perClientAndUser, ...own?.perClientAndUser }),
     pauses: defaults.pauseAfterDenial.first > 0,
-    // Counting the requests of a client serializes them, so it is done only where it is configured.
+    // Counted requests of a client are accepted one after the other. So they are counted only if such a limit is configured.
     ...((perClient.open > 0 || perClient.perMinute > 0) && { perClient: whereLimited(perClient) }),
   }
 }
@@ -35,12 +35,12 @@ function whereLimited({ open, perMinute }: OpenAndPerMinute): OpenAndPerMinute {
   return { open: open || undefined, perMinute: perMinute || undefined }
 }
 
-/** Seconds. Pending requests may be decided at any time, so a client may try again long before they expire. */
+/** Longest `Retry-After` for pending requests, in seconds: users may decide such requests long before they expire. */
 const longestAfterOpen = 60
 
 /**
- * Returns the error for a limit: `access_denied`, as CIBA defines it, if the user has blocked the client or too many requests
- * wait for the user. For the other limits it has status 429 and `Retry-After`.
+ * Returns the error `access_denied` for a limit. If the user has blocked the client, or if too many requests wait for the
+ * user, this is the error of CIBA §13. For the other limits, it has status 429 and `Retry-After`.
  */
 export function refusalFor({ limit, until }: ReachedLimit, now: number): OAuthError {
   const detail = `limit ${limit}`

@@ -3,13 +3,13 @@ import type { Database } from '../../platform/storage/database.ts'
 
 export type UnknownUserStore = ReturnType<typeof createUnknownUserStore>
 
-/** Milliseconds over which is counted, from the first error on. */
+/** The period over which errors are counted, in milliseconds. It begins with the first error. */
 const minute = 60_000
 
 /** Maximum number of cached clients. When it is reached, the cache is cleared. */
 const mostKnown = 10_000
 
-/** Counts how often clients got `unknown_user_id`. Each time is announced under the topic `unknown_user`. */
+/** Counts how often clients got `unknown_user_id`. Each count is announced under the topic `unknown_user`. */
 export function createUnknownUserStore(database: Database) {
   /** Clients that were below the limit when they were looked up. */
   const belowLimit = new Map<string, { snapshot: Snapshot; most: number }>()
@@ -24,7 +24,7 @@ export function createUnknownUserStore(database: Database) {
   }
 
   return {
-    /** Resolves to the time until which a client that got `most` errors has to wait, or undefined if it is below. */
+    /** Resolves to the time until which a client with `most` errors has to wait, or undefined if it has fewer errors. */
     async pausedUntil(clientId: string, most: number, now: number): Promise<number | undefined> {
       if (isBelowLimit(clientId, most)) return undefined
       const snapshot = changes.snapshot()
@@ -38,7 +38,7 @@ export function createUnknownUserStore(database: Database) {
       return undefined
     },
 
-    /** Counts one more error. @returns whether it is within the limit; concurrent calls cannot exceed `most` */
+    /** Counts one more error. @returns whether the error is within the limit; concurrent calls cannot exceed `most` */
     async tell(clientId: string, most: number, now: number): Promise<boolean> {
       const rows = await database.step(
         {

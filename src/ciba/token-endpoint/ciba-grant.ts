@@ -39,16 +39,16 @@ export interface CibaGrantNeeds {
 /** A call of the token endpoint. */
 export interface TokenCall extends ClientCredentials {
   proof: SentProof
-  /** Milliseconds since 1970. The interval between polls is measured from arrival to arrival. */
+  /** When the call arrived, in milliseconds since 1970. The interval between polls is measured between arrivals. */
   arrivedAt: number
   caller: IncomingConnection
 }
 
-/** The most frequent answers. They are returned, not thrown. */
+/** The answers for a pending request. They are the most frequent answers, so they are returned, not thrown. */
 export type StillWaiting = 'authorization_pending' | 'slow_down'
 
 /**
- * Answers a poll. Nothing about a request is revealed before the client has authenticated and proven that it owns it.
+ * Answers a poll. Nothing about a request is revealed to a client that is not authenticated or does not own the request.
  *
  * @throws {OAuthError} all other errors of CIBA §11
  */
@@ -62,7 +62,7 @@ async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): 
   const authReqId = form.get('auth_req_id')
   if (authReqId === undefined) throw new OAuthError('invalid_request', 'auth_req_id is missing')
   refuseUnlessItMayCollect(client)
-  // Before the poll is counted: a client whose proof is missing or invalid can repeat the call with a valid one.
+  // Checked before the poll is counted, so that a client can repeat a call whose proof was missing or invalid.
   const binding = await needs.senderConstraint(call, client)
 
   const result = await getResult(authReqId, client.id, call, needs)
@@ -95,7 +95,7 @@ type Result =
   | { answer: 'issue tokens'; request: AuthenticationRequest }
   | { answer: Exclude<PollAnswer, StillWaiting | 'issue tokens'> }
 
-/** Resolves to the result of the poll: at once or, with long polling, as soon as the request is no longer pending. */
+/** Resolves to the result of the poll. With long polling, a poll of a pending request is held until the result changes. */
 async function getResult(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
   const { arrivedAt } = call
   const recalled = needs.pending.recall(authReqId, clientId, arrivedAt)
@@ -105,7 +105,7 @@ async function getResult(authReqId: string, clientId: string, call: TokenCall, n
   return hold(resultOf(poll.request, arrivedAt, poll.tooEarly), call, needs)
 }
 
-/** Holds the poll if the result is `authorization_pending`; any other result is returned at once, without a promise. */
+/** Holds the poll if the result is `authorization_pending`; any other result is returned at once, not as a promise. */
 function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> | Result {
   if (needs.longPoll === 0 || result.answer !== 'authorization_pending') return result
   return holdPending(result, call, needs)
@@ -114,14 +114,14 @@ function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<R
 async function holdPending(result: PendingResult, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
   const { id, expiresAt } = result
   const longPollEnd = call.arrivedAt + needs.longPoll * 1000
-  // If the deadline comes first, the poll is released after it and answered with `expired_token`.
+  // If the request expires first, the poll is released just after its deadline and answered with `expired_token`.
   const until = expiresAt <= longPollEnd ? expiresAt + tick : longPollEnd
   const held = { requestId: id, until, isCertain: needs.pending.isKnown(id) }
   const release = await needs.releaseSlotWhile(call.slot, needs.heldPolls.hold(held, call.caller))
   const now = needs.clock.now()
   if (release !== 'changed' && now < expiresAt) return result
   const request = await needs.requests.find(id)
-  // A client that has disconnected can poll again: nothing is used up.
+  // If the client has disconnected, no tokens are issued, so that the client can poll again.
   if (request === undefined || call.caller.isClosed()) return result
   return hold(resultOf(request, now, false), call, needs)
 }
@@ -133,14 +133,14 @@ function resultOf(request: AuthenticationRequest, now: number, tooEarly: boolean
   return answer === 'authorization_pending' || answer === 'slow_down' ? { answer, id, expiresAt } : { answer }
 }
 
-/** A push client gets its result by push and must not poll (CIBA §11); others must be registered for the grant. */
+/** A push client gets its result by push and must not poll (CIBA §11). Other clients must be registered for the grant. */
 function refuseUnlessItMayCollect(client: Client): void {
   if (client.deliveryMode === 'push')
     throw new OAuthError('unauthorized_client', 'this client is registered for push and must not poll')
   if (!mayUseGrant(client)) throw new OAuthError('unauthorized_client', 'this client may not use this grant')
 }
 
-/** Makes the tokens, then writes them in one step with approved → redeemed. Of concurrent calls only one succeeds. */
+/** Makes the tokens and writes them in one transaction with approved → redeemed. Only one of several calls succeeds. */
 async function redeemApproved(
   request: AuthenticationRequest,
   binding: Confirmation,
@@ -160,7 +160,7 @@ async function redeemApproved(
     needs.audit({ event: 'tokens.refused', ...about, outcome: 'user_unavailable' })
     throw pollErrors.access_denied()
   }
-  // Tokens sent to a closed connection would be lost. The request stays approved, and the client can poll again.
+  // If the connection is closed, the tokens would be lost. The error leaves the request approved for a later poll.
   await call.caller.throwIfClosed()
   const now = needs.clock.now()
   const won = await needs.requests.redeem(request.id, now, issued.statements)
@@ -169,13 +169,16 @@ async function redeemApproved(
   return issued.response
 }
 
-/** The same error for an id that is unknown, used or another client's (CIBA §11). Tokens issued before stay valid. */
+/**
+ * Returns the same error whether the `auth_req_id` is unknown, was used before, or belongs to another client (CIBA §11).
+ * Tokens that were issued for it stay valid.
+ */
 function unknown(): OAuthError {
   return new OAuthError('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')
 }
 
 const pollErrors: Record<Exclude<PollAnswer, 'issue tokens' | StillWaiting>, () => OAuthError> = {
-  // 403 is for the backchannel authentication endpoint (CIBA §13); the token endpoint answers 400.
+  // 403 is for the backchannel authentication endpoint (CIBA §13); the token endpoint responds with 400.
   access_denied: () => new OAuthError('access_denied', 'the user refused', { status: 400 }),
   expired_token: () => new OAuthError('expired_token', 'the request expired; start a new one'),
   invalid_grant: unknown,

@@ -1,6 +1,6 @@
 /**
  * Long polling (CIBA §10.1): a poll of a pending request is held until the request changes, so that the client gets the
- * result at once. A held poll is an entry in a map: it uses no database connection, and all share one timer.
+ * result at once. A held poll is an entry in a map: it uses no database connection, and all held polls share one timer.
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { IncomingConnection } from '../../platform/http/connection.ts'
@@ -13,18 +13,18 @@ export type Release = 'changed' | 'over' | 'left'
 
 export interface HeldPoll {
   requestId: string
-  /** Milliseconds since 1970. */
+  /** When the poll is released at the latest, in milliseconds since 1970. */
   until: number
   /** Whether the request is known to be pending now; if not, the table is checked once more. */
   isCertain: boolean
 }
 
 export interface HeldPolls {
-  /** Holds a poll of a pending request until it is released. At most one for each request: an older one is released. */
+  /** Holds a poll of a pending request until it is released. A newer poll of the same request releases the older one. */
   hold(held: HeldPoll, caller: Pick<IncomingConnection, 'isClosed' | 'onClose'>): Promise<Release>
   /** Returns the number of held polls. */
   count(): number
-  /** Releases all polls; later ones are not held. */
+  /** Releases all polls. Later polls are not held. */
   close(): void
 }
 
@@ -37,7 +37,7 @@ export interface HeldPollsNeeds {
   log: Log
 }
 
-/** Milliseconds between two runs of the timer. A poll may be released too early by as much. */
+/** Milliseconds between two runs of the timer. A poll may be released earlier than `until` by this time. */
 export const tick = 250
 /** Milliseconds between two checks of the table while change notifications may be missed. */
 const recheckMs = 2_000
@@ -82,7 +82,10 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
     if (held.size > 0) cancelTick ??= clock.after(tick, onTick)
   }
 
-  /** A change may have been missed: on SQLite, one that another process wrote. */
+  /**
+   * Checks all held polls in the table, because announcements may have been missed. On SQLite, changes by other processes
+   * are not announced.
+   */
   async function checkAll(): Promise<void> {
     if (isChecking) {
       epoch = undefined

@@ -1,4 +1,4 @@
-/** The answer to a poll, by the status of the request at that time. */
+/** The answer to a poll, by the status of the request at the time of the poll. */
 import { type AuthenticationRequest, statusAt } from '../authentication-request/authentication-request.ts'
 
 export type PollAnswer =
@@ -13,8 +13,8 @@ export type PollAnswer =
  * Returns the answer to a poll.
  *
  * @param now milliseconds since 1970
- * @param tooEarly whether the poll came before its interval was over. It matters only while the request is pending: any
- *   other result is returned even then
+ * @param tooEarly whether the poll came before the interval was over. It changes the answer only while the request is
+ *   pending
  * @example
  * answerPoll({ status: 'pending', expiresAt: 600_000 }, 1_000, false) // 'authorization_pending'
  * answerPoll({ status: 'approved', expiresAt: 600_000 }, 600_000, false) // 'expired_token'

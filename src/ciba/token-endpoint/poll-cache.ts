@@ -1,7 +1,7 @@
 /**
- * A cache of pending requests and the times of their polls. Most polls are answered with `authorization_pending`. This node
- * answers them from memory while it receives change notifications for the requests. Any other status is read from the
- * table.
+ * A cache of pending requests and the times of their polls. Most polls are answered with `authorization_pending`. This
+ * node gives this answer from memory while it receives change notifications for the requests. Any other status is read
+ * from the table.
  */
 import { fingerprint } from '../../platform/crypto.ts'
 import { createChangeTracker, type Snapshot } from '../../platform/storage/change-tracker.ts'
@@ -13,11 +13,17 @@ import { createPollWriteBehind, type WriteBehindNeeds } from './poll-write-behin
 import { applyUpdate, createRememberedRequests, type Moment, type RememberedRequest } from './remembered-requests.ts'
 
 export interface PendingRequests {
-  /** Counts a poll of a request that is known to be pending, and returns its answer; undefined: call `poll`. */
+  /**
+   * Counts a poll of a request that is known to be pending, and returns the answer. Returns undefined if the request is
+   * not known to be pending: then call `poll`.
+   */
   recall(authReqId: string, clientId: string, arrivedAt: number): RecalledPoll | undefined
   /** Whether the request is known to be pending now. */
   isKnown(id: string): boolean
-  /** Reads the table and counts the poll: in memory if the request can be cached as pending, otherwise in the table. */
+  /**
+   * Reads the request from the table and counts the poll: in memory if the request can be cached as pending, otherwise in
+   * the table. Resolves to undefined if the request is unknown or belongs to another client.
+   */
   poll(authReqId: string, clientId: string, arrivedAt: number): Promise<Poll | undefined>
   /** Writes the growth of the intervals to the table. */
   flush(): Promise<void>
@@ -38,7 +44,7 @@ export interface PendingNeeds extends WriteBehindNeeds {
   most?: number
 }
 
-/** More requests than one node can answer polls for, at one poll every five seconds. */
+/** Default of `most`. One node cannot answer the polls of more requests, at one poll every five seconds for each. */
 const usualMost = 100_000
 
 const nothingUnwritten = { growth: 0, lastPolledAt: 0 }
@@ -51,8 +57,8 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   const tracker = listenForChanges(database, (id) => invalidate(remembered.withId(id)))
 
   /**
-   * The request has changed: the next poll reads it again. An entry whose last poll is not in the table yet is kept until
-   * the deadline, because the notification may be late and the request may still be pending.
+   * Called when a change of the request was announced: the next poll reads the request again. If the last poll is not in
+   * the table yet, the entry is kept until the deadline: an announcement may be late, and the request still pending.
    */
   function invalidate(known: RememberedRequest | undefined): void {
     if (known && known.lastPolledAt > known.writtenAt && clock.now() < known.expiresAt) known.epoch = undefined
@@ -108,7 +114,7 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
         drop(remembered.withKey(key))
         return { request, tooEarly: false }
       }
-      // A client that was pinged polls at once, perhaps before the notification of the change arrives at this node.
+      // A ping client polls right after its ping, perhaps before the announcement of the change has reached this node.
       const isPinged = request.deliveryMode === 'ping'
       if (isPinged || !tracker.isUnchangedSince(snapshot, request.id)) {
         return pollInTable(key, authReqId, clientId, arrivedAt)
@@ -125,7 +131,10 @@ function isPending({ status, expiresAt }: AuthenticationRequest, now: number): b
   return status === 'pending' && now < expiresAt
 }
 
-/** Tracks changes of single requests, and of clients: when a client is removed, its requests end without being named. */
+/**
+ * Tracks changes of single requests, and of clients: the removal of a client denies its requests without an announcement
+ * for each request.
+ */
 function listenForChanges(database: PendingNeeds['database'], invalidate: (id: string) => void) {
   /** Incremented when any request may have changed. */
   let changeEpoch = 0
@@ -141,7 +150,7 @@ function listenForChanges(database: PendingNeeds['database'], invalidate: (id: s
     snapshot: (): Moment & Snapshot => ({ ...changes.snapshot(), changeEpoch }),
     isUnchangedSince: (snapshot: Moment & Snapshot, id: string) =>
       snapshot.changeEpoch === changeEpoch && changes.isUnchangedSince(snapshot, id),
-    /** Whether a change since then would have been announced to this node. */
+    /** Returns false if, since that moment, a client has changed or announcements may have been missed. */
     isCurrent: (since: Moment) =>
       since.changeEpoch === changeEpoch && since.epoch !== undefined && since.epoch === database.epoch,
   }

@@ -1,6 +1,6 @@
 /**
- * Counts polls in memory and writes them to the table later: the growth of an interval within a second, the time of the
- * last poll when the process shuts down.
+ * Counts polls in memory and writes them to the table later. The growth of an interval is written within a second; the
+ * time of a last poll is written when the process shuts down.
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { Log } from '../../platform/log.ts'
@@ -76,7 +76,11 @@ export function createPollWriteBehind({ requests, clock, log }: WriteBehindNeeds
   }
 
   return {
-    /** Counts a poll. @returns whether it came too early: never the first; of two at the same time, the second */
+    /**
+     * Counts a poll. The first poll of a request is never too early. Of two polls at the same time, the second is too
+     * early.
+     * @returns whether the poll came too early
+     */
     account(known: RememberedRequest, arrivedAt: number): boolean {
       const interval = known.interval + known.growth + known.onItsWay
       const isEarly = known.lastPolledAt > 0 && arrivedAt < known.lastPolledAt + interval * 1000

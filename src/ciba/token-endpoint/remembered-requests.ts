@@ -2,9 +2,14 @@
 
 import type { PolledRequest } from '../authentication-request/request-lookup-store.ts'
 
-/** While both values are unchanged, this node has missed no change of the request. */
+/**
+ * Two counters, as they were when a request was read from the table. If both are still the same, this node has received an
+ * announcement for every change of the request since then.
+ */
 export interface Moment {
+  /** `Database.epoch`, or undefined if the next poll must read the request again. */
   epoch: number | undefined
+  /** Incremented whenever any request may have changed. */
   changeEpoch: number
 }
 
@@ -17,14 +22,14 @@ export interface RememberedRequest extends Moment {
   expiresAt: number
   /** Seconds, as in the table. */
   interval: number
-  /** Seconds by which the interval has grown since. */
+  /** Seconds by which the interval has grown and that are not in the table yet. */
   growth: number
-  /** Seconds of growth that are being written. */
+  /** Seconds of growth that are being written to the table now. */
   onItsWay: number
   lastPolledAt: number
-  /** Time of the last poll in the table. */
+  /** The time of the last poll as stored in the table. */
   writtenAt: number
-  /** Whether it was polled since `makeRoom` last considered it. */
+  /** Whether the request was polled since `makeRoom` last checked it. */
   isUsed: boolean
 }
 
@@ -35,7 +40,7 @@ export function createRememberedRequests(most: number) {
   const byKey = new Map<string, RememberedRequest>()
   const byId = new Map<string, RememberedRequest>()
 
-  /** Removes approximately the least recently polled requests. The growth of their intervals is still written. */
+  /** Removes requests, approximately those polled least recently. The growth of their intervals is still written. */
   function makeRoom(): void {
     while (byKey.size > most) {
       const [key, oldest] = byKey.entries().next().value!
@@ -51,7 +56,7 @@ export function createRememberedRequests(most: number) {
     withKey: (key: string) => byKey.get(key),
     withId: (id: string) => byId.get(id),
     all: () => byKey.values(),
-    /** Adds a request, or updates a known one with newer values. */
+    /** Adds a request, or updates a known request with newer values. */
     remember(key: string, { request, lastPolledAt }: PolledRequest, { epoch, changeEpoch }: Moment): RememberedRequest {
       const { id, clientId, expiresAt, interval } = request
       const known = byKey.get(key)
@@ -75,7 +80,7 @@ export function createRememberedRequests(most: number) {
   }
 }
 
-/** Takes over what other nodes have written. Neither the interval nor the time of the last poll ever decreases. */
+/** Applies values that other nodes have written. The interval and the time of the last poll never decrease. */
 export function applyUpdate(
   known: RememberedRequest,
   news: Pick<RememberedRequest, 'interval' | 'lastPolledAt'>,

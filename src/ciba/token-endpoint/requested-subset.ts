@@ -1,4 +1,4 @@
-/** The part of the approval that a client requests a token for: one of the resources, all or some of the details. */
+/** The part of an approval that a client requests a token for: one of the resources, and all or some of the details. */
 
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails, parseDetails } from '../../authorization-details/read-details.ts'
@@ -12,8 +12,8 @@ export interface RequestedSubset {
 }
 
 /**
- * Reads `resource` (RFC 8707) and `authorization_details` (RFC 9396) for an approved request. An error uses nothing up: the
- * client can repeat the call.
+ * Reads `resource` (RFC 8707) and `authorization_details` (RFC 9396) for an approved request. After an error the
+ * request stays approved, so the client can repeat the call.
  *
  * @throws {OAuthError} `invalid_target`, `invalid_authorization_details`
  */

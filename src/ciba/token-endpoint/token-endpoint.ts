@@ -26,7 +26,8 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     const form = readForm(request.headers['content-type'], rawBody(request))
     const caller = callerOf(reply)
     if (form.get('grant_type') !== CIBA_GRANT) {
-      // The client would repeat a refresh whose answer it did not get, and a reused refresh token revokes its whole grant.
+      // A client that has disconnected would not get the answer and would repeat a refresh. A refresh token that is used
+      // twice revokes its whole grant.
       await caller.throwIfClosed()
       return needs.forwardToOidcProvider(request, reply)
     }

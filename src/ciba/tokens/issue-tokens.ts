@@ -1,7 +1,7 @@
 /**
  * Makes the tokens for an approved request with oidc-provider's own classes, so that they work at refresh, userinfo,
- * introspection and revocation. Nothing is saved here: the caller gets the statements and executes them in the step that
- * redeems the request.
+ * introspection and revocation. Nothing is saved here: the caller gets the statements and executes them in the
+ * transaction that redeems the request.
  */
 
 import { type AuthorizationDetail, detailsAt } from '../../authorization-details/detail-types.ts'
@@ -23,22 +23,23 @@ export interface TokenResponse {
   expires_in: number
   id_token: string
   refresh_token?: string
-  /** The scope of the access token: the approved one, reduced to the scopes of its resource. */
+  /** The scope of the access token: the approved scope, reduced to the scopes that its resource accepts. */
   scope: string
-  /** As granted (RFC 9396 §7). */
+  /** The details that the access token contains (RFC 9396 §7). */
   authorization_details?: AuthorizationDetail[]
 }
 
 export interface Issued {
   response: TokenResponse
-  /** The statements that save the tokens. Without them the tokens are not valid. */
+  /** The statements that save the tokens. The tokens are not valid until these statements are executed. */
   statements: Statement[]
 }
 
 /**
- * Resolves to undefined if the client or a resource does not exist any more, or if the user does not exist or is disabled.
- * @param options.pushedAs the `auth_req_id` of a push: the ID token then contains it, and the hashes of the other tokens
- *   (CIBA §10.3.1). These claims are for push only
+ * Issues the tokens of an approved request. Resolves to undefined if the client or a resource does not exist any more, or
+ * if the user does not exist or is disabled.
+ * @param options.pushedAs the `auth_req_id` of a push. The ID token then contains this id and the hashes of the other
+ *   tokens (CIBA §10.3.1), which it does not contain otherwise
  * @param options.binding the certificate or key that the access token is bound to
  * @param options.resource the approved resource that the access token is for. Default: the first
  * @param options.details the approved details that the access token contains. Default: all
@@ -48,7 +49,7 @@ export type IssueTokens = (
   options?: Share & { pushedAs?: string; binding?: Confirmation },
 ) => Promise<Issued | undefined>
 
-/** The part of the approval that the access token is for. The refresh token is for all of it. */
+/** The part of the approval that the access token is for. The refresh token is for the whole approval. */
 interface Share {
   resource?: string | undefined
   details?: AuthorizationDetail[] | undefined
@@ -65,7 +66,7 @@ export function createIssueTokens(
     const client = await provider.Client.find(request.clientId)
     const user = await findUser(request.userId)
     if (client === undefined || user === null || user.disabled) return undefined
-    // A token without its audience would be valid for more than was approved.
+    // A token without the audience of an approved resource would be valid for more than was approved.
     if (request.resources?.some((address) => !knows(known.resources, address))) return undefined
 
     const [response, statements] = await collectWrites(request.id, async () => {
@@ -88,12 +89,12 @@ export function createIssueTokens(
 
 type OidcClient = NonNullable<Awaited<ReturnType<Provider['Client']['find']>>>
 
-/** Claims that a refreshed ID token contains too. */
+/** Claims that the ID token of a refresh contains too. */
 const authenticationClaims = { acr: null, amr: null, auth_time: null }
 
 /**
- * Seconds for which a grant outlives its only access token, which is made after it and is not valid without it. A grant
- * with a refresh token lives as long as other grants.
+ * Seconds by which a grant lives longer than its only access token. The access token is made after the grant and is not
+ * valid without it. A grant with a refresh token has the lifetime of other grants.
  */
 const grantMarginSeconds = 5
 
@@ -191,7 +192,8 @@ async function issueIdToken(
   const available = { ...claimsOf(user), sub: request.userId }
   const made = new provider.IdToken(available as never, { client, ctx: undefined as never })
   const idToken = made as typeof made & { scope: string }
-  // The claims of other scopes are at userinfo (OpenID Connect Core §5.4), unless the access token is not accepted there.
+  // Userinfo returns the claims of other scopes (OpenID Connect Core §5.4). If it does not accept the access token, the ID
+  // token contains these claims.
   idToken.scope = issued.isForResource ? request.scope : 'openid'
   // The authentication context is included whenever it is known, even if it was not requested.
   const { acr, amr, authTime } = request.authentication

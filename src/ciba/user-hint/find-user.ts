@@ -16,37 +16,40 @@ export type Sought =
   | { user: User }
   | {
       user: undefined
-      /** The name in the hint, in lower case: the same for each hint that names the same user. */
+      /** The name in the hint, in lower case: upper and lower case make no difference. */
       named: string
       /** For the log. */
       detail: string
     }
 
-/** @param slot of the call, which may have to wait for the keys of a hint's issuer */
+/** @param slot the slot of the call, which may have to wait for the keys of a hint's issuer */
 export type SeekUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<Sought>
 export type FindUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<User>
 
 export interface HintNeeds {
   users: UserHooks
   issuer: string
-  /** This server's public keys, including retired ones, which limit the age of an `id_token_hint`. Called each time. */
+  /**
+   * Resolves to this server's public keys, including retired keys that are kept. An `id_token_hint` is accepted only while
+   * its key is among them. Called for each hint.
+   */
   publicKeys(): Promise<JSONWebKeySet>
-  /** Resolves to the user id of a subject: they are the same unless the client has pairwise subjects. */
+  /** Resolves to the user id of a subject. Both values are equal unless the client has pairwise subjects. */
   userOfSubject(client: Client, subject: string): Promise<string | undefined>
-  /** Undefined if no issuer of `login_hint_token`s is configured: then the hook gets the token unverified. */
+  /** Undefined if no issuer of `login_hint_token`s is configured. Then the hook gets a token that is not verified. */
   readHintToken: ReadHintToken | undefined
   clock: Clock
 }
 
 /**
- * Maximum age of an ID token as a hint, in seconds since `iat`. Its `exp` is ignored: it limits the sign-in, not the
+ * Maximum age of an ID token as a hint, in seconds since `iat`. `exp` is ignored, because it limits the sign-in, not the
  * identity of the user.
  */
 const oldestIdTokenHint = 180 * 24 * 3600
 
 /**
  * Returns the function that finds the user of a hint. It throws an `OAuthError` with `invalid_request` or
- * `expired_login_hint_token`, or what the application's hook throws.
+ * `expired_login_hint_token`, or the error that the application's hook throws.
  */
 export function createSeekUser(needs: HintNeeds): SeekUser {
   return async (sent, client, slot) => {
@@ -59,7 +62,7 @@ export function createSeekUser(needs: HintNeeds): SeekUser {
   }
 }
 
-/** The same, for callers that may learn that the user does not exist: it also throws `unknown_user_id`. */
+/** The same, for callers that may learn that a user does not exist: it throws `unknown_user_id` if there is no user. */
 export function createFindUser(seekUser: SeekUser): FindUser {
   return async (sent, client, slot) => {
     const sought = await seekUser(sent, client, slot)
@@ -81,14 +84,14 @@ async function read(sent: SentHint, client: Client, slot: Slot | undefined, need
   return sent
 }
 
-/** Whether the issuer says that the e-mail address or phone number is not verified: it may belong to another person. */
+/** Whether the issuer says that the e-mail address or phone number is not verified, so that another person may have it. */
 function isDisproved({ claims, subject }: UserHint): boolean {
   const verified = subject && claims?.[`${subject.claim}_verified`]
   // Some issuers write a string.
   return verified === false || verified === 'false'
 }
 
-/** Calls the hook. It may also throw `unknown_user_id` if there is no user. */
+/** Calls the hook. If there is no user, the hook may return null or throw `unknown_user_id`. */
 async function ask(hint: UserHint, client: Client, { users }: HintNeeds): Promise<User | null> {
   try {
     return await users.findByHint(hint, client.metadata)
@@ -104,7 +107,7 @@ function nameIn({ kind, value, claims, subject }: UserHint): string {
   return (typeof name === 'string' ? name : JSON.stringify(name)).toLowerCase()
 }
 
-/** Verifies an `id_token_hint`: signed by this server, with its issuer, and issued to the client that presents it. */
+/** Verifies an `id_token_hint`: this server must have signed it, as its issuer, for the client that presents it. */
 async function readIdToken(sent: SentHint, client: Client, needs: HintNeeds): Promise<UserHint> {
   try {
     if (!isPlainJws(sent.value)) throw new Error('not a JWT')

@@ -31,8 +31,8 @@ export interface TokenIssuer {
   /** Its signing algorithms. Default: any of the accepted asymmetric ones. */
   algorithms?: string[]
   /**
-   * The claim that identifies the user. Default: `sub`. `email` and `phone_number` are compared with the directory's values
-   * of that name, `preferred_username` with its usernames; any other claim contains a user id.
+   * The claim that identifies the user. Default: `sub`. `email` and `phone_number` are compared with the directory's
+   * values of that name, `preferred_username` with its usernames. Any other claim must contain a user id.
    */
   subject?: string
 }
@@ -47,6 +47,7 @@ export interface HintTokenNeeds {
   clock: Clock
 }
 
+/** The content of a verified token. */
 export interface ReadToken {
   claims: JWTPayload
   subject: HintSubject
@@ -56,15 +57,15 @@ export interface ReadToken {
 const skew = 10
 /** Characters; a longer token is not decoded. */
 const longestToken = 16_384
-/** Accepted values of `typ`: generic, or of a `login_hint_token`. Others mean another kind of JWT. */
+/** Accepted values of `typ`: generic, or for a `login_hint_token`. Other values mean another kind of JWT. */
 const types = ['jwt', 'login-hint+jwt', 'login_hint_token+jwt']
 
-/** @param slot of the call, which may have to wait for the issuer's keys */
+/** @param slot the slot of the call, which may have to wait for the issuer's keys */
 export type ReadHintToken = (token: string, slot?: Slot) => Promise<ReadToken>
 
 /**
- * Returns the function that verifies a token. It throws an `OAuthError`: `expired_login_hint_token` if the token is expired
- * and otherwise valid, else `invalid_request`.
+ * Returns the function that verifies a token. It throws an `OAuthError`: `expired_login_hint_token` if the token is valid
+ * except that it has expired, otherwise `invalid_request`.
  */
 export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
   const trusted = new Map(needs.tokenIssuers.map((each) => [each.issuer, { ...each, keys: keysOf(each, needs) }]))
@@ -76,7 +77,7 @@ export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
     const claims = await verify(token, issuer, slot, needs)
     const claim = issuer.subject ?? 'sub'
     if (claims[claim] === undefined) throw refused(`the claim ${claim} is missing`)
-    // The issuer is trusted to identify the user, not to have validated its input.
+    // A trusted issuer may have copied unchecked input into its claims.
     if (!isSound(claims)) throw refused('a claim has characters that are not allowed, or is nested too deeply')
     return { claims, subject: { claim, value: claims[claim] } }
   }
@@ -121,7 +122,7 @@ async function verify(
     return payload
   } catch (error) {
     if (error instanceof Overloaded) throw error
-    // jose verifies the signature first and `exp` last, so only a genuine token gets this error.
+    // jose verifies the signature first and `exp` last, so only a token with a valid signature gets this error.
     if (error instanceof errors.JWTExpired) {
       throw new OAuthError('expired_login_hint_token', 'the login_hint_token has expired')
     }

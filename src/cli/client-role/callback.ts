@@ -18,10 +18,7 @@ export type CallBackBody = Record<string, unknown> & { auth_req_id: string }
 export interface CallBackEndpoint {
   /** The address of the endpoint, for the user of the command. */
   description: string
-  /**
-   * Resolves to the notification for the request, or undefined if none has arrived by `until` (milliseconds since
-   * 1970).
-   */
+  /** Resolves to the notification for the request, or to undefined if none arrives by `until` (milliseconds since 1970). */
   hears(ringing: StartedRequest, until: number): Promise<CallBackBody | undefined>
   close(): void
 }
@@ -77,7 +74,7 @@ function watchServer(endpoint: string): CallBackEndpoint {
   }
 }
 
-/** Returns no calls if the server does not answer: it may be restarting, and the request is kept in its database. */
+/** Resolves to no calls if the server does not answer: it may be restarting, and keeps the request in its database. */
 async function callsAt(endpoint: string): Promise<RecordedCall[]> {
   try {
     const { body } = await call(endpoint, { headers: { accept: 'application/json' } })

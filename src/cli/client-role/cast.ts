@@ -6,14 +6,14 @@ import { loadSettings, type SettingOptions } from '../context/settings.ts'
 
 export interface Cast {
   issuer: string
-  /** Whether the configuration, if there is one, is one for development. */
+  /** Whether the configuration is one for development. If there is no configuration, that of the demo is. */
   development: boolean
-  /** If two have the same id, the first one is used. */
+  /** If two clients have the same id, the first one is used. */
   clients: readonly ClientMetadataInput[]
 }
 
 export async function findCast(options: SettingOptions & { issuer?: string }): Promise<Cast> {
-  // The secret encrypts nothing here. It is given so that none is generated and stored in the current folder.
+  // This secret encrypts nothing. Without it, a secret would be generated and stored in the current folder.
   const { config, hasFile } = await loadSettings(options, { secret: newSecret() })
   const issuer = options.issuer ?? config.issuer
   // The addresses of the demo clients belong to the server that is called, not to this configuration.

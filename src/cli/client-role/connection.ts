@@ -47,7 +47,7 @@ export async function connect(client: PlayedClient, metadata: ProviderMetadata):
     return configuration
   }
 
-  /** Resolves to the response as received: openid-client drops details of errors and changes `Bearer` to `bearer`. */
+  /** Resolves to the response as received. openid-client would drop details of errors and change `Bearer` to `bearer`. */
   async function answerTo(send: (configuration: Configuration) => Promise<unknown>): Promise<Answer> {
     const answers: Answer[] = []
     const configuration = configure(async (url, options) => {
@@ -100,7 +100,7 @@ function unreachableBehind(error: unknown): Unreachable | undefined {
   return error instanceof Error && error.cause instanceof Unreachable ? error.cause : undefined
 }
 
-/** Returns why openid-client rejected a response with status 200. The `cause` it gives says more than its message. */
+/** Returns why openid-client rejected a response with status 200. The `cause` of its error says more than the message. */
 function unbelievable(error: unknown): Failure {
   const problem = error instanceof Error && error.cause instanceof Error ? error.cause : (error as Error)
   const { claim, body } = Object(problem.cause) as { claim?: string; body?: object }

@@ -32,7 +32,7 @@ export async function poll(connection: Connection, ringing: StartedRequest, tell
   }
 }
 
-/** Resolves to undefined if the provider cannot be reached: the request is still stored there, so polling continues. */
+/** Resolves to undefined if the provider cannot be reached. Polling then continues: the provider has stored the request. */
 async function ask(connection: Connection, { authReqId }: StartedRequest, tell: Tell): Promise<Answer | undefined> {
   try {
     return await connection.redeem(authReqId)

@@ -13,14 +13,14 @@ export class Unreachable extends Failure {
   override readonly name = 'Unreachable'
 }
 
-/** In milliseconds; longer than any response of a working provider takes, a long poll included. */
+/** Milliseconds to wait for a response: longer than a working provider takes for any response, even to a long poll. */
 export const timeoutMs = 40_000
 
 export async function call(url: string, request: RequestInit = {}): Promise<Answer> {
   return answerOf(await fetchWhole(url, request))
 }
 
-/** Resolves when the whole response has been received. Throws an {@link Unreachable} if none is. */
+/** Resolves when the whole response has been received. Throws an {@link Unreachable} if there is no response. */
 export async function fetchWhole(url: string, request: RequestInit): Promise<Response> {
   try {
     // Do not follow redirects: credentials must not be sent to another address.
@@ -58,7 +58,9 @@ function wordsFor(error: unknown, { origin }: URL): string {
   return `${origin} does not answer${code ? ` (${code})` : ''}.`
 }
 
-/** Returns the error code. fetch gives it only in its cause, or in the causes of all addresses it tried. */
+/**
+ * Returns the error code. An error of fetch has it only in its `cause`, or in the causes for the addresses that it tried.
+ */
 function codeOf(error: unknown): string {
   if (!(error instanceof Error)) return ''
   if (error.name === 'TimeoutError') return 'timeout'

@@ -24,7 +24,7 @@ export interface CommandContext {
   database: Database
   vault: Vault
   clock: Clock
-  /** Events go to the configured audit hook, and to standard error where the log is kept. */
+  /** Sends events to the configured audit hook and, unless standard error is a terminal, to the log. */
   audit: Audit
 }
 
@@ -41,7 +41,7 @@ export async function withDatabase<Result>(
   return openCommandContext(settings.config, refuseOtherSchema, work)
 }
 
-/** Runs `work` on a database that is created if it is a file that does not exist, as before the first start. */
+/** Runs `work` on a database. If its file does not exist, it is created, as by the first start of a server. */
 export async function withNewDatabase<Result>(
   options: SettingOptions,
   work: (context: CommandContext) => Promise<Result>,
@@ -68,7 +68,7 @@ export async function openCommandContext<Result>(
   }
 }
 
-/** Milliseconds that the audit hook has before the command ends. */
+/** Milliseconds that the command waits for the audit hook before it ends. */
 const patience = 5_000
 
 function auditOf({ audit: hook, logLevel }: Config): { audit: Audit; heard(): Promise<unknown> } {

@@ -3,7 +3,7 @@ import { CommanderError } from 'commander'
 import { ConfigError } from '../../platform/validation.ts'
 import { colour } from './terminal.ts'
 
-/** A command cannot continue. The message is one or a few plain sentences and says what to do next. */
+/** Thrown if a command cannot continue. The message is one or a few plain sentences, and says what to do next. */
 export class Failure extends Error {
   override readonly name: string = 'Failure'
   readonly exitCode: number

@@ -7,7 +7,7 @@ export interface SecretOptions {
   clientSecretStdin?: boolean
 }
 
-/** Resolves to undefined if no secret was given: it is then looked up in the configuration. */
+/** Resolves to undefined if no secret was given: the secret is then looked up in the configuration. */
 export async function readSecret({ clientSecret, clientSecretStdin }: SecretOptions): Promise<string | undefined> {
   if (!clientSecretStdin) return clientSecret
   if (clientSecret !== undefined) throw new Failure('Give either --client-secret or --client-secret-stdin, not both.')

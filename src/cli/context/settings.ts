@@ -43,7 +43,9 @@ export function configFile(options: SettingOptions): string | undefined {
   return findConfigFile(options.config || process.env.DOORBELL_CONFIG, process.cwd())
 }
 
-/** Without a file, all settings may come from the environment. A plain http issuer means a trial. */
+/**
+ * Whether settings in the environment, without a file, are for production: an issuer with plain http is for trials only.
+ */
 function isForProduction(): boolean {
   return process.env.DOORBELL_ISSUER?.startsWith('https:') === true
 }
@@ -78,8 +80,8 @@ export function fileOfDatabase(database: string): string | undefined {
 }
 
 /**
- * Must run before the configuration is loaded, because loading stores a secret beside the database: a command that only
- * reads must not create one in an unrelated folder.
+ * Throws if there is neither a configuration nor a database. It must run before the configuration is loaded, because
+ * loading stores a secret beside the database: a command that only reads must not create a secret in an unrelated folder.
  */
 export function refuseEmptyFolder(options: SettingOptions): void {
   const somethingSaid = configFile(options) !== undefined || process.env.DOORBELL_DATABASE

@@ -20,7 +20,7 @@ export function printJson(value: unknown): void {
   print(JSON.stringify(value, null, 2))
 }
 
-/** Prints information beside the result, on standard error. */
+/** Prints a note that is not part of the result, on standard error. */
 export function note(text: string): void {
   process.stderr.write(`${colour('dim', text, process.stderr)}\n`)
 }
@@ -60,7 +60,7 @@ export function listing(entries: [name: string, value: string | undefined][], in
   return shown.map(([name, value]) => `${indent}${colour('dim', padded(name, width))}  ${oneLine(value)}`).join('\n')
 }
 
-/** Removes control characters: a text chosen by a client could otherwise write elsewhere on the screen. */
+/** Removes control characters: a text that a client has chosen could otherwise write elsewhere on the screen. */
 function oneLine(text: string): string {
   return text.replaceAll(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ')
 }

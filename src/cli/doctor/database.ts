@@ -46,7 +46,7 @@ export async function examineDatabase(config: Config): Promise<Finding[]> {
   }
 }
 
-/** If the schema differs from ours, nothing else can be read. */
+/** Checks the schema first: if it differs from ours, nothing else can be read. */
 async function examineContent(context: CommandContext): Promise<Finding[]> {
   const schema = await examineSchema(context)
   if (schema.state !== 'ok') return [schema]
@@ -137,7 +137,7 @@ async function examineKeys({ database, clock, config }: CommandContext): Promise
 
 async function examineClients({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'clients'
-  // Doorbell's own client is not the operator's to change.
+  // The list leaves out the client of Doorbell itself, which the operator cannot change.
   const registered = (await createClientStore(database).list()).filter(({ client }) => client.id !== CONSENT_APP)
   const lacking = registered.flatMap((one) => problemsIn(one, config))
   const ringing = registered.filter(({ client }) => mayInitiate(client)).length
@@ -164,7 +164,7 @@ async function examineClients({ database, config }: CommandContext): Promise<Fin
   ]
 }
 
-/** A client keeps its registered metadata, so metadata from development may be invalid in production. */
+/** Returns the problems of a stored client: metadata that was registered in development may be invalid in production. */
 function problemsIn({ client }: RegisteredClient, config: Config): string[] {
   // The stored hash is not the secret; this check only asks whether there is a secret.
   const secret = client.secretHash === undefined ? {} : { client_secret: newSecret() }
@@ -189,10 +189,13 @@ async function examineUsers({ database, config }: CommandContext): Promise<Findi
   return { about, state: 'warn', says: 'there are no users', advice }
 }
 
-/** At most this many ids are listed; the others are counted. */
+/** Largest number of ids that are listed; the others are only counted. */
 const named = 5
 
-/** Finds users whom no channel can notify. Hooks cannot list users, and send their own notifications. */
+/**
+ * Finds users whom no channel can notify. Users of an application are not checked: hooks do not list users, and notify them
+ * in their own way.
+ */
 async function examineReach({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'reach'
   const { users, email, webPush, deviceWebhook, development } = config

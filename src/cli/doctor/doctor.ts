@@ -63,11 +63,11 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
   }
 }
 
-/** Loads the configuration without storing a secret, as a first start in development would. */
+/** Loads the configuration, but does not store a secret as a first start in development would. */
 async function withoutKeepingSecret(options: DoctorOptions): Promise<Settings> {
   const first = await loadSettings(options, { secret: newSecret() }).catch(() => undefined)
   if (first?.config.development && isDatabaseMissing(first.config)) return first
-  // If the configuration could not be loaded with that secret, this fails before one is stored, with all problems.
+  // If the first attempt failed, this one fails too: with all problems, and before a secret is stored.
   return loadSettings(options)
 }
 

@@ -3,7 +3,7 @@ import type { Config } from '../../config/config.ts'
 import { type Answer, call } from '../client-role/web.ts'
 import type { Finding } from './finding.ts'
 
-/** Milliseconds that each server has to respond. */
+/** Milliseconds within which each server must respond. */
 export const answersWithinMs = 3000
 
 export async function examineServer({ issuer }: Config): Promise<Finding[]> {
@@ -31,7 +31,7 @@ function judgeIssuer({ status, body }: Answer, issuer: string): Finding {
   return { about, state: 'fail', says: `the server at ${issuer} has the issuer ${String(body.issuer)}`, advice }
 }
 
-/** Accepted clock difference in milliseconds: with more, tokens are refused. */
+/** Accepted difference between two clocks, in milliseconds. With a larger difference, tokens are refused. */
 const tolerableMs = 5_000
 
 function examineClock({ headers }: Answer): Finding | undefined {
@@ -55,7 +55,7 @@ export async function examineOthers({ login, hints, mutualTls, tls }: Config): P
   const discovery = '/.well-known/openid-configuration'
   const asked = [
     ...(login.issuer === 'self' ? [] : [['login', login.issuer.replace(/\/+$/, '') + discovery, 'login.issuer']]),
-    // With its own TLS this is the same server, which has already been checked.
+    // If this server terminates TLS itself, this is the address of the same server, which has already been checked.
     ...(mutualTls === undefined || tls !== undefined
       ? []
       : [['mutual tls', mutualTls.issuer + discovery, 'mutualTls.issuer']]),

@@ -31,7 +31,7 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
         return await authenticate(client, claim, credentials, needs)
       })
     } catch (error) {
-      // A malformed client_id may be anything that was pasted there, a secret for instance: it is not repeated.
+      // Only the id of a known client is audited: any other client_id may be a secret, sent by mistake.
       const happened = { event: 'client.refused', client: client?.id, address: credentials.address } as const
       if (error instanceof OAuthError) needs.audit({ ...happened, outcome: error.code })
       throw error
@@ -80,7 +80,10 @@ function prove(
   }
 }
 
-/** Returns the one claim that a call makes. Two at once are refused before either is verified (RFC 6749 §2.3). */
+/**
+ * Returns the client authentication of a call, unverified. A call that uses two methods is refused before either is
+ * verified (RFC 6749 §2.3).
+ */
 function readClaim(credentials: ClientCredentials): Claim {
   const { form, authorization } = credentials
   const asserts = form.has('client_assertion') || form.has('client_assertion_type')
@@ -95,9 +98,9 @@ function readClaim(credentials: ClientCredentials): Claim {
   return claim
 }
 
-/** Returns the same error for every failure, so that a caller cannot tell the reason; `detail` goes to the log only. */
+/** Returns the same error for every failure, so that a caller does not learn the reason; `detail` goes to the log only. */
 function failed(credentials: ClientCredentials, detail: string): OAuthError {
-  // The scheme is named only to callers that tried one (RFC 6749 §5.2).
+  // `WWW-Authenticate` is sent only if the caller sent an `Authorization` header (RFC 6749 §5.2).
   const challenge = { 'WWW-Authenticate': 'Basic realm="doorbell", charset="UTF-8"' }
   return new OAuthError('invalid_client', 'client authentication failed', {
     detail,

@@ -1,7 +1,7 @@
-/** What a caller claims, before any of it is verified. */
+/** The client authentication that a call contains, unverified. */
 export interface Claim {
   clientId: string
-  /** The methods that fit the way the caller authenticates: the client's registered method must be among them. */
+  /** The methods that use credentials of this kind. The client's registered method must be one of them. */
   couldBe: readonly string[]
   proof: string
 }

@@ -13,7 +13,7 @@ import type { Claim } from './claim.ts'
 import type { ClientKeys } from './client-keys.ts'
 import type { UsedAssertionStore } from './used-jti-store.ts'
 
-/** Resolves to what is wrong, or undefined. */
+/** Resolves to what is wrong with the assertion, or to undefined if it is valid. */
 export type VerifyAssertion = (assertion: string, client: Client, slot?: Slot) => Promise<string | undefined>
 
 export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
@@ -22,12 +22,14 @@ const symmetric = ['HS256', 'HS384', 'HS512']
 
 /** Allowed clock difference, in seconds. */
 const skewSeconds = 10
-/** Longest time until an assertion expires, in seconds: it limits how long used assertions have to be stored. */
+/** Longest accepted time until an assertion expires, in seconds. It limits how long used assertions are stored. */
 const longestLifeSeconds = 300
 /** Longest assertion, in characters. A longer one is not decoded. */
 const longestAssertion = 16_384
 
-/** Returns the algorithms for client assertions. HMAC is among them if client secrets are allowed at all. */
+/**
+ * Returns the signing algorithms for client assertions. They contain HMAC only if the profile allows `client_secret_jwt`.
+ */
 export function assertionAlgorithms({ clientSigning, clientAuthentication }: Profile): string[] {
   return clientAuthentication.includes('client_secret_jwt') ? [...clientSigning, ...symmetric] : [...clientSigning]
 }
@@ -83,11 +85,11 @@ export function createAssertionVerification(needs: AssertionNeeds): VerifyAssert
     try {
       verified = await verify(assertion, client, slot, needs)
     } catch (error) {
-      // Too many calls wait for keys: this says nothing about the assertion.
+      // Too many calls wait for keys. The assertion itself may be valid.
       if (error instanceof Overloaded) throw error
       return `client assertion refused: ${error instanceof Error ? error.message : String(error)}`
     }
-    // Outside of the try: an unavailable database is not the client's fault.
+    // Outside of the `try`: an error of the database must not be reported as an invalid assertion.
     return needs.accept(verified, client.id)
   }
 }
@@ -112,9 +114,9 @@ async function verify(
 }
 
 /**
- * Checks all that is required of an assertion besides its signature, for our endpoints and for those forwarded to
- * oidc-provider. An assertion is accepted once at all of them: it is stored as used until it expires, in one statement,
- * so that only one of two simultaneous uses is accepted (RFC 7523 §3).
+ * Returns a function that makes all checks of an assertion except that of its signature. Our own endpoints and those of
+ * oidc-provider use the same checks. An assertion is accepted only once: one statement stores it as used, for all
+ * endpoints, until it expires. So only one of two simultaneous uses is accepted (RFC 7523 §3).
  */
 export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
   const { used, clock } = needs
@@ -143,7 +145,9 @@ function problemWithType({ typ }: VerifiedAssertion['header']): string | undefin
   return assertionTypes.includes(type) ? undefined : 'typ is that of another kind of JWT'
 }
 
-/** Another audience in `aud` could replay the assertion here and act as the client. */
+/**
+ * Every audience must be this server: another server named in `aud` could send the assertion here and act as the client.
+ */
 function problemWithAudience({ aud }: JWTPayload, needs: AcceptanceNeeds): string | undefined {
   if (needs.strictAudience) return aud === needs.issuer ? undefined : 'aud must be the issuer and nothing else'
   const named = [aud ?? []].flat()
@@ -172,7 +176,7 @@ function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: Asserti
   }
 }
 
-/** Returns the unverified subject: it only selects whose keys to try. */
+/** Returns the unverified `sub`. It only selects the client whose keys are tried. */
 function subjectOf(assertion: string): string {
   try {
     const { sub } = assertion.length > longestAssertion ? {} : decodeJwt(assertion)

@@ -6,7 +6,7 @@ import { thumbprintOf } from '../certificate/client-certificate.ts'
 import type { Client } from '../client.ts'
 
 export interface ClientKeys {
-  /** @param slot of the call that may have to wait for the keys */
+  /** @param slot the slot of the call, which may have to wait for the keys */
   of(client: Client, slot: Slot | undefined): JWTVerifyGetKey
   /** Resolves to the thumbprints of the client's registered certificates: the first of each key's `x5c` (RFC 8705 §2.2.2). */
   certificatesOf(client: Client, slot: Slot | undefined): Promise<string[]>
@@ -15,7 +15,7 @@ export interface ClientKeys {
 export function createClientKeys(keySets: KeySets): ClientKeys {
   const readKeys = new WeakMap<object, JWTVerifyGetKey>()
 
-  /** Cached for as long as the client is, so that a key is imported once. */
+  /** Caches the keys as long as the client is cached, so that each key is imported only once. */
   function keysIn(jwks: object): JWTVerifyGetKey {
     const known = readKeys.get(jwks)
     if (known) return known

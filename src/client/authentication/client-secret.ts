@@ -5,12 +5,13 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Client, ClientCredentials } from '../client.ts'
 import type { Claim } from './claim.ts'
 
-/** Returns what is wrong, or undefined. */
+/** Returns what is wrong with the secret, or undefined if it is right. */
 export type VerifySecret = (secret: string, client: Client) => string | undefined
 
 /**
- * A client calls repeatedly with its one secret. A secret that was verified is recognised by a faster hash. That hash is
- * useless outside of this process: its salt is random and kept in memory only. It is dropped with the cached client.
+ * A client sends the same secret with each call. After the first verification, later calls compare a faster hash of the
+ * secret. The faster hash is useless outside of this process, because its salt is random and kept in memory only. It is
+ * dropped together with the cached client.
  */
 export function createSecretVerification(vault: Vault): VerifySecret {
   const proven = new WeakMap<Client, string>()
@@ -26,7 +27,7 @@ export function createSecretVerification(vault: Vault): VerifySecret {
   }
 }
 
-/** Returns the claim in the `Authorization` header, or undefined if there is none. @throws {OAuthError} */
+/** Returns the credentials in the `Authorization` header, or undefined if there is no such header. @throws {OAuthError} */
 export function readBasic({ authorization }: ClientCredentials): Claim | undefined {
   if (authorization === undefined) return undefined
   const encoded = /^basic +([A-Za-z0-9+/]+={0,2})$/i.exec(authorization)?.[1]
@@ -40,7 +41,7 @@ export function readBasic({ authorization }: ClientCredentials): Claim | undefin
   }
 }
 
-/** Returns the claim in the form, or undefined if there is none. @throws {OAuthError} */
+/** Returns the credentials in the form, or undefined if there are none. @throws {OAuthError} */
 export function readPost({ form }: ClientCredentials): Claim | undefined {
   const proof = form.get('client_secret')
   if (proof === undefined) return undefined

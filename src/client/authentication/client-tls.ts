@@ -7,7 +7,7 @@ import type { Client, ClientCredentials } from '../client.ts'
 import type { Claim } from './claim.ts'
 import type { ClientKeys } from './client-keys.ts'
 
-/** Resolves to what is wrong, or undefined. */
+/** Resolves to what is wrong with the certificate, or to undefined if it is valid for the client. */
 export type VerifyCertificate = (
   method: 'tls_client_auth' | 'self_signed_tls_client_auth',
   shown: ClientCertificate | undefined,
@@ -15,7 +15,7 @@ export type VerifyCertificate = (
   slot?: Slot,
 ) => Promise<string | undefined>
 
-/** A certificate does not identify the client: `client_id` does, and the certificate must be that client's (RFC 8705 §2). */
+/** `client_id` identifies the client; the certificate is only the proof (RFC 8705 §2). */
 export function readTls({ form, certificate }: ClientCredentials): Claim | undefined {
   const clientId = form.get('client_id')
   if (clientId === undefined || certificate === undefined) return undefined
@@ -26,7 +26,7 @@ export function createCertificateVerification(keys: Pick<ClientKeys, 'certificat
   return async (method, shown, client, slot) => {
     if (shown === undefined) return 'no certificate was sent'
     if (method === 'self_signed_tls_client_auth') {
-      // No authority issued it, so it must be exactly the registered certificate (RFC 8705 §2.2).
+      // No authority issued this certificate, so it must be exactly the registered one (RFC 8705 §2.2).
       const registered = await keys.certificatesOf(client, slot)
       return registered.includes(shown.thumbprint) ? undefined : 'the certificate is not registered'
     }

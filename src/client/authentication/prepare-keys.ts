@@ -1,7 +1,7 @@
 /**
- * Fetches the keys of clients that oidc-provider authenticates. oidc-provider would fetch them while it handles the call,
- * for any caller that claims to be such a client. So they are fetched before the call is forwarded, with the same limits
- * as at our own endpoints, and oidc-provider gets them from the cache.
+ * Fetches the keys of a client before its call is forwarded to oidc-provider, which then finds them in the cache. Otherwise
+ * oidc-provider would fetch the keys itself, for any caller that claims to be the client, without the limits of our own
+ * endpoints.
  */
 import { type CompactJWSHeaderParameters, decodeProtectedHeader } from 'jose'
 import type { Slot } from '../../platform/http/load-shedding.ts'
@@ -18,7 +18,8 @@ export interface PrepareKeysNeeds {
 }
 
 /**
- * Ignores invalid credentials and keys: oidc-provider reports them. Resolves to whether the caller may have waited.
+ * Resolves to whether the call may have waited for keys. Ignores invalid credentials and keys, because oidc-provider
+ * reports them.
  *
  * @throws {Overloaded} if too many calls wait for keys
  */
@@ -41,7 +42,7 @@ async function bringKeys(client: Client, proof: string, slot: Slot | undefined, 
   const { token_endpoint_auth_method: method } = client.metadata
   if (method === 'self_signed_tls_client_auth') await keys.certificatesOf(client, slot)
   if (method !== 'private_key_jwt') return
-  // The key is not used here: looking it up fetches the set again if the key is not in it.
+  // The key is not used here. The look-up fills the cache: it fetches the key set again if the key is missing.
   await keys.of(client, slot)(decodeProtectedHeader(proof) as CompactJWSHeaderParameters, {
     payload: '',
     signature: '',

@@ -6,7 +6,7 @@ type Used = { client_id: string; jti_hash: string; expires_at: number }
 
 export type UsedAssertionStore = ReturnType<typeof createUsedAssertionStore>
 
-/** Client assertions that were used, on any node, until they expire. */
+/** The client assertions that were used at any node. They are stored until they expire. */
 export function createUsedAssertionStore(database: Database) {
   const mark = writeBatch<Used, boolean>({
     conflictKeys: ({ client_id, jti_hash }) => [`${client_id} ${jti_hash}`],
@@ -32,7 +32,7 @@ export function createUsedAssertionStore(database: Database) {
     use: (clientId: string, jti: string, expiresAt: number): Promise<boolean> =>
       mark({ client_id: clientId, jti_hash: fingerprint(jti), expires_at: expiresAt }),
 
-    /** Removes those that expired before `before`, at most `atMost`. */
+    /** Removes at most `atMost` assertions that expired before `before` (milliseconds since 1970). */
     async forgetExpired(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
         sql: `with old as materialized (

@@ -2,8 +2,8 @@
 import type { X509Certificate } from 'node:crypto'
 
 /**
- * Each configured authority is trusted directly, so one step is enough; an intermediate authority must be in the bundle
- * too. The proxy checks name constraints, purposes and lengths of longer paths.
+ * Whether a configured authority issued the certificate directly. An intermediate authority must therefore be configured
+ * too. For longer paths, the proxy checks name constraints, purposes and path lengths.
  */
 export function isIssuedBy(
   certificate: X509Certificate,

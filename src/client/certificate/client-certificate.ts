@@ -10,7 +10,9 @@ export interface ClientCertificate {
   certificate: X509Certificate
   /** SHA-256 of the certificate, base64url (`x5t#S256`): for binding tokens and comparing self-signed certificates. */
   thumbprint: string
-  /** Whether a trusted authority issued it and it is valid now. Does not say to which client it belongs. */
+  /**
+   * Whether a trusted authority issued the certificate and it is valid now. Says nothing about which client it belongs to.
+   */
   isTrusted: boolean
 }
 
@@ -34,8 +36,8 @@ export interface CertificateNeeds {
 }
 
 /**
- * Returns a function that reads the certificate from the connection or from a trusted proxy. The header from any other
- * address is ignored and logged as an attempt to spoof a certificate.
+ * Returns a function that reads the certificate from the connection or from the header of a trusted proxy. If the header
+ * comes from any other address, it is ignored and logged as an attempt to spoof a certificate.
  */
 export function createReadCertificate(needs: CertificateNeeds): ReadCertificate {
   const authorities = readBundle(needs.authorities)
@@ -50,7 +52,7 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
 
   return ({ socket, headers }) => {
     const handedOn = (header === undefined ? undefined : headers[header]) || undefined
-    // Behind a proxy the connection is the proxy's, so a certificate on it is not the client's.
+    // This connection belongs to the proxy, so its TLS certificate would be the proxy's, not the client's.
     if (header !== undefined && isWithin(socket.remoteAddress, proxies)) {
       const certificate = handedOn === undefined ? undefined : decode(handedOn)
       return certificate && seen(certificate, isIssuedBy(certificate, authorities, needs.clock.now()))

@@ -1,6 +1,6 @@
 /**
- * Compares the subject and the alternative names of a certificate with what a client registered (RFC 8705 §2.1). Why
- * names are parsed here and not by a library: docs/decisions/0022-libraries-weighed.md.
+ * Compares the subject and the alternative names of a certificate with the name that a client registered (RFC 8705 §2.1).
+ * Why names are parsed here and not by a library: docs/decisions/0022-libraries-weighed.md.
  */
 import type { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
@@ -16,7 +16,10 @@ export const subjectMetadata = [
 
 export type SubjectMetadata = (typeof subjectMetadata)[number]
 
-/** Whether the certificate contains exactly the name. Wildcards do not match; the subject is no alternative name. */
+/**
+ * Whether the certificate contains exactly the registered name. Wildcards do not match, and a name in the subject does not
+ * count as an alternative name.
+ */
 export function subjectMatches(certificate: X509Certificate, name: SubjectMetadata, expected: string): boolean {
   switch (name) {
     case 'tls_client_auth_subject_dn':
@@ -32,7 +35,9 @@ export function subjectMatches(certificate: X509Certificate, name: SubjectMetada
   }
 }
 
-/** `DNS:a, URI:"b, c"`: Node quotes ambiguous values as JSON strings. */
+/**
+ * Returns the alternative names of one kind. Node writes `DNS:a, URI:"b, c"`: it quotes ambiguous values as JSON strings.
+ */
 function alternativeNames({ subjectAltName = '' }: X509Certificate, kind: string): string[] {
   const entries = subjectAltName.match(/[^,"\s]+:("(\\.|[^"\\])*"|[^,"]*)/g) ?? []
   return entries
@@ -41,12 +46,12 @@ function alternativeNames({ subjectAltName = '' }: X509Certificate, kind: string
     .map((value) => (value.startsWith('"') ? (JSON.parse(value) as string) : value))
 }
 
-/** A relative distinguished name: its attributes, several if joined by a plus, in no order. */
+/** A relative distinguished name: one attribute, or several that are joined by a plus, in any order. */
 type Relative = string[]
 
 /**
- * Compares distinguished names regardless of spaces, letter case and escapes (RFC 4518). RFC 4514 writes the last part
- * first; Node writes one part a line, the first one first.
+ * Compares distinguished names regardless of spaces, letter case and escapes (RFC 4518). RFC 4514 writes the parts of a
+ * name in reverse order, separated by commas. Node writes one part on each line, in the original order.
  */
 function sameName(subject: string, expected: string): boolean {
   const registered = readName(expected, ',')
@@ -59,7 +64,7 @@ function spelled(name: Relative[]): string {
   return JSON.stringify(name.map((parts) => [...parts].sort()))
 }
 
-/** Whether a text is a distinguished name that can be compared with a subject: for registration. */
+/** Whether a client can register the text: it must be a distinguished name that can be compared with a subject. */
 export function isDistinguishedName(text: string): boolean {
   const name = readName(text, ',')
   return name !== undefined && name.length > 0
@@ -99,7 +104,10 @@ function readPart(part: string): string {
   return `${attributeIds[type] ?? type}=${comparable(readValue(part.slice(end + 1).trim()))}`
 }
 
-/** Normalises as RFC 4518 does, for common names: lower case, single spaces, none at the ends. */
+/**
+ * Returns the form in which attribute values are compared: Unicode NFKC, lower case, one space between words, no spaces at
+ * the ends. RFC 4518 prescribes this for attributes whose letter case does not matter, such as the common name.
+ */
 function comparable(value: string): string {
   return value.normalize('NFKC').toLowerCase().replaceAll(/\s+/g, ' ').trim()
 }
@@ -117,7 +125,7 @@ function readValue(value: string): string {
   ).toString()
 }
 
-/** Attribute names that RFC 4514 allows, and OpenSSL's names for them. */
+/** The object identifiers of attributes, by the names that RFC 4514 allows and by the names that OpenSSL uses. */
 const attributeIds: Record<string, string> = {
   cn: '2.5.4.3',
   commonname: '2.5.4.3',

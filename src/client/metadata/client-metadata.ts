@@ -57,33 +57,37 @@ export interface ClientMetadata {
   tls_client_auth_san_email?: string
   /** Whether access tokens are bound to the client certificate of the token request (RFC 8705 §3). */
   tls_client_certificate_bound_access_tokens?: boolean
-  /** Whether access tokens are bound to the key of the DPoP proof, which is then required (RFC 9449 §5.2). */
+  /** Whether access tokens are bound to a DPoP key. If true, token requests must contain a proof (RFC 9449 §5.2). */
   dpop_bound_access_tokens?: boolean
   jwks?: { keys: PublicJwk[] }
   jwks_uri?: string
   id_token_signed_response_alg?: 'ES256' | 'RS256' | 'PS256'
   /** In seconds. */
   default_max_age?: number
-  /** The types that it may request (RFC 9396 §10). Without it, every type of the server. */
+  /** Types of authorization details that the client may request (RFC 9396 §10). If left out, all types of the server. */
   authorization_details_types?: string[]
   require_auth_time?: boolean
   /** `pairwise`: each sector gets its own subjects for users (OpenID Connect Core §8.1). */
   subject_type?: 'public' | 'pairwise'
-  /** Lists the addresses of one party, whose clients share subjects for users. */
+  /**
+   * The address of a list of addresses that belong to one party. All clients of that party get the same subject for a user.
+   */
   sector_identifier_uri?: string
   /** How the client gets its tokens. Without it a client cannot send authentication requests. */
   backchannel_token_delivery_mode?: DeliveryMode
-  /** The signing algorithm of its authentication requests. If set, all of them must be signed. */
+  /** The signing algorithm of signed authentication requests. If set, every request of the client must be signed. */
   backchannel_authentication_request_signing_alg?: string
   /** Where pings and pushes are sent. */
   backchannel_client_notification_endpoint?: string
-  /** Whether this is a device service, trusted to decide for users that it has authenticated itself. */
+  /** Whether this is a device service, trusted to decide for users whom it has authenticated itself. */
   backchannel_device_service?: boolean
   /** Whether users must confirm this client's requests with a passkey. */
   backchannel_require_passkey?: boolean
-  /** Whether the client asks users for their code. If true, requests to users with a code need the code. */
+  /**
+   * Whether the client asks users for their user code. If true, a request for a user who has a code must contain the code.
+   */
   backchannel_user_code_parameter?: boolean
-  /** The kinds of hints that it may use; all by default. */
+  /** The kinds of hints that the client may use; all by default. */
   backchannel_allowed_hints?: HintKind[]
   /** The response for an unknown user; by default `requests.unknownUsers`. */
   backchannel_unknown_users?: 'error' | 'pretend'
@@ -91,7 +95,7 @@ export interface ClientMetadata {
   limits?: ClientLimits
 }
 
-/** 0 is no limit; what is left out is as in the server's `limits`. */
+/** Limits for one client. 0 means no limit. A limit that is left out is taken from the `limits` of the server. */
 export interface ClientLimits {
   perClient?: { open?: number; perMinute?: number; unknownPerMinute?: number }
   perClientAndUser?: { open?: number; perMinute?: number }

@@ -1,14 +1,16 @@
 /**
- * Detects text that programs turn into links. Names of clients are shown in our mails and must not lead anywhere. Mail
- * programs also make links of addresses without a scheme, from anything that ends like a domain name.
+ * Detects texts that mail programs turn into links. Our mails show the names of clients, and these names must not become
+ * links. Mail programs also turn addresses without a scheme into links, if they end like a domain name.
  */
 
 const scheme = /[a-z][a-z0-9+.-]*:\/\/|(?:mailto|tel|sms|data|javascript):\S|(?<![\p{L}\p{N}])www\d?\./iu
 
-/** Labels separated by dots, including ideographic ones, and what follows. */
+/** Labels separated by dots, including ideographic dots, and the start of a port or path that follows. */
 const dotted = /[\p{L}\p{N}_-]+(?:[.\u3002\uff61][\p{L}\p{N}_-]+)+(?:[:/]\S?)?/gu
 
-/** Top-level domains open to all that are words or no country code. With a path after it, any ending counts. */
+/**
+ * Common top-level domains that are not country codes of ISO 3166. If a port or path follows, any ending of letters counts.
+ */
 const endings = new Set(
   (
     'com net org info biz name pro mobi app dev xyz online site website shop store top club vip icu link click live cloud ' +
@@ -35,7 +37,8 @@ function isAddress(found: string): boolean {
   const labels = name.split(/[.\u3002\uff61]/)
   const ending = labels.at(-1)!
   const goesOn = path !== undefined && path !== ''
-  // Four numbers are an address only with a path: versions look the same. Prices and dates with a path are not.
+  // Four numbers count as an address only if a port or path follows, because versions look the same. Prices and dates do
+  // not count even then.
   if (/^\d+$/.test(ending)) return goesOn && labels.length === 4 && labels.every((label) => /^\d{1,3}$/.test(label))
   if (goesOn && /^\p{L}{2,}$/u.test(ending)) return true
   return endings.has(ending) || ending.startsWith('xn--') || isCountry(ending)

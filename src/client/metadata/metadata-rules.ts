@@ -1,4 +1,4 @@
-/** Rules between metadata of a client, in the order in which problems are reported. */
+/** Rules that concern several members of client metadata, in the order in which problems are reported. */
 import { isLoopback } from '../../platform/http/web-address.ts'
 import type { Rule } from '../../platform/rule.ts'
 import { subjectMetadata } from '../certificate/subject-name.ts'
@@ -13,7 +13,7 @@ import { keySigningAlgs, tlsMethods } from './metadata-schema.ts'
 import type { ValidationContext } from './read-client-metadata.ts'
 import { sectorOf, usesItsKeys } from './sector.ts'
 
-/** A rule between several metadata. */
+/** A rule that concerns several members of client metadata. */
 export type MetadataRule = Rule<ClientMetadata, ValidationContext, keyof ClientMetadata>
 
 const mode = 'backchannel_token_delivery_mode'
@@ -131,7 +131,7 @@ export const rules: MetadataRule[] = [
   },
   {
     settings: [dpopBound, certificateBound],
-    // RFC 7800 §3.1: a token confirms one key, and a resource server must know which.
+    // A token is bound to one key, and a resource server must know to which (RFC 7800 §3.1).
     requires: (client) => client[dpopBound] !== true || client[certificateBound] !== true,
     message: `${dpopBound} and ${certificateBound} must not both be true: a token is bound to one key`,
   },
@@ -203,7 +203,7 @@ function hasKeys(client: ClientMetadata): boolean {
   return client.jwks !== undefined || client.jwks_uri !== undefined
 }
 
-/** A missing sector is reported by another rule. */
+/** True if the client has no sector: another rule reports that. */
 function redirectsToItsSector(client: ClientMetadata): boolean {
   const sector = sectorOf(client)
   return sector === undefined || client.redirect_uris.every((uri) => new URL(uri).host === sector)

@@ -28,7 +28,7 @@ export const tlsMethods: string[] = ['tls_client_auth', 'self_signed_tls_client_
 /** JWS algorithms for a client's own keys. */
 export const keySigningAlgs = ['ES256', 'RS256', 'PS256', 'Ed25519', 'EdDSA']
 export type MetadataSchema = ReturnType<typeof makeSchema>
-/** The input, each member validated by itself. */
+/** Client metadata of which each member is valid by itself. Defaults and rules between members come later. */
 export type MetadataDraft = z.output<MetadataSchema>
 
 /** Cached: making a schema takes longer than validating a client, and a configuration may contain a thousand clients. */
@@ -57,7 +57,7 @@ function makeSchema(development: boolean, profile: Profile) {
 
 type HttpsAddress = (refused: string) => ReturnType<typeof secretText>
 
-/** RFC 7591. */
+/** Members of RFC 7591 that do not concern client authentication. */
 function generalMembers() {
   const webAddress = secretText('an http or https address', isWebAddress)
   return {
@@ -171,7 +171,7 @@ function text(what: string, holds: (value: string) => boolean) {
   return z.string(expectation(what)).refine(holds, expectation(what))
 }
 
-/** For secrets, and for addresses, which may contain one. */
+/** A string that no error message repeats: a secret, or an address, which may contain a secret. */
 function secretText(what: string, holds: (value: string) => boolean) {
   return z.string(secretExpectation(what)).refine(holds, secretExpectation(what))
 }
@@ -190,7 +190,7 @@ function yesOrNo() {
   return z.boolean(expectation('true or false'))
 }
 
-/** Users decide by the name: it must not contain characters that reorder or hide letters. */
+/** Users decide by the name of the client, so the name must not contain characters that reorder or hide letters. */
 function isShowable(name: string): boolean {
   return /^[^\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]{1,255}$/u.test(name) && name.trim() !== ''
 }

@@ -49,8 +49,8 @@ function oneOf(
 }
 
 /**
- * Returns each rule of the profile that the client violates, with the clause. A client may have been registered before
- * the deployment had the profile.
+ * Returns each rule of the profile that the client violates, with the clause. A stored client may violate rules, because it
+ * may have been registered before the deployment had the profile.
  */
 export function profileViolations(client: ClientMetadata, profile: Profile): Violation<keyof ClientMetadata>[] {
   return violationsOf(rules, client, profile)

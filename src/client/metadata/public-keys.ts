@@ -32,7 +32,7 @@ export function onlyKnownMembers({ keys }: { keys: PublicJwk[] }): { keys: Publi
   return { keys: keys.map((key) => withKnownMembers(key) as PublicJwk) }
 }
 
-/** Curves need no check: every supported one is strong enough. */
+/** Whether an RSA key is too short. Elliptic curves need no check: every supported curve is strong enough. */
 function isWeak({ kty, n }: Record<string, unknown>): boolean {
   return kty === 'RSA' && (typeof n !== 'string' || Buffer.from(n, 'base64url').length < 2048 / 8)
 }

@@ -7,7 +7,7 @@ import { rules } from './metadata-rules.ts'
 import { type MetadataDraft, schemaFor } from './metadata-schema.ts'
 import { profileViolations } from './profile-violations.ts'
 
-/** What client metadata is validated against: the deployment and what it supports. */
+/** The properties of the deployment that client metadata is validated against. */
 export interface ValidationContext {
   /** Whether plain http is accepted for addresses on this machine. */
   development: boolean
@@ -28,10 +28,10 @@ const lists = [
   'backchannel_allowed_hints',
 ] as const satisfies (keyof ClientMetadata)[]
 
-/** Most entries of a list. Describing the problem of an entry takes a hundred times as long as reading it. */
+/** Largest number of entries in a list. To describe a problem of an entry takes a hundred times as long as to read it. */
 const mostEntries = 500
 
-/** Returns the client, or all problems. Each problem starts with the name of the metadata; none contains a secret. */
+/** Returns the client, or all problems. Each problem starts with the name of the member; none contains a secret. */
 export function readClientMetadata(
   input: unknown,
   context: ValidationContext,
@@ -66,7 +66,8 @@ function complete(draft: MetadataDraft): ClientMetadata {
 
 function defaultGrants(mode: DeliveryMode | undefined, isDeviceService: boolean): string[] {
   if (mode === 'poll' || mode === 'ping') return [CIBA_GRANT]
-  // A push client receives its tokens and a device service needs none: neither uses the token endpoint (CIBA Core §4).
+  // A push client gets its tokens in the notification, and a device service needs no tokens: neither uses the token
+  // endpoint (CIBA Core §4).
   if (mode === 'push' || isDeviceService) return []
   return ['authorization_code']
 }

@@ -2,8 +2,9 @@
 import type { ClientMetadata } from './client-metadata.ts'
 
 /**
- * Returns the host that identifies the sector of a client: that of `sector_identifier_uri` if there is one; else of
- * `jwks_uri` for poll and ping, of the notification endpoint for push, of the redirect URI for others.
+ * Returns the host that identifies the sector of a client: the host of `sector_identifier_uri`, if there is one. Otherwise
+ * the host of `jwks_uri` for poll and ping, of the notification endpoint for push, and of the redirect URI for other
+ * clients.
  */
 export function sectorOf(client: ClientMetadata): string | undefined {
   const address = client.sector_identifier_uri ?? standsFor(client)
@@ -15,8 +16,8 @@ export function sectorOf(client: ClientMetadata): string | undefined {
 }
 
 /**
- * Whether a client stays in its sector when only its delivery settings change. The list at `sector_identifier_uri` is not
- * fetched for this, unlike at registration.
+ * Whether a client stays in its sector if only its delivery settings change. Unlike registration, this does not fetch the
+ * list at `sector_identifier_uri`.
  */
 export function staysInSector(before: ClientMetadata, after: ClientMetadata): boolean {
   if (after.subject_type !== 'pairwise') return true
@@ -25,7 +26,10 @@ export function staysInSector(before: ClientMetadata, after: ClientMetadata): bo
     : standsFor(before) === standsFor(after)
 }
 
-/** Returns the address that `sector_identifier_uri` must list; without it, its host is the sector (CIBA Core §4). */
+/**
+ * Returns the address that the list at `sector_identifier_uri` must contain. Without such a list, the host of this address
+ * is the sector (CIBA Core §4).
+ */
 export function standsFor(client: ClientMetadata): string | undefined {
   switch (client.backchannel_token_delivery_mode) {
     case 'poll':
@@ -39,8 +43,8 @@ export function standsFor(client: ClientMetadata): string | undefined {
 }
 
 /**
- * Whether a change would move a client to another sector, which is not allowed. Open requests keep the addresses and
- * proofs they began with: in another party's sector, the client would learn that party's subjects.
+ * Whether a change would move a client to another sector, which is not allowed: open requests keep the addresses and proofs
+ * that they began with, so the client could learn the subjects of another party's sector.
  */
 export function leavesSector(before: ClientMetadata, after: ClientMetadata): boolean {
   return after.subject_type === 'pairwise' && sectorOf(before) !== sectorOf(after)

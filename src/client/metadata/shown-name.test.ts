@@ -63,7 +63,7 @@ test('a name that cannot be read is refused', () => {
   for (const name of ['...', '🚕', '—', '\u0301']) assert.match(about(name) ?? '', /letter or a number/, name)
 })
 
-test('a name that looks like a link is refused where names are mailed', () => {
+test('a name that looks like a link is refused if names are shown in mails', () => {
   for (const name of ['shop.example/pay', 'evil.com', 'www.shop']) {
     assert.equal(about(name), undefined, name)
     assert.match(about(name, true) ?? '', /link/, name)
@@ -72,7 +72,7 @@ test('a name that looks like a link is refused where names are mailed', () => {
     assert.equal(about(name, true), undefined, name)
 })
 
-test('what mail programs turn into a link looks like one', () => {
+test('a text that mail programs turn into a link looks like a link', () => {
   const links = [
     'https://evil.example',
     'HTTP://X',

@@ -1,6 +1,6 @@
 /**
- * Names that clients give themselves. Users decide by them: a name must be readable and not look like that of a client
- * that the operator registered.
+ * Names of clients that registered themselves. Users decide by these names. So a name must be readable, and must not look
+ * like the name of a client that the operator registered.
  */
 import { looksLikeALink } from './link-like.ts'
 
@@ -26,13 +26,13 @@ export function nameProblem(name: string, { known, mailed }: NameNeeds): string 
 }
 
 /**
- * Returns a normal form that is the same for names that look alike: those that differ only in case, accents, spaces and
- * symbols, or in similar letters. Cyrillic and Greek letters that look Latin are mapped to Latin ones, and `1`, `l` and
- * `i` to one letter. Unicode's whole table of confusable characters (UTS 39) has ten thousand lines, most of them for
- * scripts that are refused in a mixed name.
+ * Returns a normal form that is the same for names that look alike. Such names differ only in case, accents, spaces and
+ * symbols, or in similar letters. Cyrillic and Greek letters that look Latin are mapped to Latin letters, and `1`, `l` and
+ * `i` to one letter. Unicode's whole table of confusable characters (UTS 39) is not used: it has ten thousand lines, most
+ * of them for scripts that must not be mixed in a name.
  */
 export function skeletonOf(name: string): string {
-  // Symbols first: normalisation turns some into letters, for instance ™.
+  // Symbols are removed first, because normalisation turns some of them into letters, for instance ™.
   const plain = name.replace(noLetters, '').normalize('NFKC').toLowerCase().normalize('NFKD')
   const letters = plain.replace(/\p{M}/gu, '').replace(noLetters, '')
   return [...letters]
@@ -74,7 +74,7 @@ const lookAlikes = new Map(
   }).flatMap(([latin, alike]) => [...alike].map((letter): [string, string] => [letter, latin])),
 )
 
-/** The recommended scripts of UAX 31. Some others (Lisu, Cherokee) could write whole names that look Latin. */
+/** The recommended scripts of UAX 31. In some other scripts (Lisu, Cherokee) a whole name could look Latin. */
 const scripts: [string, RegExp][] = [
   ...['Latin', 'Greek', 'Cyrillic', 'Armenian', 'Hebrew', 'Arabic', 'Thaana', 'Ethiopic', 'Georgian'],
   ...['Devanagari', 'Bengali', 'Gurmukhi', 'Gujarati', 'Oriya', 'Tamil', 'Telugu', 'Kannada', 'Malayalam', 'Sinhala'],

@@ -2,7 +2,7 @@ import type { Database } from '../../platform/storage/database.ts'
 
 export type PairwiseSubjectStore = ReturnType<typeof createPairwiseSubjectStore>
 
-/** The user of each pairwise subject, so that an `id_token_hint` can be resolved. */
+/** Stores the user of each pairwise subject, so that the user of an `id_token_hint` can be found. */
 export function createPairwiseSubjectStore(database: Database) {
   return {
     async remember(subject: string, userId: string, now: number): Promise<void> {

@@ -7,9 +7,9 @@ import { sectorOf } from '../metadata/sector.ts'
 import type { PairwiseSubjectStore } from './pairwise-subject-store.ts'
 
 export interface PairwiseSubjects {
-  /** Resolves to the subject of the user for the client: stable, the same on every node, not reversible without the key. */
+  /** Resolves to the subject of the user for the client: stable, equal on all nodes, and not reversible without the key. */
   subjectFor(client: ClientMetadata, userId: string): Promise<string>
-  /** Resolves to the user that a client's subject stands for, or undefined if it is not a subject of its sector. */
+  /** Resolves to the user of a pairwise subject, or to undefined if it is not a subject of the client's sector. */
   userFor(client: ClientMetadata, subject: string): Promise<string | undefined>
 }
 

@@ -22,9 +22,10 @@ export function createSectorLists({ caller, releaseSlotWhile, clock }: SectorLis
 }
 
 /**
- * Resolves to what is wrong, or undefined. The list is fetched once, when the client is registered.
+ * Resolves to what is wrong with the client's `sector_identifier_uri`, or to undefined. The list is fetched once, when the
+ * client is registered.
  *
- * @param slot of the call that waits for the list
+ * @param slot the slot of the call, which waits for the list
  * @throws {Overloaded} if too much is being fetched already
  */
 export async function sectorProblem(

@@ -1,4 +1,7 @@
-/** A client changes how it is notified: `clientconfig`, with its former names and those of the standard. */
+/**
+ * The endpoint `clientconfig`: a client changes its delivery mode and notification endpoint. The parameters have two names
+ * each, the former one and that of the standard.
+ */
 import type { FastifyInstance } from 'fastify'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -17,7 +20,7 @@ export interface ClientSettingsNeeds {
   authenticateClient: AuthenticateClient
   certificateOf: ReadCertificate
   clients: ClientStore
-  /** What registered metadata is checked against. */
+  /** The properties of the deployment that client metadata is validated against. */
   validationContext: ValidationContext
   clock: Clock
   audit: Audit
@@ -48,18 +51,21 @@ export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs
   })
 }
 
-/** Returns the new settings, valid as at registration: a known mode, an endpoint exactly for ping and push (CIBA Core §4). */
+/**
+ * Returns the new settings, validated as at registration: the mode must be known, and there must be an endpoint if and only
+ * if the mode is ping or push (CIBA Core §4).
+ */
 function readSettings(form: Form, client: Client, context: ValidationContext): Settings {
   const asked = form.get('backchannel_token_delivery_mode') ?? form.get('ciba_notify_type') ?? client.deliveryMode
   const mode = asked?.toLowerCase()
   const endpoint = form.get('backchannel_client_notification_endpoint') ?? form.get('ciba_notify_endpoint')
-  // Changing only the mode between ping and push keeps the address.
+  // The endpoint may be left out: a change between ping and push keeps it.
   const kept = mode === 'poll' ? undefined : client.notificationEndpoint
 
   const read = readClientMetadata(
     {
       ...client.metadata,
-      // The secret is not changed here and not available in clear; the rules only check that there is one.
+      // Only the hash of the secret is available here. The rules only check whether there is a secret.
       ...(client.secretHash !== undefined && { client_secret: client.secretHash }),
       backchannel_token_delivery_mode: mode,
       backchannel_client_notification_endpoint: endpoint ?? kept,

@@ -15,8 +15,8 @@ export function createInitialAccessStore(database: Database) {
     },
 
     /**
-     * Returns the statement that takes one use, if one is left. It is the first of the step that adds the client: of two
-     * simultaneous registrations, one gets the last use.
+     * Returns the statement that uses the token once, if the token has a use left. It is the first statement of the
+     * transaction that adds the client. So only one of two simultaneous registrations gets the last use.
      */
     use: (token: string, now: number): Statement => ({
       sql: `update initial_access_tokens set uses_left = uses_left - 1

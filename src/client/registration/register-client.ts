@@ -22,26 +22,31 @@ import type { RegistrationStore } from './registration-store.ts'
 
 export interface RegistrationNeeds {
   /**
-   * `token`: an initial access token is required. `open`: none is; `perHour` clients may be registered from one address
-   * (IPv6: from one network), and ten times as many attempts made from its network.
+   * `token`: an initial access token is required. `open`: no token is required, but within an hour `perHour` clients may be
+   * registered from one address (IPv6: from one network), and ten times as many attempts may be made from the network of
+   * the address.
    */
   policy: { mode: 'token' | 'open'; perHour: number }
   clients: ClientStore
   registrations: RegistrationStore
   attempts: Pick<RegistrationAttemptStore, 'count'>
-  /** Where attempts of anonymous callers wait to be counted. */
+  /** The queue in which attempts of anonymous callers wait until they are counted. */
   attemptQueue: FairQueue
   initialAccess: InitialAccessStore
   validationContext: ValidationContext
-  /** The scopes of a client that names none. Never includes the scope with which users decide. */
+  /** The scopes of a client that registers none. They never include the scope with which users decide. */
   scopes: readonly string[]
-  /** Whether users may have codes. Only an operator can exempt a client from asking for them. */
+  /**
+   * Whether users may have user codes. If so, every client has to ask for the code; only an operator can make an exception.
+   */
   userCodes: boolean
   /** Whether names of clients are shown in mails to users. */
   mailed: boolean
   /** Resolves to oidc-provider's objection to the client, or undefined. */
   accepts(client: Client): Promise<string | undefined>
-  /** Statements that end what belongs to a client, for the step that removes it. */
+  /**
+   * Returns the statements that revoke or remove all that belongs to a client, for the transaction that removes the client.
+   */
   endings(clientId: string, now: number): Statement[]
   sectorLists: Pick<SectorLists, 'get'>
   vault: Vault
@@ -49,7 +54,7 @@ export interface RegistrationNeeds {
   audit: Audit
 }
 
-/** A client, with what is returned to the client only. */
+/** A registered client, with the secrets that only the client receives. */
 export interface Registration {
   client: Client
   /** The secret in clear text, if a new one was made. */
@@ -60,7 +65,9 @@ export interface Registration {
   registeredAt: number
 }
 
-/** Members that only an operator may set. Ignoring them would register another client than the caller expects. */
+/**
+ * Members that only an operator may set. They are refused: without them, the client would not be what the caller expects.
+ */
 const operatorsOnly = ['backchannel_device_service', 'backchannel_unknown_users', 'limits']
 
 /** Attempts allowed for each client that may be registered, so that a developer can correct mistakes. */
@@ -86,7 +93,7 @@ export async function register(
 ): Promise<Registration> {
   const { registrations, initialAccess, policy, clock, vault } = needs
   const now = clock.now()
-  // Before the metadata is read: without a valid token, a caller learns nothing and causes no fetch.
+  // Checked before the metadata is read, so that a caller without a valid token learns nothing and causes no fetch.
   if (policy.mode === 'token' && !(permission !== undefined && (await initialAccess.isGood(permission, now)))) {
     throw notAllowed()
   }
@@ -104,8 +111,9 @@ export async function register(
 }
 
 /**
- * Counts an attempt before it is processed, because a refused attempt may have caused a fetch already. One at a time:
- * hundreds at once from one network would all wait for the same row, each with its own database connection.
+ * Counts an attempt. Resolves to whether it is allowed. It is counted before it is processed, because even a refused
+ * attempt may cause a fetch. Attempts are counted one at a time: hundreds of simultaneous attempts from one network would
+ * wait for the same row, each with its own database connection.
  */
 function mayTry(from: string, network: string, now: number, needs: RegistrationNeeds): Promise<boolean> {
   const { attempts, attemptQueue, policy, registrations, vault } = needs
@@ -117,7 +125,7 @@ function mayTry(from: string, network: string, now: number, needs: RegistrationN
   })
 }
 
-/** Resolves to the client of a registration access token. A wrong token and an unknown client get the same error. */
+/** Resolves to the client of a registration access token. A wrong token and an unknown client cause the same error. */
 export async function find(id: string, token: string | undefined, needs: RegistrationNeeds): Promise<Client> {
   const own = token !== undefined && (await needs.registrations.isLookedAfterBy(id, token))
   const client = own ? await needs.clients.find(id) : undefined
@@ -125,7 +133,9 @@ export async function find(id: string, token: string | undefined, needs: Registr
   return client
 }
 
-/** Replaces all metadata (RFC 7592 §2.2): what is left out returns to its default. The token changes. */
+/**
+ * Replaces all metadata (RFC 7592 §2.2): members that are left out get their defaults. The client also gets a new token.
+ */
 export async function replace(
   id: string,
   token: string | undefined,
@@ -143,7 +153,7 @@ export async function replace(
   return { client, secret, registrationToken, registeredAt: now }
 }
 
-/** Removes the client and all it has open: its tokens, its requests, its pending notifications. */
+/** Removes the client with its tokens, its open requests and its pending notifications. */
 export async function remove(
   id: string,
   token: string | undefined,
@@ -156,7 +166,10 @@ export async function remove(
   needs.audit({ event: 'client.removed', client: id, address: from, by: 'registration' })
 }
 
-/** RFC 7592 §2.2: the server sets these members; a client may only repeat its client_id and its secret. */
+/**
+ * Throws if the client sends members that only the server sets, or a `client_id` or secret that is not its own (RFC 7592
+ * §2.2).
+ */
 function refuseWhatMayNotChange(said: Record<string, unknown>, before: Client, vault: Vault): void {
   const ours = [
     'registration_access_token',
@@ -192,10 +205,11 @@ async function read(
     {
       scope: needs.scopes.join(' '),
       ...own,
-      // Else a client could exempt itself. RFC 7591 §3.2.1: the response shows the registered value.
+      // Overrides the value of the client, which could otherwise exempt itself from user codes. The response shows the
+      // registered value (RFC 7591 §3.2.1).
       ...(needs.userCodes && sendsRequests(own) && { backchannel_user_code_parameter: true }),
       client_id: id,
-      // If the present secret stays, the rules only check that there is one.
+      // If the client keeps its secret, only the hash is available. The rules only check whether there is a secret.
       ...(needsSecret(method) && { client_secret: secret ?? before!.secretHash }),
     },
     needs.validationContext,

@@ -2,18 +2,18 @@ import type { Database } from '../../platform/storage/database.ts'
 
 export type RegistrationAttemptStore = ReturnType<typeof createRegistrationAttemptStore>
 
-/** Milliseconds of the period in which attempts are counted, from the first. */
+/** Attempts are counted for this many milliseconds from the first one. */
 const hourMs = 3600_000
 
 /** Counts attempts to register clients, by network. */
 export function createRegistrationAttemptStore(database: Database) {
   return {
     /**
-     * Counts one attempt in each of the networks, unless one of them had `most` within the hour. Of simultaneous
-     * attempts, at most `most` succeed.
+     * Counts one attempt for each of the networks, unless `most` attempts were already counted for one of them within the
+     * hour. Even if attempts are simultaneous, at most `most` of them are allowed.
      *
-     * @param networks hashes
-     * @returns whether the attempt may be made
+     * @param networks keyed hashes of the networks
+     * @returns whether the attempt is allowed
      */
     async count(networks: readonly string[], most: number, now: number): Promise<boolean> {
       const rows = await database.step({

@@ -18,18 +18,21 @@ export function createRegistrationStore(database: Database) {
 
   return {
     /**
-     * Adds a client that presented an initial access token: `permission` takes one use, in the same step.
-     * @returns whether it was added: false if the token has no use left
+     * Adds a client that presented an initial access token. `permission` uses the token once, in the same transaction.
+     *
+     * @returns whether the client was added: false if the token has no use left
      */
     async addPermitted(client: Client, registrationToken: string, permission: Statement, now: number) {
       const kept = [insertClient(client, now), mark(client.id, registrationToken, undefined)]
       return (await database.step(permission, { also: kept, announce: announce(client.id) })).length > 0
     },
 
-    /** Adds a client without initial access token, unless its address has registered `perHour` others within the hour. */
+    /**
+     * Adds a client without initial access token, unless `perHour` others were registered from its address within the hour.
+     */
     async addOpen(client: Client, registrationToken: string, from: string, perHour: number, now: number) {
       const kept = [insertClient(client, now), mark(client.id, registrationToken, from)]
-      // Two that count at the same time would not count each other.
+      // Locked, because two simultaneous registrations would not count each other.
       const rows = await database.step(roomFor(from, perHour, now), {
         also: kept,
         announce: announce(client.id),
@@ -38,7 +41,10 @@ export function createRegistrationStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Whether this address may register another client now: a call can be refused before work is done for it. */
+    /**
+     * Whether another client may be registered from this address now. Called first, to refuse a call before any work is
+     * done for it.
+     */
     async hasCapacity(from: string, perHour: number, now: number): Promise<boolean> {
       const { sql, values } = roomFor(from, perHour, now)
       return (await database.read(sql, values)).length > 0
@@ -53,7 +59,9 @@ export function createRegistrationStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Replaces the metadata and the registration access token. Resolves to false if another update came first. */
+    /**
+     * Replaces the metadata and the registration access token. Resolves to false if another update has replaced the token.
+     */
     async replace(client: Client, registrationToken: string, next: string, now: number): Promise<boolean> {
       const {
         backchannel_token_delivery_mode: _,

@@ -1,10 +1,10 @@
-/** Nonces for DPoP proofs (RFC 9449 §8), derived from the time and a key that all nodes share, so that none is stored. */
+/** Nonces for DPoP proofs (RFC 9449 §8). They are derived from the time and a key of all nodes, so no nonce is stored. */
 import { hkdfSync } from 'node:crypto'
 import type { Clock } from '../../platform/clock.ts'
 import { sameSecret } from '../../platform/crypto.ts'
 
 export interface Nonces {
-  /** Returns the nonce for the next proof. Valid for at least three minutes. */
+  /** Returns the nonce for the next proof. The nonce is valid for at least three minutes. */
   next(): string
   isGood(nonce: unknown): boolean
 }

@@ -1,4 +1,4 @@
-/** DPoP (RFC 9449): with each call a client proves that it holds the key its tokens are bound to. */
+/** DPoP (RFC 9449): with each call a client proves that it holds the key that its tokens are bound to. */
 import { calculateJwkThumbprint, importJWK, type JWK, type JWTPayload, jwtVerify } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint } from '../../platform/crypto.ts'
@@ -8,29 +8,29 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Rule } from '../../platform/rule.ts'
 import type { Nonces } from './dpop-nonces.ts'
 
-/** A proof as received, if one was, and the call that it must match. */
+/** The proof of a call as received, if there is one, and the properties of the call that the proof must match. */
 export interface SentProof {
   header: string | string[] | undefined
   method: string
-  /** Of the called address, without its query. */
+  /** The path of the called address, without the query. */
   path: string
 }
 
 export interface Proofs {
   /**
-   * Makes all cheap checks. Anybody can make a proof that passes them, so nothing is written and no signature is verified
-   * until more is known of the caller.
+   * Makes all cheap checks of a proof. Any caller can make a proof that passes them. So nothing is written and no signature
+   * is verified here; `accept` does both, for a caller that has presented credentials or a token.
    *
    * @param accessToken the token that came with the call: the proof must contain its hash, and errors are those of a
    *   protected resource (RFC 9449 §7.1)
    * @throws {OAuthError} `invalid_dpop_proof`, `use_dpop_nonce`; 400, or 401 with an access token
    */
   read(sent: SentProof, accessToken?: string): Promise<ReadProof>
-  /** Reads and accepts the proof. Resolves to the thumbprint (`jkt`) of its key. For authenticated clients. */
+  /** Reads and accepts the proof of an authenticated client. Resolves to the thumbprint (`jkt`) of the key. */
   keyOf(sent: SentProof): Promise<string>
   /** Returns `WWW-Authenticate` for an error at a protected resource. */
   challenge(error: string): string
-  /** Returns headers for the response: the nonce for the next proof, where nonces are required (RFC 9449 §8.2). */
+  /** Returns headers for the response: the nonce for the next proof, if nonces are required (RFC 9449 §8.2). */
   answerHeaders(sent: SentProof): Record<string, string>
 }
 
@@ -40,13 +40,14 @@ export interface ReadProof {
   key: string
   jti: string
   /**
-   * Verifies the signature and marks the proof as used: for all nodes, in one statement, so that one of two simultaneous
-   * uses is accepted. Only for a caller that also presented credentials, or a token that is bound to `key`.
+   * Verifies the signature and marks the proof as used. One statement marks it for all nodes, so only one of two
+   * simultaneous uses is accepted. Call this only for a caller that has also presented credentials, or a token that is
+   * bound to `key`.
    *
    * @throws {OAuthError} `invalid_dpop_proof`
    */
   accept(): Promise<void>
-  /** Marks the proof as used, where its signature was verified already. Resolves to whether this was the first use. */
+  /** Marks the proof as used, after its signature was verified. Resolves to whether this was the first use. */
   useOnce(): Promise<boolean>
 }
 
@@ -57,7 +58,10 @@ export interface ProofNeeds {
   nonces: Nonces
   /** Whether each proof must contain a nonce of this server. */
   requireNonce: boolean
-  /** Marks a proof as used, for all nodes, until it would be refused anyway. Resolves to whether this was the first use. */
+  /**
+   * Marks a proof as used, for all nodes, until `expiresAt` (milliseconds since 1970). Resolves to whether this was the
+   * first use.
+   */
   useOnce(key: string, jti: string, expiresAt: number): Promise<boolean>
   clock: Clock
 }
@@ -76,7 +80,7 @@ export function proofSentWith({ headers, method = '', url = '' }: CallWithProof)
 
 /** Allowed clock difference to a client, in seconds, in both directions. */
 const skewSeconds = 60
-/** Milliseconds that a used proof is stored: as long as its nonce could be valid, which is longer than `skewSeconds`. */
+/** Milliseconds that a used proof is stored: as long as its nonce can be valid. This is longer than `skewSeconds`. */
 const storedForMs = 300_000
 /** Longest proof, in characters. A longer one is not decoded. */
 const longestProof = 8192
@@ -115,7 +119,7 @@ export function createProofs(needs: ProofNeeds): Proofs {
       useOnce,
       async accept() {
         if (!(await isSignedByItsKey(proof, needs.clock))) throw refused(notVerified)
-        // Last, so that only the holder of the key can mark the proof as used.
+        // Done last, so that only the holder of the key can mark the proof as used.
         if (!(await useOnce())) throw refused(usedBefore)
       },
     }
@@ -140,22 +144,22 @@ export const usedBefore = 'the proof: this jti was used before'
 
 type ProofRefusal = 'invalid_dpop_proof' | 'use_dpop_nonce'
 
-/** What a proof is checked against: its call, and the server's settings. */
+/** The call and the settings of the server that a proof is checked against. */
 interface ProofContext {
   call: SentProof & { accessToken: string | undefined }
   needs: ProofNeeds
 }
 
-/** `settings` are members of the proof's header and claims. */
+/** A check of a proof. `settings` names the members of the header or the claims that it concerns. */
 interface ProofRule extends Rule<Proof, ProofContext> {
-  /** By default `invalid_dpop_proof`. */
+  /** The code of the error; by default `invalid_dpop_proof`. */
   error?: ProofRefusal
   message: string
 }
 
 /**
- * The checks of RFC 9449 §4.3, except "one header" and "one JWT" before them, and the signature and "used once" after
- * them. No message repeats anything from the proof.
+ * The checks of RFC 9449 §4.3, except for four: that there is one header and that it is a JWT are checked before these, the
+ * signature and the single use after them. No error message repeats anything from the proof.
  */
 const rules: readonly ProofRule[] = [
   {
@@ -219,7 +223,7 @@ interface Proof {
   claims: Record<string, unknown>
 }
 
-/** Node joins repeated headers. */
+/** Whether there is exactly one header: Node joins repeated headers with a comma. */
 function isOneHeader(header: SentProof['header']): header is string {
   return typeof header === 'string' && !header.includes(',')
 }
@@ -248,7 +252,7 @@ function isPublicKey(jwk: unknown): boolean {
   return !privateMembers.some((name) => name in jwk)
 }
 
-/** Resolves to undefined if it is not a key. */
+/** Resolves to undefined if `jwk` is not a valid key. */
 async function thumbprintOf(jwk: JWK): Promise<string | undefined> {
   try {
     return await calculateJwkThumbprint(jwk)
@@ -268,13 +272,16 @@ async function isSignedByItsKey({ jwt, header }: Proof, clock: Clock): Promise<b
   }
 }
 
-/** Compares as RFC 9449 §4.3 says: without query and fragment, normalised (case of the host, default port, dots). */
+/**
+ * Whether `htu` is the called address. Compared as RFC 9449 §4.3 says: without query and fragment, and normalised (letter
+ * case of the host, default port, dots in the path).
+ */
 function isAddress(htu: unknown, path: string, addresses: readonly string[]): boolean {
   if (typeof htu !== 'string' || !/^[\x21-\x5b\x5d-\x7e]+$/.test(htu) || !URL.canParse(htu)) return false
   const called = new URL(htu)
   called.search = ''
   called.hash = ''
-  // A request may contain a whole address instead of a path (RFC 9112 §3.2.2); appended to ours, it is invalid.
+  // A request may contain a whole address instead of a path (RFC 9112 §3.2.2). Appended to our address, it is no valid URL.
   return addresses.some((address) => URL.parse(address + path)?.href === called.href)
 }
 
@@ -282,12 +289,15 @@ function isShort(jti: unknown): boolean {
   return typeof jti === 'string' && jti.length >= 1 && jti.length <= longestJti
 }
 
-/** A nonce of ours shows when a proof was made, so that the client's clock does not matter (RFC 9449 §4.3, item 11). */
+/**
+ * Whether the proof was made recently. If it contains our nonce, the nonce shows its age, so the client's clock does not
+ * matter (RFC 9449 §4.3, item 11).
+ */
 function isNow({ iat, nonce }: JWTPayload, now: number): boolean {
   return Number.isFinite(iat) && (nonce !== undefined || Math.abs(now - iat!) <= skewSeconds)
 }
 
-/** `exp` and `nbf` are optional in a proof. */
+/** Whether `exp` and `nbf`, which are optional in a proof, are valid now. */
 function isInTime({ exp, nbf }: JWTPayload, now: number): boolean {
   if (![exp, nbf].every((time) => time === undefined || Number.isFinite(time))) return false
   return (exp === undefined || exp > now - skewSeconds) && (nbf === undefined || nbf <= now + skewSeconds)

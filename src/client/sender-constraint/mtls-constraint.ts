@@ -2,7 +2,10 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import type { ClientCertificate } from '../certificate/client-certificate.ts'
 import type { Client } from '../client.ts'
 
-/** Whether a client's tokens are bound to its certificate: by its registration, or by the deployment and without DPoP. */
+/**
+ * Whether a client's tokens are bound to its certificate: either its registration says so, or the deployment issues no
+ * bearer tokens and the client is not registered for DPoP.
+ */
 export function isBoundToCertificate({ metadata }: Pick<Client, 'metadata'>, boundTokensOnly: boolean): boolean {
   if (metadata.tls_client_certificate_bound_access_tokens === true) return true
   return boundTokensOnly && metadata.dpop_bound_access_tokens !== true

@@ -1,4 +1,7 @@
-/** Decides which key the tokens of a call are bound to, before anything is counted or marked as used. */
+/**
+ * Decides which key the tokens of a call are bound to. Used before a poll is counted or a request is accepted, so that a
+ * failure has no other effect.
+ */
 
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { ClientCertificate } from '../certificate/client-certificate.ts'
@@ -9,7 +12,7 @@ import { certificateBinding, isBoundToCertificate } from './mtls-constraint.ts'
 
 export interface BindingNeeds {
   proofs: Proofs
-  /** Whether the deployment issues no bearer tokens. */
+  /** Whether the deployment issues only tokens that are bound to a key, no bearer tokens. */
   boundTokensOnly: boolean
 }
 
@@ -22,8 +25,8 @@ export interface ShownKeys {
 export type SenderConstraint = (shown: ShownKeys, client: Client) => Promise<Confirmation>
 
 /**
- * A token is bound to one key (RFC 7800 §3.1). The registration decides which: the certificate if the client or the
- * deployment requires it, else the key of the DPoP proof if one is sent.
+ * A token is bound to one key (RFC 7800 §3.1): to the certificate if the registration of the client or the deployment
+ * requires it, otherwise to the key of the DPoP proof, if one is sent.
  */
 export function createSenderConstraint({ proofs, boundTokensOnly }: BindingNeeds): SenderConstraint {
   return async ({ certificate, proof }, client) => {
@@ -33,7 +36,7 @@ export function createSenderConstraint({ proofs, boundTokensOnly }: BindingNeeds
   }
 }
 
-/** Clients that are not registered for DPoP may send a proof too; their tokens are then bound. */
+/** A client that is not registered for DPoP may send a proof too. Its tokens are then bound to the key of the proof. */
 async function dpopBinding({ metadata }: Client, proof: SentProof, proofs: Proofs): Promise<Confirmation> {
   if (proof.header !== undefined) return { dpopKey: await proofs.keyOf(proof) }
   if (metadata.dpop_bound_access_tokens !== true) return { dpopKey: undefined }

@@ -6,7 +6,7 @@ import type { ConfiguredUser, UserHooks } from '../../user/user.ts'
 import { choice, readElsewhere, secretText, section, text, whole } from './kinds.ts'
 import { setting } from './setting.ts'
 
-/** A user as configured. The default of `id` is the username, else the email address. */
+/** A user as configured. The default of `id` is the username, or the email address if there is no username. */
 export type ConfiguredUserInput = Omit<ConfiguredUser, 'id'> & { id?: string | undefined }
 
 const clientsExample = `[

@@ -31,7 +31,7 @@ export function isSecret(secret: string): boolean {
   return /^[A-Za-z0-9_-]+$/.test(secret) && Buffer.from(secret, 'base64url').length >= 32
 }
 
-/** A mistake in this setting would otherwise appear only with the first mail. */
+/** Returns whether this is the address of a mail server. Otherwise a mistake would appear only with the first mail. */
 export function isSmtp(address: string): boolean {
   const url = URL.parse(address)
   return (

@@ -24,12 +24,14 @@ export function text(what: string, holds: (value: string) => boolean) {
   return withValues(z.string(expectation(what)).refine(holds, expectation(what)), what)
 }
 
-/** A string that no error message contains, such as a password or an address with one in it. */
+/** A string that no error message contains, such as a password, or an address that contains a password. */
 export function secretText(what: string, holds: (value: string) => boolean) {
   return withValues(z.string(secretExpectation(what)).refine(holds, secretExpectation(what)), what)
 }
 
-/** PEM as text, or the name of its file; loading replaces the name by the text. Keys are secret. */
+/**
+ * PEM as text, or the name of a file. Loading the configuration replaces the name by the text of the file. Keys are secret.
+ */
 export function pem(what: 'key' | 'certificate' | 'certificates') {
   const form = pemForm(what)
   const type = what === 'key' ? secretText(form, isPem) : text(form, isPem)
@@ -55,12 +57,12 @@ export function yesOrNo(word?: string) {
   return withValues(type, `\`true\`, \`false\`, \`"${word}"\``)
 }
 
-/** Typed here for editors, and validated by a file of its own. */
+/** A setting whose type is declared here for editors, and whose values are validated in another file. */
 export function readElsewhere<Value>(values: string) {
   return withValues(z.custom<Value>(), values)
 }
 
-/** `86 400`, but `3600`. */
+/** Returns a number as text, with its digits in groups: `86 400`, but `3600`. */
 export function inGroups(value: number): string {
   return value < 10_000 ? String(value) : value.toLocaleString('fr').replace(/\s/g, ' ')
 }

@@ -7,7 +7,9 @@ import { isPlainUrl } from './formats.ts'
 import { choice, section, text, whole, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'
 
-/** In seconds. Timers of Node.js last at most 24 days; the expiry of a request must fit into one. */
+/**
+ * Upper limit of expiry settings, in seconds. An expiry must fit into one timer; timers of Node.js last at most 24 days.
+ */
 const latest = 14 * 86_400
 
 export const requestSettings = {

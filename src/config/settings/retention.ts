@@ -2,7 +2,7 @@
 import { section, whole } from './kinds.ts'
 import { setting } from './setting.ts'
 
-/** In days. */
+/** The upper limit of these settings, in days. */
 const century = 36_525
 
 export const retentionSettings = {

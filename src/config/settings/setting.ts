@@ -5,7 +5,7 @@
 import { z } from 'zod'
 
 export interface SettingInfo {
-  /** Its purpose: one paragraph of Markdown. Links are relative to docs/. */
+  /** The purpose of the setting: one paragraph of Markdown. Links are relative to docs/. */
   description?: string
   /** The accepted values, as Markdown. The types in kinds.ts provide it. */
   values?: string
@@ -16,7 +16,7 @@ export interface SettingInfo {
   usual?: { production: number; development: number }
   /** The default in words, if it cannot be given as a value. */
   unlessSet?: string
-  /** For a section: the setting for which `true` and `false` in place of the section are short forms. */
+  /** For a section: the name of the setting that is set if `true` or `false` is given in place of the section. */
   shortFor?: string
   /** Whether the value may be the name of a file that contains it. */
   isFile?: boolean

@@ -10,9 +10,9 @@ import type { createDeviceToken } from '../device-token.ts'
 
 export interface AdmissionNeeds {
   users: UserHooks
-  /** Whether an application supplies the users; then its hook finds the user. */
+  /** Whether an application supplies the users. If so, its hook finds the user. */
   usersAreHooks: boolean
-  /** The consent app, as the client of the look-up. */
+  /** The consent app. It is passed as the client when a user is looked up. */
   app: ClientMetadata
   audit: Audit
   deviceToken: ReturnType<typeof createDeviceToken>
@@ -25,9 +25,10 @@ interface Arrived {
 }
 
 /**
- * Finds the user. An application's hook gets the ID token and its claims. The built-in directory only uses an e-mail address
- * that the other provider has verified: a `sub` of that provider is not a user id of ours. The authentication context that
- * the other provider states is trusted. Resolves to undefined if there is no such user, or the user is disabled.
+ * Returns a function that finds the user. An application's hook gets the ID token and its claims. The built-in directory
+ * only uses an e-mail address that the other provider has verified, because the `sub` of that provider is not a user id of
+ * ours. The function trusts the authentication context that the other provider states. It resolves to undefined if the user
+ * does not exist or is disabled.
  */
 export function createAdmission({ users, usersAreHooks, app, audit, deviceToken }: AdmissionNeeds) {
   return async ({ claims, idToken, userInfo }: Arrived) => {
@@ -50,7 +51,10 @@ export function createAdmission({ users, usersAreHooks, app, audit, deviceToken 
   }
 }
 
-/** `email` and `email_verified` must come from one source, and the address must be the user's `email`, not a login name. */
+/**
+ * Finds a user by a verified e-mail address. `email` and `email_verified` must come from the same source, and the address
+ * must be the user's `email`, not a login name.
+ */
 async function findByMail(
   { email, email_verified }: Record<string, unknown>,
   users: UserHooks,

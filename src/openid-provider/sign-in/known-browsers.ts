@@ -1,7 +1,7 @@
 /**
- * Browsers in which a user has signed in before, recognised by a cookie (OWASP's "device cookie"). Attempts in such a browser
- * are counted separately, so that wrong passwords from elsewhere do not lock it out. The cookie gives no access: it only says
- * for which users attempts are counted separately.
+ * Browsers in which a user has signed in before, recognised by a cookie (OWASP's "device cookie"). Sign-in attempts in such
+ * a browser are counted separately. So wrong passwords from other places do not lock the user out in this browser. The
+ * cookie gives no access: it only names the users for whom attempts are counted separately.
  */
 import type { Clock } from '../../platform/clock.ts'
 import { newSecret, type Vault } from '../../platform/crypto.ts'
@@ -17,27 +17,33 @@ interface KnownSignIn {
 }
 
 export interface KnownBrowserNeeds {
-  /** Whether cookies are sent over https alone. */
+  /** Whether the cookie is sent only over https. */
   secure: boolean
-  /** Changes whenever all sessions of the user end; then no browser is known for the user any more. */
+  /**
+   * Resolves to a number that changes whenever all sessions of the user are ended. After that, no browser is known for the
+   * user.
+   */
   generationOf?(userId: string): Promise<number>
   vault: Vault
   clock: Clock
 }
 
 export interface KnownBrowsers {
-  /** Returns the sign-ins in the cookie, without a check of the generations. */
+  /** Returns the sign-ins in the cookie. It does not check their generations. */
   signInsOf(cookies: string | undefined): readonly KnownSignIn[]
-  /** Resolves to the key by which attempts in the browser are counted, or undefined if it is not known for this user. */
+  /**
+   * Resolves to the key by which attempts in the browser are counted, or undefined if the browser is not known for this
+   * user.
+   */
   browserIdFor(userId: string, signIns: readonly KnownSignIn[]): Promise<string | undefined>
   /** Resolves to the `Set-Cookie` header for a browser in which the user has just signed in. */
   remember(userId: string, cookies: string | undefined): Promise<string>
 }
 
-/** Users remembered in one browser: those who signed in last. */
+/** Maximum number of users remembered in one browser. The users who signed in last are kept. */
 const mostUsers = 5
 
-/** Browsers accept 4096 bytes, name and attributes included. */
+/** Maximum length of the value: browsers accept cookies of 4096 bytes, including the name and the attributes. */
 const mostCharacters = 3500
 
 const keptForSeconds = 180 * 24 * 3600
@@ -59,7 +65,7 @@ export function createKnownBrowsers(needs: KnownBrowserNeeds): KnownBrowsers {
     }
   }
 
-  /** Encrypts as many sign-ins as fit into a cookie. */
+  /** Encrypts as many sign-ins as fit into a cookie, the newest first. */
   function seal(signIns: KnownSignIn[]): string {
     const sealed = vault.seal(JSON.stringify(signIns), aad)
     return sealed.length <= mostCharacters ? sealed : seal(signIns.slice(0, -1))
@@ -75,7 +81,7 @@ export function createKnownBrowsers(needs: KnownBrowserNeeds): KnownBrowsers {
     },
 
     async remember(userId, cookies) {
-      // A new id each time: attempts with a copy of the former cookie are counted separately from now on.
+      // Each sign-in gets a new id, so that attempts with a copy of the former cookie are counted separately from now on.
       const generation = await generationOf(userId)
       const signIn: KnownSignIn = { userId, browserId: newSecret(16), generation, at: clock.now() }
       const others = signInsOf(cookies).filter((each) => each.userId !== userId)

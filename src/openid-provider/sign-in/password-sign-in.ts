@@ -16,12 +16,12 @@ import type { KnownBrowsers } from './known-browsers.ts'
 
 export interface PasswordSignInNeeds {
   users: UserHooks
-  /** Undefined if no passwords are checked here: then every password is wrong. */
+  /** Undefined if this server checks no passwords. Then every password is wrong. */
   checkPassword: CheckPassword | undefined
   clients: Pick<ClientStore, 'find'>
   /**
-   * Remembers the user's generation before the password is checked: if the user's sessions end meanwhile, this one does too.
-   * Resolves to whether the user may sign in.
+   * Remembers the user's generation before the password is checked. If all sessions of the user are ended during the check,
+   * the session of this sign-in is not valid either. Resolves to whether the user may sign in.
    */
   beginFor: BeginFor
   throttle: SignInThrottle
@@ -46,11 +46,14 @@ export interface PasswordTry extends TryOrigin {
 
 export type PasswordTryOutcome =
   | { kind: 'right'; user: User }
-  /** `isHeldBack`: rejected whatever the password, after too many failed attempts for this user. Only audited, not shown. */
+  /**
+   * `isHeldBack`: too many attempts for this user have failed, so even the right password is rejected. Audited, but not
+   * shown.
+   */
   | { kind: 'wrong'; isHeldBack: boolean }
   | Paused
 
-/** There is a pause: the password was not checked, and the attempt does not count. */
+/** There is a pause after failed attempts: the password was not checked, and the attempt does not count. */
 export interface Paused {
   kind: 'paused'
   /** Milliseconds since 1970. */
@@ -60,18 +63,19 @@ export interface Paused {
 /** Checks the password of the attempt. */
 export type CheckTry = (password: string) => Promise<PasswordTryOutcome>
 
-/** In two steps, so that only a caller that needs a hash takes a place in the queue. */
+/** An attempt has two parts, so that only a caller whose password must be hashed takes a place in the queue. */
 export interface PasswordSignIn {
   /**
-   * Executes the reads before a check: a limited number at a time, and none while the queue for passwords has no place.
+   * Executes `reads`, which are needed before a password is checked. Only a limited number of callers read at the same time.
+   * If the queue for passwords has no place for the caller, nothing is read, unless its cookie is that of a known browser.
    *
    * @throws {Overloaded} if there is no place
-   * @throws {CallerLeft} if the caller closes the connection before
+   * @throws {CallerLeft} if the caller closes the connection while it waits
    */
   lookUp<Result>(from: TryOrigin, reads: () => Promise<Result>): Promise<Result>
   /**
-   * Finds out whether the browser is known and whether there is a pause. Counts nothing. The returned function may throw what
-   * `lookUp` throws; that does not count as an attempt.
+   * Finds out whether the browser is known and whether there is a pause. Counts nothing. Resolves to the pause, or to the
+   * function that checks the password. That function may throw the same errors as `lookUp`; then the attempt does not count.
    */
   begin(given: PasswordTry): Promise<Paused | CheckTry>
 }
@@ -88,7 +92,7 @@ interface KnownBrowser {
   browserId: string
 }
 
-/** Look-ups at the same time. */
+/** Maximum number of look-ups at the same time. */
 const LOOK_UPS_AT_ONCE = 8
 
 export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn {
@@ -101,7 +105,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     return user ?? undefined
   }
 
-  /** Looks for a user only if the cookie has a sign-in: other attempts are first limited by their address. */
+  /** Looks for a user only if the cookie contains a sign-in. All other attempts are first limited by their address. */
   async function findKnownBrowser(given: PasswordTry): Promise<KnownBrowser | undefined> {
     const signIns = knownBrowsers.signInsOf(given.cookies)
     const user = signIns.length === 0 ? undefined : await findUser(given)
@@ -115,7 +119,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
   }
 
   async function admitStranger(given: PasswordTry): Promise<Admitted | { pausedUntil: number }> {
-    // The address first: a caller paused by its address must not use up attempts at the name.
+    // The address is counted first: a caller whose address is paused must not use up attempts for the name.
     const from = await throttle.from(given.address)
     if (from.pausedUntil !== undefined) return from
     const user = await findUser(given)
@@ -126,7 +130,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
 
   async function check({ user, attempt }: Admitted, password: string): Promise<PasswordTryOutcome> {
     const mayBegin = await beginFor(user?.id ?? '')
-    // The same work whether the user exists or not: the response time reveals nothing.
+    // The server does the same work whether the user exists or not, so that the response time does not show it.
     const isRight = await checkPassword?.(user, password)
     const isHeldBack = 'isHeldBack' in attempt
     if (!isRight || isHeldBack || user === undefined || !mayBegin || user.disabled) return { kind: 'wrong', isHeldBack }

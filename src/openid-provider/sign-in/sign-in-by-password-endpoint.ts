@@ -22,7 +22,7 @@ export function signingInByPassword({ find, show, over, busy, sayTo, welcome }: 
     try {
       const { interaction, begun } = await lookUp(request, reply, form.get('name') ?? '')
       if (interaction === undefined) return over(request, reply)
-      // For example, the page was open in two tabs and the user has signed in through the other one.
+      // For example, the page was open in two tabs, and the user has signed in in the other tab.
       if (interaction.prompt.name !== 'login') return show(request, reply, interaction)
       if (begun === undefined) {
         return show(request, reply, interaction, {
@@ -39,7 +39,7 @@ export function signingInByPassword({ find, show, over, busy, sayTo, welcome }: 
     }
   }
 
-  /** Resolves to the interaction, and the attempt unless the interaction requires a passkey. */
+  /** Resolves to the interaction and the attempt. There is no attempt if the interaction does not accept a password. */
   function lookUp(request: FastifyRequest, reply: FastifyReply, name: string) {
     const from = { address: request.ip, cookies: request.headers.cookie, connection: callerOf(reply) }
     return passwordSignIn.lookUp(from, async () => {
@@ -91,7 +91,7 @@ export function signingInByPassword({ find, show, over, busy, sayTo, welcome }: 
   return signInByPassword
 }
 
-/** "in 30 seconds", "in 4 minutes", in the reader's language. */
+/** Returns "in 30 seconds" or "in 4 minutes", in the language of the user. */
 function inHowLong(seconds: number, language: Language): string {
   const format = new Intl.RelativeTimeFormat(language)
   return seconds < 120 ? format.format(seconds, 'second') : format.format(Math.ceil(seconds / 60), 'minute')

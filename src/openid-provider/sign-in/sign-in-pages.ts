@@ -1,4 +1,4 @@
-/** The pages of a sign-in, and its next steps: the interactions of oidc-provider. */
+/** The pages of a sign-in, and the redirect after the last one. Each sign-in is an interaction of oidc-provider. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errors, type InteractionResults } from 'oidc-provider'
 import { chooseLanguage, type Language, type Say, type Texts } from '../../platform/i18n/texts.ts'
@@ -16,10 +16,10 @@ export interface SignInPageNeeds {
   knownBrowsers: KnownBrowsers
 }
 
-/** A sign-in under way. */
+/** A sign-in that is not finished. */
 export type Interaction = Awaited<ReturnType<Provider['interactionDetails']>>
 
-/** An error for the user to read, and the name as it was typed. */
+/** An error message for the user, and the user name as it was typed. */
 export interface Mishap {
   status: number
   text: string
@@ -28,7 +28,7 @@ export interface Mishap {
   retryAfter?: number
 }
 
-/** Seconds until another attempt, when the queue of passwords is full. */
+/** Seconds after which the user may try again if the queue of passwords is full. */
 const retryAfterSeconds = 5
 
 const renderPage = pagesIn<'sign-in' | 'consent'>(new URL('./views/', import.meta.url))
@@ -39,7 +39,10 @@ export function createSignInPages(needs: SignInPageNeeds) {
   const { provider, texts, knownBrowsers } = needs
   const headers = framed(pageHeaders, needs.framing)
 
-  /** Resolves to the interaction of the cookie, or undefined: a link alone gives no access to an interaction. */
+  /**
+   * Resolves to the interaction of the browser's cookie, or undefined if the link is for another one: a link alone gives no
+   * access to an interaction.
+   */
   async function find(request: FastifyRequest, reply: FastifyReply): Promise<Interaction | undefined> {
     try {
       const interaction = await provider().interactionDetails(request.raw, reply.raw)
@@ -73,7 +76,7 @@ export function createSignInPages(needs: SignInPageNeeds) {
     return reply.code(410).headers(headers).send(renderError(values))
   }
 
-  /** The page for a caller whose password cannot be checked now. Nothing is read from the database for it. */
+  /** Responds with the page for a caller whose password cannot be checked now. It reads nothing from the database. */
   function busy(request: FastifyRequest, reply: FastifyReply) {
     const lang = languageOf(request)
     const say = texts.in(lang)
@@ -122,7 +125,7 @@ export function languageOf(request: FastifyRequest, interaction?: Interaction, l
   return chooseLanguage(locale, typeof asked === 'string' ? asked : undefined, request.headers['accept-language'])
 }
 
-/** A scope that the operator has added has no text: its name is shown. */
+/** Returns the text of a scope. A scope that the operator has added has no text, so its name is shown. */
 function describeScope(scope: string, say: Say): string {
   const key = `scope.${scope}`
   const text = say(key)

@@ -1,4 +1,4 @@
-/** Rotation of signing keys. Each rotation is one step; afterwards the state of a key only depends on the clock. */
+/** Rotation of signing keys. Each rotation is one transaction. After it, the state of a key depends only on the clock. */
 import type { KeptKey, Retirement } from './signing-key-store.ts'
 import {
   type KeyAlgorithm,
@@ -10,15 +10,15 @@ import {
   stateOf,
 } from './signing-keys.ts'
 
-/** Milliseconds. */
+/** Durations in milliseconds. */
 export interface KeyTimes {
-  /** How long a key is published before it signs, so that cached key sets contain it by then. */
+  /** How long a key is published before it signs: long enough that the key sets that clients have cached contain it. */
   publishAhead: number
   /** How long a token that is signed now is valid. */
   tokensLast: number
   /** How long an ID token that is signed now can be used as `id_token_hint`. */
   hintsLast: number
-  /** How long a key signs before it is rotated automatically; without it, keys are never rotated automatically. */
+  /** How long a key signs before it is rotated automatically. If undefined, keys are never rotated automatically. */
   rotateEvery?: number | undefined
 }
 
@@ -29,19 +29,22 @@ export interface RotationNeeds extends KeyNeeds {
 /** The result of a rotation. */
 export interface Rotation {
   algorithm: KeyAlgorithm
-  /** `under_way`: the next key was published before, by this or another process; nothing has changed. */
+  /** `under_way`: this or another process had already published the next key, so nothing was changed. */
   outcome: 'rotated' | 'under_way'
   /** The key that signs now or next. */
   next: KeptKey
-  /** The key before it. */
+  /** The key before `next`. */
   former: KeptKey | undefined
   revoked: KeptKey[]
 }
 
-/** Milliseconds for clocks that differ, and for responses on their way that a just retired key has signed. */
+/**
+ * Safety margin in milliseconds: clocks differ, and a key may be retired while a response that it signed is still on its
+ * way.
+ */
 const slack = 5 * 60_000
 
-/** @param settings sections of the configuration; times in seconds */
+/** @param settings sections of the configuration, with times in seconds */
 export function keyTimesOf(settings: {
   keys: { publishAhead: number; rotateEvery?: number | undefined; keepForHints: number }
   tokens: { idTtl: number; accessTtl: number }
@@ -58,17 +61,18 @@ export function keyTimesOf(settings: {
 }
 
 /**
- * Returns the seconds for which clients may cache the key set: half of the time that a key is published ahead. The other
- * half is for nodes that read a new key a little later, and for clocks that differ.
+ * Returns the seconds for which clients may cache the key set: half of the time for which a key is published before it
+ * signs. The other half allows for nodes that read a new key a little later, and for clocks that differ.
  */
 export function keySetMaxAge(publishAhead: number): number {
   return Math.floor(publishAhead / 2)
 }
 
 /**
- * Publishes the next key, which signs after `publishAhead`. Nothing changes if such a key exists already, so of two
- * simultaneous rotations only one takes effect.
- * @param options.atOnce the published key signs now; if there is none, a new key signs that no client has fetched yet
+ * Publishes the next key, which signs after `publishAhead`. If a key that does not sign yet is already published, nothing
+ * changes. So of two simultaneous rotations only one takes effect.
+ * @param options.atOnce makes the published key sign now. If there is none, a new key signs at once, although no client has
+ *   fetched it yet
  */
 export async function rotateKey(
   algorithm: KeyAlgorithm,
@@ -84,7 +88,7 @@ export async function rotateKey(
       ? await succeed({ algorithm, signsFrom: atOnce ? now : now + times.publishAhead }, kept, needs)
       : atOnce && (await keys.hasten(waiting, now, retirement(now, times)))
   const after = await keys.list()
-  // Another process was faster and published a key that does not sign yet.
+  // Another process was faster and published a key that does not sign yet: make that key sign.
   if (!changed && atOnce && waitingOf(after, algorithm, now) !== undefined) {
     return rotateKey(algorithm, { atOnce }, needs)
   }
@@ -92,8 +96,9 @@ export async function rotateKey(
 }
 
 /**
- * Revokes a compromised key. It is not valid any more, and a new key signs. A key that does not sign yet was stored beside it
- * and is revoked too. Resolves to undefined if there is no such key, or it was revoked before.
+ * Revokes a compromised key: the key is no longer valid, and a new key signs at once. A key that does not sign yet is also
+ * revoked, because it was stored beside the compromised key. Resolves to undefined if the key does not exist or was revoked
+ * before.
  */
 export async function revokeKey(kid: string, needs: RotationNeeds): Promise<Rotation | undefined> {
   for (;;) {
@@ -103,12 +108,15 @@ export async function revokeKey(kid: string, needs: RotationNeeds): Promise<Rota
     const algorithm = lost.algorithm as KeyAlgorithm
     const now = needs.clock.now()
     const changed = await succeed({ algorithm, signsFrom: now, revoke: { kid, now } }, kept, needs)
-    // If nothing changed, another process rotated meanwhile, and the key is not revoked yet.
+    // If nothing changed, another process rotated at the same time. The key is not revoked yet, so this is tried again.
     if (changed) return report(algorithm, true, kept, await needs.keys.list())
   }
 }
 
-/** Rotates the keys that are due: `publishAhead` before their time is over. Resolves to the rotations that took effect. */
+/**
+ * Rotates the keys that are due, `publishAhead` before they have signed for `rotateEvery`. Resolves to the rotations that
+ * took effect.
+ */
 export async function rotateWhatIsDue(kept: KeptKey[], needs: RotationNeeds): Promise<Rotation[]> {
   const { publishAhead, rotateEvery } = needs.times
   if (rotateEvery === undefined) return []
@@ -121,7 +129,7 @@ export async function rotateWhatIsDue(kept: KeptKey[], needs: RotationNeeds): Pr
   return rotations.filter(({ outcome }) => outcome === 'rotated')
 }
 
-/** Whether a key signs for longer than `rotateEvery`: no process that rotates automatically is running. */
+/** Whether a key has signed for longer than `rotateEvery`. Then no process that rotates keys automatically is running. */
 export function isOverdue(key: KeptKey, now: number, { rotateEvery }: KeyTimes): boolean {
   return rotateEvery !== undefined && stateOf(key, now) === 'signing' && now > key.signsFrom + rotateEvery + slack
 }

@@ -10,21 +10,23 @@ export interface KeptKey {
   publicJwk: string
   /** Undefined if the key was revoked. */
   privateSealed: string | undefined
-  /** In the key set since then. */
+  /** Since this time, the key is in the published key set. */
   createdAt: number
   signsFrom: number
-  /** Known as soon as there is a successor. */
+  /** Undefined until there is a next key. */
   retirement: Retirement | undefined
   revokedAt: number | undefined
 }
 
-/** How a key ends. Times are milliseconds since 1970. */
+/**
+ * The times after which a key no longer signs, is no longer published, and no longer verifies, in milliseconds since 1970.
+ */
 export interface Retirement {
-  /** When its successor takes over. */
+  /** From this time, the next key signs instead. */
   at: number
-  /** When all that it signed has expired, and it is removed from the key set. */
+  /** When everything that the key signed has expired. Then the key is removed from the published key set. */
   publishedUntil: number
-  /** Until when an ID token that it signed is accepted as `id_token_hint`. */
+  /** Until when an ID token that the key signed is accepted as `id_token_hint`. */
   verifiesUntil: number
 }
 
@@ -39,26 +41,26 @@ type KeyRow = RowOf<Omit<KeptKey, 'retirement'>> & {
 
 export type SigningKeyStore = ReturnType<typeof createSigningKeyStore>
 
-/** Stores the signing keys, private keys encrypted. Changes are announced under the topic `signing_keys`. */
+/** Stores the signing keys; private keys are encrypted. Changes are announced under the topic `signing_keys`. */
 export function createSigningKeyStore(database: Database) {
   const announce = (kid: string) => [{ topic: 'signing_keys', key: kid }]
 
   return {
-    /** Newest generation first. */
+    /** Resolves to the keys of each algorithm, the newest generation first. */
     async list(): Promise<KeptKey[]> {
       const rows = await database.read<KeyRow>('select * from signing_keys order by algorithm, generation desc')
       return rows.map(toKey)
     },
 
-    /** Adds a key, unless its generation exists: if two nodes start at once, only one key is added. */
+    /** Adds a key, unless a key of this generation exists. So if two nodes start at the same time, only one key is added. */
     async add(key: NewKey): Promise<void> {
       await database.step(insert(key), { announce: announce(key.kid) })
     },
 
     /**
-     * Adds the next key, and sets the end of the one before. Resolves to false if a key of that generation exists: then
-     * another process was faster, and nothing has changed.
-     * @param revoke a key to revoke. Keys that do not sign yet were stored beside it and are revoked too
+     * Adds the next key, and sets the retirement of the key before. Resolves to false if a key of this generation exists:
+     * then another process was faster, and nothing has changed.
+     * @param revoke a key to revoke. Keys that do not sign yet are also revoked, because they were stored beside it
      */
     async succeed(next: NewKey, retirement: Retirement, revoke?: { kid: string; now: number }): Promise<boolean> {
       const rows = await database.step(insert(next), {
@@ -68,7 +70,7 @@ export function createSigningKeyStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Makes a published key sign now. Resolves to false if it signs already or was revoked. */
+    /** Makes a published key sign now. Resolves to false if the key signs already or was revoked. */
     async hasten(next: KeptKey, now: number, retirement: Retirement): Promise<boolean> {
       const rows = await database.step(
         {
@@ -82,8 +84,8 @@ export function createSigningKeyStore(database: Database) {
     },
 
     /**
-     * Extends the ends of keys that still sign, after the lifetimes in the configuration were raised: each is kept until
-     * all that it signs has expired. Lifetimes in milliseconds.
+     * Extends how long keys are kept, after the lifetimes in the configuration were raised: each key that still signs is
+     * kept until everything that it signs has expired. Lifetimes are in milliseconds.
      */
     async keepAtLeast(
       now: number,
@@ -103,7 +105,7 @@ export function createSigningKeyStore(database: Database) {
       )
     },
 
-    /** Removes the keys that verify nothing any more. Revoked keys stay in the list, for the record. */
+    /** Removes keys that no longer verify anything. Revoked keys stay in the list as a record. */
     async forgetRemoved(now: number): Promise<void> {
       await database.step({
         sql: 'delete from signing_keys where verifies_until <= $1 and revoked_at is null returning kid',
@@ -121,7 +123,7 @@ function insert(key: NewKey): Statement {
   }
 }
 
-/** Keys that retire earlier are not changed. */
+/** Returns the statement that sets the retirement of all earlier keys. Keys that retire before that time are not changed. */
 function retireBefore(
   { algorithm, generation }: Pick<KeptKey, 'algorithm' | 'generation'>,
   { at, publishedUntil, verifiesUntil }: Retirement,

@@ -1,6 +1,6 @@
 /**
- * Keeps the current signing keys in memory. A node gets an announcement of each change, sets a timer for the next change of
- * state, and polls for changes that were not announced: on SQLite, those made by a command in another process.
+ * Keeps the current signing keys in memory. A node receives an announcement of each change and sets a timer for the next
+ * change of a key's state. It also polls, because on SQLite changes by a command in another process are not announced.
  */
 import type { Audit } from '../../platform/audit.ts'
 import type { Log } from '../../platform/log.ts'
@@ -26,13 +26,13 @@ export interface WatchNeeds extends RotationNeeds {
   audit: Audit
 }
 
-/** Milliseconds between two reads without an announcement. */
+/** Milliseconds between two reads of the keys if no change is announced. */
 const pollIntervalMs = 5_000
 
-/** Milliseconds: a timer cannot run for a month. */
+/** Upper limit for a timer in milliseconds: Node.js timers cannot run for a month. */
 const longestSleepMs = 24 * 3600_000
 
-/** @throws if a key cannot be decrypted: it was encrypted with another secret */
+/** @throws if a key cannot be decrypted, because it was encrypted with another secret */
 export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningKeyWatch> {
   const { clock, vault, log } = needs
   await needs.keys.keepAtLeast(clock.now(), needs.times)
@@ -46,7 +46,7 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
   let cancelAlarm = () => {}
   let stopListening = () => {}
 
-  /** Updates the states of the known keys by the clock. */
+  /** Determines the states of the known keys by the clock. If a state has changed, passes the keys to their users. */
   function turn(): void {
     const now = clock.now()
     const next = statesAsText(kept, now)
@@ -85,7 +85,7 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
     return rotations.length > 0
   }
 
-  /** After an error, the keys read before stay in use. */
+  /** Logs an error instead of throwing it. After an error, the keys that were read before stay in use. */
   async function trying(work: () => void | Promise<void>): Promise<void> {
     try {
       await work()
@@ -118,7 +118,7 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
   }
 }
 
-/** The state of each key as text. If it is unchanged, the users of the keys need no update. */
+/** Returns the states of all keys in use as text. If the text is unchanged, the users of the keys need no update. */
 function statesAsText(kept: KeptKey[], now: number): string {
   const states = kept.map((key) => [key.kid, stateOf(key, now)] as const)
   return JSON.stringify(states.filter(([, state]) => useful.includes(state)))

@@ -164,7 +164,7 @@ test('every spelling that Node accepts as an IPv6 address is in the networks of 
   fc.assert(
     fc.property(fc.ipV6(), (spelling) => {
       const usual = new SocketAddress({ address: spelling, family: 'ipv6' }).address
-      // A mapped address may be written without dots; no caller's address is.
+      // A mapped address may be written without dots, but the address of a caller is never written like this.
       fc.pre(!usual.startsWith('::ffff:'))
       assert.deepEqual(networksOf(spelling), networksOf(usual))
     }),

@@ -1,17 +1,17 @@
 /**
- * Which IP addresses are on the public internet. Every address that a client makes the server call must be. The ranges are
- * listed here because those of ipaddr.js exclude less (docs/decisions/0022-libraries-weighed.md).
+ * Determines which IP addresses are on the public internet. Every address that the server calls for a client must be public.
+ * The ranges are listed here because ipaddr.js excludes fewer addresses (docs/decisions/0022-libraries-weighed.md).
  */
 import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
-/** IPv4 is public unless listed here (IANA special-purpose registry, and one address that is special in Azure). */
+/** IPv4 ranges that are not public: the IANA special-purpose registry, and one address that is special in Azure. */
 const special4 = subnets('ipv4', [
   '0.0.0.0/8', // this network, unspecified
   '10.0.0.0/8', // private
   '100.64.0.0/10', // carrier-grade NAT
   '127.0.0.0/8', // loopback
-  '168.63.129.16/32', // looks public, but is the host's own control service inside Azure
+  '168.63.129.16/32', // in Azure, the control service of the host, although the address looks public
   '169.254.0.0/16', // link-local, cloud metadata
   '172.16.0.0/12', // private
   '192.0.0.0/24', // protocol assignments
@@ -26,19 +26,20 @@ const special4 = subnets('ipv4', [
 ])
 
 /**
- * IPv6 is public only if it is global unicast. That excludes loopback, unique-local, link-local and multicast, and the forms
- * that contain an IPv4 address (mapped, compatible, NAT64).
+ * An IPv6 address is public only if it is global unicast. This excludes loopback, unique-local, link-local and multicast
+ * addresses, and the forms that contain an IPv4 address (mapped, compatible, NAT64).
  */
 const global6 = subnets('ipv6', ['2000::/3'])
 
+/** Global unicast addresses that are not public. */
 const special6 = subnets('ipv6', [
   '2001::/23', // protocol assignments: Teredo, benchmarking, ORCHID
   '2001:db8::/32', // documentation
-  '2002::/16', // 6to4, carries an IPv4 address inside
+  '2002::/16', // 6to4, contains an IPv4 address
   '3fff::/20', // documentation
 ])
 
-/** @param ip an address as the system writes it. Anything else (a name, an unusual notation, a zone) is not public. */
+/** @param ip an address as the system writes it. Any other text (a name, an unusual notation, a zone) is not public. */
 export function isPublicAddress(ip: string): boolean {
   if (ip.includes('%')) return false
   const version = isIP(ip)
@@ -47,7 +48,7 @@ export function isPublicAddress(ip: string): boolean {
   return false
 }
 
-/** Parses addresses and CIDR ranges, as in settings. */
+/** Parses addresses and CIDR ranges, as they are written in settings. */
 export function rangesOf(ranges: readonly string[]): BlockList {
   const list = new BlockList()
   for (const range of ranges) {
@@ -66,12 +67,12 @@ export function isWithin(address: string | undefined, ranges: BlockList): boolea
   return ranges.check(plain, isIPv6(plain) ? 'ipv6' : 'ipv4')
 }
 
-/** Returns an IPv4-mapped IPv6 address as IPv4: a listener on all addresses sees IPv4 callers as mapped ones. */
+/** Returns an IPv4-mapped IPv6 address as IPv4: a server that listens on `::` gets IPv4 addresses in the mapped form. */
 export function plainAddress(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/i, '')
 }
 
-/** Returns the network that counts as one caller: the address in IPv4, the /64 in IPv6. */
+/** Returns the network that counts as one caller: the IPv4 address itself, or the /64 of an IPv6 address. */
 export function networkOf(address: string): string {
   if (!address.includes(':')) return address
   const plain = plainAddress(address)
@@ -79,8 +80,8 @@ export function networkOf(address: string): string {
 }
 
 /**
- * Returns the networks of an address, for limits that are shared fairly between networks, narrow before wide: the /24 of an
- * IPv4 address, the /64 and the /48 of an IPv6 address. Text that is not an address is in a network of its own, `unknown`.
+ * Returns the networks of an address, for limits that are shared fairly between networks: the /24 of an IPv4 address, or the
+ * /64 and then the /48 of an IPv6 address. For a text that is not an address, the network is `unknown`.
  *
  * @example
  * networksOf('192.0.2.7') // ['192.0.2.0/24']

@@ -1,4 +1,4 @@
-/** How bodies are received, and how errors become responses. */
+/** Receives request bodies, and converts errors to responses. */
 import type { OutgoingHttpHeaders } from 'node:http'
 import type {
   FastifyError,
@@ -15,17 +15,17 @@ import { refuseOtherSpellings } from './one-spelling.ts'
 import { isUnstorableForDatabase } from './outside-text.ts'
 import { answerUnavailable, isUnavailable, jsonErrorHeaders, Unavailable, type UnavailablePage } from './unavailable.ts'
 
-/** The largest body that is read. A signed request with all its claims is a tenth of it. */
+/** The largest body that is read, in bytes. A signed request with all its claims has a tenth of this size. */
 export const MAX_BODY_BYTES = 64 * 1024
 
-/** Options for Fastify's constructor; `edge` does the rest. */
+/** Options for Fastify's constructor. `edge` makes all other settings. */
 export const edgeOptions = {
-  // Calls that arrive while the server closes are answered by their routes; Fastify's own 503 has another format.
+  // Calls that arrive while the server closes are answered by their routes, because Fastify's own 503 has another format.
   return503OnClosing: false,
   bodyLimit: MAX_BODY_BYTES,
-  // No route has a schema. The schema compiler that Fastify would load is larger than the rest of it.
+  // No route has a schema. The schema compiler that Fastify would load is larger than the rest of Fastify.
   schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
-  // Without this, Fastify repeats a malformed path in its response.
+  // Without this, Fastify includes the malformed path in its response.
   frameworkErrors: (_error, _request, reply) => {
     setCommonHeaders(reply)
     answerOAuthError(reply, malformed())
@@ -36,7 +36,10 @@ function noSchemas(): never {
   throw new Error('routes have no schemas')
 }
 
-/** Milliseconds in which a caller must send something, each from the first byte, or from when it connected. */
+/**
+ * Milliseconds in which a caller must send a part of its request. The time begins with the first byte, or with the connection
+ * as long as no byte has arrived.
+ */
 export interface CallerTimeouts {
   headers: number
   /** Headers and body. */
@@ -45,7 +48,7 @@ export interface CallerTimeouts {
 
 const callerPatience: CallerTimeouts = { headers: 10_000, request: 30_000 }
 
-/** Options for Node's server that close connections of callers that send slowly or nothing. */
+/** Options for Node's server that close the connections of callers that send too slowly or send nothing. */
 export function serverTimeouts({ headers, request } = callerPatience) {
   return {
     headersTimeout: headers,
@@ -54,7 +57,10 @@ export function serverTimeouts({ headers, request } = callerPatience) {
   }
 }
 
-/** Whether an unread body would have to be received before the connection can be used again. */
+/**
+ * Whether the body is too large to be received and discarded, without which the connection cannot be used again. A body of
+ * unknown size counts as too large.
+ */
 export function isTooLargeToDrain({ headers }: FastifyRequest): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES
 }
@@ -65,15 +71,15 @@ export function answerOAuthError(reply: FastifyReply, refusal: OAuthError): void
 }
 
 /**
- * Prepares a response for an error that is expected thousands of times a second. It is made once, written without Fastify,
- * which would process the same values each time, and logged at level debug only.
+ * Returns a function that sends the response for an error that occurs thousands of times a second. The response is prepared
+ * once. It is written without Fastify, which would process the same values each time, and logged at level debug only.
  */
 export function precomputedResponse(refusal: OAuthError): (reply: FastifyReply) => FastifyReply {
   const body = JSON.stringify(membersOf(refusal))
   const headers = { ...jsonErrorHeaders, 'content-length': Buffer.byteLength(body) }
   return (reply) => {
     reply.isUsual = true
-    // Headers set before are included, for instance a nonce.
+    // Headers that other code has set on the reply are included, for instance a nonce.
     const all = { ...headers, ...reply.server.commonHeaders, ...(reply.getHeaders() as OutgoingHttpHeaders) }
     const { raw } = reply.hijack()
     atTheEndOfTheTurn(() => raw.writeHead(refusal.status, all).end(body))
@@ -84,9 +90,9 @@ export function precomputedResponse(refusal: OAuthError): (reply: FastifyReply) 
 let answers: (() => void)[] = []
 
 /**
- * Collects the responses of one turn of the event loop and sends them together, once all requests that arrived in it are
- * read. Sent one by one, each would wake the receiver, and that takes longer than a poll. (Other responses are sent together
- * anyway, when the statement they waited for is done.)
+ * Collects the responses of one turn of the event loop, and sends them together after all requests of that turn have been
+ * read. If they were sent one by one, each of them would wake the receiving process, which takes longer than a poll. (Other
+ * responses are sent together anyway, when the database statement that they waited for is done.)
  */
 function atTheEndOfTheTurn(answer: () => void): void {
   if (answers.length === 0) setImmediate(answerAll)
@@ -111,7 +117,7 @@ declare module 'fastify' {
 }
 
 /**
- * Installs raw bodies, error responses and log lines. Must be called before routes are added.
+ * Sets up raw bodies, error responses and log lines for `app`. Must be called before routes are added.
  *
  * @param page the page for browsers while the server is unavailable
  * @param more additional headers for every response
@@ -135,7 +141,7 @@ export function edge(app: FastifyInstance, log: Log, page?: UnavailablePage, mor
   })
 }
 
-/** Returns the body as received, for `readForm` and similar functions; empty if there was none. */
+/** Returns the body as received, for `readForm` and similar functions. The buffer is empty if there was no body. */
 export function rawBody(request: FastifyRequest): Buffer {
   return Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0)
 }
@@ -146,7 +152,7 @@ type CommonMethod = (typeof commonMethods)[number]
 
 /** Answers all methods except `methods` at `path` with 405. The caller adds the routes of `methods`. */
 export function onlyMethods(app: FastifyInstance, path: string, methods: CommonMethod[]): void {
-  // Fastify adds HEAD to each GET.
+  // Fastify adds HEAD to each GET route.
   const allowed = methods.includes('GET') ? [...new Set<CommonMethod>([...methods, 'HEAD'])] : methods
   const headers = { Allow: allowed.join(', ') }
   app.route({
@@ -159,10 +165,10 @@ export function onlyMethods(app: FastifyInstance, path: string, methods: CommonM
   })
 }
 
-/** Fastify's own parsers replace, guess and merge; ours reject (see form.ts). */
+/** Fastify's own parsers correct invalid input. The functions in `form.ts` reject it, and need the body as received. */
 function keepBodiesRaw(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
-  // Fastify caches a parser by its exact type, and parses all other types anew with each call: most calls are forms.
+  // Fastify caches the parser of an exact type, and parses any other type again with each call. Most calls are forms.
   const types = ['application/x-www-form-urlencoded', '*']
   app.addContentTypeParser(types, { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) =>
     done(null, body),
@@ -222,7 +228,7 @@ function setCommonHeaders(reply: FastifyReply): void {
   reply.headers(reply.server.commonHeaders)
 }
 
-/** The route's pattern, never the URL: a URL may contain an auth_req_id. */
+/** Returns the log line of a request. It contains the route's pattern, not the URL: a URL may contain an auth_req_id. */
 function lineFor(request: FastifyRequest, reply: FastifyReply) {
   return {
     request: request.id,
@@ -233,13 +239,13 @@ function lineFor(request: FastifyRequest, reply: FastifyReply) {
   }
 }
 
-/** The error for input that cannot be read or stored. */
+/** Returns the error for input that cannot be read or stored. */
 export const malformed = () => new OAuthError('invalid_request', 'the request is malformed')
 
 const tooLarge = () =>
   new OAuthError('invalid_request', `the body is larger than ${MAX_BODY_BYTES} bytes`, { status: 413 })
 
-/** Whether Fastify itself rejected the request, including an incomplete body. */
+/** Whether Fastify itself rejected the request, for instance because its body is incomplete. */
 function isBadRequest(error: Error & Partial<FastifyError>): boolean {
   return error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500
 }

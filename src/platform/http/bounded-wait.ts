@@ -1,6 +1,6 @@
 /**
- * Waiting for a service that the operator has configured, for instance another provider where users sign in. Any caller can
- * cause such a wait, so a waiting call holds no slot, and the number of waiting calls is limited.
+ * Waits for a service that the operator has configured, for instance another OpenID provider where users sign in. Anonymous
+ * callers can cause such waits. So a waiting call holds no slot, and the number of waiting calls is limited.
  */
 import { networksOf } from './address.ts'
 import { Bounds } from './bounds.ts'
@@ -9,10 +9,10 @@ import type { LoadShedding, Slot } from './load-shedding.ts'
 /** @throws {Overloaded} if too many calls wait already */
 export type BoundedWait = <T>(slot: Slot | undefined, work: () => Promise<T>) => Promise<T>
 
-/** A network is the /24 of an IPv4 address, or the /64 and the /48 of an IPv6 address, each counted separately. */
+/** Upper limits for waiting calls. A network is the /24 in IPv4; in IPv6, the /64 and the /48 are counted separately. */
 export const waitLimits = { eachNetwork: 100, inAll: 1000 }
 
-/** Returns a function that runs `work` without the slot of its call, within the limits. */
+/** Returns a function that runs `work` within the limits. The call holds no slot while `work` runs. */
 export function createBoundedWait(releaseSlotWhile: LoadShedding['releaseSlotWhile']): BoundedWait {
   const waiting = new Bounds(waitLimits.inAll)
   return async (slot, work) => {
@@ -26,5 +26,5 @@ export function createBoundedWait(releaseSlotWhile: LoadShedding['releaseSlotWhi
   }
 }
 
-/** For work that does not leave this process. */
+/** Runs `work` without limits, for work that does not leave this process. */
 export const noWait: BoundedWait = (_slot, work) => work()

@@ -1,13 +1,13 @@
-/** Counters with upper bounds, in all and for each key; what exceeds a bound is refused at once. */
+/** Counters with upper bounds: one bound for all entries, and one for each key. An entry beyond a bound is refused at once. */
 import { Overloaded } from './unavailable.ts'
 
-/** At most `most` under `key` at the same time. */
+/** At most `most` entries are counted under `key` at the same time. */
 export interface Bound {
   key: string
   most: number
 }
 
-/** Counters for `inAll` and for each key. */
+/** Counters with the bound `inAll` for all entries, and with bounds for each key. */
 export class Bounds {
   readonly #inAll: number
   readonly #counts = new Map<string, number>()
@@ -17,15 +17,15 @@ export class Bounds {
     this.#inAll = inAll
   }
 
-  /** The number in all. */
+  /** The number of all entries. */
   get count(): number {
     return this.#count
   }
 
   /**
-   * Counts one under each of the keys. Returns the function that removes it.
+   * Counts one entry under each of the keys. Returns the function that removes the entry.
    *
-   * @throws {Overloaded} if the bound in all, or of one of the keys, is reached
+   * @throws {Overloaded} if the bound for all entries, or the bound of one of the keys, is reached
    */
   enter(bounds: readonly Bound[]): () => void {
     const isFull = ({ key, most }: Bound) => (this.#counts.get(key) ?? 0) >= most

@@ -1,6 +1,6 @@
-/** Names browser and system from `User-Agent`, for users; the header is untrusted. */
+/** Names the browser and the operating system for users, from `User-Agent`. This header is untrusted. */
 
-/** The first match counts: most browsers name others besides themselves. */
+/** The first match counts, because most browsers also name other browsers in the header. */
 const browsers: [RegExp, string][] = [
   [/\bEdg(e|A|iOS)?\//, 'Edge'],
   [/\b(OPR|Opera)\//, 'Opera'],
@@ -20,7 +20,7 @@ const systems: [RegExp, string][] = [
   [/\bLinux\b/, 'Linux'],
 ]
 
-/** Returns names that need no translation, such as "Firefox · Windows"; empty if neither is known. */
+/** Returns names that need no translation, such as "Firefox · Windows". Empty if browser and system are unknown. */
 export function browserName(userAgent = ''): string {
   return [browsers, systems]
     .flatMap((known) => known.find(([pattern]) => pattern.test(userAgent))?.[1] ?? [])

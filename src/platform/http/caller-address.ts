@@ -1,10 +1,10 @@
-/** Determines a caller's address behind proxies. */
+/** Determines the address of a caller that calls through proxies. */
 import type { IncomingMessage } from 'node:http'
 import { isIPv4, isIPv6, SocketAddress } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { isWithin, plainAddress, rangesOf } from './address.ts'
 
-/** Stands for an unknown address: it is in no range, and all callers with it are one network for limits. */
+/** Stands for an unknown address. It is in no range. For limits, all callers with unknown addresses are one network. */
 export const UNKNOWN_ADDRESS = 'unknown'
 
 declare module 'fastify' {
@@ -14,12 +14,12 @@ declare module 'fastify' {
   }
 }
 
-/** The part of a call that is needed. */
+/** The part of a call from which the address is determined. */
 export type AddressedCall = Pick<IncomingMessage, 'headers'> & { socket: { remoteAddress?: string | undefined } }
 
 /**
  * Makes `request.ip` the caller's address, in its canonical form. Fastify's own `trustProxy` must stay off: it accepts
- * entries that are not addresses, with a port for instance.
+ * entries that are not addresses, for instance entries with a port.
  *
  * @param trusted addresses and ranges of the proxies whose `X-Forwarded-For` is trusted
  */
@@ -35,14 +35,16 @@ export function nameCallers(app: FastifyInstance, trusted: readonly string[]): v
 }
 
 /**
- * Each proxy appends the address that called it to `X-Forwarded-For`. So the header is read from the right, hop by hop, while
- * the previous hop is a trusted proxy; the first address that is not one is the caller. Anything to the left of it was
- * written by the caller and is ignored. If the caller's entry is not an address, the caller is unknown: the last proxy's
- * address instead would give the caller that proxy's rights.
+ * Returns a function that determines the address of a caller.
+ *
+ * Each proxy appends to `X-Forwarded-For` the address that called the proxy. So the header is read from the right, entry by
+ * entry, as long as the previous address belongs to a trusted proxy. The first address that does not belong to a trusted
+ * proxy is the caller's. The entries to the left of it were written by the caller and are ignored. If the caller's entry is
+ * not an address, the caller is unknown: the address of the last proxy would give the caller the rights of that proxy.
  */
 export function createCallerAddress(trusted: readonly string[]): (call: AddressedCall) => string {
   const proxies = rangesOf(trusted)
-  /** Cached for each connection: its peer does not change. */
+  /** The address of the peer of each connection, cached because it does not change. */
   const peers = new WeakMap<object, string | undefined>()
 
   function peerOf(socket: AddressedCall['socket']): string | undefined {
@@ -73,7 +75,7 @@ export function createCallerAddress(trusted: readonly string[]): (call: Addresse
   }
 }
 
-/** Some proxies add the port: `192.0.2.7:4711`, `[2001:db8::7]:4711`. */
+/** Removes the port, which some proxies add: `192.0.2.7:4711`, `[2001:db8::7]:4711`. */
 function withoutPort(entry: string): string {
   const [, v4, v6] = /^(?:(\d[\d.]+):\d{1,5}|\[([\d:a-f.%]+)\](?::\d{1,5})?)$/i.exec(entry) ?? []
   if (v4 !== undefined) return v4
@@ -81,8 +83,8 @@ function withoutPort(entry: string): string {
 }
 
 /**
- * Returns the canonical spelling of an address: IPv6 compressed and in lower case, without the zone (which has meaning on one
- * machine only), a mapped IPv4 address as IPv4. Returns undefined if it is not an address.
+ * Returns the canonical spelling of an address. An IPv6 address is compressed and in lower case, without its zone (which has a
+ * meaning only on one machine). A mapped IPv4 address becomes IPv4. Returns undefined if the text is not an address.
  */
 function readAddress(text: string): string | undefined {
   if (isIPv4(text)) return text

@@ -1,26 +1,26 @@
-/** Counts the calls in work for each client. */
+/** Counts the calls in progress for each client. */
 
-/** A client's calls in work. */
+/** The number of calls in progress of one client. */
 export interface Share {
   readonly client: string
   inWork: number
 }
 
-/** Clients without a call in work whose entry is kept: a polling client begins and ends thousands a second. */
+/** Number of clients without calls whose entries are kept: a polling client begins and ends thousands of calls a second. */
 const usualIdle = 1_000
 
 export class ClientShares {
   readonly #shares = new Map<string, Share>()
-  /** Clients with a call in work. */
+  /** The number of clients with a call in progress. */
   #busy = 0
   #tidyAt = usualIdle
 
-  /** Returns the client's calls in work. */
+  /** Returns the number of the client's calls in progress. */
   inWorkOf(client: string): number {
     return this.#shares.get(client)?.inWork ?? 0
   }
 
-  /** Returns the number of clients with calls in work, this one included in any case. */
+  /** Returns the number of clients with calls in progress. The given client is always counted. */
   clientsWith(client: string): number {
     return this.#busy + (this.inWorkOf(client) === 0 ? 1 : 0)
   }

@@ -1,13 +1,14 @@
-/** The connection that waits for a response and may be closed. */
+/** The connection of a caller that waits for a response and may close the connection. */
 import type { FastifyReply } from 'fastify'
 import { OAuthError } from '../oauth-error.ts'
 
 export interface IncomingConnection {
-  /** Whether the connection is known to be closed. */
+  /** Returns whether the connection is known to be closed. */
   isClosed(): boolean
   /**
-   * Must be awaited before work that is done only once: a caller that disconnected tries again, at this or another node. A
-   * process that was paused, while its machine was moved for instance, finds calls that were abandoned long ago.
+   * Must be awaited before work that can be done only once: a caller that has disconnected tries again, at this node or
+   * another, and the work must be left for that second call. A process that was paused, for instance while its machine was
+   * moved, finds calls whose callers disconnected long ago.
    *
    * @throws {OAuthError} if the connection is closed
    */
@@ -21,7 +22,7 @@ export function callerOf({ raw }: Pick<FastifyReply, 'raw'>): IncomingConnection
   return {
     isClosed,
     async throwIfClosed() {
-      // The end of a connection is read after its data: in the next turn of the event loop, if both were there.
+      // Node reads the end of a connection after its data. If both have arrived, it reads the end one turn later.
       await turn()
       await turn()
       if (isClosed()) throw new OAuthError('invalid_request', 'the connection ended before the answer')
@@ -32,7 +33,7 @@ export function callerOf({ raw }: Pick<FastifyReply, 'raw'>): IncomingConnection
 
 let underWay: Promise<void> | undefined
 
-/** Waits for the rest of this turn of the event loop. Shared, so that calls which continue together are written together. */
+/** Resolves after this turn of the event loop, for all callers together, so that their responses are written together. */
 function turn(): Promise<void> {
   underWay ??= new Promise((resolve) =>
     setImmediate(() => {

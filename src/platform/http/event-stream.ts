@@ -1,11 +1,11 @@
-/** Server-sent events: a response that stays open and sends news to a page. */
+/** Server-sent events: a response that stays open and sends events to a page. */
 import type { FastifyReply } from 'fastify'
 import type { Clock } from '../clock.ts'
 import { OAuthError } from '../oauth-error.ts'
 import { callerOf } from './connection.ts'
 
 export interface EventStream {
-  /** @param data one line */
+  /** Sends an event. @param data one line */
   send(event: string, data: string): void
   /** Ends the stream. The page reconnects by itself after a while. */
   end(): void
@@ -13,16 +13,16 @@ export interface EventStream {
 
 export interface StreamOptions {
   clock: Clock
-  /** Whether the stream may stay open; called at each heartbeat. */
+  /** Returns whether the stream may stay open. Called at each heartbeat. */
   mayGoOn?(): boolean
-  /** Called once, whichever side ends the stream. */
+  /** Called once when the server or the page has ended the stream. */
   onEnd(): void
 }
 
-/** Milliseconds between two heartbeats: proxies close idle connections. */
+/** Milliseconds between two heartbeats, which are sent because proxies close idle connections. */
 const heartbeatMs = 25_000
 
-/** Takes over the reply and begins the stream. If the connection is closed already, `onEnd` is called soon. */
+/** Takes over the reply and begins the stream. If the connection is already closed, `onEnd` is called after the return. */
 export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: StreamOptions): EventStream {
   const caller = callerOf(reply)
   reply.hijack()
@@ -33,7 +33,7 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
     'cache-control': 'no-store',
     'x-accel-buffering': 'no',
   })
-  // If it ends because the server stops, the page reconnects soon, to another server.
+  // If the stream ends because the server stops, the page reconnects after one second, to another server.
   raw.write('retry: 1000\n\n')
   let isOver = false
   let cancelBeat = () => {}
@@ -64,7 +64,7 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
   }
 }
 
-/** Returns the error for a page beyond the limit. Without a stream, it shows the current state each time it is opened. */
+/** Returns the error for a page beyond the limit. Without a stream, a page shows the state at the time it was opened. */
 export function tooManyStreams(): OAuthError {
   return new OAuthError('access_denied', 'too many event streams are open already; close some pages', {
     status: 429,

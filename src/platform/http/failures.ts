@@ -1,12 +1,15 @@
-/** Remembers what failed, and for how long it is not tried again: each failure in a row doubles the pause. */
+/**
+ * Remembers, by key, which operations have failed. A failed operation is not tried again during a pause; each further failure
+ * doubles the pause.
+ */
 import type { Clock } from '../clock.ts'
 
 export interface FailureOptions {
   /** The pause after the first failure. */
   firstPauseMs: number
-  /** The longest pause: recovery is noticed after it at the latest. */
+  /** The longest pause. After this time at the latest, the operation is tried again. */
   longestPauseMs: number
-  /** Failures that are remembered; beyond this, the oldest is dropped. */
+  /** Upper limit for the failures that are remembered. Beyond this limit, the oldest is dropped. */
   most: number
   clock: Clock
 }
@@ -25,7 +28,7 @@ export class Failures {
     this.#options = options
   }
 
-  /** @throws the error of the last attempt, while its pause lasts */
+  /** @throws the error of the last attempt, if the pause after it has not ended */
   throwIfPaused(key: string): void {
     const failure = this.#failures.get(key)
     if (failure !== undefined && this.#options.clock.now() < failure.until) throw failure.error

@@ -1,7 +1,7 @@
 /**
- * A short queue for slow work, fair between groups of callers: they take turns, and the places of each group are limited. If
- * all places are taken, the group with the most waiting callers gives one up to a group that has fewer: a few callers that
- * return again and again do not shut out the others. A caller that gets no place is refused at once.
+ * A short queue for slow work that is fair between groups of callers. The groups take turns, and the places of each group are
+ * limited. If all places are taken, the group with the most places gives one up to a group that has fewer. So a few callers
+ * that return again and again do not exclude the other callers. A caller that gets no place is refused at once.
  */
 
 import { OAuthError } from '../oauth-error.ts'
@@ -9,41 +9,43 @@ import { networksOf } from './address.ts'
 import type { IncomingConnection } from './connection.ts'
 import { Overloaded } from './unavailable.ts'
 
-/** Callers that share places, for instance those of a network or a client. */
+/** Callers that share places, for instance the callers from one network, or the calls of one client. */
 export interface PlaceGroup {
   name: string
-  /** Most places of the group, including callers that have their turn. */
+  /** Upper limit for the places of the group, including the places of callers that have their turn. */
   most: number
 }
 
 export interface QueuedCaller {
-  /** The groups of the caller, the largest first. Turns alternate between the largest groups, and so within each. */
+  /** The groups of the caller, the largest first. Turns alternate between the largest groups, then between smaller groups. */
   groups: readonly PlaceGroup[]
-  /** A caller that disconnects while waiting frees its place. */
+  /** If the caller closes this connection while it waits, its place is freed. */
   connection?: Pick<IncomingConnection, 'isClosed' | 'onClose'> | undefined
 }
 
 export interface FairQueue {
-  /** Whether such a caller would get a place now, including one that another group must give up. */
+  /** Returns whether a caller of these groups would get a place now: a free one, or one that another group must give up. */
   hasPlaceFor(caller: Pick<QueuedCaller, 'groups'>): boolean
   /**
-   * Takes a place, and runs `work` when it is this caller's turn, possibly at once. No work begins before: a caller that is
-   * refused or disconnects has cost only a place. Work that has begun cannot be stopped and keeps its turn until it ends,
-   * even if its caller disconnects.
+   * Takes a place, and runs `work` when it is this caller's turn, possibly at once. `work` does not run if the caller is
+   * refused, or disconnects before its turn. Work that has begun cannot be stopped. It keeps its turn until it ends, even if
+   * its caller disconnects.
    *
-   * @throws {Overloaded} at once, if there is no place for this caller; or while waiting, if the place was given up
+   * @throws {Overloaded} at once if there is no place for this caller, or later if the waiting caller must give up its place
    * @throws {CallerLeft} if the caller disconnected before its turn
    */
   withTurn<Result>(caller: QueuedCaller, work: () => Promise<Result>): Promise<Result>
-  /** Returns the number of places taken, and of callers that have their turn. */
+  /** Returns the number of places that are taken, and the number of callers that have their turn. */
   counts(): { places: number; turns: number }
 }
 
 /**
- * Returns the groups of a caller that has not authenticated: its network, and the wider network that contains it.
+ * Returns the groups of a caller that has not authenticated: all callers of this kind, its wide network (only in IPv6), and
+ * its narrow network.
  *
  * @param kind the kind of work: callers of different kinds share no places
- * @param most places of all callers of this kind, of an IPv6 /48, and of an IPv4 /24 or an IPv6 /64
+ * @param most upper limits for the places of all callers of this kind (`inAll`), of an IPv6 /48 (`wide`), and of an IPv4 /24
+ * or an IPv6 /64 (`narrow`)
  */
 export function groupsByNetwork(
   kind: string,
@@ -58,7 +60,7 @@ export function groupsByNetwork(
   ]
 }
 
-/** The caller disconnected before its turn. */
+/** Thrown if the caller disconnected before its turn. */
 export class CallerLeft extends OAuthError {
   constructor() {
     super('invalid_request', 'the connection ended before the answer')
@@ -74,11 +76,11 @@ interface Entry {
 
 interface GroupUse {
   places: number
-  /** When a caller of the group last had a turn, as a count of turns. */
+  /** The number of the turn that a caller of the group had last; turns are counted from 1. */
   lastTurn: number
 }
 
-/** @param atOnce how many callers have their turn at the same time */
+/** Returns an empty queue. @param atOnce how many callers may have their turn at the same time */
 export function createFairQueue(atOnce: number): FairQueue {
   const taken = createTakenPlaces()
   const { entries, uses, inTheWayOf } = taken
@@ -102,7 +104,7 @@ export function createFairQueue(atOnce: number): FairQueue {
     giveTurns()
   }
 
-  /** Only for an entry that waits. */
+  /** Removes an entry that waits. @param why the error for its caller */
   function turnAway(entry: Entry, why: Error): void {
     entry.turn.reject(why)
     leave(entry)
@@ -120,7 +122,7 @@ export function createFairQueue(atOnce: number): FairQueue {
     }
   }
 
-  /** The group whose last turn is longest ago goes first; the largest groups are compared before smaller ones. */
+  /** Orders entries: the group whose last turn is longest ago goes first. The largest groups are compared first. */
   function byTurn(one: Entry, other: Entry): number {
     const lastTurnOf = ({ groups }: Entry, level: number) => uses.get(groups[level]!.name)!.lastTurn
     for (let level = 0; level < Math.min(one.groups.length, other.groups.length); level++) {
@@ -149,7 +151,7 @@ export function createFairQueue(atOnce: number): FairQueue {
   }
 }
 
-/** Which callers have places, and which of them would have to give one up. */
+/** Records which callers have places, and finds the caller that must give up its place. */
 function createTakenPlaces() {
   const entries = new Set<Entry>()
   const uses = new Map<string, GroupUse>()
@@ -157,10 +159,10 @@ function createTakenPlaces() {
 
   const placesOf = ({ name }: PlaceGroup) => uses.get(name)?.places ?? 0
   const isFull = (group: PlaceGroup) => placesOf(group) >= group.most
-  /** The places of the group next to the largest, for instance of a network. */
+  /** Returns the number of places of an entry's second largest group, for instance of its network. */
   const placesBelow = ({ groups }: Pick<Entry, 'groups'>) => (groups[1] === undefined ? 0 : placesOf(groups[1]))
 
-  /** Of the callers that wait in the group with most places, returns the last one. */
+  /** Of the callers that wait in `largest`, returns the last one of the second largest group with the most places. */
   function latestOfMost(largest: PlaceGroup): Entry | undefined {
     let found: Entry | undefined
     for (const entry of entries) {
@@ -175,14 +177,14 @@ function createTakenPlaces() {
     uses,
     /**
      * Returns the entry that must give up its place for a caller of these groups, undefined if a place is free, or `all` if
-     * none must.
+     * the caller gets no place.
      */
     inTheWayOf(groups: readonly PlaceGroup[]): Entry | undefined | 'all' {
       const [largest, ...smaller] = groups
       if (smaller.some(isFull)) return 'all'
       if (largest === undefined || !isFull(largest)) return undefined
       const latest = latestOfMost(largest)
-      // If the group would have fewer places than the caller's after that, the exchange is not fairer.
+      // After the exchange, the group of `latest` would have fewer places than the caller's group: that is not fairer.
       if (latest === undefined || placesBelow(latest) <= placesBelow({ groups }) + 1) return 'all'
       return latest
     },

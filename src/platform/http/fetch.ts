@@ -1,4 +1,4 @@
-/** `fetch` as libraries expect it, through the guarded caller. */
+/** A `fetch` function for libraries, whose calls go through the guarded caller. */
 import type { GuardedCaller } from './outgoing.ts'
 
 interface FetchOptions {

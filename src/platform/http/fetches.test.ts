@@ -28,7 +28,7 @@ function scene() {
     clock,
     begun,
     fetches,
-    /** The results so far: a document, or an error. */
+    /** Resolves to the outcome of each call: a document, or an error. */
     ask(count: number, url: Each, address: Each) {
       const outcomes = Array.from({ length: count }, (_, n) =>
         fetches.get(at(url, n), { address: at(address, n) } as Slot).catch((error: Error) => error),

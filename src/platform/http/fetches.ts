@@ -1,8 +1,11 @@
 /**
- * Documents that clients name and the server fetches: key sets, lists of a sector. An unauthenticated caller can cause a
- * fetch, so everything is limited: one fetch at a time for an address, shared by all callers that wait for it; the fetches
- * under way for each network that caused them, for each receiver, and in all; the waiting callers; and a failed fetch is not
- * repeated for a while. A waiting call holds no slot.
+ * Fetches documents from URLs that clients have chosen: key sets, and the lists of addresses of a sector. An anonymous caller
+ * can cause a fetch, so everything is limited:
+ *
+ * - There is one fetch at a time for each URL, shared by all callers that wait for the document.
+ * - The number of fetches under way is limited for each network that caused them, for each receiver, and in all.
+ * - The number of waiting callers is limited. A waiting call holds no slot.
+ * - A failed fetch is not repeated for a while.
  */
 import type { Clock } from '../clock.ts'
 import { networksOf } from './address.ts'
@@ -13,14 +16,16 @@ import { receiverOf } from './name-lookup.ts'
 
 export interface Fetches<Document> {
   /**
-   * @param slot of the call that waits
-   * @throws {Overloaded} beyond a limit
-   * @throws the error of the fetch, or of one that failed shortly before
+   * Resolves to the document at `url`.
+   *
+   * @param slot the slot of the call that waits
+   * @throws {Overloaded} if a limit is reached
+   * @throws the error of this fetch, or of an earlier fetch if the pause after it has not ended
    */
   get(url: string, slot: Slot | undefined): Promise<Document>
-  /** @throws the error of the last fetch, while its pause lasts */
+  /** @throws the error of the last fetch, if the pause after it has not ended */
   throwIfPaused(url: string): void
-  /** Fetches under way, and callers that wait for one. */
+  /** Returns the number of fetches under way, and of callers that wait for a fetch. */
   count(): { underWay: number; waiting: number }
 }
 
@@ -30,13 +35,13 @@ export interface FetchNeeds<Document> {
   clock: Clock
 }
 
-/** A network is the /24 of an IPv4 address, or the /64 and the /48 of an IPv6 address, each counted separately. */
+/** Upper limits. A network is the /24 of an IPv4 address; in IPv6, the /64 and the /48 are counted separately. */
 export const fetchLimits = {
   underWay: { eachNetwork: 8, eachReceiver: 8, inAll: 256 },
   waiting: { eachNetwork: 100, eachUrl: 200, eachNetworkAndUrl: 20, inAll: 1000 },
 }
 
-/** Recovery is noticed within half a minute. */
+/** After a failure, a fetch is possible again within half a minute. */
 const failurePauses = { firstPauseMs: 1_000, longestPauseMs: 30_000, most: 10_000 }
 
 export function createFetches<Document>({ load, releaseSlotWhile, clock }: FetchNeeds<Document>): Fetches<Document> {
@@ -61,7 +66,7 @@ export function createFetches<Document>({ load, releaseSlotWhile, clock }: Fetch
   function begin(url: string, address: string | undefined): Promise<Document> {
     const leave = underWay.enter(boundsOfFetch(url, address))
     const fetching = fetchOnce(url).finally(leave)
-    // Callers that wait handle the error; there may be none.
+    // The waiting callers handle the error. This prevents an unhandled rejection if no caller waits.
     fetching.catch(() => {})
     shared.set(url, fetching)
     return fetching

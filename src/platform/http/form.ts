@@ -2,12 +2,12 @@
 import { OAuthError } from '../oauth-error.ts'
 import { holdsOnlyStorable, isStorable } from './outside-text.ts'
 
-/** Names and values of a request, each name once, no value empty. A Map, so that no name (`__proto__`) is special. */
+/** The parameters of a request: each name once, no value empty. It is a Map, so that no name is special (`__proto__`). */
 export type Form = ReadonlyMap<string, string>
 
-/** The one parameter that may be repeated (RFC 8707 §2). To be read with `allOf`. */
+/** The only parameter that may be repeated (RFC 8707 §2). Read it with `allOf`. */
 const repeatable = 'resource'
-/** Separates its values in a form: no value can contain it. */
+/** Separates the values of the repeatable parameter in a form. No value can contain this character. */
 const separator = '\0'
 
 /** Returns all values of a parameter that may be repeated. */
@@ -19,12 +19,12 @@ const MAX_PARAMETERS = 100
 const formType = 'application/x-www-form-urlencoded'
 const jsonType = 'application/json'
 
-/** Whether the content type is that of a form, in any character set. */
+/** Whether the content type is the type of a form, with any character set. */
 export function isForm(contentType = ''): boolean {
   return contentType.split(';')[0]!.trim().toLowerCase() === formType
 }
 
-/** Reads an application/x-www-form-urlencoded body. Stricter than URLSearchParams, which replaces invalid encodings. */
+/** Reads an application/x-www-form-urlencoded body. Rejects invalid encodings, which URLSearchParams would replace. */
 export function readForm(contentType: string | undefined, body: Buffer): Form {
   if (mediaType(contentType) !== formType) throw refused(`the body must be ${formType}`)
   const pairs: [name: string, value: string][] = []
@@ -35,7 +35,7 @@ export function readForm(contentType: string | undefined, body: Buffer): Form {
 /**
  * Reads a body that may be a form or a flat JSON object. Numbers and booleans become text, null counts as absent.
  *
- * @param structures members that may have any JSON value: they become the JSON text that a form would contain
+ * @param structures names of members that may have any JSON value. Such a value becomes the JSON text that a form would contain
  */
 export function readJsonFields(
   contentType: string | undefined,
@@ -51,13 +51,13 @@ export function readJsonFields(
   )
 }
 
-/** Reads a body of any JSON. The caller must validate its content. */
+/** Reads a body that contains any JSON value. The caller must validate the value. */
 export function readJson(contentType: string | undefined, body: Buffer): unknown {
   if (mediaType(contentType) !== jsonType) throw refused(`the body must be ${jsonType}`)
   return parseJson(decodeUtf8(body))
 }
 
-/** Reads the query of an address. Secrets do not belong there. */
+/** Reads the query of a URL. A query should not contain secrets. */
 export function readQuery(url: string): Form {
   const start = url.indexOf('?')
   return readForm(formType, Buffer.from(start === -1 ? '' : url.slice(start + 1)))
@@ -77,7 +77,10 @@ function gather(pairs: [name: string, value: string][]): Form {
   return isAnyEmpty ? withoutEmpty(form) : form
 }
 
-/** An empty value counts as absent (RFC 6749 §3.1). Only after all are read, since an empty one may be the repetition. */
+/**
+ * Removes empty values: they count as absent (RFC 6749 §3.1). Called after all parameters have been read, because a parameter
+ * with an empty value also counts as a repetition.
+ */
 function withoutEmpty(form: Form): Form {
   return new Map([...form].filter(([, value]) => value !== ''))
 }
@@ -128,7 +131,7 @@ function parseJson(text: string): unknown {
   return value
 }
 
-/** Deepest nesting of JSON. Real input needs a handful of levels; deeper input aims at a stack overflow. */
+/** Upper limit for the nesting of JSON. Real input needs a few levels. Deeper input is meant to cause a stack overflow. */
 const deepest = 64
 
 /** Whether a JSON value is nested so deeply that traversing or serialising it could fail. */
@@ -144,7 +147,7 @@ function textOf(value: unknown): string {
   throw refused('every member of the JSON object must be a string, a number or a boolean')
 }
 
-/** Returns the media type in lower case, or undefined if it is missing or declares another character set than UTF-8. */
+/** Returns the media type in lower case, or undefined if the content type declares a character set other than UTF-8. */
 function mediaType(contentType = ''): string | undefined {
   if (contentType === formType) return formType
   const [type = '', ...parameters] = contentType.split(';')

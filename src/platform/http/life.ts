@@ -1,15 +1,18 @@
-/** Graceful shutdown: the end is announced, calls in work are finished, then nothing is answered any more. */
+/** Graceful shutdown: the end is announced, calls in progress are finished, and then no call is answered any more. */
 import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { type Clock, systemClock } from '../clock.ts'
 
 export interface Life {
-  /** Whether the end was announced: load balancers should send calls elsewhere, and each connection ends with its response. */
+  /** Whether the end was announced: load balancers should use other nodes, and connections are closed after a response. */
   readonly isEnding: boolean
-  /** Whether calls can no longer be answered, because what they need is closed. */
+  /** Whether calls can no longer be answered, because the database and other resources are closed. */
   readonly isShuttingDown: boolean
   announceEnd(): void
-  /** Resolves when no call is in work, including those that arrive meanwhile, or after `atMostMs` of real time. */
+  /**
+   * Resolves as soon as no call is in progress, or after `atMostMs` milliseconds of real time. Calls that arrive during the
+   * wait are waited for too.
+   */
   quiet(atMostMs: number): Promise<void>
   over(): void
 }
@@ -20,13 +23,13 @@ declare module 'fastify' {
   }
 }
 
-/** Tracks the calls of `app`, and adds `life` to it. */
+/** Tracks the calls of `app`, and adds the property `app.life`. */
 export function trackConnections(app: FastifyInstance): void {
   const inWork = createUnorderedList<ServerResponse>()
   const waiting: (() => void)[] = []
   let stage: 'serving' | 'ending' | 'over' = 'serving'
 
-  /** One function for all calls: `this` is the response that has ended. */
+  /** The same function is used for all calls: `this` is the response that has ended. */
   function leave(this: ServerResponse): void {
     inWork.remove(this)
     ;(this as Followed)[onOver]?.(this)
@@ -57,7 +60,7 @@ export function trackConnections(app: FastifyInstance): void {
   app.decorate('life', life)
   app.addHook('onRequest', ({ raw: request }, { raw: response }, done) => {
     if (life.isEnding) closeAfter(response)
-    // Injected requests of the server itself are part of a call that is tracked already.
+    // A request that the server itself injects is not tracked: it is part of a call that is already tracked.
     if (request instanceof IncomingMessage) {
       inWork.add(response)
       response.on('close', leave)
@@ -74,7 +77,7 @@ const onOver = Symbol('onOver')
 
 type Followed = ServerResponse & { [onOver]?: (response: ServerResponse) => void }
 
-/** Calls `callback` once the response has ended or its connection was closed. One function for each response. */
+/** Calls `callback` when the response has ended or its connection was closed. Only one callback for each response. */
 export function onResponseEnd(response: ServerResponse, callback: (response: ServerResponse) => void): void {
   ;(response as Followed)[onOver] = callback
 }
@@ -82,8 +85,8 @@ export function onResponseEnd(response: ServerResponse, callback: (response: Ser
 const place = Symbol('place')
 
 /**
- * The calls in work, in no order. A `Set` that gains and loses thousands of members a second makes the garbage collector keep
- * the members of its former tables alive: that took a tenth of the whole cost of a poll.
+ * Returns a list of the calls in progress, in no order. It replaces a `Set`: if thousands of members are added and removed each
+ * second, the garbage collector keeps the members of the set's former tables alive. This was a tenth of the cost of a poll.
  */
 function createUnorderedList<T extends object>() {
   type Placed = T & { [place]?: number }
@@ -114,7 +117,10 @@ export interface EndingNeeds {
   end(): Promise<void>
 }
 
-/** Returns a function that announces the end, waits `delay` seconds and ends. A second call without delay ends the wait. */
+/**
+ * Returns a function that calls `announce`, waits `delay` seconds and calls `end`. A second call without a delay ends the
+ * wait.
+ */
 export function createEnding({ clock, announce, end }: EndingNeeds) {
   let ended: Promise<void> | undefined
   let cutShort = () => {}

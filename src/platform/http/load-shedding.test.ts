@@ -17,7 +17,7 @@ test('a waiting call is not in work: its slot and its share are free meanwhile',
   app.get('/quick', ({ raw }) => inWork.withFairShare('kiosk', slotOf(raw), async () => 'done'))
   await app.listen()
   const polls = Array.from({ length: 20 }, () => call('/poll'))
-  // On separate connections: all twenty are waiting when the last of these is answered.
+  // Each call has a connection of its own: all twenty polls still wait when the last of these calls is answered.
   for (let number = 0; number < 20; number++) assert.equal(await call('/quick'), 200)
   user.resolve()
   assert.deepEqual(new Set(await Promise.all(polls)), new Set([200]))
@@ -34,7 +34,7 @@ test('failed work gives its slot and its share back', async (t) => {
 })
 
 describe('before a caller has authenticated', () => {
-  /** For strangers, authentication lasts until the test ends it; for the client itself it takes no time. */
+  /** The authentication of a stranger lasts until the test ends it. The authentication of the real client takes no time. */
   async function proving(t: TestContext, most: number) {
     const { app, inWork, call } = await scene(t, most)
     const proof = Promise.withResolvers<void>()
@@ -67,7 +67,7 @@ describe('before a caller has authenticated', () => {
     const { stranger, client, allBut, end } = await proving(t, 24)
     assert.equal(await client('victim', '203.0.113.1'), 200)
     const calls = Array.from({ length: 100 }, (_, n) => stranger('victim', `198.51.100.${n}`))
-    // A third of the slots: a quarter for all, then two thirds of half.
+    // The strangers get a third of the slots, which is two thirds of half of the slots.
     await allBut(8, calls)
     assert.equal(await client('victim', '203.0.113.1'), 200, 'from where it is known')
     assert.equal(await client('victim', '192.0.2.1'), 200, 'from where it is not known')
@@ -173,7 +173,7 @@ async function scene(t: { after(done: () => unknown): void }, most: number) {
   return { app, inWork, call: (path: string, address?: string) => statusOf(app, path, address) }
 }
 
-/** On a separate connection. */
+/** Calls a path on a connection of its own, and resolves to the status. */
 function statusOf(app: FastifyInstance, path: string, address = '192.0.2.1'): Promise<number> {
   const { port } = app.server.address() as { port: number }
   return new Promise((resolve, reject) => {

@@ -1,6 +1,6 @@
 /**
- * Limits the calls in work. A call that could not be answered soon is refused at once, before its body is read: the calls in
- * work stay fast, and the caller learns to try again later.
+ * Limits the number of calls in progress. A call beyond the limit is refused at once, before its body is read: the calls in
+ * progress stay fast, and the response asks the caller to try again later.
  */
 import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -11,33 +11,34 @@ import { Overloaded } from './unavailable.ts'
 import { type Claim, claimOf, ProvenCallers, UnprovenCallers } from './unproven-callers.ts'
 
 export interface LoadShedding {
-  /** Applies to all routes that are added to `app` from now on. */
+  /** Limits the calls of all routes that are added to `app` from now on. */
   guard(app: FastifyInstance): void
   /**
-   * Runs the authentication of a client; until it succeeds the call is counted as `unproven-callers.ts` describes.
+   * Runs the authentication of a client. Until the authentication succeeds, the call is counted as `unproven-callers.ts`
+   * describes.
    *
    * @param slot the call's slot
-   * @throws {Overloaded}
+   * @throws {Overloaded} if the limit for such calls is reached
    */
   whileProving<T>(clientId: string, slot: Slot | undefined, prove: () => Promise<T>): Promise<T>
   /**
    * Runs a client's work. Once half of the slots are taken, the other half is shared equally between clients, so that one
-   * client cannot take what others need.
+   * client cannot take the slots that other clients need.
    *
-   * @throws {Overloaded}
+   * @throws {Overloaded} if the client has its full share
    */
   withFairShare<T>(client: string, slot: Slot | undefined, work: () => Promise<T>): Promise<T>
-  /** Waits for a fetch or for a user. Meanwhile the call holds no slot and is in no share. */
+  /** Waits for `awaited`, for instance a fetch. While it waits, the call holds no slot and is in no share. */
   releaseSlotWhile<T>(slot: Slot | undefined, awaited: Promise<T>): Promise<T>
 }
 
 /** Which routes clients call, and which are exempt. */
 export interface RouteGroups {
-  /** Slots for the calls of clients, and as many again for all other calls; 0 is no limit. */
+  /** Number of slots for the calls of clients. All other calls have the same number of slots. 0 means no limit. */
   most: number
-  /** The routes that clients call. All others are called by users, and have slots of their own. */
+  /** The routes that clients call. All other routes are called by users, and have slots of their own. */
   clients: readonly string[]
-  /** Routes that are not counted: health checks, and calls that stay open on purpose and have their own limit. */
+  /** Routes whose calls are not counted: health checks, and calls that stay open on purpose and have their own limit. */
   exempt: readonly string[]
 }
 
@@ -45,13 +46,13 @@ interface RouteGroup {
   most: number
   inWork: number
   unproven: UnprovenCallers
-  /** Undefined for calls of users, which are not shared between clients. */
+  /** The shares of clients. Undefined in the group of users' calls. */
   shares: ClientShares | undefined
 }
 
 const isFull = ({ inWork, most }: RouteGroup) => inWork >= most
 
-/** The slot of a call, and the share in which it is counted at the moment. */
+/** The slot of a call, and the share in which the call is counted at the moment. */
 export class Slot {
   readonly #group: RouteGroup
   readonly #request: FastifyRequest
@@ -79,7 +80,7 @@ export class Slot {
     return this.#isOver
   }
 
-  /** Counts the call for the client, unless it is counted already. @throws {Overloaded} if the client has its full share */
+  /** Counts the call for the client, unless the call is already counted. @throws {Overloaded} if the client's share is full */
   countFor(client: string): void {
     const { shares, inWork, most } = this.#group
     if (shares === undefined || this.#share !== undefined) return
@@ -90,7 +91,7 @@ export class Slot {
     this.#share = shares.enter(client)
   }
 
-  /** Counts the call as one of an unproven caller. @throws {Overloaded} if there are too many */
+  /** Counts the call as the call of an unproven caller. @throws {Overloaded} if there are too many such calls */
   countUnproven(clientId: string): void {
     const claim = claimOf(clientId, this.address)
     if (!this.#group.unproven.hasCapacity(claim)) throw new Overloaded()
@@ -98,13 +99,13 @@ export class Slot {
     this.#group.unproven.enter(claim)
   }
 
-  /** If the client disconnects, its work counts as its share until it is done. */
+  /** Counts the call for the client until the work is done, even if the client disconnects during the work. */
   beginWork(client: string): void {
     this.countFor(client)
     this.#isWorking = true
   }
 
-  /** From now on the call is in no share. */
+  /** Removes the call from its share. */
   uncount(): void {
     if (!this.#isWaiting) this.#leaveShare()
     this.#share = undefined
@@ -125,7 +126,7 @@ export class Slot {
     if (this.#claim !== undefined) this.#group.unproven.enter(this.#claim)
   }
 
-  /** The response has ended or its connection was closed. */
+  /** Must be called when the response has ended or its connection was closed. */
   end(): void {
     this.#isOver = true
     if (!this.#isWaiting) this.#group.inWork -= 1
@@ -144,7 +145,7 @@ interface WithSlot {
   [slotKey]?: Slot
 }
 
-/** Returns the slot of a call, or undefined if it has none: it is internal, or its route is exempt. */
+/** Returns the slot of a call, or undefined if the call has none: the call is internal, or its route is exempt. */
 export function slotOf(raw: object): Slot | undefined {
   return (raw as WithSlot)[slotKey]
 }
@@ -178,7 +179,7 @@ export function createLoadShedding({ most: limit, clients, exempt }: RouteGroups
     whileProving(clientId, slot, prove) {
       if (slot === undefined) return prove()
       if (!proven.has(clientId, slot.address)) return proveFirst(clientId, slot, prove)
-      // In the client's share from now on, until its work is done.
+      // From now on, the call is counted in the client's share until its work is done.
       if (!slot.isShuttingDown) slot.countFor(clientId)
       return prove()
     },
@@ -209,7 +210,7 @@ function refuseWhenFull(group: RouteGroup) {
   }
 }
 
-/** Only after the body was received: a caller that sends slowly takes no slot. */
+/** Takes a slot for a call. This is done after the body was received, so that a caller that sends slowly holds no slot. */
 function takePlace(group: RouteGroup) {
   return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {
     if (isOwnCall(request) || reply.raw.destroyed) return done()
@@ -224,7 +225,7 @@ function endSlot(response: ServerResponse): void {
   slotOf(response.req)!.end()
 }
 
-/** The consent app calls the device API without a network: the outer call is counted already. */
+/** Whether the consent app calls the device API within the process. Such a call is part of a call that is already counted. */
 function isOwnCall({ raw }: FastifyRequest): boolean {
   return !(raw instanceof IncomingMessage)
 }

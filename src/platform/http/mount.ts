@@ -1,4 +1,4 @@
-/** Mounts the server in another one: as a plain handler, or as a Fastify plugin. */
+/** Mounts Doorbell in another server: as a plain handler, or as a Fastify plugin. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyPluginAsync, HTTPMethods } from 'fastify'
 import type { Log } from '../log.ts'
@@ -9,7 +9,7 @@ export interface KnownRoute {
   url: string
 }
 
-/** Collects every route that is added from now on. */
+/** Returns a list of routes. Every route that is added to `app` from now on is also added to the list. */
 export function collectRoutes(app: FastifyInstance): readonly KnownRoute[] {
   const routes: KnownRoute[] = []
   app.addHook('onRoute', ({ method, url }) => {
@@ -30,7 +30,7 @@ export function answerRaw(app: FastifyInstance, log: Log, request: IncomingMessa
   route(app, request, response)
 }
 
-/** The host's server may continue after ours has ended. */
+/** Answers a request; with 503 if Doorbell has been closed, because the host's server may continue to run. */
 function route(app: FastifyInstance, request: IncomingMessage, response: ServerResponse): void {
   if (!app.life.isShuttingDown) {
     app.routing(request, response)

@@ -275,7 +275,7 @@ const failedAs = (word: CallFailure) => (error: unknown) => {
 /** A place is given back one turn of the event loop after its lookup has ended. */
 const turn = () => new Promise(setImmediate)
 
-/** Resolves when all of them have ended, successfully or not. */
+/** Resolves when all lookups have ended, successfully or not. */
 function ask(lookup: { resolve(name: string): Promise<unknown> }, count: number, name: (n: number) => string) {
   return Promise.allSettled(Array.from({ length: count }, (_, n) => lookup.resolve(name(n))))
 }

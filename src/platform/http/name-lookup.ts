@@ -1,8 +1,8 @@
 /**
- * Resolves names of receivers through `dns.Resolver`. The system's own lookup (`getaddrinfo`) cannot be cancelled, and libuv
- * runs few of them at the same time: one receiver whose name server is silent would block all new connections. A lookup here
- * ends by the deadline, each receiver has a share of the lookups under way, and a name that could not be resolved is not
- * tried again for a while.
+ * Resolves names of receivers with `dns.Resolver`. The system's own lookups (`getaddrinfo`) cannot be cancelled, and libuv
+ * runs few of them at the same time: one receiver whose name server does not respond would block all new connections. The
+ * lookups in this file have a deadline, the number of lookups under way is limited for each receiver, and a name that could
+ * not be resolved is not tried again for a while.
  */
 import { getDefaultResultOrder } from 'node:dns'
 import { Resolver } from 'node:dns/promises'
@@ -16,15 +16,15 @@ export interface NameLookupOptions {
   /** Milliseconds for one lookup, including the wait for a place. */
   timeoutMs: number
   clock: Clock
-  /** For tests: the name servers to ask, for instance `127.0.0.1:5353`, instead of those of the system. */
+  /** For tests: name servers that are asked instead of the system's, for instance `127.0.0.1:5353`. */
   servers?: string[] | undefined
-  /** For tests: instead of the system's files. */
+  /** For tests: files that are read instead of the system's. */
   files?: NameFiles | undefined
 }
 
 export interface NameLookup {
   /**
-   * Resolves to all addresses of a name. Simultaneous lookups of one name are shared.
+   * Resolves to all addresses of a name. Simultaneous calls for one name share one lookup.
    *
    * @throws an error with a `code`: `ENOTFOUND`, `ENODATA`, `ETIMEOUT` and others of `node:dns`
    */
@@ -35,10 +35,10 @@ export interface NameLookup {
   close(): void
 }
 
-/** Most lookups under way: for the names of one receiver, and in all. Each costs a socket or two. */
+/** Upper limits for the lookups under way: for the names of one receiver, and in all. A lookup uses one or two sockets. */
 export const lookupLimits = { each: 8, inAll: 256 }
 
-/** Pauses after a failed lookup: no longer than the outbox waits between attempts. */
+/** Pauses after a failed lookup. They are not longer than the pauses of the outbox between two attempts. */
 const failurePauses = { firstPauseMs: 500, longestPauseMs: 30_000, most: 10_000 }
 
 export function createNameLookup({ timeoutMs, clock, servers, files }: NameLookupOptions): NameLookup {
@@ -48,9 +48,9 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
   const shared = new Map<string, Promise<Address[]>>()
   const underWay = new Set<AbortController>()
 
-  /** Uses a resolver of its own, which can be cancelled separately and uses the name servers that are configured now. */
+  /** Asks with a new resolver, which can be cancelled separately and uses the name servers that are configured now. */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    // Two attempts at most, the second twice as long: a silent server is noticed before the deadline.
+    // At most two attempts, the second twice as long as the first: they end before the deadline if no server responds.
     const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
     if (servers !== undefined) resolver.setServers(servers)
     const cancel = () => resolver.cancel()
@@ -68,7 +68,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       try {
         return await ask(candidate, signal)
       } catch (error) {
-        // A name server that does not answer would not answer for the next name either.
+        // A name server that does not answer for this name would probably not answer for the next name.
         if (signal.aborted) throw signal.reason
         if (codeOf(error) === 'ETIMEOUT') throw error
         failure ??= error
@@ -82,7 +82,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
     const timer = setTimeout(() => ending.abort(timedOut(name)), timeoutMs)
     underWay.add(ending)
     try {
-      // The wait for a place may also take too long. That is not the name's fault, and not remembered as a failure.
+      // If the wait for a place takes too long, this is not remembered as a failure of the name.
       const leave = await places.enter(receiverOf(name), ending.signal)
       return await askOrRemember(name, ending.signal).finally(leave)
     } finally {
@@ -122,8 +122,8 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
 }
 
 /**
- * Asks for both families. Once one has returned addresses, the other has `graceMs` left, because some name servers never
- * answer for IPv6. Addresses that arrive later are not used.
+ * Asks for IPv6 and IPv4 addresses. When one query has returned addresses, the other query has `graceMs` milliseconds left,
+ * because some name servers never answer for IPv6. Addresses that arrive after that are not used.
  */
 async function askForBoth(resolver: Resolver, name: string, graceMs: number): Promise<Address[]> {
   let grace: NodeJS.Timeout | undefined
@@ -147,13 +147,14 @@ function addressesIn(answer: PromiseSettledResult<string[]>, family: 4 | 6): Add
 }
 
 /**
- * Orders IPv6 before IPv4; without IPv6, connecting to it fails at once. Node's `--dns-result-order=ipv4first` reverses it.
+ * Orders IPv6 addresses before IPv4 addresses, or after them with Node's `--dns-result-order=ipv4first`. On a machine without
+ * IPv6, a connection to an IPv6 address fails at once.
  */
 function inDefaultOrder(addresses: Address[]): Address[] {
   return getDefaultResultOrder() === 'ipv4first' ? addresses.toSorted((a, b) => a.family - b.family) : addresses
 }
 
-/** Whether the name server answered that there is no address. */
+/** Whether the name server answered that the name has no address. */
 function meansNone(error: unknown): boolean {
   return ['ENOTFOUND', 'ENODATA'].includes(codeOf(error))
 }
@@ -167,8 +168,8 @@ function timedOut(name: string): Error {
 }
 
 /**
- * Returns the receiver that a name counts for: roughly the registered domain, so that a receiver with a thousand names counts
- * once. Under a short second level (`co.uk`, `com.au`) that is one label more. An IP address counts for itself.
+ * Returns the receiver to which a name belongs: roughly the registered domain, so that a receiver with a thousand names counts
+ * once. If the second level is short (`co.uk`, `com.au`), one more label is used. An IP address is a receiver of its own.
  */
 export function receiverOf(name: string): string {
   if (isIP(name) !== 0) return name

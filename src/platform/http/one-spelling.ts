@@ -1,12 +1,12 @@
 /**
- * Accepts only one spelling of each address. Routers differ in what they accept: what one takes for `/oauth/token`
- * (`%74oken`, a trailing slash, another case) is another address for the next, and decisions by route, such as limits, could
- * be circumvented. So an address that is not spelled as its route is not found.
+ * Accepts only one spelling of each path. Routers differ in the spellings that they accept: one router treats
+ * `/oauth/%74oken`, a trailing slash or another case as `/oauth/token`, another router does not. A caller could use this to
+ * circumvent decisions by route, such as limits. So a path that is not spelled as its route is answered with 404.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { refuseUnstorableAddress } from './outside-text.ts'
 
-/** Answers calls that are not spelled as their route with `notFound`, and refuses addresses that cannot be stored. */
+/** Calls `notFound` if the path of a request is not spelled as its route. Refuses URLs that cannot be stored. */
 export function refuseOtherSpellings(
   app: FastifyInstance,
   notFound: (request: FastifyRequest, reply: FastifyReply) => void,
@@ -17,7 +17,7 @@ export function refuseOtherSpellings(
   })
   app.addHook('onRequest', (request, reply, done) => {
     const { url } = request.routeOptions
-    // The usual case: spelled as its route, without a query.
+    // The usual case: the path is spelled as its route, and there is no query.
     if (url !== undefined && request.raw.url === url) return done()
     refuseUnstorableAddress(request.url)
     const path = targetOf(request.raw.url ?? '').path
@@ -27,8 +27,8 @@ export function refuseOtherSpellings(
 }
 
 /**
- * Returns path and query as received, undecoded. A request may contain a whole address (RFC 9112 §3.2.2); its host is ignored
- * here.
+ * Returns the path and the query of a request target as received, not decoded. The target may be a whole URL (RFC 9112
+ * §3.2.2); the host in the URL is ignored.
  */
 export function targetOf(target: string): { path: string; search: string } {
   const origin = /^https?:\/\/[^/?#]*/i.exec(target)?.[0] ?? ''
@@ -37,7 +37,7 @@ export function targetOf(target: string): { path: string; search: string } {
   return { path: target.slice(origin.length, query), search: target.slice(query) }
 }
 
-/** Returns the pattern of a route such as `/sign-in/:uid`: its segments exactly, any non-empty one for a parameter. */
+/** Returns the pattern of a route such as `/sign-in/:uid`. A parameter matches any non-empty segment. */
 function patternOf(route: string): RegExp {
   const parts = route.split(/(:\w+|\*)/).map((part) => {
     if (part === '*') return '.*'

@@ -243,7 +243,7 @@ describe('a call stops', () => {
 })
 
 describe('a target that hangs', () => {
-  /** Does not respond until the test says so. Counts the connections to it at the client. */
+  /** Starts a target that does not respond until the test changes this, and counts the client's connections to the target. */
   async function hangingTarget(t: TestContext) {
     const first16 = Promise.withResolvers<void>()
     const dialled: Socket[] = []

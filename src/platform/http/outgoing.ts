@@ -1,11 +1,11 @@
 /**
- * Calls to addresses that others gave us: notifications, key sets, push services. All of them go through here.
+ * Calls to addresses that others have chosen: notifications, key sets, push services. All such calls go through this file.
  *
- * A client or a browser chooses these addresses, so a call could be aimed at a service that only this server can reach.
- * Therefore the server resolves a name itself (`name-lookup.ts`), once for each connection; checks all its addresses;
- * connects to those and no others; and checks the address that the socket reached before a byte is sent. Redirects are not
- * followed, nothing is taken from the environment (proxies, cookies), and no target may take more time or memory than
- * allowed.
+ * A client or a browser chooses these addresses, so an attacker could choose a service that only this server can reach.
+ * Therefore the server resolves each name itself (`name-lookup.ts`), once for each connection, and checks all addresses of
+ * the name. It connects only to these addresses, and before it sends a byte, it checks the address that the socket has
+ * reached. Redirects are not followed. Proxies and cookies of the environment are not used. The time and the memory for a
+ * call are limited.
  */
 import { connect, isIP, type Socket } from 'node:net'
 import { getCACertificates } from 'node:tls'
@@ -23,16 +23,16 @@ export interface OutgoingCall {
   method: 'GET' | 'POST'
   headers?: Record<string, string>
   body?: string | Buffer
-  /** Ends the call: it fails with `stopped`. */
+  /** If this signal is aborted, the call ends and fails with `stopped`. */
   signal?: AbortSignal
-  /** Completes the response with its headers; `body` is ''. The rest is not read. */
+  /** If true, the call resolves as soon as the headers have arrived, and `body` is ''. */
   ignoreBody?: boolean
 }
 
 export interface OutgoingAnswer {
-  /** Any status. A 3xx is returned like any other: redirects are not followed. */
+  /** Any status. A 3xx is returned like any other status: redirects are not followed. */
   status: number
-  /** Names in lower case. */
+  /** The headers, with names in lower case. */
   headers: Record<string, string>
   body: string
 }
@@ -49,7 +49,10 @@ export type CallFailure =
   | 'connection_lost'
   | 'stopped'
 
-/** A call without a response: the kind of failure, perhaps a system code, and nothing of what was called or sent. */
+/**
+ * Thrown if a call fails. The message contains the kind of failure and perhaps a system code, but nothing of the address or
+ * the content of the call.
+ */
 export class CallFailed extends Error {
   readonly word: CallFailure
 
@@ -61,21 +64,21 @@ export class CallFailed extends Error {
 }
 
 export interface GuardedCallerOptions {
-  /** Milliseconds for the whole call, from resolving the name to the end of the body. */
+  /** Milliseconds for the whole call, from the name lookup to the end of the response body. */
   timeout: number
-  /** Largest body of a response, in bytes. */
+  /** Upper limit for the body of a response, in bytes. */
   maxBytes: number
   /** For development: calls may go to any address. */
   allowPrivateNetworks: boolean
-  /** For development: http URLs too. */
+  /** For development: http URLs are allowed too. */
   allowHttp: boolean
   /** PEM certificates that are trusted besides Node's own list. */
   ca?: string | undefined
   /** Measures the pauses after failed lookups; the system clock by default. */
   clock?: Clock
-  /** For tests: the name servers to ask, instead of those of the system. */
+  /** For tests: name servers that are asked instead of the system's. */
   nameServers?: string[]
-  /** For tests: what a name resolves to. */
+  /** For tests: resolves a name, instead of the name servers. */
   lookup?: (name: string) => Promise<Address[]>
   /** For tests: opens the connection. */
   dial?: (addresses: Address[], port: number) => Socket
@@ -83,22 +86,22 @@ export interface GuardedCallerOptions {
 
 export interface GuardedCaller {
   call(call: OutgoingCall): Promise<OutgoingAnswer>
-  /** Stops the calls that are under way and refuses further ones. */
+  /** Stops the calls that are under way and refuses further calls. */
   close(): Promise<void>
 }
 
-/** For each origin, so that a slow target takes no connections from others. */
+/** Upper limit for the connections to one origin, so that a slow target takes no connections from other targets. */
 const CONNECTIONS_PER_ORIGIN = 16
 
-/** Longest time an idle connection is kept, whatever the target proposes: its address was checked when it was opened. */
+/** Upper limit for the time that an idle connection is kept: the address is checked only when a connection is opened. */
 const IDLE_MILLISECONDS = 30_000
 
 export function createGuardedCaller(options: GuardedCallerOptions): GuardedCaller {
   const { timeout: timeoutMs, clock = systemClock } = options
   const names = createNameLookup({ timeoutMs, clock, servers: options.nameServers })
   const agent = createAgent({ lookup: names.resolve, ...options })
-  // undici keeps ended calls in its queue: each would still open a connection, only to drop it, and delay those behind it. So
-  // calls wait here, and leave when they end.
+  // undici keeps calls that have ended in its queue. Each of them would still open a connection, close it unused, and delay
+  // the calls behind it. So calls wait here instead, and leave this queue when they end.
   const places = new Places({ each: CONNECTIONS_PER_ORIGIN })
   const underway = new Set<Ending>()
   let closed = false
@@ -112,7 +115,7 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   async function exchange(url: URL, call: OutgoingCall, ending: Ending): Promise<OutgoingAnswer> {
     const leave = await places.enter(url.origin, ending.signal)
     const requested = agent.request(requestOf(url, call, ending.signal))
-    // When the connection is free or closed, which may be later than the end of the call.
+    // The place is freed when the connection is free or closed. This may be later than the end of the call.
     requested.then(({ body }) => body.once('close', leave), leave)
     const response = await ending.orEarlier(requested)
     response.body.once('close', () => ending.release())
@@ -143,7 +146,7 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   }
 }
 
-/** Loaded when a call is made or expected: it is large, and many servers never make one. */
+/** undici is loaded when a call is made or expected: it is large, and many servers never make a call. */
 const undici = () => import('undici')
 
 /** Loads undici, so that the first call does not have to wait for it. */
@@ -162,9 +165,9 @@ function createAgent(options: ConnectorOptions) {
       connect: guardedConnector(options, buildConnector),
       connections: CONNECTIONS_PER_ORIGIN,
       keepAliveMaxTimeout: IDLE_MILLISECONDS,
-      // One connection carries one call at a time, so that a cancelled call ends no other.
+      // One connection carries one call at a time, so that a cancelled call does not end another call.
       allowH2: false,
-      // The deadline of the call covers these.
+      // These limits are off, because the deadline of the call covers headers and body.
       headersTimeout: 0,
       bodyTimeout: 0,
     })
@@ -181,7 +184,7 @@ function createAgent(options: ConnectorOptions) {
   }
 }
 
-/** What can end a call early: its deadline, its caller, or `close`. */
+/** Ends a call early: by its deadline, by the signal of its caller, or by `close`. */
 class Ending {
   readonly #controller = new AbortController()
   readonly #timer: NodeJS.Timeout
@@ -207,7 +210,7 @@ class Ending {
     this.#released()
   }
 
-  /** Resolves to the result of `work` unless the call ends before: a request that is still connecting ignores its signal. */
+  /** Resolves to the result of `work`, or rejects as soon as the call ends early: a connecting request ignores its signal. */
   orEarlier<T>(work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const end = () => reject(this.signal.reason)
@@ -249,7 +252,7 @@ async function read(body: Body, maxBytes: number): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
-/** Reads the rest of the body so that the connection can be used again; a long or slow body closes the connection instead. */
+/** Reads the body so that the connection can be used again. If the body is long or slow, the connection is closed instead. */
 function drain(body: Body, maxBytes: number): '' {
   body.dump({ limit: maxBytes }).catch(() => {})
   return ''
@@ -262,7 +265,7 @@ function flatten(headers: Record<string, string | string[] | undefined>): Record
 function describe(error: unknown): unknown {
   if (error instanceof CallFailed) return error
   const code = codeOf(error)
-  // A programming error, such as an invalid header: not a failure of the call.
+  // This is a programming error, such as an invalid header, and not a failure of the call.
   if (code === 'UND_ERR_INVALID_ARG' || code === 'UND_ERR_NOT_SUPPORTED') return error
   if (code === 'UND_ERR_HEADERS_OVERFLOW') return new CallFailed('too_large', code)
   if (code === 'UND_ERR_DESTROYED' || code === 'UND_ERR_CLOSED') return new CallFailed('stopped')
@@ -274,17 +277,17 @@ function codeOf(error: unknown): string | undefined {
   return typeof code === 'string' ? code : undefined
 }
 
-/** Opens connections, to checked addresses only. All connections of the pool are opened here. */
+/** Returns the function that opens all connections of the pool, to checked addresses only. */
 function guardedConnector(options: ConnectorOptions, build: typeof buildConnector): buildConnector.connector {
   const { timeout, lookup, dial = dialPinned } = options
   const permits = (ip: string | undefined) => options.allowPrivateNetworks || isPublicAddress(ip ?? '')
-  // Certificates of our own replace Node's list, so that list is added too.
+  // The option `ca` replaces Node's list of certificates, so Node's list is added to it.
   const trusted = options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] }
   const secure = build({ timeout, allowH2: false, ...trusted })
 
   async function open(target: buildConnector.Options): Promise<Socket> {
     const addresses = await find(target.hostname, lookup)
-    // One forbidden address excludes the name: DNS rebinding begins with a mixed answer.
+    // One forbidden address excludes the name: DNS rebinding begins with a mix of public and private addresses.
     if (!addresses.every(({ address }) => permits(address))) throw new CallFailed('address_forbidden')
     const socket = dial(addresses, Number(target.port || (target.protocol === 'https:' ? 443 : 80)))
     await connected(socket, timeout)
@@ -328,7 +331,7 @@ async function ask(name: string, lookup: (name: string) => Promise<Address[]>): 
   }
 }
 
-/** Connects to one of `addresses`, the first that answers: the name is not resolved a second time. */
+/** Connects to the first of `addresses` that responds. The name is not resolved a second time. */
 function dialPinned(addresses: Address[], port: number): Socket {
   return connect({
     host: 'pinned.invalid',
@@ -346,7 +349,7 @@ function connected(socket: Socket, timeout: number): Promise<void> {
       reject(failure)
     }
     const timer = setTimeout(() => fail(new CallFailed('timeout')), timeout)
-    // Never removed: until the next owner of the socket listens, an error must not be unhandled.
+    // This listener is never removed: without it, an error before the next owner adds a listener would be unhandled.
     socket.on('error', (error) => fail(connectFailure(error)))
     socket.once('connect', () => {
       clearTimeout(timer)

@@ -1,15 +1,15 @@
 /**
- * Text from outside that can be stored and compared. Every value is checked once, where it is read (an address, a form, JSON,
- * the claims of a JWT). PostgreSQL accepts neither NUL nor lone surrogates, not even in comparisons.
+ * Checks whether text from outside can be stored and compared. Every value is checked once, when it is read (from a URL, a
+ * form, JSON, or the claims of a JWT). PostgreSQL accepts neither NUL nor lone surrogates, not even in comparisons.
  */
 import { OAuthError } from '../oauth-error.ts'
 
-/** Whether this text can be stored: no NUL, and no lone surrogate, which cannot be written as UTF-8. */
+/** Whether a text can be stored: it contains no NUL, and no lone surrogate, which cannot be encoded in UTF-8. */
 export function isStorable(text: string): boolean {
   return !text.includes('\0') && text.isWellFormed()
 }
 
-/** Checks every text in a JSON value, including member names. The value must not be too deep to traverse. */
+/** Whether all texts in a JSON value can be stored, including member names. The value must not be nested too deeply. */
 export function holdsOnlyStorable(value: unknown): boolean {
   if (typeof value === 'string') return isStorable(value)
   if (typeof value !== 'object' || value === null) return true
@@ -17,8 +17,8 @@ export function holdsOnlyStorable(value: unknown): boolean {
 }
 
 /**
- * Refuses an address with NUL in its path or query, whoever reads it later. Node's parser accepts none unencoded, and invalid
- * UTF-8 fails or is replaced where it is decoded.
+ * Refuses a URL with an encoded NUL in its path or query. Node's parser already rejects an unencoded NUL, and invalid UTF-8 is
+ * rejected or replaced when the URL is decoded.
  *
  * @throws {OAuthError} `invalid_request`
  */
@@ -27,7 +27,7 @@ export function refuseUnstorableAddress(url: string): void {
 }
 
 /**
- * Refuses a form with NUL in it that other code is going to read.
+ * Refuses a form that contains NUL, before the form is passed to oidc-provider.
  *
  * @throws {OAuthError} `invalid_request`
  */
@@ -38,8 +38,9 @@ export function refuseUnstorableForm(body: Buffer): void {
 }
 
 /**
- * Whether the database rejected a value: text not in its encoding, a number out of range, a value too long for an index. The
- * last check: such values should be refused where they are read, so one that gets here shows a missing check.
+ * Whether the database rejected a value: a text that is invalid in the database's encoding, a number out of range, or a value
+ * that is too long for an index. This is the last check. Such a value should have been refused when it was read: an error
+ * here means that such a check is missing.
  */
 export function isUnstorableForDatabase(error: Error & { code?: unknown }): boolean {
   return /^(22021|22P05|22P02|22003|54000)$/.test(String(error.code))

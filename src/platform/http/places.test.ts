@@ -6,7 +6,7 @@ const never = new AbortController().signal
 /** A place becomes free one turn of the event loop after it was left. */
 const turn = () => new Promise(setImmediate)
 
-/** All callers, in the order in which they enter. */
+/** Callers of `places`, recorded in the order in which they enter. */
 function visitors(places: Places) {
   const entered: string[] = []
   const leave = new Map<string, () => void>()

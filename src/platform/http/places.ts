@@ -1,9 +1,9 @@
-/** Places that are taken and given back, limited for each key and in all. A caller that finds none waits in a line. */
+/** Places that callers take and give back, limited for each key and in all. If no place is free, the caller waits in line. */
 
 export interface PlaceLimits {
-  /** Places for one key, for instance a receiver. */
+  /** Upper limit for the places of one key, for instance of a receiver. */
   each: number
-  /** Places in all. */
+  /** Upper limit for all places. */
   inAll?: number
 }
 
@@ -16,7 +16,7 @@ export class Places {
   readonly #each: number
   readonly #inAll: number
   readonly #lines = new Map<string, Line>()
-  /** Lines with waiting callers. A place that becomes free goes to each of them in turn. */
+  /** Lines with waiting callers, one line for each key. Free places are given to one line after the other. */
   readonly #blocked = new Set<Line>()
   #taken = 0
 
@@ -25,16 +25,19 @@ export class Places {
     this.#inAll = inAll
   }
 
-  /** Places that are taken now. */
+  /** The number of places that are taken now. */
   get taken(): number {
     return this.#taken
   }
 
-  /** Resolves to the function that gives the place back; rejects with the signal's reason if that comes first. */
+  /**
+   * Takes a place. Resolves to the function that gives the place back. Rejects with the signal's reason if the signal is
+   * aborted before a place is free.
+   */
   enter(key: string, signal: AbortSignal): Promise<() => void> {
     const line = this.#lines.get(key) ?? { taken: 0, waiting: new Set() }
     this.#lines.set(key, line)
-    // In a later turn: a caller that gives up at the same time must not be next.
+    // The place is given back in a later turn of the event loop, so that a caller that gives up now does not get it.
     const leave = () => void setImmediate(() => this.#leave(key, line))
     return new Promise((resolve, reject) => {
       const enter = () => {

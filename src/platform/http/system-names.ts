@@ -1,7 +1,7 @@
 /**
- * Names that this machine itself defines: its hosts file, and how `resolv.conf` completes short names. Read here because
- * `dns.Resolver` reads neither. Both files are small and local and are read synchronously, not by libuv's few threads: those
- * may be busy, and a lookup has a deadline.
+ * Names that the machine itself defines: the names in its hosts file, and the domains in `resolv.conf` that complete short
+ * names. They are read here because `dns.Resolver` uses neither. Both files are small and local. They are read synchronously,
+ * because libuv's few threads may be busy, and a lookup has a deadline.
  */
 import { readFileSync, statSync } from 'node:fs'
 import { isIP } from 'node:net'
@@ -12,18 +12,19 @@ export interface Address {
   family: number
 }
 
-/** The paths of the files; those of the system by default. */
+/** The paths of the files. The default is the system's files. */
 export interface NameFiles {
   hosts?: string | undefined
   resolvConf?: string | undefined
 }
 
+/** The path of the system's hosts file. */
 export const hostsPath =
   process.platform === 'win32'
     ? join(process.env.SystemRoot ?? 'C:\\Windows', 'System32', 'drivers', 'etc', 'hosts')
     : '/etc/hosts'
 
-/** glibc uses more of them; each costs another lookup for every short name. */
+/** Upper limit for the search domains. glibc uses more, but each domain costs another lookup for every short name. */
 const mostSearchDomains = 6
 
 export type SystemNames = ReturnType<typeof createSystemNames>
@@ -37,7 +38,7 @@ export function createSystemNames({ hosts = hostsPath, resolvConf = '/etc/resolv
     addressesOf(name: string): Address[] | undefined {
       const own = hostsFile().get(name)
       if (own !== undefined) return own
-      // RFC 6761 §6.3: never resolved by a name server.
+      // RFC 6761 §6.3: these names are never resolved by a name server.
       return name === 'localhost' || name.endsWith('.localhost') ? loopback : undefined
     },
 
@@ -56,7 +57,7 @@ const loopback: Address[] = [
   { address: '127.0.0.1', family: 4 },
 ]
 
-/** Each line contains an address and its names; `#` begins a comment. */
+/** Parses a hosts file. Each line contains an address and its names; `#` begins a comment. */
 export function parseHosts(text: string): Map<string, Address[]> {
   const found = new Map<string, Address[]>()
   for (const line of text.split(/\r?\n/)) {
@@ -72,11 +73,11 @@ export function parseHosts(text: string): Map<string, Address[]> {
 
 interface SearchList {
   domains: string[]
-  /** A name with fewer dots is completed first, and tried unchanged last. */
+  /** A name with fewer dots than this is tried with each domain first, and unchanged last. */
   ndots: number
 }
 
-/** resolv.conf(5): the last of several `search` and `domain` lines counts. */
+/** Parses resolv.conf(5). If there are several `search` and `domain` lines, the last one counts. */
 export function parseSearchList(text: string): SearchList {
   const list: SearchList = { domains: [], ndots: 1 }
   for (const line of text.split(/\r?\n/)) {

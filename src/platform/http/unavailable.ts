@@ -1,13 +1,13 @@
-/** Responses where trying again helps: 503 with `Retry-After`, as JSON or as a page. */
+/** The response to a call that should be tried again later: 503 with `Retry-After`, as JSON or as a page. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { isDatabaseUnavailable } from '../storage/unavailable.ts'
 
-/** The server, or something it depends on, cannot answer now. */
+/** Thrown if the server, or a service that the server depends on, cannot answer now. */
 export class Unavailable extends Error {
   override readonly name: string = 'Unavailable'
 }
 
-/** More work is requested than can be done soon. */
+/** Thrown if more work is requested than can be done soon. */
 export class Overloaded extends Unavailable {
   override readonly name = 'Overloaded'
 
@@ -34,7 +34,7 @@ export function isUnavailable(error: unknown): boolean {
 /** Renders a page for browsers, in the requested language. */
 export type UnavailablePage = (acceptLanguage: string | undefined) => { headers: Record<string, string>; text: string }
 
-/** Sends the 503: as a page to a browser if there is one, else as JSON. */
+/** Sends the 503: as a page if the caller is a browser and `page` is given, otherwise as JSON. */
 export function answerUnavailable(request: FastifyRequest, reply: FastifyReply, page?: UnavailablePage): void {
   reply.code(unavailable.status).headers(unavailable.headers)
   if (page && request.headers.accept?.includes('text/html')) {

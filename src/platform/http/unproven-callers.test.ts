@@ -6,7 +6,7 @@ type Each = string | ((n: number) => string)
 
 const at = (each: Each, n: number) => (typeof each === 'string' ? each : each(n))
 
-/** So many callers enter; those with capacity stay. Returns how many stay. */
+/** Lets up to `count` callers enter, as long as there is capacity. Returns how many have entered. */
 function come(callers: UnprovenCallers, count: number, client: Each, address: Each): number {
   let stayed = 0
   for (let n = 0; n < count; n++) {

@@ -1,8 +1,8 @@
 /**
- * Callers that have not authenticated yet. Their shares depend on the network they call from and, within it, on the client
- * they claim to be. A stranger that claims to be a client takes nothing from that client, which calls from another network,
- * and nothing from other clients of the same network. A caller that has authenticated as the client before, from this
- * address, is counted as that client at once, outside of these shares.
+ * Limits callers that have not authenticated yet. Each network has a share of the slots; within a network, each claimed client
+ * has a share. So an anonymous caller that claims to be a client takes no slot from the real client, which calls from another
+ * network, and no slot from other clients in the same network. If the client has authenticated from the caller's address
+ * before, the call is counted for the client at once, and not in these shares.
  */
 import { networkOf, networksOf } from './address.ts'
 
@@ -13,11 +13,11 @@ export interface Claim {
 
 interface NetworkShare {
   count: number
-  /** Counts by claimed client. */
+  /** The number of callers for each claimed client. */
   claims: Map<string, number>
 }
 
-/** Counts for one group of routes. */
+/** Counts the unproven callers in one group of routes. */
 export class UnprovenCallers {
   readonly #networks = new Map<string, NetworkShare>()
   readonly #most: number
@@ -28,15 +28,16 @@ export class UnprovenCallers {
     this.#most = most
   }
 
-  /** Unproven callers that hold a slot now. */
+  /** The number of unproven callers that hold a slot now. */
   get count(): number {
     return this.#count
   }
 
   /**
-   * Whether there is capacity for one more. The first quarter of the slots is for all. Then a network may have half of the
-   * slots divided by the number of networks, and a claimed client two thirds of that divided by the number of clients claimed
-   * from there. The last quarter is reserved for callers that have authenticated.
+   * Returns whether there is capacity for one more caller. The first quarter of the slots is for all callers. After that, a
+   * network may have half of the slots divided by the number of networks. Within a network, a claimed client may have two
+   * thirds of the network's share divided by the number of clients that are claimed in this network. The last quarter is
+   * reserved for callers that have authenticated.
    */
   hasCapacity({ network, clientId }: Claim): boolean {
     const most = this.#most
@@ -69,18 +70,19 @@ export class UnprovenCallers {
   }
 }
 
-/** The network is the widest that limits count, so that an IPv6 network of 65 536 smaller ones counts as one. */
+/** Returns the claim of a caller. In IPv6 its network is the /48, so that the 65 536 /64 networks in it count as one. */
 export function claimOf(clientId: string, address: string | undefined): Claim {
   return { clientId, network: networksOf(address).at(-1)! }
 }
 
-/** Addresses that are remembered, and clients for each; beyond this, the oldest is dropped. */
+/** Upper limits for the addresses that are remembered, and for the clients of each. Beyond them, the oldest is dropped. */
 const mostAddresses = 10_000
 const mostClients = 1_000
 
 /**
- * The addresses from which clients have authenticated. Only successes are remembered, so strangers cannot displace them. By
- * exact IPv4 address, since neighbours may be strangers; in IPv6 by the /64, which belongs to one caller.
+ * The addresses from which clients have authenticated. Only successful authentications are remembered, so anonymous callers
+ * cannot displace entries. In IPv4 the exact address is compared, because neighbouring addresses may belong to other callers.
+ * In IPv6 the /64 is compared, which belongs to one caller.
  */
 export class ProvenCallers {
   readonly #addresses = new Map<string, Set<string>>()

@@ -1,11 +1,11 @@
-/** Which addresses that others name may be called, shown, or redirected to. */
+/** Checks which URLs that others have chosen may be called, shown, or redirected to. */
 
-/** http or https. */
+/** Whether this is an http or https URL. */
 export function isWebAddress(address: string): boolean {
   return /^https?:\/\//.test(address) && isNormalized(address)
 }
 
-/** For addresses that receive secrets: https, or this machine in development. */
+/** Whether secrets may be sent to this URL: it must be https, or in development a loopback address. */
 export function isSafeAddress(address: string, development: boolean): boolean {
   if (!isWebAddress(address) || address.includes('#')) return false
   const url = new URL(address)
@@ -13,19 +13,22 @@ export function isSafeAddress(address: string, development: boolean): boolean {
   return url.protocol === 'https:' || (development && isLoopback(url.hostname))
 }
 
-/** For redirects of browsers: any address except those whose content the browser would run or show as this server's own. */
+/**
+ * Whether a browser may be redirected to this URL. URLs whose content the browser would run or show as content of this server
+ * are excluded.
+ */
 export function isRedirectAddress(address: string): boolean {
   return (
     isNormalized(address) && !address.includes('#') && !/^(javascript|data|vbscript|file|blob|about):/i.test(address)
   )
 }
 
-/** Excludes spaces, line breaks and backslashes, which URL parsers read in different ways. */
+/** Whether a URL is free of spaces, line breaks and backslashes, which URL parsers read in different ways. */
 export function isNormalized(address: string): boolean {
   return address.length <= 2048 && /^[\x21-\x5b\x5d-\x7e]+$/.test(address) && URL.canParse(address)
 }
 
-/** @param hostname as `URL` has it, IPv6 addresses in brackets */
+/** @param hostname as in `URL.hostname`, IPv6 addresses in brackets */
 export function isLoopback(hostname: string): boolean {
   return hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d{1,3}){3}$/.test(hostname)
 }

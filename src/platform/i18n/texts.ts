@@ -1,4 +1,4 @@
-/** Texts by key, in the reader's language. */
+/** Texts for users, by key, in the language of the user. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -8,7 +8,7 @@ import i18next, { type i18n } from 'i18next'
 export const languages = ['en', 'de', 'es', 'fr', 'ja', 'pt-BR'] as const
 export type Language = (typeof languages)[number]
 
-/** Returns a text: `say('approve.title', { client: 'Till' })`. Values are inserted unchanged; pages escape them. */
+/** Returns a text: `say('approve.title', { client: 'Till' })`. The values are inserted unchanged; pages escape the values. */
 export type Say = (key: string, values?: Record<string, string | number>) => string
 
 /** The texts of all languages. */
@@ -23,7 +23,7 @@ export const textsFolder = fileURLToPath(new URL('./texts/', import.meta.url))
  * Loads the texts.
  *
  * @param overrides a folder with files of the same names: their texts replace Doorbell's, key by key
- * @throws if a file there cannot be read; the message names it
+ * @throws if a file of texts cannot be read; the message names the file
  */
 export function loadTexts(overrides?: string): Texts {
   const own = readFolder(textsFolder)
@@ -35,7 +35,7 @@ export function loadTexts(overrides?: string): Texts {
     initAsync: false,
     // A colon is part of a key, as in `scope.ciba:decide`.
     nsSeparator: false,
-    // Pages escape each value once, where it is shown.
+    // Pages escape each value once, when they show it.
     interpolation: { escapeValue: false },
     showSupportNotice: false,
     resources: Object.fromEntries(Object.entries(own).map(([language, texts]) => [language, { translation: texts }])),
@@ -67,9 +67,9 @@ function readTexts(file: string): Record<string, unknown> {
 }
 
 /**
- * Returns the first wanted language that Doorbell supports, else the default.
+ * Returns the first wanted language that Doorbell supports, or the default if there is none.
  *
- * @param wishes in order: a user's locale, `ui_locales`, an `Accept-Language` header; each may list several
+ * @param wishes in order: a user's locale, `ui_locales`, an `Accept-Language` header; each may list several languages
  * @example
  * chooseLanguage('fr-CA', 'de;q=0.8, en') // 'fr'
  * chooseLanguage(undefined, 'pt') // 'pt-BR'

@@ -1,6 +1,6 @@
 /**
  * Whether a compact JWS (RFC 7515 §7.1) has its canonical spelling. Libraries ignore spaces, line breaks, padding and unused
- * bits, so an altered spelling would still verify.
+ * bits, so the signature of a JWS in another spelling would still be valid.
  */
 export function isPlainJws(jws: string): boolean {
   const parts = jws.split('.')

@@ -1,25 +1,25 @@
 /**
- * Reduces a key set that a client names to what is needed. Many sets are cached, also those of unknown clients, and JSON of
- * many small values takes a hundred times its size once parsed.
+ * Reduces a client's key set to the members that are needed. Many key sets are cached, also those of unknown clients, and JSON
+ * with many small values needs a hundred times its size in memory when it is parsed.
  */
 
 /** Members of public keys: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. */
 const members = ['kty', 'use', 'key_ops', 'alg', 'kid', 'x5u', 'x5c', 'x5t', 'x5t#S256', 'crv', 'x', 'y', 'n', 'e']
 
-/** Most keys of a set. */
+/** Upper limit for the keys of a set. */
 export const mostKeys = 100
-/** Most texts in a member that is a list: a certificate chain is shorter. */
+/** Upper limit for the texts in a member that is a list. A certificate chain is shorter. */
 const mostTexts = 10
 
-/** Returns the key with known members only, if they are texts or short lists of texts. */
+/** Returns the key with only those of the known members that are texts or short lists of texts. */
 export function withKnownMembers(key: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(members.filter((name) => isSmall(key[name])).map((name) => [name, key[name]]))
 }
 
 /**
- * Whether verifying with a key takes as long as with a hundred others: an RSA key with an exponent beyond 32 bits, or a
- * modulus beyond 8192. Such keys are not used in practice; a client could name one to make the server work for signatures
- * that anybody can invent.
+ * Whether a verification with this key takes a hundred times as long as with other keys: an RSA key with an exponent of more
+ * than 32 bits, or a modulus of more than 8192 bits. Such keys are not used in practice. A client could register one, so that
+ * any caller can make the server spend time on invented signatures.
  */
 export function isCostlyToVerify({ kty, n, e }: Record<string, unknown>): boolean {
   return kty === 'RSA' && (bytesOf(n) > 8192 / 8 || bytesOf(e) > 32 / 8)

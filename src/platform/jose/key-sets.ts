@@ -1,4 +1,4 @@
-/** Public keys at addresses that others name: fetched through the guarded caller, and cached for a while. */
+/** Public keys at URLs that others have chosen: fetched through the guarded caller, and cached for a while. */
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Clock } from '../clock.ts'
 import { type fetchThrough, toResponse } from '../http/fetch.ts'
@@ -9,32 +9,32 @@ import { isPlain } from '../validation.ts'
 import { isCostlyToVerify, mostKeys, withKnownMembers } from './key-members.ts'
 
 export interface KeySets {
-  /** Returns a function that finds the key of a signature. If the set does not contain it, the set is fetched again. */
+  /** Returns a function that finds the key of a signature. If the set does not contain the key, the set is fetched again. */
   at(uri: string, slot: Slot | undefined): JWTVerifyGetKey
-  /** Resolves to a set fetched moments ago, so that removed keys soon stop working. */
+  /** Resolves to a set that was fetched at most `refetchPauseMs` ago, so that a removed key soon stops working. */
   latest(uri: string, slot: Slot | undefined): Promise<JSONWebKeySet>
   /**
-   * Returns the cached set, or undefined: for a caller that then fetches the set itself.
+   * Returns the cached set, or undefined if no fresh set is cached. The caller then fetches the set itself.
    *
-   * @throws the error of the last fetch, while its pause lasts
+   * @throws the error of the last fetch, if the pause after it has not ended
    */
   known(uri: string): JSONWebKeySet | undefined
-  /** Fetches under way, and callers that wait for one. */
+  /** Returns the number of fetches under way, and of callers that wait for a fetch. */
   count: Fetches<unknown>['count']
 }
 
-/** Milliseconds a fetched key set is used before it is fetched again. */
+/** Milliseconds for which a fetched key set is used before it is fetched again. */
 const freshForMs = 10 * 60_000
-/** Least milliseconds between two fetches for a key that is not in the set, however often callers ask for it. */
+/** Shortest time between two fetches of a set because a requested key is not in the set, in milliseconds. */
 const refetchPauseMs = 30_000
 
-/** Cached key sets; beyond this, the oldest is dropped. */
+/** Upper limit for the cached key sets. Beyond this limit, the oldest is dropped. */
 const mostSets = 1000
 
 interface KeySet {
   keys: JSONWebKeySet
   find: JWTVerifyGetKey
-  /** When its fetch began, in milliseconds since 1970. */
+  /** When the fetch of this set began, in milliseconds since 1970. */
   at: number
 }
 
@@ -48,7 +48,7 @@ export function createKeySets({ caller, releaseSlotWhile, clock }: KeySetNeeds):
   const sets = new Map<string, KeySet>()
   const fetches = createFetches({ load, releaseSlotWhile, clock })
 
-  /** The previous set stays in use while another is fetched, and if that fails. */
+  /** Fetches and caches a set. The previous set stays in use during the fetch, and if the fetch fails. */
   async function load(uri: string): Promise<KeySet> {
     const at = clock.now()
     const keySet = { ...(await fetchKeySet(uri, caller)), at }
@@ -84,7 +84,7 @@ export function createKeySets({ caller, releaseSlotWhile, clock }: KeySetNeeds):
   }
 }
 
-/** Returns a `fetch` for oidc-provider, which mostly requests keys of clients: known key sets come from the cache. */
+/** Returns a `fetch` for oidc-provider, which mostly fetches key sets of clients. Cached key sets are not fetched again. */
 export function knownKeysOr(
   keySets: Pick<KeySets, 'known'>,
   elsewhere: ReturnType<typeof fetchThrough>,

@@ -6,7 +6,7 @@ import { Eta } from 'eta'
 /** Renders a page by its name. Every value is escaped where it is shown. */
 export type RenderPage<Name extends string> = (name: Name, values: Record<string, unknown>) => string
 
-/** Returns a renderer for the pages in a folder. `@layout` is the layout that all may use. */
+/** Returns a renderer for the pages in a folder. `@layout` is the layout that all pages may use. */
 export function pagesIn<Name extends string>(folder: URL): RenderPage<Name> {
   const eta = new Eta({ views: fileURLToPath(folder), autoEscape: true, cache: true })
   eta.loadTemplate('@layout', layout)
@@ -33,7 +33,10 @@ export function fileText(file: URL): string {
   return readFileSync(file, 'utf8')
 }
 
-/** Only the server's own scripts, nothing from elsewhere, not in a frame. */
+/**
+ * Headers of pages. Only the server's own scripts run, nothing is loaded from other servers, and the page may not be shown in a
+ * frame.
+ */
 export const pageHeaders = {
   'content-type': 'text/html; charset=utf-8',
   'content-security-policy':
@@ -43,10 +46,10 @@ export const pageHeaders = {
   'x-frame-options': 'DENY',
 }
 
-/** Which pages may embed the pages on which users decide: none, or this origin's, for the demo's phone. */
+/** Which pages may show the consent pages in a frame: none, or pages of this origin, for the phone in the demo. */
 export type Framing = 'none' | 'self'
 
-/** Returns `headers` for pages that may be framed as `framing` allows. */
+/** Returns `headers` for pages that may be shown in the frames that `framing` allows. */
 export function framed<Headers extends typeof pageHeaders>(headers: Headers, framing: Framing): Record<string, string> {
   if (framing === 'none') return headers
   const { 'x-frame-options': _denied, 'content-security-policy': policy, ...rest } = headers

@@ -21,7 +21,7 @@ function recordGroups(t: TestContext, conflictKeys?: (item: string) => string[])
 }
 
 const turn = () => new Promise((resolve) => setImmediate(resolve))
-/** Two turns: in the first, the end of a group lets the next one begin. */
+/** Waits for two turns of the event loop: the next group begins one turn after the previous group has ended. */
 const turns = async () => {
   await turn()
   await turn()

@@ -1,29 +1,29 @@
 /**
- * Batches items that arrive at the same time: one statement and one commit for many. Batches grow with the load; a single
- * item does not wait for others.
+ * Executes items that arrive at the same time as one group, with one statement and one commit. Groups grow with the load. A
+ * single item does not wait for other items.
  */
 import { systemClock } from '../clock.ts'
 
 /** How the items of one kind are executed. */
 export interface Kind<Item, Outcome> {
-  /** Executes all items, or none. @returns one outcome for each item, in their order */
+  /** Executes all items, or none. @returns one outcome for each item, in the order of the items */
   execute(items: Item[]): Promise<Outcome[]>
-  /** Items that share a key are never under way at the same time, so that each sees the effect of the one before. */
+  /** Items that share a key are never under way at the same time, so that each item sees the effect of the item before it. */
   conflictKeys?(item: Item): string[]
 }
 
 /** The largest number of items in one group. */
 const maxGroupSize = 128
 
-/** Milliseconds after which a group counts as slow, perhaps blocked by a lock: other groups stop waiting for it. */
+/** Milliseconds after which a group counts as slow, perhaps blocked by a lock. Other groups do not wait for a slow group. */
 const slowAfterMs = 25
 
-/** The largest number of groups of one kind that are under way. */
+/** The largest number of groups of one kind that are under way at the same time. */
 const maxGroups = 4
 
 /**
- * Turns of the event loop for which a group waits for more items while the database is busy with other kinds. The database
- * could not start on it at once anyway, and one larger group is less work.
+ * Number of turns of the event loop for which a group waits for more items while groups of other kinds are under way. The
+ * database could not execute the group at once anyway, and one larger group is less work than two.
  */
 const turnsWhileBusy = 3
 
@@ -38,10 +38,10 @@ interface Waiting<Item, Outcome> {
 }
 
 /**
- * Returns a function that adds an item to a group and resolves to its outcome. Items form one group if they arrive in the
- * same turn of the event loop, or while the previous group is under way, or, while groups of other kinds are under way,
- * within a few turns. If the database rejects the values of one item, each item of the group is executed alone; any other
- * error fails the whole group.
+ * Returns a function that adds an item to a group and resolves to the outcome of the item. Items form one group if they arrive
+ * in the same turn of the event loop, or while the previous group is under way. While groups of other kinds are under way,
+ * items that arrive within a few turns form one group too. If the database rejects the values of one item, each item of the
+ * group is executed alone. Any other error is the outcome of all items in the group.
  *
  * @example
  * const find = writeBatch({ execute: async (ids: string[]) => rowsOf(await findAll(ids)) })
@@ -123,8 +123,8 @@ export function writeBatch<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Ite
 }
 
 /**
- * Whether the error is about the values of one item, so that the other items would succeed without it: SQLSTATE classes 22
- * and 23; SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH.
+ * Whether the error is about the values of one item, so that the other items would succeed without this item: SQLSTATE classes
+ * 22 and 23; SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH.
  */
 function isAboutOne(error: unknown): boolean {
   const { code, errcode } = error as { code?: unknown; errcode?: unknown }

@@ -1,13 +1,13 @@
 /**
- * Cache database rows only while we receive change notifications for them. A change may be announced while a row is being
- * read, so take a snapshot before the read and check it afterwards.
+ * Tells whether a database row may be cached: only while this process receives the announcements of changes. A change may be
+ * announced while the row is being read, so take a snapshot before the read, and check the snapshot after the read.
  */
 import type { Database } from './database.ts'
 
-/** A row that was read after it may be kept while `isUnchangedSince` returns true. */
+/** Taken before a row is read. The row may be cached while `isUnchangedSince` returns true for this snapshot. */
 export interface Snapshot {
   epoch: number | undefined
-  /** How many changes had been received. */
+  /** The number of changes that had been received when the snapshot was taken. */
   heard: number
 }
 
@@ -18,7 +18,7 @@ export interface ChangeTracker {
   isUnchangedSince(snapshot: Snapshot, key: string): boolean
 }
 
-/** How many keys are remembered with their last change. Snapshots taken before the oldest of these are no longer valid. */
+/** Upper limit for the keys whose last change is remembered. At this limit all are dropped, and older snapshots are invalid. */
 const mostKeys = 10_000
 
 /**

@@ -34,7 +34,7 @@ test('at most the given number of rows is removed, and none that is too young', 
 
 test('rows that must stay are looked at once before the scan starts again', async () => {
   const { forget, left, looked } = table([...numbers(2, 2000, 2), ...numbers(2001, 2009, 2)])
-  // A thousand rows stay; each call looks at a hundred.
+  // A thousand rows must stay. Each call looks at a hundred of them.
   for (let time = 0; time < 10; time++) {
     assert.equal(await forget(9999, 10), 0)
     assert.equal(looked(), (time + 1) * 100)
@@ -42,7 +42,7 @@ test('rows that must stay are looked at once before the scan starts again', asyn
   assert.equal(await forget(9999, 10), 5)
   assert.equal(looked(), 1005)
   assert.equal(left().length, 1000)
-  // It starts again at the beginning.
+  // The next call starts again at the beginning.
   assert.equal(await forget(9999, 10), 0)
   assert.equal(looked(), 1105)
 })

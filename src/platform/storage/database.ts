@@ -1,6 +1,6 @@
 /**
- * What Doorbell needs from a database: reads, and changes in atomic steps. SQLite and Postgres implement it with one SQL
- * text; `docs/reference/storage.md` has the rules for that text.
+ * The interface of a database: reads, and changes in atomic steps (transactions). It is implemented for SQLite and for
+ * Postgres, with the same SQL; `docs/reference/storage.md` has the rules for this SQL.
  */
 
 export type Value = string | number | null
@@ -12,7 +12,7 @@ export interface SingleStatement {
 }
 
 /**
- * A statement about a list of rows, its only parameter: `rows($1) as …`. Statements with the same text can be merged, see
+ * A statement whose only parameter is a list of rows: `rows($1) as …`. Statements with the same SQL can be merged, see
  * `mergeRowStatements`. An undefined member becomes null in SQL, and is cheaper than an explicit null.
  */
 export interface ListStatement {
@@ -22,26 +22,26 @@ export interface ListStatement {
 
 export type Statement = SingleStatement | ListStatement
 
-/** A change that other parts of the server, or other nodes, may be waiting for. `key` contains no secret. */
+/** A change that is announced to other parts of the server and to other nodes. `key` must not contain a secret. */
 export interface Change {
   topic: string
   key: string
 }
 
-/** What else happens in a step, or after it. */
+/** The other parts of a step: further statements, announcements and locks. */
 export interface StepOptions<Row = unknown> {
   /** Executed in the same atomic step, in this order, and only if the first statement returned a row. */
   also?: Following<Row, Statement>
   /** Published when the step has been committed, on every node, and only if the first statement returned a row. */
   announce?: Following<Row, Change>
   /**
-   * Steps that share a lock key run one after the other, on all nodes, so that `first` may count rows that other such steps
-   * added. Any text without secrets; several if it counts several things.
+   * Steps that share a lock key run one after the other, on all nodes. So `first` can count rows that other steps with the
+   * same key add. A key is any text without secrets. If `first` counts several things, use a key for each of them.
    */
   lockKeys?: string | string[]
 }
 
-/** Items known in advance, or computed from the rows that the first statement returned. */
+/** Items that are known in advance, or a function that computes them from the rows that the first statement returned. */
 export type Following<Row, Item> = Item[] | ((rows: Row[]) => Item[])
 
 /** Executes one statement and resolves to its rows. */
@@ -55,9 +55,9 @@ export interface Database {
   read<Row>(sql: string, values?: Value[]): Promise<Row[]>
 
   /**
-   * Executes one atomic step. `first` is a conditional change with `returning`. If it returns no row, another step was
-   * faster or the condition does not hold, and no other statement of the step is executed. If any statement fails, nothing
-   * of the step has happened. When the promise resolves, the step is durable.
+   * Executes one atomic step. `first` is a conditional change with `returning`. If `first` returns no row, another step was
+   * faster or the condition does not hold, and no other statement of the step is executed. If a statement fails, the whole
+   * step is rolled back. When the promise resolves, the step is durable.
    *
    * @returns the rows of `first`
    */
@@ -69,41 +69,41 @@ export interface Database {
    */
   listen(topic: string, listener: (key: string) => void): () => void
 
-  /** Whether announcements of other nodes are received at the moment. Always true on SQLite, which serves one process. */
+  /** Whether announcements of other nodes are received at the moment. Always true on SQLite, which has only one node. */
   readonly listening: boolean
 
   /**
-   * The number of the current epoch, a period in which no announcement can have been missed; undefined between epochs. A row
-   * that was read in an epoch, and has not been announced as changed since, is unchanged while that epoch lasts. On SQLite
-   * an epoch ends when another process writes.
+   * The number of the current epoch, or undefined if there is none. An epoch is a period in which no announcement can have
+   * been missed. If a row was read in an epoch and no change of the row was announced after the read, the row is unchanged
+   * as long as the epoch lasts. On SQLite an epoch ends when another process writes.
    */
   readonly epoch: number | undefined
 
   /**
-   * Resolves to whether changes are possible at the moment: not on a standby, on a file that was moved away, or on a full
-   * disk. Rejects if the database cannot be reached. Costs one trivial statement, or a check of the file; while the disk is
-   * full, also a write once a second.
+   * Resolves to whether changes are possible at the moment. They are impossible on a standby, if the SQLite file was moved
+   * away, and on a full disk. Rejects if the database cannot be reached. The check costs one trivial statement (Postgres) or a
+   * look at the file (SQLite). While the disk is full, it also tries a write, at most once a second.
    */
   writable(): Promise<boolean>
 
   /**
-   * For migrations only: executes `work` in one transaction, while no other process can do the same. If it throws, nothing
-   * has happened. `work` must use `run` only: `read` and `step` of the same database may wait until it ends.
+   * For migrations only: executes `work` in one transaction. Only one process at a time can do this. If `work` throws, the
+   * transaction is rolled back. `work` must use only `run`: `read` and `step` of the same database may wait until `work` ends.
    */
   exclusively<T>(work: (run: Run) => Promise<T>): Promise<T>
 
-  /** Resolves when running steps are done and the database is closed. */
+  /** Closes the database. Resolves when running steps are done and the database is closed. */
   close(): Promise<void>
 }
 
-/** Returns the parameters of a statement; a list of rows is one JSON text. */
+/** Returns the parameters of a statement. A list of rows becomes one JSON text. */
 export function valuesOf(statement: Statement): Value[] {
   return 'rows' in statement ? [JSON.stringify(statement.rows)] : statement.values
 }
 
 /**
- * Returns a limit clause with the number in the text: Postgres assumes that a limit given as a parameter is a tenth of the
- * table, and plans for that. Use it only for constants of the program.
+ * Returns a `limit` clause that contains the number. If the limit were a parameter, Postgres would plan for a tenth of the
+ * table. Use this function only with constants of the program.
  *
  * @throws {RangeError} if `most` is not a non-negative integer
  */
@@ -112,13 +112,13 @@ export function atMostRows(most: number): string {
   return `limit ${most}`
 }
 
-/** Returns the items, computed from the rows if they are a function. */
+/** Returns the items. If `what` is a function, it computes the items from the rows. */
 export function resolveFollowUps<Row, Item>(what: Following<Row, Item> = [], rows: Row[]): Item[] {
   return typeof what === 'function' ? what(rows) : what
 }
 
 /**
- * Returns the statements with row statements of the same text merged into one, at the position of the first.
+ * Returns the statements. Row statements with the same SQL are merged into one, at the position of the first of them.
  *
  * @example
  * mergeRowStatements([{ sql: 'a', rows: [{ n: 1 }] }, { sql: 'b', values: [] }, { sql: 'a', rows: [{ n: 2 }] }])

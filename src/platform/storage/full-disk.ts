@@ -1,13 +1,13 @@
 /**
- * On a full disk, reads and perhaps small changes still succeed, but most requests of clients fail. The database counts as
- * not writable from the first step that fails for this reason until a step succeeds. A node that is out of rotation gets no
- * requests that could succeed, so `writable` itself tries a write from time to time.
+ * On a full disk, reads and perhaps small changes still succeed, but most requests of clients fail. After a step has failed
+ * because the disk is full, the database counts as not writable until a step succeeds. The load balancer sends no requests to
+ * a node that is not writable, so no request can end this state. Therefore `writable` itself tries a write from time to time.
  */
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '../clock.ts'
 import type { Database, Statement } from './database.ts'
 
-/** Milliseconds between two attempts, and between the failed step and the first attempt. */
+/** Milliseconds between two attempts to write. The first attempt is made this long after the step that failed. */
 const triesEveryMs = 1_000
 
 const SQLITE_FULL = 13
@@ -19,13 +19,13 @@ export function isDiskFull(error: unknown): boolean {
   return code === '53100' || (code === 'ERR_SQLITE_ERROR' && (Number(errcode) & 0xff) === SQLITE_FULL)
 }
 
-/** Returns the same database, whose `writable` resolves to false while its disk is full. */
+/** Returns the database, changed so that `writable` resolves to false while the disk is full. */
 export function watchingForFullDisk(database: Database, clock: Clock): Database {
-  /** When to attempt the next write; undefined unless the disk is full. */
+  /** The earliest time of the next attempt to write; undefined if the disk is not full. */
   let nextTryAt: number | undefined
 
   function succeeded(rows: unknown[]): void {
-    // A step without rows has changed nothing: it would also have succeeded on a full disk.
+    // A step that returns no rows has changed nothing: it would also have succeeded on a full disk.
     if (rows.length > 0) nextTryAt = undefined
   }
 
@@ -76,8 +76,8 @@ export function watchingForFullDisk(database: Database, clock: Clock): Database 
 }
 
 /**
- * Inserts a row and deletes it in the same step. The row is longer than a page of either engine and cannot be compressed, so
- * that it needs new space: a small row might fit into a page that is partly free.
+ * Returns a step that inserts a row and deletes it. The row is longer than a page of SQLite or Postgres and cannot be
+ * compressed, so that it needs new space. A small row might fit into a page that is partly free.
  */
 function trial(): { first: Statement; also: Statement[] } {
   const values = [randomBytes(16).toString('base64url')]

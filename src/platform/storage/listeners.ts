@@ -7,14 +7,15 @@ export interface Listeners {
   /** Returns a function that removes the listener. */
   add(topic: string, onChange: OnChange): () => void
   tell(change: Change): void
-  /** Calls every listener with the key '': announcements may have been missed. */
+  /** Calls every listener with the key '', which means that announcements may have been missed. */
   tellAll(): void
 }
 
 export function createListeners(): Listeners {
   const topics = new Map<string, Set<{ onChange: OnChange }>>()
 
-  // In a microtask of its own: a listener that throws is a bug and is reported as one, but breaks no commit and no connection.
+  // Each listener is called in a microtask of its own. If a listener throws, which is a bug, the error is reported as
+  // unhandled, but it does not affect a commit or a connection.
   const tellEach = (listeners: Iterable<{ onChange: OnChange }>, topic: string, key: string) => {
     for (const listener of listeners) {
       queueMicrotask(() => {
@@ -25,7 +26,7 @@ export function createListeners(): Listeners {
 
   return {
     add(topic, onChange) {
-      // Wrapped, so that a function that was added twice is called twice and removed one at a time.
+      // The function is wrapped, so that a function that is added twice is called twice, and each addition is removed alone.
       const listener = { onChange }
       const listeners = topics.get(topic) ?? new Set()
       topics.set(topic, listeners.add(listener))

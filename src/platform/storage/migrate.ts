@@ -1,6 +1,6 @@
 /**
- * The schema changes by numbered files, `migrations/0001_foundation.sql` and so on. Each is applied once and as a whole. A
- * file that was applied must not change: a further change needs a new file.
+ * The schema is changed by numbered files, `migrations/0001_foundation.sql` and so on. Each file is applied once, completely or
+ * not at all. A file that has been applied must not be edited: a further change of the schema needs a new file.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -44,7 +44,7 @@ export async function migrate(database: Database, clock: Clock, folder = ownFold
   const applied: string[] = []
   const before = await historyOf(database)
   for (const migration of await migrationsIn(folder)) {
-    // Usually all are applied, and one read is faster than a transaction for each.
+    // Usually all migrations are already applied, and one read is faster than a transaction for each of them.
     if (isIn(before, migration)) continue
     if (await database.exclusively((run) => apply(run, migration, clock))) applied.push(migration.name)
   }
@@ -62,7 +62,7 @@ export async function migrationStatus(database: Database, folder = ownFolder): P
   }
 }
 
-/** Checks again that the migration is missing, now that no other process can apply it. @returns whether it was applied */
+/** Applies the migration, unless another process has applied it since the first check. @returns whether it was applied now */
 async function apply(run: Run, migration: Migration, clock: Clock): Promise<boolean> {
   await run(historyTable)
   if (isIn(await history(run), migration)) return false
@@ -80,7 +80,7 @@ async function apply(run: Run, migration: Migration, clock: Clock): Promise<bool
   return true
 }
 
-/** Whether the migration was applied. @throws if it was applied with another name or content */
+/** Whether the migration was applied. @throws if a migration of the same number was applied with another name or content */
 function isIn(history: AppliedMigration[], { number, name, text }: Migration): boolean {
   const before = history.find((each) => each.number === number)
   if (before === undefined) return false
@@ -119,7 +119,7 @@ async function migrationsIn(folder: string): Promise<Migration[]> {
   return migrations
 }
 
-/** Line endings depend on how the files were checked out, so they do not count as a change. */
+/** Reads a migration. Line endings depend on how the files were checked out, so they do not count as a change. */
 async function readMigration(folder: string, file: string): Promise<Migration> {
   const number = /^(\d{4})_[a-z0-9_]+\.sql$/.exec(file)?.[1]
   if (!number) throw new Error(`a migration must be named like 0001_foundation.sql, not ${file}`)
@@ -127,7 +127,7 @@ async function readMigration(folder: string, file: string): Promise<Migration> {
   return { number: Number(number), name: file.slice(0, -'.sql'.length), text }
 }
 
-/** Splits at each semicolon that ends a line. Comment lines are removed first, as they may also end with one. */
+/** Splits a text at each semicolon that ends a line. Comment lines may also end with a semicolon and are removed first. */
 export function statementsIn(text: string): string[] {
   return text
     .replace(/^\s*--.*$/gm, '')
@@ -140,7 +140,7 @@ function has(list: { number: number }[], number: number): boolean {
   return list.some((one) => one.number === number)
 }
 
-/** @throws {SchemaError} if a migration is pending, or was applied but is unknown to this program */
+/** @throws {SchemaError} if a migration is pending, or if an applied migration is unknown to this program */
 export async function refuseOtherSchema(database: Database): Promise<void> {
   const { pending, unknown } = await migrationStatus(database)
   if (pending.length === 0 && unknown.length === 0) return
@@ -151,7 +151,7 @@ export async function refuseOtherSchema(database: Database): Promise<void> {
   )
 }
 
-/** The database does not have the schema that this program needs. The message says what to do. */
+/** Thrown if the database does not have the schema that this program needs. The message says what to do. */
 export class SchemaError extends Error {
   override readonly name = 'SchemaError'
 }

@@ -10,11 +10,11 @@ const forms = 'sqlite:./doorbell.db, sqlite::memory: or postgres://user@host/nam
 interface Surroundings {
   log: Log
   clock: Clock
-  /** Whether a server opens the database, not a command. Only one server may use a SQLite file at a time. */
+  /** Whether a server opens the database, and not a command. Only one server may use a SQLite file at a time. */
   serves?: boolean
 }
 
-/** @param url `sqlite:` and a path, `sqlite::memory:`, or a Postgres URL. It may contain a password, so no error repeats it. */
+/** @param url `sqlite:` and a path, `sqlite::memory:`, or a Postgres URL. It may contain a password: no error contains it */
 export async function openDatabase(url: string, surroundings: Surroundings): Promise<Database> {
   return watchingForFullDisk(await openEngine(url, surroundings), surroundings.clock)
 }
@@ -34,7 +34,7 @@ async function openEngine(url: string, surroundings: Surroundings): Promise<Data
   return openPostgres(url, surroundings)
 }
 
-/** Returns the path. `sqlite:///var/doorbell.db` is accepted too: other programs write an absolute path like this. */
+/** Returns the path in the URL. `sqlite:///var/doorbell.db` is accepted too: other programs write absolute paths like this. */
 function pathIn(url: string): string {
   const path = url.slice('sqlite:'.length).replace(/^\/\/(?=\/)/, '')
   if (path === '' || path.startsWith('//')) throw new Error(`a SQLite database URL must name a file: ${forms}`)

@@ -2,9 +2,9 @@
  * Finds out whether a commit happened if the response was lost.
  *
  * Each transaction writes its number into a row that belongs to its connection (`last_commits`). If the connection breaks
- * during the commit, another connection locks that row. It waits until Postgres has ended the transaction, and then reads
- * whether the number was written. Transaction ids do not work for this: Postgres reuses an id that it lost in a crash, or
- * that a promoted standby never had. See docs/decisions/0012-commit-unknown.md.
+ * during the commit, another connection locks that row. This lock is granted after Postgres has ended the transaction; then
+ * the row shows whether the number was written. Transaction ids do not work for this: Postgres reuses an id that was lost in a
+ * crash, or that a promoted standby never received. See docs/decisions/0012-commit-unknown.md.
  */
 import { type ClientBase, DatabaseError, type Pool, type PoolClient } from 'pg'
 import { systemClock } from '../clock.ts'
@@ -20,7 +20,7 @@ export interface CommitMark {
   step: number
 }
 
-/** It is unknown whether a step was committed. SQLSTATE 08007: transaction resolution unknown. */
+/** Thrown if it is unknown whether a step was committed. SQLSTATE 08007: transaction resolution unknown. */
 export class CommitUnknown extends Error {
   override readonly name = 'CommitUnknown'
   readonly code = '08007'
@@ -30,12 +30,14 @@ export class CommitUnknown extends Error {
   }
 }
 
-/** How long the database is asked before the outcome counts as unknown: a caller waits for the result. */
+/** Milliseconds after which the outcome counts as unknown if the database has not responded: a caller waits for the result. */
 const inquiryTimeoutMs = 4_000
+/** Milliseconds between two inquiries. */
 const inquiryIntervalMs = 100
 
-/** A connection registers again after this time, so that an old row can only belong to a closed connection. */
+/** Milliseconds after which a connection registers again, so that an old row can only belong to a closed connection. */
 const registrationHoldsMs = 3_600_000
+/** Milliseconds after which the row of a closed connection is removed. */
 const rowsAreKeptMs = 86_400_000
 
 const undefinedTable = '42P01'
@@ -84,7 +86,7 @@ function markingConnections(pool: Pool) {
     return mark
   }
 
-  /** The row of a broken connection is not reused: its last transaction may still be running, or be asked for. */
+  /** The row of a broken connection is not reused: the transaction may still be running, or an inquiry may need the row. */
   function giveUp(client: PoolClient): void {
     registrations.delete(client)
   }
@@ -101,14 +103,17 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
    * @throws CommitUnknown if the database does not respond in time
    */
   async function happened(mark: CommitMark | undefined, error: unknown): Promise<boolean> {
-    // An error of a statement occurs before the commit.
+    // Postgres reported an error of a statement, which means that it did not commit the transaction.
     if (error instanceof DatabaseError && error.severity === 'ERROR') return false
     const step = mark && (await lastStepOf(mark.connection))
     if (step === undefined) throw new CommitUnknown(error)
     return step === mark!.step
   }
 
-  /** Resolves to the last step this connection committed, 0 if it has no row, or undefined if the database does not respond. */
+  /**
+   * Resolves to the last step that the connection committed, 0 if the connection has no row, or undefined if the database does
+   * not respond.
+   */
   async function lastStepOf(connection: string): Promise<number | undefined> {
     let isOver = false
     const timeout = Promise.withResolvers<undefined>()
@@ -129,7 +134,10 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
     return step
   }
 
-  /** The inquiry itself writes, so that its commit waits until the standby has it and everything committed before. */
+  /**
+   * Resolves to the number in the row. The inquiry itself writes, so that its commit waits until the standby has received this
+   * commit and all earlier commits.
+   */
   async function inquire(connection: string): Promise<number> {
     const client = await pool.connect()
     try {
@@ -148,9 +156,9 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
 
 function confirming(send: Send) {
   /**
-   * If the wait for a synchronous standby is cancelled, Postgres reports the commit as done, with a warning. Then another
-   * write must reach the standby, which receives everything in order.
-   * @throws CommitUnknown if that write does not reach the standby either
+   * Runs `commit`. If the wait for a synchronous standby is cancelled, Postgres reports the commit as done, with a warning.
+   * Then another write must reach the standby: the standby receives all writes in order, so it has the commit too.
+   * @throws CommitUnknown if the other write does not reach the standby either
    */
   async function confirmed<T>(client: PoolClient, commit: () => Promise<T>): Promise<T> {
     const before = warningsOn(client)
@@ -176,7 +184,7 @@ const registering = `
   insert into last_commits (connection, step, registered_at) values ($1, $2, $3)
   on conflict (connection) do update set step = excluded.step, registered_at = excluded.registered_at`
 
-/** Returns the first statement of a transaction, which writes its mark. */
+/** Returns the statement that writes the mark of a transaction. It is the first statement of the transaction. */
 export function marking({ connection, step }: CommitMark): Statement {
   return { sql: 'update last_commits set step = $2 where connection = $1', values: [connection, step] }
 }
@@ -186,7 +194,10 @@ const lockTimeout: Statement = {
   values: [],
 }
 
-/** No condition on the number: Postgres waits for a locked row only if the row version before the change matches. */
+/**
+ * This statement has no condition on the number. With a condition, Postgres would wait for a locked row only if the row met
+ * the condition before it was changed.
+ */
 const lastStep = 'update last_commits set step = step where connection = $1 returning step'
 
 /** A write that changes no table: a message in the write-ahead log. */

@@ -1,10 +1,10 @@
 /**
- * Sends several statements in one round trip. The pipelining of `pg` itself asks Postgres for a response after each
- * statement, which costs more than most statements do.
+ * Sends several statements in one round trip. The pipelining of `pg` itself requests a response from Postgres after each
+ * statement, which costs more than most statements.
  */
 import type { Connection, DatabaseError, PoolClient, Submittable } from 'pg'
 
-/** A statement with a name, prepared once on each connection. */
+/** A statement with a name. It is prepared once on each connection. */
 export interface PreparedStatement {
   name: string
   text: string
@@ -13,12 +13,12 @@ export interface PreparedStatement {
 
 type Row = Record<string, unknown>
 
-/** Returns the function that parses the text of a value of this type. */
+/** Returns the function that parses values of this type, which Postgres sends as text. */
 type ParserOf = (type: number) => (text: string) => unknown
 
 /**
- * Executes the statements in order and resolves to the rows of each. It stops at the first that fails. Then the connection
- * must not be used any more, because it is unknown which statements it has prepared.
+ * Executes the statements in order and resolves to the rows of each. If a statement fails, the statements after it are not
+ * executed, and the connection must not be used any more: it is unknown which statements are prepared on the connection.
  */
 export function sendTogether(
   client: PoolClient,
@@ -38,7 +38,7 @@ interface Field {
   parse(text: string): unknown
 }
 
-/** `pg` calls this object with each message, as it calls its own queries. */
+/** `pg` passes each message from Postgres to this object, in the same way as to its own query objects. */
 class Pipeline implements Submittable {
   readonly #statements: readonly PreparedStatement[]
   readonly #parserOf: ParserOf
@@ -94,7 +94,7 @@ class Pipeline implements Submittable {
     this.#fields = []
   }
 
-  /** An error of a statement or of the connection. `pg` drops this object then: no further message arrives. */
+  /** Called with an error of a statement or of the connection. After that, `pg` passes no further message to this object. */
   handleError(error: DatabaseError): void {
     this.#reject(error)
   }

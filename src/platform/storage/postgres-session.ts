@@ -1,45 +1,48 @@
 /**
- * Each session sets the Postgres settings that Doorbell relies on: a database or a role may have other defaults.
+ * Sets in each session the Postgres settings that Doorbell relies on: a database or a role may have other defaults.
  *
- * Not set: `search_path`, by which an operator selects the schema of the tables; `default_transaction_read_only`, which says
- * that nothing is to be written now; `statement_timeout` and `lock_timeout`, after which a statement may be tried again.
+ * Some settings stay as the operator has set them. `search_path` selects the schema of the tables.
+ * `default_transaction_read_only` forbids writes. `statement_timeout` and `lock_timeout` limit a statement, which may be tried
+ * again afterwards.
  */
 import type { ClientBase } from 'pg'
 
 /**
- * The longest time between two statements of a transaction, in milliseconds; then Postgres rolls it back. A process that
- * pauses within a transaction, for example while its machine is moved, blocks others no longer than this.
+ * The longest time between two statements of a transaction, in milliseconds. After that Postgres rolls the transaction back.
+ * So a process that pauses within a transaction, for example while its machine is moved, does not block other processes for
+ * longer than this.
  */
 const longestPauseMs = 2_000
 
 const settings = {
   idle_in_transaction_session_timeout: String(longestPauseMs),
-  // Postgres reports by a warning that a commit did not reach the standby.
+  // Warnings are needed: by a warning, Postgres reports that a commit did not reach the standby.
   client_min_messages: 'warning',
-  // Each statement sees everything committed before it began: after waiting for a lock, it sees the holder's changes.
+  // Each statement sees all changes that were committed before the statement began. So the statement that follows a wait for a
+  // lock sees the changes of the previous holder of the lock.
   default_transaction_isolation: 'read committed',
   // Statements are planned once on each connection. Postgres cannot estimate how many rows a parameter selects and assumes
-  // many, so these settings force index scans: all our lookups have an index …
+  // that it selects many. So these settings force index scans: all lookups of Doorbell have an index.
   plan_cache_mode: 'force_generic_plan',
   enable_seqscan: 'off',
   enable_hashjoin: 'off',
   enable_mergejoin: 'off',
   enable_indexscan: 'on',
   enable_nestloop: 'on',
-  // … and disable compilation and parallel workers, which would take longer than any of our statements.
+  // Compilation and parallel workers are disabled: they would take longer than any statement of Doorbell.
   jit: 'off',
   max_parallel_workers_per_gather: '0',
 }
 
 const listed = Object.entries(settings).map(([name, value]) => `set ${name} = '${value}'`)
 
-/** If it is off, Postgres reports a commit before it is on disk. Every other value guarantees at least that. */
+/** If `synchronous_commit` is off, Postgres reports commits that are not on disk yet. No other value allows this. */
 const durable = `select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'`
 
-/** An idle connection is not closed. Postgres before 14 does not have this setting. */
+/** Prevents Postgres from closing an idle connection. Postgres before 14 does not have this setting. */
 const withoutIdleTimeout = `select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'`
 
-/** Applies the settings. To be called before the first statement of each connection: those of the pool, and the listener's. */
+/** Applies the settings. Must be called before the first statement of each connection, also of the listening connection. */
 export async function prepareSession(client: ClientBase): Promise<void> {
   await client.query([...listed, durable, withoutIdleTimeout].join('; '))
 }

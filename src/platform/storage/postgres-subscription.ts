@@ -1,6 +1,6 @@
 /**
- * The connection on which announcements of other nodes arrive. If it is lost, it is opened again, and then all listeners are
- * called with '': announcements may have been missed.
+ * The connection on which announcements of other nodes arrive. If the connection is lost, it is opened again. Then all
+ * listeners are called with the key '', because announcements may have been missed.
  */
 import { Client, type ClientConfig } from 'pg'
 import type { Clock } from '../clock.ts'
@@ -16,10 +16,13 @@ export const channel = 'doorbell'
 const shortestPauseMs = 100
 const longestPauseMs = 10_000
 
-/** A connection can be lost without notice (a cut cable, a router that dropped it), so it is checked with a query. */
+/**
+ * Milliseconds between two checks of the connection. A connection can be lost without an error, for instance if a cable is cut
+ * or a router has dropped the connection.
+ */
 const checkIntervalMs = 2_000
 
-/** How long after a successful check the epoch stays valid: no longer than the pause between two polls. */
+/** Milliseconds for which the epoch is valid after a successful check: not longer than the pause between two polls. */
 const trustMs = 4_000
 
 export interface Subscription {
@@ -36,17 +39,20 @@ interface Surroundings {
   publisher: Publisher
 }
 
-/** Announces the changes of this node. Its own listeners are called at once, and not again when the echo arrives. */
+/**
+ * Announces the changes of this node. The listeners on this node are called at once, and not again when Postgres sends the
+ * announcement back to this node (the echo).
+ */
 export interface Publisher {
-  /** Returns the changes as they are sent, a JSON array of texts, and a function that calls the listeners on this node. */
+  /** Returns the payloads to send, as a JSON array of texts, and a function that calls the listeners on this node. */
   publish(changes: Change[]): { payloads: string; tellHere(): void }
-  /** Whether a received announcement came from this node and its listeners were already called. */
+  /** Returns whether a received announcement came from this node, and the listeners on this node were already called for it. */
   isOwnEcho(origin: unknown): boolean
-  /** Forgets the announcements so far: their echoes may never arrive. */
+  /** Forgets all earlier announcements: their echoes may never arrive. */
   forget(): void
 }
 
-/** Bytes of changes in one notification: Postgres allows less than 8000, of which some are needed for `origin`. */
+/** Upper limit for the bytes of changes in a notification. Postgres allows less than 8000; `origin` needs some of them. */
 const mostBytes = 7500
 
 /** The changes in one notification. `origin` is unique among all announcements of all nodes. */
@@ -55,7 +61,7 @@ interface Announcement {
   changes: Change[]
 }
 
-/** An announcement of this node, with each change also in the form in which it is sent. */
+/** An announcement of this node. `texts` contains each change in the form in which it is sent. */
 interface OwnAnnouncement extends Announcement {
   texts: string[]
 }
@@ -63,7 +69,7 @@ interface OwnAnnouncement extends Announcement {
 /** Returns the publisher of this node. */
 export function createPublisher(listeners: Listeners): Publisher {
   const node = newSecret(6)
-  /** Origins seen once: either published here or received as an echo, but not yet both. */
+  /** Origins that were seen once: either published here or received as an echo, but not yet both. */
   const once = new Set<string>()
   let count = 0
 
@@ -90,7 +96,7 @@ export function createPublisher(listeners: Listeners): Publisher {
   }
 }
 
-/** Divides the changes among as few notifications as possible: one notification costs every node less than many. */
+/** Divides the changes into as few notifications as possible, because one notification costs every node less than many. */
 function splitChanges(changes: Change[]): Omit<OwnAnnouncement, 'origin'>[] {
   const pieces: Omit<OwnAnnouncement, 'origin'>[] = []
   let room = 0
@@ -111,7 +117,7 @@ function splitChanges(changes: Change[]): Omit<OwnAnnouncement, 'origin'>[] {
 
 const payloadOf = ({ origin, texts }: OwnAnnouncement) => `[${JSON.stringify(origin)},${texts.join(',')}]`
 
-/** Resolves when announcements are received for the first time; rejects if that fails. */
+/** Opens the subscription. Resolves when announcements are received; rejects if the first connection fails. */
 export async function subscribe(
   settings: ClientConfig,
   { log, clock, listeners, publisher }: Surroundings,
@@ -180,7 +186,8 @@ export async function subscribe(
     get listening() {
       return current !== undefined
     },
-    // A process that was suspended for a while may have missed announcements without noticing the lost connection.
+    // There is no epoch if the last check is too old: a process that was suspended may have missed announcements without
+    // noticing that the connection was lost.
     get epoch() {
       return current !== undefined && clock.now() - aliveAt <= trustMs ? epoch : undefined
     },
@@ -193,7 +200,7 @@ export async function subscribe(
   }
 }
 
-/** Opens a connection on which announcements arrive. `lose` is called when it ends, for any reason. */
+/** Opens a connection on which announcements arrive. `lose` is called when the connection ends, for any reason. */
 async function openListener(
   settings: ClientConfig,
   { lose, tell }: { lose(client: Client): void; tell(payload: string): void },
@@ -213,7 +220,7 @@ async function openListener(
   return client
 }
 
-/** Any program on the same database can write to the channel, so messages of another form are ignored. */
+/** Parses a message. Any program on the same database can write to the channel, so messages of another form are ignored. */
 function read(payload: string): Announcement {
   try {
     const [origin, ...changes] = JSON.parse(payload)

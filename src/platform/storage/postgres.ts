@@ -1,4 +1,4 @@
-/** Postgres, for one process or many. Announcements are sent by LISTEN and NOTIFY. */
+/** The database on Postgres, for one process or many. Announcements are sent with NOTIFY and received with LISTEN. */
 import { hash } from 'node:crypto'
 import { type ClientBase, Pool, type PoolClient, types } from 'pg'
 import { type Clock, systemClock } from '../clock.ts'
@@ -20,22 +20,22 @@ import { beginLong, prepareSession } from './postgres-session.ts'
 import { channel, createPublisher, type Publisher, subscribe } from './postgres-subscription.ts'
 import { wordsOfPostgres } from './sql-dialect.ts'
 
-/** SQLSTATEs after which a transaction is retried: nothing of it happened, and the retry may succeed. */
+/** SQLSTATEs after which a transaction is retried: Postgres has rolled it back, and the retry may succeed. */
 const retriable = new Set(['40001', '40P01', '25P03'])
 const attempts = 3
 
 /**
- * A plan depends on the table statistics of the time when it was made, and at first the tables are empty. So each connection
- * plans its statements again after a second, and then after pauses that double: between two times, no table grows by more
- * than it has grown before. Milliseconds.
+ * A plan depends on the table statistics at the time of planning, and at first the tables are empty. So each connection plans
+ * its statements again after `firstPlansHoldMs`, and then after pauses that double, up to `plansHoldMs`. The reason for these
+ * pauses is that a table that grows steadily at most doubles between two plannings.
  */
 const firstPlansHoldMs = 1_000
 const plansHoldMs = 600_000
 
-/** The key of our advisory locks: an arbitrary number that no other program on the same database should use. */
+/** The key of Doorbell's advisory locks: an arbitrary number that no other program on the same database should use. */
 const exclusiveLock = 0x646f6f72
 
-/** @throws if the database cannot be reached; the message names it without the password */
+/** @throws if the database cannot be reached; the message contains the URL without the password */
 export async function openPostgres(url: string, { log, clock }: { log: Log; clock: Clock }): Promise<Database> {
   const settings = {
     connectionString: url,
@@ -55,7 +55,7 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   const running = new Set<Promise<unknown>>()
   let closing: Promise<void> | undefined
 
-  /** All work passes through here, so that closing can wait for it. */
+  /** Runs work. All work is run by this function, so that `close` can wait for it. */
   async function track<T>(work: () => Promise<T>): Promise<T> {
     if (closing) throw new Error('the database is closed')
     const promise = work()
@@ -97,7 +97,8 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
 }
 
 async function prepareConnection(client: ClientBase): Promise<void> {
-  // While a connection changes hands in the pool it has no other error listener, and its loss would end the process.
+  // At some moments the pool has no error listener on a connection. Without this listener, the loss of the connection at such
+  // a moment would end the process.
   client.on('error', () => {})
   countWarnings(client)
   await prepareSession(client)
@@ -109,10 +110,10 @@ interface Surroundings {
   commits: ReturnType<typeof createCommits>
 }
 
-/** The setting is also `on` on a standby. */
+/** Reads whether the session is read-only. The setting is also `on` on a standby. */
 const readOnly: Statement = { sql: `select current_setting('transaction_read_only') as "readOnly"`, values: [] }
 
-/** The listeners of this node are called as soon as the step is committed; other nodes receive the notification. */
+/** Executes a step. Listeners on this node are called when the step is committed; other nodes receive a notification. */
 function step<Row>(around: Surroundings, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
   const { also = [], announce = [], lockKeys } = options
   const isSingle = Array.isArray(also) && also.length === 0 && lockKeys === undefined
@@ -123,7 +124,7 @@ function step<Row>(around: Surroundings, first: Statement, options: StepOptions<
   return inTransaction(around, first, options)
 }
 
-/** One round trip. If the connection breaks meanwhile, the step fails, although it may have been executed. */
+/** Executes a step in one round trip. If the connection breaks, the promise rejects, although the step may be committed. */
 function singleStep<Row>({ pool, commits }: Surroundings, statement: Statement): Promise<Row[]> {
   return withClient(pool, async (client) => {
     const [rows] = await commits.confirmed(client, () => send(client, [statement]))
@@ -139,8 +140,8 @@ async function announcingStep<Row>(around: Surroundings, first: Statement, annou
 }
 
 /**
- * Always two round trips: one up to and including the first statement, one for all that follows from its rows. A connection
- * on which anything failed is discarded, and Postgres rolls back its transaction.
+ * Executes a step in two round trips: one up to and including the first statement, and one for the statements that depend on
+ * the rows of the first. If anything fails, the connection is discarded, and Postgres rolls the transaction back.
  */
 async function inTransaction<Row>(
   { pool, publisher, commits }: Surroundings,
@@ -168,7 +169,7 @@ async function inTransaction<Row>(
   } catch (error) {
     commits.giveUp(client)
     client.release(error as Error)
-    // Only after the release: the inquiry needs a connection too.
+    // This is done after the release, because the inquiry needs a connection too.
     if (announcement === undefined || !(await commits.happened(mark, error))) throw error
   }
   announcement.tellHere()
@@ -176,9 +177,9 @@ async function inTransaction<Row>(
 }
 
 /**
- * A statement sees what was committed when it began, so a separate statement takes the locks first, in the same round trip.
- * Two keys with the same hash only cause an unnecessary wait. All steps take their locks in the same order, which prevents
- * deadlocks.
+ * Returns the statement that takes the locks. It is a separate statement before `first`, in the same round trip, because a
+ * statement sees only changes that were committed before it began. If two keys have the same hash, the only effect is an
+ * unnecessary wait. All steps take their locks in the same order, which prevents deadlocks.
  */
 function locksFor(keys: string[]): Statement[] {
   if (keys.length === 0) return []
@@ -191,17 +192,17 @@ function locksFor(keys: string[]): Statement[] {
   ]
 }
 
-/** Returns the first 32 bits of the hash. */
+/** Returns the first 32 bits of the hash of a key. */
 const numberOf = (key: string) => Number.parseInt(hash('sha256', key).slice(0, 8), 16) | 0
 
-/** Postgres allows no data-modifying statement in a nested `with`. */
+/** Whether a statement may be put into a `with` clause: Postgres allows no data-modifying statement in a nested `with`. */
 function canBeWrapped({ sql }: Statement): boolean {
   return !/^\s*with\b[\s\S]*\(\s*(insert|update|delete|merge)\b/i.test(sql)
 }
 
 /**
- * Returns one statement that executes the change and notifies. `said` is a count, so it always has exactly one row; if the
- * change returned no row, it calls `pg_notify` for none.
+ * Returns one statement that executes the change and sends the notifications. `said` is a count, so it always has exactly one
+ * row. If the change returned no row, `pg_notify` is not called.
  */
 function announcing(statement: Statement, payloads: string): Statement {
   const { sql } = statement
@@ -224,7 +225,7 @@ const begin: Statement = { sql: 'begin', values: [] }
 const commit: Statement = { sql: 'commit', values: [] }
 const rollback: Statement = { sql: 'rollback', values: [] }
 
-/** The lock is held to the end of the transaction, so the next holder sees everything that was committed before. */
+/** Executes `work` under a lock that is held until the commit: the next holder of the lock sees all changes of `work`. */
 async function exclusively<T>(pool: Pool, work: (run: Run) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   try {
@@ -259,7 +260,7 @@ function query<Row>(pool: Pool, statement: Statement): Promise<Row[]> {
   })
 }
 
-/** A connection on which anything failed is discarded. */
+/** Runs `work` with a connection. If `work` fails, the connection is discarded. */
 async function withClient<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   try {
@@ -281,7 +282,7 @@ async function send(client: PoolClient, statements: Statement[]) {
 
 const discardPlans: Statement = { sql: 'discard plans', values: [] }
 
-/** When each connection plans its statements again, and how many milliseconds later the next time is. */
+/** For each connection, `dueAt` is when it plans its statements again, and `hold` the pause after that in milliseconds. */
 const plans = new WeakMap<PoolClient, { dueAt: number; hold: number }>()
 
 function isPlanningDue(client: PoolClient): boolean {
@@ -299,7 +300,7 @@ function ready(statement: Statement) {
 
 const known = new Map<string, { name: string; text: string }>()
 
-/** A named statement is planned once on each connection. SQL texts are constants of the program, so the map stays small. */
+/** Returns the name and the text of a statement. All SQL is constant in the program, so the map `known` stays small. */
 function prepared(sql: string): { name: string; text: string } {
   const found = known.get(sql)
   if (found) return found
@@ -313,7 +314,7 @@ function prepared(sql: string): { name: string; text: string } {
 
 const { BOOL, INT8, NUMERIC, JSON: JSON_TEXT, JSONB } = types.builtins
 
-/** Rows contain strings, numbers and nulls, as on SQLite: counts and sums are numbers, booleans 1 or 0, JSON is text. */
+/** Rows contain strings, numbers and nulls, as on SQLite: counts and sums are numbers, booleans are 1 or 0, JSON is text. */
 function parserOf(type: number, format?: string): (text: string) => unknown {
   if (type === INT8 || type === NUMERIC) return Number
   if (type === BOOL) return (text) => (text === 't' ? 1 : 0)
@@ -325,7 +326,7 @@ function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : ''
 }
 
-/** If a name has several addresses, Node reports all attempts in one AggregateError without a message of its own. */
+/** Returns the message of an error. If a host has several addresses, Node throws an AggregateError that has no message. */
 function reasonOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(reasonOf).join(', ')
   return error instanceof Error ? error.message || codeOf(error) : String(error)

@@ -1,14 +1,14 @@
 /**
- * Only one server may use a SQLite file: a server receives no announcements of another one. So a server holds a lock until
- * its process ends. Commands take no lock: they work beside a server.
+ * Only one server may use a SQLite file, because a server does not receive the announcements of another server. So a server
+ * holds a lock until its process ends. Commands take no lock: they may run beside a server.
  *
- * The lock is SQLite's own, on an empty file beside the database. The operating system releases it whenever the process
- * ends. The file stays; its existence has no meaning.
+ * The lock is a SQLite lock on an empty file beside the database. The operating system releases the lock when the process
+ * ends, for any reason. The file remains; its existence has no meaning.
  */
 import { closeSync, openSync, realpathSync, statSync } from 'node:fs'
 import type { DatabaseSync } from 'node:sqlite'
 
-/** How long to wait for the lock of a server that is shutting down. */
+/** Milliseconds to wait for the lock of a server that is shutting down. */
 const lockTimeoutMs = 2_000
 
 /**
@@ -39,7 +39,7 @@ export function isBusy(error: unknown): boolean {
   return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === 5
 }
 
-/** Another server uses the file. The message says what to do. */
+/** Thrown if another server uses the file. The message says what to do. */
 export class SoleServerError extends Error {
   override readonly name = 'SoleServerError'
 
@@ -52,8 +52,8 @@ export class SoleServerError extends Error {
 }
 
 /**
- * The file has several hard links. Each name has its own lock and write-ahead log, so servers that use different names would
- * overwrite each other's pages.
+ * Thrown if the file has several hard links. Each name has its own lock and write-ahead log, so servers that use different
+ * names would overwrite each other's pages.
  */
 export class SeveralNamesError extends Error {
   override readonly name = 'SeveralNamesError'
@@ -66,7 +66,10 @@ export class SeveralNamesError extends Error {
   }
 }
 
-/** Opens the file only if it does not exist: closing a file releases every lock that this process holds on it. */
+/**
+ * Creates the file if it does not exist. An existing file is not opened, because closing it would release every lock that this
+ * process holds on it.
+ */
 function createPrivately(file: string): void {
   try {
     closeSync(openSync(file, 'ax', 0o600))

@@ -1,11 +1,13 @@
 /**
- * The few expressions that differ between the engines; all other SQL is the same text for both:
+ * Translates the few expressions that differ between SQLite and Postgres. All other SQL is the same for both:
  *
- * - `/* for update *\/` and `/* for update skip locked *\/` become clauses on Postgres. SQLite has one writer and needs none.
- * - `each($3)` in a from clause stands for the rows of a JSON array given as a parameter, in one column, `each.value`.
- *   Its items are strings or numbers. Postgres returns a number as text, so compare `cast(each.value as bigint)`.
- * - `rows($1) as asked (id text, number bigint)` in a from clause stands for the objects of a JSON array given as a
- *   parameter: one row for each, with the listed members as columns.
+ * - `/* for update *\/` and `/* for update skip locked *\/` become clauses on Postgres. SQLite has only one writer and needs
+ *   no such clause.
+ * - `each($3)` in a from clause stands for the items of a JSON array that is given as a parameter: one row for each item,
+ *   with the column `each.value`. The items are strings or numbers. Postgres returns a number as text, so compare
+ *   `cast(each.value as bigint)`.
+ * - `rows($1) as asked (id text, number bigint)` in a from clause stands for the objects of a JSON array that is given as a
+ *   parameter: one row for each object, with the listed members as columns.
  * - `$1` becomes `?1` on SQLite, where `$1` would be a named parameter.
  */
 
@@ -13,10 +15,10 @@ const list = /\beach\(\$(\d+)\)/g
 const table = /\brows\(\$(\d+)\) as (\w+) \(([^)]*)\)/g
 const locking = /\/\*\s*(for update(?: skip locked)?)\s*\*\//g
 
-/** Text in quotes and comments is matched first and not changed: a price of '$1' is not a parameter. */
+/** Quoted texts and comments are matched first and not changed. For instance, a price of '$1' is not a parameter. */
 const quotedOrParameter = /'(?:[^']|'')*'|"[^"]*"|--[^\n]*|\/\*[\s\S]*?\*\/|\$(\d+)/g
 
-/** Returns the text for Postgres. */
+/** Returns the SQL for Postgres. */
 export function wordsOfPostgres(sql: string): string {
   return sql
     .replace(locking, '$1')
@@ -25,8 +27,8 @@ export function wordsOfPostgres(sql: string): string {
 }
 
 /**
- * Returns a subquery for which Postgres expects few rows. It assumes a hundred rows for a JSON array or a recursion, and for
- * a limit whose value it cannot know in advance a tenth of the rows. The two limits exclude nothing.
+ * Returns a subquery for which Postgres expects few rows. Postgres expects a hundred rows from a JSON array or a recursion,
+ * and a tenth of the rows after a limit whose value is unknown during planning. The two limits exclude no rows.
  */
 export function few(items: string, name: string): string {
   const everything = 'limit (select 1000000000)'
@@ -34,9 +36,9 @@ export function few(items: string, name: string): string {
 }
 
 /**
- * Returns the text for SQLite. `json_each` has more columns than `value`, among them `id` and `type`, which would be
- * ambiguous, so only the needed ones are selected. With `limit -1`, which excludes nothing, SQLite reads each member of an
- * object once, and not again wherever the statement uses it.
+ * Returns the SQL for SQLite. Only the needed columns of `json_each` are selected, because others, such as `id` and `type`,
+ * would be ambiguous. `limit -1` excludes no rows, but it makes SQLite read each member of an object only once, and not at
+ * each use in the statement.
  */
 export function toSqliteDialect(sql: string): string {
   return sql

@@ -1,5 +1,5 @@
 /**
- * SQLite, for one process on one machine. All steps run one after the other, so `lockKeys` are not needed here.
+ * The database on SQLite, for one process on one machine. All steps run one after the other, so `lockKeys` are not needed.
  *
  * Steps that arrive in the same turn of the event loop are committed together, with one sync to disk. Nothing else runs
  * between `begin` and `commit`, so a read never sees half a step.
@@ -31,12 +31,12 @@ interface QueuedStep extends StepOptions<Record<string, Value>> {
   reject(error: unknown): void
 }
 
-/** How long this process waits for another one when it starts, in milliseconds. */
+/** Milliseconds for which a process that starts waits for another process that uses the database. */
 const startWithinMs = 60_000
 
 /**
  * @param path a file, which is created if it does not exist, or `:memory:`
- * @param options.serves whether a server opens it; only one server may use a file at a time
+ * @param options.serves whether a server opens the file; only one server may use a file at a time
  */
 export function openSqlite(path: string, { serves = false } = {}): Database {
   const { connection, releaseFile } = connect(path, serves)
@@ -138,7 +138,7 @@ async function inTransaction<T>(connection: DatabaseSync, work: (run: Run) => Pr
   }
 }
 
-/** Listeners are called first, so that caches of this process are up to date when the caller continues. */
+/** Reports the outcome of a step. Listeners are called first, so that caches are up to date when the caller continues. */
 function settle({ outcome, announce, resolve, reject }: QueuedStep, listeners: Listeners): void {
   if ('error' in outcome) {
     reject(outcome.error)
@@ -148,7 +148,10 @@ function settle({ outcome, announce, resolve, reject }: QueuedStep, listeners: L
   resolve(outcome.rows)
 }
 
-/** Returns a function for a number that changes when another process, a command, has written. Read once per event loop turn. */
+/**
+ * Returns a function that returns a number. The number changes when another process (a command) has written. It is read once
+ * in each turn of the event loop.
+ */
 function countingForeignChanges(prepare: (sql: string) => StatementSync): () => number {
   let known: number | undefined
   return () => {
@@ -162,7 +165,7 @@ function countingForeignChanges(prepare: (sql: string) => StatementSync): () => 
   }
 }
 
-/** Executes steps on a connection. @param file the file as it was when it was opened, or undefined for `:memory:` */
+/** Executes steps on a connection. @param file the state of the file when it was opened, or undefined for `:memory:` */
 function committing(connection: DatabaseSync, path: string, file: Stats | undefined) {
   const prepared = new Map<string, StatementSync>()
 
@@ -183,7 +186,7 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
     connection.exec('commit')
   }
 
-  /** Rows written after the file was renamed or deleted would be lost, and in WAL mode SQLite does not notice it. */
+  /** Throws if the file was renamed or deleted: rows would be lost, and in WAL mode SQLite does not detect this. */
   function refuseIfMoved(): void {
     if (file === undefined) return
     const present = statSync(path, { throwIfNoEntry: false })
@@ -192,7 +195,7 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
     throw Object.assign(new Error('the database file was moved away'), { code: 'ERR_SQLITE_ERROR', errcode: 1032 })
   }
 
-  /** A failed step does not affect the others, unless SQLite rolled back the whole transaction, as it may on a full disk. */
+  /** A failed step does not affect other steps, unless SQLite has rolled back the whole transaction (as on a full disk). */
   function execute(step: QueuedStep): void {
     try {
       step.outcome = { rows: hasMore(step) ? runAll(step) : run(step.first) }
@@ -234,7 +237,7 @@ function connect(path: string, serves: boolean) {
   }
 }
 
-/** Whether the path still leads to the opened file and is writable: a file system may have become read-only. */
+/** Whether the path still leads to the opened file, and the file is writable: a file system may have become read-only. */
 async function isStillThere(path: string, opened: Stats | undefined): Promise<boolean> {
   try {
     await access(path, constants.W_OK)
@@ -254,7 +257,7 @@ function createPrivately(path: string): void {
   }
 }
 
-/** The first releases of Node 24 warn that node:sqlite is experimental. Without this, every command would print it first. */
+/** Hides the warning of the first Node 24 releases that node:sqlite is experimental: every command would print it first. */
 function loadSqlite(): typeof import('node:sqlite') {
   const { emitWarning } = process
   process.emitWarning = (...warning: unknown[]) => {
@@ -278,14 +281,15 @@ function rowsOf(statement: StatementSync, values: Value[]): Rows {
   return rows.map((row) => ({ ...row }))
 }
 
-/** node:sqlite binds a number as floating point, so 7 would become '7.0' in a text column. It binds a bigint as an integer. */
+/** Returns integers as bigint. node:sqlite binds a number as floating point: 7 would become '7.0' in a text column. */
 function bindable(value: Value): Value | bigint {
   return Number.isSafeInteger(value) ? BigInt(value as number) : value
 }
 
 /**
- * Retries while the database is busy. For statements at the start, when another process may execute the same. SQLite's own
- * timeout is not enough: a migration may take longer than five seconds, and a change of the journal mode fails at once.
+ * Executes a statement, and retries while the database is busy. Used at the start, when another process may execute the same
+ * statement. SQLite's own timeout is not enough: a migration may take longer than this timeout of five seconds, and a change
+ * of the journal mode fails at once.
  */
 function execWhenFree(connection: DatabaseSync, sql: string): void {
   const deadline = systemClock.now() + startWithinMs

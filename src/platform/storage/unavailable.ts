@@ -1,6 +1,6 @@
 /**
- * Recognises failures that are temporary or that an operator can repair outside Doorbell: the operation may be tried again,
- * and other nodes may be able to do it. All other failures are bugs.
+ * Recognises failures that are temporary, or that an operator can repair outside Doorbell. The operation may be tried again,
+ * and other nodes may be able to execute it. All other failures are bugs.
  */
 
 /** SQLSTATE: a whole class by its first two characters, or one code. */
@@ -21,7 +21,7 @@ const sqlStates: Record<string, string> = {
   '58': 'the disk or the operating system of Postgres failed',
 }
 
-/** Primary result codes: the low byte of an extended code. */
+/** Primary result codes of SQLite. A primary code is the low byte of an extended code. */
 const sqliteCodes: Record<number, string> = {
   5: 'SQLITE_BUSY',
   6: 'SQLITE_LOCKED',
@@ -35,7 +35,7 @@ const sqliteCodes: Record<number, string> = {
   17: 'SQLITE_SCHEMA',
 }
 
-/** Node's codes: the network, name resolution, exhausted files and sockets, certificates of the database server. */
+/** Error codes of Node: network, name resolution, exhausted files and sockets, certificates of the database server. */
 const systemErrors = new Set([
   ...['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'EADDRNOTAVAIL', 'ENOBUFS'],
   ...['EHOSTUNREACH', 'EHOSTDOWN', 'ENETUNREACH', 'ENETDOWN', 'ENETRESET', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL'],
@@ -44,7 +44,7 @@ const systemErrors = new Set([
   ...['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'ERR_TLS_CERT_ALTNAME_INVALID'],
 ])
 
-/** Errors of `pg`, its pool and our storage that have no code. */
+/** Messages of errors that have no code: errors of `pg`, of its pool and of this folder. */
 const messages =
   /^Connection terminated|^timeout exceeded when trying to connect$|^timeout expired$|^Query read timeout$|is not queryable$|^SASL: |^The server does not support SSL connections$|^the database is closed$/
 

@@ -1,6 +1,6 @@
 import type { Database } from '../../platform/storage/database.ts'
 
-/** In milliseconds. */
+/** The first and the longest pause, in milliseconds. */
 export interface GrowingPause {
   first: number
   longest: number
@@ -8,11 +8,13 @@ export interface GrowingPause {
 
 /** One counter of attempts. */
 export interface AttemptCounter {
-  /** A keyed hash of what its attempts have in common. */
+  /** A keyed hash of what the counted attempts have in common, such as the address. */
   subjectHash: string
-  /** Attempts that are not followed by a pause. */
+  /** The number of attempts after which the first pause begins. */
   free: number
-  /** One attempt is forgotten each time this period has passed; by default, all are forgotten a day after the last. */
+  /**
+   * One attempt is forgotten each time this many milliseconds have passed. By default, all are forgotten a day after the last.
+   */
   fadesEveryMs?: number | undefined
 }
 
@@ -22,10 +24,11 @@ export type SignInAttemptStore = ReturnType<typeof createSignInAttemptStore>
 export function createSignInAttemptStore(database: Database, pause: GrowingPause) {
   return {
     /**
-     * Counts an attempt before its result is known, so that simultaneous attempts are all counted. From the `free`th on, an
-     * attempt is followed by a pause, twice as long each time. During a pause no attempt is made or counted.
+     * Counts an attempt before its result is known, so that simultaneous attempts are all counted. Attempt number `free` and
+     * each later attempt are followed by a pause, each twice as long as the one before. During a pause no attempt is allowed or
+     * counted.
      *
-     * @returns the end of the pause that follows, or undefined if there is a pause now
+     * @returns the end of the pause that follows the attempt (0 if there is none), or undefined if there is a pause now
      */
     async take(
       { subjectHash, free, fadesEveryMs = countedForMs }: AttemptCounter,
@@ -51,7 +54,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
       return row?.paused_until
     },
 
-    /** Resolves to the end of the longest pause of these counters, or undefined if there is none now. */
+    /** Resolves to the end of the pause that ends last among these counters, or to undefined if none has a pause now. */
     async longestPauseOf(subjectHashes: readonly string[], now: number): Promise<number | undefined> {
       const [row] = await database.read<{ paused_until: number | null }>(
         `select max(paused_until) as paused_until from sign_in_attempts
@@ -61,7 +64,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
       return row?.paused_until ?? undefined
     },
 
-    /** Forgets all attempts. */
+    /** Removes a counter with all its attempts. */
     async forget(subjectHash: string): Promise<void> {
       await database.step({
         sql: 'delete from sign_in_attempts where subject_hash = $1 returning subject_hash',
@@ -69,7 +72,10 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
       })
     },
 
-    /** Takes one attempt back, with the pause that would have followed it; other attempts stay. */
+    /**
+     * Removes one attempt from a counter, and the pause that ends at `itsPause`, if no later pause has replaced it. Other
+     * attempts stay counted.
+     */
     async uncount(subjectHash: string, itsPause: number): Promise<void> {
       await database.step({
         sql: `update sign_in_attempts set attempts = attempts - 1,
@@ -89,10 +95,10 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
   }
 }
 
-/** Milliseconds after which attempts no longer count. */
+/** Milliseconds after the last attempt, after which no attempt counts any more. */
 const countedForMs = 24 * 3600_000
 
-/** $7: milliseconds after which one attempt is forgotten. */
+/** SQL: how many attempts to forget. $7: the milliseconds after which one attempt is forgotten. */
 const faded = '(cast($2 as bigint) - sign_in_attempts.last_at) / cast($7 as bigint)'
 
 const counted = `case
@@ -101,8 +107,9 @@ const counted = `case
   else sign_in_attempts.attempts - ${faded} + 1 end`
 
 /**
- * When the attempt came; or, where attempts fade, the time up to which fading was applied: what has passed since then counts
- * towards the next. Else a network with a sign-in every half a minute would never have an attempt forgotten.
+ * SQL: the new value of `last_at`. Usually it is the time of the attempt. If attempts fade, it is the time up to which attempts
+ * were forgotten, so that the time since then counts towards the next one to forget. Otherwise a network with an attempt every
+ * half a minute would never have an attempt forgotten.
  */
 const fadedUpTo = `case
   when sign_in_attempts.last_at < cast($6 as bigint) or cast($7 as bigint) >= cast($2 as bigint) - cast($6 as bigint)
@@ -111,8 +118,9 @@ const fadedUpTo = `case
   else sign_in_attempts.last_at end`
 
 /**
- * The end of the pause: $3 attempts are free, then $4 milliseconds from $2, doubled for each further one, $5 at most. Free
- * attempts are followed by no pause at all, not even one from a node whose clock is slightly behind.
+ * SQL: the end of the pause after an attempt. From attempt number $3 on, the pause begins at $2; it lasts $4 milliseconds,
+ * doubled with each further attempt, up to $5. Earlier attempts get 0 and not $2, because a node whose clock is slightly behind
+ * would take $2 for a pause.
  */
 function pausedAfter(attempts: string): string {
   const further = `(${attempts}) - cast($3 as bigint)`

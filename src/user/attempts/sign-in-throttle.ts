@@ -1,7 +1,7 @@
 /**
- * Limits attempts at passwords. A browser in which the user has signed in before has a counter of its own. Other attempts are
- * counted by address, by the name as it was typed, and by user: each name of a user has its own counter, and all of them
- * share one. Unknown names are counted in the same way.
+ * Limits attempts to sign in with a password. Attempts in a browser in which the user has signed in before are counted for that
+ * browser. All other attempts are counted for the address, for the name as it was typed, and for the user. So each name of a
+ * user has a counter of its own, and all names of the user share one more. Unknown names are counted in the same way.
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
@@ -10,13 +10,13 @@ import type { SignInAttemptStore } from './sign-in-attempt-store.ts'
 
 export interface SignInThrottleNeeds {
   attempts: SignInAttemptStore
-  /** Failed attempts before there is a pause. */
+  /** The numbers of failed attempts after which the first pause begins. */
   limits: { perName: number; perAddress: number; perNetwork: number }
   vault: Vault
   clock: Clock
 }
 
-/** Either there is a pause, or the attempt may be made; then it counts as failed until it is reported as successful. */
+/** Either the end of a current pause, in milliseconds since 1970, or an attempt that may be made. */
 export type SignInAttempt = { pausedUntil: number } | CountedAttempt
 
 /** An attempt that may be made. It counts as failed until `succeeded` is called. */
@@ -26,11 +26,11 @@ export interface CountedAttempt {
 }
 
 export interface SignInThrottle {
-  /** Counts an attempt by its address: a success takes back that attempt and no other. */
+  /** Counts an attempt for its address. A success removes this attempt from the counter, and no other. */
   from(address: string): Promise<SignInAttempt>
-  /** Counts an attempt by name, and by the user with that name, if there is one. */
+  /** Counts an attempt for the typed name and, if a user has that name, for the user. */
   as(name: string, userId: string | undefined): Promise<SignInAttempt | HeldBackAttempt>
-  /** Counts an attempt of a browser in which this user has signed in before. */
+  /** Counts an attempt for a browser in which the user has signed in before. */
   with(browserId: string): Promise<SignInAttempt>
   /** Resolves to the end of the pause for this address, or undefined if there is none now. Counts nothing. */
   pauseFrom(address: string): Promise<number | undefined>
@@ -39,17 +39,17 @@ export interface SignInThrottle {
 }
 
 /**
- * This name has attempts left, but the user has none: they were made under other names. The attempt must fail like any other:
- * a pause would reveal that these names belong to one user.
+ * An attempt that must fail even with the right password. The typed name has attempts left, but the user has none, because of
+ * attempts under the user's other names. A pause would reveal that these names belong to one user.
  */
 export type HeldBackAttempt = CountedAttempt & { isHeldBack: true }
 
-/** Resolves to the end of the pause, or to undefined: then the attempt has been counted. */
+/** Counts an attempt and resolves to undefined. During a pause it counts nothing and resolves to the end of the pause. */
 export type PasswordTryThrottle = (userId: string) => Promise<number | undefined>
 
 /**
- * For signed-in users who enter something that is compared with the password, which is as good as trying one. Counted by user
- * alone, in a counter that does not block signing in.
+ * Limits how often a signed-in user can enter a value that is compared with the password: each such value is an attempt at the
+ * password. The attempts are counted for the user, in a counter that does not block signing in.
  */
 export function createPasswordTryThrottle({
   attempts,
@@ -75,7 +75,7 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
 
   async function count({ subject, free, fadesEveryMs, afterSuccess }: Counter): Promise<SignInAttempt> {
     const now = clock.now()
-    // A row reveals neither user nor address.
+    // Hashed, so that a row reveals neither user nor address.
     const subjectHash = vault.keyedHash(subject)
     const itsPause = await attempts.take({ subjectHash, free, fadesEveryMs }, now)
     if (itsPause === undefined) return { pausedUntil: (await attempts.pausedUntil(subjectHash)) ?? now }
@@ -92,7 +92,8 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
     )
 
   const countersOf = (address: string): Counter[] => [
-    // Else an attacker with an account could try others for ever: a success takes back only its own attempt.
+    // A success removes only its own attempt: a reset would let an attacker who has an account try other accounts without
+    // limit.
     {
       subject: `sign-in from ${networkOf(address)}`,
       free: limits.perAddress,
@@ -140,13 +141,13 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
   }
 }
 
-/** Many users share an office address and mistype every day: without fading, their attempts would add up for ever. */
+/** Many users share the address of an office, and mistype every day: unless attempts are forgotten, they add up. */
 const addressFadesEveryMs = 10 * 60_000
 
 /** Thousands of users share a carrier's network: one failed attempt a minute is forgotten. */
 const networkFadesEveryMs = 60_000
 
-/** Returns one attempt that stands for several. */
+/** Returns an attempt whose success is the success of all these attempts. */
 export function combined(attempts: readonly CountedAttempt[]): CountedAttempt {
   return {
     async succeeded() {

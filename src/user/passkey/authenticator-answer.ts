@@ -1,8 +1,10 @@
-/** Reads the response of an authenticator: untrusted JSON text, parsed as far as this server needs it itself. */
+/**
+ * Reads the response of an authenticator. The response is untrusted JSON text; only what this server itself needs is parsed.
+ */
 
 export interface AuthenticatorAnswer {
   credentialId: string
-  /** The challenge that it claims to answer. The signature proves it. */
+  /** The challenge that the response claims to answer. Only the signature proves this claim. */
   challenge: string
   /** The user that the authenticator names, base64url. */
   userHandle: string | undefined
@@ -20,7 +22,7 @@ export function readAnswer(text: string): AuthenticatorAnswer | undefined {
   const credentialId = textOf(whole?.id)
   const challenge = textOf(clientData?.challenge)
   if (credentialId === undefined || challenge === undefined) return undefined
-  // PostgreSQL cannot store NUL in a text, nor compare it.
+  // PostgreSQL can neither store nor compare a text that contains NUL.
   if (!/^[\w-]{1,1400}$/.test(credentialId)) return undefined
   return {
     credentialId,

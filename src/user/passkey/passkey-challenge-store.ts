@@ -3,13 +3,13 @@ import type { Database } from '../../platform/storage/database.ts'
 
 export type PasskeyChallengeStore = ReturnType<typeof createPasskeyChallengeStore>
 
-/** Challenges that were issued, until they are answered. */
+/** The challenges that were issued. They are stored until they are answered. */
 export function createPasskeyChallengeStore(database: Database) {
   return {
     /**
-     * Replaces the challenge for the same purpose: repeated requests add no rows.
+     * Stores a challenge. It replaces an earlier one for the same purpose, so that repeated requests add no rows.
      *
-     * @param purpose what it may be used for, and by which user
+     * @param purpose what the challenge may be used for, and by which user
      * @param expiresAt milliseconds since 1970
      */
     async keep(challenge: string, purpose: string, expiresAt: number): Promise<void> {
@@ -26,7 +26,10 @@ export function createPasskeyChallengeStore(database: Database) {
       await database.step(first, { also: [others], lockKeys: purpose })
     },
 
-    /** Removes a challenge. Resolves to whether it existed, for this purpose, unexpired. Of two calls at once, one succeeds. */
+    /**
+     * Removes a challenge. Resolves to whether it existed for this purpose and had not expired. Of two simultaneous calls, only
+     * one resolves to true.
+     */
     async take(challenge: string, purpose: string, now: number): Promise<boolean> {
       const rows = await database.step({
         sql: `delete from passkey_challenges where challenge_hash = $1 and purpose = $2 and expires_at > $3

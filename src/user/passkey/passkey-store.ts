@@ -8,11 +8,11 @@ import type { RowOf } from '../../platform/storage/row.ts'
 export interface Passkey {
   id: string
   userId: string
-  /** The authenticator's id of it, base64url. */
+  /** The id that the authenticator gave to the passkey, base64url. */
   credentialId: string
-  /** COSE, base64url. */
+  /** The public key in COSE format, base64url. */
   publicKey: string
-  /** How often the authenticator says it was used; always 0 for those that do not count. */
+  /** How often the passkey was used, according to the authenticator. Always 0 if the authenticator does not count. */
   counter: number
   /** How a browser reaches the authenticator: `internal`, `hybrid`, `usb`, … */
   transports: string[]
@@ -55,15 +55,15 @@ export function createPasskeyStore(
 
   return {
     /**
-     * Adds a passkey. Resolves to whether it is new: false if a user has it already, or if the user was locked or removed
-     * since the call began.
+     * Adds a passkey. Resolves to whether it was added: false if a user has this passkey already, or if the user was locked or
+     * removed since the call began.
      *
-     * @param notices messages about it, if it is new
+     * @param notices messages about the passkey, sent only if it was added
      */
     add: (passkey: Passkey, notices: readonly OutboxMessage[] = []): Promise<boolean> =>
       enqueue(notices, (adding, topics) => insert(passkey, adding, topics)),
 
-    /** Resolves to how many there were. */
+    /** Resolves to the number of removed passkeys. */
     async removeAllOf(userId: string): Promise<number> {
       const rows = await database.step({
         sql: 'delete from passkeys where user_id = $1 returning id',
@@ -87,8 +87,9 @@ export function createPasskeyStore(
     },
 
     /**
-     * Records a use. Resolves to whether the counter increased: one that stands still or decreases belongs to a copy. Of two
-     * simultaneous uses with the same counter, one is refused.
+     * Records a use. Resolves to whether the use is valid: the counter must have increased, or always be 0. A counter that
+     * stays the same or decreases comes from a copy of the passkey. Of two simultaneous uses with the same counter, one is
+     * refused.
      */
     async markUsed(id: string, counter: number, now: number): Promise<boolean> {
       const rows = await database.step({
@@ -100,7 +101,7 @@ export function createPasskeyStore(
       return rows.length > 0
     },
 
-    /** Resolves to false for a passkey of another user, as for an unknown one. */
+    /** Resolves to whether the passkey was removed: false if it is unknown or belongs to another user. */
     async remove(id: string, userId: string): Promise<boolean> {
       const rows = await database.step({
         sql: 'delete from passkeys where id = $1 and user_id = $2 returning id',

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { acceptsOnlyPasskey, asksForPasskey, authenticatedByPasskey } from './passkey-strength.ts'
 
-test('acr_values request a passkey wherever they contain phr, and require it where they contain nothing else', () => {
+test('acr_values that contain phr ask for a passkey; acr_values that contain nothing else require it', () => {
   for (const [acrValues, asks, accepts] of [
     ['phr', true, true],
     ['phr phr', true, true],

@@ -4,8 +4,9 @@
 export const PASSKEY_ACR = 'phr'
 
 /**
- * What is certain (RFC 8176): possession of a key was proved (`pop`), and presence of a person (`user`). Not `hwk`: without
- * attestation a key may be synced between devices. The authenticator does not say how it recognised the person.
+ * The methods that are certain (RFC 8176): possession of a key was proved (`pop`), and presence of a person (`user`). `hwk` is
+ * not certain: without attestation, a key may be synced between devices. How the person was recognised is not certain either,
+ * because the authenticator does not say it.
  */
 export const PASSKEY_AMR = ['pop', 'user']
 
@@ -14,12 +15,12 @@ export function authenticatedByPasskey(now: number) {
   return { acr: PASSKEY_ACR, amr: [...PASSKEY_AMR], authTime: Math.floor(now / 1000) }
 }
 
-/** Whether a list of `acr_values` contains it, in any position. */
+/** Whether a list of `acr_values` contains `phr`, in any position. */
 export function asksForPasskey(acrValues: unknown): boolean {
   return wishes(acrValues).includes(PASSKEY_ACR)
 }
 
-/** Whether the list contains nothing else, so that a password is not enough. */
+/** Whether a list of `acr_values` contains nothing but `phr`, so that a password is not enough. */
 export function acceptsOnlyPasskey(acrValues: unknown): boolean {
   return asksForPasskey(acrValues) && wishes(acrValues).every((value) => value === PASSKEY_ACR)
 }

@@ -1,6 +1,6 @@
 /**
- * Passkeys (WebAuthn): registering one, signing in with one, confirming a decision with one. Every response of an
- * authenticator answers a challenge of this server, issued for one purpose, accepted once and within five minutes.
+ * Passkeys (WebAuthn): registering one, signing in with one, confirming a decision with one. Every response of an authenticator
+ * must answer a challenge of this server. A challenge is issued for one purpose, and is accepted once, within five minutes.
  */
 import type {
   AuthenticationResponseJSON,
@@ -19,23 +19,27 @@ import type { Passkey, PasskeyStore } from './passkey-store.ts'
 export interface PasskeyNeeds {
   store: PasskeyStore
   challenges: PasskeyChallengeStore
-  /** Its host is the relying party id, its origin the only one that is accepted. */
+  /** Its host is the relying party id; its origin is the only origin that is accepted. */
   issuer: string
   clock: Clock
 }
 
 export interface Registering {
   name?: string | undefined
-  /** Messages that tell the user, sent in the step that stores the passkey. */
+  /** Messages that notify the user, stored in the transaction that stores the passkey. */
   notices: readonly OutboxMessage[]
 }
 
-/** Responses of authenticators are the browser's JSON text, untrusted: they are verified here. */
+/** Responses of authenticators are JSON text from the browser. They are untrusted, and verified here. */
 export interface Passkeys {
   registrationOptions(user: User): Promise<PublicKeyCredentialCreationOptionsJSON>
   /** Registers a passkey. Resolves to undefined if the response is invalid, or a user has this passkey already. */
   register(user: User, response: string, how: Registering): Promise<Passkey | undefined>
-  /** Names no user and no passkey, so that it does not reveal who has one. @param signIn the id of the sign-in under way */
+  /**
+   * The options name no user and no passkey, so they do not reveal which users have a passkey.
+   *
+   * @param signIn the id of the sign-in
+   */
   signInOptions(signIn: string): Promise<PublicKeyCredentialRequestOptionsJSON>
   /** Resolves to the id of the passkey's user if the response is valid. Does not check whether that user may sign in. */
   signIn(signIn: string, response: string): Promise<string | undefined>
@@ -47,13 +51,16 @@ export interface Passkeys {
   remove(userId: string, id: string): Promise<boolean>
 }
 
-/** ES256, EdDSA, RS256 (COSE): every browser offers them. Listed so that the library adds no others where the runtime can. */
+/**
+ * The algorithms ES256, EdDSA and RS256 (COSE), which every browser supports. They are listed because the library would add
+ * others if the runtime supports them.
+ */
 const algorithms = [-7, -8, -257]
 
-/** Milliseconds. */
+/** Milliseconds within which a challenge must be answered. */
 const challengeLifeMs = 5 * 60_000
 
-/** Loaded with the first use of a passkey: it supports every kind of attestation, and is large. */
+/** Loaded when a passkey is first used, because the library is large: it supports every kind of attestation. */
 const webauthn = () => import('@simplewebauthn/server')
 
 export function createPasskeys(needs: PasskeyNeeds): Passkeys {
@@ -142,7 +149,7 @@ function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 're
 function authenticating(around: Around): Pick<Passkeys, 'signInOptions' | 'signIn' | 'confirmOptions' | 'confirm'> {
   const { store, challenges, clock, always, expected, kept } = around
 
-  /** Resolves to the passkey's user, once the response has been fully verified. */
+  /** Verifies a response. Resolves to the id of the passkey's user, or to undefined if anything in the response is invalid. */
   async function userOf(response: string, purpose: string, mustBe?: string): Promise<string | undefined> {
     const answer = readAnswer(response)
     const passkey = answer && (await store.findByCredential(answer.credentialId))
@@ -196,14 +203,17 @@ function authenticating(around: Around): Pick<Passkeys, 'signInOptions' | 'signI
 
 const confirming = (userId: string, requestId: string) => `confirm:${userId}:${requestId}`
 
-/** The user handle: always the same, at most 64 bytes, and without information about the user. */
+/** Returns the user handle: always the same for a user, at most 64 bytes, and without information about the user. */
 const userHandle = (userId: string) => fingerprint(`passkeys of ${userId}`)
 
 function describe({ credentialId, transports }: Passkey) {
   return { id: credentialId, ...(transports.length > 0 && { transports }) }
 }
 
-/** The library throws for any invalid response. The database is not called within, so none of its errors is hidden. */
+/**
+ * Resolves to undefined if the library throws, as it does for any invalid response. `check` must not call the database, because
+ * its errors would be hidden.
+ */
 async function unlessItThrows<Result>(check: () => Promise<Result>): Promise<Result | undefined> {
   try {
     return await check()

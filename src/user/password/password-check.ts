@@ -5,10 +5,10 @@ import type { ConfiguredUser, User, UserHooks } from '../user.ts'
 import type { UserStore } from '../user-store.ts'
 import { type PasswordHashing, passwordOf } from './password-hashing.ts'
 
-/** @param user undefined if the name is unknown: then the same work is done without result */
+/** @param user undefined if the name is unknown: the same work is then done, and the result is false */
 export type CheckPassword = (user: User | undefined, password: string) => Promise<boolean>
 
-/** Checks passwords of the built-in directory: those in the configuration, and the hashes of users added by command. */
+/** Returns the check for the built-in directory: passwords in the configuration, and hashes of users added by command. */
 export function createPasswordCheck(
   configured: readonly ConfiguredUser[],
   users: Pick<UserStore, 'find' | 'replacePasswordHash'>,
@@ -20,7 +20,7 @@ export function createPasswordCheck(
     const kept = await users.find(id)
     const plain = fromConfiguration.get(id)
     const hash = plain === undefined ? kept?.passwordHash : undefined
-    // Done in any case: the time it takes must not reveal which names exist.
+    // Done even if the user is unknown: the time must not reveal which names exist.
     const { matches, stronger } = await hashing.verify(password, hash, passwordOf(id))
     if (plain !== undefined) return sameSecret(plain.normalize('NFKC'), password.normalize('NFKC'))
     if (stronger !== undefined) await users.replacePasswordHash(id, hash!, stronger)
@@ -28,7 +28,7 @@ export function createPasswordCheck(
   }
 }
 
-/** Checks passwords with the application's hook. Returns undefined if it has none. */
+/** Returns the check by the application's hook, or undefined if the application has no such hook. */
 export function passwordCheckOfHook(users: UserHooks): CheckPassword | undefined {
   if (users.verifyPassword === undefined) return undefined
   return async (user, password) => (await users.verifyPassword?.(user ?? { id: '' }, password)) === true

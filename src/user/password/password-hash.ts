@@ -1,15 +1,16 @@
 /**
- * The format of a hash: a PHC string, with its cost and the key that was used. Base64 as in PHC strings, without `=`:
+ * The format of a hash is a PHC string, with the cost and the id of the key. Its base64 is without `=`, as in all PHC strings:
  *
  *     $scrypt$ln=17,r=8,p=1,keyid=<id>$<salt>$<hash>
  *
- * Older hashes are `scrypt.<salt>.<hash>`: of the password itself, without a key, at 2^15. They can still be read.
+ * Older hashes have the format `scrypt.<salt>.<hash>`. They were computed from the password itself,
+ * with N = 2^15 and without a key. They can still be read.
  */
 import type { ScryptCost } from './scrypt.ts'
 
 export interface PasswordHash {
   cost: ScryptCost
-  /** The key that was used before scrypt; undefined if none was. */
+  /** The id of the key of the HMAC before scrypt, or undefined if there was no HMAC. */
   keyId: string | undefined
   salt: Uint8Array
   hash: Uint8Array
@@ -41,7 +42,9 @@ function readFormer(text: string): PasswordHash | undefined {
   return { cost: formerCost, keyId: undefined, salt: bytes(salt), hash: bytes(hash!) }
 }
 
-/** A manipulated row must not exhaust the memory. 256 MiB is twice the usual cost. */
+/**
+ * Whether the cost is acceptable: a manipulated row must not exhaust the memory. The limit of 256 MiB is twice the usual cost.
+ */
 function isPayable({ N, r, p }: ScryptCost): boolean {
   return N >= 2 && r >= 1 && p >= 1 && p <= 16 && 128 * N * r <= 2 ** 28
 }

@@ -12,7 +12,7 @@ const cheap: ScryptCost = { N: 16, r: 8, p: 1 }
 const hashing = createPasswordHashing({ vault, scrypt: scryptHere, cost: cheap })
 const of = passwordOf('u1')
 
-/** The format of hashes before there was a key. */
+/** Returns a hash in the former format, without a key. */
 function formerHash(password: string): string {
   const salt = randomBytes(16)
   const hash = scryptSync(password, salt, 32, scryptOptions({ N: 2 ** 15, r: 8, p: 1 }))

@@ -1,8 +1,9 @@
 /**
  * Hashing of passwords and user codes.
  *
- * First comes an HMAC with a key derived from the configured secret, then scrypt. A reader of the database without the secret
- * cannot test a single guess, not even at a code of four digits; with the secret, each guess costs a scrypt computation.
+ * First an HMAC is computed with a key that is derived from the configured secret, then scrypt. An attacker who can read the
+ * database but does not have the secret cannot test any guess, not even at a code of four digits. With the secret, each guess
+ * takes one scrypt computation.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { Vault } from '../../platform/crypto.ts'
@@ -10,15 +11,18 @@ import { base64, type PasswordHash, readPasswordHash, writePasswordHash } from '
 import { HASH_BYTES, type Scrypt, type ScryptCost, STANDARD_COST, workOf } from './scrypt.ts'
 
 export interface PasswordHashing {
-  /** @param of owner and kind of the value, made by `passwordOf` or `userCodeOf`: moved elsewhere, a hash matches nothing */
+  /**
+   * @param of owner and kind of the value, made by `passwordOf` or `userCodeOf`: a hash that is moved to another row matches
+   *   nothing
+   */
   hash(password: string, of: string): Promise<string>
-  /** Without a hash it does the same work and finds no match. */
+  /** If there is no hash, does the same work and finds no match. */
   verify(password: string, hash: string | undefined, of: string): Promise<Verified>
 }
 
 export interface Verified {
   matches: boolean
-  /** A hash to replace the one that matched, where that was made without the key or at a lower cost. */
+  /** A new hash, to replace the one that matched, if that one was made without the present key or at a lower cost. */
   stronger?: string
 }
 
@@ -29,24 +33,27 @@ export interface HashingNeeds {
   cost?: ScryptCost
 }
 
-/** Owner and kind for `hash` and `verify`: a password. */
+/** Returns owner and kind of a password, for the parameter `of`. */
 export const passwordOf = (userId: string) => `password of ${userId}`
-/** Owner and kind for `hash` and `verify`: a user code. */
+/** Returns owner and kind of a user code, for the parameter `of`. */
 export const userCodeOf = (userId: string) => `user code of ${userId}`
 
 export function createPasswordHashing({ vault, scrypt, cost = STANDARD_COST }: HashingNeeds): PasswordHashing {
   const key = vault.key('passwords')
   const keyId = base64(createHmac('sha256', key).update('key id').digest().subarray(0, 6))
 
-  /** Returns the input of scrypt. In Unicode's NFKC form, so that the same characters from any keyboard are equal. */
+  /** Returns the input of scrypt. It is computed from Unicode NFKC, so that the same characters from any keyboard are equal. */
   function secretOf(password: string, of: string, keyUsed: string | undefined): Uint8Array {
     const text = Buffer.from(password.normalize('NFKC'))
     if (keyUsed === undefined) return text
-    // The digest of the name has a fixed length, so no password can imitate a part of it.
+    // The digest of `of` has a fixed length, so no password can be mistaken for a part of `of`.
     return createHmac('sha256', key).update(createHmac('sha256', key).update(of).digest()).update(text).digest()
   }
 
-  /** A cheaper hash takes as long as one of today's cost: the time must not reveal whose password is old. */
+  /**
+   * Adds the work that a hash with a lower cost saved, so that every verification takes the time of the present cost. Otherwise
+   * the time would reveal which users have an old hash.
+   */
   async function makeUpFor(cheaper: ScryptCost, secret: Uint8Array): Promise<void> {
     const p = Math.floor((workOf(cost) - workOf(cheaper)) / (cheaper.N * cheaper.r))
     if (p > 0) await scrypt({ secret, salt: noSalt, cost: { ...cheaper, p } })
@@ -74,7 +81,7 @@ export function createPasswordHashing({ vault, scrypt, cost = STANDARD_COST }: H
 
 const noSalt = new Uint8Array(16)
 
-/** Matches no password: 256 random bits that no computation returns. */
+/** Returns a hash that matches no password: 256 random bits. */
 function noHash(cost: ScryptCost, keyId: string): PasswordHash {
   return { cost, keyId, salt: noSalt, hash: Uint8Array.from(randomBytes(HASH_BYTES)) }
 }

@@ -5,7 +5,7 @@ import { Overloaded } from '../../platform/http/unavailable.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import { authenticatedClient, knownUser, lookingUpFrom, strangerAt } from './queued-callers.ts'
 
-/** Callers whose work lasts until the test ends it. Reports who had a turn, in what order. */
+/** Opens a queue in which work lasts until the test ends it. `begun` lists the callers in the order of their turns. */
 function openQueue() {
   const queue = createFairQueue(2)
   const begun: string[] = []
@@ -37,7 +37,7 @@ function openQueue() {
 
 const settled = () => new Promise(setImmediate)
 
-/** Many callers at once. Resolves to how many were refused. */
+/** Adds many callers at once. Resolves to the number of refused callers. */
 async function crowd(
   { come }: ReturnType<typeof openQueue>,
   count: number,
@@ -107,7 +107,7 @@ describe('a crowd', () => {
     await opened.endAll()
   })
 
-  test('of strangers takes no place of a client or of a known user, and these take the next turns', async () => {
+  test('of anonymous callers takes no place of a client or of a known user, and these take the next turns', async () => {
     const opened = openQueue()
     const refused = await crowd(opened, 1500, (number) => strangerAt(`10.${number >> 8}.${number & 255}.1`))
     assert.equal(refused, 1484)
@@ -121,9 +121,13 @@ describe('a crowd', () => {
   })
 
   const few: [string, (number: number) => QueuedCaller['groups'], QueuedCaller['groups']][] = [
-    ['strangers of four /24s', (number) => strangerAt(`203.0.${number % 4}.${number % 250}`), strangerAt('192.0.2.1')],
     [
-      'strangers of two /48s',
+      'anonymous callers of four /24s',
+      (number) => strangerAt(`203.0.${number % 4}.${number % 250}`),
+      strangerAt('192.0.2.1'),
+    ],
+    [
+      'anonymous callers of two /48s',
       (number) => strangerAt(`2001:db8:${number % 2}:${number.toString(16)}::1`),
       strangerAt('2001:db8:7::1'),
     ],
@@ -142,7 +146,7 @@ describe('a crowd', () => {
       const honest = opened.come('honest', elsewhere)
       assert.equal(await crowd(opened, 500, groupsOf), 500)
       assert.equal(opened.queue.counts().places, places, 'no more than before')
-      // In turns: at most after one turn of each of the others.
+      // Groups take turns, so each of the other groups has at most one turn before.
       for (let turn = 0; turn < 4; turn++) await opened.end()
       assert.ok(opened.begun.includes('honest'))
       await opened.endAll()
@@ -156,7 +160,7 @@ describe('a crowd', () => {
     const opened = openQueue()
     await crowd(opened, 15, (number) => strangerAt(`203.0.${number % 3}.1`))
     const refused = await crowd(opened, 50, () => strangerAt('192.0.2.1'))
-    // Four of the sixteen places: the three others have given up one each; another exchange would not be fairer.
+    // Four of the sixteen places: each of the three other networks gives up one. A further exchange would not be fairer.
     assert.equal(refused, 46)
     assert.deepEqual(opened.queue.counts(), { places: 16, turns: 2 })
     await opened.endAll()
@@ -225,7 +229,7 @@ describe('a place', () => {
     assertEmpty(opened.queue)
   })
 
-  test('is given back however the work ends', async () => {
+  test('is free again however the work ends', async () => {
     const { queue } = openQueue()
     const groups = strangerAt('192.0.2.1')
     for (let number = 0; number < 20; number++) {

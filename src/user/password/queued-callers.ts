@@ -1,21 +1,25 @@
 /**
- * Which callers share places in the queue for passwords and user codes. Places are counted by kind of caller, so that
- * strangers take none from known users, and clients none from either.
+ * The groups of callers that share places in the queue for passwords and user codes. Each kind of caller has places of its own:
+ * anonymous callers take no places of known users, and clients take no places of users.
  */
 import { networksOf } from '../../platform/http/address.ts'
 import { groupsByNetwork, type PlaceGroup } from '../../platform/http/fair-queue.ts'
 
-/** So many people wait for three seconds at most, or for six where one hash is computed at a time. */
+/**
+ * The number of places for anonymous callers, and for known users. With so many, a caller waits for three seconds at most, or
+ * for six if only one hash is computed at a time.
+ */
 const MOST_PEOPLE = 16
 
-/** A caller that has not authenticated, and whose password is to be checked. */
+/** Returns the groups of an anonymous caller whose password is to be checked. */
 export function strangerAt(address: string | undefined): PlaceGroup[] {
   return groupsByNetwork('strangers', address, { inAll: MOST_PEOPLE, wide: 10, narrow: 5 })
 }
 
 /**
- * A caller whose sign-in is looked up before a password is checked. That takes a few reads, so many have a place: callers
- * that need no hash, because of a pause or because the sign-in is not theirs, block no others.
+ * Returns the groups of a caller whose sign-in is looked up before its password is checked. A look-up takes only a few reads,
+ * so it has many places. A caller that needs no hash, because of a pause or because the sign-in belongs to another browser,
+ * takes no place for hashing.
  *
  * @param mayBeKnown whether a user has signed in with this browser before, according to its cookie
  */
@@ -24,7 +28,7 @@ export function lookingUpFrom(address: string | undefined, mayBeKnown: boolean):
   return groupsByNetwork(kind, address, { inAll: 256, wide: 32, narrow: 16 })
 }
 
-/** A user who has signed in, or whose browser has been used to sign in. */
+/** Returns the groups of a user who has signed in, or whose browser has been used to sign in before. */
 export function knownUser(userId: string): PlaceGroup[] {
   return [
     { name: 'users', most: MOST_PEOPLE },
@@ -32,7 +36,10 @@ export function knownUser(userId: string): PlaceGroup[] {
   ]
 }
 
-/** A client that has authenticated. Where clients register themselves, one network may have many. */
+/**
+ * Returns the groups of an authenticated client. The network has a limit too, because one network may have many clients if
+ * clients can register themselves.
+ */
 export function authenticatedClient(clientId: string, address: string | undefined): PlaceGroup[] {
   return [
     { name: 'clients', most: 64 },

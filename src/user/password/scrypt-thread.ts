@@ -9,12 +9,12 @@ export type ScryptAnswer = { hash: Uint8Array } | { problem: string }
 /** Gives the thread a lower priority on a busy processor: tokens are more urgent than passwords. */
 const niceness = 10
 
-// On Linux each thread has a priority. Elsewhere it would apply to the whole server.
+// On Linux each thread has a priority. On other systems the priority would apply to the whole server.
 if (process.platform === 'linux') {
   try {
     setPriority(0, niceness)
   } catch {
-    // A sandbox may forbid it; then the thread has the priority of the server.
+    // A sandbox may forbid the change. The thread then keeps the priority of the server.
   }
 }
 

@@ -9,20 +9,23 @@ import type { Scrypt, ScryptJob } from './scrypt.ts'
 import type { ScryptAnswer } from './scrypt-thread.ts'
 
 export interface ScryptThreads {
-  /** Computes in an idle thread or a new one; waits if all allowed threads are busy. */
+  /** Computes in an idle or a new thread; if all allowed threads are busy, waits for one. */
   scrypt: Scrypt
-  /** How many threads there are. */
+  /** Returns the number of threads. */
   count(): number
-  /** Ends all threads; jobs under way are rejected. */
+  /** Stops all threads; the jobs that they compute are rejected. */
   close(): Promise<void>
 }
 
-/** In the same folder and language as this file: TypeScript in a checkout, JavaScript in the package. */
+/**
+ * The program of a thread, in the same folder and language as this file: TypeScript in a checkout, JavaScript in the package.
+ */
 const program = new URL(`./scrypt-thread${extname(import.meta.url)}`, import.meta.url)
 
 /**
- * How many hashes are computed at the same time; each takes 128 MiB. With two processors one is left to everything else: the
- * threads' low priority does not help a database on the same machine, because the system weighs processes separately.
+ * How many hashes are computed at the same time; each takes 128 MiB. With two processors, only one is used for hashes. The low
+ * priority of the threads is not enough to protect a database on the same machine, because the system weighs processes
+ * separately.
  */
 export const HASHES_AT_ONCE = availableParallelism() > 2 ? 2 : 1
 
@@ -48,7 +51,7 @@ export function createScryptThreads(atOnce = HASHES_AT_ONCE): ScryptThreads {
   function start(): Worker {
     const thread = new Worker(program, { name: 'scrypt' })
     threads.add(thread)
-    // The job's promise is rejected elsewhere; an idle thread is only replaced.
+    // If the thread has a job, `compute` rejects the job. An idle thread is only replaced.
     thread.on('error', () => {})
     thread.once('exit', () => {
       threads.delete(thread)

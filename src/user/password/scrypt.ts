@@ -15,7 +15,7 @@ export interface ScryptJob {
   cost: ScryptCost
 }
 
-/** Resolves to the 32 bytes that a job results in. */
+/** Computes a job. Resolves to the 32 bytes of its result. */
 export type Scrypt = (job: ScryptJob) => Promise<Uint8Array>
 
 /** OWASP's first choice: 128 MiB for each computation. */
@@ -23,7 +23,7 @@ export const STANDARD_COST: ScryptCost = { N: 2 ** 17, r: 8, p: 1 }
 
 export const HASH_BYTES = 32
 
-/** Proportional to the time that a computation takes. */
+/** Returns a number that is proportional to the time of a computation. */
 export function workOf({ N, r, p }: ScryptCost): number {
   return N * r * p
 }
@@ -34,7 +34,7 @@ export function scryptOptions(cost: ScryptCost) {
   return { ...cost, maxmem: 128 * r * (N + p + 2) }
 }
 
-/** For a command, which does nothing else meanwhile. A server uses separate threads (`scrypt-threads.ts`). */
+/** Computes in the main thread: only for commands, which do nothing else at that time. A server uses `scrypt-threads.ts`. */
 export const scryptHere: Scrypt = ({ secret, salt, cost }) => compute(secret, salt, HASH_BYTES, scryptOptions(cost))
 
 const compute = promisify<Uint8Array, Uint8Array, number, ReturnType<typeof scryptOptions>, Buffer>(scryptOfNode)

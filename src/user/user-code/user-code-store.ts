@@ -10,22 +10,24 @@ export interface KeptCode {
   setAt: number
 }
 
-/** A client that tries a user's code. */
+/** A try: a client sends a code for a user. */
 export interface Trying {
   userId: string
   clientId: string
-  /** Milliseconds since 1970: when the try began. All its counters have this time, so that their locks end together. */
+  /**
+   * When the try began, in milliseconds since 1970. All counters of the try get this time, so that their locks expire together.
+   */
   at: number
 }
 
 export interface TryLimits {
   /** Tries of one client at one user's code. */
   maxTries: number
-  /** Wrong tries of one client at any users' codes. */
+  /** Wrong tries of one client at the codes of all users together. */
   maxTriesPerClient: number
-  /** Wrong tries of any clients at one user's code; undefined: this client is not counted among them. */
+  /** Wrong tries of all clients together at one user's code; undefined if this client is not counted among them. */
   maxTriesPerUser: number | undefined
-  /** Milliseconds. */
+  /** How long a lock lasts, in milliseconds. */
   lockFor: number
 }
 
@@ -36,7 +38,9 @@ interface CodeRow {
 
 export type UserCodeStore = ReturnType<typeof createUserCodeStore>
 
-/** True for a locked user too: an operator may set another code before unlocking. */
+/**
+ * SQL: whether the user exists. A locked user exists too, so that an operator can set another code before unlocking the user.
+ */
 const isThere = `(not exists (select 1 from user_generations where user_id = $1 and is_closed = 1)
   or exists (select 1 from users where id = $1) or exists (select 1 from configured_users where user_id = $1))`
 
@@ -67,10 +71,10 @@ function codesIn(database: Database, enqueue: Enqueue) {
     },
 
     /**
-     * Sets or removes a code, whatever it was. Former tries no longer count. Resolves to whether it was done: false for a
-     * user who was removed while the code was hashed.
+     * Sets or removes the code of a user, whatever it was before, and resets the tries. Resolves to whether this was done:
+     * false if the user was removed while the code was hashed.
      *
-     * @param notices messages about it, if it was set
+     * @param notices messages about the change, sent only if it was made
      */
     put: (
       userId: string,
@@ -90,8 +94,8 @@ function codesIn(database: Database, enqueue: Enqueue) {
       ),
 
     /**
-     * The same, but only if `present` is still the hash of the code. If undefined there is no row: the code was that of the
-     * configuration. Resolves to whether it was done.
+     * Does the same as `put`, but only if `present` is still the stored hash. `present` is undefined if nothing is stored,
+     * because the code is that of the configuration. Resolves to whether it was done.
      */
     replace: (
       userId: string,
@@ -112,7 +116,7 @@ function codesIn(database: Database, enqueue: Enqueue) {
         notices,
       ),
 
-    /** Replaces `present` by a stronger hash of the same code. Does nothing if the code was changed meanwhile. */
+    /** Replaces `present` by a stronger hash of the same code. Does nothing if the code has been changed in between. */
     async replaceHash(userId: string, present: string, stronger: string): Promise<void> {
       await database.step({
         sql: 'update user_codes set hash = $3 where user_id = $1 and hash = $2 returning user_id',
@@ -126,9 +130,9 @@ function codesIn(database: Database, enqueue: Enqueue) {
 function triesIn(database: Database) {
   return {
     /**
-     * Counts a client's try at a user's code before the code is checked, so that of simultaneous tries no more than allowed
-     * are checked. Resolves to whether the code may be checked: false while this pair is locked, or the client, or the user
-     * for clients that are counted together.
+     * Counts a client's try at a user's code before the code is checked, so that simultaneous tries cannot exceed the limit.
+     * Resolves to whether the code may be checked: false while this pair of client and user is locked, while the client is
+     * locked, or while the user is locked and `maxTriesPerUser` is set.
      */
     async begin(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { userId, at } = trying
@@ -145,13 +149,13 @@ function triesIn(database: Database) {
     },
 
     /**
-     * Counts a wrong try for the client and for the user. Resolves to whether the client may be told: false if other tries
-     * have locked one of the two meanwhile.
+     * Counts a wrong try for the client and for the user. Resolves to whether the client may learn the result: false if other
+     * tries have locked the client or the user since this one began.
      */
     async wrong(trying: Trying, limits: TryLimits): Promise<boolean> {
       const counted = sharedCounters(trying, limits)
       const rows = await database.step({
-        // All transactions lock the client's counter first, so that they cannot deadlock.
+        // Every transaction locks the counter of the client first, so that two of them cannot deadlock.
         sql: `insert into user_code_tries (counter, user_id, tries, tried_at)
               select counter, user_id, 1, cast($2 as bigint)
               from rows($1) as wrong (counter text, user_id text) where true order by counter
@@ -171,8 +175,8 @@ function triesIn(database: Database) {
     },
 
     /**
-     * Resets the tries after a right code. Resolves to whether the client may be told: false if other tries have locked it or
-     * the user meanwhile.
+     * Resets the tries after a right code. Resolves to whether the client may learn the result: false if other tries have
+     * locked the client or the user since this one began.
      */
     async right(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { sql, values } = noneLocked(trying, limits, 1)
@@ -180,7 +184,7 @@ function triesIn(database: Database) {
       return rows.length > 0
     },
 
-    /** Removes tries that lock nothing any more. */
+    /** Removes tries that were made up to `before` (milliseconds since 1970) and lock nothing any more. */
     forgetTries: (before: number) =>
       database.step({
         sql: 'delete from user_code_tries where tried_at <= $1 returning counter',
@@ -189,14 +193,14 @@ function triesIn(database: Database) {
   }
 }
 
-/** The counters that several pairs of client and user share, with the wrong tries that lock each. */
+/** Returns the counters that several pairs of client and user share, each with the number of wrong tries that locks it. */
 function sharedCounters(trying: Trying, { maxTriesPerClient, maxTriesPerUser }: TryLimits) {
   const ofThisClient = { counter: ofClient(trying), userId: null, most: maxTriesPerClient }
   if (maxTriesPerUser === undefined) return [ofThisClient]
   return [ofThisClient, { counter: ofUser(trying), userId: trying.userId, most: maxTriesPerUser }]
 }
 
-/** The condition that none of the shared counters is locked, with parameters from `$first` on. */
+/** Returns the SQL condition that none of the shared counters is locked. Its parameters have numbers from `first` on. */
 function noneLocked(trying: Trying, limits: TryLimits, first: number): SingleStatement {
   const counters = sharedCounters(trying, limits)
   const locked = counters.map(
@@ -220,7 +224,7 @@ const forget = (trying: Trying): Statement => ({
   values: [ofPair(trying)],
 })
 
-/** The announcement does not say whose code it is. */
+/** The announcement does not name the user. */
 const ofCodes = (topic: string): Change => ({ topic, key: 'user_codes' })
 
 const forgetTriesAt = (userId: string): Statement => ({

@@ -1,6 +1,4 @@
-/**
- * The user code (CIBA Core §7.1.2): a secret of the user, so that a client which only knows a name cannot disturb the user.
- */
+/** The user code (CIBA Core §7.1.2): a secret of the user. A client that knows only a name cannot send requests to the user. */
 import type { Client } from '../../client/client.ts'
 import type { OutboxMessage } from '../../outbox/notification.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -16,14 +14,14 @@ import type { TryLimits, UserCodeStore } from './user-code-store.ts'
 export interface KnownCode {
   /** Checks a code. Takes the same time whether it is right or wrong. */
   verify(code: string): Promise<Verified>
-  /** If it is stored as a hash: replaces that by a stronger one of the same code. */
+  /** Replaces the stored hash by a stronger hash of the same code. Present only if the code is stored as a hash. */
   replaceHash?(stronger: string): Promise<void>
 }
 
-/** Resolves to undefined if the user has none. */
+/** Resolves to the code of the user, or to undefined if the user has no code. */
 export type CodeOf = (user: User) => Promise<KnownCode | undefined>
 
-/** Matches no code; takes as long as any other check. */
+/** Returns a code that nothing matches. Its check takes as long as any other. */
 function noCode(hashing: Pick<PasswordHashing, 'verify'>): KnownCode {
   return { verify: (code) => hashing.verify(code, undefined, userCodeOf('')) }
 }
@@ -38,7 +36,7 @@ interface CodeNeeds {
   tries: Pick<UserCodeStore, 'begin' | 'wrong' | 'right'>
   limits: TryLimits
   hashing: PasswordHashing
-  /** Where checks of codes wait for their turn. */
+  /** The queue in which checks of codes wait for their turn. */
   queue: FairQueue
   clock: Clock
 }
@@ -48,7 +46,7 @@ export interface DemandNeeds extends CodeNeeds {
   hasApproved(userId: string, clientId: string): Promise<boolean>
 }
 
-/** Resolves if the client may ask the user; throws as `createDemandUserCode` describes. */
+/** Resolves if the client may send the request to the user; throws as `createDemandUserCode` describes. */
 export type DemandUserCode = (
   code: string | undefined,
   user: User,
@@ -64,10 +62,10 @@ export interface CodeSender {
 }
 
 /**
- * Accepts a client that is not registered for user codes, a user who has no code, or the right code. The same work is done
- * for each user, so that the time does not reveal who has a code or exists.
+ * Accepts a request if the client is not registered for user codes, if the user has no code, or if the code is right. The same
+ * work is done for every user, so that the time does not reveal whether the user exists or has a code.
  *
- * @throws {OAuthError} `missing_user_code`, `invalid_user_code`, and `access_denied` after too many of those
+ * @throws {OAuthError} `missing_user_code`, `invalid_user_code`, and `access_denied` after too many wrong codes
  */
 export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
   const { codeOf, tries, limits, hasApproved, hashing, queue, clock } = needs
@@ -86,7 +84,7 @@ export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
 
   async function tryCode(code: string, known: KnownCode | undefined, user: User, client: Client): Promise<void> {
     const trying = { userId: user.id, clientId: client.id, at: clock.now() }
-    // The tries of unknown clients do not lock out a client whose request the user has approved before.
+    // If the user has approved a request of this client before, tries of other clients do not lock this client out.
     const isKnown = await hasApproved(user.id, client.id)
     const counted = isKnown ? { ...limits, maxTriesPerUser: undefined } : limits
     if (!(await tries.begin(trying, counted))) throw locked(user, client)
@@ -107,7 +105,7 @@ function locked(user: User, client: Client): OAuthError {
   })
 }
 
-/** User codes of the built-in directory: the one that the user set last, else that of the configuration. */
+/** User codes of the built-in directory: the code that the user set last, otherwise the code in the configuration. */
 export function createCodeDirectory(
   configured: readonly ConfiguredUser[],
   store: Pick<UserCodeStore, 'find' | 'replaceHash'>,
@@ -131,7 +129,7 @@ export function createCodeDirectory(
 function configuredCode(plain: string, hashing: Pick<PasswordHashing, 'verify'>): KnownCode {
   return {
     async verify(code) {
-      // Hashed in any case: the time must not reveal where a code is stored.
+      // A hash is computed here too: the time must not reveal where a code is stored.
       await noCode(hashing).verify(code)
       return { matches: sameSecret(plain.normalize('NFKC'), code.normalize('NFKC')) }
     },
@@ -153,16 +151,18 @@ export function hasUserCodes(users: UserHooks): users is UserHooks & Required<Pi
   return users.verifyUserCode !== undefined
 }
 
-/** How users prove that they may change the code: they know it, or have signed in just now. */
+/** How users prove that they may change the code: they know the present code, or have signed in just now. */
 export interface Proof {
   presentCode: string | undefined
   signedInJustNow: boolean
-  /** The client through which they change it. */
+  /** The client through which the user changes the code. */
   clientId: string
   connection?: QueuedCaller['connection']
-  /** Messages that tell the user, sent in the step that changes the code. */
+  /** Messages that notify the user, stored in the transaction that changes the code. */
   notices: readonly OutboxMessage[]
-  /** Called once the proof is verified, so that no other caller learns the result. Throws if the new code is not allowed. */
+  /**
+   * Throws if the new code is not allowed. Called only after the proof was verified, so that no other caller learns the result.
+   */
   mayBe(code: string): Promise<void>
 }
 
@@ -175,13 +175,13 @@ export interface OwnCodeNeeds extends CodeNeeds {
 /** Users of the built-in directory read and change their own codes. */
 export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, clock }: OwnCodeNeeds) {
   return {
-    /** Resolves to whether there is a code, and since when, if the user set it. */
+    /** Resolves to whether the user has a code. `setAt` is set if the user set the code (milliseconds since 1970). */
     async look(user: User): Promise<{ isSet: boolean; setAt: number | undefined }> {
       const isSet = (await codeOf(user)) !== undefined
       return { isSet, setAt: isSet ? (await store.find(user.id))?.setAt : undefined }
     },
 
-    /** @param code the new code, or undefined to have none any more */
+    /** @param code the new code, or undefined to remove the present one */
     async change(user: User, code: string | undefined, proof: Proof): Promise<Change> {
       const caller = { groups: knownUser(user.id), connection: proof.connection }
       return queue.withTurn(caller, () => changeInTurn(user, code, proof))
@@ -201,13 +201,14 @@ export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, cl
     const present = await store.find(user.id)
     const known = await codeOf(user)
     const trying = { userId: user.id, clientId: proof.clientId, at: clock.now() }
-    // The call has a token of the user: tries of other clients do not count here.
+    // The call contains a token of the user, so tries of other clients do not lock it out.
     if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
     const { matches } = await (known ?? noCode(hashing)).verify(presentCode)
     if (!matches) return known === undefined ? 'proof needed' : 'wrong'
-    // Only now: a stolen token must not be enough to test passwords.
+    // Called only after the present code was verified. `mayBe` compares the new code with the password, and a stolen token must
+    // not be enough to test passwords.
     if (code !== undefined) await proof.mayBe(code)
-    // Of two simultaneous changes, the one that proved an older code fails.
+    // Of two simultaneous changes, the later one fails: it proved a code that is no longer the present one.
     const hash = await hashOf(code)
     const isChanged = await store.replace(user.id, present?.hash, hash, clock.now(), proof.notices)
     return isChanged ? 'changed' : 'meanwhile changed'
@@ -216,7 +217,7 @@ export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, cl
 
 export type OwnCode = ReturnType<typeof createOwnCode>
 
-/** Whether this can be a code: 4 to 64 characters, none of them invisible, no spaces at the ends. */
+/** Whether the text can be a code: 4 to 64 characters, no invisible ones, no spaces at the ends. */
 export function isUserCode(code: string): boolean {
   return /^[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]{4,64}$/u.test(code) && code.trim() === code
 }
