@@ -43,6 +43,7 @@ const downhill = [
   'ciba/client-notification',
   'ciba/tokens',
   'ciba/request-limits',
+  'ciba/unknown-user',
   'ciba/authentication-request',
   'openid-provider/sign-in',
   'openid-provider',

@@ -6,9 +6,9 @@ import { createSignedRequestStore } from '../ciba/backchannel-authentication/sig
 import { createDecisionStore } from '../ciba/decision/consent-history-store.ts'
 import { createBlockedClientStore } from '../ciba/request-limits/blocked-client-store.ts'
 import { createDenialPauseStore } from '../ciba/request-limits/denial-pause-store.ts'
-import { createUnknownUserStore } from '../ciba/request-limits/unknown-user-counter-store.ts'
 import { createHeldPolls } from '../ciba/token-endpoint/long-poll.ts'
 import { createPendingRequests } from '../ciba/token-endpoint/poll-cache.ts'
+import { createUnknownUserStore } from '../ciba/unknown-user/unknown-user-counter-store.ts'
 import type { Outbox } from './outbox.ts'
 import type { Platform } from './platform.ts'
 
