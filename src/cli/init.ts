@@ -1,11 +1,11 @@
 /** `doorbell init`: writes a configuration file to start from. */
+import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { appendFile, readFile, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { appendFile, chmod, readFile, writeFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { configTemplate, environmentTemplate } from '../config/template.ts'
 import { Failure } from './context/failure.ts'
-import { colour, examples, print } from './context/terminal.ts'
+import { colour, examples, note, print } from './context/terminal.ts'
 
 interface InitOptions {
   force?: boolean
@@ -32,9 +32,9 @@ async function run({ force = false }: InitOptions): Promise<void> {
   await writeFile(configFile, configTemplate())
   // The mode is set when the file is created. It does not change the mode of a file that exists.
   await writeFile(environmentFile, environmentTemplate(), { mode: 0o600 })
-  const ignored = await keepOutOfGit(process.cwd())
+  await chmod(environmentFile, 0o600)
   print(`Wrote ${colour('bold', configFile)} and ${colour('bold', environmentFile)}.`)
-  if (ignored.length > 0) print(`Added to .gitignore: ${ignored.join(', ')}.`)
+  await keepOutOfGit()
   print(next)
   if (existsSync(database)) print(databaseIsThere)
 }
@@ -42,23 +42,31 @@ async function run({ force = false }: InitOptions): Promise<void> {
 /** Files that contain secrets, or may contain them. */
 const secretFiles = [environmentFile, '.env', 'doorbell.db*']
 
-/**
- * Resolves to the lines that were added: none if they are there already, or if the folder is not in a Git repository.
- */
-async function keepOutOfGit(folder: string): Promise<string[]> {
-  if (!isInGit(folder)) return []
-  const file = join(folder, '.gitignore')
-  const text = existsSync(file) ? await readFile(file, 'utf8') : ''
-  const lines = text.split(/\r?\n/).map((line) => line.trim())
-  const missing = secretFiles.filter((each) => !lines.includes(each) && !lines.includes(`/${each}`))
-  const before = text === '' || text.endsWith('\n') ? '' : '\n'
-  if (missing.length > 0) await appendFile(file, `${before}${missing.join('\n')}\n`)
-  return missing
+/** Adds to `.gitignore` what Git does not ignore yet, and says so; also if Git would commit a file all the same. */
+async function keepOutOfGit(): Promise<void> {
+  if (!git('rev-parse', '--is-inside-work-tree')) return
+  const missing = secretFiles.filter((file) => !isIgnored(file))
+  if (missing.length > 0) {
+    const text = existsSync('.gitignore') ? await readFile('.gitignore', 'utf8') : ''
+    const before = text === '' || text.endsWith('\n') ? '' : '\n'
+    await appendFile('.gitignore', `${before}${missing.join('\n')}\n`)
+    print(`Added to .gitignore: ${missing.join(', ')}.`)
+  }
+  for (const file of secretFiles) {
+    if (git('ls-files', '--error-unmatch', '--', file)) {
+      note(`Git tracks ${file}, so it is committed although it is ignored: git rm --cached '${file}'`)
+    } else if (!isIgnored(file)) {
+      note(`Git does not ignore ${file}: a later line of a .gitignore allows it.`)
+    }
+  }
 }
 
-function isInGit(folder: string): boolean {
-  if (existsSync(join(folder, '.git'))) return true
-  return dirname(folder) !== folder && isInGit(dirname(folder))
+/** Whether Git would ignore such a file if it were not tracked. */
+const isIgnored = (file: string) => git('check-ignore', '--quiet', '--no-index', '--', file.replace('*', ''))
+
+/** Returns whether Git is there and the command succeeds. */
+function git(...words: string[]): boolean {
+  return spawnSync('git', words, { stdio: 'ignore' }).status === 0
 }
 
 const next = `

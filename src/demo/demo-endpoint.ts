@@ -42,7 +42,7 @@ export function demoEndpoint(app: FastifyInstance, { paths, till, wire, mostStre
   app.post('/demo/ring', (request, reply) => {
     if (request.headers['sec-fetch-site'] === 'cross-site')
       throw new OAuthError('access_denied', 'cross-site requests are not allowed')
-    const ring = till.number(readOrder(readForm(request.headers['content-type'], rawBody(request))))
+    const ring = till.start(readOrder(readForm(request.headers['content-type'], rawBody(request))))
     return reply.code(202).send({ ring })
   })
 

@@ -45,7 +45,7 @@ function createProgress(order: Order, number: number, { show, clock }: Pick<Purc
   let cancelTimer = () => {}
   let isCancelled = false
 
-  const display = () => displayOf({ ...order, ...state, number: number }, clock.now())
+  const display = () => displayOf({ ...order, ...state, number }, clock.now())
 
   function change(changed: Partial<State>): void {
     if (isCancelled) return
@@ -193,7 +193,7 @@ function reasonIn({ error, error_description: description }: Json): string {
 function displayOf(shown: Order & State & { number: number }, now: number): Display {
   const { number, mode, item, amount, status, detail, claims, expiresAt = now } = shown
   const secondsLeft = status === 'waiting' ? Math.max(0, Math.ceil((expiresAt - now) / 1000)) : 0
-  return { number: number, mode, item, amount, status, detail, claims, secondsLeft }
+  return { number, mode, item, amount, status, detail, claims, secondsLeft }
 }
 
 /** The claims about the issuer, the user, the client and the authentication. */

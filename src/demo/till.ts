@@ -16,7 +16,7 @@ export interface TillNeeds extends TillClientNeeds {
 
 export interface Till {
   /** Starts a purchase in place of the current one. Returns its number. */
-  number(order: Order): number
+  start(order: Order): number
   /** Takes a ping or push. Ignores a call whose bearer token is not that of the current purchase. */
   hear(call: ReceivedCallBack): void
   display(): Display | undefined
@@ -36,7 +36,7 @@ export function createTill({ issuer, clock, log, ...connection }: TillNeeds): Ti
   }
 
   return {
-    number(order) {
+    start(order) {
       // A new purchase replaces the one before.
       current?.cancel()
       count += 1

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
@@ -68,17 +69,27 @@ test('the files of init can be served, and --port also changes the port of the i
   assert.equal(((await metadata.json()) as { issuer: string }).issuer, `http://localhost:${port}`)
 })
 
-test('init adds files with secrets to .gitignore once, and reports it', async (t) => {
+test('init adds files with secrets to .gitignore once, and reports it; and a file that Git tracks all the same', async (t) => {
   const terminal = await openTerminal(t)
-  const wherever = await terminal.run(['init'])
-  assert.doesNotMatch(wherever.stdout, /gitignore/)
-  mkdirSync(join(terminal.cwd, '.git'))
-  writeFileSync(join(terminal.cwd, '.gitignore'), 'node_modules\n/.env')
+  assert.doesNotMatch((await terminal.run(['init'])).stdout, /gitignore/, 'outside of a repository')
+  const git = (...words: string[]) => execFileSync('git', words, { cwd: terminal.cwd, encoding: 'utf8' })
+  git('init', '--quiet')
+  const ignore = join(terminal.cwd, '.gitignore')
+  writeFileSync(ignore, 'node_modules\n/.env')
   const first = await terminal.run(['init', '--force'])
   assert.match(first.stdout, /^Added to \.gitignore: \.env\.example, doorbell\.db\*\.$/m)
   assert.doesNotMatch((await terminal.run(['init', '--force'])).stdout, /gitignore/)
-  const ignored = readFileSync(join(terminal.cwd, '.gitignore'), 'utf8')
-  assert.equal(ignored, 'node_modules\n/.env\n.env.example\ndoorbell.db*\n')
+  assert.equal(readFileSync(ignore, 'utf8'), 'node_modules\n/.env\n.env.example\ndoorbell.db*\n')
+  assert.doesNotMatch(git('status', '--porcelain'), /env/)
+
+  git('add', '--force', '.env.example')
+  chmodSync(join(terminal.cwd, '.env.example'), 0o644)
+  assert.match((await terminal.run(['init', '--force'])).stderr, /Git tracks \.env\.example/)
+  assert.equal(statSync(join(terminal.cwd, '.env.example')).mode & 0o777, 0o600)
+  git('rm', '--quiet', '--cached', '--force', '.env.example')
+  writeFileSync(ignore, '.env*\ndoorbell.db*\n!.env.example\n')
+  assert.match((await terminal.run(['init', '--force'])).stdout, /^Added to \.gitignore: \.env\.example\.$/m)
+  assert.doesNotMatch(git('status', '--porcelain'), /env/, 'a former line allowed it')
 })
 
 test('init reports an existing database', async (t) => {

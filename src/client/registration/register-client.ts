@@ -3,7 +3,7 @@ import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { newId, newSecret, sameSecret, type Vault } from '../../platform/crypto.ts'
 import { networkOf, networksOf } from '../../platform/http/address.ts'
-import { type FairQueue, groupsByNetwork } from '../../platform/http/fair-queue.ts'
+import { type FairQueue, groupsByNetwork, type QueuedCaller } from '../../platform/http/fair-queue.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Statement } from '../../platform/storage/database.ts'
@@ -77,6 +77,8 @@ const attemptsEach = 10
 export interface RegistrationCall {
   from: string
   slot: Slot | undefined
+  /** A caller that leaves while its attempt waits is not counted. */
+  connection: QueuedCaller['connection']
 }
 
 /**
@@ -88,9 +90,10 @@ export interface RegistrationCall {
 export async function register(
   said: unknown,
   permission: string | undefined,
-  { from, slot }: RegistrationCall,
+  call: RegistrationCall,
   needs: RegistrationNeeds,
 ): Promise<Registration> {
+  const { from, slot } = call
   const { registrations, initialAccess, policy, clock, vault } = needs
   const now = clock.now()
   // Checked before the metadata is read, so that a caller without a valid token learns nothing and causes no fetch.
@@ -98,7 +101,7 @@ export async function register(
     throw notAllowed()
   }
   const network = vault.keyedHash(networkOf(from))
-  if (policy.mode === 'open' && !(await mayTry(from, network, now, needs))) throw tooMany()
+  if (policy.mode === 'open' && !(await mayTry(call, network, now, needs))) throw tooMany()
   const { client, secret } = await read(said, newId(now), undefined, slot, needs)
   const registrationToken = newSecret()
   const kept =
@@ -115,10 +118,15 @@ export async function register(
  * attempt may cause a fetch. Attempts are counted one at a time: hundreds of simultaneous attempts from one network would
  * wait for the same row, each with its own database connection.
  */
-function mayTry(from: string, network: string, now: number, needs: RegistrationNeeds): Promise<boolean> {
+function mayTry(
+  { from, connection }: RegistrationCall,
+  network: string,
+  now: number,
+  needs: RegistrationNeeds,
+): Promise<boolean> {
   const { attempts, attemptQueue, policy, registrations, vault } = needs
   const groups = groupsByNetwork('registrations', from, { inAll: 256, wide: 64, narrow: 32 })
-  return attemptQueue.withTurn({ groups }, async () => {
+  return attemptQueue.withTurn({ groups, connection }, async () => {
     if (!(await registrations.hasCapacity(network, policy.perHour, now))) return false
     const networks = networksOf(from).map((each) => vault.keyedHash(each))
     return attempts.count(networks, policy.perHour * attemptsEach, now)

@@ -3,6 +3,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { bearerOf } from '../../platform/http/authorization.ts'
+import { callerOf } from '../../platform/http/connection.ts'
 import { readJson } from '../../platform/http/form.ts'
 import { slotOf } from '../../platform/http/load-shedding.ts'
 import type { ClientMetadata } from '../metadata/client-metadata.ts'
@@ -25,7 +26,7 @@ export function registrationEndpoint(
 
   onlyMethods(app, path, ['POST'])
   app.post(path, async (request, reply) => {
-    const registration = await register(readBody(request), bearer(request), callOf(request), needs)
+    const registration = await register(readBody(request), bearer(request), callOf(request, reply), needs)
     return answer(reply.code(201), whole(registration, uriOf(registration.client.id)))
   })
 
@@ -42,7 +43,7 @@ export function registrationEndpoint(
     })
   })
   app.put(one, async (request, reply) => {
-    const registration = await replace(idOf(request), bearer(request), readBody(request), callOf(request), needs)
+    const registration = await replace(idOf(request), bearer(request), readBody(request), callOf(request, reply), needs)
     return answer(reply, whole(registration, uriOf(registration.client.id)))
   })
   app.delete(one, async (request, reply) => {
@@ -51,8 +52,8 @@ export function registrationEndpoint(
   })
 }
 
-function callOf(request: FastifyRequest): RegistrationCall {
-  return { from: request.ip, slot: slotOf(request.raw) }
+function callOf(request: FastifyRequest, reply: FastifyReply): RegistrationCall {
+  return { from: request.ip, slot: slotOf(request.raw), connection: callerOf(reply) }
 }
 
 function readBody(request: FastifyRequest): unknown {

@@ -58,7 +58,7 @@ const states = {
   failed: 'Failed',
 }
 
-function showTill({ ring: number, item, amount, status, detail, secondsLeft, claims }) {
+function showTill({ number, item, amount, status, detail, secondsLeft, claims }) {
   if (number !== shownRing) startOver(number)
   find('shown-item').textContent = item
   find('shown-amount').textContent = amount
@@ -115,7 +115,7 @@ function showClaims(claims, status) {
 // ── the wire ──
 
 function showMessage(message) {
-  if (message.ring !== shownRing && shownRing !== 0) return
+  if (message.number !== shownRing && shownRing !== 0) return
   find('empty').hidden = true
   if (message.link) showMail(message)
   const row = rows.get(message.id) ?? addRow(message)

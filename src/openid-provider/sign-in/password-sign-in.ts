@@ -153,7 +153,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
 
     async begin(given) {
       const known = await findKnownBrowser(given)
-      const until = await (known ? throttle.pauseWith(known.browserId) : throttle.pauseFrom(given.address))
+      const until = await (known ? throttle.pauseWith(known.browserId) : throttle.pauseFrom(given.address, given.name))
       if (until !== undefined) return { kind: 'paused', until }
       const groups = known === undefined ? strangerAt(given.address) : knownUser(known.user.id)
       return (password) =>

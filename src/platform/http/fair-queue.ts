@@ -80,8 +80,19 @@ interface GroupUse {
   lastTurn: number
 }
 
-/** Returns an empty queue. @param atOnce how many callers may have their turn at the same time */
-export function createFairQueue(atOnce: number): FairQueue {
+/**
+ * Work that has not ended by then no longer counts: a database connection or a hook that never answers must not keep
+ * others waiting. The work itself goes on, and its caller gets the result.
+ */
+const turnTimeoutMs = 10_000
+
+/**
+ * Returns an empty queue.
+ *
+ * @param atOnce how many callers may have their turn at the same time
+ * @param options.turnTimeoutMs after how long a turn is over, although its work has not ended; 10 seconds unless given
+ */
+export function createFairQueue(atOnce: number, options: { turnTimeoutMs?: number } = {}): FairQueue {
   const taken = createTakenPlaces()
   const { entries, uses, inTheWayOf } = taken
   let turnsGiven = 0
@@ -116,7 +127,7 @@ export function createFairQueue(atOnce: number): FairQueue {
       if (next === undefined) return
       turns += 1
       turnsGiven += 1
-      for (const { name } of next.groups) uses.get(name)!.lastTurn = turnsGiven
+      taken.noteTurn(next, turnsGiven)
       next.state = 'turn'
       next.turn.resolve()
     }
@@ -140,10 +151,13 @@ export function createFairQueue(atOnce: number): FairQueue {
       connection?.onClose(() => {
         if (entry.state === 'waiting') turnAway(entry, new CallerLeft())
       })
+      let deadline: NodeJS.Timeout | undefined
       try {
         await entry.turn.promise
+        deadline = setTimeout(() => leave(entry), options.turnTimeoutMs ?? turnTimeoutMs).unref()
         return await work()
       } finally {
+        clearTimeout(deadline)
         leave(entry)
       }
     },
@@ -198,13 +212,37 @@ function createTakenPlaces() {
       entries.add(entry)
       return entry
     },
-    remove(entry: Entry): void {
-      entries.delete(entry)
-      for (const { name } of entry.groups) {
+    /** Records the turn of an entry. Groups stay in the order of their last turns. */
+    noteTurn({ groups }: Entry, turn: number): void {
+      for (const { name } of groups) {
         const use = uses.get(name)!
-        use.places -= 1
-        if (use.places === 0) uses.delete(name)
+        uses.delete(name)
+        uses.set(name, { ...use, lastTurn: turn })
       }
     },
+    remove(entry: Entry): void {
+      entries.delete(entry)
+      for (const { name } of entry.groups) uses.get(name)!.places -= 1
+      forgetUses()
+    },
+  }
+
+  /**
+   * A group without places is remembered while any caller waits: one that comes again and again, one call at a time, would
+   * otherwise always go before those that wait.
+   */
+  function forgetUses(): void {
+    const doesAnyWait = [...entries].some(({ state }) => state === 'waiting')
+    const mostKept = doesAnyWait ? MOST_REMEMBERED : 0
+    let unused = [...uses.values()].filter(({ places }) => places === 0).length
+    for (const [name, { places }] of uses) {
+      if (unused <= mostKept) return
+      if (places > 0) continue
+      uses.delete(name)
+      unused -= 1
+    }
   }
 }
+
+/** Groups without places whose last turn is remembered; those that had it longest ago are forgotten first. */
+const MOST_REMEMBERED = 1000

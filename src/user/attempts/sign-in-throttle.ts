@@ -32,8 +32,8 @@ export interface SignInThrottle {
   as(name: string, userId: string | undefined): Promise<SignInAttempt | HeldBackAttempt>
   /** Counts an attempt for a browser in which the user has signed in before. */
   with(browserId: string): Promise<SignInAttempt>
-  /** Resolves to the end of the pause for this address, or undefined if there is none now. Counts nothing. */
-  pauseFrom(address: string): Promise<number | undefined>
+  /** Resolves to the end of the pause for this address or this name, or undefined if there is none now. Counts nothing. */
+  pauseFrom(address: string, name: string): Promise<number | undefined>
   /** The same for a browser. */
   pauseWith(browserId: string): Promise<number | undefined>
 }
@@ -73,23 +73,26 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
     afterSuccess: 'forget' | 'take back'
   }
 
-  async function count({ subject, free, fadesEveryMs, afterSuccess }: Counter): Promise<SignInAttempt> {
-    const now = clock.now()
-    // Hashed, so that a row reveals neither user nor address.
-    const subjectHash = vault.keyedHash(subject)
-    const itsPause = await attempts.take({ subjectHash, free, fadesEveryMs }, now)
-    if (itsPause === undefined) return { pausedUntil: (await attempts.pausedUntil(subjectHash)) ?? now }
+  // Hashed, so that a row reveals neither user nor address.
+  const hashOf = ({ subject }: Pick<Counter, 'subject'>) => vault.keyedHash(subject)
+
+  /** Resolves to the attempt, or undefined if there is a pause. */
+  async function take(counter: Counter): Promise<CountedAttempt | undefined> {
+    const { free, fadesEveryMs, afterSuccess } = counter
+    const subjectHash = hashOf(counter)
+    const itsPause = await attempts.take({ subjectHash, free, fadesEveryMs }, clock.now())
+    if (itsPause === undefined) return undefined
     return {
       succeeded: () =>
         afterSuccess === 'forget' ? attempts.forget(subjectHash) : attempts.uncount(subjectHash, itsPause),
     }
   }
 
-  const pauseOf = (...counters: Pick<Counter, 'subject'>[]) =>
-    attempts.longestPauseOf(
-      counters.map(({ subject }) => vault.keyedHash(subject)),
-      clock.now(),
-    )
+  async function count(counter: Counter): Promise<SignInAttempt> {
+    return (await take(counter)) ?? { pausedUntil: (await attempts.pausedUntil(hashOf(counter))) ?? clock.now() }
+  }
+
+  const pauseOf = (...counters: Counter[]) => attempts.longestPauseOf(counters.map(hashOf), clock.now())
 
   const countersOf = (address: string): Counter[] => [
     // A success removes only its own attempt: a reset would let an attacker who has an account try other accounts without
@@ -107,6 +110,14 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
       afterSuccess: 'take back',
     },
   ]
+
+  const typed = (name: string) => name.trim().toLowerCase()
+
+  const counterAs = (name: string): Counter => ({
+    subject: `sign-in as ${typed(name)}`,
+    free: limits.perName,
+    afterSuccess: 'forget',
+  })
 
   const counterWith = (browserId: string): Counter => ({
     subject: `sign-in with browser ${browserId}`,
@@ -126,17 +137,16 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
     },
 
     async as(name, userId) {
-      const typed = name.trim().toLowerCase()
-      const shared = { free: limits.perName, afterSuccess: 'forget' } as const
-      const atName = await count({ ...shared, subject: `sign-in as ${typed}` })
+      const atName = await count(counterAs(name))
       if (atName.pausedUntil !== undefined) return atName
-      const subject = userId === undefined ? `sign-in as nobody, called ${typed}` : `sign-in as user ${userId}`
-      const atUser = await count({ ...shared, subject })
-      return atUser.pausedUntil === undefined ? combined([atName, atUser]) : { ...atName, isHeldBack: true }
+      const subject = userId === undefined ? `sign-in as nobody, called ${typed(name)}` : `sign-in as user ${userId}`
+      // Nothing is read of a pause of the user: the number of statements must not reveal it.
+      const atUser = await take({ ...counterAs(name), subject })
+      return atUser === undefined ? { ...atName, isHeldBack: true } : combined([atName, atUser])
     },
 
     with: (browserId) => count(counterWith(browserId)),
-    pauseFrom: (address) => pauseOf(...countersOf(address)),
+    pauseFrom: (address, name) => pauseOf(...countersOf(address), counterAs(name)),
     pauseWith: (browserId) => pauseOf(counterWith(browserId)),
   }
 }

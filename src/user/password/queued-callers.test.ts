@@ -242,3 +242,51 @@ describe('a place', () => {
     assertEmpty(queue)
   })
 })
+
+describe('callers that come again and again, one call at a time,', () => {
+  const lanes: [string, number, QueuedCaller['groups'][]][] = [
+    ['of two networks', 1, [strangerAt('10.0.0.1'), strangerAt('10.0.1.1')]],
+    ['of three networks, two turns at once', 2, ['10.0.0.1', '10.0.1.1', '10.0.2.1'].map((each) => strangerAt(each))],
+    ['a known user and a client', 1, [knownUser('eve'), authenticatedClient('evil', '10.0.0.1')]],
+  ]
+  for (const [name, atOnce, comingAgain] of lanes) {
+    test(`${name}: each of five callers of another network has a turn after one of each of theirs at most`, async () => {
+      const queue = createFairQueue(atOnce)
+      const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
+      let others = 0
+      let isOver = false
+      const again = comingAgain.map(async (groups) => {
+        while (!isOver) {
+          await queue.withTurn({ groups }, async () => {
+            others += 1
+            await turn()
+          })
+        }
+      })
+      await turn()
+      const seen: number[] = []
+      const five = Array.from({ length: 5 }, () =>
+        queue.withTurn({ groups: strangerAt('203.0.113.1') }, async () => {
+          seen.push(others)
+          await turn()
+        }),
+      )
+      await Promise.all(five)
+      isOver = true
+      await Promise.all(again)
+      const gaps = seen.map((turns, index) => turns - (seen[index - 1] ?? seen[0]!))
+      assert.ok(Math.max(...gaps) <= 2 * comingAgain.length, `turns of the others between two: ${gaps}`)
+      assertEmpty(queue)
+    })
+  }
+})
+
+test('work that does not end keeps its turn for a limited time only, and its result is delivered', async () => {
+  const queue = createFairQueue(1, { turnTimeoutMs: 20 })
+  const held = Promise.withResolvers<string>()
+  const stuck = queue.withTurn({ groups: strangerAt('192.0.2.1') }, () => held.promise)
+  assert.equal(await queue.withTurn({ groups: strangerAt('192.0.2.1') }, async () => 'next'), 'next')
+  held.resolve('late')
+  assert.equal(await stuck, 'late')
+  assertEmpty(queue)
+})
