@@ -88,6 +88,11 @@ function refuseProduction({ issuer, development }: Cast): void {
   )
 }
 
+const notADeviceService = (id: string) =>
+  `The server does not accept ${id} as a device service with this secret. Register one, and name it:\n` +
+  '  npx doorbell client add --id phones --device-service\n' +
+  '  npx doorbell device --client phones --client-secret <secret> --user <user>'
+
 interface WaitingRequest {
   request_id: string
   binding_message?: string
@@ -108,6 +113,7 @@ function createDevice(service: Service, user: string) {
     /** Newest first. */
     async waiting(): Promise<WaitingRequest[]> {
       const answer = await post('/backchannel/authinfo', { status: 'pending' })
+      if (answer.status === 401) throw new Failure(notADeviceService(service.id))
       if (answer.status !== 200) throw new Refused(`The server does not list the requests of ${user}`, answer)
       return answer.body.requests as WaitingRequest[]
     },

@@ -4,10 +4,10 @@ import { type SettingKind, settingKinds } from './schema.ts'
 
 export type Environment = Record<string, string | undefined>
 
-/** The settings in the environment, the variable that each came from, and the problems. */
+/** The settings in the environment, the variable of each setting, and the problems. */
 export interface EnvironmentReading {
   input: Record<string, unknown>
-  /** The variable that a setting came from, by the setting's dotted path. */
+  /** For each setting that was read: its dotted path and the name of its variable. */
   sources: Map<string, string>
   problems: string[]
 }

@@ -57,7 +57,7 @@ export interface ResolveOptions {
   /** The folder that relative paths of the database and of texts start from. Default: `cwd`. */
   folder?: string | undefined
   demo?: boolean | undefined
-  /** The environment variables that settings came from, by dotted path. */
+  /** For each setting that was read from an environment variable: its dotted path and the name of the variable. */
   sources?: ReadonlyMap<string, string> | undefined
   /** Problems found earlier, while the input was read. */
   earlierProblems?: string[] | undefined

@@ -310,7 +310,7 @@ function showError(ctx: KoaContextWithOIDC, out: ErrorOut, error: Error, texts: 
     say,
     title: say('error.title'),
     description: say(isUnavailable(error) ? 'error.away' : 'error.from_elsewhere'),
-    // This line is for the developer of the client. It is in English, even if the page is in another language.
+    // The error line on the page is for the developer of the client, so it is always in English.
     error: isUnavailable(error) ? undefined : [out.error, out.error_description].filter(Boolean).join(': '),
   })
 }

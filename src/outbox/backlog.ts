@@ -6,10 +6,12 @@ export type Backlog = ReturnType<typeof createBacklog>
 /** Returns an empty backlog. */
 export function createBacklog() {
   /**
-   * The receivers and kinds with a backlog, by key. A look is one query of the worker for due messages. `sinceLook` is the
-   * number of looks that had begun when a waiting message was last noted.
+   * The receivers and kinds with a backlog, by key. The queries of the worker for due messages are numbered. `sinceLook` is
+   * the number of the latest query that had begun when a waiting message was last noted: only a later query can show that
+   * no message waits any more.
    */
   const places = new Map<string, { place: Place; sinceLook: number }>()
+  /** The number of the latest query that has begun. */
   let looks = 0
 
   return {
@@ -21,7 +23,7 @@ export function createBacklog() {
     note: (place: Place): void => void places.set(keyOf(place), { place, sinceLook: looks }),
 
     /**
-     * Records that the worker begins to look for due messages.
+     * Records that the worker begins a query for due messages.
      *
      * @returns a function to be called with the messages that the worker claimed. If the capacity of a receiver or kind was not
      * used up, no message waits for it any more, and its backlog is removed
@@ -33,7 +35,7 @@ export function createBacklog() {
         if (places.size === 0) return
         const isFilled = filling(taken, room)
         for (const [key, { place, sinceLook }] of places) {
-          // This look may have missed messages that were noted after the look began: their backlog is kept.
+          // This query may have missed messages that were noted after it began: their backlog is kept.
           if (sinceLook < number && !isFilled(place)) places.delete(key)
         }
       }

@@ -308,6 +308,10 @@ describe('beside a server', () => {
     assert.doesNotMatch((await terminal.run(['user', 'list'])).stdout, /disabled/)
     assert.equal((await terminal.run(['user', 'remove', 'dora'])).code, 0)
     assert.equal((await terminal.run(['user', 'remove', 'dora'])).code, 1)
+    const again = await terminal.json(['user', 'add', '--username', 'dora'])
+    assert.match(String(again.id), /^[0-9a-f-]{36}$/)
+    assert.notEqual(again.id, unlocked, 'the same name, but not the same user')
+    assert.equal((await terminal.run(['user', 'remove', 'dora'])).code, 0)
   })
 
   test('no secret is in what the server logged', () => {

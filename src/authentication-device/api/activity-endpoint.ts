@@ -24,7 +24,7 @@ export interface ActivityNeeds {
   blockClient: BlockClient
   clients: ClientStore
   blockedClients: BlockedClientStore
-  /** The texts of authorization details for users. */
+  /** The known types of authorization details. They give the texts that are shown to users. */
   details: DetailTypes
   clock: Clock
   audit: Audit

@@ -26,7 +26,7 @@ export interface DeviceNeeds {
   /** The numbers that users pick from before they approve. */
   numbers: NumberMatching
   authenticateApproval: AuthenticateApproval
-  /** The texts of authorization details, and which parts of them users may leave out. */
+  /** The known types of authorization details. They give the texts shown to users, and the parts that users may leave out. */
   details: DetailTypes
   clock: Clock
 }

@@ -164,7 +164,7 @@ function unsettledShort({ user, client, now }: Asked, short: string): string {
 export const limitColumns = `user_open bigint, user_recent bigint, pair_open bigint, pair_recent bigint,
   client_open bigint, client_recent bigint, short_life bigint`
 
-/** The values of `limitColumns`. */
+/** Returns the values of these limits for the input columns `limitColumns`. */
 export function limitRow(limits: RequestLimits): Record<Counted | 'short_life', number | undefined> {
   return { ...limitsByName(limits), short_life: limits.pauses ? shortLife : undefined }
 }

@@ -9,7 +9,10 @@ import type { Vault } from '../../platform/crypto.ts'
 /** The topic. Its keys are made from user ids by `createUserKey`. */
 export const USER_REQUESTS = 'user_requests'
 
-/** Length of a key in characters of 6 bits: short, because announcements contain keys, but enough against collisions. */
+/**
+ * Length of a key in characters of 6 bits. Keys are part of announcements, so they are short; their 132 bits are enough to
+ * make collisions negligible.
+ */
 const keyLength = 22
 
 export type UserKey = ReturnType<typeof createUserKey>

@@ -88,7 +88,10 @@ function readClaims(claims: SignedClaims): Form {
   return new Map(present.map((name) => [name, readText(name, claims[name])]))
 }
 
-/** Reads the structured parameters of a signed request: JSON values, or strings as in a form. */
+/**
+ * Reads the structured parameters of a signed request. Each is a JSON value. `authorization_details` may also be a string
+ * that contains the JSON, as in a form-encoded request.
+ */
 function readStructures(claims: SignedClaims): Pick<Asked, 'authorizationDetails' | 'resources' | 'requestContext'> {
   const [authorizationDetails, resource, requestContext] = structures.map((name) =>
     Object.hasOwn(claims, name) && claims[name] !== '' ? claims[name] : undefined,

@@ -21,7 +21,7 @@ export interface EndRequestsNeeds {
 /** What the history and the audit say about denied requests. The reason is left out if the user answered. */
 export interface EndedBy extends Pick<Decision, 'decidedBy' | 'deviceClientId'> {
   reason?: EndingReason | undefined
-  /** Recorded in the audit instead of `decidedBy` if it is more precise: for example, the name of a command. */
+  /** If set, the audit records this value instead of `decidedBy`, because it is more precise: for example, `command`. */
   auditedAs?: string
 }
 

@@ -12,7 +12,7 @@ import { listKeys, nextRotationAt, type SigningKeys, signingKeysAt, stateOf, use
 export interface SigningKeyWatch {
   /** Returns the current keys from memory. */
   now(): SigningKeys
-  /** Calls `use` with the current keys, and again after each change. */
+  /** Calls the given function at once with the current keys, and after each change with the new keys. */
   use(use: (keys: SigningKeys) => void): void
   /** @param options.rotates whether this node rotates due keys automatically */
   start(options: { rotates: boolean }): void

@@ -70,7 +70,8 @@ export function signingKeysAt(kept: KeptKey[], now: number, vault: Vault): Signi
 
 /**
  * The states of keys in use, in the order in which oidc-provider gets the keys. oidc-provider signs with the first key of an
- * algorithm. If our clock is slow and no key signs yet, the first key is the next key.
+ * algorithm. If no key has the state `signing`, because our clock is behind the clock of another node, the first key is the
+ * `published` key that will sign next.
  */
 export const useful: readonly KeyState[] = ['signing', 'published', 'retired', 'unpublished']
 

@@ -35,7 +35,10 @@ export interface FairQueue {
    * @throws {CallerLeft} if the caller disconnected before its turn
    */
   withTurn<Result>(caller: QueuedCaller, work: () => Promise<Result>): Promise<Result>
-  /** Returns the number of places that are taken, and the number of callers that have their turn. */
+  /**
+   * Returns how many places are taken, and for how many of these callers work is running now. Work that has exceeded the time
+   * limit is not counted.
+   */
   counts(): { places: number; turns: number }
 }
 

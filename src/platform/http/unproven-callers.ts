@@ -23,7 +23,7 @@ export class UnprovenCallers {
   readonly #most: number
   #count = 0
 
-  /** @param most slots of the group */
+  /** @param most the maximum number of slots that the group may use at the same time */
   constructor(most: number) {
     this.#most = most
   }

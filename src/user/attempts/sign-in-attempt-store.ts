@@ -54,7 +54,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
       return row?.paused_until
     },
 
-    /** Resolves to the end of the pause that ends last among these counters, or to undefined if none has a pause now. */
+    /** Resolves to the latest time at which a current pause of these counters ends, or to undefined if none is paused now. */
     async longestPauseOf(subjectHashes: readonly string[], now: number): Promise<number | undefined> {
       const [row] = await database.read<{ paused_until: number | null }>(
         `select max(paused_until) as paused_until from sign_in_attempts
