@@ -178,7 +178,7 @@ async function runCode(who: string, options: CodeOptions): Promise<void> {
     if (!known) throw new Failure(`There is no user ${who}; "npx doorbell user list" lists them.`)
     const hash = code && (await hashingWith(vault).hash(code, userCodeOf(id)))
     const notices = code === undefined ? [] : noticesOfChange({ type: 'user_code.set', userId: id }, context)
-    if (!(await createUserCodeStore(database).put(id, hash, clock.now(), notices))) {
+    if (!(await createUserCodeStore(database).put(id, hash, clock.now(), { notices }))) {
       throw new Failure(`${id} was removed in the meantime.`)
     }
     audit({ event: code === undefined ? 'user_code.removed' : 'user_code.set', user: id, by: 'command' })

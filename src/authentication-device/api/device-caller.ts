@@ -17,6 +17,7 @@ import {
 import type { ClientStore } from '../../client/client-store.ts'
 import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
 import { type CallWithProof, type Proofs, proofSentWith } from '../../client/sender-constraint/dpop-proof.ts'
+import { heldGeneration, holdingGenerations } from '../../openid-provider/held-generations.ts'
 import type { CurrentProvider } from '../../openid-provider/openid-provider.ts'
 import { accessTokenOf, type SentAccessToken } from '../../platform/http/authorization.ts'
 import type { Form } from '../../platform/http/form.ts'
@@ -31,6 +32,11 @@ export interface DeviceCaller {
   userId: string
   /** The client of the call. It may not decide its own requests. */
   clientId: string
+  /**
+   * The generation of the user whose token was sent. What the call writes is written only while the user is in it: a
+   * sign-out that comes in between makes the call fail. Undefined for a device service.
+   */
+  generation: number | undefined
   /** How the user signed in, from the user's token. Empty for a device service, which states this with each decision. */
   authentication: Authentication
 }
@@ -63,7 +69,8 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
       slot: slotOf(call),
     }
     const sent = accessTokenOf(credentials.authorization)
-    return sent === undefined ? asDeviceService(credentials, needs) : asUser({ ...sent, call }, needs)
+    if (sent === undefined) return asDeviceService(credentials, needs)
+    return holdingGenerations(() => asUser({ ...sent, call }, needs))
   }
 }
 
@@ -99,7 +106,8 @@ async function asUser(sent: SentToken, needs: CallerNeeds): Promise<DeviceCaller
   if (user === null || user.disabled) throw invalidToken('the user of this access token is no longer available')
 
   const { auth_time, acr, amr } = (token.extra ?? {}) as { auth_time?: number; acr?: string; amr?: string[] }
-  return { kind: 'user', userId: user.id, clientId: client.id, authentication: { authTime: auth_time, acr, amr } }
+  const authentication = { authTime: auth_time, acr, amr }
+  return { kind: 'user', userId: user.id, clientId: client.id, generation: heldGeneration(user.id), authentication }
 }
 
 /** Refuses a sender-constrained token without its certificate (RFC 8705 §3) or DPoP proof (RFC 9449 §7). */
@@ -135,7 +143,7 @@ async function asDeviceService(
     throw new OAuthError('invalid_request', 'this client may not use this kind of hint')
   }
   const user = await findUser(hints[0]!, client, credentials.slot)
-  return { kind: 'device_service', userId: user.id, clientId: client.id, authentication: {} }
+  return { kind: 'device_service', userId: user.id, clientId: client.id, generation: undefined, authentication: {} }
 }
 
 function readHints(form: Form): SentHint[] {
@@ -152,6 +160,9 @@ function invalidToken(detail: string, challenge = 'Bearer realm="doorbell", erro
     headers: { 'WWW-Authenticate': challenge },
   })
 }
+
+/** For a call whose session ended before the call had written anything. */
+export const sessionEnded = () => invalidToken('the session of this access token has ended')
 
 function insufficientScope(): OAuthError {
   return new OAuthError('insufficient_scope', `the access token lacks the scope ${DECIDE_SCOPE}`, {

@@ -143,6 +143,7 @@ async function complete(call: DeviceCall, form: Form, address: string, needs: De
     outcome: misread ? 'denied' : outcome,
     decidedBy: caller.kind,
     deviceClientId: caller.clientId,
+    generation: caller.generation,
     authentication,
     approvedDetails,
     reported,

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { fingerprint } from '../../platform/crypto.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import { type PushSubscriptions, readPushSubscription } from '../channels/push-subscriptions.ts'
-import type { IdentifyCaller } from './device-caller.ts'
+import { type IdentifyCaller, sessionEnded } from './device-caller.ts'
 import { userRoute } from './user-route.ts'
 
 export interface PushSubscriptionNeeds {
@@ -20,7 +20,7 @@ export function pushSubscriptionEndpoint(
     async POST({ caller, form, reply }) {
       const subscription = readPushSubscription(form.get('subscription') ?? '')
       if (subscription === undefined) throw new OAuthError('invalid_request', 'subscription is not a push subscription')
-      await subscriptions.add(caller.userId, subscription)
+      if (!(await subscriptions.add(caller.userId, subscription, caller.generation))) throw sessionEnded()
       reply.code(201)
       return { subscribed: true }
     },

@@ -19,21 +19,24 @@ export function createPushSubscriptionStore(database: Database) {
   return {
     /**
      * Adds a subscription. Each endpoint has one row, which moves to the user who subscribed last. Only the newest `most`
-     * rows of a user are kept. Nothing is added if the user is locked or was removed.
+     * rows of a user are kept. Nothing is added if the user is locked, was removed, or is no longer in `generation`.
+     * Resolves to whether it was added.
      */
-    async add(subscription: KeptSubscription, now: number, most: number): Promise<void> {
+    async add(subscription: KeptSubscription, now: number, most: number, generation?: number): Promise<boolean> {
       const { id, userId, endpointHash, sealed } = subscription
-      await database.step(
+      const rows = await database.step(
         {
           sql: `insert into push_subscriptions (id, user_id, endpoint_hash, sealed, created_at)
                 select $1, $2, $3, $4, cast($5 as bigint)
-                where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1)
+                where not exists (select 1 from user_generations where user_id = $2
+                  and (is_closed = 1 or generation <> coalesce(cast($6 as bigint), generation)))
                 on conflict (endpoint_hash) do update
                 set user_id = excluded.user_id, sealed = excluded.sealed, created_at = excluded.created_at, used_at = null
                 returning id`,
-          values: [id, userId, endpointHash, sealed, now],
+          values: [id, userId, endpointHash, sealed, now, generation ?? null],
         },
         {
+          lockKeys: generation === undefined ? [] : [`requests of ${userId}`],
           also: [
             {
               sql: `delete from push_subscriptions where user_id = $1 and id not in (
@@ -43,6 +46,7 @@ export function createPushSubscriptionStore(database: Database) {
           ],
         },
       )
+      return rows.length > 0
     },
 
     async listForUser(userId: string): Promise<KeptSubscription[]> {

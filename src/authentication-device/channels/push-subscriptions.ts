@@ -23,12 +23,19 @@ const mostOfAUser = 20
 export function createPushSubscriptions(needs: { store: PushSubscriptionStore; vault: Vault; clock: Clock }) {
   const { store, vault, clock } = needs
   return {
-    /** Subscribes a browser for this user. A subscription of another user in the same browser is replaced. */
-    async add(userId: string, { endpoint, keys: { p256dh, auth } }: PushSubscription): Promise<void> {
+    /**
+     * Subscribes a browser for this user. A subscription of another user in the same browser is replaced. Resolves to whether
+     * it was added: not if the user is no longer in `generation`.
+     */
+    async add(
+      userId: string,
+      { endpoint, keys: { p256dh, auth } }: PushSubscription,
+      generation?: number,
+    ): Promise<boolean> {
       const endpointHash = fingerprint(endpoint)
       const now = clock.now()
       const sealed = vault.seal(JSON.stringify({ endpoint, keys: { p256dh, auth } }), aadOf(userId, endpointHash))
-      await store.add({ id: newId(now), userId, endpointHash, sealed }, now, mostOfAUser)
+      return store.add({ id: newId(now), userId, endpointHash, sealed }, now, mostOfAUser, generation)
     },
 
     async of(userId: string): Promise<OwnSubscription[]> {

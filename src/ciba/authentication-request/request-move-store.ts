@@ -41,6 +41,8 @@ export interface Settlement {
   settledBy: string
   now: number
   authentication: Authentication
+  /** If given, the request is only settled while the user is in this generation. */
+  generation?: number | undefined
   /** The details that were approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
 }
@@ -220,8 +222,11 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
         amr: jsonOf(amr),
         auth_time: authTime,
         approved_details: jsonOf(settlement.approvedDetails),
+        generation: settlement.generation,
       }
-      return settle({ id, row }, consequences)
+      // A sign-out takes the same lock. Without it, the statement could wait for the sign-out and then see no new generation.
+      const lockKeys = settlement.generation === undefined ? [] : [`requests of ${settlement.userId}`]
+      return settle({ id, row, lockKeys }, consequences)
     },
 
     /**
@@ -261,9 +266,11 @@ const settling = `
     auth_time = answer.auth_time, approved_details = answer.approved_details,
     call_back_sealed = case when answer.outcome = 'approved' and delivery_mode = 'push' then call_back_sealed end
   from rows($1) as answer (id text, about_user text, outcome text, decision text, at bigint, acr text, amr text,
-    auth_time bigint, approved_details text)
+    auth_time bigint, approved_details text, generation bigint)
   where backchannel_auth_requests.id = answer.id and user_id = answer.about_user and ${its('status')} = 'pending'
     and expires_at > answer.at
+    and (answer.generation is null or answer.generation = coalesce(
+      (select current.generation from user_generations as current where current.user_id = answer.about_user), 0))
   returning backchannel_auth_requests.id as id, user_id`
 
 const expiring = `

@@ -40,6 +40,8 @@ export interface Answer {
   decidedBy: DecidedBy
   deviceClientId?: string | undefined
   authentication?: Authentication
+  /** The user's generation in which the caller signed in. If the user is in a later one, the decision is not accepted. */
+  generation?: number | undefined
   /** The approved details, if not all were approved. The caller must have checked that they do not exceed the request. */
   approvedDetails?: AuthorizationDetail[] | undefined
   reported?: boolean
@@ -85,6 +87,7 @@ export function createDecide(needs: DecisionNeeds): Decide {
       settledBy: decision.id,
       now,
       authentication: answer.authentication ?? {},
+      generation: answer.generation,
       approvedDetails,
     }
     const settled = decision.reported
@@ -161,6 +164,8 @@ function toDecision(answer: Answer, now: number): Decision {
 function describeConflict(request: AuthenticationRequest | undefined, now: number): DecisionResult {
   if (request === undefined) return { kind: 'unknown' }
   const status = statusAt(request, now)
+  // Nothing else has decided it: the session of the caller has ended meanwhile.
+  if (status === 'pending') return { kind: 'user unavailable' }
   return status === 'expired' ? { kind: 'expired' } : { kind: 'already decided', status }
 }
 

@@ -36,6 +36,12 @@ interface CodeRow {
   set_at: number
 }
 
+/** What comes with a change of a code. */
+interface CodeChange {
+  notices?: readonly OutboxMessage[]
+  generation?: number | undefined
+}
+
 export type UserCodeStore = ReturnType<typeof createUserCodeStore>
 
 /**
@@ -43,6 +49,10 @@ export type UserCodeStore = ReturnType<typeof createUserCodeStore>
  */
 const isThere = `(not exists (select 1 from user_generations where user_id = $1 and is_closed = 1)
   or exists (select 1 from users where id = $1) or exists (select 1 from configured_users where user_id = $1))`
+
+/** The condition that the user is in a generation, if one is given. @param parameter its place in the statement */
+const isIn = (parameter: string) => `(cast(${parameter} as bigint) is null or cast(${parameter} as bigint)
+  = coalesce((select generation from user_generations where user_id = $1), 0))`
 
 const ofPair = ({ clientId, userId }: Trying) => `pair ${JSON.stringify([clientId, userId])}`
 const ofClient = ({ clientId }: Trying) => `client ${clientId}`
@@ -58,10 +68,12 @@ export function createUserCodeStore(
 
 function codesIn(database: Database, enqueue: Enqueue) {
   /** @param statement returns a row if the code was set */
-  const set = (statement: Statement, userId: string, notices: readonly OutboxMessage[]): Promise<boolean> =>
+  const set = (statement: Statement, userId: string, { notices = [], generation }: CodeChange): Promise<boolean> =>
     enqueue(notices, async (adding, topics) => {
       const also = [forgetTriesAt(userId), ...adding]
-      return (await database.step(statement, { also, announce: topics.map(ofCodes) })).length > 0
+      // A sign-out takes the same lock: it comes before this statement, which sees it, or after the code is set.
+      const lockKeys = generation === undefined ? [] : [`requests of ${userId}`]
+      return (await database.step(statement, { also, announce: topics.map(ofCodes), lockKeys })).length > 0
     })
 
   return {
@@ -74,23 +86,19 @@ function codesIn(database: Database, enqueue: Enqueue) {
      * Sets or removes the code of a user, whatever it was before, and resets the tries. Resolves to whether this was done:
      * false if the user was removed while the code was hashed.
      *
-     * @param notices messages about the change, sent only if it was made
+     * @param change.notices messages about the change, sent only if it was made
+     * @param change.generation if given, the code is only set while the user is in this generation
      */
-    put: (
-      userId: string,
-      hash: string | undefined,
-      now: number,
-      notices: readonly OutboxMessage[] = [],
-    ): Promise<boolean> =>
+    put: (userId: string, hash: string | undefined, now: number, change: CodeChange = {}): Promise<boolean> =>
       set(
         {
           sql: `insert into user_codes (user_id, hash, set_at)
-                select cast($1 as text), cast($2 as text), cast($3 as bigint) where ${isThere}
+                select cast($1 as text), cast($2 as text), cast($3 as bigint) where ${isThere} and ${isIn('$4')}
                 on conflict (user_id) do update set hash = excluded.hash, set_at = excluded.set_at returning user_id`,
-          values: [userId, hash ?? null, now],
+          values: [userId, hash ?? null, now, change.generation ?? null],
         },
         userId,
-        notices,
+        change,
       ),
 
     /**
@@ -102,18 +110,18 @@ function codesIn(database: Database, enqueue: Enqueue) {
       present: string | undefined,
       hash: string | undefined,
       now: number,
-      notices: readonly OutboxMessage[] = [],
+      change: CodeChange = {},
     ): Promise<boolean> =>
       set(
         {
           sql: `insert into user_codes (user_id, hash, set_at)
-                select cast($1 as text), cast($2 as text), cast($3 as bigint) where ${isThere}
+                select cast($1 as text), cast($2 as text), cast($3 as bigint) where ${isThere} and ${isIn('$5')}
                 on conflict (user_id) do update set hash = excluded.hash, set_at = excluded.set_at
                 where user_codes.hash = $4 returning user_id`,
-          values: [userId, hash ?? null, now, present ?? null],
+          values: [userId, hash ?? null, now, present ?? null, change.generation ?? null],
         },
         userId,
-        notices,
+        change,
       ),
 
     /** Replaces `present` by a stronger hash of the same code. Does nothing if the code has been changed in between. */

@@ -157,6 +157,8 @@ export interface Proof {
   signedInJustNow: boolean
   /** The client through which the user changes the code. */
   clientId: string
+  /** The user's generation in which the caller signed in. In a later one, the code is not changed. */
+  generation: number | undefined
   connection?: QueuedCaller['connection']
   /** Messages that notify the user, stored in the transaction that changes the code. */
   notices: readonly OutboxMessage[]
@@ -193,7 +195,7 @@ export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, cl
     if (proof.signedInJustNow) {
       if (code !== undefined) await proof.mayBe(code)
       const hash = await hashOf(code)
-      const isPut = await store.put(user.id, hash, clock.now(), proof.notices)
+      const isPut = await store.put(user.id, hash, clock.now(), proof)
       return isPut ? 'changed' : 'meanwhile changed'
     }
     const { presentCode } = proof
@@ -210,7 +212,7 @@ export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, cl
     if (code !== undefined) await proof.mayBe(code)
     // Of two simultaneous changes, the later one fails: it proved a code that is no longer the present one.
     const hash = await hashOf(code)
-    const isChanged = await store.replace(user.id, present?.hash, hash, clock.now(), proof.notices)
+    const isChanged = await store.replace(user.id, present?.hash, hash, clock.now(), proof)
     return isChanged ? 'changed' : 'meanwhile changed'
   }
 }
