@@ -244,12 +244,12 @@ describe('a place', () => {
 })
 
 describe('callers that come again and again, one call at a time,', () => {
-  const lanes: [string, number, QueuedCaller['groups'][]][] = [
+  const groupsThatReturn: [string, number, QueuedCaller['groups'][]][] = [
     ['of two networks', 1, [strangerAt('10.0.0.1'), strangerAt('10.0.1.1')]],
     ['of three networks, two turns at once', 2, ['10.0.0.1', '10.0.1.1', '10.0.2.1'].map((each) => strangerAt(each))],
     ['a known user and a client', 1, [knownUser('eve'), authenticatedClient('evil', '10.0.0.1')]],
   ]
-  for (const [name, atOnce, comingAgain] of lanes) {
+  for (const [name, atOnce, comingAgain] of groupsThatReturn) {
     test(`${name}: each of five callers of another network has a turn after one of each of theirs at most`, async () => {
       const queue = createFairQueue(atOnce)
       const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
