@@ -130,7 +130,7 @@ export function createFairQueue(atOnce: number, options: { turnTimeoutMs?: numbe
       if (next === undefined) return
       turns += 1
       turnsGiven += 1
-      taken.noteTurn(next, turnsGiven)
+      for (const { name } of next.groups) uses.get(name)!.lastTurn = turnsGiven
       next.state = 'turn'
       next.turn.resolve()
     }
@@ -172,6 +172,8 @@ export function createFairQueue(atOnce: number, options: { turnTimeoutMs?: numbe
 function createTakenPlaces() {
   const entries = new Set<Entry>()
   const uses = new Map<string, GroupUse>()
+  /** The groups without places that are remembered. */
+  const unused = new Set<string>()
   let arrivals = 0
 
   const placesOf = ({ name }: PlaceGroup) => uses.get(name)?.places ?? 0
@@ -210,42 +212,41 @@ function createTakenPlaces() {
         const use = uses.get(name)
         if (use === undefined) uses.set(name, { places: 1, lastTurn: 0 })
         else use.places += 1
+        unused.delete(name)
       }
       const entry: Entry = { groups, state: 'waiting', order: ++arrivals, turn: Promise.withResolvers() }
       entries.add(entry)
       return entry
     },
-    /** Records the turn of an entry. Groups stay in the order of their last turns. */
-    noteTurn({ groups }: Entry, turn: number): void {
-      for (const { name } of groups) {
-        const use = uses.get(name)!
-        uses.delete(name)
-        uses.set(name, { ...use, lastTurn: turn })
-      }
-    },
     remove(entry: Entry): void {
       entries.delete(entry)
-      for (const { name } of entry.groups) uses.get(name)!.places -= 1
-      forgetUses()
+      for (const { name } of entry.groups) {
+        const use = uses.get(name)!
+        use.places -= 1
+        if (use.places === 0) unused.add(name)
+      }
+      forgetUnused()
     },
   }
 
   /**
    * A group without places is remembered while any caller waits: one that comes again and again, one call at a time, would
-   * otherwise always go before those that wait.
+   * otherwise always go before those that wait. Those without places for longest are forgotten first.
    */
-  function forgetUses(): void {
-    const doesAnyWait = [...entries].some(({ state }) => state === 'waiting')
-    const mostKept = doesAnyWait ? MOST_REMEMBERED : 0
-    let unused = [...uses.values()].filter(({ places }) => places === 0).length
-    for (const [name, { places }] of uses) {
-      if (unused <= mostKept) return
-      if (places > 0) continue
+  function forgetUnused(): void {
+    const most = doesAnyWait() ? MOST_REMEMBERED : 0
+    for (const name of unused) {
+      if (unused.size <= most) return
+      unused.delete(name)
       uses.delete(name)
-      unused -= 1
     }
+  }
+
+  function doesAnyWait(): boolean {
+    for (const { state } of entries) if (state === 'waiting') return true
+    return false
   }
 }
 
-/** Groups without places whose last turn is remembered; those that had it longest ago are forgotten first. */
+/** Maximum number of groups without places whose last turn is remembered. */
 const MOST_REMEMBERED = 1000
