@@ -37,7 +37,7 @@ interface CodeRow {
 }
 
 /** What comes with a change of a code. */
-interface CodeChange {
+export interface CodeChange {
   notices?: readonly OutboxMessage[]
   generation?: number | undefined
 }
