@@ -1,8 +1,7 @@
 /** A call with the token of a session that ends before the call has written anything: it writes nothing. */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import type { DoorbellOptions } from '../../src/doorbell.ts'
-import { openDatabase } from '../../src/platform/storage/open.ts'
+import { beforeSteps } from '../support/before-steps.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { createGate } from '../support/gate.ts'
 import { bearerOf } from '../support/phone-app.ts'
@@ -10,23 +9,9 @@ import { openPushService } from '../support/push-service.ts'
 import { ana, openStage } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
 
-/** Holds up the transaction whose first statement matches. */
-function holdingUp(statement: RegExp) {
-  const gate = createGate()
-  const open: NonNullable<DoorbellOptions['openDatabase']> = async (...about) => {
-    const database = await openDatabase(...about)
-    const { step } = database
-    database.step = async (first, options) => {
-      if (statement.test(first.sql)) await gate.pass()
-      return step(first, options)
-    }
-    return database
-  }
-  return { gate, openDatabase: open }
-}
-
 async function scene(t: TestContext, engine: Engine, statement: RegExp) {
-  const { gate, openDatabase } = holdingUp(statement)
+  const gate = createGate()
+  const openDatabase = beforeSteps(statement, gate.pass)
   t.after(gate.release)
   const config = { webPush: { subject: 'mailto:ops@id.example' } }
   const stage = await openStage(t, { engine, config, parts: { openDatabase } })

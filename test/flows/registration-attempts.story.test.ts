@@ -1,7 +1,7 @@
 /** Anonymous attempts to register are counted one at a time; a caller that disconnects while waiting is not counted. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { openDatabase } from '../../src/platform/storage/open.ts'
+import { beforeSteps } from '../support/before-steps.ts'
 import { engines } from '../support/engines.ts'
 import { createGate } from '../support/gate.ts'
 import { openStage } from '../support/stage.ts'
@@ -12,18 +12,10 @@ for (const engine of engines) {
   test(`of callers that disconnect while their attempts wait none is counted, and their places are free, on ${engine.name}`, async (t) => {
     const gate = createGate()
     let counting = 0
-    const open: typeof openDatabase = async (...about) => {
-      const database = await openDatabase(...about)
-      const { step } = database
-      database.step = async (first, options) => {
-        if (/registration_attempts/.test(first.sql)) {
-          counting += 1
-          await gate.pass()
-        }
-        return step(first, options)
-      }
-      return database
-    }
+    const openDatabase = beforeSteps(/registration_attempts/, async () => {
+      counting += 1
+      await gate.pass()
+    })
     const config = {
       proxy: { trust: ['127.0.0.1/32', '::1'] },
       registration: { mode: 'open', perHour: 3 },
@@ -31,7 +23,7 @@ for (const engine of engines) {
     const stage = await openStage(t, {
       engine,
       config: { ...config, proxy: { trust: [...config.proxy.trust] } },
-      parts: { openDatabase: open },
+      parts: { openDatabase },
     })
     const register = (address: string, signal?: AbortSignal) =>
       fetch(`${stage.url}/oauth/register`, {
