@@ -190,5 +190,8 @@ async function runErase(who: string, options: UserOptions): Promise<void> {
   })
   if (options.json) return printJson({ erased: id, ...(!wasThere && { nothing_left: true }) })
   if (!wasThere) print(`There is no data about ${who}: nothing to erase${nearTo(who, others) || '.'}`)
-  else print(`Erased ${who}. Only a hash of the id is kept, so that no other user gets the same id.`)
+  else
+    print(
+      `Erased ${who}. A hash of the id is kept, so that no other user gets the same id; the id itself is deleted after ten minutes.`,
+    )
 }

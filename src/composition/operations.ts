@@ -67,13 +67,14 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
 }
 
 /** Removes finished rows by age. */
-function composePruning({ platform, clients, openid, stored, outbox }: CibaNeeds) {
+function composePruning({ platform, clients, users, openid, stored, outbox }: CibaNeeds) {
   const { retention } = platform.config
   const { requests, signedRequests, decisions } = stored
   return createPruning({
     kept: [
       { what: 'used assertions', days: 0, forget: clients.usedAssertions.forgetExpired },
       { what: 'tokens and sessions', days: 0, forget: openid.models.forgetExpired },
+      { what: 'erased users', days: 0, forget: users.erasures.complete },
       { what: 'notifications', days: retention.notifications, forget: outbox.store.forgetSettled },
       { what: 'requests', days: retention.requests, forget: requests.forgetFinished },
       { what: 'signed requests', days: retention.signedRequests, forget: signedRequests.forget },

@@ -2,7 +2,8 @@
 import { createFindUser, createSeekUser } from '../ciba/user-hint/find-user.ts'
 import { createReadHintToken } from '../ciba/user-hint/hint-token.ts'
 import { endUnnamedUsers } from '../endings/configured-users.ts'
-import { createEndUser } from '../endings/end-user.ts'
+import { createEndUser, erasedAs } from '../endings/end-user.ts'
+import { createErasureStore } from '../endings/erasure-store.ts'
 import { createFairQueue, type FairQueue } from '../platform/http/fair-queue.ts'
 import { createSignInAttemptStore } from '../user/attempts/sign-in-attempt-store.ts'
 import { createPasswordTryThrottle, createSignInThrottle } from '../user/attempts/sign-in-throttle.ts'
@@ -56,6 +57,7 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
     findUser: users.find.bind(users),
     generations: createUserGenerationStore(database),
     endUser,
+    erasures: createErasureStore(database, (userId) => erasedAs(userId, vault)),
     checkPassword: Array.isArray(config.users)
       ? createPasswordCheck(config.users, store, hashing)
       : passwordCheckOfHook(config.users),

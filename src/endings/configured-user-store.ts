@@ -20,7 +20,7 @@ export function createConfiguredUserStore(database: Database) {
     /** Unlocks users whom the configuration lists or enables again. Their former sessions, tokens and requests stay ended. */
     async reopen(userIds: readonly string[], now: number): Promise<void> {
       await database.step({
-        sql: `update user_generations set is_closed = 0, changed_at = $2
+        sql: `update user_generations set is_closed = 0, changed_at = $2, erased_at = null
               where is_closed = 1 and user_id in (select value from each($1)) returning user_id`,
         values: [JSON.stringify(userIds), now],
       })

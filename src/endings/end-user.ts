@@ -23,6 +23,12 @@ import { statementsFor, type UserEnding } from './ending-store.ts'
 
 export type { UserEnding }
 
+/**
+ * Milliseconds for which requests about a user are refused after the ending. A request that was received before the ending, by
+ * a node whose clock is ahead, has a later time than the ending.
+ */
+const clockDifferenceMs = 5_000
+
 export interface EndUserNeeds {
   database: Database
   vault: Vault
@@ -70,7 +76,10 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
       return {
         statements: [
           ...requests.statements,
-          generations.next(userId, { closes, endedAt: ending === 'signed_out' ? undefined : now }),
+          generations.next(userId, {
+            closes,
+            refusesUntil: ending === 'signed_out' ? undefined : now + clockDifferenceMs,
+          }),
           ...statementsFor(ending, { userId, erasedAs: erasedAs(userId, vault), now }),
           ...also,
           ...notices.map(needs.outbox.add),

@@ -42,11 +42,12 @@ export const tablesOfUser: readonly TableOfUser[] = [
   {
     table: 'user_generations',
     in: ['erased'],
-    statements: ({ userId, erasedAs }) => [
-      { sql: 'delete from user_generations where user_id = $1', values: [erasedAs] },
-      { sql: 'update user_generations set user_id = $2 where user_id = $1', values: [userId, erasedAs] },
+    statements: ({ userId, erasedAs, now }) => [
+      { sql: keepingErased, values: [userId, erasedAs] },
+      { sql: 'update user_generations set erased_at = $2 where user_id = $1', values: [userId, now] },
     ],
-    keeps: 'each ending begins the next generation; the row stays, so that no other user gets the same id',
+    keeps: `each ending begins the next generation; the row stays, so that no other user gets the same id. Of an erased user
+      a hash of the id stays; the id itself stays for ten minutes (\`erasureMs\`), so that calls under way are refused`,
   },
   {
     table: 'oidc_models',
@@ -159,6 +160,10 @@ export function statementsForClient(clientId: string, now: number): Statement[] 
 function deleting(table: string, column = 'user_id'): (ended: Pick<Ended, 'userId'>) => Statement[] {
   return ({ userId }) => [{ sql: `delete from ${table} where ${column} = $1`, values: [userId] }]
 }
+
+const keepingErased = `insert into user_generations (user_id, generation, is_closed, changed_at)
+  select cast($2 as text), generation, 1, changed_at from user_generations where user_id = $1
+  on conflict (user_id) do update set generation = excluded.generation, is_closed = 1, changed_at = excluded.changed_at`
 
 const disabling = 'update users set disabled = 1 where id = $1'
 

@@ -10,7 +10,8 @@ export const keptByTable: Record<string, string> = {
   users: `select id, username, email, phone_number, name, locale, disabled, claims, created_at,
     case when password_hash is null then 0 else 1 end as has_password from users where id = $1`,
   configured_users: 'select since from configured_users where user_id = $1',
-  user_generations: 'select generation, is_closed, changed_at from user_generations where user_id = $1',
+  user_generations:
+    'select generation, is_closed, changed_at from user_generations where user_id = $1 and erased_at is null',
   oidc_models:
     'select model, client_id, request_id, expires_at from oidc_models where user_id = $1 order by expires_at',
   user_sessions:

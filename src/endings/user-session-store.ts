@@ -1,6 +1,7 @@
-import { counts, noteSession, type UsedSession } from '../openid-provider/oidc-model-store.ts'
+import { noteSession, type UsedSession } from '../openid-provider/oidc-model-store.ts'
 import type { Change, Database, Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
+import { isValid } from '../user/validity-store.ts'
 
 /** A session as the user sees it. Times are in milliseconds since 1970. */
 export interface UserSession {
@@ -33,7 +34,7 @@ export function createUserSessionStore(database: Database) {
       const rows = await database.read<RowOf<UserSession>>(
         `select * from user_sessions where user_id = $1 and expires_at > $2 and exists (
            select 1 from oidc_models found
-           where model = 'Session' and found.uid_hash = user_sessions.uid_hash and found.expires_at > $2 and ${counts})
+           where model = 'Session' and found.uid_hash = user_sessions.uid_hash and found.expires_at > $2 and ${isValid})
          order by seen_at desc, id desc limit 100`,
         [userId, now],
       )

@@ -1,4 +1,5 @@
 import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
+import { isValid } from '../user/validity-store.ts'
 
 /**
  * A model of oidc-provider as it is stored: ids are hashed and the content is encrypted, so that the database contains no
@@ -42,22 +43,6 @@ export interface FoundModel {
   client_id: string | null
   client_registration_id: string
 }
-
-/**
- * SQL condition for a valid model: the user's generation and the client's registration are those at the time of issue, the
- * grant of the model exists, and the session was not ended. An ended session stays invalid even if a call that began before
- * the sign-out has written its row again. The condition is part of the statement that reads the model. So no further query
- * is needed, and no cached value can be out of date.
- */
-export const counts = `
-  not exists (select 1 from user_generations ended
-    where ended.user_id = found.user_id and ended.generation > found.user_generation)
-  and (found.client_id is null or exists (select 1 from clients
-    where clients.id = found.client_id and clients.registration_id = found.client_registration_id))
-  and (found.grant_hash is null or exists (select 1 from oidc_models issuing
-    where issuing.model = 'Grant' and issuing.id_hash = found.grant_hash))
-  and (found.uid_hash is null or not exists (select 1 from ended_sessions
-    where ended_sessions.uid_hash = found.uid_hash))`
 
 const found = `select id_hash, sealed, consumed_at, user_id, user_generation, client_id, client_registration_id
   from oidc_models found`
@@ -110,7 +95,7 @@ export function createOidcModelStore(database: Database) {
 
     async find(model: string, idHash: string, now: number): Promise<FoundModel | undefined> {
       const [row] = await database.read<FoundModel>(
-        `${found} where model = $1 and id_hash = $2 and (expires_at is null or expires_at > $3) and ${counts}`,
+        `${found} where model = $1 and id_hash = $2 and (expires_at is null or expires_at > $3) and ${isValid}`,
         [model, idHash, now],
       )
       return row
@@ -118,7 +103,7 @@ export function createOidcModelStore(database: Database) {
 
     async findByUid(model: string, uidHash: string, now: number): Promise<FoundModel | undefined> {
       const [row] = await database.read<FoundModel>(
-        `${found} where model = $1 and uid_hash = $2 and (expires_at is null or expires_at > $3) and ${counts}`,
+        `${found} where model = $1 and uid_hash = $2 and (expires_at is null or expires_at > $3) and ${isValid}`,
         [model, uidHash, now],
       )
       return row
@@ -208,7 +193,7 @@ export const noteSession = ({ id, uidHash, browser, signedInAt, now }: UsedSessi
   sql: `insert into user_sessions (id, user_id, uid_hash, browser, signed_in_at, seen_at, expires_at)
         select $1, user_id, uid_hash, $3, cast($4 as bigint), cast($5 as bigint), expires_at
         from oidc_models found
-        where model = 'Session' and uid_hash = $2 and user_id is not null and expires_at > $5 and ${counts}
+        where model = 'Session' and uid_hash = $2 and user_id is not null and expires_at > $5 and ${isValid}
         order by expires_at desc limit 1
         on conflict (uid_hash) do update set user_id = excluded.user_id,
           browser = case when excluded.browser = '' then user_sessions.browser else excluded.browser end,

@@ -32,16 +32,19 @@ export function createUserGenerationStore(database: Pick<Database, 'read'>) {
      * Returns the statement that begins the next generation.
      *
      * @param ending.closes whether the user becomes closed
-     * @param ending.endedAt milliseconds since 1970: requests that were received earlier are refused; undefined if no further
+     * @param ending.refusesUntil milliseconds since 1970: requests that were received up to then are refused; undefined if no
      *   requests are to be refused
      */
-    next: (userId: string, { closes, endedAt }: { closes: boolean; endedAt: number | undefined }): Statement => ({
+    next: (
+      userId: string,
+      { closes, refusesUntil }: { closes: boolean; refusesUntil: number | undefined },
+    ): Statement => ({
       sql: `insert into user_generations (user_id, generation, is_closed, changed_at)
             values ($1, 1, $2, coalesce(cast($3 as bigint), 0))
             on conflict (user_id) do update set generation = user_generations.generation + 1,
               is_closed = case when excluded.is_closed = 1 then 1 else user_generations.is_closed end,
               changed_at = coalesce(cast($3 as bigint), user_generations.changed_at)`,
-      values: [userId, closes ? 1 : 0, endedAt ?? null],
+      values: [userId, closes ? 1 : 0, refusesUntil ?? null],
     }),
   }
 }

@@ -112,7 +112,7 @@ export function createUserStore(database: Database) {
  */
 function reopening(id: string, usedIds: readonly string[], now: number): Statement {
   return {
-    sql: `update user_generations set user_id = $1, is_closed = 0, changed_at = $3
+    sql: `update user_generations set user_id = $1, is_closed = 0, changed_at = $3, erased_at = null
           where user_id = $1 or user_id in (select value from each($2))
             and not exists (select 1 from user_generations known where known.user_id = $1)`,
     values: [id, JSON.stringify(usedIds), now],

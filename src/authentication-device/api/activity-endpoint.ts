@@ -13,7 +13,7 @@ import { readQuery } from '../../platform/http/form.ts'
 import { chooseLanguage, type Language } from '../../platform/i18n/texts.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import { showClient } from '../shown-client.ts'
-import type { IdentifyCaller } from './device-caller.ts'
+import { type IdentifyCaller, sessionEnded } from './device-caller.ts'
 import { needed, userRoute } from './user-route.ts'
 
 export interface ActivityNeeds {
@@ -45,24 +45,25 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
   })
 
   userRoute(app, paths.revoke, needs.identifyCaller, {
-    async POST({ caller: { userId }, form, request: { ip: address } }) {
+    async POST({ caller: { userId, tokenHash }, form, request: { ip: address } }) {
       const requestId = needed(form, 'request_id')
       const request = await needs.requests.find(requestId)
       if (request?.userId !== userId) throw new OAuthError('not_found', 'this user has no such request')
-      const revoked = await needs.revokeApproval({ request, address })
+      const revoked = await needs.revokeApproval({ request, tokenHash, address })
+      if (revoked === undefined) throw sessionEnded()
       needs.audit({ event: 'request.revoked', request: requestId, client: request.clientId, user: userId, address })
       return { request_id: requestId, revoked }
     },
   })
 
   userRoute(app, paths.block, needs.identifyCaller, {
-    async POST({ caller: { userId }, form, request: { ip: address } }) {
+    async POST({ caller: { userId, tokenHash }, form, request: { ip: address } }) {
       const clientId = needed(form, 'client_id')
       const blocked = readBlocked(needed(form, 'blocked'))
       if ((await needs.clients.find(clientId)) === undefined)
         throw new OAuthError('not_found', 'there is no such client')
-      if (blocked) await needs.blockClient({ userId, clientId, address })
-      else await needs.blockedClients.unblock(userId, clientId)
+      if (!blocked) await needs.blockedClients.unblock({ userId, clientId, tokenHash })
+      else if (!(await needs.blockClient({ userId, clientId, tokenHash, address }))) throw sessionEnded()
       needs.audit({ event: blocked ? 'client.blocked' : 'client.unblocked', user: userId, client: clientId, address })
       return { client_id: clientId, blocked }
     },

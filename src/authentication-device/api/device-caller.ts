@@ -17,8 +17,8 @@ import {
 import type { ClientStore } from '../../client/client-store.ts'
 import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
 import { type CallWithProof, type Proofs, proofSentWith } from '../../client/sender-constraint/dpop-proof.ts'
-import { heldGeneration, holdingGenerations } from '../../openid-provider/held-generations.ts'
 import type { CurrentProvider } from '../../openid-provider/openid-provider.ts'
+import { fingerprint } from '../../platform/crypto.ts'
 import { accessTokenOf, type SentAccessToken } from '../../platform/http/authorization.ts'
 import type { Form } from '../../platform/http/form.ts'
 import { slotOf } from '../../platform/http/load-shedding.ts'
@@ -33,10 +33,10 @@ export interface DeviceCaller {
   /** The client of the call. It may not decide its own requests. */
   clientId: string
   /**
-   * The generation of the user whose token was sent. What the call writes is written only while the user is in it: a
-   * sign-out that comes in between makes the call fail. Undefined for a device service.
+   * The hash of the user's access token. What the call writes is written only while the token is valid: a sign-out that
+   * happens meanwhile makes the call fail. Undefined for a device service.
    */
-  generation: number | undefined
+  tokenHash: string | undefined
   /** How the user signed in, from the user's token. Empty for a device service, which states this with each decision. */
   authentication: Authentication
 }
@@ -70,7 +70,7 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
     }
     const sent = accessTokenOf(credentials.authorization)
     if (sent === undefined) return asDeviceService(credentials, needs)
-    return holdingGenerations(() => asUser({ ...sent, call }, needs))
+    return asUser({ ...sent, call }, needs)
   }
 }
 
@@ -107,7 +107,7 @@ async function asUser(sent: SentToken, needs: CallerNeeds): Promise<DeviceCaller
 
   const { auth_time, acr, amr } = (token.extra ?? {}) as { auth_time?: number; acr?: string; amr?: string[] }
   const authentication = { authTime: auth_time, acr, amr }
-  return { kind: 'user', userId: user.id, clientId: client.id, generation: heldGeneration(user.id), authentication }
+  return { kind: 'user', userId: user.id, clientId: client.id, tokenHash: fingerprint(sent.token), authentication }
 }
 
 /** Refuses a sender-constrained token without its certificate (RFC 8705 §3) or DPoP proof (RFC 9449 §7). */
@@ -143,7 +143,7 @@ async function asDeviceService(
     throw new OAuthError('invalid_request', 'this client may not use this kind of hint')
   }
   const user = await findUser(hints[0]!, client, credentials.slot)
-  return { kind: 'device_service', userId: user.id, clientId: client.id, generation: undefined, authentication: {} }
+  return { kind: 'device_service', userId: user.id, clientId: client.id, tokenHash: undefined, authentication: {} }
 }
 
 function readHints(form: Form): SentHint[] {

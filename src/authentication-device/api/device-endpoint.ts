@@ -143,7 +143,7 @@ async function complete(call: DeviceCall, form: Form, address: string, needs: De
     outcome: misread ? 'denied' : outcome,
     decidedBy: caller.kind,
     deviceClientId: caller.clientId,
-    generation: caller.generation,
+    tokenHash: caller.tokenHash,
     authentication,
     approvedDetails,
     reported,

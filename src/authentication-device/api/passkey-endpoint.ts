@@ -41,6 +41,7 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
       const browser = browserName(request.headers['user-agent'])
       const added = await passkeys.register(user, needed(form, 'passkey'), {
         name: readName(form),
+        tokenHash: caller.tokenHash,
         notices: needs.noticesOfChange({ type: 'passkey.added', userId: user.id, browser }),
       })
       if (added === undefined) throw new OAuthError('invalid_request', 'the passkey was not accepted')
@@ -58,7 +59,8 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
     async POST({ caller, form, request }) {
       const userId = await justSignedIn(caller)
       const id = needed(form, 'id')
-      if (!(await passkeys.remove(userId, id))) throw new OAuthError('not_found', 'the user has no such passkey')
+      if (!(await passkeys.remove(userId, id, caller.tokenHash)))
+        throw new OAuthError('not_found', 'the user has no such passkey')
       audit({ event: 'passkey.removed', user: userId, address: request.ip, about: id })
       return { id, removed: true }
     },

@@ -20,7 +20,7 @@ export function pushSubscriptionEndpoint(
     async POST({ caller, form, reply }) {
       const subscription = readPushSubscription(form.get('subscription') ?? '')
       if (subscription === undefined) throw new OAuthError('invalid_request', 'subscription is not a push subscription')
-      if (!(await subscriptions.add(caller.userId, subscription, caller.generation))) throw sessionEnded()
+      if (!(await subscriptions.add(caller.userId, subscription, caller.tokenHash))) throw sessionEnded()
       reply.code(201)
       return { subscribed: true }
     },
@@ -28,7 +28,7 @@ export function pushSubscriptionEndpoint(
 
   userRoute(app, `${path}/remove`, identifyCaller, {
     async POST({ caller, form }) {
-      await subscriptions.remove(caller.userId, form.get('endpoint') ?? '')
+      await subscriptions.remove(caller.userId, form.get('endpoint') ?? '', caller.tokenHash)
       return { subscribed: false }
     },
   })
@@ -36,8 +36,8 @@ export function pushSubscriptionEndpoint(
   userRoute(app, `${path}/claim`, identifyCaller, {
     async POST({ caller, form }) {
       const endpointHash = form.get('endpoint_hash') ?? fingerprint(form.get('endpoint') ?? '')
-      const { isSubscribed, endedAnother } = await subscriptions.claim(caller.userId, endpointHash)
-      return { subscribed: isSubscribed, ended_another: endedAnother }
+      const claimed = await subscriptions.claim(caller.userId, endpointHash, caller.tokenHash)
+      return { subscribed: claimed.isSubscribed, ended_another: claimed.endedAnother }
     },
   })
 }

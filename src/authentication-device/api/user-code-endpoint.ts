@@ -59,7 +59,7 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
       presentCode: form.get('present_code'),
       signedInJustNow: isRecent(call),
       clientId: caller.clientId,
-      generation: caller.generation,
+      tokenHash: caller.tokenHash,
       connection: callerOf(reply),
       notices: noticesOf(code, user.id, request.headers['user-agent']),
       mayBe: (code: string) => refusePassword(code, user),

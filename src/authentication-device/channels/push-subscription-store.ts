@@ -1,5 +1,6 @@
 import type { Database } from '../../platform/storage/database.ts'
 import type { RowOf } from '../../platform/storage/row.ts'
+import { isSignedIn, signedInLock } from '../../user/validity-store.ts'
 
 /** A subscription as stored; `sealed` is encrypted. */
 export interface KeptSubscription {
@@ -19,24 +20,24 @@ export function createPushSubscriptionStore(database: Database) {
   return {
     /**
      * Adds a subscription. Each endpoint has one row, which moves to the user who subscribed last. Only the newest `most`
-     * rows of a user are kept. Nothing is added if the user is locked, was removed, or is no longer in `generation`.
-     * Resolves to whether it was added.
+     * rows of a user are kept. Resolves to whether it was added: not if the user is locked or was removed, or if the access token
+     * with the hash `tokenHash` is not valid any more.
      */
-    async add(subscription: KeptSubscription, now: number, most: number, generation?: number): Promise<boolean> {
+    async add(subscription: KeptSubscription, now: number, most: number, tokenHash?: string): Promise<boolean> {
       const { id, userId, endpointHash, sealed } = subscription
       const rows = await database.step(
         {
           sql: `insert into push_subscriptions (id, user_id, endpoint_hash, sealed, created_at)
                 select $1, $2, $3, $4, cast($5 as bigint)
-                where not exists (select 1 from user_generations where user_id = $2
-                  and (is_closed = 1 or generation <> coalesce(cast($6 as bigint), generation)))
+                where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1)
+                  and ${isSignedIn('$6')}
                 on conflict (endpoint_hash) do update
                 set user_id = excluded.user_id, sealed = excluded.sealed, created_at = excluded.created_at, used_at = null
                 returning id`,
-          values: [id, userId, endpointHash, sealed, now, generation ?? null],
+          values: [id, userId, endpointHash, sealed, now, tokenHash ?? null],
         },
         {
-          lockKeys: generation === undefined ? [] : [`requests of ${userId}`],
+          lockKeys: signedInLock(userId, tokenHash),
           also: [
             {
               sql: `delete from push_subscriptions where user_id = $1 and id not in (
@@ -63,13 +64,17 @@ export function createPushSubscriptionStore(database: Database) {
     },
 
     /**
-     * Removes another user's subscription with this endpoint. Resolves to whether the given user has a subscription with
+     * Removes another user's subscription with this endpoint, if the access token is valid. Resolves to whether the given user has a subscription with
      * this endpoint, and whether another user's subscription was removed.
      */
-    async claim(userId: string, endpointHash: string): Promise<{ isSubscribed: boolean; endedAnother: boolean }> {
+    async claim(
+      userId: string,
+      endpointHash: string,
+      tokenHash?: string,
+    ): Promise<{ isSubscribed: boolean; endedAnother: boolean }> {
       const ended = await database.step({
-        sql: 'delete from push_subscriptions where endpoint_hash = $1 and user_id <> $2 returning id',
-        values: [endpointHash, userId],
+        sql: `delete from push_subscriptions where endpoint_hash = $1 and user_id <> $2 and ${isSignedIn('$3')} returning id`,
+        values: [endpointHash, userId, tokenHash ?? null],
       })
       const own = await database.read('select id from push_subscriptions where endpoint_hash = $1 and user_id = $2', [
         endpointHash,
@@ -91,11 +96,11 @@ export function createPushSubscriptionStore(database: Database) {
       })
     },
 
-    /** Resolves to whether this user had a subscription with this endpoint. */
-    async remove(userId: string, endpointHash: string): Promise<boolean> {
+    /** Resolves to whether a subscription of this user with this endpoint was removed. */
+    async remove(userId: string, endpointHash: string, tokenHash?: string): Promise<boolean> {
       const rows = await database.step({
-        sql: 'delete from push_subscriptions where user_id = $1 and endpoint_hash = $2 returning id',
-        values: [userId, endpointHash],
+        sql: `delete from push_subscriptions where user_id = $1 and endpoint_hash = $2 and ${isSignedIn('$3')} returning id`,
+        values: [userId, endpointHash, tokenHash ?? null],
       })
       return rows.length > 0
     },

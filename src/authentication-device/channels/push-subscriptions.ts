@@ -25,17 +25,17 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
   return {
     /**
      * Subscribes a browser for this user. A subscription of another user in the same browser is replaced. Resolves to whether
-     * it was added: not if the user is no longer in `generation`.
+     * it was added: not if the access token with the hash `tokenHash` is not valid any more.
      */
     async add(
       userId: string,
       { endpoint, keys: { p256dh, auth } }: PushSubscription,
-      generation?: number,
+      tokenHash?: string,
     ): Promise<boolean> {
       const endpointHash = fingerprint(endpoint)
       const now = clock.now()
       const sealed = vault.seal(JSON.stringify({ endpoint, keys: { p256dh, auth } }), aadOf(userId, endpointHash))
-      return store.add({ id: newId(now), userId, endpointHash, sealed }, now, mostOfAUser, generation)
+      return store.add({ id: newId(now), userId, endpointHash, sealed }, now, mostOfAUser, tokenHash)
     },
 
     async of(userId: string): Promise<OwnSubscription[]> {
@@ -57,10 +57,11 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
      * browser's endpoint. Resolves to whether this user is subscribed in this browser, and whether another user's
      * subscription was removed.
      */
-    claim: (userId: string, endpointHash: string) => store.claim(userId, endpointHash),
+    claim: (userId: string, endpointHash: string, tokenHash?: string) => store.claim(userId, endpointHash, tokenHash),
 
-    /** Resolves to whether the user had this subscription. */
-    remove: (userId: string, endpoint: string): Promise<boolean> => store.remove(userId, fingerprint(endpoint)),
+    /** Resolves to whether a subscription of the user was removed. */
+    remove: (userId: string, endpoint: string, tokenHash?: string): Promise<boolean> =>
+      store.remove(userId, fingerprint(endpoint), tokenHash),
   }
 }
 

@@ -3,6 +3,7 @@
  * change that causes it, such as the removal of a user.
  */
 import type { Change, Database, ListStatement, Statement } from '../../platform/storage/database.ts'
+import { isSignedIn, signedInLock } from '../../user/validity-store.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { type RequestRow, toRequest } from './request-row.ts'
 
@@ -10,6 +11,20 @@ import { type RequestRow, toRequest } from './request-row.ts'
 export interface Followed {
   statements: Statement[]
   changes: Change[]
+}
+
+/** A client and a user, and the hash of the user's access token if the user's own call ends the requests. */
+export interface Pair {
+  userId: string
+  clientId: string
+  tokenHash?: string | undefined
+}
+
+/** One request of a user, and the hash of the user's access token. */
+export interface OneRequest {
+  id: string
+  userId: string
+  tokenHash?: string | undefined
 }
 
 type Follow = (found: AuthenticationRequest[]) => Followed
@@ -46,19 +61,27 @@ export function createOpenRequestStore(database: Database) {
     endOfUser: (userId: string, mustBe: MustBe, now: number, follow: Follow) =>
       step({ sql: ofUser, values: [userId, now, mustBe] }, follow, userId),
 
-    /** The same for the open requests of one client about one user. @returns the requests before the change */
-    endOfPair: async (userId: string, clientId: string, now: number, follow: Follow) =>
-      (await step({ sql: ofPair, values: [userId, now, clientId] }, follow, userId)) ?? [],
+    /**
+     * The same for the open requests of one client about one user.
+     * @returns the requests before the change; undefined, and nothing is changed, if the access token is not valid any more
+     */
+    endOfPair: ({ userId, clientId, tokenHash }: Pair, now: number, follow: Follow) =>
+      step({ sql: ofPair, values: [userId, now, clientId, tokenHash ?? null] }, follow, userId),
 
     /**
      * The same for one request of a user, in any state.
-     * @returns the request before the change, and whether tokens exist that were issued for it; undefined if not found
+     * @returns the request before the change, and whether tokens exist that were issued for it; undefined if not found, or if
+     *   the access token is not valid any more
      */
-    async endOne(id: string, userId: string, follow: (found: AuthenticationRequest) => Followed) {
+    async endOne({ id, userId, tokenHash }: OneRequest, follow: (found: AuthenticationRequest) => Followed) {
       const followed = once(([row]: FoundRow[]) => follow(toRequest(row as RequestRow)))
       const [row] = await database.step<RequestRow & { has_issued: number }>(
-        { sql: one, values: [id, userId] },
-        { also: (rows) => followed(rows).statements, announce: (rows) => followed(rows).changes },
+        { sql: one, values: [id, userId, tokenHash ?? null] },
+        {
+          also: (rows) => followed(rows).statements,
+          announce: (rows) => followed(rows).changes,
+          lockKeys: signedInLock(userId, tokenHash),
+        },
       )
       return row && { request: toRequest(row), hasIssued: row.has_issued === 1 }
     },
@@ -100,11 +123,11 @@ const ofUser = `${open('user_id = $1')}
   ) as present left join open on true`
 
 const ofPair = `${open("user_id = $1 and client_id || '' = $3")}
-  select open.* from (select 1 as present) as present left join open on true`
+  select open.* from (select 1 as present where ${isSignedIn('$4')}) as present left join open on true`
 
 const one = `
   with named as materialized (
-    select * from backchannel_auth_requests where id = $1 and user_id = $2 /* for update */
+    select * from backchannel_auth_requests where id = $1 and user_id = $2 and ${isSignedIn('$3')} /* for update */
   )
   select named.*, case when exists (select 1 from oidc_models where request_id = $1) then 1 else 0 end as has_issued
   from named`

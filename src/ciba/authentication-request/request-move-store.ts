@@ -16,6 +16,7 @@ import {
   type Value,
 } from '../../platform/storage/database.ts'
 import type { Authentication } from '../../user/authentication.ts'
+import { isSignedIn, signedInLock } from '../../user/validity-store.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import {
   acceptedWithin,
@@ -41,8 +42,8 @@ export interface Settlement {
   settledBy: string
   now: number
   authentication: Authentication
-  /** If given, the request is only settled while the user is in this generation. */
-  generation?: number | undefined
+  /** The hash of the user's access token. If given, the request is only settled while the token is valid. */
+  tokenHash?: string | undefined
   /** The details that were approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
 }
@@ -222,10 +223,9 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
         amr: jsonOf(amr),
         auth_time: authTime,
         approved_details: jsonOf(settlement.approvedDetails),
-        generation: settlement.generation,
+        token_hash: settlement.tokenHash,
       }
-      // A sign-out takes the same lock. Without it, the statement could wait for the sign-out and then see no new generation.
-      const lockKeys = settlement.generation === undefined ? [] : [`requests of ${settlement.userId}`]
+      const lockKeys = signedInLock(settlement.userId, settlement.tokenHash)
       return settle({ id, row, lockKeys }, consequences)
     },
 
@@ -266,11 +266,10 @@ const settling = `
     auth_time = answer.auth_time, approved_details = answer.approved_details,
     call_back_sealed = case when answer.outcome = 'approved' and delivery_mode = 'push' then call_back_sealed end
   from rows($1) as answer (id text, about_user text, outcome text, decision text, at bigint, acr text, amr text,
-    auth_time bigint, approved_details text, generation bigint)
+    auth_time bigint, approved_details text, token_hash text)
   where backchannel_auth_requests.id = answer.id and user_id = answer.about_user and ${its('status')} = 'pending'
     and expires_at > answer.at
-    and (answer.generation is null or answer.generation = coalesce(
-      (select current.generation from user_generations as current where current.user_id = answer.about_user), 0))
+    and ${isSignedIn('answer.token_hash')}
   returning backchannel_auth_requests.id as id, user_id`
 
 const expiring = `

@@ -3,7 +3,7 @@
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
-import { endOpen, type OpenRequestStore } from '../authentication-request/open-request-store.ts'
+import { endOpen, type OpenRequestStore, type Pair } from '../authentication-request/open-request-store.ts'
 import type { Consequences } from '../authentication-request/request-move-store.ts'
 import type { BlockedClientStore } from '../request-limits/blocked-client-store.ts'
 import type { Decision } from './consent-history-store.ts'
@@ -16,21 +16,24 @@ export interface BlockNeeds extends EndRequestsNeeds {
   clock: Clock
 }
 
-export type BlockClient = (block: { userId: string; clientId: string; address: string }) => Promise<void>
+/** Resolves to false, and nothing is changed, if the access token of the call is not valid any more. */
+export type BlockClient = (block: Pair & { address: string }) => Promise<boolean>
 
 /**
  * Blocks a client. Its pending requests about the user are denied. Approved requests stay valid until they are revoked.
  */
 export function createBlockClient(needs: BlockNeeds): BlockClient {
-  return async ({ userId, clientId, address }) => {
+  return async ({ address, ...pair }) => {
     const now = needs.clock.now()
     const by: EndedBy = { decidedBy: 'user', deviceClientId: undefined, reason: 'client_blocked' }
-    const open = await needs.openRequests.endOfPair(userId, clientId, now, (open) => {
+    const open = await needs.openRequests.endOfPair(pair, now, (open) => {
       const ended = endRequests(open.filter(isPending), by, now, needs)
-      const block = needs.blockedClients.blocking(userId, clientId, now)
+      const block = needs.blockedClients.blocking(pair.userId, pair.clientId, now)
       return { ...ended, statements: [block, ...ended.statements] }
     })
+    if (open === undefined) return false
     recordEnded(open.filter(isPending), by, needs.audit, address)
+    return true
   }
 }
 
@@ -38,13 +41,15 @@ export function createBlockClient(needs: BlockNeeds): BlockClient {
 export interface Report extends Required<Consequences> {
   request: AuthenticationRequest
   decision: Decision
+  /** The hash of the user's access token. */
+  tokenHash: string | undefined
   address: string | undefined
 }
 
 /**
  * Denies a request that the user reports ("this was not me"), and the client's other pending requests about the user.
  *
- * @returns whether the request was still pending; if not, nothing was changed
+ * @returns whether the request was still pending and the access token valid; if not, nothing was changed
  */
 export async function settleReported(report: Report, needs: BlockNeeds): Promise<boolean> {
   const { request, decision, notifications, facts } = report
@@ -55,7 +60,8 @@ export async function settleReported(report: Report, needs: BlockNeeds): Promise
   const includesReported = (open: AuthenticationRequest[]) => open.filter(isPending).some(isReported)
   const others = (open: AuthenticationRequest[]) => open.filter((one) => isPending(one) && !isReported(one))
 
-  const open = await needs.openRequests.endOfPair(request.userId, request.clientId, now, (open) => {
+  const { userId, clientId } = request
+  const open = await needs.openRequests.endOfPair({ userId, clientId, tokenHash: report.tokenHash }, now, (open) => {
     if (!includesReported(open)) return { statements: [], changes: [] }
     const ended = endRequests(others(open), by, now, needs)
     return {
@@ -68,7 +74,7 @@ export async function settleReported(report: Report, needs: BlockNeeds): Promise
       changes: [...changesOf(request, notifications, needs.vault), ...ended.changes],
     }
   })
-  if (!includesReported(open)) return false
+  if (open === undefined || !includesReported(open)) return false
   recordEnded(others(open), by, needs.audit, report.address)
   return true
 }

@@ -40,8 +40,8 @@ export interface Answer {
   decidedBy: DecidedBy
   deviceClientId?: string | undefined
   authentication?: Authentication
-  /** The user's generation in which the caller signed in. If the user is in a later one, the decision is not accepted. */
-  generation?: number | undefined
+  /** The hash of the user's access token. If given, the decision is only accepted while the token is valid. */
+  tokenHash?: string | undefined
   /** The approved details, if not all were approved. The caller must have checked that they do not exceed the request. */
   approvedDetails?: AuthorizationDetail[] | undefined
   reported?: boolean
@@ -87,11 +87,14 @@ export function createDecide(needs: DecisionNeeds): Decide {
       settledBy: decision.id,
       now,
       authentication: answer.authentication ?? {},
-      generation: answer.generation,
+      tokenHash: answer.tokenHash,
       approvedDetails,
     }
     const settled = decision.reported
-      ? await settleReported({ request, decision, ...effects, address: answer.address }, needs)
+      ? await settleReported(
+          { request, decision, ...effects, tokenHash: answer.tokenHash, address: answer.address },
+          needs,
+        )
       : await needs.requests.settle(request.id, settlement, effects)
     if (!settled) return describeConflict(await needs.requests.find(request.id), now)
 

@@ -21,24 +21,28 @@ export interface RevokeNeeds extends EndRequestsNeeds {
 export type RevokeApproval = (revocation: {
   /** The request as it was just read. It must be about the user who revokes it. */
   request: AuthenticationRequest
+  /** The hash of the user's access token. */
+  tokenHash: string | undefined
   address: string
-}) => Promise<boolean>
+}) => Promise<boolean | undefined>
 
 /**
  * Returns the function that revokes an approval. A request that the client has not redeemed is denied, so that the client
- * gets `access_denied`. Tokens already issued are removed. The function resolves to whether there was anything to revoke.
+ * gets `access_denied`. Tokens already issued are removed. The function resolves to whether there was anything to revoke, or to
+ * undefined if the access token of the call is not valid any more.
  */
 export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
-  return async ({ request: before, address }) => {
+  return async ({ request: before, tokenHash, address }) => {
     const now = needs.clock.now()
     const by: EndedBy = { decidedBy: 'user', deviceClientId: undefined }
     const redeemable = (request: AuthenticationRequest) => (statusAt(request, now) === 'approved' ? [request] : [])
 
-    const found = await needs.openRequests.endOne(before.id, before.userId, (request) => {
+    const { id, userId } = before
+    const found = await needs.openRequests.endOne({ id, userId, tokenHash }, (request) => {
       const ended = endRequests(redeemable(request), by, now, needs)
       return { ...ended, statements: [...ended.statements, needs.removeIssued(request.id)] }
     })
-    if (found === undefined) return false
+    if (found === undefined) return undefined
     recordEnded(redeemable(found.request), by, needs.audit, address)
     // If the client redeemed the request while this transaction waited for a lock on it, `hasIssued` can be out of date.
     const isJustCollected = before.status === 'approved' && found.request.status === 'redeemed'

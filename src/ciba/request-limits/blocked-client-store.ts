@@ -1,4 +1,6 @@
 import type { Database, Statement } from '../../platform/storage/database.ts'
+import { isSignedIn } from '../../user/validity-store.ts'
+import type { Pair } from '../authentication-request/open-request-store.ts'
 
 export type BlockedClientStore = ReturnType<typeof createBlockedClientStore>
 
@@ -16,11 +18,14 @@ export function createBlockedClientStore(database: Database) {
     /** Returns the statement that blocks a client, for the transaction of the block or report. */
     blocking,
 
-    /** Unblocks a client, and clears its pause after denials. */
-    async unblock(userId: string, clientId: string): Promise<void> {
+    /** Unblocks a client, and clears its pause after denials. Does nothing if the access token is not valid any more. */
+    async unblock({ userId, clientId, tokenHash }: Pair): Promise<void> {
       const values = [userId, clientId]
       await database.step(
-        { sql: 'delete from blocked_clients where user_id = $1 and client_id = $2 returning user_id', values },
+        {
+          sql: `delete from blocked_clients where user_id = $1 and client_id = $2 and ${isSignedIn('$3')} returning user_id`,
+          values: [...values, tokenHash ?? null],
+        },
         { also: [{ sql: 'delete from denial_pauses where user_id = $1 and client_id = $2', values }] },
       )
     },

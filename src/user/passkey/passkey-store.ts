@@ -3,6 +3,7 @@ import type { OutboxMessage } from '../../outbox/notification.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
 import type { RowOf } from '../../platform/storage/row.ts'
+import { isSignedIn, signedInLock } from '../validity-store.ts'
 
 /** A public key with which a user signs in and confirms requests. */
 export interface Passkey {
@@ -22,6 +23,12 @@ export interface Passkey {
   usedAt: number | undefined
 }
 
+/** What comes with a new passkey. */
+export interface AddedWith {
+  notices?: readonly OutboxMessage[]
+  tokenHash?: string | undefined
+}
+
 type PasskeyRow = RowOf<Omit<Passkey, 'transports'>> & { transports: string | null }
 
 export type PasskeyStore = ReturnType<typeof createPasskeyStore>
@@ -30,12 +37,12 @@ export function createPasskeyStore(
   database: Database,
   enqueue: Enqueue = enqueueForOthers(createOutboxStore(database)),
 ) {
-  async function insert(passkey: Passkey, adding: Statement[], topics: string[]): Promise<boolean> {
+  async function insert(passkey: Passkey, tokenHash: string | undefined, adding: Statement[], topics: string[]) {
     const rows = await database.step(
       {
         sql: `insert into passkeys (id, user_id, credential_id, public_key, counter, transports, name, created_at)
               select $1, $2, $3, $4, cast($5 as bigint), $6, $7, cast($8 as bigint)
-              where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1)
+              where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1) and ${isSignedIn('$9')}
               on conflict (credential_id) do nothing returning id`,
         values: [
           passkey.id,
@@ -46,9 +53,14 @@ export function createPasskeyStore(
           JSON.stringify(passkey.transports),
           passkey.name ?? null,
           passkey.createdAt,
+          tokenHash ?? null,
         ],
       },
-      { also: adding, announce: topics.map((topic) => ({ topic, key: passkey.id })) },
+      {
+        also: adding,
+        announce: topics.map((topic) => ({ topic, key: passkey.id })),
+        lockKeys: signedInLock(passkey.userId, tokenHash),
+      },
     )
     return rows.length > 0
   }
@@ -56,12 +68,13 @@ export function createPasskeyStore(
   return {
     /**
      * Adds a passkey. Resolves to whether it was added: false if a user has this passkey already, or if the user was locked or
-     * removed since the call began.
+     * removed, or the access token ended, since the call began.
      *
-     * @param notices messages about the passkey, sent only if it was added
+     * @param with.notices messages about the passkey, sent only if it was added
+     * @param with.tokenHash the hash of the user's access token
      */
-    add: (passkey: Passkey, notices: readonly OutboxMessage[] = []): Promise<boolean> =>
-      enqueue(notices, (adding, topics) => insert(passkey, adding, topics)),
+    add: (passkey: Passkey, { notices = [], tokenHash }: AddedWith = {}): Promise<boolean> =>
+      enqueue(notices, (adding, topics) => insert(passkey, tokenHash, adding, topics)),
 
     /** Resolves to the number of removed passkeys. */
     async removeAllOf(userId: string): Promise<number> {
@@ -101,11 +114,14 @@ export function createPasskeyStore(
       return rows.length > 0
     },
 
-    /** Resolves to whether the passkey was removed: false if it is unknown or belongs to another user. */
-    async remove(id: string, userId: string): Promise<boolean> {
+    /**
+     * Resolves to whether the passkey was removed: false if it is unknown or belongs to another user, or if the access token is
+     * not valid any more.
+     */
+    async remove(id: string, userId: string, tokenHash?: string): Promise<boolean> {
       const rows = await database.step({
-        sql: 'delete from passkeys where id = $1 and user_id = $2 returning id',
-        values: [id, userId],
+        sql: `delete from passkeys where id = $1 and user_id = $2 and ${isSignedIn('$3')} returning id`,
+        values: [id, userId, tokenHash ?? null],
       })
       return rows.length > 0
     },

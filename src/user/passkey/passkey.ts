@@ -28,6 +28,8 @@ export interface Registering {
   name?: string | undefined
   /** Messages that notify the user, stored in the transaction that stores the passkey. */
   notices: readonly OutboxMessage[]
+  /** The hash of the user's access token. The passkey is only added while the token is valid. */
+  tokenHash?: string | undefined
 }
 
 /** Responses of authenticators are JSON text from the browser. They are untrusted, and verified here. */
@@ -48,7 +50,8 @@ export interface Passkeys {
   /** Whether the response is valid, of this user and for this request. */
   confirm(userId: string, requestId: string, response: string): Promise<boolean>
   list(userId: string): Promise<Passkey[]>
-  remove(userId: string, id: string): Promise<boolean>
+  /** Resolves to whether the passkey was removed. `tokenHash` is the hash of the user's access token. */
+  remove(userId: string, id: string, tokenHash: string | undefined): Promise<boolean>
 }
 
 /**
@@ -79,7 +82,7 @@ export function createPasskeys(needs: PasskeyNeeds): Passkeys {
     ...registering(around),
     ...authenticating(around),
     list: (userId) => store.listForUser(userId),
-    remove: (userId, id) => store.remove(id, userId),
+    remove: (userId, id, tokenHash) => store.remove(id, userId, tokenHash),
   }
 }
 
@@ -113,7 +116,7 @@ function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 're
       return kept(options, `register:${user.id}`)
     },
 
-    async register(user, response, { name, notices }) {
+    async register(user, response, { name, ...addedWith }) {
       const answer = readAnswer(response)
       if (answer === undefined) return undefined
       if (!(await challenges.take(answer.challenge, `register:${user.id}`, clock.now()))) return undefined
@@ -140,7 +143,7 @@ function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 're
         createdAt: now,
         usedAt: undefined,
       }
-      return (await store.add(passkey, notices)) ? passkey : undefined
+      return (await store.add(passkey, addedWith)) ? passkey : undefined
     },
   }
 }

@@ -2,6 +2,7 @@ import { type Enqueue, enqueueForOthers } from '../../outbox/enqueue.ts'
 import type { OutboxMessage } from '../../outbox/notification.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import type { Change, Database, SingleStatement, Statement } from '../../platform/storage/database.ts'
+import { isSignedIn, signedInLock } from '../validity-store.ts'
 
 /** The user's latest setting of the code: its hash, or undefined if it was removed. */
 export interface KeptCode {
@@ -39,7 +40,8 @@ interface CodeRow {
 /** What comes with a change of a code. */
 export interface CodeChange {
   notices?: readonly OutboxMessage[]
-  generation?: number | undefined
+  /** The hash of the user's access token. If given, the code is only changed while the token is valid. */
+  tokenHash?: string | undefined
 }
 
 export type UserCodeStore = ReturnType<typeof createUserCodeStore>
@@ -49,10 +51,6 @@ export type UserCodeStore = ReturnType<typeof createUserCodeStore>
  */
 const isThere = `(not exists (select 1 from user_generations where user_id = $1 and is_closed = 1)
   or exists (select 1 from users where id = $1) or exists (select 1 from configured_users where user_id = $1))`
-
-/** The condition that the user is in a generation, if one is given. @param parameter its place in the statement */
-const isIn = (parameter: string) => `(cast(${parameter} as bigint) is null or cast(${parameter} as bigint)
-  = coalesce((select generation from user_generations where user_id = $1), 0))`
 
 const ofPair = ({ clientId, userId }: Trying) => `pair ${JSON.stringify([clientId, userId])}`
 const ofClient = ({ clientId }: Trying) => `client ${clientId}`
@@ -68,11 +66,10 @@ export function createUserCodeStore(
 
 function codesIn(database: Database, enqueue: Enqueue) {
   /** @param statement returns a row if the code was set */
-  const set = (statement: Statement, userId: string, { notices = [], generation }: CodeChange): Promise<boolean> =>
+  const set = (statement: Statement, userId: string, { notices = [], tokenHash }: CodeChange): Promise<boolean> =>
     enqueue(notices, async (adding, topics) => {
       const also = [forgetTriesAt(userId), ...adding]
-      // A sign-out takes the same lock: it comes before this statement, which sees it, or after the code is set.
-      const lockKeys = generation === undefined ? [] : [`requests of ${userId}`]
+      const lockKeys = signedInLock(userId, tokenHash)
       return (await database.step(statement, { also, announce: topics.map(ofCodes), lockKeys })).length > 0
     })
 
@@ -87,15 +84,14 @@ function codesIn(database: Database, enqueue: Enqueue) {
      * false if the user was removed while the code was hashed.
      *
      * @param change.notices messages about the change, sent only if it was made
-     * @param change.generation if given, the code is only set while the user is in this generation
      */
     put: (userId: string, hash: string | undefined, now: number, change: CodeChange = {}): Promise<boolean> =>
       set(
         {
           sql: `insert into user_codes (user_id, hash, set_at)
-                select cast($1 as text), cast($2 as text), cast($3 as bigint) where ${isThere} and ${isIn('$4')}
+                select cast($1 as text), cast($2 as text), cast($3 as bigint) where ${isThere} and ${isSignedIn('$4')}
                 on conflict (user_id) do update set hash = excluded.hash, set_at = excluded.set_at returning user_id`,
-          values: [userId, hash ?? null, now, change.generation ?? null],
+          values: [userId, hash ?? null, now, change.tokenHash ?? null],
         },
         userId,
         change,
@@ -115,10 +111,10 @@ function codesIn(database: Database, enqueue: Enqueue) {
       set(
         {
           sql: `insert into user_codes (user_id, hash, set_at)
-                select cast($1 as text), cast($2 as text), cast($3 as bigint) where ${isThere} and ${isIn('$5')}
+                select cast($1 as text), cast($2 as text), cast($3 as bigint) where ${isThere} and ${isSignedIn('$5')}
                 on conflict (user_id) do update set hash = excluded.hash, set_at = excluded.set_at
                 where user_codes.hash = $4 returning user_id`,
-          values: [userId, hash ?? null, now, present ?? null, change.generation ?? null],
+          values: [userId, hash ?? null, now, present ?? null, change.tokenHash ?? null],
         },
         userId,
         change,

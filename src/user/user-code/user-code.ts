@@ -157,8 +157,8 @@ export interface Proof {
   signedInJustNow: boolean
   /** The client through which the user changes the code. */
   clientId: string
-  /** The user's generation in which the caller signed in. In a later one, the code is not changed. */
-  generation: number | undefined
+  /** The hash of the user's access token. The code is only changed while the token is valid. */
+  tokenHash: string | undefined
   connection?: QueuedCaller['connection']
   /** Messages that notify the user, stored in the transaction that changes the code. */
   notices: readonly OutboxMessage[]

@@ -1,0 +1,41 @@
+import { atMostRows, type Database } from '../platform/storage/database.ts'
+import { type Ended, statementsFor } from './ending-store.ts'
+
+/**
+ * Milliseconds for which the id of an erased user is still known as closed. No call lasts as long, so a call that began before
+ * the erasure cannot write anything after this time.
+ */
+export const erasureMs = 10 * 60_000
+
+export type ErasureStore = ReturnType<typeof createErasureStore>
+
+/** @param erasedAs returns the value that is stored instead of the id of an erased user */
+export function createErasureStore(database: Database, erasedAs: (userId: string) => string) {
+  return {
+    /**
+     * Deletes the ids of users that were erased `erasureMs` ago, and what calls that ran at the time of the erasure wrote
+     * afterwards. Does nothing for a user who was added again. Completes the oldest `atMost` erasures, and resolves to their
+     * number.
+     */
+    async complete(now: number, atMost: number): Promise<number> {
+      const erasedBefore = now - erasureMs
+      const due = await database.read<{ user_id: string }>(
+        `select user_id from user_generations where erased_at <= $1 order by erased_at ${atMostRows(atMost)}`,
+        [erasedBefore],
+      )
+      let completed = 0
+      for (const { user_id: userId } of due) {
+        const ended: Ended = { userId, erasedAs: erasedAs(userId), now }
+        const deleted = await database.step(
+          {
+            sql: 'delete from user_generations where user_id = $1 and erased_at <= $2 returning user_id',
+            values: [userId, erasedBefore],
+          },
+          { also: statementsFor('erased', ended), lockKeys: `requests of ${userId}` },
+        )
+        completed += deleted.length
+      }
+      return completed
+    },
+  }
+}
