@@ -70,7 +70,10 @@ export interface Doorbell {
   listen(options?: { host?: string; port?: number }): Promise<string>
   /** Resolves when no notification is due or under way, and nothing waits to be written. */
   idle(): Promise<void>
-  /** Settles expired requests now. Resolves to the number of settled requests. */
+  /**
+   * Settles expired requests now, and the requests of users whom the application does not return any more. Resolves to the
+   * number of settled requests.
+   */
   sweep(): Promise<number>
   /** Removes finished rows that are older than `retention` allows. Resolves to the number of removed rows. */
   prune(): Promise<number>

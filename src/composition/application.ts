@@ -21,7 +21,7 @@ export function forTheApplication({ platform, users, stored, outbox }: CibaNeeds
     async idle() {
       await Promise.all([outbox.worker.idle(), stored.pending.flush()])
     },
-    sweep: () => work.sweep.sweep(),
+    sweep: async () => (await work.sweep.sweep()) + ((await work.absentUsers?.look()) ?? 0),
     prune: () => work.pruning.prune(),
   }
 }

@@ -1,5 +1,6 @@
 /** Background work (expiry, removal by age) and what an operator sees (health, metrics, warnings). */
 import type { FastifyInstance } from 'fastify'
+import { createAbsentUsers } from '../ciba/decision/absent-users.ts'
 import { createExpirySweep } from '../ciba/decision/expiry-sweep.ts'
 import { weakValues } from '../config/weak-values.ts'
 import { healthEndpoint } from '../operations/health-endpoint.ts'
@@ -25,11 +26,14 @@ export type Work = ReturnType<typeof composeWork>
 /** Returns all background work, which is started and stopped together. */
 export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   const { ciba, signingKeys } = around
-  const { outbox } = needs
+  const { outbox, platform } = needs
   const sweep = composeExpirySweep(needs, around)
+  // Users of the configuration are removed at the start, and users of the built-in directory by command.
+  const absentUsers = Array.isArray(platform.config.users) ? undefined : createAbsentUsers(ciba.decisionNeeds)
   const pruning = composePruning(needs)
   return {
     sweep,
+    absentUsers,
     pruning,
     /**
      * @param options.works false: this process only follows changes of the signing keys; another process does the other work
@@ -39,10 +43,12 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
       if (!works) return
       outbox.worker.start(ciba.senders)
       sweep.start()
+      absentUsers?.start()
       pruning.start()
     },
     async stop(timeoutMs: number): Promise<void> {
-      await Promise.all([sweep.stop(), pruning.stop(), outbox.worker.stop(timeoutMs), signingKeys.watch.stop()])
+      const tasks = [sweep, absentUsers, pruning, signingKeys.watch].map((task) => task?.stop())
+      await Promise.all([...tasks, outbox.worker.stop(timeoutMs)])
     },
   }
 }

@@ -2,9 +2,15 @@
  * Denies open requests: those that are pending, or approved and not redeemed. This happens in the same transaction as the
  * change that causes it, such as the removal of a user.
  */
-import type { Change, Database, ListStatement, Statement } from '../../platform/storage/database.ts'
+import {
+  atMostRows,
+  type Change,
+  type Database,
+  type ListStatement,
+  type Statement,
+} from '../../platform/storage/database.ts'
 import { isSignedIn, signedInLock } from '../../user/validity-store.ts'
-import type { AuthenticationRequest } from './authentication-request.ts'
+import { type AuthenticationRequest, decoyUserId } from './authentication-request.ts'
 import { type RequestRow, toRequest } from './request-row.ts'
 
 /** Further statements and announcements of the transaction, for the requests that its first statement found. */
@@ -60,6 +66,20 @@ export function createOpenRequestStore(database: Database) {
      */
     endOfUser: (userId: string, mustBe: MustBe, now: number, follow: Follow) =>
       step({ sql: ofUser, values: [userId, now, mustBe] }, follow, userId),
+
+    /**
+     * Resolves to the ids of users with pending requests, in ascending order.
+     * @param after only ids greater than this one
+     */
+    async usersWithPending(after: string, now: number, most: number): Promise<string[]> {
+      const rows = await database.read<{ user_id: string }>(
+        `select distinct user_id from backchannel_auth_requests
+         where status = 'pending' and user_id > $1 and user_id not like $2 and expires_at > $3
+         order by user_id ${atMostRows(most)}`,
+        [after, `${decoyUserId('')}%`, now],
+      )
+      return rows.map((row) => row.user_id)
+    },
 
     /**
      * The same for the open requests of one client about one user.

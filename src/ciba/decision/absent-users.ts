@@ -1,0 +1,89 @@
+/**
+ * Denies the pending requests of users whom an application has removed or disabled. An application that supplies the users
+ * should call `doorbell.users.end`; if it does not, its hook is asked regularly, so that clients do not wait until the request
+ * expires.
+ */
+import type { Clock } from '../../platform/clock.ts'
+import { createPeriodicTask } from '../../platform/periodic-task.ts'
+import type { OpenRequestStore } from '../authentication-request/open-request-store.ts'
+import type { EndingReason } from './consent-history-store.ts'
+import type { DecisionNeeds } from './decide.ts'
+import { type EndedBy, endRequests, recordEnded } from './end-requests.ts'
+
+export interface AbsentUserNeeds extends DecisionNeeds {
+  openRequests: Pick<OpenRequestStore, 'endOfUser' | 'endOfPair' | 'usersWithPending'>
+}
+
+export type AbsentUsers = ReturnType<typeof createAbsentUsers>
+
+/** Milliseconds between two rounds. */
+const pauseMs = 30_000
+/** The most users of one round. The next round continues with the users after them. */
+const mostOfARound = 1000
+const atOnce = 8
+/** Milliseconds after which the hook is not waited for any more. */
+const patienceMs = 10_000
+
+/** Returns the task, which has not been started. `needs.findUser` is the application's hook. */
+export function createAbsentUsers(needs: AbsentUserNeeds) {
+  const { clock, log, openRequests } = needs
+  let last = ''
+
+  /** Asks about the users of one round. Resolves to the number of denied requests. */
+  async function look(): Promise<number> {
+    const users = await openRequests.usersWithPending(last, clock.now(), mostOfARound)
+    last = users.length < mostOfARound ? '' : users.at(-1)!
+    let denied = 0
+    const workers = Array.from({ length: atOnce }, async () => {
+      for (let userId = users.shift(); userId !== undefined; userId = users.shift())
+        denied += await denyIfAbsent(userId)
+    })
+    await Promise.all(workers)
+    return denied
+  }
+
+  async function denyIfAbsent(userId: string): Promise<number> {
+    const reason = await reasonOf(userId)
+    if (reason === undefined) return 0
+    const now = clock.now()
+    const by: EndedBy = { decidedBy: 'application', deviceClientId: undefined, reason }
+    const open = await openRequests.endOfUser(userId, 'anybody', now, (open) => endRequests(open, by, now, needs))
+    recordEnded(open ?? [], by, needs.audit)
+    return open?.length ?? 0
+  }
+
+  /** Resolves to why the user is absent, or to undefined if the user is there or the hook fails. */
+  async function reasonOf(userId: string): Promise<EndingReason | undefined> {
+    try {
+      const user = await within(patienceMs, needs.findUser(userId), clock)
+      if (user === null) return 'user_removed'
+      return user.disabled ? 'user_locked' : undefined
+    } catch (error) {
+      log.warn(
+        { event: 'absent_users.failed', user: userId, error },
+        'users.find failed; the user is asked about again',
+      )
+      return undefined
+    }
+  }
+
+  async function run(): Promise<number> {
+    try {
+      await look()
+    } catch (error) {
+      log.error({ event: 'absent_users.failed', error }, 'the look for absent users failed; it will be repeated')
+    }
+    return pauseMs
+  }
+
+  const task = createPeriodicTask({ work: run, clock })
+  return { start: () => task.start(pauseMs), look, stop: task.stop }
+}
+
+async function within<T>(limitMs: number, work: Promise<T>, clock: Pick<Clock, 'after'>): Promise<T> {
+  let cancel = () => {}
+  const late = new Promise<never>((_, reject) => {
+    cancel = clock.after(limitMs, () => reject(new Error(`no answer within ${limitMs / 1000} seconds`)))
+  })
+  return Promise.race([work, late]).finally(cancel)
+}
