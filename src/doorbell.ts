@@ -61,7 +61,7 @@ export interface Doorbell {
   requests: ReturnType<typeof createDeviceApi>
   /** For an application's own users: signs out or removes a user, in one transaction. */
   users: {
-    /** Ends all sessions and tokens of a user. */
+    /** Ends all sessions and tokens of a user, the tokens of approvals too. Pending requests stay. */
     signOut(userId: string): Promise<void>
     /** Removes what belongs to a removed user: sessions, tokens, passkeys and subscriptions. Open requests are denied. */
     end(userId: string): Promise<void>

@@ -9,7 +9,7 @@ import { Refused } from './client-role/provider.ts'
 import { Failure } from './context/failure.ts'
 import { readSecret } from './context/secret-input.ts'
 import type { SettingOptions } from './context/settings.ts'
-import { colour, count, duration, examples, note, print, printJson } from './context/terminal.ts'
+import { colour, count, duration, examples, inShell, note, print, printJson } from './context/terminal.ts'
 
 interface DeviceOptions extends SettingOptions {
   user: string
@@ -156,7 +156,21 @@ async function list(device: Device, options: DeviceOptions): Promise<void> {
   if (options.json) return printJson({ requests })
   if (requests.length === 0) return print(`No request is waiting for ${device.user}.`)
   print(`${count(requests.length, 'request is', 'requests are')} waiting for ${device.user}.`)
-  for (const request of requests) print(`\n${describe(request)}\n  ${colour('dim', `--approve ${request.request_id}`)}`)
+  for (const request of requests) print(`\n${describe(request)}\n  ${approving(request, options)}`)
+}
+
+/** Returns the command that approves a request. It does not contain the secret: that would stay in logs and histories. */
+function approving({ request_id: id }: WaitingRequest, options: DeviceOptions): string {
+  const { user, config, demo, client, clientSecret, clientSecretStdin, issuer } = options
+  const words = [
+    ...['npx', 'doorbell', 'device', '--user', user, '--approve', id],
+    ...(config === undefined ? [] : ['--config', config]),
+    ...(demo ? ['--demo'] : []),
+    ...(client === undefined ? [] : ['--client', client]),
+    ...(clientSecret === undefined && !clientSecretStdin ? [] : ['--client-secret-stdin']),
+    ...(issuer === undefined ? [] : ['--issuer', issuer]),
+  ]
+  return colour('green', words.map(inShell).join(' '))
 }
 
 /** Milliseconds between two queries. */

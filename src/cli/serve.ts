@@ -8,6 +8,7 @@ import { OtherSecretError } from '../platform/crypto.ts'
 import { createLog, type Log } from '../platform/log.ts'
 import { Failure, sentence } from './context/failure.ts'
 import { adviceOnOtherSecret } from './context/other-secret.ts'
+import { createReadableLog } from './context/readable-log.ts'
 import { configFile, type SettingOptions } from './context/settings.ts'
 import { colour, examples, print } from './context/terminal.ts'
 
@@ -20,7 +21,9 @@ interface ServeOptions extends SettingOptions {
 export function addServe(program: Command): void {
   const serve = program
     .command('serve')
-    .description('Run the provider and its workers. Logs are lines of JSON on standard error. Ctrl-C stops it.')
+    .description(
+      'Run the provider and its workers. Logs are lines of JSON on standard error; in development, a terminal gets text. Ctrl-C stops it.',
+    )
     .option('--port <number>', 'listen on this port; in development it is also used in the issuer', readPort)
     .option('--host <host>', 'listen on this address')
     .option('--demo', 'try Doorbell: development, with demo clients and users')
@@ -40,16 +43,21 @@ function readPort(text: string): number {
 
 async function run(options: ServeOptions): Promise<void> {
   const config = await settle(options)
-  const log = createLog(logLevelFor(config))
+  const readable = isReadable(config) ? createReadableLog() : undefined
+  const log = createLog(logLevelFor(config), readable)
   const stop = expectStop(log, config)
   // Imported here, so that other commands do not load the whole server.
   const { createDoorbell } = await import('../doorbell.ts')
-  const doorbell = await createDoorbell(config, { log, migrate: options.migrate ?? false }).catch(
-    explainOtherSecret(config),
-  )
+  const doorbell = await createDoorbell(config, { log, migrate: options.migrate ?? false })
+    .catch(explainOtherSecret(config))
+    .finally(() => readable?.tellChanges())
   await listen(doorbell, config)
-  log.info({ event: 'server.listening', issuer: config.issuer, host: config.host, port: config.port }, 'listening')
-  if (process.stdout.isTTY) print(greeting(config))
+  const isGreeted = process.stdout.isTTY
+  if (isGreeted) print(greeting(config))
+  // Beside the greeting, the same in other words would be noise.
+  if (!isGreeted || readable === undefined) {
+    log.info({ event: 'server.listening', issuer: config.issuer, host: config.host, port: config.port }, 'listening')
+  }
 
   await doorbell.close({ delay: delayAfter(await stop, config) })
   log.info({ event: 'server.stopped' }, 'stopped')
@@ -83,6 +91,11 @@ function explainOtherSecret(config: Config) {
     const advice = sentence(await adviceOnOtherSecret(config))
     throw new Failure(`${sentence(error.message)}\n${advice} "npx doorbell doctor" finds out more.`)
   }
+}
+
+/** Whether a developer reads the log. In production, and if it is not a terminal, programs read it: lines of JSON. */
+function isReadable({ development }: Config): boolean {
+  return development && process.stderr.isTTY
 }
 
 /** Returns the log level. On a terminal, log lines at level info would hide the instructions of the demo. */

@@ -41,16 +41,19 @@ export function addUserEndings(user: Command): void {
 
   add<PasswordOptions>(
     'password',
-    'Set a new password for a user, and end all sessions and tokens. A password is generated and shown once, unless given.',
+    'Set a new password for a user, and end all sessions and tokens, as sign-out does. A password is generated and shown once, unless given.',
     runPassword,
     [
       ['npx doorbell user password dora', 'a new password for dora, who has forgotten hers'],
       ['npx doorbell user password dora --password-stdin < password.txt', 'the same with a given password'],
     ],
   ).option('--password-stdin', 'read the password from standard input')
-  add('sign-out', 'End all sessions and tokens of a user, everywhere and at once.', runSignOut, [
-    ['npx doorbell user sign-out dora', 'she has left a browser signed in somewhere'],
-  ])
+  add(
+    'sign-out',
+    'End all sessions and tokens of a user, everywhere and at once, the tokens of approvals too. (A user who signs out everywhere in the app keeps approvals.) Waiting requests stay.',
+    runSignOut,
+    [['npx doorbell user sign-out dora', 'somebody else may have used her session, and approved with it']],
+  )
   add(
     'lock',
     'Disable a user who was added by command, at once: no requests, decisions or tokens for them any more. Sessions, tokens and open requests end.',
@@ -139,7 +142,7 @@ async function runSignOut(who: string, options: UserOptions): Promise<void> {
     return id
   })
   if (options.json) printJson({ signed_out: id })
-  else print(`Signed ${who} out everywhere: all sessions and tokens have ended.`)
+  else print(`Signed ${who} out everywhere: all sessions and tokens have ended, those of approvals too.`)
 }
 
 async function runLock(who: string, options: UserOptions): Promise<void> {

@@ -34,7 +34,7 @@ export async function registerConfigured(
     clients: ClientStore
     vault: Vault
     now: number
-    changed?: (clientId: string) => void
+    changed?: (clientId: string) => unknown
     /** Returns the statements that revoke or remove all that belongs to a removed client. */
     endings(clientId: string, now: number): Statement[]
   },

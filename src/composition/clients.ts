@@ -47,7 +47,8 @@ export async function composeClients(platform: Platform) {
     clients,
     vault,
     now: clock.now(),
-    changed: (client) => audit({ event: 'client.configured', client }),
+    // Doorbell's own client is not in the configuration: operators neither see nor count it.
+    changed: (client) => client !== CONSENT_APP && audit({ event: 'client.configured', client, by: 'configuration' }),
     endings: endClient,
   })
   const registered = await clients.list()

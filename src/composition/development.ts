@@ -23,6 +23,14 @@ export function addDevelopmentRoutes(app: FastifyInstance, needs: CibaNeeds, cib
       log,
     })
   const { requests } = stored
-  if (mailbox) developmentEndpoint(app, { requests, decide: ciba.decide, mailbox, onCall: till?.hear, clock })
+  if (mailbox)
+    developmentEndpoint(app, {
+      requests,
+      decide: ciba.decide,
+      mailbox,
+      onCall: till?.hear,
+      hasDemo: till !== undefined,
+      clock,
+    })
   if (till) demoEndpoint(app, { paths: endpoints, till, wire, mostStreams: config.limits.streams.inAll, clock })
 }

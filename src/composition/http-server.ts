@@ -4,7 +4,7 @@
  */
 import { type FastifyInstance, fastify } from 'fastify'
 import type { Config } from '../config/config.ts'
-import { type CallerTimeouts, edge, edgeOptions, serverTimeouts } from '../platform/http/answer.ts'
+import { type CallerTimeouts, type ErrorPages, edge, edgeOptions, serverTimeouts } from '../platform/http/answer.ts'
 import { nameCallers } from '../platform/http/caller-address.ts'
 import { collectRoutes } from '../platform/http/mount.ts'
 import { tlsOptions } from '../platform/http/tls.ts'
@@ -28,7 +28,7 @@ export function composeHttpServer(
     forceCloseConnections: 'idle',
     requestTimeout: timeouts.requestTimeout,
   })
-  edge(app, log, (acceptLanguage) => unavailablePage(texts, acceptLanguage), strictTransport(config))
+  edge(app, log, errorPages(texts), strictTransport(config))
   nameCallers(app, config.proxy.trust)
   app.addHook('onResponse', ({ method, routeOptions }, { statusCode: status, elapsedTime }, done) => {
     metrics.answered({ route: routeOptions.url ?? 'none', method, status }, elapsedTime / 1000)
@@ -48,10 +48,18 @@ function strictTransport({ issuer, development, hsts }: Config): Record<string, 
   return { 'strict-transport-security': `max-age=${hsts.maxAge}` }
 }
 
-/** The page for browsers while the server is unavailable. */
-function unavailablePage(texts: Texts, acceptLanguage: string | undefined) {
-  const lang = chooseLanguage(acceptLanguage)
-  const say = texts.in(lang)
-  const values = { lang, say, title: say('error.title'), description: say('error.away') }
-  return { headers: pageHeaders, text: renderError(values) }
+function errorPages(texts: Texts): ErrorPages {
+  const render = (key: 'error.away' | 'error.not_found', acceptLanguage: string | undefined) => {
+    const lang = chooseLanguage(acceptLanguage)
+    const say = texts.in(lang)
+    const link = key === 'error.not_found' ? { href: '/', text: say('error.back') } : undefined
+    return {
+      headers: pageHeaders,
+      text: renderError({ lang, say, title: say('error.title'), description: say(key), link }),
+    }
+  }
+  return {
+    unavailable: (acceptLanguage) => render('error.away', acceptLanguage),
+    notFound: (acceptLanguage) => render('error.not_found', acceptLanguage),
+  }
 }

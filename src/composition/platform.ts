@@ -26,7 +26,13 @@ export type Platform = ReturnType<typeof composePlatform>
 
 export function composePlatform({ config, database, clock, log }: Given) {
   const metrics = createMetrics()
-  const audit: Audit = createAudit({ clock, log, listeners: [metrics.hear, ...(config.audit ? [config.audit] : [])] })
+  const audit: Audit = createAudit({
+    clock,
+    log,
+    listeners: [metrics.hear, ...(config.audit ? [config.audit] : [])],
+    // In development the configuration changes all the time, and the clients and users of the demo come and go.
+    isUsual: ({ by }) => config.development && by === 'configuration',
+  })
   const callers: GuardedCaller[] = []
 
   /** Returns a caller for untrusted addresses. The caller is closed together with the server. */

@@ -14,6 +14,8 @@ export interface DevelopmentNeeds {
   mailbox: Mailbox
   /** Called for every call to /dev/callback, with the unparsed body and the status of the response. */
   onCall?: ((call: RecordedCall) => void) | undefined
+  /** Whether the demo is running. If not, its address has a page that says how to start it. */
+  hasDemo: boolean
   clock: Clock
 }
 
@@ -46,7 +48,7 @@ const callsKept = 50
 /** Maximum number of names that are kept. */
 const namesKept = 100
 
-const renderPage = pagesIn<'mailbox'>(new URL('./views/', import.meta.url))
+const renderPage = pagesIn<'mailbox' | 'no-demo'>(new URL('./views/', import.meta.url))
 
 export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeeds): void {
   app.post('/dev/decide', async (request, reply) => {
@@ -73,6 +75,9 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
 
   callbackRoutes(app, needs)
 
+  if (!needs.hasDemo) {
+    app.get('/demo', (_request, reply) => reply.code(404).headers(pageHeaders).send(renderPage('no-demo', {})))
+  }
   app.get('/dev/mailbox', (request, reply) => {
     if (request.headers.accept?.includes('application/json')) return reply.send({ mails: needs.mailbox.mails() })
     return reply.headers(pageHeaders).send(renderPage('mailbox', { mails: needs.mailbox.mails() }))

@@ -100,10 +100,12 @@ export interface AuditNeeds {
   log: Log
   /** Functions that are called with each event. An error that a listener throws is logged and has no other effect. */
   listeners: ((event: AuditEvent) => unknown)[]
+  /** Returns whether an event is logged at level info, although it usually needs attention. */
+  isUsual?: (event: AuditRecord) => boolean
 }
 
 /** Returns a function that adds the time to an event, logs it and passes it to the listeners. */
-export function createAudit({ clock, log, listeners }: AuditNeeds): Audit {
+export function createAudit({ clock, log, listeners, isUsual = () => false }: AuditNeeds): Audit {
   const logError = (error: unknown) =>
     log.error({ event: 'audit.hook_failed', error }, 'the audit hook threw an error; the event is still in the log')
 
@@ -120,7 +122,7 @@ export function createAudit({ clock, log, listeners }: AuditNeeds): Audit {
   return (happening) => {
     const event: Record<string, unknown> = { event: happening.event, at: isoOf(clock.now()) }
     for (const field of fields) if (happening[field] !== undefined) event[field] = happening[field]
-    log[levels[happening.event]]({ audit: true, ...event })
+    log[isUsual(happening) ? 'info' : levels[happening.event]]({ audit: true, ...event })
     const frozen = Object.freeze(event) as unknown as AuditEvent
     for (const listen of listeners) notify(listen, frozen)
   }

@@ -67,6 +67,19 @@ describe('a change by command', () => {
     for (const secret of secrets) assert.ok(!JSON.stringify([heard, logged]).includes(secret))
   })
 
+  test('in development, only the audit hook gets it, unless the environment asks for a log', async () => {
+    const terminal = await openTerminal(suite)
+    const heard = `import { appendFileSync } from 'node:fs'
+      export default { development: true, audit: ({ event }) => appendFileSync('events', event + '\\n') }`
+    await writeFile(join(terminal.cwd, 'doorbell.config.js'), heard)
+    await writeFile(join(terminal.cwd, 'package.json'), '{"type":"module"}')
+    const quiet = await terminal.run(['user', 'add', '--username', 'dora'])
+    assert.deepEqual([quiet.code, quiet.stdout.includes('{'), quiet.stderr.includes('{')], [0, false, false])
+    const asked = await terminal.run(['user', 'lock', 'dora'], { env: { DOORBELL_LOG_LEVEL: 'info' } })
+    assert.equal(JSON.parse(asked.stderr.split('\n').find((line) => line.startsWith('{'))!).event, 'user.locked')
+    assert.equal(await readFile(join(terminal.cwd, 'events'), 'utf8'), 'user.added\nuser.locked\n')
+  })
+
   test('is not audited if it had no effect', async () => {
     const terminal = await openTerminal(suite, { DOORBELL_SECRET: 's'.repeat(43) })
     await writeFile(join(terminal.cwd, 'doorbell.config.json'), '{"issuer":"https://id.example.com"}')

@@ -5,7 +5,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
 import { freePort } from '../support/ports.ts'
-import { cleanAfterSuite, openTerminal, type Terminal } from './terminal.ts'
+import { cleanAfterSuite, openTerminal, type Running, type Terminal } from './terminal.ts'
 
 describe('the three terminals of a new user', () => {
   const suite = cleanAfterSuite()
@@ -13,6 +13,7 @@ describe('the three terminals of a new user', () => {
   let second: Terminal
   let third: Terminal
   let issuer: string[]
+  let server: Running
 
   before(async () => {
     const port = await freePort()
@@ -21,7 +22,7 @@ describe('the three terminals of a new user', () => {
     // The client and the device run in other folders.
     second = await openTerminal(suite)
     third = await openTerminal(suite)
-    await first.serve(['--demo', '--port', String(port)])
+    server = await first.serve(['--demo', '--port', String(port)])
   })
 
   const ring = (client: string, user: string, ...more: string[]) =>
@@ -35,10 +36,10 @@ describe('the three terminals of a new user', () => {
     const waiting = await answer('alice', '--list')
     assert.match(waiting.stdout, /Corner Café Till asks for your approval/)
     assert.match(waiting.stdout, /Coffee 4\.20/)
-    const [, id = ''] = /--approve (\S+)/.exec(waiting.stdout) ?? []
+    const [, typed = ''] = /^ +npx doorbell (device .*--approve .*)$/m.exec(waiting.stdout) ?? []
 
-    const approved = await answer('alice', '--approve', id)
-    assert.equal(approved.code, 0)
+    const approved = await third.run(typed.split(' '))
+    assert.equal(approved.code, 0, `${typed}: ${approved.stderr}`)
     const { code, stdout, stderr } = await request.ended
     assert.equal(code, 0, stderr)
     assert.match(stdout, /auth_req_id +\S{43}/)
@@ -101,7 +102,10 @@ describe('the three terminals of a new user', () => {
 
     const outbox = await first.run(['outbox'])
     assert.match(outbox.stdout, /push +demo-bank +delivered/)
-    assert.equal((await first.run(['doctor'])).code, 0)
+    const examined = await first.run(['doctor'])
+    assert.equal(examined.code, 0)
+    const logged = server.output().match(/"client\.configured"/g)
+    assert.match(examined.stdout, new RegExp(`clients +${logged?.length} registered`), 'as many as the server logged')
   })
 
   test('acting as a client or device creates no files', async () => {

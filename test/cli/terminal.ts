@@ -42,6 +42,14 @@ export interface Terminal {
 export interface How {
   env?: Record<string, string>
   input?: string
+  /** Makes the command write as on a terminal of this width, with colours. Its input stays a pipe. */
+  columns?: number
+}
+
+/** A real terminal would need a library or another program. */
+function asOnTerminal(columns: number): Record<string, string> {
+  const pretend = `process.stdout.isTTY=process.stderr.isTTY=true;process.stdout.columns=${columns}`
+  return { NODE_OPTIONS: `--import=data:text/javascript,${pretend}` }
 }
 
 /** Runs clean-up functions at the end of a test or a suite. */
@@ -72,7 +80,7 @@ export async function openTerminal(t: Cleaner, env: Record<string, string> = {})
   function start(args: string[], how: How = {}): Running {
     const child = spawn(process.execPath, [bin, ...args], {
       cwd,
-      env: { ...outside(), ...env, ...how.env },
+      env: { ...outside(), ...(how.columns && asOnTerminal(how.columns)), ...env, ...how.env },
       stdio: ['pipe', 'pipe', 'pipe'],
       timeout: args[0] === 'serve' ? patience.server : patience.command,
       killSignal: 'SIGKILL',

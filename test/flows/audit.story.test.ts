@@ -257,7 +257,7 @@ describe('other audit events (CD-19)', () => {
       auditOf(stage, 'client.configured')
         .map(({ client }) => client)
         .sort(),
-      ['doorbell-consent-app', 'kiosk', 'northbank', 'phone-app', 'phone-service', 'till'],
+      ['kiosk', 'northbank', 'phone-app', 'phone-service', 'till'],
     )
     assert.deepEqual(await during(() => stage.restart()), [], 'an unchanged client causes no event')
 

@@ -211,6 +211,11 @@ describe('the demo exists only where it is switched on', () => {
     const stage = await openStage(t)
     for (const page of pages) assert.equal((await stage.get(page)).status, 404, page)
     assert.equal((await stage.post('/demo/ring', { mode: 'poll', item: 'Coffee', amount: '4.20' })).status, 404)
+    assert.match(
+      (await stage.get('/demo')).text,
+      /<pre>npx doorbell serve --demo<\/pre>/,
+      'its page says how to start it',
+    )
     const { headers } = await openBrowser(stage.url).open(`${stage.url}/`)
     assert.match(String(headers.get('content-security-policy')), /frame-ancestors 'none'/)
     assert.equal(headers.get('x-frame-options'), 'DENY')

@@ -69,6 +69,18 @@ describe('a provider without a way to notify users (M50)', () => {
   })
 })
 
+test('an address where there is nothing: a page for browsers, in their language, and JSON for programs', async (t) => {
+  const stage = await openStage(t, production)
+  const page = await stage.get('/nowhere', { accept: 'text/html', 'accept-language': 'de' })
+  assert.equal(page.status, 404)
+  assert.match(
+    page.text,
+    /<html lang="de">[\s\S]*Unter dieser Adresse gibt es keine Seite[\s\S]*<a href="\/">Zurück<\/a>/,
+  )
+  assert.match(String(page.headers.get('content-security-policy')), /default-src 'none'/)
+  assert.deepEqual([(await stage.get('/nowhere')).status, (await stage.get('/nowhere')).body.error], [404, 'not_found'])
+})
+
 describe('features for development (M12)', () => {
   const routes: [string, string][] = [
     ['POST', '/dev/decide?auth_req_id=x&action=allow'],

@@ -11,6 +11,7 @@ import { listenToStatements } from '../support/statements.ts'
 import { rowsOf } from '../support/tables.ts'
 import { formTokenOn, openVisitor, type Visitor } from '../support/visitor.ts'
 
+const minute = 60_000
 const firefox = { 'user-agent': 'Mozilla/5.0 (Windows NT 10.0; rv:128.0) Gecko/20100101 Firefox/128.0' }
 
 for (const engine of engines) {
@@ -31,10 +32,12 @@ for (const engine of engines) {
       assert.match((await home.get('/sessions')).text, /Firefox · Windows/)
     })
 
-    test('the page says in her language that sessions also end by themselves', async (t) => {
+    test('the page says in her language that sessions also end by themselves, and that approvals stay', async (t) => {
       const { office } = await scene(t, engine)
-      for (const [language, words] of Object.entries(endsByItself)) {
-        assert.match((await office.get('/sessions', { 'accept-language': language })).text, words)
+      for (const [language, [endsByItself, approvalsStay]] of Object.entries(saidInHerLanguage)) {
+        const { text } = await office.get('/sessions', { 'accept-language': language })
+        assert.match(text, endsByItself)
+        assert.match(text, approvalsStay)
       }
     })
 
@@ -61,6 +64,10 @@ for (const engine of engines) {
       const approved = await stage.poll('kiosk', body.auth_req_id)
       assert.equal(approved.status, 200)
 
+      const collectedLater = (await stage.ring('kiosk')).body.auth_req_id
+      await stage.decide(await stage.newestRequest(), 'approved')
+      const decidedLater = (await stage.ring('kiosk')).body.auth_req_id
+
       assert.equal((await act(office, { everywhere: 'true' })).location, '/session/start')
       assert.deepEqual(await Promise.all([home, office, bens].map(isSignedIn)), [false, false, true])
       const refresh = { grant_type: 'refresh_token', client_id: 'tablet', refresh_token: tokens.refresh_token! }
@@ -68,6 +75,10 @@ for (const engine of engines) {
       const bearer = (token: unknown) => ({ authorization: `Bearer ${token}` })
       assert.equal((await stage.get('/backchannel/authinfo', bearer(tokens.access_token))).status, 401)
       assert.equal((await stage.get('/oauth/userinfo', bearer(approved.body.access_token))).status, 200)
+      assert.equal((await stage.poll('kiosk', collectedLater)).status, 200, 'approved before, collected after')
+      await stage.decide(await stage.newestRequest(), 'approved')
+      stage.clock.advance(minute)
+      assert.equal((await stage.poll('kiosk', decidedLater)).status, 200, 'decided after')
     })
 
     test('a browser that signed in for another client is listed with its name, and she signs out of it', async (t) => {
@@ -145,13 +156,13 @@ for (const engine of engines) {
   })
 }
 
-const endsByItself: Record<Language, RegExp> = {
-  en: /ends automatically/,
-  de: /endet von selbst/,
-  es: /termina automáticamente/,
-  fr: /se termine d’elle-même/,
-  ja: /自動的に終了します/,
-  'pt-BR': /termina automaticamente/,
+const saidInHerLanguage: Record<Language, [endsByItself: RegExp, approvalsStay: RegExp]> = {
+  en: [/ends automatically/, /approved stays valid: you can revoke it under Activity\./],
+  de: [/endet von selbst/, /freigegeben haben, bleiben gültig: Unter Verlauf/],
+  es: [/termina automáticamente/, /siguen siendo válidos: puede revocarlos en Actividad\./],
+  fr: [/se termine d’elle-même/, /restent valables\u00a0: vous pouvez les révoquer sous Activité\./],
+  ja: [/自動的に終了します/, /有効なままです。履歴で/],
+  'pt-BR': [/termina automaticamente/, /continuam válidos: você pode revogá-los em Atividade\./],
 }
 
 interface Listed {

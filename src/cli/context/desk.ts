@@ -24,7 +24,7 @@ export interface CommandContext {
   database: Database
   vault: Vault
   clock: Clock
-  /** Sends events to the configured audit hook and, unless standard error is a terminal, to the log. */
+  /** Sends events to the configured audit hook and, if standard error is the log, to standard error. */
   audit: Audit
 }
 
@@ -71,17 +71,28 @@ export async function openCommandContext<Result>(
 /** Milliseconds that the command waits for the audit hook before it ends. */
 const patience = 5_000
 
-function auditOf({ audit: hook, logLevel }: Config): { audit: Audit; heard(): Promise<unknown> } {
+/**
+ * Whether standard error is the log of a command: in production, unless it is a terminal, or if the environment asks for a
+ * log. Otherwise a person reads it, together with the result.
+ */
+function isLogged({ development }: Config): boolean {
+  return Boolean(process.env.DOORBELL_LOG_LEVEL) || !(development || process.stderr.isTTY)
+}
+
+function auditOf(config: Config): { audit: Audit; heard(): Promise<unknown> } {
+  const { audit: hook, logLevel } = config
   const told: Promise<unknown>[] = []
   const listen = (event: AuditEvent) => {
     const telling = (async () => hook?.(event))()
     told.push(telling.catch(() => {}))
     return telling
   }
-  // Silent on a terminal: there the operator sees the command and its output.
-  const log = createLog(process.stderr.isTTY ? 'silent' : logLevel)
   return {
-    audit: createAudit({ clock: systemClock, log, listeners: [listen] }),
+    audit: createAudit({
+      clock: systemClock,
+      log: createLog(isLogged(config) ? logLevel : 'silent'),
+      listeners: [listen],
+    }),
     async heard() {
       let cancel = () => {}
       const tooLong = new Promise<void>((resolve) => {

@@ -25,6 +25,35 @@ export function note(text: string): void {
   process.stderr.write(`${colour('dim', text, process.stderr)}\n`)
 }
 
+/** Prints sentences: wrapped to the width of a terminal, otherwise as they are. The lines of `text` stay lines. */
+export function printProse(text: string): void {
+  print(process.stdout.isTTY ? wrapped(text, process.stdout.columns || 80) : text)
+}
+
+/** Breaks lines that are longer than `width` between words. Further lines begin like the first one, with its spaces. */
+export function wrapped(text: string, width: number): string {
+  return text
+    .split('\n')
+    .map((line) => wrappedLine(line, width))
+    .join('\n')
+}
+
+function wrappedLine(line: string, width: number): string {
+  const [indent = ''] = /^ */.exec(line) ?? []
+  const lines: string[] = []
+  for (const word of line.trim().split(' ')) {
+    const last = lines.at(-1)
+    if (last === undefined || widthOf(last) + 1 + widthOf(word) > width) lines.push(indent + word)
+    else lines[lines.length - 1] = `${last} ${word}`
+  }
+  return lines.join('\n')
+}
+
+/** Returns a word as it is written in a command line, in quotes if the shell would read it differently. */
+export function inShell(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
+}
+
 /** Adds examples to the help of a command: the command line, and what it does. */
 export function examples(command: Command, list: [typed: string, does: string][]): Command {
   const lines = list.map(([typed, does]) => `  # ${does}\n  ${typed}`)
@@ -61,7 +90,7 @@ export function listing(entries: [name: string, value: string | undefined][], in
 }
 
 /** Removes control characters: a text that a client has chosen could otherwise write elsewhere on the screen. */
-function oneLine(text: string): string {
+export function oneLine(text: string): string {
   return text.replaceAll(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ')
 }
 

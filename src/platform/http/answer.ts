@@ -13,7 +13,7 @@ import { OAuthError } from '../oauth-error.ts'
 import { trackConnections } from './life.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
 import { isUnstorableForDatabase } from './outside-text.ts'
-import { answerUnavailable, isUnavailable, jsonErrorHeaders, Unavailable, type UnavailablePage } from './unavailable.ts'
+import { answerUnavailable, type ErrorPage, isUnavailable, jsonErrorHeaders, Unavailable } from './unavailable.ts'
 
 /** The largest body that is read, in bytes. A signed request with all its claims has a tenth of this size. */
 export const MAX_BODY_BYTES = 64 * 1024
@@ -116,18 +116,27 @@ declare module 'fastify' {
   }
 }
 
+/** The pages for browsers: while the server is unavailable, and at addresses where there is nothing. */
+export interface ErrorPages {
+  unavailable: ErrorPage
+  notFound: ErrorPage
+}
+
 /**
  * Sets up raw bodies, error responses and log lines for `app`. Must be called before routes are added.
  *
- * @param page the page for browsers while the server is unavailable
+ * @param pages the error pages for browsers
  * @param more additional headers for every response
  */
-export function edge(app: FastifyInstance, log: Log, page?: UnavailablePage, more: Record<string, string> = {}): void {
+export function edge(app: FastifyInstance, log: Log, pages?: ErrorPages, more: Record<string, string> = {}): void {
+  const answerNotFound = notFoundWith(pages?.notFound)
   app.decorate('commonHeaders', { 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', ...more })
   trackConnections(app)
   keepBodiesRaw(app)
   refuseOtherSpellings(app, answerNotFound)
-  app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, { log, page }))
+  app.setErrorHandler((error: Error, request, reply) =>
+    answerProblem(error, request, reply, { log, page: pages?.unavailable }),
+  )
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply))
   app.decorateReply('isUsual', false)
   app.addHook('onSend', (_request, reply, _payload, done) => {
@@ -179,7 +188,7 @@ function answerProblem(
   error: Error,
   request: FastifyRequest,
   reply: FastifyReply,
-  { log, page }: { log: Log; page: UnavailablePage | undefined },
+  { log, page }: { log: Log; page: ErrorPage | undefined },
 ): void {
   if (error instanceof OAuthError) {
     log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
@@ -207,12 +216,14 @@ function answerFailure(reply: FastifyReply, id: string): void {
   })
 }
 
-function answerNotFound(request: FastifyRequest, reply: FastifyReply): void {
-  if (request.headers.accept?.includes('text/html')) {
-    reply.header('content-security-policy', "default-src 'none'; frame-ancestors 'none'")
-    reply.code(404).type('text/html; charset=utf-8').send('<!doctype html><title>Not found</title><p>Not found</p>\n')
-  } else {
-    answerOAuthError(reply, new OAuthError('not_found', 'there is nothing at this address'))
+function notFoundWith(page: ErrorPage | undefined) {
+  return (request: FastifyRequest, reply: FastifyReply): void => {
+    if (page && request.headers.accept?.includes('text/html')) {
+      const { headers, text } = page(request.headers['accept-language'])
+      reply.code(404).headers(headers).send(text)
+    } else {
+      answerOAuthError(reply, new OAuthError('not_found', 'there is nothing at this address'))
+    }
   }
 }
 

@@ -32,10 +32,10 @@ export function isUnavailable(error: unknown): boolean {
 }
 
 /** Renders a page for browsers, in the requested language. */
-export type UnavailablePage = (acceptLanguage: string | undefined) => { headers: Record<string, string>; text: string }
+export type ErrorPage = (acceptLanguage: string | undefined) => { headers: Record<string, string>; text: string }
 
 /** Sends the 503: as a page if the caller is a browser and `page` is given, otherwise as JSON. */
-export function answerUnavailable(request: FastifyRequest, reply: FastifyReply, page?: UnavailablePage): void {
+export function answerUnavailable(request: FastifyRequest, reply: FastifyReply, page?: ErrorPage): void {
   reply.code(unavailable.status).headers(unavailable.headers)
   if (page && request.headers.accept?.includes('text/html')) {
     const { headers, text } = page(request.headers['accept-language'])
