@@ -44,6 +44,7 @@ export function createSessionEndingStore(database: Database) {
           sql: 'delete from push_subscriptions where endpoint_hash in (select value from each($1))',
           values: [endpointList],
         },
+        { sql: 'delete from push_subscriptions where uid_hash in (select value from each($1))', values: [sessionList] },
       ]
       // The first statement has no condition: if another call has ended the session at the same time, the result is the
       // same.

@@ -49,14 +49,14 @@ export function createUserSessionStore(database: Database) {
       }))
     },
 
-    /** Ends one session of a user; the tokens of the session end with it. Resolves to whether the user had such a session. */
+    /** Ends one session of a user; its tokens and the push subscriptions of its browser end with it. Resolves to whether the user had such a session. */
     async end(userId: string, id: string, now: number, announce: Change[]): Promise<boolean> {
       const rows = await database.step<{ uid_hash: string }>(
         {
           sql: 'delete from user_sessions where user_id = $1 and id = $2 returning uid_hash',
           values: [userId, id],
         },
-        { also: (ended) => ended.flatMap(({ uid_hash }) => ending(uid_hash, now)), announce },
+        { also: (ended) => ended.flatMap(({ uid_hash }) => ending(userId, uid_hash, now)), announce },
       )
       return rows.length > 0
     },
@@ -100,12 +100,13 @@ export function createUserSessionStore(database: Database) {
   }
 }
 
-function ending(uidHash: string, now: number): Statement[] {
+function ending(userId: string, uidHash: string, now: number): Statement[] {
   return [
     {
       sql: `insert into ended_sessions (uid_hash, ended_at) values ($1, $2) on conflict (uid_hash) do nothing`,
       values: [uidHash, now],
     },
     { sql: `delete from oidc_models where model = 'Session' and uid_hash = $1`, values: [uidHash] },
+    { sql: 'delete from push_subscriptions where user_id = $1 and uid_hash = $2', values: [userId, uidHash] },
   ]
 }

@@ -76,7 +76,7 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
         idHash,
         sealed: vault.seal(JSON.stringify(payload), aadOf(idHash)),
         grantHash: goesWithGrant.has(model) && payload.grantId ? fingerprint(payload.grantId) : undefined,
-        uidHash: payload.uid === undefined ? undefined : fingerprint(payload.uid),
+        uidHash: sessionOf(payload),
         clientId,
         userId,
         requestId: collected?.requestId,
@@ -107,6 +107,15 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
     },
     revokeByGrantId: (grantId) => models.removeByGrant(fingerprint(grantId)),
   }
+}
+
+/**
+ * Returns the hash of the `uid` of a session, of an interaction, or of the session with which a token ends. A token with the
+ * scope `offline_access` does not end with its session.
+ */
+function sessionOf({ uid, sessionUid, expiresWithSession }: AdapterPayload): string | undefined {
+  const session = uid ?? (expiresWithSession ? sessionUid : undefined)
+  return session === undefined ? undefined : fingerprint(session)
 }
 
 /**

@@ -37,6 +37,11 @@ const byApplication: SignOut = (stage) => stage.doorbell.users.signOut(ana.id)
 const signOuts: Record<string, SignOut> = {
   'signed out by the application': byApplication,
   'removed by the application': (stage) => stage.doorbell.users.end(ana.id),
+  'whose session ends on the page of another browser': async (stage, token) => {
+    const { sessions } = (await stage.get('/backchannel/sessions', { authorization: token })).body
+    const own = (sessions as { id: string; current: boolean }[]).find(({ current }) => current)
+    return stage.post('/backchannel/sessions/end', { id: own!.id }, await bearerOf(stage))
+  },
   'signed out everywhere on the page': (stage, token) =>
     stage.post('/backchannel/sessions/end', { everywhere: 'true' }, token),
 }

@@ -27,12 +27,13 @@ export function createPushSubscriptionStore(database: Database) {
       const { id, userId, endpointHash, sealed } = subscription
       const rows = await database.step(
         {
-          sql: `insert into push_subscriptions (id, user_id, endpoint_hash, sealed, created_at)
-                select $1, $2, $3, $4, cast($5 as bigint)
+          sql: `insert into push_subscriptions (id, user_id, endpoint_hash, sealed, created_at, uid_hash)
+                select $1, $2, $3, $4, cast($5 as bigint), ${sessionOfToken('$6')}
                 where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1)
                   and ${isSignedIn('$6')}
                 on conflict (endpoint_hash) do update
-                set user_id = excluded.user_id, sealed = excluded.sealed, created_at = excluded.created_at, used_at = null
+                set user_id = excluded.user_id, sealed = excluded.sealed, created_at = excluded.created_at, used_at = null,
+                  uid_hash = excluded.uid_hash
                 returning id`,
           values: [id, userId, endpointHash, sealed, now, tokenHash ?? null],
         },
@@ -64,7 +65,8 @@ export function createPushSubscriptionStore(database: Database) {
     },
 
     /**
-     * Removes another user's subscription with this endpoint, if the access token is valid. Resolves to whether the given user has a subscription with
+     * Removes another user's subscription with this endpoint, if the access token is valid. The given user's subscription now
+     * belongs to the session of the token. Resolves to whether the given user has a subscription with
      * this endpoint, and whether another user's subscription was removed.
      */
     async claim(
@@ -74,6 +76,12 @@ export function createPushSubscriptionStore(database: Database) {
     ): Promise<{ isSubscribed: boolean; endedAnother: boolean }> {
       const ended = await database.step({
         sql: `delete from push_subscriptions where endpoint_hash = $1 and user_id <> $2 and ${isSignedIn('$3')} returning id`,
+        values: [endpointHash, userId, tokenHash ?? null],
+      })
+      // The user may have signed in again since the browser was subscribed.
+      await database.step({
+        sql: `update push_subscriptions set uid_hash = ${sessionOfToken('$3')} where endpoint_hash = $1 and user_id = $2
+              and ${sessionOfToken('$3')} <> coalesce(uid_hash, '') returning id`,
         values: [endpointHash, userId, tokenHash ?? null],
       })
       const own = await database.read('select id from push_subscriptions where endpoint_hash = $1 and user_id = $2', [
@@ -106,3 +114,7 @@ export function createPushSubscriptionStore(database: Database) {
     },
   }
 }
+
+/** SQL: the hash of the `uid` of the session with which an access token ends, or null. @param hash SQL: the token's hash */
+const sessionOfToken = (hash: string) => `(select uid_hash from oidc_models
+  where model = 'AccessToken' and id_hash = cast(${hash} as text))`
