@@ -4,6 +4,9 @@
  *     npm run bench -- --against main~10                     fifteen rounds, both engines, about 12 minutes
  *     npm run bench -- --against v0.1.0 --only requests       one kind of work (may be repeated): requests, polls, flows
  *     npm run bench -- --against main~1 --rounds 25 --seconds 3
+ *     npm run bench -- --against main~1 --quick               a first impression: six rounds of half a second
+ *
+ * Fewer than fifteen rounds are refused without `--quick`: the interval would be too wide for a verdict.
  *
  * Each build has a server and a database on each engine; all run at the same time. A round measures one build after the
  * other, and every second round begins with the other build, so that a disturbance of the machine affects both. The
@@ -20,9 +23,11 @@ import { type BenchStage, onStage } from './stage.ts'
 export interface AgainstOptions {
   /** Any name by which git finds the commit. */
   commit: string
-  /** At least six: with fewer there is no confidence interval. Default: fifteen. */
+  /** Whether a first impression is enough, with fewer rounds than a verdict needs. */
+  quick: boolean
+  /** At least fifteen, with `quick` six. Default: the least. */
   rounds: number | undefined
-  /** Seconds that each build is measured in a round. Default: two. */
+  /** Seconds that each build is measured in a round. Default: two, with `quick` a half. */
   seconds: number | undefined
   /** Kinds of work. Default: all. */
   only: string[] | undefined
@@ -64,6 +69,10 @@ const kinds: Work[] = [
   { name: 'flows', play: { kind: 'flow', client, alg: 'ES256', approves: 'device api' } },
 ]
 
+/** A verdict needs fifteen rounds. With fewer than six there is no 95 % interval. */
+const full = { rounds: 15, seconds: 2 }
+const firstImpression = { rounds: 6, seconds: 0.5 }
+
 /** The 95 % interval of the CPU ratio must touch 1 ± this; otherwise the builds differ. */
 const levelWithin = 0.03
 
@@ -90,12 +99,16 @@ interface Compared {
 }
 
 /** Measures, prints, and writes the figures if requested. */
-export async function compareBuilds({ commit, only, write, ...given }: AgainstOptions): Promise<void> {
-  const rounds = given.rounds ?? 15
-  const seconds = given.seconds ?? 2
+export async function compareBuilds({ commit, quick, only, write, ...given }: AgainstOptions): Promise<void> {
+  const least = quick ? firstImpression : full
+  const rounds = given.rounds ?? least.rounds
+  const seconds = given.seconds ?? least.seconds
   const chosen = kinds.filter(({ name }) => only === undefined || only.includes(name))
   if (chosen.length === 0) throw new Error(`--only takes ${kinds.map(({ name }) => name).join(', ')} with --against`)
-  if (rounds < 6) throw new Error('--against takes at least 6 --rounds')
+  if (!(rounds >= least.rounds)) {
+    const other = quick ? '' : `; for a first impression, --quick accepts ${firstImpression.rounds}`
+    throw new Error(`--against${quick ? ' --quick' : ''} takes at least ${least.rounds} --rounds${other}`)
+  }
   const begin = performance.now()
   const { all, aboutPostgres } = await onStage(async (stage) => {
     const other = stage.buildOn(commit)
@@ -110,7 +123,7 @@ export async function compareBuilds({ commit, only, write, ...given }: AgainstOp
     return { all, aboutPostgres: stage.stores.aboutPostgres }
   })
   const took = Math.round((performance.now() - begin) / 1000)
-  const how = `against ${commit}, ${rounds} rounds of ${seconds} s for each build, ${connections} connections, ${took} s`
+  const how = `${quick ? 'quick run, ' : ''}against ${commit}, ${rounds} rounds of ${seconds} s for each build, ${connections} connections, ${took} s`
   const text = `## Against the build before\n\n${circumstances(aboutPostgres, how)}\n\n${tableOf(all)}`
   process.stdout.write(`${text}\n`)
   if (write) await keepSection('against', text)

@@ -289,6 +289,7 @@ if (options.against === undefined) await main()
 else
   await compareBuilds({
     commit: options.against,
+    quick: options.quick,
     rounds: options.rounds === undefined ? undefined : rounds,
     seconds: options.seconds === undefined ? undefined : seconds,
     only: options.only,

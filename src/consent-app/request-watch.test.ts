@@ -30,6 +30,19 @@ test('ten users with a hundred pages each: a change costs one read, and all hund
   assert.equal(pages.filter(({ changes }) => changes === 1).length, 100)
 })
 
+for (const users of [1, 10, 100, 1_000, 10_000]) {
+  const each = 10_000 / users
+  test(`ten thousand pages, ${each} of each user: opening costs a read for each user, a change one read`, async () => {
+    const { open, change, looks } = scene()
+    const pages = Array.from({ length: 10_000 }, (_, number) => open(`user ${number % users}`))
+    await until(() => looks.length === users)
+    change('user 0', 'new')
+    const reached = () => pages.filter(({ changes }) => changes === 1).length
+    await until(() => reached() === each)
+    assert.equal(looks.length, users + 1)
+  })
+}
+
 test('changes during a read share the next read', async () => {
   const { open, change, looks, gate } = scene()
   const page = open('ana')

@@ -105,6 +105,7 @@ export const tablesOfUser: readonly TableOfUser[] = [
 
 /** Tables with data about users that an ending does not change, and why. */
 export const untouchedByUser: Record<string, string> = {
+  ended_sessions: 'contains only hashes of sessions, removed by age; an ending must not bring a session back',
   passkey_challenges: 'only the purpose of a row names a user; valid for five minutes and only together with a session',
   sign_in_attempts: 'contains only keyed hashes, removed after a day; an ending must not reset a limit',
 }
@@ -145,6 +146,8 @@ export const tablesOfClient: readonly TableOfClient[] = [
 export const untouchedByClient: Record<string, string> = {
   clients: 'the row itself is deleted by the statement that removes the client',
   blocked_clients: "the user's own choice: a client that is registered again with this id stays blocked",
+  passkey_challenges: 'only the purpose of a row names a request of a client; valid for five minutes',
+  signed_requests: 'evidence; the rows name the request, not the client',
   denial_pauses: 'also apply to a client that is registered again with this id; removed a day after the pause',
   backchannel_auth_consent_history: 'evidence of what was decided',
   unknown_users: 'an ending must not reset a limit; removed after a minute',

@@ -60,7 +60,7 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
 
   function isFull(its: ReadonlySet<Taken> | undefined, most: number, now: number): its is ReadonlySet<Taken> {
     if (its === undefined || its.size < most) return false
-    for (const taken of its) if (taken.expiresAt <= now) giveUp(taken)
+    places.giveUpExpired(now)
     return its.size >= most
   }
 
@@ -71,8 +71,7 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
    * @throws {NoPlace} if the oldest sign-in of all networks is younger than `undisturbedMs`, or its row is not stored yet
    */
   function oneOfAll(networks: readonly string[], now: number): Taken {
-    let most: ReadonlySet<Taken> = new Set()
-    for (const its of ofNetwork.values()) if (its.size > most.size) most = its
+    const most = places.mostOfOne()
     const own = Math.max(...networks.map((network) => ofNetwork.get(network)?.size ?? 0))
     const [oldest] = most
     return own + 1 < most.size && oldest?.idHash !== undefined ? oldest : oldestOf(all, now)
@@ -120,14 +119,33 @@ function createTakenPlaces(clock: Clock) {
   const all = new Set<Taken>()
   const ofNetwork = new Map<string, Set<Taken>>()
   const byId = new Map<string, Taken>()
+  /**
+   * The sets of `ofNetwork` by their size, because this process has to find a largest one for each call that comes while it is
+   * full, and the places may belong to thousands of networks.
+   */
+  const bySize: Set<Set<Taken>>[] = []
+  let largest = 0
+  /** No place expires before this time, so that a full process does not look at all places for each call. */
+  let nextExpiry = Number.POSITIVE_INFINITY
+
+  function resize(its: Set<Taken>, change: () => unknown): void {
+    bySize[its.size]?.delete(its)
+    change()
+    bySize[its.size] ??= new Set()
+    if (its.size > 0) bySize[its.size]!.add(its)
+    largest = Math.max(largest, its.size)
+    // The size changes by one, so this finds the next size at once.
+    while (largest > 0 && bySize[largest]!.size === 0) largest -= 1
+  }
 
   function giveUp(taken: Taken): void {
     all.delete(taken)
     if (taken.idHash !== undefined) byId.delete(taken.idHash)
     for (const network of taken.networks) {
       const its = ofNetwork.get(network)
-      its?.delete(taken)
-      if (its?.size === 0) ofNetwork.delete(network)
+      if (its === undefined) continue
+      resize(its, () => its.delete(taken))
+      if (its.size === 0) ofNetwork.delete(network)
     }
   }
 
@@ -135,17 +153,29 @@ function createTakenPlaces(clock: Clock) {
     all,
     ofNetwork,
     giveUp,
+    giveUpExpired(now: number): void {
+      if (now < nextExpiry) return
+      nextExpiry = Number.POSITIVE_INFINITY
+      for (const taken of all) {
+        if (taken.expiresAt <= now) giveUp(taken)
+        else nextExpiry = Math.min(nextExpiry, taken.expiresAt)
+      }
+    },
+    /** Returns the sign-ins of a network that has the most. */
+    mostOfOne: (): ReadonlySet<Taken> => bySize[largest]?.values().next().value ?? new Set(),
     take(networks: readonly string[]): Taken {
       const taken = { networks, since: clock.now(), expiresAt: Number.POSITIVE_INFINITY }
       all.add(taken)
       for (const network of networks) {
-        const its = ofNetwork.get(network) ?? new Set()
-        ofNetwork.set(network, its.add(taken))
+        const its = ofNetwork.get(network) ?? new Set<Taken>()
+        ofNetwork.set(network, its)
+        resize(its, () => its.add(taken))
       }
       return taken
     },
     keep(taken: Taken, idHash: string, expiresAt: number): void {
       Object.assign(taken, { idHash, expiresAt })
+      nextExpiry = Math.min(nextExpiry, expiresAt)
       byId.set(idHash, taken)
     },
     ended(idHash: string): void {

@@ -10,7 +10,7 @@ import { byCommand, dora } from '../support/commands.ts'
 import { engines } from '../support/engines.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { bearerOf } from '../support/phone-app.ts'
-import { credentials, openStage, type RingingClient, type Stage } from '../support/stage.ts'
+import { credentials, newNotificationToken, openStage, type RingingClient, type Stage } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
 
 for (const engine of engines) {
@@ -133,6 +133,31 @@ for (const engine of engines) {
       )
       assert.equal((await stage.poll('kiosk', body.auth_req_id)).body.error, 'access_denied')
     })
+
+    for (const way of ['reports one of them', 'blocks the client'] as const) {
+      test(`of a push client get the denial pushed, once each, when the user ${way}; those of other users stay`, async (t) => {
+        const endpoint = await openNotificationEndpoint(t)
+        const stage = await openStage(t, { engine, till: endpoint.url })
+        const bearer = await bearerOf(stage)
+        await stage.ring('till', { login_hint: 'ben' })
+        const tokens = [newNotificationToken(), newNotificationToken(), newNotificationToken()]
+        const asked: unknown[] = []
+        for (const client_notification_token of tokens) {
+          asked.push((await stage.ring('till', { client_notification_token })).body.auth_req_id)
+        }
+        const { status } =
+          way === 'blocks the client'
+            ? await stage.post('/backchannel/block', { client_id: 'till', blocked: 'true' }, bearer)
+            : await stage.decide(await stage.newestRequest(), 'denied', { report: 'true' })
+        assert.equal(status, 200)
+        await stage.doorbell.idle()
+        const pushed = endpoint.heard.map(({ body, authorization }) => [body.auth_req_id, body.error, authorization])
+        const denied = asked.map((authReqId, index) => [authReqId, 'access_denied', `Bearer ${tokens[index]}`])
+        assert.deepEqual(pushed.toSorted(), denied.toSorted())
+        const statuses = async (name: string) => (await stage.waiting(name)).map(({ status }) => status)
+        assert.deepEqual([await statuses('ana'), await statuses('ben')], [Array(3).fill('denied'), ['pending']])
+      })
+    }
 
     test("of an application's own user are denied when the application says so; while the user is disabled, the tokens are not active", async (t) => {
       const person: User = { id: 'user-ana', email: 'ana@example.com' }

@@ -5,12 +5,14 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { decodeJwt } from 'jose'
+import { endpoints } from '../../src/routes.ts'
 import { type CreationOptions, createAuthenticator } from '../support/authenticator.ts'
 import { openBrowser } from '../support/browser.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { bearerOf, codeFor } from '../support/phone-app.ts'
 import { openPushService } from '../support/push-service.ts'
+import { routesOf } from '../support/routes.ts'
 import {
   type Answer,
   ana,
@@ -22,36 +24,9 @@ import {
   type Stage,
 } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
+import { aboutBen, besideToken } from './about-ben.ts'
 
 const modes: RingingClient[] = ['kiosk', 'northbank', 'till']
-
-/** What a caller might try in order to act as another user or client, or to get what belongs to another. */
-const aboutBen: Record<string, string> = {
-  sub: ben.id,
-  user: ben.id,
-  user_id: ben.id,
-  userId: ben.id,
-  username: ben.username,
-  account_id: ben.id,
-  accountId: ben.id,
-  subject: ben.id,
-  requested_subject: ben.id,
-  login: ben.email,
-  email: ben.email,
-  act: JSON.stringify({ sub: ben.id }),
-  claims: JSON.stringify({ id_token: { sub: { value: ben.id } } }),
-  aud: 'northbank',
-  azp: 'northbank',
-  iss: 'https://elsewhere.example',
-  client: 'northbank',
-  on_behalf_of: ben.id,
-  impersonate: ben.id,
-  ['__proto__']: ben.id,
-  constructor: ben.id,
-}
-
-/** The same at the addresses of users, where a hint or a client's id means nothing either. */
-const besideToken: Record<string, string> = { ...aboutBen, login_hint: ben.email, id_token_hint: 'x', token: 'x' }
 
 async function settledFor(as: RingingClient, stage: Stage, pushed: () => Record<string, unknown>) {
   const { body } = await stage.ring(as, aboutBen)
@@ -155,22 +130,24 @@ function typesOn({ name }: Engine): string[] {
   return name === 'sqlite' ? [form, 'application/json'] : [form]
 }
 
-/** Addresses at which users manage what belongs to them, with their own token alone. */
-const ownAddresses = [
-  '/backchannel/revoke',
-  '/backchannel/block',
-  '/backchannel/passkeys',
-  '/backchannel/passkeys/options',
-  '/backchannel/passkeys/remove',
-  '/backchannel/passkeys/confirm-options',
-  '/backchannel/user-code',
-  '/backchannel/user-code/remove',
-  '/backchannel/sessions',
-  '/backchannel/sessions/end',
-  '/backchannel/push-subscriptions',
-  '/backchannel/push-subscriptions/remove',
-  '/backchannel/push-subscriptions/claim',
+/** Addresses at which a client acts with its own credentials. All others of the device API need a token of the user. */
+const addressesOfClients: string[] = [
+  endpoints.backchannel,
+  endpoints.clientconfig,
+  endpoints.authinfo,
+  endpoints.complete,
 ]
+
+/** Addresses at which users manage what belongs to them, with their own token alone. */
+async function ownAddressesOf(stage: Stage, method: 'GET' | 'POST'): Promise<string[]> {
+  const all = (await routesOf(stage)).filter(({ url }) => url.startsWith('/backchannel/'))
+  const notAllowed = async (url: string) => (await fetch(stage.url + url, { method })).status === 405
+  const own: string[] = []
+  for (const url of new Set(all.filter((route) => route.method.includes(method)).map(({ url }) => url))) {
+    if (!addressesOfClients.includes(url) && !(await notAllowed(url))) own.push(url)
+  }
+  return own
+}
 
 for (const engine of engines) {
   describe(`data of the token's user, on ${engine.name}`, () => {
@@ -252,15 +229,17 @@ for (const engine of engines) {
       const stage = await openStage(t, { engine })
       const naming = { ...besideToken, login_hint: ana.email, user: ana.id, user_id: ana.id, sub: ana.id }
       const meant = { request_id: 'x', client_id: 'till', blocked: 'true', user_code: '4711', everywhere: 'true' }
-      for (const path of ownAddresses) {
+      const [read, changed] = [await ownAddressesOf(stage, 'GET'), await ownAddressesOf(stage, 'POST')]
+      assert.ok(changed.length >= 13 && read.length >= 4, `${changed} ${read}`)
+      for (const path of changed) {
         for (const who of [credentials.phoneService, credentials.kiosk, undefined]) {
           const { status } = await stage.post(path, { ...naming, ...meant }, who)
           assert.equal(status, 401, `POST ${path} as ${who}`)
         }
       }
-      for (const path of ['activity', 'passkeys', 'user-code', 'sessions', 'authinfo']) {
+      for (const path of [...read, endpoints.authinfo]) {
         for (const authorization of [credentials.phoneService, credentials.kiosk]) {
-          const { status } = await stage.get(`/backchannel/${path}?${new URLSearchParams(naming)}`, { authorization })
+          const { status } = await stage.get(`${path}?${new URLSearchParams(naming)}`, { authorization })
           assert.equal(status, 401, `GET ${path}`)
         }
       }

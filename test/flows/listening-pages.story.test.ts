@@ -123,12 +123,14 @@ for (const engine of engines) {
       await until(async () => (await open(sessions[2]!)) === 200)
     })
 
-    test('is the same for a user with twenty-five sessions', async (t) => {
+    test('is the same for a user with twenty-five sessions, who opens a thousand pages', async (t) => {
       const { stage } = await openHouse(t, engine, 1, limits({}))
       const sessions: string[] = []
       while (sessions.length < 25) sessions.push(await signIn(stage, 0))
-      const pages = await Promise.all(sessions.map((session) => openPage(t, stage, session)))
+      const thousand = Array.from({ length: 1000 }, (_, number) => sessions[number % 25]!)
+      const pages = await Promise.all(thousand.map((session) => openPage(t, stage, session)))
       assert.equal(pages.filter(({ status }) => status === 200).length, 20)
+      assert.equal(pages.filter(({ status }) => status === 429).length, 980)
     })
   })
 }

@@ -1,13 +1,13 @@
 /** No input leads to a 5xx: every text from outside is checked where it is read, at every address, on both engines. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
-import { fastify } from 'fastify'
 import { SignJWT } from 'jose'
 import { newSecret } from '../../src/platform/crypto.ts'
-import { collectRoutes, type KnownRoute } from '../../src/platform/http/mount.ts'
+import type { KnownRoute } from '../../src/platform/http/mount.ts'
 import { ASSERTION_TYPE, newKey, pollClient } from '../support/assertions.ts'
 import { engines } from '../support/engines.ts'
 import { bearerOf } from '../support/phone-app.ts'
+import { routesOf } from '../support/routes.ts'
 import { signedRequest } from '../support/signed-requests.ts'
 import { ana, basic, ben, CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
 
@@ -264,15 +264,6 @@ function assertNoneUnchecked({ logLines }: Stage): void {
     logLines.filter((line) => /unchecked|"level":50/.test(line)).map((line) => line.slice(0, 400)),
     [],
   )
-}
-
-async function routesOf({ doorbell }: Stage): Promise<readonly KnownRoute[]> {
-  const host = fastify()
-  const routes = collectRoutes(host)
-  await host.register(doorbell.fastify)
-  await host.ready()
-  await host.close()
-  return routes
 }
 
 function deepList(levels: number): unknown {

@@ -17,11 +17,25 @@ test('npm run bench: every server answers polls and whole flows as it should', a
 })
 
 test('npm run bench -- --against: two builds side by side, with the interval of the ratio', async (t) => {
-  const short = ['--rounds', '6', '--seconds', '0.1', '--only', 'flows']
+  const short = ['--quick', '--seconds', '0.1', '--only', 'flows']
   const said = await run(t, 'bench/run.ts', '--against', 'HEAD', ...short)
+  assert.match(said, /quick run, against HEAD, 6 rounds/)
   for (const engine of ['SQLite', 'Postgres']) {
     assert.match(said, new RegExp(`^\\| flows, ${engine} +\\|.* \\d\\.\\d{3} \\(\\d\\.\\d{3}–\\d\\.\\d{3}\\) \\|`, 'm'))
   }
+})
+
+test('npm run bench -- --against: fewer rounds than a verdict needs are refused, before anything starts', async () => {
+  const refused = async (...words: string[]) => {
+    const { code, complaint } = await finished(words, process.env)
+    assert.notEqual(code, 0, complaint)
+    return /^Error: (.*)$/m.exec(complaint)?.[1]
+  }
+  const against = ['bench/run.ts', '--against', 'HEAD', '--only', 'flows']
+  const tooFew = '--against takes at least 15 --rounds; for a first impression, --quick accepts 6'
+  assert.equal(await refused(...against, '--rounds', '14'), tooFew)
+  assert.equal(await refused(...against, '--rounds', 'many'), tooFew)
+  assert.equal(await refused(...against, '--quick', '--rounds', '5'), '--against --quick takes at least 6 --rounds')
 })
 
 test('npm run bench:attack: two builds, undisturbed and under attack', async (t) => {
@@ -57,10 +71,13 @@ async function run(t: { after(end: () => Promise<void>): void }, ...words: strin
     t.after(server.stop)
     url = server.url
   }
-  const child = spawn(process.execPath, words, {
-    env: { ...process.env, DOORBELL_BENCH_POSTGRES: url },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
+  const { code, said, complaint } = await finished(words, { ...process.env, DOORBELL_BENCH_POSTGRES: url })
+  assert.equal(code, 0, complaint)
+  return said
+}
+
+async function finished(words: string[], env: NodeJS.ProcessEnv) {
+  const child = spawn(process.execPath, words, { env, stdio: ['ignore', 'pipe', 'pipe'] })
   let [said, complaint] = ['', '']
   child.stdout.on('data', (chunk) => {
     said += chunk
@@ -68,7 +85,6 @@ async function run(t: { after(end: () => Promise<void>): void }, ...words: strin
   child.stderr.on('data', (chunk) => {
     complaint += chunk
   })
-  const code = await new Promise((resolve) => child.once('close', resolve))
-  assert.equal(code, 0, complaint)
-  return said
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve))
+  return { code, said, complaint }
 }

@@ -1,0 +1,14 @@
+/** The routes that a server really has. */
+import { fastify } from 'fastify'
+import { collectRoutes, type KnownRoute } from '../../src/platform/http/mount.ts'
+import type { Stage } from './stage.ts'
+
+/** Resolves to all routes of a running server, as its plugin adds them to another one. */
+export async function routesOf({ doorbell }: Pick<Stage, 'doorbell'>): Promise<readonly KnownRoute[]> {
+  const host = fastify()
+  const routes = collectRoutes(host)
+  await host.register(doorbell.fastify)
+  await host.ready()
+  await host.close()
+  return routes
+}
