@@ -123,7 +123,7 @@ export function killedAndStopped(engine: Engine): void {
 }
 
 async function open(t: TestContext, engine: Engine, { slow = 0 } = {}) {
-  const { url: database, drop } = await engine.fresh()
+  const { url: database, drop } = await engine.fresh({ mayHaveTables: true })
   const folder = await mkdtemp(join(tmpdir(), 'doorbell-crash-'))
   t.after(async () => {
     await drop()

@@ -51,7 +51,7 @@ const ec = () => generateKeyPairSync('ec', { namedCurve: 'P-256' })
 
 export async function openHouse(engineName: Engine['name'] = 'sqlite'): Promise<House> {
   const engine = engines.find(({ name }) => name === engineName)!
-  const { url: database, drop } = await engine.fresh()
+  const { url: database, drop } = await engine.fresh({ mayHaveTables: true })
   const port = await freePort()
   const [signer, stranger, proof] = [ec(), ec(), ec()]
   const authority = await certify({ subject: 'CN=Fuzz authority', isAuthority: true })

@@ -13,6 +13,7 @@ import { createLog } from '../../src/platform/log.ts'
 import { createStageClock, type StageClock } from './clock.ts'
 import { type Engine, engines } from './engines.ts'
 import { freePort } from './ports.ts'
+import { openWithKeys } from './signing-keys.ts'
 import { closeAfter } from './teardown.ts'
 
 export const CIBA = 'urn:openid:params:grant-type:ciba'
@@ -106,7 +107,7 @@ export const newNotificationToken = () => newSecret(24)
 
 export async function openStage(t: TestContext, options: StageOptions = {}): Promise<Stage> {
   const engine = options.engine ?? engines.find(({ name }) => name === 'sqlite')!
-  const { url: database, drop } = await engine.fresh()
+  const { url: database, drop } = await engine.fresh({ mayHaveTables: true })
   const port = options.port ?? (await freePort())
   const clock = createStageClock()
   const logLines: string[] = []
@@ -116,6 +117,7 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
     migrate: true,
     log: createLog('debug', { write: (line) => void logLines.push(line) }),
     passwords: { cost: cheapCost },
+    openDatabase: openWithKeys({ secret: config.secret, clock }),
     ...options.parts,
   }
 
