@@ -16,7 +16,8 @@ import { makeScratch } from './support/scratch.ts'
 import { makeTemplates } from './support/templates.ts'
 
 const everything = ['src/**/*.test.ts', 'test/**/*.test.ts']
-const usual = ['--test-concurrency=2', '--test-timeout=300000']
+/** One more file at a time than a small machine has cores: tests that kill servers, or let calls time out, wait a lot. */
+const usual = ['--test-concurrency=3', '--test-timeout=300000']
 
 const { flags, patterns } = sort(process.argv.slice(2))
 const files = globSync(patterns.length > 0 ? patterns.map(withinFolder) : everything, {

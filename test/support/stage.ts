@@ -10,6 +10,7 @@ import { loadConfig } from '../../src/config/load.ts'
 import { createDoorbell, type Doorbell, type DoorbellOptions } from '../../src/doorbell.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { createLog } from '../../src/platform/log.ts'
+import { createScryptThreads } from '../../src/user/password/scrypt-threads.ts'
 import { createStageClock, type StageClock } from './clock.ts'
 import { type Engine, engines } from './engines.ts'
 import { freePort } from './ports.ts'
@@ -38,6 +39,9 @@ export const ben = { id: 'user-ben', username: 'ben', email: 'ben@example.com', 
 
 /** Passwords in tests use a cheap hash, because a real one takes half a second. */
 export const cheapCost = { N: 2 ** 10, r: 8, p: 1 }
+
+/** All servers of a test file share these threads: to start a thread takes longer than a cheap hash. */
+const { scrypt } = createScryptThreads()
 
 export interface StageOptions {
   engine?: Engine
@@ -116,7 +120,7 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
     clock,
     migrate: true,
     log: createLog('debug', { write: (line) => void logLines.push(line) }),
-    passwords: { cost: cheapCost },
+    passwords: { cost: cheapCost, scrypt },
     openDatabase: openWithKeys({ secret: config.secret, clock }),
     ...options.parts,
   }
