@@ -12,9 +12,12 @@ import { constants } from 'node:os'
 import { needChromium } from './support/chromium-program.ts'
 import { compileCache } from './support/compile-cache.ts'
 import { startPostgres } from './support/postgres.ts'
+import { makeScratch } from './support/scratch.ts'
+import { makeTemplates } from './support/templates.ts'
 
 const everything = ['src/**/*.test.ts', 'test/**/*.test.ts']
-const usual = ['--test-concurrency=2', '--test-timeout=300000']
+/** One more file at a time than a small machine has cores: tests that kill servers, or let calls time out, wait a lot. */
+const usual = ['--test-concurrency=3', '--test-timeout=300000']
 
 const { flags, patterns } = sort(process.argv.slice(2))
 const files = globSync(patterns.length > 0 ? patterns.map(withinFolder) : everything, {
@@ -27,20 +30,28 @@ if (files.length === 0) {
 process.exitCode = await runTests(files.sort())
 
 async function runTests(files: string[]): Promise<number> {
-  const env: NodeJS.ProcessEnv = { NODE_COMPILE_CACHE: compileCache, ...process.env }
+  process.env.NODE_COMPILE_CACHE ??= compileCache
   if (files.some((file) => file.endsWith('.browser.test.ts'))) {
     try {
-      env.DOORBELL_TEST_CHROMIUM = needChromium()
+      process.env.DOORBELL_TEST_CHROMIUM = needChromium()
     } catch (error) {
       console.error((error as Error).message)
       return 1
     }
   }
-  const server = env.DOORBELL_TEST_POSTGRES ? undefined : await startPostgres()
+  const scratch = await makeScratch()
+  process.env.TMPDIR = scratch.folder
+  const server = process.env.DOORBELL_TEST_POSTGRES ? undefined : await startPostgres()
+  if (server) process.env.DOORBELL_TEST_POSTGRES = server.url
   try {
-    return await runNode(files, { ...env, ...(server && { DOORBELL_TEST_POSTGRES: server.url }) })
+    const templates = await makeTemplates(scratch.folder)
+    const code = await runNode(files, { ...process.env, ...templates.env })
+    // A server of our own is removed as a whole.
+    if (!server) await templates.drop()
+    return code
   } finally {
     await server?.stop()
+    await scratch.remove()
   }
 }
 

@@ -75,7 +75,7 @@ const downhill = [
   'platform',
 ]
 
-/** They know no more of the server than a stranger does: the app can be the host's own, and the demo's till is a client. */
+/** They use the server only through its public addresses: the app can be the host's own, and the demo's till is a client. */
 const knowsOnlyThePlatform = ['consent-app', 'demo']
 
 function importsOf(file: string): string[] {

@@ -14,7 +14,7 @@ import {
   seesHeading,
   signInAs,
 } from '../support/chromium.ts'
-import { collect, playedBy, type Rung, refusalOf } from '../support/foreign-client.ts'
+import { type Acknowledgement, collect, playedBy, refusalOf } from '../support/foreign-client.ts'
 import { openMailServer } from '../support/mail-server.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { ana, ben, newNotificationToken, openStage, type RingingClient, type Stage } from '../support/stage.ts'
@@ -26,9 +26,9 @@ describe('Ana gets a mail about a request, follows its link, signs in and approv
   test('Kiosk polls and gets tokens', async (t) => {
     const { stage, mails } = await openHouse(t)
     const client = await playedBy(stage, 'kiosk')
-    const rung = await ring(client, 'kiosk')
+    const response = await sendRequest(client, 'kiosk')
     await approveFromMail(t, stage, mails, 'Kiosk')
-    const claims = (await collect(client, rung)).claims()!
+    const claims = (await collect(client, response)).claims()!
     assert.deepEqual([claims.sub, claims.amr], [ana.id, ['pwd']])
     assert.ok(Math.abs(Number(claims.auth_time) - Date.now() / 1000) < 60, 'auth_time is that of the sign-in')
   })
@@ -36,20 +36,20 @@ describe('Ana gets a mail about a request, follows its link, signs in and approv
   test('Northbank gets a ping and redeems the tokens', async (t) => {
     const { stage, mails, northbank } = await openHouse(t)
     const client = await playedBy(stage, 'northbank')
-    const rung = await ring(client, 'northbank')
+    const response = await sendRequest(client, 'northbank')
     await approveFromMail(t, stage, mails, 'Northbank')
     const [ping] = await northbank.hears(1)
-    assert.deepEqual(ping!.body, { auth_req_id: rung.auth_req_id })
-    assert.equal((await collect(client, rung)).claims()!.sub, ana.id)
+    assert.deepEqual(ping!.body, { auth_req_id: response.auth_req_id })
+    assert.equal((await collect(client, response)).claims()!.sub, ana.id)
   })
 
   test('Till gets the tokens by push', async (t) => {
     const { stage, mails, till } = await openHouse(t)
     const client = await playedBy(stage, 'till')
-    const rung = await ring(client, 'till')
+    const response = await sendRequest(client, 'till')
     await approveFromMail(t, stage, mails, 'Till')
     const [push] = await till.hears(1)
-    assert.equal(push!.body.auth_req_id, rung.auth_req_id)
+    assert.equal(push!.body.auth_req_id, response.auth_req_id)
     const userinfo = await openid.fetchUserInfo(client, String(push!.body.access_token), ana.id)
     assert.equal(userinfo.sub, ana.id)
   })
@@ -57,17 +57,17 @@ describe('Ana gets a mail about a request, follows its link, signs in and approv
 
 describe('Ana denies', () => {
   test('Deny is as easy to reach as Approve, and the client gets the denial', async (t) => {
-    const { client, rung, page } = await looking(t)
+    const { client, response, page } = await looking(t)
     await press(page, says('approve.deny'))
     await seesHeading(page, says('outcome.denied_title'))
-    assert.equal((await refusalOf(collect(client, rung))).error, 'access_denied')
+    assert.equal((await refusalOf(collect(client, response))).error, 'access_denied')
   })
 
   test('"this was not me" denies, and her history records the report', async (t) => {
-    const { client, rung, page } = await looking(t)
+    const { client, response, page } = await looking(t)
     await press(page, says('approve.not_me'))
     await seesHeading(page, says('outcome.reported_title'))
-    assert.equal((await refusalOf(collect(client, rung))).error, 'access_denied')
+    assert.equal((await refusalOf(collect(client, response))).error, 'access_denied')
     await page
       .getByRole('link', { name: says('app.activity') })
       .first()
@@ -84,14 +84,14 @@ describe('expiry, and other users', () => {
     await page.goto(stage.url)
     await signInAs(page, ana)
     const client = await playedBy(stage, 'kiosk')
-    const rung = await ring(client, 'kiosk', { requested_expiry: '4' })
+    const response = await sendRequest(client, 'kiosk', { requested_expiry: '4' })
     await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
     await seesHeading(page, says('approve.title', kiosk))
     const left = page.locator('[data-countdown]')
     await left.filter({ hasNotText: String(await left.textContent()) }).waitFor()
     await seesHeading(page, says('outcome.expired_title'))
     assert.equal(await page.getByRole('button', { name: says('approve.approve') }).count(), 0)
-    assert.equal((await refusalOf(collect(client, rung))).error, 'expired_token')
+    assert.equal((await refusalOf(collect(client, response))).error, 'expired_token')
   })
 
   test('the link of a decided request shows that it was decided', async (t) => {
@@ -107,7 +107,7 @@ describe('expiry, and other users', () => {
     const stage = await openStage(t)
     const browser = await openChromium(t)
     const client = await playedBy(stage, 'kiosk')
-    const rung = await ring(client, 'kiosk')
+    const response = await sendRequest(client, 'kiosk')
     const link = `${stage.url}/approve/${await stage.newestRequest()}`
     const [one, other] = [await browser.newPage(), await browser.newPage()]
     await one.goto(link)
@@ -118,10 +118,10 @@ describe('expiry, and other users', () => {
     const already = says('outcome.already_title')
     if (denying === already) {
       assert.equal(approving, says('outcome.approved_title'))
-      assert.equal((await collect(client, rung)).claims()!.sub, ana.id)
+      assert.equal((await collect(client, response)).claims()!.sub, ana.id)
     } else {
       assert.deepEqual([approving, denying], [already, says('outcome.denied_title')])
-      assert.equal((await refusalOf(collect(client, rung))).error, 'access_denied')
+      assert.equal((await refusalOf(collect(client, response))).error, 'access_denied')
     }
   })
 
@@ -138,7 +138,7 @@ describe('expiry, and other users', () => {
   test("Ben opens Ana's link: he sees only that it is not his; she signs in and decides", async (t) => {
     const stage = await openStage(t)
     const client = await playedBy(stage, 'kiosk')
-    const rung = await ring(client, 'kiosk')
+    const response = await sendRequest(client, 'kiosk')
     const page = await openWindow(t)
     await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
     await signInAs(page, ben)
@@ -152,7 +152,7 @@ describe('expiry, and other users', () => {
     await seesHeading(page, says('approve.title', kiosk))
     await press(page, says('approve.approve'))
     await seesHeading(page, says('outcome.approved_title'))
-    assert.equal((await collect(client, rung)).claims()!.sub, ana.id)
+    assert.equal((await collect(client, response)).claims()!.sub, ana.id)
   })
 
   test('after a sign-out the next user must sign in, and sees nothing of the previous user', async (t) => {
@@ -180,7 +180,11 @@ async function openHouse(t: TestContext) {
   return { stage, mails: server.mails, northbank, till }
 }
 
-function ring(client: openid.Configuration, as: RingingClient, more: Record<string, string> = {}): Promise<Rung> {
+function sendRequest(
+  client: openid.Configuration,
+  as: RingingClient,
+  more: Record<string, string> = {},
+): Promise<Acknowledgement> {
   return openid.initiateBackchannelAuthentication(client, {
     scope: 'openid',
     login_hint: ana.email,
@@ -212,13 +216,13 @@ async function approveFromMail(
 /** Ana, signed in, views a request of Kiosk. */
 async function looking(
   t: TestContext,
-): Promise<{ stage: Stage; client: openid.Configuration; rung: Rung; page: Page }> {
+): Promise<{ stage: Stage; client: openid.Configuration; response: Acknowledgement; page: Page }> {
   const stage = await openStage(t)
   const client = await playedBy(stage, 'kiosk')
-  const rung = await ring(client, 'kiosk')
+  const response = await sendRequest(client, 'kiosk')
   const page = await openWindow(t)
   await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
   await signInAs(page, ana)
   await seesHeading(page, says('approve.title', kiosk))
-  return { stage, client, rung, page }
+  return { stage, client, response, page }
 }

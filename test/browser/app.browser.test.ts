@@ -53,14 +53,14 @@ describe('activity', () => {
   test('Ana revokes access: the tokens are invalid from then on', async (t) => {
     const { stage, page } = await atHome(t)
     const client = await playedBy(stage, 'kiosk')
-    const rung = await openid.initiateBackchannelAuthentication(client, {
+    const response = await openid.initiateBackchannelAuthentication(client, {
       scope: 'openid offline_access',
       login_hint: ana.email,
       binding_message: 'Parking',
     })
     await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
     await press(page, says('approve.approve'))
-    const tokens = await collect(client, rung)
+    const tokens = await collect(client, response)
     assert.equal((await openid.tokenIntrospection(client, tokens.access_token)).active, true)
 
     await page.goto(`${stage.url}/activity`)
@@ -107,7 +107,7 @@ describe('passkeys', () => {
     await seesHeading(page, says('waiting.title'))
 
     const client = await playedBy(stage, 'kiosk')
-    const rung = await openid.initiateBackchannelAuthentication(client, {
+    const response = await openid.initiateBackchannelAuthentication(client, {
       scope: 'openid',
       login_hint: 'ana',
       acr_values: 'phr',
@@ -116,7 +116,7 @@ describe('passkeys', () => {
     // No confirmation: she has just signed in with it.
     await press(page, says('approve.approve'))
     await seesHeading(page, says('outcome.approved_title'))
-    assert.equal((await collect(client, rung)).claims()!.acr, 'phr')
+    assert.equal((await collect(client, response)).claims()!.acr, 'phr')
   })
 
   test('signed in with a password, she approves with a passkey where one is required', async (t) => {
@@ -124,7 +124,7 @@ describe('passkeys', () => {
     const authenticator = await plugInAuthenticator(page)
     await addPasskey(page, stage)
     const client = await playedBy(stage, 'kiosk')
-    const rung = await openid.initiateBackchannelAuthentication(client, {
+    const response = await openid.initiateBackchannelAuthentication(client, {
       scope: 'openid',
       login_hint: 'ana',
       acr_values: 'phr',
@@ -144,7 +144,7 @@ describe('passkeys', () => {
       page.getByRole('button', { name: says('approve.confirm_passkey') }).click(),
     ])
     await seesHeading(page, says('outcome.approved_title'))
-    const claims = (await collect(client, rung)).claims()!
+    const claims = (await collect(client, response)).claims()!
     assert.equal(claims.acr, 'phr')
     assert.ok((claims.amr as string[]).includes('hwk') || (claims.amr as string[]).includes('pop'), String(claims.amr))
   })
@@ -178,24 +178,24 @@ describe('number matching', () => {
 
   test('the right number approves', async (t) => {
     const { stage, page } = await atHome(t, config)
-    const rung = await stage.ring('kiosk', { binding_message: '4711' })
+    const response = await stage.ring('kiosk', { binding_message: '4711' })
     await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
     const numbers = await page.locator('button.number').allTextContents()
     assert.equal(numbers.length, 3)
     assert.deepEqual(numbers, numbers.toSorted(), 'their order reveals nothing')
     await press(page, '4711')
     await seesHeading(page, says('outcome.approved_title'))
-    assert.equal((await stage.poll('kiosk', rung.body.auth_req_id)).status, 200)
+    assert.equal((await stage.poll('kiosk', response.body.auth_req_id)).status, 200)
   })
 
   test('a wrong one denies, and the page says so', async (t) => {
     const { stage, page } = await atHome(t, config)
-    const rung = await stage.ring('kiosk', { binding_message: '4711' })
+    const response = await stage.ring('kiosk', { binding_message: '4711' })
     await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
     const numbers = await page.locator('button.number').allTextContents()
     await press(page, numbers.find((number) => number !== '4711')!)
     await seesHeading(page, says('outcome.wrong_number_title'))
-    assert.equal((await stage.poll('kiosk', rung.body.auth_req_id)).body.error, 'access_denied')
+    assert.equal((await stage.poll('kiosk', response.body.auth_req_id)).body.error, 'access_denied')
   })
 })
 

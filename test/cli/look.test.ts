@@ -44,13 +44,13 @@ describe('beside a server', () => {
       }),
     )
     server = await terminal.serve([])
-    await ring('Transfer 100')
+    await sendRequest('Transfer 100')
     await terminal.run(['device', '--user', 'ana', '--approve', 'latest'])
     await northbank.hears(1)
-    await ring('Transfer 200')
+    await sendRequest('Transfer 200')
   })
 
-  async function ring(message: string): Promise<void> {
+  async function sendRequest(message: string): Promise<void> {
     const answer = await fetch(`http://localhost:${port}/backchannel/authorize`, {
       method: 'POST',
       headers: { authorization: `Basic ${Buffer.from(`northbank:${secret}`).toString('base64')}` },

@@ -25,12 +25,12 @@ describe('the three terminals of a new user', () => {
     server = await first.serve(['--demo', '--port', String(port)])
   })
 
-  const ring = (client: string, user: string, ...more: string[]) =>
+  const sendRequest = (client: string, user: string, ...more: string[]) =>
     second.start(['request', '--client', client, '--login-hint', user, ...issuer, ...more])
   const answer = (user: string, ...how: string[]) => third.run(['device', '--user', user, ...issuer, '--wait', ...how])
 
   test('the till sends a request, Alice approves, and the tokens are shown', async () => {
-    const request = ring('demo-till', 'alice@example.com', '--binding-message', 'Coffee 4.20')
+    const request = sendRequest('demo-till', 'alice@example.com', '--binding-message', 'Coffee 4.20')
     await request.says(/Waiting for the decision/)
 
     const waiting = await answer('alice', '--list')
@@ -54,7 +54,7 @@ describe('the three terminals of a new user', () => {
     ['demo-bank', 'push'],
   ] as const) {
     test(`${mode}: the exit code is 0 for approved, 2 for denied, 3 for expired`, async () => {
-      const approved = ring(client, 'bob', '--scope', 'openid offline_access', '--json')
+      const approved = sendRequest(client, 'bob', '--scope', 'openid offline_access', '--json')
       assert.equal((await answer('bob', '--approve', 'latest')).code, 0)
       const { code, stdout, stderr } = await approved.ended
       assert.equal(code, 0, stderr)
@@ -65,27 +65,27 @@ describe('the three terminals of a new user', () => {
       assert.equal(typeof result.tokens.access_token, 'string')
       assert.match(stderr, /Waiting/)
 
-      const denied = ring(client, 'bob', '--json')
+      const denied = sendRequest(client, 'bob', '--json')
       assert.equal((await answer('bob', '--deny', 'latest')).code, 0)
       const no = await denied.ended
       assert.equal(no.code, 2, no.stderr)
       assert.equal(JSON.parse(no.stdout).outcome, 'denied')
 
-      const late = await ring(client, 'carol', '--requested-expiry', '1').ended
+      const late = await sendRequest(client, 'carol', '--requested-expiry', '1').ended
       assert.equal(late.code, 3, late.stderr)
       assert.match(late.stdout, /Expired: the user did not answer in time/)
     })
   }
 
   test('a request that is decided already, or about another user, is an error in plain words', async () => {
-    const request = ring('demo-till', 'alice')
+    const request = sendRequest('demo-till', 'alice')
     await request.says(/Waiting/)
     const waiting = await third.json(['device', '--user', 'alice', ...issuer])
     const [{ request_id: id }] = waiting.requests as [{ request_id: string }]
 
-    const stranger = await answer('carol', '--approve', id)
-    assert.equal(stranger.code, 1)
-    assert.match(stranger.stderr, /No request \S+ is waiting for carol/)
+    const forAnother = await answer('carol', '--approve', id)
+    assert.equal(forAnother.code, 1)
+    assert.match(forAnother.stderr, /No request \S+ is waiting for carol/)
 
     await answer('alice', '--deny', id)
     const again = await answer('alice', '--approve', id)
@@ -113,14 +113,14 @@ describe('the three terminals of a new user', () => {
   })
 
   test('an error of the provider is shown in its words, with advice', async () => {
-    const nobody = ring('demo-till', 'nobody', '--json')
+    const nobody = sendRequest('demo-till', 'nobody', '--json')
     const { code, stdout, stderr } = await nobody.ended
     assert.equal(code, 1)
     assert.match(stderr, /unknown_user_id/)
     assert.match(stderr, /doorbell user list/)
     assert.equal(JSON.parse(stdout).error, 'unknown_user_id')
 
-    const wrong = await ring('demo-till', 'alice', '--client-secret', 'wrong').ended
+    const wrong = await sendRequest('demo-till', 'alice', '--client-secret', 'wrong').ended
     assert.equal(wrong.code, 1)
     assert.match(wrong.stderr, /invalid_client/)
   })

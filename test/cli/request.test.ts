@@ -16,7 +16,7 @@ interface OddProvider {
   issuer: string
   /** The time of each poll, and the authentication request. */
   polls: number[]
-  rung: Promise<Form>
+  received: Promise<Form>
   idToken(claims: object): Promise<string>
 }
 
@@ -26,7 +26,7 @@ async function openProvider(
   replies: (provider: OddProvider) => Promise<Reply>[] | Reply[],
 ): Promise<OddProvider> {
   const { publicKey, privateKey } = await generateKeyPair('ES256')
-  const rung = Promise.withResolvers<Form>()
+  const received = Promise.withResolvers<Form>()
   const server = createServer(async (request, response) => {
     const form = await readForm(request)
     const { status, headers = {}, body } = await answer(request.url!, form)
@@ -41,7 +41,7 @@ async function openProvider(
   const provider: OddProvider = {
     issuer,
     polls: [],
-    rung: rung.promise,
+    received: received.promise,
     idToken: (claims) =>
       new SignJWT({ iss: issuer, aud: 'till', sub: 'ana', ...claims })
         .setProtectedHeader({ alg: 'ES256', kid: 'one' })
@@ -64,7 +64,7 @@ async function openProvider(
       case '/jwks':
         return ok({ keys: [{ ...(await exportJWK(publicKey)), kid: 'one', alg: 'ES256' }] })
       case '/ring':
-        rung.resolve(form)
+        received.resolve(form)
         return ok({ auth_req_id: 'the-request', expires_in: 60, interval: 1 })
       default:
         provider.polls.push(performance.now())
@@ -137,7 +137,7 @@ test('a push: unknown callers are ignored, and tokens that do not match the ID t
   const port = await freePort()
   const provider = await openProvider(t, () => [ok({})])
   const request = terminal.start([...played(provider.issuer), '--mode', 'push', '--callback-port', String(port)])
-  const { client_notification_token: token } = await provider.rung
+  const { client_notification_token: token } = await provider.received
   const push = async (bearer: string, claims: object) => {
     const id_token = await provider.idToken(claims)
     return fetch(`http://127.0.0.1:${port}/anything`, {
@@ -147,7 +147,7 @@ test('a push: unknown callers are ignored, and tokens that do not match the ID t
     })
   }
   await request.says(/Waiting/)
-  await push('a-stranger', {})
+  await push('another-token', {})
   await push(token!, { at_hash: 'wrong', 'urn:openid:params:jwt:claim:auth_req_id': 'the-request' })
   const { code, stderr } = await request.ended
   assert.equal(code, 1)
@@ -159,7 +159,7 @@ test('a pushed ID token that the provider has not signed is rejected', async (t)
   const port = await freePort()
   const provider = await openProvider(t, () => [ok({})])
   const request = terminal.start([...played(provider.issuer), '--mode', 'push', '--callback-port', String(port)])
-  const { client_notification_token: token } = await provider.rung
+  const { client_notification_token: token } = await provider.received
   await request.says(/Waiting/)
   const id_token = (await provider.idToken({})).replace(/.{20}$/, 'A'.repeat(20))
   await fetch(`http://127.0.0.1:${port}/`, {

@@ -162,12 +162,12 @@ test('SIGTERM: even with hanging connections the server exits with 0 in time, an
   })
   const server = await terminal.serve([])
   const authorization = `Basic ${Buffer.from('bank:a-secret-of-the-bank').toString('base64')}`
-  const rung = await fetch(`http://localhost:${port}/backchannel/authorize`, {
+  const response = await fetch(`http://localhost:${port}/backchannel/authorize`, {
     method: 'POST',
     headers: { authorization },
     body: new URLSearchParams({ scope: 'openid', login_hint: 'ana', client_notification_token: 'a'.repeat(32) }),
   })
-  assert.equal(rung.status, 200)
+  assert.equal(response.status, 200)
   assert.equal((await terminal.run(['device', '--user', 'ana', '--approve', 'latest'])).code, 0)
   await bank.hears(1)
 

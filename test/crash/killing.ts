@@ -23,7 +23,7 @@ import { until } from '../support/until.ts'
 const kills = Number(process.env.DOORBELL_TEST_KILLS ?? 50)
 
 /** A request whose client is notified, and what the test expects of it. */
-interface Rung {
+interface NotifiedRequest {
   client: 'northbank' | 'till'
   authReqId: string
   requestId: string
@@ -50,22 +50,22 @@ export function killedAndStopped(engine: Engine): void {
       const world = await open(t, engine)
       let server = await world.start()
       t.after(() => server.kill())
-      const all: Rung[] = []
+      const all: NotifiedRequest[] = []
       const count = { decidedBeforeDelivery: 0, afterDelivery: 0, answerLostButDecided: 0, answerLostAndPending: 0 }
 
       for (let round = 0; round < kills; round++) {
-        const rung = await Promise.all([world.ring('northbank'), world.ring('till')])
-        all.push(...rung)
-        const answers = rung.map((one) => world.decide(one).catch(() => undefined))
+        const both = await Promise.all([world.sendRequest('northbank'), world.sendRequest('till')])
+        all.push(...both)
+        const answers = both.map((one) => world.decide(one).catch(() => undefined))
         // In every second round the user has already received the response.
         if (round % 2) await Promise.all(answers)
         await pause(Math.random() * 15)
         await server.kill()
 
         const known = await Promise.all(answers)
-        const called = rung.map(({ authReqId }) => world.calls.has(authReqId))
+        const called = both.map(({ authReqId }) => world.calls.has(authReqId))
         server = await world.start()
-        for (const [index, one] of rung.entries()) {
+        for (const [index, one] of both.entries()) {
           const answered = known[index]?.status === 200
           const status = await world.statusOf(one)
           const stands = status === one.wanted || (status === 'redeemed' && one.client === 'till')
@@ -93,12 +93,12 @@ export function killedAndStopped(engine: Engine): void {
       const world = await open(t, engine, { slow: 200 })
       let server = await world.start()
       t.after(() => server.kill())
-      const decided: Rung[] = []
+      const decided: NotifiedRequest[] = []
       let stopping = false
 
       async function load(): Promise<void> {
         while (!stopping) {
-          const one = await world.ring(decided.length % 2 ? 'till' : 'northbank').catch(() => undefined)
+          const one = await world.sendRequest(decided.length % 2 ? 'till' : 'northbank').catch(() => undefined)
           const answer = one && (await world.decide(one).catch(() => undefined))
           if (answer?.status === 200) decided.push(one!)
         }
@@ -123,7 +123,7 @@ export function killedAndStopped(engine: Engine): void {
 }
 
 async function open(t: TestContext, engine: Engine, { slow = 0 } = {}) {
-  const { url: database, drop } = await engine.fresh()
+  const { url: database, drop } = await engine.fresh({ mayHaveTables: true })
   const folder = await mkdtemp(join(tmpdir(), 'doorbell-crash-'))
   t.after(async () => {
     await drop()
@@ -195,7 +195,7 @@ function callServer(url: string) {
   }
 
   return {
-    async ring(client: Rung['client']): Promise<Rung> {
+    async sendRequest(client: NotifiedRequest['client']): Promise<NotifiedRequest> {
       const notificationToken = newNotificationToken()
       const form = { scope: 'openid', login_hint: 'ana', client_notification_token: notificationToken }
       const { status, body } = await post('/backchannel/authorize', form, credentials[client])
@@ -204,14 +204,14 @@ function callServer(url: string) {
       const requestId = String((await described(authReqId)).request_id)
       return { client, authReqId, requestId, notificationToken, wanted: Math.random() < 0.75 ? 'approved' : 'denied' }
     },
-    decide: ({ requestId, wanted }: Rung) =>
+    decide: ({ requestId, wanted }: NotifiedRequest) =>
       post(
         '/backchannel/complete',
         { login_hint: 'ana', request_id: requestId, status: wanted },
         credentials.phoneService,
       ),
-    statusOf: async ({ authReqId }: Rung) => (await described(authReqId)).status,
-    poll: ({ client, authReqId }: Rung) =>
+    statusOf: async ({ authReqId }: NotifiedRequest) => (await described(authReqId)).status,
+    poll: ({ client, authReqId }: NotifiedRequest) =>
       post('/oauth/token', { grant_type: CIBA, auth_req_id: authReqId }, credentials[client]),
     async userOf(accessToken: unknown): Promise<unknown> {
       const response = await fetch(`${url}/oauth/userinfo`, { headers: { authorization: `Bearer ${accessToken}` } })
@@ -229,7 +229,7 @@ interface Witnesses {
 /** What must hold in the end, whatever happened to the server. */
 function whatMustHold({ calls, server: { poll, userOf }, read }: Witnesses) {
   return {
-    async everybodyTold(all: Rung[]): Promise<void> {
+    async everybodyTold(all: NotifiedRequest[]): Promise<void> {
       const untold = () =>
         all.filter(({ authReqId }) => !calls.get(authReqId)?.some(({ answered }) => answered === 204))
       await until(() => untold().length === 0, 90_000).catch(() => {})
@@ -245,7 +245,7 @@ function whatMustHold({ calls, server: { poll, userOf }, read }: Witnesses) {
     },
 
     /** The client was notified of the stored outcome, and its tokens work. */
-    async provesRight(one: Rung): Promise<void> {
+    async provesRight(one: NotifiedRequest): Promise<void> {
       const told = calls.get(one.authReqId)!
       for (const { text, authorization } of told) {
         assert.equal(text, told[0]!.text, 'every attempt says the same')
@@ -265,7 +265,7 @@ function whatMustHold({ calls, server: { poll, userOf }, read }: Witnesses) {
       else assert.equal(await userOf(said.access_token), 'user-ana')
     },
 
-    async tablesAgree(all: Rung[]): Promise<void> {
+    async tablesAgree(all: NotifiedRequest[]): Promise<void> {
       const history = await read<{ request_id: string; outcome: string }>(
         'select request_id, outcome from backchannel_auth_consent_history order by request_id',
       )

@@ -135,7 +135,7 @@ type Endpoint = Awaited<ReturnType<typeof openNotificationEndpoint>>
 
 /** Approved, denied, expired; poll, ping, push; refresh, userinfo, introspection, revocation; a user who signs in. */
 async function playWell(stage: Stage, tap: Wiretap, endpoint: Endpoint, assertions: Assertions): Promise<string> {
-  const ring = (as: 'kiosk' | 'northbank' | 'till', more = {}) =>
+  const sendRequest = (as: 'kiosk' | 'northbank' | 'till', more = {}) =>
     stage.ring(as, { login_hint: phone, scope: 'openid email offline_access', ...more })
   const decide = async (authReqId: unknown, status: 'approved' | 'denied') => {
     const asked = { login_hint: phone, auth_req_id: String(authReqId) }
@@ -149,9 +149,9 @@ async function playWell(stage: Stage, tap: Wiretap, endpoint: Endpoint, assertio
   const requestIds: string[] = []
   for (const client of ['kiosk', 'northbank', 'till'] as const) {
     const [approved, denied, expired] = [
-      await ring(client),
-      await ring(client),
-      await ring(client, { requested_expiry: '60' }),
+      await sendRequest(client),
+      await sendRequest(client),
+      await sendRequest(client, { requested_expiry: '60' }),
     ]
     requestIds.push(
       await decide(approved.body.auth_req_id, 'approved'),
@@ -170,14 +170,14 @@ async function playWell(stage: Stage, tap: Wiretap, endpoint: Endpoint, assertio
     for (const path of ['/oauth/introspect', '/oauth/revoke']) {
       await stage.post(path, { token: String(again.body.access_token) }, credentials[client])
     }
-    await ring(client, { login_hint: '', id_token_hint: String(tokens.id_token) })
+    await sendRequest(client, { login_hint: '', id_token_hint: String(tokens.id_token) })
   }
   for (const [name, assertion] of Object.entries(assertions)) {
     const form = { scope: 'openid offline_access', login_hint: phone }
-    const rung = await stage.post('/backchannel/authorize', { ...form, ...asserted(await assertion()) })
-    assert.equal(rung.status, 200, `${name}: ${rung.text}`)
-    await decide(rung.body.auth_req_id, 'approved')
-    const poll = { grant_type: CIBA, auth_req_id: String(rung.body.auth_req_id) }
+    const response = await stage.post('/backchannel/authorize', { ...form, ...asserted(await assertion()) })
+    assert.equal(response.status, 200, `${name}: ${response.text}`)
+    await decide(response.body.auth_req_id, 'approved')
+    const poll = { grant_type: CIBA, auth_req_id: String(response.body.auth_req_id) }
     const tokens = await stage.post('/oauth/token', { ...poll, ...asserted(await assertion()) })
     assert.equal(tokens.status, 200, `${name}: ${tokens.text}`)
     const refresh = { grant_type: 'refresh_token', refresh_token: String(tokens.body.refresh_token) }
@@ -195,7 +195,7 @@ async function playWell(stage: Stage, tap: Wiretap, endpoint: Endpoint, assertio
     204,
   )
   for (const client of ['northbank', 'till', 'northbank', 'till'] as const) {
-    await decide((await ring(client)).body.auth_req_id, 'approved')
+    await decide((await sendRequest(client)).body.auth_req_id, 'approved')
     await stage.doorbell.idle()
   }
   stage.clock.advance(61_000)
@@ -219,26 +219,29 @@ async function playBank(stage: Stage, tap: Wiretap, key: KeyHolder): Promise<voi
     new SignJWT({ iss: finder, aud: stage.url, sub: ana.id, iat: now(), exp: now() + 60, ...claims })
       .setProtectedHeader({ alg: 'ES256', kid: 'its-key' })
       .sign(key.privateKey)
-  const ring = async (form: Record<string, string>, as = 'booth') => {
+  const sendRequest = async (form: Record<string, string>, as = 'booth') => {
     stage.clock.advance(1)
     return (await stage.post('/backchannel/authorize', { scope: 'openid', ...form }, basic(as, boothSecret))).status
   }
 
   const bearer = `Bearer ${(await signIn(stage)).access_token}`
-  assert.equal(await ring({ login_hint: 'ana', user_code: codes.configured }), 200)
+  assert.equal(await sendRequest({ login_hint: 'ana', user_code: codes.configured }), 200)
   for (const user_code of ['', ana.password, codes.chosen]) {
     await stage.post('/backchannel/user-code', { user_code, present_code: codes.configured }, bearer)
   }
-  assert.equal(await ring({ login_hint: 'ana', user_code: secret('a wrong user code') }), 400)
-  assert.equal(await ring({ login_hint_token: await hint({}), user_code: codes.chosen }), 200)
+  assert.equal(await sendRequest({ login_hint: 'ana', user_code: secret('a wrong user code') }), 400)
+  assert.equal(await sendRequest({ login_hint_token: await hint({}), user_code: codes.chosen }), 200)
   for (const wrong of [{ exp: now() - 60 }, { aud: secret('an audience') }, { sub: secret('a subject') }]) {
-    assert.equal(await ring({ login_hint_token: await hint(wrong), user_code: codes.chosen }), 400)
+    assert.equal(await sendRequest({ login_hint_token: await hint(wrong), user_code: codes.chosen }), 400)
   }
   const request = await signed({ login_hint: phone, user_code: codes.chosen })
-  assert.equal(await ring({ scope: '', request }, 'bank'), 200)
-  assert.equal(await ring({ scope: '', request }, 'bank'), 400)
-  assert.equal(await ring({ scope: '', request: await signed({ user_code: codes.signed }) }, 'bank'), 400)
-  assert.equal(await ring({ scope: '', request: await signed({ user_code: [secret('in a list')] }) }, 'bank'), 400)
+  assert.equal(await sendRequest({ scope: '', request }, 'bank'), 200)
+  assert.equal(await sendRequest({ scope: '', request }, 'bank'), 400)
+  assert.equal(await sendRequest({ scope: '', request: await signed({ user_code: codes.signed }) }, 'bank'), 400)
+  assert.equal(
+    await sendRequest({ scope: '', request: await signed({ user_code: [secret('in a list')] }) }, 'bank'),
+    400,
+  )
 
   const proofKey = await newProofKey()
   const prove = async (path: string, claims: Record<string, unknown>, header?: string) => {

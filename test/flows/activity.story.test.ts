@@ -16,15 +16,15 @@ for (const engine of engines) {
       const stage = await openStage(t, { engine })
       const bearer = await bearerOf(stage)
       assert.deepEqual(await activity(stage, bearer), [])
-      const approved = await rung(stage, { scope: 'openid email' })
+      const approved = await sendRequest(stage, { scope: 'openid email' })
       await stage.decide(approved.requestId, 'approved')
       const decidedAt = Math.floor(stage.clock.now() / 1000)
       stage.clock.advance(1_000)
-      const reported = await rung(stage, { binding_message: 'Transfer 900' })
+      const reported = await sendRequest(stage, { binding_message: 'Transfer 900' })
       await stage.decide(reported.requestId, 'denied', { report: 'true' })
       // A report blocks the client (CD-5); Ana unblocks it.
       await stage.post('/backchannel/block', { client_id: 'kiosk', blocked: 'false' }, bearer)
-      await rung(stage, { requested_expiry: '5' })
+      await sendRequest(stage, { requested_expiry: '5' })
       stage.clock.advance(5_000)
       await stage.doorbell.sweep()
 
@@ -54,7 +54,7 @@ for (const engine of engines) {
 
     test('an approval is in use until its last token expires, including refreshed tokens', async (t) => {
       const stage = await openStage(t, { engine, config: { tokens: { accessTtl: 600, refreshTtl: 3600 } } })
-      const { requestId, authReqId } = await rung(stage, { scope: 'openid offline_access' })
+      const { requestId, authReqId } = await sendRequest(stage, { scope: 'openid offline_access' })
       await stage.decide(requestId, 'approved')
       assert.equal(await isInUse(stage), true, 'it can be collected')
       const { refresh_token } = (await stage.poll('kiosk', authReqId)).body
@@ -79,7 +79,7 @@ for (const engine of engines) {
 
     test('an approval is no longer in use when its only token has expired', async (t) => {
       const stage = await openStage(t, { engine, config: { tokens: { accessTtl: 60 } } })
-      const { requestId, authReqId } = await rung(stage)
+      const { requestId, authReqId } = await sendRequest(stage)
       await stage.decide(requestId, 'approved')
       assert.equal((await stage.poll('kiosk', authReqId)).status, 200)
       assert.equal(await isInUse(stage), true)
@@ -93,7 +93,7 @@ for (const engine of engines) {
       const stage = await openStage(t, { engine })
       const bearer = await bearerOf(stage)
       const collect = async () => {
-        const { requestId, authReqId } = await rung(stage, { scope: 'openid offline_access' })
+        const { requestId, authReqId } = await sendRequest(stage, { scope: 'openid offline_access' })
         await stage.decide(requestId, 'approved')
         const { body } = await stage.poll('kiosk', authReqId)
         return { requestId, body, again: (await refresh(stage, body.refresh_token)).body }
@@ -123,7 +123,7 @@ for (const engine of engines) {
     test('is denied from then on if its tokens were not collected yet', async (t) => {
       const stage = await openStage(t, { engine })
       const bearer = await bearerOf(stage)
-      const { requestId, authReqId } = await rung(stage)
+      const { requestId, authReqId } = await sendRequest(stage)
       await stage.decide(requestId, 'approved')
       stage.clock.advance(1)
 
@@ -145,7 +145,7 @@ for (const engine of engines) {
       const till = await openNotificationEndpoint(t)
       const stage = await openStage(t, { engine, till: till.url, parts: { workers: false } })
       const bearer = await bearerOf(stage)
-      const ring = await stage.ring('till')
+      const response = await stage.ring('till')
       const requestId = await stage.newestRequest()
       await stage.decide(requestId, 'approved')
       await stage.post('/backchannel/revoke', { request_id: requestId }, bearer)
@@ -159,13 +159,13 @@ for (const engine of engines) {
       const [pushed] = await till.hears(1)
 
       assert.equal(pushed!.body.error, 'access_denied')
-      assert.equal(pushed!.body.auth_req_id, ring.body.auth_req_id)
+      assert.equal(pushed!.body.auth_req_id, response.body.auth_req_id)
       await sending.close()
     })
 
     test('must be her own: requests of Ben, unknown ids and a missing id change nothing', async (t) => {
       const stage = await openStage(t, { engine })
-      const { requestId, authReqId } = await rung(stage)
+      const { requestId, authReqId } = await sendRequest(stage)
       await stage.decide(requestId, 'approved')
       await stage.poll('kiosk', authReqId)
       const bens = await bearerOf(stage, ben)
@@ -180,7 +180,7 @@ for (const engine of engines) {
     test('is refused before anything reaches her, until she unblocks it; other clients are not affected', async (t) => {
       const stage = await openStage(t, { engine })
       const bearer = await bearerOf(stage)
-      await rung(stage)
+      await sendRequest(stage)
       await stage.decide(await stage.newestRequest(), 'denied')
       const blocked = await block(stage, 'kiosk', 'true', bearer)
       assert.deepEqual([blocked.status, blocked.body], [200, { client_id: 'kiosk', blocked: true }])
@@ -232,7 +232,7 @@ describe('only Ana herself can use these addresses', () => {
   for (const [who, authorization] of callers) {
     test(`${who}: 401, and nothing changes`, async (t) => {
       const stage = await openStage(t)
-      const { requestId, authReqId } = await rung(stage)
+      const { requestId, authReqId } = await sendRequest(stage)
       await stage.decide(requestId, 'approved')
       await stage.poll('kiosk', authReqId)
       const named = { login_hint: 'ana', request_id: requestId, client_id: 'kiosk', blocked: 'true' }
@@ -252,7 +252,7 @@ describe('only Ana herself can use these addresses', () => {
 
   test('an access token issued for her approval opens none of them', async (t) => {
     const stage = await openStage(t)
-    const { requestId, authReqId } = await rung(stage)
+    const { requestId, authReqId } = await sendRequest(stage)
     await stage.decide(requestId, 'approved')
     const authorization = `Bearer ${(await stage.poll('kiosk', authReqId)).body.access_token}`
     for (const { status } of [
@@ -266,7 +266,7 @@ describe('only Ana herself can use these addresses', () => {
   })
 })
 
-async function rung(stage: Stage, parameters: Record<string, string> = {}) {
+async function sendRequest(stage: Stage, parameters: Record<string, string> = {}) {
   const { body } = await stage.ring('kiosk', parameters)
   return { authReqId: body.auth_req_id, requestId: await stage.newestRequest() }
 }

@@ -162,11 +162,11 @@ for (const engine of engines) {
 describe('other audit events (CD-19)', () => {
   test('refused calls, with the reason: unauthenticated callers without a name, clients with theirs', async (t) => {
     const { stage, during } = await played(t, { config: { requests: { maxOpenPerUser: 1 } } })
-    const ring = (authorization: string) =>
+    const sendRequest = (authorization: string) =>
       stage.post('/backchannel/authorize', { scope: 'openid', login_hint: 'ana' }, authorization)
     const events = await during(async () => {
-      await ring(basic('kiosk', 'wrong'))
-      await ring(basic('what-somebody-pasted', 'wrong'))
+      await sendRequest(basic('kiosk', 'wrong'))
+      await sendRequest(basic('what-somebody-pasted', 'wrong'))
       await stage.ring('kiosk', { scope: 'profile' })
       await stage.ring('kiosk', { login_hint: 'zoe' })
       await stage.ring('kiosk')

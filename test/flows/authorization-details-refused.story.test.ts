@@ -69,15 +69,15 @@ describe('details that are refused in a request', () => {
   test('a client that registered types may use these and no others (RA-8)', async (t) => {
     const clients = [pollClient('narrow', { client_secret: 'narrow-secret', authorization_details_types: ['limit'] })]
     const stage = await openStage(t, withTypes({ config: { clients } }))
-    const ring = (...details: Detail[]) =>
+    const sendRequest = (...details: Detail[]) =>
       stage.post(
         '/backchannel/authorize',
         { scope: 'openid', login_hint: 'ana', ...json(...details) },
         basic('narrow', 'narrow-secret'),
       )
-    assert.equal((await ring(limit)).status, 200)
-    refused(await ring(payment), 'invalid_authorization_details')
-    refused(await ring(limit, payment), 'invalid_authorization_details')
+    assert.equal((await sendRequest(limit)).status, 200)
+    refused(await sendRequest(payment), 'invalid_authorization_details')
+    refused(await sendRequest(limit, payment), 'invalid_authorization_details')
     await assert.rejects(
       openStage(t, {
         config: { clients: [pollClient('x', { client_secret: 'y', authorization_details_types: ['limit'] })] },

@@ -5,12 +5,12 @@ import { z } from 'zod'
 import { bearerOf } from '../support/phone-app.ts'
 import { ana, ben, openStage } from '../support/stage.ts'
 import { formTokenOn, openVisitor } from '../support/visitor.ts'
-import { accounts, type Detail, limit, payment, rung, withTypes } from './detail-types.ts'
+import { accounts, type Detail, limit, payment, sendRequest, withTypes } from './detail-types.ts'
 
 describe('deciding through the device API', () => {
   test("the user's own app reduces the details with JSON; Ben learns nothing of Ana's", async (t) => {
     const stage = await openStage(t, withTypes())
-    const { authReqId, requestId } = await rung(stage, [accounts])
+    const { authReqId, requestId } = await sendRequest(stage, [accounts])
     const complete = async (who: typeof ana | typeof ben, authorization_details: unknown) => {
       const authorization = await bearerOf(stage, who)
       const response = await fetch(`${stage.url}/backchannel/complete`, {
@@ -36,13 +36,13 @@ describe('deciding through the device API', () => {
       const [newest] = body.requests as { authorization_details_text: { lines: string[] }[] }[]
       return newest!.authorization_details_text[0]!.lines
     }
-    await rung(stage, [payment])
+    await sendRequest(stage, [payment])
     assert.deepEqual(await words('?ui_locales=de-AT'), ['Zahlung an Merchant <A> & Söhne: 123.50 EUR'])
     assert.deepEqual(await words('', { 'accept-language': 'de' }), ['Zahlung an Merchant <A> & Söhne: 123.50 EUR'])
     assert.deepEqual(await words('?ui_locales=fr'), ['Pay Merchant <A> & Söhne: 123.50 EUR'])
-    await rung(stage, [accounts])
+    await sendRequest(stage, [accounts])
     assert.deepEqual(await words('?ui_locales=de'), ['Konten ansehen: DE40, DE75, DE91'])
-    await rung(stage, [{ ...payment, creditor: 'A\u202eB\u200bC\nD' }])
+    await sendRequest(stage, [{ ...payment, creditor: 'A\u202eB\u200bC\nD' }])
     assert.deepEqual(await words(''), ['Pay A\ufffdB\ufffdC\ufffdD: 123.50 EUR'])
   })
 
@@ -53,7 +53,7 @@ describe('deciding through the device API', () => {
       silent: { schema, describe: () => ['', ' '] },
     }
     const stage = await openStage(t, { config: { authorizationDetails: { types: failing } } })
-    await rung(stage, [
+    await sendRequest(stage, [
       { type: 'throws', to: { iban: 'DE40', name: 'B' }, sums: [1, 2], why: null },
       { type: 'silent', loud: false },
     ])
@@ -67,7 +67,7 @@ describe('deciding through the device API', () => {
 
   test('application code reads the details and may approve less, not more', async (t) => {
     const stage = await openStage(t, withTypes())
-    const { authReqId, requestId } = await rung(stage, [accounts])
+    const { authReqId, requestId } = await sendRequest(stage, [accounts])
     const { requests } = stage.doorbell
     assert.deepEqual((await requests.list(ana.id))[0]!.authorizationDetails, [accounts])
     const more = [{ ...accounts, accounts: ['XX'] }]
@@ -84,7 +84,7 @@ describe('deciding through the device API', () => {
 describe('on the page of the consent app', () => {
   async function looking(t: TestContext, details: Detail[]) {
     const stage = await openStage(t, withTypes())
-    const { authReqId, requestId } = await rung(stage, details)
+    const { authReqId, requestId } = await sendRequest(stage, details)
     const path = `/approve/${requestId}`
     const visitor = openVisitor(stage.url)
     const page = await visitor.signIn(ana, path)

@@ -20,7 +20,7 @@ import {
   limit,
   payment,
   refused,
-  rung,
+  sendRequest,
   types,
   withTypes,
 } from './detail-types.ts'
@@ -47,7 +47,7 @@ for (const engine of engines) {
   describe(`a client requests authorization details, on ${engine.name}`, () => {
     test('details are shown, approved, and unchanged in tokens, introspection and refresh (RA-1, RA-2, RA-5, RA-7)', async (t) => {
       const stage = await openStage(t, withTypes({ engine }))
-      const { authReqId, requestId } = await rung(stage, [payment, accounts], { scope: 'openid offline_access' })
+      const { authReqId, requestId } = await sendRequest(stage, [payment, accounts], { scope: 'openid offline_access' })
       const [waiting] = await stage.waiting()
       assert.deepEqual(waiting!.authorization_details, [payment, accounts])
       assert.deepEqual(waiting!.authorization_details_text, [
@@ -77,7 +77,9 @@ for (const engine of engines) {
 
     test('the user approves less: only that is in the tokens, in the history, and after a refresh', async (t) => {
       const stage = await openStage(t, withTypes({ engine }))
-      const { authReqId, requestId } = await rung(stage, [payment, accounts, limit], { scope: 'openid offline_access' })
+      const { authReqId, requestId } = await sendRequest(stage, [payment, accounts, limit], {
+        scope: 'openid offline_access',
+      })
       const less = [
         payment,
         { ...accounts, actions: ['read_balances'], accounts: ['DE40', 'DE91'] },
@@ -102,7 +104,7 @@ for (const engine of engines) {
 
     test('more than was requested is refused, and nothing is decided', async (t) => {
       const stage = await openStage(t, withTypes({ engine }))
-      const { requestId } = await rung(stage, [payment, accounts, limit])
+      const { requestId } = await sendRequest(stage, [payment, accounts, limit])
       const wrong: [string, unknown][] = [
         ['another amount', [{ ...payment, amount: { currency: 'EUR', value: '9.00' } }, accounts, limit]],
         ['another currency', [{ ...payment, amount: { currency: 'USD', value: '123.50' } }, accounts, limit]],
@@ -144,7 +146,7 @@ for (const engine of engines) {
 
     test('of two decisions at once one takes effect, with its own details', async (t) => {
       const stage = await openStage(t, withTypes({ engine }))
-      const { authReqId, requestId } = await rung(stage, [accounts])
+      const { authReqId, requestId } = await sendRequest(stage, [accounts])
       const answers = ['DE40', 'DE75', 'DE91', 'DE40'].map((account) => ({ ...accounts, accounts: [account] }))
       const results = await Promise.all(answers.map((less) => stage.decide(requestId, 'approved', json(less))))
       assert.deepEqual(results.map(({ status }) => status).sort(), [200, 409, 409, 409])
@@ -190,7 +192,7 @@ describe('at the token endpoint', () => {
   test('a client may request less than was approved; the rest stays available at refresh (RA-6)', async (t) => {
     const stage = await openStage(t, withTypes({ config: { resources: { 'https://api.example': {} } } }))
     const resource = 'https://api.example'
-    const { authReqId, requestId } = await rung(stage, [payment, accounts, limit], {
+    const { authReqId, requestId } = await sendRequest(stage, [payment, accounts, limit], {
       scope: 'openid offline_access',
       resource,
     })
@@ -272,7 +274,7 @@ describe('a token for one service', () => {
       assert.ok(!('authorization_details' in body))
       assert.ok(!('authorization_details' in decodeJwt(String(body.access_token))))
     }
-    const { authReqId, requestId } = await rung(stage, [at('ledger'), at(api)])
+    const { authReqId, requestId } = await sendRequest(stage, [at('ledger'), at(api)])
     await stage.decide(requestId, 'approved')
     const { body } = await redeem(stage, authReqId, {})
     assert.deepEqual(body.authorization_details, [at('ledger'), at(api)])

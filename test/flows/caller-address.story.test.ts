@@ -57,7 +57,7 @@ function send({ url }: Stage, { method = 'GET', path, forwarded, headers = {}, b
 }
 
 const form = { 'content-type': 'application/x-www-form-urlencoded', authorization: basic('nobody', 'x') }
-const ring = (forwarded: Call['forwarded']): Call => ({
+const requestFrom = (forwarded: Call['forwarded']): Call => ({
   method: 'POST',
   path: '/backchannel/authorize',
   forwarded,
@@ -69,7 +69,7 @@ const ring = (forwarded: Call['forwarded']): Call => ({
 const addresses: [name: string, forwarded: Call['forwarded'], address: string, mayReadMetrics: boolean][] = [
   ['no header: the proxy itself, for a health check', undefined, '127.0.0.1', true],
   ['one address', '192.0.2.7', '192.0.2.7', true],
-  ['a stranger', '198.51.100.7', '198.51.100.7', false],
+  ['another caller', '198.51.100.7', '198.51.100.7', false],
   ['white space around it', ' \t192.0.2.7\t ', '192.0.2.7', true],
   ['entries that a caller invented, left of its address', '192.0.2.7, 198.51.100.7', '198.51.100.7', false],
   ['the same through two proxies', '192.0.2.7, 198.51.100.7, 10.0.0.9', '198.51.100.7', false],
@@ -108,7 +108,7 @@ const addresses: [name: string, forwarded: Call['forwarded'], address: string, m
   ['IPv6 in brackets', '[2001:db8::7]', '2001:db8::7', true],
   ['IPv6 in brackets, with a port', '[2001:db8::7]:443', '2001:db8::7', true],
   ['IPv6 in brackets, with a port, behind such a proxy', '[2001:db8::7]:443, [2001:db8:9::1]:443', '2001:db8::7', true],
-  ['IPv6 of a stranger, with what could be a port in it', '2001:db8::8:443', '2001:db8::8:443', false],
+  ['IPv6 of another caller, with what could be a port in it', '2001:db8::8:443', '2001:db8::8:443', false],
   ['half a bracket', '[2001:db8::7', 'unknown', false],
   ['IPv4 in brackets', '[192.0.2.7]:80', 'unknown', false],
   ['a zone', '2001:db8::7%eth0', '2001:db8::7', true],
@@ -123,7 +123,7 @@ describe('behind trusted proxies', () => {
     const { stage, heard } = await openBehindProxies(t)
     for (const [name, forwarded, address, mayReadMetrics] of addresses) {
       heard.length = 0
-      assert.equal(await send(stage, ring(forwarded)), 401, name)
+      assert.equal(await send(stage, requestFrom(forwarded)), 401, name)
       assert.deepEqual(
         heard.map((event) => event.address),
         [address],
@@ -158,7 +158,8 @@ describe('behind trusted proxies', () => {
   test('each of a hundred callers is seen with its own address', async (t) => {
     const { stage, heard } = await openBehindProxies(t)
     const callers = Array.from({ length: 100 }, (_, number) => `198.51.${number}.7`)
-    for (const caller of callers) await send(stage, ring(`10.1.2.3, rubbish, ${caller}:${caller.length}, 10.0.0.9:80`))
+    for (const caller of callers)
+      await send(stage, requestFrom(`10.1.2.3, rubbish, ${caller}:${caller.length}, 10.0.0.9:80`))
     assert.deepEqual(
       heard.map(({ address }) => address),
       callers,
@@ -172,7 +173,7 @@ describe('without a trusted proxy', () => {
   test('the header is ignored', async (t) => {
     for (const trust of [[], ['10.0.0.0/8']]) {
       const { stage, heard } = await openBehindProxies(t, {}, trust)
-      for (const forwarded of anyHeader) await send(stage, ring(forwarded))
+      for (const forwarded of anyHeader) await send(stage, requestFrom(forwarded))
       assert.deepEqual(
         heard.map(({ address }) => address),
         anyHeader.map(() => '127.0.0.1'),

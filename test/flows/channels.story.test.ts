@@ -38,7 +38,7 @@ describe('by mail', () => {
     const stage = await openStage(t, { config })
 
     const bindingMessage = 'Kaffee <b>4,20</b> & "mehr"'
-    const rung = await stage.ring('kiosk', { binding_message: bindingMessage })
+    const response = await stage.ring('kiosk', { binding_message: bindingMessage })
     await stage.doorbell.idle()
     const id = await stage.newestRequest()
 
@@ -61,7 +61,7 @@ describe('by mail', () => {
     assert.ok(mail!.html.includes(`href="${link}"`))
 
     const everything = mail!.raw + mail!.text + mail!.html
-    for (const secret of [String(rung.body.auth_req_id), ana.password]) assert.ok(!everything.includes(secret))
+    for (const secret of [String(response.body.auth_req_id), ana.password]) assert.ok(!everything.includes(secret))
 
     const { body } = await stage.get('/dev/mailbox', { accept: 'application/json' })
     const [kept] = body.mails as Record<string, string>[]
@@ -156,7 +156,7 @@ for (const engine of engines) {
     test('only the browser can read the message; the push service can identify the sender', async (t) => {
       const { service, stage, open } = await setUp(t)
       const browser = await open()
-      const rung = await stage.ring('kiosk', { requested_expiry: '120' })
+      const response = await stage.ring('kiosk', { requested_expiry: '120' })
       await stage.doorbell.idle()
 
       const id = await stage.newestRequest()
@@ -174,7 +174,7 @@ for (const engine of engines) {
         ],
       })
       assert.deepEqual([pushed!.headers.ttl, pushed!.headers.urgency], ['120', 'high'])
-      assert.ok(!JSON.stringify(pushed!.message).includes(String(rung.body.auth_req_id)))
+      assert.ok(!JSON.stringify(pushed!.message).includes(String(response.body.auth_req_id)))
 
       const [, token = '', key = ''] = /^vapid t=([\w.-]+), k=([\w-]+)$/.exec(pushed!.headers.authorization!) ?? []
       const point = Buffer.from(key, 'base64url')
@@ -250,7 +250,7 @@ describe('by a device service', () => {
   test('it receives everything it needs, signed, without secrets', async (t) => {
     const service = await openNotificationEndpoint(t)
     const stage = await openStage(t, { config: { deviceWebhook: { url: service.url, secret } } })
-    const rung = await stage.ring('kiosk')
+    const response = await stage.ring('kiosk')
     await stage.doorbell.idle()
 
     const [call, ...others] = service.heard
@@ -266,7 +266,7 @@ describe('by a device service', () => {
       created_at: now,
       expires_at: now + 600,
     })
-    assert.ok(!call!.text.includes(String(rung.body.auth_req_id)))
+    assert.ok(!call!.text.includes(String(response.body.auth_req_id)))
 
     const header = String(call!.headers['doorbell-signature'])
     assert.ok(isGenuine(header, call!.text, stage.clock.now()))
@@ -373,13 +373,13 @@ test('a user without any channel: an error is logged, and the request can still 
       users: [{ id: ana.id, username: ana.username, password: ana.password }],
     },
   })
-  const rung = await stage.ring('kiosk', { login_hint: 'ana' })
-  assert.equal(rung.status, 200)
+  const response = await stage.ring('kiosk', { login_hint: 'ana' })
+  assert.equal(response.status, 200)
   const id = await stage.newestRequest()
   const [line, ...others] = logged(stage, 'device.unreachable')
   assert.equal(others.length, 0)
   assert.deepEqual([line?.request, line?.level], [id, 50])
 
   assert.equal((await stage.decide(id, 'approved')).status, 200)
-  assert.equal((await stage.poll('kiosk', rung.body.auth_req_id)).status, 200)
+  assert.equal((await stage.poll('kiosk', response.body.auth_req_id)).status, 200)
 })

@@ -293,32 +293,32 @@ describe('jwks_uri', () => {
     const server = await serveKeys(t, [old.publicJwk])
     const clients = [pollClient('remote', { token_endpoint_auth_method: 'private_key_jwt', jwks_uri: server.url })]
     const own = await openStage(t, { config: { clients } })
-    const ring = async (holder: KeyHolder, kid: string) => {
+    const sendRequest = async (holder: KeyHolder, kid: string) => {
       const assertion = await assertionOf(own, 'remote', { key: holder.privateKey, header: { kid } })
       return own.post('/backchannel/authorize', { ...cibaEndpoints[0].form, ...asserted(assertion) })
     }
     assert.deepEqual(
-      (await Promise.all([1, 2, 3, 4].map(() => ring(old, 'old')))).map(({ status }) => status),
+      (await Promise.all([1, 2, 3, 4].map(() => sendRequest(old, 'old')))).map(({ status }) => status),
       [200, 200, 200, 200],
     )
     assert.equal(server.fetched(), 1, 'all waiting calls share one fetch (JO-5)')
 
     server.publish([next.publicJwk])
     own.clock.advance(31_000)
-    assert.equal((await ring(next, 'next')).status, 200)
+    assert.equal((await sendRequest(next, 'next')).status, 200)
     assert.equal(server.fetched(), 2)
-    for (let i = 0; i < 3; i++) assertInvalidClient(await ring(old, `made-up-${i}`))
+    for (let i = 0; i < 3; i++) assertInvalidClient(await sendRequest(old, `made-up-${i}`))
     assert.equal(server.fetched(), 2)
-    assertInvalidClient(await ring(old, 'old'))
+    assertInvalidClient(await sendRequest(old, 'old'))
 
     server.publish('not JSON')
     own.clock.advance(11 * 60_000)
-    assertInvalidClient(await ring(next, 'next'))
+    assertInvalidClient(await sendRequest(next, 'next'))
     server.publish([next.publicJwk])
-    assertInvalidClient(await ring(next, 'next'))
+    assertInvalidClient(await sendRequest(next, 'next'))
     const before = server.fetched()
     own.clock.advance(1000)
-    assert.equal((await ring(next, 'next')).status, 200, 'a failed fetch is remembered for a second')
+    assert.equal((await sendRequest(next, 'next')).status, 200, 'a failed fetch is remembered for a second')
     assert.equal(server.fetched(), before + 1)
   })
 })

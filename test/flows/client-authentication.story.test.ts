@@ -52,9 +52,9 @@ describe('every method works for its client, with openid-client', () => {
     test(`${id}: sends a request and collects its tokens`, async () => {
       const client = await discover(stage, id, method())
       stage.clock.advance(1) // so that its request is the newest
-      const rung = await openid.initiateBackchannelAuthentication(client, { scope: 'openid', login_hint: 'ana' })
+      const response = await openid.initiateBackchannelAuthentication(client, { scope: 'openid', login_hint: 'ana' })
       await stage.decide(await stage.newestRequest(), 'approved')
-      assert.equal((await collect(client, rung)).claims()!.aud, id)
+      assert.equal((await collect(client, response)).claims()!.aud, id)
     })
   }
 

@@ -69,14 +69,14 @@ async function scene(t: TestContext, engine: Engine, gate?: Gate) {
     config: { clients: [shop], resources },
     ...(gate && { parts: { openDatabase: gatedAtTokens(gate) } }),
   })
-  const collected = await ring(stage)
+  const collected = await sendRequest(stage)
   const tokens = (await poll(stage, collected)).body
   assert.ok(tokens.refresh_token, JSON.stringify(tokens))
-  return { stage, tokens, waiting: await ring(stage) }
+  return { stage, tokens, waiting: await sendRequest(stage) }
 }
 
 /** Sends a request that is then approved. @returns its auth_req_id */
-async function ring(stage: Stage): Promise<unknown> {
+async function sendRequest(stage: Stage): Promise<unknown> {
   stage.clock.advance(1)
   const asked = { scope: 'openid offline_access', login_hint: 'ana', resource: api }
   const { body } = await stage.post('/backchannel/authorize', asked, asShop)

@@ -59,9 +59,9 @@ describe('signing in', () => {
       `${planted.slice(0, -4)}AAAA`,
       visitor.jar.get('doorbell_app_sign_in') ?? '',
     ]) {
-      const stranger = openVisitor(stage.url)
-      stranger.jar.set('doorbell_app', forged)
-      assert.equal((await stranger.get('/')).status, 303)
+      const forger = openVisitor(stage.url)
+      forger.jar.set('doorbell_app', forged)
+      assert.equal((await forger.get('/')).status, 303)
     }
   })
 

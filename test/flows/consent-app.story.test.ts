@@ -212,21 +212,21 @@ describe('headers and content of every answer', () => {
   test('every page allows our own scripts only, no frames, no caching, no referrer', async (t) => {
     const { stage, path, page, visitor } = await looking(t)
     const form_token = formTokenOn(page)
-    const stranger = openVisitor(stage.url)
+    const signedOut = openVisitor(stage.url)
     const pages: Record<string, Seen> = {
       approve: page,
       waiting: await visitor.get('/'),
       activity: await visitor.get('/activity'),
       passkeys: await visitor.get('/passkeys'),
       'form too old': await visitor.post(path, { decision: 'approve' }),
-      'session over': await stranger.post(path, { decision: 'approve' }),
+      'session over': await signedOut.post(path, { decision: 'approve' }),
       'not yours': await visitor.get('/approve/no-such-request'),
-      'start again': await stranger.get('/session/callback'),
+      'start again': await signedOut.get('/session/callback'),
       outcome: await visitor.follow(await visitor.post(path, { decision: 'deny', form_token })),
-      'sign-in': await stranger.follow(await stranger.get('/')),
-      'sign-in over': await stranger.get('/sign-in/no-such'),
-      mailbox: await stranger.get('/dev/mailbox'),
-      'error of the provider': await stranger.get('/oauth/authorize?client_id=nobody'),
+      'sign-in': await signedOut.follow(await signedOut.get('/')),
+      'sign-in over': await signedOut.get('/sign-in/no-such'),
+      mailbox: await signedOut.get('/dev/mailbox'),
+      'error of the provider': await signedOut.get('/oauth/authorize?client_id=nobody'),
     }
     for (const [name, { headers, text }] of Object.entries(pages)) {
       assert.match(String(headers.get('content-type')), /^text\/html/, name)

@@ -17,10 +17,10 @@ async function openWith(t: TestContext, as: Mode, ...manners: ReceiverPace[]) {
 }
 
 async function decided(stage: Stage, as: Mode, status: 'approved' | 'denied' = 'approved') {
-  const rung = (await stage.ring(as)).body
+  const response = (await stage.ring(as)).body
   const answer = await stage.decide(await stage.newestRequest(), status)
   assert.equal(answer.status, 200, 'the decision stands, whatever the endpoint does (M6)')
-  return rung
+  return response
 }
 
 async function lastOf(stage: Stage) {
@@ -202,11 +202,11 @@ describe('callbacks to internal addresses are refused (M16, M17)', () => {
           ...addresses,
           config: { development: false, issuer: 'https://id.example.com' },
         })
-        const rung = await decided(stage, as)
+        const response = await decided(stage, as)
         const { state, last_outcome } = await lastOf(stage)
         assert.deepEqual([state, last_outcome], ['parked', 'address_forbidden'])
         assert.equal(target.heard.length, 0)
-        if (as === 'northbank') assert.equal((await stage.poll(as, rung.auth_req_id)).status, 200)
+        if (as === 'northbank') assert.equal((await stage.poll(as, response.auth_req_id)).status, 200)
       })
     }
   }

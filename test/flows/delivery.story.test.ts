@@ -5,7 +5,7 @@ import { describe, test } from 'node:test'
 import { createRemoteJWKSet, decodeJwt, type JWTPayload, jwtVerify } from 'jose'
 import * as openid from 'openid-client'
 import { engines } from '../support/engines.ts'
-import { collect, playedBy, type Rung, refusalOf } from '../support/foreign-client.ts'
+import { type Acknowledgement, collect, playedBy, refusalOf } from '../support/foreign-client.ts'
 import { type Heard, type NotificationEndpoint, openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { newNotificationToken, openStage, type RingingClient, type Stage } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
@@ -19,43 +19,43 @@ for (const engine of engines) {
       test(`${as}: tokens once; refresh, userinfo, introspection and revocation accept them (TK-9, TK-11, TK-12)`, async (t) => {
         const { stage } = await openStageWithEndpoints(t, { engine })
         const client = await playedBy(stage, as)
-        const rung = await ring(client, as, { scope: 'openid email offline_access' })
-        assert.deepEqual([rung.expires_in, rung.interval], [600, 5])
-        assert.match(rung.auth_req_id, /^[A-Za-z0-9_-]{43}$/, 'AK-2, AK-3')
+        const response = await sendRequest(client, as, { scope: 'openid email offline_access' })
+        assert.deepEqual([response.expires_in, response.interval], [600, 5])
+        assert.match(response.auth_req_id, /^[A-Za-z0-9_-]{43}$/, 'AK-2, AK-3')
 
         const authTime = Math.floor(stage.clock.now() / 1000) - 30
         const how = { acr: 'urn:bank:strong', amr: 'face hwk', auth_time: String(authTime) }
         assert.equal((await stage.decide(await stage.newestRequest(), 'approved', how)).status, 200)
 
-        const tokens = await collect(client, rung)
+        const tokens = await collect(client, response)
         const claims = tokens.claims()!
         assert.equal(claims.sub, 'user-ana')
         // How and when the user was authenticated; no claims of a push, no claims by scope (M13, M43).
         assert.deepEqual([claims.acr, claims.amr, claims.auth_time], ['urn:bank:strong', ['face', 'hwk'], authTime])
         for (const absent of ['at_hash', AUTH_REQ_ID, RT_HASH, 'email', 'nonce']) assert.ok(!(absent in claims), absent)
-        assert.deepEqual(await refusalOf(collect(client, rung)), { error: 'invalid_grant', status: 400 })
+        assert.deepEqual(await refusalOf(collect(client, response)), { error: 'invalid_grant', status: 400 })
         await refreshLookUpAndRevoke(client, tokens)
       })
 
       test(`${as} gets a denial, and the same plain 400 when it polls again (M5, TE-8, AE-1)`, async (t) => {
         const { stage } = await openStageWithEndpoints(t, { engine })
         const client = await playedBy(stage, as)
-        const rung = await ring(client, as)
+        const response = await sendRequest(client, as)
         await stage.decide(await stage.newestRequest(), 'denied')
-        assert.deepEqual(await refusalOf(collect(client, rung)), { error: 'access_denied', status: 400 })
-        assert.deepEqual(await refusalOf(collect(client, rung)), { error: 'access_denied', status: 400 })
+        assert.deepEqual(await refusalOf(collect(client, response)), { error: 'access_denied', status: 400 })
+        assert.deepEqual(await refusalOf(collect(client, response)), { error: 'access_denied', status: 400 })
       })
 
       test(`${as} polls at the deadline and gets expired_token, before or after the sweep (M14, M42)`, async (t) => {
         const { stage, northbank } = await openStageWithEndpoints(t, { engine })
         const client = await playedBy(stage, as)
-        const rung = await ring(client, as, { requested_expiry: '60' })
-        assert.equal(rung.expires_in, 60)
+        const response = await sendRequest(client, as, { requested_expiry: '60' })
+        assert.equal(response.expires_in, 60)
         stage.clock.advance(60_000)
-        assert.deepEqual(await refusalOf(collect(client, rung)), { error: 'expired_token', status: 400 })
+        assert.deepEqual(await refusalOf(collect(client, response)), { error: 'expired_token', status: 400 })
         await stage.doorbell.sweep()
         await stage.doorbell.idle()
-        assert.deepEqual(await refusalOf(collect(client, rung)), { error: 'expired_token', status: 400 })
+        assert.deepEqual(await refusalOf(collect(client, response)), { error: 'expired_token', status: 400 })
         assert.equal(northbank.heard.length, 0, 'an expiry causes no ping (PI-2)')
       })
     }
@@ -65,12 +65,12 @@ for (const engine of engines) {
         const { stage, northbank } = await openStageWithEndpoints(t, { engine })
         const client = await playedBy(stage, 'northbank')
         const token = newNotificationToken()
-        const rung = await ring(client, 'northbank', { client_notification_token: token })
+        const response = await sendRequest(client, 'northbank', { client_notification_token: token })
         await stage.decide(await stage.newestRequest(), status)
         const [ping] = await northbank.hears(1)
         assertCallBack(ping!, token)
-        assert.deepEqual(ping!.body, { auth_req_id: rung.auth_req_id })
-        const collected = collect(client, rung)
+        assert.deepEqual(ping!.body, { auth_req_id: response.auth_req_id })
+        const collected = collect(client, response)
         if (status === 'approved') assert.equal((await collected).claims()!.sub, 'user-ana')
         else assert.equal((await refusalOf(collected)).error, 'access_denied')
         await stage.doorbell.idle()
@@ -83,8 +83,8 @@ for (const engine of engines) {
       const client = await playedBy(stage, 'till')
       const token = newNotificationToken()
       const parameters = { client_notification_token: token, scope: 'openid offline_access', acr_values: 'strong' }
-      const rung = await ring(client, 'till', parameters)
-      assert.ok(!('interval' in rung), 'AK-4')
+      const response = await sendRequest(client, 'till', parameters)
+      assert.ok(!('interval' in response), 'AK-4')
       const authTime = Math.floor(stage.clock.now() / 1000) - 5
       await stage.decide(await stage.newestRequest(), 'approved', { auth_time: String(authTime), acr: 'strong' })
 
@@ -93,9 +93,9 @@ for (const engine of engines) {
       const body = push!.body as Record<string, string>
       const said = ['access_token', 'auth_req_id', 'expires_in', 'id_token', 'refresh_token', 'scope', 'token_type']
       assert.deepEqual(Object.keys(body).sort(), said)
-      assert.equal(body.auth_req_id, rung.auth_req_id)
+      assert.equal(body.auth_req_id, response.auth_req_id)
       const claims = await verify(stage, body.id_token!, 'till')
-      assert.equal(claims[AUTH_REQ_ID], rung.auth_req_id)
+      assert.equal(claims[AUTH_REQ_ID], response.auth_req_id)
       assert.equal(claims.at_hash, leftHalf(body.access_token!))
       assert.equal(claims[RT_HASH], leftHalf(body.refresh_token!))
       assert.deepEqual([claims.auth_time, claims.acr], [authTime, 'strong'])
@@ -116,21 +116,21 @@ for (const engine of engines) {
     test('Till is pushed access_denied (PU-2, PE-1)', async (t) => {
       const { stage, till } = await openStageWithEndpoints(t, { engine })
       const token = newNotificationToken()
-      const rung = await stage.ring('till', { client_notification_token: token })
+      const response = await stage.ring('till', { client_notification_token: token })
       await stage.decide(await stage.newestRequest(), 'denied')
       const [push] = await till.hears(1)
       assertCallBack(push!, token)
-      assert.deepEqual(pushError(push!), ['access_denied', rung.body.auth_req_id])
+      assert.deepEqual(pushError(push!), ['access_denied', response.body.auth_req_id])
     })
 
     test('the sweep pushes expired_token to Till, without any poll (M14)', async (t) => {
       const { stage, till } = await openStageWithEndpoints(t, { engine })
-      const rung = await stage.ring('till', { requested_expiry: '30' })
+      const response = await stage.ring('till', { requested_expiry: '30' })
       stage.clock.advance(30_000)
       // The worker's own sweep may come before this one.
       await stage.doorbell.sweep()
       const [push] = await till.hears(1)
-      assert.deepEqual(pushError(push!), ['expired_token', rung.body.auth_req_id])
+      assert.deepEqual(pushError(push!), ['expired_token', response.body.auth_req_id])
       const [history] = await rowsOf(stage, 'select outcome, decided_by from backchannel_auth_consent_history')
       assert.deepEqual(history, { outcome: 'expired', decided_by: 'clock' })
       await stage.doorbell.idle()
@@ -200,7 +200,11 @@ async function openStageWithEndpoints(t: Parameters<typeof openStage>[0], option
   return { stage, northbank, till }
 }
 
-function ring(client: openid.Configuration, as: RingingClient, parameters: Record<string, string> = {}): Promise<Rung> {
+function sendRequest(
+  client: openid.Configuration,
+  as: RingingClient,
+  parameters: Record<string, string> = {},
+): Promise<Acknowledgement> {
   return openid.initiateBackchannelAuthentication(client, {
     scope: 'openid',
     login_hint: 'ana@example.com',

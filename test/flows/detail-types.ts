@@ -59,7 +59,7 @@ export const withTypes = (options: StageOptions = {}): StageOptions => ({
 export const json = (...details: unknown[]) => ({ authorization_details: JSON.stringify(details) })
 
 /** Sends a request with details. Returns the client's answer and the id of the request. */
-export async function rung(stage: Stage, details: Detail[], more: Record<string, string> = {}) {
+export async function sendRequest(stage: Stage, details: Detail[], more: Record<string, string> = {}) {
   const { status, body, text } = await stage.ring('kiosk', { ...json(...details), ...more })
   assert.equal(status, 200, text)
   return { authReqId: body.auth_req_id, requestId: await stage.newestRequest() }

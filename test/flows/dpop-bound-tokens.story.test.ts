@@ -7,7 +7,7 @@ import { discover, refusalOf } from '../support/foreign-client.ts'
 import { signIn } from '../support/phone-app.ts'
 import { callWith, newProofKey, type ProofKey, type ProofOptions, pollWith, proofOf } from '../support/proofs.ts'
 import { ana, credentials, type Stage } from '../support/stage.ts'
-import { approved, assertRefused, asWallet, ath, catchUp, openDpopStage, ring } from './dpop-clients.ts'
+import { approved, assertRefused, asWallet, ath, catchUp, openDpopStage, sendRequest } from './dpop-clients.ts'
 
 let stage: Stage
 let close = () => {}
@@ -98,7 +98,7 @@ describe('a public client', () => {
     const own: ProofKey = { ...key, privateKey: keys.privateKey, jwk: (await exportJWK(keys.publicKey)) as JWK }
     const made = (path: string, method: string, claims = {}, as = own) =>
       proofOf(stage, as, { claims: { htm: method, htu: stage.url + path, ath: ath(token), ...claims } })
-    await ring(stage)
+    await sendRequest(stage)
     const request_id = await stage.newestRequest()
     const calls: ['GET' | 'POST', string, Record<string, string>][] = [
       ['GET', '/backchannel/authinfo', {}],

@@ -28,7 +28,7 @@ export const asWallet = basic('wallet', secret)
 export const openDpopStage = (t: TestContext, { config = {}, ...options }: StageOptions = {}) =>
   openStage(t, { ...options, config: { ...config, clients: [...cast, ...(config.clients ?? [])] } })
 
-export async function ring(stage: Stage, authorization = asWallet): Promise<string> {
+export async function sendRequest(stage: Stage, authorization = asWallet): Promise<string> {
   stage.clock.advance(1)
   const form = { scope: 'openid offline_access', login_hint: 'ana', binding_message: 'x' }
   const { status, body, text } = await stage.post('/backchannel/authorize', form, authorization)
@@ -37,7 +37,7 @@ export async function ring(stage: Stage, authorization = asWallet): Promise<stri
 }
 
 export async function approved(stage: Stage, authorization = asWallet): Promise<string> {
-  const authReqId = await ring(stage, authorization)
+  const authReqId = await sendRequest(stage, authorization)
   assert.equal((await stage.decide(await stage.newestRequest(), 'approved')).status, 200)
   return authReqId
 }

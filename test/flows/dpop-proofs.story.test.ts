@@ -7,7 +7,7 @@ import { callWith, newProofKey, type ProofKey, type ProofOptions, pollWith, proo
 import { basic, CIBA, type Stage } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
 import { openTlsStage } from '../support/tls-stage.ts'
-import { approved, assertRefused, asWallet, cast, openDpopStage, ring } from './dpop-clients.ts'
+import { approved, assertRefused, asWallet, cast, openDpopStage, sendRequest } from './dpop-clients.ts'
 
 let stage: Stage
 let close = () => {}
@@ -133,7 +133,7 @@ describe('a refused proof is an invalid_dpop_proof, and the poll clock is unchan
   ]
   for (const [name, make] of wrong) {
     test(name, async () => {
-      const authReqId = await ring(stage)
+      const authReqId = await sendRequest(stage)
       assertRefused(await pollWith(stage, await make(), authReqId, asWallet), 'invalid_dpop_proof')
       assert.equal(await lastPoll(), null)
       const refresh = { grant_type: 'refresh_token', refresh_token: 'unknown' }
@@ -189,7 +189,7 @@ describe('nonces (DP-8)', () => {
   let authReqId: Promise<string>
 
   test('a proof without a nonce is answered with the nonce to use; that costs no poll (DP-11)', async () => {
-    authReqId = ring(ours)
+    authReqId = sendRequest(ours)
     const asked = await poll(undefined)
     assertRefused(asked, 'use_dpop_nonce')
     const nonce = asked.headers.get('dpop-nonce')

@@ -30,8 +30,8 @@ import {
   catchUp,
   grant_types,
   openDpopStage,
-  ring,
   secret,
+  sendRequest,
 } from './dpop-clients.ts'
 
 for (const engine of engines) {
@@ -42,16 +42,21 @@ for (const engine of engines) {
         const wallet = await discover(stage, 'wallet', openid.ClientSecretBasic(secret))
         const DPoP = openid.getDPoPHandle(wallet, await openid.randomDPoPKeyPair('ES256'))
         const jkt = await DPoP.calculateThumbprint()
-        const rung = await openid.initiateBackchannelAuthentication(wallet, {
+        const response = await openid.initiateBackchannelAuthentication(wallet, {
           scope: 'openid offline_access',
           login_hint: 'ana',
         })
         await stage.decide(await stage.newestRequest(), 'approved')
         catchUp(stage)
-        const tokens = await openid.pollBackchannelAuthenticationGrant(wallet, { ...rung, interval: 0 }, undefined, {
-          DPoP,
-          signal: AbortSignal.timeout(5000),
-        })
+        const tokens = await openid.pollBackchannelAuthenticationGrant(
+          wallet,
+          { ...response, interval: 0 },
+          undefined,
+          {
+            DPoP,
+            signal: AbortSignal.timeout(5000),
+          },
+        )
         assert.equal(tokens.token_type, 'dpop')
         assert.equal((await openid.fetchUserInfo(wallet, tokens.access_token, ana.id, { DPoP })).sub, ana.id)
 
@@ -77,7 +82,7 @@ for (const engine of engines) {
   describe(`a proof is accepted once, on ${engine.name} (DP-9)`, () => {
     test('of ten uses at once one is accepted, and the proof stays used after a restart', async (t) => {
       const stage = await openDpopStage(t, { engine })
-      const authReqId = await ring(stage)
+      const authReqId = await sendRequest(stage)
       const proof = await proofOf(stage, await newProofKey())
       const send = () => pollWith(stage, proof, authReqId, asWallet)
       const answers = await Promise.all(Array.from({ length: 10 }, send))
@@ -159,8 +164,8 @@ for (const engine of engines) {
       assert.deepEqual(await stage.waiting(), [], 'the user was not notified')
       // The same signed request: it was not used up.
       const nonce = asked.headers.get('dpop-nonce')
-      const rung = await send(await proof({ nonce }))
-      assert.equal(rung.status, 200, rung.text)
+      const response = await send(await proof({ nonce }))
+      assert.equal(response.status, 200, response.text)
 
       await stage.decide(await stage.newestRequest(), 'approved')
       const [heard] = await endpoint.hears(1)

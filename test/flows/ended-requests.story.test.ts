@@ -20,10 +20,10 @@ for (const engine of engines) {
         const endpoint = await openNotificationEndpoint(t)
         const stage = await openStage(t, { engine, northbank: endpoint.url, till: endpoint.url })
         await byCommand(stage, ({ addDora }) => addDora())
-        const [polled, approved] = [await rung(stage, 'kiosk'), await rung(stage, 'kiosk')]
+        const [polled, approved] = [await sendRequest(stage, 'kiosk'), await sendRequest(stage, 'kiosk')]
         await stage.decide(approved.requestId, 'approved', { login_hint: 'dora' })
-        const pinged = await rung(stage, 'northbank')
-        await rung(stage, 'till')
+        const pinged = await sendRequest(stage, 'northbank')
+        await sendRequest(stage, 'till')
         assert.equal((await stage.poll('kiosk', polled.authReqId)).body.error, 'authorization_pending')
         await byCommand(stage, ({ endUser }) => endUser(dora.id, ending, { mustBe: 'added', by: 'command' }))
 
@@ -48,7 +48,7 @@ for (const engine of engines) {
     test('of a user who is signed out stay pending; an approved one that was not collected yet is denied', async (t) => {
       const stage = await openStage(t, { engine })
       await byCommand(stage, ({ addDora }) => addDora())
-      const [waiting, approved] = [await rung(stage, 'kiosk'), await rung(stage, 'kiosk')]
+      const [waiting, approved] = [await sendRequest(stage, 'kiosk'), await sendRequest(stage, 'kiosk')]
       await stage.decide(approved.requestId, 'approved', { login_hint: 'dora' })
       await byCommand(stage, ({ setPassword }) => setPassword(dora.id, 'another one'))
       assert.equal((await stage.poll('kiosk', approved.authReqId)).body.error, 'access_denied')
@@ -67,7 +67,7 @@ for (const engine of engines) {
         const stage = await openStage(t, { engine })
         const asked = await byCommand(stage, async ({ addDora }) => {
           await addDora()
-          return [await rung(stage, 'kiosk'), await rung(stage, 'kiosk')]
+          return [await sendRequest(stage, 'kiosk'), await sendRequest(stage, 'kiosk')]
         })
         const told = await byCommand(stage, async ({ endUser, events }) => {
           await endUser(dora.id, 'locked', { by })
@@ -85,7 +85,7 @@ for (const engine of engines) {
     test('that a long poll waits for are answered at once', async (t) => {
       const stage = await openStage(t, { engine, config: { requests: { longPoll: 25 } } })
       await byCommand(stage, ({ addDora }) => addDora())
-      const { authReqId } = await rung(stage, 'kiosk')
+      const { authReqId } = await sendRequest(stage, 'kiosk')
       const polling = stage.poll('kiosk', authReqId)
       await byCommand(stage, ({ endUser }) => endUser(dora.id, 'locked', { by: 'command' }))
       assert.equal((await whileTimePasses(stage, polling)).body.error, 'access_denied')
@@ -95,8 +95,12 @@ for (const engine of engines) {
       const endpoint = await openNotificationEndpoint(t)
       const stage = await openStage(t, { engine, northbank: endpoint.url })
       await byCommand(stage, ({ addDora }) => addDora())
-      const asked = [await rung(stage, 'northbank'), await rung(stage, 'northbank'), await rung(stage, 'northbank')]
-      const others = await rung(stage, 'kiosk')
+      const asked = [
+        await sendRequest(stage, 'northbank'),
+        await sendRequest(stage, 'northbank'),
+        await sendRequest(stage, 'northbank'),
+      ]
+      const others = await sendRequest(stage, 'kiosk')
       const anas = await stage.ring('northbank')
       const reported = await stage.decide(asked[1]!.requestId, 'denied', { login_hint: 'dora', report: 'true' })
       assert.deepEqual([reported.status, reported.body.status], [200, 'denied'])
@@ -230,7 +234,7 @@ async function whileTimePasses<Result>(stage: Stage, waited: Promise<Result>): P
   }
 }
 
-async function rung(stage: Stage, as: RingingClient) {
+async function sendRequest(stage: Stage, as: RingingClient) {
   const { body } = await stage.ring(as, { login_hint: 'dora' })
   return { authReqId: body.auth_req_id, requestId: await stage.newestRequest('dora') }
 }

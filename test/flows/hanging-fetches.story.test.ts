@@ -27,7 +27,7 @@ import { until } from '../support/until.ts'
 
 /** Far fewer wait for the fetch. */
 const inFlight = 8
-const stranger = '198.51.100'
+const attackers = '198.51.100'
 const { waiting, underWay } = fetchLimits
 
 let key: KeyHolder
@@ -138,7 +138,7 @@ async function unverifiable({ stage, from }: Scene, count: number, addressOf: (n
 /** Other clients are served: by secret and by key, polls and requests, from the attacker's network and from others. */
 async function assertOthersAreServed({ stage, from }: Scene): Promise<void> {
   const kiosk = basic('kiosk', secrets.kiosk)
-  for (const address of [`${stranger}.250`, '203.0.113.9', '2001:db8::9']) {
+  for (const address of [`${attackers}.250`, '203.0.113.9', '2001:db8::9']) {
     const poll = await from(address)('/oauth/token', { grant_type: CIBA, auth_req_id: 'unknown' }, kiosk)
     assert.equal(poll.body.error, 'invalid_grant', `${address}: ${poll.text}`)
     assert.equal((await from(address)('/oauth/introspect', { token: 'x' }, kiosk)).status, 200, address)
@@ -157,7 +157,7 @@ describe('the key set of a client hangs, and attackers claim to be that client',
   for (const engine of engines) {
     test(`hundreds of calls at every endpoint: few wait, without a place, and other clients are served, on ${engine.name}`, async (t) => {
       const it = await scene(t, {}, { engine })
-      const calls = await unverifiable(it, 1000, (n) => `${stranger}.${n % 200}`)
+      const calls = await unverifiable(it, 1000, (n) => `${attackers}.${n % 200}`)
       await calls.allBut(waiting.eachNetworkAndUrl)
       assert.equal(it.server.asked(), 1, 'one fetch, shared')
       assert.deepEqual(calls.statuses(), [503], 'no other answer yet')
@@ -185,7 +185,7 @@ describe('the key set of a client hangs, and attackers claim to be that client',
 
     test(`as a device service: the places of users stay free, on ${engine.name}`, async (t) => {
       const it = await scene(t, {}, { engine })
-      const calls = await unverifiable(it, 200, () => `${stranger}.1`, 'slow-service')
+      const calls = await unverifiable(it, 200, () => `${attackers}.1`, 'slow-service')
       await calls.allBut(waiting.eachNetworkAndUrl)
       await assertOthersAreServed(it)
       assert.equal((await it.stage.get('/', { accept: 'text/html' })).status, 303, 'the page of a user')
@@ -219,7 +219,7 @@ describe('the key set of a client hangs, and attackers claim to be that client',
     const once = async (holder: KeyHolder) => {
       const assertion = await assertionOf(it.stage, 'slow', { key: holder.privateKey })
       const { path, form } = cibaEndpoints[1]
-      const answer = it.from(`${stranger}.1`)(path, { ...form, ...asserted(assertion) })
+      const answer = it.from(`${attackers}.1`)(path, { ...form, ...asserted(assertion) })
       const before = it.server.asked()
       await Promise.race([answer, until(() => it.server.hanging() > 0)])
       it.server.drop()
@@ -251,7 +251,7 @@ describe('the key set of a client hangs, and attackers claim to be that client',
     it.server.hang()
     const assertion = await assertionOf(it.stage, 'slow', { key: foreign.privateKey, header: { kid: 'made-up' } })
     const calls = gather(
-      Array.from({ length: 100 }, (_, n) => it.from(`${stranger}.${n}`)(path, { ...form, ...asserted(assertion) })),
+      Array.from({ length: 100 }, (_, n) => it.from(`${attackers}.${n}`)(path, { ...form, ...asserted(assertion) })),
     )
     await until(() => it.server.hanging() === 1)
     assert.ok(isBelieved(await own(path, form)))
@@ -273,8 +273,8 @@ describe('an authenticated client makes us fetch what hangs', () => {
     const calls = gather(
       Array.from({ length: 100 }, (_, n) =>
         n % 2
-          ? it.from(`${stranger}.1`)('/backchannel/authorize', { request: login_hint_token }, basic('signing', secret))
-          : it.from(`${stranger}.1`)('/backchannel/authorize', { scope: 'openid', login_hint_token }, kiosk),
+          ? it.from(`${attackers}.1`)('/backchannel/authorize', { request: login_hint_token }, basic('signing', secret))
+          : it.from(`${attackers}.1`)('/backchannel/authorize', { scope: 'openid', login_hint_token }, kiosk),
       ),
     )
     await calls.allBut(2 * waiting.eachNetworkAndUrl)
@@ -293,7 +293,7 @@ describe('the provider for sign-ins hangs', () => {
     const issuer = new URL(bank.byName).origin
     const it = await scene(t, { login: { issuer, client_id: 'house', client_secret: newSecret() } })
     const calls = gather(
-      Array.from({ length: 300 }, (_, n) => it.visit(`${stranger}.${n % 200}`, '/session/start?to=%2F')),
+      Array.from({ length: 300 }, (_, n) => it.visit(`${attackers}.${n % 200}`, '/session/start?to=%2F')),
     )
     await calls.allBut(waitLimits.eachNetwork)
     assert.equal(bank.asked(), 1)
@@ -315,7 +315,7 @@ describe('the provider for sign-ins hangs', () => {
     bank.hang()
     const back = gather(
       Array.from({ length: 300 }, (_, n) =>
-        it.visit(`${stranger}.${n % 200}`, `/session/callback?code=x&state=${state}`, cookie),
+        it.visit(`${attackers}.${n % 200}`, `/session/callback?code=x&state=${state}`, cookie),
       ),
     )
     await back.allBut(waitLimits.eachNetwork)
@@ -335,7 +335,7 @@ describe('registration is open, and the list of a sector hangs', () => {
       const it = await scene(t, open, { engine })
       const calls = gather(
         Array.from({ length: 1000 }, (_, n) =>
-          it.register(`${stranger}.${n % 200}`, { ...metadata, sector_identifier_uri: `${it.server.byName}?n=${n}` }),
+          it.register(`${attackers}.${n % 200}`, { ...metadata, sector_identifier_uri: `${it.server.byName}?n=${n}` }),
         ),
       )
       await calls.allBut(underWay.eachNetwork)
@@ -376,13 +376,13 @@ describe('registration is open, and the list of a sector hangs', () => {
         )
         return [400, 429].map((status) => answers.filter((each) => each === status).length)
       }
-      assert.deepEqual(await tries(30, (n) => `${stranger}.${n}`), [20, 10])
-      assert.equal((await it.register(`${stranger}.77`, metadata)).headers.get('retry-after'), '3600')
+      assert.deepEqual(await tries(30, (n) => `${attackers}.${n}`), [20, 10])
+      assert.equal((await it.register(`${attackers}.77`, metadata)).headers.get('retry-after'), '3600')
       assert.equal((await it.register('203.0.113.9', metadata)).status, 201, 'another network')
       assert.deepEqual(await tries(40, (n) => `2001:db8:1:${n}::1`), [20, 20], 'one /48')
       assert.deepEqual(await tries(1, () => '2001:db8:2::1'), [1, 0])
       it.stage.clock.advance(3600_000)
-      assert.deepEqual(await tries(1, () => `${stranger}.1`), [1, 0])
+      assert.deepEqual(await tries(1, () => `${attackers}.1`), [1, 0])
       await until(async () => {
         // The sweep removes expired counts, a minute after its last run.
         it.stage.clock.advance(60_000)

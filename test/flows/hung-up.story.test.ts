@@ -17,9 +17,9 @@ for (const engine of engines) {
   describe(`a client that has hung up, on ${engine.name}`, () => {
     test('its poll redeems nothing: the next one gets the tokens (TK-14)', async (t) => {
       const stage = await openStage(t, { engine })
-      const rung = await Promise.all(Array.from({ length: many }, () => stage.ring('kiosk')))
+      const response = await Promise.all(Array.from({ length: many }, () => stage.ring('kiosk')))
       for (const { request_id: id } of await stage.waiting()) await stage.decide(String(id), 'approved')
-      const polls = rung.map(({ body }) => ({ grant_type: CIBA, auth_req_id: String(body.auth_req_id) }))
+      const polls = response.map(({ body }) => ({ grant_type: CIBA, auth_req_id: String(body.auth_req_id) }))
       for (const poll of polls) hangUp(stage, '/oauth/token', poll)
       await until(() => refused(stage) === many)
       for (const { auth_req_id: id } of polls) assert.equal((await stage.poll('kiosk', id)).status, 200)
@@ -36,9 +36,9 @@ for (const engine of engines) {
 
     test('its refresh token is not used up', async (t) => {
       const stage = await openStage(t, { engine })
-      const rung = await stage.ring('kiosk', { scope: 'openid offline_access' })
+      const response = await stage.ring('kiosk', { scope: 'openid offline_access' })
       await stage.decide(await stage.newestRequest(), 'approved')
-      const { body } = await stage.poll('kiosk', rung.body.auth_req_id)
+      const { body } = await stage.poll('kiosk', response.body.auth_req_id)
       const refresh = { grant_type: 'refresh_token', refresh_token: String(body.refresh_token) }
       for (let number = 0; number < many; number++) hangUp(stage, '/oauth/token', refresh)
       await until(() => refused(stage) === many)

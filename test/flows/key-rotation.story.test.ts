@@ -236,9 +236,9 @@ for (const engine of engines) {
       const basic = `Basic ${Buffer.from('rsa-kiosk:a+secret+that+is+long+enough+for+a+test').toString('base64')}`
       const ringing = { scope: 'openid', login_hint: 'ana', binding_message: 'x' }
       stage.clock.advance(1)
-      const rung = await stage.post('/backchannel/authorize', ringing, basic)
+      const response = await stage.post('/backchannel/authorize', ringing, basic)
       await stage.decide(await stage.newestRequest(), 'approved')
-      const poll = { grant_type: CIBA, auth_req_id: String(rung.body.auth_req_id) }
+      const poll = { grant_type: CIBA, auth_req_id: String(response.body.auth_req_id) }
       const { id_token } = (await stage.post('/oauth/token', poll, basic)).body
       const { protectedHeader } = await jwtVerify(String(id_token), jwks, { algorithms: ['PS256'] })
       const [newest] = await rowsOf(stage, "select kid from signing_keys where algorithm = 'RS256' and generation = 2")
@@ -349,9 +349,9 @@ async function rotateAt<Result>(stage: Stage, rotate: (needs: RotationNeeds) => 
 /** Kiosk sends its request to one node, Ana decides at the other, and Kiosk polls at the first. */
 async function flow(node: Node, other: Node): Promise<string> {
   const ringing = { scope: 'openid', login_hint: 'ana', binding_message: 'Coffee 4.20' }
-  const rung = await node.post('/backchannel/authorize', ringing, credentials.kiosk)
-  assert.equal(rung.status, 200, rung.text)
-  const authReqId = String(rung.body.auth_req_id)
+  const response = await node.post('/backchannel/authorize', ringing, credentials.kiosk)
+  assert.equal(response.status, 200, response.text)
+  const authReqId = String(response.body.auth_req_id)
   const asked = { login_hint: 'ana', auth_req_id: authReqId }
   const decision = await other.post('/backchannel/complete', { ...asked, status: 'approved' }, credentials.phoneService)
   assert.equal(decision.status, 200, decision.text)
@@ -361,10 +361,10 @@ async function flow(node: Node, other: Node): Promise<string> {
 }
 
 async function ringAndCollect(stage: Stage, kiosk: openid.Configuration) {
-  const rung = await openid.initiateBackchannelAuthentication(kiosk, { scope: 'openid', login_hint: 'ana' })
-  const asked = { login_hint: 'ana', auth_req_id: rung.auth_req_id, status: 'approved' }
+  const response = await openid.initiateBackchannelAuthentication(kiosk, { scope: 'openid', login_hint: 'ana' })
+  const asked = { login_hint: 'ana', auth_req_id: response.auth_req_id, status: 'approved' }
   assert.equal((await stage.post('/backchannel/complete', asked, credentials.phoneService)).status, 200)
-  return collect(kiosk, rung)
+  return collect(kiosk, response)
 }
 
 function hinted(stage: Stage, idToken: string) {

@@ -8,9 +8,9 @@ for (const engine of engines) {
     test('Ana approves on her phone, and Kiosk gets tokens once', async (t) => {
       const stage = await openStage(t, { engine })
 
-      const rung = await stage.ring('kiosk')
-      assert.equal(rung.status, 200)
-      const { auth_req_id: authReqId } = rung.body
+      const response = await stage.ring('kiosk')
+      assert.equal(response.status, 200)
+      const { auth_req_id: authReqId } = response.body
 
       assert.equal((await stage.poll('kiosk', authReqId)).body.error, 'authorization_pending')
       const decided = await stage.decide(await stage.newestRequest(), 'approved')

@@ -111,8 +111,12 @@ for (const engine of engines) {
       assert.equal(tries.filter(({ status }) => status === 429 || status === 503).length, 16)
       for (const name of names) assert.equal((await attempt(name, ana.password)).status, 429)
       assert.equal((await (await openBrowserAt(stage, other)).attempt(ana.email, ana.password)).status, 303)
-      const { attempt: stranger } = await openBrowserAt(stage)
-      assert.equal((await stranger(ana.username, ana.password)).status, 303, 'an unknown browser does not either')
+      const { attempt: fromUnknownBrowser } = await openBrowserAt(stage)
+      assert.equal(
+        (await fromUnknownBrowser(ana.username, ana.password)).status,
+        303,
+        'an unknown browser does not either',
+      )
       stage.clock.advance(minute)
       assert.equal((await attempt(ana.username, ana.password)).status, 303)
     })

@@ -119,10 +119,10 @@ describe('a limit', () => {
         clients: [{ ...own, limits: { perClient: { perMinute: 0 }, perClientAndUser: { perMinute: 2 } } }],
       },
     })
-    const ring = (login_hint: string) =>
+    const sendRequest = (login_hint: string) =>
       stage.post('/backchannel/authorize', { scope: 'openid', login_hint }, basic('own', client_secret))
-    for (const login_hint of ['ana', 'ana', 'ben', 'ben']) assert.equal((await ring(login_hint)).status, 200)
-    assertTooMuch(await ring('ana'))
+    for (const login_hint of ['ana', 'ana', 'ben', 'ben']) assert.equal((await sendRequest(login_hint)).status, 200)
+    assertTooMuch(await sendRequest('ana'))
     assert.equal((await stage.ring('kiosk')).status, 200)
     assertTooMuch(await stage.ring('kiosk', { login_hint: 'ben' }))
 

@@ -22,16 +22,16 @@ for (const engine of engines) {
       const { stage, pages, looksDuring } = await listening(t, engine, { users: 100, pagesEach: 1 })
       const [ana, ben] = [pages[0]!, pages[99]!]
       const looks = await looksDuring(async () => {
-        await ring(stage, 0)
+        await sendRequest(stage, 0)
         await until(() => ana.changes === 1)
         await stage.decide(await stage.newestRequest('user-0'), 'denied', { login_hint: 'user-0' })
         await until(() => ana.changes === 2)
-        await ring(stage, 0, { requested_expiry: '60' })
+        await sendRequest(stage, 0, { requested_expiry: '60' })
         await until(() => ana.changes === 3)
         stage.clock.advance(61_000)
         await stage.doorbell.sweep()
         await until(() => ana.changes === 4)
-        await ring(stage, 99)
+        await sendRequest(stage, 99)
         await until(() => ben.changes === 1)
       })
       assert.equal(looks, 5)
@@ -42,7 +42,7 @@ for (const engine of engines) {
       const { stage, pages, looksDuring, opening } = await listening(t, engine, { users: 10, pagesEach: 100 })
       assert.equal(opening, 10)
       const looks = await looksDuring(async () => {
-        await ring(stage, 3)
+        await sendRequest(stage, 3)
         await until(() => pages.filter(({ changes }) => changes === 1).length === 100)
       })
       assert.equal(looks, 1)
@@ -50,13 +50,13 @@ for (const engine of engines) {
 
     test('collecting tokens changes nothing that waits, so nothing is read', async (t) => {
       const { stage, pages, looksDuring } = await listening(t, engine, { users: 2, pagesEach: 1 })
-      const { body } = await ring(stage, 0)
+      const { body } = await sendRequest(stage, 0)
       await stage.decide(await stage.newestRequest('user-0'), 'approved', { login_hint: 'user-0' })
       await until(() => pages[0]!.changes > 0)
       await stage.doorbell.idle()
       const looks = await looksDuring(async () => {
         assert.equal((await stage.poll('kiosk', body.auth_req_id)).status, 200)
-        await ring(stage, 1)
+        await sendRequest(stage, 1)
         await until(() => pages[1]!.changes === 1)
       })
       assert.equal(looks, 1)
@@ -96,7 +96,7 @@ test('other listeners on the database learn that something changed, but not for 
   other.on('notification', ({ payload = '' }) => payloads.push(payload))
   await other.connect()
   await other.query('listen doorbell')
-  for (const number of [0, 0, 1]) await ring(stage, number)
+  for (const number of [0, 0, 1]) await sendRequest(stage, number)
   await until(() => payloads.length >= 3)
   await other.end()
   const text = payloads.join()
@@ -225,7 +225,7 @@ async function signInMany(stage: Stage, users: number): Promise<string[]> {
   return all
 }
 
-const ring = (stage: Stage, number: number, more: Record<string, string> = {}) =>
+const sendRequest = (stage: Stage, number: number, more: Record<string, string> = {}) =>
   stage.ring('kiosk', { login_hint: `user-${number}`, ...more })
 
 interface Page {

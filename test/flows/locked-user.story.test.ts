@@ -46,7 +46,7 @@ for (const engine of engines) {
       assert.equal((await countRows(stage)).backchannel_auth_requests, 0)
     })
 
-    type Decider = (stage: Stage, rung: { requestId: string; authReqId: string }) => Promise<() => Promise<number>>
+    type Decider = (stage: Stage, response: { requestId: string; authReqId: string }) => Promise<() => Promise<number>>
     /** How each way of deciding reports a refusal; preparations come before the lock. */
     const ways: [string, number, Decider][] = [
       [

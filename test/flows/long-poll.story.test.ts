@@ -17,8 +17,8 @@ for (const engine of engines) {
       ['denied', 'access_denied'],
     ] as const) {
       test(`and answered as soon as Ana has ${status} (TK-6)`, async (t) => {
-        const { stage, ring, holds } = await patient(t, engine)
-        const poll = await ring()
+        const { stage, sendRequest, holds } = await patient(t, engine)
+        const poll = await sendRequest()
         const answer = poll()
         await holds(1)
         await stage.decide(await stage.newestRequest(), status)
@@ -30,8 +30,8 @@ for (const engine of engines) {
     }
 
     test('for no longer than the limit (TK-6)', async (t) => {
-      const { stage, ring, holds } = await patient(t, engine)
-      const poll = await ring()
+      const { stage, sendRequest, holds } = await patient(t, engine)
+      const poll = await sendRequest()
       const answer = poll()
       await holds(1)
       stage.clock.advance(19_000)
@@ -41,8 +41,8 @@ for (const engine of engines) {
     })
 
     test('a poll that was held for longer than the interval may be followed by another at once (TK-4, TK-7)', async (t) => {
-      const { stage, ring, holds } = await patient(t, engine)
-      const poll = await ring()
+      const { stage, sendRequest, holds } = await patient(t, engine)
+      const poll = await sendRequest()
       for (let number = 0; number < 3; number++) {
         const answer = poll()
         await holds(1)
@@ -54,8 +54,8 @@ for (const engine of engines) {
     })
 
     test('a second poll that is too early gets slow_down, one in time replaces the first, and tokens are issued once (TK-16)', async (t) => {
-      const { stage, ring, holds } = await patient(t, engine)
-      const poll = await ring()
+      const { stage, sendRequest, holds } = await patient(t, engine)
+      const poll = await sendRequest()
       const first = poll()
       await holds(1)
       assert.equal((await poll()).body.error, 'slow_down')
@@ -69,8 +69,8 @@ for (const engine of engines) {
     })
 
     test('until the request expires, and is answered then (TK-17)', async (t) => {
-      const { stage, ring, holds } = await patient(t, engine)
-      const poll = await ring({ requested_expiry: '10' })
+      const { stage, sendRequest, holds } = await patient(t, engine)
+      const poll = await sendRequest({ requested_expiry: '10' })
       const answer = poll()
       await holds(1)
       stage.clock.advance(10_250)
@@ -78,8 +78,8 @@ for (const engine of engines) {
     })
 
     test('until its client hangs up: that uses nothing up, and the client can poll again (TK-17)', async (t) => {
-      const { stage, ring, holds } = await patient(t, engine)
-      const poll = await ring()
+      const { stage, sendRequest, holds } = await patient(t, engine)
+      const poll = await sendRequest()
       const leaving = new AbortController()
       const gone = assert.rejects(poll(leaving.signal), { name: 'AbortError' })
       await holds(1)
@@ -91,8 +91,8 @@ for (const engine of engines) {
     })
 
     test('until the server stops: then all are answered (TK-17)', async (t) => {
-      const { stage, ring, holds } = await patient(t, engine)
-      const polls = await Promise.all([ring(), ring()])
+      const { stage, sendRequest, holds } = await patient(t, engine)
+      const polls = await Promise.all([sendRequest(), sendRequest()])
       const answers = polls.map((poll) => poll())
       await holds(2)
       await stage.restart()
@@ -104,8 +104,8 @@ for (const engine of engines) {
     })
 
     test('up to a maximum; further polls are answered at once (TK-17)', async (t) => {
-      const { stage, ring, holds } = await patient(t, engine, { maxHeldPolls: 1 })
-      const [one, other] = [await ring(), await ring()]
+      const { stage, sendRequest, holds } = await patient(t, engine, { maxHeldPolls: 1 })
+      const [one, other] = [await sendRequest(), await sendRequest()]
       const held = one()
       await holds(1)
       assert.equal((await other()).body.error, 'authorization_pending')
@@ -114,15 +114,15 @@ for (const engine of engines) {
     })
 
     test("but not for another client's request (TE-2)", async (t) => {
-      const { stage, ring, holds } = await patient(t, engine)
-      await ring()
+      const { stage, sendRequest, holds } = await patient(t, engine)
+      await sendRequest()
       assert.equal((await stage.poll('northbank', 'unknown')).body.error, 'invalid_grant')
       await holds(0)
     })
 
     test('and answered after a decision of another process', async (t) => {
-      const { stage, ring, holds } = await patient(t, engine)
-      const poll = await ring()
+      const { stage, sendRequest, holds } = await patient(t, engine)
+      const poll = await sendRequest()
       const answer = poll()
       await holds(1)
       const request = await stage.newestRequest()
@@ -146,9 +146,9 @@ describe('on two nodes', () => {
   const postgres = engines.find(({ name }) => name === 'postgres')!
 
   test('Ana decides at one, and the poll that the other holds is answered', async (t) => {
-    const { stage, ring, holds, options } = await patient(t, postgres)
+    const { stage, sendRequest, holds, options } = await patient(t, postgres)
     const other = await openNeighbour(t, stage, options)
-    const poll = await ring()
+    const poll = await sendRequest()
     const answer = poll()
     await holds(1)
     const decision = { login_hint: 'ana', request_id: await stage.newestRequest(), status: 'approved' }
@@ -162,9 +162,9 @@ describe('on two nodes', () => {
       database = await openDatabase(...asked)
       return database
     }
-    const { stage, ring, holds, options } = await patient(t, postgres, {}, { openDatabase: open })
+    const { stage, sendRequest, holds, options } = await patient(t, postgres, {}, { openDatabase: open })
     const other = await openNeighbour(t, stage, options)
-    const polls = [await ring(), await ring()]
+    const polls = [await sendRequest(), await sendRequest()]
     const answers = polls.map((poll) => poll())
     await holds(2)
     const request = await stage.newestRequest()
@@ -192,7 +192,7 @@ async function patient(t: TestContext, engine: Engine, requests = {}, parts = {}
     stage,
     options,
     /** Sends a request and returns how to poll it. */
-    async ring(parameters = {}) {
+    async sendRequest(parameters = {}) {
       const { auth_req_id } = (await stage.ring('kiosk', parameters)).body
       return (signal?: AbortSignal) => poll(stage, auth_req_id, signal)
     },

@@ -18,13 +18,13 @@ let stage: TlsStage
 let close = () => {}
 let till: Certified
 let self: Certified
-let stranger: Certified
+let unregistered: Certified
 const wrong: Record<string, Certified> = {}
 
 before(async () => {
   // The authority is made with the stage, and clients are registered by their subjects only.
   self = await certify({ subject: 'CN=self' })
-  stranger = await certify({ subject: 'CN=self' })
+  unregistered = await certify({ subject: 'CN=self' })
   const signed = await newKey('one')
   stage = await openTlsStage({ after: (fn: () => void) => chain(fn) } as never, {
     config: {
@@ -77,7 +77,7 @@ const chain = (fn: () => void) => {
 after(() => close())
 let signingKey: KeyHolder['privateKey']
 
-const ring = (caller: Caller, clientId: string, more = {}) =>
+const sendRequest = (caller: Caller, clientId: string, more = {}) =>
   caller.post('/backchannel/authorize', { ...form(clientId), ...more })
 const redeem = (caller: Caller, clientId: string, authReqId: unknown, more = {}) =>
   caller.post('/oauth/token', { grant_type: CIBA, auth_req_id: String(authReqId), client_id: clientId, ...more })
@@ -101,8 +101,8 @@ function assertInvalidClient({ status, body }: Answer): void {
 describe('tls_client_auth', () => {
   test('accepts a certificate of the trusted authority with the registered subject (ML-2, ML-3)', async () => {
     stage.clock.advance(1)
-    assert.equal((await ring(stage.as(till), 'till-tls')).status, 200)
-    assert.equal((await ring(stage.as(till), 'till-host')).status, 200)
+    assert.equal((await sendRequest(stage.as(till), 'till-tls')).status, 200)
+    assert.equal((await sendRequest(stage.as(till), 'till-host')).status, 200)
   })
 
   test('requires client_id: the certificate does not select the client (ML-1, FI-18)', async () => {
@@ -113,29 +113,29 @@ describe('tls_client_auth', () => {
 
   test('refuses any other certificate, always with the same answer (CA-16)', async () => {
     for (const [name, certified] of Object.entries(wrong)) {
-      const answer = await ring(stage.as(certified), 'till-tls')
+      const answer = await sendRequest(stage.as(certified), 'till-tls')
       assert.deepEqual([answer.status, answer.body.error], [401, 'invalid_client'], name)
       assertInvalidClient(answer)
     }
-    assertInvalidClient(await ring(stage.as(self), 'till-tls'))
+    assertInvalidClient(await sendRequest(stage.as(self), 'till-tls'))
   })
 
   test('refuses a client without a certificate', async () => {
-    assert.equal((await ring(stage.as(), 'till-tls')).body.error, 'invalid_client')
+    assert.equal((await sendRequest(stage.as(), 'till-tls')).body.error, 'invalid_client')
   })
 
   test('a certificate does not replace another method (EP-5)', async () => {
-    for (const id of ['secretive', 'signing']) assertInvalidClient(await ring(stage.as(till), id))
+    for (const id of ['secretive', 'signing']) assertInvalidClient(await sendRequest(stage.as(till), id))
   })
 })
 
 describe('self_signed_tls_client_auth', () => {
   test('accepts exactly the registered certificate (ML-5)', async () => {
-    assert.equal((await ring(stage.as(self), 'selfish')).status, 200)
+    assert.equal((await sendRequest(stage.as(self), 'selfish')).status, 200)
   })
   test('refuses another one with the same subject', async () => {
-    assertInvalidClient(await ring(stage.as(stranger), 'selfish'))
-    assertInvalidClient(await ring(stage.as(till), 'selfish'))
+    assertInvalidClient(await sendRequest(stage.as(unregistered), 'selfish'))
+    assertInvalidClient(await sendRequest(stage.as(till), 'selfish'))
   })
 })
 
@@ -145,9 +145,9 @@ describe('tokens bound to a certificate', () => {
   test('in a whole flow: bound, shown as bound, refreshed, and refused with another certificate (ML-6 – ML-9, ML-13)', async () => {
     stage.clock.advance(1)
     const caller = stage.as(till)
-    const { body: rung } = await ring(caller, 'till-tls')
+    const { body: response } = await sendRequest(caller, 'till-tls')
     await approve()
-    const { status, body: tokens, text } = await redeem(caller, 'till-tls', rung.auth_req_id)
+    const { status, body: tokens, text } = await redeem(caller, 'till-tls', response.auth_req_id)
     assert.equal(status, 200, text)
     assert.equal(tokens.token_type, 'Bearer')
 
@@ -172,11 +172,11 @@ describe('tokens bound to a certificate', () => {
     stage.clock.advance(1)
     const caller = stage.as(self)
     const proof = async () => asserted(await assertionOf(stage, 'signing', { key: signingKey }))
-    const { body: rung } = await ring(stage.as(), 'signing', await proof())
+    const { body: response } = await sendRequest(stage.as(), 'signing', await proof())
     await approve()
-    const without = await redeem(stage.as(), 'signing', rung.auth_req_id, await proof())
+    const without = await redeem(stage.as(), 'signing', response.auth_req_id, await proof())
     assert.deepEqual([without.status, without.body.error], [400, 'invalid_request'])
-    const { status, body } = await redeem(caller, 'signing', rung.auth_req_id, await proof())
+    const { status, body } = await redeem(caller, 'signing', response.auth_req_id, await proof())
     assert.equal(status, 200)
     assert.equal((await caller.get('/oauth/userinfo', bearer(body.access_token))).status, 200)
     assert.equal((await stage.as().get('/oauth/userinfo', bearer(body.access_token))).status, 401)
@@ -303,9 +303,9 @@ test('an independent client library works: openid-client with its TlsClientAuth'
     [openid.customFetch]: ((url: string, options: object) =>
       undiciFetch(url, { ...options, dispatcher: stage.as(till).agent } as never)) as never,
   })
-  const rung = await openid.initiateBackchannelAuthentication(configuration, { scope: 'openid', login_hint: 'ana' })
+  const response = await openid.initiateBackchannelAuthentication(configuration, { scope: 'openid', login_hint: 'ana' })
   await approve()
-  const tokens = await openid.pollBackchannelAuthenticationGrant(configuration, { ...rung, interval: 0 })
+  const tokens = await openid.pollBackchannelAuthenticationGrant(configuration, { ...response, interval: 0 })
   assert.equal(tokens.claims()!.sub, 'user-ana')
   const userinfo = await openid.fetchUserInfo(configuration, tokens.access_token, 'user-ana')
   assert.equal(userinfo.sub, 'user-ana')

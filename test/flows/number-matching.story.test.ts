@@ -15,7 +15,7 @@ for (const engine of engines) {
     test('the right one among others, in the same order each time: approved', async (t) => {
       const stage = await openStage(t, { ...on, engine })
       const bearer = await bearerOf(stage)
-      const { requestId, authReqId } = await rung(stage, '47')
+      const { requestId, authReqId } = await sendRequest(stage, '47')
       const shown = await look(stage, bearer, requestId)
       const choices = shown.number_choices as string[]
       assert.ok(choices.includes('47'))
@@ -34,7 +34,7 @@ for (const engine of engines) {
     test('a wrong one: denied, finally', async (t) => {
       const stage = await openStage(t, { ...on, engine })
       const bearer = await bearerOf(stage)
-      const { requestId, authReqId } = await rung(stage, '0815')
+      const { requestId, authReqId } = await sendRequest(stage, '0815')
       const wrong = ((await look(stage, bearer, requestId)).number_choices as string[]).find((one) => one !== '0815')!
       const decided = await approve(stage, bearer, requestId, wrong)
       const reason = 'wrong_number'
@@ -49,7 +49,7 @@ describe('where number matching applies', () => {
   test("without a number nothing is decided; a denial needs none; Ben's request is not revealed", async (t) => {
     const stage = await openStage(t, on)
     const bearer = await bearerOf(stage)
-    const { requestId } = await rung(stage, '47')
+    const { requestId } = await sendRequest(stage, '47')
     const missing = await approve(stage, bearer, requestId)
     assert.deepEqual([missing.status, missing.body.error], [400, 'invalid_request'])
     assert.doesNotMatch(missing.text, /47/)
@@ -65,7 +65,7 @@ describe('where number matching applies', () => {
     test(`"${message}" is not a number: it is shown and compared as usual`, async (t) => {
       const stage = await openStage(t, on)
       const bearer = await bearerOf(stage)
-      const { requestId } = await rung(stage, message)
+      const { requestId } = await sendRequest(stage, message)
       const shown = await look(stage, bearer, requestId)
       assert.deepEqual([shown.binding_message, shown.number_choices], [message || undefined, undefined])
       assert.equal((await approve(stage, bearer, requestId)).body.status, 'approved')
@@ -74,7 +74,7 @@ describe('where number matching applies', () => {
 
   test('a device service is shown the message and picks nothing', async (t) => {
     const stage = await openStage(t, on)
-    const { requestId } = await rung(stage, '47')
+    const { requestId } = await sendRequest(stage, '47')
     const [waiting] = await stage.waiting()
     assert.deepEqual([waiting!.binding_message, waiting!.number_choices], ['47', undefined])
     assert.equal((await stage.decide(requestId, 'approved')).body.status, 'approved')
@@ -83,7 +83,7 @@ describe('where number matching applies', () => {
   test('with number matching off, a number is a message like others', async (t) => {
     const stage = await openStage(t)
     const bearer = await bearerOf(stage)
-    const { requestId } = await rung(stage, '47')
+    const { requestId } = await sendRequest(stage, '47')
     const shown = await look(stage, bearer, requestId)
     assert.deepEqual([shown.binding_message, shown.number_choices], ['47', undefined])
     assert.equal((await approve(stage, bearer, requestId)).body.status, 'approved')
@@ -96,7 +96,7 @@ describe('where number matching applies', () => {
       assert.deepEqual([status, body.error], [400, 'invalid_binding_message'], binding_message)
     }
     assert.deepEqual(await stage.waiting(), [])
-    const { requestId } = await rung(stage, '47')
+    const { requestId } = await sendRequest(stage, '47')
     assert.equal((await look(stage, await bearerOf(stage), requestId)).binding_message, undefined)
   })
 
@@ -132,32 +132,32 @@ for (const engine of engines) {
     async function setUp(t: Parameters<typeof openStage>[0]) {
       const service = await openPushService(t)
       const stage = await openStage(t, { engine, config: { webPush: { subject: 'mailto:ops@id.example' } } })
-      const ring = async () => {
+      const sendRequest = async () => {
         await stage.ring('kiosk')
         await stage.doorbell.idle()
       }
-      return { stage, browser: service.newBrowser(), bearer: await bearerOf(stage), ring }
+      return { stage, browser: service.newBrowser(), bearer: await bearerOf(stage), sendRequest }
     }
 
     test('are added and removed by her alone', async (t) => {
-      const { stage, browser, bearer, ring } = await setUp(t)
+      const { stage, browser, bearer, sendRequest } = await setUp(t)
       const { endpoint } = browser.subscription
       const added = await subscribe(stage, bearer, JSON.stringify({ ...browser.subscription, expirationTime: null }))
       assert.deepEqual([added.status, added.body], [201, { subscribed: true }])
       assert.equal((await subscribe(stage, bearer, JSON.stringify(browser.subscription))).status, 201, 'twice is once')
-      await ring()
+      await sendRequest()
       assert.equal(browser.received.length, 1)
 
       assert.equal((await unsubscribe(stage, await bearerOf(stage, ben), endpoint)).status, 200)
-      await ring()
+      await sendRequest()
       assert.equal(browser.received.length, 2, 'Ben cannot remove hers')
       assert.deepEqual((await unsubscribe(stage, bearer, endpoint)).body, { subscribed: false })
-      await ring()
+      await sendRequest()
       assert.equal(browser.received.length, 2)
     })
 
     test('an invalid subscription is refused', async (t) => {
-      const { stage, browser, bearer, ring } = await setUp(t)
+      const { stage, browser, bearer, sendRequest } = await setUp(t)
       const { endpoint, keys } = browser.subscription
       const garbage = [
         ...['', 'nonsense', 'null', '[]', '{}', '"https://push.example"', '{"endpoint":'],
@@ -174,7 +174,7 @@ for (const engine of engines) {
       for (const nowhere of ['', 'nonsense']) {
         assert.equal((await unsubscribe(stage, bearer, nowhere)).status, 200, 'an unknown one counts as removed')
       }
-      await ring()
+      await sendRequest()
       assert.equal(browser.received.length, 0)
     })
   })
@@ -188,7 +188,7 @@ test('cannot be added by a device service, a CIBA client or a caller without a t
   }
 })
 
-async function rung(stage: Stage, message: string) {
+async function sendRequest(stage: Stage, message: string) {
   const { body, text } = await stage.ring('kiosk', { binding_message: message })
   assert.ok(body.auth_req_id, text)
   return { authReqId: body.auth_req_id, requestId: await stage.newestRequest() }

@@ -65,10 +65,10 @@ for (const engine of engines) {
     test('each text in each claim of a signed hint, request and assertion', async (t) => {
       const { stage, key, client } = await open(t, engine)
       const hint = async (claims: object) =>
-        ring(stage, client, { scope: 'openid', login_hint_token: await hintToken(stage, key, claims) })
+        sendRequest(stage, client, { scope: 'openid', login_hint_token: await hintToken(stage, key, claims) })
       const request = async (claims: Record<string, unknown>) => {
         const signed = { key: key.privateKey, header: { kid: 'one' }, claims }
-        return ring(stage, 'signs', { request: await signedRequest(stage, 'signs', signed) })
+        return sendRequest(stage, 'signs', { request: await signedRequest(stage, 'signs', signed) })
       }
       const assertion = async (claims: object) => {
         const client_assertion = await jwt(stage, key, { iss: 'asserts', sub: 'asserts', ...claims })
@@ -170,7 +170,7 @@ async function open(t: TestContext, engine: (typeof engines)[number]) {
 
 const secretOf = new WeakMap<Stage, string>()
 
-function ring(stage: Stage, client: string, form: Record<string, string>) {
+function sendRequest(stage: Stage, client: string, form: Record<string, string>) {
   return stage.post('/backchannel/authorize', form, basic(client, secretOf.get(stage)!))
 }
 

@@ -45,10 +45,10 @@ describe('pairwise subjects (PW-1, RG-8 – RG-12)', () => {
       const known = async (id: string, hint: Record<string, string> = { login_hint: 'ana' }) => {
         stage.clock.advance(1)
         const asked = { scope: 'openid offline_access', ...hint, ...(await proof(id)) }
-        const { body: rung, text } = await stage.post('/backchannel/authorize', asked)
-        assert.ok(rung.auth_req_id, text)
+        const { body: response, text } = await stage.post('/backchannel/authorize', asked)
+        assert.ok(response.auth_req_id, text)
         await stage.decide(await stage.newestRequest(), 'approved')
-        const form = { grant_type: CIBA, auth_req_id: String(rung.auth_req_id), ...(await proof(id)) }
+        const form = { grant_type: CIBA, auth_req_id: String(response.auth_req_id), ...(await proof(id)) }
         const { body: tokens } = await stage.post('/oauth/token', form)
         const claims = JSON.parse(Buffer.from(String(tokens.id_token).split('.')[1]!, 'base64url').toString())
         const userinfo = await stage.get('/oauth/userinfo', { authorization: `Bearer ${tokens.access_token}` })

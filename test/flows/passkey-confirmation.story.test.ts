@@ -17,7 +17,7 @@ describe('Ana confirms with her passkey', () => {
   test('a request of Kiosk with acr_values=phr, and its tokens say phr', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
-    const { authReqId, requestId } = await rung(stage, { acr_values: 'phr' })
+    const { authReqId, requestId } = await sendRequest(stage, { acr_values: 'phr' })
     assert.equal(await requiredOf(stage, requestId, bearer), true)
 
     const without = await approve(stage, requestId, bearer)
@@ -34,7 +34,7 @@ describe('Ana confirms with her passkey', () => {
   test('also when it was not requested', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
-    const { authReqId, requestId } = await rung(stage)
+    const { authReqId, requestId } = await sendRequest(stage)
     assert.equal(await requiredOf(stage, requestId, bearer), false)
     const response = await confirmed(stage, requestId, bearer, authenticator)
     assert.equal((await approve(stage, requestId, bearer, response)).status, 200)
@@ -64,14 +64,14 @@ describe('Ana confirms with her passkey', () => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
     const strong = await signedInWith(stage, authenticator)
-    const first = await rung(stage, { acr_values: 'phr' })
+    const first = await sendRequest(stage, { acr_values: 'phr' })
     assert.equal(await requiredOf(stage, first.requestId, strong), false)
     assert.equal((await approve(stage, first.requestId, strong)).status, 200)
     assert.equal(idTokenClaims((await stage.poll('kiosk', first.authReqId)).body).acr, 'phr')
 
     // oidc-provider takes the time of a sign-in from the real clock, which is slightly ahead of the stage's.
     stage.clock.advance(5 * 60_000 + 5_000)
-    const second = await rung(stage, { acr_values: 'phr' })
+    const second = await sendRequest(stage, { acr_values: 'phr' })
     assert.equal(await requiredOf(stage, second.requestId, strong), true)
     assert.equal((await approve(stage, second.requestId, strong)).status, 403)
     assert.equal(await statusOf(stage, second.requestId), 'pending')
@@ -79,14 +79,14 @@ describe('Ana confirms with her passkey', () => {
 
   test('a denial needs none, and a device service states its own authentication context', async (t) => {
     const { stage, bearer } = await signedIn(t)
-    const one = await rung(stage, { acr_values: 'phr' })
+    const one = await sendRequest(stage, { acr_values: 'phr' })
     const denied = await stage.post(
       '/backchannel/complete',
       { request_id: one.requestId, status: 'denied', passkey: 'nonsense' },
       bearer,
     )
     assert.equal(denied.status, 200)
-    const two = await rung(stage, { acr_values: 'phr' })
+    const two = await sendRequest(stage, { acr_values: 'phr' })
     const stated = { acr: 'urn:bank:face', amr: 'face' }
     const [waiting] = await stage.waiting()
     assert.equal(waiting!.passkey_required, false)
@@ -100,8 +100,8 @@ describe('Ana confirms with her passkey', () => {
     const bens = `Bearer ${(await signIn(stage, ben)).access_token}`
     const anas = await added(stage, bearer)
     const bensOwn = await added(stage, bens)
-    const { requestId } = await rung(stage)
-    const other = await rung(stage)
+    const { requestId } = await sendRequest(stage)
+    const other = await sendRequest(stage)
     const refuse = async (why: string, response: string, as = bearer, status = 403) => {
       const refused = await approve(stage, requestId, as, response)
       assert.equal(refused.status, status, `${why}: ${refused.text}`)
@@ -137,7 +137,7 @@ describe('Ana confirms with her passkey', () => {
   test('of forty uses of one answer at once, one is accepted', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
-    const { requestId } = await rung(stage, { acr_values: 'phr' })
+    const { requestId } = await sendRequest(stage, { acr_values: 'phr' })
     const response = await confirmed(stage, requestId, bearer, authenticator)
     const answers = await Promise.all(Array.from({ length: 40 }, () => approve(stage, requestId, bearer, response)))
     assert.equal(answers.filter(({ status }) => status === 200).length, 1)
@@ -148,7 +148,7 @@ describe('Ana confirms with her passkey', () => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer, createAuthenticator(stage.url, { counts: false }))
     for (const _ of [1, 2, 3]) {
-      const { requestId } = await rung(stage, { acr_values: 'phr' })
+      const { requestId } = await sendRequest(stage, { acr_values: 'phr' })
       const response = await confirmed(stage, requestId, bearer, authenticator)
       assert.equal((await approve(stage, requestId, bearer, response)).status, 200)
     }
@@ -157,7 +157,7 @@ describe('Ana confirms with her passkey', () => {
   test('a removed passkey is refused', async (t) => {
     const { stage, bearer } = await signedIn(t)
     const authenticator = await added(stage, bearer)
-    const { requestId } = await rung(stage, { acr_values: 'phr' })
+    const { requestId } = await sendRequest(stage, { acr_values: 'phr' })
     const response = await confirmed(stage, requestId, bearer, authenticator)
     const [{ id }] = (await listed(stage, bearer)) as [{ id: string }]
     const strong = await signedInWith(stage, authenticator)
@@ -168,7 +168,7 @@ describe('Ana confirms with her passkey', () => {
   })
 })
 
-async function rung(stage: Stage, parameters: Record<string, string> = {}) {
+async function sendRequest(stage: Stage, parameters: Record<string, string> = {}) {
   // Not two at the same time, so that it is clear which is the newest.
   stage.clock.advance(1)
   const { body } = await stage.ring('kiosk', parameters)

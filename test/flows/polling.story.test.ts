@@ -58,9 +58,9 @@ for (const engine of engines) {
     for (const as of ['kiosk', 'northbank'] as const) {
       test(`of 40 polls by ${as} at once, one gets tokens, and they keep working (M4, M18, M19, M20, TK-14)`, async (t) => {
         const stage = await openStage(t, { engine })
-        const rung = (await stage.ring(as, { scope: 'openid offline_access' })).body
+        const response = (await stage.ring(as, { scope: 'openid offline_access' })).body
         await stage.decide(await stage.newestRequest(), 'approved')
-        const polls = Array.from({ length: 40 }, () => stage.poll(as, rung.auth_req_id))
+        const polls = Array.from({ length: 40 }, () => stage.poll(as, response.auth_req_id))
         const answers = await Promise.all(polls)
         const won = answers.filter(({ status }) => status === 200)
         assert.equal(won.length, 1)
@@ -69,7 +69,7 @@ for (const engine of engines) {
 
         const client = await playedBy(stage, as)
         const tokens = won[0]!.body as unknown as { access_token: string; refresh_token: string }
-        await assert.rejects(collect(client, rung as never), { error: 'invalid_grant' })
+        await assert.rejects(collect(client, response as never), { error: 'invalid_grant' })
         assert.equal((await openid.fetchUserInfo(client, tokens.access_token, 'user-ana')).sub, 'user-ana')
         assert.ok((await openid.refreshTokenGrant(client, tokens.refresh_token)).access_token)
         const made = await rowsOf(stage, 'select model from oidc_models where request_id is not null order by model')

@@ -195,9 +195,9 @@ describe('a request about a decoy user', () => {
 
   test('is not created for an invalid hint: its error is returned', async (t) => {
     const stage = await pretending(t)
-    const ring = (hints: Record<string, string>) => stage.ring('kiosk', { login_hint: '', ...hints })
+    const sendRequest = (hints: Record<string, string>) => stage.ring('kiosk', { login_hint: '', ...hints })
     for (const hints of [{}, { id_token_hint: 'x.y.z' }, { login_hint: 'zoe', login_hint_token: 'x' }]) {
-      assert.equal((await ring(hints as Record<string, string>)).body.error, 'invalid_request')
+      assert.equal((await sendRequest(hints as Record<string, string>)).body.error, 'invalid_request')
     }
     assert.equal((await rows(stage)).length, 0)
   })
@@ -234,7 +234,7 @@ describe('the setting of a client (M30)', () => {
         ],
       },
     })
-  const ring = (stage: Stage, as: string) =>
+  const sendRequest = (stage: Stage, as: string) =>
     stage.post('/backchannel/authorize', { scope: 'openid', login_hint: 'zoe' }, basic(as, secret))
 
   for (const [unknownUsers, kiosk] of [
@@ -243,7 +243,7 @@ describe('the setting of a client (M30)', () => {
   ] as const) {
     test(`overrides that of the deployment: ${unknownUsers}`, async (t) => {
       const stage = await open(t, unknownUsers)
-      const answers = [await ring(stage, 'open'), await ring(stage, 'closed')]
+      const answers = [await sendRequest(stage, 'open'), await sendRequest(stage, 'closed')]
       assert.deepEqual(
         answers.map(({ status, body }) => [status, body.error]),
         [

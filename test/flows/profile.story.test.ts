@@ -155,12 +155,12 @@ describe('a bank under the profile, over TLS', () => {
     const asBank = stage.as(certified)
     const post = async (path: string, form: Record<string, string>, by = asBank, claims = {}) =>
       by.post(path, { ...form, ...asserted(await assertionOf(stage, 'bank', { key: key.privateKey, claims })) })
-    const ring = async (claims: Record<string, unknown>) => {
+    const sendRequest = async (claims: Record<string, unknown>) => {
       stage.clock.advance(1)
       const request = await signedRequest(stage, 'bank', { key: key.privateKey, claims })
       return post('/backchannel/authorize', { request })
     }
-    return { stage, ring, post, asBank, certified, key }
+    return { stage, sendRequest, post, asBank, certified, key }
   }
 
   /** Whether an assertion with each of these audiences authenticates the client, at each endpoint. */
@@ -198,27 +198,27 @@ describe('a bank under the profile, over TLS', () => {
   })
 
   test('authorization details count as a binding message does; without either the request is refused (FC-3, RA-11)', async (t) => {
-    const { ring } = await openBank(t)
-    const nothing = await ring({ binding_message: undefined })
+    const { sendRequest } = await openBank(t)
+    const nothing = await sendRequest({ binding_message: undefined })
     assert.deepEqual([nothing.status, nothing.body.error], [400, 'invalid_request'])
     assert.match(String(nothing.body.error_description), /binding_message or authorization_details/)
-    const empty = await ring({ binding_message: undefined, authorization_details: [] })
+    const empty = await sendRequest({ binding_message: undefined, authorization_details: [] })
     assert.deepEqual([empty.status, empty.body.error], [400, 'invalid_authorization_details'])
     for (const claims of [
       { binding_message: undefined, authorization_details: [payment] },
       { binding_message: '1234' },
       { binding_message: '1234', authorization_details: [payment] },
     ]) {
-      const { status, text } = await ring(claims)
+      const { status, text } = await sendRequest(claims)
       assert.equal(status, 200, text)
     }
   })
 
   test('a JWT names the certificate it is bound to and what was approved, also after a refresh (ML-7, FI-2, RA-7)', async (t) => {
-    const { stage, ring, post, asBank, certified } = await openBank(t)
+    const { stage, sendRequest, post, asBank, certified } = await openBank(t)
     const details = [payment, { ...payment, locations: ['https://elsewhere.example'] }]
     const asked = { scope: 'openid offline_access', resource: api, binding_message: undefined }
-    const { auth_req_id } = (await ring({ ...asked, authorization_details: details })).body
+    const { auth_req_id } = (await sendRequest({ ...asked, authorization_details: details })).body
     const decided = await asBank.post(`/dev/decide?auth_req_id=${auth_req_id}&action=allow`, {})
     assert.ok(decided.status < 300, decided.text)
 

@@ -81,11 +81,11 @@ describe('registered metadata', () => {
       )
       assert.equal(replaced.body.backchannel_user_code_parameter, true)
       const credentials = basic(String(body.client_id), String(body.client_secret))
-      const ring = (login_hint: string, more = {}) =>
+      const sendRequest = (login_hint: string, more = {}) =>
         stage.post('/backchannel/authorize', { scope: 'openid', login_hint, ...more }, credentials)
-      assert.equal((await ring('cleo')).body.error, 'missing_user_code')
-      assert.equal((await ring('cleo', { user_code: 'otter-1234' })).status, 200)
-      assert.equal((await ring('ana')).status, 200, 'a user without a code needs none')
+      assert.equal((await sendRequest('cleo')).body.error, 'missing_user_code')
+      assert.equal((await sendRequest('cleo', { user_code: 'otter-1234' })).status, 200)
+      assert.equal((await sendRequest('ana')).status, 200, 'a user without a code needs none')
     }
     const signIn = { redirect_uris: ['https://app.example/callback'] }
     assert.ok(!('backchannel_user_code_parameter' in (await register(signIn)).body), 'a client without the CIBA grant')

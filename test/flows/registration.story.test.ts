@@ -27,7 +27,7 @@ describe('from registration to tokens (M35)', () => {
         })
         assert.equal(status, 201, text)
         const credentials = basic(String(body.client_id), String(body.client_secret))
-        const { body: rung } = await stage.post(
+        const { body: response } = await stage.post(
           '/backchannel/authorize',
           {
             scope: 'openid email',
@@ -42,8 +42,8 @@ describe('from registration to tokens (M35)', () => {
           assert.ok((await hears.hears(1))[0]!.body.access_token)
           return
         }
-        if (mode === 'ping') assert.equal((await hears.hears(1))[0]!.body.auth_req_id, rung.auth_req_id)
-        const form = { grant_type: CIBA, auth_req_id: String(rung.auth_req_id) }
+        if (mode === 'ping') assert.equal((await hears.hears(1))[0]!.body.auth_req_id, response.auth_req_id)
+        const form = { grant_type: CIBA, auth_req_id: String(response.auth_req_id) }
         assert.equal((await stage.post('/oauth/token', form, credentials)).status, 200)
       })
     }
@@ -130,8 +130,8 @@ describe('a client manages its registration (DR-11, DR-12)', () => {
     assert.equal((await send('GET', uri, undefined, token)).status, 401, 'the old token')
 
     const credentials = basic(String(made.client_id), String(made.client_secret))
-    const ring = await stage.post('/backchannel/authorize', { scope: 'openid', login_hint: 'ana' }, credentials)
-    assert.equal(ring.status, 200, 'the secret has stayed')
+    const response = await stage.post('/backchannel/authorize', { scope: 'openid', login_hint: 'ana' }, credentials)
+    assert.equal(response.status, 200, 'the secret has stayed')
   })
 
   test('of two replacements at once one takes effect', async (t) => {
@@ -226,18 +226,18 @@ describe('a client manages its registration (DR-11, DR-12)', () => {
         backchannel_client_notification_endpoint: silent.url,
       })
       const credentials = basic(String(made.client_id), String(made.client_secret))
-      const ring = async () => {
+      const sendRequest = async () => {
         stage.clock.advance(1)
         const asked = { scope: 'openid', login_hint: 'ana', client_notification_token: newNotificationToken() }
         return String((await stage.post('/backchannel/authorize', asked, credentials)).body.auth_req_id)
       }
-      const first = await ring()
+      const first = await sendRequest()
       await stage.decide(await stage.newestRequest(), 'approved')
       const form = { grant_type: CIBA, auth_req_id: first }
       const { body: tokens } = await stage.post('/oauth/token', form, credentials)
       const authorization = `Bearer ${tokens.access_token}`
       assert.equal((await stage.get('/oauth/userinfo', { authorization })).status, 200)
-      await ring()
+      await sendRequest()
       const open_ = await stage.newestRequest()
       stage.clock.advance(10)
 

@@ -173,10 +173,10 @@ describe('which clients may send requests (M9)', () => {
   })
 
   test('a client cannot request a scope it was not registered for', async () => {
-    const ring = (scope: string) =>
+    const sendRequest = (scope: string) =>
       stage.post('/backchannel/authorize', { scope, login_hint: 'ana' }, basic('narrow', secret))
-    assert.equal((await ring('openid email')).status, 200)
-    assert.equal((await ring('openid phone')).body.error, 'invalid_scope')
+    assert.equal((await sendRequest('openid email')).status, 200)
+    assert.equal((await sendRequest('openid phone')).body.error, 'invalid_scope')
   })
 })
 

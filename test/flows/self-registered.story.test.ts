@@ -24,7 +24,7 @@ async function call(url: string, method: string, metadata: object, token?: strin
 
 const register = (stage: Stage, metadata: object) => call(`${stage.url}/oauth/register`, 'POST', metadata)
 
-async function ring(stage: Stage, { client_id, client_secret }: Record<string, string>, more = {}) {
+async function sendRequest(stage: Stage, { client_id, client_secret }: Record<string, string>, more = {}) {
   stage.clock.advance(1)
   const form = { scope: 'openid', login_hint: 'ana', binding_message: 'Coffee 4.20', ...more }
   return stage.post('/backchannel/authorize', form, basic(client_id!, client_secret!))
@@ -42,7 +42,7 @@ for (const engine of engines) {
     test('is marked as self-registered, with the hosts of its addresses, on the page, in the mail and for device services', async (t) => {
       const stage = await openStage(t, { engine, config: open })
       const { body: shop } = await register(stage, { ...ping, client_name: 'Shop' })
-      await ring(stage, shop, { client_notification_token: newNotificationToken() })
+      await sendRequest(stage, shop, { client_notification_token: newNotificationToken() })
       const says =
         /Shop registered itself here\. Its identity has not been verified\. It states that its addresses are at callbacks\.(\u2060)?shop/
       const id = await stage.newestRequest()
@@ -57,7 +57,7 @@ for (const engine of engines) {
       assert.deepEqual([client.self_registered, client.hosts], [true, ['callbacks.shop.example']])
 
       const { body: booth } = await register(stage, { ...poll, client_name: 'Booth' })
-      await ring(stage, booth)
+      await sendRequest(stage, booth)
       assert.match((await newestMail(stage)).text, /Booth registered itself here.*it has given no address/)
 
       await stage.ring('kiosk')
@@ -76,13 +76,13 @@ for (const engine of engines) {
       ]) {
         const { status, body } = await register(stage, { ...metadata, client_name: 'Booth' })
         assert.equal(status, 201, JSON.stringify(body))
-        await ring(stage, body)
+        await sendRequest(stage, body)
         assert.doesNotMatch((await newestMail(stage)).text, /bank/)
         const [{ client }] = (await stage.waiting()) as [{ client: Record<string, unknown> }]
         assert.deepEqual(client.hosts, [])
       }
       const { body } = await register(stage, { ...ping, ...elsewhere, client_name: 'Shop' })
-      await ring(stage, body, { client_notification_token: newNotificationToken() })
+      await sendRequest(stage, body, { client_notification_token: newNotificationToken() })
       const [{ client }] = (await stage.waiting()) as [{ client: Record<string, unknown> }]
       assert.deepEqual(client.hosts, ['callbacks.shop.example'])
     })

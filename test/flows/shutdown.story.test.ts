@@ -51,7 +51,7 @@ function keptConnection(t: TestContext): Agent {
   return agent
 }
 
-const ring: Call = { path: '/backchannel/authorize', form: { scope: 'openid', login_hint: 'ana' } }
+const authenticationRequest: Call = { path: '/backchannel/authorize', form: { scope: 'openid', login_hint: 'ana' } }
 const poll = (id: unknown): Call => ({ path: '/oauth/token', form: { grant_type: CIBA, auth_req_id: String(id) } })
 const refresh: Call = { path: '/oauth/token', form: { grant_type: 'refresh_token', refresh_token: 'x' } }
 
@@ -84,7 +84,7 @@ for (const engine of engines) {
     test('readiness ends at once; everything is served until the delay is over, each call as the last of its connection', async (t) => {
       const stage = await openStage(t, { engine })
       const kept = keptConnection(t)
-      assert.equal((await send(stage.url, ring, kept)).connection, 'keep-alive')
+      assert.equal((await send(stage.url, authenticationRequest, kept)).connection, 'keep-alive')
       assert.equal((await send(stage.url, { path: '/health/ready' })).status, 200)
 
       let over = false
@@ -96,16 +96,16 @@ for (const engine of engines) {
       assert.ok(ready.retryAfter)
       assert.equal((await send(stage.url, { path: '/health/live' })).status, 200)
       // On the connection from before, and on new ones.
-      const rung = await send(stage.url, ring, kept)
-      assert.deepEqual([rung.status, rung.connection], [200, 'close'])
-      const polled = await send(stage.url, poll(rung.body.auth_req_id), keptConnection(t))
+      const response = await send(stage.url, authenticationRequest, kept)
+      assert.deepEqual([response.status, response.connection], [200, 'close'])
+      const polled = await send(stage.url, poll(response.body.auth_req_id), keptConnection(t))
       assert.deepEqual([polled.status, polled.body.error, polled.connection], [400, 'authorization_pending', 'close'])
       // An answer that oidc-provider writes, and an early poll, whose answer is precomputed.
-      for (const call of [refresh, poll(rung.body.auth_req_id), { path: '/oauth/jwks' }, { path: '/nothing' }]) {
+      for (const call of [refresh, poll(response.body.auth_req_id), { path: '/oauth/jwks' }, { path: '/nothing' }]) {
         assert.equal((await send(stage.url, call, keptConnection(t))).connection, 'close', call.path)
       }
       stage.clock.advance(4_999)
-      assert.equal((await send(stage.url, ring)).status, 200)
+      assert.equal((await send(stage.url, authenticationRequest)).status, 200)
       assert.equal(over, false)
       stage.clock.advance(1)
       await closed
@@ -116,7 +116,7 @@ for (const engine of engines) {
       const { gate, stage } = await openAtGate(t, { engine })
       gate.hold()
       const kept = keptConnection(t)
-      const waiting = send(stage.url, ring, kept)
+      const waiting = send(stage.url, authenticationRequest, kept)
       await gate.waiting(1)
       // Waits for the same connection.
       const next = send(stage.url, { path: '/oauth/jwks' }, kept).catch((error: Error) => error)
@@ -136,20 +136,20 @@ describe('during the delay', () => {
   test('closing again without one ends it at once', async (t) => {
     const stage = await openStage(t)
     const closed = stage.doorbell.close({ delay: 300 })
-    assert.equal((await send(stage.url, ring)).status, 200)
+    assert.equal((await send(stage.url, authenticationRequest)).status, 200)
     await Promise.all([stage.doorbell.close(), closed])
     assert.equal(await isListening(stage), false)
   })
 
   test('held polls are answered at once, and no more are held', async (t) => {
     const stage = await openStage(t, { config: { requests: { longPoll: 30 } } })
-    const { body } = await send(stage.url, ring)
+    const { body } = await send(stage.url, authenticationRequest)
     const held = send(stage.url, poll(body.auth_req_id), keptConnection(t))
     while (!(await stage.get('/metrics')).text.includes('doorbell_polls_held 1')) await new Promise(setImmediate)
     const closed = stage.doorbell.close({ delay: 5 })
     const answer = await held
     assert.deepEqual([answer.status, answer.body.error, answer.connection], [400, 'authorization_pending', 'close'])
-    const other = await send(stage.url, ring)
+    const other = await send(stage.url, authenticationRequest)
     assert.equal((await send(stage.url, poll(other.body.auth_req_id))).body.error, 'authorization_pending')
     stage.clock.advance(5_000)
     await closed
@@ -177,13 +177,13 @@ describe('shutdown within another server', () => {
     await once(host, 'listening')
     const url = `http://127.0.0.1:${(host.address() as AddressInfo).port}`
     gate.hold()
-    const waiting = send(url, ring)
+    const waiting = send(url, authenticationRequest)
     await gate.waiting(1)
     const closed = stage.doorbell.close()
     gate.release()
     assert.equal((await waiting).status, 200)
     await closed
-    for (const call of [ring, { path: '/health/ready' }]) {
+    for (const call of [authenticationRequest, { path: '/health/ready' }]) {
       const { status, retryAfter, connection, body } = await send(url, call, keptConnection(t))
       assert.deepEqual([status, retryAfter, connection], [503, '1', 'close'])
       assert.equal(body.error, 'temporarily_unavailable')

@@ -41,10 +41,10 @@ describe('Ana signs in on her phone', () => {
     const decided = await stage.post('/backchannel/complete', decision, authorization)
     assert.deepEqual([decided.status, decided.body], [200, { request_id: waiting.request_id, status: 'approved' }])
 
-    const ring = idTokenClaims((await stage.poll('kiosk', auth_req_id)).body)
-    assert.deepEqual(ring.amr, ['pwd'])
-    assert.ok(Math.abs(Number(ring.auth_time) - signedInAt) <= 1, 'auth_time is that of the sign-in')
-    assert.equal(ring.sub, 'user-ana')
+    const idToken = idTokenClaims((await stage.poll('kiosk', auth_req_id)).body)
+    assert.deepEqual(idToken.amr, ['pwd'])
+    assert.ok(Math.abs(Number(idToken.auth_time) - signedInAt) <= 1, 'auth_time is that of the sign-in')
+    assert.equal(idToken.sub, 'user-ana')
   })
 
   test('and a refreshed token still has the time and method of her sign-in (M43)', async (t) => {
@@ -64,9 +64,9 @@ describe('Ana signs in on her phone', () => {
     const { auth_req_id } = (await stage.ring('kiosk')).body
     const decision = { request_id: await stage.newestRequest(), status: 'approved' }
     assert.equal((await stage.post('/backchannel/complete', decision, `Bearer ${access_token}`)).status, 200)
-    const ring = idTokenClaims((await stage.poll('kiosk', auth_req_id)).body)
-    assert.deepEqual(ring.amr, ['pwd'])
-    assert.ok(Math.abs(Number(ring.auth_time) - Number(signedIn.claims()!.iat)) <= 1)
+    const idToken = idTokenClaims((await stage.poll('kiosk', auth_req_id)).body)
+    assert.deepEqual(idToken.amr, ['pwd'])
+    assert.ok(Math.abs(Number(idToken.auth_time) - Number(signedIn.claims()!.iat)) <= 1)
   })
 
   test('but not with a wrong password or as an unknown user: one answer for both', async (t) => {
@@ -76,10 +76,10 @@ describe('Ana signs in on her phone', () => {
     assert.equal(wrong.status, 401)
     assert.match(wrong.text, /Name or password is wrong/)
     assert.ok(!wrong.text.includes('value="wrong"'), 'the password is not shown again')
-    const stranger = await browser.submit(page, { name: 'zoe', password: ana.password })
-    assert.equal(stranger.status, 401)
-    assert.equal(stranger.text.replace('zoe', 'ana'), wrong.text)
-    const right = await browser.submit(stranger, { name: 'ana', password: ana.password })
+    const unknown = await browser.submit(page, { name: 'zoe', password: ana.password })
+    assert.equal(unknown.status, 401)
+    assert.equal(unknown.text.replace('zoe', 'ana'), wrong.text)
+    const right = await browser.submit(unknown, { name: 'ana', password: ana.password })
     assert.match(right.text, /Allow access/)
   })
 
@@ -262,8 +262,8 @@ describe('a CIBA client decides nothing, whatever it holds (M1)', () => {
 
   test('ciba:decide cannot be requested through CIBA', async (t) => {
     const stage = await openStage(t)
-    const rung = await stage.ring('kiosk', { scope: 'openid ciba:decide' })
-    assert.deepEqual([rung.status, rung.body.error], [400, 'invalid_scope'])
+    const response = await stage.ring('kiosk', { scope: 'openid ciba:decide' })
+    assert.deepEqual([response.status, response.body.error], [400, 'invalid_scope'])
   })
 
   test('a token with ciba:decide is refused once its client becomes a CIBA client', async (t) => {

@@ -29,11 +29,11 @@ test('Strict-Transport-Security is in every answer with an https issuer: pages, 
     const { headers, status } = await stage.get(path)
     assert.equal(headers.get('strict-transport-security'), 'max-age=31536000', `${path} ${status}`)
   }
-  const rung = await stage.ring('kiosk')
+  const response = await stage.ring('kiosk')
   // The usual answer to a poll is precomputed.
   for (const answer of [
-    rung,
-    await stage.poll('kiosk', rung.body.auth_req_id),
+    response,
+    await stage.poll('kiosk', response.body.auth_req_id),
     await stage.post('/oauth/token', {}, credentials.kiosk),
   ]) {
     assert.equal(answer.headers.get('strict-transport-security'), 'max-age=31536000')

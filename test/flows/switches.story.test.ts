@@ -102,12 +102,13 @@ describe('every switch, with a flow of every kind of client (M49)', () => {
       assertTokens((await stage.post('/oauth/token', form, basic('signer', secret))).body)
 
       for (const as of ['kiosk', 'northbank', 'till'] as const) {
-        const rung = await stage.ring(as, { binding_message: '42' })
-        assert.equal(errorOf(rung), unsigned, `${as}: ${rung.text}`)
+        const response = await stage.ring(as, { binding_message: '42' })
+        assert.equal(errorOf(response), unsigned, `${as}: ${response.text}`)
         if (unsigned !== undefined) continue
         await approve(await newest(stage))
         await stage.doorbell.idle()
-        const tokens = as === 'till' ? endpoint.heard.at(-1)!.body : (await stage.poll(as, rung.body.auth_req_id)).body
+        const tokens =
+          as === 'till' ? endpoint.heard.at(-1)!.body : (await stage.poll(as, response.body.auth_req_id)).body
         assertTokens(tokens)
       }
       assert.equal(errorOf(await ringSigned(stage, key, { login_hint: 'zoe' })), aboutNobody)

@@ -41,14 +41,14 @@ describe('a user with a code', () => {
     const signing = { jwks: { keys: [key.publicJwk] }, backchannel_authentication_request_signing_alg: 'ES256' }
     const bank = pollClient('bank', { client_secret: secret, backchannel_user_code_parameter: true, ...signing })
     const stage = await openCodeStage(t, { config: { clients: [bank] } })
-    const ring = async (claims: Record<string, unknown>, beside = {}) => {
+    const sendRequest = async (claims: Record<string, unknown>, beside = {}) => {
       const request = await signedRequest(stage, 'bank', { key: key.privateKey, header: { kid: 'one' }, claims })
       return stage.post('/backchannel/authorize', { request, ...beside }, basic('bank', secret))
     }
-    assertRefused(await ring({}), 'missing_user_code')
-    assertRefused(await ring({ user_code: 'wrong' }), 'invalid_user_code')
-    assertRefused(await ring({}, { user_code: code }), 'invalid_request')
-    assert.equal((await ring({ user_code: code })).status, 200)
+    assertRefused(await sendRequest({}), 'missing_user_code')
+    assertRefused(await sendRequest({ user_code: 'wrong' }), 'invalid_user_code')
+    assertRefused(await sendRequest({}, { user_code: code }), 'invalid_request')
+    assert.equal((await sendRequest({ user_code: code })).status, 200)
   })
 
   test('a malformed request does not reveal whether a code is right', async (t) => {
@@ -209,22 +209,22 @@ for (const engine of engines) {
   describe(`codes tried by many clients, on ${engine.name}`, () => {
     /** The booth, and thirty clients of one attacker, as any caller can register where registration is open. */
     async function openCrowd(t: TestContext) {
-      const strangers = Array.from({ length: 30 }, (_, number) => `stranger-${number}`)
-      const clients = ['booth', 'stand', ...strangers].map((id) =>
+      const otherClients = Array.from({ length: 30 }, (_, number) => `other-client-${number}`)
+      const clients = ['booth', 'stand', ...otherClients].map((id) =>
         pollClient(id, { client_secret: secret, backchannel_user_code_parameter: true }),
       )
       const config = { clients, users: [{ ...ana, user_code: code }, ben, cleo] }
-      return { stage: await openCodeStage(t, { engine, config }), strangers }
+      return { stage: await openCodeStage(t, { engine, config }), otherClients }
     }
 
     const count = (answers: Answer[], error: string) => answers.filter(({ body }) => body.error === error).length
 
     test('twenty wrong ones of thirty clients are answered; then unknown clients wait, and a client that the user approved goes on', async (t) => {
-      const { stage, strangers } = await openCrowd(t)
+      const { stage, otherClients } = await openCrowd(t)
       await stage.askFor(code)
       await stage.decide(await stage.newestRequest(), 'approved')
 
-      const answers = await Promise.all(strangers.map((as) => stage.askFor('wrong', { as })))
+      const answers = await Promise.all(otherClients.map((as) => stage.askFor('wrong', { as })))
       assert.deepEqual([count(answers, 'invalid_user_code'), count(answers, 'access_denied')], [20, 10])
       assertRefused(await stage.askFor(code, { as: 'stand' }), 'access_denied', 403)
       assert.equal((await stage.askFor(cleo.user_code, { about: 'cleo', as: 'stand' })).status, 200)
@@ -240,7 +240,9 @@ for (const engine of engines) {
     test('a single client never reaches the limit that all share', async (t) => {
       const { stage } = await openCrowd(t)
       for (let round = 0; round < 6; round++) {
-        const answers = await Promise.all(Array.from({ length: 7 }, () => stage.askFor('wrong', { as: 'stranger-0' })))
+        const answers = await Promise.all(
+          Array.from({ length: 7 }, () => stage.askFor('wrong', { as: 'other-client-0' })),
+        )
         assert.equal(count(answers, 'invalid_user_code'), 5)
         assert.equal((await stage.askFor(code, { as: 'stand' })).status, 200)
         stage.clock.advance(15 * minutes)
@@ -248,11 +250,11 @@ for (const engine of engines) {
     })
 
     test('a right code resets the counters of its own client only', async (t) => {
-      const { stage, strangers } = await openCrowd(t)
-      for (let each = 0; each < 5; each++) await stage.askFor('wrong', { as: 'stranger-0' })
+      const { stage, otherClients } = await openCrowd(t)
+      for (let each = 0; each < 5; each++) await stage.askFor('wrong', { as: 'other-client-0' })
       assert.equal((await stage.askFor(code, { as: 'stand' })).status, 200)
-      assertRefused(await stage.askFor(code, { as: 'stranger-0' }), 'access_denied', 403)
-      await Promise.all(strangers.slice(1).map((as) => stage.askFor('wrong', { as })))
+      assertRefused(await stage.askFor(code, { as: 'other-client-0' }), 'access_denied', 403)
+      await Promise.all(otherClients.slice(1).map((as) => stage.askFor('wrong', { as })))
       const [all] = await rowsOf(stage, "select tries from user_code_tries where counter = 'user user-ana'")
       assert.equal(Number(all!.tries), 20)
     })

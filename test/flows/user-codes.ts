@@ -19,12 +19,12 @@ export async function openCodeStage(t: TestContext, options: StageOptions = {}) 
     ...options,
     config: { users: [{ ...ana, user_code: code }, ben, cleo], clients, ...options.config },
   })
-  const ring = (user_code: string | undefined, { about = 'ana', as = 'booth' } = {}) => {
+  const sendRequest = (user_code: string | undefined, { about = 'ana', as = 'booth' } = {}) => {
     stage.clock.advance(1)
     const form = { scope: 'openid', login_hint: about, ...(user_code !== undefined && { user_code }) }
     return stage.post('/backchannel/authorize', form, basic(as, secret))
   }
-  return Object.assign(stage, { askFor: ring })
+  return Object.assign(stage, { askFor: sendRequest })
 }
 
 export function assertRefused({ status, body, text }: Answer, error: string, expected = 400) {

@@ -120,12 +120,12 @@ describe("a login_hint_token, and an application's own users", () => {
         },
       },
     })
-    const ring = (login_hint_token: string) => own.ring('kiosk', { login_hint: '', login_hint_token })
-    assert.equal((await ring('good')).status, 200)
+    const sendRequest = (login_hint_token: string) => own.ring('kiosk', { login_hint: '', login_hint_token })
+    assert.equal((await sendRequest('good')).status, 200)
     assert.deepEqual(heard, [{ kind: 'login_hint_token', value: 'good' }])
-    assertRefused(await ring('nobody'), 'unknown_user_id')
-    assertRefused(await ring('expired'), 'expired_login_hint_token')
-    const broken = await ring('broken')
+    assertRefused(await sendRequest('nobody'), 'unknown_user_id')
+    assertRefused(await sendRequest('expired'), 'expired_login_hint_token')
+    const broken = await sendRequest('broken')
     assert.deepEqual([broken.status, broken.body.error], [500, 'server_error'])
     assert.ok(!broken.text.includes('ldap'), 'internal errors are not revealed')
   })
@@ -167,7 +167,7 @@ describe('a login_hint_token of an issuer that the operator trusts (M27, SC-1)',
       .sign(key.privateKey)
   const byPost = (claims: Record<string, unknown>, header = {}) =>
     token({ iss: post, aud: 'doorbell', ...claims }, { alg: 'PS256', kid: 'post', ...header }, keys.post)
-  const ring = (login_hint_token: string) => trusting.ring('kiosk', { login_hint: '', login_hint_token })
+  const sendRequest = (login_hint_token: string) => trusting.ring('kiosk', { login_hint: '', login_hint_token })
 
   test('leads to its user', async () => {
     for (const good of [
@@ -179,7 +179,7 @@ describe('a login_hint_token of an issuer that the operator trusts (M27, SC-1)',
       byPost({ email: 'Ana@Example.com' }),
       byPost({ email: 'ana@example.com', email_verified: true, sub: 'user-ben' }),
     ]) {
-      const { status, text } = await ring(await good)
+      const { status, text } = await sendRequest(await good)
       assert.equal(status, 200, text)
       const [newest] = await trusting.doorbell.requests.list('user-ana', { only: 'open' })
       assert.equal(newest!.createdAt, trusting.clock.now())
@@ -187,11 +187,11 @@ describe('a login_hint_token of an issuer that the operator trusts (M27, SC-1)',
   })
 
   test('that has expired gets expired_login_hint_token, if it is valid otherwise (AE-4)', async () => {
-    assertRefused(await ring(await token({ iat: now() - 100, exp: now() - 11 })), 'expired_login_hint_token')
+    assertRefused(await sendRequest(await token({ iat: now() - 100, exp: now() - 11 })), 'expired_login_hint_token')
     const { privateKey, publicJwk } = await newKey('finder')
     const forged = await token({ exp: now() - 11 }, {}, { privateKey, publicJwk })
     for (const worse of [forged, await token({ exp: now() - 11, aud: 'elsewhere' })]) {
-      assertRefused(await ring(worse), 'invalid_request')
+      assertRefused(await sendRequest(worse), 'invalid_request')
     }
   })
 
@@ -235,7 +235,7 @@ describe('a login_hint_token of an issuer that the operator trusts (M27, SC-1)',
     ['that is too long', () => 'a.'.repeat(10_000)],
   ]
   for (const [name, make] of wrong) {
-    test(`${name}: invalid_request`, async () => assertRefused(await ring(await make()), 'invalid_request'))
+    test(`${name}: invalid_request`, async () => assertRefused(await sendRequest(await make()), 'invalid_request'))
   }
 
   const unknown: [string, () => Promise<string>][] = [
@@ -250,7 +250,7 @@ describe('a login_hint_token of an issuer that the operator trusts (M27, SC-1)',
     ['an id where an address was agreed', () => byPost({ email: 'user-ana' })],
   ]
   for (const [name, make] of unknown) {
-    test(`${name}: unknown_user_id`, async () => assertRefused(await ring(await make()), 'unknown_user_id'))
+    test(`${name}: unknown_user_id`, async () => assertRefused(await sendRequest(await make()), 'unknown_user_id'))
   }
 
   test("its keys may be at an address: fetched once, and again for a new key; an issuer's mistake is an invalid_request, not a 5xx", async (t) => {
@@ -327,16 +327,16 @@ describe('a client that may use some hints only (M30)', () => {
         ],
       },
     })
-    const ring = (form: Record<string, string>, as = 'careful') =>
+    const sendRequest = (form: Record<string, string>, as = 'careful') =>
       own.post('/backchannel/authorize', { scope: 'openid', ...form }, basic(as, secret))
-    assertRefused(await ring({ login_hint: 'ana' }), 'invalid_request')
+    assertRefused(await sendRequest({ login_hint: 'ana' }), 'invalid_request')
     const sign = (claims: Record<string, unknown>) =>
       signedRequest(own, 'signing', { key: key.privateKey, header: { kid: 'one' }, claims })
     const signed = async (claims: Record<string, unknown>) =>
       own.post('/backchannel/authorize', { request: await sign(claims) }, basic('signing', secret))
     assertRefused(await signed({}), 'invalid_request')
     assert.deepEqual(looked, [])
-    assert.equal((await ring({ login_hint_token: 'x' })).status, 200)
+    assert.equal((await sendRequest({ login_hint_token: 'x' })).status, 200)
     assert.equal((await signed({ login_hint: undefined, login_hint_token: 'x' })).status, 200)
     assert.equal((await own.ring('kiosk')).status, 200)
     assert.deepEqual(looked, ['login_hint_token', 'login_hint_token', 'login_hint'])

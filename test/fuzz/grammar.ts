@@ -378,7 +378,7 @@ function changedPath(path: string, random: Random): string {
 // ── JWTs ──
 
 const wholeJwt = (random: Random): Jwt => ({
-  key: random.pick(['signer', 'stranger', 'proof', 'none', 'secret']),
+  key: random.pick(['signer', 'unregistered', 'proof', 'none', 'secret']),
   header: { alg: random.pick(['ES256', 'none', 'HS256', 'RS256']), kid: 'signer' },
   claims: {
     iss: 'signer',
@@ -511,7 +511,7 @@ function mutatedJwt(jwt: Jwt, random: Random): Jwt {
       ...jwt,
       payload: random.pick([...nasty, '{', '', 'null', '"', '[]', '{"a":1e999}', '{"exp":1,"exp":2}']),
     }),
-    () => ({ ...jwt, key: random.pick(['signer', 'stranger', 'proof', 'none', 'secret']) }),
+    () => ({ ...jwt, key: random.pick(['signer', 'unregistered', 'proof', 'none', 'secret']) }),
     () => ({ ...jwt, spoiled: random.pick(['cut', 'dots', 'swapped', 'bit', 'padded', 'huge']) }),
   ])()
 }

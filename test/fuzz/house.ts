@@ -42,7 +42,7 @@ export interface House {
   close(): Promise<void>
 }
 
-export type KeyName = 'signer' | 'stranger' | 'proof'
+export type KeyName = 'signer' | 'unregistered' | 'proof'
 
 /** The number of consecutive sign-ins that may be refused by coincidence. */
 const mostRefused = 10
@@ -51,9 +51,9 @@ const ec = () => generateKeyPairSync('ec', { namedCurve: 'P-256' })
 
 export async function openHouse(engineName: Engine['name'] = 'sqlite'): Promise<House> {
   const engine = engines.find(({ name }) => name === engineName)!
-  const { url: database, drop } = await engine.fresh()
+  const { url: database, drop } = await engine.fresh({ mayHaveTables: true })
   const port = await freePort()
-  const [signer, stranger, proof] = [ec(), ec(), ec()]
+  const [signer, unregistered, proof] = [ec(), ec(), ec()]
   const authority = await certify({ subject: 'CN=Fuzz authority', isAuthority: true })
   const { cert } = await certify({ subject: 'CN=vault', by: authority })
   const userCode = newSecret(9)
@@ -89,7 +89,7 @@ export async function openHouse(engineName: Engine['name'] = 'sqlite'): Promise<
       return taken
     },
     secrets: [...Object.values(secrets), ana.password, ben.password, userCode, metricsToken, config.secret],
-    keys: { signer: signer.privateKey, stranger: stranger.privateKey, proof: proof.privateKey },
+    keys: { signer: signer.privateKey, unregistered: unregistered.privateKey, proof: proof.privateKey },
     proofJwk,
     proofThumbprint: thumbprint(proofJwk),
     certificate: cert,

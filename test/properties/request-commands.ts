@@ -34,7 +34,7 @@ abstract class Move implements Command {
   abstract move(request: ModelRequest, real: Real, model: Model): Promise<void>
 }
 
-export class Ring implements Command {
+export class SendRequest implements Command {
   readonly client: RingingClient
   readonly expiry: number
   constructor(client: RingingClient, expiry: number) {
@@ -44,10 +44,10 @@ export class Ring implements Command {
   check = () => true
   async run(model: Model, { stage }: Real): Promise<void> {
     const now = stage.clock.now()
-    const rung = await stage.ring(this.client, { requested_expiry: String(this.expiry) })
-    assert.equal(rung.status, 200)
-    assert.equal(rung.body.expires_in, this.expiry)
-    const authReqId = String(rung.body.auth_req_id)
+    const response = await stage.ring(this.client, { requested_expiry: String(this.expiry) })
+    assert.equal(response.status, 200)
+    assert.equal(response.body.expires_in, this.expiry)
+    const authReqId = String(response.body.auth_req_id)
     const asked = { login_hint: 'ana', auth_req_id: authReqId }
     const { body } = await stage.post('/backchannel/authinfo', asked, phoneService)
     const [found] = body.requests as { request_id: string; status: string }[]
@@ -64,7 +64,7 @@ export class Ring implements Command {
       shaken: false,
     })
   }
-  toString = () => `ring(${this.client}, ${this.expiry} s)`
+  toString = () => `request(${this.client}, ${this.expiry} s)`
 }
 
 class Poll extends Move {
@@ -276,7 +276,7 @@ export const commands = fc.commands(
   [
     fc
       .tuple(fc.constantFrom('kiosk' as const, 'northbank' as const, 'till' as const), expiry)
-      .map(([client, expiry]) => new Ring(client, expiry)),
+      .map(([client, expiry]) => new SendRequest(client, expiry)),
     which.map((number) => new Poll(number)),
     which.map((number) => new Poll(number)),
     which.map((number) => new PollAsSomebodyElse(number)),

@@ -14,7 +14,7 @@ import { engines } from '../support/engines.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { openStage, type Stage } from '../support/stage.ts'
 import { createWires } from '../support/wires.ts'
-import { commands, expiry, Ring } from './request-commands.ts'
+import { commands, expiry, SendRequest } from './request-commands.ts'
 import { lookUp, type Model, type ModelRequest, type Real, type Status } from './request-model.ts'
 
 const numRuns = Number(process.env.DOORBELL_TEST_RUNS ?? 40)
@@ -46,9 +46,9 @@ for (const engine of engines) {
     await fc.assert(
       fc.asyncProperty(fc.tuple(expiry, expiry, expiry), commands, async ([poll, ping, push], sequence) => {
         const model: Model = { requests: [] }
-        await new Ring('kiosk', poll).run(model, real)
-        await new Ring('northbank', ping).run(model, real)
-        await new Ring('till', push).run(model, real)
+        await new SendRequest('kiosk', poll).run(model, real)
+        await new SendRequest('northbank', ping).run(model, real)
+        await new SendRequest('till', push).run(model, real)
         await fc.asyncModelRun(() => ({ model, real }), sequence)
         await settleEverything(stage)
         for (const request of model.requests) await checkInTheEnd(request, real)

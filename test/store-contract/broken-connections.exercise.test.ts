@@ -162,7 +162,7 @@ test('while the database is unavailable, every address answers 503 with Retry-Af
   })
   isAway = true
   const answers = {
-    ring: await stage.ring('kiosk'),
+    sendRequest: await stage.ring('kiosk'),
     poll: await stage.poll('kiosk', 'x'),
     waiting: await stage.post('/backchannel/authinfo', { login_hint: 'ana' }, credentials.phoneService),
     own: await stage.get('/backchannel/activity', anas),

@@ -29,7 +29,7 @@ for (const engine of engines) {
     test('the limit of open requests of a user holds, however many come at once, to whichever node', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
       const facts = [{ sql: 'select 1', values: [] }]
-      const ring = (userId: string, number: number) => {
+      const sendRequest = (userId: string, number: number) => {
         const request = newRequest(clock.now(), { userId })
         return (number % 2 ? one : other).requests.accept(request, newId(clock.now()), { maxOpenPerUser: 5 }, { facts })
       }
@@ -37,8 +37,8 @@ for (const engine of engines) {
       // All connections are opened before, so that the calls really come at once.
       await Promise.all(numbers.map((number) => (number % 2 ? one : other).requests.find('nobody')))
       const [ana, ben] = await Promise.all([
-        Promise.all(numbers.map((number) => ring('user-ana', number))),
-        Promise.all(numbers.slice(0, 3).map((number) => ring('user-ben', number))),
+        Promise.all(numbers.map((number) => sendRequest('user-ana', number))),
+        Promise.all(numbers.slice(0, 3).map((number) => sendRequest('user-ben', number))),
       ])
       assert.equal(ana.filter(Boolean).length, 5)
       assert.equal(ben.filter(Boolean).length, 3)
@@ -72,19 +72,19 @@ for (const engine of engines) {
 
     test('only open requests count: decided or expired ones leave room', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      const ring = async (more = {}) => {
+      const sendRequest = async (more = {}) => {
         const request = newRequest(clock.now(), more)
         const kept = await one.requests.accept(request, request.id, { maxOpenPerUser: 2 })
         return kept ? request : undefined
       }
-      const first = await ring()
-      await ring({ expiresAt: clock.now() + 1000 })
-      assert.equal(await ring(), undefined)
+      const first = await sendRequest()
+      await sendRequest({ expiresAt: clock.now() + 1000 })
+      assert.equal(await sendRequest(), undefined)
       await one.requests.settle(first!.id, approval(clock.now()))
-      assert.ok(await ring())
-      assert.equal(await ring(), undefined)
+      assert.ok(await sendRequest())
+      assert.equal(await sendRequest(), undefined)
       clock.advance(1000)
-      assert.ok(await ring())
+      assert.ok(await sendRequest())
     })
 
     test('rows that belong to a new request are stored with it, and not without it', async (t) => {
@@ -161,17 +161,17 @@ for (const engine of engines) {
 
     test('lists are of one user, newest first; the open list leaves out settled and expired requests', async (t) => {
       const { clock, one } = await furnished(t, engine)
-      const ring = async (more = {}) => {
+      const sendRequest = async (more = {}) => {
         const request = newRequest(clock.now(), more)
         await one.requests.accept(request, request.id, many)
         clock.advance(1000)
         return request.id
       }
-      const settled = await ring()
-      const over = await ring({ expiresAt: clock.now() + 1500 })
-      const open = await ring()
-      const bens = await ring({ userId: 'user-ben' })
-      const newest = await ring()
+      const settled = await sendRequest()
+      const over = await sendRequest({ expiresAt: clock.now() + 1500 })
+      const open = await sendRequest()
+      const bens = await sendRequest({ userId: 'user-ben' })
+      const newest = await sendRequest()
       await one.requests.settle(settled, approval(clock.now()))
       const ids = (requests: { id: string }[]) => requests.map(({ id }) => id)
       const now = clock.now()

@@ -21,12 +21,12 @@ const day = 86_400_000
 for (const engine of engines) {
   describe(`requests, on ${engine.name}`, () => {
     test('requests that finished before the limit are deleted, however they ended; open or younger ones stay', async (t) => {
-      const { clock, one, ring, settle } = await scene(t, engine)
-      const denied = await ring()
-      const redeemed = await ring()
-      const expired = await ring({ expiresAt: clock.now() + 1000 })
-      const open = await ring({ expiresAt: clock.now() + 10 * day })
-      const approved = await ring({ expiresAt: clock.now() + 10 * day })
+      const { clock, one, sendRequest, settle } = await scene(t, engine)
+      const denied = await sendRequest()
+      const redeemed = await sendRequest()
+      const expired = await sendRequest({ expiresAt: clock.now() + 1000 })
+      const open = await sendRequest({ expiresAt: clock.now() + 10 * day })
+      const approved = await sendRequest({ expiresAt: clock.now() + 10 * day })
       await settle(denied, 'denied')
       await settle(redeemed, 'approved')
       await settle(approved, 'approved')
@@ -35,7 +35,7 @@ for (const engine of engines) {
       await expire(expired, one.needs)
       const soon = clock.now() + 1
       clock.advance(day)
-      const young = await ring()
+      const young = await sendRequest()
       await settle(young, 'denied')
 
       assert.equal(await one.requests.forgetFinished(soon, 10), 3)
@@ -45,8 +45,8 @@ for (const engine of engines) {
     })
 
     test('an old request that has just finished keeps its whole retention time', async (t) => {
-      const { clock, one, ring, settle } = await scene(t, engine)
-      const slow = await ring({ expiresAt: clock.now() + 10 * day })
+      const { clock, one, sendRequest, settle } = await scene(t, engine)
+      const slow = await sendRequest({ expiresAt: clock.now() + 10 * day })
       clock.advance(9 * day)
       await settle(slow, 'denied')
       assert.equal(await one.requests.forgetFinished(clock.now(), 10), 0)
@@ -54,9 +54,9 @@ for (const engine of engines) {
     })
 
     test('a request stays while a token issued for it is valid, and so does its row in the history', async (t) => {
-      const { clock, one, ring, settle } = await scene(t, engine)
+      const { clock, one, sendRequest, settle } = await scene(t, engine)
       const models = createOidcModelStore(one.database)
-      const request = await ring()
+      const request = await sendRequest()
       await settle(request, 'approved')
       const grant = grantOf(request, clock.now() + 90 * day)
       const refreshed = { ...grant, model: 'RefreshToken', idHash: 'a', grantHash: grant.idHash, requestId: undefined }
@@ -71,11 +71,11 @@ for (const engine of engines) {
     })
 
     test('no more at once than the batch size, the oldest first; of two nodes each takes its own', async (t) => {
-      const { clock, one, other, ring, settle } = await scene(t, engine)
+      const { clock, one, other, sendRequest, settle } = await scene(t, engine)
       const requests: AuthenticationRequest[] = []
       for (let number = 0; number < 25; number++) {
         clock.advance(1)
-        requests.push(await ring())
+        requests.push(await sendRequest())
         await settle(requests.at(-1)!, 'denied')
       }
       const later = clock.now() + 1
@@ -227,7 +227,7 @@ async function scene(t: TestContext, engine: Engine) {
   const { one, clock } = all
   return {
     ...all,
-    async ring(more: Partial<AuthenticationRequest> = {}) {
+    async sendRequest(more: Partial<AuthenticationRequest> = {}) {
       const request = newRequest(clock.now(), more)
       assert.ok(await one.requests.accept(request, request.id, { maxOpenPerUser: 999 }))
       return request

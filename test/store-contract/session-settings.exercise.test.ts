@@ -59,7 +59,7 @@ for (const isolation of ['repeatable read', 'serializable', 'read uncommitted'])
       const options = { engine, config: { limits, requests: { maxOpenPerUser: 5 } } }
       const stage = await openStage(t, options)
       const neighbour = await openNeighbour(t, stage, options)
-      const ring = (number: number) => {
+      const sendRequest = (number: number) => {
         const form = { scope: 'openid', login_hint: number % 2 ? 'ana' : 'ben', binding_message: `Tea ${number}` }
         const post = number % 4 < 2 ? stage.post : neighbour.post
         return post('/backchannel/authorize', form, number % 3 ? credentials.kiosk : credentials.northbank)
@@ -69,7 +69,7 @@ for (const isolation of ['repeatable read', 'serializable', 'read uncommitted'])
         post('/oauth/token', { grant_type: CIBA, auth_req_id: `${number}` }, credentials.kiosk)
       const numbers = Array.from({ length: 60 }, (_, number) => number)
       await Promise.all(numbers.map((number) => poll(number % 2 ? stage.post : neighbour.post, number)))
-      for (const { status, text } of await Promise.all(numbers.map(ring))) assert.ok(status < 500, text)
+      for (const { status, text } of await Promise.all(numbers.map(sendRequest))) assert.ok(status < 500, text)
       for (const user of ['ana', 'ben']) assert.equal((await stage.waiting(user)).length, 5, user)
     })
 

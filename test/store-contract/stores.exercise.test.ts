@@ -127,8 +127,8 @@ for (const engine of engines) {
       for (const hint of ['u1', 'ana', 'ana@example.com', 'ANA@example.com', '+34600000001']) {
         assert.deepEqual(await users.findByIdentifier(hint), kept, hint)
       }
-      for (const stranger of ['', 'an', 'ana%', "ana' or '1'='1", 'Ana']) {
-        assert.equal(await users.findByIdentifier(stranger), undefined, stranger)
+      for (const unknown of ['', 'an', 'ana%', "ana' or '1'='1", 'Ana']) {
+        assert.equal(await users.findByIdentifier(unknown), undefined, unknown)
       }
       assert.equal(await users.find('ana'), undefined)
     })

@@ -41,7 +41,7 @@ test('Kiosk sends its request to one node, Ana decides at the other, Kiosk polls
 test('after twenty decisions, with two workers awake, each client is called once', async (t) => {
   const endpoint = await openNotificationEndpoint(t)
   const { stage, other } = await twoNodes(t, endpoint.url)
-  const rung = await Promise.all(
+  const response = await Promise.all(
     Array.from({ length: 20 }, async (_, number) => {
       const { body } = await stage.ring(number % 2 ? 'northbank' : 'till')
       const [found] = await waiting(stage.post, body.auth_req_id)
@@ -49,7 +49,7 @@ test('after twenty decisions, with two workers awake, each client is called once
     }),
   )
   await Promise.all(
-    rung.map(({ requestId }, number) => {
+    response.map(({ requestId }, number) => {
       const decision = { login_hint: 'ana', request_id: String(requestId), status: 'approved' }
       return (number % 3 ? stage : other).post('/backchannel/complete', decision, credentials.phoneService)
     }),
@@ -57,7 +57,7 @@ test('after twenty decisions, with two workers awake, each client is called once
   await endpoint.hears(20)
   for (const node of [stage, other]) await node.doorbell.idle()
   const called = endpoint.heard.map(({ body }) => String(body.auth_req_id)).sort()
-  assert.deepEqual(called, rung.map(({ authReqId }) => String(authReqId)).sort())
+  assert.deepEqual(called, response.map(({ authReqId }) => String(authReqId)).sort())
   const { notifications } = await contentsOf(stage)
   const sent = notifications!.filter(({ kind }) => kind === 'ping' || kind === 'push')
   assert.deepEqual(new Set(sent.map(({ state, attempts }) => `${state} ${attempts}`)), new Set(['delivered 1']))

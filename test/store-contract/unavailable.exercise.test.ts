@@ -164,7 +164,7 @@ async function opened(t: TestContext, engine: Engine) {
   const halfSignedIn = openVisitor(stage.url, stage.url, { 'accept-language': 'de' })
   const callback = await signInUpToCallback(halfSignedIn)
   const comeBack = () => halfSignedIn.get(callback)
-  const stranger = openVisitor(stage.url, stage.url, { 'accept-language': 'de' })
+  const signedOut = openVisitor(stage.url, stage.url, { 'accept-language': 'de' })
   const signInPage = new URLSearchParams({
     client_id: 'phone-app',
     response_type: 'code',
@@ -180,7 +180,7 @@ async function opened(t: TestContext, engine: Engine) {
     refresh: () => stage.post('/oauth/token', refresh, credentials.kiosk),
     'page of a decision': () => browser.post(`/approve/${waiting}`, { decision: 'approve', form_token }),
     'page that a sign-in comes back to': comeBack,
-    'page of a sign-in': () => stranger.get(`/oauth/authorize?${signInPage}`),
+    'page of a sign-in': () => signedOut.get(`/oauth/authorize?${signInPage}`),
   }
   return { stage, calls, comeBack, database: () => database }
 }

@@ -12,7 +12,7 @@ import { openDatabase } from '../../src/platform/storage/open.ts'
 import { createPasswordHashing, passwordOf } from '../../src/user/password/password-hashing.ts'
 import { scryptHere } from '../../src/user/password/scrypt.ts'
 import { createUserStore, type KnownUser } from '../../src/user/user-store.ts'
-import type { Stage } from './stage.ts'
+import { cheapCost, type Stage } from './stage.ts'
 
 export const dora = { id: 'user-dora', username: 'dora', email: 'dora@example.com', name: 'Dora', password: 'of dora' }
 
@@ -33,7 +33,7 @@ export async function byCommand<Result>(stage: Stage, work: (commands: Commands)
   const database = await openDatabase(stage.database, { log, clock: systemClock })
   const { clock } = stage
   const vault = createVault(Buffer.alloc(32, 7).toString('base64url'))
-  const hashing = createPasswordHashing({ vault, scrypt: scryptHere })
+  const hashing = createPasswordHashing({ vault, scrypt: scryptHere, cost: cheapCost })
   const users = createUserStore(database)
   const events: AuditEvent[] = []
   const audit = createAudit({ clock, log, listeners: [(event) => void events.push(event)] })

@@ -25,12 +25,12 @@ export function playedBy(stage: Stage, as: RingingClient): Promise<openid.Config
   return discover(stage, as, openid.ClientSecretBasic(secrets[as]))
 }
 
-export type Rung = openid.BackchannelAuthenticationResponse
+export type Acknowledgement = openid.BackchannelAuthenticationResponse
 
 /** Polls at once: waiting for the interval before the first poll is optional. */
-export function collect(client: openid.Configuration, rung: Rung) {
+export function collect(client: openid.Configuration, response: Acknowledgement) {
   const signal = AbortSignal.timeout(3000)
-  return openid.pollBackchannelAuthenticationGrant(client, { ...rung, interval: 0 }, undefined, { signal })
+  return openid.pollBackchannelAuthenticationGrant(client, { ...response, interval: 0 }, undefined, { signal })
 }
 
 /** Resolves to the OAuth error of a call of `openid-client`. */

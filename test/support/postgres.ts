@@ -39,14 +39,25 @@ export interface PostgresOptions {
 
 let own: Promise<PostgresServer> | undefined
 
-/** Creates an empty database on the server of this test run, or on one that lives as long as this process. */
-export async function freshPostgres(): Promise<PostgresDatabase> {
+/**
+ * Creates a database on the server of this test run, or on one that lives as long as this process.
+ *
+ * @param template the name of the database that is copied. Default: the new database is empty
+ */
+export async function freshPostgres(template = 'template1'): Promise<PostgresDatabase> {
   const server = process.env.DOORBELL_TEST_POSTGRES ?? (await ownPostgres())
   const name = `doorbell_${randomBytes(6).toString('hex')}`
-  await command(server, `create database ${name}`)
+  // Copying the files takes a third of the time that copying by way of the log takes.
+  await command('create', server, `create database ${name} template ${template} strategy file_copy`)
   const url = new URL(server)
   url.pathname = name
-  return { url: url.href, drop: () => command(server, `drop database ${name} with (force)`) }
+  return {
+    url: url.href,
+    // Nobody waits for it: it takes a tenth of a second while connections that were just closed still end.
+    async drop() {
+      void command('drop', server, `drop database ${name} with (force)`)
+    },
+  }
 }
 
 async function ownPostgres(): Promise<string> {
@@ -321,12 +332,38 @@ export async function runAs(account: Account, program: string, ...words: string[
   if (code !== 0) throw new Error(`${program} failed: ${complaint()}`)
 }
 
-async function command(url: string, sql: string): Promise<void> {
-  const client = new Client({ connectionString: url })
-  await client.connect()
-  try {
-    await client.query(sql)
-  } finally {
-    await client.end()
+type Purpose = 'create' | 'drop'
+
+/** The connections that create and drop databases, and their last commands. They do not keep this process alive. */
+const commanding = new Map<Purpose, { server: string; client: Promise<CountedClient>; last: Promise<unknown> }>()
+
+/** The types of `pg` do not have these methods yet. */
+type CountedClient = Client & Record<'ref' | 'unref', () => void>
+
+/** Executes a command. This process stays alive until it is done. Commands of one purpose are executed one after the other. */
+async function command(purpose: Purpose, server: string, sql: string): Promise<void> {
+  let known = commanding.get(purpose)
+  if (known?.server !== server) {
+    known = { server, client: connect(server, () => commanding.delete(purpose)), last: Promise.resolve() }
+    commanding.set(purpose, known)
   }
+  const { client: connecting, last } = known
+  const done = last.then(async () => {
+    const client = await connecting
+    client.ref()
+    try {
+      await client.query(sql)
+    } finally {
+      client.unref()
+    }
+  })
+  known.last = done.catch(() => {})
+  await done
+}
+
+async function connect(server: string, onLost: () => void): Promise<CountedClient> {
+  const client = new Client({ connectionString: server }) as CountedClient
+  client.on('error', onLost)
+  await client.connect()
+  return client
 }

@@ -36,7 +36,7 @@ export async function furnished(
   engine: Engine,
   { count = 1, open = openDatabase }: { count?: number; open?: typeof openDatabase } = {},
 ) {
-  const { url, drop } = await engine.fresh()
+  const { url, drop } = await engine.fresh({ mayHaveTables: true })
   const clock = createStageClock()
   const logLines: string[] = []
   const log = createLog('debug', { write: (line) => void logLines.push(line) })

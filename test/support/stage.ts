@@ -10,9 +10,11 @@ import { loadConfig } from '../../src/config/load.ts'
 import { createDoorbell, type Doorbell, type DoorbellOptions } from '../../src/doorbell.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { createLog } from '../../src/platform/log.ts'
+import { createScryptThreads } from '../../src/user/password/scrypt-threads.ts'
 import { createStageClock, type StageClock } from './clock.ts'
 import { type Engine, engines } from './engines.ts'
 import { freePort } from './ports.ts'
+import { openWithKeys } from './signing-keys.ts'
 import { closeAfter } from './teardown.ts'
 
 export const CIBA = 'urn:openid:params:grant-type:ciba'
@@ -37,6 +39,9 @@ export const ben = { id: 'user-ben', username: 'ben', email: 'ben@example.com', 
 
 /** Passwords in tests use a cheap hash, because a real one takes half a second. */
 export const cheapCost = { N: 2 ** 10, r: 8, p: 1 }
+
+/** All servers of a test file share these threads: to start a thread takes longer than a cheap hash. */
+const { scrypt } = createScryptThreads()
 
 export interface StageOptions {
   engine?: Engine
@@ -106,7 +111,7 @@ export const newNotificationToken = () => newSecret(24)
 
 export async function openStage(t: TestContext, options: StageOptions = {}): Promise<Stage> {
   const engine = options.engine ?? engines.find(({ name }) => name === 'sqlite')!
-  const { url: database, drop } = await engine.fresh()
+  const { url: database, drop } = await engine.fresh({ mayHaveTables: true })
   const port = options.port ?? (await freePort())
   const clock = createStageClock()
   const logLines: string[] = []
@@ -115,7 +120,8 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
     clock,
     migrate: true,
     log: createLog('debug', { write: (line) => void logLines.push(line) }),
-    passwords: { cost: cheapCost },
+    passwords: { cost: cheapCost, scrypt },
+    openDatabase: openWithKeys({ secret: config.secret, clock }),
     ...options.parts,
   }
 

@@ -34,10 +34,11 @@ export function createFlowPlay({ ask, clientsEnd, progress, findings: { count, b
     const wanted = randomInt(100) < 85 ? 'approved' : 'denied'
 
     const bearer = newNotificationToken()
-    const ring = { scope: 'openid', login_hint: user, client_notification_token: bearer }
-    const rung = await ask(ringsAt, '/backchannel/authorize', ring, credentials[client])
-    if (rung.status !== 200) return blame('wrongAnswers', `a request: ${rung.status} ${JSON.stringify(rung.body)}`)
-    const authReqId = String(rung.body.auth_req_id)
+    const form = { scope: 'openid', login_hint: user, client_notification_token: bearer }
+    const response = await ask(ringsAt, '/backchannel/authorize', form, credentials[client])
+    if (response.status !== 200)
+      return blame('wrongAnswers', `a request: ${response.status} ${JSON.stringify(response.body)}`)
+    const authReqId = String(response.body.auth_req_id)
     if (client !== 'kiosk') clientsEnd.expect(authReqId, bearer)
 
     const look = { login_hint: user, auth_req_id: authReqId }

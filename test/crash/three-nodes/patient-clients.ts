@@ -9,11 +9,11 @@ export function createPatientClients(ask: Ask, play: Play, progress: Progress, {
   /** Polls all nodes in turn, never within the interval; the request is never decided. */
   async function waitPatiently(number: number): Promise<void> {
     const order = nodeOrders[number]!
-    const ring = { scope: 'openid', login_hint: userNames[number]! }
-    const rung = await ask(order[0], '/backchannel/authorize', ring, credentials.kiosk)
+    const form = { scope: 'openid', login_hint: userNames[number]! }
+    const response = await ask(order[0], '/backchannel/authorize', form, credentials.kiosk)
     progress.patientRings += 1
-    const poll = { grant_type: CIBA, auth_req_id: String(rung.body.auth_req_id) }
-    let interval = Number(rung.body.interval)
+    const poll = { grant_type: CIBA, auth_req_id: String(response.body.auth_req_id) }
+    let interval = Number(response.body.interval)
     for (let turn = 1; goesOn(play, progress); turn++) {
       const { body, doubts } = await ask(order[turn % 3]!, '/oauth/token', poll, credentials.kiosk)
       if (body.error === 'expired_token') return waitPatiently(number)

@@ -1,0 +1,53 @@
+/** Signing keys for servers in tests: the generation of an RSA key takes a third of the time of a start. */
+import { createSigningKeyStore, type NewKey } from '../../src/openid-provider/signing-keys/signing-key-store.ts'
+import { keyAlgorithms, makeKey, signingKeyAad } from '../../src/openid-provider/signing-keys/signing-keys.ts'
+import type { Clock } from '../../src/platform/clock.ts'
+import { createVault, type Vault } from '../../src/platform/crypto.ts'
+import { migrate } from '../../src/platform/storage/migrate.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
+
+/** Several sets are used in turn, so that the servers of one test have different keys. */
+const sets: Promise<NewKey[]>[] = []
+const mostSets = 4
+let used = 0
+
+/** The sets are encrypted with this vault, and for each server again with the vault of the server. */
+const ownVault = createVault(Buffer.alloc(32, 1).toString('base64url'))
+
+/**
+ * Opens a database like `openDatabase`, with all tables and with keys that sign from now on. Keys that exist already stay.
+ */
+export function openWithKeys({ secret, clock }: { secret: string; clock: Clock }): typeof openDatabase {
+  return async (...about) => {
+    const database = await openDatabase(...about)
+    try {
+      await migrate(database, clock)
+      const store = createSigningKeyStore(database)
+      if ((await store.list()).length === 0) {
+        for (const key of await nextKeys()) await store.add(encryptedFor(createVault(secret), key, clock.now()))
+      }
+      return database
+    } catch (error) {
+      await database.close()
+      throw error
+    }
+  }
+}
+
+function nextKeys(): Promise<NewKey[]> {
+  const number = used++ % mostSets
+  sets[number] ??= Promise.all(
+    keyAlgorithms.map((algorithm) => makeKey({ algorithm, generation: 1, now: 0, signsFrom: 0 }, ownVault)),
+  )
+  return sets[number]
+}
+
+function encryptedFor(vault: Vault, key: NewKey, now: number): NewKey {
+  const aad = signingKeyAad(key.kid)
+  return {
+    ...key,
+    privateSealed: vault.seal(ownVault.open(key.privateSealed, aad), aad),
+    createdAt: now,
+    signsFrom: now,
+  }
+}
