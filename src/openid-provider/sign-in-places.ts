@@ -160,6 +160,8 @@ function createTakenPlaces(clock: Clock) {
         if (taken.expiresAt <= now) giveUp(taken)
         else nextExpiry = Math.min(nextExpiry, taken.expiresAt)
       }
+      // While places expire one after the other, all of them are looked at once a second, and not for each call.
+      nextExpiry = Math.max(nextExpiry, now + 1_000)
     },
     /** Returns the sign-ins of a network that has the most. */
     mostOfOne: (): ReadonlySet<Taken> => bySize[largest]?.values().next().value ?? new Set(),
