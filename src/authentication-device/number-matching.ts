@@ -15,8 +15,10 @@ export interface NumberMatching {
 const fakes = 2
 
 /**
- * @param key the wrong numbers are derived from it, so that they are the same when the page is reloaded: if they
- *   changed, the user could recognise the right number
+ * Returns number matching that shows the right number among wrong ones.
+ *
+ * @param key the key from which the wrong numbers are derived. The wrong numbers are the same whenever the page is
+ *   loaded: if they changed, the user could recognise the right number
  */
 export function createNumberMatching(key: Buffer): NumberMatching {
   return {

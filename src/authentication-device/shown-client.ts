@@ -1,7 +1,9 @@
 import type { Client } from '../client/client.ts'
 import { usesItsKeys } from '../client/metadata/sector.ts'
 
-/** The members of a client that users see: an explicit list, so that new members are not shown unintentionally. */
+/**
+ * Returns the members of a client that users see: an explicit list, so that new members are not shown unintentionally.
+ */
 export function showClient(clientId: string, client: Client | undefined) {
   return {
     client_id: clientId,
@@ -17,9 +19,9 @@ export function showClient(clientId: string, client: Client | undefined) {
 const mostHosts = 3
 
 /**
- * For a client that registered itself, returns this fact and the hosts of the addresses that the client uses. Addresses
- * that the client does not use are left out, such as the redirect URIs of a CIBA client or unused keys: in unused
- * addresses, it could name hosts that are not its own.
+ * Returns `self_registered` and the hosts of the addresses that the client uses, if the client registered itself.
+ * Addresses that the client does not use are left out, such as the redirect URIs of a CIBA client or unused keys. A
+ * client could register such addresses with hosts that are not its own.
  */
 export function selfRegistration(client: Client | undefined): { self_registered?: true; hosts?: string[] } {
   if (!client?.registeredItself) return {}

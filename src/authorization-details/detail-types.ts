@@ -20,7 +20,7 @@ export interface DetailSchema {
 /** Returns the description of a detail for a user: one line, or several. */
 export type DescribeDetail = (detail: AuthorizationDetail, locale: Language) => string | readonly string[]
 
-/** Returns whether `approved` is no more than `asked`. Both details have the type and match its schema. */
+/** Returns whether `approved` is no more than `asked`. Both details are of this type, and match its schema. */
 export type IsSubset = (asked: AuthorizationDetail, approved: AuthorizationDetail) => boolean
 
 export interface DetailType {
@@ -28,8 +28,10 @@ export interface DetailType {
   schema: DetailSchema
   describe: DescribeDetail
   /**
-   * How a user may approve less: the names of lists from which the user may leave out members, or a function. If
-   * undefined, a user can only approve or deny the whole detail.
+   * How a user may approve less than the whole detail:
+   * - A list of field names. Each of these fields contains a list, from which the user may remove members, but not all.
+   * - A function, for other reductions such as a lower limit. The approval is accepted only if the function returns true.
+   * - Undefined: the user can only approve or deny the whole detail.
    */
   narrow?: readonly string[] | IsSubset
 }
@@ -47,11 +49,14 @@ export interface DetailTypes {
   /** Whether a detail is of a known type and matches its schema. */
   fits(detail: AuthorizationDetail): boolean
   describe(details: readonly AuthorizationDetail[], locale: Language): DescribedDetail[]
-  /** Whether each approved detail equals the requested one at the same index, or is less as its type allows. */
+  /**
+   * Whether each approved detail equals the requested detail at the same index, or is less in a way that its type
+   * permits.
+   */
   allows(asked: readonly AuthorizationDetail[], approved: readonly AuthorizationDetail[]): boolean
   /**
-   * Whether each wanted detail equals a granted detail, or is less (RFC 9396 §6). A granted detail covers only one wanted
-   * detail.
+   * Whether each wanted detail equals a granted detail, or is less in a way that its type permits (RFC 9396 §6). A
+   * granted detail covers only one wanted detail.
    */
   covers(granted: readonly AuthorizationDetail[], wanted: readonly AuthorizationDetail[]): boolean
 }
@@ -65,7 +70,7 @@ export function createDetailTypes(
 
   function fits({ type, ...fields }: AuthorizationDetail): boolean {
     const read = types.get(type)?.schema.safeParse(fields)
-    // Many schemas drop unknown fields without an error.
+    // Many schemas drop unknown fields without an error. Such a detail is refused here.
     return read?.success === true && !dropsAny(fields, read.data)
   }
 
@@ -102,7 +107,7 @@ export function createDetailTypes(
       return wanted.every((detail) => {
         const same = left.findIndex((each) => isDeepStrictEqual(each, detail))
         const found = same >= 0 ? same : left.findIndex((each) => isNoMore(each, detail))
-        // For example, one granted payment does not cover two payments.
+        // Each granted detail is used once: one granted payment does not cover two payments.
         if (found >= 0) left.splice(found, 1)
         return found >= 0
       })
@@ -111,8 +116,8 @@ export function createDetailTypes(
 }
 
 /**
- * Returns the details for a resource: those that have one of its names in `locations` (RFC 9396 §2.2, §9), and those
- * without `locations`.
+ * Returns the details for a resource: those with one of `names` in `locations` (RFC 9396 §2.2, §9), and those without
+ * `locations`.
  */
 export function detailsAt(details: readonly AuthorizationDetail[], names: readonly string[]): AuthorizationDetail[] {
   return details.filter(
@@ -127,8 +132,8 @@ function dropsAny(given: unknown, kept: unknown): boolean {
 }
 
 /**
- * Whether the details are equal except for shorter `lists`. An empty list does not count as shorter, because a service may
- * understand it as "all".
+ * Whether both details are equal, except that `approved` may have shorter lists in the fields `lists`. An empty list does
+ * not count as shorter, because a service may understand it as "all".
  */
 function hasShorterLists(asked: AuthorizationDetail, approved: AuthorizationDetail, lists: readonly string[]): boolean {
   if (!isDeepStrictEqual(Object.keys(asked).sort(), Object.keys(approved).sort())) return false
@@ -139,7 +144,7 @@ function hasShorterLists(asked: AuthorizationDetail, approved: AuthorizationDeta
   })
 }
 
-/** Whether `part` has members of `whole` in the same order, some left out. */
+/** Whether `part` is `whole` without some of its members, in the same order. */
 function isPartOf(part: readonly unknown[], whole: readonly unknown[]): boolean {
   let next = 0
   for (const member of whole) if (next < part.length && isDeepStrictEqual(member, part[next])) next++

@@ -1,10 +1,13 @@
-/** Reads authorization details from a request: checks size, depth and form before their types are checked. */
+/**
+ * Reads authorization details from a request. Checks their size, depth and form; `detail-types.ts` checks their types
+ * later.
+ */
 
 import { isStorable } from '../platform/http/outside-text.ts'
 import { isPlain } from '../platform/validation.ts'
 import type { AuthorizationDetail } from './detail-types.ts'
 
-/** Maximum size of the JSON in bytes. Users cannot judge longer details, and every token contains the details. */
+/** Maximum size of the JSON in bytes. A user cannot judge longer details, and every token contains the details. */
 const mostBytes = 16 * 1024
 const mostDetails = 20
 /** Levels of nested lists and objects, including the outermost list. */

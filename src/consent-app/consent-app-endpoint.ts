@@ -1,7 +1,7 @@
 /**
- * The consent app. A user signs in, sees which client asks for what, and approves or denies. Later the user sees past
- * decisions and can revoke approvals. The app also works without scripts, but with them it is more convenient. It only uses
- * the device API.
+ * The consent app. A user signs in, sees which client asks for approval and for what, and approves or denies. Later the
+ * user can see past decisions and revoke approvals. The app also works without scripts. It reads and decides requests
+ * only through the device API.
  */
 import cookie from '@fastify/cookie'
 import type { FastifyInstance } from 'fastify'
@@ -42,7 +42,9 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
   // Sessions can only be listed if users sign in at this provider.
   const has = { userCodes, sessions: providerCookie !== undefined }
   await app.register(cookie)
-  // For redirects too, because their addresses tell what the user has just done. Static files set their own header.
+  // `Cache-Control: no-store` on pages and on redirects. A redirect needs it because its address tells what the user has
+  // just done, for example `/activity?done=revoked`. Static files replace this header with a `Cache-Control` of their
+  // own.
   app.addHook('onRequest', async (_request, reply) => {
     reply.header('cache-control', 'no-store')
   })

@@ -1,4 +1,7 @@
-/** The consent app's client of the device API: HTTP with the user's own access token. It uses no other part of the server. */
+/**
+ * The consent app's client of the device API: it sends HTTP requests with the user's own access token, and uses no other
+ * part of the server.
+ */
 import { Unavailable } from '../platform/http/unavailable.ts'
 
 /** Sends one HTTP request to the server of the device API. */
@@ -17,7 +20,7 @@ export interface ShownClient {
   logo_uri?: string
   policy_uri?: string
   tos_uri?: string
-  /** Only if the client registered itself. Then `hosts` contains the hosts of its addresses. */
+  /** Set only if the client registered itself. Then `hosts` contains the hosts of the addresses of the client. */
   self_registered?: true
   hosts?: string[]
 }
@@ -68,7 +71,7 @@ export interface ShownPasskey {
   used_at?: number
 }
 
-/** The user must sign in again before a change; with a passkey if `acr_values` says so. */
+/** The sign-in that is required before a change. If `acr_values` is set, the user must sign in with a passkey. */
 export interface SignInNeeded {
   max_age: number
   acr_values?: string
@@ -109,7 +112,10 @@ export interface Answered<Body> {
 
 export type DeviceApi = ReturnType<typeof createDeviceApiClient>
 
-/** Creates the client. Its functions return the response, whatever its status is. Only for 503 they throw `Unavailable`. */
+/**
+ * Creates the client. Its functions resolve to the response, whatever its status is. Only for status 503 they reject,
+ * with `Unavailable`.
+ */
 export function createDeviceApiClient(send: SendToServer) {
   async function get<Body>(accessToken: string, path: string): Promise<Answered<Body>> {
     return read(await send({ method: 'GET', path, headers: headersFor(accessToken) }))
@@ -149,7 +155,7 @@ export function createDeviceApiClient(send: SendToServer) {
     passkeys: (token: string) =>
       get<{ passkeys: ShownPasskey[]; sign_in_needed?: SignInNeeded }>(token, '/backchannel/passkeys'),
     passkeyOptions: (token: string) => post<object>(token, '/backchannel/passkeys/options', {}),
-    /** @param userAgent the `User-Agent` of the browser, which is named in the message to the user */
+    /** @param userAgent the `User-Agent` of the browser; the message to the user names this browser */
     addPasskey: (token: string, passkey: string, from: string, userAgent?: string) =>
       post<object>(token, '/backchannel/passkeys', { passkey }, from, userAgent),
     removePasskey: (token: string, id: string, from: string) =>
@@ -169,7 +175,8 @@ export function createDeviceApiClient(send: SendToServer) {
     unsubscribe: (token: string, endpoint: string) =>
       post<object>(token, '/backchannel/push-subscriptions/remove', { endpoint }),
     /**
-     * Resolves to whether this browser gets the user's notifications. Removes another user's subscription in this browser.
+     * Removes another user's subscription in this browser. Resolves to whether the signed-in user gets notifications in
+     * this browser.
      */
     claimSubscription: (token: string, browser: { endpoint: string } | { endpoint_hash: string }) =>
       post<{ subscribed: boolean; ended_another: boolean }>(token, '/backchannel/push-subscriptions/claim', browser),

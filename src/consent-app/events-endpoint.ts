@@ -37,7 +37,7 @@ export function eventsEndpoint(app: FastifyInstance, path: string, needs: Events
     open(reply, session)
   })
 
-  // Open streams would keep the server from closing.
+  // The server cannot close while streams are open.
   app.addHook('preClose', async () => {
     watch.close()
     for (const stream of streams) stream.end()

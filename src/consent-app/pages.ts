@@ -10,7 +10,10 @@ export const appScript = fileText(new URL('./scripts/app.js', import.meta.url))
 /** Makes the app installable. */
 export const serviceWorker = fileText(new URL('./scripts/service-worker.js', import.meta.url))
 
-/** The headers of all pages. They also permit forms to the app itself, a manifest, a service worker and clients' logos. */
+/**
+ * The headers of all pages of the app. In addition to `pageHeaders`, they permit forms that are sent to the app, a
+ * manifest, a service worker, and logos of clients.
+ */
 export const appHeaders = {
   ...pageHeaders,
   'content-security-policy': `${pageHeaders['content-security-policy'].replace("img-src 'self' data:", "img-src 'self' data: https:")}; form-action 'self'; manifest-src 'self'; worker-src 'self'`,

@@ -1,12 +1,13 @@
 /**
- * Approval of a part of a request: the checkboxes on the page, and the details that remain if the user unticks some of them.
+ * Approval of a part of a request: the checkboxes on the page, and the details that remain if the user clears some of
+ * them.
  */
 import type { Form } from '../platform/http/form.ts'
 import type { ShownRequest } from './device-api.ts'
 
 /**
- * Maximum number of checkboxes, because a form may not have more parameters. A request that needs more gets none: the user
- * can only approve all of it.
+ * Maximum number of checkboxes, because the number of parameters in a form is limited. A request that needs more
+ * checkboxes gets none: the user can only approve or deny the whole request.
  */
 const mostBoxes = 80
 
@@ -17,7 +18,10 @@ export interface DetailCheckbox {
   text: string
 }
 
-/** Returns the checkboxes of each detail. There are none if nothing may be left out, or if there would be too many. */
+/**
+ * Returns the checkboxes of each detail. There are none if the user may not leave out anything, or if there would be too
+ * many.
+ */
 export function checkboxesOf({ authorization_details_text: texts = [] }: ShownRequest): DetailCheckbox[][] {
   const boxes = texts.map(({ choices = [] }, index) =>
     choices.flatMap(({ members }, list) =>
@@ -27,7 +31,7 @@ export function checkboxesOf({ authorization_details_text: texts = [] }: ShownRe
   return boxes.flat().length > mostBoxes ? [] : boxes
 }
 
-/** Returns the approved details, or undefined if the page had no checkboxes. Then all details are approved. */
+/** Returns the approved details, or undefined if the page had no checkboxes. In that case all details are approved. */
 export function approvedIn(form: Form, request: ShownRequest): Record<string, unknown>[] | undefined {
   if (checkboxesOf(request).flat().length === 0) return undefined
   return request.authorization_details?.map((detail, index) => {

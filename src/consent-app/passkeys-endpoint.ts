@@ -35,7 +35,7 @@ export function passkeysEndpoint(app: FastifyInstance, shell: Shell, api: Device
   act('/passkeys', async (session, form, from, { request }) => {
     const browser = request.headers['user-agent']
     const { status } = await api.addPasskey(session.accessToken, form.get('passkey') ?? '', from, browser)
-    // The sign-in is not recent: the page says so.
+    // Status 401 means that the sign-in is not recent. The page says this.
     if (status === 401) return '/passkeys'
     return `/passkeys?done=${status === 201 ? 'added' : 'failed'}`
   })

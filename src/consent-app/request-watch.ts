@@ -1,7 +1,8 @@
 /**
- * Watches the pending requests of users with open pages. Each change is announced with the key of the user, and causes one
- * read with the access token of one of the user's pages. If the pending requests have changed, all pages of the user are
- * notified. If several changes are announced during a read, one further read covers all of them.
+ * Watches the pending requests of users with open pages. Each change is announced with the key of the user, and causes
+ * one read with the access token of one of the user's pages. If the read shows that the pending requests have changed,
+ * all pages of the user are notified. If several changes are announced during a read, one further read covers all of
+ * them.
  */
 import type { Log } from '../platform/log.ts'
 import type { DeviceApi } from './device-api.ts'
@@ -12,12 +13,15 @@ export interface WatchingPage {
   accessToken: string
   /** Called if the pending requests have changed: the page should be fetched again. */
   changed(): void
-  /** Called if the token is no longer valid or the read failed. No further call follows. */
+  /** Called if the token is no longer valid or the read failed. After that, `changed` and `end` are not called again. */
   end(): void
 }
 
 export interface RequestWatch {
-  /** @returns a function that removes the page */
+  /**
+   * Adds an open page.
+   * @returns a function that removes the page
+   */
   add(userKey: string, page: WatchingPage): () => void
   /** Stops listening for changes. */
   close(): void
@@ -33,7 +37,10 @@ export interface RequestWatchNeeds {
   log: Log
 }
 
-/** Maximum number of reads at the same time. After a gap in the announcements, the requests of all users must be read. */
+/**
+ * Maximum number of reads at the same time. If announcements may have been missed, the requests of all users must be
+ * read.
+ */
 const looksAtOnce = 8
 
 interface WatchedUser {
@@ -79,7 +86,10 @@ export function createRequestWatch({ onChange, waiting, log }: RequestWatchNeeds
     lookAtDue()
   }
 
-  /** Reads with the first valid token. A page whose token is not valid is closed; the others stay open. */
+  /**
+   * Reads the pending requests with the first valid token. A page whose token is not valid is closed; the other pages
+   * stay open.
+   */
   async function look(user: WatchedUser): Promise<void> {
     for (const page of user.pages) {
       const { status, body } = await waiting(page.accessToken)
@@ -100,8 +110,8 @@ export function createRequestWatch({ onChange, waiting, log }: RequestWatchNeeds
       const user = users.get(userKey) ?? { pages: new Set(), waiting: undefined, isLookedAt: false }
       users.set(userKey, user)
       user.pages.add(page)
-      // The first page of a user causes a read: its result is the base for comparison. Further pages fetch their content
-      // when their streams open.
+      // The first page of a user causes a read, to which later reads are compared. Further pages fetch their content when
+      // their streams open.
       if (user.pages.size === 1) {
         due.add(user)
         lookAtDue()

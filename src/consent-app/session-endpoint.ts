@@ -37,7 +37,7 @@ export interface EndedSession {
 
 export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: SessionNeeds): void {
   const { issuer, api, signIn, whileSigningIn, cookies, endSession, providerCookie, clock, audit } = needs
-  // The cookie and its signature.
+  // The session cookie of the provider, and the cookie with the signature of the session cookie.
   const providerCookies = providerCookie === undefined ? [] : [providerCookie, `${providerCookie}.sig`]
   const { readerOf, isTrustworthy, isFromElsewhere, notOurUser, formExpired, startAgain } = shell
 
@@ -66,7 +66,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
       reply.clearCookie(cookies.signedOutName, cookies.options)
       return reply.redirect(underWay.to, 303)
     } catch (error) {
-      // The sign-in is not discarded, so that the user can load the page again.
+      // The cookie of the sign-in is kept, so that the user can load the page again.
       if (isUnavailable(error)) throw error
       reply.clearCookie(cookies.signInName, cookies.options)
       audit({ event: 'sign_in.failed', address: request.ip, by: 'consent app', outcome: nameOfError(error) })
@@ -74,7 +74,8 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     }
   })
 
-  // Also for a browser without a session of the app: it may still have the provider's session and a push subscription.
+  // A browser without a session of the app may call this as well, because the browser may still have the provider's
+  // session and a push subscription.
   app.post('/session/end', async (request, reply) => {
     const reader = readerOf(request)
     const form = formOf(request)

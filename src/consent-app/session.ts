@@ -32,8 +32,8 @@ export interface Cookies {
    */
   signedOutName: string
   /**
-   * The name of a cookie with the SHA-256 of the endpoint of this browser's push subscription. It is independent of the
-   * signed-in user.
+   * The name of a cookie with the SHA-256 of the endpoint of this browser's push subscription. The cookie stays if
+   * another user signs in.
    */
   browserName: string
   /** For `Set-Cookie`. */
@@ -49,7 +49,10 @@ export interface Cookies {
   browserIn(header: string | undefined): string | undefined
 }
 
-/** Seconds for which a browser is recognised: longer than a provider's session, and as long as browsers keep a cookie. */
+/**
+ * Seconds for which the cookies with a `maxAge` are kept: longer than a session of the provider, and as long as browsers
+ * keep a cookie at most.
+ */
 export const rememberedForSeconds = 400 * 24 * 3600
 
 /** Maximum duration of a sign-in in milliseconds. */
@@ -82,8 +85,8 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
     signedOutName: `${prefix}doorbell_app_signed_out`,
     browserName,
     options: { path: '/', httpOnly: true, sameSite: 'lax', secure },
-    // Each session gets a new form token: a token that an attacker put into the browser before the sign-in is not valid
-    // after it.
+    // Each session gets a new form token. A form token that an attacker put into the browser before the sign-in is
+    // therefore not valid after the sign-in.
     sealSession: (session) =>
       vault.seal(JSON.stringify({ ...session, formToken: newSecret(16) }), 'consent-app/session'),
     openSession: (value) => open<Session>(value, 'consent-app/session'),
@@ -108,7 +111,10 @@ export function isOurs(form: ReadonlyMap<string, string>, session: Session): boo
   return sameSecret(form.get('form_token') ?? '', session.formToken)
 }
 
-/** Returns `to` if it is a page of this app, or else `/`. So a link cannot redirect to another site after the sign-in. */
+/**
+ * Returns `to` if it is a page of this app, otherwise `/`. A link can therefore not redirect to another site after the
+ * sign-in.
+ */
 export function safeReturn(to: string | undefined): string {
   return to !== undefined && /^\/(approve\/[A-Za-z0-9-]{1,64}|activity|passkeys|sessions|user-code)?$/.test(to)
     ? to

@@ -64,8 +64,8 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
   }
 
   /**
-   * Adds a route for a form. `work` makes the change and resolves to the path to redirect to. It is called only if there is
-   * a session and the form token is valid.
+   * Adds a route for a form. `work` makes the change and resolves to the path to redirect to. `work` is called only if
+   * there is a session and the form token is valid.
    */
   function act(
     path: string,

@@ -13,7 +13,7 @@ export interface SignInNeeds {
   scope: string
   /** Sends requests to the provider. */
   fetch: openid.CustomFetch
-  /** Resolves to our user and a token for the device API, or undefined if there is no such user. */
+  /** Resolves to the user of this server and a token for the device API, or to undefined if there is no such user. */
   admit(signedIn: SignedIn): Promise<Admitted | undefined>
 }
 
@@ -28,11 +28,14 @@ export interface SignedIn {
   expiresIn: number
 }
 
-/** Our user, with an access token for the device API. `expiresIn` is in seconds. */
+/** A user of this server, with an access token for the device API. `expiresIn` is in seconds. */
 export type Admitted = Pick<Session, 'userId' | 'name' | 'locale' | 'accessToken'> & { expiresIn: number }
 
 export interface SignInWishes {
-  /** Whether the user must sign in even if the provider has a session: to change the user, or to get a recent sign-in. */
+  /**
+   * Whether the user must sign in even if the provider has a session. Needed to sign in as another user, or if a recent
+   * sign-in is required.
+   */
   asked?: boolean
   /** The requested strength of authentication (`acr_values`). */
   acrValues?: string | undefined
@@ -79,7 +82,7 @@ export function createSignIn(needs: SignInNeeds) {
     },
 
     /**
-     * Resolves to the new session, or undefined if the person who signed in is not one of our users.
+     * Resolves to the new session, or to undefined if the person who signed in is not a user of this server.
      * @throws if the response does not belong to this sign-in, or is an error
      */
     async finish(answer: URL, underWay: SignInUnderWay, now: number): Promise<Omit<Session, 'formToken'> | undefined> {
@@ -117,14 +120,17 @@ async function discover(needs: SignInNeeds): Promise<openid.Configuration> {
     { redirect_uris: [needs.redirectUri] },
     openid.ClientSecretBasic(needs.clientSecret),
     {
-      // The configuration accepts an http address only if http is allowed.
+      // `needs.issuer` begins with http only if the configuration permits http.
       execute: needs.issuer.startsWith('http://') ? [openid.allowInsecureRequests] : [],
       [openid.customFetch]: needs.fetch,
     },
   )
 }
 
-/** Returns a `fetch` that sends requests to the provider with `send`, which also sends those of the device API. */
+/**
+ * Returns a `fetch` that sends requests to the provider with `send`, the function that also sends the requests to the
+ * device API.
+ */
 export function fetchFrom(send: SendToServer): openid.CustomFetch {
   return async (url, { method, headers, body }) => {
     const { pathname, search } = new URL(url)

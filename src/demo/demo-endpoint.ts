@@ -1,7 +1,7 @@
 /**
- * /demo: one page that shows CIBA to newcomers. It shows a till (a cash register) that rings, that is, sends an
- * authentication request; the phone on which the user decides; and every message between them. Nothing is simulated: the
- * till is a client, and the phone is the consent app.
+ * /demo: one page that shows CIBA to newcomers. A till (a cash register) rings, that is, it sends an authentication
+ * request. The user decides on a phone. The page shows the till, the phone, and every message between them. Nothing is
+ * simulated: the till is a client, and the phone is the consent app.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../platform/clock.ts'
@@ -60,8 +60,8 @@ export function demoEndpoint(app: FastifyInstance, { paths, till, wire, mostStre
   }
 
   /**
-   * Sends all messages so far, then each new one. When the response to a message arrives, the message is sent again with the
-   * response, under the same id.
+   * Opens a stream that sends all messages so far, then each new message. When the response to a message arrives, the
+   * message is sent again with the response, under the same id.
    */
   function openStream(reply: FastifyReply): void {
     if (streams.size >= mostStreams) throw tooManyStreams()
@@ -95,7 +95,7 @@ function readOrder(form: Form): Order {
   return { mode, item, amount }
 }
 
-/** Shows every call of the device API as a message of the phone, even if it comes from another device. */
+/** Shows every call of the device API as a message of the phone, even if the call comes from another device. */
 function watchPhone(app: FastifyInstance, paths: DemoNeeds['paths'], wire: Wire): void {
   const underWay = new WeakMap<FastifyRequest, (answer: Answered) => void>()
 

@@ -18,7 +18,7 @@ export interface Display extends Order {
   /** The number of the purchase since the start, from 1. */
   number: number
   status: 'ringing' | 'waiting' | 'paid' | 'refused' | 'expired' | 'failed'
-  /** The reason for the status, if the status alone does not tell it; else empty. */
+  /** The reason for the status; empty if the status needs no explanation. */
   detail: string
   /** 0 unless the status is `waiting`. */
   secondsLeft: number

@@ -20,7 +20,10 @@ export interface PurchaseNeeds {
 
 export interface Purchase {
   display(): Display
-  /** Takes a ping or push for this client. Ignores a call whose bearer token is not that of this purchase. */
+  /**
+   * Processes a ping or push for the client of this purchase. Ignores a call whose bearer token is not that of this
+   * purchase.
+   */
   receive(call: ReceivedCallBack): void
   /** Stops waiting for the result. */
   cancel(): void
@@ -39,7 +42,7 @@ interface State {
   expiresAt?: number
 }
 
-/** Creates the display of a purchase. It does not change after the purchase was cancelled. */
+/** Creates the display of a purchase. After the purchase is cancelled, the display does not change any more. */
 function createProgress(order: Order, number: number, { show, clock }: Pick<PurchaseNeeds, 'show' | 'clock'>) {
   const state: State = { status: 'ringing', detail: '', claims: [] }
   let cancelTimer = () => {}
@@ -164,7 +167,7 @@ async function readIdToken(
   return (await jwtVerify(String(idToken), keySet, options)).payload
 }
 
-/** The parameters of the authentication request (CIBA Core §7.1). */
+/** Returns the parameters of the authentication request (CIBA Core §7.1). */
 function fieldsOf({ mode, item, amount }: Order, notificationToken: string): Record<string, string> {
   return {
     scope: 'openid',
@@ -196,7 +199,7 @@ function displayOf(shown: Order & State & { number: number }, now: number): Disp
   return { number, mode, item, amount, status, detail, claims, secondsLeft }
 }
 
-/** The claims about the issuer, the user, the client and the authentication. */
+/** Returns the claims to show: those about the issuer, the user, the client and the authentication. */
 function claimsShown(payload: JWTPayload): Display['claims'] {
   const time = (seconds: unknown) => `${new Date(Number(seconds) * 1000).toISOString().slice(11, 19)} UTC`
   const shown = {

@@ -1,6 +1,6 @@
 /**
  * The demo's till (a cash register) is an ordinary client. It sends an authentication request, waits as its delivery mode
- * requires, gets tokens and verifies them. It has no information about the server except the responses.
+ * requires, gets tokens and verifies them. It uses only the server's responses and notifications, and no internal data.
  */
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
@@ -17,7 +17,7 @@ export interface TillNeeds extends TillClientNeeds {
 export interface Till {
   /** Starts a purchase in place of the current one. Returns its number. */
   start(order: Order): number
-  /** Takes a ping or push. Ignores a call whose bearer token is not that of the current purchase. */
+  /** Processes a ping or push. Ignores a call whose bearer token is not that of the current purchase. */
   hear(call: ReceivedCallBack): void
   display(): Display | undefined
   /** Calls `listener` whenever the display changes. Returns a function that removes it. */
@@ -37,7 +37,7 @@ export function createTill({ issuer, clock, log, ...connection }: TillNeeds): Ti
 
   return {
     start(order) {
-      // A new purchase replaces the one before.
+      // A new purchase replaces the current one.
       current?.cancel()
       count += 1
       connection.wire.begin(count)

@@ -41,7 +41,7 @@ export interface Answered {
   status: number | string
   contentType?: string | undefined
   body?: string | undefined
-  /** Replaces the explanation of the request, if set. */
+  /** If set, replaces the explanation that was shown for the request. */
   meaning?: string | undefined
 }
 
@@ -138,7 +138,10 @@ export function shorten(secret: string): string {
   return `${secret.slice(0, 6)}…`
 }
 
-/** Shortens every word that is as long as our secrets, and every JWT, because the name of its parameter may be unknown. */
+/**
+ * Shortens every word that is as long as a secret of this server, and every JWT. Such words are shortened in any
+ * parameter, because a secret may be in a parameter that `secretNames` does not contain.
+ */
 function shortenWords(text: string): string {
   return text.replaceAll(/[\w-]{40,}(\.[\w-]+)*/g, shorten)
 }

@@ -14,7 +14,7 @@ export interface DevelopmentNeeds {
   mailbox: Mailbox
   /** Called for every call to /dev/callback, with the unparsed body and the status of the response. */
   onCall?: ((call: RecordedCall) => void) | undefined
-  /** Whether the demo is running. If not, its address has a page that says how to start it. */
+  /** Whether the demo is running. If not, the page at its address says how to start the demo. */
   hasDemo: boolean
   clock: Clock
 }

@@ -1,4 +1,4 @@
-/** Keeps every notification as a mail, for /dev/mailbox. In development only. */
+/** Keeps every notification as a mail, for the page /dev/mailbox. Used in development only. */
 
 import { writeAccountMail } from '../authentication-device/channels/account-notice-text.ts'
 import type { Channel } from '../authentication-device/channels/device-notice.ts'

@@ -91,7 +91,7 @@ async function activityOf(userId: string, language: Language, needs: ActivityNee
   )
 }
 
-/** Only accepts `true` and `false`, so that a typing error does not lift a block. */
+/** Accepts only `true` and `false`, so that a typing error does not unblock a client. */
 function readBlocked(blocked: string): boolean {
   if (blocked !== 'true' && blocked !== 'false') {
     throw new OAuthError('invalid_request', 'blocked must be true or false')

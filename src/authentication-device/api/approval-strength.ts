@@ -1,4 +1,4 @@
-/** How strongly a user must be authenticated to approve a request, and how strongly the user is authenticated. */
+/** Checks whether a user is authenticated strongly enough to approve a request, or to change passkeys. */
 import { type AuthenticationRequest, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
 import type { ClientStore } from '../../client/client-store.ts'
 import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
@@ -25,7 +25,7 @@ export type AuthenticateApproval = (
 
 /** For how long a sign-in counts as recent, in seconds. */
 const freshFor = 5 * 60
-/** Milliseconds by which two clocks may differ. */
+/** Milliseconds by which the clocks of this server and of another provider may differ. */
 const skew = 10_000
 
 /**
@@ -44,9 +44,10 @@ export function passkeyRequired(
 }
 
 /**
- * Returns the sign-in that is required before a user may change their passkeys. Returns undefined if the last sign-in is
- * recent and, if the user has a passkey, was made with a passkey. Otherwise an attacker with an open session, a
- * stolen password or a stolen token could make their access permanent.
+ * Returns the sign-in that is required before a user may change their passkeys, or undefined if the last sign-in
+ * suffices. The last sign-in suffices if it is recent and, if the user has a passkey, was made with a passkey. Without
+ * this rule, an attacker with an open session, a stolen password or a stolen token could add a passkey and keep access
+ * permanently.
  *
  * @param signsInHere whether users sign in on this server's pages. If not, no passkey is required
  */
@@ -69,18 +70,18 @@ export interface SignInNeeded {
 
 /** Whether the user signed in during the last five minutes. */
 export function signedInJustNow({ authTime }: Authentication, now: number): boolean {
-  // Another provider may state a time in the future, which does not count.
+  // Another provider may state a time in the future. Such a time does not count.
   return authTime !== undefined && authTime * 1000 <= now + skew && now < (authTime + freshFor) * 1000
 }
 
 /**
- * Returns a function that resolves to how the approving user is authenticated: by the passkey just used or, if
- * sufficient, by the sign-in. `passkey` is the authenticator's response as JSON text. The function throws an
+ * Returns a function that resolves to how the approving user is authenticated: by the passkey that was just used or, if
+ * no passkey is required, by the sign-in. `passkey` is the authenticator's response as JSON text. The function throws an
  * `OAuthError` with `access_denied` if the passkey is not the user's, or if a passkey is required and none was used.
  */
 export function createAuthenticateApproval({ passkeys, clients, clock }: ApprovalNeeds): AuthenticateApproval {
   return async (request, approver, passkey) => {
-    // This request cannot be approved. `decide` is called next and returns the reason.
+    // This request cannot be approved. The caller calls `decide` next, which returns the reason.
     if (request.userId !== approver.userId || statusAt(request, clock.now()) !== 'pending') {
       return approver.authentication
     }

@@ -30,14 +30,17 @@ import type { UserHooks } from '../../user/user.ts'
 export interface DeviceCaller {
   kind: 'user' | 'device_service'
   userId: string
-  /** The client of the call. It may not decide its own requests. */
+  /** The client of the call. This client may not decide its own requests. */
   clientId: string
   /**
-   * The hash of the user's access token. What the call writes is written only while the token is valid: a sign-out that
-   * happens meanwhile makes the call fail. Undefined for a device service.
+   * The hash of the user's access token. The call changes data only if the token is still valid: if the user signs out
+   * during the call, the call fails. Undefined for a device service.
    */
   tokenHash: string | undefined
-  /** How the user signed in, from the user's token. Empty for a device service, which states this with each decision. */
+  /**
+   * How the user signed in, from the user's token. Empty for a device service, which states in each decision how the user
+   * was authenticated.
+   */
   authentication: Authentication
 }
 
@@ -75,9 +78,9 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
 }
 
 /**
- * Returns the user's access token, for calls that accept no other authentication. This is so for each GET, because
+ * Returns the user's access token, for calls that accept no other authentication. Every GET is such a call, because
  * credentials and hints must not be in a URL.
- * @throws {OAuthError} `invalid_token` if there is none
+ * @throws {OAuthError} `invalid_token` if no access token was sent
  */
 export function requireAccessToken(authorization: string | undefined): string {
   const sent = accessTokenOf(authorization)
@@ -161,7 +164,7 @@ function invalidToken(detail: string, challenge = 'Bearer realm="doorbell", erro
   })
 }
 
-/** For a call whose session ended before the call had written anything. */
+/** Returns the error for a call whose session ended before the call changed anything. */
 export const sessionEnded = () => invalidToken('the session of this access token has ended')
 
 function insufficientScope(): OAuthError {

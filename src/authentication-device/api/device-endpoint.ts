@@ -63,7 +63,10 @@ async function authinfo(call: DeviceCall, form: Form, needs: DeviceNeeds) {
   return { requests: await Promise.all(requests.map((request) => describe(request, caller, language, now, needs))) }
 }
 
-/** Returns the named request, or all of the user's requests if none is named. Requests of other users are unknown. */
+/**
+ * Resolves to the named request, or to all requests of the user if none is named. A request of another user is treated as
+ * unknown.
+ */
 async function asked(form: Form, caller: DeviceCaller, now: number, { requests }: DeviceNeeds) {
   const openOnly = form.get('status') === 'pending' || form.get('poolingMode') === 'true'
   if (!form.has('request_id') && !form.has('auth_req_id')) {
@@ -84,7 +87,10 @@ async function named(form: Form, requests: RequestStore): Promise<Authentication
   return authReqId === undefined ? undefined : requests.findByAuthReqId(authReqId)
 }
 
-/** The members of a request that devices see: an explicit list, so that new members are not shown unintentionally. */
+/**
+ * Resolves to the members of a request that devices see: an explicit list, so that new members are not shown
+ * unintentionally.
+ */
 async function describe(
   request: AuthenticationRequest,
   caller: DeviceCaller,
@@ -123,7 +129,8 @@ async function complete(call: DeviceCall, form: Form, address: string, needs: De
     throw new OAuthError('invalid_request', 'request_id is missing')
   const request = await named(form, needs.requests)
   if (request === undefined) throw notFound()
-  // CIBA clients are refused above. This check is for a client whose registration changed after it sent the request.
+  // `identifyCaller` has refused CIBA clients. This check is for a client whose registration changed after it sent the
+  // request.
   if (request.clientId === caller.clientId)
     throw new OAuthError('access_denied', 'a client cannot decide its own request')
 
@@ -153,7 +160,10 @@ async function complete(call: DeviceCall, form: Form, address: string, needs: De
   return { request_id: request.id, status, ...(misread && { reason: 'wrong_number' }) }
 }
 
-/** Called before anything is decided or a passkey is used. Reveals nothing about another user's request. */
+/**
+ * Returns the details that the user approves, or undefined for all. Called before the request is decided or a passkey is
+ * used. Reveals nothing about another user's request.
+ */
 function readApproved(
   form: Form,
   outcome: 'approved' | 'denied',
@@ -204,7 +214,7 @@ function readReport(form: Form, outcome: 'approved' | 'denied'): boolean {
   return report === 'true'
 }
 
-/** How the user was authenticated: stated by a device service, or taken from the user's own token. */
+/** Returns how the user was authenticated: as stated by the device service, or as stated in the user's own token. */
 function readAuthentication(form: Form, caller: DeviceCaller): Authentication {
   if (caller.kind === 'user') return caller.authentication
   const authTime = form.get('auth_time')

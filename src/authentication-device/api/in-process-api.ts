@@ -31,7 +31,7 @@ export interface DeviceApiNeeds {
 }
 
 /**
- * Lists and decides requests without HTTP. `approve` and `deny` resolve when the decision is stored.
+ * Returns functions that list and decide requests without HTTP. `approve` and `deny` resolve when the decision is stored.
  *
  * @example
  * const [waiting] = await doorbell.requests.list('u1', { only: 'open' })
@@ -40,7 +40,10 @@ export interface DeviceApiNeeds {
 export function createDeviceApi({ requests, decide, details, clock }: DeviceApiNeeds) {
   const decidedBy = 'application'
 
-  /** Resolves to undefined if the request is unknown or about another user: `decide` then returns `unknown`. */
+  /**
+   * Resolves to the approved details. Resolves to undefined for an unknown request and for a request about another user,
+   * because `decide` then returns `unknown`.
+   */
   async function readApproved(requestId: string, userId: string, approved: AuthorizationDetail[] | undefined) {
     const request = approved && (await requests.find(requestId))
     return request?.userId === userId ? narrowed(request, approved, details) : undefined
@@ -67,7 +70,8 @@ export function createDeviceApi({ requests, decide, details, clock }: DeviceApiN
     /**
      * Approves a request. Your code must have asked the user before.
      *
-     * @param less the part of the authorization details that the user approves, if not all of them
+     * @param less the part of the authorization details that the user approves. If it is left out, all details are
+     *   approved
      * @throws {OAuthError} `invalid_authorization_details` if this part is more than was requested
      */
     async approve(

@@ -109,7 +109,7 @@ function readName(form: Form): string | undefined {
   return name
 }
 
-/** Times in seconds since 1970, as everywhere in the device API. */
+/** Returns a passkey for the response. Times are in seconds since 1970, as everywhere in the device API. */
 function show({ id, name, createdAt, usedAt }: Passkey) {
   return {
     id,

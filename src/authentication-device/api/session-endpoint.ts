@@ -1,4 +1,4 @@
-/** The sessions of a user in the device API: recording, listing and ending them. */
+/** The sessions of a user in the device API: records the browser of a session, lists sessions, and ends them. */
 import type { FastifyInstance } from 'fastify'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { IdentifyCaller } from './device-caller.ts'
@@ -56,7 +56,7 @@ export function sessionEndpoint(
   })
 }
 
-/** Times in seconds since 1970, as everywhere in the device API. */
+/** Returns a session for the response. Times are in seconds since 1970, as everywhere in the device API. */
 function show({ id, browser, signedInAt, seenAt, isCurrent }: SeenSession) {
   return {
     id,

@@ -1,4 +1,4 @@
-/** A user's own user code in the device API: whether one is set, setting, changing and removing it. */
+/** A user's own user code in the device API: shows whether a code is set; sets, changes and removes the code. */
 import type { FastifyInstance } from 'fastify'
 import type { Audit, AuditEventName } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -77,7 +77,7 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
     return user
   }
 
-  /** Returns the notifications of a new code. There are none for a removed code, because removing gives no access. */
+  /** Returns the notifications of a new code. A removed code causes none, because the removal gives no access. */
   function noticesOf(code: string | undefined, userId: string, userAgent: string | undefined) {
     if (code === undefined) return []
     return needs.noticesOfChange({ type: 'user_code.set', userId, browser: browserName(userAgent) })

@@ -47,7 +47,7 @@ export function needed(form: Form, name: string): string {
   return value
 }
 
-/** A request without a body needs no content type. */
+/** Returns the fields of the body. A request without a body needs no content type. */
 function readBody(request: FastifyRequest): Form {
   if (request.method === 'GET' || rawBody(request).length === 0) return new Map()
   return readJsonFields(request.headers['content-type'], rawBody(request))

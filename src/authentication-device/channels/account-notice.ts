@@ -14,7 +14,7 @@ import type { Channel } from './device-notice.ts'
 export interface NewAccountChange {
   type: AccountChange['type']
   userId: string
-  /** The names of the browser and of its system, if known. They come from a fixed list, because they are mailed. */
+  /** The names of the browser and of its system, if known. The names come from a fixed list, because they are mailed. */
   browser?: string
 }
 
@@ -26,7 +26,7 @@ const kindOf = (channel: string) => `account_${channel}`
 /** Whether notifications of this kind are about a user, and not about a request. */
 export const isAboutAccount = (kind: string): boolean => kind.startsWith(kindOf(''))
 
-/** The settings that determine which channels exist. Commands read these settings, as they create no channels. */
+/** The settings that determine which channels exist. Commands need them, because commands create no channels. */
 interface ChannelSettings {
   development: boolean
   email?: unknown
@@ -48,8 +48,8 @@ export function accountKindsOf(config: ChannelSettings): string[] {
 }
 
 /**
- * Returns the notifications of a change, for the transaction of the change. Whether a channel reaches the user is checked
- * when the notifications are sent.
+ * Returns the notifications of a change. Store them in the transaction of the change. Whether a channel reaches the user
+ * is checked when the notifications are sent.
  */
 export type NoticesOfChange = (change: NewAccountChange) => OutboxMessage[]
 
@@ -60,7 +60,7 @@ export function createNoticesOfChange(needs: {
 }): NoticesOfChange {
   return ({ type, userId, browser }) => {
     const now = needs.clock.now()
-    // A receiver for each user: slow deliveries to one user do not delay deliveries to other users.
+    // Each user is a separate receiver, so that slow deliveries to one user do not delay deliveries to other users.
     const common = {
       subject: userId,
       receiver: `user/${userId}`,
@@ -89,7 +89,7 @@ function createSend(channel: Channel, { users, link, vault }: AccountNoticeNeeds
     const user = await users.find(message.subject)
     // A locked user is notified too, because the account of this user was changed.
     if (user === null) return { kind: 'refused', words: 'the user no longer exists' }
-    // If the messages go to a program, only the program itself can tell which users it reaches.
+    // A channel to a program cannot tell which users the program reaches, so every message is sent to the program.
     if (channel.sendAccount === undefined || !(channel.toProgram || (await channel.reaches(user)))) {
       return { kind: 'delivered', words: 'not needed: this channel does not reach the user' }
     }

@@ -36,7 +36,7 @@ export interface Channel {
    * have one receiver.
    */
   receiverOf?(user: User): string
-  /** Whether the message goes to a program, which decides what to show. Number matching does not apply to programs. */
+  /** Whether the messages go to a program, which decides what to show. Number matching does not apply to programs. */
   toProgram?: boolean
   /** Sends a message. May be called again for a message that was delivered. Must settle soon after `signal` is aborted. */
   send(notice: Notice, signal: AbortSignal): Promise<Outcome>
@@ -57,7 +57,7 @@ export async function noticesFor(
     .map((channel) => composeNotice(channel, request, user, vault))
 }
 
-/** The user's address is read when the message is sent, so that the message is stored without the address. */
+/** Composes a message. It is stored without the address of the user, which is read when the message is sent. */
 function composeNotice(channel: Channel, request: AuthenticationRequest, user: User, vault: Vault): OutboxMessage {
   const receiver = channel.receiverOf?.(user) ?? channel.kind
   const notification = { kind: channel.kind, subject: request.id, receiver, content: {}, giveUpAt: request.expiresAt }
@@ -82,7 +82,7 @@ export function createNoticeSenders(channels: readonly Channel[], needs: NoticeN
   return Object.fromEntries(channels.map((channel) => [channel.kind, senderOf(channel)]))
 }
 
-/** Sends nothing for a request that is no longer pending. */
+/** Returns the sender of a channel. It sends nothing for a request that is no longer pending. */
 function createSend(channel: Channel, needs: NoticeNeeds): Send {
   return async (message, signal) => {
     const request = await needs.findRequest(message.subject)
@@ -100,7 +100,7 @@ function createSend(channel: Channel, needs: NoticeNeeds): Send {
   }
 }
 
-/** The fields of /backchannel/authinfo that matter for a pending request. */
+/** Returns the fields of the response of /backchannel/authinfo that matter for a pending request. */
 function describe(request: AuthenticationRequest, client: Client | undefined): PendingRequest {
   return {
     request_id: request.id,

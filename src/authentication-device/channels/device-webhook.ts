@@ -21,7 +21,7 @@ export function createDeviceWebhook({ url, secret, caller, clock }: DeviceWebhoo
   return {
     kind: 'device_webhook',
     toProgram: true,
-    // Only the service itself can tell which users it reaches.
+    // This server does not know which users the device service reaches, so it sends the messages for all users.
     reaches: () => true,
     send: ({ id, request }, signal) => call(id, { event: 'request.pending', ...request }, signal),
     sendAccount: ({ change }, signal) => call(change.id, { event: 'account.changed', ...change }, signal),
@@ -42,12 +42,15 @@ export function createDeviceWebhook({ url, secret, caller, clock }: DeviceWebhoo
   }
 }
 
-/** Returns the signature of a call. It covers the time, so that a recorded call cannot be replayed later. */
+/**
+ * Returns the signature of a call. The signature covers the time, so that a receiver can refuse a recorded call that is
+ * sent again later.
+ */
 export function signature(secret: string, seconds: number, body: string): string {
   return `t=${seconds},v1=${createHmac('sha256', secret).update(`${seconds}.${body}`).digest('hex')}`
 }
 
-/** The signature of Standard Webhooks 1.0.0, for which libraries exist in many programming languages. */
+/** Returns the signature of Standard Webhooks 1.0.0, for which libraries exist in many programming languages. */
 function standardSignature(key: Buffer, id: string, seconds: number, body: string): string {
   return `v1,${createHmac('sha256', key).update(`${id}.${seconds}.${body}`).digest('base64')}`
 }

@@ -53,7 +53,7 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
   }
 }
 
-/** Connects and authenticates to the mail server. Resolves to the reason if that fails, or undefined. */
+/** Connects to the mail server and authenticates. Resolves to undefined, or to the reason if this fails. */
 export async function tryMailServer(server: MailServer): Promise<string | undefined> {
   const transport = await openTransport(settingsFor(server))
   try {

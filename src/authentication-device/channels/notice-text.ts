@@ -10,7 +10,7 @@ export interface Words {
   language: Language
   say: Say
   clientName: string
-  /** For a client that registered itself: a text that says so, with its hosts. */
+  /** Only if the client registered itself: a text that says this and names the hosts of the client. */
   selfRegistered: string | undefined
   /** When the request expires, in the format of the user's locale. */
   until: string
@@ -36,12 +36,14 @@ function unlinked(host: string): string {
   return host.replaceAll('.', '.\u2060')
 }
 
-/** Replaces control characters and line separators, which could begin a new line or header, by spaces. */
+/**
+ * Replaces control characters and line separators with spaces, because they could begin a new line or a new mail header.
+ */
 export function onOneLine(text: string): string {
   return text.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ').trim()
 }
 
-/** Formats a time in the user's locale. It names the time zone, because the user's own zone is seldom known. */
+/** Formats a time in the user's locale, with the time zone: the user's own zone is seldom known, so UTC is often used. */
 export function formatTime(time: number, user: User, language: Language): string {
   const format: Intl.DateTimeFormatOptions = {
     year: 'numeric',
@@ -55,7 +57,9 @@ export function formatTime(time: number, user: User, language: Language): string
   return new Intl.DateTimeFormat(isTheirs ? user.locale : language, { ...format, timeZone: zoneOf(user) }).format(time)
 }
 
-/** Returns the valid time zone of the claim `zoneinfo` (OpenID Connect Core §5.1), or UTC. */
+/**
+ * Returns the time zone in the claim `zoneinfo` (OpenID Connect Core §5.1), or UTC if the claim is missing or invalid.
+ */
 function zoneOf({ claims }: User): string {
   const zone = claims?.zoneinfo
   try {

@@ -21,7 +21,7 @@ export function createNotifyHook({ users, timeout, log }: NotifyHookNeeds): Chan
   return {
     kind: 'notify',
     toProgram: true,
-    // Only the application itself can tell which users it reaches.
+    // This server does not know which users the application reaches, so it sends the messages for all users.
     reaches: () => users.notify !== undefined,
     send: ({ request, user }, signal) =>
       call(() => users.notify?.(request, user), signal, { request: request.request_id }),

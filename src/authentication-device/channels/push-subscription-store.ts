@@ -12,16 +12,13 @@ export interface KeptSubscription {
 
 export type PushSubscriptionStore = ReturnType<typeof createPushSubscriptionStore>
 
-/**
- * Stores users' push subscriptions. They are encrypted: a subscription is all that is needed to send messages to a
- * device.
- */
+/** Stores users' push subscriptions, encrypted: a person with the subscription can send messages to the device. */
 export function createPushSubscriptionStore(database: Database) {
   return {
     /**
      * Adds a subscription. Each endpoint has one row, which moves to the user who subscribed last. Only the newest `most`
-     * rows of a user are kept. Resolves to whether it was added: not if the user is locked or was removed, or if the access token
-     * with the hash `tokenHash` is not valid any more.
+     * rows of a user are kept. Resolves to whether the subscription was added. It is not added if the user is locked or
+     * was removed, or if the access token with the hash `tokenHash` is not valid any more.
      */
     async add(subscription: KeptSubscription, now: number, most: number, tokenHash?: string): Promise<boolean> {
       const { id, userId, endpointHash, sealed } = subscription
@@ -65,9 +62,9 @@ export function createPushSubscriptionStore(database: Database) {
     },
 
     /**
-     * Removes another user's subscription with this endpoint, if the access token is valid. The given user's subscription now
-     * belongs to the session of the token. Resolves to whether the given user has a subscription with
-     * this endpoint, and whether another user's subscription was removed.
+     * Removes another user's subscription with this endpoint, and assigns the given user's subscription to the session of
+     * the token. Changes nothing if the token is not valid any more. Resolves to whether the given user has a
+     * subscription with this endpoint, and whether another user's subscription was removed.
      */
     async claim(
       userId: string,
@@ -78,7 +75,8 @@ export function createPushSubscriptionStore(database: Database) {
         sql: `delete from push_subscriptions where endpoint_hash = $1 and user_id <> $2 and ${isSignedIn('$3')} returning id`,
         values: [endpointHash, userId, tokenHash ?? null],
       })
-      // The user may have signed in again since the browser was subscribed.
+      // The user may have signed in again since the browser was subscribed. Then the subscription belongs to an older
+      // session.
       await database.step({
         sql: `update push_subscriptions set uid_hash = ${sessionOfToken('$3')} where endpoint_hash = $1 and user_id = $2
               and ${sessionOfToken('$3')} <> coalesce(uid_hash, '') returning id`,
@@ -115,6 +113,9 @@ export function createPushSubscriptionStore(database: Database) {
   }
 }
 
-/** SQL: the hash of the `uid` of the session with which an access token ends, or null. @param hash SQL: the token's hash */
+/**
+ * Returns the SQL for the hash of the `uid` of the session to which an access token belongs, or for null.
+ * @param hash SQL: the hash of the token
+ */
 const sessionOfToken = (hash: string) => `(select uid_hash from oidc_models
   where model = 'AccessToken' and id_hash = cast(${hash} as text))`

@@ -24,8 +24,9 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
   const { store, vault, clock } = needs
   return {
     /**
-     * Subscribes a browser for this user. A subscription of another user in the same browser is replaced. Resolves to whether
-     * it was added: not if the access token with the hash `tokenHash` is not valid any more.
+     * Subscribes a browser for this user. A subscription of another user in the same browser is replaced. Resolves to
+     * whether the subscription was added. It is not added if the access token with the hash `tokenHash` is not valid any
+     * more.
      */
     async add(
       userId: string,
@@ -65,7 +66,10 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
   }
 }
 
-/** Additional authenticated data. It contains the user id, so a row that is moved to another user cannot be decrypted. */
+/**
+ * Returns the additional authenticated data of a subscription. It contains the user id, so a row that is moved to another
+ * user cannot be decrypted.
+ */
 const aadOf = (userId: string, endpointHash: string) => `push_subscriptions/${userId}/${endpointHash}`
 
 const base64url = (bytes: number) =>

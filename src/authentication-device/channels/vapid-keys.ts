@@ -1,11 +1,15 @@
 /**
- * The keys by which push services identify this server (RFC 8292): generated at the first start, the same on all nodes.
+ * The key pair by which push services identify this server (RFC 8292). It is generated at the first start and is the same
+ * on all nodes.
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { ServerKeyStore } from './server-key-store.ts'
 
-/** Both keys are base64url. Browsers subscribe with the public key. If it changed, they would have to subscribe again. */
+/**
+ * Both keys are base64url. Browsers subscribe with the public key. If the key pair changed, all browsers would have to
+ * subscribe again.
+ */
 export interface VapidKeys {
   publicKey: string
   privateKey: string

@@ -30,7 +30,7 @@ export interface PushMessage {
   link: string
   /** A message replaces an earlier one with the same tag. */
   tag: string
-  /** The buttons of the notification. Each only opens the page, as a decision requires a signed-in user. */
+  /** The buttons of the notification. A button only opens the page, because a user must sign in to decide. */
   actions: { action: 'approve' | 'deny'; title: string }[]
 }
 
@@ -79,13 +79,16 @@ async function sendTo(
   return outcome
 }
 
-/** Resolves to undefined if the key is invalid: the key of one browser must not block messages to other browsers. */
+/**
+ * Resolves to undefined if the key of the subscription is invalid: an invalid key of one browser must not block messages
+ * to the other browsers.
+ */
 async function tryToEncrypt(
   subscription: PushSubscription,
   push: Push,
   needs: WebPushNeeds,
 ): Promise<Post | undefined> {
-  // Imported when the first message is sent.
+  // Imported when the first message is sent, because many servers send no push messages.
   const { default: webPush } = await import('web-push')
   try {
     return encrypt(webPush.generateRequestDetails, subscription, push, needs)
@@ -143,7 +146,7 @@ function shorten(text: string): string {
   return letters.length <= 240 ? text : `${letters.slice(0, 239).join('')}…`
 }
 
-/** Combines the outcomes of all devices: delivered if at least one device was reached. */
+/** Combines the outcomes of all devices into one: delivered if at least one device was reached. */
 function sum(outcomes: Outcome[]): Outcome {
   const those = (kind: Outcome['kind']) => outcomes.filter((outcome) => outcome.kind === kind)
   const count = `${those('delivered').length} of ${outcomes.length} devices`

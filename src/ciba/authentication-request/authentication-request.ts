@@ -35,8 +35,8 @@ export interface AuthenticationRequest {
   interval: number
   settledAt: number | undefined
   /**
-   * For push: the certificate or key that the client proved with the authentication request, because a push client never
-   * calls the token endpoint. Empty for poll and ping.
+   * The certificate or key to which the tokens of a push client are bound. The client proves it with the authentication
+   * request, because a push client never calls the token endpoint. Empty for poll and ping.
    */
   binding: Confirmation
   /** How the user was authenticated for the decision. Empty before the decision. */
@@ -44,8 +44,8 @@ export interface AuthenticationRequest {
 }
 
 /**
- * Returns the user id of a decoy user. A decoy user stands for a user that does not exist, so that the client cannot find
- * this out. Real user ids are ASCII, so none of them equals the id of a decoy user.
+ * Returns the user id of a decoy user. A decoy user takes the place of a user that does not exist, so that the client
+ * cannot find out that there is no such user. Real user ids are ASCII, so none of them equals the id of a decoy user.
  *
  * @param digest distinguishes decoy users, and reveals nothing about the hint
  */
@@ -65,7 +65,10 @@ export interface CallBack {
   notificationToken: string
 }
 
-/** Additional authenticated data of an encrypted `CallBack`: a copy of it in another row cannot be decrypted. */
+/**
+ * Returns the additional authenticated data of an encrypted `CallBack`. A copy of the `CallBack` in the row of another
+ * request cannot be decrypted.
+ */
 export const callBackAad = (requestId: string) => `backchannel_auth_requests/${requestId}`
 
 /**

@@ -1,6 +1,6 @@
 /**
- * Denies open requests: those that are pending, or approved and not redeemed. This happens in the same transaction as the
- * change that causes it, such as the removal of a user.
+ * Denies open requests in the same transaction as the change that causes the denial, such as the removal of a user. A
+ * request is open if it is pending, or approved and not redeemed.
  */
 import {
   atMostRows,
@@ -13,20 +13,20 @@ import { isSignedIn, signedInLock } from '../../user/validity-store.ts'
 import { type AuthenticationRequest, decoyUserId } from './authentication-request.ts'
 import { type RequestRow, toRequest } from './request-row.ts'
 
-/** Further statements and announcements of the transaction, for the requests that its first statement found. */
+/** The statements and announcements that a transaction adds for the requests that its first statement found. */
 export interface Followed {
   statements: Statement[]
   changes: Change[]
 }
 
-/** A client and a user, and the hash of the user's access token if the user's own call ends the requests. */
+/** A user and a client. `tokenHash` is the hash of the access token, if the user makes the change by a call. */
 export interface Pair {
   userId: string
   clientId: string
   tokenHash?: string | undefined
 }
 
-/** One request of a user, and the hash of the user's access token. */
+/** One request of a user. `tokenHash` is the hash of the user's access token. */
 export interface OneRequest {
   id: string
   userId: string
@@ -44,8 +44,9 @@ export type MustBe = 'added' | 'configured' | 'anybody'
 export type OpenRequestStore = ReturnType<typeof createOpenRequestStore>
 
 /**
- * Each transaction first locks the requests that it finds, so that they cannot change before its commit. A concurrent
- * decision, redemption or expiry is either committed before, or finds its condition false.
+ * Each transaction first locks the requests that it finds, so that no other transaction can change them before the
+ * commit. A concurrent decision, redemption or expiry is either committed before the requests are locked, or finds its
+ * condition false.
  */
 export function createOpenRequestStore(database: Database) {
   async function step(first: Statement, follow: Follow, userId: string) {
@@ -53,7 +54,7 @@ export function createOpenRequestStore(database: Database) {
     const rows = await database.step<FoundRow>(first, {
       also: (rows) => followed(rows).statements,
       announce: (rows) => followed(rows).changes,
-      // Without this lock, a request for the user could be accepted during this transaction, which would not find it.
+      // Without this lock, a new request about the user could be accepted during this transaction, and would stay open.
       lockKeys: `requests of ${userId}`,
     })
     return rows.length > 0 ? requestsOf(rows) : undefined
@@ -61,15 +62,15 @@ export function createOpenRequestStore(database: Database) {
 
   return {
     /**
-     * Locks a user's open requests and executes what `follow` returns for them.
-     * @returns the requests before the change; undefined, and nothing is changed, if `mustBe` is not met
+     * Locks a user's open requests, and executes what `follow` returns for them.
+     * @returns the requests before the change. If the user is not as `mustBe` requires, undefined, and nothing is changed
      */
     endOfUser: (userId: string, mustBe: MustBe, now: number, follow: Follow) =>
       step({ sql: ofUser, values: [userId, now, mustBe] }, follow, userId),
 
     /**
      * Resolves to the ids of users with pending requests, in ascending order.
-     * @param after only ids greater than this one
+     * @param after only ids greater than this id are returned
      */
     async usersWithPending(after: string, now: number, most: number): Promise<string[]> {
       const rows = await database.read<{ user_id: string }>(
@@ -82,16 +83,17 @@ export function createOpenRequestStore(database: Database) {
     },
 
     /**
-     * The same for the open requests of one client about one user.
-     * @returns the requests before the change; undefined, and nothing is changed, if the access token is not valid any more
+     * Does the same as `endOfUser` for the open requests of one client about one user.
+     * @returns the requests before the change. If the access token is not valid any more, undefined, and nothing is
+     *   changed
      */
     endOfPair: ({ userId, clientId, tokenHash }: Pair, now: number, follow: Follow) =>
       step({ sql: ofPair, values: [userId, now, clientId, tokenHash ?? null] }, follow, userId),
 
     /**
-     * The same for one request of a user, in any state.
-     * @returns the request before the change, and whether tokens exist that were issued for it; undefined if not found, or if
-     *   the access token is not valid any more
+     * Does the same as `endOfUser` for one request of a user, in any state.
+     * @returns the request before the change, and whether tokens exist that were issued for it; undefined if the request
+     *   is not found, or if the access token is not valid any more
      */
     async endOne({ id, userId, tokenHash }: OneRequest, follow: (found: AuthenticationRequest) => Followed) {
       const followed = once(([row]: FoundRow[]) => follow(toRequest(row as RequestRow)))
@@ -109,7 +111,7 @@ export function createOpenRequestStore(database: Database) {
 }
 
 /**
- * Returns the statement for pending or approved → denied, for a transaction that has locked the request.
+ * Returns the statement that denies a pending or approved request. The transaction must have locked the request before.
  * @param settledBy id of the history row
  */
 export function endOpen(id: string, settledBy: string, now: number): ListStatement {
@@ -157,8 +159,8 @@ function requestsOf(rows: readonly FoundRow[]): AuthenticationRequest[] {
 }
 
 /**
- * Calls `work` only once for the same rows. `work` generates ids, which must be the same in the statements and in the
- * announcements.
+ * Returns a function that calls `work` only once for the same rows. `work` generates ids, which must be the same in the
+ * statements and in the announcements.
  */
 function once<Row>(work: (rows: Row[]) => Followed): (rows: Row[]) => Followed {
   let last: { rows: Row[]; followed: Followed } | undefined

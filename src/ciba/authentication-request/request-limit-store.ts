@@ -1,11 +1,11 @@
 /**
- * Limits on authentication requests. Requests are counted in the statement that accepts a new request, so that
- * concurrent requests cannot exceed a limit.
+ * Limits on authentication requests. Requests are counted in the statement that accepts a new request, so that concurrent
+ * requests cannot exceed a limit.
  *
- * A statement stops counting at the limit, and does not count if there is no limit. Its cost therefore depends on the
- * limits, not on the number of rows in the table. The SQL contains `limit` as a constant: for a parameter, the planner of
- * Postgres would assume a tenth of the table. The constant is the limit rounded up to a power of ten, so that there are
- * only a few different SQL strings.
+ * The statement stops counting at the limit, and counts nothing if there is no limit. Its cost therefore depends on the
+ * limits, not on the number of rows in the table. The number after `limit` in the SQL is a constant. If it were a
+ * parameter, Postgres would plan for a tenth of the table. The constant is the limit rounded up to a power of ten, so
+ * that there are only a few different SQL strings.
  */
 import { type AuthenticationRequest, shortLife } from './authentication-request.ts'
 
@@ -27,7 +27,7 @@ export interface OpenAndPerMinute {
   perMinute?: number | undefined
 }
 
-/** Why a request was not accepted, the most important reason first. */
+/** The reasons for which a request is not accepted, the most important first. */
 export type LimitName =
   | 'blocked'
   | 'pauseAfterDenial'
@@ -62,7 +62,7 @@ interface Count {
   most: number
 }
 
-/** The limits by their column names in the statements. */
+/** Returns the limits by the names of their columns in the statements. */
 function limitsByName({ maxOpenPerUser, perUser, perClientAndUser: pair, perClient }: RequestLimits) {
   return {
     user_open: maxOpenPerUser,
@@ -74,14 +74,14 @@ function limitsByName({ maxOpenPerUser, perUser, perClientAndUser: pair, perClie
   } satisfies Record<Counted, number | undefined>
 }
 
-/** The limits that apply, the most important first. */
+/** Returns the limits that apply, the most important first. */
 function countsOf(limits: RequestLimits): Count[] {
   return Object.entries(limitsByName(limits)).flatMap(([name, most]) =>
     most === undefined ? [] : [{ name: name as Counted, limit: limitNames[name as Counted], most }],
   )
 }
 
-/** The period over which accepted requests are counted, in milliseconds. */
+/** The period in which accepted requests are counted, in milliseconds. */
 const minute = 60_000
 
 interface Asked {
@@ -92,7 +92,7 @@ interface Asked {
 
 /**
  * Returns the SQL that selects the rows to count. The rows of a pair of user and client must be found by the index on the
- * user, because a client has many more rows than a user. SQLite, which keeps no statistics, would use the index on the
+ * user, because a client has many more rows than a user. SQLite keeps no statistics and would use the index on the
  * client; `coalesce` in `ofPair` prevents this.
  */
 function rowsOf(name: Counted, { user, client, now }: Asked): string {
@@ -107,12 +107,12 @@ function rowsOf(name: Counted, { user, client, now }: Asked): string {
 
 const ofPair = (user: string, client: string) => `user_id = ${user} and coalesce(client_id, '') = ${client}`
 
-/** Returns the SQL for the number of rows. It counts no more rows than `orderOf(most)`. */
+/** Returns the SQL that counts the rows. Counting stops at `orderOf(most)` rows. */
 function counted({ name, most }: Count, asked: Asked): string {
   return `(select count(*) from (select 1 as one ${rowsOf(name, asked)} limit ${orderOf(most)}) as found)`
 }
 
-/** The smallest power of ten that is not below `most`. */
+/** Returns the smallest power of ten that is not below `most`. */
 function orderOf(most: number): number {
   let order = 1
   while (order < most) order *= 10
@@ -120,9 +120,9 @@ function orderOf(most: number): number {
 }
 
 /**
- * Returns the conditions on the number of open requests, or of recent requests. The rows of a pair are among the rows of
- * its user, so one subquery counts both. If the `limit` of the subquery leaves out rows of the pair, the user's own limit
- * is reached anyway.
+ * Returns the SQL conditions for the limits on open requests or on recent requests, as `which` says. The rows of a pair
+ * of user and client are among the rows of the user, so one subquery counts both. The `limit` of the subquery can leave
+ * out rows of the pair only if the limit of the user is reached anyway.
  */
 function within(limits: RequestLimits, which: 'open' | 'recent', asked: Asked): string[] {
   const counts = countsOf(limits).filter(({ name }) => name.endsWith(which))
@@ -137,41 +137,46 @@ function within(limits: RequestLimits, which: 'open' | 'recent', asked: Asked): 
   return [both, ...others.map((count) => `${counted(count, asked)} < ${count.name}`)]
 }
 
-/** Returns a key for the SQL string: limits with the same key use the same string. */
+/**
+ * Returns the key under which the SQL string for these limits is kept. Limits with the same key have the same SQL string.
+ */
 export function orderKey(limits: RequestLimits): string {
   let key = limits.pauses ? '+' : ''
   for (const most of Object.values(limitsByName(limits))) key += ` ${most === undefined ? '' : orderOf(most)}`
   return key
 }
 
-/** Returns the SQL for the earliest time at which a row is no longer counted: it expires, or becomes a minute old. */
+/**
+ * Returns the SQL for the earliest time at which one of the counted requests is no longer counted, because this request
+ * expires or becomes a minute old.
+ */
 function leavesRoomAt({ name }: Count, asked: Asked): string {
   const first = name.endsWith('_open') ? 'min(expires_at)' : `min(created_at) + ${minute}`
   return `(select ${first} ${rowsOf(name, asked)})`
 }
 
 /**
- * Returns the condition for requests with a short lifetime that expired without an answer and that the sweep has not
- * settled yet. The client's pause begins when the sweep settles the request. Before that, this condition prevents another
- * request of the client about this user.
+ * Returns the SQL condition for requests of a pair that had a short lifetime, expired without an answer, and are not
+ * settled yet. The client's pause begins when the sweep (`expiry-sweep.ts`) settles such a request. Before that, this
+ * condition prevents another request of the client about this user.
  */
 function unsettledShort({ user, client, now }: Asked, short: string): string {
   return `${ofPair(user, client)} and status = 'pending' and expires_at <= cast(${now} as bigint)
     and expires_at - created_at < cast(${short} as bigint)`
 }
 
-/** The input columns for the limits, in the statement that accepts requests. */
+/** SQL: the names and types of the input columns for the limits, in the statement that accepts requests. */
 export const limitColumns = `user_open bigint, user_recent bigint, pair_open bigint, pair_recent bigint,
   client_open bigint, client_recent bigint, short_life bigint`
 
-/** Returns the values of these limits for the input columns `limitColumns`. */
+/** Returns the values for the columns of `limitColumns`. */
 export function limitRow(limits: RequestLimits): Record<Counted | 'short_life', number | undefined> {
   return { ...limitsByName(limits), short_life: limits.pauses ? shortLife : undefined }
 }
 
 /**
- * Returns the SQL condition for accepting a request. It is about the input row `asked`, which has `limitColumns`. Limits
- * with the same `orderKey` get the same condition.
+ * Returns the SQL condition under which a request is accepted. The condition refers to the input row `asked`, which must
+ * have the columns of `limitColumns`. Limits with the same `orderKey` get the same condition.
  */
 export function acceptedWithin(limits: RequestLimits): string {
   const asked = { user: 'asked.user_id', client: 'asked.client_id', now: 'asked.created_at' }
@@ -181,11 +186,12 @@ export function acceptedWithin(limits: RequestLimits): string {
     `not exists (select 1 from denial_pauses
       where user_id = asked.user_id and client_id = asked.client_id and paused_until > asked.created_at)`,
     ...(limits.pauses
-      ? // Not "exists", because Postgres would turn it into a join that reads all open requests.
+      ? // `exists` is not used: Postgres would turn it into a join that reads all open requests.
         [`(select count(*) from backchannel_auth_requests where ${unsettledShort(asked, 'short_life')}) = 0`]
       : []),
     'not exists (select 1 from blocked_clients where user_id = asked.user_id and client_id = asked.client_id)',
-    // is_closed is not set for users of the application's own directory: only changed_at shows that they were locked or removed.
+    // For users of the application's own directory, is_closed is not set: only changed_at shows that a user was locked or
+    // removed.
     `not exists (select 1 from user_generations where user_id = asked.user_id
       and (is_closed = 1 or changed_at > asked.created_at))`,
   ]
@@ -196,7 +202,7 @@ export type ObstacleRow = { blocked: number; paused_until: number | null; unsett
   [name in Counted]?: number
 } & { [until in `${Counted}_until`]?: number | null }
 
-/** Returns the query for the reasons for which a request was not accepted. */
+/** Returns the query that finds out why a request was not accepted. */
 export function lookingForObstacle(
   { userId, clientId }: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
   limits: RequestLimits,

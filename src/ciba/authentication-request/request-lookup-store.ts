@@ -13,7 +13,7 @@ export interface PolledRequest {
 
 /** Finds single requests. */
 export function requestsFoundIn(database: Database) {
-  /** Concurrent look-ups share one statement. @param column a column with a unique index */
+  /** Returns the look-up by a column, which must have a unique index. Concurrent look-ups share one statement. */
   function finds(column: 'id' | 'auth_req_id_hash'): (value: string) => Promise<RequestRow | undefined> {
     const sql = `select * from backchannel_auth_requests where ${column} in (select value from each($1))`
     return writeBatch<string, RequestRow | undefined>({
@@ -40,8 +40,8 @@ export function requestsFoundIn(database: Database) {
     },
 
     /**
-     * Finds the request of a poll that is counted in memory. Resolves to undefined if the request is unknown or belongs to
-     * another client.
+     * Finds a request by the hash of its `auth_req_id`, for a poll that is counted in memory. Resolves to undefined if
+     * the request is unknown or belongs to another client.
      */
     async findPolled(authReqIdHash: string, clientId: string): Promise<PolledRequest | undefined> {
       const row = await findByHash(authReqIdHash)
@@ -63,7 +63,7 @@ export function requestsListedIn(database: Database) {
       return row!.number
     },
 
-    /** Resolves to those of the ids that belong to pending requests. */
+    /** Resolves to those of the ids whose requests have the status `pending`. */
     async stillPending(ids: string[]): Promise<Set<string>> {
       const rows = await database.read<{ id: string }>(
         `select id from backchannel_auth_requests where ${its('status')} = 'pending' and id in (select value from each($1))`,
@@ -88,7 +88,10 @@ export function requestsListedIn(database: Database) {
       return rows.map(toRequest)
     },
 
-    /** Resolves to the newest requests of all users, for the operator. Sorting by id uses an index: ids grow with time. */
+    /**
+     * Resolves to the newest requests of all users, for the operator. With `all`, they are sorted by id, because this
+     * uses an index and ids grow with time.
+     */
     async list(only: 'open' | 'all', now: number, limit = 100): Promise<AuthenticationRequest[]> {
       const condition =
         only === 'open'

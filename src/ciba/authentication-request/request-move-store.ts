@@ -42,19 +42,19 @@ export interface Settlement {
   settledBy: string
   now: number
   authentication: Authentication
-  /** The hash of the user's access token. If given, the request is only settled while the token is valid. */
+  /** The hash of the user's access token. If given, the request is settled only if the token is still valid. */
   tokenHash?: string | undefined
   /** The details that were approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
 }
 
-/** A request that was moved to another state. If it has `user_id`, the change is also announced for this user. */
+/** A request that was moved to another state. If the row has `user_id`, the change is also announced for this user. */
 interface MovedRow {
   id: string
   user_id?: string
 }
 
-/** What is written in the same transaction, only if the request is moved. */
+/** What the same transaction writes if the request is moved. If the request is not moved, nothing is written. */
 export interface Consequences {
   facts?: Statement[]
   notifications?: readonly OutboxMessage[]
@@ -81,7 +81,7 @@ export interface MoveNeeds {
   enqueue: Enqueue
 }
 
-/** The announcement of a move. */
+/** Returns the announcement of a move. */
 export const announced = (id: string): Change[] => [{ topic: 'request', key: id }]
 
 /** Returns the function that executes the moves of one kind. The function resolves to whether the request was moved. */
@@ -119,7 +119,7 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
     ...announce.map((topic) => ({ topic, key: id })),
   ]
 
-  /** One announcement for each user, however many of the user's requests were moved. */
+  /** Returns one announcement for each user, even if several requests of the user were moved. */
   const changesByUser = (moved: MovedRow[]): Change[] =>
     [...new Set(moved.flatMap(({ user_id }) => user_id ?? []))].map((id) => ({
       topic: USER_REQUESTS,
@@ -133,7 +133,10 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
 export function acceptingIn(database: Database, needs: MoveNeeds) {
   const moves = createMoves(database, needs)
 
-  /** By `orderKey`. The number of entries depends on the different limits of clients, not on the number of requests. */
+  /**
+   * The functions that store requests, by `orderKey`. There are only a few: one for each different `orderKey`, not for
+   * each request.
+   */
   const keepers = new Map<string, ReturnType<typeof moves>>()
   function keepWithin(limits: RequestLimits): ReturnType<typeof moves> {
     const key = orderKey(limits)
@@ -198,7 +201,7 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
   }
 }
 
-/** Settles and redeems requests: approved, denied, expired, redeemed. */
+/** Moves requests to the states approved, denied, expired and redeemed. */
 export function settlingIn(database: Database, needs: MoveNeeds) {
   const moves = createMoves(database, needs)
   const settle = moves(settling)
@@ -207,9 +210,9 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
 
   return {
     /**
-     * pending → approved or denied, before the deadline. `call_back_sealed` is erased, because the notification in the
-     * outbox contains its values. An approval for a push client keeps `call_back_sealed`: if the approval expires before
-     * the tokens are delivered, another notification is composed from it.
+     * Approves or denies a pending request before its deadline. `call_back_sealed` is erased, because the notification in
+     * the outbox contains its values. An approval for a push client keeps `call_back_sealed`: if the approval expires
+     * before the tokens are delivered, another notification is composed from it.
      */
     settle(id: string, settlement: Settlement, consequences: Consequences = {}): Promise<boolean> {
       const { acr, amr, authTime } = settlement.authentication
@@ -230,8 +233,8 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
     },
 
     /**
-     * pending or approved → expired, once the deadline has passed. The consequences depend on the status before, so the
-     * row must still have the given status.
+     * Settles a pending or approved request as expired, after its deadline. The consequences depend on the status before
+     * the expiry, so the row is changed only if it still has the given status.
      */
     expire: (
       { id, status }: Pick<AuthenticationRequest, 'id' | 'status'>,
@@ -240,7 +243,7 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
       consequences: Consequences = {},
     ): Promise<boolean> => expire({ id, row: { id, was: status, decision: settledBy, at: now } }, consequences),
 
-    /** approved → redeemed, before the deadline, in one transaction with `facts`, which save the tokens. */
+    /** Redeems an approved request before its deadline. The same transaction executes `facts`, which save the tokens. */
     redeem: (id: string, now: number, facts: Statement[]): Promise<boolean> =>
       redeem({ id, row: { id, at: now } }, { facts }),
   }

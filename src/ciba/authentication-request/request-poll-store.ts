@@ -75,7 +75,10 @@ export function pollsIn(database: Database) {
 
 const grown = 'interval_seconds + cast($5 as bigint)'
 
-/** A poll is too early if the request is pending and its last poll was less than the interval ago. */
+/**
+ * SQL: whether a poll is too early. This is the case if the request is pending and less than the interval has passed
+ * since the last poll.
+ */
 const early = `status = 'pending' and expires_at > $3
                   and (coalesce($3 < last_polled_at + (${grown}) * 1000, false)
                     or cast($4 as bigint) > 0 and $3 < cast($4 as bigint) + (${grown}) * 1000)`

@@ -59,7 +59,7 @@ export function toRequest(row: RequestRow): AuthenticationRequest {
   }
 }
 
-/** Returns the value for a JSON column, which `fromJson` reads. */
+/** Returns the value to store in a JSON column. `fromJson` reads this value. */
 export function jsonOf(value: object | undefined): string | undefined {
   return value === undefined ? undefined : JSON.stringify(value)
 }
@@ -70,8 +70,8 @@ export function fromJson<Value>(text: string | null): Value | undefined {
 }
 
 /**
- * Returns the SQL for a column in a form that no index matches, for statements that find requests by id.
- * Otherwise Postgres would use the index on the status and read all open requests for each id, as long as its statistics
- * say that few requests are open.
+ * Returns the SQL for a column, written so that no index on the column is used. Statements that find requests by id need
+ * this. Otherwise Postgres would use the index on the status and read all open requests for each id, as long as its
+ * statistics say that few requests are open.
  */
 export const its = (column: string) => `${column} || ''`

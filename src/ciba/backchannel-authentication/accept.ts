@@ -10,11 +10,11 @@ import { detailsOf } from './rules.ts'
 
 export interface Acceptance {
   request: AuthenticationRequest
-  /** Returned to the client once. It is stored as a hash and, for ping and push, encrypted. */
+  /** Returned to the client once. It is stored as a hash and, for ping and push, also encrypted. */
   authReqId: string
 }
 
-/** In seconds. */
+/** The operator's settings for new requests, in seconds. */
 export interface AcceptancePolicy {
   defaultExpiry: number
   maxExpiry: number
@@ -22,7 +22,10 @@ export interface AcceptancePolicy {
   interval: number
 }
 
-/** @param receivedAt milliseconds since 1970; the lifetime of the request starts at this time (CIBA §7.3) */
+/**
+ * Makes the request to be stored, and its `auth_req_id`.
+ * @param receivedAt milliseconds since 1970; the lifetime of the request starts at this time (CIBA §7.3)
+ */
 export function accept(
   asked: Asked,
   client: Client,
@@ -51,7 +54,7 @@ export function accept(
       ...(resources.length > 0 && { resources }),
       deliveryMode: client.deliveryMode!,
       notificationEndpoint: client.notificationEndpoint,
-      // A poll client gets no notification, so the id is not needed again.
+      // A poll client gets no notification, so its `auth_req_id` is not needed again.
       callBackSealed:
         client.deliveryMode === 'poll' ? undefined : vault.seal(JSON.stringify(callBack), callBackAad(id)),
       status: 'pending',

@@ -97,7 +97,7 @@ async function auditOutcome(call: BackchannelCall, client: Client, needs: Backch
 /** The audit fields of a request, as far as they are known. */
 type About = Omit<AuditRecord, 'event'>
 
-/** Checks the request and finds its user, then stores it together with the notifications for the user's devices. */
+/** Checks the request, finds its user, and stores the request together with the notifications for the user's devices. */
 async function authenticateUser(
   call: BackchannelCall,
   client: Client,
@@ -119,14 +119,14 @@ async function authenticateUser(
   const { signedRequest } = asked
   const facts = signedRequest ? [needs.signedRequests.keep(request.id, signedRequest, request.createdAt)] : []
   const limits = limitsFor(client, needs.policy)
-  // A client that has disconnected would not get the auth_req_id, so its user must not be asked.
+  // A client that has disconnected would not get the auth_req_id, so the user must not be asked.
   await call.caller.throwIfClosed()
   const kept = await needs.requests.accept(request, authReqId, limits, { facts, notifications: notices })
   if (!kept) throw await limitError(request, limits, about, needs)
 
   const outcome = decoy === undefined ? request.deliveryMode : 'pretended'
   needs.audit({ event: 'request.accepted', request: request.id, ...about, outcome })
-  // For the operator: the client waits, but no device of the user can be notified.
+  // This event is for the operator: the client waits for an answer, but no device of the user can be notified.
   if (notices.length === 0 && decoy === undefined) {
     needs.audit({ event: 'device.unreachable', request: request.id, ...about })
   }
@@ -173,14 +173,17 @@ async function findUserToAsk(
 
   const from = { address: call.address, connection: call.caller }
   await needs.demandUserCode(asked.userCode, user, client, decoy, from)
-  // Such a client must not learn either that the user has blocked it, so it gets a decoy user. For other clients, the
-  // statement that accepts requests checks whether the user has blocked them.
+  // A client that must not learn which users exist must not learn that a user has blocked it, so a decoy user replaces
+  // the user. For other clients, the statement that accepts requests checks whether the user has blocked them.
   if (!hidesUnknown || !(await needs.isBlocked(user.id, client.id))) return { user, decoy }
   const substitute = needs.decoyFor(user.id)
   return { user: substitute, decoy: substitute }
 }
 
-/** Called before the user is looked up, so that a client at its limit gets the same error for existing users. */
+/**
+ * Throws if the client got `unknown_user_id` too often. Called before the user is looked up, so that a client at its
+ * limit gets the same error whether the user exists or not.
+ */
 async function enforceUnknownUserLimit(client: Client, about: About, needs: BackchannelNeeds): Promise<void> {
   const most = unknownLimitFor(client, needs.policy)
   if (most === 0) return

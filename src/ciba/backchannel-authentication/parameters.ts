@@ -17,11 +17,11 @@ export interface Asked {
   acrValues: string | undefined
   bindingMessage: string | undefined
   requestedExpiry: string | undefined
-  /** RFC 9396: the JSON, not validated. */
+  /** The JSON of `authorization_details` (RFC 9396), parsed but not validated. */
   authorizationDetails: unknown
-  /** RFC 8707: each value, not validated. */
+  /** The values of `resource` (RFC 8707), not validated. */
   resources: unknown[]
-  /** FAPI-CIBA: the context in which the client asks. The JSON, not validated. */
+  /** The context in which the client asks (FAPI-CIBA): JSON, parsed but not validated. */
   requestContext: unknown
   userCode: string | undefined
   /** The JWT as received; undefined if the parameters were in the form. */
@@ -82,7 +82,7 @@ export function readParameters(form: Form): Asked {
   }
 }
 
-/** Returns the string claims as a form, without empty ones. */
+/** Returns the claims that must be strings, in the form of a parsed form. Empty claims are left out. */
 function readClaims(claims: SignedClaims): Form {
   const present = texts.filter((name) => Object.hasOwn(claims, name) && claims[name] !== '')
   return new Map(present.map((name) => [name, readText(name, claims[name])]))

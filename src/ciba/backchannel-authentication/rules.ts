@@ -15,7 +15,7 @@ export interface RequestPolicy {
   scopes: readonly string[]
   /** In characters. */
   maxBindingMessageLength: number
-  /** Whether binding messages are mailed: mail programs make a link of text that looks like one. */
+  /** Whether binding messages are mailed. Mail programs turn a text that looks like a link into a link. */
   mailed: boolean
   /** Whether all requests must be signed, even if their client has not registered an algorithm. */
   requireSigned: boolean
@@ -35,7 +35,7 @@ interface RequestContext {
   policy: RequestPolicy
 }
 
-/** `settings` are members of `Asked`. The message is the `error_description`. */
+/** `settings` names the members of `Asked` that the rule checks. `message` is returned as `error_description`. */
 export interface RequestRule extends Rule<Asked, RequestContext, keyof Asked> {
   error: OAuthErrorCode
   message: string
@@ -134,7 +134,7 @@ export const rules = {
     error: 'invalid_binding_message',
     message: 'binding_message must not look like a link: it is mailed to the user',
   },
-  // Otherwise a client could avoid number matching by sending text that is not a number.
+  // Without this rule, a client could avoid number matching by sending a text that is not a number.
   numberCanBeMatched: {
     settings: ['bindingMessage'],
     requires: (asked, { policy }) => !policy.requireNumber || isNumberToMatch(asked.bindingMessage),
@@ -199,7 +199,8 @@ export const rules = {
 } satisfies Record<string, RequestRule>
 
 /**
- * Called before the request is read, so that such a client gets no other error.
+ * Refuses a client that is not registered for backchannel authentication. Called before the request is read, so that such
+ * a client gets no other error.
  * @throws {OAuthError} `unauthorized_client`
  */
 export function refuseUnlessMayInitiate(client: Client): void {
@@ -207,17 +208,20 @@ export function refuseUnlessMayInitiate(client: Client): void {
   throw new OAuthError('unauthorized_client', 'this client is not registered for backchannel authentication')
 }
 
-/** Returns the authorization details of a request. Call it only if they are a list or missing. */
+/** Returns the authorization details of a request. Call it only if `authorizationDetails` is a list or undefined. */
 export function detailsOf({ authorizationDetails }: Asked): AuthorizationDetail[] {
   return (authorizationDetails ?? []) as AuthorizationDetail[]
 }
 
-/** A client that registers an algorithm signs all its requests (CIBA §4). */
+/** Whether the client must sign all its requests: it has registered an algorithm for this (CIBA §4). */
 function isRegisteredToSign({ metadata }: Client): boolean {
   return metadata.backchannel_authentication_request_signing_alg !== undefined
 }
 
-/** @throws {OAuthError} the error of the first rule that is violated */
+/**
+ * Checks a request against all rules.
+ * @throws {OAuthError} the error of the first rule that is violated
+ */
 export function refuseUnlessAllowed(asked: Asked, client: Client, policy: RequestPolicy): void {
   const context = { client, policy }
   for (const [name, { requires, error, message }] of Object.entries<RequestRule>(rules)) {

@@ -3,7 +3,10 @@ import { atMostRows, type Database, type Statement } from '../../platform/storag
 
 export type SignedRequestStore = ReturnType<typeof createSignedRequestStore>
 
-/** Additional authenticated data: a copy of an encrypted request in another row cannot be decrypted. */
+/**
+ * Returns the additional authenticated data of an encrypted request. A copy of the encrypted request in another row
+ * cannot be decrypted.
+ */
 const aad = (requestId: string) => `signed_requests/${requestId}`
 
 /** Stores signed authentication requests as received, encrypted. */

@@ -19,17 +19,17 @@ export interface SignedRequestNeeds {
 
 export type SignedClaims = Readonly<Record<string, unknown>>
 
-/** @param slot the slot of the call, which may have to wait for the client's keys */
+/** @param slot the slot of the call; it is released while the call waits for the client's keys */
 export type ReadSignedRequest = (jwt: string, client: Client, slot?: Slot) => Promise<SignedClaims>
 
-/** Seconds by which two clocks may differ. */
+/** Seconds by which the clocks of the client and of this server may differ. */
 const skew = 10
 /**
  * Maximum seconds from `nbf` to `exp`, and from `nbf` to now (FAPI-CIBA §5.2.2). This limits how long a captured request
  * can be used.
  */
 const longestLife = 3600
-/** Characters; a longer JWT is not decoded. */
+/** Maximum number of characters. A longer JWT is not decoded. */
 const longestRequest = 16_384
 
 /** Accepted values of `typ`: generic, or for a signed request (RFC 9101 §10.8). Other values mean another kind of JWT. */
@@ -40,7 +40,7 @@ const registeredClaims = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti']
 
 /**
  * Returns a function that verifies a signed request and resolves to its parameters, without the registered claims of JWT.
- * The `jti` is marked as used last, so that only a valid request of the client uses it up.
+ * The `jti` is marked as used after all other checks, so that an invalid request does not use up a `jti`.
  *
  * The function throws an `OAuthError` with `invalid_request` for every problem of the JWT.
  */
@@ -66,7 +66,8 @@ export function createReadSignedRequest(needs: SignedRequestNeeds): ReadSignedRe
 }
 
 /**
- * Accepts a missing `typ`, or one of `types`, in upper or lower case, with or without `application/` (RFC 7515 §4.1.9).
+ * Refuses a JWT of another kind. `typ` may be missing, or one of `types`, in upper or lower case, with or without
+ * `application/` (RFC 7515 §4.1.9).
  */
 function refuseOtherKinds(jwt: string): void {
   const { typ } = readHeader(jwt)

@@ -39,9 +39,9 @@ export async function post(
 }
 
 /**
- * Returns the outcome that a response means. 2xx means delivered. 3xx and 4xx mean refused: a redirect is never followed,
- * and the same call would be refused again, so an operator has to act. 429 and 5xx are temporary and mean failed: the call
- * is repeated after `Retry-After`, or after one hour if that is sooner.
+ * Returns the outcome for a response. 2xx means delivered. 3xx and 4xx mean refused: a redirect is never followed, and
+ * the same call would be refused again, so an operator has to act. 429 and 5xx are temporary and mean failed: the call is
+ * repeated after `Retry-After`, or after one hour if that is sooner.
  */
 export function meaningOf(status: number, headers: Record<string, string> = {}): Outcome {
   const words = `answered ${status}`

@@ -1,4 +1,4 @@
-/** The notification of the client when its request is settled, by delivery mode. */
+/** The notification that a client gets when its request is settled. It depends on the delivery mode. */
 
 import { compose, type OutboxMessage } from '../../outbox/notification.ts'
 import type { Vault } from '../../platform/crypto.ts'
@@ -11,7 +11,7 @@ import type { SettledStatus } from '../authentication-request/request-move-store
 import type { PingContent } from './ping.ts'
 import type { PushContent } from './push.ts'
 
-/** For how long a push client can be notified of an expiry, in milliseconds. */
+/** Milliseconds after an expiry during which a push client can be notified of the expiry. */
 const afterTheDeadline = 10 * 60_000
 
 /**

@@ -92,7 +92,10 @@ async function issuePushTokens(
   return body
 }
 
-/** Resolves to the body that another worker stored but did not send before its lease ended, or to undefined. */
+/**
+ * Resolves to the body that another worker stored but did not send before its lease ended. Resolves to undefined if there
+ * is no such body.
+ */
 async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeeds): Promise<string | undefined> {
   const message = await outbox.find(id)
   return message?.sealed === undefined ? undefined : read(message, vault).body

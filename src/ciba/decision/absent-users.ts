@@ -1,7 +1,7 @@
 /**
- * Denies the pending requests of users whom an application has removed or disabled. An application that supplies the users
- * should call `doorbell.users.end`; if it does not, its hook is asked regularly, so that clients do not wait until the request
- * expires.
+ * Denies the pending requests of users whom an application has removed or disabled. An application that supplies the
+ * users should call `doorbell.users.end` in this case, but not every application does. This task therefore asks the hook
+ * `users.find` regularly, so that clients do not wait until their requests expire.
  */
 import type { Clock } from '../../platform/clock.ts'
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
@@ -16,20 +16,20 @@ export interface AbsentUserNeeds extends DecisionNeeds {
 
 export type AbsentUsers = ReturnType<typeof createAbsentUsers>
 
-/** Milliseconds between two rounds. */
+/** Milliseconds between two rounds. A round checks users with pending requests. */
 const pauseMs = 30_000
-/** The most users of one round. The next round continues with the users after them. */
+/** Maximum number of users in one round. The next round continues with the following users. */
 const mostOfARound = 1000
 const atOnce = 8
-/** Milliseconds after which the hook is not waited for any more. */
+/** Milliseconds that a call of the hook may take. */
 const patienceMs = 10_000
 
-/** Returns the task, which has not been started. `needs.findUser` is the application's hook. */
+/** Returns the task. Call `start` to start it. `needs.findUser` is the application's hook. */
 export function createAbsentUsers(needs: AbsentUserNeeds) {
   const { clock, log, openRequests } = needs
   let last = ''
 
-  /** Asks about the users of one round. Resolves to the number of denied requests. */
+  /** Checks the users of one round. Resolves to the number of denied requests. */
   async function look(): Promise<number> {
     const users = await openRequests.usersWithPending(last, clock.now(), mostOfARound)
     last = users.length < mostOfARound ? '' : users.at(-1)!
@@ -52,7 +52,10 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
     return open?.length ?? 0
   }
 
-  /** Resolves to why the user is absent, or to undefined if the user is there or the hook fails. */
+  /**
+   * Resolves to the reason for which the user cannot decide any more: removed or disabled. Resolves to undefined if the
+   * user can decide, or if the hook fails.
+   */
   async function reasonOf(userId: string): Promise<EndingReason | undefined> {
     try {
       const user = await within(patienceMs, needs.findUser(userId), clock)

@@ -20,7 +20,8 @@ export interface BlockNeeds extends EndRequestsNeeds {
 export type BlockClient = (block: Pair & { address: string }) => Promise<boolean>
 
 /**
- * Blocks a client. Its pending requests about the user are denied. Approved requests stay valid until they are revoked.
+ * Returns the function that blocks a client and denies the client's pending requests about the user. Approved requests
+ * stay valid until they are revoked.
  */
 export function createBlockClient(needs: BlockNeeds): BlockClient {
   return async ({ address, ...pair }) => {
@@ -37,7 +38,7 @@ export function createBlockClient(needs: BlockNeeds): BlockClient {
   }
 }
 
-/** A denial that reports the client, with its consequences; `facts` include the statement that blocks the client. */
+/** A denial by which the user reports the client. `facts` includes the statement that blocks the client. */
 export interface Report extends Required<Consequences> {
   request: AuthenticationRequest
   decision: Decision

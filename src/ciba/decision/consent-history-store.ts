@@ -85,9 +85,9 @@ export function createDecisionStore(database: Database) {
     }),
 
     /**
-     * Resolves to the decisions about a user, newest first, and whether tokens issued under the grant of each request
-     * are still valid. The subquery has no condition on the column `model`: with such a condition, SQLite would read all
-     * tokens instead of using the index on the grant.
+     * Resolves to the decisions on a user's requests, newest first. For `inUse`, a subquery looks for valid tokens that
+     * were issued under the grant of the request. The subquery has no condition on the column `model`: with such a
+     * condition, SQLite would read all tokens instead of using the index on the grant.
      */
     async listForUser(userId: string, now: number, limit = 100): Promise<HistoryEntry[]> {
       const rows = await database.read<DecisionRow & { in_use: number }>(
@@ -134,7 +134,7 @@ export function createDecisionStore(database: Database) {
 
     /**
      * Removes decisions made before `before`, at most `atMost`. A decision is kept while a token issued for it exists,
-     * because users revoke the token in their history.
+     * because the history is the place where users revoke the token.
      */
     forget: pruneByCursor({
       async next(after, before, atMost) {

@@ -40,7 +40,7 @@ export interface Answer {
   decidedBy: DecidedBy
   deviceClientId?: string | undefined
   authentication?: Authentication
-  /** The hash of the user's access token. If given, the decision is only accepted while the token is valid. */
+  /** The hash of the user's access token. If given, the decision is accepted only if the token is still valid. */
   tokenHash?: string | undefined
   /** The approved details, if not all were approved. The caller must have checked that they do not exceed the request. */
   approvedDetails?: AuthorizationDetail[] | undefined
@@ -120,7 +120,10 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
   return expired
 }
 
-/** Returns what is written in the same transaction: the history row, the client's notification, and its pause. */
+/**
+ * Returns what the transaction writes in addition to the status: the history row, the client's notification, and the
+ * change of the client's pause.
+ */
 function consequences(
   request: AuthenticationRequest,
   decision: Decision,
@@ -167,7 +170,7 @@ function toDecision(answer: Answer, now: number): Decision {
 function describeConflict(request: AuthenticationRequest | undefined, now: number): DecisionResult {
   if (request === undefined) return { kind: 'unknown' }
   const status = statusAt(request, now)
-  // Nothing else has decided it: the session of the caller has ended meanwhile.
+  // The request is still pending: no other call has decided it, and this call was refused because its session has ended.
   if (status === 'pending') return { kind: 'user unavailable' }
   return status === 'expired' ? { kind: 'expired' } : { kind: 'already decided', status }
 }

@@ -18,7 +18,7 @@ export interface EndRequestsNeeds {
   vault: Vault
 }
 
-/** What the history and the audit say about denied requests. The reason is left out if the user answered. */
+/** What the history and the audit record about denied requests. `reason` is left out if the user answered. */
 export interface EndedBy extends Pick<Decision, 'decidedBy' | 'deviceClientId'> {
   reason?: EndingReason | undefined
   /** If set, the audit records this value instead of `decidedBy`, because it is more precise: for example, `command`. */
@@ -26,9 +26,9 @@ export interface EndedBy extends Pick<Decision, 'decidedBy' | 'deviceClientId'> 
 }
 
 /**
- * Returns the statements and announcements that settle open requests as denied: status, history, and ping or push as after
- * a denial. An approved request of a push client needs no new notification, because the message that is already in
- * the outbox delivers the error.
+ * Returns the statements and announcements that settle open requests as denied: they write the status, the history, and
+ * the same ping or push as after a denial. An approved request of a push client needs no new notification, because the
+ * message that is already in the outbox delivers the error.
  */
 export function endRequests(
   open: readonly AuthenticationRequest[],

@@ -28,7 +28,7 @@ export function createExpirySweep(
       const over = await needs.requests.runOut(clock.now(), batch)
       const done = await Promise.all(over.map((request) => expire(request, needs)))
       settled += done.filter(Boolean).length
-      // The loop ends: a settled request, also one that another node has settled, is not read again.
+      // The loop ends, because a request that is settled, by this node or another one, is not read again.
       if (over.length < batch) return settled
     }
   }

@@ -28,8 +28,8 @@ export type RevokeApproval = (revocation: {
 
 /**
  * Returns the function that revokes an approval. A request that the client has not redeemed is denied, so that the client
- * gets `access_denied`. Tokens already issued are removed. The function resolves to whether there was anything to revoke, or to
- * undefined if the access token of the call is not valid any more.
+ * gets `access_denied`. Tokens already issued are removed. The function resolves to whether there was anything to revoke,
+ * or to undefined if the access token of the call is not valid any more.
  */
 export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
   return async ({ request: before, tokenHash, address }) => {
@@ -44,7 +44,7 @@ export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
     })
     if (found === undefined) return undefined
     recordEnded(redeemable(found.request), by, needs.audit, address)
-    // If the client redeemed the request while this transaction waited for a lock on it, `hasIssued` can be out of date.
+    // If the client redeemed the request while this transaction waited to lock it, `hasIssued` can be out of date.
     const isJustCollected = before.status === 'approved' && found.request.status === 'redeemed'
     return redeemable(found.request).length > 0 || found.hasIssued || isJustCollected
   }

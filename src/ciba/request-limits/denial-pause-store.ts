@@ -51,9 +51,9 @@ export function createDenialPauseStore(database: Database, limits: PauseAfterDen
 const mostDoublings = 20
 
 /**
- * Returns one statement for the denials of many pairs of user and client. It updates the pairs in sorted order, so that no
- * two transactions deadlock. A pair may have several denials: each of them counts. The two settings are part of the SQL,
- * because they are constant in a process.
+ * Returns the SQL that starts or doubles the pauses of many pairs of user and client. It updates the pairs in sorted
+ * order, so that no two transactions deadlock. If a pair has several denials in the input, each of them counts. The two
+ * settings are part of the SQL, because they are constant in a process.
  */
 function lengtheningBy({ first, longest }: PauseAfterDenial): string {
   const shortest = Math.min(first, longest)

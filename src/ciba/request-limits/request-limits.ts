@@ -21,7 +21,8 @@ export function limitsFor({ metadata: { limits: own } }: Client, defaults: Limit
     perUser: whereLimited(defaults.perUser),
     perClientAndUser: whereLimited({ ...defaults.perClientAndUser, ...own?.perClientAndUser }),
     pauses: defaults.pauseAfterDenial.first > 0,
-    // Counted requests of a client are accepted one after the other. So they are counted only if such a limit is configured.
+    // If the requests of a client are counted, they are accepted one after the other. They are therefore counted only if
+    // a limit for the client is set.
     ...((perClient.open > 0 || perClient.perMinute > 0) && { perClient: whereLimited(perClient) }),
   }
 }
@@ -35,12 +36,12 @@ function whereLimited({ open, perMinute }: OpenAndPerMinute): OpenAndPerMinute {
   return { open: open || undefined, perMinute: perMinute || undefined }
 }
 
-/** Longest `Retry-After` for pending requests, in seconds: users may decide such requests long before they expire. */
+/** Maximum `Retry-After` in seconds when too many requests are pending: users may decide them long before they expire. */
 const longestAfterOpen = 60
 
 /**
  * Returns the error `access_denied` for a limit. If the user has blocked the client, or if too many requests wait for the
- * user, this is the error of CIBA §13. For the other limits, it has status 429 and `Retry-After`.
+ * user, the error has status 403 (CIBA §13). For the other limits, the error has status 429 and `Retry-After`.
  */
 export function refusalFor({ limit, until }: ReachedLimit, now: number): OAuthError {
   const detail = `limit ${limit}`

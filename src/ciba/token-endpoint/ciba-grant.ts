@@ -140,7 +140,10 @@ function refuseUnlessItMayCollect(client: Client): void {
   if (!mayUseGrant(client)) throw new OAuthError('unauthorized_client', 'this client may not use this grant')
 }
 
-/** Makes the tokens and writes them in one transaction with approved → redeemed. Only one of several calls succeeds. */
+/**
+ * Makes the tokens and writes them in one transaction with approved → redeemed. If several calls for the same request run
+ * at the same time, only one of them succeeds.
+ */
 async function redeemApproved(
   request: AuthenticationRequest,
   binding: Confirmation,
@@ -171,14 +174,14 @@ async function redeemApproved(
 
 /**
  * Returns the same error whether the `auth_req_id` is unknown, was used before, or belongs to another client (CIBA §11).
- * Tokens that were issued for it stay valid.
+ * Tokens that were issued for the request stay valid.
  */
 function unknown(): OAuthError {
   return new OAuthError('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')
 }
 
 const pollErrors: Record<Exclude<PollAnswer, 'issue tokens' | StillWaiting>, () => OAuthError> = {
-  // 403 is for the backchannel authentication endpoint (CIBA §13); the token endpoint responds with 400.
+  // `access_denied` has status 403 at the backchannel authentication endpoint (CIBA §13), and 400 at the token endpoint.
   access_denied: () => new OAuthError('access_denied', 'the user refused', { status: 400 }),
   expired_token: () => new OAuthError('expired_token', 'the request expired; start a new one'),
   invalid_grant: unknown,

@@ -37,11 +37,11 @@ export interface HeldPollsNeeds {
   log: Log
 }
 
-/** Milliseconds between two runs of the timer. A poll may be released earlier than `until` by this time. */
+/** Milliseconds between two runs of the timer. A poll may be released up to this many milliseconds before `until`. */
 export const tick = 250
 /** Milliseconds between two checks of the table while change notifications may be missed. */
 const recheckMs = 2_000
-/** Requests checked in one statement. */
+/** Maximum number of requests that are checked in one statement. */
 const atOnce = 500
 
 interface Held {
@@ -83,8 +83,8 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
   }
 
   /**
-   * Checks all held polls in the table, because announcements may have been missed. On SQLite, changes by other processes
-   * are not announced.
+   * Checks in the table whether the requests of the held polls are still pending. Called when announcements may have been
+   * missed. On SQLite, changes by other processes are not announced, but they begin a new epoch, which causes this check.
    */
   async function checkAll(): Promise<void> {
     if (isChecking) {

@@ -44,7 +44,7 @@ export interface PendingNeeds extends WriteBehindNeeds {
   most?: number
 }
 
-/** Default of `most`. One node cannot answer the polls of more requests, at one poll every five seconds for each. */
+/** Default of `most`. If each request is polled every five seconds, one node cannot answer the polls of more requests. */
 const usualMost = 100_000
 
 const nothingUnwritten = { growth: 0, lastPolledAt: 0 }
@@ -57,8 +57,9 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   const tracker = listenForChanges(database, (id) => invalidate(remembered.withId(id)))
 
   /**
-   * Called when a change of the request was announced: the next poll reads the request again. If the last poll is not in
-   * the table yet, the entry is kept until the deadline: an announcement may be late, and the request still pending.
+   * Called when a change of the request is announced. The next poll then reads the request again. If the time of the last
+   * poll is not in the table yet, the entry is kept until the deadline. The reason is that an announcement may arrive
+   * late: it may be about a change before the request was read, and the request may still be pending.
    */
   function invalidate(known: RememberedRequest | undefined): void {
     if (known && known.lastPolledAt > known.writtenAt && clock.now() < known.expiresAt) known.epoch = undefined
@@ -71,7 +72,7 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
     writing.forget(known)
   }
 
-  /** Without reliable change notifications, each poll is counted in the table, which all nodes share. */
+  /** Counts the poll in the table, which all nodes share. Called if the request cannot be cached as pending. */
   async function pollInTable(key: string, authReqId: string, clientId: string, arrivedAt: number) {
     const ours = remembered.withKey(key)
     const known = ours?.clientId === clientId ? ours : undefined
@@ -132,11 +133,11 @@ function isPending({ status, expiresAt }: AuthenticationRequest, now: number): b
 }
 
 /**
- * Tracks changes of single requests, and of clients: the removal of a client denies its requests without an announcement
- * for each request.
+ * Tracks the announced changes of requests and of clients. Changes of clients matter because the removal of a client
+ * denies its requests without an announcement for each request.
  */
 function listenForChanges(database: PendingNeeds['database'], invalidate: (id: string) => void) {
-  /** Incremented when any request may have changed. */
+  /** Incremented when all cached requests may have changed. */
   let changeEpoch = 0
   const changes = createChangeTracker(database, 'request', (id) => {
     if (id === '') changeEpoch += 1

@@ -16,7 +16,7 @@ export interface WriteBehindNeeds {
 
 /** Milliseconds within which the growth of an interval is written. */
 const writtenWithinMs = 1_000
-/** Rows in one statement. */
+/** Maximum number of rows in one statement. */
 const atOnce = 500
 /** Seconds by which `slow_down` lengthens the interval (CIBA Core §11). */
 const growthSeconds = 5
@@ -77,8 +77,8 @@ export function createPollWriteBehind({ requests, clock, log }: WriteBehindNeeds
 
   return {
     /**
-     * Counts a poll. The first poll of a request is never too early. Of two polls at the same time, the second is too
-     * early.
+     * Counts a poll. The first poll of a request is never too early. If two polls arrive at the same time, the second is
+     * too early.
      * @returns whether the poll came too early
      */
     account(known: RememberedRequest, arrivedAt: number): boolean {

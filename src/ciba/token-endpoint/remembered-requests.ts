@@ -3,13 +3,13 @@
 import type { PolledRequest } from '../authentication-request/request-lookup-store.ts'
 
 /**
- * Two counters, as they were when a request was read from the table. If both are still the same, this node has received an
- * announcement for every change of the request since then.
+ * Two counters, as they were when a request was read from the table. If both counters are unchanged, this node has
+ * received an announcement for every change of the request since it was read.
  */
 export interface Moment {
   /** `Database.epoch`, or undefined if the next poll must read the request again. */
   epoch: number | undefined
-  /** Incremented whenever any request may have changed. */
+  /** Incremented when all cached requests may have changed, for example after a change of a client. */
   changeEpoch: number
 }
 
@@ -40,7 +40,10 @@ export function createRememberedRequests(most: number) {
   const byKey = new Map<string, RememberedRequest>()
   const byId = new Map<string, RememberedRequest>()
 
-  /** Removes requests, approximately those polled least recently. The growth of their intervals is still written. */
+  /**
+   * Removes requests until `most` remain: approximately those that were polled least recently. The growth of their
+   * intervals is still written to the table.
+   */
   function makeRoom(): void {
     while (byKey.size > most) {
       const [key, oldest] = byKey.entries().next().value!

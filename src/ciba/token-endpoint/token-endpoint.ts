@@ -26,8 +26,8 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     const form = readForm(request.headers['content-type'], rawBody(request))
     const caller = callerOf(reply)
     if (form.get('grant_type') !== CIBA_GRANT) {
-      // A client that has disconnected would not get the answer and would repeat a refresh. A refresh token that is used
-      // twice revokes its whole grant.
+      // A client that has disconnected would not get the answer and would repeat a refresh. If a refresh token is used
+      // twice, its whole grant is revoked.
       await caller.throwIfClosed()
       return needs.forwardToOidcProvider(request, reply)
     }

@@ -38,8 +38,8 @@ export interface Issued {
 /**
  * Issues the tokens of an approved request. Resolves to undefined if the client or a resource does not exist any more, or
  * if the user does not exist or is disabled.
- * @param options.pushedAs the `auth_req_id` of a push. The ID token then contains this id and the hashes of the other
- *   tokens (CIBA §10.3.1), which it does not contain otherwise
+ * @param options.pushedAs the `auth_req_id`, for a push. Only for a push, the ID token contains this id and the hashes of
+ *   the other tokens (CIBA §10.3.1)
  * @param options.binding the certificate or key that the access token is bound to
  * @param options.resource the approved resource that the access token is for. Default: the first
  * @param options.details the approved details that the access token contains. Default: all
@@ -89,12 +89,12 @@ export function createIssueTokens(
 
 type OidcClient = NonNullable<Awaited<ReturnType<Provider['Client']['find']>>>
 
-/** Claims that the ID token of a refresh contains too. */
+/** Claims that the ID token also contains after a refresh. */
 const authenticationClaims = { acr: null, amr: null, auth_time: null }
 
 /**
- * Seconds by which a grant lives longer than its only access token. The access token is made after the grant and is not
- * valid without it. A grant with a refresh token has the lifetime of other grants.
+ * Seconds by which a grant without a refresh token lives longer than its access token. The access token is made after the
+ * grant, and is valid only while the grant exists. A grant with a refresh token has the usual lifetime of grants.
  */
 const grantMarginSeconds = 5
 
@@ -192,8 +192,8 @@ async function issueIdToken(
   const available = { ...claimsOf(user), sub: request.userId }
   const made = new provider.IdToken(available as never, { client, ctx: undefined as never })
   const idToken = made as typeof made & { scope: string }
-  // Userinfo returns the claims of other scopes (OpenID Connect Core §5.4). If it does not accept the access token, the ID
-  // token contains these claims.
+  // Userinfo returns the claims of the scopes other than `openid` (OpenID Connect Core §5.4). If userinfo does not accept
+  // the access token, the ID token contains these claims.
   idToken.scope = issued.isForResource ? request.scope : 'openid'
   // The authentication context is included whenever it is known, even if it was not requested.
   const { acr, amr, authTime } = request.authentication

@@ -17,8 +17,9 @@ export function hidesUnknownUsers({ metadata }: Client, unknownUsers: 'error' | 
 }
 
 /**
- * Returns a function that makes decoy users. The same name gives the same decoy user, so that the limits for one
- * user apply to it. Half of the decoy users have a user code; without the key, it cannot be predicted which of them.
+ * Returns a function that makes the decoy user for a name. The same name gives the same decoy user, so that the limits
+ * for one user apply to decoy users. Half of the decoy users have a user code. A client cannot predict which of them,
+ * because it does not have the key.
  */
 export function createDecoyUsers(vault: Vault): (named: string) => UserOrDecoy {
   const key = vault.key('users who are not there')
@@ -26,7 +27,8 @@ export function createDecoyUsers(vault: Vault): (named: string) => UserOrDecoy {
     const digest = createHmac('sha256', key).update(named).digest()
     return {
       id: decoyUserId(digest.subarray(1).toString('base64url')),
-      // Most users have an address. With this one a mail is composed too, but it is never sent.
+      // Most real users have a mail address. With this address, a message is stored for a decoy user as for a real user,
+      // so that accepting a request takes the same time. The message is never sent.
       email: 'nobody@nowhere.invalid',
       hasCode: digest[0]! % 2 === 0,
     }

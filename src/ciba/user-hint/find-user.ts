@@ -16,13 +16,13 @@ export type Sought =
   | { user: User }
   | {
       user: undefined
-      /** The name in the hint, in lower case: upper and lower case make no difference. */
+      /** The name in the hint, in lower case, because upper and lower case are not distinguished. */
       named: string
-      /** For the log. */
+      /** Why there is no user, for the log. */
       detail: string
     }
 
-/** @param slot the slot of the call, which may have to wait for the keys of a hint's issuer */
+/** @param slot the slot of the call; it is released while the call waits for the keys of the hint's issuer */
 export type SeekUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<Sought>
 export type FindUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<User>
 
@@ -62,7 +62,10 @@ export function createSeekUser(needs: HintNeeds): SeekUser {
   }
 }
 
-/** The same, for callers that may learn that a user does not exist: it throws `unknown_user_id` if there is no user. */
+/**
+ * Returns the same function for callers that may learn that a user does not exist: if there is no user, it throws
+ * `unknown_user_id`.
+ */
 export function createFindUser(seekUser: SeekUser): FindUser {
   return async (sent, client, slot) => {
     const sought = await seekUser(sent, client, slot)
@@ -84,10 +87,12 @@ async function read(sent: SentHint, client: Client, slot: Slot | undefined, need
   return sent
 }
 
-/** Whether the issuer says that the e-mail address or phone number is not verified, so that another person may have it. */
+/**
+ * Whether the issuer says that the e-mail address or phone number is not verified. Then it may belong to another person.
+ */
 function isDisproved({ claims, subject }: UserHint): boolean {
   const verified = subject && claims?.[`${subject.claim}_verified`]
-  // Some issuers write a string.
+  // Some issuers write a string instead of a boolean.
   return verified === false || verified === 'false'
 }
 

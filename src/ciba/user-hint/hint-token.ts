@@ -53,14 +53,14 @@ export interface ReadToken {
   subject: HintSubject
 }
 
-/** Seconds by which two clocks may differ. */
+/** Seconds by which the clocks of the issuer and of this server may differ. */
 const skew = 10
-/** Characters; a longer token is not decoded. */
+/** Maximum number of characters. A longer token is not decoded. */
 const longestToken = 16_384
 /** Accepted values of `typ`: generic, or for a `login_hint_token`. Other values mean another kind of JWT. */
 const types = ['jwt', 'login-hint+jwt', 'login_hint_token+jwt']
 
-/** @param slot the slot of the call, which may have to wait for the issuer's keys */
+/** @param slot the slot of the call; it is released while the call waits for the issuer's keys */
 export type ReadHintToken = (token: string, slot?: Slot) => Promise<ReadToken>
 
 /**

@@ -1,4 +1,6 @@
-/** What makes the app's pages better: time that counts down, a list that keeps itself up to date, notifications. */
+/**
+ * Improves the app's pages: counts down the remaining time, keeps the list of requests up to date, offers notifications.
+ */
 
 for (const place of document.querySelectorAll('[data-countdown]')) countDown(place)
 for (const place of document.querySelectorAll('[data-live]')) keepUpToDate(place)
@@ -12,7 +14,7 @@ if ('serviceWorker' in navigator) {
   }
 }
 
-/** When the time is over the page is asked for again: it says what became of the request. */
+/** Counts down the remaining seconds. At 0, the page is loaded again and shows the new status of the request. */
 function countDown(place) {
   const end = performance.now() + Number(place.dataset.countdown) * 1000
   const tick = () => {
@@ -28,7 +30,8 @@ function countDown(place) {
 function keepUpToDate(place) {
   const events = new EventSource(place.dataset.live)
   const lost = document.querySelector('[data-live-lost]')
-  // What came between the page and the line, or while the line was cut, is fetched too.
+  // Fetches the page when the stream opens, because requests may have changed before that, or while the connection was
+  // lost.
   events.addEventListener('open', () => {
     lost.hidden = true
     return look()
@@ -40,18 +43,20 @@ function keepUpToDate(place) {
 
   async function look() {
     const answer = await fetch(location.href, { headers: { accept: 'text/html' } }).catch(() => undefined)
-    // Where the page cannot be fetched the line is cut too, and comes back with a word of its own.
+    // If the page cannot be fetched, the stream is disconnected as well. When it is connected again, this function is
+    // called again.
     if (answer === undefined) return
     if (!answer.ok || answer.redirected) return location.reload()
     const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').querySelector('[data-live]')
-    // Where nothing is new, nothing is read out again and nobody loses their place.
+    // If nothing has changed, the list is not replaced: screen readers do not read it again, and the focus stays where it
+    // is.
     if (fresh && fresh.innerHTML !== place.innerHTML) place.replaceChildren(...fresh.childNodes)
   }
 }
 
 /**
- * The push subscription of this browser, if it is that of whoever is signed in. One that somebody else has left here
- * ends, at the server and in the browser.
+ * Resolves to the push subscription of this browser if it belongs to the signed-in user, otherwise to null. A
+ * subscription of another user is removed at the server and in the browser.
  */
 async function findOwnSubscription(signOut) {
   const registration = await navigator.serviceWorker.getRegistration()
@@ -64,7 +69,10 @@ async function findOwnSubscription(signOut) {
   return subscribed ? subscription : null
 }
 
-/** Who signs out is not told here any more: the next person at this browser would read it. */
+/**
+ * Removes the push subscription of this browser when the user signs out. Otherwise the next person at this browser could
+ * read messages to this user.
+ */
 function endSubscriptionAtSignOut(form) {
   form.addEventListener('submit', async (event) => {
     event.preventDefault()

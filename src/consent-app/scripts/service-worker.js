@@ -1,4 +1,7 @@
-/** Shows what is pushed, and opens the page that belongs to it. Deciding happens there, after signing in. */
+/**
+ * Shows push messages as notifications, and opens the page of a notification. The user decides on this page, after
+ * signing in.
+ */
 
 self.addEventListener('push', (event) => {
   const { title, body, link, tag, actions } = event.data.json()

@@ -1,4 +1,7 @@
-/** The demo page: sends what is typed at the till, and shows what the server says has happened. It makes nothing up. */
+/**
+ * The demo page: sends the order that is entered at the till, and shows the messages that the server reports. Nothing is
+ * simulated.
+ */
 
 const find = (name) => document.querySelector(`[data-${name}]`)
 const form = find('till')
@@ -6,11 +9,11 @@ const display = document.querySelector('.display')
 const list = find('messages')
 const names = { till: 'Till', doorbell: 'Doorbell', phone: 'Phone' }
 
-/** The number of the ring that is shown, and the rows of its messages by id. */
+/** The number of the purchase that is shown, and the rows of its messages by id. */
 let shownRing = 0
 let rows = new Map()
 let stopCounting = () => {}
-/** Whether the ring that is shown still waits for Alice. */
+/** Whether the request of this purchase is still waiting for Alice. */
 let isOpen = false
 let lastMail = ''
 
@@ -86,7 +89,7 @@ function countDown(seconds) {
   const end = performance.now() + seconds * 1000
   const place = document.createElement('span')
   place.className = 'left'
-  // Read out once, not every second.
+  // Hidden from screen readers, which would read the time aloud every second.
   place.ariaHidden = 'true'
   find('state').append(place)
   const tick = () => {
@@ -122,7 +125,10 @@ function showMessage(message) {
   fill(row, message)
 }
 
-/** A phone or a till that asks the same again and hears the same is shown once, with how often. */
+/**
+ * Adds a row for a message. If the phone or the till repeats its last call, the row of that call is used again and counts
+ * the repetitions.
+ */
 function addRow(message) {
   const wire = find('wire')
   const atEnd = wire.scrollHeight - wire.scrollTop - wire.clientHeight < 60
@@ -176,7 +182,10 @@ function part(title, texts) {
 
 // ── the phone ──
 
-/** The sign-in page focuses its first field: with the focus taken already, the window does not jump there. */
+/**
+ * Loads the phone. The sign-in page in the phone focuses its first field, to which the browser would scroll. The focus is
+ * set on the button before, so that the browser does not scroll.
+ */
 function openPhone() {
   const phone = find('phone')
   form.querySelector('button').focus({ preventScroll: true })
