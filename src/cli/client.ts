@@ -137,7 +137,7 @@ async function gather(options: AddOptions): Promise<Record<string, unknown>> {
     grant_types: options.grantType,
   }
   const given = Object.entries(fromOptions).filter(([, value]) => value !== undefined)
-  // Commands would read an id that begins with a dash as an option.
+  // If a generated id began with a dash, commands would read the id as an option.
   const madeUp = newSecret(12).replace(/^-/, '_')
   return { client_id: madeUp, ...fromFile, ...Object.fromEntries(given) }
 }
@@ -178,7 +178,7 @@ function check(input: Record<string, unknown>, config: Config): ClientMetadata {
   return read.client
 }
 
-/** Returns all other metadata that is set, under its registered names. */
+/** Returns all metadata that is set, except `client_id`, as pairs of a registered name and a text. */
 function entriesOf(metadata: ClientMetadata): [string, string][] {
   return Object.entries(metadata).flatMap(([name, value]): [string, string][] => {
     if (name === 'client_id' || value === undefined || (Array.isArray(value) && value.length === 0)) return []

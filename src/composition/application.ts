@@ -13,8 +13,8 @@ export function forTheApplication({ platform, users, stored, outbox }: CibaNeeds
         await users.endUser(userId, 'signed_out', { by: 'application' })
       },
       async end(userId: string) {
-        // If an application supplies the users, its hooks alone decide whether a user exists. So the user is not locked
-        // here.
+        // If an application supplies the users, its hooks alone decide whether a user exists. In that case the user is not
+        // locked here.
         await users.endUser(userId, 'removed', { by: 'application', closes: Array.isArray(config.users) })
       },
     },

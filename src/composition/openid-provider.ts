@@ -95,7 +95,10 @@ function settingsOf({ config, profile, details, vault, texts, clock, log, audit 
   }
 }
 
-/** Returns the functions with which oidc-provider finds clients, and the values that it needs to authenticate them. */
+/**
+ * Returns the function by which oidc-provider finds clients, and the values that oidc-provider needs to authenticate
+ * clients.
+ */
 function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Clients) {
   const { clients, ownApp, nonceKey, acceptAssertion, pairwise } = ours
   return {
@@ -139,7 +142,7 @@ interface OpenidRouteNeeds {
 export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): void {
   const { forwardToOidcProvider, provider, places, models } = needs.openid
   addSignIn(app, needs)
-  // For a method that is not allowed, oidc-provider would respond with 404.
+  // Without this, oidc-provider would respond with 404 to a method that is not allowed.
   for (const path of [paths.introspection, paths.revocation]) {
     onlyMethods(app, path, ['POST', 'OPTIONS'])
     app.post(path, forwardToOidcProvider)

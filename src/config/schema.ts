@@ -22,7 +22,7 @@ export const schema = z.strictObject({
   ...clientAndUserSettings,
 })
 
-/** The settings as given, each checked by itself. */
+/** The settings as given. Each setting was checked alone; the rules between settings are checked later. */
 export type GivenSettings = z.output<typeof schema>
 
 /** The type to which the environment variable of a setting is converted. */
@@ -72,7 +72,7 @@ export function valuesOf(path: string): string | undefined {
   return infos.get(path)?.values
 }
 
-/** Returns the value of a setting that is left out and has no default in the schema. */
+/** Returns the value that a setting has if it is left out. For settings that have no default in the schema. */
 export function usualValue(path: string, { development }: Pick<GivenSettings, 'development'>): number {
   const usual = infos.get(path)?.usual
   if (usual === undefined) throw new Error(`${path} is declared without a usual value`)

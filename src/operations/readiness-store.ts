@@ -1,4 +1,7 @@
-/** Checks whether the database responds and accepts changes. Only one check, a trivial statement, is under way at a time. */
+/**
+ * Checks whether the database responds and accepts changes. The check is a trivial statement, and only one check is under
+ * way at a time.
+ */
 import type { Clock } from '../platform/clock.ts'
 import type { Database } from '../platform/storage/database.ts'
 

@@ -26,9 +26,15 @@ export interface OutboxWorker {
   stop(grace?: number): Promise<void>
 }
 
-/** Milliseconds between two queries for due messages if none is announced: other nodes may have left messages unsent. */
+/**
+ * Milliseconds between two queries for due messages if no message is announced. The queries are needed because other nodes
+ * may have left messages unsent.
+ */
 const pollIntervalMs = 2_000
-/** Milliseconds until the next query if a due message was not claimed: for lack of capacity, or another node locked it. */
+/**
+ * Milliseconds until the next query if a due message was not claimed, because there was no capacity, or because another
+ * node had locked it.
+ */
 const recheckMs = 200
 /** The shortest pause between two queries, in milliseconds. */
 const leastPauseMs = 10

@@ -1,4 +1,4 @@
-/** Work that is repeated after a pause, and whenever it is requested. */
+/** Repeats work after a pause, and whenever the work is requested. */
 import type { Clock } from './clock.ts'
 
 export interface PeriodicTask {
@@ -45,7 +45,8 @@ export function createPeriodicTask({ work, clock, onRest }: PeriodicTaskNeeds): 
       const pauseMs = await work()
       if (isRunning) cancel = clock.after(pauseMs, wake)
     }
-    // Cleared in the same turn as the last check of `isAsked`, so that a later request starts the work again.
+    // `working` is cleared in the same turn of the event loop as the last check of `isAsked`, so that a later request
+    // starts the work again.
     working = undefined
     if (isRunning) onRest?.()
   }

@@ -1,4 +1,7 @@
-/** Rules about settings, metadata or request parameters. All code that checks several of them together uses this form. */
+/**
+ * Rules about settings, client metadata or request parameters. All code that checks several of these values together uses
+ * this form.
+ */
 import type { OAuthErrorCode } from './oauth-error.ts'
 
 /**
@@ -12,7 +15,7 @@ import type { OAuthErrorCode } from './oauth-error.ts'
  * }
  */
 export interface Rule<Subject, Context = undefined, Setting extends string = string> {
-  /** The settings that the condition is about. A violation is reported under the first setting. */
+  /** The names of the settings that `requires` checks. A violation is reported with the name of the first one. */
   settings: readonly [Setting, ...Setting[]]
   /** Whether the input meets the condition. */
   requires: (subject: Subject, context: Context) => boolean

@@ -6,7 +6,10 @@ export interface Profile {
   deliveryModes: readonly ('poll' | 'ping' | 'push')[]
   /** Allowed client authentication methods. */
   clientAuthentication: readonly string[]
-  /** Allowed signing algorithms of client assertions, signed requests and DPoP proofs, without the HMAC algorithms. */
+  /**
+   * Allowed algorithms for the signatures of client assertions, signed requests and DPoP proofs. The HMAC algorithms are
+   * not listed here.
+   */
   clientSigning: readonly string[]
   idTokenSigning: readonly ('ES256' | 'RS256' | 'PS256')[]
   /** Whether the issuer must be the only audience of client assertions, unless configured otherwise. */

@@ -16,14 +16,19 @@ import { call, Unreachable } from './web.ts'
 export type CallBackBody = Record<string, unknown> & { auth_req_id: string }
 
 export interface CallBackEndpoint {
-  /** The address of the endpoint, for the user of the command. */
+  /** The address of the endpoint, shown to the user of the command. */
   description: string
   /** Resolves to the notification for the request, or to undefined if none arrives by `until` (milliseconds since 1970). */
   hears(ringing: StartedRequest, until: number): Promise<CallBackBody | undefined>
   close(): void
 }
 
-/** @param listenOn the port to listen on, if it differs from the port of the address, as behind a tunnel */
+/**
+ * Opens the endpoint at which the command receives the notifications of a client.
+ *
+ * @param endpoint the notification endpoint that the client has registered; undefined if it is not known
+ * @param listenOn the port to listen on; needed if a tunnel leads from `endpoint` to another port of this machine
+ */
 export async function openCallBack(
   endpoint: string | undefined,
   issuer: string,
@@ -74,7 +79,10 @@ function watchServer(endpoint: string): CallBackEndpoint {
   }
 }
 
-/** Resolves to no calls if the server does not answer: it may be restarting, and keeps the request in its database. */
+/**
+ * Resolves to an empty list if the server does not answer: the server may be restarting, and the request stays in its
+ * database.
+ */
 async function callsAt(endpoint: string): Promise<RecordedCall[]> {
   try {
     const { body } = await call(endpoint, { headers: { accept: 'application/json' } })
@@ -140,7 +148,10 @@ function begin(server: Server, { port, host }: Place): Promise<void> {
 
 const mostBytes = 256 * 1024
 
-/** Acknowledges each call. Whether it is genuine is checked later, against the request. */
+/**
+ * Acknowledges each call to `path`, and returns it. `hears` checks later whether the call is genuine, by the token of the
+ * request.
+ */
 async function receive(
   request: IncomingMessage,
   response: ServerResponse,

@@ -26,7 +26,7 @@ function wordsFor(error: unknown): string {
   if (isDebugging()) return error.stack ?? error.message
   if (error instanceof Failure || error instanceof ConfigError) return error.message
   const words = sentence(error.message || error.name)
-  // Compared by name: the classes are in modules of the server, which most commands do not load.
+  // The errors are compared by name, because their classes are in modules of the server, which most commands do not load.
   if (['SchemaError', 'SoleServerError', 'SeveralNamesError'].includes(error.name)) return words
   return `${words}\n"npx doorbell doctor" looks for the cause; DOORBELL_LOG_LEVEL=debug shows the stack trace.`
 }
@@ -35,7 +35,7 @@ export function isDebugging(): boolean {
   return ['debug', 'trace'].includes(process.env.DOORBELL_LOG_LEVEL ?? '')
 }
 
-/** Returns the text with a capital letter and a full stop. */
+/** Returns the text as a sentence: it begins with a capital letter and ends with a full stop. */
 export function sentence(text: string): string {
   const line = text.charAt(0).toUpperCase() + text.slice(1)
   return /[.!?]$/.test(line) ? line : `${line}.`

@@ -1,4 +1,4 @@
-/** Reads request bodies: bytes from outside become validated names and values, or an OAuthError. */
+/** Reads and validates request bodies. If a body is not valid, an OAuthError is thrown. */
 import { OAuthError } from '../oauth-error.ts'
 import { holdsOnlyStorable, isStorable } from './outside-text.ts'
 
@@ -131,7 +131,10 @@ function parseJson(text: string): unknown {
   return value
 }
 
-/** Upper limit for the nesting of JSON. Real input needs a few levels. Deeper input is meant to cause a stack overflow. */
+/**
+ * Upper limit for the nesting of JSON. Real input needs a few levels. Deeper input is probably an attempt to cause a stack
+ * overflow.
+ */
 const deepest = 64
 
 /** Whether a JSON value is nested so deeply that traversing or serialising it could fail. */

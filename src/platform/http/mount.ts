@@ -30,7 +30,10 @@ export function answerRaw(app: FastifyInstance, log: Log, request: IncomingMessa
   route(app, request, response)
 }
 
-/** Answers a request; with 503 if Doorbell has been closed, because the host's server may continue to run. */
+/**
+ * Answers a request. If Doorbell has been closed, the response is 503: the server in which Doorbell is mounted may continue
+ * to run.
+ */
 function route(app: FastifyInstance, request: IncomingMessage, response: ServerResponse): void {
   if (!app.life.isShuttingDown) {
     app.routing(request, response)

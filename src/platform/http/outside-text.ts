@@ -38,9 +38,9 @@ export function refuseUnstorableForm(body: Buffer): void {
 }
 
 /**
- * Whether the database rejected a value: a text that is invalid in the database's encoding, a number out of range, or a value
- * that is too long for an index. This is the last check. Such a value should have been refused when it was read: an error
- * here means that such a check is missing.
+ * Returns whether the database rejected a value: a text that is invalid in the encoding of the database, a number out of
+ * range, or a value that is too long for an index. Such a value should have been refused when it was read. So an error here
+ * means that an earlier check is missing.
  */
 export function isUnstorableForDatabase(error: Error & { code?: unknown }): boolean {
   return /^(22021|22P05|22P02|22003|54000)$/.test(String(error.code))

@@ -81,8 +81,8 @@ export interface Database {
 
   /**
    * Resolves to whether changes are possible at the moment. They are impossible on a standby, if the SQLite file was moved
-   * away, and on a full disk. Rejects if the database cannot be reached. The check costs one trivial statement (Postgres) or a
-   * look at the file (SQLite). While the disk is full, it also tries a write, at most once a second.
+   * away, and on a full disk. Rejects if the database cannot be reached. The check costs one trivial statement (Postgres)
+   * or a look at the file (SQLite). While the disk is full, the check also tries to write, at most once a second.
    */
   writable(): Promise<boolean>
 
@@ -102,8 +102,8 @@ export function valuesOf(statement: Statement): Value[] {
 }
 
 /**
- * Returns a `limit` clause that contains the number. If the limit were a parameter, Postgres would plan for a tenth of the
- * table. Use this function only with constants of the program.
+ * Returns a `limit` clause that contains the number. If the limit were a parameter, Postgres would choose a plan for a
+ * tenth of the table. Use this function only with constants of the program.
  *
  * @throws {RangeError} if `most` is not a non-negative integer
  */

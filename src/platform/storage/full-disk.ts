@@ -25,7 +25,7 @@ export function watchingForFullDisk(database: Database, clock: Clock): Database 
   let nextTryAt: number | undefined
 
   function succeeded(rows: unknown[]): void {
-    // A step that returns no rows has changed nothing: it would also have succeeded on a full disk.
+    // A step that returns no rows has changed nothing. Such a step also succeeds on a full disk.
     if (rows.length > 0) nextTryAt = undefined
   }
 

@@ -119,7 +119,10 @@ async function migrationsIn(folder: string): Promise<Migration[]> {
   return migrations
 }
 
-/** Reads a migration. Line endings depend on how the files were checked out, so they do not count as a change. */
+/**
+ * Reads a migration. Line endings depend on how the files were checked out, so a different line ending does not count as a
+ * change.
+ */
 async function readMigration(folder: string, file: string): Promise<Migration> {
   const number = /^(\d{4})_[a-z0-9_]+\.sql$/.exec(file)?.[1]
   if (!number) throw new Error(`a migration must be named like 0001_foundation.sql, not ${file}`)

@@ -8,7 +8,7 @@
 import { closeSync, openSync, realpathSync, statSync } from 'node:fs'
 import type { DatabaseSync } from 'node:sqlite'
 
-/** Milliseconds to wait for the lock of a server that is shutting down. */
+/** Milliseconds to wait for the lock while another server, which holds the lock, may be shutting down. */
 const lockTimeoutMs = 2_000
 
 /**
