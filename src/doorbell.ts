@@ -29,11 +29,11 @@ import { createLog, type Log } from './platform/log.ts'
 import { migrate, refuseOtherSchema } from './platform/storage/migrate.ts'
 import { openDatabase } from './platform/storage/open.ts'
 
-/** Options besides the configuration. All are optional. */
+/** Options for `createDoorbell`, besides the configuration. All of them may be left out. */
 export interface DoorbellOptions {
   clock?: Clock
   log?: Log
-  /** Whether to migrate the database to the newest schema first. SQLite is always migrated. */
+  /** Whether the database is first migrated to the schema of this version. A SQLite database is always migrated. */
   migrate?: boolean
   /**
    * Whether this process sends notifications and settles expired requests; true by default. At least one process has to do
@@ -78,9 +78,10 @@ export interface Doorbell {
   /** Removes finished rows that are older than `retention` allows. Resolves to the number of removed rows. */
   prune(): Promise<number>
   /**
-   * Shuts the server down. The server first announces this (`/health/ready`, `Connection: close`) and continues to serve for
-   * `delay` seconds, so that load balancers notice. Then it stops accepting connections, finishes running work, releases the
-   * remaining work for other nodes and closes the database. A second call without `delay` ends the delay at once.
+   * Shuts the server down. The server first announces the shutdown (`/health/ready`, `Connection: close`) and continues to
+   * serve for `delay` seconds, so that load balancers notice the shutdown. Then it stops accepting connections, finishes
+   * running work, releases the remaining work for other nodes and closes the database. A second call without `delay` ends
+   * the delay at once.
    */
   close(options?: { delay?: number }): Promise<void>
 }
@@ -146,7 +147,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
       stored.heldPolls.close()
     },
     async end() {
-      // The system clock, not the injected one, because a supervisor waits in real time for this process to end.
+      // This is the system clock, not the injected clock, because a supervisor waits in real time for this process to end.
       const cutOff = systemClock.after(shutdownTimeoutMs, () => app.server.closeAllConnections())
       const answered = app.life.quiet(shutdownTimeoutMs)
       await Promise.all([app.close(), answered, work.stop(shutdownTimeoutMs)])

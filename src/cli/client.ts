@@ -1,4 +1,7 @@
-/** `doorbell client`: the registered clients. A generated secret is shown once, when it is created. */
+/**
+ * `doorbell client`: adds, lists, shows and removes registered clients. A generated secret is shown only once, when it is
+ * created.
+ */
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { type Client, isDeviceService } from '../client/client.ts'
@@ -146,7 +149,7 @@ async function readMetadata(file: string): Promise<Record<string, unknown>> {
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     throw new Failure(`${file} cannot be read: ${error.code === 'ENOENT' ? 'there is no such file' : error.message}.`)
   })
-  // The parser's message would quote the file, which may contain a secret.
+  // The message of the parser is omitted, because it would quote the file, which may contain a secret.
   const metadata = parseJson(text)
   if (!isPlain(metadata)) throw new Failure(`${file} must contain one JSON object of client metadata.`)
   return metadata

@@ -1,4 +1,4 @@
-/** `doorbell keys`: the signing keys and their rotation. */
+/** `doorbell keys`: lists and rotates the signing keys. */
 import { type Command, Option } from 'commander'
 import {
   keyTimesOf,

@@ -1,4 +1,4 @@
-/** `doorbell request`: acts as a client, from the authentication request to the tokens. */
+/** `doorbell request`: acts as a client: sends an authentication request and waits for the tokens. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { demoUsers } from '../config/demo.ts'
 import { type CallBackEndpoint, openCallBack } from './client-role/callback.ts'

@@ -1,4 +1,4 @@
-/** `doorbell requests`: open authentication requests, and the outcomes of settled ones. */
+/** `doorbell requests`: lists open authentication requests, and settled requests with their outcomes. */
 import type { Command } from 'commander'
 import { type AuthenticationRequest, statusAt } from '../ciba/authentication-request/authentication-request.ts'
 import { createRequestStore } from '../ciba/authentication-request/authentication-request-store.ts'

@@ -1,4 +1,4 @@
-/** `doorbell user`: the built-in user directory. */
+/** `doorbell user`: adds, changes and lists the users of the built-in user directory. */
 import { randomInt } from 'node:crypto'
 import type { Command } from 'commander'
 import { readUsers } from '../config/users.ts'

@@ -1,4 +1,4 @@
-/** Finds the user that a command names. */
+/** Finds the user whom the operator named in a command. */
 import { text as readAll } from 'node:stream/consumers'
 import type { Config } from '../config/config.ts'
 import type { Vault } from '../platform/crypto.ts'
@@ -43,7 +43,7 @@ export async function notAdded(who: string, id: string, config: Config, users: U
   )
 }
 
-/** Resolves to all names of the users that were added by command. */
+/** Resolves to all ids, usernames and email addresses of the users that were added by command. */
 export async function namesOf(users: UserStore): Promise<string[]> {
   return (await users.list()).flatMap((user) =>
     [user.id, user.username, user.email].filter((name) => name !== undefined),

@@ -1,4 +1,4 @@
-/** The part of the public API that an application calls in its own code. */
+/** Builds the part of the public API that an application calls in its own code. */
 import { createDeviceApi } from '../authentication-device/api/in-process-api.ts'
 import type { Ciba, CibaNeeds } from './ciba.ts'
 import type { Work } from './operations.ts'

@@ -39,7 +39,11 @@ import type { Platform } from './platform.ts'
 
 export type Clients = Awaited<ReturnType<typeof composeClients>>
 
-/** @throws {ProfileError} if a registered client violates the profile */
+/**
+ * Builds the parts for clients. Also registers the clients of the configuration.
+ *
+ * @throws {ProfileError} if a registered client violates the security profile
+ */
 export async function composeClients(platform: Platform) {
   const { config, database, vault, clock, audit, profile, details } = platform
   const clients = createKnownClients(createClientStore(database), { database, clock })

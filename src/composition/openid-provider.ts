@@ -1,4 +1,7 @@
-/** oidc-provider, for everything that is not CIBA: its configuration, sign-in, and the requests that are forwarded to it. */
+/**
+ * Builds the parts around oidc-provider, for everything that is not CIBA: its configuration, sign-in, and the requests that
+ * are forwarded to it.
+ */
 import type { FastifyInstance } from 'fastify'
 import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'
 import { assertionAlgorithms } from '../client/authentication/client-assertion.ts'

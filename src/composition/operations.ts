@@ -18,7 +18,7 @@ export interface LookedAfter {
   signingKeys: SigningKeys
 }
 
-/** Milliseconds for which a parked notification keeps its content, so that an operator can retry it. */
+/** A parked notification keeps its content for this many milliseconds, so that an operator can retry the notification. */
 const parkedKeepContentMs = 24 * 3600_000
 
 export type Work = ReturnType<typeof composeWork>

@@ -109,7 +109,7 @@ function freezeDeeply(value: unknown): void {
   }
 }
 
-/** Returns whether the server can receive client certificates, over its own TLS or from a proxy. */
+/** Returns whether the server can receive client certificates: over its own TLS connections, or from a proxy. */
 export function seesCertificates({
   tls,
   proxy,

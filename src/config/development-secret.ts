@@ -1,4 +1,4 @@
-/** In development a secret is generated and kept in a file beside the database. */
+/** Generates a secret in development, and keeps it in a file beside the database. */
 import { randomUUID } from 'node:crypto'
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'

@@ -255,7 +255,10 @@ export const rules: SettingRule[] = [
   },
 ]
 
-/** Returns the id of the demo client that has the same secret as one of the configured clients, or undefined. */
+/**
+ * Returns the id of a demo client whose secret is also the secret of a configured client, or undefined if there is none.
+ * The secrets of the demo are public.
+ */
 function publishedSecretIn(clients: ClientMetadata[]): string | undefined {
   const taken = clients.map(({ client_secret: secret }) => secret)
   return demoClients('').find(({ client_secret: secret }) => secret !== undefined && taken.includes(secret))?.client_id

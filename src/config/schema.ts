@@ -25,7 +25,7 @@ export const schema = z.strictObject({
 /** The settings as given. Each setting was checked alone; the rules between settings are checked later. */
 export type GivenSettings = z.output<typeof schema>
 
-/** The type to which the environment variable of a setting is converted. */
+/** The types to which environment variables are converted. Each setting has one of them. */
 export type SettingKind = 'text' | 'number' | 'yes or no' | 'list' | 'structure'
 
 /** A setting, or a section with its settings. */
@@ -50,7 +50,7 @@ export const settingKinds: ReadonlyMap<string, SettingKind> = new Map(
   settingsIn(declarations).map(({ path, kind }) => [path, kind as SettingKind]),
 )
 
-/** All valid names: every setting and every section. */
+/** All valid names, for suggestions: the path of every setting, and the name of every section. */
 export const knownSettings = [...settingKinds.keys()].flatMap((path) =>
   path.includes('.') ? [path.split('.')[0]!, path] : [path],
 )

@@ -6,7 +6,7 @@
 export type Labels = Record<string, string>
 
 export interface Sample {
-  /** Appended to the name of the family: `_bucket`, `_sum` or `_count`. */
+  /** The suffix of the name of the metric: `_bucket`, `_sum` or `_count`. */
   suffix?: string
   labels?: Labels
   value: number

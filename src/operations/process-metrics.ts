@@ -1,4 +1,4 @@
-/** Metrics of the process: CPU, event loop, garbage collection, memory, with the names that prom-client uses. */
+/** Metrics of the process: CPU, event loop, garbage collection and memory. They have the names that prom-client uses. */
 import {
   constants,
   monitorEventLoopDelay,

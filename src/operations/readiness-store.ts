@@ -29,7 +29,10 @@ export function createReadinessStore({ database, clock }: { database: Pick<Datab
   }
 
   return {
-    /** Resolves when the database has responded, or after 2 s. Concurrent callers share the result. */
+    /**
+     * Resolves to the state of the database, after 2 seconds at the latest. Concurrent callers share the result of one
+     * check.
+     */
     check(): Promise<DatabaseState> {
       underWay ??= ask()
       return underWay

@@ -40,7 +40,7 @@ type KnownReceiver = Receiver & { underWay: number; share: number }
 
 export type ConcurrencyLimits = ReturnType<typeof createConcurrencyLimits>
 
-/** Returns the limits, with nothing under way. */
+/** Returns the limits. At first, no messages are under way. */
 export function createConcurrencyLimits() {
   const kinds = new Map<string, number>()
   const receivers = new Map<string, KnownReceiver>()

@@ -10,7 +10,7 @@ export type NotificationState = 'waiting' | 'sending' | 'delivered' | 'parked'
 export interface Notification {
   id: string
   kind: string
-  /** The internal id of the request or user that the notification is about. */
+  /** The internal id of the authentication request or of the user that the notification is about. */
   subject: string
   /**
    * The receiver, for the concurrency limits: messages of a kind are grouped by receiver, so that a receiver that hangs

@@ -24,7 +24,7 @@ export type OutboxStore = ReturnType<typeof createOutboxStore>
 
 /**
  * Returns the store of the outbox. It announces messages whose lease is released and messages that are retried, under the
- * topic `outbox`. New messages are announced by the step that adds them.
+ * topic `outbox`. The step that adds a new message announces it.
  */
 export const createOutboxStore = (database: Database) => ({
   ...takingOn(database),

@@ -17,11 +17,11 @@ export interface OutboxWorker {
   enqueue: Enqueue
   /** Looks for due messages now. */
   wake(): void
-  /** Resolves as soon as no message is due and no message is being sent: for tests and for a clean shutdown. */
+  /** Resolves as soon as no message is due and no message is being sent. Used by tests and at shutdown. */
   idle(): Promise<void>
   /**
-   * Claims no more messages, and waits up to `grace` milliseconds for the messages that are being sent. Then it releases the
-   * leases of the messages that are left. May be called twice.
+   * Claims no more messages, and waits up to `grace` milliseconds for the messages that are being sent. Then it stops the
+   * attempts that are left and releases the leases of their messages. May be called twice.
    */
   stop(grace?: number): Promise<void>
 }

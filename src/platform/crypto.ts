@@ -52,7 +52,8 @@ function draw<Taken>(bytes: number, take: (drawn: Buffer) => Taken): Taken {
  */
 export function newId(now: number): string {
   const time = hexOf(now)
-  // The random bits come from a UUID of version 4, which has them at the same positions. Node generates many UUIDs at once.
+  // `randomUUID` returns a UUID of version 4, which has random bits at the same positions. Node generates many such UUIDs
+  // at once.
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
 

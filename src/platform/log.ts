@@ -1,4 +1,7 @@
-/** The log: one JSON object per line. Callers should not pass secrets; the list of names below is a second safeguard. */
+/**
+ * The log: one JSON object per line. Callers should not pass secrets to the log. The list of names below is a second
+ * safeguard.
+ */
 import { type DestinationStream, pino } from 'pino'
 import { isoOf, systemClock } from './clock.ts'
 

@@ -4,14 +4,20 @@ import type { Clock } from './clock.ts'
 export interface PeriodicTask {
   /** Starts the task: the work is first done after `afterMs` milliseconds. Does nothing if the task is already started. */
   start(afterMs: number): void
-  /** Does the work now. If the work is under way, it is done once more afterwards. Does nothing if the task is not started. */
+  /**
+   * Does the work now. If the work is under way, the work is done once more afterwards. Does nothing if the task is not
+   * started.
+   */
   wake(): void
   /** Stops the task. Resolves when work that is under way has ended. */
   stop(): Promise<void>
 }
 
 export interface PeriodicTaskNeeds {
-  /** The work, never run in parallel with itself. Resolves to the milliseconds until it is repeated; must not reject. */
+  /**
+   * Does the work. It never runs in parallel with itself. Resolves to the milliseconds until it is repeated, and must not
+   * reject.
+   */
   work(): Promise<number>
   clock: Pick<Clock, 'after'>
   /** Called when the work has ended and was not requested again while it ran. */

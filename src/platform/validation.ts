@@ -34,7 +34,7 @@ export interface ReadingManner {
   nameOf?: (path: string) => string
 }
 
-/** Without this option Zod would compile each schema, which saves time only if the schema is used many times. */
+/** Without this option, Zod would compile each schema. This saves time only if a schema is used many times. */
 const readOnce = { jitless: true }
 
 /** Validates settings with a schema. Invalid settings are left out of the result, and all problems are reported at once. */
@@ -173,7 +173,7 @@ function slips(one: string, other: string): number {
   return row.at(-1)!
 }
 
-/** Whether this is a plain object: neither a list nor an instance of a class. */
+/** Returns whether this is a plain object: neither a list nor an instance of a class. */
 export function isPlain(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null) return false
   const prototype = Object.getPrototypeOf(value)

@@ -1,5 +1,6 @@
 /**
- * Receives pings and pushes: at an endpoint of this command, or through the recording endpoint of a development server.
+ * Receives the pings and pushes for a client, at an endpoint of the command itself or at the recording endpoint of a
+ * development server.
  */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
@@ -12,13 +13,16 @@ import { Failure } from '../context/failure.ts'
 import type { StartedRequest } from './ring.ts'
 import { call, Unreachable } from './web.ts'
 
-/** The body of a notification: `auth_req_id`, and for a push the tokens or the error. */
+/** The body of a ping or push: `auth_req_id`, and in a push also the tokens or the error. */
 export type CallBackBody = Record<string, unknown> & { auth_req_id: string }
 
 export interface CallBackEndpoint {
   /** The address of the endpoint, shown to the user of the command. */
   description: string
-  /** Resolves to the notification for the request, or to undefined if none arrives by `until` (milliseconds since 1970). */
+  /**
+   * Waits for the notification about a request. Resolves to it, or to undefined if none arrives before `until`
+   * (milliseconds since 1970).
+   */
   hears(ringing: StartedRequest, until: number): Promise<CallBackBody | undefined>
   close(): void
 }
@@ -96,7 +100,7 @@ async function callsAt(endpoint: string): Promise<RecordedCall[]> {
 interface Place {
   port: number
   host: string
-  /** The path that is accepted; undefined accepts any. */
+  /** The path at which calls are accepted. If it is undefined, calls at any path are accepted. */
   path: string | undefined
 }
 

@@ -11,7 +11,7 @@ type Library = typeof import('openid-client')
 
 type Credentials = Pick<PlayedClient, 'id' | 'secret' | 'method'>
 
-/** POSTs a form to an endpoint that openid-client does not support, with the client's authentication. */
+/** POSTs a form with the authentication of the client, for endpoints that openid-client does not support. */
 export async function postAs(client: Credentials, url: string, form: URLSearchParams, issuer: string): Promise<Answer> {
   const authenticate = authenticationOf(client, await import('openid-client'))
   const body = new URLSearchParams(form)

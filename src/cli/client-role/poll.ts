@@ -33,7 +33,10 @@ export async function poll(connection: Connection, ringing: StartedRequest, tell
   }
 }
 
-/** Resolves to undefined if the provider cannot be reached. Polling then continues: the provider has stored the request. */
+/**
+ * Polls once. Resolves to undefined if the provider cannot be reached. Then polling continues, because the provider has
+ * stored the request.
+ */
 async function ask(connection: Connection, { authReqId }: StartedRequest, tell: Tell): Promise<Answer | undefined> {
   try {
     return await connection.redeem(authReqId)

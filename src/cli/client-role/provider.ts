@@ -1,4 +1,4 @@
-/** A provider as a client sees it: its metadata document, and advice on its errors. */
+/** Reads the metadata document of a provider, and gives advice on the errors of the provider. */
 import { Failure } from '../context/failure.ts'
 import { type Answer, call } from './web.ts'
 

@@ -1,9 +1,9 @@
-/** Error messages and exit codes of commands. */
+/** Converts errors of commands to messages and exit codes. */
 import { CommanderError } from 'commander'
 import { ConfigError } from '../../platform/validation.ts'
 import { colour } from './terminal.ts'
 
-/** Thrown if a command cannot continue. The message is one or a few plain sentences, and says what to do next. */
+/** Thrown if a command cannot continue. The message consists of a few plain sentences, and says what to do next. */
 export class Failure extends Error {
   override readonly name: string = 'Failure'
   readonly exitCode: number

@@ -1,4 +1,4 @@
-/** Finds the configuration for a command, and reports which one it uses. */
+/** Finds the configuration for a command, and reports which configuration the command uses. */
 import { existsSync } from 'node:fs'
 import { basename, relative, resolve } from 'node:path'
 import type { Command } from 'commander'

@@ -1,4 +1,4 @@
-/** `doorbell doctor`: the channels that notify users. */
+/** `doorbell doctor`: checks the channels that notify users. */
 import { connect } from 'node:net'
 import { tryMailServer } from '../../authentication-device/channels/email.ts'
 import type { Config } from '../../config/config.ts'

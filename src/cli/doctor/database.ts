@@ -1,4 +1,4 @@
-/** `doorbell doctor`: the database. */
+/** `doorbell doctor`: checks the database. */
 import { existsSync } from 'node:fs'
 import { isMailAddress } from '../../authentication-device/channels/mail.ts'
 import { createPushSubscriptionStore } from '../../authentication-device/channels/push-subscription-store.ts'
@@ -140,7 +140,7 @@ async function examineKeys({ database, clock, config }: CommandContext): Promise
 
 async function examineClients({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'clients'
-  // The list leaves out the client of Doorbell itself, which the operator cannot change.
+  // `list` returns all clients. The client of Doorbell itself is left out here, because the operator cannot change it.
   const registered = (await createClientStore(database).list()).filter(({ client }) => client.id !== CONSENT_APP)
   const lacking = registered.flatMap((one) => problemsIn(one, config))
   const ringing = registered.filter(({ client }) => mayInitiate(client)).length

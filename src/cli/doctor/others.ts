@@ -1,4 +1,4 @@
-/** `doorbell doctor`: the server itself, and the other servers that it calls. */
+/** `doorbell doctor`: checks the server itself, and the other servers that it calls. */
 import type { Config } from '../../config/config.ts'
 import { type Answer, call } from '../client-role/web.ts'
 import type { Finding } from './finding.ts'

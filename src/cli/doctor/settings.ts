@@ -1,4 +1,4 @@
-/** `doorbell doctor`: the configuration itself. */
+/** `doorbell doctor`: checks the configuration. */
 import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import type { Config } from '../../config/config.ts'

@@ -1,4 +1,4 @@
-/** Types of settings, each with the error message for other values. */
+/** Types of settings. Each type has an error message that says which values are valid. */
 import { z } from 'zod'
 import { expectation, secretExpectation } from '../../platform/validation.ts'
 import { isPem, pemForm } from './formats.ts'

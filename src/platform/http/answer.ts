@@ -258,7 +258,7 @@ function lineFor(request: FastifyRequest, reply: FastifyReply) {
   }
 }
 
-/** Returns the error for input that cannot be read or stored. */
+/** Returns the error for a request that cannot be read, or that contains a value that cannot be stored. */
 export const malformed = () => new OAuthError('invalid_request', 'the request is malformed')
 
 const tooLarge = () =>

@@ -1,4 +1,4 @@
-/** Access tokens in the `Authorization` header. */
+/** Reads access tokens from the `Authorization` header. */
 
 /** Returns the bearer token (RFC 6750 §2.1), or undefined if there is none. */
 export function bearerOf(authorization: string | undefined): string | undefined {

@@ -1,4 +1,4 @@
-/** Server-sent events: a response that stays open and sends events to a page. */
+/** Sends events to a page, in a response that stays open (server-sent events). */
 import type { FastifyReply } from 'fastify'
 import type { Clock } from '../clock.ts'
 import { OAuthError } from '../oauth-error.ts'
@@ -19,7 +19,7 @@ export interface StreamOptions {
   onEnd(): void
 }
 
-/** Milliseconds between two heartbeats, which are sent because proxies close idle connections. */
+/** Milliseconds between two heartbeats. Heartbeats are needed because proxies close idle connections. */
 const heartbeatMs = 25_000
 
 /**

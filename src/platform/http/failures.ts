@@ -28,7 +28,11 @@ export class Failures {
     this.#options = options
   }
 
-  /** @throws the error of the last attempt, if the pause after it has not ended */
+  /**
+   * Throws if a failed operation must not be tried again yet.
+   *
+   * @throws the error of the last attempt, if the pause after it has not ended
+   */
   throwIfPaused(key: string): void {
     const failure = this.#failures.get(key)
     if (failure !== undefined && this.#options.clock.now() < failure.until) throw failure.error

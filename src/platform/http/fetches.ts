@@ -23,7 +23,11 @@ export interface Fetches<Document> {
    * @throws the error of this fetch, or of an earlier fetch if the pause after it has not ended
    */
   get(url: string, slot: Slot | undefined): Promise<Document>
-  /** @throws the error of the last fetch, if the pause after it has not ended */
+  /**
+   * Throws if the document must not be fetched again yet.
+   *
+   * @throws the error of the last fetch, if the pause after it has not ended
+   */
   throwIfPaused(url: string): void
   /** Returns the number of fetches under way, and of callers that wait for a fetch. */
   count(): { underWay: number; waiting: number }

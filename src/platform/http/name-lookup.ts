@@ -158,7 +158,7 @@ function inDefaultOrder(addresses: Address[]): Address[] {
   return getDefaultResultOrder() === 'ipv4first' ? addresses.toSorted((a, b) => a.family - b.family) : addresses
 }
 
-/** Whether the name server answered that the name has no address. */
+/** Returns whether the name server answered that the name has no address. */
 function meansNone(error: unknown): boolean {
   return ['ENOTFOUND', 'ENODATA'].includes(codeOf(error))
 }

@@ -1,10 +1,11 @@
 /**
- * Calls to addresses that others have chosen: notifications, key sets, push services. All such calls go through this file.
+ * Calls addresses that others have chosen: for notifications, key sets and push services. All calls to such addresses go
+ * through this file.
  *
  * A client or a browser chooses these addresses, so an attacker could choose a service that only this server can reach.
  * Therefore the server resolves each name itself (`name-lookup.ts`), once for each connection, and checks all addresses of
- * the name. It connects only to these addresses, and before it sends a byte, it checks the address that the socket has
- * reached. Redirects are not followed. Proxies and cookies of the environment are not used. The time and the memory for a
+ * the name. It connects only to these addresses, and before it sends a byte, it checks the address to which the socket is
+ * connected. Redirects are not followed. Proxies and cookies of the environment are not used. The time and the memory for a
  * call are limited.
  */
 import { connect, isIP, type Socket } from 'node:net'
@@ -50,8 +51,8 @@ export type CallFailure =
   | 'stopped'
 
 /**
- * Thrown if a call fails. The message contains the kind of failure and perhaps a system code, but nothing of the address or
- * the content of the call.
+ * Thrown if a call fails. The message contains the kind of failure, and perhaps an error code of the system. It contains
+ * neither the address nor the content of the call.
  */
 export class CallFailed extends Error {
   readonly word: CallFailure
@@ -146,7 +147,7 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   }
 }
 
-/** undici is loaded when a call is made or expected: it is large, and many servers never make a call. */
+/** undici is loaded only when a call is made or expected, because it is large and many servers never make a call. */
 const undici = () => import('undici')
 
 /** Loads undici, so that the first call does not have to wait for it. */

@@ -4,12 +4,12 @@
  */
 import { OAuthError } from '../oauth-error.ts'
 
-/** Whether a text can be stored: it contains no NUL, and no lone surrogate, which cannot be encoded in UTF-8. */
+/** Returns whether a text can be stored: it contains no NUL, and no lone surrogate, which cannot be encoded in UTF-8. */
 export function isStorable(text: string): boolean {
   return !text.includes('\0') && text.isWellFormed()
 }
 
-/** Whether all texts in a JSON value can be stored, including member names. The value must not be nested too deeply. */
+/** Returns whether all texts in a JSON value can be stored, including member names. The value must not be nested too deeply. */
 export function holdsOnlyStorable(value: unknown): boolean {
   if (typeof value === 'string') return isStorable(value)
   if (typeof value !== 'object' || value === null) return true

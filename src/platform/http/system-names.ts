@@ -73,7 +73,7 @@ export function parseHosts(text: string): Map<string, Address[]> {
 
 interface SearchList {
   domains: string[]
-  /** A name with fewer dots than this is tried with each domain first, and unchanged last. */
+  /** A name with fewer dots than this is first completed with each domain, and is tried unchanged last. */
   ndots: number
 }
 

@@ -1,4 +1,4 @@
-/** Public keys at URLs that others have chosen: fetched through the guarded caller, and cached for a while. */
+/** Fetches public keys from URLs that others have chosen, through the guarded caller, and caches them for a while. */
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Clock } from '../clock.ts'
 import { type fetchThrough, toResponse } from '../http/fetch.ts'
@@ -17,7 +17,8 @@ export interface KeySets {
   /** Resolves to a set that was fetched at most `refetchPauseMs` ago, so that a removed key soon stops working. */
   latest(uri: string, slot: Slot | undefined): Promise<JSONWebKeySet>
   /**
-   * Returns the cached set, or undefined if no fresh set is cached. The caller then fetches the set itself.
+   * Returns the cached set, or undefined if no fresh set is cached. In that case the caller of this function fetches the
+   * set.
    *
    * @throws the error of the last fetch, if the pause after it has not ended
    */

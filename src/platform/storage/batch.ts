@@ -8,7 +8,10 @@ import { systemClock } from '../clock.ts'
 export interface Kind<Item, Outcome> {
   /** Executes all items, or none. @returns one outcome for each item, in the order of the items */
   execute(items: Item[]): Promise<Outcome[]>
-  /** Items that share a key are never under way at the same time, so that each item sees the effect of the item before it. */
+  /**
+   * Items that share a key are never executed at the same time, so that each item sees the effect of the previous item with
+   * that key.
+   */
   conflictKeys?(item: Item): string[]
 }
 

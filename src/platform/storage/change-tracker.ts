@@ -5,7 +5,10 @@
  */
 import type { Database } from './database.ts'
 
-/** Taken before a row is read. The row may be cached while `isUnchangedSince` returns true for this snapshot. */
+/**
+ * A value that is taken before a row is read. The row may be cached while `isUnchangedSince` returns true for this
+ * snapshot.
+ */
 export interface Snapshot {
   epoch: number | undefined
   /** The number of changes that had been announced when the snapshot was taken. */

@@ -38,7 +38,7 @@ const inquiryTimeoutMs = 4_000
 /** Milliseconds between two inquiries. */
 const inquiryIntervalMs = 100
 
-/** Milliseconds after which a connection registers again, so that an old row can only belong to a closed connection. */
+/** A connection registers again after this many milliseconds. So an old row can only belong to a closed connection. */
 const registrationHoldsMs = 3_600_000
 /** Milliseconds after which the row of a closed connection is removed. */
 const rowsAreKeptMs = 86_400_000
@@ -109,7 +109,7 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
    * @throws CommitUnknown if the database does not respond in time
    */
   async function happened(mark: CommitMark | undefined, error: unknown): Promise<boolean> {
-    // Postgres reported an error of a statement, which means that it did not commit the transaction.
+    // Postgres reported the error of a statement. So it did not commit the transaction.
     if (error instanceof DatabaseError && error.severity === 'ERROR') return false
     const step = mark && (await lastStepOf(mark.connection))
     if (step === undefined) throw new CommitUnknown(error)

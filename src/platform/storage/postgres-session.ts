@@ -8,9 +8,9 @@
 import type { ClientBase } from 'pg'
 
 /**
- * The longest time between two statements of a transaction, in milliseconds. After that Postgres rolls the transaction back.
- * So a process that pauses within a transaction, for example while its machine is moved, does not block other processes for
- * longer than this.
+ * The longest time between two statements of a transaction, in milliseconds. After that, Postgres rolls the transaction
+ * back. A process may pause within a transaction, for example while its machine is moved. It then blocks other processes
+ * for this time at most.
  */
 const longestPauseMs = 2_000
 
@@ -29,7 +29,7 @@ const settings = {
   enable_mergejoin: 'off',
   enable_indexscan: 'on',
   enable_nestloop: 'on',
-  // Compilation and parallel workers are disabled: they would take longer than any statement of Doorbell.
+  // Compilation and parallel workers are disabled: to start them would take longer than any statement of Doorbell.
   jit: 'off',
   max_parallel_workers_per_gather: '0',
 }
@@ -45,7 +45,7 @@ const durable = `select set_config('synchronous_commit', 'on', false) where curr
 /** Prevents Postgres from closing an idle connection. Postgres before 14 does not have this setting. */
 const withoutIdleTimeout = `select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'`
 
-/** Applies the settings. Must be called before the first statement of each connection, also of the listening connection. */
+/** Applies the settings. Must be called before the first statement of each connection, including the listening connection. */
 export async function prepareSession(client: ClientBase): Promise<void> {
   await client.query([...listed, durable, withoutIdleTimeout].join('; '))
 }

@@ -47,15 +47,24 @@ interface Surroundings {
  * back to this node (the echo); then the listeners are not called again.
  */
 export interface Publisher {
-  /** Returns the payloads to send, as a JSON array of texts, and a function that calls the listeners on this node. */
+  /**
+   * Returns `payloads`, the payloads to send as a JSON array of texts, and `tellHere`, which calls the listeners on this
+   * node.
+   */
   publish(changes: Change[]): { payloads: string; tellHere(): void }
-  /** Returns whether a received announcement came from this node, and the listeners on this node were already called for it. */
+  /**
+   * Returns whether a received announcement is an echo: it came from this node, and the listeners on this node were already
+   * called.
+   */
   isOwnEcho(origin: unknown): boolean
   /** Forgets all earlier announcements: their echoes may never arrive. */
   forget(): void
 }
 
-/** Upper limit for the bytes of changes in a notification. Postgres allows less than 8000; `origin` needs some of them. */
+/**
+ * Upper limit for the bytes of changes in a notification. Postgres allows less than 8000 bytes, and `origin` needs some of
+ * them.
+ */
 const mostBytes = 7500
 
 /** The changes in one notification. `origin` is unique among all announcements of all nodes. */

@@ -35,7 +35,11 @@ const plansHoldMs = 600_000
 /** The key of Doorbell's advisory locks: an arbitrary number that no other program on the same database should use. */
 const exclusiveLock = 0x646f6f72
 
-/** @throws if the database cannot be reached; the message contains the URL without the password */
+/**
+ * Opens the database.
+ *
+ * @throws if the database cannot be reached; the message contains the URL without the password
+ */
 export async function openPostgres(url: string, { log, clock }: { log: Log; clock: Clock }): Promise<Database> {
   const settings = {
     connectionString: url,
@@ -124,7 +128,10 @@ function step<Row>(around: Surroundings, first: Statement, options: StepOptions<
   return inTransaction(around, first, options)
 }
 
-/** Executes a step in one round trip. If the connection breaks, the promise rejects, although the step may be committed. */
+/**
+ * Executes a step in one round trip. If the connection breaks, the promise rejects, although the step may have been
+ * committed.
+ */
 function singleStep<Row>({ pool, commits }: Surroundings, statement: Statement): Promise<Row[]> {
   return withClient(pool, async (client) => {
     const [rows] = await commits.confirmed(client, () => send(client, [statement]))
@@ -197,7 +204,10 @@ function locksFor(keys: string[]): Statement[] {
 /** Returns the first 32 bits of the hash of a key. */
 const numberOf = (key: string) => Number.parseInt(hash('sha256', key).slice(0, 8), 16) | 0
 
-/** Whether a statement may be put into a `with` clause: Postgres allows no data-modifying statement in a nested `with`. */
+/**
+ * Returns whether a statement may be put into a `with` clause: Postgres allows no data-modifying statement in a nested
+ * `with`.
+ */
 function canBeWrapped({ sql }: Statement): boolean {
   return !/^\s*with\b[\s\S]*\(\s*(insert|update|delete|merge)\b/i.test(sql)
 }

@@ -34,7 +34,7 @@ export function claimFile(path: string, { DatabaseSync }: typeof import('node:sq
   return () => connection.close()
 }
 
-/** Whether the error is SQLITE_BUSY: another connection holds a lock. */
+/** Returns whether the error is SQLITE_BUSY: another connection holds a lock. */
 export function isBusy(error: unknown): boolean {
   return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === 5
 }

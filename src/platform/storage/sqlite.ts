@@ -201,7 +201,10 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
     throw Object.assign(new Error('the database file was moved away'), { code: 'ERR_SQLITE_ERROR', errcode: 1032 })
   }
 
-  /** A failed step does not affect other steps, unless SQLite has rolled back the whole transaction (as on a full disk). */
+  /**
+   * Executes a step, and records its outcome. If the step fails, other steps are not affected, unless SQLite has rolled
+   * back the whole transaction (as on a full disk).
+   */
   function execute(step: QueuedStep): void {
     try {
       step.outcome = { rows: hasMore(step) ? runAll(step) : run(step.first) }
@@ -243,7 +246,10 @@ function connect(path: string, serves: boolean) {
   }
 }
 
-/** Whether the path still leads to the opened file, and the file is writable: a file system may have become read-only. */
+/**
+ * Resolves to whether the path still leads to the opened file, and the file is writable: a file system may have become
+ * read-only.
+ */
 async function isStillThere(path: string, opened: Stats | undefined): Promise<boolean> {
   try {
     await access(path, constants.W_OK)
@@ -296,9 +302,9 @@ function bindable(value: Value): Value | bigint {
 }
 
 /**
- * Executes a statement, and retries while the database is busy. Used at the start, when another process may execute the same
- * statement. SQLite's own timeout is not enough: a migration may take longer than this timeout of five seconds, and a change
- * of the journal mode fails at once.
+ * Executes a statement, and retries while the database is busy. Used at the start, when another process may execute the
+ * same statement. SQLite's own timeout of five seconds is not enough: a migration may take longer, and a change of the
+ * journal mode fails at once.
  */
 function execWhenFree(connection: DatabaseSync, sql: string): void {
   const deadline = systemClock.now() + startWithinMs
